@@ -1,0 +1,1 @@
+//! The documents of the repository and the tests that keep them true.

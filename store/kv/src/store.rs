@@ -1,0 +1,129 @@
+//! What the API server, and any other client inside the process, sees of the store.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_core::Stream;
+
+use crate::command::Refusal;
+use crate::message::{Event, RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+
+/// A boxed future: the trait has to be usable as `dyn Store`.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// An answer and the revision of the store when it was computed (etcd's `header.revision`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer<T> {
+    pub revision: i64,
+    pub body: T,
+}
+
+/// Why the store did not do what was asked. `Refused` is final and the same on every member; the others may pass.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum StoreError {
+    /// The request itself cannot be carried out. Not changed by a retry.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No leader is known, or the leader lost its quorum: nothing was written. Retry, perhaps elsewhere.
+    #[error("etcdserver: no leader")]
+    NoLeader,
+    /// The deadline passed. A write may still take effect later.
+    #[error("etcdserver: request timed out")]
+    TimedOut,
+    /// Bounded queues are full: nothing was written. Retry after a pause.
+    #[error("etcdserver: too many requests")]
+    Overloaded,
+    /// This member is stopping, or its disk failed. A write may still take effect.
+    #[error("etcdserver: server stopped")]
+    Stopped,
+    /// Connection to the leader broke while a write was under way: it may have taken effect.
+    #[error("etcdserver: leader changed")]
+    LeaderChanged,
+}
+
+pub type StoreResult<T> = Result<Answer<T>, StoreError>;
+
+/// What to watch: keys as in [`RangeRequest`], from a revision on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WatchRequest {
+    pub key: Bytes,
+    pub range_end: Bytes,
+    /// First revision to deliver; 0 is "from now on".
+    pub start_revision: i64,
+}
+
+/// One delivery of a watch. Revisions of `Events` grow strictly; all events of one revision come together.
+#[derive(Clone, Debug)]
+pub enum WatchItem {
+    /// Changes of one revision, in order, already filtered to the watched keys. Shared, never copied per watcher.
+    Events { revision: i64, events: Arc<[Event]> },
+    /// All events up to and including this revision have been delivered on this stream.
+    Progress { revision: i64 },
+    /// `start_revision` (or where a slow watcher had got to) is below the compacted revision. The stream ends.
+    Compacted { compact_revision: i64 },
+}
+
+/// Ends when the store stops or after `Compacted`; dropping it cancels the watch.
+pub type WatchStream = Pin<Box<dyn Stream<Item = WatchItem> + Send>>;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LeaseStatus {
+    pub id: i64,
+    /// Seconds left; -1 where the lease is unknown.
+    pub ttl_seconds: i64,
+    pub granted_ttl_seconds: i64,
+    pub keys: Vec<Bytes>,
+}
+
+/// How this member is; served without a quorum.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StoreStatus {
+    pub cluster_id: u64,
+    pub member_id: u64,
+    /// 0 is none known.
+    pub leader_id: u64,
+    pub raft_term: u64,
+    pub raft_index: u64,
+    pub raft_applied_index: u64,
+    pub revision: i64,
+    pub compact_revision: i64,
+    pub size_bytes: u64,
+    pub is_learner: bool,
+    /// Members as (id, name, peer address, is voter).
+    pub members: Vec<MemberStatus>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MemberStatus {
+    pub id: u64,
+    pub name: String,
+    pub peer_address: String,
+    /// Where this member's API server can be reached, `host:port`.
+    pub client_address: String,
+    pub is_voter: bool,
+}
+
+/// The store as its clients in this process see it. Every call has a deadline inside: none waits for ever.
+pub trait Store: Send + Sync + 'static {
+    /// Reads keys. Linearizable (read index) unless `serializable` is set.
+    fn range(&self, request: RangeRequest) -> BoxFuture<'_, StoreResult<RangeResponse>>;
+    /// Compares and writes atomically. Acknowledged means durable on a quorum.
+    fn txn(&self, request: TxnRequest) -> BoxFuture<'_, StoreResult<TxnResponse>>;
+    /// Watches keys. Waits until this member has applied `start_revision - 1`, so a watch never travels back in time.
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<WatchStream, StoreError>>;
+    /// The newest revision acknowledged anywhere, once this member has applied it: what a linearizable read waits for.
+    fn read_index(&self) -> BoxFuture<'_, Result<i64, StoreError>>;
+    /// Drops history below `revision`. Reads at exactly `revision` stay possible.
+    fn compact(&self, revision: i64) -> BoxFuture<'_, StoreResult<()>>;
+    /// Grants a lease; id 0 lets the store choose one. Answers (id, ttl in seconds).
+    fn lease_grant(&self, id: i64, ttl_seconds: i64) -> BoxFuture<'_, StoreResult<(i64, i64)>>;
+    /// Ends a lease and deletes its keys in one revision.
+    fn lease_revoke(&self, id: i64) -> BoxFuture<'_, StoreResult<()>>;
+    /// Renews a lease; answers its TTL in seconds, 0 where it is unknown.
+    fn lease_keep_alive(&self, id: i64) -> BoxFuture<'_, StoreResult<i64>>;
+    fn lease_time_to_live(&self, id: i64, keys: bool) -> BoxFuture<'_, StoreResult<LeaseStatus>>;
+    fn leases(&self) -> BoxFuture<'_, StoreResult<Vec<i64>>>;
+    fn status(&self) -> StoreStatus;
+}
