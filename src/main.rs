@@ -1,1 +1,56 @@
-fn main() {}
+//! The one binary: read the command line, set up logging, dispatch.
+
+mod cli;
+mod local;
+mod pki;
+mod probe;
+mod process;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(&cli.command);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Up(args) => up::up(&args.home.home(), &args.wishes()).await,
+        Command::Down(args) => up::down(&args.home()),
+        Command::Reset(args) => up::reset(&args.home()).await,
+        Command::Status(args) => up::status(&args.home()).await,
+        Command::Server(_args) => anyhow::bail!("later"),
+        Command::Agent(_args) => anyhow::bail!("later"),
+        Command::Pki(_args) => anyhow::bail!("later"),
+    }
+}
+
+/// The cause chain on one line: this is what a person or a log reads.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("kontiki: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Servers log to standard error; the level is RUST_LOG's, `info` by default.
+fn start_logging(command: &Command) {
+    let default = match command {
+        Command::Server(_) | Command::Agent(_) => "info",
+        _ => "warn",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}

@@ -1,0 +1,51 @@
+# `make` alone lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+RUNTIME ?= docker
+# Outside the checkout, so that a fresh clone builds on what an earlier one compiled.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/kontiki/target
+KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
+ROCKSDB = rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
+
+.PHONY: help up down reset status build test fmt lint deny bench crash setup
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+up: ## install what is missing, build, start three members and a node agent (RUNTIME=hollow: without Docker)
+	@deploy/setup.sh build $(if $(filter docker,$(RUNTIME)),docker)
+	@$(MAKE) --no-print-directory build
+	@$(KONTIKI) up --members 3 --runtime $(RUNTIME)
+
+down: ## stop the cluster; data and containers are kept
+	@$(KONTIKI) down
+
+reset: ## stop the cluster and wipe its data and containers
+	@$(KONTIKI) reset
+
+status: ## show the processes of the cluster
+	@$(KONTIKI) status
+
+build: ## build the release binary
+	@$(ROCKSDB) && cargo build --release --locked --bin kontiki
+
+test: ## format check, lints and every test, as CI runs them
+	@deploy/setup.sh build docker test
+	@deploy/test.sh
+
+fmt: ## rewrite the sources in the standard format
+	@cargo fmt --all
+
+lint: ## lints only
+	@$(ROCKSDB) && cargo clippy --workspace --all-targets --locked -- -D warnings
+
+deny: ## licences, advisories and banned crates (installs cargo-deny)
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	@cargo deny check
+
+crash: ## kill a member 200 times under writes and check that nothing acknowledged is lost
+	@$(ROCKSDB) && cargo run --locked -p raft-tests -- crash --kills 200
+
+bench: ## measure against Debian's etcd on this machine
+	@deploy/setup.sh build bench
+	@$(ROCKSDB) && cargo run --release --locked -p bench -- all

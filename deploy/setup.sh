@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Installs what the named parts need and this machine lacks, after saying what. Parts:
+#   build   compiler, make, libclang (RocksDB's bindings)
+#   docker  Docker Engine, started if it does not run
+#   test    what the tests drive the cluster with
+#   bench   etcd, to measure against
+set -euo pipefail
+
+missing=()
+need() { # package, and the file or command that shows it is there
+  case "$2" in
+    /*) compgen -G "$2" > /dev/null && return ;;
+    *) command -v "$2" > /dev/null && return ;;
+  esac
+  missing+=("$1")
+}
+docker=no
+for part in "$@"; do
+  case "$part" in
+    build)
+      need g++ g++; need make make; need git git; need curl curl; need libclang-dev '/usr/lib/llvm-*/lib/libclang*.so*'
+      command -v cargo > /dev/null || { echo "setup: no cargo: install a Rust toolchain (1.95 or newer) first" >&2; exit 1; } ;;
+    docker) docker=yes; need docker.io dockerd; need iptables iptables ;;
+    test) need busybox-static busybox ;;
+    bench) need etcd-server etcd; need etcd-client etcdctl ;;
+    *) echo "setup: unknown part '$part'" >&2; exit 2 ;;
+  esac
+done
+
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo)
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "setup: installing from Debian's packages: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  "${as_root[@]}" apt-get update -qq
+  # Starting services is left to the lines below: in a container or a sandbox there is no init to do it.
+  "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+fi
+
+if [ "$docker" = yes ] && ! docker info > /dev/null 2>&1; then
+  echo "setup: starting Docker"
+  if [ -d /run/systemd/system ]; then
+    "${as_root[@]}" systemctl start docker
+  else
+    "${as_root[@]}" sh -c 'nohup dockerd > /var/log/dockerd.log 2>&1 < /dev/null &'
+  fi
+  for _ in $(seq 300); do docker info > /dev/null 2>&1 && break; sleep 0.1; done
+  docker info > /dev/null 2>&1 || {
+    echo "setup: Docker does not start (see /var/log/dockerd.log). RUNTIME=hollow works without it." >&2
+    [ "${CI:-}" = true ] || exit 1
+  }
+fi

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Every check of the repository, in the order in which they fail fastest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+rocksdb="$(deploy/rocksdb.sh)"; eval "$rocksdb"
+step() { echo "== $* ($(date +%H:%M:%S))"; }
+
+step format
+cargo fmt --all --check
+step lints
+cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+step tests
+if cargo nextest --version > /dev/null 2>&1; then
+  cargo nextest run --workspace --locked --no-fail-fast
+else
+  cargo test --workspace --locked
+fi

@@ -1,0 +1,258 @@
+//! The command line. Each flag is one field here; its environment variable and its line in `--help` follow from it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::local::{Home, SERVICE_CIDR, Wishes};
+use crate::up;
+
+#[derive(Parser)]
+#[command(name = "kontiki", version, about = "A Kubernetes-compatible control plane in one binary, with no etcd.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make and start a cluster on this machine, or start what is missing of it, and say how to use it.
+    Up(UpArgs),
+    /// Stop the cluster on this machine. Its data and its containers are kept.
+    Down(HomeArgs),
+    /// Stop the cluster on this machine, remove its containers and wipe its data.
+    Reset(HomeArgs),
+    /// Show whether each process of the cluster on this machine runs and is ready.
+    Status(HomeArgs),
+    /// Run one member of the control plane: store, API server, scheduler and controllers.
+    Server(Box<ServerArgs>),
+    /// Run the node agent: it starts this machine's pods.
+    Agent(Box<AgentArgs>),
+    /// Make the certificates of a cluster on several machines.
+    Pki(PkiArgs),
+}
+
+#[derive(Args, Clone)]
+pub struct HomeArgs {
+    /// Directory of the cluster [default: ~/.kontiki]
+    #[arg(long, env = "KONTIKI_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+}
+
+impl HomeArgs {
+    pub fn home(&self) -> Home {
+        Home(self.home.clone().unwrap_or_else(up::default_home))
+    }
+}
+
+#[derive(Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    pub home: HomeArgs,
+    /// Members of the control plane: 1 for a laptop, 3 to survive the loss of one, 5 of two
+    #[arg(long, env = "KONTIKI_MEMBERS", default_value = "1", value_parser = members)]
+    members: usize,
+    /// What runs the containers: `docker`, or `hollow` to simulate them
+    #[arg(long, env = "KONTIKI_RUNTIME", default_value = "docker", value_parser = ["docker", "hollow"])]
+    runtime: String,
+    /// API port of the first member; the others take the next ones
+    #[arg(long, env = "KONTIKI_API_PORT", default_value_t = 6443)]
+    api_port: u16,
+    /// Peer port of the first member; the others take the next ones
+    #[arg(long, env = "KONTIKI_PEER_PORT", default_value_t = 6480)]
+    peer_port: u16,
+    /// HTTPS port of the node agent
+    #[arg(long, env = "KONTIKI_NODE_PORT", default_value_t = 10250)]
+    node_port: u16,
+    /// Name of the node [default: the host name]
+    #[arg(long, env = "KONTIKI_NODE_NAME")]
+    node_name: Option<String>,
+}
+
+impl UpArgs {
+    pub fn wishes(&self) -> Wishes {
+        Wishes {
+            members: self.members,
+            runtime: self.runtime.clone(),
+            api_port: self.api_port,
+            peer_port: self.peer_port,
+            node_port: self.node_port,
+            node_name: self.node_name.clone().unwrap_or_else(host_name),
+        }
+    }
+}
+
+fn members(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ (1 | 3 | 5)) => Ok(count),
+        _ => Err("1, 3 or 5: an even number survives no more failures than the odd one below it".into()),
+    }
+}
+
+/// The host name in the form that a Node's name must have.
+pub fn host_name() -> String {
+    let raw = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let mut name: String = raw
+        .trim()
+        .to_ascii_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .take(63)
+        .collect();
+    name = name.trim_matches(['-', '.']).to_string();
+    if name.is_empty() { "node-1".into() } else { name }
+}
+
+#[derive(Args, Clone)]
+pub struct ServerArgs {
+    /// Name of this member, unique in the cluster
+    #[arg(long, env = "KONTIKI_NAME")]
+    pub name: String,
+    /// Id of this member, hexadecimal; never used again for another member
+    #[arg(long, env = "KONTIKI_MEMBER_ID", value_parser = hex)]
+    pub member_id: u64,
+    /// Id of the cluster, hexadecimal
+    #[arg(long, env = "KONTIKI_CLUSTER_ID", value_parser = hex)]
+    pub cluster_id: u64,
+    /// All members of the new cluster: NAME=ID@HOST:PORT (peer address), separated by commas
+    #[arg(long, env = "KONTIKI_INITIAL_MEMBERS", value_delimiter = ',', required = true)]
+    pub initial_members: Vec<InitialMember>,
+    /// Directory of the store's data
+    #[arg(long, env = "KONTIKI_DATA_DIR", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Directory with ca.crt, server.*, kubelet-client.*, peer-ca.crt, peer.* and sa.key
+    #[arg(long, env = "KONTIKI_PKI_DIR", value_name = "DIR")]
+    pub pki_dir: PathBuf,
+    /// Address of the HTTPS API
+    #[arg(long, env = "KONTIKI_API_LISTEN", default_value = "0.0.0.0:6443")]
+    pub api_listen: String,
+    /// Address under which clients, and the `kubernetes` Service, reach this member's API
+    #[arg(long, env = "KONTIKI_API_ADVERTISE", value_name = "HOST:PORT")]
+    pub api_advertise: String,
+    /// Address for the other members (mutual TLS)
+    #[arg(long, env = "KONTIKI_PEER_LISTEN", default_value = "0.0.0.0:6480")]
+    pub peer_listen: String,
+    /// Address under which the other members reach this one
+    #[arg(long, env = "KONTIKI_PEER_ADVERTISE", value_name = "HOST:PORT")]
+    pub peer_advertise: String,
+    /// Addresses for Services
+    #[arg(long, env = "KONTIKI_SERVICE_CIDR", default_value = SERVICE_CIDR)]
+    pub service_cidr: String,
+    /// DNS domain of the cluster
+    #[arg(long, env = "KONTIKI_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// Run neither the scheduler nor the controllers in this process
+    #[arg(long, env = "KONTIKI_NO_AGENTS")]
+    pub no_agents: bool,
+}
+
+/// `name=id@host:port`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InitialMember {
+    pub name: String,
+    pub id: u64,
+    pub peer_address: String,
+}
+
+impl FromStr for InitialMember {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || format!("`{text}` is not NAME=ID@HOST:PORT");
+        let (name, rest) = text.split_once('=').ok_or_else(form)?;
+        let (id, address) = rest.split_once('@').ok_or_else(form)?;
+        let (host, port) = address.rsplit_once(':').ok_or_else(form)?;
+        if name.is_empty() || host.is_empty() || port.parse::<u16>().is_err() {
+            return Err(form());
+        }
+        Ok(InitialMember { name: name.into(), id: hex(id)?, peer_address: address.into() })
+    }
+}
+
+fn hex(text: &str) -> Result<u64, String> {
+    match u64::from_str_radix(text.trim_start_matches("0x"), 16) {
+        Ok(0) => Err("an id is not 0".into()),
+        Ok(id) => Ok(id),
+        Err(_) => Err(format!("`{text}` is not a hexadecimal number of at most 64 bits")),
+    }
+}
+
+#[derive(Args, Clone)]
+pub struct AgentArgs {
+    /// Name of the node [default: the host name]
+    #[arg(long, env = "KONTIKI_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// API servers, https://HOST:PORT, separated by commas; another is taken when one fails
+    #[arg(long, env = "KONTIKI_SERVERS", value_delimiter = ',', required = true)]
+    pub servers: Vec<String>,
+    /// What runs the containers: `docker`, or `hollow` to simulate them
+    #[arg(long, env = "KONTIKI_RUNTIME", default_value = "docker", value_parser = ["docker", "hollow"])]
+    pub runtime: String,
+    /// Directory of pod volumes and the like
+    #[arg(long, env = "KONTIKI_DATA_DIR", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Directory with ca.crt, client.* (CN system:node:NAME) and server.*
+    #[arg(long, env = "KONTIKI_PKI_DIR", value_name = "DIR")]
+    pub pki_dir: PathBuf,
+    /// Address of this machine [default: that of the default route]
+    #[arg(long, env = "KONTIKI_NODE_IP")]
+    pub node_ip: Option<String>,
+    /// HTTPS port that serves logs and exec to the API servers
+    #[arg(long, env = "KONTIKI_NODE_PORT", default_value_t = 10250)]
+    pub port: u16,
+    /// Most pods on this node
+    #[arg(long, env = "KONTIKI_PODS_MAX", default_value_t = 110)]
+    pub pods_max: u32,
+    /// DNS domain of the cluster
+    #[arg(long, env = "KONTIKI_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+}
+
+#[derive(Args)]
+pub struct PkiArgs {
+    /// Directory that keeps the authorities; only `pki` needs it afterwards
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Members of the control plane: NAME=HOST, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub members: Vec<String>,
+    /// Machines that run pods: NAME=HOST, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub nodes: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_even_number_of_members_is_refused() {
+        assert_eq!(members("3"), Ok(3));
+        assert!(members("2").unwrap_err().contains("1, 3 or 5"));
+    }
+
+    #[test]
+    fn initial_members_are_read_and_refused() {
+        let member: InitialMember = "m1=1f@[::1]:6480".parse().unwrap();
+        assert_eq!((member.id, member.peer_address.as_str()), (0x1f, "[::1]:6480"));
+        for bad in ["m1", "m1=1f", "m1=xyz@h:1", "m1=0@h:1", "m1=1@h:port", "=1@h:1"] {
+            assert!(bad.parse::<InitialMember>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_flag_says_what_it_is() {
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+        }
+    }
+}

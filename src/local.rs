@@ -1,0 +1,334 @@
+//! The cluster on this machine that `kontiki up` makes: which processes it has, where their files and ports are,
+//! and the command line of each. The plan is made once and kept, so that a second `up` means the same cluster.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::pki::{self, Authority, Leaf, Pair, Usage};
+
+pub const SERVICE_CIDR: &str = "10.96.0.0/12";
+/// The first address of the service range: the `kubernetes` Service.
+pub const KUBERNETES_SERVICE_IP: &str = "10.96.0.1";
+/// Who the API server is towards node agents.
+pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
+
+/// Everything that is decided once about a local cluster; `<home>/cluster.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub cluster_id: u64,
+    pub members: Vec<Member>,
+    pub node: Node,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    pub name: String,
+    pub id: u64,
+    pub api_port: u16,
+    pub peer_port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    pub name: String,
+    /// `docker` or `hollow`.
+    pub runtime: String,
+    pub port: u16,
+}
+
+/// What the user chose on the command line.
+#[derive(Clone, Debug)]
+pub struct Wishes {
+    pub members: usize,
+    pub runtime: String,
+    pub api_port: u16,
+    pub peer_port: u16,
+    pub node_port: u16,
+    pub node_name: String,
+}
+
+impl Plan {
+    /// A new plan: consecutive ports from the first ones, random ids (an id is never used again, even after a reset).
+    pub fn new(wishes: &Wishes, random: &mut dyn FnMut() -> u64) -> Plan {
+        let members = (0..wishes.members)
+            .map(|index| Member {
+                name: format!("m{}", index + 1),
+                id: random() | 1,
+                api_port: wishes.api_port + index as u16,
+                peer_port: wishes.peer_port + index as u16,
+            })
+            .collect();
+        let node = Node {
+            name: wishes.node_name.clone(),
+            runtime: wishes.runtime.clone(),
+            port: wishes.node_port,
+        };
+        Plan { cluster_id: random() | 1, members, node }
+    }
+
+    pub fn servers(&self) -> Vec<String> {
+        self.members.iter().map(|member| format!("https://127.0.0.1:{}", member.api_port)).collect()
+    }
+
+    /// The `--initial-members` value: `name=id@peer-address` for each.
+    pub fn initial_members(&self) -> String {
+        let members = self.members.iter();
+        let parts = members.map(|m| format!("{}={:x}@127.0.0.1:{}", m.name, m.id, m.peer_port));
+        parts.collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Where the files of a local cluster are.
+#[derive(Clone, Debug)]
+pub struct Home(pub PathBuf);
+
+impl Home {
+    pub fn plan_file(&self) -> PathBuf {
+        self.0.join("cluster.json")
+    }
+
+    pub fn pki(&self) -> PathBuf {
+        self.0.join("pki")
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.0.join("kubeconfig")
+    }
+
+    /// `name` is a member's or `node-<name>`.
+    pub fn process_dir(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn admin(&self) -> Pair {
+        Pair::in_dir(&self.pki(), "admin")
+    }
+
+    pub fn load(&self) -> Result<Option<Plan>> {
+        let file = self.plan_file();
+        if !file.exists() {
+            return Ok(None);
+        }
+        let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let plan = serde_json::from_slice(&text).with_context(|| {
+            format!("{} is damaged; `kontiki reset` makes a new cluster", file.display())
+        })?;
+        Ok(Some(plan))
+    }
+
+    pub fn save(&self, plan: &Plan) -> Result<()> {
+        pki::create_private_dir(&self.0)?;
+        pki::write_secret(&self.plan_file(), &serde_json::to_vec_pretty(plan)?)
+    }
+
+    /// The kept plan, or a new one; refuses wishes that contradict the kept one.
+    pub fn plan(&self, wishes: &Wishes, random: &mut dyn FnMut() -> u64) -> Result<Plan> {
+        let Some(plan) = self.load()? else {
+            let plan = Plan::new(wishes, random);
+            self.save(&plan)?;
+            return Ok(plan);
+        };
+        if plan.members.len() != wishes.members {
+            bail!(
+                "the cluster in {} has {} member(s), not {}: use --members {}, another --home, or wipe it with `kontiki reset`",
+                self.0.display(), plan.members.len(), wishes.members, plan.members.len()
+            );
+        }
+        if plan.node.runtime != wishes.runtime {
+            bail!(
+                "the node of the cluster in {} runs with --runtime {}, not {}: use that one, another --home, or wipe it with `kontiki reset`",
+                self.0.display(), plan.node.runtime, wishes.runtime
+            );
+        }
+        Ok(plan)
+    }
+}
+
+/// Makes every certificate of the plan that is missing or about to expire, and the administrator's kubeconfig.
+pub fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str) -> Result<()> {
+    let dir = home.pki();
+    let authority = Authority::open_or_create(&dir, "ca", "kontiki-ca")?;
+    let peers = Authority::open_or_create(&dir, "peer-ca", "kontiki-peer-ca")?;
+    pki::ensure_signing_key(&dir.join("sa.key"))?;
+    let admin = home.admin();
+    authority.ensure(&admin, &client("kubernetes-admin", Some("system:masters")))?;
+    for member in &plan.members {
+        let member_pki = home.process_dir(&member.name).join("pki");
+        member_certificates(&authority, &peers, &member_pki, member, plan.cluster_id, &[node_ip.to_string()])?;
+        for shared in ["ca.crt", "peer-ca.crt", "sa.key"] {
+            let content = fs::read(dir.join(shared)).with_context(|| format!("cannot read {shared}"))?;
+            if fs::read(member_pki.join(shared)).ok().as_ref() != Some(&content) {
+                pki::write_secret(&member_pki.join(shared), &content)?;
+            }
+        }
+    }
+    let node_pki = home.process_dir(&node_dir(&plan.node.name)).join("pki");
+    node_certificates(&authority, &node_pki, &plan.node.name, &[node_ip.to_string(), "127.0.0.1".into()])?;
+    let ca = pki::read(&authority.pair.cert)?;
+    pki::write_secret(&node_pki.join("ca.crt"), ca.as_bytes())?;
+    pki::write_secret(&home.kubeconfig(), kubeconfig(&plan.servers(), &ca, &admin)?.as_bytes())
+}
+
+pub fn node_dir(name: &str) -> String {
+    format!("node-{name}")
+}
+
+fn client<'a>(common_name: &'a str, organization: Option<&'a str>) -> Leaf<'a> {
+    Leaf { common_name, organization, names: vec![], uris: vec![], usage: Usage::Client }
+}
+
+/// The certificates of one member: its API port, its peer identity, and its client certificate towards node agents.
+pub fn member_certificates(
+    authority: &Authority,
+    peers: &Authority,
+    dir: &Path,
+    member: &Member,
+    cluster_id: u64,
+    extra_names: &[String],
+) -> Result<()> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1", KUBERNETES_SERVICE_IP]
+        .into_iter()
+        .chain(["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"])
+        .map(String::from)
+        .collect();
+    names.extend(extra_names.iter().filter(|name| !name.is_empty()).cloned());
+    names.dedup();
+    let server = Leaf { common_name: "kube-apiserver", organization: None, names, uris: vec![], usage: Usage::Server };
+    authority.ensure(&Pair::in_dir(dir, "server"), &server)?;
+    authority.ensure(&Pair::in_dir(dir, "kubelet-client"), &client(KUBELET_CLIENT, Some("system:masters")))?;
+    let peer = Leaf {
+        common_name: &member.name,
+        organization: None,
+        names: vec!["127.0.0.1".into(), "localhost".into()],
+        uris: vec![peer_identity(cluster_id, member.id)],
+        usage: Usage::Both,
+    };
+    peers.ensure(&Pair::in_dir(dir, "peer"), &peer)
+}
+
+/// What a member's peer certificate says of it; both ends of a peer connection check it.
+pub fn peer_identity(cluster_id: u64, member_id: u64) -> String {
+    format!("spiffe://kontiki/{cluster_id:016x}/member/{member_id:016x}")
+}
+
+/// The certificates of a node agent: its identity towards the API, and its own HTTPS port.
+pub fn node_certificates(authority: &Authority, dir: &Path, node: &str, addresses: &[String]) -> Result<()> {
+    let user = format!("system:node:{node}");
+    authority.ensure(&Pair::in_dir(dir, "client"), &client(&user, Some("system:nodes")))?;
+    let mut names = vec![node.to_string(), "localhost".to_string()];
+    names.extend(addresses.iter().filter(|name| !name.is_empty()).cloned());
+    names.dedup();
+    let server =
+        Leaf { common_name: &user, organization: Some("system:nodes"), names, uris: vec![], usage: Usage::Server };
+    authority.ensure(&Pair::in_dir(dir, "server"), &server)
+}
+
+/// A kubeconfig with one context a server: when a member is gone, `kubectl --context kontiki-2` goes to another.
+pub fn kubeconfig(servers: &[String], ca_pem: &str, client: &Pair) -> Result<String> {
+    use base64::Engine;
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let context = |index: usize| if index == 0 { "kontiki".to_string() } else { format!("kontiki-{}", index + 1) };
+    let clusters: Vec<_> = servers.iter().enumerate().map(|(index, server)| {
+        serde_json::json!({"name": context(index), "cluster": {"server": server, "certificate-authority-data": encode(ca_pem)}})
+    }).collect();
+    let contexts: Vec<_> = (0..servers.len()).map(|index| {
+        serde_json::json!({"name": context(index), "context": {"cluster": context(index), "user": "kontiki-admin"}})
+    }).collect();
+    // JSON is YAML, which is all that kubectl asks for.
+    Ok(serde_json::to_string_pretty(&serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "kontiki",
+        "clusters": clusters, "contexts": contexts,
+        "users": [{"name": "kontiki-admin", "user": {
+            "client-certificate-data": encode(&pki::read(&client.cert)?),
+            "client-key-data": encode(&pki::read(&client.key)?)}}],
+    }))?)
+}
+
+/// The command line of one member's process, without the program.
+pub fn server_command(home: &Home, plan: &Plan, member: &Member, node_ip: &str) -> Vec<String> {
+    let dir = home.process_dir(&member.name);
+    let mut line: Vec<String> = vec!["server".into()];
+    let mut flag = |name: &str, value: String| line.extend([format!("--{name}"), value]);
+    flag("name", member.name.clone());
+    flag("member-id", format!("{:x}", member.id));
+    flag("cluster-id", format!("{:x}", plan.cluster_id));
+    flag("initial-members", plan.initial_members());
+    flag("data-dir", dir.join("data").display().to_string());
+    flag("pki-dir", dir.join("pki").display().to_string());
+    flag("api-listen", format!("0.0.0.0:{}", member.api_port));
+    flag("api-advertise", format!("{node_ip}:{}", member.api_port));
+    flag("peer-listen", format!("127.0.0.1:{}", member.peer_port));
+    flag("peer-advertise", format!("127.0.0.1:{}", member.peer_port));
+    line
+}
+
+/// The command line of the node agent's process, without the program.
+pub fn agent_command(home: &Home, plan: &Plan, node_ip: &str) -> Vec<String> {
+    let dir = home.process_dir(&node_dir(&plan.node.name));
+    let mut line: Vec<String> = vec!["agent".into()];
+    let mut flag = |name: &str, value: String| line.extend([format!("--{name}"), value]);
+    flag("node-name", plan.node.name.clone());
+    flag("servers", plan.servers().join(","));
+    flag("runtime", plan.node.runtime.clone());
+    flag("data-dir", dir.join("data").display().to_string());
+    flag("pki-dir", dir.join("pki").display().to_string());
+    flag("node-ip", node_ip.to_string());
+    flag("port", plan.node.port.to_string());
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wishes(members: usize) -> Wishes {
+        Wishes {
+            members,
+            runtime: "hollow".into(),
+            api_port: 6443,
+            peer_port: 6480,
+            node_port: 10250,
+            node_name: "here".into(),
+        }
+    }
+
+    fn counter() -> impl FnMut() -> u64 {
+        let mut next = 10;
+        move || {
+            next += 10;
+            next
+        }
+    }
+
+    #[test]
+    fn members_get_ports_and_ids_of_their_own() {
+        let plan = Plan::new(&wishes(3), &mut counter());
+        assert_eq!(plan.initial_members(), "m1=15@127.0.0.1:6480,m2=1f@127.0.0.1:6481,m3=29@127.0.0.1:6482");
+        assert_eq!(plan.servers()[2], "https://127.0.0.1:6445");
+    }
+
+    #[test]
+    fn a_kept_plan_is_used_again_and_contradictions_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home(dir.path().join("home"));
+        let first = home.plan(&wishes(3), &mut counter()).unwrap();
+        assert_eq!(home.plan(&wishes(3), &mut || 99).unwrap(), first);
+        let error = home.plan(&wishes(1), &mut || 99).unwrap_err().to_string();
+        assert!(error.contains("has 3 member(s), not 1") && error.contains("kontiki reset"), "{error}");
+    }
+
+    #[test]
+    fn kubeconfig_has_a_context_for_each_member() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home(dir.path().join("home"));
+        let plan = home.plan(&wishes(3), &mut counter()).unwrap();
+        ensure_pki(&home, &plan, "10.0.0.5").unwrap();
+        let config: serde_json::Value = serde_json::from_str(&pki::read(&home.kubeconfig()).unwrap()).unwrap();
+        assert_eq!(config["contexts"].as_array().unwrap().len(), 3);
+        assert_eq!(config["current-context"], "kontiki");
+        assert_eq!(config["clusters"][1]["cluster"]["server"], "https://127.0.0.1:6444");
+    }
+}

@@ -1,0 +1,256 @@
+//! The cluster's certificates: one authority for API clients and servers, a second one for the members' peer
+//! traffic (so that no API certificate can ever speak Raft), and the key that signs service account tokens.
+//! All keys are ECDSA P-256: signing is what a handshake costs, and RSA costs fifty times as much.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use time::{Duration, OffsetDateTime};
+
+const AUTHORITY_DAYS: i64 = 3650;
+const LEAF_DAYS: i64 = 365;
+/// A certificate that ends sooner than this is issued anew by the next start.
+const RENEW_DAYS: i64 = 60;
+
+/// What a leaf certificate is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    Client,
+    Server,
+    Both,
+}
+
+/// One certificate to issue.
+pub struct Leaf<'a> {
+    pub common_name: &'a str,
+    pub organization: Option<&'a str>,
+    /// DNS names and IP addresses.
+    pub names: Vec<String>,
+    /// URIs, such as a member's identity.
+    pub uris: Vec<String>,
+    pub usage: Usage,
+}
+
+/// A certificate and its key on disk.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Pair {
+    pub fn in_dir(dir: &Path, name: &str) -> Pair {
+        Pair { cert: dir.join(format!("{name}.crt")), key: dir.join(format!("{name}.key")) }
+    }
+
+    fn exists(&self) -> bool {
+        self.cert.exists() && self.key.exists()
+    }
+}
+
+/// A certificate authority whose key is at hand.
+pub struct Authority {
+    pub pair: Pair,
+}
+
+impl Authority {
+    /// Opens `<dir>/<name>.crt` and `.key`, and makes them where they are missing.
+    pub fn open_or_create(dir: &Path, name: &str, common_name: &str) -> Result<Authority> {
+        let pair = Pair::in_dir(dir, name);
+        if !pair.exists() {
+            create_private_dir(dir)?;
+            let key = KeyPair::generate()?;
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, common_name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![
+                KeyUsagePurpose::KeyCertSign,
+                KeyUsagePurpose::CrlSign,
+                KeyUsagePurpose::DigitalSignature,
+            ];
+            valid_for(&mut params, AUTHORITY_DAYS);
+            let cert = params.self_signed(&key)?;
+            write_secret(&pair.key, key.serialize_pem().as_bytes())?;
+            write_public(&pair.cert, cert.pem().as_bytes())?;
+        }
+        Ok(Authority { pair })
+    }
+
+    /// Issues `leaf` to `pair`, unless a certificate of this authority with the same names and enough life left is
+    /// there already.
+    pub fn ensure(&self, pair: &Pair, leaf: &Leaf) -> Result<()> {
+        if pair.exists() && !needs_renewal(pair, leaf).unwrap_or(true) {
+            return Ok(());
+        }
+        let authority_key = KeyPair::from_pem(&read(&self.pair.key)?)
+            .with_context(|| format!("{} is not a private key", self.pair.key.display()))?;
+        let issuer = Issuer::from_ca_cert_pem(&read(&self.pair.cert)?, authority_key)
+            .with_context(|| format!("{} is not a certificate", self.pair.cert.display()))?;
+        let key = KeyPair::generate()?;
+        let cert = leaf.params()?.signed_by(&key, &issuer)?;
+        if let Some(dir) = pair.key.parent() {
+            create_private_dir(dir)?;
+        }
+        write_secret(&pair.key, key.serialize_pem().as_bytes())?;
+        write_public(&pair.cert, cert.pem().as_bytes())
+    }
+}
+
+impl Leaf<'_> {
+    fn params(&self) -> Result<CertificateParams> {
+        let mut params = CertificateParams::new(self.names.clone())?;
+        for uri in &self.uris {
+            params.subject_alt_names.push(SanType::URI(uri.as_str().try_into()?));
+        }
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(organization) = self.organization {
+            params.distinguished_name.push(DnType::OrganizationName, organization);
+        }
+        params.distinguished_name.push(DnType::CommonName, self.common_name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        if self.usage != Usage::Server {
+            params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ClientAuth);
+        }
+        if self.usage != Usage::Client {
+            params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ServerAuth);
+        }
+        params.use_authority_key_identifier_extension = true;
+        valid_for(&mut params, LEAF_DAYS);
+        Ok(params)
+    }
+}
+
+/// The key that signs service account tokens, shared by all members.
+pub fn ensure_signing_key(path: &Path) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(dir) = path.parent() {
+        create_private_dir(dir)?;
+    }
+    write_secret(path, KeyPair::generate()?.serialize_pem().as_bytes())
+}
+
+fn valid_for(params: &mut CertificateParams, days: i64) {
+    // An hour back, for peers whose clock is a little behind.
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now - Duration::hours(1);
+    params.not_after = now + Duration::days(days);
+}
+
+/// Whether the certificate ends soon or does not carry all the names that are wanted now.
+fn needs_renewal(pair: &Pair, leaf: &Leaf) -> Result<bool> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(read(&pair.cert)?.as_bytes())
+        .map_err(|error| anyhow::anyhow!("{}: {error}", pair.cert.display()))?;
+    let cert = pem.parse_x509()?;
+    let ends = cert.validity().not_after.to_datetime();
+    if ends < OffsetDateTime::now_utc() + Duration::days(RENEW_DAYS) {
+        return Ok(true);
+    }
+    let mut present = Vec::new();
+    if let Some(names) = cert.subject_alternative_name()? {
+        for name in &names.value.general_names {
+            match name {
+                x509_parser::extensions::GeneralName::DNSName(dns) => present.push(dns.to_string()),
+                x509_parser::extensions::GeneralName::URI(uri) => present.push(uri.to_string()),
+                x509_parser::extensions::GeneralName::IPAddress(bytes) => {
+                    if let Ok(v4) = <[u8; 4]>::try_from(*bytes) {
+                        present.push(std::net::Ipv4Addr::from(v4).to_string());
+                    } else if let Ok(v6) = <[u8; 16]>::try_from(*bytes) {
+                        present.push(std::net::Ipv6Addr::from(v6).to_string());
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(leaf.names.iter().chain(&leaf.uris).any(|wanted| !present.contains(wanted)))
+}
+
+pub fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// A directory that only its owner can enter.
+pub fn create_private_dir(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot create {}", dir.display()))
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+pub fn write_secret(path: &Path, content: &[u8]) -> Result<()> {
+    write_with_mode(path, content, 0o600)
+}
+
+fn write_public(path: &Path, content: &[u8]) -> Result<()> {
+    write_with_mode(path, content, 0o644)
+}
+
+fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let staged = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let _ = fs::remove_file(&staged);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&staged, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaf(names: &[&str]) -> Leaf<'static> {
+        Leaf {
+            common_name: "kube-apiserver",
+            organization: None,
+            names: names.iter().map(|name| name.to_string()).collect(),
+            uris: vec![],
+            usage: Usage::Server,
+        }
+    }
+
+    #[test]
+    fn a_leaf_is_kept_until_its_names_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_create(dir.path(), "ca", "kontiki-ca").unwrap();
+        let pair = Pair::in_dir(dir.path(), "server");
+        authority.ensure(&pair, &leaf(&["localhost", "127.0.0.1"])).unwrap();
+        let first = read(&pair.cert).unwrap();
+        authority.ensure(&pair, &leaf(&["localhost"])).unwrap();
+        assert_eq!(first, read(&pair.cert).unwrap());
+        authority.ensure(&pair, &leaf(&["localhost", "10.0.0.7"])).unwrap();
+        assert_ne!(first, read(&pair.cert).unwrap());
+    }
+
+    #[test]
+    fn keys_are_readable_by_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_create(dir.path(), "ca", "kontiki-ca").unwrap();
+        let mode = fs::metadata(&authority.pair.key).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn opening_an_authority_again_keeps_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Authority::open_or_create(dir.path(), "ca", "kontiki-ca").unwrap();
+        let before = read(&first.pair.cert).unwrap();
+        let second = Authority::open_or_create(dir.path(), "ca", "kontiki-ca").unwrap();
+        assert_eq!(before, read(&second.pair.cert).unwrap());
+    }
+}
