@@ -1,0 +1,71 @@
+//! admissionregistration.k8s.io/v1.
+
+use crate::resource::{CLUSTER, Resource, status};
+use crate::{defaults, table, validate};
+
+const ADMISSION: Resource =
+    Resource { group: "admissionregistration.k8s.io", categories: &["api-extensions"], ..CLUSTER };
+
+pub(super) static KINDS: &[Resource] = &[
+    Resource {
+        kind: "MutatingAdmissionPolicy",
+        plural: "mutatingadmissionpolicies",
+        generation: Some(&["spec"]),
+        columns: table::admission::MUTATING_POLICY,
+        cells: table::admission::mutating_policy,
+        defaults: defaults::admission::policy,
+        check: validate::admission::mutating_policy,
+        ..ADMISSION
+    },
+    Resource {
+        kind: "MutatingAdmissionPolicyBinding",
+        plural: "mutatingadmissionpolicybindings",
+        generation: Some(&["spec"]),
+        columns: table::admission::POLICY_BINDING,
+        cells: table::admission::policy_binding,
+        defaults: defaults::admission::binding,
+        check: validate::admission::mutating_binding,
+        ..ADMISSION
+    },
+    Resource {
+        kind: "MutatingWebhookConfiguration",
+        plural: "mutatingwebhookconfigurations",
+        generation: Some(&["webhooks"]),
+        columns: table::admission::WEBHOOK,
+        cells: table::admission::webhook,
+        defaults: defaults::admission::mutating_webhook,
+        check: validate::admission::webhooks,
+        ..ADMISSION
+    },
+    Resource {
+        kind: "ValidatingAdmissionPolicy",
+        plural: "validatingadmissionpolicies",
+        subresources: &[status("ValidatingAdmissionPolicy")],
+        generation: Some(&["spec"]),
+        columns: table::admission::VALIDATING_POLICY,
+        cells: table::admission::validating_policy,
+        defaults: defaults::admission::policy,
+        check: validate::admission::validating_policy,
+        ..ADMISSION
+    },
+    Resource {
+        kind: "ValidatingAdmissionPolicyBinding",
+        plural: "validatingadmissionpolicybindings",
+        generation: Some(&["spec"]),
+        columns: table::admission::POLICY_BINDING,
+        cells: table::admission::policy_binding,
+        defaults: defaults::admission::binding,
+        check: validate::admission::validating_binding,
+        ..ADMISSION
+    },
+    Resource {
+        kind: "ValidatingWebhookConfiguration",
+        plural: "validatingwebhookconfigurations",
+        generation: Some(&["webhooks"]),
+        columns: table::admission::WEBHOOK,
+        cells: table::admission::webhook,
+        defaults: defaults::admission::validating_webhook,
+        check: validate::admission::webhooks,
+        ..ADMISSION
+    },
+];

@@ -1,0 +1,88 @@
+//! apps/v1: the workloads.
+
+use crate::resource::{NAMESPACED, Resource, SCALE, Scale, status};
+use crate::{defaults, table, validate};
+
+const APPS: Resource = Resource { group: "apps", ..NAMESPACED };
+
+const REPLICAS: Scale = Scale {
+    spec_replicas: &["spec", "replicas"],
+    status_replicas: &["status", "replicas"],
+    selector: &["spec", "selector"],
+    selector_is_map: false,
+};
+
+pub(super) static KINDS: &[Resource] = &[
+    Resource {
+        kind: "ControllerRevision",
+        plural: "controllerrevisions",
+        columns: table::workload::CONTROLLER_REVISION,
+        cells: table::workload::controller_revision,
+        check: validate::workload::controller_revision,
+        check_update: validate::workload::controller_revision_update,
+        ..APPS
+    },
+    Resource {
+        kind: "DaemonSet",
+        plural: "daemonsets",
+        short_names: &["ds"],
+        categories: &["all"],
+        subresources: &[status("DaemonSet")],
+        generation: Some(&["spec"]),
+        columns: table::workload::DAEMON_SET,
+        cells: table::workload::daemon_set,
+        defaults: defaults::workload::daemon_set,
+        check: validate::workload::daemon_set,
+        check_update: validate::workload::selector_update,
+        advise: validate::warnings::workload,
+        ..APPS
+    },
+    Resource {
+        kind: "Deployment",
+        plural: "deployments",
+        short_names: &["deploy"],
+        categories: &["all"],
+        subresources: &[SCALE, status("Deployment")],
+        scale: Some(&REPLICAS),
+        generation: Some(&["spec"]),
+        columns: table::workload::DEPLOYMENT,
+        cells: table::workload::deployment,
+        defaults: defaults::workload::deployment,
+        check: validate::workload::deployment,
+        check_update: validate::workload::selector_update,
+        advise: validate::warnings::workload,
+        ..APPS
+    },
+    Resource {
+        kind: "ReplicaSet",
+        plural: "replicasets",
+        short_names: &["rs"],
+        categories: &["all"],
+        subresources: &[SCALE, status("ReplicaSet")],
+        scale: Some(&REPLICAS),
+        generation: Some(&["spec"]),
+        columns: table::workload::REPLICA_SET,
+        cells: table::workload::replica_set,
+        defaults: defaults::workload::replica_set,
+        check: validate::workload::replica_set,
+        check_update: validate::workload::selector_update,
+        advise: validate::warnings::workload,
+        ..APPS
+    },
+    Resource {
+        kind: "StatefulSet",
+        plural: "statefulsets",
+        short_names: &["sts"],
+        categories: &["all"],
+        subresources: &[SCALE, status("StatefulSet")],
+        scale: Some(&REPLICAS),
+        generation: Some(&["spec"]),
+        columns: table::workload::STATEFUL_SET,
+        cells: table::workload::stateful_set,
+        defaults: defaults::workload::stateful_set,
+        check: validate::workload::stateful_set,
+        check_update: validate::workload::stateful_set_update,
+        advise: validate::warnings::workload,
+        ..APPS
+    },
+];

@@ -1,0 +1,39 @@
+//! autoscaling: v2 is the stored shape, v1 is converted.
+
+use crate::resource::{NAMESPACED, Resource, Shared, Storage, status};
+use crate::{convert, defaults, table, validate};
+
+const SCALER: Resource = Resource {
+    group: "autoscaling",
+    kind: "HorizontalPodAutoscaler",
+    plural: "horizontalpodautoscalers",
+    short_names: &["hpa"],
+    categories: &["all"],
+    subresources: &[status("HorizontalPodAutoscaler")],
+    columns: table::scaler::SCALER,
+    ..NAMESPACED
+};
+
+pub(super) static KINDS: &[Resource] = &[
+    Resource {
+        version: "v2",
+        cells: table::scaler::scaler_v2,
+        defaults: defaults::scaler::v2,
+        check: validate::scaler::v2,
+        ..SCALER
+    },
+    Resource {
+        version: "v1",
+        storage: Storage::Shared(&Shared {
+            group: "autoscaling",
+            version: "v2",
+            plural: "horizontalpodautoscalers",
+            to_storage: convert::scaler_to_v2,
+            from_storage: convert::scaler_from_v2,
+        }),
+        cells: table::scaler::scaler_v1,
+        defaults: defaults::scaler::v1,
+        check: validate::scaler::v1,
+        ..SCALER
+    },
+];

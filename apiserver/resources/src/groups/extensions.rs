@@ -1,0 +1,33 @@
+//! apiregistration.k8s.io/v1 and apiextensions.k8s.io/v1: how the API is extended.
+
+use crate::resource::{CLUSTER, Resource, status};
+use crate::{defaults, table, validate};
+
+pub(super) static REGISTRATION: &[Resource] = &[Resource {
+    group: "apiregistration.k8s.io",
+    kind: "APIService",
+    plural: "apiservices",
+    categories: &["api-extensions"],
+    subresources: &[status("APIService")],
+    columns: table::extensions::API_SERVICE,
+    cells: table::extensions::api_service,
+    defaults: defaults::api_service,
+    check: validate::extensions::api_service,
+    ..CLUSTER
+}];
+
+pub(super) static DEFINITIONS: &[Resource] = &[Resource {
+    group: "apiextensions.k8s.io",
+    kind: "CustomResourceDefinition",
+    plural: "customresourcedefinitions",
+    short_names: &["crd", "crds"],
+    categories: &["api-extensions"],
+    subresources: &[status("CustomResourceDefinition")],
+    generation: Some(&["spec"]),
+    columns: table::extensions::DEFINITION,
+    cells: table::extensions::definition,
+    defaults: defaults::custom_resource_definition,
+    check: validate::extensions::definition,
+    check_update: validate::extensions::definition_update,
+    ..CLUSTER
+}];

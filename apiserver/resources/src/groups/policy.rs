@@ -1,0 +1,17 @@
+//! policy/v1.
+
+use crate::resource::{NAMESPACED, Resource, status};
+use crate::{table, validate};
+
+pub(super) static KINDS: &[Resource] = &[Resource {
+    group: "policy",
+    kind: "PodDisruptionBudget",
+    plural: "poddisruptionbudgets",
+    short_names: &["pdb"],
+    subresources: &[status("PodDisruptionBudget")],
+    generation: Some(&["spec"]),
+    columns: table::policy::DISRUPTION_BUDGET,
+    cells: table::policy::disruption_budget,
+    check: validate::policy::disruption_budget,
+    ..NAMESPACED
+}];

@@ -1,0 +1,78 @@
+//! rbac.authorization.k8s.io/v1 and certificates.k8s.io/v1: who may what.
+
+use crate::resource::{CLUSTER, GET_PATCH_UPDATE, NAMESPACED, Resource, Subresource, status};
+use crate::{defaults, meta, table, validate};
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+
+pub(super) static KINDS: &[Resource] = &[
+    Resource {
+        group: GROUP,
+        kind: "ClusterRoleBinding",
+        plural: "clusterrolebindings",
+        name_rule: meta::path_segment,
+        columns: table::rbac::BINDING,
+        cells: table::rbac::binding,
+        defaults: defaults::rbac::binding,
+        check: validate::rbac::cluster_role_binding,
+        check_update: validate::rbac::binding_update,
+        ..CLUSTER
+    },
+    Resource {
+        group: GROUP,
+        kind: "ClusterRole",
+        plural: "clusterroles",
+        name_rule: meta::path_segment,
+        columns: table::rbac::ROLE,
+        cells: table::rbac::role,
+        check: validate::rbac::cluster_role,
+        ..CLUSTER
+    },
+    Resource {
+        group: GROUP,
+        kind: "RoleBinding",
+        plural: "rolebindings",
+        name_rule: meta::path_segment,
+        columns: table::rbac::BINDING,
+        cells: table::rbac::binding,
+        defaults: defaults::rbac::binding,
+        check: validate::rbac::role_binding,
+        check_update: validate::rbac::binding_update,
+        ..NAMESPACED
+    },
+    Resource {
+        group: GROUP,
+        kind: "Role",
+        plural: "roles",
+        name_rule: meta::path_segment,
+        columns: table::rbac::ROLE,
+        cells: table::rbac::role,
+        check: validate::rbac::role,
+        ..NAMESPACED
+    },
+];
+
+pub(super) static CERTIFICATES: &[Resource] = &[Resource {
+    group: "certificates.k8s.io",
+    kind: "CertificateSigningRequest",
+    plural: "certificatesigningrequests",
+    short_names: &["csr"],
+    subresources: &[
+        Subresource {
+            name: "approval",
+            kind: "CertificateSigningRequest",
+            group: "",
+            version: "",
+            verbs: GET_PATCH_UPDATE,
+        },
+        status("CertificateSigningRequest"),
+    ],
+    field_selectors: &["spec.signerName"],
+    columns: table::rbac::SIGNING_REQUEST,
+    cells: table::rbac::signing_request,
+    defaults: defaults::rbac::signing_request,
+    on_update: defaults::prepare::signing_request_update,
+    on_subresource_update: defaults::prepare::signing_request_subresource,
+    check: validate::certificate::signing_request,
+    ..CLUSTER
+}];

@@ -1,0 +1,49 @@
+//! resource.k8s.io/v1: devices and claims on them.
+
+use crate::resource::{CLUSTER, NAMESPACED, Resource, status};
+use crate::{defaults, table, validate};
+
+const GROUP: &str = "resource.k8s.io";
+
+pub(super) static KINDS: &[Resource] = &[
+    Resource {
+        group: GROUP,
+        kind: "DeviceClass",
+        plural: "deviceclasses",
+        generation: Some(&["spec"]),
+        ..CLUSTER
+    },
+    Resource {
+        group: GROUP,
+        kind: "ResourceClaim",
+        plural: "resourceclaims",
+        subresources: &[status("ResourceClaim")],
+        columns: table::devices::CLAIM,
+        cells: table::devices::claim,
+        defaults: defaults::resource_claim,
+        check: validate::devices::claim,
+        check_update: validate::devices::spec_update,
+        ..NAMESPACED
+    },
+    Resource {
+        group: GROUP,
+        kind: "ResourceClaimTemplate",
+        plural: "resourceclaimtemplates",
+        defaults: defaults::resource_claim_template,
+        check: validate::devices::claim_template,
+        check_update: validate::devices::spec_update,
+        ..NAMESPACED
+    },
+    Resource {
+        group: GROUP,
+        kind: "ResourceSlice",
+        plural: "resourceslices",
+        generation: Some(&["spec"]),
+        field_selectors: &["spec.nodeName", "spec.driver"],
+        columns: table::devices::SLICE,
+        cells: table::devices::slice,
+        check: validate::devices::slice,
+        check_update: validate::devices::slice_update,
+        ..CLUSTER
+    },
+];

@@ -1,0 +1,74 @@
+//! storage.k8s.io/v1.
+
+use crate::resource::{CLUSTER, NAMESPACED, Resource, status};
+use crate::{defaults, table, validate};
+
+const GROUP: &str = "storage.k8s.io";
+
+pub(super) static KINDS: &[Resource] = &[
+    Resource {
+        group: GROUP,
+        kind: "CSIDriver",
+        plural: "csidrivers",
+        columns: table::volume::CSI_DRIVER,
+        cells: table::volume::csi_driver,
+        defaults: defaults::storage::csi_driver,
+        check: validate::storage::csi_driver,
+        check_update: validate::storage::csi_driver_update,
+        ..CLUSTER
+    },
+    Resource {
+        group: GROUP,
+        kind: "CSINode",
+        plural: "csinodes",
+        columns: table::volume::CSI_NODE,
+        cells: table::volume::csi_node,
+        check: validate::storage::csi_node,
+        ..CLUSTER
+    },
+    Resource {
+        group: GROUP,
+        kind: "CSIStorageCapacity",
+        plural: "csistoragecapacities",
+        columns: table::volume::CSI_STORAGE_CAPACITY,
+        cells: table::volume::csi_storage_capacity,
+        check: validate::storage::csi_storage_capacity,
+        check_update: validate::storage::csi_storage_capacity_update,
+        ..NAMESPACED
+    },
+    Resource {
+        group: GROUP,
+        kind: "StorageClass",
+        plural: "storageclasses",
+        short_names: &["sc"],
+        columns: table::volume::STORAGE_CLASS,
+        cells: table::volume::storage_class,
+        defaults: defaults::storage::storage_class,
+        check: validate::storage::storage_class,
+        check_update: validate::storage::storage_class_update,
+        ..CLUSTER
+    },
+    Resource {
+        group: GROUP,
+        kind: "VolumeAttachment",
+        plural: "volumeattachments",
+        subresources: &[status("VolumeAttachment")],
+        columns: table::volume::VOLUME_ATTACHMENT,
+        cells: table::volume::volume_attachment,
+        check: validate::storage::volume_attachment,
+        check_update: validate::storage::volume_attachment_update,
+        on_create: defaults::prepare::volume_attachment_create,
+        ..CLUSTER
+    },
+    Resource {
+        group: GROUP,
+        kind: "VolumeAttributesClass",
+        plural: "volumeattributesclasses",
+        short_names: &["vac"],
+        columns: table::volume::VOLUME_ATTRIBUTES_CLASS,
+        cells: table::volume::volume_attributes_class,
+        check: validate::storage::volume_attributes_class,
+        check_update: validate::storage::volume_attributes_class_update,
+        ..CLUSTER
+    },
+];

@@ -1,0 +1,392 @@
+//! What a built-in kind is: one declarative [`Resource`] value. Discovery, routes, OpenAPI, storage keys, tables, RBAC
+//! names and validation are all derived from these values, so adding a kind is adding an entry. Rules that data cannot
+//! express are function pointers (`defaults`, `on_create`, `check`, ...) whose neutral bodies stand in [`BASE`].
+//!
+//! Architecture invariant: everything here is pure. There is no clock, no randomness and no I/O; time comes in as an
+//! argument and uid, creationTimestamp and resourceVersion are the caller's to set.
+
+use schema::Object;
+use schema::field::ErrorList;
+use serde_json::Value;
+
+use crate::{field_selector, meta, scale, table};
+
+/// Verbs of an ordinary stored resource.
+pub const STANDARD_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// Verbs of a status-like subresource.
+pub const GET_PATCH_UPDATE: &[&str] = &["get", "patch", "update"];
+/// Verb of a review or of an action subresource.
+pub const CREATE_ONLY: &[&str] = &["create"];
+
+/// A subresource as discovery lists it. Empty `group`/`version` mean those of the parent.
+#[derive(Clone, Copy, Debug)]
+pub struct Subresource {
+    /// Path segment after the object's name.
+    pub name: &'static str,
+    /// Kind that the subresource reads or writes.
+    pub kind: &'static str,
+    /// Group of that kind; empty together with `version` for the parent's.
+    pub group: &'static str,
+    /// Version of that kind; empty for the parent's.
+    pub version: &'static str,
+    /// Verbs in discovery order.
+    pub verbs: &'static [&'static str],
+}
+
+/// Where objects of a kind live.
+#[derive(Clone, Copy)]
+pub enum Storage {
+    /// Under the kind's own plural, in its own shape.
+    Own,
+    /// Under the key and in the shape of another resource; converted on the way in and out.
+    Shared(&'static Shared),
+    /// Answered by the server, never stored.
+    Virtual,
+}
+
+/// A second API shape of objects that are stored in another one.
+pub struct Shared {
+    /// Group of the resource that owns the stored shape.
+    pub group: &'static str,
+    /// Version of the stored shape.
+    pub version: &'static str,
+    /// Plural of the stored resource.
+    pub plural: &'static str,
+    /// Rewrites an object of this shape into the stored shape, apiVersion included.
+    pub to_storage: fn(&mut Object),
+    /// Rewrites a stored object into this shape, apiVersion included.
+    pub from_storage: fn(&mut Object),
+}
+
+/// Where the scale subresource finds its three facts.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Path of the desired count.
+    pub spec_replicas: &'static [&'static str],
+    /// Path of the observed count.
+    pub status_replicas: &'static [&'static str],
+    /// Path of the selector: a metav1.LabelSelector, or a plain label map when `selector_is_map`.
+    pub selector: &'static [&'static str],
+    /// ReplicationController selects by a plain map.
+    pub selector_is_map: bool,
+}
+
+/// A column of `kubectl get`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Heading; kubectl shows it in capitals.
+    pub name: &'static str,
+    /// OpenAPI type of the cells.
+    pub r#type: &'static str,
+    /// OpenAPI format; "name" marks the column that names the object.
+    pub format: &'static str,
+    /// One sentence for `kubectl explain`-like users.
+    pub description: &'static str,
+    /// 0 is always shown, 1 only with `-o wide`.
+    pub priority: i32,
+}
+
+/// A built-in kind at one group and version.
+#[derive(Clone, Copy)]
+pub struct Resource {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// Version in the group.
+    pub version: &'static str,
+    /// Kind, in CamelCase.
+    pub kind: &'static str,
+    /// Lower-case plural used in paths.
+    pub plural: &'static str,
+    /// Abbreviations that kubectl accepts.
+    pub short_names: &'static [&'static str],
+    /// Groups of resources such as "all".
+    pub categories: &'static [&'static str],
+    /// Whether objects live in a namespace.
+    pub namespaced: bool,
+    /// Verbs in discovery order.
+    pub verbs: &'static [&'static str],
+    /// Subresources in discovery order.
+    pub subresources: &'static [Subresource],
+    /// Where objects live.
+    pub storage: Storage,
+    /// Scale mapping, for kinds with that subresource.
+    pub scale: Option<&'static Scale>,
+    /// None: objects have no generation. Some(fields): generation is 1 on create and goes up when one of these
+    /// top-level fields changes.
+    pub generation: Option<&'static [&'static str]>,
+    /// Field selectors besides metadata.name and metadata.namespace.
+    pub field_selectors: &'static [&'static str],
+    /// Whether an update without resourceVersion is accepted.
+    pub unconditional_update: bool,
+    /// Whether PUT creates a missing object.
+    pub create_on_update: bool,
+    /// Whether the kind supports deletion with a grace period (pods only).
+    pub graceful: bool,
+    /// Columns of a Table.
+    pub columns: &'static [Column],
+    /// Cells of one row; as many as `columns`. Second argument: now, unix seconds.
+    pub cells: fn(&Object, i64) -> Vec<Value>,
+    /// Kubernetes defaulting; idempotent.
+    pub defaults: fn(&mut Object),
+    /// What a create does besides the generic rules.
+    pub on_create: fn(&mut Object),
+    /// What an update (new, old) does besides the generic rules.
+    pub on_update: fn(&mut Object, &Object),
+    /// What an update through a subresource (name, new, old) does besides the generic rules.
+    pub on_subresource_update: fn(&str, &mut Object, &Object),
+    /// Rule for metadata.name; messages when broken. Second argument: the name is a generateName prefix.
+    pub name_rule: fn(&str, bool) -> Vec<String>,
+    /// Validation of the kind's own fields.
+    pub check: fn(&Object, &mut ErrorList),
+    /// Extra validation of an update (new, old); runs after `check` on the new object.
+    pub check_update: fn(&Object, &Object, &mut ErrorList),
+    /// Extra validation of an update through a subresource (name, new, old).
+    pub check_subresource_update: fn(&str, &Object, &Object, &mut ErrorList),
+    /// Texts for `Warning` headers.
+    pub advise: fn(&Object) -> Vec<String>,
+}
+
+/// The neutral entry of a namespaced kind.
+pub const NAMESPACED: Resource = Resource {
+    group: "",
+    version: "v1",
+    kind: "",
+    plural: "",
+    short_names: &[],
+    categories: &[],
+    namespaced: true,
+    verbs: STANDARD_VERBS,
+    subresources: &[],
+    storage: Storage::Own,
+    scale: None,
+    generation: None,
+    field_selectors: &[],
+    unconditional_update: true,
+    create_on_update: false,
+    graceful: false,
+    columns: table::NAME_AGE,
+    cells: table::name_age,
+    defaults: |_| {},
+    on_create: |_| {},
+    on_update: |_, _| {},
+    on_subresource_update: |_, _, _| {},
+    name_rule: meta::subdomain,
+    check: |_, _| {},
+    check_update: |_, _, _| {},
+    check_subresource_update: |_, _, _, _| {},
+    advise: |_| Vec::new(),
+};
+
+/// The neutral entry of a cluster-scoped kind.
+pub const CLUSTER: Resource = Resource { namespaced: false, ..NAMESPACED };
+
+/// The neutral entry of a review: created, answered, forgotten.
+pub const REVIEW: Resource = Resource { namespaced: false, verbs: CREATE_ONLY, storage: Storage::Virtual, ..NAMESPACED };
+
+/// `status` with get, patch and update for a kind.
+pub const fn status(kind: &'static str) -> Subresource {
+    Subresource { name: "status", kind, group: "", version: "", verbs: GET_PATCH_UPDATE }
+}
+
+/// `scale` as autoscaling/v1 Scale.
+pub const SCALE: Subresource =
+    Subresource { name: "scale", kind: "Scale", group: "autoscaling", version: "v1", verbs: GET_PATCH_UPDATE };
+
+impl Resource {
+    /// Lower-case kind, as discovery's singularName.
+    pub fn singular(&self) -> String {
+        self.kind.to_lowercase()
+    }
+
+    /// Kind of a list of these objects.
+    pub fn list_kind(&self) -> String {
+        format!("{}List", self.kind)
+    }
+
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// `pods` or `deployments.apps`: how error messages name the resource.
+    pub fn group_resource(&self) -> String {
+        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// The subresource of that name.
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|subresource| subresource.name == name)
+    }
+
+    /// Whether the kind has a status subresource, so that writes to the main resource leave status alone.
+    pub fn has_status(&self) -> bool {
+        self.subresource("status").is_some()
+    }
+
+    /// Whether the verb is served on the main resource.
+    pub fn allows(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    /// Whether objects are never stored.
+    pub fn is_virtual(&self) -> bool {
+        matches!(self.storage, Storage::Virtual)
+    }
+
+    /// Kubernetes defaulting.
+    pub fn default(&self, object: &mut Object) {
+        (self.defaults)(object);
+    }
+
+    /// Drops what a client may not set on create, and sets the first generation.
+    pub fn prepare_create(&self, object: &mut Object) {
+        if self.has_status() {
+            object.remove(&["status"]);
+        }
+        match self.generation {
+            Some(_) => object.set_generation(1),
+            None => {
+                object.metadata_mut().remove("generation");
+            }
+        }
+        (self.on_create)(object);
+    }
+
+    /// Keeps status and generation from the old object and bumps generation when the intent changed.
+    pub fn prepare_update(&self, new: &mut Object, old: &Object) {
+        if self.has_status() {
+            copy_field(new, old, "status");
+        }
+        (self.on_update)(new, old);
+        self.carry_generation(new, old);
+    }
+
+    /// An update through the status subresource: everything but status and the client-owned metadata stays.
+    pub fn prepare_status_update(&self, new: &mut Object, old: &Object) {
+        self.prepare_subresource_update("status", new, old);
+    }
+
+    /// An update through a subresource that carries the parent's kind (status, approval, finalize, resize,
+    /// ephemeralcontainers): what belongs to other doors is taken from the old object.
+    pub fn prepare_subresource_update(&self, subresource: &str, new: &mut Object, old: &Object) {
+        if subresource == "status" {
+            let names: Vec<String> = top_level_fields(new, old);
+            for name in names {
+                if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "status") {
+                    copy_field(new, old, &name);
+                }
+            }
+        } else if self.has_status() {
+            copy_field(new, old, "status");
+        }
+        (self.on_subresource_update)(subresource, new, old);
+        self.carry_generation(new, old);
+    }
+
+    /// Every reason why the object may not be stored.
+    pub fn validate(&self, object: &Object) -> ErrorList {
+        let mut errors = meta::validate(object, self.namespaced, self.name_rule);
+        (self.check)(object, &mut errors);
+        errors
+    }
+
+    /// Every reason why the update may not be stored.
+    pub fn validate_update(&self, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = meta::validate_update(new, old);
+        (self.check)(new, &mut errors);
+        (self.check_update)(new, old, &mut errors);
+        errors
+    }
+
+    /// Every reason why an update through a subresource may not be stored.
+    pub fn validate_subresource_update(&self, subresource: &str, new: &Object, old: &Object) -> ErrorList {
+        let mut errors = meta::validate_update(new, old);
+        (self.check_subresource_update)(subresource, new, old, &mut errors);
+        errors
+    }
+
+    /// Texts for `Warning` headers of a create or update.
+    pub fn warnings(&self, object: &Object) -> Vec<String> {
+        (self.advise)(object)
+    }
+
+    /// Whether a field selector may name this field.
+    pub fn selects_by(&self, name: &str) -> bool {
+        name == "metadata.name" || (name == "metadata.namespace" && self.namespaced) || self.field_selectors.contains(&name)
+    }
+
+    /// The value that a field selector compares; None for fields that the kind does not offer.
+    pub fn field(&self, object: &Object, name: &str) -> Option<String> {
+        self.selects_by(name).then(|| field_selector::value(self, object, name))
+    }
+
+    /// The Scale object of an object; None for kinds without scale.
+    pub fn scale_of(&self, object: &Object) -> Option<Value> {
+        self.scale.map(|paths| scale::read(paths, object))
+    }
+
+    /// Writes spec.replicas of a Scale into the object. False when the kind has no scale.
+    pub fn apply_scale(&self, object: &mut Object, replicas: i64) -> bool {
+        match self.scale {
+            Some(paths) => {
+                object.set(paths.spec_replicas, Value::from(replicas));
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn carry_generation(&self, new: &mut Object, old: &Object) {
+        match self.generation {
+            Some(fields) => {
+                let changed = fields.iter().any(|field| !same(new.get(&[field]), old.get(&[field])));
+                let generation = old.generation().max(1);
+                new.set_generation(if changed { generation.saturating_add(1) } else { generation });
+            }
+            None => match old.generation() {
+                0 => {
+                    new.metadata_mut().remove("generation");
+                }
+                generation => new.set_generation(generation),
+            },
+        }
+    }
+}
+
+/// Equality that takes an absent field, null and an empty object or list for the same.
+pub(crate) fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+    fn empty(value: Option<&Value>) -> bool {
+        match value {
+            None | Some(Value::Null) => true,
+            Some(Value::Object(map)) => map.is_empty(),
+            Some(Value::Array(list)) => list.is_empty(),
+            _ => false,
+        }
+    }
+    a == b || (empty(a) && empty(b))
+}
+
+/// Makes a top-level field of `new` what it is in `old`, absence included.
+pub(crate) fn copy_field(new: &mut Object, old: &Object, name: &str) {
+    match old.get(&[name]) {
+        Some(value) => {
+            let value = value.clone();
+            new.set(&[name], value);
+        }
+        None => {
+            new.remove(&[name]);
+        }
+    }
+}
+
+fn top_level_fields(new: &Object, old: &Object) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for object in [new, old] {
+        if let Value::Object(map) = object.value() {
+            names.extend(map.keys().cloned());
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
+}
