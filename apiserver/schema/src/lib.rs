@@ -1,1 +1,14 @@
-//! schema
+//! What a Kubernetes object is, as pure functions on values: its schema table, its encodings
+//! (JSON, YAML, protobuf), its patches, selectors, names, quantities and the OpenAPI documents.
+//!
+//! Architecture invariant: nothing here does I/O, knows the time or knows which kinds the server
+//! serves. The table in `data/` describes types; the list of served kinds lives in `resources`.
+
+pub mod field;
+pub mod names;
+pub mod object;
+pub mod quantity;
+pub mod selector;
+pub mod time;
+
+pub use object::Object;
