@@ -9,7 +9,11 @@ use crate::local::{Home, SERVICE_CIDR, Wishes};
 use crate::up;
 
 #[derive(Parser)]
-#[command(name = "kontiki", version, about = "A Kubernetes-compatible control plane in one binary, with no etcd.")]
+#[command(
+    name = "kontiki",
+    version,
+    about = "A Kubernetes-compatible control plane in one binary, with no etcd."
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -86,7 +90,9 @@ impl UpArgs {
 fn members(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ (1 | 3 | 5)) => Ok(count),
-        _ => Err("1, 3 or 5: an even number survives no more failures than the odd one below it".into()),
+        _ => Err(
+            "1, 3 or 5: an even number survives no more failures than the odd one below it".into(),
+        ),
     }
 }
 
@@ -97,11 +103,21 @@ pub fn host_name() -> String {
         .trim()
         .to_ascii_lowercase()
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '.' {
+                c
+            } else {
+                '-'
+            }
+        })
         .take(63)
         .collect();
     name = name.trim_matches(['-', '.']).to_string();
-    if name.is_empty() { "node-1".into() } else { name }
+    if name.is_empty() {
+        "node-1".into()
+    } else {
+        name
+    }
 }
 
 #[derive(Args, Clone)]
@@ -116,7 +132,12 @@ pub struct ServerArgs {
     #[arg(long, env = "KONTIKI_CLUSTER_ID", value_parser = hex)]
     pub cluster_id: u64,
     /// All members of the new cluster: NAME=ID@HOST:PORT (peer address), separated by commas
-    #[arg(long, env = "KONTIKI_INITIAL_MEMBERS", value_delimiter = ',', required = true)]
+    #[arg(
+        long,
+        env = "KONTIKI_INITIAL_MEMBERS",
+        value_delimiter = ',',
+        required = true
+    )]
     pub initial_members: Vec<InitialMember>,
     /// Directory of the store's data
     #[arg(long, env = "KONTIKI_DATA_DIR", value_name = "DIR")]
@@ -166,7 +187,11 @@ impl FromStr for InitialMember {
         if name.is_empty() || host.is_empty() || port.parse::<u16>().is_err() {
             return Err(form());
         }
-        Ok(InitialMember { name: name.into(), id: hex(id)?, peer_address: address.into() })
+        Ok(InitialMember {
+            name: name.into(),
+            id: hex(id)?,
+            peer_address: address.into(),
+        })
     }
 }
 
@@ -174,7 +199,9 @@ fn hex(text: &str) -> Result<u64, String> {
     match u64::from_str_radix(text.trim_start_matches("0x"), 16) {
         Ok(0) => Err("an id is not 0".into()),
         Ok(id) => Ok(id),
-        Err(_) => Err(format!("`{text}` is not a hexadecimal number of at most 64 bits")),
+        Err(_) => Err(format!(
+            "`{text}` is not a hexadecimal number of at most 64 bits"
+        )),
     }
 }
 
@@ -241,8 +268,18 @@ mod tests {
     #[test]
     fn initial_members_are_read_and_refused() {
         let member: InitialMember = "m1=1f@[::1]:6480".parse().unwrap();
-        assert_eq!((member.id, member.peer_address.as_str()), (0x1f, "[::1]:6480"));
-        for bad in ["m1", "m1=1f", "m1=xyz@h:1", "m1=0@h:1", "m1=1@h:port", "=1@h:1"] {
+        assert_eq!(
+            (member.id, member.peer_address.as_str()),
+            (0x1f, "[::1]:6480")
+        );
+        for bad in [
+            "m1",
+            "m1=1f",
+            "m1=xyz@h:1",
+            "m1=0@h:1",
+            "m1=1@h:port",
+            "=1@h:1",
+        ] {
             assert!(bad.parse::<InitialMember>().is_err(), "{bad}");
         }
     }
@@ -251,7 +288,12 @@ mod tests {
     fn every_flag_says_what_it_is() {
         for command in Cli::command().get_subcommands() {
             for argument in command.get_arguments() {
-                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {}",
+                    command.get_name(),
+                    argument.get_id()
+                );
             }
         }
     }

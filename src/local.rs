@@ -66,11 +66,18 @@ impl Plan {
             runtime: wishes.runtime.clone(),
             port: wishes.node_port,
         };
-        Plan { cluster_id: random() | 1, members, node }
+        Plan {
+            cluster_id: random() | 1,
+            members,
+            node,
+        }
     }
 
     pub fn servers(&self) -> Vec<String> {
-        self.members.iter().map(|member| format!("https://127.0.0.1:{}", member.api_port)).collect()
+        self.members
+            .iter()
+            .map(|member| format!("https://127.0.0.1:{}", member.api_port))
+            .collect()
     }
 
     /// The `--initial-members` value: `name=id@peer-address` for each.
@@ -114,7 +121,10 @@ impl Home {
         }
         let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let plan = serde_json::from_slice(&text).with_context(|| {
-            format!("{} is damaged; `kontiki reset` makes a new cluster", file.display())
+            format!(
+                "{} is damaged; `kontiki reset` makes a new cluster",
+                file.display()
+            )
         })?;
         Ok(Some(plan))
     }
@@ -134,13 +144,18 @@ impl Home {
         if plan.members.len() != wishes.members {
             bail!(
                 "the cluster in {} has {} member(s), not {}: use --members {}, another --home, or wipe it with `kontiki reset`",
-                self.0.display(), plan.members.len(), wishes.members, plan.members.len()
+                self.0.display(),
+                plan.members.len(),
+                wishes.members,
+                plan.members.len()
             );
         }
         if plan.node.runtime != wishes.runtime {
             bail!(
                 "the node of the cluster in {} runs with --runtime {}, not {}: use that one, another --home, or wipe it with `kontiki reset`",
-                self.0.display(), plan.node.runtime, wishes.runtime
+                self.0.display(),
+                plan.node.runtime,
+                wishes.runtime
             );
         }
         Ok(plan)
@@ -157,27 +172,49 @@ pub fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str) -> Result<()> {
     authority.ensure(&admin, &client("kubernetes-admin", Some("system:masters")))?;
     for member in &plan.members {
         let member_pki = home.process_dir(&member.name).join("pki");
-        member_certificates(&authority, &peers, &member_pki, member, plan.cluster_id, &[node_ip.to_string()])?;
+        member_certificates(
+            &authority,
+            &peers,
+            &member_pki,
+            member,
+            plan.cluster_id,
+            &[node_ip.to_string()],
+        )?;
         for shared in ["ca.crt", "peer-ca.crt", "sa.key"] {
-            let content = fs::read(dir.join(shared)).with_context(|| format!("cannot read {shared}"))?;
+            let content =
+                fs::read(dir.join(shared)).with_context(|| format!("cannot read {shared}"))?;
             if fs::read(member_pki.join(shared)).ok().as_ref() != Some(&content) {
                 pki::write_secret(&member_pki.join(shared), &content)?;
             }
         }
     }
     let node_pki = home.process_dir(&node_dir(&plan.node.name)).join("pki");
-    node_certificates(&authority, &node_pki, &plan.node.name, &[node_ip.to_string(), "127.0.0.1".into()])?;
+    node_certificates(
+        &authority,
+        &node_pki,
+        &plan.node.name,
+        &[node_ip.to_string(), "127.0.0.1".into()],
+    )?;
     let ca = pki::read(&authority.pair.cert)?;
     pki::write_secret(&node_pki.join("ca.crt"), ca.as_bytes())?;
-    pki::write_secret(&home.kubeconfig(), kubeconfig(&plan.servers(), &ca, &admin)?.as_bytes())
+    pki::write_secret(
+        &home.kubeconfig(),
+        kubeconfig(&plan.servers(), &ca, &admin)?.as_bytes(),
+    )
 }
 
 pub fn node_dir(name: &str) -> String {
     format!("node-{name}")
 }
 
-fn client<'a>(common_name: &'a str, organization: Option<&'a str>) -> Leaf<'a> {
-    Leaf { common_name, organization, names: vec![], uris: vec![], usage: Usage::Client }
+pub fn client<'a>(common_name: &'a str, organization: Option<&'a str>) -> Leaf<'a> {
+    Leaf {
+        common_name,
+        organization,
+        names: vec![],
+        uris: vec![],
+        usage: Usage::Client,
+    }
 }
 
 /// The certificates of one member: its API port, its peer identity, and its client certificate towards node agents.
@@ -191,14 +228,28 @@ pub fn member_certificates(
 ) -> Result<()> {
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1", KUBERNETES_SERVICE_IP]
         .into_iter()
-        .chain(["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"])
+        .chain([
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        ])
         .map(String::from)
         .collect();
     names.extend(extra_names.iter().filter(|name| !name.is_empty()).cloned());
     names.dedup();
-    let server = Leaf { common_name: "kube-apiserver", organization: None, names, uris: vec![], usage: Usage::Server };
+    let server = Leaf {
+        common_name: "kube-apiserver",
+        organization: None,
+        names,
+        uris: vec![],
+        usage: Usage::Server,
+    };
     authority.ensure(&Pair::in_dir(dir, "server"), &server)?;
-    authority.ensure(&Pair::in_dir(dir, "kubelet-client"), &client(KUBELET_CLIENT, Some("system:masters")))?;
+    authority.ensure(
+        &Pair::in_dir(dir, "kubelet-client"),
+        &client(KUBELET_CLIENT, Some("system:masters")),
+    )?;
     let peer = Leaf {
         common_name: &member.name,
         organization: None,
@@ -215,14 +266,27 @@ pub fn peer_identity(cluster_id: u64, member_id: u64) -> String {
 }
 
 /// The certificates of a node agent: its identity towards the API, and its own HTTPS port.
-pub fn node_certificates(authority: &Authority, dir: &Path, node: &str, addresses: &[String]) -> Result<()> {
+pub fn node_certificates(
+    authority: &Authority,
+    dir: &Path,
+    node: &str,
+    addresses: &[String],
+) -> Result<()> {
     let user = format!("system:node:{node}");
-    authority.ensure(&Pair::in_dir(dir, "client"), &client(&user, Some("system:nodes")))?;
+    authority.ensure(
+        &Pair::in_dir(dir, "client"),
+        &client(&user, Some("system:nodes")),
+    )?;
     let mut names = vec![node.to_string(), "localhost".to_string()];
     names.extend(addresses.iter().filter(|name| !name.is_empty()).cloned());
     names.dedup();
-    let server =
-        Leaf { common_name: &user, organization: Some("system:nodes"), names, uris: vec![], usage: Usage::Server };
+    let server = Leaf {
+        common_name: &user,
+        organization: Some("system:nodes"),
+        names,
+        uris: vec![],
+        usage: Usage::Server,
+    };
     authority.ensure(&Pair::in_dir(dir, "server"), &server)
 }
 
@@ -230,7 +294,13 @@ pub fn node_certificates(authority: &Authority, dir: &Path, node: &str, addresse
 pub fn kubeconfig(servers: &[String], ca_pem: &str, client: &Pair) -> Result<String> {
     use base64::Engine;
     let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-    let context = |index: usize| if index == 0 { "kontiki".to_string() } else { format!("kontiki-{}", index + 1) };
+    let context = |index: usize| {
+        if index == 0 {
+            "kontiki".to_string()
+        } else {
+            format!("kontiki-{}", index + 1)
+        }
+    };
     let clusters: Vec<_> = servers.iter().enumerate().map(|(index, server)| {
         serde_json::json!({"name": context(index), "cluster": {"server": server, "certificate-authority-data": encode(ca_pem)}})
     }).collect();
@@ -306,7 +376,10 @@ mod tests {
     #[test]
     fn members_get_ports_and_ids_of_their_own() {
         let plan = Plan::new(&wishes(3), &mut counter());
-        assert_eq!(plan.initial_members(), "m1=15@127.0.0.1:6480,m2=1f@127.0.0.1:6481,m3=29@127.0.0.1:6482");
+        assert_eq!(
+            plan.initial_members(),
+            "m1=15@127.0.0.1:6480,m2=1f@127.0.0.1:6481,m3=29@127.0.0.1:6482"
+        );
         assert_eq!(plan.servers()[2], "https://127.0.0.1:6445");
     }
 
@@ -317,7 +390,10 @@ mod tests {
         let first = home.plan(&wishes(3), &mut counter()).unwrap();
         assert_eq!(home.plan(&wishes(3), &mut || 99).unwrap(), first);
         let error = home.plan(&wishes(1), &mut || 99).unwrap_err().to_string();
-        assert!(error.contains("has 3 member(s), not 1") && error.contains("kontiki reset"), "{error}");
+        assert!(
+            error.contains("has 3 member(s), not 1") && error.contains("kontiki reset"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -326,9 +402,13 @@ mod tests {
         let home = Home(dir.path().join("home"));
         let plan = home.plan(&wishes(3), &mut counter()).unwrap();
         ensure_pki(&home, &plan, "10.0.0.5").unwrap();
-        let config: serde_json::Value = serde_json::from_str(&pki::read(&home.kubeconfig()).unwrap()).unwrap();
+        let config: serde_json::Value =
+            serde_json::from_str(&pki::read(&home.kubeconfig()).unwrap()).unwrap();
         assert_eq!(config["contexts"].as_array().unwrap().len(), 3);
         assert_eq!(config["current-context"], "kontiki");
-        assert_eq!(config["clusters"][1]["cluster"]["server"], "https://127.0.0.1:6444");
+        assert_eq!(
+            config["clusters"][1]["cluster"]["server"],
+            "https://127.0.0.1:6444"
+        );
     }
 }

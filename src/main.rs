@@ -1,5 +1,6 @@
 //! The one binary: read the command line, set up logging, dispatch.
 
+mod bundle;
 mod cli;
 mod local;
 mod pki;
@@ -15,10 +16,14 @@ use cli::{Cli, Command};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli.command);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&anyhow::Error::new(error).context("cannot start the runtime")),
+        Err(error) => {
+            return failed(&anyhow::Error::new(error).context("cannot start the runtime"));
+        }
     };
     match runtime.block_on(run(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -34,7 +39,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Status(args) => up::status(&args.home()).await,
         Command::Server(_args) => anyhow::bail!("later"),
         Command::Agent(_args) => anyhow::bail!("later"),
-        Command::Pki(_args) => anyhow::bail!("later"),
+        Command::Pki(args) => bundle::make(&args.dir, &args.members, &args.nodes),
     }
 }
 
@@ -52,5 +57,9 @@ fn start_logging(command: &Command) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }

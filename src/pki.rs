@@ -47,7 +47,10 @@ pub struct Pair {
 
 impl Pair {
     pub fn in_dir(dir: &Path, name: &str) -> Pair {
-        Pair { cert: dir.join(format!("{name}.crt")), key: dir.join(format!("{name}.key")) }
+        Pair {
+            cert: dir.join(format!("{name}.crt")),
+            key: dir.join(format!("{name}.key")),
+        }
     }
 
     fn exists(&self) -> bool {
@@ -68,7 +71,9 @@ impl Authority {
             create_private_dir(dir)?;
             let key = KeyPair::generate()?;
             let mut params = CertificateParams::default();
-            params.distinguished_name.push(DnType::CommonName, common_name);
+            params
+                .distinguished_name
+                .push(DnType::CommonName, common_name);
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             params.key_usages = vec![
                 KeyUsagePurpose::KeyCertSign,
@@ -107,13 +112,19 @@ impl Leaf<'_> {
     fn params(&self) -> Result<CertificateParams> {
         let mut params = CertificateParams::new(self.names.clone())?;
         for uri in &self.uris {
-            params.subject_alt_names.push(SanType::URI(uri.as_str().try_into()?));
+            params
+                .subject_alt_names
+                .push(SanType::URI(uri.as_str().try_into()?));
         }
         params.distinguished_name = rcgen::DistinguishedName::new();
         if let Some(organization) = self.organization {
-            params.distinguished_name.push(DnType::OrganizationName, organization);
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, organization);
         }
-        params.distinguished_name.push(DnType::CommonName, self.common_name);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, self.common_name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         if self.usage != Usage::Server {
             params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ClientAuth);
@@ -171,7 +182,11 @@ fn needs_renewal(pair: &Pair, leaf: &Leaf) -> Result<bool> {
             }
         }
     }
-    Ok(leaf.names.iter().chain(&leaf.uris).any(|wanted| !present.contains(wanted)))
+    Ok(leaf
+        .names
+        .iter()
+        .chain(&leaf.uris)
+        .any(|wanted| !present.contains(wanted)))
 }
 
 pub fn read(path: &Path) -> Result<String> {
@@ -201,7 +216,11 @@ fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let staged = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let _ = fs::remove_file(&staged);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&staged)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&staged, path)
@@ -228,11 +247,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::open_or_create(dir.path(), "ca", "kontiki-ca").unwrap();
         let pair = Pair::in_dir(dir.path(), "server");
-        authority.ensure(&pair, &leaf(&["localhost", "127.0.0.1"])).unwrap();
+        authority
+            .ensure(&pair, &leaf(&["localhost", "127.0.0.1"]))
+            .unwrap();
         let first = read(&pair.cert).unwrap();
         authority.ensure(&pair, &leaf(&["localhost"])).unwrap();
         assert_eq!(first, read(&pair.cert).unwrap());
-        authority.ensure(&pair, &leaf(&["localhost", "10.0.0.7"])).unwrap();
+        authority
+            .ensure(&pair, &leaf(&["localhost", "10.0.0.7"]))
+            .unwrap();
         assert_ne!(first, read(&pair.cert).unwrap());
     }
 
@@ -241,7 +264,10 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::open_or_create(dir.path(), "ca", "kontiki-ca").unwrap();
-        let mode = fs::metadata(&authority.pair.key).unwrap().permissions().mode();
+        let mode = fs::metadata(&authority.pair.key)
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 

@@ -24,7 +24,8 @@ pub struct Probe {
 impl Probe {
     pub fn new(ca: &Path, identity: &Pair) -> Result<Probe> {
         let mut roots = rustls::RootCertStore::empty();
-        let authority = CertificateDer::from_pem_file(ca).with_context(|| format!("cannot read {}", ca.display()))?;
+        let authority = CertificateDer::from_pem_file(ca)
+            .with_context(|| format!("cannot read {}", ca.display()))?;
         roots.add(authority)?;
         let certs = CertificateDer::pem_file_iter(&identity.cert)
             .with_context(|| format!("cannot read {}", identity.cert.display()))?
@@ -36,26 +37,38 @@ impl Probe {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_client_auth_cert(certs, key)?;
-        Ok(Probe { tls: tokio_rustls::TlsConnector::from(Arc::new(config)) })
+        Ok(Probe {
+            tls: tokio_rustls::TlsConnector::from(Arc::new(config)),
+        })
     }
 
     /// GET from `127.0.0.1:<port>`; the status and the body.
     pub async fn get(&self, port: u16, path: &str) -> Result<(u16, Bytes)> {
         tokio::time::timeout(DEADLINE, self.request(port, path))
             .await
-            .with_context(|| format!("no answer from port {port} within {} s", DEADLINE.as_secs()))?
+            .with_context(|| {
+                format!("no answer from port {port} within {} s", DEADLINE.as_secs())
+            })?
     }
 
     async fn request(&self, port: u16, path: &str) -> Result<(u16, Bytes)> {
         let tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-        let tls = self.tls.connect(ServerName::try_from("localhost")?, tcp).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
+        let tls = self
+            .tls
+            .connect(ServerName::try_from("localhost")?, tcp)
+            .await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
         let driver = tokio::spawn(connection);
-        let request = http::Request::get(path).header("host", "localhost").body(Empty::<Bytes>::new())?;
+        let request = http::Request::get(path)
+            .header("host", "localhost")
+            .body(Empty::<Bytes>::new())?;
         let answer = async {
             let response = sender.send_request(request).await?;
             let status = response.status().as_u16();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+                .collect()
+                .await;
             let body = body.map_err(|error| anyhow::anyhow!("reading the answer: {error}"))?;
             Ok((status, body.to_bytes()))
         }

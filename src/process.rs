@@ -27,12 +27,18 @@ impl Process {
 
     /// The pid, if the process runs. A pid that has gone to another program does not count.
     pub fn running(&self) -> Option<u32> {
-        let pid: u32 = fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()?;
+        let pid: u32 = fs::read_to_string(self.pid_file())
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
         let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         let data = self.dir.join("data");
         let ours = words.get(1) == Some(&self.role.as_bytes())
-            && words.iter().any(|word| *word == data.as_os_str().as_encoded_bytes());
+            && words
+                .iter()
+                .any(|word| *word == data.as_os_str().as_encoded_bytes());
         (ours && !is_zombie(pid)).then_some(pid)
     }
 
@@ -94,12 +100,17 @@ impl Process {
 
 fn is_zombie(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim_start().starts_with('Z'))
 }
 
 fn signal(pid: u32, name: &str) -> Result<()> {
     // `kill` is in every Debian; calling it keeps this program free of unsafe code.
-    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .status();
     status.with_context(|| format!("cannot send SIG{name} to {pid}"))?;
     Ok(())
 }
@@ -111,7 +122,10 @@ mod tests {
     #[test]
     fn a_pid_of_another_program_is_not_ours() {
         let dir = tempfile::tempdir().unwrap();
-        let process = Process { dir: dir.path().to_path_buf(), role: "server" };
+        let process = Process {
+            dir: dir.path().to_path_buf(),
+            role: "server",
+        };
         assert_eq!(process.running(), None);
         fs::write(dir.path().join("pid"), std::process::id().to_string()).unwrap();
         assert_eq!(process.running(), None);
@@ -120,7 +134,10 @@ mod tests {
     #[test]
     fn starts_finds_and_stops() {
         let dir = tempfile::tempdir().unwrap();
-        let process = Process { dir: dir.path().to_path_buf(), role: "-c" };
+        let process = Process {
+            dir: dir.path().to_path_buf(),
+            role: "-c",
+        };
         let data = dir.path().join("data").display().to_string();
         // `sh -c script name args`: the script waits for a signal; the data directory stands in its arguments.
         let line = ["-c", "sleep 1000 & wait", "kontiki", &data].map(String::from);

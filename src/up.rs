@@ -21,13 +21,18 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 pub async fn up(home: &Home, wishes: &Wishes) -> Result<()> {
     crate::pki::create_private_dir(&home.0)?;
     let lock = fs::File::create(home.0.join("up.lock")).context("cannot create the lock file")?;
-    lock.try_lock().map_err(|_| anyhow::anyhow!("another `kontiki up` is at work in {}", home.0.display()))?;
+    lock.try_lock()
+        .map_err(|_| anyhow::anyhow!("another `kontiki up` is at work in {}", home.0.display()))?;
 
     let plan = home.plan(wishes, &mut rand::random)?;
     let node_ip = node_ip();
     local::ensure_pki(home, &plan, &node_ip)?;
     let started = start_missing(home, &plan, &node_ip)?;
-    let progress = Progress::new(if started == 0 { "checking the cluster" } else { "starting the cluster" });
+    let progress = Progress::new(if started == 0 {
+        "checking the cluster"
+    } else {
+        "starting the cluster"
+    });
     wait_ready(home, &plan, &progress).await?;
     progress.done();
     print_access(home, &plan, started == 0);
@@ -43,10 +48,20 @@ fn start_missing(home: &Home, plan: &Plan, node_ip: &str) -> Result<usize> {
         if process.running().is_some() {
             continue;
         }
-        for (port, what, flag) in [(member.api_port, "API", "--api-port"), (member.peer_port, "peer", "--peer-port")] {
-            require_free(port, &format!("{what} port of member {}", member.name), flag)?;
+        for (port, what, flag) in [
+            (member.api_port, "API", "--api-port"),
+            (member.peer_port, "peer", "--peer-port"),
+        ] {
+            require_free(
+                port,
+                &format!("{what} port of member {}", member.name),
+                flag,
+            )?;
         }
-        process.start(&program, &local::server_command(home, plan, member, node_ip))?;
+        process.start(
+            &program,
+            &local::server_command(home, plan, member, node_ip),
+        )?;
         started += 1;
     }
     let agent = agent_process(home, plan);
@@ -59,11 +74,17 @@ fn start_missing(home: &Home, plan: &Plan, node_ip: &str) -> Result<usize> {
 }
 
 fn server_process(home: &Home, member: &str) -> Process {
-    Process { dir: home.process_dir(member), role: "server" }
+    Process {
+        dir: home.process_dir(member),
+        role: "server",
+    }
 }
 
 fn agent_process(home: &Home, plan: &Plan) -> Process {
-    Process { dir: home.process_dir(&local::node_dir(&plan.node.name)), role: "agent" }
+    Process {
+        dir: home.process_dir(&local::node_dir(&plan.node.name)),
+        role: "agent",
+    }
 }
 
 fn require_free(port: u16, what: &str, flag: &str) -> Result<()> {
@@ -84,13 +105,23 @@ async fn wait_ready(home: &Home, plan: &Plan, progress: &Progress) -> Result<()>
         let process = server_process(home, &member.name);
         let mut last = String::from("no answer yet");
         loop {
-            progress.say(&format!("waiting for member {} ({}/{}): {last}", member.name, index + 1, plan.members.len()));
+            progress.say(&format!(
+                "waiting for member {} ({}/{}): {last}",
+                member.name,
+                index + 1,
+                plan.members.len()
+            ));
             match probe.get(member.api_port, "/readyz").await {
                 Ok((200, _)) => break,
                 Ok((status, body)) => last = format!("{status} {}", first_failed_check(&body)),
                 Err(error) => last = error.root_cause().to_string(),
             }
-            check_alive(&process, &format!("member {}", member.name), deadline, &last)?;
+            check_alive(
+                &process,
+                &format!("member {}", member.name),
+                deadline,
+                &last,
+            )?;
             tokio::time::sleep(POLL).await;
         }
     }
@@ -116,12 +147,18 @@ async fn wait_ready(home: &Home, plan: &Plan, progress: &Progress) -> Result<()>
 
 fn check_alive(process: &Process, what: &str, deadline: Instant, last: &str) -> Result<()> {
     if process.running().is_none() {
-        bail!("{what} stopped. The end of {}:\n{}", process.log_file().display(), process.log_tail(12));
+        bail!(
+            "{what} stopped. The end of {}:\n{}",
+            process.log_file().display(),
+            process.log_tail(12)
+        );
     }
     if Instant::now() > deadline {
         bail!(
             "{what} is not ready after {} s ({last}). The end of {}:\n{}",
-            READY_DEADLINE.as_secs(), process.log_file().display(), process.log_tail(12)
+            READY_DEADLINE.as_secs(),
+            process.log_file().display(),
+            process.log_tail(12)
         );
     }
     Ok(())
@@ -131,17 +168,29 @@ fn check_alive(process: &Process, what: &str, deadline: Instant, last: &str) -> 
 fn first_failed_check(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let failed = text.lines().find(|line| line.starts_with("[-]"));
-    failed.or_else(|| text.lines().next()).unwrap_or_default().to_string()
+    failed
+        .or_else(|| text.lines().next())
+        .unwrap_or_default()
+        .to_string()
 }
 
 /// Ok when the Node's Ready condition is True, else why not.
 fn node_readiness(body: &[u8]) -> Result<(), String> {
-    let node: serde_json::Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
+    let node: serde_json::Value =
+        serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let conditions = node["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let ready = conditions
+        .iter()
+        .find(|condition| condition["type"] == "Ready");
     match ready {
         Some(condition) if condition["status"] == "True" => Ok(()),
-        Some(condition) => Err(condition["message"].as_str().unwrap_or("not ready").to_string()),
+        Some(condition) => Err(condition["message"]
+            .as_str()
+            .unwrap_or("not ready")
+            .to_string()),
         None => Err("no status yet".into()),
     }
 }
@@ -149,21 +198,43 @@ fn node_readiness(body: &[u8]) -> Result<(), String> {
 fn print_access(home: &Home, plan: &Plan, ran_already: bool) {
     let admin = home.admin();
     let count = plan.members.len();
-    let members = if count == 1 { "one member".to_string() } else { format!("{count} members") };
-    let state = if ran_already { "runs already" } else { "is ready" };
-    say(&format!("The cluster {state}: {members}, node {} ({}).", plan.node.name, plan.node.runtime));
+    let members = if count == 1 {
+        "one member".to_string()
+    } else {
+        format!("{count} members")
+    };
+    let state = if ran_already {
+        "runs already"
+    } else {
+        "is ready"
+    };
+    say(&format!(
+        "The cluster {state}: {members}, node {} ({}).",
+        plan.node.name, plan.node.runtime
+    ));
     say("");
-    say(&format!("  export KUBECONFIG={}", home.kubeconfig().display()));
+    say(&format!(
+        "  export KUBECONFIG={}",
+        home.kubeconfig().display()
+    ));
     say("  kubectl get nodes");
     say(&format!(
         "  curl --cacert {} --cert {} --key {} https://127.0.0.1:{}/api/v1/namespaces",
-        home.pki().join("ca.crt").display(), admin.cert.display(), admin.key.display(), plan.members[0].api_port
+        home.pki().join("ca.crt").display(),
+        admin.cert.display(),
+        admin.key.display(),
+        plan.members[0].api_port
     ));
     if count > 1 {
-        say(&format!("  kubectl --context kontiki-2 get nodes     # through the second of the {count} members"));
+        say(&format!(
+            "  kubectl --context kontiki-2 get nodes     # through the second of the {count} members"
+        ));
     }
     say("");
-    say(&format!("Logs are in {}/*/log. To stop: make down (or `kontiki down`).", home.0.display()));
+    say(&format!(
+        "Logs are in {}/*/log. To stop: make down (or `kontiki down`).",
+        home.0.display()
+    ));
     say("To stop and wipe all data: make reset (or `kontiki reset`).");
 }
 
@@ -180,7 +251,9 @@ pub fn down(home: &Home) -> Result<()> {
     }
     say(&match stopped {
         0 => "The cluster was not running.".to_string(),
-        count => format!("Stopped {count} processes. The data is kept; `make up` goes on from here."),
+        count => {
+            format!("Stopped {count} processes. The data is kept; `make up` goes on from here.")
+        }
     });
     Ok(())
 }
@@ -204,16 +277,27 @@ pub async fn reset(home: &Home) -> Result<()> {
 /// Containers outlive the agent by design, so a reset has to take them away; without Docker there are none.
 fn remove_containers(node: &str) {
     let filter = format!("label=io.kontiki.node={node}");
-    let list = std::process::Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output();
+    let list = std::process::Command::new("docker")
+        .args(["ps", "-aq", "--filter", &filter])
+        .output();
     let Ok(list) = list else { return };
-    let ids: Vec<String> = String::from_utf8_lossy(&list.stdout).split_whitespace().map(String::from).collect();
+    let ids: Vec<String> = String::from_utf8_lossy(&list.stdout)
+        .split_whitespace()
+        .map(String::from)
+        .collect();
     if ids.is_empty() {
         return;
     }
-    let removed = std::process::Command::new("docker").args(["rm", "-f", "-v"]).args(&ids).output();
+    let removed = std::process::Command::new("docker")
+        .args(["rm", "-f", "-v"])
+        .args(&ids)
+        .output();
     match removed {
         Ok(output) if output.status.success() => say(&format!("Removed {} containers.", ids.len())),
-        Ok(output) => say(&format!("docker rm: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Ok(output) => say(&format!(
+            "docker rm: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
         Err(error) => say(&format!("docker rm: {error}")),
     }
 }
@@ -222,7 +306,10 @@ fn remove_containers(node: &str) {
 fn unmount_below(home: &Home) {
     let prefix = home.0.display().to_string();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mut points: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    let mut points: Vec<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .collect();
     points.retain(|point| point.starts_with(&prefix));
     for point in points.iter().rev() {
         let _ = std::process::Command::new("umount").arg(point).status();
@@ -232,7 +319,10 @@ fn unmount_below(home: &Home) {
 /// One line a process: whether it runs and what its readiness check says. An error if anything is not well.
 pub async fn status(home: &Home) -> Result<()> {
     let Some(plan) = home.load()? else {
-        bail!("there is no cluster in {}; `kontiki up` makes one", home.0.display());
+        bail!(
+            "there is no cluster in {}; `kontiki up` makes one",
+            home.0.display()
+        );
     };
     let probe = Probe::new(&home.pki().join("ca.crt"), &home.admin())?;
     let mut well = true;
@@ -242,12 +332,18 @@ pub async fn status(home: &Home) -> Result<()> {
             None => "stopped".to_string(),
             Some(pid) => match probe.get(member.api_port, "/readyz").await {
                 Ok((200, _)) => format!("ready (pid {pid})"),
-                Ok((status, body)) => format!("not ready (pid {pid}): {status} {}", first_failed_check(&body)),
+                Ok((status, body)) => format!(
+                    "not ready (pid {pid}): {status} {}",
+                    first_failed_check(&body)
+                ),
                 Err(error) => format!("not ready (pid {pid}): {}", error.root_cause()),
             },
         };
         well &= state.starts_with("ready");
-        say(&format!("member {:<4} https://127.0.0.1:{}  {state}", member.name, member.api_port));
+        say(&format!(
+            "member {:<4} https://127.0.0.1:{}  {state}",
+            member.name, member.api_port
+        ));
     }
     let agent = agent_process(home, &plan).running();
     well &= agent.is_some();
@@ -272,7 +368,9 @@ pub fn node_ip() -> String {
 
 /// Where a cluster lives unless `--home` says otherwise.
 pub fn default_home() -> PathBuf {
-    let base = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/var/lib"));
+    let base = std::env::var_os("HOME")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from("/var/lib"));
     base.join(".kontiki")
 }
 
@@ -292,9 +390,14 @@ impl Progress {
     fn new(title: &str) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{spinner} {elapsed:>3} {msg}");
-            ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+            ProgressBar::new_spinner()
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
         });
-        let progress = Progress { bar, last: Default::default(), began: Instant::now() };
+        let progress = Progress {
+            bar,
+            last: Default::default(),
+            began: Instant::now(),
+        };
         progress.say(title);
         progress
     }
@@ -326,7 +429,11 @@ mod tests {
 
     #[test]
     fn readiness_of_a_node_is_its_ready_condition() {
-        let node = |status: &str| format!(r#"{{"status":{{"conditions":[{{"type":"Ready","status":"{status}","message":"why"}}]}}}}"#);
+        let node = |status: &str| {
+            format!(
+                r#"{{"status":{{"conditions":[{{"type":"Ready","status":"{status}","message":"why"}}]}}}}"#
+            )
+        };
         assert_eq!(node_readiness(node("True").as_bytes()), Ok(()));
         assert_eq!(node_readiness(node("False").as_bytes()), Err("why".into()));
         assert_eq!(node_readiness(b"{}"), Err("no status yet".into()));
@@ -336,13 +443,21 @@ mod tests {
     fn a_taken_port_is_named_with_the_way_out() {
         let taken = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = require_free(port, "API port of member m1", "--api-port").unwrap_err().to_string();
-        assert!(error.contains(&port.to_string()) && error.contains("--api-port"), "{error}");
+        let error = require_free(port, "API port of member m1", "--api-port")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(&port.to_string()) && error.contains("--api-port"),
+            "{error}"
+        );
     }
 
     #[test]
     fn the_failed_check_is_what_is_shown() {
-        assert_eq!(first_failed_check(b"[+]ping ok\n[-]store failed: no leader\n"), "[-]store failed: no leader");
+        assert_eq!(
+            first_failed_check(b"[+]ping ok\n[-]store failed: no leader\n"),
+            "[-]store failed: no leader"
+        );
         assert_eq!(first_failed_check(b"nope\n"), "nope");
     }
 }

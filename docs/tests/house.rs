@@ -13,15 +13,23 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     ("resources", "apiserver/resources", &["schema"]),
     ("auth", "apiserver/auth", &["schema"]),
     ("spdy", "apiserver/spdy", &[]),
-    ("apiserver", "apiserver", &["kv", "schema", "resources", "auth", "spdy"]),
+    (
+        "apiserver",
+        "apiserver",
+        &["kv", "schema", "resources", "auth", "spdy"],
+    ),
     ("agent-runtime", "agents/runtime", &[]),
     ("controllers", "agents/controllers", &["agent-runtime"]),
     ("scheduler", "agents/scheduler", &["agent-runtime"]),
     ("node-agent", "agents/node", &["agent-runtime"]),
-    ("agents", "agents", &["agent-runtime", "controllers", "scheduler", "node-agent"]),
+    (
+        "agents",
+        "agents",
+        &["agent-runtime", "controllers", "scheduler", "node-agent"],
+    ),
     ("kontiki", ".", &["kv", "store", "apiserver", "agents"]),
     ("raft-tests", "raft-tests", &["kv", "store"]),
-    ("bench", "bench", &[]),
+    ("bench", "bench", &["kv"]),
     ("docs", "docs", &[]),
 ];
 
@@ -38,7 +46,10 @@ const RESERVED: &[(&str, &[&str])] = &[
 ];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("docs is inside the repository").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("docs is inside the repository")
+        .to_path_buf()
 }
 
 /// Names in the `[dependencies]` table of a manifest.
@@ -57,13 +68,24 @@ fn dependencies(manifest: &str) -> Vec<String> {
 
 fn manifests() -> BTreeMap<&'static str, Vec<String>> {
     let read = |folder: &str| fs::read_to_string(root().join(folder).join("Cargo.toml"));
-    ARROWS.iter().filter_map(|(name, folder, _)| Some((*name, dependencies(&read(folder).ok()?)))).collect()
+    ARROWS
+        .iter()
+        .filter_map(|(name, folder, _)| Some((*name, dependencies(&read(folder).ok()?))))
+        .collect()
 }
 
 fn tracked_files() -> Vec<String> {
-    let output = std::process::Command::new("git").arg("-C").arg(root()).args(["ls-files"]).output();
+    let output = std::process::Command::new("git")
+        .arg("-C")
+        .arg(root())
+        .args(["ls-files"])
+        .output();
     let listing = output.expect("git runs").stdout;
-    String::from_utf8(listing).expect("file names are UTF-8").lines().map(String::from).collect()
+    String::from_utf8(listing)
+        .expect("file names are UTF-8")
+        .lines()
+        .map(String::from)
+        .collect()
 }
 
 #[test]
@@ -78,16 +100,25 @@ fn arrows_point_where_architecture_says() {
             }
         }
     }
-    assert!(wrong.is_empty(), "edges that ARCHITECTURE.md forbids: {wrong:?}");
+    assert!(
+        wrong.is_empty(),
+        "edges that ARCHITECTURE.md forbids: {wrong:?}"
+    );
 }
 
 #[test]
 fn every_member_of_the_workspace_has_its_arrows() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let members = manifest.lines().find(|line| line.starts_with("members")).expect("members stand on one line");
+    let members = manifest
+        .lines()
+        .find(|line| line.starts_with("members"))
+        .expect("members stand on one line");
     let folders: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
     let known: Vec<&str> = ARROWS.iter().map(|(_, folder, _)| *folder).collect();
-    let unknown: Vec<_> = folders.iter().filter(|folder| !known.contains(folder)).collect();
+    let unknown: Vec<_> = folders
+        .iter()
+        .filter(|folder| !known.contains(folder))
+        .collect();
     assert!(unknown.is_empty(), "add to ARROWS: {unknown:?}");
 }
 
@@ -96,7 +127,8 @@ fn a_library_stands_only_in_its_crate() {
     let mut wrong = Vec::new();
     for (name, dependencies) in manifests() {
         for (library, homes) in RESERVED {
-            if dependencies.iter().any(|dependency| dependency == library) && !homes.contains(&name) {
+            if dependencies.iter().any(|dependency| dependency == library) && !homes.contains(&name)
+            {
                 wrong.push(format!("{name} uses {library}"));
             }
         }
@@ -107,7 +139,10 @@ fn a_library_stands_only_in_its_crate() {
 #[test]
 fn architecture_names_every_crate() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let missing: Vec<_> = manifests().into_keys().filter(|name| !text.contains(&format!("`{name}`"))).collect();
+    let missing: Vec<_> = manifests()
+        .into_keys()
+        .filter(|name| !text.contains(&format!("`{name}`")))
+        .collect();
     assert!(missing.is_empty(), "not in ARCHITECTURE.md: {missing:?}");
 }
 
@@ -117,7 +152,11 @@ fn no_module_without_a_name_of_its_own() {
     let bad: Vec<_> = tracked_files()
         .into_iter()
         .filter(|file| file.ends_with(".rs"))
-        .filter(|file| Path::new(file).file_stem().is_some_and(|stem| nameless.iter().any(|name| stem == *name)))
+        .filter(|file| {
+            Path::new(file)
+                .file_stem()
+                .is_some_and(|stem| nameless.iter().any(|name| stem == *name))
+        })
         .collect();
     assert!(bad.is_empty(), "{bad:?}");
 }
@@ -128,12 +167,19 @@ fn links_between_documents_lead_somewhere() {
     for file in tracked_files().iter().filter(|file| file.ends_with(".md")) {
         let path = root().join(file);
         let text = fs::read_to_string(&path).unwrap_or_default();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             let target = link.split('#').next().unwrap_or_default();
             if target.is_empty() || target.contains("://") {
                 continue;
             }
-            if !path.parent().is_some_and(|folder| folder.join(target).exists()) {
+            if !path
+                .parent()
+                .is_some_and(|folder| folder.join(target).exists())
+            {
                 broken.push(format!("{file}: {link}"));
             }
         }
@@ -146,19 +192,37 @@ fn the_readme_has_the_two_commands_and_they_are_targets() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
     for target in ["up", "test"] {
-        assert!(readme.contains(&format!("make {target}")), "README lacks `make {target}`");
-        assert!(makefile.contains(&format!("\n{target}: ##")), "Makefile lacks {target}");
+        assert!(
+            readme.contains(&format!("make {target}")),
+            "README lacks `make {target}`"
+        );
+        assert!(
+            makefile.contains(&format!("\n{target}: ##")),
+            "Makefile lacks {target}"
+        );
     }
 }
 
 #[test]
 fn the_model_has_no_clock_and_no_hash_order() {
     let mut found = Vec::new();
-    for file in tracked_files().iter().filter(|file| file.starts_with("store/kv/src/")) {
+    for file in tracked_files()
+        .iter()
+        .filter(|file| file.starts_with("store/kv/src/"))
+    {
         let text = fs::read_to_string(root().join(file)).unwrap_or_default();
-        for banned in ["SystemTime", "Instant::now", "HashMap", "HashSet", "std::thread", "tokio"] {
+        for banned in [
+            "SystemTime",
+            "Instant::now",
+            "HashMap",
+            "HashSet",
+            "std::thread",
+            "tokio",
+        ] {
             let product = text.split("#[cfg(test)]").next().unwrap_or_default();
-            let code = product.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let code = product
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
             if code.into_iter().any(|line| line.contains(banned)) {
                 found.push(format!("{file}: {banned}"));
             }

@@ -1,0 +1,335 @@
+//! Three members of Kontiki or of etcd on this machine, with the same certificates, timeouts and file system.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::client::Client;
+use crate::{median, say};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum System {
+    Kontiki,
+    Etcd,
+}
+
+impl System {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            System::Kontiki => "kontiki",
+            System::Etcd => "etcd",
+        }
+    }
+
+    /// First port of the nine that a cluster takes; the two systems never share one.
+    fn ports(self) -> u16 {
+        match self {
+            System::Kontiki => 21_000,
+            System::Etcd => 22_000,
+        }
+    }
+}
+
+/// Paths of the authority and of a client certificate.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    pub(crate) ca: PathBuf,
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) system: System,
+    kontiki: PathBuf,
+    dir: tempfile::TempDir,
+    members: Vec<Option<Child>>,
+    pub(crate) tls: Tls,
+}
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+impl Cluster {
+    /// Starts three members with empty data and waits until each answers a linearizable read.
+    pub(crate) async fn start(system: System, kontiki: &Path, agents: bool) -> Result<Cluster> {
+        let dir = tempfile::Builder::new()
+            .prefix("kontiki-bench-")
+            .tempdir()?;
+        let pki = dir.path().join("pki");
+        let members = NAMES.map(|name| format!("{name}=127.0.0.1")).join(",");
+        let made = Command::new(kontiki)
+            .args(["pki", "--dir"])
+            .arg(&pki)
+            .args(["--members", &members])
+            .stdout(Stdio::null())
+            .status()
+            .context("running `kontiki pki`")?;
+        if !made.success() {
+            bail!("`kontiki pki` failed");
+        }
+        let tls = Tls {
+            ca: pki.join("ca.crt"),
+            cert: pki.join("admin.crt"),
+            key: pki.join("admin.key"),
+        };
+        let mut cluster = Cluster {
+            system,
+            kontiki: kontiki.into(),
+            dir,
+            members: vec![None, None, None],
+            tls,
+        };
+        for index in 0..3 {
+            cluster.start_member(index, agents)?;
+        }
+        for index in 0..3 {
+            cluster.wait_serving(index).await?;
+        }
+        Ok(cluster)
+    }
+
+    pub(crate) fn client_port(&self, index: usize) -> u16 {
+        self.system.ports() + index as u16
+    }
+
+    fn peer_port(&self, index: usize) -> u16 {
+        self.system.ports() + 10 + index as u16
+    }
+
+    pub(crate) fn client(&self, index: usize) -> Result<Client> {
+        Client::new(self.client_port(index), &self.tls)
+    }
+
+    pub(crate) fn start_member(&mut self, index: usize, agents: bool) -> Result<()> {
+        let mut command = match self.system {
+            System::Kontiki => self.kontiki_command(index, agents)?,
+            System::Etcd => self.etcd_command(index),
+        };
+        let log = std::fs::File::create(self.dir.path().join(format!("{}.log", NAMES[index])))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let child = command
+            .spawn()
+            .with_context(|| format!("starting {}", self.system.name()))?;
+        self.members[index] = Some(child);
+        Ok(())
+    }
+
+    fn kontiki_command(&self, index: usize, agents: bool) -> Result<Command> {
+        let folder = self.dir.path().join("pki").join(NAMES[index]);
+        let environment = std::fs::read_to_string(folder.join("server.env"))?;
+        let mut command = Command::new(&self.kontiki);
+        for line in environment.lines() {
+            if let Some((key, value)) = line.split_once('=') {
+                command.env(key, value);
+            }
+        }
+        // The environment names one port for three hosts; on one host each member needs its own.
+        let mut initial = Vec::new();
+        let listed = environment
+            .lines()
+            .find_map(|line| line.strip_prefix("KONTIKI_INITIAL_MEMBERS="))
+            .unwrap_or_default();
+        for (member, text) in listed.split(',').enumerate() {
+            let (identity, _) = text
+                .split_once('@')
+                .context("no peer address in server.env")?;
+            initial.push(format!("{identity}@127.0.0.1:{}", self.peer_port(member)));
+        }
+        let api = format!("127.0.0.1:{}", self.system.ports() + 20 + index as u16);
+        let peer = format!("127.0.0.1:{}", self.peer_port(index));
+        command.args(["server", "--initial-members", &initial.join(",")]);
+        command.args([
+            "--api-listen",
+            &api,
+            "--api-advertise",
+            &api,
+            "--peer-listen",
+            &peer,
+            "--peer-advertise",
+            &peer,
+        ]);
+        command.args([
+            "--etcd-listen",
+            &format!("127.0.0.1:{}", self.client_port(index)),
+        ]);
+        command
+            .arg("--data-dir")
+            .arg(self.data(index))
+            .arg("--pki-dir")
+            .arg(folder.join("pki"));
+        if !agents {
+            command.arg("--no-agents");
+        }
+        Ok(command)
+    }
+
+    fn etcd_command(&self, index: usize) -> Command {
+        let folder = self.dir.path().join("pki").join(NAMES[index]).join("pki");
+        let initial: Vec<String> = (0..3)
+            .map(|member| {
+                format!(
+                    "{}=https://127.0.0.1:{}",
+                    NAMES[member],
+                    self.peer_port(member)
+                )
+            })
+            .collect();
+        let client = format!("https://127.0.0.1:{}", self.client_port(index));
+        let peer = format!("https://127.0.0.1:{}", self.peer_port(index));
+        let mut command = Command::new("etcd");
+        command
+            .args([
+                "--name",
+                NAMES[index],
+                "--initial-cluster",
+                &initial.join(","),
+            ])
+            .arg("--data-dir")
+            .arg(self.data(index));
+        command.args([
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+        ]);
+        command.args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ]);
+        command.args([
+            "--heartbeat-interval",
+            "100",
+            "--election-timeout",
+            "1000",
+            "--log-level",
+            "error",
+        ]);
+        command
+            .arg("--cert-file")
+            .arg(folder.join("server.crt"))
+            .arg("--key-file")
+            .arg(folder.join("server.key"));
+        command
+            .arg("--trusted-ca-file")
+            .arg(&self.tls.ca)
+            .arg("--client-cert-auth");
+        command
+            .arg("--peer-cert-file")
+            .arg(folder.join("peer.crt"))
+            .arg("--peer-key-file")
+            .arg(folder.join("peer.key"));
+        command
+            .arg("--peer-trusted-ca-file")
+            .arg(folder.join("peer-ca.crt"))
+            .arg("--peer-client-cert-auth");
+        command
+    }
+
+    fn data(&self, index: usize) -> PathBuf {
+        self.dir.path().join(format!("data-{}", NAMES[index]))
+    }
+
+    pub(crate) async fn wait_serving(&self, index: usize) -> Result<()> {
+        let client = self.client(index)?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let error = match client.get(b"bench/ready").await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            if Instant::now() > deadline {
+                let log =
+                    std::fs::read_to_string(self.dir.path().join(format!("{}.log", NAMES[index])))
+                        .unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(8).collect();
+                bail!(
+                    "{} member {} does not serve: {error}\n{}",
+                    self.system.name(),
+                    NAMES[index],
+                    tail.join("\n")
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) fn kill(&mut self, index: usize) -> Result<()> {
+        if let Some(mut child) = self.members[index].take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// The member whose log or status says that it leads: found by asking each, since both systems answer Status.
+    pub(crate) async fn leader(&self) -> Result<usize> {
+        for index in 0..3 {
+            if self.members[index].is_some() && self.client(index)?.leads().await.unwrap_or(false) {
+                return Ok(index);
+            }
+        }
+        bail!("no member of {} leads", self.system.name())
+    }
+
+    fn resident_bytes(&self, index: usize) -> u64 {
+        let Some(child) = &self.members[index] else {
+            return 0;
+        };
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| {
+            line.trim()
+                .trim_end_matches(" kB")
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
+        .unwrap_or(0)
+            * 1024
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for index in 0..3 {
+            let _ = self.kill(index);
+        }
+    }
+}
+
+/// The release binary beside this one.
+pub(crate) fn built_kontiki() -> Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let binary = here.parent().context("no folder")?.join("kontiki");
+    if !binary.exists() {
+        bail!(
+            "{} is not there: run `make build` first, or name it with --kontiki",
+            binary.display()
+        );
+    }
+    Ok(binary)
+}
+
+/// Resident memory after twenty idle seconds: a Kontiki server with its API, scheduler and controllers, and etcd alone.
+pub(crate) async fn memory(kontiki: &Path) -> Result<()> {
+    for system in [System::Kontiki, System::Etcd] {
+        let cluster = Cluster::start(system, kontiki, true).await?;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let mut sizes: Vec<f64> = (0..3)
+            .map(|index| cluster.resident_bytes(index) as f64 / 1e6)
+            .collect();
+        say(&format!(
+            "idle memory of one server, {:<8} {:7.1} MB (median of three members)",
+            system.name(),
+            median(&mut sizes)
+        ));
+    }
+    Ok(())
+}
