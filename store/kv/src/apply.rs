@@ -1,0 +1,50 @@
+//! The replicated state machine: one match, one function per command.
+
+use crate::command::{Command, Done, ENTRY_VERSION, Entry, LeaseExpire, Refusal, Reply, Response};
+use crate::view::{Broken, Staged, View};
+use crate::{compact, lease, txn};
+
+/// Applies one entry to staged state. `term` is the term of the log entry that carries it.
+///
+/// # Errors
+/// Only where this member cannot go on: its data cannot be read, or the entry is of a newer version. Whatever a
+/// client can get wrong is inside the [`Response`].
+pub fn apply(staged: &mut Staged<'_>, entry: &Entry, term: u64) -> Result<Response, Broken> {
+    if entry.version > ENTRY_VERSION {
+        let text = format!(
+            "entry version {} is newer than {ENTRY_VERSION}: upgrade this member",
+            entry.version
+        );
+        return Err(Broken(text));
+    }
+    let Some(command) = &entry.command else {
+        return Err(Broken(
+            "an entry of this version has a command that it does not know".into(),
+        ));
+    };
+    let body = match command {
+        Command::Txn(request) => txn::apply(staged, request)?.map(Reply::Txn),
+        Command::Compact(request) => compact::apply(staged, request.revision).map(done),
+        Command::LeaseGrant(request) => lease::grant(staged, *request).map(Reply::Lease),
+        Command::LeaseRevoke(request) => lease::revoke(staged, request.id)?.map(done),
+        Command::LeaseExpire(request) => Ok(done(expire(staged, request, term)?)),
+    };
+    Ok(Response {
+        revision: staged.revision(),
+        body,
+    })
+}
+
+fn expire(staged: &mut Staged<'_>, request: &LeaseExpire, term: u64) -> Result<(), Broken> {
+    if request.term == term {
+        for id in &request.ids {
+            // Revoked by a client in the meantime: the lease has ended either way.
+            let _: Result<(), Refusal> = lease::revoke(staged, *id)?;
+        }
+    }
+    Ok(())
+}
+
+fn done((): ()) -> Reply {
+    Reply::Done(Done {})
+}

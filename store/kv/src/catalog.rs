@@ -1,0 +1,212 @@
+//! The half of the state that lives in memory on every member: which keys are live, which keys changed at which
+//! revision since the last compaction, and the leases. It is derived from the data and rebuilt from it at start.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::command::Lease;
+use crate::counted::CountedKeys;
+use crate::keys::KeyRange;
+use crate::message::{Event, EventKind, KeyValue};
+use crate::view::{EventId, Write};
+
+/// One retained change of a key. `before` and `after` say whether the key existed, which is enough to count the keys
+/// of an old revision without reading one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub id: EventId,
+    pub before: bool,
+    pub after: bool,
+}
+
+/// A lease and the keys that end with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaseRecord {
+    pub lease: Lease,
+    pub keys: BTreeSet<Bytes>,
+}
+
+/// See the module head.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    live: CountedKeys,
+    history: BTreeMap<Bytes, Vec<Change>>,
+    leases: BTreeMap<i64, LeaseRecord>,
+    revision: i64,
+    compact_revision: i64,
+}
+
+impl Default for Catalog {
+    fn default() -> Self {
+        Catalog::new()
+    }
+}
+
+impl Catalog {
+    /// Of an empty store, whose revision is 1: the first write gets 2, as in etcd.
+    pub fn new() -> Catalog {
+        Catalog {
+            live: CountedKeys::default(),
+            history: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            revision: 1,
+            compact_revision: 0,
+        }
+    }
+
+    /// Loading at start, before any key: the two revisions as stored.
+    pub fn load_revisions(&mut self, revision: i64, compact_revision: i64) {
+        self.revision = revision;
+        self.compact_revision = compact_revision;
+    }
+
+    /// Loading at start, before any key: a stored lease.
+    pub fn load_lease(&mut self, lease: Lease) {
+        self.leases.insert(
+            lease.id,
+            LeaseRecord {
+                lease,
+                keys: BTreeSet::new(),
+            },
+        );
+    }
+
+    /// Loading at start: a live key. Only key and lease are looked at.
+    pub fn load_key(&mut self, kv: &KeyValue) {
+        self.live.insert(kv.key.clone());
+        self.attach(kv.lease, &kv.key);
+    }
+
+    /// Loading at start: a retained event, in order.
+    pub fn load_event(&mut self, id: EventId, event: &Event) {
+        let after = event.kind == EventKind::Put as i32;
+        let change = Change {
+            id,
+            before: event.prev_kv.is_some(),
+            after,
+        };
+        self.history
+            .entry(event.kv.key.clone())
+            .or_default()
+            .push(change);
+    }
+
+    /// Takes over what a batch has changed. The caller stores the same writes in the data.
+    pub fn absorb(&mut self, writes: &[Write]) {
+        for write in writes {
+            match write {
+                Write::Put(kv) => {
+                    self.live.insert(kv.key.clone());
+                }
+                Write::Delete(key) => {
+                    self.live.remove(key);
+                }
+                Write::Lease(lease) => {
+                    let new = LeaseRecord {
+                        lease: *lease,
+                        keys: BTreeSet::new(),
+                    };
+                    self.leases.entry(lease.id).or_insert(new).lease = *lease;
+                }
+                Write::LeaseEnd(id) => {
+                    self.leases.remove(id);
+                }
+                Write::Events { revision, events } => self.absorb_events(*revision, events),
+                Write::Revision(revision) => self.revision = *revision,
+                Write::Compact(revision) => self.compact(*revision),
+            }
+        }
+    }
+
+    fn absorb_events(&mut self, revision: i64, events: &[Event]) {
+        for (sub, event) in events.iter().enumerate() {
+            self.load_event(
+                EventId {
+                    revision,
+                    sub: sub as u32,
+                },
+                event,
+            );
+            if let Some(prev) = &event.prev_kv
+                && let Some(record) = self.leases.get_mut(&prev.lease)
+            {
+                record.keys.remove(&prev.key);
+            }
+            if event.kind == EventKind::Put as i32 {
+                self.attach(event.kv.lease, &event.kv.key);
+            }
+        }
+    }
+
+    /// A lease that is not there was granted and ended within one batch.
+    fn attach(&mut self, lease: i64, key: &Bytes) {
+        if lease != 0
+            && let Some(record) = self.leases.get_mut(&lease)
+        {
+            record.keys.insert(key.clone());
+        }
+    }
+
+    fn compact(&mut self, revision: i64) {
+        self.compact_revision = revision;
+        self.history.retain(|_, changes| {
+            let gone = changes.partition_point(|change| change.id.revision < revision);
+            if gone == changes.len() {
+                return false;
+            }
+            changes.drain(..gone);
+            true
+        });
+    }
+
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// 0 where nothing was ever compacted.
+    pub fn compact_revision(&self) -> i64 {
+        self.compact_revision
+    }
+
+    /// Live keys in a range.
+    pub fn count(&self, range: &KeyRange) -> i64 {
+        self.live.count(range) as i64
+    }
+
+    /// True where the key is live.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.live.contains(key)
+    }
+
+    /// Keys of the range that changed after a revision, in key order: the first change after it, and whether the key
+    /// exists today.
+    pub fn changed_after(&self, range: &KeyRange, revision: i64) -> Vec<(Bytes, Change, bool)> {
+        let Some(bounds) = range.bounds() else {
+            return Vec::new();
+        };
+        let changed = self
+            .history
+            .range::<[u8], _>(bounds)
+            .filter_map(|(key, changes)| {
+                let first = changes
+                    .get(changes.partition_point(|change| change.id.revision <= revision))?;
+                let last = changes.last()?;
+                Some((key.clone(), *first, last.after))
+            });
+        changed.collect()
+    }
+
+    pub fn lease(&self, id: i64) -> Option<&LeaseRecord> {
+        self.leases.get(&id)
+    }
+
+    pub fn leases(&self) -> impl Iterator<Item = &LeaseRecord> {
+        self.leases.values()
+    }
+
+    /// Retained changes, over all keys.
+    pub fn history_len(&self) -> usize {
+        self.history.values().map(Vec::len).sum()
+    }
+}

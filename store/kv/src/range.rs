@@ -1,0 +1,247 @@
+//! Reading a range of keys, now or as of an older revision.
+//!
+//! A read has two halves. [`RangePlan::new`] needs only the catalog: it refuses bad revisions, counts, and notes which
+//! keys changed since the wanted revision. [`RangePlan::run`] reads data, and may do so from a snapshot of the data
+//! after the catalog has moved on. An old revision is today's data with the later changes undone, each through the
+//! previous value that the first later event carries; its cost is what has changed, not what there is.
+
+use std::cmp::Ordering;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use crate::command::Refusal;
+use crate::keys::KeyRange;
+use crate::message::{KeyValue, RangeRequest, RangeResponse, SortOrder, SortTarget};
+use crate::view::{Broken, Data, EventId, View};
+
+/// Refuses what is wrong in itself, whatever the state is.
+pub fn check_range(request: &RangeRequest) -> Result<(), Refusal> {
+    if request.key.is_empty() {
+        return Err(Refusal::EmptyKey);
+    }
+    if SortOrder::try_from(request.sort_order).is_err()
+        || SortTarget::try_from(request.sort_target).is_err()
+    {
+        return Err(Refusal::InvalidSortOption);
+    }
+    Ok(())
+}
+
+/// Plans and runs in one go.
+pub fn range(
+    view: &dyn View,
+    request: &RangeRequest,
+) -> Result<Result<RangeResponse, Refusal>, Broken> {
+    match RangePlan::new(view, request) {
+        Ok(plan) => plan.run(view).map(Ok),
+        Err(refusal) => Ok(Err(refusal)),
+    }
+}
+
+/// Refuses a revision that cannot be read.
+pub(crate) fn check_revision(view: &dyn View, revision: i64) -> Result<(), Refusal> {
+    if revision > view.revision() {
+        return Err(Refusal::FutureRevision);
+    }
+    let compact_revision = view.compact_revision();
+    if revision > 0 && revision < compact_revision {
+        return Err(Refusal::Compacted { compact_revision });
+    }
+    Ok(())
+}
+
+/// See the module head.
+pub struct RangePlan {
+    request: RangeRequest,
+    range: KeyRange,
+    count: i64,
+    /// Keys that differ from today's data, ascending, with the event that first changed them.
+    undo: Vec<(Bytes, EventId, bool)>,
+}
+
+impl RangePlan {
+    pub fn new(view: &dyn View, request: &RangeRequest) -> Result<RangePlan, Refusal> {
+        check_range(request)?;
+        check_revision(view, request.revision)?;
+        let range = KeyRange::new(&request.key, &request.range_end);
+        let mut count = view.count(&range);
+        let mut undo = Vec::new();
+        if request.revision > 0 && request.revision < view.revision() {
+            for (key, change, alive) in view.changed_after(&range, request.revision) {
+                count += i64::from(change.before) - i64::from(alive);
+                undo.push((key, change.id, change.before));
+            }
+        }
+        Ok(RangePlan {
+            request: request.clone(),
+            range,
+            count,
+            undo,
+        })
+    }
+
+    /// `data` must be of the moment at which the plan was made.
+    pub fn run<D: Data + ?Sized>(&self, data: &D) -> Result<RangeResponse, Broken> {
+        let request = &self.request;
+        if request.count_only {
+            return Ok(RangeResponse {
+                kvs: Vec::new(),
+                more: false,
+                count: self.count,
+            });
+        }
+        let limit = usize::try_from(request.limit)
+            .ok()
+            .filter(|limit| *limit > 0)
+            .unwrap_or(usize::MAX);
+        // Where pairs are sorted or filtered after reading, the limit cannot stop the reading.
+        let in_key_order = self.is_in_key_order();
+        let stop_after = if in_key_order && !self.has_filter() {
+            limit.saturating_add(1)
+        } else {
+            usize::MAX
+        };
+        let mut kvs = Vec::new();
+        self.visit(data, &mut |kv| {
+            if self.passes(&kv) {
+                kvs.push(kv);
+            }
+            if kvs.len() >= stop_after {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        if !in_key_order {
+            self.sort(&mut kvs);
+        }
+        let more = kvs.len() > limit;
+        kvs.truncate(limit);
+        if request.keys_only {
+            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+        }
+        Ok(RangeResponse {
+            kvs,
+            more,
+            count: self.count,
+        })
+    }
+
+    fn visit<D: Data + ?Sized>(
+        &self,
+        data: &D,
+        visit: &mut dyn FnMut(KeyValue) -> ControlFlow<()>,
+    ) -> Result<(), Broken> {
+        if let KeyRange::One(key) = &self.range {
+            let kv = match self.undo.first() {
+                Some(undo) => before(data, undo)?,
+                None => data.get(key)?,
+            };
+            if let Some(kv) = kv {
+                let _: ControlFlow<()> = visit(kv);
+            }
+            return Ok(());
+        }
+        let mut undo = self.undo.iter().peekable();
+        let mut failed = None;
+        let mut stopped = false;
+        data.scan(&self.range, &mut |kv| {
+            let mut step = || -> Result<ControlFlow<()>, Broken> {
+                while let Some(earlier) = undo.next_if(|(key, ..)| *key < kv.key) {
+                    if let Some(old) = before(data, earlier)?
+                        && visit(old).is_break()
+                    {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+                match undo.next_if(|(key, ..)| *key == kv.key) {
+                    Some(same) => {
+                        Ok(before(data, same)?.map_or(ControlFlow::Continue(()), &mut *visit))
+                    }
+                    None => Ok(visit(kv.clone())),
+                }
+            };
+            let flow = step().unwrap_or_else(|broken| {
+                failed = Some(broken);
+                ControlFlow::Break(())
+            });
+            stopped = flow.is_break();
+            flow
+        })?;
+        if let Some(broken) = failed {
+            return Err(broken);
+        }
+        if !stopped {
+            for later in undo {
+                if let Some(old) = before(data, later)?
+                    && visit(old).is_break()
+                {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_in_key_order(&self) -> bool {
+        let by_key = self.request.sort_target == SortTarget::Key as i32;
+        by_key && self.request.sort_order != SortOrder::Descend as i32
+    }
+
+    fn has_filter(&self) -> bool {
+        let request = &self.request;
+        request.min_mod_revision != 0
+            || request.max_mod_revision != 0
+            || request.min_create_revision != 0
+            || request.max_create_revision != 0
+    }
+
+    fn passes(&self, kv: &KeyValue) -> bool {
+        let request = &self.request;
+        let at_most = |max: i64, have: i64| max == 0 || have <= max;
+        let at_least = |min: i64, have: i64| min == 0 || have >= min;
+        at_most(request.max_mod_revision, kv.mod_revision)
+            && at_least(request.min_mod_revision, kv.mod_revision)
+            && at_most(request.max_create_revision, kv.create_revision)
+            && at_least(request.min_create_revision, kv.create_revision)
+    }
+
+    /// Stable, so that equal pairs stay in key order. A target other than the key without an order ascends, as in etcd.
+    fn sort(&self, kvs: &mut [KeyValue]) {
+        let target = SortTarget::try_from(self.request.sort_target).unwrap_or(SortTarget::Key);
+        let compare = |a: &KeyValue, b: &KeyValue| -> Ordering {
+            match target {
+                SortTarget::Key => a.key.cmp(&b.key),
+                SortTarget::Version => a.version.cmp(&b.version),
+                SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+                SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
+                SortTarget::Value => a.value.cmp(&b.value),
+            }
+        };
+        if self.request.sort_order == SortOrder::Descend as i32 {
+            kvs.sort_by(|a, b| compare(b, a));
+        } else {
+            kvs.sort_by(compare);
+        }
+    }
+}
+
+/// The key as it was before the event.
+fn before<D: Data + ?Sized>(
+    data: &D,
+    undo: &(Bytes, EventId, bool),
+) -> Result<Option<KeyValue>, Broken> {
+    let (key, id, existed) = undo;
+    if !existed {
+        return Ok(None);
+    }
+    let event = data.event(*id)?;
+    match event.prev_kv {
+        Some(prev) if prev.key == *key => Ok(Some(prev)),
+        _ => Err(Broken(format!(
+            "event {}.{} does not carry the previous value of its key",
+            id.revision, id.sub
+        ))),
+    }
+}

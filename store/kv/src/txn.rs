@@ -1,0 +1,352 @@
+//! Transactions: checks, compares, and operations that see each other's effects, all in one revision.
+//!
+//! As in etcd everything that can be refused is found before the first operation runs: shape and overlaps from the
+//! request alone, then, on the path that the compares choose, revisions, leases and keys that must exist. All
+//! compares, nested ones too, see the state before the transaction.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use crate::command::Refusal;
+use crate::keys::KeyRange;
+use crate::message::{
+    Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse,
+    KeyValue, PutRequest, PutResponse, Request, RequestOp, ResponseBody, ResponseOp, TxnRequest,
+    TxnResponse,
+};
+use crate::range;
+use crate::view::{Broken, Data, Staged, View};
+
+/// Most compares, or operations of one branch, in one transaction; nested ones get what their parents leave.
+pub const TXN_OPS_MAX: usize = 128;
+
+/// Refuses what is wrong in itself, whatever the state is.
+pub fn check_txn(request: &TxnRequest) -> Result<(), Refusal> {
+    check_shape(request, TXN_OPS_MAX)?;
+    Branch::of(&request.success)?;
+    Branch::of(&request.failure)?;
+    Ok(())
+}
+
+/// True where no branch can write: such a transaction is a read and needs no log entry.
+pub fn is_read_only(request: &TxnRequest) -> bool {
+    request
+        .success
+        .iter()
+        .chain(&request.failure)
+        .all(|op| match &op.request {
+            Some(Request::Range(_)) | None => true,
+            Some(Request::Txn(nested)) => is_read_only(nested),
+            Some(Request::Put(_) | Request::DeleteRange(_)) => false,
+        })
+}
+
+/// Runs a transaction and closes its revision.
+pub(crate) fn apply(
+    staged: &mut Staged<'_>,
+    request: &TxnRequest,
+) -> Result<Result<TxnResponse, Refusal>, Broken> {
+    if let Err(refusal) = check_txn(request) {
+        return Ok(Err(refusal));
+    }
+    let path = choose(staged, request)?;
+    if let Err(refusal) = check_state(staged, request, &path)? {
+        return Ok(Err(refusal));
+    }
+    let response = run(staged, request, &path)?;
+    staged.seal();
+    Ok(Ok(response))
+}
+
+fn check_shape(request: &TxnRequest, ops_max: usize) -> Result<(), Refusal> {
+    let ops = request
+        .compare
+        .len()
+        .max(request.success.len())
+        .max(request.failure.len());
+    let Some(left) = ops_max.checked_sub(ops) else {
+        return Err(Refusal::TooManyOps);
+    };
+    if request.compare.iter().any(|compare| compare.key.is_empty()) {
+        return Err(Refusal::EmptyKey);
+    }
+    for op in request.success.iter().chain(&request.failure) {
+        match &op.request {
+            Some(Request::Range(range)) => range::check_range(range)?,
+            Some(Request::Put(put)) => check_put(put)?,
+            Some(Request::DeleteRange(delete)) if delete.key.is_empty() => {
+                return Err(Refusal::EmptyKey);
+            }
+            Some(Request::DeleteRange(_)) => {}
+            Some(Request::Txn(nested)) => check_shape(nested, left)?,
+            // An operation of a kind that this version does not know: etcd answers the same.
+            None => return Err(Refusal::KeyNotFound),
+        }
+    }
+    Ok(())
+}
+
+fn check_put(put: &PutRequest) -> Result<(), Refusal> {
+    if put.key.is_empty() {
+        Err(Refusal::EmptyKey)
+    } else if put.ignore_value && !put.value.is_empty() {
+        Err(Refusal::ValueProvided)
+    } else if put.ignore_lease && put.lease != 0 {
+        Err(Refusal::LeaseProvided)
+    } else {
+        Ok(())
+    }
+}
+
+/// What one branch may write: no key twice, and none that the branch also deletes.
+#[derive(Default)]
+struct Branch {
+    puts: BTreeSet<Bytes>,
+    deletes: Vec<KeyRange>,
+}
+
+impl Branch {
+    fn of(ops: &[RequestOp]) -> Result<Branch, Refusal> {
+        let mut branch = Branch::default();
+        for op in ops {
+            if let Some(Request::DeleteRange(delete)) = &op.request {
+                branch
+                    .deletes
+                    .push(KeyRange::new(&delete.key, &delete.range_end));
+            }
+        }
+        for op in ops {
+            if let Some(Request::Txn(nested)) = &op.request {
+                // Only one of the two branches will run, so both may put the same key.
+                let mut either = Branch::of(&nested.success)?;
+                let other = Branch::of(&nested.failure)?;
+                either.puts.extend(other.puts);
+                either.deletes.extend(other.deletes);
+                for key in either.puts {
+                    branch.add_put(key)?;
+                }
+                branch.deletes.extend(either.deletes);
+            }
+        }
+        for op in ops {
+            if let Some(Request::Put(put)) = &op.request {
+                branch.add_put(put.key.clone())?;
+            }
+        }
+        Ok(branch)
+    }
+
+    fn add_put(&mut self, key: Bytes) -> Result<(), Refusal> {
+        if self.deletes.iter().any(|range| range.contains(&key)) || !self.puts.insert(key) {
+            return Err(Refusal::DuplicateKey);
+        }
+        Ok(())
+    }
+}
+
+/// Which branch runs, here and in each nested transaction of it, in order.
+struct Path {
+    succeeded: bool,
+    nested: Vec<Path>,
+}
+
+fn branch(request: &TxnRequest, succeeded: bool) -> &[RequestOp] {
+    if succeeded {
+        &request.success
+    } else {
+        &request.failure
+    }
+}
+
+fn choose(view: &dyn View, request: &TxnRequest) -> Result<Path, Broken> {
+    let mut succeeded = true;
+    for compare in &request.compare {
+        if !holds(view, compare)? {
+            succeeded = false;
+            break;
+        }
+    }
+    let mut nested = Vec::new();
+    for op in branch(request, succeeded) {
+        if let Some(Request::Txn(request)) = &op.request {
+            nested.push(choose(view, request)?);
+        }
+    }
+    Ok(Path { succeeded, nested })
+}
+
+fn holds(view: &dyn View, compare: &Compare) -> Result<bool, Broken> {
+    if compare.range_end.is_empty() {
+        let kv = view.get(&compare.key)?;
+        return Ok(holds_for(compare, kv.as_ref()));
+    }
+    let range = KeyRange::new(&compare.key, &compare.range_end);
+    let (mut all, mut any) = (true, false);
+    view.scan(&range, &mut |kv| {
+        any = true;
+        all = holds_for(compare, Some(&kv));
+        if all {
+            std::ops::ControlFlow::Continue(())
+        } else {
+            std::ops::ControlFlow::Break(())
+        }
+    })?;
+    // An empty range compares like a key that is not there.
+    Ok(if any { all } else { holds_for(compare, None) })
+}
+
+/// A key that is not there has version, revisions and lease 0. It has no value: a compare of it never holds.
+fn holds_for(compare: &Compare, kv: Option<&KeyValue>) -> bool {
+    let number = |have: fn(&KeyValue) -> i64| kv.map_or(0, have);
+    let wanted = |pick: fn(&CompareOperand) -> Option<i64>| {
+        compare.operand.as_ref().and_then(pick).unwrap_or(0)
+    };
+    let order = match CompareTarget::try_from(compare.target) {
+        Ok(CompareTarget::Version) => {
+            number(|kv| kv.version).cmp(&wanted(|operand| match operand {
+                CompareOperand::Version(version) => Some(*version),
+                _ => None,
+            }))
+        }
+        Ok(CompareTarget::Create) => {
+            number(|kv| kv.create_revision).cmp(&wanted(|operand| match operand {
+                CompareOperand::CreateRevision(revision) => Some(*revision),
+                _ => None,
+            }))
+        }
+        Ok(CompareTarget::Mod) => {
+            number(|kv| kv.mod_revision).cmp(&wanted(|operand| match operand {
+                CompareOperand::ModRevision(revision) => Some(*revision),
+                _ => None,
+            }))
+        }
+        Ok(CompareTarget::Lease) => number(|kv| kv.lease).cmp(&wanted(|operand| match operand {
+            CompareOperand::Lease(lease) => Some(*lease),
+            _ => None,
+        })),
+        Ok(CompareTarget::Value) => {
+            let Some(kv) = kv else { return false };
+            match &compare.operand {
+                Some(CompareOperand::Value(value)) => kv.value.cmp(value),
+                _ => kv.value.as_ref().cmp(&[]),
+            }
+        }
+        Err(_) => return false,
+    };
+    match CompareResult::try_from(compare.result) {
+        Ok(CompareResult::Equal) => order.is_eq(),
+        Ok(CompareResult::NotEqual) => order.is_ne(),
+        Ok(CompareResult::Greater) => order.is_gt(),
+        Ok(CompareResult::Less) => order.is_lt(),
+        Err(_) => false,
+    }
+}
+
+/// Refuses, before anything is written, what the state does not allow on the chosen path.
+fn check_state(
+    view: &dyn View,
+    request: &TxnRequest,
+    path: &Path,
+) -> Result<Result<(), Refusal>, Broken> {
+    let mut nested = path.nested.iter();
+    for op in branch(request, path.succeeded) {
+        let checked = match &op.request {
+            Some(Request::Range(range)) => range::check_revision(view, range.revision),
+            Some(Request::Put(put)) => {
+                let needs_key = put.ignore_value || put.ignore_lease;
+                if needs_key && view.get(&put.key)?.is_none() {
+                    Err(Refusal::KeyNotFound)
+                } else if put.lease != 0 && view.lease(put.lease).is_none() {
+                    Err(Refusal::LeaseNotFound)
+                } else {
+                    Ok(())
+                }
+            }
+            Some(Request::Txn(request)) => match nested.next() {
+                Some(path) => check_state(view, request, path)?,
+                None => Ok(()),
+            },
+            Some(Request::DeleteRange(_)) | None => Ok(()),
+        };
+        if checked.is_err() {
+            return Ok(checked);
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn run(staged: &mut Staged<'_>, request: &TxnRequest, path: &Path) -> Result<TxnResponse, Broken> {
+    let mut nested = path.nested.iter();
+    let mut responses = Vec::new();
+    for op in branch(request, path.succeeded) {
+        let body = match &op.request {
+            Some(Request::Range(request)) => match range::range(staged, request)? {
+                Ok(response) => ResponseBody::Range(response),
+                Err(refusal) => {
+                    return Err(Broken(format!("a checked range was refused: {refusal}")));
+                }
+            },
+            Some(Request::Put(request)) => ResponseBody::Put(put(staged, request)?),
+            Some(Request::DeleteRange(request)) => {
+                ResponseBody::DeleteRange(delete_range(staged, request)?)
+            }
+            Some(Request::Txn(request)) => {
+                let Some(path) = nested.next() else { continue };
+                ResponseBody::Txn(run(staged, request, path)?)
+            }
+            None => continue,
+        };
+        responses.push(ResponseOp {
+            response: Some(body),
+        });
+    }
+    Ok(TxnResponse {
+        succeeded: path.succeeded,
+        responses,
+    })
+}
+
+fn put(staged: &mut Staged<'_>, request: &PutRequest) -> Result<PutResponse, Broken> {
+    let (mut value, mut lease) = (request.value.clone(), request.lease);
+    if request.ignore_value || request.ignore_lease {
+        let missing = || Broken("a key that was checked to exist is gone".into());
+        let old = staged.get(&request.key)?.ok_or_else(missing)?;
+        if request.ignore_value {
+            value = old.value;
+        }
+        if request.ignore_lease {
+            lease = old.lease;
+        }
+    }
+    let prev = staged.put(&request.key, value, lease)?;
+    Ok(PutResponse {
+        prev_kv: prev.filter(|_| request.prev_kv),
+    })
+}
+
+fn delete_range(
+    staged: &mut Staged<'_>,
+    request: &DeleteRangeRequest,
+) -> Result<DeleteRangeResponse, Broken> {
+    let range = KeyRange::new(&request.key, &request.range_end);
+    let mut keys = Vec::new();
+    if let KeyRange::One(key) = &range {
+        keys.push(key.clone());
+    } else {
+        staged.scan(&range, &mut |kv| {
+            keys.push(kv.key);
+            std::ops::ControlFlow::Continue(())
+        })?;
+    }
+    let mut response = DeleteRangeResponse::default();
+    for key in keys {
+        if let Some(prev) = staged.delete(&key)? {
+            response.deleted += 1;
+            if request.prev_kv {
+                response.prev_kvs.push(prev);
+            }
+        }
+    }
+    Ok(response)
+}

@@ -1,0 +1,395 @@
+//! How the model sees state: [`Data`] and [`View`] to read it, [`Staged`] to change it on paper first.
+//!
+//! `Staged` is a view plus an overlay. A batch of entries is applied to one `Staged`; what came out is a list of
+//! [`Write`]s that the shell stores at once, together with the index of the last entry.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::catalog::{Catalog, Change};
+use crate::command::Lease;
+use crate::keys::KeyRange;
+use crate::message::{Event, EventKind, KeyValue};
+
+/// This member cannot read its own data, or finds it wrong. It must stop; another member has the truth.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stored data cannot be read: {0}")]
+pub struct Broken(pub String);
+
+/// Where an event stands in the log: the revision, and the place within the revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventId {
+    pub revision: i64,
+    pub sub: u32,
+}
+
+/// What a visitor of keys answers to go on or to stop.
+pub type Visit<'a> = &'a mut dyn FnMut(KeyValue) -> ControlFlow<()>;
+
+/// The half of the state that may be on disk: newest values and retained events.
+pub trait Data {
+    fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken>;
+    /// Live keys of the range, ascending, until the visitor breaks.
+    fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken>;
+    /// A retained event. Asking for one that is not there is an error: the catalog named it.
+    fn event(&self, id: EventId) -> Result<Event, Broken>;
+}
+
+/// The whole state at one moment.
+pub trait View: Data {
+    fn revision(&self) -> i64;
+    fn compact_revision(&self) -> i64;
+    fn count(&self, range: &KeyRange) -> i64;
+    /// See [`Catalog::changed_after`].
+    fn changed_after(&self, range: &KeyRange, revision: i64) -> Vec<(Bytes, Change, bool)>;
+    fn lease(&self, id: i64) -> Option<Lease>;
+    /// Keys attached to a lease, ascending.
+    fn lease_keys(&self, id: i64) -> Vec<Bytes>;
+    fn lease_ids(&self) -> Vec<i64>;
+}
+
+/// A catalog and its data make a view.
+pub struct Joined<'a, D: ?Sized> {
+    pub catalog: &'a Catalog,
+    pub data: &'a D,
+}
+
+impl<D: Data + ?Sized> Data for Joined<'_, D> {
+    fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
+        // Most creations ask for a key that is not there: the catalog knows without a read.
+        if self.catalog.contains(key) {
+            self.data.get(key)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
+        self.data.scan(range, visit)
+    }
+
+    fn event(&self, id: EventId) -> Result<Event, Broken> {
+        self.data.event(id)
+    }
+}
+
+impl<D: Data + ?Sized> View for Joined<'_, D> {
+    fn revision(&self) -> i64 {
+        self.catalog.revision()
+    }
+
+    fn compact_revision(&self) -> i64 {
+        self.catalog.compact_revision()
+    }
+
+    fn count(&self, range: &KeyRange) -> i64 {
+        self.catalog.count(range)
+    }
+
+    fn changed_after(&self, range: &KeyRange, revision: i64) -> Vec<(Bytes, Change, bool)> {
+        self.catalog.changed_after(range, revision)
+    }
+
+    fn lease(&self, id: i64) -> Option<Lease> {
+        self.catalog.lease(id).map(|record| record.lease)
+    }
+
+    fn lease_keys(&self, id: i64) -> Vec<Bytes> {
+        self.catalog
+            .lease(id)
+            .map(|record| record.keys.iter().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    fn lease_ids(&self) -> Vec<i64> {
+        self.catalog
+            .leases()
+            .map(|record| record.lease.id)
+            .collect()
+    }
+}
+
+/// One change of the stored state. A batch is stored whole or not at all.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// New value of a key.
+    Put(KeyValue),
+    /// The key is gone.
+    Delete(Bytes),
+    /// Events of one revision, in order; place in the list is `sub`.
+    Events {
+        revision: i64,
+        events: Arc<[Event]>,
+    },
+    Lease(Lease),
+    LeaseEnd(i64),
+    /// The store's revision after the batch.
+    Revision(i64),
+    /// Events below this revision are dropped.
+    Compact(i64),
+}
+
+/// State with changes that are not stored yet.
+pub struct Staged<'a> {
+    base: &'a dyn View,
+    keys: BTreeMap<Bytes, Option<KeyValue>>,
+    leases: BTreeMap<i64, Option<Lease>>,
+    changes: BTreeMap<Bytes, Vec<Change>>,
+    sealed: Vec<(i64, Arc<[Event]>)>,
+    open: Vec<Event>,
+    revision: i64,
+    compact_revision: i64,
+}
+
+impl<'a> Staged<'a> {
+    pub fn new(base: &'a dyn View) -> Staged<'a> {
+        Staged {
+            base,
+            keys: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            sealed: Vec::new(),
+            open: Vec::new(),
+            revision: base.revision(),
+            compact_revision: base.compact_revision(),
+        }
+    }
+
+    /// Puts a value within the open revision. Answers what was there.
+    pub(crate) fn put(
+        &mut self,
+        key: &Bytes,
+        value: Bytes,
+        lease: i64,
+    ) -> Result<Option<KeyValue>, Broken> {
+        let prev = self.get(key)?;
+        let revision = self.revision + 1;
+        let kv = KeyValue {
+            key: key.clone(),
+            create_revision: prev.as_ref().map_or(revision, |prev| prev.create_revision),
+            mod_revision: revision,
+            version: prev.as_ref().map_or(1, |prev| prev.version + 1),
+            value,
+            lease,
+        };
+        self.record(EventKind::Put, kv.clone(), prev.clone());
+        self.keys.insert(key.clone(), Some(kv));
+        Ok(prev)
+    }
+
+    /// Deletes a key within the open revision. Answers what was there; nothing changes where nothing was.
+    pub(crate) fn delete(&mut self, key: &Bytes) -> Result<Option<KeyValue>, Broken> {
+        let Some(prev) = self.get(key)? else {
+            return Ok(None);
+        };
+        let gone = KeyValue {
+            key: key.clone(),
+            mod_revision: self.revision + 1,
+            ..KeyValue::default()
+        };
+        self.record(EventKind::Delete, gone, Some(prev.clone()));
+        self.keys.insert(key.clone(), None);
+        Ok(Some(prev))
+    }
+
+    fn record(&mut self, kind: EventKind, kv: KeyValue, prev_kv: Option<KeyValue>) {
+        let id = EventId {
+            revision: self.revision + 1,
+            sub: self.open.len() as u32,
+        };
+        let change = Change {
+            id,
+            before: prev_kv.is_some(),
+            after: kind == EventKind::Put,
+        };
+        self.changes.entry(kv.key.clone()).or_default().push(change);
+        self.open.push(Event {
+            kind: kind as i32,
+            kv,
+            prev_kv,
+        });
+    }
+
+    /// Closes the open revision: a revision that changed nothing does not exist.
+    pub(crate) fn seal(&mut self) {
+        if !self.open.is_empty() {
+            self.revision += 1;
+            self.sealed
+                .push((self.revision, std::mem::take(&mut self.open).into()));
+        }
+    }
+
+    pub(crate) fn set_lease(&mut self, id: i64, lease: Option<Lease>) {
+        self.leases.insert(id, lease);
+    }
+
+    pub(crate) fn set_compact_revision(&mut self, revision: i64) {
+        self.compact_revision = revision;
+    }
+
+    /// What has changed since the base. Empty where nothing has.
+    pub fn into_writes(self) -> Vec<Write> {
+        let mut writes =
+            Vec::with_capacity(self.keys.len() + self.sealed.len() + self.leases.len() + 2);
+        // Leases stand before events: a catalog attaches keys to leases that it knows.
+        writes.extend(
+            self.leases
+                .into_iter()
+                .map(|(id, lease)| lease.map_or(Write::LeaseEnd(id), Write::Lease)),
+        );
+        writes.extend(
+            self.sealed
+                .into_iter()
+                .map(|(revision, events)| Write::Events { revision, events }),
+        );
+        writes.extend(
+            self.keys
+                .into_iter()
+                .map(|(key, kv)| kv.map_or(Write::Delete(key), Write::Put)),
+        );
+        if self.revision != self.base.revision() {
+            writes.push(Write::Revision(self.revision));
+        }
+        if self.compact_revision != self.base.compact_revision() {
+            writes.push(Write::Compact(self.compact_revision));
+        }
+        writes
+    }
+}
+
+impl Data for Staged<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
+        match self.keys.get(key) {
+            Some(staged) => Ok(staged.clone()),
+            None => self.base.get(key),
+        }
+    }
+
+    fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
+        let Some(bounds) = range.bounds() else {
+            return Ok(());
+        };
+        let mut staged = self.keys.range::<[u8], _>(bounds).peekable();
+        let mut stopped = false;
+        self.base.scan(range, &mut |kv| {
+            while let Some((_, earlier)) = staged.next_if(|(key, _)| **key < kv.key) {
+                if let Some(earlier) = earlier
+                    && visit(earlier.clone()).is_break()
+                {
+                    stopped = true;
+                    return ControlFlow::Break(());
+                }
+            }
+            let flow = match staged.next_if(|(key, _)| **key == kv.key) {
+                Some((_, Some(newer))) => visit(newer.clone()),
+                Some((_, None)) => ControlFlow::Continue(()),
+                None => visit(kv),
+            };
+            stopped = flow.is_break();
+            flow
+        })?;
+        if !stopped {
+            for kv in staged.filter_map(|(_, kv)| kv.as_ref()) {
+                if visit(kv.clone()).is_break() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&self, id: EventId) -> Result<Event, Broken> {
+        if id.revision <= self.base.revision() {
+            return self.base.event(id);
+        }
+        let events = match self
+            .sealed
+            .binary_search_by_key(&id.revision, |(revision, _)| *revision)
+        {
+            Ok(place) => self.sealed[place].1.as_ref(),
+            Err(_) => self.open.as_slice(),
+        };
+        let missing = || Broken(format!("event {}.{} is not staged", id.revision, id.sub));
+        events.get(id.sub as usize).cloned().ok_or_else(missing)
+    }
+}
+
+impl View for Staged<'_> {
+    fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    fn compact_revision(&self) -> i64 {
+        self.compact_revision
+    }
+
+    fn count(&self, range: &KeyRange) -> i64 {
+        let Some(bounds) = range.bounds() else {
+            return 0;
+        };
+        let staged: i64 = self
+            .keys
+            .range::<[u8], _>(bounds)
+            .map(|(key, kv)| i64::from(kv.is_some()) - self.base.count(&KeyRange::One(key.clone())))
+            .sum();
+        self.base.count(range) + staged
+    }
+
+    fn changed_after(&self, range: &KeyRange, revision: i64) -> Vec<(Bytes, Change, bool)> {
+        let Some(bounds) = range.bounds() else {
+            return Vec::new();
+        };
+        let old = self.base.changed_after(range, revision);
+        let mut changed: BTreeMap<Bytes, (Change, bool)> = old
+            .into_iter()
+            .map(|(key, first, alive)| (key, (first, alive)))
+            .collect();
+        for (key, changes) in self.changes.range::<[u8], _>(bounds) {
+            let after =
+                &changes[changes.partition_point(|change| change.id.revision <= revision)..];
+            if let (Some(first), Some(last)) = (after.first(), after.last()) {
+                changed.entry(key.clone()).or_insert((*first, last.after)).1 = last.after;
+            }
+        }
+        changed
+            .into_iter()
+            .map(|(key, (first, alive))| (key, first, alive))
+            .collect()
+    }
+
+    fn lease(&self, id: i64) -> Option<Lease> {
+        match self.leases.get(&id) {
+            Some(staged) => *staged,
+            None => self.base.lease(id),
+        }
+    }
+
+    fn lease_keys(&self, id: i64) -> Vec<Bytes> {
+        let mut keys = self.base.lease_keys(id);
+        keys.retain(|key| !self.keys.contains_key(key));
+        let staged = self
+            .keys
+            .values()
+            .flatten()
+            .filter(|kv| id != 0 && kv.lease == id);
+        keys.extend(staged.map(|kv| kv.key.clone()));
+        keys.sort();
+        keys
+    }
+
+    fn lease_ids(&self) -> Vec<i64> {
+        let mut ids = self.base.lease_ids();
+        ids.retain(|id| !self.leases.contains_key(id));
+        ids.extend(
+            self.leases
+                .iter()
+                .filter(|(_, lease)| lease.is_some())
+                .map(|(id, _)| *id),
+        );
+        ids.sort_unstable();
+        ids
+    }
+}
