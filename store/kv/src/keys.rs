@@ -4,6 +4,9 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+/// As `BTreeMap::range` takes them.
+pub type KeyBounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// A set of neighbouring keys. Order is plain unsigned byte order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyRange {
@@ -52,7 +55,7 @@ impl KeyRange {
     }
 
     /// As bounds for `BTreeMap::range`; `None` for an empty span, on which that would panic.
-    pub fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    pub fn bounds(&self) -> Option<KeyBounds<'_>> {
         match self {
             KeyRange::One(key) => {
                 Some((Bound::Included(key.as_ref()), Bound::Included(key.as_ref())))
