@@ -30,7 +30,7 @@ mod watch;
 pub use apply::apply;
 pub use catalog::{Catalog, Change, LeaseRecord};
 pub use command::*;
-pub use keys::KeyRange;
+pub use keys::{KeyBounds, KeyRange};
 pub use lease::{LEASE_TTL_SECONDS_MAX, lease_status};
 pub use message::*;
 pub use range::{RangePlan, check_range, range};
