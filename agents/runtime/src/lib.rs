@@ -1,1 +1,39 @@
-//! agent-runtime
+//! What every agent (scheduler, controllers, node agent) shares: a client of the Kubernetes API, one list+watch per
+//! kind with indexed caches, a work queue, plans and their executor, leader election and event recording.
+//!
+//! Architecture invariant: an agent sees the cluster only through the HTTP API. Whether that API is reached over TLS or
+//! by a call into the same process is decided by whoever builds the [`Client`], never by the agent.
+
+pub mod cache;
+pub mod client;
+pub mod context;
+pub mod elector;
+pub mod error;
+pub mod events;
+pub mod execute;
+pub mod hub;
+pub mod kinds;
+pub mod kubeconfig;
+pub mod plan;
+pub mod queue;
+mod reflector;
+pub mod resource_ref;
+pub mod selector;
+pub mod timestamp;
+mod transport;
+pub mod watch;
+pub mod worker;
+
+pub use cache::{Cache, Change, Key};
+pub use client::{
+    Body, BoxError, Client, ClientConfig, DeleteParams, Identity, InProcessService, ListParams,
+    PatchType, Propagation, WatchParams,
+};
+pub use context::AgentContext;
+pub use elector::{Elector, ElectorConfig};
+pub use error::ApiError;
+pub use events::{EventRecorder, EventType};
+pub use hub::Hub;
+pub use plan::{Op, Plan};
+pub use queue::Queue;
+pub use resource_ref::ResourceRef;

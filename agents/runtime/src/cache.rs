@@ -1,0 +1,633 @@
+//! The objects of one kind, as the last watch left them, with the indexes that agents ask for.
+//!
+//! One task (the reflector) writes, everybody reads. Subscribers are called synchronously after each change, in order,
+//! outside the lock on the objects, so they may read caches; they must be quick: they only enqueue keys.
+
+use crate::error::ApiError;
+use crate::kinds::{Kind, LabelSelector, Labels, ObjectMeta};
+use crate::reflector::{Parsed, Sink};
+use crate::resource_ref::ResourceRef;
+use crate::selector::contains_all;
+use crate::watch::{Line, decode_line};
+use futures::future::BoxFuture;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use tokio::sync::watch;
+
+/// Namespace (empty for cluster scoped objects) and name.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Namespace, or empty.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// A key.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// The key of an object.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self::new(&meta.namespace, &meta.name)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One change of a cache: added (no `old`), changed, or deleted (no `new`).
+pub struct Change<T> {
+    /// Before.
+    pub old: Option<Arc<T>>,
+    /// After.
+    pub new: Option<Arc<T>>,
+}
+
+impl<T> Change<T> {
+    /// The object as it is, or as it last was.
+    pub fn latest(&self) -> &Arc<T> {
+        self.new
+            .as_ref()
+            .or(self.old.as_ref())
+            .expect("a change has a side")
+    }
+
+    /// Both sides that exist, old first.
+    pub fn sides(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.old.iter().chain(self.new.iter())
+    }
+}
+
+type Subscriber<T> = Box<dyn Fn(&Change<T>) + Send + Sync>;
+/// A subscriber to metadata of any kind: old and new.
+pub type MetaSubscriber = Box<dyn Fn(Option<&ObjectMeta>, Option<&ObjectMeta>) + Send + Sync>;
+
+/// See the module head.
+pub struct Cache<T> {
+    resource: ResourceRef,
+    objects: RwLock<Objects<T>>,
+    /// Held while a change is applied and told, so that every subscriber sees every change once and in order.
+    subscribers: Mutex<Vec<Subscriber<T>>>,
+    staged: Mutex<BTreeMap<Key, Arc<T>>>,
+    version: watch::Sender<Version>,
+}
+
+/// How far a cache is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Version {
+    /// Whether a complete state was seen.
+    pub synced: bool,
+    /// Revision of the last event or bookmark.
+    pub revision: u64,
+    /// Counts every change, so that waiters of anything can look again.
+    pub changes: u64,
+}
+
+struct Objects<T> {
+    map: BTreeMap<Key, Arc<T>>,
+    by_owner: HashMap<String, BTreeSet<Key>>,
+    by_node: HashMap<String, BTreeSet<Key>>,
+}
+
+impl<T: Kind> Cache<T> {
+    /// An empty cache of `resource`, not yet synced. Tests fill it with [`Cache::apply`].
+    pub fn new(resource: ResourceRef) -> Self {
+        Self {
+            resource,
+            objects: RwLock::new(Objects {
+                map: BTreeMap::new(),
+                by_owner: HashMap::new(),
+                by_node: HashMap::new(),
+            }),
+            subscribers: Mutex::new(Vec::new()),
+            staged: Mutex::new(BTreeMap::new()),
+            version: watch::Sender::new(Version::default()),
+        }
+    }
+
+    /// One object.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
+        self.read().map.get(&Key::new(namespace, name)).cloned()
+    }
+
+    /// One object by key.
+    pub fn by_key(&self, key: &Key) -> Option<Arc<T>> {
+        self.read().map.get(key).cloned()
+    }
+
+    /// Everything, ordered by namespace and name.
+    pub fn list(&self) -> Vec<Arc<T>> {
+        self.read().map.values().cloned().collect()
+    }
+
+    /// Number of objects.
+    pub fn len(&self) -> usize {
+        self.read().map.len()
+    }
+
+    /// Whether there is no object.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The objects of a namespace, ordered by name.
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
+        self.filter(namespace, |_| true)
+    }
+
+    /// The objects of a namespace that a selector matches.
+    pub fn select(&self, namespace: &str, selector: &LabelSelector) -> Vec<Arc<T>> {
+        self.filter(namespace, |meta| selector.matches(&meta.labels))
+    }
+
+    /// The objects of a namespace that have all these labels.
+    pub fn with_labels(&self, namespace: &str, labels: &Labels) -> Vec<Arc<T>> {
+        self.filter(namespace, |meta| contains_all(&meta.labels, labels))
+    }
+
+    fn filter(&self, namespace: &str, wanted: impl Fn(&ObjectMeta) -> bool) -> Vec<Arc<T>> {
+        let objects = self.read();
+        let all = objects
+            .map
+            .range(Key::new(namespace, "")..)
+            .take_while(|(key, _)| &*key.namespace == namespace);
+        all.map(|(_, object)| object)
+            .filter(|object| wanted(object.meta()))
+            .cloned()
+            .collect()
+    }
+
+    /// The objects that name `uid` as an owner, controlling or not.
+    pub fn owned_by(&self, uid: &str) -> Vec<Arc<T>> {
+        let objects = self.read();
+        objects
+            .by_owner
+            .get(uid)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| objects.map.get(key))
+            .cloned()
+            .collect()
+    }
+
+    /// The objects on a node.
+    pub fn on_node(&self, node: &str) -> Vec<Arc<T>> {
+        let objects = self.read();
+        objects
+            .by_node
+            .get(node)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| objects.map.get(key))
+            .cloned()
+            .collect()
+    }
+
+    /// Calls `subscriber` for every object there is (as added) and for every change from now on.
+    pub fn subscribe(&self, subscriber: impl Fn(&Change<T>) + Send + Sync + 'static) {
+        let mut subscribers = lock(&self.subscribers);
+        for object in self.list() {
+            subscriber(&Change {
+                old: None,
+                new: Some(object),
+            });
+        }
+        subscribers.push(Box::new(subscriber));
+    }
+
+    /// How far the cache is, to wait on.
+    pub fn version(&self) -> watch::Receiver<Version> {
+        self.version.subscribe()
+    }
+
+    /// Waits until a complete state was seen.
+    pub async fn wait_synced(&self) {
+        // The sender lives in `self`, so that the wait cannot fail.
+        let _ = self.version.subscribe().wait_for(|v| v.synced).await;
+    }
+
+    /// Waits until the cache is at least at `revision`.
+    pub async fn wait_revision(&self, revision: u64) {
+        let _ = self
+            .version
+            .subscribe()
+            .wait_for(|v| v.revision >= revision)
+            .await;
+    }
+
+    /// Puts one object, as a watch event would.
+    pub fn apply(&self, object: T) {
+        let subscribers = lock(&self.subscribers);
+        self.put(&subscribers, Arc::new(object));
+        self.bump(|_| {});
+    }
+
+    /// Removes one object, as a watch event would.
+    pub fn remove(&self, key: &Key) {
+        let subscribers = lock(&self.subscribers);
+        self.drop_key(&subscribers, key);
+        self.bump(|_| {});
+    }
+
+    /// Declares the cache complete at a revision (tests; the reflector does it for live caches).
+    pub fn set_synced(&self, revision: u64) {
+        self.bump(|v| {
+            v.synced = true;
+            v.revision = v.revision.max(revision);
+        });
+    }
+
+    fn bump(&self, change: impl FnOnce(&mut Version)) {
+        self.version.send_modify(|version| {
+            version.changes += 1;
+            change(version);
+        });
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Objects<T>> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, subscribers: &[Subscriber<T>], object: Arc<T>) {
+        let key = Key::of(object.meta());
+        let old = {
+            let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+            let old = objects.map.insert(key.clone(), object.clone());
+            if let Some(old) = &old {
+                objects.unindex(&key, old);
+            }
+            objects.index(&key, &object);
+            old
+        };
+        match old {
+            // A new incarnation under an old name is a deletion and an addition to everybody who reckons with uids.
+            Some(old) if old.meta().uid != object.meta().uid => {
+                tell(
+                    subscribers,
+                    &Change {
+                        old: Some(old),
+                        new: None,
+                    },
+                );
+                tell(
+                    subscribers,
+                    &Change {
+                        old: None,
+                        new: Some(object),
+                    },
+                );
+            }
+            old => tell(
+                subscribers,
+                &Change {
+                    old,
+                    new: Some(object),
+                },
+            ),
+        }
+    }
+
+    fn drop_key(&self, subscribers: &[Subscriber<T>], key: &Key) {
+        let old = {
+            let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+            let old = objects.map.remove(key);
+            if let Some(old) = &old {
+                objects.unindex(key, old);
+            }
+            old
+        };
+        if old.is_some() {
+            tell(subscribers, &Change { old, new: None });
+        }
+    }
+
+    fn replace(&self, objects: BTreeMap<Key, Arc<T>>) {
+        let subscribers = lock(&self.subscribers);
+        let gone: Vec<Key> = self
+            .read()
+            .map
+            .keys()
+            .filter(|key| !objects.contains_key(key))
+            .cloned()
+            .collect();
+        for key in &gone {
+            self.drop_key(&subscribers, key);
+        }
+        for (key, object) in objects {
+            let same = self.by_key(&key).is_some_and(|old| {
+                old.meta().resource_version == object.meta().resource_version
+                    && old.meta().uid == object.meta().uid
+            });
+            if !same {
+                self.put(&subscribers, object);
+            }
+        }
+    }
+}
+
+impl<T: Kind> Objects<T> {
+    fn index(&mut self, key: &Key, object: &T) {
+        for owner in &object.meta().owner_references {
+            self.by_owner
+                .entry(owner.uid.clone())
+                .or_default()
+                .insert(key.clone());
+        }
+        if !object.node_name().is_empty() {
+            self.by_node
+                .entry(object.node_name().to_owned())
+                .or_default()
+                .insert(key.clone());
+        }
+    }
+
+    fn unindex(&mut self, key: &Key, object: &T) {
+        for owner in &object.meta().owner_references {
+            remove_from(&mut self.by_owner, &owner.uid, key);
+        }
+        remove_from(&mut self.by_node, object.node_name(), key);
+    }
+}
+
+fn remove_from(index: &mut HashMap<String, BTreeSet<Key>>, value: &str, key: &Key) {
+    if let Some(keys) = index.get_mut(value) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(value);
+        }
+    }
+}
+
+fn tell<T>(subscribers: &[Subscriber<T>], change: &Change<T>) {
+    for subscriber in subscribers {
+        subscriber(change);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A cache whose kind the caller does not know.
+pub trait AnyCache: Send + Sync {
+    /// What it holds.
+    fn resource(&self) -> &ResourceRef;
+    /// How far it is.
+    fn versions(&self) -> watch::Receiver<Version>;
+    /// The uid of the object under a key, and whether it is being deleted.
+    fn incarnation(&self, key: &Key) -> Option<(String, bool)>;
+    /// Like [`Cache::subscribe`], for metadata.
+    fn subscribe_meta(&self, subscriber: MetaSubscriber);
+    /// Waits for a complete state.
+    fn synced(&self) -> BoxFuture<'_, ()>;
+}
+
+impl<T: Kind> AnyCache for Cache<T> {
+    fn resource(&self) -> &ResourceRef {
+        &self.resource
+    }
+    fn versions(&self) -> watch::Receiver<Version> {
+        self.version.subscribe()
+    }
+    fn incarnation(&self, key: &Key) -> Option<(String, bool)> {
+        self.by_key(key)
+            .map(|object| (object.meta().uid.clone(), object.meta().is_deleting()))
+    }
+    fn subscribe_meta(&self, subscriber: MetaSubscriber) {
+        self.subscribe(move |change| {
+            subscriber(
+                change.old.as_deref().map(Kind::meta),
+                change.new.as_deref().map(Kind::meta),
+            )
+        });
+    }
+    fn synced(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.wait_synced())
+    }
+}
+
+#[derive(Deserialize)]
+struct ListPage {
+    #[serde(default)]
+    metadata: ListMeta,
+    #[serde(default, deserialize_with = "crate::kinds::nullable")]
+    items: Vec<Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ListMeta {
+    resource_version: String,
+    #[serde(rename = "continue")]
+    continue_token: String,
+}
+
+impl<T: Kind> Sink for Cache<T> {
+    fn begin(&self) {
+        lock(&self.staged).clear();
+    }
+
+    fn page(&self, bytes: &[u8]) -> Result<(String, String), ApiError> {
+        let page: ListPage = serde_json::from_slice(bytes)
+            .map_err(|e| ApiError::malformed(format!("list of {}: {e}", self.resource)))?;
+        let mut staged = lock(&self.staged);
+        for item in page.items {
+            match serde_json::from_value::<T>(item) {
+                Ok(object) => {
+                    staged.insert(Key::of(object.meta()), Arc::new(object));
+                }
+                Err(error) => {
+                    tracing::warn!(resource = %self.resource, %error, "an object of an unexpected form is left out")
+                }
+            }
+        }
+        Ok((page.metadata.continue_token, page.metadata.resource_version))
+    }
+
+    fn commit(&self, revision: &str) {
+        let staged = std::mem::take(&mut *lock(&self.staged));
+        self.replace(staged);
+        self.bump(|v| {
+            v.synced = true;
+            v.revision = revision.parse().unwrap_or(v.revision).max(v.revision);
+        });
+    }
+
+    fn line(&self, line: &[u8], staging: bool) -> Result<Parsed, ApiError> {
+        let (kind, object) = match decode_line::<T>(line) {
+            Ok(Line::Object(kind, object)) => (kind, object),
+            Ok(Line::Error(error)) => return Err(error),
+            Ok(Line::Bookmark(object)) => {
+                let revision = object
+                    .pointer("/metadata/resourceVersion")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned();
+                let initial_end = object
+                    .pointer("/metadata/annotations/k8s.io~1initial-events-end")
+                    .and_then(Value::as_str)
+                    == Some("true");
+                if !staging {
+                    self.bump(|v| v.revision = revision.parse().unwrap_or(0).max(v.revision));
+                }
+                return Ok(Parsed {
+                    revision,
+                    initial_end,
+                });
+            }
+            Err(error) => {
+                // One object of an unexpected form must not stop the others; a line that is not JSON must.
+                let Line::Object(_, tree) = decode_line::<Value>(line)? else {
+                    return Err(error);
+                };
+                tracing::warn!(resource = %self.resource, %error, "an object of an unexpected form is left out");
+                let revision = tree
+                    .pointer("/metadata/resourceVersion")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned();
+                return Ok(Parsed {
+                    revision,
+                    initial_end: false,
+                });
+            }
+        };
+        let revision = object.meta().resource_version.clone();
+        let key = Key::of(object.meta());
+        if staging {
+            let mut staged = lock(&self.staged);
+            if kind == "DELETED" {
+                staged.remove(&key)
+            } else {
+                staged.insert(key, Arc::new(object))
+            };
+        } else {
+            let subscribers = lock(&self.subscribers);
+            if kind == "DELETED" {
+                self.drop_key(&subscribers, &key);
+            } else {
+                self.put(&subscribers, Arc::new(object));
+            }
+            self.bump(|v| v.revision = revision.parse().unwrap_or(0).max(v.revision));
+        }
+        Ok(Parsed {
+            revision,
+            initial_end: false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::Pod;
+    use crate::resource_ref::PODS;
+    use serde_json::json;
+
+    fn pod(name: &str, uid: &str, node: &str, version: u32) -> Value {
+        json!({"metadata": {"name": name, "namespace": "a", "uid": uid, "resourceVersion": version.to_string(), "labels": {"app": name},
+            "ownerReferences": [{"uid": "owner", "name": "o", "kind": "X", "apiVersion": "v1"}]}, "spec": {"nodeName": node}})
+    }
+
+    fn recorded(cache: &Cache<Pod>) -> Arc<Mutex<Vec<String>>> {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let sink = log.clone();
+        cache.subscribe(move |change| {
+            let side = |s: &Option<Arc<Pod>>| {
+                s.as_ref().map_or("-".to_owned(), |p| {
+                    format!("{}@{}", p.metadata.uid, p.metadata.resource_version)
+                })
+            };
+            sink.lock()
+                .unwrap()
+                .push(format!("{} -> {}", side(&change.old), side(&change.new)));
+        });
+        log
+    }
+
+    #[test]
+    fn a_relist_tells_of_what_was_missed() {
+        let cache = Cache::<Pod>::new(PODS);
+        let log = recorded(&cache);
+        let page = |items: Value, version: &str| {
+            cache.begin();
+            let text =
+                json!({"metadata": {"resourceVersion": version}, "items": items}).to_string();
+            cache.page(text.as_bytes()).unwrap();
+            cache.commit(version);
+        };
+        page(
+            json!([
+                pod("x", "u1", "n", 1),
+                pod("y", "u2", "n", 2),
+                pod("z", "u3", "", 3)
+            ]),
+            "3",
+        );
+        page(
+            json!([
+                pod("y", "u2", "m", 5),
+                pod("x", "u9", "n", 6),
+                pod("w", "u4", "", 7)
+            ]),
+            "7",
+        );
+        assert_eq!(
+            *log.lock().unwrap(),
+            [
+                "- -> u1@1",
+                "- -> u2@2",
+                "- -> u3@3",
+                "u3@3 -> -",
+                "- -> u4@7",
+                "u1@1 -> -",
+                "- -> u9@6",
+                "u2@2 -> u2@5"
+            ]
+        );
+        assert_eq!(cache.on_node("n").len(), 1);
+        assert_eq!(cache.on_node("m").len(), 1);
+        assert_eq!(cache.owned_by("owner").len(), 3);
+        assert_eq!(
+            cache
+                .with_labels("a", &[("app".to_owned(), "w".to_owned())].into())
+                .len(),
+            1
+        );
+        assert!(cache.in_namespace("b").is_empty());
+        assert!(cache.version().borrow().synced && cache.version().borrow().revision == 7);
+    }
+
+    #[test]
+    fn broken_objects_are_left_out_and_broken_lines_refused() {
+        let cache = Cache::<Pod>::new(PODS);
+        let line =
+            json!({"type": "ADDED", "object": {"metadata": {"name": 7, "resourceVersion": "9"}}})
+                .to_string();
+        assert_eq!(cache.line(line.as_bytes(), false).unwrap().revision, "9");
+        assert!(cache.line(b"<html>", false).is_err());
+        assert!(cache.is_empty());
+    }
+}

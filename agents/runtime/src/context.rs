@@ -1,0 +1,17 @@
+//! What an agent gets when it is started.
+
+use crate::client::Client;
+use tokio_util::sync::CancellationToken;
+
+/// The world of one agent: how to reach the API, who it is, and when to stop.
+#[derive(Clone)]
+pub struct AgentContext {
+    /// The API.
+    pub client: Client,
+    /// Unique identity of this process, used as the holder of leases (`<host>_<uuid>`).
+    pub identity: String,
+    /// Certificate of the cluster's CA in PEM: published to every namespace as `kube-root-ca.crt`. Empty when unknown.
+    pub cluster_ca_pem: String,
+    /// Cancelled when the process stops; an agent returns soon after.
+    pub stop: CancellationToken,
+}

@@ -1,0 +1,311 @@
+//! Leader election by a Lease.
+//!
+//! The holder renews every `retry`; who fails to renew for `renew_deadline` stops its work before anybody else may
+//! begin (`lease_duration` later than its last renewal, seen from everybody's own clock: clocks need not agree).
+
+use crate::client::Client;
+use crate::error::ApiError;
+use crate::kinds::{Lease, LeaseSpec};
+use crate::resource_ref::LEASES;
+use crate::timestamp::{self, Micros};
+use serde_json::{Value, json};
+use std::future::Future;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Names and times of an election.
+#[derive(Clone, Debug)]
+pub struct ElectorConfig {
+    /// Namespace of the Lease.
+    pub namespace: String,
+    /// Name of the Lease.
+    pub name: String,
+    /// Who we are; unique per process.
+    pub identity: String,
+    /// How long a lease holds without renewal.
+    pub lease_duration: Duration,
+    /// How long the leader goes on without a successful renewal.
+    pub renew_deadline: Duration,
+    /// Pause between attempts.
+    pub retry: Duration,
+}
+
+impl ElectorConfig {
+    /// The times of Kubernetes: 15 s, 10 s, 2 s.
+    pub fn new(namespace: &str, name: &str, identity: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            identity: identity.into(),
+            lease_duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry: Duration::from_secs(2),
+        }
+    }
+}
+
+/// See the module head.
+pub struct Elector {
+    client: Client,
+    config: ElectorConfig,
+    /// The holder's record as last seen, and when it changed by our clock.
+    observed: Option<(LeaseSpec, Instant)>,
+}
+
+/// What to do about the lease. Pure, so that the rules can be tested without a server.
+#[derive(Debug, PartialEq)]
+enum Attempt {
+    /// It belongs to somebody who may still be alive.
+    Wait,
+    /// Write this specification.
+    Take(Value),
+}
+
+impl Elector {
+    /// An elector; nothing happens before [`Elector::run`].
+    pub fn new(client: Client, config: ElectorConfig) -> Self {
+        Self {
+            client,
+            config,
+            observed: None,
+        }
+    }
+
+    /// Competes until `stop`; whenever elected, runs `lead` with a token that is cancelled as soon as the leadership is
+    /// lost or `stop` comes. The work is dropped if it has not ended by the time the lease may pass to another.
+    pub async fn run<F, Fut>(mut self, stop: CancellationToken, lead: F)
+    where
+        F: Fn(CancellationToken) -> Fut,
+        Fut: Future<Output = ()>,
+    {
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.acquire() => {}
+            }
+            tracing::info!(lease = %self.config.name, identity = %self.config.identity, "elected leader");
+            let leading = stop.child_token();
+            {
+                let work = lead(leading.clone());
+                tokio::pin!(work);
+                let ended = tokio::select! {
+                    () = &mut work => true,
+                    () = self.renew() => false,
+                    () = stop.cancelled() => false,
+                };
+                leading.cancel();
+                if !ended {
+                    let margin = self
+                        .config
+                        .lease_duration
+                        .saturating_sub(self.config.renew_deadline)
+                        / 2;
+                    let _ = tokio::time::timeout(margin, &mut work).await;
+                }
+            }
+            if stop.is_cancelled() {
+                self.release().await;
+            } else {
+                tracing::warn!(lease = %self.config.name, "leadership lost");
+            }
+        }
+    }
+
+    async fn acquire(&mut self) {
+        loop {
+            match self.try_hold().await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(lease = %self.config.name, error = %error.message, "the lease could not be taken")
+                }
+            }
+            // Jitter keeps candidates from meeting in step.
+            tokio::time::sleep(self.config.retry.mul_f64(1.0 + rand::random::<f64>() * 0.2)).await;
+        }
+    }
+
+    /// Returns when the leadership is lost.
+    async fn renew(&mut self) {
+        let mut renewed = Instant::now();
+        loop {
+            tokio::time::sleep(self.config.retry).await;
+            let deadline = renewed + self.config.renew_deadline;
+            let started = Instant::now();
+            match tokio::time::timeout_at(deadline, self.try_hold()).await {
+                // The lease counts from when the renewal was sent, not from when the answer came.
+                Ok(Ok(true)) => renewed = started,
+                Ok(Ok(false)) => return,
+                Ok(Err(error)) => {
+                    tracing::debug!(lease = %self.config.name, error = %error.message, "the lease could not be renewed");
+                    if Instant::now() >= deadline {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn try_hold(&mut self) -> Result<bool, ApiError> {
+        let ElectorConfig {
+            namespace, name, ..
+        } = self.config.clone();
+        let now = timestamp::now();
+        let found = match self
+            .client
+            .get_as::<Lease>(&LEASES, &namespace, &name)
+            .await
+        {
+            Ok(lease) => lease,
+            Err(error) if error.is_not_found() => {
+                let spec = fresh_spec(&self.config, now, 0);
+                let body = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name, "namespace": namespace}, "spec": spec});
+                return match self.client.create(&LEASES, &namespace, &body).await {
+                    Ok(_) => Ok(true),
+                    Err(error) if error.is_already_exists() => Ok(false),
+                    Err(error) => Err(error),
+                };
+            }
+            Err(error) => return Err(error),
+        };
+        let since = self.observe(&found.spec);
+        match attempt(&self.config, &found.spec, since, now) {
+            Attempt::Wait => Ok(false),
+            Attempt::Take(spec) => {
+                let body = json!({"metadata": {"resourceVersion": found.metadata.resource_version}, "spec": spec});
+                match self
+                    .client
+                    .patch(
+                        &LEASES,
+                        &namespace,
+                        &name,
+                        crate::client::PatchType::Merge,
+                        &body,
+                    )
+                    .await
+                {
+                    Ok(_) => Ok(true),
+                    // Somebody was faster; look again at the next attempt.
+                    Err(error) if error.is_conflict() => Ok(false),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// For how long the record has not changed, by our clock.
+    fn observe(&mut self, spec: &LeaseSpec) -> Duration {
+        match &self.observed {
+            Some((seen, at)) if seen == spec => at.elapsed(),
+            _ => {
+                self.observed = Some((spec.clone(), Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
+
+    async fn release(&mut self) {
+        let ElectorConfig {
+            namespace,
+            name,
+            identity,
+            ..
+        } = &self.config;
+        let released = async {
+            let lease: Lease = self.client.get_as(&LEASES, namespace, name).await?;
+            if lease.spec.holder_identity.as_deref() != Some(identity) {
+                return Ok(());
+            }
+            let body = json!({"metadata": {"resourceVersion": lease.metadata.resource_version}, "spec": {"holderIdentity": "", "leaseDurationSeconds": 1}});
+            self.client
+                .patch(
+                    &LEASES,
+                    namespace,
+                    name,
+                    crate::client::PatchType::Merge,
+                    &body,
+                )
+                .await
+                .map(drop)
+        };
+        if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), released).await {
+            tracing::debug!(lease = %name, error = %error.message, "the lease could not be released");
+        }
+    }
+}
+
+fn attempt(
+    config: &ElectorConfig,
+    spec: &LeaseSpec,
+    unchanged_for: Duration,
+    now: Micros,
+) -> Attempt {
+    let holder = spec.holder_identity.as_deref().unwrap_or_default();
+    if holder == config.identity {
+        return Attempt::Take(
+            json!({"renewTime": timestamp::micro_time(now), "leaseDurationSeconds": config.lease_duration.as_secs()}),
+        );
+    }
+    let duration = Duration::from_secs(
+        spec.lease_duration_seconds
+            .and_then(|s| u64::try_from(s).ok())
+            .unwrap_or(0),
+    )
+    .max(Duration::from_secs(1));
+    if !holder.is_empty() && unchanged_for < duration {
+        return Attempt::Wait;
+    }
+    Attempt::Take(fresh_spec(
+        config,
+        now,
+        spec.lease_transitions.unwrap_or(0).saturating_add(1),
+    ))
+}
+
+fn fresh_spec(config: &ElectorConfig, now: Micros, transitions: i32) -> Value {
+    let time = timestamp::micro_time(now);
+    json!({
+        "holderIdentity": config.identity, "leaseDurationSeconds": config.lease_duration.as_secs(),
+        "acquireTime": time, "renewTime": time, "leaseTransitions": transitions,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_taken_only_from_the_silent() {
+        let config = ElectorConfig::new("kube-system", "x", "me");
+        let held = LeaseSpec {
+            holder_identity: Some("you".into()),
+            lease_duration_seconds: Some(15),
+            lease_transitions: Some(3),
+            ..LeaseSpec::default()
+        };
+        assert_eq!(
+            attempt(&config, &held, Duration::from_secs(14), 0),
+            Attempt::Wait
+        );
+        assert!(
+            matches!(attempt(&config, &held, Duration::from_secs(15), 0), Attempt::Take(spec) if spec["leaseTransitions"] == 4 && spec["holderIdentity"] == "me")
+        );
+        let released = LeaseSpec {
+            holder_identity: Some(String::new()),
+            ..held.clone()
+        };
+        assert!(matches!(
+            attempt(&config, &released, Duration::ZERO, 0),
+            Attempt::Take(_)
+        ));
+        let mine = LeaseSpec {
+            holder_identity: Some("me".into()),
+            ..held
+        };
+        assert!(
+            matches!(attempt(&config, &mine, Duration::ZERO, 0), Attempt::Take(spec) if spec.get("acquireTime").is_none())
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! Performs plans.
+
+use crate::cache::Key;
+use crate::client::Client;
+use crate::error::ApiError;
+use crate::events::EventRecorder;
+use crate::hub::Written;
+use crate::plan::{Op, Plan};
+use futures::future::{BoxFuture, FutureExt, join_all};
+use serde_json::Value;
+
+/// Independent operations at a time.
+const PARALLEL_MAX: usize = 64;
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What was stored or deleted, also when the plan failed in its middle.
+    pub written: Vec<Written>,
+    /// The failure that ended it.
+    pub error: Option<ApiError>,
+}
+
+/// Performs the operations in order until one fails.
+pub async fn execute(client: &Client, recorder: &EventRecorder, plan: Plan) -> Outcome {
+    let mut outcome = Outcome::default();
+    for op in plan.ops {
+        if let Err(error) = perform(client, recorder, op, &mut outcome.written).await {
+            outcome.error = Some(error);
+            break;
+        }
+    }
+    outcome
+}
+
+fn perform<'a>(
+    client: &'a Client,
+    recorder: &'a EventRecorder,
+    op: Op,
+    written: &'a mut Vec<Written>,
+) -> BoxFuture<'a, Result<(), ApiError>> {
+    async move {
+        match op {
+            Op::Event(report) => recorder.report(report),
+            Op::Reported {
+                op,
+                success,
+                mut failure,
+            } => match perform(client, recorder, *op, written).await {
+                Ok(()) => recorder.report(success),
+                Err(error) => {
+                    // A namespace that goes away refuses creates: nothing that anybody should read about.
+                    if !error.is_namespace_terminating() {
+                        failure.message.push_str(&error.message);
+                        recorder.report(failure);
+                    }
+                    return Err(error);
+                }
+            },
+            Op::SlowStart(ops) => return slow_start(client, recorder, ops, written).await,
+            Op::Parallel(ops) => return parallel(client, recorder, ops, written).await,
+            Op::Confirm {
+                resource,
+                namespace,
+                name,
+                uid,
+            } => {
+                let object = client.get(&resource, &namespace, &name).await?;
+                let same =
+                    object.pointer("/metadata/uid").and_then(Value::as_str) == Some(uid.as_str());
+                let deleting = object
+                    .pointer("/metadata/deletionTimestamp")
+                    .is_some_and(|v| !v.is_null());
+                if !same || deleting {
+                    return Err(ApiError {
+                        code: 409,
+                        reason: "Conflict".into(),
+                        message: format!("{resource} {name:?} has been deleted or replaced"),
+                        ..ApiError::default()
+                    });
+                }
+            }
+            Op::Create {
+                resource,
+                namespace,
+                body,
+            } => {
+                let stored = client.create(&resource, &namespace, &body).await?;
+                written.push(Written::Version(resource, revision(&stored)));
+            }
+            Op::Patch {
+                resource,
+                namespace,
+                name,
+                subresource,
+                form,
+                body,
+            } => {
+                let answer = match subresource {
+                    Some(sub) => {
+                        client
+                            .patch_sub(&resource, &namespace, &name, sub, form, &body)
+                            .await
+                    }
+                    None => {
+                        client
+                            .patch(&resource, &namespace, &name, form, &body)
+                            .await
+                    }
+                };
+                match answer {
+                    Ok(stored) if subresource.is_none_or(|s| s == "status") => {
+                        written.push(Written::Version(resource, revision(&stored)))
+                    }
+                    Ok(_) => {}
+                    Err(error) if error.is_not_found() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Op::Update {
+                resource,
+                namespace,
+                name,
+                subresource,
+                body,
+            } => {
+                let stored = match subresource {
+                    Some(sub) => {
+                        client
+                            .update_sub(&resource, &namespace, &name, sub, &body)
+                            .await?
+                    }
+                    None => client.update(&resource, &namespace, &name, &body).await?,
+                };
+                if subresource.is_none_or(|s| s == "status") {
+                    written.push(Written::Version(resource, revision(&stored)));
+                }
+            }
+            Op::Delete {
+                resource,
+                namespace,
+                name,
+                params,
+            } => match client.delete(&resource, &namespace, &name, &params).await {
+                Ok(_) => {
+                    let uid = params.uid.unwrap_or_default();
+                    if !uid.is_empty() {
+                        written.push(Written::Deleted(resource, Key::new(&namespace, &name), uid));
+                    }
+                }
+                // Gone, or another incarnation has the name: either way the deed is done.
+                Err(error)
+                    if error.is_not_found()
+                        || (error.is_conflict()
+                            && error.message.contains("UID in precondition")) => {}
+                Err(error) => return Err(error),
+            },
+        }
+        Ok(())
+    }
+    .boxed()
+}
+
+async fn slow_start(
+    client: &Client,
+    recorder: &EventRecorder,
+    ops: Vec<Op>,
+    written: &mut Vec<Written>,
+) -> Result<(), ApiError> {
+    let mut rest = ops.into_iter();
+    let mut size = 1;
+    loop {
+        let batch: Vec<Op> = rest.by_ref().take(size).collect();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        parallel(client, recorder, batch, written).await?;
+        size = (size * 2).min(PARALLEL_MAX);
+    }
+}
+
+/// All are tried; the first error is the answer.
+async fn parallel(
+    client: &Client,
+    recorder: &EventRecorder,
+    ops: Vec<Op>,
+    written: &mut Vec<Written>,
+) -> Result<(), ApiError> {
+    let mut failure = None;
+    let mut rest = ops.into_iter();
+    loop {
+        let batch: Vec<Op> = rest.by_ref().take(PARALLEL_MAX).collect();
+        if batch.is_empty() {
+            return failure.map_or(Ok(()), Err);
+        }
+        let done = join_all(batch.into_iter().map(|op| async move {
+            let mut written = Vec::new();
+            let result = perform(client, recorder, op, &mut written).await;
+            (result, written)
+        }));
+        for (result, more) in done.await {
+            written.extend(more);
+            if let Err(error) = result {
+                failure.get_or_insert(error);
+            }
+        }
+    }
+}
+
+fn revision(stored: &Value) -> u64 {
+    stored
+        .pointer("/metadata/resourceVersion")
+        .and_then(Value::as_str)
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,147 @@
+//! Pods: the status. `ContainerStatus` and `Condition` are written by the node agent, so that fields which the API
+//! requires are written even at their default.
+
+use super::{Condition, Labels, Pod, ResourceRequirements, condition, fields};
+use crate::timestamp::{self, Micros};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+fields! {
+    /// What became of a pod.
+    pub struct PodStatus {
+        pub observed_generation: i64,
+        pub phase: String,
+        pub conditions: Vec<Condition>,
+        pub message: String,
+        pub reason: String,
+        pub nominated_node_name: String,
+        #[serde(rename = "hostIP")]
+        pub host_ip: String,
+        #[serde(rename = "hostIPs")]
+        pub host_ips: Vec<HostIp>,
+        #[serde(rename = "podIP")]
+        pub pod_ip: String,
+        #[serde(rename = "podIPs")]
+        pub pod_ips: Vec<PodIp>,
+        pub start_time: Option<String>,
+        pub init_container_statuses: Vec<ContainerStatus>,
+        pub container_statuses: Vec<ContainerStatus>,
+        pub ephemeral_container_statuses: Vec<ContainerStatus>,
+        pub qos_class: String,
+    }
+    /// An address of the pod.
+    pub struct PodIp {
+        pub ip: String,
+    }
+    /// An address of the host.
+    pub struct HostIp {
+        pub ip: String,
+    }
+    /// Exactly one is set.
+    pub struct ContainerState {
+        pub waiting: Option<ContainerStateWaiting>,
+        pub running: Option<ContainerStateRunning>,
+        pub terminated: Option<ContainerStateTerminated>,
+    }
+    /// Not yet running.
+    pub struct ContainerStateWaiting {
+        pub reason: String,
+        pub message: String,
+    }
+    /// Running.
+    pub struct ContainerStateRunning {
+        pub started_at: Option<String>,
+    }
+}
+
+/// Ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(
+    missing_docs,
+    reason = "fields carry the names and meaning of the Kubernetes API"
+)]
+pub struct ContainerStateTerminated {
+    pub exit_code: i32,
+    #[serde(skip_serializing_if = "super::is_default")]
+    pub signal: i32,
+    #[serde(skip_serializing_if = "super::is_default")]
+    pub reason: String,
+    #[serde(skip_serializing_if = "super::is_default")]
+    pub message: String,
+    pub started_at: Option<String>,
+    pub finished_at: Option<String>,
+    #[serde(rename = "containerID", skip_serializing_if = "super::is_default")]
+    pub container_id: String,
+}
+
+/// What became of a container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[allow(
+    missing_docs,
+    reason = "fields carry the names and meaning of the Kubernetes API"
+)]
+pub struct ContainerStatus {
+    pub name: String,
+    pub state: ContainerState,
+    pub last_state: ContainerState,
+    pub ready: bool,
+    pub restart_count: i32,
+    pub image: String,
+    #[serde(rename = "imageID")]
+    pub image_id: String,
+    #[serde(rename = "containerID", skip_serializing_if = "super::is_default")]
+    pub container_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<bool>,
+    #[serde(
+        skip_serializing_if = "super::is_default",
+        deserialize_with = "super::nullable"
+    )]
+    pub allocated_resources: Labels,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    #[serde(
+        skip_serializing_if = "super::is_default",
+        deserialize_with = "super::nullable"
+    )]
+    pub volume_mounts: Vec<Value>,
+}
+
+impl Pod {
+    /// The condition of a kind.
+    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+        condition(&self.status.conditions, kind)
+    }
+
+    /// Whether the pod is `Ready`.
+    pub fn is_ready(&self) -> bool {
+        self.condition("Ready").is_some_and(Condition::is_true)
+    }
+
+    /// Whether the pod has been `Ready` for `min_ready_seconds`.
+    pub fn is_available(&self, min_ready_seconds: i64, now: Micros) -> bool {
+        let Some(ready) = self.condition("Ready").filter(|c| c.is_true()) else {
+            return false;
+        };
+        if min_ready_seconds == 0 {
+            return true;
+        }
+        let since = ready
+            .last_transition_time
+            .as_deref()
+            .and_then(timestamp::parse);
+        since.is_some_and(|since| since + timestamp::seconds(min_ready_seconds) <= now)
+    }
+
+    /// Whether the pod has ended: `Succeeded` or `Failed`.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Whether the pod counts for its controller: neither ended nor being deleted.
+    pub fn is_active(&self) -> bool {
+        !self.is_finished() && !self.metadata.is_deleting()
+    }
+}

@@ -1,0 +1,298 @@
+//! A work queue with the semantics of client-go: a key that is added while it is worked on is worked on again
+//! afterwards, never by two workers at once; failures come back with a growing delay of their own.
+//!
+//! The queue is bounded by the number of distinct keys, since a key is in it at most once.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1000);
+
+/// See the module head.
+pub struct Queue<K> {
+    state: Mutex<State<K>>,
+    wake: Notify,
+}
+
+struct State<K> {
+    ready: VecDeque<K>,
+    dirty: HashSet<K>,
+    processing: HashSet<K>,
+    /// When each delayed key is due; the heap may hold outdated entries, this map is the truth.
+    due: HashMap<K, Instant>,
+    delayed: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// Keys of the heap entries by their sequence number.
+    sequence: HashMap<u64, K>,
+    next_sequence: u64,
+    failures: HashMap<K, u32>,
+    closed: bool,
+}
+
+impl<K> Default for Queue<K> {
+    fn default() -> Self {
+        let state = State {
+            ready: VecDeque::new(),
+            dirty: HashSet::new(),
+            processing: HashSet::new(),
+            due: HashMap::new(),
+            delayed: BinaryHeap::new(),
+            sequence: HashMap::new(),
+            next_sequence: 0,
+            failures: HashMap::new(),
+            closed: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            wake: Notify::new(),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Queue<K> {
+    /// An empty queue.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a key to be worked on now.
+    pub fn add(&self, key: K) {
+        if self.lock().add(key) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Adds a key to be worked on after a while; an earlier time that is pending already wins.
+    pub fn add_after(&self, key: K, after: Duration) {
+        if after.is_zero() {
+            return self.add(key);
+        }
+        let due = Instant::now() + after;
+        let mut state = self.lock();
+        if state.closed || state.due.get(&key).is_some_and(|pending| *pending <= due) {
+            return;
+        }
+        let sequence = state.next_sequence;
+        state.next_sequence += 1;
+        state.due.insert(key.clone(), due);
+        state.sequence.insert(sequence, key);
+        state.delayed.push(Reverse((due, sequence)));
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Adds a key after a delay that doubles with each call until [`Queue::forget`].
+    pub fn add_rate_limited(&self, key: K) {
+        let delay = {
+            let mut state = self.lock();
+            let failures = state.failures.entry(key.clone()).or_default();
+            let delay = backoff(*failures);
+            *failures = failures.saturating_add(1);
+            delay
+        };
+        self.add_after(key, delay);
+    }
+
+    /// Ends the growing delay of a key.
+    pub fn forget(&self, key: &K) {
+        self.lock().failures.remove(key);
+    }
+
+    /// How often the key failed since it was forgotten.
+    pub fn failures(&self, key: &K) -> u32 {
+        self.lock().failures.get(key).copied().unwrap_or(0)
+    }
+
+    /// Number of keys that are ready.
+    pub fn len(&self) -> usize {
+        self.lock().ready.len()
+    }
+
+    /// Whether no key is ready.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The next key, when there is one; `None` once the queue is closed. The key must be given back by [`Queue::done`].
+    pub async fn next(&self) -> Option<K> {
+        loop {
+            let (taken, until) = {
+                let mut state = self.lock();
+                if state.closed {
+                    // Passed on, so that every waiter hears of it.
+                    self.wake.notify_one();
+                    return None;
+                }
+                state.release_due(Instant::now());
+                let taken = state.take();
+                let more = !state.ready.is_empty() || !state.delayed.is_empty();
+                if taken.is_some() && more {
+                    // The next waiter takes over the watch of what is left.
+                    self.wake.notify_one();
+                }
+                (taken, state.delayed.peek().map(|Reverse((due, _))| *due))
+            };
+            if taken.is_some() {
+                return taken;
+            }
+            match until {
+                Some(due) => {
+                    let _ = tokio::time::timeout_at(due, self.wake.notified()).await;
+                }
+                None => self.wake.notified().await,
+            }
+        }
+    }
+
+    /// Gives a key back after work; it is queued again if it was added meanwhile.
+    pub fn done(&self, key: &K) {
+        let mut state = self.lock();
+        state.processing.remove(key);
+        if state.dirty.contains(key) && !state.closed {
+            state.ready.push_back(key.clone());
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Ends the queue: waiters get `None`.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.wake.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Clone + Eq + Hash> State<K> {
+    /// Whether a waiter should wake.
+    fn add(&mut self, key: K) -> bool {
+        if self.closed || !self.dirty.insert(key.clone()) || self.processing.contains(&key) {
+            return false;
+        }
+        self.ready.push_back(key);
+        true
+    }
+
+    fn take(&mut self) -> Option<K> {
+        let key = self.ready.pop_front()?;
+        self.dirty.remove(&key);
+        self.processing.insert(key.clone());
+        Some(key)
+    }
+
+    fn release_due(&mut self, now: Instant) {
+        while let Some(Reverse((due, sequence))) = self.delayed.peek().copied() {
+            let Some(key) = self.sequence.get(&sequence).cloned() else {
+                self.delayed.pop();
+                continue;
+            };
+            let current = self.due.get(&key) == Some(&due);
+            if current && due > now {
+                return;
+            }
+            self.delayed.pop();
+            self.sequence.remove(&sequence);
+            if current {
+                self.due.remove(&key);
+                self.add(key);
+            }
+        }
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    BACKOFF_FIRST
+        .saturating_mul(1u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX))
+        .min(BACKOFF_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn a_key_is_never_worked_on_twice_at_once() {
+        let queue = Queue::new();
+        queue.add("a");
+        queue.add("a");
+        assert_eq!(queue.next().await, Some("a"));
+        queue.add("a");
+        assert!(queue.is_empty());
+        queue.done(&"a");
+        assert_eq!(queue.next().await, Some("a"));
+        queue.done(&"a");
+        assert!(queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn delays_are_kept_and_the_earliest_wins() {
+        let queue = Arc::new(Queue::new());
+        let start = Instant::now();
+        queue.add_after("late", Duration::from_millis(10_000));
+        queue.add_after("early", Duration::from_millis(20));
+        queue.add_after("late", Duration::from_millis(60));
+        queue.add_after("late", Duration::from_millis(50_000));
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let key = queue.next().await.unwrap();
+            seen.push((
+                key,
+                start.elapsed().as_millis() >= if key == "early" { 20 } else { 60 },
+            ));
+            queue.done(&key);
+        }
+        assert_eq!(seen, [("early", true), ("late", true)]);
+        let waiter = tokio::spawn({
+            let queue = queue.clone();
+            async move { queue.next().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiter.is_finished());
+        queue.close();
+        assert_eq!(waiter.await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn two_waiters_share_delayed_keys() {
+        let queue = Arc::new(Queue::new());
+        let waiters: Vec<_> = (0..2)
+            .map(|_| {
+                let queue = queue.clone();
+                tokio::spawn(async move { queue.next().await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        queue.add_after(1, Duration::from_millis(10));
+        queue.add_after(2, Duration::from_millis(20));
+        let mut got = Vec::new();
+        for waiter in waiters {
+            got.push(waiter.await.unwrap().unwrap());
+        }
+        got.sort_unstable();
+        assert_eq!(got, [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn failures_double_the_delay_until_forgotten() {
+        let queue = Queue::new();
+        let start = Instant::now();
+        for _ in 0..3 {
+            queue.add_rate_limited("a");
+            queue.next().await;
+            queue.done(&"a");
+        }
+        assert!(start.elapsed() >= Duration::from_millis(35));
+        queue.forget(&"a");
+        assert_eq!(queue.failures(&"a"), 0);
+        assert_eq!(backoff(60), BACKOFF_MAX);
+    }
+}

@@ -1,0 +1,329 @@
+//! How a request reaches a server: a call into this process, or HTTP/2 over TLS to one of several servers.
+//!
+//! Failover is a shared index into the list of servers: whoever sees a failed connection moves it on by one, so that
+//! requests go on with a server that worked last instead of trying a dead one first again and again.
+
+use crate::client::{Body, BoxError, InProcessService};
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
+use http::{HeaderValue, Request, Response, Uri};
+use hyper_util::client::legacy::Client as PooledClient;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls_pki_types::ServerName;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower::{Service, ServiceExt};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a request got no answer. `sent` is false when it certainly never reached a server.
+pub(crate) struct Failure {
+    pub(crate) sent: bool,
+    pub(crate) message: String,
+}
+
+pub(crate) enum Transport {
+    InProcess(InProcessService),
+    Remote(Remote),
+}
+
+pub(crate) struct Remote {
+    servers: Vec<Server>,
+    current: AtomicUsize,
+    pool: PooledClient<Connector, Body>,
+    authorization: Option<HeaderValue>,
+}
+
+struct Server {
+    scheme: http::uri::Scheme,
+    authority: http::uri::Authority,
+    prefix: String,
+}
+
+impl Transport {
+    /// Sends one request, once.
+    pub(crate) fn call(
+        &self,
+        request: Request<Body>,
+    ) -> BoxFuture<'_, Result<Response<Body>, Failure>> {
+        match self {
+            Self::InProcess(service) => {
+                // A combinator, since rustc cannot see through an async block that holds this service (rust-lang/rust#64552).
+                service
+                    .clone()
+                    .oneshot(request)
+                    .map_err(|e| Failure {
+                        sent: true,
+                        message: chain(e.as_ref()),
+                    })
+                    .boxed()
+            }
+            Self::Remote(remote) => Box::pin(remote.call(request)),
+        }
+    }
+
+    /// Number of servers worth trying for one request.
+    pub(crate) fn servers(&self) -> usize {
+        match self {
+            Self::InProcess(_) => 1,
+            Self::Remote(remote) => remote.servers.len(),
+        }
+    }
+
+    /// Leaves the server in use for the next one, because it answered that it cannot serve.
+    pub(crate) fn rotate(&self) {
+        if let Self::Remote(remote) = self {
+            let seen = remote.current.load(Ordering::Relaxed);
+            remote.move_on(seen);
+        }
+    }
+
+    /// The server in use, for messages.
+    pub(crate) fn current_server(&self) -> String {
+        match self {
+            Self::InProcess(_) => "in-process".into(),
+            Self::Remote(remote) => {
+                let server =
+                    &remote.servers[remote.current.load(Ordering::Relaxed) % remote.servers.len()];
+                format!("{}://{}", server.scheme, server.authority)
+            }
+        }
+    }
+}
+
+impl Remote {
+    pub(crate) fn new(
+        servers: &[String],
+        tls: Arc<rustls::ClientConfig>,
+        token: Option<&str>,
+    ) -> Result<Self, String> {
+        if servers.is_empty() {
+            return Err("no server is given".into());
+        }
+        let servers = servers
+            .iter()
+            .map(|text| parse_server(text))
+            .collect::<Result<Vec<_>, _>>()?;
+        let authorization = match token {
+            Some(token) => {
+                let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                    .map_err(|_| "the token has characters that no header may have".to_owned())?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        let mut builder = PooledClient::builder(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(90))
+            // A peer that vanished without a reset is found by pings, as client-go does (30 s, then 15 s).
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .http2_keep_alive_timeout(Duration::from_secs(10))
+            .http2_keep_alive_while_idle(true)
+            .http2_adaptive_window(true);
+        Ok(Self {
+            servers,
+            current: AtomicUsize::new(0),
+            pool: builder.build(Connector { tls }),
+            authorization,
+        })
+    }
+
+    async fn call(&self, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
+        let seen = self.current.load(Ordering::Relaxed);
+        let server = &self.servers[seen % self.servers.len()];
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |p| p.as_str())
+            .to_owned();
+        let uri = Uri::builder()
+            .scheme(server.scheme.clone())
+            .authority(server.authority.clone())
+            .path_and_query(format!("{}{path}", server.prefix))
+            .build();
+        *request.uri_mut() = uri.map_err(|e| Failure {
+            sent: false,
+            message: format!("request path {path:?}: {e}"),
+        })?;
+        if let Some(value) = &self.authorization {
+            request
+                .headers_mut()
+                .insert(http::header::AUTHORIZATION, value.clone());
+        }
+        match self.pool.request(request).await {
+            Ok(response) => Ok(response.map(|body| {
+                use http_body_util::BodyExt;
+                body.map_err(|e| Box::new(e) as BoxError).boxed_unsync()
+            })),
+            Err(error) => {
+                self.move_on(seen);
+                Err(Failure {
+                    sent: !error.is_connect(),
+                    message: format!("{}: {}", server.authority, chain(&error)),
+                })
+            }
+        }
+    }
+
+    fn move_on(&self, seen: usize) {
+        let next = (seen + 1) % self.servers.len();
+        // Lost races are welcome: somebody else has moved on already.
+        let _ = self
+            .current
+            .compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+fn parse_server(text: &str) -> Result<Server, String> {
+    let with_scheme = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("https://{text}")
+    };
+    let parts = with_scheme
+        .parse::<Uri>()
+        .map_err(|e| format!("server {text:?}: {e}"))?
+        .into_parts();
+    let scheme = parts
+        .scheme
+        .ok_or_else(|| format!("server {text:?} has no scheme"))?;
+    let authority = parts
+        .authority
+        .ok_or_else(|| format!("server {text:?} has no host"))?;
+    let prefix = parts
+        .path_and_query
+        .map(|p| p.path().trim_end_matches('/').to_owned())
+        .unwrap_or_default();
+    Ok(Server {
+        scheme,
+        authority,
+        prefix,
+    })
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[derive(Clone)]
+struct Connector {
+    tls: Arc<rustls::ClientConfig>,
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Stream>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let tls = self.tls.clone();
+        Box::pin(async move {
+            match tokio::time::timeout(CONNECT_TIMEOUT, connect(uri, tls)).await {
+                Ok(stream) => stream.map(TokioIo::new),
+                Err(_) => Err("connecting timed out".into()),
+            }
+        })
+    }
+}
+
+async fn connect(uri: Uri, tls: Arc<rustls::ClientConfig>) -> Result<Stream, BoxError> {
+    let host = uri
+        .host()
+        .ok_or("the server has no host")?
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
+    let secure = uri.scheme_str() != Some("http");
+    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let tcp = TcpStream::connect((host.as_str(), port)).await?;
+    tcp.set_nodelay(true)?;
+    if !secure {
+        return Ok(Stream::Plain(tcp));
+    }
+    let stream = TlsConnector::from(tls)
+        .connect(ServerName::try_from(host)?, tcp)
+        .await?;
+    Ok(Stream::Tls(Box::new(stream)))
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        match self {
+            Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Connected::new().negotiated_h2()
+            }
+            _ => Connected::new(),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        }
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
