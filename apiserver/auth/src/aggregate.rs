@@ -1,0 +1,105 @@
+//! Aggregated ClusterRoles: a role with an `aggregationRule` holds the rules of all roles its selectors pick.
+//!
+//! The controller that keeps them up to date calls [`rules`] whenever a ClusterRole changes.
+
+use schema::selector::LabelSelector;
+use serde_json::Value;
+
+/// The rules that an aggregated role should hold now; `None` when the role does not aggregate or holds exactly
+/// these rules already. A selector that does not parse picks nothing.
+///
+/// The order is that of Kubernetes: by selector, then by role name, each rule once.
+pub fn rules<'a>(role: &Value, all: impl IntoIterator<Item = &'a Value>) -> Option<Vec<Value>> {
+    let selectors = role
+        .get("aggregationRule")
+        .filter(|rule| rule.is_object())?
+        .get("clusterRoleSelectors");
+    let mut others: Vec<&Value> = all
+        .into_iter()
+        .filter(|other| name(other) != name(role))
+        .collect();
+    others.sort_by_key(|other| name(other));
+    let mut wanted: Vec<Value> = Vec::new();
+    for selector in list(selectors)
+        .iter()
+        .filter_map(|selector| LabelSelector::from_object(Some(selector)).ok())
+    {
+        for other in others
+            .iter()
+            .filter(|other| selector.matches(labels(other)))
+        {
+            for rule in list(other.get("rules")) {
+                if !wanted.contains(rule) {
+                    wanted.push(rule.clone());
+                }
+            }
+        }
+    }
+    (list(role.get("rules")) != wanted).then_some(wanted)
+}
+
+fn name(role: &Value) -> &str {
+    role.get("metadata")
+        .and_then(|metadata| metadata.get("name"))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+fn labels(role: &Value) -> impl Iterator<Item = (&str, &str)> + Clone {
+    let labels = role
+        .get("metadata")
+        .and_then(|metadata| metadata.get("labels"))
+        .and_then(Value::as_object);
+    labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+}
+
+fn list(value: Option<&Value>) -> &[Value] {
+    value
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn role(name: &str, label: &str, resource: &str) -> Value {
+        json!({"metadata": {"name": name, "labels": {label: "true"}}, "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": [resource]}]})
+    }
+
+    #[test]
+    fn rules_are_gathered_once_in_order() {
+        let all = [
+            role("c", "to-admin", "secrets"),
+            role("a", "to-admin", "pods"),
+            role("b", "to-view", "nodes"),
+            role("d", "to-admin", "pods"),
+        ];
+        let mut admin = json!({"metadata": {"name": "admin", "labels": {"to-admin": "true"}}, "aggregationRule": {"clusterRoleSelectors": [
+            {"matchLabels": {"to-view": "true"}}, {"matchExpressions": [{"key": "to-admin", "operator": "In", "values": ["true"]}]}]}, "rules": [{"verbs": ["own"]}]});
+        let with_self: Vec<&Value> = all.iter().chain([&admin]).collect();
+        let gathered = rules(&admin, with_self).unwrap();
+        let resources: Vec<&str> = gathered
+            .iter()
+            .map(|rule| rule["resources"][0].as_str().unwrap())
+            .collect();
+        assert_eq!(resources, ["nodes", "pods", "secrets"]);
+        admin["rules"] = gathered.into();
+        assert_eq!(rules(&admin, &all), None);
+        assert_eq!(rules(&admin, &all[..0]), Some(vec![]));
+    }
+
+    #[test]
+    fn other_roles_are_left_alone() {
+        assert_eq!(rules(&role("a", "x", "pods"), []), None);
+        assert_eq!(rules(&json!({"aggregationRule": null}), []), None);
+        let broken = json!({"aggregationRule": {"clusterRoleSelectors": [{"matchExpressions": [{"key": "k", "operator": "??"}]}, 3]}});
+        assert_eq!(rules(&broken, [&role("a", "k", "pods")]), None);
+    }
+}
