@@ -1,0 +1,207 @@
+//! What the watches bring, compiled on arrival and handed to the loop as *keys that changed*.
+//!
+//! Only the set of changed keys waits between the watches and the loop, so a slow loop sees fewer, later states and
+//! nothing piles up.
+
+use crate::object::{Node, Pod};
+use crate::preempt::Budget;
+use crate::selector::{LabelSelector, Labels, labels};
+use agent_runtime::kinds::{Kind, ObjectMeta};
+use agent_runtime::resource_ref::{
+    NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS,
+    SERVICES, STATEFUL_SETS,
+};
+use agent_runtime::{Cache, Hub, Key, ResourceRef};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// Something compiled from objects of one resource.
+pub(crate) trait Compiled: Send + Sync + 'static {
+    /// Which resource.
+    const RESOURCE: ResourceRef;
+    /// Compiles one object.
+    fn compile(object: &Value) -> Self;
+}
+
+/// An object in a cache: who it is and what was compiled from it.
+pub(crate) struct Seen<T> {
+    meta: ObjectMeta,
+    /// The compiled form.
+    pub(crate) value: Arc<T>,
+}
+
+impl<'de, T: Compiled> Deserialize<'de> for Seen<T> {
+    fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
+        let object = Value::deserialize(decoder)?;
+        let text = |pointer| crate::object::text(&object, pointer);
+        // Only what identifies: annotations may be as large as the object.
+        let meta = ObjectMeta {
+            name: text("/metadata/name"),
+            namespace: text("/metadata/namespace"),
+            uid: text("/metadata/uid"),
+            resource_version: text("/metadata/resourceVersion"),
+            ..ObjectMeta::default()
+        };
+        Ok(Seen {
+            meta,
+            value: Arc::new(T::compile(&object)),
+        })
+    }
+}
+
+impl<T: Compiled> Kind for Seen<T> {
+    fn resource() -> ResourceRef {
+        T::RESOURCE
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.meta
+    }
+}
+
+/// A selector over pods with the identity of the object that owns it.
+pub(crate) struct OwnedSelector {
+    /// Uid of the owner.
+    pub(crate) uid: String,
+    /// `None` selects nothing.
+    pub(crate) selector: Option<LabelSelector>,
+}
+
+/// Declares what is compiled from a resource.
+macro_rules! compiled {
+    ($( $(#[$doc:meta])* $name:ty, $resource:expr, $compile:expr; )*) => { $(
+        impl Compiled for $name {
+            const RESOURCE: ResourceRef = $resource;
+            fn compile(object: &Value) -> Self {
+                #[allow(clippy::redundant_closure_call, reason = "one form for functions and closures")]
+                ($compile)(object)
+            }
+        }
+    )* };
+}
+
+/// Labels of a namespace.
+pub(crate) struct NamespaceLabels(pub(crate) Labels);
+/// Selector of a Service.
+pub(crate) struct ServiceSelector(pub(crate) LabelSelector);
+/// Selector of a ReplicaSet.
+pub(crate) struct ReplicaSetSelector(pub(crate) OwnedSelector);
+/// Selector of a StatefulSet.
+pub(crate) struct StatefulSetSelector(pub(crate) OwnedSelector);
+/// Selector of a ReplicationController.
+pub(crate) struct ReplicationControllerSelector(pub(crate) OwnedSelector);
+
+compiled! {
+    Pod, PODS, Pod::compile;
+    Node, NODES, Node::compile;
+    Budget, POD_DISRUPTION_BUDGETS, Budget::compile;
+    NamespaceLabels, NAMESPACES, |object: &Value| NamespaceLabels(labels(object.pointer("/metadata/labels")));
+    ServiceSelector, SERVICES, |object: &Value| ServiceSelector(map_selector(object));
+    ReplicaSetSelector, REPLICA_SETS, |object: &Value| ReplicaSetSelector(owned(object, label_selector(object)));
+    StatefulSetSelector, STATEFUL_SETS, |object: &Value| StatefulSetSelector(owned(object, label_selector(object)));
+    ReplicationControllerSelector, REPLICATION_CONTROLLERS,
+        |object: &Value| ReplicationControllerSelector(owned(object, Some(map_selector(object))));
+}
+
+fn label_selector(object: &Value) -> Option<LabelSelector> {
+    LabelSelector::parse(object.pointer("/spec/selector"))
+}
+
+fn map_selector(object: &Value) -> LabelSelector {
+    LabelSelector::from_labels(&labels(object.pointer("/spec/selector")))
+}
+
+fn owned(object: &Value, selector: Option<LabelSelector>) -> OwnedSelector {
+    OwnedSelector {
+        uid: crate::object::text(object, "/metadata/uid"),
+        selector,
+    }
+}
+
+/// Which cache a changed key is of. Nodes come before pods, so that the first states arrive in a useful order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// [`Feed::nodes`].
+    Node,
+    /// [`Feed::namespaces`].
+    Namespace,
+    /// [`Feed::services`].
+    Service,
+    /// [`Feed::replica_sets`].
+    ReplicaSet,
+    /// [`Feed::stateful_sets`].
+    StatefulSet,
+    /// [`Feed::replication_controllers`].
+    ReplicationController,
+    /// [`Feed::budgets`].
+    Budget,
+    /// [`Feed::pods`].
+    Pod,
+}
+
+#[derive(Default)]
+struct Changed {
+    keys: Mutex<BTreeSet<(Source, Key)>>,
+    notify: Notify,
+}
+
+/// The caches and the keys in them that changed since they were last taken.
+pub(crate) struct Feed {
+    pub(crate) pods: Arc<Cache<Seen<Pod>>>,
+    pub(crate) nodes: Arc<Cache<Seen<Node>>>,
+    pub(crate) namespaces: Arc<Cache<Seen<NamespaceLabels>>>,
+    pub(crate) services: Arc<Cache<Seen<ServiceSelector>>>,
+    pub(crate) replica_sets: Arc<Cache<Seen<ReplicaSetSelector>>>,
+    pub(crate) stateful_sets: Arc<Cache<Seen<StatefulSetSelector>>>,
+    pub(crate) replication_controllers: Arc<Cache<Seen<ReplicationControllerSelector>>>,
+    pub(crate) budgets: Arc<Cache<Seen<Budget>>>,
+    changed: Arc<Changed>,
+}
+
+impl Feed {
+    /// Opens the watches and waits until each has seen a complete state.
+    pub(crate) async fn open(hub: &Hub) -> Feed {
+        let changed = Arc::new(Changed::default());
+        let feed = Feed {
+            pods: watch(hub, Source::Pod, &changed),
+            nodes: watch(hub, Source::Node, &changed),
+            namespaces: watch(hub, Source::Namespace, &changed),
+            services: watch(hub, Source::Service, &changed),
+            replica_sets: watch(hub, Source::ReplicaSet, &changed),
+            stateful_sets: watch(hub, Source::StatefulSet, &changed),
+            replication_controllers: watch(hub, Source::ReplicationController, &changed),
+            budgets: watch(hub, Source::Budget, &changed),
+            changed,
+        };
+        hub.wait_synced().await;
+        feed
+    }
+
+    /// The keys that changed since the last call.
+    pub(crate) fn take(&self) -> BTreeSet<(Source, Key)> {
+        std::mem::take(&mut *lock(&self.changed.keys))
+    }
+
+    /// Waits until there is something to take. May return without.
+    pub(crate) async fn wait(&self) {
+        if lock(&self.changed.keys).is_empty() {
+            self.changed.notify.notified().await;
+        }
+    }
+}
+
+fn watch<T: Compiled>(hub: &Hub, source: Source, changed: &Arc<Changed>) -> Arc<Cache<Seen<T>>> {
+    let cache = hub.cache::<Seen<T>>();
+    let changed = changed.clone();
+    cache.subscribe(move |change| {
+        lock(&changed.keys).insert((source, Key::of(change.latest().meta())));
+        changed.notify.notify_one();
+    });
+    cache
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,239 @@
+//! The ordered lists of what decides where a pod goes. A plugin is one file and one line here.
+//!
+//! A *gate* keeps a pod out of the queue. A *filter* looks once at the pod and the whole cluster and gives back a
+//! check for single nodes; the first filter that refuses a node names its reason. A *score* values all nodes that
+//! passed, from 0 to [`SCORE_MAX`], and counts with its weight. All are plain functions of the pod and the snapshot.
+
+mod balanced_allocation;
+mod image_locality;
+mod inter_pod_affinity;
+mod node_affinity;
+mod node_name;
+mod node_ports;
+mod node_resources_fit;
+mod node_unschedulable;
+mod pod_topology_spread;
+mod scheduling_gates;
+mod taint_toleration;
+
+use crate::object::{Node, Pod};
+use crate::snapshot::{NodeInfo, Snapshot};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The best that a score plugin can give.
+pub const SCORE_MAX: i64 = 100;
+
+/// Why a node does not take the pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// As they stand in the event, one or more.
+    pub reasons: Vec<Cow<'static, str>>,
+    /// Whether it could change when pods leave the node; if not, preemption is not tried.
+    pub resolvable: bool,
+}
+
+impl Rejection {
+    /// A reason that pods leaving the node may remove.
+    pub fn resolvable(reason: &'static str) -> Rejection {
+        Rejection {
+            reasons: vec![reason.into()],
+            resolvable: true,
+        }
+    }
+
+    /// A reason that stays, whoever leaves.
+    pub fn lasting(reason: &'static str) -> Rejection {
+        Rejection {
+            reasons: vec![reason.into()],
+            resolvable: false,
+        }
+    }
+}
+
+/// The check of one filter for one pod.
+pub type Check<'a> = Box<dyn Fn(&NodeInfo) -> Result<(), Rejection> + 'a>;
+
+/// What a filter concludes from the pod and the cluster before it looks at nodes.
+pub enum Prepared<'a> {
+    /// It has nothing to say about this pod.
+    Pass,
+    /// No node can do.
+    RejectAll(Rejection),
+    /// Only these nodes are worth a look; the check still runs on them.
+    Only(BTreeSet<String>, Check<'a>),
+    /// Every node is to be checked.
+    Each(Check<'a>),
+}
+
+/// A change in the cluster that may let a waiting pod through.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A node appeared.
+    NodeAdded(Arc<Node>),
+    /// A node changed in something that scheduling reads.
+    NodeUpdated { old: Arc<Node>, new: Arc<Node> },
+    /// A node went away.
+    NodeRemoved,
+    /// A pod came onto a node, or one there changed its labels.
+    PodPlaced(Arc<Pod>),
+    /// A pod left its node.
+    PodGone(Arc<Pod>),
+    /// A namespace appeared or changed its labels.
+    Namespace,
+}
+
+impl Change {
+    /// The node as it is now, when the change is about a node that is there.
+    fn node(&self) -> Option<&Node> {
+        match self {
+            Change::NodeAdded(node) | Change::NodeUpdated { new: node, .. } => Some(node),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a new node, or one on which `part` differs from before.
+    fn node_part_changed<T: PartialEq>(&self, part: fn(&Node) -> &T) -> bool {
+        match self {
+            Change::NodeAdded(_) => true,
+            Change::NodeUpdated { old, new } => part(old) != part(new),
+            _ => false,
+        }
+    }
+}
+
+/// Keeps a pod out of the queue while it says why.
+pub struct Gate {
+    /// Name as in Kubernetes.
+    pub name: &'static str,
+    /// The message, or `None` to let the pod in.
+    pub closed: fn(&Pod) -> Option<String>,
+}
+
+/// Sorts nodes out.
+pub struct Filter {
+    /// Name as in Kubernetes.
+    pub name: &'static str,
+    /// Looks at the pod and the cluster once a decision.
+    pub prepare: for<'a> fn(&'a Pod, &'a Snapshot) -> Prepared<'a>,
+    /// Whether the change may have removed this filter's reason against the pod.
+    pub wakes_on: fn(&Pod, &Change) -> bool,
+}
+
+/// Values nodes.
+pub struct Score {
+    /// Name as in Kubernetes.
+    pub name: &'static str,
+    /// How much it counts.
+    pub weight: i64,
+    /// A value from 0 to [`SCORE_MAX`] for each of the nodes, or `None` when it has nothing to say.
+    pub score: fn(&Pod, &Snapshot, &[&NodeInfo]) -> Option<Vec<i64>>,
+}
+
+/// Gates.
+pub static GATES: &[Gate] = &[scheduling_gates::GATE];
+
+/// Filters in the order in which they are asked.
+pub static FILTERS: &[Filter] = &[
+    node_unschedulable::FILTER,
+    node_name::FILTER,
+    taint_toleration::FILTER,
+    node_affinity::FILTER,
+    node_ports::FILTER,
+    node_resources_fit::FILTER,
+    pod_topology_spread::FILTER,
+    inter_pod_affinity::FILTER,
+];
+
+/// Scores.
+pub static SCORES: &[Score] = &[
+    taint_toleration::SCORE,
+    node_affinity::SCORE,
+    node_resources_fit::SCORE,
+    pod_topology_spread::SCORE,
+    inter_pod_affinity::SCORE,
+    balanced_allocation::SCORE,
+    image_locality::SCORE,
+];
+
+/// Scales raw values so that the largest becomes [`SCORE_MAX`]; with `reverse` the largest becomes 0.
+fn normalize(mut values: Vec<i64>, reverse: bool) -> Vec<i64> {
+    let largest = values.iter().copied().max().unwrap_or(0).max(0);
+    for value in &mut values {
+        let scaled = if largest == 0 {
+            0
+        } else {
+            SCORE_MAX * *value / largest
+        };
+        *value = if reverse { SCORE_MAX - scaled } else { scaled };
+    }
+    values
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Objects for the plugins' tables.
+
+    use super::*;
+    use serde_json::{Value, json};
+
+    pub(crate) fn pod(spec: Value) -> Pod {
+        labelled_pod("p", json!({}), spec)
+    }
+
+    pub(crate) fn labelled_pod(name: &str, labels: Value, spec: Value) -> Pod {
+        Pod::compile(&json!({
+            "metadata": {"name": name, "namespace": "default", "uid": name, "labels": labels}, "spec": spec,
+        }))
+    }
+
+    pub(crate) fn node(name: &str, labels: Value, spec: Value) -> Node {
+        Node::compile(&json!({
+            "metadata": {"name": name, "labels": labels}, "spec": spec,
+            "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"}},
+        }))
+    }
+
+    pub(crate) fn snapshot(nodes: Vec<Node>, pods: Vec<Pod>) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        nodes
+            .into_iter()
+            .for_each(|node| snapshot.set_node(Arc::new(node)));
+        pods.into_iter()
+            .for_each(|pod| snapshot.set_pod(Arc::new(pod)));
+        snapshot
+    }
+
+    /// The filter's verdict on one node: `None` when it passes, otherwise the reasons.
+    pub(crate) fn verdict(
+        filter: &Filter,
+        pod: &Pod,
+        snapshot: &Snapshot,
+        node: &str,
+    ) -> Option<String> {
+        let info = snapshot.node(node).unwrap();
+        let rejection = match (filter.prepare)(pod, snapshot) {
+            Prepared::Pass => None,
+            Prepared::RejectAll(rejection) => Some(rejection),
+            Prepared::Only(names, _) if !names.contains(node) => {
+                Some(Rejection::lasting("not in the list"))
+            }
+            Prepared::Only(_, check) | Prepared::Each(check) => check(info).err(),
+        };
+        rejection.map(|rejection| rejection.reasons.join(", "))
+    }
+
+    pub(crate) fn scores(score: &Score, pod: &Pod, snapshot: &Snapshot) -> Option<Vec<i64>> {
+        let nodes: Vec<&NodeInfo> = snapshot.nodes().collect();
+        (score.score)(pod, snapshot, &nodes)
+    }
+
+    #[test]
+    fn normalize_scales_to_the_largest() {
+        assert_eq!(normalize(vec![0, 1, 4], false), [0, 25, 100]);
+        assert_eq!(normalize(vec![0, 1, 4], true), [100, 75, 0]);
+        assert_eq!(normalize(vec![0, 0], false), [0, 0]);
+        assert_eq!(normalize(vec![0, 0], true), [100, 100]);
+    }
+}

@@ -1,0 +1,27 @@
+//! NodeName: a pod that names its node goes nowhere else.
+
+use super::{Change, Filter, Prepared, Rejection};
+use crate::object::Pod;
+use crate::snapshot::Snapshot;
+
+pub(super) const FILTER: Filter = Filter {
+    name: "NodeName",
+    prepare,
+    wakes_on,
+};
+
+fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot) -> Prepared<'a> {
+    if pod.node_name.is_empty() {
+        return Prepared::Pass;
+    }
+    Prepared::Each(Box::new(|info| match info.name() == pod.node_name {
+        true => Ok(()),
+        false => Err(Rejection::lasting(
+            "node(s) didn't match the requested node name",
+        )),
+    }))
+}
+
+fn wakes_on(pod: &Pod, change: &Change) -> bool {
+    matches!(change, Change::NodeAdded(node) if node.name == pod.node_name)
+}

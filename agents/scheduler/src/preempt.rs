@@ -1,0 +1,423 @@
+//! Preemption: which pods of lower priority have to leave a node so that the pod fits there, and which node is cheapest.
+//! Pure; the loop does the evicting.
+
+use crate::object::{Pod, text};
+use crate::plugins::Rejection;
+use crate::schedule::{Diagnosis, Filters, count_reasons};
+use crate::selector::LabelSelector;
+use crate::snapshot::{NodeInfo, Snapshot};
+use serde_json::Value;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// At least this many nodes are tried, or a tenth of all, if that is more.
+const CANDIDATES_MIN: usize = 100;
+
+/// A PodDisruptionBudget, compiled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Budget {
+    namespace: String,
+    selector: Option<LabelSelector>,
+    disruptions_allowed: i64,
+    /// Pods whose eviction is on its way and already counted.
+    disrupted: BTreeSet<String>,
+}
+
+impl Budget {
+    /// Compiles an API object.
+    pub fn compile(object: &Value) -> Budget {
+        let disrupted = object
+            .pointer("/status/disruptedPods")
+            .and_then(Value::as_object);
+        Budget {
+            namespace: text(object, "/metadata/namespace"),
+            selector: LabelSelector::parse(object.pointer("/spec/selector")),
+            disruptions_allowed: object
+                .pointer("/status/disruptionsAllowed")
+                .and_then(Value::as_i64)
+                .unwrap_or(0),
+            disrupted: disrupted
+                .map(|pods| pods.keys().cloned().collect())
+                .unwrap_or_default(),
+        }
+    }
+
+    fn covers(&self, pod: &Pod) -> bool {
+        self.namespace == pod.namespace
+            && self
+                .selector
+                .as_ref()
+                .is_some_and(|s| s.matches(&pod.labels))
+    }
+}
+
+/// What preemption can do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Preemption {
+    /// When these pods leave this node, the pod fits there.
+    Evict {
+        /// Name of the node.
+        node: String,
+        /// At least one pod.
+        victims: Vec<Arc<Pod>>,
+    },
+    /// Nothing now, because the victims of an earlier round are still leaving; with the words for the event.
+    Waiting(String),
+    /// Nothing, with the words for the event.
+    Useless(String),
+}
+
+struct Candidate {
+    node: String,
+    victims: Vec<Arc<Pod>>,
+    violations: usize,
+}
+
+/// Looks for the cheapest node to make room on. `offset` is where the search starts among the nodes.
+pub fn preempt(
+    pod: &Pod,
+    snapshot: &Snapshot,
+    diagnosis: &Diagnosis,
+    budgets: &[Budget],
+    offset: usize,
+) -> Preemption {
+    if !pod.may_preempt {
+        return Preemption::Useless("not eligible due to preemptionPolicy=Never.".into());
+    }
+    if victims_are_leaving(pod, snapshot, diagnosis) {
+        return Preemption::Waiting(
+            "not eligible due to a terminating pod on the nominated node.".into(),
+        );
+    }
+    let promising: Vec<&String> = diagnosis
+        .rejected
+        .iter()
+        .filter(|(_, rejection)| rejection.resolvable)
+        .map(|(name, _)| name)
+        .collect();
+    let wanted = (promising.len() / 10).max(CANDIDATES_MIN);
+    let mut refusals = vec![
+        Rejection::lasting("Preemption is not helpful for scheduling");
+        diagnosis.nodes - promising.len()
+    ];
+    let mut candidates = Vec::new();
+    let mut trial = snapshot.clone();
+    let start = if promising.is_empty() {
+        0
+    } else {
+        offset % promising.len()
+    };
+    for name in promising[start..].iter().chain(&promising[..start]) {
+        match select_victims(pod, &mut trial, name, budgets) {
+            Ok(candidate) => candidates.push(candidate),
+            Err(rejection) => refusals.push(rejection),
+        }
+        if candidates.len() >= wanted {
+            break;
+        }
+    }
+    match candidates.into_iter().min_by_key(cost) {
+        Some(best) => Preemption::Evict {
+            node: best.node,
+            victims: best.victims,
+        },
+        None => Preemption::Useless(count_reasons(diagnosis.nodes, refusals.iter())),
+    }
+}
+
+/// Whether pods of lower priority are on their way out of the node that was nominated, unless it can never do.
+fn victims_are_leaving(pod: &Pod, snapshot: &Snapshot, diagnosis: &Diagnosis) -> bool {
+    let lasting = diagnosis
+        .rejected
+        .get(&pod.nominated_node)
+        .is_some_and(|rejection| !rejection.resolvable);
+    let leaving = |info: &NodeInfo| {
+        info.pods
+            .values()
+            .any(|p| p.deleting && p.priority < pod.priority)
+    };
+    !pod.nominated_node.is_empty()
+        && !lasting
+        && snapshot.node(&pod.nominated_node).is_some_and(leaving)
+}
+
+/// The smallest set found by taking all lower pods away and putting back, the most important first, what may stay.
+/// Leaves `trial` as it was.
+fn select_victims(
+    pod: &Pod,
+    trial: &mut Snapshot,
+    node: &str,
+    budgets: &[Budget],
+) -> Result<Candidate, Rejection> {
+    let lower: Vec<Arc<Pod>> = trial
+        .node(node)
+        .map(|info| {
+            info.pods
+                .values()
+                .filter(|other| other.priority < pod.priority)
+                .cloned()
+                .collect()
+        })
+        .unwrap_or_default();
+    if lower.is_empty() {
+        return Err(Rejection::lasting(
+            "No preemption victims found for incoming pod",
+        ));
+    }
+    for victim in &lower {
+        trial.remove_pod(&victim.uid);
+    }
+    let selected =
+        fits(pod, trial, node).map(|()| reprieve(pod, trial, node, lower.clone(), budgets));
+    for victim in lower {
+        if !trial.holds(&victim.uid) {
+            trial.assume(victim, node);
+        }
+    }
+    let (victims, violations) = selected?;
+    Ok(Candidate {
+        node: node.to_string(),
+        victims,
+        violations,
+    })
+}
+
+fn fits(pod: &Pod, trial: &Snapshot, node: &str) -> Result<(), Rejection> {
+    let filters = Filters::prepare(pod, trial);
+    if let Some((_, rejection)) = filters.reject_all {
+        return Err(rejection);
+    }
+    match trial.node(node) {
+        Some(info) => filters.check(info).map_err(|(_, rejection)| rejection),
+        None => Err(Rejection::lasting(
+            "Preemption is not helpful for scheduling",
+        )),
+    }
+}
+
+/// Those of `lower` that must go, the most important first, and how many of them a budget would protect.
+fn reprieve(
+    pod: &Pod,
+    trial: &mut Snapshot,
+    node: &str,
+    mut lower: Vec<Arc<Pod>>,
+    budgets: &[Budget],
+) -> (Vec<Arc<Pod>>, usize) {
+    lower.sort_by_cached_key(|other| importance(other));
+    let (protected, free) = split_by_budget(lower, budgets);
+    let mut victims = Vec::new();
+    let mut violations = 0;
+    for (others, protected) in [(protected, true), (free, false)] {
+        for other in others {
+            trial.assume(other.clone(), node);
+            if fits(pod, trial, node).is_err() {
+                trial.remove_pod(&other.uid);
+                violations += usize::from(protected);
+                victims.push(other);
+            }
+        }
+    }
+    victims.sort_by_cached_key(|other| importance(other));
+    (victims, violations)
+}
+
+/// Sorts the most important first: higher priority, then started earlier.
+fn importance(pod: &Pod) -> (Reverse<i32>, String) {
+    (Reverse(pod.priority), pod.started.clone())
+}
+
+/// Pods whose eviction would break a budget, and the others.
+fn split_by_budget(pods: Vec<Arc<Pod>>, budgets: &[Budget]) -> (Vec<Arc<Pod>>, Vec<Arc<Pod>>) {
+    let mut left: Vec<i64> = budgets
+        .iter()
+        .map(|budget| budget.disruptions_allowed)
+        .collect();
+    pods.into_iter().partition(|pod| {
+        let mut broken = false;
+        for (left, budget) in left.iter_mut().zip(budgets) {
+            if budget.covers(pod) && !budget.disrupted.contains(&pod.name) {
+                *left -= 1;
+                broken |= *left < 0;
+            }
+        }
+        broken
+    })
+}
+
+/// Fewest broken budgets, then the lowest top priority, then the least sum of priorities, then the fewest victims,
+/// then the one whose most important victims started last.
+fn cost(candidate: &Candidate) -> (usize, i32, i64, usize, Reverse<String>) {
+    let top = candidate
+        .victims
+        .iter()
+        .map(|victim| victim.priority)
+        .max()
+        .unwrap_or(i32::MIN);
+    // Shifted, so that many pods of negative priority cost more than few.
+    let sum = candidate
+        .victims
+        .iter()
+        .map(|victim| i64::from(victim.priority) + i64::from(i32::MAX) + 1)
+        .sum();
+    let tops = candidate
+        .victims
+        .iter()
+        .filter(|victim| victim.priority == top);
+    let earliest = tops
+        .map(|victim| victim.started.clone())
+        .min()
+        .unwrap_or_default();
+    (
+        candidate.violations,
+        top,
+        sum,
+        candidate.victims.len(),
+        Reverse(earliest),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugins::testing::{node, snapshot};
+    use crate::schedule::{Decision, schedule};
+    use serde_json::json;
+
+    fn pod(name: &str, priority: i32, cpu: &str, on: &str) -> Pod {
+        Pod::compile(&json!({
+            "metadata": {"name": name, "namespace": "default", "uid": name, "labels": {"name": name}},
+            "spec": {"priority": priority, "nodeName": on, "containers": [{"resources": {"requests": {"cpu": cpu}}}]},
+            "status": {"startTime": "2026-01-01T00:00:00Z"},
+        }))
+    }
+
+    fn plan(pod: &Pod, cluster: &Snapshot, budgets: &[Budget]) -> (String, Preemption) {
+        match schedule(pod, cluster, &mut |_| 0) {
+            Decision::Unschedulable(diagnosis) => {
+                let preemption = preempt(pod, cluster, &diagnosis, budgets, 0);
+                let words = match &preemption {
+                    Preemption::Useless(words) | Preemption::Waiting(words) => Some(words.as_str()),
+                    Preemption::Evict { .. } => None,
+                };
+                (diagnosis.message(words), preemption)
+            }
+            bound => panic!("{bound:?}"),
+        }
+    }
+
+    fn victims(preemption: &Preemption) -> (&str, Vec<&str>) {
+        match preemption {
+            Preemption::Evict { node, victims } => {
+                (node, victims.iter().map(|v| v.name.as_str()).collect())
+            }
+            useless => panic!("{useless:?}"),
+        }
+    }
+
+    #[test]
+    fn as_few_and_as_unimportant_pods_as_possible_leave() {
+        let cluster = snapshot(
+            vec![
+                node("a", json!({}), json!({})),
+                node("b", json!({}), json!({})),
+            ],
+            vec![
+                pod("a1", 5, "2", "a"),
+                pod("a2", 1, "2", "a"),
+                pod("b1", 5, "4", "b"),
+            ],
+        );
+        let (_, preemption) = plan(&pod("p", 10, "2", ""), &cluster, &[]);
+        assert_eq!(victims(&preemption), ("a", vec!["a2"]));
+        let (_, preemption) = plan(&pod("p", 10, "3", ""), &cluster, &[]);
+        assert_eq!(
+            victims(&preemption),
+            ("b", vec!["b1"]),
+            "one pod of priority 5 rather than that and another"
+        );
+    }
+
+    #[test]
+    fn a_budget_turns_the_choice() {
+        let cluster = snapshot(
+            vec![
+                node("a", json!({}), json!({})),
+                node("b", json!({}), json!({})),
+            ],
+            vec![pod("a1", 1, "4", "a"), pod("b1", 5, "4", "b")],
+        );
+        let budget = Budget::compile(&json!({
+            "metadata": {"namespace": "default"}, "spec": {"selector": {"matchLabels": {"name": "a1"}}},
+            "status": {"disruptionsAllowed": 0},
+        }));
+        assert_eq!(
+            victims(&plan(&pod("p", 10, "2", ""), &cluster, &[]).1),
+            ("a", vec!["a1"])
+        );
+        assert_eq!(
+            victims(&plan(&pod("p", 10, "2", ""), &cluster, &[budget]).1),
+            ("b", vec!["b1"])
+        );
+    }
+
+    #[test]
+    fn the_words_when_it_is_useless() {
+        let tainted = json!({"taints": [{"key": "a", "effect": "NoSchedule"}]});
+        let cluster = snapshot(
+            vec![
+                node("a", json!({}), tainted),
+                node("b", json!({}), json!({})),
+                node("c", json!({}), json!({})),
+            ],
+            vec![pod("b1", 0, "3", "b"), pod("c1", 0, "3", "c")],
+        );
+        let (message, _) = plan(&pod("p", 0, "2", ""), &cluster, &[]);
+        assert_eq!(
+            message,
+            "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu. \
+             preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, \
+             2 No preemption victims found for incoming pod."
+        );
+        let (message, _) = plan(&pod("p", 10, "5", ""), &cluster, &[]);
+        assert_eq!(
+            message,
+            "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu. \
+             preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+        );
+    }
+
+    #[test]
+    fn a_pod_may_decline_to_preempt() {
+        let cluster = snapshot(
+            vec![node("a", json!({}), json!({}))],
+            vec![pod("a1", 0, "4", "a")],
+        );
+        let mut gentle = pod("p", 10, "2", "");
+        gentle.may_preempt = false;
+        assert!(
+            plan(&gentle, &cluster, &[])
+                .0
+                .ends_with("preemption: not eligible due to preemptionPolicy=Never.")
+        );
+    }
+
+    #[test]
+    fn while_victims_leave_the_nominated_node_nobody_else_has_to() {
+        let mut leaving = pod("a1", 0, "4", "a");
+        leaving.deleting = true;
+        let cluster = snapshot(
+            vec![
+                node("a", json!({}), json!({})),
+                node("b", json!({}), json!({})),
+            ],
+            vec![leaving, pod("b1", 0, "4", "b")],
+        );
+        let mut waiting = pod("p", 10, "2", "");
+        waiting.nominated_node = "a".into();
+        assert!(matches!(
+            plan(&waiting, &cluster, &[]).1,
+            Preemption::Waiting(_)
+        ));
+    }
+}

@@ -1,0 +1,384 @@
+//! Which pod is next. Pods wait in one of three pools: *active* (by priority, then by age), *backoff* (tried in vain
+//! lately), *unschedulable* (nothing has changed that could help).
+//!
+//! A pod that was refused remembers which filters refused it. A change in the cluster moves it on only when one of
+//! these filters cares about the change. What nothing wakes is tried again after five minutes all the same.
+//!
+//! Deciding is one step of one loop, so no change can slip in between taking a pod out and parking it.
+
+use crate::object::Pod;
+use crate::plugins::{Change, FILTERS, GATES};
+use crate::snapshot::Millis;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Backoff after the first attempt; doubles with each.
+const BACKOFF_FIRST_MS: Millis = 1_000;
+/// Backoff never exceeds this.
+const BACKOFF_MAX_MS: Millis = 10_000;
+/// How long a pod stays unschedulable at most.
+const UNSCHEDULABLE_MAX_MS: Millis = 300_000;
+
+/// A pod in or out of the queue, with its history.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    /// The pod as last seen.
+    pub pod: Arc<Pod>,
+    /// How often it was taken out to be scheduled.
+    pub attempts: u32,
+    /// When it was last queued.
+    since: Millis,
+    /// Filters that refused it last time.
+    refused_by: BTreeSet<&'static str>,
+}
+
+impl Queued {
+    fn backoff_until(&self) -> Millis {
+        let doublings = self.attempts.saturating_sub(1).min(10);
+        self.since + (BACKOFF_FIRST_MS << doublings).min(BACKOFF_MAX_MS)
+    }
+}
+
+/// Where a pod waits; the key by which it stands there, so that it can be found again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// Priority, time of queueing, time of creation, uid.
+    Active(Reverse<i32>, Millis, String, String),
+    Backoff(Millis, String),
+    /// After an error, as opposed to a refusal; not taken early.
+    ErrorBackoff(Millis, String),
+    Unschedulable(Millis, String),
+    Gated(String),
+}
+
+/// The queue. All times are passed in.
+#[derive(Debug, Default)]
+pub struct Queue {
+    entries: BTreeMap<String, (Queued, Place)>,
+    /// Every entry once more, ordered: active ones first, then by pool and time.
+    order: BTreeSet<Place>,
+}
+
+impl Queue {
+    /// A pod that waits to be scheduled has appeared or changed. Status changes of a known pod do not move it.
+    pub fn set(&mut self, pod: Arc<Pod>, now: Millis) {
+        let Some((mut queued, place)) = self.take(&pod.uid) else {
+            let queued = Queued {
+                pod,
+                attempts: 0,
+                since: now,
+                refused_by: BTreeSet::new(),
+            };
+            return self.activate(queued, now);
+        };
+        let moved = asks_differently(&queued.pod, &pod);
+        queued.pod = pod;
+        match place {
+            Place::Gated(_) => self.activate(queued, now),
+            Place::Unschedulable(..) if moved => self.back_off(queued, now),
+            Place::Active(_, since, ..) => {
+                let place = active(&queued.pod, since);
+                self.insert(queued, place);
+            }
+            place => self.insert(queued, place),
+        }
+    }
+
+    /// The pod is gone or somebody else has placed it.
+    pub fn remove(&mut self, uid: &str) {
+        self.take(uid);
+    }
+
+    /// The next pod to schedule. When nothing is active, the pod whose backoff ends soonest is taken early.
+    pub fn pop(&mut self, now: Millis) -> Option<Queued> {
+        self.flush(now);
+        let next = self.order.first()?;
+        let (Place::Active(.., uid) | Place::Backoff(_, uid)) = next else {
+            return None;
+        };
+        let uid = uid.clone();
+        let (mut queued, _) = self.take(&uid)?;
+        queued.attempts += 1;
+        Some(queued)
+    }
+
+    /// These filters refused the pod; it waits for a change that one of them cares about.
+    pub fn park(&mut self, mut queued: Queued, refused_by: BTreeSet<&'static str>, now: Millis) {
+        queued.since = now;
+        queued.refused_by = refused_by;
+        let place = Place::Unschedulable(now, queued.pod.uid.clone());
+        self.insert(queued, place);
+    }
+
+    /// Something else went wrong (binding failed); tries again after the backoff.
+    pub fn retry(&mut self, mut queued: Queued, now: Millis) {
+        queued.since = now;
+        let place = Place::ErrorBackoff(queued.backoff_until(), queued.pod.uid.clone());
+        self.insert(queued, place);
+    }
+
+    /// The cluster has changed: moves on the pods that it may help. Returns how many.
+    pub fn wake(&mut self, change: &Change, now: Millis) -> usize {
+        let helps = |queued: &Queued| {
+            queued.refused_by.is_empty()
+                || FILTERS.iter().any(|filter| {
+                    queued.refused_by.contains(filter.name)
+                        && (filter.wakes_on)(&queued.pod, change)
+                })
+        };
+        let woken: Vec<String> = self
+            .entries
+            .iter()
+            .filter(|(_, (queued, place))| {
+                matches!(place, Place::Unschedulable(..)) && helps(queued)
+            })
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in &woken {
+            if let Some((queued, _)) = self.take(uid) {
+                self.back_off(queued, now);
+            }
+        }
+        woken.len()
+    }
+
+    /// When the queue has something to do next without any change from outside.
+    pub fn next_wakeup(&self) -> Option<Millis> {
+        let wakeup = |(_, place): &(Queued, Place)| match place {
+            Place::Active(..) | Place::Backoff(..) => Some(0),
+            Place::ErrorBackoff(until, _) => Some(*until),
+            Place::Unschedulable(since, _) => Some(since + UNSCHEDULABLE_MAX_MS),
+            Place::Gated(_) => None,
+        };
+        self.entries.values().filter_map(wakeup).min()
+    }
+
+    /// How many pods wait, in every pool.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no pod waits.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Moves on what has waited long enough.
+    fn flush(&mut self, now: Millis) {
+        let due = |place: &Place| match place {
+            Place::Backoff(until, _) | Place::ErrorBackoff(until, _) => *until <= now,
+            Place::Unschedulable(since, _) => since + UNSCHEDULABLE_MAX_MS <= now,
+            Place::Active(..) | Place::Gated(_) => false,
+        };
+        // Within a pool the places are ordered by time, so each pool is asked only for its first.
+        let pools: [fn() -> Place; 3] = [
+            || Place::Backoff(0, String::new()),
+            || Place::ErrorBackoff(0, String::new()),
+            || Place::Unschedulable(0, String::new()),
+        ];
+        for first_of_pool in pools {
+            let start = first_of_pool();
+            while let Some(place) = self
+                .order
+                .range(&start..)
+                .next()
+                .filter(|place| same_pool(place, &start) && due(place))
+            {
+                let uid = place.uid().to_string();
+                let Some((queued, _)) = self.take(&uid) else {
+                    break;
+                };
+                self.activate(queued, now);
+            }
+        }
+    }
+
+    /// Into the active pool, unless a gate is closed.
+    fn activate(&mut self, mut queued: Queued, now: Millis) {
+        if GATES
+            .iter()
+            .any(|gate| (gate.closed)(&queued.pod).is_some())
+        {
+            let place = Place::Gated(queued.pod.uid.clone());
+            return self.insert(queued, place);
+        }
+        queued.since = now;
+        let place = active(&queued.pod, now);
+        self.insert(queued, place);
+    }
+
+    fn back_off(&mut self, queued: Queued, now: Millis) {
+        let until = queued.backoff_until();
+        if until <= now {
+            return self.activate(queued, now);
+        }
+        let place = Place::Backoff(until, queued.pod.uid.clone());
+        self.insert(queued, place);
+    }
+
+    fn insert(&mut self, queued: Queued, place: Place) {
+        self.order.insert(place.clone());
+        if let Some((_, old)) = self
+            .entries
+            .insert(queued.pod.uid.clone(), (queued, place.clone()))
+            && old != place
+        {
+            self.order.remove(&old);
+        }
+    }
+
+    fn take(&mut self, uid: &str) -> Option<(Queued, Place)> {
+        let (queued, place) = self.entries.remove(uid)?;
+        self.order.remove(&place);
+        Some((queued, place))
+    }
+}
+
+impl Place {
+    fn uid(&self) -> &str {
+        match self {
+            Place::Active(.., uid)
+            | Place::Backoff(_, uid)
+            | Place::ErrorBackoff(_, uid)
+            | Place::Unschedulable(_, uid)
+            | Place::Gated(uid) => uid,
+        }
+    }
+}
+
+fn active(pod: &Pod, since: Millis) -> Place {
+    Place::Active(
+        Reverse(pod.priority),
+        since,
+        pod.created.clone(),
+        pod.uid.clone(),
+    )
+}
+
+fn same_pool(a: &Place, b: &Place) -> bool {
+    std::mem::discriminant(a) == std::mem::discriminant(b)
+}
+
+/// Whether anything changed that a filter could read; what the scheduler itself writes into the status does not count.
+fn asks_differently(old: &Pod, new: &Pod) -> bool {
+    let essence = |pod: &Pod| Pod {
+        resource_version: String::new(),
+        generation: 0,
+        nominated_node: String::new(),
+        scheduled_condition: None,
+        started: String::new(),
+        ..pod.clone()
+    };
+    essence(old) != essence(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(uid: &str, priority: i32) -> Arc<Pod> {
+        Arc::new(Pod::compile(&json!({
+            "metadata": {"name": uid, "namespace": "default", "uid": uid}, "spec": {"priority": priority},
+        })))
+    }
+
+    fn pop(queue: &mut Queue, now: Millis) -> Option<String> {
+        queue.pop(now).map(|queued| queued.pod.uid.clone())
+    }
+
+    #[test]
+    fn priority_first_then_age() {
+        let mut queue = Queue::default();
+        queue.set(pod("old", 0), 1);
+        queue.set(pod("high", 5), 3);
+        queue.set(pod("new", 0), 2);
+        assert_eq!(
+            [pop(&mut queue, 4), pop(&mut queue, 4), pop(&mut queue, 4)].map(Option::unwrap),
+            ["high", "old", "new"]
+        );
+        assert_eq!(pop(&mut queue, 4), None);
+    }
+
+    #[test]
+    fn a_refused_pod_waits_for_a_change_that_its_filter_cares_about() {
+        let mut queue = Queue::default();
+        queue.set(pod("p", 0), 0);
+        let queued = queue.pop(0).unwrap();
+        queue.park(queued, BTreeSet::from(["NodeResourcesFit"]), 0);
+        assert_eq!(queue.wake(&Change::Namespace, 1), 0);
+        assert_eq!(pop(&mut queue, 100_000), None);
+        assert_eq!(queue.wake(&Change::PodGone(pod("other", 0)), 100_000), 1);
+        assert_eq!(pop(&mut queue, 100_000).unwrap(), "p");
+    }
+
+    #[test]
+    fn a_pod_in_backoff_gives_way_to_active_ones_but_is_taken_when_there_are_none() {
+        let mut queue = Queue::default();
+        queue.set(pod("p", 0), 0);
+        let queued = queue.pop(0).unwrap();
+        queue.park(queued, BTreeSet::from(["NodeResourcesFit"]), 0);
+        queue.wake(&Change::PodGone(pod("other", 0)), 1);
+        queue.set(pod("q", -5), 2);
+        assert_eq!(
+            [pop(&mut queue, 2), pop(&mut queue, 2)].map(Option::unwrap),
+            ["q", "p"]
+        );
+    }
+
+    #[test]
+    fn errors_back_off_doubling_up_to_ten_seconds() {
+        let mut queue = Queue::default();
+        queue.set(pod("p", 0), 0);
+        let mut now = 0;
+        for expected in [1_000, 2_000, 4_000, 8_000, 10_000, 10_000] {
+            let queued = queue.pop(now).unwrap();
+            queue.retry(queued, now);
+            assert_eq!(queue.next_wakeup(), Some(now + expected));
+            assert_eq!(pop(&mut queue, now + expected - 1), None);
+            now += expected;
+        }
+    }
+
+    #[test]
+    fn the_unschedulable_pool_is_flushed_after_five_minutes() {
+        let mut queue = Queue::default();
+        queue.set(pod("p", 0), 0);
+        let queued = queue.pop(0).unwrap();
+        queue.park(queued, BTreeSet::from(["NodeName"]), 0);
+        assert_eq!(pop(&mut queue, UNSCHEDULABLE_MAX_MS - 1), None);
+        assert_eq!(queue.next_wakeup(), Some(UNSCHEDULABLE_MAX_MS));
+        assert_eq!(pop(&mut queue, UNSCHEDULABLE_MAX_MS).unwrap(), "p");
+    }
+
+    #[test]
+    fn gates_keep_a_pod_out_until_they_are_gone() {
+        let mut queue = Queue::default();
+        let gated = |gates: serde_json::Value| {
+            Arc::new(Pod::compile(
+                &json!({"metadata": {"uid": "p"}, "spec": {"schedulingGates": gates}}),
+            ))
+        };
+        queue.set(gated(json!([{"name": "g"}])), 0);
+        assert_eq!((pop(&mut queue, 0), queue.next_wakeup()), (None, None));
+        queue.set(gated(json!([])), 1);
+        assert_eq!(pop(&mut queue, 1).unwrap(), "p");
+    }
+
+    #[test]
+    fn a_changed_pod_is_tried_again_but_not_because_of_our_own_status_write() {
+        let mut queue = Queue::default();
+        queue.set(pod("p", 0), 0);
+        let queued = queue.pop(0).unwrap();
+        queue.park(queued, BTreeSet::from(["NodeAffinity"]), 0);
+        let mut status = (*pod("p", 0)).clone();
+        status.scheduled_condition = Some(("False".into(), "Unschedulable".into(), "m".into()));
+        queue.set(Arc::new(status.clone()), 5_000);
+        assert_eq!(pop(&mut queue, 5_000), None);
+        status.node_selector.insert("a".into(), "b".into());
+        queue.set(Arc::new(status), 5_000);
+        assert_eq!(pop(&mut queue, 5_000).unwrap(), "p");
+        assert!(queue.is_empty());
+    }
+}

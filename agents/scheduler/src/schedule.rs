@@ -1,0 +1,421 @@
+//! One decision: which node takes the pod, or why none does. Pure: the only chance is the caller's `pick` among equals.
+
+use crate::object::Pod;
+use crate::plugins::{Check, FILTERS, Prepared, Rejection, SCORES};
+use crate::snapshot::{NodeInfo, Snapshot};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The outcome for one pod.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// The node with the highest total score.
+    Bind {
+        /// Name of the node.
+        node: String,
+        /// How many nodes could have taken the pod.
+        feasible: usize,
+    },
+    /// No node takes the pod now.
+    Unschedulable(Diagnosis),
+}
+
+/// Why no node takes the pod.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Diagnosis {
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// A reason that holds for all nodes at once and replaces the count by reason.
+    pub for_all: Option<String>,
+    /// By node: what refused.
+    pub rejected: BTreeMap<String, Rejection>,
+    /// The filters that refused at least one node; a change that none of them cares about cannot help.
+    pub plugins: BTreeSet<&'static str>,
+}
+
+impl Diagnosis {
+    /// The message of the event and the condition, with what preemption had to say, if it was tried.
+    pub fn message(&self, preemption: Option<&str>) -> String {
+        if self.nodes == 0 {
+            return "no nodes available to schedule pods".into();
+        }
+        let mut message = match &self.for_all {
+            Some(reason) => format!("0/{} nodes are available: {reason}.", self.nodes),
+            None => count_reasons(self.nodes, self.rejected.values()),
+        };
+        if let Some(preemption) = preemption {
+            message.push_str(" preemption: ");
+            message.push_str(preemption);
+        }
+        message
+    }
+}
+
+/// `0/3 nodes are available: 1 this, 2 that.`
+pub(crate) fn count_reasons<'a>(
+    nodes: usize,
+    rejections: impl Iterator<Item = &'a Rejection>,
+) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for reason in rejections.flat_map(|rejection| &rejection.reasons) {
+        *counts.entry(reason).or_default() += 1;
+    }
+    let mut parts: Vec<String> = counts
+        .into_iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    parts.sort();
+    match parts.is_empty() {
+        true => format!("0/{nodes} nodes are available:"),
+        false => format!("0/{nodes} nodes are available: {}.", parts.join(", ")),
+    }
+}
+
+/// All filters, prepared for one pod and one state of the cluster.
+pub(crate) struct Filters<'a> {
+    /// Filters by which no node can do.
+    pub(crate) reject_all: Option<(&'static str, Rejection)>,
+    /// Only these nodes are worth a look, and the filters that say so.
+    only: Option<(BTreeSet<String>, Vec<&'static str>)>,
+    checks: Vec<(&'static str, Check<'a>)>,
+}
+
+impl<'a> Filters<'a> {
+    pub(crate) fn prepare(pod: &'a Pod, snapshot: &'a Snapshot) -> Filters<'a> {
+        let mut filters = Filters {
+            reject_all: None,
+            only: None,
+            checks: Vec::new(),
+        };
+        for filter in FILTERS {
+            match (filter.prepare)(pod, snapshot) {
+                Prepared::Pass => {}
+                Prepared::RejectAll(rejection) => {
+                    filters.reject_all.get_or_insert((filter.name, rejection));
+                }
+                Prepared::Each(check) => filters.checks.push((filter.name, check)),
+                Prepared::Only(names, check) => {
+                    let (allowed, by) = filters
+                        .only
+                        .get_or_insert_with(|| (names.clone(), Vec::new()));
+                    allowed.retain(|name| names.contains(name));
+                    by.push(filter.name);
+                    filters.checks.push((filter.name, check));
+                }
+            }
+        }
+        filters
+    }
+
+    /// The first filter that refuses the node, with its reasons.
+    pub(crate) fn check(&self, info: &NodeInfo) -> Result<(), (&'static str, Rejection)> {
+        if let Some((names, by)) = &self.only
+            && !names.contains(info.name())
+        {
+            let reason = format!("node(s) didn't satisfy plugin(s) [{}]", by.join(" "));
+            let plugin = by.first().copied().unwrap_or_default();
+            return Err((
+                plugin,
+                Rejection {
+                    reasons: vec![reason.into()],
+                    resolvable: false,
+                },
+            ));
+        }
+        self.checks
+            .iter()
+            .try_for_each(|(name, check)| check(info).map_err(|rejection| (*name, rejection)))
+    }
+}
+
+/// Decides where the pod goes. `pick(n)` chooses one of `n` equally good nodes, as an index below `n`.
+pub fn schedule(pod: &Pod, snapshot: &Snapshot, pick: &mut dyn FnMut(usize) -> usize) -> Decision {
+    let nodes = match feasible(pod, snapshot) {
+        Ok(nodes) => nodes,
+        Err(diagnosis) => return Decision::Unschedulable(diagnosis),
+    };
+    let totals = total_scores(pod, snapshot, &nodes);
+    let best = totals.iter().copied().max().unwrap_or(0);
+    let equals: Vec<&NodeInfo> = nodes
+        .iter()
+        .zip(&totals)
+        .filter(|(_, t)| **t == best)
+        .map(|(info, _)| *info)
+        .collect();
+    let chosen = equals[pick(equals.len()).min(equals.len() - 1)];
+    Decision::Bind {
+        node: chosen.name().to_string(),
+        feasible: nodes.len(),
+    }
+}
+
+/// The nodes that pass every filter, at least one.
+fn feasible<'s>(pod: &Pod, snapshot: &'s Snapshot) -> Result<Vec<&'s NodeInfo>, Diagnosis> {
+    let mut diagnosis = Diagnosis {
+        nodes: snapshot.node_count(),
+        ..Diagnosis::default()
+    };
+    let filters = Filters::prepare(pod, snapshot);
+    if let Some((plugin, rejection)) = &filters.reject_all {
+        diagnosis.for_all = Some(rejection.reasons.join(", "));
+        diagnosis.plugins.insert(plugin);
+        diagnosis.rejected = snapshot
+            .nodes()
+            .map(|info| (info.name().to_string(), rejection.clone()))
+            .collect();
+        return Err(diagnosis);
+    }
+    let crowded = with_nominated(pod, snapshot);
+    let crowded = crowded
+        .as_ref()
+        .map(|(names, snapshot)| (names, snapshot, Filters::prepare(pod, snapshot)));
+    let mut nodes = Vec::new();
+    for info in snapshot.nodes() {
+        let mut verdict = filters.check(info);
+        if let (Ok(()), Some((names, crowded, filters))) = (&verdict, &crowded)
+            && names.contains(info.name())
+            && let Some(info) = crowded.node(info.name())
+        {
+            verdict = filters.check(info);
+        }
+        match verdict {
+            Ok(()) => nodes.push(info),
+            Err((plugin, rejection)) => {
+                diagnosis.plugins.insert(plugin);
+                diagnosis
+                    .rejected
+                    .insert(info.name().to_string(), rejection);
+            }
+        }
+    }
+    if nodes.is_empty() {
+        Err(diagnosis)
+    } else {
+        Ok(nodes)
+    }
+}
+
+/// The cluster with the pods for which room is kept in place, and the nodes where that makes a difference. A node must
+/// take the pod both with them, since they will come, and without them, since they may not.
+fn with_nominated(pod: &Pod, snapshot: &Snapshot) -> Option<(BTreeSet<String>, Snapshot)> {
+    let nominated: Vec<_> = snapshot.nominated_above(pod.priority, &pod.uid).collect();
+    if nominated.is_empty() {
+        return None;
+    }
+    let mut crowded = snapshot.clone();
+    for (node, other) in &nominated {
+        crowded.assume((*other).clone(), node);
+    }
+    Some((
+        nominated.iter().map(|(node, _)| node.to_string()).collect(),
+        crowded,
+    ))
+}
+
+/// The weighted sum over the score plugins, for each node.
+fn total_scores(pod: &Pod, snapshot: &Snapshot, nodes: &[&NodeInfo]) -> Vec<i64> {
+    let mut totals = vec![0; nodes.len()];
+    if nodes.len() < 2 {
+        return totals;
+    }
+    for plugin in SCORES {
+        let Some(values) = (plugin.score)(pod, snapshot, nodes) else {
+            continue;
+        };
+        for (total, value) in totals.iter_mut().zip(values) {
+            *total += plugin.weight * value;
+        }
+    }
+    totals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::Node;
+    use crate::plugins::testing;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    fn first(_: usize) -> usize {
+        0
+    }
+
+    fn asking(name: &str, cpu: &str) -> Pod {
+        testing::labelled_pod(
+            name,
+            json!({}),
+            json!({"containers": [{"resources": {"requests": {"cpu": cpu}}}]}),
+        )
+    }
+
+    fn unschedulable(pod: &Pod, snapshot: &Snapshot) -> Diagnosis {
+        match schedule(pod, snapshot, &mut first) {
+            Decision::Unschedulable(diagnosis) => diagnosis,
+            bound => panic!("{bound:?}"),
+        }
+    }
+
+    #[test]
+    fn the_emptiest_node_wins() {
+        let mut there = asking("there", "1");
+        there.node_name = "a".into();
+        let nodes = vec![
+            testing::node("a", json!({}), json!({})),
+            testing::node("b", json!({}), json!({})),
+        ];
+        let cluster = testing::snapshot(nodes, vec![there]);
+        let decision = schedule(&asking("p", "1"), &cluster, &mut first);
+        assert_eq!(
+            decision,
+            Decision::Bind {
+                node: "b".into(),
+                feasible: 2
+            }
+        );
+    }
+
+    #[test]
+    fn the_message_counts_and_sorts_the_reasons() {
+        let tainted = json!({"taints": [{"key": "a", "effect": "NoSchedule"}]});
+        let nodes = vec![
+            testing::node("a", json!({}), tainted),
+            testing::node("b", json!({}), json!({})),
+            testing::node("c", json!({}), json!({})),
+        ];
+        let cluster = testing::snapshot(nodes, vec![]);
+        let diagnosis = unschedulable(&asking("p", "5"), &cluster);
+        assert_eq!(
+            diagnosis.message(None),
+            "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu."
+        );
+        assert_eq!(
+            diagnosis.plugins,
+            BTreeSet::from(["NodeResourcesFit", "TaintToleration"])
+        );
+    }
+
+    #[test]
+    fn a_cluster_without_nodes_says_so() {
+        let diagnosis = unschedulable(&asking("p", "1"), &Snapshot::default());
+        assert_eq!(
+            diagnosis.message(None),
+            "no nodes available to schedule pods"
+        );
+        assert!(diagnosis.plugins.is_empty());
+    }
+
+    #[test]
+    fn a_pod_pinned_by_field_is_refused_by_the_rest() {
+        let nodes = vec![
+            testing::node("a", json!({}), json!({})),
+            testing::node("b", json!({}), json!({})),
+        ];
+        let cluster = testing::snapshot(nodes, vec![]);
+        let term =
+            json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["b"]}]});
+        let pod = testing::pod(json!({
+            "containers": [{"resources": {"requests": {"cpu": "5"}}}],
+            "affinity": {"nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}},
+        }));
+        assert_eq!(
+            unschedulable(&pod, &cluster).message(None),
+            "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeAffinity]."
+        );
+    }
+
+    #[test]
+    fn room_kept_for_a_nominated_pod_is_not_given_away_below_its_priority() {
+        let mut cluster = testing::snapshot(vec![testing::node("a", json!({}), json!({}))], vec![]);
+        let mut nominated = asking("n", "3");
+        nominated.priority = 10;
+        cluster.nominate(Arc::new(nominated), "a");
+        assert_eq!(
+            unschedulable(&asking("p", "2"), &cluster).message(None),
+            "0/1 nodes are available: 1 Insufficient cpu."
+        );
+        let mut higher = asking("h", "2");
+        higher.priority = 11;
+        assert!(matches!(
+            schedule(&higher, &cluster, &mut first),
+            Decision::Bind { .. }
+        ));
+    }
+
+    /// A random pod: its requests, and whether it wants a label, tolerates the taint, takes a host port.
+    fn any_pod() -> impl Strategy<Value = Value> {
+        (0..6i64, 0..6i64, any::<bool>(), any::<bool>(), 0..3u16).prop_map(|(cpu, memory, picky, tolerant, port)| {
+            json!({
+                "nodeSelector": if picky { json!({"disk": "ssd"}) } else { json!({}) },
+                "tolerations": if tolerant { json!([{"operator": "Exists"}]) } else { json!([]) },
+                "containers": [{
+                    "ports": [{"hostPort": port}],
+                    "resources": {"requests": {"cpu": cpu.to_string(), "memory": format!("{memory}Gi")}},
+                }],
+            })
+        })
+    }
+
+    fn any_node() -> impl Strategy<Value = Value> {
+        (1..9i64, 1..9i64, 1..5i64, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+            |(cpu, memory, pods, ssd, tainted, cordoned)| {
+                json!({
+                    "metadata": {"labels": {"disk": if ssd { "ssd" } else { "hdd" }}},
+                    "spec": {
+                        "unschedulable": cordoned,
+                        "taints": if tainted { json!([{"key": "t", "effect": "NoSchedule"}]) } else { json!([]) },
+                    },
+                    "status": {"allocatable": {
+                        "cpu": cpu.to_string(), "memory": format!("{memory}Gi"), "pods": pods.to_string()}},
+                })
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        /// Whatever is scheduled, in whatever order: no node is ever overcommitted, no port given twice, no rule
+        /// broken, and a refused pod names a reason for every node.
+        #[test]
+        fn scheduled_pods_always_fit(
+            nodes in prop::collection::vec(any_node(), 1..6),
+            pods in prop::collection::vec(any_pod(), 1..30),
+            seed in any::<usize>(),
+        ) {
+            let mut snapshot = Snapshot::default();
+            for (index, mut node) in nodes.into_iter().enumerate() {
+                node["metadata"]["name"] = json!(format!("n{index}"));
+                snapshot.set_node(Arc::new(Node::compile(&node)));
+            }
+            for (index, spec) in pods.into_iter().enumerate() {
+                let pod = Arc::new(testing::labelled_pod(&format!("p{index}"), json!({}), spec));
+                match schedule(&pod, &snapshot, &mut |n| seed.wrapping_add(index) % n) {
+                    Decision::Bind { node, .. } => {
+                        let target = snapshot.node(&node).unwrap().node.clone().unwrap();
+                        prop_assert!(pod.wants_node(&target.name, &target.labels));
+                        prop_assert!(pod.tolerates_all(&target.taints));
+                        prop_assert!(!target.unschedulable || !pod.tolerations.is_empty());
+                        snapshot.assume(pod, &node);
+                    }
+                    Decision::Unschedulable(diagnosis) => {
+                        prop_assert_eq!(diagnosis.rejected.len(), snapshot.node_count());
+                        prop_assert!(diagnosis.rejected.values().all(|r| !r.reasons.is_empty()));
+                    }
+                }
+                for info in snapshot.nodes() {
+                    let node = info.node.as_ref().unwrap();
+                    prop_assert!(info.requested.milli_cpu <= node.allocatable.milli_cpu);
+                    prop_assert!(info.requested.memory <= node.allocatable.memory);
+                    prop_assert!(info.pods.len() as i64 <= node.pods_max);
+                    let mut ports: Vec<_> = info.pods.values().flat_map(|pod| &pod.host_ports).collect();
+                    let total = ports.len();
+                    ports.sort();
+                    ports.dedup();
+                    prop_assert_eq!(ports.len(), total);
+                }
+            }
+        }
+    }
+}

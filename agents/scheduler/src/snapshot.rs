@@ -1,0 +1,414 @@
+//! The cluster as the scheduler believes it to be: nodes with the pods on them, kept current change by change, and the
+//! pods that it has *assumed* onto a node before the API says so.
+//!
+//! An assumed pod occupies its node from the moment of the decision, or the next decision would give the same room
+//! away again. It is confirmed when the watch shows the pod on its node, forgotten when binding fails, and expires
+//! when the confirmation does not come.
+
+use crate::object::{HostPort, Node, Pod};
+use crate::resources::Resources;
+use crate::selector::{LabelSelector, Labels};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Milliseconds since the scheduler started.
+pub type Millis = u64;
+
+/// How long after a finished binding the watch may take to show it.
+pub const ASSUMED_TTL_MS: Millis = 60_000;
+
+/// One node and what is on it.
+#[derive(Debug, Clone, Default)]
+pub struct NodeInfo {
+    /// Absent while pods are known on a node that is not (yet, or any more) there.
+    pub node: Option<Arc<Node>>,
+    /// By uid.
+    pub pods: BTreeMap<String, Arc<Pod>>,
+    /// Sum of what the pods ask for.
+    pub requested: Resources,
+    /// Sum of what the pods count for in scoring: thousandths of a core and bytes.
+    pub scored: (i64, i64),
+    /// Taken host ports, with how many pods take each.
+    ports: BTreeMap<HostPort, usize>,
+}
+
+impl NodeInfo {
+    /// A node with nothing on it.
+    pub fn empty(node: Arc<Node>) -> NodeInfo {
+        NodeInfo {
+            node: Some(node),
+            ..NodeInfo::default()
+        }
+    }
+
+    /// The name, empty while the node is not there.
+    pub fn name(&self) -> &str {
+        self.node.as_ref().map_or("", |node| &node.name)
+    }
+
+    /// The value of a label, if the node is there and has it.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.node.as_ref()?.labels.get(key).map(String::as_str)
+    }
+
+    /// Whether none of these ports is taken.
+    pub fn ports_free(&self, wanted: &[HostPort]) -> bool {
+        !wanted
+            .iter()
+            .any(|port| self.ports.keys().any(|taken| taken.conflicts(port)))
+    }
+
+    fn add(&mut self, pod: Arc<Pod>) {
+        self.requested.add(&pod.requests);
+        self.scored.0 += pod.scored.0;
+        self.scored.1 += pod.scored.1;
+        for port in &pod.host_ports {
+            *self.ports.entry(port.clone()).or_default() += 1;
+        }
+        self.pods.insert(pod.uid.clone(), pod);
+    }
+
+    fn remove(&mut self, uid: &str) -> Option<Arc<Pod>> {
+        let pod = self.pods.remove(uid)?;
+        self.requested.subtract(&pod.requests);
+        self.scored.0 -= pod.scored.0;
+        self.scored.1 -= pod.scored.1;
+        for port in &pod.host_ports {
+            if let Some(count) = self.ports.get_mut(port) {
+                *count -= 1;
+                if *count == 0 {
+                    self.ports.remove(port);
+                }
+            }
+        }
+        Some(pod)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.node.is_none() && self.pods.is_empty()
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Assumed {
+    node: String,
+    /// Set when binding has finished.
+    expires: Option<Millis>,
+}
+
+/// The whole picture. Cloning shares pods and nodes.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    nodes: BTreeMap<String, NodeInfo>,
+    node_of_pod: BTreeMap<String, String>,
+    assumed: BTreeMap<String, Assumed>,
+    /// On how many nodes an image is.
+    image_nodes: BTreeMap<String, i64>,
+    /// Number of nodes that are there.
+    nodes_present: usize,
+    /// Uids of pods with affinity of any kind, so that their absence costs nothing.
+    with_affinity: BTreeSet<String>,
+    /// Labels by namespace.
+    pub namespaces: BTreeMap<String, Labels>,
+    /// Selectors of Services by (namespace, name); they and the owners' drive default spreading.
+    pub services: BTreeMap<(String, String), LabelSelector>,
+    /// Selectors of ReplicaSets, StatefulSets and ReplicationControllers by uid.
+    pub owners: BTreeMap<String, LabelSelector>,
+    /// Nominated pods waiting for their victims to leave, by uid: node and pod.
+    nominated: BTreeMap<String, (String, Arc<Pod>)>,
+}
+
+impl Snapshot {
+    /// Nodes that are there, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.nodes.values().filter(|info| info.node.is_some())
+    }
+
+    /// One node that is there.
+    pub fn node(&self, name: &str) -> Option<&NodeInfo> {
+        self.nodes.get(name).filter(|info| info.node.is_some())
+    }
+
+    /// How many nodes are there.
+    pub fn node_count(&self) -> usize {
+        self.nodes_present
+    }
+
+    /// On how many nodes this image is.
+    pub fn image_node_count(&self, image: &str) -> i64 {
+        self.image_nodes.get(image).copied().unwrap_or(0)
+    }
+
+    /// Placed pods with affinity of any kind, each with its node.
+    pub fn pods_with_affinity(&self) -> impl Iterator<Item = (&NodeInfo, &Arc<Pod>)> {
+        self.with_affinity.iter().filter_map(|uid| {
+            let info = self.nodes.get(self.node_of_pod.get(uid)?)?;
+            Some((info, info.pods.get(uid)?))
+        })
+    }
+
+    /// Labels of a namespace, if it is known.
+    pub fn namespace_labels(&self, namespace: &str) -> Option<&Labels> {
+        self.namespaces.get(namespace)
+    }
+
+    /// The selector by which the pod is spread by default: that of its controller and of every Service that selects
+    /// it, all together. `None` when nothing selects it.
+    pub fn default_spread_selector(&self, pod: &Pod) -> Option<LabelSelector> {
+        let mut combined = LabelSelector::default();
+        let of_namespace = |((namespace, _), selector): &(&(String, String), &LabelSelector)| {
+            *namespace == pod.namespace && !selector.is_empty() && selector.matches(&pod.labels)
+        };
+        for (_, selector) in self.services.iter().filter(of_namespace) {
+            combined = combined.and(selector);
+        }
+        if let Some(selector) = pod
+            .controller_uid
+            .as_ref()
+            .and_then(|uid| self.owners.get(uid))
+        {
+            combined = combined.and(selector);
+        }
+        (!combined.is_empty()).then_some(combined)
+    }
+
+    /// A node appeared or changed.
+    pub fn set_node(&mut self, node: Arc<Node>) {
+        self.forget_images(&node.name.clone());
+        for image in node.images.keys() {
+            *self.image_nodes.entry(image.clone()).or_default() += 1;
+        }
+        let info = self.nodes.entry(node.name.clone()).or_default();
+        self.nodes_present += usize::from(info.node.is_none());
+        info.node = Some(node);
+    }
+
+    /// A node went away; its pods stay known until they go.
+    pub fn remove_node(&mut self, name: &str) {
+        self.forget_images(name);
+        let Some(info) = self.nodes.get_mut(name) else {
+            return;
+        };
+        self.nodes_present -= usize::from(info.node.take().is_some());
+        if info.is_empty() {
+            self.nodes.remove(name);
+        }
+    }
+
+    fn forget_images(&mut self, node: &str) {
+        let Some(old) = self.nodes.get(node).and_then(|info| info.node.clone()) else {
+            return;
+        };
+        for image in old.images.keys() {
+            if let Some(count) = self.image_nodes.get_mut(image) {
+                *count -= 1;
+                if *count == 0 {
+                    self.image_nodes.remove(image);
+                }
+            }
+        }
+    }
+
+    /// The API shows this pod on a node: adds it, replaces what was known, and confirms an assumption.
+    pub fn set_pod(&mut self, pod: Arc<Pod>) {
+        self.remove_pod(&pod.uid);
+        self.place(pod.node_name.clone(), pod);
+    }
+
+    /// Whether the pod occupies a node, assumed or confirmed.
+    pub fn holds(&self, uid: &str) -> bool {
+        self.node_of_pod.contains_key(uid)
+    }
+
+    /// Takes the pod away, assumed or confirmed.
+    pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<Pod>> {
+        self.assumed.remove(uid);
+        self.nominated.remove(uid);
+        self.with_affinity.remove(uid);
+        let node = self.node_of_pod.remove(uid)?;
+        let info = self.nodes.get_mut(&node)?;
+        let pod = info.remove(uid);
+        if info.is_empty() {
+            self.nodes.remove(&node);
+        }
+        pod
+    }
+
+    /// The decision was taken: the pod occupies the node from now on.
+    pub fn assume(&mut self, pod: Arc<Pod>, node: &str) {
+        self.remove_pod(&pod.uid);
+        self.assumed.insert(
+            pod.uid.clone(),
+            Assumed {
+                node: node.to_string(),
+                expires: None,
+            },
+        );
+        self.place(node.to_string(), pod);
+    }
+
+    /// Binding has succeeded; the confirmation is due within [`ASSUMED_TTL_MS`].
+    pub fn finish_binding(&mut self, uid: &str, now: Millis) {
+        if let Some(assumed) = self.assumed.get_mut(uid) {
+            assumed.expires = Some(now + ASSUMED_TTL_MS);
+        }
+    }
+
+    /// Binding has failed: the pod occupies nothing. A confirmed pod is left alone.
+    pub fn forget(&mut self, uid: &str) {
+        if self.assumed.contains_key(uid) {
+            self.remove_pod(uid);
+        }
+    }
+
+    /// Drops and returns the assumed pods whose confirmation is overdue.
+    pub fn expire(&mut self, now: Millis) -> Vec<Arc<Pod>> {
+        let overdue = |assumed: &Assumed| assumed.expires.is_some_and(|expires| expires <= now);
+        let uids: Vec<String> = self
+            .assumed
+            .iter()
+            .filter(|(_, assumed)| overdue(assumed))
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        uids.iter().filter_map(|uid| self.remove_pod(uid)).collect()
+    }
+
+    /// When the next assumption expires.
+    pub fn next_expiry(&self) -> Option<Millis> {
+        self.assumed
+            .values()
+            .filter_map(|assumed| assumed.expires)
+            .min()
+    }
+
+    /// The node an assumed pod waits on.
+    pub fn assumed_node(&self, uid: &str) -> Option<&str> {
+        self.assumed.get(uid).map(|assumed| assumed.node.as_str())
+    }
+
+    /// Keeps room on a node for a pod whose victims are leaving.
+    pub fn nominate(&mut self, pod: Arc<Pod>, node: &str) {
+        self.nominated
+            .insert(pod.uid.clone(), (node.to_string(), pod));
+    }
+
+    /// The node where room is kept for the pod.
+    pub fn nominated_node(&self, uid: &str) -> Option<&str> {
+        self.nominated.get(uid).map(|(node, _)| node.as_str())
+    }
+
+    /// Gives up the room that is kept for the pod.
+    pub fn withdraw_nomination(&mut self, uid: &str) {
+        self.nominated.remove(uid);
+    }
+
+    /// Pods of at least this priority, other than `uid`, for which room is kept, by node.
+    pub fn nominated_above(
+        &self,
+        priority: i32,
+        uid: &str,
+    ) -> impl Iterator<Item = (&str, &Arc<Pod>)> {
+        self.nominated
+            .iter()
+            .filter(move |(other, (_, pod))| other.as_str() != uid && pod.priority >= priority)
+            .map(|(_, (node, pod))| (node.as_str(), pod))
+    }
+
+    fn place(&mut self, node: String, pod: Arc<Pod>) {
+        if pod.has_affinity() {
+            self.with_affinity.insert(pod.uid.clone());
+        }
+        self.node_of_pod.insert(pod.uid.clone(), node.clone());
+        self.nodes.entry(node).or_default().add(pod);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(uid: &str, node: &str) -> Arc<Pod> {
+        Arc::new(Pod::compile(&json!({
+            "metadata": {"name": uid, "namespace": "default", "uid": uid},
+            "spec": {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": "1"}},
+                "ports": [{"hostPort": 80}]}]},
+        })))
+    }
+
+    fn node(name: &str) -> Arc<Node> {
+        Arc::new(Node::compile(&json!({
+            "metadata": {"name": name},
+            "status": {"allocatable": {"cpu": "4", "pods": "10"}, "images": [{"names": ["a:1"], "sizeBytes": 5}]},
+        })))
+    }
+
+    fn requested(snapshot: &Snapshot, name: &str) -> i64 {
+        snapshot.node(name).unwrap().requested.milli_cpu
+    }
+
+    #[test]
+    fn an_assumed_pod_occupies_until_forgotten_and_is_confirmed_by_the_watch() {
+        let mut snapshot = Snapshot::default();
+        snapshot.set_node(node("n1"));
+        snapshot.assume(pod("a", ""), "n1");
+        assert_eq!(requested(&snapshot, "n1"), 1000);
+        assert!(
+            !snapshot
+                .node("n1")
+                .unwrap()
+                .ports_free(&pod("b", "").host_ports)
+        );
+        snapshot.forget("a");
+        assert_eq!(requested(&snapshot, "n1"), 0);
+        snapshot.assume(pod("a", ""), "n1");
+        snapshot.set_pod(pod("a", "n1"));
+        snapshot.forget("a");
+        assert_eq!(
+            requested(&snapshot, "n1"),
+            1000,
+            "a confirmed pod is not forgotten"
+        );
+    }
+
+    #[test]
+    fn an_assumption_expires_only_after_binding_has_finished() {
+        let mut snapshot = Snapshot::default();
+        snapshot.set_node(node("n1"));
+        snapshot.assume(pod("a", ""), "n1");
+        assert!(snapshot.expire(u64::MAX).is_empty());
+        snapshot.finish_binding("a", 10);
+        assert_eq!(snapshot.next_expiry(), Some(10 + ASSUMED_TTL_MS));
+        assert!(snapshot.expire(ASSUMED_TTL_MS).is_empty());
+        assert_eq!(snapshot.expire(10 + ASSUMED_TTL_MS).len(), 1);
+        assert_eq!(requested(&snapshot, "n1"), 0);
+    }
+
+    #[test]
+    fn a_pod_that_moves_or_a_node_that_goes_leaves_nothing_behind() {
+        let mut snapshot = Snapshot::default();
+        snapshot.set_node(node("n1"));
+        snapshot.set_node(node("n2"));
+        assert_eq!(snapshot.image_node_count("a:1"), 2);
+        snapshot.set_pod(pod("a", "n1"));
+        snapshot.set_pod(pod("a", "n2"));
+        assert_eq!(
+            (requested(&snapshot, "n1"), requested(&snapshot, "n2")),
+            (0, 1000)
+        );
+        snapshot.remove_node("n2");
+        assert_eq!(
+            (snapshot.node_count(), snapshot.image_node_count("a:1")),
+            (1, 1)
+        );
+        snapshot.set_node(node("n2"));
+        assert_eq!(
+            requested(&snapshot, "n2"),
+            1000,
+            "pods outlive their node's absence"
+        );
+        snapshot.remove_pod("a");
+        snapshot.remove_node("n2");
+        assert_eq!(snapshot.nodes.len(), 1);
+    }
+}
