@@ -23,23 +23,33 @@ mod laws;
 
 use std::sync::LazyLock;
 
+pub use pod::qos_class;
 pub use resource::{
-    CREATE_ONLY, Column, GET_PATCH_UPDATE, Resource, STANDARD_VERBS, Scale, Shared, Storage, Subresource,
+    CREATE_ONLY, Column, GET_PATCH_UPDATE, Resource, STANDARD_VERBS, Scale, Shared, Storage,
+    Subresource,
 };
 use schema::Object;
 use serde_json::Value;
+pub use table::human_duration;
 
 /// Every built-in kind, in discovery order.
-pub static ALL: LazyLock<Vec<Resource>> = LazyLock::new(|| groups::LISTS.iter().flat_map(|list| list.iter().copied()).collect());
+pub static ALL: LazyLock<Vec<Resource>> = LazyLock::new(|| {
+    groups::LISTS
+        .iter()
+        .flat_map(|list| list.iter().copied())
+        .collect()
+});
 
 /// The resource served at `/apis/<group>/<version>/<plural>`.
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
-    ALL.iter().find(|r| r.plural == plural && r.version == version && r.group == group)
+    ALL.iter()
+        .find(|r| r.plural == plural && r.version == version && r.group == group)
 }
 
 /// The resource of a kind.
 pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static Resource> {
-    ALL.iter().find(|r| r.kind == kind && r.version == version && r.group == group)
+    ALL.iter()
+        .find(|r| r.kind == kind && r.version == version && r.group == group)
 }
 
 /// A group and its versions, preferred first.
@@ -58,7 +68,10 @@ pub fn groups() -> Vec<Group> {
         let at = match groups.iter().position(|group| group.name == resource.group) {
             Some(at) => at,
             None => {
-                groups.push(Group { name: resource.group, versions: Vec::new() });
+                groups.push(Group {
+                    name: resource.group,
+                    versions: Vec::new(),
+                });
                 groups.len() - 1
             }
         };
@@ -72,7 +85,9 @@ pub fn groups() -> Vec<Group> {
 /// The resource in whose shape and under whose key objects are stored: itself, except for shared kinds.
 pub fn storage_resource(resource: &'static Resource) -> &'static Resource {
     match resource.storage {
-        Storage::Shared(shared) => find(shared.group, shared.version, shared.plural).unwrap_or(resource),
+        Storage::Shared(shared) => {
+            find(shared.group, shared.version, shared.plural).unwrap_or(resource)
+        }
         Storage::Own | Storage::Virtual => resource,
     }
 }
@@ -89,7 +104,11 @@ pub fn storage_prefix(resource: &Resource) -> String {
 /// Key of one object. The namespace is ignored for cluster-scoped kinds.
 pub fn storage_key(resource: &Resource, namespace: &str, name: &str) -> String {
     let prefix = storage_prefix(resource);
-    if resource.namespaced { format!("{prefix}{namespace}/{name}") } else { format!("{prefix}{name}") }
+    if resource.namespaced {
+        format!("{prefix}{namespace}/{name}")
+    } else {
+        format!("{prefix}{name}")
+    }
 }
 
 /// Columns of a Table of this resource.

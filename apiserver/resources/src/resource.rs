@@ -9,10 +9,19 @@ use schema::Object;
 use schema::field::ErrorList;
 use serde_json::Value;
 
-use crate::{field_selector, meta, scale, table};
+use crate::{defaults, field_selector, meta, scale, table};
 
 /// Verbs of an ordinary stored resource.
-pub const STANDARD_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+pub const STANDARD_VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
 /// Verbs of a status-like subresource.
 pub const GET_PATCH_UPDATE: &[&str] = &["get", "patch", "update"];
 /// Verb of a review or of an action subresource.
@@ -128,7 +137,7 @@ pub struct Resource {
     pub cells: fn(&Object, i64) -> Vec<Value>,
     /// Kubernetes defaulting; idempotent.
     pub defaults: fn(&mut Object),
-    /// What a create does besides the generic rules.
+    /// What a create does besides the generic rules; the usual body drops status.
     pub on_create: fn(&mut Object),
     /// What an update (new, old) does besides the generic rules.
     pub on_update: fn(&mut Object, &Object),
@@ -147,7 +156,7 @@ pub struct Resource {
 }
 
 /// The neutral entry of a namespaced kind.
-pub const NAMESPACED: Resource = Resource {
+pub(crate) const NAMESPACED: Resource = Resource {
     group: "",
     version: "v1",
     kind: "",
@@ -164,10 +173,10 @@ pub const NAMESPACED: Resource = Resource {
     unconditional_update: true,
     create_on_update: false,
     graceful: false,
-    columns: table::NAME_AGE,
-    cells: table::name_age,
+    columns: table::NAME_CREATED,
+    cells: table::name_created,
     defaults: |_| {},
-    on_create: |_| {},
+    on_create: defaults::prepare::drop_status,
     on_update: |_, _| {},
     on_subresource_update: |_, _, _| {},
     name_rule: meta::subdomain,
@@ -178,19 +187,38 @@ pub const NAMESPACED: Resource = Resource {
 };
 
 /// The neutral entry of a cluster-scoped kind.
-pub const CLUSTER: Resource = Resource { namespaced: false, ..NAMESPACED };
+pub(crate) const CLUSTER: Resource = Resource {
+    namespaced: false,
+    ..NAMESPACED
+};
 
 /// The neutral entry of a review: created, answered, forgotten.
-pub const REVIEW: Resource = Resource { namespaced: false, verbs: CREATE_ONLY, storage: Storage::Virtual, ..NAMESPACED };
+pub(crate) const REVIEW: Resource = Resource {
+    namespaced: false,
+    verbs: CREATE_ONLY,
+    storage: Storage::Virtual,
+    ..NAMESPACED
+};
 
 /// `status` with get, patch and update for a kind.
-pub const fn status(kind: &'static str) -> Subresource {
-    Subresource { name: "status", kind, group: "", version: "", verbs: GET_PATCH_UPDATE }
+pub(crate) const fn status(kind: &'static str) -> Subresource {
+    Subresource {
+        name: "status",
+        kind,
+        group: "",
+        version: "",
+        verbs: GET_PATCH_UPDATE,
+    }
 }
 
 /// `scale` as autoscaling/v1 Scale.
-pub const SCALE: Subresource =
-    Subresource { name: "scale", kind: "Scale", group: "autoscaling", version: "v1", verbs: GET_PATCH_UPDATE };
+pub(crate) const SCALE: Subresource = Subresource {
+    name: "scale",
+    kind: "Scale",
+    group: "autoscaling",
+    version: "v1",
+    verbs: GET_PATCH_UPDATE,
+};
 
 impl Resource {
     /// Lower-case kind, as discovery's singularName.
@@ -205,17 +233,27 @@ impl Resource {
 
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// `pods` or `deployments.apps`: how error messages name the resource.
     pub fn group_resource(&self) -> String {
-        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+        if self.group.is_empty() {
+            self.plural.to_owned()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
     }
 
     /// The subresource of that name.
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
-        self.subresources.iter().find(|subresource| subresource.name == name)
+        self.subresources
+            .iter()
+            .find(|subresource| subresource.name == name)
     }
 
     /// Whether the kind has a status subresource, so that writes to the main resource leave status alone.
@@ -238,11 +276,9 @@ impl Resource {
         (self.defaults)(object);
     }
 
-    /// Drops what a client may not set on create, and sets the first generation.
+    /// Drops what a client may not set on create, and sets the first generation. Name, namespace and uid must be set
+    /// before, since a Job puts its own into its selector.
     pub fn prepare_create(&self, object: &mut Object) {
-        if self.has_status() {
-            object.remove(&["status"]);
-        }
         match self.generation {
             Some(_) => object.set_generation(1),
             None => {
@@ -250,6 +286,9 @@ impl Resource {
             }
         }
         (self.on_create)(object);
+        if self.has_status() {
+            object.set_default(&["status"], Value::Object(serde_json::Map::new()));
+        }
     }
 
     /// Keeps status and generation from the old object and bumps generation when the intent changed.
@@ -258,6 +297,7 @@ impl Resource {
             copy_field(new, old, "status");
         }
         (self.on_update)(new, old);
+        meta::carry_over(new, old);
         self.carry_generation(new, old);
     }
 
@@ -280,6 +320,7 @@ impl Resource {
             copy_field(new, old, "status");
         }
         (self.on_subresource_update)(subresource, new, old);
+        meta::carry_over(new, old);
         self.carry_generation(new, old);
     }
 
@@ -299,7 +340,12 @@ impl Resource {
     }
 
     /// Every reason why an update through a subresource may not be stored.
-    pub fn validate_subresource_update(&self, subresource: &str, new: &Object, old: &Object) -> ErrorList {
+    pub fn validate_subresource_update(
+        &self,
+        subresource: &str,
+        new: &Object,
+        old: &Object,
+    ) -> ErrorList {
         let mut errors = meta::validate_update(new, old);
         (self.check_subresource_update)(subresource, new, old, &mut errors);
         errors
@@ -312,12 +358,15 @@ impl Resource {
 
     /// Whether a field selector may name this field.
     pub fn selects_by(&self, name: &str) -> bool {
-        name == "metadata.name" || (name == "metadata.namespace" && self.namespaced) || self.field_selectors.contains(&name)
+        name == "metadata.name"
+            || (name == "metadata.namespace" && self.namespaced)
+            || self.field_selectors.contains(&name)
     }
 
     /// The value that a field selector compares; None for fields that the kind does not offer.
     pub fn field(&self, object: &Object, name: &str) -> Option<String> {
-        self.selects_by(name).then(|| field_selector::value(self, object, name))
+        self.selects_by(name)
+            .then(|| field_selector::value(self, object, name))
     }
 
     /// The Scale object of an object; None for kinds without scale.
@@ -339,9 +388,15 @@ impl Resource {
     fn carry_generation(&self, new: &mut Object, old: &Object) {
         match self.generation {
             Some(fields) => {
-                let changed = fields.iter().any(|field| !same(new.get(&[field]), old.get(&[field])));
+                let changed = fields
+                    .iter()
+                    .any(|field| !same(new.get(&[field]), old.get(&[field])));
                 let generation = old.generation().max(1);
-                new.set_generation(if changed { generation.saturating_add(1) } else { generation });
+                new.set_generation(if changed {
+                    generation.saturating_add(1)
+                } else {
+                    generation
+                });
             }
             None => match old.generation() {
                 0 => {

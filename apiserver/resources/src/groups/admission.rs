@@ -3,8 +3,11 @@
 use crate::resource::{CLUSTER, Resource, status};
 use crate::{defaults, table, validate};
 
-const ADMISSION: Resource =
-    Resource { group: "admissionregistration.k8s.io", categories: &["api-extensions"], ..CLUSTER };
+const ADMISSION: Resource = Resource {
+    group: "admissionregistration.k8s.io",
+    categories: &["api-extensions"],
+    ..CLUSTER
+};
 
 pub(super) static KINDS: &[Resource] = &[
     Resource {
@@ -41,6 +44,7 @@ pub(super) static KINDS: &[Resource] = &[
         kind: "ValidatingAdmissionPolicy",
         plural: "validatingadmissionpolicies",
         subresources: &[status("ValidatingAdmissionPolicy")],
+        on_subresource_update: defaults::prepare::status_only,
         generation: Some(&["spec"]),
         columns: table::admission::VALIDATING_POLICY,
         cells: table::admission::validating_policy,

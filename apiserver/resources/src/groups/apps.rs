@@ -3,7 +3,10 @@
 use crate::resource::{NAMESPACED, Resource, SCALE, Scale, status};
 use crate::{defaults, table, validate};
 
-const APPS: Resource = Resource { group: "apps", ..NAMESPACED };
+const APPS: Resource = Resource {
+    group: "apps",
+    ..NAMESPACED
+};
 
 const REPLICAS: Scale = Scale {
     spec_replicas: &["spec", "replicas"],
@@ -32,6 +35,7 @@ pub(super) static KINDS: &[Resource] = &[
         columns: table::workload::DAEMON_SET,
         cells: table::workload::daemon_set,
         defaults: defaults::workload::daemon_set,
+        on_create: defaults::prepare::daemon_set_create,
         check: validate::workload::daemon_set,
         check_update: validate::workload::selector_update,
         advise: validate::warnings::workload,
@@ -48,6 +52,7 @@ pub(super) static KINDS: &[Resource] = &[
         columns: table::workload::DEPLOYMENT,
         cells: table::workload::deployment,
         defaults: defaults::workload::deployment,
+        on_subresource_update: defaults::prepare::deployment_subresource,
         check: validate::workload::deployment,
         check_update: validate::workload::selector_update,
         advise: validate::warnings::workload,
@@ -64,6 +69,7 @@ pub(super) static KINDS: &[Resource] = &[
         columns: table::workload::REPLICA_SET,
         cells: table::workload::replica_set,
         defaults: defaults::workload::replica_set,
+        on_create: defaults::prepare::replicas_create,
         check: validate::workload::replica_set,
         check_update: validate::workload::selector_update,
         advise: validate::warnings::workload,
@@ -80,6 +86,7 @@ pub(super) static KINDS: &[Resource] = &[
         columns: table::workload::STATEFUL_SET,
         cells: table::workload::stateful_set,
         defaults: defaults::workload::stateful_set,
+        on_create: defaults::prepare::stateful_set_create,
         check: validate::workload::stateful_set,
         check_update: validate::workload::stateful_set_update,
         advise: validate::warnings::workload,

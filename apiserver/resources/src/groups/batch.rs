@@ -3,7 +3,10 @@
 use crate::resource::{NAMESPACED, Resource, status};
 use crate::{defaults, table, validate};
 
-const BATCH: Resource = Resource { group: "batch", ..NAMESPACED };
+const BATCH: Resource = Resource {
+    group: "batch",
+    ..NAMESPACED
+};
 
 pub(super) static KINDS: &[Resource] = &[
     Resource {

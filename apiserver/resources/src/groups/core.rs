@@ -1,22 +1,39 @@
 //! Core group, and events.k8s.io, which is the same objects in another shape.
 
 use crate::resource::{
-    CLUSTER, CREATE_ONLY, GET_PATCH_UPDATE, NAMESPACED, Resource, SCALE, Scale, Shared, Storage, Subresource, status,
+    CLUSTER, CREATE_ONLY, GET_PATCH_UPDATE, NAMESPACED, Resource, SCALE, Scale, Shared, Storage,
+    Subresource, status,
 };
 use crate::{convert, defaults, meta, table, validate};
 
 const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
 const CREATE_GET: &[&str] = &["create", "get"];
 
-const fn connect(name: &'static str, kind: &'static str, verbs: &'static [&'static str]) -> Subresource {
-    Subresource { name, kind, group: "", version: "", verbs }
+const fn connect(
+    name: &'static str,
+    kind: &'static str,
+    verbs: &'static [&'static str],
+) -> Subresource {
+    Subresource {
+        name,
+        kind,
+        group: "",
+        version: "",
+        verbs,
+    }
 }
 
 const POD_SUBRESOURCES: &[Subresource] = &[
     connect("attach", "PodAttachOptions", CREATE_GET),
     connect("binding", "Binding", CREATE_ONLY),
     connect("ephemeralcontainers", "Pod", GET_PATCH_UPDATE),
-    Subresource { name: "eviction", kind: "Eviction", group: "policy", version: "v1", verbs: CREATE_ONLY },
+    Subresource {
+        name: "eviction",
+        kind: "Eviction",
+        group: "policy",
+        version: "v1",
+        verbs: CREATE_ONLY,
+    },
     connect("exec", "PodExecOptions", CREATE_GET),
     connect("log", "Pod", &["get"]),
     connect("portforward", "PodPortForwardOptions", CREATE_GET),
@@ -53,7 +70,13 @@ const NEW_EVENT_FIELDS: &[&str] = &[
 ];
 
 pub(super) static KINDS: &[Resource] = &[
-    Resource { kind: "Binding", plural: "bindings", verbs: CREATE_ONLY, storage: Storage::Virtual, ..NAMESPACED },
+    Resource {
+        kind: "Binding",
+        plural: "bindings",
+        verbs: CREATE_ONLY,
+        storage: Storage::Virtual,
+        ..NAMESPACED
+    },
     Resource {
         kind: "ComponentStatus",
         plural: "componentstatuses",
@@ -92,7 +115,6 @@ pub(super) static KINDS: &[Resource] = &[
         create_on_update: true,
         columns: table::event::EVENT,
         cells: table::event::event,
-        defaults: defaults::event,
         check: validate::event::core_event,
         ..NAMESPACED
     },
@@ -100,8 +122,6 @@ pub(super) static KINDS: &[Resource] = &[
         kind: "LimitRange",
         plural: "limitranges",
         short_names: &["limits"],
-        columns: table::cluster::LIMIT_RANGE,
-        cells: table::cluster::limit_range,
         defaults: defaults::limit_range,
         check: validate::quota::limit_range,
         ..NAMESPACED
@@ -110,9 +130,17 @@ pub(super) static KINDS: &[Resource] = &[
         kind: "Namespace",
         plural: "namespaces",
         short_names: &["ns"],
-        verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
+        verbs: &[
+            "create", "delete", "get", "list", "patch", "update", "watch",
+        ],
         subresources: &[
-            Subresource { name: "finalize", kind: "Namespace", group: "", version: "", verbs: &["update"] },
+            Subresource {
+                name: "finalize",
+                kind: "Namespace",
+                group: "",
+                version: "",
+                verbs: &["update"],
+            },
             status("Namespace"),
         ],
         field_selectors: &["status.phase"],
@@ -131,14 +159,17 @@ pub(super) static KINDS: &[Resource] = &[
         kind: "Node",
         plural: "nodes",
         short_names: &["no"],
-        subresources: &[connect("proxy", "NodeProxyOptions", PROXY_VERBS), status("Node")],
+        subresources: &[
+            connect("proxy", "NodeProxyOptions", PROXY_VERBS),
+            status("Node"),
+        ],
         field_selectors: &["spec.unschedulable"],
         columns: table::node::NODE,
         cells: table::node::node,
         defaults: defaults::node,
+        on_create: defaults::prepare::keep_status,
         check: validate::node::node,
         check_update: validate::node::node_update,
-        on_create: defaults::prepare::keep_status,
         ..CLUSTER
     },
     Resource {
@@ -225,6 +256,7 @@ pub(super) static KINDS: &[Resource] = &[
         columns: table::workload::REPLICATION_CONTROLLER,
         cells: table::workload::replication_controller,
         defaults: defaults::workload::replication_controller,
+        on_create: defaults::prepare::replicas_create,
         check: validate::workload::replication_controller,
         advise: validate::warnings::workload,
         ..NAMESPACED
@@ -264,6 +296,8 @@ pub(super) static KINDS: &[Resource] = &[
             version: "v1",
             verbs: CREATE_ONLY,
         }],
+        columns: table::NAME_AGE,
+        cells: table::name_age,
         check: validate::config::service_account,
         ..NAMESPACED
     },
@@ -272,7 +306,10 @@ pub(super) static KINDS: &[Resource] = &[
         plural: "services",
         short_names: &["svc"],
         categories: &["all"],
-        subresources: &[connect("proxy", "ServiceProxyOptions", PROXY_VERBS), status("Service")],
+        subresources: &[
+            connect("proxy", "ServiceProxyOptions", PROXY_VERBS),
+            status("Service"),
+        ],
         field_selectors: &["spec.clusterIP", "spec.type"],
         name_rule: meta::service_name,
         columns: table::service::SERVICE,

@@ -12,6 +12,7 @@ pub(super) static REGISTRATION: &[Resource] = &[Resource {
     columns: table::extensions::API_SERVICE,
     cells: table::extensions::api_service,
     defaults: defaults::api_service,
+    on_subresource_update: defaults::prepare::status_only,
     check: validate::extensions::api_service,
     ..CLUSTER
 }];
@@ -24,9 +25,9 @@ pub(super) static DEFINITIONS: &[Resource] = &[Resource {
     categories: &["api-extensions"],
     subresources: &[status("CustomResourceDefinition")],
     generation: Some(&["spec"]),
-    columns: table::extensions::DEFINITION,
-    cells: table::extensions::definition,
     defaults: defaults::custom_resource_definition,
+    on_create: defaults::prepare::definition_create,
+    on_subresource_update: defaults::prepare::status_only,
     check: validate::extensions::definition,
     check_update: validate::extensions::definition_update,
     ..CLUSTER

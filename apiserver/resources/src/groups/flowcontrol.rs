@@ -3,7 +3,11 @@
 use crate::resource::{CLUSTER, Resource, status};
 use crate::{defaults, table, validate};
 
-const FLOW: Resource = Resource { group: "flowcontrol.apiserver.k8s.io", generation: Some(&["spec"]), ..CLUSTER };
+const FLOW: Resource = Resource {
+    group: "flowcontrol.apiserver.k8s.io",
+    generation: Some(&["spec"]),
+    ..CLUSTER
+};
 
 pub(super) static KINDS: &[Resource] = &[
     Resource {

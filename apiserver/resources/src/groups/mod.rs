@@ -2,8 +2,8 @@
 
 mod admission;
 mod apps;
-mod batch;
 mod autoscaling;
+mod batch;
 mod core;
 mod discovery;
 mod extensions;

@@ -1,7 +1,7 @@
 //! policy/v1.
 
 use crate::resource::{NAMESPACED, Resource, status};
-use crate::{table, validate};
+use crate::{defaults, table, validate};
 
 pub(super) static KINDS: &[Resource] = &[Resource {
     group: "policy",
@@ -12,6 +12,7 @@ pub(super) static KINDS: &[Resource] = &[Resource {
     generation: Some(&["spec"]),
     columns: table::policy::DISRUPTION_BUDGET,
     cells: table::policy::disruption_budget,
+    on_create: defaults::prepare::disruption_budget_create,
     check: validate::policy::disruption_budget,
     ..NAMESPACED
 }];

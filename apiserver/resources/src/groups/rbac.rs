@@ -23,8 +23,6 @@ pub(super) static KINDS: &[Resource] = &[
         kind: "ClusterRole",
         plural: "clusterroles",
         name_rule: meta::path_segment,
-        columns: table::rbac::ROLE,
-        cells: table::rbac::role,
         check: validate::rbac::cluster_role,
         ..CLUSTER
     },
@@ -45,8 +43,6 @@ pub(super) static KINDS: &[Resource] = &[
         kind: "Role",
         plural: "roles",
         name_rule: meta::path_segment,
-        columns: table::rbac::ROLE,
-        cells: table::rbac::role,
         check: validate::rbac::role,
         ..NAMESPACED
     },

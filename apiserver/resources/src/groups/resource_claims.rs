@@ -11,6 +11,8 @@ pub(super) static KINDS: &[Resource] = &[
         kind: "DeviceClass",
         plural: "deviceclasses",
         generation: Some(&["spec"]),
+        columns: table::NAME_AGE,
+        cells: table::name_age,
         ..CLUSTER
     },
     Resource {
@@ -21,6 +23,7 @@ pub(super) static KINDS: &[Resource] = &[
         columns: table::devices::CLAIM,
         cells: table::devices::claim,
         defaults: defaults::resource_claim,
+        on_subresource_update: defaults::prepare::status_only,
         check: validate::devices::claim,
         check_update: validate::devices::spec_update,
         ..NAMESPACED
@@ -29,6 +32,8 @@ pub(super) static KINDS: &[Resource] = &[
         group: GROUP,
         kind: "ResourceClaimTemplate",
         plural: "resourceclaimtemplates",
+        columns: table::NAME_AGE,
+        cells: table::name_age,
         defaults: defaults::resource_claim_template,
         check: validate::devices::claim_template,
         check_update: validate::devices::spec_update,

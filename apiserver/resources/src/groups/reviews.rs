@@ -3,11 +3,21 @@
 use crate::resource::{REVIEW, Resource};
 use crate::validate;
 
-const AUTHENTICATION: Resource = Resource { group: "authentication.k8s.io", ..REVIEW };
-const AUTHORIZATION: Resource = Resource { group: "authorization.k8s.io", ..REVIEW };
+const AUTHENTICATION: Resource = Resource {
+    group: "authentication.k8s.io",
+    ..REVIEW
+};
+const AUTHORIZATION: Resource = Resource {
+    group: "authorization.k8s.io",
+    ..REVIEW
+};
 
 pub(super) static KINDS: &[Resource] = &[
-    Resource { kind: "SelfSubjectReview", plural: "selfsubjectreviews", ..AUTHENTICATION },
+    Resource {
+        kind: "SelfSubjectReview",
+        plural: "selfsubjectreviews",
+        ..AUTHENTICATION
+    },
     Resource {
         kind: "TokenReview",
         plural: "tokenreviews",
@@ -27,7 +37,11 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::reviews::self_access_review,
         ..AUTHORIZATION
     },
-    Resource { kind: "SelfSubjectRulesReview", plural: "selfsubjectrulesreviews", ..AUTHORIZATION },
+    Resource {
+        kind: "SelfSubjectRulesReview",
+        plural: "selfsubjectrulesreviews",
+        ..AUTHORIZATION
+    },
     Resource {
         kind: "SubjectAccessReview",
         plural: "subjectaccessreviews",

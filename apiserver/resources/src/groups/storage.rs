@@ -58,6 +58,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::storage::volume_attachment,
         check_update: validate::storage::volume_attachment_update,
         on_create: defaults::prepare::volume_attachment_create,
+        on_subresource_update: defaults::prepare::status_only,
         ..CLUSTER
     },
     Resource {

@@ -1,0 +1,426 @@
+//! What creates and updates do to an object besides the generic rules of [`crate::Resource`]: the first status, fields
+//! that another door owns, and the few fields that are written in one form and kept in another.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use schema::Object;
+use serde_json::{Map, Value, json};
+
+use crate::look::{Look, each_map, make_map, with_map};
+use crate::resource::copy_field;
+use crate::{meta, pod};
+
+/// The rule of nearly every kind: status is written by controllers, not by whoever creates the object.
+pub(crate) fn drop_status(object: &mut Object) {
+    object.remove(&["status"]);
+}
+
+/// Nodes register themselves with their status.
+pub(crate) fn keep_status(_object: &mut Object) {}
+
+/// Claims and volumes start as Pending.
+pub(crate) fn pending(object: &mut Object) {
+    object.set(&["status"], json!({"phase": "Pending"}));
+}
+
+/// Namespaces start Active and hold the finalizer of the namespace controller.
+pub(crate) fn namespace_create(object: &mut Object) {
+    object.set(&["status"], json!({"phase": "Active"}));
+    let mut finalizers: Vec<Value> = object
+        .at("spec")
+        .list("finalizers")
+        .iter()
+        .filter(|f| f.as_str() != Some("kubernetes"))
+        .cloned()
+        .collect();
+    finalizers.push("kubernetes".into());
+    object.set(&["spec", "finalizers"], Value::Array(finalizers));
+}
+
+/// spec.finalizers of a namespace change only through `finalize`.
+pub(crate) fn namespace_update(new: &mut Object, old: &Object) {
+    copy_field(new, old, "spec");
+}
+
+/// `finalize` writes spec, `status` the status; the generic rule covers both.
+pub(crate) fn namespace_subresource(_subresource: &str, _new: &mut Object, _old: &Object) {}
+
+/// A pod starts Pending, with its quality of service and, when gated, a word about that.
+pub(crate) fn pod_create(object: &mut Object) {
+    let class = pod::qos_class(object.at("spec"));
+    let mut status = Map::new();
+    status.insert("phase".to_owned(), "Pending".into());
+    status.insert("qosClass".to_owned(), class.into());
+    if !object.at("spec").list("schedulingGates").is_empty() {
+        status.insert(
+            "conditions".to_owned(),
+            json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "lastProbeTime": null, "lastTransitionTime": null}]),
+        );
+    }
+    object.set(&["status"], Value::Object(status));
+}
+
+/// The generic rule keeps status; the gates' condition goes with the last gate.
+pub(crate) fn pod_update(new: &mut Object, old: &Object) {
+    let gated = |object: &Object| !object.at("spec").list("schedulingGates").is_empty();
+    if gated(old) && !gated(new) {
+        if let Some(conditions) = new
+            .get_mut(&["status", "conditions"])
+            .and_then(Value::as_array_mut)
+        {
+            conditions.retain(|c| {
+                !(c.text("type") == "PodScheduled" && c.text("reason") == "SchedulingGated")
+            });
+        }
+    }
+}
+
+/// `status` leaves owners and quality of service alone; `ephemeralcontainers` and `resize` write only what they are for.
+pub(crate) fn pod_subresource(subresource: &str, new: &mut Object, old: &Object) {
+    match subresource {
+        "status" => {
+            match old.at("metadata").at("ownerReferences") {
+                Value::Null => {
+                    new.metadata_mut().remove("ownerReferences");
+                }
+                owners => {
+                    let owners = owners.clone();
+                    new.metadata_mut()
+                        .insert("ownerReferences".to_owned(), owners);
+                }
+            }
+            let class = old.at("status").at("qosClass").clone();
+            with_map(new, &["status"], |status| {
+                if class.is_null() {
+                    status.remove("qosClass");
+                } else {
+                    status.insert("qosClass".to_owned(), class);
+                }
+                let ip = status.at("podIP").clone();
+                if ip.as_str().is_some_and(|ip| !ip.is_empty()) && status.list("podIPs").is_empty()
+                {
+                    status.insert("podIPs".to_owned(), json!([{"ip": ip}]));
+                }
+            });
+        }
+        "ephemeralcontainers" => {
+            let containers = new.at("spec").at("ephemeralContainers").clone();
+            copy_field(new, old, "spec");
+            if containers.is_null() {
+                new.remove(&["spec", "ephemeralContainers"]);
+            } else {
+                new.set(&["spec", "ephemeralContainers"], containers);
+            }
+        }
+        "resize" => {
+            let asked = new.at("spec").clone();
+            copy_field(new, old, "spec");
+            with_map(new, &["spec"], |spec| {
+                for list in ["containers", "initContainers"] {
+                    each_map(spec, list, |container| {
+                        let name = container.text("name").to_owned();
+                        let Some(wanted) = asked.list(list).iter().find(|c| c.text("name") == name)
+                        else {
+                            return;
+                        };
+                        for field in ["resources", "resizePolicy"] {
+                            if wanted.has(field) {
+                                container.insert(field.to_owned(), wanted.at(field).clone());
+                            }
+                        }
+                    });
+                }
+                if asked.has("resources") {
+                    spec.insert("resources".to_owned(), asked.at("resources").clone());
+                }
+            });
+        }
+        _ => {}
+    }
+}
+
+/// stringData is the writable form of data: merged, encoded, never stored.
+pub(crate) fn secret_create(object: &mut Object) {
+    let Some(Value::Object(texts)) = object.fields_mut().remove("stringData") else {
+        return;
+    };
+    if texts.is_empty() {
+        return;
+    }
+    if let Some(data) = make_map(object.fields_mut(), "data") {
+        for (key, text) in texts {
+            if let Value::String(text) = text {
+                data.insert(key, STANDARD.encode(text).into());
+            }
+        }
+    }
+}
+
+/// As on create; a type left out stays what it was.
+pub(crate) fn secret_update(new: &mut Object, old: &Object) {
+    secret_create(new);
+    if new.at("type").as_str().unwrap_or("").is_empty() {
+        copy_field(new, old, "type");
+    }
+}
+
+/// A load balancer with no addresses yet.
+pub(crate) fn service_create(object: &mut Object) {
+    object.set(&["status"], json!({"loadBalancer": {}}));
+    drop_by_type(object, None);
+}
+
+/// Allocated values that an update left out are those of the stored service.
+pub(crate) fn service_update(new: &mut Object, old: &Object) {
+    let needs_address = |object: &Object| object.at("spec").text("type") != "ExternalName";
+    let needs_ports =
+        |object: &Object| matches!(object.at("spec").text("type"), "NodePort" | "LoadBalancer");
+    let before = old.at("spec");
+    let (addresses, ports) = (
+        needs_address(new) && needs_address(old),
+        needs_ports(new) && needs_ports(old),
+    );
+    with_map(new, &["spec"], |spec| {
+        if addresses {
+            let left_out = |spec: &Map<String, Value>, field: &str| match spec.at(field) {
+                Value::Null => true,
+                Value::String(text) => text.is_empty(),
+                Value::Array(list) => list.is_empty(),
+                _ => false,
+            };
+            if left_out(spec, "clusterIP") && left_out(spec, "clusterIPs") {
+                for field in ["clusterIP", "clusterIPs"] {
+                    if before.has(field) {
+                        spec.insert(field.to_owned(), before.at(field).clone());
+                    }
+                }
+            }
+        }
+        if ports {
+            each_map(spec, "ports", |port| {
+                let same = |other: &&Value| {
+                    other.at("port") == port.at("port")
+                        && protocol(other.text("protocol")) == protocol(port.text("protocol"))
+                };
+                let stored = before
+                    .list("ports")
+                    .iter()
+                    .find(same)
+                    .and_then(|port| port.int("nodePort"));
+                if let Some(stored) = stored.filter(|_| port.int("nodePort").unwrap_or(0) == 0) {
+                    port.insert("nodePort".to_owned(), stored.into());
+                }
+            });
+            if before.int("healthCheckNodePort").unwrap_or(0) != 0
+                && spec.int("healthCheckNodePort").unwrap_or(0) == 0
+                && spec.text("externalTrafficPolicy") == "Local"
+                && spec.text("type") == "LoadBalancer"
+            {
+                spec.insert(
+                    "healthCheckNodePort".to_owned(),
+                    before.at("healthCheckNodePort").clone(),
+                );
+            }
+        }
+    });
+    drop_by_type(new, Some(old));
+}
+
+fn protocol(text: &str) -> &str {
+    if text.is_empty() { "TCP" } else { text }
+}
+
+/// A change of type takes along what only the former type needed, when the client left it as it was.
+fn drop_by_type(new: &mut Object, old: Option<&Object>) {
+    let Some(old) = old else { return };
+    let before = old.at("spec");
+    if before.text("type") == new.at("spec").text("type") {
+        return;
+    }
+    with_map(new, &["spec"], |spec| {
+        let kind = spec.text("type").to_owned();
+        let unchanged = |spec: &Map<String, Value>, field: &str| spec.at(field) == before.at(field);
+        if kind == "ExternalName" {
+            for field in [
+                "clusterIP",
+                "clusterIPs",
+                "ipFamilies",
+                "ipFamilyPolicy",
+                "internalTrafficPolicy",
+            ] {
+                if unchanged(spec, field) {
+                    spec.remove(field);
+                }
+            }
+        }
+        if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+            let same_ports = spec
+                .list("ports")
+                .iter()
+                .zip(before.list("ports"))
+                .all(|(a, b)| a.at("nodePort") == b.at("nodePort"));
+            if same_ports {
+                each_map(spec, "ports", |port| {
+                    port.remove("nodePort");
+                });
+            }
+            if spec.list("externalIPs").is_empty() && unchanged(spec, "externalTrafficPolicy") {
+                spec.remove("externalTrafficPolicy");
+            }
+        }
+        if kind != "LoadBalancer" {
+            for field in [
+                "allocateLoadBalancerNodePorts",
+                "loadBalancerClass",
+                "healthCheckNodePort",
+            ] {
+                if unchanged(spec, field) {
+                    spec.remove(field);
+                }
+            }
+        }
+    });
+}
+
+/// Counters that clients expect to read from the first moment on.
+pub(crate) fn daemon_set_create(object: &mut Object) {
+    object.set(
+        &["status"],
+        json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0}),
+    );
+}
+
+/// A replica count from the first moment on.
+pub(crate) fn replicas_create(object: &mut Object) {
+    object.set(&["status"], json!({"replicas": 0}));
+}
+
+/// Replica counts from the first moment on.
+pub(crate) fn stateful_set_create(object: &mut Object) {
+    object.set(&["status"], json!({"replicas": 0, "availableReplicas": 0}));
+}
+
+/// Counters of a budget that has not been looked at.
+pub(crate) fn disruption_budget_create(object: &mut Object) {
+    object.set(&["status"], json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0}));
+}
+
+/// Labels that tie pods to their job, and the selector that finds them. Needs uid and name.
+pub(crate) fn job_create(object: &mut Object) {
+    drop_status(object);
+    let (uid, name) = (object.uid().to_owned(), object.name().to_owned());
+    if object.at("spec").flag("manualSelector")
+        || uid.is_empty()
+        || !object.at("spec").at("template").is_object()
+    {
+        return;
+    }
+    let labels = [
+        ("batch.kubernetes.io/controller-uid", &uid),
+        ("batch.kubernetes.io/job-name", &name),
+        ("controller-uid", &uid),
+        ("job-name", &name),
+    ];
+    with_map(object, &["spec"], |spec| {
+        let own = crate::look::map_in(spec, "template")
+            .and_then(|template| make_map(template, "metadata"))
+            .and_then(|metadata| make_map(metadata, "labels"));
+        if let Some(own) = own {
+            for (key, value) in labels {
+                own.entry(key.to_owned())
+                    .or_insert_with(|| value.as_str().into());
+            }
+        }
+        if let Some(selector) =
+            make_map(spec, "selector").and_then(|selector| make_map(selector, "matchLabels"))
+        {
+            selector
+                .entry("batch.kubernetes.io/controller-uid".to_owned())
+                .or_insert_with(|| uid.as_str().into());
+        }
+    });
+}
+
+/// Deployments take status, but no labels, through `status`.
+pub(crate) fn deployment_subresource(subresource: &str, new: &mut Object, old: &Object) {
+    if subresource == "status" {
+        let labels = old.at("metadata").at("labels").clone();
+        if labels.is_null() {
+            new.metadata_mut().remove("labels");
+        } else {
+            new.metadata_mut().insert("labels".to_owned(), labels);
+        }
+    }
+}
+
+/// Kinds whose status door leads to status only.
+pub(crate) fn status_only(subresource: &str, new: &mut Object, old: &Object) {
+    if subresource == "status" {
+        meta::keep_client_metadata(new, old);
+    }
+}
+
+/// A volume is not attached before a driver says so.
+pub(crate) fn volume_attachment_create(object: &mut Object) {
+    object.set(&["status"], json!({"attached": false}));
+}
+
+/// The versions in which objects of this definition are stored.
+pub(crate) fn definition_create(object: &mut Object) {
+    let stored: Vec<Value> = object
+        .at("spec")
+        .list("versions")
+        .iter()
+        .filter(|version| version.flag("storage"))
+        .map(|version| version.at("name").clone())
+        .collect();
+    object.set(
+        &["status"],
+        json!({"conditions": null, "storedVersions": stored,
+        "acceptedNames": {"plural": "", "kind": ""}}),
+    );
+}
+
+/// A signing request never changes after its creation.
+pub(crate) fn signing_request_update(new: &mut Object, old: &Object) {
+    copy_field(new, old, "spec");
+    copy_field(new, old, "status");
+}
+
+/// `approval` writes the conditions, `status` the certificate and the failure.
+pub(crate) fn signing_request_subresource(subresource: &str, new: &mut Object, old: &Object) {
+    meta::keep_client_metadata(new, old);
+    let decision = |condition: &&Value| matches!(condition.text("type"), "Approved" | "Denied");
+    match subresource {
+        "approval" => {
+            let asked = new.at("status").at("conditions").clone();
+            copy_field(new, old, "spec");
+            copy_field(new, old, "status");
+            if !asked.is_null() {
+                new.set(&["status", "conditions"], asked);
+            }
+        }
+        "status" => {
+            let mut conditions: Vec<Value> = old
+                .at("status")
+                .list("conditions")
+                .iter()
+                .filter(decision)
+                .cloned()
+                .collect();
+            conditions.extend(
+                new.at("status")
+                    .list("conditions")
+                    .iter()
+                    .filter(|c| !decision(c))
+                    .cloned(),
+            );
+            if !conditions.is_empty() {
+                new.set(&["status", "conditions"], Value::Array(conditions));
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,98 @@
+//! Defaults of services and endpoints.
+
+use schema::Object;
+use serde_json::{Map, Value, json};
+
+use crate::look::{Look, each_map, fill, fill_zero, make_map, with_map};
+
+/// Type, affinity, traffic policies, ports and address families. Addresses and node ports are the allocator's.
+pub(crate) fn service(object: &mut Object) {
+    with_map(object, &["spec"], |spec| {
+        fill_zero(spec, "type", "ClusterIP");
+        fill_zero(spec, "sessionAffinity", "None");
+        match spec.text("sessionAffinity") {
+            "None" => {
+                spec.remove("sessionAffinityConfig");
+            }
+            "ClientIP" => {
+                if let Some(client) = make_map(spec, "sessionAffinityConfig")
+                    .and_then(|config| make_map(config, "clientIP"))
+                {
+                    fill(client, "timeoutSeconds", 10800);
+                }
+            }
+            _ => {}
+        }
+        each_map(spec, "ports", |port| {
+            fill_zero(port, "protocol", "TCP");
+            let number = port.at("port").clone();
+            if !number.is_null() {
+                fill_zero(port, "targetPort", number);
+            }
+        });
+        let kind = spec.text("type").to_owned();
+        if externally_accessible(spec) {
+            fill_zero(spec, "externalTrafficPolicy", "Cluster");
+        }
+        if matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
+            fill(spec, "internalTrafficPolicy", "Cluster");
+            families(spec);
+        }
+        if kind == "LoadBalancer" {
+            fill(spec, "allocateLoadBalancerNodePorts", true);
+        }
+    });
+}
+
+fn externally_accessible(spec: &Map<String, Value>) -> bool {
+    match spec.text("type") {
+        "NodePort" | "LoadBalancer" => true,
+        "ClusterIP" => !spec.list("externalIPs").is_empty(),
+        _ => false,
+    }
+}
+
+/// The cluster has IPv4 service addresses; only a headless service without selector speaks both families.
+fn families(spec: &mut Map<String, Value>) {
+    let headless = spec.text("clusterIP") == "None";
+    let selectorless = spec.at("selector").as_object().is_none_or(Map::is_empty);
+    if headless && selectorless {
+        fill(spec, "ipFamilyPolicy", "RequireDualStack");
+        if spec.list("ipFamilies").is_empty() && spec.text("ipFamilyPolicy") == "RequireDualStack" {
+            spec.insert("ipFamilies".to_owned(), json!(["IPv4", "IPv6"]));
+        }
+    }
+    let dual = spec.list("ipFamilies").len() == 2;
+    fill(
+        spec,
+        "ipFamilyPolicy",
+        if dual {
+            "RequireDualStack"
+        } else {
+            "SingleStack"
+        },
+    );
+    if spec.list("ipFamilies").is_empty() {
+        let family = if spec.text("clusterIP").contains(':') {
+            "IPv6"
+        } else {
+            "IPv4"
+        };
+        spec.insert("ipFamilies".to_owned(), json!([family]));
+    }
+}
+
+/// Ports are TCP.
+pub(crate) fn endpoints(object: &mut Object) {
+    each_map(object.fields_mut(), "subsets", |subset| {
+        each_map(subset, "ports", |port| fill_zero(port, "protocol", "TCP"));
+    });
+}
+
+/// Ports are TCP and may be nameless.
+pub(crate) fn endpoint_slice(object: &mut Object) {
+    each_map(object.fields_mut(), "ports", |port| {
+        fill(port, "name", "");
+        fill_zero(port, "protocol", "TCP");
+    });
+}

@@ -1,0 +1,334 @@
+//! Rules of `metadata`, which are the same for every kind, and the rules for names that kinds choose from.
+
+use std::collections::BTreeSet;
+
+use schema::Object;
+use schema::field::{ErrorList, FieldError, Path};
+use schema::names;
+use serde_json::Value;
+
+use crate::look::Look;
+
+/// All annotations of an object together may have this many bytes.
+pub const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
+
+const IMMUTABLE: &str = "field is immutable";
+const ONLY_BY_DELETION: &str = "field is immutable; may only be changed via deletion";
+
+/// DNS-1123 subdomain: the rule of most kinds.
+pub(crate) fn subdomain(name: &str, prefix: bool) -> Vec<String> {
+    names::is_dns1123_subdomain(&masked(name, prefix))
+}
+
+/// DNS-1123 label: namespaces.
+pub(crate) fn label(name: &str, prefix: bool) -> Vec<String> {
+    names::is_dns1123_label(&masked(name, prefix))
+}
+
+/// DNS-1035 label: services.
+pub(crate) fn service_name(name: &str, prefix: bool) -> Vec<String> {
+    names::is_dns1035_label(&masked(name, prefix))
+}
+
+/// Anything that may stand in a path: RBAC.
+pub(crate) fn path_segment(name: &str, _prefix: bool) -> Vec<String> {
+    names::is_valid_path_segment_name(name)
+}
+
+/// An address in its one canonical spelling: IPAddress.
+pub(crate) fn ip_address(name: &str, _prefix: bool) -> Vec<String> {
+    match name.parse::<std::net::IpAddr>() {
+        Ok(address) if address.to_string() == name => Vec::new(),
+        _ => vec!["must be a valid IP address in canonical form".to_owned()],
+    }
+}
+
+fn masked(name: &str, prefix: bool) -> String {
+    if prefix {
+        names::mask_trailing_dash(name)
+    } else {
+        name.to_owned()
+    }
+}
+
+/// Validates the metadata of an object that is to be stored.
+pub fn validate(
+    object: &Object,
+    namespaced: bool,
+    name_rule: fn(&str, bool) -> Vec<String>,
+) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let path = Path::new("metadata");
+    let generate_name = object.generate_name();
+    if !generate_name.is_empty() {
+        for message in name_rule(generate_name, true) {
+            errors.push(FieldError::invalid(
+                &path.child("generateName"),
+                generate_name,
+                message,
+            ));
+        }
+    }
+    let name = object.name();
+    if name.is_empty() {
+        errors.push(FieldError::required(
+            &path.child("name"),
+            "name or generateName is required",
+        ));
+    } else {
+        for message in name_rule(name, false) {
+            errors.push(FieldError::invalid(&path.child("name"), name, message));
+        }
+    }
+    let namespace = object.namespace();
+    if namespaced {
+        if namespace.is_empty() {
+            errors.push(FieldError::required(&path.child("namespace"), ""));
+        } else {
+            for message in names::is_dns1123_label(namespace) {
+                errors.push(FieldError::invalid(
+                    &path.child("namespace"),
+                    namespace,
+                    message,
+                ));
+            }
+        }
+    } else if !namespace.is_empty() {
+        errors.push(FieldError::forbidden(
+            &path.child("namespace"),
+            "not allowed on this type",
+        ));
+    }
+    common(object, &path, &mut errors);
+    errors
+}
+
+/// Validates the metadata of a template (pod template, claim template): labels and annotations only.
+pub(crate) fn validate_template(metadata: &Value, path: &Path, errors: &mut ErrorList) {
+    labels(metadata.at("labels"), &path.child("labels"), errors);
+    annotations(
+        metadata.at("annotations"),
+        &path.child("annotations"),
+        errors,
+    );
+}
+
+/// Validates what an update may change in the metadata.
+pub fn validate_update(new: &Object, old: &Object) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let path = Path::new("metadata");
+    if old.deletion_timestamp().is_some() {
+        let before: BTreeSet<&str> = old.finalizers().into_iter().collect();
+        let added: Vec<String> = new
+            .finalizers()
+            .into_iter()
+            .filter(|f| !before.contains(f))
+            .map(schema::field::go_quote)
+            .collect();
+        if !added.is_empty() {
+            errors.push(FieldError::forbidden(
+                &path.child("finalizers"),
+                format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                    added.join(", ")
+                ),
+            ));
+        }
+    }
+    let both = |field: &str| (meta_field(new, field), meta_field(old, field));
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let (now, before) = both(field);
+        if !now.is_null() && now != before {
+            errors.push(FieldError::invalid(
+                &path.child(field),
+                now.clone(),
+                ONLY_BY_DELETION,
+            ));
+        }
+    }
+    if new.generation() < old.generation() {
+        errors.push(FieldError::invalid(
+            &path.child("generation"),
+            new.generation(),
+            "must not be decremented",
+        ));
+    }
+    for field in ["name", "namespace", "uid", "creationTimestamp"] {
+        let (now, before) = both(field);
+        if text_or_empty(now) != text_or_empty(before) {
+            errors.push(FieldError::invalid(
+                &path.child(field),
+                now.clone(),
+                IMMUTABLE,
+            ));
+        }
+    }
+    common(new, &path, &mut errors);
+    errors
+}
+
+/// Fills in server-owned metadata that an update left out, and keeps what an update may never change.
+pub(crate) fn carry_over(new: &mut Object, old: &Object) {
+    let metadata = new.metadata_mut();
+    let before = |field: &str| meta_field(old, field);
+    if metadata.text("uid").is_empty() && !before("uid").is_null() {
+        metadata.insert("uid".to_owned(), before("uid").clone());
+    }
+    for field in ["creationTimestamp", "deletionTimestamp"] {
+        if !before(field).is_null() {
+            metadata.insert(field.to_owned(), before(field).clone());
+        }
+    }
+    if !metadata.has("deletionGracePeriodSeconds")
+        && !before("deletionGracePeriodSeconds").is_null()
+    {
+        metadata.insert(
+            "deletionGracePeriodSeconds".to_owned(),
+            before("deletionGracePeriodSeconds").clone(),
+        );
+    }
+}
+
+/// What a write through `status` may not touch for kinds whose status has one writer.
+pub(crate) fn keep_client_metadata(new: &mut Object, old: &Object) {
+    for field in [
+        "labels",
+        "annotations",
+        "finalizers",
+        "ownerReferences",
+        "managedFields",
+    ] {
+        let before = meta_field(old, field);
+        if before.is_null() {
+            new.metadata_mut().remove(field);
+        } else {
+            let before = before.clone();
+            new.metadata_mut().insert(field.to_owned(), before);
+        }
+    }
+}
+
+fn meta_field<'a>(object: &'a Object, field: &str) -> &'a Value {
+    object.at("metadata").at(field)
+}
+
+fn text_or_empty(value: &Value) -> &str {
+    value.as_str().unwrap_or("")
+}
+
+fn common(object: &Object, path: &Path, errors: &mut ErrorList) {
+    if object.generation() < 0 {
+        errors.push(FieldError::invalid(
+            &path.child("generation"),
+            object.generation(),
+            "must be greater than or equal to 0",
+        ));
+    }
+    labels(meta_field(object, "labels"), &path.child("labels"), errors);
+    annotations(
+        meta_field(object, "annotations"),
+        &path.child("annotations"),
+        errors,
+    );
+    owner_references(object, &path.child("ownerReferences"), errors);
+    finalizers(object, &path.child("finalizers"), errors);
+}
+
+/// Keys and values of labels.
+pub(crate) fn labels(map: &Value, path: &Path, errors: &mut ErrorList) {
+    let Some(map) = map.as_object() else { return };
+    for (key, value) in map {
+        label_name(key, path, errors);
+        let value = text_or_empty(value);
+        for message in names::is_valid_label_value(value) {
+            errors.push(FieldError::invalid(&path.key(key), value, message));
+        }
+    }
+}
+
+/// A label key.
+pub(crate) fn label_name(key: &str, path: &Path, errors: &mut ErrorList) {
+    for message in names::is_qualified_name(key) {
+        errors.push(FieldError::invalid(path, key, message));
+    }
+}
+
+/// Keys and total size of annotations.
+pub(crate) fn annotations(map: &Value, path: &Path, errors: &mut ErrorList) {
+    let Some(map) = map.as_object() else { return };
+    let mut size = 0;
+    for (key, value) in map {
+        for message in names::is_qualified_name(&key.to_lowercase()) {
+            errors.push(FieldError::invalid(path, key.as_str(), message));
+        }
+        size += key.len() + text_or_empty(value).len();
+    }
+    if size > ANNOTATIONS_BYTES_MAX {
+        errors.push(FieldError::too_long(path, ANNOTATIONS_BYTES_MAX));
+    }
+}
+
+fn owner_references(object: &Object, path: &Path, errors: &mut ErrorList) {
+    let list = object.at("metadata").list("ownerReferences");
+    let mut controller: Option<&str> = None;
+    for owner in list {
+        let api_version = owner.text("apiVersion");
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        if version.is_empty() {
+            errors.push(FieldError::invalid(
+                &path.child("apiVersion"),
+                api_version,
+                "version must not be empty",
+            ));
+        }
+        for field in ["kind", "name", "uid"] {
+            if owner.text(field).is_empty() {
+                errors.push(FieldError::invalid(
+                    &path.child(field),
+                    "",
+                    format!("{field} must not be empty"),
+                ));
+            }
+        }
+        if group.is_empty() && version == "v1" && owner.text("kind") == "Event" {
+            errors.push(FieldError::invalid(
+                path,
+                owner.clone(),
+                "/v1, Kind=Event is disallowed from being an owner",
+            ));
+        }
+        if owner.flag("controller") {
+            if let Some(first) = controller {
+                errors.push(FieldError::invalid(
+                    path,
+                    Value::from(list.to_vec()),
+                    format!(
+                        "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
+                        owner.text("name")
+                    ),
+                ));
+            } else {
+                controller = Some(owner.text("name"));
+            }
+        }
+    }
+}
+
+fn finalizers(object: &Object, path: &Path, errors: &mut ErrorList) {
+    let finalizers = object.finalizers();
+    for finalizer in &finalizers {
+        for message in names::is_qualified_name(finalizer) {
+            errors.push(FieldError::invalid(path, *finalizer, message));
+        }
+    }
+    if finalizers.contains(&"orphan") && finalizers.contains(&"foregroundDeletion") {
+        errors.push(FieldError::invalid(
+            path,
+            finalizers
+                .iter()
+                .map(|f| Value::from(*f))
+                .collect::<Vec<_>>(),
+            "finalizer orphan and foregroundDeletion cannot be both set",
+        ));
+    }
+}
