@@ -4,11 +4,14 @@
 //! Architecture invariant: nothing here does I/O, knows the time or knows which kinds the server
 //! serves. The table in `data/` describes types; the list of served kinds lives in `resources`.
 
+pub mod decode;
 pub mod field;
 pub mod names;
 pub mod object;
 pub mod quantity;
 pub mod selector;
 pub mod time;
+pub mod types;
 
 pub use object::Object;
+pub use types::{Type, type_named, type_of};

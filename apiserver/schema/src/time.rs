@@ -26,6 +26,17 @@ pub fn now_rfc3339_micro(unix_micros: i64) -> String {
     text + &format!(".{:06}Z", unix_micros.rem_euclid(1_000_000))
 }
 
+/// `Time` of a point given with its nanoseconds, which it drops.
+pub(crate) fn now_rfc3339_of(unix_seconds: i64, _nanos: u32) -> String {
+    now_rfc3339(unix_seconds)
+}
+
+/// `MicroTime` of a point given with its nanoseconds.
+pub(crate) fn now_rfc3339_micro_of(unix_seconds: i64, nanos: u32) -> String {
+    let micros = unix_seconds.saturating_mul(1_000_000);
+    now_rfc3339_micro(micros.saturating_add(i64::from(nanos / 1000)))
+}
+
 /// Seconds since 1970 of an RFC 3339 text (any offset, any fraction); `None` for other text.
 pub fn parse(text: &str) -> Option<i64> {
     Some(parse_nanos(text)?.0)

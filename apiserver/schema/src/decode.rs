@@ -1,0 +1,576 @@
+//! Request bodies to values: JSON and YAML, checked against the schema table.
+//!
+//! What Go's typed decoding does on the way is done here too, so that an object looks the same
+//! whichever way it came: unknown fields are dropped (and reported), values of the wrong type are
+//! refused, nulls and the zero values of `omitempty` fields vanish, quantities and times are
+//! written canonically.
+
+mod json_text;
+mod yaml_text;
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Map, Value};
+
+use crate::quantity::Quantity;
+use crate::time;
+use crate::types::{Container, Element, Field, Form, Type, type_by_id, type_named};
+
+pub use json_text::DEPTH_MAX;
+
+/// Problems beyond this many are not listed: nobody reads them, and a body could hold millions.
+const PROBLEMS_MAX: usize = 100;
+
+/// The query parameter `fieldValidation`: what to do about unknown and duplicate fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FieldValidation {
+    /// Drop them silently.
+    Ignore,
+    /// Drop them and report them, which becomes a `Warning` header each.
+    #[default]
+    Warn,
+    /// Refuse the body.
+    Strict,
+}
+
+impl FieldValidation {
+    /// Reads the query parameter; absent or empty means `Warn`. `None` for an unknown value.
+    pub fn parse(text: &str) -> Option<FieldValidation> {
+        match text {
+            "Ignore" => Some(FieldValidation::Ignore),
+            "Warn" | "" => Some(FieldValidation::Warn),
+            "Strict" => Some(FieldValidation::Strict),
+            _ => None,
+        }
+    }
+}
+
+/// A decoded body and what was wrong with it, though not enough to refuse it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Decoded {
+    pub value: Value,
+    /// Paths of fields that the type does not have.
+    pub unknown: Vec<String>,
+    /// Paths of fields that occurred more than once.
+    pub duplicate: Vec<String>,
+    /// Both as texts, in the order of the body: `unknown field "spec.foo"`. Each is a warning.
+    pub problems: Vec<String>,
+}
+
+/// Why a body cannot be used; each is a 400.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The text is not JSON or YAML.
+    #[error("{0}")]
+    Syntax(String),
+    /// A value does not fit its field.
+    #[error("{0}")]
+    Type(String),
+    /// Unknown or duplicate fields under `Strict`.
+    #[error("strict decoding error: {0}")]
+    Strict(String),
+}
+
+/// Decodes a JSON body. Without a type everything is kept, and only duplicates are found.
+pub fn json(
+    ty: Option<&Type>,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, DecodeError> {
+    let mut problems = Problems::new(validation);
+    let value = json_text::parse(bytes, Expect::of(ty), &mut problems);
+    checked(ty, value.map_err(DecodeError::Syntax)?, problems)
+}
+
+/// Decodes a YAML body (one document), of which JSON is a part.
+pub fn yaml(
+    ty: Option<&Type>,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, DecodeError> {
+    let mut problems = Problems::new(validation);
+    let value = yaml_text::parse(bytes, Expect::of(ty), &mut problems);
+    checked(ty, value.map_err(DecodeError::Syntax)?, problems)
+}
+
+/// Checks a value that did not come as text: the result of a patch.
+pub fn value(
+    ty: Option<&Type>,
+    value: Value,
+    validation: FieldValidation,
+) -> Result<Decoded, DecodeError> {
+    checked(ty, value, Problems::new(validation))
+}
+
+fn checked(
+    ty: Option<&Type>,
+    value: Value,
+    mut problems: Problems,
+) -> Result<Decoded, DecodeError> {
+    let value = match ty {
+        None => value,
+        Some(ty) => Walk {
+            problems: &mut problems,
+        }
+        .root(ty, value)?,
+    };
+    if problems.strict && !problems.list.is_empty() {
+        return Err(DecodeError::Strict(problems.texts().join(", ")));
+    }
+    let texts = problems.texts();
+    let (unknown, duplicate): (Vec<_>, Vec<_>) = problems
+        .list
+        .into_iter()
+        .partition(|(kind, _)| *kind == Problem::Unknown);
+    let paths = |list: Vec<(Problem, String)>| list.into_iter().map(|(_, path)| path).collect();
+    Ok(Decoded {
+        value,
+        unknown: paths(unknown),
+        duplicate: paths(duplicate),
+        problems: texts,
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Problem {
+    Unknown,
+    Duplicate,
+}
+
+/// The problems found so far, in order, each once.
+#[derive(Debug, Default)]
+struct Problems {
+    list: Vec<(Problem, String)>,
+    muted: bool,
+    strict: bool,
+}
+
+impl Problems {
+    fn new(validation: FieldValidation) -> Problems {
+        Problems {
+            list: Vec::new(),
+            muted: validation == FieldValidation::Ignore,
+            strict: validation == FieldValidation::Strict,
+        }
+    }
+
+    fn unknown(&mut self, trail: &Trail<'_>) {
+        self.note(Problem::Unknown, trail);
+    }
+
+    fn duplicate(&mut self, trail: &Trail<'_>) {
+        self.note(Problem::Duplicate, trail);
+    }
+
+    fn note(&mut self, problem: Problem, trail: &Trail<'_>) {
+        if self.muted || self.list.len() >= PROBLEMS_MAX {
+            return;
+        }
+        let entry = (problem, trail.to_string());
+        if !self.list.contains(&entry) {
+            self.list.push(entry);
+        }
+    }
+
+    fn texts(&self) -> Vec<String> {
+        let text = |(problem, path): &(Problem, String)| match problem {
+            Problem::Unknown => format!("unknown field \"{path}\""),
+            Problem::Duplicate => format!("duplicate field \"{path}\""),
+        };
+        self.list.iter().map(text).collect()
+    }
+}
+
+/// What the schema says about the place that a text parser is at. Only names matter here; whether
+/// the values fit is seen in the walk afterwards.
+#[derive(Clone, Copy)]
+enum Expect<'a> {
+    Any,
+    Fields(&'a Type),
+    /// A list or map of the element.
+    Many(Element),
+}
+
+impl<'a> Expect<'a> {
+    fn of(ty: Option<&'a Type>) -> Expect<'a> {
+        ty.map_or(Expect::Any, Expect::fields)
+    }
+
+    fn fields(ty: &'a Type) -> Expect<'a> {
+        match ty.form {
+            Form::Object => Expect::Fields(ty),
+            Form::SchemaOrArray | Form::SchemaOrBool | Form::SchemaOrStringArray => {
+                Expect::Fields(json_schema())
+            }
+            _ => Expect::Any,
+        }
+    }
+
+    fn element(element: Element) -> Expect<'a> {
+        match element {
+            Element::Message(id) => Expect::fields(type_by_id(id)),
+            _ => Expect::Any,
+        }
+    }
+
+    /// What is expected of the value of this key; `None` for an unknown field.
+    fn member(self, key: &str) -> Option<Expect<'a>> {
+        match self {
+            Expect::Any => Some(Expect::Any),
+            Expect::Many(element) => Some(Expect::element(element)),
+            Expect::Fields(ty) => {
+                let field = ty.field(key)?;
+                Some(match field.ty.container {
+                    Container::One => Expect::element(field.ty.element),
+                    Container::List | Container::Map => Expect::Many(field.ty.element),
+                })
+            }
+        }
+    }
+
+    fn item(self) -> Expect<'a> {
+        match self {
+            Expect::Many(element) => Expect::element(element),
+            // A list of JSON schemas in place of one; elsewhere a list is refused later.
+            other => other,
+        }
+    }
+}
+
+fn json_schema() -> &'static Type {
+    type_named("apiextensions.JSONSchemaProps").expect("it is in the table")
+}
+
+/// Where we are in a value: a list that lives on the stack, since it is only shown on a problem.
+struct Trail<'a> {
+    parent: Option<&'a Trail<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Name(&'a str),
+    Index(usize),
+    /// A key of a map; Go's errors about types leave it out.
+    Key(&'a str),
+}
+
+impl<'a> Trail<'a> {
+    fn new(parent: Option<&'a Trail<'a>>, step: Step<'a>) -> Trail<'a> {
+        Trail { parent, step }
+    }
+
+    /// The names alone, as in Go's errors about types.
+    fn names(&self) -> String {
+        let mut names = Vec::new();
+        let mut at = Some(self);
+        while let Some(trail) = at {
+            if let Step::Name(name) = trail.step {
+                names.push(name);
+            }
+            at = trail.parent;
+        }
+        names.reverse();
+        names.join(".")
+    }
+}
+
+impl fmt::Display for Trail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+        }
+        match self.step {
+            Step::Index(index) => write!(f, "[{index}]"),
+            Step::Name(name) | Step::Key(name) if self.parent.is_none() => f.write_str(name),
+            Step::Name(name) | Step::Key(name) => write!(f, ".{name}"),
+        }
+    }
+}
+
+/// The walk over a value along its type.
+struct Walk<'w> {
+    problems: &'w mut Problems,
+}
+
+/// A field while its value is looked at: what errors need to say.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    owner: &'a Type,
+    field: &'a Field,
+    trail: &'a Trail<'a>,
+}
+
+type Checked = Result<Value, DecodeError>;
+
+impl Walk<'_> {
+    fn root(&mut self, ty: &Type, value: Value) -> Checked {
+        match value {
+            Value::Object(map) if ty.form == Form::Object => self.object(ty, map, None),
+            // The forms that are not objects only occur as fields.
+            other => Err(DecodeError::Type(format!(
+                "json: cannot unmarshal {} into Go value of type {}",
+                go_kind(&other),
+                go_name(ty)
+            ))),
+        }
+    }
+
+    fn object(&mut self, ty: &Type, map: Map<String, Value>, trail: Option<&Trail<'_>>) -> Checked {
+        let mut kept = Map::new();
+        for (name, value) in map {
+            let here = Trail::new(trail, Step::Name(&name));
+            let Some(field) = ty.field(&name) else {
+                self.problems.unknown(&here);
+                continue;
+            };
+            if value.is_null() {
+                continue;
+            }
+            let place = Place {
+                owner: ty,
+                field,
+                trail: &here,
+            };
+            let value = self.field(place, value)?;
+            if value.is_null() || field.omit_empty && is_zero(&value) {
+                continue;
+            }
+            kept.insert(name, value);
+        }
+        Ok(Value::Object(kept))
+    }
+
+    fn field(&mut self, place: Place<'_>, value: Value) -> Checked {
+        let element = place.field.ty.element;
+        match (place.field.ty.container, value) {
+            (Container::One, value) => self.element(element, place, value),
+            (Container::List, Value::Array(items)) => {
+                let mut kept = Vec::with_capacity(items.len());
+                for (i, item) in items.into_iter().enumerate() {
+                    let here = Trail::new(Some(place.trail), Step::Index(i));
+                    let place = Place {
+                        trail: &here,
+                        ..place
+                    };
+                    kept.push(self.item(element, place, item)?);
+                }
+                Ok(Value::Array(kept))
+            }
+            (Container::Map, Value::Object(items)) => {
+                let mut kept = Map::new();
+                for (key, item) in items {
+                    let here = Trail::new(Some(place.trail), Step::Key(&key));
+                    let place = Place {
+                        trail: &here,
+                        ..place
+                    };
+                    let item = self.item(element, place, item)?;
+                    kept.insert(key, item);
+                }
+                Ok(Value::Object(kept))
+            }
+            (Container::List, other) => {
+                Err(place.mismatch(&other, &format!("[]{}", go_element(element))))
+            }
+            (Container::Map, other) => {
+                Err(place.mismatch(&other, &format!("map[string]{}", go_element(element))))
+            }
+        }
+    }
+
+    /// An item of a list or map, where null stands for the zero value.
+    fn item(&mut self, element: Element, place: Place<'_>, value: Value) -> Checked {
+        if value.is_null() {
+            return Ok(zero_of(element));
+        }
+        self.element(element, place, value)
+    }
+
+    fn element(&mut self, element: Element, place: Place<'_>, value: Value) -> Checked {
+        match (element, value) {
+            (Element::String, v @ Value::String(_)) | (Element::Bool, v @ Value::Bool(_)) => Ok(v),
+            (Element::Int32, Value::Number(n)) => match n.as_i64().map(i32::try_from) {
+                Some(Ok(integer)) => Ok(integer.into()),
+                _ => Err(place.mismatch_number(&n, "int32")),
+            },
+            (Element::Int64, Value::Number(n)) => match n.as_i64() {
+                Some(integer) => Ok(integer.into()),
+                None => Err(place.mismatch_number(&n, "int64")),
+            },
+            (Element::Double, v @ Value::Number(_)) => Ok(v),
+            (Element::Bytes, Value::String(text)) => base64_text(text),
+            (Element::StringList | Element::Verbs, Value::Array(items)) => {
+                let items = items
+                    .into_iter()
+                    .map(|item| self.item(Element::String, place, item));
+                Ok(Value::Array(items.collect::<Result<_, _>>()?))
+            }
+            (Element::Message(_), value) => {
+                let ty = place.field.ty.message().expect("the element is a message");
+                self.message(ty, place, value)
+            }
+            (other, value) => Err(place.mismatch(&value, go_element(other))),
+        }
+    }
+
+    fn message(&mut self, ty: &Type, place: Place<'_>, value: Value) -> Checked {
+        let trail = Some(place.trail);
+        match (ty.form, value) {
+            (Form::Object, Value::Object(map)) => self.object(ty, map, trail),
+            (Form::Time, Value::String(text)) => time_text(&text, time::now_rfc3339_of),
+            (Form::MicroTime, Value::String(text)) => time_text(&text, time::now_rfc3339_micro_of),
+            (Form::Quantity, value @ (Value::String(_) | Value::Number(_))) => {
+                let quantity =
+                    Quantity::from_json(&value).map_err(|e| DecodeError::Type(e.to_string()))?;
+                Ok(quantity.to_string().into())
+            }
+            (Form::IntOrString, v @ Value::String(_)) => Ok(v),
+            (Form::IntOrString, Value::Number(n)) => match n.as_i64().map(i32::try_from) {
+                Some(Ok(integer)) => Ok(integer.into()),
+                _ => Err(DecodeError::Type(format!(
+                    "json: cannot unmarshal number {n} into Go value of type int32"
+                ))),
+            },
+            (Form::RawExtension | Form::FieldsV1, v @ Value::Object(_)) => Ok(v),
+            (Form::RawExtension | Form::Json, value) => Ok(value),
+            (Form::SchemaOrBool, v @ Value::Bool(_)) => Ok(v),
+            (
+                Form::SchemaOrArray | Form::SchemaOrBool | Form::SchemaOrStringArray,
+                Value::Object(map),
+            ) => self.object(json_schema(), map, trail),
+            (Form::SchemaOrArray, Value::Array(items)) => {
+                let mut kept = Vec::with_capacity(items.len());
+                for (i, item) in items.into_iter().enumerate() {
+                    let here = Trail::new(trail, Step::Index(i));
+                    let Value::Object(map) = item else {
+                        return Err(place.mismatch(&item, "v1.JSONSchemaProps"));
+                    };
+                    kept.push(self.object(json_schema(), map, Some(&here))?);
+                }
+                Ok(Value::Array(kept))
+            }
+            (Form::SchemaOrStringArray, Value::Array(items)) => {
+                let items = items
+                    .into_iter()
+                    .map(|item| self.item(Element::String, place, item));
+                Ok(Value::Array(items.collect::<Result<_, _>>()?))
+            }
+            (_, value) => Err(place.mismatch(&value, &go_name(ty))),
+        }
+    }
+}
+
+impl Place<'_> {
+    fn mismatch(&self, value: &Value, go_type: &str) -> DecodeError {
+        self.error(go_kind(value), go_type)
+    }
+
+    fn mismatch_number(&self, number: &serde_json::Number, go_type: &str) -> DecodeError {
+        self.error(&format!("number {number}"), go_type)
+    }
+
+    fn error(&self, what: &str, go_type: &str) -> DecodeError {
+        let owner = self.owner.short_name.rsplit('.').next().unwrap_or("");
+        DecodeError::Type(format!(
+            "json: cannot unmarshal {what} into Go struct field {owner}.{} of type {go_type}",
+            self.trail.names()
+        ))
+    }
+}
+
+fn base64_text(text: String) -> Checked {
+    // Go skips line breaks inside base64.
+    let text = if text.contains(['\r', '\n']) {
+        text.replace(['\r', '\n'], "")
+    } else {
+        text
+    };
+    match BASE64.decode(&text) {
+        Ok(_) => Ok(text.into()),
+        Err(e) => {
+            let at = match e {
+                base64::DecodeError::InvalidByte(at, _)
+                | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+                _ => text.len(),
+            };
+            Err(DecodeError::Type(format!(
+                "illegal base64 data at input byte {at}"
+            )))
+        }
+    }
+}
+
+/// A time in its canonical text; Go's zero time reads as null.
+fn time_text(text: &str, format: fn(i64, u32) -> String) -> Checked {
+    const GO_ZERO: i64 = -62_135_596_800;
+    match time::parse_nanos(text) {
+        Some((GO_ZERO, 0)) => Ok(Value::Null),
+        Some((seconds, nanos)) => Ok(format(seconds, nanos).into()),
+        None => Err(DecodeError::Type(format!(
+            "parsing time {} as \"2006-01-02T15:04:05Z07:00\": cannot parse {} as \"2006\"",
+            crate::field::go_quote(text),
+            crate::field::go_quote(text)
+        ))),
+    }
+}
+
+fn zero_of(element: Element) -> Value {
+    match element {
+        Element::String | Element::Bytes => "".into(),
+        Element::Bool => false.into(),
+        Element::Int32 | Element::Int64 | Element::Double => 0.into(),
+        Element::StringList | Element::Verbs => Value::Null,
+        Element::Message(id) => match type_by_id(id).form {
+            Form::Object | Form::RawExtension | Form::FieldsV1 => Value::Object(Map::new()),
+            Form::Quantity => "0".into(),
+            Form::IntOrString => 0.into(),
+            _ => Value::Null,
+        },
+    }
+}
+
+pub(crate) fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(b) => !b,
+        Value::Number(n) => n.as_i64() == Some(0) || n.as_f64() == Some(0.0),
+        Value::String(s) => s.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}
+
+fn go_kind(value: &Value) -> &'static str {
+    crate::object::kind_of(value)
+}
+
+/// The type as Go writes it: the last part of the package, then the name.
+fn go_name(ty: &Type) -> String {
+    let mut parts = ty.name.rsplit('.');
+    let name = parts.next().unwrap_or("");
+    format!("{}.{name}", parts.next().unwrap_or(""))
+}
+
+fn go_element(element: Element) -> &'static str {
+    match element {
+        Element::String => "string",
+        Element::Bool => "bool",
+        Element::Int32 => "int32",
+        Element::Int64 => "int64",
+        Element::Double => "float64",
+        Element::Bytes => "[]uint8",
+        Element::StringList | Element::Verbs => "[]string",
+        Element::Message(id) => GO_NAMES
+            .get(usize::from(id.index()))
+            .map_or("", String::as_str),
+    }
+}
+
+static GO_NAMES: std::sync::LazyLock<Vec<String>> =
+    std::sync::LazyLock::new(|| crate::types::all().iter().map(go_name).collect());
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,428 @@
+//! JSON text to a value, with the fields that are unknown or occurred twice.
+//!
+//! Own parser, since `serde_json::Value` cannot tell duplicates and stops at another depth. The
+//! error texts are those of Go's parser, which clients show to their users. Invalid UTF-8 reads as
+//! the replacement character, as in Go.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Number, Value};
+
+use super::{Expect, Problems, Step, Trail};
+
+/// Deeper nesting is refused: far beyond any real object, far below what a stack holds.
+pub const DEPTH_MAX: usize = 512;
+
+/// Parses one JSON text; notes unknown fields, which are left out, and keys that occur again, of
+/// which the last wins.
+pub(super) fn parse(
+    bytes: &[u8],
+    expect: Expect<'_>,
+    problems: &mut Problems,
+) -> Result<Value, String> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut parser = Parser {
+        text: &text,
+        at: 0,
+        depth: 0,
+        problems,
+    };
+    parser.skip_space();
+    let value = parser.value(expect, None)?;
+    parser.skip_space();
+    if parser.at < text.len() {
+        return Err(parser.unexpected("after top-level value"));
+    }
+    Ok(value)
+}
+
+struct Parser<'t, 'd> {
+    text: &'t str,
+    at: usize,
+    depth: usize,
+    problems: &'d mut Problems,
+}
+
+impl<'t> Parser<'t, '_> {
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// The error about the character here.
+    fn unexpected(&self, context: &str) -> String {
+        match self.text[self.at..].chars().next() {
+            None => "unexpected end of JSON input".to_owned(),
+            Some(c) => format!("invalid character {} {context}", quoted(c)),
+        }
+    }
+
+    fn value(&mut self, expect: Expect<'_>, trail: Option<&Trail<'_>>) -> Result<Value, String> {
+        match self.peek() {
+            Some(b'{') => self.nested(|p| p.object(expect, trail)),
+            Some(b'[') => self.nested(|p| p.array(expect, trail)),
+            Some(b'"') => Ok(Value::String(self.string()?.into_owned())),
+            Some(b't') => self.literal("true", Value::Bool(true)),
+            Some(b'f') => self.literal("false", Value::Bool(false)),
+            Some(b'n') => self.literal("null", Value::Null),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            _ => Err(self.unexpected("looking for beginning of value")),
+        }
+    }
+
+    fn nested(
+        &mut self,
+        parse: impl FnOnce(&mut Self) -> Result<Value, String>,
+    ) -> Result<Value, String> {
+        self.at += 1;
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err("exceeded max depth".to_owned());
+        }
+        let value = parse(self)?;
+        self.depth -= 1;
+        Ok(value)
+    }
+
+    fn object(&mut self, expect: Expect<'_>, trail: Option<&Trail<'_>>) -> Result<Value, String> {
+        let mut map = Map::new();
+        self.skip_space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(Value::Object(map));
+        }
+        loop {
+            self.skip_space();
+            if self.peek() != Some(b'"') {
+                return Err(self.unexpected("looking for beginning of object key string"));
+            }
+            let key = self.string()?;
+            self.skip_space();
+            if self.peek() != Some(b':') {
+                return Err(self.unexpected("after object key"));
+            }
+            self.at += 1;
+            self.skip_space();
+            let here = Trail::new(trail, Step::Name(&key));
+            self.member(expect, &here, &key, &mut map)?;
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(Value::Object(map));
+                }
+                _ => return Err(self.unexpected("after object key:value pair")),
+            }
+        }
+    }
+
+    fn member(
+        &mut self,
+        expect: Expect<'_>,
+        here: &Trail<'_>,
+        key: &str,
+        map: &mut Map<String, Value>,
+    ) -> Result<(), String> {
+        let Some(inner) = expect.member(key) else {
+            self.problems.unknown(here);
+            // What is inside an unknown field is not looked at, but must be JSON.
+            let muted = std::mem::replace(&mut self.problems.muted, true);
+            self.value(Expect::Any, None)?;
+            self.problems.muted = muted;
+            return Ok(());
+        };
+        if map.contains_key(key) {
+            self.problems.duplicate(here);
+        }
+        let value = self.value(inner, Some(here))?;
+        map.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    fn array(&mut self, expect: Expect<'_>, trail: Option<&Trail<'_>>) -> Result<Value, String> {
+        let mut list = Vec::new();
+        self.skip_space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(Value::Array(list));
+        }
+        loop {
+            self.skip_space();
+            let here = Trail::new(trail, Step::Index(list.len()));
+            list.push(self.value(expect.item(), Some(&here))?);
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(Value::Array(list));
+                }
+                _ => return Err(self.unexpected("after array element")),
+            }
+        }
+    }
+
+    fn literal(&mut self, word: &str, value: Value) -> Result<Value, String> {
+        for expected in word.chars() {
+            if self.peek() != Some(expected as u8) {
+                let context = format!("in literal {word} (expecting {})", quoted(expected));
+                return Err(self.unexpected(&context));
+            }
+            self.at += 1;
+        }
+        Ok(value)
+    }
+
+    fn digits(&mut self, context: &str) -> Result<(), String> {
+        if !self.peek().is_some_and(|c| c.is_ascii_digit()) {
+            return Err(self.unexpected(context));
+        }
+        while self.peek().is_some_and(|c| c.is_ascii_digit()) {
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<Value, String> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits("in numeric literal")?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits("after decimal point in numeric literal")?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'-' | b'+') = self.peek() {
+                self.at += 1;
+            }
+            self.digits("in exponent of numeric literal")?;
+        }
+        let text = &self.text[start..self.at];
+        if let Ok(integer) = text.parse::<i64>() {
+            return Ok(integer.into());
+        }
+        let number = text.parse::<f64>().ok().and_then(Number::from_f64);
+        number.map(Value::Number).ok_or_else(|| {
+            format!("json: cannot unmarshal number {text} into Go value of type float64")
+        })
+    }
+
+    fn string(&mut self) -> Result<Cow<'t, str>, String> {
+        self.at += 1;
+        let start = self.at;
+        let mut owned: Option<String> = None;
+        let mut copied = start;
+        loop {
+            match self.peek() {
+                Some(b'"') => {
+                    let rest = &self.text[copied..self.at];
+                    self.at += 1;
+                    return Ok(match owned {
+                        None => Cow::Borrowed(rest),
+                        Some(text) => Cow::Owned(text + rest),
+                    });
+                }
+                Some(b'\\') => {
+                    let text = owned.get_or_insert_default();
+                    text.push_str(&self.text[copied..self.at]);
+                    let c = self.escape()?;
+                    owned.get_or_insert_default().push(c);
+                    copied = self.at;
+                }
+                Some(c) if c < 0x20 => return Err(self.unexpected("in string literal")),
+                Some(_) => self.at += 1,
+                None => return Err(self.unexpected("")),
+            }
+        }
+    }
+
+    /// The character that the escape here stands for.
+    fn escape(&mut self) -> Result<char, String> {
+        self.at += 1;
+        let c = match self.peek() {
+            Some(c @ (b'"' | b'\\' | b'/')) => char::from(c),
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => return self.unicode_escape(),
+            _ => return Err(self.unexpected("in string escape code")),
+        };
+        self.at += 1;
+        Ok(c)
+    }
+
+    fn unicode_escape(&mut self) -> Result<char, String> {
+        self.at += 1;
+        let high = self.hex4()?;
+        if let Some(c) = char::from_u32(high) {
+            return Ok(c);
+        }
+        // A pair of surrogates is one character; a lone one is replaced.
+        if (0xd800..0xdc00).contains(&high) && self.text[self.at..].starts_with("\\u") {
+            let after_high = self.at;
+            self.at += 2;
+            let low = self.hex4()?;
+            if (0xdc00..0xe000).contains(&low) {
+                let c = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+                return Ok(char::from_u32(c).unwrap_or(char::REPLACEMENT_CHARACTER));
+            }
+            self.at = after_high;
+        }
+        Ok(char::REPLACEMENT_CHARACTER)
+    }
+
+    fn hex4(&mut self) -> Result<u32, String> {
+        let mut value = 0;
+        for _ in 0..4 {
+            let digit = self.peek().and_then(|c| char::from(c).to_digit(16));
+            let Some(digit) = digit else {
+                return Err(self.unexpected("in \\u hexadecimal character escape"));
+            };
+            value = value * 16 + digit;
+            self.at += 1;
+        }
+        Ok(value)
+    }
+}
+
+fn quoted(c: char) -> String {
+    match c {
+        '\'' => r"'\''".to_owned(),
+        '"' => "'\"'".to_owned(),
+        _ => {
+            let text = crate::field::go_quote(&c.to_string());
+            format!("'{}'", &text[1..text.len() - 1])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn read(text: &str) -> Result<Value, String> {
+        parse(text.as_bytes(), Expect::Any, &mut Problems::default())
+    }
+
+    #[test]
+    fn reads_values() {
+        for (text, value) in [
+            (" null ", json!(null)),
+            (
+                "[1,-0,1.5,1e2,-9223372036854775808]",
+                json!([1, 0, 1.5, 100.0, i64::MIN]),
+            ),
+            ("9223372036854775808", json!(9223372036854775808.0)),
+            (r#""a\n\u00e9\ud83d\ude00\/""#, json!("a\né😀/")),
+            (r#""\ud83dx\udc00""#, json!("\u{fffd}x\u{fffd}")),
+            (
+                r#"{"a":{"b":[]},"":[{}]}"#,
+                json!({"a": {"b": []}, "": [{}]}),
+            ),
+        ] {
+            assert_eq!(read(text), Ok(value), "{text}");
+        }
+        let invalid = parse(b"\"a\xff\"", Expect::Any, &mut Problems::default());
+        assert_eq!(invalid, Ok(json!("a\u{fffd}")));
+    }
+
+    #[test]
+    fn errors_are_those_of_go() {
+        for (text, error) in [
+            ("", "unexpected end of JSON input"),
+            ("{", "unexpected end of JSON input"),
+            ("\"a", "unexpected end of JSON input"),
+            ("x", "invalid character 'x' looking for beginning of value"),
+            (
+                "{a",
+                "invalid character 'a' looking for beginning of object key string",
+            ),
+            ("{\"a\" 1", "invalid character '1' after object key"),
+            (
+                "{\"a\":1 2",
+                "invalid character '2' after object key:value pair",
+            ),
+            ("[1 2", "invalid character '2' after array element"),
+            (
+                "[1,]",
+                "invalid character ']' looking for beginning of value",
+            ),
+            ("1 1", "invalid character '1' after top-level value"),
+            (
+                "trux",
+                "invalid character 'x' in literal true (expecting 'e')",
+            ),
+            ("01", "invalid character '1' after top-level value"),
+            ("-a", "invalid character 'a' in numeric literal"),
+            ("1.", "unexpected end of JSON input"),
+            (
+                "1.x",
+                "invalid character 'x' after decimal point in numeric literal",
+            ),
+            ("\"\n\"", "invalid character '\\n' in string literal"),
+            ("\"\\x\"", "invalid character 'x' in string escape code"),
+            (
+                "\"\\u12g4\"",
+                "invalid character 'g' in \\u hexadecimal character escape",
+            ),
+            (
+                "1e999",
+                "json: cannot unmarshal number 1e999 into Go value of type float64",
+            ),
+        ] {
+            assert_eq!(read(text), Err(error.to_owned()), "{text}");
+        }
+        assert!(read(&("[".repeat(512) + &"]".repeat(512))).is_ok());
+        assert_eq!(
+            read(&"[".repeat(100_000)),
+            Err("exceeded max depth".to_owned())
+        );
+    }
+
+    #[test]
+    fn finds_duplicates() {
+        let mut found = Problems::default();
+        let text = br#"{"a":1,"b":{"c":[{"d":1,"d":2}]},"a":3}"#;
+        let value = parse(text, Expect::Any, &mut found).unwrap();
+        assert_eq!(
+            found.texts(),
+            [r#"duplicate field "b.c[0].d""#, r#"duplicate field "a""#]
+        );
+        assert_eq!(value, json!({"a": 3, "b": {"c": [{"d": 2}]}}));
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_serde_json(text in r#"[\[\]{}",:0-9a-e.\\u -]{0,24}|\PC{0,20}"#) {
+            let theirs: Result<Value, _> = serde_json::from_str(&text);
+            match read(&text) {
+                Ok(ours) => {
+                    // Only unpaired surrogates are taken more kindly here, and big integers differ.
+                    if let Ok(theirs) = theirs {
+                        prop_assert_eq!(ours.to_string(), read(&theirs.to_string()).unwrap().to_string());
+                    } else {
+                        prop_assert!(text.contains("\\u"));
+                    }
+                }
+                Err(_) => prop_assert!(theirs.is_err()),
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+use super::*;
+use crate::types::{type_named, type_of};
+use proptest::prelude::*;
+use serde_json::json;
+
+fn deployment() -> Option<&'static Type> {
+    type_of("apps", "v1", "Deployment")
+}
+
+fn strict(ty: Option<&Type>, body: &Value) -> Result<Value, String> {
+    json(ty, body.to_string().as_bytes(), FieldValidation::Strict)
+        .map(|d| d.value)
+        .map_err(|e| e.to_string())
+}
+
+#[test]
+fn unknown_and_duplicate_fields() {
+    let body = br#"{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"a","name":"b","labels":{"x":"1","x":"2"}},
+        "foo":{"y":1,"y":2},"spec":{"foo":1,"replicas":2,"template":{"spec":{"containers":[{"name":"c","imag":"x"}]}}}}"#;
+    let decoded = json(deployment(), body, FieldValidation::Warn).unwrap();
+    assert_eq!(
+        decoded.unknown,
+        ["foo", "spec.foo", "spec.template.spec.containers[0].imag"]
+    );
+    assert_eq!(decoded.duplicate, ["metadata.name", "metadata.labels.x"]);
+    assert_eq!(
+        decoded.value,
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "b", "labels": {"x": "2"}},
+            "spec": {"replicas": 2, "template": {"spec": {"containers": [{"name": "c"}]}}}})
+    );
+    let error = json(deployment(), body, FieldValidation::Strict).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"strict decoding error: duplicate field "metadata.name", duplicate field "metadata.labels.x", unknown field "foo", unknown field "spec.foo", unknown field "spec.template.spec.containers[0].imag""#
+    );
+    let silent = json(deployment(), body, FieldValidation::Ignore).unwrap();
+    assert!(silent.problems.is_empty());
+    assert_eq!(silent.value, decoded.value);
+}
+
+#[test]
+fn names_are_case_sensitive() {
+    let body = json!({"Spec": {"replicas": 1}});
+    assert_eq!(
+        strict(deployment(), &body),
+        Err(r#"strict decoding error: unknown field "Spec""#.to_owned())
+    );
+}
+
+#[test]
+fn wrong_types() {
+    let pod = type_of("", "v1", "Pod");
+    let container = |field: &str, value: Value| json!({"spec": {"containers": [{field: value}]}});
+    for (ty, body, error) in [
+        (
+            deployment(),
+            json!({"spec": {"replicas": "3"}}),
+            "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            deployment(),
+            json!({"spec": {"replicas": 1.5}}),
+            "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            deployment(),
+            json!({"spec": {"replicas": 3_000_000_000u32}}),
+            "json: cannot unmarshal number 3000000000 into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            pod,
+            json!({"metadata": {"labels": {"a": 1}}}),
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+        ),
+        (
+            pod,
+            container("env", json!([{"name": "a", "value": 1}])),
+            "json: cannot unmarshal number into Go struct field EnvVar.spec.containers.env.value of type string",
+        ),
+        (
+            pod,
+            container("ports", json!({})),
+            "json: cannot unmarshal object into Go struct field Container.spec.containers.ports of type []v1.ContainerPort",
+        ),
+        (
+            pod,
+            container("resources", json!([])),
+            "json: cannot unmarshal array into Go struct field Container.spec.containers.resources of type v1.ResourceRequirements",
+        ),
+        (
+            pod,
+            json!({"spec": {"hostNetwork": "yes"}}),
+            "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool",
+        ),
+        (
+            pod,
+            container("resources", json!({"limits": {"cpu": "a"}})),
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+        (
+            pod,
+            json!([]),
+            "json: cannot unmarshal array into Go value of type v1.Pod",
+        ),
+        (
+            type_of("", "v1", "Secret"),
+            json!({"data": {"a": "***"}}),
+            "illegal base64 data at input byte 0",
+        ),
+    ] {
+        assert_eq!(strict(ty, &body), Err(error.to_owned()), "{body}");
+    }
+}
+
+#[test]
+fn values_are_made_canonical() {
+    let body = json!({
+        "metadata": {"creationTimestamp": null, "name": "a", "labels": {}, "finalizers": [], "generation": 0,
+            "deletionTimestamp": "2026-11-21T03:16:31.5+01:00", "deletionGracePeriodSeconds": 0},
+        "spec": {
+            "containers": [{"name": "c", "command": null, "args": [], "env": [null, {"name": "x", "value": ""}],
+                "resources": {"limits": {"cpu": 0.5, "memory": "1024Ki", "nvidia.com/gpu": null}},
+                "securityContext": {"privileged": false}, "stdin": false}],
+            "hostNetwork": false, "terminationGracePeriodSeconds": 0, "nodeName": "",
+            "automountServiceAccountToken": false, "securityContext": {},
+        },
+        "status": {},
+    });
+    assert_eq!(
+        strict(type_of("", "v1", "Pod"), &body).unwrap(),
+        json!({
+            "metadata": {"name": "a", "deletionTimestamp": "2026-11-21T02:16:31Z", "deletionGracePeriodSeconds": 0},
+            "spec": {
+                "containers": [{"name": "c", "env": [{}, {"name": "x"}],
+                    "resources": {"limits": {"cpu": "500m", "memory": "1Mi", "nvidia.com/gpu": "0"}},
+                    "securityContext": {"privileged": false}}],
+                "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false, "securityContext": {},
+            },
+            "status": {},
+        })
+    );
+}
+
+#[test]
+fn special_forms() {
+    let service = json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}, {"port": 0, "targetPort": 0}]}});
+    assert_eq!(
+        strict(type_of("", "v1", "Service"), &service).unwrap(),
+        json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}, {"port": 0}]}})
+    );
+    let crd = json!({"spec": {"group": "g", "versions": [{"name": "v1", "schema": {"openAPIV3Schema": {
+        "type": "object", "additionalProperties": false, "items": [{"type": "string"}], "default": {"any": [1, null]},
+        "properties": {"a": {"x-kubernetes-preserve-unknown-fields": true, "minimum": 0, "exclusiveMinimum": false}}}}}]}});
+    assert_eq!(
+        strict(
+            type_of("apiextensions.k8s.io", "v1", "CustomResourceDefinition"),
+            &crd
+        )
+        .unwrap(),
+        json!({"spec": {"group": "g", "versions": [{"name": "v1", "schema": {"openAPIV3Schema": {
+            "type": "object", "additionalProperties": false, "items": [{"type": "string"}], "default": {"any": [1, null]},
+            "properties": {"a": {"x-kubernetes-preserve-unknown-fields": true, "minimum": 0}}}}}]}})
+    );
+    let lease =
+        json!({"spec": {"renewTime": "2026-11-21T02:16:31.1234567Z", "holderIdentity": ""}});
+    assert_eq!(
+        strict(type_of("coordination.k8s.io", "v1", "Lease"), &lease).unwrap(),
+        json!({"spec": {"renewTime": "2026-11-21T02:16:31.123456Z", "holderIdentity": ""}})
+    );
+    let revision = json!({"data": {"spec": {"anything": null}}, "revision": 1});
+    assert_eq!(
+        strict(type_of("apps", "v1", "ControllerRevision"), &revision).unwrap(),
+        revision
+    );
+    let managed = json!({"metadata": {"managedFields": [{"fieldsV1": {"f:spec": {}}}]}});
+    assert_eq!(strict(deployment(), &managed).unwrap(), managed);
+}
+
+#[test]
+fn without_a_type_everything_stays() {
+    let body = br#"{"a": null, "b": [1.0, {"c": "", "c": 1}]}"#;
+    let decoded = json(None, body, FieldValidation::Warn).unwrap();
+    assert_eq!(decoded.value, json!({"a": null, "b": [1.0, {"c": 1}]}));
+    assert_eq!(decoded.duplicate, ["b[1].c"]);
+}
+
+#[test]
+fn yaml_and_patched_values_take_the_same_walk() {
+    let body = b"spec:\n  replicas: 2\n  foo: 1\n  replicas: 3\n";
+    let decoded = yaml(deployment(), body, FieldValidation::Warn).unwrap();
+    assert_eq!(decoded.value, json!({"spec": {"replicas": 3}}));
+    assert_eq!(
+        decoded.problems,
+        [
+            r#"unknown field "spec.foo""#,
+            r#"duplicate field "spec.replicas""#
+        ]
+    );
+    let patched = value(
+        deployment(),
+        json!({"spec": {"bar": 1}}),
+        FieldValidation::Strict,
+    );
+    assert_eq!(
+        patched.unwrap_err().to_string(),
+        r#"strict decoding error: unknown field "spec.bar""#
+    );
+}
+
+#[test]
+fn a_body_with_a_million_problems_lists_a_hundred() {
+    let fields: Vec<String> = (0..100_000).map(|i| format!("\"x{i}\":1")).collect();
+    let body = format!("{{{}}}", fields.join(","));
+    let decoded = json(deployment(), body.as_bytes(), FieldValidation::Warn).unwrap();
+    assert_eq!(decoded.unknown.len(), PROBLEMS_MAX);
+}
+
+#[test]
+fn every_type_accepts_its_own_empty_object() {
+    for ty in crate::types::all()
+        .iter()
+        .filter(|t| t.form == Form::Object)
+    {
+        let decoded = json(Some(ty), b"{}", FieldValidation::Strict).unwrap();
+        assert_eq!(decoded.value, json!({}), "{}", ty.name);
+    }
+    assert!(type_named("core.Pod").is_some());
+}
+
+proptest! {
+    #[test]
+    fn decoding_twice_changes_nothing(replicas in any::<i64>(), name in ".*", cpu in "[0-9.]{0,5}[mkMGi]{0,2}") {
+        let body = json!({"metadata": {"name": name}, "spec": {"replicas": replicas, "template": {"spec": {
+            "containers": [{"name": "", "resources": {"limits": {"cpu": cpu}}}]}}}});
+        if let Ok(once) = strict(deployment(), &body) {
+            prop_assert_eq!(strict(deployment(), &once), Ok(once));
+        }
+    }
+}
