@@ -8,6 +8,7 @@ pub mod decode;
 pub mod field;
 pub mod names;
 pub mod object;
+pub mod protobuf;
 pub mod quantity;
 pub mod selector;
 pub mod time;

@@ -1,0 +1,440 @@
+//! Protobuf bytes to values. Every length is checked against what is left; unknown tags are
+//! skipped; repeated scalars are read packed and unpacked.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Map, Number, Value};
+
+use super::{DEPTH_MAX, Envelope, MAGIC, ProtobufError};
+use crate::decode::{self, FieldValidation};
+use crate::time;
+use crate::types::{
+    Container, Element, Field, Form, Member, Message, Type, type_by_id, type_named,
+    type_of_api_version,
+};
+
+/// A cursor over the bytes of one message.
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+/// The content of one field, by wire type.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wire<'a> {
+    Varint(u64),
+    Fixed64(u64),
+    Bytes(&'a [u8]),
+    /// No field of the API has this type, so its value is not kept.
+    Fixed32,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { rest: bytes }
+    }
+
+    fn varint(&mut self) -> Result<u64, ProtobufError> {
+        let mut value = 0u64;
+        for (i, byte) in self.rest.iter().enumerate() {
+            if i == 10 || i == 9 && *byte > 1 {
+                return Err(ProtobufError::Overflow);
+            }
+            value |= u64::from(byte & 0x7f) << (7 * i);
+            if byte & 0x80 == 0 {
+                self.rest = &self.rest[i + 1..];
+                return Ok(value);
+            }
+        }
+        Err(ProtobufError::UnexpectedEnd)
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], ProtobufError> {
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or(ProtobufError::UnexpectedEnd)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], ProtobufError> {
+        let (taken, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(ProtobufError::UnexpectedEnd)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    /// The next field, or `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<(u32, Wire<'a>)>, ProtobufError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let key = self.varint()?;
+        let tag = u32::try_from(key >> 3).map_err(|_| ProtobufError::Tag(key >> 3))?;
+        if tag == 0 {
+            return Err(ProtobufError::Tag(0));
+        }
+        let wire = match key & 7 {
+            0 => Wire::Varint(self.varint()?),
+            1 => Wire::Fixed64(u64::from_le_bytes(self.fixed()?)),
+            2 => {
+                let length = self.varint()?;
+                let length = usize::try_from(length).map_err(|_| ProtobufError::UnexpectedEnd)?;
+                Wire::Bytes(self.take(length)?)
+            }
+            5 => {
+                self.fixed::<4>()?;
+                Wire::Fixed32
+            }
+            wire_type => {
+                return Err(ProtobufError::WireType {
+                    wire_type: wire_type as u8,
+                    field: tag.to_string(),
+                });
+            }
+        };
+        Ok(Some((tag, wire)))
+    }
+}
+
+impl<'a> Wire<'a> {
+    fn wire_type(self) -> u8 {
+        match self {
+            Wire::Varint(_) => 0,
+            Wire::Fixed64(_) => 1,
+            Wire::Bytes(_) => 2,
+            Wire::Fixed32 => 5,
+        }
+    }
+
+    fn wrong(self, field: &str) -> ProtobufError {
+        ProtobufError::WireType {
+            wire_type: self.wire_type(),
+            field: field.to_owned(),
+        }
+    }
+
+    fn bytes(self, field: &str) -> Result<&'a [u8], ProtobufError> {
+        match self {
+            Wire::Bytes(bytes) => Ok(bytes),
+            other => Err(other.wrong(field)),
+        }
+    }
+
+    fn varint(self, field: &str) -> Result<u64, ProtobufError> {
+        match self {
+            Wire::Varint(value) => Ok(value),
+            other => Err(other.wrong(field)),
+        }
+    }
+
+    fn text(self, field: &str) -> Result<String, ProtobufError> {
+        Ok(String::from_utf8_lossy(self.bytes(field)?).into_owned())
+    }
+}
+
+/// `runtime.Unknown`.
+pub(super) fn envelope(body: &[u8]) -> Result<Envelope<'_>, ProtobufError> {
+    let mut found = Envelope::default();
+    let mut encoding = "";
+    let mut reader = Reader::new(body);
+    while let Some((tag, wire)) = reader.next()? {
+        match tag {
+            1 => {
+                let mut type_meta = Reader::new(wire.bytes("typeMeta")?);
+                while let Some((tag, wire)) = type_meta.next()? {
+                    match tag {
+                        1 => found.api_version = plain(wire.bytes("apiVersion")?)?,
+                        2 => found.kind = plain(wire.bytes("kind")?)?,
+                        _ => {}
+                    }
+                }
+            }
+            2 => found.raw = wire.bytes("raw")?,
+            3 => encoding = plain(wire.bytes("contentEncoding")?)?,
+            4 => found.content_type = plain(wire.bytes("contentType")?)?,
+            _ => {}
+        }
+    }
+    if !encoding.is_empty() {
+        return Err(ProtobufError::Content(encoding.to_owned()));
+    }
+    Ok(found)
+}
+
+fn plain(bytes: &[u8]) -> Result<&str, ProtobufError> {
+    std::str::from_utf8(bytes).map_err(|e| ProtobufError::Value(e.to_string()))
+}
+
+/// A body with its envelope, as a value with `apiVersion` and `kind`.
+pub(super) fn enveloped(
+    bytes: &[u8],
+    fallback: Option<&Type>,
+    depth: usize,
+) -> Result<Value, ProtobufError> {
+    let body = bytes.strip_prefix(MAGIC).ok_or(ProtobufError::Magic)?;
+    let envelope = envelope(body)?;
+    match envelope.content_type {
+        "" | super::CONTENT_TYPE => {}
+        "application/json" => return json(envelope.raw),
+        other => return Err(ProtobufError::Content(other.to_owned())),
+    }
+    let ty = type_of_api_version(envelope.api_version, envelope.kind);
+    let unnamed = envelope.api_version.is_empty() && envelope.kind.is_empty();
+    let ty = ty
+        .or(fallback.filter(|_| unnamed))
+        .ok_or_else(|| ProtobufError::UnknownKind {
+            api_version: envelope.api_version.to_owned(),
+            kind: envelope.kind.to_owned(),
+        })?;
+    let mut object = message(ty, envelope.raw, depth)?;
+    if !unnamed {
+        object.insert("apiVersion".to_owned(), envelope.api_version.into());
+        object.insert("kind".to_owned(), envelope.kind.into());
+    }
+    Ok(Value::Object(object))
+}
+
+/// The fields of a message of a type.
+pub(super) fn message(
+    ty: &Type,
+    bytes: &[u8],
+    depth: usize,
+) -> Result<Map<String, Value>, ProtobufError> {
+    let mut object = Map::new();
+    members(ty, &ty.message, bytes, depth, &mut object)?;
+    Ok(object)
+}
+
+fn members(
+    ty: &Type,
+    message: &Message,
+    bytes: &[u8],
+    depth: usize,
+    object: &mut Map<String, Value>,
+) -> Result<(), ProtobufError> {
+    if depth > DEPTH_MAX {
+        return Err(ProtobufError::Depth);
+    }
+    let mut reader = Reader::new(bytes);
+    while let Some((tag, wire)) = reader.next()? {
+        match message.member(tag) {
+            None => {}
+            Some(Member::Embedded(inner)) => {
+                members(ty, inner, wire.bytes("embedded")?, depth + 1, object)?;
+            }
+            Some(Member::Field(index)) => field(&ty.fields[*index], wire, depth + 1, object)?,
+        }
+    }
+    Ok(())
+}
+
+fn field(
+    field: &Field,
+    wire: Wire<'_>,
+    depth: usize,
+    object: &mut Map<String, Value>,
+) -> Result<(), ProtobufError> {
+    let name = field.name;
+    let of = field.ty.element;
+    match field.ty.container {
+        Container::One => {
+            // A message that comes in parts is one message.
+            if let (Some(ty), Some(Value::Object(earlier))) =
+                (field.ty.message(), object.get_mut(name))
+                && ty.form == Form::Object
+            {
+                return members(ty, &ty.message, wire.bytes(name)?, depth, earlier);
+            }
+            let value = element(of, name, wire, depth)?;
+            object.insert(name.to_owned(), value);
+        }
+        Container::List => {
+            let slot = object
+                .entry(name)
+                .or_insert_with(|| Value::Array(Vec::new()));
+            let Value::Array(items) = slot else {
+                return Ok(());
+            };
+            match (of, wire) {
+                (
+                    Element::Bool | Element::Int32 | Element::Int64 | Element::Double,
+                    Wire::Bytes(packed),
+                ) => {
+                    let mut reader = Reader::new(packed);
+                    while !reader.rest.is_empty() {
+                        let wire = match of {
+                            Element::Double => Wire::Fixed64(u64::from_le_bytes(reader.fixed()?)),
+                            _ => Wire::Varint(reader.varint()?),
+                        };
+                        items.push(element(of, name, wire, depth)?);
+                    }
+                }
+                (_, wire) => items.push(element(of, name, wire, depth)?),
+            }
+        }
+        Container::Map => {
+            let slot = object
+                .entry(name)
+                .or_insert_with(|| Value::Object(Map::new()));
+            let Value::Object(items) = slot else {
+                return Ok(());
+            };
+            let (mut key, mut value) = (String::new(), None);
+            let mut entry = Reader::new(wire.bytes(name)?);
+            while let Some((tag, wire)) = entry.next()? {
+                match tag {
+                    1 => key = wire.text(name)?,
+                    2 => value = Some(element(of, name, wire, depth)?),
+                    _ => {}
+                }
+            }
+            // An absent value is the zero value, which null stands for in the walk that follows.
+            items.insert(key, value.unwrap_or(Value::Null));
+        }
+    }
+    Ok(())
+}
+
+fn element(
+    element: Element,
+    name: &str,
+    wire: Wire<'_>,
+    depth: usize,
+) -> Result<Value, ProtobufError> {
+    Ok(match element {
+        Element::String => wire.text(name)?.into(),
+        Element::Bool => (wire.varint(name)? != 0).into(),
+        // Negative numbers come as 64 bits; Go truncates to the type in the same way.
+        Element::Int32 => (wire.varint(name)? as i32).into(),
+        Element::Int64 => (wire.varint(name)? as i64).into(),
+        Element::Double => match wire {
+            Wire::Fixed64(bits) => {
+                let double = f64::from_bits(bits);
+                let number = Number::from_f64(double);
+                Value::Number(number.ok_or_else(|| ProtobufError::Value(double.to_string()))?)
+            }
+            other => return Err(other.wrong(name)),
+        },
+        Element::Bytes => BASE64.encode(wire.bytes(name)?).into(),
+        Element::StringList | Element::Verbs => strings(name, wire.bytes(name)?)?,
+        Element::Message(id) => form(type_by_id(id), name, wire.bytes(name)?, depth)?,
+    })
+}
+
+/// A message that wraps `repeated string items = 1`.
+fn strings(name: &str, bytes: &[u8]) -> Result<Value, ProtobufError> {
+    let mut items = Vec::new();
+    let mut reader = Reader::new(bytes);
+    while let Some((tag, wire)) = reader.next()? {
+        if tag == 1 {
+            items.push(wire.text(name)?.into());
+        }
+    }
+    Ok(Value::Array(items))
+}
+
+/// A message in the JSON form of its type.
+fn form(ty: &Type, name: &str, bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
+    match ty.form {
+        Form::Object => Ok(Value::Object(message(ty, bytes, depth)?)),
+        Form::Time | Form::MicroTime => timestamp(ty.form, name, bytes),
+        Form::Quantity => match last(bytes, 1)? {
+            Some(wire) => Ok(wire.text(name)?.into()),
+            None => Ok("0".into()),
+        },
+        Form::IntOrString => {
+            let is_string = last(bytes, 1)?.map(|w| w.varint(name)).transpose()? == Some(1);
+            if is_string {
+                let text = last(bytes, 3)?.map(|w| w.text(name)).transpose()?;
+                return Ok(text.unwrap_or_default().into());
+            }
+            let number = last(bytes, 2)?.map(|w| w.varint(name)).transpose()?;
+            Ok((number.unwrap_or(0) as i32).into())
+        }
+        Form::RawExtension | Form::FieldsV1 | Form::Json => match last(bytes, 1)? {
+            Some(wire) => raw(wire.bytes(name)?, depth),
+            None => Ok(Value::Null),
+        },
+        Form::SchemaOrArray | Form::SchemaOrBool | Form::SchemaOrStringArray => {
+            schema_or(ty.form, name, bytes, depth)
+        }
+    }
+}
+
+/// The last occurrence of a tag, which is the one that counts.
+fn last(bytes: &[u8], tag: u32) -> Result<Option<Wire<'_>>, ProtobufError> {
+    let mut found = None;
+    let mut reader = Reader::new(bytes);
+    while let Some((t, wire)) = reader.next()? {
+        if t == tag {
+            found = Some(wire);
+        }
+    }
+    Ok(found)
+}
+
+/// `{seconds, nanos}`; both zero is Go's zero time, which JSON leaves out.
+fn timestamp(form: Form, name: &str, bytes: &[u8]) -> Result<Value, ProtobufError> {
+    let number = |tag| -> Result<i64, ProtobufError> {
+        let wire = last(bytes, tag)?;
+        Ok(wire.map(|w| w.varint(name)).transpose()?.unwrap_or(0) as i64)
+    };
+    let (seconds, nanos) = (number(1)?, number(2)?);
+    if seconds == 0 && nanos == 0 {
+        return Ok(Value::Null);
+    }
+    let micros = nanos.clamp(0, 999_999_999) / 1000;
+    Ok(match form {
+        Form::MicroTime => {
+            let bounded = seconds.clamp(-62_167_219_200, 253_402_300_799);
+            time::now_rfc3339_micro(bounded * 1_000_000 + micros)
+        }
+        _ => time::now_rfc3339(seconds),
+    }
+    .into())
+}
+
+/// An embedded object: a body of its own, or JSON.
+fn raw(bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
+    if bytes.is_empty() {
+        return Ok(Value::Null);
+    }
+    if bytes.starts_with(MAGIC) {
+        return enveloped(bytes, None, depth + 1);
+    }
+    json(bytes)
+}
+
+fn json(bytes: &[u8]) -> Result<Value, ProtobufError> {
+    decode::json(None, bytes, FieldValidation::Ignore)
+        .map(|d| d.value)
+        .map_err(|e| ProtobufError::Json(e.to_string()))
+}
+
+fn schema_or(form: Form, name: &str, bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
+    let ty = type_named("apiextensions.JSONSchemaProps").expect("it is in the table");
+    let (mut schema, mut allows, mut items) = (None, false, Vec::new());
+    let mut reader = Reader::new(bytes);
+    while let Some((tag, wire)) = reader.next()? {
+        match (form, tag) {
+            (Form::SchemaOrBool, 1) => allows = wire.varint(name)? != 0,
+            (Form::SchemaOrBool, 2) | (_, 1) => {
+                schema = Some(Value::Object(message(ty, wire.bytes(name)?, depth)?));
+            }
+            (Form::SchemaOrArray, 2) => {
+                items.push(Value::Object(message(ty, wire.bytes(name)?, depth)?));
+            }
+            (Form::SchemaOrStringArray, 2) => items.push(wire.text(name)?.into()),
+            _ => {}
+        }
+    }
+    Ok(match (schema, form) {
+        _ if !items.is_empty() => Value::Array(items),
+        (Some(schema), _) => schema,
+        (None, Form::SchemaOrBool) => allows.into(),
+        (None, _) => Value::Null,
+    })
+}
