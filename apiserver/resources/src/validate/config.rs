@@ -1,14 +1,163 @@
-//! Rules of this topic.
+//! Config maps, secrets and service accounts.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use schema::Object;
-use schema::field::ErrorList;
+use schema::field::{ErrorList, FieldError, Path};
+use schema::names;
+use serde_json::Value;
 
-pub(crate) fn config_map(_object: &Object, _errors: &mut ErrorList) {}
+use super::{complain, immutable};
+use crate::look::Look;
+use crate::resource::same;
 
-pub(crate) fn config_map_update(_new: &Object, _old: &Object, _errors: &mut ErrorList) {}
+/// Bytes that the values of one config map or secret may have.
+pub(crate) const DATA_BYTES_MAX: usize = 1024 * 1024;
 
-pub(crate) fn secret(_object: &Object, _errors: &mut ErrorList) {}
+fn root() -> Path {
+    Path::new("[]")
+}
 
-pub(crate) fn secret_update(_new: &Object, _old: &Object, _errors: &mut ErrorList) {}
+fn keys(object: &Object, field: &str, errors: &mut ErrorList) {
+    for (key, _) in object.entries(field) {
+        complain(
+            names::is_config_map_key(key),
+            &Path::new(field).key(key),
+            key,
+            errors,
+        );
+    }
+}
 
+/// Bytes that a base64 text stands for.
+fn decoded_len(value: &Value) -> usize {
+    let text = value.as_str().unwrap_or("").trim_end_matches('=');
+    text.len() * 3 / 4
+}
+
+/// ConfigMap.
+pub(crate) fn config_map(object: &Object, errors: &mut ErrorList) {
+    keys(object, "data", errors);
+    keys(object, "binaryData", errors);
+    for (key, _) in object.entries("binaryData") {
+        if object.at("data").has(key) {
+            let detail = "duplicate of key present in data";
+            errors.push(FieldError::invalid(
+                &Path::new("data").key(key),
+                key,
+                detail,
+            ));
+        }
+    }
+    let texts: usize = object
+        .entries("data")
+        .map(|(_, value)| value.as_str().map_or(0, str::len))
+        .sum();
+    let bytes: usize = object
+        .entries("binaryData")
+        .map(|(_, value)| decoded_len(value))
+        .sum();
+    if texts + bytes > DATA_BYTES_MAX {
+        errors.push(FieldError::too_long(&root(), DATA_BYTES_MAX));
+    }
+}
+
+fn frozen(new: &Object, old: &Object, fields: &[&str], errors: &mut ErrorList) {
+    if old.at("immutable").as_bool() != Some(true) {
+        return;
+    }
+    let detail = "field is immutable when `immutable` is set";
+    if new.at("immutable").as_bool() != Some(true) {
+        errors.push(FieldError::forbidden(&Path::new("immutable"), detail));
+    }
+    for field in fields {
+        if !same(new.get(&[field]), old.get(&[field])) {
+            errors.push(FieldError::forbidden(&Path::new(field), detail));
+        }
+    }
+}
+
+/// A config map that was made immutable stays as it is.
+pub(crate) fn config_map_update(new: &Object, old: &Object, errors: &mut ErrorList) {
+    frozen(new, old, &["data", "binaryData"], errors);
+}
+
+/// Secret.
+pub(crate) fn secret(object: &Object, errors: &mut ErrorList) {
+    keys(object, "data", errors);
+    let bytes: usize = object
+        .entries("data")
+        .map(|(_, value)| decoded_len(value))
+        .sum();
+    if bytes > DATA_BYTES_MAX {
+        errors.push(FieldError::too_long(&Path::new("data"), DATA_BYTES_MAX));
+    }
+    let data = Path::new("data");
+    let has = |key: &str| object.at("data").has(key);
+    let need = |key: &str, errors: &mut ErrorList| {
+        if !has(key) {
+            errors.push(FieldError::required(&data.key(key), ""));
+        }
+    };
+    match object.at("type").as_str().unwrap_or("") {
+        "kubernetes.io/service-account-token" => {
+            if object
+                .annotation("kubernetes.io/service-account.name")
+                .unwrap_or("")
+                .is_empty()
+            {
+                let path = Path::new("metadata")
+                    .child("annotations")
+                    .key("kubernetes.io/service-account.name");
+                errors.push(FieldError::required(&path, ""));
+            }
+        }
+        "kubernetes.io/dockercfg" => docker_config(object, ".dockercfg", errors),
+        "kubernetes.io/dockerconfigjson" => docker_config(object, ".dockerconfigjson", errors),
+        "kubernetes.io/basic-auth" => {
+            if !has("username") && !has("password") {
+                errors.push(FieldError::required(&data.key("username"), ""));
+                errors.push(FieldError::required(&data.key("password"), ""));
+            }
+        }
+        "kubernetes.io/ssh-auth" => {
+            if decoded_len(object.at("data").at("ssh-privatekey")) == 0 {
+                errors.push(FieldError::required(&data.key("ssh-privatekey"), ""));
+            }
+        }
+        "kubernetes.io/tls" => {
+            need("tls.crt", errors);
+            need("tls.key", errors);
+        }
+        _ => {}
+    }
+}
+
+fn docker_config(object: &Object, key: &str, errors: &mut ErrorList) {
+    let path = Path::new("data").key(key);
+    let Some(text) = object.at("data").at(key).as_str() else {
+        errors.push(FieldError::required(&path, ""));
+        return;
+    };
+    let parsed = STANDARD
+        .decode(text)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    if !parsed.is_some_and(|config| config.is_object()) {
+        let detail = "invalid character in docker config: not a JSON object";
+        errors.push(FieldError::invalid(
+            &path,
+            "<secret contents redacted>",
+            detail,
+        ));
+    }
+}
+
+/// The type of a secret never changes, and its data not once it is immutable.
+pub(crate) fn secret_update(new: &Object, old: &Object, errors: &mut ErrorList) {
+    immutable(new.at("type"), old.at("type"), &Path::new("type"), errors);
+    frozen(new, old, &["data"], errors);
+}
+
+/// ServiceAccount.
 pub(crate) fn service_account(_object: &Object, _errors: &mut ErrorList) {}

@@ -1,10 +1,200 @@
-//! Rules of this topic.
+//! API services, and the outer form of custom resource definitions.
+
+use std::collections::BTreeSet;
 
 use schema::Object;
-use schema::field::ErrorList;
+use schema::field::{ErrorList, FieldError, Path};
+use schema::names;
 
-pub(crate) fn api_service(_object: &Object, _errors: &mut ErrorList) {}
+use super::{complain, immutable, items, one_of, optional_one_of, require};
+use crate::look::{Look, spec};
 
-pub(crate) fn definition(_object: &Object, _errors: &mut ErrorList) {}
+/// APIService.
+pub(crate) fn api_service(object: &Object, errors: &mut ErrorList) {
+    let (spec, path) = (spec(object), Path::new("spec"));
+    let (group, version) = (spec.text("group"), spec.text("version"));
+    let wanted = format!("{version}.{group}");
+    if object.name() != wanted {
+        let detail = format!("must be `spec.version+\".\"+spec.group`: \"{wanted}\"");
+        errors.push(FieldError::invalid(
+            &Path::new("metadata").child("name"),
+            object.name(),
+            detail,
+        ));
+    }
+    if !group.is_empty() {
+        complain(
+            names::is_dns1123_subdomain(group),
+            &path.child("group"),
+            group,
+            errors,
+        );
+    }
+    complain(
+        names::is_dns1035_label(version),
+        &path.child("version"),
+        version,
+        errors,
+    );
+    for (field, most) in [("groupPriorityMinimum", 20000), ("versionPriority", 1000)] {
+        let priority = spec.int(field).unwrap_or(0);
+        if priority <= 0 || priority > most {
+            let detail = format!("must be positive and less than {most}");
+            errors.push(FieldError::invalid(&path.child(field), priority, detail));
+        }
+    }
+    let service = spec.at("service");
+    if service.is_object() {
+        for field in ["namespace", "name"] {
+            require(service, field, &path.child("service"), errors);
+        }
+        if spec.flag("insecureSkipTLSVerify") && !spec.text("caBundle").is_empty() {
+            let detail = "may not be true if caBundle is present";
+            errors.push(FieldError::invalid(
+                &path.child("insecureSkipTLSVerify"),
+                true,
+                detail,
+            ));
+        }
+    } else if spec.flag("insecureSkipTLSVerify") {
+        let detail = "local APIServices may not set insecureSkipTLSVerify";
+        errors.push(FieldError::invalid(
+            &path.child("insecureSkipTLSVerify"),
+            true,
+            detail,
+        ));
+    }
+}
 
-pub(crate) fn definition_update(_new: &Object, _old: &Object, _errors: &mut ErrorList) {}
+/// CustomResourceDefinition: names and versions. Its schemas are read where custom resources are served.
+pub(crate) fn definition(object: &Object, errors: &mut ErrorList) {
+    let (spec, path) = (spec(object), Path::new("spec"));
+    let group = spec.text("group");
+    if require(spec, "group", &path, errors) {
+        complain(
+            names::is_dns1123_subdomain(group),
+            &path.child("group"),
+            group,
+            errors,
+        );
+        if !group.contains('.') {
+            let detail = "should be a domain with at least one dot";
+            errors.push(FieldError::invalid(&path.child("group"), group, detail));
+        }
+    }
+    one_of(spec, "scope", &["Cluster", "Namespaced"], &path, errors);
+    let (kinds, names_path) = (spec.at("names"), path.child("names"));
+    for field in ["plural", "singular", "kind", "listKind"] {
+        let name = kinds.text(field);
+        let path = names_path.child(field);
+        if name.is_empty() {
+            errors.push(FieldError::required(&path, ""));
+            continue;
+        }
+        complain(
+            names::is_dns1035_label(&name.to_lowercase()),
+            &path,
+            name,
+            errors,
+        );
+        if matches!(field, "plural" | "singular") && name != name.to_lowercase() {
+            complain(names::is_dns1035_label(name), &path, name, errors);
+        }
+    }
+    if !kinds.text("kind").is_empty() && kinds.text("kind") == kinds.text("listKind") {
+        let detail = "kind and listKind may not be the same";
+        errors.push(FieldError::invalid(
+            &names_path.child("listKind"),
+            kinds.text("listKind"),
+            detail,
+        ));
+    }
+    let wanted = format!("{}.{group}", kinds.text("plural"));
+    if object.name() != wanted {
+        let detail = "must be spec.names.plural+\".\"+spec.group";
+        errors.push(FieldError::invalid(
+            &Path::new("metadata").child("name"),
+            object.name(),
+            detail,
+        ));
+    }
+    versions(object, errors);
+    let conversion = spec.at("conversion");
+    optional_one_of(
+        conversion,
+        "strategy",
+        &["None", "Webhook"],
+        &path.child("conversion"),
+        errors,
+    );
+    if conversion.text("strategy") == "Webhook"
+        && !conversion.at("webhook").at("clientConfig").is_object()
+    {
+        let path = path
+            .child("conversion")
+            .child("webhook")
+            .child("clientConfig");
+        errors.push(FieldError::required(
+            &path,
+            "required when strategy is set to Webhook",
+        ));
+    }
+}
+
+fn versions(object: &Object, errors: &mut ErrorList) {
+    let path = Path::new("spec");
+    let versions = spec(object).list("versions");
+    if versions.is_empty() {
+        errors.push(FieldError::required(
+            &path.child("versions"),
+            "must have exactly one version marked as storage version",
+        ));
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for (path, version) in items(spec(object), "versions", &path) {
+        let name = version.text("name");
+        complain(
+            names::is_dns1035_label(name),
+            &path.child("name"),
+            name,
+            errors,
+        );
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(&path.child("name"), name));
+        }
+        if !version.at("schema").at("openAPIV3Schema").is_object() {
+            let path = path.child("schema").child("openAPIV3Schema");
+            errors.push(FieldError::required(&path, "schemas are required"));
+        }
+    }
+    if versions
+        .iter()
+        .filter(|version| version.flag("storage"))
+        .count()
+        != 1
+    {
+        errors.push(FieldError::invalid(
+            &path.child("versions"),
+            versions.to_vec(),
+            "must have exactly one version marked as storage version",
+        ));
+    }
+}
+
+/// Names, group and scope of a definition stay, since stored objects live under them.
+pub(crate) fn definition_update(new: &Object, old: &Object, errors: &mut ErrorList) {
+    let (now, before, path) = (spec(new), spec(old), Path::new("spec"));
+    for field in ["group", "scope"] {
+        immutable(now.at(field), before.at(field), &path.child(field), errors);
+    }
+    for field in ["plural", "kind"] {
+        let path = path.child("names").child(field);
+        immutable(
+            now.at("names").at(field),
+            before.at("names").at(field),
+            &path,
+            errors,
+        );
+    }
+}

@@ -1,6 +1,35 @@
-//! Rules of this topic.
+//! Leases.
 
 use schema::Object;
-use schema::field::ErrorList;
+use schema::field::{ErrorList, FieldError, Path};
 
-pub(crate) fn lease(_object: &Object, _errors: &mut ErrorList) {}
+use super::POSITIVE;
+use crate::look::{Look, spec};
+
+/// Lease.
+pub(crate) fn lease(object: &Object, errors: &mut ErrorList) {
+    let (spec, path) = (spec(object), Path::new("spec"));
+    if let Some(seconds) = spec
+        .int("leaseDurationSeconds")
+        .filter(|seconds| *seconds <= 0)
+    {
+        errors.push(FieldError::invalid(
+            &path.child("leaseDurationSeconds"),
+            seconds,
+            POSITIVE,
+        ));
+    }
+    super::not_negative(spec, "leaseTransitions", &path, errors);
+    if spec.has("holderIdentity") && spec.text("holderIdentity").is_empty() {
+        errors.push(FieldError::invalid(
+            &path.child("holderIdentity"),
+            "",
+            "must not be empty",
+        ));
+    }
+    if spec.has("preferredHolder") && spec.text("strategy").is_empty() {
+        let path = path.child("preferredHolder");
+        let detail = "may only be specified if `strategy` is defined";
+        errors.push(FieldError::forbidden(&path, detail));
+    }
+}

@@ -1,12 +1,93 @@
-//! Rules of this topic.
+//! Nodes and runtime classes.
 
 use schema::Object;
-use schema::field::ErrorList;
+use schema::field::{ErrorList, FieldError, Path};
+use schema::names;
 
-pub(crate) fn node(_object: &Object, _errors: &mut ErrorList) {}
+use super::{amount, complain, immutable, items};
+use crate::look::{Look, spec, status};
 
-pub(crate) fn node_update(_new: &Object, _old: &Object, _errors: &mut ErrorList) {}
+/// Node.
+pub(crate) fn node(object: &Object, errors: &mut ErrorList) {
+    let (spec, path) = (spec(object), Path::new("spec"));
+    super::affinity::taints(spec, &path, errors);
+    let ranges = spec.texts("podCIDRs");
+    if ranges.len() > 2 {
+        let detail = "may specify no more than one CIDR for each IP family";
+        errors.push(FieldError::invalid(
+            &path.child("podCIDRs"),
+            spec.at("podCIDRs").clone(),
+            detail,
+        ));
+    }
+    for (at, range) in ranges.into_iter().enumerate() {
+        complain(
+            names::is_valid_cidr(range),
+            &path.child("podCIDRs").index(at),
+            range,
+            errors,
+        );
+    }
+    for field in ["capacity", "allocatable"] {
+        for (name, value) in status(object).entries(field) {
+            amount(value, &Path::new("status").child(field).key(name), errors);
+        }
+    }
+    let mut seen = Vec::new();
+    for (path, address) in items(status(object), "addresses", &Path::new("status")) {
+        let pair = (address.text("type"), address.text("address"));
+        if seen.contains(&pair) {
+            errors.push(FieldError::duplicate(&path, address.clone()));
+        }
+        seen.push(pair);
+    }
+}
 
-pub(crate) fn runtime_class(_object: &Object, _errors: &mut ErrorList) {}
+/// Where a node's pods get their addresses, and whose machine it is, are set once.
+pub(crate) fn node_update(new: &Object, old: &Object, errors: &mut ErrorList) {
+    let (now, before, path) = (spec(new), spec(old), Path::new("spec"));
+    if !before.list("podCIDRs").is_empty() && now.list("podCIDRs") != before.list("podCIDRs") {
+        let detail = "node updates may not change podCIDR except from \"\" to valid";
+        errors.push(FieldError::forbidden(&path.child("podCIDRs"), detail));
+    }
+    let machine = before.text("providerID");
+    if !machine.is_empty() && now.text("providerID") != machine {
+        let detail = "node updates may not change providerID except from \"\" to valid";
+        errors.push(FieldError::forbidden(&path.child("providerID"), detail));
+    }
+}
 
-pub(crate) fn runtime_class_update(_new: &Object, _old: &Object, _errors: &mut ErrorList) {}
+/// RuntimeClass.
+pub(crate) fn runtime_class(object: &Object, errors: &mut ErrorList) {
+    let handler = object.at("handler").as_str().unwrap_or("");
+    complain(
+        names::is_dns1123_label(handler),
+        &Path::new("handler"),
+        handler,
+        errors,
+    );
+    for (name, value) in object.at("overhead").entries("podFixed") {
+        amount(
+            value,
+            &Path::new("overhead").child("podFixed").key(name),
+            errors,
+        );
+    }
+    let scheduling = Path::new("scheduling");
+    crate::meta::labels(
+        object.at("scheduling").at("nodeSelector"),
+        &scheduling.child("nodeSelector"),
+        errors,
+    );
+    super::affinity::tolerations(object.at("scheduling"), &scheduling, errors);
+}
+
+/// The handler is what a runtime class is.
+pub(crate) fn runtime_class_update(new: &Object, old: &Object, errors: &mut ErrorList) {
+    immutable(
+        new.at("handler"),
+        old.at("handler"),
+        &Path::new("handler"),
+        errors,
+    );
+}

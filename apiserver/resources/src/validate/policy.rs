@@ -1,14 +1,226 @@
-//! Rules of this topic.
+//! Disruption budgets, priority classes and flow control.
 
 use schema::Object;
-use schema::field::ErrorList;
+use schema::field::{ErrorList, FieldError, Path};
 
-pub(crate) fn flow_schema(_object: &Object, _errors: &mut ErrorList) {}
+use super::{
+    at_most_hundred_percent, count_or_percent, immutable, items, label_selector, one_of,
+    optional_one_of, require,
+};
+use crate::look::{Look, spec};
 
-pub(crate) fn priority_level(_object: &Object, _errors: &mut ErrorList) {}
+/// Pods may use values up to this; higher ones are for the system.
+const USER_PRIORITY_MAX: i64 = 1_000_000_000;
 
-pub(crate) fn priority_class(_object: &Object, _errors: &mut ErrorList) {}
+/// PodDisruptionBudget.
+pub(crate) fn disruption_budget(object: &Object, errors: &mut ErrorList) {
+    let (spec, path) = (spec(object), Path::new("spec"));
+    let (least, most) = (spec.at("minAvailable"), spec.at("maxUnavailable"));
+    if !least.is_null() && !most.is_null() {
+        let detail = "minAvailable and maxUnavailable cannot be both set";
+        errors.push(FieldError::invalid(&path, spec.clone(), detail));
+    }
+    for (field, value) in [("minAvailable", least), ("maxUnavailable", most)] {
+        count_or_percent(value, &path.child(field), errors);
+        at_most_hundred_percent(value, &path.child(field), errors);
+    }
+    label_selector(spec.at("selector"), &path.child("selector"), errors);
+    optional_one_of(
+        spec,
+        "unhealthyPodEvictionPolicy",
+        &["AlwaysAllow", "IfHealthyBudget"],
+        &path,
+        errors,
+    );
+}
 
-pub(crate) fn priority_class_update(_new: &Object, _old: &Object, _errors: &mut ErrorList) {}
+/// PriorityClass.
+pub(crate) fn priority_class(object: &Object, errors: &mut ErrorList) {
+    let name = object.name();
+    let value = object.at("value").as_i64().unwrap_or(0);
+    if let Some(rest) = name.strip_prefix("system-") {
+        let known = match rest {
+            "cluster-critical" => value == 2_000_000_000,
+            "node-critical" => value == 2_000_001_000,
+            _ => false,
+        };
+        if !known {
+            let detail = "priority class names with 'system-' prefix are reserved for system use only. \
+                error: the class is not a known system priority class";
+            errors.push(FieldError::forbidden(
+                &Path::new("metadata").child("name"),
+                detail,
+            ));
+        }
+    } else if value > USER_PRIORITY_MAX {
+        let detail =
+            format!("maximum allowed value of a user defined priority is {USER_PRIORITY_MAX}");
+        errors.push(FieldError::forbidden(&Path::new("value"), detail));
+    }
+    optional_one_of(
+        object,
+        "preemptionPolicy",
+        &["Never", "PreemptLowerPriority"],
+        &Path::root(),
+        errors,
+    );
+}
 
-pub(crate) fn disruption_budget(_object: &Object, _errors: &mut ErrorList) {}
+/// Pods carry the value of their class, so it never changes.
+pub(crate) fn priority_class_update(new: &Object, old: &Object, errors: &mut ErrorList) {
+    if new.at("value").as_i64() != old.at("value").as_i64() {
+        errors.push(FieldError::forbidden(
+            &Path::new("value"),
+            "may not be changed in an update.",
+        ));
+    }
+    immutable(
+        new.at("preemptionPolicy"),
+        old.at("preemptionPolicy"),
+        &Path::new("preemptionPolicy"),
+        errors,
+    );
+}
+
+/// FlowSchema.
+pub(crate) fn flow_schema(object: &Object, errors: &mut ErrorList) {
+    let (spec, path) = (spec(object), Path::new("spec"));
+    let precedence = spec.int("matchingPrecedence").unwrap_or(0);
+    if precedence <= 0 {
+        let detail = "must be a positive value";
+        errors.push(FieldError::invalid(
+            &path.child("matchingPrecedence"),
+            precedence,
+            detail,
+        ));
+    } else if precedence > 10_000 {
+        let detail = "must not be greater than 10000";
+        errors.push(FieldError::invalid(
+            &path.child("matchingPrecedence"),
+            precedence,
+            detail,
+        ));
+    } else if precedence == 1 && object.name() != "exempt" {
+        let detail = "only the schema named 'exempt' may have matchingPrecedence 1";
+        errors.push(FieldError::invalid(
+            &path.child("matchingPrecedence"),
+            precedence,
+            detail,
+        ));
+    }
+    let method = spec.at("distinguisherMethod");
+    if method.is_object() {
+        one_of(
+            method,
+            "type",
+            &["ByNamespace", "ByUser"],
+            &path.child("distinguisherMethod"),
+            errors,
+        );
+    }
+    let level = path.child("priorityLevelConfiguration");
+    require(
+        spec.at("priorityLevelConfiguration"),
+        "name",
+        &level,
+        errors,
+    );
+    for (path, rule) in items(spec, "rules", &path) {
+        if rule.list("subjects").is_empty() {
+            errors.push(FieldError::required(
+                &path.child("subjects"),
+                "subjects must contain at least one value",
+            ));
+        }
+        for (path, subject) in items(rule, "subjects", &path) {
+            one_of(
+                subject,
+                "kind",
+                &["Group", "ServiceAccount", "User"],
+                &path,
+                errors,
+            );
+        }
+        if rule.list("resourceRules").is_empty() && rule.list("nonResourceRules").is_empty() {
+            let detail = "at least one of resourceRules and nonResourceRules has to be non-empty";
+            errors.push(FieldError::required(&path, detail));
+        }
+        for field in ["resourceRules", "nonResourceRules"] {
+            for (path, rule) in items(rule, field, &path) {
+                if rule.list("verbs").is_empty() {
+                    errors.push(FieldError::required(
+                        &path.child("verbs"),
+                        "verbs must contain at least one value",
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// PriorityLevelConfiguration.
+pub(crate) fn priority_level(object: &Object, errors: &mut ErrorList) {
+    let (spec, path) = (spec(object), Path::new("spec"));
+    one_of(spec, "type", &["Exempt", "Limited"], &path, errors);
+    let (limited, exempt) = (spec.at("limited"), spec.at("exempt"));
+    match spec.text("type") {
+        "Exempt" if !limited.is_null() => {
+            errors.push(FieldError::forbidden(
+                &path.child("limited"),
+                "must be nil if the type is not Limited",
+            ));
+        }
+        "Limited" if !exempt.is_null() => {
+            errors.push(FieldError::forbidden(
+                &path.child("exempt"),
+                "must be nil if the type is Limited",
+            ));
+        }
+        "Limited" if limited.is_null() => {
+            errors.push(FieldError::required(
+                &path.child("limited"),
+                "must not be empty when type is Limited",
+            ));
+        }
+        "Limited" => {
+            let path = path.child("limited");
+            super::not_negative(limited, "nominalConcurrencyShares", &path, errors);
+            let response = limited.at("limitResponse");
+            let response_path = path.child("limitResponse");
+            one_of(
+                response,
+                "type",
+                &["Queue", "Reject"],
+                &response_path,
+                errors,
+            );
+            let queuing = response.at("queuing");
+            match (response.text("type"), queuing.is_null()) {
+                ("Queue", true) => {
+                    let detail = "must not be empty if limitResponse.type is Queue";
+                    errors.push(FieldError::required(
+                        &response_path.child("queuing"),
+                        detail,
+                    ));
+                }
+                ("Reject", false) => {
+                    let detail = "must be nil if limitResponse.type is not Queue";
+                    errors.push(FieldError::forbidden(
+                        &response_path.child("queuing"),
+                        detail,
+                    ));
+                }
+                ("Queue", false) => {
+                    for field in ["queues", "handSize", "queueLengthLimit"] {
+                        if let Some(number) = queuing.int(field).filter(|number| *number <= 0) {
+                            let path = response_path.child("queuing").child(field);
+                            errors.push(FieldError::invalid(&path, number, "must be positive"));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,31 +1,283 @@
-//! Rules of this topic.
+//! storage.k8s.io.
 
 use schema::Object;
-use schema::field::ErrorList;
+use schema::field::{ErrorList, FieldError, Path};
+use schema::names;
 
-pub(crate) fn csi_driver(_object: &Object, _errors: &mut ErrorList) {}
+use super::{amount, complain, immutable, items, label_selector, optional_one_of, require};
+use crate::look::{Look, spec};
+use crate::resource::same;
 
-pub(crate) fn csi_driver_update(_new: &Object, _old: &Object, _errors: &mut ErrorList) {}
+const PARAMETERS_BYTES_MAX: usize = 256 * 1024;
 
-pub(crate) fn csi_node(_object: &Object, _errors: &mut ErrorList) {}
+fn root_text<'a>(object: &'a Object, field: &str) -> &'a str {
+    object.at(field).as_str().unwrap_or("")
+}
 
-pub(crate) fn csi_storage_capacity(_object: &Object, _errors: &mut ErrorList) {}
+fn driver_name(name: &str, path: &Path, errors: &mut ErrorList) {
+    if name.is_empty() {
+        errors.push(FieldError::required(path, ""));
+        return;
+    }
+    if name.len() > 63 {
+        errors.push(FieldError::too_long(path, 63));
+    }
+    complain(
+        names::is_dns1123_subdomain(&name.to_lowercase()),
+        path,
+        name,
+        errors,
+    );
+}
 
-pub(crate) fn csi_storage_capacity_update(_new: &Object, _old: &Object, _errors: &mut ErrorList) {}
+/// StorageClass.
+pub(crate) fn storage_class(object: &Object, errors: &mut ErrorList) {
+    let provisioner = root_text(object, "provisioner");
+    if provisioner.is_empty() {
+        errors.push(FieldError::required(&Path::new("provisioner"), ""));
+    } else {
+        let lower = provisioner.to_lowercase();
+        complain(
+            names::is_qualified_name(&lower),
+            &Path::new("provisioner"),
+            provisioner,
+            errors,
+        );
+    }
+    let mut size = 0;
+    for (key, value) in object.entries("parameters") {
+        if key.is_empty() {
+            errors.push(FieldError::invalid(
+                &Path::new("parameters"),
+                key,
+                "field can not be empty.",
+            ));
+        }
+        size += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if size > PARAMETERS_BYTES_MAX {
+        errors.push(FieldError::too_long(
+            &Path::new("parameters"),
+            PARAMETERS_BYTES_MAX,
+        ));
+    }
+    let root = Path::root();
+    optional_one_of(
+        object,
+        "reclaimPolicy",
+        &["Delete", "Retain"],
+        &root,
+        errors,
+    );
+    if root_text(object, "volumeBindingMode").is_empty() {
+        errors.push(FieldError::required(&Path::new("volumeBindingMode"), ""));
+    }
+    optional_one_of(
+        object,
+        "volumeBindingMode",
+        &["Immediate", "WaitForFirstConsumer"],
+        &root,
+        errors,
+    );
+}
 
-pub(crate) fn storage_class(_object: &Object, _errors: &mut ErrorList) {}
+/// What volumes were made with is history.
+pub(crate) fn storage_class_update(new: &Object, old: &Object, errors: &mut ErrorList) {
+    if !same(new.get(&["parameters"]), old.get(&["parameters"])) {
+        let detail = "updates to parameters are forbidden.";
+        errors.push(FieldError::forbidden(&Path::new("parameters"), detail));
+    }
+    if root_text(new, "provisioner") != root_text(old, "provisioner") {
+        let detail = "updates to provisioner are forbidden.";
+        errors.push(FieldError::forbidden(&Path::new("provisioner"), detail));
+    }
+    if root_text(new, "reclaimPolicy") != root_text(old, "reclaimPolicy") {
+        let detail = "updates to reclaimPolicy are forbidden.";
+        errors.push(FieldError::forbidden(&Path::new("reclaimPolicy"), detail));
+    }
+    immutable(
+        new.at("volumeBindingMode"),
+        old.at("volumeBindingMode"),
+        &Path::new("volumeBindingMode"),
+        errors,
+    );
+}
 
-pub(crate) fn storage_class_update(_new: &Object, _old: &Object, _errors: &mut ErrorList) {}
+/// VolumeAttributesClass.
+pub(crate) fn volume_attributes_class(object: &Object, errors: &mut ErrorList) {
+    driver_name(
+        root_text(object, "driverName"),
+        &Path::new("driverName"),
+        errors,
+    );
+    if object
+        .at("parameters")
+        .as_object()
+        .is_none_or(serde_json::Map::is_empty)
+    {
+        let detail = "must contain at least one key/value pair";
+        errors.push(FieldError::required(&Path::new("parameters"), detail));
+    }
+}
 
-pub(crate) fn volume_attachment(_object: &Object, _errors: &mut ErrorList) {}
+/// A class of attributes is what it is.
+pub(crate) fn volume_attributes_class_update(new: &Object, old: &Object, errors: &mut ErrorList) {
+    for field in ["driverName", "parameters"] {
+        if !same(new.get(&[field]), old.get(&[field])) {
+            let detail = format!("updates to {field} are forbidden.");
+            errors.push(FieldError::forbidden(&Path::new(field), detail));
+        }
+    }
+}
 
-pub(crate) fn volume_attachment_update(_new: &Object, _old: &Object, _errors: &mut ErrorList) {}
+/// VolumeAttachment.
+pub(crate) fn volume_attachment(object: &Object, errors: &mut ErrorList) {
+    let (spec, path) = (spec(object), Path::new("spec"));
+    driver_name(spec.text("attacher"), &path.child("attacher"), errors);
+    let source = spec.at("source");
+    match (
+        source.has("persistentVolumeName"),
+        source.has("inlineVolumeSpec"),
+    ) {
+        (false, false) => {
+            let detail = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+            errors.push(FieldError::required(&path.child("source"), detail));
+        }
+        (true, true) => {
+            let detail = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+            errors.push(FieldError::forbidden(&path.child("source"), detail));
+        }
+        (true, false) if source.text("persistentVolumeName").is_empty() => {
+            let path = path.child("source").child("persistentVolumeName");
+            errors.push(FieldError::required(
+                &path,
+                "must specify non empty persistentVolumeName",
+            ));
+        }
+        _ => {}
+    }
+    if require(spec, "nodeName", &path, errors) {
+        let name = spec.text("nodeName");
+        complain(
+            names::is_dns1123_subdomain(name),
+            &path.child("nodeName"),
+            name,
+            errors,
+        );
+    }
+}
 
-pub(crate) fn volume_attributes_class(_object: &Object, _errors: &mut ErrorList) {}
+/// An attachment is made and deleted, never moved.
+pub(crate) fn volume_attachment_update(new: &Object, old: &Object, errors: &mut ErrorList) {
+    immutable(spec(new), spec(old), &Path::new("spec"), errors);
+}
 
-pub(crate) fn volume_attributes_class_update(
-    _new: &Object,
-    _old: &Object,
-    _errors: &mut ErrorList,
-) {
+/// CSIDriver.
+pub(crate) fn csi_driver(object: &Object, errors: &mut ErrorList) {
+    let (spec, path) = (spec(object), Path::new("spec"));
+    driver_name(object.name(), &Path::new("metadata").child("name"), errors);
+    for field in ["attachRequired", "podInfoOnMount", "storageCapacity"] {
+        if !spec.has(field) {
+            errors.push(FieldError::required(&path.child(field), ""));
+        }
+    }
+    let policies = ["File", "None", "ReadWriteOnceWithFSType"];
+    optional_one_of(spec, "fsGroupPolicy", &policies, &path, errors);
+    for (path, mode) in items(spec, "volumeLifecycleModes", &path) {
+        let mode = mode.as_str().unwrap_or("");
+        if !["Ephemeral", "Persistent"].contains(&mode) {
+            errors.push(FieldError::not_supported(
+                &path,
+                mode,
+                &["Ephemeral", "Persistent"],
+            ));
+        }
+    }
+    let mut audiences = Vec::new();
+    for (path, token) in items(spec, "tokenRequests", &path) {
+        let audience = token.text("audience");
+        if audiences.contains(&audience) {
+            errors.push(FieldError::duplicate(&path.child("audience"), audience));
+        }
+        audiences.push(audience);
+        if let Some(seconds) = token
+            .int("expirationSeconds")
+            .filter(|seconds| *seconds < 600)
+        {
+            let detail = "may not specify a duration less than 10 minutes";
+            errors.push(FieldError::invalid(
+                &path.child("expirationSeconds"),
+                seconds,
+                detail,
+            ));
+        }
+    }
+}
+
+/// How volumes of a driver are attached and live never changes.
+pub(crate) fn csi_driver_update(new: &Object, old: &Object, errors: &mut ErrorList) {
+    let path = Path::new("spec");
+    for (field, spelling) in [
+        ("attachRequired", "attachedRequired"),
+        ("volumeLifecycleModes", "volumeLifecycleModes"),
+    ] {
+        immutable(
+            spec(new).at(field),
+            spec(old).at(field),
+            &path.child(spelling),
+            errors,
+        );
+    }
+}
+
+/// CSINode.
+pub(crate) fn csi_node(object: &Object, errors: &mut ErrorList) {
+    let mut seen = Vec::new();
+    for (path, driver) in items(spec(object), "drivers", &Path::new("spec")) {
+        driver_name(driver.text("name"), &path.child("name"), errors);
+        if seen.contains(&driver.text("name")) {
+            errors.push(FieldError::duplicate(
+                &path.child("name"),
+                driver.text("name"),
+            ));
+        }
+        seen.push(driver.text("name"));
+        require(driver, "nodeID", &path, errors);
+        for key in driver.texts("topologyKeys") {
+            complain(
+                names::is_qualified_name(key),
+                &path.child("topologyKeys"),
+                key,
+                errors,
+            );
+        }
+    }
+}
+
+/// CSIStorageCapacity.
+pub(crate) fn csi_storage_capacity(object: &Object, errors: &mut ErrorList) {
+    let class = root_text(object, "storageClassName");
+    complain(
+        names::is_dns1123_subdomain(class),
+        &Path::new("storageClassName"),
+        class,
+        errors,
+    );
+    for field in ["capacity", "maximumVolumeSize"] {
+        if object.has(field) {
+            amount(object.at(field), &Path::new(field), errors);
+        }
+    }
+    label_selector(
+        object.at("nodeTopology"),
+        &Path::new("nodeTopology"),
+        errors,
+    );
+}
+
+/// Capacity of what and where never changes.
+pub(crate) fn csi_storage_capacity_update(new: &Object, old: &Object, errors: &mut ErrorList) {
+    for field in ["nodeTopology", "storageClassName"] {
+        immutable(new.at(field), old.at(field), &Path::new(field), errors);
+    }
 }
