@@ -1,1 +1,11 @@
-//! raft-tests
+//! Tests that take whole members apart. Nobody imports this crate.
+//!
+//! `crash` runs three members as operating-system processes, writes through all of them, kills them with SIGKILL at
+//! random moments, and then compares what was acknowledged with what is there ([`history`] is the judge, and pure).
+
+pub mod cluster;
+pub mod crash;
+pub mod history;
+pub mod member;
+pub mod wire;
+pub mod workload;

@@ -1,0 +1,58 @@
+//! `raft-tests crash` runs the crash test; `raft-tests member` is one of its members.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use raft_tests::{crash, member};
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Parser)]
+#[command(
+    name = "raft-tests",
+    about = "Takes members of the store apart and looks whether anything is lost."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Kill members under writes and check that nothing acknowledged is lost.
+    Crash {
+        /// How many kills
+        #[arg(long, default_value_t = 200)]
+        kills: usize,
+        /// Repeat the schedule of this seed [default: a new one]
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Give up after so many seconds
+        #[arg(long, default_value_t = 900)]
+        seconds: u64,
+    },
+    /// One member, as configured in a file. Started by the test.
+    #[command(hide = true)]
+    Member { config: PathBuf },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Member { config } => member::run(&config).await,
+        Command::Crash {
+            kills,
+            seed,
+            seconds,
+        } => {
+            let options = crash::Options {
+                program: std::env::current_exe()?,
+                kills,
+                seed: seed.unwrap_or_else(rand::random),
+                time_max: Duration::from_secs(seconds),
+            };
+            let outcome = crash::run(&options, &|line| eprintln!("{line}")).await?;
+            eprintln!("nothing acknowledged is lost: {outcome:?}");
+            Ok(())
+        }
+    }
+}
