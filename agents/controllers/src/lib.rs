@@ -1,1 +1,72 @@
-//! controllers
+//! The controllers: each makes the cluster look as one kind of object says it should.
+//!
+//! A controller is one file and one line in [`CONTROLLERS`]. Its heart is a plain function from an object and the world
+//! (caches and the time) to a plan; the manager feeds the queue, performs the plan and waits until the caches have seen
+//! the result before the same key is looked at again. Few controllers need an answer from the server in the middle
+//! (namespace deletion, garbage collection) or a state of their own (node lifecycle): they are tasks with a pure core.
+
+mod deployment;
+mod discovery;
+mod disruption;
+mod endpoint_slice;
+mod endpoints;
+mod garbage_collector;
+mod manager;
+mod namespace;
+mod node_lifecycle;
+mod patches;
+mod pod_control;
+mod pod_gc;
+mod ranking;
+mod replica_set;
+mod replication;
+mod replication_controller;
+mod root_ca;
+mod service_account;
+mod taint_eviction;
+#[cfg(test)]
+mod testing;
+mod world;
+
+pub use manager::{Body, Controller, TaskContext, run, run_without_election};
+pub use world::{Caches, World};
+
+/// All controllers. They run in one process under one lease.
+pub static CONTROLLERS: &[Controller] = &[
+    namespace::CONTROLLER,
+    service_account::CONTROLLER,
+    root_ca::CONTROLLER,
+    replica_set::CONTROLLER,
+    replication_controller::CONTROLLER,
+    deployment::CONTROLLER,
+    endpoint_slice::CONTROLLER,
+    endpoints::CONTROLLER,
+    garbage_collector::CONTROLLER,
+    pod_gc::CONTROLLER,
+    node_lifecycle::CONTROLLER,
+    taint_eviction::CONTROLLER,
+    disruption::CONTROLLER,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::CONTROLLERS;
+
+    #[test]
+    fn names_are_unique_and_explained() {
+        for (index, controller) in CONTROLLERS.iter().enumerate() {
+            assert!(
+                !controller.help.is_empty() && controller.workers > 0,
+                "{}",
+                controller.name
+            );
+            assert!(
+                CONTROLLERS[..index]
+                    .iter()
+                    .all(|other| other.name != controller.name),
+                "{}",
+                controller.name
+            );
+        }
+    }
+}

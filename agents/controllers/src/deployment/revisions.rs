@@ -1,0 +1,304 @@
+//! Which ReplicaSet carries the current template, its name, and the annotations by which `kubectl rollout` finds its
+//! way through the history.
+
+use super::Rollout;
+use crate::patches;
+use crate::pod_control::{controller_reference, reported};
+use crate::world::{SAFE_CHARACTERS, World};
+use agent_runtime::kinds::{Deployment, Labels, ReplicaSet};
+use agent_runtime::plan::{Op, Plan};
+use agent_runtime::resource_ref::{DEPLOYMENTS, REPLICA_SETS};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
+pub(super) const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
+pub(super) const DESIRED_REPLICAS: &str = "deployment.kubernetes.io/desired-replicas";
+pub(super) const MAX_REPLICAS: &str = "deployment.kubernetes.io/max-replicas";
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const ROLLBACK_REVISION: &str = "deprecated.deployment.rollback.to";
+const TEMPLATE_HASH: &str = "pod-template-hash";
+/// Length of the history annotation at which old entries are dropped.
+const HISTORY_BYTES_MAX: usize = 2000;
+
+/// The oldest set with the Deployment's template.
+pub(super) fn find_new(
+    deployment: &Deployment,
+    sets: &[Arc<ReplicaSet>],
+) -> Option<Arc<ReplicaSet>> {
+    let wanted = comparable(&deployment.spec.template);
+    sets.iter()
+        .find(|set| comparable(&set.spec.template) == wanted)
+        .cloned()
+}
+
+/// A template without what does not make a difference: the hash label that we add, nulls, and empty metadata.
+fn comparable(template: &Value) -> Value {
+    let mut template = without_nulls(template);
+    if let Some(labels) = template
+        .pointer_mut("/metadata/labels")
+        .and_then(Value::as_object_mut)
+    {
+        labels.remove(TEMPLATE_HASH);
+    }
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|_, value| value.as_object().is_none_or(|fields| !fields.is_empty()));
+    }
+    template
+}
+
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(_, v)| !v.is_null())
+            .map(|(k, v)| (k.clone(), without_nulls(v)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
+}
+
+/// A short name for a template: FNV-1a of its canonical JSON and the collision count, in letters that make no words.
+fn template_hash(template: &Value, collision_count: Option<i32>) -> String {
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut feed = |byte: u8| hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    comparable(template).to_string().bytes().for_each(&mut feed);
+    if let Some(count) = collision_count {
+        count.to_le_bytes().into_iter().for_each(&mut feed);
+    }
+    hash.to_string()
+        .bytes()
+        .map(|digit| char::from(SAFE_CHARACTERS[usize::from(digit) % SAFE_CHARACTERS.len()]))
+        .collect()
+}
+
+pub(super) fn revision_of(annotations: &Labels) -> i64 {
+    annotations
+        .get(REVISION)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}
+
+impl Rollout<'_> {
+    /// Creates the set for the current template, with as many replicas as the strategy allows at once.
+    pub(super) fn create_new_set(&self, world: &World) -> Plan {
+        let deployment = self.deployment;
+        let meta = &deployment.metadata;
+        let hash = template_hash(&deployment.spec.template, deployment.status.collision_count);
+        let name = format!("{}-{hash}", meta.name);
+        if world
+            .caches
+            .replica_sets
+            .get(&meta.namespace, &name)
+            .is_some()
+        {
+            // The name is taken by a set with another template: the next hash will differ.
+            let count = deployment
+                .status
+                .collision_count
+                .unwrap_or(0)
+                .saturating_add(1);
+            return Plan::of(vec![Op::status(
+                &DEPLOYMENTS,
+                meta,
+                json!({"collisionCount": count}),
+            )]);
+        }
+        let size = self.size_of_new_set(0);
+        let revision = (self
+            .old
+            .iter()
+            .map(|set| revision_of(&set.metadata.annotations))
+            .max()
+            .unwrap_or(0)
+            + 1)
+        .to_string();
+        let mut template = deployment.spec.template.clone();
+        let mut selector = json!(deployment.spec.selector);
+        set_path(&mut template, &["metadata", "labels", TEMPLATE_HASH], &hash);
+        set_path(&mut selector, &["matchLabels", TEMPLATE_HASH], &hash);
+        let mut annotations = inherited(&meta.annotations);
+        annotations.insert(REVISION.into(), revision.clone());
+        annotations.insert(DESIRED_REPLICAS.into(), self.desired().to_string());
+        annotations.insert(
+            MAX_REPLICAS.into(),
+            (self.desired() + self.max_surge()).to_string(),
+        );
+        let body = json!({
+            "apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": {
+                "name": name, "namespace": meta.namespace, "annotations": annotations,
+                "labels": template.pointer("/metadata/labels"), "ownerReferences": [controller_reference(&DEPLOYMENTS, meta)],
+            },
+            "spec": {"replicas": size, "minReadySeconds": deployment.spec.min_ready_seconds, "selector": selector, "template": template},
+        });
+        let create = Op::create(&REPLICA_SETS, &meta.namespace, body);
+        let failure = (
+            "ReplicaSetCreateError",
+            "Failed to create new replica set: ",
+        );
+        let mut plan = Plan::none();
+        plan.push(if size > 0 {
+            reported(
+                &DEPLOYMENTS,
+                meta,
+                create,
+                (
+                    "ScalingReplicaSet",
+                    format!("Scaled up replica set {name} from 0 to {size}"),
+                ),
+                failure,
+            )
+        } else {
+            create
+        });
+        plan.ops.extend(self.progress_begins(
+            "NewReplicaSetCreated",
+            &format!("Created new replica set {name:?}"),
+        ));
+        plan.ops.extend(self.revision_patch(&revision));
+        plan
+    }
+
+    /// Brings the annotations of the new set, and the revision on the Deployment, up to date: an old template that
+    /// becomes the current one again gets the next revision, and remembers the ones it had.
+    pub(super) fn adjust_new_set(&self) -> Vec<Op> {
+        let Some(new) = &self.new else {
+            return Vec::new();
+        };
+        let had = revision_of(&new.metadata.annotations);
+        let next = self
+            .old
+            .iter()
+            .map(|set| revision_of(&set.metadata.annotations))
+            .max()
+            .unwrap_or(0)
+            + 1;
+        let mut annotations = inherited(&self.deployment.metadata.annotations);
+        annotations.retain(|key, value| new.metadata.annotations.get(key) != Some(value));
+        let revision = had.max(next);
+        if had < next {
+            annotations.insert(REVISION.into(), next.to_string());
+            if had > 0 {
+                annotations.insert(
+                    REVISION_HISTORY.into(),
+                    extended_history(new.metadata.annotations.get(REVISION_HISTORY), had),
+                );
+            }
+        }
+        let mut ops = Vec::new();
+        let ready_seconds = self.deployment.spec.min_ready_seconds;
+        if !annotations.is_empty() || new.spec.min_ready_seconds != ready_seconds {
+            let body = json!({"metadata": {"uid": new.metadata.uid, "annotations": annotations}, "spec": {"minReadySeconds": patches::or_absent(ready_seconds.into())}});
+            ops.push(Op::merge(&REPLICA_SETS, &new.metadata, body));
+        }
+        if !self
+            .deployment
+            .status
+            .conditions
+            .iter()
+            .any(|c| c.kind == "Progressing")
+        {
+            ops.extend(self.progress_begins(
+                "FoundNewReplicaSet",
+                &format!("Found new replica set {:?}", new.metadata.name),
+            ));
+        }
+        ops.extend(self.revision_patch(&revision.to_string()));
+        ops
+    }
+
+    fn revision_patch(&self, revision: &str) -> Option<Op> {
+        let meta = &self.deployment.metadata;
+        let up_to_date = meta
+            .annotations
+            .get(REVISION)
+            .is_some_and(|r| r == revision);
+        (!up_to_date).then(|| {
+            Op::merge(
+                &DEPLOYMENTS,
+                meta,
+                json!({"metadata": {"uid": meta.uid, "annotations": {REVISION: revision}}}),
+            )
+        })
+    }
+
+    /// Deletes the oldest sets beyond the history limit, of those that hold no replicas.
+    pub(super) fn cleanup(&self) -> Vec<Op> {
+        let Some(limit) = self.deployment.spec.revision_history_limit else {
+            return Vec::new();
+        };
+        let mut old: Vec<_> = self
+            .old
+            .iter()
+            .filter(|set| !set.metadata.is_deleting())
+            .collect();
+        let surplus = old
+            .len()
+            .saturating_sub(usize::try_from(limit).unwrap_or(0));
+        old.sort_by_key(|set| {
+            (
+                revision_of(&set.metadata.annotations),
+                set.metadata.created(),
+            )
+        });
+        let empty = |set: &ReplicaSet| {
+            super::replicas(set) == 0
+                && set.status.replicas == 0
+                && set.metadata.generation <= set.status.observed_generation
+        };
+        old.into_iter()
+            .take(surplus)
+            .filter(|set| empty(set))
+            .map(|set| Op::delete(&REPLICA_SETS, &set.metadata))
+            .collect()
+    }
+}
+
+/// The annotations that a set takes over from its Deployment.
+fn inherited(annotations: &Labels) -> Labels {
+    let own = [
+        LAST_APPLIED,
+        REVISION,
+        REVISION_HISTORY,
+        DESIRED_REPLICAS,
+        MAX_REPLICAS,
+        ROLLBACK_REVISION,
+    ];
+    annotations
+        .iter()
+        .filter(|(key, _)| !own.contains(&key.as_str()))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
+}
+
+fn extended_history(history: Option<&String>, revision: i64) -> String {
+    let mut entries: Vec<String> = history
+        .map(|text| {
+            text.split(',')
+                .filter(|e| !e.is_empty())
+                .map(str::to_owned)
+                .collect()
+        })
+        .unwrap_or_default();
+    entries.push(revision.to_string());
+    let mut text = entries.join(",");
+    while text.len() > HISTORY_BYTES_MAX {
+        entries.remove(0);
+        text = entries.join(",");
+    }
+    text
+}
+
+fn set_path(value: &mut Value, path: &[&str], text: &str) {
+    let mut place = value;
+    for key in path {
+        if !place.is_object() {
+            *place = json!({});
+        }
+        place = &mut place[*key];
+    }
+    *place = text.into();
+}

@@ -1,0 +1,103 @@
+//! Which resources the server serves, as the controllers that act on every kind need to know.
+
+use agent_runtime::{ApiError, Client, ResourceRef};
+use serde_json::Value;
+
+/// A served resource and what can be done with it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Served {
+    pub(crate) resource: ResourceRef,
+    pub(crate) verbs: Vec<String>,
+}
+
+impl Served {
+    pub(crate) fn can(&self, verbs: &[&str]) -> bool {
+        verbs
+            .iter()
+            .all(|verb| self.verbs.iter().any(|v| v == verb))
+    }
+}
+
+/// What was found, and which groups could not be asked.
+#[derive(Debug, Default)]
+pub(crate) struct Discovered {
+    pub(crate) served: Vec<Served>,
+    pub(crate) failures: Vec<String>,
+}
+
+/// Asks for all resources in the preferred version of each group. Fails only when the groups themselves are unknown.
+pub(crate) async fn discover(client: &Client) -> Result<Discovered, ApiError> {
+    let mut found = Discovered::default();
+    let groups = client.get_path("/apis").await?;
+    let mut paths = vec![("/api/v1".to_owned(), "v1".to_owned())];
+    for group in groups
+        .get("groups")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        if let Some(version) = group
+            .pointer("/preferredVersion/groupVersion")
+            .and_then(Value::as_str)
+        {
+            paths.push((format!("/apis/{version}"), version.to_owned()));
+        }
+    }
+    for (path, version) in paths {
+        match client.get_path(&path).await {
+            Ok(list) => found.served.extend(resources_of(&version, &list)),
+            // A group that vanished in between is not a failure.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => found.failures.push(format!("{version}: {}", error.message)),
+        }
+    }
+    Ok(found)
+}
+
+fn resources_of(group_version: &str, list: &Value) -> Vec<Served> {
+    let (group, version) = group_version.split_once('/').unwrap_or(("", group_version));
+    let entry = |entry: &Value| {
+        let name = entry
+            .get("name")
+            .and_then(Value::as_str)
+            .filter(|name| !name.contains('/'))?;
+        let kind = entry.get("kind").and_then(Value::as_str)?;
+        let namespaced = entry
+            .get("namespaced")
+            .and_then(Value::as_bool)
+            .unwrap_or(false);
+        let verbs = entry
+            .get("verbs")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
+        Some(Served {
+            resource: ResourceRef::new(group, version, name, kind, namespaced),
+            verbs,
+        })
+    };
+    list.get("resources")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(entry)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn subresources_are_left_out() {
+        let list = json!({"resources": [{"name": "deployments", "kind": "Deployment", "namespaced": true, "verbs": ["list", "delete"]}, {"name": "deployments/scale", "kind": "Scale", "verbs": ["get"]}]});
+        let found = resources_of("apps/v1", &list);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].resource.to_string(), "deployments.apps");
+        assert!(found[0].can(&["list", "delete"]) && !found[0].can(&["watch"]));
+    }
+}

@@ -1,0 +1,307 @@
+//! Says in the status of each PodDisruptionBudget how many of its pods may be evicted now.
+
+use crate::manager::{Body, Controller};
+use crate::patches;
+use crate::world::{Caches, World};
+use agent_runtime::kinds::{
+    Condition, IntOrString, Labels, Pod, PodDisruptionBudget, PodDisruptionBudgetStatus, condition,
+};
+use agent_runtime::plan::{Op, Plan};
+use agent_runtime::resource_ref::POD_DISRUPTION_BUDGETS;
+use agent_runtime::timestamp::{self, Micros, seconds};
+use agent_runtime::{Key, Queue};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) const CONTROLLER: Controller = Controller {
+    name: "disruption-controller",
+    help: "keeps the status of PodDisruptionBudgets",
+    workers: 2,
+    body: Body::Keyed { wire, reconcile },
+};
+
+/// An eviction that was granted counts against the budget for so long, unless the pod is seen going.
+const DISRUPTION_TIMEOUT: Micros = seconds(120);
+
+fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
+    let keys = queue.clone();
+    caches
+        .disruption_budgets
+        .subscribe(move |change| keys.add(Key::of(&change.latest().metadata)));
+    let (budgets, keys) = (caches.disruption_budgets.clone(), queue.clone());
+    caches.pods.subscribe(move |change| {
+        for budget in budgets.in_namespace(&change.latest().metadata.namespace) {
+            if change.sides().any(|pod| selects(&budget, pod)) {
+                keys.add(Key::of(&budget.metadata));
+            }
+        }
+    });
+}
+
+fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
+    budget
+        .spec
+        .selector
+        .as_ref()
+        .is_some_and(|selector| selector.matches(&pod.metadata.labels))
+}
+
+fn reconcile(key: &Key, world: &World) -> Plan {
+    let Some(budget) = world.caches.disruption_budgets.by_key(key) else {
+        return Plan::none();
+    };
+    let pods: Vec<_> = world
+        .caches
+        .pods
+        .in_namespace(&budget.metadata.namespace)
+        .into_iter()
+        .filter(|pod| selects(&budget, pod) && !pod.is_finished())
+        .collect();
+    let (disrupted, recheck) = still_disrupted(&budget.status.disrupted_pods, &pods, world.now);
+    let healthy = pods
+        .iter()
+        .filter(|pod| {
+            !pod.metadata.is_deleting()
+                && pod.is_ready()
+                && !disrupted.contains_key(&pod.metadata.name)
+        })
+        .count();
+    let (expected, desired) = match expectation(&budget, &pods, world) {
+        Ok(counts) => counts,
+        Err(message) => return refuse(&budget, &message, world.now),
+    };
+    let healthy = i64::try_from(healthy).unwrap_or(i64::MAX);
+    let allowed = if expected <= 0 {
+        0
+    } else {
+        (healthy - desired).max(0)
+    };
+    let verdict = if allowed > 0 {
+        ("True", "SufficientPods")
+    } else {
+        ("False", "InsufficientPods")
+    };
+    let status = PodDisruptionBudgetStatus {
+        observed_generation: budget.metadata.generation,
+        disruptions_allowed: narrow(allowed),
+        current_healthy: narrow(healthy),
+        desired_healthy: narrow(desired),
+        expected_pods: narrow(expected),
+        conditions: with_condition(
+            &budget.status.conditions,
+            verdict.0,
+            verdict.1,
+            "",
+            budget.metadata.generation,
+            world.now,
+        ),
+        disrupted_pods: disrupted,
+    };
+    let mut plan = Plan::none();
+    if status != budget.status {
+        plan.push(Op::status(
+            &POD_DISRUPTION_BUDGETS,
+            &budget.metadata,
+            written(&status, &budget.status),
+        ));
+    }
+    if let Some(delay) = recheck {
+        plan.again(delay);
+    }
+    plan
+}
+
+fn narrow(count: i64) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// The status as a merge patch: pods that are no longer disrupted are taken out by name.
+fn written(status: &PodDisruptionBudgetStatus, old: &PodDisruptionBudgetStatus) -> Value {
+    let gone = old
+        .disrupted_pods
+        .keys()
+        .map(|name| (name.clone(), Value::Null));
+    let left = status
+        .disrupted_pods
+        .iter()
+        .map(|(name, at)| (name.clone(), at.as_str().into()));
+    json!({
+        "observedGeneration": status.observed_generation, "disruptionsAllowed": status.disruptions_allowed,
+        "currentHealthy": status.current_healthy, "desiredHealthy": status.desired_healthy, "expectedPods": status.expected_pods,
+        "conditions": status.conditions, "disruptedPods": gone.chain(left).collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+/// Evictions that were granted and whose pods are not yet seen going.
+fn still_disrupted(granted: &Labels, pods: &[Arc<Pod>], now: Micros) -> (Labels, Option<Duration>) {
+    let mut left = Labels::new();
+    let mut recheck: Option<Micros> = None;
+    for (name, at) in granted {
+        let waiting = pods
+            .iter()
+            .any(|pod| pod.metadata.name == *name && !pod.metadata.is_deleting());
+        let until = timestamp::parse(at).unwrap_or(0) + DISRUPTION_TIMEOUT;
+        if waiting && until > now {
+            left.insert(name.clone(), at.clone());
+            recheck = Some(recheck.map_or(until, |r| r.min(until)));
+        }
+    }
+    (
+        left,
+        recheck.map(|until| Duration::from_micros(u64::try_from(until - now).unwrap_or(0))),
+    )
+}
+
+/// How many pods there should be, and how many of them healthy.
+fn expectation(
+    budget: &PodDisruptionBudget,
+    pods: &[Arc<Pod>],
+    world: &World,
+) -> Result<(i64, i64), String> {
+    let present = i64::try_from(pods.len()).unwrap_or(i64::MAX);
+    let scaled = |bound: &IntOrString, total: i64| {
+        bound
+            .scaled(total, true)
+            .ok_or_else(|| "the budget's bound is neither a number nor a percentage".to_owned())
+    };
+    match (&budget.spec.max_unavailable, &budget.spec.min_available) {
+        (Some(max), _) => {
+            let expected = wanted_by_owners(pods, world)?;
+            Ok((expected, (expected - scaled(max, expected)?).max(0)))
+        }
+        (None, Some(min @ IntOrString::Text(_))) => {
+            let expected = wanted_by_owners(pods, world)?;
+            Ok((expected, scaled(min, expected)?))
+        }
+        (None, Some(IntOrString::Int(min))) => Ok((present, i64::from(*min))),
+        (None, None) => Ok((present, 0)),
+    }
+}
+
+/// The sum of what the owners of the pods want.
+fn wanted_by_owners(pods: &[Arc<Pod>], world: &World) -> Result<i64, String> {
+    let mut owners: BTreeMap<String, i64> = BTreeMap::new();
+    for pod in pods {
+        let name = &pod.metadata.name;
+        let owner = pod
+            .metadata
+            .controller()
+            .ok_or_else(|| format!("found no controllers for pod {name:?}"))?;
+        let namespace = &pod.metadata.namespace;
+        let caches = &world.caches;
+        let scale = match owner.kind.as_str() {
+            "ReplicaSet" => caches.replica_sets.get(namespace, &owner.name).map(|set| {
+                let above = set
+                    .metadata
+                    .controller()
+                    .filter(|o| o.kind == "Deployment")
+                    .and_then(|o| caches.deployments.get(namespace, &o.name));
+                above.map_or((set.metadata.uid.clone(), set.spec.replicas), |d| {
+                    (d.metadata.uid.clone(), d.spec.replicas)
+                })
+            }),
+            "ReplicationController" => caches
+                .replication_controllers
+                .get(namespace, &owner.name)
+                .map(|rc| (rc.metadata.uid.clone(), rc.spec.replicas)),
+            "StatefulSet" => caches
+                .stateful_sets
+                .get(namespace, &owner.name)
+                .map(|set| (set.metadata.uid.clone(), set.spec.replicas)),
+            _ => None,
+        };
+        let (uid, replicas) = scale.ok_or_else(|| {
+            format!(
+                "{} does not implement the scale subresource",
+                owner.kind.to_lowercase()
+            )
+        })?;
+        owners.insert(uid, replicas.unwrap_or(1).into());
+    }
+    Ok(owners.values().sum())
+}
+
+/// When the budget cannot be computed nothing may be disrupted.
+fn refuse(budget: &PodDisruptionBudget, message: &str, now: Micros) -> Plan {
+    let conditions = with_condition(
+        &budget.status.conditions,
+        "False",
+        "SyncFailed",
+        message,
+        budget.metadata.generation,
+        now,
+    );
+    if conditions == budget.status.conditions && budget.status.disruptions_allowed == 0 {
+        return Plan::none();
+    }
+    let status = json!({"disruptionsAllowed": 0, "observedGeneration": budget.metadata.generation, "conditions": conditions});
+    Plan::of(vec![Op::status(
+        &POD_DISRUPTION_BUDGETS,
+        &budget.metadata,
+        status,
+    )])
+}
+
+fn with_condition(
+    old: &[Condition],
+    status: &str,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    now: Micros,
+) -> Vec<Condition> {
+    let mut next = Condition {
+        observed_generation: generation,
+        ..patches::condition("DisruptionAllowed", status, reason, message, now)
+    };
+    if let Some(before) =
+        condition(old, "DisruptionAllowed").filter(|before| before.status == status)
+    {
+        next.last_transition_time
+            .clone_from(&before.last_transition_time);
+    }
+    let mut conditions: Vec<_> = old
+        .iter()
+        .filter(|c| c.kind != "DisruptionAllowed")
+        .cloned()
+        .collect();
+    conditions.push(next);
+    conditions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::world;
+
+    fn allowed(bound: &str, ready: usize, unready: usize) -> (i64, i64) {
+        let mut text = format!(
+            "kind: PodDisruptionBudget\nmetadata: {{name: b, namespace: a}}\nspec: {{{bound}, selector: {{matchLabels: {{app: web}}}}}}\n---\nkind: ReplicaSet\nmetadata: {{name: web, namespace: a, uid: rs}}\nspec: {{replicas: {}}}\n",
+            ready + unready
+        );
+        for i in 0..ready + unready {
+            let status = if i < ready { "True" } else { "False" };
+            text.push_str(&format!("---\nkind: Pod\nmetadata: {{name: p{i}, namespace: a, labels: {{app: web}}, ownerReferences: [{{kind: ReplicaSet, name: web, uid: rs, controller: true}}]}}\nstatus: {{phase: Running, conditions: [{{type: Ready, status: '{status}'}}]}}\n"));
+        }
+        let plan = reconcile(&Key::new("a", "b"), &world(&text));
+        let Op::Patch { body, .. } = &plan.ops[0] else {
+            panic!("{plan:?}")
+        };
+        (
+            body["status"]["disruptionsAllowed"].as_i64().unwrap(),
+            body["status"]["desiredHealthy"].as_i64().unwrap(),
+        )
+    }
+
+    #[test]
+    fn bounds_in_both_directions() {
+        assert_eq!(allowed("minAvailable: 2", 3, 0), (1, 2));
+        assert_eq!(allowed("minAvailable: 2", 2, 1), (0, 2));
+        assert_eq!(allowed("minAvailable: 50%", 3, 0), (1, 2));
+        assert_eq!(allowed("maxUnavailable: 1", 3, 0), (1, 2));
+        assert_eq!(allowed("maxUnavailable: 1", 2, 1), (0, 2));
+        assert_eq!(allowed("maxUnavailable: 0", 3, 0), (0, 3));
+    }
+}

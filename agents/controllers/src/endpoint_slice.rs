@@ -1,0 +1,663 @@
+//! EndpointSlices: the addresses behind a service, at most 100 to a slice, changed as little as possible.
+
+use crate::manager::{Body, Controller};
+use crate::pod_control::controller_reference;
+use crate::world::{Caches, World};
+use agent_runtime::kinds::{
+    Endpoint, EndpointConditions, EndpointPort, EndpointSlice, IntOrString, Labels, Pod, Service,
+    ServicePort,
+};
+use agent_runtime::plan::{Op, Plan};
+use agent_runtime::resource_ref::{ENDPOINT_SLICES, SERVICES};
+use agent_runtime::selector::contains_all;
+use agent_runtime::{Key, Queue};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub(crate) const CONTROLLER: Controller = Controller {
+    name: "endpoint-slice-controller",
+    help: "keeps the EndpointSlices of services with a selector",
+    workers: 5,
+    body: Body::Keyed { wire, reconcile },
+};
+
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const MANAGER: &str = "endpointslice-controller.k8s.io";
+pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
+const ZONE: &str = "topology.kubernetes.io/zone";
+const PER_SLICE_MAX: usize = 100;
+
+fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
+    let keys = queue.clone();
+    caches
+        .services
+        .subscribe(move |change| keys.add(Key::of(&change.latest().metadata)));
+    let keys = queue.clone();
+    caches.endpoint_slices.subscribe(move |change| {
+        for slice in change.sides().filter(|slice| {
+            slice
+                .metadata
+                .labels
+                .get(MANAGED_BY)
+                .is_some_and(|m| m == MANAGER)
+        }) {
+            if let Some(service) = slice.metadata.labels.get(SERVICE_NAME) {
+                keys.add(Key::new(&slice.metadata.namespace, service));
+            }
+        }
+    });
+    enqueue_services_of_pods(caches, queue);
+}
+
+/// Enqueues the services that select a pod, before or after a change that can show in endpoints.
+pub(crate) fn enqueue_services_of_pods(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
+    let (services, keys) = (caches.services.clone(), queue.clone());
+    caches.pods.subscribe(move |change| {
+        if let (Some(old), Some(new)) = (&change.old, &change.new)
+            && visible(old) == visible(new)
+        {
+            return;
+        }
+        for service in services.in_namespace(&change.latest().metadata.namespace) {
+            if !service.spec.selector.is_empty()
+                && change
+                    .sides()
+                    .any(|pod| contains_all(&pod.metadata.labels, &service.spec.selector))
+            {
+                keys.add(Key::of(&service.metadata));
+            }
+        }
+    });
+}
+
+/// What of a pod shows in endpoints.
+#[derive(PartialEq)]
+struct Visible<'a> {
+    labels: &'a Labels,
+    addresses: Vec<&'a str>,
+    names: [&'a str; 3],
+    flags: [bool; 3],
+}
+
+fn visible(pod: &Pod) -> Visible<'_> {
+    Visible {
+        labels: &pod.metadata.labels,
+        addresses: pod
+            .status
+            .pod_ips
+            .iter()
+            .map(|ip| ip.ip.as_str())
+            .chain([pod.status.pod_ip.as_str()])
+            .collect(),
+        names: [&pod.spec.node_name, &pod.spec.hostname, &pod.spec.subdomain],
+        flags: [
+            pod.is_ready(),
+            pod.metadata.is_deleting(),
+            pod.is_finished(),
+        ],
+    }
+}
+
+/// Whether this controller serves the service at all.
+pub(crate) fn is_selecting(service: &Service) -> bool {
+    !service.spec.selector.is_empty() && service.spec.kind != "ExternalName"
+}
+
+/// The number that a service port leads to at a pod.
+pub(crate) fn target_port(port: &ServicePort, pod: &Pod) -> Option<i32> {
+    match &port.target_port {
+        None => Some(port.port),
+        Some(IntOrString::Int(0)) => Some(port.port),
+        Some(IntOrString::Int(number)) => Some(*number),
+        Some(IntOrString::Text(name)) => {
+            let protocol = or_tcp(&port.protocol);
+            let sidecars = pod
+                .spec
+                .init_containers
+                .iter()
+                .filter(|c| c.restart_policy.as_deref() == Some("Always"));
+            let ports = pod
+                .spec
+                .containers
+                .iter()
+                .chain(sidecars)
+                .flat_map(|c| &c.ports);
+            ports
+                .into_iter()
+                .find(|p| p.name == *name && or_tcp(&p.protocol) == protocol)
+                .map(|p| p.container_port)
+        }
+    }
+}
+
+pub(crate) fn or_tcp(protocol: &str) -> &str {
+    if protocol.is_empty() { "TCP" } else { protocol }
+}
+
+type Ports = Vec<EndpointPort>;
+
+fn reconcile(key: &Key, world: &World) -> Plan {
+    // The slices of a service that is gone go with their owner.
+    let Some(service) = world
+        .caches
+        .services
+        .by_key(key)
+        .filter(|service| is_selecting(service))
+    else {
+        return Plan::none();
+    };
+    if service.metadata.is_deleting() {
+        return Plan::none();
+    }
+    let owned = |slice: &EndpointSlice| {
+        slice
+            .metadata
+            .labels
+            .get(MANAGED_BY)
+            .is_some_and(|m| m == MANAGER)
+    };
+    let service_label: Labels = [(SERVICE_NAME.to_owned(), service.metadata.name.clone())].into();
+    let existing: Vec<_> = world
+        .caches
+        .endpoint_slices
+        .with_labels(&service.metadata.namespace, &service_label)
+        .into_iter()
+        .filter(|slice| owned(slice))
+        .collect();
+    let mut plan = Plan::none();
+    for family in families(&service) {
+        let (matching, _) = existing
+            .iter()
+            .cloned()
+            .partition::<Vec<_>, _>(|slice| slice.address_type == family);
+        let packing = Packing {
+            service: &service,
+            family,
+            labels: labels(&service),
+            world,
+        };
+        plan.ops
+            .extend(packing.plan(desired(&service, family, world), &matching));
+    }
+    let families = families(&service);
+    plan.ops.extend(
+        existing
+            .iter()
+            .filter(|slice| !families.contains(&slice.address_type.as_str()))
+            .map(|slice| Op::delete(&ENDPOINT_SLICES, &slice.metadata)),
+    );
+    plan
+}
+
+fn families(service: &Service) -> Vec<&'static str> {
+    let mut families: Vec<&'static str> = service
+        .spec
+        .ip_families
+        .iter()
+        .map(|f| if f == "IPv6" { "IPv6" } else { "IPv4" })
+        .collect();
+    if families.is_empty() {
+        families.push(if service.spec.cluster_ip.contains(':') {
+            "IPv6"
+        } else {
+            "IPv4"
+        });
+    }
+    families
+}
+
+/// The labels of a service's slices: those of the service, and ours.
+fn labels(service: &Service) -> Labels {
+    let mut labels = service.metadata.labels.clone();
+    labels.insert(SERVICE_NAME.into(), service.metadata.name.clone());
+    labels.insert(MANAGED_BY.into(), MANAGER.into());
+    if service.spec.cluster_ip == "None" {
+        labels.insert(HEADLESS.into(), String::new());
+    } else {
+        labels.remove(HEADLESS);
+    }
+    labels
+}
+
+/// The endpoints of a family, by the ports they have (a named port may differ from pod to pod), ordered by pod.
+fn desired(service: &Service, family: &str, world: &World) -> Vec<(Ports, Vec<Endpoint>)> {
+    let mut groups: BTreeMap<String, (Ports, Vec<Endpoint>)> = BTreeMap::new();
+    for pod in world
+        .caches
+        .pods
+        .with_labels(&service.metadata.namespace, &service.spec.selector)
+    {
+        if pod.is_finished() {
+            continue;
+        }
+        let Some(address) = address(&pod, family) else {
+            continue;
+        };
+        let ports = ports(service, &pod);
+        let key = json!(ports).to_string();
+        groups
+            .entry(key)
+            .or_insert_with(|| (ports, Vec::new()))
+            .1
+            .push(endpoint(service, &pod, address, world));
+    }
+    groups.into_values().collect()
+}
+
+/// The pod's address of a family.
+pub(crate) fn address(pod: &Pod, family: &str) -> Option<String> {
+    let all = pod
+        .status
+        .pod_ips
+        .iter()
+        .map(|ip| &ip.ip)
+        .chain([&pod.status.pod_ip]);
+    let fits = |text: &&String| {
+        text.parse::<IpAddr>()
+            .is_ok_and(|ip| ip.is_ipv6() == (family == "IPv6"))
+    };
+    all.into_iter().find(fits).cloned()
+}
+
+fn ports(service: &Service, pod: &Pod) -> Ports {
+    let port = |port: &ServicePort| {
+        Some(EndpointPort {
+            name: Some(port.name.clone()),
+            protocol: Some(or_tcp(&port.protocol).to_owned()),
+            port: Some(target_port(port, pod)?),
+            app_protocol: port.app_protocol.clone(),
+        })
+    };
+    service.spec.ports.iter().filter_map(port).collect()
+}
+
+fn endpoint(service: &Service, pod: &Pod, address: String, world: &World) -> Endpoint {
+    let serving = pod.is_ready();
+    let terminating = pod.metadata.is_deleting();
+    let ready = service.spec.publish_not_ready_addresses || (serving && !terminating);
+    let node = (!pod.spec.node_name.is_empty()).then(|| pod.spec.node_name.clone());
+    let zone = node
+        .as_ref()
+        .and_then(|name| world.caches.nodes.get("", name))
+        .and_then(|node| node.metadata.labels.get(ZONE).cloned());
+    let has_name = !pod.spec.hostname.is_empty() && pod.spec.subdomain == service.metadata.name;
+    Endpoint {
+        addresses: vec![address],
+        conditions: EndpointConditions {
+            ready: Some(ready),
+            serving: Some(serving),
+            terminating: Some(terminating),
+        },
+        hostname: has_name.then(|| pod.spec.hostname.clone()),
+        target_ref: Some(pod_reference(pod)),
+        node_name: node,
+        zone,
+        ..Endpoint::default()
+    }
+}
+
+/// A reference to a pod as endpoints carry it: without version, or every status update would change endpoints.
+pub(crate) fn pod_reference(pod: &Pod) -> agent_runtime::kinds::ObjectReference {
+    agent_runtime::kinds::ObjectReference {
+        kind: "Pod".into(),
+        namespace: pod.metadata.namespace.clone(),
+        name: pod.metadata.name.clone(),
+        uid: pod.metadata.uid.clone(),
+        ..Default::default()
+    }
+}
+
+struct Packing<'a> {
+    service: &'a Service,
+    family: &'static str,
+    labels: Labels,
+    world: &'a World,
+}
+
+impl Packing<'_> {
+    fn plan(
+        &self,
+        groups: Vec<(Ports, Vec<Endpoint>)>,
+        existing: &[Arc<EndpointSlice>],
+    ) -> Vec<Op> {
+        let mut groups = groups;
+        if groups.is_empty() {
+            // A service without endpoints has one empty slice, so that its consumers know that there are none.
+            groups.push((Vec::new(), Vec::new()));
+        }
+        let mut ops = Vec::new();
+        let mut used = vec![false; existing.len()];
+        for (ports, endpoints) in groups {
+            let candidates: Vec<usize> = (0..existing.len())
+                .filter(|i| {
+                    same_ports(&existing[*i].ports, &ports) && !existing[*i].metadata.is_deleting()
+                })
+                .collect();
+            let slices: Vec<&EndpointSlice> = candidates.iter().map(|i| &*existing[*i]).collect();
+            let (kept, fresh) = pack(&slices, endpoints);
+            for (index, content) in candidates.into_iter().zip(kept) {
+                if let Some(content) = content {
+                    used[index] = true;
+                    ops.extend(self.update(&existing[index], &content));
+                }
+            }
+            ops.extend(
+                fresh
+                    .into_iter()
+                    .map(|content| self.create(&ports, &content)),
+            );
+        }
+        let unused = existing
+            .iter()
+            .zip(&used)
+            .filter(|(slice, used)| !**used && !slice.metadata.is_deleting());
+        // Additions first: between two writes there should rather be too many endpoints than none.
+        ops.extend(unused.map(|(slice, _)| Op::delete(&ENDPOINT_SLICES, &slice.metadata)));
+        ops
+    }
+
+    fn update(&self, slice: &EndpointSlice, endpoints: &[Endpoint]) -> Option<Op> {
+        let same_labels = slice.metadata.labels == self.labels;
+        if same_labels && slice.endpoints == endpoints {
+            return None;
+        }
+        let mut metadata =
+            json!({"uid": slice.metadata.uid, "resourceVersion": slice.metadata.resource_version});
+        if !same_labels {
+            let gone = slice
+                .metadata
+                .labels
+                .keys()
+                .filter(|key| !self.labels.contains_key(*key))
+                .map(|key| (key.clone(), Value::Null));
+            let wanted = self
+                .labels
+                .iter()
+                .map(|(key, value)| (key.clone(), value.as_str().into()));
+            metadata["labels"] = gone.chain(wanted).collect::<serde_json::Map<_, _>>().into();
+        }
+        Some(Op::merge(
+            &ENDPOINT_SLICES,
+            &slice.metadata,
+            json!({"metadata": metadata, "endpoints": written(endpoints)}),
+        ))
+    }
+
+    fn create(&self, ports: &Ports, endpoints: &[Endpoint]) -> Op {
+        let meta = &self.service.metadata;
+        let prefix = format!("{}-", meta.name);
+        let body = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": self.family,
+            "metadata": {
+                "name": self.world.generate_name(&prefix), "generateName": prefix, "namespace": meta.namespace,
+                "labels": self.labels, "ownerReferences": [controller_reference(&SERVICES, meta)],
+            },
+            "endpoints": written(endpoints), "ports": written_ports(ports),
+        });
+        Op::create(&ENDPOINT_SLICES, &meta.namespace, body)
+    }
+}
+
+/// Endpoints as JSON; conditions are written in full, `false` included.
+fn written(endpoints: &[Endpoint]) -> Value {
+    endpoints
+        .iter()
+        .map(|endpoint| {
+            let mut value = json!(endpoint);
+            let EndpointConditions {
+                ready,
+                serving,
+                terminating,
+            } = endpoint.conditions;
+            value["conditions"] =
+                json!({"ready": ready, "serving": serving, "terminating": terminating});
+            value
+        })
+        .collect()
+}
+
+/// Ports as JSON; the name is written although it be empty.
+fn written_ports(ports: &Ports) -> Value {
+    ports
+        .iter()
+        .map(|port| {
+            let mut value = json!(port);
+            value["name"] = port.name.clone().unwrap_or_default().into();
+            value
+        })
+        .collect()
+}
+
+/// A server may leave out an empty name.
+fn same_ports(a: &Ports, b: &Ports) -> bool {
+    let named = |ports: &Ports| {
+        ports
+            .iter()
+            .map(|p| EndpointPort {
+                name: Some(p.name.clone().unwrap_or_default()),
+                ..p.clone()
+            })
+            .collect::<Vec<_>>()
+    };
+    named(a) == named(b)
+}
+
+/// Spreads endpoints over slices: each stays where it is, new ones fill slices with room (a changed slice first), the
+/// rest makes new slices. `None` for a slice that is no longer needed.
+fn pack(
+    slices: &[&EndpointSlice],
+    endpoints: Vec<Endpoint>,
+) -> (Vec<Option<Vec<Endpoint>>>, Vec<Vec<Endpoint>>) {
+    let identity = |endpoint: &Endpoint| {
+        (
+            endpoint
+                .target_ref
+                .as_ref()
+                .map(|r| r.uid.clone())
+                .unwrap_or_default(),
+            endpoint.addresses.clone(),
+        )
+    };
+    let mut rest: BTreeMap<_, Endpoint> =
+        endpoints.into_iter().map(|e| (identity(&e), e)).collect();
+    if rest.is_empty() {
+        // One empty slice is enough.
+        let kept = (0..slices.len()).map(|i| (i == 0).then(Vec::new)).collect();
+        return (
+            kept,
+            if slices.is_empty() {
+                vec![Vec::new()]
+            } else {
+                Vec::new()
+            },
+        );
+    }
+    let mut kept: Vec<Vec<Endpoint>> = slices
+        .iter()
+        .map(|slice| {
+            slice
+                .endpoints
+                .iter()
+                .filter_map(|e| rest.remove(&identity(e)))
+                .collect()
+        })
+        .collect();
+    let mut order: Vec<usize> = (0..slices.len()).filter(|i| !kept[*i].is_empty()).collect();
+    order.sort_by_key(|i| {
+        (
+            kept[*i] == slices[*i].endpoints,
+            std::cmp::Reverse(kept[*i].len()),
+        )
+    });
+    let mut waiting: Vec<Endpoint> = rest.into_values().collect();
+    // A slice that becomes empty is reused before a new one is made.
+    order.extend((0..slices.len()).filter(|i| kept[*i].is_empty()));
+    for index in order {
+        let room = PER_SLICE_MAX
+            .saturating_sub(kept[index].len())
+            .min(waiting.len());
+        kept[index].extend(waiting.drain(..room));
+    }
+    let fresh = waiting
+        .chunks(PER_SLICE_MAX)
+        .map(<[Endpoint]>::to_vec)
+        .collect();
+    (
+        kept.into_iter()
+            .map(|content| (!content.is_empty()).then_some(content))
+            .collect(),
+        fresh,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::world;
+
+    const SERVICE: &str = "
+kind: Service
+metadata: {name: web, namespace: a, uid: s, labels: {team: x}}
+spec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{name: http, port: 80, targetPort: 8080}]}
+";
+
+    fn pod(name: &str, ip: &str, ready: &str, more: &str) -> String {
+        format!(
+            "---\nkind: Pod\nmetadata: {{name: {name}, namespace: a, uid: {name}, labels: {{app: web}}{more}}}\nspec: {{nodeName: n, containers: [{{name: c, ports: [{{name: named, containerPort: 9{ip}}}]}}]}}\nstatus: {{phase: Running, podIP: 10.1.0.{ip}, conditions: [{{type: Ready, status: '{ready}'}}]}}\n"
+        )
+    }
+
+    fn ops(text: &str) -> Vec<Op> {
+        reconcile(&Key::new("a", "web"), &world(text)).ops
+    }
+
+    fn body(op: &Op) -> &Value {
+        let (Op::Create { body, .. } | Op::Patch { body, .. }) = op else {
+            panic!("{op:?}")
+        };
+        body
+    }
+
+    /// What the first create makes, put back into the world as YAML.
+    fn stored(op: &Op) -> String {
+        let mut object = body(op).clone();
+        object["metadata"]["uid"] = "slice".into();
+        format!("---\n{object}\n")
+    }
+
+    #[test]
+    fn conditions_and_references_tell_of_each_pod() {
+        let text = [
+            SERVICE,
+            &pod("p1", "1", "True", ""),
+            &pod("p2", "2", "False", ""),
+            &pod(
+                "p3",
+                "3",
+                "True",
+                ", deletionTimestamp: '2026-01-01T00:00:00Z'",
+            ),
+        ]
+        .concat();
+        let made = ops(&text);
+        let slice = body(&made[0]);
+        let flags: Vec<_> = slice["endpoints"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| e["conditions"].to_string())
+            .collect();
+        assert_eq!(
+            flags,
+            [
+                r#"{"ready":true,"serving":true,"terminating":false}"#,
+                r#"{"ready":false,"serving":false,"terminating":false}"#,
+                r#"{"ready":false,"serving":true,"terminating":true}"#
+            ]
+        );
+        assert_eq!(slice["endpoints"][0]["targetRef"]["name"], "p1");
+        assert_eq!(slice["endpoints"][0]["nodeName"], "n");
+        assert_eq!(
+            slice["ports"].to_string(),
+            r#"[{"name":"http","port":8080,"protocol":"TCP"}]"#
+        );
+        assert_eq!(
+            slice["metadata"]["labels"].to_string(),
+            r#"{"endpointslice.kubernetes.io/managed-by":"endpointslice-controller.k8s.io","kubernetes.io/service-name":"web","team":"x"}"#
+        );
+        assert_eq!(made.len(), 1);
+        // What is written is what is wanted: no second write.
+        assert_eq!(ops(&[text, stored(&made[0])].concat()), []);
+    }
+
+    #[test]
+    fn a_change_touches_one_slice_and_none_is_left_behind() {
+        let one = [SERVICE, &pod("p1", "1", "True", "")].concat();
+        let slice = stored(&ops(&one)[0]);
+        let lines = Plan::of(ops(&[SERVICE, &pod("p2", "2", "True", ""), &slice].concat())).lines();
+        assert!(
+            lines.len() == 1
+                && lines[0].starts_with("patch endpointslices")
+                && lines[0].contains("10.1.0.2"),
+            "{lines:#?}"
+        );
+        let lines = Plan::of(ops(&[SERVICE, &slice].concat())).lines();
+        assert!(
+            lines[0].starts_with("create endpointslices")
+                && lines[1].starts_with("delete endpointslices"),
+            "{lines:#?}"
+        );
+    }
+
+    #[test]
+    fn named_ports_that_differ_make_slices_of_their_own() {
+        let service = SERVICE.replace("targetPort: 8080", "targetPort: named");
+        let made = ops(&[
+            &service,
+            &pod("p1", "1", "True", ""),
+            &pod("p2", "2", "True", ""),
+        ]
+        .map(String::as_str)
+        .concat());
+        let ports: Vec<_> = made
+            .iter()
+            .map(|op| body(op)["ports"][0]["port"].clone())
+            .collect();
+        assert_eq!(ports, [91, 92]);
+    }
+
+    #[test]
+    fn a_slice_holds_a_hundred() {
+        let pods: String = (0..250)
+            .map(|i| pod(&format!("p{i:03}"), &format!("{i}"), "True", ""))
+            .collect();
+        let sizes: Vec<_> = ops(&[SERVICE, &pods].concat())
+            .iter()
+            .map(|op| body(op)["endpoints"].as_array().unwrap().len())
+            .collect();
+        assert_eq!(sizes, [100, 100, 50]);
+    }
+
+    #[test]
+    fn headless_unready_and_selectorless_services() {
+        let headless = SERVICE
+            .replace("10.0.0.1", "None")
+            .replace("selector:", "publishNotReadyAddresses: true, selector:");
+        let made = ops(&[&headless, &pod("p1", "1", "False", "")]
+            .map(String::as_str)
+            .concat());
+        assert_eq!(body(&made[0])["metadata"]["labels"][HEADLESS], "");
+        assert_eq!(body(&made[0])["endpoints"][0]["conditions"]["ready"], true);
+        assert_eq!(
+            ops(&SERVICE.replace("selector: {app: web}", "type: ClusterIP")),
+            []
+        );
+        assert_eq!(
+            ops(&SERVICE.replace("selector:", "type: ExternalName, selector:")),
+            []
+        );
+    }
+}

@@ -1,0 +1,332 @@
+//! The graph of owners and dependents. Pure: it is told what was seen and answers what is to be looked at.
+
+use super::{FOREGROUND, ORPHAN, has_finalizer};
+use agent_runtime::ResourceRef;
+use agent_runtime::kinds::{ObjectMeta, OwnerReference};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+
+/// What is to be done about an object, by uid.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Work {
+    /// Find out whether it should still be there.
+    Examine(String),
+    /// Free its dependents from it.
+    Orphan(String),
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Examine(uid) => write!(f, "examine {uid}"),
+            Self::Orphan(uid) => write!(f, "orphan {uid}"),
+        }
+    }
+}
+
+/// An object, seen or only named by a dependent.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) uid: String,
+    /// Set once the object was seen; one that was only named is virtual.
+    pub(super) resource: Option<ResourceRef>,
+    pub(super) group: String,
+    pub(super) kind: String,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    owners: Vec<OwnerReference>,
+    deleting: bool,
+    foreground: bool,
+    orphan: bool,
+    dependents: BTreeSet<String>,
+}
+
+impl Node {
+    pub(super) fn is_virtual(&self) -> bool {
+        self.resource.is_none()
+    }
+
+    fn waits_for_dependents(&self) -> bool {
+        self.deleting && self.foreground
+    }
+
+    fn orphans(&self) -> bool {
+        self.deleting && self.orphan
+    }
+
+    fn blocks(&self, owner: &str) -> bool {
+        self.owners
+            .iter()
+            .any(|r| r.uid == owner && r.block_owner_deletion == Some(true))
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Graph {
+    nodes: HashMap<String, Node>,
+}
+
+impl Graph {
+    pub(super) fn get(&self, uid: &str) -> Option<&Node> {
+        self.nodes.get(uid)
+    }
+
+    /// An object was added or changed.
+    pub(super) fn observe(&mut self, resource: &ResourceRef, meta: &ObjectMeta) -> Vec<Work> {
+        if meta.uid.is_empty() {
+            return Vec::new();
+        }
+        let before = self.nodes.get(&meta.uid).cloned();
+        let node = Node {
+            uid: meta.uid.clone(),
+            resource: Some(resource.clone()),
+            group: resource.group.to_string(),
+            kind: resource.kind.to_string(),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            owners: meta.owner_references.clone(),
+            deleting: meta.is_deleting(),
+            foreground: has_finalizer(meta, FOREGROUND),
+            orphan: has_finalizer(meta, ORPHAN),
+            dependents: before
+                .as_ref()
+                .map(|b| b.dependents.clone())
+                .unwrap_or_default(),
+        };
+        let mut work = self.relink(before.as_ref(), &node);
+        let was_waiting = before.as_ref().is_some_and(Node::waits_for_dependents);
+        if node.waits_for_dependents() && !was_waiting {
+            work.extend(node.dependents.iter().cloned().map(Work::Examine));
+            work.push(Work::Examine(node.uid.clone()));
+        }
+        if node.orphans() && !before.as_ref().is_some_and(Node::orphans) {
+            work.push(Work::Orphan(node.uid.clone()));
+        }
+        self.nodes.insert(node.uid.clone(), node);
+        work
+    }
+
+    /// Follows the change of an object's owners.
+    fn relink(&mut self, before: Option<&Node>, node: &Node) -> Vec<Work> {
+        let mut work = Vec::new();
+        let old_owners = before.map(|b| b.owners.as_slice()).unwrap_or_default();
+        for lost in old_owners
+            .iter()
+            .filter(|old| node.owners.iter().all(|new| new.uid != old.uid))
+        {
+            if let Some(owner) = self.nodes.get_mut(&lost.uid) {
+                owner.dependents.remove(&node.uid);
+                if owner.waits_for_dependents() {
+                    work.push(Work::Examine(owner.uid.clone()));
+                }
+            }
+        }
+        for reference in &node.owners {
+            let known = old_owners.iter().find(|old| old.uid == reference.uid);
+            if known.is_some_and(|old| old.block_owner_deletion == reference.block_owner_deletion) {
+                continue;
+            }
+            let owner = self.nodes.entry(reference.uid.clone()).or_insert_with(|| {
+                // An owner never seen: its existence has to be verified.
+                work.push(Work::Examine(reference.uid.clone()));
+                virtual_node(reference, &node.namespace)
+            });
+            owner.dependents.insert(node.uid.clone());
+            let elsewhere = !owner.namespace.is_empty() && owner.namespace != node.namespace;
+            if elsewhere {
+                // A reference across namespaces names nothing, whatever has that uid.
+                work.push(Work::Examine(node.uid.clone()));
+            }
+            if owner.waits_for_dependents() {
+                work.push(Work::Examine(owner.uid.clone()));
+                work.push(Work::Examine(node.uid.clone()));
+            }
+        }
+        let dangling_since =
+            before.is_some() && !node.owners.is_empty() && old_owners != node.owners.as_slice();
+        if dangling_since {
+            work.push(Work::Examine(node.uid.clone()));
+        }
+        work
+    }
+
+    /// An object was deleted, or an owner that was only named does not exist.
+    pub(super) fn remove(&mut self, uid: &str) -> Vec<Work> {
+        let Some(node) = self.nodes.remove(uid) else {
+            return Vec::new();
+        };
+        let mut work: Vec<Work> = node.dependents.iter().cloned().map(Work::Examine).collect();
+        for reference in &node.owners {
+            let Some(owner) = self.nodes.get_mut(&reference.uid) else {
+                continue;
+            };
+            owner.dependents.remove(uid);
+            if owner.waits_for_dependents() {
+                work.push(Work::Examine(owner.uid.clone()));
+            }
+            if owner.is_virtual() && owner.dependents.is_empty() {
+                self.nodes.remove(&reference.uid);
+            }
+        }
+        work
+    }
+
+    /// Whether an object has dependents, and whether one of them is itself waiting for dependents of its own.
+    pub(super) fn dependents_of(&self, uid: &str) -> (bool, bool) {
+        let dependents = self.nodes.get(uid).map(|n| &n.dependents);
+        let waiting = dependents
+            .into_iter()
+            .flatten()
+            .any(|d| self.nodes.get(d).is_some_and(Node::waits_for_dependents));
+        (dependents.is_some_and(|d| !d.is_empty()), waiting)
+    }
+
+    /// The dependents that keep an owner from going, and whether they are being deleted.
+    pub(super) fn blocking_dependents(&self, uid: &str) -> Vec<(String, bool)> {
+        let dependents = self
+            .nodes
+            .get(uid)
+            .map(|n| &n.dependents)
+            .into_iter()
+            .flatten();
+        dependents
+            .filter_map(|d| self.nodes.get(d))
+            .filter(|d| d.blocks(uid))
+            .map(|d| (d.uid.clone(), d.deleting))
+            .collect()
+    }
+
+    pub(super) fn all_dependents(&self, uid: &str) -> Vec<Node> {
+        let dependents = self
+            .nodes
+            .get(uid)
+            .map(|n| &n.dependents)
+            .into_iter()
+            .flatten();
+        dependents
+            .filter_map(|d| self.nodes.get(d))
+            .cloned()
+            .collect()
+    }
+}
+
+fn virtual_node(reference: &OwnerReference, namespace: &str) -> Node {
+    let group = reference
+        .api_version
+        .split_once('/')
+        .map_or("", |(group, _)| group);
+    Node {
+        uid: reference.uid.clone(),
+        resource: None,
+        group: group.to_owned(),
+        kind: reference.kind.clone(),
+        namespace: namespace.to_owned(),
+        name: reference.name.clone(),
+        owners: Vec::new(),
+        deleting: false,
+        foreground: false,
+        orphan: false,
+        dependents: BTreeSet::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_runtime::resource_ref::{PODS, REPLICA_SETS};
+
+    fn meta(uid: &str, owner: &str, finalizers: &[&str]) -> ObjectMeta {
+        let owner_references = if owner.is_empty() {
+            Vec::new()
+        } else {
+            vec![OwnerReference {
+                api_version: "apps/v1".into(),
+                kind: "ReplicaSet".into(),
+                name: owner.into(),
+                uid: owner.into(),
+                controller: Some(true),
+                block_owner_deletion: Some(true),
+            }]
+        };
+        let deletion_timestamp =
+            (!finalizers.is_empty()).then(|| "2026-01-01T00:00:00Z".to_owned());
+        ObjectMeta {
+            uid: uid.into(),
+            name: uid.into(),
+            namespace: "a".into(),
+            owner_references,
+            deletion_timestamp,
+            finalizers: finalizers.iter().map(|f| (*f).to_owned()).collect(),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn texts(mut work: Vec<Work>) -> Vec<String> {
+        work.sort();
+        work.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_deleted_owner_brings_its_dependents() {
+        let mut graph = Graph::default();
+        assert!(
+            graph
+                .observe(&REPLICA_SETS, &meta("rs", "", &[]))
+                .is_empty()
+        );
+        assert!(graph.observe(&PODS, &meta("p1", "rs", &[])).is_empty());
+        graph.observe(&PODS, &meta("p2", "rs", &[]));
+        assert_eq!(texts(graph.remove("rs")), ["examine p1", "examine p2"]);
+    }
+
+    #[test]
+    fn an_owner_never_seen_is_verified_whatever_the_order() {
+        let mut graph = Graph::default();
+        assert_eq!(
+            texts(graph.observe(&PODS, &meta("p", "rs", &[]))),
+            ["examine rs"]
+        );
+        assert!(graph.get("rs").unwrap().is_virtual());
+        assert_eq!(graph.get("rs").unwrap().kind, "ReplicaSet");
+        assert!(
+            graph
+                .observe(&REPLICA_SETS, &meta("rs", "", &[]))
+                .is_empty()
+        );
+        assert!(!graph.get("rs").unwrap().is_virtual());
+        assert_eq!(texts(graph.remove("rs")), ["examine p"]);
+        assert!(graph.remove("nobody").is_empty());
+    }
+
+    #[test]
+    fn foreground_deletion_goes_from_the_leaves() {
+        let mut graph = Graph::default();
+        graph.observe(&REPLICA_SETS, &meta("rs", "", &[]));
+        graph.observe(&PODS, &meta("p", "rs", &[]));
+        assert_eq!(
+            texts(graph.observe(&REPLICA_SETS, &meta("rs", "", &[FOREGROUND]))),
+            ["examine p", "examine rs"]
+        );
+        assert_eq!(graph.blocking_dependents("rs"), [("p".to_owned(), false)]);
+        assert_eq!(texts(graph.remove("p")), ["examine rs"]);
+        assert!(graph.blocking_dependents("rs").is_empty());
+    }
+
+    #[test]
+    fn orphaning_is_asked_for_once() {
+        let mut graph = Graph::default();
+        graph.observe(&PODS, &meta("p", "rs", &[]));
+        assert_eq!(
+            texts(graph.observe(&REPLICA_SETS, &meta("rs", "", &[ORPHAN]))),
+            ["orphan rs"]
+        );
+        assert!(
+            graph
+                .observe(&REPLICA_SETS, &meta("rs", "", &[ORPHAN]))
+                .is_empty()
+        );
+        assert_eq!(graph.all_dependents("rs").len(), 1);
+        graph.observe(&PODS, &meta("p", "", &[]));
+        assert!(graph.all_dependents("rs").is_empty());
+    }
+}

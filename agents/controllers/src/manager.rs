@@ -1,0 +1,210 @@
+//! Runs the controllers: one election, one hub, a queue and workers for each.
+
+use crate::CONTROLLERS;
+use crate::world::{Caches, World};
+use agent_runtime::cache::Key;
+use agent_runtime::execute::execute;
+use agent_runtime::hub::Written;
+use agent_runtime::plan::Plan;
+use agent_runtime::worker::{self, Next};
+use agent_runtime::{
+    AgentContext, ApiError, Client, Elector, ElectorConfig, EventRecorder, Hub, Queue, timestamp,
+};
+use futures::future::BoxFuture;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// One controller.
+pub struct Controller {
+    /// Name, as Kubernetes calls it.
+    pub name: &'static str,
+    /// What it does, one sentence.
+    pub help: &'static str,
+    /// Reconciles at a time.
+    pub workers: usize,
+    /// How it works.
+    pub body: Body,
+}
+
+/// How a controller works.
+pub enum Body {
+    /// A queue of keys and a pure reconcile.
+    Keyed {
+        /// Subscribes to caches: which change enqueues which keys.
+        wire: fn(&Arc<Caches>, &Arc<Queue<Key>>),
+        /// Decides.
+        reconcile: fn(&Key, &World) -> Plan,
+    },
+    /// A loop of its own, until the token of the context is cancelled.
+    Task(fn(TaskContext) -> BoxFuture<'static, ()>),
+}
+
+/// What a controller's task gets.
+#[derive(Clone)]
+pub struct TaskContext {
+    /// The API.
+    pub client: Client,
+    /// The shared watches.
+    pub hub: Arc<Hub>,
+    /// The typed caches.
+    pub caches: Arc<Caches>,
+    /// Events, reported under the controller's name.
+    pub recorder: EventRecorder,
+    /// The cluster's CA.
+    pub cluster_ca_pem: Arc<str>,
+    /// Cancelled when the leadership or the process ends.
+    pub stop: CancellationToken,
+}
+
+/// How long a key waits for the caches to see its own writes before it goes to the end of its backoff.
+const SEEN_MAX: Duration = Duration::from_secs(10);
+
+/// Competes for the lease `kube-system/kube-controller-manager` and runs all controllers while holding it.
+pub async fn run(context: AgentContext) {
+    let config = ElectorConfig::new("kube-system", "kube-controller-manager", &context.identity);
+    let elector = Elector::new(context.client.clone(), config);
+    let stop = context.stop.clone();
+    elector
+        .run(stop, |leading| {
+            run_without_election(AgentContext {
+                stop: leading,
+                ..context.clone()
+            })
+        })
+        .await;
+}
+
+/// Runs all controllers until the context's token is cancelled (tests, and processes that are alone).
+pub async fn run_without_election(context: AgentContext) {
+    let hub = Hub::new(context.client.clone(), &context.stop);
+    let caches = Arc::new(Caches::open(&hub));
+    tokio::select! {
+        () = context.stop.cancelled() => return,
+        () = hub.wait_synced() => {}
+    }
+    tracing::info!(controllers = CONTROLLERS.len(), "controllers start");
+    let mut tasks = JoinSet::new();
+    for controller in CONTROLLERS {
+        let task = TaskContext {
+            client: context.client.clone(),
+            hub: hub.clone(),
+            caches: caches.clone(),
+            recorder: EventRecorder::start(
+                context.client.clone(),
+                controller.name,
+                "",
+                &context.stop,
+            ),
+            cluster_ca_pem: context.cluster_ca_pem.as_str().into(),
+            stop: context.stop.clone(),
+        };
+        match controller.body {
+            Body::Keyed { wire, reconcile } => {
+                tasks.spawn(run_keyed(controller, wire, reconcile, task));
+            }
+            Body::Task(task_of) => {
+                tasks.spawn(task_of(task));
+            }
+        }
+    }
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a controller ended");
+        }
+    }
+}
+
+/// What is remembered of a key between reconciles.
+#[derive(Default)]
+struct Memory {
+    written: Vec<Written>,
+    failure: Option<ApiError>,
+}
+
+struct Keyed {
+    name: &'static str,
+    reconcile: fn(&Key, &World) -> Plan,
+    context: TaskContext,
+    memory: Mutex<HashMap<Key, Memory>>,
+}
+
+async fn run_keyed(
+    controller: &'static Controller,
+    wire: fn(&Arc<Caches>, &Arc<Queue<Key>>),
+    reconcile: fn(&Key, &World) -> Plan,
+    context: TaskContext,
+) {
+    let queue = Arc::new(Queue::new());
+    wire(&context.caches, &queue);
+    let stop = context.stop.clone();
+    let keyed = Arc::new(Keyed {
+        name: controller.name,
+        reconcile,
+        context,
+        memory: Mutex::default(),
+    });
+    worker::run(queue, controller.workers, stop, move |key| {
+        let keyed = keyed.clone();
+        async move { keyed.work(key).await }
+    })
+    .await;
+}
+
+impl Keyed {
+    async fn work(&self, key: Key) -> Next {
+        let Memory { written, failure } = self.memory().remove(&key).unwrap_or_default();
+        if !written.is_empty()
+            && tokio::time::timeout(SEEN_MAX, self.context.hub.wait_seen(&written))
+                .await
+                .is_err()
+        {
+            tracing::debug!(controller = self.name, %key, "the caches have not seen the last writes yet");
+            self.memory().insert(key, Memory { written, failure });
+            return Next::Backoff;
+        }
+        let world = World::new(
+            self.context.caches.clone(),
+            timestamp::now(),
+            failure,
+            self.context.cluster_ca_pem.clone(),
+            rand::random(),
+        );
+        let plan = (self.reconcile)(&key, &world);
+        let again_in = plan.again_in;
+        if !plan.ops.is_empty() {
+            tracing::debug!(controller = self.name, %key, plan = ?plan.lines(), "plan");
+        }
+        let outcome = execute(&self.context.client, &self.context.recorder, plan).await;
+        let next = match &outcome.error {
+            None => again_in.map_or(Next::Done, Next::After),
+            Some(error) => {
+                if error.is_conflict()
+                    || error.is_already_exists()
+                    || error.is_namespace_terminating()
+                {
+                    tracing::debug!(controller = self.name, %key, error = %error.message, "trying again");
+                } else {
+                    tracing::warn!(controller = self.name, %key, error = %error.message, "a plan failed, trying again");
+                }
+                Next::Backoff
+            }
+        };
+        if !outcome.written.is_empty() || outcome.error.is_some() {
+            self.memory().insert(
+                key,
+                Memory {
+                    written: outcome.written,
+                    failure: outcome.error,
+                },
+            );
+        }
+        next
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Memory>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

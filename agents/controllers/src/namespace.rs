@@ -1,0 +1,363 @@
+//! Deletes what is in a namespace before the namespace goes: pods first, since they use what else is there, then
+//! everything that discovery finds. What cannot be found out blocks the deletion and is said in conditions.
+
+use crate::discovery::{Served, discover};
+use crate::manager::{Body, Controller, TaskContext};
+use crate::patches;
+use agent_runtime::client::{DeleteParams, ListParams, PatchType};
+use agent_runtime::kinds::{Condition, Namespace, condition};
+use agent_runtime::resource_ref::{NAMESPACES, PODS};
+use agent_runtime::timestamp::{self, Micros};
+use agent_runtime::worker::{self, Next};
+use agent_runtime::{ApiError, Key, Propagation, Queue};
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) const CONTROLLER: Controller = Controller {
+    name: "namespace-controller",
+    help: "empties namespaces that are being deleted",
+    workers: 10,
+    body: Body::Task(run),
+};
+
+const FINALIZER: &str = "kubernetes";
+/// Content that goes by itself (pods with grace) is looked for again after this time.
+const AGAIN: Duration = Duration::from_secs(2);
+
+fn run(context: TaskContext) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let queue = Arc::new(Queue::new());
+        let keys = queue.clone();
+        context.caches.namespaces.subscribe(move |change| {
+            if change
+                .new
+                .as_ref()
+                .is_some_and(|namespace| namespace.metadata.is_deleting())
+            {
+                keys.add(Key::new("", &change.latest().metadata.name));
+            }
+        });
+        // The last pod of a namespace that is being emptied lets the rest go on at once.
+        let (namespaces, keys) = (context.caches.namespaces.clone(), queue.clone());
+        context.caches.pods.subscribe(move |change| {
+            if change.new.is_none()
+                && namespaces
+                    .get("", &change.latest().metadata.namespace)
+                    .is_some_and(|n| n.metadata.is_deleting())
+            {
+                keys.add(Key::new("", &change.latest().metadata.namespace));
+            }
+        });
+        let stop = context.stop.clone();
+        worker::run(queue, CONTROLLER.workers, stop, move |key| {
+            let context = context.clone();
+            async move {
+                match sync(&context, &key.name).await {
+                    Ok(true) => Next::Done,
+                    Ok(false) => Next::After(AGAIN),
+                    Err(error) if error.is_conflict() => Next::Backoff,
+                    Err(error) => {
+                        tracing::warn!(namespace = %key.name, error = %error.message, "deleting the content of a namespace");
+                        Next::Backoff
+                    }
+                }
+            }
+        })
+        .await;
+    })
+}
+
+/// One pass; whether the namespace is done with.
+async fn sync(context: &TaskContext, name: &str) -> Result<bool, ApiError> {
+    let client = &context.client;
+    let namespace: Namespace = match client.get_as(&NAMESPACES, "", name).await {
+        Ok(namespace) => namespace,
+        Err(error) if error.is_not_found() => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    if !namespace.metadata.is_deleting() {
+        return Ok(true);
+    }
+    if namespace.spec.finalizers.iter().all(|f| f != FINALIZER) {
+        // Somebody else's finalizer holds it, or nothing does.
+        return Ok(true);
+    }
+    if namespace.status.phase != "Terminating" {
+        client
+            .patch_status(
+                &NAMESPACES,
+                "",
+                name,
+                PatchType::Merge,
+                &json!({"status": {"phase": "Terminating"}}),
+            )
+            .await?;
+    }
+    let content = empty(context, name).await?;
+    let now = timestamp::now();
+    let conditions = conditions(&namespace.status.conditions, &content, now);
+    if conditions != namespace.status.conditions {
+        client
+            .patch_status(
+                &NAMESPACES,
+                "",
+                name,
+                PatchType::Merge,
+                &json!({"status": {"conditions": conditions}}),
+            )
+            .await?;
+    }
+    if !content.is_clean() {
+        return Ok(false);
+    }
+    finalize(context, name, &namespace.metadata.uid).await?;
+    Ok(true)
+}
+
+async fn finalize(context: &TaskContext, name: &str, uid: &str) -> Result<(), ApiError> {
+    let client = &context.client;
+    let mut object = client.get(&NAMESPACES, "", name).await?;
+    let rest: Vec<Value> = object
+        .pointer("/spec/finalizers")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter(|f| f.as_str() != Some(FINALIZER))
+        .cloned()
+        .collect();
+    object["spec"]["finalizers"] = rest.into();
+    client
+        .update_sub(&NAMESPACES, "", name, "finalize", &object)
+        .await?;
+    // The server removes a namespace whose last finalizer went; a server that does not is told to.
+    match client
+        .delete(&NAMESPACES, "", name, &DeleteParams::uid(uid))
+        .await
+    {
+        Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What a pass found out.
+#[derive(Debug, Default)]
+struct Content {
+    /// Groups that could not be asked for their resources.
+    discovery_failures: Vec<String>,
+    /// Deletions that were refused.
+    delete_failures: Vec<String>,
+    /// What is still there: number of objects by resource.
+    remaining: BTreeMap<String, usize>,
+    /// Finalizers on what is still there, and how often.
+    finalizers: BTreeMap<String, usize>,
+}
+
+impl Content {
+    fn is_clean(&self) -> bool {
+        self.discovery_failures.is_empty()
+            && self.delete_failures.is_empty()
+            && self.remaining.is_empty()
+    }
+}
+
+async fn empty(context: &TaskContext, namespace: &str) -> Result<Content, ApiError> {
+    let found = discover(&context.client).await?;
+    let mut content = Content {
+        discovery_failures: found.failures,
+        ..Content::default()
+    };
+    let mut deletable: Vec<Served> = found
+        .served
+        .into_iter()
+        .filter(|s| s.resource.namespaced && s.can(&["list", "delete"]))
+        .collect();
+    deletable.sort_by_key(|served| served.resource != PODS);
+    for served in deletable {
+        if served.resource != PODS && content.remaining.contains_key("pods") {
+            // Pods first: what they use stays until they are gone.
+            break;
+        }
+        if let Err(error) = empty_one(context, namespace, &served, &mut content).await {
+            content.delete_failures.push(error.message);
+        }
+    }
+    Ok(content)
+}
+
+async fn empty_one(
+    context: &TaskContext,
+    namespace: &str,
+    served: &Served,
+    content: &mut Content,
+) -> Result<(), ApiError> {
+    let client = &context.client;
+    let background = DeleteParams {
+        propagation: Some(Propagation::Background),
+        ..DeleteParams::default()
+    };
+    let listing = ListParams {
+        metadata_only: true,
+        ..ListParams::default()
+    };
+    if served.can(&["deletecollection"]) {
+        match client
+            .delete_collection(
+                &served.resource,
+                namespace,
+                &ListParams::default(),
+                &background,
+            )
+            .await
+        {
+            Err(error) if matches!(error.code, 404 | 405) => {}
+            other => drop(other?),
+        }
+    } else {
+        for item in items(&client.list(&served.resource, namespace, &listing).await?) {
+            let name = item
+                .pointer("/metadata/name")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            match client
+                .delete(&served.resource, namespace, name, &background)
+                .await
+            {
+                Err(error) if error.is_not_found() => {}
+                other => drop(other?),
+            }
+        }
+    }
+    let left = match client.list(&served.resource, namespace, &listing).await {
+        Err(error) if matches!(error.code, 404 | 405) => return Ok(()),
+        other => other?,
+    };
+    for item in items(&left) {
+        *content
+            .remaining
+            .entry(served.resource.to_string())
+            .or_default() += 1;
+        for finalizer in item
+            .pointer("/metadata/finalizers")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
+            *content.finalizers.entry(finalizer.to_owned()).or_default() += 1;
+        }
+    }
+    Ok(())
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.get("items")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+/// The five conditions by which a namespace says why it is still there.
+fn conditions(old: &[Condition], content: &Content, now: Micros) -> Vec<Condition> {
+    let remaining: Vec<String> = content
+        .remaining
+        .iter()
+        .map(|(resource, count)| format!("{resource} has {count} resource instances"))
+        .collect();
+    let finalizers: Vec<String> = content
+        .finalizers
+        .iter()
+        .map(|(finalizer, count)| format!("{finalizer} in {count} resource instances"))
+        .collect();
+    let verdicts = [
+        (
+            "NamespaceDeletionDiscoveryFailure",
+            content.discovery_failures.join(", "),
+            "Discovery failed for some groups, ",
+            "DiscoveryFailed",
+            "ResourcesDiscovered",
+            "All resources successfully discovered",
+        ),
+        (
+            "NamespaceDeletionGroupVersionParsingFailure",
+            String::new(),
+            "",
+            "GroupVersionParsingFailed",
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ),
+        (
+            "NamespaceDeletionContentFailure",
+            content.delete_failures.join(", "),
+            "Failed to delete all resource types, ",
+            "ContentDeletionFailed",
+            "ContentDeleted",
+            "All content successfully deleted, may be waiting on finalization",
+        ),
+        (
+            "NamespaceContentRemaining",
+            remaining.join(", "),
+            "Some resources are remaining: ",
+            "SomeResourcesRemain",
+            "ContentRemoved",
+            "All content successfully removed",
+        ),
+        (
+            "NamespaceFinalizersRemaining",
+            finalizers.join(", "),
+            "Some content in the namespace has finalizers remaining: ",
+            "SomeFinalizersRemain",
+            "ContentHasNoFinalizers",
+            "All content-preserving finalizers finished",
+        ),
+    ];
+    let mut conditions: Vec<Condition> = old
+        .iter()
+        .filter(|c| verdicts.iter().all(|v| v.0 != c.kind))
+        .cloned()
+        .collect();
+    for (kind, problem, prefix, bad, good, fine) in verdicts {
+        let mut next = if problem.is_empty() {
+            patches::condition(kind, "False", good, fine, now)
+        } else {
+            patches::condition(kind, "True", bad, &format!("{prefix}{problem}"), now)
+        };
+        if let Some(before) = condition(old, kind).filter(|before| before.status == next.status) {
+            next.last_transition_time
+                .clone_from(&before.last_transition_time);
+        }
+        conditions.push(next);
+    }
+    conditions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_say_what_is_left() {
+        let mut content = Content::default();
+        let clean = conditions(&[], &content, 0);
+        assert!(clean.iter().all(|c| c.status == "False") && clean.len() == 5);
+        content.remaining.insert("pods".into(), 2);
+        content.finalizers.insert("x/y".into(), 1);
+        let held = conditions(&clean, &content, timestamp::seconds(9));
+        let messages: Vec<_> = held
+            .iter()
+            .filter(|c| c.is_true())
+            .map(|c| c.message.as_str())
+            .collect();
+        assert_eq!(
+            messages,
+            [
+                "Some resources are remaining: pods has 2 resource instances",
+                "Some content in the namespace has finalizers remaining: x/y in 1 resource instances"
+            ]
+        );
+        assert_eq!(held[0].last_transition_time, clean[0].last_transition_time);
+        assert_ne!(held[3].last_transition_time, clean[3].last_transition_time);
+    }
+}

@@ -1,0 +1,201 @@
+//! Removes pods that nobody else will: ended ones beyond a threshold, those of nodes that are gone, and those that were
+//! deleted before they had a node.
+
+use crate::manager::{Body, Controller, TaskContext};
+use crate::patches;
+use agent_runtime::client::DeleteParams;
+use agent_runtime::execute::execute;
+use agent_runtime::kinds::Pod;
+use agent_runtime::plan::{Op, Plan};
+use agent_runtime::resource_ref::{NODES, PODS};
+use agent_runtime::timestamp::{self, Micros, seconds};
+use futures::future::BoxFuture;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) const CONTROLLER: Controller = Controller {
+    name: "pod-garbage-collector-controller",
+    help: "removes ended and orphaned pods",
+    workers: 1,
+    body: Body::Task(run),
+};
+
+const PERIOD: Duration = Duration::from_secs(20);
+/// A node must be missing for so long before its pods are touched.
+const QUARANTINE: Micros = seconds(40);
+const TERMINATED_MAX: usize = 12_500;
+
+fn run(context: TaskContext) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let mut missing = BTreeMap::new();
+        loop {
+            tokio::select! {
+                () = context.stop.cancelled() => return,
+                () = tokio::time::sleep(PERIOD) => {}
+            }
+            round(&context, &mut missing, timestamp::now()).await;
+        }
+    })
+}
+
+async fn round(context: &TaskContext, missing: &mut BTreeMap<String, Micros>, now: Micros) {
+    let pods = context.caches.pods.list();
+    let nodes: BTreeSet<String> = context
+        .caches
+        .nodes
+        .list()
+        .iter()
+        .map(|node| node.metadata.name.clone())
+        .collect();
+    let mut ops = surplus(&pods, TERMINATED_MAX);
+    ops.extend(never_scheduled(&pods));
+    for node in long_missing(&pods, &nodes, missing, now) {
+        // The cache may lag: the node itself is asked for before its pods are removed.
+        if context
+            .client
+            .get_metadata(&NODES, "", &node)
+            .await
+            .is_err_and(|error| error.is_not_found())
+        {
+            ops.extend(
+                pods.iter()
+                    .filter(|pod| pod.spec.node_name == node)
+                    .flat_map(|pod| orphaned(pod, now)),
+            );
+        }
+    }
+    for op in ops {
+        let outcome = execute(&context.client, &context.recorder, Plan::of(vec![op])).await;
+        if let Some(error) = outcome.error {
+            tracing::debug!(error = %error.message, "a pod could not be removed");
+        }
+    }
+}
+
+/// The oldest ended pods above the threshold.
+fn surplus(pods: &[Arc<Pod>], threshold: usize) -> Vec<Op> {
+    let mut ended: Vec<_> = pods.iter().filter(|pod| pod.is_finished()).collect();
+    let count = ended.len().saturating_sub(threshold);
+    ended.sort_by_key(|pod| (pod.metadata.created(), pod.metadata.name.clone()));
+    ended
+        .into_iter()
+        .take(count)
+        .map(|pod| force_delete(pod))
+        .collect()
+}
+
+fn never_scheduled(pods: &[Arc<Pod>]) -> Vec<Op> {
+    pods.iter()
+        .filter(|pod| pod.metadata.is_deleting() && pod.spec.node_name.is_empty())
+        .map(|pod| force_delete(pod))
+        .collect()
+}
+
+/// Nodes that pods name and that have been missing for the whole quarantine. `missing` remembers since when.
+fn long_missing(
+    pods: &[Arc<Pod>],
+    nodes: &BTreeSet<String>,
+    missing: &mut BTreeMap<String, Micros>,
+    now: Micros,
+) -> Vec<String> {
+    let absent: BTreeSet<&str> = pods
+        .iter()
+        .map(|pod| pod.spec.node_name.as_str())
+        .filter(|name| !name.is_empty() && !nodes.contains(*name))
+        .collect();
+    missing.retain(|name, _| absent.contains(name.as_str()));
+    absent
+        .into_iter()
+        .filter(|name| now - *missing.entry((*name).to_owned()).or_insert(now) >= QUARANTINE)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A pod of a node that is gone fails (so that Jobs see it) and then goes.
+fn orphaned(pod: &Arc<Pod>, now: Micros) -> Vec<Op> {
+    let mut ops = Vec::new();
+    if !pod.is_finished() {
+        let condition = patches::condition(
+            "DisruptionTarget",
+            "True",
+            "DeletionByPodGC",
+            "PodGC: node no longer exists",
+            now,
+        );
+        let body = json!({"status": {"phase": "Failed", "conditions": [condition]}});
+        ops.push(Op::Patch {
+            resource: PODS,
+            namespace: pod.metadata.namespace.clone(),
+            name: pod.metadata.name.clone(),
+            subresource: Some("status"),
+            form: agent_runtime::PatchType::Strategic,
+            body,
+        });
+    }
+    ops.push(force_delete(pod));
+    ops
+}
+
+fn force_delete(pod: &Pod) -> Op {
+    let params = DeleteParams {
+        grace_seconds: Some(0),
+        ..DeleteParams::uid(&pod.metadata.uid)
+    };
+    Op::Delete {
+        resource: PODS,
+        namespace: pod.metadata.namespace.clone(),
+        name: pod.metadata.name.clone(),
+        params,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::object;
+
+    fn pod(text: &str) -> Arc<Pod> {
+        Arc::new(object(text))
+    }
+
+    #[test]
+    fn the_oldest_ended_pods_go_first() {
+        let pods = [
+            pod(
+                "{metadata: {name: new, creationTimestamp: '2026-01-03T00:00:00Z'}, status: {phase: Failed}}",
+            ),
+            pod(
+                "{metadata: {name: old, creationTimestamp: '2026-01-01T00:00:00Z'}, status: {phase: Succeeded}}",
+            ),
+            pod(
+                "{metadata: {name: live, creationTimestamp: '2026-01-01T00:00:00Z'}, status: {phase: Running}}",
+            ),
+        ];
+        assert_eq!(Plan::of(surplus(&pods, 1)).lines(), ["delete pods old"]);
+    }
+
+    #[test]
+    fn a_node_must_be_missing_for_a_while() {
+        let pods = [
+            pod("{metadata: {name: p}, spec: {nodeName: gone}}"),
+            pod("{metadata: {name: q}, spec: {nodeName: here}}"),
+            pod("{metadata: {name: r, deletionTimestamp: '2026-01-01T00:00:00Z'}}"),
+        ];
+        let nodes = BTreeSet::from(["here".to_owned()]);
+        let mut missing = BTreeMap::new();
+        assert!(long_missing(&pods, &nodes, &mut missing, 0).is_empty());
+        assert!(long_missing(&pods, &nodes, &mut missing, seconds(39)).is_empty());
+        assert_eq!(
+            long_missing(&pods, &nodes, &mut missing, seconds(40)),
+            ["gone"]
+        );
+        assert_eq!(Plan::of(never_scheduled(&pods)).lines(), ["delete pods r"]);
+        let lines = Plan::of(orphaned(&pods[0], 0)).lines();
+        assert!(
+            lines[0].contains("\"phase\":\"Failed\"") && lines[1] == "delete pods p",
+            "{lines:#?}"
+        );
+    }
+}

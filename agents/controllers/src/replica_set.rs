@@ -1,0 +1,199 @@
+//! ReplicaSets: keep the wanted number of pods of one template.
+
+use crate::manager::{Body, Controller};
+use crate::replication::{self, Target, enqueue_owners};
+use crate::world::{Caches, World};
+use agent_runtime::kinds::{Pod, ReplicaSet};
+use agent_runtime::plan::Plan;
+use agent_runtime::resource_ref::REPLICA_SETS;
+use agent_runtime::{Key, Queue};
+use std::sync::Arc;
+
+pub(crate) const CONTROLLER: Controller = Controller {
+    name: "replicaset-controller",
+    help: "creates and deletes the pods of ReplicaSets",
+    workers: 5,
+    body: Body::Keyed { wire, reconcile },
+};
+
+fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
+    let keys = queue.clone();
+    caches
+        .replica_sets
+        .subscribe(move |change| keys.add(Key::of(&change.latest().metadata)));
+    let (sets, keys) = (caches.replica_sets.clone(), queue.clone());
+    caches.pods.subscribe(move |change| {
+        enqueue_owners(
+            &keys,
+            "ReplicaSet",
+            [change.old.as_ref(), change.new.as_ref()],
+            |pod: &Pod| {
+                let sets = sets.in_namespace(&pod.metadata.namespace).into_iter();
+                sets.filter(|set| {
+                    set.spec
+                        .selector
+                        .as_ref()
+                        .is_some_and(|s| s.matches(&pod.metadata.labels))
+                })
+                .map(|set| Key::of(&set.metadata))
+                .collect()
+            },
+        );
+    });
+}
+
+fn reconcile(key: &Key, world: &World) -> Plan {
+    let Some(set) = world.caches.replica_sets.by_key(key) else {
+        return Plan::none();
+    };
+    // An absent or empty selector would select the whole namespace; the API refuses it.
+    let Some(selector) = set.spec.selector.clone().filter(|s| !s.is_empty()) else {
+        return Plan::none();
+    };
+    let target = Target {
+        resource: REPLICA_SETS,
+        meta: &set.metadata,
+        replicas: set.spec.replicas.unwrap_or(1).into(),
+        min_ready_seconds: set.spec.min_ready_seconds.into(),
+        selector,
+        template: &set.spec.template,
+        status: &set.status,
+        related_owners: related(&set, world),
+        reports_terminating: true,
+    };
+    replication::reconcile(&target, world)
+}
+
+/// The uids of the ReplicaSets that share this one's controller, itself included.
+fn related(set: &ReplicaSet, world: &World) -> Vec<String> {
+    match set.metadata.controller() {
+        Some(owner) => world
+            .caches
+            .replica_sets
+            .owned_by(&owner.uid)
+            .iter()
+            .map(|s| s.metadata.uid.clone())
+            .collect(),
+        None => vec![set.metadata.uid.clone()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::world;
+    use agent_runtime::ApiError;
+
+    const SET: &str = "
+kind: ReplicaSet
+metadata: {name: web, namespace: a, uid: rs, generation: 2}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}
+";
+
+    fn pod(name: &str, owner: &str, labels: &str, status: &str) -> String {
+        let owners = if owner.is_empty() {
+            String::new()
+        } else {
+            format!(
+                ", ownerReferences: [{{apiVersion: apps/v1, kind: ReplicaSet, name: web, uid: {owner}, controller: true}}]"
+            )
+        };
+        format!(
+            "---\nkind: Pod\nmetadata: {{name: {name}, namespace: a, uid: {name}, labels: {{{labels}}}{owners}}}\nspec: {{nodeName: n}}\nstatus: {{{status}}}\n"
+        )
+    }
+
+    fn plan(text: &str) -> Vec<String> {
+        reconcile(&Key::new("a", "web"), &world(text)).lines()
+    }
+
+    const READY: &str = "phase: Running, conditions: [{type: Ready, status: 'True', lastTransitionTime: '2026-01-01T00:00:00Z'}]";
+
+    #[test]
+    fn missing_pods_are_created_with_names_of_our_own() {
+        let lines = plan(SET);
+        assert!(
+            lines[0].starts_with("patch replicasets.apps/status a/web"),
+            "{lines:#?}"
+        );
+        assert!(
+            lines[1].starts_with("create pods a/web-")
+                && lines[3].starts_with("create pods a/web-"),
+            "{lines:#?}"
+        );
+        assert!(
+            lines[2].starts_with("  then event Normal a/web SuccessfulCreate: Created pod: web-"),
+            "{lines:#?}"
+        );
+        assert_eq!(lines.len(), 5);
+    }
+
+    #[test]
+    fn the_surplus_goes_the_unready_first_and_the_ended_do_not_count() {
+        let text = [
+            SET,
+            &pod("p1", "rs", "app: web", READY),
+            &pod("p2", "rs", "app: web", "phase: Running"),
+            &pod("p3", "rs", "app: web", READY),
+            &pod("p4", "rs", "app: web", "phase: Failed"),
+        ]
+        .concat();
+        let lines = plan(&text);
+        assert_eq!(
+            lines[0],
+            "patch replicasets.apps/status a/web {\"status\":{\"availableReplicas\":2,\"conditions\":null,\"fullyLabeledReplicas\":3,\"observedGeneration\":2,\"readyReplicas\":2,\"replicas\":3,\"terminatingReplicas\":0}}"
+        );
+        assert_eq!(lines[1], "delete pods a/p2");
+        assert_eq!(lines.len(), 3);
+    }
+
+    #[test]
+    fn orphans_are_adopted_after_a_live_look_and_strangers_released() {
+        let text = [
+            SET,
+            &pod("orphan", "", "app: web", READY),
+            &pod("stray", "rs", "app: other", READY),
+            &pod("foreign", "someone", "app: web", READY),
+        ]
+        .concat();
+        let lines = plan(&text);
+        assert_eq!(
+            lines[0],
+            "patch pods a/stray {\"metadata\":{\"ownerReferences\":null}}"
+        );
+        assert_eq!(lines[1], "confirm replicasets.apps a/web");
+        assert!(
+            lines[2].starts_with("patch pods a/orphan") && lines[2].contains("\"uid\":\"rs\""),
+            "{lines:#?}"
+        );
+        assert_eq!(lines.len(), 3);
+    }
+
+    #[test]
+    fn a_refused_create_becomes_a_condition() {
+        let mut world = world(SET);
+        world.last_failure = Some(ApiError {
+            code: 403,
+            reason: "Forbidden".into(),
+            message: "exceeded quota".into(),
+            ..ApiError::default()
+        });
+        let lines = reconcile(&Key::new("a", "web"), &world).lines();
+        assert!(
+            lines[0].contains("\"reason\":\"FailedCreate\"") && lines[0].contains("exceeded quota"),
+            "{lines:#?}"
+        );
+    }
+
+    #[test]
+    fn a_set_that_is_deleted_does_not_act() {
+        let text = SET.replace(
+            "generation: 2",
+            "generation: 2, deletionTimestamp: '2026-01-01T00:00:00Z'",
+        );
+        assert_eq!(plan(&text).len(), 1);
+    }
+}

@@ -1,0 +1,243 @@
+//! What a ReplicaSet and a ReplicationController have in common: a number of pods of one template.
+
+use crate::patches::{self, or_absent};
+use crate::pod_control::{claim_plan, create_pod, delete_pod};
+use crate::ranking::{Ranked, compare};
+use crate::world::World;
+use agent_runtime::kinds::{Condition, LabelSelector, Labels, ObjectMeta, Pod, ReplicaSetStatus};
+use agent_runtime::plan::{Op, Plan};
+use agent_runtime::resource_ref::PODS;
+use agent_runtime::selector::contains_all;
+use agent_runtime::timestamp::{self, Micros};
+use agent_runtime::{Key, Queue, ResourceRef};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pods created or deleted in one reconcile.
+const BURST: usize = 500;
+
+/// A ReplicaSet or ReplicationController, seen alike.
+pub(crate) struct Target<'a> {
+    pub(crate) resource: ResourceRef,
+    pub(crate) meta: &'a ObjectMeta,
+    pub(crate) replicas: i64,
+    pub(crate) min_ready_seconds: i64,
+    pub(crate) selector: LabelSelector,
+    pub(crate) template: &'a Value,
+    pub(crate) status: &'a ReplicaSetStatus,
+    /// Names of the objects whose pods count as related when victims are chosen.
+    pub(crate) related_owners: Vec<String>,
+    /// ReplicaSets report pods that are going away; ReplicationControllers have no such field.
+    pub(crate) reports_terminating: bool,
+}
+
+pub(crate) fn reconcile(target: &Target<'_>, world: &World) -> Plan {
+    let meta = target.meta;
+    let owned = world.caches.pods.owned_by(&meta.uid);
+    let mut candidates = owned.clone();
+    candidates.extend(
+        world
+            .caches
+            .pods
+            .select(&meta.namespace, &target.selector)
+            .into_iter()
+            .filter(|pod| pod.metadata.controller().is_none()),
+    );
+    let active = || candidates.iter().filter(|pod| pod.is_active());
+    if let Some(ops) = claim_plan(
+        &target.resource,
+        meta,
+        &target.selector,
+        &PODS,
+        active().map(|pod| &pod.metadata),
+    ) {
+        // The changed pods bring this key back.
+        return Plan::of(ops);
+    }
+    let mine: Vec<Arc<Pod>> = owned
+        .into_iter()
+        .filter(|pod| pod.metadata.is_controlled_by(&meta.uid))
+        .collect();
+    let (going, rest): (Vec<_>, Vec<_>) = mine
+        .into_iter()
+        .filter(|pod| !pod.is_finished())
+        .partition(|pod| pod.metadata.is_deleting());
+    let mut plan = Plan::none();
+    if let Some(op) = status_op(target, &rest, going.len(), world) {
+        plan.push(op);
+    }
+    if let Some(delay) = until_available(&rest, target.min_ready_seconds, world.now) {
+        plan.again(delay);
+    }
+    if !meta.is_deleting() {
+        manage(target, &rest, world, &mut plan);
+    }
+    plan
+}
+
+fn manage(target: &Target<'_>, pods: &[Arc<Pod>], world: &World, plan: &mut Plan) {
+    let wanted = usize::try_from(target.replicas).unwrap_or(0);
+    if pods.len() < wanted {
+        let count = (wanted - pods.len()).min(BURST);
+        plan.push(Op::SlowStart(
+            (0..count)
+                .map(|_| create_pod(world, &target.resource, target.meta, target.template))
+                .collect(),
+        ));
+    } else if pods.len() > wanted {
+        let count = (pods.len() - wanted).min(BURST);
+        let victims = victims(target, pods, count, world);
+        plan.push(Op::Parallel(
+            victims
+                .iter()
+                .map(|pod| delete_pod(&target.resource, target.meta, &pod.metadata))
+                .collect(),
+        ));
+    }
+}
+
+fn victims(target: &Target<'_>, pods: &[Arc<Pod>], count: usize, world: &World) -> Vec<Arc<Pod>> {
+    if count == pods.len() {
+        return pods.to_vec();
+    }
+    let mut per_node: HashMap<String, usize> = HashMap::new();
+    for uid in &target.related_owners {
+        for pod in world
+            .caches
+            .pods
+            .owned_by(uid)
+            .iter()
+            .filter(|pod| pod.is_active())
+        {
+            *per_node.entry(pod.spec.node_name.clone()).or_default() += 1;
+        }
+    }
+    let mut ranked: Vec<Ranked> = pods
+        .iter()
+        .map(|pod| Ranked {
+            pod: pod.clone(),
+            neighbours: per_node.get(&pod.spec.node_name).copied().unwrap_or(0),
+        })
+        .collect();
+    ranked.sort_by(|a, b| compare(a, b, world.now));
+    ranked
+        .into_iter()
+        .take(count)
+        .map(|ranked| ranked.pod)
+        .collect()
+}
+
+/// The status patch, when the status has to change.
+fn status_op(
+    target: &Target<'_>,
+    pods: &[Arc<Pod>],
+    terminating: usize,
+    world: &World,
+) -> Option<Op> {
+    let old = target.status;
+    let template_labels: Labels = target
+        .template
+        .pointer("/metadata/labels")
+        .and_then(|labels| serde_json::from_value(labels.clone()).ok())
+        .unwrap_or_default();
+    let count = |wanted: &dyn Fn(&Pod) -> bool| {
+        i32::try_from(pods.iter().filter(|pod| wanted(pod)).count()).unwrap_or(i32::MAX)
+    };
+    let new = ReplicaSetStatus {
+        replicas: count(&|_| true),
+        fully_labeled_replicas: count(&|pod| contains_all(&pod.metadata.labels, &template_labels)),
+        ready_replicas: count(&Pod::is_ready),
+        available_replicas: count(&|pod| pod.is_available(target.min_ready_seconds, world.now)),
+        terminating_replicas: target
+            .reports_terminating
+            .then(|| i32::try_from(terminating).unwrap_or(i32::MAX)),
+        observed_generation: target.meta.generation.max(old.observed_generation),
+        conditions: conditions(target, pods.len(), world),
+    };
+    if new == *old {
+        return None;
+    }
+    let mut status = json!({
+        "replicas": new.replicas,
+        "fullyLabeledReplicas": or_absent(new.fully_labeled_replicas.into()),
+        "readyReplicas": or_absent(new.ready_replicas.into()),
+        "availableReplicas": or_absent(new.available_replicas.into()),
+        "observedGeneration": or_absent(new.observed_generation),
+        "conditions": patches::conditions(&new.conditions),
+    });
+    if let Some(terminating) = new.terminating_replicas {
+        status["terminatingReplicas"] = terminating.into();
+    }
+    Some(Op::status(&target.resource, target.meta, status))
+}
+
+/// `ReplicaFailure` appears when the last plan could not create or delete, and goes when a plan succeeded.
+fn conditions(target: &Target<'_>, pods: usize, world: &World) -> Vec<Condition> {
+    let mut conditions = target.status.conditions.clone();
+    // A lost race says nothing about the ability to create pods.
+    let failure = world.last_failure.as_ref().filter(|error| {
+        !error.is_conflict() && !error.is_already_exists() && !error.is_transport()
+    });
+    match failure {
+        Some(error) => {
+            let reason = if i64::try_from(pods).unwrap_or(i64::MAX) < target.replicas {
+                "FailedCreate"
+            } else {
+                "FailedDelete"
+            };
+            if !conditions.iter().any(|c| c.kind == "ReplicaFailure") {
+                conditions.push(patches::condition(
+                    "ReplicaFailure",
+                    "True",
+                    reason,
+                    &error.message,
+                    world.now,
+                ));
+            }
+        }
+        None => conditions.retain(|c| c.kind != "ReplicaFailure"),
+    }
+    conditions
+}
+
+/// When the next pod that is ready becomes available.
+fn until_available(pods: &[Arc<Pod>], min_ready_seconds: i64, now: Micros) -> Option<Duration> {
+    if min_ready_seconds == 0 {
+        return None;
+    }
+    let waiting = pods
+        .iter()
+        .filter(|pod| pod.is_ready() && !pod.is_available(min_ready_seconds, now));
+    let due = waiting.filter_map(|pod| {
+        pod.condition("Ready")
+            .and_then(|c| c.last_transition_time.as_deref())
+            .and_then(timestamp::parse)
+    });
+    let earliest = due.min()? + timestamp::seconds(min_ready_seconds);
+    Some(
+        Duration::from_micros(u64::try_from(earliest - now).unwrap_or(0))
+            + Duration::from_millis(1),
+    )
+}
+
+/// Enqueues the controllers of `kind` that a pod change concerns: its owner before and after, or, for a pod without
+/// one, all whose selector matches (`selecting` lists them).
+pub(crate) fn enqueue_owners(
+    queue: &Queue<Key>,
+    kind: &str,
+    pods: [Option<&Arc<Pod>>; 2],
+    selecting: impl Fn(&Pod) -> Vec<Key>,
+) {
+    for pod in pods.into_iter().flatten() {
+        match pod.metadata.controller() {
+            Some(owner) if owner.kind == kind => {
+                queue.add(Key::new(&pod.metadata.namespace, &owner.name))
+            }
+            Some(_) => {}
+            None if pod.is_active() => selecting(pod).into_iter().for_each(|key| queue.add(key)),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Worlds from YAML, for the tests of the controllers.
+
+use crate::world::{Caches, World};
+use agent_runtime::Cache;
+use agent_runtime::kinds::Kind;
+use agent_runtime::timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// The time of every test world.
+pub(crate) const NOW: &str = "2026-01-01T10:00:00Z";
+
+/// One object from YAML.
+pub(crate) fn object<T: DeserializeOwned>(text: &str) -> T {
+    serde_json::from_value(yaml(text))
+        .expect("test object")
+}
+
+fn cache<T: Kind>(documents: &[Value], kind: &str) -> Arc<Cache<T>> {
+    let cache = Cache::new(T::resource());
+    for document in documents.iter().filter(|d| d["kind"] == kind) {
+        cache.apply(serde_json::from_value(document.clone()).expect("test object"));
+    }
+    cache.set_synced(1);
+    Arc::new(cache)
+}
+
+/// A world that holds the objects of a YAML stream.
+pub(crate) fn world(text: &str) -> World {
+    let documents: Vec<Value> = text
+        .split("---\n")
+        .filter(|d| !d.trim().is_empty())
+        .map(|d| yaml(d))
+        .collect();
+    let caches = Caches {
+        pods: cache(&documents, "Pod"),
+        nodes: cache(&documents, "Node"),
+        leases: cache(&documents, "Lease"),
+        namespaces: cache(&documents, "Namespace"),
+        services: cache(&documents, "Service"),
+        endpoints: cache(&documents, "Endpoints"),
+        endpoint_slices: cache(&documents, "EndpointSlice"),
+        service_accounts: cache(&documents, "ServiceAccount"),
+        root_ca_config_maps: cache(&documents, "ConfigMap"),
+        replica_sets: cache(&documents, "ReplicaSet"),
+        replication_controllers: cache(&documents, "ReplicationController"),
+        deployments: cache(&documents, "Deployment"),
+        stateful_sets: cache(&documents, "StatefulSet"),
+        daemon_sets: cache(&documents, "DaemonSet"),
+        disruption_budgets: cache(&documents, "PodDisruptionBudget"),
+    };
+    World::new(
+        Arc::new(caches),
+        timestamp::parse(NOW).expect("a time"),
+        None,
+        "CA".into(),
+        1,
+    )
+}
+
+/// YAML 1.2: `n` is text, not `false`.
+fn yaml(text: &str) -> Value {
+    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { strict_booleans: true }).expect("test YAML")
+}

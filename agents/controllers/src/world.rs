@@ -1,0 +1,123 @@
+//! What a reconcile sees: caches, the time, and how the last attempt at the same key ended.
+
+use agent_runtime::cache::Cache;
+use agent_runtime::kinds::{
+    ConfigMap, DaemonSet, Deployment, EndpointSlice, Endpoints, Lease, Namespace, Node, Pod,
+    PodDisruptionBudget, ReplicaSet, ReplicationController, Service, ServiceAccount, StatefulSet,
+};
+use agent_runtime::timestamp::Micros;
+use agent_runtime::{ApiError, Hub};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The caches of all kinds that controllers read.
+#[expect(
+    missing_docs,
+    reason = "each field is the cache of the kind that names it"
+)]
+pub struct Caches {
+    pub pods: Arc<Cache<Pod>>,
+    pub nodes: Arc<Cache<Node>>,
+    pub leases: Arc<Cache<Lease>>,
+    pub namespaces: Arc<Cache<Namespace>>,
+    pub services: Arc<Cache<Service>>,
+    pub endpoints: Arc<Cache<Endpoints>>,
+    pub endpoint_slices: Arc<Cache<EndpointSlice>>,
+    pub service_accounts: Arc<Cache<ServiceAccount>>,
+    /// Only the ConfigMaps named [`crate::root_ca::NAME`].
+    pub root_ca_config_maps: Arc<Cache<ConfigMap>>,
+    pub replica_sets: Arc<Cache<ReplicaSet>>,
+    pub replication_controllers: Arc<Cache<ReplicationController>>,
+    pub deployments: Arc<Cache<Deployment>>,
+    pub stateful_sets: Arc<Cache<StatefulSet>>,
+    pub daemon_sets: Arc<Cache<DaemonSet>>,
+    pub disruption_budgets: Arc<Cache<PodDisruptionBudget>>,
+}
+
+impl Caches {
+    /// Opens the caches; their watches start.
+    pub fn open(hub: &Hub) -> Self {
+        Self {
+            pods: hub.cache(),
+            nodes: hub.cache(),
+            leases: hub.cache(),
+            namespaces: hub.cache(),
+            services: hub.cache(),
+            endpoints: hub.cache(),
+            endpoint_slices: hub.cache(),
+            service_accounts: hub.cache(),
+            root_ca_config_maps: hub
+                .cache_where(&format!("metadata.name={}", crate::root_ca::NAME)),
+            replica_sets: hub.cache(),
+            replication_controllers: hub.cache(),
+            deployments: hub.cache(),
+            stateful_sets: hub.cache(),
+            daemon_sets: hub.cache(),
+            disruption_budgets: hub.cache(),
+        }
+    }
+}
+
+/// See the module head.
+pub struct World {
+    /// The caches.
+    pub caches: Arc<Caches>,
+    /// The time of this reconcile.
+    pub now: Micros,
+    /// How the last plan of the same key failed.
+    pub last_failure: Option<ApiError>,
+    /// The cluster's CA certificate, PEM.
+    pub cluster_ca_pem: Arc<str>,
+    /// State of the generator of name suffixes.
+    seed: AtomicU64,
+}
+
+impl World {
+    /// A world; `seed` makes its names.
+    pub fn new(
+        caches: Arc<Caches>,
+        now: Micros,
+        last_failure: Option<ApiError>,
+        cluster_ca_pem: Arc<str>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            caches,
+            now,
+            last_failure,
+            cluster_ca_pem,
+            seed: AtomicU64::new(seed),
+        }
+    }
+
+    /// `base` and five random characters, as the API server makes names from `generateName`. Names are chosen here, so
+    /// that a repeated create after a lost answer is refused instead of doubled.
+    pub fn generate_name(&self, base: &str) -> String {
+        let mut base = base;
+        while base.len() > 58 {
+            let mut chars = base.chars();
+            chars.next_back();
+            base = chars.as_str();
+        }
+        let mut bits = mix(self
+            .seed
+            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed));
+        let mut name = base.to_owned();
+        for _ in 0..5 {
+            name.push(char::from(
+                SAFE_CHARACTERS[usize::try_from(bits % 27).unwrap_or(0)],
+            ));
+            bits /= 27;
+        }
+        name
+    }
+}
+
+/// Letters and digits without vowels and look-alikes: no words, no misreading.
+pub(crate) const SAFE_CHARACTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+
+fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
