@@ -1,1 +1,151 @@
-//! node-agent
+//! The node agent: runs the pods that are bound to its node, and says how they are.
+//!
+//! It follows the pods of one node in the API, gives each a task ([`pod`]) that compares what the pod's spec wants with
+//! what the container [`runtime`] has, registers the node and keeps its heartbeat ([`node`]), and serves logs and exec
+//! to the API server ([`server`]). Containers do not depend on the agent: it may be killed and started again, and finds
+//! them by their labels.
+
+mod agent;
+mod clock;
+mod etc;
+mod logs;
+mod node;
+mod pod;
+mod quantity;
+mod runtime;
+mod server;
+mod source;
+mod spec;
+mod streaming;
+mod volumes;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use agent_runtime::Client;
+use tokio_util::sync::CancellationToken;
+
+pub use runtime::hollow::HollowConfig;
+
+/// Version that the node reports as its kubelet's.
+pub const KUBELET_VERSION: &str = "v1.36.1+kontiki";
+
+/// What runs the containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuntimeKind {
+    /// The Docker daemon of this machine.
+    Docker,
+    /// Nothing: containers are simulated.
+    Hollow(HollowConfig),
+}
+
+/// A taint that the node registers with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taint {
+    /// Qualified name.
+    pub key: String,
+    /// May be empty.
+    pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+}
+
+/// How the agent's own HTTPS server identifies itself and its clients.
+#[derive(Debug, Clone)]
+pub struct ServerIdentity {
+    /// Certificate chain, PEM.
+    pub certificate_pem: String,
+    /// Private key, PEM.
+    pub key_pem: String,
+    /// CA that client certificates are verified against, PEM.
+    pub client_ca_pem: String,
+    /// Common names of the clients that are let in: the API server's kubelet client.
+    pub client_names: Vec<String>,
+}
+
+/// Everything that makes one node.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Name of the Node object; also its host name label.
+    pub node_name: String,
+    /// Directory of the volumes and files of this node's pods. Nobody else may use it.
+    pub data_dir: PathBuf,
+    /// Where the agent's server listens; port 0 takes a free one. The node reports the port that was bound.
+    pub listen: SocketAddr,
+    /// What runs the containers.
+    pub runtime: RuntimeKind,
+    /// Address at which the API server reaches this node.
+    pub node_ip: IpAddr,
+    /// Domain of services, usually `cluster.local`.
+    pub cluster_domain: String,
+    /// Resolvers for pods with dnsPolicy ClusterFirst; empty gives them the node's own.
+    pub cluster_dns: Vec<String>,
+    /// Labels besides the standard ones.
+    pub labels: BTreeMap<String, String>,
+    /// Taints that a new Node object gets.
+    pub taints: Vec<Taint>,
+    /// Pods that the node takes.
+    pub max_pods: u32,
+    /// Identity of the agent's server.
+    pub server: ServerIdentity,
+}
+
+/// The agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data directory cannot be used; another directory or other permissions are needed.
+    #[error("cannot use the data directory {path}")]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The agent's server cannot listen; another port is needed.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The certificates or keys in the configuration are unusable.
+    #[error("the server identity is unusable: {0}")]
+    Identity(String),
+}
+
+/// Runs a node until cancelled. Containers go on running when it returns.
+pub async fn run(
+    config: NodeConfig,
+    client: Client,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
+    let data_dir = |source| Error::DataDir {
+        path: config.data_dir.clone(),
+        source,
+    };
+    std::fs::create_dir_all(&config.data_dir).map_err(data_dir)?;
+    let canonical = config.data_dir.canonicalize().map_err(data_dir)?;
+    let config = NodeConfig {
+        data_dir: canonical,
+        ..config
+    };
+    let server = server::Server::bind(&config).await?;
+    let port = server.port();
+    let agent = agent::Agent::new(config, client, &cancel);
+    tracing::info!(node = %agent.config.node_name, port, runtime = agent.runtime.scheme(), "node agent starts");
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = agent.clone().follow_pods() => {}
+        () = agent.clone().follow_runtime() => {}
+        () = agent.clone().sweep() => {}
+        () = node::keep_status(agent.clone(), port) => {}
+        () = node::keep_lease(agent.clone()) => {}
+        () = server.serve(agent.clone()) => {}
+    }
+    agent.drop_workers();
+    Ok(())
+}

@@ -1,0 +1,685 @@
+//! The Node object: registration, status, and the Lease that says that the node lives.
+//!
+//! The lease is renewed every ten seconds and is all that the node controller needs to see; the status is written when
+//! it changes and every five minutes, since it is large.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_runtime::resource_ref::{LEASES, NODES};
+use agent_runtime::{ApiError, EventType, PatchType};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::agent::Agent;
+use crate::clock;
+use crate::runtime::{Image, RuntimeInfo};
+use crate::{KUBELET_VERSION, NodeConfig, RuntimeKind};
+
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+const LEASE_SECONDS: i64 = 40;
+const LEASE_PERIOD: Duration = Duration::from_secs(10);
+const LEASE_RETRY: Duration = Duration::from_secs(1);
+/// How often the node looks at itself.
+const CHECK_PERIOD: Duration = Duration::from_secs(10);
+/// How often an unchanged status is written.
+const REPORT_PERIOD: time::Duration = time::Duration::minutes(5);
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(10);
+const IMAGES_MAX: usize = 50;
+const IMAGE_NAMES_MAX: usize = 5;
+/// Memory kept for the system and the agent itself.
+const RESERVED_MEMORY_BYTES: i64 = 100 << 20;
+const MEMORY_AVAILABLE_BYTES_MIN: i64 = 100 << 20;
+const DISK_AVAILABLE_PERCENT_MIN: i64 = 5;
+const RESERVED_DISK_PERCENT: i64 = 10;
+
+/// What the machine has; read once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    pub(crate) cpu_count: i64,
+    pub(crate) memory_bytes: i64,
+    disk_bytes: i64,
+    pods: u32,
+}
+
+impl Capacity {
+    pub(crate) fn of(config: &NodeConfig) -> Capacity {
+        match &config.runtime {
+            RuntimeKind::Hollow(hollow) => Capacity {
+                cpu_count: i64::from(hollow.cpu_count),
+                memory_bytes: i64::try_from(hollow.memory_bytes).unwrap_or(i64::MAX),
+                disk_bytes: 1 << 40,
+                pods: config.max_pods,
+            },
+            RuntimeKind::Docker => Capacity {
+                cpu_count: std::thread::available_parallelism()
+                    .map_or(1, |n| i64::try_from(n.get()).unwrap_or(1)),
+                memory_bytes: memory("MemTotal").unwrap_or(0),
+                disk_bytes: disk(&config.data_dir).map_or(0, |(total, _)| total),
+                pods: config.max_pods,
+            },
+        }
+    }
+
+    pub(crate) fn allocatable_memory_bytes(&self) -> i64 {
+        (self.memory_bytes - RESERVED_MEMORY_BYTES).max(0)
+    }
+
+    fn quantities(&self, allocatable: bool) -> Value {
+        let memory = if allocatable {
+            self.allocatable_memory_bytes()
+        } else {
+            self.memory_bytes
+        };
+        let kept = if allocatable {
+            self.disk_bytes / 100 * RESERVED_DISK_PERCENT
+        } else {
+            0
+        };
+        let disk = match allocatable {
+            true => (self.disk_bytes - kept).to_string(),
+            false => format!("{}Ki", self.disk_bytes / 1024),
+        };
+        json!({
+            "cpu": self.cpu_count.to_string(),
+            "memory": format!("{}Ki", memory / 1024),
+            "ephemeral-storage": disk,
+            "hugepages-1Gi": "0",
+            "hugepages-2Mi": "0",
+            "pods": self.pods.to_string(),
+        })
+    }
+}
+
+/// A line of `/proc/meminfo`, in bytes.
+fn memory(field: &str) -> Option<i64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<i64>()
+        .ok()?
+        .checked_mul(1024)
+}
+
+/// Size of the file system of a directory, and what is left of it, in bytes.
+fn disk(dir: &Path) -> Option<(i64, i64)> {
+    let output = std::process::Command::new("df")
+        .arg("-Pk")
+        .arg(dir)
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let mut columns = text.lines().nth(1)?.split_whitespace().skip(1);
+    let total: i64 = columns.next()?.parse().ok()?;
+    let available: i64 = columns.nth(1)?.parse().ok()?;
+    Some((total.checked_mul(1024)?, available.checked_mul(1024)?))
+}
+
+/// How the node is, measured now.
+#[derive(Debug, Clone, PartialEq)]
+struct Health {
+    /// Versions of the runtime, or why it does not answer.
+    runtime: Result<RuntimeInfo, String>,
+    memory_pressure: bool,
+    disk_pressure: bool,
+    images: Vec<Image>,
+}
+
+/// What does not change while the machine runs.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Machine {
+    machine_id: String,
+    system_uuid: String,
+    boot_id: String,
+    kernel_version: String,
+    os_image: String,
+}
+
+impl Machine {
+    fn read() -> Machine {
+        let text = |path: &str| {
+            std::fs::read_to_string(path)
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
+        let release = text("/etc/os-release");
+        let pretty = release
+            .lines()
+            .find_map(|line| line.strip_prefix("PRETTY_NAME="));
+        Machine {
+            machine_id: text("/etc/machine-id"),
+            system_uuid: text("/sys/class/dmi/id/product_uuid"),
+            boot_id: text("/proc/sys/kernel/random/boot_id"),
+            kernel_version: text("/proc/sys/kernel/osrelease"),
+            os_image: pretty.unwrap_or("Linux").trim_matches('"').to_owned(),
+        }
+    }
+}
+
+/// Registers the node and keeps its status current; runs until dropped.
+pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
+    let machine = Machine::read();
+    while let Err(error) = register(&agent).await {
+        tracing::warn!(error = %error.message, "cannot register the node yet");
+        tokio::time::sleep(LEASE_RETRY).await;
+    }
+    agent.node_event(
+        EventType::Normal,
+        "Starting",
+        "Starting kubelet.".to_owned(),
+    );
+    if agent.is_hollow() {
+        let text = "This node is hollow: its containers are simulated, nothing runs.".to_owned();
+        agent.node_event(EventType::Warning, "HollowNode", text);
+    }
+    let mut recorded: Option<(Health, OffsetDateTime)> = None;
+    let mut transitions: BTreeMap<String, (String, OffsetDateTime)> =
+        recorded_transitions(&agent).await;
+    loop {
+        let health = measure(&agent).await;
+        let now = clock::now();
+        let due = recorded
+            .as_ref()
+            .is_none_or(|(old, at)| *old != health || now - *at >= REPORT_PERIOD);
+        if due {
+            let mut status = status(&agent.config, &agent.capacity, &machine, &health, port);
+            stamp(&mut status, &mut transitions, now);
+            let patch = json!({"status": status});
+            let name = &agent.config.node_name;
+            match agent
+                .client
+                .patch_status(&NODES, "", name, PatchType::Strategic, &patch)
+                .await
+            {
+                Ok(_) => {
+                    announce(&agent, recorded.as_ref().map(|(old, _)| old), &health);
+                    recorded = Some((health, now));
+                }
+                Err(error) if error.is_not_found() => {
+                    // Somebody has deleted the node; it is here, so it comes back.
+                    if let Err(error) = register(&agent).await {
+                        tracing::warn!(error = %error.message, "cannot register the node again");
+                    }
+                    tokio::time::sleep(LEASE_RETRY).await;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error.message, "cannot write the node's status");
+                    tokio::time::sleep(LEASE_RETRY).await;
+                    continue;
+                }
+            }
+        }
+        tokio::time::sleep(CHECK_PERIOD).await;
+    }
+}
+
+fn announce(agent: &Agent, old: Option<&Health>, new: &Health) {
+    let name = &agent.config.node_name;
+    let was_ready = old.map(|old| old.runtime.is_ok());
+    match (&new.runtime, was_ready) {
+        (Ok(_), None | Some(false)) => {
+            agent.node_event(
+                EventType::Normal,
+                "NodeReady",
+                format!("Node {name} status is now: NodeReady"),
+            );
+        }
+        (Err(_), Some(true)) => {
+            agent.node_event(
+                EventType::Normal,
+                "NodeNotReady",
+                format!("Node {name} status is now: NodeNotReady"),
+            );
+        }
+        _ => {}
+    }
+}
+
+async fn measure(agent: &Arc<Agent>) -> Health {
+    let timed_out = || "container runtime did not answer in time".to_owned();
+    let runtime = match tokio::time::timeout(RUNTIME_PATIENCE, agent.runtime.info()).await {
+        Ok(info) => info.map_err(|error| error.to_string()),
+        Err(_) => Err(timed_out()),
+    };
+    let images = match runtime.is_ok() {
+        true => agent.runtime.images().await.unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let mut health = Health {
+        runtime,
+        memory_pressure: false,
+        disk_pressure: false,
+        images,
+    };
+    health.images.sort_by(|a, b| {
+        b.size_bytes
+            .cmp(&a.size_bytes)
+            .then_with(|| a.id.cmp(&b.id))
+    });
+    health.images.truncate(IMAGES_MAX);
+    if !agent.is_hollow() {
+        let dir = agent.config.data_dir.clone();
+        let space = tokio::task::spawn_blocking(move || disk(&dir))
+            .await
+            .ok()
+            .flatten();
+        health.disk_pressure = space
+            .is_some_and(|(total, available)| available < total / 100 * DISK_AVAILABLE_PERCENT_MIN);
+        health.memory_pressure =
+            memory("MemAvailable").is_some_and(|bytes| bytes < MEMORY_AVAILABLE_BYTES_MIN);
+    }
+    health
+}
+
+/// Makes the Node object, or brings the labels of an existing one up to date.
+async fn register(agent: &Agent) -> Result<(), ApiError> {
+    let node = object(&agent.config);
+    let name = &agent.config.node_name;
+    match agent.client.create(&NODES, "", &node).await {
+        Ok(_) => {
+            tracing::info!(node = %name, "registered the node");
+            Ok(())
+        }
+        Err(error) if error.is_already_exists() => {
+            let metadata = json!({"labels": node["metadata"]["labels"], "annotations": node["metadata"]["annotations"]});
+            let patch = json!({"metadata": metadata});
+            agent
+                .client
+                .patch(&NODES, "", name, PatchType::Merge, &patch)
+                .await
+                .map(|_| ())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The Node object without its status.
+fn object(config: &NodeConfig) -> Value {
+    let architecture = architecture();
+    let mut labels = config.labels.clone();
+    for (key, value) in [
+        ("kubernetes.io/hostname", config.node_name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", architecture),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", architecture),
+    ] {
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    let mut annotations = json!({"volumes.kubernetes.io/controller-managed-attach-detach": "true"});
+    if matches!(config.runtime, RuntimeKind::Hollow(_)) {
+        labels.insert("type".to_owned(), "hollow".to_owned());
+        annotations["kontiki.io/hollow"] =
+            json!("containers on this node are simulated, nothing runs");
+    }
+    let taints: Vec<Value> = config
+        .taints
+        .iter()
+        .map(|taint| json!({"key": taint.key, "value": taint.value, "effect": taint.effect}))
+        .collect();
+    let mut node = json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": config.node_name, "labels": labels, "annotations": annotations},
+        "spec": {},
+    });
+    if !taints.is_empty() {
+        node["spec"]["taints"] = Value::Array(taints);
+    }
+    node
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The node's status but for the times of its conditions.
+fn status(
+    config: &NodeConfig,
+    capacity: &Capacity,
+    machine: &Machine,
+    health: &Health,
+    port: u16,
+) -> Value {
+    let hollow = matches!(config.runtime, RuntimeKind::Hollow(_));
+    let info = health.runtime.clone().unwrap_or_default();
+    let pick = |pressure: bool, yes: (&str, &str), no: (&str, &str)| {
+        let (status, (reason, message)) = if pressure {
+            ("True", yes)
+        } else {
+            ("False", no)
+        };
+        json!({"status": status, "reason": reason, "message": message})
+    };
+    let mut conditions = vec![
+        (
+            "MemoryPressure",
+            pick(
+                health.memory_pressure,
+                (
+                    "KubeletHasInsufficientMemory",
+                    "kubelet has insufficient memory available",
+                ),
+                (
+                    "KubeletHasSufficientMemory",
+                    "kubelet has sufficient memory available",
+                ),
+            ),
+        ),
+        (
+            "DiskPressure",
+            pick(
+                health.disk_pressure,
+                ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+                ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            ),
+        ),
+        (
+            "PIDPressure",
+            pick(
+                false,
+                (
+                    "KubeletHasInsufficientPID",
+                    "kubelet has insufficient PID available",
+                ),
+                (
+                    "KubeletHasSufficientPID",
+                    "kubelet has sufficient PID available",
+                ),
+            ),
+        ),
+    ];
+    if hollow {
+        let message = "this node is hollow: containers are simulated, nothing runs";
+        conditions.push((
+            "ContainersSimulated",
+            json!({"status": "True", "reason": "HollowRuntime", "message": message}),
+        ));
+    }
+    conditions.push((
+        "Ready",
+        match &health.runtime {
+            Ok(_) => {
+                let mut message = "kubelet is posting ready status".to_owned();
+                if hollow {
+                    message.push_str("; containers are SIMULATED");
+                }
+                json!({"status": "True", "reason": "KubeletReady", "message": message})
+            }
+            Err(text) => {
+                let message = format!("container runtime is down: {text}");
+                json!({"status": "False", "reason": "KubeletNotReady", "message": message})
+            }
+        },
+    ));
+    let conditions: Vec<Value> = conditions
+        .into_iter()
+        .map(|(kind, mut condition)| {
+            condition["type"] = json!(kind);
+            condition
+        })
+        .collect();
+    let runtime_version = if info.version.is_empty() {
+        "docker://unknown".to_owned()
+    } else {
+        info.version
+    };
+    let images: Vec<Value> = health
+        .images
+        .iter()
+        .map(|image| {
+            let names: Vec<&String> = image.names.iter().take(IMAGE_NAMES_MAX).collect();
+            json!({"names": names, "sizeBytes": image.size_bytes})
+        })
+        .collect();
+    json!({
+        "capacity": capacity.quantities(false),
+        "allocatable": capacity.quantities(true),
+        "conditions": conditions,
+        "addresses": [
+            {"type": "InternalIP", "address": config.node_ip.to_string()},
+            {"type": "Hostname", "address": config.node_name},
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "nodeInfo": {
+            "machineID": machine.machine_id,
+            "systemUUID": machine.system_uuid,
+            "bootID": machine.boot_id,
+            "kernelVersion": machine.kernel_version,
+            "osImage": if hollow { "simulated" } else { machine.os_image.as_str() },
+            "containerRuntimeVersion": runtime_version,
+            "kubeletVersion": KUBELET_VERSION,
+            "kubeProxyVersion": "",
+            "operatingSystem": "linux",
+            "architecture": architecture(),
+        },
+        "images": images,
+    })
+}
+
+/// Times of the conditions on record, so that a restart of the agent does not look like a change.
+async fn recorded_transitions(agent: &Agent) -> BTreeMap<String, (String, OffsetDateTime)> {
+    let node = agent
+        .client
+        .get(&NODES, "", &agent.config.node_name)
+        .await
+        .unwrap_or_default();
+    let conditions = node
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let read = |condition: &Value| {
+        let text = |field: &str| condition.get(field).and_then(Value::as_str);
+        Some((
+            text("type")?.to_owned(),
+            (
+                text("status")?.to_owned(),
+                clock::parse(text("lastTransitionTime")?)?,
+            ),
+        ))
+    };
+    conditions.iter().filter_map(read).collect()
+}
+
+fn stamp(
+    status: &mut Value,
+    transitions: &mut BTreeMap<String, (String, OffsetDateTime)>,
+    now: OffsetDateTime,
+) {
+    for condition in status["conditions"].as_array_mut().into_iter().flatten() {
+        let text = |field: &str| {
+            condition
+                .get(field)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let (kind, value) = (text("type"), text("status"));
+        let entry = transitions
+            .entry(kind)
+            .or_insert_with(|| (value.clone(), now));
+        if entry.0 != value {
+            *entry = (value, now);
+        }
+        let since = entry.1;
+        condition["lastTransitionTime"] = json!(clock::format(since));
+        condition["lastHeartbeatTime"] = json!(clock::format(now));
+    }
+}
+
+/// Renews the node's lease; runs until dropped.
+pub(crate) async fn keep_lease(agent: Arc<Agent>) {
+    let mut current: Option<Value> = None;
+    loop {
+        let pause = match renew(&agent, current.take()).await {
+            Ok(lease) => {
+                current = Some(lease);
+                LEASE_PERIOD
+            }
+            Err(error) => {
+                tracing::warn!(error = %error.message, "cannot renew the node's lease");
+                LEASE_RETRY
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Updates the lease that was read or written last, or reads or makes it.
+async fn renew(agent: &Agent, current: Option<Value>) -> Result<Value, ApiError> {
+    let name = agent.config.node_name.as_str();
+    let known = match current {
+        Some(lease) => Some(lease),
+        None => match agent.client.get(&LEASES, LEASE_NAMESPACE, name).await {
+            Ok(lease) => Some(lease),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error),
+        },
+    };
+    let spec = json!({
+        "holderIdentity": name,
+        "leaseDurationSeconds": LEASE_SECONDS,
+        "renewTime": clock::format_micro(clock::now()),
+    });
+    if let Some(mut lease) = known {
+        lease["spec"] = spec;
+        return agent
+            .client
+            .update(&LEASES, LEASE_NAMESPACE, name, &lease)
+            .await;
+    }
+    // The node owns its lease, so that both go together; before the node exists the lease waits for it.
+    let node = agent.client.get(&NODES, "", name).await?;
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": name, "namespace": LEASE_NAMESPACE, "ownerReferences": [{
+            "apiVersion": "v1", "kind": "Node", "name": name, "uid": node.pointer("/metadata/uid"),
+        }]},
+        "spec": spec,
+    });
+    agent.client.create(&LEASES, LEASE_NAMESPACE, &lease).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HollowConfig, ServerIdentity, Taint};
+
+    fn config(runtime: RuntimeKind) -> NodeConfig {
+        NodeConfig {
+            node_name: "n1".into(),
+            data_dir: "/nowhere".into(),
+            listen: ([127, 0, 0, 1], 0).into(),
+            runtime,
+            node_ip: [10, 0, 0, 1].into(),
+            cluster_domain: "cluster.local".into(),
+            cluster_dns: Vec::new(),
+            labels: [("zone".to_owned(), "a".to_owned())].into(),
+            taints: vec![Taint {
+                key: "k".into(),
+                value: "v".into(),
+                effect: "NoSchedule".into(),
+            }],
+            max_pods: 110,
+            server: ServerIdentity {
+                certificate_pem: String::new(),
+                key_pem: String::new(),
+                client_ca_pem: String::new(),
+                client_names: Vec::new(),
+            },
+        }
+    }
+
+    fn health(runtime: Result<RuntimeInfo, String>) -> Health {
+        Health {
+            runtime,
+            memory_pressure: false,
+            disk_pressure: true,
+            images: Vec::new(),
+        }
+    }
+
+    fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
+        status["conditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|c| c["type"] == kind)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_node_without_its_runtime_is_not_ready() {
+        let config = config(RuntimeKind::Docker);
+        let capacity = Capacity {
+            cpu_count: 2,
+            memory_bytes: 1 << 30,
+            disk_bytes: 1 << 30,
+            pods: 110,
+        };
+        let down = health(Err("no socket".into()));
+        let status = status(&config, &capacity, &Machine::default(), &down, 10250);
+        assert_eq!(condition(&status, "Ready")["status"], "False");
+        assert_eq!(
+            condition(&status, "Ready")["message"],
+            "container runtime is down: no socket"
+        );
+        assert_eq!(condition(&status, "DiskPressure")["status"], "True");
+        assert_eq!(status["capacity"]["memory"], "1048576Ki");
+        assert_eq!(status["allocatable"]["memory"], "946176Ki");
+        assert_eq!(status["daemonEndpoints"]["kubeletEndpoint"]["Port"], 10250);
+    }
+
+    #[test]
+    fn a_hollow_node_says_so_loudly() {
+        let config = config(RuntimeKind::Hollow(HollowConfig::default()));
+        let up = health(Ok(RuntimeInfo {
+            version: "hollow://1".into(),
+            ..RuntimeInfo::default()
+        }));
+        let status = status(&config, &Capacity::of(&config), &Machine::default(), &up, 1);
+        assert_eq!(condition(&status, "ContainersSimulated")["status"], "True");
+        assert!(
+            condition(&status, "Ready")["message"]
+                .as_str()
+                .unwrap()
+                .contains("SIMULATED")
+        );
+        let node = object(&config);
+        assert_eq!(node["metadata"]["labels"]["type"], "hollow");
+        assert_eq!(node["metadata"]["labels"]["zone"], "a");
+        assert_eq!(node["spec"]["taints"][0]["effect"], "NoSchedule");
+    }
+
+    #[test]
+    fn transition_times_move_only_with_the_status() {
+        let at = |seconds| OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(seconds);
+        let mut transitions = [("Ready".to_owned(), ("True".to_owned(), at(5)))].into();
+        let mut value = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        stamp(&mut value, &mut transitions, at(60));
+        assert_eq!(
+            value["conditions"][0]["lastTransitionTime"],
+            "1970-01-01T00:00:05Z"
+        );
+        value["conditions"][0]["status"] = json!("False");
+        stamp(&mut value, &mut transitions, at(70));
+        assert_eq!(
+            value["conditions"][0]["lastTransitionTime"],
+            "1970-01-01T00:01:10Z"
+        );
+    }
+}

@@ -1,0 +1,269 @@
+//! Probes: the thresholds (pure), and the task that asks a container again and again.
+//!
+//! Gating is not decided here. The worker starts the tasks of a container when they may run (startup first, the others
+//! once it has succeeded) and drops them when the container is gone, so a task knows nothing but its own period.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::handler::{self, Outcome, Target};
+use crate::runtime::Runtime;
+use crate::spec::{Container, Probe};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Startup,
+    Liveness,
+    Readiness,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 3] = [Kind::Startup, Kind::Liveness, Kind::Readiness];
+
+    /// As an event's message begins.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Kind::Startup => "Startup",
+            Kind::Liveness => "Liveness",
+            Kind::Readiness => "Readiness",
+        }
+    }
+
+    pub(crate) fn of(self, container: &Container) -> Option<&Probe> {
+        match self {
+            Kind::Startup => container.startup_probe.as_ref(),
+            Kind::Liveness => container.liveness_probe.as_ref(),
+            Kind::Readiness => container.readiness_probe.as_ref(),
+        }
+    }
+}
+
+/// What the probes of one running container have concluded; `None` before the thresholds are met.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Results {
+    pub(crate) startup: Option<bool>,
+    pub(crate) liveness: Option<bool>,
+    pub(crate) readiness: Option<bool>,
+}
+
+impl Results {
+    pub(crate) fn set(&mut self, kind: Kind, result: bool) -> bool {
+        let slot = match kind {
+            Kind::Startup => &mut self.startup,
+            Kind::Liveness => &mut self.liveness,
+            Kind::Readiness => &mut self.readiness,
+        };
+        let changed = *slot != Some(result);
+        *slot = Some(result);
+        changed
+    }
+
+    /// Whether the container counts as started.
+    pub(crate) fn started(&self, container: &Container) -> bool {
+        container.startup_probe.is_none() || self.startup == Some(true)
+    }
+
+    /// Whether the container counts as ready while it runs.
+    pub(crate) fn ready(&self, container: &Container) -> bool {
+        self.started(container)
+            && (container.readiness_probe.is_none() || self.readiness == Some(true))
+    }
+
+    /// The probe that says the container has to be killed.
+    pub(crate) fn fatal(&self) -> Option<Kind> {
+        match (self.startup, self.liveness) {
+            (Some(false), _) => Some(Kind::Startup),
+            (_, Some(false)) => Some(Kind::Liveness),
+            _ => None,
+        }
+    }
+}
+
+/// Counts equal outcomes in a row and says when they amount to a result.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Thresholds {
+    last: Option<bool>,
+    run: i64,
+}
+
+impl Thresholds {
+    pub(crate) fn record(&mut self, success: bool, probe: &Probe) -> Option<bool> {
+        if self.last == Some(success) {
+            self.run = self.run.saturating_add(1);
+        } else {
+            self.last = Some(success);
+            self.run = 1;
+        }
+        let needed = if success {
+            probe.success_threshold
+        } else {
+            failures(probe)
+        };
+        (self.run >= needed.max(1)).then_some(success)
+    }
+}
+
+fn failures(probe: &Probe) -> i64 {
+    if probe.failure_threshold > 0 {
+        probe.failure_threshold
+    } else {
+        3
+    }
+}
+
+pub(crate) fn period(probe: &Probe) -> Duration {
+    seconds(probe.period_seconds, 10)
+}
+
+pub(crate) fn timeout(probe: &Probe) -> Duration {
+    seconds(probe.timeout_seconds, 1)
+}
+
+fn seconds(value: i64, default: u64) -> Duration {
+    Duration::from_secs(
+        u64::try_from(value)
+            .ok()
+            .filter(|s| *s > 0)
+            .unwrap_or(default),
+    )
+}
+
+/// What a task tells its worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) container_id: String,
+    pub(crate) container: String,
+    pub(crate) kind: Kind,
+    /// Set when the thresholds are met.
+    pub(crate) result: Option<bool>,
+    /// Text for an `Unhealthy` event.
+    pub(crate) failure: Option<String>,
+}
+
+/// Everything a probing task needs.
+pub(crate) struct Prober {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) kind: Kind,
+    pub(crate) container: Container,
+    pub(crate) target: Target,
+    /// How long the container had been running when the task was made.
+    pub(crate) age: Duration,
+    pub(crate) reports: mpsc::Sender<Report>,
+}
+
+impl Prober {
+    /// Probes until dropped, until the worker is gone, or until the result is final (startup passed, or fatal).
+    pub(crate) async fn run(self) {
+        let Some(probe) = self.kind.of(&self.container).cloned() else {
+            return;
+        };
+        let initial_delay =
+            Duration::from_secs(u64::try_from(probe.initial_delay_seconds).unwrap_or(0));
+        tokio::time::sleep(initial_delay.saturating_sub(self.age)).await;
+        let mut ticks = tokio::time::interval(period(&probe));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut thresholds = Thresholds::default();
+        loop {
+            ticks.tick().await;
+            let outcome = handler::run(
+                &*self.runtime,
+                &probe.handler,
+                &self.container,
+                &self.target,
+                timeout(&probe),
+            )
+            .await;
+            let (success, failure) = match outcome {
+                Outcome::Success => (true, None),
+                Outcome::Failure(text) => (
+                    false,
+                    Some(format!("{} probe failed: {text}", self.kind.title())),
+                ),
+                Outcome::Unknown(text) => {
+                    // The question could not be asked, which says nothing about the container.
+                    let failure = format!(
+                        "{} probe errored and resulted in unknown state: {text}",
+                        self.kind.title()
+                    );
+                    if self.report(None, Some(failure)).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let result = thresholds.record(success, &probe);
+            if self.report(result, failure).await.is_err() {
+                return;
+            }
+            let last = match self.kind {
+                Kind::Startup => result.is_some(),
+                Kind::Liveness => result == Some(false),
+                Kind::Readiness => false,
+            };
+            if last {
+                return;
+            }
+        }
+    }
+
+    async fn report(&self, result: Option<bool>, failure: Option<String>) -> Result<(), ()> {
+        if result.is_none() && failure.is_none() {
+            return Ok(());
+        }
+        let report = Report {
+            container_id: self.target.container_id.clone(),
+            container: self.container.name.clone(),
+            kind: self.kind,
+            result,
+            failure,
+        };
+        self.reports.send(report).await.map_err(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_need_their_thresholds() {
+        let probe = Probe {
+            success_threshold: 2,
+            failure_threshold: 3,
+            ..Probe::default()
+        };
+        let mut thresholds = Thresholds::default();
+        let outcomes = [
+            true, true, false, false, true, false, false, false, true, true,
+        ];
+        let results: Vec<_> = outcomes
+            .iter()
+            .map(|outcome| thresholds.record(*outcome, &probe))
+            .collect();
+        let (t, f, n) = (Some(true), Some(false), None);
+        assert_eq!(results, [n, t, n, n, n, n, n, f, n, t]);
+    }
+
+    #[test]
+    fn startup_gates_readiness_and_failures_are_fatal() {
+        let container = Container {
+            startup_probe: Some(Probe::default()),
+            readiness_probe: Some(Probe::default()),
+            ..Container::default()
+        };
+        let mut results = Results::default();
+        assert!(!results.started(&container));
+        assert!(results.set(Kind::Readiness, true));
+        assert!(!results.ready(&container));
+        assert!(results.set(Kind::Startup, true));
+        assert!(results.ready(&container));
+        assert_eq!(results.fatal(), None);
+        assert!(results.set(Kind::Liveness, false));
+        assert!(!results.set(Kind::Liveness, false));
+        assert_eq!(results.fatal(), Some(Kind::Liveness));
+        let plain = Container::default();
+        assert!(Results::default().ready(&plain));
+    }
+}

@@ -1,0 +1,838 @@
+//! The status of a pod as the API shows it, assembled from what the runtime has.
+//!
+//! Pure. The reasons and messages are a kubelet's: `kubectl` prints them, controllers and users match on them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+
+use super::container::Qos;
+use super::plan::{Observation, Waiting};
+use super::probe::Results;
+use crate::clock;
+use crate::runtime::{Exit, Observed, State};
+use crate::spec::{Container, Pod, Role};
+
+/// Everything a status depends on.
+pub(crate) struct Inputs<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) observed: &'a Observation,
+    pub(crate) probes: &'a BTreeMap<String, Results>,
+    /// Why containers that do not run wait: failed starts, back-offs.
+    pub(crate) waiting: &'a BTreeMap<String, Waiting>,
+    /// Messages that dead containers left, by container id.
+    pub(crate) messages: &'a BTreeMap<String, String>,
+    /// Set when the node has ended the pod for a reason of its own.
+    pub(crate) verdict: Option<&'a Verdict>,
+    /// Whether the pod is over: nothing runs or will.
+    pub(crate) over: bool,
+    /// `docker`, `hollow`.
+    pub(crate) scheme: &'a str,
+    pub(crate) host_ip: &'a str,
+    pub(crate) started_at: OffsetDateTime,
+    pub(crate) now: OffsetDateTime,
+}
+
+/// Why the node has failed a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+/// The status object, conditions included that this node owns and nobody else's.
+pub(crate) fn assemble(inputs: &Inputs<'_>) -> Value {
+    let pod = inputs.pod;
+    let init: Vec<Value> = statuses(inputs, &pod.spec.init_containers, true);
+    let apps: Vec<Value> = statuses(inputs, &pod.spec.containers, false);
+    let phase = phase(inputs, &init, &apps);
+    let ips = addresses(inputs);
+    let mut status = json!({
+        "observedGeneration": pod.metadata.generation,
+        "phase": phase,
+        "conditions": conditions(inputs, phase, &init, &apps, !ips.is_empty()),
+        "hostIP": inputs.host_ip,
+        "hostIPs": [{"ip": inputs.host_ip}],
+        "startTime": clock::format(inputs.started_at),
+        "containerStatuses": apps,
+        "qosClass": Qos::of(pod).as_str(),
+    });
+    if !init.is_empty() {
+        status["initContainerStatuses"] = Value::Array(init);
+    }
+    if let Some(first) = ips.first() {
+        status["podIP"] = json!(first);
+        status["podIPs"] = ips.iter().map(|ip| json!({"ip": ip})).collect();
+    }
+    if let Some(verdict) = inputs.verdict {
+        status["reason"] = json!(verdict.reason);
+        status["message"] = json!(verdict.message);
+    }
+    if pod.metadata.generation == 0
+        && let Some(status) = status.as_object_mut()
+    {
+        status.remove("observedGeneration");
+    }
+    status
+}
+
+fn addresses(inputs: &Inputs<'_>) -> Vec<String> {
+    if inputs.pod.spec.host_network {
+        return match inputs.observed.sandboxes.is_empty() && !inputs.over {
+            true => Vec::new(),
+            false => vec![inputs.host_ip.to_owned()],
+        };
+    }
+    if let Some(ip) = inputs
+        .observed
+        .sandbox()
+        .and_then(|sandbox| sandbox.ip.clone())
+    {
+        return vec![ip];
+    }
+    // A sandbox that has ended has lost its address; the record keeps the last one.
+    let recorded = inputs
+        .pod
+        .status
+        .get("podIPs")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    recorded
+        .iter()
+        .filter_map(|entry| entry.get("ip").and_then(Value::as_str))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn statuses(inputs: &Inputs<'_>, containers: &[Container], init: bool) -> Vec<Value> {
+    containers
+        .iter()
+        .map(|container| {
+            let role = match (init, container.is_sidecar()) {
+                (false, _) => Role::App,
+                (true, true) => Role::Sidecar,
+                (true, false) => Role::Init,
+            };
+            container_status(inputs, role, container)
+        })
+        .collect()
+}
+
+fn container_status(inputs: &Inputs<'_>, role: Role, container: &Container) -> Value {
+    let attempts = inputs
+        .observed
+        .containers
+        .get(&container.name)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let current = attempts
+        .iter()
+        .find(|observed| observed.state != State::Created);
+    let previous = current.and_then(|current| {
+        attempts
+            .iter()
+            .find(|older| older.identity.attempt < current.identity.attempt)
+    });
+    let waiting = inputs.waiting.get(&container.name);
+    let terminated = |observed: &Observed| {
+        observed
+            .exit()
+            .map(|exit| terminated(inputs, observed, exit))
+    };
+    let mut last_state = previous.and_then(terminated);
+    let results = current
+        .and_then(|c| inputs.probes.get(&c.id))
+        .copied()
+        .unwrap_or_default();
+    let (mut ready, mut started) = (false, false);
+    let state = match current.map(|current| (current, &current.state)) {
+        Some((_, State::Running { started_at })) => {
+            started = results.started(container);
+            ready = role != Role::Init && results.ready(container);
+            json!({"running": {"startedAt": clock::format(*started_at)}})
+        }
+        Some((observed, State::Exited(exit))) => {
+            ready = role == Role::Init && exit.code == 0;
+            match waiting.filter(|_| !inputs.over) {
+                Some(waiting) => {
+                    ready = false;
+                    last_state = terminated(observed);
+                    json!({"waiting": waiting_state(waiting)})
+                }
+                None => json!({"terminated": terminated(observed)}),
+            }
+        }
+        Some((_, State::Created)) | None => match waiting {
+            Some(waiting) => json!({"waiting": waiting_state(waiting)}),
+            None if inputs.over => json!({"terminated": unknown_exit()}),
+            None if inputs.pod.spec.init_containers.is_empty() => {
+                json!({"waiting": {"reason": "ContainerCreating"}})
+            }
+            None => json!({"waiting": {"reason": "PodInitializing"}}),
+        },
+    };
+    let mut status = json!({
+        "name": container.name,
+        "state": state,
+        "lastState": last_state.map_or_else(|| json!({}), |terminated| json!({"terminated": terminated})),
+        "ready": ready,
+        "restartCount": current.map_or(0, |current| current.identity.attempt),
+        "image": container.image,
+        "imageID": current.map_or("", |current| current.image_id.as_str()),
+        "started": started,
+    });
+    if let Some(current) = current {
+        status["containerID"] = json!(format!("{}://{}", inputs.scheme, current.id));
+    }
+    let resources = &container.resources;
+    if !resources.requests.is_empty() || !resources.limits.is_empty() {
+        status["resources"] = serde_json::to_value(resources).unwrap_or_default();
+        if !resources.requests.is_empty() {
+            status["allocatedResources"] = json!(resources.requests);
+        }
+    }
+    if !container.volume_mounts.is_empty() {
+        status["volumeMounts"] = container.volume_mounts.iter().map(mount_status).collect();
+    }
+    status
+}
+
+fn mount_status(mount: &crate::spec::VolumeMount) -> Value {
+    let mut status = json!({"name": mount.name, "mountPath": mount.mount_path});
+    if mount.read_only {
+        status["readOnly"] = json!(true);
+        status["recursiveReadOnly"] = json!("Disabled");
+    }
+    status
+}
+
+fn waiting_state(waiting: &Waiting) -> Value {
+    let mut state = json!({"reason": waiting.reason});
+    if !waiting.message.is_empty() {
+        state["message"] = json!(waiting.message);
+    }
+    state
+}
+
+fn terminated(inputs: &Inputs<'_>, observed: &Observed, exit: &Exit) -> Value {
+    let reason = match exit {
+        Exit {
+            start_error: Some(_),
+            ..
+        } => "StartError",
+        Exit {
+            oom_killed: true, ..
+        } => "OOMKilled",
+        Exit { code: 0, .. } => "Completed",
+        _ => "Error",
+    };
+    let mut state = json!({
+        "exitCode": exit.code,
+        "reason": reason,
+        "startedAt": exit.started_at.map_or_else(|| "1970-01-01T00:00:00Z".to_owned(), clock::format),
+        "finishedAt": clock::format(exit.finished_at),
+        "containerID": format!("{}://{}", inputs.scheme, observed.id),
+    });
+    let message = exit
+        .start_error
+        .as_ref()
+        .or_else(|| inputs.messages.get(&observed.id));
+    if let Some(message) = message.filter(|message| !message.is_empty()) {
+        state["message"] = json!(message);
+    }
+    state
+}
+
+/// For a container of an ended pod about which the runtime knows nothing any more.
+fn unknown_exit() -> Value {
+    json!({
+        "exitCode": 137,
+        "reason": "ContainerStatusUnknown",
+        "message": "The container could not be located when the pod was terminated",
+        "startedAt": null,
+        "finishedAt": null,
+    })
+}
+
+fn state_of<'a>(status: &'a Value, state: &str) -> Option<&'a Map<String, Value>> {
+    status.get("state")?.get(state)?.as_object()
+}
+
+fn exit_code(status: &Value) -> Option<i64> {
+    state_of(status, "terminated")?.get("exitCode")?.as_i64()
+}
+
+fn phase(inputs: &Inputs<'_>, init: &[Value], apps: &[Value]) -> &'static str {
+    // What has been recorded as ended stays as it ended.
+    match inputs.pod.recorded_phase() {
+        "Succeeded" => return "Succeeded",
+        "Failed" => return "Failed",
+        _ => {}
+    }
+    if inputs.verdict.is_some() {
+        return "Failed";
+    }
+    let policy = inputs.pod.spec.restart_policy.as_str();
+    let any_app_started = apps
+        .iter()
+        .any(|status| status.get("containerID").is_some());
+    let mut pending_init = false;
+    let mut failed_init = false;
+    for (container, status) in inputs.pod.spec.init_containers.iter().zip(init) {
+        if container.is_sidecar() {
+            pending_init |= status.get("started") != Some(&Value::Bool(true));
+            continue;
+        }
+        match exit_code(status) {
+            Some(0) => {}
+            Some(_) => {
+                failed_init = true;
+                pending_init = true;
+            }
+            None => pending_init = true,
+        }
+    }
+    if failed_init && policy == "Never" {
+        return "Failed";
+    }
+    let count =
+        |matches: &dyn Fn(&Value) -> bool| apps.iter().filter(|status| matches(status)).count();
+    let running = count(&|status| state_of(status, "running").is_some());
+    let was_stopped = |status: &Value| status.pointer("/lastState/terminated").is_some();
+    let waiting = count(&|status| state_of(status, "waiting").is_some() && !was_stopped(status));
+    let stopped = apps.len() - running - waiting;
+    let succeeded = count(&|status| exit_code(status) == Some(0));
+    if (pending_init && !any_app_started && !inputs.over) || waiting > 0 {
+        return if inputs.over { "Failed" } else { "Pending" };
+    }
+    if running > 0 {
+        return "Running";
+    }
+    match (stopped == succeeded, policy) {
+        (true, _) if inputs.over && !failed_init => "Succeeded",
+        (false, _) if inputs.over => "Failed",
+        (_, "Always") => "Running",
+        (true, _) => "Succeeded",
+        (false, "Never") => "Failed",
+        (false, _) => "Running",
+    }
+}
+
+fn conditions(
+    inputs: &Inputs<'_>,
+    phase: &str,
+    init: &[Value],
+    apps: &[Value],
+    has_ip: bool,
+) -> Value {
+    let pod = inputs.pod;
+    let ended = matches!(phase, "Succeeded" | "Failed");
+    let name = |status: &Value| {
+        status
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let is = |status: &Value, field: &str| status.get(field) == Some(&Value::Bool(true));
+    let any_app_started = apps
+        .iter()
+        .any(|status| status.get("containerID").is_some());
+    let incomplete: Vec<String> = pod
+        .spec
+        .init_containers
+        .iter()
+        .zip(init)
+        .filter(|(container, status)| {
+            let done = if container.is_sidecar() {
+                is(status, "started")
+            } else {
+                exit_code(status) == Some(0)
+            };
+            !done && !any_app_started
+        })
+        .map(|(_, status)| name(status))
+        .collect();
+    let sidecars = pod
+        .spec
+        .init_containers
+        .iter()
+        .zip(init)
+        .filter(|(c, _)| c.is_sidecar())
+        .map(|(_, status)| status);
+    let unready: Vec<String> = sidecars
+        .chain(apps)
+        .filter(|status| !is(status, "ready"))
+        .map(name)
+        .collect();
+
+    let initialized = match (phase, incomplete.is_empty()) {
+        ("Succeeded", _) => Ok("PodCompleted"),
+        (_, true) => Ok(""),
+        (_, false) => Err((
+            "ContainersNotInitialized",
+            message("containers with incomplete status", &incomplete),
+        )),
+    };
+    let containers_ready = match phase {
+        "Succeeded" => Err(("PodCompleted", String::new())),
+        "Failed" => Err(("PodFailed", String::new())),
+        _ if !unready.is_empty() => Err((
+            "ContainersNotReady",
+            message("containers with unready status", &unready),
+        )),
+        _ => Ok(""),
+    };
+    let ready = containers_ready
+        .clone()
+        .and_then(|reason| match gates(pod) {
+            None => Ok(reason),
+            Some(text) => Err(("ReadinessGatesNotReady", text)),
+        });
+    let sandbox = match !ended && inputs.observed.sandbox().is_some() && has_ip {
+        true => Ok(""),
+        false => Err(("", String::new())),
+    };
+    let list = [
+        ("PodReadyToStartContainers", sandbox),
+        ("Initialized", initialized),
+        ("Ready", ready),
+        ("ContainersReady", containers_ready),
+        ("PodScheduled", Ok("")),
+    ];
+    list.into_iter()
+        .map(|(kind, outcome)| condition(inputs, kind, outcome))
+        .collect()
+}
+
+fn message(what: &str, names: &[String]) -> String {
+    format!("{what}: [{}]", names.join(" "))
+}
+
+fn gates(pod: &Pod) -> Option<String> {
+    let recorded = pod
+        .status
+        .get("conditions")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let mut problems = Vec::new();
+    for gate in &pod.spec.readiness_gates {
+        let kind = &gate.condition_type;
+        let status = recorded
+            .iter()
+            .find(|condition| condition.get("type").and_then(Value::as_str) == Some(kind))
+            .map(|condition| {
+                condition
+                    .get("status")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+            });
+        match status {
+            None => problems.push(format!(
+                "corresponding condition of pod readiness gate \"{kind}\" does not exist."
+            )),
+            Some("True") => {}
+            Some(other) => problems.push(format!(
+                "the status of pod readiness gate \"{kind}\" is not \"True\", but {other}"
+            )),
+        }
+    }
+    (!problems.is_empty()).then(|| problems.join(", "))
+}
+
+fn condition(inputs: &Inputs<'_>, kind: &str, outcome: Result<&str, (&str, String)>) -> Value {
+    let (status, reason, message) = match outcome {
+        Ok(reason) => ("True", reason, String::new()),
+        Err((reason, message)) => ("False", reason, message),
+    };
+    let recorded = inputs
+        .pod
+        .status
+        .get("conditions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let text = |condition: &Value, field: &str| {
+        condition
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let same = recorded
+        .into_iter()
+        .find(|c| text(c, "type") == kind && text(c, "status") == status);
+    let since = same
+        .map(|c| text(c, "lastTransitionTime"))
+        .filter(|since| !since.is_empty());
+    let mut condition = json!({
+        "type": kind,
+        "status": status,
+        "lastProbeTime": null,
+        "lastTransitionTime": since.unwrap_or_else(|| clock::format(inputs.now)),
+    });
+    // Absent rather than empty; the patch has to say so, or an earlier text would stay.
+    condition["reason"] = if reason.is_empty() {
+        Value::Null
+    } else {
+        json!(reason)
+    };
+    condition["message"] = if message.is_empty() {
+        Value::Null
+    } else {
+        json!(message)
+    };
+    if inputs.pod.metadata.generation > 0 {
+        condition["observedGeneration"] = json!(inputs.pod.metadata.generation);
+    }
+    condition
+}
+
+/// The strategic merge patch that turns the recorded status into this one.
+pub(crate) fn patch(pod: &Pod, status: &Value) -> Value {
+    let mut status = status.clone();
+    if let Some(members) = status.as_object_mut() {
+        for (field, recorded) in [
+            ("reason", "reason"),
+            ("message", "message"),
+            ("podIP", "podIP"),
+            ("podIPs", "podIPs"),
+        ] {
+            if !members.contains_key(field) && pod.status.get(recorded).is_some() {
+                members.insert(field.to_owned(), Value::Null);
+            }
+        }
+        let recorded = pod
+            .status
+            .get("podIPs")
+            .and_then(Value::as_array)
+            .is_some_and(|ips| !ips.is_empty());
+        let changed = members.get("podIPs") != pod.status.get("podIPs");
+        // Addresses merge by their value, so a changed one has to replace the list.
+        if recorded
+            && changed
+            && let Some(Value::Array(ips)) = members.get_mut("podIPs")
+        {
+            ips.insert(0, json!({"$patch": "replace"}));
+        }
+    }
+    json!({"metadata": {"uid": pod.metadata.uid}, "status": status})
+}
+
+/// Whether the recorded status already says all this.
+pub(crate) fn is_recorded(pod: &Pod, status: &Value) -> bool {
+    let Some(members) = status.as_object() else {
+        return false;
+    };
+    members.iter().all(|(field, value)| match field.as_str() {
+        "conditions" => {
+            let recorded = pod
+                .status
+                .get("conditions")
+                .and_then(Value::as_array)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            value.as_array().into_iter().flatten().all(|condition| {
+                let kind = condition.get("type");
+                recorded.iter().any(|other| {
+                    other.get("type") == kind && without_nulls(condition) == without_nulls(other)
+                })
+            })
+        }
+        _ => pod.status.get(field).map(without_nulls) == Some(without_nulls(value)),
+    }) && ["reason", "message"]
+        .iter()
+        .all(|field| members.contains_key(*field) || pod.status.get(*field).is_none())
+}
+
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let kept = members
+                .iter()
+                .filter(|(_, v)| !v.is_null())
+                .map(|(k, v)| (k.clone(), without_nulls(v)));
+            Value::Object(kept.collect())
+        }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::Duration;
+
+    use super::*;
+    use crate::pod::container::{LABEL_SANDBOX, identity};
+    use crate::runtime::SANDBOX;
+
+    fn at(seconds: i64) -> OffsetDateTime {
+        OffsetDateTime::UNIX_EPOCH + Duration::seconds(seconds)
+    }
+
+    fn pod(policy: &str, init: bool) -> Pod {
+        let init = if init {
+            json!([{"name": "i", "image": "x"}])
+        } else {
+            json!([])
+        };
+        Pod::decode(&json!({
+            "metadata": {"name": "p", "namespace": "d", "uid": "u", "generation": 1},
+            "spec": {"restartPolicy": policy, "initContainers": init, "containers": [
+                {"name": "a", "image": "img:1"},
+                {"name": "b", "image": "img:1", "readinessProbe": {"tcpSocket": {"port": 1}}},
+            ]},
+        }))
+        .unwrap()
+    }
+
+    fn observed(pod: &Pod, name: &str, attempt: u32, state: State) -> Observed {
+        Observed {
+            id: format!("{name}{attempt}"),
+            identity: identity(pod, name, attempt),
+            state,
+            created_at: at(0),
+            image: "img:1".into(),
+            image_id: "docker://sha256:1".into(),
+            labels: [(LABEL_SANDBOX.to_owned(), format!("{SANDBOX}0"))].into(),
+            ip: (name == SANDBOX).then(|| "10.1.2.3".to_owned()),
+            pid: None,
+        }
+    }
+
+    fn running() -> State {
+        State::Running { started_at: at(5) }
+    }
+
+    fn exited(code: i64) -> State {
+        let exit = Exit {
+            code,
+            oom_killed: code == 137,
+            start_error: None,
+            started_at: Some(at(5)),
+            finished_at: at(9),
+        };
+        State::Exited(exit)
+    }
+
+    struct Case<'a> {
+        pod: Pod,
+        containers: &'a [(&'a str, u32, State)],
+        ready: bool,
+        waiting: Option<(&'a str, &'a str)>,
+        over: bool,
+        verdict: Option<Verdict>,
+    }
+
+    fn case<'a>(pod: Pod, containers: &'a [(&'a str, u32, State)]) -> Case<'a> {
+        Case {
+            pod,
+            containers,
+            ready: true,
+            waiting: None,
+            over: false,
+            verdict: None,
+        }
+    }
+
+    fn status(case: &Case<'_>) -> Value {
+        let pod = &case.pod;
+        let all = case
+            .containers
+            .iter()
+            .map(|(name, attempt, state)| observed(pod, name, *attempt, state.clone()));
+        let readiness = Results {
+            readiness: Some(case.ready),
+            ..Results::default()
+        };
+        let waiting = case.waiting.iter().map(|(name, reason)| {
+            (
+                (*name).to_owned(),
+                Waiting {
+                    reason: (*reason).to_owned(),
+                    message: String::new(),
+                },
+            )
+        });
+        assemble(&Inputs {
+            pod,
+            observed: &Observation::new(all.collect()),
+            probes: &[("b0".to_owned(), readiness)].into(),
+            waiting: &waiting.collect(),
+            messages: &BTreeMap::new(),
+            verdict: case.verdict.as_ref(),
+            over: case.over,
+            scheme: "docker",
+            host_ip: "192.168.0.1",
+            started_at: at(1),
+            now: at(20),
+        })
+    }
+
+    fn brief(status: &Value) -> String {
+        let conditions = status["conditions"].as_array().unwrap();
+        let truth =
+            |kind: &str| conditions.iter().find(|c| c["type"] == kind).unwrap()["status"] == "True";
+        let states = status["containerStatuses"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| {
+                let (state, detail) = c["state"].as_object().unwrap().iter().next().unwrap();
+                format!("{state}:{}", detail["reason"].as_str().unwrap_or("-"))
+            });
+        format!(
+            "{} {} ready={} init={}",
+            status["phase"].as_str().unwrap(),
+            states.collect::<Vec<_>>().join(","),
+            truth("Ready"),
+            truth("Initialized")
+        )
+    }
+
+    #[test]
+    fn phases_and_states_through_a_life() {
+        let sandbox = (SANDBOX, 0, running());
+        let both = |a: State, b: State| vec![(SANDBOX, 0, running()), ("a", 0, a), ("b", 0, b)];
+        let check = |case: Case<'_>, expected: &str| assert_eq!(brief(&status(&case)), expected);
+        check(
+            case(pod("Always", false), &[]),
+            "Pending waiting:ContainerCreating,waiting:ContainerCreating ready=false init=true",
+        );
+        check(
+            case(pod("Always", true), &[sandbox.clone(), ("i", 0, running())]),
+            "Pending waiting:PodInitializing,waiting:PodInitializing ready=false init=false",
+        );
+        check(
+            case(pod("Always", false), &both(running(), running())),
+            "Running running:-,running:- ready=true init=true",
+        );
+        let mut unready = both(running(), running());
+        check(
+            Case {
+                ready: false,
+                ..case(pod("Always", false), &unready)
+            },
+            "Running running:-,running:- ready=false init=true",
+        );
+        unready[1].2 = exited(1);
+        check(
+            Case {
+                waiting: Some(("a", "CrashLoopBackOff")),
+                ..case(pod("Always", false), &unready)
+            },
+            "Running waiting:CrashLoopBackOff,running:- ready=false init=true",
+        );
+        check(
+            Case {
+                waiting: Some(("b", "ErrImagePull")),
+                ..case(pod("Always", false), &both(running(), State::Created))
+            },
+            "Pending running:-,waiting:ErrImagePull ready=false init=true",
+        );
+        check(
+            case(pod("Never", false), &both(exited(0), exited(0))),
+            "Succeeded terminated:Completed,terminated:Completed ready=false init=true",
+        );
+        check(
+            case(pod("Never", false), &both(exited(0), exited(137))),
+            "Failed terminated:Completed,terminated:OOMKilled ready=false init=true",
+        );
+        check(
+            case(pod("OnFailure", false), &both(exited(0), exited(2))),
+            "Running terminated:Completed,terminated:Error ready=false init=true",
+        );
+        check(
+            Case {
+                over: true,
+                ..case(pod("Always", false), &both(exited(0), exited(0)))
+            },
+            "Succeeded terminated:Completed,terminated:Completed ready=false init=true",
+        );
+        check(
+            case(pod("Never", true), &[sandbox, ("i", 0, exited(1))]),
+            "Failed waiting:PodInitializing,waiting:PodInitializing ready=false init=false",
+        );
+        let verdict = Some(Verdict {
+            reason: "DeadlineExceeded",
+            message: "late".into(),
+        });
+        check(
+            Case {
+                verdict,
+                over: true,
+                ..case(pod("Always", false), &both(exited(143), exited(143)))
+            },
+            "Failed terminated:Error,terminated:Error ready=false init=true",
+        );
+    }
+
+    #[test]
+    fn restarts_carry_the_last_state() {
+        let containers = [
+            (SANDBOX, 0, running()),
+            ("a", 1, running()),
+            ("a", 0, exited(3)),
+            ("b", 0, running()),
+        ];
+        let status = status(&case(pod("Always", false), &containers));
+        let a = &status["containerStatuses"][0];
+        assert_eq!(a["restartCount"], 1);
+        assert_eq!(a["containerID"], "docker://a1");
+        assert_eq!(a["imageID"], "docker://sha256:1");
+        assert_eq!(a["lastState"]["terminated"]["exitCode"], 3);
+        assert_eq!(a["lastState"]["terminated"]["reason"], "Error");
+        assert_eq!(status["podIP"], "10.1.2.3");
+        assert_eq!(status["startTime"], "1970-01-01T00:00:01Z");
+    }
+
+    #[test]
+    fn the_time_of_a_transition_stays_and_a_recorded_status_is_recognised() {
+        let containers = [
+            (SANDBOX, 0, running()),
+            ("a", 0, running()),
+            ("b", 0, running()),
+        ];
+        let mut case = case(pod("Always", false), &containers);
+        let first = status(&case);
+        case.pod.status = without_nulls(&first);
+        let since = json!("1970-01-01T00:00:07Z");
+        case.pod.status["conditions"][2]["lastTransitionTime"] = since.clone();
+        let second = status(&case);
+        assert_eq!(second["conditions"][2]["lastTransitionTime"], since);
+        assert!(is_recorded(&case.pod, &second));
+        case.ready = false;
+        let third = status(&case);
+        assert_eq!(
+            third["conditions"][2]["lastTransitionTime"],
+            "1970-01-01T00:00:20Z"
+        );
+        assert_eq!(
+            third["conditions"][2]["message"],
+            "containers with unready status: [b]"
+        );
+        assert!(!is_recorded(&case.pod, &third));
+    }
+
+    #[test]
+    fn a_new_address_replaces_the_old_one() {
+        let containers = [(SANDBOX, 0, running())];
+        let mut case = case(pod("Always", false), &containers);
+        let status = status(&case);
+        assert_eq!(
+            patch(&case.pod, &status)["status"]["podIPs"],
+            json!([{"ip": "10.1.2.3"}])
+        );
+        case.pod.status = json!({"podIPs": [{"ip": "10.9.9.9"}], "reason": "Old"});
+        let patch = patch(&case.pod, &status);
+        assert_eq!(
+            patch["status"]["podIPs"],
+            json!([{"$patch": "replace"}, {"ip": "10.1.2.3"}])
+        );
+        assert_eq!(patch["status"]["reason"], Value::Null);
+    }
+}

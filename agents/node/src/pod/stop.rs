@@ -1,0 +1,103 @@
+//! Stopping one container: event, preStop hook within the grace period, stop signal, and in the end the kill.
+
+use std::time::Duration;
+
+use agent_runtime::EventType;
+use tokio::time::Instant;
+
+use super::handler::{self, Outcome, Target};
+use super::plan::StopReason;
+use super::probe::Kind;
+use super::worker::Worker;
+use crate::runtime::RuntimeError;
+use crate::spec::Role;
+
+/// What a container gets to end itself even when the grace period is used up or zero.
+const GRACE_MIN: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// How long a container may take to stop for this reason.
+    pub(super) fn grace(&self, container: &str, reason: StopReason) -> Duration {
+        let container = self
+            .pod
+            .container(container)
+            .map(|(_, container)| container);
+        let probe = match reason {
+            StopReason::Probe(kind @ (Kind::Startup | Kind::Liveness)) => {
+                container.and_then(|c| kind.of(c))
+            }
+            _ => None,
+        };
+        let seconds = probe
+            .and_then(|probe| probe.termination_grace_period_seconds)
+            .unwrap_or(self.pod.grace_seconds());
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    }
+
+    /// Stops a container by the deadline at the latest. Gives its id when its preStop hook has been run.
+    pub(super) async fn stop_container(
+        &self,
+        id: &str,
+        name: &str,
+        reason: StopReason,
+        deadline: Instant,
+    ) -> Result<Option<String>, RuntimeError> {
+        let found = self.pod.container(name);
+        let role = found.map_or(Role::App, |(role, _)| role);
+        let again = self.pre_stopped.contains(id);
+        if !again {
+            let text = match reason {
+                StopReason::DefinitionChanged => {
+                    format!("Container {name} definition changed, will be restarted")
+                }
+                StopReason::Probe(kind) => {
+                    format!(
+                        "Container {name} failed {} probe, will be restarted",
+                        kind.title().to_lowercase()
+                    )
+                }
+                StopReason::SandboxChanged | StopReason::PodFinished | StopReason::Terminating => {
+                    format!("Stopping container {name}")
+                }
+            };
+            self.event(Some((role, name)), EventType::Normal, "Killing", text);
+        }
+        let hook = found
+            .and_then(|(_, container)| Some((container, container.lifecycle.pre_stop.as_ref()?)));
+        let mut hooked = None;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Some((container, hook)) = hook
+            && !again
+            && !left.is_zero()
+        {
+            let ip = match self.pod.spec.host_network {
+                true => Some(self.agent.host_ip().to_owned()),
+                false => self
+                    .observed
+                    .sandbox()
+                    .and_then(|sandbox| sandbox.ip.clone()),
+            };
+            let target = Target {
+                container_id: id.to_owned(),
+                ip: ip.unwrap_or_default(),
+            };
+            let outcome = handler::run(&*self.agent.runtime, hook, container, &target, left).await;
+            if let Outcome::Failure(text) | Outcome::Unknown(text) = outcome {
+                tracing::debug!(pod = %self.pod.display(), container = name, %text, "preStop hook failed");
+                let text = "PreStopHook failed".to_owned();
+                self.event(
+                    Some((role, name)),
+                    EventType::Warning,
+                    "FailedPreStopHook",
+                    text,
+                );
+            }
+            hooked = Some(id.to_owned());
+        }
+        let grace = deadline
+            .saturating_duration_since(Instant::now())
+            .max(GRACE_MIN);
+        self.agent.runtime.stop(id, grace).await?;
+        Ok(hooked)
+    }
+}

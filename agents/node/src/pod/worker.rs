@@ -1,0 +1,904 @@
+//! The task of one pod: look, plan, act, report, wait.
+//!
+//! One task per UID, so that no two operations on a pod ever run at once. What it remembers between rounds (back-offs,
+//! probe results, reasons of failed starts) may be lost without harm; everything else is read again each round.
+//! A round is interrupted when the pod has to go away: then only [`Worker::terminate`] is left to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent_runtime::resource_ref::{PODS, SERVICE_ACCOUNTS};
+use agent_runtime::{DeleteParams, EventType, PatchType};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio::sync::{Notify, mpsc};
+
+use super::backoff::Backoffs;
+use super::container;
+use super::env::Sources;
+use super::handler::Target;
+use super::plan::{self, Action, Facts, Observation, Plan, Waiting};
+use super::probe::{Kind, Prober, Report, Results};
+use super::status::{self, Inputs, Verdict};
+use crate::agent::Agent;
+use crate::clock;
+use crate::etc;
+use crate::runtime::{Observed, RuntimeError};
+use crate::source::{Owned, Watched};
+use crate::spec::{Pod, Role};
+use crate::volumes::payload::{self, ObjectKind, Reference, Tokens};
+use crate::volumes::{self, Paths};
+
+/// How often a pod is looked at without any reason: events of the runtime may be lost.
+const RELIST: Duration = Duration::from_secs(30);
+/// Pause after a failed round, and between tries of whatever the API or the runtime refused.
+const RETRY: Duration = Duration::from_secs(2);
+/// How long a round waits for ConfigMaps, Secrets and Services to be read.
+const SOURCES_PATIENCE: Duration = Duration::from_secs(10);
+const REPORTS_MAX: usize = 64;
+const TOKEN_SECONDS_DEFAULT: i64 = 3607;
+
+/// What the pod shall be, as the watch last said; shared between the agent and the pod's task.
+pub(crate) struct Desired {
+    latest: Mutex<Latest>,
+    pub(crate) wake: Arc<Notify>,
+}
+
+#[derive(Clone)]
+struct Latest {
+    object: Arc<Value>,
+    /// The object is gone from the API.
+    removed: bool,
+}
+
+impl Desired {
+    pub(crate) fn new(object: Value) -> Desired {
+        let latest = Latest {
+            object: Arc::new(object),
+            removed: false,
+        };
+        Desired {
+            latest: Mutex::new(latest),
+            wake: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Takes a version of the pod, unless a newer one is known already.
+    pub(crate) fn set(&self, object: Value) {
+        if self.keep(object) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn keep(&self, object: Value) -> bool {
+        let mut latest = self.latest.lock().expect("no panic while locked");
+        let newer = version(&object) > version(&latest.object);
+        if newer {
+            latest.object = Arc::new(object);
+        }
+        newer
+    }
+
+    pub(crate) fn remove(&self) {
+        self.latest.lock().expect("no panic while locked").removed = true;
+        self.wake.notify_one();
+    }
+
+    /// The pod as the API has it.
+    pub(crate) fn object(&self) -> Arc<Value> {
+        self.latest
+            .lock()
+            .expect("no panic while locked")
+            .object
+            .clone()
+    }
+
+    fn is_leaving(&self) -> bool {
+        let latest = self.latest.lock().expect("no panic while locked");
+        latest.removed
+            || latest
+                .object
+                .pointer("/metadata/deletionTimestamp")
+                .is_some_and(|at| !at.is_null())
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        self.latest.lock().expect("no panic while locked").removed
+    }
+}
+
+fn version(object: &Value) -> u64 {
+    object
+        .pointer("/metadata/resourceVersion")
+        .and_then(Value::as_str)
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0)
+}
+
+struct Token {
+    token: String,
+    refresh_at: OffsetDateTime,
+}
+
+pub(crate) struct Worker {
+    pub(super) agent: Arc<Agent>,
+    desired: Arc<Desired>,
+    pub(super) pod: Pod,
+    pub(super) observed: Observation,
+    pub(super) started_at: OffsetDateTime,
+    pub(super) backoffs: Backoffs,
+    pub(super) image_backoffs: Backoffs,
+    /// Failed pulls by image: when, and what the runtime said.
+    pub(super) image_failures: BTreeMap<String, (OffsetDateTime, String)>,
+    pub(super) waiting: BTreeMap<String, Waiting>,
+    pub(super) holds: BTreeMap<String, OffsetDateTime>,
+    probes: BTreeMap<String, Results>,
+    probers: BTreeMap<(String, Kind), Owned>,
+    reports: mpsc::Receiver<Report>,
+    reporter: mpsc::Sender<Report>,
+    /// Termination messages by container id.
+    messages: BTreeMap<String, String>,
+    tokens: BTreeMap<(String, usize), Token>,
+    followed: BTreeMap<Reference, Arc<Watched>>,
+    verdict: Option<Verdict>,
+    last_status: Option<Value>,
+    last_version: u64,
+    /// Containers in back-off for which an event has been written.
+    announced: BTreeSet<String>,
+    pub(super) pre_stopped: BTreeSet<String>,
+}
+
+impl Worker {
+    /// `None` when the object is not a pod that can be read.
+    pub(crate) fn new(agent: Arc<Agent>, desired: Arc<Desired>) -> Result<Worker, String> {
+        let pod = Pod::decode(&desired.object())?;
+        let recorded = pod
+            .status
+            .get("startTime")
+            .and_then(Value::as_str)
+            .and_then(clock::parse);
+        let (reporter, reports) = mpsc::channel(REPORTS_MAX);
+        Ok(Worker {
+            agent,
+            desired,
+            started_at: recorded.unwrap_or_else(clock::now),
+            pod,
+            observed: Observation::default(),
+            backoffs: Backoffs::default(),
+            image_backoffs: Backoffs::default(),
+            image_failures: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            probers: BTreeMap::new(),
+            reports,
+            reporter,
+            messages: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            followed: BTreeMap::new(),
+            verdict: None,
+            last_status: None,
+            last_version: 0,
+            announced: BTreeSet::new(),
+            pre_stopped: BTreeSet::new(),
+        })
+    }
+
+    /// Runs until the pod is gone from the node and from the API.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.refresh();
+            if self.desired.is_leaving() {
+                self.terminate().await;
+                return;
+            }
+            let next = match self.round().await {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::debug!(pod = %self.pod.display(), %error, "the runtime failed a round");
+                    clock::now() + RETRY
+                }
+            };
+            self.wait(next).await;
+        }
+    }
+
+    fn refresh(&mut self) {
+        let object = self.desired.object();
+        match Pod::decode(&object) {
+            Ok(pod) => self.pod = pod,
+            Err(error) => {
+                tracing::warn!(pod = %self.pod.display(), %error, "cannot read the pod's new version")
+            }
+        }
+    }
+
+    pub(super) fn pod_dir(&self) -> PathBuf {
+        self.agent.pods_dir().join(&self.pod.metadata.uid)
+    }
+
+    pub(super) fn event(
+        &self,
+        container: Option<(Role, &str)>,
+        kind: EventType,
+        reason: &'static str,
+        text: String,
+    ) {
+        self.agent
+            .pod_event(&self.pod, container, kind, reason, text);
+    }
+
+    /// Looks, plans and acts once; says when to come back at the latest.
+    async fn round(&mut self) -> Result<OffsetDateTime, RuntimeError> {
+        self.observe().await?;
+        let now = clock::now();
+        let deadline = plan::deadline(&self.pod, self.started_at);
+        if self.verdict.is_none()
+            && !plan::is_recorded_terminal(&self.pod)
+            && deadline.is_some_and(|deadline| deadline <= now)
+        {
+            let message =
+                "Pod was active on the node longer than the specified deadline".to_owned();
+            self.event(None, EventType::Normal, "DeadlineExceeded", message.clone());
+            self.verdict = Some(Verdict {
+                reason: "DeadlineExceeded",
+                message,
+            });
+        }
+        if self.verdict.is_some() {
+            return self.end_by_verdict().await;
+        }
+        let plan = self.plan(now);
+        self.update_probers();
+        let published = self.publish(&plan, false).await;
+        self.announce(&plan);
+        let mut next = now + RELIST;
+        if !published {
+            next = next.min(now + RETRY);
+        }
+        next = plan
+            .wake_at
+            .into_iter()
+            .chain(deadline.filter(|d| *d > now))
+            .fold(next, OffsetDateTime::min);
+        let active = !plan::is_recorded_terminal(&self.pod) && self.observed.sandbox().is_some();
+        let starts = plan
+            .actions
+            .iter()
+            .any(|a| matches!(a, Action::Start { .. } | Action::RunSandbox { .. }));
+        let mut prepared = None;
+        if starts || active {
+            match self.prepare().await {
+                Ok(ready) => prepared = Some(ready),
+                Err(text) => {
+                    self.event(None, EventType::Warning, "FailedMount", text);
+                    if starts {
+                        // Nothing may start without its volumes; the rest of the plan can wait as well.
+                        return Ok(next.min(clock::now() + RETRY));
+                    }
+                }
+            }
+            next = self
+                .tokens
+                .values()
+                .map(|token| token.refresh_at)
+                .fold(next, OffsetDateTime::min);
+        }
+        if plan.actions.is_empty() {
+            return Ok(next);
+        }
+        let desired = self.desired.clone();
+        let interrupted = async {
+            loop {
+                let woken = desired.wake.notified();
+                if desired.is_leaving() {
+                    return;
+                }
+                woken.await;
+            }
+        };
+        tokio::select! {
+            result = self.execute(plan.actions, prepared) => result?,
+            () = interrupted => {}
+        }
+        // What the notification above has swallowed is seen in the next round, which comes at once.
+        Ok(clock::now())
+    }
+
+    fn plan(&self, now: OffsetDateTime) -> Plan {
+        plan::plan(&Facts {
+            pod: &self.pod,
+            observed: &self.observed,
+            backoffs: &self.backoffs,
+            probes: &self.probes,
+            holds: &self.holds,
+            now,
+        })
+    }
+
+    async fn observe(&mut self) -> Result<(), RuntimeError> {
+        let all = self
+            .agent
+            .runtime
+            .list(Some(&self.pod.metadata.uid))
+            .await?;
+        self.observed = Observation::new(all);
+        let dead: Vec<Observed> = self
+            .observed
+            .all_containers()
+            .filter(|container| {
+                container.exit().is_some() && !self.messages.contains_key(&container.id)
+            })
+            .cloned()
+            .collect();
+        for container in dead {
+            let message = self.termination_message(&container).await;
+            self.messages.insert(container.id.clone(), message);
+        }
+        let ids: BTreeSet<&str> = self
+            .observed
+            .all_containers()
+            .map(|container| container.id.as_str())
+            .collect();
+        self.messages.retain(|id, _| ids.contains(id.as_str()));
+        self.probes.retain(|id, _| ids.contains(id.as_str()));
+        Ok(())
+    }
+
+    /// Starts the probes that may run now and drops those whose container does not run any more.
+    fn update_probers(&mut self) {
+        let now = clock::now();
+        let ip = if self.pod.spec.host_network {
+            Some(self.agent.host_ip().to_owned())
+        } else {
+            self.observed
+                .sandbox()
+                .and_then(|sandbox| sandbox.ip.clone())
+        };
+        let mut wanted = BTreeMap::new();
+        for (_, container) in self.pod.all_containers() {
+            let Some(current) = self.observed.current(&container.name) else {
+                continue;
+            };
+            let crate::runtime::State::Running { started_at } = current.state else {
+                continue;
+            };
+            let results = self.probes.get(&current.id).copied().unwrap_or_default();
+            for kind in Kind::ALL {
+                let gated = kind != Kind::Startup && !results.started(container);
+                let settled = match kind {
+                    Kind::Startup => results.startup.is_some(),
+                    Kind::Liveness => results.liveness == Some(false),
+                    Kind::Readiness => false,
+                };
+                if kind.of(container).is_some() && !gated && !settled && !self.agent.is_hollow() {
+                    wanted.insert(
+                        (current.id.clone(), kind),
+                        (container.clone(), now - started_at),
+                    );
+                } else if self.agent.is_hollow() && kind.of(container).is_some() {
+                    // Nothing listens in a simulated container: its probes succeed.
+                    self.probes
+                        .entry(current.id.clone())
+                        .or_default()
+                        .set(kind, true);
+                }
+            }
+        }
+        self.probers.retain(|key, _| wanted.contains_key(key));
+        for (key, (container, age)) in wanted {
+            let (runtime, reports) = (self.agent.runtime.clone(), self.reporter.clone());
+            let target = Target {
+                container_id: key.0.clone(),
+                ip: ip.clone().unwrap_or_default(),
+            };
+            let age = age.try_into().unwrap_or_default();
+            self.probers.entry(key.clone()).or_insert_with(|| {
+                Owned::spawn(
+                    Prober {
+                        runtime,
+                        kind: key.1,
+                        container,
+                        target,
+                        age,
+                        reports,
+                    }
+                    .run(),
+                )
+            });
+        }
+    }
+
+    fn accept(&mut self, report: Report) {
+        if let Some(text) = report.failure {
+            let role = self
+                .pod
+                .container(&report.container)
+                .map_or(Role::App, |(role, _)| role);
+            self.event(
+                Some((role, &report.container)),
+                EventType::Warning,
+                "Unhealthy",
+                text,
+            );
+        }
+        if let Some(result) = report.result {
+            self.probes
+                .entry(report.container_id)
+                .or_default()
+                .set(report.kind, result);
+        }
+    }
+
+    /// Sleeps until something happens or the time has come.
+    async fn wait(&mut self, until: OffsetDateTime) {
+        let pause: Duration = (until - clock::now()).try_into().unwrap_or(Duration::ZERO);
+        let sleep = tokio::time::sleep(pause);
+        tokio::pin!(sleep);
+        loop {
+            tokio::select! {
+                () = &mut sleep => return,
+                () = self.desired.wake.notified() => return,
+                report = self.reports.recv() => {
+                    let Some(report) = report else { return };
+                    let before = self.probes.get(&report.container_id).copied();
+                    let id = report.container_id.clone();
+                    self.accept(report);
+                    if self.probes.get(&id).copied() != before {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes an event for every container that has come to wait for its back-off.
+    fn announce(&mut self, plan: &Plan) {
+        for name in plan.waiting.keys() {
+            let Some(id) = self
+                .observed
+                .latest(name)
+                .map(|container| container.id.clone())
+            else {
+                continue;
+            };
+            if self.announced.insert(id) {
+                let role = self.pod.container(name).map_or(Role::App, |(role, _)| role);
+                let text = format!(
+                    "Back-off restarting failed container {name} in pod {}",
+                    self.pod.display()
+                );
+                self.event(Some((role, name)), EventType::Warning, "BackOff", text);
+            }
+        }
+        let ids: BTreeSet<&String> = self
+            .observed
+            .all_containers()
+            .map(|container| &container.id)
+            .collect();
+        self.announced.retain(|id| ids.contains(id));
+    }
+
+    /// Sends the status when it differs from what is on record. False when the API did not take it.
+    async fn publish(&mut self, plan: &Plan, over: bool) -> bool {
+        let mut waiting = self.waiting.clone();
+        waiting.extend(plan.waiting.clone());
+        let over = over || plan::is_recorded_terminal(&self.pod);
+        let status = status::assemble(&Inputs {
+            pod: &self.pod,
+            observed: &self.observed,
+            probes: &self.probes,
+            waiting: &waiting,
+            messages: &self.messages,
+            verdict: self.verdict.as_ref(),
+            over,
+            scheme: self.agent.runtime.scheme(),
+            host_ip: self.agent.host_ip(),
+            started_at: self.started_at,
+            now: clock::now(),
+        });
+        let known = version(&self.desired.object());
+        let sent = self.last_status.as_ref() == Some(&status) && known <= self.last_version;
+        if sent || status::is_recorded(&self.pod, &status) {
+            return true;
+        }
+        let patch = status::patch(&self.pod, &status);
+        let (namespace, name) = (&self.pod.metadata.namespace, &self.pod.metadata.name);
+        match self
+            .agent
+            .client
+            .patch_status(&PODS, namespace, name, PatchType::Strategic, &patch)
+            .await
+        {
+            Ok(object) => {
+                self.last_version = version(&object);
+                self.last_status = Some(status);
+                if object.pointer("/metadata/uid").and_then(Value::as_str)
+                    == Some(&self.pod.metadata.uid)
+                {
+                    self.desired.keep(object);
+                    self.refresh();
+                }
+                true
+            }
+            // The pod is gone, or another one has its name: nobody wants this status.
+            Err(error) if error.is_not_found() || error.is_conflict() => true,
+            Err(error) => {
+                tracing::warn!(pod = %self.pod.display(), error = %error.message, "cannot store the pod's status");
+                false
+            }
+        }
+    }
+
+    /// Makes the volumes and keeps them current; gives their paths and what containers may refer to.
+    async fn prepare(&mut self) -> Result<Prepared, String> {
+        let sources = self.sources().await?;
+        self.refresh_tokens().await?;
+        let tokens: Tokens = self
+            .tokens
+            .iter()
+            .map(|(key, token)| (key.clone(), token.token.clone()))
+            .collect();
+        let (pod, now, dir) = (self.pod.clone(), clock::now(), self.pod_dir());
+        if self.agent.is_hollow() {
+            for volume in &pod.spec.volumes {
+                payload::files(&pod, volume, &sources, &tokens).map_err(|message| {
+                    volumes::MountError {
+                        volume: volume.name.clone(),
+                        message,
+                    }
+                    .to_string()
+                })?;
+            }
+            return Ok(Prepared {
+                sources,
+                paths: Paths::new(),
+            });
+        }
+        let for_volumes = sources.clone();
+        let paths = tokio::task::spawn_blocking(move || {
+            volumes::prepare(&pod, &dir, &for_volumes, &tokens, now)
+        })
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?;
+        Ok(Prepared { sources, paths })
+    }
+
+    async fn sources(&mut self) -> Result<Sources, String> {
+        let references = payload::references(&self.pod);
+        self.followed
+            .retain(|reference, _| references.contains(reference));
+        let namespace = self.pod.metadata.namespace.clone();
+        let mut sources = self.agent.sources_base();
+        for reference in references {
+            let (kind, name) = &reference;
+            let watched = self.followed.entry(reference.clone()).or_insert_with(|| {
+                self.agent
+                    .objects
+                    .follow(*kind, &namespace, name, &self.desired.wake)
+            });
+            if let Some(object) = watched.get(SOURCES_PATIENCE).await {
+                match kind {
+                    ObjectKind::ConfigMap => sources.config_maps.insert(name.clone(), object),
+                    ObjectKind::Secret => sources.secrets.insert(name.clone(), object),
+                };
+            }
+        }
+        sources.services = self
+            .agent
+            .services
+            .visible_from(&namespace, SOURCES_PATIENCE)
+            .await
+            .ok_or("services have not yet been read at least once, cannot construct envvars")?;
+        Ok(sources)
+    }
+
+    async fn refresh_tokens(&mut self) -> Result<(), String> {
+        let now = clock::now();
+        for (key, projection) in payload::token_projections(&self.pod) {
+            if self
+                .tokens
+                .get(&key)
+                .is_some_and(|token| token.refresh_at > now)
+            {
+                continue;
+            }
+            let metadata = &self.pod.metadata;
+            let seconds = projection
+                .expiration_seconds
+                .unwrap_or(TOKEN_SECONDS_DEFAULT);
+            let audiences: Vec<&str> = Some(projection.audience.as_str())
+                .into_iter()
+                .filter(|a| !a.is_empty())
+                .collect();
+            let request = json!({
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {
+                    "audiences": audiences,
+                    "expirationSeconds": seconds,
+                    "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": metadata.name, "uid": metadata.uid},
+                },
+            });
+            let account = match self.pod.spec.service_account_name.as_str() {
+                "" => "default",
+                name => name,
+            };
+            let answer = self
+                .agent
+                .client
+                .create_sub(
+                    &SERVICE_ACCOUNTS,
+                    &metadata.namespace,
+                    account,
+                    "token",
+                    &request,
+                )
+                .await;
+            let failure = |text: &str| {
+                format!(
+                    "MountVolume.SetUp failed for volume \"{}\" : failed to fetch token: {text}",
+                    key.0
+                )
+            };
+            let answer = match answer {
+                Ok(answer) => answer,
+                // An old token serves until it expires.
+                Err(error) if self.tokens.contains_key(&key) => {
+                    tracing::warn!(pod = %self.pod.display(), error = %error.message, "cannot refresh a token");
+                    continue;
+                }
+                Err(error) => return Err(failure(&error.message)),
+            };
+            let text = |path: &str| answer.pointer(path).and_then(Value::as_str);
+            let token = text("/status/token")
+                .ok_or_else(|| failure("the answer holds no token"))?
+                .to_owned();
+            let expires = text("/status/expirationTimestamp").and_then(clock::parse);
+            let life = expires.map_or(time::Duration::seconds(seconds), |at| at - now);
+            let refresh_at = now
+                + (life * 4_i32 / 5_i32)
+                    .min(time::Duration::hours(24))
+                    .max(time::Duration::seconds(10));
+            self.tokens.insert(key, Token { token, refresh_at });
+        }
+        Ok(())
+    }
+
+    async fn execute(
+        &mut self,
+        actions: Vec<Action>,
+        mut prepared: Option<Prepared>,
+    ) -> Result<(), RuntimeError> {
+        let (stops, others): (Vec<Action>, Vec<Action>) = actions
+            .into_iter()
+            .partition(|action| matches!(action, Action::Stop { .. }));
+        self.execute_stops(stops).await?;
+        for action in others {
+            match action {
+                Action::Stop { .. } => {}
+                Action::StopSandbox { id } => {
+                    self.agent.runtime.stop(&id, Duration::ZERO).await?;
+                }
+                Action::Remove { id } => self.agent.runtime.remove(&id).await?,
+                Action::RunSandbox { attempt } => return self.run_sandbox(attempt).await,
+                Action::Start {
+                    container,
+                    attempt,
+                    replaces,
+                } => {
+                    let Some(prepared) = &mut prepared else {
+                        return Ok(());
+                    };
+                    self.launch(&container, attempt, replaces, prepared).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn execute_stops(&mut self, stops: Vec<Action>) -> Result<(), RuntimeError> {
+        let now = tokio::time::Instant::now();
+        let worker = &*self;
+        let futures = stops.into_iter().filter_map(|action| match action {
+            Action::Stop {
+                id,
+                container,
+                reason,
+            } => {
+                let deadline = now + worker.grace(&container, reason);
+                Some(async move {
+                    worker
+                        .stop_container(&id, &container, reason, deadline)
+                        .await
+                })
+            }
+            _ => None,
+        });
+        let stopped = futures::future::try_join_all(futures).await?;
+        self.pre_stopped.extend(stopped.into_iter().flatten());
+        Ok(())
+    }
+
+    async fn run_sandbox(&mut self, attempt: u32) -> Result<(), RuntimeError> {
+        if attempt > 0 {
+            let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+            self.event(None, EventType::Normal, "SandboxChanged", text);
+        }
+        let hostname = etc::hostname(&self.pod, self.agent.cluster_domain());
+        let spec = container::sandbox(&self.pod, attempt, hostname);
+        match self.agent.runtime.run_sandbox(&spec).await {
+            Ok(_) => Ok(()),
+            Err(RuntimeError::Unavailable(text)) => Err(RuntimeError::Unavailable(text)),
+            Err(error) => {
+                let text = format!("Failed to create pod sandbox: {error}");
+                self.event(None, EventType::Warning, "FailedCreatePodSandBox", text);
+                tokio::time::sleep(RETRY).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a pod that the node has failed; it stays on record until somebody deletes it.
+    async fn end_by_verdict(&mut self) -> Result<OffsetDateTime, RuntimeError> {
+        self.probers.clear();
+        let groups = plan::termination(&self.pod, &self.observed);
+        for group in groups {
+            self.execute_stops(group).await?;
+        }
+        if let Some(sandbox) = self.observed.sandbox().map(|sandbox| sandbox.id.clone()) {
+            self.agent.runtime.stop(&sandbox, Duration::ZERO).await?;
+        }
+        self.observe().await?;
+        let published = self.publish(&Plan::default(), true).await;
+        Ok(clock::now() + if published { RELIST } else { RETRY })
+    }
+
+    /// Takes the pod off the node: containers, record, volumes, and at last the object itself.
+    async fn terminate(&mut self) {
+        self.probers.clear();
+        self.waiting.clear();
+        while let Err(error) = self.stop_all().await {
+            tracing::debug!(pod = %self.pod.display(), %error, "cannot stop the pod yet");
+            tokio::time::sleep(RETRY).await;
+        }
+        // The final states have to be on record before the object goes.
+        while !self.desired.is_removed() && !self.publish(&Plan::default(), true).await {
+            tokio::time::sleep(RETRY).await;
+        }
+        while let Err(error) = self.remove_all().await {
+            tracing::warn!(pod = %self.pod.display(), %error, "cannot clean up after the pod yet");
+            tokio::time::sleep(RETRY).await;
+        }
+        while !self.desired.is_removed() && !self.delete().await {
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Stops every container within the grace period, which may be cut short while this goes on.
+    async fn stop_all(&mut self) -> Result<(), RuntimeError> {
+        self.observe().await?;
+        self.publish_deleting().await;
+        let started = tokio::time::Instant::now();
+        loop {
+            let grace = self.termination_grace();
+            let groups = plan::termination(&self.pod, &self.observed);
+            if groups.is_empty() {
+                break;
+            }
+            let deadline = started + grace;
+            let desired = self.desired.clone();
+            let stopping = async {
+                for group in &groups {
+                    let worker = &*self;
+                    let futures = group.iter().filter_map(|action| match action {
+                        Action::Stop {
+                            id,
+                            container,
+                            reason,
+                        } => Some(worker.stop_container(id, container, *reason, deadline)),
+                        _ => None,
+                    });
+                    futures::future::try_join_all(futures).await?;
+                }
+                Ok(())
+            };
+            let before = self.pod.clone();
+            let shortened = async {
+                loop {
+                    desired.wake.notified().await;
+                    let Ok(pod) = Pod::decode(&desired.object()) else {
+                        continue;
+                    };
+                    if desired.is_removed() || pod.grace_seconds() < before.grace_seconds() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                result = stopping => result?,
+                () = shortened, if !self.desired.is_removed() => {}
+            }
+            let running = groups.iter().flatten().filter_map(|action| match action {
+                Action::Stop { id, .. } => Some(id.clone()),
+                _ => None,
+            });
+            // Their hooks have run or are running; they are not run a second time.
+            self.pre_stopped.extend(running);
+            self.refresh();
+            self.observe().await?;
+        }
+        if let Some(sandbox) = self.observed.sandbox().map(|sandbox| sandbox.id.clone()) {
+            self.agent.runtime.stop(&sandbox, Duration::ZERO).await?;
+        }
+        self.observe().await
+    }
+
+    /// While containers are being stopped the record still shows them running.
+    async fn publish_deleting(&mut self) {
+        if !self.desired.is_removed() && self.observed.sandbox().is_some() {
+            self.publish(&Plan::default(), false).await;
+        }
+    }
+
+    fn termination_grace(&self) -> Duration {
+        let seconds = u64::try_from(self.pod.grace_seconds()).unwrap_or(0);
+        Duration::from_secs(seconds)
+    }
+
+    async fn remove_all(&mut self) -> Result<(), String> {
+        let all = self
+            .agent
+            .runtime
+            .list(Some(&self.pod.metadata.uid))
+            .await
+            .map_err(|error| error.to_string())?;
+        // Containers before the sandbox whose namespaces they are in.
+        let (sandboxes, containers): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(Observed::is_sandbox);
+        for container in containers.into_iter().chain(sandboxes) {
+            self.agent
+                .runtime
+                .remove(&container.id)
+                .await
+                .map_err(|error| error.to_string())?;
+        }
+        let dir = self.pod_dir();
+        let removed = tokio::task::spawn_blocking(move || volumes::remove(&dir)).await;
+        removed
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())
+    }
+
+    /// Tells the API that the pod is gone from the node. False when it has to be told again.
+    async fn delete(&self) -> bool {
+        let metadata = &self.pod.metadata;
+        let params = DeleteParams {
+            grace_seconds: Some(0),
+            uid: Some(metadata.uid.clone()),
+            ..DeleteParams::default()
+        };
+        match self
+            .agent
+            .client
+            .delete(&PODS, &metadata.namespace, &metadata.name, &params)
+            .await
+        {
+            Ok(_) => true,
+            Err(error) if error.is_not_found() || error.is_conflict() => true,
+            Err(error) => {
+                tracing::warn!(pod = %self.pod.display(), error = %error.message, "cannot delete the pod's object");
+                false
+            }
+        }
+    }
+}
+
+/// What starting a container needs from outside its spec.
+pub(crate) struct Prepared {
+    pub(crate) sources: Sources,
+    pub(crate) paths: Paths,
+}

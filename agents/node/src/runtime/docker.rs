@@ -1,0 +1,921 @@
+//! Containers on a Docker daemon, 20.10 or newer, through its API.
+//!
+//! A pod is a pause container that owns the network and IPC namespaces, and containers that join it. Labels say which
+//! pod, which container, which attempt and which agent a container belongs to; several agents may share a daemon.
+//! The client timeout covers one request; calls that may take long by design (stop, pull) get their own.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::Docker;
+use bollard::auth::DockerCredentials;
+use bollard::container::LogOutput;
+use bollard::errors::Error as DockerError;
+use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigLogConfig,
+    Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding,
+    RestartPolicy, RestartPolicyNameEnum,
+};
+use bollard::query_parameters as query;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{
+    ContainerSpec, ExecRequest, Exit, Identity, Image, LogChunk, LogRequest, Observed, Output,
+    RegistryLogin, Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SANDBOX, SandboxSpec,
+    Session, SessionControl, State, pause,
+};
+
+const LABEL_POD_NAME: &str = "io.kubernetes.pod.name";
+const LABEL_POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+const LABEL_POD_UID: &str = "io.kubernetes.pod.uid";
+const LABEL_CONTAINER: &str = "io.kubernetes.container.name";
+const LABEL_ATTEMPT: &str = "io.kontiki.attempt";
+const LABEL_OWNER: &str = "io.kontiki.owner";
+
+const REQUEST_TIMEOUT_S: u64 = 60;
+const PULL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// Inspections in flight during a list.
+const INSPECTIONS_MAX: usize = 8;
+
+pub(crate) struct DockerRuntime {
+    /// Connected at the first use that finds a daemon: an agent may be started before it.
+    connection: tokio::sync::OnceCell<Docker>,
+    /// Marks the containers of this agent among those of other agents on the same daemon.
+    owner: String,
+    /// Status references of images by id, since every container status needs one.
+    image_ids: Mutex<BTreeMap<String, String>>,
+}
+
+impl DockerRuntime {
+    /// Uses the daemon at its usual socket (or at `DOCKER_HOST` when that names a Unix socket).
+    pub(crate) fn new(owner: String) -> DockerRuntime {
+        DockerRuntime {
+            connection: tokio::sync::OnceCell::new(),
+            owner,
+            image_ids: Mutex::default(),
+        }
+    }
+
+    async fn docker(&self) -> Result<&Docker> {
+        let connect = || async {
+            let socket = std::env::var("DOCKER_HOST")
+                .ok()
+                .filter(|host| host.starts_with("unix://"));
+            let docker = match &socket {
+                Some(path) => {
+                    Docker::connect_with_unix(path, REQUEST_TIMEOUT_S, bollard::API_DEFAULT_VERSION)
+                }
+                None => Docker::connect_with_unix_defaults(),
+            };
+            let docker = docker
+                .map_err(failure)?
+                .with_timeout(Duration::from_secs(REQUEST_TIMEOUT_S));
+            docker.negotiate_version().await.map_err(failure)
+        };
+        self.connection.get_or_try_init(connect).await
+    }
+
+    /// The connection where no other call can be awaited first.
+    fn connected(&self) -> Result<&Docker> {
+        self.connection.get().ok_or_else(|| {
+            RuntimeError::Unavailable("not connected to a Docker daemon yet".to_owned())
+        })
+    }
+
+    fn labels(&self, identity: &Identity) -> HashMap<String, String> {
+        [
+            (LABEL_POD_NAME, identity.pod_name.clone()),
+            (LABEL_POD_NAMESPACE, identity.pod_namespace.clone()),
+            (LABEL_POD_UID, identity.pod_uid.clone()),
+            (LABEL_CONTAINER, identity.container.clone()),
+            (LABEL_ATTEMPT, identity.attempt.to_string()),
+            (LABEL_OWNER, self.owner.clone()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+
+    fn container_name(identity: &Identity) -> String {
+        let Identity {
+            pod_name,
+            pod_namespace,
+            pod_uid,
+            container,
+            attempt,
+        } = identity;
+        format!("k8s_{container}_{pod_name}_{pod_namespace}_{pod_uid}_{attempt}")
+    }
+
+    /// Creates under a name, replacing what a crashed try may have left there. When Docker still holds the name of
+    /// something that it cannot find any more, a suffix gets around it.
+    async fn create_replacing(&self, name: &str, body: ContainerCreateBody) -> Result<String> {
+        let docker = self.docker().await?;
+        let create = |name: String| {
+            let options = query::CreateContainerOptionsBuilder::new()
+                .name(&name)
+                .build();
+            docker.create_container(Some(options), body.clone())
+        };
+        let conflict = match create(name.to_owned()).await {
+            Ok(created) => return Ok(created.id),
+            Err(error) if status_of(&error) == Some(409) => error,
+            Err(error) => return Err(failure(error)),
+        };
+        tracing::warn!(container = name, error = %conflict, "replacing a leftover container of the same name");
+        self.remove(name).await?;
+        match create(name.to_owned()).await {
+            Ok(created) => Ok(created.id),
+            Err(error) if status_of(&error) == Some(409) => {
+                let suffix = uuid::Uuid::new_v4().simple().to_string();
+                create(format!("{name}_{}", &suffix[..8]))
+                    .await
+                    .map(|created| created.id)
+                    .map_err(failure)
+            }
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    async fn ensure_pause_image(&self) -> Result<()> {
+        match self.docker().await?.inspect_image(pause::IMAGE).await {
+            Ok(_) => return Ok(()),
+            Err(error) if status_of(&error) == Some(404) => {}
+            Err(error) => return Err(failure(error)),
+        }
+        let architecture = std::env::consts::ARCH;
+        let archive = pause::archive(architecture).ok_or_else(|| {
+            RuntimeError::Refused(format!("no pause program for architecture {architecture}"))
+        })?;
+        let (repository, tag) = pause::IMAGE
+            .split_once(':')
+            .unwrap_or((pause::IMAGE, "latest"));
+        let options = query::CreateImageOptionsBuilder::new()
+            .from_src("-")
+            .repo(repository)
+            .tag(tag)
+            .build();
+        let import = self.docker().await?.create_image(
+            Some(options),
+            Some(bollard::body_full(archive.into())),
+            None,
+        );
+        import.try_collect::<Vec<_>>().await.map_err(failure)?;
+        tracing::info!(image = pause::IMAGE, "imported the pause image");
+        Ok(())
+    }
+
+    async fn observe(&self, id: &str) -> Result<Option<Observed>> {
+        match self.docker().await?.inspect_container(id, None).await {
+            Ok(details) => self.observed(details).await,
+            Err(error) if status_of(&error) == Some(404) => Ok(None),
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    async fn observed(&self, details: ContainerInspectResponse) -> Result<Option<Observed>> {
+        let image = details.image.clone().unwrap_or_default();
+        let Some(mut observed) = observed(details) else {
+            return Ok(None);
+        };
+        if !observed.is_sandbox() {
+            observed.image_id = self.status_image_id(&image).await?;
+        }
+        Ok(Some(observed))
+    }
+
+    async fn status_image_id(&self, id: &str) -> Result<String> {
+        let known = |cache: &Mutex<BTreeMap<String, String>>| {
+            cache
+                .lock()
+                .expect("no panic while locked")
+                .get(id)
+                .cloned()
+        };
+        if let Some(reference) = known(&self.image_ids) {
+            return Ok(reference);
+        }
+        let reference = match self.docker().await?.inspect_image(id).await {
+            Ok(details) => image_reference(id, details.repo_digests.as_deref().unwrap_or_default()),
+            Err(error) if status_of(&error) == Some(404) => image_reference(id, &[]),
+            Err(error) => return Err(failure(error)),
+        };
+        self.image_ids
+            .lock()
+            .expect("no panic while locked")
+            .insert(id.to_owned(), reference.clone());
+        Ok(reference)
+    }
+}
+
+#[async_trait]
+impl Runtime for DockerRuntime {
+    fn scheme(&self) -> &'static str {
+        "docker"
+    }
+
+    async fn info(&self) -> Result<RuntimeInfo> {
+        let info = self.docker().await?.info().await.map_err(failure)?;
+        Ok(RuntimeInfo {
+            version: format!("docker://{}", info.server_version.unwrap_or_default()),
+            os_image: info.operating_system.unwrap_or_default(),
+            kernel_version: info.kernel_version.unwrap_or_default(),
+            cpu_count: info.ncpu.unwrap_or_default(),
+            memory_bytes: info.mem_total.unwrap_or_default(),
+            hollow: false,
+        })
+    }
+
+    async fn list(&self, pod_uid: Option<&str>) -> Result<Vec<Observed>> {
+        let mut labels = vec![format!("{LABEL_OWNER}={}", self.owner)];
+        labels.extend(pod_uid.map(|uid| format!("{LABEL_POD_UID}={uid}")));
+        let filters = HashMap::from([("label".to_owned(), labels)]);
+        let options = query::ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&filters)
+            .build();
+        let listed = self
+            .docker()
+            .await?
+            .list_containers(Some(options))
+            .await
+            .map_err(failure)?;
+        let ids = listed.into_iter().filter_map(|summary| summary.id);
+        let inspections =
+            futures::stream::iter(ids.map(|id| async move { self.observe(&id).await }));
+        let observed: Vec<Option<Observed>> = inspections
+            .buffer_unordered(INSPECTIONS_MAX)
+            .try_collect()
+            .await?;
+        Ok(observed.into_iter().flatten().collect())
+    }
+
+    fn events(&self) -> BoxStream<'static, RuntimeEvent> {
+        let filters = HashMap::from([
+            ("type".to_owned(), vec!["container".to_owned()]),
+            (
+                "label".to_owned(),
+                vec![format!("{LABEL_OWNER}={}", self.owner)],
+            ),
+            (
+                "event".to_owned(),
+                ["start", "die", "oom", "destroy"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            ),
+        ]);
+        let options = query::EventsOptionsBuilder::new().filters(&filters).build();
+        let events = match self.connected() {
+            Ok(docker) => docker.events(Some(options)),
+            Err(_) => return Box::pin(futures::stream::empty()),
+        };
+        let hints = events
+            .take_while(|event| futures::future::ready(event.is_ok()))
+            .filter_map(|event| async move {
+                let uid = event.ok()?.actor?.attributes?.remove(LABEL_POD_UID)?;
+                Some(RuntimeEvent { pod_uid: uid })
+            });
+        Box::pin(hints)
+    }
+
+    async fn run_sandbox(&self, spec: &SandboxSpec) -> Result<String> {
+        self.ensure_pause_image().await?;
+        let (exposed, bindings) = port_bindings(spec);
+        let host = |on: bool| on.then(|| "host".to_owned());
+        let host_config = HostConfig {
+            network_mode: Some(host(spec.host_network).unwrap_or_else(|| "bridge".to_owned())),
+            ipc_mode: Some(host(spec.host_ipc).unwrap_or_else(|| "shareable".to_owned())),
+            pid_mode: host(spec.host_pid),
+            port_bindings: Some(bindings),
+            oom_score_adj: Some(-998),
+            cpu_shares: Some(2),
+            security_opt: Some(vec!["seccomp=unconfined".to_owned()]),
+            sysctls: Some(spec.sysctls.clone().into_iter().collect()),
+            log_config: Some(HostConfigLogConfig {
+                typ: Some("none".to_owned()),
+                config: None,
+            }),
+            restart_policy: Some(no_restart()),
+            ..HostConfig::default()
+        };
+        let body = ContainerCreateBody {
+            image: Some(pause::IMAGE.to_owned()),
+            entrypoint: Some(vec![pause::PROGRAM.to_owned()]),
+            // Docker refuses a hostname in the host's network namespace: the pod has the node's.
+            hostname: (!spec.host_network).then(|| spec.hostname.clone()),
+            labels: Some(self.labels(&spec.identity)),
+            exposed_ports: Some(exposed),
+            host_config: Some(host_config),
+            ..ContainerCreateBody::default()
+        };
+        let id = self
+            .create_replacing(&Self::container_name(&spec.identity), body)
+            .await?;
+        if let Err(error) = self.start(&id).await {
+            // A sandbox that cannot start (a host port that is taken) must not linger under its name.
+            if let Err(removal) = self.remove(&id).await {
+                tracing::warn!(%id, error = %removal, "cannot remove a sandbox that did not start");
+            }
+            return Err(error);
+        }
+        Ok(id)
+    }
+
+    async fn create(
+        &self,
+        sandbox: &str,
+        identity: &Identity,
+        spec: &ContainerSpec,
+    ) -> Result<String> {
+        let mut labels = self.labels(identity);
+        labels.extend(spec.labels.clone());
+        let body = ContainerCreateBody {
+            image: Some(spec.image.clone()),
+            entrypoint: (!spec.command.is_empty()).then(|| spec.command.clone()),
+            cmd: (!spec.args.is_empty()).then(|| spec.args.clone()),
+            env: Some(
+                spec.env
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect(),
+            ),
+            working_dir: (!spec.working_dir.is_empty()).then(|| spec.working_dir.clone()),
+            user: (!spec.user.is_empty()).then(|| spec.user.clone()),
+            labels: Some(labels),
+            open_stdin: Some(spec.stdin),
+            stdin_once: Some(spec.stdin_once),
+            tty: Some(spec.tty),
+            stop_signal: spec.stop_signal.clone(),
+            healthcheck: Some(HealthConfig {
+                test: Some(vec!["NONE".to_owned()]),
+                ..HealthConfig::default()
+            }),
+            host_config: Some(container_host_config(sandbox, spec)),
+            ..ContainerCreateBody::default()
+        };
+        self.create_replacing(&Self::container_name(identity), body)
+            .await
+    }
+
+    async fn start(&self, id: &str) -> Result<()> {
+        match self.docker().await?.start_container(id, None).await {
+            Err(error) if status_of(&error) == Some(304) => Ok(()),
+            result => result.map_err(failure),
+        }
+    }
+
+    async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = query::StopContainerOptionsBuilder::new().t(seconds).build();
+        let patient = self
+            .docker()
+            .await?
+            .clone()
+            .with_timeout(grace.saturating_add(Duration::from_secs(REQUEST_TIMEOUT_S)));
+        match patient.stop_container(id, Some(options)).await {
+            Err(error) if matches!(status_of(&error), Some(304 | 404)) => Ok(()),
+            result => result.map_err(failure),
+        }
+    }
+
+    async fn remove(&self, id: &str) -> Result<()> {
+        let options = query::RemoveContainerOptionsBuilder::new()
+            .force(true)
+            .v(true)
+            .build();
+        match self
+            .docker()
+            .await?
+            .remove_container(id, Some(options))
+            .await
+        {
+            Err(error) if status_of(&error) == Some(404) => Ok(()),
+            // "removal of container is already in progress": somebody else's removal will do.
+            Err(error) if status_of(&error) == Some(409) => Ok(()),
+            result => result.map_err(failure),
+        }
+    }
+
+    async fn exec(&self, id: &str, request: &ExecRequest) -> Result<Session> {
+        let options = CreateExecOptions {
+            attach_stdin: Some(request.stdin),
+            attach_stdout: Some(request.stdout),
+            attach_stderr: Some(request.stderr && !request.tty),
+            tty: Some(request.tty),
+            cmd: Some(request.command.clone()),
+            ..CreateExecOptions::default()
+        };
+        let exec = self
+            .docker()
+            .await?
+            .create_exec(id, options)
+            .await
+            .map_err(failure)?
+            .id;
+        let start = StartExecOptions {
+            detach: false,
+            tty: request.tty,
+            output_capacity: Some(32 * 1024),
+        };
+        match self
+            .docker()
+            .await?
+            .start_exec(&exec, Some(start))
+            .await
+            .map_err(failure)?
+        {
+            StartExecResults::Attached { output, input } => Ok(Session {
+                output: outputs(output),
+                input,
+                control: Box::new(ExecControl {
+                    docker: self.docker().await?.clone(),
+                    exec,
+                }),
+            }),
+            StartExecResults::Detached => {
+                Err(RuntimeError::Refused("exec was not attached".to_owned()))
+            }
+        }
+    }
+
+    async fn attach(&self, id: &str, request: &ExecRequest) -> Result<Session> {
+        let options = query::AttachContainerOptionsBuilder::new()
+            .stream(true)
+            .stdin(request.stdin)
+            .stdout(request.stdout)
+            .stderr(request.stderr)
+            .build();
+        let attached = self
+            .docker()
+            .await?
+            .attach_container(id, Some(options))
+            .await
+            .map_err(failure)?;
+        Ok(Session {
+            output: outputs(attached.output),
+            input: attached.input,
+            control: Box::new(AttachControl {
+                docker: self.docker().await?.clone(),
+                container: id.to_owned(),
+            }),
+        })
+    }
+
+    fn logs(&self, id: &str, request: &LogRequest) -> BoxStream<'static, Result<LogChunk>> {
+        let options = query::LogsOptionsBuilder::new()
+            .follow(request.follow)
+            .stdout(request.stdout)
+            .stderr(request.stderr)
+            .timestamps(true)
+            .tail(
+                &request
+                    .tail_lines
+                    .map_or_else(|| "all".to_owned(), |lines| lines.max(0).to_string()),
+            )
+            .build();
+        let lines = match self.connected() {
+            Ok(docker) => docker.logs(id, Some(options)),
+            Err(error) => return Box::pin(futures::stream::iter([Err(error)])),
+        };
+        Box::pin(lines.map(|line| line.map(log_chunk).map_err(failure)))
+    }
+
+    async fn image(&self, name: &str) -> Result<Option<Image>> {
+        match self.docker().await?.inspect_image(name).await {
+            Ok(details) => {
+                let id = details.id.unwrap_or_default();
+                let digests = details.repo_digests.unwrap_or_default();
+                Ok(Some(Image {
+                    image_id: image_reference(&id, &digests),
+                    id,
+                    names: digests
+                        .into_iter()
+                        .chain(details.repo_tags.unwrap_or_default())
+                        .collect(),
+                    size_bytes: details.size.unwrap_or_default(),
+                    user: details
+                        .config
+                        .and_then(|config| config.user)
+                        .unwrap_or_default(),
+                }))
+            }
+            Err(error) if status_of(&error) == Some(404) => Ok(None),
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    async fn pull(&self, name: &str, login: Option<&RegistryLogin>) -> Result<()> {
+        let (repository, tag) = split_reference(name);
+        let options = query::CreateImageOptionsBuilder::new()
+            .from_image(repository)
+            .tag(tag)
+            .build();
+        let credentials = login.map(|login| DockerCredentials {
+            username: Some(login.username.clone()),
+            password: Some(login.password.clone()),
+            serveraddress: Some(login.server.clone()),
+            ..DockerCredentials::default()
+        });
+        let patient = self.docker().await?.clone().with_timeout(PULL_TIMEOUT);
+        let progress = patient.create_image(Some(options), None, credentials);
+        let pull = progress.try_for_each(|_| futures::future::ready(Ok(())));
+        match tokio::time::timeout(PULL_TIMEOUT, pull).await {
+            Ok(result) => result.map_err(failure),
+            Err(_) => Err(RuntimeError::Refused(format!(
+                "pulling {name} took longer than {PULL_TIMEOUT:?}"
+            ))),
+        }
+    }
+
+    async fn images(&self) -> Result<Vec<Image>> {
+        let listed = self
+            .docker()
+            .await?
+            .list_images(None::<query::ListImagesOptions>)
+            .await
+            .map_err(failure)?;
+        let named = listed.into_iter().map(|image| Image {
+            image_id: image_reference(&image.id, &image.repo_digests),
+            id: image.id,
+            names: image
+                .repo_digests
+                .into_iter()
+                .chain(image.repo_tags)
+                .filter(|name| !name.starts_with("<none>"))
+                .collect(),
+            size_bytes: image.size,
+            user: String::new(),
+        });
+        Ok(named.filter(|image| !image.names.is_empty()).collect())
+    }
+}
+
+struct ExecControl {
+    docker: Docker,
+    exec: String,
+}
+
+#[async_trait]
+impl SessionControl for ExecControl {
+    async fn resize(&self, width: u16, height: u16) -> Result<()> {
+        self.docker
+            .resize_exec(&self.exec, ResizeExecOptions { height, width })
+            .await
+            .map_err(failure)
+    }
+
+    async fn exit_code(&self) -> Result<i64> {
+        // The output may end a moment before Docker has noted the end of the process.
+        const WAIT_MAX: Duration = Duration::from_secs(5);
+        let mut pause = Duration::from_millis(5);
+        let deadline = tokio::time::Instant::now() + WAIT_MAX;
+        loop {
+            let details = self
+                .docker
+                .inspect_exec(&self.exec)
+                .await
+                .map_err(failure)?;
+            match details.exit_code {
+                Some(code) if details.running != Some(true) => return Ok(code),
+                _ if tokio::time::Instant::now() > deadline => {
+                    return Err(RuntimeError::Refused(
+                        "the command closed its output but did not end".to_owned(),
+                    ));
+                }
+                _ => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(Duration::from_millis(200));
+        }
+    }
+
+    async fn kill(&self) -> Result<()> {
+        // Docker has no call for this: the process is found by its id on the node.
+        let pid = self
+            .docker
+            .inspect_exec(&self.exec)
+            .await
+            .map_err(failure)?
+            .pid
+            .filter(|pid| *pid > 1);
+        if let Some(pid) = pid {
+            let kill = tokio::process::Command::new("kill")
+                .args(["-9", &pid.to_string()])
+                .output();
+            kill.await
+                .map_err(|error| RuntimeError::Refused(error.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+struct AttachControl {
+    docker: Docker,
+    container: String,
+}
+
+#[async_trait]
+impl SessionControl for AttachControl {
+    async fn resize(&self, width: u16, height: u16) -> Result<()> {
+        let options = query::ResizeContainerTTYOptionsBuilder::new()
+            .w(i32::from(width))
+            .h(i32::from(height))
+            .build();
+        self.docker
+            .resize_container_tty(&self.container, options)
+            .await
+            .map_err(failure)
+    }
+
+    async fn exit_code(&self) -> Result<i64> {
+        Ok(0)
+    }
+
+    async fn kill(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn no_restart() -> RestartPolicy {
+    RestartPolicy {
+        name: Some(RestartPolicyNameEnum::NO),
+        maximum_retry_count: None,
+    }
+}
+
+fn port_bindings(spec: &SandboxSpec) -> (Vec<String>, HashMap<String, Option<Vec<PortBinding>>>) {
+    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    if !spec.host_network {
+        for port in &spec.ports {
+            let binding = PortBinding {
+                host_ip: (!port.host_ip.is_empty()).then(|| port.host_ip.clone()),
+                host_port: Some(port.host_port.to_string()),
+            };
+            let key = format!("{}/{}", port.container_port, port.protocol);
+            bindings
+                .entry(key)
+                .or_default()
+                .get_or_insert_with(Vec::new)
+                .push(binding);
+        }
+    }
+    (bindings.keys().cloned().collect(), bindings)
+}
+
+fn container_host_config(sandbox: &str, spec: &ContainerSpec) -> HostConfig {
+    let joined = format!("container:{sandbox}");
+    let namespace = |host: bool| {
+        Some(if host {
+            "host".to_owned()
+        } else {
+            joined.clone()
+        })
+    };
+    let mounts = spec.mounts.iter().map(|mount| Mount {
+        typ: Some(MountType::BIND),
+        source: Some(mount.source.clone()),
+        target: Some(mount.target.clone()),
+        read_only: Some(mount.read_only),
+        bind_options: Some(MountBindOptions {
+            propagation: Some(match mount.propagation {
+                "rshared" => MountBindOptionsPropagationEnum::RSHARED,
+                "rslave" => MountBindOptionsPropagationEnum::RSLAVE,
+                _ => MountBindOptionsPropagationEnum::RPRIVATE,
+            }),
+            ..MountBindOptions::default()
+        }),
+        ..Mount::default()
+    });
+    let nonzero = |value: i64| (value != 0).then_some(value);
+    let log_options =
+        [("max-size", "10m"), ("max-file", "5")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    HostConfig {
+        network_mode: namespace(spec.host_network),
+        ipc_mode: namespace(spec.host_ipc),
+        pid_mode: match (spec.host_pid, spec.share_pid_with_sandbox) {
+            (true, _) => Some("host".to_owned()),
+            (false, true) => Some(joined.clone()),
+            (false, false) => None,
+        },
+        mounts: Some(mounts.collect()),
+        privileged: Some(spec.privileged),
+        readonly_rootfs: Some(spec.read_only_root),
+        cap_add: Some(spec.capabilities_add.clone()),
+        cap_drop: Some(spec.capabilities_drop.clone()),
+        security_opt: Some(spec.security_options.clone()),
+        masked_paths: spec.unmask_proc.then(Vec::new),
+        readonly_paths: spec.unmask_proc.then(Vec::new),
+        group_add: Some(spec.groups.clone()),
+        cpu_shares: nonzero(spec.resources.cpu_shares),
+        cpu_quota: nonzero(spec.resources.cpu_quota_us),
+        cpu_period: nonzero(spec.resources.cpu_period_us),
+        memory: nonzero(spec.resources.memory_bytes),
+        // Swap would let a container exceed its limit quietly.
+        memory_swap: nonzero(spec.resources.memory_bytes),
+        oom_score_adj: nonzero(spec.resources.oom_score_adj),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(log_options.into()),
+        }),
+        restart_policy: Some(no_restart()),
+        ..HostConfig::default()
+    }
+}
+
+/// Reads an inspection; `None` when the labels are not those of an agent's container.
+fn observed(details: ContainerInspectResponse) -> Option<Observed> {
+    let config = details.config?;
+    let labels: BTreeMap<String, String> = config.labels?.into_iter().collect();
+    let label = |key: &str| labels.get(key).cloned();
+    let identity = Identity {
+        pod_name: label(LABEL_POD_NAME)?,
+        pod_namespace: label(LABEL_POD_NAMESPACE)?,
+        pod_uid: label(LABEL_POD_UID)?,
+        container: label(LABEL_CONTAINER)?,
+        attempt: label(LABEL_ATTEMPT)?.parse().ok()?,
+    };
+    let created_at = details
+        .created
+        .as_deref()
+        .and_then(timestamp)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let docker_state = details.state.unwrap_or_default();
+    let started_at = docker_state.started_at.as_deref().and_then(timestamp);
+    let finished_at = docker_state.finished_at.as_deref().and_then(timestamp);
+    let code = docker_state.exit_code.unwrap_or_default();
+    let start_error = docker_state.error.clone().filter(|error| !error.is_empty());
+    let state = if docker_state.running == Some(true) {
+        State::Running {
+            started_at: started_at.unwrap_or(created_at),
+        }
+    } else if let (Some(finished_at), Some(_)) = (finished_at, started_at) {
+        State::Exited(Exit {
+            code,
+            oom_killed: docker_state.oom_killed == Some(true),
+            start_error: None,
+            started_at,
+            finished_at,
+        })
+    } else if code != 0 || start_error.is_some() {
+        State::Exited(Exit {
+            code,
+            oom_killed: false,
+            start_error,
+            started_at: None,
+            finished_at: created_at,
+        })
+    } else {
+        State::Created
+    };
+    let networks = details
+        .network_settings
+        .and_then(|settings| settings.networks)
+        .unwrap_or_default();
+    let ip = networks
+        .into_values()
+        .filter_map(|network| network.ip_address)
+        .find(|address| !address.is_empty());
+    Some(Observed {
+        id: details.id?,
+        ip: ip.filter(|_| identity.container == SANDBOX),
+        identity,
+        state,
+        created_at,
+        image: config.image.unwrap_or_default(),
+        image_id: String::new(),
+        pid: docker_state.pid.filter(|pid| *pid > 0),
+        labels,
+    })
+}
+
+/// Docker's timestamps; its year 1 means "never".
+fn timestamp(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .ok()
+        .filter(|time| time.year() > 1)
+}
+
+/// What a container status shows as imageID. Imported images have no digest of a repository.
+fn image_reference(id: &str, digests: &[String]) -> String {
+    match digests.first() {
+        Some(digest) => format!("docker-pullable://{digest}"),
+        None => format!("docker://{id}"),
+    }
+}
+
+/// Splits `registry:5000/name:tag` or `name@digest` for a pull. Without a tag Docker would pull all of them.
+fn split_reference(name: &str) -> (&str, &str) {
+    if let Some((repository, digest)) = name.split_once('@') {
+        return (repository, digest);
+    }
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (name, "latest"),
+    }
+}
+
+fn outputs(
+    raw: impl futures::Stream<Item = Result<LogOutput, DockerError>> + Send + 'static,
+) -> BoxStream<'static, Result<Output>> {
+    Box::pin(raw.map(|piece| piece.map(output).map_err(failure)))
+}
+
+fn output(piece: LogOutput) -> Output {
+    match piece {
+        LogOutput::StdErr { message } => Output::Stderr(message),
+        other => Output::Stdout(other.into_bytes()),
+    }
+}
+
+/// Separates the timestamp that Docker puts in front of a piece of log.
+fn log_chunk(piece: LogOutput) -> LogChunk {
+    let (is_error, mut bytes) = match piece {
+        LogOutput::StdErr { message } => (true, message),
+        other => (false, other.into_bytes()),
+    };
+    let timestamp = match bytes.iter().take(40).position(|byte| *byte == b' ') {
+        Some(space) => {
+            let stamp = bytes.split_to(space + 1);
+            String::from_utf8_lossy(&stamp[..space]).into_owned()
+        }
+        None => String::new(),
+    };
+    LogChunk {
+        output: if is_error {
+            Output::Stderr(bytes)
+        } else {
+            Output::Stdout(bytes)
+        },
+        timestamp,
+    }
+}
+
+fn status_of(error: &DockerError) -> Option<u16> {
+    match error {
+        DockerError::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+fn failure(error: DockerError) -> RuntimeError {
+    match error {
+        DockerError::DockerResponseServerError {
+            status_code: 404,
+            message,
+        } => RuntimeError::NotFound(format!("Error response from daemon: {message}")),
+        DockerError::DockerResponseServerError { message, .. } => {
+            RuntimeError::Refused(format!("Error response from daemon: {message}"))
+        }
+        DockerError::DockerStreamError { error } => {
+            RuntimeError::Refused(format!("Error response from daemon: {error}"))
+        }
+        DockerError::RequestTimeoutError => {
+            RuntimeError::Unavailable("Docker did not answer in time".to_owned())
+        }
+        DockerError::IOError { .. }
+        | DockerError::HyperResponseError { .. }
+        | DockerError::HyperLegacyError { .. }
+        | DockerError::SocketNotFoundError(_) => {
+            RuntimeError::Unavailable(format!("cannot reach the Docker daemon: {error}"))
+        }
+        other => RuntimeError::Refused(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_split_so_that_one_image_is_pulled() {
+        let cases = [
+            ("nginx", ("nginx", "latest")),
+            ("nginx:1.2", ("nginx", "1.2")),
+            ("reg:5000/a/b", ("reg:5000/a/b", "latest")),
+            ("reg:5000/a/b:x", ("reg:5000/a/b", "x")),
+            ("a@sha256:00", ("a", "sha256:00")),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(split_reference(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn log_pieces_lose_their_timestamp() {
+        let chunk = log_chunk(LogOutput::StdErr {
+            message: "2026-01-02T03:04:05.678901234Z hello world\n".into(),
+        });
+        assert_eq!(chunk.timestamp, "2026-01-02T03:04:05.678901234Z");
+        assert_eq!(chunk.output, Output::Stderr("hello world\n".into()));
+    }
+
+    #[test]
+    fn year_one_is_never() {
+        assert_eq!(timestamp("0001-01-01T00:00:00Z"), None);
+        assert!(timestamp("2026-11-21T02:20:01.123456789Z").is_some());
+    }
+}

@@ -1,0 +1,460 @@
+//! The node's HTTPS API, which the API server uses: health, pods, logs, exec and attach.
+//!
+//! A client must show a certificate of the cluster's CA whose common name is among the configured ones; there is no
+//! other way in, since exec is root on the node. HTTP/1.1 only: WebSockets upgrade its connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use futures::StreamExt;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::agent::Agent;
+use crate::pod::plan::Observation;
+use crate::runtime::{ExecRequest, Observed};
+use crate::spec::Pod;
+use crate::{Error, NodeConfig, ServerIdentity, clock, logs, streaming};
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECTIONS_MAX: usize = 1024;
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+pub(crate) struct Server {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    client_names: Arc<[String]>,
+    port: u16,
+}
+
+impl Server {
+    pub(crate) async fn bind(config: &NodeConfig) -> Result<Server, Error> {
+        let acceptor = acceptor(&config.server).map_err(Error::Identity)?;
+        let listen = |source| Error::Listen {
+            address: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let port = listener.local_addr().map_err(listen)?.port();
+        Ok(Server {
+            listener,
+            acceptor,
+            client_names: config.server.client_names.clone().into(),
+            port,
+        })
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Serves until dropped; every connection ends with it.
+    pub(crate) async fn serve(self, agent: Arc<Agent>) {
+        let router = router(agent);
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.len() >= CONNECTIONS_MAX {
+                connections.join_next().await;
+            }
+            while connections.try_join_next().is_some() {}
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            };
+            let (acceptor, names, router) = (
+                self.acceptor.clone(),
+                self.client_names.clone(),
+                router.clone(),
+            );
+            connections.spawn(async move {
+                if let Err(error) = connection(stream, acceptor, &names, router).await {
+                    tracing::debug!(error, "a connection ended with an error");
+                }
+            });
+        }
+    }
+}
+
+fn acceptor(identity: &ServerIdentity) -> Result<TlsAcceptor, String> {
+    let text = |error: rustls_pki_types::pem::Error| error.to_string();
+    let certificates = |pem: &str| {
+        CertificateDer::pem_slice_iter(pem.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(text)
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in certificates(&identity.client_ca_pem)? {
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots),
+        provider.clone(),
+    )
+    .build()
+    .map_err(|error| error.to_string())?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(text)?;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(certificates(&identity.certificate_pem)?, key)
+        .map_err(|error| error.to_string())?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    names: &[String],
+    router: Router,
+) -> Result<(), String> {
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
+    let stream = handshake
+        .map_err(|_| "TLS handshake timed out")?
+        .map_err(|error| error.to_string())?;
+    let certificates = stream.get_ref().1.peer_certificates();
+    let name = certificates
+        .and_then(|chain| common_name(chain.first()?))
+        .unwrap_or_default();
+    let router = if names.contains(&name) {
+        router
+    } else {
+        forbidden(&name)
+    };
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    let service = TowerToHyperService::new(router);
+    let connection = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    connection.await.map_err(|error| error.to_string())
+}
+
+fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let name = parsed.subject().iter_common_name().next()?;
+    name.as_str().ok().map(str::to_owned)
+}
+
+fn forbidden(name: &str) -> Router {
+    let text = format!("Forbidden (user={name}, resource=nodes, subresource=proxy)");
+    Router::new().fallback(move || {
+        let text = text.clone();
+        async move { (StatusCode::FORBIDDEN, text) }
+    })
+}
+
+fn router(agent: Arc<Agent>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/pods", get(pods))
+        .route(
+            "/containerLogs/{namespace}/{pod}/{container}",
+            get(container_logs),
+        )
+        .route("/exec/{namespace}/{pod}/{container}", any(exec))
+        .route(
+            "/exec/{namespace}/{pod}/{uid}/{container}",
+            any(exec_by_uid),
+        )
+        .route("/attach/{namespace}/{pod}/{container}", any(attach))
+        .route(
+            "/attach/{namespace}/{pod}/{uid}/{container}",
+            any(attach_by_uid),
+        )
+        .with_state(agent)
+}
+
+async fn pods(State(agent): State<Arc<Agent>>) -> Response {
+    let items: Vec<Value> = agent
+        .pod_objects()
+        .iter()
+        .map(|object| (**object).clone())
+        .collect();
+    axum::Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
+        .into_response()
+}
+
+/// A request that cannot be served; the body is plain text, which the API server puts into a Status.
+struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (
+            self.0,
+            [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
+            self.1,
+        )
+            .into_response()
+    }
+}
+
+/// A pod of this node, with what the runtime has of it.
+struct Found {
+    object: Arc<Value>,
+    pod: Pod,
+    observed: Observation,
+}
+
+async fn find(
+    agent: &Agent,
+    namespace: &str,
+    name: &str,
+    container: &str,
+) -> Result<Found, Refusal> {
+    let missing = |text: String| Refusal(StatusCode::NOT_FOUND, text);
+    let object = agent
+        .find_pod(namespace, name)
+        .ok_or_else(|| missing(format!("pod {name:?} not found in namespace {namespace:?}")))?;
+    let internal = |text: String| Refusal(StatusCode::INTERNAL_SERVER_ERROR, text);
+    let pod = Pod::decode(&object).map_err(internal)?;
+    if pod.container(container).is_none() {
+        return Err(missing(format!(
+            "container {container:?} not found in pod {name:?}"
+        )));
+    }
+    let all = agent
+        .runtime
+        .list(Some(&pod.metadata.uid))
+        .await
+        .map_err(|error| internal(error.to_string()))?;
+    Ok(Found {
+        object,
+        pod,
+        observed: Observation::new(all),
+    })
+}
+
+fn container_status<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+    ["containerStatuses", "initContainerStatuses"]
+        .iter()
+        .filter_map(|field| object.get("status")?.get(field)?.as_array())
+        .flatten()
+        .find(|status| status.get("name").and_then(Value::as_str) == Some(name))
+}
+
+async fn container_logs(
+    State(agent): State<Arc<Agent>>,
+    Path((namespace, name, container)): Path<(String, String, String)>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let found = find(&agent, &namespace, &name, &container).await?;
+    let bad = |text: String| Refusal(StatusCode::BAD_REQUEST, text);
+    let options =
+        logs::Options::parse(&parse_query(query.as_deref()), clock::now()).map_err(bad)?;
+    let status = container_status(&found.object, &container);
+    let chosen = logs::choose(
+        &found.observed,
+        status,
+        &found.pod.metadata.name,
+        &container,
+        options.previous,
+    );
+    let id = chosen.map_err(bad)?.id.clone();
+    let lines = logs::read(&*agent.runtime, &id, options);
+    let body = Body::from_stream(lines.map(|bytes| bytes.map_err(std::io::Error::other)));
+    Ok(([(header::CONTENT_TYPE, "text/plain")], body).into_response())
+}
+
+type ContainerPath = Path<(String, String, String)>;
+type ContainerPathWithUid = Path<(String, String, String, String)>;
+
+async fn exec(
+    state: State<Arc<Agent>>,
+    path: ContainerPath,
+    query: RawQuery,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Refusal> {
+    stream(state, path, query, upgrade, Verb::Exec).await
+}
+
+async fn exec_by_uid(
+    state: State<Arc<Agent>>,
+    Path((namespace, pod, _, container)): ContainerPathWithUid,
+    query: RawQuery,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Refusal> {
+    stream(
+        state,
+        Path((namespace, pod, container)),
+        query,
+        upgrade,
+        Verb::Exec,
+    )
+    .await
+}
+
+async fn attach(
+    state: State<Arc<Agent>>,
+    path: ContainerPath,
+    query: RawQuery,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Refusal> {
+    stream(state, path, query, upgrade, Verb::Attach).await
+}
+
+async fn attach_by_uid(
+    state: State<Arc<Agent>>,
+    Path((namespace, pod, _, container)): ContainerPathWithUid,
+    query: RawQuery,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Refusal> {
+    stream(
+        state,
+        Path((namespace, pod, container)),
+        query,
+        upgrade,
+        Verb::Attach,
+    )
+    .await
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Exec,
+    Attach,
+}
+
+async fn stream(
+    State(agent): State<Arc<Agent>>,
+    Path((namespace, name, container)): ContainerPath,
+    RawQuery(query): RawQuery,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    verb: Verb,
+) -> Result<Response, Refusal> {
+    let request = exec_request(&parse_query(query.as_deref()));
+    let bad = |text: &str| Refusal(StatusCode::BAD_REQUEST, text.to_owned());
+    if !(request.stdin || request.stdout || request.stderr) {
+        return Err(bad("you must specify at least 1 of stdin, stdout, stderr"));
+    }
+    if verb == Verb::Exec && request.command.is_empty() {
+        return Err(bad("you must specify at least 1 command"));
+    }
+    let found = find(&agent, &namespace, &name, &container).await?;
+    let running = found
+        .observed
+        .latest(&container)
+        .filter(|observed| Observed::is_running(observed));
+    let id = running.map(|observed| observed.id.clone());
+    let id = id.ok_or_else(|| {
+        Refusal(
+            StatusCode::NOT_FOUND,
+            format!("container not found (\"{container}\")"),
+        )
+    })?;
+    let upgrade = upgrade.map_err(|_| bad("unable to upgrade: a WebSocket is needed"))?;
+    let request = ExecRequest {
+        tty: match verb {
+            Verb::Exec => request.tty,
+            Verb::Attach => found
+                .pod
+                .container(&container)
+                .is_some_and(|(_, container)| container.tty),
+        },
+        ..request
+    };
+    let upgrade = upgrade.protocols(streaming::PROTOCOLS);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let session = match verb {
+            Verb::Exec => agent.runtime.exec(&id, &request).await,
+            Verb::Attach => agent.runtime.attach(&id, &request).await,
+        };
+        let session = session.map_err(|error| match verb {
+            Verb::Exec => format!("error executing command in container: {error}"),
+            Verb::Attach => format!("error attaching to container: {error}"),
+        });
+        streaming::carry(socket, session).await;
+    }))
+}
+
+/// The API server's names (`input`, `output`, `error`) and the public ones (`stdin`, ..) mean the same.
+fn exec_request(query: &[(String, String)]) -> ExecRequest {
+    let mut request = ExecRequest::default();
+    for (name, value) in query {
+        let on = matches!(value.as_str(), "1" | "true" | "True" | "TRUE" | "t" | "T");
+        match name.as_str() {
+            "command" => request.command.push(value.clone()),
+            "input" | "stdin" => request.stdin |= on,
+            "output" | "stdout" => request.stdout |= on,
+            "error" | "stderr" => request.stderr |= on,
+            "tty" => request.tty |= on,
+            _ => {}
+        }
+    }
+    request
+}
+
+/// Decodes a query string, repeated names kept in order.
+fn parse_query(query: Option<&str>) -> Vec<(String, String)> {
+    let pairs = query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (percent_decode(name), percent_decode(value))
+        })
+        .collect()
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let mut ahead = rest.clone();
+                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+                match (digit(ahead.next()), digit(ahead.next())) {
+                    (Some(high), Some(low)) => {
+                        bytes.push((high * 16 + low) as u8);
+                        rest = ahead;
+                    }
+                    _ => bytes.push(byte),
+                }
+            }
+            _ => bytes.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_decoded_in_order() {
+        let query = parse_query(Some(
+            "command=sh&command=-c&command=echo+a%26b%zz&output=1&tty=true&stdin=0",
+        ));
+        let request = exec_request(&query);
+        assert_eq!(request.command, ["sh", "-c", "echo a&b%zz"]);
+        assert!(request.stdout && request.tty && !request.stdin && !request.stderr);
+    }
+}

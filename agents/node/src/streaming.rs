@@ -1,0 +1,242 @@
+//! Exec and attach over a WebSocket, in the remote command protocol of Kubernetes, versions 4 and 5.
+//!
+//! Every binary message begins with the number of its channel. The client sends standard input, terminal sizes and (in
+//! version 5) the closing of a channel; the server sends output, error output and at last one status.
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::pin::Pin;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use crate::runtime::{Output, Session};
+
+/// Subprotocols in the order in which they are preferred.
+pub(crate) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
+const CLOSE: u8 = 255;
+
+/// Terminal sizes on their way; a newer one makes an older one worthless, so few are kept.
+const RESIZES_MAX: usize = 4;
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase")]
+struct TerminalSize {
+    width: u16,
+    height: u16,
+}
+
+/// What a message of the client asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Incoming {
+    Input(Bytes),
+    EndOfInput,
+    Resize(TerminalSize),
+    Nothing,
+}
+
+fn decode(mut message: Bytes) -> Incoming {
+    if message.is_empty() {
+        return Incoming::Nothing;
+    }
+    let channel = message.split_to(1)[0];
+    match channel {
+        STDIN if !message.is_empty() => Incoming::Input(message),
+        RESIZE => serde_json::from_slice(&message).map_or(Incoming::Nothing, Incoming::Resize),
+        CLOSE if message.first() == Some(&STDIN) => Incoming::EndOfInput,
+        _ => Incoming::Nothing,
+    }
+}
+
+fn encode(channel: u8, content: &[u8]) -> Message {
+    let mut message = BytesMut::with_capacity(content.len() + 1);
+    message.put_u8(channel);
+    message.extend_from_slice(content);
+    Message::Binary(message.freeze())
+}
+
+/// The last message of a session: how the command ended.
+pub(crate) fn exit_status(code: i64) -> Value {
+    if code == 0 {
+        return json!({"metadata": {}, "status": "Success"});
+    }
+    json!({
+        "metadata": {},
+        "status": "Failure",
+        "message": format!("command terminated with non-zero exit code: exit status {code}"),
+        "reason": "NonZeroExitCode",
+        "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]},
+    })
+}
+
+/// The last message of a session that could not be carried through.
+pub(crate) fn error_status(text: &str) -> Value {
+    let message = format!("Internal error occurred: {text}");
+    json!({
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "reason": "InternalError",
+        "details": {"causes": [{"message": text}]},
+        "code": 500,
+    })
+}
+
+/// Carries a session until the command has ended or the client is gone.
+pub(crate) async fn carry(socket: WebSocket, session: Result<Session, String>) {
+    let (mut sink, stream) = socket.split();
+    let status = match session {
+        Err(text) => error_status(&text),
+        Ok(session) => {
+            let Session {
+                mut output,
+                input,
+                control,
+            } = session;
+            let (resizes, mut resize_requests) = mpsc::channel::<TerminalSize>(RESIZES_MAX);
+            let reading = read_client(stream, input, resizes);
+            let resizing = async {
+                while let Some(size) = resize_requests.recv().await {
+                    if let Err(error) = control.resize(size.width, size.height).await {
+                        tracing::debug!(%error, "cannot resize a terminal");
+                    }
+                }
+                futures::future::pending::<()>().await;
+            };
+            let writing = async {
+                while let Some(piece) = output.next().await {
+                    let message = match piece {
+                        Ok(Output::Stdout(bytes)) => encode(STDOUT, &bytes),
+                        Ok(Output::Stderr(bytes)) => encode(STDERR, &bytes),
+                        Err(error) => return Some(error_status(&error.to_string())),
+                    };
+                    sink.send(message).await.ok()?;
+                }
+                Some(match control.exit_code().await {
+                    Ok(code) => exit_status(code),
+                    Err(error) => error_status(&error.to_string()),
+                })
+            };
+            let status = tokio::select! {
+                status = writing => status,
+                () = reading => None,
+                () = resizing => None,
+            };
+            // The client has gone: nobody wants to know how it ended.
+            let Some(status) = status else { return };
+            status
+        }
+    };
+    finish(&mut sink, &status).await;
+}
+
+async fn finish(sink: &mut SplitSink<WebSocket, Message>, status: &Value) {
+    let sent = sink
+        .send(encode(ERROR, status.to_string().as_bytes()))
+        .await;
+    let close = Message::Close(Some(CloseFrame {
+        code: 1000,
+        reason: "".into(),
+    }));
+    if let Err(error) = sent.and(sink.send(close).await) {
+        tracing::debug!(%error, "a client left before the end of its session");
+    }
+}
+
+/// Passes on what the client sends; ends when the client is gone.
+async fn read_client(
+    mut stream: SplitStream<WebSocket>,
+    input: Pin<Box<dyn AsyncWrite + Send>>,
+    resizes: mpsc::Sender<TerminalSize>,
+) {
+    let mut input = Some(input);
+    while let Some(Ok(message)) = stream.next().await {
+        let content = match message {
+            Message::Binary(content) => content,
+            Message::Text(text) => Bytes::from(text.to_string()),
+            Message::Close(_) => return,
+            Message::Ping(_) | Message::Pong(_) => continue,
+        };
+        match decode(content) {
+            Incoming::Input(bytes) => {
+                let written = match &mut input {
+                    Some(input) => write(input, &bytes).await,
+                    None => Ok(()),
+                };
+                if written.is_err() {
+                    // The command reads no more; its output may still come.
+                    input = None;
+                }
+            }
+            Incoming::EndOfInput => {
+                if let Some(mut input) = input.take()
+                    && let Err(error) = input.shutdown().await
+                {
+                    tracing::debug!(%error, "cannot close a standard input");
+                }
+            }
+            Incoming::Resize(size) => {
+                // When sizes come faster than they can be set, one of the next will do.
+                let _ = resizes.try_send(size);
+            }
+            Incoming::Nothing => {}
+        }
+    }
+}
+
+async fn write(input: &mut Pin<Box<dyn AsyncWrite + Send>>, bytes: &[u8]) -> std::io::Result<()> {
+    input.write_all(bytes).await?;
+    input.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_a_client() {
+        let cases: &[(&[u8], Incoming)] = &[
+            (b"", Incoming::Nothing),
+            (b"\x00", Incoming::Nothing),
+            (b"\x00hi", Incoming::Input("hi".into())),
+            (
+                b"\x04{\"Width\":80,\"Height\":24}",
+                Incoming::Resize(TerminalSize {
+                    width: 80,
+                    height: 24,
+                }),
+            ),
+            (b"\x04{\"Width\":-1}", Incoming::Nothing),
+            (b"\xff\x00", Incoming::EndOfInput),
+            (b"\xff\x01", Incoming::Nothing),
+            (b"\x09x", Incoming::Nothing),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(
+                decode(Bytes::copy_from_slice(message)),
+                *expected,
+                "{message:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn statuses() {
+        assert_eq!(exit_status(0)["status"], "Success");
+        let failed = exit_status(7);
+        assert_eq!(failed["reason"], "NonZeroExitCode");
+        assert_eq!(
+            failed["details"]["causes"][0],
+            json!({"reason": "ExitCode", "message": "7"})
+        );
+    }
+}
