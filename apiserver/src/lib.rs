@@ -1,1 +1,142 @@
-//! apiserver
+//! The API server: Kubernetes' REST API over any [`kv::Store`].
+//!
+//! A request goes through one pipeline (`handler`), reads come from caches that one watch of the store feeds (`world`,
+//! `cache`), writes are optimistic transactions (`write`), and everything that is known about kinds stands in the
+//! crate `resources`. Nothing here knows how the store replicates, and nothing but `serve` knows sockets: the router
+//! is a plain service, so tests and the agents of the same process call it directly.
+//!
+//! ```text
+//! serve ─► handler ─► authenticate ─► authorize ─► verbs/* ─► admission ─► write ─► kv::Store
+//!                                                    ▲                                  │
+//!                                                    └──────── world/cache ◄── watch ───┘
+//! ```
+
+mod admission;
+mod authenticate;
+mod authorize;
+mod bootstrap;
+mod cache;
+mod clock;
+mod codec;
+mod compaction;
+mod config;
+mod context;
+mod decode;
+mod discovery;
+mod endpoints;
+mod entry;
+mod event_ttl;
+mod handler;
+mod health;
+mod kubelet;
+mod metrics;
+mod negotiate;
+mod openapi;
+mod read_version;
+mod request;
+mod reviews;
+mod selection;
+mod serve;
+mod service_allocation;
+mod spdy;
+mod status;
+mod subresources;
+mod tree;
+mod verbs;
+mod websocket;
+mod world;
+mod write;
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, KubeletIdentity, VERSION_MINOR, git_version};
+pub use serve::{PeerCertificate, ServeLimits, serve_tls};
+
+/// One API server over one member of the store. Shared by its router and its background tasks.
+pub struct ApiServer {
+    pub(crate) store: Arc<dyn kv::Store>,
+    pub(crate) config: Config,
+    pub(crate) world: Arc<world::World>,
+    pub(crate) authenticator: authenticate::Authenticator,
+    pub(crate) authorizer: authorize::Authorizer,
+    pub(crate) metrics: metrics::Metrics,
+    pub(crate) limits: handler::Limits,
+    pub(crate) openapi: openapi::Documents,
+    pub(crate) discovery: discovery::Documents,
+    pub(crate) kubelets: kubelet::Kubelets,
+    pub(crate) leases: event_ttl::Leases,
+    pub(crate) started: health::Started,
+    pub(crate) stopping: CancellationToken,
+}
+
+/// The background tasks of a server. Dropping it ends them.
+pub struct Tasks {
+    tasks: JoinSet<()>,
+    stopping: CancellationToken,
+}
+
+impl Tasks {
+    /// Ends open watches, then the tasks.
+    pub async fn stop(mut self) {
+        self.stopping.cancel();
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+    }
+}
+
+impl ApiServer {
+    /// Nothing runs until [`ApiServer::start`].
+    pub fn new(store: Arc<dyn kv::Store>, config: Config) -> Arc<ApiServer> {
+        let world = Arc::new(world::World::new(&resources::ALL));
+        Arc::new(ApiServer {
+            authenticator: authenticate::Authenticator::new(&config),
+            authorizer: authorize::Authorizer::new(&world),
+            metrics: metrics::Metrics::new(),
+            limits: handler::Limits::default(),
+            openapi: openapi::Documents::default(),
+            discovery: discovery::Documents::default(),
+            kubelets: kubelet::Kubelets::new(&config),
+            leases: event_ttl::Leases::default(),
+            started: health::Started::default(),
+            stopping: CancellationToken::new(),
+            store,
+            config,
+            world,
+        })
+    }
+
+    /// Starts the caches, the bootstrap objects, the endpoints of the `kubernetes` Service and compaction. Returns at
+    /// once; [`ApiServer::ready`] tells when clients can be served.
+    pub fn start(self: &Arc<Self>) -> Tasks {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.world.clone().follow(self.store.clone()));
+        tasks.spawn(bootstrap::run(self.clone()));
+        tasks.spawn(endpoints::run(self.clone()));
+        tasks.spawn(compaction::run(self.clone()));
+        Tasks { tasks, stopping: self.stopping.clone() }
+    }
+
+    /// Waits until the caches are loaded and the bootstrap objects are there.
+    pub async fn ready(&self) {
+        self.started.wait().await;
+    }
+
+    /// Whether the caches are loaded and the bootstrap objects are there.
+    pub fn is_ready(&self) -> bool {
+        self.started.is_done()
+    }
+
+    /// The service. In-process callers put an [`auth::User`] into the request's extensions, which is trusted; the TLS
+    /// layer puts a [`PeerCertificate`] there.
+    pub fn router(self: &Arc<Self>) -> axum::Router {
+        axum::Router::new().fallback(handler::handle).with_state(self.clone())
+    }
+}

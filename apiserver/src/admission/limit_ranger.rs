@@ -1,0 +1,138 @@
+//! LimitRanges of a namespace: default requests and limits of containers, and their bounds.
+
+use std::collections::BTreeMap;
+
+use schema::Object;
+use schema::quantity::Quantity;
+use serde_json::{Map, Value};
+
+use crate::admission::Admission;
+use crate::status::ApiResult;
+
+/// The `spec.limits` items of all LimitRanges of the request's namespace, with their types.
+fn limits(admission: &Admission<'_>) -> Vec<Value> {
+    let context = admission.context;
+    context
+        .server
+        .world
+        .list("", "limitranges", &context.info.namespace)
+        .iter()
+        .flat_map(|entry| entry.object().get_array(&["spec", "limits"]).cloned().unwrap_or_default())
+        .collect()
+}
+
+fn of_type<'a>(limits: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    limits.iter().filter(move |item| item.get("type").and_then(Value::as_str) == Some(kind))
+}
+
+fn containers(pod: &mut Object) -> impl Iterator<Item = &mut Value> {
+    let spec = pod.get_mut(&["spec"]).and_then(Value::as_object_mut);
+    spec.into_iter()
+        .flat_map(|spec| spec.iter_mut())
+        .filter(|(name, _)| matches!(name.as_str(), "containers" | "initContainers"))
+        .flat_map(|(_, list)| list.as_array_mut().into_iter().flatten())
+}
+
+pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<()> {
+    if !admission.creates("", "pods") {
+        return Ok(());
+    }
+    let limits = limits(admission);
+    for item in of_type(&limits, "Container") {
+        for container in containers(pod) {
+            fill(container, "limits", item.get("default"));
+            fill(container, "requests", item.get("defaultRequest"));
+            // A limit without a request is the request, as defaulting does before this plugin can add limits.
+            let filled = container.pointer("/resources/limits").cloned();
+            fill(container, "requests", filled.as_ref());
+        }
+    }
+    Ok(())
+}
+
+/// Adds those resources to `container.resources.<field>` that it does not name.
+fn fill(container: &mut Value, field: &str, defaults: Option<&Value>) {
+    let (Some(defaults), Some(container)) = (defaults.and_then(Value::as_object), container.as_object_mut()) else { return };
+    if defaults.is_empty() {
+        return;
+    }
+    let resources = container.entry("resources").or_insert_with(|| Value::Object(Map::new()));
+    let Some(resources) = resources.as_object_mut() else { return };
+    let target = resources.entry(field).or_insert_with(|| Value::Object(Map::new()));
+    let Some(target) = target.as_object_mut() else { return };
+    for (name, value) in defaults {
+        target.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+}
+
+pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
+    let Some(pod) = object.filter(|_| admission.creates("", "pods")) else { return Ok(()) };
+    let limits = limits(admission);
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let mut pod_copy = pod.clone();
+    let mut problems: Vec<String> = Vec::new();
+    let mut totals: BTreeMap<(&'static str, String), Quantity> = BTreeMap::new();
+    for container in containers(&mut pod_copy) {
+        for item in of_type(&limits, "Container") {
+            problems.extend(bounds("Container", item, &|field, name| quantity(container, field, name)));
+        }
+        for field in ["requests", "limits"] {
+            let named = container.pointer(&format!("/resources/{field}")).and_then(Value::as_object);
+            for name in named.into_iter().flat_map(Map::keys) {
+                if let Some(amount) = quantity(container, field, name) {
+                    totals
+                        .entry((field, name.clone()))
+                        .and_modify(|sum| *sum += amount)
+                        .or_insert(amount);
+                }
+            }
+        }
+    }
+    for item in of_type(&limits, "Pod") {
+        let total = |field: &'static str, name: &str| totals.get(&(field, name.to_owned())).copied();
+        problems.extend(bounds("Pod", item, &total));
+    }
+    match problems.as_slice() {
+        [] => Ok(()),
+        [one] => Err(admission.forbid(pod, one)),
+        several => Err(admission.forbid(pod, &format!("[{}]", several.join(", ")))),
+    }
+}
+
+fn quantity(container: &Value, field: &str, name: &str) -> Option<Quantity> {
+    let value = container.get("resources")?.get(field)?.get(name)?;
+    parse(value)
+}
+
+fn parse(value: &Value) -> Option<Quantity> {
+    Quantity::from_json(value).ok()
+}
+
+/// The texts for every bound of one item that is broken.
+fn bounds(kind: &str, item: &Value, get: &dyn Fn(&'static str, &str) -> Option<Quantity>) -> Vec<String> {
+    let mut problems = Vec::new();
+    let each = |bound: &str| item.get(bound).and_then(Value::as_object).cloned().unwrap_or_default();
+    for (name, value) in each("min") {
+        let Some(min) = parse(&value) else { continue };
+        match get("requests", &name) {
+            None => problems.push(format!("minimum {name} usage per {kind} is {min}.  No request is specified")),
+            Some(request) if request < min => {
+                problems.push(format!("minimum {name} usage per {kind} is {min}, but request is {request}"));
+            }
+            Some(_) => {}
+        }
+    }
+    for (name, value) in each("max") {
+        let Some(max) = parse(&value) else { continue };
+        match get("limits", &name) {
+            None => problems.push(format!("maximum {name} usage per {kind} is {max}.  No limit is specified")),
+            Some(limit) if limit > max => {
+                problems.push(format!("maximum {name} usage per {kind} is {max}, but limit is {limit}"));
+            }
+            Some(_) => {}
+        }
+    }
+    problems
+}

@@ -1,0 +1,113 @@
+//! Who is asking: a trusted user from inside the process, a client certificate, a bearer token, or nobody.
+
+use auth::bearer::{self, WebSocketToken};
+use auth::{User, impersonation};
+use http::{Extensions, HeaderMap, header};
+use tokio::time::Instant;
+
+use crate::ApiServer;
+use crate::config::Config;
+use crate::serve::PeerCertificate;
+use crate::status::{ApiError, ApiResult};
+
+pub(crate) struct Authenticator {
+    anonymous: bool,
+}
+
+impl Authenticator {
+    pub(crate) fn new(config: &Config) -> Authenticator {
+        Authenticator { anonymous: config.anonymous }
+    }
+
+    /// The user of a request. A credential that is present but wrong is 401, never anonymous.
+    pub(crate) async fn authenticate(
+        &self,
+        server: &ApiServer,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        now: i64,
+    ) -> ApiResult<User> {
+        if let Some(user) = extensions.get::<User>() {
+            return Ok(user.clone());
+        }
+        if let Some(certificate) = extensions.get::<PeerCertificate>() {
+            // The TLS layer checked the chain; what is left is whether it names somebody, and the time, since a
+            // connection may outlive its certificate.
+            return auth::x509::user_from_cert(&certificate.0, now)
+                .map(User::authenticated)
+                .map_err(|error| refuse(&error));
+        }
+        let mut token = None;
+        if let Some(value) = headers.get(header::AUTHORIZATION) {
+            let text = value.to_str().map_err(|_| ApiError::unauthorized())?;
+            match bearer::from_header(text) {
+                Some(found) => token = Some(found.to_owned()),
+                None if !text.trim().is_empty() => return Err(ApiError::unauthorized()),
+                None => {}
+            }
+        }
+        if token.is_none() {
+            if let Some(value) = headers.get("sec-websocket-protocol").and_then(|value| value.to_str().ok()) {
+                match bearer::from_websocket_protocols(value) {
+                    WebSocketToken::Absent => {}
+                    WebSocketToken::Present { token: found, .. } => token = Some(found),
+                    WebSocketToken::Invalid => return Err(ApiError::unauthorized()),
+                }
+            }
+        }
+        match token {
+            Some(token) => user_of_token(server, &token, &server.config.api_audiences, now).await.map(|(user, _)| user),
+            None if self.anonymous => Ok(User::anonymous()),
+            None => Err(ApiError::unauthorized()),
+        }
+    }
+}
+
+fn refuse(error: &dyn std::fmt::Display) -> ApiError {
+    tracing::info!(%error, "authentication failed");
+    ApiError::unauthorized()
+}
+
+/// The user behind a token, and the audiences that it is good for.
+pub(crate) async fn user_of_token(
+    server: &ApiServer,
+    token: &str,
+    audiences: &[String],
+    now: i64,
+) -> ApiResult<(User, Vec<String>)> {
+    if let Some(user) = server.config.static_tokens.authenticate(token) {
+        return Ok((user.authenticated(), server.config.api_audiences.clone()));
+    }
+    let claims = server.config.verifier.verify(token, audiences, now).map_err(|error| refuse(&error))?;
+    for (resource, namespace, reference) in claims.bound() {
+        let alive = || {
+            server
+                .world
+                .get("", resource, namespace, &reference.name)
+                .map(|entry| entry.object())
+                .is_some_and(|object| object.uid() == reference.uid)
+        };
+        if !alive() {
+            // A fresh token may name what this member has not seen yet.
+            let caught_up = server.world.wait_most_recent(&*server.store);
+            let in_time = tokio::time::timeout_at(Instant::now() + crate::world::REVISION_WAIT, caught_up).await;
+            if !matches!(in_time, Ok(Ok(_))) || !alive() {
+                return Err(refuse(&format!("token bound to {resource} {namespace}/{} that is gone", reference.name)));
+            }
+        }
+    }
+    let good_for = claims.aud.iter().filter(|audience| audiences.contains(audience)).cloned().collect();
+    Ok((claims.user(), good_for))
+}
+
+/// Applies `Impersonate-*` headers: every part of the wanted identity is a right of its own.
+pub(crate) fn impersonate(server: &ApiServer, user: User, headers: &HeaderMap) -> ApiResult<User> {
+    let pairs = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let Some(wanted) = impersonation::from_headers(pairs).map_err(ApiError::internal)? else {
+        return Ok(user);
+    };
+    for check in wanted.checks() {
+        server.authorizer.require(&user, &check)?;
+    }
+    Ok(wanted.into_user())
+}

@@ -1,0 +1,198 @@
+//! The objects that every cluster has, made at start and repaired where rights are missing: namespaces, roles and
+//! bindings, priority classes, the `kubernetes` Service, and what extension servers need to authenticate clients.
+//! After that this task keeps aggregated cluster roles up to date.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth::rule::{Rule, covers};
+use auth::{User, aggregate};
+use resources::Resource;
+use schema::Object;
+use serde_json::{Value, json};
+
+use crate::ApiServer;
+use crate::context::Context;
+use crate::negotiate::Output;
+use crate::request::{Query, RequestInfo};
+use crate::service_allocation::Range;
+use crate::status::{ApiError, ApiResult};
+use crate::verbs::{create, update};
+use crate::write::{Extra, Step};
+
+const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+const RBAC: &str = "rbac.authorization.k8s.io";
+const RETRY: Duration = Duration::from_millis(200);
+
+pub(crate) async fn run(server: Arc<ApiServer>) {
+    // Until the store has a leader there is nothing to do but to ask again.
+    while let Err(error) = ensure_all(&server).await {
+        tracing::debug!(message = error.message, "bootstrap objects are not there yet");
+        tokio::time::sleep(RETRY).await;
+    }
+    server.started.set();
+    tracing::info!("bootstrap objects are there");
+    follow_aggregation(&server).await;
+}
+
+/// A request of the server to itself.
+pub(crate) fn internal(server: &Arc<ApiServer>, resource: &Resource, namespace: &str, name: &str) -> Context {
+    let info = RequestInfo {
+        verb: "create",
+        is_resource: true,
+        group: resource.group.to_owned(),
+        version: resource.version.to_owned(),
+        namespace: namespace.to_owned(),
+        resource: resource.plural.to_owned(),
+        name: name.to_owned(),
+        ..RequestInfo::default()
+    };
+    Context::new(server.clone(), info, Query::default(), http::HeaderMap::new(), User::loopback(), Output::PLAIN)
+}
+
+async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
+    server.world.wait_most_recent(&*server.store).await?;
+    if !server.world.is_loaded() {
+        return Err(ApiError::unavailable("the caches are not loaded"));
+    }
+    for (resource, object) in resources::bootstrap::all() {
+        ensure(server, resource, object).await?;
+    }
+    let config_maps = resources::find("", "v1", "configmaps").ok_or_else(ApiError::no_such_resource)?;
+    let authentication = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": "extension-apiserver-authentication", "namespace": "kube-system" },
+        "data": { "client-ca-file": server.config.ca_pem }
+    });
+    ensure(server, config_maps, object(authentication)?).await?;
+    let services = resources::find("", "v1", "services").ok_or_else(ApiError::no_such_resource)?;
+    let address = Range::parse(&server.config.service_cidr)
+        .ok_or_else(|| ApiError::internal("the service address range is not usable"))?
+        .first();
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": { "component": "apiserver", "provider": "kubernetes" }
+        },
+        "spec": {
+            "type": "ClusterIP", "clusterIP": address.to_string(), "sessionAffinity": "None",
+            "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": server.config.advertise_port }]
+        }
+    });
+    ensure(server, services, object(service)?).await
+}
+
+fn object(value: Value) -> ApiResult<Object> {
+    Object::new(value).map_err(|_| ApiError::internal("a bootstrap object is not an object"))
+}
+
+/// Creates what is missing; adds missing rights and subjects to what is there.
+async fn ensure(server: &Arc<ApiServer>, resource: &'static Resource, wanted: Object) -> ApiResult<()> {
+    let (namespace, name) = (wanted.namespace().to_owned(), wanted.name().to_owned());
+    let present = server.world.get(resource.group, resource.plural, &namespace, &name);
+    match present {
+        None => {
+            let context = internal(server, resource, &namespace, "");
+            match create::create_object(&context, resource, wanted, false).await {
+                Ok(created) => {
+                    // What follows may look for it in the caches.
+                    let revision = created.resource_version().parse().unwrap_or(0);
+                    let deadline = tokio::time::Instant::now() + crate::world::REVISION_WAIT;
+                    server.world.wait_for(revision, deadline).await
+                }
+                Err(error) if error.reason == "AlreadyExists" => Ok(()),
+                Err(error) => Err(error),
+            }
+        }
+        Some(entry) if resource.group == RBAC => {
+            let present = entry.object();
+            if present.annotation(AUTO_UPDATE) != Some("true") || reconciled(&present, &wanted).is_none() {
+                return Ok(());
+            }
+            let mut decide = |old: &Object| {
+                Ok(match reconciled(old, &wanted) {
+                    Some(new) => Step::Write(new, Extra::default()),
+                    None => Step::Keep(old.clone()),
+                })
+            };
+            server.change(resource, &namespace, &name, false, &mut decide).await.map(|_| ())
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// The present role or binding with what it lacks; none where it lacks nothing.
+fn reconciled(present: &Object, wanted: &Object) -> Option<Object> {
+    let mut new = present.clone();
+    if wanted.get(&["aggregationRule"]).is_none() && wanted.get(&["rules"]).is_some() {
+        let held = Rule::list_from_role(present.value());
+        let mut rules = present.get_array(&["rules"]).cloned().unwrap_or_default();
+        for rule in wanted.get_array(&["rules"]).map(Vec::as_slice).unwrap_or_default() {
+            if !covers(&held, &[Rule::from_value(rule)]) {
+                rules.push(rule.clone());
+            }
+        }
+        new.set(&["rules"], Value::Array(rules));
+    }
+    if let Some(subjects) = wanted.get_array(&["subjects"]) {
+        let mut all = present.get_array(&["subjects"]).cloned().unwrap_or_default();
+        all.extend(subjects.iter().filter(|subject| !all.contains(subject)).cloned().collect::<Vec<_>>());
+        new.set(&["subjects"], Value::Array(all));
+    }
+    for (key, value) in wanted.labels() {
+        new.set_label(key, value);
+    }
+    (new != *present).then_some(new)
+}
+
+/// Gives aggregated roles the rules of the roles that they select, whenever a cluster role changes.
+async fn follow_aggregation(server: &Arc<ApiServer>) {
+    let (Some(cache), Some(resource)) =
+        (server.world.named(RBAC, "clusterroles"), resources::find(RBAC, "v1", "clusterroles"))
+    else {
+        return;
+    };
+    let mut wake = cache.subscribe();
+    loop {
+        wake.mark_unchanged();
+        let roles: Vec<Value> =
+            server.world.list(RBAC, "clusterroles", "").iter().map(|entry| entry.object().into_value()).collect();
+        let mut failed = false;
+        for role in &roles {
+            let Some(rules) = aggregate::rules(role, &roles) else { continue };
+            let name = role.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let context = internal(server, resource, "", name);
+            let mut make = |old: &Object| {
+                let mut new = old.clone();
+                new.set(&["rules"], Value::Array(rules.clone()));
+                Ok(new)
+            };
+            if let Err(error) = update::apply(&context, resource, "", false, &mut make).await {
+                failed |= error.code != 404;
+                tracing::debug!(role = name, message = error.message, "aggregated role is not up to date yet");
+            }
+        }
+        let changed = wake.changed();
+        if failed {
+            let _ = tokio::time::timeout(Duration::from_secs(1), changed).await;
+        } else if changed.await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_rights_are_added_and_extra_ones_stay() {
+        let rule = |verb: &str| json!({"verbs": [verb], "apiGroups": [""], "resources": ["pods"]});
+        let present = object(json!({"metadata": {"name": "r"}, "rules": [rule("get"), rule("watch")]})).unwrap();
+        let wanted = object(json!({"metadata": {"name": "r"}, "rules": [rule("get"), rule("list")]})).unwrap();
+        let new = reconciled(&present, &wanted).unwrap();
+        assert_eq!(new.get_array(&["rules"]).unwrap(), &[rule("get"), rule("watch"), rule("list")]);
+        assert!(reconciled(&new, &wanted).is_none());
+    }
+}

@@ -1,0 +1,259 @@
+//! The cache of one resource: its objects now, and its latest changes.
+//!
+//! Lists take a snapshot of the tree; watches hold a cursor into the ring of changes. A watcher has no buffer of its
+//! own: one that reads too slowly finds its cursor gone from the ring and gets 410, so memory is bounded by the ring
+//! whatever clients do.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, RwLock};
+
+use bytes::Bytes;
+use resources::Resource;
+use tokio::sync::watch;
+
+use crate::entry::Entry;
+use crate::tree::Tree;
+
+/// Changes kept for watches that resume or lag.
+const RING_LEN_MAX: usize = 16_384;
+/// Bytes of superseded states that the ring may hold on to.
+const RING_BYTES_MAX: usize = 64 << 20;
+
+/// One change of one object.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) revision: i64,
+    pub(crate) old: Option<Arc<Entry>>,
+    pub(crate) new: Option<Arc<Entry>>,
+    /// `old` as of this revision: what a DELETED event shows.
+    pub(crate) gone: Option<Bytes>,
+}
+
+impl Change {
+    fn new(revision: i64, old: Option<Arc<Entry>>, new: Option<Arc<Entry>>) -> Change {
+        let gone = match (&old, &new) {
+            (Some(old), None) => Some(old.encoded.with_revision(revision)),
+            _ => None,
+        };
+        Change { revision, old, new, gone }
+    }
+
+    fn bytes(&self) -> usize {
+        self.old.as_ref().map_or(0, |entry| entry.json().len())
+    }
+}
+
+/// Everything of one resource as of one revision.
+pub(crate) struct Snapshot {
+    pub(crate) tree: Tree,
+    pub(crate) revision: i64,
+    /// Where a watch that continues from this snapshot starts.
+    pub(crate) cursor: u64,
+    /// Revision of the last change that this resource saw.
+    pub(crate) changed: i64,
+}
+
+/// A cursor or a revision that the ring no longer covers; carries the oldest revision that it does.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooOld(pub(crate) i64);
+
+pub(crate) struct Cache {
+    /// All API shapes of the stored objects, the stored one first.
+    pub(crate) shapes: Vec<&'static Resource>,
+    /// Storage prefix, with its slash.
+    pub(crate) prefix: String,
+    state: RwLock<State>,
+    wake: watch::Sender<u64>,
+}
+
+struct State {
+    tree: Tree,
+    changed: i64,
+    ring: VecDeque<Arc<Change>>,
+    /// Sequence number of the ring's first change.
+    first: u64,
+    /// Changes after this revision are all in the ring.
+    floor: i64,
+    bytes: usize,
+}
+
+impl State {
+    fn next(&self) -> u64 {
+        self.first + self.ring.len() as u64
+    }
+
+    fn push(&mut self, change: Change) {
+        self.changed = change.revision;
+        self.bytes += change.bytes();
+        self.ring.push_back(Arc::new(change));
+        while self.ring.len() > RING_LEN_MAX || (self.bytes > RING_BYTES_MAX && self.ring.len() > 1) {
+            if let Some(dropped) = self.ring.pop_front() {
+                self.bytes -= dropped.bytes();
+                self.first += 1;
+                self.floor = dropped.revision;
+            }
+        }
+    }
+}
+
+impl Cache {
+    pub(crate) fn new(shapes: Vec<&'static Resource>, prefix: String) -> Cache {
+        let state = State { tree: Tree::default(), changed: 0, ring: VecDeque::new(), first: 0, floor: 0, bytes: 0 };
+        Cache { shapes, prefix, state: RwLock::new(state), wake: watch::Sender::new(0) }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Builds the entry of a stored value. None where the value is not an object.
+    pub(crate) fn entry(&self, key: &str, stored: &Bytes, revision: i64) -> Option<Arc<Entry>> {
+        let entry = Entry::new(key, self.prefix.len(), stored, revision, &self.shapes);
+        if entry.is_none() {
+            tracing::warn!(key, revision, "stored value is not an object; it is left out");
+        }
+        entry.map(Arc::new)
+    }
+
+    /// Replaces everything: at start, and after the store compacted what this cache had not read yet.
+    pub(crate) fn reset(&self, entries: Vec<Arc<Entry>>, revision: i64) {
+        let mut state = self.write();
+        let mut tree = Tree::default();
+        let mut changed = 0;
+        for entry in entries {
+            changed = changed.max(entry.revision);
+            tree.insert(entry);
+        }
+        // Cursors from before point below `first` and so learn that they missed something.
+        state.first = state.next() + 1;
+        state.ring.clear();
+        state.bytes = 0;
+        state.tree = tree;
+        // A deletion may have come after the last put, so the load's revision is the safe answer.
+        state.changed = if changed == 0 { 0 } else { revision };
+        state.floor = revision;
+        let next = state.next();
+        drop(state);
+        self.wake.send_replace(next);
+    }
+
+    /// Applies the changes of one revision together: (key, new state or none for a deletion).
+    pub(crate) fn apply(&self, revision: i64, changes: Vec<(String, Option<Arc<Entry>>)>) {
+        let mut state = self.write();
+        for (key, new) in changes {
+            let old = match &new {
+                Some(entry) => state.tree.insert(entry.clone()),
+                None => state.tree.remove(&key),
+            };
+            if old.is_some() || new.is_some() {
+                state.push(Change::new(revision, old, new));
+            }
+        }
+        let next = state.next();
+        drop(state);
+        self.wake.send_replace(next);
+    }
+
+    /// `applied` is a revision that every cache has reached (read before this call).
+    pub(crate) fn snapshot(&self, applied: i64) -> Snapshot {
+        let state = self.read();
+        Snapshot {
+            tree: state.tree.clone(),
+            revision: applied.max(state.changed),
+            cursor: state.next(),
+            changed: state.changed,
+        }
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<Entry>> {
+        self.read().tree.get(key).cloned()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.read().tree.len()
+    }
+
+    /// Revision of the last change: cheap answer to "is what I derived from this cache still valid".
+    pub(crate) fn changed(&self) -> i64 {
+        self.read().changed
+    }
+
+    /// The cursor of the first change after `revision`.
+    pub(crate) fn cursor_after(&self, revision: i64) -> Result<u64, TooOld> {
+        let state = self.read();
+        if revision < state.floor {
+            return Err(TooOld(state.floor));
+        }
+        let skip = state.ring.partition_point(|change| change.revision <= revision);
+        Ok(state.first + skip as u64)
+    }
+
+    /// Up to `max` changes from `cursor` on, which is moved past them.
+    pub(crate) fn read_changes(&self, cursor: &mut u64, max: usize) -> Result<Vec<Arc<Change>>, TooOld> {
+        let state = self.read();
+        if *cursor < state.first {
+            return Err(TooOld(state.floor));
+        }
+        let skip = (*cursor - state.first) as usize;
+        let changes: Vec<_> = state.ring.iter().skip(skip).take(max).cloned().collect();
+        *cursor += changes.len() as u64;
+        Ok(changes)
+    }
+
+    /// Wakes when there are changes that its holder has not seen.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.wake.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, revision: i64) -> Arc<Entry> {
+        Arc::new(Entry::for_test(&format!("/registry/pods/{name}"), revision))
+    }
+
+    fn put(cache: &Cache, name: &str, revision: i64) {
+        cache.apply(revision, vec![(format!("/registry/pods/{name}"), Some(entry(name, revision)))]);
+    }
+
+    #[test]
+    fn cursors_resume_and_expire() {
+        let cache = Cache::new(Vec::new(), "/registry/pods/".into());
+        cache.reset(vec![entry("a", 3)], 5);
+        assert_eq!(cache.cursor_after(4), Err(TooOld(5)));
+        let mut cursor = cache.cursor_after(5).unwrap();
+        for revision in 6..=8 {
+            put(&cache, "b", revision);
+        }
+        assert_eq!(cache.cursor_after(7).unwrap(), cursor + 2);
+        let changes = cache.read_changes(&mut cursor, 2).unwrap();
+        assert_eq!(changes.iter().map(|c| c.revision).collect::<Vec<_>>(), [6, 7]);
+        assert!(changes[0].old.is_none() && changes[1].old.as_ref().unwrap().revision == 6);
+        assert_eq!(cache.read_changes(&mut cursor, 9).unwrap().len(), 1);
+        for revision in 9..9 + RING_LEN_MAX as i64 + 1 {
+            put(&cache, "b", revision);
+        }
+        assert_eq!(cache.read_changes(&mut cursor, 1).err(), Some(TooOld(9)));
+        cache.reset(Vec::new(), 99_999);
+        assert_eq!(cache.cursor_after(99_998), Err(TooOld(99_999)));
+    }
+
+    #[test]
+    fn a_deletion_shows_the_last_state_at_its_own_revision() {
+        let cache = Cache::new(Vec::new(), "/registry/pods/".into());
+        put(&cache, "a", 2);
+        let mut cursor = cache.cursor_after(2).unwrap();
+        cache.apply(4, vec![("/registry/pods/a".into(), None), ("/registry/pods/ghost".into(), None)]);
+        let changes = cache.read_changes(&mut cursor, 9).unwrap();
+        assert_eq!(changes.len(), 1);
+        let gone: serde_json::Value = serde_json::from_slice(changes[0].gone.as_ref().unwrap()).unwrap();
+        assert_eq!(gone["metadata"]["resourceVersion"], "4");
+        assert_eq!((cache.len(), cache.snapshot(3).revision), (0, 4));
+    }
+}

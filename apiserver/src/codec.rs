@@ -1,0 +1,142 @@
+//! The stored form of an object: its JSON without `resourceVersion`, with `kind`, `apiVersion` and `metadata` first.
+//!
+//! The version of an object is the store's revision of its key, which is known only once it is written; because
+//! `metadata` opens at a known place, every member splices the number in without parsing. Foreign bytes (another key
+//! order) still work: they are parsed and encoded again.
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+const METADATA: &[u8] = b"\"metadata\":{";
+/// `kind` and `apiVersion` end well before this.
+const HEAD_MAX: usize = 512;
+
+/// The bytes to store. `resourceVersion` and `managedFields` are left out.
+pub(crate) fn encode(object: &Value) -> Bytes {
+    let mut out = Vec::with_capacity(1024);
+    let empty = Map::new();
+    let object = object.as_object().unwrap_or(&empty);
+    let metadata: Map<String, Value> = object
+        .get("metadata")
+        .and_then(Value::as_object)
+        .map(|metadata| {
+            metadata
+                .iter()
+                .filter(|(key, _)| *key != "resourceVersion" && *key != "managedFields")
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
+        })
+        .unwrap_or_default();
+    out.push(b'{');
+    for key in ["kind", "apiVersion"] {
+        write_member(&mut out, key, object.get(key).unwrap_or(&Value::Null));
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"metadata\":");
+    write_value(&mut out, &Value::Object(metadata));
+    for (key, value) in object {
+        if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
+            out.push(b',');
+            write_member(&mut out, key, value);
+        }
+    }
+    out.push(b'}');
+    Bytes::from(out)
+}
+
+fn write_member(out: &mut Vec<u8>, key: &str, value: &Value) {
+    serde_json::to_writer(&mut *out, key).expect("writing to memory cannot fail");
+    out.push(b':');
+    write_value(out, value);
+}
+
+fn write_value(out: &mut Vec<u8>, value: &Value) {
+    serde_json::to_writer(out, value).expect("writing a JSON value to memory cannot fail");
+}
+
+/// Where the members of `metadata` begin in encoded bytes; none where the layout is foreign.
+fn metadata_at(encoded: &[u8]) -> Option<usize> {
+    if !encoded.starts_with(b"{\"kind\":") {
+        return None;
+    }
+    let head = &encoded[..encoded.len().min(HEAD_MAX)];
+    head.windows(METADATA.len()).position(|window| window == METADATA).map(|at| at + METADATA.len())
+}
+
+/// An encoded object with its version in place.
+#[derive(Clone, Debug)]
+pub(crate) struct Versioned {
+    pub(crate) json: Bytes,
+    /// Offset of the first member of `metadata`, which is `resourceVersion`.
+    at: u32,
+    version_len: u32,
+}
+
+impl Versioned {
+    /// Puts `revision` into stored bytes. None where they are not a JSON object.
+    pub(crate) fn splice(stored: &Bytes, revision: i64) -> Option<Versioned> {
+        match metadata_at(stored) {
+            Some(at) => Some(Versioned::insert(stored, at, 0, revision)),
+            None => {
+                let value: Value = serde_json::from_slice(stored).ok()?;
+                let encoded = encode(&value);
+                let at = metadata_at(&encoded)?;
+                Some(Versioned::insert(&encoded, at, 0, revision))
+            }
+        }
+    }
+
+    fn insert(bytes: &[u8], at: usize, replaced: usize, revision: i64) -> Versioned {
+        let (head, tail) = (&bytes[..at], &bytes[at + replaced..]);
+        let comma = if tail.first() == Some(&b'}') { "" } else { "," };
+        let member = format!("\"resourceVersion\":\"{revision}\"{comma}");
+        let mut out = Vec::with_capacity(bytes.len() + member.len());
+        out.extend_from_slice(head);
+        out.extend_from_slice(member.as_bytes());
+        out.extend_from_slice(tail);
+        Versioned { json: Bytes::from(out), at: at as u32, version_len: member.len() as u32 }
+    }
+
+    /// The same object under another version: the last state of a deleted object carries the deletion's revision.
+    pub(crate) fn with_revision(&self, revision: i64) -> Bytes {
+        Versioned::insert(&self.json, self.at as usize, self.version_len as usize, revision).json
+    }
+
+    /// What follows `kind` and `apiVersion`, from `"metadata"` on: lists of built-in kinds leave the first two out.
+    pub(crate) fn list_item_tail(&self) -> Bytes {
+        self.json.slice(self.at as usize - METADATA.len()..)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn stored_form_is_fixed() {
+        let object = json!({"spec": {"a": 1}, "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "x", "resourceVersion": "4", "managedFields": []}});
+        assert_eq!(&encode(&object)[..], br#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x"},"spec":{"a":1}}"#);
+    }
+
+    #[test]
+    fn the_version_is_spliced_and_replaced() {
+        let stored = encode(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "data": {"metadata": {}}}));
+        let versioned = Versioned::splice(&stored, 42).unwrap();
+        let value: Value = serde_json::from_slice(&versioned.json).unwrap();
+        assert_eq!(value["metadata"], json!({"name": "x", "resourceVersion": "42"}));
+        let later: Value = serde_json::from_slice(&versioned.with_revision(1234567)).unwrap();
+        assert_eq!(later["metadata"]["resourceVersion"], "1234567");
+        assert_eq!(&versioned.list_item_tail()[..], br#""metadata":{"resourceVersion":"42","name":"x"},"data":{"metadata":{}}}"#);
+    }
+
+    #[test]
+    fn foreign_bytes_are_encoded_again() {
+        let foreign = Bytes::from_static(br#"{"metadata": {}, "apiVersion":"v1","kind":"Pod"}"#);
+        let value: Value = serde_json::from_slice(&Versioned::splice(&foreign, 7).unwrap().json).unwrap();
+        assert_eq!(value["metadata"]["resourceVersion"], "7");
+        assert!(Versioned::splice(&Bytes::from_static(b"[1]"), 7).is_none());
+        assert!(Versioned::splice(&Bytes::from_static(b"\xff"), 7).is_none());
+    }
+}

@@ -1,0 +1,68 @@
+//! What an API server is told at start.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use auth::token::{Signer, Verifier};
+
+/// The minor version of Kubernetes whose behaviour this server follows.
+pub const VERSION_MINOR: &str = "36";
+
+/// `gitVersion` of `/version`.
+pub fn git_version() -> String {
+    format!("v1.{VERSION_MINOR}.1+kontiki.{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// The client certificate with which this server calls node agents.
+#[derive(Clone)]
+pub struct KubeletIdentity {
+    pub certificate_pem: String,
+    pub key_pem: String,
+}
+
+/// Settings of one API server. The cluster-wide ones must be the same on every member.
+pub struct Config {
+    /// Signs service account tokens.
+    pub signer: Arc<Signer>,
+    /// Accepts them; holds the signer's key and those being rotated out.
+    pub verifier: Verifier,
+    /// Audiences of tokens that this server accepts for itself; the first is the issuer by custom.
+    pub api_audiences: Vec<String>,
+    /// The cluster CA: signs client and serving certificates of the cluster.
+    pub ca_pem: String,
+    /// Where this member's API can be reached from nodes and pods.
+    pub advertise_address: IpAddr,
+    pub advertise_port: u16,
+    /// Addresses of Services, `a.b.c.d/n`.
+    pub service_cidr: String,
+    /// First and last node port.
+    pub node_ports: (u16, u16),
+    /// `cluster.local` by custom.
+    pub cluster_domain: String,
+    /// None: logs, exec and port-forward answer 503.
+    pub kubelet_identity: Option<KubeletIdentity>,
+    pub static_tokens: auth::static_tokens::StaticTokens,
+    /// Whether requests without credentials become `system:anonymous` (and so meet RBAC) or get 401.
+    pub anonymous: bool,
+}
+
+impl Config {
+    /// Settings with Kubernetes' customs for everything that is not a secret.
+    pub fn new(signer: Arc<Signer>, issuer: &str, ca_pem: String, advertise_address: IpAddr, advertise_port: u16) -> Config {
+        let verifier = Verifier::new(vec![signer.public_key().clone()], vec![issuer.to_owned()]);
+        Config {
+            signer,
+            verifier,
+            api_audiences: vec![issuer.to_owned()],
+            ca_pem,
+            advertise_address,
+            advertise_port,
+            service_cidr: "10.96.0.0/12".to_owned(),
+            node_ports: (30_000, 32_767),
+            cluster_domain: "cluster.local".to_owned(),
+            kubelet_identity: None,
+            static_tokens: auth::static_tokens::StaticTokens::default(),
+            anonymous: true,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What every verb gets to know about its request.
+
+use std::sync::{Arc, Mutex};
+
+use auth::User;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use resources::Resource;
+use schema::Object;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::ApiServer;
+use crate::entry::{self, Entry};
+use crate::negotiate::{self, Output};
+use crate::request::{Query, RequestInfo};
+use crate::status::{ApiError, ApiResult};
+
+pub(crate) struct Context {
+    pub(crate) server: Arc<ApiServer>,
+    pub(crate) info: RequestInfo,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) user: User,
+    pub(crate) output: Output,
+    /// When the answer has to be there (not for long-running requests).
+    pub(crate) deadline: Instant,
+    /// Unix seconds at which the request arrived.
+    pub(crate) now: i64,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        server: Arc<ApiServer>,
+        info: RequestInfo,
+        query: Query,
+        headers: HeaderMap,
+        user: User,
+        output: Output,
+    ) -> Context {
+        Context {
+            server,
+            info,
+            query,
+            headers,
+            user,
+            output,
+            deadline: Instant::now() + crate::handler::REQUEST_TIMEOUT,
+            now: crate::clock::unix_seconds(),
+            warnings: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Adds a `Warning` header to the answer; the same text only once.
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        let text = text.into();
+        let mut warnings = self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+
+    pub(crate) fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// The one dry-run value is `All`.
+    pub(crate) fn dry_run(&self, options_kind: &str, body: Option<&Value>) -> ApiResult<bool> {
+        let mut asked: Vec<String> = self.query.all("dryRun").map(str::to_owned).collect();
+        if let Some(list) = body.and_then(|options| options.get("dryRun")).and_then(Value::as_array) {
+            asked.extend(list.iter().filter_map(Value::as_str).map(str::to_owned));
+        }
+        if let Some(other) = asked.iter().find(|value| *value != "All") {
+            let path = schema::field::Path::new("dryRun");
+            let error = schema::field::FieldError::not_supported(&path, other.clone(), &["All"]);
+            return Err(ApiError::invalid("meta.k8s.io", options_kind, "", &[error]));
+        }
+        Ok(!asked.is_empty())
+    }
+
+    /// An answer of one value, as it is.
+    pub(crate) fn respond_value(&self, code: StatusCode, value: &Value) -> Response {
+        negotiate::respond_value(&self.headers, &self.output, code, value)
+    }
+
+    /// An answer of one object in the form that was asked for.
+    pub(crate) fn respond_object(&self, code: StatusCode, resource: &Resource, object: Object) -> Response {
+        let value = negotiate::shape(&self.output, resource, object, self.now);
+        self.respond_value(code, &value)
+    }
+
+    /// An answer of one cached object: its bytes, unless another form was asked for.
+    pub(crate) fn respond_entry(&self, code: StatusCode, resource: &Resource, entry: &Entry) -> Response {
+        if self.output.is_plain() && !entry::is_converted(resource) {
+            return negotiate::respond_bytes(&self.headers, code, negotiate::JSON, entry.json().clone());
+        }
+        self.respond_object(code, resource, entry.object_as(resource))
+    }
+
+    pub(crate) fn not_found(&self, resource: &Resource, name: &str) -> ApiError {
+        ApiError::not_found(resource.group, resource.plural, name)
+    }
+}

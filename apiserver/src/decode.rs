@@ -1,0 +1,172 @@
+//! Request bodies into objects, with Kubernetes' strictness about unknown and duplicate fields.
+
+use bytes::Bytes;
+use resources::Resource;
+use schema::Object;
+use schema::decode::{Decoded, FieldValidation};
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::negotiate::{self, BodyFormat};
+use crate::status::{ApiError, ApiResult};
+
+/// What a body has to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) kind: &'a str,
+}
+
+impl<'a> Expected<'a> {
+    pub(crate) fn of(resource: &'a Resource) -> Expected<'a> {
+        Expected { group: resource.group, version: resource.version, kind: resource.kind }
+    }
+
+    pub(crate) fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
+/// The query's `fieldValidation`; Warn where it says nothing.
+pub(crate) fn field_validation(context: &Context, options_kind: &str) -> ApiResult<FieldValidation> {
+    match context.query.get("fieldValidation") {
+        None | Some("" | "Warn") => Ok(FieldValidation::Warn),
+        Some("Ignore") => Ok(FieldValidation::Ignore),
+        Some("Strict") => Ok(FieldValidation::Strict),
+        Some(other) => {
+            let path = schema::field::Path::new("fieldValidation");
+            let error = schema::field::FieldError::not_supported(&path, other, &["Ignore", "Strict", "Warn"]);
+            Err(ApiError::invalid("meta.k8s.io", options_kind, "", &[error]))
+        }
+    }
+}
+
+/// Decodes the body of a create or update.
+pub(crate) fn object(context: &Context, expected: Expected<'_>, body: &Bytes, options_kind: &str) -> ApiResult<Object> {
+    let validation = field_validation(context, options_kind)?;
+    let format = negotiate::body_format(&context.headers)?;
+    let value = value(context, expected, body, format, validation)?;
+    typed(expected, value, body)
+}
+
+/// Checks a patched object: its fields get the checks that a body gets.
+pub(crate) fn patched(context: &Context, expected: Expected<'_>, patched: Value, validation: FieldValidation) -> ApiResult<Object> {
+    let ty = schema::type_of(expected.group, expected.version, expected.kind);
+    let head = json_head(&patched);
+    let decoded = schema::decode::value(ty, patched, validation).map_err(|error| refuse(expected, &head, BodyFormat::Json, &error))?;
+    if validation == FieldValidation::Warn {
+        warn(context, &decoded);
+    }
+    typed(expected, decoded.value, &head)
+}
+
+/// Kind and version of a value, as a body for error texts.
+fn json_head(value: &Value) -> Bytes {
+    let head = serde_json::json!({ "apiVersion": value.get("apiVersion"), "kind": value.get("kind") });
+    Bytes::from(head.to_string())
+}
+
+fn warn(context: &Context, decoded: &Decoded) {
+    for problem in &decoded.problems {
+        context.warn(problem.clone());
+    }
+}
+
+fn value(
+    context: &Context,
+    expected: Expected<'_>,
+    body: &Bytes,
+    format: BodyFormat,
+    validation: FieldValidation,
+) -> ApiResult<Value> {
+    let ty = schema::type_of(expected.group, expected.version, expected.kind);
+    let refuse = |error: &dyn std::fmt::Display| refuse(expected, body, format, error);
+    let decoded = match format {
+        BodyFormat::Json => schema::decode::json(ty, body, validation).map_err(|error| refuse(&error))?,
+        BodyFormat::Yaml => schema::decode::yaml(ty, body, validation).map_err(|error| refuse(&error))?,
+        BodyFormat::Protobuf => return schema::protobuf::decode_or(body, ty).map_err(|error| refuse(&error)),
+    };
+    if validation == FieldValidation::Warn {
+        warn(context, &decoded);
+    }
+    Ok(decoded.value)
+}
+
+/// Checks kind and version; fills in what is missing.
+fn typed(expected: Expected<'_>, value: Value, body: &Bytes) -> ApiResult<Object> {
+    let mut object = Object::new(value)
+        .map_err(|_| refuse(expected, body, BodyFormat::Json, &"json: cannot unmarshal into Go value of type map[string]interface {}"))?;
+    let api_version = expected.api_version();
+    if object.kind().is_empty() && object.api_version().is_empty() {
+        object.set_kind(expected.kind);
+        object.set_api_version(&api_version);
+    }
+    if object.kind().is_empty() {
+        return Err(refuse_text(expected, body, "Object 'Kind' is missing in"));
+    }
+    if object.api_version().is_empty() {
+        return Err(refuse_text(expected, body, "Object 'apiVersion' is missing in"));
+    }
+    if object.kind() != expected.kind || object.group() != expected.group {
+        let known = resources::by_kind(object.group(), object.version(), object.kind()).is_some();
+        return Err(ApiError::bad_request(if known || object.group() == expected.group && object.version() == expected.version {
+            format!(
+                "{} in version {:?} cannot be handled as a {}: converting ({}) to ({}): unknown conversion",
+                object.kind(), object.version(), expected.kind, object.kind(), expected.kind
+            )
+        } else {
+            format!(
+                "{} in version {:?} cannot be handled as a {}: no kind {:?} is registered for version {:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+                object.kind(), object.version(), expected.kind, object.kind(), object.api_version()
+            )
+        }));
+    }
+    if object.version() != expected.version {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({}) does not match the expected API version ({api_version})",
+            object.api_version()
+        )));
+    }
+    Ok(object)
+}
+
+fn refuse(expected: Expected<'_>, body: &Bytes, format: BodyFormat, error: &dyn std::fmt::Display) -> ApiError {
+    // The kind in the data opens the text where it can be read at all.
+    let named: Option<(String, String)> = match format {
+        BodyFormat::Protobuf => None,
+        _ => serde_json::from_slice::<Value>(body).ok().and_then(|value| {
+            let object = Object::new(value).ok()?;
+            (!object.kind().is_empty()).then(|| (object.kind().to_owned(), object.version().to_owned()))
+        }),
+    };
+    match named {
+        Some((kind, version)) => ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {}: {error}",
+            expected.kind
+        )),
+        None => refuse_text(expected, body, &error.to_string()),
+    }
+}
+
+fn refuse_text(expected: Expected<'_>, body: &Bytes, error: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): {error} ({})",
+        expected.kind,
+        summary(body)
+    ))
+}
+
+/// The first bytes of a body, as Kubernetes shows them.
+fn summary(body: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    if let Ok(text) = std::str::from_utf8(body) {
+        if text.chars().count() <= SHOWN {
+            return format!("{text:?}");
+        }
+        let head: String = text.chars().take(SHOWN).collect();
+        return format!("{head:?} ...");
+    }
+    let hex: String = body.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
+    format!("{hex} ...")
+}

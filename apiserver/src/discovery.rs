@@ -1,0 +1,275 @@
+//! Discovery, in the legacy form (`/api`, `/apis`, one list a version) and the aggregated one, and `/version`.
+//! All of it is derived from `resources::ALL` once.
+
+use std::sync::OnceLock;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use resources::{Group, Resource};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha512};
+
+use crate::config::{VERSION_MINOR, git_version};
+use crate::context::Context;
+use crate::negotiate;
+use crate::status::ApiError;
+
+const AGGREGATED: &[(&str, &str)] = &[("v2", "apidiscovery.k8s.io/v2"), ("v2beta1", "apidiscovery.k8s.io/v2beta1")];
+
+/// Documents that are made at most once.
+#[derive(Default)]
+pub(crate) struct Documents {
+    core: [OnceLock<Tagged>; 2],
+    groups: [OnceLock<Tagged>; 2],
+}
+
+/// A document and its entity tag.
+#[derive(Clone)]
+pub(crate) struct Tagged {
+    pub(crate) body: Bytes,
+    pub(crate) etag: String,
+}
+
+impl Tagged {
+    pub(crate) fn new(body: Bytes) -> Tagged {
+        let digest: String = Sha512::digest(&body).iter().map(|byte| format!("{byte:02X}")).collect();
+        Tagged { body, etag: format!("\"{digest}\"") }
+    }
+
+    /// 304 where the client has it.
+    pub(crate) fn respond(&self, headers: &HeaderMap, content_type: &'static str) -> Response {
+        let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+        let mut response = if known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == self.etag)) {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        } else {
+            negotiate::respond_bytes(headers, StatusCode::OK, content_type, self.body.clone())
+        };
+        if let Ok(value) = HeaderValue::from_str(&self.etag) {
+            response.headers_mut().insert(header::ETAG, value);
+        }
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+        response
+    }
+}
+
+/// Answers discovery paths; none for other paths.
+pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let value = match segments.as_slice() {
+        ["version"] => version(),
+        ["api"] | ["apis"] => {
+            let core = segments[0] == "api";
+            if let Some(at) = aggregated_version(&context.headers) {
+                let documents = &context.server.discovery;
+                let cell = if core { &documents.core[at] } else { &documents.groups[at] };
+                let tagged = cell.get_or_init(|| {
+                    let value = aggregated(AGGREGATED[at].1, core);
+                    Tagged::new(Bytes::from(value.to_string()))
+                });
+                let content_type = if at == 0 {
+                    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+                } else {
+                    "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+                };
+                return Some(tagged.respond(&context.headers, content_type));
+            }
+            if core { api_versions(context) } else { group_list() }
+        }
+        ["api", version] => resource_list("", version)?,
+        ["apis", group] => {
+            let group = resources::groups().into_iter().find(|known| !known.name.is_empty() && known.name == *group)?;
+            let mut value = group_value(&group);
+            value["kind"] = "APIGroup".into();
+            value["apiVersion"] = "v1".into();
+            value
+        }
+        ["apis", group, version] if !group.is_empty() => resource_list(group, version)?,
+        [""] => root(),
+        _ => return None,
+    };
+    if let Err(error) = negotiate::output(&context.headers, &context.query) {
+        // `/version` and the root answer any client; discovery is negotiated.
+        if !matches!(segments.as_slice(), ["version"] | [""]) {
+            let error: ApiError = error;
+            return Some(negotiate::respond_value(&context.headers, &context.output, error.status_code(), &error.to_status()));
+        }
+    }
+    Some(context.respond_value(StatusCode::OK, &value))
+}
+
+/// The index of the aggregated form that Accept asks for first; none for the legacy form.
+fn aggregated_version(headers: &HeaderMap) -> Option<usize> {
+    let accept = headers.get(header::ACCEPT)?.to_str().ok()?;
+    for clause in accept.split(',') {
+        let parameters: Vec<&str> = clause.split(';').map(str::trim).collect();
+        if parameters.first().is_none_or(|media| *media != "application/json") {
+            continue;
+        }
+        if !parameters.contains(&"as=APIGroupDiscoveryList") {
+            return None;
+        }
+        let found = AGGREGATED.iter().position(|(version, _)| parameters.contains(&format!("v={version}").as_str()));
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+fn version() -> Value {
+    json!({
+        "major": "1", "minor": VERSION_MINOR,
+        "emulationMajor": "1", "emulationMinor": VERSION_MINOR,
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
+        "gitVersion": git_version(), "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "none", "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, match std::env::consts::ARCH { "x86_64" => "amd64", "aarch64" => "arm64", other => other })
+    })
+}
+
+fn root() -> Value {
+    let mut paths: Vec<String> = ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+        .map(str::to_owned)
+        .to_vec();
+    for group in resources::groups().iter().filter(|group| !group.name.is_empty()) {
+        paths.push(format!("/apis/{}", group.name));
+        paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
+    }
+    paths.sort();
+    json!({ "paths": paths })
+}
+
+fn api_versions(context: &Context) -> Value {
+    let config = &context.server.config;
+    json!({
+        "kind": "APIVersions", "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{
+            "clientCIDR": "0.0.0.0/0",
+            "serverAddress": std::net::SocketAddr::new(config.advertise_address, config.advertise_port).to_string()
+        }]
+    })
+}
+
+fn group_value(group: &Group) -> Value {
+    let version = |version: &str| json!({ "groupVersion": format!("{}/{version}", group.name), "version": version });
+    let versions: Vec<Value> = group.versions.iter().map(|name| version(name)).collect();
+    json!({ "name": group.name, "versions": versions, "preferredVersion": versions[0] })
+}
+
+fn group_list() -> Value {
+    let groups: Vec<Value> = resources::groups().iter().filter(|group| !group.name.is_empty()).map(group_value).collect();
+    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
+}
+
+fn of_version<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Resource> {
+    resources::ALL.iter().filter(move |resource| resource.group == group && resource.version == version)
+}
+
+fn resource_list(group: &str, version: &str) -> Option<Value> {
+    let mut list: Vec<Value> = Vec::new();
+    for resource in of_version(group, version) {
+        let mut value = json!({
+            "name": resource.plural, "singularName": resource.singular(), "namespaced": resource.namespaced,
+            "kind": resource.kind, "verbs": resource.verbs
+        });
+        if !resource.short_names.is_empty() {
+            value["shortNames"] = json!(resource.short_names);
+        }
+        if !resource.categories.is_empty() {
+            value["categories"] = json!(resource.categories);
+        }
+        if !resource.is_virtual() {
+            value["storageVersionHash"] = storage_version_hash(resource).into();
+        }
+        list.push(value);
+        for subresource in resource.subresources {
+            let mut value = json!({
+                "name": format!("{}/{}", resource.plural, subresource.name), "singularName": "",
+                "namespaced": resource.namespaced, "kind": subresource.kind, "verbs": subresource.verbs
+            });
+            if !subresource.version.is_empty() {
+                value["group"] = subresource.group.into();
+                value["version"] = subresource.version.into();
+            }
+            list.push(value);
+        }
+    }
+    if list.is_empty() {
+        return None;
+    }
+    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    Some(json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list }))
+}
+
+/// Tells clients when the stored form changes.
+fn storage_version_hash(resource: &'static Resource) -> String {
+    use base64::Engine;
+    let stored = resources::storage_resource(resource);
+    let digest = Sha512::digest(format!("{}/{}/{}", stored.group, stored.version, stored.kind));
+    base64::engine::general_purpose::STANDARD.encode(&digest[..8])
+}
+
+fn aggregated(api_version: &str, core: bool) -> Value {
+    let groups: Vec<Value> = resources::groups()
+        .iter()
+        .filter(|group| group.name.is_empty() == core)
+        .map(|group| {
+            let versions: Vec<Value> = group
+                .versions
+                .iter()
+                .map(|version| {
+                    let list: Vec<Value> = of_version(group.name, version).map(aggregated_resource).collect();
+                    json!({ "version": version, "resources": list, "freshness": "Current" })
+                })
+                .collect();
+            let mut metadata = Map::new();
+            if !group.name.is_empty() {
+                metadata.insert("name".into(), group.name.into());
+            }
+            metadata.insert("creationTimestamp".into(), Value::Null);
+            json!({ "metadata": metadata, "versions": versions })
+        })
+        .collect();
+    json!({ "kind": "APIGroupDiscoveryList", "apiVersion": api_version, "metadata": {}, "items": groups })
+}
+
+fn aggregated_resource(resource: &'static Resource) -> Value {
+    let kind = |group: &str, version: &str, kind: &str| json!({ "group": group, "version": version, "kind": kind });
+    let mut value = json!({
+        "resource": resource.plural,
+        "responseKind": kind(resource.group, resource.version, resource.kind),
+        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": resource.singular(),
+        "verbs": resource.verbs
+    });
+    if !resource.short_names.is_empty() {
+        value["shortNames"] = json!(resource.short_names);
+    }
+    if !resource.categories.is_empty() {
+        value["categories"] = json!(resource.categories);
+    }
+    if !resource.subresources.is_empty() {
+        value["subresources"] = resource
+            .subresources
+            .iter()
+            .map(|subresource| {
+                let (group, version) = if subresource.version.is_empty() {
+                    (resource.group, resource.version)
+                } else {
+                    (subresource.group, subresource.version)
+                };
+                json!({
+                    "subresource": subresource.name,
+                    "responseKind": kind(group, version, subresource.kind),
+                    "verbs": subresource.verbs
+                })
+            })
+            .collect();
+    }
+    value
+}

@@ -1,0 +1,132 @@
+//! `/healthz`, `/livez`, `/readyz` with their checks, `/metrics`, and the documents that let others verify our tokens.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::ApiServer;
+use crate::context::Context;
+
+/// Set once the bootstrap objects are there.
+pub(crate) struct Started(watch::Sender<bool>);
+
+impl Default for Started {
+    fn default() -> Started {
+        Started(watch::Sender::new(false))
+    }
+}
+
+impl Started {
+    pub(crate) fn set(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    pub(crate) async fn wait(&self) {
+        // The sender lives as long as self: the wait cannot fail.
+        let _ = self.0.subscribe().wait_for(|done| *done).await;
+    }
+}
+
+/// One check: its name, whether `/livez` asks it too, and the test.
+struct Check {
+    name: &'static str,
+    live: bool,
+    passes: fn(&ApiServer) -> bool,
+}
+
+const CHECKS: &[Check] = &[
+    Check { name: "ping", live: true, passes: |_| true },
+    Check { name: "log", live: true, passes: |_| true },
+    Check { name: "etcd", live: false, passes: |server| server.store.status().leader_id != 0 },
+    Check { name: "informer-sync", live: false, passes: |server| server.world.is_loaded() },
+    Check { name: "poststarthook/rbac/bootstrap-roles", live: false, passes: ApiServer::is_ready },
+    Check { name: "poststarthook/scheduling/bootstrap-system-priority-classes", live: false, passes: ApiServer::is_ready },
+    Check { name: "shutdown", live: false, passes: |server| !server.stopping.is_cancelled() },
+];
+
+/// Answers the paths of this file; none for other paths.
+pub(crate) async fn respond(context: &Context, path: &str) -> Option<Response> {
+    match path {
+        "/metrics" => {
+            let text = context.server.metrics.render(&context.server);
+            return Some(text_response(StatusCode::OK, text, "text/plain; version=0.0.4; charset=utf-8"));
+        }
+        "/.well-known/openid-configuration" => {
+            let config = &context.server.config;
+            let address = std::net::SocketAddr::new(config.advertise_address, config.advertise_port);
+            let document = config.verifier.openid_configuration(&format!("https://{address}/openid/v1/jwks"));
+            return Some(document_response(&document, "application/json"));
+        }
+        "/openid/v1/jwks" => {
+            return Some(document_response(&context.server.config.verifier.jwks(), "application/jwk-set+json"));
+        }
+        _ => {}
+    }
+    for endpoint in ["healthz", "livez", "readyz"] {
+        let Some(rest) = path.strip_prefix('/').and_then(|path| path.strip_prefix(endpoint)) else { continue };
+        let checks: Vec<&Check> = CHECKS.iter().filter(|check| endpoint != "livez" || check.live).collect();
+        if rest.is_empty() {
+            return Some(all_checks(context, endpoint, &checks));
+        }
+        let check = checks.into_iter().find(|check| rest.strip_prefix('/') == Some(check.name))?;
+        return Some(if (check.passes)(&context.server) {
+            text_response(StatusCode::OK, "ok".into(), "text/plain; charset=utf-8")
+        } else {
+            let text = format!("internal server error: {} failed\n", check.name);
+            text_response(StatusCode::INTERNAL_SERVER_ERROR, text, "text/plain; charset=utf-8")
+        });
+    }
+    None
+}
+
+fn all_checks(context: &Context, endpoint: &str, checks: &[&Check]) -> Response {
+    let excluded: Vec<&str> = context.query.all("exclude").collect();
+    let mut lines = String::new();
+    let mut failed = false;
+    for check in checks {
+        if excluded.contains(&check.name) {
+            lines.push_str(&format!("[+]{} excluded: ok\n", check.name));
+        } else if (check.passes)(&context.server) {
+            lines.push_str(&format!("[+]{} ok\n", check.name));
+        } else {
+            failed = true;
+            lines.push_str(&format!("[-]{} failed: reason withheld\n", check.name));
+        }
+    }
+    for name in excluded.iter().filter(|name| !checks.iter().any(|check| check.name == **name)) {
+        lines.push_str(&format!("warn: some health checks cannot be excluded: no matches for {name:?}\n"));
+    }
+    let verbose = context.query.get("verbose").is_some();
+    match (failed, verbose) {
+        (true, _) => {
+            lines.push_str(&format!("{endpoint} check failed\n"));
+            text_response(StatusCode::INTERNAL_SERVER_ERROR, lines, "text/plain; charset=utf-8")
+        }
+        (false, true) => {
+            lines.push_str(&format!("{endpoint} check passed\n"));
+            text_response(StatusCode::OK, lines, "text/plain; charset=utf-8")
+        }
+        (false, false) => text_response(StatusCode::OK, "ok".into(), "text/plain; charset=utf-8"),
+    }
+}
+
+fn text_response(code: StatusCode, text: String, content_type: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+fn document_response(document: &Value, content_type: &'static str) -> Response {
+    let mut response = text_response(StatusCode::OK, document.to_string(), content_type);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
+}

@@ -1,0 +1,145 @@
+//! Calls to node agents: TLS with the cluster CA on their side and this server's client certificate on ours.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use schema::Object;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::config::Config;
+use crate::status::{ApiError, ApiResult};
+
+const PORT_DEFAULT: u16 = 10_250;
+/// A node agent that is there answers the first bytes within this time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Kubernetes' order of preference.
+const ADDRESS_TYPES: &[&str] = &["InternalIP", "Hostname", "InternalDNS", "ExternalIP", "ExternalDNS"];
+
+/// Where a node agent listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodeAddress {
+    host: String,
+    port: u16,
+}
+
+impl NodeAddress {
+    /// From the Node's status; none where it names no address.
+    pub(crate) fn of(node: &Object) -> Option<NodeAddress> {
+        let addresses = node.get_array(&["status", "addresses"])?;
+        let of_type = |kind: &str| {
+            let found = addresses.iter().find(|address| address.get("type").and_then(Value::as_str) == Some(kind))?;
+            found.get("address").and_then(Value::as_str).filter(|address| !address.is_empty())
+        };
+        let host = ADDRESS_TYPES.iter().find_map(|kind| of_type(kind))?.to_owned();
+        let port = node.get_i64(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]);
+        let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0).unwrap_or(PORT_DEFAULT);
+        Some(NodeAddress { host, port })
+    }
+
+    fn authority(&self) -> String {
+        match self.host.parse::<IpAddr>() {
+            Ok(IpAddr::V6(address)) => format!("[{address}]:{}", self.port),
+            _ => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+pub(crate) struct Kubelets {
+    tls: Option<TlsConnector>,
+}
+
+impl Kubelets {
+    pub(crate) fn new(config: &Config) -> Kubelets {
+        let tls = config.kubelet_identity.as_ref().and_then(|identity| {
+            let made = client_config(&config.ca_pem, &identity.certificate_pem, &identity.key_pem);
+            if let Err(error) = &made {
+                tracing::error!(%error, "the client certificate for node agents is not usable");
+            }
+            made.ok()
+        });
+        Kubelets { tls: tls.map(|config| TlsConnector::from(Arc::new(config))) }
+    }
+
+    /// Opens a connection and sends one request; the connection lives as long as the answer.
+    pub(crate) async fn send(&self, address: &NodeAddress, request: Request<Body>) -> ApiResult<Response<Incoming>> {
+        let tls = self.tls.as_ref().ok_or_else(|| ApiError::unavailable("this server has no client certificate for node agents"))?;
+        let failed = |error: &dyn std::fmt::Display| ApiError::internal(format!("error dialing backend: {error}"));
+        let name = ServerName::try_from(address.host.clone()).map_err(|error| failed(&error))?;
+        let connect = async {
+            let stream = TcpStream::connect(address.authority()).await?;
+            stream.set_nodelay(true)?;
+            tls.connect(name, stream).await
+        };
+        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(failed(&error)),
+            Err(_) => return Err(failed(&"dial tcp: i/o timeout")),
+        };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+        // The connection ends with the answer's body or its upgraded stream: both sides of a dropped stream go away.
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "connection to a node agent ended");
+            }
+        });
+        match tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await {
+            Ok(answer) => answer.map_err(|error| failed(&error)),
+            Err(_) => Err(failed(&"timeout awaiting response headers")),
+        }
+    }
+
+    pub(crate) async fn get(&self, address: &NodeAddress, path: &str) -> ApiResult<Response<Incoming>> {
+        let request = Request::get(path)
+            .header(header::HOST, address.authority())
+            .body(Body::new(Empty::<Bytes>::new()))
+            .map_err(ApiError::internal)?;
+        self.send(address, request).await
+    }
+
+    pub(crate) fn host(address: &NodeAddress) -> String {
+        address.authority()
+    }
+}
+
+fn client_config(ca: &str, certificate: &str, key: &str) -> Result<rustls::ClientConfig, Box<dyn std::error::Error>> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        roots.add(certificate?)?;
+    }
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn addresses_come_from_the_status() {
+        let node = Object::new(json!({"status": {"addresses": [{"type": "Hostname", "address": "h"}, {"type": "InternalIP", "address": "10.0.0.7"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10251}}}})).unwrap();
+        assert_eq!(NodeAddress::of(&node).unwrap().authority(), "10.0.0.7:10251");
+        let node = Object::new(json!({"status": {"addresses": [{"type": "InternalIP", "address": "::1"}]}})).unwrap();
+        assert_eq!(NodeAddress::of(&node).unwrap().authority(), "[::1]:10250");
+        assert!(NodeAddress::of(&Object::new(json!({"status": {}})).unwrap()).is_none());
+    }
+}

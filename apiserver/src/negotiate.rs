@@ -1,0 +1,260 @@
+//! What the client sent and what it wants back: content types in, Accept out, and the three forms of an answer
+//! (the object, a Table, PartialObjectMetadata).
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use resources::Resource;
+use schema::Object;
+use serde_json::{Value, json};
+
+use crate::status::{ApiError, ApiResult};
+
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const YAML: &str = "application/yaml";
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const ACCEPTED: &[&str] = &[JSON, YAML, PROTOBUF];
+/// Answers above this are compressed for clients that accept gzip.
+pub(crate) const GZIP_BYTES_MIN: usize = 128 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyFormat {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// The format of a request body.
+pub(crate) fn body_format(headers: &HeaderMap) -> ApiResult<BodyFormat> {
+    match media_type(headers).as_str() {
+        "" | JSON | "text/plain" | "*/*" => Ok(BodyFormat::Json),
+        YAML | "application/x-yaml" | "text/yaml" => Ok(BodyFormat::Yaml),
+        PROTOBUF => Ok(BodyFormat::Protobuf),
+        _ => Err(ApiError::unsupported_media(ACCEPTED)),
+    }
+}
+
+/// The Content-Type without parameters, in lower case.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Include {
+    None,
+    Metadata,
+    Object,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Object,
+    Table { version: &'static str, include: Include },
+    Partial { version: &'static str },
+}
+
+/// How to write the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub(crate) yaml: bool,
+    pub(crate) pretty: bool,
+    pub(crate) form: Form,
+}
+
+impl Output {
+    pub(crate) const PLAIN: Output = Output { yaml: false, pretty: false, form: Form::Object };
+
+    /// Whether cached bytes can be sent as they are.
+    pub(crate) fn is_plain(&self) -> bool {
+        *self == Output::PLAIN
+    }
+
+    pub(crate) fn content_type(&self) -> &'static str {
+        if self.yaml { YAML } else { JSON }
+    }
+}
+
+/// Picks the first clause of Accept that this server can answer.
+pub(crate) fn output(headers: &HeaderMap, query: &crate::request::Query) -> ApiResult<Output> {
+    let include = match query.get("includeObject") {
+        None | Some("" | "Metadata") => Include::Metadata,
+        Some("None") => Include::None,
+        Some("Object") => Include::Object,
+        Some(other) => {
+            return Err(ApiError::bad_request(format!(
+                "unrecognized includeObject value: {other:?}, supported values: \"None\", \"Metadata\", \"Object\""
+            )));
+        }
+    };
+    let pretty = match query.get("pretty") {
+        Some(_) => query.flag("pretty"),
+        None => headers
+            .get(header::USER_AGENT)
+            .and_then(|agent| agent.to_str().ok())
+            .is_some_and(|agent| ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool))),
+    };
+    let accept: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let accept = accept.join(",");
+    if accept.trim().is_empty() {
+        return Ok(Output { pretty, ..Output::PLAIN });
+    }
+    for clause in accept.split(',') {
+        let mut parts = clause.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
+        let parameter = |name: &str| parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let yaml = match media.as_str() {
+            JSON | "*/*" | "application/*" => false,
+            YAML => true,
+            _ => continue,
+        };
+        let version = match parameter("v") {
+            None | Some("v1") => "meta.k8s.io/v1",
+            Some("v1beta1") => "meta.k8s.io/v1beta1",
+            Some(_) if parameter("as").is_some() => continue,
+            Some(_) => "meta.k8s.io/v1",
+        };
+        let form = match parameter("as") {
+            None => Form::Object,
+            Some("Table") => Form::Table { version, include },
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Form::Partial { version },
+            Some(_) => continue,
+        };
+        return Ok(Output { yaml, pretty, form });
+    }
+    Err(ApiError::not_acceptable(ACCEPTED))
+}
+
+/// Whether the client takes gzip.
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        value.split(',').any(|coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            parts.next() == Some("gzip") && parts.next() != Some("q=0")
+        })
+    })
+}
+
+/// The object cut down to its metadata.
+pub(crate) fn partial(object: &Object, version: &str) -> Value {
+    let metadata = object.metadata().cloned().unwrap_or_default();
+    json!({ "kind": "PartialObjectMetadata", "apiVersion": version, "metadata": metadata })
+}
+
+/// A Table of objects. `metadata` is the list's, or has the version of the one object.
+pub(crate) fn table(
+    resource: &Resource,
+    objects: &[Object],
+    metadata: Value,
+    (version, include): (&str, Include),
+    with_columns: bool,
+    now: i64,
+) -> Value {
+    let rows: Vec<Value> = objects
+        .iter()
+        .map(|object| {
+            let mut row = json!({ "cells": resources::table(resource, object, now) });
+            match include {
+                Include::None => {}
+                Include::Metadata => row["object"] = partial(object, version),
+                Include::Object => row["object"] = object.value().clone(),
+            }
+            row
+        })
+        .collect();
+    let columns: Value = if with_columns {
+        resources::columns(resource)
+            .iter()
+            .map(|column| {
+                json!({
+                    "name": column.name, "type": column.r#type, "format": column.format,
+                    "description": column.description, "priority": column.priority
+                })
+            })
+            .collect()
+    } else {
+        Value::Null
+    };
+    json!({ "kind": "Table", "apiVersion": version, "metadata": metadata, "columnDefinitions": columns, "rows": rows })
+}
+
+/// One object in the form that was asked for.
+pub(crate) fn shape(output: &Output, resource: &Resource, object: Object, now: i64) -> Value {
+    match output.form {
+        Form::Object => object.into_value(),
+        Form::Partial { version } => partial(&object, version),
+        Form::Table { version, include } => {
+            let metadata = json!({ "resourceVersion": object.resource_version() });
+            table(resource, &[object], metadata, (version, include), true, now)
+        }
+    }
+}
+
+/// Encodes a value as the client wants it.
+pub(crate) fn encode(output: &Output, value: &Value) -> Bytes {
+    if output.yaml {
+        if let Ok(text) = serde_saphyr::to_string(value) {
+            return Bytes::from(text);
+        }
+    }
+    let encoded = if output.pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
+    let mut encoded = encoded.expect("a JSON value always encodes");
+    encoded.push(b'\n');
+    Bytes::from(encoded)
+}
+
+/// An answer of encoded bytes, compressed where that pays.
+pub(crate) fn respond_bytes(headers: &HeaderMap, code: StatusCode, content_type: &'static str, body: Bytes) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    let body = if body.len() >= GZIP_BYTES_MIN && accepts_gzip(headers) {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        gzip(&body)
+    } else {
+        body
+    };
+    *response.body_mut() = Body::from(body);
+    response
+}
+
+fn gzip(body: &[u8]) -> Bytes {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
+    encoder.write_all(body).expect("writing to memory cannot fail");
+    Bytes::from(encoder.finish().expect("writing to memory cannot fail"))
+}
+
+/// An answer of one JSON value.
+pub(crate) fn respond_value(headers: &HeaderMap, output: &Output, code: StatusCode, value: &Value) -> Response {
+    respond_bytes(headers, code, output.content_type(), encode(output, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Query;
+
+    fn accept(text: &str) -> Result<Form, u16> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_str(text).unwrap());
+        output(&headers, &Query::default()).map(|output| output.form).map_err(|error| error.code)
+    }
+
+    #[test]
+    fn the_first_clause_that_can_be_served_wins() {
+        let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        assert_eq!(accept(kubectl), Ok(Form::Table { version: "meta.k8s.io/v1", include: Include::Metadata }));
+        assert_eq!(accept("application/vnd.kubernetes.protobuf,application/json"), Ok(Form::Object));
+        assert_eq!(accept("application/json;as=Nothing;v=v1,*/*"), Ok(Form::Object));
+        assert_eq!(accept("application/cbor"), Err(406));
+        assert_eq!(
+            accept("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
+            Ok(Form::Partial { version: "meta.k8s.io/v1" })
+        );
+    }
+}

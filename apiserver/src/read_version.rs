@@ -1,0 +1,234 @@
+//! `resourceVersion`, `resourceVersionMatch`, `limit` and `continue`: what a read demands, checked as Kubernetes does.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use schema::field::{FieldError, Path};
+use serde_json::{Value, json};
+
+use crate::request::Query;
+use crate::status::{ApiError, ApiResult};
+
+/// Which state a list shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadAt {
+    MostRecent,
+    Any,
+    NotOlderThan(i64),
+    Exact(i64),
+}
+
+/// The paging and version options of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListOptions {
+    pub(crate) at: ReadAt,
+    /// 0 is no limit.
+    pub(crate) limit: usize,
+    /// Key (relative to the collection's prefix) to go on from.
+    pub(crate) start: Option<String>,
+    /// `at` stems from a continue token.
+    pub(crate) continued: bool,
+}
+
+/// None where the version is absent or empty. 422 where it is not a number.
+pub(crate) fn parse_version(text: Option<&str>) -> ApiResult<Option<i64>> {
+    let text = text.unwrap_or_default();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let number = text.parse::<u64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let detail = match (number, text.bytes().all(|byte| byte.is_ascii_digit())) {
+        (Some(number), _) => return Ok(Some(i64::try_from(number).unwrap_or(i64::MAX))),
+        (None, true) => "value out of range",
+        (None, false) => "invalid syntax",
+    };
+    let detail = format!("strconv.ParseUint: parsing {text:?}: {detail}");
+    Err(list_options_error(FieldError::invalid(&Path::new("resourceVersion"), text, detail)))
+}
+
+pub(crate) fn list_options_error(error: FieldError) -> ApiError {
+    ApiError::invalid("meta.k8s.io", "ListOptions", "", &[error])
+}
+
+fn forbidden(field: &str, text: &str) -> ApiError {
+    list_options_error(FieldError::forbidden(&Path::new(field), text))
+}
+
+fn check_match(query: &Query, version: Option<i64>) -> ApiResult<Option<&str>> {
+    let Some(wanted) = query.get("resourceVersionMatch").filter(|text| !text.is_empty()) else { return Ok(None) };
+    let field = "resourceVersionMatch";
+    if query.get("continue").is_some_and(|token| !token.is_empty()) {
+        return Err(forbidden(field, "resourceVersionMatch is forbidden when continue is provided"));
+    }
+    if version.is_none() && !query.flag("sendInitialEvents") {
+        return Err(forbidden(field, "resourceVersionMatch is forbidden unless resourceVersion is provided"));
+    }
+    match (wanted, version) {
+        ("Exact", Some(0)) => {
+            Err(forbidden(field, "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
+        }
+        ("Exact" | "NotOlderThan", _) => Ok(Some(wanted)),
+        _ => Err(list_options_error(FieldError::not_supported(&Path::new(field), wanted, &["Exact", "NotOlderThan", ""]))),
+    }
+}
+
+impl ListOptions {
+    pub(crate) fn from_query(query: &Query) -> ApiResult<ListOptions> {
+        if query.get("sendInitialEvents").is_some() {
+            return Err(forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+        }
+        let limit = number(query, "limit")?.unwrap_or(0).max(0);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let token = query.get("continue").filter(|token| !token.is_empty());
+        let version_text = query.get("resourceVersion").unwrap_or_default();
+        if let Some(token) = token {
+            check_match(query, None).or_else(|error| if query.get("resourceVersionMatch").is_some_and(|m| !m.is_empty()) { Err(error) } else { Ok(None) })?;
+            if !version_text.is_empty() && version_text != "0" {
+                return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+            }
+            let (version, start) = decode_token(token)?;
+            let at = if version < 0 { ReadAt::MostRecent } else { ReadAt::Exact(version) };
+            return Ok(ListOptions { at, limit, start: Some(start), continued: true });
+        }
+        let version = parse_version(query.get("resourceVersion"))?;
+        let wanted = check_match(query, version)?;
+        let at = match (version, wanted) {
+            (None, _) => ReadAt::MostRecent,
+            (Some(0), _) => ReadAt::Any,
+            (Some(version), Some("Exact")) => ReadAt::Exact(version),
+            // Without a match rule a limit has always meant this version exactly.
+            (Some(version), None) if limit > 0 => ReadAt::Exact(version),
+            (Some(version), _) => ReadAt::NotOlderThan(version),
+        };
+        Ok(ListOptions { at, limit, start: None, continued: false })
+    }
+}
+
+/// The version options of a watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WatchOptions {
+    /// None and 0 start with the objects that are there.
+    pub(crate) version: Option<i64>,
+    pub(crate) bookmarks: bool,
+    pub(crate) initial_events: bool,
+    pub(crate) timeout_seconds: Option<u64>,
+}
+
+impl WatchOptions {
+    pub(crate) fn from_query(query: &Query) -> ApiResult<WatchOptions> {
+        let version = parse_version(query.get("resourceVersion"))?;
+        let wanted = query.get("resourceVersionMatch").filter(|text| !text.is_empty());
+        let asked = query.get("sendInitialEvents").is_some_and(|text| !text.is_empty());
+        match (asked, wanted) {
+            (true, Some("NotOlderThan")) | (false, None) => {}
+            (true, _) => {
+                return Err(forbidden(
+                    "resourceVersionMatch",
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                ));
+            }
+            (false, Some(_)) => {
+                return Err(forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                ));
+            }
+        }
+        let timeout_seconds = number(query, "timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
+        Ok(WatchOptions {
+            version,
+            bookmarks: query.flag("allowWatchBookmarks"),
+            initial_events: asked && query.flag("sendInitialEvents"),
+            timeout_seconds: timeout_seconds.filter(|seconds| *seconds > 0),
+        })
+    }
+}
+
+/// A number in the query; 400 where it is none.
+pub(crate) fn number(query: &Query, name: &str) -> ApiResult<Option<i64>> {
+    match query.get(name).filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| {
+            let kind = if text.trim_start_matches(['-', '+']).bytes().all(|byte| byte.is_ascii_digit()) { "value out of range" } else { "invalid syntax" };
+            ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: {kind}"))
+        }),
+    }
+}
+
+/// The token of the page that begins at `start`; version -1 goes on without consistency.
+pub(crate) fn encode_token(version: i64, start: &str) -> String {
+    URL_SAFE_NO_PAD.encode(json!({ "v": "meta.k8s.io/v1", "rv": version, "start": start }).to_string())
+}
+
+pub(crate) fn decode_token(token: &str) -> ApiResult<(i64, String)> {
+    let refuse = |why: &str| ApiError::bad_request(format!("continue key is not valid: {why}"));
+    let bytes = URL_SAFE_NO_PAD
+        .decode(token.trim_end_matches('='))
+        .or_else(|_| STANDARD.decode(token))
+        .map_err(|error| refuse(&error.to_string()))?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|error| refuse(&error.to_string()))?;
+    if value["v"] != "meta.k8s.io/v1" {
+        return Err(refuse(&format!("server does not recognize this encoded version {}", value["v"])));
+    }
+    let version = value["rv"].as_i64().filter(|version| *version != 0 && *version >= -1);
+    let version = version.ok_or_else(|| refuse("incorrect encoded start resourceVersion"))?;
+    let start = value["start"].as_str().filter(|start| !start.is_empty());
+    let start = start.ok_or_else(|| refuse("encoded start key empty or invalid"))?;
+    if start.starts_with('/') || start.split('/').any(|segment| segment == "..") {
+        return Err(refuse(&start.to_owned()));
+    }
+    Ok((version, start.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(query: &str) -> Result<ListOptions, u16> {
+        ListOptions::from_query(&Query::parse(Some(query))).map_err(|error| error.code)
+    }
+
+    #[test]
+    fn the_version_table_of_kubernetes() {
+        for (query, expected) in [
+            ("", Ok(ReadAt::MostRecent)),
+            ("resourceVersion=0", Ok(ReadAt::Any)),
+            ("resourceVersion=7", Ok(ReadAt::NotOlderThan(7))),
+            ("resourceVersion=7&limit=2", Ok(ReadAt::Exact(7))),
+            ("resourceVersion=7&resourceVersionMatch=Exact", Ok(ReadAt::Exact(7))),
+            ("resourceVersion=0&resourceVersionMatch=NotOlderThan", Ok(ReadAt::Any)),
+            ("resourceVersion=7&resourceVersionMatch=NotOlderThan&limit=5", Ok(ReadAt::NotOlderThan(7))),
+            ("resourceVersion=0&resourceVersionMatch=Exact", Err(422)),
+            ("resourceVersionMatch=Exact", Err(422)),
+            ("resourceVersion=7&resourceVersionMatch=Maybe", Err(422)),
+            ("resourceVersion=-1", Err(422)),
+            ("resourceVersion=abc", Err(422)),
+            ("resourceVersion=18446744073709551616", Err(422)),
+            ("limit=9223372036854775808", Err(400)),
+            ("continue=nonsense", Err(400)),
+            ("sendInitialEvents=true", Err(422)),
+        ] {
+            assert_eq!(list(query).map(|options| options.at), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn tokens_round_trip_and_forgeries_do_not() {
+        assert_eq!(decode_token(&encode_token(9, "a/b\0")).unwrap(), (9, "a/b\0".to_owned()));
+        let query = format!("continue={}", encode_token(9, "a/b\0"));
+        assert_eq!(list(&query).unwrap().at, ReadAt::Exact(9));
+        assert_eq!(list(&format!("{query}&resourceVersion=4")).err(), Some(400));
+        assert_eq!(list(&format!("{query}&resourceVersionMatch=Exact&resourceVersion=4")).err(), Some(422));
+        for forged in [encode_token(0, "a"), encode_token(4, ""), encode_token(4, "../x"), encode_token(-7, "a")] {
+            assert!(decode_token(&forged).is_err());
+        }
+    }
+
+    #[test]
+    fn initial_events_need_a_match_rule() {
+        let watch = |query: &str| WatchOptions::from_query(&Query::parse(Some(query))).map_err(|error| error.code);
+        assert!(watch("sendInitialEvents=true&resourceVersionMatch=NotOlderThan").unwrap().initial_events);
+        assert_eq!(watch("sendInitialEvents=true").err(), Some(422));
+        assert_eq!(watch("resourceVersion=1&resourceVersionMatch=NotOlderThan").err(), Some(422));
+        assert_eq!(watch("timeoutSeconds=99999999999999999999").err(), Some(400));
+    }
+}

@@ -1,0 +1,247 @@
+//! What a request asks for, from its method and path alone. Pure: the whole routing table of the server is
+//! [`RequestInfo::parse`], since resources are found by name in `resources::ALL` and not by routes.
+
+use http::Method;
+
+/// A request taken apart as Kubernetes' authorizer sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RequestInfo {
+    /// Percent-decoded path.
+    pub(crate) path: String,
+    /// get, list, watch, create, update, patch, delete, deletecollection; lower-case method for other paths.
+    pub(crate) verb: &'static str,
+    pub(crate) is_resource: bool,
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) namespace: String,
+    pub(crate) resource: String,
+    pub(crate) subresource: String,
+    pub(crate) name: String,
+    /// What follows the subresource (the target path of a proxy request).
+    pub(crate) rest: String,
+}
+
+impl RequestInfo {
+    /// `path` is still percent-encoded, `query` is the parsed query.
+    pub(crate) fn parse(method: &Method, path: &str, query: &Query) -> RequestInfo {
+        let mut info =
+            RequestInfo { path: percent_decode(path, false), verb: method_verb(method), ..RequestInfo::default() };
+        let segments: Vec<String> =
+            path.split('/').filter(|s| !s.is_empty()).map(|s| percent_decode(s, false)).collect();
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let mut parts = match segments.as_slice() {
+            ["api", version, rest @ ..] if !rest.is_empty() => {
+                info.version = (*version).to_owned();
+                rest
+            }
+            ["apis", group, version, rest @ ..] if !rest.is_empty() => {
+                info.group = (*group).to_owned();
+                info.version = (*version).to_owned();
+                rest
+            }
+            _ => return info,
+        };
+        info.is_resource = true;
+        let mut verb = resource_verb(method);
+        if parts[0] == "watch" && parts.len() > 1 {
+            // The deprecated prefix form, still used by hand and by old clients.
+            verb = "watch";
+            parts = &parts[1..];
+        }
+        if parts[0] == "namespaces" && parts.len() > 1 {
+            info.namespace = parts[1].to_owned();
+            // `namespaces/x`, `namespaces/x/status` and `namespaces/x/finalize` are about the namespace itself.
+            if parts.len() > 2 && !matches!(parts[2], "status" | "finalize") {
+                parts = &parts[2..];
+            }
+        }
+        info.resource = parts[0].to_owned();
+        info.name = parts.get(1).copied().unwrap_or_default().to_owned();
+        info.subresource = parts.get(2).copied().unwrap_or_default().to_owned();
+        info.rest = parts.get(3..).unwrap_or_default().join("/");
+        if info.name.is_empty() {
+            verb = match verb {
+                "get" => "list",
+                "delete" => "deletecollection",
+                other => other,
+            };
+        }
+        if verb == "list" || (verb == "get" && info.subresource.is_empty()) {
+            if query.flag("watch") {
+                verb = "watch";
+            } else if verb == "get" {
+                verb = "get";
+            }
+        }
+        // A list or watch that a field selector narrows to one name counts as access to that name.
+        if info.name.is_empty() && matches!(verb, "list" | "watch" | "deletecollection") {
+            if let Some(name) = query.get("fieldSelector").and_then(single_name) {
+                info.name = name;
+            }
+        }
+        info.verb = verb;
+        info
+    }
+
+    /// Whether the name came from the path, not from a field selector.
+    pub(crate) fn is_collection(&self) -> bool {
+        matches!(self.verb, "list" | "watch" | "deletecollection")
+    }
+
+    /// Requests that live as long as their client: no deadline, no in-flight slot.
+    pub(crate) fn is_long_running(&self) -> bool {
+        self.verb == "watch" || matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+    }
+}
+
+fn method_verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::HEAD => "head",
+        Method::POST => "post",
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        Method::OPTIONS => "options",
+        _ => "unknown",
+    }
+}
+
+fn resource_verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET | Method::HEAD => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "",
+    }
+}
+
+fn single_name(selector: &str) -> Option<String> {
+    selector.split(',').find_map(|term| {
+        let (key, value) = term.split_once('=')?;
+        let value = value.strip_prefix('=').unwrap_or(value);
+        (key == "metadata.name" && !value.is_empty() && !value.contains(['/', '%', '\\'])).then(|| value.to_owned())
+    })
+}
+
+/// The query string as ordered pairs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(crate) fn parse(raw: Option<&str>) -> Query {
+        Query(
+            raw.unwrap_or_default()
+                .split('&')
+                .filter(|pair| !pair.is_empty())
+                .map(|pair| {
+                    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                    (percent_decode(key, true), percent_decode(value, true))
+                })
+                .collect(),
+        )
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Kubernetes' reading of booleans: present and neither `false` nor `0`.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
+    }
+}
+
+/// Decodes `%XX` (and `+` where `form` is set). What is not valid stays as it is; what is not UTF-8 is replaced.
+pub(crate) fn percent_decode(text: &str, form: bool) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = |i: usize| bytes.get(i).and_then(|b| (*b as char).to_digit(16));
+        match bytes[at] {
+            b'%' => match (hex(at + 1), hex(at + 2)) {
+                (Some(high), Some(low)) => {
+                    out.push((high * 16 + low) as u8);
+                    at += 3;
+                }
+                _ => {
+                    out.push(b'%');
+                    at += 1;
+                }
+            },
+            b'+' if form => {
+                out.push(b' ');
+                at += 1;
+            }
+            byte => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// Encodes one query value or path segment.
+pub(crate) fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(method: Method, uri: &str) -> RequestInfo {
+        let (path, query) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
+        RequestInfo::parse(&method, path, &Query::parse(query))
+    }
+
+    fn shape(method: Method, uri: &str) -> String {
+        let i = parse(method, uri);
+        [i.verb, &i.group, &i.version, &i.namespace, &i.resource, &i.name, &i.subresource].join("|")
+    }
+
+    #[test]
+    fn paths_become_verbs_and_names() {
+        for (method, uri, expected) in [
+            (Method::GET, "/api/v1/pods", "list||v1||pods||"),
+            (Method::GET, "/api/v1/pods?watch=1", "watch||v1||pods||"),
+            (Method::GET, "/api/v1/pods?watch=false", "list||v1||pods||"),
+            (Method::GET, "/api/v1/namespaces/a/pods/b", "get||v1|a|pods|b|"),
+            (Method::GET, "/api/v1/namespaces/a", "get||v1|a|namespaces|a|"),
+            (Method::PUT, "/api/v1/namespaces/a/finalize", "update||v1|a|namespaces|a|finalize"),
+            (Method::GET, "/api/v1/namespaces", "list||v1||namespaces||"),
+            (Method::POST, "/apis/apps/v1/namespaces/a/deployments", "create|apps|v1|a|deployments||"),
+            (Method::DELETE, "/apis/apps/v1/namespaces/a/deployments", "deletecollection|apps|v1|a|deployments||"),
+            (Method::PATCH, "/apis/apps/v1/namespaces/a/deployments/d/scale", "patch|apps|v1|a|deployments|d|scale"),
+            (Method::GET, "/api/v1/watch/namespaces/a/pods", "watch||v1|a|pods||"),
+            (Method::GET, "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db&watch=true", "watch||v1|a|pods|b|"),
+            (Method::GET, "/healthz", "get||||||"),
+            (Method::GET, "/api/v1", "get||||||"),
+            (Method::GET, "//api//v1//pods", "list||v1||pods||"),
+        ] {
+            assert_eq!(shape(method, uri), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn decoding_survives_bad_escapes() {
+        assert_eq!(percent_decode("a%2Fb%", false), "a/b%");
+        assert_eq!(percent_decode("%zz+%ff", true), "%zz \u{fffd}");
+        assert_eq!(percent_decode(&percent_encode("ü/ a"), false), "ü/ a");
+    }
+}

@@ -1,0 +1,74 @@
+//! Which objects of a resource a list, watch or deletion of a collection is about.
+
+use resources::Resource;
+use schema::selector::{FieldSelector, LabelSelector};
+
+use crate::entry::Entry;
+use crate::request::Query;
+use crate::status::{ApiError, ApiResult};
+
+/// Namespace, label selector and field selector, ready to be matched against cached entries.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection {
+    /// Keys that can match begin with this.
+    pub(crate) prefix: String,
+    labels: LabelSelector,
+    fields: FieldSelector,
+}
+
+impl Selection {
+    /// Everything of a resource in a namespace (in all of them when it is empty).
+    pub(crate) fn all(resource: &Resource, namespace: &str) -> Selection {
+        let mut prefix = resources::storage_prefix(resource);
+        if resource.namespaced && !namespace.is_empty() {
+            prefix.push_str(namespace);
+            prefix.push('/');
+        }
+        Selection { prefix, labels: LabelSelector::everything(), fields: FieldSelector { terms: Vec::new() } }
+    }
+
+    /// Reads `labelSelector` and `fieldSelector`; 400 where they do not parse or name a field that the kind lacks.
+    pub(crate) fn from_query(resource: &Resource, namespace: &str, query: &Query) -> ApiResult<Selection> {
+        let mut selection = Selection::all(resource, namespace);
+        if let Some(text) = query.get("labelSelector") {
+            selection.labels = LabelSelector::parse(text)
+                .map_err(|error| ApiError::bad_request(format!("unable to parse requirement: {error}")))?;
+        }
+        if let Some(text) = query.get("fieldSelector") {
+            let fields = FieldSelector::parse(text).map_err(|error| ApiError::bad_request(error.to_string()))?;
+            if let Some(term) = fields.terms.iter().find(|term| !resource.selects_by(&term.field)) {
+                return Err(ApiError::bad_request(format!(
+                    "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {}",
+                    format!("{}, Resource={}", group_version(resource), resource.plural),
+                    query.get("labelSelector").unwrap_or_default(),
+                    text,
+                    term.field
+                )));
+            }
+            selection.fields = fields;
+        }
+        if let Some(namespace) = selection.fields.required_value("metadata.namespace").filter(|_| namespace.is_empty()) {
+            selection.prefix = Selection::all(resource, namespace).prefix;
+        }
+        Ok(selection)
+    }
+
+    /// Whether every object of the prefix is meant.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    pub(crate) fn matches(&self, entry: &Entry) -> bool {
+        entry.key().starts_with(&self.prefix)
+            && (self.labels.is_empty() || self.labels.matches(entry.labels()))
+            && self.fields.terms.iter().all(|term| (entry.field(&term.field) == term.value) == term.equal)
+    }
+}
+
+fn group_version(resource: &Resource) -> String {
+    if resource.group.is_empty() {
+        format!("/{}", resource.version)
+    } else {
+        format!("{}/{}", resource.group, resource.version)
+    }
+}

@@ -1,0 +1,341 @@
+//! Every error of the API server becomes a `metav1.Status` here, and only here: Kubernetes' reasons, codes and texts
+//! are what clients branch on (`apierrors.IsConflict` and friends), so they stand side by side in one file.
+
+use http::StatusCode;
+use schema::field::FieldError;
+use serde_json::{Value, json};
+
+/// What a failed request answers. Built by the constructors below; turned into bytes by [`ApiError::to_status`].
+#[derive(Clone, Debug)]
+pub(crate) struct ApiError {
+    pub(crate) code: u16,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) details: Option<Value>,
+    /// Seconds for a `Retry-After` header.
+    pub(crate) retry_after: Option<u32>,
+    /// Metadata of the Status, used for the fresh continue token of an expired list.
+    pub(crate) continue_token: Option<String>,
+}
+
+pub(crate) type ApiResult<T> = Result<T, ApiError>;
+
+/// `deployments.apps`, or `pods` for the core group: how Kubernetes names a resource in texts.
+pub(crate) fn qualified(group: &str, plural: &str) -> String {
+    if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
+}
+
+fn qualified_kind(group: &str, kind: &str) -> String {
+    if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") }
+}
+
+fn details(group: &str, kind: &str, name: &str) -> Value {
+    let mut details = serde_json::Map::new();
+    if !name.is_empty() {
+        details.insert("name".into(), name.into());
+    }
+    if !group.is_empty() {
+        details.insert("group".into(), group.into());
+    }
+    if !kind.is_empty() {
+        details.insert("kind".into(), kind.into());
+    }
+    Value::Object(details)
+}
+
+impl ApiError {
+    fn new(code: u16, reason: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError { code, reason, message: message.into(), details: None, retry_after: None, continue_token: None }
+    }
+
+    fn with_details(mut self, details: Value) -> ApiError {
+        self.details = Some(details);
+        self
+    }
+
+    pub(crate) fn not_found(group: &str, plural: &str, name: &str) -> ApiError {
+        ApiError::new(404, "NotFound", format!("{} {} not found", qualified(group, plural), quoted(name)))
+            .with_details(details(group, plural, name))
+    }
+
+    /// The path exists but the server has no such thing (unknown subresource, unserved verb target).
+    pub(crate) fn no_such_resource() -> ApiError {
+        ApiError::new(404, "NotFound", "the server could not find the requested resource").with_details(json!({}))
+    }
+
+    pub(crate) fn already_exists(group: &str, plural: &str, name: &str) -> ApiError {
+        ApiError::new(409, "AlreadyExists", format!("{} {} already exists", qualified(group, plural), quoted(name)))
+            .with_details(details(group, plural, name))
+    }
+
+    /// `generateName` found no free name.
+    pub(crate) fn generate_name_exhausted(group: &str, plural: &str, name: &str) -> ApiError {
+        let mut error = ApiError::new(
+            409,
+            "AlreadyExists",
+            format!(
+                "{} {} already exists, the server was not able to generate a unique name for the object",
+                qualified(group, plural),
+                quoted(name)
+            ),
+        )
+        .with_details(details(group, plural, name));
+        error.retry_after = Some(1);
+        error
+    }
+
+    pub(crate) fn conflict(group: &str, plural: &str, name: &str, cause: &str) -> ApiError {
+        ApiError::new(
+            409,
+            "Conflict",
+            format!("Operation cannot be fulfilled on {} {}: {cause}", qualified(group, plural), quoted(name)),
+        )
+        .with_details(details(group, plural, name))
+    }
+
+    pub(crate) fn modified(group: &str, plural: &str, name: &str) -> ApiError {
+        ApiError::conflict(
+            group,
+            plural,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
+    }
+
+    pub(crate) fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> ApiError {
+        let joined = schema::field::aggregate(errors);
+        let mut body = details(group, kind, name);
+        body["causes"] = Value::Array(schema::field::causes(errors));
+        ApiError::new(
+            422,
+            "Invalid",
+            format!("{} {} is invalid: {joined}", qualified_kind(group, kind), quoted(name)),
+        )
+        .with_details(body)
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> ApiError {
+        ApiError::new(400, "BadRequest", message)
+    }
+
+    /// 422 without a field: `metadata.generateName`-less creates and the like carry causes, this one does not.
+    pub(crate) fn unprocessable(message: impl Into<String>) -> ApiError {
+        ApiError::new(422, "Invalid", message).with_details(json!({}))
+    }
+
+    pub(crate) fn unauthorized() -> ApiError {
+        ApiError::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    pub(crate) fn forbidden(group: &str, plural: &str, name: &str, cause: &str) -> ApiError {
+        let target = match (plural.is_empty(), name.is_empty()) {
+            (true, _) => "forbidden".to_owned(),
+            (false, true) => format!("{} is forbidden", qualified(group, plural)),
+            (false, false) => format!("{} {} is forbidden", qualified(group, plural), quoted(name)),
+        };
+        ApiError::new(403, "Forbidden", format!("{target}: {cause}")).with_details(details(group, plural, name))
+    }
+
+    /// A refusal whose whole text the authorizer gave.
+    pub(crate) fn forbidden_by(group: &str, plural: &str, name: &str, message: String) -> ApiError {
+        ApiError::new(403, "Forbidden", message).with_details(details(group, plural, name))
+    }
+
+    /// A refusal whose Status lists a machine-readable cause, as the namespace plugin does.
+    pub(crate) fn with_cause(mut self, reason: &str, message: &str, field: &str) -> ApiError {
+        let mut cause = json!({ "reason": reason, "message": message });
+        if !field.is_empty() {
+            cause["field"] = field.into();
+        }
+        let details = self.details.get_or_insert_with(|| json!({}));
+        match details.get_mut("causes").and_then(Value::as_array_mut) {
+            Some(causes) => causes.push(cause),
+            None => details["causes"] = json!([cause]),
+        }
+        self
+    }
+
+    pub(crate) fn method_not_allowed(message: &str) -> ApiError {
+        ApiError::new(405, "MethodNotAllowed", message).with_details(json!({}))
+    }
+
+    pub(crate) fn verb_not_supported(group: &str, plural: &str, verb: &str) -> ApiError {
+        ApiError::new(
+            405,
+            "MethodNotAllowed",
+            format!("{verb} is not supported on resources of kind \"{}\"", qualified(group, plural)),
+        )
+        .with_details(details(group, plural, ""))
+    }
+
+    pub(crate) fn not_acceptable(accepted: &[&str]) -> ApiError {
+        ApiError::new(
+            406,
+            "NotAcceptable",
+            format!("only the following media types are accepted: {}", accepted.join(", ")),
+        )
+    }
+
+    pub(crate) fn unsupported_media(accepted: &[&str]) -> ApiError {
+        ApiError::new(
+            415,
+            "UnsupportedMediaType",
+            format!("the body of the request was in an unknown format - accepted media types include: {}", accepted.join(", ")),
+        )
+    }
+
+    pub(crate) fn unsupported_media_text(message: impl Into<String>) -> ApiError {
+        ApiError::new(415, "UnsupportedMediaType", message)
+    }
+
+    pub(crate) fn too_large(limit_bytes: usize) -> ApiError {
+        ApiError::new(413, "RequestEntityTooLarge", format!("limit is {limit_bytes}"))
+    }
+
+    pub(crate) fn too_large_text(message: impl Into<String>) -> ApiError {
+        ApiError::new(413, "RequestEntityTooLarge", message)
+    }
+
+    /// The revision asked for is no longer in the history.
+    pub(crate) fn expired(message: impl Into<String>) -> ApiError {
+        ApiError::new(410, "Expired", message)
+    }
+
+    pub(crate) fn too_old(asked: i64, oldest: i64) -> ApiError {
+        ApiError::expired(format!("too old resource version: {asked} ({oldest})"))
+    }
+
+    pub(crate) fn continue_expired(token: Option<String>) -> ApiError {
+        let mut error = match &token {
+            None => ApiError::expired("The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter."),
+            Some(_) => ApiError::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list."),
+        };
+        error.continue_token = token;
+        error
+    }
+
+    /// The revision asked for has not been reached here yet.
+    pub(crate) fn revision_too_large(asked: i64, current: i64) -> ApiError {
+        let mut error = ApiError::new(504, "Timeout", format!("Timeout: Too large resource version: {asked}, current: {current}"))
+            .with_details(json!({
+                "causes": [{ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" }],
+                "retryAfterSeconds": 1
+            }));
+        error.retry_after = Some(1);
+        error
+    }
+
+    pub(crate) fn timeout(message: &str) -> ApiError {
+        ApiError::new(504, "Timeout", format!("Timeout: {message}")).with_details(json!({}))
+    }
+
+    pub(crate) fn internal(message: impl std::fmt::Display) -> ApiError {
+        ApiError::new(500, "InternalError", format!("Internal error occurred: {message}"))
+            .with_details(json!({ "causes": [{ "message": message.to_string() }] }))
+    }
+
+    pub(crate) fn too_many_requests(message: impl Into<String>, seconds: u32) -> ApiError {
+        let mut error =
+            ApiError::new(429, "TooManyRequests", message).with_details(json!({ "retryAfterSeconds": seconds }));
+        error.retry_after = Some(seconds);
+        error
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> ApiError {
+        let mut error =
+            ApiError::new(503, "ServiceUnavailable", message).with_details(json!({ "retryAfterSeconds": 1 }));
+        error.retry_after = Some(1);
+        error
+    }
+
+    /// A refusal that the node agent gave, passed on with its own code.
+    pub(crate) fn from_node(code: u16, message: String) -> ApiError {
+        match code {
+            400 => ApiError::bad_request(message),
+            404 => ApiError::new(404, "NotFound", message).with_details(json!({})),
+            _ => ApiError::internal(message),
+        }
+    }
+
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.reason == "Conflict"
+    }
+
+    pub(crate) fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The body of the answer.
+    pub(crate) fn to_status(&self) -> Value {
+        let mut metadata = serde_json::Map::new();
+        if let Some(token) = &self.continue_token {
+            metadata.insert("continue".into(), token.as_str().into());
+        }
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": metadata,
+            "status": "Failure", "message": self.message, "reason": self.reason, "code": self.code
+        });
+        if let Some(details) = &self.details {
+            status["details"] = details.clone();
+        }
+        status
+    }
+}
+
+/// The Status of a deletion that removed the object.
+pub(crate) fn success_deleted(group: &str, plural: &str, name: &str, uid: &str) -> Value {
+    let mut body = details(group, plural, name);
+    body["uid"] = uid.into();
+    json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": body })
+}
+
+/// The Status of a creating subresource that has nothing to show (binding, eviction).
+pub(crate) fn success_created() -> Value {
+    json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 })
+}
+
+impl From<kv::StoreError> for ApiError {
+    fn from(error: kv::StoreError) -> ApiError {
+        use kv::{Refusal, StoreError};
+        match error {
+            StoreError::Refused(Refusal::Compacted { .. }) => {
+                ApiError::expired("The resourceVersion for the provided list is too old.")
+            }
+            StoreError::Refused(Refusal::TooLarge) => {
+                ApiError::new(413, "RequestEntityTooLarge", "etcdserver: request is too large")
+            }
+            StoreError::Refused(refusal) => ApiError::internal(refusal),
+            StoreError::Overloaded => ApiError::too_many_requests("etcdserver: too many requests", 1),
+            StoreError::TimedOut => ApiError::timeout("request did not complete within the allotted timeout"),
+            StoreError::NoLeader | StoreError::LeaderChanged | StoreError::Stopped => {
+                ApiError::unavailable(error.to_string())
+            }
+        }
+    }
+}
+
+/// Go's `%q` for names: what Kubernetes prints around them.
+pub(crate) fn quoted(text: &str) -> String {
+    schema::field::go_quote(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_those_of_kubernetes() {
+        assert_eq!(
+            ApiError::modified("apps", "deployments", "x").message,
+            "Operation cannot be fulfilled on deployments.apps \"x\": the object has been modified; please apply your changes to the latest version and try again"
+        );
+        assert_eq!(ApiError::not_found("", "pods", "a").message, "pods \"a\" not found");
+        assert_eq!(ApiError::not_found("", "pods", "a").to_status()["details"], json!({"name": "a", "kind": "pods"}));
+        assert_eq!(
+            ApiError::forbidden("apps", "deployments", "", "User \"a\" cannot list").message,
+            "deployments.apps is forbidden: User \"a\" cannot list"
+        );
+        assert_eq!(ApiError::revision_too_large(9, 3).to_status()["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+        assert_eq!(ApiError::too_old(1, 5).code, 410);
+    }
+}

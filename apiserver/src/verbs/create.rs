@@ -1,0 +1,171 @@
+//! CREATE.
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use resources::Resource;
+use schema::Object;
+use schema::field::{FieldError, Path};
+
+use crate::admission::{self, Admission, Operation};
+use crate::context::Context;
+use crate::decode::{self, Expected};
+use crate::service_allocation;
+use crate::status::{ApiError, ApiResult};
+use crate::write::Commit;
+
+/// How often a generated name may collide.
+const GENERATE_ATTEMPTS: usize = 8;
+/// How often an address chosen for a Service may be taken by somebody faster.
+const ALLOCATE_ATTEMPTS: usize = 16;
+/// Longest prefix that leaves room for the suffix.
+const GENERATED_PREFIX_MAX: usize = 58;
+/// Kubernetes' alphabet for generated names: no vowels, no look-alikes.
+const SUFFIX_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+pub(crate) async fn create(context: &Context, resource: &'static Resource, body: Bytes) -> ApiResult<Response> {
+    let dry_run = context.dry_run("CreateOptions", None)?;
+    let object = decode::object(context, Expected::of(resource), &body, "CreateOptions")?;
+    let object = create_object(context, resource, object, dry_run).await?;
+    Ok(context.respond_object(StatusCode::CREATED, resource, object))
+}
+
+/// Puts the request's namespace into the object, or refuses another one.
+pub(crate) fn settle_namespace(context: &Context, resource: &Resource, object: &mut Object) -> ApiResult<()> {
+    if !resource.namespaced {
+        object.set_namespace("");
+        return Ok(());
+    }
+    let wanted = context.info.namespace.as_str();
+    if object.namespace().is_empty() {
+        object.set_namespace(wanted);
+    } else if object.namespace() != wanted {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
+}
+
+/// Defaults, admits, prepares, validates and stores a new object.
+pub(crate) async fn create_object(
+    context: &Context,
+    resource: &'static Resource,
+    mut object: Object,
+    dry_run: bool,
+) -> ApiResult<Object> {
+    settle_namespace(context, resource, &mut object)?;
+    if !object.resource_version().is_empty() && object.resource_version() != "0" {
+        return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    strip_server_fields(&mut object);
+    object.set_uid(&uuid::Uuid::new_v4().to_string());
+    object.set_creation_timestamp(&schema::time::now_rfc3339(context.now));
+    let generated = object.name().is_empty() && !object.generate_name().is_empty();
+    let prefix = object.generate_name().to_owned();
+    if generated {
+        object.set_name(&generate_name(&prefix, rand::random()));
+    }
+    resource.default(&mut object);
+
+    admission::prefetch(context, resource, &object).await?;
+    let admission = Admission {
+        context,
+        operation: Operation::Create,
+        resource,
+        subresource: "",
+        old: None,
+    };
+    admission::mutate(&admission, &mut object)?;
+    resource.prepare_create(&mut object);
+    if object.name().is_empty() {
+        let error = FieldError::required(&Path::new("metadata").child("name"), "name or generateName is required");
+        return Err(ApiError::invalid(resource.group, resource.kind, "", &[error]));
+    }
+    let plan = service_allocation::Plan::for_create(&context.server, resource, &object)?;
+    let template = object;
+    for attempt in 0..ALLOCATE_ATTEMPTS {
+        let mut object = template.clone();
+        if generated && attempt > 0 {
+            if attempt >= GENERATE_ATTEMPTS {
+                return Err(ApiError::generate_name_exhausted(resource.group, resource.plural, object.name()));
+            }
+            object.set_name(&generate_name(&prefix, rand::random()));
+        }
+        let extra = plan.fill(&context.server, &mut object)?;
+        let errors = resource.validate(&object);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(resource.group, resource.kind, object.name(), &errors));
+        }
+        admission::validate(&admission, Some(&object))?;
+        for warning in resource.warnings(&object) {
+            context.warn(warning);
+        }
+        let key = resources::storage_key(resource, object.namespace(), object.name());
+        if dry_run {
+            return match context.server.current(resource, &key, true).await? {
+                Some(_) if !generated => Err(ApiError::already_exists(resource.group, resource.plural, object.name())),
+                _ => Ok(object),
+            };
+        }
+        let allocates = !extra.is_empty();
+        match context.server.commit_create(resource, &key, &object, extra).await? {
+            Commit::Done(revision) => {
+                object.set_resource_version(&revision.to_string());
+                return Ok(object);
+            }
+            Commit::Lost if generated => {}
+            Commit::Lost => {
+                let taken = !allocates || context.server.current(resource, &key, true).await?.is_some();
+                if taken {
+                    return Err(ApiError::already_exists(resource.group, resource.plural, object.name()));
+                }
+                plan.check_claims(&context.server, &object).await?;
+            }
+        }
+    }
+    Err(ApiError::too_many_requests("the server could not find a free address for the service", 1))
+}
+
+/// What a client may not say about a new object.
+fn strip_server_fields(object: &mut Object) {
+    let metadata = object.metadata_mut();
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "resourceVersion"] {
+        metadata.remove(field);
+    }
+}
+
+/// A name with Kubernetes' five-letter suffix, drawn from `random`.
+pub(crate) fn generate_name(prefix: &str, mut random: u64) -> String {
+    let mut end = prefix.len().min(GENERATED_PREFIX_MAX);
+    while !prefix.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut name = prefix[..end].to_owned();
+    name.push_str(&suffix(&mut random));
+    name
+}
+
+/// Five letters of the alphabet that Kubernetes uses for names.
+pub(crate) fn suffix(random: &mut u64) -> String {
+    (0..5)
+        .map(|_| {
+            let letter = SUFFIX_ALPHABET[(*random % SUFFIX_ALPHABET.len() as u64) as usize];
+            *random /= SUFFIX_ALPHABET.len() as u64;
+            letter as char
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_names_fit_a_label() {
+        let name = generate_name(&"x".repeat(80), 12_345);
+        assert_eq!(name.len(), 63);
+        assert!(name.bytes().skip(58).all(|byte| SUFFIX_ALPHABET.contains(&byte)));
+        assert_ne!(generate_name("a-", 1), generate_name("a-", 2));
+    }
+}

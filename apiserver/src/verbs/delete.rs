@@ -1,0 +1,384 @@
+//! DELETE. Whether the object goes at once, waits for finalizers, or (a pod) for its grace period is decided by the
+//! pure function [`plan`].
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use resources::Resource;
+use schema::Object;
+use schema::field::{FieldError, Path};
+use serde_json::Value;
+
+use crate::admission::{self, Admission, Operation};
+use crate::context::Context;
+use crate::decode::Expected;
+use crate::negotiate::{self, BodyFormat};
+use crate::service_allocation;
+use crate::status::{self, ApiError, ApiResult};
+use crate::verbs::update;
+use crate::write::{Extra, Outcome, Step};
+
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+/// Kinds whose deletion answers the object itself; the others answer a Status.
+const RETURNS_OBJECT: &[(&str, &str)] = &[
+    ("", "pods"),
+    ("", "services"),
+    ("", "serviceaccounts"),
+    ("", "podtemplates"),
+    ("", "persistentvolumes"),
+    ("", "persistentvolumeclaims"),
+    ("", "resourcequotas"),
+];
+
+/// What a client says about a deletion.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DeleteOptions {
+    pub(crate) grace_period_seconds: Option<i64>,
+    pub(crate) propagation: Option<Propagation>,
+    /// The deprecated boolean was used; it changes the status code.
+    orphan_dependents: Option<bool>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Propagation {
+    Background,
+    Foreground,
+    Orphan,
+}
+
+impl DeleteOptions {
+    /// From body and query; the body wins, as in Kubernetes.
+    pub(crate) fn read(context: &Context, body: &Bytes) -> ApiResult<DeleteOptions> {
+        let mut value = parse_body(context, body)?;
+        let dry_run = context.dry_run("DeleteOptions", Some(&value))?;
+        let query = &context.query;
+        let mut fill = |name: &str, given: Option<Value>| {
+            let absent = value.get(name).is_none_or(Value::is_null);
+            if let Some(given) = given.filter(|_| absent) {
+                value[name] = given;
+            }
+        };
+        fill("gracePeriodSeconds", crate::read_version::number(query, "gracePeriodSeconds")?.map(Value::from));
+        fill("propagationPolicy", query.get("propagationPolicy").map(Value::from));
+        fill("orphanDependents", query.get("orphanDependents").map(|_| query.flag("orphanDependents").into()));
+        DeleteOptions::from_value(Some(&value), dry_run)
+    }
+
+    /// From the JSON of a `DeleteOptions`.
+    pub(crate) fn from_value(value: Option<&Value>, dry_run: bool) -> ApiResult<DeleteOptions> {
+        let empty = Value::Object(serde_json::Map::new());
+        let value = value.unwrap_or(&empty);
+        let refuse = |error: FieldError| ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &[error]);
+        let grace_period_seconds = match value.get("gracePeriodSeconds").filter(|seconds| !seconds.is_null()) {
+            None => None,
+            Some(seconds) => Some(seconds.as_i64().ok_or_else(|| {
+                ApiError::bad_request(format!(
+                    "json: cannot unmarshal {} into Go struct field DeleteOptions.gracePeriodSeconds of type int64",
+                    schema::object::kind_of(seconds)
+                ))
+            })?),
+        };
+        let text = |path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        let path = Path::new("propagationPolicy");
+        let policy = text("/propagationPolicy").unwrap_or_default();
+        let propagation = match policy.as_str() {
+            "" => None,
+            "Background" => Some(Propagation::Background),
+            "Foreground" => Some(Propagation::Foreground),
+            "Orphan" => Some(Propagation::Orphan),
+            other => return Err(refuse(FieldError::not_supported(&path, other, &["Foreground", "Background", "Orphan", "nil"]))),
+        };
+        let orphan_dependents = value.get("orphanDependents").and_then(Value::as_bool);
+        if propagation.is_some() && orphan_dependents.is_some() {
+            let text = "orphanDependents and deletionPropagation cannot be both set";
+            return Err(refuse(FieldError::invalid(&path, policy, text)));
+        }
+        let by_flag = orphan_dependents.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background });
+        Ok(DeleteOptions {
+            grace_period_seconds,
+            propagation: propagation.or(by_flag),
+            orphan_dependents,
+            uid: text("/preconditions/uid"),
+            resource_version: text("/preconditions/resourceVersion"),
+            dry_run,
+        })
+    }
+}
+
+fn parse_body(context: &Context, body: &Bytes) -> ApiResult<Value> {
+    if body.is_empty() {
+        return Ok(Value::Object(serde_json::Map::new()));
+    }
+    let expected = Expected { group: "", version: "v1", kind: "DeleteOptions" };
+    let refuse = |error: &dyn std::fmt::Display| {
+        ApiError::bad_request(format!("unable to decode the body into {}: {error}", expected.kind))
+    };
+    let ignore = schema::decode::FieldValidation::Ignore;
+    let value = match negotiate::body_format(&context.headers)? {
+        BodyFormat::Json => schema::decode::json(None, body, ignore).map_err(|error| refuse(&error))?.value,
+        BodyFormat::Yaml => schema::decode::yaml(None, body, ignore).map_err(|error| refuse(&error))?.value,
+        BodyFormat::Protobuf => schema::protobuf::decode(body).map_err(|error| refuse(&error))?,
+    };
+    match value.get("kind").and_then(Value::as_str) {
+        None | Some("" | "DeleteOptions") if value.is_object() => Ok(value),
+        _ => Err(refuse(&"the object provided is not DeleteOptions")),
+    }
+}
+
+pub(crate) async fn delete(context: &Context, resource: &'static Resource, body: Bytes) -> ApiResult<Response> {
+    let options = DeleteOptions::read(context, &body)?;
+    let (namespace, name) = update::place(context, resource);
+    let outcome = delete_object(context, resource, namespace, name, &options).await?;
+    let returns_object = !outcome.removed || RETURNS_OBJECT.contains(&(resource.group, resource.plural));
+    if returns_object {
+        let accepted = !outcome.removed && options.orphan_dependents == Some(false);
+        let code = if accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
+        return Ok(context.respond_object(code, resource, outcome.object));
+    }
+    let status = status::success_deleted(resource.group, resource.plural, name, outcome.object.uid());
+    Ok(context.respond_value(StatusCode::OK, &status))
+}
+
+/// Deletes one object, or starts its deletion.
+pub(crate) async fn delete_object(
+    context: &Context,
+    resource: &'static Resource,
+    namespace: &str,
+    name: &str,
+    options: &DeleteOptions,
+) -> ApiResult<Outcome> {
+    let mut decide = |old: &Object| -> ApiResult<Step> {
+        check_preconditions(resource, old, options)?;
+        let admission = Admission { context, operation: Operation::Delete, resource, subresource: "", old: Some(old) };
+        admission::validate(&admission, None)?;
+        Ok(match plan(resource, old, options, context.now) {
+            Plan::Remove => Step::Remove(old.clone(), service_allocation::for_delete(resource, old)),
+            Plan::Mark(object) => Step::Write(object, Extra::default()),
+            Plan::Nothing => Step::Keep(old.clone()),
+        })
+    };
+    context.server.change(resource, namespace, name, options.dry_run, &mut decide).await
+}
+
+fn check_preconditions(resource: &Resource, object: &Object, options: &DeleteOptions) -> ApiResult<()> {
+    let refuse = |what: &str, wanted: &str, is: &str| {
+        let cause = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
+        Err(ApiError::conflict(resource.group, resource.plural, object.name(), &cause))
+    };
+    match (&options.uid, &options.resource_version) {
+        (Some(uid), _) if uid != object.uid() => refuse("UID", uid, object.uid()),
+        (_, Some(version)) if version != object.resource_version() => {
+            refuse("ResourceVersion", version, object.resource_version())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a deletion does to an object.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Plan {
+    Remove,
+    /// Store this: the object that is being deleted.
+    Mark(Object),
+    /// The deletion is under way and this request does not speed it up.
+    Nothing,
+}
+
+/// Decides a deletion. `now` in unix seconds.
+pub(crate) fn plan(resource: &Resource, object: &Object, options: &DeleteOptions, now: i64) -> Plan {
+    let mut marked = object.clone();
+    let finalizers = finalizers_for(object, options.propagation);
+    let finalizers_changed = finalizers != object.finalizers();
+    if finalizers_changed {
+        marked.set_finalizers(&finalizers);
+    }
+    if resource.group.is_empty() && resource.plural == "namespaces" {
+        return plan_namespace(marked, now);
+    }
+    let grace = graceful(resource, object, options);
+    match grace {
+        Grace::Pending if !finalizers_changed => return Plan::Nothing,
+        Grace::Pending => return Plan::Mark(marked),
+        Grace::Shorten(seconds) => {
+            let old_seconds = object.deletion_grace_period_seconds().unwrap_or(0);
+            let old_time = object.deletion_timestamp().and_then(schema::time::parse).unwrap_or(now);
+            let time = schema::time::now_rfc3339(old_time - old_seconds + seconds);
+            marked.set_deletion_timestamp(Some(&time));
+            marked.set_deletion_grace_period_seconds(Some(seconds));
+            if seconds > 0 || !finalizers.is_empty() {
+                return Plan::Mark(marked);
+            }
+        }
+        Grace::Start(seconds) => {
+            mark(&mut marked, now + seconds, seconds);
+            if seconds > 0 || !finalizers.is_empty() {
+                return Plan::Mark(marked);
+            }
+        }
+        Grace::None if finalizers.is_empty() => {}
+        Grace::None => {
+            if object.deletion_timestamp().is_none() {
+                mark(&mut marked, now, 0);
+            } else if object.deletion_grace_period_seconds().unwrap_or(1) != 0 {
+                marked.set_deletion_grace_period_seconds(Some(0));
+            }
+            return if marked == *object { Plan::Nothing } else { Plan::Mark(marked) };
+        }
+    }
+    Plan::Remove
+}
+
+fn mark(object: &mut Object, at: i64, seconds: i64) {
+    object.set_deletion_timestamp(Some(&schema::time::now_rfc3339(at)));
+    object.set_deletion_grace_period_seconds(Some(seconds));
+    if object.generation() > 0 {
+        object.set_generation(object.generation().saturating_add(1));
+    }
+}
+
+/// A namespace empties itself first; the namespace controller takes its finalizer away.
+fn plan_namespace(mut marked: Object, now: i64) -> Plan {
+    let started = marked.deletion_timestamp().is_some();
+    let held = marked.get_array(&["spec", "finalizers"]).is_some_and(|list| !list.is_empty());
+    if !held && marked.finalizers().is_empty() {
+        return Plan::Remove;
+    }
+    if started && marked.get_str(&["status", "phase"]) == Some("Terminating") {
+        return Plan::Nothing;
+    }
+    if !started {
+        marked.set_deletion_timestamp(Some(&schema::time::now_rfc3339(now)));
+    }
+    marked.set(&["status", "phase"], "Terminating");
+    Plan::Mark(marked)
+}
+
+/// The finalizers that the propagation policy asks for; others stay.
+fn finalizers_for(object: &Object, propagation: Option<Propagation>) -> Vec<&str> {
+    let mut list = object.finalizers();
+    let Some(propagation) = propagation else { return list };
+    list.retain(|name| *name != FOREGROUND && *name != ORPHAN);
+    match propagation {
+        Propagation::Background => {}
+        Propagation::Foreground => list.push(FOREGROUND),
+        Propagation::Orphan => list.push(ORPHAN),
+    }
+    // An unchanged set keeps its order, so that nothing is written.
+    let before = object.finalizers();
+    if list.len() == before.len() && list.iter().all(|name| before.contains(name)) { before } else { list }
+}
+
+enum Grace {
+    /// The kind knows no grace.
+    None,
+    Start(i64),
+    Shorten(i64),
+    Pending,
+}
+
+fn graceful(resource: &Resource, object: &Object, options: &DeleteOptions) -> Grace {
+    if !resource.graceful {
+        return Grace::None;
+    }
+    let asked = options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
+    if object.deletion_timestamp().is_some() {
+        let Some(present) = object.deletion_grace_period_seconds() else { return Grace::None };
+        return match asked {
+            Some(seconds) if seconds < present => Grace::Shorten(seconds),
+            // Asking again for zero finishes a deletion that only its finalizers held up.
+            Some(0) if present == 0 && object.finalizers().is_empty() => Grace::Shorten(0),
+            _ => Grace::Pending,
+        };
+    }
+    let bound = object.get_str(&["spec", "nodeName"]).is_some_and(|node| !node.is_empty());
+    let ended = matches!(object.get_str(&["status", "phase"]), Some("Succeeded" | "Failed"));
+    if !bound || ended {
+        return Grace::Start(0);
+    }
+    let own = object.get_i64(&["spec", "terminationGracePeriodSeconds"]).unwrap_or(30);
+    let seconds = asked.unwrap_or(own);
+    Grace::Start(if seconds < 0 { 1 } else { seconds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(extra: Value) -> Object {
+        let mut value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "generation": 1},
+            "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 30}});
+        schema_merge(&mut value, &extra);
+        Object::new(value).unwrap()
+    }
+
+    fn schema_merge(into: &mut Value, from: &Value) {
+        if let (Some(into), Some(from)) = (into.as_object_mut(), from.as_object()) {
+            for (key, value) in from {
+                if into.get(key).is_some_and(Value::is_object) && value.is_object() {
+                    schema_merge(into.get_mut(key).unwrap(), value);
+                } else {
+                    into.insert(key.clone(), value.clone());
+                }
+            }
+        }
+    }
+
+    fn pods() -> &'static Resource {
+        resources::find("", "v1", "pods").unwrap()
+    }
+
+    fn seconds(seconds: i64) -> DeleteOptions {
+        DeleteOptions { grace_period_seconds: Some(seconds), ..DeleteOptions::default() }
+    }
+
+    #[test]
+    fn pods_get_their_grace_and_may_only_lose_it() {
+        let Plan::Mark(first) = plan(pods(), &pod(json!({})), &DeleteOptions::default(), 1_000) else { panic!() };
+        assert_eq!(first.deletion_grace_period_seconds(), Some(30));
+        assert_eq!(first.deletion_timestamp(), Some("1970-01-01T00:17:10Z"));
+        assert_eq!(first.generation(), 2);
+        assert_eq!(plan(pods(), &first, &DeleteOptions::default(), 1_001), Plan::Nothing);
+        assert_eq!(plan(pods(), &first, &seconds(60), 1_001), Plan::Nothing);
+        let Plan::Mark(second) = plan(pods(), &first, &seconds(5), 1_001) else { panic!() };
+        assert_eq!(second.deletion_timestamp(), Some("1970-01-01T00:16:45Z"));
+        assert_eq!(plan(pods(), &second, &seconds(0), 1_001), Plan::Remove);
+    }
+
+    #[test]
+    fn pods_that_run_nowhere_go_at_once() {
+        assert_eq!(plan(pods(), &pod(json!({"spec": {"nodeName": ""}})), &DeleteOptions::default(), 1), Plan::Remove);
+        assert_eq!(plan(pods(), &pod(json!({"status": {"phase": "Failed"}})), &DeleteOptions::default(), 1), Plan::Remove);
+        assert_eq!(plan(pods(), &pod(json!({})), &seconds(0), 1), Plan::Remove);
+    }
+
+    #[test]
+    fn finalizers_hold_and_policies_add_them() {
+        let maps = resources::find("", "v1", "configmaps").unwrap();
+        let object = Object::new(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}})).unwrap();
+        assert_eq!(plan(maps, &object, &DeleteOptions::default(), 5), Plan::Remove);
+        let foreground = DeleteOptions { propagation: Some(Propagation::Foreground), ..DeleteOptions::default() };
+        let Plan::Mark(marked) = plan(maps, &object, &foreground, 5) else { panic!() };
+        assert_eq!(marked.finalizers(), [FOREGROUND]);
+        assert_eq!(marked.deletion_grace_period_seconds(), Some(0));
+        assert_eq!(plan(maps, &marked, &foreground, 9), Plan::Nothing);
+        let background = DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
+        assert_eq!(plan(maps, &marked, &background, 9), Plan::Remove);
+    }
+
+    #[test]
+    fn namespaces_wait_for_their_own_finalizer() {
+        let namespaces = resources::find("", "v1", "namespaces").unwrap();
+        let object = Object::new(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"},
+            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}})).unwrap();
+        let Plan::Mark(mut marked) = plan(namespaces, &object, &DeleteOptions::default(), 5) else { panic!() };
+        assert_eq!(marked.get_str(&["status", "phase"]), Some("Terminating"));
+        assert_eq!(plan(namespaces, &marked, &DeleteOptions::default(), 6), Plan::Nothing);
+        marked.set(&["spec", "finalizers"], json!([]));
+        assert_eq!(plan(namespaces, &marked, &DeleteOptions::default(), 6), Plan::Remove);
+    }
+}

@@ -1,0 +1,44 @@
+//! DELETE of a collection: a list, then one deletion after the other. Objects that vanish meanwhile do not matter.
+
+use axum::response::Response;
+use bytes::Bytes;
+use futures::StreamExt;
+use http::StatusCode;
+use resources::Resource;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::read_version::ListOptions;
+use crate::selection::Selection;
+use crate::status::ApiResult;
+use crate::verbs::delete::{self, DeleteOptions};
+use crate::verbs::list;
+
+/// Deletions in flight at once: enough to fill the store's write batches, few enough not to crowd others out.
+const IN_FLIGHT: usize = 16;
+
+pub(crate) async fn delete_collection(context: &Context, resource: &'static Resource, body: Bytes) -> ApiResult<Response> {
+    let options = DeleteOptions::read(context, &body)?;
+    let selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
+    let page = list::read(context, resource, &ListOptions::from_query(&context.query)?, &selection).await?;
+    let revision = page.revision;
+    let mut outcomes = futures::stream::iter(page.entries)
+        .map(|entry| {
+            let options = &options;
+            async move { delete::delete_object(context, resource, entry.namespace(), entry.name(), options).await }
+        })
+        .buffered(IN_FLIGHT);
+    let mut items: Vec<Value> = Vec::new();
+    while let Some(outcome) = outcomes.next().await {
+        match outcome {
+            Ok(outcome) => items.push(outcome.object.into_value()),
+            Err(error) if error.code == 404 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let list = json!({
+        "kind": resource.list_kind(), "apiVersion": resource.api_version(),
+        "metadata": { "resourceVersion": revision.to_string() }, "items": items
+    });
+    Ok(context.respond_value(StatusCode::OK, &list))
+}

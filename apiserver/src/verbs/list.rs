@@ -1,0 +1,292 @@
+//! LIST: from the cache's snapshot wherever it shows the asked revision, else from the store's history. Objects are
+//! sent as the bytes they are kept in, in frames, so a list of any size costs little memory and no encoding.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, StatusCode, header};
+use kv::{RangeRequest, Store};
+use resources::Resource;
+use schema::Object;
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use crate::cache::{Cache, Snapshot};
+use crate::context::Context;
+use crate::entry::{self, Entry};
+use crate::negotiate::{self, Form};
+use crate::read_version::{ListOptions, ReadAt, encode_token};
+use crate::selection::Selection;
+use crate::status::{ApiError, ApiResult};
+use crate::world::REVISION_WAIT;
+
+/// Bytes of one frame of a list.
+const FRAME_BYTES: usize = 64 * 1024;
+/// Pairs read from the store at once.
+const PAGE: usize = 1_000;
+
+pub(crate) async fn list(context: &Context, resource: &'static Resource) -> ApiResult<Response> {
+    let options = ListOptions::from_query(&context.query)?;
+    let selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
+    let page = read(context, resource, &options, &selection).await?;
+    Ok(respond(context, resource, page))
+}
+
+/// What one LIST answers.
+pub(crate) struct Page {
+    pub(crate) entries: Vec<Arc<Entry>>,
+    pub(crate) revision: i64,
+    token: Option<String>,
+    remaining: Option<usize>,
+}
+
+impl Page {
+    fn metadata(&self) -> Value {
+        let mut metadata = Map::new();
+        metadata.insert("resourceVersion".into(), self.revision.to_string().into());
+        if let Some(token) = &self.token {
+            metadata.insert("continue".into(), token.as_str().into());
+        }
+        if let Some(remaining) = self.remaining.filter(|_| self.token.is_some()) {
+            metadata.insert("remainingItemCount".into(), remaining.into());
+        }
+        Value::Object(metadata)
+    }
+}
+
+pub(crate) async fn read(
+    context: &Context,
+    resource: &'static Resource,
+    options: &ListOptions,
+    selection: &Selection,
+) -> ApiResult<Page> {
+    let world = &context.server.world;
+    let store = &*context.server.store;
+    let cache = world.cache(resource).ok_or_else(ApiError::no_such_resource)?;
+    match options.at {
+        ReadAt::MostRecent => {
+            world.wait_most_recent(store).await?;
+        }
+        ReadAt::Any => {}
+        ReadAt::NotOlderThan(revision) | ReadAt::Exact(revision) => {
+            world.wait_for(revision, Instant::now() + REVISION_WAIT).await?;
+        }
+    }
+    let snapshot = world.snapshot(cache);
+    match options.at {
+        // Nothing of this resource changed since: the newest state is the asked one.
+        ReadAt::Exact(revision) if snapshot.changed <= revision => {
+            Ok(from_snapshot(&snapshot, revision, options, selection))
+        }
+        ReadAt::Exact(revision) => match from_store(store, cache, revision, options, selection).await {
+            Err(error) if error.reason == "Expired" && options.continued => {
+                let start = options.start.as_deref().unwrap_or_default();
+                Err(ApiError::continue_expired(Some(encode_token(-1, start))))
+            }
+            Err(error) if error.reason == "Expired" => {
+                Err(ApiError::too_old(revision, store.status().compact_revision))
+            }
+            other => other,
+        },
+        _ => Ok(from_snapshot(&snapshot, snapshot.revision, options, selection)),
+    }
+}
+
+/// The prefix of the collection: continue tokens are relative to it.
+fn start_key(options: &ListOptions, selection: &Selection) -> String {
+    format!("{}{}", selection.prefix, options.start.as_deref().unwrap_or_default())
+}
+
+fn from_snapshot(snapshot: &Snapshot, revision: i64, options: &ListOptions, selection: &Selection) -> Page {
+    let start = start_key(options, selection);
+    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+    let mut rest = snapshot
+        .tree
+        .iter_from(&start)
+        .take_while(|entry| entry.key().starts_with(&selection.prefix))
+        .filter(|entry| selection.is_plain() || selection.matches(entry));
+    let mut entries: Vec<Arc<Entry>> = Vec::new();
+    while entries.len() < limit {
+        match rest.next() {
+            Some(entry) => entries.push(entry.clone()),
+            None => break,
+        }
+    }
+    let after = if entries.len() < limit { 0 } else if selection.is_plain() { rest.count() } else { usize::from(rest.next().is_some()) };
+    page(entries, revision, after > 0, selection.is_plain().then_some(after), selection)
+}
+
+fn page(entries: Vec<Arc<Entry>>, revision: i64, more: bool, remaining: Option<usize>, selection: &Selection) -> Page {
+    let token = entries
+        .last()
+        .filter(|_| more)
+        .map(|last| encode_token(revision, &format!("{}\0", &last.key()[selection.prefix.len()..])));
+    Page { entries, revision, token, remaining }
+}
+
+async fn from_store(
+    store: &dyn Store,
+    cache: &Cache,
+    revision: i64,
+    options: &ListOptions,
+    selection: &Selection,
+) -> ApiResult<Page> {
+    let mut from = Bytes::from(start_key(options, selection));
+    let mut end = selection.prefix.clone().into_bytes();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    let end = Bytes::from(end);
+    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+    let mut entries: Vec<Arc<Entry>> = Vec::new();
+    loop {
+        let request = RangeRequest {
+            key: from.clone(),
+            range_end: end.clone(),
+            limit: limit.min(PAGE) as i64,
+            revision,
+            serializable: true,
+            ..RangeRequest::default()
+        };
+        let answer = store.range(request).await?.body;
+        let total = usize::try_from(answer.count).unwrap_or(0);
+        for (at, pair) in answer.kvs.iter().enumerate() {
+            let key = String::from_utf8_lossy(&pair.key);
+            let Some(entry) = cache.entry(&key, &pair.value, pair.mod_revision) else { continue };
+            if !selection.matches(&entry) {
+                continue;
+            }
+            entries.push(entry);
+            if entries.len() == limit {
+                let after = total.saturating_sub(at + 1);
+                return Ok(page(entries, revision, after > 0, selection.is_plain().then_some(after), selection));
+            }
+        }
+        match answer.kvs.last() {
+            Some(last) if answer.more => {
+                let mut next = last.key.to_vec();
+                next.push(0);
+                from = Bytes::from(next);
+            }
+            _ => return Ok(page(entries, revision, false, None, selection)),
+        }
+    }
+}
+
+fn respond(context: &Context, resource: &'static Resource, page: Page) -> Response {
+    if context.output.is_plain() {
+        return stream(context, resource, page);
+    }
+    let metadata = page.metadata();
+    let objects = page.entries.iter().map(|entry| entry.object_as(resource));
+    let value = match context.output.form {
+        Form::Object => {
+            let items: Vec<Value> = objects.map(Object::into_value).collect();
+            json!({ "kind": resource.list_kind(), "apiVersion": resource.api_version(), "metadata": metadata, "items": items })
+        }
+        Form::Partial { version } => {
+            let items: Vec<Value> = objects.map(|object| negotiate::partial(&object, version)).collect();
+            json!({ "kind": "PartialObjectMetadataList", "apiVersion": version, "metadata": metadata, "items": items })
+        }
+        Form::Table { version, include } => {
+            let objects: Vec<Object> = objects.collect();
+            negotiate::table(resource, &objects, metadata, (version, include), true, context.now)
+        }
+    };
+    context.respond_value(StatusCode::OK, &value)
+}
+
+/// The items of a list without their `kind` and `apiVersion`, as Kubernetes sends them.
+fn item(resource: &Resource, entry: &Entry) -> (&'static [u8], Bytes) {
+    if !entry::is_converted(resource) {
+        return (b"{", entry.encoded.list_item_tail());
+    }
+    let mut object = entry.object_as(resource);
+    object.remove(&["kind"]);
+    object.remove(&["apiVersion"]);
+    (b"", Bytes::from(serde_json::to_vec(object.value()).expect("a JSON value always encodes")))
+}
+
+fn stream(context: &Context, resource: &'static Resource, page: Page) -> Response {
+    let head = format!(
+        "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
+        resource.list_kind(),
+        resource.api_version(),
+        page.metadata()
+    );
+    let about: usize = page.entries.iter().map(|entry| entry.json().len() + 1).sum();
+    let mut frames = Frames { resource, entries: page.entries.into_iter(), first: true, head: Some(head), done: false };
+    if about <= negotiate::GZIP_BYTES_MIN {
+        let mut body = BytesMut::with_capacity(about + 256);
+        for frame in frames {
+            body.extend_from_slice(&frame);
+        }
+        return negotiate::respond_bytes(&context.headers, StatusCode::OK, negotiate::JSON, body.freeze());
+    }
+    let mut response = Response::new(Body::empty());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(negotiate::JSON));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    if !negotiate::accepts_gzip(&context.headers) {
+        *response.body_mut() = Body::from_stream(futures::stream::iter(frames.map(Ok::<_, std::io::Error>)));
+        return response;
+    }
+    response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    let mut encoder = Some(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let compressed = std::iter::from_fn(move || {
+        use std::io::Write;
+        let open = encoder.as_mut()?;
+        match frames.next() {
+            Some(frame) => {
+                open.write_all(&frame).expect("writing to memory cannot fail");
+                Some(Bytes::from(std::mem::take(open.get_mut())))
+            }
+            None => {
+                let rest = encoder.take()?.finish().expect("writing to memory cannot fail");
+                Some(Bytes::from(rest))
+            }
+        }
+    })
+    .filter(|bytes| !bytes.is_empty());
+    *response.body_mut() = Body::from_stream(futures::stream::iter(compressed.map(Ok::<_, std::io::Error>)));
+    response
+}
+
+/// The bytes of a list, in frames.
+struct Frames {
+    resource: &'static Resource,
+    entries: std::vec::IntoIter<Arc<Entry>>,
+    first: bool,
+    head: Option<String>,
+    done: bool,
+}
+
+impl Iterator for Frames {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.done {
+            return None;
+        }
+        let mut frame = BytesMut::with_capacity(FRAME_BYTES + 8 * 1024);
+        if let Some(head) = self.head.take() {
+            frame.extend_from_slice(head.as_bytes());
+        }
+        while frame.len() < FRAME_BYTES {
+            let Some(entry) = self.entries.next() else {
+                frame.extend_from_slice(b"]}\n");
+                self.done = true;
+                break;
+            };
+            if !std::mem::take(&mut self.first) {
+                frame.extend_from_slice(b",");
+            }
+            let (open, rest) = item(self.resource, &entry);
+            frame.extend_from_slice(open);
+            frame.extend_from_slice(&rest);
+        }
+        Some(frame.freeze())
+    }
+}

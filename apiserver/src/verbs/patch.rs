@@ -1,0 +1,96 @@
+//! PATCH: the three patch types that work on any object. The patch is applied to whatever is there when the write
+//! succeeds; only a patch that names a resourceVersion can conflict.
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use resources::Resource;
+use schema::Object;
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::decode::{self, Expected};
+use crate::negotiate;
+use crate::status::{ApiError, ApiResult};
+use crate::verbs::update;
+
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
+const ACCEPTED: &[&str] = &[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH];
+
+/// A patch whose body was read once; applied as often as the write has to be tried.
+pub(crate) enum Patch {
+    Json(Bytes),
+    Merge(Value),
+    Strategic(Value),
+}
+
+impl Patch {
+    /// Reads the body; 415 for other types, 400 where it does not parse.
+    pub(crate) fn read(headers: &http::HeaderMap, body: &Bytes) -> ApiResult<Patch> {
+        let parse = || -> ApiResult<Value> {
+            let decoded = schema::decode::json(None, body, schema::decode::FieldValidation::Ignore)
+                .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+            if !decoded.value.is_object() {
+                return Err(ApiError::bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}"));
+            }
+            Ok(decoded.value)
+        };
+        match negotiate::media_type(headers).as_str() {
+            JSON_PATCH => Ok(Patch::Json(body.clone())),
+            MERGE_PATCH => parse().map(Patch::Merge),
+            STRATEGIC_PATCH => parse().map(Patch::Strategic),
+            APPLY_PATCH => Err(ApiError::unsupported_media_text(
+                "server-side apply (application/apply-patch+yaml) is not supported by this server yet; use a strategic merge, merge or JSON patch",
+            )),
+            _ => Err(ApiError::unsupported_media(ACCEPTED)),
+        }
+    }
+
+    /// The patched value of `object`, whose type is `expected`.
+    pub(crate) fn apply(&self, expected: Expected<'_>, object: &Value) -> ApiResult<Value> {
+        match self {
+            Patch::Json(patch) => schema::patch::json::apply(object, patch).map_err(|error| refuse(&error)),
+            Patch::Merge(patch) => schema::patch::merge::apply(object, patch).map_err(|error| refuse(&error)),
+            Patch::Strategic(patch) => {
+                let ty = schema::type_of(expected.group, expected.version, expected.kind)
+                    .ok_or_else(|| ApiError::unsupported_media(&[JSON_PATCH, MERGE_PATCH]))?;
+                schema::patch::strategic::apply(Some(ty), object, patch).map_err(|error| refuse(&error))
+            }
+        }
+    }
+}
+
+fn refuse(error: &schema::patch::PatchError) -> ApiError {
+    match error {
+        schema::patch::PatchError::BadRequest(text) => ApiError::bad_request(text),
+        schema::patch::PatchError::TooLarge(text) => ApiError::too_large_text(text),
+        schema::patch::PatchError::Unprocessable(text) => {
+            ApiError::unprocessable("the server rejected our request due to an error in our request")
+                .with_cause("UnexpectedServerResponse", text, "")
+        }
+    }
+}
+
+pub(crate) async fn patch(
+    context: &Context,
+    resource: &'static Resource,
+    subresource: &'static str,
+    body: Bytes,
+) -> ApiResult<Response> {
+    let dry_run = context.dry_run("PatchOptions", None)?;
+    let patch = Patch::read(&context.headers, &body)?;
+    let validation = decode::field_validation(context, "PatchOptions")?;
+    let expected = Expected::of(resource);
+    let mut make = |old: &Object| -> ApiResult<Object> {
+        let patched = patch.apply(expected, old.value())?;
+        let mut object = decode::patched(context, expected, patched, validation)?;
+        crate::verbs::create::settle_namespace(context, resource, &mut object)?;
+        update::check_name(context, &object)?;
+        Ok(object)
+    };
+    let outcome = update::apply(context, resource, subresource, dry_run, &mut make).await?;
+    Ok(context.respond_object(StatusCode::OK, resource, outcome.object))
+}

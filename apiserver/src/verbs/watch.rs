@@ -1,0 +1,297 @@
+//! WATCH: a cursor into the cache's changes, turned into newline-separated events.
+//!
+//! A watcher keeps no queue. It reads changes when its client takes bytes; one that falls out of the ring gets the
+//! 410 event that tells every client library to list again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, header};
+use resources::Resource;
+use schema::Object;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::cache::{Cache, Change};
+use crate::context::Context;
+use crate::entry::{self, Entry};
+use crate::negotiate::{self, Form, Output};
+use crate::read_version::WatchOptions;
+use crate::selection::Selection;
+use crate::status::{ApiError, ApiResult};
+use crate::world::{REVISION_WAIT, World};
+
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// The last bookmark comes this long before the end, so that it arrives.
+const LAST_BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+const TIMEOUT_SECONDS_MIN: u64 = 1_800;
+const CHANGES_PER_TURN: usize = 256;
+const FRAME_BYTES: usize = 64 * 1024;
+
+pub(crate) async fn watch(context: &Context, resource: &'static Resource) -> ApiResult<Response> {
+    let options = WatchOptions::from_query(&context.query)?;
+    let selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
+    let watcher = match Watcher::open(context, resource, &options, selection).await {
+        // Too old a version is told inside the stream, where client libraries look for it.
+        Err(error) if error.reason == "Expired" => {
+            let mut frame = BytesMut::new();
+            write_event(&mut frame, "ERROR", error.to_status().to_string().as_bytes());
+            let headers = http::HeaderMap::new();
+            return Ok(negotiate::respond_bytes(&headers, http::StatusCode::OK, negotiate::JSON, frame.freeze()));
+        }
+        other => other?,
+    };
+    let stream = futures::stream::unfold(watcher, |mut watcher| async move {
+        let frame = watcher.next_frame().await?;
+        Some((Ok::<_, std::io::Error>(frame), watcher))
+    });
+    let mut response = Response::new(Body::from_stream(stream));
+    // Kubernetes frames watch events without `stream=watch` in JSON, and adds it for others.
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(negotiate::JSON));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    Ok(response)
+}
+
+struct Watcher {
+    resource: &'static Resource,
+    selection: Selection,
+    output: Output,
+    bookmarks: bool,
+    cache: Arc<Cache>,
+    world: Arc<World>,
+    wake: watch::Receiver<u64>,
+    /// Objects that were there at the start, still to be sent as ADDED.
+    initial: VecDeque<Arc<Entry>>,
+    /// Revision of the bookmark that ends the initial events.
+    initial_end: Option<i64>,
+    cursor: u64,
+    /// Highest revision that the client knows.
+    sent: i64,
+    next_bookmark: Instant,
+    end: Instant,
+    ended: bool,
+    /// The first event of a Table watch carries the columns.
+    columns_sent: bool,
+    stopping: tokio_util::sync::CancellationToken,
+    _open: crate::metrics::OpenWatch,
+}
+
+impl Watcher {
+    async fn open(
+        context: &Context,
+        resource: &'static Resource,
+        options: &WatchOptions,
+        selection: Selection,
+    ) -> ApiResult<Watcher> {
+        let server = &context.server;
+        let world = server.world.clone();
+        let cache = world.cache(resource).ok_or_else(ApiError::no_such_resource)?.clone();
+        match options.version {
+            Some(version) if version > 0 => world.wait_for(version, Instant::now() + REVISION_WAIT).await?,
+            // An unset version is "most recent" for both forms of a watch.
+            None => {
+                world.wait_most_recent(&*server.store).await?;
+            }
+            Some(_) => {}
+        }
+        let wake = cache.subscribe();
+        let from_state = options.initial_events || options.version.unwrap_or(0) == 0;
+        // sendInitialEvents=false says that the client knows the state, or does not want it.
+        let skip_state = !options.initial_events && context.query.get("sendInitialEvents").is_some();
+        let (initial, cursor, sent) = if from_state {
+            let snapshot = world.snapshot(&cache);
+            let initial = if skip_state {
+                VecDeque::new()
+            } else {
+                snapshot.tree.iter_prefix(&selection.prefix).filter(|entry| selection.matches(entry)).cloned().collect()
+            };
+            (initial, snapshot.cursor, snapshot.revision)
+        } else {
+            let version = options.version.unwrap_or(0);
+            let cursor = cache.cursor_after(version).map_err(|oldest| ApiError::too_old(version, oldest.0));
+            match cursor {
+                Ok(cursor) => (VecDeque::new(), cursor, version),
+                Err(error) => return Err(error),
+            }
+        };
+        let seconds = options.timeout_seconds.unwrap_or_else(|| TIMEOUT_SECONDS_MIN + u64::from(rand::random::<u16>()) % TIMEOUT_SECONDS_MIN);
+        let now = Instant::now();
+        let end = now + Duration::from_secs(seconds.min(7 * 86_400));
+        let initial_end = options.initial_events.then_some(sent);
+        let mut watcher = Watcher {
+            resource,
+            selection,
+            output: context.output,
+            bookmarks: options.bookmarks,
+            cache,
+            world,
+            wake,
+            initial,
+            initial_end,
+            cursor,
+            sent,
+            next_bookmark: now + BOOKMARK_EVERY,
+            end,
+            ended: false,
+            columns_sent: false,
+            stopping: server.stopping.clone(),
+            _open: server.metrics.open_watch(resource),
+        };
+        watcher.schedule_bookmark(now);
+        Ok(watcher)
+    }
+
+    fn schedule_bookmark(&mut self, now: Instant) {
+        let last = self.end.checked_sub(LAST_BOOKMARK_BEFORE_END).unwrap_or(now);
+        let regular = now + BOOKMARK_EVERY;
+        self.next_bookmark = if last > now { regular.min(last) } else { regular };
+    }
+
+    /// The next bytes for the client; none when the watch is over.
+    async fn next_frame(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        let mut frame = BytesMut::new();
+        while let Some(entry) = self.initial.pop_front() {
+            self.write(&mut frame, "ADDED", entry.json(), Some(&entry));
+            if frame.len() >= FRAME_BYTES {
+                return Some(frame.freeze());
+            }
+        }
+        if let Some(revision) = self.initial_end.take() {
+            self.write_bookmark(&mut frame, revision, true);
+        }
+        if !frame.is_empty() {
+            return Some(frame.freeze());
+        }
+        loop {
+            // Before the changes are read: whatever is at or below it is in the ring by then.
+            let complete = self.world.revision();
+            self.wake.mark_unchanged();
+            match self.cache.read_changes(&mut self.cursor, CHANGES_PER_TURN) {
+                Err(oldest) => {
+                    self.ended = true;
+                    self.write_error(&mut frame, &ApiError::too_old(self.sent, oldest.0));
+                    return Some(frame.freeze());
+                }
+                Ok(changes) if !changes.is_empty() => {
+                    for change in changes {
+                        self.sent = change.revision;
+                        self.write_change(&mut frame, &change);
+                    }
+                    if !frame.is_empty() {
+                        return Some(frame.freeze());
+                    }
+                    continue;
+                }
+                Ok(_) => {}
+            }
+            let now = Instant::now();
+            if now >= self.end {
+                self.ended = true;
+                return None;
+            }
+            if now >= self.next_bookmark {
+                self.schedule_bookmark(now);
+                if self.bookmarks {
+                    self.sent = self.sent.max(complete);
+                    self.write_bookmark(&mut frame, self.sent, false);
+                    return Some(frame.freeze());
+                }
+            }
+            tokio::select! {
+                changed = self.wake.changed() => if changed.is_err() { return None },
+                () = tokio::time::sleep_until(self.next_bookmark.min(self.end)) => {}
+                () = self.stopping.cancelled() => return None,
+            }
+        }
+    }
+
+    /// An object that starts or stops to match is added or deleted for this client.
+    fn write_change(&mut self, frame: &mut BytesMut, change: &Change) {
+        let old = change.old.as_ref().filter(|entry| self.selection.matches(entry));
+        let new = change.new.as_ref().filter(|entry| self.selection.matches(entry));
+        match (old, new) {
+            (None, Some(new)) => self.write(frame, "ADDED", new.json(), Some(new)),
+            (Some(_), Some(new)) => self.write(frame, "MODIFIED", new.json(), Some(new)),
+            (Some(old), None) => {
+                let gone = change.gone.clone().unwrap_or_else(|| old.encoded.with_revision(change.revision));
+                self.write(frame, "DELETED", &gone, None);
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn write(&mut self, frame: &mut BytesMut, kind: &str, json: &Bytes, entry: Option<&Arc<Entry>>) {
+        let plain = !self.output.yaml && self.output.form == Form::Object && !entry::is_converted(self.resource);
+        if plain {
+            write_event(frame, kind, json);
+            return;
+        }
+        let object = match entry {
+            Some(entry) => entry.object_as(self.resource),
+            None => {
+                let value: Value = serde_json::from_slice(json).unwrap_or_default();
+                let Ok(mut object) = Object::new(value) else { return };
+                entry::from_storage(self.resource, &mut object);
+                object
+            }
+        };
+        let value = self.shape(object);
+        write_event(frame, kind, value.to_string().as_bytes());
+    }
+
+    fn shape(&mut self, object: Object) -> Value {
+        match self.output.form {
+            Form::Object => object.into_value(),
+            Form::Partial { version } => negotiate::partial(&object, version),
+            Form::Table { version, include } => {
+                let metadata = json!({ "resourceVersion": object.resource_version() });
+                let columns = !std::mem::replace(&mut self.columns_sent, true);
+                let now = crate::clock::unix_seconds();
+                negotiate::table(self.resource, &[object], metadata, (version, include), columns, now)
+            }
+        }
+    }
+
+    fn write_bookmark(&mut self, frame: &mut BytesMut, revision: i64, ends_initial: bool) {
+        let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
+        if ends_initial {
+            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        let value = match self.output.form {
+            Form::Object => json!({ "kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata }),
+            Form::Partial { version } => {
+                json!({ "kind": "PartialObjectMetadata", "apiVersion": version, "metadata": metadata })
+            }
+            Form::Table { version, .. } => {
+                let object = json!({ "kind": "PartialObjectMetadata", "apiVersion": version, "metadata": metadata });
+                json!({
+                    "kind": "Table", "apiVersion": version, "metadata": { "resourceVersion": revision.to_string() },
+                    "columnDefinitions": null,
+                    "rows": [{ "cells": vec![Value::Null; resources::columns(self.resource).len()], "object": object }]
+                })
+            }
+        };
+        write_event(frame, "BOOKMARK", value.to_string().as_bytes());
+    }
+
+    fn write_error(&self, frame: &mut BytesMut, error: &ApiError) {
+        write_event(frame, "ERROR", error.to_status().to_string().as_bytes());
+    }
+}
+
+fn write_event(frame: &mut BytesMut, kind: &str, object: &[u8]) {
+    frame.reserve(object.len() + 40);
+    frame.extend_from_slice(b"{\"type\":\"");
+    frame.extend_from_slice(kind.as_bytes());
+    frame.extend_from_slice(b"\",\"object\":");
+    frame.extend_from_slice(object);
+    frame.extend_from_slice(b"}\n");
+}

@@ -1,0 +1,130 @@
+//! Bridges a client's WebSocket to a node agent's: the handshake is passed on unchanged, the bytes after it untouched,
+//! so every subprotocol that both ends know (`v4`/`v5.channel.k8s.io`, port-forward tunnels) works without being known
+//! here.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, header};
+use http_body_util::Empty;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use crate::context::Context;
+use crate::kubelet::{Kubelets, NodeAddress};
+use crate::status::{ApiError, ApiResult};
+
+/// Headers of the handshake that both ends must see alike.
+const HANDSHAKE: &[&str] = &["sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"];
+/// A protocol that carries the bearer token; it is for us and not for the node.
+const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
+/// A stream on which nothing moves for this long is dropped, as Kubernetes does.
+const IDLE_MAX: Duration = Duration::from_secs(4 * 3_600);
+const BUFFER_BYTES: usize = 32 * 1024;
+
+pub(crate) fn is_requested(headers: &HeaderMap) -> bool {
+    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+fn protocols(headers: &HeaderMap) -> String {
+    let texts = headers.get_all("sec-websocket-protocol").iter().filter_map(|value| value.to_str().ok());
+    let list: Vec<&str> = texts.flat_map(|text| text.split(',')).map(str::trim).filter(|one| !one.starts_with(BEARER)).collect();
+    list.join(", ")
+}
+
+pub(crate) async fn bridge(
+    context: &Context,
+    address: &NodeAddress,
+    path: &str,
+    extensions: &mut Extensions,
+) -> ApiResult<Response> {
+    let upgrade = extensions
+        .remove::<OnUpgrade>()
+        .ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded; use HTTP/1.1"))?;
+    let mut request = Request::get(path)
+        .header(header::HOST, Kubelets::host(address))
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket");
+    for name in HANDSHAKE {
+        if let Some(value) = context.headers.get(*name) {
+            request = request.header(*name, value);
+        }
+    }
+    let protocols = protocols(&context.headers);
+    if !protocols.is_empty() {
+        request = request.header("sec-websocket-protocol", protocols);
+    }
+    let request = request.body(Body::new(Empty::<Bytes>::new())).map_err(ApiError::internal)?;
+    let answer = context.server.kubelets.send(address, request).await?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // No tunnel to something that did not agree to one: that would be a way around authorization.
+        let code = answer.status().as_u16();
+        let text = crate::handler::read_body(Body::new(answer.into_body()), &HeaderMap::new()).await.unwrap_or_default();
+        return Err(ApiError::from_node(code, String::from_utf8_lossy(&text).trim().to_owned()));
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    for name in ["sec-websocket-accept", "sec-websocket-protocol", "sec-websocket-extensions"] {
+        if let Some(value) = answer.headers().get(name) {
+            response.headers_mut().insert(http::HeaderName::from_static(name), value.clone());
+        }
+    }
+    let stopping = context.server.stopping.clone();
+    // Ends with either side, with the server, or when nothing moves any more.
+    tokio::spawn(async move {
+        let copy = async {
+            let client = upgrade.await?;
+            let agent = hyper::upgrade::on(answer).await?;
+            let (mut client, mut agent) = (TokioIo::new(client), TokioIo::new(agent));
+            copy_until_idle(&mut client, &mut agent).await.map_err(Box::<dyn std::error::Error + Send + Sync>::from)
+        };
+        tokio::select! {
+            outcome = copy => if let Err(error) = outcome {
+                tracing::debug!(%error, "a stream to a node agent broke");
+            },
+            () = stopping.cancelled() => {}
+        }
+    });
+    Ok(response)
+}
+
+/// Copies both ways until one side ends or nothing has moved for [`IDLE_MAX`].
+async fn copy_until_idle<A, B>(a: &mut A, b: &mut B) -> std::io::Result<()>
+where
+    A: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    B: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut a_read, mut a_write) = tokio::io::split(a);
+    let (mut b_read, mut b_write) = tokio::io::split(b);
+    let mut from_a = vec![0; BUFFER_BYTES];
+    let mut from_b = vec![0; BUFFER_BYTES];
+    loop {
+        // Reading is cancel safe; each branch writes all it read before the next read of either side.
+        let moved = tokio::time::timeout(IDLE_MAX, async {
+            tokio::select! {
+                read = a_read.read(&mut from_a) => (true, read),
+                read = b_read.read(&mut from_b) => (false, read),
+            }
+        })
+        .await;
+        let Ok((is_a, read)) = moved else { return Ok(()) };
+        let count = read?;
+        if count == 0 {
+            // A WebSocket closes in both directions; what the other side still had to say was said before its close.
+            let _ = if is_a { b_write.shutdown().await } else { a_write.shutdown().await };
+            return Ok(());
+        }
+        if is_a {
+            b_write.write_all(&from_a[..count]).await?;
+            b_write.flush().await?;
+        } else {
+            a_write.write_all(&from_b[..count]).await?;
+            a_write.flush().await?;
+        }
+    }
+}

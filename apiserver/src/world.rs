@@ -1,0 +1,244 @@
+//! All caches of the server, fed by one watch of the store: every cache moves through the same revisions in the same
+//! order, so a reader of several caches (RBAC, admission) sees one consistent past, and one revision tells how far
+//! they all are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use kv::{EventKind, RangeRequest, Store, StoreError, WatchItem, WatchRequest};
+use resources::Resource;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::cache::{Cache, Snapshot};
+use crate::entry::Entry;
+use crate::status::{ApiError, ApiResult};
+
+/// The prefix of everything that is a Kubernetes object.
+const REGISTRY: &str = "/registry/";
+/// Keys read at once while loading.
+const LOAD_PAGE: i64 = 2_000;
+/// How far back the history of a fresh server reaches at most.
+const HISTORY_REVISIONS_MAX: i64 = 10_000;
+/// How long a read waits for a revision that this member has not reached, as Kubernetes' watch cache does.
+pub(crate) const REVISION_WAIT: Duration = Duration::from_secs(3);
+
+pub(crate) struct World {
+    by_prefix: BTreeMap<String, Arc<Cache>>,
+    by_name: BTreeMap<(&'static str, &'static str), Arc<Cache>>,
+    /// Revision up to which every cache is complete; 0 until the first load is done.
+    revision: watch::Sender<i64>,
+}
+
+impl World {
+    pub(crate) fn new(all: &'static [Resource]) -> World {
+        let mut shapes: BTreeMap<String, Vec<&'static Resource>> = BTreeMap::new();
+        for resource in all.iter().filter(|resource| !resource.is_virtual()) {
+            let list = shapes.entry(resources::storage_prefix(resource)).or_default();
+            if crate::entry::is_converted(resource) { list.push(resource) } else { list.insert(0, resource) }
+        }
+        let mut world =
+            World { by_prefix: BTreeMap::new(), by_name: BTreeMap::new(), revision: watch::Sender::new(0) };
+        for (prefix, shapes) in shapes {
+            let cache = Arc::new(Cache::new(shapes.clone(), prefix.clone()));
+            for shape in shapes {
+                world.by_name.insert((shape.group, shape.plural), cache.clone());
+            }
+            world.by_prefix.insert(prefix, cache);
+        }
+        world
+    }
+
+    /// The cache behind a stored resource.
+    pub(crate) fn cache(&self, resource: &Resource) -> Option<&Arc<Cache>> {
+        self.by_name.get(&(resource.group, resource.plural))
+    }
+
+    pub(crate) fn named(&self, group: &str, plural: &str) -> Option<&Arc<Cache>> {
+        self.by_name.iter().find(|((g, p), _)| *g == group && *p == plural).map(|(_, cache)| cache)
+    }
+
+    pub(crate) fn caches(&self) -> impl Iterator<Item = &Arc<Cache>> {
+        self.by_prefix.values()
+    }
+
+    /// An object of a built-in kind, as of this member's cache.
+    pub(crate) fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Entry>> {
+        let cache = self.named(group, plural)?;
+        let resource = cache.shapes.first()?;
+        cache.get(&resources::storage_key(resource, namespace, name))
+    }
+
+    /// All objects of a built-in kind in a namespace (all namespaces when empty), as of this member's cache.
+    pub(crate) fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Arc<Entry>> {
+        let Some(cache) = self.named(group, plural) else { return Vec::new() };
+        let prefix =
+            if namespace.is_empty() { cache.prefix.clone() } else { format!("{}{namespace}/", cache.prefix) };
+        cache.snapshot(0).tree.iter_prefix(&prefix).cloned().collect()
+    }
+
+    pub(crate) fn revision(&self) -> i64 {
+        *self.revision.borrow()
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<i64> {
+        self.revision.subscribe()
+    }
+
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.revision() > 0
+    }
+
+    /// Waits until every cache has reached `revision`; answers 504 when `deadline` passes first.
+    pub(crate) async fn wait_for(&self, revision: i64, deadline: Instant) -> ApiResult<()> {
+        let mut receiver = self.revision.subscribe();
+        let reached = tokio::time::timeout_at(deadline, receiver.wait_for(|now| *now >= revision)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ApiError::revision_too_large(revision, self.revision())),
+        }
+    }
+
+    /// Waits until the caches show everything that was acknowledged anywhere before this call.
+    pub(crate) async fn wait_most_recent(&self, store: &dyn Store) -> ApiResult<i64> {
+        let revision = store.read_index().await?;
+        if self.revision() < revision {
+            self.wait_for(revision, Instant::now() + REVISION_WAIT).await?;
+        }
+        Ok(revision)
+    }
+
+    pub(crate) fn snapshot(&self, cache: &Cache) -> Snapshot {
+        cache.snapshot(self.revision())
+    }
+
+    fn cache_of_key(&self, key: &str) -> Option<&Arc<Cache>> {
+        let rest = key.strip_prefix(REGISTRY)?;
+        let end = REGISTRY.len() + rest.find('/')? + 1;
+        self.by_prefix.get(&key[..end])
+    }
+
+    /// Follows the store for ever. The future ends only when it is dropped.
+    pub(crate) async fn follow(self: Arc<World>, store: Arc<dyn Store>) {
+        let mut pause = Duration::from_millis(20);
+        let mut loaded = false;
+        loop {
+            let outcome = self.follow_once(&*store, &mut loaded).await;
+            if let Err(error) = outcome {
+                tracing::info!(%error, "the store's watch ended; it is opened again");
+                // The store is electing, starting or stopping: there is no condition to wait for but its answer.
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            } else {
+                pause = Duration::from_millis(20);
+            }
+        }
+    }
+
+    async fn follow_once(&self, store: &dyn Store, loaded: &mut bool) -> Result<(), StoreError> {
+        if !*loaded {
+            self.load(store).await?;
+            *loaded = true;
+        }
+        let all = Bytes::from_static(b"\0");
+        let request = WatchRequest { key: all.clone(), range_end: all, start_revision: self.revision() + 1 };
+        let mut stream = match store.watch(request).await {
+            Err(StoreError::Refused(kv::Refusal::Compacted { .. })) => {
+                *loaded = false;
+                return Ok(());
+            }
+            other => other?,
+        };
+        while let Some(item) = stream.next().await {
+            match item {
+                WatchItem::Events { revision, events } => {
+                    self.apply(revision, &events);
+                    self.advance(revision);
+                }
+                WatchItem::Progress { revision } => self.advance(revision),
+                WatchItem::Compacted { .. } => {
+                    *loaded = false;
+                    return Ok(());
+                }
+            }
+        }
+        Err(StoreError::Stopped)
+    }
+
+    fn advance(&self, revision: i64) {
+        self.revision.send_if_modified(|now| {
+            let ahead = revision > *now;
+            *now = revision.max(*now);
+            ahead
+        });
+    }
+
+    fn apply(&self, revision: i64, events: &[kv::Event]) {
+        let mut changes: BTreeMap<&str, Vec<(String, Option<Arc<Entry>>)>> = BTreeMap::new();
+        for event in events {
+            let Ok(key) = std::str::from_utf8(&event.kv.key) else { continue };
+            let Some(cache) = self.cache_of_key(key) else { continue };
+            let list = changes.entry(&cache.prefix).or_default();
+            if event.kind == EventKind::Delete as i32 {
+                list.push((key.to_owned(), None));
+            } else if let Some(entry) = cache.entry(key, &event.kv.value, revision) {
+                list.push((key.to_owned(), Some(entry)));
+            }
+        }
+        for (prefix, list) in changes {
+            if let Some(cache) = self.by_prefix.get(prefix) {
+                cache.apply(revision, list);
+            }
+        }
+    }
+
+    /// Reads all objects as of one revision in the retained past, so that the watch that follows also fills the
+    /// history: clients of a member that restarted resume where they were.
+    async fn load(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let newest = store.read_index().await?;
+        let compacted = store.status().compact_revision;
+        let first_start = self.revision() == 0;
+        let base = if first_start { compacted.max(newest - HISTORY_REVISIONS_MAX).max(1) } else { newest };
+        let base = base.min(newest);
+        let mut entries: BTreeMap<&str, Vec<Arc<Entry>>> = BTreeMap::new();
+        let mut from = REGISTRY.as_bytes().to_vec();
+        let mut end = REGISTRY.as_bytes().to_vec();
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        while base > 0 {
+            let request = RangeRequest {
+                key: Bytes::from(from.clone()),
+                range_end: Bytes::from(end.clone()),
+                limit: LOAD_PAGE,
+                revision: base,
+                serializable: true,
+                ..RangeRequest::default()
+            };
+            let answer = store.range(request).await?.body;
+            for pair in &answer.kvs {
+                let Ok(key) = std::str::from_utf8(&pair.key) else { continue };
+                let Some(cache) = self.cache_of_key(key) else { continue };
+                if let Some(entry) = cache.entry(key, &pair.value, pair.mod_revision) {
+                    entries.entry(&cache.prefix).or_default().push(entry);
+                }
+            }
+            match answer.kvs.last() {
+                Some(last) if answer.more => {
+                    from = last.key.to_vec();
+                    from.push(0);
+                }
+                _ => break,
+            }
+        }
+        for (prefix, cache) in &self.by_prefix {
+            cache.reset(entries.remove(prefix.as_str()).unwrap_or_default(), base);
+        }
+        // Not yet `newest`: the watch replays the rest. Readers wait for their own revision, so none sees the past.
+        self.revision.send_replace(base.max(1));
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! The optimistic transaction under every write: read, decide, write if nobody wrote in between, else once more.
+//!
+//! The first attempt decides on the cached object, which saves a read; whatever that attempt would refuse is decided
+//! again on the store's newest state before the client hears about it.
+
+use bytes::Bytes;
+use kv::{Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest, RangeRequest, Request, RequestOp, TxnRequest};
+use resources::Resource;
+use schema::Object;
+
+use crate::ApiServer;
+use crate::codec::{self, Versioned};
+use crate::entry;
+use crate::status::{ApiError, ApiResult};
+
+/// More lost races than this on one object mean that something is wrong with the client, not with luck.
+const ATTEMPTS_MAX: usize = 64;
+
+/// Keys that change in the same transaction as the object (service addresses).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extra {
+    pub(crate) compare: Vec<Compare>,
+    pub(crate) ops: Vec<RequestOp>,
+}
+
+impl Extra {
+    /// Takes `key`, or loses the transaction where somebody has it.
+    pub(crate) fn claim(&mut self, key: String, owner: &str) {
+        self.compare.push(created_at(&key, 0));
+        self.ops.push(put(&key, Bytes::from(owner.to_owned()), 0));
+    }
+
+    pub(crate) fn release(&mut self, key: String) {
+        self.ops.push(delete(&key));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.compare.is_empty() && self.ops.is_empty()
+    }
+}
+
+pub(crate) enum Commit {
+    /// Written, at this revision.
+    Done(i64),
+    /// A compare did not hold; nothing was written.
+    Lost,
+}
+
+/// An object as it is stored now, in the shape of the request.
+pub(crate) struct Current {
+    pub(crate) object: Object,
+    pub(crate) revision: i64,
+}
+
+/// What to do with the object that was read.
+pub(crate) enum Step {
+    Write(Object, Extra),
+    Remove(Object, Extra),
+    Keep(Object),
+}
+
+/// What became of it. `object` carries the resourceVersion after the write.
+pub(crate) struct Outcome {
+    pub(crate) object: Object,
+    pub(crate) removed: bool,
+}
+
+fn created_at(key: &str, revision: i64) -> Compare {
+    Compare {
+        result: CompareResult::Equal as i32,
+        target: CompareTarget::Create as i32,
+        key: Bytes::from(key.to_owned()),
+        operand: Some(CompareOperand::CreateRevision(revision)),
+        range_end: Bytes::new(),
+    }
+}
+
+fn modified_at(key: &str, revision: i64) -> Compare {
+    Compare {
+        result: CompareResult::Equal as i32,
+        target: CompareTarget::Mod as i32,
+        key: Bytes::from(key.to_owned()),
+        operand: Some(CompareOperand::ModRevision(revision)),
+        range_end: Bytes::new(),
+    }
+}
+
+fn put(key: &str, value: Bytes, lease: i64) -> RequestOp {
+    let request = PutRequest { key: Bytes::from(key.to_owned()), value, lease, ..PutRequest::default() };
+    RequestOp { request: Some(Request::Put(request)) }
+}
+
+fn delete(key: &str) -> RequestOp {
+    let request = DeleteRangeRequest { key: Bytes::from(key.to_owned()), ..DeleteRangeRequest::default() };
+    RequestOp { request: Some(Request::DeleteRange(request)) }
+}
+
+impl ApiServer {
+    async fn commit(&self, compare: Compare, op: RequestOp, extra: Extra) -> ApiResult<Commit> {
+        let mut request = TxnRequest { compare: vec![compare], success: vec![op], failure: Vec::new() };
+        request.compare.extend(extra.compare);
+        request.success.extend(extra.ops);
+        let answer = self.store.txn(request).await?;
+        Ok(if answer.body.succeeded { Commit::Done(answer.revision) } else { Commit::Lost })
+    }
+
+    /// Creates a key that must not exist.
+    pub(crate) async fn commit_create(&self, resource: &Resource, key: &str, object: &Object, extra: Extra) -> ApiResult<Commit> {
+        let lease = self.leases.for_write(self, resource).await?;
+        let value = stored(resource, object);
+        self.commit(created_at(key, 0), put(key, value, lease), extra).await
+    }
+
+    async fn commit_update(&self, resource: &Resource, key: &str, revision: i64, object: &Object, extra: Extra) -> ApiResult<Commit> {
+        let lease = self.leases.for_write(self, resource).await?;
+        let value = stored(resource, object);
+        self.commit(modified_at(key, revision), put(key, value, lease), extra).await
+    }
+
+    /// The object under `key`: from the cache, or linearizably from the store when `fresh`.
+    pub(crate) async fn current(&self, resource: &'static Resource, key: &str, fresh: bool) -> ApiResult<Option<Current>> {
+        if !fresh {
+            let entry = self.world.cache(resource).and_then(|cache| cache.get(key));
+            return Ok(entry.map(|entry| Current { object: entry.object_as(resource), revision: entry.revision }));
+        }
+        let request = RangeRequest { key: Bytes::from(key.to_owned()), ..RangeRequest::default() };
+        let answer = self.store.range(request).await?.body;
+        let Some(pair) = answer.kvs.first() else { return Ok(None) };
+        let broken = || ApiError::internal(format!("the stored value of {key} is not an object"));
+        let versioned = Versioned::splice(&pair.value, pair.mod_revision).ok_or_else(broken)?;
+        let value = serde_json::from_slice(&versioned.json).map_err(|_| broken())?;
+        let mut object = Object::new(value).map_err(|_| broken())?;
+        entry::from_storage(resource, &mut object);
+        Ok(Some(Current { object, revision: pair.mod_revision }))
+    }
+
+    /// Reads, lets `decide` choose, and writes; again and again while others write in between.
+    pub(crate) async fn change(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+        dry_run: bool,
+        decide: &mut (dyn FnMut(&Object) -> ApiResult<Step> + Send),
+    ) -> ApiResult<Outcome> {
+        let key = resources::storage_key(resource, namespace, name);
+        let mut fresh = false;
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(current) = self.current(resource, &key, fresh).await? else {
+                if fresh {
+                    return Err(ApiError::not_found(resource.group, resource.plural, name));
+                }
+                fresh = true;
+                continue;
+            };
+            let step = match decide(&current.object) {
+                Err(_) | Ok(Step::Keep(_)) if !fresh => {
+                    fresh = true;
+                    continue;
+                }
+                other => other?,
+            };
+            let (object, removed, commit) = match step {
+                Step::Keep(object) => return Ok(Outcome { object, removed: false }),
+                Step::Write(object, _) if dry_run => return Ok(Outcome { object, removed: false }),
+                Step::Remove(object, _) if dry_run => return Ok(Outcome { object, removed: true }),
+                Step::Write(object, extra) => {
+                    let commit = self.commit_update(resource, &key, current.revision, &object, extra).await?;
+                    (object, false, commit)
+                }
+                Step::Remove(object, extra) => {
+                    let commit = self.commit(modified_at(&key, current.revision), delete(&key), extra).await?;
+                    (object, true, commit)
+                }
+            };
+            match commit {
+                Commit::Done(revision) => {
+                    let mut object = object;
+                    object.set_resource_version(&revision.to_string());
+                    return Ok(Outcome { object, removed });
+                }
+                Commit::Lost => fresh = true,
+            }
+        }
+        Err(ApiError::modified(resource.group, resource.plural, name))
+    }
+}
+
+/// The bytes under which an object of `resource` is stored.
+fn stored(resource: &Resource, object: &Object) -> Bytes {
+    if !entry::is_converted(resource) {
+        return codec::encode(object.value());
+    }
+    let mut object = object.clone();
+    entry::to_storage(resource, &mut object);
+    codec::encode(object.value())
+}

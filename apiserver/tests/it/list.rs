@@ -1,0 +1,163 @@
+//! Lists: selectors, pages, versions, forms.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::server::{MAPS, Server, config_map};
+
+async fn fill(server: &Server, count: usize) {
+    for index in 0..count {
+        let mut map = config_map(&format!("m{index:02}"), "1");
+        map["metadata"]["labels"] = json!({"parity": if index % 2 == 0 { "even" } else { "odd" }});
+        server.post(MAPS, map).await.ok();
+    }
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn lists_have_the_shape_of_kubernetes() {
+    let server = Server::start().await;
+    fill(&server, 3).await;
+    let list = server.get(MAPS).await.ok();
+    assert_eq!((list["kind"].as_str(), list["apiVersion"].as_str()), (Some("ConfigMapList"), Some("v1")));
+    assert_eq!(names(&list), ["m00", "m01", "m02"]);
+    assert!(list["items"][0].get("kind").is_none());
+    let newest = list["items"][2]["metadata"]["resourceVersion"].as_str().unwrap().parse::<i64>().unwrap();
+    assert!(list["metadata"]["resourceVersion"].as_str().unwrap().parse::<i64>().unwrap() >= newest);
+    let all = server.get("/api/v1/configmaps").await.ok();
+    assert_eq!(names(&all), ["m00", "m01", "m02", "extension-apiserver-authentication"]);
+    let empty = server.get("/apis/apps/v1/namespaces/default/deployments").await.ok();
+    assert_eq!(empty["items"], json!([]));
+}
+
+#[tokio::test]
+async fn selectors_choose() {
+    let server = Server::start().await;
+    fill(&server, 5).await;
+    for (query, expected) in [
+        ("labelSelector=parity%3Deven", vec!["m00", "m02", "m04"]),
+        ("labelSelector=parity+notin+(even)", vec!["m01", "m03"]),
+        ("labelSelector=!parity", vec![]),
+        ("fieldSelector=metadata.name%3Dm01", vec!["m01"]),
+        ("fieldSelector=metadata.name!%3Dm01,metadata.namespace%3Ddefault", vec!["m00", "m02", "m03", "m04"]),
+    ] {
+        assert_eq!(names(&server.get(&format!("{MAPS}?{query}")).await.ok()), expected, "{query}");
+    }
+    assert_eq!(server.get(&format!("{MAPS}?labelSelector=a%20b%20c")).await.refused().0, 400);
+    let unknown = server.get(&format!("{MAPS}?fieldSelector=spec.x%3D1")).await;
+    assert!(unknown.refused().2.ends_with("field label not supported: spec.x"));
+}
+
+#[tokio::test]
+async fn pages_are_consistent() {
+    let server = Server::start().await;
+    fill(&server, 7).await;
+    let first = server.get(&format!("{MAPS}?limit=3")).await.ok();
+    assert_eq!((names(&first), &first["metadata"]["remainingItemCount"]), (vec!["m00", "m01", "m02"], &json!(4)));
+    server.delete(&format!("{MAPS}/m04"), json!(null)).await.ok();
+    server.post(MAPS, config_map("m03a", "1")).await.ok();
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let second = server.get(&format!("{MAPS}?limit=3&continue={token}")).await.ok();
+    assert_eq!(names(&second), ["m03", "m04", "m05"], "the second page shows the state of the first");
+    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    let token = second["metadata"]["continue"].as_str().unwrap();
+    let third = server.get(&format!("{MAPS}?limit=3&continue={token}")).await.ok();
+    assert_eq!(names(&third), ["m06"]);
+    assert!(third["metadata"].get("continue").is_none());
+    let selected = server.get(&format!("{MAPS}?limit=2&labelSelector=parity%3Deven")).await.ok();
+    assert!(selected["metadata"].get("remainingItemCount").is_none() && selected["metadata"]["continue"].is_string());
+}
+
+#[tokio::test]
+async fn expired_pages_offer_a_way_on() {
+    use kv::Store;
+    let server = Server::start().await;
+    fill(&server, 4).await;
+    let first = server.get(&format!("{MAPS}?limit=2")).await.ok();
+    let last = server.post(MAPS, config_map("m01a", "1")).await.ok();
+    let revision = last["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    server.store.compact(revision).await.unwrap();
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let expired = server.get(&format!("{MAPS}?limit=2&continue={token}")).await;
+    assert_eq!((expired.refused().0, expired.refused().1), (410, "Expired"));
+    let token = expired.body["metadata"]["continue"].as_str().unwrap();
+    let rest = server.get(&format!("{MAPS}?continue={token}")).await.ok();
+    assert_eq!(names(&rest), ["m02", "m03"]);
+    let exact = format!("{MAPS}?resourceVersion={}&resourceVersionMatch=Exact", revision - 1);
+    assert_eq!(server.get(&exact).await.refused().0, 410);
+}
+
+#[tokio::test]
+async fn versions_are_honoured() {
+    let server = Server::start().await;
+    fill(&server, 2).await;
+    let list = server.get(MAPS).await.ok();
+    let version: i64 = list["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    server.post(MAPS, config_map("m99", "1")).await.ok();
+    let exact = server.get(&format!("{MAPS}?resourceVersion={version}&resourceVersionMatch=Exact")).await.ok();
+    assert_eq!(names(&exact), ["m00", "m01"]);
+    assert_eq!(exact["metadata"]["resourceVersion"], version.to_string());
+    let newer = server.get(&format!("{MAPS}?resourceVersion={version}&resourceVersionMatch=NotOlderThan")).await.ok();
+    assert_eq!(names(&newer).len(), 3);
+    assert_eq!(names(&server.get(&format!("{MAPS}?resourceVersion=0")).await.ok()).len(), 3);
+}
+
+#[tokio::test]
+async fn future_versions_time_out() {
+    let server = Server::start().await;
+    let uris = ["?resourceVersion=999999", "/x?resourceVersion=999999", "?watch=1&resourceVersion=999999"];
+    let answers = uris.map(|rest| {
+        let server = &server;
+        async move { server.get(&format!("{MAPS}{rest}")).await }
+    });
+    for answer in futures::future::join_all(answers).await {
+        assert_eq!((answer.refused().0, answer.refused().1), (504, "Timeout"));
+        assert_eq!(answer.body["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+    }
+}
+
+#[tokio::test]
+async fn tables_and_metadata_are_other_forms() {
+    let server = Server::start().await;
+    fill(&server, 2).await;
+    let with = |accept: &'static str, uri: String| {
+        let request = server.request(Method::GET, &uri).header("accept", accept).body(Default::default()).unwrap();
+        server.read(request)
+    };
+    let table = with("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", MAPS.to_owned()).await.ok();
+    assert_eq!((table["kind"].as_str(), table["apiVersion"].as_str()), (Some("Table"), Some("meta.k8s.io/v1")));
+    let columns: Vec<&str> = table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(columns, ["Name", "Data", "Age"]);
+    assert_eq!(table["rows"][0]["cells"][0], "m00");
+    assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+    let full = with("application/json;as=Table;v=v1;g=meta.k8s.io", format!("{MAPS}/m01?includeObject=Object")).await.ok();
+    assert_eq!(full["rows"][0]["object"]["data"]["key"], "1");
+    let partial = with("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", MAPS.to_owned()).await.ok();
+    assert_eq!(partial["kind"], "PartialObjectMetadataList");
+    assert!(partial["items"][0].get("data").is_none());
+    assert_eq!(with("application/cbor", MAPS.to_owned()).await.code, 406);
+    let yaml = with("application/yaml", format!("{MAPS}/m01")).await;
+    assert!(yaml.text.contains("kind: ConfigMap"));
+}
+
+#[tokio::test]
+async fn large_lists_come_in_frames_and_gzip() {
+    use std::io::Read;
+    let server = Server::start().await;
+    let value = "x".repeat(40_000);
+    for index in 0..8 {
+        server.post(MAPS, config_map(&format!("big{index}"), &value)).await.ok();
+    }
+    let list = server.get(MAPS).await.ok();
+    assert_eq!(names(&list).len(), 8);
+    let request = server.request(Method::GET, MAPS).header("accept-encoding", "gzip").body(Default::default()).unwrap();
+    let response = server.send(request).await;
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), list);
+}

@@ -1,0 +1,12 @@
+//! In-process tests of the API: requests through the router, the store in memory.
+
+mod admission;
+mod bad_input;
+mod crud;
+mod delete;
+mod discovery;
+mod list;
+mod patch;
+mod server;
+mod subresources;
+mod watch;
