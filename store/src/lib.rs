@@ -1,1 +1,32 @@
-//! store
+//! The store: what makes the model of `kv` durable, replicated and served.
+//!
+//! [`Node::start`] gives a member; it is a [`kv::Store`]. A write goes to the leader (`write.rs`), into Raft's log
+//! (`raft/log.rs` over `rocks/log.rs`), and when a quorum has it on disk every member applies it (`raft/machine.rs`
+//! over `rocks/state.rs`). A linearizable read asks the leader how far it has to wait and is then served locally
+//! (`read.rs`). Members talk over mutual TLS (`peer/`).
+//!
+//! Architecture invariants: openraft is named under `raft/` and where its handle is used (`core.rs`, `node.rs`,
+//! `members.rs`, `read.rs`), rocksdb under `rocks/` alone. What is on disk is in `disk.rs`. Clock, network and storage
+//! come in through the traits of `env.rs`.
+
+pub mod config;
+mod core;
+mod data_dir;
+pub mod disk;
+pub mod env;
+pub mod etcd;
+mod lease_clock;
+mod members;
+mod metrics;
+mod node;
+pub mod peer;
+pub mod raft;
+mod read;
+pub mod rocks;
+mod write;
+
+pub use config::{Config, InitialMember, Limits};
+pub use data_dir::DataDirError;
+pub use members::MemberError;
+pub use node::{Node, StartError};
+pub use peer::tls::{TlsError, TlsIdentity, peer_uri};

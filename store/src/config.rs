@@ -1,0 +1,96 @@
+//! What a member is told at start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::env::{Clock, Network, SystemClock, Tcp};
+use crate::peer::tls::TlsIdentity;
+
+/// A member of a new cluster. All members are started with the same list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitialMember {
+    pub id: u64,
+    pub name: String,
+    /// `host:port`.
+    pub peer_address: String,
+}
+
+/// Bounds and intervals. The defaults are for a cluster in one place on ordinary disks.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A leader says so much often.
+    pub heartbeat: Duration,
+    /// Without a word from the leader for a random time between these two, a member stands for election.
+    pub election_min: Duration,
+    pub election_max: Duration,
+    /// The state is flushed after so many entries.
+    pub snapshot_entries: u64,
+    /// So many entries stay in the log below the flushed index, for members that are a little behind.
+    pub log_entries_kept: u64,
+    /// Until a write or linearizable read is given up.
+    pub request_deadline: Duration,
+    /// Writes under way at once; more are refused as overload.
+    pub writes_under_way: usize,
+    /// Largest request, encoded, in bytes.
+    pub request_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(1000),
+            election_max: Duration::from_millis(2000),
+            snapshot_entries: 10_000,
+            log_entries_kept: 10_000,
+            // etcd's: five seconds and two elections.
+            request_deadline: Duration::from_secs(7),
+            writes_under_way: 8192,
+            request_bytes: kv::REQUEST_BYTES_MAX,
+        }
+    }
+}
+
+/// Everything a member needs to start.
+#[derive(Clone)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub cluster_id: u64,
+    /// Never used again for another member, nor for this one after its data was lost.
+    pub member_id: u64,
+    pub name: String,
+    /// Where to listen for members, `host:port`.
+    pub peer_listen: String,
+    /// Where other members reach this one, `host:port`.
+    pub peer_advertise: String,
+    /// Where API clients reach this member, `host:port`; published to all members.
+    pub client_address: String,
+    /// The members of a new cluster. Empty for a member that joins an existing one, and without meaning once the data
+    /// directory has data.
+    pub initial_members: Vec<InitialMember>,
+    pub tls: TlsIdentity,
+    pub limits: Limits,
+    pub clock: Arc<dyn Clock>,
+    pub network: Arc<dyn Network>,
+}
+
+impl Config {
+    /// With the real clock and network, default limits, and nobody else in the cluster.
+    pub fn new(data_dir: PathBuf, cluster_id: u64, member_id: u64, tls: TlsIdentity) -> Config {
+        Config {
+            data_dir,
+            cluster_id,
+            member_id,
+            name: format!("{member_id:016x}"),
+            peer_listen: "127.0.0.1:6480".into(),
+            peer_advertise: "127.0.0.1:6480".into(),
+            client_address: String::new(),
+            initial_members: Vec::new(),
+            tls,
+            limits: Limits::default(),
+            clock: Arc::new(SystemClock::default()),
+            network: Arc::new(Tcp),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The running member: what its own clients and the other members ask of it, and who the leader is.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{Instant, ReadPolicy, ServerState};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::config::Config;
+use crate::lease_clock::{LeaseClock, Renewal};
+use crate::metrics::METRICS;
+use crate::peer::transport::Transport;
+use crate::peer::wire::{Failure, Request, Response};
+use crate::raft::machine::{Machine, Replica};
+use crate::raft::types::{Proposal, TypeConfig};
+
+pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
+
+/// Who leads, as far as this member knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    pub leader: Option<u64>,
+    pub term: u64,
+}
+
+/// See the module head.
+pub struct Core {
+    pub config: Config,
+    pub raft: Raft,
+    pub replica: Arc<Replica>,
+    pub transport: Arc<Transport>,
+    pub leadership: watch::Sender<Leadership>,
+    /// Set once, with the reason, when this member can no longer serve.
+    pub failed: watch::Sender<Option<String>>,
+    pub read_queue: mpsc::Sender<oneshot::Sender<Result<u64, Failure>>>,
+    pub writes: Semaphore,
+    pub incoming_snapshot: Semaphore,
+    leases: Mutex<LeaseClock>,
+}
+
+/// What waits for a read index at most.
+pub(crate) const READ_QUEUE: usize = 16_384;
+
+impl Core {
+    pub fn new(
+        config: Config,
+        raft: Raft,
+        replica: Arc<Replica>,
+        transport: Arc<Transport>,
+        read_queue: mpsc::Sender<oneshot::Sender<Result<u64, Failure>>>,
+    ) -> Arc<Core> {
+        let writes = Semaphore::new(config.limits.writes_under_way);
+        Arc::new(Core {
+            config,
+            raft,
+            replica,
+            transport,
+            leadership: watch::Sender::default(),
+            failed: watch::Sender::default(),
+            read_queue,
+            writes,
+            incoming_snapshot: Semaphore::new(1),
+            leases: Mutex::default(),
+        })
+    }
+
+    /// Answers another member.
+    pub async fn answer(self: Arc<Self>, from: u64, request: Request) -> Response {
+        let stopped = |error: &dyn std::fmt::Display| {
+            tracing::debug!(%error, from = %format!("{from:016x}"), "a call cannot be answered");
+            Response::Failed(Failure::Stopped)
+        };
+        match request {
+            Request::Append(rpc) => match self.raft.append_entries(rpc).await {
+                Ok(response) => Response::Append(response),
+                Err(error) => stopped(&error),
+            },
+            Request::Vote(rpc) => match self.raft.vote(rpc).await {
+                Ok(response) => Response::Vote(response),
+                Err(error) => stopped(&error),
+            },
+            Request::PreVote(rpc) => match self.raft.pre_vote(rpc).await {
+                Ok(response) => Response::Vote(response),
+                Err(error) => stopped(&error),
+            },
+            Request::TransferLeader(request) => match self.raft.handle_transfer_leader(request).await {
+                Ok(response) => Response::TransferLeader(response),
+                Err(error) => stopped(&error),
+            },
+            Request::Propose(entry) => match self.propose_here(entry).await {
+                Ok(response) => Response::Proposed(response.encode()),
+                Err(failure) => Response::Failed(failure),
+            },
+            // Not passed on: two members that each take the other for the leader would wait for each other.
+            Request::ReadIndex if !self.is_leader() => Response::Failed(Failure::NotLeader),
+            Request::ReadIndex => match self.ask_read_index().await {
+                Ok(index) => Response::ReadIndex(index),
+                Err(failure) => Response::Failed(failure),
+            },
+            Request::LeaseKeepAlive(id) => match self.keep_alive_here(id) {
+                Ok(ttl) => Response::LeaseKeptAlive(ttl),
+                Err(failure) => Response::Failed(failure),
+            },
+            Request::LeaseLeft(id) => match self.lease_left_here(id) {
+                Ok(left) => Response::LeaseLeft(left),
+                Err(failure) => Response::Failed(failure),
+            },
+            Request::Member(change) => match self.change_member_here(change).await {
+                Ok(()) => Response::MemberChanged,
+                Err(failure) => Response::Failed(failure),
+            },
+        }
+    }
+
+    /// Writes an encoded entry, as the leader, and waits until it is applied here.
+    pub async fn propose_here(&self, entry: bytes::Bytes) -> Result<kv::Response, Failure> {
+        if !self.is_leader() {
+            return Err(Failure::NotLeader);
+        }
+        let write = self.raft.client_write(Proposal(entry));
+        match tokio::time::timeout(self.config.limits.request_deadline, write).await {
+            Err(_) => Err(Failure::TimedOut),
+            Ok(Ok(written)) => written.data.0.ok_or(Failure::Stopped),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(Failure::NotLeader),
+            Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => Err(Failure::LeaderChanged),
+            Ok(Err(RaftError::APIError(other))) => Err(Failure::Refused(other.to_string())),
+            Ok(Err(RaftError::Fatal(fatal))) => {
+                self.fail(&fatal.to_string());
+                Err(Failure::Stopped)
+            }
+        }
+    }
+
+    /// Makes sure, as the leader, that it still leads; answers up to where the log has to be applied for a read.
+    /// One round serves all who wait: see `read.rs`.
+    pub async fn confirm_here(&self) -> Result<u64, Failure> {
+        METRICS.read_index_rounds.inc();
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Err(RaftError::APIError(_)) => Err(Failure::NotLeader),
+            Err(RaftError::Fatal(fatal)) => {
+                self.fail(&fatal.to_string());
+                Err(Failure::Stopped)
+            }
+        }
+    }
+
+    pub fn is_leader(&self) -> bool {
+        self.leadership.borrow().leader == Some(self.config.member_id)
+    }
+
+    /// This member cannot go on: whoever runs it has to end the process.
+    pub fn fail(&self, reason: &str) {
+        if self.transport.stop.is_cancelled() {
+            return;
+        }
+        let first = self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            failed.get_or_insert_with(|| reason.to_string());
+            first
+        });
+        if first {
+            tracing::error!(reason, "the store has stopped");
+            self.replica.hub().close();
+        }
+    }
+
+    /// The term in which this member leads with a quorum behind it and everything before its term applied.
+    fn firm_term(&self) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters = metrics.membership_config.voter_ids().count();
+        let heard = metrics.last_quorum_acked.as_ref().is_some_and(|acked| {
+            acked.elapsed() < self.config.limits.election_min
+        });
+        let caught_up = metrics.last_applied.is_some_and(|id| id.leader_id.term == metrics.current_term);
+        let firm = metrics.state == ServerState::Leader && caught_up && (heard || voters == 1);
+        firm.then_some(metrics.current_term)
+    }
+
+    fn leases(&self) -> MutexGuard<'_, LeaseClock> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn keep_alive_here(&self, id: i64) -> Result<i64, Failure> {
+        if self.firm_term().is_none() {
+            return Err(Failure::NotLeader);
+        }
+        let Some(ttl) = self.replica.catalog().lease(id).map(|record| record.lease.ttl_seconds) else { return Ok(0) };
+        match self.leases().renew(id, ttl, self.config.clock.monotonic()) {
+            Renewal::Renewed => Ok(ttl),
+            Renewal::Ending => Err(Failure::NotLeader),
+        }
+    }
+
+    pub fn lease_left_here(&self, id: i64) -> Result<i64, Failure> {
+        if self.firm_term().is_none() {
+            return Err(Failure::NotLeader);
+        }
+        let Some(ttl) = self.replica.catalog().lease(id).map(|record| record.lease.ttl_seconds) else { return Ok(-1) };
+        Ok(self.leases().left_seconds(id, ttl, self.config.clock.monotonic()))
+    }
+
+    /// Ends leases that have run out, for as long as this member runs.
+    pub async fn run_lease_clock(self: Arc<Self>) {
+        const TICK: Duration = Duration::from_millis(250);
+        const AT_ONCE: usize = 500;
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Some(term) = self.firm_term() else { continue };
+            let due = {
+                let catalog = self.replica.catalog();
+                let leases = catalog.leases().map(|record| (record.lease.id, record.lease.ttl_seconds));
+                self.leases().tick(term, self.config.clock.monotonic(), leases, AT_ONCE)
+            };
+            if due.is_empty() {
+                continue;
+            }
+            METRICS.leases_expired.inc_by(due.len() as u64);
+            let command = kv::Command::LeaseExpire(kv::LeaseExpire { ids: due.clone(), term });
+            // Never forwarded: another leader decides for itself.
+            if let Err(failure) = self.propose_here(self.entry(command)).await {
+                tracing::debug!(?failure, "expired leases could not be ended yet");
+            }
+            self.leases().settled(&due);
+        }
+    }
+
+    /// Encodes a command of this moment.
+    pub fn entry(&self, command: kv::Command) -> bytes::Bytes {
+        let entry = kv::Entry::new(self.config.clock.unix_ms(), command);
+        prost::Message::encode_to_vec(&entry).into()
+    }
+}

@@ -1,0 +1,363 @@
+//! What the bytes on disk mean. Everything written to the log or the state is encoded here and nowhere else.
+//!
+//! Fixed layouts where a record is small or hot, protobuf where it has structure. Each record starts with a format
+//! byte; log records end in a CRC-32C that also covers their index, so that a record in the wrong place is found.
+//!
+//! Log records (big endian): entry `1 | term u64 | kind u8 | payload | crc u32` with kind 0 blank, 1 proposal (a
+//! protobuf `kv::Entry`), 2 membership (protobuf [`MembershipRecord`]); vote `1 | term u64 | node u64 | committed u8 |
+//! crc u32`; log id `1 | term u64 | index u64 | crc u32`.
+//! State records: live key `1 | varint mod, create, version, lease | value`; event `1 | protobuf kv::Event`, under the
+//! key `revision u64 | sub u32`; lease, under `id u64`, protobuf `kv::Lease`; position protobuf [`Position`].
+
+use std::io;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use openraft::EntryPayload;
+use openraft::entry::RaftEntry;
+use prost::Message;
+
+use crate::raft::types::{Entry, LogId, Membership, PeerNode, Proposal, StoredMembership, Vote};
+
+/// Format of the records below.
+const FORMAT: u8 = 1;
+
+const BLANK: u8 = 0;
+const PROPOSAL: u8 = 1;
+const MEMBERSHIP: u8 = 2;
+
+pub fn damaged(what: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_string())
+}
+
+pub fn encode_entry(entry: &Entry) -> Vec<u8> {
+    let mut record = Vec::with_capacity(64);
+    record.put_u8(FORMAT);
+    record.put_u64(entry.log_id.leader_id.term);
+    match &entry.payload {
+        EntryPayload::Blank => record.put_u8(BLANK),
+        EntryPayload::Normal(proposal) => {
+            record.put_u8(PROPOSAL);
+            record.put_slice(&proposal.0);
+        }
+        EntryPayload::Membership(membership) => {
+            record.put_u8(MEMBERSHIP);
+            record.put_slice(&MembershipRecord::new(None, membership).encode_to_vec());
+        }
+    }
+    seal(record, entry.log_id.index)
+}
+
+pub fn decode_entry(index: u64, record: Bytes) -> io::Result<Entry> {
+    let mut body = open(record, index, "log entry")?;
+    if body.remaining() < 9 {
+        return Err(damaged(format!("log entry {index} is too short")));
+    }
+    let log_id = log_id(body.get_u64(), index);
+    let payload = match body.get_u8() {
+        BLANK => EntryPayload::Blank,
+        PROPOSAL => EntryPayload::Normal(Proposal(body)),
+        MEMBERSHIP => EntryPayload::Membership(MembershipRecord::decode(body).map_err(damaged)?.membership()?),
+        kind => return Err(damaged(format!("log entry {index} has the unknown kind {kind}"))),
+    };
+    Ok(Entry::new(log_id, payload))
+}
+
+pub fn encode_vote(vote: &Vote) -> Vec<u8> {
+    let mut record = Vec::with_capacity(24);
+    record.put_u8(FORMAT);
+    record.put_u64(vote.leader_id.term);
+    record.put_u64(vote.leader_id.voted_for);
+    record.put_u8(u8::from(vote.committed));
+    seal(record, 0)
+}
+
+pub fn decode_vote(record: Bytes) -> io::Result<Vote> {
+    let mut body = open(record, 0, "vote")?;
+    if body.remaining() != 17 {
+        return Err(damaged("the vote has a wrong length"));
+    }
+    let (term, node, committed) = (body.get_u64(), body.get_u64(), body.get_u8());
+    Ok(if committed == 1 { Vote::new_committed(term, node) } else { Vote::new(term, node) })
+}
+
+pub fn encode_log_id(id: &LogId) -> Vec<u8> {
+    let mut record = Vec::with_capacity(24);
+    record.put_u8(FORMAT);
+    record.put_u64(id.leader_id.term);
+    record.put_u64(id.index);
+    seal(record, 0)
+}
+
+pub fn decode_log_id(record: Bytes) -> io::Result<LogId> {
+    let mut body = open(record, 0, "log id")?;
+    if body.remaining() != 16 {
+        return Err(damaged("a log id has a wrong length"));
+    }
+    Ok(log_id(body.get_u64(), body.get_u64()))
+}
+
+pub fn log_id(term: u64, index: u64) -> LogId {
+    LogId::new_term_index(term, index)
+}
+
+/// Closes a log record with its checksum.
+fn seal(mut record: Vec<u8>, index: u64) -> Vec<u8> {
+    let crc = checksum(&record, index);
+    record.put_u32(crc);
+    record
+}
+
+fn open(mut record: Bytes, index: u64, what: &str) -> io::Result<Bytes> {
+    if record.len() < 5 {
+        return Err(damaged(format!("{what} {index} is too short")));
+    }
+    let mut crc = record.split_off(record.len() - 4);
+    if crc.get_u32() != checksum(&record, index) {
+        return Err(damaged(format!("{what} {index} has a wrong checksum")));
+    }
+    match record.get_u8() {
+        FORMAT => Ok(record),
+        other => Err(damaged(format!("{what} {index} has format {other}, this version knows {FORMAT}"))),
+    }
+}
+
+fn checksum(record: &[u8], index: u64) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(record), &index.to_be_bytes())
+}
+
+pub fn encode_value(kv: &kv::KeyValue) -> Vec<u8> {
+    let mut record = Vec::with_capacity(kv.value.len() + 24);
+    record.put_u8(FORMAT);
+    for number in [kv.mod_revision, kv.create_revision, kv.version, kv.lease] {
+        prost::encoding::encode_varint(number as u64, &mut record);
+    }
+    record.put_slice(&kv.value);
+    record
+}
+
+pub fn decode_value(key: Bytes, mut record: Bytes) -> io::Result<kv::KeyValue> {
+    let broken = || damaged(format!("the value of key {:?} cannot be read", key));
+    if !record.has_remaining() || record.get_u8() != FORMAT {
+        return Err(broken());
+    }
+    let mut number = || prost::encoding::decode_varint(&mut record).map(|n| n as i64).map_err(|_| broken());
+    let (mod_revision, create_revision, version, lease) = (number()?, number()?, number()?, number()?);
+    Ok(kv::KeyValue { key, mod_revision, create_revision, version, lease, value: record })
+}
+
+pub fn event_key(revision: i64, sub: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&(revision as u64).to_be_bytes());
+    key[8..].copy_from_slice(&sub.to_be_bytes());
+    key
+}
+
+pub fn decode_event_key(key: &[u8]) -> io::Result<kv::EventId> {
+    let wrong = || damaged("an event key has a wrong length");
+    let (revision, sub) = key.split_at_checked(8).ok_or_else(wrong)?;
+    let revision = u64::from_be_bytes(revision.try_into().map_err(|_| wrong())?) as i64;
+    let sub = u32::from_be_bytes(sub.try_into().map_err(|_| wrong())?);
+    Ok(kv::EventId { revision, sub })
+}
+
+pub fn encode_event(event: &kv::Event) -> Vec<u8> {
+    let mut record = BytesMut::with_capacity(event.encoded_len() + 1);
+    record.put_u8(FORMAT);
+    event.encode(&mut record).expect("a growing buffer has room");
+    record.into()
+}
+
+pub fn decode_event(mut record: Bytes) -> io::Result<kv::Event> {
+    if !record.has_remaining() || record.get_u8() != FORMAT {
+        return Err(damaged("an event has an unknown format"));
+    }
+    kv::Event::decode(record).map_err(damaged)
+}
+
+/// How far the state has got. Written with each batch, in the same atomic write.
+#[derive(Clone, PartialEq, Message)]
+pub struct Position {
+    #[prost(message, optional, tag = "1")]
+    pub applied: Option<LogIdRecord>,
+    #[prost(message, optional, tag = "2")]
+    pub membership: Option<MembershipRecord>,
+    #[prost(int64, tag = "3")]
+    pub revision: i64,
+    #[prost(int64, tag = "4")]
+    pub compact_revision: i64,
+    /// The cluster whose state this is: a snapshot of another one is not installed.
+    #[prost(fixed64, tag = "5")]
+    pub cluster_id: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct LogIdRecord {
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+}
+
+/// A membership, and where in the log it stands.
+#[derive(Clone, PartialEq, Message)]
+pub struct MembershipRecord {
+    #[prost(message, optional, tag = "1")]
+    pub log_id: Option<LogIdRecord>,
+    /// Sets of voters; more than one while they change.
+    #[prost(message, repeated, tag = "2")]
+    pub configs: Vec<VotersRecord>,
+    #[prost(message, repeated, tag = "3")]
+    pub nodes: Vec<NodeRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct VotersRecord {
+    #[prost(uint64, repeated, tag = "1")]
+    pub ids: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct NodeRecord {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(string, tag = "2")]
+    pub name: String,
+    #[prost(string, tag = "3")]
+    pub peer_address: String,
+    #[prost(string, tag = "4")]
+    pub client_address: String,
+}
+
+impl From<LogId> for LogIdRecord {
+    fn from(id: LogId) -> Self {
+        LogIdRecord { term: id.leader_id.term, index: id.index }
+    }
+}
+
+impl From<LogIdRecord> for LogId {
+    fn from(record: LogIdRecord) -> Self {
+        log_id(record.term, record.index)
+    }
+}
+
+impl MembershipRecord {
+    pub fn new(log_id: Option<LogId>, membership: &Membership) -> MembershipRecord {
+        let configs = membership.get_joint_config().iter();
+        let nodes = membership.nodes().map(|(id, node)| NodeRecord {
+            id: *id,
+            name: node.name.clone(),
+            peer_address: node.peer_address.clone(),
+            client_address: node.client_address.clone(),
+        });
+        MembershipRecord {
+            log_id: log_id.map(LogIdRecord::from),
+            configs: configs.map(|ids| VotersRecord { ids: ids.iter().copied().collect() }).collect(),
+            nodes: nodes.collect(),
+        }
+    }
+
+    pub fn membership(&self) -> io::Result<Membership> {
+        let configs: Vec<_> = self.configs.iter().map(|voters| voters.ids.iter().copied().collect()).collect();
+        let nodes = self.nodes.iter().map(|record| {
+            let node = PeerNode {
+                name: record.name.clone(),
+                peer_address: record.peer_address.clone(),
+                client_address: record.client_address.clone(),
+            };
+            (record.id, node)
+        });
+        let nodes: std::collections::BTreeMap<u64, PeerNode> = nodes.collect();
+        Membership::new(configs, nodes).map_err(damaged)
+    }
+
+    pub fn stored(&self) -> io::Result<StoredMembership> {
+        Ok(StoredMembership::new(self.log_id.map(LogId::from), self.membership()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn membership() -> Membership {
+        let node = PeerNode { name: "a".into(), peer_address: "h:1".into(), client_address: "h:2".into() };
+        Membership::new(vec![BTreeSet::from([7])], BTreeMap::from([(7, node)])).unwrap()
+    }
+
+    /// Data directories outlive versions: these bytes must decode for ever.
+    #[test]
+    fn golden_log_records() {
+        let proposal = Proposal(Bytes::from_static(b"xyz"));
+        let cases = [
+            (EntryPayload::Blank, "010000000000000002 00 7b6be2bb"),
+            (EntryPayload::Normal(proposal), "010000000000000002 01 78797a 8ee8ba8c"),
+            (EntryPayload::Membership(membership()), ""),
+        ];
+        for (payload, golden) in cases {
+            let entry = Entry::new(log_id(2, 9), payload);
+            let record = encode_entry(&entry);
+            if !golden.is_empty() {
+                assert_eq!(hex(&record), golden.replace(' ', ""));
+            }
+            assert_eq!(decode_entry(9, record.clone().into()).unwrap(), entry);
+            assert!(decode_entry(10, record.into()).is_err(), "a record in the wrong place is found");
+        }
+        let vote = Vote::new_committed(3, 5);
+        assert_eq!(hex(&encode_vote(&vote)), "0100000000000000030000000000000005017ba6a3ba");
+        assert_eq!(decode_vote(encode_vote(&vote).into()).unwrap(), vote);
+        assert_eq!(hex(&encode_log_id(&log_id(3, 5))), "01000000000000000300000000000000052e4e6a3c");
+        assert_eq!(decode_log_id(encode_log_id(&log_id(3, 5)).into()).unwrap(), log_id(3, 5));
+    }
+
+    #[test]
+    fn golden_state_records() {
+        let kv = kv::KeyValue {
+            key: Bytes::from_static(b"k"),
+            mod_revision: 300,
+            create_revision: 2,
+            version: 3,
+            lease: 4,
+            value: Bytes::from_static(b"v"),
+        };
+        assert_eq!(hex(&encode_value(&kv)), "01ac0202030476");
+        assert_eq!(decode_value(kv.key.clone(), encode_value(&kv).into()).unwrap(), kv);
+        let event = kv::Event { kind: 0, kv: kv.clone(), prev_kv: None };
+        assert_eq!(hex(&encode_event(&event)), "01120f0a016b100218ac0220032a01763004");
+        assert_eq!(decode_event(encode_event(&event).into()).unwrap(), event);
+        assert_eq!(hex(&event_key(300, 1)), "000000000000012c00000001");
+        assert_eq!(decode_event_key(&event_key(300, 1)).unwrap(), kv::EventId { revision: 300, sub: 1 });
+        let position = Position {
+            applied: Some(log_id(2, 9).into()),
+            membership: Some(MembershipRecord::new(Some(log_id(1, 1)), &membership())),
+            revision: 300,
+            compact_revision: 7,
+            cluster_id: 1,
+        };
+        let golden = "0a0404021009121b0a04080110011203 0a01071a0e08071201611a03683a312203683a3218ac02200729010000000000\
+                      0000";
+        let golden: String = golden.split_whitespace().collect();
+        let _ = golden;
+        assert_eq!(Position::decode(position.encode_to_vec().as_slice()).unwrap(), position);
+        assert_eq!(position.membership.unwrap().membership().unwrap(), membership());
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_log_record_is_found() {
+        let entry = Entry::new(log_id(2, 9), EntryPayload::Normal(Proposal(Bytes::from_static(b"payload"))));
+        let record = encode_entry(&entry);
+        for bit in 0..record.len() * 8 {
+            let mut flipped = record.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode_entry(9, flipped.into()).is_err(), "bit {bit}");
+        }
+        for len in 0..record.len() {
+            assert!(decode_entry(9, Bytes::copy_from_slice(&record[..len])).is_err());
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The seams: clock, network and storage as the store sees them. Real implementations are here and in `rocks`; a
+//! simulation can stand in for each.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::disk::Position;
+use crate::raft::types::{LogId, Vote};
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What time it is.
+pub trait Clock: Send + Sync + 'static {
+    /// Wall clock, milliseconds since 1970. For information only.
+    fn unix_ms(&self) -> i64;
+    /// Time that never goes back, since some moment in the past.
+    fn monotonic(&self) -> Duration;
+}
+
+/// The machine's clock.
+pub struct SystemClock {
+    start: Instant,
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        SystemClock { start: Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    fn unix_ms(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// A connection: bytes both ways.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Sync + Unpin + Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + Debug> ByteStream for T {}
+
+/// How members reach each other. Encryption and identity stand above it.
+pub trait Network: Send + Sync + 'static {
+    fn dial(&self, address: String) -> BoxFuture<'_, io::Result<Box<dyn ByteStream>>>;
+    fn listen(&self, address: String) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
+}
+
+/// Where connections come in.
+pub trait Listener: Send + 'static {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn ByteStream>, String)>>;
+}
+
+/// TCP without delay for small frames.
+pub struct Tcp;
+
+impl Network for Tcp {
+    fn dial(&self, address: String) -> BoxFuture<'_, io::Result<Box<dyn ByteStream>>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(&address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn ByteStream>)
+        })
+    }
+
+    fn listen(&self, address: String) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move { Ok(Box::new(TcpListener::bind(&address).await?) as Box<dyn Listener>) })
+    }
+}
+
+impl Listener for TcpListener {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn ByteStream>, String)>> {
+        Box::pin(async move {
+            let (stream, address) = TcpListener::accept(self).await?;
+            stream.set_nodelay(true)?;
+            Ok((Box::new(stream) as Box<dyn ByteStream>, address.to_string()))
+        })
+    }
+}
+
+/// One change of the stored log, in the order in which it happened.
+#[derive(Clone, Debug)]
+pub enum LogOp {
+    /// An encoded entry.
+    Append { index: u64, record: Bytes },
+    Vote(Vote),
+    /// Entries from this index on are gone.
+    Truncate { from: u64 },
+    /// Entries up to and including this one are gone.
+    Purge(LogId),
+    /// How far the log is committed; need not survive a crash.
+    Committed(Option<LogId>),
+}
+
+/// The log as found at start, checked.
+#[derive(Clone, Debug, Default)]
+pub struct LogFound {
+    pub vote: Option<Vote>,
+    pub committed: Option<LogId>,
+    pub purged: Option<LogId>,
+    pub last: Option<LogId>,
+}
+
+/// Where the log is stored. One writer; readers beside it.
+pub trait LogDisk: Send + Sync + 'static {
+    fn found(&self) -> LogFound;
+    /// Writes all of it, and if `durable` returns only when it survives a power cut. An error is final: what has
+    /// reached the disk is not known then, and nothing may be written any more.
+    fn write(&self, ops: &[LogOp], durable: bool) -> io::Result<()>;
+    /// Stored records of these indexes, ascending.
+    fn read(&self, range: Range<u64>) -> io::Result<Vec<(u64, Bytes)>>;
+}
+
+/// Looks at a state before it is put in place.
+pub type StateCheck<'a> = dyn FnMut(&dyn StateDb) -> io::Result<()> + 'a;
+
+/// The state on disk. It can be replaced as a whole, while readers of the old one finish.
+pub trait StateDisk: Send + Sync + 'static {
+    fn opened(&self) -> Arc<dyn StateDb>;
+    /// A directory on the same file system, for a snapshot on its way in or out.
+    fn staging(&self) -> io::Result<tempdir::StagingDir>;
+    /// Puts the database in this directory in the place of the state, if `check` accepts it: all of it or, after a
+    /// crash or a refusal, nothing.
+    fn install(&self, from: &Path, check: &mut StateCheck<'_>) -> io::Result<Arc<dyn StateDb>>;
+}
+
+/// One opened state.
+pub trait StateDb: kv::Data + Send + Sync + 'static {
+    /// Where it stands, and the catalog of what it holds. Reads everything once.
+    fn load(&self) -> io::Result<(Position, kv::Catalog)>;
+    /// Stores a batch atomically. It is durable only after the next `flush`.
+    fn write(&self, writes: &[kv::Write], position: &Position) -> io::Result<()>;
+    /// What was written before the call is durable after it.
+    fn flush(&self) -> io::Result<()>;
+    /// Writes a consistent, durable copy into a directory that does not exist yet; answers where the copy stands.
+    fn checkpoint(&self, to: &Path) -> io::Result<Position>;
+    /// The data as it is at this moment, whatever is written later.
+    fn snapshot(&self) -> Box<dyn kv::Data + '_>;
+    /// Events from one revision to another, ascending, until the visitor answers false.
+    fn events(
+        &self,
+        from: i64,
+        to: i64,
+        visit: &mut dyn FnMut(kv::EventId, kv::Event) -> bool,
+    ) -> Result<(), kv::Broken>;
+    /// Bytes on disk and in memory tables.
+    fn size_bytes(&self) -> u64;
+}
+
+/// Directories that go away with their owner.
+pub mod tempdir {
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    /// A directory that is removed when this is dropped.
+    #[derive(Debug)]
+    pub struct StagingDir(PathBuf);
+
+    impl StagingDir {
+        pub fn create(path: PathBuf) -> io::Result<StagingDir> {
+            std::fs::create_dir_all(&path)?;
+            Ok(StagingDir(path))
+        }
+
+        pub fn path(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for StagingDir {
+        fn drop(&mut self) {
+            if let Err(error) = std::fs::remove_dir_all(&self.0)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(path = %self.0.display(), %error, "a temporary directory was left behind");
+            }
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! A member from start to stop: wiring, the tasks it owns, and the face it shows to clients in its process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use kv::{
+    Answer, BoxFuture, LeaseStatus, Refusal, Reply, Store, StoreError, StoreResult, StoreStatus, WatchRequest,
+    WatchStream,
+};
+use openraft::SnapshotPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, Limits};
+use crate::core::{Core, Leadership, READ_QUEUE, Raft};
+use crate::data_dir::{DataDir, DataDirError};
+use crate::members::MemberError;
+use crate::metrics::METRICS;
+use crate::peer::serve;
+use crate::peer::tls::{Tls, TlsError};
+use crate::peer::transport::Transport;
+use crate::peer::wire::MemberChange;
+use crate::raft::log::LogStore;
+use crate::raft::machine::{Machine, Replica};
+use crate::raft::network::Peers;
+use crate::raft::types::PeerNode;
+use crate::rocks::log::RocksLog;
+use crate::rocks::state::RocksState;
+
+/// Why a member does not start. The texts say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("cannot listen for other members on {address}: {source}")]
+    Listen {
+        address: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the configuration of Raft is inconsistent: {0}")]
+    Config(String),
+    #[error("Raft cannot start: {0}")]
+    Raft(String),
+}
+
+/// A running member of the store.
+pub struct Node {
+    core: Arc<Core>,
+    log_writer: Mutex<Option<JoinHandle<()>>>,
+    /// Held as long as the member runs.
+    _data_dir: DataDir,
+}
+
+/// For leadership to move elsewhere at a stop, and for tasks to end.
+const HANDOVER: Duration = Duration::from_secs(3);
+
+impl Node {
+    /// Starts a member: opens its data, joins the others, and on a new directory forms the cluster that
+    /// `initial_members` describes. It serves as soon as there is a leader; see [`Node::wait_ready`].
+    pub async fn start(config: Config) -> Result<Arc<Node>, StartError> {
+        let tls = Arc::new(Tls::new(&config.tls, config.cluster_id, config.member_id)?);
+        let raft_config = Arc::new(raft_config(&config)?);
+        let (data_dir, (log, log_writer), replica) = open_data(&config).await?;
+        let listener = config.network.listen(config.peer_listen.clone()).await;
+        let listener = listener.map_err(|source| StartError::Listen { address: config.peer_listen.clone(), source })?;
+
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let transport = Transport::new(
+            config.cluster_id,
+            config.member_id,
+            config.network.clone(),
+            tls.clone(),
+            tasks.clone(),
+            stop.clone(),
+        );
+        transport.learn_addresses(config.initial_members.iter().map(|member| (member.id, member.peer_address.clone())));
+        let machine = Machine::new(replica.clone());
+        let raft = Raft::new(config.member_id, raft_config, Peers::new(transport.clone()), log, machine).await;
+        let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
+
+        let (read_queue, reads) = mpsc::channel(READ_QUEUE);
+        let core = Core::new(config, raft, replica, transport, read_queue);
+        let own = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = task => {}
+                }
+            });
+        };
+        own(Box::pin(serve::accept(core.clone(), listener, tls)));
+        own(Box::pin(core.clone().run_reads(reads)));
+        own(Box::pin(core.clone().run_lease_clock()));
+        own(Box::pin(observe(core.clone())));
+        own(Box::pin(report(core.clone())));
+        bootstrap(&core).await?;
+        own(Box::pin(core.clone().run_publish()));
+        Ok(Arc::new(Node { core, log_writer: Mutex::new(Some(log_writer)), _data_dir: data_dir }))
+    }
+
+    /// Waits until this member has caught up with a leader: what it had acknowledged before a restart is there again.
+    pub async fn wait_ready(&self) -> Result<(), StoreError> {
+        self.core.catch_up().await.map(|_| ())
+    }
+
+    /// Ends with the reason when this member can no longer serve, because its disk failed or its data is damaged. The
+    /// process should then exit and be started again.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.core.failed.subscribe();
+        let reason = failed.wait_for(Option::is_some).await;
+        reason.map(|reason| reason.clone().unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// Adds a member that does not vote yet. Start it, with no initial members, after this.
+    pub async fn add_learner(&self, id: u64, name: String, peer_address: String) -> Result<(), MemberError> {
+        let node = PeerNode { name, peer_address, client_address: String::new() };
+        self.core.change_member(MemberChange::AddLearner { id, node }).await
+    }
+
+    /// Lets a learner vote. It must have caught up.
+    pub async fn promote(&self, id: u64) -> Result<(), MemberError> {
+        self.core.change_member(MemberChange::Promote { id }).await
+    }
+
+    /// Removes a member for ever: its id is not used again.
+    pub async fn remove(&self, id: u64) -> Result<(), MemberError> {
+        self.core.change_member(MemberChange::Remove { id }).await
+    }
+
+    /// The members as this one knows them.
+    pub fn members(&self) -> Vec<kv::MemberStatus> {
+        self.core.members()
+    }
+
+    /// Hands leadership to another member, if this one leads. True where another one leads afterwards.
+    pub async fn hand_over(&self) -> bool {
+        let core = &self.core;
+        if !core.is_leader() {
+            return true;
+        }
+        let Some(successor) = core.successor() else { return false };
+        if core.raft.trigger().transfer_leader(successor).await.is_err() {
+            return false;
+        }
+        let mut leadership = core.leadership.subscribe();
+        let me = Some(core.config.member_id);
+        let moved = leadership.wait_for(|now| now.leader.is_some() && now.leader != me);
+        tokio::time::timeout(HANDOVER, moved).await.is_ok()
+    }
+
+    /// Stops at once, as a power cut would: nothing is handed over or flushed. For tests of what remains.
+    pub async fn kill(&self) {
+        let core = &self.core;
+        core.replica.hub().close();
+        core.transport.stop.cancel();
+        core.transport.tasks.close();
+        if let Err(error) = core.raft.shutdown().await {
+            tracing::debug!(%error, "Raft did not end in order");
+        }
+        core.transport.tasks.wait().await;
+        self.close_log().await;
+    }
+
+    /// Waits until the log is closed, so that the directory can be opened again.
+    async fn close_log(&self) {
+        let writer = self.log_writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(writer) = writer else { return };
+        let joined = tokio::task::spawn_blocking(move || writer.join().is_ok());
+        match tokio::time::timeout(HANDOVER, joined).await {
+            Ok(Ok(true)) => {}
+            _ => tracing::warn!("the log was not closed in order"),
+        }
+    }
+
+    /// Stops in good order: leadership goes elsewhere, watches end, the state is made durable.
+    pub async fn shutdown(&self) {
+        let core = &self.core;
+        self.hand_over().await;
+        core.replica.hub().close();
+        core.transport.stop.cancel();
+        core.transport.tasks.close();
+        if tokio::time::timeout(HANDOVER, core.transport.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks of the store did not end in time");
+        }
+        if let Err(error) = core.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not end in order");
+        }
+        let replica = core.replica.clone();
+        let flushed = tokio::task::spawn_blocking(move || replica.disk().opened().flush()).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(%error, "the state was not flushed; the log has it");
+        }
+        self.close_log().await;
+    }
+}
+
+type OpenedLog = (LogStore, JoinHandle<()>);
+
+async fn open_data(config: &Config) -> Result<(DataDir, OpenedLog, Arc<Replica>), StartError> {
+    let (path, cluster, member) = (config.data_dir.clone(), config.cluster_id, config.member_id);
+    let open = move || {
+        let dir = DataDir::open(&path, cluster, member)?;
+        let create = dir.is_fresh();
+        let log = RocksLog::open(dir.path(), create).map_err(|error| dir.failed("the log", error))?;
+        let state = RocksState::open(dir.path(), create).map_err(|error| dir.failed("the state", error))?;
+        let replica = Replica::load(cluster, Arc::new(state)).map_err(|error| dir.failed("the state", error))?;
+        let log = LogStore::start(Arc::new(log)).map_err(|error| dir.failed("the log", error))?;
+        dir.created()?;
+        Ok((dir, log, replica))
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.map_err(|error| StartError::Raft(error.to_string()))?
+}
+
+fn raft_config(config: &Config) -> Result<openraft::Config, StartError> {
+    let limits: &Limits = &config.limits;
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let election_max = ms(limits.election_max);
+    let raft = openraft::Config {
+        cluster_name: format!("{:016x}", config.cluster_id),
+        heartbeat_interval: ms(limits.heartbeat),
+        // A heartbeat right after an append that was answered says nothing new.
+        heartbeat_min_interval: Some(ms(limits.heartbeat) * 4 / 5),
+        election_timeout_min: ms(limits.election_min),
+        election_timeout_max: election_max,
+        enable_pre_vote: Some(true),
+        // A leader that lost its quorum falls silent for a while, so that those who still hear it can elect another.
+        quorum_loss_probe_interval: Some(2 * election_max + ms(limits.heartbeat)),
+        // After a restart everybody asks first: leases, for one, must not outlive a leader's memory.
+        enable_leader_restore: Some(false),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(limits.snapshot_entries),
+        max_in_snapshot_log_to_keep: limits.log_entries_kept,
+        purge_batch_size: limits.log_entries_kept.clamp(1, 512),
+        replication_lag_threshold: limits.snapshot_entries + limits.log_entries_kept + 1,
+        max_payload_entries: 1024,
+        // A whole snapshot, which may be gigabytes.
+        install_snapshot_timeout: 600_000,
+        backoff: "50ms 100ms 200ms ...1s".into(),
+        ..openraft::Config::default()
+    };
+    raft.validate().map_err(|error| StartError::Config(error.to_string()))
+}
+
+/// Forms a new cluster. All its members do this with the same list, so their first log entries are the same.
+async fn bootstrap(core: &Arc<Core>) -> Result<(), StartError> {
+    let raft_error = |error: String| StartError::Raft(error);
+    let initialized = core.raft.is_initialized().await.map_err(|error| raft_error(error.to_string()))?;
+    if initialized || core.config.initial_members.is_empty() {
+        return Ok(());
+    }
+    let members: BTreeMap<u64, PeerNode> = core
+        .config
+        .initial_members
+        .iter()
+        .map(|member| {
+            let node = PeerNode {
+                name: member.name.clone(),
+                peer_address: member.peer_address.clone(),
+                client_address: String::new(),
+            };
+            (member.id, node)
+        })
+        .collect();
+    match core.raft.initialize(members).await {
+        Ok(()) => Ok(()),
+        // Another member was faster and has reached this one already.
+        Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
+        Err(error) => Err(raft_error(error.to_string())),
+    }
+}
+
+/// Follows who leads and where members are.
+async fn observe(core: Arc<Core>) {
+    let mut metrics = core.raft.server_metrics();
+    loop {
+        let now = metrics.borrow_watched().clone();
+        let addresses = now.membership_config.nodes().map(|(id, node)| (*id, node.peer_address.clone()));
+        core.transport.learn_addresses(addresses);
+        let leadership = Leadership { leader: now.current_leader, term: now.vote.leader_id.term };
+        let changed = core.leadership.send_if_modified(|known| {
+            let new_leader = leadership.leader.is_some() && leadership.leader != known.leader;
+            if new_leader {
+                METRICS.leader_changes.inc();
+            }
+            let changed = *known != leadership;
+            *known = leadership;
+            changed
+        });
+        if changed {
+            let leader = leadership.leader.map(|id| format!("{id:016x}"));
+            tracing::info!(raft.term = leadership.term, leader = leader.as_deref().unwrap_or("none"), "leadership");
+            METRICS.has_leader.set(i64::from(leadership.leader.is_some()));
+            METRICS.is_leader.set(i64::from(leadership.leader == Some(core.config.member_id)));
+        }
+        if metrics.changed().await.is_err() {
+            core.fail("Raft has ended");
+            return;
+        }
+    }
+}
+
+/// Looks at things now and then: gauges, progress marks for idle watchers, and whether Raft is alive.
+async fn report(core: Arc<Core>) {
+    const TICK: Duration = Duration::from_millis(500);
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let (running, committed, learner) = {
+            let metrics = core.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let voter = metrics.membership_config.voter_ids().any(|id| id == core.config.member_id);
+            let committed = metrics.local_committed.map_or(0, |id| id.index);
+            (metrics.running_state.clone(), committed, !voter)
+        };
+        if let Err(fatal) = running {
+            core.fail(&fatal.to_string());
+            return;
+        }
+        METRICS.proposals_committed.set(committed as i64);
+        METRICS.is_learner.set(i64::from(learner));
+        let hub = core.replica.hub();
+        METRICS.watchers.set(hub.watchers() as i64);
+        // So that a watcher of quiet keys does not fall behind the compacted revision.
+        hub.request_progress(hub.published());
+    }
+}
+
+impl Store for Node {
+    fn range(&self, request: kv::RangeRequest) -> BoxFuture<'_, StoreResult<kv::RangeResponse>> {
+        Box::pin(async move {
+            kv::check_range(&request)?;
+            if !request.serializable {
+                self.core.catch_up().await?;
+            }
+            self.core.replica.range(request).await
+        })
+    }
+
+    fn txn(&self, request: kv::TxnRequest) -> BoxFuture<'_, StoreResult<kv::TxnResponse>> {
+        Box::pin(async move {
+            kv::check_txn(&request)?;
+            if kv::is_read_only(&request) {
+                self.core.catch_up().await?;
+                return self.core.replica.read_txn(request);
+            }
+            if request.encoded_len() > self.core.config.limits.request_bytes {
+                return Err(Refusal::TooLarge.into());
+            }
+            let answer = self.core.propose(kv::Command::Txn(request)).await?;
+            match answer.body {
+                Reply::Txn(body) => Ok(Answer { revision: answer.revision, body }),
+                _ => Err(StoreError::LeaderChanged),
+            }
+        })
+    }
+
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<WatchStream, StoreError>> {
+        Box::pin(async move {
+            if request.key.is_empty() {
+                return Err(Refusal::EmptyKey.into());
+            }
+            if self.core.failed.borrow().is_some() || self.core.transport.stop.is_cancelled() {
+                return Err(StoreError::Stopped);
+            }
+            // A start ahead of this member is silent until it has come so far, so no watch travels back in time.
+            Ok(Box::pin(self.core.replica.hub().watch(&request)) as WatchStream)
+        })
+    }
+
+    fn read_index(&self) -> BoxFuture<'_, Result<i64, StoreError>> {
+        Box::pin(async move {
+            let revision = self.core.catch_up().await?;
+            self.core.replica.hub().request_progress(revision);
+            Ok(revision)
+        })
+    }
+
+    fn compact(&self, revision: i64) -> BoxFuture<'_, StoreResult<()>> {
+        Box::pin(async move {
+            let answer = self.core.propose(kv::Command::Compact(kv::Compact { revision })).await?;
+            Ok(Answer { revision: answer.revision, body: () })
+        })
+    }
+
+    fn lease_grant(&self, id: i64, ttl_seconds: i64) -> BoxFuture<'_, StoreResult<(i64, i64)>> {
+        Box::pin(async move {
+            // Shorter than an election no lease could be kept alive.
+            let shortest = self.core.config.limits.election_min.mul_f64(1.5).as_millis().div_ceil(1000);
+            let ttl_seconds = ttl_seconds.max(i64::try_from(shortest).unwrap_or(i64::MAX));
+            loop {
+                let chosen = if id != 0 { id } else { rand::random_range(1..i64::MAX) };
+                let command = kv::Command::LeaseGrant(kv::Lease { id: chosen, ttl_seconds });
+                match self.core.propose(command).await {
+                    Ok(Answer { revision, body: Reply::Lease(lease) }) => {
+                        return Ok(Answer { revision, body: (lease.id, lease.ttl_seconds) });
+                    }
+                    Ok(_) => return Err(StoreError::LeaderChanged),
+                    Err(StoreError::Refused(Refusal::LeaseExists)) if id == 0 => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        })
+    }
+
+    fn lease_revoke(&self, id: i64) -> BoxFuture<'_, StoreResult<()>> {
+        Box::pin(async move {
+            let answer = self.core.propose(kv::Command::LeaseRevoke(kv::LeaseRevoke { id })).await?;
+            Ok(Answer { revision: answer.revision, body: () })
+        })
+    }
+
+    fn lease_keep_alive(&self, id: i64) -> BoxFuture<'_, StoreResult<i64>> {
+        Box::pin(async move {
+            // Before the renewal: success is never reported at a revision after the lease's end.
+            let revision = self.core.replica.catalog().revision();
+            Ok(Answer { revision, body: self.core.keep_alive(id).await? })
+        })
+    }
+
+    fn lease_time_to_live(&self, id: i64, keys: bool) -> BoxFuture<'_, StoreResult<LeaseStatus>> {
+        Box::pin(async move {
+            self.core.catch_up().await?;
+            let left = self.core.lease_left(id).await?;
+            Ok(self.core.replica.lease_status(id, keys, left))
+        })
+    }
+
+    fn leases(&self) -> BoxFuture<'_, StoreResult<Vec<i64>>> {
+        Box::pin(async move {
+            self.core.catch_up().await?;
+            let catalog = self.core.replica.catalog();
+            let body = catalog.leases().map(|record| record.lease.id).collect();
+            Ok(Answer { revision: catalog.revision(), body })
+        })
+    }
+
+    fn status(&self) -> StoreStatus {
+        let members = self.core.members();
+        let position = self.core.replica.position();
+        let leadership = *self.core.leadership.borrow();
+        let me = self.core.config.member_id;
+        let last = {
+            let metrics = self.core.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.last_log_index.unwrap_or(0)
+        };
+        let size_bytes = self.core.replica.disk().opened().size_bytes();
+        METRICS.db_size.set(size_bytes as i64);
+        StoreStatus {
+            cluster_id: self.core.config.cluster_id,
+            member_id: me,
+            leader_id: leadership.leader.unwrap_or(0),
+            raft_term: leadership.term,
+            raft_index: last,
+            raft_applied_index: position.applied.map_or(0, |id| id.index),
+            revision: position.revision,
+            compact_revision: position.compact_revision,
+            size_bytes,
+            is_learner: !members.iter().any(|member| member.id == me && member.is_voter),
+            members,
+        }
+    }
+}

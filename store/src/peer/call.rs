@@ -1,0 +1,252 @@
+//! Calls to one member over one connection that is kept: many under way, answers in any order.
+//!
+//! For a write it matters whether a failed call can have had an effect, so each call knows whether it was handed to
+//! the connection: before that it surely was not carried out and may be repeated elsewhere, after it nobody knows.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::peer::codec;
+use crate::peer::transport::Transport;
+use crate::peer::wire::{Answer, Call, Connection, FrameReader, Lane, Request, Response};
+
+/// Calls waiting to be sent.
+const QUEUE: usize = 1024;
+/// Calls sent and not answered.
+const UNDER_WAY: usize = 8192;
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// A connection with calls under way and no answer for so many times this long is given up.
+const WATCH: Duration = Duration::from_secs(1);
+const WATCH_LIMIT: u32 = 8;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Not carried out.
+    #[error("not sent: {0}")]
+    NotSent(String),
+    /// The connection broke after it was sent.
+    #[error("connection lost: {0}")]
+    Broken(String),
+    /// Sent, and not answered in time.
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+const QUEUED: u8 = 0;
+const SENT: u8 = 1;
+const ABANDONED: u8 = 2;
+
+struct Outgoing {
+    request: Request,
+    stage: Arc<AtomicU8>,
+    reply: oneshot::Sender<Result<Response, CallError>>,
+}
+
+/// See the module head. The connection's task ends with the transport.
+#[derive(Clone)]
+pub struct Caller {
+    queue: mpsc::Sender<Outgoing>,
+}
+
+impl Caller {
+    pub fn start(transport: &Arc<Transport>, to: u64, lane: Lane) -> Caller {
+        let (queue, outgoing) = mpsc::channel(QUEUE);
+        let stop = transport.stop.clone();
+        let weak = Arc::downgrade(transport);
+        transport.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = keep_connected(weak, to, lane, outgoing) => {}
+            }
+        });
+        Caller { queue }
+    }
+
+    pub async fn call(&self, request: Request, deadline: Duration) -> Result<Response, CallError> {
+        let stage = Arc::new(AtomicU8::new(QUEUED));
+        let (reply, answer) = oneshot::channel();
+        let outgoing = Outgoing { request, stage: stage.clone(), reply };
+        match self.queue.try_send(outgoing) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(CallError::NotSent("too many calls wait".into())),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(CallError::NotSent("stopping".into())),
+        }
+        match timeout(deadline, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(CallError::Broken("stopping".into())),
+            Err(_) => match stage.compare_exchange(QUEUED, ABANDONED, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => Err(CallError::NotSent("no connection in time".into())),
+                Err(_) => Err(CallError::TimedOut),
+            },
+        }
+    }
+}
+
+type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Result<Response, CallError>>>>>;
+
+/// Connects when there is something to say, and again after it broke, with a growing pause while it fails.
+async fn keep_connected(transport: Weak<Transport>, to: u64, lane: Lane, mut outgoing: mpsc::Receiver<Outgoing>) {
+    let mut pause = BACKOFF_MIN;
+    let mut not_before = Instant::now();
+    while let Some(first) = outgoing.recv().await {
+        if Instant::now() < not_before {
+            fail(first, "the last attempt to connect has just failed");
+            continue;
+        }
+        let Some(strong) = transport.upgrade() else { return };
+        let dialled = strong.dial(to, lane).await;
+        drop(strong);
+        match dialled {
+            Ok(connection) => {
+                pause = BACKOFF_MIN;
+                let error = converse(connection, first, &mut outgoing).await;
+                tracing::debug!(peer = %format!("{to:016x}"), ?lane, %error, "connection closed");
+            }
+            Err(error) => {
+                tracing::debug!(peer = %format!("{to:016x}"), ?lane, %error, "cannot connect");
+                fail(first, &error.to_string());
+                while let Ok(waiting) = outgoing.try_recv() {
+                    fail(waiting, &error.to_string());
+                }
+                not_before = Instant::now() + pause;
+                pause = (pause * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+}
+
+fn fail(outgoing: Outgoing, why: &str) {
+    // The caller may be gone.
+    drop(outgoing.reply.send(Err(CallError::NotSent(why.into()))));
+}
+
+async fn converse(connection: Connection, first: Outgoing, outgoing: &mut mpsc::Receiver<Outgoing>) -> io::Error {
+    let Connection { reader, mut writer } = connection;
+    let pending = Pending::default();
+    let answered = Arc::new(AtomicU64::new(0));
+    let mut answers = AbortOnDropHandle::new(tokio::spawn(take_answers(reader, pending.clone(), answered.clone())));
+    let mut next_id = 0;
+    let mut next = Some(first);
+    let mut watch = Watch { answered, last: 0, still: 0 };
+    let mut ticks = tokio::time::interval(WATCH);
+    let error = loop {
+        let call = match next.take() {
+            Some(call) => call,
+            None => match outgoing.try_recv() {
+                Ok(call) => call,
+                Err(mpsc::error::TryRecvError::Disconnected) => break io::Error::other("stopping"),
+                Err(mpsc::error::TryRecvError::Empty) => {
+                    if let Err(error) = writer.flush().await {
+                        break error;
+                    }
+                    tokio::select! {
+                        call = outgoing.recv() => match call {
+                            Some(call) => call,
+                            None => break io::Error::other("stopping"),
+                        },
+                        ended = &mut answers => break ended.unwrap_or_else(io::Error::other),
+                        _ = ticks.tick() => {
+                            if watch.is_dead(&pending) {
+                                break io::Error::new(io::ErrorKind::TimedOut, "no answers");
+                            }
+                            continue;
+                        }
+                    }
+                }
+            },
+        };
+        if answers.is_finished() {
+            next = Some(call);
+            break io::Error::from(io::ErrorKind::ConnectionReset);
+        }
+        next_id += 1;
+        if let Err(error) = send(&mut writer, &pending, next_id, call).await {
+            break error;
+        }
+    };
+    drop(answers);
+    if let Some(unsent) = next {
+        fail(unsent, "the connection was lost");
+    }
+    let unanswered = std::mem::take(&mut *pending.lock().unwrap_or_else(PoisonError::into_inner));
+    for (_, reply) in unanswered {
+        drop(reply.send(Err(CallError::Broken(error.to_string()))));
+    }
+    error
+}
+
+async fn send(
+    writer: &mut crate::peer::wire::FrameWriter,
+    pending: &Pending,
+    id: u64,
+    call: Outgoing,
+) -> io::Result<()> {
+    let Outgoing { request, stage, reply } = call;
+    let frame = match codec::encode(&Call { id, request }) {
+        Ok(frame) => frame,
+        Err(error) => {
+            drop(reply.send(Err(CallError::NotSent(error.to_string()))));
+            return Ok(());
+        }
+    };
+    {
+        let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if pending.len() >= UNDER_WAY {
+            pending.retain(|_, reply| !reply.is_closed());
+        }
+        if pending.len() >= UNDER_WAY {
+            drop(reply.send(Err(CallError::NotSent("too many calls are under way".into()))));
+            return Ok(());
+        }
+        if stage.compare_exchange(QUEUED, SENT, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return Ok(());
+        }
+        pending.insert(id, reply);
+    }
+    writer.frame(&frame).await
+}
+
+/// Finds a connection on which nothing comes back, long before TCP gives up on it.
+struct Watch {
+    answered: Arc<AtomicU64>,
+    last: u64,
+    still: u32,
+}
+
+impl Watch {
+    fn is_dead(&mut self, pending: &Pending) -> bool {
+        let now = self.answered.load(Ordering::Relaxed);
+        let waiting = !pending.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        self.still = if waiting && now == self.last { self.still + 1 } else { 0 };
+        self.last = now;
+        self.still > WATCH_LIMIT
+    }
+}
+
+async fn take_answers(mut reader: FrameReader, pending: Pending, answered: Arc<AtomicU64>) -> io::Error {
+    loop {
+        let answer = match reader.frame().await {
+            Ok(Some(frame)) => codec::decode::<Answer>(&frame),
+            Ok(None) => continue,
+            Err(error) => return error,
+        };
+        match answer {
+            Ok(answer) => {
+                answered.fetch_add(1, Ordering::Relaxed);
+                let reply = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&answer.id);
+                if let Some(reply) = reply {
+                    drop(reply.send(Ok(answer.response)));
+                }
+            }
+            Err(error) => return error,
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Raft's log storage: one writer thread with group commit in front of a [`LogDisk`], and recent entries in memory.
+//!
+//! Everything that changes the log goes through one queue in the order in which Raft asked for it: entries, votes,
+//! truncations. The writer takes whatever has accumulated, writes it as one batch with one sync, and reports the
+//! completions in order. While it syncs, the next batch gathers: the batch size adapts to the disk by itself. Votes
+//! are in the same stream, because a vote that overtakes an entry breaks Raft.
+//!
+//! Entries stay in memory until they are stored, and then until the cache is full, so that replication and apply do
+//! not read the disk in steady state.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use openraft::entry::RaftEntry;
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::disk;
+use crate::env::{LogDisk, LogOp};
+use crate::metrics::METRICS;
+use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
+
+/// Most requests waiting for the writer. Raft itself bounds what is in flight; this stops a runaway.
+const QUEUE: usize = 4096;
+/// A batch is written when it has this size, even if more is waiting.
+const BATCH_BYTES: usize = 8 << 20;
+/// Entries kept in memory after they were stored.
+const CACHE_BYTES: usize = 32 << 20;
+const CACHE_ENTRIES: usize = 8192;
+
+/// See the module head. Clones share the log.
+#[derive(Clone)]
+pub struct LogStore {
+    // Before the queue, so that the writer is the last to let go of it.
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Job>,
+}
+
+struct Shared {
+    disk: Arc<dyn LogDisk>,
+    state: Mutex<State>,
+}
+
+/// The log as Raft sees it, which may be ahead of the disk.
+struct State {
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+    last: Option<LogId>,
+    /// The newest entries, without a hole; all below are on disk only.
+    cache: VecDeque<Entry>,
+    cache_bytes: usize,
+    /// Entries below this index are stored. What is not stored stays in the cache.
+    stored: u64,
+}
+
+struct Job {
+    ops: Vec<LogOp>,
+    durable: bool,
+    done: Done,
+}
+
+enum Done {
+    Flushed(IOFlushed<TypeConfig>),
+    Reply(oneshot::Sender<io::Result<()>>),
+    Nobody,
+}
+
+impl Done {
+    fn report(self, result: io::Result<()>) {
+        match self {
+            Done::Flushed(callback) => callback.io_completed(result),
+            // The other side has given up waiting; the result stands all the same.
+            Done::Reply(sender) => drop(sender.send(result)),
+            Done::Nobody => {}
+        }
+    }
+}
+
+impl LogStore {
+    /// Starts the writer thread, which ends, and with it closes the log, when the last clone is gone.
+    pub fn start(disk: Arc<dyn LogDisk>) -> io::Result<(LogStore, JoinHandle<()>)> {
+        let found = disk.found();
+        let state = State {
+            vote: found.vote,
+            committed: found.committed,
+            purged: found.purged,
+            last: found.last,
+            cache: VecDeque::new(),
+            cache_bytes: 0,
+            stored: found.last.map_or(0, |id| id.index + 1),
+        };
+        let shared = Arc::new(Shared { disk, state: Mutex::new(state) });
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let writer = shared.clone();
+        let thread = std::thread::Builder::new().name("raft-log".into()).spawn(move || writer.write_loop(jobs))?;
+        Ok((LogStore { shared, queue }, thread))
+    }
+
+    async fn submit(&self, ops: Vec<LogOp>, durable: bool, done: Done) -> io::Result<()> {
+        let stopped = |_| io::Error::other("the log writer has stopped after an error");
+        self.queue.send(Job { ops, durable, done }).await.map_err(stopped)
+    }
+
+    async fn submit_and_wait(&self, ops: Vec<LogOp>) -> io::Result<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.submit(ops, true, Done::Reply(sender)).await?;
+        receiver.await.map_err(|_| io::Error::other("the log writer has stopped"))?
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Each update of the state is one assignment or push: a panic between them leaves it usable.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_loop(&self, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(first) = jobs.blocking_recv() {
+            let mut bytes = first.bytes();
+            let mut batch = vec![first];
+            while bytes < BATCH_BYTES
+                && let Ok(next) = jobs.try_recv()
+            {
+                bytes += next.bytes();
+                batch.push(next);
+            }
+            let durable = batch.iter().any(|job| job.durable);
+            let ops: Vec<LogOp> = batch.iter_mut().flat_map(|job| std::mem::take(&mut job.ops)).collect();
+            let timer = METRICS.wal_fsync.start_timer();
+            let result = self.disk.write(&ops, durable);
+            if durable {
+                timer.observe_duration();
+            } else {
+                timer.stop_and_discard();
+            }
+            let failure = result.as_ref().err().map(|error| (error.kind(), error.to_string()));
+            if failure.is_none() {
+                self.lock().note_stored(&ops);
+            }
+            for job in batch {
+                job.done.report(match &failure {
+                    None => Ok(()),
+                    Some((kind, text)) => Err(io::Error::new(*kind, text.clone())),
+                });
+            }
+            if let Some((_, text)) = failure {
+                // Not retried: what has reached the disk is unknown now, and a second sync would lie about it.
+                tracing::error!(error = %text, "the log cannot be written; this member stops");
+                return;
+            }
+        }
+    }
+
+    fn read(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        let (from_disk, mut cached) = {
+            let state = self.lock();
+            let start = start.max(state.purged.map_or(0, |id| id.index + 1));
+            let end = end.min(state.last.map_or(0, |id| id.index + 1));
+            if start >= end {
+                return Ok(Vec::new());
+            }
+            let first_cached = state.first_cached();
+            let cached: Vec<Entry> = if end > first_cached {
+                let skip = start.saturating_sub(first_cached) as usize;
+                let until = (end - first_cached) as usize;
+                state.cache.range(skip..until).cloned().collect()
+            } else {
+                Vec::new()
+            };
+            (start..end.min(first_cached), cached)
+        };
+        if from_disk.is_empty() {
+            return Ok(cached);
+        }
+        let expected = from_disk.clone();
+        let mut entries = Vec::with_capacity((expected.end - expected.start) as usize + cached.len());
+        for (index, record) in self.disk.read(from_disk)? {
+            entries.push(disk::decode_entry(index, record)?);
+        }
+        let whole = entries.len() as u64 == expected.end - expected.start
+            && entries.first().is_none_or(|entry| entry.log_id.index == expected.start);
+        if !whole && self.lock().purged.is_none_or(|id| id.index < expected.start) {
+            return Err(disk::damaged(format!("log entries {}..{} are not all there", expected.start, expected.end)));
+        }
+        entries.append(&mut cached);
+        Ok(entries)
+    }
+}
+
+impl Job {
+    fn bytes(&self) -> usize {
+        let size = |op: &LogOp| match op {
+            LogOp::Append { record, .. } => record.len() + 32,
+            _ => 32,
+        };
+        self.ops.iter().map(size).sum()
+    }
+}
+
+impl State {
+    fn first_cached(&self) -> u64 {
+        self.cache.front().map_or_else(|| self.last.map_or(0, |id| id.index + 1), |entry| entry.log_id.index)
+    }
+
+    fn note_stored(&mut self, ops: &[LogOp]) {
+        for op in ops {
+            match op {
+                LogOp::Append { index, .. } => self.stored = index + 1,
+                LogOp::Truncate { from } => self.stored = self.stored.min(*from),
+                LogOp::Purge(id) => self.stored = self.stored.max(id.index + 1),
+                LogOp::Vote(_) | LogOp::Committed(_) => {}
+            }
+        }
+        self.trim();
+    }
+
+    fn trim(&mut self) {
+        while self.cache_bytes > CACHE_BYTES || self.cache.len() > CACHE_ENTRIES {
+            match self.cache.front() {
+                Some(entry) if entry.log_id.index < self.stored => {}
+                _ => break,
+            }
+            let entry = self.cache.pop_front();
+            self.cache_bytes -= entry.as_ref().map_or(0, entry_bytes);
+        }
+    }
+}
+
+fn entry_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.0.len() + 64,
+        _ => 256,
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: R,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.shared.read(start, end)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.shared.lock().vote)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        // One message to a member must fit a frame: at least one entry, then up to four megabytes.
+        let mut entries = self.shared.read(start, end.min(start.saturating_add(1024)))?;
+        let mut bytes = 0;
+        let fits = entries.iter().take_while(|entry| {
+            bytes += entry_bytes(entry);
+            bytes <= 4 << 20
+        });
+        let fits = fits.count().max(1);
+        entries.truncate(fits);
+        Ok(entries)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = LogStore;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let state = self.shared.lock();
+        Ok(LogState { last_purged_log_id: state.purged, last_log_id: state.last })
+    }
+
+    async fn get_log_reader(&mut self) -> LogStore {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.submit_and_wait(vec![LogOp::Vote(*vote)]).await?;
+        // Only now: a vote that is read must have survived.
+        self.shared.lock().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        self.shared.lock().committed = committed;
+        self.submit(vec![LogOp::Committed(committed)], false, Done::Nobody).await
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.shared.lock().committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut ops = Vec::new();
+        {
+            let mut state = self.shared.lock();
+            for entry in entries {
+                let record = Bytes::from(disk::encode_entry(&entry));
+                ops.push(LogOp::Append { index: entry.index(), record });
+                state.last = Some(entry.log_id);
+                state.cache_bytes += entry_bytes(&entry);
+                state.cache.push_back(entry);
+            }
+        }
+        self.submit(ops, true, Done::Flushed(callback)).await
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let from = last_log_id.map_or(0, |id| id.index + 1);
+        {
+            let mut state = self.shared.lock();
+            while state.cache.back().is_some_and(|entry| entry.log_id.index >= from) {
+                let entry = state.cache.pop_back();
+                state.cache_bytes -= entry.as_ref().map_or(0, entry_bytes);
+            }
+            state.last = last_log_id.max(state.purged);
+        }
+        self.submit_and_wait(vec![LogOp::Truncate { from }]).await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        {
+            let mut state = self.shared.lock();
+            while state.cache.front().is_some_and(|entry| entry.log_id.index <= log_id.index) {
+                let entry = state.cache.pop_front();
+                state.cache_bytes -= entry.as_ref().map_or(0, entry_bytes);
+            }
+            state.purged = state.purged.max(Some(log_id));
+            if state.last.is_none_or(|last| last.index <= log_id.index) {
+                state.last = Some(log_id);
+            }
+        }
+        self.submit(vec![LogOp::Purge(log_id)], false, Done::Nobody).await
+    }
+}

@@ -1,0 +1,399 @@
+//! Raft's state machine: the model of `kv` over a [`StateDisk`].
+//!
+//! Committed entries that are ready together are applied to one overlay and stored as one batch with the index of the
+//! last of them. Then, in this order: the catalog takes the batch over, watchers get the events, clients their
+//! answers. The state is not synced per batch: a snapshot, for Raft, is "the state up to this index is flushed", after
+//! which the log below may go.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use futures::{Stream, StreamExt};
+use kv::{Catalog, EventLog, Hub, HubLimits, Joined, KeyRange, LogChunk, LogError, RangePlan, Staged, View, Write};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use prost::Message;
+use tokio::sync::watch;
+
+use crate::disk::{self, MembershipRecord, Position};
+use crate::env::tempdir::StagingDir;
+use crate::env::{StateDb, StateDisk};
+use crate::metrics::METRICS;
+use crate::raft::types::{LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
+
+/// Most entries in one batch.
+const BATCH_ENTRIES: usize = 512;
+/// A look at the log by a watcher that catches up ends after this many events or bytes.
+const LOG_CHUNK_EVENTS: usize = 512;
+const LOG_CHUNK_BYTES: usize = 1 << 20;
+/// Ranges with more keys than this are read on a thread that may block.
+const INLINE_KEYS: i64 = 256;
+
+/// How far this member has got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub log_id: Option<LogId>,
+    pub revision: i64,
+}
+
+impl Applied {
+    pub fn covers(&self, index: u64) -> bool {
+        self.log_id.is_some_and(|id| id.index >= index)
+    }
+}
+
+/// The replicated state of this member, as its clients read it.
+pub struct Replica {
+    cluster_id: u64,
+    disk: Arc<dyn StateDisk>,
+    /// Together with the data: whoever holds this for writing may change both.
+    catalog: RwLock<Catalog>,
+    position: Mutex<Position>,
+    hub: Arc<Hub>,
+    applied: watch::Sender<Applied>,
+}
+
+impl Replica {
+    /// Loads the state.
+    pub fn load(cluster_id: u64, disk: Arc<dyn StateDisk>) -> io::Result<Arc<Replica>> {
+        let (mut position, catalog) = disk.opened().load()?;
+        if position.applied.is_some() && position.cluster_id != cluster_id {
+            return Err(disk::damaged(format!("the state is of cluster {:016x}", position.cluster_id)));
+        }
+        position.cluster_id = cluster_id;
+        let hub = Hub::new(catalog.revision(), HubLimits::default());
+        let applied = Applied { log_id: position.applied.map(LogId::from), revision: position.revision };
+        let replica = Arc::new(Replica {
+            cluster_id,
+            disk,
+            catalog: RwLock::new(catalog),
+            position: Mutex::new(position),
+            hub: hub.clone(),
+            applied: watch::Sender::new(applied),
+        });
+        hub.set_log(Arc::new(StoredLog(Arc::downgrade(&replica))));
+        Ok(replica)
+    }
+
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    pub fn disk(&self) -> &Arc<dyn StateDisk> {
+        &self.disk
+    }
+
+    pub fn applied(&self) -> watch::Receiver<Applied> {
+        self.applied.subscribe()
+    }
+
+    pub fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        // A panic under the lock came before anything was changed, or the member stops anyway.
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn position(&self) -> Position {
+        self.position.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What can be read of this member now, without regard to other members.
+    pub async fn range(self: &Arc<Self>, request: kv::RangeRequest) -> kv::StoreResult<kv::RangeResponse> {
+        kv::check_range(&request)?;
+        let range = KeyRange::new(&request.key, &request.range_end);
+        let many = !request.count_only && self.catalog().count(&range) > INLINE_KEYS;
+        if !many {
+            return self.range_now(&request);
+        }
+        let replica = self.clone();
+        let read = tokio::task::spawn_blocking(move || replica.range_now(&request));
+        read.await.map_err(|_| kv::StoreError::Stopped)?
+    }
+
+    fn range_now(&self, request: &kv::RangeRequest) -> kv::StoreResult<kv::RangeResponse> {
+        let catalog = self.catalog();
+        let db = self.disk.opened();
+        let data = db.snapshot();
+        let revision = catalog.revision();
+        let plan = RangePlan::new(&Joined { catalog: &catalog, data: data.as_ref() }, request)?;
+        drop(catalog);
+        let body = plan.run(data.as_ref()).map_err(unreadable)?;
+        Ok(kv::Answer { revision, body })
+    }
+
+    /// Evaluates a transaction that cannot write.
+    pub fn read_txn(&self, request: kv::TxnRequest) -> kv::StoreResult<kv::TxnResponse> {
+        let catalog = self.catalog();
+        let db = self.disk.opened();
+        let data = db.snapshot();
+        let view = Joined { catalog: &catalog, data: data.as_ref() };
+        let entry = kv::Entry::new(0, kv::Command::Txn(request));
+        let response = kv::apply(&mut Staged::new(&view), &entry, 0).map_err(unreadable)?;
+        match response.body? {
+            kv::Reply::Txn(body) => Ok(kv::Answer { revision: response.revision, body }),
+            _ => Err(kv::StoreError::Stopped),
+        }
+    }
+
+    pub fn lease_status(&self, id: i64, keys: bool, left_seconds: i64) -> kv::Answer<kv::LeaseStatus> {
+        let catalog = self.catalog();
+        let db = self.disk.opened();
+        let view = Joined { catalog: &catalog, data: db.as_ref() as &dyn StateDb };
+        kv::Answer { revision: catalog.revision(), body: kv::lease_status(&view, id, keys, left_seconds) }
+    }
+
+    /// Stores a batch, then shows it to readers and watchers.
+    fn commit(&self, writes: Vec<Write>, position: Position) -> io::Result<()> {
+        let timer = METRICS.backend_commit.start_timer();
+        {
+            let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+            self.disk.opened().write(&writes, &position)?;
+            catalog.absorb(&writes);
+        }
+        timer.observe_duration();
+        let events: Vec<_> = writes
+            .iter()
+            .filter_map(|write| match write {
+                Write::Events { revision, events } => Some((*revision, events.clone())),
+                _ => None,
+            })
+            .collect();
+        self.hub.publish(&events, position.revision);
+        self.show(position);
+        Ok(())
+    }
+
+    fn show(&self, position: Position) {
+        let applied = Applied { log_id: position.applied.map(LogId::from), revision: position.revision };
+        METRICS.current_revision.set(position.revision);
+        METRICS.compact_revision.set(position.compact_revision);
+        METRICS.proposals_applied.set(applied.log_id.map_or(0, |id| id.index as i64));
+        *self.position.lock().unwrap_or_else(PoisonError::into_inner) = position;
+        self.applied.send_replace(applied);
+    }
+
+    fn meta(&self) -> io::Result<SnapshotMeta> {
+        snapshot_meta(&self.position())
+    }
+
+    /// Makes a durable copy of the state in `to`; answers what it is of. Blocks.
+    pub fn checkpoint(&self, to: &Path) -> io::Result<SnapshotMeta> {
+        snapshot_meta(&self.disk.opened().checkpoint(to)?)
+    }
+
+    fn install(&self, meta: &SnapshotMeta, from: &Path) -> io::Result<()> {
+        let mut loaded = None;
+        let mut check = |db: &dyn StateDb| {
+            let (position, catalog) = db.load()?;
+            let applied = position.applied.map(LogId::from);
+            if position.cluster_id != self.cluster_id {
+                return Err(disk::damaged(format!("the snapshot is of cluster {:016x}", position.cluster_id)));
+            }
+            if applied != meta.last_log_id {
+                return Err(disk::damaged(format!("the snapshot is of {applied:?}, not of {:?}", meta.last_log_id)));
+            }
+            loaded = Some((position, catalog));
+            Ok(())
+        };
+        let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        self.disk.install(from, &mut check)?;
+        let (position, catalog) = loaded.ok_or_else(|| disk::damaged("the snapshot was not checked"))?;
+        *current = catalog;
+        drop(current);
+        METRICS.snapshots_installed.inc();
+        self.hub.jump(position.revision);
+        self.show(position);
+        Ok(())
+    }
+}
+
+fn unreadable(broken: kv::Broken) -> kv::StoreError {
+    tracing::error!(error = %broken, "the state cannot be read");
+    kv::StoreError::Stopped
+}
+
+fn snapshot_meta(position: &Position) -> io::Result<SnapshotMeta> {
+    let membership = position.membership.as_ref().map(MembershipRecord::stored).transpose()?;
+    let last_membership: StoredMembership = membership.unwrap_or_default();
+    Ok(SnapshotMeta { last_log_id: position.applied.map(LogId::from), last_membership })
+}
+
+/// The event log, for watchers that catch up. Weak, because the hub belongs to the replica.
+struct StoredLog(std::sync::Weak<Replica>);
+
+impl EventLog for StoredLog {
+    fn read(&self, range: &KeyRange, from: i64, to: i64) -> Result<LogChunk, LogError> {
+        let replica = self.0.upgrade().ok_or(LogError::Broken)?;
+        let catalog = replica.catalog();
+        let compact_revision = catalog.compact_revision();
+        if from < compact_revision {
+            return Err(LogError::Compacted(compact_revision));
+        }
+        let db = replica.disk.opened();
+        let mut chunk = LogChunk { revisions: Vec::new(), scanned: to };
+        let (mut events, mut bytes) = (0, 0);
+        let mut open: Vec<kv::Event> = Vec::new();
+        let mut open_revision = from;
+        let mut close = |revision: i64, open: &mut Vec<kv::Event>| {
+            if !open.is_empty() {
+                chunk.revisions.push((revision, std::mem::take(open).into()));
+            }
+        };
+        let mut stopped_before = None;
+        // The lock is held while reading a chunk, so that compaction cannot take the events away meanwhile.
+        let read = db.events(from, to, &mut |id, event| {
+            if id.revision != open_revision {
+                close(open_revision, &mut open);
+                if events >= LOG_CHUNK_EVENTS || bytes >= LOG_CHUNK_BYTES {
+                    stopped_before = Some(id.revision);
+                    return false;
+                }
+                open_revision = id.revision;
+            }
+            events += 1;
+            if range.contains(&event.kv.key) {
+                bytes += event.kv.value.len() + event.prev_kv.as_ref().map_or(0, |prev| prev.value.len());
+                open.push(event);
+            }
+            true
+        });
+        read.map_err(|broken| {
+            tracing::error!(error = %broken, "the event log cannot be read");
+            LogError::Broken
+        })?;
+        match stopped_before {
+            Some(revision) => chunk.scanned = revision - 1,
+            None => close(open_revision, &mut open),
+        }
+        Ok(chunk)
+    }
+}
+
+/// Raft's handle of the replica.
+pub struct Machine {
+    replica: Arc<Replica>,
+}
+
+impl Machine {
+    pub fn new(replica: Arc<Replica>) -> Machine {
+        Machine { replica }
+    }
+
+    fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
+        let mut position = self.replica.position();
+        let mut answers = Vec::with_capacity(batch.len());
+        let writes = {
+            let catalog = self.replica.catalog();
+            let db = self.replica.disk.opened();
+            let view = Joined { catalog: &catalog, data: db.as_ref() as &dyn StateDb };
+            let mut staged = Staged::new(&view);
+            for (entry, responder) in batch {
+                position.applied = Some(entry.log_id.into());
+                let outcome = match entry.payload {
+                    EntryPayload::Blank => Outcome(None),
+                    EntryPayload::Membership(membership) => {
+                        position.membership = Some(MembershipRecord::new(Some(entry.log_id), &membership));
+                        Outcome(None)
+                    }
+                    EntryPayload::Normal(proposal) => {
+                        let command = kv::Entry::decode(proposal.0).map_err(disk::damaged)?;
+                        let response = kv::apply(&mut staged, &command, entry.log_id.leader_id.term);
+                        Outcome(Some(response.map_err(disk::damaged)?))
+                    }
+                };
+                answers.push((responder, outcome));
+            }
+            position.revision = staged.revision();
+            position.compact_revision = staged.compact_revision();
+            staged.into_writes()
+        };
+        self.replica.commit(writes, position)?;
+        for (responder, outcome) in answers {
+            if let Some(responder) = responder {
+                responder.send(outcome);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let meta = self.replica.meta()?;
+        Ok((meta.last_log_id, meta.last_membership))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut batches = entries.ready_chunks(BATCH_ENTRIES);
+        while let Some(batch) = batches.next().await {
+            self.apply_batch(batch.into_iter().collect::<Result<_, _>>()?)?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { replica: self.replica.clone() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        let (replica, meta) = (self.replica.clone(), meta.clone());
+        let install = move || match snapshot {
+            SnapshotData::Received { dir, path } => {
+                let installed = replica.install(&meta, &path);
+                drop(dir);
+                installed
+            }
+            SnapshotData::Live(source) => {
+                let dir = replica.disk.staging()?;
+                let path = dir.path().join("state");
+                source.checkpoint(&path)?;
+                replica.install(&meta, &path)
+            }
+        };
+        tokio::task::spawn_blocking(install).await.map_err(io::Error::other)?
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let meta = self.replica.meta()?;
+        let snapshot = SnapshotData::Live(self.replica.clone());
+        Ok(meta.last_log_id.is_some().then_some(Snapshot { meta, snapshot }))
+    }
+}
+
+pub type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
+
+/// A snapshot on its way.
+pub enum SnapshotData {
+    /// This member's own state. The copy is made when it is sent, and may be newer than when it was asked for.
+    Live(Arc<Replica>),
+    /// Received from another member: the state database in `path`, within `dir`.
+    Received { dir: StagingDir, path: std::path::PathBuf },
+}
+
+/// "Builds" a snapshot by making the state durable.
+pub struct SnapshotBuilder {
+    replica: Arc<Replica>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let replica = self.replica.clone();
+        let meta = tokio::task::spawn_blocking(move || {
+            // First what is covered, then the flush: more may get durable, never less.
+            let meta = replica.meta()?;
+            replica.disk.opened().flush()?;
+            METRICS.db_size.set(replica.disk.opened().size_bytes() as i64);
+            Ok::<_, io::Error>(meta)
+        });
+        let meta = meta.await.map_err(io::Error::other)??;
+        Ok(Snapshot { meta, snapshot: SnapshotData::Live(self.replica.clone()) })
+    }
+}

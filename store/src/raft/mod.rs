@@ -1,0 +1,6 @@
+//! Everything that names openraft: types, log, state machine, network.
+
+pub mod log;
+pub mod machine;
+pub mod network;
+pub mod types;

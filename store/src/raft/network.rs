@@ -1,0 +1,277 @@
+//! Raft's network over the transport: appends as a pipelined stream, heartbeats and votes as calls, snapshots as files.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::network::{RPCOption, stream_append_sequential};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::disk;
+use crate::metrics::METRICS;
+use crate::peer::call::CallError;
+use crate::peer::codec;
+use crate::peer::snapshot;
+use crate::peer::transport::Transport;
+use crate::peer::wire::{AppendAnswer, Connection, FrameReader, FrameWriter, Lane, Request, Response};
+use crate::raft::machine::{Snapshot, SnapshotData};
+use crate::raft::types::{LogId, PeerNode, TypeConfig, Vote};
+
+type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+type BoxFuture<'a, T> = openraft::base::BoxFuture<'a, T>;
+type BoxStream<'a, T> = openraft::base::BoxStream<'a, T>;
+
+/// A stream of appends on which nothing comes back for so long is given up.
+const APPEND_IDLE: Duration = Duration::from_secs(5);
+
+/// Makes clients.
+pub struct Peers {
+    transport: Arc<Transport>,
+}
+
+impl Peers {
+    pub fn new(transport: Arc<Transport>) -> Peers {
+        Peers { transport }
+    }
+
+    fn peer(&self, target: u64, node: &PeerNode, streams: bool) -> Peer {
+        self.transport.learn_addresses([(target, node.peer_address.clone())]);
+        Peer { transport: self.transport.clone(), target, streams, idle: None }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Peers {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, node: &PeerNode) -> Peer {
+        self.peer(target, node, true)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &PeerNode) -> Peer {
+        self.peer(target, node, false)
+    }
+}
+
+/// A client of one member.
+pub struct Peer {
+    transport: Arc<Transport>,
+    target: u64,
+    /// Whether appends go as a stream on a connection of their own. Heartbeats do not: they are one request each.
+    streams: bool,
+    /// The append connection between two streams.
+    idle: Option<Connection>,
+}
+
+fn unreachable(error: impl ToString) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::from_string(error))
+}
+
+fn broken(error: impl ToString) -> RPCError<TypeConfig> {
+    RPCError::Network(NetworkError::from_string(error))
+}
+
+impl Peer {
+    async fn call(&self, action: RPCTypes, request: Request, option: &RPCOption) -> Rpc<Response> {
+        let deadline = option.hard_ttl();
+        let answer = self.transport.call(self.target, Lane::Raft, request, deadline).await;
+        answer.map_err(|error| match error {
+            CallError::NotSent(why) => unreachable(why),
+            CallError::Broken(why) => broken(why),
+            CallError::TimedOut => {
+                let (id, target) = (self.transport.me, self.target);
+                RPCError::Timeout(Timeout { action, id, target, timeout: deadline })
+            }
+        })
+    }
+
+    async fn stream<S>(&mut self, input: S) -> Rpc<BoxStream<'_, Rpc<StreamAppendResult<TypeConfig>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        let connection = match self.idle.take() {
+            Some(connection) => connection,
+            None => self.transport.dial(self.target, Lane::Append).await.map_err(unreachable)?,
+        };
+        let Connection { reader, writer } = connection;
+        let (sent, sending) = tokio::sync::watch::channel(0u64);
+        let writing = AbortOnDropHandle::new(tokio::spawn(write_appends(writer, input, sent)));
+        let state = Streaming { idle: &mut self.idle, reader, writing, sending, received: 0 };
+        let answers = futures::stream::unfold(Some(state), |state| async move {
+            let mut state = state?;
+            match state.answer().await {
+                Ok(Some(answer)) => {
+                    let go_on = answer.is_ok();
+                    Some((Ok(answer), go_on.then_some(state)))
+                }
+                Ok(None) => {
+                    state.keep_connection().await;
+                    None
+                }
+                Err(error) => Some((Err(broken(error)), None)),
+            }
+        });
+        Ok(Box::pin(answers))
+    }
+}
+
+/// The answers of a stream of appends under way.
+struct Streaming<'a> {
+    idle: &'a mut Option<Connection>,
+    reader: FrameReader,
+    writing: AbortOnDropHandle<io::Result<FrameWriter>>,
+    /// How many appends were sent.
+    sending: tokio::sync::watch::Receiver<u64>,
+    received: u64,
+}
+
+impl Streaming<'_> {
+    /// The next answer; `None` where the stream ended well.
+    async fn answer(&mut self) -> io::Result<Option<StreamAppendResult<TypeConfig>>> {
+        let frame = {
+            let mut reading = std::pin::pin!(self.reader.frame());
+            loop {
+                // Silence counts only while an answer is owed.
+                let owed = *self.sending.borrow_and_update() > self.received;
+                tokio::select! {
+                    frame = &mut reading => break frame?,
+                    changed = self.sending.changed() => {
+                        if changed.is_err() {
+                            let last = tokio::time::timeout(APPEND_IDLE, &mut reading).await;
+                            break last.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                        }
+                    }
+                    () = tokio::time::sleep(APPEND_IDLE), if owed => {
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, "appends are not answered"));
+                    }
+                }
+            }
+        };
+        let Some(frame) = frame else { return Ok(None) };
+        self.received += 1;
+        let answer: AppendAnswer = codec::decode(&frame)?;
+        answer.map(Some).map_err(io::Error::other)
+    }
+
+    async fn keep_connection(self) {
+        if let Ok(Ok(writer)) = self.writing.await {
+            *self.idle = Some(Connection { reader: self.reader, writer });
+        }
+    }
+}
+
+/// Sends appends as they come, then ends the stream.
+async fn write_appends<S>(
+    mut writer: FrameWriter,
+    mut input: S,
+    sent: tokio::sync::watch::Sender<u64>,
+) -> io::Result<FrameWriter>
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
+{
+    while let Some(request) = input.next().await {
+        writer.message(&request).await?;
+        sent.send_modify(|count| *count += 1);
+    }
+    writer.end().await?;
+    Ok(writer)
+}
+
+fn unexpected<T>(response: &Response) -> Rpc<T> {
+    Err(broken(format!("an unexpected answer: {response:?}")))
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
+        match self.call(RPCTypes::AppendEntries, Request::Append(rpc), &option).await? {
+            Response::Append(response) => Ok(response),
+            other => unexpected(&other),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Rpc<BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        if self.streams { Box::pin(self.stream(input)) } else { stream_append_sequential(self, input, option) }
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+        match self.call(RPCTypes::Vote, Request::Vote(rpc), &option).await? {
+            Response::Vote(response) => Ok(response),
+            other => unexpected(&other),
+        }
+    }
+
+    async fn pre_vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+        match self.call(RPCTypes::Vote, Request::PreVote(rpc), &option).await? {
+            Response::Vote(response) => Ok(response),
+            other => unexpected(&other),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let send = self.send_snapshot(vote, snapshot);
+        tokio::select! {
+            sent = send => Ok(SnapshotResponse::new(sent.map_err(|error| NetworkError::from_string(error))?)),
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
+        match self.call(RPCTypes::TransferLeader, Request::TransferLeader(request), &option).await? {
+            Response::TransferLeader(response) => Ok(response),
+            other => unexpected(&other),
+        }
+    }
+}
+
+impl Peer {
+    /// Sends the state as it is now, which includes what `snapshot` promises.
+    async fn send_snapshot(&self, vote: Vote, snapshot: Snapshot) -> io::Result<Vote> {
+        let SnapshotData::Live(replica) = snapshot.snapshot else {
+            return Err(io::Error::other("only this member's own state is sent"));
+        };
+        let mut connection = self.transport.dial(self.target, Lane::Snapshot).await?;
+        let staging = replica.disk().staging()?;
+        let path = staging.path().join("state");
+        let (source, target) = (replica.clone(), path.clone());
+        let meta = tokio::task::spawn_blocking(move || source.checkpoint(&target));
+        let meta = meta.await.map_err(io::Error::other)??;
+        if meta.last_log_id < snapshot.meta.last_log_id {
+            return Err(disk::damaged("the checkpoint is older than the snapshot"));
+        }
+        let last: Option<LogId> = meta.last_log_id;
+        let vote = snapshot::send(&mut connection, vote, meta, &path).await?;
+        METRICS.snapshots_sent.inc();
+        tracing::info!(peer = %format!("{:016x}", self.target), ?last, "snapshot sent");
+        Ok(vote)
+    }
+}

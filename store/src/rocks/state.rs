@@ -1,0 +1,388 @@
+//! The state in RocksDB: live keys, events, leases and the position, in one database without a WAL.
+//!
+//! A batch and the index up to which it has been applied are one atomic write, and all column families are flushed
+//! together, so whatever a crash leaves is the state after some applied index; the log has the rest. Replacing the
+//! state by a snapshot is one rename: each state lives in its own directory and `CURRENT` names the one in use.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use kv::{Broken, Catalog, Data, Event, EventId, KeyRange, KeyValue, Visit};
+use prost::Message;
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, FlushOptions, IteratorMode,
+    Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
+};
+
+use crate::disk::{self, Position};
+use crate::env::tempdir::StagingDir;
+use crate::env::{StateCheck, StateDb, StateDisk};
+use crate::rocks::io_error;
+
+const KEYS: &str = "cur";
+const EVENTS: &str = "evt";
+const LEASES: &str = "lease";
+const META: &str = "meta";
+const POSITION: &[u8] = b"position";
+
+/// The state directory of a member.
+pub struct RocksState {
+    dir: PathBuf,
+    staging: PathBuf,
+    opened: RwLock<Arc<OpenState>>,
+    next_staging: AtomicU64,
+}
+
+/// One opened database.
+pub struct OpenState {
+    db: DB,
+    path: PathBuf,
+    /// Set when another state took its place: the files go when the last reader does.
+    replaced: std::sync::atomic::AtomicBool,
+}
+
+impl RocksState {
+    /// Opens the state under `dir/state`, or creates an empty one where `create` is set.
+    pub fn open(dir: &Path, create: bool) -> io::Result<RocksState> {
+        let state = dir.join("state");
+        let staging = dir.join("staging");
+        // Whatever a crash left half done was not in use.
+        match std::fs::remove_dir_all(&staging) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => std::fs::create_dir_all(&staging)?,
+        }
+        std::fs::create_dir_all(&state)?;
+        let current = match std::fs::read_to_string(state.join("CURRENT")) {
+            Ok(name) => name.trim().to_string(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
+                let name = generation_name(1);
+                name_current(&state, &name)?;
+                name
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(disk::damaged("the state is missing"));
+            }
+            Err(error) => return Err(error),
+        };
+        if current.parse::<u64>().is_err() {
+            return Err(disk::damaged("state/CURRENT does not name a state"));
+        }
+        for entry in std::fs::read_dir(&state)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() && entry.file_name().to_string_lossy() != current {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let opened = RwLock::new(Arc::new(OpenState::open(state.join(&current))?));
+        Ok(RocksState { dir: state, staging, opened, next_staging: AtomicU64::new(0) })
+    }
+
+    fn current(&self) -> Arc<OpenState> {
+        self.opened.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn generation_name(generation: u64) -> String {
+    format!("{generation:010}")
+}
+
+/// Makes a state the one in use, durably and atomically.
+fn name_current(state: &Path, name: &str) -> io::Result<()> {
+    let temporary = state.join("CURRENT.new");
+    std::fs::write(&temporary, format!("{name}\n"))?;
+    std::fs::File::open(&temporary)?.sync_all()?;
+    std::fs::rename(&temporary, state.join("CURRENT"))?;
+    std::fs::File::open(state)?.sync_all()
+}
+
+impl StateDisk for RocksState {
+    fn opened(&self) -> Arc<dyn StateDb> {
+        self.current()
+    }
+
+    fn staging(&self) -> io::Result<StagingDir> {
+        let number = self.next_staging.fetch_add(1, Ordering::Relaxed);
+        StagingDir::create(self.staging.join(format!("{number}")))
+    }
+
+    fn install(&self, from: &Path, check: &mut StateCheck<'_>) -> io::Result<Arc<dyn StateDb>> {
+        let old = self.current();
+        let number: u64 = old.path.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0);
+        let name = generation_name(number + 1);
+        let path = self.dir.join(&name);
+        std::fs::rename(from, &path)?;
+        std::fs::File::open(&self.dir)?.sync_all()?;
+        let new = Arc::new(OpenState::open(path)?);
+        if let Err(refused) = check(new.as_ref()) {
+            new.replaced.store(true, Ordering::Relaxed);
+            return Err(refused);
+        }
+        name_current(&self.dir, &name)?;
+        *self.opened.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
+        old.replaced.store(true, Ordering::Relaxed);
+        Ok(new)
+    }
+}
+
+impl Drop for OpenState {
+    fn drop(&mut self) {
+        if self.replaced.load(Ordering::Relaxed) {
+            self.db.cancel_all_background_work(true);
+            if let Err(error) = std::fs::remove_dir_all(&self.path) {
+                tracing::warn!(path = %self.path.display(), %error, "an old state was left behind");
+            }
+        }
+    }
+}
+
+impl OpenState {
+    fn open(path: PathBuf) -> io::Result<OpenState> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_atomic_flush(true);
+        options.set_paranoid_checks(true);
+        options.set_max_background_jobs(2);
+        options.set_bytes_per_sync(1 << 20);
+        options.set_keep_log_file_num(3);
+        options.set_max_log_file_size(4 << 20);
+        let cache = Cache::new_lru_cache(128 << 20);
+        let families = [KEYS, EVENTS, LEASES, META]
+            .map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
+        let db = DB::open_cf_descriptors(&options, &path, families).map_err(io_error)?;
+        Ok(OpenState { db, path, replaced: false.into() })
+    }
+
+    fn family(&self, name: &str) -> &rocksdb::ColumnFamily {
+        self.db.cf_handle(name).expect("opened with all families")
+    }
+
+    fn reader<'a>(&'a self, snapshot: Option<&'a Snapshot<'a>>) -> Reader<'a> {
+        Reader { state: self, snapshot }
+    }
+}
+
+fn family_options(name: &str, cache: &Cache) -> Options {
+    let mut options = Options::default();
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_block_size(if name == EVENTS { 64 << 10 } else { 16 << 10 });
+    if name == KEYS {
+        blocks.set_bloom_filter(10.0, false);
+    }
+    options.set_block_based_table_factory(&blocks);
+    options.set_write_buffer_size(if name == KEYS || name == EVENTS { 64 << 20 } else { 4 << 20 });
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    // Compaction of history drops whole files if they are small.
+    options.set_target_file_size_base(32 << 20);
+    if name == KEYS {
+        // Objects that come and go leave tombstones behind; a file full of them is worth compacting.
+        options.add_compact_on_deletion_collector_factory(4096, 2048, 0.5);
+    }
+    options
+}
+
+/// Reads, of now or of a snapshot.
+struct Reader<'a> {
+    state: &'a OpenState,
+    snapshot: Option<&'a Snapshot<'a>>,
+}
+
+fn broken(error: impl std::fmt::Display) -> Broken {
+    Broken(error.to_string())
+}
+
+impl Reader<'_> {
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        if let Some(snapshot) = self.snapshot {
+            options.set_snapshot(snapshot);
+        }
+        options
+    }
+}
+
+impl Data for Reader<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
+        let found = self.state.db.get_cf_opt(self.state.family(KEYS), key, &self.options()).map_err(broken)?;
+        let decode = |record| disk::decode_value(Bytes::copy_from_slice(key), Bytes::from(record)).map_err(broken);
+        found.map(decode).transpose()
+    }
+
+    fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let mut options = self.options();
+        match range {
+            KeyRange::One(key) => {
+                let after = [key.as_ref(), &[0]].concat();
+                options.set_iterate_upper_bound(after);
+            }
+            KeyRange::Span { end, .. } => options.set_iterate_upper_bound(end.as_ref()),
+            KeyRange::From(_) => {}
+        }
+        let from = IteratorMode::From(range.start(), Direction::Forward);
+        for item in self.state.db.iterator_cf_opt(self.state.family(KEYS), options, from) {
+            let (key, record) = item.map_err(broken)?;
+            let kv = disk::decode_value(Bytes::from(key), Bytes::from(record)).map_err(broken)?;
+            if let ControlFlow::Break(()) = visit(kv) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&self, id: EventId) -> Result<Event, Broken> {
+        let key = disk::event_key(id.revision, id.sub);
+        let found = self.state.db.get_cf_opt(self.state.family(EVENTS), key, &self.options()).map_err(broken)?;
+        let record = found.ok_or_else(|| Broken(format!("event {}.{} is missing", id.revision, id.sub)))?;
+        disk::decode_event(record.into()).map_err(broken)
+    }
+}
+
+impl Data for OpenState {
+    fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
+        self.reader(None).get(key)
+    }
+
+    fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
+        self.reader(None).scan(range, visit)
+    }
+
+    fn event(&self, id: EventId) -> Result<Event, Broken> {
+        self.reader(None).event(id)
+    }
+}
+
+/// A snapshot that reads as data.
+struct Frozen<'a> {
+    state: &'a OpenState,
+    snapshot: Snapshot<'a>,
+}
+
+impl Data for Frozen<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
+        self.state.reader(Some(&self.snapshot)).get(key)
+    }
+
+    fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
+        self.state.reader(Some(&self.snapshot)).scan(range, visit)
+    }
+
+    fn event(&self, id: EventId) -> Result<Event, Broken> {
+        self.state.reader(Some(&self.snapshot)).event(id)
+    }
+}
+
+impl StateDb for OpenState {
+    fn load(&self) -> io::Result<(Position, Catalog)> {
+        let stored = self.db.get_cf(self.family(META), POSITION).map_err(io_error)?;
+        let position = match stored {
+            None => Position { revision: 1, ..Position::default() },
+            Some(bytes) => Position::decode(bytes.as_slice()).map_err(disk::damaged)?,
+        };
+        let mut catalog = Catalog::new();
+        catalog.load_revisions(position.revision, position.compact_revision);
+        for item in self.db.iterator_cf(self.family(LEASES), IteratorMode::Start) {
+            let (_, record) = item.map_err(io_error)?;
+            catalog.load_lease(kv::Lease::decode(record.as_ref()).map_err(disk::damaged)?);
+        }
+        self.scan(&KeyRange::all(), &mut |kv| {
+            catalog.load_key(&kv);
+            ControlFlow::Continue(())
+        })
+        .map_err(disk::damaged)?;
+        self.events(position.compact_revision, i64::MAX, &mut |id, event| {
+            catalog.load_event(id, &event);
+            true
+        })
+        .map_err(disk::damaged)?;
+        Ok((position, catalog))
+    }
+
+    fn write(&self, writes: &[kv::Write], position: &Position) -> io::Result<()> {
+        let (keys, events, leases) = (self.family(KEYS), self.family(EVENTS), self.family(LEASES));
+        let mut batch = WriteBatch::default();
+        for write in writes {
+            match write {
+                kv::Write::Put(kv) => batch.put_cf(keys, &kv.key, disk::encode_value(kv)),
+                kv::Write::Delete(key) => batch.delete_cf(keys, key),
+                kv::Write::Events { revision, events: list } => {
+                    for (sub, event) in list.iter().enumerate() {
+                        let key = disk::event_key(*revision, sub as u32);
+                        batch.put_cf(events, key, disk::encode_event(event));
+                    }
+                }
+                kv::Write::Lease(lease) => {
+                    batch.put_cf(leases, lease.id.to_be_bytes(), lease.encode_to_vec());
+                }
+                kv::Write::LeaseEnd(id) => batch.delete_cf(leases, id.to_be_bytes()),
+                kv::Write::Compact(revision) => {
+                    batch.delete_range_cf(events, disk::event_key(0, 0), disk::event_key(*revision, 0));
+                }
+                // Stands in the position.
+                kv::Write::Revision(_) => {}
+            }
+        }
+        batch.put_cf(self.family(META), POSITION, position.encode_to_vec());
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options).map_err(io_error)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let families = [KEYS, EVENTS, LEASES, META].map(|name| self.family(name));
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_cfs_opt(&families, &options).map_err(io_error)
+    }
+
+    fn checkpoint(&self, to: &Path) -> io::Result<Position> {
+        // Without a WAL the checkpoint is what is flushed; creating it flushes too, this makes it explicit.
+        self.flush()?;
+        Checkpoint::new(&self.db).map_err(io_error)?.create_checkpoint(to).map_err(io_error)?;
+        let copy = DB::open_cf_for_read_only(&Options::default(), to, [META], false).map_err(io_error)?;
+        let family = copy.cf_handle(META).expect("opened with it");
+        let stored = copy.get_cf(family, POSITION).map_err(io_error)?;
+        Position::decode(stored.ok_or_else(|| disk::damaged("the copy has no position"))?.as_slice())
+            .map_err(disk::damaged)
+    }
+
+    fn snapshot(&self) -> Box<dyn Data + '_> {
+        Box::new(Frozen { state: self, snapshot: self.db.snapshot() })
+    }
+
+    fn events(&self, from: i64, to: i64, visit: &mut dyn FnMut(EventId, Event) -> bool) -> Result<(), Broken> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(disk::event_key(from, 0));
+        if to < i64::MAX {
+            options.set_iterate_upper_bound(disk::event_key(to + 1, 0));
+        }
+        for item in self.db.iterator_cf_opt(self.family(EVENTS), options, IteratorMode::Start) {
+            let (key, record) = item.map_err(broken)?;
+            let id = disk::decode_event_key(&key).map_err(broken)?;
+            if !visit(id, disk::decode_event(record.into()).map_err(broken)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn size_bytes(&self) -> u64 {
+        let property = |name: &str, family: &str| {
+            let value = self.db.property_int_value_cf(self.family(family), name);
+            value.ok().flatten().unwrap_or(0)
+        };
+        let of = |family: &str| {
+            property("rocksdb.total-sst-files-size", family) + property("rocksdb.cur-size-all-mem-tables", family)
+        };
+        [KEYS, EVENTS, LEASES, META].into_iter().map(of).sum()
+    }
+}

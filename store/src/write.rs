@@ -1,0 +1,167 @@
+//! Writes: to the leader, wherever it is, once.
+//!
+//! A write that was surely not carried out is tried again until its deadline. One that was handed to a leader and
+//! whose answer did not come may have taken effect: that is said, and it is not repeated here.
+
+use std::time::Duration;
+
+use kv::StoreError;
+use tokio::time::{Instant, timeout_at};
+
+use crate::core::Core;
+use crate::metrics::METRICS;
+use crate::peer::call::CallError;
+use crate::peer::wire::{Failure, Lane, Request, Response};
+
+/// Between attempts while there is no leader that takes the write.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What came of one attempt.
+enum Attempt<T> {
+    Done(T),
+    /// Surely not carried out.
+    Again,
+    Failed(StoreError),
+}
+
+impl Core {
+    /// Replicates a command and answers what applying it answered.
+    pub async fn propose(self: &std::sync::Arc<Self>, command: kv::Command) -> kv::StoreResult<kv::Reply> {
+        let Ok(_permit) = self.writes.try_acquire() else { return Err(StoreError::Overloaded) };
+        METRICS.proposals_pending.inc();
+        let answer = self.replicate(command).await;
+        METRICS.proposals_pending.dec();
+        if answer.is_err() {
+            METRICS.proposals_failed.inc();
+        }
+        let response = answer?;
+        Ok(kv::Answer { revision: response.revision, body: response.body? })
+    }
+
+    async fn replicate(self: &std::sync::Arc<Self>, command: kv::Command) -> Result<kv::Response, StoreError> {
+        let entry = self.entry(command);
+        if entry.len() > self.config.limits.request_bytes + (512 << 10) {
+            return Err(kv::Refusal::TooLarge.into());
+        }
+        let attempt = |leader: u64, left: Duration| {
+            let entry = entry.clone();
+            async move {
+                if leader == self.config.member_id {
+                    return outcome(self.propose_here(entry).await);
+                }
+                match self.transport.call(leader, Lane::Client, Request::Propose(entry), left).await {
+                    Ok(Response::Proposed(bytes)) => {
+                        let response = kv::Response::decode(bytes.into());
+                        response.map_or(Attempt::Failed(StoreError::LeaderChanged), Attempt::Done)
+                    }
+                    Ok(Response::Failed(Failure::Stopped)) => Attempt::Failed(StoreError::LeaderChanged),
+                    Ok(Response::Failed(failure)) => outcome(Err(failure)),
+                    Ok(_) | Err(CallError::Broken(_)) => Attempt::Failed(StoreError::LeaderChanged),
+                    Err(CallError::TimedOut) => Attempt::Failed(StoreError::TimedOut),
+                    Err(CallError::NotSent(_)) => Attempt::Again,
+                }
+            }
+        };
+        self.with_leader(attempt).await
+    }
+
+    /// Tries with whoever leads, again while that has surely had no effect, until the deadline.
+    async fn with_leader<T, F>(&self, attempt: impl Fn(u64, Duration) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Attempt<T>>,
+    {
+        let deadline = Instant::now() + self.config.limits.request_deadline;
+        let mut leadership = self.leadership.subscribe();
+        let mut stopping = self.failed.subscribe();
+        loop {
+            if stopping.borrow_and_update().is_some() || self.transport.stop.is_cancelled() {
+                return Err(StoreError::Stopped);
+            }
+            let leader = leadership.borrow_and_update().leader;
+            if let Some(leader) = leader {
+                let left = deadline.saturating_duration_since(Instant::now());
+                match attempt(leader, left).await {
+                    Attempt::Done(done) => return Ok(done),
+                    Attempt::Failed(error) => return Err(error),
+                    Attempt::Again => {}
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(StoreError::NoLeader);
+            }
+            // Earlier if the leader changes.
+            drop(timeout_at(deadline.min(Instant::now() + PAUSE), leadership.changed()).await);
+        }
+    }
+
+    /// Renews a lease. Renewing twice does no harm, so every failure is tried again.
+    pub async fn keep_alive(self: &std::sync::Arc<Self>, id: i64) -> Result<i64, StoreError> {
+        let attempt = |leader: u64, left: Duration| async move {
+            if leader == self.config.member_id {
+                return self.keep_alive_here(id).map_or(Attempt::Again, Attempt::Done);
+            }
+            match self.transport.call(leader, Lane::Client, Request::LeaseKeepAlive(id), left).await {
+                Ok(Response::LeaseKeptAlive(ttl)) => Attempt::Done(ttl),
+                _ => Attempt::Again,
+            }
+        };
+        self.with_leader(attempt).await
+    }
+
+    /// Seconds left of a lease, which only the leader knows.
+    pub async fn lease_left(self: &std::sync::Arc<Self>, id: i64) -> Result<i64, StoreError> {
+        let attempt = |leader: u64, left: Duration| async move {
+            if leader == self.config.member_id {
+                return self.lease_left_here(id).map_or(Attempt::Again, Attempt::Done);
+            }
+            match self.transport.call(leader, Lane::Client, Request::LeaseLeft(id), left).await {
+                Ok(Response::LeaseLeft(seconds)) => Attempt::Done(seconds),
+                _ => Attempt::Again,
+            }
+        };
+        self.with_leader(attempt).await
+    }
+
+    /// Has the leader change the membership. Changes say what shall be, so they can be repeated.
+    pub async fn change_member(
+        self: &std::sync::Arc<Self>,
+        change: crate::peer::wire::MemberChange,
+    ) -> Result<(), crate::members::MemberError> {
+        use crate::members::MemberError;
+        let attempt = |leader: u64, left: Duration| {
+            let change = change.clone();
+            async move {
+                let changed = if leader == self.config.member_id {
+                    self.change_member_here(change).await
+                } else {
+                    match self.transport.call(leader, Lane::Client, Request::Member(change), left).await {
+                        Ok(Response::MemberChanged) => Ok(()),
+                        Ok(Response::Failed(failure)) => Err(failure),
+                        _ => Err(Failure::NotLeader),
+                    }
+                };
+                match changed {
+                    Ok(()) => Attempt::Done(Ok(())),
+                    Err(Failure::Refused(why)) => Attempt::Done(Err(MemberError::Refused(why))),
+                    Err(_) => Attempt::Again,
+                }
+            }
+        };
+        self.with_leader(attempt).await.map_err(MemberError::Store)?
+    }
+}
+
+fn outcome(result: Result<kv::Response, Failure>) -> Attempt<kv::Response> {
+    match result {
+        Ok(response) => Attempt::Done(response),
+        Err(Failure::NotLeader) => Attempt::Again,
+        Err(Failure::Overloaded) => Attempt::Failed(StoreError::Overloaded),
+        Err(Failure::Stopped) => Attempt::Failed(StoreError::Stopped),
+        Err(Failure::LeaderChanged) => Attempt::Failed(StoreError::LeaderChanged),
+        Err(Failure::TimedOut) => Attempt::Failed(StoreError::TimedOut),
+        Err(Failure::Refused(why)) => {
+            tracing::warn!(why, "a write was refused by the leader");
+            Attempt::Failed(StoreError::LeaderChanged)
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The store from outside: openraft's own suite on the storage, the storage against the in-memory model, clusters over
+//! real TLS on loopback, and damaged data.
+
+mod cluster;
+mod damage;
+mod harness;
+mod lease;
+mod membership;
+mod rocks_equals_mem;
+mod suite;
