@@ -49,7 +49,11 @@ pub(crate) async fn bridge(
     extensions: &mut Extensions,
 ) -> ApiResult<Response> {
     let tunnels = action == "portforward";
-    let offered = if tunnels { PORT_FORWARD_PROTOCOL } else { REMOTE_COMMAND_PROTOCOL };
+    let offered = if tunnels {
+        PORT_FORWARD_PROTOCOL
+    } else {
+        REMOTE_COMMAND_PROTOCOL
+    };
     let protocol = match upgrade::negotiate(&context.headers, &[offered]) {
         Ok(protocol) => protocol,
         Err(refused) => return Ok(not_negotiated(&refused)),
@@ -57,10 +61,19 @@ pub(crate) async fn bridge(
     let client = extensions
         .remove::<OnUpgrade>()
         .ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded; use HTTP/1.1"))?;
-    let node_protocol = if tunnels { NODE_TUNNEL_PROTOCOL } else { NODE_COMMAND_PROTOCOL };
+    let node_protocol = if tunnels {
+        NODE_TUNNEL_PROTOCOL
+    } else {
+        NODE_COMMAND_PROTOCOL
+    };
     let answer = dial(context, address, path, node_protocol).await?;
     let flag = |name: &str| context.query.flag(name);
-    let options = Options { stdin: flag("stdin"), stdout: flag("stdout"), stderr: flag("stderr"), tty: flag("tty") };
+    let options = Options {
+        stdin: flag("stdin"),
+        stdout: flag("stdout"),
+        stderr: flag("stderr"),
+        tty: flag("tty"),
+    };
     let stopping = context.server.stopping.clone();
     // Ends with either side, with the server, or when nothing moves any more.
     tokio::spawn(async move {
@@ -71,7 +84,11 @@ pub(crate) async fn bridge(
                 .max_frame_size(Some(MESSAGE_BYTES_MAX));
             let node = TokioIo::new(hyper::upgrade::on(answer).await?);
             let node = WebSocketStream::from_raw_socket(node, Role::Client, Some(config)).await;
-            if tunnels { tunnel(client, node).await } else { command(client, node, options).await }
+            if tunnels {
+                tunnel(client, node).await
+            } else {
+                command(client, node, options).await
+            }
         };
         tokio::select! {
             outcome = serve => if let Err(error) = outcome {
@@ -82,14 +99,19 @@ pub(crate) async fn bridge(
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers_mut().extend(upgrade::upgrade_response_headers(protocol));
+    response
+        .headers_mut()
+        .extend(upgrade::upgrade_response_headers(protocol));
     Ok(response)
 }
 
 fn not_negotiated(refused: &upgrade::NotNegotiated) -> Response {
     let mut response = Response::new(Body::from(refused.to_string()));
     *response.status_mut() = StatusCode::FORBIDDEN;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response.headers_mut().extend(refused.headers());
     response
 }
@@ -114,12 +136,31 @@ async fn dial(
     let answer = context.server.kubelets.send(address, request).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let code = answer.status().as_u16();
-        let text = crate::handler::read_body(Body::new(answer.into_body()), &HeaderMap::new()).await.unwrap_or_default();
-        return Err(ApiError::from_node(code, String::from_utf8_lossy(&text).trim().to_owned()));
+        let text = crate::handler::read_body(Body::new(answer.into_body()), &HeaderMap::new())
+            .await
+            .unwrap_or_default();
+        return Err(ApiError::from_node(
+            code,
+            String::from_utf8_lossy(&text).trim().to_owned(),
+        ));
     }
-    let has = |name: header::HeaderName, value: &str| answer.headers().get(name).is_some_and(|own| own.as_bytes() == value.as_bytes());
-    let agreed = has(header::SEC_WEBSOCKET_ACCEPT, &derive_accept_key(key.as_bytes())) && has(header::SEC_WEBSOCKET_PROTOCOL, protocol);
-    if agreed { Ok(answer) } else { Err(ApiError::internal(format!("the node agent does not speak {protocol}"))) }
+    let has = |name: header::HeaderName, value: &str| {
+        answer
+            .headers()
+            .get(name)
+            .is_some_and(|own| own.as_bytes() == value.as_bytes())
+    };
+    let agreed = has(
+        header::SEC_WEBSOCKET_ACCEPT,
+        &derive_accept_key(key.as_bytes()),
+    ) && has(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    if agreed {
+        Ok(answer)
+    } else {
+        Err(ApiError::internal(format!(
+            "the node agent does not speak {protocol}"
+        )))
+    }
 }
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
@@ -130,7 +171,10 @@ async fn command(client: TokioIo<Upgraded>, node: Node, options: Options) -> Out
     let (to_client, from_node) = mpsc::channel(CHANNEL_MESSAGES);
     let (sink, stream) = node.split();
     let carry = carry_channels(sink, stream, from_client, to_client);
-    let (served, ()) = tokio::join!(serve_remotecommand(client, options, NodeChannels { to_node, from_node }), carry);
+    let (served, ()) = tokio::join!(
+        serve_remotecommand(client, options, NodeChannels { to_node, from_node }),
+        carry
+    );
     Ok(served?)
 }
 

@@ -17,7 +17,10 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http::{HeaderValue, Request, StatusCode};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SanType,
+};
 use rustls_pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use spdy::remotecommand::channel;
@@ -29,9 +32,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{
+    Request as Handshake, Response as Agreement,
+};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::handshake::server::{Request as Handshake, Response as Agreement};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -59,7 +64,10 @@ impl Authority {
     fn issue(&self) -> (rcgen::Certificate, KeyPair) {
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::IpAddress(LOCALHOST)];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.0).unwrap(), key)
     }
@@ -67,17 +75,24 @@ impl Authority {
     fn server_config(&self) -> Arc<rustls::ServerConfig> {
         let (certificate, key) = self.issue();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key);
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+            rustls::crypto::ring::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key);
         Arc::new(config.unwrap())
     }
 }
 
 async fn start() -> Option<Cluster> {
-    let found = Command::new("kubectl").args(["version", "--client"]).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+    let found = Command::new("kubectl")
+        .args(["version", "--client"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .await;
     if !found.is_ok_and(|status| status.success()) {
         #[expect(clippy::print_stdout, reason = "a skipped test must say so")]
         {
@@ -89,34 +104,76 @@ async fn start() -> Option<Cluster> {
     let mut servers = JoinSet::new();
     let node = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
     let node_port = node.local_addr().unwrap().port();
-    servers.spawn(node_agent(node, TlsAcceptor::from(authority.server_config())));
+    servers.spawn(node_agent(
+        node,
+        TlsAcceptor::from(authority.server_config()),
+    ));
 
     let listener = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let issuer = "https://kubernetes.default.svc";
-    let signer = Arc::new(Signer::from_pem(&KeyPair::generate().unwrap().serialize_pem(), issuer).unwrap());
+    let signer =
+        Arc::new(Signer::from_pem(&KeyPair::generate().unwrap().serialize_pem(), issuer).unwrap());
     let mut config = Config::new(signer, issuer, authority.0.pem(), LOCALHOST, port);
     let (certificate, key) = authority.issue();
-    config.kubelet_identity = Some(KubeletIdentity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() });
+    config.kubelet_identity = Some(KubeletIdentity {
+        certificate_pem: certificate.pem(),
+        key_pem: key.serialize_pem(),
+    });
     let mut tokens = StaticTokens::default();
     tokens.insert(TOKEN, User::new("admin", ["system:masters"]));
     config.static_tokens = tokens;
     let server = ApiServer::new(kv::mem::MemStore::new(), config);
     let tasks = server.start();
-    timeout(DEADLINE, server.ready()).await.expect("the server gets ready");
-    servers.spawn(serve_tls(listener, authority.server_config(), server.router(), ServeLimits::default(), CancellationToken::new()));
+    timeout(DEADLINE, server.ready())
+        .await
+        .expect("the server gets ready");
+    servers.spawn(serve_tls(
+        listener,
+        authority.server_config(),
+        server.router(),
+        ServeLimits::default(),
+        CancellationToken::new(),
+    ));
 
-    create(&server, "/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
-    create(&server, "/api/v1/nodes", json!({"metadata": {"name": "n1"}})).await;
+    create(
+        &server,
+        "/api/v1/namespaces/default/serviceaccounts",
+        json!({"metadata": {"name": "default"}}),
+    )
+    .await;
+    create(
+        &server,
+        "/api/v1/nodes",
+        json!({"metadata": {"name": "n1"}}),
+    )
+    .await;
     let status = json!({"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}], "daemonEndpoints": {"kubeletEndpoint": {"Port": node_port}}});
-    send(&server, "PATCH", "/api/v1/nodes/n1/status", json!({"status": status})).await;
+    send(
+        &server,
+        "PATCH",
+        "/api/v1/nodes/n1/status",
+        json!({"status": status}),
+    )
+    .await;
     let pod = json!({"metadata": {"name": "web"}, "spec": {"nodeName": "n1", "containers": [{"name": "main", "image": "x"}]}});
     create(&server, "/api/v1/namespaces/default/pods", pod).await;
-    send(&server, "PATCH", "/api/v1/namespaces/default/pods/web/status", json!({"status": {"phase": "Running"}})).await;
+    send(
+        &server,
+        "PATCH",
+        "/api/v1/namespaces/default/pods/web/status",
+        json!({"status": {"phase": "Running"}}),
+    )
+    .await;
 
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("ca.pem"), authority.0.pem()).unwrap();
-    Some(Cluster { port, directory, _tasks: tasks, _servers: servers })
+    Some(Cluster {
+        port,
+        directory,
+        _tasks: tasks,
+        _servers: servers,
+    })
 }
 
 async fn create(server: &Arc<ApiServer>, path: &str, body: Value) {
@@ -124,13 +181,31 @@ async fn create(server: &Arc<ApiServer>, path: &str, body: Value) {
 }
 
 async fn send(server: &Arc<ApiServer>, method: &str, path: &str, body: Value) {
-    let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
-    let mut request = Request::builder().method(method).uri(path).header("content-type", kind).body(Body::from(body.to_string())).unwrap();
+    let kind = if method == "PATCH" {
+        "application/merge-patch+json"
+    } else {
+        "application/json"
+    };
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", kind)
+        .body(Body::from(body.to_string()))
+        .unwrap();
     request.extensions_mut().insert(User::loopback());
-    let response = timeout(DEADLINE, server.router().oneshot(request)).await.unwrap().unwrap();
+    let response = timeout(DEADLINE, server.router().oneshot(request))
+        .await
+        .unwrap()
+        .unwrap();
     let status = response.status();
-    let text = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
-    assert!(status == StatusCode::OK || status == StatusCode::CREATED, "{method} {path}: {status} {}", String::from_utf8_lossy(&text));
+    let text = axum::body::to_bytes(response.into_body(), 1 << 20)
+        .await
+        .unwrap();
+    assert!(
+        status == StatusCode::OK || status == StatusCode::CREATED,
+        "{method} {path}: {status} {}",
+        String::from_utf8_lossy(&text)
+    );
 }
 
 async fn node_agent(listener: TcpListener, tls: TlsAcceptor) {
@@ -145,18 +220,36 @@ async fn node_agent(listener: TcpListener, tls: TlsAcceptor) {
             #[expect(clippy::result_large_err, reason = "the signature is tungstenite's")]
             let agree = |request: &Handshake, mut response: Agreement| {
                 path = request.uri().to_string();
-                let protocol = if path.starts_with("/portForward") { "SPDY/3.1+portforward.k8s.io" } else { "v5.channel.k8s.io" };
-                let offered = request.headers().get("sec-websocket-protocol").and_then(|value| value.to_str().ok()).unwrap_or_default();
-                assert!(offered.split(", ").any(|item| item == protocol), "{offered}");
-                response.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(protocol));
+                let protocol = if path.starts_with("/portForward") {
+                    "SPDY/3.1+portforward.k8s.io"
+                } else {
+                    "v5.channel.k8s.io"
+                };
+                let offered = request
+                    .headers()
+                    .get("sec-websocket-protocol")
+                    .and_then(|value| value.to_str().ok())
+                    .unwrap_or_default();
+                assert!(
+                    offered.split(", ").any(|item| item == protocol),
+                    "{offered}"
+                );
+                response
+                    .headers_mut()
+                    .insert("sec-websocket-protocol", HeaderValue::from_static(protocol));
                 Ok(response)
             };
-            let socket = tokio_tungstenite::accept_hdr_async(stream, agree).await.unwrap();
+            let socket = tokio_tungstenite::accept_hdr_async(stream, agree)
+                .await
+                .unwrap();
             if path.starts_with("/portForward/default/web") {
                 forward(socket).await;
             } else {
                 assert!(path.starts_with("/exec/default/web/main?"), "{path}");
-                let words: Vec<&str> = path.split(['?', '&']).filter_map(|item| item.strip_prefix("command=")).collect();
+                let words: Vec<&str> = path
+                    .split(['?', '&'])
+                    .filter_map(|item| item.strip_prefix("command="))
+                    .collect();
                 run(words.first().copied().unwrap_or_default(), socket).await;
             }
         });
@@ -167,24 +260,38 @@ type Socket = WebSocketStream<tokio_rustls::server::TlsStream<TcpStream>>;
 
 /// `cat` gives back its input; anything else fails with status 3.
 async fn run(command: &str, mut socket: Socket) {
-    let message = |number: u8, bytes: &[u8]| Message::Binary(Bytes::from([&[number], bytes].concat()));
+    let message =
+        |number: u8, bytes: &[u8]| Message::Binary(Bytes::from([&[number], bytes].concat()));
     let status = if command == "cat" {
         while let Some(Ok(received)) = socket.next().await {
             match received.into_data().split_first() {
-                Some((&channel::STDIN, bytes)) => socket.send(message(channel::STDOUT, bytes)).await.unwrap(),
+                Some((&channel::STDIN, bytes)) => {
+                    socket.send(message(channel::STDOUT, bytes)).await.unwrap()
+                }
                 Some((&channel::CLOSE, _)) => break,
                 _ => {}
             }
         }
         json!({"metadata": {}, "status": "Success"})
     } else {
-        socket.send(message(channel::STDERR, b"no such command\n")).await.unwrap();
+        socket
+            .send(message(channel::STDERR, b"no such command\n"))
+            .await
+            .unwrap();
         json!({"metadata": {}, "status": "Failure", "message": "command terminated with non-zero exit code", "reason": "NonZeroExitCode",
             "details": {"causes": [{"reason": "ExitCode", "message": "3"}]}})
     };
-    socket.send(message(channel::ERROR, status.to_string().as_bytes())).await.unwrap();
+    socket
+        .send(message(channel::ERROR, status.to_string().as_bytes()))
+        .await
+        .unwrap();
     // kubectl complains about a close without a code; the client may be faster to close.
-    let _ = socket.close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() })).await;
+    let _ = socket
+        .close(Some(CloseFrame {
+            code: CloseCode::Normal,
+            reason: "".into(),
+        }))
+        .await;
     while let Some(Ok(_)) = socket.next().await {}
 }
 
@@ -199,9 +306,16 @@ async fn forward(socket: Socket) {
             let (mut reader, mut writer) = tokio::io::split(pod);
             let mut request = [0; 5];
             reader.read_exact(&mut request).await.unwrap();
-            writer.write_all(&[b"pong of ", request.as_slice()].concat()).await.unwrap();
+            writer
+                .write_all(&[b"pong of ", request.as_slice()].concat())
+                .await
+                .unwrap();
         });
-        if port == 80 { Ok(client) } else { Err(std::io::Error::other("connection refused")) }
+        if port == 80 {
+            Ok(client)
+        } else {
+            Err(std::io::Error::other("connection refused"))
+        }
     };
     let inward = async {
         while let Some(Ok(message)) = stream.next().await {
@@ -213,12 +327,21 @@ async fn forward(socket: Socket) {
         let mut buffer = vec![0; 32 * 1024];
         loop {
             let count = from_session.read(&mut buffer).await.unwrap();
-            if count == 0 || sink.send(Message::Binary(Bytes::copy_from_slice(&buffer[..count]))).await.is_err() {
+            if count == 0
+                || sink
+                    .send(Message::Binary(Bytes::copy_from_slice(&buffer[..count])))
+                    .await
+                    .is_err()
+            {
                 return;
             }
         }
     };
-    let (served, (), ()) = tokio::join!(spdy::portforward::serve_portforward(near, connect), inward, outward);
+    let (served, (), ()) = tokio::join!(
+        spdy::portforward::serve_portforward(near, connect),
+        inward,
+        outward
+    );
     // kubectl is killed at the end.
     drop(served);
 }
@@ -230,7 +353,10 @@ impl Cluster {
             .args(["--kubeconfig=/dev/null", "--namespace=default"])
             .arg(format!("--server=https://127.0.0.1:{}", self.port))
             .arg(format!("--token={TOKEN}"))
-            .arg(format!("--certificate-authority={}", path("ca.pem").display()))
+            .arg(format!(
+                "--certificate-authority={}",
+                path("ca.pem").display()
+            ))
             .arg(format!("--cache-dir={}", path("cache").display()))
             .args(arguments)
             .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets.to_string())
@@ -243,16 +369,28 @@ impl Cluster {
             .unwrap()
     }
 
-    async fn exec(&self, websockets: bool, command: &str, input: Vec<u8>) -> (Option<i32>, Vec<u8>, String) {
+    async fn exec(
+        &self,
+        websockets: bool,
+        command: &str,
+        input: Vec<u8>,
+    ) -> (Option<i32>, Vec<u8>, String) {
         let mut child = self.kubectl(websockets, &["exec", "-i", "web", "--", command]);
         let mut stdin = child.stdin.take().unwrap();
         let feed = tokio::spawn(async move {
             // A command that fails does not read its input.
             let _ = stdin.write_all(&input).await;
         });
-        let output = timeout(DEADLINE, child.wait_with_output()).await.expect("kubectl ends in time").unwrap();
+        let output = timeout(DEADLINE, child.wait_with_output())
+            .await
+            .expect("kubectl ends in time")
+            .unwrap();
         feed.await.unwrap();
-        (output.status.code(), output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
+        (
+            output.status.code(),
+            output.stdout,
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     }
 }
 
@@ -260,12 +398,28 @@ impl Cluster {
 async fn exec_over_both_protocols() {
     let Some(cluster) = start().await else { return };
     for websockets in [false, true] {
-        let input: Vec<u8> = (0..500_000_u32).map(|number| (number % 251) as u8).collect();
+        let input: Vec<u8> = (0..500_000_u32)
+            .map(|number| (number % 251) as u8)
+            .collect();
         let (status, stdout, stderr) = cluster.exec(websockets, "cat", input.clone()).await;
-        assert_eq!((status, stderr.as_str()), (Some(0), ""), "websockets: {websockets}");
-        assert!(stdout == input, "websockets: {websockets}: {} bytes came back", stdout.len());
+        assert_eq!(
+            (status, stderr.as_str()),
+            (Some(0), ""),
+            "websockets: {websockets}"
+        );
+        assert!(
+            stdout == input,
+            "websockets: {websockets}: {} bytes came back",
+            stdout.len()
+        );
         let (status, _, stderr) = cluster.exec(websockets, "fail", Vec::new()).await;
-        assert_eq!((status, stderr.as_str()), (Some(3), "no such command\ncommand terminated with exit code 3\n"));
+        assert_eq!(
+            (status, stderr.as_str()),
+            (
+                Some(3),
+                "no such command\ncommand terminated with exit code 3\n"
+            )
+        );
     }
 }
 
@@ -273,14 +427,28 @@ async fn exec_over_both_protocols() {
 async fn port_forward_over_both_protocols() {
     let Some(cluster) = start().await else { return };
     for websockets in [false, true] {
-        let mut child = cluster.kubectl(websockets, &["port-forward", "pod/web", ":80", "--address=127.0.0.1"]);
+        let mut child = cluster.kubectl(
+            websockets,
+            &["port-forward", "pod/web", ":80", "--address=127.0.0.1"],
+        );
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().expect("kubectl says where it listens");
-        let address = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
+        let line = timeout(DEADLINE, lines.next_line())
+            .await
+            .unwrap()
+            .unwrap()
+            .expect("kubectl says where it listens");
+        let address = line
+            .strip_prefix("Forwarding from ")
+            .and_then(|rest| rest.split(' ').next())
+            .unwrap()
+            .to_owned();
         let mut local = TcpStream::connect(address).await.unwrap();
         local.write_all(b"ping!").await.unwrap();
         let mut reply = Vec::new();
-        timeout(DEADLINE, local.read_to_end(&mut reply)).await.unwrap().unwrap();
+        timeout(DEADLINE, local.read_to_end(&mut reply))
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(reply, b"pong of ping!", "websockets: {websockets}");
         child.kill().await.unwrap();
     }
