@@ -157,6 +157,9 @@ pub struct ServerArgs {
     /// Address under which the other members reach this one
     #[arg(long, env = "KONTIKI_PEER_ADVERTISE", value_name = "HOST:PORT")]
     pub peer_advertise: String,
+    /// Address for etcd clients (mutual TLS, loopback only): it bypasses RBAC, so it is off unless given
+    #[arg(long, env = "KONTIKI_ETCD_LISTEN")]
+    pub etcd_listen: Option<std::net::SocketAddr>,
     /// Addresses for Services
     #[arg(long, env = "KONTIKI_SERVICE_CIDR", default_value = SERVICE_CIDR)]
     pub service_cidr: String,
@@ -166,6 +169,11 @@ pub struct ServerArgs {
     /// Run neither the scheduler nor the controllers in this process
     #[arg(long, env = "KONTIKI_NO_AGENTS")]
     pub no_agents: bool,
+    /// Also run a node agent in this process; DIR holds its `data` and its `pki`
+    #[arg(long, env = "KONTIKI_WITH_NODE", value_name = "DIR")]
+    pub with_node: Option<PathBuf>,
+    #[command(flatten)]
+    pub node: NodeArgs,
 }
 
 /// `name=id@host:port`.
@@ -207,33 +215,40 @@ fn hex(text: &str) -> Result<u64, String> {
 
 #[derive(Args, Clone)]
 pub struct AgentArgs {
-    /// Name of the node [default: the host name]
-    #[arg(long, env = "KONTIKI_NODE_NAME")]
-    pub node_name: Option<String>,
     /// API servers, https://HOST:PORT, separated by commas; another is taken when one fails
     #[arg(long, env = "KONTIKI_SERVERS", value_delimiter = ',', required = true)]
     pub servers: Vec<String>,
-    /// What runs the containers: `docker`, or `hollow` to simulate them
-    #[arg(long, env = "KONTIKI_RUNTIME", default_value = "docker", value_parser = ["docker", "hollow"])]
-    pub runtime: String,
     /// Directory of pod volumes and the like
     #[arg(long, env = "KONTIKI_DATA_DIR", value_name = "DIR")]
     pub data_dir: PathBuf,
     /// Directory with ca.crt, client.* (CN system:node:NAME) and server.*
     #[arg(long, env = "KONTIKI_PKI_DIR", value_name = "DIR")]
     pub pki_dir: PathBuf,
+    /// DNS domain of the cluster
+    #[arg(long, env = "KONTIKI_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// What a node agent is told, in a process of its own or in a server's.
+#[derive(Args, Clone)]
+pub struct NodeArgs {
+    /// Name of the node [default: the host name]
+    #[arg(long, env = "KONTIKI_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// What runs the containers: `docker`, or `hollow` to simulate them
+    #[arg(long, env = "KONTIKI_RUNTIME", default_value = "docker", value_parser = ["docker", "hollow"])]
+    pub runtime: String,
     /// Address of this machine [default: that of the default route]
     #[arg(long, env = "KONTIKI_NODE_IP")]
     pub node_ip: Option<String>,
     /// HTTPS port that serves logs and exec to the API servers
     #[arg(long, env = "KONTIKI_NODE_PORT", default_value_t = 10250)]
-    pub port: u16,
+    pub node_port: u16,
     /// Most pods on this node
     #[arg(long, env = "KONTIKI_PODS_MAX", default_value_t = 110)]
     pub pods_max: u32,
-    /// DNS domain of the cluster
-    #[arg(long, env = "KONTIKI_CLUSTER_DOMAIN", default_value = "cluster.local")]
-    pub cluster_domain: String,
 }
 
 #[derive(Args)]

@@ -73,6 +73,11 @@ impl Plan {
         }
     }
 
+    /// A single member has the node agent in its own process: a laptop runs one program.
+    pub fn one_process(&self) -> bool {
+        self.members.len() == 1
+    }
+
     pub fn servers(&self) -> Vec<String> {
         self.members
             .iter()
@@ -332,7 +337,18 @@ pub fn server_command(home: &Home, plan: &Plan, member: &Member, node_ip: &str) 
     flag("api-advertise", format!("{node_ip}:{}", member.api_port));
     flag("peer-listen", format!("127.0.0.1:{}", member.peer_port));
     flag("peer-advertise", format!("127.0.0.1:{}", member.peer_port));
+    if plan.one_process() {
+        flag("with-node", home.process_dir(&node_dir(&plan.node.name)).display().to_string());
+        node_flags(plan, node_ip, &mut flag);
+    }
     line
+}
+
+fn node_flags(plan: &Plan, node_ip: &str, flag: &mut dyn FnMut(&str, String)) {
+    flag("node-name", plan.node.name.clone());
+    flag("runtime", plan.node.runtime.clone());
+    flag("node-ip", node_ip.to_string());
+    flag("node-port", plan.node.port.to_string());
 }
 
 /// The command line of the node agent's process, without the program.
@@ -340,13 +356,10 @@ pub fn agent_command(home: &Home, plan: &Plan, node_ip: &str) -> Vec<String> {
     let dir = home.process_dir(&node_dir(&plan.node.name));
     let mut line: Vec<String> = vec!["agent".into()];
     let mut flag = |name: &str, value: String| line.extend([format!("--{name}"), value]);
-    flag("node-name", plan.node.name.clone());
     flag("servers", plan.servers().join(","));
-    flag("runtime", plan.node.runtime.clone());
     flag("data-dir", dir.join("data").display().to_string());
     flag("pki-dir", dir.join("pki").display().to_string());
-    flag("node-ip", node_ip.to_string());
-    flag("port", plan.node.port.to_string());
+    node_flags(plan, node_ip, &mut flag);
     line
 }
 

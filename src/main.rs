@@ -2,10 +2,13 @@
 
 mod bundle;
 mod cli;
+mod control_plane;
 mod local;
+mod node;
 mod pki;
 mod probe;
 mod process;
+mod server;
 mod up;
 
 use std::process::ExitCode;
@@ -37,8 +40,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Down(args) => up::down(&args.home()),
         Command::Reset(args) => up::reset(&args.home()).await,
         Command::Status(args) => up::status(&args.home()).await,
-        Command::Server(_args) => anyhow::bail!("later"),
-        Command::Agent(_args) => anyhow::bail!("later"),
+        Command::Server(args) => server::run(*args).await,
+        Command::Agent(args) => node::run_process(*args).await,
         Command::Pki(args) => bundle::make(&args.dir, &args.members, &args.nodes),
     }
 }

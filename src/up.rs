@@ -65,7 +65,7 @@ fn start_missing(home: &Home, plan: &Plan, node_ip: &str) -> Result<usize> {
         started += 1;
     }
     let agent = agent_process(home, plan);
-    if agent.running().is_none() {
+    if !plan.one_process() && agent.running().is_none() {
         require_free(plan.node.port, "port of the node agent", "--node-port")?;
         agent.start(&program, &local::agent_command(home, plan, node_ip))?;
         started += 1;
@@ -80,6 +80,7 @@ fn server_process(home: &Home, member: &str) -> Process {
     }
 }
 
+/// The process with the node agent in it.
 fn agent_process(home: &Home, plan: &Plan) -> Process {
     Process {
         dir: home.process_dir(&local::node_dir(&plan.node.name)),
@@ -245,7 +246,9 @@ pub fn down(home: &Home) -> Result<()> {
         return Ok(());
     };
     let mut stopped = 0;
-    stopped += usize::from(agent_process(home, &plan).stop(STOP_PATIENCE)?);
+    if !plan.one_process() {
+        stopped += usize::from(agent_process(home, &plan).stop(STOP_PATIENCE)?);
+    }
     for member in &plan.members {
         stopped += usize::from(server_process(home, &member.name).stop(STOP_PATIENCE)?);
     }

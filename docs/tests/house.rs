@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
         "agents",
         &["agent-runtime", "controllers", "scheduler", "node-agent"],
     ),
-    ("kontiki", ".", &["kv", "store", "apiserver", "agents"]),
+    ("kontiki", ".", &["store", "apiserver", "auth", "agents"]),
     ("raft-tests", "raft-tests", &["kv", "store"]),
     ("bench", "bench", &["kv"]),
     ("docs", "docs", &[]),

@@ -1,0 +1,52 @@
+//! The scheduler and the controllers inside a server process: clients of the API like any other, but by a call instead
+//! of a connection, with the identity that their certificates would give them.
+
+use std::sync::Arc;
+
+use agents::{AgentContext, Body, BoxError, Client, InProcessService};
+use apiserver::ApiServer;
+use auth::User;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// Runs every agent until `stop`. They start when the API can serve them.
+pub async fn run(api: &Arc<ApiServer>, member: &str, ca_pem: &str, stop: &CancellationToken) {
+    tokio::select! {
+        () = api.ready() => {}
+        () = stop.cancelled() => return,
+    }
+    let running = agents::ALL.iter().map(|agent| {
+        let context = AgentContext {
+            client: client(api, agent.user),
+            identity: format!("{member}_{:016x}", rand::random::<u64>()),
+            cluster_ca_pem: ca_pem.to_owned(),
+            stop: stop.clone(),
+        };
+        (agent.run)(context)
+    });
+    futures::future::join_all(running).await;
+}
+
+/// A client that reaches the API by a call, as `user`.
+fn client(api: &Arc<ApiServer>, user: &'static str) -> Client {
+    // The controllers do what dozens of service accounts do in Kubernetes; here they are one trusted part of the server.
+    let groups: &[&str] = if user == "system:kube-controller-manager" { &["system:masters"] } else { &[] };
+    let user = User::new(user, groups.iter().copied()).authenticated();
+    let router = api.router();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (router, user) = (router.clone(), user.clone());
+        async move {
+            let mut request = request.map(axum_body);
+            request.extensions_mut().insert(user);
+            let response = router.oneshot(request).await?;
+            Ok::<Response<Body>, BoxError>(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
+        }
+    });
+    Client::in_process(InProcessService::new(service))
+}
+
+fn axum_body(body: Body) -> apiserver::Body {
+    apiserver::Body::new(body)
+}

@@ -1,0 +1,220 @@
+//! One member: store, API server, and the agents that belong to a control plane, in one process; started in that order,
+//! stopped in the reverse one, each stop with a deadline.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use apiserver::{ApiServer, KubeletIdentity};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::cli::ServerArgs;
+use crate::pki::{self, Pair};
+use crate::{control_plane, node};
+
+/// How long agents and open requests may take to end, and then the store to hand over and flush.
+const DRAIN: Duration = Duration::from_secs(5);
+const STORE_STOP: Duration = Duration::from_secs(15);
+
+/// Certificates and keys of this member, PEM.
+struct Pems {
+    ca: String,
+    server: (String, String),
+    kubelet_client: (String, String),
+    peer_ca: String,
+    peer: (String, String),
+    signing_key: String,
+}
+
+impl Pems {
+    fn read(dir: &Path) -> Result<Pems> {
+        let pair = |name: &str| -> Result<(String, String)> {
+            let pair = Pair::in_dir(dir, name);
+            Ok((pki::read(&pair.cert)?, pki::read(&pair.key)?))
+        };
+        Ok(Pems {
+            ca: pki::read(&dir.join("ca.crt"))?,
+            server: pair("server")?,
+            kubelet_client: pair("kubelet-client")?,
+            peer_ca: pki::read(&dir.join("peer-ca.crt"))?,
+            peer: pair("peer")?,
+            signing_key: pki::read(&dir.join("sa.key"))?,
+        })
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, or until the store fails.
+pub async fn run(args: ServerArgs) -> Result<()> {
+    let pems = Pems::read(&args.pki_dir)?;
+    // Ports first: one in use is the commonest mistake, and cheap to find before any state is touched.
+    let api_listener = listen(&args.api_listen, "--api-listen").await?;
+    let etcd_listener = match args.etcd_listen {
+        Some(address) => Some(store::etcd::bind(address).await?),
+        None => None,
+    };
+    let advertise = resolve(&args.api_advertise).await?;
+    let tls = Arc::new(tls_config(&pems)?);
+
+    let store = store::Node::start(store_config(&args, &pems)).await.context("the store does not start")?;
+    let stop = CancellationToken::new();
+    let api = ApiServer::new(store.clone(), api_config(&args, &pems, advertise)?);
+    let api_tasks = api.start();
+    let limits = apiserver::ServeLimits::default();
+    let serving = tokio::spawn(apiserver::serve_tls(api_listener, tls, api.router(), limits, stop.clone()));
+    let etcd = etcd_listener.map(|listener| {
+        let (cert, key) = pems.server.clone();
+        let tls = store::etcd::FrontTls { client_ca: pems.ca.clone(), cert, key };
+        tokio::spawn(store::etcd::serve(listener, tls, store.clone(), stop.clone().cancelled_owned()))
+    });
+    info!(name = %args.name, api = %args.api_listen, peers = %args.peer_listen, "member started");
+    let agents = tokio::spawn(run_agents(args.clone(), api.clone(), pems.ca.clone(), stop.clone()));
+
+    let failure = tokio::select! {
+        name = stop_signal() => {
+            info!(signal = name, "stopping");
+            None
+        }
+        reason = store.failed() => Some(reason),
+    };
+    stop.cancel();
+    within(DRAIN, "the agents", agents).await;
+    api_tasks.stop().await;
+    within(DRAIN, "open requests", serving).await;
+    if let Some(etcd) = etcd {
+        within(DRAIN, "etcd clients", etcd).await;
+    }
+    within(STORE_STOP, "the store", store.shutdown()).await;
+    match failure {
+        None => Ok(()),
+        Some(reason) => {
+            error!(%reason, "the store failed");
+            bail!("the store failed: {reason}")
+        }
+    }
+}
+
+/// Everything in this process that is a client of the API.
+async fn run_agents(args: ServerArgs, api: Arc<ApiServer>, ca_pem: String, stop: CancellationToken) {
+    let control_plane = async {
+        if !args.no_agents {
+            control_plane::run(&api, &args.name, &ca_pem, &stop).await;
+        }
+    };
+    let node = async {
+        if let Some(dir) = &args.with_node
+            && let Err(error) = run_node(&args, dir, &stop).await
+        {
+            error!(error = format!("{error:#}"), "the node agent stopped");
+        }
+    };
+    tokio::join!(control_plane, node);
+}
+
+async fn run_node(args: &ServerArgs, dir: &Path, stop: &CancellationToken) -> Result<()> {
+    let port = args.api_listen.rsplit(':').next().unwrap_or_default();
+    let servers = vec![format!("https://127.0.0.1:{port}")];
+    node::run(&args.node, servers, &dir.join("data"), &dir.join("pki"), &args.cluster_domain, stop.clone()).await
+}
+
+async fn listen(address: &str, flag: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        let port = address.rsplit(':').next().unwrap_or_default();
+        format!("cannot listen on {address} ({flag}); `ss -ltnp 'sport = :{port}'` shows who does")
+    })
+}
+
+async fn resolve(address: &str) -> Result<SocketAddr> {
+    let mut found = tokio::net::lookup_host(address)
+        .await
+        .with_context(|| format!("--api-advertise {address} is not HOST:PORT, or has no address"))?;
+    found.next().with_context(|| format!("--api-advertise {address} has no address"))
+}
+
+fn store_config(args: &ServerArgs, pems: &Pems) -> store::Config {
+    let tls = store::TlsIdentity {
+        ca_pem: pems.peer_ca.clone().into_bytes(),
+        cert_pem: pems.peer.0.clone().into_bytes(),
+        key_pem: pems.peer.1.clone().into_bytes(),
+    };
+    let member = |member: &crate::cli::InitialMember| store::InitialMember {
+        id: member.id,
+        name: member.name.clone(),
+        peer_address: member.peer_address.clone(),
+    };
+    store::Config {
+        name: args.name.clone(),
+        peer_listen: args.peer_listen.clone(),
+        peer_advertise: args.peer_advertise.clone(),
+        client_address: args.api_advertise.clone(),
+        initial_members: args.initial_members.iter().map(member).collect(),
+        ..store::Config::new(args.data_dir.clone(), args.cluster_id, args.member_id, tls)
+    }
+}
+
+fn api_config(args: &ServerArgs, pems: &Pems, advertise: SocketAddr) -> Result<apiserver::Config> {
+    let issuer = format!("https://kubernetes.default.svc.{}", args.cluster_domain);
+    let signer = auth::token::Signer::from_pem(&pems.signing_key, &issuer)
+        .map_err(|error| anyhow::anyhow!("sa.key: {error}"))?;
+    let mut config =
+        apiserver::Config::new(Arc::new(signer), &issuer, pems.ca.clone(), advertise.ip(), advertise.port());
+    config.service_cidr = args.service_cidr.clone();
+    config.cluster_domain = args.cluster_domain.clone();
+    let (certificate_pem, key_pem) = pems.kubelet_client.clone();
+    config.kubelet_identity = Some(KubeletIdentity { certificate_pem, key_pem });
+    Ok(config)
+}
+
+/// Clients may show a certificate of the cluster's CA; those without one authenticate by token, or are anonymous.
+fn tls_config(pems: &Pems) -> Result<rustls::ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(pems.ca.as_bytes()) {
+        roots.add(authority.context("ca.crt is not a certificate")?)?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()?;
+    let chain = CertificateDer::pem_slice_iter(pems.server.0.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .context("server.crt is not a certificate")?;
+    let key = PrivateKeyDer::from_pem_slice(pems.server.1.as_bytes()).context("server.key is not a key")?;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .context("server.crt and server.key do not belong together")?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Waits for the wish to stop; a hang-up of the terminal that started the process is none.
+pub async fn stop_signal() -> &'static str {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+    else {
+        warn!("signals cannot be caught: only SIGKILL stops this process");
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return "SIGTERM",
+            _ = interrupt.recv() => return "SIGINT",
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+async fn within<F: Future>(patience: Duration, what: &str, stopping: F) {
+    if tokio::time::timeout(patience, stopping).await.is_err() {
+        warn!(what, seconds = patience.as_secs(), "did not stop in time");
+    }
+}
