@@ -42,6 +42,7 @@ use tower::ServiceExt;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const TOKEN: &str = "test-token";
+const READER_TOKEN: &str = "reader-token";
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 struct Cluster {
@@ -122,6 +123,7 @@ async fn start() -> Option<Cluster> {
     });
     let mut tokens = StaticTokens::default();
     tokens.insert(TOKEN, User::new("admin", ["system:masters"]));
+    tokens.insert(READER_TOKEN, User::new("reader", ["readers"]));
     config.static_tokens = tokens;
     let server = ApiServer::new(kv::mem::MemStore::new(), config);
     let tasks = server.start();
@@ -165,6 +167,18 @@ async fn start() -> Option<Cluster> {
         json!({"status": {"phase": "Running"}}),
     )
     .await;
+
+    let group = "/apis/rbac.authorization.k8s.io/v1";
+    let rules = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods", "pods/exec"]}]);
+    create(
+        &server,
+        &format!("{group}/clusterroles"),
+        json!({"metadata": {"name": "reader"}, "rules": rules}),
+    )
+    .await;
+    let binding = json!({"metadata": {"name": "reader"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reader"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "reader"}]});
+    create(&server, &format!("{group}/clusterrolebindings"), binding).await;
 
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("ca.pem"), authority.0.pem()).unwrap();
@@ -347,12 +361,12 @@ async fn forward(socket: Socket) {
 }
 
 impl Cluster {
-    fn kubectl(&self, websockets: bool, arguments: &[&str]) -> Child {
+    fn kubectl(&self, token: &str, websockets: bool, arguments: &[&str]) -> Child {
         let path = |name: &str| -> PathBuf { self.directory.path().join(name) };
         Command::new("kubectl")
             .args(["--kubeconfig=/dev/null", "--namespace=default"])
             .arg(format!("--server=https://127.0.0.1:{}", self.port))
-            .arg(format!("--token={TOKEN}"))
+            .arg(format!("--token={token}"))
             .arg(format!(
                 "--certificate-authority={}",
                 path("ca.pem").display()
@@ -371,11 +385,12 @@ impl Cluster {
 
     async fn exec(
         &self,
+        token: &str,
         websockets: bool,
         command: &str,
         input: Vec<u8>,
     ) -> (Option<i32>, Vec<u8>, String) {
-        let mut child = self.kubectl(websockets, &["exec", "-i", "web", "--", command]);
+        let mut child = self.kubectl(token, websockets, &["exec", "-i", "web", "--", command]);
         let mut stdin = child.stdin.take().unwrap();
         let feed = tokio::spawn(async move {
             // A command that fails does not read its input.
@@ -401,7 +416,7 @@ async fn exec_over_both_protocols() {
         let input: Vec<u8> = (0..500_000_u32)
             .map(|number| (number % 251) as u8)
             .collect();
-        let (status, stdout, stderr) = cluster.exec(websockets, "cat", input.clone()).await;
+        let (status, stdout, stderr) = cluster.exec(TOKEN, websockets, "cat", input.clone()).await;
         assert_eq!(
             (status, stderr.as_str()),
             (Some(0), ""),
@@ -412,7 +427,7 @@ async fn exec_over_both_protocols() {
             "websockets: {websockets}: {} bytes came back",
             stdout.len()
         );
-        let (status, _, stderr) = cluster.exec(websockets, "fail", Vec::new()).await;
+        let (status, _, stderr) = cluster.exec(TOKEN, websockets, "fail", Vec::new()).await;
         assert_eq!(
             (status, stderr.as_str()),
             (
@@ -423,11 +438,30 @@ async fn exec_over_both_protocols() {
     }
 }
 
+/// A WebSocket begins with GET, and yet the right to read is not enough.
+#[tokio::test]
+async fn exec_needs_the_right_to_create() {
+    let Some(cluster) = start().await else { return };
+    for websockets in [false, true] {
+        let (status, stdout, stderr) = cluster
+            .exec(READER_TOKEN, websockets, "cat", b"secret".to_vec())
+            .await;
+        assert_eq!(
+            (status, stdout.as_slice()),
+            (Some(1), b"".as_slice()),
+            "websockets: {websockets}"
+        );
+        let text = r#"pods "web" is forbidden: User "reader" cannot create resource "pods/exec" in API group "" in the namespace "default""#;
+        assert!(stderr.contains(text), "{stderr}");
+    }
+}
+
 #[tokio::test]
 async fn port_forward_over_both_protocols() {
     let Some(cluster) = start().await else { return };
     for websockets in [false, true] {
         let mut child = cluster.kubectl(
+            TOKEN,
             websockets,
             &["port-forward", "pod/web", ":80", "--address=127.0.0.1"],
         );

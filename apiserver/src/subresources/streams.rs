@@ -1,5 +1,6 @@
 //! `log`, `exec`, `attach` and `portforward`: found here, served by the node agent that runs the pod.
 
+use auth::Attributes;
 use axum::body::Body;
 use axum::response::Response;
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -27,6 +28,20 @@ pub(super) async fn connect(
         return Err(ApiError::unavailable(format!("{}/{action} is not served by this server yet", resource.plural)));
     }
     let (namespace, name) = (context.info.namespace.as_str(), context.info.name.as_str());
+    if action != "log" {
+        // A WebSocket begins with GET, which was authorized as a read; what it opens is none.
+        let create = Attributes {
+            verb: "create",
+            group: &context.info.group,
+            version: &context.info.version,
+            resource: &context.info.resource,
+            subresource: action,
+            namespace,
+            name,
+            ..Attributes::default()
+        };
+        context.server.authorizer.require(&context.user, &create)?;
+    }
     let key = resources::storage_key(resource, namespace, name);
     let pod = context.server.current(resource, &key, true).await?.ok_or_else(|| context.not_found(resource, name))?.object;
     let container = if action == "portforward" { String::new() } else { container_of(context, &pod, action)? };
