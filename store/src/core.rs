@@ -85,10 +85,12 @@ impl Core {
                 Ok(response) => Response::Vote(response),
                 Err(error) => stopped(&error),
             },
-            Request::TransferLeader(request) => match self.raft.handle_transfer_leader(request).await {
-                Ok(response) => Response::TransferLeader(response),
-                Err(error) => stopped(&error),
-            },
+            Request::TransferLeader(request) => {
+                match self.raft.handle_transfer_leader(request).await {
+                    Ok(response) => Response::TransferLeader(response),
+                    Err(error) => stopped(&error),
+                }
+            }
             Request::Propose(entry) => match self.propose_here(entry).await {
                 Ok(response) => Response::Proposed(response.encode()),
                 Err(failure) => Response::Failed(failure),
@@ -123,8 +125,12 @@ impl Core {
         match tokio::time::timeout(self.config.limits.request_deadline, write).await {
             Err(_) => Err(Failure::TimedOut),
             Ok(Ok(written)) => written.data.0.ok_or(Failure::Stopped),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(Failure::NotLeader),
-            Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => Err(Failure::LeaderChanged),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+                Err(Failure::NotLeader)
+            }
+            Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
+                Err(Failure::LeaderChanged)
+            }
             Ok(Err(RaftError::APIError(other))) => Err(Failure::Refused(other.to_string())),
             Ok(Err(RaftError::Fatal(fatal))) => {
                 self.fail(&fatal.to_string());
@@ -172,10 +178,13 @@ impl Core {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let voters = metrics.membership_config.voter_ids().count();
-        let heard = metrics.last_quorum_acked.as_ref().is_some_and(|acked| {
-            acked.elapsed() < self.config.limits.election_min
-        });
-        let caught_up = metrics.last_applied.is_some_and(|id| id.leader_id.term == metrics.current_term);
+        let heard = metrics
+            .last_quorum_acked
+            .as_ref()
+            .is_some_and(|acked| acked.elapsed() < self.config.limits.election_min);
+        let caught_up = metrics
+            .last_applied
+            .is_some_and(|id| id.leader_id.term == metrics.current_term);
         let firm = metrics.state == ServerState::Leader && caught_up && (heard || voters == 1);
         firm.then_some(metrics.current_term)
     }
@@ -188,7 +197,14 @@ impl Core {
         if self.firm_term().is_none() {
             return Err(Failure::NotLeader);
         }
-        let Some(ttl) = self.replica.catalog().lease(id).map(|record| record.lease.ttl_seconds) else { return Ok(0) };
+        let Some(ttl) = self
+            .replica
+            .catalog()
+            .lease(id)
+            .map(|record| record.lease.ttl_seconds)
+        else {
+            return Ok(0);
+        };
         match self.leases().renew(id, ttl, self.config.clock.monotonic()) {
             Renewal::Renewed => Ok(ttl),
             Renewal::Ending => Err(Failure::NotLeader),
@@ -199,8 +215,17 @@ impl Core {
         if self.firm_term().is_none() {
             return Err(Failure::NotLeader);
         }
-        let Some(ttl) = self.replica.catalog().lease(id).map(|record| record.lease.ttl_seconds) else { return Ok(-1) };
-        Ok(self.leases().left_seconds(id, ttl, self.config.clock.monotonic()))
+        let Some(ttl) = self
+            .replica
+            .catalog()
+            .lease(id)
+            .map(|record| record.lease.ttl_seconds)
+        else {
+            return Ok(-1);
+        };
+        Ok(self
+            .leases()
+            .left_seconds(id, ttl, self.config.clock.monotonic()))
     }
 
     /// Ends leases that have run out, for as long as this member runs.
@@ -211,17 +236,25 @@ impl Core {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let Some(term) = self.firm_term() else { continue };
+            let Some(term) = self.firm_term() else {
+                continue;
+            };
             let due = {
                 let catalog = self.replica.catalog();
-                let leases = catalog.leases().map(|record| (record.lease.id, record.lease.ttl_seconds));
-                self.leases().tick(term, self.config.clock.monotonic(), leases, AT_ONCE)
+                let leases = catalog
+                    .leases()
+                    .map(|record| (record.lease.id, record.lease.ttl_seconds));
+                self.leases()
+                    .tick(term, self.config.clock.monotonic(), leases, AT_ONCE)
             };
             if due.is_empty() {
                 continue;
             }
             METRICS.leases_expired.inc_by(due.len() as u64);
-            let command = kv::Command::LeaseExpire(kv::LeaseExpire { ids: due.clone(), term });
+            let command = kv::Command::LeaseExpire(kv::LeaseExpire {
+                ids: due.clone(),
+                term,
+            });
             // Never forwarded: another leader decides for itself.
             if let Err(failure) = self.propose_here(self.entry(command)).await {
                 tracing::debug!(?failure, "expired leases could not be ended yet");

@@ -26,19 +26,29 @@ pub enum DataDirError {
         #[source]
         source: io::Error,
     },
-    #[error("data directory {path} is in use by another process: stop that one first, or give each its own")]
+    #[error(
+        "data directory {path} is in use by another process: stop that one first, or give each its own"
+    )]
     Locked { path: PathBuf },
     #[error(
         "data directory {path} belongs to member {found_member:016x} of cluster {found_cluster:016x}, not to member \
          {member:016x} of cluster {cluster:016x}: point this member at its own directory"
     )]
-    Foreign { path: PathBuf, found_cluster: u64, found_member: u64, cluster: u64, member: u64 },
+    Foreign {
+        path: PathBuf,
+        found_cluster: u64,
+        found_member: u64,
+        cluster: u64,
+        member: u64,
+    },
     #[error(
         "data directory {path} holds data but no identity file: it is not known whose it is. Restore the file, or \
          remove this member from the cluster, empty the directory and add the member anew under a new id"
     )]
     Anonymous { path: PathBuf },
-    #[error("data directory {path} has format {found}, and this version knows only {FORMAT}: start a newer version")]
+    #[error(
+        "data directory {path} has format {found}, and this version knows only {FORMAT}: start a newer version"
+    )]
     Newer { path: PathBuf, found: u32 },
     #[error(
         "data directory {path}: {what} is damaged ({source}). Nothing was changed. This member must not start with \
@@ -67,14 +77,24 @@ impl DataDir {
     pub(crate) fn open(path: &Path, cluster: u64, member: u64) -> Result<DataDir, DataDirError> {
         let failed = |text: &str| {
             let (path, text) = (path.to_path_buf(), text.to_string());
-            move |source: io::Error| DataDirError::Io { path, text: explain(&text, &source), source }
+            move |source: io::Error| DataDirError::Io {
+                path,
+                text: explain(&text, &source),
+                source,
+            }
         };
         std::fs::create_dir_all(path).map_err(failed("cannot be created"))?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"));
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"));
         let lock = lock.map_err(failed("the lock file cannot be opened"))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(DataDirError::Locked { path: path.into() }),
+            Err(TryLockError::WouldBlock) => {
+                return Err(DataDirError::Locked { path: path.into() });
+            }
             Err(TryLockError::Error(error)) => return Err(failed("cannot be locked")(error)),
         }
         let fresh = match std::fs::read_to_string(path.join("identity")) {
@@ -87,17 +107,23 @@ impl DataDir {
                 if path.join("identity.new").exists() {
                     // A creation that was cut short: the member never ran on it.
                     for part in data {
-                        remove(&part).map_err(failed("what a cut creation left cannot be removed"))?;
+                        remove(&part)
+                            .map_err(failed("what a cut creation left cannot be removed"))?;
                     }
                 } else if data.iter().any(|part| part.exists()) {
                     return Err(DataDirError::Anonymous { path: path.into() });
                 }
-                write_identity(path, cluster, member).map_err(failed("the identity file cannot be written"))?;
+                write_identity(path, cluster, member)
+                    .map_err(failed("the identity file cannot be written"))?;
                 true
             }
             Err(error) => return Err(failed("the identity file cannot be read")(error)),
         };
-        Ok(DataDir { path: path.into(), fresh, _lock: lock })
+        Ok(DataDir {
+            path: path.into(),
+            fresh,
+            _lock: lock,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -124,9 +150,13 @@ impl DataDir {
     pub(crate) fn failed(&self, what: &'static str, source: io::Error) -> DataDirError {
         let path = self.path.clone();
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                DataDirError::Io { path, text: explain(&format!("{what} cannot be opened"), &source), source }
-            }
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::PermissionDenied => DataDirError::Io {
+                path,
+                text: explain(&format!("{what} cannot be opened"), &source),
+                source,
+            },
             _ => DataDirError::Damaged { path, what, source },
         }
     }
@@ -135,7 +165,9 @@ impl DataDir {
 fn explain(text: &str, source: &io::Error) -> String {
     let what_to_do = match source.kind() {
         io::ErrorKind::StorageFull => "; the disk is full: make room and start again",
-        io::ErrorKind::ReadOnlyFilesystem => "; the file system is read-only: mount it writable and start again",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; the file system is read-only: mount it writable and start again"
+        }
         io::ErrorKind::PermissionDenied => "; this user may not write there",
         _ => "",
     };
@@ -143,7 +175,8 @@ fn explain(text: &str, source: &io::Error) -> String {
 }
 
 fn identity(cluster: u64, member: u64) -> String {
-    let body = format!("kontiki store\nformat {FORMAT}\ncluster {cluster:016x}\nmember {member:016x}\n");
+    let body =
+        format!("kontiki store\nformat {FORMAT}\ncluster {cluster:016x}\nmember {member:016x}\n");
     format!("{body}checksum {:08x}\n", crc32c::crc32c(body.as_bytes()))
 }
 
@@ -155,7 +188,11 @@ fn write_identity(path: &Path, cluster: u64, member: u64) -> io::Result<()> {
 }
 
 fn remove(path: &Path) -> io::Result<()> {
-    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    let removed = if path.is_dir() {
+        std::fs::remove_dir_all(path)
+    } else {
+        std::fs::remove_file(path)
+    };
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -164,17 +201,25 @@ fn remove(path: &Path) -> io::Result<()> {
 
 fn check_identity(path: &Path, text: &str, cluster: u64, member: u64) -> Result<(), DataDirError> {
     let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_default().to_string()
     };
     let damaged = || DataDirError::Damaged {
         path: path.into(),
         what: "the identity file",
-        source: io::Error::new(io::ErrorKind::InvalidData, "its checksum or a field is wrong"),
+        source: io::Error::new(
+            io::ErrorKind::InvalidData,
+            "its checksum or a field is wrong",
+        ),
     };
     let format: u32 = field("format").parse().map_err(|_| damaged())?;
     if format > FORMAT {
-        return Err(DataDirError::Newer { path: path.into(), found: format });
+        return Err(DataDirError::Newer {
+            path: path.into(),
+            found: format,
+        });
     }
     let found_cluster = u64::from_str_radix(&field("cluster"), 16).map_err(|_| damaged())?;
     let found_member = u64::from_str_radix(&field("member"), 16).map_err(|_| damaged())?;
@@ -182,7 +227,13 @@ fn check_identity(path: &Path, text: &str, cluster: u64, member: u64) -> Result<
         return Err(damaged());
     }
     if (found_cluster, found_member) != (cluster, member) {
-        return Err(DataDirError::Foreign { path: path.into(), found_cluster, found_member, cluster, member });
+        return Err(DataDirError::Foreign {
+            path: path.into(),
+            found_cluster,
+            found_member,
+            cluster,
+            member,
+        });
     }
     Ok(())
 }

@@ -34,13 +34,17 @@ pub struct SystemClock {
 
 impl Default for SystemClock {
     fn default() -> Self {
-        SystemClock { start: Instant::now() }
+        SystemClock {
+            start: Instant::now(),
+        }
     }
 }
 
 impl Clock for SystemClock {
     fn unix_ms(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 
@@ -78,7 +82,9 @@ impl Network for Tcp {
     }
 
     fn listen(&self, address: String) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
-        Box::pin(async move { Ok(Box::new(TcpListener::bind(&address).await?) as Box<dyn Listener>) })
+        Box::pin(
+            async move { Ok(Box::new(TcpListener::bind(&address).await?) as Box<dyn Listener>) },
+        )
     }
 }
 
@@ -96,10 +102,15 @@ impl Listener for TcpListener {
 #[derive(Clone, Debug)]
 pub enum LogOp {
     /// An encoded entry.
-    Append { index: u64, record: Bytes },
+    Append {
+        index: u64,
+        record: Bytes,
+    },
     Vote(Vote),
     /// Entries from this index on are gone.
-    Truncate { from: u64 },
+    Truncate {
+        from: u64,
+    },
     /// Entries up to and including this one are gone.
     Purge(LogId),
     /// How far the log is committed; need not survive a crash.

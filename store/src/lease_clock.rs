@@ -43,12 +43,19 @@ impl LeaseClock {
         limit: usize,
     ) -> Vec<i64> {
         if term != self.term {
-            *self = LeaseClock { term, ..LeaseClock::default() };
+            *self = LeaseClock {
+                term,
+                ..LeaseClock::default()
+            };
         }
         let mut followed = BTreeMap::new();
         let mut due = Vec::new();
         for (id, ttl_seconds) in leases {
-            let deadline = self.deadlines.get(&id).copied().unwrap_or(now + ttl(ttl_seconds));
+            let deadline = self
+                .deadlines
+                .get(&id)
+                .copied()
+                .unwrap_or(now + ttl(ttl_seconds));
             if deadline <= now && due.len() < limit && !self.ending.contains(&id) {
                 due.push(id);
             }
@@ -77,7 +84,10 @@ impl LeaseClock {
 
     /// Whole seconds left of a lease that the state has.
     pub(crate) fn left_seconds(&self, id: i64, ttl_seconds: i64, now: Duration) -> i64 {
-        let left = self.deadlines.get(&id).map_or(ttl(ttl_seconds), |deadline| deadline.saturating_sub(now));
+        let left = self
+            .deadlines
+            .get(&id)
+            .map_or(ttl(ttl_seconds), |deadline| deadline.saturating_sub(now));
         i64::try_from(left.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)
     }
 }
@@ -98,10 +108,17 @@ mod tests {
         assert!(clock.tick(1, at(104), leases(), 9).is_empty());
         assert_eq!(clock.left_seconds(1, 5, at(104)), 1);
         assert_eq!(clock.tick(1, at(105), leases(), 9), [1]);
-        assert!(clock.tick(1, at(106), leases(), 9).is_empty(), "proposed once");
+        assert!(
+            clock.tick(1, at(106), leases(), 9).is_empty(),
+            "proposed once"
+        );
         assert_eq!(clock.renew(1, 5, at(106)), Renewal::Ending);
         clock.settled(&[1]);
-        assert_eq!(clock.tick(1, at(107), leases(), 9), [1], "the proposal failed: again");
+        assert_eq!(
+            clock.tick(1, at(107), leases(), 9),
+            [1],
+            "the proposal failed: again"
+        );
     }
 
     #[test]
@@ -111,9 +128,16 @@ mod tests {
         clock.tick(1, at(100), leases(), 9);
         assert_eq!(clock.renew(1, 5, at(104)), Renewal::Renewed);
         assert!(clock.tick(1, at(108), leases(), 9).is_empty());
-        assert!(clock.tick(2, at(110), leases(), 9).is_empty(), "a new term starts anew");
+        assert!(
+            clock.tick(2, at(110), leases(), 9).is_empty(),
+            "a new term starts anew"
+        );
         assert_eq!(clock.tick(2, at(115), leases(), 9), [1]);
         assert!(clock.tick(3, at(200), leases(), 9).is_empty());
-        assert_eq!(clock.renew(1, 5, at(200)), Renewal::Renewed, "what ended in an old term does not count");
+        assert_eq!(
+            clock.renew(1, 5, at(200)),
+            Renewal::Renewed,
+            "what ended in an old term does not count"
+        );
     }
 }

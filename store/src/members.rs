@@ -53,7 +53,9 @@ impl Core {
                     return refused(format!("member {id:016x} does not exist"));
                 }
                 if !self.has_caught_up(id) {
-                    return refused("can only promote a learner member which is in sync with leader".into());
+                    return refused(
+                        "can only promote a learner member which is in sync with leader".into(),
+                    );
                 }
                 (ChangeMembers::AddVoterIds(BTreeSet::from([id])), true)
             }
@@ -79,16 +81,25 @@ impl Core {
         self.change_membership(change, keep).await
     }
 
-    async fn change_membership(&self, change: ChangeMembers<u64, PeerNode>, keep: bool) -> Result<(), Failure> {
+    async fn change_membership(
+        &self,
+        change: ChangeMembers<u64, PeerNode>,
+        keep: bool,
+    ) -> Result<(), Failure> {
         let write = self.raft.change_membership(change, keep);
         match tokio::time::timeout(self.config.limits.request_deadline, write).await {
             Err(_) => Err(Failure::TimedOut),
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(Failure::NotLeader),
-            Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => Err(Failure::LeaderChanged),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+                Err(Failure::NotLeader)
+            }
+            Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
+                Err(Failure::LeaderChanged)
+            }
             // Another change is under way, or this leader is new: both pass.
             Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
-                ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
+                ChangeMembershipError::InProgress(_)
+                | ChangeMembershipError::UncommittedLeaderLog(_),
             )))) => Err(Failure::Overloaded),
             Ok(Err(RaftError::APIError(other))) => Err(Failure::Refused(other.to_string())),
             Ok(Err(RaftError::Fatal(fatal))) => {
@@ -103,7 +114,9 @@ impl Core {
         let metrics = metrics.borrow_watched();
         let last = metrics.last_log_index.unwrap_or(0);
         let replicated = metrics.replication.as_ref().and_then(|all| all.get(&id));
-        let matched = replicated.and_then(|matched| matched.clone().index()).unwrap_or(0);
+        let matched = replicated
+            .and_then(|matched| matched.clone().index())
+            .unwrap_or(0);
         matched > 0 && matched.saturating_mul(100) >= last.saturating_mul(CAUGHT_UP_PERCENT)
     }
 
@@ -120,13 +133,19 @@ impl Core {
             let known = {
                 let metrics = self.raft.metrics();
                 let metrics = metrics.borrow_watched();
-                metrics.membership_config.get_node(&config.member_id).cloned()
+                metrics
+                    .membership_config
+                    .get_node(&config.member_id)
+                    .cloned()
             };
             if known.as_ref() == Some(&node) {
                 return;
             }
             if known.is_some() {
-                let change = MemberChange::Describe { id: config.member_id, node: node.clone() };
+                let change = MemberChange::Describe {
+                    id: config.member_id,
+                    node: node.clone(),
+                };
                 if let Err(error) = self.change_member(change).await {
                     tracing::debug!(%error, "this member's addresses are not published yet");
                 }
@@ -157,7 +176,11 @@ impl Core {
         let metrics = metrics.borrow_watched();
         let replication = metrics.replication.as_ref()?;
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-        let others = replication.iter().filter(|(id, _)| voters.contains(id) && **id != self.config.member_id);
-        others.max_by_key(|(_, matched)| (*matched).clone().index()).map(|(id, _)| *id)
+        let others = replication
+            .iter()
+            .filter(|(id, _)| voters.contains(id) && **id != self.config.member_id);
+        others
+            .max_by_key(|(_, matched)| (*matched).clone().index())
+            .map(|(id, _)| *id)
     }
 }

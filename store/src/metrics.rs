@@ -3,7 +3,10 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, register_histogram, register_int_counter, register_int_gauge};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntGauge, register_histogram, register_int_counter,
+    register_int_gauge,
+};
 
 pub(crate) struct Metrics {
     pub(crate) has_leader: IntGauge,
@@ -43,23 +46,71 @@ fn seconds(name: &str, help: &str) -> Histogram {
 }
 
 pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
-    has_leader: gauge("etcd_server_has_leader", "Whether a leader is known: 1 is yes."),
-    is_leader: gauge("etcd_server_is_leader", "Whether this member leads: 1 is yes."),
-    is_learner: gauge("etcd_server_is_learner", "Whether this member is a learner: 1 is yes."),
-    leader_changes: counter("etcd_server_leader_changes_seen_total", "Leader changes seen."),
-    proposals_committed: gauge("etcd_server_proposals_committed_total", "Index up to which the log is committed."),
-    proposals_applied: gauge("etcd_server_proposals_applied_total", "Index up to which the log is applied."),
-    proposals_pending: gauge("etcd_server_proposals_pending", "Writes of this member's clients under way."),
+    has_leader: gauge(
+        "etcd_server_has_leader",
+        "Whether a leader is known: 1 is yes.",
+    ),
+    is_leader: gauge(
+        "etcd_server_is_leader",
+        "Whether this member leads: 1 is yes.",
+    ),
+    is_learner: gauge(
+        "etcd_server_is_learner",
+        "Whether this member is a learner: 1 is yes.",
+    ),
+    leader_changes: counter(
+        "etcd_server_leader_changes_seen_total",
+        "Leader changes seen.",
+    ),
+    proposals_committed: gauge(
+        "etcd_server_proposals_committed_total",
+        "Index up to which the log is committed.",
+    ),
+    proposals_applied: gauge(
+        "etcd_server_proposals_applied_total",
+        "Index up to which the log is applied.",
+    ),
+    proposals_pending: gauge(
+        "etcd_server_proposals_pending",
+        "Writes of this member's clients under way.",
+    ),
     proposals_failed: counter("etcd_server_proposals_failed_total", "Writes that failed."),
-    wal_fsync: seconds("etcd_disk_wal_fsync_duration_seconds", "Time to write and sync one batch of the log."),
-    backend_commit: seconds("etcd_disk_backend_commit_duration_seconds", "Time to store one batch of the state."),
+    wal_fsync: seconds(
+        "etcd_disk_wal_fsync_duration_seconds",
+        "Time to write and sync one batch of the log.",
+    ),
+    backend_commit: seconds(
+        "etcd_disk_backend_commit_duration_seconds",
+        "Time to store one batch of the state.",
+    ),
     db_size: gauge("etcd_mvcc_db_total_size_in_bytes", "Size of the state."),
-    current_revision: gauge("etcd_debugging_mvcc_current_revision", "Newest revision of the store."),
-    compact_revision: gauge("etcd_debugging_mvcc_compact_revision", "Revision of the last compaction."),
+    current_revision: gauge(
+        "etcd_debugging_mvcc_current_revision",
+        "Newest revision of the store.",
+    ),
+    compact_revision: gauge(
+        "etcd_debugging_mvcc_compact_revision",
+        "Revision of the last compaction.",
+    ),
     watchers: gauge("etcd_debugging_mvcc_watcher_total", "Open watches."),
-    read_indexes: counter("kontiki_store_read_indexes_total", "Linearizable reads served."),
-    read_index_rounds: counter("kontiki_store_read_index_rounds_total", "Quorum rounds made for them."),
-    snapshots_sent: counter("kontiki_store_snapshots_sent_total", "Snapshots sent to other members."),
-    snapshots_installed: counter("kontiki_store_snapshots_installed_total", "Snapshots installed here."),
-    leases_expired: counter("etcd_debugging_lease_expired_total", "Leases found expired by this member as leader."),
+    read_indexes: counter(
+        "kontiki_store_read_indexes_total",
+        "Linearizable reads served.",
+    ),
+    read_index_rounds: counter(
+        "kontiki_store_read_index_rounds_total",
+        "Quorum rounds made for them.",
+    ),
+    snapshots_sent: counter(
+        "kontiki_store_snapshots_sent_total",
+        "Snapshots sent to other members.",
+    ),
+    snapshots_installed: counter(
+        "kontiki_store_snapshots_installed_total",
+        "Snapshots installed here.",
+    ),
+    leases_expired: counter(
+        "etcd_debugging_lease_expired_total",
+        "Leases found expired by this member as leader.",
+    ),
 });

@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kv::{
-    Answer, BoxFuture, LeaseStatus, Refusal, Reply, Store, StoreError, StoreResult, StoreStatus, WatchRequest,
-    WatchStream,
+    Answer, BoxFuture, LeaseStatus, Refusal, Reply, Store, StoreError, StoreResult, StoreStatus,
+    WatchRequest, WatchStream,
 };
 use openraft::SnapshotPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -70,7 +70,10 @@ impl Node {
         let raft_config = Arc::new(raft_config(&config)?);
         let (data_dir, (log, log_writer), replica) = open_data(&config).await?;
         let listener = config.network.listen(config.peer_listen.clone()).await;
-        let listener = listener.map_err(|source| StartError::Listen { address: config.peer_listen.clone(), source })?;
+        let listener = listener.map_err(|source| StartError::Listen {
+            address: config.peer_listen.clone(),
+            source,
+        })?;
 
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let transport = Transport::new(
@@ -81,9 +84,21 @@ impl Node {
             tasks.clone(),
             stop.clone(),
         );
-        transport.learn_addresses(config.initial_members.iter().map(|member| (member.id, member.peer_address.clone())));
+        transport.learn_addresses(
+            config
+                .initial_members
+                .iter()
+                .map(|member| (member.id, member.peer_address.clone())),
+        );
         let machine = Machine::new(replica.clone());
-        let raft = Raft::new(config.member_id, raft_config, Peers::new(transport.clone()), log, machine).await;
+        let raft = Raft::new(
+            config.member_id,
+            raft_config,
+            Peers::new(transport.clone()),
+            log,
+            machine,
+        )
+        .await;
         let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
 
         let (read_queue, reads) = mpsc::channel(READ_QUEUE);
@@ -104,7 +119,11 @@ impl Node {
         own(Box::pin(report(core.clone())));
         bootstrap(&core).await?;
         own(Box::pin(core.clone().run_publish()));
-        Ok(Arc::new(Node { core, log_writer: Mutex::new(Some(log_writer)), _data_dir: data_dir }))
+        Ok(Arc::new(Node {
+            core,
+            log_writer: Mutex::new(Some(log_writer)),
+            _data_dir: data_dir,
+        }))
     }
 
     /// Waits until this member has caught up with a leader: what it had acknowledged before a restart is there again.
@@ -117,13 +136,26 @@ impl Node {
     pub async fn failed(&self) -> String {
         let mut failed = self.core.failed.subscribe();
         let reason = failed.wait_for(Option::is_some).await;
-        reason.map(|reason| reason.clone().unwrap_or_default()).unwrap_or_default()
+        reason
+            .map(|reason| reason.clone().unwrap_or_default())
+            .unwrap_or_default()
     }
 
     /// Adds a member that does not vote yet. Start it, with no initial members, after this.
-    pub async fn add_learner(&self, id: u64, name: String, peer_address: String) -> Result<(), MemberError> {
-        let node = PeerNode { name, peer_address, client_address: String::new() };
-        self.core.change_member(MemberChange::AddLearner { id, node }).await
+    pub async fn add_learner(
+        &self,
+        id: u64,
+        name: String,
+        peer_address: String,
+    ) -> Result<(), MemberError> {
+        let node = PeerNode {
+            name,
+            peer_address,
+            client_address: String::new(),
+        };
+        self.core
+            .change_member(MemberChange::AddLearner { id, node })
+            .await
     }
 
     /// Lets a learner vote. It must have caught up.
@@ -147,8 +179,16 @@ impl Node {
         if !core.is_leader() {
             return true;
         }
-        let Some(successor) = core.successor() else { return false };
-        if core.raft.trigger().transfer_leader(successor).await.is_err() {
+        let Some(successor) = core.successor() else {
+            return false;
+        };
+        if core
+            .raft
+            .trigger()
+            .transfer_leader(successor)
+            .await
+            .is_err()
+        {
             return false;
         }
         let mut leadership = core.leadership.subscribe();
@@ -172,7 +212,11 @@ impl Node {
 
     /// Waits until the log is closed, so that the directory can be opened again.
     async fn close_log(&self) {
-        let writer = self.log_writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self
+            .log_writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let Some(writer) = writer else { return };
         let joined = tokio::task::spawn_blocking(move || writer.join().is_ok());
         match tokio::time::timeout(HANDOVER, joined).await {
@@ -188,7 +232,10 @@ impl Node {
         core.replica.hub().close();
         core.transport.stop.cancel();
         core.transport.tasks.close();
-        if tokio::time::timeout(HANDOVER, core.transport.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(HANDOVER, core.transport.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("some tasks of the store did not end in time");
         }
         if let Err(error) = core.raft.shutdown().await {
@@ -210,9 +257,12 @@ async fn open_data(config: &Config) -> Result<(DataDir, OpenedLog, Arc<Replica>)
     let open = move || {
         let dir = DataDir::open(&path, cluster, member)?;
         let create = dir.is_fresh();
-        let log = RocksLog::open(dir.path(), create).map_err(|error| dir.failed("the log", error))?;
-        let state = RocksState::open(dir.path(), create).map_err(|error| dir.failed("the state", error))?;
-        let replica = Replica::load(cluster, Arc::new(state)).map_err(|error| dir.failed("the state", error))?;
+        let log =
+            RocksLog::open(dir.path(), create).map_err(|error| dir.failed("the log", error))?;
+        let state =
+            RocksState::open(dir.path(), create).map_err(|error| dir.failed("the state", error))?;
+        let replica = Replica::load(cluster, Arc::new(state))
+            .map_err(|error| dir.failed("the state", error))?;
         let log = LogStore::start(Arc::new(log)).map_err(|error| dir.failed("the log", error))?;
         dir.created()?;
         Ok((dir, log, replica))
@@ -247,13 +297,18 @@ fn raft_config(config: &Config) -> Result<openraft::Config, StartError> {
         backoff: "50ms 100ms 200ms ...1s".into(),
         ..openraft::Config::default()
     };
-    raft.validate().map_err(|error| StartError::Config(error.to_string()))
+    raft.validate()
+        .map_err(|error| StartError::Config(error.to_string()))
 }
 
 /// Forms a new cluster. All its members do this with the same list, so their first log entries are the same.
 async fn bootstrap(core: &Arc<Core>) -> Result<(), StartError> {
     let raft_error = |error: String| StartError::Raft(error);
-    let initialized = core.raft.is_initialized().await.map_err(|error| raft_error(error.to_string()))?;
+    let initialized = core
+        .raft
+        .is_initialized()
+        .await
+        .map_err(|error| raft_error(error.to_string()))?;
     if initialized || core.config.initial_members.is_empty() {
         return Ok(());
     }
@@ -273,7 +328,9 @@ async fn bootstrap(core: &Arc<Core>) -> Result<(), StartError> {
     match core.raft.initialize(members).await {
         Ok(()) => Ok(()),
         // Another member was faster and has reached this one already.
-        Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
+        Err(openraft::errors::RaftError::APIError(
+            openraft::errors::InitializeError::NotAllowed(_),
+        )) => Ok(()),
         Err(error) => Err(raft_error(error.to_string())),
     }
 }
@@ -283,9 +340,15 @@ async fn observe(core: Arc<Core>) {
     let mut metrics = core.raft.server_metrics();
     loop {
         let now = metrics.borrow_watched().clone();
-        let addresses = now.membership_config.nodes().map(|(id, node)| (*id, node.peer_address.clone()));
+        let addresses = now
+            .membership_config
+            .nodes()
+            .map(|(id, node)| (*id, node.peer_address.clone()));
         core.transport.learn_addresses(addresses);
-        let leadership = Leadership { leader: now.current_leader, term: now.vote.leader_id.term };
+        let leadership = Leadership {
+            leader: now.current_leader,
+            term: now.vote.leader_id.term,
+        };
         let changed = core.leadership.send_if_modified(|known| {
             let new_leader = leadership.leader.is_some() && leadership.leader != known.leader;
             if new_leader {
@@ -297,9 +360,17 @@ async fn observe(core: Arc<Core>) {
         });
         if changed {
             let leader = leadership.leader.map(|id| format!("{id:016x}"));
-            tracing::info!(raft.term = leadership.term, leader = leader.as_deref().unwrap_or("none"), "leadership");
-            METRICS.has_leader.set(i64::from(leadership.leader.is_some()));
-            METRICS.is_leader.set(i64::from(leadership.leader == Some(core.config.member_id)));
+            tracing::info!(
+                raft.term = leadership.term,
+                leader = leader.as_deref().unwrap_or("none"),
+                "leadership"
+            );
+            METRICS
+                .has_leader
+                .set(i64::from(leadership.leader.is_some()));
+            METRICS
+                .is_leader
+                .set(i64::from(leadership.leader == Some(core.config.member_id)));
         }
         if metrics.changed().await.is_err() {
             core.fail("Raft has ended");
@@ -318,7 +389,10 @@ async fn report(core: Arc<Core>) {
         let (running, committed, learner) = {
             let metrics = core.raft.metrics();
             let metrics = metrics.borrow_watched();
-            let voter = metrics.membership_config.voter_ids().any(|id| id == core.config.member_id);
+            let voter = metrics
+                .membership_config
+                .voter_ids()
+                .any(|id| id == core.config.member_id);
             let committed = metrics.local_committed.map_or(0, |id| id.index);
             (metrics.running_state.clone(), committed, !voter)
         };
@@ -358,7 +432,10 @@ impl Store for Node {
             }
             let answer = self.core.propose(kv::Command::Txn(request)).await?;
             match answer.body {
-                Reply::Txn(body) => Ok(Answer { revision: answer.revision, body }),
+                Reply::Txn(body) => Ok(Answer {
+                    revision: answer.revision,
+                    body,
+                }),
                 _ => Err(StoreError::LeaderChanged),
             }
         })
@@ -387,22 +464,48 @@ impl Store for Node {
 
     fn compact(&self, revision: i64) -> BoxFuture<'_, StoreResult<()>> {
         Box::pin(async move {
-            let answer = self.core.propose(kv::Command::Compact(kv::Compact { revision })).await?;
-            Ok(Answer { revision: answer.revision, body: () })
+            let answer = self
+                .core
+                .propose(kv::Command::Compact(kv::Compact { revision }))
+                .await?;
+            Ok(Answer {
+                revision: answer.revision,
+                body: (),
+            })
         })
     }
 
     fn lease_grant(&self, id: i64, ttl_seconds: i64) -> BoxFuture<'_, StoreResult<(i64, i64)>> {
         Box::pin(async move {
             // Shorter than an election no lease could be kept alive.
-            let shortest = self.core.config.limits.election_min.mul_f64(1.5).as_millis().div_ceil(1000);
+            let shortest = self
+                .core
+                .config
+                .limits
+                .election_min
+                .mul_f64(1.5)
+                .as_millis()
+                .div_ceil(1000);
             let ttl_seconds = ttl_seconds.max(i64::try_from(shortest).unwrap_or(i64::MAX));
             loop {
-                let chosen = if id != 0 { id } else { rand::random_range(1..i64::MAX) };
-                let command = kv::Command::LeaseGrant(kv::Lease { id: chosen, ttl_seconds });
+                let chosen = if id != 0 {
+                    id
+                } else {
+                    rand::random_range(1..i64::MAX)
+                };
+                let command = kv::Command::LeaseGrant(kv::Lease {
+                    id: chosen,
+                    ttl_seconds,
+                });
                 match self.core.propose(command).await {
-                    Ok(Answer { revision, body: Reply::Lease(lease) }) => {
-                        return Ok(Answer { revision, body: (lease.id, lease.ttl_seconds) });
+                    Ok(Answer {
+                        revision,
+                        body: Reply::Lease(lease),
+                    }) => {
+                        return Ok(Answer {
+                            revision,
+                            body: (lease.id, lease.ttl_seconds),
+                        });
                     }
                     Ok(_) => return Err(StoreError::LeaderChanged),
                     Err(StoreError::Refused(Refusal::LeaseExists)) if id == 0 => {}
@@ -414,8 +517,14 @@ impl Store for Node {
 
     fn lease_revoke(&self, id: i64) -> BoxFuture<'_, StoreResult<()>> {
         Box::pin(async move {
-            let answer = self.core.propose(kv::Command::LeaseRevoke(kv::LeaseRevoke { id })).await?;
-            Ok(Answer { revision: answer.revision, body: () })
+            let answer = self
+                .core
+                .propose(kv::Command::LeaseRevoke(kv::LeaseRevoke { id }))
+                .await?;
+            Ok(Answer {
+                revision: answer.revision,
+                body: (),
+            })
         })
     }
 
@@ -423,7 +532,10 @@ impl Store for Node {
         Box::pin(async move {
             // Before the renewal: success is never reported at a revision after the lease's end.
             let revision = self.core.replica.catalog().revision();
-            Ok(Answer { revision, body: self.core.keep_alive(id).await? })
+            Ok(Answer {
+                revision,
+                body: self.core.keep_alive(id).await?,
+            })
         })
     }
 
@@ -440,7 +552,10 @@ impl Store for Node {
             self.core.catch_up().await?;
             let catalog = self.core.replica.catalog();
             let body = catalog.leases().map(|record| record.lease.id).collect();
-            Ok(Answer { revision: catalog.revision(), body })
+            Ok(Answer {
+                revision: catalog.revision(),
+                body,
+            })
         })
     }
 
@@ -466,7 +581,9 @@ impl Store for Node {
             revision: position.revision,
             compact_revision: position.compact_revision,
             size_bytes,
-            is_learner: !members.iter().any(|member| member.id == me && member.is_voter),
+            is_learner: !members
+                .iter()
+                .any(|member| member.id == me && member.is_voter),
             members,
         }
     }

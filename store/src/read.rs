@@ -18,7 +18,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 impl Core {
     /// Serves waiting reads, for as long as this member runs.
-    pub async fn run_reads(self: Arc<Self>, mut queue: mpsc::Receiver<oneshot::Sender<Result<u64, Failure>>>) {
+    pub async fn run_reads(
+        self: Arc<Self>,
+        mut queue: mpsc::Receiver<oneshot::Sender<Result<u64, Failure>>>,
+    ) {
         while let Some(first) = queue.recv().await {
             let mut waiting = vec![first];
             while let Ok(next) = queue.try_recv() {
@@ -40,9 +43,15 @@ impl Core {
             let leader = leadership.borrow_and_update().leader;
             let answer = match leader {
                 Some(leader) if leader == self.config.member_id => {
-                    tokio::time::timeout(ROUND, self.confirm_here()).await.unwrap_or(Err(Failure::NotLeader))
+                    tokio::time::timeout(ROUND, self.confirm_here())
+                        .await
+                        .unwrap_or(Err(Failure::NotLeader))
                 }
-                Some(leader) => match self.transport.call(leader, Lane::Client, Request::ReadIndex, ROUND).await {
+                Some(leader) => match self
+                    .transport
+                    .call(leader, Lane::Client, Request::ReadIndex, ROUND)
+                    .await
+                {
                     Ok(Response::ReadIndex(index)) => Ok(index),
                     Ok(Response::Failed(failure)) => Err(failure),
                     // A read has no effect: it is simply asked again.
@@ -52,7 +61,9 @@ impl Core {
             };
             match answer {
                 Ok(index) => return Ok(index),
-                Err(Failure::Stopped) if self.failed.borrow().is_some() => return Err(Failure::Stopped),
+                Err(Failure::Stopped) if self.failed.borrow().is_some() => {
+                    return Err(Failure::Stopped);
+                }
                 Err(_) if Instant::now() >= deadline => return Err(Failure::NotLeader),
                 Err(_) => {
                     let retry_at = deadline.min(Instant::now() + PAUSE);
@@ -66,10 +77,12 @@ impl Core {
     /// Up to which index must be applied what is read now. At the leader this also serves other members.
     pub async fn ask_read_index(&self) -> Result<u64, Failure> {
         let (reply, answer) = oneshot::channel();
-        self.read_queue.try_send(reply).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Failure::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Failure::Stopped,
-        })?;
+        self.read_queue
+            .try_send(reply)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => Failure::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => Failure::Stopped,
+            })?;
         answer.await.map_err(|_| Failure::Stopped)?
     }
 

@@ -26,8 +26,13 @@ enum Attempt<T> {
 
 impl Core {
     /// Replicates a command and answers what applying it answered.
-    pub async fn propose(self: &std::sync::Arc<Self>, command: kv::Command) -> kv::StoreResult<kv::Reply> {
-        let Ok(_permit) = self.writes.try_acquire() else { return Err(StoreError::Overloaded) };
+    pub async fn propose(
+        self: &std::sync::Arc<Self>,
+        command: kv::Command,
+    ) -> kv::StoreResult<kv::Reply> {
+        let Ok(_permit) = self.writes.try_acquire() else {
+            return Err(StoreError::Overloaded);
+        };
         METRICS.proposals_pending.inc();
         let answer = self.replicate(command).await;
         METRICS.proposals_pending.dec();
@@ -35,10 +40,16 @@ impl Core {
             METRICS.proposals_failed.inc();
         }
         let response = answer?;
-        Ok(kv::Answer { revision: response.revision, body: response.body? })
+        Ok(kv::Answer {
+            revision: response.revision,
+            body: response.body?,
+        })
     }
 
-    async fn replicate(self: &std::sync::Arc<Self>, command: kv::Command) -> Result<kv::Response, StoreError> {
+    async fn replicate(
+        self: &std::sync::Arc<Self>,
+        command: kv::Command,
+    ) -> Result<kv::Response, StoreError> {
         let entry = self.entry(command);
         if entry.len() > self.config.limits.request_bytes + (512 << 10) {
             return Err(kv::Refusal::TooLarge.into());
@@ -49,12 +60,18 @@ impl Core {
                 if leader == self.config.member_id {
                     return outcome(self.propose_here(entry).await);
                 }
-                match self.transport.call(leader, Lane::Client, Request::Propose(entry), left).await {
+                match self
+                    .transport
+                    .call(leader, Lane::Client, Request::Propose(entry), left)
+                    .await
+                {
                     Ok(Response::Proposed(bytes)) => {
                         let response = kv::Response::decode(bytes.into());
                         response.map_or(Attempt::Failed(StoreError::LeaderChanged), Attempt::Done)
                     }
-                    Ok(Response::Failed(Failure::Stopped)) => Attempt::Failed(StoreError::LeaderChanged),
+                    Ok(Response::Failed(Failure::Stopped)) => {
+                        Attempt::Failed(StoreError::LeaderChanged)
+                    }
                     Ok(Response::Failed(failure)) => outcome(Err(failure)),
                     Ok(_) | Err(CallError::Broken(_)) => Attempt::Failed(StoreError::LeaderChanged),
                     Err(CallError::TimedOut) => Attempt::Failed(StoreError::TimedOut),
@@ -98,9 +115,15 @@ impl Core {
     pub async fn keep_alive(self: &std::sync::Arc<Self>, id: i64) -> Result<i64, StoreError> {
         let attempt = |leader: u64, left: Duration| async move {
             if leader == self.config.member_id {
-                return self.keep_alive_here(id).map_or(Attempt::Again, Attempt::Done);
+                return self
+                    .keep_alive_here(id)
+                    .map_or(Attempt::Again, Attempt::Done);
             }
-            match self.transport.call(leader, Lane::Client, Request::LeaseKeepAlive(id), left).await {
+            match self
+                .transport
+                .call(leader, Lane::Client, Request::LeaseKeepAlive(id), left)
+                .await
+            {
                 Ok(Response::LeaseKeptAlive(ttl)) => Attempt::Done(ttl),
                 _ => Attempt::Again,
             }
@@ -112,9 +135,15 @@ impl Core {
     pub async fn lease_left(self: &std::sync::Arc<Self>, id: i64) -> Result<i64, StoreError> {
         let attempt = |leader: u64, left: Duration| async move {
             if leader == self.config.member_id {
-                return self.lease_left_here(id).map_or(Attempt::Again, Attempt::Done);
+                return self
+                    .lease_left_here(id)
+                    .map_or(Attempt::Again, Attempt::Done);
             }
-            match self.transport.call(leader, Lane::Client, Request::LeaseLeft(id), left).await {
+            match self
+                .transport
+                .call(leader, Lane::Client, Request::LeaseLeft(id), left)
+                .await
+            {
                 Ok(Response::LeaseLeft(seconds)) => Attempt::Done(seconds),
                 _ => Attempt::Again,
             }
@@ -134,7 +163,11 @@ impl Core {
                 let changed = if leader == self.config.member_id {
                     self.change_member_here(change).await
                 } else {
-                    match self.transport.call(leader, Lane::Client, Request::Member(change), left).await {
+                    match self
+                        .transport
+                        .call(leader, Lane::Client, Request::Member(change), left)
+                        .await
+                    {
                         Ok(Response::MemberChanged) => Ok(()),
                         Ok(Response::Failed(failure)) => Err(failure),
                         _ => Err(Failure::NotLeader),
@@ -147,7 +180,9 @@ impl Core {
                 }
             }
         };
-        self.with_leader(attempt).await.map_err(MemberError::Store)?
+        self.with_leader(attempt)
+            .await
+            .map_err(MemberError::Store)?
     }
 }
 

@@ -10,13 +10,18 @@ pub(super) fn status(error: &StoreError) -> Status {
 fn code(error: &StoreError) -> Code {
     match error {
         StoreError::Refused(refusal) => match refusal {
-            Refusal::Compacted { .. } | Refusal::FutureRevision | Refusal::LeaseTtlTooLarge => Code::OutOfRange,
+            Refusal::Compacted { .. } | Refusal::FutureRevision | Refusal::LeaseTtlTooLarge => {
+                Code::OutOfRange
+            }
             Refusal::LeaseNotFound => Code::NotFound,
             Refusal::LeaseExists => Code::FailedPrecondition,
             _ => Code::InvalidArgument,
         },
         StoreError::Overloaded => Code::ResourceExhausted,
-        StoreError::NoLeader | StoreError::TimedOut | StoreError::Stopped | StoreError::LeaderChanged => Code::Unavailable,
+        StoreError::NoLeader
+        | StoreError::TimedOut
+        | StoreError::Stopped
+        | StoreError::LeaderChanged => Code::Unavailable,
     }
 }
 
@@ -26,10 +31,18 @@ mod tests {
 
     #[test]
     fn codes_and_texts_are_etcds() {
-        let compacted = status(&StoreError::Refused(Refusal::Compacted { compact_revision: 7 }));
+        let compacted = status(&StoreError::Refused(Refusal::Compacted {
+            compact_revision: 7,
+        }));
         assert_eq!(compacted.code(), Code::OutOfRange);
-        assert_eq!(compacted.message(), "etcdserver: mvcc: required revision has been compacted");
+        assert_eq!(
+            compacted.message(),
+            "etcdserver: mvcc: required revision has been compacted"
+        );
         assert_eq!(status(&StoreError::NoLeader).code(), Code::Unavailable);
-        assert_eq!(status(&StoreError::Refused(Refusal::EmptyKey)).code(), Code::InvalidArgument);
+        assert_eq!(
+            status(&StoreError::Refused(Refusal::EmptyKey)).code(),
+            Code::InvalidArgument
+        );
     }
 }

@@ -59,11 +59,20 @@ mod tests {
     #[test]
     fn the_header_stands_before_the_bodys_fields() {
         let answer = Headed {
-            header: Header { revision: 5, ..Default::default() },
-            body: kv::RangeResponse { count: 3, ..Default::default() },
+            header: Header {
+                revision: 5,
+                ..Default::default()
+            },
+            body: kv::RangeResponse {
+                count: 3,
+                ..Default::default()
+            },
         };
         // Field 1 (length 2: field 3 = 5), then field 4 = 3.
         assert_eq!(answer.encode_to_vec(), [0x0a, 2, 0x18, 5, 0x20, 3]);
-        assert_eq!(Headed::<kv::RangeResponse>::decode(&answer.encode_to_vec()[..]).unwrap(), answer);
+        assert_eq!(
+            Headed::<kv::RangeResponse>::decode(&answer.encode_to_vec()[..]).unwrap(),
+            answer
+        );
     }
 }

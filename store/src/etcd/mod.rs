@@ -31,7 +31,10 @@ pub enum FrontError {
     #[error("the store's client port listens on loopback only, not on {0}")]
     NotLoopback(SocketAddr),
     #[error("cannot listen on {address}")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
     #[error("the store's client port failed")]
     Serve(#[source] tonic::transport::Error),
 }
@@ -41,7 +44,9 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, FrontError> {
     if !address.ip().is_loopback() {
         return Err(FrontError::NotLoopback(address));
     }
-    TcpListener::bind(address).await.map_err(|source| FrontError::Listen { address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| FrontError::Listen { address, source })
 }
 
 /// Serves etcd clients until `shutdown` completes.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use kv::{
-    Answer, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, Request as Operation,
-    RequestOp, ResponseBody, Store, StoreError, TxnRequest,
+    Answer, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest,
+    Request as Operation, RequestOp, ResponseBody, Store, StoreError, TxnRequest,
 };
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService};
@@ -103,22 +103,41 @@ impl tower::Service<http::Request<Body>> for Kv {
             let header = header_of(&store);
             Ok(match request.uri().path() {
                 "/etcdserverpb.KV/Range" => {
-                    unary(request, header, move |range: RangeRequest| async move { store.range(range).await }).await
+                    unary(request, header, move |range: RangeRequest| async move {
+                        store.range(range).await
+                    })
+                    .await
                 }
                 "/etcdserverpb.KV/Put" => {
-                    unary(request, header, move |put: PutRequest| async move { self::put(&*store, put).await }).await
+                    unary(request, header, move |put: PutRequest| async move {
+                        self::put(&*store, put).await
+                    })
+                    .await
                 }
-                "/etcdserverpb.KV/DeleteRange" => {
-                    unary(request, header, move |range: DeleteRangeRequest| async move { delete(&*store, range).await }).await
-                }
+                "/etcdserverpb.KV/DeleteRange" => unary(
+                    request,
+                    header,
+                    move |range: DeleteRangeRequest| async move { delete(&*store, range).await },
+                )
+                .await,
                 "/etcdserverpb.KV/Txn" => {
-                    unary(request, header, move |txn: TxnRequest| async move { store.txn(txn).await }).await
+                    unary(request, header, move |txn: TxnRequest| async move {
+                        store.txn(txn).await
+                    })
+                    .await
                 }
                 "/etcdserverpb.KV/Compact" => {
-                    unary(request, header, move |compaction: CompactionRequest| async move {
-                        let answer = store.compact(compaction.revision).await?;
-                        Ok(Answer { revision: answer.revision, body: Empty {} })
-                    })
+                    unary(
+                        request,
+                        header,
+                        move |compaction: CompactionRequest| async move {
+                            let answer = store.compact(compaction.revision).await?;
+                            Ok(Answer {
+                                revision: answer.revision,
+                                body: Empty {},
+                            })
+                        },
+                    )
                     .await
                 }
                 _ => unimplemented_call(),
@@ -142,7 +161,10 @@ impl tower::Service<http::Request<Body>> for Maintenance {
             let header = header_of(&store);
             Ok(match request.uri().path() {
                 "/etcdserverpb.Maintenance/Status" => {
-                    unary(request, header, move |_: Empty| async move { Ok(status_body(&*store)) }).await
+                    unary(request, header, move |_: Empty| async move {
+                        Ok(status_body(&*store))
+                    })
+                    .await
                 }
                 _ => unimplemented_call(),
             })
@@ -170,7 +192,12 @@ fn status_body(store: &dyn Store) -> Answer<StatusBody> {
 
 fn header_of(store: &Arc<dyn Store>) -> Header {
     let status = store.status();
-    Header { cluster_id: status.cluster_id, member_id: status.member_id, revision: 0, raft_term: status.raft_term }
+    Header {
+        cluster_id: status.cluster_id,
+        member_id: status.member_id,
+        revision: 0,
+        raft_term: status.raft_term,
+    }
 }
 
 /// A put is a transaction of one operation: the store has one way to write.
@@ -180,27 +207,48 @@ async fn put(store: &dyn Store, request: PutRequest) -> Result<Answer<PutRespons
         Some(ResponseBody::Put(body)) => body,
         _ => PutResponse::default(),
     };
-    Ok(Answer { revision: answer.revision, body })
+    Ok(Answer {
+        revision: answer.revision,
+        body,
+    })
 }
 
-async fn delete(store: &dyn Store, request: DeleteRangeRequest) -> Result<Answer<DeleteRangeResponse>, StoreError> {
+async fn delete(
+    store: &dyn Store,
+    request: DeleteRangeRequest,
+) -> Result<Answer<DeleteRangeResponse>, StoreError> {
     let answer = store.txn(single(Operation::DeleteRange(request))).await?;
     let body = match first(answer.body.responses) {
         Some(ResponseBody::DeleteRange(body)) => body,
         _ => DeleteRangeResponse::default(),
     };
-    Ok(Answer { revision: answer.revision, body })
+    Ok(Answer {
+        revision: answer.revision,
+        body,
+    })
 }
 
 fn single(operation: Operation) -> TxnRequest {
-    TxnRequest { success: vec![RequestOp { request: Some(operation) }], ..Default::default() }
+    TxnRequest {
+        success: vec![RequestOp {
+            request: Some(operation),
+        }],
+        ..Default::default()
+    }
 }
 
 fn first(responses: Vec<kv::ResponseOp>) -> Option<ResponseBody> {
-    responses.into_iter().next().and_then(|operation| operation.response)
+    responses
+        .into_iter()
+        .next()
+        .and_then(|operation| operation.response)
 }
 
-async fn unary<Q, A, F, Fut>(request: http::Request<Body>, header: Header, call: F) -> http::Response<Body>
+async fn unary<Q, A, F, Fut>(
+    request: http::Request<Body>,
+    header: Header,
+    call: F,
+) -> http::Response<Body>
 where
     Q: prost::Message + Default + 'static,
     A: prost::Message + Default + 'static,
@@ -213,15 +261,30 @@ where
         let header = header.clone();
         async move {
             let call = call.ok_or_else(|| Status::internal("a call is made once"))?;
-            let answer = call(request.into_inner()).await.map_err(|error| status(&error))?;
-            let header = Header { revision: answer.revision, ..header };
-            Ok::<_, Status>(Response::new(Headed { header, body: answer.body }))
+            let answer = call(request.into_inner())
+                .await
+                .map_err(|error| status(&error))?;
+            let header = Header {
+                revision: answer.revision,
+                ..header
+            };
+            Ok::<_, Status>(Response::new(Headed {
+                header,
+                body: answer.body,
+            }))
         }
     });
     let codec: ProstCodec<Headed<A>, Q> = ProstCodec::default();
-    Grpc::new(codec).apply_max_message_size_config(Some(REQUEST_BYTES_MAX), Some(usize::MAX)).unary(handler, request).await
+    Grpc::new(codec)
+        .apply_max_message_size_config(Some(REQUEST_BYTES_MAX), Some(usize::MAX))
+        .unary(handler, request)
+        .await
 }
 
 fn unimplemented_call() -> http::Response<Body> {
-    Status::new(Code::Unimplemented, "etcdserver: not supported by this server yet").into_http()
+    Status::new(
+        Code::Unimplemented,
+        "etcdserver: not supported by this server yet",
+    )
+    .into_http()
 }

@@ -73,19 +73,30 @@ impl Caller {
     pub async fn call(&self, request: Request, deadline: Duration) -> Result<Response, CallError> {
         let stage = Arc::new(AtomicU8::new(QUEUED));
         let (reply, answer) = oneshot::channel();
-        let outgoing = Outgoing { request, stage: stage.clone(), reply };
+        let outgoing = Outgoing {
+            request,
+            stage: stage.clone(),
+            reply,
+        };
         match self.queue.try_send(outgoing) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(CallError::NotSent("too many calls wait".into())),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(CallError::NotSent("stopping".into())),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                return Err(CallError::NotSent("too many calls wait".into()));
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                return Err(CallError::NotSent("stopping".into()));
+            }
         }
         match timeout(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(CallError::Broken("stopping".into())),
-            Err(_) => match stage.compare_exchange(QUEUED, ABANDONED, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => Err(CallError::NotSent("no connection in time".into())),
-                Err(_) => Err(CallError::TimedOut),
-            },
+            Err(_) => {
+                match stage.compare_exchange(QUEUED, ABANDONED, Ordering::AcqRel, Ordering::Acquire)
+                {
+                    Ok(_) => Err(CallError::NotSent("no connection in time".into())),
+                    Err(_) => Err(CallError::TimedOut),
+                }
+            }
         }
     }
 }
@@ -93,7 +104,12 @@ impl Caller {
 type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Result<Response, CallError>>>>>;
 
 /// Connects when there is something to say, and again after it broke, with a growing pause while it fails.
-async fn keep_connected(transport: Weak<Transport>, to: u64, lane: Lane, mut outgoing: mpsc::Receiver<Outgoing>) {
+async fn keep_connected(
+    transport: Weak<Transport>,
+    to: u64,
+    lane: Lane,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+) {
     let mut pause = BACKOFF_MIN;
     let mut not_before = Instant::now();
     while let Some(first) = outgoing.recv().await {
@@ -101,7 +117,9 @@ async fn keep_connected(transport: Weak<Transport>, to: u64, lane: Lane, mut out
             fail(first, "the last attempt to connect has just failed");
             continue;
         }
-        let Some(strong) = transport.upgrade() else { return };
+        let Some(strong) = transport.upgrade() else {
+            return;
+        };
         let dialled = strong.dial(to, lane).await;
         drop(strong);
         match dialled {
@@ -128,14 +146,26 @@ fn fail(outgoing: Outgoing, why: &str) {
     drop(outgoing.reply.send(Err(CallError::NotSent(why.into()))));
 }
 
-async fn converse(connection: Connection, first: Outgoing, outgoing: &mut mpsc::Receiver<Outgoing>) -> io::Error {
+async fn converse(
+    connection: Connection,
+    first: Outgoing,
+    outgoing: &mut mpsc::Receiver<Outgoing>,
+) -> io::Error {
     let Connection { reader, mut writer } = connection;
     let pending = Pending::default();
     let answered = Arc::new(AtomicU64::new(0));
-    let mut answers = AbortOnDropHandle::new(tokio::spawn(take_answers(reader, pending.clone(), answered.clone())));
+    let mut answers = AbortOnDropHandle::new(tokio::spawn(take_answers(
+        reader,
+        pending.clone(),
+        answered.clone(),
+    )));
     let mut next_id = 0;
     let mut next = Some(first);
-    let mut watch = Watch { answered, last: 0, still: 0 };
+    let mut watch = Watch {
+        answered,
+        last: 0,
+        still: 0,
+    };
     let mut ticks = tokio::time::interval(WATCH);
     let error = loop {
         let call = match next.take() {
@@ -189,7 +219,11 @@ async fn send(
     id: u64,
     call: Outgoing,
 ) -> io::Result<()> {
-    let Outgoing { request, stage, reply } = call;
+    let Outgoing {
+        request,
+        stage,
+        reply,
+    } = call;
     let frame = match codec::encode(&Call { id, request }) {
         Ok(frame) => frame,
         Err(error) => {
@@ -203,10 +237,15 @@ async fn send(
             pending.retain(|_, reply| !reply.is_closed());
         }
         if pending.len() >= UNDER_WAY {
-            drop(reply.send(Err(CallError::NotSent("too many calls are under way".into()))));
+            drop(reply.send(Err(CallError::NotSent(
+                "too many calls are under way".into(),
+            ))));
             return Ok(());
         }
-        if stage.compare_exchange(QUEUED, SENT, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        if stage
+            .compare_exchange(QUEUED, SENT, Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
             return Ok(());
         }
         pending.insert(id, reply);
@@ -224,14 +263,25 @@ struct Watch {
 impl Watch {
     fn is_dead(&mut self, pending: &Pending) -> bool {
         let now = self.answered.load(Ordering::Relaxed);
-        let waiting = !pending.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        self.still = if waiting && now == self.last { self.still + 1 } else { 0 };
+        let waiting = !pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty();
+        self.still = if waiting && now == self.last {
+            self.still + 1
+        } else {
+            0
+        };
         self.last = now;
         self.still > WATCH_LIMIT
     }
 }
 
-async fn take_answers(mut reader: FrameReader, pending: Pending, answered: Arc<AtomicU64>) -> io::Error {
+async fn take_answers(
+    mut reader: FrameReader,
+    pending: Pending,
+    answered: Arc<AtomicU64>,
+) -> io::Error {
     loop {
         let answer = match reader.frame().await {
             Ok(Some(frame)) => codec::decode::<Answer>(&frame),
@@ -241,7 +291,10 @@ async fn take_answers(mut reader: FrameReader, pending: Pending, answered: Arc<A
         match answer {
             Ok(answer) => {
                 answered.fetch_add(1, Ordering::Relaxed);
-                let reply = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&answer.id);
+                let reply = pending
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&answer.id);
                 if let Some(reply) = reply {
                     drop(reply.send(Ok(answer.response)));
                 }

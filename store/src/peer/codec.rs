@@ -21,9 +21,13 @@ fn config() -> impl bincode::config::Config {
 
 pub fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let mut bytes = vec![VERSION];
-    bincode::serde::encode_into_std_write(message, &mut bytes, config()).map_err(io::Error::other)?;
+    bincode::serde::encode_into_std_write(message, &mut bytes, config())
+        .map_err(io::Error::other)?;
     if bytes.len() > FRAME_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the message is larger than a frame"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the message is larger than a frame",
+        ));
     }
     Ok(bytes)
 }
@@ -32,14 +36,19 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
     match bytes.split_first() {
         Some((&VERSION, body)) => {
-            let (message, used) =
-                bincode::serde::decode_from_slice(body, config()).map_err(|error| invalid(error.to_string()))?;
+            let (message, used) = bincode::serde::decode_from_slice(body, config())
+                .map_err(|error| invalid(error.to_string()))?;
             if used != body.len() {
-                return Err(invalid(format!("{} bytes follow the message", body.len() - used)));
+                return Err(invalid(format!(
+                    "{} bytes follow the message",
+                    body.len() - used
+                )));
             }
             Ok(message)
         }
-        Some((other, _)) => Err(invalid(format!("message version {other}; this member speaks {VERSION}"))),
+        Some((other, _)) => Err(invalid(format!(
+            "message version {other}; this member speaks {VERSION}"
+        ))),
         None => Err(invalid("an empty message".into())),
     }
 }
@@ -47,16 +56,26 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::wire::{Lane, Hello};
+    use crate::peer::wire::{Hello, Lane};
 
     #[test]
     fn refuses_other_versions_and_trailing_bytes() {
-        let hello = Hello { cluster_id: 1, from: 2, to: 3, lane: Lane::Append };
+        let hello = Hello {
+            cluster_id: 1,
+            from: 2,
+            to: 3,
+            lane: Lane::Append,
+        };
         let bytes = encode(&hello).unwrap();
         assert_eq!(decode::<Hello>(&bytes).unwrap(), hello);
         let mut other = bytes.clone();
         other[0] = 9;
-        assert!(decode::<Hello>(&other).unwrap_err().to_string().contains("version 9"));
+        assert!(
+            decode::<Hello>(&other)
+                .unwrap_err()
+                .to_string()
+                .contains("version 9")
+        );
         let mut longer = bytes.clone();
         longer.push(0);
         assert!(decode::<Hello>(&longer).is_err());

@@ -18,7 +18,8 @@ use crate::peer::codec;
 use crate::peer::snapshot;
 use crate::peer::tls::{Tls, member_of};
 use crate::peer::wire::{
-    Answer, AppendAnswer, Call, Connection, FrameReader, FrameWriter, Hello, Lane, SnapshotAnswer, Welcome,
+    Answer, AppendAnswer, Call, Connection, FrameReader, FrameWriter, Hello, Lane, SnapshotAnswer,
+    Welcome,
 };
 use crate::raft::machine::{Snapshot, SnapshotData};
 use crate::raft::types::TypeConfig;
@@ -37,7 +38,9 @@ pub async fn accept(core: Arc<Core>, mut listener: Box<dyn Listener>, tls: Arc<T
     let acceptor = TlsAcceptor::from(tls.server.clone());
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(permit) = connections.clone().acquire_owned().await else { return };
+        let Ok(permit) = connections.clone().acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, address)) => {
                 let (core, acceptor) = (core.clone(), acceptor.clone());
@@ -64,9 +67,15 @@ pub async fn accept(core: Arc<Core>, mut listener: Box<dyn Listener>, tls: Arc<T
     }
 }
 
-async fn serve(core: Arc<Core>, acceptor: TlsAcceptor, stream: Box<dyn ByteStream>) -> io::Result<()> {
+async fn serve(
+    core: Arc<Core>,
+    acceptor: TlsAcceptor,
+    stream: Box<dyn ByteStream>,
+) -> io::Result<()> {
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let stream = timeout(GREETING, acceptor.accept(stream)).await.map_err(late)??;
+    let stream = timeout(GREETING, acceptor.accept(stream))
+        .await
+        .map_err(late)??;
     let cluster_id = core.transport.cluster_id;
     let certificates = stream.get_ref().1.peer_certificates();
     let proved = certificates.and_then(|chain| member_of(chain.first()?, cluster_id));
@@ -87,7 +96,10 @@ async fn serve(core: Arc<Core>, acceptor: TlsAcceptor, stream: Box<dyn ByteStrea
 fn refuse(core: &Core, hello: &Hello, proved: Option<u64>) -> Option<String> {
     let (cluster, me) = (core.transport.cluster_id, core.transport.me);
     if proved != Some(hello.from) || hello.cluster_id != cluster {
-        Some(format!("the certificate is not of member {:016x} of cluster {cluster:016x}", hello.from))
+        Some(format!(
+            "the certificate is not of member {:016x} of cluster {cluster:016x}",
+            hello.from
+        ))
     } else if hello.to != me {
         Some(format!("this is member {me:016x}, not {:016x}", hello.to))
     } else {
@@ -101,7 +113,11 @@ async fn serve_calls(core: Arc<Core>, from: u64, connection: Connection) -> io::
     let mut writing = AbortOnDropHandle::new(tokio::spawn(write_answers(writer, outgoing)));
     let permits = Arc::new(Semaphore::new(CALLS));
     loop {
-        let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let permit = permits
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
         let frame = tokio::select! {
             frame = reader.frame() => frame?,
             ended = &mut writing => return ended.map_err(io::Error::other)?,
@@ -119,7 +135,10 @@ async fn serve_calls(core: Arc<Core>, from: u64, connection: Connection) -> io::
     }
 }
 
-async fn write_answers(mut writer: FrameWriter, mut outgoing: mpsc::Receiver<Answer>) -> io::Result<()> {
+async fn write_answers(
+    mut writer: FrameWriter,
+    mut outgoing: mpsc::Receiver<Answer>,
+) -> io::Result<()> {
     while let Some(answer) = outgoing.recv().await {
         writer.frame(&codec::encode(&answer)?).await?;
         while let Ok(answer) = outgoing.try_recv() {
@@ -185,9 +204,14 @@ async fn serve_snapshots(core: Arc<Core>, mut connection: Connection) -> io::Res
     let answer: SnapshotAnswer = match snapshot::receive(&mut connection.reader, &dir).await {
         Ok(header) => {
             let path = dir.path().join("state");
-            let snapshot = Snapshot { meta: header.meta, snapshot: SnapshotData::Received { dir, path } };
+            let snapshot = Snapshot {
+                meta: header.meta,
+                snapshot: SnapshotData::Received { dir, path },
+            };
             let installed = core.raft.install_full_snapshot(header.vote, snapshot).await;
-            installed.map(|response| response.vote).map_err(|fatal| fatal.to_string())
+            installed
+                .map(|response| response.vote)
+                .map_err(|fatal| fatal.to_string())
         }
         Err(error) => Err(error.to_string()),
     };

@@ -12,7 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::disk;
 use crate::env::tempdir::StagingDir;
 use crate::peer::codec;
-use crate::peer::wire::{Connection, FrameReader, SnapshotAnswer, SnapshotFile, SnapshotFileEnd, SnapshotHeader};
+use crate::peer::wire::{
+    Connection, FrameReader, SnapshotAnswer, SnapshotFile, SnapshotFileEnd, SnapshotHeader,
+};
 use crate::raft::types::{SnapshotMeta, Vote};
 
 const CHUNK: usize = 1 << 20;
@@ -22,18 +24,35 @@ const IDLE: Duration = Duration::from_secs(30);
 const INSTALL: Duration = Duration::from_secs(600);
 
 /// Sends the checkpoint in `dir`. Answers the receiver's vote.
-pub async fn send(connection: &mut Connection, vote: Vote, meta: SnapshotMeta, dir: &Path) -> io::Result<Vote> {
+pub async fn send(
+    connection: &mut Connection,
+    vote: Vote,
+    meta: SnapshotMeta,
+    dir: &Path,
+) -> io::Result<Vote> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
-        let name = entry.file_name().into_string().map_err(|_| disk::damaged("a file name is not text"))?;
+        let name = entry
+            .file_name()
+            .into_string()
+            .map_err(|_| disk::damaged("a file name is not text"))?;
         if name == "LOCK" || name.starts_with("LOG") {
             continue;
         }
-        files.push(SnapshotFile { name, bytes: entry.metadata()?.len() });
+        files.push(SnapshotFile {
+            name,
+            bytes: entry.metadata()?.len(),
+        });
     }
     let writer = &mut connection.writer;
-    writer.message(&SnapshotHeader { vote, meta, files: files.clone() }).await?;
+    writer
+        .message(&SnapshotHeader {
+            vote,
+            meta,
+            files: files.clone(),
+        })
+        .await?;
     let mut buffer = vec![0; CHUNK];
     for file in files {
         let mut source = File::open(dir.join(&file.name)).await?;
@@ -57,9 +76,14 @@ pub async fn receive(reader: &mut FrameReader, dir: &StagingDir) -> io::Result<S
     let state = dir.path().join("state");
     tokio::fs::create_dir_all(&state).await?;
     for file in &header.files {
-        let plain = !file.name.is_empty() && !file.name.starts_with('.') && !file.name.contains(['/', '\\', '\0']);
+        let plain = !file.name.is_empty()
+            && !file.name.starts_with('.')
+            && !file.name.contains(['/', '\\', '\0']);
         if !plain {
-            return Err(disk::damaged(format!("the snapshot has a file named {:?}", file.name)));
+            return Err(disk::damaged(format!(
+                "the snapshot has a file named {:?}",
+                file.name
+            )));
         }
         receive_file(reader, &state.join(&file.name), file.bytes).await?;
     }
@@ -73,7 +97,10 @@ async fn receive_file(reader: &mut FrameReader, path: &Path, bytes: u64) -> io::
     while left > 0 {
         let frame = next(reader).await?;
         if frame.len() as u64 > left {
-            return Err(disk::damaged(format!("{} is longer than announced", path.display())));
+            return Err(disk::damaged(format!(
+                "{} is longer than announced",
+                path.display()
+            )));
         }
         crc = crc32c::crc32c_append(crc, &frame);
         target.write_all(&frame).await?;
@@ -81,12 +108,17 @@ async fn receive_file(reader: &mut FrameReader, path: &Path, bytes: u64) -> io::
     }
     let end: SnapshotFileEnd = codec::decode(&next(reader).await?)?;
     if end.crc32c != crc {
-        return Err(disk::damaged(format!("{} arrived with a wrong checksum", path.display())));
+        return Err(disk::damaged(format!(
+            "{} arrived with a wrong checksum",
+            path.display()
+        )));
     }
     target.sync_all().await
 }
 
 async fn next(reader: &mut FrameReader) -> io::Result<Vec<u8>> {
     let frame = tokio::time::timeout(IDLE, reader.frame()).await;
-    frame.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    frame
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
+        .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }

@@ -10,7 +10,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 
 /// The certificates of a member, as PEM.
@@ -35,7 +36,9 @@ pub enum TlsError {
     Pem(&'static str, #[source] rustls::pki_types::pem::Error),
     #[error("the peer certificate, key and authority do not work together")]
     Setup(#[source] Error),
-    #[error("the peer certificate is not of this member: it needs the URI name {wanted}, it has {found}")]
+    #[error(
+        "the peer certificate is not of this member: it needs the URI name {wanted}, it has {found}"
+    )]
     WrongIdentity { wanted: String, found: String },
 }
 
@@ -49,16 +52,26 @@ pub fn member_of(certificate: &CertificateDer<'_>, cluster_id: u64) -> Option<u6
     let names = uris(certificate);
     let prefix = peer_uri(cluster_id, 0);
     let prefix = prefix.strip_suffix("0000000000000000")?;
-    names.iter().find_map(|uri| u64::from_str_radix(uri.strip_prefix(prefix)?, 16).ok())
+    names
+        .iter()
+        .find_map(|uri| u64::from_str_radix(uri.strip_prefix(prefix)?, 16).ok())
 }
 
 fn uris(certificate: &CertificateDer<'_>) -> Vec<String> {
-    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return Vec::new() };
-    let Ok(Some(names)) = parsed.subject_alternative_name() else { return Vec::new() };
-    let uris = names.value.general_names.iter().filter_map(|name| match name {
-        x509_parser::extensions::GeneralName::URI(uri) => Some(uri.to_string()),
-        _ => None,
-    });
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
+        return Vec::new();
+    };
+    let Ok(Some(names)) = parsed.subject_alternative_name() else {
+        return Vec::new();
+    };
+    let uris = names
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            x509_parser::extensions::GeneralName::URI(uri) => Some(uri.to_string()),
+            _ => None,
+        });
     uris.collect()
 }
 
@@ -79,18 +92,29 @@ impl Tls {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         for ca in CertificateDer::pem_slice_iter(&identity.ca_pem) {
-            roots.add(ca.map_err(|error| TlsError::Pem("authority", error))?).map_err(TlsError::Setup)?;
+            roots
+                .add(ca.map_err(|error| TlsError::Pem("authority", error))?)
+                .map_err(TlsError::Setup)?;
         }
         let roots = Arc::new(roots);
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&identity.cert_pem).collect();
         let chain = chain.map_err(|error| TlsError::Pem("certificate", error))?;
-        let key = PrivateKeyDer::from_pem_slice(&identity.key_pem).map_err(|error| TlsError::Pem("key", error))?;
+        let key = PrivateKeyDer::from_pem_slice(&identity.key_pem)
+            .map_err(|error| TlsError::Pem("key", error))?;
         if chain.first().and_then(|own| member_of(own, cluster_id)) != Some(member_id) {
-            let found = chain.first().map(|own| uris(own).join(", ")).unwrap_or_default();
-            return Err(TlsError::WrongIdentity { wanted: peer_uri(cluster_id, member_id), found });
+            let found = chain
+                .first()
+                .map(|own| uris(own).join(", "))
+                .unwrap_or_default();
+            return Err(TlsError::WrongIdentity {
+                wanted: peer_uri(cluster_id, member_id),
+                found,
+            });
         }
-        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build();
-        let clients = clients.map_err(|error| TlsError::Setup(Error::General(error.to_string())))?;
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build();
+        let clients =
+            clients.map_err(|error| TlsError::Setup(Error::General(error.to_string())))?;
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Setup)?
@@ -98,7 +122,14 @@ impl Tls {
             .with_single_cert(chain.clone(), key.clone_key())
             .map_err(TlsError::Setup)?;
         server.alpn_protocols = vec![PROTOCOL.to_vec()];
-        Ok(Tls { provider, roots, chain, key, cluster_id, server: Arc::new(server) })
+        Ok(Tls {
+            provider,
+            roots,
+            chain,
+            key,
+            cluster_id,
+            server: Arc::new(server),
+        })
     }
 
     /// For a connection to this member and no other.
@@ -142,9 +173,17 @@ impl ServerCertVerifier for MemberVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let certificate = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, intermediates, now, algorithms)?;
+        verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms,
+        )?;
         if member_of(end_entity, self.cluster_id) != Some(self.member_id) {
-            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+            return Err(Error::InvalidCertificate(
+                CertificateError::ApplicationVerificationFailure,
+            ));
         }
         Ok(ServerCertVerified::assertion())
     }

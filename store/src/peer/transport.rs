@@ -41,27 +41,54 @@ impl Transport {
         stop: CancellationToken,
     ) -> Arc<Transport> {
         let (addresses, callers) = Default::default();
-        Arc::new(Transport { cluster_id, me, network, tls, addresses, callers, tasks, stop })
+        Arc::new(Transport {
+            cluster_id,
+            me,
+            network,
+            tls,
+            addresses,
+            callers,
+            tasks,
+            stop,
+        })
     }
 
     /// Learns where members are. The newest word counts.
     pub fn learn_addresses(&self, known: impl IntoIterator<Item = (u64, String)>) {
-        let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self
+            .addresses
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         addresses.extend(known.into_iter().filter(|(_, address)| !address.is_empty()));
     }
 
     /// A new connection to a member, proved to be that member of this cluster.
     pub async fn dial(&self, to: u64, lane: Lane) -> io::Result<Connection> {
         let dial = async {
-            let address = self.addresses.read().unwrap_or_else(PoisonError::into_inner).get(&to).cloned();
-            let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("no address of member {to:016x}"));
+            let address = self
+                .addresses
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&to)
+                .cloned();
+            let unknown = || {
+                io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("no address of member {to:016x}"),
+                )
+            };
             let stream = self.network.dial(address.ok_or_else(unknown)?).await?;
             let config = self.tls.client(to).map_err(io::Error::other)?;
             // The verifier goes by the member's id; the name only has to be well-formed.
             let name = ServerName::try_from("member.kontiki.internal").map_err(io::Error::other)?;
             let stream = TlsConnector::from(config).connect(name, stream).await?;
             let mut connection = Connection::new(Box::new(stream) as Box<dyn ByteStream>);
-            let hello = Hello { cluster_id: self.cluster_id, from: self.me, to, lane };
+            let hello = Hello {
+                cluster_id: self.cluster_id,
+                from: self.me,
+                to,
+                lane,
+            };
             connection.writer.message(&hello).await?;
             match connection.reader.message(DIAL_DEADLINE).await? {
                 Welcome::Accepted => Ok(connection),
@@ -82,7 +109,10 @@ impl Transport {
     ) -> Result<Response, CallError> {
         let caller = {
             let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-            callers.entry((to, lane)).or_insert_with(|| Caller::start(self, to, lane)).clone()
+            callers
+                .entry((to, lane))
+                .or_insert_with(|| Caller::start(self, to, lane))
+                .clone()
         };
         caller.call(request, deadline).await
     }

@@ -5,8 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf};
@@ -75,11 +75,21 @@ pub enum Request {
 /// A change of the membership, carried out by the leader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum MemberChange {
-    AddLearner { id: u64, node: PeerNode },
-    Promote { id: u64 },
-    Remove { id: u64 },
+    AddLearner {
+        id: u64,
+        node: PeerNode,
+    },
+    Promote {
+        id: u64,
+    },
+    Remove {
+        id: u64,
+    },
     /// A member tells under which addresses it can be reached.
-    Describe { id: u64, node: PeerNode },
+    Describe {
+        id: u64,
+        node: PeerNode,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -158,7 +168,10 @@ impl Connection {
     pub fn new(stream: Box<dyn ByteStream>) -> Connection {
         let (reader, writer) = tokio::io::split(stream);
         let reader = FrameReader(BufReader::with_capacity(64 << 10, reader));
-        Connection { reader, writer: FrameWriter(BufWriter::with_capacity(64 << 10, writer)) }
+        Connection {
+            reader,
+            writer: FrameWriter(BufWriter::with_capacity(64 << 10, writer)),
+        }
     }
 }
 
@@ -170,11 +183,17 @@ impl FrameReader {
             return Ok(None);
         }
         if len > FRAME_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {len} bytes")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a frame of {len} bytes"),
+            ));
         }
         // Grows as bytes arrive: a length alone does not allocate.
         let mut frame = Vec::with_capacity(len.min(64 << 10));
-        (&mut self.0).take(len as u64).read_to_end(&mut frame).await?;
+        (&mut self.0)
+            .take(len as u64)
+            .read_to_end(&mut frame)
+            .await?;
         if frame.len() < len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -182,8 +201,13 @@ impl FrameReader {
     }
 
     /// The next frame as a message, which must come within the deadline.
-    pub async fn message<T: serde::de::DeserializeOwned>(&mut self, deadline: Duration) -> io::Result<T> {
-        let frame = timeout(deadline, self.frame()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    pub async fn message<T: serde::de::DeserializeOwned>(
+        &mut self,
+        deadline: Duration,
+    ) -> io::Result<T> {
+        let frame = timeout(deadline, self.frame())
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         codec::decode(&frame.ok_or(io::ErrorKind::UnexpectedEof)?)
     }
 }
@@ -195,12 +219,16 @@ impl FrameWriter {
             self.0.write_u32(frame.len() as u32).await?;
             self.0.write_all(frame).await
         };
-        timeout(WRITE_DEADLINE, write).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        timeout(WRITE_DEADLINE, write)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
     /// Sends what is buffered.
     pub async fn flush(&mut self) -> io::Result<()> {
-        timeout(WRITE_DEADLINE, self.0.flush()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        timeout(WRITE_DEADLINE, self.0.flush())
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
     pub async fn message<T: Serialize>(&mut self, message: &T) -> io::Result<()> {

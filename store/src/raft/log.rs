@@ -52,6 +52,8 @@ struct State {
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
+    /// Index of the first entry there is, or would be.
+    first: u64,
     last: Option<LogId>,
     /// The newest entries, without a hole; all below are on disk only.
     cache: VecDeque<Entry>,
@@ -91,27 +93,38 @@ impl LogStore {
             vote: found.vote,
             committed: found.committed,
             purged: found.purged,
+            first: found.purged.map_or(0, |id| id.index + 1),
             last: found.last,
             cache: VecDeque::new(),
             cache_bytes: 0,
             stored: found.last.map_or(0, |id| id.index + 1),
         };
-        let shared = Arc::new(Shared { disk, state: Mutex::new(state) });
+        let shared = Arc::new(Shared {
+            disk,
+            state: Mutex::new(state),
+        });
         let (queue, jobs) = mpsc::channel(QUEUE);
         let writer = shared.clone();
-        let thread = std::thread::Builder::new().name("raft-log".into()).spawn(move || writer.write_loop(jobs))?;
+        let thread = std::thread::Builder::new()
+            .name("raft-log".into())
+            .spawn(move || writer.write_loop(jobs))?;
         Ok((LogStore { shared, queue }, thread))
     }
 
     async fn submit(&self, ops: Vec<LogOp>, durable: bool, done: Done) -> io::Result<()> {
         let stopped = |_| io::Error::other("the log writer has stopped after an error");
-        self.queue.send(Job { ops, durable, done }).await.map_err(stopped)
+        self.queue
+            .send(Job { ops, durable, done })
+            .await
+            .map_err(stopped)
     }
 
     async fn submit_and_wait(&self, ops: Vec<LogOp>) -> io::Result<()> {
         let (sender, receiver) = oneshot::channel();
         self.submit(ops, true, Done::Reply(sender)).await?;
-        receiver.await.map_err(|_| io::Error::other("the log writer has stopped"))?
+        receiver
+            .await
+            .map_err(|_| io::Error::other("the log writer has stopped"))?
     }
 }
 
@@ -132,7 +145,10 @@ impl Shared {
                 batch.push(next);
             }
             let durable = batch.iter().any(|job| job.durable);
-            let ops: Vec<LogOp> = batch.iter_mut().flat_map(|job| std::mem::take(&mut job.ops)).collect();
+            let ops: Vec<LogOp> = batch
+                .iter_mut()
+                .flat_map(|job| std::mem::take(&mut job.ops))
+                .collect();
             let timer = METRICS.wal_fsync.start_timer();
             let result = self.disk.write(&ops, durable);
             if durable {
@@ -140,7 +156,10 @@ impl Shared {
             } else {
                 timer.stop_and_discard();
             }
-            let failure = result.as_ref().err().map(|error| (error.kind(), error.to_string()));
+            let failure = result
+                .as_ref()
+                .err()
+                .map(|error| (error.kind(), error.to_string()));
             if failure.is_none() {
                 self.lock().note_stored(&ops);
             }
@@ -161,7 +180,7 @@ impl Shared {
     fn read(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
         let (from_disk, mut cached) = {
             let state = self.lock();
-            let start = start.max(state.purged.map_or(0, |id| id.index + 1));
+            let start = start.max(state.first);
             let end = end.min(state.last.map_or(0, |id| id.index + 1));
             if start >= end {
                 return Ok(Vec::new());
@@ -180,14 +199,25 @@ impl Shared {
             return Ok(cached);
         }
         let expected = from_disk.clone();
-        let mut entries = Vec::with_capacity((expected.end - expected.start) as usize + cached.len());
+        let mut entries =
+            Vec::with_capacity((expected.end - expected.start) as usize + cached.len());
         for (index, record) in self.disk.read(from_disk)? {
             entries.push(disk::decode_entry(index, record)?);
         }
         let whole = entries.len() as u64 == expected.end - expected.start
-            && entries.first().is_none_or(|entry| entry.log_id.index == expected.start);
-        if !whole && self.lock().purged.is_none_or(|id| id.index < expected.start) {
-            return Err(disk::damaged(format!("log entries {}..{} are not all there", expected.start, expected.end)));
+            && entries
+                .first()
+                .is_none_or(|entry| entry.log_id.index == expected.start);
+        if !whole
+            && self
+                .lock()
+                .purged
+                .is_none_or(|id| id.index < expected.start)
+        {
+            return Err(disk::damaged(format!(
+                "log entries {}..{} are not all there",
+                expected.start, expected.end
+            )));
         }
         entries.append(&mut cached);
         Ok(entries)
@@ -206,7 +236,10 @@ impl Job {
 
 impl State {
     fn first_cached(&self) -> u64 {
-        self.cache.front().map_or_else(|| self.last.map_or(0, |id| id.index + 1), |entry| entry.log_id.index)
+        self.cache.front().map_or_else(
+            || self.last.map_or(0, |id| id.index + 1),
+            |entry| entry.log_id.index,
+        )
     }
 
     fn note_stored(&mut self, ops: &[LogOp]) {
@@ -262,9 +295,15 @@ impl RaftLogReader<TypeConfig> for LogStore {
         Ok(self.shared.lock().vote)
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
         // One message to a member must fit a frame: at least one entry, then up to four megabytes.
-        let mut entries = self.shared.read(start, end.min(start.saturating_add(1024)))?;
+        let mut entries = self
+            .shared
+            .read(start, end.min(start.saturating_add(1024)))?;
         let mut bytes = 0;
         let fits = entries.iter().take_while(|entry| {
             bytes += entry_bytes(entry);
@@ -281,7 +320,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let state = self.shared.lock();
-        Ok(LogState { last_purged_log_id: state.purged, last_log_id: state.last })
+        Ok(LogState {
+            last_purged_log_id: state.purged,
+            last_log_id: state.last,
+        })
     }
 
     async fn get_log_reader(&mut self) -> LogStore {
@@ -297,14 +339,19 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         self.shared.lock().committed = committed;
-        self.submit(vec![LogOp::Committed(committed)], false, Done::Nobody).await
+        self.submit(vec![LogOp::Committed(committed)], false, Done::Nobody)
+            .await
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
         Ok(self.shared.lock().committed)
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -313,8 +360,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             let mut state = self.shared.lock();
             for entry in entries {
+                if state.last.is_none() {
+                    state.first = entry.log_id.index;
+                }
                 let record = Bytes::from(disk::encode_entry(&entry));
-                ops.push(LogOp::Append { index: entry.index(), record });
+                ops.push(LogOp::Append {
+                    index: entry.index(),
+                    record,
+                });
                 state.last = Some(entry.log_id);
                 state.cache_bytes += entry_bytes(&entry);
                 state.cache.push_back(entry);
@@ -327,11 +380,17 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let from = last_log_id.map_or(0, |id| id.index + 1);
         {
             let mut state = self.shared.lock();
-            while state.cache.back().is_some_and(|entry| entry.log_id.index >= from) {
+            while state
+                .cache
+                .back()
+                .is_some_and(|entry| entry.log_id.index >= from)
+            {
                 let entry = state.cache.pop_back();
                 state.cache_bytes -= entry.as_ref().map_or(0, entry_bytes);
             }
-            state.last = last_log_id.max(state.purged);
+            if state.last.is_some_and(|last| last.index >= from) {
+                state.last = last_log_id.max(state.purged);
+            }
         }
         self.submit_and_wait(vec![LogOp::Truncate { from }]).await
     }
@@ -339,15 +398,21 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         {
             let mut state = self.shared.lock();
-            while state.cache.front().is_some_and(|entry| entry.log_id.index <= log_id.index) {
+            while state
+                .cache
+                .front()
+                .is_some_and(|entry| entry.log_id.index <= log_id.index)
+            {
                 let entry = state.cache.pop_front();
                 state.cache_bytes -= entry.as_ref().map_or(0, entry_bytes);
             }
             state.purged = state.purged.max(Some(log_id));
+            state.first = state.first.max(log_id.index + 1);
             if state.last.is_none_or(|last| last.index <= log_id.index) {
                 state.last = Some(log_id);
             }
         }
-        self.submit(vec![LogOp::Purge(log_id)], false, Done::Nobody).await
+        self.submit(vec![LogOp::Purge(log_id)], false, Done::Nobody)
+            .await
     }
 }

@@ -10,7 +10,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use futures::{Stream, StreamExt};
-use kv::{Catalog, EventLog, Hub, HubLimits, Joined, KeyRange, LogChunk, LogError, RangePlan, Staged, View, Write};
+use kv::{
+    Catalog, EventLog, Hub, HubLimits, Joined, KeyRange, LogChunk, LogError, RangePlan, Staged,
+    View, Write,
+};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use prost::Message;
@@ -59,11 +62,17 @@ impl Replica {
     pub fn load(cluster_id: u64, disk: Arc<dyn StateDisk>) -> io::Result<Arc<Replica>> {
         let (mut position, catalog) = disk.opened().load()?;
         if position.applied.is_some() && position.cluster_id != cluster_id {
-            return Err(disk::damaged(format!("the state is of cluster {:016x}", position.cluster_id)));
+            return Err(disk::damaged(format!(
+                "the state is of cluster {:016x}",
+                position.cluster_id
+            )));
         }
         position.cluster_id = cluster_id;
         let hub = Hub::new(catalog.revision(), HubLimits::default());
-        let applied = Applied { log_id: position.applied.map(LogId::from), revision: position.revision };
+        let applied = Applied {
+            log_id: position.applied.map(LogId::from),
+            revision: position.revision,
+        };
         let replica = Arc::new(Replica {
             cluster_id,
             disk,
@@ -94,11 +103,17 @@ impl Replica {
     }
 
     pub fn position(&self) -> Position {
-        self.position.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.position
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// What can be read of this member now, without regard to other members.
-    pub async fn range(self: &Arc<Self>, request: kv::RangeRequest) -> kv::StoreResult<kv::RangeResponse> {
+    pub async fn range(
+        self: &Arc<Self>,
+        request: kv::RangeRequest,
+    ) -> kv::StoreResult<kv::RangeResponse> {
         kv::check_range(&request)?;
         let range = KeyRange::new(&request.key, &request.range_end);
         let many = !request.count_only && self.catalog().count(&range) > INLINE_KEYS;
@@ -115,7 +130,13 @@ impl Replica {
         let db = self.disk.opened();
         let data = db.snapshot();
         let revision = catalog.revision();
-        let plan = RangePlan::new(&Joined { catalog: &catalog, data: data.as_ref() }, request)?;
+        let plan = RangePlan::new(
+            &Joined {
+                catalog: &catalog,
+                data: data.as_ref(),
+            },
+            request,
+        )?;
         drop(catalog);
         let body = plan.run(data.as_ref()).map_err(unreadable)?;
         Ok(kv::Answer { revision, body })
@@ -126,20 +147,37 @@ impl Replica {
         let catalog = self.catalog();
         let db = self.disk.opened();
         let data = db.snapshot();
-        let view = Joined { catalog: &catalog, data: data.as_ref() };
+        let view = Joined {
+            catalog: &catalog,
+            data: data.as_ref(),
+        };
         let entry = kv::Entry::new(0, kv::Command::Txn(request));
         let response = kv::apply(&mut Staged::new(&view), &entry, 0).map_err(unreadable)?;
         match response.body? {
-            kv::Reply::Txn(body) => Ok(kv::Answer { revision: response.revision, body }),
+            kv::Reply::Txn(body) => Ok(kv::Answer {
+                revision: response.revision,
+                body,
+            }),
             _ => Err(kv::StoreError::Stopped),
         }
     }
 
-    pub fn lease_status(&self, id: i64, keys: bool, left_seconds: i64) -> kv::Answer<kv::LeaseStatus> {
+    pub fn lease_status(
+        &self,
+        id: i64,
+        keys: bool,
+        left_seconds: i64,
+    ) -> kv::Answer<kv::LeaseStatus> {
         let catalog = self.catalog();
         let db = self.disk.opened();
-        let view = Joined { catalog: &catalog, data: db.as_ref() as &dyn StateDb };
-        kv::Answer { revision: catalog.revision(), body: kv::lease_status(&view, id, keys, left_seconds) }
+        let view = Joined {
+            catalog: &catalog,
+            data: db.as_ref() as &dyn StateDb,
+        };
+        kv::Answer {
+            revision: catalog.revision(),
+            body: kv::lease_status(&view, id, keys, left_seconds),
+        }
     }
 
     /// Stores a batch, then shows it to readers and watchers.
@@ -164,10 +202,15 @@ impl Replica {
     }
 
     fn show(&self, position: Position) {
-        let applied = Applied { log_id: position.applied.map(LogId::from), revision: position.revision };
+        let applied = Applied {
+            log_id: position.applied.map(LogId::from),
+            revision: position.revision,
+        };
         METRICS.current_revision.set(position.revision);
         METRICS.compact_revision.set(position.compact_revision);
-        METRICS.proposals_applied.set(applied.log_id.map_or(0, |id| id.index as i64));
+        METRICS
+            .proposals_applied
+            .set(applied.log_id.map_or(0, |id| id.index as i64));
         *self.position.lock().unwrap_or_else(PoisonError::into_inner) = position;
         self.applied.send_replace(applied);
     }
@@ -187,17 +230,24 @@ impl Replica {
             let (position, catalog) = db.load()?;
             let applied = position.applied.map(LogId::from);
             if position.cluster_id != self.cluster_id {
-                return Err(disk::damaged(format!("the snapshot is of cluster {:016x}", position.cluster_id)));
+                return Err(disk::damaged(format!(
+                    "the snapshot is of cluster {:016x}",
+                    position.cluster_id
+                )));
             }
             if applied != meta.last_log_id {
-                return Err(disk::damaged(format!("the snapshot is of {applied:?}, not of {:?}", meta.last_log_id)));
+                return Err(disk::damaged(format!(
+                    "the snapshot is of {applied:?}, not of {:?}",
+                    meta.last_log_id
+                )));
             }
             loaded = Some((position, catalog));
             Ok(())
         };
         let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         self.disk.install(from, &mut check)?;
-        let (position, catalog) = loaded.ok_or_else(|| disk::damaged("the snapshot was not checked"))?;
+        let (position, catalog) =
+            loaded.ok_or_else(|| disk::damaged("the snapshot was not checked"))?;
         *current = catalog;
         drop(current);
         METRICS.snapshots_installed.inc();
@@ -213,9 +263,16 @@ fn unreadable(broken: kv::Broken) -> kv::StoreError {
 }
 
 fn snapshot_meta(position: &Position) -> io::Result<SnapshotMeta> {
-    let membership = position.membership.as_ref().map(MembershipRecord::stored).transpose()?;
+    let membership = position
+        .membership
+        .as_ref()
+        .map(MembershipRecord::stored)
+        .transpose()?;
     let last_membership: StoredMembership = membership.unwrap_or_default();
-    Ok(SnapshotMeta { last_log_id: position.applied.map(LogId::from), last_membership })
+    Ok(SnapshotMeta {
+        last_log_id: position.applied.map(LogId::from),
+        last_membership,
+    })
 }
 
 /// The event log, for watchers that catch up. Weak, because the hub belongs to the replica.
@@ -230,13 +287,18 @@ impl EventLog for StoredLog {
             return Err(LogError::Compacted(compact_revision));
         }
         let db = replica.disk.opened();
-        let mut chunk = LogChunk { revisions: Vec::new(), scanned: to };
+        let mut chunk = LogChunk {
+            revisions: Vec::new(),
+            scanned: to,
+        };
         let (mut events, mut bytes) = (0, 0);
         let mut open: Vec<kv::Event> = Vec::new();
         let mut open_revision = from;
         let mut close = |revision: i64, open: &mut Vec<kv::Event>| {
             if !open.is_empty() {
-                chunk.revisions.push((revision, std::mem::take(open).into()));
+                chunk
+                    .revisions
+                    .push((revision, std::mem::take(open).into()));
             }
         };
         let mut stopped_before = None;
@@ -252,7 +314,8 @@ impl EventLog for StoredLog {
             }
             events += 1;
             if range.contains(&event.kv.key) {
-                bytes += event.kv.value.len() + event.prev_kv.as_ref().map_or(0, |prev| prev.value.len());
+                bytes += event.kv.value.len()
+                    + event.prev_kv.as_ref().map_or(0, |prev| prev.value.len());
                 open.push(event);
             }
             true
@@ -285,19 +348,24 @@ impl Machine {
         let writes = {
             let catalog = self.replica.catalog();
             let db = self.replica.disk.opened();
-            let view = Joined { catalog: &catalog, data: db.as_ref() as &dyn StateDb };
+            let view = Joined {
+                catalog: &catalog,
+                data: db.as_ref() as &dyn StateDb,
+            };
             let mut staged = Staged::new(&view);
             for (entry, responder) in batch {
                 position.applied = Some(entry.log_id.into());
                 let outcome = match entry.payload {
                     EntryPayload::Blank => Outcome(None),
                     EntryPayload::Membership(membership) => {
-                        position.membership = Some(MembershipRecord::new(Some(entry.log_id), &membership));
+                        position.membership =
+                            Some(MembershipRecord::new(Some(entry.log_id), &membership));
                         Outcome(None)
                     }
                     EntryPayload::Normal(proposal) => {
                         let command = kv::Entry::decode(proposal.0).map_err(disk::damaged)?;
-                        let response = kv::apply(&mut staged, &command, entry.log_id.leader_id.term);
+                        let response =
+                            kv::apply(&mut staged, &command, entry.log_id.leader_id.term);
                         Outcome(Some(response.map_err(disk::damaged)?))
                     }
                 };
@@ -338,10 +406,16 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
-        SnapshotBuilder { replica: self.replica.clone() }
+        SnapshotBuilder {
+            replica: self.replica.clone(),
+        }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> Result<(), io::Error> {
         let (replica, meta) = (self.replica.clone(), meta.clone());
         let install = move || match snapshot {
             SnapshotData::Received { dir, path } => {
@@ -356,13 +430,18 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 replica.install(&meta, &path)
             }
         };
-        tokio::task::spawn_blocking(install).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(install)
+            .await
+            .map_err(io::Error::other)?
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         let meta = self.replica.meta()?;
         let snapshot = SnapshotData::Live(self.replica.clone());
-        Ok(meta.last_log_id.is_some().then_some(Snapshot { meta, snapshot }))
+        Ok(meta
+            .last_log_id
+            .is_some()
+            .then_some(Snapshot { meta, snapshot }))
     }
 }
 
@@ -373,7 +452,10 @@ pub enum SnapshotData {
     /// This member's own state. The copy is made when it is sent, and may be newer than when it was asked for.
     Live(Arc<Replica>),
     /// Received from another member: the state database in `path`, within `dir`.
-    Received { dir: StagingDir, path: std::path::PathBuf },
+    Received {
+        dir: StagingDir,
+        path: std::path::PathBuf,
+    },
 }
 
 /// "Builds" a snapshot by making the state durable.
@@ -390,10 +472,15 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             // First what is covered, then the flush: more may get durable, never less.
             let meta = replica.meta()?;
             replica.disk.opened().flush()?;
-            METRICS.db_size.set(replica.disk.opened().size_bytes() as i64);
+            METRICS
+                .db_size
+                .set(replica.disk.opened().size_bytes() as i64);
             Ok::<_, io::Error>(meta)
         });
         let meta = meta.await.map_err(io::Error::other)??;
-        Ok(Snapshot { meta, snapshot: SnapshotData::Live(self.replica.clone()) })
+        Ok(Snapshot {
+            meta,
+            snapshot: SnapshotData::Live(self.replica.clone()),
+        })
     }
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
 use openraft::network::{RPCOption, stream_append_sequential};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use tokio_util::task::AbortOnDropHandle;
@@ -21,7 +23,9 @@ use crate::peer::call::CallError;
 use crate::peer::codec;
 use crate::peer::snapshot;
 use crate::peer::transport::Transport;
-use crate::peer::wire::{AppendAnswer, Connection, FrameReader, FrameWriter, Lane, Request, Response};
+use crate::peer::wire::{
+    AppendAnswer, Connection, FrameReader, FrameWriter, Lane, Request, Response,
+};
 use crate::raft::machine::{Snapshot, SnapshotData};
 use crate::raft::types::{LogId, PeerNode, TypeConfig, Vote};
 
@@ -43,8 +47,14 @@ impl Peers {
     }
 
     fn peer(&self, target: u64, node: &PeerNode, streams: bool) -> Peer {
-        self.transport.learn_addresses([(target, node.peer_address.clone())]);
-        Peer { transport: self.transport.clone(), target, streams, idle: None }
+        self.transport
+            .learn_addresses([(target, node.peer_address.clone())]);
+        Peer {
+            transport: self.transport.clone(),
+            target,
+            streams,
+            idle: None,
+        }
     }
 }
 
@@ -81,29 +91,50 @@ fn broken(error: impl ToString) -> RPCError<TypeConfig> {
 impl Peer {
     async fn call(&self, action: RPCTypes, request: Request, option: &RPCOption) -> Rpc<Response> {
         let deadline = option.hard_ttl();
-        let answer = self.transport.call(self.target, Lane::Raft, request, deadline).await;
+        let answer = self
+            .transport
+            .call(self.target, Lane::Raft, request, deadline)
+            .await;
         answer.map_err(|error| match error {
             CallError::NotSent(why) => unreachable(why),
             CallError::Broken(why) => broken(why),
             CallError::TimedOut => {
                 let (id, target) = (self.transport.me, self.target);
-                RPCError::Timeout(Timeout { action, id, target, timeout: deadline })
+                RPCError::Timeout(Timeout {
+                    action,
+                    id,
+                    target,
+                    timeout: deadline,
+                })
             }
         })
     }
 
-    async fn stream<S>(&mut self, input: S) -> Rpc<BoxStream<'_, Rpc<StreamAppendResult<TypeConfig>>>>
+    async fn stream<S>(
+        &mut self,
+        input: S,
+    ) -> Rpc<BoxStream<'_, Rpc<StreamAppendResult<TypeConfig>>>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         let connection = match self.idle.take() {
             Some(connection) => connection,
-            None => self.transport.dial(self.target, Lane::Append).await.map_err(unreachable)?,
+            None => self
+                .transport
+                .dial(self.target, Lane::Append)
+                .await
+                .map_err(unreachable)?,
         };
         let Connection { reader, writer } = connection;
         let (sent, sending) = tokio::sync::watch::channel(0u64);
         let writing = AbortOnDropHandle::new(tokio::spawn(write_appends(writer, input, sent)));
-        let state = Streaming { idle: &mut self.idle, reader, writing, sending, received: 0 };
+        let state = Streaming {
+            idle: &mut self.idle,
+            reader,
+            writing,
+            sending,
+            received: 0,
+        };
         let answers = futures::stream::unfold(Some(state), |state| async move {
             let mut state = state?;
             match state.answer().await {
@@ -162,7 +193,10 @@ impl Streaming<'_> {
 
     async fn keep_connection(self) {
         if let Ok(Ok(writer)) = self.writing.await {
-            *self.idle = Some(Connection { reader: self.reader, writer });
+            *self.idle = Some(Connection {
+                reader: self.reader,
+                writer,
+            });
         }
     }
 }
@@ -196,7 +230,10 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        match self.call(RPCTypes::AppendEntries, Request::Append(rpc), &option).await? {
+        match self
+            .call(RPCTypes::AppendEntries, Request::Append(rpc), &option)
+            .await?
+        {
             Response::Append(response) => Ok(response),
             other => unexpected(&other),
         }
@@ -210,18 +247,36 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
-        if self.streams { Box::pin(self.stream(input)) } else { stream_append_sequential(self, input, option) }
+        if self.streams {
+            Box::pin(self.stream(input))
+        } else {
+            stream_append_sequential(self, input, option)
+        }
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
-        match self.call(RPCTypes::Vote, Request::Vote(rpc), &option).await? {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        match self
+            .call(RPCTypes::Vote, Request::Vote(rpc), &option)
+            .await?
+        {
             Response::Vote(response) => Ok(response),
             other => unexpected(&other),
         }
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
-        match self.call(RPCTypes::Vote, Request::PreVote(rpc), &option).await? {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        match self
+            .call(RPCTypes::Vote, Request::PreVote(rpc), &option)
+            .await?
+        {
             Response::Vote(response) => Ok(response),
             other => unexpected(&other),
         }
@@ -246,7 +301,14 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
-        match self.call(RPCTypes::TransferLeader, Request::TransferLeader(request), &option).await? {
+        match self
+            .call(
+                RPCTypes::TransferLeader,
+                Request::TransferLeader(request),
+                &option,
+            )
+            .await?
+        {
             Response::TransferLeader(response) => Ok(response),
             other => unexpected(&other),
         }

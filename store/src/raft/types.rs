@@ -55,16 +55,21 @@ pub struct Outcome(pub Option<kv::Response>);
 
 impl Serialize for Outcome {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.as_ref().map(kv::Response::encode).serialize(serializer)
+        self.0
+            .as_ref()
+            .map(kv::Response::encode)
+            .serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Outcome {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let unknown = || serde::de::Error::custom("not an answer of this version");
-        Ok(Outcome(match Option::<Vec<u8>>::deserialize(deserializer)? {
-            None => None,
-            Some(bytes) => Some(kv::Response::decode(bytes.into()).ok_or_else(unknown)?),
-        }))
+        Ok(Outcome(
+            match Option::<Vec<u8>>::deserialize(deserializer)? {
+                None => None,
+                Some(bytes) => Some(kv::Response::decode(bytes.into()).ok_or_else(unknown)?),
+            },
+        ))
     }
 }

@@ -52,7 +52,12 @@ impl RocksLog {
         let db = DB::open(&options(), &path).map_err(io_error)?;
         let sequence = match get(&db, SEQUENCE)? {
             None => 0,
-            Some(bytes) => u64::from_be_bytes(bytes.as_ref().try_into().map_err(|_| disk::damaged("sequence"))?),
+            Some(bytes) => u64::from_be_bytes(
+                bytes
+                    .as_ref()
+                    .try_into()
+                    .map_err(|_| disk::damaged("sequence"))?,
+            ),
         };
         let marked = read_mark(&mark_path)?;
         if sequence < marked {
@@ -60,9 +65,18 @@ impl RocksLog {
                 "the log ends at write {sequence}, but write {marked} was acknowledged: its end is missing"
             )));
         }
-        let mark = OpenOptions::new().create(true).truncate(false).write(true).open(&mark_path)?;
+        let mark = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&mark_path)?;
         let found = check(&db)?;
-        Ok(RocksLog { db, mark, found, sequence: sequence.into() })
+        Ok(RocksLog {
+            db,
+            mark,
+            found,
+            sequence: sequence.into(),
+        })
     }
 }
 
@@ -101,12 +115,17 @@ fn read_mark(path: &Path) -> io::Result<u64> {
     if bytes.is_empty() {
         return Ok(0);
     }
-    let whole: [u8; 12] = bytes.as_slice().try_into().map_err(|_| disk::damaged("log.mark has a wrong length"))?;
+    let whole: [u8; 12] = bytes
+        .as_slice()
+        .try_into()
+        .map_err(|_| disk::damaged("log.mark has a wrong length"))?;
     let (number, crc) = whole.split_at(8);
     if crc32c::crc32c(number).to_be_bytes() != crc {
         return Err(disk::damaged("log.mark has a wrong checksum"));
     }
-    Ok(u64::from_be_bytes(number.try_into().map_err(|_| disk::damaged("log.mark"))?))
+    Ok(u64::from_be_bytes(
+        number.try_into().map_err(|_| disk::damaged("log.mark"))?,
+    ))
 }
 
 /// Reads every record: no hole, no wrong checksum, terms that do not fall.
@@ -128,10 +147,14 @@ fn check(db: &DB) -> io::Result<LogFound> {
         let entry = disk::decode_entry(index, Bytes::from(record))?;
         let expected = last.map_or(0, |id| id.index + 1);
         if index != expected {
-            return Err(disk::damaged(format!("the log has entry {index} where {expected} should be")));
+            return Err(disk::damaged(format!(
+                "the log has entry {index} where {expected} should be"
+            )));
         }
         if last.is_some_and(|last| last.leader_id > entry.log_id.leader_id) {
-            return Err(disk::damaged(format!("the term of log entry {index} is below the one before it")));
+            return Err(disk::damaged(format!(
+                "the term of log entry {index} is below the one before it"
+            )));
         }
         last = Some(entry.log_id);
     }
@@ -140,8 +163,12 @@ fn check(db: &DB) -> io::Result<LogFound> {
 }
 
 fn decode_key(key: &[u8]) -> io::Result<u64> {
-    let number = key.get(1..).and_then(|number| <[u8; 8]>::try_from(number).ok());
-    number.map(u64::from_be_bytes).ok_or_else(|| disk::damaged("a log key has a wrong length"))
+    let number = key
+        .get(1..)
+        .and_then(|number| <[u8; 8]>::try_from(number).ok());
+    number
+        .map(u64::from_be_bytes)
+        .ok_or_else(|| disk::damaged("a log key has a wrong length"))
 }
 
 impl LogDisk for RocksLog {
@@ -157,7 +184,9 @@ impl LogDisk for RocksLog {
             match op {
                 LogOp::Append { index, record } => batch.put(entry_key(*index), record),
                 LogOp::Vote(vote) => batch.put(VOTE, disk::encode_vote(vote)),
-                LogOp::Truncate { from } => batch.delete_range(entry_key(*from), entry_key(u64::MAX)),
+                LogOp::Truncate { from } => {
+                    batch.delete_range(entry_key(*from), entry_key(u64::MAX))
+                }
                 LogOp::Purge(id) => {
                     batch.delete_range(entry_key(0), entry_key(id.index + 1));
                     batch.put(PURGED, disk::encode_log_id(id));
@@ -169,7 +198,8 @@ impl LogDisk for RocksLog {
         let mut options = WriteOptions::default();
         options.set_sync(durable);
         self.db.write_opt(batch, &options).map_err(io_error)?;
-        self.sequence.store(sequence, std::sync::atomic::Ordering::Relaxed);
+        self.sequence
+            .store(sequence, std::sync::atomic::Ordering::Relaxed);
         if durable {
             let mut mark = [0; 12];
             mark[..8].copy_from_slice(&sequence.to_be_bytes());
@@ -187,7 +217,10 @@ impl LogDisk for RocksLog {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(entry_key(range.end));
         let first = entry_key(range.start);
-        let items = self.db.iterator_opt(IteratorMode::From(&first, rocksdb::Direction::Forward), options);
+        let items = self.db.iterator_opt(
+            IteratorMode::From(&first, rocksdb::Direction::Forward),
+            options,
+        );
         let read = items.map(|item| {
             let (key, record) = item.map_err(io_error)?;
             Ok((decode_key(&key)?, Bytes::from(record)))

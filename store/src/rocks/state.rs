@@ -15,8 +15,8 @@ use kv::{Broken, Catalog, Data, Event, EventId, KeyRange, KeyValue, Visit};
 use prost::Message;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, FlushOptions, IteratorMode,
-    Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Direction,
+    FlushOptions, IteratorMode, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
 };
 
 use crate::disk::{self, Position};
@@ -79,11 +79,19 @@ impl RocksState {
             }
         }
         let opened = RwLock::new(Arc::new(OpenState::open(state.join(&current))?));
-        Ok(RocksState { dir: state, staging, opened, next_staging: AtomicU64::new(0) })
+        Ok(RocksState {
+            dir: state,
+            staging,
+            opened,
+            next_staging: AtomicU64::new(0),
+        })
     }
 
     fn current(&self) -> Arc<OpenState> {
-        self.opened.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.opened
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -112,7 +120,11 @@ impl StateDisk for RocksState {
 
     fn install(&self, from: &Path, check: &mut StateCheck<'_>) -> io::Result<Arc<dyn StateDb>> {
         let old = self.current();
-        let number: u64 = old.path.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0);
+        let number: u64 = old
+            .path
+            .file_name()
+            .and_then(|name| name.to_str()?.parse().ok())
+            .unwrap_or(0);
         let name = generation_name(number + 1);
         let path = self.dir.join(&name);
         std::fs::rename(from, &path)?;
@@ -155,7 +167,11 @@ impl OpenState {
         let families = [KEYS, EVENTS, LEASES, META]
             .map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
         let db = DB::open_cf_descriptors(&options, &path, families).map_err(io_error)?;
-        Ok(OpenState { db, path, replaced: false.into() })
+        Ok(OpenState {
+            db,
+            path,
+            replaced: false.into(),
+        })
     }
 
     fn family(&self, name: &str) -> &rocksdb::ColumnFamily {
@@ -163,7 +179,10 @@ impl OpenState {
     }
 
     fn reader<'a>(&'a self, snapshot: Option<&'a Snapshot<'a>>) -> Reader<'a> {
-        Reader { state: self, snapshot }
+        Reader {
+            state: self,
+            snapshot,
+        }
     }
 }
 
@@ -176,7 +195,11 @@ fn family_options(name: &str, cache: &Cache) -> Options {
         blocks.set_bloom_filter(10.0, false);
     }
     options.set_block_based_table_factory(&blocks);
-    options.set_write_buffer_size(if name == KEYS || name == EVENTS { 64 << 20 } else { 4 << 20 });
+    options.set_write_buffer_size(if name == KEYS || name == EVENTS {
+        64 << 20
+    } else {
+        4 << 20
+    });
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
     // Compaction of history drops whole files if they are small.
@@ -210,8 +233,14 @@ impl Reader<'_> {
 
 impl Data for Reader<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
-        let found = self.state.db.get_cf_opt(self.state.family(KEYS), key, &self.options()).map_err(broken)?;
-        let decode = |record| disk::decode_value(Bytes::copy_from_slice(key), Bytes::from(record)).map_err(broken);
+        let found = self
+            .state
+            .db
+            .get_cf_opt(self.state.family(KEYS), key, &self.options())
+            .map_err(broken)?;
+        let decode = |record| {
+            disk::decode_value(Bytes::copy_from_slice(key), Bytes::from(record)).map_err(broken)
+        };
         found.map(decode).transpose()
     }
 
@@ -229,7 +258,11 @@ impl Data for Reader<'_> {
             KeyRange::From(_) => {}
         }
         let from = IteratorMode::From(range.start(), Direction::Forward);
-        for item in self.state.db.iterator_cf_opt(self.state.family(KEYS), options, from) {
+        for item in self
+            .state
+            .db
+            .iterator_cf_opt(self.state.family(KEYS), options, from)
+        {
             let (key, record) = item.map_err(broken)?;
             let kv = disk::decode_value(Bytes::from(key), Bytes::from(record)).map_err(broken)?;
             if let ControlFlow::Break(()) = visit(kv) {
@@ -241,8 +274,13 @@ impl Data for Reader<'_> {
 
     fn event(&self, id: EventId) -> Result<Event, Broken> {
         let key = disk::event_key(id.revision, id.sub);
-        let found = self.state.db.get_cf_opt(self.state.family(EVENTS), key, &self.options()).map_err(broken)?;
-        let record = found.ok_or_else(|| Broken(format!("event {}.{} is missing", id.revision, id.sub)))?;
+        let found = self
+            .state
+            .db
+            .get_cf_opt(self.state.family(EVENTS), key, &self.options())
+            .map_err(broken)?;
+        let record =
+            found.ok_or_else(|| Broken(format!("event {}.{} is missing", id.revision, id.sub)))?;
         disk::decode_event(record.into()).map_err(broken)
     }
 }
@@ -283,14 +321,23 @@ impl Data for Frozen<'_> {
 
 impl StateDb for OpenState {
     fn load(&self) -> io::Result<(Position, Catalog)> {
-        let stored = self.db.get_cf(self.family(META), POSITION).map_err(io_error)?;
+        let stored = self
+            .db
+            .get_cf(self.family(META), POSITION)
+            .map_err(io_error)?;
         let position = match stored {
-            None => Position { revision: 1, ..Position::default() },
+            None => Position {
+                revision: 1,
+                ..Position::default()
+            },
             Some(bytes) => Position::decode(bytes.as_slice()).map_err(disk::damaged)?,
         };
         let mut catalog = Catalog::new();
         catalog.load_revisions(position.revision, position.compact_revision);
-        for item in self.db.iterator_cf(self.family(LEASES), IteratorMode::Start) {
+        for item in self
+            .db
+            .iterator_cf(self.family(LEASES), IteratorMode::Start)
+        {
             let (_, record) = item.map_err(io_error)?;
             catalog.load_lease(kv::Lease::decode(record.as_ref()).map_err(disk::damaged)?);
         }
@@ -314,7 +361,10 @@ impl StateDb for OpenState {
             match write {
                 kv::Write::Put(kv) => batch.put_cf(keys, &kv.key, disk::encode_value(kv)),
                 kv::Write::Delete(key) => batch.delete_cf(keys, key),
-                kv::Write::Events { revision, events: list } => {
+                kv::Write::Events {
+                    revision,
+                    events: list,
+                } => {
                     for (sub, event) in list.iter().enumerate() {
                         let key = disk::event_key(*revision, sub as u32);
                         batch.put_cf(events, key, disk::encode_event(event));
@@ -325,7 +375,11 @@ impl StateDb for OpenState {
                 }
                 kv::Write::LeaseEnd(id) => batch.delete_cf(leases, id.to_be_bytes()),
                 kv::Write::Compact(revision) => {
-                    batch.delete_range_cf(events, disk::event_key(0, 0), disk::event_key(*revision, 0));
+                    batch.delete_range_cf(
+                        events,
+                        disk::event_key(0, 0),
+                        disk::event_key(*revision, 0),
+                    );
                 }
                 // Stands in the position.
                 kv::Write::Revision(_) => {}
@@ -347,25 +401,44 @@ impl StateDb for OpenState {
     fn checkpoint(&self, to: &Path) -> io::Result<Position> {
         // Without a WAL the checkpoint is what is flushed; creating it flushes too, this makes it explicit.
         self.flush()?;
-        Checkpoint::new(&self.db).map_err(io_error)?.create_checkpoint(to).map_err(io_error)?;
-        let copy = DB::open_cf_for_read_only(&Options::default(), to, [META], false).map_err(io_error)?;
+        Checkpoint::new(&self.db)
+            .map_err(io_error)?
+            .create_checkpoint(to)
+            .map_err(io_error)?;
+        let copy =
+            DB::open_cf_for_read_only(&Options::default(), to, [META], false).map_err(io_error)?;
         let family = copy.cf_handle(META).expect("opened with it");
         let stored = copy.get_cf(family, POSITION).map_err(io_error)?;
-        Position::decode(stored.ok_or_else(|| disk::damaged("the copy has no position"))?.as_slice())
-            .map_err(disk::damaged)
+        Position::decode(
+            stored
+                .ok_or_else(|| disk::damaged("the copy has no position"))?
+                .as_slice(),
+        )
+        .map_err(disk::damaged)
     }
 
     fn snapshot(&self) -> Box<dyn Data + '_> {
-        Box::new(Frozen { state: self, snapshot: self.db.snapshot() })
+        Box::new(Frozen {
+            state: self,
+            snapshot: self.db.snapshot(),
+        })
     }
 
-    fn events(&self, from: i64, to: i64, visit: &mut dyn FnMut(EventId, Event) -> bool) -> Result<(), Broken> {
+    fn events(
+        &self,
+        from: i64,
+        to: i64,
+        visit: &mut dyn FnMut(EventId, Event) -> bool,
+    ) -> Result<(), Broken> {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(disk::event_key(from, 0));
         if to < i64::MAX {
             options.set_iterate_upper_bound(disk::event_key(to + 1, 0));
         }
-        for item in self.db.iterator_cf_opt(self.family(EVENTS), options, IteratorMode::Start) {
+        for item in self
+            .db
+            .iterator_cf_opt(self.family(EVENTS), options, IteratorMode::Start)
+        {
             let (key, record) = item.map_err(broken)?;
             let id = disk::decode_event_key(&key).map_err(broken)?;
             if !visit(id, disk::decode_event(record.into()).map_err(broken)?) {
@@ -381,7 +454,8 @@ impl StateDb for OpenState {
             value.ok().flatten().unwrap_or(0)
         };
         let of = |family: &str| {
-            property("rocksdb.total-sst-files-size", family) + property("rocksdb.cur-size-all-mem-tables", family)
+            property("rocksdb.total-sst-files-size", family)
+                + property("rocksdb.cur-size-all-mem-tables", family)
         };
         [KEYS, EVENTS, LEASES, META].into_iter().map(of).sum()
     }

@@ -23,7 +23,10 @@ async fn every_member_writes_and_reads_what_is_newest() {
     assert_eq!(status.members.len(), 3);
     eventually("addresses", || async {
         let members = cluster.node(1).status().members;
-        members.iter().all(|member| member.client_address == format!("api{}:6443", member.id)).then_some(())
+        members
+            .iter()
+            .all(|member| member.client_address == format!("api{}:6443", member.id))
+            .then_some(())
     })
     .await;
     for node in cluster.nodes.values() {
@@ -41,13 +44,23 @@ async fn a_dead_leader_is_replaced_and_comes_back() {
     cluster.kill(leader).await;
 
     let after = put(cluster.node(survivor), "b", "after").await;
-    assert_eq!(get(cluster.node(survivor), "a").await.as_deref(), Some("before"));
+    assert_eq!(
+        get(cluster.node(survivor), "a").await.as_deref(),
+        Some("before")
+    );
     let seen = watch_until(&mut watch, after).await;
-    assert_eq!(seen, (2..=after).collect::<Vec<_>>(), "no gap and nothing twice");
+    assert_eq!(
+        seen,
+        (2..=after).collect::<Vec<_>>(),
+        "no gap and nothing twice"
+    );
     assert!(after > before);
 
     cluster.run(leader).await.unwrap();
-    assert_eq!(get(cluster.node(leader), "b").await.as_deref(), Some("after"));
+    assert_eq!(
+        get(cluster.node(leader), "b").await.as_deref(),
+        Some("after")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,7 +69,14 @@ async fn all_die_and_everything_acknowledged_is_there() {
     for n in 0..50 {
         put(cluster.node(1 + n % 3), &format!("key{n:02}"), "value").await;
     }
-    let before = cluster.node(1).range(kv::RangeRequest { serializable: false, ..all() }).await.unwrap();
+    let before = cluster
+        .node(1)
+        .range(kv::RangeRequest {
+            serializable: false,
+            ..all()
+        })
+        .await
+        .unwrap();
     for id in 1..=3 {
         cluster.kill(id).await;
     }
@@ -73,36 +93,64 @@ async fn all_die_and_everything_acknowledged_is_there() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lagging_member_catches_up_by_snapshot() {
-    let limits = Limits { snapshot_entries: 50, log_entries_kept: 10, ..Limits::default() };
+    let limits = Limits {
+        snapshot_entries: 50,
+        log_entries_kept: 10,
+        ..Limits::default()
+    };
     let mut cluster = Cluster::start(3, limits).await;
     let lagging = cluster.follower().await;
     cluster.kill(lagging).await;
     let leader = cluster.leader().await;
     let mut last = 0;
     for n in 0..300 {
-        last = put(cluster.node(leader), &format!("key{:03}", n % 100), &format!("value {n}")).await;
+        last = put(
+            cluster.node(leader),
+            &format!("key{:03}", n % 100),
+            &format!("value {n}"),
+        )
+        .await;
     }
     let want = cluster.node(leader).range(all()).await.unwrap().body.kvs;
     cluster.run(lagging).await.unwrap();
     let behind = cluster.node(lagging).clone();
     // A watch from the past, opened while the member is still behind.
     let mut watch = watch_all(&behind, 2).await;
-    eventually("catching up", || async { (behind.status().revision >= last).then_some(()) }).await;
+    eventually("catching up", || async {
+        (behind.status().revision >= last).then_some(())
+    })
+    .await;
     assert_eq!(behind.range(all()).await.unwrap().body.kvs, want);
-    assert_eq!(watch_until(&mut watch, last).await, (2..=last).collect::<Vec<_>>());
-    let old = kv::RangeRequest { revision: 150, ..all() };
-    assert_eq!(behind.range(old.clone()).await, cluster.node(leader).range(old).await);
+    assert_eq!(
+        watch_until(&mut watch, last).await,
+        (2..=last).collect::<Vec<_>>()
+    );
+    let old = kv::RangeRequest {
+        revision: 150,
+        ..all()
+    };
+    assert_eq!(
+        behind.range(old.clone()).await,
+        cluster.node(leader).range(old).await
+    );
     // And it takes part again.
     let again = put(&behind, "again", "yes").await;
     assert_eq!(watch_until(&mut watch, again).await.last(), Some(&again));
+    drop((watch, behind));
     cluster.kill(lagging).await;
     cluster.run(lagging).await.unwrap();
-    assert_eq!(get(cluster.node(lagging), "again").await.as_deref(), Some("yes"));
+    assert_eq!(
+        get(cluster.node(lagging), "again").await.as_deref(),
+        Some("yes")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_off_leader_acknowledges_nothing() {
-    let limits = Limits { request_deadline: std::time::Duration::from_secs(4), ..Limits::default() };
+    let limits = Limits {
+        request_deadline: std::time::Duration::from_secs(4),
+        ..Limits::default()
+    };
     let cluster = Cluster::start(3, limits).await;
     let leader = cluster.leader().await;
     put(cluster.node(leader), "key", "old").await;
@@ -110,17 +158,39 @@ async fn a_cut_off_leader_acknowledges_nothing() {
     let cut = cluster.node(leader).clone();
     let lonely = tokio::spawn(async move {
         let write = cut.txn(put_request("key", "never", 0)).await;
-        let read = cut.range(kv::RangeRequest { serializable: false, ..all() }).await;
+        let read = cut
+            .range(kv::RangeRequest {
+                serializable: false,
+                ..all()
+            })
+            .await;
         (write, read)
     });
-    let others: Vec<u64> = cluster.nodes.keys().copied().filter(|id| *id != leader).collect();
+    let others: Vec<u64> = cluster
+        .nodes
+        .keys()
+        .copied()
+        .filter(|id| *id != leader)
+        .collect();
     let new = put(cluster.node(others[0]), "key", "new").await;
     let (write, read) = lonely.await.unwrap();
-    assert!(matches!(write, Err(StoreError::NoLeader | StoreError::TimedOut | StoreError::LeaderChanged)), "{write:?}");
-    assert!(matches!(read, Err(StoreError::NoLeader | StoreError::TimedOut)), "{read:?}");
+    assert!(
+        matches!(
+            write,
+            Err(StoreError::NoLeader | StoreError::TimedOut | StoreError::LeaderChanged)
+        ),
+        "{write:?}"
+    );
+    assert!(
+        matches!(read, Err(StoreError::NoLeader | StoreError::TimedOut)),
+        "{read:?}"
+    );
     cluster.wires.mend(&format!("m{leader}"));
     let mended = cluster.node(leader).clone();
-    eventually("healing", || async { (mended.status().revision >= new).then_some(()) }).await;
+    eventually("healing", || async {
+        (mended.status().revision >= new).then_some(())
+    })
+    .await;
     assert_eq!(get(&mended, "key").await.as_deref(), Some("new"));
 }
 
@@ -132,7 +202,10 @@ async fn leadership_is_handed_over_at_a_stop() {
     let stopping = cluster.nodes.remove(&leader).unwrap();
     assert!(stopping.hand_over().await);
     stopping.shutdown().await;
-    assert!(matches!(stopping.txn(put_request("key", "x", 0)).await, Err(StoreError::Stopped)));
+    assert!(matches!(
+        stopping.txn(put_request("key", "x", 0)).await,
+        Err(StoreError::Stopped)
+    ));
     let next = cluster.leader().await;
     assert_ne!(next, leader);
     put(cluster.node(next), "key", "value 2").await;
@@ -153,7 +226,14 @@ async fn many_writers_at_once() {
     for writer in writers {
         writer.await.unwrap();
     }
-    let answer = cluster.node(1).range(kv::RangeRequest { serializable: false, ..all() }).await.unwrap();
+    let answer = cluster
+        .node(1)
+        .range(kv::RangeRequest {
+            serializable: false,
+            ..all()
+        })
+        .await
+        .unwrap();
     assert_eq!(answer.body.count, 320);
     assert_eq!(answer.revision, 321);
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use kv::{Store, WatchItem, WatchStream};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+};
 use store::env::{BoxFuture, ByteStream, Listener, Network, Tcp};
 use store::{Config, InitialMember, Limits, Node, StartError, TlsIdentity, peer_uri};
 use tempfile::TempDir;
@@ -31,15 +33,21 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
-        Authority { pem, issuer: Issuer::new(params, key) }
+        Authority {
+            pem,
+            issuer: Issuer::new(params, key),
+        }
     }
 
     pub(crate) fn identity(&self, cluster: u64, member: u64) -> TlsIdentity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.subject_alt_names = vec![SanType::URI(peer_uri(cluster, member).try_into().unwrap())];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.subject_alt_names =
+            vec![SanType::URI(peer_uri(cluster, member).try_into().unwrap())];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ClientAuth,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        ];
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         TlsIdentity {
             ca_pem: self.pem.clone().into_bytes(),
@@ -89,12 +97,18 @@ impl Network for Plug {
                 cut.contains(&address) || cut.contains(&self.me)
             };
             let port = self.wires.ports.lock().unwrap().get(&address).cloned();
-            let (false, Some(port)) = (cut, port) else { return Err(io::ErrorKind::ConnectionRefused.into()) };
+            let (false, Some(port)) = (cut, port) else {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            };
             let stream = Tcp.dial(port).await?;
             // Through a pipe that can be cut.
             let (near, far) = tokio::io::duplex(1 << 16);
             let link = CancellationToken::new();
-            self.wires.links.lock().unwrap().push((self.me.clone(), address, link.clone()));
+            self.wires
+                .links
+                .lock()
+                .unwrap()
+                .push((self.me.clone(), address, link.clone()));
             tokio::spawn(async move {
                 let (mut far, mut stream) = (far, stream);
                 tokio::select! {
@@ -142,15 +156,30 @@ impl Cluster {
     }
 
     pub(crate) fn config(&mut self, id: u64) -> Config {
-        let dir = self.dirs.entry(id).or_insert_with(|| TempDir::new().unwrap());
-        let initial = |id: &u64| InitialMember { id: *id, name: format!("m{id}"), peer_address: format!("m{id}") };
-        let mut config = Config::new(dir.path().into(), CLUSTER, id, AUTHORITY.identity(CLUSTER, id));
+        let dir = self
+            .dirs
+            .entry(id)
+            .or_insert_with(|| TempDir::new().unwrap());
+        let initial = |id: &u64| InitialMember {
+            id: *id,
+            name: format!("m{id}"),
+            peer_address: format!("m{id}"),
+        };
+        let mut config = Config::new(
+            dir.path().into(),
+            CLUSTER,
+            id,
+            AUTHORITY.identity(CLUSTER, id),
+        );
         config.name = format!("m{id}");
         config.peer_listen = format!("m{id}");
         config.peer_advertise = format!("m{id}");
         config.client_address = format!("api{id}:6443");
         config.limits = self.limits.clone();
-        config.network = Arc::new(Plug { wires: self.wires.clone(), me: format!("m{id}") });
+        config.network = Arc::new(Plug {
+            wires: self.wires.clone(),
+            me: format!("m{id}"),
+        });
         if self.founders.contains(&id) {
             config.initial_members = self.founders.iter().map(initial).collect();
         }
@@ -184,7 +213,8 @@ impl Cluster {
                 *votes.entry(node.status().leader_id).or_insert(0) += 1;
             }
             let (leader, count) = votes.into_iter().max_by_key(|(_, count)| *count)?;
-            (leader != 0 && self.nodes.contains_key(&leader) && count * 2 > self.nodes.len()).then_some(leader)
+            (leader != 0 && self.nodes.contains_key(&leader) && count * 2 > self.nodes.len())
+                .then_some(leader)
         })
         .await
     }
@@ -197,7 +227,10 @@ impl Cluster {
 }
 
 /// Asks until there is an answer.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    ask: impl Fn() -> F,
+) -> T {
     let asking = async {
         loop {
             if let Some(answer) = ask().await {
@@ -207,25 +240,52 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, ask
         }
     };
     let late = |_| panic!("no {what} within {DEADLINE:?}");
-    tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(late)
+    tokio::time::timeout(DEADLINE, asking)
+        .await
+        .unwrap_or_else(late)
 }
 
 pub(crate) fn put_request(key: &str, value: &str, lease: i64) -> kv::TxnRequest {
-    let (key, value) = (Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value.as_bytes()));
-    let put = kv::PutRequest { key, value, lease, ..Default::default() };
-    kv::TxnRequest { success: vec![kv::RequestOp { request: Some(kv::Request::Put(put)) }], ..Default::default() }
+    let (key, value) = (
+        Bytes::copy_from_slice(key.as_bytes()),
+        Bytes::copy_from_slice(value.as_bytes()),
+    );
+    let put = kv::PutRequest {
+        key,
+        value,
+        lease,
+        ..Default::default()
+    };
+    kv::TxnRequest {
+        success: vec![kv::RequestOp {
+            request: Some(kv::Request::Put(put)),
+        }],
+        ..Default::default()
+    }
 }
 
 /// Writes, again as long as the cluster cannot; answers the revision.
 pub(crate) async fn put(node: &Arc<Node>, key: &str, value: &str) -> i64 {
-    eventually("write", || async { node.txn(put_request(key, value, 0)).await.ok().map(|answer| answer.revision) })
-        .await
+    eventually("write", || async {
+        node.txn(put_request(key, value, 0))
+            .await
+            .ok()
+            .map(|answer| answer.revision)
+    })
+    .await
 }
 
 pub(crate) async fn get(node: &Arc<Node>, key: &str) -> Option<String> {
-    let request = kv::RangeRequest { key: Bytes::copy_from_slice(key.as_bytes()), ..Default::default() };
+    let request = kv::RangeRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        ..Default::default()
+    };
     let answer = eventually("read", || async { node.range(request.clone()).await.ok() }).await;
-    answer.body.kvs.first().map(|kv| String::from_utf8(kv.value.to_vec()).unwrap())
+    answer
+        .body
+        .kvs
+        .first()
+        .map(|kv| String::from_utf8(kv.value.to_vec()).unwrap())
 }
 
 pub(crate) fn all() -> kv::RangeRequest {
@@ -239,7 +299,13 @@ pub(crate) fn all() -> kv::RangeRequest {
 
 pub(crate) async fn watch_all(node: &Arc<Node>, start_revision: i64) -> WatchStream {
     let (key, range_end) = (Bytes::from_static(&[0]), Bytes::from_static(&[0]));
-    node.watch(kv::WatchRequest { key, range_end, start_revision }).await.unwrap()
+    node.watch(kv::WatchRequest {
+        key,
+        range_end,
+        start_revision,
+    })
+    .await
+    .unwrap()
 }
 
 /// Takes events until one of this revision has come; answers all revisions seen.
@@ -248,7 +314,10 @@ pub(crate) async fn watch_until(stream: &mut WatchStream, revision: i64) -> Vec<
     let watching = async {
         loop {
             match stream.next().await {
-                Some(WatchItem::Events { revision: seen_revision, .. }) => seen.push(seen_revision),
+                Some(WatchItem::Events {
+                    revision: seen_revision,
+                    ..
+                }) => seen.push(seen_revision),
                 Some(WatchItem::Progress { .. }) => {}
                 other => panic!("the watch ended: {other:?}"),
             }
@@ -257,6 +326,8 @@ pub(crate) async fn watch_until(stream: &mut WatchStream, revision: i64) -> Vec<
             }
         }
     };
-    tokio::time::timeout(DEADLINE, watching).await.expect("the events come");
+    tokio::time::timeout(DEADLINE, watching)
+        .await
+        .expect("the events come");
     seen
 }

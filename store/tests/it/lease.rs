@@ -26,7 +26,14 @@ async fn a_lease_that_nobody_renews_ends_and_a_renewed_one_does_not() {
     assert_eq!(node.leases().await.unwrap().body, [living]);
     assert_eq!(get(node, "living").await.as_deref(), Some("x"));
     assert_eq!(node.lease_keep_alive(dying).await.unwrap().body, 0);
-    assert_eq!(node.lease_time_to_live(dying, false).await.unwrap().body.ttl_seconds, -1);
+    assert_eq!(
+        node.lease_time_to_live(dying, false)
+            .await
+            .unwrap()
+            .body
+            .ttl_seconds,
+        -1
+    );
     node.lease_revoke(living).await.unwrap();
     assert_eq!(get(node, "living").await, None);
 }
@@ -35,14 +42,32 @@ async fn a_lease_that_nobody_renews_ends_and_a_renewed_one_does_not() {
 async fn leases_outlive_a_leader_and_are_renewed_through_any_member() {
     let mut cluster = Cluster::start(3, Limits::default()).await;
     let survivor = cluster.follower().await;
-    let (id, _) = cluster.node(survivor).lease_grant(0, 600).await.unwrap().body;
-    cluster.node(survivor).txn(put_request("key", "x", id)).await.unwrap();
+    let (id, _) = cluster
+        .node(survivor)
+        .lease_grant(0, 600)
+        .await
+        .unwrap()
+        .body;
+    cluster
+        .node(survivor)
+        .txn(put_request("key", "x", id))
+        .await
+        .unwrap();
     let leader = cluster.leader().await;
     cluster.kill(leader).await;
     let renewed = cluster.node(survivor).lease_keep_alive(id).await.unwrap();
     assert_eq!(renewed.body, 600);
-    let left = cluster.node(survivor).lease_time_to_live(id, false).await.unwrap().body.ttl_seconds;
+    let left = cluster
+        .node(survivor)
+        .lease_time_to_live(id, false)
+        .await
+        .unwrap()
+        .body
+        .ttl_seconds;
     assert!((590..=600).contains(&left), "{left} seconds");
-    assert_eq!(get(cluster.node(survivor), "key").await.as_deref(), Some("x"));
+    assert_eq!(
+        get(cluster.node(survivor), "key").await.as_deref(),
+        Some("x")
+    );
     let _ = Duration::ZERO;
 }

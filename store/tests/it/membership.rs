@@ -9,26 +9,60 @@ use crate::harness::{AUTHORITY, Authority, CLUSTER, Cluster, all, eventually, ge
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_joins_is_promoted_and_removed() {
-    let limits = Limits { snapshot_entries: 50, log_entries_kept: 10, ..Limits::default() };
+    let limits = Limits {
+        snapshot_entries: 50,
+        log_entries_kept: 10,
+        ..Limits::default()
+    };
     let mut cluster = Cluster::start(1, limits).await;
     for n in 0..200 {
         put(cluster.node(1), &format!("key{n:03}"), "value").await;
     }
-    cluster.node(1).add_learner(2, "m2".into(), "m2".into()).await.unwrap();
-    let again = cluster.node(1).add_learner(2, "m2".into(), "m2".into()).await;
+    cluster
+        .node(1)
+        .add_learner(2, "m2".into(), "m2".into())
+        .await
+        .unwrap();
+    let again = cluster
+        .node(1)
+        .add_learner(2, "m2".into(), "m2".into())
+        .await;
     assert!(matches!(again, Err(MemberError::Refused(why)) if why.contains("already exists")));
     let joined = cluster.run(2).await.unwrap();
-    eventually("promotion", || async { cluster.node(1).promote(2).await.ok() }).await;
-    eventually("voting", || async { (!joined.status().is_learner).then_some(()) }).await;
-    assert_eq!(joined.range(kv::RangeRequest { serializable: false, ..all() }).await.unwrap().body.count, 200);
+    eventually("promotion", || async {
+        cluster.node(1).promote(2).await.ok()
+    })
+    .await;
+    eventually("voting", || async {
+        (!joined.status().is_learner).then_some(())
+    })
+    .await;
+    assert_eq!(
+        joined
+            .range(kv::RangeRequest {
+                serializable: false,
+                ..all()
+            })
+            .await
+            .unwrap()
+            .body
+            .count,
+        200
+    );
     put(&joined, "by", "2").await;
     eventually("addresses", || async {
         let members = cluster.node(1).members();
-        members.iter().any(|member| member.id == 2 && member.client_address == "api2:6443").then_some(())
+        members
+            .iter()
+            .any(|member| member.id == 2 && member.client_address == "api2:6443")
+            .then_some(())
     })
     .await;
     eventually("removal", || async { joined.remove(2).await.ok() }).await;
-    eventually("one member", || async { (cluster.node(1).members().len() == 1).then_some(()) }).await;
+    eventually("one member", || async {
+        (cluster.node(1).members().len() == 1).then_some(())
+    })
+    .await;
     cluster.kill(2).await;
     put(cluster.node(1), "by", "1").await;
     let last = cluster.node(1).remove(1).await;
@@ -49,7 +83,10 @@ async fn strangers_and_impostors_are_kept_out() {
     assert!(matches!(refused, StartError::Tls(_)), "{refused}");
     let mut config = cluster.config(outsider);
     config.tls = AUTHORITY.identity(CLUSTER + 1, outsider);
-    assert!(matches!(Node::start(config).await.err().unwrap(), StartError::Tls(_)));
+    assert!(matches!(
+        Node::start(config).await.err().unwrap(),
+        StartError::Tls(_)
+    ));
 
     // Signed by another authority it starts, but nobody talks to it.
     let mut config = cluster.config(outsider);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kv::mem::MemState;
 use kv::{
-    Command, Compact, DeleteRangeRequest, Entry, Joined, Lease, LeaseRevoke, PutRequest, RangeRequest, Request,
-    RequestOp, Staged, TxnRequest, View,
+    Command, Compact, DeleteRangeRequest, Entry, Joined, Lease, LeaseRevoke, PutRequest,
+    RangeRequest, Request, RequestOp, Staged, TxnRequest, View,
 };
 use proptest::prelude::*;
 use store::disk::Position;
@@ -35,8 +35,16 @@ fn op() -> impl Strategy<Value = Request> {
 
 fn command() -> impl Strategy<Value = Command> {
     let txn = proptest::collection::vec(op(), 1..4).prop_map(|ops| {
-        let success = ops.into_iter().map(|request| RequestOp { request: Some(request) }).collect();
-        Command::Txn(TxnRequest { success, ..Default::default() })
+        let success = ops
+            .into_iter()
+            .map(|request| RequestOp {
+                request: Some(request),
+            })
+            .collect();
+        Command::Txn(TxnRequest {
+            success,
+            ..Default::default()
+        })
     });
     prop_oneof![
         10 => txn,
@@ -52,9 +60,21 @@ fn compare(rocks: &dyn View, mem: &dyn View) -> Result<(), TestCaseError> {
     prop_assert_eq!(rocks.compact_revision(), mem.compact_revision());
     for (from, to) in [(0, 0), (2, 9), (5, 11), (9, 2)] {
         for revision in 0..=revision + 1 {
-            let range_end = if to == 0 { Bytes::from_static(&[0]) } else { key(to) };
-            let request = RangeRequest { key: key(from), range_end, revision, ..Default::default() };
-            prop_assert_eq!(kv::range(rocks, &request).unwrap(), kv::range(mem, &request).unwrap());
+            let range_end = if to == 0 {
+                Bytes::from_static(&[0])
+            } else {
+                key(to)
+            };
+            let request = RangeRequest {
+                key: key(from),
+                range_end,
+                revision,
+                ..Default::default()
+            };
+            prop_assert_eq!(
+                kv::range(rocks, &request).unwrap(),
+                kv::range(mem, &request).unwrap()
+            );
         }
     }
     prop_assert_eq!(rocks.lease_ids(), mem.lease_ids());
@@ -68,21 +88,47 @@ fn same(db: &Arc<dyn StateDb>, mem: &MemState) -> Result<(), TestCaseError> {
     // What was loaded from disk, not what was remembered.
     let (position, catalog) = db.load().unwrap();
     prop_assert_eq!(position.revision, mem.catalog.revision());
-    compare(&Joined { catalog: &catalog, data: db.as_ref() }, &mem.view())?;
+    compare(
+        &Joined {
+            catalog: &catalog,
+            data: db.as_ref(),
+        },
+        &mem.view(),
+    )?;
     let snapshot = db.snapshot();
-    compare(&Joined { catalog: &catalog, data: snapshot.as_ref() }, &mem.view())?;
+    compare(
+        &Joined {
+            catalog: &catalog,
+            data: snapshot.as_ref(),
+        },
+        &mem.view(),
+    )?;
     let mut events = Vec::new();
-    db.events(mem.catalog.compact_revision(), i64::MAX, &mut |id, event| {
-        events.push((id, event));
-        true
-    })
+    db.events(
+        mem.catalog.compact_revision(),
+        i64::MAX,
+        &mut |id, event| {
+            events.push((id, event));
+            true
+        },
+    )
     .unwrap();
     let want: Vec<_> = mem
         .data
         .events()
         .flat_map(|(revision, list)| {
             let numbered = list.iter().cloned().enumerate();
-            numbered.map(move |(sub, event)| (kv::EventId { revision, sub: sub as u32 }, event)).collect::<Vec<_>>()
+            numbered
+                .map(move |(sub, event)| {
+                    (
+                        kv::EventId {
+                            revision,
+                            sub: sub as u32,
+                        },
+                        event,
+                    )
+                })
+                .collect::<Vec<_>>()
         })
         .collect();
     prop_assert_eq!(events, want);

@@ -16,7 +16,9 @@ struct Builder;
 impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, Machine), StorageError<TypeConfig>> {
         let dir = TempDir::new().unwrap();
-        let log = LogStore::start(Arc::new(RocksLog::open(dir.path(), true).unwrap())).unwrap().0;
+        let log = LogStore::start(Arc::new(RocksLog::open(dir.path(), true).unwrap()))
+            .unwrap()
+            .0;
         let state = RocksState::open(dir.path(), true).unwrap();
         let machine = Machine::new(Replica::load(1, Arc::new(state)).unwrap());
         Ok((dir, log, machine))
@@ -25,5 +27,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn openraft_suite() {
-    Suite::<TypeConfig, LogStore, Machine, Builder, TempDir>::test_all(Builder).await.unwrap();
+    Suite::<TypeConfig, LogStore, Machine, Builder, TempDir>::test_all(Builder)
+        .await
+        .unwrap();
 }
