@@ -84,24 +84,24 @@ pub(crate) fn scaler_to_v2(object: &mut Object) {
         }
     });
     let has_status = object.at("status").is_object();
-    if has_status || current.is_some() || conditions.is_some() {
-        if let Some(status) = make_map(object.fields_mut(), "status") {
-            let mut metrics = current
-                .and_then(|c| c.as_array().cloned())
-                .unwrap_or_default();
-            if let Some(percent) = status
-                .remove("currentCPUUtilizationPercentage")
-                .filter(|p| !p.is_null())
-            {
-                metrics.push(json!({"type": "Resource", "resource": {"name": "cpu",
+    if (has_status || current.is_some() || conditions.is_some())
+        && let Some(status) = make_map(object.fields_mut(), "status")
+    {
+        let mut metrics = current
+            .and_then(|c| c.as_array().cloned())
+            .unwrap_or_default();
+        if let Some(percent) = status
+            .remove("currentCPUUtilizationPercentage")
+            .filter(|p| !p.is_null())
+        {
+            metrics.push(json!({"type": "Resource", "resource": {"name": "cpu",
                     "current": {"averageUtilization": percent}}}));
-            }
-            if !metrics.is_empty() {
-                status.insert("currentMetrics".to_owned(), Value::Array(metrics));
-            }
-            if let Some(conditions @ Value::Array(_)) = conditions {
-                status.insert("conditions".to_owned(), conditions);
-            }
+        }
+        if !metrics.is_empty() {
+            status.insert("currentMetrics".to_owned(), Value::Array(metrics));
+        }
+        if let Some(conditions @ Value::Array(_)) = conditions {
+            status.insert("conditions".to_owned(), conditions);
         }
     }
 }

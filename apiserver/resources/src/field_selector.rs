@@ -45,6 +45,13 @@ pub(crate) fn value(resource: &Resource, object: &Object, name: &str) -> String 
                 component.to_owned()
             }
         }
+        // Stored events have the names of core/v1.
+        ("Event", new) if new.starts_with("regarding.") && !object.has("regarding") => {
+            plain(object, &new.replacen("regarding", "involvedObject", 1))
+        }
+        ("Event", "reportingController") if !object.has("reportingController") => {
+            plain(object, "reportingComponent")
+        }
         ("ReplicationController", "status.replicas") => number(object, &["status", "replicas"]),
         ("Job", "status.successful") => number(object, &["status", "succeeded"]),
         _ => plain(object, name),

@@ -58,7 +58,7 @@ mod tests {
             let list: Vec<_> = resources.iter().map(|r| json!({"resources": r})).collect();
             json!({"containers": list})
         };
-        assert_eq!(qos_class(&pod(&[full.clone()])), "Guaranteed");
+        assert_eq!(qos_class(&pod(std::slice::from_ref(&full))), "Guaranteed");
         assert_eq!(qos_class(&pod(&[full.clone(), json!({})])), "Burstable");
         assert_eq!(
             qos_class(&pod(&[json!({"requests": {"cpu": "1m"}})])),

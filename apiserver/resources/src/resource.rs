@@ -285,6 +285,9 @@ impl Resource {
                 object.metadata_mut().remove("generation");
             }
         }
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+            object.metadata_mut().remove(field);
+        }
         (self.on_create)(object);
         if self.has_status() {
             object.set_default(&["status"], Value::Object(serde_json::Map::new()));
@@ -326,7 +329,12 @@ impl Resource {
 
     /// Every reason why the object may not be stored.
     pub fn validate(&self, object: &Object) -> ErrorList {
-        let mut errors = meta::validate(object, self.namespaced, self.name_rule);
+        // Reviews have no name.
+        let mut errors = if self.is_virtual() {
+            ErrorList::new()
+        } else {
+            meta::validate(object, self.namespaced, self.name_rule)
+        };
         (self.check)(object, &mut errors);
         errors
     }

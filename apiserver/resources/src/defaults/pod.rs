@@ -177,10 +177,10 @@ pub(crate) fn volume(volume: &mut Fields) {
             }
         });
     }
-    if let Some(limit) = map_in(volume, "emptyDir") {
-        if let Ok(amount) = schema::quantity::Quantity::from_json(limit.at("sizeLimit")) {
-            limit.insert("sizeLimit".to_owned(), amount.to_string().into());
-        }
+    if let Some(limit) = map_in(volume, "emptyDir")
+        && let Ok(amount) = schema::quantity::Quantity::from_json(limit.at("sizeLimit"))
+    {
+        limit.insert("sizeLimit".to_owned(), amount.to_string().into());
     }
     if let Some(image) = map_in(volume, "image") {
         let policy = pull_policy(image.text("reference"));
@@ -188,10 +188,9 @@ pub(crate) fn volume(volume: &mut Fields) {
     }
     if let Some(template) =
         map_in(volume, "ephemeral").and_then(|source| map_in(source, "volumeClaimTemplate"))
+        && let Some(spec) = map_in(template, "spec")
     {
-        if let Some(spec) = map_in(template, "spec") {
-            storage::claim_spec(spec);
-        }
+        storage::claim_spec(spec);
     }
     source_defaults(volume);
 }

@@ -42,9 +42,6 @@ pub(crate) fn namespace_update(new: &mut Object, old: &Object) {
     copy_field(new, old, "spec");
 }
 
-/// `finalize` writes spec, `status` the status; the generic rule covers both.
-pub(crate) fn namespace_subresource(_subresource: &str, _new: &mut Object, _old: &Object) {}
-
 /// A pod starts Pending, with its quality of service and, when gated, a word about that.
 pub(crate) fn pod_create(object: &mut Object) {
     let class = pod::qos_class(object.at("spec"));
@@ -65,15 +62,15 @@ pub(crate) fn pod_create(object: &mut Object) {
 /// The generic rule keeps status; the gates' condition goes with the last gate.
 pub(crate) fn pod_update(new: &mut Object, old: &Object) {
     let gated = |object: &Object| !object.at("spec").list("schedulingGates").is_empty();
-    if gated(old) && !gated(new) {
-        if let Some(conditions) = new
+    if gated(old)
+        && !gated(new)
+        && let Some(conditions) = new
             .get_mut(&["status", "conditions"])
             .and_then(Value::as_array_mut)
-        {
-            conditions.retain(|c| {
-                !(c.text("type") == "PodScheduled" && c.text("reason") == "SchedulingGated")
-            });
-        }
+    {
+        conditions.retain(|c| {
+            !(c.text("type") == "PodScheduled" && c.text("reason") == "SchedulingGated")
+        });
     }
 }
 

@@ -19,11 +19,11 @@ pub(crate) fn deployment(object: &mut Object) {
         fill(spec, "progressDeadlineSeconds", 600);
         if let Some(strategy) = make_map(spec, "strategy") {
             fill_zero(strategy, "type", "RollingUpdate");
-            if strategy.text("type") == "RollingUpdate" {
-                if let Some(rolling) = make_map(strategy, "rollingUpdate") {
-                    fill(rolling, "maxUnavailable", "25%");
-                    fill(rolling, "maxSurge", "25%");
-                }
+            if strategy.text("type") == "RollingUpdate"
+                && let Some(rolling) = make_map(strategy, "rollingUpdate")
+            {
+                fill(rolling, "maxUnavailable", "25%");
+                fill(rolling, "maxSurge", "25%");
             }
         }
         pod::template(spec, "template");
@@ -46,10 +46,10 @@ pub(crate) fn stateful_set(object: &mut Object) {
         fill_zero(spec, "podManagementPolicy", "OrderedReady");
         if let Some(strategy) = make_map(spec, "updateStrategy") {
             fill_zero(strategy, "type", "RollingUpdate");
-            if strategy.text("type") == "RollingUpdate" {
-                if let Some(rolling) = make_map(strategy, "rollingUpdate") {
-                    fill(rolling, "partition", 0);
-                }
+            if strategy.text("type") == "RollingUpdate"
+                && let Some(rolling) = make_map(strategy, "rollingUpdate")
+            {
+                fill(rolling, "partition", 0);
             }
         }
         if let Some(policy) = make_map(spec, "persistentVolumeClaimRetentionPolicy") {
@@ -76,11 +76,11 @@ pub(crate) fn daemon_set(object: &mut Object) {
         fill(spec, "revisionHistoryLimit", 10);
         if let Some(strategy) = make_map(spec, "updateStrategy") {
             fill_zero(strategy, "type", "RollingUpdate");
-            if strategy.text("type") == "RollingUpdate" {
-                if let Some(rolling) = make_map(strategy, "rollingUpdate") {
-                    fill(rolling, "maxUnavailable", 1);
-                    fill(rolling, "maxSurge", 0);
-                }
+            if strategy.text("type") == "RollingUpdate"
+                && let Some(rolling) = make_map(strategy, "rollingUpdate")
+            {
+                fill(rolling, "maxUnavailable", 1);
+                fill(rolling, "maxSurge", 0);
             }
         }
         pod::template(spec, "template");
@@ -95,10 +95,10 @@ pub(crate) fn replication_controller(object: &mut Object) {
         .cloned();
     with_map(object, &["spec"], |spec| {
         fill(spec, "replicas", 1);
-        if let Some(labels) = &labels {
-            if spec.at("selector").as_object().is_none_or(Map::is_empty) {
-                spec.insert("selector".to_owned(), json!(labels));
-            }
+        if let Some(labels) = &labels
+            && spec.at("selector").as_object().is_none_or(Map::is_empty)
+        {
+            spec.insert("selector".to_owned(), json!(labels));
         }
         pod::template(spec, "template");
     });

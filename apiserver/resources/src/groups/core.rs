@@ -150,9 +150,7 @@ pub(super) static KINDS: &[Resource] = &[
         defaults: defaults::namespace,
         on_create: defaults::prepare::namespace_create,
         on_update: defaults::prepare::namespace_update,
-        on_subresource_update: defaults::prepare::namespace_subresource,
         check: validate::namespace::namespace,
-        check_update: validate::namespace::namespace_update,
         ..CLUSTER
     },
     Resource {
@@ -298,7 +296,6 @@ pub(super) static KINDS: &[Resource] = &[
         }],
         columns: table::NAME_AGE,
         cells: table::name_age,
-        check: validate::config::service_account,
         ..NAMESPACED
     },
     Resource {

@@ -21,7 +21,6 @@ pub(super) static KINDS: &[Resource] = &[
     Resource {
         kind: "TokenReview",
         plural: "tokenreviews",
-        check: validate::reviews::token_review,
         ..AUTHENTICATION
     },
     Resource {

@@ -148,11 +148,11 @@ fn client_config(config: &Value, path: &Path, errors: &mut ErrorList) {
                     "must start with a '/'",
                 ));
             }
-            if let Some(number) = service.int("port") {
-                if !names::is_valid_port_num(number).is_empty() {
-                    let detail = "port is not valid: must be between 1 and 65535, inclusive";
-                    errors.push(FieldError::invalid(&path.child("port"), number, detail));
-                }
+            if let Some(number) = service.int("port")
+                && !names::is_valid_port_num(number).is_empty()
+            {
+                let detail = "port is not valid: must be between 1 and 65535, inclusive";
+                errors.push(FieldError::invalid(&path.child("port"), number, detail));
             }
         }
         _ => {

@@ -1,4 +1,4 @@
-//! Config maps, secrets and service accounts.
+//! Config maps and secrets.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -100,30 +100,25 @@ pub(crate) fn secret(object: &Object, errors: &mut ErrorList) {
         }
     };
     match object.at("type").as_str().unwrap_or("") {
-        "kubernetes.io/service-account-token" => {
+        "kubernetes.io/service-account-token"
             if object
                 .annotation("kubernetes.io/service-account.name")
                 .unwrap_or("")
-                .is_empty()
-            {
-                let path = Path::new("metadata")
-                    .child("annotations")
-                    .key("kubernetes.io/service-account.name");
-                errors.push(FieldError::required(&path, ""));
-            }
+                .is_empty() =>
+        {
+            let path = Path::new("metadata")
+                .child("annotations")
+                .key("kubernetes.io/service-account.name");
+            errors.push(FieldError::required(&path, ""));
         }
         "kubernetes.io/dockercfg" => docker_config(object, ".dockercfg", errors),
         "kubernetes.io/dockerconfigjson" => docker_config(object, ".dockerconfigjson", errors),
-        "kubernetes.io/basic-auth" => {
-            if !has("username") && !has("password") {
-                errors.push(FieldError::required(&data.key("username"), ""));
-                errors.push(FieldError::required(&data.key("password"), ""));
-            }
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
+            errors.push(FieldError::required(&data.key("username"), ""));
+            errors.push(FieldError::required(&data.key("password"), ""));
         }
-        "kubernetes.io/ssh-auth" => {
-            if decoded_len(object.at("data").at("ssh-privatekey")) == 0 {
-                errors.push(FieldError::required(&data.key("ssh-privatekey"), ""));
-            }
+        "kubernetes.io/ssh-auth" if decoded_len(object.at("data").at("ssh-privatekey")) == 0 => {
+            errors.push(FieldError::required(&data.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/tls" => {
             need("tls.crt", errors);
@@ -158,6 +153,3 @@ pub(crate) fn secret_update(new: &Object, old: &Object, errors: &mut ErrorList) 
     immutable(new.at("type"), old.at("type"), &Path::new("type"), errors);
     frozen(new, old, &["data"], errors);
 }
-
-/// ServiceAccount.
-pub(crate) fn service_account(_object: &Object, _errors: &mut ErrorList) {}

@@ -39,13 +39,7 @@ fn place(object: &Object, target: &str, errors: &mut ErrorList) {
 pub(crate) fn core_event(object: &Object, errors: &mut ErrorList) {
     place(object, "involvedObject", errors);
     if object.at("eventTime").is_string() {
-        modern(
-            object,
-            "involvedObject",
-            "reportingComponent",
-            "message",
-            errors,
-        );
+        modern(object, "reportingComponent", errors);
     }
 }
 
@@ -60,38 +54,44 @@ pub(crate) fn event(object: &Object, errors: &mut ErrorList) {
         return;
     }
     place(object, "regarding", errors);
-    modern(object, "regarding", "reportingController", "note", errors);
+    modern(object, "reportingController", errors);
+    strict(object, errors);
 }
 
-fn modern(object: &Object, _target: &str, controller: &str, note: &str, errors: &mut ErrorList) {
+/// Events with an event time name who reports and what was done.
+fn modern(object: &Object, controller: &str, errors: &mut ErrorList) {
     let text = |field: &str| object.at(field).as_str().unwrap_or("");
-    let required = |field: &str, errors: &mut ErrorList| {
+    for field in [controller, "reportingInstance", "action", "reason"] {
+        let path = Path::new(field);
         if text(field).is_empty() {
-            errors.push(FieldError::required(&Path::new(field), ""));
-        }
-    };
-    required(controller, errors);
-    if !text(controller).is_empty() {
-        for message in names::is_qualified_name(text(controller)) {
+            errors.push(FieldError::required(&path, ""));
+        } else if field != controller && text(field).len() > 128 {
             errors.push(FieldError::invalid(
-                &Path::new(controller),
-                text(controller),
-                message,
+                &path,
+                text(field),
+                "can have at most 128 characters",
             ));
         }
     }
-    for (field, length) in [("reportingInstance", 128), ("action", 128), ("reason", 128)] {
-        required(field, errors);
-        if text(field).len() > length {
-            let detail = format!("can have at most {length} characters");
-            errors.push(FieldError::invalid(&Path::new(field), text(field), detail));
-        }
+    if !text(controller).is_empty() {
+        super::complain(
+            names::is_qualified_name(text(controller)),
+            &Path::new(controller),
+            text(controller),
+            errors,
+        );
     }
-    if text(note).len() > 1024 {
+}
+
+/// What events.k8s.io asks for beyond that.
+fn strict(object: &Object, errors: &mut ErrorList) {
+    let text = |field: &str| object.at(field).as_str().unwrap_or("");
+    if text("note").len() > 1024 {
+        let detail = "can have at most 1024 characters";
         errors.push(FieldError::invalid(
-            &Path::new(note),
-            text(note),
-            "can have at most 1024 characters",
+            &Path::new("note"),
+            text("note"),
+            detail,
         ));
     }
     if !matches!(text("type"), "Normal" | "Warning") {

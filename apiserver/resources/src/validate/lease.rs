@@ -20,13 +20,6 @@ pub(crate) fn lease(object: &Object, errors: &mut ErrorList) {
         ));
     }
     super::not_negative(spec, "leaseTransitions", &path, errors);
-    if spec.has("holderIdentity") && spec.text("holderIdentity").is_empty() {
-        errors.push(FieldError::invalid(
-            &path.child("holderIdentity"),
-            "",
-            "must not be empty",
-        ));
-    }
     if spec.has("preferredHolder") && spec.text("strategy").is_empty() {
         let path = path.child("preferredHolder");
         let detail = "may only be specified if `strategy` is defined";

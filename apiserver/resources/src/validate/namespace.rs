@@ -19,6 +19,3 @@ pub(crate) fn namespace(object: &Object, errors: &mut ErrorList) {
         }
     }
 }
-
-/// The generic rules say it all: spec changes through `finalize` only.
-pub(crate) fn namespace_update(_new: &Object, _old: &Object, _errors: &mut ErrorList) {}

@@ -356,11 +356,11 @@ fn policy_peer(peer: &Value, path: &Path, errors: &mut ErrorList) {
     for (at, except) in block.texts("except").into_iter().enumerate() {
         let path = path.child("except").index(at);
         complain(names::is_valid_cidr(except), &path, except, errors);
-        if let (Some(outer), Some(inner)) = (names::parse_cidr(range), names::parse_cidr(except)) {
-            if !contains(outer, inner) {
-                let detail = "must be a strict subset of `cidr`";
-                errors.push(FieldError::invalid(&path, except, detail));
-            }
+        if let (Some(outer), Some(inner)) = (names::parse_cidr(range), names::parse_cidr(except))
+            && !contains(outer, inner)
+        {
+            let detail = "must be a strict subset of `cidr`";
+            errors.push(FieldError::invalid(&path, except, detail));
         }
     }
 }
@@ -420,12 +420,12 @@ pub(crate) fn service_cidr(object: &Object, errors: &mut ErrorList) {
     for (at, range) in ranges.iter().enumerate() {
         complain(names::is_valid_cidr(range), &path.index(at), range, errors);
     }
-    if let [first, second] = ranges[..] {
-        if first.contains(':') == second.contains(':') {
-            let value = spec(object).at("cidrs").clone();
-            let detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96";
-            errors.push(FieldError::invalid(&path, value, detail));
-        }
+    if let [first, second] = ranges[..]
+        && first.contains(':') == second.contains(':')
+    {
+        let value = spec(object).at("cidrs").clone();
+        let detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96";
+        errors.push(FieldError::invalid(&path, value, detail));
     }
 }
 

@@ -84,17 +84,16 @@ pub(crate) fn pod_spec(spec: &Value, path: &Path, errors: &mut ErrorList) {
     affinity::tolerations(spec, path, errors);
     names_of(spec, path, errors);
     resources(spec.at("resources"), &path.child("resources"), errors);
-    if let Some(seconds) = spec.int("activeDeadlineSeconds") {
-        if !(1..=i64::from(i32::MAX)).contains(&seconds) {
-            let detail = names::inclusive_range_error(1, i64::from(i32::MAX));
-            errors.push(FieldError::invalid(
-                &path.child("activeDeadlineSeconds"),
-                seconds,
-                detail,
-            ));
-        }
+    if let Some(seconds) = spec.int("activeDeadlineSeconds")
+        && !(1..=i64::from(i32::MAX)).contains(&seconds)
+    {
+        let detail = names::inclusive_range_error(1, i64::from(i32::MAX));
+        errors.push(FieldError::invalid(
+            &path.child("activeDeadlineSeconds"),
+            seconds,
+            detail,
+        ));
     }
-    super::not_negative(spec, "terminationGracePeriodSeconds", path, errors);
     optional_one_of(
         spec,
         "preemptionPolicy",

@@ -103,10 +103,8 @@ fn source(volume: &Value, path: &Path, errors: &mut ErrorList) {
 
 fn one_source(name: &str, source: &Value, path: &Path, errors: &mut ErrorList) {
     match name {
-        "emptyDir" => {
-            if source.has("sizeLimit") {
-                amount(source.at("sizeLimit"), &path.child("sizeLimit"), errors);
-            }
+        "emptyDir" if source.has("sizeLimit") => {
+            amount(source.at("sizeLimit"), &path.child("sizeLimit"), errors);
         }
         "hostPath" => {
             if require(source, "path", path, errors) {

@@ -62,14 +62,15 @@ pub(crate) fn resource_quota(object: &Object, errors: &mut ErrorList) {
         for (name, value) in parent.entries(field) {
             let path = Path::new(path).child(field).key(name);
             quota_resource(name, &path, errors);
-            if let Some(quantity) = amount(value, &path, errors) {
-                if is_count(name) && quantity.milli_value() % 1000 != 0 {
-                    errors.push(FieldError::invalid(
-                        &path,
-                        quantity.to_string(),
-                        "must be an integer",
-                    ));
-                }
+            if let Some(quantity) = amount(value, &path, errors)
+                && is_count(name)
+                && quantity.milli_value() % 1000 != 0
+            {
+                errors.push(FieldError::invalid(
+                    &path,
+                    quantity.to_string(),
+                    "must be an integer",
+                ));
             }
         }
     }

@@ -6,9 +6,6 @@ use serde_json::Value;
 
 use crate::look::{Look, spec};
 
-/// TokenReview.
-pub(crate) fn token_review(_object: &Object, _errors: &mut ErrorList) {}
-
 fn attributes(spec: &Value, path: &Path, errors: &mut ErrorList) {
     match (
         spec.has("resourceAttributes"),

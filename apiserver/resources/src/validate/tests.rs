@@ -1,1 +1,850 @@
+//! Validation as data: an object, and the errors that a client reads. Objects are defaulted and prepared first, as the
+//! server does, so these tables also hold the defaults to account.
 
+use schema::Object;
+use serde_json::{Value, json};
+
+use crate::{Resource, by_kind};
+
+fn resource(object: &Object) -> &'static Resource {
+    by_kind(object.group(), object.version(), object.kind()).unwrap()
+}
+
+/// What a create does to the object before it is stored.
+fn created(value: Value) -> Object {
+    let mut object = Object::new(value).unwrap();
+    let resource = resource(&object);
+    if object.name().is_empty() {
+        object.set_name("sample");
+    }
+    if resource.namespaced && object.namespace().is_empty() {
+        object.set_namespace("default");
+    }
+    object.set_uid("0a1b");
+    resource.default(&mut object);
+    resource.prepare_create(&mut object);
+    object
+}
+
+fn errors(value: Value) -> Vec<String> {
+    let object = created(value);
+    resource(&object)
+        .validate(&object)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn update_errors(old: Value, change: impl FnOnce(&mut Object)) -> Vec<String> {
+    let mut old = created(old);
+    old.set_resource_version("1");
+    let mut new = old.clone();
+    change(&mut new);
+    let resource = resource(&new);
+    resource.default(&mut new);
+    resource.prepare_update(&mut new, &old);
+    resource
+        .validate_update(&new, &old)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn none() -> Vec<String> {
+    Vec::new()
+}
+
+fn pod(spec: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec})
+}
+
+/// A pod with one container that has these fields too.
+fn container(fields: Value) -> Value {
+    let mut container = json!({"name": "c", "image": "busybox"});
+    for (key, value) in fields.as_object().unwrap() {
+        container[key] = value.clone();
+    }
+    pod(json!({"containers": [container]}))
+}
+
+fn deployment() -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "nginx:1.27"}]}}}})
+}
+
+fn service(spec: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec})
+}
+
+#[test]
+fn a_plain_pod_gets_its_defaults() {
+    let object = created(pod(json!({"containers": [
+        {"name": "c", "image": "nginx", "ports": [{"containerPort": 80}],
+            "env": [{"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+            "resources": {"limits": {"cpu": "0.5", "memory": "1024Ki"}},
+            "livenessProbe": {"httpGet": {"port": 80}}}],
+        "volumes": [{"name": "a"}, {"name": "b", "secret": {"secretName": "s"}}, {"name": "c", "hostPath": {"path": "/x"}}]})));
+    assert_eq!(
+        object.get(&["spec"]),
+        Some(&json!({
+            "containers": [{
+                "name": "c", "image": "nginx", "imagePullPolicy": "Always",
+                "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
+                "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                "env": [{"name": "N", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}],
+                "resources": {"limits": {"cpu": "500m", "memory": "1Mi"}, "requests": {"cpu": "500m", "memory": "1Mi"}},
+                "livenessProbe": {"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}, "timeoutSeconds": 1,
+                    "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}}],
+            "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "secret": {"secretName": "s", "defaultMode": 420}},
+                {"name": "c", "hostPath": {"path": "/x", "type": ""}}],
+            "restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler",
+            "terminationGracePeriodSeconds": 30, "securityContext": {}, "enableServiceLinks": true
+        }))
+    );
+    assert_eq!(
+        object.get(&["status"]),
+        Some(&json!({"phase": "Pending", "qosClass": "Guaranteed"}))
+    );
+    assert_eq!(object.generation(), 1);
+    assert_eq!(resource(&object).validate(&object), []);
+}
+
+#[test]
+fn images_and_their_pull_policies() {
+    use crate::defaults::pod::pull_policy;
+    let cases = [
+        ("nginx", "Always"),
+        ("nginx:latest", "Always"),
+        ("nginx:1.27", "IfNotPresent"),
+        ("registry:5000/nginx", "Always"),
+        ("registry:5000/nginx:1", "IfNotPresent"),
+        ("nginx@sha256:abc", "IfNotPresent"),
+        ("nginx:latest@sha256:abc", "Always"),
+    ];
+    for (image, policy) in cases {
+        assert_eq!(pull_policy(image), policy, "{image}");
+    }
+}
+
+#[test]
+fn pods() {
+    assert_eq!(
+        errors(pod(json!({"containers": []}))),
+        ["spec.containers: Required value"]
+    );
+    assert_eq!(
+        errors(pod(
+            json!({"containers": [{"name": "A_", "image": ""}, {"name": "b", "image": " x"}, {"name": "b", "image": "x"}]})
+        )),
+        [
+            "spec.containers[0].name: Invalid value: \"A_\": a lowercase RFC 1123 label must consist of lower case \
+             alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or \
+             '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+            "spec.containers[0].image: Required value",
+            "spec.containers[1].image: Invalid value: \" x\": must not have leading or trailing whitespace",
+            "spec.containers[2].name: Duplicate value: \"b\"",
+        ]
+    );
+    let cases = [
+        (
+            json!({"imagePullPolicy": "Sometimes"}),
+            "spec.containers[0].imagePullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+        ),
+        (
+            json!({"ports": [{"containerPort": 0}]}),
+            "spec.containers[0].ports[0].containerPort: Required value",
+        ),
+        (
+            json!({"ports": [{"containerPort": 99999}]}),
+            "spec.containers[0].ports[0].containerPort: Invalid value: 99999: must be between 1 and 65535, inclusive",
+        ),
+        (
+            json!({"env": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}),
+            "spec.containers[0].env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty",
+        ),
+        (
+            json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeSelector"}}}]}),
+            "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"spec.nodeSelector\": error converting \
+             fieldPath: field label not supported: spec.nodeSelector",
+        ),
+        (
+            json!({"envFrom": [{}]}),
+            "spec.containers[0].envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
+        ),
+        (
+            json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}),
+            "spec.containers[0].volumeMounts[0].name: Not found: \"v\"",
+        ),
+        (
+            json!({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}),
+            "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+        ),
+        (
+            json!({"resources": {"requests": {"memory": "-1"}}}),
+            "spec.containers[0].resources.requests[memory]: Invalid value: \"-1\": must be greater than or equal to 0",
+        ),
+        (
+            json!({"livenessProbe": {}}),
+            "spec.containers[0].livenessProbe: Required value: must specify a handler type",
+        ),
+        (
+            json!({"livenessProbe": {"exec": {"command": ["x"]}, "successThreshold": 2}}),
+            "spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1",
+        ),
+        (
+            json!({"lifecycle": {"preStop": {"exec": {}}}}),
+            "spec.containers[0].lifecycle.preStop.exec.command: Required value",
+        ),
+        (
+            json!({"lifecycle": {"preStop": {"exec": {"command": ["x"]}, "httpGet": {"port": 80}}}}),
+            "spec.containers[0].lifecycle.preStop.httpGet: Forbidden: may not specify more than 1 handler type",
+        ),
+    ];
+    for (fields, error) in cases {
+        assert_eq!(errors(container(fields.clone())), [error], "{fields}");
+    }
+}
+
+#[test]
+fn pod_specs() {
+    let with = |field: &str, value: Value| {
+        let mut spec = json!({"containers": [{"name": "c", "image": "busybox"}]});
+        spec[field] = value;
+        errors(pod(spec))
+    };
+    let cases = [
+        (
+            "restartPolicy",
+            json!("Perhaps"),
+            "spec.restartPolicy: Unsupported value: \"Perhaps\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+        ),
+        (
+            "dnsPolicy",
+            json!("None"),
+            "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
+        ),
+        (
+            "activeDeadlineSeconds",
+            json!(0),
+            "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
+        ),
+        (
+            "volumes",
+            json!([{"name": "v", "emptyDir": {}, "hostPath": {"path": "/x"}}]),
+            "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
+        ),
+        (
+            "volumes",
+            json!([{"name": "v"}, {"name": "v"}]),
+            "spec.volumes[1].name: Duplicate value: \"v\"",
+        ),
+        (
+            "tolerations",
+            json!([{"operator": "Equal", "value": "x"}]),
+            "spec.tolerations[0].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty, which means \
+             \"match all values and all keys\"",
+        ),
+        (
+            "topologySpreadConstraints",
+            json!([{"maxSkew": 0, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]),
+            "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero",
+        ),
+        (
+            "ephemeralContainers",
+            json!([{"name": "e", "image": "x"}]),
+            "spec.ephemeralContainers: Forbidden: cannot be set on create",
+        ),
+        (
+            "initContainers",
+            json!([{"name": "i", "image": "x", "livenessProbe": {"exec": {"command": ["x"]}}}]),
+            "spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
+        ),
+        (
+            "securityContext",
+            json!({"sysctls": [{"name": "a!"}]}),
+            "spec.securityContext.sysctls[0].name: Invalid value: \"a!\": must have at most 253 characters and match regex \
+             ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$",
+        ),
+        (
+            "affinity",
+            json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}),
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: \
+             must have at least one node selector term",
+        ),
+    ];
+    for (field, value, error) in cases {
+        assert_eq!(with(field, value.clone()), [error], "{field} {value}");
+    }
+}
+
+#[test]
+fn a_pod_with_everything_is_valid() {
+    let object = pod(json!({
+        "serviceAccountName": "default", "nodeName": "n1", "hostNetwork": true, "priorityClassName": "system-node-critical",
+        "imagePullSecrets": [{"name": "pull"}], "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a.b"]}],
+        "tolerations": [{"operator": "Exists"}, {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
+        "securityContext": {"runAsUser": 1000, "fsGroup": 0, "seccompProfile": {"type": "RuntimeDefault"}},
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm":
+            {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}}}]}},
+        "initContainers": [{"name": "i", "image": "x"}, {"name": "s", "image": "x", "restartPolicy": "Always",
+            "readinessProbe": {"tcpSocket": {"port": "http"}}}],
+        "containers": [{"name": "c", "image": "x", "ports": [{"name": "http", "containerPort": 80}],
+            "env": [{"name": "A.b-c", "value": ""}, {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+                {"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+            "envFrom": [{"prefix": "P_", "configMapRef": {"name": "c"}}],
+            "resources": {"limits": {"example.com/gpu": 1, "cpu": 1}},
+            "securityContext": {"privileged": true, "capabilities": {"add": ["NET_ADMIN"]}},
+            "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+            "startupProbe": {"grpc": {"port": 80}},
+            "volumeMounts": [{"name": "token", "mountPath": "/t", "readOnly": true}, {"name": "cm", "mountPath": "/c", "subPath": "a/b"}]}],
+        "volumes": [{"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}, {"path": "labels",
+                "fieldRef": {"fieldPath": "metadata.labels"}}, {"path": "one", "fieldRef": {"fieldPath": "metadata.labels['a']"}}]}}]}},
+            {"name": "cm", "configMap": {"name": "c"}}, {"name": "pvc", "persistentVolumeClaim": {"claimName": "x"}},
+            {"name": "generic", "ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}}}}}}]
+    }));
+    assert_eq!(errors(object), none());
+}
+
+#[test]
+fn pod_updates() {
+    let old = || container(json!({}));
+    assert_eq!(update_errors(old(), |new| new.set_label("a", "b")), none());
+    assert_eq!(
+        update_errors(old(), |new| {
+            new.get_mut(&["spec", "containers"]).unwrap()[0]["image"] = "other".into();
+        }),
+        none()
+    );
+    assert_eq!(
+        update_errors(old(), |new| new.set(&["spec", "activeDeadlineSeconds"], 5)),
+        none()
+    );
+    assert_eq!(
+        update_errors(old(), |new| new.set(&["spec", "nodeName"], "n2")),
+        [
+            "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,\
+          `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
+          tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n\
+          changed: spec.nodeName"
+        ]
+    );
+    assert_eq!(
+        update_errors(old(), |new| new.set(
+            &["spec", "containers"],
+            json!([{"name": "c", "image": "x"}, {"name": "d", "image": "x"}])
+        )),
+        ["spec.containers: Forbidden: pod updates may not add or remove containers"]
+    );
+}
+
+#[test]
+fn metadata() {
+    let with = |metadata: Value| {
+        errors(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}))
+    };
+    assert_eq!(with(json!({"name": "a.b-c"})), none());
+    assert_eq!(
+        with(json!({"name": "A"})),
+        [
+            "metadata.name: Invalid value: \"A\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
+          characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for \
+          validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+        ]
+    );
+    let errors = with(
+        json!({"name": "a", "annotations": {"x": "y".repeat(300_000)}, "labels": {"a b": "c"},
+        "finalizers": ["orphan", "foregroundDeletion"],
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "", "controller": true},
+            {"apiVersion": "v1", "kind": "Pod", "name": "q", "uid": "u", "controller": true}]}),
+    );
+    let starts: Vec<&str> = errors
+        .iter()
+        .map(|error| error.split(':').next().unwrap())
+        .collect();
+    assert_eq!(
+        starts,
+        [
+            "metadata.labels",
+            "metadata.annotations",
+            "metadata.ownerReferences.uid",
+            "metadata.ownerReferences",
+            "metadata.finalizers"
+        ]
+    );
+    assert_eq!(
+        errors[2],
+        "metadata.ownerReferences.uid: Invalid value: \"\": uid must not be empty"
+    );
+    let map = || json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+    assert_eq!(
+        update_errors(map(), |new| new.set_uid("other")),
+        ["metadata.uid: Invalid value: \"other\": field is immutable"]
+    );
+    assert_eq!(
+        update_errors(map(), |new| new
+            .set_deletion_timestamp(Some("2026-01-01T00:00:00Z"))),
+        [
+            "metadata.deletionTimestamp: Invalid value: \"2026-01-01T00:00:00Z\": field is immutable; may only be changed via deletion"
+        ]
+    );
+    assert_eq!(update_errors(map(), |new| new.set_uid("")), none());
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "1a"}, "spec": {"ports": [{"port": 80}]}});
+    assert!(super::tests::errors(service)[0].contains("a DNS-1035 label must consist of"));
+    let namespaced =
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "namespace": "x"}});
+    assert_eq!(
+        super::tests::errors(namespaced),
+        ["metadata.namespace: Forbidden: not allowed on this type"]
+    );
+}
+
+#[test]
+fn workloads() {
+    assert_eq!(errors(deployment()), none());
+    let object = created(deployment());
+    assert_eq!(object.get_i64(&["spec", "replicas"]), Some(1));
+    assert_eq!(
+        object.get(&["spec", "strategy"]),
+        Some(
+            &json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}})
+        )
+    );
+    assert_eq!(object.get(&["status"]), Some(&json!({})));
+    let with = |path: &[&str], value: Value| {
+        let mut object = Object::new(deployment()).unwrap();
+        object.set(path, value);
+        errors(object.into_value())
+    };
+    assert_eq!(
+        with(
+            &["spec", "selector"],
+            json!({"matchLabels": {"app": "other"}})
+        ),
+        [
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`"
+        ]
+    );
+    assert_eq!(
+        with(
+            &["spec", "template", "spec", "restartPolicy"],
+            json!("Never")
+        ),
+        [
+            "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\""
+        ]
+    );
+    assert_eq!(
+        with(
+            &["spec", "strategy"],
+            json!({"type": "Recreate", "rollingUpdate": {}})
+        ),
+        [
+            "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"
+        ]
+    );
+    assert_eq!(
+        with(
+            &["spec", "strategy"],
+            json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}})
+        ),
+        [
+            "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0"
+        ]
+    );
+    assert_eq!(
+        with(&["spec", "replicas"], json!(-1)),
+        ["spec.replicas: Invalid value: -1: must be greater than or equal to 0"]
+    );
+    assert_eq!(
+        update_errors(deployment(), |new| {
+            new.set(&["spec", "selector", "matchLabels", "x"], "y");
+            new.set(&["spec", "template", "metadata", "labels", "x"], "y");
+        }),
+        [
+            "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"web\",\"x\":\"y\"}}: field is immutable"
+        ]
+    );
+    for kind in ["ReplicaSet", "DaemonSet", "StatefulSet"] {
+        let mut value = deployment();
+        value["kind"] = kind.into();
+        assert_eq!(errors(value.clone()), none(), "{kind}");
+        value["spec"]["selector"] = Value::Null;
+        assert_eq!(errors(value)[0], "spec.selector: Required value", "{kind}");
+    }
+    let mut set = deployment();
+    set["kind"] = "StatefulSet".into();
+    assert_eq!(
+        update_errors(set.clone(), |new| new.set(&["spec", "replicas"], 3)),
+        none()
+    );
+    let refused = update_errors(set, |new| new.set(&["spec", "serviceName"], "other"));
+    assert!(
+        refused[0]
+            .starts_with("spec: Forbidden: updates to statefulset spec for fields other than"),
+        "{refused:?}"
+    );
+    let controller = json!({"apiVersion": "v1", "kind": "ReplicationController", "spec": {"template":
+        {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}}});
+    assert_eq!(errors(controller.clone()), none());
+    let object = created(controller);
+    assert_eq!(object.get(&["spec", "selector"]), Some(&json!({"a": "b"})));
+    assert_eq!(object.label("a"), Some("b"));
+}
+
+#[test]
+fn jobs() {
+    let job = |restart: &str| {
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template":
+            {"spec": {"restartPolicy": restart, "containers": [{"name": "c", "image": "x"}]}}}})
+    };
+    assert_eq!(errors(job("Never")), none());
+    assert_eq!(
+        errors(job("Always")),
+        [
+            "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""
+        ]
+    );
+    let object = created(job("OnFailure"));
+    assert_eq!(
+        object.get(&["spec", "selector"]),
+        Some(&json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "0a1b"}}))
+    );
+    assert_eq!(
+        object.get_str(&["spec", "template", "metadata", "labels", "job-name"]),
+        Some("j")
+    );
+    assert_eq!(object.get_i64(&["spec", "backoffLimit"]), Some(6));
+    assert_eq!(
+        update_errors(job("Never"), |new| new.set(&["spec", "parallelism"], 0)),
+        none()
+    );
+    assert_eq!(
+        update_errors(job("Never"), |new| new.set(&["spec", "completions"], 5)),
+        ["spec.completions: Invalid value: 5: field is immutable"]
+    );
+    let cron = |schedule: &str| {
+        json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "j"}, "spec": {"schedule": schedule,
+            "jobTemplate": {"spec": job("Never")["spec"].clone()}}})
+    };
+    assert_eq!(errors(cron("*/5 * * * *")), none());
+    assert_eq!(
+        errors(cron("* * *")),
+        ["spec.schedule: Invalid value: \"* * *\": expected exactly 5 fields, found 3: [* * *]"]
+    );
+}
+
+#[test]
+fn services() {
+    let object = created(service(
+        json!({"selector": {"a": "b"}, "ports": [{"port": 80}]}),
+    ));
+    assert_eq!(
+        object.get(&["spec"]),
+        Some(
+            &json!({"selector": {"a": "b"}, "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}],
+            "type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
+            "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"})
+        )
+    );
+    assert_eq!(object.get(&["status"]), Some(&json!({"loadBalancer": {}})));
+    let cases = [
+        (json!({}), "spec.ports: Required value"),
+        (
+            json!({"ports": [{"port": 0}]}),
+            "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+        ),
+        (
+            json!({"type": "Magic", "ports": [{"port": 80}]}),
+            "spec.type: Unsupported value: \"Magic\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\"",
+        ),
+        (
+            json!({"ports": [{"name": "a", "port": 80}, {"name": "a", "port": 81}]}),
+            "spec.ports[1].name: Duplicate value: \"a\"",
+        ),
+        (
+            json!({"ports": [{"name": "a", "port": 80}, {"name": "b", "port": 80}]}),
+            "spec.ports[1]: Duplicate value: {\"port\":80,\"protocol\":\"TCP\"}",
+        ),
+        (
+            json!({"ports": [{"port": 80, "nodePort": 30000}]}),
+            "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
+        ),
+        (
+            json!({"type": "ExternalName"}),
+            "spec.externalName: Required value",
+        ),
+        (
+            json!({"clusterIP": "x", "ports": [{"port": 80}]}),
+            "spec.clusterIPs[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+        (
+            json!({"type": "NodePort", "clusterIP": "None", "ports": [{"port": 80}]}),
+            "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services",
+        ),
+    ];
+    for (spec, error) in cases {
+        let found = errors(service(spec.clone()));
+        assert!(found.iter().any(|text| text == error), "{spec}: {found:?}");
+    }
+    for spec in [
+        json!({"clusterIP": "None"}),
+        json!({"type": "LoadBalancer", "ports": [{"port": 80, "targetPort": "http"}], "sessionAffinity": "ClientIP"}),
+        json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30001}], "externalTrafficPolicy": "Local"}),
+        json!({"type": "ExternalName", "externalName": "example.com"}),
+    ] {
+        assert_eq!(errors(service(spec.clone())), none(), "{spec}");
+    }
+    let allocated = || {
+        service(
+            json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ports": [{"port": 80}]}),
+        )
+    };
+    assert_eq!(
+        update_errors(allocated(), |new| new
+            .set(&["spec", "clusterIP"], "10.0.0.2")),
+        [
+            "spec.clusterIPs: Invalid value: [\"10.0.0.1\"]: first value must match `clusterIP`",
+            "spec.clusterIPs[0]: Invalid value: \"10.0.0.2\": may not change once set"
+        ]
+    );
+    assert_eq!(
+        update_errors(allocated(), |new| {
+            new.remove(&["spec", "clusterIP"]);
+            new.remove(&["spec", "clusterIPs"]);
+        }),
+        none()
+    );
+    assert_eq!(
+        update_errors(allocated(), |new| new.set(&["spec", "type"], "NodePort")),
+        none()
+    );
+}
+
+#[test]
+fn configuration() {
+    let map = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": data});
+    let found = errors(map(json!({"": "x"})));
+    assert!(
+        found[0].starts_with("data[]: Invalid value: \"\": a valid config key must consist of"),
+        "{found:?}"
+    );
+    assert_eq!(
+        errors(map(json!({"a": "x".repeat(1_100_000)}))),
+        ["[]: Too long: may not be more than 1048576 bytes"]
+    );
+    let frozen = || {
+        let mut value = map(json!({"a": "b"}));
+        value["immutable"] = true.into();
+        value
+    };
+    assert_eq!(
+        update_errors(frozen(), |new| {
+            new.set(&["data", "a"], "c");
+            new.remove(&["immutable"]);
+        }),
+        [
+            "immutable: Forbidden: field is immutable when `immutable` is set",
+            "data: Forbidden: field is immutable when `immutable` is set"
+        ]
+    );
+    let secret = |extra: Value| {
+        let mut value = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}});
+        for (key, field) in extra.as_object().unwrap() {
+            value[key] = field.clone();
+        }
+        value
+    };
+    let object = created(secret(
+        json!({"data": {"a": "YQ=="}, "stringData": {"b": "b"}}),
+    ));
+    assert_eq!(
+        object.get(&["data"]),
+        Some(&json!({"a": "YQ==", "b": "Yg=="}))
+    );
+    assert_eq!(
+        (object.get(&["stringData"]), object.get_str(&["type"])),
+        (None, Some("Opaque"))
+    );
+    assert_eq!(
+        errors(secret(json!({"type": "kubernetes.io/tls"}))),
+        [
+            "data[tls.crt]: Required value",
+            "data[tls.key]: Required value"
+        ]
+    );
+    assert_eq!(
+        update_errors(secret(json!({})), |new| new.set(&["type"], "other")),
+        ["type: Invalid value: \"other\": field is immutable"]
+    );
+}
+
+#[test]
+fn roles_and_bindings() {
+    let kind = |kind: &str, extra: Value| {
+        let mut value = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": "system:x"}});
+        for (key, field) in extra.as_object().unwrap() {
+            value[key] = field.clone();
+        }
+        value
+    };
+    assert_eq!(
+        errors(kind(
+            "Role",
+            json!({"rules": [{"verbs": []}, {"verbs": ["get"], "nonResourceURLs": ["/x"]}]})
+        )),
+        [
+            "rules[0].verbs: Required value: verbs must contain at least one value",
+            "rules[0].apiGroups: Required value: resource rules must supply at least one api group",
+            "rules[0].resources: Required value: resource rules must supply at least one resource",
+            "rules[1].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs"
+        ]
+    );
+    let binding = || {
+        kind(
+            "ClusterRoleBinding",
+            json!({"roleRef": {"kind": "ClusterRole", "name": "view"},
+            "subjects": [{"kind": "User", "name": "u"}, {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]}),
+        )
+    };
+    assert_eq!(errors(binding()), none());
+    assert_eq!(
+        update_errors(binding(), |new| new.set(&["roleRef", "name"], "edit")),
+        [
+            "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"ClusterRole\",\"name\":\"edit\"}: cannot change roleRef"
+        ]
+    );
+    assert_eq!(
+        errors(kind(
+            "ClusterRoleBinding",
+            json!({"roleRef": {"kind": "Role", "name": "x"}})
+        )),
+        ["roleRef.kind: Unsupported value: \"Role\": supported values: \"ClusterRole\""]
+    );
+}
+
+#[test]
+fn everyday_objects_are_valid() {
+    let objects = [
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount"}),
+        json!({"apiVersion": "v1", "kind": "Node", "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]},
+            "status": {"capacity": {"cpu": "2", "memory": "4Gi"}}}),
+        json!({"apiVersion": "v1", "kind": "Endpoints", "subsets": [{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]}]}),
+        json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e.1"}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}}),
+        json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e.1"}, "involvedObject": {"kind": "Node", "name": "p"}}),
+        json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "eventTime": "2026-01-01T00:00:00.000000Z", "action": "a", "reason": "r",
+            "type": "Normal", "reportingController": "kontiki.io/x", "reportingInstance": "i", "regarding": {"kind": "Pod", "namespace": "default"}}),
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.0.0.1"], "nodeName": "n"}], "ports": [{"port": 80}]}),
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {"holderIdentity": "x", "leaseDurationSeconds": 15}}),
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}),
+        json!({"apiVersion": "v1", "kind": "PersistentVolume", "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/x"}}}),
+        json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "kontiki.io/local"}),
+        json!({"apiVersion": "v1", "kind": "ResourceQuota", "spec": {"hard": {"pods": "10", "requests.cpu": "1", "count/deployments.apps": "3"}}}),
+        json!({"apiVersion": "v1", "kind": "LimitRange", "spec": {"limits": [{"type": "Container", "default": {"cpu": "1"}, "max": {"cpu": "2"}}]}}),
+        json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "spec": {"minAvailable": "50%", "selector": {"matchLabels": {"a": "b"}}}}),
+        json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "value": 1000}),
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "spec": {"rules": [{"host": "a.b", "http": {"paths": [
+            {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "s", "port": {"number": 80}}}}]}}]}}),
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": {"podSelector": {}, "ingress": [{"from": [
+            {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}], "ports": [{"port": 80, "endPort": 90}]}]}}),
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "spec": {"cidrs": ["10.96.0.0/16"]}}),
+        json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"},
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}}}}),
+        json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}}),
+        json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "data": {}, "revision": 1}),
+        json!({"apiVersion": "v1", "kind": "PodTemplate", "template": {"spec": {"containers": [{"name": "c", "image": "x"}]}}}),
+        json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "spec": {"request": "eA==", "signerName": "kubernetes.io/kube-apiserver-client"}}),
+        json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "runc"}),
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "webhooks": [{"name": "a.b.c", "sideEffects": "None",
+            "admissionReviewVersions": ["v1"], "clientConfig": {"service": {"name": "s", "namespace": "n"}},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}]}]}),
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "crons.stable.example.com"},
+            "spec": {"group": "stable.example.com", "scope": "Namespaced", "names": {"plural": "crons", "kind": "Cron"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]}}),
+        json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.apps"},
+            "spec": {"group": "apps", "version": "v1", "groupPriorityMinimum": 17800, "versionPriority": 15}}),
+        json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "spec": {"priorityLevelConfiguration": {"name": "x"}}}),
+        json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration", "spec": {"type": "Limited",
+            "limited": {"limitResponse": {"type": "Queue", "queuing": {}}}}}),
+        json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}}}),
+        json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": {"verb": "get"}}}),
+    ];
+    for object in objects {
+        assert_eq!(errors(object.clone()), none(), "{object}");
+        assert_eq!(
+            update_errors(object.clone(), |_| {}),
+            none(),
+            "update of {object}"
+        );
+    }
+}
+
+#[test]
+fn doors_of_the_pod() {
+    let mut old = created(container(json!({})));
+    old.set_resource_version("1");
+    let pods = resource(&old);
+    let mut new = old.clone();
+    new.set(
+        &["spec", "ephemeralContainers"],
+        json!([{"name": "debug", "image": "x"}]),
+    );
+    new.set(&["spec", "nodeName"], "forged");
+    pods.default(&mut new);
+    pods.prepare_subresource_update("ephemeralcontainers", &mut new, &old);
+    assert_eq!(
+        pods.validate_subresource_update("ephemeralcontainers", &new, &old),
+        []
+    );
+    assert_eq!(new.get(&["spec", "nodeName"]), None);
+    assert_eq!(new.generation(), 2);
+    let mut new = old.clone();
+    new.set(
+        &["status"],
+        json!({"phase": "Running", "podIP": "10.0.0.9", "qosClass": "Guaranteed"}),
+    );
+    new.set(&["spec", "nodeName"], "forged");
+    pods.prepare_status_update(&mut new, &old);
+    assert_eq!(
+        new.get(&["status"]),
+        Some(
+            &json!({"phase": "Running", "podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}], "qosClass": "BestEffort"})
+        )
+    );
+    assert_eq!(
+        (new.get(&["spec", "nodeName"]), new.generation()),
+        (None, 1)
+    );
+}
+
+#[test]
+fn warnings_speak_of_what_is_probably_not_meant() {
+    let object = created(container(
+        json!({"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}),
+    ));
+    assert_eq!(
+        resource(&object).warnings(&object),
+        [
+            "spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply"
+        ]
+    );
+}
+
+#[test]
+fn scale_reads_and_writes() {
+    let mut object = created(deployment());
+    object.set(&["status", "replicas"], 2);
+    let deployments = resource(&object);
+    assert_eq!(
+        deployments.scale_of(&object).unwrap(),
+        json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web", "namespace": "default", "uid": "0a1b"},
+            "spec": {"replicas": 1}, "status": {"replicas": 2, "selector": "app=web"}})
+    );
+    assert!(deployments.apply_scale(&mut object, 5));
+    assert_eq!(object.get_i64(&["spec", "replicas"]), Some(5));
+}

@@ -76,15 +76,15 @@ pub(crate) fn claim_spec(spec: &Value, path: &Path, errors: &mut ErrorList) {
     let requests = spec.at("resources").at("requests");
     let path_of_size = path.child("resources").key("storage");
     if requests.has("storage") {
-        if let Some(size) = amount(requests.at("storage"), &path_of_size, errors) {
-            if size.is_zero() {
-                let path = path.child("resources").key("storage");
-                errors.push(FieldError::invalid(
-                    &path,
-                    size.to_string(),
-                    super::POSITIVE,
-                ));
-            }
+        if let Some(size) = amount(requests.at("storage"), &path_of_size, errors)
+            && size.is_zero()
+        {
+            let path = path.child("resources").key("storage");
+            errors.push(FieldError::invalid(
+                &path,
+                size.to_string(),
+                super::POSITIVE,
+            ));
         }
     } else {
         errors.push(FieldError::required(&path_of_size, ""));
@@ -108,8 +108,7 @@ pub(crate) fn claim_spec(spec: &Value, path: &Path, errors: &mut ErrorList) {
         require(source, "name", &path, errors);
         require(source, "kind", &path, errors);
         if source.text("apiGroup").is_empty() && source.text("kind") != "PersistentVolumeClaim" {
-            let detail = "";
-            errors.push(FieldError::invalid(&path, source.text("kind"), detail));
+            errors.push(FieldError::invalid(&path, source.text("kind"), ""));
         }
     }
 }
@@ -123,9 +122,7 @@ pub(crate) fn claim_update(new: &Object, old: &Object, errors: &mut ErrorList) {
     let strip = |spec: &Value| -> Value {
         let mut spec = spec.clone();
         if let Some(map) = spec.as_object_mut() {
-            for field in ["volumeAttributesClassName"] {
-                map.remove(field);
-            }
+            map.remove("volumeAttributesClassName");
             if before.text("volumeName").is_empty() {
                 map.remove("volumeName");
             }
@@ -172,14 +169,14 @@ pub(crate) fn volume(object: &Object, errors: &mut ErrorList) {
         }
     }
     for (name, value) in spec.entries("capacity") {
-        if let Some(size) = amount(value, &capacity_path.key(name), errors) {
-            if size.is_zero() {
-                errors.push(FieldError::invalid(
-                    &capacity_path.key(name),
-                    size.to_string(),
-                    super::POSITIVE,
-                ));
-            }
+        if let Some(size) = amount(value, &capacity_path.key(name), errors)
+            && size.is_zero()
+        {
+            errors.push(FieldError::invalid(
+                &capacity_path.key(name),
+                size.to_string(),
+                super::POSITIVE,
+            ));
         }
     }
     optional_one_of(
@@ -220,14 +217,8 @@ fn sources(spec: &Value, path: &Path, errors: &mut ErrorList) {
             continue;
         }
         match *name {
-            "hostPath" | "local" => {
-                if require(source, "path", &path, errors) {
-                    super::pod_volume::no_backsteps(
-                        source.text("path"),
-                        &path.child("path"),
-                        errors,
-                    );
-                }
+            "hostPath" | "local" if require(source, "path", &path, errors) => {
+                super::pod_volume::no_backsteps(source.text("path"), &path.child("path"), errors);
             }
             "nfs" => {
                 require(source, "server", &path, errors);

@@ -1,6 +1,6 @@
 //! Warnings: things that are allowed and probably not meant.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use schema::Object;
 use serde_json::Value;
@@ -60,17 +60,15 @@ fn pod_spec(spec: &Value, path: &str) -> Vec<String> {
 }
 
 fn duplicate_env(container: &Value, path: &str, warnings: &mut Vec<String>) {
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
     for (at, variable) in container.list("env").iter().enumerate() {
         let name = variable.text("name");
-        if let Some(first) = seen.get(name) {
-            let refers = variable.text("value").contains(&format!("$({name})"));
-            if !refers {
-                warnings.push(format!("{path}.env[{at}]: hides previous definition of \"{name}\", which may be dropped when using apply"));
-            }
-            let _ = first;
-        } else {
-            seen.insert(name, at);
+        // A value that refers to the earlier one of its name is an extension of it.
+        let extends = variable.text("value").contains(&format!("$({name})"));
+        if !seen.insert(name) && !extends {
+            warnings.push(format!(
+                "{path}.env[{at}]: hides previous definition of \"{name}\", which may be dropped when using apply"
+            ));
         }
     }
 }
