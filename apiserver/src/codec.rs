@@ -79,6 +79,7 @@ impl Versioned {
             Some(at) => Some(Versioned::insert(stored, at, 0, revision)),
             None => {
                 let value: Value = serde_json::from_slice(stored).ok()?;
+                value.as_object()?;
                 let encoded = encode(&value);
                 let at = metadata_at(&encoded)?;
                 Some(Versioned::insert(&encoded, at, 0, revision))

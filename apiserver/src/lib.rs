@@ -52,6 +52,8 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// The body type of requests to [`ApiServer::router`].
+pub use axum::body::Body;
 pub use config::{Config, KubeletIdentity, VERSION_MINOR, git_version};
 pub use serve::{PeerCertificate, ServeLimits, serve_tls};
 

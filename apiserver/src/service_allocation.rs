@@ -405,8 +405,8 @@ mod tests {
         assert!(range.contains(Ipv4Addr::new(10, 111, 255, 254)) && !range.contains(Ipv4Addr::new(10, 112, 0, 1)));
         let small = Range::parse("10.0.0.0/29").unwrap();
         let mut used = BTreeSet::from([small.first()]);
-        let mut seed = 7;
-        while let Some(address) = small.pick(&used, &mut || { seed = seed * 31 + 1; seed }) {
+        let mut seed = 7u64;
+        while let Some(address) = small.pick(&used, &mut || { seed = seed.wrapping_mul(31).wrapping_add(1); seed }) {
             assert!(used.insert(address) && small.contains(address));
         }
         assert_eq!(used.len(), 6);

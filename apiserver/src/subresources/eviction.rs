@@ -43,6 +43,8 @@ fn needs_budget(pod: &Object) -> bool {
 
 async fn spend_budget(context: &Context, pod: &Object, dry_run: bool) -> ApiResult<()> {
     let world = &context.server.world;
+    // A budget that was just made protects from now on.
+    world.wait_most_recent(&*context.server.store).await?;
     let mut budgets = world.list("policy", "poddisruptionbudgets", pod.namespace()).into_iter().filter(|entry| {
         let budget = entry.object();
         LabelSelector::from_object(budget.get(&["spec", "selector"])).is_ok_and(|selector| selector.matches(pod.labels()))

@@ -79,6 +79,7 @@ async fn expired_pages_offer_a_way_on() {
     let first = server.get(&format!("{MAPS}?limit=2")).await.ok();
     let last = server.post(MAPS, config_map("m01a", "1")).await.ok();
     let revision = last["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    server.get(MAPS).await.ok();
     server.store.compact(revision).await.unwrap();
     let token = first["metadata"]["continue"].as_str().unwrap();
     let expired = server.get(&format!("{MAPS}?limit=2&continue={token}")).await;
@@ -97,6 +98,7 @@ async fn versions_are_honoured() {
     let list = server.get(MAPS).await.ok();
     let version: i64 = list["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
     server.post(MAPS, config_map("m99", "1")).await.ok();
+    assert_eq!(names(&server.get(MAPS).await.ok()).len(), 3);
     let exact = server.get(&format!("{MAPS}?resourceVersion={version}&resourceVersionMatch=Exact")).await.ok();
     assert_eq!(names(&exact), ["m00", "m01"]);
     assert_eq!(exact["metadata"]["resourceVersion"], version.to_string());

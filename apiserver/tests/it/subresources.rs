@@ -109,6 +109,8 @@ async fn tokens_are_bound_and_reviewed() {
         (403, "Forbidden", "pods is forbidden: User \"system:serviceaccount:default:default\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"")
     );
     server.delete("/api/v1/namespaces/default/serviceaccounts/default", json!(null)).await.ok();
+    // The newest read: from then on this member's cache knows of the deletion.
+    assert_eq!(server.get("/api/v1/namespaces/default/serviceaccounts/default").await.code, 404);
     assert_eq!(as_account(&token, PODS).await.refused(), (401, "Unauthorized", "Unauthorized"));
     let short = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 1}});
     server.account("default").await;
