@@ -1,0 +1,226 @@
+//! A cluster of real processes, made by `kontiki up` as a user makes it.
+
+use crate::tools::{Kubectl, Said, run, wait_for};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+/// What runs the containers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Runtime {
+    Hollow,
+    Docker,
+}
+
+/// See the module head. Taken away when dropped.
+pub(crate) struct Cluster {
+    home: tempfile::TempDir,
+    members: usize,
+    runtime: Runtime,
+    api_port: u16,
+    peer_port: u16,
+    node_port: u16,
+    pub(crate) node: String,
+}
+
+impl Cluster {
+    /// Makes and starts a cluster, and waits until it is ready.
+    pub(crate) fn start(members: usize, runtime: Runtime) -> Cluster {
+        let cluster = Cluster::prepare(members, runtime);
+        let said = cluster.up();
+        assert!(said.success, "{said}");
+        cluster
+    }
+
+    /// Chooses ports and a directory; starts nothing.
+    pub(crate) fn prepare(members: usize, runtime: Runtime) -> Cluster {
+        let home = tempfile::Builder::new()
+            .prefix("kontiki-it-")
+            .tempdir()
+            .expect("a temporary directory");
+        let count = u16::try_from(members).expect("few members");
+        let node = format!("it-{}", std::process::id());
+        Cluster {
+            home,
+            members,
+            runtime,
+            api_port: free_ports(count),
+            peer_port: free_ports(count),
+            node_port: free_ports(1),
+            node,
+        }
+    }
+
+    /// `kontiki` with this cluster's home.
+    pub(crate) fn kontiki(&self, arguments: &[&str]) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kontiki"));
+        command
+            .args(arguments)
+            .env("KONTIKI_HOME", self.home.path().join("home"));
+        run(command, "")
+    }
+
+    /// `kontiki up`: starts whatever does not run.
+    pub(crate) fn up(&self) -> Said {
+        let (members, api, peer, node_port) = (
+            self.members.to_string(),
+            self.api_port.to_string(),
+            self.peer_port.to_string(),
+            self.node_port.to_string(),
+        );
+        let runtime = match self.runtime {
+            Runtime::Hollow => "hollow",
+            Runtime::Docker => "docker",
+        };
+        self.kontiki(&[
+            "up",
+            "--members",
+            &members,
+            "--runtime",
+            runtime,
+            "--api-port",
+            &api,
+            "--peer-port",
+            &peer,
+            "--node-port",
+            &node_port,
+            "--node-name",
+            &self.node,
+        ])
+    }
+
+    /// Where its files are.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.home.path().join("home")
+    }
+
+    /// The administrator's kubeconfig.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.home().join("kubeconfig")
+    }
+
+    /// kubectl through the first member.
+    pub(crate) fn kubectl(&self) -> Kubectl {
+        Kubectl::new(&self.kubeconfig())
+    }
+
+    /// kubectl through a member, counted from 1.
+    pub(crate) fn kubectl_through(&self, member: usize) -> Kubectl {
+        match member {
+            1 => self.kubectl(),
+            _ => self.kubectl().context(&format!("kontiki-{member}")),
+        }
+    }
+
+    /// Base URL of a member, counted from 1.
+    pub(crate) fn url(&self, member: usize) -> String {
+        format!("https://127.0.0.1:{}", self.api_port as usize + member - 1)
+    }
+
+    /// A file of the cluster's certificates.
+    pub(crate) fn pki(&self, name: &str) -> PathBuf {
+        self.home().join("pki").join(name)
+    }
+
+    /// First API port.
+    pub(crate) fn api_port(&self) -> u16 {
+        self.api_port
+    }
+
+    /// The process of a member, counted from 1.
+    pub(crate) fn pid(&self, member: usize) -> u32 {
+        pid_in(&self.home().join(format!("m{member}"))).expect("the member runs")
+    }
+
+    /// SIGKILL for a member, counted from 1. Returns when it is gone.
+    pub(crate) fn kill(&self, member: usize) {
+        kill(self.pid(member));
+    }
+
+    /// SIGKILL for the node agent.
+    pub(crate) fn kill_agent(&self) {
+        let dir = self.home().join(format!("node-{}", self.node));
+        kill(pid_in(&dir).expect("the agent runs"));
+    }
+
+    /// What the processes said last, for a failed test.
+    fn logs(&self) -> String {
+        let mut text = String::new();
+        let dirs = std::fs::read_dir(self.home())
+            .into_iter()
+            .flatten()
+            .flatten();
+        for log in dirs
+            .map(|dir| dir.path().join("log"))
+            .filter(|log| log.is_file())
+        {
+            let all = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<&str> = all.lines().collect();
+            text += &format!(
+                "=== {}\n{}\n",
+                log.display(),
+                lines[lines.len().saturating_sub(25)..].join("\n")
+            );
+        }
+        text
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
+        // `kontiki reset` may panic here only in its own process.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kontiki"));
+        command.arg("reset").env("KONTIKI_HOME", self.home());
+        match command.output() {
+            Ok(output) if output.status.success() => {}
+            other => eprintln!("the cluster could not be taken away: {other:?}"),
+        }
+    }
+}
+
+fn pid_in(dir: &Path) -> Option<u32> {
+    std::fs::read_to_string(dir.join("pid"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+fn kill(pid: u32) {
+    let killed = Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .expect("kill runs");
+    assert!(killed.success(), "process {pid} cannot be killed");
+    let gone = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let dead = stat.is_empty()
+            || stat
+                .rsplit(')')
+                .next()
+                .is_some_and(|rest| rest.trim_start().starts_with('Z'));
+        if dead { Ok(()) } else { Err(stat) }
+    };
+    wait_for(format!("process {pid} gone"), Duration::from_secs(10), gone);
+}
+
+/// The first of `count` neighbouring ports that are free now. Ports below the range that the kernel gives away itself.
+pub(crate) fn free_ports(count: u16) -> u16 {
+    const FIRST: u16 = 12_000;
+    const RANGE: u16 = 18_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let offset = u16::try_from(std::process::id() % u32::from(RANGE)).expect("below the range");
+    loop {
+        let step = NEXT.fetch_add(count, Ordering::Relaxed);
+        let first = FIRST + offset.wrapping_add(step) % RANGE;
+        let free = |port: u16| TcpListener::bind(("0.0.0.0", port)).is_ok();
+        if (first..first + count).all(free) {
+            return first;
+        }
+    }
+}

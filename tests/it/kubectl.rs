@@ -1,0 +1,344 @@
+//! What a user does with kubectl, command by command. The node is simulated: what is tested is the control plane.
+
+use crate::cluster::{Cluster, Runtime};
+use crate::tools::{Kubectl, SOON, have, wait_for};
+
+#[test]
+fn looking_around() {
+    if !have("kubectl") {
+        return;
+    }
+    let cluster = Cluster::start(3, Runtime::Hollow);
+    for member in 1..=3 {
+        let k = cluster.kubectl_through(member);
+        let nodes = k.ok("get nodes");
+        assert!(
+            nodes.contains(&cluster.node) && nodes.contains("Ready"),
+            "{nodes}"
+        );
+    }
+    let k = cluster.kubectl();
+    assert!(k.ok("get nodes -o wide").contains("INTERNAL-IP"));
+    assert!(k.ok("version").contains("Server Version: v1.36"));
+    assert!(k.ok("cluster-info").contains("is running at"));
+    assert!(k.ok("api-versions").lines().any(|line| line == "apps/v1"));
+    let resources = k.ok("api-resources");
+    assert!(
+        resources
+            .lines()
+            .any(|line| line.starts_with("deployments ") && line.contains("deploy")),
+        "{resources}"
+    );
+    assert_eq!(k.ok("auth can-i create deployments").trim(), "yes");
+    assert_eq!(k.ok("auth can-i '*' '*'").trim(), "yes");
+    let refused = k.run("auth can-i create pods --as=system:serviceaccount:default:default");
+    assert_eq!(refused.stdout.trim(), "no", "{refused}");
+    let namespaces = k.ok("get namespaces -o name");
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        assert!(
+            namespaces.contains(&format!("namespace/{name}")),
+            "{namespaces}"
+        );
+    }
+    assert!(k.ok("get service kubernetes").contains("ClusterIP"));
+    assert!(
+        k.ok("describe node").contains("containers are simulated")
+            || k.ok("describe node").contains("Conditions:")
+    );
+    assert!(
+        k.ok("explain deployment.spec.replicas")
+            .contains("FIELD: replicas <integer>")
+    );
+    assert_eq!(k.ok("get --raw /readyz"), "ok");
+
+    assert_eq!(
+        k.fails("get nosuchthing").trim(),
+        "error: the server doesn't have a resource type \"nosuchthing\""
+    );
+    assert_eq!(
+        k.fails("get pod nope").trim(),
+        "Error from server (NotFound): pods \"nope\" not found"
+    );
+    let invalid = k.fails("run Bad_Name --image=x");
+    assert!(
+        invalid.contains("is invalid: metadata.name: Invalid value: \"Bad_Name\""),
+        "{invalid}"
+    );
+    let unknown = k.run_with("apply -f -", "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"x\"}, \"dta\": {}}");
+    assert!(
+        !unknown.success && unknown.stderr.contains("unknown field \"dta\""),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn working_with_objects() {
+    if !have("kubectl") {
+        return;
+    }
+    let cluster = Cluster::start(1, Runtime::Hollow);
+    let k = cluster.kubectl();
+    assert_eq!(
+        k.ok("create namespace shop").trim(),
+        "namespace/shop created"
+    );
+    assert_eq!(
+        k.ok("create configmap settings -n shop --from-literal=colour=blue")
+            .trim(),
+        "configmap/settings created"
+    );
+    k.ok("create secret generic password -n shop --from-literal=word=secret");
+    k.ok("create serviceaccount robot -n shop");
+    wait_for("kube-root-ca.crt", SOON, || {
+        let said = k.run("get configmap kube-root-ca.crt -n shop");
+        if said.success {
+            Ok(())
+        } else {
+            Err(said.to_string())
+        }
+    });
+    assert_eq!(
+        k.ok("get secret password -n shop -o jsonpath={.data.word}"),
+        "c2VjcmV0"
+    );
+    assert!(
+        k.ok("get configmap settings -n shop -o yaml")
+            .contains("colour: blue")
+    );
+
+    assert_eq!(
+        k.ok("label configmap settings -n shop tier=front").trim(),
+        "configmap/settings labeled"
+    );
+    assert!(
+        k.ok("get configmap -n shop -l tier=front -o name")
+            .contains("configmap/settings")
+    );
+    assert_eq!(k.ok("get configmap -n shop -l tier=back -o name"), "");
+    k.ok("annotate configmap settings -n shop note=hello");
+    let patched = |kind: &str, body: &str| {
+        k.ok(&format!(
+            "patch configmap settings -n shop --type={kind} -p '{body}'"
+        ))
+    };
+    patched("merge", r#"{"data": {"size": "1"}}"#);
+    patched("strategic", r#"{"data": {"shape": "round"}}"#);
+    patched(
+        "json",
+        r#"[{"op": "replace", "path": "/data/size", "value": "2"}]"#,
+    );
+    let data = k.json("get configmap settings -n shop");
+    assert_eq!(
+        data["data"],
+        serde_json::json!({"colour": "blue", "shape": "round", "size": "2"})
+    );
+    assert_eq!(data["metadata"]["annotations"]["note"], "hello");
+    k.edit("configmap settings -n shop", "sed -i s/blue/red/");
+    assert_eq!(
+        k.ok("get configmap settings -n shop -o jsonpath={.data.colour}"),
+        "red"
+    );
+
+    let manifest = |value: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: applied\n  namespace: shop\ndata:\n  a: {value}\n"
+        )
+    };
+    assert_eq!(
+        k.ok_with("apply -f -", &manifest("one")).trim(),
+        "configmap/applied created"
+    );
+    assert_eq!(
+        k.ok_with("apply -f -", &manifest("one")).trim(),
+        "configmap/applied unchanged"
+    );
+    assert_eq!(
+        k.ok_with("apply -f -", &manifest("two")).trim(),
+        "configmap/applied configured"
+    );
+    assert_eq!(
+        k.ok("get configmap applied -n shop -o jsonpath={.data.a}"),
+        "two"
+    );
+
+    let watching = k.follow("get configmap -n shop -w --output-watch-events -o name");
+    k.ok("create configmap later -n shop");
+    watching.line("the watch to show the new object", |line| {
+        line.contains("ADDED") && line.contains("later")
+    });
+    k.ok("delete configmap later -n shop");
+    watching.line("the watch to show the deletion", |line| {
+        line.contains("DELETED") && line.contains("later")
+    });
+
+    k.ok("delete namespace shop --timeout=60s");
+    assert!(k.fails("get namespace shop").contains("NotFound"));
+}
+
+#[test]
+fn a_deployment_lives() {
+    if !have("kubectl") {
+        return;
+    }
+    let cluster = Cluster::start(3, Runtime::Hollow);
+    let k = cluster.kubectl();
+    assert_eq!(
+        k.ok("create deployment web --image=web:1 --replicas=3")
+            .trim(),
+        "deployment.apps/web created"
+    );
+    rolled_out(&k);
+    let ready = || k.ok("get deployment web -o jsonpath={.status.readyReplicas}");
+    assert_eq!(ready(), "3");
+    let pods = k.ok("get pods -l app=web -o wide");
+    assert_eq!(
+        pods.lines()
+            .filter(|line| line.contains("1/1") && line.contains("Running"))
+            .count(),
+        3,
+        "{pods}"
+    );
+    let all = k.ok("get all");
+    for part in [
+        "pod/web-",
+        "deployment.apps/web",
+        "replicaset.apps/web-",
+        "service/kubernetes",
+    ] {
+        assert!(all.contains(part), "{part}: {all}");
+    }
+
+    k.ok("scale deployment/web --replicas=5");
+    k.until(
+        "get deployment web -o jsonpath={.status.readyReplicas}",
+        |out| out == "5",
+    );
+    k.ok("scale deployment/web --replicas=2");
+    k.until("get pods -l app=web -o name", |out| {
+        out.lines().count() == 2
+    });
+
+    k.ok("set image deployment/web web=web:2");
+    rolled_out(&k);
+    assert_eq!(image(&k), "web:2");
+    let history = k.ok("rollout history deployment/web");
+    assert!(
+        history.lines().any(|line| line.starts_with('1'))
+            && history.lines().any(|line| line.starts_with('2')),
+        "{history}"
+    );
+    k.ok("rollout undo deployment/web");
+    rolled_out(&k);
+    assert_eq!(image(&k), "web:1");
+    k.ok("rollout pause deployment/web");
+    k.ok("set image deployment/web web=web:3");
+    assert_eq!(
+        k.ok("get pods -l app=web -o jsonpath={.items[*].spec.containers[*].image}")
+            .matches("web:3")
+            .count(),
+        0
+    );
+    k.ok("rollout resume deployment/web");
+    rolled_out(&k);
+    let before = k.ok("get pods -l app=web -o name");
+    k.ok("rollout restart deployment/web");
+    rolled_out(&k);
+    k.until("get pods -l app=web -o name", |out| {
+        out.lines().count() == 2 && out.lines().all(|pod| !before.contains(pod))
+    });
+
+    k.ok("expose deployment web --port=80 --target-port=8080");
+    assert!(k.ok("get service web").contains("80/TCP"));
+    k.until(
+        "get endpointslices -l kubernetes.io/service-name=web -o jsonpath={.items[*].endpoints[*].addresses[*]}",
+        |out| out.split_whitespace().count() == 2,
+    );
+
+    let victim = k.ok("get pods -l app=web -o jsonpath={.items[0].metadata.name}");
+    k.ok(&format!("delete pod {victim} --now"));
+    k.until(
+        "get deployment web -o jsonpath={.status.readyReplicas}",
+        |out| out == "2",
+    );
+    let describe = k.ok("describe deployment web");
+    assert!(
+        describe.contains("ScalingReplicaSet") && describe.contains("NewReplicaSet:"),
+        "{describe}"
+    );
+
+    k.ok("delete deployment web --cascade=orphan");
+    assert!(
+        k.ok("get replicasets -l app=web -o name")
+            .contains("replicaset.apps/web-")
+    );
+    k.ok("delete replicasets -l app=web --cascade=foreground --timeout=60s");
+    k.until("get pods -l app=web -o name", str::is_empty);
+}
+
+fn rolled_out(k: &Kubectl) {
+    let said = k.ok("rollout status deployment/web --timeout=90s");
+    assert!(said.contains("successfully rolled out"), "{said}");
+}
+
+fn image(k: &Kubectl) -> String {
+    k.ok("get deployment web -o jsonpath={.spec.template.spec.containers[0].image}")
+}
+
+#[test]
+fn pods_and_their_node() {
+    if !have("kubectl") {
+        return;
+    }
+    let cluster = Cluster::start(1, Runtime::Hollow);
+    let k = cluster.kubectl();
+    let node = &cluster.node;
+    assert_eq!(k.ok("run ngx --image=nginx:1").trim(), "pod/ngx created");
+    k.ok("wait --for=condition=Ready pod/ngx --timeout=60s");
+    k.ok("logs ngx");
+    let describe = k.until("describe pod ngx", |out| {
+        out.contains("Successfully assigned")
+    });
+    assert!(
+        describe.contains(&format!("Successfully assigned default/ngx to {node}")),
+        "{describe}"
+    );
+    assert!(k.ok("get events").contains("Scheduled"));
+
+    assert_eq!(
+        k.ok(&format!("cordon {node}")).trim(),
+        format!("node/{node} cordoned")
+    );
+    assert!(k.ok("get nodes").contains("Ready,SchedulingDisabled"));
+    k.ok("run waiting --image=nginx:1");
+    let reason = |out: &str| out.contains("0/1 nodes are available: 1 node(s) were unschedulable.");
+    k.until("describe pod waiting", |out| {
+        reason(out) && out.contains("FailedScheduling")
+    });
+    let condition =
+        "get pod waiting -o jsonpath='{.status.conditions[?(@.type==\"PodScheduled\")].reason}'";
+    k.until(condition, |out| out == "Unschedulable");
+    k.ok(&format!("uncordon {node}"));
+    k.ok("wait --for=condition=Ready pod/waiting --timeout=60s");
+
+    let too_large = r#"{"spec": {"containers": [{"name": "greedy", "image": "x:1", "resources": {"requests": {"cpu": "9999"}}}]}}"#;
+    k.ok(&format!("run greedy --image=x:1 --overrides='{too_large}'"));
+    k.until("describe pod greedy", |out| {
+        out.contains("0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
+    });
+
+    let drained = k.run(&format!(
+        "drain {node} --force --ignore-daemonsets --delete-emptydir-data --timeout=90s"
+    ));
+    assert!(
+        drained.success && drained.stdout.contains("drained"),
+        "{drained}"
+    );
+    assert!(k.run("get pod ngx").stderr.contains("NotFound"));
+    k.ok(&format!("uncordon {node}"));
+
+    let forced = k.run("delete pod greedy --force --grace-period=0");
+    assert!(
+        forced.success && forced.stdout.contains("force deleted"),
+        "{forced}"
+    );
+}
