@@ -8,6 +8,8 @@ pub mod decode;
 pub mod field;
 pub mod names;
 pub mod object;
+pub mod openapi;
+pub mod patch;
 pub mod protobuf;
 pub mod quantity;
 pub mod selector;

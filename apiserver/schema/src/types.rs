@@ -277,6 +277,13 @@ pub fn type_by_id(id: TypeId) -> &'static Type {
     &TABLE.types[usize::from(id.0)]
 }
 
+/// Feeds what the table is made of into a hash, for those who make documents of it.
+pub(crate) fn hash_into(hasher: &mut impl sha2::Digest) {
+    for text in [TYPES, OVERLAY, DESCRIPTIONS] {
+        hasher.update(text);
+    }
+}
+
 struct Table {
     types: Vec<Type>,
     by_name: HashMap<&'static str, TypeId>,

@@ -1,0 +1,21 @@
+//! The three patch types that change a stored object: JSON patch, merge patch and strategic merge
+//! patch. Each is a function from the object and the patch to the new object, whose fields the
+//! caller then checks like those of any body (`decode::value`).
+
+pub mod json;
+pub mod merge;
+pub mod strategic;
+
+/// Why a patch cannot be applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatchError {
+    /// The patch is not well formed: 400.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The patch does not fit the object: 422.
+    #[error("{0}")]
+    Unprocessable(String),
+    /// The patch asks for too much: 413.
+    #[error("{0}")]
+    TooLarge(String),
+}

@@ -1,0 +1,500 @@
+//! Strategic merge patch: `application/strategic-merge-patch+json`, a merge patch that knows which
+//! lists are merged by a key. It is what `kubectl apply`, `set image`, `edit` and `patch` send.
+//!
+//! Directives, beside the plain values:
+//! - `$patch: replace | delete` in a map replaces or empties it; in an item of a list it replaces
+//!   the list or deletes the item of that key,
+//! - `$retainKeys: [..]` drops all other keys of the map,
+//! - `$deleteFromPrimitiveList/<field>: [..]` removes scalars from a list,
+//! - `$setElementOrder/<field>: [..]` orders the merged list.
+//!
+//! The algorithm is Kubernetes', oddities included: ports are merged by `containerPort` alone, so
+//! one port with two protocols cannot be told apart.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value};
+
+use super::PatchError;
+use crate::types::{Container, Element, Form, Type, type_by_id};
+
+const PATCH: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const DELETE_FROM_LIST: &str = "$deleteFromPrimitiveList";
+const SET_ORDER: &str = "$setElementOrder";
+
+/// Applies a patch to an object of a type. Without a type, or inside fields that have none, lists
+/// are replaced.
+pub fn apply(ty: Option<&Type>, original: &Value, patch: &Value) -> Result<Value, PatchError> {
+    let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
+        return Err(bad("invalid JSON document"));
+    };
+    let schema = ty.map_or(Schema::Unknown, Schema::Type);
+    merge_map(original.clone(), patch.clone(), schema).map(Value::Object)
+}
+
+type Object = Map<String, Value>;
+
+/// What is known of the map that is merged.
+#[derive(Clone, Copy)]
+enum Schema<'a> {
+    Type(&'a Type),
+    /// A map whose values are all alike.
+    Values(Element),
+    Unknown,
+}
+
+/// How a field is merged.
+#[derive(Clone, Copy)]
+struct Meta<'a> {
+    schema: Schema<'a>,
+    merge: bool,
+    replace: bool,
+    key: Option<&'a str>,
+}
+
+impl<'a> Schema<'a> {
+    fn of(element: Element) -> Schema<'a> {
+        match element {
+            Element::Message(id) => match type_by_id(id) {
+                ty if ty.form == Form::Object => Schema::Type(ty),
+                _ => Schema::Unknown,
+            },
+            _ => Schema::Unknown,
+        }
+    }
+
+    fn meta(self, field: &str) -> Result<Meta<'a>, PatchError> {
+        let plain = |schema| Meta {
+            schema,
+            merge: false,
+            replace: false,
+            key: None,
+        };
+        match self {
+            Schema::Unknown => Ok(plain(Schema::Unknown)),
+            Schema::Values(element) => Ok(plain(Schema::of(element))),
+            Schema::Type(ty) => {
+                let Some(found) = ty.field(field) else {
+                    let name = ty.name.rsplit('.').next().unwrap_or("");
+                    return Err(unprocessable(format!(
+                        "unable to find api field in struct {name} for the json field {field:?}"
+                    )));
+                };
+                Ok(Meta {
+                    schema: match found.ty.container {
+                        Container::Map => Schema::Values(found.ty.element),
+                        Container::One | Container::List => Schema::of(found.ty.element),
+                    },
+                    merge: found.patch.merge,
+                    replace: found.patch.replace,
+                    key: found.patch.key,
+                })
+            }
+        }
+    }
+}
+
+fn bad(text: &str) -> PatchError {
+    PatchError::BadRequest(text.to_owned())
+}
+
+fn unprocessable(text: String) -> PatchError {
+    PatchError::Unprocessable(text)
+}
+
+fn merge_map(
+    mut original: Object,
+    mut patch: Object,
+    schema: Schema<'_>,
+) -> Result<Object, PatchError> {
+    if let Some(directive) = patch.remove(PATCH) {
+        return match directive.as_str() {
+            Some("replace") => Ok(patch),
+            Some("delete") => Ok(Map::new()),
+            _ => Err(unprocessable(format!(
+                "unknown patch type: {directive} in map: {}",
+                Value::Object(patch)
+            ))),
+        };
+    }
+    retain_keys(&mut original, &mut patch)?;
+    merge_ordered_lists(&mut original, &mut patch, schema)?;
+    for (key, value) in patch {
+        match key.strip_prefix(DELETE_FROM_LIST) {
+            Some(rest) => {
+                let field = rest
+                    .strip_prefix('/')
+                    .ok_or_else(|| bad("invalid patch format of primitive list"))?;
+                delete_scalars(&mut original, field, &value);
+            }
+            None => merge_field(&mut original, key, value, schema)?,
+        }
+    }
+    Ok(original)
+}
+
+fn merge_field(
+    original: &mut Object,
+    key: String,
+    value: Value,
+    schema: Schema<'_>,
+) -> Result<(), PatchError> {
+    if value.is_null() {
+        original.remove(&key);
+        return Ok(());
+    }
+    let merged = match (original.remove(&key), value) {
+        (Some(Value::Object(old)), Value::Object(new)) => {
+            let meta = schema.meta(&key)?;
+            Value::Object(if meta.replace {
+                new
+            } else {
+                merge_map(old, new, meta.schema)?
+            })
+        }
+        (Some(Value::Array(old)), Value::Array(new)) => {
+            let meta = schema.meta(&key)?;
+            if meta.merge {
+                Value::Array(merge_list(old, new, meta)?)
+            } else {
+                let mut new = Value::Array(new);
+                without_directives(&mut new);
+                new
+            }
+        }
+        (_, mut new) => {
+            if new.get(PATCH).is_some() {
+                return Ok(());
+            }
+            without_directives(&mut new);
+            new
+        }
+    };
+    original.insert(key, merged);
+    Ok(())
+}
+
+/// A value that has no counterpart is taken as it is, without its nulls and directives; a map that
+/// only says what to do with its counterpart (`$patch`) is not taken at all.
+fn without_directives(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|key, value| {
+                let is_directive = key == RETAIN_KEYS
+                    || key.starts_with(DELETE_FROM_LIST)
+                    || key.starts_with(SET_ORDER);
+                !is_directive && !value.is_null() && value.get(PATCH).is_none()
+            });
+            map.values_mut().for_each(without_directives);
+        }
+        Value::Array(items) => {
+            items.retain(|item| item.get(PATCH).is_none());
+            items.iter_mut().for_each(without_directives);
+        }
+        _ => {}
+    }
+}
+
+/// `$retainKeys`: all fields of the patch must be in it; fields of the original that are not go.
+fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchError> {
+    let Some(directive) = patch.remove(RETAIN_KEYS) else {
+        return Ok(());
+    };
+    let wrong = || bad("invalid patch format of retainKeys");
+    let keys = directive.as_array().ok_or_else(wrong)?;
+    let kept = |key: &str| keys.iter().any(|k| k.as_str() == Some(key));
+    for (key, value) in patch.iter() {
+        let is_directive = key.starts_with(DELETE_FROM_LIST) || key.starts_with(SET_ORDER);
+        if !value.is_null() && !is_directive && !kept(key) {
+            return Err(wrong());
+        }
+    }
+    original.retain(|key, _| kept(key));
+    Ok(())
+}
+
+fn delete_scalars(original: &mut Object, field: &str, gone: &Value) {
+    // As in Kubernetes, anything but a list deletes nothing.
+    let gone = gone.as_array().map(Vec::as_slice).unwrap_or_default();
+    let gone: HashSet<String> = gone.iter().map(Value::to_string).collect();
+    if let Some(Value::Array(items)) = original.get_mut(field) {
+        items.retain(|item| !gone.contains(&item.to_string()));
+    }
+}
+
+/// What tells an item of a list from the others: the value of its key, or itself.
+fn identity(item: &Value, key: Option<&str>) -> Option<String> {
+    match key {
+        Some(key) => item.get(key).map(Value::to_string),
+        None => Some(item.to_string()),
+    }
+}
+
+/// The first position of each item, by identity. Lists can be long, so they are never searched.
+fn positions(list: &[Value], key: Option<&str>) -> HashMap<String, usize> {
+    let mut found = HashMap::with_capacity(list.len());
+    for (i, item) in list.iter().enumerate() {
+        if let Some(id) = identity(item, key) {
+            found.entry(id).or_insert(i);
+        }
+    }
+    found
+}
+
+/// `$setElementOrder/<field>`: merges the list of that field and orders the result. Both lists are
+/// taken out of the patch.
+fn merge_ordered_lists(
+    original: &mut Object,
+    patch: &mut Object,
+    schema: Schema<'_>,
+) -> Result<(), PatchError> {
+    let directives: Vec<String> = patch
+        .keys()
+        .filter(|k| k.starts_with(SET_ORDER))
+        .cloned()
+        .collect();
+    for directive in directives {
+        let wrong = || bad("invalid patch format of setElementOrder list");
+        let field = directive[SET_ORDER.len()..]
+            .strip_prefix('/')
+            .ok_or_else(wrong)?;
+        let Some(Value::Array(order)) = patch.remove(&directive) else {
+            return Err(wrong());
+        };
+        let list = |value: Option<Value>| match value {
+            None => Ok(None),
+            Some(Value::Array(items)) => Ok(Some(items)),
+            Some(_) => Err(wrong()),
+        };
+        let of_patch = list(patch.remove(field))?;
+        let of_original = list(original.get(field).cloned())?;
+        let meta = schema.meta(field)?;
+        check_order(of_patch.as_deref().unwrap_or_default(), &order, meta.key)?;
+        let server_order = server_order(
+            of_original.as_deref().unwrap_or_default(),
+            of_patch.as_deref().unwrap_or_default(),
+            meta.key,
+        );
+        let merged = match (of_original, of_patch) {
+            (None, None) => continue,
+            (Some(old), None) => old,
+            (None, Some(new)) => {
+                let mut new = Value::Array(new);
+                without_directives(&mut new);
+                new.as_array_mut().map(std::mem::take).unwrap_or_default()
+            }
+            (Some(old), Some(new)) if meta.merge => merge_list(old, new, meta)?,
+            (Some(_), Some(new)) => new,
+        };
+        let ordered = in_order(merged, &order, &server_order, meta.key)?;
+        original.insert(field.to_owned(), Value::Array(ordered));
+    }
+    Ok(())
+}
+
+/// The order of the items before the patch. As in Kubernetes, an item that the patch adds counts as
+/// old where it takes the place of one that the patch deletes.
+fn server_order(original: &[Value], patch: &[Value], key: Option<&str>) -> Vec<Value> {
+    let known = positions(original, key);
+    let is_deletion = |item: &&Value| item.get(PATCH).is_some();
+    let deleted = positions(
+        &patch
+            .iter()
+            .filter(is_deletion)
+            .cloned()
+            .collect::<Vec<_>>(),
+        key,
+    );
+    let is_in = |set: &HashMap<String, usize>, item: &Value| {
+        identity(item, key).is_some_and(|id| set.contains_key(&id))
+    };
+    let kept = original.iter().filter(|item| !is_in(&deleted, item));
+    let added = patch
+        .iter()
+        .filter(|item| item.get(PATCH).is_none() && !is_in(&known, item));
+    kept.chain(added).take(original.len()).cloned().collect()
+}
+
+/// The items of the patch, directives aside, must stand in the order that the directive gives.
+fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Result<(), PatchError> {
+    let mut rest = order.iter();
+    let kept = patch.iter().filter(|item| item.get(PATCH).is_none());
+    for item in kept {
+        if !rest.any(|o| same_item(o, item, key)) {
+            return Err(unprocessable(format!(
+                "The order in patch list:\n{}\n doesn't match {SET_ORDER} list:\n{}\n",
+                Value::Array(patch.to_vec()),
+                Value::Array(order.to_vec())
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn same_item(a: &Value, b: &Value, key: Option<&str>) -> bool {
+    match key {
+        Some(key) => a.get(key).is_some() && a.get(key) == b.get(key),
+        None => a == b,
+    }
+}
+
+fn no_merge_key(item: &Value, key: &str) -> PatchError {
+    unprocessable(format!(
+        "map: {item} does not contain declared merge key: {key}"
+    ))
+}
+
+fn merge_list(
+    original: Vec<Value>,
+    patch: Vec<Value>,
+    meta: Meta<'_>,
+) -> Result<Vec<Value>, PatchError> {
+    if original.is_empty() && patch.is_empty() {
+        return Ok(original);
+    }
+    check_items(&original, &patch)?;
+    let are_maps = original.iter().chain(&patch).any(Value::is_object);
+    if !are_maps {
+        return Ok(merge_scalars(original, patch));
+    }
+    let Some(key) = meta.key else {
+        return Err(unprocessable(
+            "cannot merge lists without merge key".to_owned(),
+        ));
+    };
+    let (original, patch) = apply_item_directives(original, patch, key)?;
+    let server_order = original.clone();
+    let order = patch.clone();
+    let mut merged = original;
+    let mut at = positions(&merged, Some(key));
+    for item in patch {
+        let id = identity(&item, Some(key)).ok_or_else(|| no_merge_key(&item, key))?;
+        match (at.get(&id).copied(), item) {
+            (Some(at), Value::Object(new)) => {
+                let old = merged[at].as_object_mut().map(std::mem::take);
+                merged[at] = Value::Object(merge_map(old.unwrap_or_default(), new, meta.schema)?);
+            }
+            (_, mut item) => {
+                without_directives(&mut item);
+                at.insert(id, merged.len());
+                merged.push(item);
+            }
+        }
+    }
+    in_order(merged, &order, &server_order, Some(key))
+}
+
+/// Items are maps or scalars, never both, and never lists.
+fn check_items(original: &[Value], patch: &[Value]) -> Result<(), PatchError> {
+    let mut all = original.iter().chain(patch);
+    if all.clone().any(Value::is_array) {
+        return Err(unprocessable("lists of lists are not supported".to_owned()));
+    }
+    let mut kinds = all.clone().map(Value::is_object);
+    let first = kinds.next();
+    if kinds.any(|k| Some(k) != first) || all.any(Value::is_null) {
+        return Err(unprocessable(
+            "list element types are not identical".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// The union, where the items of the patch keep its order.
+fn merge_scalars(original: Vec<Value>, patch: Vec<Value>) -> Vec<Value> {
+    let mut seen = HashSet::with_capacity(original.len() + patch.len());
+    let all = original.iter().chain(&patch);
+    let merged = all
+        .filter(|item| seen.insert(item.to_string()))
+        .cloned()
+        .collect();
+    in_order(merged, &patch, &original, None).unwrap_or_default()
+}
+
+/// `$patch` in items: deletions are done on the original, a replacement drops it.
+fn apply_item_directives(
+    mut original: Vec<Value>,
+    patch: Vec<Value>,
+    key: &str,
+) -> Result<(Vec<Value>, Vec<Value>), PatchError> {
+    let mut replace = false;
+    let mut deleted = HashSet::new();
+    let mut plain = Vec::with_capacity(patch.len());
+    for item in patch {
+        match item.get(PATCH).map(|d| d.as_str().unwrap_or("")) {
+            None => plain.push(item),
+            Some("delete") => {
+                let id = identity(&item, Some(key));
+                deleted.insert(id.ok_or_else(|| no_merge_key(&item, key))?);
+            }
+            Some("replace") => replace = true,
+            Some("merge") => {
+                return Err(unprocessable(
+                    "merging lists cannot yet be specified in the patch".to_owned(),
+                ));
+            }
+            Some(other) => {
+                return Err(unprocessable(format!(
+                    "unknown patch type: {other} in map: {item}"
+                )));
+            }
+        }
+    }
+    original.retain(|item| identity(item, Some(key)).is_none_or(|id| !deleted.contains(&id)));
+    if replace {
+        plain.iter_mut().for_each(without_directives);
+        return Ok((plain, Vec::new()));
+    }
+    Ok((original, plain))
+}
+
+/// Orders a merged list: the items that `order` names follow it, the others follow the server's
+/// order, and where both are known to the server its order decides which comes first.
+fn in_order(
+    merged: Vec<Value>,
+    order: &[Value],
+    server_order: &[Value],
+    key: Option<&str>,
+) -> Result<Vec<Value>, PatchError> {
+    if let Some(key) = key {
+        let lists = merged.iter().chain(order);
+        for item in lists {
+            if item.get(key).is_none() {
+                return Err(no_merge_key(item, key));
+            }
+        }
+    }
+    let (order, server_order) = (positions(order, key), positions(server_order, key));
+    let mut named = Vec::new();
+    let mut others = Vec::new();
+    for item in merged {
+        let id = identity(&item, key).unwrap_or_default();
+        let at_server = server_order.get(&id).copied();
+        match order.get(&id) {
+            Some(at) => named.push((*at, at_server, item)),
+            None => others.push((at_server.unwrap_or(usize::MAX), at_server, item)),
+        }
+    }
+    named.sort_by_key(|(at, ..)| *at);
+    others.sort_by_key(|(at, ..)| *at);
+    let mut result = Vec::with_capacity(named.len() + others.len());
+    let (mut left, mut right) = (others.into_iter().peekable(), named.into_iter().peekable());
+    loop {
+        let takes_left = match (left.peek(), right.peek()) {
+            (None, None) => return Ok(result),
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (Some((_, l, _)), Some((_, r, _))) => matches!((l, r), (Some(l), Some(r)) if l < r),
+        };
+        let next = if takes_left {
+            left.next()
+        } else {
+            right.next()
+        };
+        result.extend(next.map(|(.., item)| item));
+    }
+}
+
+#[cfg(test)]
+mod tests;
