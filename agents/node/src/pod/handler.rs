@@ -4,7 +4,6 @@
 //! The texts of failures are those of a kubelet, which are in turn those of Go's network library, since users search
 //! for them.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -424,12 +423,6 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// The address that a target with this IP would be dialled at; for messages.
-#[cfg(test)]
-fn socket(ip: &str, port: u16) -> SocketAddr {
-    SocketAddr::new(ip.parse().unwrap(), port)
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -439,7 +432,7 @@ mod tests {
     use crate::spec::{PortRef, TcpHandler};
 
     async fn answering(answers: &'static [&'static str]) -> u16 {
-        let listener = tokio::net::TcpListener::bind(socket("127.0.0.1", 0))
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
             .await
             .unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -165,30 +165,21 @@ mod tests {
         std::fs::write(&path, program).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut child = Command::new(&path).spawn().unwrap();
-        // A SIGCHLD with no child to reap must not end it.
-        assert!(
-            Command::new("kill")
-                .args(["-CHLD", &child.id().to_string()])
-                .status()
-                .unwrap()
-                .success()
-        );
-        assert!(child.try_wait().unwrap().is_none());
-        // The program may not yet have blocked the signal, in which case SIGTERM kills it; wait until it sleeps.
+        // Once it sleeps it waits for signals; before that SIGTERM would simply kill it.
         let stat = format!("/proc/{}/status", child.id());
-        while !std::fs::read_to_string(&stat)
-            .unwrap()
-            .contains("SigBlk:\t0000000000014002")
-        {
+        let asleep = || std::fs::read_to_string(&stat).unwrap().contains("State:\tS");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !asleep() {
+            assert!(std::time::Instant::now() < deadline, "the program does not come to rest");
             std::thread::yield_now();
         }
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &child.id().to_string()])
-                .status()
-                .unwrap()
-                .success()
-        );
+        // A SIGCHLD with no child to reap must not end it.
+        let kill = |signal: &str| {
+            let done = Command::new("kill").args([signal, &child.id().to_string()]).status();
+            assert!(done.unwrap().success());
+        };
+        kill("-CHLD");
+        kill("-TERM");
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
 

@@ -1,0 +1,6 @@
+//! The whole agent against a small stand-in for the API: simulated containers always, Docker where a daemon answers.
+
+mod api;
+mod docker;
+mod hollow;
+mod kubelet;
