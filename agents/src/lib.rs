@@ -38,7 +38,10 @@ pub static ALL: &[Agent] = &[
 mod tests {
     #[test]
     fn names_and_users_are_unique() {
-        let mut names: Vec<_> = super::ALL.iter().flat_map(|agent| [agent.name, agent.user]).collect();
+        let mut names: Vec<_> = super::ALL
+            .iter()
+            .flat_map(|agent| [agent.name, agent.user])
+            .collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();
