@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::env::{Clock, Network, SystemClock, Tcp};
+use crate::env::{Clock, Engine, Network, SystemClock, Tcp};
 use crate::peer::tls::TlsIdentity;
+use crate::rocks::Rocks;
 
 /// A member of a new cluster. All members are started with the same list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,10 +74,11 @@ pub struct Config {
     pub limits: Limits,
     pub clock: Arc<dyn Clock>,
     pub network: Arc<dyn Network>,
+    pub engine: Arc<dyn Engine>,
 }
 
 impl Config {
-    /// With the real clock and network, default limits, and nobody else in the cluster.
+    /// With the real clock, network and storage, default limits, and nobody else in the cluster.
     pub fn new(data_dir: PathBuf, cluster_id: u64, member_id: u64, tls: TlsIdentity) -> Config {
         Config {
             data_dir,
@@ -91,6 +93,7 @@ impl Config {
             limits: Limits::default(),
             clock: Arc::new(SystemClock::default()),
             network: Arc::new(Tcp),
+            engine: Arc::new(Rocks),
         }
     }
 }

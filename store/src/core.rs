@@ -109,6 +109,12 @@ impl Core {
                 Ok(left) => Response::LeaseLeft(left),
                 Err(failure) => Response::Failed(failure),
             },
+            Request::Members => {
+                let metrics = self.raft.metrics();
+                let metrics = metrics.borrow_watched();
+                let nodes = metrics.membership_config.nodes();
+                Response::Members(nodes.map(|(id, node)| (*id, node.clone())).collect())
+            }
             Request::Member(change) => match self.change_member_here(change).await {
                 Ok(()) => Response::MemberChanged,
                 Err(failure) => Response::Failed(failure),

@@ -157,6 +157,7 @@ impl DataDir {
                 text: explain(&format!("{what} cannot be opened"), &source),
                 source,
             },
+            io::ErrorKind::ResourceBusy => DataDirError::Locked { path },
             _ => DataDirError::Damaged { path, what, source },
         }
     }

@@ -98,6 +98,13 @@ impl Listener for TcpListener {
     }
 }
 
+/// Opens a member's storage in a directory that is its own and locked.
+pub trait Engine: Send + Sync + 'static {
+    /// With `create` for a directory without data; else data that is missing is damage.
+    fn open_log(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn LogDisk>>;
+    fn open_state(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn StateDisk>>;
+}
+
 /// One change of the stored log, in the order in which it happened.
 #[derive(Clone, Debug)]
 pub enum LogOp {

@@ -24,13 +24,11 @@ use crate::metrics::METRICS;
 use crate::peer::serve;
 use crate::peer::tls::{Tls, TlsError};
 use crate::peer::transport::Transport;
-use crate::peer::wire::MemberChange;
+use crate::peer::wire::{Lane, MemberChange, Request, Response};
 use crate::raft::log::LogStore;
 use crate::raft::machine::{Machine, Replica};
 use crate::raft::network::Peers;
 use crate::raft::types::PeerNode;
-use crate::rocks::log::RocksLog;
-use crate::rocks::state::RocksState;
 
 /// Why a member does not start. The texts say what to do.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +43,12 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    #[error(
+        "member {0:016x} has been part of this cluster before and its data directory is empty now: it must not take \
+         part under its old id, because it may have promised what it has forgotten. Remove the member and add it anew \
+         under a new id"
+    )]
+    AlreadyBootstrapped(u64),
     #[error("the configuration of Raft is inconsistent: {0}")]
     Config(String),
     #[error("Raft cannot start: {0}")]
@@ -69,61 +73,21 @@ impl Node {
         let tls = Arc::new(Tls::new(&config.tls, config.cluster_id, config.member_id)?);
         let raft_config = Arc::new(raft_config(&config)?);
         let (data_dir, (log, log_writer), replica) = open_data(&config).await?;
-        let listener = config.network.listen(config.peer_listen.clone()).await;
-        let listener = listener.map_err(|source| StartError::Listen {
-            address: config.peer_listen.clone(),
-            source,
-        })?;
-
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let transport = Transport::new(
-            config.cluster_id,
-            config.member_id,
-            config.network.clone(),
-            tls.clone(),
-            tasks.clone(),
-            stop.clone(),
-        );
-        transport.learn_addresses(
-            config
-                .initial_members
-                .iter()
-                .map(|member| (member.id, member.peer_address.clone())),
-        );
-        let machine = Machine::new(replica.clone());
-        let raft = Raft::new(
-            config.member_id,
-            raft_config,
-            Peers::new(transport.clone()),
-            log,
-            machine,
-        )
-        .await;
-        let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
-
-        let (read_queue, reads) = mpsc::channel(READ_QUEUE);
-        let core = Core::new(config, raft, replica, transport, read_queue);
-        let own = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-            let stop = stop.clone();
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = task => {}
-                }
-            });
-        };
-        own(Box::pin(serve::accept(core.clone(), listener, tls)));
-        own(Box::pin(core.clone().run_reads(reads)));
-        own(Box::pin(core.clone().run_lease_clock()));
-        own(Box::pin(observe(core.clone())));
-        own(Box::pin(report(core.clone())));
-        bootstrap(&core).await?;
-        own(Box::pin(core.clone().run_publish()));
-        Ok(Arc::new(Node {
-            core,
-            log_writer: Mutex::new(Some(log_writer)),
-            _data_dir: data_dir,
-        }))
+        let launched = launch(config, tls, raft_config, log, replica, tasks, stop.clone()).await;
+        match launched {
+            Ok(core) => Ok(Arc::new(Node {
+                core,
+                log_writer: Mutex::new(Some(log_writer)),
+                _data_dir: data_dir,
+            })),
+            Err(error) => {
+                stop.cancel();
+                // So that the next attempt finds the directory free.
+                close_log(log_writer).await;
+                Err(error)
+            }
+        }
     }
 
     /// Waits until this member has caught up with a leader: what it had acknowledged before a restart is there again.
@@ -210,18 +174,14 @@ impl Node {
         self.close_log().await;
     }
 
-    /// Waits until the log is closed, so that the directory can be opened again.
     async fn close_log(&self) {
         let writer = self
             .log_writer
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some(writer) = writer else { return };
-        let joined = tokio::task::spawn_blocking(move || writer.join().is_ok());
-        match tokio::time::timeout(HANDOVER, joined).await {
-            Ok(Ok(true)) => {}
-            _ => tracing::warn!("the log was not closed in order"),
+        if let Some(writer) = writer {
+            close_log(writer).await;
         }
     }
 
@@ -252,18 +212,88 @@ impl Node {
 
 type OpenedLog = (LogStore, JoinHandle<()>);
 
+/// Waits until the log is closed, so that the directory can be opened again.
+async fn close_log(writer: JoinHandle<()>) {
+    let joined = tokio::task::spawn_blocking(move || writer.join().is_ok());
+    match tokio::time::timeout(HANDOVER, joined).await {
+        Ok(Ok(true)) => {}
+        _ => tracing::warn!("the log was not closed in order"),
+    }
+}
+
+/// Starts everything that runs.
+async fn launch(
+    config: Config,
+    tls: Arc<Tls>,
+    raft_config: Arc<openraft::Config>,
+    log: LogStore,
+    replica: Arc<Replica>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) -> Result<Arc<Core>, StartError> {
+    let listener = config.network.listen(config.peer_listen.clone()).await;
+    let listener = listener.map_err(|source| StartError::Listen {
+        address: config.peer_listen.clone(),
+        source,
+    })?;
+    let transport = Transport::new(
+        config.cluster_id,
+        config.member_id,
+        config.network.clone(),
+        tls.clone(),
+        tasks.clone(),
+        stop.clone(),
+    );
+    let initial = config.initial_members.iter();
+    transport.learn_addresses(initial.map(|member| (member.id, member.peer_address.clone())));
+    if log.is_pristine() {
+        refuse_amnesia(&config, &transport).await?;
+    }
+    let machine = Machine::new(replica.clone());
+    let peers = Peers::new(transport.clone());
+    let raft = Raft::new(config.member_id, raft_config, peers, log, machine).await;
+    let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
+
+    let (read_queue, reads) = mpsc::channel(READ_QUEUE);
+    let core = Core::new(config, raft, replica, transport, read_queue);
+    let own = |task: BoxFuture<'static, ()>| {
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    };
+    own(Box::pin(serve::accept(core.clone(), listener, tls)));
+    own(Box::pin(core.clone().run_reads(reads)));
+    own(Box::pin(core.clone().run_lease_clock()));
+    own(Box::pin(observe(core.clone())));
+    own(Box::pin(report(core.clone())));
+    if let Err(error) = bootstrap(&core).await {
+        stop.cancel();
+        if let Err(error) = core.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not end in order");
+        }
+        return Err(error);
+    }
+    own(Box::pin(core.clone().run_publish()));
+    Ok(core)
+}
+
 async fn open_data(config: &Config) -> Result<(DataDir, OpenedLog, Arc<Replica>), StartError> {
     let (path, cluster, member) = (config.data_dir.clone(), config.cluster_id, config.member_id);
+    let engine = config.engine.clone();
     let open = move || {
         let dir = DataDir::open(&path, cluster, member)?;
         let create = dir.is_fresh();
-        let log =
-            RocksLog::open(dir.path(), create).map_err(|error| dir.failed("the log", error))?;
-        let state =
-            RocksState::open(dir.path(), create).map_err(|error| dir.failed("the state", error))?;
-        let replica = Replica::load(cluster, Arc::new(state))
-            .map_err(|error| dir.failed("the state", error))?;
-        let log = LogStore::start(Arc::new(log)).map_err(|error| dir.failed("the log", error))?;
+        let log = engine.open_log(dir.path(), create);
+        let log = log.map_err(|error| dir.failed("the log", error))?;
+        let state = engine.open_state(dir.path(), create);
+        let state = state.map_err(|error| dir.failed("the state", error))?;
+        let replica = Replica::load(cluster, state);
+        let replica = replica.map_err(|error| dir.failed("the state", error))?;
+        let log = LogStore::start(log).map_err(|error| dir.failed("the log", error))?;
         dir.created()?;
         Ok((dir, log, replica))
     };
@@ -299,6 +329,30 @@ fn raft_config(config: &Config) -> Result<openraft::Config, StartError> {
     };
     raft.validate()
         .map_err(|error| StartError::Config(error.to_string()))
+}
+
+/// A member of a new cluster may find the cluster formed without it. But one that has published its addresses there
+/// has voted and acknowledged before, and has lost that: voting again under the same id could elect a second leader.
+async fn refuse_amnesia(config: &Config, transport: &Arc<Transport>) -> Result<(), StartError> {
+    const ASK: Duration = Duration::from_secs(1);
+    let others = config
+        .initial_members
+        .iter()
+        .map(|member| member.id)
+        .filter(|id| *id != config.member_id);
+    let asked = others.map(|id| transport.call(id, Lane::Client, Request::Members, ASK));
+    for answer in futures::future::join_all(asked).await {
+        // A member that cannot be reached is none the wiser: at the first start of all there is nobody.
+        if let Ok(Response::Members(members)) = answer
+            && members
+                .iter()
+                .any(|(id, node)| *id == config.member_id && !node.client_address.is_empty())
+        {
+            transport.stop.cancel();
+            return Err(StartError::AlreadyBootstrapped(config.member_id));
+        }
+    }
+    Ok(())
 }
 
 /// Forms a new cluster. All its members do this with the same list, so their first log entries are the same.
@@ -373,7 +427,12 @@ async fn observe(core: Arc<Core>) {
                 .set(i64::from(leadership.leader == Some(core.config.member_id)));
         }
         if metrics.changed().await.is_err() {
-            core.fail("Raft has ended");
+            let running = core.raft.metrics().borrow_watched().running_state.clone();
+            core.fail(
+                &running
+                    .err()
+                    .map_or("Raft has ended".into(), |fatal| fatal.to_string()),
+            );
             return;
         }
     }

@@ -70,6 +70,8 @@ pub enum Request {
     LeaseKeepAlive(i64),
     LeaseLeft(i64),
     Member(MemberChange),
+    /// Who belongs to the cluster, as far as the member knows?
+    Members,
 }
 
 /// A change of the membership, carried out by the leader.
@@ -105,6 +107,7 @@ pub enum Response {
     /// Seconds left.
     LeaseLeft(i64),
     MemberChanged,
+    Members(Vec<(u64, PeerNode)>),
     Failed(Failure),
 }
 

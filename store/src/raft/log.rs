@@ -111,6 +111,12 @@ impl LogStore {
         Ok((LogStore { shared, queue }, thread))
     }
 
+    /// True where nothing was ever stored, not even a vote.
+    pub fn is_pristine(&self) -> bool {
+        let state = self.shared.lock();
+        state.vote.is_none() && state.last.is_none() && state.purged.is_none()
+    }
+
     async fn submit(&self, ops: Vec<LogOp>, durable: bool, done: Done) -> io::Result<()> {
         let stopped = |_| io::Error::other("the log writer has stopped after an error");
         self.queue

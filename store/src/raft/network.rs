@@ -291,7 +291,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let send = self.send_snapshot(vote, snapshot);
         tokio::select! {
-            sent = send => Ok(SnapshotResponse::new(sent.map_err(|error| NetworkError::from_string(error))?)),
+            sent = send => Ok(SnapshotResponse::new(sent.map_err(NetworkError::from_string)?)),
             closed = cancel => Err(StreamingError::Closed(closed)),
         }
     }

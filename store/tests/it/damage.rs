@@ -1,13 +1,20 @@
 //! Data directories that must not be used: damaged, foreign, taken.
 
 use std::fs;
+use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
+use kv::{Store, StoreError};
+use store::env::{Engine, LogDisk, LogFound, LogOp, StateDisk};
+use store::rocks::Rocks;
 use store::{Config, DataDirError, Limits, Node, StartError};
 
 use crate::harness::{AUTHORITY, CLUSTER, Cluster, all, put};
-use kv::Store;
 
 /// A single member with data, killed: its directory has a WAL that was not flushed to tables.
 async fn written() -> Cluster {
@@ -61,6 +68,107 @@ async fn an_intact_directory_is_taken() {
     let node = cluster.run(1).await.unwrap();
     node.wait_ready().await.unwrap();
     assert_eq!(node.range(all()).await.unwrap().body.count, 40);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_never_flushed_is_recovered_from_the_log() {
+    let mut cluster = Cluster::start(1, Limits::default()).await;
+    for n in 0..40 {
+        put(cluster.node(1), &format!("key{n:02}"), "value").await;
+    }
+    // The disk as a crash would leave it: closing the member would flush the state.
+    let crashed = tempfile::TempDir::new().unwrap();
+    copy(cluster.dirs[&1].path(), crashed.path());
+    cluster.kill(1).await;
+    cluster.dirs.insert(1, crashed);
+    let node = cluster.run(1).await.unwrap();
+    node.wait_ready().await.unwrap();
+    assert_eq!(node.range(all()).await.unwrap().body.count, 40);
+}
+
+/// RocksDB, until told that the disk is full.
+struct Filling(Arc<AtomicBool>);
+
+struct FillingLog(Arc<dyn LogDisk>, Arc<AtomicBool>);
+
+impl Engine for Filling {
+    fn open_log(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn LogDisk>> {
+        Ok(Arc::new(FillingLog(
+            Rocks.open_log(dir, create)?,
+            self.0.clone(),
+        )))
+    }
+
+    fn open_state(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn StateDisk>> {
+        Rocks.open_state(dir, create)
+    }
+}
+
+impl LogDisk for FillingLog {
+    fn found(&self) -> LogFound {
+        self.0.found()
+    }
+
+    fn write(&self, ops: &[LogOp], durable: bool) -> io::Result<()> {
+        if self.1.load(Ordering::SeqCst) {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "No space left on device",
+            ));
+        }
+        self.0.write(ops, durable)
+    }
+
+    fn read(&self, range: Range<u64>) -> io::Result<Vec<(u64, Bytes)>> {
+        self.0.read(range)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_disk_is_full_says_so_and_the_others_go_on() {
+    let mut cluster = Cluster::start(3, Limits::default()).await;
+    let id = cluster.follower().await;
+    cluster.kill(id).await;
+    let full = Arc::new(AtomicBool::new(false));
+    let mut config = cluster.config(id);
+    config.engine = Arc::new(Filling(full.clone()));
+    let node = Node::start(config).await.unwrap();
+    node.wait_ready().await.unwrap();
+    let mut watch = crate::harness::watch_all(&node, 0).await;
+    full.store(true, Ordering::SeqCst);
+    let other = cluster.leader().await;
+    put(cluster.node(other), "key", "value").await;
+    let reason = tokio::time::timeout(crate::harness::DEADLINE, node.failed())
+        .await
+        .unwrap();
+    assert!(reason.contains("No space left"), "{reason}");
+    assert_eq!(
+        node.txn(crate::harness::put_request("a", "b", 0)).await,
+        Err(StoreError::Stopped)
+    );
+    // Its watches end, so that their clients go elsewhere.
+    while futures::StreamExt::next(&mut watch).await.is_some() {}
+    put(cluster.node(other), "key", "value 2").await;
+    node.kill().await;
+    drop((node, watch));
+    // With room again it starts with everything that it had acknowledged.
+    let node = cluster.run(id).await.unwrap();
+    assert_eq!(
+        crate::harness::get(&node, "key").await.as_deref(),
+        Some("value 2")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

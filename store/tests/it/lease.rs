@@ -1,7 +1,5 @@
 //! Leases on a real clock.
 
-use std::time::Duration;
-
 use kv::Store;
 use store::Limits;
 
@@ -69,5 +67,4 @@ async fn leases_outlive_a_leader_and_are_renewed_through_any_member() {
         get(cluster.node(survivor), "key").await.as_deref(),
         Some("x")
     );
-    let _ = Duration::ZERO;
 }

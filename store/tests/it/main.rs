@@ -5,6 +5,7 @@ mod cluster;
 mod damage;
 mod harness;
 mod lease;
+mod log_writer;
 mod membership;
 mod rocks_equals_mem;
 mod suite;

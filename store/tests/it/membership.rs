@@ -101,3 +101,38 @@ async fn strangers_and_impostors_are_kept_out() {
     assert_eq!(get(&node, "key").await.as_deref(), Some("value"));
     let _: &Arc<Node> = &node;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_lost_its_data_does_not_vote_again() {
+    let mut cluster = Cluster::start(3, Limits::default()).await;
+    put(cluster.node(1), "key", "value").await;
+    let forgetful = cluster.follower().await;
+    let leader = cluster.leader().await;
+    eventually("addresses", || async {
+        let members = cluster.node(leader).members();
+        members
+            .iter()
+            .all(|member| !member.client_address.is_empty())
+            .then_some(())
+    })
+    .await;
+    cluster.kill(forgetful).await;
+    cluster.dirs.remove(&forgetful);
+    for _ in 0..2 {
+        let refused = cluster.run(forgetful).await.err().unwrap();
+        assert!(
+            matches!(refused, StartError::AlreadyBootstrapped(_)),
+            "{refused}"
+        );
+    }
+    // Under a new id it is welcome.
+    let node = cluster.node(leader).clone();
+    eventually("removal", || async { node.remove(forgetful).await.ok() }).await;
+    eventually("addition", || async {
+        node.add_learner(9, "m9".into(), "m9".into()).await.ok()
+    })
+    .await;
+    let new = cluster.run(9).await.unwrap();
+    eventually("promotion", || async { node.promote(9).await.ok() }).await;
+    assert_eq!(get(&new, "key").await.as_deref(), Some("value"));
+}
