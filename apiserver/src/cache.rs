@@ -177,11 +177,6 @@ impl Cache {
         self.read().tree.len()
     }
 
-    /// Revision of the last change: cheap answer to "is what I derived from this cache still valid".
-    pub(crate) fn changed(&self) -> i64 {
-        self.read().changed
-    }
-
     /// The cursor of the first change after `revision`.
     pub(crate) fn cursor_after(&self, revision: i64) -> Result<u64, TooOld> {
         let state = self.read();

@@ -6,8 +6,3 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) fn unix_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
-
-/// Now, as objects spell it.
-pub(crate) fn rfc3339() -> String {
-    schema::time::now_rfc3339(unix_seconds())
-}

@@ -159,15 +159,6 @@ impl ApiError {
         ApiError::new(405, "MethodNotAllowed", message).with_details(json!({}))
     }
 
-    pub(crate) fn verb_not_supported(group: &str, plural: &str, verb: &str) -> ApiError {
-        ApiError::new(
-            405,
-            "MethodNotAllowed",
-            format!("{verb} is not supported on resources of kind \"{}\"", qualified(group, plural)),
-        )
-        .with_details(details(group, plural, ""))
-    }
-
     pub(crate) fn not_acceptable(accepted: &[&str]) -> ApiError {
         ApiError::new(
             406,
@@ -255,10 +246,6 @@ impl ApiError {
             404 => ApiError::new(404, "NotFound", message).with_details(json!({})),
             _ => ApiError::internal(message),
         }
-    }
-
-    pub(crate) fn is_conflict(&self) -> bool {
-        self.reason == "Conflict"
     }
 
     pub(crate) fn status_code(&self) -> StatusCode {

@@ -84,10 +84,6 @@ impl World {
         *self.revision.borrow()
     }
 
-    pub(crate) fn subscribe(&self) -> watch::Receiver<i64> {
-        self.revision.subscribe()
-    }
-
     pub(crate) fn is_loaded(&self) -> bool {
         self.revision() > 0
     }

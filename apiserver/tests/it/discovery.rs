@@ -68,3 +68,23 @@ async fn every_cluster_has_its_own_objects() {
     let endpoints = events.next().await.unwrap();
     assert_eq!(endpoints["object"]["subsets"][0]["addresses"][0]["ip"], "192.0.2.1");
 }
+
+#[tokio::test]
+async fn openapi_documents_describe_what_is_served() {
+    let server = Server::start().await;
+    let index = server.get("/openapi/v3").await.ok();
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    let document = server.get(&url).await;
+    assert!(document.headers["cache-control"].to_str().unwrap().contains("immutable"));
+    let document = document.ok();
+    assert_eq!(document["openapi"], "3.0.0");
+    let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    assert!(patch["parameters"].as_array().unwrap().iter().any(|parameter| parameter["name"] == "fieldValidation"));
+    assert_eq!(server.get("/openapi/v3/apis/apps/v1?hash=old").await.code, 301);
+    assert_eq!(server.get("/openapi/v3/apis/none/v1").await.code, 404);
+    let swagger = server.get("/openapi/v2").await;
+    let etag = swagger.headers["etag"].clone();
+    assert!(swagger.ok()["definitions"].as_object().unwrap().contains_key("io.k8s.api.core.v1.Pod"));
+    let request = server.request(Method::GET, "/openapi/v2").header("if-none-match", etag).body(Default::default()).unwrap();
+    assert_eq!(server.read(request).await.code, 304);
+}
