@@ -3,7 +3,7 @@
 //! The holder renews every `retry`; who fails to renew for `renew_deadline` stops its work before anybody else may
 //! begin (`lease_duration` later than its last renewal, seen from everybody's own clock: clocks need not agree).
 
-use crate::client::Client;
+use crate::client::{Client, typed};
 use crate::error::ApiError;
 use crate::kinds::{Lease, LeaseSpec};
 use crate::resource_ref::LEASES;
@@ -138,7 +138,7 @@ impl Elector {
                 Ok(Ok(true)) => renewed = started,
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => {
-                    tracing::debug!(lease = %self.config.name, error = %error.message, "the lease could not be renewed");
+                    tracing::warn!(lease = %self.config.name, error = %error.message, "the lease could not be renewed");
                     if Instant::now() >= deadline {
                         return;
                     }
@@ -153,11 +153,7 @@ impl Elector {
             namespace, name, ..
         } = self.config.clone();
         let now = timestamp::now();
-        let found = match self
-            .client
-            .get_as::<Lease>(&LEASES, &namespace, &name)
-            .await
-        {
+        let live = match self.client.get(&LEASES, &namespace, &name).await {
             Ok(lease) => lease,
             Err(error) if error.is_not_found() => {
                 let spec = fresh_spec(&self.config, now, 0);
@@ -170,22 +166,13 @@ impl Elector {
             }
             Err(error) => return Err(error),
         };
+        let found: Lease = typed(live.clone())?;
         let since = self.observe(&found.spec);
         match attempt(&self.config, &found.spec, since, now) {
             Attempt::Wait => Ok(false),
             Attempt::Take(spec) => {
-                let body = json!({"metadata": {"resourceVersion": found.metadata.resource_version}, "spec": spec});
-                match self
-                    .client
-                    .patch(
-                        &LEASES,
-                        &namespace,
-                        &name,
-                        crate::client::PatchType::Merge,
-                        &body,
-                    )
-                    .await
-                {
+                let body = with_spec(live, spec);
+                match self.client.update(&LEASES, &namespace, &name, &body).await {
                     Ok(_) => Ok(true),
                     // Somebody was faster; look again at the next attempt.
                     Err(error) if error.is_conflict() => Ok(false),
@@ -214,19 +201,15 @@ impl Elector {
             ..
         } = &self.config;
         let released = async {
-            let lease: Lease = self.client.get_as(&LEASES, namespace, name).await?;
+            let live = self.client.get(&LEASES, namespace, name).await?;
+            let lease: Lease = typed(live.clone())?;
             if lease.spec.holder_identity.as_deref() != Some(identity) {
                 return Ok(());
             }
-            let body = json!({"metadata": {"resourceVersion": lease.metadata.resource_version}, "spec": {"holderIdentity": "", "leaseDurationSeconds": 1}});
+            let released = json!({"holderIdentity": "", "leaseDurationSeconds": 1});
+            let body = with_spec(live, released);
             self.client
-                .patch(
-                    &LEASES,
-                    namespace,
-                    name,
-                    crate::client::PatchType::Merge,
-                    &body,
-                )
+                .update(&LEASES, namespace, name, &body)
                 .await
                 .map(drop)
         };
@@ -234,6 +217,15 @@ impl Elector {
             tracing::debug!(lease = %name, error = %error.message, "the lease could not be released");
         }
     }
+}
+
+/// The lease with these fields of its spec set. An update and not a patch: that is what the bootstrap roles allow on
+/// a component's own lease. The resourceVersion in it makes it conditional.
+fn with_spec(mut lease: Value, spec: Value) -> Value {
+    if let (Some(target), Value::Object(fields)) = (lease["spec"].as_object_mut(), spec) {
+        target.extend(fields);
+    }
+    lease
 }
 
 fn attempt(
