@@ -50,6 +50,10 @@ pub(crate) struct DockerRuntime {
     owner: String,
     /// Status references of images by id, since every container status needs one.
     image_ids: Mutex<BTreeMap<String, String>>,
+    /// Held while the pause image is looked for and imported, so that many first pods import it once.
+    importing: tokio::sync::Mutex<()>,
+    /// The lowest score that this machine lets a process have.
+    oom_score_adj_min: i64,
 }
 
 impl DockerRuntime {
@@ -59,6 +63,8 @@ impl DockerRuntime {
             connection: tokio::sync::OnceCell::new(),
             owner,
             image_ids: Mutex::default(),
+            importing: tokio::sync::Mutex::default(),
+            oom_score_adj_min: oom_score_adj_min(),
         }
     }
 
@@ -143,6 +149,7 @@ impl DockerRuntime {
     }
 
     async fn ensure_pause_image(&self) -> Result<()> {
+        let _one_at_a_time = self.importing.lock().await;
         match self.docker().await?.inspect_image(pause::IMAGE).await {
             Ok(_) => return Ok(()),
             Err(error) if status_of(&error) == Some(404) => {}
@@ -292,7 +299,7 @@ impl Runtime for DockerRuntime {
             ipc_mode: Some(host(spec.host_ipc).unwrap_or_else(|| "shareable".to_owned())),
             pid_mode: host(spec.host_pid),
             port_bindings: Some(bindings),
-            oom_score_adj: Some(-998),
+            oom_score_adj: Some(self.oom_score_adj_min.max(-998)),
             cpu_shares: Some(2),
             security_opt: Some(vec!["seccomp=unconfined".to_owned()]),
             sysctls: Some(spec.sysctls.clone().into_iter().collect()),
@@ -355,7 +362,7 @@ impl Runtime for DockerRuntime {
                 test: Some(vec!["NONE".to_owned()]),
                 ..HealthConfig::default()
             }),
-            host_config: Some(container_host_config(sandbox, spec)),
+            host_config: Some(container_host_config(sandbox, spec, self.oom_score_adj_min)),
             ..ContainerCreateBody::default()
         };
         self.create_replacing(&Self::container_name(identity), body)
@@ -640,6 +647,23 @@ impl SessionControl for AttachControl {
     }
 }
 
+/// Lowering a score below one's own needs a capability that containers and some machines do not have; Docker shares
+/// this agent's fate there, and refuses to start what asks for more.
+fn oom_score_adj_min() -> i64 {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let status = text("/proc/self/status");
+    let capabilities = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(u64::MAX);
+    match capabilities >> CAP_SYS_RESOURCE & 1 {
+        1 => -1000,
+        _ => text("/proc/self/oom_score_adj").trim().parse().unwrap_or(0),
+    }
+}
+
 fn no_restart() -> RestartPolicy {
     RestartPolicy {
         name: Some(RestartPolicyNameEnum::NO),
@@ -666,7 +690,11 @@ fn port_bindings(spec: &SandboxSpec) -> (Vec<String>, HashMap<String, Option<Vec
     (bindings.keys().cloned().collect(), bindings)
 }
 
-fn container_host_config(sandbox: &str, spec: &ContainerSpec) -> HostConfig {
+fn container_host_config(
+    sandbox: &str,
+    spec: &ContainerSpec,
+    oom_score_adj_min: i64,
+) -> HostConfig {
     let joined = format!("container:{sandbox}");
     let namespace = |host: bool| {
         Some(if host {
@@ -716,7 +744,7 @@ fn container_host_config(sandbox: &str, spec: &ContainerSpec) -> HostConfig {
         memory: nonzero(spec.resources.memory_bytes),
         // Swap would let a container exceed its limit quietly.
         memory_swap: nonzero(spec.resources.memory_bytes),
-        oom_score_adj: nonzero(spec.resources.oom_score_adj),
+        oom_score_adj: nonzero(spec.resources.oom_score_adj.max(oom_score_adj_min)),
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".to_owned()),
             config: Some(log_options.into()),

@@ -167,15 +167,24 @@ mod tests {
         let mut child = Command::new(&path).spawn().unwrap();
         // Once it sleeps it waits for signals; before that SIGTERM would simply kill it.
         let stat = format!("/proc/{}/status", child.id());
-        let asleep = || std::fs::read_to_string(&stat).unwrap().contains("State:\tS");
+        let asleep = || {
+            std::fs::read_to_string(&stat)
+                .unwrap()
+                .contains("State:\tS")
+        };
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while !asleep() {
-            assert!(std::time::Instant::now() < deadline, "the program does not come to rest");
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the program does not come to rest"
+            );
             std::thread::yield_now();
         }
         // A SIGCHLD with no child to reap must not end it.
         let kill = |signal: &str| {
-            let done = Command::new("kill").args([signal, &child.id().to_string()]).status();
+            let done = Command::new("kill")
+                .args([signal, &child.id().to_string()])
+                .status();
             assert!(done.unwrap().success());
         };
         kill("-CHLD");

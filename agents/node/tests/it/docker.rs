@@ -17,13 +17,24 @@ fn image_is_ready() -> bool {
         eprintln!("skipped: {why}");
         false
     };
-    if !Command::new("docker").args(["version"]).output().is_ok_and(|out| out.status.success()) {
+    if !Command::new("docker")
+        .args(["version"])
+        .output()
+        .is_ok_and(|out| out.status.success())
+    {
         return skip("no Docker daemon answers");
     }
-    if Command::new("docker").args(["image", "inspect", IMAGE]).output().is_ok_and(|out| out.status.success()) {
+    if Command::new("docker")
+        .args(["image", "inspect", IMAGE])
+        .output()
+        .is_ok_and(|out| out.status.success())
+    {
         return true;
     }
-    let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists()) else {
+    let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+    else {
         return skip("no static busybox to make an image of");
     };
     let dir = tempfile::tempdir().unwrap();
@@ -47,7 +58,12 @@ fn pod(name: &str, node: &str, mut spec: Value) -> Value {
     }
     spec["terminationGracePeriodSeconds"] = json!(2);
     for list in ["containers", "initContainers"] {
-        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+        for container in spec
+            .get_mut(list)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             container["image"] = container.get("image").cloned().unwrap_or(json!(IMAGE));
             container["imagePullPolicy"] = json!("IfNotPresent");
         }
@@ -61,8 +77,16 @@ fn sh(script: &str) -> Value {
 }
 
 fn exec_path(pod: &str, container: &str, script: &str) -> String {
-    let script = script.replace('%', "%25").replace(' ', "+").replace('&', "%26").replace('$', "%24").replace(';', "%3B");
-    format!("/exec/default/{pod}/{container}?command=sh&command=-c&command={script}&output=1&error=1&input=1")
+    let script: String = script
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    format!(
+        "/exec/default/{pod}/{container}?command=sh&command=-c&command={script}&output=1&error=1&input=1"
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,8 +96,14 @@ async fn containers_share_network_and_volumes_and_see_their_configuration() {
     }
     let (api, dir) = (Api::new(), tempfile::tempdir().unwrap());
     let node = Node::start(&api, "docker-a", dir.path(), RuntimeKind::Docker).await;
-    api.put("configmaps", json!({"metadata": {"name": "cm", "namespace": "default"}, "data": {"greeting": "hello"}}));
-    api.put("secrets", json!({"metadata": {"name": "sec", "namespace": "default"}, "data": {"pw": "aHVudGVy"}}));
+    api.put(
+        "configmaps",
+        json!({"metadata": {"name": "cm", "namespace": "default"}, "data": {"greeting": "hello"}}),
+    );
+    api.put(
+        "secrets",
+        json!({"metadata": {"name": "sec", "namespace": "default"}, "data": {"pw": "aHVudGVy"}}),
+    );
     api.put("configmaps", json!({"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {"ca.crt": "CA"}}));
     api.put("services", json!({"metadata": {"name": "kubernetes", "namespace": "default"},
         "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443, "protocol": "TCP"}]}}));
@@ -110,32 +140,78 @@ async fn containers_share_network_and_volumes_and_see_their_configuration() {
              "volumeMounts": [{"name": "shared", "mountPath": "/data", "subPath": "sub"}]},
         ],
     })));
-    let both = api.wait_pod("both", "ready", |pod| condition(pod, "Ready")).await;
-    let ip = both.as_ref().unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
+    let both = api
+        .wait_pod("both", "ready", |pod| condition(pod, "Ready"))
+        .await;
+    let ip = both.as_ref().unwrap()["status"]["podIP"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(first(both.as_ref(), "imageID").starts_with("docker://sha256:"));
     assert_eq!(first(both.as_ref(), "name"), "web");
 
-    let (out, err, status) = node.exec(&exec_path("both", "peer", "wget -q -O - http://127.0.0.1:8080/init; ls /tmp; hostname; cat /etc/hosts"), b"").await;
+    let (out, err, status) = node
+        .exec(
+            &exec_path(
+                "both",
+                "peer",
+                "wget -q -O - http://127.0.0.1:8080/init; ls /tmp; hostname; cat /etc/hosts",
+            ),
+            b"",
+        )
+        .await;
     assert_eq!(status["status"], "Success", "{out}{err}");
-    assert!(out.starts_with("from-init\nhooked\nboth\n") && out.contains(&format!("{ip}\tboth\n")), "{out}");
+    assert!(
+        out.starts_with("from-init\nhooked\nboth\n") && out.contains(&format!("{ip}\tboth\n")),
+        "{out}"
+    );
     let script = "echo $PW $greeting $KUBERNETES_SERVICE_HOST; cat /etc/cm/greeting /var/run/secrets/kubernetes.io/serviceaccount/token /var/run/secrets/kubernetes.io/serviceaccount/namespace; stat -c %g /shared; ls -d /shared/sub";
     let (out, err, _) = node.exec(&exec_path("both", "web", script), b"").await;
-    assert_eq!(out, "hunter hello 10.96.0.1\nhellotoken-of-default-defaultdefault4242\n/shared/sub\n", "{err}");
-    let (out, _, status) = node.exec(&exec_path("both", "web", "cat; echo oops >&2; exit 7"), b"piped input").await;
-    assert_eq!((out.as_str(), &status["details"]["causes"][0]["message"]), ("piped input", &json!("7")));
-
-    let (status, log) = node.get("/containerLogs/default/both/web?timestamps=true&tailLines=1").await;
-    assert!(status == 200 && log.ends_with(&format!("Z {ip} started\n")), "{log}");
-    assert_eq!(node.get("/containerLogs/default/both/nope").await, (404, "container \"nope\" not found in pod \"both\"".to_owned()));
     assert_eq!(
-        node.get("/containerLogs/default/both/web?previous=true").await,
-        (400, "previous terminated container \"web\" in pod \"both\" not found".to_owned())
+        out, "hunter hello 10.96.0.1\nhellotoken-of-default-defaultdefault4242\n/shared/sub\n",
+        "{err}"
+    );
+    let (out, _, status) = node
+        .exec(
+            &exec_path("both", "web", "cat; echo oops >&2; exit 7"),
+            b"piped input",
+        )
+        .await;
+    assert_eq!(
+        (out.as_str(), &status["details"]["causes"][0]["message"]),
+        ("piped input", &json!("7"))
+    );
+
+    let (status, log) = node
+        .get("/containerLogs/default/both/web?timestamps=true&tailLines=1")
+        .await;
+    assert!(
+        status == 200 && log.ends_with(&format!("Z {ip} started\n")),
+        "{log}"
+    );
+    assert_eq!(
+        node.get("/containerLogs/default/both/nope").await,
+        (
+            404,
+            "container \"nope\" not found in pod \"both\"".to_owned()
+        )
+    );
+    assert_eq!(
+        node.get("/containerLogs/default/both/web?previous=true")
+            .await,
+        (
+            400,
+            "previous terminated container \"web\" in pod \"both\" not found".to_owned()
+        )
     );
 
     api.put("configmaps", json!({"metadata": {"name": "cm", "namespace": "default"}, "data": {"greeting": "changed"}}));
     let mut seen = String::new();
     for _ in 0..50 {
-        seen = node.exec(&exec_path("both", "web", "cat /etc/cm/greeting"), b"").await.0;
+        seen = node
+            .exec(&exec_path("both", "web", "cat /etc/cm/greeting"), b"")
+            .await
+            .0;
         if seen == "changed" {
             break;
         }
@@ -145,7 +221,10 @@ async fn containers_share_network_and_volumes_and_see_their_configuration() {
 
     api.delete_pod("both", 2);
     api.wait_pod("both", "gone", |pod| pod.is_none()).await;
-    assert_eq!(std::fs::read_dir(dir.path().join("pods")).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("pods")).unwrap().count(),
+        0
+    );
     node.stop().await;
 }
 
@@ -156,54 +235,125 @@ async fn crashes_restarts_and_adoption() {
     }
     let (api, dir) = (Api::new(), tempfile::tempdir().unwrap());
     let node = Node::start(&api, "docker-b", dir.path(), RuntimeKind::Docker).await;
-    api.put("pods", pod("crash", "docker-b", json!({"containers": [
-        {"name": "c", "command": sh("echo run; echo last words > /dev/termination-log; exit 5")}]})));
+    api.put(
+        "pods",
+        pod(
+            "crash",
+            "docker-b",
+            json!({"containers": [
+        {"name": "c", "command": sh("echo run; echo last words > /dev/termination-log; exit 5")}]}),
+        ),
+    );
     api.put("pods", pod("sick", "docker-b", json!({"containers": [
         {"name": "c", "command": sh("sleep 3600"),
          "livenessProbe": {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}}]})));
-    api.put("pods", pod("steady", "docker-b", json!({"containers": [{"name": "c", "command": sh("sleep 3600")}]})));
+    api.put(
+        "pods",
+        pod(
+            "steady",
+            "docker-b",
+            json!({"containers": [{"name": "c", "command": sh("sleep 3600")}]}),
+        ),
+    );
     api.put("pods", pod("done", "docker-b", json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": sh("exit 0")}]})));
-    api.put("pods", pod("noimage", "docker-b", json!({"containers": [{"name": "c", "image": "registry.invalid/none:1"}]})));
+    api.put(
+        "pods",
+        pod(
+            "noimage",
+            "docker-b",
+            json!({"containers": [{"name": "c", "image": "registry.invalid/none:1"}]}),
+        ),
+    );
     api.put("pods", pod("nocommand", "docker-b", json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["/no/such"]}]})));
 
-    let crash = api.wait_pod("crash", "crash loop", |pod| first(pod, "state/waiting/reason") == "CrashLoopBackOff").await;
+    let crash = api
+        .wait_pod("crash", "crash loop", |pod| {
+            first(pod, "state/waiting/reason") == "CrashLoopBackOff"
+        })
+        .await;
     let status = &crash.as_ref().unwrap()["status"]["containerStatuses"][0];
     assert_eq!(status["lastState"]["terminated"]["exitCode"], 5);
     assert_eq!(status["lastState"]["terminated"]["message"], "last words\n");
-    let (_, log) = node.get("/containerLogs/default/crash/c?previous=true").await;
+    let (_, log) = node
+        .get("/containerLogs/default/crash/c?previous=true")
+        .await;
     assert_eq!(log, "run\n");
-    api.wait_event("sick", "Unhealthy: Liveness probe failed: ").await;
-    api.wait_event("sick", "Killing: Container c failed liveness probe, will be restarted").await;
-    api.wait_pod("done", "succeeded", |pod| phase(pod) == "Succeeded").await;
-    api.wait_pod("noimage", "pull error", |pod| first(pod, "state/waiting/reason").contains("ImagePull")).await;
+    api.wait_event("sick", "Unhealthy: Liveness probe failed: ")
+        .await;
+    api.wait_event(
+        "sick",
+        "Killing: Container c failed liveness probe, will be restarted",
+    )
+    .await;
+    api.wait_pod("done", "succeeded", |pod| phase(pod) == "Succeeded")
+        .await;
+    api.wait_pod("noimage", "pull error", |pod| {
+        first(pod, "state/waiting/reason").contains("ImagePull")
+    })
+    .await;
     let (status, text) = node.get("/containerLogs/default/noimage/c").await;
-    assert!(status == 400 && text.starts_with("container \"c\" in pod \"noimage\" is waiting to start: "), "{text}");
-    api.wait_pod("noimage", "back-off", |pod| first(pod, "state/waiting/reason") == "ImagePullBackOff").await;
-    let nocommand = api.wait_pod("nocommand", "failed", |pod| phase(pod) == "Failed").await;
-    assert_eq!(first(nocommand.as_ref(), "state/terminated/reason"), "StartError");
+    assert!(
+        status == 400
+            && text.starts_with("container \"c\" in pod \"noimage\" is waiting to start: "),
+        "{text}"
+    );
+    api.wait_pod("noimage", "back-off", |pod| {
+        first(pod, "state/waiting/reason") == "ImagePullBackOff"
+    })
+    .await;
+    let nocommand = api
+        .wait_pod("nocommand", "failed", |pod| phase(pod) == "Failed")
+        .await;
+    assert_eq!(
+        first(nocommand.as_ref(), "state/terminated/reason"),
+        "StartError"
+    );
 
-    let steady = api.wait_pod("steady", "running", |pod| phase(pod) == "Running").await;
+    let steady = api
+        .wait_pod("steady", "running", |pod| phase(pod) == "Running")
+        .await;
     let id = first(steady.as_ref(), "containerID").to_owned();
     node.stop().await;
     let node = Node::start(&api, "docker-b", dir.path(), RuntimeKind::Docker).await;
     let (_, _, status) = node.exec(&exec_path("steady", "c", "true"), b"").await;
     assert_eq!(status["status"], "Success");
     let steady = api.get("pods", "default", "steady");
-    assert_eq!(first(steady.as_ref(), "containerID"), id, "a restart of the agent does not touch containers");
-    assert_eq!(steady.unwrap()["status"]["containerStatuses"][0]["restartCount"], 0);
+    assert_eq!(
+        first(steady.as_ref(), "containerID"),
+        id,
+        "a restart of the agent does not touch containers"
+    );
+    assert_eq!(
+        steady.unwrap()["status"]["containerStatuses"][0]["restartCount"],
+        0
+    );
 
     // A container that is killed comes back; a sandbox that is killed takes its containers with it.
     let kill = |id: &str| Command::new("docker").args(["kill", id]).output().unwrap();
     kill(id.trim_start_matches("docker://"));
     let restarted = |pod: Option<&Value>| {
-        pod.is_some_and(|pod| pod["status"]["containerStatuses"][0]["restartCount"] == 1) && phase(pod) == "Running" && condition(pod, "Ready")
+        pod.is_some_and(|pod| pod["status"]["containerStatuses"][0]["restartCount"] == 1)
+            && phase(pod) == "Running"
+            && condition(pod, "Ready")
     };
     api.wait_pod("steady", "restarted", restarted).await;
-    let filter = ["ps", "-q", "--filter", "label=io.kubernetes.pod.name=steady", "--filter", "label=io.kubernetes.container.name=POD"];
-    let sandbox = String::from_utf8(Command::new("docker").args(filter).output().unwrap().stdout).unwrap();
+    let owner = format!("label=io.kontiki.owner=docker-b@{}", dir.path().display());
+    let labels = [
+        "label=io.kubernetes.pod.name=steady",
+        "label=io.kubernetes.container.name=POD",
+        owner.as_str(),
+    ];
+    let filters = labels.iter().flat_map(|label| ["--filter", label]);
+    let listed = Command::new("docker")
+        .args(["ps", "-q"])
+        .args(filters)
+        .output()
+        .unwrap();
+    let sandbox = String::from_utf8(listed.stdout).unwrap();
     kill(sandbox.trim());
     let again = |pod: Option<&Value>| {
-        pod.is_some_and(|pod| pod["status"]["containerStatuses"][0]["restartCount"] == 2) && condition(pod, "Ready")
+        pod.is_some_and(|pod| pod["status"]["containerStatuses"][0]["restartCount"] == 2)
+            && condition(pod, "Ready")
     };
     api.wait_pod("steady", "in a new sandbox", again).await;
     api.wait_event("steady", "SandboxChanged").await;
@@ -214,8 +364,10 @@ async fn crashes_restarts_and_adoption() {
     for name in ["crash", "sick", "steady", "done", "noimage", "nocommand"] {
         api.wait_pod(name, "gone", |pod| pod.is_none()).await;
     }
-    let owner = format!("label=io.kontiki.owner=docker-b@{}", dir.path().display());
-    let left = Command::new("docker").args(["ps", "-aq", "--filter", &owner]).output().unwrap();
+    let left = Command::new("docker")
+        .args(["ps", "-aq", "--filter", &owner])
+        .output()
+        .unwrap();
     assert!(left.stdout.is_empty());
     node.stop().await;
 }

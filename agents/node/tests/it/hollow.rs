@@ -19,14 +19,25 @@ fn pod(name: &str, spec: Value) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
     let (api, dir) = (Api::new(), tempfile::tempdir().unwrap());
-    let node = Node::start(&api, "hollow-1", dir.path(), RuntimeKind::Hollow(HollowConfig::default())).await;
+    let node = Node::start(
+        &api,
+        "hollow-1",
+        dir.path(),
+        RuntimeKind::Hollow(HollowConfig::default()),
+    )
+    .await;
     let object = api.get("nodes", "", "hollow-1").unwrap();
-    assert_eq!(object["metadata"]["labels"]["kubernetes.io/hostname"], "hollow-1");
+    assert_eq!(
+        object["metadata"]["labels"]["kubernetes.io/hostname"],
+        "hollow-1"
+    );
     assert!(object["metadata"]["annotations"]["kontiki.io/hollow"].is_string());
 
     api.put("pods", pod("web", json!({"containers": [
         {"name": "c", "image": "nginx:1", "imagePullPolicy": "IfNotPresent", "readinessProbe": {"httpGet": {"port": 80}}}]})));
-    let web = api.wait_pod("web", "ready", |pod| condition(pod, "Ready")).await;
+    let web = api
+        .wait_pod("web", "ready", |pod| condition(pod, "Ready"))
+        .await;
     assert_eq!(phase(web.as_ref()), "Running");
     assert!(first(web.as_ref(), "containerID").starts_with("hollow://"));
     assert_eq!(node.get("/healthz").await, (200, "ok".to_owned()));
@@ -34,19 +45,50 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
     assert!(node.get("/pods").await.1.contains("\"web\""));
     let (status, log) = node.get("/containerLogs/default/web/c").await;
     assert!(status == 200 && log.contains("simulated"), "{log}");
-    let (_, _, status) = node.exec("/exec/default/web/c?command=false&output=1", b"").await;
+    let (_, _, status) = node
+        .exec("/exec/default/web/c?command=false&output=1", b"")
+        .await;
     assert_eq!(status["details"]["causes"][0]["message"], "1");
     api.wait_event("web", "Started: Container started").await;
 
-    api.put("pods", pod("job", json!({"restartPolicy": "Never", "containers": [
-        {"name": "c", "image": "x:1", "command": ["sh", "-c", "echo hello; sleep 0.1; exit 3"]}]})));
-    let job = api.wait_pod("job", "failed", |pod| phase(pod) == "Failed").await;
-    assert_eq!(job.unwrap()["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"], 3);
-    assert!(node.get("/containerLogs/default/job/c").await.1.contains("hello\n"));
+    api.put(
+        "pods",
+        pod(
+            "job",
+            json!({"restartPolicy": "Never", "containers": [
+        {"name": "c", "image": "x:1", "command": ["sh", "-c", "echo hello; sleep 0.1; exit 3"]}]}),
+        ),
+    );
+    let job = api
+        .wait_pod("job", "failed", |pod| phase(pod) == "Failed")
+        .await;
+    assert_eq!(
+        job.unwrap()["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"],
+        3
+    );
+    assert!(
+        node.get("/containerLogs/default/job/c")
+            .await
+            .1
+            .contains("hello\n")
+    );
 
-    api.put("pods", pod("crash", json!({"containers": [{"name": "c", "image": "x:1", "command": ["false"]}]})));
-    api.wait_pod("crash", "crash loop", |pod| first(pod, "state/waiting/reason") == "CrashLoopBackOff").await;
-    api.wait_event("crash", "BackOff: Back-off restarting failed container c in pod crash_default(").await;
+    api.put(
+        "pods",
+        pod(
+            "crash",
+            json!({"containers": [{"name": "c", "image": "x:1", "command": ["false"]}]}),
+        ),
+    );
+    api.wait_pod("crash", "crash loop", |pod| {
+        first(pod, "state/waiting/reason") == "CrashLoopBackOff"
+    })
+    .await;
+    api.wait_event(
+        "crash",
+        "BackOff: Back-off restarting failed container c in pod crash_default(",
+    )
+    .await;
 
     for name in ["web", "job", "crash"] {
         api.delete_pod(name, 5);
@@ -60,19 +102,54 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_references_are_reported_and_heal() {
     let (api, dir) = (Api::new(), tempfile::tempdir().unwrap());
-    let node = Node::start(&api, "hollow-1", dir.path(), RuntimeKind::Hollow(HollowConfig::default())).await;
-    api.put("pods", pod("waits", json!({
+    let node = Node::start(
+        &api,
+        "hollow-1",
+        dir.path(),
+        RuntimeKind::Hollow(HollowConfig::default()),
+    )
+    .await;
+    api.put(
+        "pods",
+        pod(
+            "waits",
+            json!({
         "volumes": [{"name": "v", "configMap": {"name": "late"}}],
         "containers": [{"name": "c", "image": "x:1", "env": [
-            {"name": "K", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]})));
-    api.wait_event("waits", "FailedMount: MountVolume.SetUp failed for volume \"v\" : configmap \"late\" not found").await;
-    api.put("configmaps", json!({"metadata": {"name": "late", "namespace": "default"}, "data": {}}));
+            {"name": "K", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}),
+        ),
+    );
+    api.wait_event(
+        "waits",
+        "FailedMount: MountVolume.SetUp failed for volume \"v\" : configmap \"late\" not found",
+    )
+    .await;
+    api.put(
+        "configmaps",
+        json!({"metadata": {"name": "late", "namespace": "default"}, "data": {}}),
+    );
     let message = "secret \"s\" not found";
-    api.wait_pod("waits", "config error", |pod| first(pod, "state/waiting/message") == message).await;
-    api.put("secrets", json!({"metadata": {"name": "s", "namespace": "default"}, "data": {"k": "eA=="}}));
-    api.wait_pod("waits", "running", |pod| phase(pod) == "Running").await;
-    api.put("pods", pod("late", json!({"activeDeadlineSeconds": 1, "containers": [{"name": "c", "image": "x:1"}]})));
-    let late = api.wait_pod("late", "failed", |pod| phase(pod) == "Failed").await.unwrap();
+    api.wait_pod("waits", "config error", |pod| {
+        first(pod, "state/waiting/message") == message
+    })
+    .await;
+    api.put(
+        "secrets",
+        json!({"metadata": {"name": "s", "namespace": "default"}, "data": {"k": "eA=="}}),
+    );
+    api.wait_pod("waits", "running", |pod| phase(pod) == "Running")
+        .await;
+    api.put(
+        "pods",
+        pod(
+            "late",
+            json!({"activeDeadlineSeconds": 1, "containers": [{"name": "c", "image": "x:1"}]}),
+        ),
+    );
+    let late = api
+        .wait_pod("late", "failed", |pod| phase(pod) == "Failed")
+        .await
+        .unwrap();
     assert_eq!(late["status"]["reason"], "DeadlineExceeded");
     node.stop().await;
 }

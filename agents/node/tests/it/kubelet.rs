@@ -42,7 +42,10 @@ impl Node {
             params.distinguished_name.push(DnType::CommonName, name);
             let key = KeyPair::generate().unwrap();
             let certificate = params.signed_by(&key, &ca).unwrap();
-            Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+            Identity {
+                certificate: certificate.pem(),
+                key: key.serialize_pem(),
+            }
         };
         let server = issue("system:node:n");
         let client = |name: &str| {
@@ -50,10 +53,15 @@ impl Node {
             let mut roots = rustls::RootCertStore::empty();
             roots.add(ca.der().clone()).unwrap();
             let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes()).collect::<Result<Vec<_>, _>>();
+            let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes())
+                .collect::<Result<Vec<_>, _>>();
             let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
-            let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-            let config = config.unwrap().with_root_certificates(roots).with_client_auth_cert(chain.unwrap(), key);
+            let config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions();
+            let config = config
+                .unwrap()
+                .with_root_certificates(roots)
+                .with_client_auth_cert(chain.unwrap(), key);
             Arc::new(config.unwrap())
         };
         let (tls, stranger) = (client("kube-apiserver-kubelet-client"), client("somebody"));
@@ -77,23 +85,41 @@ impl Node {
         };
         let cancel = CancellationToken::new();
         let task = tokio::spawn(node_agent::run(config, api.client(), cancel.clone()));
-        let node = Node { api: api.clone(), name: name.to_owned(), cancel, task, tls, stranger };
+        let node = Node {
+            api: api.clone(),
+            name: name.to_owned(),
+            cancel,
+            task,
+            tls,
+            stranger,
+        };
         node.wait_ready().await;
         node
     }
 
     async fn wait_ready(&self) {
         let ready = |node: Value| {
-            let conditions = node.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
-            conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+            let conditions = node
+                .pointer("/status/conditions")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
+            conditions
+                .iter()
+                .any(|c| c["type"] == "Ready" && c["status"] == "True")
         };
         for _ in 0..400 {
-            if self.api.get("nodes", "", &self.name).is_some_and(ready) {
+            // After a restart the record may still show the port of the agent before.
+            let recorded = self.api.get("nodes", "", &self.name).is_some_and(ready);
+            if recorded && TcpStream::connect(("127.0.0.1", self.port())).await.is_ok() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        panic!("the node never became ready: {:#}", self.api.get("nodes", "", &self.name).unwrap_or_default());
+        panic!(
+            "the node never became ready: {:#}",
+            self.api.get("nodes", "", &self.name).unwrap_or_default()
+        );
     }
 
     pub(crate) async fn stop(self) {
@@ -103,13 +129,26 @@ impl Node {
 
     fn port(&self) -> u16 {
         let node = self.api.get("nodes", "", &self.name).unwrap();
-        u16::try_from(node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap()).unwrap()
+        u16::try_from(
+            node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+                .as_u64()
+                .unwrap(),
+        )
+        .unwrap()
     }
 
-    async fn connect(&self, tls: &Arc<rustls::ClientConfig>) -> tokio_rustls::client::TlsStream<TcpStream> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port())).await.unwrap();
+    async fn connect(
+        &self,
+        tls: &Arc<rustls::ClientConfig>,
+    ) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port()))
+            .await
+            .unwrap();
         let connector = tokio_rustls::TlsConnector::from(tls.clone());
-        connector.connect(ServerName::try_from("127.0.0.1").unwrap(), stream).await.unwrap()
+        connector
+            .connect(ServerName::try_from("127.0.0.1").unwrap(), stream)
+            .await
+            .unwrap()
     }
 
     /// Status and body of a GET, as the API server.
@@ -126,7 +165,10 @@ impl Node {
         let io = hyper_util::rt::TokioIo::new(self.connect(tls).await);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
         let connection = tokio::spawn(connection);
-        let request = http::Request::get(path).header("host", "node").body(String::new()).unwrap();
+        let request = http::Request::get(path)
+            .header("host", "node")
+            .body(String::new())
+            .unwrap();
         let response = sender.send_request(request).await.unwrap();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -136,16 +178,29 @@ impl Node {
 
     /// Runs a command; standard output, standard error and the final status.
     pub(crate) async fn exec(&self, path: &str, input: &[u8]) -> (String, String, Value) {
-        let mut request = format!("wss://127.0.0.1:{}{path}", self.port()).into_client_request().unwrap();
-        request.headers_mut().insert("sec-websocket-protocol", "v5.channel.k8s.io".parse().unwrap());
+        let mut request = format!("wss://127.0.0.1:{}{path}", self.port())
+            .into_client_request()
+            .unwrap();
+        request.headers_mut().insert(
+            "sec-websocket-protocol",
+            "v5.channel.k8s.io".parse().unwrap(),
+        );
         let stream = self.connect(&self.tls).await;
-        let (mut socket, response) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-        assert_eq!(response.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
+        let (mut socket, response) = tokio_tungstenite::client_async(request, stream)
+            .await
+            .unwrap();
+        assert_eq!(
+            response.headers()["sec-websocket-protocol"],
+            "v5.channel.k8s.io"
+        );
         if !input.is_empty() {
             let mut message = vec![0];
             message.extend_from_slice(input);
             socket.send(Message::Binary(message.into())).await.unwrap();
-            socket.send(Message::Binary(vec![255, 0].into())).await.unwrap();
+            socket
+                .send(Message::Binary(vec![255, 0].into()))
+                .await
+                .unwrap();
         }
         let (mut out, mut err, mut status) = (Vec::new(), Vec::new(), Value::Null);
         while let Some(message) = socket.next().await {
@@ -160,17 +215,28 @@ impl Node {
                 _ => {}
             }
         }
-        (String::from_utf8_lossy(&out).into_owned(), String::from_utf8_lossy(&err).into_owned(), status)
+        (
+            String::from_utf8_lossy(&out).into_owned(),
+            String::from_utf8_lossy(&err).into_owned(),
+            status,
+        )
     }
 }
 
 pub(crate) fn phase(pod: Option<&Value>) -> &str {
-    pod.and_then(|pod| pod.pointer("/status/phase")).and_then(Value::as_str).unwrap_or_default()
+    pod.and_then(|pod| pod.pointer("/status/phase"))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 pub(crate) fn condition(pod: Option<&Value>, kind: &str) -> bool {
-    let conditions = pod.and_then(|pod| pod.pointer("/status/conditions")).and_then(Value::as_array);
-    conditions.into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True")
+    let conditions = pod
+        .and_then(|pod| pod.pointer("/status/conditions"))
+        .and_then(Value::as_array);
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == kind && c["status"] == "True")
 }
 
 /// Text below the first container's status.
