@@ -14,7 +14,9 @@ pub fn load(path: &Path) -> Result<ClientConfig, String> {
 
 /// Resolves the current context of a kubeconfig text.
 pub fn parse(text: &str, directory: &Path) -> Result<ClientConfig, String> {
-    let config: Value = serde_saphyr::from_str_with_options(text, serde_saphyr::options! { strict_booleans: true }).map_err(|e| format!("not YAML: {e}"))?;
+    let config: Value =
+        serde_saphyr::from_str_with_options(text, serde_saphyr::options! { strict_booleans: true })
+            .map_err(|e| format!("not YAML: {e}"))?;
     let current = config
         .get("current-context")
         .and_then(Value::as_str)

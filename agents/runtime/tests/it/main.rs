@@ -1,0 +1,5 @@
+//! The client and the caches against servers that misbehave.
+
+mod caches;
+mod client;
+mod server;
