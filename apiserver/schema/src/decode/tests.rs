@@ -215,6 +215,37 @@ fn a_body_with_a_million_problems_lists_a_hundred() {
     assert_eq!(decoded.unknown.len(), PROBLEMS_MAX);
 }
 
+/// Threads of the server have 2 MiB of stack; half of that must do for the deepest bodies.
+#[test]
+fn the_deepest_bodies_fit_the_stack() {
+    let on_small_stack = |run: fn()| {
+        let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(run);
+        thread.unwrap().join().unwrap();
+    };
+    on_small_stack(|| {
+        let levels = DEPTH_MAX - 1;
+        let body = format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+        let decoded = json(None, body.as_bytes(), FieldValidation::Strict).unwrap();
+        assert_eq!(decoded.value.clone().to_string(), body);
+        let merged = crate::patch::merge::apply(&decoded.value, &decoded.value).unwrap();
+        let strategic = crate::patch::strategic::apply(None, &merged, &decoded.value).unwrap();
+        assert_eq!(strategic.to_string(), body);
+    });
+    on_small_stack(|| {
+        let ty = type_named("apiextensions.JSONSchemaProps");
+        let levels = DEPTH_MAX - 1;
+        let body = format!("{}{{}}{}", "{\"not\":".repeat(levels), "}".repeat(levels));
+        let decoded = json(ty, body.as_bytes(), FieldValidation::Strict).unwrap();
+        assert_eq!(decoded.value.to_string(), body);
+        let raw = crate::protobuf::encode_message(ty.unwrap(), &decoded.value).unwrap();
+        assert!(crate::protobuf::decode_message(ty.unwrap(), &raw).is_err());
+    });
+    on_small_stack(|| {
+        let body = format!("{}1{}", "[".repeat(255), "]".repeat(255));
+        assert!(yaml(None, body.as_bytes(), FieldValidation::Strict).is_ok());
+    });
+}
+
 #[test]
 fn every_type_accepts_its_own_empty_object() {
     for ty in crate::types::all()

@@ -4,11 +4,13 @@
 use serde_json::Value;
 
 use super::PatchError;
-use crate::decode::{self, FieldValidation};
+use crate::decode::{self, DEPTH_MAX, FieldValidation};
 
 pub const OPERATIONS_MAX: usize = 10_000;
 /// Bytes that all `copy` operations of a patch may add together.
 pub const COPIED_BYTES_MAX: usize = 3 << 20;
+/// How often the depth of the object is measured again before the patch is refused.
+const MEASUREMENTS_MAX: usize = 100;
 
 /// Reads and applies a patch: all operations, or none.
 pub fn apply(original: &Value, patch: &[u8]) -> Result<Value, PatchError> {
@@ -32,17 +34,68 @@ pub fn apply_value(original: &Value, patch: &Value) -> Result<Value, PatchError>
         )));
     }
     let mut document = original.clone();
-    let mut copied_bytes = 0;
+    let mut growth = Growth {
+        copied_bytes: 0,
+        depth: depth_of(original),
+        measurements: 0,
+    };
     for operation in operations {
-        apply_one(&mut document, operation, &mut copied_bytes)?;
+        growth.deepen(&document, operation)?;
+        apply_one(&mut document, operation, &mut growth)?;
     }
     Ok(document)
+}
+
+/// What a patch has made of the object so far: a small patch could make it huge by copies, or too
+/// deep for the recursions over it by moving it into itself again and again.
+struct Growth {
+    copied_bytes: usize,
+    /// The object is at most this deep.
+    depth: usize,
+    measurements: usize,
+}
+
+impl Growth {
+    /// Accounts for the depth that an operation can add.
+    fn deepen(&mut self, document: &Value, operation: &Value) -> Result<(), PatchError> {
+        let text = |key: &str| operation.get(key).and_then(Value::as_str);
+        let steps = |key: &str| text(key).unwrap_or("").matches('/').count();
+        let path = steps("path");
+        let added = |depth: usize| match text("op") {
+            Some("move" | "copy") => path + depth.saturating_sub(steps("from")),
+            _ => path + operation.get("value").map_or(0, depth_of),
+        };
+        if added(self.depth) > DEPTH_MAX {
+            self.measurements += 1;
+            self.depth = depth_of(document);
+            if self.measurements > MEASUREMENTS_MAX || added(self.depth) > DEPTH_MAX {
+                return Err(PatchError::Unprocessable("exceeded max depth".to_owned()));
+            }
+        }
+        self.depth = self.depth.max(added(self.depth));
+        Ok(())
+    }
+}
+
+/// How deep a value is nested; a scalar is 1 deep. Not recursive, since depth is what is doubted.
+fn depth_of(value: &Value) -> usize {
+    let mut deepest = 0;
+    let mut todo = vec![(value, 1)];
+    while let Some((value, depth)) = todo.pop() {
+        deepest = deepest.max(depth);
+        match value {
+            Value::Array(items) => todo.extend(items.iter().map(|v| (v, depth + 1))),
+            Value::Object(map) => todo.extend(map.values().map(|v| (v, depth + 1))),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn apply_one(
     document: &mut Value,
     operation: &Value,
-    copied_bytes: &mut usize,
+    growth: &mut Growth,
 ) -> Result<(), PatchError> {
     if !operation.is_object() {
         return Err(PatchError::BadRequest(format!(
@@ -90,10 +143,11 @@ fn apply_one(
             let copy = find(document, from)
                 .map(|v| v.clone())
                 .ok_or_else(|| fail(name, &format!("doc is missing key: {from}: missing value")))?;
-            *copied_bytes += copy.to_string().len();
-            if *copied_bytes > COPIED_BYTES_MAX {
+            growth.copied_bytes += copy.to_string().len();
+            if growth.copied_bytes > COPIED_BYTES_MAX {
                 return Err(PatchError::Unprocessable(format!(
-                    "Unable to complete the copy, the accumulated size increase of copy is {copied_bytes}, exceeding the limit {COPIED_BYTES_MAX}"
+                    "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit {COPIED_BYTES_MAX}",
+                    growth.copied_bytes
                 )));
             }
             add(document, path, copy, name)
