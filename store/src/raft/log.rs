@@ -60,6 +60,8 @@ struct State {
     cache_bytes: usize,
     /// Entries below this index are stored. What is not stored stays in the cache.
     stored: u64,
+    /// Why the writer has stopped. Nothing is acknowledged after that.
+    failure: Option<(io::ErrorKind, String)>,
 }
 
 struct Job {
@@ -98,6 +100,7 @@ impl LogStore {
             cache: VecDeque::new(),
             cache_bytes: 0,
             stored: found.last.map_or(0, |id| id.index + 1),
+            failure: None,
         };
         let shared = Arc::new(Shared {
             disk,
@@ -118,19 +121,17 @@ impl LogStore {
     }
 
     async fn submit(&self, ops: Vec<LogOp>, durable: bool, done: Done) -> io::Result<()> {
-        let stopped = |_| io::Error::other("the log writer has stopped after an error");
+        let job = Job { ops, durable, done };
         self.queue
-            .send(Job { ops, durable, done })
+            .send(job)
             .await
-            .map_err(stopped)
+            .map_err(|_| self.shared.failure())
     }
 
     async fn submit_and_wait(&self, ops: Vec<LogOp>) -> io::Result<()> {
         let (sender, receiver) = oneshot::channel();
         self.submit(ops, true, Done::Reply(sender)).await?;
-        receiver
-            .await
-            .map_err(|_| io::Error::other("the log writer has stopped"))?
+        receiver.await.map_err(|_| self.shared.failure())?
     }
 }
 
@@ -138,6 +139,13 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each update of the state is one assignment or push: a panic between them leaves it usable.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failure(&self) -> io::Error {
+        match &self.lock().failure {
+            Some((kind, text)) => io::Error::new(*kind, text.clone()),
+            None => io::Error::other("the log writer has stopped"),
+        }
     }
 
     fn write_loop(&self, mut jobs: mpsc::Receiver<Job>) {
@@ -166,8 +174,9 @@ impl Shared {
                 .as_ref()
                 .err()
                 .map(|error| (error.kind(), error.to_string()));
-            if failure.is_none() {
-                self.lock().note_stored(&ops);
+            match &failure {
+                None => self.lock().note_stored(&ops),
+                Some(_) => self.lock().failure = failure.clone(),
             }
             for job in batch {
                 job.done.report(match &failure {
