@@ -6,9 +6,10 @@
 //! (`read.rs`). Members talk over mutual TLS (`peer/`).
 //!
 //! Architecture invariants: openraft is named under `raft/` and where its handle is used (`core.rs`, `node.rs`,
-//! `members.rs`, `read.rs`), rocksdb under `rocks/` alone. What is on disk is in `disk.rs`. Clock, network and storage
+//! `client.rs`, `members.rs`, `read.rs`), rocksdb under `rocks/` alone. What is on disk is in `disk.rs`. Clock, network and storage
 //! come in through the traits of `env.rs`.
 
+mod client;
 pub mod config;
 mod core;
 mod data_dir;
