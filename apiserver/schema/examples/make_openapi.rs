@@ -3,7 +3,9 @@
 //!
 //! The rows are `group, version, resource[/subresource], kind, scope, -, -, verbs, response`.
 
-use schema::openapi::{Served, ServedSubresource, root_path, v2_document, v3_document, v3_index};
+use schema::openapi::{
+    Served, ServedSubresource, root_path, v2_document, v2_protobuf, v3_document, v3_index,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let usage = "usage: make_openapi <api-resources.tsv> <directory>";
@@ -58,7 +60,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::fs::write(file, value.to_string())
     };
     write("openapi/v3", &v3_index(&served))?;
-    write("openapi/v2", &v2_document(&served, "v1.36.0"))?;
+    let v2 = v2_document(&served, "v1.36.0");
+    write("openapi/v2", &v2)?;
+    std::fs::write(directory.join("openapi/v2.pb"), v2_protobuf(&v2))?;
     for resource in &served {
         if let Some(document) = v3_document(&served, resource.group, resource.version, "v1.36.0") {
             write(

@@ -1,5 +1,5 @@
 //! OpenAPI documents, generated from the schema table and the list of served resources: version 3
-//! with one document a group version, and version 2 (swagger) as a single one.
+//! with one document a group version, and version 2 (swagger) as a single one, also in protobuf.
 //!
 //! They carry what clients read: schemas with Kubernetes' extensions, operations with their kind,
 //! the parameters and patch types they accept. Generating is pure and not cheap; callers keep the
@@ -8,11 +8,14 @@
 
 mod paths;
 mod schemas;
+mod v2_protobuf;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::types;
+
+pub use v2_protobuf::{V2_PROTOBUF, v2_protobuf};
 
 /// A resource that the server serves.
 #[derive(Debug, Clone, Copy)]

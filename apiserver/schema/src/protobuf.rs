@@ -6,6 +6,7 @@
 //! since Go's encoder writes every zero of a field that is not a pointer and JSON has none of them.
 
 mod read;
+pub(crate) mod wire;
 mod write;
 
 use serde_json::Value;

@@ -242,6 +242,19 @@ fn schemas_have_the_extensions() {
     );
 }
 
+#[test]
+fn version_2_as_protobuf() {
+    let bytes = v2_protobuf(&v2_document(SERVED, "v1.36.0"));
+    // swagger = 1: "2.0", info = 2: {title = 1, version = 2}
+    let head = b"\x0a\x032.0\x12\x15\x0a\x0aKubernetes\x12\x07v1.36.0";
+    assert_eq!(&bytes[..head.len()], head);
+    let has = |text: &[u8]| bytes.windows(text.len()).any(|w| w == text);
+    assert!(has(b"x-kubernetes-patch-merge-key"));
+    assert!(has(
+        br#"[{"group":"apps","kind":"Deployment","version":"v1"}]"#
+    ));
+}
+
 /// Every kind that has fields of its own tells what it is.
 #[test]
 fn common_kinds_are_described() {

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
+use super::wire::{bytes, key, number};
 use super::{MAGIC, ProtobufError};
 use crate::time;
 use crate::types::{
@@ -181,27 +182,4 @@ fn form(ty: &Type, value: &Value, out: &mut Vec<u8>) -> Written {
 
 fn unsupported(value: &Value) -> ProtobufError {
     ProtobufError::Value(value.to_string().chars().take(64).collect())
-}
-
-fn key(tag: u32, wire_type: u64, out: &mut Vec<u8>) {
-    varint(u64::from(tag) << 3 | wire_type, out);
-}
-
-fn number(tag: u32, value: u64, out: &mut Vec<u8>) {
-    key(tag, 0, out);
-    varint(value, out);
-}
-
-fn bytes(tag: u32, value: &[u8], out: &mut Vec<u8>) {
-    key(tag, 2, out);
-    varint(value.len() as u64, out);
-    out.extend_from_slice(value);
-}
-
-fn varint(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }

@@ -1,0 +1,27 @@
+//! The fields of protobuf messages as bytes.
+
+/// The tag and wire type that open a field.
+pub(crate) fn key(tag: u32, wire_type: u64, out: &mut Vec<u8>) {
+    varint(u64::from(tag) << 3 | wire_type, out);
+}
+
+/// A field that is a number.
+pub(crate) fn number(tag: u32, value: u64, out: &mut Vec<u8>) {
+    key(tag, 0, out);
+    varint(value, out);
+}
+
+/// A field that has a length: bytes, text, a message.
+pub(crate) fn bytes(tag: u32, value: &[u8], out: &mut Vec<u8>) {
+    key(tag, 2, out);
+    varint(value.len() as u64, out);
+    out.extend_from_slice(value);
+}
+
+fn varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
