@@ -16,7 +16,9 @@ pub(crate) struct Authenticator {
 
 impl Authenticator {
     pub(crate) fn new(config: &Config) -> Authenticator {
-        Authenticator { anonymous: config.anonymous }
+        Authenticator {
+            anonymous: config.anonymous,
+        }
     }
 
     /// The user of a request. A credential that is present but wrong is 401, never anonymous.
@@ -46,17 +48,21 @@ impl Authenticator {
                 None => {}
             }
         }
-        if token.is_none() {
-            if let Some(value) = headers.get("sec-websocket-protocol").and_then(|value| value.to_str().ok()) {
+        if token.is_none()
+            && let Some(value) = headers
+                .get("sec-websocket-protocol")
+                .and_then(|value| value.to_str().ok())
+            {
                 match bearer::from_websocket_protocols(value) {
                     WebSocketToken::Absent => {}
                     WebSocketToken::Present { token: found, .. } => token = Some(found),
                     WebSocketToken::Invalid => return Err(ApiError::unauthorized()),
                 }
             }
-        }
         match token {
-            Some(token) => user_of_token(server, &token, &server.config.api_audiences, now).await.map(|(user, _)| user),
+            Some(token) => user_of_token(server, &token, &server.config.api_audiences, now)
+                .await
+                .map(|(user, _)| user),
             None if self.anonymous => Ok(User::anonymous()),
             None => Err(ApiError::unauthorized()),
         }
@@ -78,7 +84,11 @@ pub(crate) async fn user_of_token(
     if let Some(user) = server.config.static_tokens.authenticate(token) {
         return Ok((user.authenticated(), server.config.api_audiences.clone()));
     }
-    let claims = server.config.verifier.verify(token, audiences, now).map_err(|error| refuse(&error))?;
+    let claims = server
+        .config
+        .verifier
+        .verify(token, audiences, now)
+        .map_err(|error| refuse(&error))?;
     for (resource, namespace, reference) in claims.bound() {
         let alive = || {
             server
@@ -90,19 +100,31 @@ pub(crate) async fn user_of_token(
         if !alive() {
             // A fresh token may name what this member has not seen yet.
             let caught_up = server.world.wait_most_recent(&*server.store);
-            let in_time = tokio::time::timeout_at(Instant::now() + crate::world::REVISION_WAIT, caught_up).await;
+            let in_time =
+                tokio::time::timeout_at(Instant::now() + crate::world::REVISION_WAIT, caught_up)
+                    .await;
             if !matches!(in_time, Ok(Ok(_))) || !alive() {
-                return Err(refuse(&format!("token bound to {resource} {namespace}/{} that is gone", reference.name)));
+                return Err(refuse(&format!(
+                    "token bound to {resource} {namespace}/{} that is gone",
+                    reference.name
+                )));
             }
         }
     }
-    let good_for = claims.aud.iter().filter(|audience| audiences.contains(audience)).cloned().collect();
+    let good_for = claims
+        .aud
+        .iter()
+        .filter(|audience| audiences.contains(audience))
+        .cloned()
+        .collect();
     Ok((claims.user(), good_for))
 }
 
 /// Applies `Impersonate-*` headers: every part of the wanted identity is a right of its own.
 pub(crate) fn impersonate(server: &ApiServer, user: User, headers: &HeaderMap) -> ApiResult<User> {
-    let pairs = headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let pairs = headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     let Some(wanted) = impersonation::from_headers(pairs).map_err(ApiError::internal)? else {
         return Ok(user);
     };

@@ -40,10 +40,19 @@ impl Authorizer {
                 let cache = world.named(group, plural)?.clone();
                 let mut wake = cache.subscribe();
                 wake.mark_changed();
-                Some(Followed { group, plural, cache, wake, cursor: None })
+                Some(Followed {
+                    group,
+                    plural,
+                    cache,
+                    wake,
+                    cursor: None,
+                })
             })
             .collect();
-        Authorizer { policy: RwLock::new(Policy::new(node_rules)), followed: Mutex::new(followed) }
+        Authorizer {
+            policy: RwLock::new(Policy::new(node_rules)),
+            followed: Mutex::new(followed),
+        }
     }
 
     /// Applies what the caches have learned since the last question.
@@ -78,7 +87,11 @@ impl Authorizer {
         if decision.allowed {
             return Ok(());
         }
-        Err(refusal(Forbidden::by_authorizer(user, attributes, &decision.reason)))
+        Err(refusal(Forbidden::by_authorizer(
+            user,
+            attributes,
+            &decision.reason,
+        )))
     }
 
     /// The policy as of now, for checks that need more than one question.
@@ -90,23 +103,36 @@ impl Authorizer {
 
 /// The Status of a refusal.
 pub(crate) fn refusal(forbidden: Forbidden) -> ApiError {
-    ApiError::forbidden_by(&forbidden.group, &forbidden.resource, &forbidden.name, forbidden.message)
+    ApiError::forbidden_by(
+        &forbidden.group,
+        &forbidden.resource,
+        &forbidden.name,
+        forbidden.message,
+    )
 }
 
 impl Followed {
     /// Applies new changes; false where the ring has gone past us, so that everything has to be read again.
     fn follow(&mut self, policy: &mut Policy) -> bool {
-        let Some(mut cursor) = self.cursor else { return false };
+        let Some(mut cursor) = self.cursor else {
+            return false;
+        };
         loop {
-            let Ok(changes) = self.cache.read_changes(&mut cursor, 1_024) else { return false };
+            let Ok(changes) = self.cache.read_changes(&mut cursor, 1_024) else {
+                return false;
+            };
             if changes.is_empty() {
                 self.cursor = Some(cursor);
                 return true;
             }
             for change in changes {
                 match (&change.new, &change.old) {
-                    (Some(new), _) => policy.upsert(self.group, self.plural, &new.object().into_value()),
-                    (None, Some(old)) => policy.remove(self.group, self.plural, old.namespace(), old.name()),
+                    (Some(new), _) => {
+                        policy.upsert(self.group, self.plural, &new.object().into_value())
+                    }
+                    (None, Some(old)) => {
+                        policy.remove(self.group, self.plural, old.namespace(), old.name())
+                    }
                     (None, None) => {}
                 }
             }

@@ -27,7 +27,10 @@ const RETRY: Duration = Duration::from_millis(200);
 pub(crate) async fn run(server: Arc<ApiServer>) {
     // Until the store has a leader there is nothing to do but to ask again.
     while let Err(error) = ensure_all(&server).await {
-        tracing::debug!(message = error.message, "bootstrap objects are not there yet");
+        tracing::debug!(
+            message = error.message,
+            "bootstrap objects are not there yet"
+        );
         tokio::time::sleep(RETRY).await;
     }
     server.started.set();
@@ -36,7 +39,12 @@ pub(crate) async fn run(server: Arc<ApiServer>) {
 }
 
 /// A request of the server to itself.
-pub(crate) fn internal(server: &Arc<ApiServer>, resource: &Resource, namespace: &str, name: &str) -> Context {
+pub(crate) fn internal(
+    server: &Arc<ApiServer>,
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+) -> Context {
     let info = RequestInfo {
         verb: "create",
         is_resource: true,
@@ -47,7 +55,14 @@ pub(crate) fn internal(server: &Arc<ApiServer>, resource: &Resource, namespace: 
         name: name.to_owned(),
         ..RequestInfo::default()
     };
-    Context::new(server.clone(), info, Query::default(), http::HeaderMap::new(), User::loopback(), Output::PLAIN)
+    Context::new(
+        server.clone(),
+        info,
+        Query::default(),
+        http::HeaderMap::new(),
+        User::loopback(),
+        Output::PLAIN,
+    )
 }
 
 async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
@@ -58,7 +73,8 @@ async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
     for (resource, object) in resources::bootstrap::all() {
         ensure(server, resource, object).await?;
     }
-    let config_maps = resources::find("", "v1", "configmaps").ok_or_else(ApiError::no_such_resource)?;
+    let config_maps =
+        resources::find("", "v1", "configmaps").ok_or_else(ApiError::no_such_resource)?;
     let authentication = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": { "name": "extension-apiserver-authentication", "namespace": "kube-system" },
@@ -88,9 +104,15 @@ fn object(value: Value) -> ApiResult<Object> {
 }
 
 /// Creates what is missing; adds missing rights and subjects to what is there.
-async fn ensure(server: &Arc<ApiServer>, resource: &'static Resource, wanted: Object) -> ApiResult<()> {
+async fn ensure(
+    server: &Arc<ApiServer>,
+    resource: &'static Resource,
+    wanted: Object,
+) -> ApiResult<()> {
     let (namespace, name) = (wanted.namespace().to_owned(), wanted.name().to_owned());
-    let present = server.world.get(resource.group, resource.plural, &namespace, &name);
+    let present = server
+        .world
+        .get(resource.group, resource.plural, &namespace, &name);
     match present {
         None => {
             let context = internal(server, resource, &namespace, "");
@@ -107,7 +129,9 @@ async fn ensure(server: &Arc<ApiServer>, resource: &'static Resource, wanted: Ob
         }
         Some(entry) if resource.group == RBAC => {
             let present = entry.object();
-            if present.annotation(AUTO_UPDATE) != Some("true") || reconciled(&present, &wanted).is_none() {
+            if present.annotation(AUTO_UPDATE) != Some("true")
+                || reconciled(&present, &wanted).is_none()
+            {
                 return Ok(());
             }
             let mut decide = |old: &Object| {
@@ -116,7 +140,10 @@ async fn ensure(server: &Arc<ApiServer>, resource: &'static Resource, wanted: Ob
                     None => Step::Keep(old.clone()),
                 })
             };
-            server.change(resource, &namespace, &name, false, &mut decide).await.map(|_| ())
+            server
+                .change(resource, &namespace, &name, false, &mut decide)
+                .await
+                .map(|_| ())
         }
         Some(_) => Ok(()),
     }
@@ -128,7 +155,11 @@ fn reconciled(present: &Object, wanted: &Object) -> Option<Object> {
     if wanted.get(&["aggregationRule"]).is_none() && wanted.get(&["rules"]).is_some() {
         let held = Rule::list_from_role(present.value());
         let mut rules = present.get_array(&["rules"]).cloned().unwrap_or_default();
-        for rule in wanted.get_array(&["rules"]).map(Vec::as_slice).unwrap_or_default() {
+        for rule in wanted
+            .get_array(&["rules"])
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+        {
             if !covers(&held, &[Rule::from_value(rule)]) {
                 rules.push(rule.clone());
             }
@@ -136,8 +167,17 @@ fn reconciled(present: &Object, wanted: &Object) -> Option<Object> {
         new.set(&["rules"], Value::Array(rules));
     }
     if let Some(subjects) = wanted.get_array(&["subjects"]) {
-        let mut all = present.get_array(&["subjects"]).cloned().unwrap_or_default();
-        all.extend(subjects.iter().filter(|subject| !all.contains(subject)).cloned().collect::<Vec<_>>());
+        let mut all = present
+            .get_array(&["subjects"])
+            .cloned()
+            .unwrap_or_default();
+        all.extend(
+            subjects
+                .iter()
+                .filter(|subject| !all.contains(subject))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
         new.set(&["subjects"], Value::Array(all));
     }
     for (key, value) in wanted.labels() {
@@ -148,20 +188,30 @@ fn reconciled(present: &Object, wanted: &Object) -> Option<Object> {
 
 /// Gives aggregated roles the rules of the roles that they select, whenever a cluster role changes.
 async fn follow_aggregation(server: &Arc<ApiServer>) {
-    let (Some(cache), Some(resource)) =
-        (server.world.named(RBAC, "clusterroles"), resources::find(RBAC, "v1", "clusterroles"))
-    else {
+    let (Some(cache), Some(resource)) = (
+        server.world.named(RBAC, "clusterroles"),
+        resources::find(RBAC, "v1", "clusterroles"),
+    ) else {
         return;
     };
     let mut wake = cache.subscribe();
     loop {
         wake.mark_unchanged();
-        let roles: Vec<Value> =
-            server.world.list(RBAC, "clusterroles", "").iter().map(|entry| entry.object().into_value()).collect();
+        let roles: Vec<Value> = server
+            .world
+            .list(RBAC, "clusterroles", "")
+            .iter()
+            .map(|entry| entry.object().into_value())
+            .collect();
         let mut failed = false;
         for role in &roles {
-            let Some(rules) = aggregate::rules(role, &roles) else { continue };
-            let name = role.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let Some(rules) = aggregate::rules(role, &roles) else {
+                continue;
+            };
+            let name = role
+                .pointer("/metadata/name")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             let context = internal(server, resource, "", name);
             let mut make = |old: &Object| {
                 let mut new = old.clone();
@@ -170,7 +220,11 @@ async fn follow_aggregation(server: &Arc<ApiServer>) {
             };
             if let Err(error) = update::apply(&context, resource, "", false, &mut make).await {
                 failed |= error.code != 404;
-                tracing::debug!(role = name, message = error.message, "aggregated role is not up to date yet");
+                tracing::debug!(
+                    role = name,
+                    message = error.message,
+                    "aggregated role is not up to date yet"
+                );
             }
         }
         let changed = wake.changed();
@@ -189,10 +243,17 @@ mod tests {
     #[test]
     fn missing_rights_are_added_and_extra_ones_stay() {
         let rule = |verb: &str| json!({"verbs": [verb], "apiGroups": [""], "resources": ["pods"]});
-        let present = object(json!({"metadata": {"name": "r"}, "rules": [rule("get"), rule("watch")]})).unwrap();
-        let wanted = object(json!({"metadata": {"name": "r"}, "rules": [rule("get"), rule("list")]})).unwrap();
+        let present =
+            object(json!({"metadata": {"name": "r"}, "rules": [rule("get"), rule("watch")]}))
+                .unwrap();
+        let wanted =
+            object(json!({"metadata": {"name": "r"}, "rules": [rule("get"), rule("list")]}))
+                .unwrap();
         let new = reconciled(&present, &wanted).unwrap();
-        assert_eq!(new.get_array(&["rules"]).unwrap(), &[rule("get"), rule("watch"), rule("list")]);
+        assert_eq!(
+            new.get_array(&["rules"]).unwrap(),
+            &[rule("get"), rule("watch"), rule("list")]
+        );
         assert!(reconciled(&new, &wanted).is_none());
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::entry::Entry;
 use crate::tree::Tree;
+use crate::world::KeyChange;
 
 /// Changes kept for watches that resume or lag.
 const RING_LEN_MAX: usize = 16_384;
@@ -35,7 +36,12 @@ impl Change {
             (Some(old), None) => Some(old.encoded.with_revision(revision)),
             _ => None,
         };
-        Change { revision, old, new, gone }
+        Change {
+            revision,
+            old,
+            new,
+            gone,
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -86,7 +92,8 @@ impl State {
         self.changed = change.revision;
         self.bytes += change.bytes();
         self.ring.push_back(Arc::new(change));
-        while self.ring.len() > RING_LEN_MAX || (self.bytes > RING_BYTES_MAX && self.ring.len() > 1) {
+        while self.ring.len() > RING_LEN_MAX || (self.bytes > RING_BYTES_MAX && self.ring.len() > 1)
+        {
             if let Some(dropped) = self.ring.pop_front() {
                 self.bytes -= dropped.bytes();
                 self.first += 1;
@@ -98,23 +105,43 @@ impl State {
 
 impl Cache {
     pub(crate) fn new(shapes: Vec<&'static Resource>, prefix: String) -> Cache {
-        let state = State { tree: Tree::default(), changed: 0, ring: VecDeque::new(), first: 0, floor: 0, bytes: 0 };
-        Cache { shapes, prefix, state: RwLock::new(state), wake: watch::Sender::new(0) }
+        let state = State {
+            tree: Tree::default(),
+            changed: 0,
+            ring: VecDeque::new(),
+            first: 0,
+            floor: 0,
+            bytes: 0,
+        };
+        Cache {
+            shapes,
+            prefix,
+            state: RwLock::new(state),
+            wake: watch::Sender::new(0),
+        }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Builds the entry of a stored value. None where the value is not an object.
     pub(crate) fn entry(&self, key: &str, stored: &Bytes, revision: i64) -> Option<Arc<Entry>> {
         let entry = Entry::new(key, self.prefix.len(), stored, revision, &self.shapes);
         if entry.is_none() {
-            tracing::warn!(key, revision, "stored value is not an object; it is left out");
+            tracing::warn!(
+                key,
+                revision,
+                "stored value is not an object; it is left out"
+            );
         }
         entry.map(Arc::new)
     }
@@ -142,7 +169,7 @@ impl Cache {
     }
 
     /// Applies the changes of one revision together: (key, new state or none for a deletion).
-    pub(crate) fn apply(&self, revision: i64, changes: Vec<(String, Option<Arc<Entry>>)>) {
+    pub(crate) fn apply(&self, revision: i64, changes: Vec<KeyChange>) {
         let mut state = self.write();
         for (key, new) in changes {
             let old = match &new {
@@ -183,12 +210,18 @@ impl Cache {
         if revision < state.floor {
             return Err(TooOld(state.floor));
         }
-        let skip = state.ring.partition_point(|change| change.revision <= revision);
+        let skip = state
+            .ring
+            .partition_point(|change| change.revision <= revision);
         Ok(state.first + skip as u64)
     }
 
     /// Up to `max` changes from `cursor` on, which is moved past them.
-    pub(crate) fn read_changes(&self, cursor: &mut u64, max: usize) -> Result<Vec<Arc<Change>>, TooOld> {
+    pub(crate) fn read_changes(
+        &self,
+        cursor: &mut u64,
+        max: usize,
+    ) -> Result<Vec<Arc<Change>>, TooOld> {
         let state = self.read();
         if *cursor < state.first {
             return Err(TooOld(state.floor));
@@ -214,7 +247,13 @@ mod tests {
     }
 
     fn put(cache: &Cache, name: &str, revision: i64) {
-        cache.apply(revision, vec![(format!("/registry/pods/{name}"), Some(entry(name, revision)))]);
+        cache.apply(
+            revision,
+            vec![(
+                format!("/registry/pods/{name}"),
+                Some(entry(name, revision)),
+            )],
+        );
     }
 
     #[test]
@@ -228,7 +267,10 @@ mod tests {
         }
         assert_eq!(cache.cursor_after(7).unwrap(), cursor + 2);
         let changes = cache.read_changes(&mut cursor, 2).unwrap();
-        assert_eq!(changes.iter().map(|c| c.revision).collect::<Vec<_>>(), [6, 7]);
+        assert_eq!(
+            changes.iter().map(|c| c.revision).collect::<Vec<_>>(),
+            [6, 7]
+        );
         assert!(changes[0].old.is_none() && changes[1].old.as_ref().unwrap().revision == 6);
         assert_eq!(cache.read_changes(&mut cursor, 9).unwrap().len(), 1);
         for revision in 9..9 + RING_LEN_MAX as i64 + 1 {
@@ -244,10 +286,17 @@ mod tests {
         let cache = Cache::new(Vec::new(), "/registry/pods/".into());
         put(&cache, "a", 2);
         let mut cursor = cache.cursor_after(2).unwrap();
-        cache.apply(4, vec![("/registry/pods/a".into(), None), ("/registry/pods/ghost".into(), None)]);
+        cache.apply(
+            4,
+            vec![
+                ("/registry/pods/a".into(), None),
+                ("/registry/pods/ghost".into(), None),
+            ],
+        );
         let changes = cache.read_changes(&mut cursor, 9).unwrap();
         assert_eq!(changes.len(), 1);
-        let gone: serde_json::Value = serde_json::from_slice(changes[0].gone.as_ref().unwrap()).unwrap();
+        let gone: serde_json::Value =
+            serde_json::from_slice(changes[0].gone.as_ref().unwrap()).unwrap();
         assert_eq!(gone["metadata"]["resourceVersion"], "4");
         assert_eq!((cache.len(), cache.snapshot(3).revision), (0, 4));
     }

@@ -60,7 +60,9 @@ fn metadata_at(encoded: &[u8]) -> Option<usize> {
         return None;
     }
     let head = &encoded[..encoded.len().min(HEAD_MAX)];
-    head.windows(METADATA.len()).position(|window| window == METADATA).map(|at| at + METADATA.len())
+    head.windows(METADATA.len())
+        .position(|window| window == METADATA)
+        .map(|at| at + METADATA.len())
 }
 
 /// An encoded object with its version in place.
@@ -95,12 +97,22 @@ impl Versioned {
         out.extend_from_slice(head);
         out.extend_from_slice(member.as_bytes());
         out.extend_from_slice(tail);
-        Versioned { json: Bytes::from(out), at: at as u32, version_len: member.len() as u32 }
+        Versioned {
+            json: Bytes::from(out),
+            at: at as u32,
+            version_len: member.len() as u32,
+        }
     }
 
     /// The same object under another version: the last state of a deleted object carries the deletion's revision.
     pub(crate) fn with_revision(&self, revision: i64) -> Bytes {
-        Versioned::insert(&self.json, self.at as usize, self.version_len as usize, revision).json
+        Versioned::insert(
+            &self.json,
+            self.at as usize,
+            self.version_len as usize,
+            revision,
+        )
+        .json
     }
 
     /// What follows `kind` and `apiVersion`, from `"metadata"` on: lists of built-in kinds leave the first two out.
@@ -118,24 +130,36 @@ mod tests {
     fn stored_form_is_fixed() {
         let object = json!({"spec": {"a": 1}, "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "x", "resourceVersion": "4", "managedFields": []}});
-        assert_eq!(&encode(&object)[..], br#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x"},"spec":{"a":1}}"#);
+        assert_eq!(
+            &encode(&object)[..],
+            br#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x"},"spec":{"a":1}}"#
+        );
     }
 
     #[test]
     fn the_version_is_spliced_and_replaced() {
-        let stored = encode(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "data": {"metadata": {}}}));
+        let stored = encode(
+            &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "data": {"metadata": {}}}),
+        );
         let versioned = Versioned::splice(&stored, 42).unwrap();
         let value: Value = serde_json::from_slice(&versioned.json).unwrap();
-        assert_eq!(value["metadata"], json!({"name": "x", "resourceVersion": "42"}));
+        assert_eq!(
+            value["metadata"],
+            json!({"name": "x", "resourceVersion": "42"})
+        );
         let later: Value = serde_json::from_slice(&versioned.with_revision(1234567)).unwrap();
         assert_eq!(later["metadata"]["resourceVersion"], "1234567");
-        assert_eq!(&versioned.list_item_tail()[..], br#""metadata":{"resourceVersion":"42","name":"x"},"data":{"metadata":{}}}"#);
+        assert_eq!(
+            &versioned.list_item_tail()[..],
+            br#""metadata":{"resourceVersion":"42","name":"x"},"data":{"metadata":{}}}"#
+        );
     }
 
     #[test]
     fn foreign_bytes_are_encoded_again() {
         let foreign = Bytes::from_static(br#"{"metadata": {}, "apiVersion":"v1","kind":"Pod"}"#);
-        let value: Value = serde_json::from_slice(&Versioned::splice(&foreign, 7).unwrap().json).unwrap();
+        let value: Value =
+            serde_json::from_slice(&Versioned::splice(&foreign, 7).unwrap().json).unwrap();
         assert_eq!(value["metadata"]["resourceVersion"], "7");
         assert!(Versioned::splice(&Bytes::from_static(b"[1]"), 7).is_none());
         assert!(Versioned::splice(&Bytes::from_static(b"\xff"), 7).is_none());

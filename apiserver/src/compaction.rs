@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv::{
-    Compare, CompareOperand, CompareResult, CompareTarget, PutRequest, RangeRequest, Request, RequestOp, ResponseBody,
-    TxnRequest,
+    Compare, CompareOperand, CompareResult, CompareTarget, PutRequest, RangeRequest, Request,
+    RequestOp, ResponseBody, TxnRequest,
 };
 
 use crate::ApiServer;
@@ -41,8 +41,15 @@ async fn turn(server: &ApiServer, seen: Seen) -> Result<Seen, kv::StoreError> {
         return Ok(seen);
     }
     let key = Bytes::from_static(KEY);
-    let put = PutRequest { key: key.clone(), value: Bytes::from(now.to_string()), ..PutRequest::default() };
-    let get = RangeRequest { key: key.clone(), ..RangeRequest::default() };
+    let put = PutRequest {
+        key: key.clone(),
+        value: Bytes::from(now.to_string()),
+        ..PutRequest::default()
+    };
+    let get = RangeRequest {
+        key: key.clone(),
+        ..RangeRequest::default()
+    };
     let request = TxnRequest {
         compare: vec![Compare {
             result: CompareResult::Equal as i32,
@@ -51,19 +58,29 @@ async fn turn(server: &ApiServer, seen: Seen) -> Result<Seen, kv::StoreError> {
             operand: Some(CompareOperand::Version(seen.version)),
             range_end: Bytes::new(),
         }],
-        success: vec![RequestOp { request: Some(Request::Put(put)) }],
-        failure: vec![RequestOp { request: Some(Request::Range(get)) }],
+        success: vec![RequestOp {
+            request: Some(Request::Put(put)),
+        }],
+        failure: vec![RequestOp {
+            request: Some(Request::Range(get)),
+        }],
     };
     let answer = server.store.txn(request).await?.body;
     if !answer.succeeded {
         // Somebody else's turn; remember where they are.
-        let pair = answer.responses.into_iter().find_map(|response| match response.response {
-            Some(ResponseBody::Range(range)) => range.kvs.into_iter().next(),
-            _ => None,
-        });
+        let pair = answer
+            .responses
+            .into_iter()
+            .find_map(|response| match response.response {
+                Some(ResponseBody::Range(range)) => range.kvs.into_iter().next(),
+                _ => None,
+            });
         return Ok(pair.map_or(Seen::default(), |pair| Seen {
             version: pair.version,
-            revision: std::str::from_utf8(&pair.value).ok().and_then(|text| text.parse().ok()).unwrap_or(0),
+            revision: std::str::from_utf8(&pair.value)
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
         }));
     }
     if seen.revision > 0 {
@@ -74,5 +91,8 @@ async fn turn(server: &ApiServer, seen: Seen) -> Result<Seen, kv::StoreError> {
             Err(error) => return Err(error),
         }
     }
-    Ok(Seen { version: seen.version + 1, revision: now })
+    Ok(Seen {
+        version: seen.version + 1,
+        revision: now,
+    })
 }

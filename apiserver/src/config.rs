@@ -48,7 +48,13 @@ pub struct Config {
 
 impl Config {
     /// Settings with Kubernetes' customs for everything that is not a secret.
-    pub fn new(signer: Arc<Signer>, issuer: &str, ca_pem: String, advertise_address: IpAddr, advertise_port: u16) -> Config {
+    pub fn new(
+        signer: Arc<Signer>,
+        issuer: &str,
+        ca_pem: String,
+        advertise_address: IpAddr,
+        advertise_port: u16,
+    ) -> Config {
         let verifier = Verifier::new(vec![signer.public_key().clone()], vec![issuer.to_owned()]);
         Config {
             signer,

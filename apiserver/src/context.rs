@@ -55,20 +55,31 @@ impl Context {
     /// Adds a `Warning` header to the answer; the same text only once.
     pub(crate) fn warn(&self, text: impl Into<String>) {
         let text = text.into();
-        let mut warnings = self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut warnings = self
+            .warnings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if !warnings.contains(&text) {
             warnings.push(text);
         }
     }
 
     pub(crate) fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        std::mem::take(
+            &mut *self
+                .warnings
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
     }
 
     /// The one dry-run value is `All`.
     pub(crate) fn dry_run(&self, options_kind: &str, body: Option<&Value>) -> ApiResult<bool> {
         let mut asked: Vec<String> = self.query.all("dryRun").map(str::to_owned).collect();
-        if let Some(list) = body.and_then(|options| options.get("dryRun")).and_then(Value::as_array) {
+        if let Some(list) = body
+            .and_then(|options| options.get("dryRun"))
+            .and_then(Value::as_array)
+        {
             asked.extend(list.iter().filter_map(Value::as_str).map(str::to_owned));
         }
         if let Some(other) = asked.iter().find(|value| *value != "All") {
@@ -85,15 +96,30 @@ impl Context {
     }
 
     /// An answer of one object in the form that was asked for.
-    pub(crate) fn respond_object(&self, code: StatusCode, resource: &Resource, object: Object) -> Response {
+    pub(crate) fn respond_object(
+        &self,
+        code: StatusCode,
+        resource: &Resource,
+        object: Object,
+    ) -> Response {
         let value = negotiate::shape(&self.output, resource, object, self.now);
         self.respond_value(code, &value)
     }
 
     /// An answer of one cached object: its bytes, unless another form was asked for.
-    pub(crate) fn respond_entry(&self, code: StatusCode, resource: &Resource, entry: &Entry) -> Response {
+    pub(crate) fn respond_entry(
+        &self,
+        code: StatusCode,
+        resource: &Resource,
+        entry: &Entry,
+    ) -> Response {
         if self.output.is_plain() && !entry::is_converted(resource) {
-            return negotiate::respond_bytes(&self.headers, code, negotiate::JSON, entry.json().clone());
+            return negotiate::respond_bytes(
+                &self.headers,
+                code,
+                negotiate::JSON,
+                entry.json().clone(),
+            );
         }
         self.respond_object(code, resource, entry.object_as(resource))
     }

@@ -20,30 +20,50 @@ pub(crate) struct Expected<'a> {
 
 impl<'a> Expected<'a> {
     pub(crate) fn of(resource: &'a Resource) -> Expected<'a> {
-        Expected { group: resource.group, version: resource.version, kind: resource.kind }
+        Expected {
+            group: resource.group,
+            version: resource.version,
+            kind: resource.kind,
+        }
     }
 
     pub(crate) fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 }
 
 /// The query's `fieldValidation`; Warn where it says nothing.
-pub(crate) fn field_validation(context: &Context, options_kind: &str) -> ApiResult<FieldValidation> {
+pub(crate) fn field_validation(
+    context: &Context,
+    options_kind: &str,
+) -> ApiResult<FieldValidation> {
     match context.query.get("fieldValidation") {
         None | Some("" | "Warn") => Ok(FieldValidation::Warn),
         Some("Ignore") => Ok(FieldValidation::Ignore),
         Some("Strict") => Ok(FieldValidation::Strict),
         Some(other) => {
             let path = schema::field::Path::new("fieldValidation");
-            let error = schema::field::FieldError::not_supported(&path, other, &["Ignore", "Strict", "Warn"]);
+            let error = schema::field::FieldError::not_supported(
+                &path,
+                other,
+                &["Ignore", "Strict", "Warn"],
+            );
             Err(ApiError::invalid("meta.k8s.io", options_kind, "", &[error]))
         }
     }
 }
 
 /// Decodes the body of a create or update.
-pub(crate) fn object(context: &Context, expected: Expected<'_>, body: &Bytes, options_kind: &str) -> ApiResult<Object> {
+pub(crate) fn object(
+    context: &Context,
+    expected: Expected<'_>,
+    body: &Bytes,
+    options_kind: &str,
+) -> ApiResult<Object> {
     let validation = field_validation(context, options_kind)?;
     let format = negotiate::body_format(&context.headers)?;
     let value = value(context, expected, body, format, validation)?;
@@ -51,10 +71,16 @@ pub(crate) fn object(context: &Context, expected: Expected<'_>, body: &Bytes, op
 }
 
 /// Checks a patched object: its fields get the checks that a body gets.
-pub(crate) fn patched(context: &Context, expected: Expected<'_>, patched: Value, validation: FieldValidation) -> ApiResult<Object> {
+pub(crate) fn patched(
+    context: &Context,
+    expected: Expected<'_>,
+    patched: Value,
+    validation: FieldValidation,
+) -> ApiResult<Object> {
     let ty = schema::type_of(expected.group, expected.version, expected.kind);
     let head = json_head(&patched);
-    let decoded = schema::decode::value(ty, patched, validation).map_err(|error| refuse(expected, &head, BodyFormat::Json, &error))?;
+    let decoded = schema::decode::value(ty, patched, validation)
+        .map_err(|error| refuse(expected, &head, BodyFormat::Json, &error))?;
     if validation == FieldValidation::Warn {
         warn(context, &decoded);
     }
@@ -63,7 +89,8 @@ pub(crate) fn patched(context: &Context, expected: Expected<'_>, patched: Value,
 
 /// Kind and version of a value, as a body for error texts.
 fn json_head(value: &Value) -> Bytes {
-    let head = serde_json::json!({ "apiVersion": value.get("apiVersion"), "kind": value.get("kind") });
+    let head =
+        serde_json::json!({ "apiVersion": value.get("apiVersion"), "kind": value.get("kind") });
     Bytes::from(head.to_string())
 }
 
@@ -83,9 +110,15 @@ fn value(
     let ty = schema::type_of(expected.group, expected.version, expected.kind);
     let refuse = |error: &dyn std::fmt::Display| refuse(expected, body, format, error);
     let decoded = match format {
-        BodyFormat::Json => schema::decode::json(ty, body, validation).map_err(|error| refuse(&error))?,
-        BodyFormat::Yaml => schema::decode::yaml(ty, body, validation).map_err(|error| refuse(&error))?,
-        BodyFormat::Protobuf => return schema::protobuf::decode_or(body, ty).map_err(|error| refuse(&error)),
+        BodyFormat::Json => {
+            schema::decode::json(ty, body, validation).map_err(|error| refuse(&error))?
+        }
+        BodyFormat::Yaml => {
+            schema::decode::yaml(ty, body, validation).map_err(|error| refuse(&error))?
+        }
+        BodyFormat::Protobuf => {
+            return schema::protobuf::decode_or(body, ty).map_err(|error| refuse(&error));
+        }
     };
     if validation == FieldValidation::Warn {
         warn(context, &decoded);
@@ -95,8 +128,14 @@ fn value(
 
 /// Checks kind and version; fills in what is missing.
 fn typed(expected: Expected<'_>, value: Value, body: &Bytes) -> ApiResult<Object> {
-    let mut object = Object::new(value)
-        .map_err(|_| refuse(expected, body, BodyFormat::Json, &"json: cannot unmarshal into Go value of type map[string]interface {}"))?;
+    let mut object = Object::new(value).map_err(|_| {
+        refuse(
+            expected,
+            body,
+            BodyFormat::Json,
+            &"json: cannot unmarshal into Go value of type map[string]interface {}",
+        )
+    })?;
     let api_version = expected.api_version();
     if object.kind().is_empty() && object.api_version().is_empty() {
         object.set_kind(expected.kind);
@@ -106,21 +145,35 @@ fn typed(expected: Expected<'_>, value: Value, body: &Bytes) -> ApiResult<Object
         return Err(refuse_text(expected, body, "Object 'Kind' is missing in"));
     }
     if object.api_version().is_empty() {
-        return Err(refuse_text(expected, body, "Object 'apiVersion' is missing in"));
+        return Err(refuse_text(
+            expected,
+            body,
+            "Object 'apiVersion' is missing in",
+        ));
     }
     if object.kind() != expected.kind || object.group() != expected.group {
         let known = resources::by_kind(object.group(), object.version(), object.kind()).is_some();
-        return Err(ApiError::bad_request(if known || object.group() == expected.group && object.version() == expected.version {
-            format!(
-                "{} in version {:?} cannot be handled as a {}: converting ({}) to ({}): unknown conversion",
-                object.kind(), object.version(), expected.kind, object.kind(), expected.kind
-            )
-        } else {
-            format!(
-                "{} in version {:?} cannot be handled as a {}: no kind {:?} is registered for version {:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
-                object.kind(), object.version(), expected.kind, object.kind(), object.api_version()
-            )
-        }));
+        return Err(ApiError::bad_request(
+            if known || object.group() == expected.group && object.version() == expected.version {
+                format!(
+                    "{} in version {:?} cannot be handled as a {}: converting ({}) to ({}): unknown conversion",
+                    object.kind(),
+                    object.version(),
+                    expected.kind,
+                    object.kind(),
+                    expected.kind
+                )
+            } else {
+                format!(
+                    "{} in version {:?} cannot be handled as a {}: no kind {:?} is registered for version {:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+                    object.kind(),
+                    object.version(),
+                    expected.kind,
+                    object.kind(),
+                    object.api_version()
+                )
+            },
+        ));
     }
     if object.version() != expected.version {
         return Err(ApiError::bad_request(format!(
@@ -131,14 +184,22 @@ fn typed(expected: Expected<'_>, value: Value, body: &Bytes) -> ApiResult<Object
     Ok(object)
 }
 
-fn refuse(expected: Expected<'_>, body: &Bytes, format: BodyFormat, error: &dyn std::fmt::Display) -> ApiError {
+fn refuse(
+    expected: Expected<'_>,
+    body: &Bytes,
+    format: BodyFormat,
+    error: &dyn std::fmt::Display,
+) -> ApiError {
     // The kind in the data opens the text where it can be read at all.
     let named: Option<(String, String)> = match format {
         BodyFormat::Protobuf => None,
-        _ => serde_json::from_slice::<Value>(body).ok().and_then(|value| {
-            let object = Object::new(value).ok()?;
-            (!object.kind().is_empty()).then(|| (object.kind().to_owned(), object.version().to_owned()))
-        }),
+        _ => serde_json::from_slice::<Value>(body)
+            .ok()
+            .and_then(|value| {
+                let object = Object::new(value).ok()?;
+                (!object.kind().is_empty())
+                    .then(|| (object.kind().to_owned(), object.version().to_owned()))
+            }),
     };
     match named {
         Some((kind, version)) => ApiError::bad_request(format!(
@@ -167,6 +228,10 @@ fn summary(body: &[u8]) -> String {
         let head: String = text.chars().take(SHOWN).collect();
         return format!("{head:?} ...");
     }
-    let hex: String = body.iter().take(SHOWN).map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = body
+        .iter()
+        .take(SHOWN)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("{hex} ...")
 }

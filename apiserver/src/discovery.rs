@@ -16,7 +16,10 @@ use crate::context::Context;
 use crate::negotiate;
 use crate::status::ApiError;
 
-const AGGREGATED: &[(&str, &str)] = &[("v2", "apidiscovery.k8s.io/v2"), ("v2beta1", "apidiscovery.k8s.io/v2beta1")];
+const AGGREGATED: &[(&str, &str)] = &[
+    ("v2", "apidiscovery.k8s.io/v2"),
+    ("v2beta1", "apidiscovery.k8s.io/v2beta1"),
+];
 
 /// Documents that are made at most once.
 #[derive(Default)]
@@ -34,25 +37,38 @@ pub(crate) struct Tagged {
 
 impl Tagged {
     pub(crate) fn new(body: Bytes) -> Tagged {
-        let digest: String = Sha512::digest(&body).iter().map(|byte| format!("{byte:02X}")).collect();
-        Tagged { body, etag: format!("\"{digest}\"") }
+        let digest: String = Sha512::digest(&body)
+            .iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect();
+        Tagged {
+            body,
+            etag: format!("\"{digest}\""),
+        }
     }
 
     /// 304 where the client has it.
     pub(crate) fn respond(&self, headers: &HeaderMap, content_type: &'static str) -> Response {
-        let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-        let mut response = if known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == self.etag)) {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            response
-        } else {
-            negotiate::respond_bytes(headers, StatusCode::OK, content_type, self.body.clone())
-        };
+        let known = headers
+            .get(header::IF_NONE_MATCH)
+            .and_then(|value| value.to_str().ok());
+        let mut response =
+            if known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == self.etag)) {
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                response
+            } else {
+                negotiate::respond_bytes(headers, StatusCode::OK, content_type, self.body.clone())
+            };
         if let Ok(value) = HeaderValue::from_str(&self.etag) {
             response.headers_mut().insert(header::ETAG, value);
         }
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+        response
+            .headers_mut()
+            .insert(header::VARY, HeaderValue::from_static("Accept"));
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
         response
     }
 }
@@ -66,7 +82,11 @@ pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
             let core = segments[0] == "api";
             if let Some(at) = aggregated_version(&context.headers) {
                 let documents = &context.server.discovery;
-                let cell = if core { &documents.core[at] } else { &documents.groups[at] };
+                let cell = if core {
+                    &documents.core[at]
+                } else {
+                    &documents.groups[at]
+                };
                 let tagged = cell.get_or_init(|| {
                     let value = aggregated(AGGREGATED[at].1, core);
                     Tagged::new(Bytes::from(value.to_string()))
@@ -78,11 +98,17 @@ pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
                 };
                 return Some(tagged.respond(&context.headers, content_type));
             }
-            if core { api_versions(context) } else { group_list() }
+            if core {
+                api_versions(context)
+            } else {
+                group_list()
+            }
         }
         ["api", version] => resource_list("", version)?,
         ["apis", group] => {
-            let group = resources::groups().into_iter().find(|known| !known.name.is_empty() && known.name == *group)?;
+            let group = resources::groups()
+                .into_iter()
+                .find(|known| !known.name.is_empty() && known.name == *group)?;
             let mut value = group_value(&group);
             value["kind"] = "APIGroup".into();
             value["apiVersion"] = "v1".into();
@@ -96,7 +122,12 @@ pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
         // `/version` and the root answer any client; discovery is negotiated.
         if !matches!(segments.as_slice(), ["version"] | [""]) {
             let error: ApiError = error;
-            return Some(negotiate::respond_value(&context.headers, &context.output, error.status_code(), &error.to_status()));
+            return Some(negotiate::respond_value(
+                &context.headers,
+                &context.output,
+                error.status_code(),
+                &error.to_status(),
+            ));
         }
     }
     Some(context.respond_value(StatusCode::OK, &value))
@@ -107,13 +138,18 @@ fn aggregated_version(headers: &HeaderMap) -> Option<usize> {
     let accept = headers.get(header::ACCEPT)?.to_str().ok()?;
     for clause in accept.split(',') {
         let parameters: Vec<&str> = clause.split(';').map(str::trim).collect();
-        if parameters.first().is_none_or(|media| *media != "application/json") {
+        if parameters
+            .first()
+            .is_none_or(|media| *media != "application/json")
+        {
             continue;
         }
         if !parameters.contains(&"as=APIGroupDiscoveryList") {
             return None;
         }
-        let found = AGGREGATED.iter().position(|(version, _)| parameters.contains(&format!("v={version}").as_str()));
+        let found = AGGREGATED
+            .iter()
+            .position(|(version, _)| parameters.contains(&format!("v={version}").as_str()));
         if found.is_some() {
             return found;
         }
@@ -133,12 +169,33 @@ fn version() -> Value {
 }
 
 fn root() -> Value {
-    let mut paths: Vec<String> = ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
-        .map(str::to_owned)
-        .to_vec();
-    for group in resources::groups().iter().filter(|group| !group.name.is_empty()) {
+    let mut paths: Vec<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for group in resources::groups()
+        .iter()
+        .filter(|group| !group.name.is_empty())
+    {
         paths.push(format!("/apis/{}", group.name));
-        paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{version}", group.name)));
+        paths.extend(
+            group
+                .versions
+                .iter()
+                .map(|version| format!("/apis/{}/{version}", group.name)),
+        );
     }
     paths.sort();
     json!({ "paths": paths })
@@ -162,12 +219,18 @@ fn group_value(group: &Group) -> Value {
 }
 
 fn group_list() -> Value {
-    let groups: Vec<Value> = resources::groups().iter().filter(|group| !group.name.is_empty()).map(group_value).collect();
+    let groups: Vec<Value> = resources::groups()
+        .iter()
+        .filter(|group| !group.name.is_empty())
+        .map(group_value)
+        .collect();
     json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
 }
 
 fn of_version<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Resource> {
-    resources::ALL.iter().filter(move |resource| resource.group == group && resource.version == version)
+    resources::ALL
+        .iter()
+        .filter(move |resource| resource.group == group && resource.version == version)
 }
 
 fn resource_list(group: &str, version: &str) -> Option<Value> {
@@ -202,15 +265,24 @@ fn resource_list(group: &str, version: &str) -> Option<Value> {
     if list.is_empty() {
         return None;
     }
-    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    Some(json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list }))
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    Some(
+        json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list }),
+    )
 }
 
 /// Tells clients when the stored form changes.
 fn storage_version_hash(resource: &'static Resource) -> String {
     use base64::Engine;
     let stored = resources::storage_resource(resource);
-    let digest = Sha512::digest(format!("{}/{}/{}", stored.group, stored.version, stored.kind));
+    let digest = Sha512::digest(format!(
+        "{}/{}/{}",
+        stored.group, stored.version, stored.kind
+    ));
     base64::engine::general_purpose::STANDARD.encode(&digest[..8])
 }
 
@@ -223,7 +295,9 @@ fn aggregated(api_version: &str, core: bool) -> Value {
                 .versions
                 .iter()
                 .map(|version| {
-                    let list: Vec<Value> = of_version(group.name, version).map(aggregated_resource).collect();
+                    let list: Vec<Value> = of_version(group.name, version)
+                        .map(aggregated_resource)
+                        .collect();
                     json!({ "version": version, "resources": list, "freshness": "Current" })
                 })
                 .collect();

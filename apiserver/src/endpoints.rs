@@ -33,24 +33,44 @@ pub(crate) async fn run(server: Arc<ApiServer>) {
     loop {
         ticks.tick().await;
         if let Err(error) = turn(&server, &mut lease).await {
-            tracing::debug!(message = error.message, "endpoints of the kubernetes service are tried again");
+            tracing::debug!(
+                message = error.message,
+                "endpoints of the kubernetes service are tried again"
+            );
         }
     }
 }
 
 async fn turn(server: &Arc<ApiServer>, lease: &mut i64) -> ApiResult<()> {
-    let alive = *lease != 0 && server.store.lease_keep_alive(*lease).await.is_ok_and(|answer| answer.body > 0);
+    let alive = *lease != 0
+        && server
+            .store
+            .lease_keep_alive(*lease)
+            .await
+            .is_ok_and(|answer| answer.body > 0);
     if !alive {
         *lease = server.store.lease_grant(0, TTL_SECONDS).await?.body.0;
-        let own = SocketAddr::new(server.config.advertise_address, server.config.advertise_port).to_string();
+        let own = SocketAddr::new(
+            server.config.advertise_address,
+            server.config.advertise_port,
+        )
+        .to_string();
         let put = PutRequest {
             key: Bytes::from(format!("{PREFIX}{own}")),
             value: Bytes::from(own),
             lease: *lease,
             ..PutRequest::default()
         };
-        let op = RequestOp { request: Some(Request::Put(put)) };
-        server.store.txn(TxnRequest { success: vec![op], ..TxnRequest::default() }).await?;
+        let op = RequestOp {
+            request: Some(Request::Put(put)),
+        };
+        server
+            .store
+            .txn(TxnRequest {
+                success: vec![op],
+                ..TxnRequest::default()
+            })
+            .await?;
     }
     let request = RangeRequest {
         key: Bytes::from_static(PREFIX.as_bytes()),
@@ -58,14 +78,18 @@ async fn turn(server: &Arc<ApiServer>, lease: &mut i64) -> ApiResult<()> {
         ..RangeRequest::default()
     };
     let keys = server.store.range(request).await?.body.kvs;
-    let mut addresses: Vec<SocketAddr> =
-        keys.iter().filter_map(|pair| std::str::from_utf8(&pair.value).ok()?.parse().ok()).collect();
+    let mut addresses: Vec<SocketAddr> = keys
+        .iter()
+        .filter_map(|pair| std::str::from_utf8(&pair.value).ok()?.parse().ok())
+        .collect();
     addresses.sort();
     if addresses.is_empty() {
         return Ok(());
     }
-    let endpoints = resources::find("", "v1", "endpoints").ok_or_else(ApiError::no_such_resource)?;
-    let slices = resources::find("discovery.k8s.io", "v1", "endpointslices").ok_or_else(ApiError::no_such_resource)?;
+    let endpoints =
+        resources::find("", "v1", "endpoints").ok_or_else(ApiError::no_such_resource)?;
+    let slices = resources::find("discovery.k8s.io", "v1", "endpointslices")
+        .ok_or_else(ApiError::no_such_resource)?;
     ensure(server, endpoints, endpoints_of(&addresses)).await?;
     ensure(server, slices, slice_of(&addresses)).await
 }
@@ -116,8 +140,13 @@ fn slice_of(addresses: &[SocketAddr]) -> Value {
     })
 }
 
-async fn ensure(server: &Arc<ApiServer>, resource: &'static Resource, wanted: Value) -> ApiResult<()> {
-    let wanted = Object::new(wanted).map_err(|_| ApiError::internal("endpoints are not an object"))?;
+async fn ensure(
+    server: &Arc<ApiServer>,
+    resource: &'static Resource,
+    wanted: Value,
+) -> ApiResult<()> {
+    let wanted =
+        Object::new(wanted).map_err(|_| ApiError::internal("endpoints are not an object"))?;
     let mut decide = |old: &Object| {
         let mut new = old.clone();
         for (field, value) in wanted.value().as_object().into_iter().flatten() {
@@ -129,9 +158,15 @@ async fn ensure(server: &Arc<ApiServer>, resource: &'static Resource, wanted: Va
             new.set_label(key, value);
         }
         resource.default(&mut new);
-        Ok(if new == *old { Step::Keep(new) } else { Step::Write(new, Extra::default()) })
+        Ok(if new == *old {
+            Step::Keep(new)
+        } else {
+            Step::Write(new, Extra::default())
+        })
     };
-    let changed = server.change(resource, "default", "kubernetes", false, &mut decide).await;
+    let changed = server
+        .change(resource, "default", "kubernetes", false, &mut decide)
+        .await;
     match changed {
         Err(error) if error.code == 404 => {
             let context = bootstrap::internal(server, resource, "default", "");
@@ -150,10 +185,22 @@ mod tests {
 
     #[test]
     fn servers_are_grouped_by_port() {
-        let addresses: Vec<SocketAddr> = ["10.0.0.1:6443", "10.0.0.2:6443", "10.0.0.3:7443"].iter().map(|a| a.parse().unwrap()).collect();
+        let addresses: Vec<SocketAddr> = ["10.0.0.1:6443", "10.0.0.2:6443", "10.0.0.3:7443"]
+            .iter()
+            .map(|a| a.parse().unwrap())
+            .collect();
         let endpoints = endpoints_of(&addresses);
         assert_eq!(endpoints["subsets"].as_array().unwrap().len(), 2);
-        assert_eq!(endpoints["subsets"][0]["addresses"].as_array().unwrap().len(), 2);
-        assert_eq!(slice_of(&addresses)["endpoints"].as_array().unwrap().len(), 2);
+        assert_eq!(
+            endpoints["subsets"][0]["addresses"]
+                .as_array()
+                .unwrap()
+                .len(),
+            2
+        );
+        assert_eq!(
+            slice_of(&addresses)["endpoints"].as_array().unwrap().len(),
+            2
+        );
     }
 }

@@ -23,10 +23,19 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// None where `stored` is not an object (which only a foreign writer can cause).
-    pub(crate) fn new(key: &str, names_at: usize, stored: &Bytes, revision: i64, shapes: &[&'static Resource]) -> Option<Entry> {
+    pub(crate) fn new(
+        key: &str,
+        names_at: usize,
+        stored: &Bytes,
+        revision: i64,
+        shapes: &[&'static Resource],
+    ) -> Option<Entry> {
         let encoded = Versioned::splice(stored, revision)?;
         let object = Object::new(serde_json::from_slice(&encoded.json).ok()?).ok()?;
-        let labels = object.labels().map(|(key, value)| (key.into(), value.into())).collect();
+        let labels = object
+            .labels()
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect();
         let mut fields = Vec::new();
         for resource in shapes {
             if resource.field_selectors.is_empty() {
@@ -35,14 +44,22 @@ impl Entry {
             let mut shaped = object.clone();
             from_storage(resource, &mut shaped);
             for name in resource.field_selectors {
-                if let Some(value) = resource.field(&shaped, name).filter(|value| !value.is_empty()) {
-                    if !fields.iter().any(|(known, _)| known == name) {
+                if let Some(value) = resource
+                    .field(&shaped, name)
+                    .filter(|value| !value.is_empty())
+                    && !fields.iter().any(|(known, _)| known == name) {
                         fields.push((*name, value.into_boxed_str()));
                     }
-                }
             }
         }
-        Some(Entry { key: key.into(), names_at, revision, encoded, labels, fields: fields.into_boxed_slice() })
+        Some(Entry {
+            key: key.into(),
+            names_at,
+            revision,
+            encoded,
+            labels,
+            fields: fields.into_boxed_slice(),
+        })
     }
 
     #[cfg(test)]
@@ -62,11 +79,15 @@ impl Entry {
     }
 
     pub(crate) fn name(&self) -> &str {
-        self.names().rsplit_once('/').map_or(self.names(), |(_, name)| name)
+        self.names()
+            .rsplit_once('/')
+            .map_or(self.names(), |(_, name)| name)
     }
 
     pub(crate) fn namespace(&self) -> &str {
-        self.names().rsplit_once('/').map_or("", |(namespace, _)| namespace)
+        self.names()
+            .rsplit_once('/')
+            .map_or("", |(namespace, _)| namespace)
     }
 
     /// The complete object as JSON, resourceVersion included.
@@ -82,13 +103,18 @@ impl Entry {
         match name {
             "metadata.name" => self.name(),
             "metadata.namespace" => self.namespace(),
-            _ => self.fields.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value),
+            _ => self
+                .fields
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map_or("", |(_, value)| value),
         }
     }
 
     /// The object, parsed afresh: the cache keeps bytes, which take a sixth of the room.
     pub(crate) fn object(&self) -> Object {
-        let value: Value = serde_json::from_slice(self.json()).expect("parsed when it entered the cache");
+        let value: Value =
+            serde_json::from_slice(self.json()).expect("parsed when it entered the cache");
         Object::new(value).expect("checked when it entered the cache")
     }
 

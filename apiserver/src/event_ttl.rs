@@ -26,20 +26,27 @@ struct Open {
 
 impl Leases {
     /// The lease to write an object of `resource` under; 0 is none.
-    pub(crate) async fn for_write(&self, server: &ApiServer, resource: &Resource) -> ApiResult<i64> {
+    pub(crate) async fn for_write(
+        &self,
+        server: &ApiServer,
+        resource: &Resource,
+    ) -> ApiResult<i64> {
         if resource.plural != "events" {
             return Ok(0);
         }
         let mut open = self.open.lock().await;
-        if let Some(lease) = open.as_mut() {
-            if lease.since.elapsed() < SHARED_FOR && lease.events < EVENTS_PER_LEASE_MAX {
+        if let Some(lease) = open.as_mut()
+            && lease.since.elapsed() < SHARED_FOR && lease.events < EVENTS_PER_LEASE_MAX {
                 lease.events += 1;
                 return Ok(lease.id);
             }
-        }
         let ttl = EVENT_TTL_SECONDS + SHARED_FOR.as_secs() as i64;
         let (id, _) = server.store.lease_grant(0, ttl).await?.body;
-        *open = Some(Open { id, since: Instant::now(), events: 1 });
+        *open = Some(Open {
+            id,
+            since: Instant::now(),
+            events: 1,
+        });
         Ok(id)
     }
 }

@@ -39,16 +39,23 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { reading: Semaphore::new(400), writing: Semaphore::new(200) }
+        Limits {
+            reading: Semaphore::new(400),
+            writing: Semaphore::new(200),
+        }
     }
 }
 
 impl Limits {
     fn enter(&self, method: &Method) -> ApiResult<SemaphorePermit<'_>> {
-        let slots = if matches!(*method, Method::GET | Method::HEAD) { &self.reading } else { &self.writing };
-        slots
-            .try_acquire()
-            .map_err(|_| ApiError::too_many_requests("too many requests, please try again later", 1))
+        let slots = if matches!(*method, Method::GET | Method::HEAD) {
+            &self.reading
+        } else {
+            &self.writing
+        };
+        slots.try_acquire().map_err(|_| {
+            ApiError::too_many_requests("too many requests, please try again later", 1)
+        })
     }
 }
 
@@ -59,8 +66,19 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
     let info = RequestInfo::parse(&method, request.uri().path(), &query);
     let headers = request.headers().clone();
     let output = negotiate::output(&headers, &query);
-    let plain = Output { form: negotiate::Form::Object, ..output.clone().unwrap_or(Output::PLAIN) };
-    let outcome = AssertUnwindSafe(pipeline(server.clone(), info.clone(), query, output, request)).catch_unwind().await;
+    let plain = Output {
+        form: negotiate::Form::Object,
+        ..output.clone().unwrap_or(Output::PLAIN)
+    };
+    let outcome = AssertUnwindSafe(pipeline(
+        server.clone(),
+        info.clone(),
+        query,
+        output,
+        request,
+    ))
+    .catch_unwind()
+    .await;
     let mut response = match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => respond_error(&headers, &plain, &error),
@@ -78,15 +96,20 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
     if let Some(id) = id {
         response.headers_mut().insert("audit-id", id);
     }
-    server.metrics.observe(&info, response.status(), started.elapsed());
+    server
+        .metrics
+        .observe(&info, response.status(), started.elapsed());
     response
 }
 
 /// The Status of an error, in the encoding that was asked for.
 fn respond_error(headers: &HeaderMap, output: &Output, error: &ApiError) -> Response {
-    let mut response = negotiate::respond_value(headers, output, error.status_code(), &error.to_status());
+    let mut response =
+        negotiate::respond_value(headers, output, error.status_code(), &error.to_status());
     if let Some(seconds) = error.retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -100,11 +123,18 @@ async fn pipeline(
 ) -> ApiResult<Response> {
     let (mut parts, body) = request.into_parts();
     let now = crate::clock::unix_seconds();
-    let user = server.authenticator.authenticate(&server, &parts.headers, &parts.extensions, now).await?;
+    let user = server
+        .authenticator
+        .authenticate(&server, &parts.headers, &parts.extensions, now)
+        .await?;
     let user = authenticate::impersonate(&server, user, &parts.headers)?;
     authorize(&server, &user, &info, &query)?;
     let limited = server.clone();
-    let _open = if info.is_long_running() { None } else { Some(limited.limits.enter(&parts.method)?) };
+    let _open = if info.is_long_running() {
+        None
+    } else {
+        Some(limited.limits.enter(&parts.method)?)
+    };
     let output = match output {
         Ok(output) => output,
         // Only API objects are negotiated; other paths choose their own form.
@@ -118,10 +148,17 @@ async fn pipeline(
     } else {
         tokio::time::timeout_at(context.deadline, work)
             .await
-            .map_err(|_| ApiError::timeout("request did not complete within requested timeout - context deadline exceeded"))??
+            .map_err(|_| {
+                ApiError::timeout(
+                    "request did not complete within requested timeout - context deadline exceeded",
+                )
+            })??
     };
     for text in context.take_warnings() {
-        let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace(['\r', '\n'], " ");
+        let escaped = text
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace(['\r', '\n'], " ");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
             response.headers_mut().append(header::WARNING, value);
         }
@@ -129,14 +166,25 @@ async fn pipeline(
     Ok(response)
 }
 
-fn authorize(server: &ApiServer, user: &auth::User, info: &RequestInfo, query: &Query) -> ApiResult<()> {
+fn authorize(
+    server: &ApiServer,
+    user: &auth::User,
+    info: &RequestInfo,
+    query: &Query,
+) -> ApiResult<()> {
     let always = ALWAYS_ALLOWED.iter().any(|path| {
-        info.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        info.path
+            .strip_prefix(path)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     });
     if !info.is_resource && always {
         return Ok(());
     }
-    let mut attributes = Attributes { verb: info.verb, path: &info.path, ..Attributes::default() };
+    let mut attributes = Attributes {
+        verb: info.verb,
+        path: &info.path,
+        ..Attributes::default()
+    };
     if info.is_resource {
         attributes = Attributes {
             verb: info.verb,
@@ -153,7 +201,12 @@ fn authorize(server: &ApiServer, user: &auth::User, info: &RequestInfo, query: &
     server.authorizer.require(user, &attributes)
 }
 
-async fn dispatch(context: &Context, method: &Method, extensions: &mut Extensions, body: Body) -> ApiResult<Response> {
+async fn dispatch(
+    context: &Context,
+    method: &Method,
+    extensions: &mut Extensions,
+    body: Body,
+) -> ApiResult<Response> {
     let info = &context.info;
     if !info.is_resource {
         if !matches!(*method, Method::GET | Method::HEAD) {
@@ -176,8 +229,10 @@ async fn dispatch(context: &Context, method: &Method, extensions: &mut Extension
         return Ok(page_not_found());
     }
     if !info.subresource.is_empty() {
-        let Some(subresource) = resource.subresource(&info.subresource) else { return Ok(page_not_found()) };
-        if !subresource.verbs.contains(&info.verb) && !(info.verb == "get" && *method == Method::GET && subresource.verbs.contains(&"get")) {
+        let Some(subresource) = resource.subresource(&info.subresource) else {
+            return Ok(page_not_found());
+        };
+        if !subresource.verbs.contains(&info.verb) {
             return Err(not_allowed());
         }
         if subresources::is_connect(subresource.name) {
@@ -208,11 +263,34 @@ async fn write(context: &Context, resource: &'static Resource, body: Body) -> Ap
         ("create", true) if !needs_namespace => {
             verbs::create::create(context, resource, read_body(body, &context.headers).await?).await
         }
-        ("update", false) => verbs::update::update(context, resource, "", read_body(body, &context.headers).await?).await,
-        ("patch", false) => verbs::patch::patch(context, resource, "", read_body(body, &context.headers).await?).await,
-        ("delete", false) => verbs::delete::delete(context, resource, read_body(body, &context.headers).await?).await,
+        ("update", false) => {
+            verbs::update::update(
+                context,
+                resource,
+                "",
+                read_body(body, &context.headers).await?,
+            )
+            .await
+        }
+        ("patch", false) => {
+            verbs::patch::patch(
+                context,
+                resource,
+                "",
+                read_body(body, &context.headers).await?,
+            )
+            .await
+        }
+        ("delete", false) => {
+            verbs::delete::delete(context, resource, read_body(body, &context.headers).await?).await
+        }
         ("deletecollection", _) if !needs_namespace => {
-            verbs::delete_collection::delete_collection(context, resource, read_body(body, &context.headers).await?).await
+            verbs::delete_collection::delete_collection(
+                context,
+                resource,
+                read_body(body, &context.headers).await?,
+            )
+            .await
         }
         _ => Err(not_allowed()),
     }
@@ -226,7 +304,10 @@ fn not_allowed() -> ApiError {
 pub(crate) fn page_not_found() -> Response {
     let mut response = Response::new(Body::from("404 page not found\n"));
     *response.status_mut() = StatusCode::NOT_FOUND;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 
@@ -239,13 +320,22 @@ pub(crate) async fn read_body(mut body: Body, headers: &HeaderMap) -> ApiResult<
     if declared.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
         return Err(ApiError::too_large(BODY_BYTES_MAX));
     }
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        return Err(ApiError::unsupported_media_text("the Content-Encoding of the request is not supported"));
+    if headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|coding| coding != "identity")
+    {
+        return Err(ApiError::unsupported_media_text(
+            "the Content-Encoding of the request is not supported",
+        ));
     }
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ApiError::bad_request(format!("unable to read the request body: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let frame = frame.map_err(|error| {
+            ApiError::bad_request(format!("unable to read the request body: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         if read.len() + data.len() > BODY_BYTES_MAX {
             return Err(ApiError::too_large(BODY_BYTES_MAX));
         }
@@ -257,7 +347,11 @@ pub(crate) async fn read_body(mut body: Body, headers: &HeaderMap) -> ApiResult<
 /// Paths that are not about API objects. None where nobody serves the path.
 async fn non_resource(context: &Context) -> Option<Response> {
     let path = context.info.path.as_str();
-    let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+    let path = if path.len() > 1 {
+        path.trim_end_matches('/')
+    } else {
+        path
+    };
     if let Some(response) = discovery::respond(context, path) {
         return Some(response);
     }

@@ -41,13 +41,41 @@ struct Check {
 }
 
 const CHECKS: &[Check] = &[
-    Check { name: "ping", live: true, passes: |_| true },
-    Check { name: "log", live: true, passes: |_| true },
-    Check { name: "etcd", live: false, passes: |server| server.store.status().leader_id != 0 },
-    Check { name: "informer-sync", live: false, passes: |server| server.world.is_loaded() },
-    Check { name: "poststarthook/rbac/bootstrap-roles", live: false, passes: ApiServer::is_ready },
-    Check { name: "poststarthook/scheduling/bootstrap-system-priority-classes", live: false, passes: ApiServer::is_ready },
-    Check { name: "shutdown", live: false, passes: |server| !server.stopping.is_cancelled() },
+    Check {
+        name: "ping",
+        live: true,
+        passes: |_| true,
+    },
+    Check {
+        name: "log",
+        live: true,
+        passes: |_| true,
+    },
+    Check {
+        name: "etcd",
+        live: false,
+        passes: |server| server.store.status().leader_id != 0,
+    },
+    Check {
+        name: "informer-sync",
+        live: false,
+        passes: |server| server.world.is_loaded(),
+    },
+    Check {
+        name: "poststarthook/rbac/bootstrap-roles",
+        live: false,
+        passes: ApiServer::is_ready,
+    },
+    Check {
+        name: "poststarthook/scheduling/bootstrap-system-priority-classes",
+        live: false,
+        passes: ApiServer::is_ready,
+    },
+    Check {
+        name: "shutdown",
+        live: false,
+        passes: |server| !server.stopping.is_cancelled(),
+    },
 ];
 
 /// Answers the paths of this file; none for other paths.
@@ -55,31 +83,55 @@ pub(crate) async fn respond(context: &Context, path: &str) -> Option<Response> {
     match path {
         "/metrics" => {
             let text = context.server.metrics.render(&context.server);
-            return Some(text_response(StatusCode::OK, text, "text/plain; version=0.0.4; charset=utf-8"));
+            return Some(text_response(
+                StatusCode::OK,
+                text,
+                "text/plain; version=0.0.4; charset=utf-8",
+            ));
         }
         "/.well-known/openid-configuration" => {
             let config = &context.server.config;
-            let address = std::net::SocketAddr::new(config.advertise_address, config.advertise_port);
-            let document = config.verifier.openid_configuration(&format!("https://{address}/openid/v1/jwks"));
+            let address =
+                std::net::SocketAddr::new(config.advertise_address, config.advertise_port);
+            let document = config
+                .verifier
+                .openid_configuration(&format!("https://{address}/openid/v1/jwks"));
             return Some(document_response(&document, "application/json"));
         }
         "/openid/v1/jwks" => {
-            return Some(document_response(&context.server.config.verifier.jwks(), "application/jwk-set+json"));
+            return Some(document_response(
+                &context.server.config.verifier.jwks(),
+                "application/jwk-set+json",
+            ));
         }
         _ => {}
     }
     for endpoint in ["healthz", "livez", "readyz"] {
-        let Some(rest) = path.strip_prefix('/').and_then(|path| path.strip_prefix(endpoint)) else { continue };
-        let checks: Vec<&Check> = CHECKS.iter().filter(|check| endpoint != "livez" || check.live).collect();
+        let Some(rest) = path
+            .strip_prefix('/')
+            .and_then(|path| path.strip_prefix(endpoint))
+        else {
+            continue;
+        };
+        let checks: Vec<&Check> = CHECKS
+            .iter()
+            .filter(|check| endpoint != "livez" || check.live)
+            .collect();
         if rest.is_empty() {
             return Some(all_checks(context, endpoint, &checks));
         }
-        let check = checks.into_iter().find(|check| rest.strip_prefix('/') == Some(check.name))?;
+        let check = checks
+            .into_iter()
+            .find(|check| rest.strip_prefix('/') == Some(check.name))?;
         return Some(if (check.passes)(&context.server) {
             text_response(StatusCode::OK, "ok".into(), "text/plain; charset=utf-8")
         } else {
             let text = format!("internal server error: {} failed\n", check.name);
-            text_response(StatusCode::INTERNAL_SERVER_ERROR, text, "text/plain; charset=utf-8")
+            text_response(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                text,
+                "text/plain; charset=utf-8",
+            )
         });
     }
     None
@@ -99,14 +151,23 @@ fn all_checks(context: &Context, endpoint: &str, checks: &[&Check]) -> Response 
             lines.push_str(&format!("[-]{} failed: reason withheld\n", check.name));
         }
     }
-    for name in excluded.iter().filter(|name| !checks.iter().any(|check| check.name == **name)) {
-        lines.push_str(&format!("warn: some health checks cannot be excluded: no matches for {name:?}\n"));
+    for name in excluded
+        .iter()
+        .filter(|name| !checks.iter().any(|check| check.name == **name))
+    {
+        lines.push_str(&format!(
+            "warn: some health checks cannot be excluded: no matches for {name:?}\n"
+        ));
     }
     let verbose = context.query.get("verbose").is_some();
     match (failed, verbose) {
         (true, _) => {
             lines.push_str(&format!("{endpoint} check failed\n"));
-            text_response(StatusCode::INTERNAL_SERVER_ERROR, lines, "text/plain; charset=utf-8")
+            text_response(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                lines,
+                "text/plain; charset=utf-8",
+            )
         }
         (false, true) => {
             lines.push_str(&format!("{endpoint} check passed\n"));
@@ -119,14 +180,25 @@ fn all_checks(context: &Context, endpoint: &str, checks: &[&Check]) -> Response 
 fn text_response(code: StatusCode, text: String, content_type: &'static str) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(
+        "x-content-type-options",
+        HeaderValue::from_static("nosniff"),
+    );
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, private"),
+    );
     response
 }
 
 fn document_response(document: &Value, content_type: &'static str) -> Response {
     let mut response = text_response(StatusCode::OK, document.to_string(), content_type);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=3600"),
+    );
     response
 }

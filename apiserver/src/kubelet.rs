@@ -26,7 +26,13 @@ const PORT_DEFAULT: u16 = 10_250;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Kubernetes' order of preference.
-const ADDRESS_TYPES: &[&str] = &["InternalIP", "Hostname", "InternalDNS", "ExternalIP", "ExternalDNS"];
+const ADDRESS_TYPES: &[&str] = &[
+    "InternalIP",
+    "Hostname",
+    "InternalDNS",
+    "ExternalIP",
+    "ExternalDNS",
+];
 
 /// Where a node agent listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +46,23 @@ impl NodeAddress {
     pub(crate) fn of(node: &Object) -> Option<NodeAddress> {
         let addresses = node.get_array(&["status", "addresses"])?;
         let of_type = |kind: &str| {
-            let found = addresses.iter().find(|address| address.get("type").and_then(Value::as_str) == Some(kind))?;
-            found.get("address").and_then(Value::as_str).filter(|address| !address.is_empty())
+            let found = addresses
+                .iter()
+                .find(|address| address.get("type").and_then(Value::as_str) == Some(kind))?;
+            found
+                .get("address")
+                .and_then(Value::as_str)
+                .filter(|address| !address.is_empty())
         };
-        let host = ADDRESS_TYPES.iter().find_map(|kind| of_type(kind))?.to_owned();
+        let host = ADDRESS_TYPES
+            .iter()
+            .find_map(|kind| of_type(kind))?
+            .to_owned();
         let port = node.get_i64(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]);
-        let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0).unwrap_or(PORT_DEFAULT);
+        let port = port
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port != 0)
+            .unwrap_or(PORT_DEFAULT);
         Some(NodeAddress { host, port })
     }
 
@@ -70,13 +87,23 @@ impl Kubelets {
             }
             made.ok()
         });
-        Kubelets { tls: tls.map(|config| TlsConnector::from(Arc::new(config))) }
+        Kubelets {
+            tls: tls.map(|config| TlsConnector::from(Arc::new(config))),
+        }
     }
 
     /// Opens a connection and sends one request; the connection lives as long as the answer.
-    pub(crate) async fn send(&self, address: &NodeAddress, request: Request<Body>) -> ApiResult<Response<Incoming>> {
-        let tls = self.tls.as_ref().ok_or_else(|| ApiError::unavailable("this server has no client certificate for node agents"))?;
-        let failed = |error: &dyn std::fmt::Display| ApiError::internal(format!("error dialing backend: {error}"));
+    pub(crate) async fn send(
+        &self,
+        address: &NodeAddress,
+        request: Request<Body>,
+    ) -> ApiResult<Response<Incoming>> {
+        let tls = self.tls.as_ref().ok_or_else(|| {
+            ApiError::unavailable("this server has no client certificate for node agents")
+        })?;
+        let failed = |error: &dyn std::fmt::Display| {
+            ApiError::internal(format!("error dialing backend: {error}"))
+        };
         let name = ServerName::try_from(address.host.clone()).map_err(|error| failed(&error))?;
         let connect = async {
             let stream = TcpStream::connect(address.authority()).await?;
@@ -88,7 +115,9 @@ impl Kubelets {
             Ok(Err(error)) => return Err(failed(&error)),
             Err(_) => return Err(failed(&"dial tcp: i/o timeout")),
         };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| failed(&error))?;
         // The connection ends with the answer's body or its upgraded stream: both sides of a dropped stream go away.
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
@@ -101,7 +130,11 @@ impl Kubelets {
         }
     }
 
-    pub(crate) async fn get(&self, address: &NodeAddress, path: &str) -> ApiResult<Response<Incoming>> {
+    pub(crate) async fn get(
+        &self,
+        address: &NodeAddress,
+        path: &str,
+    ) -> ApiResult<Response<Incoming>> {
         let request = Request::get(path)
             .header(header::HOST, address.authority())
             .body(Body::new(Empty::<Bytes>::new()))
@@ -114,12 +147,17 @@ impl Kubelets {
     }
 }
 
-fn client_config(ca: &str, certificate: &str, key: &str) -> Result<rustls::ClientConfig, Box<dyn std::error::Error>> {
+fn client_config(
+    ca: &str,
+    certificate: &str,
+    key: &str,
+) -> Result<rustls::ClientConfig, Box<dyn std::error::Error>> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
         roots.add(certificate?)?;
     }
-    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let chain =
+        CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(rustls::ClientConfig::builder_with_provider(provider)
@@ -137,8 +175,14 @@ mod tests {
     fn addresses_come_from_the_status() {
         let node = Object::new(json!({"status": {"addresses": [{"type": "Hostname", "address": "h"}, {"type": "InternalIP", "address": "10.0.0.7"}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 10251}}}})).unwrap();
-        assert_eq!(NodeAddress::of(&node).unwrap().authority(), "10.0.0.7:10251");
-        let node = Object::new(json!({"status": {"addresses": [{"type": "InternalIP", "address": "::1"}]}})).unwrap();
+        assert_eq!(
+            NodeAddress::of(&node).unwrap().authority(),
+            "10.0.0.7:10251"
+        );
+        let node = Object::new(
+            json!({"status": {"addresses": [{"type": "InternalIP", "address": "::1"}]}}),
+        )
+        .unwrap();
         assert_eq!(NodeAddress::of(&node).unwrap().authority(), "[::1]:10250");
         assert!(NodeAddress::of(&Object::new(json!({"status": {}})).unwrap()).is_none());
     }

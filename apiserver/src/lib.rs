@@ -123,7 +123,10 @@ impl ApiServer {
         tasks.spawn(bootstrap::run(self.clone()));
         tasks.spawn(endpoints::run(self.clone()));
         tasks.spawn(compaction::run(self.clone()));
-        Tasks { tasks, stopping: self.stopping.clone() }
+        Tasks {
+            tasks,
+            stopping: self.stopping.clone(),
+        }
     }
 
     /// Waits until the caches are loaded and the bootstrap objects are there.
@@ -139,6 +142,8 @@ impl ApiServer {
     /// The service. In-process callers put an [`auth::User`] into the request's extensions, which is trusted; the TLS
     /// layer puts a [`PeerCertificate`] there.
     pub fn router(self: &Arc<Self>) -> axum::Router {
-        axum::Router::new().fallback(handler::handle).with_state(self.clone())
+        axum::Router::new()
+            .fallback(handler::handle)
+            .with_state(self.clone())
     }
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
 use resources::Resource;
 
 use crate::ApiServer;
@@ -11,7 +14,8 @@ use crate::request::RequestInfo;
 
 /// Kubernetes' buckets of the request duration.
 const BUCKETS: &[f64] = &[
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
+    10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
 ];
 
 pub(crate) struct Metrics {
@@ -48,16 +52,26 @@ impl Metrics {
         )
         .expect(VALID);
         let watches = IntGaugeVec::new(
-            Opts::new("apiserver_longrunning_requests", "Gauge of all active long-running apiserver requests."),
+            Opts::new(
+                "apiserver_longrunning_requests",
+                "Gauge of all active long-running apiserver requests.",
+            ),
             &["verb", "group", "version", "resource"],
         )
         .expect(VALID);
         let objects = IntGaugeVec::new(
-            Opts::new("apiserver_storage_objects", "Number of stored objects at the time of last check split by kind."),
+            Opts::new(
+                "apiserver_storage_objects",
+                "Number of stored objects at the time of last check split by kind.",
+            ),
             &["resource"],
         )
         .expect(VALID);
-        let revision = IntGauge::new("apiserver_watch_cache_revision", "Revision of the store up to which all caches are complete.").expect(VALID);
+        let revision = IntGauge::new(
+            "apiserver_watch_cache_revision",
+            "Revision of the store up to which all caches are complete.",
+        )
+        .expect(VALID);
         for collector in [
             Box::new(requests.clone()) as Box<dyn prometheus::core::Collector>,
             Box::new(durations.clone()),
@@ -65,15 +79,31 @@ impl Metrics {
             Box::new(objects.clone()),
             Box::new(revision.clone()),
         ] {
-            registry.register(collector).expect("every collector is registered once");
+            registry
+                .register(collector)
+                .expect("every collector is registered once");
         }
-        Metrics { registry, requests, durations, watches, objects, revision }
+        Metrics {
+            registry,
+            requests,
+            durations,
+            watches,
+            objects,
+            revision,
+        }
     }
 
     pub(crate) fn observe(&self, info: &RequestInfo, code: StatusCode, elapsed: Duration) {
         // Only names that exist become labels: clients must not be able to grow this table.
-        let known = info.is_resource && resources::find(&info.group, &info.version, &info.resource).is_some();
-        let of = |text: &'_ str| if known { text.to_owned() } else { String::new() };
+        let known = info.is_resource
+            && resources::find(&info.group, &info.version, &info.resource).is_some();
+        let of = |text: &'_ str| {
+            if known {
+                text.to_owned()
+            } else {
+                String::new()
+            }
+        };
         let subresource = resources::find(&info.group, &info.version, &info.resource)
             .and_then(|resource| resource.subresource(&info.subresource))
             .map_or("", |subresource| subresource.name);
@@ -85,16 +115,34 @@ impl Metrics {
         };
         let verb = info.verb.to_ascii_uppercase();
         let (group, version, resource) = (of(&info.group), of(&info.version), of(&info.resource));
-        let labels = [verb.as_str(), &group, &version, &resource, subresource, scope];
+        let labels = [
+            verb.as_str(),
+            &group,
+            &version,
+            &resource,
+            subresource,
+            scope,
+        ];
         let code = code.as_u16().to_string();
-        self.requests.with_label_values(&[labels[0], labels[1], labels[2], labels[3], labels[4], labels[5], &code]).inc();
+        self.requests
+            .with_label_values(&[
+                labels[0], labels[1], labels[2], labels[3], labels[4], labels[5], &code,
+            ])
+            .inc();
         if !info.is_long_running() {
-            self.durations.with_label_values(&labels).observe(elapsed.as_secs_f64());
+            self.durations
+                .with_label_values(&labels)
+                .observe(elapsed.as_secs_f64());
         }
     }
 
     pub(crate) fn open_watch(&self, resource: &Resource) -> OpenWatch {
-        let gauge = self.watches.with_label_values(&["WATCH", resource.group, resource.version, resource.plural]);
+        let gauge = self.watches.with_label_values(&[
+            "WATCH",
+            resource.group,
+            resource.version,
+            resource.plural,
+        ]);
         gauge.inc();
         OpenWatch(gauge)
     }
@@ -103,7 +151,9 @@ impl Metrics {
         for cache in server.world.caches() {
             if let Some(resource) = cache.shapes.first() {
                 let count = i64::try_from(cache.len()).unwrap_or(i64::MAX);
-                self.objects.with_label_values(&[&resource.group_resource()]).set(count);
+                self.objects
+                    .with_label_values(&[&resource.group_resource()])
+                    .set(count);
             }
         }
         self.revision.set(server.world.revision());

@@ -37,8 +37,16 @@ pub(crate) fn body_format(headers: &HeaderMap) -> ApiResult<BodyFormat> {
 
 /// The Content-Type without parameters, in lower case.
 pub(crate) fn media_type(headers: &HeaderMap) -> String {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +59,13 @@ pub(crate) enum Include {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Object,
-    Table { version: &'static str, include: Include },
-    Partial { version: &'static str },
+    Table {
+        version: &'static str,
+        include: Include,
+    },
+    Partial {
+        version: &'static str,
+    },
 }
 
 /// How to write the answer.
@@ -64,7 +77,11 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    pub(crate) const PLAIN: Output = Output { yaml: false, pretty: false, form: Form::Object };
+    pub(crate) const PLAIN: Output = Output {
+        yaml: false,
+        pretty: false,
+        form: Form::Object,
+    };
 
     /// Whether cached bytes can be sent as they are.
     pub(crate) fn is_plain(&self) -> bool {
@@ -93,18 +110,34 @@ pub(crate) fn output(headers: &HeaderMap, query: &crate::request::Query) -> ApiR
         None => headers
             .get(header::USER_AGENT)
             .and_then(|agent| agent.to_str().ok())
-            .is_some_and(|agent| ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool))),
+            .is_some_and(|agent| {
+                ["curl", "Wget", "Mozilla/5.0"]
+                    .iter()
+                    .any(|tool| agent.starts_with(tool))
+            }),
     };
-    let accept: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let accept: Vec<&str> = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
     let accept = accept.join(",");
     if accept.trim().is_empty() {
-        return Ok(Output { pretty, ..Output::PLAIN });
+        return Ok(Output {
+            pretty,
+            ..Output::PLAIN
+        });
     }
     for clause in accept.split(',') {
         let mut parts = clause.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default().to_ascii_lowercase();
         let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
-        let parameter = |name: &str| parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let parameter = |name: &str| {
+            parameters
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| *value)
+        };
         let yaml = match media.as_str() {
             JSON | "*/*" | "application/*" => false,
             YAML => true,
@@ -119,7 +152,9 @@ pub(crate) fn output(headers: &HeaderMap, query: &crate::request::Query) -> ApiR
         let form = match parameter("as") {
             None => Form::Object,
             Some("Table") => Form::Table { version, include },
-            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Form::Partial { version },
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => {
+                Form::Partial { version }
+            }
             Some(_) => continue,
         };
         return Ok(Output { yaml, pretty, form });
@@ -129,12 +164,15 @@ pub(crate) fn output(headers: &HeaderMap, query: &crate::request::Query) -> ApiR
 
 /// Whether the client takes gzip.
 pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-        value.split(',').any(|coding| {
-            let mut parts = coding.split(';').map(str::trim);
-            parts.next() == Some("gzip") && parts.next() != Some("q=0")
+    headers
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            value.split(',').any(|coding| {
+                let mut parts = coding.split(';').map(str::trim);
+                parts.next() == Some("gzip") && parts.next() != Some("q=0")
+            })
         })
-    })
 }
 
 /// The object cut down to its metadata.
@@ -194,26 +232,43 @@ pub(crate) fn shape(output: &Output, resource: &Resource, object: Object, now: i
 
 /// Encodes a value as the client wants it.
 pub(crate) fn encode(output: &Output, value: &Value) -> Bytes {
-    if output.yaml {
-        if let Ok(text) = serde_saphyr::to_string(value) {
+    if output.yaml
+        && let Ok(text) = serde_saphyr::to_string(value) {
             return Bytes::from(text);
         }
-    }
-    let encoded = if output.pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
+    let encoded = if output.pretty {
+        serde_json::to_vec_pretty(value)
+    } else {
+        serde_json::to_vec(value)
+    };
     let mut encoded = encoded.expect("a JSON value always encodes");
     encoded.push(b'\n');
     Bytes::from(encoded)
 }
 
 /// An answer of encoded bytes, compressed where that pays.
-pub(crate) fn respond_bytes(headers: &HeaderMap, code: StatusCode, content_type: &'static str, body: Bytes) -> Response {
+pub(crate) fn respond_bytes(
+    headers: &HeaderMap,
+    code: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, private"),
+    );
     let body = if body.len() >= GZIP_BYTES_MIN && accepts_gzip(headers) {
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+            .headers_mut()
+            .insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         gzip(&body)
     } else {
         body
@@ -224,13 +279,23 @@ pub(crate) fn respond_bytes(headers: &HeaderMap, code: StatusCode, content_type:
 
 fn gzip(body: &[u8]) -> Bytes {
     use std::io::Write;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
-    encoder.write_all(body).expect("writing to memory cannot fail");
+    let mut encoder = flate2::write::GzEncoder::new(
+        Vec::with_capacity(body.len() / 4),
+        flate2::Compression::fast(),
+    );
+    encoder
+        .write_all(body)
+        .expect("writing to memory cannot fail");
     Bytes::from(encoder.finish().expect("writing to memory cannot fail"))
 }
 
 /// An answer of one JSON value.
-pub(crate) fn respond_value(headers: &HeaderMap, output: &Output, code: StatusCode, value: &Value) -> Response {
+pub(crate) fn respond_value(
+    headers: &HeaderMap,
+    output: &Output,
+    code: StatusCode,
+    value: &Value,
+) -> Response {
     respond_bytes(headers, code, output.content_type(), encode(output, value))
 }
 
@@ -242,19 +307,35 @@ mod tests {
     fn accept(text: &str) -> Result<Form, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_str(text).unwrap());
-        output(&headers, &Query::default()).map(|output| output.form).map_err(|error| error.code)
+        output(&headers, &Query::default())
+            .map(|output| output.form)
+            .map_err(|error| error.code)
     }
 
     #[test]
     fn the_first_clause_that_can_be_served_wins() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(accept(kubectl), Ok(Form::Table { version: "meta.k8s.io/v1", include: Include::Metadata }));
-        assert_eq!(accept("application/vnd.kubernetes.protobuf,application/json"), Ok(Form::Object));
-        assert_eq!(accept("application/json;as=Nothing;v=v1,*/*"), Ok(Form::Object));
+        assert_eq!(
+            accept(kubectl),
+            Ok(Form::Table {
+                version: "meta.k8s.io/v1",
+                include: Include::Metadata
+            })
+        );
+        assert_eq!(
+            accept("application/vnd.kubernetes.protobuf,application/json"),
+            Ok(Form::Object)
+        );
+        assert_eq!(
+            accept("application/json;as=Nothing;v=v1,*/*"),
+            Ok(Form::Object)
+        );
         assert_eq!(accept("application/cbor"), Err(406));
         assert_eq!(
             accept("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
-            Ok(Form::Partial { version: "meta.k8s.io/v1" })
+            Ok(Form::Partial {
+                version: "meta.k8s.io/v1"
+            })
         );
     }
 }

@@ -20,12 +20,16 @@ use crate::status::ApiError;
 pub(crate) struct Documents {
     index: OnceLock<Tagged>,
     v2: OnceLock<Tagged>,
+    v2_protobuf: OnceLock<Tagged>,
     v3: Mutex<BTreeMap<(String, String), Tagged>>,
 }
 
 /// The kinds in the form that the generator takes.
 fn with_served<T>(make: impl FnOnce(&[Served<'_>]) -> T) -> T {
-    let singulars: Vec<String> = resources::ALL.iter().map(resources::Resource::singular).collect();
+    let singulars: Vec<String> = resources::ALL
+        .iter()
+        .map(resources::Resource::singular)
+        .collect();
     let subresources: Vec<Vec<ServedSubresource<'_>>> = resources::ALL
         .iter()
         .map(|resource| {
@@ -65,12 +69,26 @@ fn tagged(value: &serde_json::Value) -> Tagged {
 /// Answers the paths of OpenAPI; none for other paths.
 pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
     let documents = &context.server.openapi;
+    if path == "/openapi/v2" && accepts(&context.headers, |media| media == openapi::V2_PROTOBUF) {
+        // kubectl up to 1.28 takes nothing else.
+        let document = documents.v2_protobuf.get_or_init(|| {
+            let document = with_served(|served| openapi::v2_document(served, &git_version()));
+            Tagged::new(Bytes::from(openapi::v2_protobuf(&document)))
+        });
+        return Some(document.respond(&context.headers, openapi::V2_PROTOBUF));
+    }
     let document = match path {
-        "/openapi/v2" => documents.v2.get_or_init(|| with_served(|served| tagged(&openapi::v2_document(served, &git_version())))),
-        "/openapi/v3" => documents.index.get_or_init(|| with_served(|served| tagged(&openapi::v3_index(served)))),
+        "/openapi/v2" => documents.v2.get_or_init(|| {
+            with_served(|served| tagged(&openapi::v2_document(served, &git_version())))
+        }),
+        "/openapi/v3" => documents
+            .index
+            .get_or_init(|| with_served(|served| tagged(&openapi::v3_index(served)))),
         _ => return group_version(context, path.strip_prefix("/openapi/v3/")?),
     };
-    Some(checked(context, || document.respond(&context.headers, JSON)))
+    Some(checked(context, || {
+        document.respond(&context.headers, JSON)
+    }))
 }
 
 /// Only JSON is written; clients that want nothing else get 406.
@@ -79,16 +97,29 @@ fn checked(context: &Context, respond: impl FnOnce() -> Response) -> Response {
         return respond();
     }
     let error = ApiError::not_acceptable(&[JSON]);
-    negotiate::respond_value(&context.headers, &negotiate::Output::PLAIN, error.status_code(), &error.to_status())
+    negotiate::respond_value(
+        &context.headers,
+        &negotiate::Output::PLAIN,
+        error.status_code(),
+        &error.to_status(),
+    )
 }
 
 fn accepts_json(headers: &HeaderMap) -> bool {
-    let accept: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-    accept.is_empty()
-        || accept.iter().flat_map(|value| value.split(',')).any(|clause| {
-            let media = clause.split(';').next().unwrap_or_default().trim();
+    !headers.contains_key(header::ACCEPT)
+        || accepts(headers, |media| {
             matches!(media, JSON | "application/*" | "*/*")
         })
+}
+
+/// Whether one of the media types that the client names is wanted here.
+fn accepts(headers: &HeaderMap, is_wanted: impl Fn(&str) -> bool) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|clause| is_wanted(clause.split(';').next().unwrap_or_default().trim()))
 }
 
 fn group_version(context: &Context, rest: &str) -> Option<Response> {
@@ -103,25 +134,47 @@ fn group_version(context: &Context, rest: &str) -> Option<Response> {
         // The client has an old index: send it to the present document.
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
-        let target = format!("/openapi/v3/{}?hash={hash}", openapi::root_path(&group, &version));
-        response.headers_mut().insert(header::LOCATION, HeaderValue::from_str(&target).ok()?);
+        let target = format!(
+            "/openapi/v3/{}?hash={hash}",
+            openapi::root_path(&group, &version)
+        );
+        response
+            .headers_mut()
+            .insert(header::LOCATION, HeaderValue::from_str(&target).ok()?);
         return Some(response);
     }
     let key = (group, version);
-    let known = context.server.openapi.v3.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+    let known = context
+        .server
+        .openapi
+        .v3
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&key)
+        .cloned();
     let document = match known {
         Some(document) => document,
         None => {
-            let value = with_served(|served| openapi::v3_document(served, &key.0, &key.1, &git_version()))?;
+            let value =
+                with_served(|served| openapi::v3_document(served, &key.0, &key.1, &git_version()))?;
             let document = tagged(&value);
-            context.server.openapi.v3.lock().unwrap_or_else(PoisonError::into_inner).insert(key, document.clone());
+            context
+                .server
+                .openapi
+                .v3
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(key, document.clone());
             document
         }
     };
     Some(checked(context, || {
         let mut response = document.respond(&context.headers, JSON);
         if asked.is_some() {
-            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+            response.headers_mut().insert(
+                header::CACHE_CONTROL,
+                HeaderValue::from_static("public, immutable"),
+            );
         }
         response
     }))

@@ -35,14 +35,21 @@ pub(crate) fn parse_version(text: Option<&str>) -> ApiResult<Option<i64>> {
     if text.is_empty() {
         return Ok(None);
     }
-    let number = text.parse::<u64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = text
+        .parse::<u64>()
+        .ok()
+        .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     let detail = match (number, text.bytes().all(|byte| byte.is_ascii_digit())) {
         (Some(number), _) => return Ok(Some(i64::try_from(number).unwrap_or(i64::MAX))),
         (None, true) => "value out of range",
         (None, false) => "invalid syntax",
     };
     let detail = format!("strconv.ParseUint: parsing {text:?}: {detail}");
-    Err(list_options_error(FieldError::invalid(&Path::new("resourceVersion"), text, detail)))
+    Err(list_options_error(FieldError::invalid(
+        &Path::new("resourceVersion"),
+        text,
+        detail,
+    )))
 }
 
 pub(crate) fn list_options_error(error: FieldError) -> ApiError {
@@ -54,40 +61,79 @@ fn forbidden(field: &str, text: &str) -> ApiError {
 }
 
 fn check_match(query: &Query, version: Option<i64>) -> ApiResult<Option<&str>> {
-    let Some(wanted) = query.get("resourceVersionMatch").filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(wanted) = query
+        .get("resourceVersionMatch")
+        .filter(|text| !text.is_empty())
+    else {
+        return Ok(None);
+    };
     let field = "resourceVersionMatch";
     if query.get("continue").is_some_and(|token| !token.is_empty()) {
-        return Err(forbidden(field, "resourceVersionMatch is forbidden when continue is provided"));
+        return Err(forbidden(
+            field,
+            "resourceVersionMatch is forbidden when continue is provided",
+        ));
     }
     if version.is_none() && !query.flag("sendInitialEvents") {
-        return Err(forbidden(field, "resourceVersionMatch is forbidden unless resourceVersion is provided"));
+        return Err(forbidden(
+            field,
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ));
     }
     match (wanted, version) {
-        ("Exact", Some(0)) => {
-            Err(forbidden(field, "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""))
-        }
+        ("Exact", Some(0)) => Err(forbidden(
+            field,
+            "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+        )),
         ("Exact" | "NotOlderThan", _) => Ok(Some(wanted)),
-        _ => Err(list_options_error(FieldError::not_supported(&Path::new(field), wanted, &["Exact", "NotOlderThan", ""]))),
+        _ => Err(list_options_error(FieldError::not_supported(
+            &Path::new(field),
+            wanted,
+            &["Exact", "NotOlderThan", ""],
+        ))),
     }
 }
 
 impl ListOptions {
     pub(crate) fn from_query(query: &Query) -> ApiResult<ListOptions> {
         if query.get("sendInitialEvents").is_some() {
-            return Err(forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+            return Err(forbidden(
+                "sendInitialEvents",
+                "sendInitialEvents is forbidden for list",
+            ));
         }
         let limit = number(query, "limit")?.unwrap_or(0).max(0);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let token = query.get("continue").filter(|token| !token.is_empty());
         let version_text = query.get("resourceVersion").unwrap_or_default();
         if let Some(token) = token {
-            check_match(query, None).or_else(|error| if query.get("resourceVersionMatch").is_some_and(|m| !m.is_empty()) { Err(error) } else { Ok(None) })?;
+            check_match(query, None).or_else(|error| {
+                if query
+                    .get("resourceVersionMatch")
+                    .is_some_and(|m| !m.is_empty())
+                {
+                    Err(error)
+                } else {
+                    Ok(None)
+                }
+            })?;
             if !version_text.is_empty() && version_text != "0" {
-                return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+                return Err(ApiError::bad_request(
+                    "specifying resource version is not allowed when using continue",
+                ));
             }
             let (version, start) = decode_token(token)?;
-            let at = if version < 0 { ReadAt::MostRecent } else { ReadAt::Exact(version) };
-            return Ok(ListOptions { at, limit, start: Some(start), continued: true });
+            let at = if version < 0 {
+                ReadAt::MostRecent
+            } else {
+                ReadAt::Exact(version)
+            };
+            return Ok(ListOptions {
+                at,
+                limit,
+                start: Some(start),
+                continued: true,
+            });
         }
         let version = parse_version(query.get("resourceVersion"))?;
         let wanted = check_match(query, version)?;
@@ -99,7 +145,12 @@ impl ListOptions {
             (Some(version), None) if limit > 0 => ReadAt::Exact(version),
             (Some(version), _) => ReadAt::NotOlderThan(version),
         };
-        Ok(ListOptions { at, limit, start: None, continued: false })
+        Ok(ListOptions {
+            at,
+            limit,
+            start: None,
+            continued: false,
+        })
     }
 }
 
@@ -116,8 +167,12 @@ pub(crate) struct WatchOptions {
 impl WatchOptions {
     pub(crate) fn from_query(query: &Query) -> ApiResult<WatchOptions> {
         let version = parse_version(query.get("resourceVersion"))?;
-        let wanted = query.get("resourceVersionMatch").filter(|text| !text.is_empty());
-        let asked = query.get("sendInitialEvents").is_some_and(|text| !text.is_empty());
+        let wanted = query
+            .get("resourceVersionMatch")
+            .filter(|text| !text.is_empty());
+        let asked = query
+            .get("sendInitialEvents")
+            .is_some_and(|text| !text.is_empty());
         match (asked, wanted) {
             (true, Some("NotOlderThan")) | (false, None) => {}
             (true, _) => {
@@ -133,7 +188,8 @@ impl WatchOptions {
                 ));
             }
         }
-        let timeout_seconds = number(query, "timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
+        let timeout_seconds =
+            number(query, "timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
         Ok(WatchOptions {
             version,
             bookmarks: query.flag("allowWatchBookmarks"),
@@ -148,7 +204,15 @@ pub(crate) fn number(query: &Query, name: &str) -> ApiResult<Option<i64>> {
     match query.get(name).filter(|text| !text.is_empty()) {
         None => Ok(None),
         Some(text) => text.parse().map(Some).map_err(|_| {
-            let kind = if text.trim_start_matches(['-', '+']).bytes().all(|byte| byte.is_ascii_digit()) { "value out of range" } else { "invalid syntax" };
+            let kind = if text
+                .trim_start_matches(['-', '+'])
+                .bytes()
+                .all(|byte| byte.is_ascii_digit())
+            {
+                "value out of range"
+            } else {
+                "invalid syntax"
+            };
             ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: {kind}"))
         }),
     }
@@ -156,7 +220,8 @@ pub(crate) fn number(query: &Query, name: &str) -> ApiResult<Option<i64>> {
 
 /// The token of the page that begins at `start`; version -1 goes on without consistency.
 pub(crate) fn encode_token(version: i64, start: &str) -> String {
-    URL_SAFE_NO_PAD.encode(json!({ "v": "meta.k8s.io/v1", "rv": version, "start": start }).to_string())
+    URL_SAFE_NO_PAD
+        .encode(json!({ "v": "meta.k8s.io/v1", "rv": version, "start": start }).to_string())
 }
 
 pub(crate) fn decode_token(token: &str) -> ApiResult<(i64, String)> {
@@ -165,16 +230,22 @@ pub(crate) fn decode_token(token: &str) -> ApiResult<(i64, String)> {
         .decode(token.trim_end_matches('='))
         .or_else(|_| STANDARD.decode(token))
         .map_err(|error| refuse(&error.to_string()))?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|error| refuse(&error.to_string()))?;
+    let value: Value =
+        serde_json::from_slice(&bytes).map_err(|error| refuse(&error.to_string()))?;
     if value["v"] != "meta.k8s.io/v1" {
-        return Err(refuse(&format!("server does not recognize this encoded version {}", value["v"])));
+        return Err(refuse(&format!(
+            "server does not recognize this encoded version {}",
+            value["v"]
+        )));
     }
-    let version = value["rv"].as_i64().filter(|version| *version != 0 && *version >= -1);
+    let version = value["rv"]
+        .as_i64()
+        .filter(|version| *version != 0 && *version >= -1);
     let version = version.ok_or_else(|| refuse("incorrect encoded start resourceVersion"))?;
     let start = value["start"].as_str().filter(|start| !start.is_empty());
     let start = start.ok_or_else(|| refuse("encoded start key empty or invalid"))?;
     if start.starts_with('/') || start.split('/').any(|segment| segment == "..") {
-        return Err(refuse(&start.to_owned()));
+        return Err(refuse(start));
     }
     Ok((version, start.to_owned()))
 }
@@ -194,9 +265,18 @@ mod tests {
             ("resourceVersion=0", Ok(ReadAt::Any)),
             ("resourceVersion=7", Ok(ReadAt::NotOlderThan(7))),
             ("resourceVersion=7&limit=2", Ok(ReadAt::Exact(7))),
-            ("resourceVersion=7&resourceVersionMatch=Exact", Ok(ReadAt::Exact(7))),
-            ("resourceVersion=0&resourceVersionMatch=NotOlderThan", Ok(ReadAt::Any)),
-            ("resourceVersion=7&resourceVersionMatch=NotOlderThan&limit=5", Ok(ReadAt::NotOlderThan(7))),
+            (
+                "resourceVersion=7&resourceVersionMatch=Exact",
+                Ok(ReadAt::Exact(7)),
+            ),
+            (
+                "resourceVersion=0&resourceVersionMatch=NotOlderThan",
+                Ok(ReadAt::Any),
+            ),
+            (
+                "resourceVersion=7&resourceVersionMatch=NotOlderThan&limit=5",
+                Ok(ReadAt::NotOlderThan(7)),
+            ),
             ("resourceVersion=0&resourceVersionMatch=Exact", Err(422)),
             ("resourceVersionMatch=Exact", Err(422)),
             ("resourceVersion=7&resourceVersionMatch=Maybe", Err(422)),
@@ -213,22 +293,48 @@ mod tests {
 
     #[test]
     fn tokens_round_trip_and_forgeries_do_not() {
-        assert_eq!(decode_token(&encode_token(9, "a/b\0")).unwrap(), (9, "a/b\0".to_owned()));
+        assert_eq!(
+            decode_token(&encode_token(9, "a/b\0")).unwrap(),
+            (9, "a/b\0".to_owned())
+        );
         let query = format!("continue={}", encode_token(9, "a/b\0"));
         assert_eq!(list(&query).unwrap().at, ReadAt::Exact(9));
         assert_eq!(list(&format!("{query}&resourceVersion=4")).err(), Some(400));
-        assert_eq!(list(&format!("{query}&resourceVersionMatch=Exact&resourceVersion=4")).err(), Some(422));
-        for forged in [encode_token(0, "a"), encode_token(4, ""), encode_token(4, "../x"), encode_token(-7, "a")] {
+        assert_eq!(
+            list(&format!(
+                "{query}&resourceVersionMatch=Exact&resourceVersion=4"
+            ))
+            .err(),
+            Some(422)
+        );
+        for forged in [
+            encode_token(0, "a"),
+            encode_token(4, ""),
+            encode_token(4, "../x"),
+            encode_token(-7, "a"),
+        ] {
             assert!(decode_token(&forged).is_err());
         }
     }
 
     #[test]
     fn initial_events_need_a_match_rule() {
-        let watch = |query: &str| WatchOptions::from_query(&Query::parse(Some(query))).map_err(|error| error.code);
-        assert!(watch("sendInitialEvents=true&resourceVersionMatch=NotOlderThan").unwrap().initial_events);
+        let watch = |query: &str| {
+            WatchOptions::from_query(&Query::parse(Some(query))).map_err(|error| error.code)
+        };
+        assert!(
+            watch("sendInitialEvents=true&resourceVersionMatch=NotOlderThan")
+                .unwrap()
+                .initial_events
+        );
         assert_eq!(watch("sendInitialEvents=true").err(), Some(422));
-        assert_eq!(watch("resourceVersion=1&resourceVersionMatch=NotOlderThan").err(), Some(422));
-        assert_eq!(watch("timeoutSeconds=99999999999999999999").err(), Some(400));
+        assert_eq!(
+            watch("resourceVersion=1&resourceVersionMatch=NotOlderThan").err(),
+            Some(422)
+        );
+        assert_eq!(
+            watch("timeoutSeconds=99999999999999999999").err(),
+            Some(400)
+        );
     }
 }

@@ -24,10 +24,16 @@ pub(crate) struct RequestInfo {
 impl RequestInfo {
     /// `path` is still percent-encoded, `query` is the parsed query.
     pub(crate) fn parse(method: &Method, path: &str, query: &Query) -> RequestInfo {
-        let mut info =
-            RequestInfo { path: percent_decode(path, false), verb: method_verb(method), ..RequestInfo::default() };
-        let segments: Vec<String> =
-            path.split('/').filter(|s| !s.is_empty()).map(|s| percent_decode(s, false)).collect();
+        let mut info = RequestInfo {
+            path: percent_decode(path, false),
+            verb: method_verb(method),
+            ..RequestInfo::default()
+        };
+        let segments: Vec<String> = path
+            .split('/')
+            .filter(|s| !s.is_empty())
+            .map(|s| percent_decode(s, false))
+            .collect();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let mut parts = match segments.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => {
@@ -74,11 +80,10 @@ impl RequestInfo {
             }
         }
         // A list or watch that a field selector narrows to one name counts as access to that name.
-        if info.name.is_empty() && matches!(verb, "list" | "watch" | "deletecollection") {
-            if let Some(name) = query.get("fieldSelector").and_then(single_name) {
+        if info.name.is_empty() && matches!(verb, "list" | "watch" | "deletecollection")
+            && let Some(name) = query.get("fieldSelector").and_then(single_name) {
                 info.name = name;
             }
-        }
         info.verb = verb;
         info
     }
@@ -90,7 +95,11 @@ impl RequestInfo {
 
     /// Requests that live as long as their client: no deadline, no in-flight slot.
     pub(crate) fn is_long_running(&self) -> bool {
-        self.verb == "watch" || matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+        self.verb == "watch"
+            || matches!(
+                self.subresource.as_str(),
+                "log" | "exec" | "attach" | "portforward" | "proxy"
+            )
     }
 }
 
@@ -122,7 +131,8 @@ fn single_name(selector: &str) -> Option<String> {
     selector.split(',').find_map(|term| {
         let (key, value) = term.split_once('=')?;
         let value = value.strip_prefix('=').unwrap_or(value);
-        (key == "metadata.name" && !value.is_empty() && !value.contains(['/', '%', '\\'])).then(|| value.to_owned())
+        (key == "metadata.name" && !value.is_empty() && !value.contains(['/', '%', '\\']))
+            .then(|| value.to_owned())
     })
 }
 
@@ -145,16 +155,23 @@ impl Query {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Kubernetes' reading of booleans: present and neither `false` nor `0`.
     pub(crate) fn flag(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
+        self.get(name)
+            .is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
     }
 }
 
@@ -186,7 +203,8 @@ pub(crate) fn percent_decode(text: &str, form: bool) -> String {
             }
         }
     }
-    String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    String::from_utf8(out)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Encodes one query value or path segment.
@@ -194,7 +212,9 @@ pub(crate) fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(byte as char)
+            }
             _ => out.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -206,13 +226,24 @@ mod tests {
     use super::*;
 
     fn parse(method: Method, uri: &str) -> RequestInfo {
-        let (path, query) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
+        let (path, query) = uri
+            .split_once('?')
+            .map_or((uri, None), |(p, q)| (p, Some(q)));
         RequestInfo::parse(&method, path, &Query::parse(query))
     }
 
     fn shape(method: Method, uri: &str) -> String {
         let i = parse(method, uri);
-        [i.verb, &i.group, &i.version, &i.namespace, &i.resource, &i.name, &i.subresource].join("|")
+        [
+            i.verb,
+            &i.group,
+            &i.version,
+            &i.namespace,
+            &i.resource,
+            &i.name,
+            &i.subresource,
+        ]
+        .join("|")
     }
 
     #[test]
@@ -221,15 +252,47 @@ mod tests {
             (Method::GET, "/api/v1/pods", "list||v1||pods||"),
             (Method::GET, "/api/v1/pods?watch=1", "watch||v1||pods||"),
             (Method::GET, "/api/v1/pods?watch=false", "list||v1||pods||"),
-            (Method::GET, "/api/v1/namespaces/a/pods/b", "get||v1|a|pods|b|"),
-            (Method::GET, "/api/v1/namespaces/a", "get||v1|a|namespaces|a|"),
-            (Method::PUT, "/api/v1/namespaces/a/finalize", "update||v1|a|namespaces|a|finalize"),
+            (
+                Method::GET,
+                "/api/v1/namespaces/a/pods/b",
+                "get||v1|a|pods|b|",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/a",
+                "get||v1|a|namespaces|a|",
+            ),
+            (
+                Method::PUT,
+                "/api/v1/namespaces/a/finalize",
+                "update||v1|a|namespaces|a|finalize",
+            ),
             (Method::GET, "/api/v1/namespaces", "list||v1||namespaces||"),
-            (Method::POST, "/apis/apps/v1/namespaces/a/deployments", "create|apps|v1|a|deployments||"),
-            (Method::DELETE, "/apis/apps/v1/namespaces/a/deployments", "deletecollection|apps|v1|a|deployments||"),
-            (Method::PATCH, "/apis/apps/v1/namespaces/a/deployments/d/scale", "patch|apps|v1|a|deployments|d|scale"),
-            (Method::GET, "/api/v1/watch/namespaces/a/pods", "watch||v1|a|pods||"),
-            (Method::GET, "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db&watch=true", "watch||v1|a|pods|b|"),
+            (
+                Method::POST,
+                "/apis/apps/v1/namespaces/a/deployments",
+                "create|apps|v1|a|deployments||",
+            ),
+            (
+                Method::DELETE,
+                "/apis/apps/v1/namespaces/a/deployments",
+                "deletecollection|apps|v1|a|deployments||",
+            ),
+            (
+                Method::PATCH,
+                "/apis/apps/v1/namespaces/a/deployments/d/scale",
+                "patch|apps|v1|a|deployments|d|scale",
+            ),
+            (
+                Method::GET,
+                "/api/v1/watch/namespaces/a/pods",
+                "watch||v1|a|pods||",
+            ),
+            (
+                Method::GET,
+                "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db&watch=true",
+                "watch||v1|a|pods|b|",
+            ),
             (Method::GET, "/healthz", "get||||||"),
             (Method::GET, "/api/v1", "get||||||"),
             (Method::GET, "//api//v1//pods", "list||v1||pods||"),

@@ -16,12 +16,18 @@ use crate::negotiate;
 use crate::status::{ApiError, ApiResult};
 use crate::subresources;
 
-pub(crate) async fn handle(context: &Context, resource: &'static Resource, body: Bytes) -> ApiResult<Response> {
+pub(crate) async fn handle(
+    context: &Context,
+    resource: &'static Resource,
+    body: Bytes,
+) -> ApiResult<Response> {
     if resource.plural == "componentstatuses" {
         return component_statuses(context, resource);
     }
     if context.info.verb != "create" || !context.info.name.is_empty() {
-        return Err(ApiError::method_not_allowed("the server does not allow this method on the requested resource"));
+        return Err(ApiError::method_not_allowed(
+            "the server does not allow this method on the requested resource",
+        ));
     }
     if resource.plural == "bindings" {
         return subresources::binding::create(context, resource, &body).await;
@@ -32,11 +38,22 @@ pub(crate) async fn handle(context: &Context, resource: &'static Resource, body:
         "selfsubjectaccessreviews" => access(context, resource, &review, context.user.clone())?,
         "subjectaccessreviews" => access(context, resource, &review, subject(resource, &review)?)?,
         "localsubjectaccessreviews" => {
-            if review.get_str(&["spec", "resourceAttributes", "namespace"]) != Some(context.info.namespace.as_str()) {
-                let path = Path::new("spec").child("resourceAttributes").child("namespace");
-                let value = review.get_str(&["spec", "resourceAttributes", "namespace"]).unwrap_or_default();
+            if review.get_str(&["spec", "resourceAttributes", "namespace"])
+                != Some(context.info.namespace.as_str())
+            {
+                let path = Path::new("spec")
+                    .child("resourceAttributes")
+                    .child("namespace");
+                let value = review
+                    .get_str(&["spec", "resourceAttributes", "namespace"])
+                    .unwrap_or_default();
                 let error = FieldError::invalid(&path, value, "must match metadata.namespace");
-                return Err(ApiError::invalid(resource.group, resource.kind, "", &[error]));
+                return Err(ApiError::invalid(
+                    resource.group,
+                    resource.kind,
+                    "",
+                    &[error],
+                ));
             }
             review.set_namespace(&context.info.namespace);
             access(context, resource, &review, subject(resource, &review)?)?
@@ -46,7 +63,10 @@ pub(crate) async fn handle(context: &Context, resource: &'static Resource, body:
             if namespace.is_empty() {
                 return Err(ApiError::bad_request("no namespace on request"));
             }
-            context.server.authorizer.with_policy(|policy| policy.rules_review(&context.user, namespace))
+            context
+                .server
+                .authorizer
+                .with_policy(|policy| policy.rules_review(&context.user, namespace))
         }
         "tokenreviews" => token_review(context, &review).await?,
         "selfsubjectreviews" => json!({ "userInfo": context.user.to_user_info() }),
@@ -62,18 +82,46 @@ pub(crate) async fn handle(context: &Context, resource: &'static Resource, body:
 /// The user that a SubjectAccessReview names.
 fn subject(resource: &Resource, review: &Object) -> ApiResult<User> {
     let texts = |path: &[&str]| -> Vec<String> {
-        let list = review.get_array(path).map(Vec::as_slice).unwrap_or_default();
-        list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        let list = review
+            .get_array(path)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        list.iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
     };
-    let mut user = User::new(review.get_str(&["spec", "user"]).unwrap_or_default(), texts(&["spec", "groups"]));
-    user.uid = review.get_str(&["spec", "uid"]).unwrap_or_default().to_owned();
+    let mut user = User::new(
+        review.get_str(&["spec", "user"]).unwrap_or_default(),
+        texts(&["spec", "groups"]),
+    );
+    user.uid = review
+        .get_str(&["spec", "uid"])
+        .unwrap_or_default()
+        .to_owned();
     if user.name.is_empty() && user.groups.is_empty() {
-        let error = FieldError::invalid(&Path::new("spec").child("user"), "", "at least one of user or group must be specified");
-        return Err(ApiError::invalid(resource.group, resource.kind, "", &[error]));
+        let error = FieldError::invalid(
+            &Path::new("spec").child("user"),
+            "",
+            "at least one of user or group must be specified",
+        );
+        return Err(ApiError::invalid(
+            resource.group,
+            resource.kind,
+            "",
+            &[error],
+        ));
     }
     for (key, values) in review.get_object(&["spec", "extra"]).into_iter().flatten() {
         let values = values.as_array().map(Vec::as_slice).unwrap_or_default();
-        user.extra.insert(key.clone(), values.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        user.extra.insert(
+            key.clone(),
+            values
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
+        );
     }
     Ok(user)
 }
@@ -82,7 +130,10 @@ fn access(context: &Context, resource: &Resource, review: &Object, user: User) -
     let about = review.get_object(&["spec", "resourceAttributes"]);
     let path = review.get_object(&["spec", "nonResourceAttributes"]);
     let text = |from: Option<&serde_json::Map<String, Value>>, field: &str| {
-        from.and_then(|map| map.get(field)).and_then(Value::as_str).unwrap_or_default().to_owned()
+        from.and_then(|map| map.get(field))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     };
     let spec = Path::new("spec");
     let problem = match (about, path) {
@@ -99,12 +150,25 @@ fn access(context: &Context, resource: &Resource, review: &Object, user: User) -
         _ => None,
     };
     if let Some(problem) = problem {
-        return Err(ApiError::invalid(resource.group, resource.kind, "", &[problem]));
+        return Err(ApiError::invalid(
+            resource.group,
+            resource.kind,
+            "",
+            &[problem],
+        ));
     }
-    let fields: Vec<String> = ["verb", "group", "version", "resource", "subresource", "namespace", "name"]
-        .iter()
-        .map(|field| text(about, field))
-        .collect();
+    let fields: Vec<String> = [
+        "verb",
+        "group",
+        "version",
+        "resource",
+        "subresource",
+        "namespace",
+        "name",
+    ]
+    .iter()
+    .map(|field| text(about, field))
+    .collect();
     let (path_verb, path_text) = (text(path, "verb"), text(path, "path"));
     let attributes = if about.is_some() {
         Attributes {
@@ -118,7 +182,11 @@ fn access(context: &Context, resource: &Resource, review: &Object, user: User) -
             ..Attributes::default()
         }
     } else {
-        Attributes { verb: &path_verb, path: &path_text, ..Attributes::default() }
+        Attributes {
+            verb: &path_verb,
+            path: &path_text,
+            ..Attributes::default()
+        }
     };
     let decision = context.server.authorizer.authorize(&user, &attributes);
     let mut status = json!({ "allowed": decision.allowed });
@@ -131,17 +199,32 @@ fn access(context: &Context, resource: &Resource, review: &Object, user: User) -
 async fn token_review(context: &Context, review: &Object) -> ApiResult<Value> {
     let token = review.get_str(&["spec", "token"]).unwrap_or_default();
     if token.is_empty() {
-        return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
+        return Err(ApiError::bad_request(
+            "token is required for TokenReview in authentication",
+        ));
     }
     let asked: Vec<String> = review
         .get_array(&["spec", "audiences"])
-        .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        .map(|list| {
+            list.iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect()
+        })
         .unwrap_or_default();
-    let audiences = if asked.is_empty() { context.server.config.api_audiences.clone() } else { asked };
-    Ok(match authenticate::user_of_token(&context.server, token, &audiences, context.now).await {
-        Ok((user, good_for)) => json!({ "authenticated": true, "user": user.to_user_info(), "audiences": good_for }),
-        Err(_) => json!({ "user": {}, "error": "[invalid bearer token, unknown]" }),
-    })
+    let audiences = if asked.is_empty() {
+        context.server.config.api_audiences.clone()
+    } else {
+        asked
+    };
+    Ok(
+        match authenticate::user_of_token(&context.server, token, &audiences, context.now).await {
+            Ok((user, good_for)) => {
+                json!({ "authenticated": true, "user": user.to_user_info(), "audiences": good_for })
+            }
+            Err(_) => json!({ "user": {}, "error": "[invalid bearer token, unknown]" }),
+        },
+    )
 }
 
 /// The deprecated health list. Everything runs in this process, so everything is as healthy as it.
@@ -158,15 +241,31 @@ fn component_statuses(context: &Context, resource: &'static Resource) -> ApiResu
             }]
         })
     };
-    let items = [status("controller-manager", true), status("etcd-0", leader), status("scheduler", true)];
-    let objects: Vec<Object> = items.into_iter().filter_map(|item| Object::new(item).ok()).collect();
+    let items = [
+        status("controller-manager", true),
+        status("etcd-0", leader),
+        status("scheduler", true),
+    ];
+    let objects: Vec<Object> = items
+        .into_iter()
+        .filter_map(|item| Object::new(item).ok())
+        .collect();
     if context.info.verb == "get" {
-        let object = objects.into_iter().find(|object| object.name() == context.info.name);
+        let object = objects
+            .into_iter()
+            .find(|object| object.name() == context.info.name);
         let object = object.ok_or_else(|| context.not_found(resource, &context.info.name))?;
         return Ok(context.respond_object(StatusCode::OK, resource, object));
     }
     if let negotiate::Form::Table { version, include } = context.output.form {
-        let table = negotiate::table(resource, &objects, json!({}), (version, include), true, context.now);
+        let table = negotiate::table(
+            resource,
+            &objects,
+            json!({}),
+            (version, include),
+            true,
+            context.now,
+        );
         return Ok(context.respond_value(StatusCode::OK, &table));
     }
     let items: Vec<Value> = objects.into_iter().map(Object::into_value).collect();

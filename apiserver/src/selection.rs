@@ -24,19 +24,33 @@ impl Selection {
             prefix.push_str(namespace);
             prefix.push('/');
         }
-        Selection { prefix, labels: LabelSelector::everything(), fields: FieldSelector { terms: Vec::new() } }
+        Selection {
+            prefix,
+            labels: LabelSelector::everything(),
+            fields: FieldSelector { terms: Vec::new() },
+        }
     }
 
     /// Reads `labelSelector` and `fieldSelector`; 400 where they do not parse or name a field that the kind lacks.
-    pub(crate) fn from_query(resource: &Resource, namespace: &str, query: &Query) -> ApiResult<Selection> {
+    pub(crate) fn from_query(
+        resource: &Resource,
+        namespace: &str,
+        query: &Query,
+    ) -> ApiResult<Selection> {
         let mut selection = Selection::all(resource, namespace);
         if let Some(text) = query.get("labelSelector") {
-            selection.labels = LabelSelector::parse(text)
-                .map_err(|error| ApiError::bad_request(format!("unable to parse requirement: {error}")))?;
+            selection.labels = LabelSelector::parse(text).map_err(|error| {
+                ApiError::bad_request(format!("unable to parse requirement: {error}"))
+            })?;
         }
         if let Some(text) = query.get("fieldSelector") {
-            let fields = FieldSelector::parse(text).map_err(|error| ApiError::bad_request(error.to_string()))?;
-            if let Some(term) = fields.terms.iter().find(|term| !resource.selects_by(&term.field)) {
+            let fields = FieldSelector::parse(text)
+                .map_err(|error| ApiError::bad_request(error.to_string()))?;
+            if let Some(term) = fields
+                .terms
+                .iter()
+                .find(|term| !resource.selects_by(&term.field))
+            {
                 return Err(ApiError::bad_request(format!(
                     "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {}",
                     format!("{}, Resource={}", group_version(resource), resource.plural),
@@ -47,7 +61,11 @@ impl Selection {
             }
             selection.fields = fields;
         }
-        if let Some(namespace) = selection.fields.required_value("metadata.namespace").filter(|_| namespace.is_empty()) {
+        if let Some(namespace) = selection
+            .fields
+            .required_value("metadata.namespace")
+            .filter(|_| namespace.is_empty())
+        {
             selection.prefix = Selection::all(resource, namespace).prefix;
         }
         Ok(selection)
@@ -61,7 +79,11 @@ impl Selection {
     pub(crate) fn matches(&self, entry: &Entry) -> bool {
         entry.key().starts_with(&self.prefix)
             && (self.labels.is_empty() || self.labels.matches(entry.labels()))
-            && self.fields.terms.iter().all(|term| (entry.field(&term.field) == term.value) == term.equal)
+            && self
+                .fields
+                .terms
+                .iter()
+                .all(|term| (entry.field(&term.field) == term.value) == term.equal)
     }
 }
 

@@ -86,7 +86,12 @@ pub async fn serve_tls(
             },
             () = shutdown.cancelled() => break,
         };
-        let (acceptor, router, watcher, stop) = (acceptor.clone(), router.clone(), graceful.watcher(), shutdown.clone());
+        let (acceptor, router, watcher, stop) = (
+            acceptor.clone(),
+            router.clone(),
+            graceful.watcher(),
+            shutdown.clone(),
+        );
         connections.spawn(async move {
             let handshake = tokio::select! {
                 handshake = tokio::time::timeout(limits.handshake_timeout, handshake(&acceptor, stream)) => handshake,
@@ -101,7 +106,10 @@ pub async fn serve_tls(
         });
     }
     drop(listener);
-    if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(limits.drain_timeout, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::info!("some requests were still open when the time to drain was over");
     }
     connections.shutdown().await;
@@ -150,7 +158,9 @@ async fn serve_connection(
         .initial_connection_window_size(4 << 20)
         .keep_alive_interval(limits.keep_alive_every)
         .keep_alive_timeout(limits.keep_alive_timeout);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .into_owned();
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, %peer, "connection ended");
     }

@@ -46,7 +46,10 @@ impl Range {
         let bits: u32 = bits.parse().ok().filter(|bits| (8..=30).contains(bits))?;
         let size = 1u32 << (32 - bits);
         let address: Ipv4Addr = address.parse().ok()?;
-        Some(Range { base: u32::from(address) & !(size - 1), size })
+        Some(Range {
+            base: u32::from(address) & !(size - 1),
+            size,
+        })
     }
 
     /// The address of the `kubernetes` Service.
@@ -75,12 +78,19 @@ impl Range {
                 return Some(at(offset));
             }
         }
-        (start..end).chain(2..start).map(at).find(|address| !used.contains(address))
+        (start..end)
+            .chain(2..start)
+            .map(at)
+            .find(|address| !used.contains(address))
     }
 }
 
 fn needs_address(service: &Object) -> bool {
-    service.get_str(&["spec", "type"]) != Some("ExternalName") && service.get_str(&["spec", "clusterIP"]).unwrap_or_default().is_empty()
+    service.get_str(&["spec", "type"]) != Some("ExternalName")
+        && service
+            .get_str(&["spec", "clusterIP"])
+            .unwrap_or_default()
+            .is_empty()
 }
 
 fn has_address(service: &Object) -> Option<&str> {
@@ -93,19 +103,31 @@ fn has_address(service: &Object) -> Option<&str> {
 fn wants_ports(service: &Object) -> bool {
     match service.get_str(&["spec", "type"]) {
         Some("NodePort") => true,
-        Some("LoadBalancer") => service.get_bool(&["spec", "allocateLoadBalancerNodePorts"]) != Some(false),
+        Some("LoadBalancer") => {
+            service.get_bool(&["spec", "allocateLoadBalancerNodePorts"]) != Some(false)
+        }
         _ => false,
     }
 }
 
 /// Node ports that the Service names, with their protocols.
 fn named_ports(service: &Object) -> Vec<(u16, String)> {
-    let ports = service.get_array(&["spec", "ports"]).map(Vec::as_slice).unwrap_or_default();
+    let ports = service
+        .get_array(&["spec", "ports"])
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     ports
         .iter()
         .filter_map(|port| {
-            let number = port.get("nodePort").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)?;
-            let protocol = port.get("protocol").and_then(Value::as_str).unwrap_or("TCP");
+            let number = port
+                .get("nodePort")
+                .and_then(Value::as_u64)
+                .and_then(|port| u16::try_from(port).ok())
+                .filter(|port| *port != 0)?;
+            let protocol = port
+                .get("protocol")
+                .and_then(Value::as_str)
+                .unwrap_or("TCP");
             Some((number, protocol.to_owned()))
         })
         .chain(health_port(service).map(|port| (port, "TCP".to_owned())))
@@ -131,10 +153,15 @@ struct Taken {
 impl Taken {
     fn read(server: &ApiServer, with_ports: bool) -> Taken {
         let services = server.world.list("", "services", "");
-        let addresses = services.iter().filter_map(|entry| entry.field("spec.clusterIP").parse().ok()).collect();
+        let addresses = services
+            .iter()
+            .filter_map(|entry| entry.field("spec.clusterIP").parse().ok())
+            .collect();
         let ports = services
             .iter()
-            .filter(|entry| with_ports && matches!(entry.field("spec.type"), "NodePort" | "LoadBalancer"))
+            .filter(|entry| {
+                with_ports && matches!(entry.field("spec.type"), "NodePort" | "LoadBalancer")
+            })
             .flat_map(|entry| named_ports(&entry.object()))
             .collect();
         Taken { addresses, ports }
@@ -160,8 +187,14 @@ fn address_taken(service: &Object, address: &str) -> ApiError {
 }
 
 fn port_taken(service: &Object, index: usize, port: u16) -> ApiError {
-    let path = Path::new("spec").child("ports").index(index).child("nodePort");
-    invalid(service, FieldError::invalid(&path, port, "provided port is already allocated"))
+    let path = Path::new("spec")
+        .child("ports")
+        .index(index)
+        .child("nodePort");
+    invalid(
+        service,
+        FieldError::invalid(&path, port, "provided port is already allocated"),
+    )
 }
 
 /// What a create has to claim.
@@ -171,13 +204,23 @@ pub(crate) enum Plan {
 }
 
 impl Plan {
-    pub(crate) fn for_create(server: &ApiServer, resource: &Resource, _object: &Object) -> ApiResult<Plan> {
-        if is_service(resource) { Ok(Plan::Service(range(server)?)) } else { Ok(Plan::Nothing) }
+    pub(crate) fn for_create(
+        server: &ApiServer,
+        resource: &Resource,
+        _object: &Object,
+    ) -> ApiResult<Plan> {
+        if is_service(resource) {
+            Ok(Plan::Service(range(server)?))
+        } else {
+            Ok(Plan::Nothing)
+        }
     }
 
     /// Chooses what is not chosen yet and lists the claims.
     pub(crate) fn fill(&self, server: &ApiServer, service: &mut Object) -> ApiResult<Extra> {
-        let Plan::Service(range) = self else { return Ok(Extra::default()) };
+        let Plan::Service(range) = self else {
+            return Ok(Extra::default());
+        };
         let taken = Taken::read(server, wants_ports(service));
         let mut extra = Extra::default();
         settle_address(range, &taken, service)?;
@@ -193,12 +236,13 @@ impl Plan {
 
     /// After a lost transaction: says which claim is taken where the client chose it. Ok where it was our choice.
     pub(crate) async fn check_claims(&self, server: &ApiServer, service: &Object) -> ApiResult<()> {
-        let Plan::Service(_) = self else { return Ok(()) };
-        if let Some(address) = has_address(service) {
-            if exists(server, address_key(address)).await? {
+        let Plan::Service(_) = self else {
+            return Ok(());
+        };
+        if let Some(address) = has_address(service)
+            && exists(server, address_key(address)).await? {
                 return Err(address_taken(service, address));
             }
-        }
         for (index, (port, protocol)) in named_ports(service).into_iter().enumerate() {
             if exists(server, port_key(port, &protocol)).await? {
                 return Err(port_taken(service, index, port));
@@ -209,12 +253,17 @@ impl Plan {
 }
 
 async fn exists(server: &ApiServer, key: String) -> ApiResult<bool> {
-    let request = RangeRequest { key: Bytes::from(key), count_only: true, ..RangeRequest::default() };
+    let request = RangeRequest {
+        key: Bytes::from(key),
+        count_only: true,
+        ..RangeRequest::default()
+    };
     Ok(server.store.range(request).await?.body.count > 0)
 }
 
 fn range(server: &ApiServer) -> ApiResult<Range> {
-    Range::parse(&server.config.service_cidr).ok_or_else(|| ApiError::internal("the service address range is not usable"))
+    Range::parse(&server.config.service_cidr)
+        .ok_or_else(|| ApiError::internal("the service address range is not usable"))
 }
 
 fn settle_address(range: &Range, taken: &Taken, service: &mut Object) -> ApiResult<()> {
@@ -222,11 +271,18 @@ fn settle_address(range: &Range, taken: &Taken, service: &mut Object) -> ApiResu
         return Ok(());
     }
     if needs_address(service) {
-        let wanted = service.get(&["spec", "clusterIPs"]).and_then(|list| list.get(0)).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let wanted = service
+            .get(&["spec", "clusterIPs"])
+            .and_then(|list| list.get(0))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         if wanted.is_empty() {
-            let address = range.pick(&taken.addresses, &mut rand::random).ok_or_else(|| {
-                ApiError::internal("failed to allocate a serviceIP: range is full")
-            })?;
+            let address = range
+                .pick(&taken.addresses, &mut rand::random)
+                .ok_or_else(|| {
+                    ApiError::internal("failed to allocate a serviceIP: range is full")
+                })?;
             service.set(&["spec", "clusterIP"], address.to_string());
         } else {
             service.set(&["spec", "clusterIP"], wanted);
@@ -234,11 +290,18 @@ fn settle_address(range: &Range, taken: &Taken, service: &mut Object) -> ApiResu
     } else if let Some(text) = has_address(service).map(str::to_owned) {
         let address: Option<Ipv4Addr> = text.parse().ok();
         match address {
-            Some(address) if range.contains(address) && taken.addresses.contains(&address) => return Err(address_taken(service, &text)),
+            Some(address) if range.contains(address) && taken.addresses.contains(&address) => {
+                return Err(address_taken(service, &text));
+            }
             Some(address) if range.contains(address) => {}
             _ => {
-                let detail = format!("failed to allocate IP {text}: the provided network does not match the current range");
-                return Err(invalid(service, FieldError::invalid(&address_path(), text, detail)));
+                let detail = format!(
+                    "failed to allocate IP {text}: the provided network does not match the current range"
+                );
+                return Err(invalid(
+                    service,
+                    FieldError::invalid(&address_path(), text, detail),
+                ));
             }
         }
     }
@@ -256,14 +319,24 @@ fn complete_families(service: &mut Object) {
 }
 
 /// Fills in node ports; `own` are those that the Service holds already.
-fn settle_ports((first, last): (u16, u16), taken: &Taken, own: &[(u16, String)], service: &mut Object) -> ApiResult<()> {
+fn settle_ports(
+    (first, last): (u16, u16),
+    taken: &Taken,
+    own: &[(u16, String)],
+    service: &mut Object,
+) -> ApiResult<()> {
     for (index, (port, protocol)) in named_ports(service).into_iter().enumerate() {
         if own.contains(&(port, protocol.clone())) {
             continue;
         }
         if !(first..=last).contains(&port) {
-            let path = Path::new("spec").child("ports").index(index).child("nodePort");
-            let text = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+            let path = Path::new("spec")
+                .child("ports")
+                .index(index)
+                .child("nodePort");
+            let text = format!(
+                "provided port is not in the valid range. The range of valid ports is {first}-{last}"
+            );
             return Err(invalid(service, FieldError::invalid(&path, port, text)));
         }
         if taken.ports.contains(&(port, protocol)) {
@@ -274,21 +347,26 @@ fn settle_ports((first, last): (u16, u16), taken: &Taken, own: &[(u16, String)],
     used.extend(named_ports(service).iter().map(|(port, _)| *port));
     let mut pick = || -> ApiResult<u16> {
         let span = u64::from(last - first) + 1;
-        let drawn = (0..DRAWS).map(|_| first + (rand::random::<u64>() % span) as u16).find(|port| !used.contains(port));
+        let drawn = (0..DRAWS)
+            .map(|_| first + (rand::random::<u64>() % span) as u16)
+            .find(|port| !used.contains(port));
         let port = drawn.or_else(|| (first..=last).find(|port| !used.contains(port)));
-        let port = port.ok_or_else(|| ApiError::internal("failed to allocate a nodePort: range is full"))?;
+        let port =
+            port.ok_or_else(|| ApiError::internal("failed to allocate a nodePort: range is full"))?;
         used.insert(port);
         Ok(port)
     };
-    if wants_ports(service) {
-        if let Some(ports) = service.get_mut(&["spec", "ports"]).and_then(Value::as_array_mut) {
+    if wants_ports(service)
+        && let Some(ports) = service
+            .get_mut(&["spec", "ports"])
+            .and_then(Value::as_array_mut)
+        {
             for port in ports {
                 if port.get("nodePort").and_then(Value::as_u64).unwrap_or(0) == 0 {
                     port["nodePort"] = pick()?.into();
                 }
             }
         }
-    }
     if wants_health_port(service) && health_port(service).is_none() {
         let port = pick()?;
         service.set(&["spec", "healthCheckNodePort"], port);
@@ -297,7 +375,12 @@ fn settle_ports((first, last): (u16, u16), taken: &Taken, own: &[(u16, String)],
 }
 
 /// Carries the allocations of the old Service over, adds what the new type needs, releases what it does not.
-pub(crate) fn for_update(server: &ApiServer, resource: &Resource, new: &mut Object, old: &Object) -> ApiResult<Extra> {
+pub(crate) fn for_update(
+    server: &ApiServer,
+    resource: &Resource,
+    new: &mut Object,
+    old: &Object,
+) -> ApiResult<Extra> {
     if !is_service(resource) {
         return Ok(Extra::default());
     }
@@ -343,33 +426,46 @@ fn carry_over(new: &mut Object, old: &Object) {
                 new.set_default(&["spec", field], value);
             }
         }
-        if needs_address(new) {
-            if let Some(value) = old.get(&["spec", "clusterIP"]).cloned() {
+        if needs_address(new)
+            && let Some(value) = old.get(&["spec", "clusterIP"]).cloned() {
                 new.set(&["spec", "clusterIP"], value);
             }
-        }
     }
-    if wants_health_port(new) && health_port(new).is_none() {
-        if let Some(port) = health_port(old) {
+    if wants_health_port(new) && health_port(new).is_none()
+        && let Some(port) = health_port(old) {
             new.set(&["spec", "healthCheckNodePort"], port);
         }
-    }
     if !wants_health_port(new) {
         new.remove(&["spec", "healthCheckNodePort"]);
     }
     let same_type = new.get_str(&["spec", "type"]) == old.get_str(&["spec", "type"]);
-    let old_ports = old.get_array(&["spec", "ports"]).cloned().unwrap_or_default();
+    let old_ports = old
+        .get_array(&["spec", "ports"])
+        .cloned()
+        .unwrap_or_default();
     let wants = wants_ports(new);
-    let Some(ports) = new.get_mut(&["spec", "ports"]).and_then(Value::as_array_mut) else { return };
+    let Some(ports) = new
+        .get_mut(&["spec", "ports"])
+        .and_then(Value::as_array_mut)
+    else {
+        return;
+    };
     for port in ports {
         let key = |port: &Value| (port.get("port").cloned(), port.get("protocol").cloned());
         let unset = port.get("nodePort").and_then(Value::as_u64).unwrap_or(0) == 0;
-        let before = old_ports.iter().find(|other| key(other) == key(port)).and_then(|other| other.get("nodePort"));
+        let before = old_ports
+            .iter()
+            .find(|other| key(other) == key(port))
+            .and_then(|other| other.get("nodePort"));
         let before = before.and_then(Value::as_u64).filter(|port| *port != 0);
         match before {
             Some(before) if wants && unset => port["nodePort"] = before.into(),
             // Back to ClusterIP: ports that were only carried along are given back.
-            Some(before) if !wants && !same_type && port.get("nodePort").and_then(Value::as_u64) == Some(before) => {
+            Some(before)
+                if !wants
+                    && !same_type
+                    && port.get("nodePort").and_then(Value::as_u64) == Some(before) =>
+            {
                 if let Some(port) = port.as_object_mut() {
                     port.remove("nodePort");
                 }
@@ -402,11 +498,17 @@ mod tests {
     fn ranges_pick_free_addresses_only() {
         let range = Range::parse("10.96.0.0/12").unwrap();
         assert_eq!(range.first(), Ipv4Addr::new(10, 96, 0, 1));
-        assert!(range.contains(Ipv4Addr::new(10, 111, 255, 254)) && !range.contains(Ipv4Addr::new(10, 112, 0, 1)));
+        assert!(
+            range.contains(Ipv4Addr::new(10, 111, 255, 254))
+                && !range.contains(Ipv4Addr::new(10, 112, 0, 1))
+        );
         let small = Range::parse("10.0.0.0/29").unwrap();
         let mut used = BTreeSet::from([small.first()]);
         let mut seed = 7u64;
-        while let Some(address) = small.pick(&used, &mut || { seed = seed.wrapping_mul(31).wrapping_add(1); seed }) {
+        while let Some(address) = small.pick(&used, &mut || {
+            seed = seed.wrapping_mul(31).wrapping_add(1);
+            seed
+        }) {
             assert!(used.insert(address) && small.contains(address));
         }
         assert_eq!(used.len(), 6);
@@ -415,9 +517,15 @@ mod tests {
 
     #[test]
     fn updates_keep_what_they_do_not_mention() {
-        let old = Object::new(json!({"spec": {"type": "NodePort", "clusterIP": "10.0.0.9", "clusterIPs": ["10.0.0.9"],
-            "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30_001}]}})).unwrap();
-        let mut new = Object::new(json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}})).unwrap();
+        let old = Object::new(
+            json!({"spec": {"type": "NodePort", "clusterIP": "10.0.0.9", "clusterIPs": ["10.0.0.9"],
+            "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30_001}]}}),
+        )
+        .unwrap();
+        let mut new = Object::new(
+            json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}}),
+        )
+        .unwrap();
         carry_over(&mut new, &old);
         assert_eq!(new.get_str(&["spec", "clusterIP"]), Some("10.0.0.9"));
         assert_eq!(named_ports(&new), [(30_001, "TCP".to_owned())]);

@@ -22,11 +22,19 @@ pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
 /// `deployments.apps`, or `pods` for the core group: how Kubernetes names a resource in texts.
 pub(crate) fn qualified(group: &str, plural: &str) -> String {
-    if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
+    if group.is_empty() {
+        plural.to_owned()
+    } else {
+        format!("{plural}.{group}")
+    }
 }
 
 fn qualified_kind(group: &str, kind: &str) -> String {
-    if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") }
+    if group.is_empty() {
+        kind.to_owned()
+    } else {
+        format!("{kind}.{group}")
+    }
 }
 
 fn details(group: &str, kind: &str, name: &str) -> Value {
@@ -45,7 +53,14 @@ fn details(group: &str, kind: &str, name: &str) -> Value {
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError { code, reason, message: message.into(), details: None, retry_after: None, continue_token: None }
+        ApiError {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+            retry_after: None,
+            continue_token: None,
+        }
     }
 
     fn with_details(mut self, details: Value) -> ApiError {
@@ -54,18 +69,35 @@ impl ApiError {
     }
 
     pub(crate) fn not_found(group: &str, plural: &str, name: &str) -> ApiError {
-        ApiError::new(404, "NotFound", format!("{} {} not found", qualified(group, plural), quoted(name)))
-            .with_details(details(group, plural, name))
+        ApiError::new(
+            404,
+            "NotFound",
+            format!("{} {} not found", qualified(group, plural), quoted(name)),
+        )
+        .with_details(details(group, plural, name))
     }
 
     /// The path exists but the server has no such thing (unknown subresource, unserved verb target).
     pub(crate) fn no_such_resource() -> ApiError {
-        ApiError::new(404, "NotFound", "the server could not find the requested resource").with_details(json!({}))
+        ApiError::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
+        .with_details(json!({}))
     }
 
     pub(crate) fn already_exists(group: &str, plural: &str, name: &str) -> ApiError {
-        ApiError::new(409, "AlreadyExists", format!("{} {} already exists", qualified(group, plural), quoted(name)))
-            .with_details(details(group, plural, name))
+        ApiError::new(
+            409,
+            "AlreadyExists",
+            format!(
+                "{} {} already exists",
+                qualified(group, plural),
+                quoted(name)
+            ),
+        )
+        .with_details(details(group, plural, name))
     }
 
     /// `generateName` found no free name.
@@ -88,7 +120,11 @@ impl ApiError {
         ApiError::new(
             409,
             "Conflict",
-            format!("Operation cannot be fulfilled on {} {}: {cause}", qualified(group, plural), quoted(name)),
+            format!(
+                "Operation cannot be fulfilled on {} {}: {cause}",
+                qualified(group, plural),
+                quoted(name)
+            ),
         )
         .with_details(details(group, plural, name))
     }
@@ -109,7 +145,11 @@ impl ApiError {
         ApiError::new(
             422,
             "Invalid",
-            format!("{} {} is invalid: {joined}", qualified_kind(group, kind), quoted(name)),
+            format!(
+                "{} {} is invalid: {joined}",
+                qualified_kind(group, kind),
+                quoted(name)
+            ),
         )
         .with_details(body)
     }
@@ -133,7 +173,8 @@ impl ApiError {
             (false, true) => format!("{} is forbidden", qualified(group, plural)),
             (false, false) => format!("{} {} is forbidden", qualified(group, plural), quoted(name)),
         };
-        ApiError::new(403, "Forbidden", format!("{target}: {cause}")).with_details(details(group, plural, name))
+        ApiError::new(403, "Forbidden", format!("{target}: {cause}"))
+            .with_details(details(group, plural, name))
     }
 
     /// A refusal whose whole text the authorizer gave.
@@ -163,7 +204,10 @@ impl ApiError {
         ApiError::new(
             406,
             "NotAcceptable",
-            format!("only the following media types are accepted: {}", accepted.join(", ")),
+            format!(
+                "only the following media types are accepted: {}",
+                accepted.join(", ")
+            ),
         )
     }
 
@@ -171,7 +215,10 @@ impl ApiError {
         ApiError::new(
             415,
             "UnsupportedMediaType",
-            format!("the body of the request was in an unknown format - accepted media types include: {}", accepted.join(", ")),
+            format!(
+                "the body of the request was in an unknown format - accepted media types include: {}",
+                accepted.join(", ")
+            ),
         )
     }
 
@@ -180,7 +227,11 @@ impl ApiError {
     }
 
     pub(crate) fn too_large(limit_bytes: usize) -> ApiError {
-        ApiError::new(413, "RequestEntityTooLarge", format!("limit is {limit_bytes}"))
+        ApiError::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("limit is {limit_bytes}"),
+        )
     }
 
     pub(crate) fn too_large_text(message: impl Into<String>) -> ApiError {
@@ -198,8 +249,12 @@ impl ApiError {
 
     pub(crate) fn continue_expired(token: Option<String>) -> ApiError {
         let mut error = match &token {
-            None => ApiError::expired("The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter."),
-            Some(_) => ApiError::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list."),
+            None => ApiError::expired(
+                "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.",
+            ),
+            Some(_) => ApiError::expired(
+                "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+            ),
         };
         error.continue_token = token;
         error
@@ -221,20 +276,24 @@ impl ApiError {
     }
 
     pub(crate) fn internal(message: impl std::fmt::Display) -> ApiError {
-        ApiError::new(500, "InternalError", format!("Internal error occurred: {message}"))
-            .with_details(json!({ "causes": [{ "message": message.to_string() }] }))
+        ApiError::new(
+            500,
+            "InternalError",
+            format!("Internal error occurred: {message}"),
+        )
+        .with_details(json!({ "causes": [{ "message": message.to_string() }] }))
     }
 
     pub(crate) fn too_many_requests(message: impl Into<String>, seconds: u32) -> ApiError {
-        let mut error =
-            ApiError::new(429, "TooManyRequests", message).with_details(json!({ "retryAfterSeconds": seconds }));
+        let mut error = ApiError::new(429, "TooManyRequests", message)
+            .with_details(json!({ "retryAfterSeconds": seconds }));
         error.retry_after = Some(seconds);
         error
     }
 
     pub(crate) fn unavailable(message: impl Into<String>) -> ApiError {
-        let mut error =
-            ApiError::new(503, "ServiceUnavailable", message).with_details(json!({ "retryAfterSeconds": 1 }));
+        let mut error = ApiError::new(503, "ServiceUnavailable", message)
+            .with_details(json!({ "retryAfterSeconds": 1 }));
         error.retry_after = Some(1);
         error
     }
@@ -288,12 +347,18 @@ impl From<kv::StoreError> for ApiError {
             StoreError::Refused(Refusal::Compacted { .. }) => {
                 ApiError::expired("The resourceVersion for the provided list is too old.")
             }
-            StoreError::Refused(Refusal::TooLarge) => {
-                ApiError::new(413, "RequestEntityTooLarge", "etcdserver: request is too large")
-            }
+            StoreError::Refused(Refusal::TooLarge) => ApiError::new(
+                413,
+                "RequestEntityTooLarge",
+                "etcdserver: request is too large",
+            ),
             StoreError::Refused(refusal) => ApiError::internal(refusal),
-            StoreError::Overloaded => ApiError::too_many_requests("etcdserver: too many requests", 1),
-            StoreError::TimedOut => ApiError::timeout("request did not complete within the allotted timeout"),
+            StoreError::Overloaded => {
+                ApiError::too_many_requests("etcdserver: too many requests", 1)
+            }
+            StoreError::TimedOut => {
+                ApiError::timeout("request did not complete within the allotted timeout")
+            }
             StoreError::NoLeader | StoreError::LeaderChanged | StoreError::Stopped => {
                 ApiError::unavailable(error.to_string())
             }
@@ -316,13 +381,22 @@ mod tests {
             ApiError::modified("apps", "deployments", "x").message,
             "Operation cannot be fulfilled on deployments.apps \"x\": the object has been modified; please apply your changes to the latest version and try again"
         );
-        assert_eq!(ApiError::not_found("", "pods", "a").message, "pods \"a\" not found");
-        assert_eq!(ApiError::not_found("", "pods", "a").to_status()["details"], json!({"name": "a", "kind": "pods"}));
+        assert_eq!(
+            ApiError::not_found("", "pods", "a").message,
+            "pods \"a\" not found"
+        );
+        assert_eq!(
+            ApiError::not_found("", "pods", "a").to_status()["details"],
+            json!({"name": "a", "kind": "pods"})
+        );
         assert_eq!(
             ApiError::forbidden("apps", "deployments", "", "User \"a\" cannot list").message,
             "deployments.apps is forbidden: User \"a\" cannot list"
         );
-        assert_eq!(ApiError::revision_too_large(9, 3).to_status()["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+        assert_eq!(
+            ApiError::revision_too_large(9, 3).to_status()["details"]["causes"][0]["reason"],
+            "ResourceVersionTooLarge"
+        );
         assert_eq!(ApiError::too_old(1, 5).code, 410);
     }
 }

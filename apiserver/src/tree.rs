@@ -34,14 +34,20 @@ impl Tree {
         if self.chunks.is_empty() {
             return None;
         }
-        let after = self.chunks.partition_point(|chunk| chunk.first().is_some_and(|first| first.key() <= key));
+        let after = self
+            .chunks
+            .partition_point(|chunk| chunk.first().is_some_and(|first| first.key() <= key));
         Some(after.saturating_sub(1))
     }
 
     /// Answers the entry that was there before.
     pub(crate) fn insert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let chunks = Arc::make_mut(&mut self.chunks);
-        let after = chunks.partition_point(|chunk| chunk.first().is_some_and(|first| first.key() <= entry.key()));
+        let after = chunks.partition_point(|chunk| {
+            chunk
+                .first()
+                .is_some_and(|first| first.key() <= entry.key())
+        });
         let index = after.saturating_sub(1);
         let Some(chunk) = chunks.get_mut(index) else {
             chunks.push(Arc::new(vec![entry]));
@@ -65,7 +71,9 @@ impl Tree {
 
     pub(crate) fn remove(&mut self, key: &str) -> Option<Arc<Entry>> {
         let index = self.chunk_of(key)?;
-        let at = self.chunks[index].binary_search_by(|entry| entry.key().cmp(key)).ok()?;
+        let at = self.chunks[index]
+            .binary_search_by(|entry| entry.key().cmp(key))
+            .ok()?;
         let chunks = Arc::make_mut(&mut self.chunks);
         let chunk = Arc::make_mut(&mut chunks[index]);
         let removed = chunk.remove(at);
@@ -79,13 +87,22 @@ impl Tree {
     /// Entries from `start` on, in key order.
     pub(crate) fn iter_from<'a>(&'a self, start: &str) -> impl Iterator<Item = &'a Arc<Entry>> {
         let index = self.chunk_of(start).unwrap_or(0);
-        let skip = self.chunks.get(index).map_or(0, |chunk| chunk.partition_point(|entry| entry.key() < start));
-        self.chunks[index.min(self.chunks.len())..].iter().flat_map(|chunk| chunk.iter()).skip(skip)
+        let skip = self.chunks.get(index).map_or(0, |chunk| {
+            chunk.partition_point(|entry| entry.key() < start)
+        });
+        self.chunks[index.min(self.chunks.len())..]
+            .iter()
+            .flat_map(|chunk| chunk.iter())
+            .skip(skip)
     }
 
     /// Entries whose key begins with `prefix`.
-    pub(crate) fn iter_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<Entry>> {
-        self.iter_from(prefix).take_while(move |entry| entry.key().starts_with(prefix))
+    pub(crate) fn iter_prefix<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Entry>> {
+        self.iter_from(prefix)
+            .take_while(move |entry| entry.key().starts_with(prefix))
     }
 }
 

@@ -17,7 +17,11 @@ use crate::kubelet::{Kubelets, NodeAddress};
 use crate::status::{ApiError, ApiResult};
 
 /// Headers of the handshake that both ends must see alike.
-const HANDSHAKE: &[&str] = &["sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"];
+const HANDSHAKE: &[&str] = &[
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-extensions",
+];
 /// A protocol that carries the bearer token; it is for us and not for the node.
 const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
 /// A stream on which nothing moves for this long is dropped, as Kubernetes does.
@@ -25,12 +29,21 @@ const IDLE_MAX: Duration = Duration::from_secs(4 * 3_600);
 const BUFFER_BYTES: usize = 32 * 1024;
 
 pub(crate) fn is_requested(headers: &HeaderMap) -> bool {
-    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    headers
+        .get(header::UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 fn protocols(headers: &HeaderMap) -> String {
-    let texts = headers.get_all("sec-websocket-protocol").iter().filter_map(|value| value.to_str().ok());
-    let list: Vec<&str> = texts.flat_map(|text| text.split(',')).map(str::trim).filter(|one| !one.starts_with(BEARER)).collect();
+    let texts = headers
+        .get_all("sec-websocket-protocol")
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let list: Vec<&str> = texts
+        .flat_map(|text| text.split(','))
+        .map(str::trim)
+        .filter(|one| !one.starts_with(BEARER))
+        .collect();
     list.join(", ")
 }
 
@@ -56,21 +69,38 @@ pub(crate) async fn bridge(
     if !protocols.is_empty() {
         request = request.header("sec-websocket-protocol", protocols);
     }
-    let request = request.body(Body::new(Empty::<Bytes>::new())).map_err(ApiError::internal)?;
+    let request = request
+        .body(Body::new(Empty::<Bytes>::new()))
+        .map_err(ApiError::internal)?;
     let answer = context.server.kubelets.send(address, request).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         // No tunnel to something that did not agree to one: that would be a way around authorization.
         let code = answer.status().as_u16();
-        let text = crate::handler::read_body(Body::new(answer.into_body()), &HeaderMap::new()).await.unwrap_or_default();
-        return Err(ApiError::from_node(code, String::from_utf8_lossy(&text).trim().to_owned()));
+        let text = crate::handler::read_body(Body::new(answer.into_body()), &HeaderMap::new())
+            .await
+            .unwrap_or_default();
+        return Err(ApiError::from_node(
+            code,
+            String::from_utf8_lossy(&text).trim().to_owned(),
+        ));
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    for name in ["sec-websocket-accept", "sec-websocket-protocol", "sec-websocket-extensions"] {
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    response
+        .headers_mut()
+        .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    for name in [
+        "sec-websocket-accept",
+        "sec-websocket-protocol",
+        "sec-websocket-extensions",
+    ] {
         if let Some(value) = answer.headers().get(name) {
-            response.headers_mut().insert(http::HeaderName::from_static(name), value.clone());
+            response
+                .headers_mut()
+                .insert(http::HeaderName::from_static(name), value.clone());
         }
     }
     let stopping = context.server.stopping.clone();
@@ -80,7 +110,9 @@ pub(crate) async fn bridge(
             let client = upgrade.await?;
             let agent = hyper::upgrade::on(answer).await?;
             let (mut client, mut agent) = (TokioIo::new(client), TokioIo::new(agent));
-            copy_until_idle(&mut client, &mut agent).await.map_err(Box::<dyn std::error::Error + Send + Sync>::from)
+            copy_until_idle(&mut client, &mut agent)
+                .await
+                .map_err(Box::<dyn std::error::Error + Send + Sync>::from)
         };
         tokio::select! {
             outcome = copy => if let Err(error) = outcome {
@@ -112,11 +144,17 @@ where
             }
         })
         .await;
-        let Ok((is_a, read)) = moved else { return Ok(()) };
+        let Ok((is_a, read)) = moved else {
+            return Ok(());
+        };
         let count = read?;
         if count == 0 {
             // A WebSocket closes in both directions; what the other side still had to say was said before its close.
-            let _ = if is_a { b_write.shutdown().await } else { a_write.shutdown().await };
+            let _ = if is_a {
+                b_write.shutdown().await
+            } else {
+                a_write.shutdown().await
+            };
             return Ok(());
         }
         if is_a {

@@ -26,6 +26,9 @@ const HISTORY_REVISIONS_MAX: i64 = 10_000;
 /// How long a read waits for a revision that this member has not reached, as Kubernetes' watch cache does.
 pub(crate) const REVISION_WAIT: Duration = Duration::from_secs(3);
 
+/// A key and what is there now; none after a deletion.
+pub(crate) type KeyChange = (String, Option<Arc<Entry>>);
+
 pub(crate) struct World {
     by_prefix: BTreeMap<String, Arc<Cache>>,
     by_name: BTreeMap<(&'static str, &'static str), Arc<Cache>>,
@@ -37,15 +40,26 @@ impl World {
     pub(crate) fn new(all: &'static [Resource]) -> World {
         let mut shapes: BTreeMap<String, Vec<&'static Resource>> = BTreeMap::new();
         for resource in all.iter().filter(|resource| !resource.is_virtual()) {
-            let list = shapes.entry(resources::storage_prefix(resource)).or_default();
-            if crate::entry::is_converted(resource) { list.push(resource) } else { list.insert(0, resource) }
+            let list = shapes
+                .entry(resources::storage_prefix(resource))
+                .or_default();
+            if crate::entry::is_converted(resource) {
+                list.push(resource)
+            } else {
+                list.insert(0, resource)
+            }
         }
-        let mut world =
-            World { by_prefix: BTreeMap::new(), by_name: BTreeMap::new(), revision: watch::Sender::new(0) };
+        let mut world = World {
+            by_prefix: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            revision: watch::Sender::new(0),
+        };
         for (prefix, shapes) in shapes {
             let cache = Arc::new(Cache::new(shapes.clone(), prefix.clone()));
             for shape in shapes {
-                world.by_name.insert((shape.group, shape.plural), cache.clone());
+                world
+                    .by_name
+                    .insert((shape.group, shape.plural), cache.clone());
             }
             world.by_prefix.insert(prefix, cache);
         }
@@ -58,7 +72,10 @@ impl World {
     }
 
     pub(crate) fn named(&self, group: &str, plural: &str) -> Option<&Arc<Cache>> {
-        self.by_name.iter().find(|((g, p), _)| *g == group && *p == plural).map(|(_, cache)| cache)
+        self.by_name
+            .iter()
+            .find(|((g, p), _)| *g == group && *p == plural)
+            .map(|(_, cache)| cache)
     }
 
     pub(crate) fn caches(&self) -> impl Iterator<Item = &Arc<Cache>> {
@@ -66,7 +83,13 @@ impl World {
     }
 
     /// An object of a built-in kind, as of this member's cache.
-    pub(crate) fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Entry>> {
+    pub(crate) fn get(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Arc<Entry>> {
         let cache = self.named(group, plural)?;
         let resource = cache.shapes.first()?;
         cache.get(&resources::storage_key(resource, namespace, name))
@@ -74,10 +97,20 @@ impl World {
 
     /// All objects of a built-in kind in a namespace (all namespaces when empty), as of this member's cache.
     pub(crate) fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Arc<Entry>> {
-        let Some(cache) = self.named(group, plural) else { return Vec::new() };
-        let prefix =
-            if namespace.is_empty() { cache.prefix.clone() } else { format!("{}{namespace}/", cache.prefix) };
-        cache.snapshot(0).tree.iter_prefix(&prefix).cloned().collect()
+        let Some(cache) = self.named(group, plural) else {
+            return Vec::new();
+        };
+        let prefix = if namespace.is_empty() {
+            cache.prefix.clone()
+        } else {
+            format!("{}{namespace}/", cache.prefix)
+        };
+        cache
+            .snapshot(0)
+            .tree
+            .iter_prefix(&prefix)
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn revision(&self) -> i64 {
@@ -91,7 +124,8 @@ impl World {
     /// Waits until every cache has reached `revision`; answers 504 when `deadline` passes first.
     pub(crate) async fn wait_for(&self, revision: i64, deadline: Instant) -> ApiResult<()> {
         let mut receiver = self.revision.subscribe();
-        let reached = tokio::time::timeout_at(deadline, receiver.wait_for(|now| *now >= revision)).await;
+        let reached =
+            tokio::time::timeout_at(deadline, receiver.wait_for(|now| *now >= revision)).await;
         match reached {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(ApiError::revision_too_large(revision, self.revision())),
@@ -102,7 +136,8 @@ impl World {
     pub(crate) async fn wait_most_recent(&self, store: &dyn Store) -> ApiResult<i64> {
         let revision = store.read_index().await?;
         if self.revision() < revision {
-            self.wait_for(revision, Instant::now() + REVISION_WAIT).await?;
+            self.wait_for(revision, Instant::now() + REVISION_WAIT)
+                .await?;
         }
         Ok(revision)
     }
@@ -140,7 +175,11 @@ impl World {
             *loaded = true;
         }
         let all = Bytes::from_static(b"\0");
-        let request = WatchRequest { key: all.clone(), range_end: all, start_revision: self.revision() + 1 };
+        let request = WatchRequest {
+            key: all.clone(),
+            range_end: all,
+            start_revision: self.revision() + 1,
+        };
         let mut stream = match store.watch(request).await {
             Err(StoreError::Refused(kv::Refusal::Compacted { .. })) => {
                 *loaded = false;
@@ -173,10 +212,14 @@ impl World {
     }
 
     fn apply(&self, revision: i64, events: &[kv::Event]) {
-        let mut changes: BTreeMap<&str, Vec<(String, Option<Arc<Entry>>)>> = BTreeMap::new();
+        let mut changes: BTreeMap<&str, Vec<KeyChange>> = BTreeMap::new();
         for event in events {
-            let Ok(key) = std::str::from_utf8(&event.kv.key) else { continue };
-            let Some(cache) = self.cache_of_key(key) else { continue };
+            let Ok(key) = std::str::from_utf8(&event.kv.key) else {
+                continue;
+            };
+            let Some(cache) = self.cache_of_key(key) else {
+                continue;
+            };
             let list = changes.entry(&cache.prefix).or_default();
             if event.kind == EventKind::Delete as i32 {
                 list.push((key.to_owned(), None));
@@ -197,7 +240,11 @@ impl World {
         let newest = store.read_index().await?;
         let compacted = store.status().compact_revision;
         let first_start = self.revision() == 0;
-        let base = if first_start { compacted.max(newest - HISTORY_REVISIONS_MAX).max(1) } else { newest };
+        let base = if first_start {
+            compacted.max(newest - HISTORY_REVISIONS_MAX).max(1)
+        } else {
+            newest
+        };
         let base = base.min(newest);
         let mut entries: BTreeMap<&str, Vec<Arc<Entry>>> = BTreeMap::new();
         let mut from = REGISTRY.as_bytes().to_vec();
@@ -205,7 +252,7 @@ impl World {
         if let Some(last) = end.last_mut() {
             *last += 1;
         }
-        while base > 0 {
+        loop {
             let request = RangeRequest {
                 key: Bytes::from(from.clone()),
                 range_end: Bytes::from(end.clone()),
@@ -216,8 +263,12 @@ impl World {
             };
             let answer = store.range(request).await?.body;
             for pair in &answer.kvs {
-                let Ok(key) = std::str::from_utf8(&pair.key) else { continue };
-                let Some(cache) = self.cache_of_key(key) else { continue };
+                let Ok(key) = std::str::from_utf8(&pair.key) else {
+                    continue;
+                };
+                let Some(cache) = self.cache_of_key(key) else {
+                    continue;
+                };
                 if let Some(entry) = cache.entry(key, &pair.value, pair.mod_revision) {
                     entries.entry(&cache.prefix).or_default().push(entry);
                 }

@@ -4,7 +4,10 @@
 //! again on the store's newest state before the client hears about it.
 
 use bytes::Bytes;
-use kv::{Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest, RangeRequest, Request, RequestOp, TxnRequest};
+use kv::{
+    Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest,
+    RangeRequest, Request, RequestOp, TxnRequest,
+};
 use resources::Resource;
 use schema::Object;
 
@@ -86,52 +89,103 @@ fn modified_at(key: &str, revision: i64) -> Compare {
 }
 
 fn put(key: &str, value: Bytes, lease: i64) -> RequestOp {
-    let request = PutRequest { key: Bytes::from(key.to_owned()), value, lease, ..PutRequest::default() };
-    RequestOp { request: Some(Request::Put(request)) }
+    let request = PutRequest {
+        key: Bytes::from(key.to_owned()),
+        value,
+        lease,
+        ..PutRequest::default()
+    };
+    RequestOp {
+        request: Some(Request::Put(request)),
+    }
 }
 
 fn delete(key: &str) -> RequestOp {
-    let request = DeleteRangeRequest { key: Bytes::from(key.to_owned()), ..DeleteRangeRequest::default() };
-    RequestOp { request: Some(Request::DeleteRange(request)) }
+    let request = DeleteRangeRequest {
+        key: Bytes::from(key.to_owned()),
+        ..DeleteRangeRequest::default()
+    };
+    RequestOp {
+        request: Some(Request::DeleteRange(request)),
+    }
 }
 
 impl ApiServer {
     async fn commit(&self, compare: Compare, op: RequestOp, extra: Extra) -> ApiResult<Commit> {
-        let mut request = TxnRequest { compare: vec![compare], success: vec![op], failure: Vec::new() };
+        let mut request = TxnRequest {
+            compare: vec![compare],
+            success: vec![op],
+            failure: Vec::new(),
+        };
         request.compare.extend(extra.compare);
         request.success.extend(extra.ops);
         let answer = self.store.txn(request).await?;
-        Ok(if answer.body.succeeded { Commit::Done(answer.revision) } else { Commit::Lost })
+        Ok(if answer.body.succeeded {
+            Commit::Done(answer.revision)
+        } else {
+            Commit::Lost
+        })
     }
 
     /// Creates a key that must not exist.
-    pub(crate) async fn commit_create(&self, resource: &Resource, key: &str, object: &Object, extra: Extra) -> ApiResult<Commit> {
+    pub(crate) async fn commit_create(
+        &self,
+        resource: &Resource,
+        key: &str,
+        object: &Object,
+        extra: Extra,
+    ) -> ApiResult<Commit> {
         let lease = self.leases.for_write(self, resource).await?;
         let value = stored(resource, object);
-        self.commit(created_at(key, 0), put(key, value, lease), extra).await
+        self.commit(created_at(key, 0), put(key, value, lease), extra)
+            .await
     }
 
-    async fn commit_update(&self, resource: &Resource, key: &str, revision: i64, object: &Object, extra: Extra) -> ApiResult<Commit> {
+    async fn commit_update(
+        &self,
+        resource: &Resource,
+        key: &str,
+        revision: i64,
+        object: &Object,
+        extra: Extra,
+    ) -> ApiResult<Commit> {
         let lease = self.leases.for_write(self, resource).await?;
         let value = stored(resource, object);
-        self.commit(modified_at(key, revision), put(key, value, lease), extra).await
+        self.commit(modified_at(key, revision), put(key, value, lease), extra)
+            .await
     }
 
     /// The object under `key`: from the cache, or linearizably from the store when `fresh`.
-    pub(crate) async fn current(&self, resource: &'static Resource, key: &str, fresh: bool) -> ApiResult<Option<Current>> {
+    pub(crate) async fn current(
+        &self,
+        resource: &'static Resource,
+        key: &str,
+        fresh: bool,
+    ) -> ApiResult<Option<Current>> {
         if !fresh {
             let entry = self.world.cache(resource).and_then(|cache| cache.get(key));
-            return Ok(entry.map(|entry| Current { object: entry.object_as(resource), revision: entry.revision }));
+            return Ok(entry.map(|entry| Current {
+                object: entry.object_as(resource),
+                revision: entry.revision,
+            }));
         }
-        let request = RangeRequest { key: Bytes::from(key.to_owned()), ..RangeRequest::default() };
+        let request = RangeRequest {
+            key: Bytes::from(key.to_owned()),
+            ..RangeRequest::default()
+        };
         let answer = self.store.range(request).await?.body;
-        let Some(pair) = answer.kvs.first() else { return Ok(None) };
+        let Some(pair) = answer.kvs.first() else {
+            return Ok(None);
+        };
         let broken = || ApiError::internal(format!("the stored value of {key} is not an object"));
         let versioned = Versioned::splice(&pair.value, pair.mod_revision).ok_or_else(broken)?;
         let value = serde_json::from_slice(&versioned.json).map_err(|_| broken())?;
         let mut object = Object::new(value).map_err(|_| broken())?;
         entry::from_storage(resource, &mut object);
-        Ok(Some(Current { object, revision: pair.mod_revision }))
+        Ok(Some(Current {
+            object,
+            revision: pair.mod_revision,
+        }))
     }
 
     /// Reads, lets `decide` choose, and writes; again and again while others write in between.
@@ -161,15 +215,34 @@ impl ApiServer {
                 other => other?,
             };
             let (object, removed, commit) = match step {
-                Step::Keep(object) => return Ok(Outcome { object, removed: false }),
-                Step::Write(object, _) if dry_run => return Ok(Outcome { object, removed: false }),
-                Step::Remove(object, _) if dry_run => return Ok(Outcome { object, removed: true }),
+                Step::Keep(object) => {
+                    return Ok(Outcome {
+                        object,
+                        removed: false,
+                    });
+                }
+                Step::Write(object, _) if dry_run => {
+                    return Ok(Outcome {
+                        object,
+                        removed: false,
+                    });
+                }
+                Step::Remove(object, _) if dry_run => {
+                    return Ok(Outcome {
+                        object,
+                        removed: true,
+                    });
+                }
                 Step::Write(object, extra) => {
-                    let commit = self.commit_update(resource, &key, current.revision, &object, extra).await?;
+                    let commit = self
+                        .commit_update(resource, &key, current.revision, &object, extra)
+                        .await?;
                     (object, false, commit)
                 }
                 Step::Remove(object, extra) => {
-                    let commit = self.commit(modified_at(&key, current.revision), delete(&key), extra).await?;
+                    let commit = self
+                        .commit(modified_at(&key, current.revision), delete(&key), extra)
+                        .await?;
                     (object, true, commit)
                 }
             };

@@ -7,10 +7,15 @@ use crate::admission::{Admission, Operation};
 use crate::status::ApiResult;
 
 const SECONDS: i64 = 300;
-const TAINTS: &[&str] = &["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const TAINTS: &[&str] = &[
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+];
 
 pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<()> {
-    let applies = admission.is("", "pods") && admission.operation == Operation::Create && admission.subresource.is_empty();
+    let applies = admission.is("", "pods")
+        && admission.operation == Operation::Create
+        && admission.subresource.is_empty();
     if applies {
         add(pod);
     }
@@ -18,10 +23,18 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
 }
 
 fn add(pod: &mut Object) {
-    let present: Vec<Value> = pod.get_array(&["spec", "tolerations"]).cloned().unwrap_or_default();
+    let present: Vec<Value> = pod
+        .get_array(&["spec", "tolerations"])
+        .cloned()
+        .unwrap_or_default();
     let tolerated = |taint: &str| {
         present.iter().any(|toleration| {
-            let text = |field: &str| toleration.get(field).and_then(Value::as_str).unwrap_or_default();
+            let text = |field: &str| {
+                toleration
+                    .get(field)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+            };
             let key = text("key") == taint || text("key").is_empty();
             key && (text("effect") == "NoExecute" || text("effect").is_empty())
         })
@@ -32,7 +45,10 @@ fn add(pod: &mut Object) {
         .map(|taint| json!({ "key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS }))
         .collect();
     if !missing.is_empty() {
-        pod.set(&["spec", "tolerations"], Value::Array(present.into_iter().chain(missing).collect()));
+        pod.set(
+            &["spec", "tolerations"],
+            Value::Array(present.into_iter().chain(missing).collect()),
+        );
     }
 }
 
@@ -42,11 +58,15 @@ mod tests {
 
     #[test]
     fn only_what_is_not_tolerated_yet_is_added() {
-        let mut pod = Object::new(json!({"spec": {"tolerations": [{"key": TAINTS[0], "operator": "Exists"}]}})).unwrap();
+        let mut pod = Object::new(
+            json!({"spec": {"tolerations": [{"key": TAINTS[0], "operator": "Exists"}]}}),
+        )
+        .unwrap();
         add(&mut pod);
         let list = pod.get_array(&["spec", "tolerations"]).unwrap();
         assert_eq!((list.len(), &list[1]["key"]), (2, &json!(TAINTS[1])));
-        let mut pod = Object::new(json!({"spec": {"tolerations": [{"operator": "Exists"}]}})).unwrap();
+        let mut pod =
+            Object::new(json!({"spec": {"tolerations": [{"operator": "Exists"}]}})).unwrap();
         add(&mut pod);
         assert_eq!(pod.get_array(&["spec", "tolerations"]).unwrap().len(), 1);
     }

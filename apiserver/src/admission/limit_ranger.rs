@@ -17,12 +17,20 @@ fn limits(admission: &Admission<'_>) -> Vec<Value> {
         .world
         .list("", "limitranges", &context.info.namespace)
         .iter()
-        .flat_map(|entry| entry.object().get_array(&["spec", "limits"]).cloned().unwrap_or_default())
+        .flat_map(|entry| {
+            entry
+                .object()
+                .get_array(&["spec", "limits"])
+                .cloned()
+                .unwrap_or_default()
+        })
         .collect()
 }
 
 fn of_type<'a>(limits: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
-    limits.iter().filter(move |item| item.get("type").and_then(Value::as_str) == Some(kind))
+    limits
+        .iter()
+        .filter(move |item| item.get("type").and_then(Value::as_str) == Some(kind))
 }
 
 fn containers(pod: &mut Object) -> impl Iterator<Item = &mut Value> {
@@ -52,21 +60,36 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
 
 /// Adds those resources to `container.resources.<field>` that it does not name.
 fn fill(container: &mut Value, field: &str, defaults: Option<&Value>) {
-    let (Some(defaults), Some(container)) = (defaults.and_then(Value::as_object), container.as_object_mut()) else { return };
+    let (Some(defaults), Some(container)) = (
+        defaults.and_then(Value::as_object),
+        container.as_object_mut(),
+    ) else {
+        return;
+    };
     if defaults.is_empty() {
         return;
     }
-    let resources = container.entry("resources").or_insert_with(|| Value::Object(Map::new()));
-    let Some(resources) = resources.as_object_mut() else { return };
-    let target = resources.entry(field).or_insert_with(|| Value::Object(Map::new()));
-    let Some(target) = target.as_object_mut() else { return };
+    let resources = container
+        .entry("resources")
+        .or_insert_with(|| Value::Object(Map::new()));
+    let Some(resources) = resources.as_object_mut() else {
+        return;
+    };
+    let target = resources
+        .entry(field)
+        .or_insert_with(|| Value::Object(Map::new()));
+    let Some(target) = target.as_object_mut() else {
+        return;
+    };
     for (name, value) in defaults {
         target.entry(name.clone()).or_insert_with(|| value.clone());
     }
 }
 
 pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
-    let Some(pod) = object.filter(|_| admission.creates("", "pods")) else { return Ok(()) };
+    let Some(pod) = object.filter(|_| admission.creates("", "pods")) else {
+        return Ok(());
+    };
     let limits = limits(admission);
     if limits.is_empty() {
         return Ok(());
@@ -76,10 +99,14 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
     let mut totals: BTreeMap<(&'static str, String), Quantity> = BTreeMap::new();
     for container in containers(&mut pod_copy) {
         for item in of_type(&limits, "Container") {
-            problems.extend(bounds("Container", item, &|field, name| quantity(container, field, name)));
+            problems.extend(bounds("Container", item, &|field, name| {
+                quantity(container, field, name)
+            }));
         }
         for field in ["requests", "limits"] {
-            let named = container.pointer(&format!("/resources/{field}")).and_then(Value::as_object);
+            let named = container
+                .pointer(&format!("/resources/{field}"))
+                .and_then(Value::as_object);
             for name in named.into_iter().flat_map(Map::keys) {
                 if let Some(amount) = quantity(container, field, name) {
                     totals
@@ -91,7 +118,8 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
         }
     }
     for item in of_type(&limits, "Pod") {
-        let total = |field: &'static str, name: &str| totals.get(&(field, name.to_owned())).copied();
+        let total =
+            |field: &'static str, name: &str| totals.get(&(field, name.to_owned())).copied();
         problems.extend(bounds("Pod", item, &total));
     }
     match problems.as_slice() {
@@ -111,15 +139,28 @@ fn parse(value: &Value) -> Option<Quantity> {
 }
 
 /// The texts for every bound of one item that is broken.
-fn bounds(kind: &str, item: &Value, get: &dyn Fn(&'static str, &str) -> Option<Quantity>) -> Vec<String> {
+fn bounds(
+    kind: &str,
+    item: &Value,
+    get: &dyn Fn(&'static str, &str) -> Option<Quantity>,
+) -> Vec<String> {
     let mut problems = Vec::new();
-    let each = |bound: &str| item.get(bound).and_then(Value::as_object).cloned().unwrap_or_default();
+    let each = |bound: &str| {
+        item.get(bound)
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
+    };
     for (name, value) in each("min") {
         let Some(min) = parse(&value) else { continue };
         match get("requests", &name) {
-            None => problems.push(format!("minimum {name} usage per {kind} is {min}.  No request is specified")),
+            None => problems.push(format!(
+                "minimum {name} usage per {kind} is {min}.  No request is specified"
+            )),
             Some(request) if request < min => {
-                problems.push(format!("minimum {name} usage per {kind} is {min}, but request is {request}"));
+                problems.push(format!(
+                    "minimum {name} usage per {kind} is {min}, but request is {request}"
+                ));
             }
             Some(_) => {}
         }
@@ -127,9 +168,13 @@ fn bounds(kind: &str, item: &Value, get: &dyn Fn(&'static str, &str) -> Option<Q
     for (name, value) in each("max") {
         let Some(max) = parse(&value) else { continue };
         match get("limits", &name) {
-            None => problems.push(format!("maximum {name} usage per {kind} is {max}.  No limit is specified")),
+            None => problems.push(format!(
+                "maximum {name} usage per {kind} is {max}.  No limit is specified"
+            )),
             Some(limit) if limit > max => {
-                problems.push(format!("maximum {name} usage per {kind} is {max}, but limit is {limit}"));
+                problems.push(format!(
+                    "maximum {name} usage per {kind} is {max}, but limit is {limit}"
+                ));
             }
             Some(_) => {}
         }

@@ -46,7 +46,12 @@ impl Admission<'_> {
 
     /// A 403 about this object.
     pub(crate) fn forbid(&self, object: &Object, text: &str) -> crate::status::ApiError {
-        crate::status::ApiError::forbidden(self.resource.group, self.resource.plural, object.name(), text)
+        crate::status::ApiError::forbidden(
+            self.resource.group,
+            self.resource.plural,
+            object.name(),
+            text,
+        )
     }
 }
 
@@ -72,31 +77,75 @@ fn no_validation(_: &Admission<'_>, _: Option<&Object>) -> ApiResult<()> {
 
 /// All plugins, in Kubernetes' order.
 const PLUGINS: &[Plugin] = &[
-    Plugin { name: "NamespaceLifecycle", mutate: namespace_lifecycle::admit, validate: namespace_lifecycle::validate },
-    Plugin { name: "LimitRanger", mutate: limit_ranger::mutate, validate: limit_ranger::validate },
-    Plugin { name: "ServiceAccount", mutate: service_account::mutate, validate: no_validation },
-    Plugin { name: "NodeRestriction", mutate: no_mutation, validate: node_restriction::validate },
-    Plugin { name: "TaintNodesByCondition", mutate: taint_nodes_by_condition::mutate, validate: no_validation },
-    Plugin { name: "Priority", mutate: priority::mutate, validate: priority::validate },
-    Plugin { name: "DefaultTolerationSeconds", mutate: default_toleration_seconds::mutate, validate: no_validation },
-    Plugin { name: "DefaultStorageClass", mutate: default_storage_class::mutate, validate: no_validation },
-    Plugin { name: "RBACEscalation", mutate: no_mutation, validate: rbac_escalation::validate },
+    Plugin {
+        name: "NamespaceLifecycle",
+        mutate: namespace_lifecycle::admit,
+        validate: namespace_lifecycle::validate,
+    },
+    Plugin {
+        name: "LimitRanger",
+        mutate: limit_ranger::mutate,
+        validate: limit_ranger::validate,
+    },
+    Plugin {
+        name: "ServiceAccount",
+        mutate: service_account::mutate,
+        validate: no_validation,
+    },
+    Plugin {
+        name: "NodeRestriction",
+        mutate: no_mutation,
+        validate: node_restriction::validate,
+    },
+    Plugin {
+        name: "TaintNodesByCondition",
+        mutate: taint_nodes_by_condition::mutate,
+        validate: no_validation,
+    },
+    Plugin {
+        name: "Priority",
+        mutate: priority::mutate,
+        validate: priority::validate,
+    },
+    Plugin {
+        name: "DefaultTolerationSeconds",
+        mutate: default_toleration_seconds::mutate,
+        validate: no_validation,
+    },
+    Plugin {
+        name: "DefaultStorageClass",
+        mutate: default_storage_class::mutate,
+        validate: no_validation,
+    },
+    Plugin {
+        name: "RBACEscalation",
+        mutate: no_mutation,
+        validate: rbac_escalation::validate,
+    },
 ];
 
 /// Waits for what the plugins will look for in the caches, where it is not there yet.
-pub(crate) async fn prefetch(context: &Context, resource: &Resource, object: &Object) -> ApiResult<()> {
+pub(crate) async fn prefetch(
+    context: &Context,
+    resource: &Resource,
+    object: &Object,
+) -> ApiResult<()> {
     namespace_lifecycle::prefetch(context, resource).await?;
     service_account::prefetch(context, resource, object).await
 }
 
 /// Lets every plugin change the object.
 pub(crate) fn mutate(admission: &Admission<'_>, object: &mut Object) -> ApiResult<()> {
-    PLUGINS.iter().try_for_each(|plugin| (plugin.mutate)(admission, object))
+    PLUGINS
+        .iter()
+        .try_for_each(|plugin| (plugin.mutate)(admission, object))
 }
 
 /// Lets every plugin refuse the write. `object` is none on delete.
 pub(crate) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
-    PLUGINS.iter().try_for_each(|plugin| (plugin.validate)(admission, object))
+    PLUGINS
+        .iter()
+        .try_for_each(|plugin| (plugin.validate)(admission, object))
 }
 
 #[cfg(test)]

@@ -12,22 +12,38 @@ const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
 /// A namespace that was created through another member may not be in this cache yet.
 pub(super) async fn prefetch(context: &Context, resource: &Resource) -> ApiResult<()> {
     let server = &context.server;
-    if resource.namespaced && server.world.get("", "namespaces", "", &context.info.namespace).is_none() {
+    if resource.namespaced
+        && server
+            .world
+            .get("", "namespaces", "", &context.info.namespace)
+            .is_none()
+    {
         server.world.wait_most_recent(&*server.store).await?;
     }
     Ok(())
 }
 
 pub(super) fn admit(admission: &Admission<'_>, object: &mut Object) -> ApiResult<()> {
-    if admission.operation != Operation::Create || !admission.resource.namespaced || !admission.subresource.is_empty() {
+    if admission.operation != Operation::Create
+        || !admission.resource.namespaced
+        || !admission.subresource.is_empty()
+    {
         return Ok(());
     }
     let name = admission.context.info.namespace.as_str();
-    let Some(entry) = admission.context.server.world.get("", "namespaces", "", name) else {
+    let Some(entry) = admission
+        .context
+        .server
+        .world
+        .get("", "namespaces", "", name)
+    else {
         return Err(ApiError::not_found("", "namespaces", name));
     };
-    if entry.field("status.phase") == "Terminating" || entry.object().deletion_timestamp().is_some() {
-        let text = format!("unable to create new content in namespace {name} because it is being terminated");
+    if entry.field("status.phase") == "Terminating" || entry.object().deletion_timestamp().is_some()
+    {
+        let text = format!(
+            "unable to create new content in namespace {name} because it is being terminated"
+        );
         return Err(admission.forbid(object, &text).with_cause(
             "NamespaceTerminating",
             &format!("namespace {name} is being terminated"),
@@ -42,7 +58,9 @@ pub(super) fn validate(admission: &Admission<'_>, _: Option<&Object>) -> ApiResu
         return Ok(());
     }
     match admission.old {
-        Some(old) if IMMORTAL.contains(&old.name()) => Err(admission.forbid(old, "this namespace may not be deleted")),
+        Some(old) if IMMORTAL.contains(&old.name()) => {
+            Err(admission.forbid(old, "this namespace may not be deleted"))
+        }
         _ => Ok(()),
     }
 }

@@ -29,9 +29,16 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
         old: old.as_ref(),
     };
     // What the check may want to look at: the pod that is written or bound to, and the node itself.
-    let bound = new.pointer("/spec/boundObjectRef/name").and_then(Value::as_str).unwrap_or_default();
+    let bound = new
+        .pointer("/spec/boundObjectRef/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let node = context.user.node_identity().unwrap_or_default();
-    let wanted = [("pods", write.namespace, write.name), ("pods", write.namespace, bound), ("nodes", "", node)];
+    let wanted = [
+        ("pods", write.namespace, write.name),
+        ("pods", write.namespace, bound),
+        ("nodes", "", node),
+    ];
     let found: Vec<_> = wanted
         .into_iter()
         .filter_map(|(resource, namespace, name)| {
@@ -40,7 +47,10 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
         })
         .collect();
     let find = |resource: &str, namespace: &str, name: &str| {
-        found.iter().find(|(key, _)| *key == (resource, namespace, name)).map(|(_, value)| value)
+        found
+            .iter()
+            .find(|(key, _)| *key == (resource, namespace, name))
+            .map(|(_, value)| value)
     };
     let subject = admission.old.or(object);
     node_restriction::check(&context.user, &write, find).map_err(|text| match subject {

@@ -12,7 +12,10 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
         return Ok(());
     }
     let world = &admission.context.server.world;
-    let named = pod.get_str(&["spec", "priorityClassName"]).unwrap_or_default().to_owned();
+    let named = pod
+        .get_str(&["spec", "priorityClassName"])
+        .unwrap_or_default()
+        .to_owned();
     let class = if named.is_empty() {
         // With several defaults (a race of two writers) the lowest counts, as in Kubernetes.
         world
@@ -25,7 +28,10 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
         match world.get(GROUP, "priorityclasses", "", &named) {
             Some(entry) => Some(entry.object()),
             None => {
-                return Err(admission.forbid(pod, &format!("no PriorityClass with name {named} was found")));
+                return Err(admission.forbid(
+                    pod,
+                    &format!("no PriorityClass with name {named} was found"),
+                ));
             }
         }
     };
@@ -34,18 +40,27 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
             pod.set(&["spec", "priorityClassName"], class.name());
             (
                 class.get_i64(&["value"]).unwrap_or(0),
-                class.get_str(&["preemptionPolicy"]).unwrap_or("PreemptLowerPriority").to_owned(),
+                class
+                    .get_str(&["preemptionPolicy"])
+                    .unwrap_or("PreemptLowerPriority")
+                    .to_owned(),
             )
         }
         None => (0, "PreemptLowerPriority".to_owned()),
     };
-    if let Some(given) = pod.get_i64(&["spec", "priority"]).filter(|given| *given != value) {
+    if let Some(given) = pod
+        .get_i64(&["spec", "priority"])
+        .filter(|given| *given != value)
+    {
         let text = format!(
             "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"
         );
         return Err(admission.forbid(pod, &text));
     }
-    if let Some(given) = pod.get_str(&["spec", "preemptionPolicy"]).filter(|given| *given != policy) {
+    if let Some(given) = pod
+        .get_str(&["spec", "preemptionPolicy"])
+        .filter(|given| *given != policy)
+    {
         let text = format!(
             "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
         );
@@ -57,8 +72,11 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
 }
 
 pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
-    let Some(class) = object.filter(|_| admission.is(GROUP, "priorityclasses")) else { return Ok(()) };
-    if admission.operation == Operation::Delete || class.get_bool(&["globalDefault"]) != Some(true) {
+    let Some(class) = object.filter(|_| admission.is(GROUP, "priorityclasses")) else {
+        return Ok(());
+    };
+    if admission.operation == Operation::Delete || class.get_bool(&["globalDefault"]) != Some(true)
+    {
         return Ok(());
     }
     let other = admission
@@ -67,11 +85,17 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
         .world
         .list(GROUP, "priorityclasses", "")
         .into_iter()
-        .find(|entry| entry.name() != class.name() && entry.object().get_bool(&["globalDefault"]) == Some(true));
+        .find(|entry| {
+            entry.name() != class.name()
+                && entry.object().get_bool(&["globalDefault"]) == Some(true)
+        });
     match other {
         Some(other) => Err(admission.forbid(
             class,
-            &format!("PriorityClass {} is already marked as default. Only one default can exist", other.name()),
+            &format!(
+                "PriorityClass {} is already marked as default. Only one default can exist",
+                other.name()
+            ),
         )),
         None => Ok(()),
     }

@@ -17,16 +17,35 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
     let context = admission.context;
     let new = object.value();
     let old = admission.old.map(Object::value);
-    let namespace = if admission.resource.namespaced { context.info.namespace.as_str() } else { "" };
-    let checked = context.server.authorizer.with_policy(|policy| match admission.resource.plural {
-        "roles" | "clusterroles" => escalation::check_role(policy, &context.user, namespace, new, old),
-        _ => escalation::check_binding(policy, &context.user, namespace, new, old),
-    });
+    let namespace = if admission.resource.namespaced {
+        context.info.namespace.as_str()
+    } else {
+        ""
+    };
+    let checked = context
+        .server
+        .authorizer
+        .with_policy(|policy| match admission.resource.plural {
+            "roles" | "clusterroles" => {
+                escalation::check_role(policy, &context.user, namespace, new, old)
+            }
+            _ => escalation::check_binding(policy, &context.user, namespace, new, old),
+        });
     checked.map_err(|refusal| match refusal {
         Refusal::Forbidden(forbidden) => authorize::refusal(forbidden),
         Refusal::RoleNotFound(name) => {
-            let role = object.get_str(&["roleRef", "kind"]).unwrap_or("ClusterRole");
-            ApiError::not_found(GROUP, if role == "Role" { "roles" } else { "clusterroles" }, &name)
+            let role = object
+                .get_str(&["roleRef", "kind"])
+                .unwrap_or("ClusterRole");
+            ApiError::not_found(
+                GROUP,
+                if role == "Role" {
+                    "roles"
+                } else {
+                    "clusterroles"
+                },
+                &name,
+            )
         }
     })
 }

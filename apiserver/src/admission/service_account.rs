@@ -21,18 +21,34 @@ const TOKEN_SECONDS: i64 = 3_607;
 const ACCOUNT_WAIT: Duration = Duration::from_secs(1);
 
 fn account_name(pod: &Object) -> &str {
-    let named = pod.get_str(&["spec", "serviceAccountName"]).filter(|name| !name.is_empty());
-    named.or_else(|| pod.get_str(&["spec", "serviceAccount"]).filter(|name| !name.is_empty())).unwrap_or("default")
+    let named = pod
+        .get_str(&["spec", "serviceAccountName"])
+        .filter(|name| !name.is_empty());
+    named
+        .or_else(|| {
+            pod.get_str(&["spec", "serviceAccount"])
+                .filter(|name| !name.is_empty())
+        })
+        .unwrap_or("default")
 }
 
 /// The account may have been made a moment ago by a controller or through another member.
-pub(super) async fn prefetch(context: &Context, resource: &Resource, object: &Object) -> ApiResult<()> {
+pub(super) async fn prefetch(
+    context: &Context,
+    resource: &Resource,
+    object: &Object,
+) -> ApiResult<()> {
     if !resource.group.is_empty() || resource.plural != "pods" {
         return Ok(());
     }
     let server = &context.server;
     let (namespace, name) = (context.info.namespace.as_str(), account_name(object));
-    let present = || server.world.get("", "serviceaccounts", namespace, name).is_some();
+    let present = || {
+        server
+            .world
+            .get("", "serviceaccounts", namespace, name)
+            .is_some()
+    };
     if present() {
         return Ok(());
     }
@@ -41,11 +57,16 @@ pub(super) async fn prefetch(context: &Context, resource: &Resource, object: &Ob
     if present() || name != "default" || !namespace_exists {
         return Ok(());
     }
-    let Some(cache) = server.world.named("", "serviceaccounts") else { return Ok(()) };
+    let Some(cache) = server.world.named("", "serviceaccounts") else {
+        return Ok(());
+    };
     let mut wake = cache.subscribe();
     let deadline = Instant::now() + ACCOUNT_WAIT;
     while !present() {
-        if !matches!(tokio::time::timeout_at(deadline, wake.changed()).await, Ok(Ok(()))) {
+        if !matches!(
+            tokio::time::timeout_at(deadline, wake.changed()).await,
+            Ok(Ok(()))
+        ) {
             break;
         }
     }
@@ -60,8 +81,15 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
     let name = account_name(pod).to_owned();
     pod.set(&["spec", "serviceAccountName"], name.as_str());
     pod.set(&["spec", "serviceAccount"], name.as_str());
-    let Some(entry) = admission.context.server.world.get("", "serviceaccounts", namespace, &name) else {
-        let text = format!("error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found");
+    let Some(entry) = admission
+        .context
+        .server
+        .world
+        .get("", "serviceaccounts", namespace, &name)
+    else {
+        let text = format!(
+            "error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found"
+        );
         return Err(admission.forbid(pod, &text));
     };
     let account = entry.object();
@@ -72,7 +100,9 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
     if automount {
         mount_token(pod, &suffix(&mut rand::random()));
     }
-    let own_secrets = pod.get_array(&["spec", "imagePullSecrets"]).is_some_and(|list| !list.is_empty());
+    let own_secrets = pod
+        .get_array(&["spec", "imagePullSecrets"])
+        .is_some_and(|list| !list.is_empty());
     if let Some(secrets) = account.get(&["imagePullSecrets"]).filter(|_| !own_secrets) {
         pod.set(&["spec", "imagePullSecrets"], secrets.clone());
     }
@@ -81,21 +111,36 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
 
 fn mounts_token(container: &Value) -> bool {
     let mounts = container.get("volumeMounts").and_then(Value::as_array);
-    mounts.is_some_and(|mounts| mounts.iter().any(|mount| mount.get("mountPath").and_then(Value::as_str) == Some(MOUNT_PATH)))
+    mounts.is_some_and(|mounts| {
+        mounts
+            .iter()
+            .any(|mount| mount.get("mountPath").and_then(Value::as_str) == Some(MOUNT_PATH))
+    })
 }
 
 /// Adds the projected volume and mounts it wherever nothing is mounted at its place.
 fn mount_token(pod: &mut Object, suffix: &str) {
     let existing = pod.get_array(&["spec", "volumes"]).and_then(|volumes| {
-        volumes.iter().filter_map(|volume| volume.get("name").and_then(Value::as_str)).find(|name| name.starts_with("kube-api-access-")).map(str::to_owned)
+        volumes
+            .iter()
+            .filter_map(|volume| volume.get("name").and_then(Value::as_str))
+            .find(|name| name.starts_with("kube-api-access-"))
+            .map(str::to_owned)
     });
     let volume_exists = existing.is_some();
     let volume = existing.unwrap_or_else(|| format!("kube-api-access-{suffix}"));
     let mut mounted = false;
     for list in ["initContainers", "containers"] {
-        let Some(Value::Array(containers)) = pod.get_mut(&["spec", list]) else { continue };
-        for container in containers.iter_mut().filter(|container| !mounts_token(container)) {
-            let Some(container) = container.as_object_mut() else { continue };
+        let Some(Value::Array(containers)) = pod.get_mut(&["spec", list]) else {
+            continue;
+        };
+        for container in containers
+            .iter_mut()
+            .filter(|container| !mounts_token(container))
+        {
+            let Some(container) = container.as_object_mut() else {
+                continue;
+            };
             let mounts = container.entry("volumeMounts").or_insert_with(|| json!([]));
             if mounts.is_null() {
                 *mounts = json!([]);
@@ -122,7 +167,10 @@ fn mount_token(pod: &mut Object, suffix: &str) {
             ]
         }
     });
-    match pod.get_mut(&["spec", "volumes"]).and_then(Value::as_array_mut) {
+    match pod
+        .get_mut(&["spec", "volumes"])
+        .and_then(Value::as_array_mut)
+    {
         Some(volumes) => volumes.push(projected),
         None => pod.set(&["spec", "volumes"], json!([projected])),
     }
@@ -137,8 +185,17 @@ mod tests {
         let mut pod = Object::new(json!({"spec": {"containers": [
             {"name": "a"}, {"name": "b", "volumeMounts": [{"name": "mine", "mountPath": MOUNT_PATH}]}]}})).unwrap();
         mount_token(&mut pod, "abcde");
-        assert_eq!(pod.get(&["spec", "containers"]).unwrap()[0]["volumeMounts"][0]["name"], "kube-api-access-abcde");
-        assert_eq!(pod.get(&["spec", "containers"]).unwrap()[1]["volumeMounts"].as_array().unwrap().len(), 1);
+        assert_eq!(
+            pod.get(&["spec", "containers"]).unwrap()[0]["volumeMounts"][0]["name"],
+            "kube-api-access-abcde"
+        );
+        assert_eq!(
+            pod.get(&["spec", "containers"]).unwrap()[1]["volumeMounts"]
+                .as_array()
+                .unwrap()
+                .len(),
+            1
+        );
         assert_eq!(pod.get_array(&["spec", "volumes"]).unwrap().len(), 1);
     }
 }

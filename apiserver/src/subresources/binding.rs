@@ -14,14 +14,26 @@ use crate::status::{self, ApiError, ApiResult};
 use crate::verbs::create;
 use crate::write::{Extra, Step};
 
-const BINDING: Expected<'static> = Expected { group: "", version: "v1", kind: "Binding" };
+const BINDING: Expected<'static> = Expected {
+    group: "",
+    version: "v1",
+    kind: "Binding",
+};
 
 /// Serves both `pods/<name>/binding` and the older `bindings`.
-pub(crate) async fn create(context: &Context, resource: &'static Resource, body: &Bytes) -> ApiResult<Response> {
+pub(crate) async fn create(
+    context: &Context,
+    resource: &'static Resource,
+    body: &Bytes,
+) -> ApiResult<Response> {
     let dry_run = context.dry_run("CreateOptions", None)?;
     let mut binding = decode::object(context, BINDING, body, "CreateOptions")?;
     create::settle_namespace(context, resource, &mut binding)?;
-    let name = if context.info.name.is_empty() { binding.name().to_owned() } else { context.info.name.clone() };
+    let name = if context.info.name.is_empty() {
+        binding.name().to_owned()
+    } else {
+        context.info.name.clone()
+    };
     if !binding.name().is_empty() && binding.name() != name {
         return Err(ApiError::bad_request(format!(
             "the name of the object ({}) does not match the name on the URL ({name})",
@@ -32,7 +44,10 @@ pub(crate) async fn create(context: &Context, resource: &'static Resource, body:
     let pods = resources::find("", "v1", "pods").ok_or_else(ApiError::no_such_resource)?;
     let now = schema::time::now_rfc3339(context.now);
     let mut decide = |old: &Object| Ok(Step::Write(assign(old, &binding, &now)?, Extra::default()));
-    context.server.change(pods, &context.info.namespace, &name, dry_run, &mut decide).await?;
+    context
+        .server
+        .change(pods, &context.info.namespace, &name, dry_run, &mut decide)
+        .await?;
     Ok(context.respond_value(StatusCode::CREATED, &status::success_created()))
 }
 
@@ -41,12 +56,24 @@ fn check_target(binding: &Object) -> ApiResult<()> {
     let kind = binding.get_str(&["target", "kind"]).unwrap_or_default();
     let mut errors = Vec::new();
     if !matches!(kind, "" | "Node") {
-        errors.push(FieldError::not_supported(&target.child("kind"), kind, &["Node", "<empty>"]));
+        errors.push(FieldError::not_supported(
+            &target.child("kind"),
+            kind,
+            &["Node", "<empty>"],
+        ));
     }
-    if binding.get_str(&["target", "name"]).unwrap_or_default().is_empty() {
+    if binding
+        .get_str(&["target", "name"])
+        .unwrap_or_default()
+        .is_empty()
+    {
         errors.push(FieldError::required(&target.child("name"), ""));
     }
-    if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid("", "Binding", binding.name(), &errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid("", "Binding", binding.name(), &errors))
+    }
 }
 
 /// The pod on its node, or why it cannot be there.
@@ -54,26 +81,47 @@ fn assign(old: &Object, binding: &Object, now: &str) -> ApiResult<Object> {
     let name = old.name();
     let refuse = |cause: String| Err(ApiError::conflict("", "pods/binding", name, &cause));
     if !binding.uid().is_empty() && binding.uid() != old.uid() {
-        let cause = format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", binding.uid(), old.uid());
+        let cause = format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            binding.uid(),
+            old.uid()
+        );
         return refuse(cause);
     }
     if old.deletion_timestamp().is_some() {
-        return refuse(format!("pod {name} is being deleted, cannot be assigned to a host"));
+        return refuse(format!(
+            "pod {name} is being deleted, cannot be assigned to a host"
+        ));
     }
-    if let Some(node) = old.get_str(&["spec", "nodeName"]).filter(|node| !node.is_empty()) {
+    if let Some(node) = old
+        .get_str(&["spec", "nodeName"])
+        .filter(|node| !node.is_empty())
+    {
         return refuse(format!("pod {name} is already assigned to node {node:?}"));
     }
-    if old.get_array(&["spec", "schedulingGates"]).is_some_and(|gates| !gates.is_empty()) {
+    if old
+        .get_array(&["spec", "schedulingGates"])
+        .is_some_and(|gates| !gates.is_empty())
+    {
         return refuse(format!("pod {name} has non-empty .spec.schedulingGates"));
     }
     let mut pod = old.clone();
-    pod.set(&["spec", "nodeName"], binding.get_str(&["target", "name"]).unwrap_or_default());
+    pod.set(
+        &["spec", "nodeName"],
+        binding.get_str(&["target", "name"]).unwrap_or_default(),
+    );
     for (key, value) in binding.annotations() {
         pod.set_annotation(key, value);
     }
     let condition = json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now });
-    let mut conditions: Vec<Value> = pod.get_array(&["status", "conditions"]).cloned().unwrap_or_default();
-    match conditions.iter_mut().find(|present| present["type"] == "PodScheduled") {
+    let mut conditions: Vec<Value> = pod
+        .get_array(&["status", "conditions"])
+        .cloned()
+        .unwrap_or_default();
+    match conditions
+        .iter_mut()
+        .find(|present| present["type"] == "PodScheduled")
+    {
         Some(present) => *present = condition,
         None => conditions.push(condition),
     }
@@ -87,14 +135,23 @@ mod tests {
 
     #[test]
     fn a_pod_is_bound_once() {
-        let pod = Object::new(json!({"metadata": {"name": "p", "uid": "u"}, "spec": {}, "status": {"conditions": [
-            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}})).unwrap();
-        let binding = Object::new(json!({"metadata": {"name": "p", "annotations": {"a": "b"}}, "target": {"name": "n1"}})).unwrap();
+        let pod = Object::new(
+            json!({"metadata": {"name": "p", "uid": "u"}, "spec": {}, "status": {"conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}}),
+        )
+        .unwrap();
+        let binding = Object::new(
+            json!({"metadata": {"name": "p", "annotations": {"a": "b"}}, "target": {"name": "n1"}}),
+        )
+        .unwrap();
         let bound = assign(&pod, &binding, "now").unwrap();
         assert_eq!(bound.get_str(&["spec", "nodeName"]), Some("n1"));
         assert_eq!(bound.condition_status("PodScheduled"), Some("True"));
         assert_eq!(bound.annotation("a"), Some("b"));
         let again = assign(&bound, &binding, "now").unwrap_err();
-        assert_eq!(again.message, "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\"");
+        assert_eq!(
+            again.message,
+            "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
+        );
     }
 }

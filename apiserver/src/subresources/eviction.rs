@@ -14,20 +14,36 @@ use crate::status::{self, ApiError, ApiResult};
 use crate::verbs::delete::{self, DeleteOptions};
 use crate::write::{Extra, Step};
 
-const EVICTION: Expected<'static> = Expected { group: "policy", version: "v1", kind: "Eviction" };
+const EVICTION: Expected<'static> = Expected {
+    group: "policy",
+    version: "v1",
+    kind: "Eviction",
+};
 /// More pods than this on their way out at once make the budget wait.
 const DISRUPTED_PODS_MAX: usize = 2_000;
 
-pub(super) async fn create(context: &Context, resource: &'static Resource, body: &Bytes) -> ApiResult<Response> {
+pub(super) async fn create(
+    context: &Context,
+    resource: &'static Resource,
+    body: &Bytes,
+) -> ApiResult<Response> {
     let eviction = decode::object(context, EVICTION, body, "CreateOptions")?;
     let (namespace, name) = (context.info.namespace.as_str(), context.info.name.as_str());
     if !eviction.name().is_empty() && eviction.name() != name {
-        return Err(ApiError::bad_request(format!("name in URL does not match name in Eviction object: {name} != {}", eviction.name())));
+        return Err(ApiError::bad_request(format!(
+            "name in URL does not match name in Eviction object: {name} != {}",
+            eviction.name()
+        )));
     }
     let dry_run = context.dry_run("CreateOptions", eviction.get(&["deleteOptions"]))?;
     let options = DeleteOptions::from_value(eviction.get(&["deleteOptions"]), dry_run)?;
     let key = resources::storage_key(resource, namespace, name);
-    let pod = context.server.current(resource, &key, true).await?.ok_or_else(|| context.not_found(resource, name))?.object;
+    let pod = context
+        .server
+        .current(resource, &key, true)
+        .await?
+        .ok_or_else(|| context.not_found(resource, name))?
+        .object;
     if needs_budget(&pod) {
         spend_budget(context, &pod, dry_run).await?;
     }
@@ -45,23 +61,39 @@ async fn spend_budget(context: &Context, pod: &Object, dry_run: bool) -> ApiResu
     let world = &context.server.world;
     // A budget that was just made protects from now on.
     world.wait_most_recent(&*context.server.store).await?;
-    let mut budgets = world.list("policy", "poddisruptionbudgets", pod.namespace()).into_iter().filter(|entry| {
-        let budget = entry.object();
-        LabelSelector::from_object(budget.get(&["spec", "selector"])).is_ok_and(|selector| selector.matches(pod.labels()))
-    });
-    let Some(budget) = budgets.next() else { return Ok(()) };
+    let mut budgets = world
+        .list("policy", "poddisruptionbudgets", pod.namespace())
+        .into_iter()
+        .filter(|entry| {
+            let budget = entry.object();
+            LabelSelector::from_object(budget.get(&["spec", "selector"]))
+                .is_ok_and(|selector| selector.matches(pod.labels()))
+        });
+    let Some(budget) = budgets.next() else {
+        return Ok(());
+    };
     if budgets.next().is_some() {
         return Err(ApiError::internal(
             "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
         ));
     }
-    let resource = resources::find("policy", "v1", "poddisruptionbudgets").ok_or_else(ApiError::no_such_resource)?;
+    let resource = resources::find("policy", "v1", "poddisruptionbudgets")
+        .ok_or_else(ApiError::no_such_resource)?;
     let now = schema::time::now_rfc3339(context.now);
     let mut decide = |budget: &Object| match spend(budget, pod, &now)? {
         Some(spent) => Ok(Step::Write(spent, Extra::default())),
         None => Ok(Step::Keep(budget.clone())),
     };
-    context.server.change(resource, budget.namespace(), budget.name(), dry_run, &mut decide).await?;
+    context
+        .server
+        .change(
+            resource,
+            budget.namespace(),
+            budget.name(),
+            dry_run,
+            &mut decide,
+        )
+        .await?;
     Ok(())
 }
 
@@ -69,29 +101,54 @@ async fn spend_budget(context: &Context, pod: &Object, dry_run: bool) -> ApiResu
 fn spend(budget: &Object, pod: &Object, now: &str) -> ApiResult<Option<Object>> {
     let name = budget.name();
     let refuse = |cause: String| {
-        Err(ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 10)
-            .with_cause("DisruptionBudget", &cause, ""))
+        Err(ApiError::too_many_requests(
+            "Cannot evict pod as it would violate the pod's disruption budget.",
+            10,
+        )
+        .with_cause("DisruptionBudget", &cause, ""))
     };
-    let allowed = budget.get_i64(&["status", "disruptionsAllowed"]).unwrap_or(0);
+    let allowed = budget
+        .get_i64(&["status", "disruptionsAllowed"])
+        .unwrap_or(0);
     let healthy = budget.get_i64(&["status", "currentHealthy"]).unwrap_or(0);
     let desired = budget.get_i64(&["status", "desiredHealthy"]).unwrap_or(0);
     let unready = pod.condition_status("Ready") != Some("True");
-    let policy = budget.get_str(&["spec", "unhealthyPodEvictionPolicy"]).unwrap_or("IfHealthyBudget");
+    let policy = budget
+        .get_str(&["spec", "unhealthyPodEvictionPolicy"])
+        .unwrap_or("IfHealthyBudget");
     if unready && (policy == "AlwaysAllow" || (healthy >= desired && desired > 0)) {
         return Ok(None);
     }
-    if budget.get_i64(&["status", "observedGeneration"]).unwrap_or(0) < budget.generation() {
-        return refuse(format!("The disruption budget {name} is still being processed by the server."));
+    if budget
+        .get_i64(&["status", "observedGeneration"])
+        .unwrap_or(0)
+        < budget.generation()
+    {
+        return refuse(format!(
+            "The disruption budget {name} is still being processed by the server."
+        ));
     }
     if allowed < 0 {
-        return Err(ApiError::forbidden("policy", "poddisruptionbudgets", name, "pdb disruptions allowed is negative"));
+        return Err(ApiError::forbidden(
+            "policy",
+            "poddisruptionbudgets",
+            name,
+            "pdb disruptions allowed is negative",
+        ));
     }
     let disrupted = budget.get_object(&["status", "disruptedPods"]);
     if disrupted.map_or(0, Map::len) > DISRUPTED_PODS_MAX {
-        return Err(ApiError::forbidden("policy", "poddisruptionbudgets", name, "DisruptedPods map too big - too many evictions not confirmed by PDB controller"));
+        return Err(ApiError::forbidden(
+            "policy",
+            "poddisruptionbudgets",
+            name,
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+        ));
     }
     if allowed == 0 {
-        return refuse(format!("The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"));
+        return refuse(format!(
+            "The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"
+        ));
     }
     let mut spent = budget.clone();
     spent.set(&["status", "disruptionsAllowed"], allowed - 1);

@@ -46,6 +46,8 @@ pub(crate) async fn handle(
         (_, "get") => verbs::get::get(context, resource).await,
         (name, "update") => verbs::update::update(context, resource, name, body).await,
         (name, "patch") => verbs::patch::patch(context, resource, name, body).await,
-        _ => Err(ApiError::method_not_allowed("the server does not allow this method on the requested resource")),
+        _ => Err(ApiError::method_not_allowed(
+            "the server does not allow this method on the requested resource",
+        )),
     }
 }

@@ -14,9 +14,18 @@ use crate::status::{ApiError, ApiResult};
 use crate::verbs::patch::Patch;
 use crate::verbs::{create, get, update};
 
-const SCALE: Expected<'static> = Expected { group: "autoscaling", version: "v1", kind: "Scale" };
+const SCALE: Expected<'static> = Expected {
+    group: "autoscaling",
+    version: "v1",
+    kind: "Scale",
+};
 
-pub(super) async fn handle(context: &Context, resource: &'static Resource, verb: &str, body: &Bytes) -> ApiResult<Response> {
+pub(super) async fn handle(
+    context: &Context,
+    resource: &'static Resource,
+    verb: &str,
+    body: &Bytes,
+) -> ApiResult<Response> {
     match verb {
         "get" => {
             let object = get::entry(context, resource).await?.object_as(resource);
@@ -42,7 +51,9 @@ pub(super) async fn handle(context: &Context, resource: &'static Resource, verb:
 }
 
 fn present(resource: &Resource, object: &Object) -> ApiResult<Value> {
-    resource.scale_of(object).ok_or_else(ApiError::no_such_resource)
+    resource
+        .scale_of(object)
+        .ok_or_else(ApiError::no_such_resource)
 }
 
 fn respond(context: &Context, resource: &Resource, object: &Object) -> ApiResult<Response> {
@@ -64,7 +75,12 @@ async fn apply(
         if replicas < 0 {
             let path = Path::new("spec").child("replicas");
             let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
-            return Err(ApiError::invalid("autoscaling", "Scale", scale.name(), &[error]));
+            return Err(ApiError::invalid(
+                "autoscaling",
+                "Scale",
+                scale.name(),
+                &[error],
+            ));
         }
         let mut new = old.clone();
         resource.apply_scale(&mut new, replicas);

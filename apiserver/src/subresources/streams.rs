@@ -25,7 +25,10 @@ pub(super) async fn connect(
 ) -> ApiResult<Response> {
     let action = context.info.subresource.as_str();
     if action == "proxy" || resource.plural != "pods" {
-        return Err(ApiError::unavailable(format!("{}/{action} is not served by this server yet", resource.plural)));
+        return Err(ApiError::unavailable(format!(
+            "{}/{action} is not served by this server yet",
+            resource.plural
+        )));
     }
     let (namespace, name) = (context.info.namespace.as_str(), context.info.name.as_str());
     if action != "log" {
@@ -43,16 +46,29 @@ pub(super) async fn connect(
         context.server.authorizer.require(&context.user, &create)?;
     }
     let key = resources::storage_key(resource, namespace, name);
-    let pod = context.server.current(resource, &key, true).await?.ok_or_else(|| context.not_found(resource, name))?.object;
-    let container = if action == "portforward" { String::new() } else { container_of(context, &pod, action)? };
+    let pod = context
+        .server
+        .current(resource, &key, true)
+        .await?
+        .ok_or_else(|| context.not_found(resource, name))?
+        .object;
+    let container = if action == "portforward" {
+        String::new()
+    } else {
+        container_of(context, &pod, action)?
+    };
     let Some(address) = node_of(context, &pod)? else {
         if action == "log" {
             // Nothing has been written by a pod that runs nowhere.
             let mut response = Response::new(Body::empty());
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
             return Ok(response);
         }
-        return Err(ApiError::bad_request(format!("pod {name} does not have a host assigned")));
+        return Err(ApiError::bad_request(format!(
+            "pod {name} does not have a host assigned"
+        )));
     };
     let path = agent_path(action, namespace, name, &container, &context.query)?;
     if action == "log" {
@@ -68,7 +84,13 @@ pub(super) async fn connect(
 }
 
 /// The path and query at the node agent.
-fn agent_path(action: &str, namespace: &str, pod: &str, container: &str, query: &crate::request::Query) -> ApiResult<String> {
+fn agent_path(
+    action: &str,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+    query: &crate::request::Query,
+) -> ApiResult<String> {
     let head = match action {
         "log" => format!("/containerLogs/{namespace}/{pod}/{container}"),
         "portforward" => format!("/portForward/{namespace}/{pod}"),
@@ -76,15 +98,30 @@ fn agent_path(action: &str, namespace: &str, pod: &str, container: &str, query: 
     };
     let mut pairs: Vec<String> = Vec::new();
     let names: &[&str] = match action {
-        "log" => &["follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream"],
+        "log" => &[
+            "follow",
+            "previous",
+            "sinceSeconds",
+            "sinceTime",
+            "timestamps",
+            "tailLines",
+            "limitBytes",
+            "stream",
+        ],
         "portforward" => &["port", "ports"],
         _ => &["command"],
     };
     for name in names {
         for value in query.all(name) {
-            if matches!(*name, "sinceSeconds" | "tailLines" | "limitBytes") && value.parse::<i64>().map_or(true, |n| n < 0) {
+            if matches!(*name, "sinceSeconds" | "tailLines" | "limitBytes")
+                && value.parse::<i64>().map_or(true, |n| n < 0)
+            {
                 let path = schema::field::Path::new(name);
-                let error = schema::field::FieldError::invalid(&path, value, "must be greater than or equal to 0");
+                let error = schema::field::FieldError::invalid(
+                    &path,
+                    value,
+                    "must be greater than or equal to 0",
+                );
                 return Err(ApiError::invalid("", "PodLogOptions", pod, &[error]));
             }
             pairs.push(format!("{name}={}", percent_encode(value)));
@@ -92,7 +129,12 @@ fn agent_path(action: &str, namespace: &str, pod: &str, container: &str, query: 
     }
     if matches!(action, "exec" | "attach") {
         // The node agent knows the streams under both the API's and the kubelet's names.
-        for (name, kubelet_name) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+        for (name, kubelet_name) in [
+            ("stdin", "input"),
+            ("stdout", "output"),
+            ("stderr", "error"),
+            ("tty", "tty"),
+        ] {
             if query.flag(name) {
                 pairs.push(format!("{kubelet_name}=1"));
                 if kubelet_name != name {
@@ -101,12 +143,23 @@ fn agent_path(action: &str, namespace: &str, pod: &str, container: &str, query: 
             }
         }
     }
-    Ok(if pairs.is_empty() { head } else { format!("{head}?{}", pairs.join("&")) })
+    Ok(if pairs.is_empty() {
+        head
+    } else {
+        format!("{head}?{}", pairs.join("&"))
+    })
 }
 
 fn names_of(pod: &Object, list: &str) -> Vec<String> {
-    let containers = pod.get_array(&["spec", list]).map(Vec::as_slice).unwrap_or_default();
-    containers.iter().filter_map(|one| one.get("name").and_then(Value::as_str)).map(str::to_owned).collect()
+    let containers = pod
+        .get_array(&["spec", list])
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    containers
+        .iter()
+        .filter_map(|one| one.get("name").and_then(Value::as_str))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The container that was asked for, or the only one.
@@ -120,42 +173,71 @@ fn container_of(context: &Context, pod: &Object, action: &str) -> ApiResult<Stri
         if all().any(|name| name == asked) {
             return Ok(asked.to_owned());
         }
-        return Err(ApiError::bad_request(format!("container {asked} is not valid for pod {}", pod.name())));
+        return Err(ApiError::bad_request(format!(
+            "container {asked} is not valid for pod {}",
+            pod.name()
+        )));
     }
     if let [only] = main.as_slice() {
         return Ok(only.clone());
     }
-    if let Some(name) = pod.annotation(DEFAULT_CONTAINER).filter(|name| action != "log" || main.iter().any(|one| one == name)) {
-        if all().any(|one| one == name) {
+    if let Some(name) = pod
+        .annotation(DEFAULT_CONTAINER)
+        .filter(|name| action != "log" || main.iter().any(|one| one == name))
+        && all().any(|one| one == name) {
             return Ok(name.to_owned());
         }
-    }
-    let mut text = format!("a container name must be specified for pod {}, choose one of: [{}]", pod.name(), main.join(" "));
+    let mut text = format!(
+        "a container name must be specified for pod {}, choose one of: [{}]",
+        pod.name(),
+        main.join(" ")
+    );
     if !init.is_empty() {
-        text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+        text.push_str(&format!(
+            " or one of the init containers: [{}]",
+            init.join(" ")
+        ));
     }
     Err(ApiError::bad_request(text))
 }
 
 /// Where the node agent of the pod's node listens; none while the pod has no node.
 fn node_of(context: &Context, pod: &Object) -> ApiResult<Option<NodeAddress>> {
-    let Some(name) = pod.get_str(&["spec", "nodeName"]).filter(|name| !name.is_empty()) else { return Ok(None) };
-    let entry = context.server.world.get("", "nodes", "", name).ok_or_else(|| ApiError::not_found("", "nodes", name))?;
-    NodeAddress::of(&entry.object())
-        .map(Some)
-        .ok_or_else(|| ApiError::internal(format!("no preferred addresses found; known addresses: [] (node {name})")))
+    let Some(name) = pod
+        .get_str(&["spec", "nodeName"])
+        .filter(|name| !name.is_empty())
+    else {
+        return Ok(None);
+    };
+    let entry = context
+        .server
+        .world
+        .get("", "nodes", "", name)
+        .ok_or_else(|| ApiError::not_found("", "nodes", name))?;
+    NodeAddress::of(&entry.object()).map(Some).ok_or_else(|| {
+        ApiError::internal(format!(
+            "no preferred addresses found; known addresses: [] (node {name})"
+        ))
+    })
 }
 
 async fn log(context: &Context, address: &NodeAddress, path: &str) -> ApiResult<Response> {
     let answer = context.server.kubelets.get(address, path).await?;
     let (parts, body) = answer.into_parts();
     if parts.status != StatusCode::OK {
-        let text = crate::handler::read_body(Body::new(body), &HeaderMap::new()).await.unwrap_or_default();
+        let text = crate::handler::read_body(Body::new(body), &HeaderMap::new())
+            .await
+            .unwrap_or_default();
         let text = String::from_utf8_lossy(&text).trim().to_owned();
         return Err(ApiError::from_node(parts.status.as_u16(), text));
     }
     let mut response = Response::new(Body::new(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, private"),
+    );
     Ok(response)
 }

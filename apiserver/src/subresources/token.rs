@@ -1,6 +1,8 @@
 //! `serviceaccounts/token`: a bound token for a service account.
 
-use auth::token::{EXPIRATION_SECONDS_DEFAULT, EXPIRATION_SECONDS_MAX, EXPIRATION_SECONDS_MIN, Reference, Request};
+use auth::token::{
+    EXPIRATION_SECONDS_DEFAULT, EXPIRATION_SECONDS_MAX, EXPIRATION_SECONDS_MIN, Reference, Request,
+};
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
@@ -14,16 +16,32 @@ use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::status::{ApiError, ApiResult};
 
-const TOKEN_REQUEST: Expected<'static> = Expected { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest" };
+const TOKEN_REQUEST: Expected<'static> = Expected {
+    group: "authentication.k8s.io",
+    version: "v1",
+    kind: "TokenRequest",
+};
 
-pub(super) async fn create(context: &Context, resource: &'static Resource, body: &Bytes) -> ApiResult<Response> {
+pub(super) async fn create(
+    context: &Context,
+    resource: &'static Resource,
+    body: &Bytes,
+) -> ApiResult<Response> {
     context.dry_run("CreateOptions", None)?;
     let mut review = decode::object(context, TOKEN_REQUEST, body, "CreateOptions")?;
     let (namespace, name) = (context.info.namespace.as_str(), context.info.name.as_str());
     let account = find(context, "serviceaccounts", namespace, name).await?;
-    let admission = Admission { context, operation: Operation::Create, resource, subresource: "token", old: None };
+    let admission = Admission {
+        context,
+        operation: Operation::Create,
+        resource,
+        subresource: "token",
+        old: None,
+    };
     admission::validate(&admission, Some(&review))?;
-    let seconds = review.get_i64(&["spec", "expirationSeconds"]).unwrap_or(EXPIRATION_SECONDS_DEFAULT);
+    let seconds = review
+        .get_i64(&["spec", "expirationSeconds"])
+        .unwrap_or(EXPIRATION_SECONDS_DEFAULT);
     let path = Path::new("spec").child("expirationSeconds");
     let problem = if seconds < EXPIRATION_SECONDS_MIN {
         Some("may not specify a duration less than 10 minutes")
@@ -34,11 +52,21 @@ pub(super) async fn create(context: &Context, resource: &'static Resource, body:
     };
     if let Some(problem) = problem {
         let error = FieldError::invalid(&path, seconds, problem);
-        return Err(ApiError::invalid("authentication.k8s.io", "TokenRequest", "", &[error]));
+        return Err(ApiError::invalid(
+            "authentication.k8s.io",
+            "TokenRequest",
+            "",
+            &[error],
+        ));
     }
     let asked: Vec<String> = review
         .get_array(&["spec", "audiences"])
-        .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        .map(|list| {
+            list.iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect()
+        })
         .unwrap_or_default();
     let own = &context.server.config.api_audiences;
     let audiences = if asked.is_empty() { own.clone() } else { asked };
@@ -52,7 +80,12 @@ pub(super) async fn create(context: &Context, resource: &'static Resource, body:
     };
     bind(context, &review, &account, &mut request).await?;
     let id = uuid::Uuid::new_v4().to_string();
-    let token = context.server.config.signer.issue(&request, context.now, &id).map_err(ApiError::internal)?;
+    let token = context
+        .server
+        .config
+        .signer
+        .issue(&request, context.now, &id)
+        .map_err(ApiError::internal)?;
     review.set_name(name);
     review.set_namespace(namespace);
     review.set_creation_timestamp(&schema::time::now_rfc3339(context.now));
@@ -60,7 +93,10 @@ pub(super) async fn create(context: &Context, resource: &'static Resource, body:
     review.set(&["spec", "expirationSeconds"], seconds);
     review.set_default(&["spec", "boundObjectRef"], Value::Null);
     let expires = schema::time::now_rfc3339(context.now.saturating_add(seconds));
-    review.set(&["status"], json!({ "token": token, "expirationTimestamp": expires }));
+    review.set(
+        &["status"],
+        json!({ "token": token, "expirationTimestamp": expires }),
+    );
     Ok(context.respond_value(StatusCode::CREATED, &review.into_value()))
 }
 
@@ -68,32 +104,59 @@ async fn find(context: &Context, plural: &str, namespace: &str, name: &str) -> A
     let resource = resources::find("", "v1", plural).ok_or_else(ApiError::no_such_resource)?;
     let key = resources::storage_key(resource, namespace, name);
     let current = context.server.current(resource, &key, true).await?;
-    Ok(current.ok_or_else(|| ApiError::not_found("", plural, name))?.object)
+    Ok(current
+        .ok_or_else(|| ApiError::not_found("", plural, name))?
+        .object)
 }
 
 fn reference(object: &Object) -> Reference {
-    Reference { name: object.name().to_owned(), uid: object.uid().to_owned() }
+    Reference {
+        name: object.name().to_owned(),
+        uid: object.uid().to_owned(),
+    }
 }
 
 /// Ties the token to the pod, secret or node that the request names: it dies with it.
-async fn bind(context: &Context, review: &Object, account: &Object, request: &mut Request) -> ApiResult<()> {
-    let Some(bound) = review.get_object(&["spec", "boundObjectRef"]) else { return Ok(()) };
+async fn bind(
+    context: &Context,
+    review: &Object,
+    account: &Object,
+    request: &mut Request,
+) -> ApiResult<()> {
+    let Some(bound) = review.get_object(&["spec", "boundObjectRef"]) else {
+        return Ok(());
+    };
     let text = |field: &str| bound.get(field).and_then(Value::as_str).unwrap_or_default();
     let namespace = context.info.namespace.as_str();
     let plural = match (text("apiVersion"), text("kind")) {
         ("v1", "Pod") => "pods",
         ("v1", "Secret") => "secrets",
         ("v1", "Node") => "nodes",
-        (version, kind) => return Err(ApiError::bad_request(format!("cannot bind token for serviceaccount to object of type {version}, Kind={kind}"))),
+        (version, kind) => {
+            return Err(ApiError::bad_request(format!(
+                "cannot bind token for serviceaccount to object of type {version}, Kind={kind}"
+            )));
+        }
     };
-    let object = find(context, plural, if plural == "nodes" { "" } else { namespace }, text("name")).await?;
+    let object = find(
+        context,
+        plural,
+        if plural == "nodes" { "" } else { namespace },
+        text("name"),
+    )
+    .await?;
     if !text("uid").is_empty() && text("uid") != object.uid() {
-        let cause = format!("the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated", text("uid"));
+        let cause = format!(
+            "the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated",
+            text("uid")
+        );
         return Err(ApiError::conflict("", plural, object.name(), &cause));
     }
     match plural {
         "pods" => {
-            let user = object.get_str(&["spec", "serviceAccountName"]).unwrap_or_default();
+            let user = object
+                .get_str(&["spec", "serviceAccountName"])
+                .unwrap_or_default();
             if user != account.name() {
                 return Err(ApiError::bad_request(format!(
                     "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
@@ -101,9 +164,19 @@ async fn bind(context: &Context, review: &Object, account: &Object, request: &mu
                 )));
             }
             request.pod = Some(reference(&object));
-            if let Some(node) = object.get_str(&["spec", "nodeName"]).filter(|node| !node.is_empty()) {
-                let uid = context.server.world.get("", "nodes", "", node).map(|entry| entry.object().uid().to_owned());
-                request.node = Some(Reference { name: node.to_owned(), uid: uid.unwrap_or_default() });
+            if let Some(node) = object
+                .get_str(&["spec", "nodeName"])
+                .filter(|node| !node.is_empty())
+            {
+                let uid = context
+                    .server
+                    .world
+                    .get("", "nodes", "", node)
+                    .map(|entry| entry.object().uid().to_owned());
+                request.node = Some(Reference {
+                    name: node.to_owned(),
+                    uid: uid.unwrap_or_default(),
+                });
             }
         }
         "secrets" => request.secret = Some(reference(&object)),

@@ -23,7 +23,11 @@ const GENERATED_PREFIX_MAX: usize = 58;
 /// Kubernetes' alphabet for generated names: no vowels, no look-alikes.
 const SUFFIX_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-pub(crate) async fn create(context: &Context, resource: &'static Resource, body: Bytes) -> ApiResult<Response> {
+pub(crate) async fn create(
+    context: &Context,
+    resource: &'static Resource,
+    body: Bytes,
+) -> ApiResult<Response> {
     let dry_run = context.dry_run("CreateOptions", None)?;
     let object = decode::object(context, Expected::of(resource), &body, "CreateOptions")?;
     let object = create_object(context, resource, object, dry_run).await?;
@@ -31,7 +35,11 @@ pub(crate) async fn create(context: &Context, resource: &'static Resource, body:
 }
 
 /// Puts the request's namespace into the object, or refuses another one.
-pub(crate) fn settle_namespace(context: &Context, resource: &Resource, object: &mut Object) -> ApiResult<()> {
+pub(crate) fn settle_namespace(
+    context: &Context,
+    resource: &Resource,
+    object: &mut Object,
+) -> ApiResult<()> {
     if !resource.namespaced {
         object.set_namespace("");
         return Ok(());
@@ -56,7 +64,9 @@ pub(crate) async fn create_object(
 ) -> ApiResult<Object> {
     settle_namespace(context, resource, &mut object)?;
     if !object.resource_version().is_empty() && object.resource_version() != "0" {
-        return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+        return Err(ApiError::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     strip_server_fields(&mut object);
     object.set_uid(&uuid::Uuid::new_v4().to_string());
@@ -79,8 +89,16 @@ pub(crate) async fn create_object(
     admission::mutate(&admission, &mut object)?;
     resource.prepare_create(&mut object);
     if object.name().is_empty() {
-        let error = FieldError::required(&Path::new("metadata").child("name"), "name or generateName is required");
-        return Err(ApiError::invalid(resource.group, resource.kind, "", &[error]));
+        let error = FieldError::required(
+            &Path::new("metadata").child("name"),
+            "name or generateName is required",
+        );
+        return Err(ApiError::invalid(
+            resource.group,
+            resource.kind,
+            "",
+            &[error],
+        ));
     }
     let plan = service_allocation::Plan::for_create(&context.server, resource, &object)?;
     let template = object;
@@ -88,14 +106,23 @@ pub(crate) async fn create_object(
         let mut object = template.clone();
         if generated && attempt > 0 {
             if attempt >= GENERATE_ATTEMPTS {
-                return Err(ApiError::generate_name_exhausted(resource.group, resource.plural, object.name()));
+                return Err(ApiError::generate_name_exhausted(
+                    resource.group,
+                    resource.plural,
+                    object.name(),
+                ));
             }
             object.set_name(&generate_name(&prefix, rand::random()));
         }
         let extra = plan.fill(&context.server, &mut object)?;
         let errors = resource.validate(&object);
         if !errors.is_empty() {
-            return Err(ApiError::invalid(resource.group, resource.kind, object.name(), &errors));
+            return Err(ApiError::invalid(
+                resource.group,
+                resource.kind,
+                object.name(),
+                &errors,
+            ));
         }
         admission::validate(&admission, Some(&object))?;
         for warning in resource.warnings(&object) {
@@ -104,33 +131,59 @@ pub(crate) async fn create_object(
         let key = resources::storage_key(resource, object.namespace(), object.name());
         if dry_run {
             return match context.server.current(resource, &key, true).await? {
-                Some(_) if !generated => Err(ApiError::already_exists(resource.group, resource.plural, object.name())),
+                Some(_) if !generated => Err(ApiError::already_exists(
+                    resource.group,
+                    resource.plural,
+                    object.name(),
+                )),
                 _ => Ok(object),
             };
         }
         let allocates = !extra.is_empty();
-        match context.server.commit_create(resource, &key, &object, extra).await? {
+        match context
+            .server
+            .commit_create(resource, &key, &object, extra)
+            .await?
+        {
             Commit::Done(revision) => {
                 object.set_resource_version(&revision.to_string());
                 return Ok(object);
             }
             Commit::Lost if generated => {}
             Commit::Lost => {
-                let taken = !allocates || context.server.current(resource, &key, true).await?.is_some();
+                let taken = !allocates
+                    || context
+                        .server
+                        .current(resource, &key, true)
+                        .await?
+                        .is_some();
                 if taken {
-                    return Err(ApiError::already_exists(resource.group, resource.plural, object.name()));
+                    return Err(ApiError::already_exists(
+                        resource.group,
+                        resource.plural,
+                        object.name(),
+                    ));
                 }
                 plan.check_claims(&context.server, &object).await?;
             }
         }
     }
-    Err(ApiError::too_many_requests("the server could not find a free address for the service", 1))
+    Err(ApiError::too_many_requests(
+        "the server could not find a free address for the service",
+        1,
+    ))
 }
 
 /// What a client may not say about a new object.
 fn strip_server_fields(object: &mut Object) {
     let metadata = object.metadata_mut();
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "resourceVersion"] {
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "managedFields",
+        "resourceVersion",
+    ] {
         metadata.remove(field);
     }
 }
@@ -165,7 +218,11 @@ mod tests {
     fn generated_names_fit_a_label() {
         let name = generate_name(&"x".repeat(80), 12_345);
         assert_eq!(name.len(), 63);
-        assert!(name.bytes().skip(58).all(|byte| SUFFIX_ALPHABET.contains(&byte)));
+        assert!(
+            name.bytes()
+                .skip(58)
+                .all(|byte| SUFFIX_ALPHABET.contains(&byte))
+        );
         assert_ne!(generate_name("a-", 1), generate_name("a-", 2));
     }
 }

@@ -62,9 +62,20 @@ impl DeleteOptions {
                 value[name] = given;
             }
         };
-        fill("gracePeriodSeconds", crate::read_version::number(query, "gracePeriodSeconds")?.map(Value::from));
-        fill("propagationPolicy", query.get("propagationPolicy").map(Value::from));
-        fill("orphanDependents", query.get("orphanDependents").map(|_| query.flag("orphanDependents").into()));
+        fill(
+            "gracePeriodSeconds",
+            crate::read_version::number(query, "gracePeriodSeconds")?.map(Value::from),
+        );
+        fill(
+            "propagationPolicy",
+            query.get("propagationPolicy").map(Value::from),
+        );
+        fill(
+            "orphanDependents",
+            query
+                .get("orphanDependents")
+                .map(|_| query.flag("orphanDependents").into()),
+        );
         DeleteOptions::from_value(Some(&value), dry_run)
     }
 
@@ -72,7 +83,8 @@ impl DeleteOptions {
     pub(crate) fn from_value(value: Option<&Value>, dry_run: bool) -> ApiResult<DeleteOptions> {
         let empty = Value::Object(serde_json::Map::new());
         let value = value.unwrap_or(&empty);
-        let refuse = |error: FieldError| ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &[error]);
+        let refuse =
+            |error: FieldError| ApiError::invalid("meta.k8s.io", "DeleteOptions", "", &[error]);
         let grace_period_seconds = match value.get("gracePeriodSeconds").filter(|seconds| !seconds.is_null()) {
             None => None,
             Some(seconds) => Some(seconds.as_i64().ok_or_else(|| {
@@ -82,7 +94,12 @@ impl DeleteOptions {
                 ))
             })?),
         };
-        let text = |path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        let text = |path: &str| {
+            value
+                .pointer(path)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
         let path = Path::new("propagationPolicy");
         let policy = text("/propagationPolicy").unwrap_or_default();
         let propagation = match policy.as_str() {
@@ -90,14 +107,26 @@ impl DeleteOptions {
             "Background" => Some(Propagation::Background),
             "Foreground" => Some(Propagation::Foreground),
             "Orphan" => Some(Propagation::Orphan),
-            other => return Err(refuse(FieldError::not_supported(&path, other, &["Foreground", "Background", "Orphan", "nil"]))),
+            other => {
+                return Err(refuse(FieldError::not_supported(
+                    &path,
+                    other,
+                    &["Foreground", "Background", "Orphan", "nil"],
+                )));
+            }
         };
         let orphan_dependents = value.get("orphanDependents").and_then(Value::as_bool);
         if propagation.is_some() && orphan_dependents.is_some() {
             let text = "orphanDependents and deletionPropagation cannot be both set";
             return Err(refuse(FieldError::invalid(&path, policy, text)));
         }
-        let by_flag = orphan_dependents.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background });
+        let by_flag = orphan_dependents.map(|orphan| {
+            if orphan {
+                Propagation::Orphan
+            } else {
+                Propagation::Background
+            }
+        });
         Ok(DeleteOptions {
             grace_period_seconds,
             propagation: propagation.or(by_flag),
@@ -113,14 +142,29 @@ fn parse_body(context: &Context, body: &Bytes) -> ApiResult<Value> {
     if body.is_empty() {
         return Ok(Value::Object(serde_json::Map::new()));
     }
-    let expected = Expected { group: "", version: "v1", kind: "DeleteOptions" };
+    let expected = Expected {
+        group: "",
+        version: "v1",
+        kind: "DeleteOptions",
+    };
     let refuse = |error: &dyn std::fmt::Display| {
-        ApiError::bad_request(format!("unable to decode the body into {}: {error}", expected.kind))
+        ApiError::bad_request(format!(
+            "unable to decode the body into {}: {error}",
+            expected.kind
+        ))
     };
     let ignore = schema::decode::FieldValidation::Ignore;
     let value = match negotiate::body_format(&context.headers)? {
-        BodyFormat::Json => schema::decode::json(None, body, ignore).map_err(|error| refuse(&error))?.value,
-        BodyFormat::Yaml => schema::decode::yaml(None, body, ignore).map_err(|error| refuse(&error))?.value,
+        BodyFormat::Json => {
+            schema::decode::json(None, body, ignore)
+                .map_err(|error| refuse(&error))?
+                .value
+        }
+        BodyFormat::Yaml => {
+            schema::decode::yaml(None, body, ignore)
+                .map_err(|error| refuse(&error))?
+                .value
+        }
         BodyFormat::Protobuf => schema::protobuf::decode(body).map_err(|error| refuse(&error))?,
     };
     match value.get("kind").and_then(Value::as_str) {
@@ -129,17 +173,27 @@ fn parse_body(context: &Context, body: &Bytes) -> ApiResult<Value> {
     }
 }
 
-pub(crate) async fn delete(context: &Context, resource: &'static Resource, body: Bytes) -> ApiResult<Response> {
+pub(crate) async fn delete(
+    context: &Context,
+    resource: &'static Resource,
+    body: Bytes,
+) -> ApiResult<Response> {
     let options = DeleteOptions::read(context, &body)?;
     let (namespace, name) = update::place(context, resource);
     let outcome = delete_object(context, resource, namespace, name, &options).await?;
-    let returns_object = !outcome.removed || RETURNS_OBJECT.contains(&(resource.group, resource.plural));
+    let returns_object =
+        !outcome.removed || RETURNS_OBJECT.contains(&(resource.group, resource.plural));
     if returns_object {
         let accepted = !outcome.removed && options.orphan_dependents == Some(false);
-        let code = if accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
+        let code = if accepted {
+            StatusCode::ACCEPTED
+        } else {
+            StatusCode::OK
+        };
         return Ok(context.respond_object(code, resource, outcome.object));
     }
-    let status = status::success_deleted(resource.group, resource.plural, name, outcome.object.uid());
+    let status =
+        status::success_deleted(resource.group, resource.plural, name, outcome.object.uid());
     Ok(context.respond_value(StatusCode::OK, &status))
 }
 
@@ -153,21 +207,43 @@ pub(crate) async fn delete_object(
 ) -> ApiResult<Outcome> {
     let mut decide = |old: &Object| -> ApiResult<Step> {
         check_preconditions(resource, old, options)?;
-        let admission = Admission { context, operation: Operation::Delete, resource, subresource: "", old: Some(old) };
+        let admission = Admission {
+            context,
+            operation: Operation::Delete,
+            resource,
+            subresource: "",
+            old: Some(old),
+        };
         admission::validate(&admission, None)?;
         Ok(match plan(resource, old, options, context.now) {
-            Plan::Remove => Step::Remove(old.clone(), service_allocation::for_delete(resource, old)),
+            Plan::Remove => {
+                Step::Remove(old.clone(), service_allocation::for_delete(resource, old))
+            }
             Plan::Mark(object) => Step::Write(object, Extra::default()),
             Plan::Nothing => Step::Keep(old.clone()),
         })
     };
-    context.server.change(resource, namespace, name, options.dry_run, &mut decide).await
+    context
+        .server
+        .change(resource, namespace, name, options.dry_run, &mut decide)
+        .await
 }
 
-fn check_preconditions(resource: &Resource, object: &Object, options: &DeleteOptions) -> ApiResult<()> {
+fn check_preconditions(
+    resource: &Resource,
+    object: &Object,
+    options: &DeleteOptions,
+) -> ApiResult<()> {
     let refuse = |what: &str, wanted: &str, is: &str| {
-        let cause = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
-        Err(ApiError::conflict(resource.group, resource.plural, object.name(), &cause))
+        let cause = format!(
+            "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}"
+        );
+        Err(ApiError::conflict(
+            resource.group,
+            resource.plural,
+            object.name(),
+            &cause,
+        ))
     };
     match (&options.uid, &options.resource_version) {
         (Some(uid), _) if uid != object.uid() => refuse("UID", uid, object.uid()),
@@ -189,7 +265,12 @@ pub(crate) enum Plan {
 }
 
 /// Decides a deletion. `now` in unix seconds.
-pub(crate) fn plan(resource: &Resource, object: &Object, options: &DeleteOptions, now: i64) -> Plan {
+pub(crate) fn plan(
+    resource: &Resource,
+    object: &Object,
+    options: &DeleteOptions,
+    now: i64,
+) -> Plan {
     let mut marked = object.clone();
     let finalizers = finalizers_for(object, options.propagation);
     let finalizers_changed = finalizers != object.finalizers();
@@ -205,7 +286,10 @@ pub(crate) fn plan(resource: &Resource, object: &Object, options: &DeleteOptions
         Grace::Pending => return Plan::Mark(marked),
         Grace::Shorten(seconds) => {
             let old_seconds = object.deletion_grace_period_seconds().unwrap_or(0);
-            let old_time = object.deletion_timestamp().and_then(schema::time::parse).unwrap_or(now);
+            let old_time = object
+                .deletion_timestamp()
+                .and_then(schema::time::parse)
+                .unwrap_or(now);
             let time = schema::time::now_rfc3339(old_time - old_seconds + seconds);
             marked.set_deletion_timestamp(Some(&time));
             marked.set_deletion_grace_period_seconds(Some(seconds));
@@ -226,7 +310,11 @@ pub(crate) fn plan(resource: &Resource, object: &Object, options: &DeleteOptions
             } else if object.deletion_grace_period_seconds().unwrap_or(1) != 0 {
                 marked.set_deletion_grace_period_seconds(Some(0));
             }
-            return if marked == *object { Plan::Nothing } else { Plan::Mark(marked) };
+            return if marked == *object {
+                Plan::Nothing
+            } else {
+                Plan::Mark(marked)
+            };
         }
     }
     Plan::Remove
@@ -243,7 +331,9 @@ fn mark(object: &mut Object, at: i64, seconds: i64) {
 /// A namespace empties itself first; the namespace controller takes its finalizer away.
 fn plan_namespace(mut marked: Object, now: i64) -> Plan {
     let started = marked.deletion_timestamp().is_some();
-    let held = marked.get_array(&["spec", "finalizers"]).is_some_and(|list| !list.is_empty());
+    let held = marked
+        .get_array(&["spec", "finalizers"])
+        .is_some_and(|list| !list.is_empty());
     if !held && marked.finalizers().is_empty() {
         return Plan::Remove;
     }
@@ -260,7 +350,9 @@ fn plan_namespace(mut marked: Object, now: i64) -> Plan {
 /// The finalizers that the propagation policy asks for; others stay.
 fn finalizers_for(object: &Object, propagation: Option<Propagation>) -> Vec<&str> {
     let mut list = object.finalizers();
-    let Some(propagation) = propagation else { return list };
+    let Some(propagation) = propagation else {
+        return list;
+    };
     list.retain(|name| *name != FOREGROUND && *name != ORPHAN);
     match propagation {
         Propagation::Background => {}
@@ -269,7 +361,11 @@ fn finalizers_for(object: &Object, propagation: Option<Propagation>) -> Vec<&str
     }
     // An unchanged set keeps its order, so that nothing is written.
     let before = object.finalizers();
-    if list.len() == before.len() && list.iter().all(|name| before.contains(name)) { before } else { list }
+    if list.len() == before.len() && list.iter().all(|name| before.contains(name)) {
+        before
+    } else {
+        list
+    }
 }
 
 enum Grace {
@@ -284,9 +380,13 @@ fn graceful(resource: &Resource, object: &Object, options: &DeleteOptions) -> Gr
     if !resource.graceful {
         return Grace::None;
     }
-    let asked = options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
+    let asked = options
+        .grace_period_seconds
+        .map(|seconds| if seconds < 0 { 1 } else { seconds });
     if object.deletion_timestamp().is_some() {
-        let Some(present) = object.deletion_grace_period_seconds() else { return Grace::None };
+        let Some(present) = object.deletion_grace_period_seconds() else {
+            return Grace::None;
+        };
         return match asked {
             Some(seconds) if seconds < present => Grace::Shorten(seconds),
             // Asking again for zero finishes a deletion that only its finalizers held up.
@@ -294,12 +394,19 @@ fn graceful(resource: &Resource, object: &Object, options: &DeleteOptions) -> Gr
             _ => Grace::Pending,
         };
     }
-    let bound = object.get_str(&["spec", "nodeName"]).is_some_and(|node| !node.is_empty());
-    let ended = matches!(object.get_str(&["status", "phase"]), Some("Succeeded" | "Failed"));
+    let bound = object
+        .get_str(&["spec", "nodeName"])
+        .is_some_and(|node| !node.is_empty());
+    let ended = matches!(
+        object.get_str(&["status", "phase"]),
+        Some("Succeeded" | "Failed")
+    );
     if !bound || ended {
         return Grace::Start(0);
     }
-    let own = object.get_i64(&["spec", "terminationGracePeriodSeconds"]).unwrap_or(30);
+    let own = object
+        .get_i64(&["spec", "terminationGracePeriodSeconds"])
+        .unwrap_or(30);
     let seconds = asked.unwrap_or(own);
     Grace::Start(if seconds < 0 { 1 } else { seconds })
 }
@@ -333,52 +440,104 @@ mod tests {
     }
 
     fn seconds(seconds: i64) -> DeleteOptions {
-        DeleteOptions { grace_period_seconds: Some(seconds), ..DeleteOptions::default() }
+        DeleteOptions {
+            grace_period_seconds: Some(seconds),
+            ..DeleteOptions::default()
+        }
     }
 
     #[test]
     fn pods_get_their_grace_and_may_only_lose_it() {
-        let Plan::Mark(first) = plan(pods(), &pod(json!({})), &DeleteOptions::default(), 1_000) else { panic!() };
+        let Plan::Mark(first) = plan(pods(), &pod(json!({})), &DeleteOptions::default(), 1_000)
+        else {
+            panic!()
+        };
         assert_eq!(first.deletion_grace_period_seconds(), Some(30));
         assert_eq!(first.deletion_timestamp(), Some("1970-01-01T00:17:10Z"));
         assert_eq!(first.generation(), 2);
-        assert_eq!(plan(pods(), &first, &DeleteOptions::default(), 1_001), Plan::Nothing);
+        assert_eq!(
+            plan(pods(), &first, &DeleteOptions::default(), 1_001),
+            Plan::Nothing
+        );
         assert_eq!(plan(pods(), &first, &seconds(60), 1_001), Plan::Nothing);
-        let Plan::Mark(second) = plan(pods(), &first, &seconds(5), 1_001) else { panic!() };
+        let Plan::Mark(second) = plan(pods(), &first, &seconds(5), 1_001) else {
+            panic!()
+        };
         assert_eq!(second.deletion_timestamp(), Some("1970-01-01T00:16:45Z"));
         assert_eq!(plan(pods(), &second, &seconds(0), 1_001), Plan::Remove);
     }
 
     #[test]
     fn pods_that_run_nowhere_go_at_once() {
-        assert_eq!(plan(pods(), &pod(json!({"spec": {"nodeName": ""}})), &DeleteOptions::default(), 1), Plan::Remove);
-        assert_eq!(plan(pods(), &pod(json!({"status": {"phase": "Failed"}})), &DeleteOptions::default(), 1), Plan::Remove);
+        assert_eq!(
+            plan(
+                pods(),
+                &pod(json!({"spec": {"nodeName": ""}})),
+                &DeleteOptions::default(),
+                1
+            ),
+            Plan::Remove
+        );
+        assert_eq!(
+            plan(
+                pods(),
+                &pod(json!({"status": {"phase": "Failed"}})),
+                &DeleteOptions::default(),
+                1
+            ),
+            Plan::Remove
+        );
         assert_eq!(plan(pods(), &pod(json!({})), &seconds(0), 1), Plan::Remove);
     }
 
     #[test]
     fn finalizers_hold_and_policies_add_them() {
         let maps = resources::find("", "v1", "configmaps").unwrap();
-        let object = Object::new(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}})).unwrap();
-        assert_eq!(plan(maps, &object, &DeleteOptions::default(), 5), Plan::Remove);
-        let foreground = DeleteOptions { propagation: Some(Propagation::Foreground), ..DeleteOptions::default() };
-        let Plan::Mark(marked) = plan(maps, &object, &foreground, 5) else { panic!() };
+        let object = Object::new(
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}),
+        )
+        .unwrap();
+        assert_eq!(
+            plan(maps, &object, &DeleteOptions::default(), 5),
+            Plan::Remove
+        );
+        let foreground = DeleteOptions {
+            propagation: Some(Propagation::Foreground),
+            ..DeleteOptions::default()
+        };
+        let Plan::Mark(marked) = plan(maps, &object, &foreground, 5) else {
+            panic!()
+        };
         assert_eq!(marked.finalizers(), [FOREGROUND]);
         assert_eq!(marked.deletion_grace_period_seconds(), Some(0));
         assert_eq!(plan(maps, &marked, &foreground, 9), Plan::Nothing);
-        let background = DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
+        let background = DeleteOptions {
+            propagation: Some(Propagation::Background),
+            ..DeleteOptions::default()
+        };
         assert_eq!(plan(maps, &marked, &background, 9), Plan::Remove);
     }
 
     #[test]
     fn namespaces_wait_for_their_own_finalizer() {
         let namespaces = resources::find("", "v1", "namespaces").unwrap();
-        let object = Object::new(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"},
-            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}})).unwrap();
-        let Plan::Mark(mut marked) = plan(namespaces, &object, &DeleteOptions::default(), 5) else { panic!() };
+        let object = Object::new(
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"},
+            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}),
+        )
+        .unwrap();
+        let Plan::Mark(mut marked) = plan(namespaces, &object, &DeleteOptions::default(), 5) else {
+            panic!()
+        };
         assert_eq!(marked.get_str(&["status", "phase"]), Some("Terminating"));
-        assert_eq!(plan(namespaces, &marked, &DeleteOptions::default(), 6), Plan::Nothing);
+        assert_eq!(
+            plan(namespaces, &marked, &DeleteOptions::default(), 6),
+            Plan::Nothing
+        );
         marked.set(&["spec", "finalizers"], json!([]));
-        assert_eq!(plan(namespaces, &marked, &DeleteOptions::default(), 6), Plan::Remove);
+        assert_eq!(
+            plan(namespaces, &marked, &DeleteOptions::default(), 6),
+            Plan::Remove
+        );
     }
 }

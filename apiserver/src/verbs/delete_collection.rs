@@ -17,15 +17,28 @@ use crate::verbs::list;
 /// Deletions in flight at once: enough to fill the store's write batches, few enough not to crowd others out.
 const IN_FLIGHT: usize = 16;
 
-pub(crate) async fn delete_collection(context: &Context, resource: &'static Resource, body: Bytes) -> ApiResult<Response> {
+pub(crate) async fn delete_collection(
+    context: &Context,
+    resource: &'static Resource,
+    body: Bytes,
+) -> ApiResult<Response> {
     let options = DeleteOptions::read(context, &body)?;
     let selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
-    let page = list::read(context, resource, &ListOptions::from_query(&context.query)?, &selection).await?;
+    let page = list::read(
+        context,
+        resource,
+        &ListOptions::from_query(&context.query)?,
+        &selection,
+    )
+    .await?;
     let revision = page.revision;
     let mut outcomes = futures::stream::iter(page.entries)
         .map(|entry| {
             let options = &options;
-            async move { delete::delete_object(context, resource, entry.namespace(), entry.name(), options).await }
+            async move {
+                delete::delete_object(context, resource, entry.namespace(), entry.name(), options)
+                    .await
+            }
         })
         .buffered(IN_FLIGHT);
     let mut items: Vec<Value> = Vec::new();

@@ -26,10 +26,20 @@ pub(crate) async fn entry(context: &Context, resource: &'static Resource) -> Api
             world.wait_most_recent(&*context.server.store).await?;
         }
         Some(0) => {}
-        Some(version) => world.wait_for(version, Instant::now() + REVISION_WAIT).await?,
+        Some(version) => {
+            world
+                .wait_for(version, Instant::now() + REVISION_WAIT)
+                .await?
+        }
     }
-    let cache = world.cache(resource).ok_or_else(ApiError::no_such_resource)?;
+    let cache = world
+        .cache(resource)
+        .ok_or_else(ApiError::no_such_resource)?;
     cache
-        .get(&resources::storage_key(resource, &context.info.namespace, &context.info.name))
+        .get(&resources::storage_key(
+            resource,
+            &context.info.namespace,
+            &context.info.name,
+        ))
         .ok_or_else(|| context.not_found(resource, &context.info.name))
 }

@@ -64,14 +64,18 @@ pub(crate) async fn read(
 ) -> ApiResult<Page> {
     let world = &context.server.world;
     let store = &*context.server.store;
-    let cache = world.cache(resource).ok_or_else(ApiError::no_such_resource)?;
+    let cache = world
+        .cache(resource)
+        .ok_or_else(ApiError::no_such_resource)?;
     match options.at {
         ReadAt::MostRecent => {
             world.wait_most_recent(store).await?;
         }
         ReadAt::Any => {}
         ReadAt::NotOlderThan(revision) | ReadAt::Exact(revision) => {
-            world.wait_for(revision, Instant::now() + REVISION_WAIT).await?;
+            world
+                .wait_for(revision, Instant::now() + REVISION_WAIT)
+                .await?;
         }
     }
     let snapshot = world.snapshot(cache);
@@ -80,28 +84,48 @@ pub(crate) async fn read(
         ReadAt::Exact(revision) if snapshot.changed <= revision => {
             Ok(from_snapshot(&snapshot, revision, options, selection))
         }
-        ReadAt::Exact(revision) => match from_store(store, cache, revision, options, selection).await {
-            Err(error) if error.reason == "Expired" && options.continued => {
-                let start = options.start.as_deref().unwrap_or_default();
-                Err(ApiError::continue_expired(Some(encode_token(-1, start))))
+        ReadAt::Exact(revision) => {
+            match from_store(store, cache, revision, options, selection).await {
+                Err(error) if error.reason == "Expired" && options.continued => {
+                    let start = options.start.as_deref().unwrap_or_default();
+                    Err(ApiError::continue_expired(Some(encode_token(-1, start))))
+                }
+                Err(error) if error.reason == "Expired" => {
+                    Err(ApiError::too_old(revision, store.status().compact_revision))
+                }
+                other => other,
             }
-            Err(error) if error.reason == "Expired" => {
-                Err(ApiError::too_old(revision, store.status().compact_revision))
-            }
-            other => other,
-        },
-        _ => Ok(from_snapshot(&snapshot, snapshot.revision, options, selection)),
+        }
+        _ => Ok(from_snapshot(
+            &snapshot,
+            snapshot.revision,
+            options,
+            selection,
+        )),
     }
 }
 
 /// The prefix of the collection: continue tokens are relative to it.
 fn start_key(options: &ListOptions, selection: &Selection) -> String {
-    format!("{}{}", selection.prefix, options.start.as_deref().unwrap_or_default())
+    format!(
+        "{}{}",
+        selection.prefix,
+        options.start.as_deref().unwrap_or_default()
+    )
 }
 
-fn from_snapshot(snapshot: &Snapshot, revision: i64, options: &ListOptions, selection: &Selection) -> Page {
+fn from_snapshot(
+    snapshot: &Snapshot,
+    revision: i64,
+    options: &ListOptions,
+    selection: &Selection,
+) -> Page {
     let start = start_key(options, selection);
-    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+    let limit = if options.limit == 0 {
+        usize::MAX
+    } else {
+        options.limit
+    };
     let mut rest = snapshot
         .tree
         .iter_from(&start)
@@ -114,16 +138,41 @@ fn from_snapshot(snapshot: &Snapshot, revision: i64, options: &ListOptions, sele
             None => break,
         }
     }
-    let after = if entries.len() < limit { 0 } else if selection.is_plain() { rest.count() } else { usize::from(rest.next().is_some()) };
-    page(entries, revision, after > 0, selection.is_plain().then_some(after), selection)
+    let after = if entries.len() < limit {
+        0
+    } else if selection.is_plain() {
+        rest.count()
+    } else {
+        usize::from(rest.next().is_some())
+    };
+    page(
+        entries,
+        revision,
+        after > 0,
+        selection.is_plain().then_some(after),
+        selection,
+    )
 }
 
-fn page(entries: Vec<Arc<Entry>>, revision: i64, more: bool, remaining: Option<usize>, selection: &Selection) -> Page {
-    let token = entries
-        .last()
-        .filter(|_| more)
-        .map(|last| encode_token(revision, &format!("{}\0", &last.key()[selection.prefix.len()..])));
-    Page { entries, revision, token, remaining }
+fn page(
+    entries: Vec<Arc<Entry>>,
+    revision: i64,
+    more: bool,
+    remaining: Option<usize>,
+    selection: &Selection,
+) -> Page {
+    let token = entries.last().filter(|_| more).map(|last| {
+        encode_token(
+            revision,
+            &format!("{}\0", &last.key()[selection.prefix.len()..]),
+        )
+    });
+    Page {
+        entries,
+        revision,
+        token,
+        remaining,
+    }
 }
 
 async fn from_store(
@@ -139,7 +188,11 @@ async fn from_store(
         *last += 1;
     }
     let end = Bytes::from(end);
-    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+    let limit = if options.limit == 0 {
+        usize::MAX
+    } else {
+        options.limit
+    };
     let mut entries: Vec<Arc<Entry>> = Vec::new();
     loop {
         let request = RangeRequest {
@@ -154,14 +207,22 @@ async fn from_store(
         let total = usize::try_from(answer.count).unwrap_or(0);
         for (at, pair) in answer.kvs.iter().enumerate() {
             let key = String::from_utf8_lossy(&pair.key);
-            let Some(entry) = cache.entry(&key, &pair.value, pair.mod_revision) else { continue };
+            let Some(entry) = cache.entry(&key, &pair.value, pair.mod_revision) else {
+                continue;
+            };
             if !selection.matches(&entry) {
                 continue;
             }
             entries.push(entry);
             if entries.len() == limit {
                 let after = total.saturating_sub(at + 1);
-                return Ok(page(entries, revision, after > 0, selection.is_plain().then_some(after), selection));
+                return Ok(page(
+                    entries,
+                    revision,
+                    after > 0,
+                    selection.is_plain().then_some(after),
+                    selection,
+                ));
             }
         }
         match answer.kvs.last() {
@@ -187,12 +248,21 @@ fn respond(context: &Context, resource: &'static Resource, page: Page) -> Respon
             json!({ "kind": resource.list_kind(), "apiVersion": resource.api_version(), "metadata": metadata, "items": items })
         }
         Form::Partial { version } => {
-            let items: Vec<Value> = objects.map(|object| negotiate::partial(&object, version)).collect();
+            let items: Vec<Value> = objects
+                .map(|object| negotiate::partial(&object, version))
+                .collect();
             json!({ "kind": "PartialObjectMetadataList", "apiVersion": version, "metadata": metadata, "items": items })
         }
         Form::Table { version, include } => {
             let objects: Vec<Object> = objects.collect();
-            negotiate::table(resource, &objects, metadata, (version, include), true, context.now)
+            negotiate::table(
+                resource,
+                &objects,
+                metadata,
+                (version, include),
+                true,
+                context.now,
+            )
         }
     };
     context.respond_value(StatusCode::OK, &value)
@@ -206,7 +276,10 @@ fn item(resource: &Resource, entry: &Entry) -> (&'static [u8], Bytes) {
     let mut object = entry.object_as(resource);
     object.remove(&["kind"]);
     object.remove(&["apiVersion"]);
-    (b"", Bytes::from(serde_json::to_vec(object.value()).expect("a JSON value always encodes")))
+    (
+        b"",
+        Bytes::from(serde_json::to_vec(object.value()).expect("a JSON value always encodes")),
+    )
 }
 
 fn stream(context: &Context, resource: &'static Resource, page: Page) -> Response {
@@ -216,41 +289,76 @@ fn stream(context: &Context, resource: &'static Resource, page: Page) -> Respons
         resource.api_version(),
         page.metadata()
     );
-    let about: usize = page.entries.iter().map(|entry| entry.json().len() + 1).sum();
-    let mut frames = Frames { resource, entries: page.entries.into_iter(), first: true, head: Some(head), done: false };
+    let about: usize = page
+        .entries
+        .iter()
+        .map(|entry| entry.json().len() + 1)
+        .sum();
+    let mut frames = Frames {
+        resource,
+        entries: page.entries.into_iter(),
+        first: true,
+        head: Some(head),
+        done: false,
+    };
     if about <= negotiate::GZIP_BYTES_MIN {
         let mut body = BytesMut::with_capacity(about + 256);
         for frame in frames {
             body.extend_from_slice(&frame);
         }
-        return negotiate::respond_bytes(&context.headers, StatusCode::OK, negotiate::JSON, body.freeze());
+        return negotiate::respond_bytes(
+            &context.headers,
+            StatusCode::OK,
+            negotiate::JSON,
+            body.freeze(),
+        );
     }
     let mut response = Response::new(Body::empty());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(negotiate::JSON));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(negotiate::JSON),
+    );
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, private"),
+    );
     if !negotiate::accepts_gzip(&context.headers) {
-        *response.body_mut() = Body::from_stream(futures::stream::iter(frames.map(Ok::<_, std::io::Error>)));
+        *response.body_mut() =
+            Body::from_stream(futures::stream::iter(frames.map(Ok::<_, std::io::Error>)));
         return response;
     }
-    response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    let mut encoder = Some(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    let mut encoder = Some(flate2::write::GzEncoder::new(
+        Vec::new(),
+        flate2::Compression::fast(),
+    ));
     let compressed = std::iter::from_fn(move || {
         use std::io::Write;
         let open = encoder.as_mut()?;
         match frames.next() {
             Some(frame) => {
-                open.write_all(&frame).expect("writing to memory cannot fail");
+                open.write_all(&frame)
+                    .expect("writing to memory cannot fail");
                 Some(Bytes::from(std::mem::take(open.get_mut())))
             }
             None => {
-                let rest = encoder.take()?.finish().expect("writing to memory cannot fail");
+                let rest = encoder
+                    .take()?
+                    .finish()
+                    .expect("writing to memory cannot fail");
                 Some(Bytes::from(rest))
             }
         }
     })
     .filter(|bytes| !bytes.is_empty());
-    *response.body_mut() = Body::from_stream(futures::stream::iter(compressed.map(Ok::<_, std::io::Error>)));
+    *response.body_mut() = Body::from_stream(futures::stream::iter(
+        compressed.map(Ok::<_, std::io::Error>),
+    ));
     response
 }
 

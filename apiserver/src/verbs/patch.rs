@@ -34,7 +34,9 @@ impl Patch {
             let decoded = schema::decode::json(None, body, schema::decode::FieldValidation::Ignore)
                 .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
             if !decoded.value.is_object() {
-                return Err(ApiError::bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}"));
+                return Err(ApiError::bad_request(
+                    "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
+                ));
             }
             Ok(decoded.value)
         };
@@ -52,12 +54,17 @@ impl Patch {
     /// The patched value of `object`, whose type is `expected`.
     pub(crate) fn apply(&self, expected: Expected<'_>, object: &Value) -> ApiResult<Value> {
         match self {
-            Patch::Json(patch) => schema::patch::json::apply(object, patch).map_err(|error| refuse(&error)),
-            Patch::Merge(patch) => schema::patch::merge::apply(object, patch).map_err(|error| refuse(&error)),
+            Patch::Json(patch) => {
+                schema::patch::json::apply(object, patch).map_err(|error| refuse(&error))
+            }
+            Patch::Merge(patch) => {
+                schema::patch::merge::apply(object, patch).map_err(|error| refuse(&error))
+            }
             Patch::Strategic(patch) => {
                 let ty = schema::type_of(expected.group, expected.version, expected.kind)
                     .ok_or_else(|| ApiError::unsupported_media(&[JSON_PATCH, MERGE_PATCH]))?;
-                schema::patch::strategic::apply(Some(ty), object, patch).map_err(|error| refuse(&error))
+                schema::patch::strategic::apply(Some(ty), object, patch)
+                    .map_err(|error| refuse(&error))
             }
         }
     }
@@ -67,10 +74,10 @@ fn refuse(error: &schema::patch::PatchError) -> ApiError {
     match error {
         schema::patch::PatchError::BadRequest(text) => ApiError::bad_request(text),
         schema::patch::PatchError::TooLarge(text) => ApiError::too_large_text(text),
-        schema::patch::PatchError::Unprocessable(text) => {
-            ApiError::unprocessable("the server rejected our request due to an error in our request")
-                .with_cause("UnexpectedServerResponse", text, "")
-        }
+        schema::patch::PatchError::Unprocessable(text) => ApiError::unprocessable(
+            "the server rejected our request due to an error in our request",
+        )
+        .with_cause("UnexpectedServerResponse", text, ""),
     }
 }
 

@@ -25,9 +25,17 @@ pub(crate) async fn update(
     let mut object = decode::object(context, Expected::of(resource), &body, "UpdateOptions")?;
     create::settle_namespace(context, resource, &mut object)?;
     check_name(context, &object)?;
-    let outcome = apply(context, resource, subresource, dry_run, &mut |_| Ok(object.clone())).await;
+    let outcome = apply(context, resource, subresource, dry_run, &mut |_| {
+        Ok(object.clone())
+    })
+    .await;
     match outcome {
-        Err(error) if error.code == 404 && error.reason == "NotFound" && resource.create_on_update && subresource.is_empty() => {
+        Err(error)
+            if error.code == 404
+                && error.reason == "NotFound"
+                && resource.create_on_update
+                && subresource.is_empty() =>
+        {
             admit_create_on_update(context, resource)?;
             let mut object = object.clone();
             object.set_resource_version("");
@@ -49,13 +57,18 @@ fn admit_create_on_update(context: &Context, resource: &Resource) -> ApiResult<(
         name: &context.info.name,
         ..auth::Attributes::default()
     };
-    context.server.authorizer.require(&context.user, &attributes)
+    context
+        .server
+        .authorizer
+        .require(&context.user, &attributes)
 }
 
 pub(crate) fn check_name(context: &Context, object: &Object) -> ApiResult<()> {
     let wanted = context.info.name.as_str();
     if object.name().is_empty() {
-        return Err(ApiError::bad_request("the name of the object ( based on URL) was undeterminable: name must be provided"));
+        return Err(ApiError::bad_request(
+            "the name of the object ( based on URL) was undeterminable: name must be provided",
+        ));
     }
     if object.name() != wanted {
         return Err(ApiError::bad_request(format!(
@@ -80,12 +93,18 @@ pub(crate) async fn apply(
         let new = make(old)?;
         successor(context, resource, subresource, new, old)
     };
-    server.change(resource, namespace, name, dry_run, &mut decide).await
+    server
+        .change(resource, namespace, name, dry_run, &mut decide)
+        .await
 }
 
 /// Namespace and name of the object in the path, where a namespace is its own place.
 pub(crate) fn place<'a>(context: &'a Context, resource: &Resource) -> (&'a str, &'a str) {
-    let namespace = if resource.namespaced { context.info.namespace.as_str() } else { "" };
+    let namespace = if resource.namespaced {
+        context.info.namespace.as_str()
+    } else {
+        ""
+    };
     (namespace, &context.info.name)
 }
 
@@ -100,7 +119,13 @@ fn successor(
     check_version(resource, &new, old)?;
     carry_server_fields(&mut new, old);
     resource.default(&mut new);
-    let admission = Admission { context, operation: Operation::Update, resource, subresource, old: Some(old) };
+    let admission = Admission {
+        context,
+        operation: Operation::Update,
+        resource,
+        subresource,
+        old: Some(old),
+    };
     if subresource.is_empty() {
         admission::mutate(&admission, &mut new)?;
         resource.prepare_update(&mut new, old);
@@ -118,7 +143,12 @@ fn successor(
         resource.validate_subresource_update(subresource, &new, old)
     };
     if !errors.is_empty() {
-        return Err(ApiError::invalid(resource.group, resource.kind, old.name(), &errors));
+        return Err(ApiError::invalid(
+            resource.group,
+            resource.kind,
+            old.name(),
+            &errors,
+        ));
     }
     admission::validate(&admission, Some(&new))?;
     if subresource.is_empty() {
@@ -143,30 +173,56 @@ fn is_finished(resource: &Resource, object: &Object) -> bool {
         return false;
     }
     if resource.group.is_empty() && resource.plural == "namespaces" {
-        return object.get_array(&["spec", "finalizers"]).is_none_or(Vec::is_empty);
+        return object
+            .get_array(&["spec", "finalizers"])
+            .is_none_or(Vec::is_empty);
     }
-    object.deletion_grace_period_seconds().is_none_or(|seconds| seconds == 0)
+    object
+        .deletion_grace_period_seconds()
+        .is_none_or(|seconds| seconds == 0)
 }
 
 /// Optimistic concurrency: the version and uid that the client saw must be those that are there.
 fn check_version(resource: &Resource, new: &Object, old: &Object) -> ApiResult<()> {
     let (group, plural) = (resource.group, resource.plural);
     if !new.uid().is_empty() && new.uid() != old.uid() {
-        let cause = format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", new.uid(), old.uid());
+        let cause = format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            new.uid(),
+            old.uid()
+        );
         return Err(ApiError::conflict(group, plural, old.name(), &cause));
     }
     match new.resource_version() {
         "" | "0" if resource.unconditional_update => Ok(()),
         "" | "0" => {
             let path = Path::new("metadata").child("resourceVersion");
-            let error = FieldError::invalid(&path, new.resource_version(), "must be specified for an update");
-            Err(ApiError::invalid(group, resource.kind, old.name(), &[error]))
+            let error = FieldError::invalid(
+                &path,
+                new.resource_version(),
+                "must be specified for an update",
+            );
+            Err(ApiError::invalid(
+                group,
+                resource.kind,
+                old.name(),
+                &[error],
+            ))
         }
         version if version == old.resource_version() => Ok(()),
         version if version.parse::<u64>().is_err() => {
             let path = Path::new("metadata").child("resourceVersion");
-            let error = FieldError::invalid(&path, version, format!("strconv.ParseUint: parsing {version:?}: invalid syntax"));
-            Err(ApiError::invalid(group, resource.kind, old.name(), &[error]))
+            let error = FieldError::invalid(
+                &path,
+                version,
+                format!("strconv.ParseUint: parsing {version:?}: invalid syntax"),
+            );
+            Err(ApiError::invalid(
+                group,
+                resource.kind,
+                old.name(),
+                &[error],
+            ))
         }
         _ => Err(ApiError::modified(group, plural, old.name())),
     }
@@ -174,11 +230,24 @@ fn check_version(resource: &Resource, new: &Object, old: &Object) -> ApiResult<(
 
 /// What only the server writes stays as it was.
 fn carry_server_fields(new: &mut Object, old: &Object) {
-    let kept: Vec<(&str, Option<serde_json::Value>)> =
-        ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName", "selfLink"]
-            .into_iter()
-            .map(|field| (field, old.metadata().and_then(|metadata| metadata.get(field)).cloned()))
-            .collect();
+    let kept: Vec<(&str, Option<serde_json::Value>)> = [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generateName",
+        "selfLink",
+    ]
+    .into_iter()
+    .map(|field| {
+        (
+            field,
+            old.metadata()
+                .and_then(|metadata| metadata.get(field))
+                .cloned(),
+        )
+    })
+    .collect();
     let metadata = new.metadata_mut();
     metadata.remove("managedFields");
     for (field, value) in kept {

@@ -40,9 +40,18 @@ pub(crate) async fn watch(context: &Context, resource: &'static Resource) -> Api
         // Too old a version is told inside the stream, where client libraries look for it.
         Err(error) if error.reason == "Expired" => {
             let mut frame = BytesMut::new();
-            write_event(&mut frame, "ERROR", error.to_status().to_string().as_bytes());
+            write_event(
+                &mut frame,
+                "ERROR",
+                error.to_status().to_string().as_bytes(),
+            );
             let headers = http::HeaderMap::new();
-            return Ok(negotiate::respond_bytes(&headers, http::StatusCode::OK, negotiate::JSON, frame.freeze()));
+            return Ok(negotiate::respond_bytes(
+                &headers,
+                http::StatusCode::OK,
+                negotiate::JSON,
+                frame.freeze(),
+            ));
         }
         other => other?,
     };
@@ -52,8 +61,14 @@ pub(crate) async fn watch(context: &Context, resource: &'static Resource) -> Api
     });
     let mut response = Response::new(Body::from_stream(stream));
     // Kubernetes frames watch events without `stream=watch` in JSON, and adds it for others.
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(negotiate::JSON));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(negotiate::JSON),
+    );
+    response.headers_mut().insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, private"),
+    );
     Ok(response)
 }
 
@@ -90,9 +105,16 @@ impl Watcher {
     ) -> ApiResult<Watcher> {
         let server = &context.server;
         let world = server.world.clone();
-        let cache = world.cache(resource).ok_or_else(ApiError::no_such_resource)?.clone();
+        let cache = world
+            .cache(resource)
+            .ok_or_else(ApiError::no_such_resource)?
+            .clone();
         match options.version {
-            Some(version) if version > 0 => world.wait_for(version, Instant::now() + REVISION_WAIT).await?,
+            Some(version) if version > 0 => {
+                world
+                    .wait_for(version, Instant::now() + REVISION_WAIT)
+                    .await?
+            }
             // An unset version is "most recent" for both forms of a watch.
             None => {
                 world.wait_most_recent(&*server.store).await?;
@@ -102,24 +124,34 @@ impl Watcher {
         let wake = cache.subscribe();
         let from_state = options.initial_events || options.version.unwrap_or(0) == 0;
         // sendInitialEvents=false says that the client knows the state, or does not want it.
-        let skip_state = !options.initial_events && context.query.get("sendInitialEvents").is_some();
+        let skip_state =
+            !options.initial_events && context.query.get("sendInitialEvents").is_some();
         let (initial, cursor, sent) = if from_state {
             let snapshot = world.snapshot(&cache);
             let initial = if skip_state {
                 VecDeque::new()
             } else {
-                snapshot.tree.iter_prefix(&selection.prefix).filter(|entry| selection.matches(entry)).cloned().collect()
+                snapshot
+                    .tree
+                    .iter_prefix(&selection.prefix)
+                    .filter(|entry| selection.matches(entry))
+                    .cloned()
+                    .collect()
             };
             (initial, snapshot.cursor, snapshot.revision)
         } else {
             let version = options.version.unwrap_or(0);
-            let cursor = cache.cursor_after(version).map_err(|oldest| ApiError::too_old(version, oldest.0));
+            let cursor = cache
+                .cursor_after(version)
+                .map_err(|oldest| ApiError::too_old(version, oldest.0));
             match cursor {
                 Ok(cursor) => (VecDeque::new(), cursor, version),
                 Err(error) => return Err(error),
             }
         };
-        let seconds = options.timeout_seconds.unwrap_or_else(|| TIMEOUT_SECONDS_MIN + u64::from(rand::random::<u16>()) % TIMEOUT_SECONDS_MIN);
+        let seconds = options.timeout_seconds.unwrap_or_else(|| {
+            TIMEOUT_SECONDS_MIN + u64::from(rand::random::<u16>()) % TIMEOUT_SECONDS_MIN
+        });
         let now = Instant::now();
         let end = now + Duration::from_secs(seconds.min(7 * 86_400));
         let initial_end = options.initial_events.then_some(sent);
@@ -147,9 +179,16 @@ impl Watcher {
     }
 
     fn schedule_bookmark(&mut self, now: Instant) {
-        let last = self.end.checked_sub(LAST_BOOKMARK_BEFORE_END).unwrap_or(now);
+        let last = self
+            .end
+            .checked_sub(LAST_BOOKMARK_BEFORE_END)
+            .unwrap_or(now);
         let regular = now + BOOKMARK_EVERY;
-        self.next_bookmark = if last > now { regular.min(last) } else { regular };
+        self.next_bookmark = if last > now {
+            regular.min(last)
+        } else {
+            regular
+        };
     }
 
     /// The next bytes for the client; none when the watch is over.
@@ -215,21 +254,38 @@ impl Watcher {
 
     /// An object that starts or stops to match is added or deleted for this client.
     fn write_change(&mut self, frame: &mut BytesMut, change: &Change) {
-        let old = change.old.as_ref().filter(|entry| self.selection.matches(entry));
-        let new = change.new.as_ref().filter(|entry| self.selection.matches(entry));
+        let old = change
+            .old
+            .as_ref()
+            .filter(|entry| self.selection.matches(entry));
+        let new = change
+            .new
+            .as_ref()
+            .filter(|entry| self.selection.matches(entry));
         match (old, new) {
             (None, Some(new)) => self.write(frame, "ADDED", new.json(), Some(new)),
             (Some(_), Some(new)) => self.write(frame, "MODIFIED", new.json(), Some(new)),
             (Some(old), None) => {
-                let gone = change.gone.clone().unwrap_or_else(|| old.encoded.with_revision(change.revision));
+                let gone = change
+                    .gone
+                    .clone()
+                    .unwrap_or_else(|| old.encoded.with_revision(change.revision));
                 self.write(frame, "DELETED", &gone, None);
             }
             (None, None) => {}
         }
     }
 
-    fn write(&mut self, frame: &mut BytesMut, kind: &str, json: &Bytes, entry: Option<&Arc<Entry>>) {
-        let plain = !self.output.yaml && self.output.form == Form::Object && !entry::is_converted(self.resource);
+    fn write(
+        &mut self,
+        frame: &mut BytesMut,
+        kind: &str,
+        json: &Bytes,
+        entry: Option<&Arc<Entry>>,
+    ) {
+        let plain = !self.output.yaml
+            && self.output.form == Form::Object
+            && !entry::is_converted(self.resource);
         if plain {
             write_event(frame, kind, json);
             return;
@@ -238,7 +294,9 @@ impl Watcher {
             Some(entry) => entry.object_as(self.resource),
             None => {
                 let value: Value = serde_json::from_slice(json).unwrap_or_default();
-                let Ok(mut object) = Object::new(value) else { return };
+                let Ok(mut object) = Object::new(value) else {
+                    return;
+                };
                 entry::from_storage(self.resource, &mut object);
                 object
             }
@@ -255,18 +313,28 @@ impl Watcher {
                 let metadata = json!({ "resourceVersion": object.resource_version() });
                 let columns = !std::mem::replace(&mut self.columns_sent, true);
                 let now = crate::clock::unix_seconds();
-                negotiate::table(self.resource, &[object], metadata, (version, include), columns, now)
+                negotiate::table(
+                    self.resource,
+                    &[object],
+                    metadata,
+                    (version, include),
+                    columns,
+                    now,
+                )
             }
         }
     }
 
     fn write_bookmark(&mut self, frame: &mut BytesMut, revision: i64, ends_initial: bool) {
-        let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
+        let mut metadata =
+            json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
         if ends_initial {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
         let value = match self.output.form {
-            Form::Object => json!({ "kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata }),
+            Form::Object => {
+                json!({ "kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata })
+            }
             Form::Partial { version } => {
                 json!({ "kind": "PartialObjectMetadata", "apiVersion": version, "metadata": metadata })
             }

@@ -7,20 +7,50 @@ use serde_json::json;
 use crate::server::{Answer, MAPS, PODS, Server, config_map, pod};
 
 async fn raw(server: &Server, uri: &str, content_type: &str, body: impl Into<Body>) -> Answer {
-    let request = server.request(Method::POST, uri).header("content-type", content_type).body(body.into()).unwrap();
+    let request = server
+        .request(Method::POST, uri)
+        .header("content-type", content_type)
+        .body(body.into())
+        .unwrap();
     server.read(request).await
 }
 
 #[tokio::test]
 async fn unknown_paths_are_not_found() {
     let server = Server::start().await;
-    for uri in ["/apis/none/v1/things", "/api/v1/namespaces/default/things", "/api/v2/pods", "/nothing", "/apis/apps/v1/pods", "/api/v1/pods/x", "/api/v1/namespaces/default/nodes", "/api/v1/namespaces/default/pods/x/nothing"] {
+    for uri in [
+        "/apis/none/v1/things",
+        "/api/v1/namespaces/default/things",
+        "/api/v2/pods",
+        "/nothing",
+        "/apis/apps/v1/pods",
+        "/api/v1/pods/x",
+        "/api/v1/namespaces/default/nodes",
+        "/api/v1/namespaces/default/pods/x/nothing",
+    ] {
         let answer = server.get(uri).await;
-        assert_eq!((answer.code.as_u16(), answer.text.as_str()), (404, "404 page not found\n"), "{uri}");
+        assert_eq!(
+            (answer.code.as_u16(), answer.text.as_str()),
+            (404, "404 page not found\n"),
+            "{uri}"
+        );
     }
-    for (method, uri) in [(Method::PUT, PODS.to_owned()), (Method::POST, format!("{PODS}/x")), (Method::POST, "/api/v1/pods".to_owned()), (Method::DELETE, "/api/v1/namespaces".to_owned())] {
+    for (method, uri) in [
+        (Method::PUT, PODS.to_owned()),
+        (Method::POST, format!("{PODS}/x")),
+        (Method::POST, "/api/v1/pods".to_owned()),
+        (Method::DELETE, "/api/v1/namespaces".to_owned()),
+    ] {
         let answer = server.call(method, &uri, json!({})).await;
-        assert_eq!(answer.refused(), (405, "MethodNotAllowed", "the server does not allow this method on the requested resource"), "{uri}");
+        assert_eq!(
+            answer.refused(),
+            (
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource"
+            ),
+            "{uri}"
+        );
     }
 }
 
@@ -28,16 +58,64 @@ async fn unknown_paths_are_not_found() {
 async fn bodies_that_cannot_be_read_are_400() {
     let server = Server::start().await;
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    for body in ["", "{", "nonsense", "[]", "null", "7", "{\"a\":1} trailing", "{\"kind\":\"ConfigMap\"}", "{\"apiVersion\":\"v1\"}", "{\"apiVersion\":\"v1\",\"kind\":\"Pod\"}",
-        "{\"apiVersion\":\"apps/v1\",\"kind\":\"ConfigMap\"}", "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":7}",
-        "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"data\":[]}", "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":1e999999}}", &deep] {
+    for body in [
+        "",
+        "{",
+        "nonsense",
+        "[]",
+        "null",
+        "7",
+        "{\"a\":1} trailing",
+        "{\"kind\":\"ConfigMap\"}",
+        "{\"apiVersion\":\"v1\"}",
+        "{\"apiVersion\":\"v1\",\"kind\":\"Pod\"}",
+        "{\"apiVersion\":\"apps/v1\",\"kind\":\"ConfigMap\"}",
+        "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":7}",
+        "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"data\":[]}",
+        "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":1e999999}}",
+        &deep,
+    ] {
         let answer = raw(&server, MAPS, "application/json", body.to_owned()).await;
-        assert_eq!((answer.refused().0, answer.refused().1), (400, "BadRequest"), "{}", &body[..body.len().min(80)]);
+        assert_eq!(
+            (answer.refused().0, answer.refused().1),
+            (400, "BadRequest"),
+            "{}",
+            &body[..body.len().min(80)]
+        );
     }
-    assert_eq!(raw(&server, MAPS, "application/json", vec![0xff, 0xfe, 0x00]).await.refused().0, 400);
-    assert_eq!(raw(&server, MAPS, "application/vnd.kubernetes.protobuf", vec![1, 2, 3]).await.refused().0, 400);
-    assert_eq!(raw(&server, MAPS, "application/cbor", "x").await.refused().0, 415);
-    assert_eq!(raw(&server, MAPS, "application/yaml", "a: &a [*a, *a]").await.refused().0, 400);
+    assert_eq!(
+        raw(&server, MAPS, "application/json", vec![0xff, 0xfe, 0x00])
+            .await
+            .refused()
+            .0,
+        400
+    );
+    assert_eq!(
+        raw(
+            &server,
+            MAPS,
+            "application/vnd.kubernetes.protobuf",
+            vec![1, 2, 3]
+        )
+        .await
+        .refused()
+        .0,
+        400
+    );
+    assert_eq!(
+        raw(&server, MAPS, "application/cbor", "x")
+            .await
+            .refused()
+            .0,
+        415
+    );
+    assert_eq!(
+        raw(&server, MAPS, "application/yaml", "a: &a [*a, *a]")
+            .await
+            .refused()
+            .0,
+        400
+    );
     server.post(MAPS, config_map("after", "1")).await.ok();
 }
 
@@ -46,9 +124,23 @@ async fn large_bodies_are_413() {
     let server = Server::start().await;
     let body = "x".repeat(3 * 1024 * 1024 + 1);
     let answer = raw(&server, MAPS, "application/json", body.clone()).await;
-    assert_eq!((answer.refused().0, answer.refused().1), (413, "RequestEntityTooLarge"));
-    let chunks = futures::stream::iter(body.into_bytes().chunks(65_536).map(|c| Ok::<_, std::io::Error>(c.to_vec())).collect::<Vec<_>>());
-    assert_eq!(raw(&server, MAPS, "application/json", Body::from_stream(chunks)).await.refused().0, 413);
+    assert_eq!(
+        (answer.refused().0, answer.refused().1),
+        (413, "RequestEntityTooLarge")
+    );
+    let chunks = futures::stream::iter(
+        body.into_bytes()
+            .chunks(65_536)
+            .map(|c| Ok::<_, std::io::Error>(c.to_vec()))
+            .collect::<Vec<_>>(),
+    );
+    assert_eq!(
+        raw(&server, MAPS, "application/json", Body::from_stream(chunks))
+            .await
+            .refused()
+            .0,
+        413
+    );
 }
 
 #[tokio::test]
@@ -57,30 +149,72 @@ async fn invalid_objects_name_their_fields() {
     server.account("default").await;
     for (object, uri, field) in [
         (config_map("Upper_Case", "1"), MAPS, "metadata.name"),
-        (json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": {"bad key": "x"}}}), MAPS, "metadata.labels"),
-        (json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": []}}), PODS, "spec.containers"),
-        (json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}]}}), PODS, "spec.containers[0].image"),
+        (
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": {"bad key": "x"}}}),
+            MAPS,
+            "metadata.labels",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": []}}),
+            PODS,
+            "spec.containers",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}]}}),
+            PODS,
+            "spec.containers[0].image",
+        ),
     ] {
         let answer = server.post(uri, object).await;
         assert_eq!((answer.refused().0, answer.refused().1), (422, "Invalid"));
         let causes = answer.body["details"]["causes"].as_array().unwrap();
-        assert!(causes.iter().any(|cause| cause["field"] == field), "{field}: {causes:?}");
+        assert!(
+            causes.iter().any(|cause| cause["field"] == field),
+            "{field}: {causes:?}"
+        );
     }
     let mut elsewhere = config_map("a", "1");
     elsewhere["metadata"]["namespace"] = "kube-system".into();
     let answer = server.post(MAPS, elsewhere).await;
-    assert_eq!(answer.refused(), (400, "BadRequest", "the namespace of the provided object does not match the namespace sent on the request"));
+    assert_eq!(
+        answer.refused(),
+        (
+            400,
+            "BadRequest",
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    );
     server.post(PODS, pod("ok")).await.ok();
     let other = server.put(&format!("{PODS}/ok"), pod("not-ok")).await;
-    assert_eq!(other.refused(), (400, "BadRequest", "the name of the object (not-ok) does not match the name on the URL (ok)"));
+    assert_eq!(
+        other.refused(),
+        (
+            400,
+            "BadRequest",
+            "the name of the object (not-ok) does not match the name on the URL (ok)"
+        )
+    );
 }
 
 #[tokio::test]
 async fn wrong_tokens_are_401() {
     let server = Server::start().await;
-    for value in ["Bearer nonsense", "Bearer a.b.c", "Basic amFuZTpwdw==", "Bearer eyJhbGciOiJub25lIn0.e30."] {
-        let request = http::Request::builder().uri("/version").header("authorization", value).body(Body::empty()).unwrap();
-        assert_eq!(server.read(request).await.refused(), (401, "Unauthorized", "Unauthorized"), "{value}");
+    for value in [
+        "Bearer nonsense",
+        "Bearer a.b.c",
+        "Basic amFuZTpwdw==",
+        "Bearer eyJhbGciOiJub25lIn0.e30.",
+    ] {
+        let request = http::Request::builder()
+            .uri("/version")
+            .header("authorization", value)
+            .body(Body::empty())
+            .unwrap();
+        assert_eq!(
+            server.read(request).await.refused(),
+            (401, "Unauthorized", "Unauthorized"),
+            "{value}"
+        );
     }
 }
 
@@ -88,13 +222,39 @@ async fn wrong_tokens_are_401() {
 async fn queries_are_checked() {
     let server = Server::start().await;
     for (query, code) in [
-        ("limit=9223372036854775808", 400), ("limit=x", 400), ("continue=%21", 400), ("resourceVersion=abc", 422),
-        ("resourceVersion=-1", 422), ("watch=1&resourceVersion=abc", 422), ("watch=1&timeoutSeconds=x", 400),
-        ("resourceVersionMatch=Exact", 422), ("labelSelector=a+in", 400), ("fieldSelector=a", 400), ("includeObject=x", 400),
+        ("limit=9223372036854775808", 400),
+        ("limit=x", 400),
+        ("continue=%21", 400),
+        ("resourceVersion=abc", 422),
+        ("resourceVersion=-1", 422),
+        ("watch=1&resourceVersion=abc", 422),
+        ("watch=1&timeoutSeconds=x", 400),
+        ("resourceVersionMatch=Exact", 422),
+        ("labelSelector=a+in", 400),
+        ("fieldSelector=a", 400),
+        ("includeObject=x", 400),
     ] {
-        assert_eq!(server.get(&format!("{MAPS}?{query}")).await.refused().0, code, "{query}");
+        assert_eq!(
+            server.get(&format!("{MAPS}?{query}")).await.refused().0,
+            code,
+            "{query}"
+        );
     }
-    for name in ["..", "%2e%2e", "a%2Fb", "%00", "x".repeat(254).as_str(), "constructor"] {
-        assert!(server.get(&format!("{MAPS}/{name}")).await.code.is_client_error(), "{name}");
+    for name in [
+        "..",
+        "%2e%2e",
+        "a%2Fb",
+        "%00",
+        "x".repeat(254).as_str(),
+        "constructor",
+    ] {
+        assert!(
+            server
+                .get(&format!("{MAPS}/{name}"))
+                .await
+                .code
+                .is_client_error(),
+            "{name}"
+        );
     }
 }

@@ -11,9 +11,14 @@ async fn an_object_lives() {
     let created = server.post(MAPS, config_map("a", "1")).await;
     assert_eq!(created.code, 201);
     let created = created.ok();
-    assert_eq!((created["kind"].as_str(), created["apiVersion"].as_str()), (Some("ConfigMap"), Some("v1")));
+    assert_eq!(
+        (created["kind"].as_str(), created["apiVersion"].as_str()),
+        (Some("ConfigMap"), Some("v1"))
+    );
     let metadata = &created["metadata"];
-    assert!(metadata["uid"].as_str().unwrap().len() == 36 && metadata["creationTimestamp"].is_string());
+    assert!(
+        metadata["uid"].as_str().unwrap().len() == 36 && metadata["creationTimestamp"].is_string()
+    );
     assert_eq!(metadata["namespace"], "default");
     let got = server.get(&format!("{MAPS}/a")).await.ok();
     assert_eq!(got, created);
@@ -21,28 +26,57 @@ async fn an_object_lives() {
     let mut changed = got.clone();
     changed["data"]["key"] = "2".into();
     let updated = server.put(&format!("{MAPS}/a"), changed.clone()).await.ok();
-    assert_ne!(updated["metadata"]["resourceVersion"], got["metadata"]["resourceVersion"]);
+    assert_ne!(
+        updated["metadata"]["resourceVersion"],
+        got["metadata"]["resourceVersion"]
+    );
     assert_eq!(updated["metadata"]["uid"], got["metadata"]["uid"]);
 
     let stale = server.put(&format!("{MAPS}/a"), changed.clone()).await;
     assert_eq!(
         stale.refused(),
-        (409, "Conflict", "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes to the latest version and try again")
+        (
+            409,
+            "Conflict",
+            "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes to the latest version and try again"
+        )
     );
     changed["metadata"]["resourceVersion"] = serde_json::Value::Null;
     changed["data"]["key"] = "3".into();
     let unconditional = server.put(&format!("{MAPS}/a"), changed).await.ok();
     assert_eq!(unconditional["data"]["key"], "3");
 
-    let same = server.put(&format!("{MAPS}/a"), unconditional.clone()).await.ok();
-    assert_eq!(same, unconditional, "an update that changes nothing keeps the version");
+    let same = server
+        .put(&format!("{MAPS}/a"), unconditional.clone())
+        .await
+        .ok();
+    assert_eq!(
+        same, unconditional,
+        "an update that changes nothing keeps the version"
+    );
 
     let deleted = server.delete(&format!("{MAPS}/a"), json!(null)).await.ok();
-    assert_eq!((deleted["kind"].as_str(), deleted["status"].as_str()), (Some("Status"), Some("Success")));
-    assert_eq!(deleted["details"], json!({"name": "a", "kind": "configmaps", "uid": metadata["uid"]}));
+    assert_eq!(
+        (deleted["kind"].as_str(), deleted["status"].as_str()),
+        (Some("Status"), Some("Success"))
+    );
+    assert_eq!(
+        deleted["details"],
+        json!({"name": "a", "kind": "configmaps", "uid": metadata["uid"]})
+    );
     let gone = server.get(&format!("{MAPS}/a")).await;
-    assert_eq!(gone.refused(), (404, "NotFound", "configmaps \"a\" not found"));
-    assert_eq!(server.delete(&format!("{MAPS}/a"), json!(null)).await.refused().0, 404);
+    assert_eq!(
+        gone.refused(),
+        (404, "NotFound", "configmaps \"a\" not found")
+    );
+    assert_eq!(
+        server
+            .delete(&format!("{MAPS}/a"), json!(null))
+            .await
+            .refused()
+            .0,
+        404
+    );
 }
 
 #[tokio::test]
@@ -50,31 +84,61 @@ async fn creation_is_exclusive_and_names_are_generated() {
     let server = Server::start().await;
     server.post(MAPS, config_map("a", "1")).await.ok();
     let again = server.post(MAPS, config_map("a", "1")).await;
-    assert_eq!(again.refused(), (409, "AlreadyExists", "configmaps \"a\" already exists"));
+    assert_eq!(
+        again.refused(),
+        (409, "AlreadyExists", "configmaps \"a\" already exists")
+    );
     let mut nameless = config_map("", "1");
     nameless["metadata"] = json!({"generateName": "gen-"});
     let first = server.post(MAPS, nameless.clone()).await.ok();
     let second = server.post(MAPS, nameless).await.ok();
-    let names: Vec<&str> = [&first, &second].iter().map(|o| o["metadata"]["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = [&first, &second]
+        .iter()
+        .map(|o| o["metadata"]["name"].as_str().unwrap())
+        .collect();
     assert!(names[0].starts_with("gen-") && names[0].len() == 9 && names[0] != names[1]);
-    let missing = server.post(MAPS, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}})).await;
+    let missing = server
+        .post(
+            MAPS,
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}}),
+        )
+        .await;
     assert_eq!(missing.refused().1, "Invalid");
-    assert_eq!(missing.body["details"]["causes"][0]["field"], "metadata.name");
+    assert_eq!(
+        missing.body["details"]["causes"][0]["field"],
+        "metadata.name"
+    );
 }
 
 #[tokio::test]
 async fn dry_runs_leave_nothing() {
     let server = Server::start().await;
-    let answer = server.post(&format!("{MAPS}?dryRun=All"), config_map("a", "1")).await;
+    let answer = server
+        .post(&format!("{MAPS}?dryRun=All"), config_map("a", "1"))
+        .await;
     assert_eq!(answer.code, 201);
     assert!(answer.body["metadata"]["uid"].is_string());
     assert_eq!(server.get(&format!("{MAPS}/a")).await.code, 404);
     server.post(MAPS, config_map("a", "1")).await.ok();
-    let changed = server.put(&format!("{MAPS}/a?dryRun=All"), config_map("a", "2")).await.ok();
+    let changed = server
+        .put(&format!("{MAPS}/a?dryRun=All"), config_map("a", "2"))
+        .await
+        .ok();
     assert_eq!(changed["data"]["key"], "2");
-    server.delete(&format!("{MAPS}/a"), json!({"kind": "DeleteOptions", "apiVersion": "v1", "dryRun": ["All"]})).await.ok();
-    assert_eq!(server.get(&format!("{MAPS}/a")).await.ok()["data"]["key"], "1");
-    let other = server.post(&format!("{MAPS}?dryRun=some"), config_map("b", "1")).await;
+    server
+        .delete(
+            &format!("{MAPS}/a"),
+            json!({"kind": "DeleteOptions", "apiVersion": "v1", "dryRun": ["All"]}),
+        )
+        .await
+        .ok();
+    assert_eq!(
+        server.get(&format!("{MAPS}/a")).await.ok()["data"]["key"],
+        "1"
+    );
+    let other = server
+        .post(&format!("{MAPS}?dryRun=some"), config_map("b", "1"))
+        .await;
     assert_eq!(other.refused().0, 422);
 }
 
@@ -83,21 +147,44 @@ async fn field_validation_ignores_warns_or_refuses() {
     let server = Server::start().await;
     let mut object = config_map("a", "1");
     object["sPec"] = json!({"x": 1});
-    let ignored = server.post(&format!("{MAPS}?fieldValidation=Ignore&dryRun=All"), object.clone()).await;
+    let ignored = server
+        .post(
+            &format!("{MAPS}?fieldValidation=Ignore&dryRun=All"),
+            object.clone(),
+        )
+        .await;
     assert!(ignored.code == 201 && ignored.headers.get("warning").is_none());
-    let warned = server.post(&format!("{MAPS}?dryRun=All"), object.clone()).await;
-    assert_eq!(warned.headers.get("warning").unwrap(), "299 - \"unknown field \\\"sPec\\\"\"");
+    let warned = server
+        .post(&format!("{MAPS}?dryRun=All"), object.clone())
+        .await;
+    assert_eq!(
+        warned.headers.get("warning").unwrap(),
+        "299 - \"unknown field \\\"sPec\\\"\""
+    );
     assert!(warned.body.get("sPec").is_none());
-    let strict = server.post(&format!("{MAPS}?fieldValidation=Strict"), object).await;
+    let strict = server
+        .post(&format!("{MAPS}?fieldValidation=Strict"), object)
+        .await;
     assert_eq!(
         strict.refused(),
-        (400, "BadRequest", "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"sPec\"")
+        (
+            400,
+            "BadRequest",
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: unknown field \"sPec\""
+        )
     );
     let twice = server
         .request(Method::POST, &format!("{MAPS}?fieldValidation=Strict"))
         .body(r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","name":"b"}}"#.into())
         .unwrap();
-    assert!(server.read(twice).await.refused().2.contains("duplicate field \"metadata.name\""));
+    assert!(
+        server
+            .read(twice)
+            .await
+            .refused()
+            .2
+            .contains("duplicate field \"metadata.name\"")
+    );
 }
 
 #[tokio::test]
@@ -110,6 +197,8 @@ async fn a_restarted_server_serves_what_the_store_has() {
     assert_eq!(server.get(&format!("{MAPS}/a")).await.ok(), created);
     let version = created["metadata"]["resourceVersion"].as_str().unwrap();
     server.post(MAPS, config_map("b", "1")).await.ok();
-    let mut events = server.watch(&format!("{MAPS}?watch=1&resourceVersion={version}")).await;
+    let mut events = server
+        .watch(&format!("{MAPS}?watch=1&resourceVersion={version}"))
+        .await;
     assert_eq!(events.line().await, "ADDED b");
 }

@@ -9,22 +9,40 @@ async fn pods_leave_with_grace() {
     let server = Server::start().await;
     server.account("default").await;
     server.post(PODS, pod("unbound")).await.ok();
-    let gone = server.delete(&format!("{PODS}/unbound"), json!(null)).await.ok();
+    let gone = server
+        .delete(&format!("{PODS}/unbound"), json!(null))
+        .await
+        .ok();
     assert_eq!(gone["kind"], "Pod");
     assert_eq!(server.get(&format!("{PODS}/unbound")).await.code, 404);
 
     server.post(PODS, pod("bound")).await.ok();
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "bound"}, "target": {"kind": "Node", "name": "n1"}});
     let bound = server.post(&format!("{PODS}/bound/binding"), binding).await;
-    assert_eq!((bound.code.as_u16(), bound.body["status"].as_str()), (201, Some("Success")));
+    assert_eq!(
+        (bound.code.as_u16(), bound.body["status"].as_str()),
+        (201, Some("Success"))
+    );
     let uri = format!("{PODS}/bound");
     let leaving = server.delete(&uri, json!(null)).await.ok();
     assert_eq!(leaving["metadata"]["deletionGracePeriodSeconds"], 30);
     let again = server.delete(&uri, json!(null)).await.ok();
-    assert_eq!(again["metadata"]["resourceVersion"], leaving["metadata"]["resourceVersion"]);
-    let shorter = server.delete(&format!("{uri}?gracePeriodSeconds=5"), json!(null)).await.ok();
+    assert_eq!(
+        again["metadata"]["resourceVersion"],
+        leaving["metadata"]["resourceVersion"]
+    );
+    let shorter = server
+        .delete(&format!("{uri}?gracePeriodSeconds=5"), json!(null))
+        .await
+        .ok();
     assert_eq!(shorter["metadata"]["deletionGracePeriodSeconds"], 5);
-    server.delete(&uri, json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0})).await.ok();
+    server
+        .delete(
+            &uri,
+            json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0}),
+        )
+        .await
+        .ok();
     assert_eq!(server.get(&uri).await.code, 404);
 }
 
@@ -37,16 +55,35 @@ async fn finalizers_hold_an_object() {
     let uri = format!("{MAPS}/a");
     let marked = server.delete(&uri, json!(null)).await.ok();
     assert!(marked["metadata"]["deletionTimestamp"].is_string());
-    assert_eq!(marked["metadata"]["finalizers"], json!(["example.com/hold"]));
-    let mut events = server.watch(&format!("{MAPS}?watch=1&resourceVersion={}", marked["metadata"]["resourceVersion"].as_str().unwrap())).await;
-    server.patch(&uri, "merge-patch+json", json!({"metadata": {"finalizers": null}})).await.ok();
+    assert_eq!(
+        marked["metadata"]["finalizers"],
+        json!(["example.com/hold"])
+    );
+    let mut events = server
+        .watch(&format!(
+            "{MAPS}?watch=1&resourceVersion={}",
+            marked["metadata"]["resourceVersion"].as_str().unwrap()
+        ))
+        .await;
+    server
+        .patch(
+            &uri,
+            "merge-patch+json",
+            json!({"metadata": {"finalizers": null}}),
+        )
+        .await
+        .ok();
     assert_eq!(events.line().await, "DELETED a");
     assert_eq!(server.get(&uri).await.code, 404);
 
     server.post(MAPS, config_map("b", "1")).await.ok();
-    let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"});
+    let options =
+        json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"});
     let marked = server.delete(&format!("{MAPS}/b"), options).await.ok();
-    assert_eq!(marked["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+    assert_eq!(
+        marked["metadata"]["finalizers"],
+        json!(["foregroundDeletion"])
+    );
 }
 
 #[tokio::test]
@@ -57,9 +94,26 @@ async fn preconditions_are_checked() {
     let uri = format!("{MAPS}/a");
     let wrong = server.delete(&uri, with(json!({"uid": "x"}))).await;
     assert_eq!(wrong.refused().1, "Conflict");
-    assert!(wrong.refused().2.contains("Precondition failed: UID in precondition: x, UID in object meta: "));
-    assert_eq!(server.delete(&uri, with(json!({"resourceVersion": "1"}))).await.refused().0, 409);
-    let bad = server.delete(&uri, json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Never"})).await;
+    assert!(
+        wrong
+            .refused()
+            .2
+            .contains("Precondition failed: UID in precondition: x, UID in object meta: ")
+    );
+    assert_eq!(
+        server
+            .delete(&uri, with(json!({"resourceVersion": "1"})))
+            .await
+            .refused()
+            .0,
+        409
+    );
+    let bad = server
+        .delete(
+            &uri,
+            json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Never"}),
+        )
+        .await;
     assert_eq!(bad.refused().0, 422);
 }
 
@@ -71,7 +125,10 @@ async fn collections_go_by_selector() {
         map["metadata"]["labels"] = json!({"tier": tier});
         server.post(MAPS, map).await.ok();
     }
-    let deleted = server.delete(&format!("{MAPS}?labelSelector=tier%3Dx"), json!(null)).await.ok();
+    let deleted = server
+        .delete(&format!("{MAPS}?labelSelector=tier%3Dx"), json!(null))
+        .await
+        .ok();
     assert_eq!(deleted["items"].as_array().unwrap().len(), 2);
     let left = server.get(MAPS).await.ok();
     assert_eq!(left["items"].as_array().unwrap().len(), 1);
@@ -83,18 +140,53 @@ async fn namespaces_end_in_two_steps() {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
     let created = server.post("/api/v1/namespaces", namespace).await.ok();
     assert_eq!(created["spec"]["finalizers"], json!(["kubernetes"]));
-    let leaving = server.delete("/api/v1/namespaces/team", json!(null)).await.ok();
-    assert_eq!((leaving["kind"].as_str(), leaving["status"]["phase"].as_str()), (Some("Namespace"), Some("Terminating")));
-    let refused = server.post("/api/v1/namespaces/team/configmaps", config_map("a", "1")).await;
+    let leaving = server
+        .delete("/api/v1/namespaces/team", json!(null))
+        .await
+        .ok();
+    assert_eq!(
+        (
+            leaving["kind"].as_str(),
+            leaving["status"]["phase"].as_str()
+        ),
+        (Some("Namespace"), Some("Terminating"))
+    );
+    let refused = server
+        .post("/api/v1/namespaces/team/configmaps", config_map("a", "1"))
+        .await;
     assert_eq!(refused.refused().0, 403);
-    assert!(refused.refused().2.contains("unable to create new content in namespace team because it is being terminated"));
-    assert_eq!(refused.body["details"]["causes"][0]["reason"], "NamespaceTerminating");
+    assert!(
+        refused.refused().2.contains(
+            "unable to create new content in namespace team because it is being terminated"
+        )
+    );
+    assert_eq!(
+        refused.body["details"]["causes"][0]["reason"],
+        "NamespaceTerminating"
+    );
     let mut finalized = leaving.clone();
     finalized["spec"]["finalizers"] = json!([]);
-    server.put("/api/v1/namespaces/team/finalize", finalized).await.ok();
+    server
+        .put("/api/v1/namespaces/team/finalize", finalized)
+        .await
+        .ok();
     assert_eq!(server.get("/api/v1/namespaces/team").await.code, 404);
-    let immortal = server.delete("/api/v1/namespaces/default", json!(null)).await;
-    assert_eq!(immortal.refused(), (403, "Forbidden", "namespaces \"default\" is forbidden: this namespace may not be deleted"));
-    let missing = server.post("/api/v1/namespaces/none/configmaps", config_map("a", "1")).await;
-    assert_eq!(missing.refused(), (404, "NotFound", "namespaces \"none\" not found"));
+    let immortal = server
+        .delete("/api/v1/namespaces/default", json!(null))
+        .await;
+    assert_eq!(
+        immortal.refused(),
+        (
+            403,
+            "Forbidden",
+            "namespaces \"default\" is forbidden: this namespace may not be deleted"
+        )
+    );
+    let missing = server
+        .post("/api/v1/namespaces/none/configmaps", config_map("a", "1"))
+        .await;
+    assert_eq!(
+        missing.refused(),
+        (404, "NotFound", "namespaces \"none\" not found")
+    );
 }

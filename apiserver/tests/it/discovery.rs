@@ -9,19 +9,43 @@ async fn both_forms_name_every_kind() {
     let server = Server::start().await;
     assert_eq!(server.get("/api").await.ok()["versions"][0], "v1");
     let groups = server.get("/apis").await.ok();
-    assert!(groups["groups"].as_array().unwrap().iter().any(|group| group["name"] == "apps" && group["preferredVersion"]["groupVersion"] == "apps/v1"));
+    assert!(
+        groups["groups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|group| group["name"] == "apps"
+                && group["preferredVersion"]["groupVersion"] == "apps/v1")
+    );
     let core = server.get("/api/v1").await.ok();
-    let names: Vec<&str> = core["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
-    for name in ["pods", "pods/log", "pods/status", "namespaces/finalize", "serviceaccounts/token"] {
+    let names: Vec<&str> = core["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["name"].as_str().unwrap())
+        .collect();
+    for name in [
+        "pods",
+        "pods/log",
+        "pods/status",
+        "namespaces/finalize",
+        "serviceaccounts/token",
+    ] {
         assert!(names.contains(&name), "{name}");
     }
     assert_eq!(server.get("/apis/apps").await.ok()["kind"], "APIGroup");
-    assert_eq!(server.get("/apis/apps/v1").await.ok()["groupVersion"], "apps/v1");
+    assert_eq!(
+        server.get("/apis/apps/v1").await.ok()["groupVersion"],
+        "apps/v1"
+    );
     assert_eq!(server.get("/apis/nothing").await.code, 404);
 
-    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+    let accept =
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
     let ask = |etag: Option<&str>| {
-        let mut request = server.request(Method::GET, "/apis").header("accept", accept);
+        let mut request = server
+            .request(Method::GET, "/apis")
+            .header("accept", accept);
         if let Some(etag) = etag {
             request = request.header("if-none-match", etag);
         }
@@ -29,62 +53,163 @@ async fn both_forms_name_every_kind() {
     };
     let aggregated = ask(None).await;
     let etag = aggregated.headers["etag"].to_str().unwrap().to_owned();
-    assert!(aggregated.headers["content-type"].to_str().unwrap().contains("as=APIGroupDiscoveryList"));
+    assert!(
+        aggregated.headers["content-type"]
+            .to_str()
+            .unwrap()
+            .contains("as=APIGroupDiscoveryList")
+    );
     let body = aggregated.ok();
-    let apps = body["items"].as_array().unwrap().iter().find(|group| group["metadata"]["name"] == "apps").unwrap();
-    let deployments = apps["versions"][0]["resources"].as_array().unwrap().iter().find(|r| r["resource"] == "deployments").unwrap();
-    assert_eq!((deployments["scope"].as_str(), deployments["responseKind"]["kind"].as_str()), (Some("Namespaced"), Some("Deployment")));
+    let apps = body["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|group| group["metadata"]["name"] == "apps")
+        .unwrap();
+    let deployments = apps["versions"][0]["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|r| r["resource"] == "deployments")
+        .unwrap();
+    assert_eq!(
+        (
+            deployments["scope"].as_str(),
+            deployments["responseKind"]["kind"].as_str()
+        ),
+        (Some("Namespaced"), Some("Deployment"))
+    );
     assert_eq!(ask(Some(&etag)).await.code, 304);
 }
 
 #[tokio::test]
 async fn health_and_version_answer_anybody() {
     let server = Server::start().await;
-    let anonymous = |uri: &str| server.read(http::Request::builder().uri(uri).body(Default::default()).unwrap());
-    for uri in ["/healthz", "/livez", "/readyz", "/readyz/ping", "/livez/ping"] {
+    let anonymous = |uri: &str| {
+        server.read(
+            http::Request::builder()
+                .uri(uri)
+                .body(Default::default())
+                .unwrap(),
+        )
+    };
+    for uri in [
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/readyz/ping",
+        "/livez/ping",
+    ] {
         let answer = anonymous(uri).await;
-        assert_eq!((answer.code.as_u16(), answer.text.as_str()), (200, "ok"), "{uri}");
+        assert_eq!(
+            (answer.code.as_u16(), answer.text.as_str()),
+            (200, "ok"),
+            "{uri}"
+        );
     }
     let verbose = anonymous("/readyz?verbose").await;
-    assert!(verbose.text.contains("[+]ping ok\n") && verbose.text.ends_with("readyz check passed\n"));
+    assert!(
+        verbose.text.contains("[+]ping ok\n") && verbose.text.ends_with("readyz check passed\n")
+    );
     let version = anonymous("/version").await.ok();
-    assert!(version["gitVersion"].as_str().unwrap().starts_with("v1.36."));
+    assert!(
+        version["gitVersion"]
+            .as_str()
+            .unwrap()
+            .starts_with("v1.36.")
+    );
     assert_eq!(anonymous("/metrics").await.code, 403);
-    assert!(server.get("/metrics").await.text.contains("apiserver_request_total"));
-    assert_eq!(server.get("/openid/v1/jwks").await.ok()["keys"][0]["kty"], "EC");
+    assert!(
+        server
+            .get("/metrics")
+            .await
+            .text
+            .contains("apiserver_request_total")
+    );
+    assert_eq!(
+        server.get("/openid/v1/jwks").await.ok()["keys"][0]["kty"],
+        "EC"
+    );
 }
 
 #[tokio::test]
 async fn every_cluster_has_its_own_objects() {
     let server = Server::start().await;
     for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-        assert_eq!(server.get(&format!("/api/v1/namespaces/{namespace}")).await.ok()["status"]["phase"], "Active");
+        assert_eq!(
+            server
+                .get(&format!("/api/v1/namespaces/{namespace}"))
+                .await
+                .ok()["status"]["phase"],
+            "Active"
+        );
     }
-    server.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin").await.ok();
-    server.get("/apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical").await.ok();
-    let service = server.get("/api/v1/namespaces/default/services/kubernetes").await.ok();
+    server
+        .get("/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin")
+        .await
+        .ok();
+    server
+        .get("/apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical")
+        .await
+        .ok();
+    let service = server
+        .get("/api/v1/namespaces/default/services/kubernetes")
+        .await
+        .ok();
     assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
-    let mut events = server.watch("/api/v1/namespaces/default/endpoints?watch=1").await;
+    let mut events = server
+        .watch("/api/v1/namespaces/default/endpoints?watch=1")
+        .await;
     let endpoints = events.next().await.unwrap();
-    assert_eq!(endpoints["object"]["subsets"][0]["addresses"][0]["ip"], "192.0.2.1");
+    assert_eq!(
+        endpoints["object"]["subsets"][0]["addresses"][0]["ip"],
+        "192.0.2.1"
+    );
 }
 
 #[tokio::test]
 async fn openapi_documents_describe_what_is_served() {
     let server = Server::start().await;
     let index = server.get("/openapi/v3").await.ok();
-    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let document = server.get(&url).await;
-    assert!(document.headers["cache-control"].to_str().unwrap().contains("immutable"));
+    assert!(
+        document.headers["cache-control"]
+            .to_str()
+            .unwrap()
+            .contains("immutable")
+    );
     let document = document.ok();
     assert_eq!(document["openapi"], "3.0.0");
-    let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
-    assert!(patch["parameters"].as_array().unwrap().iter().any(|parameter| parameter["name"] == "fieldValidation"));
-    assert_eq!(server.get("/openapi/v3/apis/apps/v1?hash=old").await.code, 301);
+    let patch =
+        &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    assert!(
+        patch["parameters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|parameter| parameter["name"] == "fieldValidation")
+    );
+    assert_eq!(
+        server.get("/openapi/v3/apis/apps/v1?hash=old").await.code,
+        301
+    );
     assert_eq!(server.get("/openapi/v3/apis/none/v1").await.code, 404);
     let swagger = server.get("/openapi/v2").await;
     let etag = swagger.headers["etag"].clone();
-    assert!(swagger.ok()["definitions"].as_object().unwrap().contains_key("io.k8s.api.core.v1.Pod"));
-    let request = server.request(Method::GET, "/openapi/v2").header("if-none-match", etag).body(Default::default()).unwrap();
+    assert!(
+        swagger.ok()["definitions"]
+            .as_object()
+            .unwrap()
+            .contains_key("io.k8s.api.core.v1.Pod")
+    );
+    let request = server
+        .request(Method::GET, "/openapi/v2")
+        .header("if-none-match", etag)
+        .body(Default::default())
+        .unwrap();
     assert_eq!(server.read(request).await.code, 304);
 }

@@ -14,7 +14,12 @@ async fn fill(server: &Server, count: usize) {
 }
 
 fn names(list: &Value) -> Vec<&str> {
-    list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
+    list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["metadata"]["name"].as_str().unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -22,14 +27,34 @@ async fn lists_have_the_shape_of_kubernetes() {
     let server = Server::start().await;
     fill(&server, 3).await;
     let list = server.get(MAPS).await.ok();
-    assert_eq!((list["kind"].as_str(), list["apiVersion"].as_str()), (Some("ConfigMapList"), Some("v1")));
+    assert_eq!(
+        (list["kind"].as_str(), list["apiVersion"].as_str()),
+        (Some("ConfigMapList"), Some("v1"))
+    );
     assert_eq!(names(&list), ["m00", "m01", "m02"]);
     assert!(list["items"][0].get("kind").is_none());
-    let newest = list["items"][2]["metadata"]["resourceVersion"].as_str().unwrap().parse::<i64>().unwrap();
-    assert!(list["metadata"]["resourceVersion"].as_str().unwrap().parse::<i64>().unwrap() >= newest);
+    let newest = list["items"][2]["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .parse::<i64>()
+        .unwrap();
+    assert!(
+        list["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap()
+            .parse::<i64>()
+            .unwrap()
+            >= newest
+    );
     let all = server.get("/api/v1/configmaps").await.ok();
-    assert_eq!(names(&all), ["m00", "m01", "m02", "extension-apiserver-authentication"]);
-    let empty = server.get("/apis/apps/v1/namespaces/default/deployments").await.ok();
+    assert_eq!(
+        names(&all),
+        ["m00", "m01", "m02", "extension-apiserver-authentication"]
+    );
+    let empty = server
+        .get("/apis/apps/v1/namespaces/default/deployments")
+        .await
+        .ok();
     assert_eq!(empty["items"], json!([]));
 }
 
@@ -42,13 +67,34 @@ async fn selectors_choose() {
         ("labelSelector=parity+notin+(even)", vec!["m01", "m03"]),
         ("labelSelector=!parity", vec![]),
         ("fieldSelector=metadata.name%3Dm01", vec!["m01"]),
-        ("fieldSelector=metadata.name!%3Dm01,metadata.namespace%3Ddefault", vec!["m00", "m02", "m03", "m04"]),
+        (
+            "fieldSelector=metadata.name!%3Dm01,metadata.namespace%3Ddefault",
+            vec!["m00", "m02", "m03", "m04"],
+        ),
     ] {
-        assert_eq!(names(&server.get(&format!("{MAPS}?{query}")).await.ok()), expected, "{query}");
+        assert_eq!(
+            names(&server.get(&format!("{MAPS}?{query}")).await.ok()),
+            expected,
+            "{query}"
+        );
     }
-    assert_eq!(server.get(&format!("{MAPS}?labelSelector=a%20b%20c")).await.refused().0, 400);
-    let unknown = server.get(&format!("{MAPS}?fieldSelector=spec.x%3D1")).await;
-    assert!(unknown.refused().2.ends_with("field label not supported: spec.x"));
+    assert_eq!(
+        server
+            .get(&format!("{MAPS}?labelSelector=a%20b%20c"))
+            .await
+            .refused()
+            .0,
+        400
+    );
+    let unknown = server
+        .get(&format!("{MAPS}?fieldSelector=spec.x%3D1"))
+        .await;
+    assert!(
+        unknown
+            .refused()
+            .2
+            .ends_with("field label not supported: spec.x")
+    );
 }
 
 #[tokio::test]
@@ -56,19 +102,44 @@ async fn pages_are_consistent() {
     let server = Server::start().await;
     fill(&server, 7).await;
     let first = server.get(&format!("{MAPS}?limit=3")).await.ok();
-    assert_eq!((names(&first), &first["metadata"]["remainingItemCount"]), (vec!["m00", "m01", "m02"], &json!(4)));
-    server.delete(&format!("{MAPS}/m04"), json!(null)).await.ok();
+    assert_eq!(
+        (names(&first), &first["metadata"]["remainingItemCount"]),
+        (vec!["m00", "m01", "m02"], &json!(4))
+    );
+    server
+        .delete(&format!("{MAPS}/m04"), json!(null))
+        .await
+        .ok();
     server.post(MAPS, config_map("m03a", "1")).await.ok();
     let token = first["metadata"]["continue"].as_str().unwrap();
-    let second = server.get(&format!("{MAPS}?limit=3&continue={token}")).await.ok();
-    assert_eq!(names(&second), ["m03", "m04", "m05"], "the second page shows the state of the first");
-    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    let second = server
+        .get(&format!("{MAPS}?limit=3&continue={token}"))
+        .await
+        .ok();
+    assert_eq!(
+        names(&second),
+        ["m03", "m04", "m05"],
+        "the second page shows the state of the first"
+    );
+    assert_eq!(
+        second["metadata"]["resourceVersion"],
+        first["metadata"]["resourceVersion"]
+    );
     let token = second["metadata"]["continue"].as_str().unwrap();
-    let third = server.get(&format!("{MAPS}?limit=3&continue={token}")).await.ok();
+    let third = server
+        .get(&format!("{MAPS}?limit=3&continue={token}"))
+        .await
+        .ok();
     assert_eq!(names(&third), ["m06"]);
     assert!(third["metadata"].get("continue").is_none());
-    let selected = server.get(&format!("{MAPS}?limit=2&labelSelector=parity%3Deven")).await.ok();
-    assert!(selected["metadata"].get("remainingItemCount").is_none() && selected["metadata"]["continue"].is_string());
+    let selected = server
+        .get(&format!("{MAPS}?limit=2&labelSelector=parity%3Deven"))
+        .await
+        .ok();
+    assert!(
+        selected["metadata"].get("remainingItemCount").is_none()
+            && selected["metadata"]["continue"].is_string()
+    );
 }
 
 #[tokio::test]
@@ -78,16 +149,29 @@ async fn expired_pages_offer_a_way_on() {
     fill(&server, 4).await;
     let first = server.get(&format!("{MAPS}?limit=2")).await.ok();
     let last = server.post(MAPS, config_map("m01a", "1")).await.ok();
-    let revision = last["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    let revision = last["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     server.get(MAPS).await.ok();
     server.store.compact(revision).await.unwrap();
     let token = first["metadata"]["continue"].as_str().unwrap();
-    let expired = server.get(&format!("{MAPS}?limit=2&continue={token}")).await;
+    let expired = server
+        .get(&format!("{MAPS}?limit=2&continue={token}"))
+        .await;
     assert_eq!((expired.refused().0, expired.refused().1), (410, "Expired"));
     let token = expired.body["metadata"]["continue"].as_str().unwrap();
     let rest = server.get(&format!("{MAPS}?continue={token}")).await.ok();
-    assert_eq!(names(&rest), ["m01a", "m02", "m03"], "from there on it is the newest state");
-    let exact = format!("{MAPS}?resourceVersion={}&resourceVersionMatch=Exact", revision - 1);
+    assert_eq!(
+        names(&rest),
+        ["m01a", "m02", "m03"],
+        "from there on it is the newest state"
+    );
+    let exact = format!(
+        "{MAPS}?resourceVersion={}&resourceVersionMatch=Exact",
+        revision - 1
+    );
     assert_eq!(server.get(&exact).await.refused().0, 410);
 }
 
@@ -96,28 +180,52 @@ async fn versions_are_honoured() {
     let server = Server::start().await;
     fill(&server, 2).await;
     let list = server.get(MAPS).await.ok();
-    let version: i64 = list["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    let version: i64 = list["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     server.post(MAPS, config_map("m99", "1")).await.ok();
     assert_eq!(names(&server.get(MAPS).await.ok()).len(), 3);
-    let exact = server.get(&format!("{MAPS}?resourceVersion={version}&resourceVersionMatch=Exact")).await.ok();
+    let exact = server
+        .get(&format!(
+            "{MAPS}?resourceVersion={version}&resourceVersionMatch=Exact"
+        ))
+        .await
+        .ok();
     assert_eq!(names(&exact), ["m00", "m01"]);
     assert_eq!(exact["metadata"]["resourceVersion"], version.to_string());
-    let newer = server.get(&format!("{MAPS}?resourceVersion={version}&resourceVersionMatch=NotOlderThan")).await.ok();
+    let newer = server
+        .get(&format!(
+            "{MAPS}?resourceVersion={version}&resourceVersionMatch=NotOlderThan"
+        ))
+        .await
+        .ok();
     assert_eq!(names(&newer).len(), 3);
-    assert_eq!(names(&server.get(&format!("{MAPS}?resourceVersion=0")).await.ok()).len(), 3);
+    assert_eq!(
+        names(&server.get(&format!("{MAPS}?resourceVersion=0")).await.ok()).len(),
+        3
+    );
 }
 
 #[tokio::test]
 async fn future_versions_time_out() {
     let server = Server::start().await;
-    let uris = ["?resourceVersion=999999", "/x?resourceVersion=999999", "?watch=1&resourceVersion=999999"];
+    let uris = [
+        "?resourceVersion=999999",
+        "/x?resourceVersion=999999",
+        "?watch=1&resourceVersion=999999",
+    ];
     let answers = uris.map(|rest| {
         let server = &server;
         async move { server.get(&format!("{MAPS}{rest}")).await }
     });
     for answer in futures::future::join_all(answers).await {
         assert_eq!((answer.refused().0, answer.refused().1), (504, "Timeout"));
-        assert_eq!(answer.body["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+        assert_eq!(
+            answer.body["details"]["causes"][0]["reason"],
+            "ResourceVersionTooLarge"
+        );
     }
 }
 
@@ -126,18 +234,45 @@ async fn tables_and_metadata_are_other_forms() {
     let server = Server::start().await;
     fill(&server, 2).await;
     let with = |accept: &'static str, uri: String| {
-        let request = server.request(Method::GET, &uri).header("accept", accept).body(Default::default()).unwrap();
+        let request = server
+            .request(Method::GET, &uri)
+            .header("accept", accept)
+            .body(Default::default())
+            .unwrap();
         server.read(request)
     };
-    let table = with("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", MAPS.to_owned()).await.ok();
-    assert_eq!((table["kind"].as_str(), table["apiVersion"].as_str()), (Some("Table"), Some("meta.k8s.io/v1")));
-    let columns: Vec<&str> = table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    let table = with(
+        "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+        MAPS.to_owned(),
+    )
+    .await
+    .ok();
+    assert_eq!(
+        (table["kind"].as_str(), table["apiVersion"].as_str()),
+        (Some("Table"), Some("meta.k8s.io/v1"))
+    );
+    let columns: Vec<&str> = table["columnDefinitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["name"].as_str().unwrap())
+        .collect();
     assert_eq!(columns, ["Name", "Data", "Age"]);
     assert_eq!(table["rows"][0]["cells"][0], "m00");
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
-    let full = with("application/json;as=Table;v=v1;g=meta.k8s.io", format!("{MAPS}/m01?includeObject=Object")).await.ok();
+    let full = with(
+        "application/json;as=Table;v=v1;g=meta.k8s.io",
+        format!("{MAPS}/m01?includeObject=Object"),
+    )
+    .await
+    .ok();
     assert_eq!(full["rows"][0]["object"]["data"]["key"], "1");
-    let partial = with("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", MAPS.to_owned()).await.ok();
+    let partial = with(
+        "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+        MAPS.to_owned(),
+    )
+    .await
+    .ok();
     assert_eq!(partial["kind"], "PartialObjectMetadataList");
     assert!(partial["items"][0].get("data").is_none());
     assert_eq!(with("application/cbor", MAPS.to_owned()).await.code, 406);
@@ -151,15 +286,27 @@ async fn large_lists_come_in_frames_and_gzip() {
     let server = Server::start().await;
     let value = "x".repeat(40_000);
     for index in 0..8 {
-        server.post(MAPS, config_map(&format!("big{index}"), &value)).await.ok();
+        server
+            .post(MAPS, config_map(&format!("big{index}"), &value))
+            .await
+            .ok();
     }
     let list = server.get(MAPS).await.ok();
     assert_eq!(names(&list).len(), 8);
-    let request = server.request(Method::GET, MAPS).header("accept-encoding", "gzip").body(Default::default()).unwrap();
+    let request = server
+        .request(Method::GET, MAPS)
+        .header("accept-encoding", "gzip")
+        .body(Default::default())
+        .unwrap();
     let response = server.send(request).await;
     assert_eq!(response.headers()["content-encoding"], "gzip");
-    let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    let bytes = http_body_util::BodyExt::collect(response.into_body())
+        .await
+        .unwrap()
+        .to_bytes();
     let mut text = String::new();
-    flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
+    flate2::read::GzDecoder::new(&bytes[..])
+        .read_to_string(&mut text)
+        .unwrap();
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), list);
 }

@@ -18,15 +18,34 @@ async fn every_patch_type_does_its_work() {
     let server = Server::start().await;
     server.post(MAPS, config_map("a", "1")).await.ok();
     let uri = format!("{MAPS}/a");
-    let merged = server.patch(&uri, "merge-patch+json", json!({"data": {"key": null, "other": "2"}})).await.ok();
+    let merged = server
+        .patch(
+            &uri,
+            "merge-patch+json",
+            json!({"data": {"key": null, "other": "2"}}),
+        )
+        .await
+        .ok();
     assert_eq!(merged["data"], json!({"other": "2"}));
     let ops = json!([{"op": "test", "path": "/data/other", "value": "2"}, {"op": "add", "path": "/data/third", "value": "3"}]);
     let patched = server.patch(&uri, "json-patch+json", ops).await.ok();
     assert_eq!(patched["data"], json!({"other": "2", "third": "3"}));
     server.post(DEPLOYMENTS, deployment()).await.ok();
     let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "two", "image": "busybox:3"}]}}}});
-    let strategic = server.patch(&format!("{DEPLOYMENTS}/web"), "strategic-merge-patch+json", image).await.ok();
-    let images: Vec<&str> = strategic["spec"]["template"]["spec"]["containers"].as_array().unwrap().iter().map(|c| c["image"].as_str().unwrap()).collect();
+    let strategic = server
+        .patch(
+            &format!("{DEPLOYMENTS}/web"),
+            "strategic-merge-patch+json",
+            image,
+        )
+        .await
+        .ok();
+    let images: Vec<&str> = strategic["spec"]["template"]["spec"]["containers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["image"].as_str().unwrap())
+        .collect();
     let mut sorted = images.clone();
     sorted.sort_unstable();
     assert_eq!(sorted, ["busybox:1", "busybox:3"]);
@@ -38,16 +57,46 @@ async fn patches_are_refused_for_the_right_reasons() {
     let server = Server::start().await;
     server.post(MAPS, config_map("a", "1")).await.ok();
     let uri = format!("{MAPS}/a");
-    let failed = server.patch(&uri, "json-patch+json", json!([{"op": "test", "path": "/data/key", "value": "no"}])).await;
+    let failed = server
+        .patch(
+            &uri,
+            "json-patch+json",
+            json!([{"op": "test", "path": "/data/key", "value": "no"}]),
+        )
+        .await;
     assert_eq!((failed.refused().0, failed.refused().1), (422, "Invalid"));
-    let stale = server.patch(&uri, "merge-patch+json", json!({"metadata": {"resourceVersion": "1"}, "data": {"key": "2"}})).await;
+    let stale = server
+        .patch(
+            &uri,
+            "merge-patch+json",
+            json!({"metadata": {"resourceVersion": "1"}, "data": {"key": "2"}}),
+        )
+        .await;
     assert_eq!((stale.refused().0, stale.refused().1), (409, "Conflict"));
-    let renamed = server.patch(&uri, "merge-patch+json", json!({"metadata": {"name": "b"}})).await;
+    let renamed = server
+        .patch(&uri, "merge-patch+json", json!({"metadata": {"name": "b"}}))
+        .await;
     assert_eq!(renamed.refused().0, 400);
     assert_eq!(server.patch(&uri, "json", json!({})).await.refused().0, 415);
-    assert_eq!(server.patch(&uri, "merge-patch+json", json!([1])).await.refused().0, 400);
-    assert_eq!(server.patch(&format!("{MAPS}/none"), "merge-patch+json", json!({})).await.refused().0, 404);
-    let wrong = server.patch(&uri, "merge-patch+json", json!({"data": 7})).await;
+    assert_eq!(
+        server
+            .patch(&uri, "merge-patch+json", json!([1]))
+            .await
+            .refused()
+            .0,
+        400
+    );
+    assert_eq!(
+        server
+            .patch(&format!("{MAPS}/none"), "merge-patch+json", json!({}))
+            .await
+            .refused()
+            .0,
+        404
+    );
+    let wrong = server
+        .patch(&uri, "merge-patch+json", json!({"data": 7}))
+        .await;
     assert_eq!(wrong.refused().0, 400);
 }
 
@@ -64,5 +113,11 @@ async fn racing_patches_all_win() {
     for answer in futures::future::join_all(patches).await {
         answer.ok();
     }
-    assert_eq!(server.get(&uri).await.ok()["data"].as_object().unwrap().len(), 13);
+    assert_eq!(
+        server.get(&uri).await.ok()["data"]
+            .as_object()
+            .unwrap()
+            .len(),
+        13
+    );
 }

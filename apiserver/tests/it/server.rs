@@ -48,7 +48,11 @@ impl Answer {
         assert_eq!(self.body["kind"], "Status", "{} {}", self.code, self.text);
         assert_eq!(self.body["status"], "Failure");
         assert_eq!(self.body["code"], self.code.as_u16());
-        (self.code.as_u16(), self.body["reason"].as_str().unwrap(), self.body["message"].as_str().unwrap())
+        (
+            self.code.as_u16(),
+            self.body["reason"].as_str().unwrap(),
+            self.body["message"].as_str().unwrap(),
+        )
     }
 }
 
@@ -63,11 +67,19 @@ impl Server {
         let signer = auth::token::Signer::from_pem(KEY, issuer).unwrap();
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
         let mut config = Config::new(Arc::new(signer), issuer, "CA".to_owned(), address, 6443);
-        config.static_tokens.insert("jane-token", User::new("jane", ["dev"]));
+        config
+            .static_tokens
+            .insert("jane-token", User::new("jane", ["dev"]));
         let api = ApiServer::new(store.clone(), config);
         let tasks = api.start();
-        let server = Server { router: api.router(), api, store, _tasks: tasks };
-        let ready = tokio::time::timeout(std::time::Duration::from_secs(30), server.api.ready()).await;
+        let server = Server {
+            router: api.router(),
+            api,
+            store,
+            _tasks: tasks,
+        };
+        let ready =
+            tokio::time::timeout(std::time::Duration::from_secs(30), server.api.ready()).await;
         ready.expect("the server gets ready");
         server
     }
@@ -78,7 +90,10 @@ impl Server {
     }
 
     pub(crate) fn request(&self, method: Method, uri: &str) -> http::request::Builder {
-        Request::builder().method(method).uri(uri).extension(User::loopback())
+        Request::builder()
+            .method(method)
+            .uri(uri)
+            .extension(User::loopback())
     }
 
     pub(crate) async fn read(&self, request: Request<Body>) -> Answer {
@@ -86,12 +101,25 @@ impl Server {
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { code: parts.status, headers: parts.headers, body, text }
+        Answer {
+            code: parts.status,
+            headers: parts.headers,
+            body,
+            text,
+        }
     }
 
     pub(crate) async fn call(&self, method: Method, uri: &str, body: Value) -> Answer {
-        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
-        let request = self.request(method, uri).header("content-type", "application/json").body(body).unwrap();
+        let body = if body.is_null() {
+            Body::empty()
+        } else {
+            Body::from(body.to_string())
+        };
+        let request = self
+            .request(method, uri)
+            .header("content-type", "application/json")
+            .body(body)
+            .unwrap();
         self.read(request).await
     }
 
@@ -123,14 +151,22 @@ impl Server {
     /// Makes the service account that a controller makes in a real cluster.
     pub(crate) async fn account(&self, namespace: &str) {
         let account = serde_json::json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-        self.post(&format!("/api/v1/namespaces/{namespace}/serviceaccounts"), account).await.ok();
+        self.post(
+            &format!("/api/v1/namespaces/{namespace}/serviceaccounts"),
+            account,
+        )
+        .await
+        .ok();
     }
 
     pub(crate) async fn watch(&self, uri: &str) -> Events {
         let request = self.request(Method::GET, uri).body(Body::empty()).unwrap();
         let response = self.send(request).await;
         assert_eq!(response.status(), StatusCode::OK);
-        Events { body: response.into_body(), buffer: Vec::new() }
+        Events {
+            body: response.into_body(),
+            buffer: Vec::new(),
+        }
     }
 }
 

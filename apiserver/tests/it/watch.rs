@@ -10,15 +10,27 @@ async fn changes_arrive_in_order_with_versions() {
     let server = Server::start().await;
     let list = server.get(MAPS).await.ok();
     let version = list["metadata"]["resourceVersion"].as_str().unwrap();
-    let mut events = server.watch(&format!("{MAPS}?watch=1&resourceVersion={version}")).await;
+    let mut events = server
+        .watch(&format!("{MAPS}?watch=1&resourceVersion={version}"))
+        .await;
     server.post(MAPS, config_map("a", "1")).await.ok();
-    server.put(&format!("{MAPS}/a"), config_map("a", "2")).await.ok();
+    server
+        .put(&format!("{MAPS}/a"), config_map("a", "2"))
+        .await
+        .ok();
     server.delete(&format!("{MAPS}/a"), json!(null)).await.ok();
     let mut last = version.parse::<i64>().unwrap();
     for expected in ["ADDED", "MODIFIED", "DELETED"] {
         let event = events.next().await.unwrap();
-        assert_eq!((event["type"].as_str(), event["object"]["kind"].as_str()), (Some(expected), Some("ConfigMap")));
-        let version = event["object"]["metadata"]["resourceVersion"].as_str().unwrap().parse::<i64>().unwrap();
+        assert_eq!(
+            (event["type"].as_str(), event["object"]["kind"].as_str()),
+            (Some(expected), Some("ConfigMap"))
+        );
+        let version = event["object"]["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap()
+            .parse::<i64>()
+            .unwrap();
         assert!(version > last);
         last = version;
         if expected == "DELETED" {
@@ -30,18 +42,34 @@ async fn changes_arrive_in_order_with_versions() {
 #[tokio::test]
 async fn selectors_turn_changes_into_additions_and_deletions() {
     let server = Server::start().await;
-    let mut events = server.watch(&format!("{MAPS}?watch=1&labelSelector=on%3Dyes")).await;
+    let mut events = server
+        .watch(&format!("{MAPS}?watch=1&labelSelector=on%3Dyes"))
+        .await;
     let label = |value: &str| json!({"metadata": {"labels": {"on": value}}});
     server.post(MAPS, config_map("a", "1")).await.ok();
     let kind = "merge-patch+json";
-    server.patch(&format!("{MAPS}/a"), kind, label("yes")).await.ok();
-    server.patch(&format!("{MAPS}/a"), kind, json!({"data": {"key": "2"}})).await.ok();
-    server.patch(&format!("{MAPS}/a"), kind, label("no")).await.ok();
-    server.patch(&format!("{MAPS}/a"), kind, label("yes")).await.ok();
+    server
+        .patch(&format!("{MAPS}/a"), kind, label("yes"))
+        .await
+        .ok();
+    server
+        .patch(&format!("{MAPS}/a"), kind, json!({"data": {"key": "2"}}))
+        .await
+        .ok();
+    server
+        .patch(&format!("{MAPS}/a"), kind, label("no"))
+        .await
+        .ok();
+    server
+        .patch(&format!("{MAPS}/a"), kind, label("yes"))
+        .await
+        .ok();
     for expected in ["ADDED a", "MODIFIED a", "DELETED a", "ADDED a"] {
         assert_eq!(events.line().await, expected);
     }
-    let mut one = server.watch(&format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Db")).await;
+    let mut one = server
+        .watch(&format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Db"))
+        .await;
     server.post(MAPS, config_map("c", "1")).await.ok();
     server.post(MAPS, config_map("b", "1")).await.ok();
     assert_eq!(one.line().await, "ADDED b");
@@ -52,16 +80,31 @@ async fn initial_events_end_with_a_bookmark() {
     let server = Server::start().await;
     server.post(MAPS, config_map("a", "1")).await.ok();
     server.post(MAPS, config_map("b", "1")).await.ok();
-    let query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let query =
+        "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
     let mut events = server.watch(&format!("{MAPS}?{query}")).await;
-    assert_eq!((events.line().await, events.line().await), ("ADDED a".to_owned(), "ADDED b".to_owned()));
+    assert_eq!(
+        (events.line().await, events.line().await),
+        ("ADDED a".to_owned(), "ADDED b".to_owned())
+    );
     let end = events.next().await.unwrap();
     assert_eq!(end["type"], "BOOKMARK");
-    assert_eq!(end["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
-    assert_eq!((end["object"]["kind"].as_str(), end["object"]["apiVersion"].as_str()), (Some("ConfigMap"), Some("v1")));
+    assert_eq!(
+        end["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
+    assert_eq!(
+        (
+            end["object"]["kind"].as_str(),
+            end["object"]["apiVersion"].as_str()
+        ),
+        (Some("ConfigMap"), Some("v1"))
+    );
     server.post(MAPS, config_map("c", "1")).await.ok();
     assert_eq!(events.line().await, "ADDED c");
-    let refused = server.get(&format!("{MAPS}?watch=1&sendInitialEvents=true")).await;
+    let refused = server
+        .get(&format!("{MAPS}?watch=1&sendInitialEvents=true"))
+        .await;
     assert_eq!(refused.refused().0, 422);
 }
 
@@ -70,13 +113,28 @@ async fn bookmarks_come_and_the_watch_ends() {
     let server = Server::start().await;
     let list = server.get(MAPS).await.ok();
     let version = list["metadata"]["resourceVersion"].as_str().unwrap();
-    let uri = format!("{MAPS}?watch=1&allowWatchBookmarks=true&timeoutSeconds=3&resourceVersion={version}");
+    let uri = format!(
+        "{MAPS}?watch=1&allowWatchBookmarks=true&timeoutSeconds=3&resourceVersion={version}"
+    );
     let mut events = server.watch(&uri).await;
-    server.post("/api/v1/namespaces/default/secrets", json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}})).await.ok();
+    server
+        .post(
+            "/api/v1/namespaces/default/secrets",
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}),
+        )
+        .await
+        .ok();
     let mut bookmarks = 0;
     while let Some(event) = events.next().await {
         assert_eq!(event["type"], "BOOKMARK");
-        assert!(event["object"]["metadata"]["resourceVersion"].as_str().unwrap().parse::<i64>().unwrap() > version.parse().unwrap());
+        assert!(
+            event["object"]["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap()
+                .parse::<i64>()
+                .unwrap()
+                > version.parse().unwrap()
+        );
         bookmarks += 1;
     }
     assert!(bookmarks >= 1, "{bookmarks}");
@@ -87,15 +145,34 @@ async fn too_old_a_version_is_a_410_event() {
     use kv::Store;
     let server = Server::start().await;
     let list = server.get(MAPS).await.ok();
-    let version: i64 = list["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    let version: i64 = list["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     let last = server.post(MAPS, config_map("a", "1")).await.ok();
-    server.store.compact(last["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()).await.unwrap();
+    server
+        .store
+        .compact(
+            last["metadata"]["resourceVersion"]
+                .as_str()
+                .unwrap()
+                .parse()
+                .unwrap(),
+        )
+        .await
+        .unwrap();
     let store = server.store.clone();
     drop(server);
     let server = Server::over(store).await;
-    let mut events = server.watch(&format!("{MAPS}?watch=1&resourceVersion={version}")).await;
+    let mut events = server
+        .watch(&format!("{MAPS}?watch=1&resourceVersion={version}"))
+        .await;
     let event = events.next().await.unwrap();
-    assert_eq!((event["type"].as_str(), event["object"]["code"].as_i64()), (Some("ERROR"), Some(410)));
+    assert_eq!(
+        (event["type"].as_str(), event["object"]["code"].as_i64()),
+        (Some("ERROR"), Some(410))
+    );
     assert_eq!(event["object"]["reason"], "Expired");
     assert!(events.next().await.is_none());
 }
@@ -108,13 +185,22 @@ async fn a_watcher_that_does_not_read_is_cut_off() {
     assert_eq!(events.line().await, "ADDED first");
     let value = "x".repeat(900_000);
     for turn in 0..80 {
-        server.put(&format!("{MAPS}/first"), config_map("first", &format!("{turn}{value}"))).await.ok();
+        server
+            .put(
+                &format!("{MAPS}/first"),
+                config_map("first", &format!("{turn}{value}")),
+            )
+            .await
+            .ok();
     }
     let mut last = events.next().await.unwrap();
     while let Some(event) = events.next().await {
         last = event;
     }
-    assert_eq!((last["type"].as_str(), last["object"]["code"].as_i64()), (Some("ERROR"), Some(410)));
+    assert_eq!(
+        (last["type"].as_str(), last["object"]["code"].as_i64()),
+        (Some("ERROR"), Some(410))
+    );
 }
 
 #[tokio::test]
@@ -127,8 +213,16 @@ async fn tables_can_be_watched() {
         .body(Default::default())
         .unwrap();
     let response = server.send(request).await;
-    let frame = http_body_util::BodyExt::frame(&mut response.into_body()).await.unwrap().unwrap().into_data().unwrap();
+    let frame = http_body_util::BodyExt::frame(&mut response.into_body())
+        .await
+        .unwrap()
+        .unwrap()
+        .into_data()
+        .unwrap();
     let event: serde_json::Value = serde_json::from_slice(&frame).unwrap();
-    assert_eq!((event["type"].as_str(), event["object"]["kind"].as_str()), (Some("ADDED"), Some("Table")));
+    assert_eq!(
+        (event["type"].as_str(), event["object"]["kind"].as_str()),
+        (Some("ADDED"), Some("Table"))
+    );
     assert_eq!(event["object"]["rows"][0]["cells"][0], "a");
 }
