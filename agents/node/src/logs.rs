@@ -140,26 +140,22 @@ pub(crate) fn read(
         stdout: options.stdout,
         stderr: options.stderr,
     };
-    let mut cutter = Cutter::new(options);
+    let cutter = Cutter::new(options);
     let lines = runtime.logs(id, &request);
-    let cut = lines.scan(false, move |ended, chunk| {
-        let next = match chunk {
-            _ if *ended => None,
-            Err(error) => {
-                *ended = true;
-                Some(Err(error))
+    // The limit ends a followed log at once, without waiting for a line that would not be shown.
+    let cut = futures::stream::unfold(
+        (lines, cutter, false),
+        |(mut lines, mut cutter, failed)| async move {
+            if failed || cutter.is_full() {
+                return None;
             }
-            Ok(chunk) => {
-                let bytes = cutter.cut(chunk);
-                *ended = cutter.is_full();
-                Some(Ok(bytes))
-            }
-        };
-        futures::future::ready(next)
-    });
-    // An ended scan would still wait for the next line of a followed log; the limit has to end it at once.
-    Box::pin(cut.filter(|bytes| {
-        let keep = !matches!(bytes, Ok(bytes) if bytes.is_empty());
+            let piece = lines.next().await?.map(|chunk| cutter.cut(chunk));
+            let failed = piece.is_err();
+            Some((piece, (lines, cutter, failed)))
+        },
+    );
+    Box::pin(cut.filter(|piece| {
+        let keep = !matches!(piece, Ok(bytes) if bytes.is_empty());
         futures::future::ready(keep)
     }))
 }
@@ -289,32 +285,38 @@ mod tests {
         let waiting = |reason: &str| json!({"state": {"waiting": {"reason": reason}}});
         let up = json!({"state": {"running": {}}});
         let not_found = "previous terminated container \"c\" in pod \"p\" not found";
-        let cases: &[(&[State], &Value, bool, Result<&str, &str>)] = &[
-            (&[running.clone()], &up, false, Ok("c0")),
-            (&[running.clone()], &up, true, Err(not_found)),
-            (&[running.clone(), exited.clone()], &up, true, Ok("c0")),
+        type Case<'a> = (Vec<State>, Value, bool, Result<&'a str, &'a str>);
+        let cases: Vec<Case<'_>> = vec![
+            (vec![running.clone()], up.clone(), false, Ok("c0")),
+            (vec![running.clone()], up.clone(), true, Err(not_found)),
             (
-                &[exited.clone(), exited.clone()],
-                &waiting("CrashLoopBackOff"),
+                vec![running.clone(), exited.clone()],
+                up.clone(),
+                true,
+                Ok("c0"),
+            ),
+            (
+                vec![exited.clone(), exited.clone()],
+                waiting("CrashLoopBackOff"),
                 true,
                 Ok("c1"),
             ),
             (
-                &[exited.clone()],
-                &waiting("CrashLoopBackOff"),
+                vec![exited.clone()],
+                waiting("CrashLoopBackOff"),
                 false,
                 Ok("c0"),
             ),
-            (&[], &waiting("ContainerCreating"), true, Err(not_found)),
+            (vec![], waiting("ContainerCreating"), true, Err(not_found)),
             (
-                &[State::Created],
-                &waiting("ContainerCreating"),
+                vec![State::Created],
+                waiting("ContainerCreating"),
                 false,
                 Err("container \"c\" in pod \"p\" is waiting to start: ContainerCreating"),
             ),
             (
-                &[],
-                &waiting("ImagePullBackOff"),
+                vec![],
+                waiting("ImagePullBackOff"),
                 false,
                 Err(
                     "container \"c\" in pod \"p\" is waiting to start: trying and failing to pull image",
@@ -322,11 +324,11 @@ mod tests {
             ),
         ];
         for (states, status, previous, expected) in cases {
-            let observed = observation(states);
+            let observed = observation(&states);
             let chosen =
-                choose(&observed, Some(status), "p", "c", *previous).map(|c| c.id.as_str());
+                choose(&observed, Some(&status), "p", "c", previous).map(|c| c.id.as_str());
             assert_eq!(
-                chosen.map_err(|e| e),
+                chosen,
                 expected.map_err(str::to_owned),
                 "{status} {previous}"
             );

@@ -636,12 +636,12 @@ fn login(
         let mut data = env::entries(secret, true);
         let config = data.remove(".dockerconfigjson");
         let config: Value = serde_json::from_slice(&config.unwrap_or_default()).unwrap_or_default();
-        let auths = config
-            .get("auths")
-            .and_then(Value::as_object)
+        let auths = config.get("auths").and_then(Value::as_object);
+        let entry = auths
             .into_iter()
-            .flatten();
-        for (server, entry) in auths.filter(|(server, _)| bare(server) == registry) {
+            .flatten()
+            .find(|(server, _)| bare(server) == registry);
+        if let Some((server, entry)) = entry {
             let text = |field: &str| {
                 entry
                     .get(field)

@@ -117,6 +117,33 @@ fn version(object: &Value) -> u64 {
         .unwrap_or(0)
 }
 
+/// Probe results of containers that an earlier agent has started, so that taking them over changes nothing.
+fn recorded_probes(status: &Value) -> BTreeMap<String, Results> {
+    let lists = ["containerStatuses", "initContainerStatuses"];
+    let all = lists
+        .iter()
+        .filter_map(|list| status.get(list)?.as_array())
+        .flatten();
+    all.filter_map(|container| {
+        let (_, id) = container.get("containerID")?.as_str()?.split_once("://")?;
+        let yes = |field: &str| {
+            container
+                .get(field)
+                .and_then(Value::as_bool)
+                .filter(|yes| *yes)
+        };
+        let results = Results {
+            startup: yes("started"),
+            readiness: yes("ready"),
+            liveness: None,
+        };
+        container
+            .pointer("/state/running")
+            .map(|_| (id.to_owned(), results))
+    })
+    .collect()
+}
+
 struct Token {
     token: String,
     refresh_at: OffsetDateTime,
@@ -154,6 +181,7 @@ impl Worker {
     /// `None` when the object is not a pod that can be read.
     pub(crate) fn new(agent: Arc<Agent>, desired: Arc<Desired>) -> Result<Worker, String> {
         let pod = Pod::decode(&desired.object())?;
+        let probes = recorded_probes(&pod.status);
         let recorded = pod
             .status
             .get("startTime")
@@ -171,7 +199,7 @@ impl Worker {
             image_failures: BTreeMap::new(),
             waiting: BTreeMap::new(),
             holds: BTreeMap::new(),
-            probes: BTreeMap::new(),
+            probes,
             probers: BTreeMap::new(),
             reports,
             reporter,
@@ -521,6 +549,12 @@ impl Worker {
                     self.desired.keep(object);
                     self.refresh();
                 }
+                true
+            }
+            Err(error) if error.is_invalid() => {
+                // Sending it again would not help, and a pod that is going away must not wait for it.
+                tracing::error!(pod = %self.pod.display(), error = %error.message, "the API refuses the pod's status");
+                self.last_status = Some(status);
                 true
             }
             // The pod is gone, or another one has its name: nobody wants this status.

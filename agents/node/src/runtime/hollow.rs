@@ -20,6 +20,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::broadcast;
 
+use crate::source::Owned;
+
 use super::{
     ContainerSpec, ExecRequest, Exit, Identity, Image, LogChunk, LogRequest, Observed, Output,
     RegistryLogin, Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SandboxSpec, Session,
@@ -79,6 +81,8 @@ struct Simulated {
     ip: Option<String>,
     program: Program,
     run: Option<Run>,
+    /// Tells the pod's task when the program ends by itself.
+    _timer: Option<Owned>,
 }
 
 struct Run {
@@ -127,13 +131,12 @@ impl HollowRuntime {
         });
     }
 
-    fn notify_at(&self, pod_uid: &str, after: Duration) {
+    fn notify_at(&self, pod_uid: &str, after: Duration) -> Owned {
         let (events, pod_uid) = (self.events.clone(), pod_uid.to_owned());
-        // Bounded by its delay and harmless when it fires late, so nobody has to own it.
-        tokio::spawn(async move {
+        Owned::spawn(async move {
             tokio::time::sleep(after + Duration::from_millis(1)).await;
             let _ = events.send(RuntimeEvent { pod_uid });
-        });
+        })
     }
 }
 
@@ -329,6 +332,7 @@ impl Runtime for HollowRuntime {
                 started_at: now,
                 stopped: None,
             }),
+            _timer: None,
         };
         world.containers.insert(id.clone(), sandbox);
         drop(world);
@@ -357,6 +361,7 @@ impl Runtime for HollowRuntime {
             ip: None,
             program: program(spec),
             run: None,
+            _timer: None,
         };
         world.containers.insert(id.clone(), container);
         Ok(id)
@@ -371,19 +376,17 @@ impl Runtime for HollowRuntime {
                 .ok_or_else(|| missing(id))?
         };
         tokio::time::sleep(self.delay(&identity)).await;
-        let end = {
+        {
             let mut world = self.world();
             let container = world.containers.get_mut(id).ok_or_else(|| missing(id))?;
             container.run = Some(Run {
                 started_at: OffsetDateTime::now_utc(),
                 stopped: None,
             });
-            container.program.end
-        };
-        self.notify(&identity.pod_uid);
-        if let Some((after, _)) = end {
-            self.notify_at(&identity.pod_uid, after);
+            let end = container.program.end;
+            container._timer = end.map(|(after, _)| self.notify_at(&identity.pod_uid, after));
         }
+        self.notify(&identity.pod_uid);
         Ok(())
     }
 
@@ -584,7 +587,8 @@ mod tests {
     #[test]
     fn commands_are_simulated_as_far_as_they_are_understood() {
         let second = Duration::from_secs(1);
-        let cases: &[(&[&str], Option<(Duration, i64)>)] = &[
+        type Case<'a> = (&'a [&'a str], Option<(Duration, i64)>);
+        let cases: &[Case<'_>] = &[
             (&[], None),
             (&["nginx"], None),
             (&["sleep", "1"], Some((second, 0))),
