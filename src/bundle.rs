@@ -33,7 +33,7 @@ fn machine(text: &str) -> Result<(String, String)> {
     }
 }
 
-pub fn make(dir: &Path, members: &[String], nodes: &[String]) -> Result<()> {
+pub(crate) fn make(dir: &Path, members: &[String], nodes: &[String]) -> Result<()> {
     let members = members
         .iter()
         .map(|text| machine(text))

@@ -14,13 +14,13 @@ use crate::up;
     version,
     about = "A Kubernetes-compatible control plane in one binary, with no etcd."
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 #[derive(Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Make and start a cluster on this machine, or start what is missing of it, and say how to use it.
     Up(UpArgs),
     /// Stop the cluster on this machine. Its data and its containers are kept.
@@ -38,22 +38,22 @@ pub enum Command {
 }
 
 #[derive(Args, Clone)]
-pub struct HomeArgs {
+pub(crate) struct HomeArgs {
     /// Directory of the cluster [default: ~/.kontiki]
     #[arg(long, env = "KONTIKI_HOME", value_name = "DIR")]
     home: Option<PathBuf>,
 }
 
 impl HomeArgs {
-    pub fn home(&self) -> Home {
+    pub(crate) fn home(&self) -> Home {
         Home(self.home.clone().unwrap_or_else(up::default_home))
     }
 }
 
 #[derive(Args)]
-pub struct UpArgs {
+pub(crate) struct UpArgs {
     #[command(flatten)]
-    pub home: HomeArgs,
+    pub(crate) home: HomeArgs,
     /// Members of the control plane: 1 for a laptop, 3 to survive the loss of one, 5 of two
     #[arg(long, env = "KONTIKI_MEMBERS", default_value = "1", value_parser = members)]
     members: usize,
@@ -75,7 +75,7 @@ pub struct UpArgs {
 }
 
 impl UpArgs {
-    pub fn wishes(&self) -> Wishes {
+    pub(crate) fn wishes(&self) -> Wishes {
         Wishes {
             members: self.members,
             runtime: self.runtime.clone(),
@@ -97,7 +97,7 @@ fn members(text: &str) -> Result<usize, String> {
 }
 
 /// The host name in the form that a Node's name must have.
-pub fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let raw = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let mut name: String = raw
         .trim()
@@ -121,16 +121,16 @@ pub fn host_name() -> String {
 }
 
 #[derive(Args, Clone)]
-pub struct ServerArgs {
+pub(crate) struct ServerArgs {
     /// Name of this member, unique in the cluster
     #[arg(long, env = "KONTIKI_NAME")]
-    pub name: String,
+    pub(crate) name: String,
     /// Id of this member, hexadecimal; never used again for another member
     #[arg(long, env = "KONTIKI_MEMBER_ID", value_parser = hex)]
-    pub member_id: u64,
+    pub(crate) member_id: u64,
     /// Id of the cluster, hexadecimal
     #[arg(long, env = "KONTIKI_CLUSTER_ID", value_parser = hex)]
-    pub cluster_id: u64,
+    pub(crate) cluster_id: u64,
     /// All members of the new cluster: NAME=ID@HOST:PORT (peer address), separated by commas
     #[arg(
         long,
@@ -138,50 +138,50 @@ pub struct ServerArgs {
         value_delimiter = ',',
         required = true
     )]
-    pub initial_members: Vec<InitialMember>,
+    pub(crate) initial_members: Vec<InitialMember>,
     /// Directory of the store's data
     #[arg(long, env = "KONTIKI_DATA_DIR", value_name = "DIR")]
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Directory with ca.crt, server.*, kubelet-client.*, peer-ca.crt, peer.* and sa.key
     #[arg(long, env = "KONTIKI_PKI_DIR", value_name = "DIR")]
-    pub pki_dir: PathBuf,
+    pub(crate) pki_dir: PathBuf,
     /// Address of the HTTPS API
     #[arg(long, env = "KONTIKI_API_LISTEN", default_value = "0.0.0.0:6443")]
-    pub api_listen: String,
+    pub(crate) api_listen: String,
     /// Address under which clients, and the `kubernetes` Service, reach this member's API
     #[arg(long, env = "KONTIKI_API_ADVERTISE", value_name = "HOST:PORT")]
-    pub api_advertise: String,
+    pub(crate) api_advertise: String,
     /// Address for the other members (mutual TLS)
     #[arg(long, env = "KONTIKI_PEER_LISTEN", default_value = "0.0.0.0:6480")]
-    pub peer_listen: String,
+    pub(crate) peer_listen: String,
     /// Address under which the other members reach this one
     #[arg(long, env = "KONTIKI_PEER_ADVERTISE", value_name = "HOST:PORT")]
-    pub peer_advertise: String,
+    pub(crate) peer_advertise: String,
     /// Address for etcd clients (mutual TLS, loopback only): it bypasses RBAC, so it is off unless given
     #[arg(long, env = "KONTIKI_ETCD_LISTEN")]
-    pub etcd_listen: Option<std::net::SocketAddr>,
+    pub(crate) etcd_listen: Option<std::net::SocketAddr>,
     /// Addresses for Services
     #[arg(long, env = "KONTIKI_SERVICE_CIDR", default_value = SERVICE_CIDR)]
-    pub service_cidr: String,
+    pub(crate) service_cidr: String,
     /// DNS domain of the cluster
     #[arg(long, env = "KONTIKI_CLUSTER_DOMAIN", default_value = "cluster.local")]
-    pub cluster_domain: String,
+    pub(crate) cluster_domain: String,
     /// Run neither the scheduler nor the controllers in this process
     #[arg(long, env = "KONTIKI_NO_AGENTS")]
-    pub no_agents: bool,
+    pub(crate) no_agents: bool,
     /// Also run a node agent in this process; DIR holds its `data` and its `pki`
     #[arg(long, env = "KONTIKI_WITH_NODE", value_name = "DIR")]
-    pub with_node: Option<PathBuf>,
+    pub(crate) with_node: Option<PathBuf>,
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub(crate) node: NodeArgs,
 }
 
 /// `name=id@host:port`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct InitialMember {
-    pub name: String,
-    pub id: u64,
-    pub peer_address: String,
+pub(crate) struct InitialMember {
+    pub(crate) name: String,
+    pub(crate) id: u64,
+    pub(crate) peer_address: String,
 }
 
 impl FromStr for InitialMember {
@@ -214,54 +214,54 @@ fn hex(text: &str) -> Result<u64, String> {
 }
 
 #[derive(Args, Clone)]
-pub struct AgentArgs {
+pub(crate) struct AgentArgs {
     /// API servers, https://HOST:PORT, separated by commas; another is taken when one fails
     #[arg(long, env = "KONTIKI_SERVERS", value_delimiter = ',', required = true)]
-    pub servers: Vec<String>,
+    pub(crate) servers: Vec<String>,
     /// Directory of pod volumes and the like
     #[arg(long, env = "KONTIKI_DATA_DIR", value_name = "DIR")]
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Directory with ca.crt, client.* (CN system:node:NAME) and server.*
     #[arg(long, env = "KONTIKI_PKI_DIR", value_name = "DIR")]
-    pub pki_dir: PathBuf,
+    pub(crate) pki_dir: PathBuf,
     /// DNS domain of the cluster
     #[arg(long, env = "KONTIKI_CLUSTER_DOMAIN", default_value = "cluster.local")]
-    pub cluster_domain: String,
+    pub(crate) cluster_domain: String,
     #[command(flatten)]
-    pub node: NodeArgs,
+    pub(crate) node: NodeArgs,
 }
 
 /// What a node agent is told, in a process of its own or in a server's.
 #[derive(Args, Clone)]
-pub struct NodeArgs {
+pub(crate) struct NodeArgs {
     /// Name of the node [default: the host name]
     #[arg(long, env = "KONTIKI_NODE_NAME")]
-    pub node_name: Option<String>,
+    pub(crate) node_name: Option<String>,
     /// What runs the containers: `docker`, or `hollow` to simulate them
     #[arg(long, env = "KONTIKI_RUNTIME", default_value = "docker", value_parser = ["docker", "hollow"])]
-    pub runtime: String,
+    pub(crate) runtime: String,
     /// Address of this machine [default: that of the default route]
     #[arg(long, env = "KONTIKI_NODE_IP")]
-    pub node_ip: Option<String>,
+    pub(crate) node_ip: Option<String>,
     /// HTTPS port that serves logs and exec to the API servers
     #[arg(long, env = "KONTIKI_NODE_PORT", default_value_t = 10250)]
-    pub node_port: u16,
+    pub(crate) node_port: u16,
     /// Most pods on this node
     #[arg(long, env = "KONTIKI_PODS_MAX", default_value_t = 110)]
-    pub pods_max: u32,
+    pub(crate) pods_max: u32,
 }
 
 #[derive(Args)]
-pub struct PkiArgs {
+pub(crate) struct PkiArgs {
     /// Directory that keeps the authorities; only `pki` needs it afterwards
     #[arg(long, value_name = "DIR")]
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Members of the control plane: NAME=HOST, separated by commas
     #[arg(long, value_delimiter = ',')]
-    pub members: Vec<String>,
+    pub(crate) members: Vec<String>,
     /// Machines that run pods: NAME=HOST, separated by commas
     #[arg(long, value_delimiter = ',')]
-    pub nodes: Vec<String>,
+    pub(crate) nodes: Vec<String>,
 }
 
 #[cfg(test)]

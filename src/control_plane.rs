@@ -12,7 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 /// Runs every agent until `stop`. They start when the API can serve them.
-pub async fn run(api: &Arc<ApiServer>, member: &str, ca_pem: &str, stop: &CancellationToken) {
+pub(crate) async fn run(
+    api: &Arc<ApiServer>,
+    member: &str,
+    ca_pem: &str,
+    stop: &CancellationToken,
+) {
     tokio::select! {
         () = api.ready() => {}
         () = stop.cancelled() => return,
@@ -32,7 +37,11 @@ pub async fn run(api: &Arc<ApiServer>, member: &str, ca_pem: &str, stop: &Cancel
 /// A client that reaches the API by a call, as `user`.
 fn client(api: &Arc<ApiServer>, user: &'static str) -> Client {
     // The controllers do what dozens of service accounts do in Kubernetes; here they are one trusted part of the server.
-    let groups: &[&str] = if user == "system:kube-controller-manager" { &["system:masters"] } else { &[] };
+    let groups: &[&str] = if user == "system:kube-controller-manager" {
+        &["system:masters"]
+    } else {
+        &[]
+    };
     let user = User::new(user, groups.iter().copied()).authenticated();
     let router = api.router();
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -41,7 +50,9 @@ fn client(api: &Arc<ApiServer>, user: &'static str) -> Client {
             let mut request = request.map(axum_body);
             request.extensions_mut().insert(user);
             let response = router.oneshot(request).await?;
-            Ok::<Response<Body>, BoxError>(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
+            Ok::<Response<Body>, BoxError>(
+                response.map(|body| body.map_err(BoxError::from).boxed_unsync()),
+            )
         }
     });
     Client::in_process(InProcessService::new(service))

@@ -9,50 +9,50 @@ use serde::{Deserialize, Serialize};
 
 use crate::pki::{self, Authority, Leaf, Pair, Usage};
 
-pub const SERVICE_CIDR: &str = "10.96.0.0/12";
+pub(crate) const SERVICE_CIDR: &str = "10.96.0.0/12";
 /// The first address of the service range: the `kubernetes` Service.
-pub const KUBERNETES_SERVICE_IP: &str = "10.96.0.1";
+pub(crate) const KUBERNETES_SERVICE_IP: &str = "10.96.0.1";
 /// Who the API server is towards node agents.
-pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
+pub(crate) const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
 
 /// Everything that is decided once about a local cluster; `<home>/cluster.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
-    pub cluster_id: u64,
-    pub members: Vec<Member>,
-    pub node: Node,
+pub(crate) struct Plan {
+    pub(crate) cluster_id: u64,
+    pub(crate) members: Vec<Member>,
+    pub(crate) node: Node,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Member {
-    pub name: String,
-    pub id: u64,
-    pub api_port: u16,
-    pub peer_port: u16,
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) id: u64,
+    pub(crate) api_port: u16,
+    pub(crate) peer_port: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Node {
-    pub name: String,
+pub(crate) struct Node {
+    pub(crate) name: String,
     /// `docker` or `hollow`.
-    pub runtime: String,
-    pub port: u16,
+    pub(crate) runtime: String,
+    pub(crate) port: u16,
 }
 
 /// What the user chose on the command line.
 #[derive(Clone, Debug)]
-pub struct Wishes {
-    pub members: usize,
-    pub runtime: String,
-    pub api_port: u16,
-    pub peer_port: u16,
-    pub node_port: u16,
-    pub node_name: String,
+pub(crate) struct Wishes {
+    pub(crate) members: usize,
+    pub(crate) runtime: String,
+    pub(crate) api_port: u16,
+    pub(crate) peer_port: u16,
+    pub(crate) node_port: u16,
+    pub(crate) node_name: String,
 }
 
 impl Plan {
     /// A new plan: consecutive ports from the first ones, random ids (an id is never used again, even after a reset).
-    pub fn new(wishes: &Wishes, random: &mut dyn FnMut() -> u64) -> Plan {
+    pub(crate) fn new(wishes: &Wishes, random: &mut dyn FnMut() -> u64) -> Plan {
         let members = (0..wishes.members)
             .map(|index| Member {
                 name: format!("m{}", index + 1),
@@ -74,11 +74,11 @@ impl Plan {
     }
 
     /// A single member has the node agent in its own process: a laptop runs one program.
-    pub fn one_process(&self) -> bool {
+    pub(crate) fn one_process(&self) -> bool {
         self.members.len() == 1
     }
 
-    pub fn servers(&self) -> Vec<String> {
+    pub(crate) fn servers(&self) -> Vec<String> {
         self.members
             .iter()
             .map(|member| format!("https://127.0.0.1:{}", member.api_port))
@@ -86,7 +86,7 @@ impl Plan {
     }
 
     /// The `--initial-members` value: `name=id@peer-address` for each.
-    pub fn initial_members(&self) -> String {
+    pub(crate) fn initial_members(&self) -> String {
         let members = self.members.iter();
         let parts = members.map(|m| format!("{}={:x}@127.0.0.1:{}", m.name, m.id, m.peer_port));
         parts.collect::<Vec<_>>().join(",")
@@ -95,31 +95,31 @@ impl Plan {
 
 /// Where the files of a local cluster are.
 #[derive(Clone, Debug)]
-pub struct Home(pub PathBuf);
+pub(crate) struct Home(pub(crate) PathBuf);
 
 impl Home {
-    pub fn plan_file(&self) -> PathBuf {
+    pub(crate) fn plan_file(&self) -> PathBuf {
         self.0.join("cluster.json")
     }
 
-    pub fn pki(&self) -> PathBuf {
+    pub(crate) fn pki(&self) -> PathBuf {
         self.0.join("pki")
     }
 
-    pub fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.0.join("kubeconfig")
     }
 
     /// `name` is a member's or `node-<name>`.
-    pub fn process_dir(&self, name: &str) -> PathBuf {
+    pub(crate) fn process_dir(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    pub fn admin(&self) -> Pair {
+    pub(crate) fn admin(&self) -> Pair {
         Pair::in_dir(&self.pki(), "admin")
     }
 
-    pub fn load(&self) -> Result<Option<Plan>> {
+    pub(crate) fn load(&self) -> Result<Option<Plan>> {
         let file = self.plan_file();
         if !file.exists() {
             return Ok(None);
@@ -134,13 +134,13 @@ impl Home {
         Ok(Some(plan))
     }
 
-    pub fn save(&self, plan: &Plan) -> Result<()> {
+    pub(crate) fn save(&self, plan: &Plan) -> Result<()> {
         pki::create_private_dir(&self.0)?;
         pki::write_secret(&self.plan_file(), &serde_json::to_vec_pretty(plan)?)
     }
 
     /// The kept plan, or a new one; refuses wishes that contradict the kept one.
-    pub fn plan(&self, wishes: &Wishes, random: &mut dyn FnMut() -> u64) -> Result<Plan> {
+    pub(crate) fn plan(&self, wishes: &Wishes, random: &mut dyn FnMut() -> u64) -> Result<Plan> {
         let Some(plan) = self.load()? else {
             let plan = Plan::new(wishes, random);
             self.save(&plan)?;
@@ -168,7 +168,7 @@ impl Home {
 }
 
 /// Makes every certificate of the plan that is missing or about to expire, and the administrator's kubeconfig.
-pub fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str) -> Result<()> {
+pub(crate) fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str) -> Result<()> {
     let dir = home.pki();
     let authority = Authority::open_or_create(&dir, "ca", "kontiki-ca")?;
     let peers = Authority::open_or_create(&dir, "peer-ca", "kontiki-peer-ca")?;
@@ -208,11 +208,11 @@ pub fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str) -> Result<()> {
     )
 }
 
-pub fn node_dir(name: &str) -> String {
+pub(crate) fn node_dir(name: &str) -> String {
     format!("node-{name}")
 }
 
-pub fn client<'a>(common_name: &'a str, organization: Option<&'a str>) -> Leaf<'a> {
+pub(crate) fn client<'a>(common_name: &'a str, organization: Option<&'a str>) -> Leaf<'a> {
     Leaf {
         common_name,
         organization,
@@ -223,7 +223,7 @@ pub fn client<'a>(common_name: &'a str, organization: Option<&'a str>) -> Leaf<'
 }
 
 /// The certificates of one member: its API port, its peer identity, and its client certificate towards node agents.
-pub fn member_certificates(
+pub(crate) fn member_certificates(
     authority: &Authority,
     peers: &Authority,
     dir: &Path,
@@ -266,12 +266,12 @@ pub fn member_certificates(
 }
 
 /// What a member's peer certificate says of it; both ends of a peer connection check it.
-pub fn peer_identity(cluster_id: u64, member_id: u64) -> String {
+pub(crate) fn peer_identity(cluster_id: u64, member_id: u64) -> String {
     format!("spiffe://kontiki/{cluster_id:016x}/member/{member_id:016x}")
 }
 
 /// The certificates of a node agent: its identity towards the API, and its own HTTPS port.
-pub fn node_certificates(
+pub(crate) fn node_certificates(
     authority: &Authority,
     dir: &Path,
     node: &str,
@@ -296,7 +296,7 @@ pub fn node_certificates(
 }
 
 /// A kubeconfig with one context a server: when a member is gone, `kubectl --context kontiki-2` goes to another.
-pub fn kubeconfig(servers: &[String], ca_pem: &str, client: &Pair) -> Result<String> {
+pub(crate) fn kubeconfig(servers: &[String], ca_pem: &str, client: &Pair) -> Result<String> {
     use base64::Engine;
     let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     let context = |index: usize| {
@@ -323,7 +323,12 @@ pub fn kubeconfig(servers: &[String], ca_pem: &str, client: &Pair) -> Result<Str
 }
 
 /// The command line of one member's process, without the program.
-pub fn server_command(home: &Home, plan: &Plan, member: &Member, node_ip: &str) -> Vec<String> {
+pub(crate) fn server_command(
+    home: &Home,
+    plan: &Plan,
+    member: &Member,
+    node_ip: &str,
+) -> Vec<String> {
     let dir = home.process_dir(&member.name);
     let mut line: Vec<String> = vec!["server".into()];
     let mut flag = |name: &str, value: String| line.extend([format!("--{name}"), value]);
@@ -338,7 +343,12 @@ pub fn server_command(home: &Home, plan: &Plan, member: &Member, node_ip: &str) 
     flag("peer-listen", format!("127.0.0.1:{}", member.peer_port));
     flag("peer-advertise", format!("127.0.0.1:{}", member.peer_port));
     if plan.one_process() {
-        flag("with-node", home.process_dir(&node_dir(&plan.node.name)).display().to_string());
+        flag(
+            "with-node",
+            home.process_dir(&node_dir(&plan.node.name))
+                .display()
+                .to_string(),
+        );
         node_flags(plan, node_ip, &mut flag);
     }
     line
@@ -352,7 +362,7 @@ fn node_flags(plan: &Plan, node_ip: &str, flag: &mut dyn FnMut(&str, String)) {
 }
 
 /// The command line of the node agent's process, without the program.
-pub fn agent_command(home: &Home, plan: &Plan, node_ip: &str) -> Vec<String> {
+pub(crate) fn agent_command(home: &Home, plan: &Plan, node_ip: &str) -> Vec<String> {
     let dir = home.process_dir(&node_dir(&plan.node.name));
     let mut line: Vec<String> = vec!["agent".into()];
     let mut flag = |name: &str, value: String| line.extend([format!("--{name}"), value]);

@@ -21,32 +21,32 @@ const RENEW_DAYS: i64 = 60;
 
 /// What a leaf certificate is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Usage {
+pub(crate) enum Usage {
     Client,
     Server,
     Both,
 }
 
 /// One certificate to issue.
-pub struct Leaf<'a> {
-    pub common_name: &'a str,
-    pub organization: Option<&'a str>,
+pub(crate) struct Leaf<'a> {
+    pub(crate) common_name: &'a str,
+    pub(crate) organization: Option<&'a str>,
     /// DNS names and IP addresses.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// URIs, such as a member's identity.
-    pub uris: Vec<String>,
-    pub usage: Usage,
+    pub(crate) uris: Vec<String>,
+    pub(crate) usage: Usage,
 }
 
 /// A certificate and its key on disk.
 #[derive(Clone, Debug)]
-pub struct Pair {
-    pub cert: PathBuf,
-    pub key: PathBuf,
+pub(crate) struct Pair {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Pair {
-    pub fn in_dir(dir: &Path, name: &str) -> Pair {
+    pub(crate) fn in_dir(dir: &Path, name: &str) -> Pair {
         Pair {
             cert: dir.join(format!("{name}.crt")),
             key: dir.join(format!("{name}.key")),
@@ -59,13 +59,13 @@ impl Pair {
 }
 
 /// A certificate authority whose key is at hand.
-pub struct Authority {
-    pub pair: Pair,
+pub(crate) struct Authority {
+    pub(crate) pair: Pair,
 }
 
 impl Authority {
     /// Opens `<dir>/<name>.crt` and `.key`, and makes them where they are missing.
-    pub fn open_or_create(dir: &Path, name: &str, common_name: &str) -> Result<Authority> {
+    pub(crate) fn open_or_create(dir: &Path, name: &str, common_name: &str) -> Result<Authority> {
         let pair = Pair::in_dir(dir, name);
         if !pair.exists() {
             create_private_dir(dir)?;
@@ -90,7 +90,7 @@ impl Authority {
 
     /// Issues `leaf` to `pair`, unless a certificate of this authority with the same names and enough life left is
     /// there already.
-    pub fn ensure(&self, pair: &Pair, leaf: &Leaf) -> Result<()> {
+    pub(crate) fn ensure(&self, pair: &Pair, leaf: &Leaf) -> Result<()> {
         if pair.exists() && !needs_renewal(pair, leaf).unwrap_or(true) {
             return Ok(());
         }
@@ -139,7 +139,7 @@ impl Leaf<'_> {
 }
 
 /// The key that signs service account tokens, shared by all members.
-pub fn ensure_signing_key(path: &Path) -> Result<()> {
+pub(crate) fn ensure_signing_key(path: &Path) -> Result<()> {
     if path.exists() {
         return Ok(());
     }
@@ -189,12 +189,12 @@ fn needs_renewal(pair: &Pair, leaf: &Leaf) -> Result<bool> {
         .any(|wanted| !present.contains(wanted)))
 }
 
-pub fn read(path: &Path) -> Result<String> {
+pub(crate) fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// A directory that only its owner can enter.
-pub fn create_private_dir(dir: &Path) -> Result<()> {
+pub(crate) fn create_private_dir(dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()
         .recursive(true)
@@ -204,7 +204,7 @@ pub fn create_private_dir(dir: &Path) -> Result<()> {
 }
 
 /// Writes a file that only its owner can read, whole or not at all.
-pub fn write_secret(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn write_secret(path: &Path, content: &[u8]) -> Result<()> {
     write_with_mode(path, content, 0o600)
 }
 

@@ -17,12 +17,12 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// Asks servers on this machine, as the administrator.
-pub struct Probe {
+pub(crate) struct Probe {
     tls: tokio_rustls::TlsConnector,
 }
 
 impl Probe {
-    pub fn new(ca: &Path, identity: &Pair) -> Result<Probe> {
+    pub(crate) fn new(ca: &Path, identity: &Pair) -> Result<Probe> {
         let mut roots = rustls::RootCertStore::empty();
         let authority = CertificateDer::from_pem_file(ca)
             .with_context(|| format!("cannot read {}", ca.display()))?;
@@ -43,7 +43,7 @@ impl Probe {
     }
 
     /// GET from `127.0.0.1:<port>`; the status and the body.
-    pub async fn get(&self, port: u16, path: &str) -> Result<(u16, Bytes)> {
+    pub(crate) async fn get(&self, port: u16, path: &str) -> Result<(u16, Bytes)> {
         tokio::time::timeout(DEADLINE, self.request(port, path))
             .await
             .with_context(|| {

@@ -10,10 +10,10 @@ use anyhow::{Context, Result};
 
 /// One process, known by the directory that its pid file and log are in.
 #[derive(Clone, Debug)]
-pub struct Process {
-    pub dir: PathBuf,
+pub(crate) struct Process {
+    pub(crate) dir: PathBuf,
     /// Second word of its command line, `server` or `agent`.
-    pub role: &'static str,
+    pub(crate) role: &'static str,
 }
 
 impl Process {
@@ -21,12 +21,12 @@ impl Process {
         self.dir.join("pid")
     }
 
-    pub fn log_file(&self) -> PathBuf {
+    pub(crate) fn log_file(&self) -> PathBuf {
         self.dir.join("log")
     }
 
     /// The pid, if the process runs. A pid that has gone to another program does not count.
-    pub fn running(&self) -> Option<u32> {
+    pub(crate) fn running(&self) -> Option<u32> {
         let pid: u32 = fs::read_to_string(self.pid_file())
             .ok()?
             .trim()
@@ -43,7 +43,7 @@ impl Process {
     }
 
     /// Starts `program` in the background as `kontiki <arguments>`, its output appended to the log.
-    pub fn start(&self, program: &Path, arguments: &[String]) -> Result<u32> {
+    pub(crate) fn start(&self, program: &Path, arguments: &[String]) -> Result<u32> {
         crate::pki::create_private_dir(&self.dir)?;
         let log = self.log_file();
         let open = || OpenOptions::new().create(true).append(true).open(&log);
@@ -70,7 +70,7 @@ impl Process {
     }
 
     /// SIGTERM, and SIGKILL after `patience`. True if it ran.
-    pub fn stop(&self, patience: Duration) -> Result<bool> {
+    pub(crate) fn stop(&self, patience: Duration) -> Result<bool> {
         let Some(pid) = self.running() else {
             return Ok(false);
         };
@@ -90,7 +90,7 @@ impl Process {
     }
 
     /// The last lines of the log, for an error message.
-    pub fn log_tail(&self, lines: usize) -> String {
+    pub(crate) fn log_tail(&self, lines: usize) -> String {
         let text = fs::read(self.log_file()).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let all: Vec<&str> = text.lines().collect();

@@ -53,7 +53,7 @@ impl Pems {
 }
 
 /// Runs until SIGTERM or SIGINT, or until the store fails.
-pub async fn run(args: ServerArgs) -> Result<()> {
+pub(crate) async fn run(args: ServerArgs) -> Result<()> {
     let pems = Pems::read(&args.pki_dir)?;
     // Ports first: one in use is the commonest mistake, and cheap to find before any state is touched.
     let api_listener = listen(&args.api_listen, "--api-listen").await?;
@@ -64,19 +64,41 @@ pub async fn run(args: ServerArgs) -> Result<()> {
     let advertise = resolve(&args.api_advertise).await?;
     let tls = Arc::new(tls_config(&pems)?);
 
-    let store = store::Node::start(store_config(&args, &pems)).await.context("the store does not start")?;
+    let store = store::Node::start(store_config(&args, &pems))
+        .await
+        .context("the store does not start")?;
     let stop = CancellationToken::new();
     let api = ApiServer::new(store.clone(), api_config(&args, &pems, advertise)?);
     let api_tasks = api.start();
     let limits = apiserver::ServeLimits::default();
-    let serving = tokio::spawn(apiserver::serve_tls(api_listener, tls, api.router(), limits, stop.clone()));
+    let serving = tokio::spawn(apiserver::serve_tls(
+        api_listener,
+        tls,
+        api.router(),
+        limits,
+        stop.clone(),
+    ));
     let etcd = etcd_listener.map(|listener| {
         let (cert, key) = pems.server.clone();
-        let tls = store::etcd::FrontTls { client_ca: pems.ca.clone(), cert, key };
-        tokio::spawn(store::etcd::serve(listener, tls, store.clone(), stop.clone().cancelled_owned()))
+        let tls = store::etcd::FrontTls {
+            client_ca: pems.ca.clone(),
+            cert,
+            key,
+        };
+        tokio::spawn(store::etcd::serve(
+            listener,
+            tls,
+            store.clone(),
+            stop.clone().cancelled_owned(),
+        ))
     });
     info!(name = %args.name, api = %args.api_listen, peers = %args.peer_listen, "member started");
-    let agents = tokio::spawn(run_agents(args.clone(), api.clone(), pems.ca.clone(), stop.clone()));
+    let agents = tokio::spawn(run_agents(
+        args.clone(),
+        api.clone(),
+        pems.ca.clone(),
+        stop.clone(),
+    ));
 
     let failure = tokio::select! {
         name = stop_signal() => {
@@ -103,7 +125,12 @@ pub async fn run(args: ServerArgs) -> Result<()> {
 }
 
 /// Everything in this process that is a client of the API.
-async fn run_agents(args: ServerArgs, api: Arc<ApiServer>, ca_pem: String, stop: CancellationToken) {
+async fn run_agents(
+    args: ServerArgs,
+    api: Arc<ApiServer>,
+    ca_pem: String,
+    stop: CancellationToken,
+) {
     let control_plane = async {
         if !args.no_agents {
             control_plane::run(&api, &args.name, &ca_pem, &stop).await;
@@ -122,7 +149,15 @@ async fn run_agents(args: ServerArgs, api: Arc<ApiServer>, ca_pem: String, stop:
 async fn run_node(args: &ServerArgs, dir: &Path, stop: &CancellationToken) -> Result<()> {
     let port = args.api_listen.rsplit(':').next().unwrap_or_default();
     let servers = vec![format!("https://127.0.0.1:{port}")];
-    node::run(&args.node, servers, &dir.join("data"), &dir.join("pki"), &args.cluster_domain, stop.clone()).await
+    node::run(
+        &args.node,
+        servers,
+        &dir.join("data"),
+        &dir.join("pki"),
+        &args.cluster_domain,
+        stop.clone(),
+    )
+    .await
 }
 
 async fn listen(address: &str, flag: &str) -> Result<TcpListener> {
@@ -133,10 +168,12 @@ async fn listen(address: &str, flag: &str) -> Result<TcpListener> {
 }
 
 async fn resolve(address: &str) -> Result<SocketAddr> {
-    let mut found = tokio::net::lookup_host(address)
-        .await
-        .with_context(|| format!("--api-advertise {address} is not HOST:PORT, or has no address"))?;
-    found.next().with_context(|| format!("--api-advertise {address} has no address"))
+    let mut found = tokio::net::lookup_host(address).await.with_context(|| {
+        format!("--api-advertise {address} is not HOST:PORT, or has no address")
+    })?;
+    found
+        .next()
+        .with_context(|| format!("--api-advertise {address} has no address"))
 }
 
 fn store_config(args: &ServerArgs, pems: &Pems) -> store::Config {
@@ -164,12 +201,20 @@ fn api_config(args: &ServerArgs, pems: &Pems, advertise: SocketAddr) -> Result<a
     let issuer = format!("https://kubernetes.default.svc.{}", args.cluster_domain);
     let signer = auth::token::Signer::from_pem(&pems.signing_key, &issuer)
         .map_err(|error| anyhow::anyhow!("sa.key: {error}"))?;
-    let mut config =
-        apiserver::Config::new(Arc::new(signer), &issuer, pems.ca.clone(), advertise.ip(), advertise.port());
+    let mut config = apiserver::Config::new(
+        Arc::new(signer),
+        &issuer,
+        pems.ca.clone(),
+        advertise.ip(),
+        advertise.port(),
+    );
     config.service_cidr = args.service_cidr.clone();
     config.cluster_domain = args.cluster_domain.clone();
     let (certificate_pem, key_pem) = pems.kubelet_client.clone();
-    config.kubelet_identity = Some(KubeletIdentity { certificate_pem, key_pem });
+    config.kubelet_identity = Some(KubeletIdentity {
+        certificate_pem,
+        key_pem,
+    });
     Ok(config)
 }
 
@@ -186,7 +231,8 @@ fn tls_config(pems: &Pems) -> Result<rustls::ServerConfig> {
     let chain = CertificateDer::pem_slice_iter(pems.server.0.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .context("server.crt is not a certificate")?;
-    let key = PrivateKeyDer::from_pem_slice(pems.server.1.as_bytes()).context("server.key is not a key")?;
+    let key = PrivateKeyDer::from_pem_slice(pems.server.1.as_bytes())
+        .context("server.key is not a key")?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
@@ -197,10 +243,12 @@ fn tls_config(pems: &Pems) -> Result<rustls::ServerConfig> {
 }
 
 /// Waits for the wish to stop; a hang-up of the terminal that started the process is none.
-pub async fn stop_signal() -> &'static str {
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-    else {
+pub(crate) async fn stop_signal() -> &'static str {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    ) else {
         warn!("signals cannot be caught: only SIGKILL stops this process");
         return std::future::pending().await;
     };

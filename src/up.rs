@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(100);
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Starts what does not run, waits until the cluster serves and its node is ready, and says how to use it.
-pub async fn up(home: &Home, wishes: &Wishes) -> Result<()> {
+pub(crate) async fn up(home: &Home, wishes: &Wishes) -> Result<()> {
     crate::pki::create_private_dir(&home.0)?;
     let lock = fs::File::create(home.0.join("up.lock")).context("cannot create the lock file")?;
     lock.try_lock()
@@ -240,7 +240,7 @@ fn print_access(home: &Home, plan: &Plan, ran_already: bool) {
 }
 
 /// Stops the node agent and then the members. Containers keep running; `up` finds them again.
-pub fn down(home: &Home) -> Result<()> {
+pub(crate) fn down(home: &Home) -> Result<()> {
     let Some(plan) = home.load()? else {
         say(&format!("There is no cluster in {}.", home.0.display()));
         return Ok(());
@@ -262,7 +262,7 @@ pub fn down(home: &Home) -> Result<()> {
 }
 
 /// Stops everything, removes the cluster's containers and wipes its directory.
-pub async fn reset(home: &Home) -> Result<()> {
+pub(crate) async fn reset(home: &Home) -> Result<()> {
     let Some(plan) = home.load()? else {
         say(&format!("There is no cluster in {}.", home.0.display()));
         return Ok(());
@@ -320,7 +320,7 @@ fn unmount_below(home: &Home) {
 }
 
 /// One line a process: whether it runs and what its readiness check says. An error if anything is not well.
-pub async fn status(home: &Home) -> Result<()> {
+pub(crate) async fn status(home: &Home) -> Result<()> {
     let Some(plan) = home.load()? else {
         bail!(
             "there is no cluster in {}; `kontiki up` makes one",
@@ -359,7 +359,7 @@ pub async fn status(home: &Home) -> Result<()> {
 }
 
 /// The address of this machine as others see it, without sending anything; loopback where there is no network.
-pub fn node_ip() -> String {
+pub(crate) fn node_ip() -> String {
     let probe = || -> std::io::Result<String> {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         // TEST-NET-1: connecting a datagram socket only picks the route.
@@ -370,7 +370,7 @@ pub fn node_ip() -> String {
 }
 
 /// Where a cluster lives unless `--home` says otherwise.
-pub fn default_home() -> PathBuf {
+pub(crate) fn default_home() -> PathBuf {
     let base = std::env::var_os("HOME")
         .map(PathBuf::from)
         .unwrap_or_else(|| PathBuf::from("/var/lib"));
@@ -378,7 +378,7 @@ pub fn default_home() -> PathBuf {
 }
 
 #[expect(clippy::print_stdout, reason = "this is the command line's answer")]
-pub fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     println!("{line}");
 }
 
