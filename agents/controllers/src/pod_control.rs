@@ -75,11 +75,13 @@ pub(crate) fn reported(
     success: (&'static str, String),
     failure: (&'static str, &str),
 ) -> Op {
-    let report = |kind, reason, message| Report {
-        regarding: reference(resource, about),
-        kind,
-        reason,
-        message,
+    let report = |kind, reason, message| {
+        Box::new(Report {
+            regarding: reference(resource, about),
+            kind,
+            reason,
+            message,
+        })
     };
     Op::Reported {
         op: Box::new(op),

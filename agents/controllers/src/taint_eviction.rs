@@ -142,7 +142,7 @@ fn evict(pod: &Pod, now: Micros) -> Plan {
         message,
     };
     Plan::of(vec![
-        Op::Event(report),
+        Op::Event(Box::new(report)),
         mark,
         Op::delete(&PODS, &pod.metadata),
     ])

@@ -13,8 +13,7 @@ pub(crate) const NOW: &str = "2026-01-01T10:00:00Z";
 
 /// One object from YAML.
 pub(crate) fn object<T: DeserializeOwned>(text: &str) -> T {
-    serde_json::from_value(yaml(text))
-        .expect("test object")
+    serde_json::from_value(yaml(text)).expect("test object")
 }
 
 fn cache<T: Kind>(documents: &[Value], kind: &str) -> Arc<Cache<T>> {
@@ -31,7 +30,7 @@ pub(crate) fn world(text: &str) -> World {
     let documents: Vec<Value> = text
         .split("---\n")
         .filter(|d| !d.trim().is_empty())
-        .map(|d| yaml(d))
+        .map(yaml)
         .collect();
     let caches = Caches {
         pods: cache(&documents, "Pod"),
@@ -61,5 +60,6 @@ pub(crate) fn world(text: &str) -> World {
 
 /// YAML 1.2: `n` is text, not `false`.
 fn yaml(text: &str) -> Value {
-    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { strict_booleans: true }).expect("test YAML")
+    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { strict_booleans: true })
+        .expect("test YAML")
 }

@@ -224,7 +224,7 @@ impl Client {
         let remote = Remote::new(&config.servers, Arc::new(tls), token)?;
         Ok(Self {
             inner: Arc::new(Inner {
-                transport: Transport::Remote(remote),
+                transport: Transport::Remote(Box::new(remote)),
                 timeout: config.timeout,
                 user_agent: config.user_agent,
             }),
@@ -686,7 +686,8 @@ impl Client {
                             return Err(error);
                         }
                         // The other servers are tried at once; only a full round waits.
-                        let round_done = attempt as usize % self.inner.transport.servers() == 0;
+                        let round_done =
+                            (attempt as usize).is_multiple_of(self.inner.transport.servers());
                         (error, if round_done { backoff } else { Duration::ZERO })
                     }
                 };

@@ -41,18 +41,18 @@ fn perform<'a>(
 ) -> BoxFuture<'a, Result<(), ApiError>> {
     async move {
         match op {
-            Op::Event(report) => recorder.report(report),
+            Op::Event(report) => recorder.report(*report),
             Op::Reported {
                 op,
                 success,
                 mut failure,
             } => match perform(client, recorder, *op, written).await {
-                Ok(()) => recorder.report(success),
+                Ok(()) => recorder.report(*success),
                 Err(error) => {
                     // A namespace that goes away refuses creates: nothing that anybody should read about.
                     if !error.is_namespace_terminating() {
                         failure.message.push_str(&error.message);
-                        recorder.report(failure);
+                        recorder.report(*failure);
                     }
                     return Err(error);
                 }

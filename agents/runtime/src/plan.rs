@@ -80,15 +80,15 @@ pub enum Op {
         params: DeleteParams,
     },
     /// Records an event.
-    Event(Report),
+    Event(Box<Report>),
     /// Does the operation, then records one of two events.
     Reported {
         /// The operation.
         op: Box<Op>,
         /// Recorded when it succeeded.
-        success: Report,
+        success: Box<Report>,
         /// Recorded when it failed, the error's text appended to the message.
-        failure: Report,
+        failure: Box<Report>,
     },
     /// Independent operations, started in batches of 1, 2, 4.. A batch with a failure is the last one, so that a refusal that hits all is not asked for a thousand times.
     SlowStart(Vec<Op>),

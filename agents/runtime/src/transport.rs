@@ -34,7 +34,7 @@ pub(crate) struct Failure {
 
 pub(crate) enum Transport {
     InProcess(InProcessService),
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 pub(crate) struct Remote {

@@ -148,12 +148,12 @@ fn round(
 
 fn not_ready_event(node: &Node) -> Op {
     let message = format!("Node {} status is now: NodeNotReady", node.metadata.name);
-    Op::Event(Report {
+    Op::Event(Box::new(Report {
         regarding: reference(&NODES, &node.metadata),
         kind: EventType::Normal,
         reason: "NodeNotReady",
         message,
-    })
+    }))
 }
 
 /// The pods of a node that is not ready are not ready either: services stop sending to them.
@@ -168,7 +168,7 @@ fn mark_pods(pods: &[Arc<Pod>], now: Micros) -> Vec<Op> {
             reason: "NodeNotReady",
             message: "Node is not ready".into(),
         };
-        ops.push(Op::Event(report));
+        ops.push(Op::Event(Box::new(report)));
         ops.push(Op::Patch {
             resource: PODS,
             namespace: pod.metadata.namespace.clone(),
