@@ -6,18 +6,21 @@ use http::{Extensions, HeaderMap, header};
 use tokio::time::Instant;
 
 use crate::ApiServer;
+use crate::client_certificate::{PeerCertificate, Trust};
 use crate::config::Config;
-use crate::serve::PeerCertificate;
+
 use crate::status::{ApiError, ApiResult};
 
 pub(crate) struct Authenticator {
     anonymous: bool,
+    trust: Trust,
 }
 
 impl Authenticator {
     pub(crate) fn new(config: &Config) -> Authenticator {
         Authenticator {
             anonymous: config.anonymous,
+            trust: Trust::new(&config.ca_pem),
         }
     }
 
@@ -32,12 +35,18 @@ impl Authenticator {
         if let Some(user) = extensions.get::<User>() {
             return Ok(user.clone());
         }
-        if let Some(certificate) = extensions.get::<PeerCertificate>() {
-            // The TLS layer checked the chain; what is left is whether it names somebody, and the time, since a
-            // connection may outlive its certificate.
-            return auth::x509::user_from_cert(&certificate.0, now)
-                .map(User::authenticated)
-                .map_err(|error| refuse(&error));
+        let mut refused = false;
+        if let Some(peer) = extensions.get::<PeerCertificate>() {
+            // Time is checked with every request, since a connection may outlive its certificate.
+            let verified = self.trust.verify(peer).map_err(|error| refuse(&error));
+            let user = verified.and_then(|leaf| {
+                auth::x509::user_from_cert(leaf, now).map_err(|error| refuse(&error))
+            });
+            match user {
+                Ok(user) => return Ok(user.authenticated()),
+                // A good token next to it still counts.
+                Err(_) => refused = true,
+            }
         }
         let mut token = None;
         if let Some(value) = headers.get(header::AUTHORIZATION) {
@@ -52,17 +61,18 @@ impl Authenticator {
             && let Some(value) = headers
                 .get("sec-websocket-protocol")
                 .and_then(|value| value.to_str().ok())
-            {
-                match bearer::from_websocket_protocols(value) {
-                    WebSocketToken::Absent => {}
-                    WebSocketToken::Present { token: found, .. } => token = Some(found),
-                    WebSocketToken::Invalid => return Err(ApiError::unauthorized()),
-                }
+        {
+            match bearer::from_websocket_protocols(value) {
+                WebSocketToken::Absent => {}
+                WebSocketToken::Present { token: found, .. } => token = Some(found),
+                WebSocketToken::Invalid => return Err(ApiError::unauthorized()),
             }
+        }
         match token {
             Some(token) => user_of_token(server, &token, &server.config.api_audiences, now)
                 .await
                 .map(|(user, _)| user),
+            None if refused => Err(ApiError::unauthorized()),
             None if self.anonymous => Ok(User::anonymous()),
             None => Err(ApiError::unauthorized()),
         }

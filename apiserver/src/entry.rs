@@ -47,9 +47,10 @@ impl Entry {
                 if let Some(value) = resource
                     .field(&shaped, name)
                     .filter(|value| !value.is_empty())
-                    && !fields.iter().any(|(known, _)| known == name) {
-                        fields.push((*name, value.into_boxed_str()));
-                    }
+                    && !fields.iter().any(|(known, _)| known == name)
+                {
+                    fields.push((*name, value.into_boxed_str()));
+                }
             }
         }
         Some(Entry {

@@ -36,10 +36,12 @@ impl Leases {
         }
         let mut open = self.open.lock().await;
         if let Some(lease) = open.as_mut()
-            && lease.since.elapsed() < SHARED_FOR && lease.events < EVENTS_PER_LEASE_MAX {
-                lease.events += 1;
-                return Ok(lease.id);
-            }
+            && lease.since.elapsed() < SHARED_FOR
+            && lease.events < EVENTS_PER_LEASE_MAX
+        {
+            lease.events += 1;
+            return Ok(lease.id);
+        }
         let ttl = EVENT_TTL_SECONDS + SHARED_FOR.as_secs() as i64;
         let (id, _) = server.store.lease_grant(0, ttl).await?.body;
         *open = Some(Open {

@@ -16,6 +16,7 @@ mod authenticate;
 mod authorize;
 mod bootstrap;
 mod cache;
+mod client_certificate;
 mod clock;
 mod codec;
 mod compaction;
@@ -54,8 +55,9 @@ use tokio_util::sync::CancellationToken;
 
 /// The body type of requests to [`ApiServer::router`].
 pub use axum::body::Body;
+pub use client_certificate::{PeerCertificate, ask_client_certificate};
 pub use config::{Config, KubeletIdentity, VERSION_MINOR, git_version};
-pub use serve::{PeerCertificate, ServeLimits, serve_tls};
+pub use serve::{ServeLimits, serve_tls};
 
 /// One API server over one member of the store. Shared by its router and its background tasks.
 pub struct ApiServer {

@@ -233,9 +233,10 @@ pub(crate) fn shape(output: &Output, resource: &Resource, object: Object, now: i
 /// Encodes a value as the client wants it.
 pub(crate) fn encode(output: &Output, value: &Value) -> Bytes {
     if output.yaml
-        && let Ok(text) = serde_saphyr::to_string(value) {
-            return Bytes::from(text);
-        }
+        && let Ok(text) = serde_saphyr::to_string(value)
+    {
+        return Bytes::from(text);
+    }
     let encoded = if output.pretty {
         serde_json::to_vec_pretty(value)
     } else {

@@ -80,10 +80,12 @@ impl RequestInfo {
             }
         }
         // A list or watch that a field selector narrows to one name counts as access to that name.
-        if info.name.is_empty() && matches!(verb, "list" | "watch" | "deletecollection")
-            && let Some(name) = query.get("fieldSelector").and_then(single_name) {
-                info.name = name;
-            }
+        if info.name.is_empty()
+            && matches!(verb, "list" | "watch" | "deletecollection")
+            && let Some(name) = query.get("fieldSelector").and_then(single_name)
+        {
+            info.name = name;
+        }
         info.verb = verb;
         info
     }

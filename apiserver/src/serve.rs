@@ -13,16 +13,13 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-/// The client's certificate, whose chain the TLS layer has verified. A request extension.
-#[derive(Clone, Debug)]
-pub struct PeerCertificate(pub CertificateDer<'static>);
+use crate::client_certificate::PeerCertificate;
 
 /// Bounds of one listener.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +53,8 @@ impl Default for ServeLimits {
     }
 }
 
-/// Serves `router` until `shutdown`, then drains. `tls` may ask for a client certificate but must not require one.
+/// Serves `router` until `shutdown`, then drains. `tls` may ask for a client certificate but must not
+/// require one: see [`crate::ask_client_certificate`].
 pub async fn serve_tls(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
@@ -129,12 +127,10 @@ async fn serve_connection(
     limits: &ServeLimits,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
-    let certificate = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .map(|certificate| PeerCertificate(certificate.clone().into_owned()));
+    let certificate =
+        stream.get_ref().1.peer_certificates().map(|chain| {
+            PeerCertificate(chain.iter().map(|one| one.clone().into_owned()).collect())
+        });
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         if let Some(certificate) = &certificate {
             request.extensions_mut().insert(certificate.clone());

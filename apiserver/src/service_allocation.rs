@@ -240,9 +240,10 @@ impl Plan {
             return Ok(());
         };
         if let Some(address) = has_address(service)
-            && exists(server, address_key(address)).await? {
-                return Err(address_taken(service, address));
-            }
+            && exists(server, address_key(address)).await?
+        {
+            return Err(address_taken(service, address));
+        }
         for (index, (port, protocol)) in named_ports(service).into_iter().enumerate() {
             if exists(server, port_key(port, &protocol)).await? {
                 return Err(port_taken(service, index, port));
@@ -360,13 +361,13 @@ fn settle_ports(
         && let Some(ports) = service
             .get_mut(&["spec", "ports"])
             .and_then(Value::as_array_mut)
-        {
-            for port in ports {
-                if port.get("nodePort").and_then(Value::as_u64).unwrap_or(0) == 0 {
-                    port["nodePort"] = pick()?.into();
-                }
+    {
+        for port in ports {
+            if port.get("nodePort").and_then(Value::as_u64).unwrap_or(0) == 0 {
+                port["nodePort"] = pick()?.into();
             }
         }
+    }
     if wants_health_port(service) && health_port(service).is_none() {
         let port = pick()?;
         service.set(&["spec", "healthCheckNodePort"], port);
@@ -427,14 +428,17 @@ fn carry_over(new: &mut Object, old: &Object) {
             }
         }
         if needs_address(new)
-            && let Some(value) = old.get(&["spec", "clusterIP"]).cloned() {
-                new.set(&["spec", "clusterIP"], value);
-            }
-    }
-    if wants_health_port(new) && health_port(new).is_none()
-        && let Some(port) = health_port(old) {
-            new.set(&["spec", "healthCheckNodePort"], port);
+            && let Some(value) = old.get(&["spec", "clusterIP"]).cloned()
+        {
+            new.set(&["spec", "clusterIP"], value);
         }
+    }
+    if wants_health_port(new)
+        && health_port(new).is_none()
+        && let Some(port) = health_port(old)
+    {
+        new.set(&["spec", "healthCheckNodePort"], port);
+    }
     if !wants_health_port(new) {
         new.remove(&["spec", "healthCheckNodePort"]);
     }

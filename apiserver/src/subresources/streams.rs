@@ -184,9 +184,10 @@ fn container_of(context: &Context, pod: &Object, action: &str) -> ApiResult<Stri
     if let Some(name) = pod
         .annotation(DEFAULT_CONTAINER)
         .filter(|name| action != "log" || main.iter().any(|one| one == name))
-        && all().any(|one| one == name) {
-            return Ok(name.to_owned());
-        }
+        && all().any(|one| one == name)
+    {
+        return Ok(name.to_owned());
+    }
     let mut text = format!(
         "a container name must be specified for pod {}, choose one of: [{}]",
         pod.name(),

@@ -2,6 +2,7 @@
 
 mod admission;
 mod bad_input;
+mod client_certificate;
 mod crud;
 mod delete;
 mod discovery;

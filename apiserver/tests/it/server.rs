@@ -63,10 +63,15 @@ impl Server {
     }
 
     pub(crate) async fn over(store: Arc<MemStore>) -> Server {
+        Server::with(store, "CA".to_owned()).await
+    }
+
+    /// With the certificates of this CA as client certificates.
+    pub(crate) async fn with(store: Arc<MemStore>, ca_pem: String) -> Server {
         let issuer = "https://kubernetes.default.svc.cluster.local";
         let signer = auth::token::Signer::from_pem(KEY, issuer).unwrap();
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-        let mut config = Config::new(Arc::new(signer), issuer, "CA".to_owned(), address, 6443);
+        let mut config = Config::new(Arc::new(signer), issuer, ca_pem, address, 6443);
         config
             .static_tokens
             .insert("jane-token", User::new("jane", ["dev"]));
