@@ -329,7 +329,7 @@ impl Maker {
         let n = self.next();
         match element {
             Element::String => ["", "a", "é\n", "longer text"][n as usize % 4].into(),
-            Element::Bool => (n % 2 == 0).into(),
+            Element::Bool => n.is_multiple_of(2).into(),
             Element::Int32 => [0, 1, -1, i32::MAX, i32::MIN][n as usize % 5].into(),
             Element::Int64 => [0, 1, -1, i64::MAX, i64::MIN][n as usize % 5].into(),
             Element::Double => [0.0, 1.5, -1e300][n as usize % 3].into(),
@@ -352,7 +352,7 @@ impl Maker {
             Form::IntOrString => [json!(0), json!(-5), json!("25%"), json!("")][n % 4].clone(),
             Form::RawExtension | Form::FieldsV1 => json!({"f:x": {}, "n": [null, 1.5]}),
             Form::Json => [json!(1), json!("x"), json!([null]), json!({"a": false})][n % 4].clone(),
-            Form::SchemaOrBool if n.is_multiple_of(2) => (n % 4 == 0).into(),
+            Form::SchemaOrBool if n.is_multiple_of(2) => n.is_multiple_of(4).into(),
             Form::SchemaOrArray if n.is_multiple_of(2) => json!([{"type": "string"}]),
             Form::SchemaOrStringArray if n.is_multiple_of(2) => json!(["a", ""]),
             _ => self.object(schema, depth),
