@@ -61,7 +61,7 @@ fn looking_around() {
     );
     let invalid = k.fails("run Bad_Name --image=x");
     assert!(
-        invalid.contains("is invalid: metadata.name: Invalid value: \"Bad_Name\""),
+        invalid.contains("metadata.name: Invalid value: \"Bad_Name\""),
         "{invalid}"
     );
     let unknown = k.run_with("apply -f -", "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"x\"}, \"dta\": {}}");
@@ -161,7 +161,7 @@ fn working_with_objects() {
         "two"
     );
 
-    let watching = k.follow("get configmap -n shop -w --output-watch-events -o name");
+    let watching = k.follow("get configmap -n shop -w --output-watch-events");
     k.ok("create configmap later -n shop");
     watching.line("the watch to show the new object", |line| {
         line.contains("ADDED") && line.contains("later")
