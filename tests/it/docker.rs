@@ -154,10 +154,9 @@ fn inside_a_pod(k: &Kubectl) {
         "prepared\n",
         "and the network"
     );
-    assert_eq!(
-        k.run(&format!("exec {pod} -c server -- sh -c 'exit 7'"))
-            .success,
-        false
+    assert!(
+        !k.run(&format!("exec {pod} -c server -- sh -c 'exit 7'"))
+            .success
     );
     assert_eq!(k.ok(&format!("logs {pod} -c server")), "serving one\n");
     let piped = k.ok_with(
