@@ -55,7 +55,8 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 /// Servers log to standard error; the level is RUST_LOG's, `info` by default.
 fn start_logging(command: &Command) {
     let default = match command {
-        Command::Server(_) | Command::Agent(_) => "info",
+        // openraft logs its inner life, refused attempts as errors among it; the store says what matters of it.
+        Command::Server(_) | Command::Agent(_) => "info,openraft=off",
         _ => "warn",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()

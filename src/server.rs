@@ -235,7 +235,7 @@ fn tls_config(pems: &Pems) -> Result<rustls::ServerConfig> {
         .context("server.key is not a key")?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(apiserver::ask_client_certificate(verifier))
         .with_single_cert(chain, key)
         .context("server.crt and server.key do not belong together")?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
