@@ -49,8 +49,9 @@ fn perform<'a>(
             } => match perform(client, recorder, *op, written).await {
                 Ok(()) => recorder.report(*success),
                 Err(error) => {
-                    // A namespace that goes away refuses creates: nothing that anybody should read about.
-                    if !error.is_namespace_terminating() {
+                    // A namespace that goes away refuses creates, and a stale copy is read again and the plan made
+                    // anew: nothing that anybody should read about.
+                    if !error.is_namespace_terminating() && !error.is_conflict() {
                         failure.message.push_str(&error.message);
                         recorder.report(*failure);
                     }
