@@ -188,4 +188,8 @@ impl Store for Node {
             members,
         }
     }
+
+    fn raft_term(&self) -> u64 {
+        self.core.leadership.borrow().term
+    }
 }

@@ -126,4 +126,8 @@ pub trait Store: Send + Sync + 'static {
     fn lease_time_to_live(&self, id: i64, keys: bool) -> BoxFuture<'_, StoreResult<LeaseStatus>>;
     fn leases(&self) -> BoxFuture<'_, StoreResult<Vec<i64>>>;
     fn status(&self) -> StoreStatus;
+    /// The term in [`Store::status`], for those who need nothing else, and often.
+    fn raft_term(&self) -> u64 {
+        self.status().raft_term
+    }
 }

@@ -23,15 +23,39 @@ const REQUEST_BYTES_MAX: usize = (3 << 19) + (512 << 10);
 
 type HttpFuture = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 
+/// The store, and what of an answer's header never changes.
 #[derive(Clone)]
-pub(super) struct Kv {
+struct Served {
     store: Arc<dyn Store>,
+    cluster_id: u64,
+    member_id: u64,
+}
+
+impl Served {
+    fn new(store: Arc<dyn Store>) -> Served {
+        let status = store.status();
+        Served {
+            store,
+            cluster_id: status.cluster_id,
+            member_id: status.member_id,
+        }
+    }
+
+    fn header(&self) -> Header {
+        Header {
+            cluster_id: self.cluster_id,
+            member_id: self.member_id,
+            revision: 0,
+            raft_term: self.store.raft_term(),
+        }
+    }
 }
 
 #[derive(Clone)]
-pub(super) struct Maintenance {
-    store: Arc<dyn Store>,
-}
+pub(super) struct Kv(Served);
+
+#[derive(Clone)]
+pub(super) struct Maintenance(Served);
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct CompactionRequest {
@@ -70,13 +94,13 @@ const ETCD_VERSION: &str = "3.6.0";
 
 impl Kv {
     pub(super) fn new(store: Arc<dyn Store>) -> Kv {
-        Kv { store }
+        Kv(Served::new(store))
     }
 }
 
 impl Maintenance {
     pub(super) fn new(store: Arc<dyn Store>) -> Maintenance {
-        Maintenance { store }
+        Maintenance(Served::new(store))
     }
 }
 
@@ -98,9 +122,8 @@ impl tower::Service<http::Request<Body>> for Kv {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> HttpFuture {
-        let store = self.store.clone();
+        let (store, header) = (self.0.store.clone(), self.0.header());
         Box::pin(async move {
-            let header = header_of(&store);
             Ok(match request.uri().path() {
                 "/etcdserverpb.KV/Range" => {
                     unary(request, header, move |range: RangeRequest| async move {
@@ -156,9 +179,8 @@ impl tower::Service<http::Request<Body>> for Maintenance {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> HttpFuture {
-        let store = self.store.clone();
+        let (store, header) = (self.0.store.clone(), self.0.header());
         Box::pin(async move {
-            let header = header_of(&store);
             Ok(match request.uri().path() {
                 "/etcdserverpb.Maintenance/Status" => {
                     unary(request, header, move |_: Empty| async move {
@@ -187,16 +209,6 @@ fn status_body(store: &dyn Store) -> Answer<StatusBody> {
             db_size_in_use: size,
             is_learner: status.is_learner,
         },
-    }
-}
-
-fn header_of(store: &Arc<dyn Store>) -> Header {
-    let status = store.status();
-    Header {
-        cluster_id: status.cluster_id,
-        member_id: status.member_id,
-        revision: 0,
-        raft_term: status.raft_term,
     }
 }
 
