@@ -61,6 +61,14 @@ impl Process {
             .with_context(|| format!("cannot start {}", program.display()))?;
         let pid = child.id();
         fs::write(self.pid_file(), pid.to_string()).context("cannot write the pid file")?;
+        // Between the spawn and the end of its exec the child has no command line yet, and would not look like ours.
+        let patience = Instant::now() + Duration::from_secs(2);
+        while fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.is_empty())
+            && !is_zombie(pid)
+            && Instant::now() < patience
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         // A child that ends while `up` still waits would stay a zombie, and look alive: reap it.
         std::thread::spawn(move || {
             let mut child = child;

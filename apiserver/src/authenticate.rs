@@ -132,6 +132,15 @@ pub(crate) async fn user_of_token(
 
 /// Applies `Impersonate-*` headers: every part of the wanted identity is a right of its own.
 pub(crate) fn impersonate(server: &ApiServer, user: User, headers: &HeaderMap) -> ApiResult<User> {
+    let unreadable = headers
+        .iter()
+        .any(|(name, value)| name.as_str().starts_with("impersonate-") && value.to_str().is_err());
+    if unreadable {
+        // Ignoring it would run the request as the user who wanted to be somebody lesser.
+        return Err(ApiError::bad_request(
+            "an Impersonate header is not readable text",
+        ));
+    }
     let pairs = headers
         .iter()
         .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));

@@ -2,6 +2,7 @@
 //! [`RequestInfo::parse`], since resources are found by name in `resources::ALL` and not by routes.
 
 use http::Method;
+use schema::selector::FieldSelector;
 
 /// A request taken apart as Kubernetes' authorizer sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,12 +73,9 @@ impl RequestInfo {
                 other => other,
             };
         }
-        if verb == "list" || (verb == "get" && info.subresource.is_empty()) {
-            if query.flag("watch") {
-                verb = "watch";
-            } else if verb == "get" {
-                verb = "get";
-            }
+        // With a name in the path `watch` means nothing, as in Kubernetes: what is authorized is that one object.
+        if verb == "list" && query.flag("watch") {
+            verb = "watch";
         }
         // A list or watch that a field selector narrows to one name counts as access to that name.
         if info.name.is_empty()
@@ -129,13 +127,12 @@ fn resource_verb(method: &Method) -> &'static str {
     }
 }
 
+/// The one name that a field selector leaves, read by the same parser that evaluates it: two readings of one text
+/// would authorize one thing and serve another.
 fn single_name(selector: &str) -> Option<String> {
-    selector.split(',').find_map(|term| {
-        let (key, value) = term.split_once('=')?;
-        let value = value.strip_prefix('=').unwrap_or(value);
-        (key == "metadata.name" && !value.is_empty() && !value.contains(['/', '%', '\\']))
-            .then(|| value.to_owned())
-    })
+    let selector = FieldSelector::parse(selector).ok()?;
+    let name = selector.required_value("metadata.name")?;
+    (!name.is_empty() && !name.contains(['/', '%', '\\'])).then(|| name.to_owned())
 }
 
 /// The query string as ordered pairs.
@@ -301,6 +298,19 @@ mod tests {
         ] {
             assert_eq!(shape(method, uri), expected, "{uri}");
         }
+    }
+
+    #[test]
+    fn what_is_authorized_is_what_is_served() {
+        let named = parse(Method::GET, "/api/v1/namespaces/n/secrets/x?watch=1");
+        assert_eq!((named.verb, named.name.as_str()), ("get", "x"));
+        let by_selector = "/api/v1/namespaces/n/secrets?watch=1&fieldSelector=metadata.name%3Dx";
+        let named = parse(Method::GET, by_selector);
+        assert_eq!((named.verb, named.name.as_str()), ("watch", "x"));
+        // One term, whose value has a comma in it; not a second term that names an object.
+        let escaped = "/api/v1/namespaces/n/secrets?fieldSelector=metadata.namespace!%3Da%5C,metadata.name%3Dx";
+        let all = parse(Method::GET, escaped);
+        assert_eq!((all.verb, all.name.as_str()), ("list", ""));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which objects of a resource a list, watch or deletion of a collection is about.
 
 use resources::Resource;
-use schema::selector::{FieldSelector, LabelSelector};
+use schema::selector::{FieldSelector, FieldTerm, LabelSelector};
 
 use crate::entry::Entry;
 use crate::request::Query;
@@ -69,6 +69,17 @@ impl Selection {
             selection.prefix = Selection::all(resource, namespace).prefix;
         }
         Ok(selection)
+    }
+
+    /// Only the object of this name; an empty name changes nothing.
+    pub(crate) fn narrow_to_name(&mut self, name: &str) {
+        if !name.is_empty() {
+            self.fields.terms.push(FieldTerm {
+                field: "metadata.name".to_owned(),
+                equal: true,
+                value: name.to_owned(),
+            });
+        }
     }
 
     /// Whether every object of the prefix is meant.

@@ -124,45 +124,89 @@ pub(crate) async fn bridge(
     Ok(response)
 }
 
-/// Copies both ways until one side ends or nothing has moved for [`IDLE_MAX`].
+/// Copies both ways until one side ends or a direction stands still for [`IDLE_MAX`]. The directions do not wait for
+/// each other: a command that blocks on its output reads no input, and must not keep its output from being taken.
 async fn copy_until_idle<A, B>(a: &mut A, b: &mut B) -> std::io::Result<()>
 where
     A: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     B: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
+    let moved = std::sync::Mutex::new(tokio::time::Instant::now());
+    let (a_read, a_write) = tokio::io::split(a);
+    let (b_read, b_write) = tokio::io::split(b);
+    tokio::select! {
+        // A WebSocket closes in both directions: what a side still had to say was said before its close.
+        ended = copy_one_way(a_read, b_write, &moved) => ended,
+        ended = copy_one_way(b_read, a_write, &moved) => ended,
+        () = idle(&moved) => Ok(()),
+    }
+}
+
+type Moved = std::sync::Mutex<tokio::time::Instant>;
+
+fn last(moved: &Moved) -> std::sync::MutexGuard<'_, tokio::time::Instant> {
+    moved
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+async fn copy_one_way(
+    mut from: impl tokio::io::AsyncRead + Unpin,
+    mut to: impl tokio::io::AsyncWrite + Unpin,
+    moved: &Moved,
+) -> std::io::Result<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let (mut a_read, mut a_write) = tokio::io::split(a);
-    let (mut b_read, mut b_write) = tokio::io::split(b);
-    let mut from_a = vec![0; BUFFER_BYTES];
-    let mut from_b = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        // Reading is cancel safe; each branch writes all it read before the next read of either side.
-        let moved = tokio::time::timeout(IDLE_MAX, async {
-            tokio::select! {
-                read = a_read.read(&mut from_a) => (true, read),
-                read = b_read.read(&mut from_b) => (false, read),
-            }
-        })
-        .await;
-        let Ok((is_a, read)) = moved else {
-            return Ok(());
-        };
-        let count = read?;
+        let count = from.read(&mut buffer).await?;
         if count == 0 {
-            // A WebSocket closes in both directions; what the other side still had to say was said before its close.
-            let _ = if is_a {
-                b_write.shutdown().await
-            } else {
-                a_write.shutdown().await
-            };
-            return Ok(());
+            return to.shutdown().await;
         }
-        if is_a {
-            b_write.write_all(&from_a[..count]).await?;
-            b_write.flush().await?;
-        } else {
-            a_write.write_all(&from_b[..count]).await?;
-            a_write.flush().await?;
+        to.write_all(&buffer[..count]).await?;
+        to.flush().await?;
+        *last(moved) = tokio::time::Instant::now();
+    }
+}
+
+/// Returns when nothing has moved for [`IDLE_MAX`].
+async fn idle(moved: &Moved) {
+    loop {
+        let until = *last(moved) + IDLE_MAX;
+        if tokio::time::Instant::now() >= until {
+            return;
         }
+        tokio::time::sleep_until(until).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn a_full_direction_does_not_block_the_other() {
+        let (mut client, mut near) = tokio::io::duplex(16);
+        let (mut far, mut agent) = tokio::io::duplex(16);
+        let bridge = tokio::spawn(async move { copy_until_idle(&mut near, &mut far).await });
+        // More input than the agent's side, which reads none of it, can hold.
+        let writer = tokio::spawn(async move {
+            let (mut read, mut write) = tokio::io::split(client_of(&mut client));
+            let flood = async { write.write_all(&[1; 1 << 20]).await };
+            let mut output = [0; 5];
+            tokio::select! {
+                _ = flood => unreachable!("nobody reads the input"),
+                got = read.read_exact(&mut output) => { got.expect("the output comes through"); }
+            }
+            output
+        });
+        agent.write_all(b"hello").await.expect("the bridge reads");
+        let output = tokio::time::timeout(Duration::from_secs(10), writer).await;
+        assert_eq!(&output.expect("in time").expect("no panic"), b"hello");
+        bridge.abort();
+    }
+
+    fn client_of(stream: &mut tokio::io::DuplexStream) -> &mut tokio::io::DuplexStream {
+        stream
     }
 }

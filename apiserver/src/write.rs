@@ -198,7 +198,8 @@ impl ApiServer {
         decide: &mut (dyn FnMut(&Object) -> ApiResult<Step> + Send),
     ) -> ApiResult<Outcome> {
         let key = resources::storage_key(resource, namespace, name);
-        let mut fresh = false;
+        // A dry run makes no comparison at its end that would find a stale copy.
+        let mut fresh = dry_run;
         for _ in 0..ATTEMPTS_MAX {
             let Some(current) = self.current(resource, &key, fresh).await? else {
                 if fresh {

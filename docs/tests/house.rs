@@ -42,7 +42,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("bollard", &["node-agent"]),
     ("axum", &["apiserver", "node-agent"]),
     ("jsonwebtoken", &["auth"]),
-    ("rcgen", &["kontiki"]),
+    ("rcgen", &["kontiki", "raft-tests"]),
 ];
 
 fn root() -> PathBuf {

@@ -127,6 +127,9 @@ impl Core {
         if !self.is_leader() {
             return Err(Failure::NotLeader);
         }
+        if let Err(reason) = readable(&entry) {
+            return Err(Failure::Refused(reason));
+        }
         let write = self.raft.client_write(Proposal(entry));
         match tokio::time::timeout(self.config.limits.request_deadline, write).await {
             Err(_) => Err(Failure::TimedOut),
@@ -273,5 +276,46 @@ impl Core {
     pub fn entry(&self, command: kv::Command) -> bytes::Bytes {
         let entry = kv::Entry::new(self.config.clock.unix_ms(), command);
         prost::Message::encode_to_vec(&entry).into()
+    }
+}
+
+/// Whether every member will be able to decode and apply an entry. What is in the log is there for good: an entry that
+/// only its sender understands (nested deeper than the decoder goes, or of a newer version) would stop them all.
+fn readable(entry: &[u8]) -> Result<(), String> {
+    use prost::Message;
+    let entry = kv::Entry::decode(entry)
+        .map_err(|error| format!("the request is not readable: {error}"))?;
+    if entry.version > kv::ENTRY_VERSION || entry.command.is_none() {
+        return Err("the request is of a newer version than the leader".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+
+    #[test]
+    fn an_entry_that_members_could_not_decode_is_refused_before_the_log() {
+        let mut txn = kv::TxnRequest::default();
+        for _ in 0..60 {
+            let nested = kv::RequestOp {
+                request: Some(kv::Request::Txn(txn)),
+            };
+            txn = kv::TxnRequest {
+                success: vec![nested],
+                ..Default::default()
+            };
+        }
+        let deep = kv::Entry::new(1, kv::Command::Txn(txn)).encode_to_vec();
+        assert!(readable(&deep).is_err());
+        let plain = kv::Entry::new(1, kv::Command::Txn(kv::TxnRequest::default()));
+        assert!(readable(&plain.encode_to_vec()).is_ok());
+        let newer = kv::Entry {
+            version: kv::ENTRY_VERSION + 1,
+            ..plain
+        };
+        assert!(readable(&newer.encode_to_vec()).is_err());
     }
 }

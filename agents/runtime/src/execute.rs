@@ -51,7 +51,10 @@ fn perform<'a>(
                 Err(error) => {
                     // A namespace that goes away refuses creates, and a stale copy is read again and the plan made
                     // anew: nothing that anybody should read about.
-                    if !error.is_namespace_terminating() && !error.is_conflict() {
+                    if !error.is_namespace_terminating()
+                        && !error.is_conflict()
+                        && !error.is_already_exists()
+                    {
                         failure.message.push_str(&error.message);
                         recorder.report(*failure);
                     }

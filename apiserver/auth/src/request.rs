@@ -28,12 +28,9 @@ impl Attributes<'_> {
 
     /// True when the field selector demands `field=value`.
     pub fn selects(&self, field: &str, value: &str) -> bool {
-        self.field_selector.split(',').any(|term| {
-            let Some((left, right)) = term.split_once('=') else {
-                return false;
-            };
-            left.trim() == field && right.strip_prefix('=').unwrap_or(right).trim() == value
-        })
+        // By the parser that evaluates the selector: an escaped comma must not make a term of its own.
+        schema::selector::FieldSelector::parse(self.field_selector)
+            .is_ok_and(|selector| selector.required_value(field) == Some(value))
     }
 }
 
@@ -147,6 +144,18 @@ fn html_escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_term_inside_an_escaped_value_selects_nothing() {
+        let of = |field_selector| Attributes {
+            field_selector,
+            ..Attributes::default()
+        };
+        assert!(of("spec.nodeName=n1").selects("spec.nodeName", "n1"));
+        assert!(of("status.phase!=Failed,spec.nodeName==n1").selects("spec.nodeName", "n1"));
+        assert!(!of("spec.nodeName!=n1").selects("spec.nodeName", "n1"));
+        assert!(!of("metadata.namespace!=x\\,spec.nodeName=n1").selects("spec.nodeName", "n1"));
+    }
 
     #[test]
     fn refusals_read_as_in_kubernetes() {

@@ -380,9 +380,7 @@ fn graceful(resource: &Resource, object: &Object, options: &DeleteOptions) -> Gr
     if !resource.graceful {
         return Grace::None;
     }
-    let asked = options
-        .grace_period_seconds
-        .map(|seconds| if seconds < 0 { 1 } else { seconds });
+    let asked = options.grace_period_seconds.map(bounded_grace);
     if object.deletion_timestamp().is_some() {
         let Some(present) = object.deletion_grace_period_seconds() else {
             return Grace::None;
@@ -408,7 +406,16 @@ fn graceful(resource: &Resource, object: &Object, options: &DeleteOptions) -> Gr
         .get_i64(&["spec", "terminationGracePeriodSeconds"])
         .unwrap_or(30);
     let seconds = asked.unwrap_or(own);
-    Grace::Start(if seconds < 0 { 1 } else { seconds })
+    Grace::Start(bounded_grace(seconds))
+}
+
+/// Negative is one second, as in Kubernetes; and no more than a time can be added to.
+fn bounded_grace(seconds: i64) -> i64 {
+    if seconds < 0 {
+        1
+    } else {
+        seconds.min(i64::from(i32::MAX))
+    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,9 @@ const FRAME_BYTES: usize = 64 * 1024;
 
 pub(crate) async fn watch(context: &Context, resource: &'static Resource) -> ApiResult<Response> {
     let options = WatchOptions::from_query(&context.query)?;
-    let selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
+    let mut selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
+    // What was authorized is this name (from the path of the `/watch/` form, or from the selector): no more is served.
+    selection.narrow_to_name(&context.info.name);
     let watcher = match Watcher::open(context, resource, &options, selection).await {
         // Too old a version is told inside the stream, where client libraries look for it.
         Err(error) if error.reason == "Expired" => {
@@ -225,9 +227,14 @@ impl Watcher {
                         self.write_change(&mut frame, &change);
                     }
                     if !frame.is_empty() {
+                        self.ended = Instant::now() >= self.end;
                         return Some(frame.freeze());
                     }
-                    continue;
+                    if Instant::now() < self.end {
+                        // Changes that are not for this watcher: others may have their turn.
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
                 }
                 Ok(_) => {}
             }

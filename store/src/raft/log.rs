@@ -319,6 +319,13 @@ impl RaftLogReader<TypeConfig> for LogStore {
         let mut entries = self
             .shared
             .read(start, end.min(start.saturating_add(1024)))?;
+        // Purged meanwhile: none is an answer, but a range without its beginning would make a hole in a follower's log.
+        if entries
+            .first()
+            .is_some_and(|entry| entry.log_id.index != start)
+        {
+            return Ok(Vec::new());
+        }
         let mut bytes = 0;
         let fits = entries.iter().take_while(|entry| {
             bytes += entry_bytes(entry);

@@ -2,6 +2,7 @@
 //! reasons that a user sees on the way.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -423,8 +424,11 @@ impl Worker {
         };
         let path = message_path(&self.pod_dir(), &container.name, dead.identity.attempt);
         let mut message = tokio::task::spawn_blocking(move || {
-            let mut bytes = std::fs::read(path).unwrap_or_default();
-            bytes.truncate(MESSAGE_BYTES_MAX);
+            // The container writes this file: no more of it is read than is kept.
+            let mut bytes = Vec::new();
+            if let Ok(file) = std::fs::File::open(path) {
+                let _ = file.take(MESSAGE_BYTES_MAX as u64).read_to_end(&mut bytes);
+            }
             String::from_utf8_lossy(&bytes).into_owned()
         })
         .await
@@ -529,6 +533,9 @@ fn own_files(
     Ok(())
 }
 
+/// Docker's own default profile has 12 kB.
+const PROFILE_BYTES_MAX: u64 = 1 << 20;
+
 fn seccomp(pod: &Pod, container: &Container, profiles: &Path) -> Result<Option<String>, String> {
     match container::seccomp_profile(pod, container) {
         None => Ok(Some("unconfined".to_owned())),
@@ -538,10 +545,18 @@ fn seccomp(pod: &Pod, container: &Container, profiles: &Path) -> Result<Option<S
                 let inside = Path::new(name)
                     .components()
                     .all(|c| matches!(c, std::path::Component::Normal(_)));
+                let refused = || format!("cannot load seccomp profile {name:?}");
+                if !inside {
+                    return Err(refused());
+                }
+                // Only a file of sensible size: a device or a pipe would be read for ever.
                 let path = profiles.join(name);
-                let text = std::fs::read_to_string(&path).ok().filter(|_| inside);
-                text.map(Some)
-                    .ok_or_else(|| format!("cannot load seccomp profile {name:?}"))
+                let sensible = std::fs::metadata(&path)
+                    .is_ok_and(|file| file.is_file() && file.len() <= PROFILE_BYTES_MAX);
+                let text = sensible
+                    .then(|| std::fs::read_to_string(&path).ok())
+                    .flatten();
+                text.map(Some).ok_or_else(refused)
             }
             _ => Ok(Some("unconfined".to_owned())),
         },

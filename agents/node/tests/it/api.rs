@@ -50,6 +50,21 @@ impl Api {
         self.state.lock().unwrap().objects.get(&key).cloned()
     }
 
+    /// The object, once it is there.
+    pub(crate) async fn wait_object(&self, plural: &str, namespace: &str, name: &str) -> Value {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        let mut events = self.events.subscribe();
+        loop {
+            if let Some(object) = self.get(plural, namespace, name) {
+                return object;
+            }
+            // Not every write is announced: the deadline of one look is short.
+            let look = tokio::time::Instant::now() + Duration::from_millis(200);
+            let _ = tokio::time::timeout_at(look, events.recv()).await;
+            assert!(tokio::time::Instant::now() < deadline, "no {plural} {name}");
+        }
+    }
+
     pub(crate) fn put(&self, plural: &str, mut object: Value) -> Value {
         let text = |path: &str| {
             object

@@ -94,7 +94,9 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
         api.delete_pod(name, 5);
         api.wait_pod(name, "gone", |pod| pod.is_none()).await;
     }
-    let lease = api.get("leases", "kube-node-lease", "hollow-1").unwrap();
+    let lease = api
+        .wait_object("leases", "kube-node-lease", "hollow-1")
+        .await;
     assert_eq!(lease["spec"]["leaseDurationSeconds"], 40);
     node.stop().await;
 }

@@ -567,6 +567,22 @@ pub(crate) fn profile(profile: &Value, path: &Path, errors: &mut ErrorList) {
             &path.child("localhostProfile"),
             "must be set when seccomp type is Localhost",
         ));
+    } else if profile.text("type") == "Localhost" {
+        let name = profile.text("localhostProfile");
+        let wrong = if name.starts_with('/') {
+            Some("must be a relative path")
+        } else if name.split('/').any(|part| part == "..") {
+            Some("must not contain '..'")
+        } else {
+            None
+        };
+        if let Some(detail) = wrong {
+            errors.push(FieldError::invalid(
+                &path.child("localhostProfile"),
+                name,
+                detail,
+            ));
+        }
     } else if profile.text("type") != "Localhost" && named {
         errors.push(FieldError::invalid(
             &path.child("localhostProfile"),
