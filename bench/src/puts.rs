@@ -77,7 +77,7 @@ async fn load(cluster: &Cluster, clients: usize, duration: Duration) -> Result<R
             let client = connections[number % connections.len()].clone();
             let value = value.clone();
             tokio::spawn(async move {
-                let mut latencies = Histogram::<u64>::new(3)
+                let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)
                     .map_err(|error| tonic::Status::internal(error.to_string()))?;
                 let mut sequence = 0u64;
                 while Instant::now() < end {
@@ -91,7 +91,7 @@ async fn load(cluster: &Cluster, clients: usize, duration: Duration) -> Result<R
             })
         })
         .collect();
-    let mut all = Histogram::<u64>::new(3)?;
+    let mut all = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)?;
     for task in tasks {
         all.add(task.await??)?;
     }
