@@ -18,7 +18,9 @@ docker=no
 for part in "$@"; do
   case "$part" in
     build)
-      need g++ g++; need make make; need git git; need curl curl; need libclang-dev '/usr/lib/llvm-*/lib/libclang*.so*'
+      need g++ g++; need make make; need git git; need curl curl; 
+      # Not libclang-cpp.so, which is another library and comes with LLVM alone.
+      need libclang-dev '/usr/lib/llvm-*/lib/libclang.so*'
       command -v cargo > /dev/null || { echo "setup: no cargo: install a Rust toolchain (1.95 or newer) first" >&2; exit 1; } ;;
     docker) docker=yes; need docker.io dockerd; need iptables iptables ;;
     test) need busybox-static busybox ;;
