@@ -55,11 +55,12 @@ struct Entry {
 
 impl Agent {
     pub(crate) fn new(config: NodeConfig, client: Client, stop: &CancellationToken) -> Arc<Agent> {
+        // The same node in another cluster's directory is another owner: neither sweeps the other's containers.
+        let owner = format!("{}@{}", config.node_name, config.data_dir.display());
         let runtime: Arc<dyn Runtime> = match &config.runtime {
-            RuntimeKind::Docker => {
-                // The same node in another cluster's directory is another owner: neither sweeps the other's containers.
-                let owner = format!("{}@{}", config.node_name, config.data_dir.display());
-                Arc::new(DockerRuntime::new(owner))
+            RuntimeKind::Docker => Arc::new(DockerRuntime::new(owner, None)),
+            RuntimeKind::DockerAt(socket) => {
+                Arc::new(DockerRuntime::new(owner, Some(socket.clone())))
             }
             RuntimeKind::Hollow(hollow) => {
                 Arc::new(HollowRuntime::new(hollow.clone(), &config.node_name))

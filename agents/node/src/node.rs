@@ -53,7 +53,7 @@ impl Capacity {
                 disk_bytes: 1 << 40,
                 pods: config.max_pods,
             },
-            RuntimeKind::Docker => Capacity {
+            RuntimeKind::Docker | RuntimeKind::DockerAt(_) => Capacity {
                 cpu_count: std::thread::available_parallelism()
                     .map_or(1, |n| i64::try_from(n.get()).unwrap_or(1)),
                 memory_bytes: memory("MemTotal").unwrap_or(0),

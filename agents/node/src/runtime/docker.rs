@@ -5,6 +5,8 @@
 //! The client timeout covers one request; calls that may take long by design (stop, pull) get their own.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -24,7 +26,9 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::net::TcpStream;
 
+use super::netns::{self, Namespace};
 use super::{
     ContainerSpec, ExecRequest, Exit, Identity, Image, LogChunk, LogRequest, Observed, Output,
     RegistryLogin, Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SANDBOX, SandboxSpec,
@@ -44,6 +48,7 @@ const PULL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const INSPECTIONS_MAX: usize = 8;
 
 pub(crate) struct DockerRuntime {
+    socket: Option<PathBuf>,
     /// Connected at the first use that finds a daemon: an agent may be started before it.
     connection: tokio::sync::OnceCell<Docker>,
     /// Marks the containers of this agent among those of other agents on the same daemon.
@@ -57,9 +62,10 @@ pub(crate) struct DockerRuntime {
 }
 
 impl DockerRuntime {
-    /// Uses the daemon at its usual socket (or at `DOCKER_HOST` when that names a Unix socket).
-    pub(crate) fn new(owner: String) -> DockerRuntime {
+    /// Uses the daemon at this socket; without one at its usual socket (or at `DOCKER_HOST` when that names one).
+    pub(crate) fn new(owner: String, socket: Option<PathBuf>) -> DockerRuntime {
         DockerRuntime {
+            socket,
             connection: tokio::sync::OnceCell::new(),
             owner,
             image_ids: Mutex::default(),
@@ -70,9 +76,11 @@ impl DockerRuntime {
 
     async fn docker(&self) -> Result<&Docker> {
         let connect = || async {
-            let socket = std::env::var("DOCKER_HOST")
-                .ok()
-                .filter(|host| host.starts_with("unix://"));
+            let named = self.socket.as_ref().map(|path| path.display().to_string());
+            let socket = named.or_else(|| {
+                let host = std::env::var("DOCKER_HOST").ok();
+                host.filter(|host| host.starts_with("unix://"))
+            });
             let docker = match &socket {
                 Some(path) => {
                     Docker::connect_with_unix(path, REQUEST_TIMEOUT_S, bollard::API_DEFAULT_VERSION)
@@ -377,7 +385,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
-        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let seconds = whole_seconds(grace);
         let options = query::StopContainerOptionsBuilder::new().t(seconds).build();
         let patient = self
             .docker()
@@ -471,6 +479,26 @@ impl Runtime for DockerRuntime {
                 container: id.to_owned(),
             }),
         })
+    }
+
+    async fn dial(&self, sandbox: &str, port: u16) -> Result<TcpStream> {
+        let gone = || RuntimeError::NotFound("the pod's sandbox does not run".to_owned());
+        let before = self.observe(sandbox).await?.ok_or_else(gone)?;
+        let pid = before.pid.ok_or_else(gone)?;
+        let namespace = Namespace::of(pid);
+        // The sandbox must not have ended before its namespace was opened: the number may be another process's by now.
+        if self.observe(sandbox).await?.and_then(|after| after.pid) != Some(pid) {
+            return Err(gone());
+        }
+        let dialled = match (namespace, before.ip) {
+            (Ok(namespace), _) => namespace.dial(port).await,
+            // An agent that may not enter namespaces reaches what listens on the pod's address.
+            (Err(error), Some(ip)) if error.kind() == ErrorKind::PermissionDenied => {
+                netns::connect(&ip, port).await
+            }
+            (Err(error), _) => Err(error.to_string()),
+        };
+        dialled.map_err(RuntimeError::Refused)
     }
 
     fn logs(&self, id: &str, request: &LogRequest) -> BoxStream<'static, Result<LogChunk>> {
@@ -662,6 +690,13 @@ fn oom_score_adj_min() -> i64 {
         1 => -1000,
         _ => text("/proc/self/oom_score_adj").trim().parse().unwrap_or(0),
     }
+}
+
+/// Docker counts in seconds; a grace period is never cut short.
+fn whole_seconds(grace: Duration) -> i32 {
+    let started = u64::from(grace.subsec_nanos() > 0);
+    let up = grace.as_secs().saturating_add(started);
+    i32::try_from(up).unwrap_or(i32::MAX)
 }
 
 fn no_restart() -> RestartPolicy {
@@ -939,6 +974,13 @@ mod tests {
         });
         assert_eq!(chunk.timestamp, "2026-01-02T03:04:05.678901234Z");
         assert_eq!(chunk.output, Output::Stderr("hello world\n".into()));
+    }
+
+    #[test]
+    fn a_grace_period_is_not_cut_short() {
+        let seconds = |millis| whole_seconds(Duration::from_millis(millis));
+        assert_eq!([0, 1, 1000, 29_998].map(seconds), [0, 1, 1, 30]);
+        assert_eq!(whole_seconds(Duration::MAX), i32::MAX);
     }
 
     #[test]
