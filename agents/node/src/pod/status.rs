@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::container::Qos;
-use super::plan::{Observation, Waiting};
+use super::plan::{self, Observation, Waiting};
 use super::probe::Results;
 use crate::clock;
 use crate::runtime::{Exit, Observed, State};
@@ -166,7 +166,9 @@ fn container_status(inputs: &Inputs<'_>, role: Role, container: &Container) -> V
         }
         Some((_, State::Created)) | None => match waiting {
             Some(waiting) => json!({"waiting": waiting_state(waiting)}),
-            None if inputs.over => json!({"terminated": unknown_exit()}),
+            None if inputs.over && has_begun(inputs, role, &container.name) => {
+                json!({"terminated": recorded_exit(inputs.pod, &container.name).unwrap_or_else(unknown_exit)})
+            }
             None if inputs.pod.spec.init_containers.is_empty() => {
                 json!({"waiting": {"reason": "ContainerCreating"}})
             }
@@ -178,7 +180,10 @@ fn container_status(inputs: &Inputs<'_>, role: Role, container: &Container) -> V
         "state": state,
         "lastState": last_state.map_or_else(|| json!({}), |terminated| json!({"terminated": terminated})),
         "ready": ready,
-        "restartCount": current.map_or(0, |current| current.identity.attempt),
+        "restartCount": match current {
+            Some(current) => current.identity.attempt,
+            None => plan::recorded_restarts(inputs.pod, &container.name),
+        },
         "image": container.image,
         "imageID": current.map_or("", |current| current.image_id.as_str()),
         "started": started,
@@ -243,6 +248,49 @@ fn terminated(inputs: &Inputs<'_>, observed: &Observed, exit: &Exit) -> Value {
         state["message"] = json!(message);
     }
     state
+}
+
+/// Whether the pod has come as far as this container, so that one which is missing has been lost: one that a pod never
+/// came to waits for ever.
+fn has_begun(inputs: &Inputs<'_>, role: Role, name: &str) -> bool {
+    let seen = |container: &Container| {
+        let attempts = inputs.observed.containers.get(&container.name);
+        let started = |observed: &Observed| observed.state != State::Created;
+        attempts.is_some_and(|attempts| attempts.iter().any(started))
+            || plan::was_recorded(inputs.pod, &container.name)
+    };
+    let spec = &inputs.pod.spec;
+    let later = spec
+        .init_containers
+        .iter()
+        .skip_while(|container| container.name != name);
+    let initialised = || {
+        let last = spec.init_containers.last().and_then(|container| {
+            let latest = inputs.observed.latest(&container.name)?;
+            Some(match latest.exit() {
+                Some(exit) => exit.code == 0,
+                None => container.is_sidecar() && latest.is_running(),
+            })
+        });
+        spec.init_containers.is_empty() || last == Some(true)
+    };
+    let any_app = || spec.containers.iter().any(seen);
+    match role {
+        Role::App => any_app() || initialised(),
+        Role::Init | Role::Sidecar => any_app() || later.into_iter().any(seen),
+    }
+}
+
+/// The end that the API has on record for a container.
+fn recorded_exit(pod: &Pod, name: &str) -> Option<Value> {
+    let lists = ["containerStatuses", "initContainerStatuses"];
+    let statuses = lists
+        .iter()
+        .filter_map(|list| pod.status.get(list)?.as_array())
+        .flatten();
+    statuses
+        .filter(|status| status.get("name").and_then(Value::as_str) == Some(name))
+        .find_map(|status| status.pointer("/state/terminated").cloned())
 }
 
 /// For a container of an ended pod about which the runtime knows nothing any more.
@@ -787,7 +835,39 @@ mod tests {
         assert_eq!(a["lastState"]["terminated"]["exitCode"], 3);
         assert_eq!(a["lastState"]["terminated"]["reason"], "Error");
         assert_eq!(status["podIP"], "10.1.2.3");
+        let mut lost = case(pod("Always", false), &containers[..1]);
+        lost.pod.status = without_nulls(&status);
+        let lost = self::status(&lost);
+        assert_eq!(
+            lost["containerStatuses"][0]["restartCount"], 1,
+            "never counted backwards"
+        );
         assert_eq!(status["startTime"], "1970-01-01T00:00:01Z");
+    }
+
+    #[test]
+    fn an_ended_pod_tells_what_was_lost_from_what_never_began() {
+        let over = |policy: &str, init: bool, containers: &[(&str, u32, State)]| {
+            status(&Case {
+                over: true,
+                ..case(pod(policy, init), containers)
+            })
+        };
+        let failed = over("Never", true, &[("i", 0, exited(1))]);
+        let waiting = json!({"waiting": {"reason": "PodInitializing"}});
+        assert_eq!(failed["containerStatuses"][0]["state"], waiting);
+        assert_eq!(failed["phase"], "Failed");
+        let lost = over("Never", true, &[("i", 0, exited(0)), ("a", 0, exited(0))]);
+        let reason = "/containerStatuses/1/state/terminated/reason";
+        assert_eq!(lost.pointer(reason), Some(&json!("ContainerStatusUnknown")));
+        // What is on record of a container that somebody has removed since stays.
+        let mut pruned = case(pod("Never", false), &[]);
+        let containers = [("a", 0, exited(3)), ("b", 0, exited(0))];
+        pruned.pod.status = without_nulls(&over("Never", false, &containers));
+        pruned.over = true;
+        let pruned = status(&pruned);
+        let code = "/containerStatuses/0/state/terminated/exitCode";
+        assert_eq!(pruned.pointer(code), Some(&json!(3)));
     }
 
     #[test]
