@@ -37,6 +37,8 @@ const RELIST: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(2);
 /// How long a round waits for ConfigMaps, Secrets and Services to be read.
 const SOURCES_PATIENCE: Duration = Duration::from_secs(10);
+/// The longest pause between tries to make volumes; what they refer to is watched, and its coming cuts the pause short.
+const MOUNT_RETRY_MAX: Duration = Duration::from_secs(120);
 const REPORTS_MAX: usize = 64;
 const TOKEN_SECONDS_DEFAULT: i64 = 3607;
 
@@ -117,6 +119,13 @@ fn version(object: &Value) -> u64 {
         .unwrap_or(0)
 }
 
+/// The pause after so many failures to make the volumes, doubling.
+fn mount_retry(failures: u32) -> Duration {
+    RETRY
+        .saturating_mul(2_u32.saturating_pow(failures))
+        .min(MOUNT_RETRY_MAX)
+}
+
 /// Probe results of containers that an earlier agent has started, so that taking them over changes nothing.
 fn recorded_probes(status: &Value) -> BTreeMap<String, Results> {
     let lists = ["containerStatuses", "initContainerStatuses"];
@@ -169,6 +178,8 @@ pub(crate) struct Worker {
     messages: BTreeMap<String, String>,
     tokens: BTreeMap<(String, usize), Token>,
     followed: BTreeMap<Reference, Arc<Watched>>,
+    /// Tries in a row that could not make the volumes.
+    mount_failures: u32,
     verdict: Option<Verdict>,
     last_status: Option<Value>,
     last_version: u64,
@@ -206,6 +217,7 @@ impl Worker {
             messages: BTreeMap::new(),
             tokens: BTreeMap::new(),
             followed: BTreeMap::new(),
+            mount_failures: 0,
             verdict: None,
             last_status: None,
             last_version: 0,
@@ -299,12 +311,17 @@ impl Worker {
         let mut prepared = None;
         if starts || active {
             match self.prepare().await {
-                Ok(ready) => prepared = Some(ready),
+                Ok(ready) => {
+                    self.mount_failures = 0;
+                    prepared = Some(ready);
+                }
                 Err(text) => {
                     self.event(None, EventType::Warning, "FailedMount", text);
+                    next = next.min(clock::now() + mount_retry(self.mount_failures));
+                    self.mount_failures = self.mount_failures.saturating_add(1);
                     if starts {
                         // Nothing may start without its volumes; the rest of the plan can wait as well.
-                        return Ok(next.min(clock::now() + RETRY));
+                        return Ok(next);
                     }
                 }
             }
@@ -935,4 +952,16 @@ impl Worker {
 pub(crate) struct Prepared {
     pub(crate) sources: Sources,
     pub(crate) paths: Paths,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broken_volumes_are_tried_ever_less_often() {
+        let pauses: Vec<u64> = (0..8).map(|n| mount_retry(n).as_secs()).collect();
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 120, 120]);
+        assert_eq!(mount_retry(u32::MAX), MOUNT_RETRY_MAX);
+    }
 }
