@@ -12,7 +12,7 @@ use crate::kubelet::{Node, condition, first, phase};
 const IMAGE: &str = "kontiki-test/busybox:1";
 
 /// Imports a static busybox as an image. False, with the reason printed, when there is no Docker or no busybox.
-fn image_is_ready() -> bool {
+pub(crate) fn image_is_ready() -> bool {
     let skip = |why: &str| {
         eprintln!("skipped: {why}");
         false
@@ -51,7 +51,7 @@ fn image_is_ready() -> bool {
     true
 }
 
-fn pod(name: &str, node: &str, mut spec: Value) -> Value {
+pub(crate) fn pod(name: &str, node: &str, mut spec: Value) -> Value {
     spec["nodeName"] = json!(node);
     if spec.get("restartPolicy").is_none() {
         spec["restartPolicy"] = json!("Always");
@@ -65,18 +65,20 @@ fn pod(name: &str, node: &str, mut spec: Value) -> Value {
             .flatten()
         {
             container["image"] = container.get("image").cloned().unwrap_or(json!(IMAGE));
-            container["imagePullPolicy"] = json!("IfNotPresent");
+            if container.get("imagePullPolicy").is_none() {
+                container["imagePullPolicy"] = json!("IfNotPresent");
+            }
         }
     }
     json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": "default", "generation": 1, "labels": {"app": name}}, "spec": spec})
 }
 
-fn sh(script: &str) -> Value {
+pub(crate) fn sh(script: &str) -> Value {
     json!(["sh", "-c", script])
 }
 
-fn exec_path(pod: &str, container: &str, script: &str) -> String {
+pub(crate) fn exec_path(pod: &str, container: &str, script: &str) -> String {
     let script: String = script
         .bytes()
         .map(|byte| match byte {

@@ -4,7 +4,7 @@ use node_agent::{HollowConfig, RuntimeKind};
 use serde_json::{Value, json};
 
 use crate::api::Api;
-use crate::kubelet::{Node, condition, first, phase};
+use crate::kubelet::{Node, condition, first, phase, receive};
 
 fn pod(name: &str, spec: Value) -> Value {
     let mut spec = spec;
@@ -49,6 +49,27 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
         .exec("/exec/default/web/c?command=false&output=1", b"")
         .await;
     assert_eq!(status["details"]["causes"][0]["message"], "1");
+    let mut socket = node
+        .socket("/portForward/default/web?port=80", "v5.channel.k8s.io")
+        .await;
+    assert_eq!(receive(&mut socket).await, Some((0, vec![80, 0])));
+    assert_eq!(receive(&mut socket).await, Some((1, vec![80, 0])));
+    let (channel, text) = receive(&mut socket).await.unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(
+        channel == 1 && text.starts_with("error forwarding port 80 to pod web_default, uid "),
+        "{text}"
+    );
+    assert!(text.contains("simulated"), "{text}");
+    assert_eq!(receive(&mut socket).await, Some((255, vec![0])));
+    assert_eq!(receive(&mut socket).await, Some((255, vec![1])));
+    assert_eq!(receive(&mut socket).await, None, "all ports are over");
+    let (status, text) = node.get("/portForward/default/web?port=none").await;
+    assert_eq!(
+        (status, text.as_str()),
+        (400, "unable to parse \"none\" as a port")
+    );
+    assert_eq!(node.get("/portForward/default/nobody?port=80").await.0, 404);
     api.wait_event("web", "Started: Container started").await;
 
     api.put(

@@ -18,6 +18,27 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 
+pub(crate) type Socket =
+    tokio_tungstenite::WebSocketStream<tokio_rustls::client::TlsStream<TcpStream>>;
+
+/// A binary message: the number of a channel and what goes there.
+pub(crate) fn message(channel: u8, content: &[u8]) -> Message {
+    Message::Binary([&[channel], content].concat().into())
+}
+
+/// The next binary message, with its channel; none when the other side has closed.
+pub(crate) async fn receive(socket: &mut Socket) -> Option<(u8, Vec<u8>)> {
+    const DEADLINE: Duration = Duration::from_secs(30);
+    loop {
+        let next = tokio::time::timeout(DEADLINE, socket.next()).await;
+        match next.expect("a message in time")?.unwrap() {
+            Message::Binary(bytes) => return Some((bytes[0], bytes[1..].to_vec())),
+            Message::Close(_) => return None,
+            _ => {}
+        }
+    }
+}
+
 pub(crate) struct Node {
     pub(crate) api: Api,
     pub(crate) name: String,
@@ -176,42 +197,35 @@ impl Node {
         (status, String::from_utf8_lossy(&body).into_owned())
     }
 
-    /// Runs a command; standard output, standard error and the final status.
-    pub(crate) async fn exec(&self, path: &str, input: &[u8]) -> (String, String, Value) {
+    /// Opens a WebSocket of a protocol.
+    pub(crate) async fn socket(&self, path: &str, protocol: &str) -> Socket {
         let mut request = format!("wss://127.0.0.1:{}{path}", self.port())
             .into_client_request()
             .unwrap();
-        request.headers_mut().insert(
-            "sec-websocket-protocol",
-            "v5.channel.k8s.io".parse().unwrap(),
-        );
+        request
+            .headers_mut()
+            .insert("sec-websocket-protocol", protocol.parse().unwrap());
         let stream = self.connect(&self.tls).await;
-        let (mut socket, response) = tokio_tungstenite::client_async(request, stream)
+        let (socket, response) = tokio_tungstenite::client_async(request, stream)
             .await
             .unwrap();
-        assert_eq!(
-            response.headers()["sec-websocket-protocol"],
-            "v5.channel.k8s.io"
-        );
+        assert_eq!(response.headers()["sec-websocket-protocol"], protocol);
+        socket
+    }
+
+    /// Runs a command; standard output, standard error and the final status.
+    pub(crate) async fn exec(&self, path: &str, input: &[u8]) -> (String, String, Value) {
+        let mut socket = self.socket(path, "v5.channel.k8s.io").await;
         if !input.is_empty() {
-            let mut message = vec![0];
-            message.extend_from_slice(input);
-            socket.send(Message::Binary(message.into())).await.unwrap();
-            socket
-                .send(Message::Binary(vec![255, 0].into()))
-                .await
-                .unwrap();
+            socket.send(message(0, input)).await.unwrap();
+            socket.send(message(255, &[0])).await.unwrap();
         }
         let (mut out, mut err, mut status) = (Vec::new(), Vec::new(), Value::Null);
-        while let Some(message) = socket.next().await {
-            match message.unwrap() {
-                Message::Binary(bytes) => match bytes[0] {
-                    1 => out.extend_from_slice(&bytes[1..]),
-                    2 => err.extend_from_slice(&bytes[1..]),
-                    3 => status = serde_json::from_slice(&bytes[1..]).unwrap(),
-                    _ => {}
-                },
-                Message::Close(_) => break,
+        while let Some((channel, content)) = receive(&mut socket).await {
+            match channel {
+                1 => out.extend_from_slice(&content),
+                2 => err.extend_from_slice(&content),
+                3 => status = serde_json::from_slice(&content).unwrap(),
                 _ => {}
             }
         }
