@@ -14,8 +14,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::node::Capacity;
+use crate::pod::desired::Desired;
 use crate::pod::env::Sources;
-use crate::pod::worker::{Desired, Worker};
+use crate::pod::worker::Worker;
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::hollow::HollowRuntime;
 use crate::runtime::{Observed, Runtime};
