@@ -236,6 +236,13 @@ async fn a_lost_log_or_state_is_refused() {
     let mut cluster = written().await;
     fs::remove_dir_all(cluster.dirs[&1].path().join("state")).unwrap();
     refuses_as_damaged(&mut cluster, "the state").await;
+    // CURRENT still names the state, whose directory is gone or empty.
+    let mut cluster = written().await;
+    let state = cluster.dirs[&1].path().join("state/0000000001");
+    fs::remove_dir_all(&state).unwrap();
+    refuses_as_damaged(&mut cluster, "the state").await;
+    fs::create_dir(&state).unwrap();
+    refuses_as_damaged(&mut cluster, "the state").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
