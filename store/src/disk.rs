@@ -346,14 +346,15 @@ mod tests {
                 EntryPayload::Normal(proposal),
                 "010000000000000002 01 78797a ea9bcf9e",
             ),
-            (EntryPayload::Membership(membership()), ""),
+            (
+                EntryPayload::Membership(membership()),
+                "010000000000000002 02 12030a01071a0f08071201611a03683a312203683a32 2726b417",
+            ),
         ];
         for (payload, golden) in cases {
             let entry = Entry::new(log_id(2, 9), payload);
             let record = encode_entry(&entry);
-            if !golden.is_empty() {
-                assert_eq!(hex(&record), golden.replace(' ', ""));
-            }
+            assert_eq!(hex(&record), golden.replace(' ', ""));
             assert_eq!(decode_entry(9, record.clone().into()).unwrap(), entry);
             assert!(
                 decode_entry(10, record.into()).is_err(),
