@@ -92,7 +92,7 @@ impl Core {
                 }
             }
             Request::Propose(entry) => match self.propose_here(entry).await {
-                Ok(response) => Response::Proposed(response.encode()),
+                Ok(response) => Response::Proposed(response.encode().into()),
                 Err(failure) => Response::Failed(failure),
             },
             // Not passed on: two members that each take the other for the leader would wait for each other.
@@ -109,12 +109,10 @@ impl Core {
                 Ok(left) => Response::LeaseLeft(left),
                 Err(failure) => Response::Failed(failure),
             },
-            Request::Members => {
-                let metrics = self.raft.metrics();
-                let metrics = metrics.borrow_watched();
-                let nodes = metrics.membership_config.nodes();
-                Response::Members(nodes.map(|(id, node)| (*id, node.clone())).collect())
-            }
+            Request::Greet => match self.raft.is_initialized().await {
+                Ok(formed) => Response::Greeting(self.greeting(formed)),
+                Err(error) => stopped(&error),
+            },
             Request::Member(change) => match self.change_member_here(change).await {
                 Ok(()) => Response::MemberChanged,
                 Err(failure) => Response::Failed(failure),

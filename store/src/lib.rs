@@ -16,6 +16,8 @@ mod data_dir;
 pub mod disk;
 pub mod env;
 pub mod etcd;
+mod formation;
+pub mod incarnations;
 mod lease_clock;
 mod members;
 mod metrics;

@@ -55,6 +55,8 @@ pub struct Replica {
     position: Mutex<Position>,
     hub: Arc<Hub>,
     applied: watch::Sender<Applied>,
+    /// The membership as applied, so committed.
+    membership: watch::Sender<Option<Arc<MembershipRecord>>>,
 }
 
 impl Replica {
@@ -77,6 +79,7 @@ impl Replica {
             cluster_id,
             disk,
             catalog: RwLock::new(catalog),
+            membership: watch::Sender::new(position.membership.clone().map(Arc::new)),
             position: Mutex::new(position),
             hub: hub.clone(),
             applied: watch::Sender::new(applied),
@@ -95,6 +98,10 @@ impl Replica {
 
     pub fn applied(&self) -> watch::Receiver<Applied> {
         self.applied.subscribe()
+    }
+
+    pub fn membership(&self) -> watch::Receiver<Option<Arc<MembershipRecord>>> {
+        self.membership.subscribe()
     }
 
     pub fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
@@ -211,6 +218,14 @@ impl Replica {
         METRICS
             .proposals_applied
             .set(applied.log_id.map_or(0, |id| id.index as i64));
+        self.membership.send_if_modified(|known| {
+            let place = |record: Option<&MembershipRecord>| record.map(|record| record.log_id);
+            let changed = place(known.as_deref()) != place(position.membership.as_ref());
+            if changed {
+                *known = position.membership.clone().map(Arc::new);
+            }
+            changed
+        });
         *self.position.lock().unwrap_or_else(PoisonError::into_inner) = position;
         self.applied.send_replace(applied);
     }

@@ -78,6 +78,11 @@ impl Wires {
         }
     }
 
+    /// Where a member really listens.
+    pub(crate) fn address(&self, name: &str) -> String {
+        self.ports.lock().unwrap()[name].clone()
+    }
+
     pub(crate) fn mend(&self, name: &str) {
         self.cut.lock().unwrap().remove(name);
     }
