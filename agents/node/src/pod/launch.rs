@@ -182,7 +182,7 @@ impl Worker {
             container_id: id.to_owned(),
             ip,
         };
-        let outcome = handler::run(
+        let outcome = handler::run_hook(
             &*self.agent.runtime,
             hook,
             container,

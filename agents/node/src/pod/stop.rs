@@ -68,7 +68,8 @@ impl Worker {
                 container_id: id.to_owned(),
                 ip: ip.unwrap_or_default(),
             };
-            let outcome = handler::run(&*self.agent.runtime, hook, container, &target, left).await;
+            let outcome =
+                handler::run_hook(&*self.agent.runtime, hook, container, &target, left).await;
             if let Outcome::Failure(text) | Outcome::Unknown(text) = outcome {
                 tracing::debug!(pod = %self.pod.display(), container = name, %text, "preStop hook failed");
                 let text = "PreStopHook failed".to_owned();
