@@ -35,8 +35,9 @@ use crate::volumes::payload::Reference;
 pub(super) const RELIST: Duration = Duration::from_secs(30);
 /// Pause after a failed round, and between tries of whatever the API or the runtime refused.
 pub(super) const RETRY: Duration = Duration::from_secs(2);
-/// The longest pause between tries to make volumes; what they refer to is watched, and its coming cuts the pause short.
-const MOUNT_RETRY_MAX: Duration = Duration::from_secs(120);
+/// The longest pause between tries to make volumes or a sandbox; what volumes refer to is watched, and its coming cuts
+/// the pause short.
+const RETRY_MAX: Duration = Duration::from_secs(120);
 const REPORTS_MAX: usize = 64;
 
 pub(crate) struct Worker {
@@ -61,6 +62,7 @@ pub(crate) struct Worker {
     pub(super) followed: BTreeMap<Reference, Arc<Watched>>,
     /// Tries in a row that could not make the volumes.
     pub(super) mount_failures: u32,
+    sandbox_failures: u32,
     pub(super) verdict: Option<Verdict>,
     pub(super) last_status: Option<Value>,
     pub(super) last_version: u64,
@@ -99,6 +101,7 @@ impl Worker {
             tokens: BTreeMap::new(),
             followed: BTreeMap::new(),
             mount_failures: 0,
+            sandbox_failures: 0,
             verdict: None,
             last_status: None,
             last_version: 0,
@@ -198,7 +201,7 @@ impl Worker {
                 }
                 Err(text) => {
                     self.event(None, EventType::Warning, "FailedMount", text);
-                    next = next.min(clock::now() + mount_retry(self.mount_failures));
+                    next = next.min(clock::now() + retry_pause(self.mount_failures));
                     self.mount_failures = self.mount_failures.saturating_add(1);
                     if starts {
                         // Nothing may start without its volumes; the rest of the plan can wait as well.
@@ -527,23 +530,28 @@ impl Worker {
         let hostname = etc::hostname(&self.pod, self.agent.cluster_domain());
         let spec = container::sandbox(&self.pod, attempt, hostname);
         match self.agent.runtime.run_sandbox(&spec).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.sandbox_failures = 0;
+                Ok(())
+            }
             Err(RuntimeError::Unavailable(text)) => Err(RuntimeError::Unavailable(text)),
             Err(error) => {
                 let text = format!("Failed to create pod sandbox: {error}");
                 self.event(None, EventType::Warning, "FailedCreatePodSandBox", text);
-                tokio::time::sleep(RETRY).await;
+                let pause = retry_pause(self.sandbox_failures);
+                self.sandbox_failures = self.sandbox_failures.saturating_add(1);
+                tokio::time::sleep(pause).await;
                 Ok(())
             }
         }
     }
 }
 
-/// The pause after so many failures to make the volumes, doubling.
-fn mount_retry(failures: u32) -> Duration {
+/// The pause after so many failures in a row, doubling.
+fn retry_pause(failures: u32) -> Duration {
     RETRY
         .saturating_mul(2_u32.saturating_pow(failures))
-        .min(MOUNT_RETRY_MAX)
+        .min(RETRY_MAX)
 }
 
 /// Probe results of containers that an earlier agent has started, so that taking them over changes nothing.
@@ -578,9 +586,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn broken_volumes_are_tried_ever_less_often() {
-        let pauses: Vec<u64> = (0..8).map(|n| mount_retry(n).as_secs()).collect();
+    fn what_fails_is_tried_ever_less_often() {
+        let pauses: Vec<u64> = (0..8).map(|n| retry_pause(n).as_secs()).collect();
         assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 120, 120]);
-        assert_eq!(mount_retry(u32::MAX), MOUNT_RETRY_MAX);
+        assert_eq!(retry_pause(u32::MAX), RETRY_MAX);
     }
 }
