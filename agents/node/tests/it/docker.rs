@@ -115,6 +115,7 @@ async fn containers_share_network_and_volumes_and_see_their_configuration() {
             {"name": "shared", "emptyDir": {}},
             {"name": "fast", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
             {"name": "cm", "configMap": {"name": "cm"}},
+            {"name": "down", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
             {"name": "token", "projected": {"sources": [
                 {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
                 {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
@@ -139,7 +140,7 @@ async fn containers_share_network_and_volumes_and_see_their_configuration() {
                               {"name": "fast", "mountPath": "/fast"},
                               {"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true}]},
             {"name": "peer", "command": sh("sleep 3600"), "lifecycle": {"postStart": {"exec": {"command": ["touch", "/tmp/hooked"]}}},
-             "volumeMounts": [{"name": "shared", "mountPath": "/data", "subPath": "sub"}]},
+             "volumeMounts": [{"name": "shared", "mountPath": "/data", "subPath": "sub"}, {"name": "down", "mountPath": "/down"}]},
         ],
     })));
     let both = api
@@ -208,18 +209,24 @@ async fn containers_share_network_and_volumes_and_see_their_configuration() {
     );
 
     api.put("configmaps", json!({"metadata": {"name": "cm", "namespace": "default"}, "data": {"greeting": "changed"}}));
-    let mut seen = String::new();
-    for _ in 0..50 {
-        seen = node
-            .exec(&exec_path("both", "web", "cat /etc/cm/greeting"), b"")
-            .await
-            .0;
-        if seen == "changed" {
-            break;
+    let mut relabelled = api.get("pods", "default", "both").unwrap();
+    relabelled["metadata"]["labels"]["app"] = json!("new");
+    api.put("pods", relabelled);
+    for (container, file, expected) in [
+        ("web", "/etc/cm/greeting", "changed"),
+        ("peer", "/down/labels", "app=\"new\""),
+    ] {
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let path = exec_path("both", container, &format!("cat {file}"));
+            let seen = node.exec(&path, b"").await.0;
+            if seen == expected {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{file}: {seen}");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    assert_eq!(seen, "changed");
 
     api.delete_pod("both", 2);
     api.wait_pod("both", "gone", |pod| pod.is_none()).await;
@@ -254,7 +261,7 @@ async fn crashes_restarts_and_adoption() {
         pod(
             "steady",
             "docker-b",
-            json!({"containers": [{"name": "c", "command": sh("sleep 3600")}]}),
+            json!({"containers": [{"name": "c", "command": sh("i=0; while :; do i=$((i+1)); echo line $i; sleep 0.1; done")}]}),
         ),
     );
     api.put("pods", pod("done", "docker-b", json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": sh("exit 0")}]})));
@@ -328,6 +335,28 @@ async fn crashes_restarts_and_adoption() {
     assert_eq!(
         steady.unwrap()["status"]["containerStatuses"][0]["restartCount"],
         0
+    );
+
+    let written = |log: &str| {
+        let numbers: Vec<usize> = log
+            .lines()
+            .filter_map(|line| line.strip_prefix("line ")?.parse().ok())
+            .collect();
+        assert!(numbers.iter().copied().eq(1..=numbers.len()), "{log}");
+        numbers.len()
+    };
+    let log = "/containerLogs/default/steady/c";
+    let so_far = written(&node.get(log).await.1);
+    let (_, followed) = node
+        .get(&format!(
+            "{log}?follow=true&limitBytes={}",
+            20 * (so_far + 20)
+        ))
+        .await;
+    let complete = followed.rsplit_once('\n').unwrap().0;
+    assert!(
+        so_far > 0 && written(complete) > so_far,
+        "logs go on where they were"
     );
 
     // A container that is killed comes back; a sandbox that is killed takes its containers with it.

@@ -42,6 +42,7 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
     assert!(first(web.as_ref(), "containerID").starts_with("hollow://"));
     assert_eq!(node.get("/healthz").await, (200, "ok".to_owned()));
     assert_eq!(node.get_as_stranger("/healthz").await.0, 403);
+    assert!(!node.answers_without_certificate().await);
     assert!(node.get("/pods").await.1.contains("\"web\""));
     let (status, log) = node.get("/containerLogs/default/web/c").await;
     assert!(status == 200 && log.contains("simulated"), "{log}");

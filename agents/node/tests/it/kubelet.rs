@@ -11,6 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -46,6 +47,7 @@ pub(crate) struct Node {
     task: tokio::task::JoinHandle<Result<(), node_agent::Error>>,
     tls: Arc<rustls::ClientConfig>,
     stranger: Arc<rustls::ClientConfig>,
+    roots: rustls::RootCertStore,
 }
 
 struct Identity {
@@ -69,10 +71,10 @@ impl Node {
             }
         };
         let server = issue("system:node:n");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(ca.der().clone()).unwrap();
         let client = |name: &str| {
             let identity = issue(name);
-            let mut roots = rustls::RootCertStore::empty();
-            roots.add(ca.der().clone()).unwrap();
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes())
                 .collect::<Result<Vec<_>, _>>();
@@ -81,7 +83,7 @@ impl Node {
                 .with_safe_default_protocol_versions();
             let config = config
                 .unwrap()
-                .with_root_certificates(roots)
+                .with_root_certificates(roots.clone())
                 .with_client_auth_cert(chain.unwrap(), key);
             Arc::new(config.unwrap())
         };
@@ -113,6 +115,7 @@ impl Node {
             task,
             tls,
             stranger,
+            roots,
         };
         node.wait_ready().await;
         node
@@ -180,6 +183,31 @@ impl Node {
     /// The same as somebody whom the CA knows but the node does not.
     pub(crate) async fn get_as_stranger(&self, path: &str) -> (u16, String) {
         self.get_as(&self.stranger, path).await
+    }
+
+    /// Whether somebody who shows no certificate gets any answer.
+    pub(crate) async fn answers_without_certificate(&self) -> bool {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let config = config
+            .with_root_certificates(self.roots.clone())
+            .with_no_client_auth();
+        let stream = TcpStream::connect(("127.0.0.1", self.port()))
+            .await
+            .unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let Ok(mut stream) = connector.connect(name, stream).await else {
+            return false;
+        };
+        let request = b"GET /healthz HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
+        let mut answer = Vec::new();
+        // Where the refusal comes after the handshake, either may fail.
+        let _ = stream.write_all(request).await;
+        let _ = stream.read_to_end(&mut answer).await;
+        !answer.is_empty()
     }
 
     async fn get_as(&self, tls: &Arc<rustls::ClientConfig>, path: &str) -> (u16, String) {
