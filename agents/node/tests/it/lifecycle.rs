@@ -104,6 +104,9 @@ async fn probes_decide_over_readiness_and_life() {
     api.put("pods", pod("stuck", "docker-probes", json!({"containers": [{"name": "c", "command": sh("sleep 3600"),
         "startupProbe": {"tcpSocket": {"port": 81}, "periodSeconds": 1, "failureThreshold": 2},
         "livenessProbe": {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}}]})));
+    let hang = "echo $$ >> /tmp/pids; exec sleep 1000";
+    api.put("pods", pod("hangs", "docker-probes", json!({"containers": [{"name": "c", "command": sh("sleep 3600"),
+        "readinessProbe": {"exec": {"command": sh(hang)}, "periodSeconds": 1, "timeoutSeconds": 1}}]})));
     api.put("pods", pod("once", "docker-probes", json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": sh("sleep 3600"),
         "livenessProbe": {"httpGet": {"port": 81}, "periodSeconds": 1, "failureThreshold": 1}}]})));
     api.wait_pod("ready", "ready", |pod| condition(pod, "Ready"))
@@ -145,6 +148,16 @@ async fn probes_decide_over_readiness_and_life() {
         !api.events_of("stuck").iter().any(early),
         "liveness waits for startup"
     );
+    // A probe that does not end in time has failed, and its process is gone.
+    api.wait_event("hangs", "Unhealthy: Readiness probe failed: command \"sh -c echo $$ >> /tmp/pids; exec sleep 1000\" timed out after 1s")
+        .await;
+    let script = "p=$(busybox head -n 1 /tmp/pids); i=0; while kill -0 $p; do i=$((i+1)); [ $i -lt 100 ] || exit 1; sleep 0.1; done";
+    let (_, _, status) = node.exec(&exec_path("hangs", "c", script), b"").await;
+    assert_eq!(
+        status["status"], "Success",
+        "the first probe's process is still there"
+    );
+
     let once = api
         .wait_pod("once", "failed", |pod| phase(pod) == "Failed")
         .await;
@@ -156,10 +169,10 @@ async fn probes_decide_over_readiness_and_life() {
         killing.contains(&"Killing: Container c failed liveness probe".to_owned()),
         "{killing:#?}"
     );
-    for name in ["ready", "stuck", "once"] {
+    for name in ["ready", "stuck", "hangs", "once"] {
         api.delete_pod(name, 0);
     }
-    for name in ["ready", "stuck", "once"] {
+    for name in ["ready", "stuck", "hangs", "once"] {
         api.wait_pod(name, "gone", |pod| pod.is_none()).await;
     }
     node.stop().await;

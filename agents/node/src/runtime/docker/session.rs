@@ -58,8 +58,9 @@ impl SessionControl for ExecControl {
             .pid
             .filter(|pid| *pid > 1);
         if let Some(pid) = pid {
-            let kill = tokio::process::Command::new("kill")
-                .args(["-9", &pid.to_string()])
+            // The shell knows how to, on machines without a program of that name as well.
+            let kill = tokio::process::Command::new("sh")
+                .args(["-c", &format!("kill -9 {pid}")])
                 .output();
             kill.await
                 .map_err(|error| RuntimeError::Refused(error.to_string()))?;
