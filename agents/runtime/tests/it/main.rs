@@ -2,4 +2,5 @@
 
 mod caches;
 mod client;
+mod elections;
 mod server;
