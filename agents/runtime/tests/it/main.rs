@@ -3,4 +3,5 @@
 mod caches;
 mod client;
 mod elections;
+mod plans;
 mod server;
