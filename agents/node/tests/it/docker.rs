@@ -11,24 +11,30 @@ use crate::kubelet::{Node, condition, first, phase};
 
 const IMAGE: &str = "kontiki-test/busybox:1";
 
+/// Says why a test does not run.
+pub(crate) fn skip(why: &str) -> bool {
+    eprintln!("skipped: {why}");
+    false
+}
+
 /// Imports a static busybox as an image. False, with the reason printed, when there is no Docker or no busybox.
 pub(crate) fn image_is_ready() -> bool {
-    let skip = |why: &str| {
-        eprintln!("skipped: {why}");
-        false
+    import_image(&[])
+}
+
+/// The same on the daemon that these options of `docker` name.
+pub(crate) fn import_image(options: &[&str]) -> bool {
+    let docker = |arguments: &[&str]| {
+        let run = Command::new("docker")
+            .args(options)
+            .args(arguments)
+            .output();
+        run.is_ok_and(|out| out.status.success())
     };
-    if !Command::new("docker")
-        .args(["version"])
-        .output()
-        .is_ok_and(|out| out.status.success())
-    {
+    if !docker(&["version"]) {
         return skip("no Docker daemon answers");
     }
-    if Command::new("docker")
-        .args(["image", "inspect", IMAGE])
-        .output()
-        .is_ok_and(|out| out.status.success())
-    {
+    if docker(&["image", "inspect", IMAGE]) {
         return true;
     }
     let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"]
@@ -41,8 +47,9 @@ pub(crate) fn image_is_ready() -> bool {
     let script = format!(
         "mkdir -p {0}/bin {0}/tmp {0}/etc && cp {busybox} {0}/bin/busybox && chmod 1777 {0}/tmp && \
          for name in sh sleep cat echo ls httpd nc id wget kill env hostname stat touch test true false mount; do ln -sf busybox {0}/bin/$name; done && \
-         tar -C {0} -c . | docker import -c 'ENV PATH=/bin' - {IMAGE}",
-        dir.path().display()
+         tar -C {0} -c . | docker {1} import -c 'ENV PATH=/bin' - {IMAGE}",
+        dir.path().display(),
+        options.join(" ")
     );
     let made = Command::new("sh").args(["-c", &script]).output().unwrap();
     if !made.status.success() {
