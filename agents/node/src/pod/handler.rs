@@ -557,6 +557,68 @@ mod tests {
         );
     }
 
+    /// Answers health checks: `good` serves, `bad` does not, others are not known.
+    async fn health_service() -> u16 {
+        use http_body_util::StreamBody;
+        use hyper::body::{Frame, Incoming};
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answer = |request: http::Request<Incoming>| async move {
+            assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+            let body = request.into_body().collect().await?.to_bytes();
+            let (code, message) = match body.as_ref() {
+                body if body == health_request("good") => ("0", &[0, 0, 0, 0, 2, 8, 1][..]),
+                body if body == health_request("bad") => ("0", &[0, 0, 0, 0, 2, 8, 2][..]),
+                _ => ("5", &[][..]),
+            };
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", code.parse().unwrap());
+            let frames = [
+                Frame::data(Bytes::from_static(message)),
+                Frame::trailers(trailers),
+            ];
+            let frames = futures::stream::iter(frames.map(Ok::<_, hyper::Error>));
+            Ok::<_, hyper::Error>(http::Response::new(StreamBody::new(frames)))
+        };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = hyper::service::service_fn(answer);
+                let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn grpc_services_say_how_they_are() {
+        let port = health_service().await;
+        let (runtime, container, target) = world();
+        let check = |service: &str| {
+            let handler = Handler {
+                grpc: Some(GrpcHandler {
+                    port,
+                    service: Some(service.to_owned()),
+                }),
+                ..Handler::default()
+            };
+            let (runtime, container, target) = (&runtime, &container, &target);
+            async move { run_probe(runtime, &handler, container, target, TIMEOUT).await }
+        };
+        let failure = |text: &str| Outcome::Failure(text.to_owned());
+        assert_eq!(check("good").await, Outcome::Success);
+        assert_eq!(
+            check("bad").await,
+            failure("service unhealthy (responded with \"NOT_SERVING\")")
+        );
+        assert_eq!(
+            check("other").await,
+            failure("error: health rpc failed with code 5")
+        );
+    }
+
     #[test]
     fn grpc_frames() {
         assert_eq!(&health_request("")[..], [0, 0, 0, 0, 0]);
