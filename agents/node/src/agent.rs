@@ -36,6 +36,8 @@ pub(crate) struct Agent {
     pub(crate) objects: Objects,
     pub(crate) services: Services,
     pub(crate) capacity: Capacity,
+    /// Cancelled when the agent ends; containers go on.
+    pub(crate) stop: CancellationToken,
     events: EventRecorder,
     host_ip: String,
     pods: Mutex<Pods>,
@@ -73,6 +75,7 @@ impl Agent {
             events: EventRecorder::start(client.clone(), "kubelet", &config.node_name, stop),
             capacity: Capacity::of(&config),
             host_ip: config.node_ip.to_string(),
+            stop: stop.clone(),
             client,
             runtime,
             pods: Mutex::default(),

@@ -401,8 +401,16 @@ async fn stream(
             Verb::Exec => format!("error executing command in container: {error}"),
             Verb::Attach => format!("error attaching to container: {error}"),
         });
-        streaming::carry(socket, session).await;
+        until_stopped(&agent, streaming::carry(socket, session)).await;
     }))
+}
+
+/// An upgraded connection is not the server's any more: it has to end with the agent by itself.
+async fn until_stopped(agent: &Agent, carried: impl Future<Output = ()>) {
+    tokio::select! {
+        () = carried => {}
+        () = agent.stop.cancelled() => {}
+    }
 }
 
 async fn port_forward(
@@ -428,7 +436,7 @@ async fn port_forward(
                     .map_err(|error| format!("error forwarding port {port} to pod {who}: {error}"))
             }
         };
-        portforward::carry(socket, ports, dial).await;
+        until_stopped(&agent, portforward::carry(socket, ports, dial)).await;
     }))
 }
 

@@ -1,5 +1,6 @@
 //! Pods whose containers are simulated.
 
+use futures::StreamExt;
 use node_agent::{HollowConfig, RuntimeKind};
 use serde_json::{Value, json};
 
@@ -116,11 +117,27 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
         api.delete_pod(name, 5);
         api.wait_pod(name, "gone", |pod| pod.is_none()).await;
     }
+    // A stream that is open when the agent ends, ends with it.
+    api.put(
+        "pods",
+        pod(
+            "open",
+            json!({"containers": [{"name": "c", "image": "x:1"}]}),
+        ),
+    );
+    api.wait_pod("open", "running", |pod| phase(pod) == "Running")
+        .await;
+    let path = "/attach/default/open/c?output=1";
+    let mut open = node.socket(path, "v5.channel.k8s.io").await;
+    assert_eq!(receive(&mut open).await.unwrap().0, 1);
     let lease = api
         .wait_object("leases", "kube-node-lease", "hollow-1")
         .await;
     assert_eq!(lease["spec"]["leaseDurationSeconds"], 40);
     node.stop().await;
+    let end = async { while let Some(Ok(_)) = open.next().await {} };
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), end).await;
+    assert!(ended.is_ok(), "the stream outlives its agent");
 }
 
 #[tokio::test(flavor = "multi_thread")]
