@@ -175,8 +175,15 @@ impl Daemon {
             .append(true)
             .open(dir.join("log"))
             .unwrap();
-        let child = Command::new("dockerd")
-            .args(["--live-restore", "--bridge=none", "--iptables=false"])
+        // In a network of its own: a daemon without a bridge begins by removing docker0, which is another daemon's.
+        let child = Command::new("unshare")
+            .args([
+                "--net",
+                "dockerd",
+                "--live-restore",
+                "--bridge=none",
+                "--iptables=false",
+            ])
             .arg(format!("--host={host}"))
             .args([inside("data-root", "data"), inside("exec-root", "exec")])
             .arg(inside("pidfile", "pid"))
