@@ -1,5 +1,6 @@
 //! The etcd v3 gRPC front: etcd's wire API over `kv::Store`. It bypasses the API server and its RBAC, so it is off
-//! unless asked for, listens on loopback only, and takes none but clients with a certificate of the cluster's CA.
+//! unless asked for, listens on loopback only, and takes none but clients with a certificate of an authority that has
+//! issued none for the API.
 //!
 //! Served: KV (Range, Put, DeleteRange, Txn, Compact) and Maintenance.Status. The rest answers `Unimplemented`.
 
@@ -19,7 +20,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 /// Certificates of the front, PEM.
 pub struct FrontTls {
-    /// Who may call: clients with a certificate of this authority.
+    /// Who may call: clients with a certificate of this authority. Not the one of the API's clients.
     pub client_ca: String,
     pub cert: String,
     pub key: String,
