@@ -46,7 +46,7 @@ deny: ## licences, advisories and banned crates (installs cargo-deny)
 crash: ## kill a member 200 times under writes and check that nothing acknowledged is lost
 	@$(ROCKSDB) && cargo run --locked -p raft-tests -- crash --kills 200
 
-bench: build ## measure against Debian's etcd on this machine (about 12 minutes)
+bench: ## measure against Debian's etcd on this machine (about 12 minutes)
 	@deploy/setup.sh build docker test bench
 	@$(ROCKSDB) && cargo build --release --locked -p kontiki -p bench --bins
 	@$(CARGO_TARGET_DIR)/release/bench all
