@@ -235,16 +235,17 @@ async fn launch(
     transport: Arc<Transport>,
 ) -> Result<Arc<Core>, StartError> {
     let (tasks, stop) = (transport.tasks.clone(), transport.stop.clone());
+    let initial = config.initial_members.iter();
+    transport.learn_addresses(initial.map(|member| (member.id, member.peer_address.clone())));
+    if log.is_pristine() {
+        // Before it listens: members that start together for the first time would wait for each other's answers.
+        refuse_amnesia(&config, &transport).await?;
+    }
     let listener = config.network.listen(config.peer_listen.clone()).await;
     let listener = listener.map_err(|source| StartError::Listen {
         address: config.peer_listen.clone(),
         source,
     })?;
-    let initial = config.initial_members.iter();
-    transport.learn_addresses(initial.map(|member| (member.id, member.peer_address.clone())));
-    if log.is_pristine() {
-        refuse_amnesia(&config, &transport).await?;
-    }
     let membership = replica.membership().borrow().clone();
     transport.learn_membership(membership.and_then(|record| Some(record.log_id?.into())));
     let machine = Machine::new(replica.clone());
@@ -348,8 +349,7 @@ fn raft_config(config: &Config) -> Result<openraft::Config, StartError> {
 /// first start of all there is nobody to say so; whoever cannot be asked now says so later (see
 /// [`leave_when_disowned`]), and does not let this member take part. So this is not for safety, but to say it at once.
 async fn refuse_amnesia(config: &Config, transport: &Arc<Transport>) -> Result<(), StartError> {
-    // The others may be just here too, and answer nobody yet.
-    const ASK: Duration = Duration::from_millis(300);
+    const ASK: Duration = Duration::from_secs(1);
     let others = config
         .initial_members
         .iter()
