@@ -157,8 +157,11 @@ impl Metrics {
             }
         }
         self.revision.set(server.world.revision());
+        // The process's own registry holds what the store counts, under etcd's names, and the process's memory and CPU.
+        let mut families = prometheus::gather();
+        families.extend(self.registry.gather());
         let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+        if let Err(error) = TextEncoder::new().encode(&families, &mut text) {
             tracing::error!(%error, "metrics could not be encoded");
         }
         String::from_utf8(text).unwrap_or_default()
