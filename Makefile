@@ -7,10 +7,10 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kontiki/target
 KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
 ROCKSDB = rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
-.PHONY: help up down reset status build test fmt lint deny bench crash
+.PHONY: help up down reset status build test fmt lint reference deny bench crash
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 up: ## install what is missing, build, start three members and a node agent (RUNTIME=hollow: without Docker)
 	@deploy/setup.sh build $(if $(filter docker,$(RUNTIME)),docker)
@@ -38,6 +38,9 @@ fmt: ## rewrite the sources in the standard format
 
 lint: ## lints only
 	@$(ROCKSDB) && cargo clippy --workspace --all-targets --locked -- -D warnings
+
+reference: ## write the pages in docs/reference that are made from the code
+	@$(ROCKSDB) && KONTIKI_WRITE_REFERENCE=1 cargo test --locked -p kontiki -p resources reference::
 
 deny: ## licences, advisories and banned crates (installs cargo-deny)
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

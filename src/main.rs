@@ -8,6 +8,8 @@ mod node;
 mod pki;
 mod probe;
 mod process;
+#[cfg(test)]
+mod reference;
 mod server;
 mod up;
 

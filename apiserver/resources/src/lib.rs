@@ -20,6 +20,8 @@ mod validate;
 
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod reference;
 
 use std::sync::LazyLock;
 

@@ -1,0 +1,80 @@
+//! The reference page of the command line, derived from the one list of flags in `cli.rs`. `make reference` writes it.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use clap::{Arg, Command, CommandFactory};
+
+use crate::cli::Cli;
+
+const PAGE: &str = "docs/reference/command-line.md";
+
+fn page() -> String {
+    let mut text = String::from(
+        "# Command line\n\nMade from `kontiki --help` by `make reference`; a test fails when it is stale. A flag may also be given as its\n\
+         environment variable. `RUST_LOG` sets what is logged.\n",
+    );
+    for command in Cli::command().get_subcommands() {
+        section(&mut text, command);
+    }
+    text
+}
+
+fn section(text: &mut String, command: &Command) {
+    let about = command.get_about().map(ToString::to_string);
+    let _ = write!(
+        text,
+        "\n## kontiki {}\n{}\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n",
+        command.get_name(),
+        about.unwrap_or_default()
+    );
+    command.get_arguments().for_each(|flag| row(text, flag));
+}
+
+fn row(text: &mut String, flag: &Arg) {
+    let name = match (flag.get_long(), flag.get_value_names()) {
+        (Some(long), Some([value, ..])) if flag.get_action().takes_values() => {
+            format!("--{long} {value}")
+        }
+        (Some(long), _) => format!("--{long}"),
+        (None, _) => flag.get_id().to_string(),
+    };
+    let environment = flag
+        .get_env()
+        .map(|name| name.to_string_lossy().into_owned());
+    let defaults = flag.get_default_values().iter();
+    let default = if flag.get_action().takes_values() {
+        defaults
+            .map(|value| value.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(",")
+    } else {
+        String::new()
+    };
+    let meaning = flag.get_help().map(ToString::to_string).unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "| `{name}` | {} | {} | {} |",
+        code(&environment.unwrap_or_default()),
+        code(&default),
+        meaning.replace('|', "\\|")
+    );
+}
+
+fn code(value: &str) -> String {
+    if value.is_empty() {
+        String::new()
+    } else {
+        format!("`{value}`")
+    }
+}
+
+#[test]
+fn the_page_is_what_help_says() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+    if std::env::var_os("KONTIKI_WRITE_REFERENCE").is_some() {
+        std::fs::write(&file, page()).unwrap();
+    }
+    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(written == page(), "{PAGE} is stale: run `make reference`");
+}
