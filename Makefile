@@ -5,7 +5,7 @@ RUNTIME ?= docker
 # Outside the checkout, so that a fresh clone builds on what an earlier one compiled.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/kontiki/target
 KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
-ROCKSDB = rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
+PREPARE = deploy/claim-cache.sh && rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
 .PHONY: help up down reset status build test fmt lint reference deny bench crash
 
@@ -27,7 +27,7 @@ status: ## show the processes of the cluster
 	@$(KONTIKI) status
 
 build: ## build the release binary
-	@$(ROCKSDB) && cargo build --release --locked --bin kontiki
+	@$(PREPARE) && cargo build --release --locked --bin kontiki
 
 test: ## format check, lints and every test, as CI runs them
 	@deploy/setup.sh build docker test
@@ -37,19 +37,19 @@ fmt: ## rewrite the sources in the standard format
 	@cargo fmt --all
 
 lint: ## lints only
-	@$(ROCKSDB) && cargo clippy --workspace --all-targets --locked -- -D warnings
+	@$(PREPARE) && cargo clippy --workspace --all-targets --locked -- -D warnings
 
 reference: ## write the pages in docs/reference that are made from the code
-	@$(ROCKSDB) && KONTIKI_WRITE_REFERENCE=1 cargo test --locked -p kontiki -p resources reference::
+	@$(PREPARE) && KONTIKI_WRITE_REFERENCE=1 cargo test --locked -p kontiki -p resources reference::
 
 deny: ## licences, advisories and banned crates (installs cargo-deny)
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	@cargo deny check
 
 crash: ## kill a member 200 times under writes and check that nothing acknowledged is lost
-	@$(ROCKSDB) && cargo run --locked -p raft-tests -- crash --kills 200
+	@$(PREPARE) && cargo run --locked -p raft-tests -- crash --kills 200
 
 bench: ## measure against Debian's etcd on this machine (about 12 minutes)
 	@deploy/setup.sh build docker test bench
-	@$(ROCKSDB) && cargo build --release --locked -p kontiki -p bench --bins
+	@$(PREPARE) && cargo build --release --locked -p kontiki -p bench --bins
 	@$(CARGO_TARGET_DIR)/release/bench all

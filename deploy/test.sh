@@ -2,6 +2,7 @@
 # Every check of the repository, in the order in which they fail fastest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+deploy/claim-cache.sh
 rocksdb="$(deploy/rocksdb.sh)"; eval "$rocksdb"
 step() { echo "== $* ($(date +%H:%M:%S))"; }
 
