@@ -15,6 +15,7 @@ use crate::process::Process;
 
 const READY_DEADLINE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
+const PORT_PATIENCE: Duration = Duration::from_secs(5);
 /// More than a server's own deadlines together: only one that hangs is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(25);
 
@@ -118,12 +119,33 @@ fn require_free(port: u16, what: &str, flag: &str, is_new: bool) -> Result<()> {
             "make the cluster anew on another: `kontiki reset`, then `kontiki up {flag} PORT`"
         ),
     };
-    match TcpListener::bind(("0.0.0.0", port)) {
-        Ok(_) => Ok(()),
+    // A member that was just killed has its ports for a moment longer than its process can be seen.
+    let patience = if is_new {
+        Duration::ZERO
+    } else {
+        PORT_PATIENCE
+    };
+    match bind_within(port, patience) {
+        Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(
             "port {port} ({what}) is in use by another program. `ss -ltnp 'sport = :{port}'` shows which. Stop it, or {other}"
         ),
         Err(error) => Err(error).with_context(|| format!("cannot listen on port {port} ({what})")),
+    }
+}
+
+/// Whether the port can be had, tried again and again while it is in use.
+fn bind_within(port: u16, patience: Duration) -> std::io::Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match TcpListener::bind(("0.0.0.0", port)) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline =>
+            {
+                std::thread::sleep(POLL);
+            }
+            bound => return bound.map(drop),
+        }
     }
 }
 
@@ -550,6 +572,19 @@ mod tests {
             error.contains(&port.to_string()) && error.contains("--api-port"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_port_that_is_given_up_in_a_moment_is_waited_for() {
+        let taken = TcpListener::bind(("0.0.0.0", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = bind_within(port, Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| bind_within(port, Duration::from_secs(60)));
+            drop(taken);
+            assert!(waiting.join().unwrap().is_ok());
+        });
     }
 
     #[test]

@@ -66,6 +66,7 @@ fn up_again_changes_nothing_and_down_keeps_the_data() {
         status.success && status.stdout.matches("ready (pid").count() == 3,
         "{status}"
     );
+    assert_eq!(status.stdout.matches(", leads").count(), 1, "{status}");
     cluster.kubectl().ok("create configmap kept");
     let began = std::time::Instant::now();
     let down = cluster.kontiki(&["down"]);
