@@ -58,6 +58,8 @@ const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
 /// Calls under way on one connection. Ten thousand watches, each on its own stream, are a use of etcd.
 const STREAMS: u32 = 65_536;
+/// Calls that a client may give up before they were looked at, until it counts as an attacker.
+const RESETS: usize = 4096;
 /// What a client may send ahead, on one stream and on all of a connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -163,6 +165,9 @@ pub(super) async fn converse(
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG)
         .max_concurrent_streams(STREAMS)
+        // Clients that give up on many calls at once mean no harm.
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(RESETS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     let service = service_fn(move |request: http::Request<Incoming>| {

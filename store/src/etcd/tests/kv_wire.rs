@@ -458,3 +458,50 @@ async fn a_streamed_range_is_of_one_revision_whatever_is_written_meanwhile() {
     }
     assert_eq!(merged, whole);
 }
+
+#[tokio::test]
+async fn a_message_that_is_none_is_an_error_and_the_connection_lives_on() {
+    let bench = Bench::new().await;
+    // A number where the key should be, and a length beyond the end.
+    let number = super::super::message::MemberId { id: 7 };
+    let refused: Result<Headed<RangeResponse>, _> =
+        bench.call("/etcdserverpb.KV/Range", number).await;
+    assert_eq!(refused.unwrap_err().code(), Code::Internal);
+    let mut deep = kv::TxnRequest::default();
+    for _ in 0..60 {
+        let nested = kv::RequestOp {
+            request: Some(kv::Request::Txn(deep)),
+        };
+        deep = txn_of(vec![nested]);
+    }
+    let refused = bench.txn(deep).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Internal);
+    assert_eq!(bench.get("a").await.header.revision, 1);
+}
+
+#[tokio::test]
+async fn a_transaction_that_branches_widely_is_checked_in_a_moment() {
+    let bench = Bench::new().await;
+    let mut n = 0;
+    let mut leaf = || {
+        n += 1;
+        match n % 2 {
+            0 => put_op(&format!("p{n}"), ""),
+            _ => delete_op(&format!("d{n}")),
+        }
+    };
+    let nested = |ops| kv::RequestOp {
+        request: Some(kv::Request::Txn(txn_of(ops))),
+    };
+    let mut level = |width| {
+        (0..width)
+            .map(|_| nested((0..32).map(|_| leaf()).collect()))
+            .collect()
+    };
+    let wide: Vec<_> = (0..64).map(|_| nested(level(32))).collect();
+    let request = txn_of(wide);
+    assert!(request.encoded_len() > 700_000);
+    let before = std::time::Instant::now();
+    bench.txn(request).await.unwrap();
+    assert!(before.elapsed() < Duration::from_secs(5));
+}

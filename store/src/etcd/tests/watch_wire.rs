@@ -520,3 +520,39 @@ async fn a_stopping_member_ends_its_streams() {
     assert_eq!(ended.code(), tonic::Code::Unavailable);
     assert_eq!(ended.message(), "etcdserver: server stopped");
 }
+
+#[tokio::test]
+async fn ten_thousand_watches_on_one_stream_and_a_thousand_streams_on_one_connection() {
+    let bench = Bench::new().await;
+    let mut talk: WatchTalk = bench.both(PATH, false).await.unwrap();
+    let key = |n: i64| format!("key{n:05}");
+    for n in 0..10_000 {
+        talk.say(create(WatchCreate {
+            key: bytes(&key(n)),
+            ..WatchCreate::default()
+        }))
+        .await;
+        let created = talk.next().await.body;
+        assert_eq!((created.watch_id, created.created), (n, true));
+    }
+    let mut talks = Vec::new();
+    for n in 0..1000 {
+        talks.push(
+            bench
+                .watch(WatchCreate {
+                    key: bytes(&key(n)),
+                    ..WatchCreate::default()
+                })
+                .await,
+        );
+    }
+    for n in [0, 999, 9999] {
+        bench.put(&key(n), "x").await;
+        let answer = talk.next().await;
+        assert_eq!((answer.body.watch_id, answer.body.events.len()), (n, 1));
+    }
+    assert_eq!(told(&talks[999].next().await), "3: p key00999");
+    talk.say(progress()).await;
+    let mark = talk.next().await;
+    assert_eq!((mark.body.watch_id, mark.header.revision), (-1, 4));
+}
