@@ -18,11 +18,13 @@ docker=no
 for part in "$@"; do
   case "$part" in
     build)
-      need g++ g++; need make make; need git git; need curl curl; need libclang-dev '/usr/lib/llvm-*/lib/libclang*.so*'
+      need g++ g++; need make make; need git git; need curl curl; 
+      # Not libclang-cpp.so, which is another library and comes with LLVM alone.
+      need libclang-dev '/usr/lib/llvm-*/lib/libclang.so*'
       command -v cargo > /dev/null || { echo "setup: no cargo: install a Rust toolchain (1.95 or newer) first" >&2; exit 1; } ;;
     docker) docker=yes; need docker.io dockerd; need iptables iptables ;;
     test) need busybox-static busybox ;;
-    bench) need etcd-server etcd; need etcd-client etcdctl ;;
+    bench) need etcd-server etcd ;;
     *) echo "setup: unknown part '$part'" >&2; exit 2 ;;
   esac
 done
@@ -35,6 +37,10 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${as_root[@]}" apt-get update -qq
   # Starting services is left to the lines below: in a container or a sandbox there is no init to do it.
   "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+  # The package starts an etcd of its own, which would run beside the ones that are measured.
+  if [[ " ${missing[*]} " == *" etcd-server "* && -d /run/systemd/system ]]; then
+    "${as_root[@]}" systemctl disable --now --quiet etcd
+  fi
 fi
 
 if [ "$docker" = yes ] && ! docker info > /dev/null 2>&1; then

@@ -1,20 +1,23 @@
 //! `kontiki pki`: certificates and environment files for a cluster on several machines, one folder a machine. The
 //! folder goes to `/etc/kontiki` there, and the systemd units of `deploy/systemd` read it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::local;
 use crate::pki::{self, Authority, Pair};
-use crate::up::say;
+use crate::up::{say, shell_word};
+use crate::{cli, local};
 
 const API_PORT: u16 = 6443;
 const PEER_PORT: u16 = 6480;
 /// Where the folder is on its machine.
 const INSTALLED: &str = "/etc/kontiki";
+/// Not `pki`: a machine may be a member and a node, and has both folders in one place.
+const NODE_PKI: &str = "node-pki";
 
 /// The ids that were given out, so that a second call adds machines to the same cluster.
 #[derive(Serialize, Deserialize)]
@@ -25,27 +28,42 @@ struct Ids {
 
 /// A `NAME=HOST` argument.
 fn machine(text: &str) -> Result<(String, String)> {
-    match text.split_once('=') {
-        Some((name, host)) if !name.is_empty() && !host.is_empty() && !name.contains('/') => {
-            Ok((name.into(), host.into()))
-        }
-        _ => bail!("`{text}` is not NAME=HOST"),
+    let form = || anyhow!("`{text}` is not NAME=HOST");
+    let (name, host) = text.split_once('=').ok_or_else(form)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-:_".contains(c);
+    if host.is_empty() || !host.chars().all(plain) {
+        return Err(form());
+    }
+    Ok((cli::name(name).map_err(Error::msg)?, host.into()))
+}
+
+fn machines(texts: &[String]) -> Result<Vec<(String, String)>> {
+    let machines: Vec<_> = texts
+        .iter()
+        .map(|text| machine(text))
+        .collect::<Result<_>>()?;
+    let mut names = BTreeSet::new();
+    match machines.iter().find(|(name, _)| !names.insert(name)) {
+        Some((twice, _)) => bail!("{twice} is named twice"),
+        None => Ok(machines),
+    }
+}
+
+/// `host:port`, with the brackets that an IPv6 address needs.
+fn address(host: &str, port: u16) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
     }
 }
 
 pub(crate) fn make(dir: &Path, members: &[String], nodes: &[String]) -> Result<()> {
-    let members = members
-        .iter()
-        .map(|text| machine(text))
-        .collect::<Result<Vec<_>>>()?;
-    let nodes = nodes
-        .iter()
-        .map(|text| machine(text))
-        .collect::<Result<Vec<_>>>()?;
+    let (members, nodes) = (machines(members)?, machines(nodes)?);
     pki::create_private_dir(dir)?;
     let ids = ids(dir, &members)?;
     let authority = Authority::open_or_create(dir, "ca", "kontiki-ca")?;
     let peers = Authority::open_or_create(dir, "peer-ca", "kontiki-peer-ca")?;
+    local::store_port_certificates(dir)?;
     pki::ensure_signing_key(&dir.join("sa.key"))?;
     let admin = Pair::in_dir(dir, "admin");
     authority.ensure(
@@ -54,7 +72,7 @@ pub(crate) fn make(dir: &Path, members: &[String], nodes: &[String]) -> Result<(
     )?;
 
     for (name, host, id) in &ids.members {
-        let folder = dir.join(name);
+        let folder = dir.join(member_dir(name));
         let member = local::Member {
             name: name.clone(),
             id: *id,
@@ -69,7 +87,7 @@ pub(crate) fn make(dir: &Path, members: &[String], nodes: &[String]) -> Result<(
             ids.cluster_id,
             std::slice::from_ref(host),
         )?;
-        for shared in ["ca.crt", "peer-ca.crt", "sa.key"] {
+        for shared in local::SHARED {
             copy(dir, &folder.join("pki"), shared)?;
         }
         pki::write_secret(
@@ -80,17 +98,17 @@ pub(crate) fn make(dir: &Path, members: &[String], nodes: &[String]) -> Result<(
     let servers: Vec<String> = ids
         .members
         .iter()
-        .map(|(_, host, _)| format!("https://{host}:{API_PORT}"))
+        .map(|(_, host, _)| format!("https://{}", address(host, API_PORT)))
         .collect();
     for (name, host) in &nodes {
         let folder = dir.join(local::node_dir(name));
         local::node_certificates(
             &authority,
-            &folder.join("pki"),
+            &folder.join(NODE_PKI),
             name,
             std::slice::from_ref(host),
         )?;
-        copy(dir, &folder.join("pki"), "ca.crt")?;
+        copy(dir, &folder.join(NODE_PKI), "ca.crt")?;
         pki::write_secret(
             &folder.join("agent.env"),
             agent_env(&servers, name, host).as_bytes(),
@@ -102,23 +120,27 @@ pub(crate) fn make(dir: &Path, members: &[String], nodes: &[String]) -> Result<(
         local::kubeconfig(&servers, &ca, &admin)?.as_bytes(),
     )?;
     for (name, host, _) in &ids.members {
-        say(&format!(
-            "{}/  ->  {host}:{INSTALLED}/   then: systemctl enable --now kontiki-server",
-            dir.join(name).display()
-        ));
+        say_where(&dir.join(member_dir(name)), host, "kontiki-server");
     }
     for (name, host) in &nodes {
-        let folder = dir.join(local::node_dir(name));
-        say(&format!(
-            "{}/  ->  {host}:{INSTALLED}/   then: systemctl enable --now kontiki-agent",
-            folder.display()
-        ));
+        say_where(&dir.join(local::node_dir(name)), host, "kontiki-agent");
     }
     say(&format!(
         "export KUBECONFIG={}",
-        dir.join("kubeconfig").display()
+        shell_word(&std::path::absolute(dir.join("kubeconfig"))?)
     ));
     Ok(())
+}
+
+fn say_where(folder: &Path, host: &str, unit: &str) {
+    say(&format!(
+        "{}/  ->  {host}:{INSTALLED}/   then there: systemctl enable --now {unit}",
+        folder.display()
+    ));
+}
+
+fn member_dir(name: &str) -> String {
+    format!("member-{name}")
 }
 
 fn ids(dir: &Path, members: &[(String, String)]) -> Result<Ids> {
@@ -126,10 +148,13 @@ fn ids(dir: &Path, members: &[(String, String)]) -> Result<Ids> {
     if file.exists() {
         let ids: Ids = serde_json::from_str(&pki::read(&file)?)
             .with_context(|| format!("{} is damaged", file.display()))?;
-        let known = |name: &String| ids.members.iter().any(|(known, _, _)| known == name);
-        if let Some((name, _)) = members.iter().find(|(name, _)| !known(name)) {
+        let known = |(name, host): &&(String, String)| {
+            let mut all = ids.members.iter();
+            all.any(|(known, at, _)| (known, at) == (name, host))
+        };
+        if let Some((name, host)) = members.iter().find(|member| !known(member)) {
             bail!(
-                "{name} is not among the initial members in {}",
+                "{name}={host} is not among the members that this cluster was made with ({} has them)",
                 file.display()
             );
         }
@@ -137,6 +162,13 @@ fn ids(dir: &Path, members: &[(String, String)]) -> Result<Ids> {
     }
     if members.is_empty() {
         bail!("a new cluster needs --members NAME=HOST,...");
+    }
+    if members.len().is_multiple_of(2) {
+        bail!(
+            "{} members survive no more failures than {}: choose an odd number",
+            members.len(),
+            members.len() - 1
+        );
     }
     let random = || rand::random::<u64>() | 1;
     let ids = Ids {
@@ -161,7 +193,7 @@ fn server_env(ids: &Ids, name: &str, host: &str, id: u64) -> String {
     let members: Vec<String> = ids
         .members
         .iter()
-        .map(|(name, host, id)| format!("{name}={id:x}@{host}:{PEER_PORT}"))
+        .map(|(name, host, id)| format!("{name}={id:x}@{}", address(host, PEER_PORT)))
         .collect();
     [
         ("NAME", name.to_string()),
@@ -171,24 +203,29 @@ fn server_env(ids: &Ids, name: &str, host: &str, id: u64) -> String {
         ("DATA_DIR", "/var/lib/kontiki/server".into()),
         ("PKI_DIR", format!("{INSTALLED}/pki")),
         ("API_LISTEN", format!("0.0.0.0:{API_PORT}")),
-        ("API_ADVERTISE", format!("{host}:{API_PORT}")),
+        ("API_ADVERTISE", address(host, API_PORT)),
         ("PEER_LISTEN", format!("0.0.0.0:{PEER_PORT}")),
-        ("PEER_ADVERTISE", format!("{host}:{PEER_PORT}")),
+        ("PEER_ADVERTISE", address(host, PEER_PORT)),
     ]
     .map(|(key, value)| format!("KONTIKI_{key}={value}\n"))
     .concat()
 }
 
 fn agent_env(servers: &[String], name: &str, host: &str) -> String {
-    [
+    let mut lines = vec![
         ("NODE_NAME", name.to_string()),
-        ("NODE_IP", host.to_string()),
         ("SERVERS", servers.join(",")),
         ("DATA_DIR", "/var/lib/kontiki/node".into()),
-        ("PKI_DIR", format!("{INSTALLED}/pki")),
-    ]
-    .map(|(key, value)| format!("KONTIKI_{key}={value}\n"))
-    .concat()
+        ("PKI_DIR", format!("{INSTALLED}/{NODE_PKI}")),
+    ];
+    // A node says its address, not its name; where a name was given, it is that of its default route.
+    if host.parse::<std::net::IpAddr>().is_ok() {
+        lines.push(("NODE_IP", host.to_string()));
+    }
+    let lines = lines.iter();
+    lines
+        .map(|(key, value)| format!("KONTIKI_{key}={value}\n"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -209,21 +246,85 @@ mod tests {
             &[],
         )
         .unwrap();
-        let env = pki::read(&dir.join("a/server.env")).unwrap();
+        let env = pki::read(&dir.join("member-a/server.env")).unwrap();
         assert!(env.contains("KONTIKI_API_ADVERTISE=10.0.0.1:6443"), "{env}");
         make(dir, &[], &["w1=10.0.0.9".into()]).unwrap();
-        assert_eq!(pki::read(&dir.join("a/server.env")).unwrap(), env);
+        assert_eq!(pki::read(&dir.join("member-a/server.env")).unwrap(), env);
         let agent = pki::read(&dir.join("node-w1/agent.env")).unwrap();
         assert!(
             agent.contains("KONTIKI_SERVERS=https://10.0.0.1:6443,https://10.0.0.2:6443"),
             "{agent}"
         );
         assert!(make(dir, &["d=10.0.0.4".into()], &[]).is_err());
+        assert!(make(dir, &["a=10.0.0.44".into()], &[]).is_err());
+    }
+
+    #[test]
+    fn a_machine_that_is_both_can_have_both_folders_in_one_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        make(dir, &["a=h".into()], &["a=h".into()]).unwrap();
+        let files = |folder: &str| {
+            let mut files = BTreeSet::new();
+            for entry in fs::read_dir(dir.join(folder)).unwrap() {
+                files.insert(entry.unwrap().file_name());
+            }
+            files
+        };
+        let (member, node) = (files("member-a"), files("node-a"));
+        assert_eq!((member.len(), node.len()), (2, 2));
+        assert!(member.is_disjoint(&node), "{member:?} {node:?}");
+    }
+
+    #[test]
+    fn keys_and_what_holds_them_are_for_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        fn check(dir: &Path) -> usize {
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode(dir), 0o700, "{}", dir.display());
+            let mut keys = 0;
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    keys += check(&path);
+                } else if path.extension().is_none_or(|kind| kind != "crt") {
+                    assert_eq!(mode(&path), 0o600, "{}", path.display());
+                    keys += 1;
+                }
+            }
+            keys
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("cluster");
+        make(&dir, &["a=h".into()], &["w=h".into()]).unwrap();
+        assert!(check(&dir) > 10);
+    }
+
+    #[test]
+    fn a_name_as_host_leaves_the_address_to_the_node() {
+        assert!(agent_env(&[], "w", "10.0.0.9").contains("NODE_IP=10.0.0.9\n"));
+        assert!(agent_env(&[], "w", "fd00::9").contains("NODE_IP=fd00::9\n"));
+        assert!(!agent_env(&[], "w", "w.example.org").contains("NODE_IP"));
+    }
+
+    #[test]
+    fn an_ipv6_host_gets_its_brackets() {
+        assert_eq!(address("fd00::1", 6443), "[fd00::1]:6443");
+        assert_eq!(address("10.0.0.1", 6443), "10.0.0.1:6443");
+    }
+
+    #[test]
+    fn members_are_an_odd_number_of_different_names() {
+        let dir = tempfile::tempdir().unwrap();
+        for members in [vec![], vec!["a=h", "b=i"], vec!["a=h", "b=i", "a=j"]] {
+            let members: Vec<String> = members.into_iter().map(String::from).collect();
+            assert!(make(dir.path(), &members, &[]).is_err(), "{members:?}");
+        }
     }
 
     #[test]
     fn a_machine_is_a_name_and_a_host() {
-        for bad in ["a", "=h", "a=", "../x=h"] {
+        for bad in ["a", "=h", "a=", "../x=h", "A=h", "a=h,b", "a=h\nX=1"] {
             assert!(machine(bad).is_err(), "{bad}");
         }
     }

@@ -46,31 +46,34 @@ pub(crate) struct HomeArgs {
 
 impl HomeArgs {
     pub(crate) fn home(&self) -> Home {
-        Home(self.home.clone().unwrap_or_else(up::default_home))
+        let home = self.home.clone().unwrap_or_else(up::default_home);
+        // The processes' command lines and what is printed must hold in any working directory.
+        Home(std::path::absolute(&home).unwrap_or(home))
     }
 }
 
+/// What is not given stays as the cluster has it; for a new cluster the defaults hold.
 #[derive(Args)]
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) home: HomeArgs,
-    /// Members of the control plane: 1 for a laptop, 3 to survive the loss of one, 5 of two
-    #[arg(long, env = "KONTIKI_MEMBERS", default_value = "1", value_parser = members)]
-    members: usize,
-    /// What runs the containers: `docker`, or `hollow` to simulate them
-    #[arg(long, env = "KONTIKI_RUNTIME", default_value = "docker", value_parser = ["docker", "hollow"])]
-    runtime: String,
-    /// API port of the first member; the others take the next ones
-    #[arg(long, env = "KONTIKI_API_PORT", default_value_t = 6443)]
-    api_port: u16,
-    /// Peer port of the first member; the others take the next ones
-    #[arg(long, env = "KONTIKI_PEER_PORT", default_value_t = 6480)]
-    peer_port: u16,
-    /// HTTPS port of the node agent
-    #[arg(long, env = "KONTIKI_NODE_PORT", default_value_t = 10250)]
-    node_port: u16,
+    /// Members of the control plane: 1 for a laptop, 3 to survive the loss of one, 5 of two [default: 1]
+    #[arg(long, env = "KONTIKI_MEMBERS", value_parser = members)]
+    members: Option<usize>,
+    /// What runs the containers: `docker`, or `hollow` to simulate them [default: docker]
+    #[arg(long, env = "KONTIKI_RUNTIME", value_parser = ["docker", "hollow"])]
+    runtime: Option<String>,
+    /// API port of the first member; the others take the next ones [default: 6443]
+    #[arg(long, env = "KONTIKI_API_PORT")]
+    api_port: Option<u16>,
+    /// Peer port of the first member; the others take the next ones [default: 6480]
+    #[arg(long, env = "KONTIKI_PEER_PORT")]
+    peer_port: Option<u16>,
+    /// HTTPS port of the node agent [default: 10250]
+    #[arg(long, env = "KONTIKI_NODE_PORT")]
+    node_port: Option<u16>,
     /// Name of the node [default: the host name]
-    #[arg(long, env = "KONTIKI_NODE_NAME")]
+    #[arg(long, env = "KONTIKI_NODE_NAME", value_parser = name)]
     node_name: Option<String>,
 }
 
@@ -82,7 +85,7 @@ impl UpArgs {
             api_port: self.api_port,
             peer_port: self.peer_port,
             node_port: self.node_port,
-            node_name: self.node_name.clone().unwrap_or_else(host_name),
+            node_name: self.node_name.clone(),
         }
     }
 }
@@ -96,10 +99,32 @@ fn members(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A name of a machine: that of a Node in Kubernetes, and a folder's here.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(inner)
+    };
+    // 63 and not 253: the name is also the value of a label.
+    match text.len() <= 63 && text.split('.').all(label) {
+        true => Ok(text.into()),
+        false => Err(format!(
+            "`{text}` is not at most 63 lower case letters, digits, `-` and `.`, with a letter or digit at each end"
+        )),
+    }
+}
+
 /// The host name in the form that a Node's name must have.
 pub(crate) fn host_name() -> String {
     let raw = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let mut name: String = raw
+    node_name_of(&raw)
+}
+
+fn node_name_of(host: &str) -> String {
+    let allowed: String = host
         .trim()
         .to_ascii_lowercase()
         .chars()
@@ -112,12 +137,7 @@ pub(crate) fn host_name() -> String {
         })
         .take(63)
         .collect();
-    name = name.trim_matches(['-', '.']).to_string();
-    if name.is_empty() {
-        "node-1".into()
-    } else {
-        name
-    }
+    name(allowed.trim_matches(['-', '.'])).unwrap_or_else(|_| "node-1".into())
 }
 
 #[derive(Args, Clone)]
@@ -157,7 +177,7 @@ pub(crate) struct ServerArgs {
     /// Address under which the other members reach this one
     #[arg(long, env = "KONTIKI_PEER_ADVERTISE", value_name = "HOST:PORT")]
     pub(crate) peer_advertise: String,
-    /// Address for etcd clients (mutual TLS, loopback only): it bypasses RBAC, so it is off unless given
+    /// Address for etcd clients (mutual TLS with store-ca.crt, loopback only): it bypasses RBAC, so it is off unless given
     #[arg(long, env = "KONTIKI_ETCD_LISTEN")]
     pub(crate) etcd_listen: Option<std::net::SocketAddr>,
     /// Addresses for Services
@@ -172,7 +192,7 @@ pub(crate) struct ServerArgs {
     /// Also run a node agent in this process; DIR holds its `data` and its `pki`
     #[arg(long, env = "KONTIKI_WITH_NODE", value_name = "DIR")]
     pub(crate) with_node: Option<PathBuf>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "The node agent of --with-node")]
     pub(crate) node: NodeArgs,
 }
 
@@ -235,7 +255,7 @@ pub(crate) struct AgentArgs {
 #[derive(Args, Clone)]
 pub(crate) struct NodeArgs {
     /// Name of the node [default: the host name]
-    #[arg(long, env = "KONTIKI_NODE_NAME")]
+    #[arg(long, env = "KONTIKI_NODE_NAME", value_parser = name)]
     pub(crate) node_name: Option<String>,
     /// What runs the containers: `docker`, or `hollow` to simulate them
     #[arg(long, env = "KONTIKI_RUNTIME", default_value = "docker", value_parser = ["docker", "hollow"])]
@@ -278,6 +298,34 @@ mod tests {
     fn an_even_number_of_members_is_refused() {
         assert_eq!(members("3"), Ok(3));
         assert!(members("2").unwrap_err().contains("1, 3 or 5"));
+    }
+
+    #[test]
+    fn a_name_is_what_a_node_may_be_called() {
+        for good in ["a", "w1", "node-1.example.org"] {
+            assert_eq!(name(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "A",
+            "a_b",
+            "-a",
+            "a-",
+            "a..b",
+            "../a",
+            "a/b",
+            &"a".repeat(64),
+        ] {
+            assert!(name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn any_host_name_gives_a_node_name() {
+        assert_eq!(node_name_of("Build_Host.lan\n"), "build-host.lan");
+        assert_eq!(node_name_of("a_.b"), "node-1");
+        assert_eq!(node_name_of("(none)"), "none");
+        assert_eq!(node_name_of(""), "node-1");
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! The cluster on this machine that `kontiki up` makes: which processes it has, where their files and ports are,
 //! and the command line of each. The plan is made once and kept, so that a second `up` means the same cluster.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::cli::host_name;
 use crate::pki::{self, Authority, Leaf, Pair, Usage};
 
 pub(crate) const SERVICE_CIDR: &str = "10.96.0.0/12";
@@ -39,38 +42,66 @@ pub(crate) struct Node {
     pub(crate) port: u16,
 }
 
-/// What the user chose on the command line.
-#[derive(Clone, Debug)]
+/// What the user chose on the command line. What is absent stays as the cluster has it.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Wishes {
-    pub(crate) members: usize,
-    pub(crate) runtime: String,
-    pub(crate) api_port: u16,
-    pub(crate) peer_port: u16,
-    pub(crate) node_port: u16,
-    pub(crate) node_name: String,
+    pub(crate) members: Option<usize>,
+    pub(crate) runtime: Option<String>,
+    pub(crate) api_port: Option<u16>,
+    pub(crate) peer_port: Option<u16>,
+    pub(crate) node_port: Option<u16>,
+    pub(crate) node_name: Option<String>,
 }
 
 impl Plan {
     /// A new plan: consecutive ports from the first ones, random ids (an id is never used again, even after a reset).
-    pub(crate) fn new(wishes: &Wishes, random: &mut dyn FnMut() -> u64) -> Plan {
-        let members = (0..wishes.members)
-            .map(|index| Member {
-                name: format!("m{}", index + 1),
-                id: random() | 1,
-                api_port: wishes.api_port + index as u16,
-                peer_port: wishes.peer_port + index as u16,
-            })
-            .collect();
+    pub(crate) fn new(wishes: &Wishes, random: &mut dyn FnMut() -> u64) -> Result<Plan> {
+        let count = wishes.members.unwrap_or(1);
+        let api_ports = neighbours(wishes.api_port.unwrap_or(6443), count)?;
+        let peer_ports = neighbours(wishes.peer_port.unwrap_or(6480), count)?;
         let node = Node {
-            name: wishes.node_name.clone(),
-            runtime: wishes.runtime.clone(),
-            port: wishes.node_port,
+            name: wishes.node_name.clone().unwrap_or_else(host_name),
+            runtime: wishes.runtime.clone().unwrap_or_else(|| "docker".into()),
+            port: wishes.node_port.unwrap_or(10250),
         };
-        Plan {
-            cluster_id: random() | 1,
-            members,
-            node,
+        let mut taken = BTreeSet::new();
+        let all = api_ports.iter().chain(&peer_ports).chain([&node.port]);
+        if let Some(twice) = all.into_iter().find(|port| !taken.insert(**port)) {
+            bail!(
+                "port {twice} would be used twice: choose --api-port, --peer-port and --node-port further apart"
+            );
         }
+        let ports = api_ports.into_iter().zip(peer_ports).enumerate();
+        let members = ports.map(|(index, (api_port, peer_port))| Member {
+            name: format!("m{}", index + 1),
+            id: random() | 1,
+            api_port,
+            peer_port,
+        });
+        Ok(Plan {
+            members: members.collect(),
+            cluster_id: random() | 1,
+            node,
+        })
+    }
+
+    /// The first wish that this cluster does not fulfil: the flag, what the cluster has, and what was wished.
+    fn contradiction(&self, wishes: &Wishes) -> Option<(&'static str, String, String)> {
+        fn differ<T: PartialEq + ToString>(
+            flag: &'static str,
+            kept: T,
+            wished: &Option<T>,
+        ) -> Option<(&'static str, String, String)> {
+            let wished = wished.as_ref().filter(|wished| **wished != kept)?;
+            Some((flag, kept.to_string(), wished.to_string()))
+        }
+        let first = self.members.first()?;
+        differ("--members", self.members.len(), &wishes.members)
+            .or_else(|| differ("--runtime", self.node.runtime.clone(), &wishes.runtime))
+            .or_else(|| differ("--api-port", first.api_port, &wishes.api_port))
+            .or_else(|| differ("--peer-port", first.peer_port, &wishes.peer_port))
+            .or_else(|| differ("--node-port", self.node.port, &wishes.node_port))
+            .or_else(|| differ("--node-name", self.node.name.clone(), &wishes.node_name))
     }
 
     /// A single member has the node agent in its own process: a laptop runs one program.
@@ -93,6 +124,15 @@ impl Plan {
     }
 }
 
+/// As many ports, from the first one on.
+fn neighbours(first: u16, count: usize) -> Result<Vec<u16>> {
+    let ports: Vec<u16> = (first..=u16::MAX).take(count).collect();
+    if first == 0 || ports.len() < count {
+        bail!("there are no {count} ports from {first} on");
+    }
+    Ok(ports)
+}
+
 /// Where the files of a local cluster are.
 #[derive(Clone, Debug)]
 pub(crate) struct Home(pub(crate) PathBuf);
@@ -100,6 +140,11 @@ pub(crate) struct Home(pub(crate) PathBuf);
 impl Home {
     pub(crate) fn plan_file(&self) -> PathBuf {
         self.0.join("cluster.json")
+    }
+
+    /// Locked while somebody starts, stops or wipes the cluster.
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.0.join("up.lock")
     }
 
     pub(crate) fn pki(&self) -> PathBuf {
@@ -127,8 +172,10 @@ impl Home {
         let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let plan = serde_json::from_slice(&text).with_context(|| {
             format!(
-                "{} is damaged; `kontiki reset` makes a new cluster",
-                file.display()
+                "{} is damaged: put a copy of it back, or end the cluster's processes \
+                 (`pgrep -af 'kontiki (server|agent)'` lists them) and remove {}",
+                file.display(),
+                self.0.display()
             )
         })?;
         Ok(Some(plan))
@@ -139,31 +186,48 @@ impl Home {
         pki::write_secret(&self.plan_file(), &serde_json::to_vec_pretty(plan)?)
     }
 
-    /// The kept plan, or a new one; refuses wishes that contradict the kept one.
+    /// The kept plan, or a new one that is not kept yet; refuses wishes that contradict the kept one.
     pub(crate) fn plan(&self, wishes: &Wishes, random: &mut dyn FnMut() -> u64) -> Result<Plan> {
         let Some(plan) = self.load()? else {
-            let plan = Plan::new(wishes, random);
-            self.save(&plan)?;
-            return Ok(plan);
+            return Plan::new(wishes, random);
         };
-        if plan.members.len() != wishes.members {
+        if let Some((flag, kept, wished)) = plan.contradiction(wishes) {
             bail!(
-                "the cluster in {} has {} member(s), not {}: use --members {}, another --home, or wipe it with `kontiki reset`",
-                self.0.display(),
-                plan.members.len(),
-                wishes.members,
-                plan.members.len()
-            );
-        }
-        if plan.node.runtime != wishes.runtime {
-            bail!(
-                "the node of the cluster in {} runs with --runtime {}, not {}: use that one, another --home, or wipe it with `kontiki reset`",
-                self.0.display(),
-                plan.node.runtime,
-                wishes.runtime
+                "the cluster in {} has {flag} {kept}, not {wished}: leave the flag out, choose another --home, or wipe \
+                 the cluster with `kontiki reset`",
+                self.0.display()
             );
         }
         Ok(plan)
+    }
+
+    /// Removes what a cluster of this plan put here, and the directory where nothing else is in it. True if it is gone.
+    pub(crate) fn wipe(&self, plan: &Plan) -> Result<bool> {
+        let names = plan.members.iter().map(|member| member.name.clone());
+        let folders = names.chain([node_dir(&plan.node.name), "pki".into()]);
+        for folder in folders.map(|name| self.process_dir(&name)) {
+            absent_is_fine(fs::remove_dir_all(&folder))
+                .with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        // The plan goes last: without it the rest could not be found again.
+        for file in [self.kubeconfig(), self.plan_file(), self.lock_file()] {
+            absent_is_fine(fs::remove_file(&file))
+                .with_context(|| format!("cannot remove {}", file.display()))?;
+        }
+        match fs::remove_dir(&self.0) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(false),
+            other => {
+                other.with_context(|| format!("cannot remove {}", self.0.display()))?;
+                Ok(true)
+            }
+        }
+    }
+}
+
+fn absent_is_fine(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -172,6 +236,7 @@ pub(crate) fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str) -> Result<()> 
     let dir = home.pki();
     let authority = Authority::open_or_create(&dir, "ca", "kontiki-ca")?;
     let peers = Authority::open_or_create(&dir, "peer-ca", "kontiki-peer-ca")?;
+    store_port_certificates(&dir)?;
     pki::ensure_signing_key(&dir.join("sa.key"))?;
     let admin = home.admin();
     authority.ensure(&admin, &client("kubernetes-admin", Some("system:masters")))?;
@@ -185,7 +250,7 @@ pub(crate) fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str) -> Result<()> 
             plan.cluster_id,
             &[node_ip.to_string()],
         )?;
-        for shared in ["ca.crt", "peer-ca.crt", "sa.key"] {
+        for shared in SHARED {
             let content =
                 fs::read(dir.join(shared)).with_context(|| format!("cannot read {shared}"))?;
             if fs::read(member_pki.join(shared)).ok().as_ref() != Some(&content) {
@@ -220,6 +285,22 @@ pub(crate) fn client<'a>(common_name: &'a str, organization: Option<&'a str>) ->
         uris: vec![],
         usage: Usage::Client,
     }
+}
+
+/// What of the cluster's certificates and keys each member has.
+pub(crate) const SHARED: [&str; 4] = ["ca.crt", "peer-ca.crt", STORE_CA, "sa.key"];
+
+/// Whose certificates open the store's own port.
+pub(crate) const STORE_CA: &str = "store-ca.crt";
+
+/// That port bypasses RBAC, so it has an authority of its own, which issues one certificate: no certificate for the
+/// API, whoever it is of, opens it.
+pub(crate) fn store_port_certificates(dir: &Path) -> Result<()> {
+    let authority = Authority::open_or_create(dir, "store-ca", "kontiki-store-ca")?;
+    authority.ensure(
+        &Pair::in_dir(dir, "store-admin"),
+        &client("store-admin", None),
+    )
 }
 
 /// The certificates of one member: its API port, its peer identity, and its client certificate towards node agents.
@@ -379,12 +460,10 @@ mod tests {
 
     fn wishes(members: usize) -> Wishes {
         Wishes {
-            members,
-            runtime: "hollow".into(),
-            api_port: 6443,
-            peer_port: 6480,
-            node_port: 10250,
-            node_name: "here".into(),
+            members: Some(members),
+            runtime: Some("hollow".into()),
+            node_name: Some("here".into()),
+            ..Wishes::default()
         }
     }
 
@@ -398,7 +477,7 @@ mod tests {
 
     #[test]
     fn members_get_ports_and_ids_of_their_own() {
-        let plan = Plan::new(&wishes(3), &mut counter());
+        let plan = Plan::new(&wishes(3), &mut counter()).unwrap();
         assert_eq!(
             plan.initial_members(),
             "m1=15@127.0.0.1:6480,m2=1f@127.0.0.1:6481,m3=29@127.0.0.1:6482"
@@ -411,12 +490,56 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home(dir.path().join("home"));
         let first = home.plan(&wishes(3), &mut counter()).unwrap();
+        home.save(&first).unwrap();
         assert_eq!(home.plan(&wishes(3), &mut || 99).unwrap(), first);
-        let error = home.plan(&wishes(1), &mut || 99).unwrap_err().to_string();
-        assert!(
-            error.contains("has 3 member(s), not 1") && error.contains("kontiki reset"),
-            "{error}"
-        );
+        // Who says nothing gets what there is.
+        assert_eq!(home.plan(&Wishes::default(), &mut || 99).unwrap(), first);
+        let other_port = Wishes {
+            node_port: Some(1),
+            ..Wishes::default()
+        };
+        for (wishes, why) in [
+            (wishes(1), "has --members 3, not 1"),
+            (other_port, "has --node-port 10250, not 1"),
+        ] {
+            let error = home.plan(&wishes, &mut || 99).unwrap_err().to_string();
+            assert!(
+                error.contains(why) && error.contains("kontiki reset"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn ports_that_do_not_exist_or_overlap_are_refused() {
+        let with = |api_port: u16, node_port: u16| {
+            let wishes = Wishes {
+                api_port: Some(api_port),
+                node_port: Some(node_port),
+                ..wishes(3)
+            };
+            Plan::new(&wishes, &mut counter()).map(|plan| plan.members[2].api_port)
+        };
+        assert_eq!(with(65533, 10250).unwrap(), 65535);
+        for (api, node) in [(65534, 10250), (0, 10250), (6479, 10250), (7000, 7002)] {
+            assert!(with(api, node).is_err(), "{api} {node}");
+        }
+    }
+
+    #[test]
+    fn a_wipe_takes_what_is_the_clusters_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home(dir.path().join("home"));
+        let plan = home.plan(&wishes(3), &mut counter()).unwrap();
+        ensure_pki(&home, &plan, "10.0.0.5").unwrap();
+        let letter = home.0.join("letter");
+        fs::write(&letter, "mine").unwrap();
+        assert!(!home.wipe(&plan).unwrap());
+        let left: Vec<_> = fs::read_dir(&home.0).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        fs::remove_file(&letter).unwrap();
+        assert!(home.wipe(&plan).unwrap());
+        assert!(!home.0.exists());
     }
 
     #[test]

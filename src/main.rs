@@ -38,7 +38,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(args) => up::up(&args.home.home(), &args.wishes()).await,
         Command::Down(args) => up::down(&args.home()),
-        Command::Reset(args) => up::reset(&args.home()).await,
+        Command::Reset(args) => up::reset(&args.home()),
         Command::Status(args) => up::status(&args.home()).await,
         Command::Server(args) => server::run(*args).await,
         Command::Agent(args) => node::run_process(*args).await,

@@ -45,6 +45,8 @@ pub(crate) async fn run(
     cluster_domain: &str,
     stop: CancellationToken,
 ) -> Result<()> {
+    // The Secrets that pods mount are below it.
+    pki::create_private_dir(data_dir)?;
     let ca = pki::read(&pki_dir.join("ca.crt"))?;
     let client = Pair::in_dir(pki_dir, "client");
     let identity = Identity::Certificate {

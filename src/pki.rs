@@ -7,12 +7,15 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
 use time::{Duration, OffsetDateTime};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::pem::Pem;
 
 const AUTHORITY_DAYS: i64 = 3650;
 const LEAF_DAYS: i64 = 365;
@@ -64,26 +67,29 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// Opens `<dir>/<name>.crt` and `.key`, and makes them where they are missing.
+    /// Opens `<dir>/<name>.crt` and `.key`, and makes them where they are missing. An authority without its key is an
+    /// error: a new one under the same name would be trusted by nobody who knows the old one.
     pub(crate) fn open_or_create(dir: &Path, name: &str, common_name: &str) -> Result<Authority> {
         let pair = Pair::in_dir(dir, name);
-        if !pair.exists() {
-            create_private_dir(dir)?;
-            let key = KeyPair::generate()?;
-            let mut params = CertificateParams::default();
-            params
-                .distinguished_name
-                .push(DnType::CommonName, common_name);
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params.key_usages = vec![
-                KeyUsagePurpose::KeyCertSign,
-                KeyUsagePurpose::CrlSign,
-                KeyUsagePurpose::DigitalSignature,
-            ];
-            valid_for(&mut params, AUTHORITY_DAYS);
-            let cert = params.self_signed(&key)?;
-            write_secret(&pair.key, key.serialize_pem().as_bytes())?;
-            write_public(&pair.cert, cert.pem().as_bytes())?;
+        match (pair.cert.exists(), pair.key.exists()) {
+            (true, true) => {}
+            (true, false) => bail!(
+                "{} is there but its key is not: put {} back, or remove the certificate too to make a new authority",
+                pair.cert.display(),
+                pair.key.display()
+            ),
+            // The key is written first, so this is a creation that was cut short: the same key goes on.
+            (false, true) => {
+                let key = KeyPair::from_pem(&read(&pair.key)?)
+                    .with_context(|| format!("{} is not a private key", pair.key.display()))?;
+                write_public(&pair.cert, self_signed(common_name, &key)?.as_bytes())?;
+            }
+            (false, false) => {
+                create_private_dir(dir)?;
+                let key = KeyPair::generate()?;
+                write_secret(&pair.key, key.serialize_pem().as_bytes())?;
+                write_public(&pair.cert, self_signed(common_name, &key)?.as_bytes())?;
+            }
         }
         Ok(Authority { pair })
     }
@@ -91,7 +97,7 @@ impl Authority {
     /// Issues `leaf` to `pair`, unless a certificate of this authority with the same names and enough life left is
     /// there already.
     pub(crate) fn ensure(&self, pair: &Pair, leaf: &Leaf) -> Result<()> {
-        if pair.exists() && !needs_renewal(pair, leaf).unwrap_or(true) {
+        if pair.exists() && !needs_renewal(pair, leaf, &self.pair).unwrap_or(true) {
             return Ok(());
         }
         let authority_key = KeyPair::from_pem(&read(&self.pair.key)?)
@@ -106,6 +112,21 @@ impl Authority {
         write_secret(&pair.key, key.serialize_pem().as_bytes())?;
         write_public(&pair.cert, cert.pem().as_bytes())
     }
+}
+
+fn self_signed(common_name: &str, key: &KeyPair) -> Result<String> {
+    let mut params = CertificateParams::default();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    valid_for(&mut params, AUTHORITY_DAYS);
+    Ok(params.self_signed(key)?.pem())
 }
 
 impl Leaf<'_> {
@@ -156,22 +177,25 @@ fn valid_for(params: &mut CertificateParams, days: i64) {
     params.not_after = now + Duration::days(days);
 }
 
-/// Whether the certificate ends soon or does not carry all the names that are wanted now.
-fn needs_renewal(pair: &Pair, leaf: &Leaf) -> Result<bool> {
-    let (_, pem) = x509_parser::pem::parse_x509_pem(read(&pair.cert)?.as_bytes())
-        .map_err(|error| anyhow::anyhow!("{}: {error}", pair.cert.display()))?;
+/// Whether the certificate ends soon, is of another authority, or does not carry all the names that are wanted now.
+fn needs_renewal(pair: &Pair, leaf: &Leaf, authority: &Pair) -> Result<bool> {
+    let pem = parse(&pair.cert)?;
     let cert = pem.parse_x509()?;
     let ends = cert.validity().not_after.to_datetime();
     if ends < OffsetDateTime::now_utc() + Duration::days(RENEW_DAYS) {
+        return Ok(true);
+    }
+    let authority = parse(&authority.cert)?;
+    if authority_key_id(&cert) != subject_key_id(&authority.parse_x509()?) {
         return Ok(true);
     }
     let mut present = Vec::new();
     if let Some(names) = cert.subject_alternative_name()? {
         for name in &names.value.general_names {
             match name {
-                x509_parser::extensions::GeneralName::DNSName(dns) => present.push(dns.to_string()),
-                x509_parser::extensions::GeneralName::URI(uri) => present.push(uri.to_string()),
-                x509_parser::extensions::GeneralName::IPAddress(bytes) => {
+                GeneralName::DNSName(dns) => present.push(dns.to_string()),
+                GeneralName::URI(uri) => present.push(uri.to_string()),
+                GeneralName::IPAddress(bytes) => {
                     if let Ok(v4) = <[u8; 4]>::try_from(*bytes) {
                         present.push(std::net::Ipv4Addr::from(v4).to_string());
                     } else if let Ok(v6) = <[u8; 16]>::try_from(*bytes) {
@@ -187,6 +211,32 @@ fn needs_renewal(pair: &Pair, leaf: &Leaf) -> Result<bool> {
         .iter()
         .chain(&leaf.uris)
         .any(|wanted| !present.contains(wanted)))
+}
+
+fn parse(cert: &Path) -> Result<Pem> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(read(cert)?.as_bytes())
+        .map_err(|error| anyhow::anyhow!("{}: {error}", cert.display()))?;
+    Ok(pem)
+}
+
+/// Which key an authority has.
+fn subject_key_id(cert: &X509Certificate) -> Option<Vec<u8>> {
+    let mut extensions = cert.iter_extensions();
+    extensions.find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+        _ => None,
+    })
+}
+
+/// Which authority's key signed a certificate.
+fn authority_key_id(cert: &X509Certificate) -> Option<Vec<u8>> {
+    let mut extensions = cert.iter_extensions();
+    extensions.find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => {
+            id.key_identifier.as_ref().map(|id| id.0.to_vec())
+        }
+        _ => None,
+    })
 }
 
 pub(crate) fn read(path: &Path) -> Result<String> {
@@ -269,6 +319,47 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn an_authority_without_its_key_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Authority::open_or_create(dir.path(), "ca", "kontiki-ca");
+        let authority = open().unwrap();
+        let cert = read(&authority.pair.cert).unwrap();
+        fs::remove_file(&authority.pair.key).unwrap();
+        let Err(error) = open() else {
+            panic!("a new authority was made");
+        };
+        assert!(error.to_string().contains("ca.key"), "{error}");
+        assert_eq!(read(&authority.pair.cert).unwrap(), cert);
+    }
+
+    #[test]
+    fn a_creation_that_was_cut_short_goes_on_with_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Authority::open_or_create(dir.path(), "ca", "kontiki-ca").unwrap();
+        let authority = open();
+        let pair = Pair::in_dir(dir.path(), "server");
+        authority.ensure(&pair, &leaf(&["localhost"])).unwrap();
+        let issued = read(&pair.cert).unwrap();
+        fs::remove_file(&authority.pair.cert).unwrap();
+        open().ensure(&pair, &leaf(&["localhost"])).unwrap();
+        assert_eq!(read(&pair.cert).unwrap(), issued);
+    }
+
+    #[test]
+    fn certificates_of_a_former_authority_are_issued_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Authority::open_or_create(dir.path(), "ca", "kontiki-ca").unwrap();
+        let authority = open();
+        let pair = Pair::in_dir(dir.path(), "server");
+        authority.ensure(&pair, &leaf(&["localhost"])).unwrap();
+        let issued = read(&pair.cert).unwrap();
+        fs::remove_file(&authority.pair.cert).unwrap();
+        fs::remove_file(&authority.pair.key).unwrap();
+        open().ensure(&pair, &leaf(&["localhost"])).unwrap();
+        assert_ne!(read(&pair.cert).unwrap(), issued);
     }
 
     #[test]

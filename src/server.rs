@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use apiserver::{ApiServer, KubeletIdentity};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::cli::ServerArgs;
+use crate::local::STORE_CA;
 use crate::pki::{self, Pair};
 use crate::{control_plane, node};
 
@@ -58,12 +59,17 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
     // Ports first: one in use is the commonest mistake, and cheap to find before any state is touched.
     let api_listener = listen(&args.api_listen, "--api-listen").await?;
     let etcd_listener = match args.etcd_listen {
-        Some(address) => Some(store::etcd::bind(address).await?),
+        Some(address) => Some((
+            store_port_tls(&args.pki_dir, &pems)?,
+            store::etcd::bind(address).await?,
+        )),
         None => None,
     };
     let advertise = resolve(&args.api_advertise).await?;
     let tls = Arc::new(tls_config(&pems)?);
 
+    // Every Secret is in it.
+    pki::create_private_dir(&args.data_dir)?;
     let store = store::Node::start(store_config(&args, &pems))
         .await
         .context("the store does not start")?;
@@ -78,13 +84,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         limits,
         stop.clone(),
     ));
-    let etcd = etcd_listener.map(|listener| {
-        let (cert, key) = pems.server.clone();
-        let tls = store::etcd::FrontTls {
-            client_ca: pems.ca.clone(),
-            cert,
-            key,
-        };
+    let etcd = etcd_listener.map(|(tls, listener)| {
         tokio::spawn(store::etcd::serve(
             listener,
             tls,
@@ -93,7 +93,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         ))
     });
     info!(name = %args.name, api = %args.api_listen, peers = %args.peer_listen, "member started");
-    let agents = tokio::spawn(run_agents(
+    let mut agents = tokio::spawn(run_agents(
         args.clone(),
         api.clone(),
         pems.ca.clone(),
@@ -105,45 +105,66 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
             info!(signal = name, "stopping");
             None
         }
-        reason = store.failed() => Some(reason),
+        reason = store.failed() => Some(format!("the store failed: {reason}")),
+        ended = &mut agents => Some(match ended {
+            Ok(Err(error)) => format!("{error:#}"),
+            Ok(Ok(())) => "the agents ended".into(),
+            Err(error) => format!("the agents failed: {error}"),
+        }),
     };
     stop.cancel();
-    within(DRAIN, "the agents", agents).await;
-    api_tasks.stop().await;
-    within(DRAIN, "open requests", serving).await;
-    if let Some(etcd) = etcd {
-        within(DRAIN, "etcd clients", etcd).await;
-    }
+    let agents_end = async {
+        if !agents.is_finished() {
+            within(DRAIN, "the agents", agents).await;
+        }
+    };
+    let etcd_end = async {
+        if let Some(etcd) = etcd {
+            within(DRAIN, "etcd clients", etcd).await;
+        }
+    };
+    // Side by side, so that a process that hangs everywhere still ends before its supervisor loses patience.
+    tokio::join!(
+        agents_end,
+        within(DRAIN, "the API's tasks", api_tasks.stop()),
+        within(DRAIN, "open requests", serving),
+        etcd_end,
+    );
     within(STORE_STOP, "the store", store.shutdown()).await;
     match failure {
-        None => Ok(()),
+        None => {
+            info!("stopped");
+            Ok(())
+        }
         Some(reason) => {
-            error!(%reason, "the store failed");
-            bail!("the store failed: {reason}")
+            error!(%reason, "this member cannot go on");
+            bail!(reason)
         }
     }
 }
 
-/// Everything in this process that is a client of the API.
+/// Everything in this process that is a client of the API, until `stop`. An error if the node agent cannot run: whoever
+/// asked for one would wait for it in vain.
 async fn run_agents(
     args: ServerArgs,
     api: Arc<ApiServer>,
     ca_pem: String,
     stop: CancellationToken,
-) {
+) -> Result<()> {
     let control_plane = async {
         if !args.no_agents {
             control_plane::run(&api, &args.name, &ca_pem, &stop).await;
         }
+        stop.cancelled().await;
+        Ok(())
     };
     let node = async {
-        if let Some(dir) = &args.with_node
-            && let Err(error) = run_node(&args, dir, &stop).await
-        {
-            error!(error = format!("{error:#}"), "the node agent stopped");
+        if let Some(dir) = &args.with_node {
+            run_node(&args, dir, &stop).await?;
         }
+        Ok(())
     };
-    tokio::join!(control_plane, node);
+    tokio::try_join!(control_plane, node).map(|_| ())
 }
 
 async fn run_node(args: &ServerArgs, dir: &Path, stop: &CancellationToken) -> Result<()> {
@@ -161,9 +182,15 @@ async fn run_node(args: &ServerArgs, dir: &Path, stop: &CancellationToken) -> Re
 }
 
 async fn listen(address: &str, flag: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+    TcpListener::bind(address).await.map_err(|error| {
         let port = address.rsplit(':').next().unwrap_or_default();
-        format!("cannot listen on {address} ({flag}); `ss -ltnp 'sport = :{port}'` shows who does")
+        let who = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!("; `ss -ltnp 'sport = :{port}'` shows by whom")
+            }
+            _ => String::new(),
+        };
+        anyhow!("cannot listen on {address} ({flag}): {error}{who}")
     })
 }
 
@@ -174,6 +201,20 @@ async fn resolve(address: &str) -> Result<SocketAddr> {
     found
         .next()
         .with_context(|| format!("--api-advertise {address} has no address"))
+}
+
+/// Clients of the store's own port get past RBAC: none but those of its own authority may.
+fn store_port_tls(pki_dir: &Path, pems: &Pems) -> Result<store::etcd::FrontTls> {
+    let (cert, key) = pems.server.clone();
+    let client_ca = pki::read(&pki_dir.join(STORE_CA)).context(
+        "--etcd-listen needs the authority of the store's clients: `kontiki up` and `kontiki pki` make it where it is \
+         missing",
+    )?;
+    Ok(store::etcd::FrontTls {
+        client_ca,
+        cert,
+        key,
+    })
 }
 
 fn store_config(args: &ServerArgs, pems: &Pems) -> store::Config {
@@ -200,7 +241,7 @@ fn store_config(args: &ServerArgs, pems: &Pems) -> store::Config {
 fn api_config(args: &ServerArgs, pems: &Pems, advertise: SocketAddr) -> Result<apiserver::Config> {
     let issuer = format!("https://kubernetes.default.svc.{}", args.cluster_domain);
     let signer = auth::token::Signer::from_pem(&pems.signing_key, &issuer)
-        .map_err(|error| anyhow::anyhow!("sa.key: {error}"))?;
+        .map_err(|error| anyhow!("sa.key: {error}"))?;
     let mut config = apiserver::Config::new(
         Arc::new(signer),
         &issuer,
@@ -264,5 +305,44 @@ pub(crate) async fn stop_signal() -> &'static str {
 async fn within<F: Future>(patience: Duration, what: &str, stopping: F) {
     if tokio::time::timeout(patience, stopping).await.is_err() {
         warn!(what, seconds = patience.as_secs(), "did not stop in time");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::UnixTime;
+
+    use super::*;
+
+    #[test]
+    fn no_certificate_for_the_api_opens_the_stores_port() {
+        let dir = tempfile::tempdir().unwrap();
+        crate::bundle::make(dir.path(), &["a=10.0.0.1".into()], &["w=10.0.0.2".into()]).unwrap();
+        let member = dir.path().join("member-a/pki");
+        let front = store_port_tls(&member, &Pems::read(&member).unwrap()).unwrap();
+
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        for authority in CertificateDer::pem_slice_iter(front.client_ca.as_bytes()) {
+            roots.add(authority.unwrap()).unwrap();
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = verifier.build().unwrap();
+        let opens = |path: &str| {
+            let pem = std::fs::read(dir.path().join(path)).unwrap();
+            let cert = CertificateDer::from_pem_slice(&pem).unwrap();
+            verifier
+                .verify_client_cert(&cert, &[], UnixTime::now())
+                .is_ok()
+        };
+        assert!(opens("store-admin.crt"));
+        for client in [
+            "admin.crt",
+            "member-a/pki/kubelet-client.crt",
+            "member-a/pki/peer.crt",
+            "node-w/node-pki/client.crt",
+        ] {
+            assert!(!opens(client), "{client}");
+        }
     }
 }

@@ -3,10 +3,10 @@
 use std::fs;
 use std::io::IsTerminal;
 use std::net::{TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::local::{self, Home, Plan, Wishes};
@@ -15,19 +15,26 @@ use crate::process::Process;
 
 const READY_DEADLINE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// More than a server's own deadlines together: only one that hangs is killed.
+const STOP_PATIENCE: Duration = Duration::from_secs(25);
 
 /// Starts what does not run, waits until the cluster serves and its node is ready, and says how to use it.
 pub(crate) async fn up(home: &Home, wishes: &Wishes) -> Result<()> {
     crate::pki::create_private_dir(&home.0)?;
-    let lock = fs::File::create(home.0.join("up.lock")).context("cannot create the lock file")?;
-    lock.try_lock()
-        .map_err(|_| anyhow::anyhow!("another `kontiki up` is at work in {}", home.0.display()))?;
-
+    let _lock = lock(home)?;
+    let is_new = home.load()?.is_none();
     let plan = home.plan(wishes, &mut rand::random)?;
     let node_ip = node_ip();
+    let missing = missing(home, &plan, &node_ip, is_new)?;
+    if is_new {
+        home.save(&plan)?;
+    }
     local::ensure_pki(home, &plan, &node_ip)?;
-    let started = start_missing(home, &plan, &node_ip)?;
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    for (process, command) in &missing {
+        process.start(&program, command)?;
+    }
+    let started = missing.len();
     let progress = Progress::new(if started == 0 {
         "checking the cluster"
     } else {
@@ -39,38 +46,51 @@ pub(crate) async fn up(home: &Home, wishes: &Wishes) -> Result<()> {
     Ok(())
 }
 
-/// Starts each process of the plan that does not run. Answers how many that were.
-fn start_missing(home: &Home, plan: &Plan, node_ip: &str) -> Result<usize> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut started = 0;
+/// One `up`, `down` or `reset` at a time. Held until dropped.
+fn lock(home: &Home) -> Result<fs::File> {
+    let file = home.lock_file();
+    let lock =
+        fs::File::create(&file).with_context(|| format!("cannot create {}", file.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => bail!(
+            "another `kontiki up`, `down` or `reset` is at work in {}",
+            home.0.display()
+        ),
+        Err(fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", file.display()))
+        }
+    }
+}
+
+/// The processes of the plan that do not run, with their command lines. Nothing is done yet, and nothing is left behind
+/// where a port is taken: a cluster half started helps nobody, and a new one may still choose other ports.
+fn missing(
+    home: &Home,
+    plan: &Plan,
+    node_ip: &str,
+    is_new: bool,
+) -> Result<Vec<(Process, Vec<String>)>> {
+    let mut missing = Vec::new();
     for member in &plan.members {
         let process = server_process(home, &member.name);
         if process.running().is_some() {
             continue;
         }
-        for (port, what, flag) in [
-            (member.api_port, "API", "--api-port"),
-            (member.peer_port, "peer", "--peer-port"),
-        ] {
-            require_free(
-                port,
-                &format!("{what} port of member {}", member.name),
-                flag,
-            )?;
-        }
-        process.start(
-            &program,
-            &local::server_command(home, plan, member, node_ip),
-        )?;
-        started += 1;
+        let whose = |what: &str| format!("{what} port of member {}", member.name);
+        require_free(member.api_port, &whose("API"), "--api-port", is_new)?;
+        require_free(member.peer_port, &whose("peer"), "--peer-port", is_new)?;
+        missing.push((process, local::server_command(home, plan, member, node_ip)));
     }
     let agent = agent_process(home, plan);
-    if !plan.one_process() && agent.running().is_none() {
-        require_free(plan.node.port, "port of the node agent", "--node-port")?;
-        agent.start(&program, &local::agent_command(home, plan, node_ip))?;
-        started += 1;
+    if agent.running().is_none() {
+        let whose = "port of the node agent";
+        require_free(plan.node.port, whose, "--node-port", is_new)?;
+        if !plan.one_process() {
+            missing.push((agent, local::agent_command(home, plan, node_ip)));
+        }
     }
-    Ok(started)
+    Ok(missing)
 }
 
 fn server_process(home: &Home, member: &str) -> Process {
@@ -80,20 +100,28 @@ fn server_process(home: &Home, member: &str) -> Process {
     }
 }
 
-/// The process with the node agent in it.
+/// The process with the node agent in it: its own, or a single member's.
 fn agent_process(home: &Home, plan: &Plan) -> Process {
-    Process {
-        dir: home.process_dir(&local::node_dir(&plan.node.name)),
-        role: "agent",
+    match plan.members.first() {
+        Some(member) if plan.one_process() => server_process(home, &member.name),
+        _ => Process {
+            dir: home.process_dir(&local::node_dir(&plan.node.name)),
+            role: "agent",
+        },
     }
 }
 
-fn require_free(port: u16, what: &str, flag: &str) -> Result<()> {
+fn require_free(port: u16, what: &str, flag: &str, is_new: bool) -> Result<()> {
+    let other = match is_new {
+        true => format!("choose another with {flag}"),
+        false => format!(
+            "make the cluster anew on another: `kontiki reset`, then `kontiki up {flag} PORT`"
+        ),
+    };
     match TcpListener::bind(("0.0.0.0", port)) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(
-            "port {port} ({what}) is in use by another program. `ss -ltnp 'sport = :{port}'` shows which. \
-             Stop it, or make a cluster on other ports: `kontiki reset`, then `kontiki up {flag} PORT`"
+            "port {port} ({what}) is in use by another program. `ss -ltnp 'sport = :{port}'` shows which. Stop it, or {other}"
         ),
         Err(error) => Err(error).with_context(|| format!("cannot listen on port {port} ({what})")),
     }
@@ -175,6 +203,13 @@ fn first_failed_check(body: &[u8]) -> String {
         .to_string()
 }
 
+/// Whether a member's metrics say that it leads the store.
+fn leads(metrics: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(metrics);
+    let mut lines = text.lines();
+    lines.any(|line| line == "etcd_server_is_leader 1")
+}
+
 /// Ok when the Node's Ready condition is True, else why not.
 fn node_readiness(body: &[u8]) -> Result<(), String> {
     let node: serde_json::Value =
@@ -216,14 +251,14 @@ fn print_access(home: &Home, plan: &Plan, ran_already: bool) {
     say("");
     say(&format!(
         "  export KUBECONFIG={}",
-        home.kubeconfig().display()
+        shell_word(&home.kubeconfig())
     ));
     say("  kubectl get nodes");
     say(&format!(
         "  curl --cacert {} --cert {} --key {} https://127.0.0.1:{}/api/v1/namespaces",
-        home.pki().join("ca.crt").display(),
-        admin.cert.display(),
-        admin.key.display(),
+        shell_word(&home.pki().join("ca.crt")),
+        shell_word(&admin.cert),
+        shell_word(&admin.key),
         plan.members[0].api_port
     ));
     if count > 1 {
@@ -239,41 +274,75 @@ fn print_access(home: &Home, plan: &Plan, ran_already: bool) {
     say("To stop and wipe all data: make reset (or `kontiki reset`).");
 }
 
+/// A path as one word of a shell's command line.
+pub(crate) fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
+    match text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// Stops the node agent and then the members. Containers keep running; `up` finds them again.
 pub(crate) fn down(home: &Home) -> Result<()> {
     let Some(plan) = home.load()? else {
         say(&format!("There is no cluster in {}.", home.0.display()));
         return Ok(());
     };
-    let mut stopped = 0;
-    if !plan.one_process() {
-        stopped += usize::from(agent_process(home, &plan).stop(STOP_PATIENCE)?);
-    }
-    for member in &plan.members {
-        stopped += usize::from(server_process(home, &member.name).stop(STOP_PATIENCE)?);
-    }
-    say(&match stopped {
+    let _lock = lock(home)?;
+    say(&match stop(home, &plan)? {
         0 => "The cluster was not running.".to_string(),
-        count => {
-            format!("Stopped {count} processes. The data is kept; `make up` goes on from here.")
-        }
+        1 => "Stopped 1 process. The data is kept; `up` goes on from here.".to_string(),
+        count => format!("Stopped {count} processes. The data is kept; `up` goes on from here."),
     });
     Ok(())
 }
 
-/// Stops everything, removes the cluster's containers and wipes its directory.
-pub(crate) async fn reset(home: &Home) -> Result<()> {
+/// The agent first, while it can still say what it knows; then all members at once, so that each waits for its own end
+/// only. Answers how many processes ran.
+fn stop(home: &Home, plan: &Plan) -> Result<usize> {
+    let mut stopped = 0;
+    if !plan.one_process() {
+        stopped += usize::from(agent_process(home, plan).stop(STOP_PATIENCE)?);
+    }
+    let members = plan.members.iter();
+    let processes: Vec<Process> = members
+        .map(|member| server_process(home, &member.name))
+        .collect();
+    std::thread::scope(|scope| {
+        let stopping: Vec<_> = processes
+            .iter()
+            .map(|process| scope.spawn(|| process.stop(STOP_PATIENCE)))
+            .collect();
+        for handle in stopping {
+            let ended = handle.join();
+            stopped += usize::from(ended.map_err(|_| anyhow!("stopping a member panicked"))??);
+        }
+        Ok(stopped)
+    })
+}
+
+/// Stops everything, removes the cluster's containers and wipes what it has in its directory.
+pub(crate) fn reset(home: &Home) -> Result<()> {
     let Some(plan) = home.load()? else {
         say(&format!("There is no cluster in {}.", home.0.display()));
         return Ok(());
     };
-    down(home)?;
+    let _lock = lock(home)?;
+    stop(home, &plan)?;
     if plan.node.runtime == "docker" {
         remove_containers(&plan.node.name);
     }
     unmount_below(home);
-    fs::remove_dir_all(&home.0).with_context(|| format!("cannot remove {}", home.0.display()))?;
-    say(&format!("Wiped {}.", home.0.display()));
+    let gone = home.wipe(&plan)?;
+    say(&match gone {
+        true => format!("Wiped {}.", home.0.display()),
+        false => format!(
+            "Wiped the cluster in {}; what else is there was left.",
+            home.0.display()
+        ),
+    });
     Ok(())
 }
 
@@ -307,16 +376,34 @@ fn remove_containers(node: &str) {
 
 /// Memory volumes are mounts inside the data directory; they would make its removal fail.
 fn unmount_below(home: &Home) {
-    let prefix = home.0.display().to_string();
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mut points: Vec<&str> = mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(1))
-        .collect();
-    points.retain(|point| point.starts_with(&prefix));
-    for point in points.iter().rev() {
+    // The kernel names mounts by their real path.
+    let real = fs::canonicalize(&home.0).unwrap_or_else(|_| home.0.clone());
+    for point in mounts_below(&mounts, &real).iter().rev() {
         let _ = std::process::Command::new("umount").arg(point).status();
     }
+}
+
+/// The mount points inside `dir`, in the order in which they were mounted.
+fn mounts_below(mounts: &str, dir: &Path) -> Vec<PathBuf> {
+    // The kernel writes these four characters as octal escapes; the backslash itself must come last.
+    let plain = |point: &str| {
+        [
+            ("\\040", " "),
+            ("\\011", "\t"),
+            ("\\012", "\n"),
+            ("\\134", "\\"),
+        ]
+        .iter()
+        .fold(point.to_string(), |point, (escape, character)| {
+            point.replace(escape, character)
+        })
+    };
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    points
+        .map(|point| PathBuf::from(plain(point)))
+        .filter(|point| point.starts_with(dir) && point != dir)
+        .collect()
 }
 
 /// One line a process: whether it runs and what its readiness check says. An error if anything is not well.
@@ -334,7 +421,11 @@ pub(crate) async fn status(home: &Home) -> Result<()> {
         let state = match process.running() {
             None => "stopped".to_string(),
             Some(pid) => match probe.get(member.api_port, "/readyz").await {
-                Ok((200, _)) => format!("ready (pid {pid})"),
+                Ok((200, _)) => {
+                    let metrics = probe.get(member.api_port, "/metrics").await;
+                    let leads = metrics.is_ok_and(|(_, body)| leads(&body));
+                    format!("ready (pid {pid}){}", if leads { ", leads" } else { "" })
+                }
                 Ok((status, body)) => format!(
                     "not ready (pid {pid}): {status} {}",
                     first_failed_check(&body)
@@ -446,13 +537,75 @@ mod tests {
     fn a_taken_port_is_named_with_the_way_out() {
         let taken = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = require_free(port, "API port of member m1", "--api-port")
+        let error = require_free(port, "API port of member m1", "--api-port", true)
             .unwrap_err()
             .to_string();
         assert!(
             error.contains(&port.to_string()) && error.contains("--api-port"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn only_mounts_inside_the_home_are_unmounted() {
+        let mounts = "tmpfs /h/.kontiki/node-a/data/pods/1/v tmpfs rw 0 0\n\
+                      tmpfs /h/.kontiki-other/data tmpfs rw 0 0\n\
+                      /dev/a /h/.kontiki ext4 rw 0 0\n\
+                      tmpfs /h/.kontiki/a\\040b tmpfs rw 0 0\n";
+        assert_eq!(
+            mounts_below(mounts, Path::new("/h/.kontiki")),
+            [
+                Path::new("/h/.kontiki/node-a/data/pods/1/v"),
+                Path::new("/h/.kontiki/a b")
+            ]
+        );
+    }
+
+    #[test]
+    fn printed_paths_are_one_word_in_a_shell() {
+        assert_eq!(
+            shell_word(Path::new("/root/.kontiki/a")),
+            "/root/.kontiki/a"
+        );
+        assert_eq!(shell_word(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+    }
+
+    #[test]
+    fn one_cluster_is_started_or_stopped_by_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home(dir.path().to_path_buf());
+        let held = lock(&home).unwrap();
+        assert!(lock(&home).unwrap_err().to_string().contains("at work"));
+        drop(held);
+        lock(&home).unwrap();
+    }
+
+    #[test]
+    fn a_single_members_process_has_the_node_agent_in_it() {
+        let home = Home(PathBuf::from("/h"));
+        let plan = |members: usize| {
+            let wishes = Wishes {
+                members: Some(members),
+                node_name: Some("here".into()),
+                ..Wishes::default()
+            };
+            Plan::new(&wishes, &mut || 8).unwrap()
+        };
+        assert_eq!(agent_process(&home, &plan(1)).dir, Path::new("/h/m1"));
+        assert_eq!(
+            agent_process(&home, &plan(3)).dir,
+            Path::new("/h/node-here")
+        );
+    }
+
+    #[test]
+    fn who_leads_stands_in_the_metrics() {
+        assert!(leads(
+            b"# TYPE etcd_server_is_leader gauge\netcd_server_is_leader 1\n"
+        ));
+        assert!(!leads(
+            b"etcd_server_has_leader 1\netcd_server_is_leader 0\n"
+        ));
     }
 
     #[test]

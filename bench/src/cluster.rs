@@ -1,13 +1,13 @@
 //! Three members of Kontiki or of etcd on this machine, with the same certificates, timeouts and file system.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::Setting;
 use crate::client::Client;
-use crate::{median, say};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum System {
@@ -32,6 +32,14 @@ impl System {
     }
 }
 
+/// Who goes first changes from round to round, so that neither always finds the machine cooler or the disk emptier.
+pub(crate) fn order(round: usize) -> [System; 2] {
+    match round % 2 {
+        0 => [System::Kontiki, System::Etcd],
+        _ => [System::Etcd, System::Kontiki],
+    }
+}
+
 /// Paths of the authority and of a client certificate.
 #[derive(Clone)]
 pub(crate) struct Tls {
@@ -52,10 +60,11 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 
 impl Cluster {
     /// Starts three members with empty data and waits until each answers a linearizable read.
-    pub(crate) async fn start(system: System, kontiki: &Path, agents: bool) -> Result<Cluster> {
+    pub(crate) async fn start(setting: &Setting, system: System, agents: bool) -> Result<Cluster> {
         let dir = tempfile::Builder::new()
             .prefix("kontiki-bench-")
-            .tempdir()?;
+            .tempdir_in(&setting.dir)?;
+        let kontiki = setting.kontiki.as_path();
         let pki = dir.path().join("pki");
         let members = NAMES.map(|name| format!("{name}=127.0.0.1")).join(",");
         let made = Command::new(kontiki)
@@ -68,10 +77,15 @@ impl Cluster {
         if !made.success() {
             bail!("`kontiki pki` failed");
         }
+        // Kontiki's store has an authority of its own for its clients; etcd trusts the one that it is told to.
+        let client = match system {
+            System::Kontiki => "store-admin",
+            System::Etcd => "admin",
+        };
         let tls = Tls {
             ca: pki.join("ca.crt"),
-            cert: pki.join("admin.crt"),
-            key: pki.join("admin.key"),
+            cert: pki.join(format!("{client}.crt")),
+            key: pki.join(format!("{client}.key")),
         };
         let mut cluster = Cluster {
             system,
@@ -119,7 +133,7 @@ impl Cluster {
     }
 
     fn kontiki_command(&self, index: usize, agents: bool) -> Result<Command> {
-        let folder = self.dir.path().join("pki").join(NAMES[index]);
+        let folder = self.folder(index);
         let environment = std::fs::read_to_string(folder.join("server.env"))?;
         let mut command = Command::new(&self.kontiki);
         for line in environment.lines() {
@@ -168,7 +182,7 @@ impl Cluster {
     }
 
     fn etcd_command(&self, index: usize) -> Command {
-        let folder = self.dir.path().join("pki").join(NAMES[index]).join("pki");
+        let folder = self.folder(index).join("pki");
         let initial: Vec<String> = (0..3)
             .map(|member| {
                 format!(
@@ -231,6 +245,12 @@ impl Cluster {
         command
     }
 
+    /// What `kontiki pki` made for a member; etcd takes the same certificates.
+    fn folder(&self, index: usize) -> PathBuf {
+        let name = format!("member-{}", NAMES[index]);
+        self.dir.path().join("pki").join(name)
+    }
+
     fn data(&self, index: usize) -> PathBuf {
         self.dir.path().join(format!("data-{}", NAMES[index]))
     }
@@ -267,7 +287,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The member whose log or status says that it leads: found by asking each, since both systems answer Status.
+    /// The member that leads by its own word: found by asking each, since both systems answer Status.
     pub(crate) async fn leader(&self) -> Result<usize> {
         for index in 0..3 {
             if self.members[index].is_some() && self.client(index)?.leads().await.unwrap_or(false) {
@@ -277,7 +297,7 @@ impl Cluster {
         bail!("no member of {} leads", self.system.name())
     }
 
-    fn resident_bytes(&self, index: usize) -> u64 {
+    pub(crate) fn resident_bytes(&self, index: usize) -> u64 {
         let Some(child) = &self.members[index] else {
             return 0;
         };
@@ -315,21 +335,4 @@ pub(crate) fn built_kontiki() -> Result<PathBuf> {
         );
     }
     Ok(binary)
-}
-
-/// Resident memory after twenty idle seconds: a Kontiki server with its API, scheduler and controllers, and etcd alone.
-pub(crate) async fn memory(kontiki: &Path) -> Result<()> {
-    for system in [System::Kontiki, System::Etcd] {
-        let cluster = Cluster::start(system, kontiki, true).await?;
-        tokio::time::sleep(Duration::from_secs(20)).await;
-        let mut sizes: Vec<f64> = (0..3)
-            .map(|index| cluster.resident_bytes(index) as f64 / 1e6)
-            .collect();
-        say(&format!(
-            "idle memory of one server, {:<8} {:7.1} MB (median of three members)",
-            system.name(),
-            median(&mut sizes)
-        ));
-    }
-    Ok(())
 }

@@ -1,28 +1,37 @@
-//! Figures against etcd, on the same machine, in alternating rounds, three members each, both with an fsync on a
-//! quorum before each answer. A target, never a test: it prints a table with medians.
+//! Figures against etcd, measured in the same run on the same machine: three members each, the same certificates, TLS
+//! for clients and between members, an fsync on a quorum before each answer, rounds that alternate. A target, never a
+//! test: it prints medians, and ratios with the etcd of this run.
 
 mod client;
 mod cluster;
 mod failover;
+mod first_pod;
+mod machine;
+mod memory;
 mod puts;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(
     name = "bench",
-    about = "Measures Kontiki's store against etcd (Debian's etcd-server)."
+    about = "Measures Kontiki's store against etcd (Debian's etcd-server), and the whole of it alone."
 )]
 struct Cli {
     #[command(subcommand)]
     what: What,
-    /// The kontiki binary to measure
+    /// The kontiki binary to measure [default: the one beside this program]
     #[arg(long, env = "KONTIKI_BIN", global = true)]
     kontiki: Option<PathBuf>,
-    /// Rounds of each system; they alternate
-    #[arg(long, default_value_t = 3, global = true)]
+    /// Where the members keep their data; the disk below it is part of what is measured
+    #[arg(long, env = "KONTIKI_BENCH_DIR", global = true, default_value_os_t = std::env::temp_dir())]
+    dir: PathBuf,
+    /// Rounds; each measures both systems, and the order changes from one to the next
+    #[arg(long, default_value_t = 5, global = true)]
     rounds: usize,
 }
 
@@ -31,7 +40,7 @@ enum What {
     /// Puts per second and latency with 1 and with 256 clients
     Puts {
         /// Seconds of each measurement
-        #[arg(long, default_value_t = 5)]
+        #[arg(long, default_value_t = 8)]
         seconds: u64,
     },
     /// How long writes pause after `kill -9` of the leader
@@ -42,25 +51,52 @@ enum What {
     },
     /// Resident memory of one idle server
     Memory,
-    /// Everything, with the default sizes
+    /// From `make up` on a built tree to the first pod that runs
+    FirstPod,
+    /// Everything, with the default sizes: about 12 minutes
     All,
 }
 
+/// What every measurement is told.
+pub(crate) struct Setting {
+    pub(crate) kontiki: PathBuf,
+    pub(crate) dir: PathBuf,
+    pub(crate) rounds: usize,
+    began: Instant,
+}
+
+impl Setting {
+    /// Progress goes to standard error, so that the answer can be kept.
+    pub(crate) fn progress(&self, text: &str) {
+        let seconds = self.began.elapsed().as_secs();
+        eprintln!("[{:2}:{:02}] {text}", seconds / 60, seconds % 60);
+    }
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> Result<()> {
     let cli = Cli::parse();
     let kontiki = cli
         .kontiki
         .clone()
         .map_or_else(cluster::built_kontiki, Ok)?;
+    let setting = Setting {
+        kontiki,
+        dir: cli.dir,
+        rounds: cli.rounds.max(1),
+        began: Instant::now(),
+    };
+    machine::describe(&setting)?;
     match cli.what {
-        What::Puts { seconds } => puts::run(&kontiki, cli.rounds, seconds).await,
-        What::Failover { kills } => failover::run(&kontiki, kills).await,
-        What::Memory => cluster::memory(&kontiki).await,
+        What::Puts { seconds } => puts::run(&setting, seconds).await,
+        What::Failover { kills } => failover::run(&setting, kills).await,
+        What::Memory => memory::run(&setting).await,
+        What::FirstPod => first_pod::run(&setting).await,
         What::All => {
-            puts::run(&kontiki, cli.rounds, 5).await?;
-            failover::run(&kontiki, 20).await?;
-            cluster::memory(&kontiki).await
+            puts::run(&setting, 8).await?;
+            failover::run(&setting, 20).await?;
+            memory::run(&setting).await?;
+            first_pod::run(&setting).await
         }
     }
 }
@@ -70,7 +106,26 @@ pub(crate) fn say(line: &str) {
     println!("{line}");
 }
 
-pub(crate) fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+/// Of an even number of values, the mean of the two in the middle.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    match (sorted.len() % 2, sorted.as_slice()) {
+        (_, []) => f64::NAN,
+        (1, values) => values[half],
+        (_, values) => (values[half - 1] + values[half]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
+        assert!(median(&[]).is_nan());
+    }
 }

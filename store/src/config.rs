@@ -35,6 +35,9 @@ pub struct Limits {
     pub writes_under_way: usize,
     /// Largest request, encoded, in bytes.
     pub request_bytes: usize,
+    /// A connection of another member on which nothing comes for so long is closed. A living one gives a sign of life
+    /// thrice as often.
+    pub peer_silence: Duration,
 }
 
 impl Default for Limits {
@@ -49,6 +52,7 @@ impl Default for Limits {
             request_deadline: Duration::from_secs(7),
             writes_under_way: 8192,
             request_bytes: kv::REQUEST_BYTES_MAX,
+            peer_silence: Duration::from_secs(30),
         }
     }
 }

@@ -98,7 +98,7 @@ impl Core {
                 }
             }
             Request::Propose(entry) => match self.propose_here(entry).await {
-                Ok(response) => Response::Proposed(response.encode()),
+                Ok(response) => Response::Proposed(response.encode().into()),
                 Err(failure) => Response::Failed(failure),
             },
             // Not passed on: two members that each take the other for the leader would wait for each other.
@@ -115,12 +115,10 @@ impl Core {
                 Ok(left) => Response::LeaseLeft(left),
                 Err(failure) => Response::Failed(failure),
             },
-            Request::Members => {
-                let metrics = self.raft.metrics();
-                let metrics = metrics.borrow_watched();
-                let nodes = metrics.membership_config.nodes();
-                Response::Members(nodes.map(|(id, node)| (*id, node.clone())).collect())
-            }
+            Request::Greet => match self.raft.is_initialized().await {
+                Ok(formed) => Response::Greeting(self.greeting(formed)),
+                Err(error) => stopped(&error),
+            },
             Request::Member(change) => match self.change_member_here(change).await {
                 Ok(()) => Response::MemberChanged,
                 Err(failure) => Response::Failed(failure),
@@ -136,18 +134,23 @@ impl Core {
         if let Err(reason) = readable(&entry) {
             return Err(Failure::Refused(reason));
         }
-        let write = self.raft.client_write(Proposal(entry));
-        match tokio::time::timeout(self.config.limits.request_deadline, write).await {
-            Err(_) => Err(Failure::TimedOut),
-            Ok(Ok(written)) => written.data.0.ok_or(Failure::Stopped),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+        tokio::time::timeout(self.config.limits.request_deadline, self.write_here(entry))
+            .await
+            .unwrap_or(Err(Failure::TimedOut))
+    }
+
+    /// Writes an encoded entry. Ends when its fate is known here: applied, never appended, or taken out of the log.
+    async fn write_here(&self, entry: bytes::Bytes) -> Result<kv::Response, Failure> {
+        match self.raft.client_write(Proposal(entry)).await {
+            Ok(written) => written.data.0.ok_or(Failure::Stopped),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
                 Err(Failure::NotLeader)
             }
-            Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
+            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
                 Err(Failure::LeaderChanged)
             }
-            Ok(Err(RaftError::APIError(other))) => Err(Failure::Refused(other.to_string())),
-            Ok(Err(RaftError::Fatal(fatal))) => {
+            Err(RaftError::APIError(other)) => Err(Failure::Refused(other.to_string())),
+            Err(RaftError::Fatal(fatal)) => {
                 self.fail(&fatal.to_string());
                 Err(Failure::Stopped)
             }
@@ -208,20 +211,23 @@ impl Core {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lease_ttl(&self, id: i64) -> Option<i64> {
+        let catalog = self.replica.catalog();
+        catalog.lease(id).map(|record| record.lease.ttl_seconds)
+    }
+
+    /// Renews a lease. What is acknowledged here holds: an end that was decided before is either still marked as
+    /// ending, or has been applied, and then the second look does not find the lease any more.
     pub fn keep_alive_here(&self, id: i64) -> Result<i64, Failure> {
-        if self.firm_term().is_none() {
+        let Some(term) = self.firm_term() else {
             return Err(Failure::NotLeader);
-        }
-        let Some(ttl) = self
-            .replica
-            .catalog()
-            .lease(id)
-            .map(|record| record.lease.ttl_seconds)
-        else {
+        };
+        let Some(ttl) = self.lease_ttl(id) else {
             return Ok(0);
         };
-        match self.leases().renew(id, ttl, self.config.clock.monotonic()) {
-            Renewal::Renewed => Ok(ttl),
+        let now = self.config.clock.monotonic();
+        match self.leases().renew(term, id, ttl, now) {
+            Renewal::Renewed => Ok(self.lease_ttl(id).unwrap_or(0)),
             Renewal::Ending => Err(Failure::NotLeader),
         }
     }
@@ -230,12 +236,7 @@ impl Core {
         if self.firm_term().is_none() {
             return Err(Failure::NotLeader);
         }
-        let Some(ttl) = self
-            .replica
-            .catalog()
-            .lease(id)
-            .map(|record| record.lease.ttl_seconds)
-        else {
+        let Some(ttl) = self.lease_ttl(id) else {
             return Ok(-1);
         };
         Ok(self
@@ -265,17 +266,29 @@ impl Core {
             if due.is_empty() {
                 continue;
             }
-            METRICS.leases_expired.inc_by(due.len() as u64);
-            let command = kv::Command::LeaseExpire(kv::LeaseExpire {
-                ids: due.clone(),
-                term,
+            let (core, stop) = (self.clone(), self.transport.stop.clone());
+            self.transport.tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = core.end_leases(term, due) => {}
+                }
             });
-            // Never forwarded: another leader decides for itself.
-            if let Err(failure) = self.propose_here(self.entry(command)).await {
-                tracing::debug!(?failure, "expired leases could not be ended yet");
-            }
-            self.leases().settled(&due);
         }
+    }
+
+    /// Proposes the end of leases that ran out in this term, and waits, without a deadline, until it is known what
+    /// became of it: as long as the proposal is in the log and undecided, they cannot be renewed.
+    async fn end_leases(&self, term: u64, ids: Vec<i64>) {
+        let command = kv::Command::LeaseExpire(kv::LeaseExpire {
+            ids: ids.clone(),
+            term,
+        });
+        // Never forwarded: another leader decides for itself.
+        match self.write_here(self.entry(command)).await {
+            Ok(_) => METRICS.leases_expired.inc_by(ids.len() as u64),
+            Err(failure) => tracing::debug!(?failure, "expired leases could not be ended yet"),
+        }
+        self.leases().settled(term, &ids);
     }
 
     /// Encodes a command of this moment.

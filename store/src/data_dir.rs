@@ -1,7 +1,8 @@
 //! A member's data directory: whose it is, and that one process has it.
 //!
 //! ```text
-//! identity    format, cluster id and member id as text, with a checksum
+//! identity    format, cluster id, member id and incarnation as text, with a checksum
+//! peers       the incarnations of the other members, see `incarnations.rs`
 //! lock        locked while a process uses the directory
 //! log/        the Raft log; log.mark beside it is the last acknowledged write
 //! state/      the state; CURRENT names the directory in use
@@ -11,9 +12,12 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// Layout of the directory as a whole.
-const FORMAT: u32 = 1;
+use crate::incarnations::{self, Incarnations};
+
+/// Layout of the directory as a whole. 1 was without incarnations, and is read as it is.
+const FORMAT: u32 = 2;
 
 /// Why a data directory cannot be used. The texts say what to do.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +73,7 @@ pub(crate) struct DataDir {
     path: PathBuf,
     /// Made by this start: there is no data in it yet.
     fresh: bool,
+    incarnation: u64,
     _lock: File,
 }
 
@@ -97,13 +102,10 @@ impl DataDir {
             }
             Err(TryLockError::Error(error)) => return Err(failed("cannot be locked")(error)),
         }
-        let fresh = match std::fs::read_to_string(path.join("identity")) {
-            Ok(text) => {
-                check_identity(path, &text, cluster, member)?;
-                false
-            }
+        let (fresh, incarnation) = match std::fs::read_to_string(path.join("identity")) {
+            Ok(text) => (false, check_identity(path, &text, cluster, member)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let data = ["log", "state", "log.mark"].map(|name| path.join(name));
+                let data = ["log", "state", "log.mark", "peers"].map(|name| path.join(name));
                 if path.join("identity.new").exists() {
                     // A creation that was cut short: the member never ran on it.
                     for part in data {
@@ -113,15 +115,17 @@ impl DataDir {
                 } else if data.iter().any(|part| part.exists()) {
                     return Err(DataDirError::Anonymous { path: path.into() });
                 }
-                write_identity(path, cluster, member)
+                let incarnation = incarnations::mint();
+                write_identity(path, cluster, member, incarnation)
                     .map_err(failed("the identity file cannot be written"))?;
-                true
+                (true, incarnation)
             }
             Err(error) => return Err(failed("the identity file cannot be read")(error)),
         };
         Ok(DataDir {
             path: path.into(),
             fresh,
+            incarnation,
             _lock: lock,
         })
     }
@@ -132,6 +136,18 @@ impl DataDir {
 
     pub(crate) fn is_fresh(&self) -> bool {
         self.fresh
+    }
+
+    /// What tells this directory from any other that the same member may get.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// The members that were met with this directory.
+    pub(crate) fn peers(&self) -> Result<Arc<Incarnations>, DataDirError> {
+        let create = self.fresh || self.incarnation == incarnations::LEGACY;
+        Incarnations::open(&self.path, create)
+            .map_err(|error| self.failed("the file of known peers", error))
     }
 
     /// Declares a fresh directory complete: log and state have been created in it.
@@ -175,15 +191,18 @@ fn explain(text: &str, source: &io::Error) -> String {
     format!("{text} ({source}){what_to_do}")
 }
 
-fn identity(cluster: u64, member: u64) -> String {
-    let body =
-        format!("kontiki store\nformat {FORMAT}\ncluster {cluster:016x}\nmember {member:016x}\n");
+fn identity(cluster: u64, member: u64, incarnation: u64) -> String {
+    let whose = format!("cluster {cluster:016x}\nmember {member:016x}\n");
+    let body = match incarnation {
+        incarnations::LEGACY => format!("kontiki store\nformat 1\n{whose}"),
+        _ => format!("kontiki store\nformat {FORMAT}\n{whose}incarnation {incarnation:016x}\n"),
+    };
     format!("{body}checksum {:08x}\n", crc32c::crc32c(body.as_bytes()))
 }
 
-fn write_identity(path: &Path, cluster: u64, member: u64) -> io::Result<()> {
+fn write_identity(path: &Path, cluster: u64, member: u64, incarnation: u64) -> io::Result<()> {
     let mut file = File::create(path.join("identity.new"))?;
-    file.write_all(identity(cluster, member).as_bytes())?;
+    file.write_all(identity(cluster, member, incarnation).as_bytes())?;
     file.sync_all()?;
     File::open(path)?.sync_all()
 }
@@ -200,7 +219,8 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn check_identity(path: &Path, text: &str, cluster: u64, member: u64) -> Result<(), DataDirError> {
+/// Answers the incarnation.
+fn check_identity(path: &Path, text: &str, cluster: u64, member: u64) -> Result<u64, DataDirError> {
     let field = |name: &str| {
         let line = text
             .lines()
@@ -222,9 +242,13 @@ fn check_identity(path: &Path, text: &str, cluster: u64, member: u64) -> Result<
             found: format,
         });
     }
-    let found_cluster = u64::from_str_radix(&field("cluster"), 16).map_err(|_| damaged())?;
-    let found_member = u64::from_str_radix(&field("member"), 16).map_err(|_| damaged())?;
-    if identity(found_cluster, found_member) != text {
+    let number = |name| u64::from_str_radix(&field(name), 16).map_err(|_| damaged());
+    let (found_cluster, found_member) = (number("cluster")?, number("member")?);
+    let incarnation = match format {
+        1 => incarnations::LEGACY,
+        _ => number("incarnation")?,
+    };
+    if identity(found_cluster, found_member, incarnation) != text {
         return Err(damaged());
     }
     if (found_cluster, found_member) != (cluster, member) {
@@ -236,5 +260,59 @@ fn check_identity(path: &Path, text: &str, cluster: u64, member: u64) -> Result<
             member,
         });
     }
-    Ok(())
+    Ok(incarnation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn make(path: &Path) -> u64 {
+        let dir = DataDir::open(path, 0xc1, 1).unwrap();
+        dir.peers().unwrap();
+        dir.created().unwrap();
+        dir.incarnation()
+    }
+
+    #[test]
+    fn a_directory_keeps_its_incarnation_and_a_new_one_gets_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = make(dir.path());
+        for _ in 0..2 {
+            let again = DataDir::open(dir.path(), 0xc1, 1).unwrap();
+            assert_eq!((again.incarnation(), again.is_fresh()), (first, false));
+        }
+        let wiped = tempfile::tempdir().unwrap();
+        assert_ne!(make(wiped.path()), first);
+        std::fs::remove_file(dir.path().join("peers")).unwrap();
+        let lost = DataDir::open(dir.path(), 0xc1, 1).unwrap();
+        assert!(matches!(lost.peers(), Err(DataDirError::Damaged { .. })));
+    }
+
+    /// Data directories outlive versions: these must be readable for ever.
+    #[test]
+    fn golden_identities() {
+        let whose = "cluster 00000000000000c1\nmember 0000000000000001\n";
+        let one = format!("kontiki store\nformat 1\n{whose}checksum 314d45b7\n");
+        let two = format!(
+            "kontiki store\nformat 2\n{whose}incarnation 00000000000000ab\nchecksum c99131e7\n"
+        );
+        for (text, incarnation) in [(&one, incarnations::LEGACY), (&two, 0xab)] {
+            assert_eq!(&identity(0xc1, 1, incarnation), text);
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("identity"), text).unwrap();
+            let open = DataDir::open(dir.path(), 0xc1, 1).unwrap();
+            assert_eq!((open.incarnation(), open.is_fresh()), (incarnation, false));
+        }
+        // One of before incarnations has met nobody yet.
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("identity"), &one).unwrap();
+        let open = DataDir::open(dir.path(), 0xc1, 1).unwrap();
+        assert!(open.peers().unwrap().all().is_empty());
+        let three = two.replace("format 2", "format 3");
+        std::fs::write(dir.path().join("identity"), three).unwrap();
+        drop(open);
+        let newer = DataDir::open(dir.path(), 0xc1, 1);
+        assert!(matches!(newer, Err(DataDirError::Newer { found: 3, .. })));
+    }
 }

@@ -254,6 +254,20 @@ pub struct NodeRecord {
     pub peer_address: String,
     #[prost(string, tag = "4")]
     pub client_address: String,
+    /// 0 where it is not known yet.
+    #[prost(fixed64, tag = "5")]
+    pub incarnation: u64,
+}
+
+impl NodeRecord {
+    pub fn node(&self) -> PeerNode {
+        PeerNode {
+            name: self.name.clone(),
+            peer_address: self.peer_address.clone(),
+            client_address: self.client_address.clone(),
+            incarnation: self.incarnation,
+        }
+    }
 }
 
 impl From<LogId> for LogIdRecord {
@@ -279,6 +293,7 @@ impl MembershipRecord {
             name: node.name.clone(),
             peer_address: node.peer_address.clone(),
             client_address: node.client_address.clone(),
+            incarnation: node.incarnation,
         });
         MembershipRecord {
             log_id: log_id.map(LogIdRecord::from),
@@ -297,16 +312,22 @@ impl MembershipRecord {
             .iter()
             .map(|voters| voters.ids.iter().copied().collect())
             .collect();
-        let nodes = self.nodes.iter().map(|record| {
-            let node = PeerNode {
-                name: record.name.clone(),
-                peer_address: record.peer_address.clone(),
-                client_address: record.client_address.clone(),
-            };
-            (record.id, node)
-        });
+        let nodes = self.nodes.iter().map(|record| (record.id, record.node()));
         let nodes: std::collections::BTreeMap<u64, PeerNode> = nodes.collect();
         Membership::new(configs, nodes).map_err(damaged)
+    }
+
+    /// What a member has published as its incarnation.
+    pub fn incarnation(&self, member: u64) -> Option<u64> {
+        let found = self.nodes.iter().find(|node| node.id == member);
+        found.and_then(|node| node.node().known_incarnation())
+    }
+
+    /// Whether a member was removed, as of this membership. Not so where the member knows of a newer one: it may have
+    /// been added by it.
+    pub fn has_removed(&self, member: u64, newest_it_knows: Option<LogId>) -> bool {
+        let newest = self.log_id.map(LogId::from);
+        newest >= newest_it_knows && self.nodes.iter().all(|node| node.id != member)
     }
 
     pub fn stored(&self) -> io::Result<StoredMembership> {
@@ -332,6 +353,7 @@ mod tests {
             name: "a".into(),
             peer_address: "h:1".into(),
             client_address: "h:2".into(),
+            incarnation: 0,
         };
         Membership::new(vec![BTreeSet::from([7])], BTreeMap::from([(7, node)])).unwrap()
     }
@@ -346,14 +368,15 @@ mod tests {
                 EntryPayload::Normal(proposal),
                 "010000000000000002 01 78797a ea9bcf9e",
             ),
-            (EntryPayload::Membership(membership()), ""),
+            (
+                EntryPayload::Membership(membership()),
+                "010000000000000002 02 12030a01071a0f08071201611a03683a312203683a32 2726b417",
+            ),
         ];
         for (payload, golden) in cases {
             let entry = Entry::new(log_id(2, 9), payload);
             let record = encode_entry(&entry);
-            if !golden.is_empty() {
-                assert_eq!(hex(&record), golden.replace(' ', ""));
-            }
+            assert_eq!(hex(&record), golden.replace(' ', ""));
             assert_eq!(decode_entry(9, record.clone().into()).unwrap(), entry);
             assert!(
                 decode_entry(10, record.into()).is_err(),
@@ -427,6 +450,34 @@ mod tests {
             position.membership.unwrap().membership().unwrap(),
             membership()
         );
+    }
+
+    #[test]
+    fn golden_node_record() {
+        let node = NodeRecord {
+            id: 7,
+            name: "a".into(),
+            peer_address: "h:1".into(),
+            client_address: String::new(),
+            incarnation: 0xab,
+        };
+        assert_eq!(
+            hex(&node.encode_to_vec()),
+            "08071201611a03683a3129ab00000000000000"
+        );
+        // Of before there were incarnations.
+        let old = NodeRecord::decode([8, 7].as_slice()).unwrap();
+        assert_eq!((old.id, old.incarnation), (7, 0));
+    }
+
+    #[test]
+    fn a_member_is_removed_by_what_is_newer_than_what_it_knows() {
+        let record = MembershipRecord::new(Some(log_id(2, 9)), &membership());
+        assert!(!record.has_removed(7, None));
+        assert!(record.has_removed(8, None));
+        assert!(record.has_removed(8, Some(log_id(2, 9))));
+        assert!(!record.has_removed(8, Some(log_id(2, 10))));
+        assert!(!record.has_removed(8, Some(log_id(3, 1))));
     }
 
     #[test]

@@ -152,9 +152,13 @@ pub trait StateDisk: Send + Sync + 'static {
     /// A directory on the same file system, for a snapshot on its way in or out.
     fn staging(&self) -> io::Result<tempdir::StagingDir>;
     /// Puts the database in this directory in the place of the state, if `check` accepts it: all of it or, after a
-    /// crash or a refusal, nothing.
-    fn install(&self, from: &Path, check: &mut StateCheck<'_>) -> io::Result<Arc<dyn StateDb>>;
+    /// crash or a refusal, nothing. The answer shows it to new readers, which is quick: `opened` is the old one until
+    /// then, so that nobody waits for the slow part.
+    fn install(&self, from: &Path, check: &mut StateCheck<'_>) -> io::Result<ShowState<'_>>;
 }
+
+/// See [`StateDisk::install`].
+pub type ShowState<'a> = Box<dyn FnOnce() + Send + 'a>;
 
 /// One opened state.
 pub trait StateDb: kv::Data + Send + Sync + 'static {

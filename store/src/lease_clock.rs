@@ -1,10 +1,12 @@
 //! When leases run out. Only a leader that hears from a quorum keeps this clock; its decisions are proposals.
 //!
 //! A lease ends for one reason: a leader that was in touch with a quorum did not hear of it for its whole time to
-//! live. A new leader starts every lease anew, because it does not know what its predecessor was told. A decision of
-//! an earlier term that is still on its way counts for nothing (see [`kv::LeaseExpire`]). Renewals are not
-//! replicated; a lease whose end has been proposed is not renewed any more, so a renewal that was acknowledged is
-//! never overtaken.
+//! live. A new leader starts every lease anew, because it does not know what its predecessor was told. Renewals are not
+//! replicated; what orders them and ends is this clock. A lease whose end has been proposed is not renewed until the
+//! fate of that proposal is known, however long that takes: a proposal that is merely late may still be committed. A
+//! proposal of an earlier term that is still in the log is decided before the new leader renews anything, since a
+//! leader renews only after it has applied an entry of its own term; and one that gets into the log of a later term
+//! counts for nothing (see [`kv::LeaseExpire`]). So a renewal that was acknowledged is never overtaken.
 //!
 //! Plain functions over the clock that comes in; the shell asks every so often.
 
@@ -42,11 +44,9 @@ impl LeaseClock {
         leases: impl Iterator<Item = (i64, i64)>,
         limit: usize,
     ) -> Vec<i64> {
-        if term != self.term {
-            *self = LeaseClock {
-                term,
-                ..LeaseClock::default()
-            };
+        self.enter(term);
+        if term < self.term {
+            return Vec::new();
         }
         let mut followed = BTreeMap::new();
         let mut due = Vec::new();
@@ -66,16 +66,32 @@ impl LeaseClock {
         due
     }
 
-    /// The proposal to end these has been decided, one way or the other.
-    pub(crate) fn settled(&mut self, ids: &[i64]) {
+    /// Forgets what was known in an earlier term.
+    fn enter(&mut self, term: u64) {
+        if term > self.term {
+            *self = LeaseClock {
+                term,
+                ..LeaseClock::default()
+            };
+        }
+    }
+
+    /// The proposal of this term to end these has been decided, one way or the other. Not to be said of one that is
+    /// only late.
+    pub(crate) fn settled(&mut self, term: u64, ids: &[i64]) {
+        if term != self.term {
+            return;
+        }
         for id in ids {
             self.ending.remove(id);
         }
     }
 
-    /// Renews a lease that the state has.
-    pub(crate) fn renew(&mut self, id: i64, ttl_seconds: i64, now: Duration) -> Renewal {
-        if self.ending.contains(&id) {
+    /// Renews a lease that the state has, in this term.
+    pub(crate) fn renew(&mut self, term: u64, id: i64, ttl_seconds: i64, now: Duration) -> Renewal {
+        self.enter(term);
+        // A leader of an earlier term that has not noticed yet acknowledges nothing.
+        if term < self.term || self.ending.contains(&id) {
             return Renewal::Ending;
         }
         self.deadlines.insert(id, now + ttl(ttl_seconds));
@@ -112,8 +128,8 @@ mod tests {
             clock.tick(1, at(106), leases(), 9).is_empty(),
             "proposed once"
         );
-        assert_eq!(clock.renew(1, 5, at(106)), Renewal::Ending);
-        clock.settled(&[1]);
+        assert_eq!(clock.renew(1, 1, 5, at(106)), Renewal::Ending);
+        clock.settled(1, &[1]);
         assert_eq!(
             clock.tick(1, at(107), leases(), 9),
             [1],
@@ -122,11 +138,34 @@ mod tests {
     }
 
     #[test]
+    fn a_proposal_of_an_old_term_says_nothing_of_one_of_this_term() {
+        let mut clock = LeaseClock::default();
+        let leases = || [(1, 5)].into_iter();
+        clock.tick(1, at(100), leases(), 9);
+        assert_eq!(clock.tick(1, at(105), leases(), 9), [1]);
+        // Lost and won again: the lease starts anew, and runs out again.
+        assert!(clock.tick(2, at(106), leases(), 9).is_empty());
+        assert_eq!(clock.tick(2, at(111), leases(), 9), [1]);
+        // Now the first proposal is found to be void.
+        clock.settled(1, &[1]);
+        assert_eq!(clock.renew(2, 1, 5, at(112)), Renewal::Ending);
+        clock.settled(2, &[1]);
+        assert_eq!(clock.renew(2, 1, 5, at(112)), Renewal::Renewed);
+        // A renewal may come before the first tick of a term.
+        assert_eq!(clock.tick(2, at(117), leases(), 9), [1]);
+        assert_eq!(clock.renew(3, 1, 5, at(118)), Renewal::Renewed);
+        assert!(clock.tick(3, at(122), leases(), 9).is_empty());
+        assert_eq!(clock.tick(3, at(123), leases(), 9), [1]);
+        assert_eq!(clock.renew(2, 1, 5, at(123)), Renewal::Ending);
+        assert!(clock.tick(2, at(123), leases(), 9).is_empty());
+    }
+
+    #[test]
     fn renewals_and_new_leaders_extend() {
         let mut clock = LeaseClock::default();
         let leases = || [(1, 5)].into_iter();
         clock.tick(1, at(100), leases(), 9);
-        assert_eq!(clock.renew(1, 5, at(104)), Renewal::Renewed);
+        assert_eq!(clock.renew(1, 1, 5, at(104)), Renewal::Renewed);
         assert!(clock.tick(1, at(108), leases(), 9).is_empty());
         assert!(
             clock.tick(2, at(110), leases(), 9).is_empty(),
@@ -135,7 +174,7 @@ mod tests {
         assert_eq!(clock.tick(2, at(115), leases(), 9), [1]);
         assert!(clock.tick(3, at(200), leases(), 9).is_empty());
         assert_eq!(
-            clock.renew(1, 5, at(200)),
+            clock.renew(3, 1, 5, at(200)),
             Renewal::Renewed,
             "what ended in an old term does not count"
         );

@@ -43,6 +43,12 @@ impl Core {
                 if membership.get_node(&id).is_some() {
                     return refused(format!("member {id:016x} already exists"));
                 }
+                // Whoever has met the earlier one will not let another one in.
+                if self.transport.incarnations.of(id).is_some() {
+                    return refused(format!(
+                        "the id {id:016x} was used before, and an id is not used again: add the member under a new one"
+                    ));
+                }
                 (ChangeMembers::AddNodes(BTreeMap::from([(id, node)])), true)
             }
             MemberChange::Promote { id } => {
@@ -74,6 +80,13 @@ impl Core {
             }
             MemberChange::Describe { id, node } => match membership.get_node(&id) {
                 Some(known) if *known == node => return Ok(()),
+                Some(known)
+                    if known
+                        .known_incarnation()
+                        .is_some_and(|known| known != node.incarnation) =>
+                {
+                    return refused(format!("member {id:016x} has another data directory"));
+                }
                 Some(_) => (ChangeMembers::SetNodes(BTreeMap::from([(id, node)])), true),
                 None => return refused(format!("member {id:016x} does not exist")),
             },
@@ -127,6 +140,7 @@ impl Core {
             name: config.name.clone(),
             peer_address: config.peer_advertise.clone(),
             client_address: config.client_address.clone(),
+            incarnation: self.transport.me.incarnation,
         };
         let mut leadership = self.leadership.subscribe();
         loop {
@@ -152,6 +166,30 @@ impl Core {
             }
             // Again when there is a new leader, or after a while.
             drop(tokio::time::timeout(Duration::from_millis(500), leadership.changed()).await);
+        }
+    }
+
+    /// Meets members that are known from the membership, so that they count as met before they come.
+    pub async fn run_introductions(self: Arc<Self>) {
+        let mut membership = self.replica.membership();
+        loop {
+            let record = membership.borrow_and_update().clone();
+            for node in record.iter().flat_map(|record| &record.nodes) {
+                let Some(incarnation) = node.node().known_incarnation() else {
+                    continue;
+                };
+                let met = if node.id == self.config.member_id {
+                    self.transport.is_me(incarnation)
+                } else {
+                    self.transport.meet(node.id, incarnation).await
+                };
+                if let Err(refusal) = met {
+                    tracing::error!(%refusal, "the membership names a member that is not the one known here");
+                }
+            }
+            if membership.changed().await.is_err() {
+                return;
+            }
         }
     }
 

@@ -1,6 +1,5 @@
 //! A member from start to stop: wiring, and the tasks it owns. What clients see of it is in `client.rs`.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,16 +14,18 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Config, Limits};
 use crate::core::{Core, Leadership, READ_QUEUE, Raft};
 use crate::data_dir::{DataDir, DataDirError};
+use crate::disk;
+use crate::incarnations::Incarnations;
 use crate::members::MemberError;
 use crate::metrics::METRICS;
 use crate::peer::serve;
 use crate::peer::tls::{Tls, TlsError};
 use crate::peer::transport::Transport;
-use crate::peer::wire::{Lane, MemberChange, Request, Response};
+use crate::peer::wire::{Lane, MemberChange, Request};
 use crate::raft::log::LogStore;
 use crate::raft::machine::{Machine, Replica};
 use crate::raft::network::Peers;
-use crate::raft::types::PeerNode;
+use crate::raft::types::{LogId, PeerNode};
 
 /// Why a member does not start. The texts say what to do.
 #[derive(Debug, thiserror::Error)]
@@ -39,12 +40,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
-    #[error(
-        "member {0:016x} has been part of this cluster before and its data directory is empty now: it must not take \
-         part under its old id, because it may have promised what it has forgotten. Remove the member and add it anew \
-         under a new id"
-    )]
-    AlreadyBootstrapped(u64),
+    /// Another member knows this one with another data directory.
+    #[error("{0}")]
+    LostData(String),
     #[error("the configuration of Raft is inconsistent: {0}")]
     Config(String),
     #[error("Raft cannot start: {0}")]
@@ -68,9 +66,18 @@ impl Node {
     pub async fn start(config: Config) -> Result<Arc<Node>, StartError> {
         let tls = Arc::new(Tls::new(&config.tls, config.cluster_id, config.member_id)?);
         let raft_config = Arc::new(raft_config(&config)?);
-        let (data_dir, (log, log_writer), replica) = open_data(&config).await?;
+        let (data_dir, peers, (log, log_writer), replica) = open_data(&config).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let launched = launch(config, tls, raft_config, log, replica, tasks, stop.clone()).await;
+        let incarnation = data_dir.incarnation();
+        let transport = Transport::new(
+            &config,
+            incarnation,
+            peers,
+            tls.clone(),
+            tasks,
+            stop.clone(),
+        );
+        let launched = launch(config, tls, raft_config, log, replica, transport).await;
         match launched {
             Ok(core) => Ok(Arc::new(Node {
                 core,
@@ -112,6 +119,7 @@ impl Node {
             name,
             peer_address,
             client_address: String::new(),
+            incarnation: 0,
         };
         self.core
             .change_member(MemberChange::AddLearner { id, node })
@@ -224,27 +232,21 @@ async fn launch(
     raft_config: Arc<openraft::Config>,
     log: LogStore,
     replica: Arc<Replica>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    transport: Arc<Transport>,
 ) -> Result<Arc<Core>, StartError> {
+    let (tasks, stop) = (transport.tasks.clone(), transport.stop.clone());
     let listener = config.network.listen(config.peer_listen.clone()).await;
     let listener = listener.map_err(|source| StartError::Listen {
         address: config.peer_listen.clone(),
         source,
     })?;
-    let transport = Transport::new(
-        config.cluster_id,
-        config.member_id,
-        config.network.clone(),
-        tls.clone(),
-        tasks.clone(),
-        stop.clone(),
-    );
     let initial = config.initial_members.iter();
     transport.learn_addresses(initial.map(|member| (member.id, member.peer_address.clone())));
     if log.is_pristine() {
         refuse_amnesia(&config, &transport).await?;
     }
+    let membership = replica.membership().borrow().clone();
+    transport.learn_membership(membership.and_then(|record| Some(record.log_id?.into())));
     let machine = Machine::new(replica.clone());
     let peers = Peers::new(transport.clone());
     let raft = Raft::new(config.member_id, raft_config, peers, log, machine).await;
@@ -266,32 +268,47 @@ async fn launch(
     own(Box::pin(core.clone().run_lease_clock()));
     own(Box::pin(observe(core.clone())));
     own(Box::pin(report(core.clone())));
-    if let Err(error) = bootstrap(&core).await {
-        stop.cancel();
-        if let Err(error) = core.raft.shutdown().await {
-            tracing::warn!(%error, "Raft did not end in order");
-        }
-        return Err(error);
+    own(Box::pin(leave_when_disowned(core.clone())));
+    own(Box::pin(core.clone().run_introductions()));
+    let mut initial = core.config.initial_members.iter();
+    if initial.any(|member| member.id == core.config.member_id) {
+        own(Box::pin(core.clone().run_formation()));
     }
     own(Box::pin(core.clone().run_publish()));
     Ok(core)
 }
 
-async fn open_data(config: &Config) -> Result<(DataDir, OpenedLog, Arc<Replica>), StartError> {
+/// The log must begin where the state ends, or before.
+fn check_no_gap(purged: Option<LogId>, applied: Option<LogId>) -> std::io::Result<()> {
+    if purged > applied {
+        return Err(disk::damaged(format!(
+            "it ends at {applied:?}, and the log begins after {purged:?}"
+        )));
+    }
+    Ok(())
+}
+
+type OpenedData = (DataDir, Arc<Incarnations>, OpenedLog, Arc<Replica>);
+
+async fn open_data(config: &Config) -> Result<OpenedData, StartError> {
     let (path, cluster, member) = (config.data_dir.clone(), config.cluster_id, config.member_id);
     let engine = config.engine.clone();
     let open = move || {
         let dir = DataDir::open(&path, cluster, member)?;
         let create = dir.is_fresh();
+        let peers = dir.peers()?;
         let log = engine.open_log(dir.path(), create);
         let log = log.map_err(|error| dir.failed("the log", error))?;
         let state = engine.open_state(dir.path(), create);
         let state = state.map_err(|error| dir.failed("the state", error))?;
         let replica = Replica::load(cluster, state);
         let replica = replica.map_err(|error| dir.failed("the state", error))?;
+        let (purged, applied) = (log.found().purged, replica.position().applied);
+        check_no_gap(purged, applied.map(LogId::from))
+            .map_err(|error| dir.failed("the state", error))?;
         let log = LogStore::start(log).map_err(|error| dir.failed("the log", error))?;
         dir.created()?;
-        Ok((dir, log, replica))
+        Ok((dir, peers, log, replica))
     };
     let opened = tokio::task::spawn_blocking(open).await;
     opened.map_err(|error| StartError::Raft(error.to_string()))?
@@ -327,61 +344,39 @@ fn raft_config(config: &Config) -> Result<openraft::Config, StartError> {
         .map_err(|error| StartError::Config(error.to_string()))
 }
 
-/// A member of a new cluster may find the cluster formed without it. But one that has published its addresses there
-/// has voted and acknowledged before, and has lost that: voting again under the same id could elect a second leader.
+/// On an empty directory: asks the other initial members whether they know this one with another directory. At the
+/// first start of all there is nobody to say so; whoever cannot be asked now says so later (see
+/// [`leave_when_disowned`]), and does not let this member take part. So this is not for safety, but to say it at once.
 async fn refuse_amnesia(config: &Config, transport: &Arc<Transport>) -> Result<(), StartError> {
-    const ASK: Duration = Duration::from_secs(1);
+    // The others may be just here too, and answer nobody yet.
+    const ASK: Duration = Duration::from_millis(300);
     let others = config
         .initial_members
         .iter()
         .map(|member| member.id)
         .filter(|id| *id != config.member_id);
-    let asked = others.map(|id| transport.call(id, Lane::Client, Request::Members, ASK));
-    for answer in futures::future::join_all(asked).await {
-        // A member that cannot be reached is none the wiser: at the first start of all there is nobody.
-        if let Ok(Response::Members(members)) = answer
-            && members
-                .iter()
-                .any(|(id, node)| *id == config.member_id && !node.client_address.is_empty())
-        {
+    let asked = others.map(|id| transport.call(id, Lane::Client, Request::Greet, ASK));
+    futures::future::join_all(asked).await;
+    let disowned = transport.disowned.borrow().clone();
+    match disowned {
+        None => Ok(()),
+        Some(why) => {
             transport.stop.cancel();
-            return Err(StartError::AlreadyBootstrapped(config.member_id));
+            Err(StartError::LostData(why))
         }
     }
-    Ok(())
 }
 
-/// Forms a new cluster. All its members do this with the same list, so their first log entries are the same.
-async fn bootstrap(core: &Arc<Core>) -> Result<(), StartError> {
-    let raft_error = |error: String| StartError::Raft(error);
-    let initialized = core
-        .raft
-        .is_initialized()
-        .await
-        .map_err(|error| raft_error(error.to_string()))?;
-    if initialized || core.config.initial_members.is_empty() {
-        return Ok(());
-    }
-    let members: BTreeMap<u64, PeerNode> = core
-        .config
-        .initial_members
-        .iter()
-        .map(|member| {
-            let node = PeerNode {
-                name: member.name.clone(),
-                peer_address: member.peer_address.clone(),
-                client_address: String::new(),
-            };
-            (member.id, node)
-        })
-        .collect();
-    match core.raft.initialize(members).await {
-        Ok(()) => Ok(()),
-        // Another member was faster and has reached this one already.
-        Err(openraft::errors::RaftError::APIError(
-            openraft::errors::InitializeError::NotAllowed(_),
-        )) => Ok(()),
-        Err(error) => Err(raft_error(error.to_string())),
+/// Ends this member when another one finds that it has lost its data.
+async fn leave_when_disowned(core: Arc<Core>) {
+    let mut disowned = core.transport.disowned.subscribe();
+    let why = match disowned.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        Err(_) => return,
+    };
+    core.fail(&why);
+    if let Err(error) = core.raft.shutdown().await {
+        tracing::debug!(%error, "Raft did not end in order");
     }
 }
 
@@ -395,6 +390,8 @@ async fn observe(core: Arc<Core>) {
             .nodes()
             .map(|(id, node)| (*id, node.peer_address.clone()));
         core.transport.learn_addresses(addresses);
+        core.transport
+            .learn_membership(*now.membership_config.log_id());
         let leadership = Leadership {
             leader: now.current_leader,
             term: now.vote.leader_id.term,

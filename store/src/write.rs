@@ -66,7 +66,7 @@ impl Core {
                     .await
                 {
                     Ok(Response::Proposed(bytes)) => {
-                        let response = kv::Response::decode(bytes.into());
+                        let response = kv::Response::decode(bytes);
                         response.map_or(Attempt::Failed(StoreError::LeaderChanged), Attempt::Done)
                     }
                     Ok(Response::Failed(Failure::Stopped)) => {
@@ -194,6 +194,10 @@ fn outcome(result: Result<kv::Response, Failure>) -> Attempt<kv::Response> {
         Err(Failure::Stopped) => Attempt::Failed(StoreError::Stopped),
         Err(Failure::LeaderChanged) => Attempt::Failed(StoreError::LeaderChanged),
         Err(Failure::TimedOut) => Attempt::Failed(StoreError::TimedOut),
+        Err(Failure::AnswerTooLarge) => {
+            tracing::warn!("a write was carried out, and its answer is too large to bring over");
+            Attempt::Failed(StoreError::LeaderChanged)
+        }
         Err(Failure::Refused(why)) => {
             tracing::warn!(why, "a write was refused by the leader");
             Attempt::Failed(StoreError::LeaderChanged)

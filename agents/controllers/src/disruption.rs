@@ -3,13 +3,15 @@
 use crate::manager::{Body, Controller};
 use crate::patches;
 use crate::world::{Caches, World};
+use agent_runtime::events::reference;
 use agent_runtime::kinds::{
-    Condition, IntOrString, Labels, Pod, PodDisruptionBudget, PodDisruptionBudgetStatus, condition,
+    Condition, IntOrString, Labels, ObjectMeta, OwnerReference, Pod, PodDisruptionBudget,
+    PodDisruptionBudgetStatus, condition,
 };
-use agent_runtime::plan::{Op, Plan};
+use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::resource_ref::POD_DISRUPTION_BUDGETS;
 use agent_runtime::timestamp::{self, Micros, seconds};
-use agent_runtime::{Key, Queue};
+use agent_runtime::{EventType, Key, Queue};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,7 +59,7 @@ fn reconcile(key: &Key, world: &World) -> Plan {
         .pods
         .in_namespace(&budget.metadata.namespace)
         .into_iter()
-        .filter(|pod| selects(&budget, pod) && !pod.is_finished())
+        .filter(|pod| selects(&budget, pod))
         .collect();
     let (disrupted, recheck) = still_disrupted(&budget.status.disrupted_pods, &pods, world.now);
     let healthy = pods
@@ -68,7 +70,11 @@ fn reconcile(key: &Key, world: &World) -> Plan {
                 && !disrupted.contains_key(&pod.metadata.name)
         })
         .count();
-    let (expected, desired) = match expectation(&budget, &pods, world) {
+    let Expectation {
+        expected,
+        desired,
+        unmanaged,
+    } = match expectation(&budget, &pods, world) {
         Ok(counts) => counts,
         Err(message) => return refuse(&budget, &message, world.now),
     };
@@ -106,6 +112,9 @@ fn reconcile(key: &Key, world: &World) -> Plan {
             &budget.metadata,
             written(&status, &budget.status),
         ));
+        if unmanaged {
+            plan.push(warn(&budget, "UnmanagedPods", UNMANAGED.to_owned()));
+        }
     }
     if let Some(delay) = recheck {
         plan.again(delay);
@@ -142,7 +151,9 @@ fn still_disrupted(granted: &Labels, pods: &[Arc<Pod>], now: Micros) -> (Labels,
         let waiting = pods
             .iter()
             .any(|pod| pod.metadata.name == *name && !pod.metadata.is_deleting());
-        let until = timestamp::parse(at).unwrap_or(0) + DISRUPTION_TIMEOUT;
+        let until = timestamp::parse(at)
+            .unwrap_or(0)
+            .saturating_add(DISRUPTION_TIMEOUT);
         if waiting && until > now {
             left.insert(name.clone(), at.clone());
             recheck = Some(recheck.map_or(until, |r| r.min(until)));
@@ -154,73 +165,117 @@ fn still_disrupted(granted: &Labels, pods: &[Arc<Pod>], now: Micros) -> (Labels,
     )
 }
 
+const UNMANAGED: &str = "Pods selected by this PodDisruptionBudget are not managed by a controller and do not count. To count them, give \".spec.minAvailable\" as a number.";
+
+fn warn(budget: &PodDisruptionBudget, reason: &'static str, message: String) -> Op {
+    Op::Event(Box::new(Report {
+        regarding: reference(&POD_DISRUPTION_BUDGETS, &budget.metadata),
+        kind: EventType::Warning,
+        reason,
+        message,
+    }))
+}
+
+struct Expectation {
+    /// How many pods there should be.
+    expected: i64,
+    /// How many of them healthy.
+    desired: i64,
+    /// Whether some pods have no controller that says how many there should be.
+    unmanaged: bool,
+}
+
 /// How many pods there should be, and how many of them healthy.
 fn expectation(
     budget: &PodDisruptionBudget,
     pods: &[Arc<Pod>],
     world: &World,
-) -> Result<(i64, i64), String> {
-    let present = i64::try_from(pods.len()).unwrap_or(i64::MAX);
+) -> Result<Expectation, String> {
     let scaled = |bound: &IntOrString, total: i64| {
         bound
             .scaled(total, true)
             .ok_or_else(|| "the budget's bound is neither a number nor a percentage".to_owned())
     };
+    let by_owners = |desired: &dyn Fn(i64) -> Result<i64, String>| {
+        let (expected, unmanaged) = wanted_by_owners(pods, world)?;
+        Ok(Expectation {
+            expected,
+            desired: desired(expected)?,
+            unmanaged,
+        })
+    };
+    let plain = |expected, desired| Expectation {
+        expected,
+        desired,
+        unmanaged: false,
+    };
     match (&budget.spec.max_unavailable, &budget.spec.min_available) {
-        (Some(max), _) => {
-            let expected = wanted_by_owners(pods, world)?;
-            Ok((expected, (expected - scaled(max, expected)?).max(0)))
+        (Some(max), _) => by_owners(&|total| Ok((total - scaled(max, total)?).max(0))),
+        (None, Some(min @ IntOrString::Text(_))) => by_owners(&|total| scaled(min, total)),
+        (None, Some(IntOrString::Int(min))) => {
+            let present = i64::try_from(pods.len()).unwrap_or(i64::MAX);
+            Ok(plain(present, i64::from(*min)))
         }
-        (None, Some(min @ IntOrString::Text(_))) => {
-            let expected = wanted_by_owners(pods, world)?;
-            Ok((expected, scaled(min, expected)?))
-        }
-        (None, Some(IntOrString::Int(min))) => Ok((present, i64::from(*min))),
-        (None, None) => Ok((present, 0)),
+        // A budget without a bound allows nothing.
+        (None, None) => Ok(plain(0, 0)),
     }
 }
 
-/// The sum of what the owners of the pods want.
-fn wanted_by_owners(pods: &[Arc<Pod>], world: &World) -> Result<i64, String> {
+/// The sum of what the owners of the pods want, and whether there are pods without one.
+fn wanted_by_owners(pods: &[Arc<Pod>], world: &World) -> Result<(i64, bool), String> {
     let mut owners: BTreeMap<String, i64> = BTreeMap::new();
+    let mut unmanaged = false;
     for pod in pods {
-        let name = &pod.metadata.name;
-        let owner = pod
-            .metadata
-            .controller()
-            .ok_or_else(|| format!("found no controllers for pod {name:?}"))?;
-        let namespace = &pod.metadata.namespace;
-        let caches = &world.caches;
-        let scale = match owner.kind.as_str() {
-            "ReplicaSet" => caches.replica_sets.get(namespace, &owner.name).map(|set| {
-                let above = set
-                    .metadata
-                    .controller()
-                    .filter(|o| o.kind == "Deployment")
-                    .and_then(|o| caches.deployments.get(namespace, &o.name));
-                above.map_or((set.metadata.uid.clone(), set.spec.replicas), |d| {
-                    (d.metadata.uid.clone(), d.spec.replicas)
-                })
-            }),
-            "ReplicationController" => caches
-                .replication_controllers
-                .get(namespace, &owner.name)
-                .map(|rc| (rc.metadata.uid.clone(), rc.spec.replicas)),
-            "StatefulSet" => caches
-                .stateful_sets
-                .get(namespace, &owner.name)
-                .map(|set| (set.metadata.uid.clone(), set.spec.replicas)),
-            _ => None,
+        let Some(owner) = pod.metadata.controller() else {
+            unmanaged = true;
+            continue;
         };
-        let (uid, replicas) = scale.ok_or_else(|| {
-            format!(
-                "{} does not implement the scale subresource",
-                owner.kind.to_lowercase()
-            )
-        })?;
+        let (uid, replicas) = scale_of(&pod.metadata, owner, world)?;
         owners.insert(uid, replicas.unwrap_or(1).into());
     }
-    Ok(owners.values().sum())
+    let total = owners.values().copied().fold(0, i64::saturating_add);
+    Ok((total, unmanaged))
+}
+
+/// Who decides how many pods there should be, and how many.
+fn scale_of(
+    pod: &ObjectMeta,
+    owner: &OwnerReference,
+    world: &World,
+) -> Result<(String, Option<i32>), String> {
+    let (caches, namespace, name) = (&world.caches, &pod.namespace, &owner.name);
+    let of =
+        |meta: &ObjectMeta, replicas| (meta.uid == owner.uid).then(|| (meta.uid.clone(), replicas));
+    let found = match owner.kind.as_str() {
+        "ReplicaSet" => caches.replica_sets.get(namespace, name).and_then(|set| {
+            let above = set
+                .metadata
+                .controller()
+                .filter(|o| o.kind == "Deployment")
+                .and_then(|o| caches.deployments.get(namespace, &o.name));
+            let own = of(&set.metadata, set.spec.replicas)?;
+            Some(above.map_or(own, |d| (d.metadata.uid.clone(), d.spec.replicas)))
+        }),
+        "ReplicationController" => caches
+            .replication_controllers
+            .get(namespace, name)
+            .and_then(|rc| of(&rc.metadata, rc.spec.replicas)),
+        "StatefulSet" => caches
+            .stateful_sets
+            .get(namespace, name)
+            .and_then(|set| of(&set.metadata, set.spec.replicas)),
+        kind => {
+            let group = owner
+                .api_version
+                .split_once('/')
+                .map_or(String::new(), |(group, _)| format!(".{group}"));
+            return Err(format!(
+                "{}s{group} does not implement the scale subresource",
+                kind.to_lowercase()
+            ));
+        }
+    };
+    found.ok_or_else(|| format!("found no controllers for pod {:?}", pod.name))
 }
 
 /// When the budget cannot be computed nothing may be disrupted.
@@ -237,11 +292,11 @@ fn refuse(budget: &PodDisruptionBudget, message: &str, now: Micros) -> Plan {
         return Plan::none();
     }
     let status = json!({"disruptionsAllowed": 0, "observedGeneration": budget.metadata.generation, "conditions": conditions});
-    Plan::of(vec![Op::status(
-        &POD_DISRUPTION_BUDGETS,
-        &budget.metadata,
-        status,
-    )])
+    let message = format!("Failed to calculate the number of expected pods: {message}");
+    Plan::of(vec![
+        Op::status(&POD_DISRUPTION_BUDGETS, &budget.metadata, status),
+        warn(budget, "CalculateExpectedPodCountFailed", message),
+    ])
 }
 
 fn with_condition(
@@ -303,5 +358,64 @@ mod tests {
         assert_eq!(allowed("maxUnavailable: 1", 3, 0), (1, 2));
         assert_eq!(allowed("maxUnavailable: 1", 2, 1), (0, 2));
         assert_eq!(allowed("maxUnavailable: 0", 3, 0), (0, 3));
+        assert_eq!(allowed("unbounded: true", 3, 0), (0, 0));
+        assert_eq!(allowed("minAvailable: -5", 3, 0), (8, -5));
+    }
+
+    fn lines(bound: &str, pods: &str) -> Vec<String> {
+        let budget = format!(
+            "kind: PodDisruptionBudget\nmetadata: {{name: b, namespace: a}}\nspec: {{{bound}, selector: {{}}}}\n"
+        );
+        let set = "---\nkind: ReplicaSet\nmetadata: {name: web, namespace: a, uid: rs}\nspec: {replicas: 4}\n";
+        reconcile(
+            &Key::new("a", "b"),
+            &world(&[&budget, set, pods].map(str::to_owned).concat()),
+        )
+        .lines()
+    }
+
+    fn pod(name: &str, owner: &str) -> String {
+        format!(
+            "---\nkind: Pod\nmetadata: {{name: {name}, namespace: a, ownerReferences: [{owner}]}}\nstatus: {{conditions: [{{type: Ready, status: 'True'}}]}}\n"
+        )
+    }
+
+    #[test]
+    fn pods_without_a_controller_do_not_stop_the_reckoning() {
+        let owned = pod(
+            "p",
+            "{kind: ReplicaSet, name: web, uid: rs, controller: true}",
+        );
+        let lines = lines("maxUnavailable: 3", &[owned, pod("stray", "")].concat());
+        assert!(
+            lines[0].contains("\"expectedPods\":4")
+                && lines[0].contains("\"currentHealthy\":2")
+                && lines[0].contains("\"disruptionsAllowed\":1"),
+            "{lines:#?}"
+        );
+        assert!(
+            lines[1].starts_with("event Warning a/b UnmanagedPods"),
+            "{lines:#?}"
+        );
+    }
+
+    #[test]
+    fn an_owner_without_a_scale_or_of_another_incarnation_refuses_everything() {
+        let job = "{kind: Job, apiVersion: batch/v1, name: j, uid: j, controller: true}";
+        let old =
+            "{kind: ReplicaSet, apiVersion: apps/v1, name: web, uid: former, controller: true}";
+        for (owner, message) in [
+            (job, "jobs.batch does not implement the scale subresource"),
+            (old, "found no controllers for pod \\\"p\\\""),
+        ] {
+            let lines = lines("minAvailable: 50%", &pod("p", owner));
+            assert!(
+                lines[0].contains(message)
+                    && lines[0].contains("SyncFailed")
+                    && lines[0].contains("\"disruptionsAllowed\":0"),
+                "{lines:#?}"
+            );
+            assert!(lines[1].contains("CalculateExpectedPodCountFailed"));
+        }
     }
 }

@@ -4,13 +4,13 @@ use crate::manager::{Body, Controller};
 use crate::pod_control::controller_reference;
 use crate::world::{Caches, World};
 use agent_runtime::kinds::{
-    Endpoint, EndpointConditions, EndpointPort, EndpointSlice, IntOrString, Labels, Pod, Service,
-    ServicePort,
+    Endpoint, EndpointConditions, EndpointPort, EndpointSlice, IntOrString, Labels, Node, Pod,
+    Service, ServicePort,
 };
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::{ENDPOINT_SLICES, SERVICES};
 use agent_runtime::selector::contains_all;
-use agent_runtime::{Key, Queue};
+use agent_runtime::{Cache, Key, Queue};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -50,6 +50,34 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         }
     });
     enqueue_services_of_pods(caches, queue);
+    // An endpoint tells its zone, which is its node's.
+    let (services, pods, keys) = (caches.services.clone(), caches.pods.clone(), queue.clone());
+    caches.nodes.subscribe(move |change| {
+        let zone = |node: &Option<Arc<Node>>| {
+            let labels = node.as_ref().map(|node| &node.metadata.labels);
+            labels.and_then(|labels| labels.get(ZONE).cloned())
+        };
+        if zone(&change.old) != zone(&change.new) {
+            for pod in pods.on_node(&change.latest().metadata.name) {
+                enqueue_selecting(&services, &pod.metadata.namespace, &keys, |selector| {
+                    contains_all(&pod.metadata.labels, selector)
+                });
+            }
+        }
+    });
+}
+
+fn enqueue_selecting(
+    services: &Cache<Service>,
+    namespace: &str,
+    keys: &Queue<Key>,
+    selects: impl Fn(&Labels) -> bool,
+) {
+    for service in services.in_namespace(namespace) {
+        if !service.spec.selector.is_empty() && selects(&service.spec.selector) {
+            keys.add(Key::of(&service.metadata));
+        }
+    }
 }
 
 /// Enqueues the services that select a pod, before or after a change that can show in endpoints.
@@ -61,15 +89,12 @@ pub(crate) fn enqueue_services_of_pods(caches: &Arc<Caches>, queue: &Arc<Queue<K
         {
             return;
         }
-        for service in services.in_namespace(&change.latest().metadata.namespace) {
-            if !service.spec.selector.is_empty()
-                && change
-                    .sides()
-                    .any(|pod| contains_all(&pod.metadata.labels, &service.spec.selector))
-            {
-                keys.add(Key::of(&service.metadata));
-            }
-        }
+        let namespace = &change.latest().metadata.namespace;
+        enqueue_selecting(&services, namespace, &keys, |selector| {
+            change
+                .sides()
+                .any(|pod| contains_all(&pod.metadata.labels, selector))
+        });
     });
 }
 
@@ -639,6 +664,30 @@ spec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{name: http, port: 80,
             .map(|op| body(op)["endpoints"].as_array().unwrap().len())
             .collect();
         assert_eq!(sizes, [100, 100, 50]);
+    }
+
+    #[test]
+    fn a_node_that_gets_a_zone_wakes_the_services_of_its_pods() {
+        let world = world(&[SERVICE, &pod("p1", "1", "True", "")].concat());
+        let queue = Arc::new(Queue::new());
+        let node = |zone: &str| {
+            crate::testing::object(&format!(
+                "{{metadata: {{name: n, labels: {{topology.kubernetes.io/zone: {zone}}}}}}}"
+            ))
+        };
+        wire(&world.caches, &queue);
+        let drain = |queue: &Queue<Key>| {
+            let woken = queue.len();
+            while let Some(Some(key)) = futures::FutureExt::now_or_never(queue.next()) {
+                queue.done(&key);
+            }
+            woken
+        };
+        assert_eq!(drain(&queue), 1, "the service itself");
+        world.caches.nodes.apply(node("z"));
+        assert_eq!(drain(&queue), 1);
+        world.caches.nodes.apply(node("z"));
+        assert_eq!(drain(&queue), 0);
     }
 
     #[test]

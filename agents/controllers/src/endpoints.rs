@@ -5,7 +5,9 @@ use crate::endpoint_slice::{
 };
 use crate::manager::{Body, Controller};
 use crate::world::{Caches, World};
-use agent_runtime::kinds::{EndpointAddress, EndpointSubset, EndpointsPort, Labels, Pod, Service};
+use agent_runtime::kinds::{
+    EndpointAddress, EndpointSubset, EndpointsPort, Labels, ObjectMeta, Pod, Service,
+};
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::ENDPOINTS;
 use agent_runtime::{Key, Queue};
@@ -22,6 +24,8 @@ pub(crate) const CONTROLLER: Controller = Controller {
 
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const MANAGER: &str = "endpoint-controller";
+/// A record of leader election: such Endpoints never have a service.
+const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 const ADDRESSES_MAX: usize = 1000;
 
@@ -30,26 +34,27 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     caches
         .services
         .subscribe(move |change| keys.add(Key::of(&change.latest().metadata)));
-    let keys = queue.clone();
-    caches
-        .endpoints
-        .subscribe(move |change| keys.add(Key::of(&change.latest().metadata)));
+    let (services, keys) = (caches.services.clone(), queue.clone());
+    caches.endpoints.subscribe(move |change| {
+        let meta = &change.latest().metadata;
+        // Whoever makes Endpoints by hand may do so before the service.
+        if is_ours(meta) || services.get(&meta.namespace, &meta.name).is_some() {
+            keys.add(Key::of(meta));
+        }
+    });
     enqueue_services_of_pods(caches, queue);
 }
 
 fn reconcile(key: &Key, world: &World) -> Plan {
     let existing = world.caches.endpoints.by_key(key);
     let Some(service) = world.caches.services.by_key(key) else {
-        // Ours go with their service; those that somebody made by hand are not ours to delete.
-        let ours = existing.filter(|e| {
-            e.metadata
-                .labels
-                .get(MANAGED_BY)
-                .is_some_and(|m| m == MANAGER)
-                && !e.metadata.is_deleting()
+        // They go with their service, those that somebody made by hand too.
+        let left = existing.filter(|endpoints| {
+            !endpoints.metadata.is_deleting()
+                && !endpoints.metadata.annotations.contains_key(LEADER)
         });
         return Plan::of(
-            ours.map(|e| Op::delete(&ENDPOINTS, &e.metadata))
+            left.map(|endpoints| Op::delete(&ENDPOINTS, &endpoints.metadata))
                 .into_iter()
                 .collect(),
         );
@@ -121,7 +126,11 @@ fn labels(service: &Service) -> Labels {
     labels
 }
 
-/// Addresses grouped by their ports, everything ordered, and whether some had to be left out.
+fn is_ours(meta: &ObjectMeta) -> bool {
+    meta.labels.get(MANAGED_BY).is_some_and(|m| m == MANAGER)
+}
+
+/// Addresses grouped by the ports they have in common, everything ordered, and whether some had to be left out.
 fn subsets(service: &Service, world: &World) -> (Vec<EndpointSubset>, bool) {
     let family = service.spec.ip_families.first().map_or(
         if service.spec.cluster_ip.contains(':') {
@@ -131,46 +140,74 @@ fn subsets(service: &Service, world: &World) -> (Vec<EndpointSubset>, bool) {
         },
         String::as_str,
     );
-    let mut groups: BTreeMap<String, EndpointSubset> = BTreeMap::new();
-    let mut count = 0;
-    let mut truncated = false;
-    for pod in world
-        .caches
-        .pods
+    let tolerated = service.spec.publish_not_ready_addresses;
+    let pods = &world.caches.pods;
+    let mut found: Vec<(bool, Arc<Pod>, String)> = pods
         .with_labels(&service.metadata.namespace, &service.spec.selector)
-    {
-        let tolerated = service.spec.publish_not_ready_addresses;
-        if pod.is_finished() || (pod.metadata.is_deleting() && !tolerated) {
-            continue;
-        }
-        let Some(ip) = address(&pod, family) else {
-            continue;
-        };
-        if count == ADDRESSES_MAX {
-            truncated = true;
-            break;
-        }
-        count += 1;
-        let ports = ports(service, &pod);
-        let subset = groups
-            .entry(json!(ports).to_string())
-            .or_insert_with(|| EndpointSubset {
-                ports,
-                ..EndpointSubset::default()
-            });
-        let entry = endpoint_address(service, &pod, ip);
-        if pod.is_ready() || tolerated {
-            subset.addresses.push(entry)
-        } else {
-            subset.not_ready_addresses.push(entry)
-        }
-    }
-    let mut subsets: Vec<_> = groups.into_values().collect();
-    for subset in &mut subsets {
-        subset.addresses.sort_by(|a, b| a.ip.cmp(&b.ip));
-        subset.not_ready_addresses.sort_by(|a, b| a.ip.cmp(&b.ip));
-    }
+        .into_iter()
+        .filter(|pod| !pod.is_finished() && (!pod.metadata.is_deleting() || tolerated))
+        .filter_map(|pod| Some((pod.is_ready() || tolerated, address(&pod, family)?, pod)))
+        .map(|(ready, ip, pod)| (ready, pod, ip))
+        .collect();
+    // What does not fit is rather left out of those that get no traffic.
+    found.sort_by_key(|(ready, ..)| !ready);
+    let truncated = found.len() > ADDRESSES_MAX;
+    found.truncate(ADDRESSES_MAX);
+    let mut subsets: Vec<_> = by_common_ports(service, &found)
+        .into_iter()
+        .map(|(addresses, ports)| subset(service, &found, &addresses, ports))
+        .collect();
+    subsets.sort_by_cached_key(|subset| json!(subset).to_string());
     (subsets, truncated)
+}
+
+/// The sets of pods (by their place in `found`) that have the same ports, and these ports. A pod with none of the
+/// service's ports is in no set, unless the service is one without ports.
+fn by_common_ports(
+    service: &Service,
+    found: &[(bool, Arc<Pod>, String)],
+) -> BTreeMap<Vec<usize>, Vec<EndpointsPort>> {
+    if service.spec.ports.is_empty() && service.spec.cluster_ip == "None" && !found.is_empty() {
+        return [((0..found.len()).collect(), Vec::new())].into();
+    }
+    let mut holders: Vec<(EndpointsPort, Vec<usize>)> = Vec::new();
+    for (index, (_, pod, _)) in found.iter().enumerate() {
+        for port in ports(service, pod) {
+            match holders.iter_mut().find(|(known, _)| *known == port) {
+                Some((_, pods)) => pods.push(index),
+                None => holders.push((port, vec![index])),
+            }
+        }
+    }
+    let mut groups: BTreeMap<Vec<usize>, Vec<EndpointsPort>> = BTreeMap::new();
+    for (port, pods) in holders {
+        groups.entry(pods).or_default().push(port);
+    }
+    groups
+}
+
+fn subset(
+    service: &Service,
+    found: &[(bool, Arc<Pod>, String)],
+    pods: &[usize],
+    mut ports: Vec<EndpointsPort>,
+) -> EndpointSubset {
+    let of = |wanted: bool| {
+        let mut addresses: Vec<_> = pods
+            .iter()
+            .map(|index| &found[*index])
+            .filter(|(ready, ..)| *ready == wanted)
+            .map(|(_, pod, ip)| endpoint_address(service, pod, ip.clone()))
+            .collect();
+        addresses.sort_by(|a, b| a.ip.cmp(&b.ip));
+        addresses
+    };
+    ports.sort_by_cached_key(|port| json!(port).to_string());
+    EndpointSubset {
+        addresses: of(true),
+        not_ready_addresses: of(false),
+        ports,
+    }
 }
 
 fn ports(service: &Service, pod: &Pod) -> Vec<EndpointsPort> {
@@ -229,18 +266,112 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_go_with_the_service() {
-        let mine = "kind: Endpoints\nmetadata: {name: web, namespace: a, labels: {endpoints.kubernetes.io/managed-by: endpoint-controller}}\n";
+    fn they_go_with_the_service_but_records_of_leaders_have_none() {
+        let left = |more: &str| {
+            let text = format!("kind: Endpoints\nmetadata: {{name: web, namespace: a{more}}}\n");
+            reconcile(&Key::new("a", "web"), &world(&text)).lines()
+        };
+        assert_eq!(left(""), ["delete endpoints a/web"]);
+        assert!(left(&format!(", annotations: {{{LEADER}: x}}")).is_empty());
+        assert!(left(", deletionTimestamp: '2026-01-01T00:00:00Z'").is_empty());
+    }
+
+    #[test]
+    fn endpoints_made_by_hand_before_their_service_wake_nobody() {
+        let text = |labels: &str| {
+            format!(
+                "kind: Endpoints\nmetadata: {{name: web, namespace: a, labels: {{{labels}}}}}\n"
+            )
+        };
+        let woken = |text: &str| {
+            let queue = Arc::new(Queue::new());
+            wire(&world(text).caches, &queue);
+            !queue.is_empty()
+        };
+        assert!(!woken(&text("")));
+        assert!(woken(&text(&format!("{MANAGED_BY}: {MANAGER}"))));
+        assert!(woken(SERVICE));
+    }
+
+    fn subsets_of(service: &str, pods: &str) -> Vec<String> {
+        let plan = reconcile(&Key::new("a", "web"), &world(&[service, pods].concat()));
+        let Op::Create { body, .. } = &plan.ops[0] else {
+            panic!("{plan:?}")
+        };
+        let texts = |subset: &Value, list: &str, field: &str| -> Vec<String> {
+            let entries = subset[list].as_array().into_iter().flatten();
+            entries.map(|e| e[field].to_string()).collect()
+        };
+        let subsets = body["subsets"].as_array().unwrap().iter();
+        subsets
+            .map(|s| {
+                format!(
+                    "{} not {} at {}",
+                    texts(s, "addresses", "ip").join(" "),
+                    texts(s, "notReadyAddresses", "ip").join(" "),
+                    texts(s, "ports", "port").join(" ")
+                )
+                .replace('"', "")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn services_may_publish_what_is_not_ready_and_what_is_leaving() {
+        let leaving = PODS.replace(
+            "name: p1, ",
+            "name: p1, deletionTimestamp: '2026-01-01T00:00:00Z', ",
+        );
+        assert_eq!(subsets_of(SERVICE, &leaving), [" not 10.1.0.2 at 8080"]);
+        let publishing = SERVICE.replace("selector:", "publishNotReadyAddresses: true, selector:");
         assert_eq!(
-            reconcile(&Key::new("a", "web"), &world(mine)).lines(),
-            ["delete endpoints a/web"]
+            subsets_of(&publishing, &leaving),
+            ["10.1.0.1 10.1.0.2 not  at 8080"]
+        );
+        let ended = PODS.replace("podIP: 10.1.0.1,", "podIP: 10.1.0.1, phase: Failed,");
+        assert_eq!(subsets_of(&publishing, &ended), ["10.1.0.2 not  at 8080"]);
+    }
+
+    #[test]
+    fn a_pod_without_the_named_port_is_no_address_of_it() {
+        let named = SERVICE.replace(
+            "{port: 80, targetPort: 8080}",
+            "{name: a, port: 80, targetPort: one}, {name: b, port: 81, targetPort: two}",
+        );
+        assert!(subsets_of(&named, PODS).is_empty());
+        let with =
+            |ports: &str| format!("spec: {{nodeName: n, containers: [{{ports: [{ports}]}}]}}");
+        let one = with("{name: one, containerPort: 1}");
+        let both = with("{name: one, containerPort: 1}, {name: two, containerPort: 2}");
+        let pods = PODS.replace("spec: {nodeName: n}", &one).replace(
+            "labels: {app: web}}\nstatus: {podIP: 10.1.0.2}",
+            &format!("labels: {{app: web}}}}\n{both}\nstatus: {{podIP: 10.1.0.2}}"),
         );
         assert_eq!(
-            reconcile(
-                &Key::new("a", "web"),
-                &world("kind: Endpoints\nmetadata: {name: web, namespace: a}\n")
-            ),
-            Plan::none()
+            subsets_of(&named, &pods),
+            ["10.1.0.1 not 10.1.0.2 at 1", " not 10.1.0.2 at 2"]
         );
+        let portless = SERVICE
+            .replace("10.0.0.1", "None")
+            .replace("ports: [{port: 80, targetPort: 8080}]", "ports: []");
+        assert_eq!(subsets_of(&portless, PODS), ["10.1.0.1 not 10.1.0.2 at "]);
+    }
+
+    #[test]
+    fn beyond_the_capacity_the_ready_come_first() {
+        let pods: String = (0..1001)
+            .map(|i| {
+                let ready = if i == 1000 { "True" } else { "False" };
+                format!("---\nkind: Pod\nmetadata: {{name: p{i:04}, namespace: a, uid: p{i}, labels: {{app: web}}}}\nstatus: {{podIP: 10.1.{}.{}, conditions: [{{type: Ready, status: '{ready}'}}]}}\n", i / 250, i % 250)
+            })
+            .collect();
+        let plan = reconcile(&Key::new("a", "web"), &world(&[SERVICE, &pods].concat()));
+        let Op::Create { body, .. } = &plan.ops[0] else {
+            panic!("{plan:?}")
+        };
+        assert_eq!(body["metadata"]["annotations"][OVER_CAPACITY], "truncated");
+        let subset = &body["subsets"][0];
+        assert_eq!(subset["addresses"].as_array().unwrap().len(), 1);
+        assert_eq!(subset["notReadyAddresses"].as_array().unwrap().len(), 999);
     }
 }

@@ -10,8 +10,10 @@ use agent_runtime::worker::{self, Next};
 use agent_runtime::{
     AgentContext, ApiError, Client, Elector, ElectorConfig, EventRecorder, Hub, Queue, timestamp,
 };
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -61,6 +63,8 @@ pub struct TaskContext {
 
 /// How long a key waits for the caches to see its own writes before it goes to the end of its backoff.
 const SEEN_MAX: Duration = Duration::from_secs(10);
+/// Before a task that ended by itself is begun anew.
+const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
 /// Competes for the lease `kube-system/kube-controller-manager` and runs all controllers while holding it.
 pub async fn run(context: AgentContext) {
@@ -106,13 +110,35 @@ pub async fn run_without_election(context: AgentContext) {
                 tasks.spawn(run_keyed(controller, wire, reconcile, task));
             }
             Body::Task(task_of) => {
-                tasks.spawn(task_of(task));
+                tasks.spawn(run_task(controller.name, task_of, task, RESTART_PAUSE));
             }
         }
     }
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a controller ended");
+        }
+    }
+}
+
+/// A task that panics is begun anew, or its controller would be missing until the leadership passes on.
+async fn run_task(
+    name: &'static str,
+    task_of: fn(TaskContext) -> BoxFuture<'static, ()>,
+    context: TaskContext,
+    pause: Duration,
+) {
+    loop {
+        let _ = AssertUnwindSafe(task_of(context.clone()))
+            .catch_unwind()
+            .await;
+        if context.stop.is_cancelled() {
+            return;
+        }
+        tracing::error!(controller = name, "a controller ended and is begun anew");
+        tokio::select! {
+            () = context.stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -206,5 +232,43 @@ impl Keyed {
 
     fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Memory>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_runtime::{ClientConfig, Identity};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    static BEGUN: AtomicUsize = AtomicUsize::new(0);
+
+    fn panics_once(context: TaskContext) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if BEGUN.fetch_add(1, Ordering::SeqCst) == 0 {
+                panic!("a bug in a controller (this test means it)");
+            }
+            context.stop.cancel();
+        })
+    }
+
+    #[tokio::test]
+    async fn a_controller_that_panics_is_begun_anew() {
+        let nowhere = ClientConfig::new(vec!["http://127.0.0.1:1".into()], "", Identity::Anonymous);
+        let client = Client::connect(nowhere).unwrap();
+        let stop = CancellationToken::new();
+        let context = TaskContext {
+            hub: Hub::new(client.clone(), &stop),
+            client,
+            caches: crate::testing::world("").caches.clone(),
+            recorder: EventRecorder::silent(),
+            cluster_ca_pem: "".into(),
+            stop,
+        };
+        let running = run_task("test", panics_once, context, Duration::from_millis(1));
+        tokio::time::timeout(Duration::from_secs(60), running)
+            .await
+            .expect("it ends with the token");
+        assert_eq!(BEGUN.load(Ordering::SeqCst), 2);
     }
 }

@@ -24,8 +24,10 @@ pub(crate) const CONTROLLER: Controller = Controller {
 };
 
 const FINALIZER: &str = "kubernetes";
-/// Content that goes by itself (pods with grace) is looked for again after this time.
-const AGAIN: Duration = Duration::from_secs(2);
+/// Content that goes by itself (pods with grace) is looked for again after this time, and ever more seldom later: a
+/// finalizer that nobody takes off would else be asked about for ever at this pace.
+const AGAIN_FIRST: Duration = Duration::from_secs(2);
+const AGAIN_MAX: Duration = Duration::from_secs(30);
 
 fn run(context: TaskContext) -> BoxFuture<'static, ()> {
     Box::pin(async move {
@@ -42,11 +44,15 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
         });
         // The last pod of a namespace that is being emptied lets the rest go on at once.
         let (namespaces, keys) = (context.caches.namespaces.clone(), queue.clone());
+        let pods = Arc::downgrade(&context.caches.pods);
         context.caches.pods.subscribe(move |change| {
             if change.new.is_none()
                 && namespaces
                     .get("", &change.latest().metadata.namespace)
                     .is_some_and(|n| n.metadata.is_deleting())
+                && pods
+                    .upgrade()
+                    .is_some_and(|pods| !pods.has_any_in(&change.latest().metadata.namespace))
             {
                 keys.add(Key::new("", &change.latest().metadata.namespace));
             }
@@ -56,8 +62,8 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
             let context = context.clone();
             async move {
                 match sync(&context, &key.name).await {
-                    Ok(true) => Next::Done,
-                    Ok(false) => Next::After(AGAIN),
+                    Ok(None) => Next::Done,
+                    Ok(Some(again)) => Next::After(again),
                     Err(error) if error.is_conflict() => Next::Backoff,
                     Err(error) => {
                         tracing::warn!(namespace = %key.name, error = %error.message, "deleting the content of a namespace");
@@ -70,20 +76,27 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
     })
 }
 
-/// One pass; whether the namespace is done with.
-async fn sync(context: &TaskContext, name: &str) -> Result<bool, ApiError> {
+/// When to look again at a namespace that is not empty yet.
+fn again(deleted: Option<&str>, now: Micros) -> Duration {
+    let since = deleted.and_then(timestamp::parse).unwrap_or(now);
+    let age = Duration::from_micros(u64::try_from(now - since).unwrap_or(0));
+    (age / 4).clamp(AGAIN_FIRST, AGAIN_MAX)
+}
+
+/// One pass; when to come back to the namespace, `None` when it is done with.
+async fn sync(context: &TaskContext, name: &str) -> Result<Option<Duration>, ApiError> {
     let client = &context.client;
     let namespace: Namespace = match client.get_as(&NAMESPACES, "", name).await {
         Ok(namespace) => namespace,
-        Err(error) if error.is_not_found() => return Ok(true),
+        Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error),
     };
     if !namespace.metadata.is_deleting() {
-        return Ok(true);
+        return Ok(None);
     }
     if namespace.spec.finalizers.iter().all(|f| f != FINALIZER) {
         // Somebody else's finalizer holds it, or nothing does.
-        return Ok(true);
+        return Ok(None);
     }
     if namespace.status.phase != "Terminating" {
         client
@@ -111,10 +124,11 @@ async fn sync(context: &TaskContext, name: &str) -> Result<bool, ApiError> {
             .await?;
     }
     if !content.is_clean() {
-        return Ok(false);
+        let deleted = namespace.metadata.deletion_timestamp.as_deref();
+        return Ok(Some(again(deleted, now)));
     }
     finalize(context, name, &namespace.metadata.uid).await?;
-    Ok(true)
+    Ok(None)
 }
 
 async fn finalize(context: &TaskContext, name: &str, uid: &str) -> Result<(), ApiError> {
@@ -336,6 +350,22 @@ fn conditions(old: &[Condition], content: &Content, now: Micros) -> Vec<Conditio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_that_stays_is_looked_at_ever_more_seldom() {
+        let after = |age: i64| {
+            again(
+                Some("2026-01-01T00:00:00Z"),
+                timestamp::parse("2026-01-01T00:00:00Z").unwrap() + timestamp::seconds(age),
+            )
+            .as_secs()
+        };
+        assert_eq!(
+            [after(-5), after(0), after(8), after(40), after(9000)],
+            [2, 2, 2, 10, 30]
+        );
+        assert_eq!(again(None, 7), AGAIN_FIRST);
+    }
 
     #[test]
     fn conditions_say_what_is_left() {

@@ -3,11 +3,12 @@
 use crate::patches;
 use crate::world::World;
 use agent_runtime::events::reference;
-use agent_runtime::kinds::{LabelSelector, ObjectMeta, OwnerReference};
+use agent_runtime::kinds::{Kind, LabelSelector, ObjectMeta, OwnerReference};
 use agent_runtime::plan::{Op, Report};
 use agent_runtime::resource_ref::PODS;
-use agent_runtime::{EventType, ResourceRef};
+use agent_runtime::{Cache, EventType, ResourceRef};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 /// The reference that makes `owner` the controller of what carries it.
 pub(crate) fn controller_reference(resource: &ResourceRef, owner: &ObjectMeta) -> OwnerReference {
@@ -114,6 +115,28 @@ pub(crate) fn claim(owner: &ObjectMeta, selector: &LabelSelector, candidate: &Ob
         None if !selected || owner.is_deleting() || candidate.is_deleting() => Claim::Ignore,
         None => Claim::Adopt,
     }
+}
+
+/// What a controller has to look at: what names it as an owner, and what it might adopt, each once. A reference across
+/// namespaces names nothing.
+pub(crate) fn candidates<T: Kind>(
+    cache: &Cache<T>,
+    owner: &ObjectMeta,
+    selector: &LabelSelector,
+) -> Vec<Arc<T>> {
+    let mut found = cache.owned_by(&owner.uid);
+    found.retain(|object| object.meta().namespace == owner.namespace);
+    found.extend(
+        cache
+            .uncontrolled_in(&owner.namespace)
+            .into_iter()
+            .filter(|object| {
+                let meta = object.meta();
+                let mut owners = meta.owner_references.iter();
+                selector.matches(&meta.labels) && owners.all(|other| other.uid != owner.uid)
+            }),
+    );
+    found
 }
 
 /// Makes `owner` the controller of `candidate`; must follow an [`Op::Confirm`] of the owner.

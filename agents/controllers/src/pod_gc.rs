@@ -1,11 +1,11 @@
-//! Removes pods that nobody else will: ended ones beyond a threshold, those of nodes that are gone, and those that were
-//! deleted before they had a node.
+//! Removes pods that nobody else will: ended ones beyond a threshold, those of nodes that are gone or that somebody has
+//! declared out of service, and those that were deleted before they had a node.
 
 use crate::manager::{Body, Controller, TaskContext};
 use crate::patches;
 use agent_runtime::client::DeleteParams;
 use agent_runtime::execute::execute;
-use agent_runtime::kinds::Pod;
+use agent_runtime::kinds::{Node, Pod};
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::{NODES, PODS};
 use agent_runtime::timestamp::{self, Micros, seconds};
@@ -26,6 +26,8 @@ const PERIOD: Duration = Duration::from_secs(20);
 /// A node must be missing for so long before its pods are touched.
 const QUARANTINE: Micros = seconds(40);
 const TERMINATED_MAX: usize = 12_500;
+/// Put on a node by whoever has made sure that it is off.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 fn run(context: TaskContext) -> BoxFuture<'static, ()> {
     Box::pin(async move {
@@ -42,15 +44,14 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
 
 async fn round(context: &TaskContext, missing: &mut BTreeMap<String, Micros>, now: Micros) {
     let pods = context.caches.pods.list();
-    let nodes: BTreeSet<String> = context
-        .caches
-        .nodes
-        .list()
+    let nodes = context.caches.nodes.list();
+    let mut ops = surplus(&pods, TERMINATED_MAX);
+    ops.extend(never_scheduled(&pods));
+    ops.extend(out_of_service(&pods, &nodes, now));
+    let nodes: BTreeSet<String> = nodes
         .iter()
         .map(|node| node.metadata.name.clone())
         .collect();
-    let mut ops = surplus(&pods, TERMINATED_MAX);
-    ops.extend(never_scheduled(&pods));
     for node in long_missing(&pods, &nodes, missing, now) {
         // The cache may lag: the node itself is asked for before its pods are removed.
         if context
@@ -74,11 +75,21 @@ async fn round(context: &TaskContext, missing: &mut BTreeMap<String, Micros>, no
     }
 }
 
-/// The oldest ended pods above the threshold.
+/// The oldest ended pods above the threshold, evicted ones before all others.
 fn surplus(pods: &[Arc<Pod>], threshold: usize) -> Vec<Op> {
     let mut ended: Vec<_> = pods.iter().filter(|pod| pod.is_finished()).collect();
     let count = ended.len().saturating_sub(threshold);
-    ended.sort_by_key(|pod| (pod.metadata.created(), pod.metadata.name.clone()));
+    if count == 0 {
+        return Vec::new();
+    }
+    let evicted = |pod: &Pod| pod.status.reason == "Evicted";
+    ended.sort_by_cached_key(|pod| {
+        (
+            !evicted(pod),
+            pod.metadata.created(),
+            pod.metadata.name.clone(),
+        )
+    });
     ended
         .into_iter()
         .take(count)
@@ -89,7 +100,21 @@ fn surplus(pods: &[Arc<Pod>], threshold: usize) -> Vec<Op> {
 fn never_scheduled(pods: &[Arc<Pod>]) -> Vec<Op> {
     pods.iter()
         .filter(|pod| pod.metadata.is_deleting() && pod.spec.node_name.is_empty())
-        .map(|pod| force_delete(pod))
+        .flat_map(|pod| failed_and_gone(pod, None))
+        .collect()
+}
+
+/// Pods that are being deleted on nodes that will not confirm it.
+fn out_of_service(pods: &[Arc<Pod>], nodes: &[Arc<Node>], now: Micros) -> Vec<Op> {
+    let off: BTreeSet<&str> = nodes
+        .iter()
+        .filter(|node| !node.is_ready() && node.spec.taints.iter().any(|t| t.key == OUT_OF_SERVICE))
+        .map(|node| node.metadata.name.as_str())
+        .collect();
+    let message = "PodGC: node has been marked out of service";
+    pods.iter()
+        .filter(|pod| pod.metadata.is_deleting() && off.contains(pod.spec.node_name.as_str()))
+        .flat_map(|pod| failed_and_gone(pod, Some((message, now))))
         .collect()
 }
 
@@ -113,25 +138,32 @@ fn long_missing(
         .collect()
 }
 
-/// A pod of a node that is gone fails (so that Jobs see it) and then goes.
 fn orphaned(pod: &Arc<Pod>, now: Micros) -> Vec<Op> {
+    failed_and_gone(pod, Some(("PodGC: node no longer exists", now)))
+}
+
+/// A pod that did not end fails (so that Jobs see it) and then goes; the message tells of a disruption.
+fn failed_and_gone(pod: &Pod, disruption: Option<(&str, Micros)>) -> Vec<Op> {
     let mut ops = Vec::new();
     if !pod.is_finished() {
-        let condition = patches::condition(
-            "DisruptionTarget",
-            "True",
-            "DeletionByPodGC",
-            "PodGC: node no longer exists",
-            now,
-        );
-        let body = json!({"status": {"phase": "Failed", "conditions": [condition]}});
+        let mut status = json!({"phase": "Failed"});
+        if let Some((message, now)) = disruption {
+            status["conditions"] = json!([patches::condition(
+                "DisruptionTarget",
+                "True",
+                "DeletionByPodGC",
+                message,
+                now
+            )]);
+        }
         ops.push(Op::Patch {
             resource: PODS,
             namespace: pod.metadata.namespace.clone(),
             name: pod.metadata.name.clone(),
             subresource: Some("status"),
             form: agent_runtime::PatchType::Strategic,
-            body,
+            // The uid, or a successor of the same name would fail in its place.
+            body: json!({"metadata": {"uid": pod.metadata.uid}, "status": status}),
         });
     }
     ops.push(force_delete(pod));
@@ -174,6 +206,12 @@ mod tests {
             ),
         ];
         assert_eq!(Plan::of(surplus(&pods, 1)).lines(), ["delete pods old"]);
+        assert!(surplus(&pods, 2).is_empty());
+        let evicted = pod(
+            "{metadata: {name: evicted, creationTimestamp: '2026-01-04T00:00:00Z'}, status: {phase: Failed, reason: Evicted}}",
+        );
+        let pods = [&pods[..], &[evicted]].concat();
+        assert_eq!(Plan::of(surplus(&pods, 2)).lines(), ["delete pods evicted"]);
     }
 
     #[test]
@@ -191,11 +229,53 @@ mod tests {
             long_missing(&pods, &nodes, &mut missing, seconds(40)),
             ["gone"]
         );
-        assert_eq!(Plan::of(never_scheduled(&pods)).lines(), ["delete pods r"]);
+        let lines = Plan::of(never_scheduled(&pods)).lines();
+        let failed = "patch pods/status r {\"status\":{\"phase\":\"Failed\"}}";
+        assert_eq!(lines, [failed, "delete pods r"]);
         let lines = Plan::of(orphaned(&pods[0], 0)).lines();
         assert!(
             lines[0].contains("\"phase\":\"Failed\"") && lines[1] == "delete pods p",
             "{lines:#?}"
         );
+    }
+
+    #[test]
+    fn a_successor_of_the_same_name_is_left_alone() {
+        let ops = orphaned(
+            &pod("{metadata: {name: p, uid: u}, spec: {nodeName: n}}"),
+            0,
+        );
+        let [Op::Patch { body, .. }, Op::Delete { params, .. }] = ops.as_slice() else {
+            panic!("{ops:?}")
+        };
+        assert_eq!(body["metadata"]["uid"], "u");
+        assert_eq!(params.uid.as_deref(), Some("u"));
+    }
+
+    #[test]
+    fn pods_that_leave_a_node_out_of_service_are_gone() {
+        let leaving = |name: &str, node: &str| {
+            pod(&format!(
+                "{{metadata: {{name: {name}, deletionTimestamp: '2026-01-01T00:00:00Z'}}, spec: {{nodeName: {node}}}, status: {{phase: Failed}}}}"
+            ))
+        };
+        let pods = [
+            leaving("p", "off"),
+            leaving("q", "back"),
+            leaving("r", "silent"),
+            pod("{metadata: {name: s}, spec: {nodeName: off}}"),
+        ];
+        let node = |name: &str, taint: &str, ready: &str| {
+            Arc::new(object(&format!(
+                "{{metadata: {{name: {name}}}, spec: {{taints: [{{key: {taint}, effect: NoExecute}}]}}, status: {{conditions: [{{type: Ready, status: '{ready}'}}]}}}}"
+            )))
+        };
+        let nodes = [
+            node("off", OUT_OF_SERVICE, "Unknown"),
+            node("back", OUT_OF_SERVICE, "True"),
+            node("silent", "other", "Unknown"),
+        ];
+        let lines = Plan::of(out_of_service(&pods, &nodes, 0)).lines();
+        assert_eq!(lines, ["delete pods p"]);
     }
 }

@@ -173,6 +173,35 @@ spec:
     }
 
     #[test]
+    fn a_pod_is_adopted_once_and_only_in_its_namespace() {
+        let half = pod("half", "rs", "app: web", READY).replace(", controller: true", "");
+        let lines = plan(&[SET, &half].concat());
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        assert!(
+            lines[1].matches("\"uid\":\"rs\"").count() == 1
+                && lines[1].contains("\"controller\":true"),
+            "{lines:#?}"
+        );
+        let elsewhere = pod("p1", "rs", "app: web", READY).replace("namespace: a", "namespace: b");
+        let lines = plan(&[SET, &elsewhere].concat());
+        assert!(!lines[0].contains("\"replicas\":1"), "{lines:#?}");
+        assert_eq!(lines.len(), 5, "two are made: {lines:#?}");
+    }
+
+    #[test]
+    fn a_server_that_cannot_answer_now_is_no_failure_of_replicas() {
+        for code in [0, 429, 503, 504] {
+            let mut world = world(SET);
+            world.last_failure = Some(ApiError {
+                code,
+                ..ApiError::default()
+            });
+            let lines = reconcile(&Key::new("a", "web"), &world).lines();
+            assert!(!lines[0].contains("FailedCreate"), "{lines:#?}");
+        }
+    }
+
+    #[test]
     fn a_refused_create_becomes_a_condition() {
         let mut world = world(SET);
         world.last_failure = Some(ApiError {

@@ -1,7 +1,7 @@
 //! What a ReplicaSet and a ReplicationController have in common: a number of pods of one template.
 
 use crate::patches::{self, or_absent};
-use crate::pod_control::{claim_plan, create_pod, delete_pod};
+use crate::pod_control::{candidates, claim_plan, create_pod, delete_pod};
 use crate::ranking::{Ranked, compare};
 use crate::world::World;
 use agent_runtime::kinds::{Condition, LabelSelector, Labels, ObjectMeta, Pod, ReplicaSetStatus};
@@ -9,7 +9,7 @@ use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::PODS;
 use agent_runtime::selector::contains_all;
 use agent_runtime::timestamp::{self, Micros};
-use agent_runtime::{Key, Queue, ResourceRef};
+use agent_runtime::{ApiError, Key, Queue, ResourceRef};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,16 +35,7 @@ pub(crate) struct Target<'a> {
 
 pub(crate) fn reconcile(target: &Target<'_>, world: &World) -> Plan {
     let meta = target.meta;
-    let owned = world.caches.pods.owned_by(&meta.uid);
-    let mut candidates = owned.clone();
-    candidates.extend(
-        world
-            .caches
-            .pods
-            .select(&meta.namespace, &target.selector)
-            .into_iter()
-            .filter(|pod| pod.metadata.controller().is_none()),
-    );
+    let candidates = candidates(&world.caches.pods, meta, &target.selector);
     let active = || candidates.iter().filter(|pod| pod.is_active());
     if let Some(ops) = claim_plan(
         &target.resource,
@@ -56,7 +47,7 @@ pub(crate) fn reconcile(target: &Target<'_>, world: &World) -> Plan {
         // The changed pods bring this key back.
         return Plan::of(ops);
     }
-    let mine: Vec<Arc<Pod>> = owned
+    let mine: Vec<Arc<Pod>> = candidates
         .into_iter()
         .filter(|pod| pod.metadata.is_controlled_by(&meta.uid))
         .collect();
@@ -173,13 +164,23 @@ fn status_op(
     Some(Op::status(&target.resource, target.meta, status))
 }
 
+/// Whether a failure says something about the ability to create or delete pods: a lost race or a server that cannot
+/// answer now does not.
+pub(crate) fn is_refusal(error: &ApiError) -> bool {
+    !error.is_conflict()
+        && !error.is_already_exists()
+        && !error.is_transport()
+        && !error.is_namespace_terminating()
+        && !matches!(error.code, 429 | 503 | 504)
+}
+
 /// `ReplicaFailure` appears when the last plan could not create or delete, and goes when a plan succeeded.
 fn conditions(target: &Target<'_>, pods: usize, world: &World) -> Vec<Condition> {
     let mut conditions = target.status.conditions.clone();
-    // A lost race says nothing about the ability to create pods.
-    let failure = world.last_failure.as_ref().filter(|error| {
-        !error.is_conflict() && !error.is_already_exists() && !error.is_transport()
-    });
+    let failure = world
+        .last_failure
+        .as_ref()
+        .filter(|error| is_refusal(error));
     match failure {
         Some(error) => {
             let reason = if i64::try_from(pods).unwrap_or(i64::MAX) < target.replicas {

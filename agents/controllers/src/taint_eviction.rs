@@ -22,6 +22,9 @@ pub(crate) const CONTROLLER: Controller = Controller {
     body: Body::Keyed { wire, reconcile },
 };
 
+/// Who may stay for longer is looked at again after this time.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(86_400);
+
 fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     let (pods, keys) = (caches.pods.clone(), queue.clone());
     caches.nodes.subscribe(move |change| {
@@ -74,7 +77,7 @@ fn reconcile(key: &Key, world: &World) -> Plan {
     if due > world.now {
         let mut plan = Plan::none();
         plan.again(
-            Duration::from_micros(u64::try_from(due - world.now).unwrap_or(0))
+            Duration::from_micros(u64::try_from(due - world.now).unwrap_or(0)).min(LOOK_AGAIN_MAX)
                 + Duration::from_millis(1),
         );
         return plan;
@@ -86,21 +89,12 @@ fn reconcile(key: &Key, world: &World) -> Plan {
 fn due(pod: &Pod, taints: &[Taint], now: Micros) -> Option<Micros> {
     let mut earliest: Option<Micros> = None;
     for taint in taints {
-        let tolerations: Vec<_> = pod
-            .spec
-            .tolerations
-            .iter()
-            .filter(|t| t.tolerates(taint))
-            .collect();
-        if tolerations.is_empty() {
+        // The first toleration that covers a taint counts, as in Kubernetes; one without seconds holds for ever.
+        let mut tolerations = pod.spec.tolerations.iter();
+        let Some(toleration) = tolerations.find(|t| t.tolerates(taint)) else {
             return Some(now);
-        }
-        // The shortest toleration counts, as in Kubernetes; one without seconds holds for ever.
-        let Some(seconds) = tolerations
-            .iter()
-            .filter_map(|t| t.toleration_seconds)
-            .min()
-        else {
+        };
+        let Some(seconds) = toleration.toleration_seconds else {
             continue;
         };
         // The node lifecycle controller dates taints that come without a date; it will be back in a moment.
@@ -109,7 +103,7 @@ fn due(pod: &Pod, taints: &[Taint], now: Micros) -> Option<Micros> {
             .as_deref()
             .and_then(timestamp::parse)
             .unwrap_or(now);
-        let due = added + timestamp::seconds(seconds.max(0));
+        let due = added.saturating_add(timestamp::seconds(seconds.max(0)));
         earliest = Some(earliest.map_or(due, |e| e.min(due)));
     }
     earliest
@@ -178,6 +172,16 @@ mod tests {
             "delete pods a/p"
         );
         assert!(plan(taint, &tolerate("")).is_empty());
+        let both = [tolerate(""), tolerate(", tolerationSeconds: 120")];
+        assert!(plan(taint, &both.join(", ")).is_empty(), "the first counts");
+        assert_eq!(
+            plan(taint, &tolerate(", tolerationSeconds: 9223372036854775807")),
+            ["again in 86400.001s"]
+        );
+        assert_eq!(
+            plan(taint, &tolerate(", tolerationSeconds: -1"))[2],
+            "delete pods a/p"
+        );
         assert!(plan("{key: k, effect: NoSchedule}", "").is_empty());
     }
 }

@@ -14,8 +14,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::node::Capacity;
+use crate::pod::desired::Desired;
 use crate::pod::env::Sources;
-use crate::pod::worker::{Desired, Worker};
+use crate::pod::worker::Worker;
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::hollow::HollowRuntime;
 use crate::runtime::{Observed, Runtime};
@@ -35,6 +36,8 @@ pub(crate) struct Agent {
     pub(crate) objects: Objects,
     pub(crate) services: Services,
     pub(crate) capacity: Capacity,
+    /// Cancelled when the agent ends; containers go on.
+    pub(crate) stop: CancellationToken,
     events: EventRecorder,
     host_ip: String,
     pods: Mutex<Pods>,
@@ -55,11 +58,12 @@ struct Entry {
 
 impl Agent {
     pub(crate) fn new(config: NodeConfig, client: Client, stop: &CancellationToken) -> Arc<Agent> {
+        // The same node in another cluster's directory is another owner: neither sweeps the other's containers.
+        let owner = format!("{}@{}", config.node_name, config.data_dir.display());
         let runtime: Arc<dyn Runtime> = match &config.runtime {
-            RuntimeKind::Docker => {
-                // The same node in another cluster's directory is another owner: neither sweeps the other's containers.
-                let owner = format!("{}@{}", config.node_name, config.data_dir.display());
-                Arc::new(DockerRuntime::new(owner))
+            RuntimeKind::Docker => Arc::new(DockerRuntime::new(owner, None)),
+            RuntimeKind::DockerAt(socket) => {
+                Arc::new(DockerRuntime::new(owner, Some(socket.clone())))
             }
             RuntimeKind::Hollow(hollow) => {
                 Arc::new(HollowRuntime::new(hollow.clone(), &config.node_name))
@@ -71,6 +75,7 @@ impl Agent {
             events: EventRecorder::start(client.clone(), "kubelet", &config.node_name, stop),
             capacity: Capacity::of(&config),
             host_ip: config.node_ip.to_string(),
+            stop: stop.clone(),
             client,
             runtime,
             pods: Mutex::default(),

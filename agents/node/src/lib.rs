@@ -11,6 +11,7 @@ mod etc;
 mod logs;
 mod node;
 mod pod;
+mod portforward;
 mod quantity;
 mod runtime;
 mod server;
@@ -21,6 +22,7 @@ mod volumes;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use agent_runtime::Client;
@@ -34,8 +36,10 @@ pub const KUBELET_VERSION: &str = "v1.36.1+kontiki";
 /// What runs the containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuntimeKind {
-    /// The Docker daemon of this machine.
+    /// The Docker daemon of this machine, at its usual socket or at the one that `DOCKER_HOST` names.
     Docker,
+    /// A Docker daemon of this machine at another Unix socket.
+    DockerAt(PathBuf),
     /// Nothing: containers are simulated.
     Hollow(HollowConfig),
 }
@@ -133,6 +137,11 @@ pub async fn run(
         data_dir: canonical,
         ..config
     };
+    // Secrets of the pods lie below: nobody but the node's owner looks in.
+    let pods_dir = config.data_dir.join("pods");
+    std::fs::create_dir_all(&pods_dir).map_err(data_dir)?;
+    std::fs::set_permissions(&pods_dir, std::fs::Permissions::from_mode(0o750))
+        .map_err(data_dir)?;
     let server = server::Server::bind(&config).await?;
     let port = server.port();
     let agent = agent::Agent::new(config, client, &cancel);

@@ -32,7 +32,8 @@ const IMAGE_NAMES_MAX: usize = 5;
 /// Memory kept for the system and the agent itself.
 const RESERVED_MEMORY_BYTES: i64 = 100 << 20;
 const MEMORY_AVAILABLE_BYTES_MIN: i64 = 100 << 20;
-const DISK_AVAILABLE_PERCENT_MIN: i64 = 5;
+const DISK_AVAILABLE_PERCENT_MIN: u64 = 5;
+const INODES_FREE_PERCENT_MIN: u64 = 5;
 const RESERVED_DISK_PERCENT: i64 = 10;
 
 /// What the machine has; read once.
@@ -53,11 +54,13 @@ impl Capacity {
                 disk_bytes: 1 << 40,
                 pods: config.max_pods,
             },
-            RuntimeKind::Docker => Capacity {
+            RuntimeKind::Docker | RuntimeKind::DockerAt(_) => Capacity {
                 cpu_count: std::thread::available_parallelism()
                     .map_or(1, |n| i64::try_from(n.get()).unwrap_or(1)),
                 memory_bytes: memory("MemTotal").unwrap_or(0),
-                disk_bytes: disk(&config.data_dir).map_or(0, |(total, _)| total),
+                disk_bytes: Space::of(&config.data_dir)
+                    .and_then(|space| i64::try_from(space.bytes).ok())
+                    .unwrap_or(0),
                 pods: config.max_pods,
             },
         }
@@ -107,18 +110,32 @@ fn memory(field: &str) -> Option<i64> {
         .checked_mul(1024)
 }
 
-/// Size of the file system of a directory, and what is left of it, in bytes.
-fn disk(dir: &Path) -> Option<(i64, i64)> {
-    let output = std::process::Command::new("df")
-        .arg("-Pk")
-        .arg(dir)
-        .output()
-        .ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let mut columns = text.lines().nth(1)?.split_whitespace().skip(1);
-    let total: i64 = columns.next()?.parse().ok()?;
-    let available: i64 = columns.nth(1)?.parse().ok()?;
-    Some((total.checked_mul(1024)?, available.checked_mul(1024)?))
+/// A file system: its size and what is left of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Space {
+    bytes: u64,
+    bytes_free: u64,
+    /// Zero where the file system makes them as it needs them.
+    inodes: u64,
+    inodes_free: u64,
+}
+
+impl Space {
+    fn of(dir: &Path) -> Option<Space> {
+        let found = rustix::fs::statvfs(dir).ok()?;
+        Some(Space {
+            bytes: found.f_blocks.checked_mul(found.f_frsize)?,
+            bytes_free: found.f_bavail.checked_mul(found.f_frsize)?,
+            inodes: found.f_files,
+            inodes_free: found.f_favail,
+        })
+    }
+
+    fn is_short(&self) -> bool {
+        let short = |free: u64, all: u64, percent: u64| free < all / 100 * percent;
+        short(self.bytes_free, self.bytes, DISK_AVAILABLE_PERCENT_MIN)
+            || short(self.inodes_free, self.inodes, INODES_FREE_PERCENT_MIN)
+    }
 }
 
 /// How the node is, measured now.
@@ -182,6 +199,10 @@ pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
     let mut recorded: Option<(Health, OffsetDateTime)> = None;
     let mut transitions: BTreeMap<String, (String, OffsetDateTime)> =
         recorded_transitions(&agent).await;
+    let on_record = transitions
+        .iter()
+        .map(|(kind, (status, _))| (kind.clone(), status.clone()));
+    let mut told: Conditions = on_record.collect();
     loop {
         let health = measure(&agent).await;
         let now = clock::now();
@@ -191,7 +212,7 @@ pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
         if due {
             let mut status = status(&agent.config, &agent.capacity, &machine, &health, port);
             stamp(&mut status, &mut transitions, now);
-            let patch = json!({"status": status});
+            let patch = json!({"status": &status});
             let name = &agent.config.node_name;
             match agent
                 .client
@@ -199,7 +220,11 @@ pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
                 .await
             {
                 Ok(_) => {
-                    announce(&agent, recorded.as_ref().map(|(old, _)| old), &health);
+                    let current = conditions_of(&status);
+                    for reason in news(&told, &current) {
+                        announce(&agent, reason);
+                    }
+                    told = current;
                     recorded = Some((health, now));
                 }
                 Err(error) if error.is_not_found() => {
@@ -221,26 +246,58 @@ pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
     }
 }
 
-fn announce(agent: &Agent, old: Option<&Health>, new: &Health) {
+/// Status by type of the node's conditions.
+type Conditions = BTreeMap<String, String>;
+
+fn conditions_of(status: &Value) -> Conditions {
+    let list = status.get("conditions").and_then(Value::as_array);
+    let text = |condition: &Value, field: &str| {
+        let text = condition.get(field).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    list.into_iter()
+        .flatten()
+        .map(|condition| (text(condition, "type"), text(condition, "status")))
+        .collect()
+}
+
+/// The reasons of the events that tell what has changed since the conditions were told last.
+fn news(told: &Conditions, current: &Conditions) -> Vec<&'static str> {
+    const REASONS: [(&str, &str, &str); 4] = [
+        (
+            "MemoryPressure",
+            "NodeHasInsufficientMemory",
+            "NodeHasSufficientMemory",
+        ),
+        (
+            "DiskPressure",
+            "NodeHasDiskPressure",
+            "NodeHasNoDiskPressure",
+        ),
+        (
+            "PIDPressure",
+            "NodeHasInsufficientPID",
+            "NodeHasSufficientPID",
+        ),
+        ("Ready", "NodeReady", "NodeNotReady"),
+    ];
+    let changed = REASONS
+        .iter()
+        .filter(|(kind, ..)| told.get(*kind) != current.get(*kind));
+    changed
+        .map(
+            |(kind, yes, no)| match current.get(*kind).map(String::as_str) {
+                Some("True") => *yes,
+                _ => *no,
+            },
+        )
+        .collect()
+}
+
+fn announce(agent: &Agent, reason: &'static str) {
     let name = &agent.config.node_name;
-    let was_ready = old.map(|old| old.runtime.is_ok());
-    match (&new.runtime, was_ready) {
-        (Ok(_), None | Some(false)) => {
-            agent.node_event(
-                EventType::Normal,
-                "NodeReady",
-                format!("Node {name} status is now: NodeReady"),
-            );
-        }
-        (Err(_), Some(true)) => {
-            agent.node_event(
-                EventType::Normal,
-                "NodeNotReady",
-                format!("Node {name} status is now: NodeNotReady"),
-            );
-        }
-        _ => {}
-    }
+    let text = format!("Node {name} status is now: {reason}");
+    agent.node_event(EventType::Normal, reason, text);
 }
 
 async fn measure(agent: &Arc<Agent>) -> Health {
@@ -267,12 +324,11 @@ async fn measure(agent: &Arc<Agent>) -> Health {
     health.images.truncate(IMAGES_MAX);
     if !agent.is_hollow() {
         let dir = agent.config.data_dir.clone();
-        let space = tokio::task::spawn_blocking(move || disk(&dir))
+        let space = tokio::task::spawn_blocking(move || Space::of(&dir))
             .await
             .ok()
             .flatten();
-        health.disk_pressure = space
-            .is_some_and(|(total, available)| available < total / 100 * DISK_AVAILABLE_PERCENT_MIN);
+        health.disk_pressure = space.is_some_and(|space| space.is_short());
         health.memory_pressure =
             memory("MemAvailable").is_some_and(|bytes| bytes < MEMORY_AVAILABLE_BYTES_MIN);
     }
@@ -663,6 +719,71 @@ mod tests {
         assert_eq!(node["metadata"]["labels"]["type"], "hollow");
         assert_eq!(node["metadata"]["labels"]["zone"], "a");
         assert_eq!(node["spec"]["taints"][0]["effect"], "NoSchedule");
+    }
+
+    #[test]
+    fn what_is_new_is_told_once() {
+        let conditions = |ready: &str, disk: &str| -> Conditions {
+            let all = [
+                ("Ready", ready),
+                ("DiskPressure", disk),
+                ("MemoryPressure", "False"),
+                ("PIDPressure", "False"),
+            ];
+            all.map(|(kind, status)| (kind.to_owned(), status.to_owned()))
+                .into()
+        };
+        let first = conditions("True", "False");
+        assert_eq!(
+            news(&Conditions::new(), &first),
+            [
+                "NodeHasSufficientMemory",
+                "NodeHasNoDiskPressure",
+                "NodeHasSufficientPID",
+                "NodeReady"
+            ]
+        );
+        assert!(
+            news(&first, &first).is_empty(),
+            "nor after a restart of the agent"
+        );
+        assert_eq!(
+            news(&first, &conditions("False", "True")),
+            ["NodeHasDiskPressure", "NodeNotReady"]
+        );
+    }
+
+    #[test]
+    fn a_disk_is_short_of_bytes_or_of_inodes() {
+        let roomy = Space {
+            bytes: 1000,
+            bytes_free: 50,
+            inodes: 1000,
+            inodes_free: 50,
+        };
+        assert!(!roomy.is_short());
+        assert!(
+            Space {
+                bytes_free: 49,
+                ..roomy
+            }
+            .is_short()
+        );
+        assert!(
+            Space {
+                inodes_free: 49,
+                ..roomy
+            }
+            .is_short()
+        );
+        let dynamic = Space {
+            inodes: 0,
+            inodes_free: 0,
+            ..roomy
+        };
+        assert!(!dynamic.is_short());
+        let here = Space::of(Path::new("/")).unwrap();
+        assert!(here.bytes > 0 && here.bytes_free <= here.bytes);
     }
 
     #[test]

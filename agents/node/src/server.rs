@@ -1,4 +1,4 @@
-//! The node's HTTPS API, which the API server uses: health, pods, logs, exec and attach.
+//! The node's HTTPS API, which the API server uses: health, pods, logs, exec, attach and port-forward.
 //!
 //! A client must show a certificate of the cluster's CA whose common name is among the configured ones; there is no
 //! other way in, since exec is root on the node. HTTP/1.1 only: WebSockets upgrade its connections.
@@ -28,7 +28,7 @@ use crate::agent::Agent;
 use crate::pod::plan::Observation;
 use crate::runtime::{ExecRequest, Observed};
 use crate::spec::Pod;
-use crate::{Error, NodeConfig, ServerIdentity, clock, logs, streaming};
+use crate::{Error, NodeConfig, ServerIdentity, clock, logs, portforward, streaming};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -185,6 +185,11 @@ fn router(agent: Arc<Agent>) -> Router {
             "/attach/{namespace}/{pod}/{uid}/{container}",
             any(attach_by_uid),
         )
+        .route("/portForward/{namespace}/{pod}", any(port_forward))
+        .route(
+            "/portForward/{namespace}/{pod}/{uid}",
+            any(port_forward_by_uid),
+        )
         .with_state(agent)
 }
 
@@ -219,23 +224,38 @@ struct Found {
     observed: Observation,
 }
 
+fn missing(text: String) -> Refusal {
+    Refusal(StatusCode::NOT_FOUND, text)
+}
+
+fn internal(text: String) -> Refusal {
+    Refusal(StatusCode::INTERNAL_SERVER_ERROR, text)
+}
+
+fn bad(text: impl Into<String>) -> Refusal {
+    Refusal(StatusCode::BAD_REQUEST, text.into())
+}
+
 async fn find(
     agent: &Agent,
     namespace: &str,
     name: &str,
     container: &str,
 ) -> Result<Found, Refusal> {
-    let missing = |text: String| Refusal(StatusCode::NOT_FOUND, text);
+    let found = find_pod(agent, namespace, name).await?;
+    match found.pod.container(container) {
+        Some(_) => Ok(found),
+        None => Err(missing(format!(
+            "container {container:?} not found in pod {name:?}"
+        ))),
+    }
+}
+
+async fn find_pod(agent: &Agent, namespace: &str, name: &str) -> Result<Found, Refusal> {
     let object = agent
         .find_pod(namespace, name)
         .ok_or_else(|| missing(format!("pod {name:?} not found in namespace {namespace:?}")))?;
-    let internal = |text: String| Refusal(StatusCode::INTERNAL_SERVER_ERROR, text);
     let pod = Pod::decode(&object).map_err(internal)?;
-    if pod.container(container).is_none() {
-        return Err(missing(format!(
-            "container {container:?} not found in pod {name:?}"
-        )));
-    }
     let all = agent
         .runtime
         .list(Some(&pod.metadata.uid))
@@ -262,7 +282,6 @@ async fn container_logs(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let found = find(&agent, &namespace, &name, &container).await?;
-    let bad = |text: String| Refusal(StatusCode::BAD_REQUEST, text);
     let options =
         logs::Options::parse(&parse_query(query.as_deref()), clock::now()).map_err(bad)?;
     let status = container_status(&found.object, &container);
@@ -332,6 +351,8 @@ async fn attach_by_uid(
     .await
 }
 
+const NO_WEBSOCKET: &str = "unable to upgrade: a WebSocket is needed";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Exec,
@@ -346,7 +367,6 @@ async fn stream(
     verb: Verb,
 ) -> Result<Response, Refusal> {
     let request = exec_request(&parse_query(query.as_deref()));
-    let bad = |text: &str| Refusal(StatusCode::BAD_REQUEST, text.to_owned());
     if !(request.stdin || request.stdout || request.stderr) {
         return Err(bad("you must specify at least 1 of stdin, stdout, stderr"));
     }
@@ -359,13 +379,8 @@ async fn stream(
         .latest(&container)
         .filter(|observed| Observed::is_running(observed));
     let id = running.map(|observed| observed.id.clone());
-    let id = id.ok_or_else(|| {
-        Refusal(
-            StatusCode::NOT_FOUND,
-            format!("container not found (\"{container}\")"),
-        )
-    })?;
-    let upgrade = upgrade.map_err(|_| bad("unable to upgrade: a WebSocket is needed"))?;
+    let id = id.ok_or_else(|| missing(format!("container not found (\"{container}\")")))?;
+    let upgrade = upgrade.map_err(|_| bad(NO_WEBSOCKET))?;
     let request = ExecRequest {
         tty: match verb {
             Verb::Exec => request.tty,
@@ -386,8 +401,52 @@ async fn stream(
             Verb::Exec => format!("error executing command in container: {error}"),
             Verb::Attach => format!("error attaching to container: {error}"),
         });
-        streaming::carry(socket, session).await;
+        until_stopped(&agent, streaming::carry(socket, session)).await;
     }))
+}
+
+/// An upgraded connection is not the server's any more: it has to end with the agent by itself.
+async fn until_stopped(agent: &Agent, carried: impl Future<Output = ()>) {
+    tokio::select! {
+        () = carried => {}
+        () = agent.stop.cancelled() => {}
+    }
+}
+
+async fn port_forward(
+    State(agent): State<Arc<Agent>>,
+    Path((namespace, name)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Refusal> {
+    let ports = portforward::ports(&parse_query(query.as_deref())).map_err(bad)?;
+    let found = find_pod(&agent, &namespace, &name).await?;
+    let sandbox = found.observed.sandbox().map(|sandbox| sandbox.id.clone());
+    let sandbox =
+        sandbox.ok_or_else(|| internal(format!("failed to find sandbox for pod {name:?}")))?;
+    let upgrade = upgrade.map_err(|_| bad(NO_WEBSOCKET))?;
+    let upgrade = upgrade.protocols(portforward::PROTOCOLS);
+    let who = format!("{name}_{namespace}, uid {}", found.pod.metadata.uid);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let dial = |port| {
+            let (runtime, sandbox, who) = (&agent.runtime, &sandbox, &who);
+            async move {
+                let dialled = runtime.dial(sandbox, port).await;
+                dialled
+                    .map_err(|error| format!("error forwarding port {port} to pod {who}: {error}"))
+            }
+        };
+        until_stopped(&agent, portforward::carry(socket, ports, dial)).await;
+    }))
+}
+
+async fn port_forward_by_uid(
+    state: State<Arc<Agent>>,
+    Path((namespace, pod, _)): ContainerPath,
+    query: RawQuery,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Refusal> {
+    port_forward(state, Path((namespace, pod)), query, upgrade).await
 }
 
 /// The API server's names (`input`, `output`, `error`) and the public ones (`stdin`, ..) mean the same.

@@ -23,7 +23,7 @@ const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
-const CLOSE: u8 = 255;
+pub(crate) const CLOSE: u8 = 255;
 
 /// Terminal sizes on their way; a newer one makes an older one worthless, so few are kept.
 const RESIZES_MAX: usize = 4;
@@ -57,7 +57,7 @@ fn decode(mut message: Bytes) -> Incoming {
     }
 }
 
-fn encode(channel: u8, content: &[u8]) -> Message {
+pub(crate) fn encode(channel: u8, content: &[u8]) -> Message {
     let mut message = BytesMut::with_capacity(content.len() + 1);
     message.put_u8(channel);
     message.extend_from_slice(content);

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
@@ -109,6 +110,8 @@ struct Objects<T> {
     map: BTreeMap<Key, Arc<T>>,
     by_owner: HashMap<String, BTreeSet<Key>>,
     by_node: HashMap<String, BTreeSet<Key>>,
+    /// By namespace, those that nobody controls.
+    uncontrolled: HashMap<String, BTreeSet<Key>>,
 }
 
 impl<T: Kind> Cache<T> {
@@ -120,6 +123,7 @@ impl<T: Kind> Cache<T> {
                 map: BTreeMap::new(),
                 by_owner: HashMap::new(),
                 by_node: HashMap::new(),
+                uncontrolled: HashMap::new(),
             }),
             subscribers: Mutex::new(Vec::new()),
             staged: Mutex::new(BTreeMap::new()),
@@ -179,25 +183,32 @@ impl<T: Kind> Cache<T> {
             .collect()
     }
 
+    /// Whether a namespace has any.
+    pub fn has_any_in(&self, namespace: &str) -> bool {
+        let objects = self.read();
+        let mut from = objects.map.range(Key::new(namespace, "")..);
+        from.next()
+            .is_some_and(|(key, _)| &*key.namespace == namespace)
+    }
+
     /// The objects that name `uid` as an owner, controlling or not.
     pub fn owned_by(&self, uid: &str) -> Vec<Arc<T>> {
-        let objects = self.read();
-        objects
-            .by_owner
-            .get(uid)
-            .into_iter()
-            .flatten()
-            .filter_map(|key| objects.map.get(key))
-            .cloned()
-            .collect()
+        self.indexed(|objects| objects.by_owner.get(uid))
     }
 
     /// The objects on a node.
     pub fn on_node(&self, node: &str) -> Vec<Arc<T>> {
+        self.indexed(|objects| objects.by_node.get(node))
+    }
+
+    /// The objects of a namespace that nobody controls, so that whoever adopts need not look at all the others.
+    pub fn uncontrolled_in(&self, namespace: &str) -> Vec<Arc<T>> {
+        self.indexed(|objects| objects.uncontrolled.get(namespace))
+    }
+
+    fn indexed(&self, keys: impl Fn(&Objects<T>) -> Option<&BTreeSet<Key>>) -> Vec<Arc<T>> {
         let objects = self.read();
-        objects
-            .by_node
-            .get(node)
+        keys(&objects)
             .into_iter()
             .flatten()
             .filter_map(|key| objects.map.get(key))
@@ -208,13 +219,15 @@ impl<T: Kind> Cache<T> {
     /// Calls `subscriber` for every object there is (as added) and for every change from now on.
     pub fn subscribe(&self, subscriber: impl Fn(&Change<T>) + Send + Sync + 'static) {
         let mut subscribers = lock(&self.subscribers);
+        let subscriber: Subscriber<T> = Box::new(subscriber);
         for object in self.list() {
-            subscriber(&Change {
+            let change = Change {
                 old: None,
                 new: Some(object),
-            });
+            };
+            tell(std::slice::from_ref(&subscriber), &change);
         }
-        subscribers.push(Box::new(subscriber));
+        subscribers.push(subscriber);
     }
 
     /// How far the cache is, to wait on.
@@ -323,6 +336,24 @@ impl<T: Kind> Cache<T> {
         }
     }
 
+    /// Takes the object under a key as a watch line left it (`None`: gone), into the staged state or into the live one.
+    fn take_line(&self, key: Key, object: Option<Arc<T>>, revision: &str, staging: bool) {
+        if staging {
+            let mut staged = lock(&self.staged);
+            match object {
+                Some(object) => drop(staged.insert(key, object)),
+                None => drop(staged.remove(&key)),
+            }
+            return;
+        }
+        let subscribers = lock(&self.subscribers);
+        match object {
+            Some(object) => self.put(&subscribers, object),
+            None => self.drop_key(&subscribers, &key),
+        }
+        self.bump(|v| v.revision = revision.parse().unwrap_or(0).max(v.revision));
+    }
+
     fn replace(&self, objects: BTreeMap<Key, Arc<T>>) {
         let subscribers = lock(&self.subscribers);
         let gone: Vec<Key> = self
@@ -361,6 +392,12 @@ impl<T: Kind> Objects<T> {
                 .or_default()
                 .insert(key.clone());
         }
+        if object.meta().controller().is_none() {
+            self.uncontrolled
+                .entry(object.meta().namespace.clone())
+                .or_default()
+                .insert(key.clone());
+        }
     }
 
     fn unindex(&mut self, key: &Key, object: &T) {
@@ -368,6 +405,7 @@ impl<T: Kind> Objects<T> {
             remove_from(&mut self.by_owner, &owner.uid, key);
         }
         remove_from(&mut self.by_node, object.node_name(), key);
+        remove_from(&mut self.uncontrolled, &object.meta().namespace, key);
     }
 }
 
@@ -380,9 +418,13 @@ fn remove_from(index: &mut HashMap<String, BTreeSet<Key>>, value: &str, key: &Ke
     }
 }
 
+/// A subscriber that panics must not take the watch and all the other subscribers with it.
 fn tell<T>(subscribers: &[Subscriber<T>], change: &Change<T>) {
     for subscriber in subscribers {
-        subscriber(change);
+        let told = std::panic::catch_unwind(AssertUnwindSafe(|| subscriber(change)));
+        if told.is_err() {
+            tracing::error!("a subscriber of a cache panicked");
+        }
     }
 }
 
@@ -503,11 +545,15 @@ impl<T: Kind> Sink for Cache<T> {
                     return Err(error);
                 };
                 tracing::warn!(resource = %self.resource, %error, "an object of an unexpected form is left out");
-                let revision = tree
-                    .pointer("/metadata/resourceVersion")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .to_owned();
+                let text = |field: &str| {
+                    tree.pointer(field)
+                        .and_then(Value::as_str)
+                        .unwrap_or_default()
+                };
+                // What cannot be read is not there: an older form of it must not stay for ever.
+                let key = Key::new(text("/metadata/namespace"), text("/metadata/name"));
+                let revision = text("/metadata/resourceVersion").to_owned();
+                self.take_line(key, None, &revision, staging);
                 return Ok(Parsed {
                     revision,
                     initial_end: false,
@@ -516,22 +562,8 @@ impl<T: Kind> Sink for Cache<T> {
         };
         let revision = object.meta().resource_version.clone();
         let key = Key::of(object.meta());
-        if staging {
-            let mut staged = lock(&self.staged);
-            if kind == "DELETED" {
-                staged.remove(&key)
-            } else {
-                staged.insert(key, Arc::new(object))
-            };
-        } else {
-            let subscribers = lock(&self.subscribers);
-            if kind == "DELETED" {
-                self.drop_key(&subscribers, &key);
-            } else {
-                self.put(&subscribers, Arc::new(object));
-            }
-            self.bump(|v| v.revision = revision.parse().unwrap_or(0).max(v.revision));
-        }
+        let object = (kind != "DELETED").then(|| Arc::new(object));
+        self.take_line(key, object, &revision, staging);
         Ok(Parsed {
             revision,
             initial_end: false,
@@ -621,6 +653,35 @@ mod tests {
     }
 
     #[test]
+    fn the_uncontrolled_are_found_without_looking_at_the_others() {
+        let cache = Cache::<Pod>::new(PODS);
+        let with = |controller: bool| {
+            let mut pod = pod("x", "u", "", 1);
+            pod["metadata"]["ownerReferences"][0]["controller"] = controller.into();
+            serde_json::from_value::<Pod>(pod).unwrap()
+        };
+        assert!(!cache.has_any_in("a"));
+        cache.apply(with(false));
+        assert_eq!(cache.uncontrolled_in("a").len(), 1);
+        assert!(cache.uncontrolled_in("b").is_empty());
+        assert!(cache.has_any_in("a") && !cache.has_any_in("") && !cache.has_any_in("b"));
+        cache.apply(with(true));
+        assert!(cache.uncontrolled_in("a").is_empty());
+        cache.apply(with(false));
+        cache.remove(&Key::new("a", "x"));
+        assert!(cache.uncontrolled_in("a").is_empty());
+    }
+
+    #[test]
+    fn a_subscriber_that_panics_does_not_stop_the_others() {
+        let cache = Cache::<Pod>::new(PODS);
+        cache.subscribe(|_| panic!("a bug in a subscriber (this test means it)"));
+        let log = recorded(&cache);
+        cache.apply(serde_json::from_value(pod("x", "u", "", 1)).unwrap());
+        assert_eq!(*log.lock().unwrap(), ["- -> u@1"]);
+    }
+
+    #[test]
     fn broken_objects_are_left_out_and_broken_lines_refused() {
         let cache = Cache::<Pod>::new(PODS);
         let line =
@@ -628,6 +689,14 @@ mod tests {
                 .to_string();
         assert_eq!(cache.line(line.as_bytes(), false).unwrap().revision, "9");
         assert!(cache.line(b"<html>", false).is_err());
+        assert!(cache.is_empty());
+        assert_eq!(cache.version().borrow().revision, 9, "who waits goes on");
+        // One that was readable before does not stay as it was.
+        cache.apply(serde_json::from_value(pod("x", "u", "", 1)).unwrap());
+        let mut odd = pod("x", "u", "", 10);
+        odd["spec"] = 7.into();
+        let line = json!({"type": "MODIFIED", "object": odd}).to_string();
+        assert!(cache.line(line.as_bytes(), false).is_ok());
         assert!(cache.is_empty());
     }
 }

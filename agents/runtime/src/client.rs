@@ -663,6 +663,8 @@ impl Client {
             let (error, wait) =
                 match tokio::time::timeout_at(deadline, self.inner.transport.call(request)).await {
                     Err(_) => {
+                        // Whoever does not answer may have stopped; the next call goes to another.
+                        self.inner.transport.rotate();
                         return Err(ApiError::transport(format!(
                             "{method} {path}: no answer in time"
                         )));

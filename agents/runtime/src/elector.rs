@@ -2,6 +2,9 @@
 //!
 //! The holder renews every `retry`; who fails to renew for `renew_deadline` stops its work before anybody else may
 //! begin (`lease_duration` later than its last renewal, seen from everybody's own clock: clocks need not agree).
+//!
+//! A renewal counts from when it was sent. One without an answer may have been stored, or may be stored later, and the
+//! next one then meets a newer version of our own making: who wins a conflict is read from the record, not guessed.
 
 use crate::client::{Client, typed};
 use crate::error::ApiError;
@@ -29,10 +32,12 @@ pub struct ElectorConfig {
     pub renew_deadline: Duration,
     /// Pause between attempts.
     pub retry: Duration,
+    /// How long one attempt may take, so that a server that hangs leaves time for another try.
+    pub attempt_max: Duration,
 }
 
 impl ElectorConfig {
-    /// The times of Kubernetes: 15 s, 10 s, 2 s.
+    /// The times of Kubernetes: 15 s, 10 s, 2 s, and half of the renewal's time for one attempt.
     pub fn new(namespace: &str, name: &str, identity: &str) -> Self {
         Self {
             namespace: namespace.into(),
@@ -41,6 +46,7 @@ impl ElectorConfig {
             lease_duration: Duration::from_secs(15),
             renew_deadline: Duration::from_secs(10),
             retry: Duration::from_secs(2),
+            attempt_max: Duration::from_secs(5),
         }
     }
 }
@@ -51,7 +57,12 @@ pub struct Elector {
     config: ElectorConfig,
     /// The holder's record as last seen, and when it changed by our clock.
     observed: Option<(LeaseSpec, Instant)>,
+    /// The lease as our last write left it: while nobody else writes, a renewal needs no read.
+    written: Option<Value>,
 }
+
+/// Conflicts in a row that one attempt follows up before it leaves the rest to the next.
+const CONFLICTS_MAX: usize = 3;
 
 /// What to do about the lease. Pure, so that the rules can be tested without a server.
 #[derive(Debug, PartialEq)]
@@ -69,6 +80,7 @@ impl Elector {
             client,
             config,
             observed: None,
+            written: None,
         }
     }
 
@@ -80,10 +92,10 @@ impl Elector {
         Fut: Future<Output = ()>,
     {
         while !stop.is_cancelled() {
-            tokio::select! {
+            let since = tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.acquire() => {}
-            }
+                since = self.acquire() => since,
+            };
             tracing::info!(lease = %self.config.name, identity = %self.config.identity, "elected leader");
             let leading = stop.child_token();
             {
@@ -91,11 +103,17 @@ impl Elector {
                 tokio::pin!(work);
                 let ended = tokio::select! {
                     () = &mut work => true,
-                    () = self.renew() => false,
+                    () = self.renew(since) => false,
                     () = stop.cancelled() => false,
                 };
                 leading.cancel();
-                if !ended {
+                if ended {
+                    // Work that ends by itself is begun again, but not in a tight loop.
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(self.config.retry) => {}
+                    }
+                } else {
                     let margin = self
                         .config
                         .lease_duration
@@ -112,10 +130,12 @@ impl Elector {
         }
     }
 
-    async fn acquire(&mut self) {
+    /// Waits for the leadership; answers from when the lease counts.
+    async fn acquire(&mut self) -> Instant {
         loop {
-            match self.try_hold().await {
-                Ok(true) => return,
+            let started = Instant::now();
+            match self.attempt(started + self.config.attempt_max).await {
+                Ok(true) => return started,
                 Ok(false) => {}
                 Err(error) => {
                     tracing::debug!(lease = %self.config.name, error = %error.message, "the lease could not be taken")
@@ -126,69 +146,77 @@ impl Elector {
         }
     }
 
-    /// Returns when the leadership is lost.
-    async fn renew(&mut self) {
-        let mut renewed = Instant::now();
+    /// Renews the lease, which counts from `renewed`; returns when the leadership is lost.
+    async fn renew(&mut self, mut renewed: Instant) {
         loop {
-            tokio::time::sleep(self.config.retry).await;
             let deadline = renewed + self.config.renew_deadline;
+            tokio::time::sleep_until(deadline.min(Instant::now() + self.config.retry)).await;
             let started = Instant::now();
-            match tokio::time::timeout_at(deadline, self.try_hold()).await {
+            match self
+                .attempt(deadline.min(started + self.config.attempt_max))
+                .await
+            {
                 // The lease counts from when the renewal was sent, not from when the answer came.
-                Ok(Ok(true)) => renewed = started,
-                Ok(Ok(false)) => return,
-                Ok(Err(error)) => {
+                Ok(true) => renewed = started,
+                Ok(false) => return,
+                Err(error) => {
                     tracing::warn!(lease = %self.config.name, error = %error.message, "the lease could not be renewed");
                     if Instant::now() >= deadline {
                         return;
                     }
                 }
-                Err(_) => return,
             }
         }
     }
 
+    /// One attempt, bounded in time. Without an answer nobody knows whether it succeeded; the next one reads it.
+    async fn attempt(&mut self, until: Instant) -> Result<bool, ApiError> {
+        tokio::time::timeout_at(until, self.try_hold())
+            .await
+            .unwrap_or_else(|_| Err(ApiError::transport("no answer in time")))
+    }
+
+    /// Whether the lease is ours now.
     async fn try_hold(&mut self) -> Result<bool, ApiError> {
+        let mut conflict = ApiError::default();
+        for _ in 0..CONFLICTS_MAX {
+            // Taken out before the write: after one without an answer the record is read again.
+            let known = self.written.take();
+            match self.try_once(known).await {
+                // A rival was faster, or an earlier write of our own: the record tells which.
+                Err(error) if overtaken(&error) => conflict = error,
+                other => return other,
+            }
+        }
+        Err(conflict)
+    }
+
+    async fn try_once(&mut self, known: Option<Value>) -> Result<bool, ApiError> {
         let ElectorConfig {
             namespace, name, ..
-        } = self.config.clone();
+        } = &self.config;
         let now = timestamp::now();
-        let live = match self.client.get(&LEASES, &namespace, &name).await {
-            Ok(lease) => lease,
-            Err(error) if error.is_not_found() => {
-                let spec = fresh_spec(&self.config, now, 0);
-                let body = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name, "namespace": namespace}, "spec": spec});
-                return match self.client.create(&LEASES, &namespace, &body).await {
-                    Ok(_) => Ok(true),
-                    Err(error) if error.is_already_exists() => Ok(false),
-                    Err(error) => Err(error),
-                };
-            }
-            Err(error) => return Err(error),
+        let live = match known {
+            Some(lease) => lease,
+            None => match self.client.get(&LEASES, namespace, name).await {
+                Ok(lease) => lease,
+                Err(error) if error.is_not_found() => {
+                    let spec = fresh_spec(&self.config, now, 0);
+                    let body = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name, "namespace": namespace}, "spec": spec});
+                    self.written = Some(self.client.create(&LEASES, namespace, &body).await?);
+                    return Ok(true);
+                }
+                Err(error) => return Err(error),
+            },
         };
         let found: Lease = typed(live.clone())?;
-        let since = self.observe(&found.spec);
+        let since = observe(&mut self.observed, &found.spec);
         match attempt(&self.config, &found.spec, since, now) {
             Attempt::Wait => Ok(false),
             Attempt::Take(spec) => {
                 let body = with_spec(live, spec);
-                match self.client.update(&LEASES, &namespace, &name, &body).await {
-                    Ok(_) => Ok(true),
-                    // Somebody was faster; look again at the next attempt.
-                    Err(error) if error.is_conflict() => Ok(false),
-                    Err(error) => Err(error),
-                }
-            }
-        }
-    }
-
-    /// For how long the record has not changed, by our clock.
-    fn observe(&mut self, spec: &LeaseSpec) -> Duration {
-        match &self.observed {
-            Some((seen, at)) if seen == spec => at.elapsed(),
-            _ => {
-                self.observed = Some((spec.clone(), Instant::now()));
-                Duration::ZERO
+                self.written = Some(self.client.update(&LEASES, namespace, name, &body).await?);
+                Ok(true)
             }
         }
     }
@@ -219,11 +247,29 @@ impl Elector {
     }
 }
 
+/// For how long the record has not changed, by our clock.
+fn observe(observed: &mut Option<(LeaseSpec, Instant)>, spec: &LeaseSpec) -> Duration {
+    match observed {
+        Some((seen, at)) if seen == spec => at.elapsed(),
+        _ => {
+            *observed = Some((spec.clone(), Instant::now()));
+            Duration::ZERO
+        }
+    }
+}
+
+/// Whether the record has changed since it was read (or was made, or was deleted).
+fn overtaken(error: &ApiError) -> bool {
+    error.is_conflict() || error.is_already_exists() || error.is_not_found()
+}
+
 /// The lease with these fields of its spec set. An update and not a patch: that is what the bootstrap roles allow on
 /// a component's own lease. The resourceVersion in it makes it conditional.
 fn with_spec(mut lease: Value, spec: Value) -> Value {
-    if let (Some(target), Value::Object(fields)) = (lease["spec"].as_object_mut(), spec) {
-        target.extend(fields);
+    match (lease["spec"].as_object_mut(), spec) {
+        (Some(target), Value::Object(fields)) => target.extend(fields),
+        // A lease that somebody made without a spec.
+        (_, spec) => lease["spec"] = spec,
     }
     lease
 }
@@ -298,6 +344,23 @@ mod tests {
         };
         assert!(
             matches!(attempt(&config, &mine, Duration::ZERO, 0), Attempt::Take(spec) if spec.get("acquireTime").is_none())
+        );
+    }
+
+    #[test]
+    fn a_lease_without_a_spec_gets_one() {
+        let spec = json!({"holderIdentity": "me"});
+        for bare in [
+            json!({"metadata": {}}),
+            json!({"spec": null}),
+            json!({"spec": {}}),
+        ] {
+            assert_eq!(with_spec(bare, spec.clone())["spec"], spec);
+        }
+        let kept = with_spec(json!({"spec": {"acquireTime": "t"}}), spec);
+        assert_eq!(
+            kept["spec"],
+            json!({"acquireTime": "t", "holderIdentity": "me"})
         );
     }
 }

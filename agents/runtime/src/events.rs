@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 const QUEUED_MAX: usize = 1000;
 /// Distinct events and objects remembered; beyond it the oldest are forgotten.
 const REMEMBERED_MAX: usize = 4096;
-/// So many similar events within the window are recorded one by one.
+/// From so many different messages within the window on, an object's events of one reason are combined.
 const SIMILAR_MAX: usize = 10;
 const SIMILAR_WINDOW: Micros = seconds(600);
 /// Events of one object: a burst, then one in five minutes.
@@ -192,12 +192,9 @@ impl Correlator {
     fn observe(&mut self, report: &Report, now: Micros) -> Option<Step> {
         let object = &report.regarding;
         let about = format!(
-            "{}|{}|{}|{}|{}",
-            object.kind, object.namespace, object.name, object.uid, object.field_path
+            "{}|{}|{}|{}",
+            object.kind, object.namespace, object.name, object.uid
         );
-        if !self.within_budget(&about, now) {
-            return None;
-        }
         let group = format!("{about}|{}|{}", report.kind.as_str(), report.reason);
         let combined = self.is_too_similar(&group, &report.message, now);
         let message = if combined {
@@ -208,7 +205,7 @@ impl Correlator {
         let key = if combined {
             group
         } else {
-            format!("{group}|{message}")
+            format!("{group}|{}|{message}", object.field_path)
         };
         forget_oldest(&mut self.seen, |seen| seen.last);
         let seen = self.seen.entry(key.clone()).or_insert_with(|| Seen {
@@ -217,8 +214,13 @@ impl Correlator {
             first: now,
             last: now,
         });
-        seen.count += 1;
+        seen.count = seen.count.saturating_add(1);
         seen.last = now;
+        let (name, count, first) = (seen.name.clone(), seen.count, seen.first);
+        // What is not stored for lack of budget is counted all the same, and told with the next that is.
+        if !self.within_budget(&about, now) {
+            return None;
+        }
         let namespace = if object.namespace.is_empty() {
             "default".to_owned()
         } else {
@@ -230,17 +232,17 @@ impl Correlator {
         }
         let body = json!({
             "apiVersion": "v1", "kind": "Event",
-            "metadata": {"name": seen.name, "namespace": namespace},
+            "metadata": {"name": name, "namespace": namespace},
             "involvedObject": object,
             "reason": report.reason, "message": message, "type": report.kind.as_str(),
             "source": source, "reportingComponent": self.component, "reportingInstance": self.host,
-            "firstTimestamp": timestamp::time(seen.first), "lastTimestamp": timestamp::time(now), "count": seen.count,
+            "firstTimestamp": timestamp::time(first), "lastTimestamp": timestamp::time(now), "count": count,
         });
         Some(Step {
             key,
             namespace,
-            name: seen.name.clone(),
-            count: seen.count,
+            name,
+            count,
             body,
         })
     }
@@ -279,7 +281,7 @@ impl Correlator {
         if messages.iter().any(|m| m == message) {
             return false;
         }
-        if messages.len() >= SIMILAR_MAX {
+        if messages.len() + 1 >= SIMILAR_MAX {
             return true;
         }
         messages.push(message.to_owned());
@@ -346,12 +348,18 @@ mod tests {
             .flatten()
             .filter(|s| s.body["message"].as_str().unwrap().starts_with("(combined"))
             .collect();
-        assert_eq!(combined.len(), 15);
-        assert_eq!(combined[14].count, 15);
-        assert!(
+        assert_eq!(combined.len(), 16);
+        assert_eq!(combined[15].count, 16);
+        let later = correlator
+            .observe(&report("p", "later"), seconds(310))
+            .unwrap();
+        assert_eq!(later.count, 32, "what was silenced is counted");
+        assert_eq!(
             correlator
-                .observe(&report("p", "later"), seconds(700))
-                .is_some()
+                .observe(&report("p", "anew"), seconds(1000))
+                .unwrap()
+                .count,
+            1
         );
     }
 }

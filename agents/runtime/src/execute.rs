@@ -6,6 +6,7 @@ use crate::error::ApiError;
 use crate::events::EventRecorder;
 use crate::hub::Written;
 use crate::plan::{Op, Plan};
+use crate::resource_ref::ResourceRef;
 use futures::future::{BoxFuture, FutureExt, join_all};
 use serde_json::Value;
 
@@ -89,7 +90,7 @@ fn perform<'a>(
                 namespace,
                 body,
             } => {
-                let stored = client.create(&resource, &namespace, &body).await?;
+                let stored = create(client, &resource, &namespace, &body).await?;
                 written.push(Written::Version(resource, revision(&stored)));
             }
             Op::Patch {
@@ -163,6 +164,44 @@ fn perform<'a>(
         Ok(())
     }
     .boxed()
+}
+
+/// Creates an object. When nobody knows whether an attempt was stored, the name that was chosen for it tells: else the
+/// same would soon be made once more under another name.
+async fn create(
+    client: &Client,
+    resource: &ResourceRef,
+    namespace: &str,
+    body: &Value,
+) -> Result<Value, ApiError> {
+    let error = match client.create(resource, namespace, body).await {
+        Err(error) if may_be_stored(&error) => error,
+        other => return other,
+    };
+    let name = body
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if name.is_empty() || controller_uid(body).is_none() {
+        return Err(error);
+    }
+    match client.get(resource, namespace, name).await {
+        Ok(stored) if controller_uid(&stored) == controller_uid(body) => Ok(stored),
+        _ => Err(error),
+    }
+}
+
+/// The client repeats what the server asks it to repeat, so that a name may be taken by our own first attempt.
+fn may_be_stored(error: &ApiError) -> bool {
+    error.is_transport() || error.code >= 500 || error.is_already_exists()
+}
+
+fn controller_uid(object: &Value) -> Option<&str> {
+    let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
+    owners
+        .iter()
+        .find(|owner| owner["controller"] == true)
+        .and_then(|owner| owner["uid"].as_str())
 }
 
 async fn slow_start(

@@ -41,9 +41,9 @@ pub fn micro_time(micros: Micros) -> String {
         .unwrap_or_else(|_| "1970-01-01T00:00:00.000000Z".into())
 }
 
-/// Whole seconds as [`Micros`].
+/// Whole seconds as [`Micros`]; what is too long to be counted is as long as can be.
 pub const fn seconds(seconds: i64) -> Micros {
-    seconds * 1_000_000
+    seconds.saturating_mul(1_000_000)
 }
 
 #[cfg(test)]

@@ -103,6 +103,10 @@ pub fn preempt(
     ];
     let mut candidates = Vec::new();
     let mut trial = snapshot.clone();
+    // Room that is kept for others of at least this priority is not there to be made once more.
+    for (node, other) in snapshot.nominated_above(pod.priority, &pod.uid) {
+        trial.assume(other.clone(), node);
+    }
     let start = if promising.is_empty() {
         0
     } else {
@@ -400,6 +404,23 @@ mod tests {
                 .0
                 .ends_with("preemption: not eligible due to preemptionPolicy=Never.")
         );
+    }
+
+    #[test]
+    fn room_that_is_made_for_one_is_not_made_for_the_next_once_more() {
+        let mut cluster = snapshot(
+            vec![
+                node("a", json!({}), json!({})),
+                node("b", json!({}), json!({})),
+            ],
+            vec![pod("a1", 0, "4", "a"), pod("b1", 5, "4", "b")],
+        );
+        let first = pod("p", 10, "3", "");
+        let (_, preemption) = plan(&first, &cluster, &[]);
+        assert_eq!(victims(&preemption), ("a", vec!["a1"]));
+        cluster.nominate(Arc::new(first), "a");
+        let (_, preemption) = plan(&pod("q", 10, "3", ""), &cluster, &[]);
+        assert_eq!(victims(&preemption), ("b", vec!["b1"]));
     }
 
     #[test]

@@ -127,13 +127,19 @@ impl Queue {
                         && (filter.wakes_on)(&queued.pod, change)
                 })
         };
+        // Only that pool is walked: most changes meet a long queue, or one in which nobody is refused.
+        let start = Place::Unschedulable(0, String::new());
         let woken: Vec<String> = self
-            .entries
-            .iter()
-            .filter(|(_, (queued, place))| {
-                matches!(place, Place::Unschedulable(..)) && helps(queued)
+            .order
+            .range(&start..)
+            .take_while(|place| same_pool(place, &start))
+            .map(Place::uid)
+            .filter(|uid| {
+                self.entries
+                    .get(*uid)
+                    .is_some_and(|(queued, _)| helps(queued))
             })
-            .map(|(uid, _)| uid.clone())
+            .map(str::to_owned)
             .collect();
         for uid in &woken {
             if let Some((queued, _)) = self.take(uid) {
@@ -145,13 +151,27 @@ impl Queue {
 
     /// When the queue has something to do next without any change from outside.
     pub fn next_wakeup(&self) -> Option<Millis> {
-        let wakeup = |(_, place): &(Queued, Place)| match place {
-            Place::Active(..) | Place::Backoff(..) => Some(0),
+        // Within a pool the places are ordered by time, so each is asked only for its first.
+        let first_of = |start: Place| {
+            let first = self.order.range(&start..).next();
+            first.filter(|place| same_pool(place, &start))
+        };
+        let takeable = |place: &&Place| matches!(place, Place::Active(..) | Place::Backoff(..));
+        if self.order.first().as_ref().is_some_and(takeable) {
+            return Some(0);
+        }
+        let error = first_of(Place::ErrorBackoff(0, String::new()));
+        let refused = first_of(Place::Unschedulable(0, String::new()));
+        let due = |place: &Place| match place {
             Place::ErrorBackoff(until, _) => Some(*until),
             Place::Unschedulable(since, _) => Some(since + UNSCHEDULABLE_MAX_MS),
-            Place::Gated(_) => None,
+            _ => None,
         };
-        self.entries.values().filter_map(wakeup).min()
+        error
+            .and_then(due)
+            .into_iter()
+            .chain(refused.and_then(due))
+            .min()
     }
 
     /// How many pods wait, in every pool.

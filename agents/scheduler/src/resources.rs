@@ -53,6 +53,15 @@ impl Resources {
         self.combine(other, i64::saturating_sub);
     }
 
+    /// Whether an amount is as large as can be counted, and perhaps larger.
+    pub fn is_saturated(&self) -> bool {
+        let usual = [self.milli_cpu, self.memory, self.ephemeral_storage];
+        usual
+            .iter()
+            .chain(self.scalar.values())
+            .any(|amount| *amount == i64::MAX)
+    }
+
     /// Raises each amount to at least that of `other`.
     pub fn raise_to(&mut self, other: &Resources) {
         self.combine(other, i64::max);

@@ -59,9 +59,7 @@ impl NodeInfo {
     }
 
     fn add(&mut self, pod: Arc<Pod>) {
-        self.requested.add(&pod.requests);
-        self.scored.0 += pod.scored.0;
-        self.scored.1 += pod.scored.1;
+        self.count(&pod);
         for port in &pod.host_ports {
             *self.ports.entry(port.clone()).or_default() += 1;
         }
@@ -70,9 +68,17 @@ impl NodeInfo {
 
     fn remove(&mut self, uid: &str) -> Option<Arc<Pod>> {
         let pod = self.pods.remove(uid)?;
-        self.requested.subtract(&pod.requests);
-        self.scored.0 -= pod.scored.0;
-        self.scored.1 -= pod.scored.1;
+        // Recounted instead of subtracted: a sum that was too large to be counted must not stay wrong afterwards.
+        if self.requested.is_saturated() {
+            self.requested = Resources::default();
+            self.scored = (0, 0);
+            let rest: Vec<_> = self.pods.values().cloned().collect();
+            rest.iter().for_each(|pod| self.count(pod));
+        } else {
+            self.requested.subtract(&pod.requests);
+            self.scored.0 = self.scored.0.saturating_sub(pod.scored.0);
+            self.scored.1 = self.scored.1.saturating_sub(pod.scored.1);
+        }
         for port in &pod.host_ports {
             if let Some(count) = self.ports.get_mut(port) {
                 *count -= 1;
@@ -82,6 +88,12 @@ impl NodeInfo {
             }
         }
         Some(pod)
+    }
+
+    fn count(&mut self, pod: &Pod) {
+        self.requested.add(&pod.requests);
+        self.scored.0 = self.scored.0.saturating_add(pod.scored.0);
+        self.scored.1 = self.scored.1.saturating_add(pod.scored.1);
     }
 
     fn is_empty(&self) -> bool {
@@ -369,6 +381,26 @@ mod tests {
             1000,
             "a confirmed pod is not forgotten"
         );
+    }
+
+    #[test]
+    fn sums_beyond_all_numbers_are_right_again_when_their_pods_are_gone() {
+        let asking = |uid: &str, memory: &str| {
+            Arc::new(Pod::compile(&json!({
+                "metadata": {"name": uid, "namespace": "default", "uid": uid},
+                "spec": {"nodeName": "n1", "containers": [{"resources": {"requests": {"cpu": "1", "memory": memory, "x/y": "9E"}}}]},
+            })))
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.set_node(node("n1"));
+        for pod in [asking("a", "1Gi"), asking("b", "8E"), asking("c", "8E")] {
+            snapshot.set_pod(pod);
+        }
+        snapshot.remove_pod("b");
+        snapshot.remove_pod("c");
+        let info = snapshot.node("n1").unwrap();
+        assert_eq!(info.requested, asking("a", "1Gi").requests);
+        assert_eq!(info.scored, asking("a", "1Gi").scored);
     }
 
     #[test]

@@ -12,12 +12,25 @@ use std::time::Duration;
 /// A write that takes longer has failed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Puts the pod onto the node.
+/// Puts the pod onto the node. When nobody knows whether the binding was stored, the pod itself tells: to take it for
+/// failed would give the room away a second time.
 pub(crate) async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), ApiError> {
     let body = binding(pod, node);
-    bounded(client.create_sub(&PODS, &pod.namespace, &pod.name, "binding", &body))
-        .await
-        .map(drop)
+    let bound =
+        bounded(client.create_sub(&PODS, &pod.namespace, &pod.name, "binding", &body)).await;
+    let Err(error) = bound else { return Ok(()) };
+    if !(error.is_transport() || error.code >= 500 || error.is_conflict()) {
+        return Err(error);
+    }
+    match bounded(client.get(&PODS, &pod.namespace, &pod.name)).await {
+        Ok(found) if is_bound(&found, pod, node) => Ok(()),
+        _ => Err(error),
+    }
+}
+
+fn is_bound(found: &Value, pod: &Pod, node: &str) -> bool {
+    let text = |pointer| found.pointer(pointer).and_then(Value::as_str);
+    text("/metadata/uid") == Some(&pod.uid) && text("/spec/nodeName") == Some(node)
 }
 
 /// Writes the status that says why the pod waits.
@@ -158,6 +171,16 @@ mod tests {
             nominated.pointer("/status/nominatedNodeName"),
             Some(&json!("n"))
         );
+    }
+
+    #[test]
+    fn only_this_incarnation_on_this_node_counts_as_bound() {
+        let found =
+            |uid: &str, node: &str| json!({"metadata": {"uid": uid}, "spec": {"nodeName": node}});
+        assert!(is_bound(&found("u", "n"), &pod(), "n"));
+        assert!(!is_bound(&found("u", "m"), &pod(), "n"));
+        assert!(!is_bound(&found("v", "n"), &pod(), "n"));
+        assert!(!is_bound(&json!({}), &pod(), "n"));
     }
 
     #[test]

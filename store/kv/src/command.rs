@@ -233,6 +233,10 @@ impl Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{
+        Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest,
+        RangeRequest, Request, RequestOp,
+    };
 
     #[test]
     fn every_refusal_survives_the_wire() {
@@ -279,7 +283,52 @@ mod tests {
     /// Entries stay in logs on disk: these bytes must decode for ever.
     #[test]
     fn golden_entry_bytes() {
+        let op = |request| RequestOp {
+            request: Some(request),
+        };
+        let put = PutRequest {
+            key: "k".into(),
+            value: "v".into(),
+            lease: 7,
+            prev_kv: true,
+            ..PutRequest::default()
+        };
+        let delete = DeleteRangeRequest {
+            key: "a".into(),
+            range_end: "b".into(),
+            prev_kv: true,
+        };
+        let range = RangeRequest {
+            key: "k".into(),
+            limit: 1,
+            revision: 9,
+            ..RangeRequest::default()
+        };
+        let nested = TxnRequest {
+            success: vec![op(Request::Put(PutRequest {
+                key: "n".into(),
+                ..PutRequest::default()
+            }))],
+            ..TxnRequest::default()
+        };
+        let compare = Compare {
+            result: CompareResult::Greater as i32,
+            target: CompareTarget::Mod as i32,
+            key: "k".into(),
+            operand: Some(CompareOperand::ModRevision(300)),
+            range_end: "z".into(),
+        };
+        let txn = TxnRequest {
+            compare: vec![compare],
+            success: vec![op(Request::Put(put)), op(Request::DeleteRange(delete))],
+            failure: vec![op(Request::Range(range)), op(Request::Txn(nested))],
+        };
         let golden: &[(Command, &str)] = &[
+            (
+                Command::Txn(txn),
+                "0801102a1a400a0e080110021a016b30ac028204017a120c120a0a016b12017618072001\
+                 120a1a080a016112016218011a090a070a016b180120091a092207120512030a016e",
+            ),
             (
                 Command::Compact(Compact { revision: 5 }),
                 "0801102a22020805",

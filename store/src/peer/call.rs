@@ -15,7 +15,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::peer::codec;
 use crate::peer::transport::Transport;
-use crate::peer::wire::{Answer, Call, Connection, FrameReader, Lane, Request, Response};
+use crate::peer::wire::{
+    ANSWER_BYTES_MAX, Answer, Call, Connection, FrameReader, Lane, Request, Response,
+};
 
 /// Calls waiting to be sent.
 const QUEUE: usize = 1024;
@@ -121,11 +123,12 @@ async fn keep_connected(
             return;
         };
         let dialled = strong.dial(to, lane).await;
+        let sign_of_life = strong.sign_of_life();
         drop(strong);
         match dialled {
             Ok(connection) => {
                 pause = BACKOFF_MIN;
-                let error = converse(connection, first, &mut outgoing).await;
+                let error = converse(connection, first, &mut outgoing, sign_of_life).await;
                 tracing::debug!(peer = %format!("{to:016x}"), ?lane, %error, "connection closed");
             }
             Err(error) => {
@@ -150,6 +153,7 @@ async fn converse(
     connection: Connection,
     first: Outgoing,
     outgoing: &mut mpsc::Receiver<Outgoing>,
+    sign_of_life: Duration,
 ) -> io::Error {
     let Connection { reader, mut writer } = connection;
     let pending = Pending::default();
@@ -167,6 +171,7 @@ async fn converse(
         still: 0,
     };
     let mut ticks = tokio::time::interval(WATCH);
+    let mut signs = tokio::time::interval(sign_of_life);
     let error = loop {
         let call = match next.take() {
             Some(call) => call,
@@ -183,6 +188,12 @@ async fn converse(
                             None => break io::Error::other("stopping"),
                         },
                         ended = &mut answers => break ended.unwrap_or_else(io::Error::other),
+                        _ = signs.tick() => {
+                            if let Err(error) = writer.alive().await {
+                                break error;
+                            }
+                            continue;
+                        }
                         _ = ticks.tick() => {
                             if watch.is_dead(&pending) {
                                 break io::Error::new(io::ErrorKind::TimedOut, "no answers");
@@ -282,6 +293,7 @@ async fn take_answers(
     pending: Pending,
     answered: Arc<AtomicU64>,
 ) -> io::Error {
+    let mut parts = Parts::default();
     loop {
         let answer = match reader.frame().await {
             Ok(Some(frame)) => codec::decode::<Answer>(&frame),
@@ -289,17 +301,114 @@ async fn take_answers(
             Err(error) => return error,
         };
         match answer {
-            Ok(answer) => {
+            Ok(Answer { id, response }) => {
                 answered.fetch_add(1, Ordering::Relaxed);
+                let response = match parts.take(id, response) {
+                    Ok(Some(response)) => response,
+                    Ok(None) => continue,
+                    Err(error) => return error,
+                };
                 let reply = pending
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .remove(&answer.id);
+                    .remove(&id);
                 if let Some(reply) = reply {
-                    drop(reply.send(Ok(answer.response)));
+                    drop(reply.send(Ok(response)));
                 }
             }
             Err(error) => return error,
+        }
+    }
+}
+
+/// Large answers on their way.
+#[derive(Default)]
+struct Parts(BTreeMap<u64, Vec<u8>>);
+
+impl Parts {
+    /// The whole answer, when it is there.
+    fn take(&mut self, id: u64, response: Response) -> io::Result<Option<Response>> {
+        match response {
+            Response::Part(part) => {
+                let whole = self.0.entry(id).or_default();
+                if whole.len() + part.len() > ANSWER_BYTES_MAX {
+                    let text = "an answer is larger than was agreed";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+                whole.extend_from_slice(&part);
+                Ok(None)
+            }
+            Response::Proposed(end) => Ok(Some(Response::Proposed(match self.0.remove(&id) {
+                None => end,
+                Some(mut whole) => {
+                    whole.extend_from_slice(&end);
+                    whole.into()
+                }
+            }))),
+            other => Ok(Some(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[test]
+    fn parts_of_two_answers_may_come_mixed() {
+        let mut parts = Parts::default();
+        let part = |text: &'static str| Response::Part(text.into());
+        let end = |text: &'static str| Response::Proposed(text.into());
+        let none = [(1, part("a")), (2, part("x")), (1, part("b"))];
+        for (id, response) in none {
+            assert!(parts.take(id, response).unwrap().is_none());
+        }
+        for (id, last, want) in [(3, "alone", "alone"), (1, "c", "abc"), (2, "y", "xy")] {
+            let whole = parts.take(id, end(last)).unwrap();
+            let Some(Response::Proposed(whole)) = whole else {
+                panic!("{whole:?}")
+            };
+            assert_eq!(whole, want.as_bytes());
+        }
+        assert!(parts.0.is_empty());
+    }
+
+    /// The listener closes what is silent (`FrameReader::frame_from_living`).
+    #[tokio::test]
+    async fn an_idle_connection_gives_signs_of_life() {
+        let (near, mut far) = tokio::io::duplex(1 << 16);
+        let (queue, mut outgoing) = mpsc::channel(1);
+        let (reply, _answer) = oneshot::channel();
+        let first = Outgoing {
+            request: Request::Greet,
+            stage: Arc::new(AtomicU8::new(QUEUED)),
+            reply,
+        };
+        let talking = async move {
+            let connection = Connection::new(Box::new(near));
+            converse(connection, first, &mut outgoing, Duration::from_millis(5)).await
+        };
+        let listening = async {
+            let mut calls = 0;
+            let mut signs = 0;
+            while signs < 3 {
+                match far.read_u32().await.unwrap() {
+                    crate::peer::wire::ALIVE => signs += 1,
+                    len => {
+                        let mut call = vec![0; len as usize];
+                        far.read_exact(&mut call).await.unwrap();
+                        calls += 1;
+                    }
+                }
+            }
+            assert_eq!(calls, 1);
+        };
+        tokio::select! {
+            error = talking => panic!("{error}"),
+            () = listening => drop(queue),
+            () = tokio::time::sleep(Duration::from_secs(30)) => panic!("no sign of life"),
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Of the messages' encoding.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Largest frame. A request is at most a few megabytes; entries are cut to four per message.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
@@ -65,6 +65,9 @@ mod tests {
             from: 2,
             to: 3,
             lane: Lane::Append,
+            incarnation: 4,
+            to_incarnation: 5,
+            membership: None,
         };
         let bytes = encode(&hello).unwrap();
         assert_eq!(decode::<Hello>(&bytes).unwrap(), hello);

@@ -1,6 +1,8 @@
 //! The listening side: who comes in, and what its connection is for.
 
+use std::future::Future;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +15,18 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::core::Core;
+use crate::disk::MembershipRecord;
 use crate::env::{ByteStream, Listener};
 use crate::peer::codec;
 use crate::peer::snapshot;
 use crate::peer::tls::{Tls, member_of};
+use crate::peer::transport::Me;
 use crate::peer::wire::{
-    Answer, AppendAnswer, Call, Connection, FrameReader, FrameWriter, Hello, Lane, SnapshotAnswer,
-    Welcome,
+    ANSWER_BYTES_MAX, Answer, AppendAnswer, Call, Connection, Failure, FrameReader, FrameWriter,
+    Hello, Lane, Refusal, Response, SnapshotAnswer, Welcome,
 };
 use crate::raft::machine::{Snapshot, SnapshotData};
-use crate::raft::types::TypeConfig;
+use crate::raft::types::{LogId, TypeConfig};
 
 /// To shake hands and say hello.
 const GREETING: Duration = Duration::from_secs(5);
@@ -30,8 +34,12 @@ const GREETING: Duration = Duration::from_secs(5);
 const CONNECTIONS: usize = 256;
 /// Calls of one connection carried out at once.
 const CALLS: usize = 2048;
+/// For the answers that a removed member still gets.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Appends read ahead of Raft.
 const APPENDS: usize = 16;
+/// A larger answer goes in parts of this size, so that its length does not matter to the frame.
+const PART_BYTES: usize = 4 << 20;
 
 /// Serves members until the core stops.
 pub async fn accept(core: Arc<Core>, mut listener: Box<dyn Listener>, tls: Arc<Tls>) {
@@ -76,42 +84,112 @@ async fn serve(
     let stream = timeout(GREETING, acceptor.accept(stream))
         .await
         .map_err(late)??;
-    let cluster_id = core.transport.cluster_id;
+    let cluster_id = core.transport.me.cluster_id;
     let certificates = stream.get_ref().1.peer_certificates();
     let proved = certificates.and_then(|chain| member_of(chain.first()?, cluster_id));
     let mut connection = Connection::new(Box::new(stream) as Box<dyn ByteStream>);
     let hello: Hello = connection.reader.message(GREETING).await?;
-    if let Some(refusal) = refuse(&core, &hello, proved) {
-        tracing::warn!(from = %format!("{:016x}", hello.from), refusal, "a peer connection is refused");
+    if let Err(refusal) = admit(&core, &hello, proved).await {
+        tracing::warn!(from = %format!("{:016x}", hello.from), %refusal, "a peer connection is refused");
         return connection.writer.message(&Welcome::Refused(refusal)).await;
     }
-    connection.writer.message(&Welcome::Accepted).await?;
+    let incarnation = core.transport.me.incarnation;
+    connection
+        .writer
+        .message(&Welcome::Accepted { incarnation })
+        .await?;
+    let mut removed = pin!(removed(core.clone(), hello.from, hello.membership));
+    let gone = || Err(io::Error::other("the member was removed"));
     match hello.lane {
-        Lane::Raft | Lane::Client => serve_calls(core, hello.from, connection).await,
-        Lane::Append => serve_appends(core, connection).await,
-        Lane::Snapshot => serve_snapshots(core, connection).await,
+        Lane::Raft | Lane::Client => {
+            serve_calls(core, hello.from, connection, removed.as_mut()).await
+        }
+        Lane::Append => tokio::select! {
+            served = serve_appends(core, connection) => served,
+            () = removed => gone(),
+        },
+        Lane::Snapshot => tokio::select! {
+            served = serve_snapshots(core, connection) => served,
+            () = removed => gone(),
+        },
     }
 }
 
-fn refuse(core: &Core, hello: &Hello, proved: Option<u64>) -> Option<String> {
-    let (cluster, me) = (core.transport.cluster_id, core.transport.me);
-    if proved != Some(hello.from) || hello.cluster_id != cluster {
-        Some(format!(
-            "the certificate is not of member {:016x} of cluster {cluster:016x}",
-            hello.from
-        ))
-    } else if hello.to != me {
-        Some(format!("this is member {me:016x}, not {:016x}", hello.to))
-    } else {
-        None
+async fn admit(core: &Core, hello: &Hello, proved: Option<u64>) -> Result<(), Refusal> {
+    let transport = &core.transport;
+    let membership = core.replica.membership().borrow().clone();
+    judge(&transport.me, hello, proved, membership.as_deref())?;
+    if hello.to_incarnation != 0 {
+        transport.is_me(hello.to_incarnation)?;
+    }
+    transport.meet(hello.from, hello.incarnation).await
+}
+
+/// Whether a member is who it says, and one of ours.
+fn judge(
+    me: &Me,
+    hello: &Hello,
+    proved: Option<u64>,
+    membership: Option<&MembershipRecord>,
+) -> Result<(), Refusal> {
+    let &Hello {
+        cluster_id: cluster,
+        from,
+        to,
+        ..
+    } = hello;
+    if proved != Some(from) || cluster != me.cluster_id {
+        return Err(Refusal::Stranger {
+            member: from,
+            cluster: me.cluster_id,
+        });
+    }
+    if to != me.member_id || from == me.member_id {
+        return Err(Refusal::Misdirected {
+            me: me.member_id,
+            wanted: to,
+        });
+    }
+    let Some(membership) = membership else {
+        return Ok(());
+    };
+    match membership.incarnation(from) {
+        Some(known) if known != hello.incarnation => Err(Refusal::OtherDirectory {
+            member: from,
+            known,
+            shown: hello.incarnation,
+        }),
+        _ if membership.has_removed(from, hello.membership) => {
+            Err(Refusal::Removed { member: from })
+        }
+        _ => Ok(()),
     }
 }
 
-async fn serve_calls(core: Arc<Core>, from: u64, connection: Connection) -> io::Result<()> {
+/// Completes when a member that came in is removed.
+async fn removed(core: Arc<Core>, member: u64, newest_it_knows: Option<LogId>) {
+    let mut membership = core.replica.membership();
+    let gone = |now: &Option<Arc<MembershipRecord>>| {
+        now.as_ref()
+            .is_some_and(|now| now.has_removed(member, newest_it_knows))
+    };
+    if membership.wait_for(gone).await.is_err() {
+        // The replica is gone: this member stops, and its connections are told so otherwise.
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn serve_calls(
+    core: Arc<Core>,
+    from: u64,
+    connection: Connection,
+    mut removed: Pin<&mut impl Future<Output = ()>>,
+) -> io::Result<()> {
     let Connection { mut reader, writer } = connection;
     let (answers, outgoing) = mpsc::channel(CALLS);
     let mut writing = AbortOnDropHandle::new(tokio::spawn(write_answers(writer, outgoing)));
     let permits = Arc::new(Semaphore::new(CALLS));
+    let silence = core.transport.silence;
     loop {
         let permit = permits
             .clone()
@@ -119,8 +197,9 @@ async fn serve_calls(core: Arc<Core>, from: u64, connection: Connection) -> io::
             .await
             .map_err(io::Error::other)?;
         let frame = tokio::select! {
-            frame = reader.frame() => frame?,
+            frame = reader.frame_from_living(silence) => frame?,
             ended = &mut writing => return ended.map_err(io::Error::other)?,
+            () = &mut removed => break,
         };
         let Some(frame) = frame else { continue };
         let Call { id, request } = codec::decode(&frame)?;
@@ -133,6 +212,10 @@ async fn serve_calls(core: Arc<Core>, from: u64, connection: Connection) -> io::
             drop(permit);
         });
     }
+    // Nothing more is taken from it, but what it asked before is answered: its own removal, for one.
+    drop(answers);
+    drop(timeout(LAST_ANSWERS, writing).await);
+    Err(io::Error::other("the member was removed"))
 }
 
 async fn write_answers(
@@ -140,13 +223,36 @@ async fn write_answers(
     mut outgoing: mpsc::Receiver<Answer>,
 ) -> io::Result<()> {
     while let Some(answer) = outgoing.recv().await {
-        writer.frame(&codec::encode(&answer)?).await?;
+        write_answer(&mut writer, answer).await?;
         while let Ok(answer) = outgoing.try_recv() {
-            writer.frame(&codec::encode(&answer)?).await?;
+            write_answer(&mut writer, answer).await?;
         }
         writer.flush().await?;
     }
     Ok(())
+}
+
+/// An answer of any size: a large one in parts, and one that cannot be sent as a failure of its call alone. The
+/// connection has other calls under way.
+async fn write_answer(writer: &mut FrameWriter, answer: Answer) -> io::Result<()> {
+    let Answer { id, mut response } = answer;
+    if let Response::Proposed(bytes) = &mut response {
+        if bytes.len() > ANSWER_BYTES_MAX {
+            response = Response::Failed(Failure::AnswerTooLarge);
+        } else {
+            while bytes.len() > PART_BYTES {
+                let response = Response::Part(bytes.split_to(PART_BYTES));
+                let frame = codec::encode(&Answer { id, response })?;
+                writer.frame(&frame).await?;
+            }
+        }
+    }
+    let frame = codec::encode(&Answer { id, response }).or_else(|error| {
+        tracing::warn!(%error, "an answer cannot be sent");
+        let response = Response::Failed(Failure::AnswerTooLarge);
+        codec::encode(&Answer { id, response })
+    })?;
+    writer.frame(&frame).await
 }
 
 /// One stream of appends after the other: frames up to an empty one, an answer each, and an empty frame back.
@@ -155,7 +261,7 @@ async fn serve_appends(core: Arc<Core>, mut connection: Connection) -> io::Resul
         let (requests, input) = mpsc::channel(APPENDS);
         let mut answers = Box::pin(core.raft.stream_append(ReceiverStream::new(input)));
         let Connection { reader, writer } = &mut connection;
-        let mut reading = Box::pin(read_appends(reader, requests));
+        let mut reading = Box::pin(read_appends(reader, requests, core.transport.silence));
         let mut read_to_end = false;
         loop {
             tokio::select! {
@@ -187,8 +293,9 @@ async fn serve_appends(core: Arc<Core>, mut connection: Connection) -> io::Resul
 async fn read_appends(
     reader: &mut FrameReader,
     requests: mpsc::Sender<AppendEntriesRequest<TypeConfig>>,
+    silence: Duration,
 ) -> io::Result<()> {
-    while let Some(frame) = reader.frame().await? {
+    while let Some(frame) = reader.frame_from_living(silence).await? {
         if requests.send(codec::decode(&frame)?).await.is_err() {
             break;
         }
@@ -217,4 +324,111 @@ async fn serve_snapshots(core: Arc<Core>, mut connection: Connection) -> io::Res
         Err(error) => Err(error.to_string()),
     };
     connection.writer.message(&answer).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{LogIdRecord, NodeRecord, log_id};
+    use crate::incarnations::LEGACY;
+
+    const ME: Me = Me {
+        cluster_id: 7,
+        member_id: 1,
+        incarnation: 11,
+    };
+
+    fn hello() -> Hello {
+        Hello {
+            cluster_id: 7,
+            from: 2,
+            to: 1,
+            lane: Lane::Raft,
+            incarnation: 12,
+            to_incarnation: 11,
+            membership: Some(log_id(1, 5)),
+        }
+    }
+
+    fn membership(nodes: &[(u64, &str, u64)]) -> MembershipRecord {
+        let node = |(id, client_address, incarnation): &(u64, &str, u64)| NodeRecord {
+            id: *id,
+            client_address: client_address.to_string(),
+            incarnation: *incarnation,
+            ..NodeRecord::default()
+        };
+        MembershipRecord {
+            log_id: Some(LogIdRecord { term: 1, index: 5 }),
+            nodes: nodes.iter().map(node).collect(),
+            ..MembershipRecord::default()
+        }
+    }
+
+    #[test]
+    fn only_who_proves_it_and_means_this_member_is_let_in() {
+        assert_eq!(judge(&ME, &hello(), Some(2), None), Ok(()));
+        for proved in [None, Some(3)] {
+            let refused = judge(&ME, &hello(), proved, None);
+            assert!(matches!(refused, Err(Refusal::Stranger { .. })));
+        }
+        let other = Hello {
+            cluster_id: 8,
+            ..hello()
+        };
+        let refused = judge(&ME, &other, Some(2), None);
+        assert!(matches!(refused, Err(Refusal::Stranger { .. })));
+        for (from, to) in [(2, 3), (1, 1)] {
+            let other = Hello {
+                from,
+                to,
+                ..hello()
+            };
+            let refused = judge(&ME, &other, Some(from), None);
+            assert!(matches!(refused, Err(Refusal::Misdirected { .. })));
+        }
+    }
+
+    #[test]
+    fn a_member_with_another_directory_is_refused() {
+        let known = |incarnation| membership(&[(1, "h", 11), (2, "", incarnation)]);
+        assert_eq!(judge(&ME, &hello(), Some(2), Some(&known(12))), Ok(()));
+        assert_eq!(
+            judge(&ME, &hello(), Some(2), Some(&known(0))),
+            Ok(()),
+            "not known yet"
+        );
+        let refused = judge(&ME, &hello(), Some(2), Some(&known(13)));
+        let expected = Refusal::OtherDirectory {
+            member: 2,
+            known: 13,
+            shown: 12,
+        };
+        assert_eq!(refused, Err(expected));
+        // It took part before there were incarnations: only the directory of that time is welcome.
+        let old = membership(&[(2, "h", 0)]);
+        assert!(judge(&ME, &hello(), Some(2), Some(&old)).is_err());
+        let old_directory = Hello {
+            incarnation: LEGACY,
+            ..hello()
+        };
+        assert_eq!(judge(&ME, &old_directory, Some(2), Some(&old)), Ok(()));
+    }
+
+    #[test]
+    fn a_removed_member_is_refused_and_one_that_may_be_new_is_not() {
+        let without = membership(&[(1, "h", 11)]);
+        let judged = |membership| {
+            let hello = Hello {
+                membership,
+                ..hello()
+            };
+            judge(&ME, &hello, Some(2), Some(&without))
+        };
+        let removed = Err(Refusal::Removed { member: 2 });
+        assert_eq!(judged(Some(log_id(1, 5))), removed);
+        assert_eq!(judged(Some(log_id(1, 2))), removed);
+        assert_eq!(judged(None), removed);
+        assert_eq!(judged(Some(log_id(1, 6))), Ok(()));
+        assert_eq!(judged(Some(log_id(2, 1))), Ok(()));
+    }
 }

@@ -6,25 +6,44 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Config;
 use crate::env::{ByteStream, Network};
+use crate::incarnations::{Incarnations, NotMet};
 use crate::peer::call::{CallError, Caller};
 use crate::peer::tls::Tls;
-use crate::peer::wire::{Connection, Hello, Lane, Request, Response, Welcome};
+use crate::peer::wire::{Connection, Hello, Lane, Refusal, Request, Response, Welcome};
+use crate::raft::types::LogId;
 
 /// To reach a member, shake hands and be welcome.
 const DIAL_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Who this member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Me {
+    pub cluster_id: u64,
+    pub member_id: u64,
+    pub incarnation: u64,
+}
+
 /// See the module head.
 pub struct Transport {
-    pub cluster_id: u64,
-    pub me: u64,
+    pub me: Me,
+    pub incarnations: Arc<Incarnations>,
+    /// After so much silence an incoming connection is closed; an idle outgoing one gives a sign of life thrice as often.
+    pub silence: Duration,
+    /// Set once, with the reason, when another member says that this one has lost its data.
+    pub disowned: watch::Sender<Option<String>>,
     network: Arc<dyn Network>,
     tls: Arc<Tls>,
+    membership: Mutex<Option<LogId>>,
+    /// What others last refused, so that it is logged once.
+    refusals: Mutex<BTreeMap<u64, Refusal>>,
     addresses: RwLock<BTreeMap<u64, String>>,
     callers: Mutex<BTreeMap<(u64, Lane), Caller>>,
     pub tasks: TaskTracker,
@@ -33,24 +52,95 @@ pub struct Transport {
 
 impl Transport {
     pub fn new(
-        cluster_id: u64,
-        me: u64,
-        network: Arc<dyn Network>,
+        config: &Config,
+        incarnation: u64,
+        incarnations: Arc<Incarnations>,
         tls: Arc<Tls>,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Transport> {
-        let (addresses, callers) = Default::default();
         Arc::new(Transport {
-            cluster_id,
-            me,
-            network,
+            me: Me {
+                cluster_id: config.cluster_id,
+                member_id: config.member_id,
+                incarnation,
+            },
+            incarnations,
+            silence: config.limits.peer_silence,
+            disowned: watch::Sender::default(),
+            network: config.network.clone(),
             tls,
-            addresses,
-            callers,
+            membership: Mutex::default(),
+            refusals: Mutex::default(),
+            addresses: RwLock::default(),
+            callers: Mutex::default(),
             tasks,
             stop,
         })
+    }
+
+    /// How often an idle outgoing connection gives a sign of life.
+    pub fn sign_of_life(&self) -> Duration {
+        self.silence / 3
+    }
+
+    /// Where the newest membership that this member knows stands.
+    pub fn learn_membership(&self, at: Option<LogId>) {
+        *self
+            .membership
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// Takes note that another member says that this one has lost its data.
+    pub fn disown(&self, why: &Refusal) {
+        self.disowned.send_if_modified(|known| {
+            let first = known.is_none();
+            known.get_or_insert_with(|| why.to_string());
+            first
+        });
+    }
+
+    /// Whether the member is, or from now on counts as, the one that is known under this id.
+    pub async fn meet(&self, member: u64, incarnation: u64) -> Result<(), Refusal> {
+        let met = self.incarnations.meet(member, incarnation).await;
+        met.map_err(|error| match error {
+            NotMet::Known(known) => Refusal::OtherDirectory {
+                member,
+                known,
+                shown: incarnation,
+            },
+            NotMet::NotStored(error) => Refusal::NotStored(error.to_string()),
+        })
+    }
+
+    /// Whether the cluster knows this member with the directory that it has.
+    pub fn is_me(&self, incarnation: u64) -> Result<(), Refusal> {
+        if incarnation == self.me.incarnation {
+            return Ok(());
+        }
+        let refusal = Refusal::OtherDirectory {
+            member: self.me.member_id,
+            known: incarnation,
+            shown: self.me.incarnation,
+        };
+        self.disown(&refusal);
+        Err(refusal)
+    }
+
+    fn note_refusal(&self, by: u64, refusal: Option<&Refusal>) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(refusal) = refusal else {
+            refusals.remove(&by);
+            return;
+        };
+        if refusals.insert(by, refusal.clone()).as_ref() != Some(refusal) {
+            tracing::warn!(peer = %format!("{by:016x}"), %refusal, "no connection to a member");
+        }
+        if matches!(refusal, Refusal::OtherDirectory { member, .. } if *member == self.me.member_id)
+        {
+            self.disown(refusal);
+        }
     }
 
     /// Learns where members are. The newest word counts.
@@ -83,20 +173,35 @@ impl Transport {
             let name = ServerName::try_from("member.kontiki.internal").map_err(io::Error::other)?;
             let stream = TlsConnector::from(config).connect(name, stream).await?;
             let mut connection = Connection::new(Box::new(stream) as Box<dyn ByteStream>);
-            let hello = Hello {
-                cluster_id: self.cluster_id,
-                from: self.me,
-                to,
-                lane,
+            connection.writer.message(&self.hello(to, lane)).await?;
+            let refusal = match connection.reader.message(DIAL_DEADLINE).await? {
+                Welcome::Accepted { incarnation } => self.meet(to, incarnation).await.err(),
+                Welcome::Refused(why) => Some(why),
             };
-            connection.writer.message(&hello).await?;
-            match connection.reader.message(DIAL_DEADLINE).await? {
-                Welcome::Accepted => Ok(connection),
-                Welcome::Refused(why) => Err(io::Error::new(io::ErrorKind::ConnectionRefused, why)),
+            self.note_refusal(to, refusal.as_ref());
+            match refusal {
+                None => Ok(connection),
+                Some(why) => Err(io::Error::new(io::ErrorKind::ConnectionRefused, why)),
             }
         };
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection within the deadline");
         timeout(DIAL_DEADLINE, dial).await.map_err(late)?
+    }
+
+    fn hello(&self, to: u64, lane: Lane) -> Hello {
+        let membership = self
+            .membership
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Hello {
+            cluster_id: self.me.cluster_id,
+            from: self.me.member_id,
+            to,
+            lane,
+            incarnation: self.me.incarnation,
+            to_incarnation: self.incarnations.of(to).unwrap_or(0),
+            membership: *membership,
+        }
     }
 
     /// Calls a member and waits for its answer, at most this long.

@@ -1,9 +1,11 @@
 //! What members say to each other, and frames: a length (four bytes, big endian) and that many bytes. An empty frame
-//! ends a stream.
+//! ends a stream; the length [`ALIVE`] stands alone and says that the peer is still there.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -14,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::env::ByteStream;
 use crate::peer::codec::{self, FRAME_BYTES_MAX};
-use crate::raft::types::{PeerNode, SnapshotMeta, TypeConfig, Vote};
+use crate::raft::types::{LogId, PeerNode, SnapshotMeta, TypeConfig, Vote};
 
 /// First frame of a connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +25,12 @@ pub struct Hello {
     pub from: u64,
     pub to: u64,
     pub lane: Lane,
+    /// Of the data directory of `from`.
+    pub incarnation: u64,
+    /// Of the data directory of `to`, as `from` has met it; 0 where it has not.
+    pub to_incarnation: u64,
+    /// Where the newest membership that `from` knows stands in the log.
+    pub membership: Option<LogId>,
 }
 
 /// What a connection is for.
@@ -41,8 +49,34 @@ pub enum Lane {
 /// Answer to [`Hello`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Welcome {
-    Accepted,
-    Refused(String),
+    /// By the member with this incarnation.
+    Accepted {
+        incarnation: u64,
+    },
+    Refused(Refusal),
+}
+
+/// Why a member is not let in. The texts say what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    #[error("the certificate is not of member {member:016x} of cluster {cluster:016x}")]
+    Stranger { member: u64, cluster: u64 },
+    #[error("this is member {me:016x}, not {wanted:016x}")]
+    Misdirected { me: u64, wanted: u64 },
+    #[error(
+        "member {member:016x} has another data directory than before (incarnation {shown:016x}, it was {known:016x}): \
+         its data was lost or exchanged. It must not take part under its old id, because it may have promised what it \
+         has forgotten. Give it its old directory back; or remove the member and add it anew under a new id. If the \
+         cluster has never worked yet, empty the data directories of all its members and start them again"
+    )]
+    OtherDirectory { member: u64, known: u64, shown: u64 },
+    #[error(
+        "member {member:016x} is not in the cluster (any more). Its id is not used again: to bring the machine back, add \
+         a member under a new id and start it with an empty data directory"
+    )]
+    Removed { member: u64 },
+    #[error("the introduction could not be stored: {0}")]
+    NotStored(String),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,14 +98,14 @@ pub enum Request {
     PreVote(VoteRequest<TypeConfig>),
     TransferLeader(TransferLeaderRequest<TypeConfig>),
     /// An encoded `kv::Entry` for the leader.
-    Propose(bytes::Bytes),
+    Propose(Bytes),
     /// Up to where must the log be applied to read what is acknowledged now?
     ReadIndex,
     LeaseKeepAlive(i64),
     LeaseLeft(i64),
     Member(MemberChange),
-    /// Who belongs to the cluster, as far as the member knows?
-    Members,
+    /// Before there is a cluster: whom has the member met, and who shall form it?
+    Greet,
 }
 
 /// A change of the membership, carried out by the leader.
@@ -99,16 +133,29 @@ pub enum Response {
     Append(AppendEntriesResponse<TypeConfig>),
     Vote(VoteResponse<TypeConfig>),
     TransferLeader(TransferLeaderResponse<TypeConfig>),
-    /// The encoded `kv::Response`.
-    Proposed(Vec<u8>),
+    /// The encoded `kv::Response`, or the end of it after the parts.
+    Proposed(Bytes),
+    /// The next part of an answer that is too large for one frame.
+    Part(Bytes),
     ReadIndex(u64),
     /// TTL in seconds; 0 where the lease is unknown.
     LeaseKeptAlive(i64),
     /// Seconds left.
     LeaseLeft(i64),
     MemberChanged,
-    Members(Vec<(u64, PeerNode)>),
+    Greeting(Greeting),
     Failed(Failure),
+}
+
+/// What a member knows before there is a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Greeting {
+    /// Of itself and of all it has met, stored durably.
+    pub incarnations: BTreeMap<u64, u64>,
+    /// The initial members it was started with.
+    pub founders: Vec<u64>,
+    /// Whether it has a log already, or has voted.
+    pub formed: bool,
 }
 
 /// Why a call was not carried out. Nothing was written, except where it says so.
@@ -121,6 +168,8 @@ pub enum Failure {
     LeaderChanged,
     /// Written, but not committed in time: it may still take effect.
     TimedOut,
+    /// Carried out, but the answer is too large to bring over.
+    AnswerTooLarge,
     /// Refused, in words.
     Refused(String),
 }
@@ -164,6 +213,12 @@ pub struct FrameReader(BufReader<ReadHalf<Box<dyn ByteStream>>>);
 #[derive(Debug)]
 pub struct FrameWriter(BufWriter<WriteHalf<Box<dyn ByteStream>>>);
 
+/// Largest answer to a call, in parts; who asks collects it in memory.
+pub const ANSWER_BYTES_MAX: usize = 1 << 30;
+
+/// In the place of a length: no frame follows.
+pub(crate) const ALIVE: u32 = u32::MAX;
+
 /// A peer that takes this long to take one frame is stuck.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -181,7 +236,30 @@ impl Connection {
 impl FrameReader {
     /// The next frame; `None` for the empty frame that ends a stream. Waits as long as it takes.
     pub async fn frame(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let len = self.0.read_u32().await? as usize;
+        loop {
+            let len = self.0.read_u32().await?;
+            if len != ALIVE {
+                return self.body(len as usize).await;
+            }
+        }
+    }
+
+    /// The next frame, if there is a sign of life at least this often: the dialling end gives one when it has nothing to
+    /// say, so a connection that is silent for longer leads nowhere.
+    pub async fn frame_from_living(&mut self, silence: Duration) -> io::Result<Option<Vec<u8>>> {
+        let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer gives no sign of life");
+        loop {
+            let len = timeout(silence, self.0.read_u32())
+                .await
+                .map_err(silent)??;
+            if len != ALIVE {
+                let body = self.body(len as usize);
+                return timeout(silence, body).await.map_err(silent)?;
+            }
+        }
+    }
+
+    async fn body(&mut self, len: usize) -> io::Result<Option<Vec<u8>>> {
         if len == 0 {
             return Ok(None);
         }
@@ -239,9 +317,43 @@ impl FrameWriter {
         self.flush().await
     }
 
+    /// Gives a sign of life.
+    pub async fn alive(&mut self) -> io::Result<()> {
+        let write = self.0.write_u32(ALIVE);
+        timeout(WRITE_DEADLINE, write)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        self.flush().await
+    }
+
     /// Ends a stream.
     pub async fn end(&mut self) -> io::Result<()> {
         self.frame(&[]).await?;
         self.flush().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn signs_of_life_are_no_frames_and_silence_is_an_end() {
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let mut writer = Connection::new(Box::new(near)).writer;
+        let mut reader = Connection::new(Box::new(far)).reader;
+        for _ in 0..3 {
+            writer.alive().await.unwrap();
+        }
+        writer.frame(b"frame").await.unwrap();
+        writer.alive().await.unwrap();
+        writer.end().await.unwrap();
+        let long = Duration::from_secs(30);
+        let frame = reader.frame_from_living(long).await.unwrap();
+        assert_eq!(frame.as_deref(), Some(b"frame".as_slice()));
+        assert_eq!(reader.frame_from_living(long).await.unwrap(), None);
+        writer.alive().await.unwrap();
+        let silent = reader.frame_from_living(Duration::from_millis(20)).await;
+        assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

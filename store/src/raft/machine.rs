@@ -55,6 +55,8 @@ pub struct Replica {
     position: Mutex<Position>,
     hub: Arc<Hub>,
     applied: watch::Sender<Applied>,
+    /// The membership as applied, so committed.
+    membership: watch::Sender<Option<Arc<MembershipRecord>>>,
 }
 
 impl Replica {
@@ -77,6 +79,7 @@ impl Replica {
             cluster_id,
             disk,
             catalog: RwLock::new(catalog),
+            membership: watch::Sender::new(position.membership.clone().map(Arc::new)),
             position: Mutex::new(position),
             hub: hub.clone(),
             applied: watch::Sender::new(applied),
@@ -95,6 +98,10 @@ impl Replica {
 
     pub fn applied(&self) -> watch::Receiver<Applied> {
         self.applied.subscribe()
+    }
+
+    pub fn membership(&self) -> watch::Receiver<Option<Arc<MembershipRecord>>> {
+        self.membership.subscribe()
     }
 
     pub fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
@@ -211,6 +218,14 @@ impl Replica {
         METRICS
             .proposals_applied
             .set(applied.log_id.map_or(0, |id| id.index as i64));
+        self.membership.send_if_modified(|known| {
+            let place = |record: Option<&MembershipRecord>| record.map(|record| record.log_id);
+            let changed = place(known.as_deref()) != place(position.membership.as_ref());
+            if changed {
+                *known = position.membership.clone().map(Arc::new);
+            }
+            changed
+        });
         *self.position.lock().unwrap_or_else(PoisonError::into_inner) = position;
         self.applied.send_replace(applied);
     }
@@ -244,12 +259,18 @@ impl Replica {
             loaded = Some((position, catalog));
             Ok(())
         };
-        let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-        self.disk.install(from, &mut check)?;
+        // Opening and reading a whole state takes minutes where it is large. Readers go on with the old one meanwhile,
+        // and nothing is applied: Raft applies and installs one after the other.
+        let show = self.disk.install(from, &mut check)?;
         let (position, catalog) =
             loaded.ok_or_else(|| disk::damaged("the snapshot was not checked"))?;
-        *current = catalog;
-        drop(current);
+        let old = {
+            let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+            show();
+            std::mem::replace(&mut *current, catalog)
+        };
+        // Freed outside the lock: it has an entry for each key.
+        drop(old);
         METRICS.snapshots_installed.inc();
         self.hub.jump(position.revision);
         self.show(position);
@@ -482,5 +503,73 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             meta,
             snapshot: SnapshotData::Live(self.replica.clone()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::env::{ShowState, StateCheck};
+    use crate::rocks::state::RocksState;
+
+    /// A state directory that looks, while a snapshot is checked, whether readers are let in.
+    struct Looking {
+        inner: RocksState,
+        replica: OnceLock<Arc<Replica>>,
+        readers_let_in: AtomicBool,
+    }
+
+    impl StateDisk for Looking {
+        fn opened(&self) -> Arc<dyn StateDb> {
+            self.inner.opened()
+        }
+
+        fn staging(&self) -> io::Result<StagingDir> {
+            self.inner.staging()
+        }
+
+        fn install(&self, from: &Path, check: &mut StateCheck<'_>) -> io::Result<ShowState<'_>> {
+            let replica = self.replica.get().unwrap();
+            self.inner.install(from, &mut |db| {
+                let free = replica.catalog.try_read().is_ok();
+                self.readers_let_in.store(free, Ordering::SeqCst);
+                check(db)
+            })
+        }
+    }
+
+    #[test]
+    fn readers_go_on_while_a_snapshot_is_installed() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let source = RocksState::open(dirs[0].path(), true).unwrap();
+        let source = Replica::load(1, Arc::new(source)).unwrap();
+        let position = Position {
+            applied: Some(disk::log_id(1, 5).into()),
+            revision: 7,
+            cluster_id: 1,
+            ..Position::default()
+        };
+        source
+            .commit(vec![Write::Revision(7)], position.clone())
+            .unwrap();
+
+        let disk = Arc::new(Looking {
+            inner: RocksState::open(dirs[1].path(), true).unwrap(),
+            replica: OnceLock::new(),
+            readers_let_in: false.into(),
+        });
+        let target = Replica::load(1, disk.clone()).unwrap();
+        assert!(disk.replica.set(target.clone()).is_ok());
+        let staging = target.disk().staging().unwrap();
+        let copy = staging.path().join("state");
+        let meta = source.checkpoint(&copy).unwrap();
+        target.install(&meta, &copy).unwrap();
+        assert!(disk.readers_let_in.load(Ordering::SeqCst));
+        assert_eq!(target.catalog().revision(), 7);
+        assert_eq!(target.position(), position);
+        assert_eq!(disk.opened().load().unwrap().0, position);
     }
 }

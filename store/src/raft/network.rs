@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use openraft::errors::{
@@ -76,8 +76,8 @@ pub struct Peer {
     target: u64,
     /// Whether appends go as a stream on a connection of their own. Heartbeats do not: they are one request each.
     streams: bool,
-    /// The append connection between two streams.
-    idle: Option<Connection>,
+    /// The append connection between two streams, and since when: nobody gives signs of life on it.
+    idle: Option<(Connection, Instant)>,
 }
 
 fn unreachable(error: impl ToString) -> RPCError<TypeConfig> {
@@ -99,7 +99,7 @@ impl Peer {
             CallError::NotSent(why) => unreachable(why),
             CallError::Broken(why) => broken(why),
             CallError::TimedOut => {
-                let (id, target) = (self.transport.me, self.target);
+                let (id, target) = (self.transport.me.member_id, self.target);
                 RPCError::Timeout(Timeout {
                     action,
                     id,
@@ -117,9 +117,10 @@ impl Peer {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
+        let sign_of_life = self.transport.sign_of_life();
         let connection = match self.idle.take() {
-            Some(connection) => connection,
-            None => self
+            Some((connection, since)) if since.elapsed() < sign_of_life => connection,
+            _ => self
                 .transport
                 .dial(self.target, Lane::Append)
                 .await
@@ -127,7 +128,12 @@ impl Peer {
         };
         let Connection { reader, writer } = connection;
         let (sent, sending) = tokio::sync::watch::channel(0u64);
-        let writing = AbortOnDropHandle::new(tokio::spawn(write_appends(writer, input, sent)));
+        let writing = AbortOnDropHandle::new(tokio::spawn(write_appends(
+            writer,
+            input,
+            sent,
+            sign_of_life,
+        )));
         let state = Streaming {
             idle: &mut self.idle,
             reader,
@@ -155,7 +161,7 @@ impl Peer {
 
 /// The answers of a stream of appends under way.
 struct Streaming<'a> {
-    idle: &'a mut Option<Connection>,
+    idle: &'a mut Option<(Connection, Instant)>,
     reader: FrameReader,
     writing: AbortOnDropHandle<io::Result<FrameWriter>>,
     /// How many appends were sent.
@@ -193,10 +199,8 @@ impl Streaming<'_> {
 
     async fn keep_connection(self) {
         if let Ok(Ok(writer)) = self.writing.await {
-            *self.idle = Some(Connection {
-                reader: self.reader,
-                writer,
-            });
+            let reader = self.reader;
+            *self.idle = Some((Connection { reader, writer }, Instant::now()));
         }
     }
 }
@@ -206,13 +210,20 @@ async fn write_appends<S>(
     mut writer: FrameWriter,
     mut input: S,
     sent: tokio::sync::watch::Sender<u64>,
+    sign_of_life: Duration,
 ) -> io::Result<FrameWriter>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
 {
-    while let Some(request) = input.next().await {
-        writer.message(&request).await?;
-        sent.send_modify(|count| *count += 1);
+    loop {
+        match tokio::time::timeout(sign_of_life, input.next()).await {
+            Err(_) => writer.alive().await?,
+            Ok(None) => break,
+            Ok(Some(request)) => {
+                writer.message(&request).await?;
+                sent.send_modify(|count| *count += 1);
+            }
+        }
     }
     writer.end().await?;
     Ok(writer)
@@ -335,5 +346,33 @@ impl Peer {
         METRICS.snapshots_sent.inc();
         tracing::info!(peer = %format!("{:016x}", self.target), ?last, "snapshot sent");
         Ok(vote)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::peer::wire::ALIVE;
+
+    /// The listener closes what is silent (`FrameReader::frame_from_living`).
+    #[tokio::test]
+    async fn a_stream_without_appends_gives_signs_of_life() {
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let writer = Connection::new(Box::new(near)).writer;
+        let (sent, _) = tokio::sync::watch::channel(0);
+        let nothing = futures::stream::pending();
+        let writing = write_appends(writer, nothing, sent, Duration::from_millis(5));
+        let listening = async {
+            for _ in 0..3 {
+                assert_eq!(far.read_u32().await.unwrap(), ALIVE);
+            }
+        };
+        tokio::select! {
+            ended = writing => panic!("{ended:?}"),
+            () = listening => {}
+            () = tokio::time::sleep(Duration::from_secs(30)) => panic!("no sign of life"),
+        }
     }
 }

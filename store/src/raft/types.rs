@@ -6,6 +6,8 @@ use bytes::Bytes;
 use openraft::impls::leader_id_std;
 use serde::{Deserialize, Serialize};
 
+use crate::incarnations::LEGACY;
+
 openraft::declare_raft_types!(
     /// One leader a term, so that a log id is (term, index): 16 bytes.
     pub TypeConfig:
@@ -31,6 +33,20 @@ pub struct PeerNode {
     pub peer_address: String,
     /// Where API clients reach it. Empty until the member has published it.
     pub client_address: String,
+    /// Of its data directory (see [`crate::incarnations`]); 0 until it is known.
+    pub incarnation: u64,
+}
+
+impl PeerNode {
+    /// The incarnation that the member has published. One that has published its addresses and no incarnation did so
+    /// before there were any.
+    pub fn known_incarnation(&self) -> Option<u64> {
+        match self.incarnation {
+            0 if self.client_address.is_empty() => None,
+            0 => Some(LEGACY),
+            known => Some(known),
+        }
+    }
 }
 
 /// An encoded [`kv::Entry`]. It is decoded where it is applied and nowhere else.
@@ -71,5 +87,23 @@ impl<'de> Deserialize<'de> for Outcome {
                 Some(bytes) => Some(kv::Response::decode(bytes.into()).ok_or_else(unknown)?),
             },
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_published_without_an_incarnation_has_an_old_directory() {
+        let node = |client_address: &str, incarnation| PeerNode {
+            client_address: client_address.into(),
+            incarnation,
+            ..PeerNode::default()
+        };
+        assert_eq!(node("", 0).known_incarnation(), None);
+        assert_eq!(node("h:1", 0).known_incarnation(), Some(LEGACY));
+        assert_eq!(node("h:1", 5).known_incarnation(), Some(5));
+        assert_eq!(node("", 5).known_incarnation(), Some(5));
     }
 }

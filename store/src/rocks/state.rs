@@ -21,7 +21,7 @@ use rocksdb::{
 
 use crate::disk::{self, Position};
 use crate::env::tempdir::StagingDir;
-use crate::env::{StateCheck, StateDb, StateDisk};
+use crate::env::{ShowState, StateCheck, StateDb, StateDisk};
 use crate::rocks::io_error;
 
 const KEYS: &str = "cur";
@@ -72,13 +72,20 @@ impl RocksState {
         if current.parse::<u64>().is_err() {
             return Err(disk::damaged("state/CURRENT does not name a state"));
         }
+        let path = state.join(&current);
+        // RocksDB's own CURRENT: without it RocksDB would make an empty database here.
+        if !create && !path.join("CURRENT").exists() {
+            return Err(disk::damaged(format!(
+                "state/CURRENT names state/{current}, which is missing"
+            )));
+        }
         for entry in std::fs::read_dir(&state)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() && entry.file_name().to_string_lossy() != current {
                 std::fs::remove_dir_all(entry.path())?;
             }
         }
-        let opened = RwLock::new(Arc::new(OpenState::open(state.join(&current))?));
+        let opened = RwLock::new(Arc::new(OpenState::open(path, create)?));
         Ok(RocksState {
             dir: state,
             staging,
@@ -118,7 +125,7 @@ impl StateDisk for RocksState {
         StagingDir::create(self.staging.join(format!("{number}")))
     }
 
-    fn install(&self, from: &Path, check: &mut StateCheck<'_>) -> io::Result<Arc<dyn StateDb>> {
+    fn install(&self, from: &Path, check: &mut StateCheck<'_>) -> io::Result<ShowState<'_>> {
         let old = self.current();
         let number: u64 = old
             .path
@@ -129,15 +136,16 @@ impl StateDisk for RocksState {
         let path = self.dir.join(&name);
         std::fs::rename(from, &path)?;
         std::fs::File::open(&self.dir)?.sync_all()?;
-        let new = Arc::new(OpenState::open(path)?);
+        let new = Arc::new(OpenState::open(path, false)?);
         if let Err(refused) = check(new.as_ref()) {
             new.replaced.store(true, Ordering::Relaxed);
             return Err(refused);
         }
         name_current(&self.dir, &name)?;
-        *self.opened.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
         old.replaced.store(true, Ordering::Relaxed);
-        Ok(new)
+        Ok(Box::new(move || {
+            *self.opened.write().unwrap_or_else(PoisonError::into_inner) = new;
+        }))
     }
 }
 
@@ -153,10 +161,10 @@ impl Drop for OpenState {
 }
 
 impl OpenState {
-    fn open(path: PathBuf) -> io::Result<OpenState> {
+    fn open(path: PathBuf, create: bool) -> io::Result<OpenState> {
         let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
+        options.create_if_missing(create);
+        options.create_missing_column_families(create);
         options.set_atomic_flush(true);
         options.set_paranoid_checks(true);
         options.set_max_background_jobs(2);

@@ -236,6 +236,38 @@ async fn a_lost_log_or_state_is_refused() {
     let mut cluster = written().await;
     fs::remove_dir_all(cluster.dirs[&1].path().join("state")).unwrap();
     refuses_as_damaged(&mut cluster, "the state").await;
+    // CURRENT still names the state, whose directory is gone or empty.
+    let mut cluster = written().await;
+    let state = cluster.dirs[&1].path().join("state/0000000001");
+    fs::remove_dir_all(&state).unwrap();
+    refuses_as_damaged(&mut cluster, "the state").await;
+    fs::create_dir(&state).unwrap();
+    refuses_as_damaged(&mut cluster, "the state").await;
+}
+
+/// A state of before the log's beginning: what is between was purged, because it had been flushed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_that_is_too_old_for_its_log_is_refused() {
+    let limits = Limits {
+        snapshot_entries: 20,
+        log_entries_kept: 0,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::start(1, limits).await;
+    put(cluster.node(1), "key", "value").await;
+    cluster.nodes.remove(&1).unwrap().shutdown().await;
+    let old = tempfile::TempDir::new().unwrap();
+    let state = cluster.dirs[&1].path().join("state");
+    copy(&state, old.path());
+    cluster.run(1).await.unwrap();
+    for n in 0..100 {
+        put(cluster.node(1), "key", &format!("value {n}")).await;
+    }
+    // In order, so that the purge is stored too.
+    cluster.nodes.remove(&1).unwrap().shutdown().await;
+    fs::remove_dir_all(&state).unwrap();
+    copy(old.path(), &state);
+    refuses_as_damaged(&mut cluster, "the state").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use kv::{Store, WatchItem, WatchStream};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
 };
-use store::env::{BoxFuture, ByteStream, Listener, Network, Tcp};
+use store::env::{BoxFuture, ByteStream, Clock, Listener, Network, Tcp};
 use store::{Config, InitialMember, Limits, Node, StartError, TlsIdentity, peer_uri};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -78,6 +78,11 @@ impl Wires {
         }
     }
 
+    /// Where a member really listens.
+    pub(crate) fn address(&self, name: &str) -> String {
+        self.ports.lock().unwrap()[name].clone()
+    }
+
     pub(crate) fn mend(&self, name: &str) {
         self.cut.lock().unwrap().remove(name);
     }
@@ -135,24 +140,39 @@ pub(crate) struct Cluster {
     pub(crate) dirs: BTreeMap<u64, TempDir>,
     pub(crate) nodes: BTreeMap<u64, Arc<Node>>,
     pub(crate) limits: Limits,
+    pub(crate) clock: Option<Arc<dyn Clock>>,
     founders: Vec<u64>,
 }
 
 impl Cluster {
     pub(crate) async fn start(size: u64, limits: Limits) -> Cluster {
-        let founders: Vec<u64> = (1..=size).collect();
-        let mut cluster = Cluster {
-            wires: Arc::default(),
-            dirs: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            limits,
-            founders: founders.clone(),
-        };
-        for id in founders {
+        Cluster::start_with(size, limits, None).await
+    }
+
+    pub(crate) async fn start_with(
+        size: u64,
+        limits: Limits,
+        clock: Option<Arc<dyn Clock>>,
+    ) -> Cluster {
+        let mut cluster = Cluster::of(size, limits);
+        cluster.clock = clock;
+        for id in cluster.founders.clone() {
             cluster.run(id).await.unwrap();
         }
         cluster.leader().await;
         cluster
+    }
+
+    /// Nobody runs yet.
+    pub(crate) fn of(size: u64, limits: Limits) -> Cluster {
+        Cluster {
+            wires: Arc::default(),
+            dirs: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            limits,
+            clock: None,
+            founders: (1..=size).collect(),
+        }
     }
 
     pub(crate) fn config(&mut self, id: u64) -> Config {
@@ -176,6 +196,9 @@ impl Cluster {
         config.peer_advertise = format!("m{id}");
         config.client_address = format!("api{id}:6443");
         config.limits = self.limits.clone();
+        if let Some(clock) = &self.clock {
+            config.clock = clock.clone();
+        }
         config.network = Arc::new(Plug {
             wires: self.wires.clone(),
             me: format!("m{id}"),

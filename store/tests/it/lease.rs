@@ -1,9 +1,14 @@
 //! Leases on a real clock.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
 use kv::Store;
 use store::Limits;
+use store::env::Clock;
 
-use crate::harness::{Cluster, eventually, get, put_request};
+use crate::harness::{Cluster, eventually, get, put, put_request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_nobody_renews_ends_and_a_renewed_one_does_not() {
@@ -67,4 +72,56 @@ async fn leases_outlive_a_leader_and_are_renewed_through_any_member() {
         get(cluster.node(survivor), "key").await.as_deref(),
         Some("x")
     );
+}
+
+/// Leases run on this, everything else on the real clock.
+#[derive(Default)]
+struct Hand(AtomicU64);
+
+impl Clock for Hand {
+    fn unix_ms(&self) -> i64 {
+        0
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// The end of a lease is proposed while no follower can be reached, and the proposal is late. A renewal that comes now
+/// must not be acknowledged: the proposal is still in the log and is committed when the followers are back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledged_renewal_is_not_overtaken_by_an_end_that_was_proposed_before() {
+    let limits = Limits {
+        request_deadline: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let clock = Arc::new(Hand::default());
+    let cluster = Cluster::start_with(3, limits, Some(clock.clone())).await;
+    let leader = cluster.leader().await;
+    let node = cluster.node(leader).clone();
+    let id = eventually("lease", || async { node.lease_grant(0, 60).await.ok() })
+        .await
+        .body
+        .0;
+    // So that the leader follows the lease from now on.
+    eventually("renewal", || async { node.lease_keep_alive(id).await.ok() }).await;
+    put(&node, "key", "value").await;
+
+    cluster.wires.cut(&format!("m{leader}"));
+    clock.0.fetch_add(61, Ordering::SeqCst);
+    // Shorter than an election, so that the same leader goes on; longer than a tick and the deadline of a request.
+    let end = Instant::now() + Duration::from_millis(700);
+    let mut acknowledged = false;
+    while !acknowledged && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(360)).await;
+        acknowledged = matches!(node.lease_keep_alive(id).await, Ok(answer) if answer.body > 0);
+    }
+    cluster.wires.mend(&format!("m{leader}"));
+    // Behind everything that was in the log.
+    put(&node, "key", "value 2").await;
+    let left = eventually("leases", || async { node.leases().await.ok() }).await;
+    if acknowledged {
+        assert_eq!(left.body, [id], "the lease was renewed, and is gone");
+    }
 }

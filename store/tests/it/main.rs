@@ -8,5 +8,6 @@ mod harness;
 mod lease;
 mod log_writer;
 mod membership;
+mod peers;
 mod rocks_equals_mem;
 mod suite;

@@ -172,7 +172,7 @@ proptest! {
                     let staging = disk.staging().unwrap();
                     let copy = staging.path().join("state");
                     db.checkpoint(&copy).unwrap();
-                    disk.install(&copy, &mut |_| Ok(())).unwrap();
+                    disk.install(&copy, &mut |_| Ok(())).unwrap()();
                 }
                 _ => {}
             }

@@ -9,7 +9,7 @@ mod scaling;
 mod status;
 
 use crate::manager::{Body, Controller};
-use crate::pod_control::claim_plan;
+use crate::pod_control::{candidates, claim_plan};
 use crate::world::{Caches, World};
 use agent_runtime::kinds::{Deployment, Pod, ReplicaSet};
 use agent_runtime::plan::{Op, Plan};
@@ -88,14 +88,7 @@ fn reconcile(key: &Key, world: &World) -> Plan {
         return Plan::none();
     };
     let meta = &deployment.metadata;
-    let owned = world.caches.replica_sets.owned_by(&meta.uid);
-    let orphans = world
-        .caches
-        .replica_sets
-        .select(&meta.namespace, &selector)
-        .into_iter()
-        .filter(|set| set.metadata.controller().is_none());
-    let candidates: Vec<_> = owned.iter().cloned().chain(orphans).collect();
+    let candidates = candidates(&world.caches.replica_sets, meta, &selector);
     if let Some(ops) = claim_plan(
         &DEPLOYMENTS,
         meta,
@@ -105,7 +98,7 @@ fn reconcile(key: &Key, world: &World) -> Plan {
     ) {
         return Plan::of(ops);
     }
-    let mut sets: Vec<_> = owned
+    let mut sets: Vec<_> = candidates
         .into_iter()
         .filter(|set| set.metadata.is_controlled_by(&meta.uid))
         .collect();
@@ -138,6 +131,11 @@ impl Rollout<'_> {
         if let Some(op) = self.pause_condition() {
             return Plan::of(vec![op]);
         }
+        let adjustments = self.adjust_new_set();
+        if !adjustments.is_empty() {
+            // They change the Deployment itself; the status follows when the caches have seen it.
+            return Plan::of(adjustments);
+        }
         if deployment.spec.paused || self.is_scaling() {
             let mut ops = self.scale();
             if ops.is_empty() && deployment.spec.paused {
@@ -146,11 +144,6 @@ impl Rollout<'_> {
             if !ops.is_empty() || deployment.spec.paused {
                 return self.with_plain_status(ops);
             }
-        }
-        let adjustments = self.adjust_new_set();
-        if !adjustments.is_empty() {
-            // They change the Deployment itself; the status follows when the caches have seen it.
-            return Plan::of(adjustments);
         }
         if deployment.spec.strategy.kind == "Recreate" {
             self.recreate(world)
@@ -196,16 +189,14 @@ impl Rollout<'_> {
         self.with_rollout_status(ops)
     }
 
-    /// Whether a pod of an old set still exists and has not ended; one that is being deleted still runs.
+    /// Whether a pod of an old set still exists and has not ended; one that is being deleted still runs. The set may
+    /// know of a pod that our cache of pods has not seen yet.
     fn old_pods_live(&self, world: &World) -> bool {
         let live = |pod: &Arc<Pod>| !pod.is_finished();
         self.old.iter().any(|set| {
-            world
-                .caches
-                .pods
-                .owned_by(&set.metadata.uid)
-                .iter()
-                .any(live)
+            let known_to_set = set.status.replicas > 0;
+            let mut pods = world.caches.pods.owned_by(&set.metadata.uid).into_iter();
+            known_to_set || pods.any(|pod| live(&pod))
         })
     }
 

@@ -4,6 +4,7 @@
 use super::Rollout;
 use crate::patches;
 use crate::pod_control::{controller_reference, reported};
+use crate::replication::is_refusal;
 use crate::world::{SAFE_CHARACTERS, World};
 use agent_runtime::kinds::{Deployment, Labels, ReplicaSet};
 use agent_runtime::plan::{Op, Plan};
@@ -106,15 +107,16 @@ impl Rollout<'_> {
                 json!({"collisionCount": count}),
             )]);
         }
+        let failing = format!("Failed to create new replica set {name:?}: ");
+        let refused = world.last_failure.as_ref().filter(|e| is_refusal(e));
+        if let Some(op) = refused.and_then(|error| {
+            let message = format!("{failing}{}", error.message);
+            self.progress("False", "ReplicaSetCreateError", &message)
+        }) {
+            return Plan::of(vec![op]);
+        }
         let size = self.size_of_new_set(0);
-        let revision = (self
-            .old
-            .iter()
-            .map(|set| revision_of(&set.metadata.annotations))
-            .max()
-            .unwrap_or(0)
-            + 1)
-        .to_string();
+        let revision = self.next_revision().to_string();
         let mut template = deployment.spec.template.clone();
         let mut selector = json!(deployment.spec.selector);
         set_path(&mut template, &["metadata", "labels", TEMPLATE_HASH], &hash);
@@ -135,10 +137,7 @@ impl Rollout<'_> {
             "spec": {"replicas": size, "minReadySeconds": deployment.spec.min_ready_seconds, "selector": selector, "template": template},
         });
         let create = Op::create(&REPLICA_SETS, &meta.namespace, body);
-        let failure = (
-            "ReplicaSetCreateError",
-            "Failed to create new replica set: ",
-        );
+        let failure = ("ReplicaSetCreateError", failing.as_str());
         let mut plan = Plan::none();
         plan.push(if size > 0 {
             reported(
@@ -154,7 +153,8 @@ impl Rollout<'_> {
         } else {
             create
         });
-        plan.ops.extend(self.progress_begins(
+        plan.ops.extend(self.progress(
+            "True",
             "NewReplicaSetCreated",
             &format!("Created new replica set {name:?}"),
         ));
@@ -169,13 +169,7 @@ impl Rollout<'_> {
             return Vec::new();
         };
         let had = revision_of(&new.metadata.annotations);
-        let next = self
-            .old
-            .iter()
-            .map(|set| revision_of(&set.metadata.annotations))
-            .max()
-            .unwrap_or(0)
-            + 1;
+        let next = self.next_revision();
         let mut annotations = inherited(&self.deployment.metadata.annotations);
         annotations.retain(|key, value| new.metadata.annotations.get(key) != Some(value));
         let revision = had.max(next);
@@ -201,13 +195,21 @@ impl Rollout<'_> {
             .iter()
             .any(|c| c.kind == "Progressing")
         {
-            ops.extend(self.progress_begins(
+            ops.extend(self.progress(
+                "True",
                 "FoundNewReplicaSet",
                 &format!("Found new replica set {:?}", new.metadata.name),
             ));
         }
         ops.extend(self.revision_patch(&revision.to_string()));
         ops
+    }
+
+    /// One more than any old set has.
+    fn next_revision(&self) -> i64 {
+        let old = self.old.iter();
+        let last = old.map(|set| revision_of(&set.metadata.annotations)).max();
+        last.unwrap_or(0).saturating_add(1)
     }
 
     fn revision_patch(&self, revision: &str) -> Option<Op> {

@@ -149,6 +149,7 @@ impl Rollout<'_> {
                 .annotations
                 .get(MAX_REPLICAS)
                 .and_then(|t| t.parse().ok())
+                .filter(|max| *max > 0)
                 .unwrap_or_else(|| i64::from(self.deployment.status.replicas))
                 .max(1);
             let scaled = size * (self.desired() + self.max_surge());

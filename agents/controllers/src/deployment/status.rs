@@ -163,13 +163,13 @@ impl Rollout<'_> {
         }
     }
 
-    /// A new `Progressing` condition: a rollout begins.
-    pub(super) fn progress_begins(&self, reason: &str, message: &str) -> Option<Op> {
+    /// A new `Progressing` condition: a rollout begins, or cannot begin. `None` when it says so already.
+    pub(super) fn progress(&self, value: &str, reason: &str, message: &str) -> Option<Op> {
         self.deadline()?;
         let mut status = self.deployment.status.clone();
         self.set(
             &mut status.conditions,
-            patches::condition("Progressing", "True", reason, message, self.now),
+            patches::condition("Progressing", value, reason, message, self.now),
         );
         self.status_op(status)
     }

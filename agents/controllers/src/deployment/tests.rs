@@ -260,3 +260,88 @@ fn a_taken_name_raises_the_collision_count() {
         ["patch deployments.apps/status a/web {\"status\":{\"collisionCount\":1}}"]
     );
 }
+
+#[test]
+fn a_set_that_cannot_be_created_is_said_and_tried_again() {
+    let with = |status: &str| {
+        let mut world = world(&deployment("replicas: 1", status));
+        world.last_failure = Some(agent_runtime::ApiError {
+            code: 403,
+            message: "exceeded quota".into(),
+            ..Default::default()
+        });
+        reconcile(&Key::new("a", "web"), &world).lines()
+    };
+    let lines = with("");
+    assert!(
+        lines.len() == 1
+            && lines[0].contains("ReplicaSetCreateError")
+            && lines[0].contains("\"status\":\"False\"")
+            && lines[0].contains("\\\": exceeded quota"),
+        "{lines:#?}"
+    );
+    let said = "conditions: [{type: Progressing, status: 'False', reason: ReplicaSetCreateError}]";
+    let lines = with(said);
+    assert!(
+        lines[0].starts_with("create replicasets.apps")
+            && lines[2].contains("NewReplicaSetCreated"),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn annotations_follow_while_paused() {
+    let head = deployment(
+        "replicas: 2, paused: true",
+        "conditions: [{type: Progressing, status: Unknown, reason: DeploymentPaused}]",
+    )
+    .replace(
+        "revision: '1'",
+        "revision: '1', kubernetes.io/change-cause: why",
+    );
+    let lines = plan(&[head, set("new", "new", 2, 2, 1, (2, 3))].concat());
+    assert!(
+        lines[0].starts_with("patch replicasets.apps a/new") && lines[0].contains("\"why\""),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn recreate_believes_the_set_before_its_own_cache_of_pods() {
+    let head = deployment("replicas: 2, strategy: {type: Recreate}", PROGRESSING)
+        .replace("revision: '1'", "revision: '2'");
+    let old =
+        set("old", "old", 0, 0, 1, (2, 2)).replace("status: {replicas: 0", "status: {replicas: 1");
+    let lines = plan(&[head, old].concat());
+    assert!(
+        lines.iter().all(|line| !line.starts_with("create")),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn odd_annotations_and_numbers_do_no_harm() {
+    let huge = set("old", "old", 1, 1, 1, (1, 2))
+        .replace("revision: '1'", "revision: '9223372036854775807'")
+        .replace("desired-replicas: '1'", "desired-replicas: 'x'")
+        .replace("max-replicas: '2'", "max-replicas: '0'");
+    let other =
+        set("other", "other", 3, 3, 2, (4, 5)).replace("max-replicas: '5'", "max-replicas: '-7'");
+    for spec in [
+        "replicas: 2147483647, strategy: {rollingUpdate: {maxSurge: 100%, maxUnavailable: 100%}}",
+        "replicas: -3, minReadySeconds: -1",
+        "replicas: 0, strategy: {rollingUpdate: {maxSurge: -1, maxUnavailable: x}}",
+        "replicas: 7, strategy: {type: Recreate}",
+    ] {
+        let head = deployment(spec, PROGRESSING)
+            .replace("revisionHistoryLimit: 1", "revisionHistoryLimit: -1");
+        for newest in [
+            other.clone(),
+            set("new", "new", 2, 1, 3, (9, 0)),
+            set("new", "new", 7, -1, 3, (7, 9)),
+        ] {
+            let lines = plan(&[head.clone(), huge.clone(), newest].concat());
+            assert!(!lines.is_empty(), "{spec}");
+        }
+    }
+}

@@ -9,6 +9,8 @@ use std::fmt;
 /// What is to be done about an object, by uid.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Work {
+    /// Find out whether it exists: it was only named by a dependent.
+    Verify(String),
     /// Find out whether it should still be there.
     Examine(String),
     /// Free its dependents from it.
@@ -18,6 +20,7 @@ pub(super) enum Work {
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Verify(uid) => write!(f, "verify {uid}"),
             Self::Examine(uid) => write!(f, "examine {uid}"),
             Self::Orphan(uid) => write!(f, "orphan {uid}"),
         }
@@ -44,6 +47,15 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn is_virtual(&self) -> bool {
         self.resource.is_none()
+    }
+
+    /// Whether it was seen and nothing that counts here has changed since.
+    fn is_like(&self, meta: &ObjectMeta) -> bool {
+        !self.is_virtual()
+            && self.owners == meta.owner_references
+            && self.deleting == meta.is_deleting()
+            && self.foreground == has_finalizer(meta, FOREGROUND)
+            && self.orphan == has_finalizer(meta, ORPHAN)
     }
 
     fn waits_for_dependents(&self) -> bool {
@@ -74,6 +86,10 @@ impl Graph {
     /// An object was added or changed.
     pub(super) fn observe(&mut self, resource: &ResourceRef, meta: &ObjectMeta) -> Vec<Work> {
         if meta.uid.is_empty() {
+            return Vec::new();
+        }
+        if self.nodes.get(&meta.uid).is_some_and(|n| n.is_like(meta)) {
+            // Most changes are of no concern here, and an owner may have very many dependents.
             return Vec::new();
         }
         let before = self.nodes.get(&meta.uid).cloned();
@@ -128,7 +144,7 @@ impl Graph {
             }
             let owner = self.nodes.entry(reference.uid.clone()).or_insert_with(|| {
                 // An owner never seen: its existence has to be verified.
-                work.push(Work::Examine(reference.uid.clone()));
+                work.push(Work::Verify(reference.uid.clone()));
                 virtual_node(reference, &node.namespace)
             });
             owner.dependents.insert(node.uid.clone());
@@ -284,7 +300,7 @@ mod tests {
         let mut graph = Graph::default();
         assert_eq!(
             texts(graph.observe(&PODS, &meta("p", "rs", &[]))),
-            ["examine rs"]
+            ["verify rs"]
         );
         assert!(graph.get("rs").unwrap().is_virtual());
         assert_eq!(graph.get("rs").unwrap().kind, "ReplicaSet");
@@ -310,6 +326,23 @@ mod tests {
         assert_eq!(graph.blocking_dependents("rs"), [("p".to_owned(), false)]);
         assert_eq!(texts(graph.remove("p")), ["examine rs"]);
         assert!(graph.blocking_dependents("rs").is_empty());
+    }
+
+    #[test]
+    fn what_did_not_change_makes_no_work_and_forgets_nothing() {
+        let mut graph = Graph::default();
+        graph.observe(&REPLICA_SETS, &meta("rs", "", &[]));
+        graph.observe(&PODS, &meta("p", "rs", &[]));
+        let mut again = meta("rs", "", &[]);
+        again.labels.insert("a".into(), "b".into());
+        assert!(graph.observe(&REPLICA_SETS, &again).is_empty());
+        assert_eq!(graph.dependents_of("rs"), (true, false));
+        // An owner that is taken off in the foreground later is noticed all the same.
+        assert!(
+            !graph
+                .observe(&REPLICA_SETS, &meta("rs", "", &[FOREGROUND]))
+                .is_empty()
+        );
     }
 
     #[test]

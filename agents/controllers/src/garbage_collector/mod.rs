@@ -162,12 +162,16 @@ impl Collector {
 
     async fn work(&self, work: Work) -> Next {
         let node = match &work {
-            Work::Examine(uid) | Work::Orphan(uid) => self.graph().get(uid).cloned(),
+            Work::Verify(uid) | Work::Examine(uid) | Work::Orphan(uid) => {
+                self.graph().get(uid).cloned()
+            }
         };
         // Gone meanwhile.
         let Some(node) = node else { return Next::Done };
         let result = match &work {
-            Work::Examine(_) => self.examine(&node).await,
+            // Seen meanwhile, as most are when the watches begin.
+            Work::Verify(_) if !node.is_virtual() => Ok(()),
+            Work::Verify(_) | Work::Examine(_) => self.examine(&node).await,
             Work::Orphan(_) => self.orphan_dependents(&node).await,
         };
         match result {

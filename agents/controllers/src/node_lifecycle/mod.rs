@@ -6,6 +6,7 @@ mod taints;
 mod zones;
 
 use crate::manager::{Body, Controller, TaskContext};
+use crate::world::Caches;
 use agent_runtime::events::reference;
 use agent_runtime::execute::execute;
 use agent_runtime::kinds::{Node, Pod};
@@ -36,7 +37,7 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 #[derive(Default)]
 struct Memory {
     health: BTreeMap<String, Health>,
-    /// Nodes whose pods have been marked not ready since they stopped being ready.
+    /// Nodes whose pods have been marked not ready since they fell silent.
     pods_marked: BTreeSet<String>,
     zones: Zones,
 }
@@ -63,9 +64,13 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
                 () = changed.notified() => {}
             }
             let nodes = context.caches.nodes.list();
-            let plans = round(&mut memory, &nodes, &context, timestamp::now());
-            for plan in plans {
+            let plans = round(&mut memory, &nodes, &context.caches, timestamp::now());
+            for (node, plan) in plans {
                 let outcome = execute(&context.client, &context.recorder, plan).await;
+                if outcome.error.is_some() {
+                    // Some pods may not have been marked; those that were are left out the next time.
+                    memory.pods_marked.remove(&node);
+                }
                 let seen =
                     tokio::time::timeout(PERIOD, context.hub.wait_seen(&outcome.written)).await;
                 if let Some(error) = outcome.error {
@@ -90,9 +95,9 @@ fn states(node: &Node) -> Vec<(&str, &str)> {
 fn round(
     memory: &mut Memory,
     nodes: &[Arc<Node>],
-    context: &TaskContext,
+    caches: &Caches,
     now: Micros,
-) -> Vec<Plan> {
+) -> Vec<(String, Plan)> {
     let names: BTreeSet<&str> = nodes
         .iter()
         .map(|node| node.metadata.name.as_str())
@@ -107,20 +112,28 @@ fn round(
     let mut plans = Vec::new();
     for node in nodes {
         let name = &node.metadata.name;
-        let lease = context.caches.leases.get(LEASE_NAMESPACE, name);
+        let lease = caches.leases.get(LEASE_NAMESPACE, name);
         let signals = Signals::of(node, lease.as_deref());
-        let health = memory
-            .health
-            .entry(name.clone())
-            .or_insert_with(|| Health::first(now))
-            .seen(signals, now);
-        memory.health.insert(name.clone(), health.clone());
         let mut plan = Plan::none();
+        let known = memory.health.get(name).cloned().unwrap_or_else(|| {
+            plan.push(node_event(
+                node,
+                "RegisteredNode",
+                "event: Registered Node {} in Controller",
+            ));
+            Health::first(now)
+        });
+        let health = known.seen(signals, now);
+        memory.health.insert(name.clone(), health.clone());
         match health::silence(node, &health, now) {
             Some(status) => {
                 plan.push(status);
                 if node.is_ready() {
-                    plan.push(not_ready_event(node));
+                    plan.push(node_event(
+                        node,
+                        "NodeNotReady",
+                        "status is now: NodeNotReady",
+                    ));
                 }
             }
             None => {
@@ -135,28 +148,34 @@ fn round(
         }
         if node.is_ready() {
             memory.pods_marked.remove(name);
-        } else if node.condition("Ready").is_some() && memory.pods_marked.insert(name.clone()) {
-            plan.ops
-                .extend(mark_pods(&context.caches.pods.on_node(name), now));
+        } else if is_unknown(node) && memory.pods_marked.insert(name.clone()) {
+            plan.ops.extend(mark_pods(&caches.pods.on_node(name), now));
         }
         if !plan.ops.is_empty() {
-            plans.push(plan);
+            plans.push((name.clone(), plan));
         }
     }
     plans
 }
 
-fn not_ready_event(node: &Node) -> Op {
-    let message = format!("Node {} status is now: NodeNotReady", node.metadata.name);
+/// Silent, that is: a node that says itself that it is not ready also says how its pods are.
+fn is_unknown(node: &Node) -> bool {
+    node.condition("Ready")
+        .is_some_and(|ready| ready.status == "Unknown")
+}
+
+/// `{}` in the text stands for the node's name.
+fn node_event(node: &Node, reason: &'static str, text: &str) -> Op {
+    let name = &node.metadata.name;
     Op::Event(Box::new(Report {
         regarding: reference(&NODES, &node.metadata),
         kind: EventType::Normal,
-        reason: "NodeNotReady",
-        message,
+        reason,
+        message: format!("Node {name} {}", text.replace("{}", name)),
     }))
 }
 
-/// The pods of a node that is not ready are not ready either: services stop sending to them.
+/// The pods of a silent node are not ready either: services stop sending to them.
 fn mark_pods(pods: &[Arc<Pod>], now: Micros) -> Vec<Op> {
     let mut ops = Vec::new();
     for pod in pods.iter().filter(|pod| pod.is_ready()) {
@@ -179,4 +198,61 @@ fn mark_pods(pods: &[Arc<Pod>], now: Micros) -> Vec<Op> {
         });
     }
     ops
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::world;
+
+    fn node(ready: &str) -> String {
+        format!(
+            "kind: Node\nmetadata: {{name: n}}\nstatus: {{conditions: [{{type: Ready, status: '{ready}'}}, {{type: MemoryPressure, status: '{ready}'}}, {{type: DiskPressure, status: '{ready}'}}, {{type: PIDPressure, status: '{ready}'}}]}}\n"
+        )
+    }
+
+    const POD: &str = "---\nkind: Pod\nmetadata: {name: p, namespace: a, uid: u}\nspec: {nodeName: n}\nstatus: {conditions: [{type: Ready, status: 'True'}]}\n";
+
+    /// The lines of a round over a world of these objects.
+    fn look(memory: &mut Memory, text: &str, seconds: i64) -> Vec<String> {
+        let world = world(text);
+        let now = timestamp::seconds(seconds);
+        let plans = round(memory, &world.caches.nodes.list(), &world.caches, now);
+        plans.iter().flat_map(|(_, plan)| plan.lines()).collect()
+    }
+
+    fn marks(lines: &[String]) -> usize {
+        let mark = |line: &&String| line.starts_with("patch pods/status a/p");
+        lines.iter().filter(mark).count()
+    }
+
+    #[test]
+    fn a_node_is_greeted_once_and_an_idle_one_costs_nothing() {
+        let mut memory = Memory::default();
+        let healthy = [&node("True"), POD].map(str::to_owned).concat();
+        let healthy = healthy.replace("Pressure, status: 'True'", "Pressure, status: 'False'");
+        assert_eq!(
+            look(&mut memory, &healthy, 0),
+            ["event Normal n RegisteredNode: Node n event: Registered Node n in Controller"]
+        );
+        assert!(look(&mut memory, &healthy, 5).is_empty());
+        let lines = look(&mut memory, &healthy, 51);
+        assert!(
+            lines[0].starts_with("patch nodes/status n")
+                && lines[1].contains("status is now: NodeNotReady"),
+            "{lines:#?}"
+        );
+    }
+
+    #[test]
+    fn pods_of_a_silent_node_are_marked_once_and_again_if_that_failed() {
+        let mut memory = Memory::default();
+        let silent = [&node("Unknown"), POD].map(str::to_owned).concat();
+        assert_eq!(marks(&look(&mut memory, &silent, 0)), 1);
+        assert_eq!(marks(&look(&mut memory, &silent, 5)), 0);
+        memory.pods_marked.remove("n");
+        assert_eq!(marks(&look(&mut memory, &silent, 10)), 1);
+        let says_so_itself = [&node("False"), POD].map(str::to_owned).concat();
+        assert_eq!(marks(&look(&mut Memory::default(), &says_so_itself, 0)), 0);
+    }
 }

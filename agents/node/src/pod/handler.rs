@@ -36,8 +36,25 @@ pub(crate) enum Outcome {
 const BODY_BYTES_MAX: usize = 10 * 1024;
 const REDIRECTS_MAX: usize = 10;
 
+/// Runs a lifecycle hook with a deadline: a probe, but that any answer over HTTP will do, as for a kubelet.
+pub(crate) async fn run_hook(
+    runtime: &dyn Runtime,
+    handler: &Handler,
+    container: &Container,
+    target: &Target,
+    timeout: Duration,
+) -> Outcome {
+    match &handler.http_get {
+        Some(request) if handler.exec.is_none() => {
+            let answer = http(request, container, target, timeout).await;
+            answer.map_or_else(|outcome| outcome, |_| Outcome::Success)
+        }
+        _ => run_probe(runtime, handler, container, target, timeout).await,
+    }
+}
+
 /// Runs one handler with a deadline.
-pub(crate) async fn run(
+pub(crate) async fn run_probe(
     runtime: &dyn Runtime,
     handler: &Handler,
     container: &Container,
@@ -59,7 +76,11 @@ pub(crate) async fn run(
         };
     }
     if let Some(request) = &handler.http_get {
-        return http(request, container, target, timeout).await;
+        return match http(request, container, target, timeout).await {
+            Ok(200..=399) => Outcome::Success,
+            Ok(status) => Outcome::Failure(format!("HTTP probe failed with statuscode: {status}")),
+            Err(outcome) => outcome,
+        };
     }
     if let Some(tcp) = &handler.tcp_socket {
         let host = if tcp.host.is_empty() {
@@ -124,10 +145,11 @@ async fn http(
     container: &Container,
     target: &Target,
     timeout: Duration,
-) -> Outcome {
-    let Some(port) = request.port.resolve(container) else {
-        return Outcome::Unknown(format!("couldn't find port: {:?}", request.port));
-    };
+) -> Result<u16, Outcome> {
+    let port = request
+        .port
+        .resolve(container)
+        .ok_or_else(|| Outcome::Unknown(format!("couldn't find port: {:?}", request.port)))?;
     let host = if request.host.is_empty() {
         target.ip.clone()
     } else {
@@ -145,31 +167,31 @@ async fn http(
         let attempt = http_once(&host, port, secure, &path, request, timeout);
         let (status, location, body) = match tokio::time::timeout_at(deadline, attempt).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(text)) => return Outcome::Failure(format!("Get {url:?}: {text}")),
+            Ok(Err(text)) => return Err(Outcome::Failure(format!("Get {url:?}: {text}"))),
             Err(_) => {
-                return Outcome::Failure(format!(
+                return Err(Outcome::Failure(format!(
                     "Get {url:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-                ));
+                )));
             }
         };
         match (status, location) {
-            (200..=299, _) => return Outcome::Success,
             // A redirect that stays on this server is followed; one that leaves it counts as an answer.
             (300..=399, Some(location))
                 if location.starts_with('/') && !location.starts_with("//") =>
             {
                 path = location
             }
-            (300..=399, _) => return Outcome::Success,
             _ => {
-                tracing::debug!(%url, status, body = %String::from_utf8_lossy(&body), "HTTP probe failed");
-                return Outcome::Failure(format!("HTTP probe failed with statuscode: {status}"));
+                if status >= 400 {
+                    tracing::debug!(%url, status, body = %String::from_utf8_lossy(&body), "an HTTP handler failed");
+                }
+                return Ok(status);
             }
         }
     }
-    Outcome::Failure(format!(
+    Err(Outcome::Failure(format!(
         "Get {path:?}: stopped after {REDIRECTS_MAX} redirects"
-    ))
+    )))
 }
 
 async fn http_once(
@@ -447,28 +469,31 @@ mod tests {
         port
     }
 
-    async fn get(port: u16, path: &str) -> Outcome {
-        let runtime = HollowRuntime::new(HollowConfig::default(), "n");
-        let handler = Handler {
+    fn getting(port: u16, path: &str) -> Handler {
+        Handler {
             http_get: Some(HttpHandler {
                 path: path.into(),
                 port: PortRef::Number(port.into()),
                 ..Default::default()
             }),
             ..Handler::default()
-        };
+        }
+    }
+
+    const TIMEOUT: Duration = Duration::from_secs(2);
+
+    fn world() -> (HollowRuntime, Container, Target) {
         let target = Target {
             container_id: "c".into(),
             ip: "127.0.0.1".into(),
         };
-        run(
-            &runtime,
-            &handler,
-            &Container::default(),
-            &target,
-            Duration::from_secs(2),
-        )
-        .await
+        let runtime = HollowRuntime::new(HollowConfig::default(), "n");
+        (runtime, Container::default(), target)
+    }
+
+    async fn get(port: u16, path: &str) -> Outcome {
+        let (runtime, container, target) = world();
+        run_probe(&runtime, &getting(port, path), &container, &target, TIMEOUT).await
     }
 
     #[tokio::test]
@@ -491,6 +516,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn any_answer_satisfies_a_hook() {
+        let port = answering(&["HTTP/1.1 500 Oops\r\ncontent-length: 2\r\n\r\nno"]).await;
+        let (runtime, container, target) = world();
+        let hook = |port| {
+            let handler = getting(port, "/");
+            let (runtime, container, target) = (&runtime, &container, &target);
+            async move { run_hook(runtime, &handler, container, target, TIMEOUT).await }
+        };
+        assert_eq!(hook(port).await, Outcome::Success);
+        assert!(
+            matches!(hook(port).await, Outcome::Failure(_)),
+            "nobody answers"
+        );
+    }
+
+    #[tokio::test]
     async fn refused_connections_read_as_in_go() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -499,7 +540,7 @@ mod tests {
             "Get \"http://127.0.0.1:{port}/\": dial tcp 127.0.0.1:{port}: connect: connection refused"
         );
         assert_eq!(get(port, "/").await, Outcome::Failure(text));
-        let runtime = HollowRuntime::new(HollowConfig::default(), "n");
+        let (runtime, container, target) = world();
         let handler = Handler {
             tcp_socket: Some(TcpHandler {
                 port: PortRef::Number(port.into()),
@@ -507,23 +548,74 @@ mod tests {
             }),
             ..Handler::default()
         };
-        let target = Target {
-            container_id: "c".into(),
-            ip: "127.0.0.1".into(),
-        };
-        let outcome = run(
-            &runtime,
-            &handler,
-            &Container::default(),
-            &target,
-            Duration::from_secs(2),
-        )
-        .await;
+        let outcome = run_probe(&runtime, &handler, &container, &target, TIMEOUT).await;
         assert_eq!(
             outcome,
             Outcome::Failure(format!(
                 "dial tcp 127.0.0.1:{port}: connect: connection refused"
             ))
+        );
+    }
+
+    /// Answers health checks: `good` serves, `bad` does not, others are not known.
+    async fn health_service() -> u16 {
+        use http_body_util::StreamBody;
+        use hyper::body::{Frame, Incoming};
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answer = |request: http::Request<Incoming>| async move {
+            assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+            let body = request.into_body().collect().await?.to_bytes();
+            let (code, message) = match body.as_ref() {
+                body if body == health_request("good") => ("0", &[0, 0, 0, 0, 2, 8, 1][..]),
+                body if body == health_request("bad") => ("0", &[0, 0, 0, 0, 2, 8, 2][..]),
+                _ => ("5", &[][..]),
+            };
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", code.parse().unwrap());
+            let frames = [
+                Frame::data(Bytes::from_static(message)),
+                Frame::trailers(trailers),
+            ];
+            let frames = futures::stream::iter(frames.map(Ok::<_, hyper::Error>));
+            Ok::<_, hyper::Error>(http::Response::new(StreamBody::new(frames)))
+        };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = hyper::service::service_fn(answer);
+                let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn grpc_services_say_how_they_are() {
+        let port = health_service().await;
+        let (runtime, container, target) = world();
+        let check = |service: &str| {
+            let handler = Handler {
+                grpc: Some(GrpcHandler {
+                    port,
+                    service: Some(service.to_owned()),
+                }),
+                ..Handler::default()
+            };
+            let (runtime, container, target) = (&runtime, &container, &target);
+            async move { run_probe(runtime, &handler, container, target, TIMEOUT).await }
+        };
+        let failure = |text: &str| Outcome::Failure(text.to_owned());
+        assert_eq!(check("good").await, Outcome::Success);
+        assert_eq!(
+            check("bad").await,
+            failure("service unhealthy (responded with \"NOT_SERVING\")")
+        );
+        assert_eq!(
+            check("other").await,
+            failure("error: health rpc failed with code 5")
         );
     }
 

@@ -16,12 +16,13 @@ use super::container::{self, Prepared as ContainerParts};
 use super::env;
 use super::handler::{self, Outcome, Target};
 use super::plan::Waiting;
-use super::worker::{Prepared, Worker};
+use super::prepare::Prepared;
+use super::worker::Worker;
 use crate::clock;
 use crate::etc;
 use crate::runtime::{BindMount, Image, Observed, RegistryLogin, RuntimeError};
 use crate::spec::{Container, Pod, Role};
-use crate::volumes;
+use crate::volumes::{self, Pinned};
 
 /// How long a failed start is left alone before the next try.
 const HOLD: time::Duration = time::Duration::seconds(10);
@@ -113,10 +114,10 @@ impl Worker {
                 ip.as_deref().unwrap_or_default(),
             )
             .await;
-        let spec = parts.and_then(|parts| container::spec(pod, role, container, parts));
         let who = Some((role, container.name.as_str()));
-        let spec =
-            spec.map_err(|message| self.failed(who, "CreateContainerConfigError", message))?;
+        let config_error = |message| self.failed(who, "CreateContainerConfigError", message);
+        let (parts, pins) = parts.map_err(config_error)?;
+        let spec = container::spec(pod, role, container, parts).map_err(config_error)?;
         let identity = container::identity(pod, &container.name, attempt);
         let runtime = self.agent.runtime.clone();
         let id = match runtime.create(&sandbox, &identity, &spec).await {
@@ -142,6 +143,7 @@ impl Worker {
                 return Err(self.failed(who, "RunContainerError", text));
             }
         }
+        drop(pins);
         self.event(
             who,
             EventType::Normal,
@@ -180,7 +182,7 @@ impl Worker {
             container_id: id.to_owned(),
             ip,
         };
-        let outcome = handler::run(
+        let outcome = handler::run_hook(
             &*self.agent.runtime,
             hook,
             container,
@@ -216,7 +218,7 @@ impl Worker {
         }))
     }
 
-    /// Environment, mounts and profile of a container.
+    /// Environment, mounts and profile of a container, and what has to be held until it has been started.
     #[expect(
         clippy::too_many_arguments,
         reason = "they are the parts of one container"
@@ -230,7 +232,7 @@ impl Worker {
         image: &'a Image,
         prepared: &Prepared,
         ip: &str,
-    ) -> Result<ContainerParts<'a>, String> {
+    ) -> Result<(ContainerParts<'a>, Vec<Pinned>), String> {
         let env = env::build(pod, container, &prepared.sources)?;
         let mut parts = ContainerParts {
             sandbox,
@@ -241,7 +243,7 @@ impl Worker {
             node_memory_bytes: self.agent.memory_bytes(),
         };
         if self.agent.is_hollow() {
-            return Ok(parts);
+            return Ok((parts, Vec::new()));
         }
         let files = NodeFiles {
             hosts: etc::hosts(
@@ -262,17 +264,18 @@ impl Worker {
         let seccomp_dir = self.agent.seccomp_dir();
         let blocking = move || {
             let read_only = |name: &str| volumes::is_read_only(&pod, name);
-            let mut mounts = volumes::container_mounts(&container, &paths, &env, &read_only)?;
-            own_files(&mut mounts, &pod_dir, &container, attempt, &files)
+            let mut mounts =
+                volumes::container_mounts(&container, &pod_dir, &paths, &env, &read_only)?;
+            own_files(&mut mounts.binds, &pod_dir, &container, attempt, &files)
                 .map_err(|error| error.to_string())?;
             Ok::<_, String>((mounts, seccomp(&pod, &container, &seccomp_dir)?))
         };
         let (mounts, seccomp) = tokio::task::spawn_blocking(blocking)
             .await
             .map_err(|error| error.to_string())??;
-        parts.mounts = mounts;
+        parts.mounts = mounts.binds;
         parts.seccomp = seccomp;
-        Ok(parts)
+        Ok((parts, mounts.pins))
     }
 
     /// Makes sure that the image is there, according to the pull policy.
@@ -506,6 +509,10 @@ fn own_files(
         std::fs::create_dir_all(parent)?;
     }
     std::fs::write(&message, b"")?;
+    // The container of that attempt is gone, or goes now: two are kept.
+    if let Some(old) = attempt.checked_sub(2) {
+        remove_if_there(&message_path(pod_dir, &container.name, old))?;
+    }
     // Whatever user the container runs as may write here.
     std::fs::set_permissions(&message, std::fs::Permissions::from_mode(0o666))?;
     let message_target = match container.termination_message_path.as_str() {
@@ -513,8 +520,8 @@ fn own_files(
         path => path,
     };
     let (hosts, resolv) = (pod_dir.join("etc-hosts"), pod_dir.join("resolv.conf"));
-    std::fs::write(&hosts, &files.hosts)?;
-    std::fs::write(&resolv, &files.resolv_conf)?;
+    write_if_changed(&hosts, &files.hosts)?;
+    write_if_changed(&resolv, &files.resolv_conf)?;
     for (source, target) in [
         (hosts, "/etc/hosts"),
         (resolv, "/etc/resolv.conf"),
@@ -531,6 +538,21 @@ fn own_files(
         });
     }
     Ok(())
+}
+
+/// Leaves a file alone that says so already: other containers of the pod may be reading it.
+fn write_if_changed(path: &Path, text: &str) -> std::io::Result<()> {
+    match std::fs::read(path) {
+        Ok(current) if current == text.as_bytes() => Ok(()),
+        _ => std::fs::write(path, text),
+    }
+}
+
+fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Docker's own default profile has 12 kB.
@@ -719,6 +741,46 @@ mod tests {
             has_latest_tag("nginx") && has_latest_tag("r:5000/nginx") && has_latest_tag("a:latest")
         );
         assert!(!has_latest_tag("a:1") && !has_latest_tag(&digest));
+    }
+
+    #[test]
+    fn own_files_are_mounted_kept_and_tidied() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = NodeFiles {
+            hosts: "1.2.3.4 p".into(),
+            resolv_conf: String::new(),
+        };
+        let container = Container {
+            name: "c".into(),
+            termination_message_path: "/said".into(),
+            ..Container::default()
+        };
+        let mounted = |attempt, mut mounts: Vec<BindMount>| {
+            own_files(&mut mounts, dir.path(), &container, attempt, &files).unwrap();
+            mounts
+        };
+        let targets: Vec<String> = mounted(0, Vec::new())
+            .into_iter()
+            .map(|m| m.target)
+            .collect();
+        assert_eq!(targets, ["/etc/hosts", "/etc/resolv.conf", "/said"]);
+        let own = BindMount {
+            source: "/own".into(),
+            target: "/etc/hosts".into(),
+            read_only: true,
+            propagation: "rprivate",
+        };
+        assert_eq!(mounted(0, vec![own.clone()])[0], own);
+        let hosts = dir.path().join("etc-hosts");
+        let old = std::time::SystemTime::UNIX_EPOCH;
+        let file = std::fs::File::options().write(true).open(&hosts).unwrap();
+        file.set_modified(old).unwrap();
+        mounted(1, Vec::new());
+        mounted(2, Vec::new());
+        let unchanged = std::fs::metadata(&hosts).unwrap().modified().unwrap();
+        assert_eq!(unchanged, old, "a reader never sees it empty");
+        let left = |attempt| message_path(dir.path(), "c", attempt).exists();
+        assert_eq!([left(0), left(1), left(2)], [false, true, true]);
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! One pod on this node: what to do next ([`plan`]), doing it ([`worker`]), and reporting it ([`status`]).
 
 pub(crate) mod backoff;
+mod conditions;
 pub(crate) mod container;
+pub(crate) mod desired;
 pub(crate) mod env;
 pub(crate) mod handler;
 mod launch;
 pub(crate) mod plan;
+mod prepare;
 pub(crate) mod probe;
 pub(crate) mod status;
 mod stop;
+mod terminate;
 pub(crate) mod worker;

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
 use super::backoff::Backoffs;
@@ -221,6 +222,11 @@ pub(crate) fn should_restart(pod: &Pod, role: Role, exit: &Exit) -> bool {
     }
 }
 
+/// Whether a container of this role that fails is started again.
+pub(crate) fn restarts_after_failure(pod: &Pod, role: Role) -> bool {
+    role == Role::Sidecar || pod.spec.restart_policy != "Never"
+}
+
 /// Whether nothing will run any more: every app container has ended for good, or an init container has failed for good.
 fn is_finished(facts: &Facts<'_>) -> bool {
     if is_recorded_terminal(facts.pod) {
@@ -247,9 +253,11 @@ fn is_finished(facts: &Facts<'_>) -> bool {
     failed_init || (!apps.is_empty() && apps.iter().all(|container| ended(Role::App, container)))
 }
 
+/// Stops what still runs, one group after the other: the next plan sees the one before gone.
 fn plan_finish(facts: &Facts<'_>, sandbox: &str, plan: &mut Plan) {
-    for group in termination(facts.pod, facts.observed) {
-        plan.actions
+    match termination(facts.pod, facts.observed).into_iter().next() {
+        Some(group) => plan
+            .actions
             .extend(group.into_iter().map(|action| match action {
                 Action::Stop { id, container, .. } => Action::Stop {
                     id,
@@ -257,11 +265,11 @@ fn plan_finish(facts: &Facts<'_>, sandbox: &str, plan: &mut Plan) {
                     reason: StopReason::PodFinished,
                 },
                 other => other,
-            }));
+            })),
+        None => plan.actions.push(Action::StopSandbox {
+            id: sandbox.to_owned(),
+        }),
     }
-    plan.actions.push(Action::StopSandbox {
-        id: sandbox.to_owned(),
-    });
 }
 
 /// Plans the init containers; true when the app containers may run.
@@ -299,13 +307,40 @@ fn results(facts: &Facts<'_>, observed: &Observed) -> Results {
     facts.probes.get(&observed.id).copied().unwrap_or_default()
 }
 
+/// What the API has on record of a container: how often it was restarted, and whether there was one at all.
+fn recorded(pod: &Pod, name: &str) -> Option<(u32, bool)> {
+    let lists = ["containerStatuses", "initContainerStatuses"];
+    let mut statuses = lists
+        .iter()
+        .filter_map(|list| pod.status.get(list)?.as_array())
+        .flatten();
+    let status =
+        statuses.find(|status| status.get("name").and_then(Value::as_str) == Some(name))?;
+    let count = u32::try_from(status.get("restartCount")?.as_u64()?).ok()?;
+    Some((count, status.get("containerID").is_some()))
+}
+
+/// Whether the API has a container on record that has run.
+pub(crate) fn was_recorded(pod: &Pod, name: &str) -> bool {
+    recorded(pod, name).is_some_and(|(_, existed)| existed)
+}
+
+/// The restarts of a container of which the runtime knows nothing (any more).
+pub(crate) fn recorded_restarts(pod: &Pod, name: &str) -> u32 {
+    recorded(pod, name).map_or(0, |(count, _)| count)
+}
+
 /// Starts, restarts, replaces or leaves alone one container.
 fn plan_container(facts: &Facts<'_>, role: Role, container: &Container, plan: &mut Plan) {
     let latest = facts.observed.latest(&container.name);
     let attempt = match latest {
         Some(latest) if latest.state == State::Created => latest.identity.attempt,
         Some(latest) => latest.identity.attempt + 1,
-        None => 0,
+        // Somebody may have removed what the record still tells of: restarts are never counted backwards.
+        None => match recorded(facts.pod, &container.name) {
+            None | Some((0, false)) => 0,
+            Some((count, _)) => count + 1,
+        },
     };
     let start = |plan: &mut Plan, replaces| match facts.holds.get(&container.name) {
         Some(until) if *until > facts.now => plan.wake(*until),
@@ -621,8 +656,8 @@ mod tests {
         let cases: &[(&str, i64, i64, &[&str])] = &[
             ("Always", 0, 1, &["start a1", "start b1"]),
             ("OnFailure", 0, 1, &["start b1"]),
-            ("OnFailure", 0, 0, &["stop s0 PodFinished", "stop POD0"]),
-            ("Never", 0, 1, &["stop s0 PodFinished", "stop POD0"]),
+            ("OnFailure", 0, 0, &["stop s0 PodFinished"]),
+            ("Never", 0, 1, &["stop s0 PodFinished"]),
         ];
         for (policy, a, b, expected) in cases {
             let mut world = base.to_vec();
@@ -740,19 +775,33 @@ mod tests {
     }
 
     #[test]
+    fn restarts_are_counted_on_when_somebody_has_removed_the_containers() {
+        let mut pod = pod("Always");
+        pod.spec.init_containers.clear();
+        pod.status = json!({"containerStatuses": [
+            {"name": "a", "restartCount": 4, "containerID": "docker://x"},
+            {"name": "b", "restartCount": 0}]});
+        let world = [(SANDBOX, 0, running())];
+        assert_eq!(steps(&pod, &world, &[]), ["start a5", "start b0"]);
+        pod.status = json!({"containerStatuses": [{"name": "a", "restartCount": 4}]});
+        assert_eq!(steps(&pod, &world, &[])[0], "start a5");
+    }
+
+    #[test]
     fn an_ended_pod_stays_ended() {
         let mut pod = pod("Always");
         pod.status = json!({"phase": "Failed"});
         assert!(steps(&pod, &[], &[]).is_empty());
-        let world = [
+        let mut world = [
             (SANDBOX, 0, running()),
             ("a", 0, running()),
             ("s", 0, running()),
         ];
-        assert_eq!(
-            steps(&pod, &world, &[]),
-            ["stop a0 PodFinished", "stop s0 PodFinished", "stop POD0"]
-        );
+        for (index, expected) in [(1, "stop a0 PodFinished"), (2, "stop s0 PodFinished")] {
+            assert_eq!(steps(&pod, &world, &[]), [expected]);
+            world[index].2 = exited(0);
+        }
+        assert_eq!(steps(&pod, &world, &[]), ["stop POD0"]);
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl Prober {
         let mut thresholds = Thresholds::default();
         loop {
             ticks.tick().await;
-            let outcome = handler::run(
+            let outcome = handler::run_probe(
                 &*self.runtime,
                 &probe.handler,
                 &self.container,

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
+use super::conditions::conditions;
 use super::container::Qos;
-use super::plan::{Observation, Waiting};
+use super::plan::{self, Observation, Waiting};
 use super::probe::Results;
 use crate::clock;
 use crate::runtime::{Exit, Observed, State};
@@ -166,7 +167,9 @@ fn container_status(inputs: &Inputs<'_>, role: Role, container: &Container) -> V
         }
         Some((_, State::Created)) | None => match waiting {
             Some(waiting) => json!({"waiting": waiting_state(waiting)}),
-            None if inputs.over => json!({"terminated": unknown_exit()}),
+            None if inputs.over && has_begun(inputs, role, &container.name) => {
+                json!({"terminated": recorded_exit(inputs.pod, &container.name).unwrap_or_else(unknown_exit)})
+            }
             None if inputs.pod.spec.init_containers.is_empty() => {
                 json!({"waiting": {"reason": "ContainerCreating"}})
             }
@@ -178,7 +181,10 @@ fn container_status(inputs: &Inputs<'_>, role: Role, container: &Container) -> V
         "state": state,
         "lastState": last_state.map_or_else(|| json!({}), |terminated| json!({"terminated": terminated})),
         "ready": ready,
-        "restartCount": current.map_or(0, |current| current.identity.attempt),
+        "restartCount": match current {
+            Some(current) => current.identity.attempt,
+            None => plan::recorded_restarts(inputs.pod, &container.name),
+        },
         "image": container.image,
         "imageID": current.map_or("", |current| current.image_id.as_str()),
         "started": started,
@@ -245,6 +251,49 @@ fn terminated(inputs: &Inputs<'_>, observed: &Observed, exit: &Exit) -> Value {
     state
 }
 
+/// Whether the pod has come as far as this container, so that one which is missing has been lost: one that a pod never
+/// came to waits for ever.
+fn has_begun(inputs: &Inputs<'_>, role: Role, name: &str) -> bool {
+    let seen = |container: &Container| {
+        let attempts = inputs.observed.containers.get(&container.name);
+        let started = |observed: &Observed| observed.state != State::Created;
+        attempts.is_some_and(|attempts| attempts.iter().any(started))
+            || plan::was_recorded(inputs.pod, &container.name)
+    };
+    let spec = &inputs.pod.spec;
+    let later = spec
+        .init_containers
+        .iter()
+        .skip_while(|container| container.name != name);
+    let initialised = || {
+        let last = spec.init_containers.last().and_then(|container| {
+            let latest = inputs.observed.latest(&container.name)?;
+            Some(match latest.exit() {
+                Some(exit) => exit.code == 0,
+                None => container.is_sidecar() && latest.is_running(),
+            })
+        });
+        spec.init_containers.is_empty() || last == Some(true)
+    };
+    let any_app = || spec.containers.iter().any(seen);
+    match role {
+        Role::App => any_app() || initialised(),
+        Role::Init | Role::Sidecar => any_app() || later.into_iter().any(seen),
+    }
+}
+
+/// The end that the API has on record for a container.
+fn recorded_exit(pod: &Pod, name: &str) -> Option<Value> {
+    let lists = ["containerStatuses", "initContainerStatuses"];
+    let statuses = lists
+        .iter()
+        .filter_map(|list| pod.status.get(list)?.as_array())
+        .flatten();
+    statuses
+        .filter(|status| status.get("name").and_then(Value::as_str) == Some(name))
+        .find_map(|status| status.pointer("/state/terminated").cloned())
+}
+
 /// For a container of an ended pod about which the runtime knows nothing any more.
 fn unknown_exit() -> Value {
     json!({
@@ -260,7 +309,7 @@ fn state_of<'a>(status: &'a Value, state: &str) -> Option<&'a Map<String, Value>
     status.get("state")?.get(state)?.as_object()
 }
 
-fn exit_code(status: &Value) -> Option<i64> {
+pub(super) fn exit_code(status: &Value) -> Option<i64> {
     state_of(status, "terminated")?.get("exitCode")?.as_i64()
 }
 
@@ -318,177 +367,6 @@ fn phase(inputs: &Inputs<'_>, init: &[Value], apps: &[Value]) -> &'static str {
         (false, "Never") => "Failed",
         (false, _) => "Running",
     }
-}
-
-fn conditions(
-    inputs: &Inputs<'_>,
-    phase: &str,
-    init: &[Value],
-    apps: &[Value],
-    has_ip: bool,
-) -> Value {
-    let pod = inputs.pod;
-    let ended = matches!(phase, "Succeeded" | "Failed");
-    let name = |status: &Value| {
-        status
-            .get("name")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let is = |status: &Value, field: &str| status.get(field) == Some(&Value::Bool(true));
-    let any_app_started = apps
-        .iter()
-        .any(|status| status.get("containerID").is_some());
-    let incomplete: Vec<String> = pod
-        .spec
-        .init_containers
-        .iter()
-        .zip(init)
-        .filter(|(container, status)| {
-            let done = if container.is_sidecar() {
-                is(status, "started")
-            } else {
-                exit_code(status) == Some(0)
-            };
-            !done && !any_app_started
-        })
-        .map(|(_, status)| name(status))
-        .collect();
-    let sidecars = pod
-        .spec
-        .init_containers
-        .iter()
-        .zip(init)
-        .filter(|(c, _)| c.is_sidecar())
-        .map(|(_, status)| status);
-    let unready: Vec<String> = sidecars
-        .chain(apps)
-        .filter(|status| !is(status, "ready"))
-        .map(name)
-        .collect();
-
-    let initialized = match (phase, incomplete.is_empty()) {
-        ("Succeeded", _) => Ok("PodCompleted"),
-        (_, true) => Ok(""),
-        (_, false) => Err((
-            "ContainersNotInitialized",
-            message("containers with incomplete status", &incomplete),
-        )),
-    };
-    let containers_ready = match phase {
-        "Succeeded" => Err(("PodCompleted", String::new())),
-        "Failed" => Err(("PodFailed", String::new())),
-        _ if !unready.is_empty() => Err((
-            "ContainersNotReady",
-            message("containers with unready status", &unready),
-        )),
-        _ => Ok(""),
-    };
-    let ready = containers_ready
-        .clone()
-        .and_then(|reason| match gates(pod) {
-            None => Ok(reason),
-            Some(text) => Err(("ReadinessGatesNotReady", text)),
-        });
-    let sandbox = match !ended && inputs.observed.sandbox().is_some() && has_ip {
-        true => Ok(""),
-        false => Err(("", String::new())),
-    };
-    let list = [
-        ("PodReadyToStartContainers", sandbox),
-        ("Initialized", initialized),
-        ("Ready", ready),
-        ("ContainersReady", containers_ready),
-        ("PodScheduled", Ok("")),
-    ];
-    list.into_iter()
-        .map(|(kind, outcome)| condition(inputs, kind, outcome))
-        .collect()
-}
-
-fn message(what: &str, names: &[String]) -> String {
-    format!("{what}: [{}]", names.join(" "))
-}
-
-fn gates(pod: &Pod) -> Option<String> {
-    let recorded = pod
-        .status
-        .get("conditions")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let mut problems = Vec::new();
-    for gate in &pod.spec.readiness_gates {
-        let kind = &gate.condition_type;
-        let status = recorded
-            .iter()
-            .find(|condition| condition.get("type").and_then(Value::as_str) == Some(kind))
-            .map(|condition| {
-                condition
-                    .get("status")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-            });
-        match status {
-            None => problems.push(format!(
-                "corresponding condition of pod readiness gate \"{kind}\" does not exist."
-            )),
-            Some("True") => {}
-            Some(other) => problems.push(format!(
-                "the status of pod readiness gate \"{kind}\" is not \"True\", but {other}"
-            )),
-        }
-    }
-    (!problems.is_empty()).then(|| problems.join(", "))
-}
-
-fn condition(inputs: &Inputs<'_>, kind: &str, outcome: Result<&str, (&str, String)>) -> Value {
-    let (status, reason, message) = match outcome {
-        Ok(reason) => ("True", reason, String::new()),
-        Err((reason, message)) => ("False", reason, message),
-    };
-    let recorded = inputs
-        .pod
-        .status
-        .get("conditions")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    let text = |condition: &Value, field: &str| {
-        condition
-            .get(field)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let same = recorded
-        .into_iter()
-        .find(|c| text(c, "type") == kind && text(c, "status") == status);
-    let since = same
-        .map(|c| text(c, "lastTransitionTime"))
-        .filter(|since| !since.is_empty());
-    let mut condition = json!({
-        "type": kind,
-        "status": status,
-        "lastProbeTime": null,
-        "lastTransitionTime": since.unwrap_or_else(|| clock::format(inputs.now)),
-    });
-    // Absent rather than empty; the patch has to say so, or an earlier text would stay.
-    condition["reason"] = if reason.is_empty() {
-        Value::Null
-    } else {
-        json!(reason)
-    };
-    condition["message"] = if message.is_empty() {
-        Value::Null
-    } else {
-        json!(message)
-    };
-    if inputs.pod.metadata.generation > 0 {
-        condition["observedGeneration"] = json!(inputs.pod.metadata.generation);
-    }
-    condition
 }
 
 /// The strategic merge patch that turns the recorded status into this one.
@@ -787,7 +665,39 @@ mod tests {
         assert_eq!(a["lastState"]["terminated"]["exitCode"], 3);
         assert_eq!(a["lastState"]["terminated"]["reason"], "Error");
         assert_eq!(status["podIP"], "10.1.2.3");
+        let mut lost = case(pod("Always", false), &containers[..1]);
+        lost.pod.status = without_nulls(&status);
+        let lost = self::status(&lost);
+        assert_eq!(
+            lost["containerStatuses"][0]["restartCount"], 1,
+            "never counted backwards"
+        );
         assert_eq!(status["startTime"], "1970-01-01T00:00:01Z");
+    }
+
+    #[test]
+    fn an_ended_pod_tells_what_was_lost_from_what_never_began() {
+        let over = |policy: &str, init: bool, containers: &[(&str, u32, State)]| {
+            status(&Case {
+                over: true,
+                ..case(pod(policy, init), containers)
+            })
+        };
+        let failed = over("Never", true, &[("i", 0, exited(1))]);
+        let waiting = json!({"waiting": {"reason": "PodInitializing"}});
+        assert_eq!(failed["containerStatuses"][0]["state"], waiting);
+        assert_eq!(failed["phase"], "Failed");
+        let lost = over("Never", true, &[("i", 0, exited(0)), ("a", 0, exited(0))]);
+        let reason = "/containerStatuses/1/state/terminated/reason";
+        assert_eq!(lost.pointer(reason), Some(&json!("ContainerStatusUnknown")));
+        // What is on record of a container that somebody has removed since stays.
+        let mut pruned = case(pod("Never", false), &[]);
+        let containers = [("a", 0, exited(3)), ("b", 0, exited(0))];
+        pruned.pod.status = without_nulls(&over("Never", false, &containers));
+        pruned.over = true;
+        let pruned = status(&pruned);
+        let code = "/containerStatuses/0/state/terminated/exitCode";
+        assert_eq!(pruned.pointer(code), Some(&json!(3)));
     }
 
     #[test]

@@ -6,14 +6,14 @@ use agent_runtime::EventType;
 use tokio::time::Instant;
 
 use super::handler::{self, Outcome, Target};
-use super::plan::StopReason;
+use super::plan::{self, StopReason};
 use super::probe::Kind;
 use super::worker::Worker;
 use crate::runtime::RuntimeError;
 use crate::spec::Role;
 
-/// What a container gets to end itself even when the grace period is used up or zero.
-const GRACE_MIN: Duration = Duration::from_secs(1);
+/// What a container gets to end itself even when the grace period is used up or zero: as much as a kubelet gives.
+const GRACE_MIN: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// How long a container may take to stop for this reason.
@@ -46,20 +46,7 @@ impl Worker {
         let role = found.map_or(Role::App, |(role, _)| role);
         let again = self.pre_stopped.contains(id);
         if !again {
-            let text = match reason {
-                StopReason::DefinitionChanged => {
-                    format!("Container {name} definition changed, will be restarted")
-                }
-                StopReason::Probe(kind) => {
-                    format!(
-                        "Container {name} failed {} probe, will be restarted",
-                        kind.title().to_lowercase()
-                    )
-                }
-                StopReason::SandboxChanged | StopReason::PodFinished | StopReason::Terminating => {
-                    format!("Stopping container {name}")
-                }
-            };
+            let text = farewell(name, reason, plan::restarts_after_failure(&self.pod, role));
             self.event(Some((role, name)), EventType::Normal, "Killing", text);
         }
         let hook = found
@@ -81,7 +68,8 @@ impl Worker {
                 container_id: id.to_owned(),
                 ip: ip.unwrap_or_default(),
             };
-            let outcome = handler::run(&*self.agent.runtime, hook, container, &target, left).await;
+            let outcome =
+                handler::run_hook(&*self.agent.runtime, hook, container, &target, left).await;
             if let Outcome::Failure(text) | Outcome::Unknown(text) = outcome {
                 tracing::debug!(pod = %self.pod.display(), container = name, %text, "preStop hook failed");
                 let text = "PreStopHook failed".to_owned();
@@ -99,5 +87,46 @@ impl Worker {
             .max(GRACE_MIN);
         self.agent.runtime.stop(id, grace).await?;
         Ok(hooked)
+    }
+}
+
+/// The text of a `Killing` event.
+fn farewell(name: &str, reason: StopReason, restarts: bool) -> String {
+    match reason {
+        StopReason::DefinitionChanged => {
+            format!("Container {name} definition changed, will be restarted")
+        }
+        StopReason::Probe(kind) => {
+            let next = if restarts { ", will be restarted" } else { "" };
+            format!(
+                "Container {name} failed {} probe{next}",
+                kind.title().to_lowercase()
+            )
+        }
+        StopReason::SandboxChanged | StopReason::PodFinished | StopReason::Terminating => {
+            format!("Stopping container {name}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_killed_container_is_told_to_come_back_only_where_it_does() {
+        let probe = StopReason::Probe(Kind::Liveness);
+        assert_eq!(
+            farewell("c", probe, true),
+            "Container c failed liveness probe, will be restarted"
+        );
+        assert_eq!(
+            farewell("c", probe, false),
+            "Container c failed liveness probe"
+        );
+        assert_eq!(
+            farewell("c", StopReason::Terminating, true),
+            "Stopping container c"
+        );
     }
 }

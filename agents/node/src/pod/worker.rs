@@ -6,20 +6,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use agent_runtime::resource_ref::{PODS, SERVICE_ACCOUNTS};
-use agent_runtime::{DeleteParams, EventType, PatchType};
-use serde_json::{Value, json};
+use agent_runtime::resource_ref::PODS;
+use agent_runtime::{EventType, PatchType};
+use serde_json::Value;
 use time::OffsetDateTime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use super::backoff::Backoffs;
 use super::container;
-use super::env::Sources;
+use super::desired::{Desired, version};
 use super::handler::Target;
 use super::plan::{self, Action, Facts, Observation, Plan, Waiting};
+use super::prepare::{Prepared, Token};
 use super::probe::{Kind, Prober, Report, Results};
 use super::status::{self, Inputs, Verdict};
 use crate::agent::Agent;
@@ -28,130 +29,20 @@ use crate::etc;
 use crate::runtime::{Observed, RuntimeError};
 use crate::source::{Owned, Watched};
 use crate::spec::{Pod, Role};
-use crate::volumes::payload::{self, ObjectKind, Reference, Tokens};
-use crate::volumes::{self, Paths};
+use crate::volumes::payload::Reference;
 
 /// How often a pod is looked at without any reason: events of the runtime may be lost.
-const RELIST: Duration = Duration::from_secs(30);
+pub(super) const RELIST: Duration = Duration::from_secs(30);
 /// Pause after a failed round, and between tries of whatever the API or the runtime refused.
-const RETRY: Duration = Duration::from_secs(2);
-/// How long a round waits for ConfigMaps, Secrets and Services to be read.
-const SOURCES_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const RETRY: Duration = Duration::from_secs(2);
+/// The longest pause between tries to make volumes or a sandbox; what volumes refer to is watched, and its coming cuts
+/// the pause short.
+const RETRY_MAX: Duration = Duration::from_secs(120);
 const REPORTS_MAX: usize = 64;
-const TOKEN_SECONDS_DEFAULT: i64 = 3607;
-
-/// What the pod shall be, as the watch last said; shared between the agent and the pod's task.
-pub(crate) struct Desired {
-    latest: Mutex<Latest>,
-    pub(crate) wake: Arc<Notify>,
-}
-
-#[derive(Clone)]
-struct Latest {
-    object: Arc<Value>,
-    /// The object is gone from the API.
-    removed: bool,
-}
-
-impl Desired {
-    pub(crate) fn new(object: Value) -> Desired {
-        let latest = Latest {
-            object: Arc::new(object),
-            removed: false,
-        };
-        Desired {
-            latest: Mutex::new(latest),
-            wake: Arc::new(Notify::new()),
-        }
-    }
-
-    /// Takes a version of the pod, unless a newer one is known already.
-    pub(crate) fn set(&self, object: Value) {
-        if self.keep(object) {
-            self.wake.notify_one();
-        }
-    }
-
-    fn keep(&self, object: Value) -> bool {
-        let mut latest = self.latest.lock().expect("no panic while locked");
-        let newer = version(&object) > version(&latest.object);
-        if newer {
-            latest.object = Arc::new(object);
-        }
-        newer
-    }
-
-    pub(crate) fn remove(&self) {
-        self.latest.lock().expect("no panic while locked").removed = true;
-        self.wake.notify_one();
-    }
-
-    /// The pod as the API has it.
-    pub(crate) fn object(&self) -> Arc<Value> {
-        self.latest
-            .lock()
-            .expect("no panic while locked")
-            .object
-            .clone()
-    }
-
-    fn is_leaving(&self) -> bool {
-        let latest = self.latest.lock().expect("no panic while locked");
-        latest.removed
-            || latest
-                .object
-                .pointer("/metadata/deletionTimestamp")
-                .is_some_and(|at| !at.is_null())
-    }
-
-    pub(crate) fn is_removed(&self) -> bool {
-        self.latest.lock().expect("no panic while locked").removed
-    }
-}
-
-fn version(object: &Value) -> u64 {
-    object
-        .pointer("/metadata/resourceVersion")
-        .and_then(Value::as_str)
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(0)
-}
-
-/// Probe results of containers that an earlier agent has started, so that taking them over changes nothing.
-fn recorded_probes(status: &Value) -> BTreeMap<String, Results> {
-    let lists = ["containerStatuses", "initContainerStatuses"];
-    let all = lists
-        .iter()
-        .filter_map(|list| status.get(list)?.as_array())
-        .flatten();
-    all.filter_map(|container| {
-        let (_, id) = container.get("containerID")?.as_str()?.split_once("://")?;
-        let yes = |field: &str| {
-            container
-                .get(field)
-                .and_then(Value::as_bool)
-                .filter(|yes| *yes)
-        };
-        let results = Results {
-            startup: yes("started"),
-            readiness: yes("ready"),
-            liveness: None,
-        };
-        container
-            .pointer("/state/running")
-            .map(|_| (id.to_owned(), results))
-    })
-    .collect()
-}
-
-struct Token {
-    token: String,
-    refresh_at: OffsetDateTime,
-}
 
 pub(crate) struct Worker {
     pub(super) agent: Arc<Agent>,
-    desired: Arc<Desired>,
+    pub(super) desired: Arc<Desired>,
     pub(super) pod: Pod,
     pub(super) observed: Observation,
     pub(super) started_at: OffsetDateTime,
@@ -161,19 +52,22 @@ pub(crate) struct Worker {
     pub(super) image_failures: BTreeMap<String, (OffsetDateTime, String)>,
     pub(super) waiting: BTreeMap<String, Waiting>,
     pub(super) holds: BTreeMap<String, OffsetDateTime>,
-    probes: BTreeMap<String, Results>,
-    probers: BTreeMap<(String, Kind), Owned>,
-    reports: mpsc::Receiver<Report>,
-    reporter: mpsc::Sender<Report>,
+    pub(super) probes: BTreeMap<String, Results>,
+    pub(super) probers: BTreeMap<(String, Kind), Owned>,
+    pub(super) reports: mpsc::Receiver<Report>,
+    pub(super) reporter: mpsc::Sender<Report>,
     /// Termination messages by container id.
-    messages: BTreeMap<String, String>,
-    tokens: BTreeMap<(String, usize), Token>,
-    followed: BTreeMap<Reference, Arc<Watched>>,
-    verdict: Option<Verdict>,
-    last_status: Option<Value>,
-    last_version: u64,
+    pub(super) messages: BTreeMap<String, String>,
+    pub(super) tokens: BTreeMap<(String, usize), Token>,
+    pub(super) followed: BTreeMap<Reference, Arc<Watched>>,
+    /// Tries in a row that could not make the volumes.
+    pub(super) mount_failures: u32,
+    sandbox_failures: u32,
+    pub(super) verdict: Option<Verdict>,
+    pub(super) last_status: Option<Value>,
+    pub(super) last_version: u64,
     /// Containers in back-off for which an event has been written.
-    announced: BTreeSet<String>,
+    pub(super) announced: BTreeSet<String>,
     pub(super) pre_stopped: BTreeSet<String>,
 }
 
@@ -206,6 +100,8 @@ impl Worker {
             messages: BTreeMap::new(),
             tokens: BTreeMap::new(),
             followed: BTreeMap::new(),
+            mount_failures: 0,
+            sandbox_failures: 0,
             verdict: None,
             last_status: None,
             last_version: 0,
@@ -233,7 +129,7 @@ impl Worker {
         }
     }
 
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         let object = self.desired.object();
         match Pod::decode(&object) {
             Ok(pod) => self.pod = pod,
@@ -299,12 +195,17 @@ impl Worker {
         let mut prepared = None;
         if starts || active {
             match self.prepare().await {
-                Ok(ready) => prepared = Some(ready),
+                Ok(ready) => {
+                    self.mount_failures = 0;
+                    prepared = Some(ready);
+                }
                 Err(text) => {
                     self.event(None, EventType::Warning, "FailedMount", text);
+                    next = next.min(clock::now() + retry_pause(self.mount_failures));
+                    self.mount_failures = self.mount_failures.saturating_add(1);
                     if starts {
                         // Nothing may start without its volumes; the rest of the plan can wait as well.
-                        return Ok(next.min(clock::now() + RETRY));
+                        return Ok(next);
                     }
                 }
             }
@@ -346,7 +247,7 @@ impl Worker {
         })
     }
 
-    async fn observe(&mut self) -> Result<(), RuntimeError> {
+    pub(super) async fn observe(&mut self) -> Result<(), RuntimeError> {
         let all = self
             .agent
             .runtime
@@ -510,7 +411,7 @@ impl Worker {
     }
 
     /// Sends the status when it differs from what is on record. False when the API did not take it.
-    async fn publish(&mut self, plan: &Plan, over: bool) -> bool {
+    pub(super) async fn publish(&mut self, plan: &Plan, over: bool) -> bool {
         let mut waiting = self.waiting.clone();
         waiting.extend(plan.waiting.clone());
         let over = over || plan::is_recorded_terminal(&self.pod);
@@ -566,142 +467,6 @@ impl Worker {
         }
     }
 
-    /// Makes the volumes and keeps them current; gives their paths and what containers may refer to.
-    async fn prepare(&mut self) -> Result<Prepared, String> {
-        let sources = self.sources().await?;
-        self.refresh_tokens().await?;
-        let tokens: Tokens = self
-            .tokens
-            .iter()
-            .map(|(key, token)| (key.clone(), token.token.clone()))
-            .collect();
-        let (pod, now, dir) = (self.pod.clone(), clock::now(), self.pod_dir());
-        if self.agent.is_hollow() {
-            for volume in &pod.spec.volumes {
-                payload::files(&pod, volume, &sources, &tokens).map_err(|message| {
-                    volumes::MountError {
-                        volume: volume.name.clone(),
-                        message,
-                    }
-                    .to_string()
-                })?;
-            }
-            return Ok(Prepared {
-                sources,
-                paths: Paths::new(),
-            });
-        }
-        let for_volumes = sources.clone();
-        let paths = tokio::task::spawn_blocking(move || {
-            volumes::prepare(&pod, &dir, &for_volumes, &tokens, now)
-        })
-        .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())?;
-        Ok(Prepared { sources, paths })
-    }
-
-    async fn sources(&mut self) -> Result<Sources, String> {
-        let references = payload::references(&self.pod);
-        self.followed
-            .retain(|reference, _| references.contains(reference));
-        let namespace = self.pod.metadata.namespace.clone();
-        let mut sources = self.agent.sources_base();
-        for reference in references {
-            let (kind, name) = &reference;
-            let watched = self.followed.entry(reference.clone()).or_insert_with(|| {
-                self.agent
-                    .objects
-                    .follow(*kind, &namespace, name, &self.desired.wake)
-            });
-            if let Some(object) = watched.get(SOURCES_PATIENCE).await {
-                match kind {
-                    ObjectKind::ConfigMap => sources.config_maps.insert(name.clone(), object),
-                    ObjectKind::Secret => sources.secrets.insert(name.clone(), object),
-                };
-            }
-        }
-        sources.services = self
-            .agent
-            .services
-            .visible_from(&namespace, SOURCES_PATIENCE)
-            .await
-            .ok_or("services have not yet been read at least once, cannot construct envvars")?;
-        Ok(sources)
-    }
-
-    async fn refresh_tokens(&mut self) -> Result<(), String> {
-        let now = clock::now();
-        for (key, projection) in payload::token_projections(&self.pod) {
-            if self
-                .tokens
-                .get(&key)
-                .is_some_and(|token| token.refresh_at > now)
-            {
-                continue;
-            }
-            let metadata = &self.pod.metadata;
-            let seconds = projection
-                .expiration_seconds
-                .unwrap_or(TOKEN_SECONDS_DEFAULT);
-            let audiences: Vec<&str> = Some(projection.audience.as_str())
-                .into_iter()
-                .filter(|a| !a.is_empty())
-                .collect();
-            let request = json!({
-                "apiVersion": "authentication.k8s.io/v1",
-                "kind": "TokenRequest",
-                "spec": {
-                    "audiences": audiences,
-                    "expirationSeconds": seconds,
-                    "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": metadata.name, "uid": metadata.uid},
-                },
-            });
-            let account = match self.pod.spec.service_account_name.as_str() {
-                "" => "default",
-                name => name,
-            };
-            let answer = self
-                .agent
-                .client
-                .create_sub(
-                    &SERVICE_ACCOUNTS,
-                    &metadata.namespace,
-                    account,
-                    "token",
-                    &request,
-                )
-                .await;
-            let failure = |text: &str| {
-                format!(
-                    "MountVolume.SetUp failed for volume \"{}\" : failed to fetch token: {text}",
-                    key.0
-                )
-            };
-            let answer = match answer {
-                Ok(answer) => answer,
-                // An old token serves until it expires.
-                Err(error) if self.tokens.contains_key(&key) => {
-                    tracing::warn!(pod = %self.pod.display(), error = %error.message, "cannot refresh a token");
-                    continue;
-                }
-                Err(error) => return Err(failure(&error.message)),
-            };
-            let text = |path: &str| answer.pointer(path).and_then(Value::as_str);
-            let token = text("/status/token")
-                .ok_or_else(|| failure("the answer holds no token"))?
-                .to_owned();
-            let expires = text("/status/expirationTimestamp").and_then(clock::parse);
-            let life = expires.map_or(time::Duration::seconds(seconds), |at| at - now);
-            let refresh_at = now
-                + (life * 4_i32 / 5_i32)
-                    .min(time::Duration::hours(24))
-                    .max(time::Duration::seconds(10));
-            self.tokens.insert(key, Token { token, refresh_at });
-        }
-        Ok(())
-    }
-
     async fn execute(
         &mut self,
         actions: Vec<Action>,
@@ -734,7 +499,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn execute_stops(&mut self, stops: Vec<Action>) -> Result<(), RuntimeError> {
+    pub(super) async fn execute_stops(&mut self, stops: Vec<Action>) -> Result<(), RuntimeError> {
         let now = tokio::time::Instant::now();
         let worker = &*self;
         let futures = stops.into_iter().filter_map(|action| match action {
@@ -765,174 +530,65 @@ impl Worker {
         let hostname = etc::hostname(&self.pod, self.agent.cluster_domain());
         let spec = container::sandbox(&self.pod, attempt, hostname);
         match self.agent.runtime.run_sandbox(&spec).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.sandbox_failures = 0;
+                Ok(())
+            }
             Err(RuntimeError::Unavailable(text)) => Err(RuntimeError::Unavailable(text)),
             Err(error) => {
                 let text = format!("Failed to create pod sandbox: {error}");
                 self.event(None, EventType::Warning, "FailedCreatePodSandBox", text);
-                tokio::time::sleep(RETRY).await;
+                let pause = retry_pause(self.sandbox_failures);
+                self.sandbox_failures = self.sandbox_failures.saturating_add(1);
+                tokio::time::sleep(pause).await;
                 Ok(())
-            }
-        }
-    }
-
-    /// Ends a pod that the node has failed; it stays on record until somebody deletes it.
-    async fn end_by_verdict(&mut self) -> Result<OffsetDateTime, RuntimeError> {
-        self.probers.clear();
-        let groups = plan::termination(&self.pod, &self.observed);
-        for group in groups {
-            self.execute_stops(group).await?;
-        }
-        if let Some(sandbox) = self.observed.sandbox().map(|sandbox| sandbox.id.clone()) {
-            self.agent.runtime.stop(&sandbox, Duration::ZERO).await?;
-        }
-        self.observe().await?;
-        let published = self.publish(&Plan::default(), true).await;
-        Ok(clock::now() + if published { RELIST } else { RETRY })
-    }
-
-    /// Takes the pod off the node: containers, record, volumes, and at last the object itself.
-    async fn terminate(&mut self) {
-        self.probers.clear();
-        self.waiting.clear();
-        while let Err(error) = self.stop_all().await {
-            tracing::debug!(pod = %self.pod.display(), %error, "cannot stop the pod yet");
-            tokio::time::sleep(RETRY).await;
-        }
-        // The final states have to be on record before the object goes.
-        while !self.desired.is_removed() && !self.publish(&Plan::default(), true).await {
-            tokio::time::sleep(RETRY).await;
-        }
-        while let Err(error) = self.remove_all().await {
-            tracing::warn!(pod = %self.pod.display(), %error, "cannot clean up after the pod yet");
-            tokio::time::sleep(RETRY).await;
-        }
-        while !self.desired.is_removed() && !self.delete().await {
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    /// Stops every container within the grace period, which may be cut short while this goes on.
-    async fn stop_all(&mut self) -> Result<(), RuntimeError> {
-        self.observe().await?;
-        self.publish_deleting().await;
-        let started = tokio::time::Instant::now();
-        loop {
-            let grace = self.termination_grace();
-            let groups = plan::termination(&self.pod, &self.observed);
-            if groups.is_empty() {
-                break;
-            }
-            let deadline = started + grace;
-            let desired = self.desired.clone();
-            let stopping = async {
-                for group in &groups {
-                    let worker = &*self;
-                    let futures = group.iter().filter_map(|action| match action {
-                        Action::Stop {
-                            id,
-                            container,
-                            reason,
-                        } => Some(worker.stop_container(id, container, *reason, deadline)),
-                        _ => None,
-                    });
-                    futures::future::try_join_all(futures).await?;
-                }
-                Ok(())
-            };
-            let before = self.pod.clone();
-            let shortened = async {
-                loop {
-                    desired.wake.notified().await;
-                    let Ok(pod) = Pod::decode(&desired.object()) else {
-                        continue;
-                    };
-                    if desired.is_removed() || pod.grace_seconds() < before.grace_seconds() {
-                        return;
-                    }
-                }
-            };
-            tokio::select! {
-                result = stopping => result?,
-                () = shortened, if !self.desired.is_removed() => {}
-            }
-            let running = groups.iter().flatten().filter_map(|action| match action {
-                Action::Stop { id, .. } => Some(id.clone()),
-                _ => None,
-            });
-            // Their hooks have run or are running; they are not run a second time.
-            self.pre_stopped.extend(running);
-            self.refresh();
-            self.observe().await?;
-        }
-        if let Some(sandbox) = self.observed.sandbox().map(|sandbox| sandbox.id.clone()) {
-            self.agent.runtime.stop(&sandbox, Duration::ZERO).await?;
-        }
-        self.observe().await
-    }
-
-    /// While containers are being stopped the record still shows them running.
-    async fn publish_deleting(&mut self) {
-        if !self.desired.is_removed() && self.observed.sandbox().is_some() {
-            self.publish(&Plan::default(), false).await;
-        }
-    }
-
-    fn termination_grace(&self) -> Duration {
-        let seconds = u64::try_from(self.pod.grace_seconds()).unwrap_or(0);
-        Duration::from_secs(seconds)
-    }
-
-    async fn remove_all(&mut self) -> Result<(), String> {
-        let all = self
-            .agent
-            .runtime
-            .list(Some(&self.pod.metadata.uid))
-            .await
-            .map_err(|error| error.to_string())?;
-        // Containers before the sandbox whose namespaces they are in.
-        let (sandboxes, containers): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(Observed::is_sandbox);
-        for container in containers.into_iter().chain(sandboxes) {
-            self.agent
-                .runtime
-                .remove(&container.id)
-                .await
-                .map_err(|error| error.to_string())?;
-        }
-        let dir = self.pod_dir();
-        let removed = tokio::task::spawn_blocking(move || volumes::remove(&dir)).await;
-        removed
-            .map_err(|error| error.to_string())?
-            .map_err(|error| error.to_string())
-    }
-
-    /// Tells the API that the pod is gone from the node. False when it has to be told again.
-    async fn delete(&self) -> bool {
-        let metadata = &self.pod.metadata;
-        let params = DeleteParams {
-            grace_seconds: Some(0),
-            uid: Some(metadata.uid.clone()),
-            ..DeleteParams::default()
-        };
-        match self
-            .agent
-            .client
-            .delete(&PODS, &metadata.namespace, &metadata.name, &params)
-            .await
-        {
-            Ok(_) => true,
-            Err(error) if error.is_not_found() || error.is_conflict() => true,
-            Err(error) => {
-                tracing::warn!(pod = %self.pod.display(), error = %error.message, "cannot delete the pod's object");
-                false
             }
         }
     }
 }
 
-/// What starting a container needs from outside its spec.
-pub(crate) struct Prepared {
-    pub(crate) sources: Sources,
-    pub(crate) paths: Paths,
+/// The pause after so many failures in a row, doubling.
+fn retry_pause(failures: u32) -> Duration {
+    RETRY
+        .saturating_mul(2_u32.saturating_pow(failures))
+        .min(RETRY_MAX)
+}
+
+/// Probe results of containers that an earlier agent has started, so that taking them over changes nothing.
+fn recorded_probes(status: &Value) -> BTreeMap<String, Results> {
+    let lists = ["containerStatuses", "initContainerStatuses"];
+    let all = lists
+        .iter()
+        .filter_map(|list| status.get(list)?.as_array())
+        .flatten();
+    all.filter_map(|container| {
+        let (_, id) = container.get("containerID")?.as_str()?.split_once("://")?;
+        let yes = |field: &str| {
+            container
+                .get(field)
+                .and_then(Value::as_bool)
+                .filter(|yes| *yes)
+        };
+        let results = Results {
+            startup: yes("started"),
+            readiness: yes("ready"),
+            liveness: None,
+        };
+        container
+            .pointer("/state/running")
+            .map(|_| (id.to_owned(), results))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_tried_ever_less_often() {
+        let pauses: Vec<u64> = (0..8).map(|n| retry_pause(n).as_secs()).collect();
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 120, 120]);
+        assert_eq!(retry_pause(u32::MAX), RETRY_MAX);
+    }
 }

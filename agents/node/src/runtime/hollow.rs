@@ -18,6 +18,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
 use crate::source::Owned;
@@ -468,6 +469,10 @@ impl Runtime for HollowRuntime {
             input: Box::pin(tokio::io::sink()),
             control: Box::new(HollowControl { code: 0 }),
         })
+    }
+
+    async fn dial(&self, _sandbox: &str, _port: u16) -> Result<TcpStream> {
+        Err(RuntimeError::Refused(NOTICE.to_owned()))
     }
 
     fn logs(&self, id: &str, request: &LogRequest) -> BoxStream<'static, Result<LogChunk>> {

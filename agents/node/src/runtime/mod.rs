@@ -5,6 +5,7 @@
 
 pub(crate) mod docker;
 pub(crate) mod hollow;
+mod netns;
 pub(crate) mod pause;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use time::OffsetDateTime;
 use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
 
 /// A call into the runtime failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -300,6 +302,9 @@ pub(crate) trait Runtime: Send + Sync {
     async fn exec(&self, id: &str, request: &ExecRequest) -> Result<Session>;
 
     async fn attach(&self, id: &str, request: &ExecRequest) -> Result<Session>;
+
+    /// Connects to a port as seen from inside a sandbox, where servers may listen on its loopback address only.
+    async fn dial(&self, sandbox: &str, port: u16) -> Result<TcpStream>;
 
     fn logs(&self, id: &str, request: &LogRequest) -> BoxStream<'static, Result<LogChunk>>;
 

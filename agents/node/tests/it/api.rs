@@ -125,12 +125,24 @@ impl Api {
         what: &str,
         condition: impl Fn(Option<&Value>) -> bool,
     ) -> Option<Value> {
+        self.wait("pods", "default", name, what, condition).await
+    }
+
+    /// The same for any object.
+    pub(crate) async fn wait(
+        &self,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+        what: &str,
+        condition: impl Fn(Option<&Value>) -> bool,
+    ) -> Option<Value> {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
         let mut events = self.events.subscribe();
         loop {
-            let pod = self.get("pods", "default", name);
-            if condition(pod.as_ref()) {
-                return pod;
+            let object = self.get(plural, namespace, name);
+            if condition(object.as_ref()) {
+                return object;
             }
             if tokio::time::timeout_at(deadline, events.recv())
                 .await
@@ -138,7 +150,7 @@ impl Api {
             {
                 panic!(
                     "{name} never got to: {what}\n{:#}\nevents: {:#?}",
-                    pod.unwrap_or_default()["status"],
+                    object.unwrap_or_default()["status"],
                     self.events_of(name)
                 );
             }

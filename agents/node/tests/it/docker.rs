@@ -11,24 +11,30 @@ use crate::kubelet::{Node, condition, first, phase};
 
 const IMAGE: &str = "kontiki-test/busybox:1";
 
+/// Says why a test does not run.
+pub(crate) fn skip(why: &str) -> bool {
+    eprintln!("skipped: {why}");
+    false
+}
+
 /// Imports a static busybox as an image. False, with the reason printed, when there is no Docker or no busybox.
-fn image_is_ready() -> bool {
-    let skip = |why: &str| {
-        eprintln!("skipped: {why}");
-        false
+pub(crate) fn image_is_ready() -> bool {
+    import_image(&[])
+}
+
+/// The same on the daemon that these options of `docker` name.
+pub(crate) fn import_image(options: &[&str]) -> bool {
+    let docker = |arguments: &[&str]| {
+        let run = Command::new("docker")
+            .args(options)
+            .args(arguments)
+            .output();
+        run.is_ok_and(|out| out.status.success())
     };
-    if !Command::new("docker")
-        .args(["version"])
-        .output()
-        .is_ok_and(|out| out.status.success())
-    {
+    if !docker(&["version"]) {
         return skip("no Docker daemon answers");
     }
-    if Command::new("docker")
-        .args(["image", "inspect", IMAGE])
-        .output()
-        .is_ok_and(|out| out.status.success())
-    {
+    if docker(&["image", "inspect", IMAGE]) {
         return true;
     }
     let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"]
@@ -41,8 +47,9 @@ fn image_is_ready() -> bool {
     let script = format!(
         "mkdir -p {0}/bin {0}/tmp {0}/etc && cp {busybox} {0}/bin/busybox && chmod 1777 {0}/tmp && \
          for name in sh sleep cat echo ls httpd nc id wget kill env hostname stat touch test true false mount; do ln -sf busybox {0}/bin/$name; done && \
-         tar -C {0} -c . | docker import -c 'ENV PATH=/bin' - {IMAGE}",
-        dir.path().display()
+         tar -C {0} -c . | docker {1} import -c 'ENV PATH=/bin' - {IMAGE}",
+        dir.path().display(),
+        options.join(" ")
     );
     let made = Command::new("sh").args(["-c", &script]).output().unwrap();
     if !made.status.success() {
@@ -51,7 +58,7 @@ fn image_is_ready() -> bool {
     true
 }
 
-fn pod(name: &str, node: &str, mut spec: Value) -> Value {
+pub(crate) fn pod(name: &str, node: &str, mut spec: Value) -> Value {
     spec["nodeName"] = json!(node);
     if spec.get("restartPolicy").is_none() {
         spec["restartPolicy"] = json!("Always");
@@ -65,18 +72,20 @@ fn pod(name: &str, node: &str, mut spec: Value) -> Value {
             .flatten()
         {
             container["image"] = container.get("image").cloned().unwrap_or(json!(IMAGE));
-            container["imagePullPolicy"] = json!("IfNotPresent");
+            if container.get("imagePullPolicy").is_none() {
+                container["imagePullPolicy"] = json!("IfNotPresent");
+            }
         }
     }
     json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": "default", "generation": 1, "labels": {"app": name}}, "spec": spec})
 }
 
-fn sh(script: &str) -> Value {
+pub(crate) fn sh(script: &str) -> Value {
     json!(["sh", "-c", script])
 }
 
-fn exec_path(pod: &str, container: &str, script: &str) -> String {
+pub(crate) fn exec_path(pod: &str, container: &str, script: &str) -> String {
     let script: String = script
         .bytes()
         .map(|byte| match byte {
@@ -113,6 +122,7 @@ async fn containers_share_network_and_volumes_and_see_their_configuration() {
             {"name": "shared", "emptyDir": {}},
             {"name": "fast", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
             {"name": "cm", "configMap": {"name": "cm"}},
+            {"name": "down", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
             {"name": "token", "projected": {"sources": [
                 {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
                 {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
@@ -137,7 +147,7 @@ async fn containers_share_network_and_volumes_and_see_their_configuration() {
                               {"name": "fast", "mountPath": "/fast"},
                               {"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true}]},
             {"name": "peer", "command": sh("sleep 3600"), "lifecycle": {"postStart": {"exec": {"command": ["touch", "/tmp/hooked"]}}},
-             "volumeMounts": [{"name": "shared", "mountPath": "/data", "subPath": "sub"}]},
+             "volumeMounts": [{"name": "shared", "mountPath": "/data", "subPath": "sub"}, {"name": "down", "mountPath": "/down"}]},
         ],
     })));
     let both = api
@@ -206,18 +216,24 @@ async fn containers_share_network_and_volumes_and_see_their_configuration() {
     );
 
     api.put("configmaps", json!({"metadata": {"name": "cm", "namespace": "default"}, "data": {"greeting": "changed"}}));
-    let mut seen = String::new();
-    for _ in 0..50 {
-        seen = node
-            .exec(&exec_path("both", "web", "cat /etc/cm/greeting"), b"")
-            .await
-            .0;
-        if seen == "changed" {
-            break;
+    let mut relabelled = api.get("pods", "default", "both").unwrap();
+    relabelled["metadata"]["labels"]["app"] = json!("new");
+    api.put("pods", relabelled);
+    for (container, file, expected) in [
+        ("web", "/etc/cm/greeting", "changed"),
+        ("peer", "/down/labels", "app=\"new\""),
+    ] {
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let path = exec_path("both", container, &format!("cat {file}"));
+            let seen = node.exec(&path, b"").await.0;
+            if seen == expected {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{file}: {seen}");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    assert_eq!(seen, "changed");
 
     api.delete_pod("both", 2);
     api.wait_pod("both", "gone", |pod| pod.is_none()).await;
@@ -252,7 +268,7 @@ async fn crashes_restarts_and_adoption() {
         pod(
             "steady",
             "docker-b",
-            json!({"containers": [{"name": "c", "command": sh("sleep 3600")}]}),
+            json!({"containers": [{"name": "c", "command": sh("i=0; while :; do i=$((i+1)); echo line $i; sleep 0.1; done")}]}),
         ),
     );
     api.put("pods", pod("done", "docker-b", json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": sh("exit 0")}]})));
@@ -326,6 +342,28 @@ async fn crashes_restarts_and_adoption() {
     assert_eq!(
         steady.unwrap()["status"]["containerStatuses"][0]["restartCount"],
         0
+    );
+
+    let written = |log: &str| {
+        let numbers: Vec<usize> = log
+            .lines()
+            .filter_map(|line| line.strip_prefix("line ")?.parse().ok())
+            .collect();
+        assert!(numbers.iter().copied().eq(1..=numbers.len()), "{log}");
+        numbers.len()
+    };
+    let log = "/containerLogs/default/steady/c";
+    let so_far = written(&node.get(log).await.1);
+    let (_, followed) = node
+        .get(&format!(
+            "{log}?follow=true&limitBytes={}",
+            20 * (so_far + 20)
+        ))
+        .await;
+    let complete = followed.rsplit_once('\n').unwrap().0;
+    assert!(
+        so_far > 0 && written(complete) > so_far,
+        "logs go on where they were"
     );
 
     // A container that is killed comes back; a sandbox that is killed takes its containers with it.

@@ -1,10 +1,11 @@
 //! Pods whose containers are simulated.
 
+use futures::StreamExt;
 use node_agent::{HollowConfig, RuntimeKind};
 use serde_json::{Value, json};
 
 use crate::api::Api;
-use crate::kubelet::{Node, condition, first, phase};
+use crate::kubelet::{Node, condition, first, phase, receive};
 
 fn pod(name: &str, spec: Value) -> Value {
     let mut spec = spec;
@@ -42,6 +43,7 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
     assert!(first(web.as_ref(), "containerID").starts_with("hollow://"));
     assert_eq!(node.get("/healthz").await, (200, "ok".to_owned()));
     assert_eq!(node.get_as_stranger("/healthz").await.0, 403);
+    assert!(!node.answers_without_certificate().await);
     assert!(node.get("/pods").await.1.contains("\"web\""));
     let (status, log) = node.get("/containerLogs/default/web/c").await;
     assert!(status == 200 && log.contains("simulated"), "{log}");
@@ -49,6 +51,27 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
         .exec("/exec/default/web/c?command=false&output=1", b"")
         .await;
     assert_eq!(status["details"]["causes"][0]["message"], "1");
+    let mut socket = node
+        .socket("/portForward/default/web?port=80", "v5.channel.k8s.io")
+        .await;
+    assert_eq!(receive(&mut socket).await, Some((0, vec![80, 0])));
+    assert_eq!(receive(&mut socket).await, Some((1, vec![80, 0])));
+    let (channel, text) = receive(&mut socket).await.unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(
+        channel == 1 && text.starts_with("error forwarding port 80 to pod web_default, uid "),
+        "{text}"
+    );
+    assert!(text.contains("simulated"), "{text}");
+    assert_eq!(receive(&mut socket).await, Some((255, vec![0])));
+    assert_eq!(receive(&mut socket).await, Some((255, vec![1])));
+    assert_eq!(receive(&mut socket).await, None, "all ports are over");
+    let (status, text) = node.get("/portForward/default/web?port=none").await;
+    assert_eq!(
+        (status, text.as_str()),
+        (400, "unable to parse \"none\" as a port")
+    );
+    assert_eq!(node.get("/portForward/default/nobody?port=80").await.0, 404);
     api.wait_event("web", "Started: Container started").await;
 
     api.put(
@@ -94,11 +117,27 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
         api.delete_pod(name, 5);
         api.wait_pod(name, "gone", |pod| pod.is_none()).await;
     }
+    // A stream that is open when the agent ends, ends with it.
+    api.put(
+        "pods",
+        pod(
+            "open",
+            json!({"containers": [{"name": "c", "image": "x:1"}]}),
+        ),
+    );
+    api.wait_pod("open", "running", |pod| phase(pod) == "Running")
+        .await;
+    let path = "/attach/default/open/c?output=1";
+    let mut open = node.socket(path, "v5.channel.k8s.io").await;
+    assert_eq!(receive(&mut open).await.unwrap().0, 1);
     let lease = api
         .wait_object("leases", "kube-node-lease", "hollow-1")
         .await;
     assert_eq!(lease["spec"]["leaseDurationSeconds"], 40);
     node.stop().await;
+    let end = async { while let Some(Ok(_)) = open.next().await {} };
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), end).await;
+    assert!(ended.is_ok(), "the stream outlives its agent");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,12 +11,34 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
+
+pub(crate) type Socket =
+    tokio_tungstenite::WebSocketStream<tokio_rustls::client::TlsStream<TcpStream>>;
+
+/// A binary message: the number of a channel and what goes there.
+pub(crate) fn message(channel: u8, content: &[u8]) -> Message {
+    Message::Binary([&[channel], content].concat().into())
+}
+
+/// The next binary message, with its channel; none when the other side has closed.
+pub(crate) async fn receive(socket: &mut Socket) -> Option<(u8, Vec<u8>)> {
+    const DEADLINE: Duration = Duration::from_secs(30);
+    loop {
+        let next = tokio::time::timeout(DEADLINE, socket.next()).await;
+        match next.expect("a message in time")?.unwrap() {
+            Message::Binary(bytes) => return Some((bytes[0], bytes[1..].to_vec())),
+            Message::Close(_) => return None,
+            _ => {}
+        }
+    }
+}
 
 pub(crate) struct Node {
     pub(crate) api: Api,
@@ -25,6 +47,7 @@ pub(crate) struct Node {
     task: tokio::task::JoinHandle<Result<(), node_agent::Error>>,
     tls: Arc<rustls::ClientConfig>,
     stranger: Arc<rustls::ClientConfig>,
+    roots: rustls::RootCertStore,
 }
 
 struct Identity {
@@ -48,10 +71,10 @@ impl Node {
             }
         };
         let server = issue("system:node:n");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(ca.der().clone()).unwrap();
         let client = |name: &str| {
             let identity = issue(name);
-            let mut roots = rustls::RootCertStore::empty();
-            roots.add(ca.der().clone()).unwrap();
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes())
                 .collect::<Result<Vec<_>, _>>();
@@ -60,7 +83,7 @@ impl Node {
                 .with_safe_default_protocol_versions();
             let config = config
                 .unwrap()
-                .with_root_certificates(roots)
+                .with_root_certificates(roots.clone())
                 .with_client_auth_cert(chain.unwrap(), key);
             Arc::new(config.unwrap())
         };
@@ -92,6 +115,7 @@ impl Node {
             task,
             tls,
             stranger,
+            roots,
         };
         node.wait_ready().await;
         node
@@ -161,6 +185,31 @@ impl Node {
         self.get_as(&self.stranger, path).await
     }
 
+    /// Whether somebody who shows no certificate gets any answer.
+    pub(crate) async fn answers_without_certificate(&self) -> bool {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let config = config
+            .with_root_certificates(self.roots.clone())
+            .with_no_client_auth();
+        let stream = TcpStream::connect(("127.0.0.1", self.port()))
+            .await
+            .unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let Ok(mut stream) = connector.connect(name, stream).await else {
+            return false;
+        };
+        let request = b"GET /healthz HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
+        let mut answer = Vec::new();
+        // Where the refusal comes after the handshake, either may fail.
+        let _ = stream.write_all(request).await;
+        let _ = stream.read_to_end(&mut answer).await;
+        !answer.is_empty()
+    }
+
     async fn get_as(&self, tls: &Arc<rustls::ClientConfig>, path: &str) -> (u16, String) {
         let io = hyper_util::rt::TokioIo::new(self.connect(tls).await);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
@@ -176,42 +225,35 @@ impl Node {
         (status, String::from_utf8_lossy(&body).into_owned())
     }
 
-    /// Runs a command; standard output, standard error and the final status.
-    pub(crate) async fn exec(&self, path: &str, input: &[u8]) -> (String, String, Value) {
+    /// Opens a WebSocket of a protocol.
+    pub(crate) async fn socket(&self, path: &str, protocol: &str) -> Socket {
         let mut request = format!("wss://127.0.0.1:{}{path}", self.port())
             .into_client_request()
             .unwrap();
-        request.headers_mut().insert(
-            "sec-websocket-protocol",
-            "v5.channel.k8s.io".parse().unwrap(),
-        );
+        request
+            .headers_mut()
+            .insert("sec-websocket-protocol", protocol.parse().unwrap());
         let stream = self.connect(&self.tls).await;
-        let (mut socket, response) = tokio_tungstenite::client_async(request, stream)
+        let (socket, response) = tokio_tungstenite::client_async(request, stream)
             .await
             .unwrap();
-        assert_eq!(
-            response.headers()["sec-websocket-protocol"],
-            "v5.channel.k8s.io"
-        );
+        assert_eq!(response.headers()["sec-websocket-protocol"], protocol);
+        socket
+    }
+
+    /// Runs a command; standard output, standard error and the final status.
+    pub(crate) async fn exec(&self, path: &str, input: &[u8]) -> (String, String, Value) {
+        let mut socket = self.socket(path, "v5.channel.k8s.io").await;
         if !input.is_empty() {
-            let mut message = vec![0];
-            message.extend_from_slice(input);
-            socket.send(Message::Binary(message.into())).await.unwrap();
-            socket
-                .send(Message::Binary(vec![255, 0].into()))
-                .await
-                .unwrap();
+            socket.send(message(0, input)).await.unwrap();
+            socket.send(message(255, &[0])).await.unwrap();
         }
         let (mut out, mut err, mut status) = (Vec::new(), Vec::new(), Value::Null);
-        while let Some(message) = socket.next().await {
-            match message.unwrap() {
-                Message::Binary(bytes) => match bytes[0] {
-                    1 => out.extend_from_slice(&bytes[1..]),
-                    2 => err.extend_from_slice(&bytes[1..]),
-                    3 => status = serde_json::from_slice(&bytes[1..]).unwrap(),
-                    _ => {}
-                },
-                Message::Close(_) => break,
+        while let Some((channel, content)) = receive(&mut socket).await {
+            match channel {
+                1 => out.extend_from_slice(&content),
+                2 => err.extend_from_slice(&content),
+                3 => status = serde_json::from_slice(&content).unwrap(),
                 _ => {}
             }
         }

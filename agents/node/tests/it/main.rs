@@ -4,3 +4,7 @@ mod api;
 mod docker;
 mod hollow;
 mod kubelet;
+mod lifecycle;
+mod outage;
+mod security;
+mod streams;

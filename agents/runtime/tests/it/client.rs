@@ -1,6 +1,6 @@
 //! Retries and failover.
 
-use crate::server::{Answer, hanging_up, listening, scripted, status};
+use crate::server::{Answer, hanging_up, listening, scripted, silent, status};
 use agent_runtime::resource_ref::{CONFIG_MAPS, NODES, PODS};
 use agent_runtime::{Client, ClientConfig, DeleteParams, Identity, ListParams};
 use serde_json::json;
@@ -27,6 +27,26 @@ async fn requests_go_on_with_the_next_server_when_one_dies() {
         client.create(&PODS, "a", &json!({})).await.unwrap()["name"],
         "second"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_left_for_the_next() {
+    let silent = silent().await;
+    let (second, _second) = listening("second").await;
+    let mut config = ClientConfig::new(vec![silent, second], "", Identity::Anonymous);
+    config.timeout = Duration::from_millis(500);
+    let client = Client::connect(config).unwrap();
+    let error = client.get(&NODES, "", "n").await.unwrap_err();
+    assert!(error.is_transport(), "{error:?}");
+    // The time limit is short: a busy machine gets a few tries, but the silent server would fail them all.
+    let mut answer = client.get(&NODES, "", "n").await;
+    for _ in 0..20 {
+        if answer.is_ok() {
+            break;
+        }
+        answer = client.get(&NODES, "", "n").await;
+    }
+    assert_eq!(answer.unwrap()["name"], "second");
 }
 
 #[tokio::test]

@@ -2,4 +2,6 @@
 
 mod caches;
 mod client;
+mod elections;
+mod plans;
 mod server;

@@ -109,3 +109,16 @@ pub(crate) async fn hanging_up() -> (String, Arc<std::sync::atomic::AtomicUsize>
     });
     (address, count)
 }
+
+/// A server on a socket that takes requests and never answers.
+pub(crate) async fn silent() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            open.push(stream);
+        }
+    });
+    address
+}

@@ -26,13 +26,16 @@ fn score(pod: &Pod, _: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
 fn balance(info: &NodeInfo, milli_cpu: i64, memory: i64) -> i64 {
     let Some(node) = &info.node else { return 0 };
     let fraction = |used: i64, capacity: i64| {
-        (capacity != 0).then(|| (used as f64 / capacity as f64).min(1.0))
+        (capacity > 0).then(|| (used as f64 / capacity as f64).clamp(0.0, 1.0))
     };
     let cpu = fraction(
-        info.requested.milli_cpu + milli_cpu,
+        info.requested.milli_cpu.saturating_add(milli_cpu),
         node.allocatable.milli_cpu,
     );
-    let memory = fraction(info.requested.memory + memory, node.allocatable.memory);
+    let memory = fraction(
+        info.requested.memory.saturating_add(memory),
+        node.allocatable.memory,
+    );
     let deviation = match (cpu, memory) {
         (Some(cpu), Some(memory)) => ((cpu - memory) / 2.0).abs(),
         _ => 0.0,

@@ -25,7 +25,8 @@ fn score(pod: &Pod, snapshot: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>
             let size = info.node.as_ref()?.images.get(image)?;
             Some((*size as f64 * (snapshot.image_node_count(image) as f64 / total)) as i64)
         };
-        let sum: i64 = pod.images.iter().filter_map(size_of).sum();
+        let sizes = pod.images.iter().filter_map(size_of);
+        let sum: i64 = sizes.fold(0, i64::saturating_add);
         SCORE_MAX * (sum.clamp(SMALLEST, largest) - SMALLEST) / (largest - SMALLEST)
     };
     Some(nodes.iter().map(value).collect())

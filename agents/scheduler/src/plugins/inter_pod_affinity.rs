@@ -163,9 +163,10 @@ fn score(pod: &Pod, snapshot: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>
                 .sum()
         })
         .collect();
-    let smallest = raw.iter().copied().min().unwrap_or(0).min(0);
-    let largest = raw.iter().copied().max().unwrap_or(0).max(0);
-    let range = (largest - smallest) as f64;
+    // From the least to the most among the nodes, whatever their distance from zero.
+    let smallest = raw.iter().copied().min().unwrap_or(0);
+    let largest = raw.iter().copied().max().unwrap_or(0);
+    let range = largest.saturating_sub(smallest) as f64;
     let scale = |value: i64| match range > 0.0 {
         true => (SCORE_MAX as f64 * ((value - smallest) as f64 / range)) as i64,
         false => 0,
@@ -276,5 +277,22 @@ mod tests {
             scores(&SCORE, &preferring("podAntiAffinity"), &cluster).unwrap(),
             [0, 0, 100]
         );
+    }
+
+    #[test]
+    fn values_are_stretched_over_the_whole_range() {
+        let db = |name: &str, on: &str| {
+            labelled_pod(name, json!({"app": "db"}), json!({"nodeName": on}))
+        };
+        let cluster = snapshot(
+            nodes(),
+            vec![db("d1", "a1"), db("d2", "a2"), db("d3", "b1")],
+        );
+        let preferred = json!([{"weight": 10, "podAffinityTerm": term("db")}]);
+        let affinity =
+            json!({"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}});
+        let pod = labelled_pod("new", json!({}), json!({"affinity": affinity}));
+        // Zone a has twenty and zone b ten: the least is nothing although it is not zero.
+        assert_eq!(scores(&SCORE, &pod, &cluster).unwrap(), [100, 100, 0]);
     }
 }

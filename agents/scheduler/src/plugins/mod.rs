@@ -164,7 +164,7 @@ fn normalize(mut values: Vec<i64>, reverse: bool) -> Vec<i64> {
         let scaled = if largest == 0 {
             0
         } else {
-            SCORE_MAX * *value / largest
+            (i128::from(SCORE_MAX) * i128::from(*value) / i128::from(largest)) as i64
         };
         *value = if reverse { SCORE_MAX - scaled } else { scaled };
     }

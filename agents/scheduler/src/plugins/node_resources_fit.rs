@@ -30,7 +30,7 @@ fn check(pod: &Pod, info: &NodeInfo) -> Result<(), Rejection> {
         reasons.push("Too many pods".into());
     }
     let mut compare = |name: Cow<'static, str>, asked: i64, capacity: i64, used: i64| {
-        if asked > 0 && asked > capacity - used {
+        if asked > 0 && asked > capacity.saturating_sub(used) {
             reasons.push(name);
             resolvable &= asked <= capacity;
         }
@@ -104,12 +104,18 @@ fn score(pod: &Pod, _: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
 fn least_allocated(pod: &Pod, info: &NodeInfo) -> i64 {
     let Some(node) = &info.node else { return 0 };
     let parts = [
-        (info.scored.0 + pod.scored.0, node.allocatable.milli_cpu),
-        (info.scored.1 + pod.scored.1, node.allocatable.memory),
+        (
+            info.scored.0.saturating_add(pod.scored.0),
+            node.allocatable.milli_cpu,
+        ),
+        (
+            info.scored.1.saturating_add(pod.scored.1),
+            node.allocatable.memory,
+        ),
     ];
     let known = parts.into_iter().filter(|(_, capacity)| *capacity != 0);
     let (sum, count) = known.fold((0, 0), |(sum, count), (requested, capacity)| {
-        let free = if requested > capacity {
+        let free = if requested > capacity || capacity < 0 {
             0
         } else {
             ((capacity - requested) as i128 * SCORE_MAX as i128 / capacity as i128) as i64
@@ -176,6 +182,26 @@ mod tests {
                 .unwrap_err()
                 .resolvable
         );
+    }
+
+    #[test]
+    fn amounts_beyond_all_numbers_do_no_harm() {
+        let huge = json!({"cpu": "9E", "memory": "9E", "x/y": "-9E"});
+        let there = labelled_pod("there", json!({}), requests(huge.clone()));
+        let node = Node::compile(
+            &json!({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "-9E", "memory": "9E", "pods": "-1", "x/y": "9E"},
+                "images": [{"names": ["a:1"], "sizeBytes": i64::MAX}, {"names": ["b:1"], "sizeBytes": i64::MIN}]}}),
+        );
+        let cluster = snapshot(vec![node], vec![there]);
+        let mut asking = requests(huge);
+        asking["initContainers"] = json!([{"image": "a:1"}, {"image": "a:1"}, {"image": "b:1"}]);
+        let pod = pod(asking);
+        assert!(check(&pod, cluster.node("n").unwrap()).is_err());
+        for score in super::super::SCORES {
+            for value in scores(score, &pod, &cluster).unwrap_or_default() {
+                assert!((0..=SCORE_MAX).contains(&value), "{} {value}", score.name);
+            }
+        }
     }
 
     #[test]

@@ -4,31 +4,35 @@
 //! pod, which container, which attempt and which agent a container belongs to; several agents may share a daemon.
 //! The client timeout covers one request; calls that may take long by design (stop, pull) get their own.
 
+mod answer;
+mod body;
+mod session;
+
 use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::Docker;
 use bollard::auth::DockerCredentials;
-use bollard::container::LogOutput;
-use bollard::errors::Error as DockerError;
-use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigLogConfig,
-    Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding,
-    RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters as query;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use tokio::net::TcpStream;
 
+use self::answer::{failure, image_reference, log_chunk, observed, outputs, status_of};
+use self::body::{container_host_config, no_restart, port_bindings};
+use self::session::{AttachControl, ExecControl};
+use super::netns::{self, Namespace};
 use super::{
-    ContainerSpec, ExecRequest, Exit, Identity, Image, LogChunk, LogRequest, Observed, Output,
-    RegistryLogin, Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SANDBOX, SandboxSpec,
-    Session, SessionControl, State, pause,
+    ContainerSpec, ExecRequest, Identity, Image, LogChunk, LogRequest, Observed, RegistryLogin,
+    Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SandboxSpec, Session, pause,
 };
 
 const LABEL_POD_NAME: &str = "io.kubernetes.pod.name";
@@ -44,6 +48,7 @@ const PULL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const INSPECTIONS_MAX: usize = 8;
 
 pub(crate) struct DockerRuntime {
+    socket: Option<PathBuf>,
     /// Connected at the first use that finds a daemon: an agent may be started before it.
     connection: tokio::sync::OnceCell<Docker>,
     /// Marks the containers of this agent among those of other agents on the same daemon.
@@ -57,9 +62,10 @@ pub(crate) struct DockerRuntime {
 }
 
 impl DockerRuntime {
-    /// Uses the daemon at its usual socket (or at `DOCKER_HOST` when that names a Unix socket).
-    pub(crate) fn new(owner: String) -> DockerRuntime {
+    /// Uses the daemon at this socket; without one at its usual socket (or at `DOCKER_HOST` when that names one).
+    pub(crate) fn new(owner: String, socket: Option<PathBuf>) -> DockerRuntime {
         DockerRuntime {
+            socket,
             connection: tokio::sync::OnceCell::new(),
             owner,
             image_ids: Mutex::default(),
@@ -70,9 +76,11 @@ impl DockerRuntime {
 
     async fn docker(&self) -> Result<&Docker> {
         let connect = || async {
-            let socket = std::env::var("DOCKER_HOST")
-                .ok()
-                .filter(|host| host.starts_with("unix://"));
+            let named = self.socket.as_ref().map(|path| path.display().to_string());
+            let socket = named.or_else(|| {
+                let host = std::env::var("DOCKER_HOST").ok();
+                host.filter(|host| host.starts_with("unix://"))
+            });
             let docker = match &socket {
                 Some(path) => {
                     Docker::connect_with_unix(path, REQUEST_TIMEOUT_S, bollard::API_DEFAULT_VERSION)
@@ -377,7 +385,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
-        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let seconds = whole_seconds(grace);
         let options = query::StopContainerOptionsBuilder::new().t(seconds).build();
         let patient = self
             .docker()
@@ -473,6 +481,26 @@ impl Runtime for DockerRuntime {
         })
     }
 
+    async fn dial(&self, sandbox: &str, port: u16) -> Result<TcpStream> {
+        let gone = || RuntimeError::NotFound("the pod's sandbox does not run".to_owned());
+        let before = self.observe(sandbox).await?.ok_or_else(gone)?;
+        let pid = before.pid.ok_or_else(gone)?;
+        let namespace = Namespace::of(pid);
+        // The sandbox must not have ended before its namespace was opened: the number may be another process's by now.
+        if self.observe(sandbox).await?.and_then(|after| after.pid) != Some(pid) {
+            return Err(gone());
+        }
+        let dialled = match (namespace, before.ip) {
+            (Ok(namespace), _) => namespace.dial(port).await,
+            // An agent that may not enter namespaces reaches what listens on the pod's address.
+            (Err(error), Some(ip)) if error.kind() == ErrorKind::PermissionDenied => {
+                netns::connect(&ip, port).await
+            }
+            (Err(error), _) => Err(error.to_string()),
+        };
+        dialled.map_err(RuntimeError::Refused)
+    }
+
     fn logs(&self, id: &str, request: &LogRequest) -> BoxStream<'static, Result<LogChunk>> {
         let options = query::LogsOptionsBuilder::new()
             .follow(request.follow)
@@ -562,91 +590,6 @@ impl Runtime for DockerRuntime {
     }
 }
 
-struct ExecControl {
-    docker: Docker,
-    exec: String,
-}
-
-#[async_trait]
-impl SessionControl for ExecControl {
-    async fn resize(&self, width: u16, height: u16) -> Result<()> {
-        self.docker
-            .resize_exec(&self.exec, ResizeExecOptions { height, width })
-            .await
-            .map_err(failure)
-    }
-
-    async fn exit_code(&self) -> Result<i64> {
-        // The output may end a moment before Docker has noted the end of the process.
-        const WAIT_MAX: Duration = Duration::from_secs(5);
-        let mut pause = Duration::from_millis(5);
-        let deadline = tokio::time::Instant::now() + WAIT_MAX;
-        loop {
-            let details = self
-                .docker
-                .inspect_exec(&self.exec)
-                .await
-                .map_err(failure)?;
-            match details.exit_code {
-                Some(code) if details.running != Some(true) => return Ok(code),
-                _ if tokio::time::Instant::now() > deadline => {
-                    return Err(RuntimeError::Refused(
-                        "the command closed its output but did not end".to_owned(),
-                    ));
-                }
-                _ => tokio::time::sleep(pause).await,
-            }
-            pause = (pause * 2).min(Duration::from_millis(200));
-        }
-    }
-
-    async fn kill(&self) -> Result<()> {
-        // Docker has no call for this: the process is found by its id on the node.
-        let pid = self
-            .docker
-            .inspect_exec(&self.exec)
-            .await
-            .map_err(failure)?
-            .pid
-            .filter(|pid| *pid > 1);
-        if let Some(pid) = pid {
-            let kill = tokio::process::Command::new("kill")
-                .args(["-9", &pid.to_string()])
-                .output();
-            kill.await
-                .map_err(|error| RuntimeError::Refused(error.to_string()))?;
-        }
-        Ok(())
-    }
-}
-
-struct AttachControl {
-    docker: Docker,
-    container: String,
-}
-
-#[async_trait]
-impl SessionControl for AttachControl {
-    async fn resize(&self, width: u16, height: u16) -> Result<()> {
-        let options = query::ResizeContainerTTYOptionsBuilder::new()
-            .w(i32::from(width))
-            .h(i32::from(height))
-            .build();
-        self.docker
-            .resize_container_tty(&self.container, options)
-            .await
-            .map_err(failure)
-    }
-
-    async fn exit_code(&self) -> Result<i64> {
-        Ok(0)
-    }
-
-    async fn kill(&self) -> Result<()> {
-        Ok(())
-    }
-}
-
 /// Lowering a score below one's own needs a capability that containers and some machines do not have; Docker shares
 /// this agent's fate there, and refuses to start what asks for more.
 fn oom_score_adj_min() -> i64 {
@@ -664,175 +607,11 @@ fn oom_score_adj_min() -> i64 {
     }
 }
 
-fn no_restart() -> RestartPolicy {
-    RestartPolicy {
-        name: Some(RestartPolicyNameEnum::NO),
-        maximum_retry_count: None,
-    }
-}
-
-fn port_bindings(spec: &SandboxSpec) -> (Vec<String>, HashMap<String, Option<Vec<PortBinding>>>) {
-    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
-    if !spec.host_network {
-        for port in &spec.ports {
-            let binding = PortBinding {
-                host_ip: (!port.host_ip.is_empty()).then(|| port.host_ip.clone()),
-                host_port: Some(port.host_port.to_string()),
-            };
-            let key = format!("{}/{}", port.container_port, port.protocol);
-            bindings
-                .entry(key)
-                .or_default()
-                .get_or_insert_with(Vec::new)
-                .push(binding);
-        }
-    }
-    (bindings.keys().cloned().collect(), bindings)
-}
-
-fn container_host_config(
-    sandbox: &str,
-    spec: &ContainerSpec,
-    oom_score_adj_min: i64,
-) -> HostConfig {
-    let joined = format!("container:{sandbox}");
-    let namespace = |host: bool| {
-        Some(if host {
-            "host".to_owned()
-        } else {
-            joined.clone()
-        })
-    };
-    let mounts = spec.mounts.iter().map(|mount| Mount {
-        typ: Some(MountType::BIND),
-        source: Some(mount.source.clone()),
-        target: Some(mount.target.clone()),
-        read_only: Some(mount.read_only),
-        bind_options: Some(MountBindOptions {
-            propagation: Some(match mount.propagation {
-                "rshared" => MountBindOptionsPropagationEnum::RSHARED,
-                "rslave" => MountBindOptionsPropagationEnum::RSLAVE,
-                _ => MountBindOptionsPropagationEnum::RPRIVATE,
-            }),
-            ..MountBindOptions::default()
-        }),
-        ..Mount::default()
-    });
-    let nonzero = |value: i64| (value != 0).then_some(value);
-    let log_options =
-        [("max-size", "10m"), ("max-file", "5")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-    HostConfig {
-        network_mode: namespace(spec.host_network),
-        ipc_mode: namespace(spec.host_ipc),
-        pid_mode: match (spec.host_pid, spec.share_pid_with_sandbox) {
-            (true, _) => Some("host".to_owned()),
-            (false, true) => Some(joined.clone()),
-            (false, false) => None,
-        },
-        mounts: Some(mounts.collect()),
-        privileged: Some(spec.privileged),
-        readonly_rootfs: Some(spec.read_only_root),
-        cap_add: Some(spec.capabilities_add.clone()),
-        cap_drop: Some(spec.capabilities_drop.clone()),
-        security_opt: Some(spec.security_options.clone()),
-        masked_paths: spec.unmask_proc.then(Vec::new),
-        readonly_paths: spec.unmask_proc.then(Vec::new),
-        group_add: Some(spec.groups.clone()),
-        cpu_shares: nonzero(spec.resources.cpu_shares),
-        cpu_quota: nonzero(spec.resources.cpu_quota_us),
-        cpu_period: nonzero(spec.resources.cpu_period_us),
-        memory: nonzero(spec.resources.memory_bytes),
-        // Swap would let a container exceed its limit quietly.
-        memory_swap: nonzero(spec.resources.memory_bytes),
-        oom_score_adj: nonzero(spec.resources.oom_score_adj.max(oom_score_adj_min)),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".to_owned()),
-            config: Some(log_options.into()),
-        }),
-        restart_policy: Some(no_restart()),
-        ..HostConfig::default()
-    }
-}
-
-/// Reads an inspection; `None` when the labels are not those of an agent's container.
-fn observed(details: ContainerInspectResponse) -> Option<Observed> {
-    let config = details.config?;
-    let labels: BTreeMap<String, String> = config.labels?.into_iter().collect();
-    let label = |key: &str| labels.get(key).cloned();
-    let identity = Identity {
-        pod_name: label(LABEL_POD_NAME)?,
-        pod_namespace: label(LABEL_POD_NAMESPACE)?,
-        pod_uid: label(LABEL_POD_UID)?,
-        container: label(LABEL_CONTAINER)?,
-        attempt: label(LABEL_ATTEMPT)?.parse().ok()?,
-    };
-    let created_at = details
-        .created
-        .as_deref()
-        .and_then(timestamp)
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let docker_state = details.state.unwrap_or_default();
-    let started_at = docker_state.started_at.as_deref().and_then(timestamp);
-    let finished_at = docker_state.finished_at.as_deref().and_then(timestamp);
-    let code = docker_state.exit_code.unwrap_or_default();
-    let start_error = docker_state.error.clone().filter(|error| !error.is_empty());
-    let state = if docker_state.running == Some(true) {
-        State::Running {
-            started_at: started_at.unwrap_or(created_at),
-        }
-    } else if let (Some(finished_at), Some(_)) = (finished_at, started_at) {
-        State::Exited(Exit {
-            code,
-            oom_killed: docker_state.oom_killed == Some(true),
-            start_error: None,
-            started_at,
-            finished_at,
-        })
-    } else if code != 0 || start_error.is_some() {
-        State::Exited(Exit {
-            code,
-            oom_killed: false,
-            start_error,
-            started_at: None,
-            finished_at: created_at,
-        })
-    } else {
-        State::Created
-    };
-    let networks = details
-        .network_settings
-        .and_then(|settings| settings.networks)
-        .unwrap_or_default();
-    let ip = networks
-        .into_values()
-        .filter_map(|network| network.ip_address)
-        .find(|address| !address.is_empty());
-    Some(Observed {
-        id: details.id?,
-        ip: ip.filter(|_| identity.container == SANDBOX),
-        identity,
-        state,
-        created_at,
-        image: config.image.unwrap_or_default(),
-        image_id: String::new(),
-        pid: docker_state.pid.filter(|pid| *pid > 0),
-        labels,
-    })
-}
-
-/// Docker's timestamps; its year 1 means "never".
-fn timestamp(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc3339)
-        .ok()
-        .filter(|time| time.year() > 1)
-}
-
-/// What a container status shows as imageID. Imported images have no digest of a repository.
-fn image_reference(id: &str, digests: &[String]) -> String {
-    match digests.first() {
-        Some(digest) => format!("docker-pullable://{digest}"),
-        None => format!("docker://{id}"),
-    }
+/// Docker counts in seconds; a grace period is never cut short.
+fn whole_seconds(grace: Duration) -> i32 {
+    let started = u64::from(grace.subsec_nanos() > 0);
+    let up = grace.as_secs().saturating_add(started);
+    i32::try_from(up).unwrap_or(i32::MAX)
 }
 
 /// Splits `registry:5000/name:tag` or `name@digest` for a pull. Without a tag Docker would pull all of them.
@@ -843,74 +622,6 @@ fn split_reference(name: &str) -> (&str, &str) {
     match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository, tag),
         _ => (name, "latest"),
-    }
-}
-
-fn outputs(
-    raw: impl futures::Stream<Item = Result<LogOutput, DockerError>> + Send + 'static,
-) -> BoxStream<'static, Result<Output>> {
-    Box::pin(raw.map(|piece| piece.map(output).map_err(failure)))
-}
-
-fn output(piece: LogOutput) -> Output {
-    match piece {
-        LogOutput::StdErr { message } => Output::Stderr(message),
-        other => Output::Stdout(other.into_bytes()),
-    }
-}
-
-/// Separates the timestamp that Docker puts in front of a piece of log.
-fn log_chunk(piece: LogOutput) -> LogChunk {
-    let (is_error, mut bytes) = match piece {
-        LogOutput::StdErr { message } => (true, message),
-        other => (false, other.into_bytes()),
-    };
-    let timestamp = match bytes.iter().take(40).position(|byte| *byte == b' ') {
-        Some(space) => {
-            let stamp = bytes.split_to(space + 1);
-            String::from_utf8_lossy(&stamp[..space]).into_owned()
-        }
-        None => String::new(),
-    };
-    LogChunk {
-        output: if is_error {
-            Output::Stderr(bytes)
-        } else {
-            Output::Stdout(bytes)
-        },
-        timestamp,
-    }
-}
-
-fn status_of(error: &DockerError) -> Option<u16> {
-    match error {
-        DockerError::DockerResponseServerError { status_code, .. } => Some(*status_code),
-        _ => None,
-    }
-}
-
-fn failure(error: DockerError) -> RuntimeError {
-    match error {
-        DockerError::DockerResponseServerError {
-            status_code: 404,
-            message,
-        } => RuntimeError::NotFound(format!("Error response from daemon: {message}")),
-        DockerError::DockerResponseServerError { message, .. } => {
-            RuntimeError::Refused(format!("Error response from daemon: {message}"))
-        }
-        DockerError::DockerStreamError { error } => {
-            RuntimeError::Refused(format!("Error response from daemon: {error}"))
-        }
-        DockerError::RequestTimeoutError => {
-            RuntimeError::Unavailable("Docker did not answer in time".to_owned())
-        }
-        DockerError::IOError { .. }
-        | DockerError::HyperResponseError { .. }
-        | DockerError::HyperLegacyError { .. }
-        | DockerError::SocketNotFoundError(_) => {
-            RuntimeError::Unavailable(format!("cannot reach the Docker daemon: {error}"))
-        }
-        other => RuntimeError::Refused(other.to_string()),
     }
 }
 
@@ -933,17 +644,9 @@ mod tests {
     }
 
     #[test]
-    fn log_pieces_lose_their_timestamp() {
-        let chunk = log_chunk(LogOutput::StdErr {
-            message: "2026-01-02T03:04:05.678901234Z hello world\n".into(),
-        });
-        assert_eq!(chunk.timestamp, "2026-01-02T03:04:05.678901234Z");
-        assert_eq!(chunk.output, Output::Stderr("hello world\n".into()));
-    }
-
-    #[test]
-    fn year_one_is_never() {
-        assert_eq!(timestamp("0001-01-01T00:00:00Z"), None);
-        assert!(timestamp("2026-11-21T02:20:01.123456789Z").is_some());
+    fn a_grace_period_is_not_cut_short() {
+        let seconds = |millis| whole_seconds(Duration::from_millis(millis));
+        assert_eq!([0, 1, 1000, 29_998].map(seconds), [0, 1, 1, 30]);
+        assert_eq!(whole_seconds(Duration::MAX), i32::MAX);
     }
 }

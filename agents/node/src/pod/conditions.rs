@@ -1,0 +1,180 @@
+//! The conditions of a pod, from the statuses of its containers.
+//!
+//! Pure. Reasons and messages are a kubelet's.
+
+use serde_json::{Value, json};
+
+use super::status::{Inputs, exit_code};
+use crate::clock;
+use crate::spec::Pod;
+
+pub(super) fn conditions(
+    inputs: &Inputs<'_>,
+    phase: &str,
+    init: &[Value],
+    apps: &[Value],
+    has_ip: bool,
+) -> Value {
+    let pod = inputs.pod;
+    let ended = matches!(phase, "Succeeded" | "Failed");
+    let name = |status: &Value| {
+        status
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let is = |status: &Value, field: &str| status.get(field) == Some(&Value::Bool(true));
+    let any_app_started = apps
+        .iter()
+        .any(|status| status.get("containerID").is_some());
+    let incomplete: Vec<String> = pod
+        .spec
+        .init_containers
+        .iter()
+        .zip(init)
+        .filter(|(container, status)| {
+            let done = if container.is_sidecar() {
+                is(status, "started")
+            } else {
+                exit_code(status) == Some(0)
+            };
+            !done && !any_app_started
+        })
+        .map(|(_, status)| name(status))
+        .collect();
+    let sidecars = pod
+        .spec
+        .init_containers
+        .iter()
+        .zip(init)
+        .filter(|(c, _)| c.is_sidecar())
+        .map(|(_, status)| status);
+    let unready: Vec<String> = sidecars
+        .chain(apps)
+        .filter(|status| !is(status, "ready"))
+        .map(name)
+        .collect();
+
+    let initialized = match (phase, incomplete.is_empty()) {
+        ("Succeeded", _) => Ok("PodCompleted"),
+        (_, true) => Ok(""),
+        (_, false) => Err((
+            "ContainersNotInitialized",
+            message("containers with incomplete status", &incomplete),
+        )),
+    };
+    let containers_ready = match phase {
+        "Succeeded" => Err(("PodCompleted", String::new())),
+        "Failed" => Err(("PodFailed", String::new())),
+        _ if !unready.is_empty() => Err((
+            "ContainersNotReady",
+            message("containers with unready status", &unready),
+        )),
+        _ => Ok(""),
+    };
+    let ready = containers_ready
+        .clone()
+        .and_then(|reason| match gates(pod) {
+            None => Ok(reason),
+            Some(text) => Err(("ReadinessGatesNotReady", text)),
+        });
+    let sandbox = match !ended && inputs.observed.sandbox().is_some() && has_ip {
+        true => Ok(""),
+        false => Err(("", String::new())),
+    };
+    let list = [
+        ("PodReadyToStartContainers", sandbox),
+        ("Initialized", initialized),
+        ("Ready", ready),
+        ("ContainersReady", containers_ready),
+        ("PodScheduled", Ok("")),
+    ];
+    list.into_iter()
+        .map(|(kind, outcome)| condition(inputs, kind, outcome))
+        .collect()
+}
+
+fn message(what: &str, names: &[String]) -> String {
+    format!("{what}: [{}]", names.join(" "))
+}
+
+fn gates(pod: &Pod) -> Option<String> {
+    let recorded = pod
+        .status
+        .get("conditions")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let mut problems = Vec::new();
+    for gate in &pod.spec.readiness_gates {
+        let kind = &gate.condition_type;
+        let status = recorded
+            .iter()
+            .find(|condition| condition.get("type").and_then(Value::as_str) == Some(kind))
+            .map(|condition| {
+                condition
+                    .get("status")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+            });
+        match status {
+            None => problems.push(format!(
+                "corresponding condition of pod readiness gate \"{kind}\" does not exist."
+            )),
+            Some("True") => {}
+            Some(other) => problems.push(format!(
+                "the status of pod readiness gate \"{kind}\" is not \"True\", but {other}"
+            )),
+        }
+    }
+    (!problems.is_empty()).then(|| problems.join(", "))
+}
+
+fn condition(inputs: &Inputs<'_>, kind: &str, outcome: Result<&str, (&str, String)>) -> Value {
+    let (status, reason, message) = match outcome {
+        Ok(reason) => ("True", reason, String::new()),
+        Err((reason, message)) => ("False", reason, message),
+    };
+    let recorded = inputs
+        .pod
+        .status
+        .get("conditions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let text = |condition: &Value, field: &str| {
+        condition
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let same = recorded
+        .into_iter()
+        .find(|c| text(c, "type") == kind && text(c, "status") == status);
+    let since = same
+        .map(|c| text(c, "lastTransitionTime"))
+        .filter(|since| !since.is_empty());
+    let mut condition = json!({
+        "type": kind,
+        "status": status,
+        "lastProbeTime": null,
+        "lastTransitionTime": since.unwrap_or_else(|| clock::format(inputs.now)),
+    });
+    // Absent rather than empty; the patch has to say so, or an earlier text would stay.
+    condition["reason"] = if reason.is_empty() {
+        Value::Null
+    } else {
+        json!(reason)
+    };
+    condition["message"] = if message.is_empty() {
+        Value::Null
+    } else {
+        json!(message)
+    };
+    if inputs.pod.metadata.generation > 0 {
+        condition["observedGeneration"] = json!(inputs.pod.metadata.generation);
+    }
+    condition
+}

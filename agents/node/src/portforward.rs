@@ -1,0 +1,290 @@
+//! Port-forward over a WebSocket, in the channel protocol of Kubernetes: two channels for each port, data and error.
+//!
+//! Channel `2i` carries the bytes of the i-th port of the query, channel `2i + 1` one text if something goes wrong; the
+//! first message on either is the port, two bytes, little endian. Version 4 cannot say that one direction has ended: a
+//! port is over when the pod closes its connection. Version 5 adds what it adds to exec, a message of channel 255 that
+//! names a channel, here from either side: its sender will send no more on it. SPDY, which kubectl speaks, ends in the
+//! API server, which opens one such WebSocket for every connection.
+
+use std::future::Future;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use bytes::{Bytes, BytesMut};
+use futures::stream::{FuturesUnordered, SplitStream};
+use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use crate::streaming::{CLOSE, encode};
+
+/// Subprotocols in the order in which they are preferred.
+pub(crate) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+
+/// Two channels each, in one byte whose highest value is taken.
+const PORTS_MAX: usize = 127;
+const READ_BYTES: usize = 32 * 1024;
+/// Messages that wait for a port or for the client; a full queue holds up who fills it.
+const QUEUED_MAX: usize = 8;
+
+/// The ports of a query (`port=80&port=81`, or `ports=80,81`); the error is the text for a 400.
+pub(crate) fn ports(query: &[(String, String)]) -> Result<Vec<u16>, String> {
+    let values = query
+        .iter()
+        .filter(|(name, _)| matches!(name.as_str(), "port" | "ports"));
+    let mut ports = Vec::new();
+    for text in values.flat_map(|(_, value)| value.split(',')) {
+        match text.parse::<u16>() {
+            Ok(0) => return Err(format!("port {text:?} must be > 0")),
+            Ok(port) => ports.push(port),
+            Err(_) => return Err(format!("unable to parse {text:?} as a port")),
+        }
+    }
+    match ports.len() {
+        0 => Err("query parameter \"port\" is required".to_owned()),
+        1..=PORTS_MAX => Ok(ports),
+        _ => Err(format!("more than {PORTS_MAX} ports")),
+    }
+}
+
+/// What a message of the client means.
+#[derive(Debug, PartialEq, Eq)]
+enum Incoming {
+    Data(usize, Bytes),
+    EndOfData(usize),
+    Nothing,
+}
+
+fn decode(mut message: Bytes, half_close: bool) -> Incoming {
+    if message.is_empty() {
+        return Incoming::Nothing;
+    }
+    let channel = message.split_to(1)[0];
+    let index = |channel: u8| usize::from(channel / 2);
+    match (channel, message.first()) {
+        (CLOSE, Some(closed)) if half_close && closed % 2 == 0 => {
+            Incoming::EndOfData(index(*closed))
+        }
+        // Nobody reads what a client writes on an error channel.
+        (CLOSE, _) | (_, None) => Incoming::Nothing,
+        (data, Some(_)) if data % 2 == 0 => Incoming::Data(index(data), message),
+        _ => Incoming::Nothing,
+    }
+}
+
+/// Carries the ports until all are over or the client is gone; `dial` connects to a port of the pod.
+pub(crate) async fn carry<F, T>(socket: WebSocket, ports: Vec<u16>, dial: impl Fn(u16) -> F)
+where
+    F: Future<Output = Result<T, String>>,
+    T: AsyncRead + AsyncWrite,
+{
+    // Without a subprotocol a client gets what Kubernetes gives it: version 4.
+    let half_close = socket
+        .protocol()
+        .is_some_and(|protocol| protocol.as_bytes() == PROTOCOLS[0].as_bytes());
+    let (mut sink, stream) = socket.split();
+    let (to_client, mut from_ports) = mpsc::channel(QUEUED_MAX);
+    let mut inputs = Vec::new();
+    let mut running = FuturesUnordered::new();
+    for (index, port) in ports.into_iter().enumerate() {
+        let (input, from_client) = mpsc::channel(QUEUED_MAX);
+        inputs.push(Some(input));
+        let port = Port {
+            number: port,
+            // In range: there are at most PORTS_MAX.
+            data: index as u8 * 2,
+            half_close,
+            to_client: to_client.clone(),
+        };
+        let dialled = dial(port.number);
+        running.push(port.forward(dialled, from_client));
+    }
+    drop(to_client);
+    let forwarding = async { while running.next().await.is_some() {} };
+    let writing = async {
+        while let Some(message) = from_ports.recv().await {
+            if sink.send(message).await.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    let over = tokio::select! {
+        ((), over) = async { tokio::join!(forwarding, writing) } => over,
+        () = read_client(stream, inputs, half_close) => false,
+    };
+    if over {
+        let close = Message::Close(Some(CloseFrame {
+            code: 1000,
+            reason: "".into(),
+        }));
+        // Fails only when the client has left, who then need not be told.
+        let _ = sink.send(close).await;
+    }
+}
+
+/// Hands what the client sends to its port; ends when the client is gone.
+async fn read_client(
+    mut stream: SplitStream<WebSocket>,
+    mut inputs: Vec<Option<mpsc::Sender<Bytes>>>,
+    half_close: bool,
+) {
+    while let Some(Ok(message)) = stream.next().await {
+        let content = match message {
+            Message::Binary(content) => content,
+            Message::Text(text) => Bytes::from(text.to_string()),
+            Message::Close(_) => return,
+            Message::Ping(_) | Message::Pong(_) => continue,
+        };
+        match decode(content, half_close) {
+            Incoming::Data(index, bytes) => {
+                if let Some(Some(input)) = inputs.get(index)
+                    && input.send(bytes).await.is_err()
+                {
+                    // The port is over; other ports of this client may not be.
+                    inputs[index] = None;
+                }
+            }
+            Incoming::EndOfData(index) => {
+                if let Some(input) = inputs.get_mut(index) {
+                    *input = None;
+                }
+            }
+            Incoming::Nothing => {}
+        }
+    }
+}
+
+struct Port {
+    number: u16,
+    data: u8,
+    half_close: bool,
+    to_client: mpsc::Sender<Message>,
+}
+
+/// The client has gone.
+struct Gone;
+
+impl Port {
+    async fn forward<T: AsyncRead + AsyncWrite>(
+        self,
+        dialled: impl Future<Output = Result<T, String>>,
+        from_client: mpsc::Receiver<Bytes>,
+    ) -> Result<(), Gone> {
+        let (data, error) = (self.data, self.data + 1);
+        for channel in [data, error] {
+            self.send(channel, &self.number.to_le_bytes()).await?;
+        }
+        let outcome = match dialled.await {
+            Ok(target) => self.copy(from_client, target).await?,
+            Err(text) => Err(text),
+        };
+        if let Err(text) = outcome {
+            self.send(error, text.as_bytes()).await?;
+            self.end(data).await?;
+        }
+        self.end(error).await
+    }
+
+    /// Copies both ways until both have ended or one has failed.
+    async fn copy<T: AsyncRead + AsyncWrite>(
+        &self,
+        mut from_client: mpsc::Receiver<Bytes>,
+        target: T,
+    ) -> Result<Result<(), String>, Gone> {
+        let (mut from_target, mut to_target) = tokio::io::split(target);
+        let inward = async {
+            while let Some(bytes) = from_client.recv().await {
+                to_target.write_all(&bytes).await?;
+                to_target.flush().await?;
+            }
+            to_target.shutdown().await
+        };
+        let outward = async {
+            let mut buffer = BytesMut::new();
+            loop {
+                buffer.reserve(READ_BYTES);
+                match from_target.read_buf(&mut buffer).await {
+                    Ok(0) => return self.end(self.data).await.map(Ok),
+                    Ok(_) => self.send(self.data, &buffer.split()).await?,
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+        };
+        tokio::pin!(inward, outward);
+        // A client that cannot end its direction alone waits for the pod's end, which is then the end of both.
+        let outcome = tokio::select! {
+            sent = &mut outward => match sent? {
+                Ok(()) if self.half_close => inward.await,
+                ended => ended,
+            },
+            written = &mut inward => match written {
+                Ok(()) => outward.await?,
+                Err(error) => Err(error),
+            },
+        };
+        let text =
+            |error: std::io::Error| format!("error forwarding port {}: {error}", self.number);
+        Ok(outcome.map_err(text))
+    }
+
+    async fn send(&self, channel: u8, content: &[u8]) -> Result<(), Gone> {
+        let message = encode(channel, content);
+        self.to_client.send(message).await.map_err(|_| Gone)
+    }
+
+    /// Says that nothing more comes on a channel, where the protocol has a word for it.
+    async fn end(&self, channel: u8) -> Result<(), Gone> {
+        match self.half_close {
+            true => self.send(CLOSE, &[channel]).await,
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn ports_come_under_both_names() {
+        let good = ports(&query(&[("port", "80"), ("x", "y"), ("ports", "81,65535")]));
+        assert_eq!(good, Ok(vec![80, 81, 65535]));
+        let many = vec!["1"; PORTS_MAX + 1].join(",");
+        for bad in [
+            &[][..],
+            &[("port", "0")],
+            &[("port", "")],
+            &[("port", "65536")],
+            &[("port", "http")],
+            &[("ports", &many)],
+        ] {
+            assert!(ports(&query(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn messages_of_a_client() {
+        let cases: &[(&[u8], bool, Incoming)] = &[
+            (b"", true, Incoming::Nothing),
+            (b"\x00", true, Incoming::Nothing),
+            (b"\x00hi", false, Incoming::Data(0, "hi".into())),
+            (b"\x04hi", true, Incoming::Data(2, "hi".into())),
+            (b"\x01hi", true, Incoming::Nothing),
+            (b"\xff\x02", true, Incoming::EndOfData(1)),
+            (b"\xff\x02", false, Incoming::Nothing),
+            (b"\xff\x03", true, Incoming::Nothing),
+            (b"\xff", true, Incoming::Nothing),
+        ];
+        for (message, half_close, expected) in cases {
+            let decoded = decode(Bytes::copy_from_slice(message), *half_close);
+            assert_eq!(decoded, *expected, "{message:?}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What Docker is asked to create: a pod's specs in its terms.
+
+use std::collections::HashMap;
+
+use bollard::models::{
+    HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum,
+    MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+};
+
+use crate::runtime::{ContainerSpec, SandboxSpec};
+
+pub(super) fn no_restart() -> RestartPolicy {
+    RestartPolicy {
+        name: Some(RestartPolicyNameEnum::NO),
+        maximum_retry_count: None,
+    }
+}
+
+pub(super) fn port_bindings(
+    spec: &SandboxSpec,
+) -> (Vec<String>, HashMap<String, Option<Vec<PortBinding>>>) {
+    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    if !spec.host_network {
+        for port in &spec.ports {
+            let binding = PortBinding {
+                host_ip: (!port.host_ip.is_empty()).then(|| port.host_ip.clone()),
+                host_port: Some(port.host_port.to_string()),
+            };
+            let key = format!("{}/{}", port.container_port, port.protocol);
+            bindings
+                .entry(key)
+                .or_default()
+                .get_or_insert_with(Vec::new)
+                .push(binding);
+        }
+    }
+    (bindings.keys().cloned().collect(), bindings)
+}
+
+pub(super) fn container_host_config(
+    sandbox: &str,
+    spec: &ContainerSpec,
+    oom_score_adj_min: i64,
+) -> HostConfig {
+    let joined = format!("container:{sandbox}");
+    let namespace = |host: bool| {
+        Some(if host {
+            "host".to_owned()
+        } else {
+            joined.clone()
+        })
+    };
+    let mounts = spec.mounts.iter().map(|mount| Mount {
+        typ: Some(MountType::BIND),
+        source: Some(mount.source.clone()),
+        target: Some(mount.target.clone()),
+        read_only: Some(mount.read_only),
+        bind_options: Some(MountBindOptions {
+            propagation: Some(match mount.propagation {
+                "rshared" => MountBindOptionsPropagationEnum::RSHARED,
+                "rslave" => MountBindOptionsPropagationEnum::RSLAVE,
+                _ => MountBindOptionsPropagationEnum::RPRIVATE,
+            }),
+            ..MountBindOptions::default()
+        }),
+        ..Mount::default()
+    });
+    let nonzero = |value: i64| (value != 0).then_some(value);
+    let log_options =
+        [("max-size", "10m"), ("max-file", "5")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    HostConfig {
+        network_mode: namespace(spec.host_network),
+        ipc_mode: namespace(spec.host_ipc),
+        pid_mode: match (spec.host_pid, spec.share_pid_with_sandbox) {
+            (true, _) => Some("host".to_owned()),
+            (false, true) => Some(joined.clone()),
+            (false, false) => None,
+        },
+        mounts: Some(mounts.collect()),
+        privileged: Some(spec.privileged),
+        readonly_rootfs: Some(spec.read_only_root),
+        cap_add: Some(spec.capabilities_add.clone()),
+        cap_drop: Some(spec.capabilities_drop.clone()),
+        security_opt: Some(spec.security_options.clone()),
+        masked_paths: spec.unmask_proc.then(Vec::new),
+        readonly_paths: spec.unmask_proc.then(Vec::new),
+        group_add: Some(spec.groups.clone()),
+        cpu_shares: nonzero(spec.resources.cpu_shares),
+        cpu_quota: nonzero(spec.resources.cpu_quota_us),
+        cpu_period: nonzero(spec.resources.cpu_period_us),
+        memory: nonzero(spec.resources.memory_bytes),
+        // Swap would let a container exceed its limit quietly.
+        memory_swap: nonzero(spec.resources.memory_bytes),
+        oom_score_adj: nonzero(spec.resources.oom_score_adj.max(oom_score_adj_min)),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(log_options.into()),
+        }),
+        restart_policy: Some(no_restart()),
+        ..HostConfig::default()
+    }
+}
