@@ -151,6 +151,26 @@ async fn count_is_of_the_whole_range_and_keys_only_keeps_all_but_the_value() {
     assert_eq!((answer.count, answer.kvs.len(), answer.more), (5, 2, true));
     assert!(answer.kvs[0].value.is_empty());
     assert_eq!((answer.kvs[0].version, answer.kvs[0].mod_revision), (2, 7));
+    let _: Headed<LeaseGrantBody> = bench
+        .call(
+            "/etcdserverpb.Lease/LeaseGrant",
+            LeaseGrantRequest { ttl: 60, id: 5 },
+        )
+        .await
+        .unwrap();
+    let leased = kv::PutRequest {
+        key: bytes("a0"),
+        value: bytes("value"),
+        lease: 5,
+        ..Default::default()
+    };
+    let _: Headed<kv::PutResponse> = bench.call("/etcdserverpb.KV/Put", leased).await.unwrap();
+    let keys = RangeRequest {
+        keys_only: true,
+        ..everything()
+    };
+    let first = bench.range(keys).await.unwrap().body.kvs.remove(0);
+    assert_eq!((first.lease, first.version, first.value.len()), (5, 3, 0));
     let count = RangeRequest {
         count_only: true,
         ..everything()
@@ -504,4 +524,39 @@ async fn a_transaction_that_branches_widely_is_checked_in_a_moment() {
     let before = std::time::Instant::now();
     bench.txn(request).await.unwrap();
     assert!(before.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn pings_as_often_as_a_client_likes_do_not_end_its_connection() {
+    let store = MemStore::new();
+    let backend = MemBackend::new(store);
+    let front = Front::new(backend.clone(), Options::default());
+    let often = Duration::from_millis(1);
+    let eager = Endpoint::from_static("http://pipe")
+        .http2_keep_alive_interval(often)
+        .keep_alive_while_idle(true);
+    // The pipe connects once: a connection that ended would not come back.
+    let channel = connect_by(eager, &front, &backend.stop).await;
+    let bench = Bench {
+        backend,
+        front,
+        channel,
+    };
+    let before = std::time::Instant::now();
+    let mut revision = 0;
+    while before.elapsed() < 100 * often {
+        revision = bench.put("a", "x").await;
+    }
+    assert_eq!(bench.get("a").await.header.revision, revision);
+}
+
+#[tokio::test]
+async fn an_answer_may_be_far_larger_than_a_request() {
+    let bench = Bench::new().await;
+    for n in 0..40 {
+        bench.put(&format!("k{n}"), &"v".repeat(1 << 20)).await;
+    }
+    let all = bench.range(everything()).await.unwrap();
+    assert_eq!(all.body.kvs.len(), 40);
+    assert!(all.encoded_len() > 40 << 20);
 }

@@ -1,4 +1,25 @@
 //! The front over the in-memory store, through real HTTP/2 on a pipe: what clients see, byte for byte.
+//!
+//! The cases in which clients of etcd break, and where each is tested:
+//! revisions, `the_first_write_is_revision_two_and_what_changes_nothing_raises_nothing`;
+//! operations within a transaction, `operations_of_a_txn_see_earlier_ones_share_a_revision_and_restart_versions`;
+//! revisions that cannot be read, `future_and_compacted_revisions_have_etcds_words_..`;
+//! count and keys alone, `count_is_of_the_whole_range_and_keys_only_keeps_all_but_the_value`;
+//! the start of a watch, `created_comes_before_events_and_history_before_news`,
+//! `a_start_below_the_compacted_revision_is_canceled_and_one_at_it_is_served`;
+//! a watch that comes from a member that is ahead, `a_watch_on_a_future_revision_hears_neither_..`;
+//! progress, `progress_of_the_stream_comes_after_all_events_up_to_it`;
+//! whole revisions, `a_revision_is_one_answer_and_a_large_one_is_cut_only_for_who_asked`,
+//! `a_lease_takes_its_keys_in_one_revision`;
+//! leases, all of `lease_wire`; without a quorum, `status_has_all_its_fields_and_works_without_a_leader`;
+//! snapshots, `a_snapshot_is_whole_and_has_the_shape_that_clients_check`, and `etcdctl` itself in `tests/it`;
+//! HTTP/2, `pings_as_often_as_a_client_likes_do_not_end_its_connection`, `ten_thousand_watches_on_one_stream_..`,
+//! `a_request_that_is_too_large_is_answered_and_the_connection_lives_on`,
+//! `an_answer_may_be_far_larger_than_a_request`;
+//! no leader and learners, `without_a_leader_a_client_that_asks_for_one_is_told_so`,
+//! `a_stream_that_needs_a_leader_ends_when_there_is_none_for_long`,
+//! `a_learner_answers_local_reads_and_its_status_alone`;
+//! bytes, `keys_are_opaque_bytes_values_may_be_empty_and_a_key_may_not`, `the_rule_of_ranges_is_that_of_reads`.
 
 mod http_wire;
 mod kv_wire;
@@ -326,6 +347,10 @@ impl Bench {
 }
 
 async fn connect(front: &Arc<Front>, stop: &CancellationToken) -> Channel {
+    connect_by(Endpoint::from_static("http://pipe"), front, stop).await
+}
+
+async fn connect_by(endpoint: Endpoint, front: &Arc<Front>, stop: &CancellationToken) -> Channel {
     let (near, far) = tokio::io::duplex(1 << 16);
     tokio::spawn(converse(front.clone(), far, stop.clone()));
     let mut near = Some(near);
@@ -336,10 +361,7 @@ async fn connect(front: &Arc<Front>, stop: &CancellationToken) -> Channel {
                 .ok_or_else(|| std::io::Error::other("one connection"))
         }
     });
-    Endpoint::from_static("http://pipe")
-        .connect_with_connector(connector)
-        .await
-        .unwrap()
+    endpoint.connect_with_connector(connector).await.unwrap()
 }
 
 /// A stream both ways.
