@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kontiki/target
 KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
 ROCKSDB = rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
-.PHONY: help up down reset status build test fmt lint deny bench crash setup
+.PHONY: help up down reset status build test fmt lint deny bench crash
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,7 @@ deny: ## licences, advisories and banned crates (installs cargo-deny)
 crash: ## kill a member 200 times under writes and check that nothing acknowledged is lost
 	@$(ROCKSDB) && cargo run --locked -p raft-tests -- crash --kills 200
 
-bench: ## measure against Debian's etcd on this machine
-	@deploy/setup.sh build bench
-	@$(ROCKSDB) && cargo run --release --locked -p bench -- all
+bench: ## measure against Debian's etcd on this machine (about 12 minutes)
+	@deploy/setup.sh build docker test bench
+	@$(ROCKSDB) && cargo build --release --locked -p kontiki -p bench --bins
+	@$(CARGO_TARGET_DIR)/release/bench all

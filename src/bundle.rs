@@ -276,6 +276,40 @@ mod tests {
         assert!(member.is_disjoint(&node), "{member:?} {node:?}");
     }
 
+    /// The units run `kontiki server` and `kontiki agent` with nothing but these files.
+    #[test]
+    fn the_environment_files_have_all_that_is_required_and_nothing_unknown() {
+        use clap::CommandFactory;
+        let dir = tempfile::tempdir().unwrap();
+        make(dir.path(), &["a=10.0.0.1".into()], &["a=10.0.0.1".into()]).unwrap();
+        for (role, file) in [
+            ("server", "member-a/server.env"),
+            ("agent", "node-a/agent.env"),
+        ] {
+            let text = pki::read(&dir.path().join(file)).unwrap();
+            let given: BTreeSet<&str> = text
+                .lines()
+                .filter_map(|line| Some(line.split_once('=')?.0))
+                .collect();
+            let command = cli::Cli::command();
+            let command = command.find_subcommand(role).unwrap();
+            let (mut known, mut required) = (BTreeSet::new(), BTreeSet::new());
+            for flag in command.get_arguments() {
+                if let Some(name) = flag.get_env().and_then(|name| name.to_str()) {
+                    known.insert(name);
+                    if flag.is_required_set() {
+                        required.insert(name);
+                    }
+                }
+            }
+            assert!(
+                !required.is_empty() && given.is_superset(&required),
+                "{text}"
+            );
+            assert!(given.is_subset(&known), "{text}");
+        }
+    }
+
     #[test]
     fn keys_and_what_holds_them_are_for_their_owner_alone() {
         use std::os::unix::fs::PermissionsExt;

@@ -267,11 +267,17 @@ fn print_access(home: &Home, plan: &Plan, ran_already: bool) {
         ));
     }
     say("");
+    let of = match home.0 == default_home() {
+        true => String::new(),
+        false => format!(" --home {}", shell_word(&home.0)),
+    };
     say(&format!(
-        "Logs are in {}/*/log. To stop: make down (or `kontiki down`).",
+        "Logs are in {}/*/log. To stop: make down (or `kontiki down{of}`).",
         home.0.display()
     ));
-    say("To stop and wipe all data: make reset (or `kontiki reset`).");
+    say(&format!(
+        "To stop and wipe all data: make reset (or `kontiki reset{of}`)."
+    ));
 }
 
 /// A path as one word of a shell's command line.

@@ -92,7 +92,16 @@ pub(crate) async fn user_of_token(
     now: i64,
 ) -> ApiResult<(User, Vec<String>)> {
     if let Some(user) = server.config.static_tokens.authenticate(token) {
-        return Ok((user.authenticated(), server.config.api_audiences.clone()));
+        // A token without audiences of its own is meant for this server, and good for nobody else.
+        let own = server.config.api_audiences.iter();
+        let good_for: Vec<String> = own
+            .filter(|audience| audiences.contains(audience))
+            .cloned()
+            .collect();
+        if good_for.is_empty() {
+            return Err(refuse(&"static token shown to another audience"));
+        }
+        return Ok((user.authenticated(), good_for));
     }
     let claims = server
         .config
@@ -113,7 +122,13 @@ pub(crate) async fn user_of_token(
             let in_time =
                 tokio::time::timeout_at(Instant::now() + crate::world::REVISION_WAIT, caught_up)
                     .await;
-            if !matches!(in_time, Ok(Ok(_))) || !alive() {
+            if !matches!(in_time, Ok(Ok(_))) {
+                // Not the token's fault: clients that hear 401 give up.
+                return Err(ApiError::unavailable(
+                    "the server cannot check the token now, please try again later",
+                ));
+            }
+            if !alive() {
                 return Err(refuse(&format!(
                     "token bound to {resource} {namespace}/{} that is gone",
                     reference.name

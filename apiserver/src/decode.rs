@@ -4,6 +4,7 @@ use bytes::Bytes;
 use resources::Resource;
 use schema::Object;
 use schema::decode::{Decoded, FieldValidation};
+use schema::field::{FieldError, Path};
 use serde_json::Value;
 
 use crate::context::Context;
@@ -70,17 +71,20 @@ pub(crate) fn object(
     typed(expected, value, body)
 }
 
-/// Checks a patched object: its fields get the checks that a body gets.
+/// Checks a patched object: its fields get the checks that a body gets. What is wrong then is the patch (`shown`).
 pub(crate) fn patched(
     context: &Context,
     expected: Expected<'_>,
     patched: Value,
     validation: FieldValidation,
+    shown: impl Fn() -> String,
 ) -> ApiResult<Object> {
     let ty = schema::type_of(expected.group, expected.version, expected.kind);
     let head = json_head(&patched);
-    let decoded = schema::decode::value(ty, patched, validation)
-        .map_err(|error| refuse(expected, &head, BodyFormat::Json, &error))?;
+    let decoded = schema::decode::value(ty, patched, validation).map_err(|error| {
+        let error = FieldError::invalid(&Path::new("patch"), shown(), error.to_string());
+        ApiError::invalid("", "", "", &[error])
+    })?;
     if validation == FieldValidation::Warn {
         warn(context, &decoded);
     }

@@ -118,7 +118,7 @@ pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
         [""] => root(),
         _ => return None,
     };
-    if let Err(error) = negotiate::output(&context.headers, &context.query) {
+    if let Err(error) = negotiate::output(&context.headers, &context.query, true) {
         // `/version` and the root answer any client; discovery is negotiated.
         if !matches!(segments.as_slice(), ["version"] | [""]) {
             let error: ApiError = error;

@@ -1,5 +1,5 @@
-//! The one pipeline that every request takes: identify, authenticate, impersonate, authorize, bound, dispatch, encode,
-//! measure. A panic in any of it is a 500 and a log line, never a dead connection.
+//! The one pipeline that every request takes: identify, authenticate, impersonate, authorize, route, read the body,
+//! take a place, serve, encode, measure. A panic in any of it is a 500 and a log line, never a dead connection.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use auth::request::Attributes;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::FutureExt;
+use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
-use http_body_util::BodyExt;
-use resources::Resource;
+use resources::{Resource, Subresource};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::ApiServer;
+use crate::body;
 use crate::context::Context;
 use crate::negotiate::{self, Output};
 use crate::request::{Query, RequestInfo};
@@ -26,15 +27,17 @@ use crate::{authenticate, discovery, health, openapi, reviews, subresources, ver
 
 /// Every request that is not long-running is answered within this time.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest request body, as in Kubernetes.
-pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Paths that probes may ask for even while no policy is loaded.
 const ALWAYS_ALLOWED: &[&str] = &["/healthz", "/livez", "/readyz"];
+/// The group of those whom nothing is denied.
+const MASTERS: &str = "system:masters";
 
-/// How many requests are worked on at once, with Kubernetes' defaults. Long-running ones do not count.
+/// How many requests are worked on at once, with Kubernetes' defaults. Long-running ones do not count, and neither do
+/// those whose body is still on its way.
 pub(crate) struct Limits {
     reading: Semaphore,
     writing: Semaphore,
+    bodies: body::Budget,
 }
 
 impl Default for Limits {
@@ -42,30 +45,50 @@ impl Default for Limits {
         Limits {
             reading: Semaphore::new(400),
             writing: Semaphore::new(200),
+            bodies: body::Budget::default(),
         }
     }
 }
 
 impl Limits {
-    fn enter(&self, method: &Method) -> ApiResult<SemaphorePermit<'_>> {
+    /// A place for one request; none is needed by probes, and by administrators, who must get through to a server that
+    /// others flood.
+    fn enter(&self, context: &Context, method: &Method) -> ApiResult<Option<SemaphorePermit<'_>>> {
+        if is_master(&context.user) || is_probe(&context.info) {
+            return Ok(None);
+        }
         let slots = if matches!(*method, Method::GET | Method::HEAD) {
             &self.reading
         } else {
             &self.writing
         };
-        slots.try_acquire().map_err(|_| {
+        slots.try_acquire().map(Some).map_err(|_| {
             ApiError::too_many_requests("too many requests, please try again later", 1)
         })
     }
 }
 
+fn is_master(user: &auth::User) -> bool {
+    user.groups.iter().any(|group| group == MASTERS)
+}
+
+fn is_probe(info: &RequestInfo) -> bool {
+    !info.is_resource
+        && ALWAYS_ALLOWED.iter().any(|path| {
+            info.path
+                .strip_prefix(path)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+}
+
 pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Request) -> Response {
     let started = Instant::now();
-    let method = request.method().clone();
-    let query = Query::parse(request.uri().query());
-    let info = RequestInfo::parse(&method, request.uri().path(), &query);
-    let headers = request.headers().clone();
-    let output = negotiate::output(&headers, &query);
+    let (parts, mut body) = request.into_parts();
+    let method = parts.method.clone();
+    let query = Query::parse(parts.uri.query());
+    let info = RequestInfo::parse(&method, parts.uri.path(), &query);
+    let headers = parts.headers.clone();
+    let output = negotiate::output(&headers, &query, has_other_forms(&info));
     let plain = Output {
         form: negotiate::Form::Object,
         ..output.clone().unwrap_or(Output::PLAIN)
@@ -75,7 +98,8 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         info.clone(),
         query,
         output,
-        request,
+        parts,
+        &mut body,
     ))
     .catch_unwind()
     .await;
@@ -99,7 +123,16 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
     server
         .metrics
         .observe(&info, response.status(), started.elapsed());
+    if response.status().is_client_error() {
+        body::drain(&mut body, &headers).await;
+    }
     response
+}
+
+/// Whether the resource can be shown as a Table or as mere metadata: reviews, which nobody lists, cannot.
+fn has_other_forms(info: &RequestInfo) -> bool {
+    resources::find(&info.group, &info.version, &info.resource)
+        .is_none_or(|resource| !resource.is_virtual() || resource.allows("list"))
 }
 
 /// The Status of an error, in the encoding that was asked for.
@@ -119,22 +152,20 @@ async fn pipeline(
     info: RequestInfo,
     query: Query,
     output: ApiResult<Output>,
-    request: Request,
+    mut parts: Parts,
+    body: &mut Body,
 ) -> ApiResult<Response> {
-    let (mut parts, body) = request.into_parts();
     let now = crate::clock::unix_seconds();
     let user = server
         .authenticator
         .authenticate(&server, &parts.headers, &parts.extensions, now)
         .await?;
     let user = authenticate::impersonate(&server, user, &parts.headers)?;
+    // Objects and rights come from the caches; an administrator may ask a server that has none how it is.
+    if !is_probe(&info) && (info.is_resource || !is_master(&user)) {
+        server.world.wait_loaded().await?;
+    }
     authorize(&server, &user, &info, &query)?;
-    let limited = server.clone();
-    let _open = if info.is_long_running() {
-        None
-    } else {
-        Some(limited.limits.enter(&parts.method)?)
-    };
     let output = match output {
         Ok(output) => output,
         // Only API objects are negotiated; other paths choose their own form.
@@ -142,10 +173,11 @@ async fn pipeline(
         Err(error) => return Err(error),
     };
     let context = Context::new(server, info, query, parts.headers, user, output);
-    let work = dispatch(&context, &parts.method, &mut parts.extensions, body);
+    let route = route(&context.info, &parts.method)?;
     let mut response = if context.info.is_long_running() {
-        work.await?
+        serve_stream(&context, route, &parts.method, &mut parts.extensions).await?
     } else {
+        let work = serve(&context, route, &parts.method, body);
         tokio::time::timeout_at(context.deadline, work)
             .await
             .map_err(|_| {
@@ -172,12 +204,7 @@ fn authorize(
     info: &RequestInfo,
     query: &Query,
 ) -> ApiResult<()> {
-    let always = ALWAYS_ALLOWED.iter().any(|path| {
-        info.path
-            .strip_prefix(path)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
-    if !info.is_resource && always {
+    if is_probe(info) {
         return Ok(());
     }
     let mut attributes = Attributes {
@@ -201,21 +228,31 @@ fn authorize(
     server.authorizer.require(user, &attributes)
 }
 
-async fn dispatch(
-    context: &Context,
-    method: &Method,
-    extensions: &mut Extensions,
-    body: Body,
-) -> ApiResult<Response> {
-    let info = &context.info;
+/// What serves a request, decided before its body is read.
+#[derive(Clone, Copy)]
+enum Route {
+    NotFound,
+    /// A page about no API object.
+    Page,
+    /// A connection to a node agent.
+    Connect(&'static Resource),
+    Subresource(&'static Resource, &'static Subresource),
+    /// Answered and not stored.
+    Virtual(&'static Resource),
+    Read(&'static Resource),
+    Write(&'static Resource),
+}
+
+fn route(info: &RequestInfo, method: &Method) -> ApiResult<Route> {
     if !info.is_resource {
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            return Ok(page_not_found());
-        }
-        return Ok(non_resource(context).await.unwrap_or_else(page_not_found));
+        return Ok(if matches!(*method, Method::GET | Method::HEAD) {
+            Route::Page
+        } else {
+            Route::NotFound
+        });
     }
     let Some(resource) = resources::find(&info.group, &info.version, &info.resource) else {
-        return Ok(page_not_found());
+        return Ok(Route::NotFound);
     };
     let named = !info.name.is_empty() && !info.is_collection();
     let is_namespace = resource.group.is_empty() && resource.plural == "namespaces";
@@ -226,71 +263,92 @@ async fn dispatch(
         !info.namespace.is_empty() && !is_namespace
     };
     if misplaced {
-        return Ok(page_not_found());
+        return Ok(Route::NotFound);
     }
     if !info.subresource.is_empty() {
         let Some(subresource) = resource.subresource(&info.subresource) else {
-            return Ok(page_not_found());
+            return Ok(Route::NotFound);
         };
         if !subresource.verbs.contains(&info.verb) {
             return Err(not_allowed());
         }
-        if subresources::is_connect(subresource.name) {
-            return subresources::connect(context, resource, method, extensions, body).await;
-        }
-        let body = read_body(body, &context.headers).await?;
-        return subresources::handle(context, resource, subresource, body).await;
+        return Ok(if subresources::is_connect(subresource.name) {
+            Route::Connect(resource)
+        } else {
+            Route::Subresource(resource, subresource)
+        });
     }
     if !resource.allows(info.verb) {
         return Err(not_allowed());
     }
-    if resource.is_virtual() {
-        let body = read_body(body, &context.headers).await?;
-        return reviews::handle(context, resource, body).await;
-    }
-    match info.verb {
-        "get" => verbs::get::get(context, resource).await,
-        "list" => verbs::list::list(context, resource).await,
-        "watch" => verbs::watch::watch(context, resource).await,
-        _ => write(context, resource, body).await,
+    let needs_namespace = resource.namespaced && info.namespace.is_empty();
+    match (info.verb, info.name.is_empty()) {
+        _ if resource.is_virtual() => Ok(Route::Virtual(resource)),
+        ("get" | "list" | "watch", _) => Ok(Route::Read(resource)),
+        ("update" | "patch" | "delete", false) => Ok(Route::Write(resource)),
+        ("create", true) | ("deletecollection", _) if !needs_namespace => {
+            Ok(Route::Write(resource))
+        }
+        _ => Err(not_allowed()),
     }
 }
 
-async fn write(context: &Context, resource: &'static Resource, body: Body) -> ApiResult<Response> {
-    let info = &context.info;
-    let needs_namespace = resource.namespaced && info.namespace.is_empty();
-    match (info.verb, info.name.is_empty()) {
-        ("create", true) if !needs_namespace => {
-            verbs::create::create(context, resource, read_body(body, &context.headers).await?).await
+/// Serves what lives as long as its client.
+async fn serve_stream(
+    context: &Context,
+    route: Route,
+    method: &Method,
+    extensions: &mut Extensions,
+) -> ApiResult<Response> {
+    match route {
+        Route::Connect(resource) => {
+            subresources::connect(context, resource, method, extensions).await
         }
-        ("update", false) => {
-            verbs::update::update(
-                context,
-                resource,
-                "",
-                read_body(body, &context.headers).await?,
-            )
-            .await
+        Route::Read(resource) => verbs::watch::watch(context, resource, extensions).await,
+        _ => Ok(page_not_found()),
+    }
+}
+
+/// Serves everything else: the whole body first, then a place among those that are worked on.
+async fn serve(
+    context: &Context,
+    route: Route,
+    method: &Method,
+    body: &mut Body,
+) -> ApiResult<Response> {
+    let limits = &context.server.limits;
+    let held = match route {
+        Route::NotFound | Route::Page | Route::Read(_) | Route::Connect(_) => None,
+        Route::Subresource(..) | Route::Virtual(_) | Route::Write(_) => {
+            Some(limits.bodies.read(body, &context.headers).await?)
         }
-        ("patch", false) => {
-            verbs::patch::patch(
-                context,
-                resource,
-                "",
-                read_body(body, &context.headers).await?,
-            )
-            .await
+    };
+    let body = held.as_ref().map(|held| held.bytes.clone());
+    let body = body.unwrap_or_default();
+    let _slot = limits.enter(context, method)?;
+    match route {
+        Route::NotFound | Route::Connect(_) => Ok(page_not_found()),
+        Route::Page => Ok(page(context).await.unwrap_or_else(page_not_found)),
+        Route::Subresource(resource, subresource) => {
+            subresources::handle(context, resource, subresource, body).await
         }
-        ("delete", false) => {
-            verbs::delete::delete(context, resource, read_body(body, &context.headers).await?).await
+        Route::Virtual(resource) => reviews::handle(context, resource, body).await,
+        Route::Read(resource) if context.info.verb == "get" => {
+            verbs::get::get(context, resource).await
         }
-        ("deletecollection", _) if !needs_namespace => {
-            verbs::delete_collection::delete_collection(
-                context,
-                resource,
-                read_body(body, &context.headers).await?,
-            )
-            .await
+        Route::Read(resource) => verbs::list::list(context, resource).await,
+        Route::Write(resource) => write(context, resource, body).await,
+    }
+}
+
+async fn write(context: &Context, resource: &'static Resource, body: Bytes) -> ApiResult<Response> {
+    match context.info.verb {
+        "create" => verbs::create::create(context, resource, body).await,
+        "update" => verbs::update::update(context, resource, "", body).await,
+        "patch" => verbs::patch::patch(context, resource, "", body).await,
+        "delete" => verbs::delete::delete(context, resource, body).await,
+        "deletecollection" => {
+            verbs::delete_collection::delete_collection(context, resource, body).await
         }
         _ => Err(not_allowed()),
     }
@@ -311,41 +369,8 @@ pub(crate) fn page_not_found() -> Response {
     response
 }
 
-/// Reads a body up to the limit; 413 above it, whatever Content-Length said.
-pub(crate) async fn read_body(mut body: Body, headers: &HeaderMap) -> ApiResult<Bytes> {
-    let declared = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > BODY_BYTES_MAX as u64) {
-        return Err(ApiError::too_large(BODY_BYTES_MAX));
-    }
-    if headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|coding| coding != "identity")
-    {
-        return Err(ApiError::unsupported_media_text(
-            "the Content-Encoding of the request is not supported",
-        ));
-    }
-    let mut read = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            ApiError::bad_request(format!("unable to read the request body: {error}"))
-        })?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if read.len() + data.len() > BODY_BYTES_MAX {
-            return Err(ApiError::too_large(BODY_BYTES_MAX));
-        }
-        read.extend_from_slice(&data);
-    }
-    Ok(read.freeze())
-}
-
 /// Paths that are not about API objects. None where nobody serves the path.
-async fn non_resource(context: &Context) -> Option<Response> {
+async fn page(context: &Context) -> Option<Response> {
     let path = context.info.path.as_str();
     let path = if path.len() > 1 {
         path.trim_end_matches('/')

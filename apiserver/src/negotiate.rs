@@ -14,7 +14,10 @@ use crate::status::{ApiError, ApiResult};
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const YAML: &str = "application/yaml";
 pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-const ACCEPTED: &[&str] = &[JSON, YAML, PROTOBUF];
+/// What bodies may be written in.
+const READ: &[&str] = &[JSON, YAML, PROTOBUF];
+/// What answers are written in.
+const WRITTEN: &[&str] = &[JSON, YAML];
 /// Answers above this are compressed for clients that accept gzip.
 pub(crate) const GZIP_BYTES_MIN: usize = 128 * 1024;
 
@@ -28,10 +31,11 @@ pub(crate) enum BodyFormat {
 /// The format of a request body.
 pub(crate) fn body_format(headers: &HeaderMap) -> ApiResult<BodyFormat> {
     match media_type(headers).as_str() {
-        "" | JSON | "text/plain" | "*/*" => Ok(BodyFormat::Json),
+        // Not `text/plain`, which a page of another site may send with the browser's client certificate.
+        "" | JSON => Ok(BodyFormat::Json),
         YAML | "application/x-yaml" | "text/yaml" => Ok(BodyFormat::Yaml),
         PROTOBUF => Ok(BodyFormat::Protobuf),
-        _ => Err(ApiError::unsupported_media(ACCEPTED)),
+        _ => Err(ApiError::unsupported_media(READ)),
     }
 }
 
@@ -93,8 +97,12 @@ impl Output {
     }
 }
 
-/// Picks the first clause of Accept that this server can answer.
-pub(crate) fn output(headers: &HeaderMap, query: &crate::request::Query) -> ApiResult<Output> {
+/// Picks the first clause of Accept that this server can answer. Not every resource has `other_forms` than the object.
+pub(crate) fn output(
+    headers: &HeaderMap,
+    query: &crate::request::Query,
+    other_forms: bool,
+) -> ApiResult<Output> {
     let include = match query.get("includeObject") {
         None | Some("" | "Metadata") => Include::Metadata,
         Some("None") => Include::None,
@@ -151,6 +159,7 @@ pub(crate) fn output(headers: &HeaderMap, query: &crate::request::Query) -> ApiR
         };
         let form = match parameter("as") {
             None => Form::Object,
+            Some(_) if !other_forms => continue,
             Some("Table") => Form::Table { version, include },
             Some("PartialObjectMetadata" | "PartialObjectMetadataList") => {
                 Form::Partial { version }
@@ -159,7 +168,7 @@ pub(crate) fn output(headers: &HeaderMap, query: &crate::request::Query) -> ApiR
         };
         return Ok(Output { yaml, pretty, form });
     }
-    Err(ApiError::not_acceptable(ACCEPTED))
+    Err(ApiError::not_acceptable(WRITTEN))
 }
 
 /// Whether the client takes gzip.
@@ -305,10 +314,26 @@ mod tests {
     use super::*;
     use crate::request::Query;
 
+    #[test]
+    fn a_body_is_what_its_sender_says() {
+        for (media, format) in [
+            ("application/json; charset=utf-8", Some(BodyFormat::Json)),
+            ("application/yaml", Some(BodyFormat::Yaml)),
+            (PROTOBUF, Some(BodyFormat::Protobuf)),
+            ("text/plain", None),
+            ("application/x-www-form-urlencoded", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+            assert_eq!(body_format(&headers).ok(), format, "{media}");
+        }
+        assert_eq!(body_format(&HeaderMap::new()).ok(), Some(BodyFormat::Json));
+    }
+
     fn accept(text: &str) -> Result<Form, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_str(text).unwrap());
-        output(&headers, &Query::default())
+        output(&headers, &Query::default(), true)
             .map(|output| output.form)
             .map_err(|error| error.code)
     }
@@ -332,6 +357,7 @@ mod tests {
             Ok(Form::Object)
         );
         assert_eq!(accept("application/cbor"), Err(406));
+        assert_eq!(accept(PROTOBUF), Err(406));
         assert_eq!(
             accept("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
             Ok(Form::Partial {

@@ -39,9 +39,8 @@ impl Selection {
     ) -> ApiResult<Selection> {
         let mut selection = Selection::all(resource, namespace);
         if let Some(text) = query.get("labelSelector") {
-            selection.labels = LabelSelector::parse(text).map_err(|error| {
-                ApiError::bad_request(format!("unable to parse requirement: {error}"))
-            })?;
+            selection.labels = LabelSelector::parse(text)
+                .map_err(|error| ApiError::bad_request(error.to_string()))?;
         }
         if let Some(text) = query.get("fieldSelector") {
             let fields = FieldSelector::parse(text)

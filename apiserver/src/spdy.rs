@@ -1,10 +1,8 @@
 //! Streams for clients before WebSockets (kubectl up to 1.30): SPDY/3.1 on the client's side, WebSocket on the node's.
-//!
-//! The streams of exec and attach become WebSocket channels; a port-forward is passed on as it is, in the tunnel that
-//! newer clients build themselves, so that a node agent has one implementation of each.
+//! The streams of exec and attach become WebSocket channels, so that a node agent has one implementation of each.
 
 use ::spdy::remotecommand::{NodeChannels, Options, serve_remotecommand};
-use ::spdy::upgrade::{self, PORT_FORWARD_PROTOCOL, REMOTE_COMMAND_PROTOCOL};
+use ::spdy::upgrade::{self, REMOTE_COMMAND_PROTOCOL};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
@@ -13,7 +11,6 @@ use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::Empty;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -21,52 +18,40 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use crate::ApiServer;
 use crate::context::Context;
 use crate::kubelet::{Kubelets, NodeAddress};
 use crate::status::{ApiError, ApiResult};
 
 /// What a node agent is asked to speak.
 const NODE_COMMAND_PROTOCOL: &str = "v5.channel.k8s.io";
-const NODE_TUNNEL_PROTOCOL: &str = "SPDY/3.1+portforward.k8s.io";
 /// A node agent sends far smaller messages.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
-const BUFFER_BYTES: usize = 32 * 1024;
 /// Messages that wait between the two protocols, in each direction.
 const CHANNEL_MESSAGES: usize = 8;
 
-type Node = WebSocketStream<TokioIo<Upgraded>>;
+/// A WebSocket to a node agent.
+pub(crate) type Node = WebSocketStream<TokioIo<Upgraded>>;
 
 pub(crate) fn is_requested(headers: &HeaderMap) -> bool {
     upgrade::is_upgrade(headers)
 }
 
-/// Serves `exec`, `attach` or `portforward`.
+/// Serves `exec` or `attach`.
 pub(crate) async fn bridge(
     context: &Context,
     address: &NodeAddress,
     path: &str,
-    action: &str,
     extensions: &mut Extensions,
 ) -> ApiResult<Response> {
-    let tunnels = action == "portforward";
-    let offered = if tunnels {
-        PORT_FORWARD_PROTOCOL
-    } else {
-        REMOTE_COMMAND_PROTOCOL
-    };
-    let protocol = match upgrade::negotiate(&context.headers, &[offered]) {
+    let protocol = match upgrade::negotiate(&context.headers, &[REMOTE_COMMAND_PROTOCOL]) {
         Ok(protocol) => protocol,
         Err(refused) => return Ok(not_negotiated(&refused)),
     };
     let client = extensions
         .remove::<OnUpgrade>()
         .ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded; use HTTP/1.1"))?;
-    let node_protocol = if tunnels {
-        NODE_TUNNEL_PROTOCOL
-    } else {
-        NODE_COMMAND_PROTOCOL
-    };
-    let answer = dial(context, address, path, node_protocol).await?;
+    let node = dial(&context.server, address, path, NODE_COMMAND_PROTOCOL).await?;
     let flag = |name: &str| context.query.flag(name);
     let options = Options {
         stdin: flag("stdin"),
@@ -75,21 +60,9 @@ pub(crate) async fn bridge(
         tty: flag("tty"),
     };
     let stopping = context.server.stopping.clone();
-    // Ends with either side, with the server, or when nothing moves any more.
+    // Ends with either side, with the server, or when nothing moves any more, which the session watches.
     tokio::spawn(async move {
-        let serve = async {
-            let client = TokioIo::new(client.await?);
-            let config = WebSocketConfig::default()
-                .max_message_size(Some(MESSAGE_BYTES_MAX))
-                .max_frame_size(Some(MESSAGE_BYTES_MAX));
-            let node = TokioIo::new(hyper::upgrade::on(answer).await?);
-            let node = WebSocketStream::from_raw_socket(node, Role::Client, Some(config)).await;
-            if tunnels {
-                tunnel(client, node).await
-            } else {
-                command(client, node, options).await
-            }
-        };
+        let serve = async { command(TokioIo::new(client.await?), node, options).await };
         tokio::select! {
             outcome = serve => if let Err(error) = outcome {
                 tracing::debug!(%error, "a SPDY stream to a node agent broke");
@@ -105,7 +78,7 @@ pub(crate) async fn bridge(
     Ok(response)
 }
 
-fn not_negotiated(refused: &upgrade::NotNegotiated) -> Response {
+pub(crate) fn not_negotiated(refused: &upgrade::NotNegotiated) -> Response {
     let mut response = Response::new(Body::from(refused.to_string()));
     *response.status_mut() = StatusCode::FORBIDDEN;
     response.headers_mut().insert(
@@ -116,13 +89,13 @@ fn not_negotiated(refused: &upgrade::NotNegotiated) -> Response {
     response
 }
 
-/// Opens a WebSocket to the node agent; the answer is its agreement to upgrade.
-async fn dial(
-    context: &Context,
+/// Opens a WebSocket to the node agent.
+pub(crate) async fn dial(
+    server: &ApiServer,
     address: &NodeAddress,
     path: &str,
     protocol: &str,
-) -> ApiResult<http::Response<hyper::body::Incoming>> {
+) -> ApiResult<Node> {
     let key = generate_key();
     let request = Request::get(path)
         .header(header::HOST, Kubelets::host(address))
@@ -133,10 +106,10 @@ async fn dial(
         .header(header::SEC_WEBSOCKET_PROTOCOL, protocol)
         .body(Body::new(Empty::<Bytes>::new()))
         .map_err(ApiError::internal)?;
-    let answer = context.server.kubelets.send(address, request).await?;
+    let answer = server.kubelets.send(address, request).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let code = answer.status().as_u16();
-        let text = crate::handler::read_body(Body::new(answer.into_body()), &HeaderMap::new())
+        let text = crate::body::read_answer(Body::new(answer.into_body()))
             .await
             .unwrap_or_default();
         return Err(ApiError::from_node(
@@ -154,13 +127,17 @@ async fn dial(
         header::SEC_WEBSOCKET_ACCEPT,
         &derive_accept_key(key.as_bytes()),
     ) && has(header::SEC_WEBSOCKET_PROTOCOL, protocol);
-    if agreed {
-        Ok(answer)
-    } else {
-        Err(ApiError::internal(format!(
+    if !agreed {
+        return Err(ApiError::internal(format!(
             "the node agent does not speak {protocol}"
-        )))
+        )));
     }
+    let upgraded = hyper::upgrade::on(answer).await;
+    let upgraded = TokioIo::new(upgraded.map_err(ApiError::internal)?);
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(MESSAGE_BYTES_MAX));
+    Ok(WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await)
 }
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
@@ -217,40 +194,5 @@ async fn carry_channels(
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, "the WebSocket to a node agent broke");
-    }
-}
-
-/// Port-forward: the client's bytes, whatever they say, as binary messages.
-async fn tunnel(client: TokioIo<Upgraded>, node: Node) -> Outcome {
-    let (mut from_client, mut to_client) = tokio::io::split(client);
-    let (mut sink, mut stream) = node.split();
-    let outward = async {
-        let mut buffer = BytesMut::new();
-        loop {
-            buffer.reserve(BUFFER_BYTES);
-            if from_client.read_buf(&mut buffer).await? == 0 {
-                sink.close().await?;
-                return Outcome::Ok(());
-            }
-            sink.send(Message::Binary(buffer.split().freeze())).await?;
-        }
-    };
-    let inward = async {
-        while let Some(message) = stream.next().await {
-            match message? {
-                Message::Binary(bytes) => {
-                    to_client.write_all(&bytes).await?;
-                    to_client.flush().await?;
-                }
-                Message::Close(_) => break,
-                _ => {}
-            }
-        }
-        to_client.shutdown().await?;
-        Outcome::Ok(())
-    };
-    tokio::select! {
-        outcome = outward => outcome,
-        outcome = inward => outcome,
     }
 }

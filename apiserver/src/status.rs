@@ -298,6 +298,14 @@ impl ApiError {
         error
     }
 
+    /// A write that may or may not have happened. Without `Retry-After`, on which client libraries would repeat it.
+    pub(crate) fn fate_unknown(error: kv::StoreError) -> ApiError {
+        match error {
+            kv::StoreError::TimedOut => error.into(),
+            error => ApiError::internal(error),
+        }
+    }
+
     /// A refusal that the node agent gave, passed on with its own code.
     pub(crate) fn from_node(code: u16, message: String) -> ApiError {
         match code {

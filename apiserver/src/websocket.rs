@@ -1,6 +1,5 @@
 //! Bridges a client's WebSocket to a node agent's: the handshake is passed on unchanged, the bytes after it untouched,
-//! so every subprotocol that both ends know (`v4`/`v5.channel.k8s.io`, port-forward tunnels) works without being known
-//! here.
+//! so every subprotocol that both ends know (`v4`/`v5.channel.k8s.io`) works without being known here.
 
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::Empty;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::context::Context;
 use crate::kubelet::{Kubelets, NodeAddress};
@@ -34,7 +34,8 @@ pub(crate) fn is_requested(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-fn protocols(headers: &HeaderMap) -> String {
+/// What the client offers to speak, without the token that it may have put there.
+pub(crate) fn protocols(headers: &HeaderMap) -> String {
     let texts = headers
         .get_all("sec-websocket-protocol")
         .iter()
@@ -45,6 +46,37 @@ fn protocols(headers: &HeaderMap) -> String {
         .filter(|one| !one.starts_with(BEARER))
         .collect();
     list.join(", ")
+}
+
+/// Agrees to a WebSocket that ends here.
+pub(crate) fn accept(
+    context: &Context,
+    extensions: &mut Extensions,
+    protocol: Option<&str>,
+) -> ApiResult<(OnUpgrade, Response)> {
+    let key = context
+        .headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .ok_or_else(|| ApiError::bad_request("missing Sec-WebSocket-Key"))?;
+    let client = extensions
+        .remove::<OnUpgrade>()
+        .ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded; use HTTP/1.1"))?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let answer = derive_accept_key(key.as_bytes());
+    for (name, value) in [
+        (header::SEC_WEBSOCKET_ACCEPT, Some(answer.as_str())),
+        (header::SEC_WEBSOCKET_PROTOCOL, protocol),
+    ] {
+        if let Some(value) = value {
+            let value = HeaderValue::from_str(value).map_err(ApiError::internal)?;
+            headers.insert(name, value);
+        }
+    }
+    Ok((client, response))
 }
 
 pub(crate) async fn bridge(
@@ -76,7 +108,7 @@ pub(crate) async fn bridge(
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         // No tunnel to something that did not agree to one: that would be a way around authorization.
         let code = answer.status().as_u16();
-        let text = crate::handler::read_body(Body::new(answer.into_body()), &HeaderMap::new())
+        let text = crate::body::read_answer(Body::new(answer.into_body()))
             .await
             .unwrap_or_default();
         return Err(ApiError::from_node(

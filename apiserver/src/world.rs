@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,6 +35,8 @@ pub(crate) struct World {
     by_name: BTreeMap<(&'static str, &'static str), Arc<Cache>>,
     /// Revision up to which every cache is complete; 0 until the first load is done.
     revision: watch::Sender<i64>,
+    /// The newest revision when the first load began, which starts further back; 0 until then.
+    first: AtomicI64,
 }
 
 impl World {
@@ -53,6 +56,7 @@ impl World {
             by_prefix: BTreeMap::new(),
             by_name: BTreeMap::new(),
             revision: watch::Sender::new(0),
+            first: AtomicI64::new(0),
         };
         for (prefix, shapes) in shapes {
             let cache = Arc::new(Cache::new(shapes.clone(), prefix.clone()));
@@ -117,8 +121,30 @@ impl World {
         *self.revision.borrow()
     }
 
+    /// Whether the caches have ever shown the present.
     pub(crate) fn is_loaded(&self) -> bool {
-        self.revision() > 0
+        self.shows_present(self.revision())
+    }
+
+    fn shows_present(&self, revision: i64) -> bool {
+        let first = self.first.load(Ordering::Acquire);
+        first > 0 && revision >= first
+    }
+
+    /// Waits until the caches have shown the present once. Before that they are empty, which no reader may take for
+    /// the state of the cluster.
+    pub(crate) async fn wait_loaded(&self) -> ApiResult<()> {
+        if self.is_loaded() {
+            return Ok(());
+        }
+        let mut receiver = self.revision.subscribe();
+        let loaded = receiver.wait_for(|now| self.shows_present(*now));
+        match tokio::time::timeout(REVISION_WAIT, loaded).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ApiError::unavailable(
+                "the server has just started and does not know the cluster yet, please try again later",
+            )),
+        }
     }
 
     /// Waits until every cache has reached `revision`; answers 504 when `deadline` passes first.
@@ -283,6 +309,9 @@ impl World {
         }
         for (prefix, cache) in &self.by_prefix {
             cache.reset(entries.remove(prefix.as_str()).unwrap_or_default(), base);
+        }
+        if first_start {
+            self.first.store(newest.max(1), Ordering::Release);
         }
         // Not yet `newest`: the watch replays the rest. Readers wait for their own revision, so none sees the past.
         self.revision.send_replace(base.max(1));

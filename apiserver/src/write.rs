@@ -3,10 +3,12 @@
 //! The first attempt decides on the cached object, which saves a read; whatever that attempt would refuse is decided
 //! again on the store's newest state before the client hears about it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use kv::{
     Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest,
-    RangeRequest, Request, RequestOp, TxnRequest,
+    RangeRequest, Request, RequestOp, StoreError, TxnRequest,
 };
 use resources::Resource;
 use schema::Object;
@@ -18,6 +20,9 @@ use crate::status::{ApiError, ApiResult};
 
 /// More lost races than this on one object mean that something is wrong with the client, not with luck.
 const ATTEMPTS_MAX: usize = 64;
+/// A write whose leader went away is sent again this often, with this pause: together longer than an election.
+const UNSURE_ATTEMPTS_MAX: usize = 40;
+const UNSURE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Keys that change in the same transaction as the object (service addresses).
 #[derive(Clone, Debug, Default)]
@@ -111,6 +116,9 @@ fn delete(key: &str) -> RequestOp {
 }
 
 impl ApiServer {
+    /// Writes once. A write whose fate is unknown, since the leader went away under it, is sent again: its compares let
+    /// only one of the two take effect. Clients must not be told to repeat it, for their second attempt would meet the
+    /// object that their first one made.
     async fn commit(&self, compare: Compare, op: RequestOp, extra: Extra) -> ApiResult<Commit> {
         let mut request = TxnRequest {
             compare: vec![compare],
@@ -119,11 +127,45 @@ impl ApiServer {
         };
         request.compare.extend(extra.compare);
         request.success.extend(extra.ops);
-        let answer = self.store.txn(request).await?;
-        Ok(if answer.body.succeeded {
-            Commit::Done(answer.revision)
-        } else {
-            Commit::Lost
+        let mut unsure = None;
+        for _ in 0..UNSURE_ATTEMPTS_MAX {
+            match self.store.txn(request.clone()).await {
+                Ok(answer) if answer.body.succeeded => return Ok(Commit::Done(answer.revision)),
+                Ok(_) if unsure.is_some() => return self.settle(&request.success[0]).await,
+                Ok(_) => return Ok(Commit::Lost),
+                Err(error @ StoreError::LeaderChanged) => unsure = Some(error),
+                Err(error @ (StoreError::TimedOut | StoreError::Stopped)) => {
+                    unsure = Some(error);
+                    break;
+                }
+                Err(StoreError::NoLeader | StoreError::Overloaded) if unsure.is_some() => {}
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(UNSURE_PAUSE).await;
+        }
+        Err(unsure.map_or_else(
+            || ApiError::internal("the store did not answer"),
+            ApiError::fate_unknown,
+        ))
+    }
+
+    /// What a write that did not succeed the second time did the first time.
+    async fn settle(&self, op: &RequestOp) -> ApiResult<Commit> {
+        let (key, written) = match &op.request {
+            Some(Request::Put(put)) => (put.key.clone(), Some(&put.value)),
+            Some(Request::DeleteRange(delete)) => (delete.key.clone(), None),
+            _ => return Ok(Commit::Lost),
+        };
+        let request = RangeRequest {
+            key,
+            ..RangeRequest::default()
+        };
+        let answer = self.store.range(request).await?;
+        Ok(match (answer.body.kvs.first(), written) {
+            // The uid in the value tells ours from everybody else's.
+            (Some(pair), Some(value)) if pair.value == *value => Commit::Done(pair.mod_revision),
+            (None, None) => Commit::Done(answer.revision),
+            _ => Commit::Lost,
         })
     }
 

@@ -1,7 +1,6 @@
 //! exec and port-forward from kubectl through the API server to a node agent, over SPDY and over WebSocket.
 //!
-//! The node agent is a stand-in that speaks what the real one speaks: `v5.channel.k8s.io`, and SPDY in the tunnel of
-//! port-forward. Skipped, with a printed reason, where there is no kubectl.
+//! The node agent is a stand-in that speaks what the real one speaks: `v5.channel.k8s.io`. Skipped, with a printed reason, where there is no kubectl.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -230,15 +229,11 @@ async fn node_agent(listener: TcpListener, tls: TlsAcceptor) {
         connections.spawn(async move {
             let stream = tls.accept(socket).await.unwrap();
             let mut path = String::new();
-            // Takes the one protocol that it speaks there, whatever else is offered.
+            // Takes the one protocol that it speaks, whatever else is offered.
             #[expect(clippy::result_large_err, reason = "the signature is tungstenite's")]
             let agree = |request: &Handshake, mut response: Agreement| {
                 path = request.uri().to_string();
-                let protocol = if path.starts_with("/portForward") {
-                    "SPDY/3.1+portforward.k8s.io"
-                } else {
-                    "v5.channel.k8s.io"
-                };
+                let protocol = "v5.channel.k8s.io";
                 let offered = request
                     .headers()
                     .get("sec-websocket-protocol")
@@ -256,8 +251,8 @@ async fn node_agent(listener: TcpListener, tls: TlsAcceptor) {
             let socket = tokio_tungstenite::accept_hdr_async(stream, agree)
                 .await
                 .unwrap();
-            if path.starts_with("/portForward/default/web") {
-                forward(socket).await;
+            if let Some(port) = path.strip_prefix("/portForward/default/web?port=") {
+                forward(port.parse().unwrap(), socket).await;
             } else {
                 assert!(path.starts_with("/exec/default/web/main?"), "{path}");
                 let words: Vec<&str> = path
@@ -310,54 +305,31 @@ async fn run(command: &str, mut socket: Socket) {
 }
 
 /// Port 80 of the pod answers what it gets; the others refuse.
-async fn forward(socket: Socket) {
-    let (near, far) = tokio::io::duplex(64 * 1024);
-    let (mut sink, mut stream) = socket.split();
-    let (mut from_session, mut to_session) = tokio::io::split(far);
-    let connect = |port: u16| async move {
-        let (pod, client) = tokio::io::duplex(1024);
-        tokio::spawn(async move {
-            let (mut reader, mut writer) = tokio::io::split(pod);
-            let mut request = [0; 5];
-            reader.read_exact(&mut request).await.unwrap();
-            writer
-                .write_all(&[b"pong of ", request.as_slice()].concat())
-                .await
-                .unwrap();
-        });
-        if port == 80 {
-            Ok(client)
-        } else {
-            Err(std::io::Error::other("connection refused"))
-        }
-    };
-    let inward = async {
-        while let Some(Ok(message)) = stream.next().await {
-            to_session.write_all(&message.into_data()).await.unwrap();
-        }
-        to_session.shutdown().await.unwrap();
-    };
-    let outward = async {
-        let mut buffer = vec![0; 32 * 1024];
-        loop {
-            let count = from_session.read(&mut buffer).await.unwrap();
-            if count == 0
-                || sink
-                    .send(Message::Binary(Bytes::copy_from_slice(&buffer[..count])))
-                    .await
-                    .is_err()
-            {
-                return;
-            }
-        }
-    };
-    let (served, (), ()) = tokio::join!(
-        spdy::portforward::serve_portforward(near, connect),
-        inward,
-        outward
-    );
-    // kubectl is killed at the end.
-    drop(served);
+async fn forward(port: u16, mut socket: Socket) {
+    let message =
+        |number: u8, bytes: &[u8]| Message::Binary(Bytes::from([&[number], bytes].concat()));
+    for number in [0, 1] {
+        let named = message(number, &port.to_le_bytes());
+        socket.send(named).await.unwrap();
+    }
+    if port == 80 {
+        let request = socket.next().await.unwrap().unwrap().into_data();
+        assert_eq!(request.as_ref(), b"\0ping!");
+        let reply = [b"pong of ", &request[1..]].concat();
+        socket.send(message(0, &reply)).await.unwrap();
+    } else {
+        let text = format!("error forwarding port {port} to pod web_default: connection refused");
+        socket.send(message(1, text.as_bytes())).await.unwrap();
+    }
+    for number in [0, 1] {
+        socket
+            .send(message(channel::CLOSE, &[number]))
+            .await
+            .unwrap();
+    }
+    // The API server may be faster to close.
+    let _ = socket.close(None).await;
+    while let Some(Ok(_)) = socket.next().await {}
 }
 
 impl Cluster {
@@ -484,6 +456,41 @@ async fn port_forward_over_both_protocols() {
             .unwrap()
             .unwrap();
         assert_eq!(reply, b"pong of ping!", "websockets: {websockets}");
+        child.kill().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_refuses_is_told() {
+    let Some(cluster) = start().await else { return };
+    for websockets in [false, true] {
+        let forward = ["port-forward", "pod/web", ":81", "--address=127.0.0.1"];
+        let mut child = cluster.kubectl(TOKEN, websockets, &forward);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = timeout(DEADLINE, lines.next_line()).await.unwrap();
+        let line = line.unwrap().expect("kubectl says where it listens");
+        let rest = line.strip_prefix("Forwarding from ").unwrap();
+        let address = rest.split(' ').next().unwrap().to_owned();
+        let mut local = TcpStream::connect(address).await.unwrap();
+        let mut reply = Vec::new();
+        // kubectl closes or resets, depending on what it notices first.
+        let _ = timeout(DEADLINE, local.read_to_end(&mut reply))
+            .await
+            .expect("the connection ends");
+        assert!(reply.is_empty());
+        let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        let complaint = async {
+            while let Some(line) = errors.next_line().await.unwrap() {
+                if line.contains("error forwarding port 81 to pod web_default: connection refused")
+                {
+                    return;
+                }
+            }
+            panic!("kubectl did not say why, websockets: {websockets}");
+        };
+        timeout(DEADLINE, complaint)
+            .await
+            .expect("kubectl complains");
         child.kill().await.unwrap();
     }
 }

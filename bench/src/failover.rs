@@ -39,6 +39,9 @@ pub(crate) async fn run(setting: &Setting, kills: usize) -> Result<()> {
         }
         done += now;
     }
+    say(
+        "failover: heartbeats every 100 ms; each system draws its election timeout at random, from 1000 ms on",
+    );
     for system in [System::Kontiki, System::Etcd] {
         let gaps = &gaps[system as usize];
         say(&format!(

@@ -1,7 +1,7 @@
 //! Architecture as a failing test: who may import whom, which library stands in which crate, and that the
 //! documents name what exists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -134,6 +134,34 @@ fn a_library_stands_only_in_its_crate() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// Every package that a build of these crates compiles, with its features.
+fn compiled(crates: &[&str]) -> BTreeSet<String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.current_dir(root());
+    command.args(["tree", "--locked", "--offline", "--no-dedupe"]);
+    command.args(["-e", "normal,build", "--prefix", "none", "-f", "{p} {f}"]);
+    crates.iter().for_each(|name| {
+        command.args(["-p", name]);
+    });
+    let output = command.output().expect("cargo runs");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+    let text = String::from_utf8(output.stdout).expect("names are UTF-8");
+    text.lines().map(String::from).collect()
+}
+
+#[test]
+fn the_benchmark_compiles_no_library_of_the_binary_a_second_time() {
+    let alone = compiled(&["kontiki"]);
+    let together = compiled(&["kontiki", "bench"]);
+    let again: Vec<_> = alone.difference(&together).collect();
+    assert!(
+        alone.len() > 100 && again.is_empty(),
+        "with other features: {again:?}"
+    );
 }
 
 #[test]

@@ -314,8 +314,8 @@ fn store_config(config: &Config) -> store::Config {
         initial_members: config.members.iter().map(member).collect(),
         limits: store::Limits {
             heartbeat: Duration::from_millis(50),
-            election_min: Duration::from_millis(300),
-            election_max: Duration::from_millis(600),
+            election_min: Duration::from_millis(600),
+            election_max: Duration::from_millis(900),
             snapshot_entries: 500,
             log_entries_kept: 200,
             ..store::Limits::default()

@@ -22,7 +22,8 @@ pub struct InitialMember {
 pub struct Limits {
     /// A leader says so much often.
     pub heartbeat: Duration,
-    /// Without a word from the leader for a random time between these two, a member stands for election.
+    /// Without a word from the leader for a random time between these two, a member stands for election. The shorter
+    /// has to be longer than the lease and two heartbeats.
     pub election_min: Duration,
     pub election_max: Duration,
     /// The state is flushed after so many entries.
@@ -45,7 +46,7 @@ impl Default for Limits {
         Limits {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(1000),
-            election_max: Duration::from_millis(2000),
+            election_max: Duration::from_millis(1500),
             snapshot_entries: 10_000,
             log_entries_kept: 10_000,
             // etcd's: five seconds and two elections.
@@ -54,6 +55,13 @@ impl Default for Limits {
             request_bytes: kv::REQUEST_BYTES_MAX,
             peer_silence: Duration::from_secs(30),
         }
+    }
+}
+
+impl Limits {
+    /// For so long after a word from the leader, a member grants its vote to nobody else.
+    pub fn leader_lease(&self) -> Duration {
+        self.election_max / 2
     }
 }
 

@@ -199,7 +199,7 @@ impl Core {
         let heard = metrics
             .last_quorum_acked
             .as_ref()
-            .is_some_and(|acked| acked.elapsed() < self.config.limits.election_min);
+            .is_some_and(|acked| acked.elapsed() < self.config.limits.leader_lease());
         let caught_up = metrics
             .last_applied
             .is_some_and(|id| id.leader_id.term == metrics.current_term);

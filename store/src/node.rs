@@ -235,16 +235,17 @@ async fn launch(
     transport: Arc<Transport>,
 ) -> Result<Arc<Core>, StartError> {
     let (tasks, stop) = (transport.tasks.clone(), transport.stop.clone());
+    let initial = config.initial_members.iter();
+    transport.learn_addresses(initial.map(|member| (member.id, member.peer_address.clone())));
+    if log.is_pristine() {
+        // Before it listens: members that start together for the first time would wait for each other's answers.
+        refuse_amnesia(&config, &transport).await?;
+    }
     let listener = config.network.listen(config.peer_listen.clone()).await;
     let listener = listener.map_err(|source| StartError::Listen {
         address: config.peer_listen.clone(),
         source,
     })?;
-    let initial = config.initial_members.iter();
-    transport.learn_addresses(initial.map(|member| (member.id, member.peer_address.clone())));
-    if log.is_pristine() {
-        refuse_amnesia(&config, &transport).await?;
-    }
     let membership = replica.membership().borrow().clone();
     transport.learn_membership(membership.and_then(|record| Some(record.log_id?.into())));
     let machine = Machine::new(replica.clone());
@@ -317,17 +318,19 @@ async fn open_data(config: &Config) -> Result<OpenedData, StartError> {
 fn raft_config(config: &Config) -> Result<openraft::Config, StartError> {
     let limits: &Limits = &config.limits;
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let election_max = ms(limits.election_max);
+    // openraft waits for the end of the lease and only then for the random time, so both together are the silence that
+    // starts an election; the lease is as long as its longest random time.
+    let lease = ms(limits.leader_lease());
     let raft = openraft::Config {
         cluster_name: format!("{:016x}", config.cluster_id),
         heartbeat_interval: ms(limits.heartbeat),
         // A heartbeat right after an append that was answered says nothing new.
         heartbeat_min_interval: Some(ms(limits.heartbeat) * 4 / 5),
-        election_timeout_min: ms(limits.election_min),
-        election_timeout_max: election_max,
+        election_timeout_min: ms(limits.election_min).saturating_sub(lease),
+        election_timeout_max: lease,
         enable_pre_vote: Some(true),
         // A leader that lost its quorum falls silent for a while, so that those who still hear it can elect another.
-        quorum_loss_probe_interval: Some(2 * election_max + ms(limits.heartbeat)),
+        quorum_loss_probe_interval: Some(2 * lease + ms(limits.heartbeat)),
         // After a restart everybody asks first: leases, for one, must not outlive a leader's memory.
         enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(limits.snapshot_entries),
@@ -348,8 +351,7 @@ fn raft_config(config: &Config) -> Result<openraft::Config, StartError> {
 /// first start of all there is nobody to say so; whoever cannot be asked now says so later (see
 /// [`leave_when_disowned`]), and does not let this member take part. So this is not for safety, but to say it at once.
 async fn refuse_amnesia(config: &Config, transport: &Arc<Transport>) -> Result<(), StartError> {
-    // The others may be just here too, and answer nobody yet.
-    const ASK: Duration = Duration::from_millis(300);
+    const ASK: Duration = Duration::from_secs(1);
     let others = config
         .initial_members
         .iter()
@@ -458,5 +460,32 @@ async fn report(core: Arc<Core>) {
         METRICS.watchers.set(hub.watchers() as i64);
         // So that a watcher of quiet keys does not fall behind the compacted revision.
         hub.request_progress(hub.published());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_election_starts_after_the_silence_that_the_limits_name() {
+        let tls = crate::TlsIdentity {
+            ca_pem: Vec::new(),
+            cert_pem: Vec::new(),
+            key_pem: Vec::new(),
+        };
+        let config = Config::new("unused".into(), 1, 1, tls);
+        let raft = raft_config(&config).unwrap();
+        // openraft's lease is its longest timeout; a random timeout between its two comes on top.
+        let silence = |timeout: u64| Duration::from_millis(raft.election_timeout_max + timeout);
+        assert_eq!(
+            silence(raft.election_timeout_min),
+            config.limits.election_min
+        );
+        assert_eq!(
+            silence(raft.election_timeout_max),
+            config.limits.election_max
+        );
+        assert!(config.limits.leader_lease() > 5 * config.limits.heartbeat);
     }
 }

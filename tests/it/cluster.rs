@@ -23,6 +23,8 @@ pub(crate) struct Cluster {
     peer_port: u16,
     node_port: u16,
     pub(crate) node: String,
+    /// For the processes that `kontiki up` starts.
+    pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 impl Cluster {
@@ -50,6 +52,7 @@ impl Cluster {
             peer_port: free_ports(count),
             node_port: free_ports(1),
             node,
+            environment: Vec::new(),
         }
     }
 
@@ -58,7 +61,8 @@ impl Cluster {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kontiki"));
         command
             .args(arguments)
-            .env("KONTIKI_HOME", self.home.path().join("home"));
+            .env("KONTIKI_HOME", self.home())
+            .envs(self.environment.iter().cloned());
         run(command, "")
     }
 
@@ -124,9 +128,14 @@ impl Cluster {
         self.home().join("pki").join(name)
     }
 
-    /// First API port.
-    pub(crate) fn api_port(&self) -> u16 {
-        self.api_port
+    /// Directory of a member's data, counted from 1.
+    pub(crate) fn data(&self, member: usize) -> PathBuf {
+        self.home().join(format!("m{member}/data"))
+    }
+
+    /// First port of each sort: API, peers, node agent.
+    pub(crate) fn ports(&self) -> [u16; 3] {
+        [self.api_port, self.peer_port, self.node_port]
     }
 
     /// The process of a member, counted from 1.
@@ -136,13 +145,18 @@ impl Cluster {
 
     /// SIGKILL for a member, counted from 1. Returns when it is gone.
     pub(crate) fn kill(&self, member: usize) {
-        kill(self.pid(member));
+        end("-KILL", self.pid(member));
+    }
+
+    /// SIGTERM for a member, counted from 1. Returns when it is gone, which may take no longer than a supervisor waits.
+    pub(crate) fn terminate(&self, member: usize) {
+        end("-TERM", self.pid(member));
     }
 
     /// SIGKILL for the node agent.
     pub(crate) fn kill_agent(&self) {
         let dir = self.home().join(format!("node-{}", self.node));
-        kill(pid_in(&dir).expect("the agent runs"));
+        end("-KILL", pid_in(&dir).expect("the agent runs"));
     }
 
     /// What the processes said last, for a failed test.
@@ -173,7 +187,6 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             eprintln!("{}", self.logs());
         }
-        // `kontiki reset` may panic here only in its own process.
         let mut command = Command::new(env!("CARGO_BIN_EXE_kontiki"));
         command.arg("reset").env("KONTIKI_HOME", self.home());
         match command.output() {
@@ -191,12 +204,12 @@ fn pid_in(dir: &Path) -> Option<u32> {
         .ok()
 }
 
-fn kill(pid: u32) {
+fn end(signal: &str, pid: u32) {
     let killed = Command::new("kill")
-        .args(["-9", &pid.to_string()])
+        .args([signal, &pid.to_string()])
         .status()
         .expect("kill runs");
-    assert!(killed.success(), "process {pid} cannot be killed");
+    assert!(killed.success(), "process {pid} cannot be signalled");
     let gone = || {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let dead = stat.is_empty()
@@ -206,7 +219,7 @@ fn kill(pid: u32) {
                 .is_some_and(|rest| rest.trim_start().starts_with('Z'));
         if dead { Ok(()) } else { Err(stat) }
     };
-    wait_for(format!("process {pid} gone"), Duration::from_secs(10), gone);
+    wait_for(format!("process {pid} gone"), Duration::from_secs(25), gone);
 }
 
 /// The first of `count` neighbouring ports that are free now. Ports below the range that the kernel gives away itself.

@@ -1,9 +1,11 @@
 //! The API with nothing but curl: verbs, lists in pieces, a watch, and readable refusals of everything that is wrong.
 
-use crate::cluster::{Cluster, Runtime};
-use crate::tools::{Following, have, run};
+use crate::cluster::{Cluster, Runtime, free_ports};
+use crate::tools::{Following, SOON, have, run, wait_for};
+use auth::token::Signer;
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 /// curl with the administrator's certificate.
 struct Curl<'a> {
@@ -76,12 +78,25 @@ fn config_map(name: &str, labels: &Value) -> Value {
 }
 
 #[test]
-fn verbs_lists_and_watches() {
+fn with_curl_alone() {
     if !have("curl") {
         return;
     }
-    let cluster = Cluster::start(1, Runtime::Hollow);
+    let mut cluster = Cluster::prepare(1, Runtime::Hollow);
+    let store = format!("127.0.0.1:{}", free_ports(1));
+    cluster
+        .environment
+        .push(("KONTIKI_ETCD_LISTEN", store.clone()));
+    let said = cluster.up();
+    assert!(said.success, "{said}");
     let curl = Curl { cluster: &cluster };
+    verbs_lists_and_watches(&curl);
+    what_is_wrong_is_refused_and_said(&curl);
+    who_is_not_known_or_may_not_is_refused(&curl);
+    revisions_that_are_not_there(&curl, &store);
+}
+
+fn verbs_lists_and_watches(curl: &Curl) {
     for index in 0..5 {
         let (code, created) = curl.post(
             MAPS,
@@ -173,29 +188,24 @@ fn escape(text: &str) -> String {
         .collect()
 }
 
-#[test]
-fn what_is_wrong_is_refused_and_said() {
-    if !have("curl") {
-        return;
-    }
-    let cluster = Cluster::start(1, Runtime::Hollow);
-    let curl = Curl { cluster: &cluster };
-    let refused = |(code, status): Answer, expected: u16, reason: &str, text: &str| {
-        assert_eq!(code, expected, "{status}");
-        assert_eq!(
-            (&status["kind"], &status["code"]),
-            (&json!("Status"), &json!(expected)),
-            "{status}"
-        );
-        assert_eq!(status["reason"], json!(reason), "{status}");
-        assert!(
-            status["message"]
-                .as_str()
-                .is_some_and(|message| message.contains(text)),
-            "{text}: {status}"
-        );
-    };
+/// The answer is a Status with this code, reason and, within its message, text.
+fn refused((code, status): Answer, expected: u16, reason: &str, text: &str) {
+    assert_eq!(code, expected, "{status}");
+    assert_eq!(
+        (&status["kind"], &status["code"]),
+        (&json!("Status"), &json!(expected)),
+        "{status}"
+    );
+    assert_eq!(status["reason"], json!(reason), "{status}");
+    assert!(
+        status["message"]
+            .as_str()
+            .is_some_and(|message| message.contains(text)),
+        "{text}: {status}"
+    );
+}
 
+fn what_is_wrong_is_refused_and_said(curl: &Curl) {
     refused(
         curl.get(&format!("{MAPS}/nope")),
         404,
@@ -300,34 +310,197 @@ fn what_is_wrong_is_refused_and_said() {
         "Invalid",
         "resourceVersion: Invalid value: \"x\"",
     );
+}
 
+impl Curl<'_> {
+    fn with_token(&self, method: &str, path: &str, token: &str) -> Answer {
+        let mut command = self.command(path);
+        command.args([
+            "-X",
+            method,
+            "-H",
+            &format!("Authorization: Bearer {token}"),
+        ]);
+        self.answer(command, "")
+    }
+
+    /// Signed with the cluster's own key for the service account `default`, as if issued at `issued`, for ten minutes.
+    fn token_of(&self, issued: SystemTime) -> String {
+        let account = self.get("/api/v1/namespaces/default/serviceaccounts/default");
+        let issuer = "https://kubernetes.default.svc.cluster.local";
+        let key = std::fs::read_to_string(self.cluster.pki("sa.key")).expect("the signing key");
+        let signer = Signer::from_pem(&key, issuer).expect("a signer");
+        let request = auth::token::Request {
+            namespace: "default".into(),
+            service_account: auth::token::Reference {
+                name: "default".into(),
+                uid: account.1["metadata"]["uid"].as_str().expect("a uid").into(),
+            },
+            audiences: vec![issuer.into()],
+            expiration_seconds: 600,
+            ..Default::default()
+        };
+        let seconds = issued
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .expect("after 1970")
+            .as_secs();
+        let seconds = i64::try_from(seconds).expect("a time");
+        signer.issue(&request, seconds, "it").expect("a token")
+    }
+}
+
+fn who_is_not_known_or_may_not_is_refused(curl: &Curl) {
     let anonymous = curl.answer(curl.command(MAPS), "");
-    assert!(anonymous.0 == 401 || anonymous.0 == 403, "{anonymous:?}");
-    let mut command = curl.command(MAPS);
-    command.args(["-H", "Authorization: Bearer nonsense"]);
     refused(
-        curl.answer(command, ""),
-        401,
-        "Unauthorized",
-        "Unauthorized",
+        anonymous,
+        403,
+        "Forbidden",
+        "User \"system:anonymous\" cannot list resource \"configmaps\"",
+    );
+    let unauthorized = |answer| refused(answer, 401, "Unauthorized", "Unauthorized");
+    unauthorized(curl.with_token("GET", MAPS, "nonsense"));
+
+    // A certificate of another cluster's authority, with the same name in it.
+    let elsewhere = tempfile::tempdir().expect("a temporary directory");
+    let dir = elsewhere.path().to_str().expect("a plain path");
+    let said = curl
+        .cluster
+        .kontiki(&["pki", "--dir", dir, "--members", "a=127.0.0.1"]);
+    assert!(said.success, "{said}");
+    let mut command = curl.command(MAPS);
+    command
+        .arg("--cert")
+        .arg(elsewhere.path().join("admin.crt"))
+        .arg("--key")
+        .arg(elsewhere.path().join("admin.key"));
+    unauthorized(curl.answer(command, ""));
+
+    // One token that only its age tells from a good one.
+    let now = SystemTime::now();
+    unauthorized(curl.with_token("GET", MAPS, &curl.token_of(now - Duration::from_secs(3600))));
+    let listing = "configmaps is forbidden: User \"system:serviceaccount:default:default\" cannot list resource \"configmaps\" in API group \"\" in the namespace \"default\"";
+    refused(
+        curl.with_token("GET", MAPS, &curl.token_of(now)),
+        403,
+        "Forbidden",
+        listing,
     );
 
     let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
     let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
     let (code, token) = curl.post(path, &request);
     assert_eq!(code, 201, "{token}");
-    let mut command = curl.command(MAPS);
-    command.args([
-        "-H",
-        &format!(
-            "Authorization: Bearer {}",
-            token["status"]["token"].as_str().unwrap_or_default()
-        ),
-    ]);
+    let token = token["status"]["token"].as_str().expect("a token");
     refused(
-        curl.answer(command, ""),
+        curl.with_token("GET", MAPS, token),
         403,
         "Forbidden",
-        "configmaps is forbidden: User \"system:serviceaccount:default:default\" cannot list resource \"configmaps\" in API group \"\" in the namespace \"default\"",
+        listing,
+    );
+    // With some verbs but not all.
+    let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "reader"},
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]}]});
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "reader"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+        "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": "default"}]});
+    assert_eq!(curl.post(&format!("{roles}/roles"), &role).0, 201);
+    assert_eq!(curl.post(&format!("{roles}/rolebindings"), &binding).0, 201);
+    wait_for("the role to count", SOON, || {
+        match curl.with_token("GET", MAPS, token) {
+            (200, _) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    refused(
+        curl.with_token("DELETE", &format!("{MAPS}/m1"), token),
+        403,
+        "Forbidden",
+        "configmaps \"m1\" is forbidden: User \"system:serviceaccount:default:default\" cannot delete resource \"configmaps\"",
+    );
+    assert_eq!(curl.get(&format!("{MAPS}/m1")).0, 200);
+}
+
+/// The history has an end on both sides: nobody is left to hang, and nobody misses anything without being told.
+fn revisions_that_are_not_there(curl: &Curl, store: &str) {
+    let newest = || -> u64 {
+        let list = curl.get(MAPS).1;
+        let version = list["metadata"]["resourceVersion"].as_str();
+        version
+            .expect("a version")
+            .parse()
+            .expect("versions are numbers here")
+    };
+    let watch = |version: u64| {
+        let mut command = curl.admin(&format!(
+            "{MAPS}?watch=1&timeoutSeconds=20&resourceVersion={version}"
+        ));
+        command.args(["--max-time", "30"]);
+        curl.answer(command, "")
+    };
+    refused(
+        watch(newest() + 1_000_000),
+        504,
+        "Timeout",
+        "Too large resource version",
+    );
+
+    let old = newest();
+    assert_eq!(
+        curl.post(MAPS, &config_map("newer", &json!({}))).0,
+        201,
+        "so that there is something to forget"
+    );
+    compact(curl, store, newest());
+    let exact = format!("{MAPS}?resourceVersion={old}&resourceVersionMatch=Exact");
+    refused(curl.get(&exact), 410, "Expired", "resource version");
+    // A member that has just started knows no more than the store has kept.
+    for said in [curl.cluster.kontiki(&["down"]), curl.cluster.up()] {
+        assert!(said.success, "{said}");
+    }
+    let (_, told) = watch(old);
+    // Kubernetes says it in the stream; a refusal of the whole request is as clear to a client.
+    let status = match told["type"] == "ERROR" {
+        true => &told["object"],
+        false => &told,
+    };
+    assert_eq!(
+        (&status["code"], &status["reason"]),
+        (&json!(410), &json!("Expired")),
+        "{told}"
+    );
+}
+
+/// Drops the history before a revision, through the store's own port: gRPC, by hand.
+fn compact(curl: &Curl, store: &str, revision: u64) {
+    let mut message = vec![0x08];
+    let mut rest = revision;
+    while rest >= 0x80 {
+        message.push((rest % 0x80) as u8 | 0x80);
+        rest /= 0x80;
+    }
+    message.push(rest as u8);
+    let mut frame = vec![0, 0, 0, 0, message.len() as u8];
+    frame.extend(message);
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), frame).expect("it can be written");
+    let mut command = Command::new("curl");
+    command
+        .args(["--silent", "--show-error", "--http2", "--dump-header", "-"])
+        .args(["-X", "POST", "-H", "content-type: application/grpc"])
+        .args(["-H", "te: trailers", "--output", "/dev/null"])
+        .arg("--data-binary")
+        .arg(format!("@{}", file.path().display()))
+        .arg("--cacert")
+        .arg(curl.cluster.pki("ca.crt"))
+        .arg("--cert")
+        .arg(curl.cluster.pki("store-admin.crt"))
+        .arg("--key")
+        .arg(curl.cluster.pki("store-admin.key"))
+        .arg(format!("https://{store}/etcdserverpb.KV/Compact"));
+    let said = run(command, "");
+    assert!(
+        said.success && said.stdout.to_lowercase().contains("grpc-status: 0"),
+        "{said}"
     );
 }

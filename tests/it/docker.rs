@@ -20,7 +20,7 @@ fn images(tags: &[&str]) -> bool {
         .expect("a root directory");
     for name in [
         "sh", "sleep", "echo", "cat", "ls", "wget", "nc", "httpd", "env", "hostname", "kill", "ps",
-        "true",
+        "true", "tty", "stty",
     ] {
         std::os::unix::fs::symlink("busybox", bin.join(name)).expect("a link");
     }
@@ -164,8 +164,32 @@ fn inside_a_pod(k: &Kubectl) {
         "through and back",
     );
     assert_eq!(piped, "through and back");
+    on_a_terminal(k, &pod);
     let following = k.follow(&format!("logs -f {pod} -c server"));
     following.line("the log", |line| line == "serving one");
+}
+
+/// What a person types and sees: the terminal is real at both ends, and has the size of the one in front of them.
+fn on_a_terminal(k: &Kubectl, pod: &str) {
+    if !have("script") {
+        return;
+    }
+    let said = k.on_a_terminal(
+        &format!("exec -it {pod} -c server -- sh"),
+        "tty\nstty size\necho typed-$((40 + 2))\nexit\n",
+    );
+    assert!(said.success, "{said}");
+    // Whole lines: the terminal also echoes what was typed.
+    let lines: Vec<&str> = said.stdout.lines().map(|line| line.trim()).collect();
+    for wanted in ["33 91", "typed-42"] {
+        assert!(lines.contains(&wanted), "{wanted}: {said}");
+    }
+    assert!(
+        lines.iter().any(|line| line.starts_with("/dev/pts/")),
+        "{said}"
+    );
+    let failed = k.on_a_terminal(&format!("exec -it {pod} -c server -- sh -c 'exit 7'"), "");
+    assert!(!failed.success, "{failed}");
 }
 
 fn rolling(k: &Kubectl) {

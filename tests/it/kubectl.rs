@@ -4,11 +4,18 @@ use crate::cluster::{Cluster, Runtime};
 use crate::tools::{Kubectl, SOON, have, wait_for};
 
 #[test]
-fn looking_around() {
+fn a_users_day() {
     if !have("kubectl") {
         return;
     }
     let cluster = Cluster::start(3, Runtime::Hollow);
+    looking_around(&cluster);
+    working_with_objects(&cluster);
+    a_deployment_lives(&cluster);
+    pods_and_their_node(&cluster);
+}
+
+fn looking_around(cluster: &Cluster) {
     for member in 1..=3 {
         let k = cluster.kubectl_through(member);
         let nodes = k.ok("get nodes");
@@ -41,9 +48,10 @@ fn looking_around() {
         );
     }
     assert!(k.ok("get service kubernetes").contains("ClusterIP"));
+    let node = k.ok("describe node");
     assert!(
-        k.ok("describe node").contains("containers are simulated")
-            || k.ok("describe node").contains("Conditions:")
+        node.contains("Conditions:") && node.contains("containers are simulated"),
+        "a hollow node must say so: {node}"
     );
     assert!(
         k.ok("explain deployment.spec.replicas")
@@ -71,12 +79,7 @@ fn looking_around() {
     );
 }
 
-#[test]
-fn working_with_objects() {
-    if !have("kubectl") {
-        return;
-    }
-    let cluster = Cluster::start(1, Runtime::Hollow);
+fn working_with_objects(cluster: &Cluster) {
     let k = cluster.kubectl();
     assert_eq!(
         k.ok("create namespace shop").trim(),
@@ -166,21 +169,33 @@ fn working_with_objects() {
     watching.line("the watch to show the new object", |line| {
         line.contains("ADDED") && line.contains("later")
     });
+    let gone = "wait --for=delete configmap/later -n shop";
+    assert!(
+        k.fails(&format!("{gone} --timeout=1s"))
+            .contains("timed out")
+    );
     k.ok("delete configmap later -n shop");
+    k.ok(&format!("{gone} --timeout=10s"));
     watching.line("the watch to show the deletion", |line| {
         line.contains("DELETED") && line.contains("later")
     });
+
+    k.ok("wait --for=jsonpath={.data.a}=two configmap/applied -n shop --timeout=10s");
+    assert!(
+        k.fails("wait --for=jsonpath={.data.a}=three configmap/applied -n shop --timeout=1s")
+            .contains("timed out")
+    );
+    let deleted = k.ok_with("delete -f -", &manifest("two"));
+    assert!(
+        deleted.starts_with("configmap \"applied\" deleted"),
+        "{deleted}"
+    );
 
     k.ok("delete namespace shop --timeout=60s");
     assert!(k.fails("get namespace shop").contains("NotFound"));
 }
 
-#[test]
-fn a_deployment_lives() {
-    if !have("kubectl") {
-        return;
-    }
-    let cluster = Cluster::start(3, Runtime::Hollow);
+fn a_deployment_lives(cluster: &Cluster) {
     let k = cluster.kubectl();
     assert_eq!(
         k.ok("create deployment web --image=web:1 --replicas=3")
@@ -232,14 +247,22 @@ fn a_deployment_lives() {
     assert_eq!(image(&k), "web:1");
     k.ok("rollout pause deployment/web");
     k.ok("set image deployment/web web=web:3");
-    assert_eq!(
-        k.ok("get pods -l app=web -o jsonpath={.items[*].spec.containers[*].image}")
-            .matches("web:3")
-            .count(),
-        0
+    // The controller has seen the new template and has made nothing of it.
+    k.until("get deployment web -o jsonpath='{.metadata.generation} {.status.observedGeneration} {.status.conditions[?(@.type==\"Progressing\")].reason}'", |out| {
+        let words: Vec<&str> = out.split(' ').collect();
+        words.len() == 3 && words[0] == words[1] && words[2] == "DeploymentPaused"
+    });
+    let images = || {
+        k.ok("get replicasets -l app=web -o jsonpath={.items[*].spec.template.spec.containers[*].image}")
+    };
+    assert!(!images().contains("web:3"), "{}", images());
+    assert!(
+        k.fails("rollout undo deployment/web").contains("paused"),
+        "a paused deployment is not rolled back"
     );
     k.ok("rollout resume deployment/web");
     rolled_out(&k);
+    assert!(images().contains("web:3"), "{}", images());
     let before = k.ok("get pods -l app=web -o name");
     k.ok("rollout restart deployment/web");
     rolled_out(&k);
@@ -284,12 +307,7 @@ fn image(k: &Kubectl) -> String {
     k.ok("get deployment web -o jsonpath={.spec.template.spec.containers[0].image}")
 }
 
-#[test]
-fn pods_and_their_node() {
-    if !have("kubectl") {
-        return;
-    }
-    let cluster = Cluster::start(1, Runtime::Hollow);
+fn pods_and_their_node(cluster: &Cluster) {
     let k = cluster.kubectl();
     let node = &cluster.node;
     assert_eq!(k.ok("run ngx --image=nginx:1").trim(), "pod/ngx created");

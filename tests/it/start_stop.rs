@@ -1,8 +1,10 @@
 //! `kontiki up`, `status`, `down` and `reset`, and what they say when something is in the way.
 
 use crate::cluster::{Cluster, Runtime};
-use crate::tools::have;
+use crate::tools::{have, run};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 #[test]
 fn up_again_changes_nothing_and_down_keeps_the_data() {
@@ -65,8 +67,10 @@ fn up_again_changes_nothing_and_down_keeps_the_data() {
         "{status}"
     );
     cluster.kubectl().ok("create configmap kept");
+    let began = std::time::Instant::now();
     let down = cluster.kontiki(&["down"]);
     assert!(down.success, "{down}");
+    eprintln!("down took {:.1} s", began.elapsed().as_secs_f32());
     assert!(!cluster.kontiki(&["status"]).success);
     let third = cluster.up();
     assert!(third.success, "{third}");
@@ -74,15 +78,206 @@ fn up_again_changes_nothing_and_down_keeps_the_data() {
 }
 
 #[test]
-fn a_port_in_use_is_named() {
+fn a_single_member_is_one_process() {
     let cluster = Cluster::prepare(1, Runtime::Hollow);
-    let _taken = TcpListener::bind(("0.0.0.0", cluster.api_port())).expect("the port was free");
+    for port in cluster.ports() {
+        let _taken = TcpListener::bind(("0.0.0.0", port)).expect("the port was free");
+        let said = cluster.up();
+        assert!(!said.success, "{said}");
+        assert!(
+            said.stderr.contains(&format!("port {port} ")) && said.stderr.contains("is in use"),
+            "{said}"
+        );
+    }
     let said = cluster.up();
-    assert!(!said.success, "{said}");
     assert!(
-        said.stderr
-            .contains(&format!("port {}", cluster.api_port()))
-            && said.stderr.contains("is in use"),
+        said.success && said.stdout.contains("is ready: one member"),
         "{said}"
     );
+    let status = cluster.kontiki(&["status"]);
+    assert!(
+        status.success && status.stdout.contains("running (pid"),
+        "{status}"
+    );
+    assert_eq!(
+        status.stdout.matches(&cluster.pid(1).to_string()).count(),
+        2,
+        "member and node are one process: {status}"
+    );
+    // Flags that contradict what is there change nothing, and say so.
+    let other = cluster.kontiki(&["up", "--members", "3"]);
+    assert!(
+        !other.success && other.stderr.contains("has --members 1, not 3"),
+        "{other}"
+    );
+    let same = cluster.kontiki(&["up"]);
+    assert!(
+        same.success && same.stdout.contains("runs already"),
+        "{same}"
+    );
+
+    // What is kept from a former cluster is not taken for the new one's.
+    let kept = tempfile::tempdir().expect("a temporary directory");
+    let former = kept.path().join("data");
+    copy(&cluster.data(1), &former);
+    let reset = cluster.kontiki(&["reset"]);
+    assert!(reset.success && !cluster.home().exists(), "{reset}");
+    let said = cluster.up();
+    assert!(said.success, "{said}");
+    cluster.terminate(1);
+    std::fs::remove_dir_all(cluster.data(1)).expect("removed");
+    copy(&former, &cluster.data(1));
+    let said = cluster.up();
+    assert!(
+        !said.success
+            && said
+                .stderr
+                .contains("point this member at its own directory"),
+        "{said}"
+    );
+}
+
+/// What is done to a member's data, and words of what the member then says.
+type Damage<'a> = (&'a str, &'a dyn Fn(&Path), &'a [&'a str]);
+
+#[test]
+fn a_member_refuses_data_that_is_not_its_own_or_damaged() {
+    if !have("kubectl") {
+        return;
+    }
+    let cluster = Cluster::start(3, Runtime::Hollow);
+    cluster.kubectl().ok("create configmap kept");
+    cluster.terminate(1);
+    let data = cluster.data(1);
+    let intact = data.with_file_name("intact");
+    std::fs::rename(&data, &intact).expect("the data can be moved");
+    let refuses = |name: &str, words: &[&str]| {
+        let said = cluster.up();
+        let last = said.stderr.lines().last().unwrap_or_default();
+        assert!(!said.success, "{name}: {said}");
+        for word in words {
+            assert!(last.contains(word), "{name}, {word:?}: {said}");
+        }
+    };
+
+    let damages: [Damage; 6] = [
+        (
+            "another member's",
+            &|data| {
+                std::fs::copy(cluster.data(2).join("identity"), data.join("identity"))
+                    .expect("a copy");
+            },
+            &[
+                "belongs to member",
+                "point this member at its own directory",
+            ],
+        ),
+        (
+            "a flipped bit",
+            &|data| flip(&newest_log(data)),
+            &["the log is damaged", "Nothing was changed"],
+        ),
+        (
+            "cut in half",
+            &|data| cut(&newest_log(data)),
+            &["the log is damaged", "Nothing was changed"],
+        ),
+        (
+            "no identity",
+            &|data| std::fs::remove_file(data.join("identity")).expect("removed"),
+            &["holds data but no identity file"],
+        ),
+        (
+            "a log that is gone",
+            &|data| std::fs::remove_dir_all(data.join("log")).expect("removed"),
+            &["the log is damaged"],
+        ),
+        (
+            "all data gone",
+            &|data| {
+                std::fs::remove_dir_all(data).expect("removed");
+            },
+            &["under a new id"],
+        ),
+    ];
+    for (name, damage, words) in damages {
+        copy(&intact, &data);
+        damage(&data);
+        refuses(name, words);
+        // A refusal leaves everything as it was: for a look, or for another attempt.
+        refuses(name, words);
+        std::fs::remove_dir_all(&data).expect("removed");
+    }
+    for (name, options, words) in [
+        ("read-only", "ro", "mount it writable"),
+        ("full", "size=16k", "the disk is full: make room"),
+    ] {
+        std::fs::create_dir(&data).expect("a directory");
+        if let Some(_mount) = Mount::make(&data, options) {
+            refuses(name, &[words]);
+        }
+        std::fs::remove_dir_all(&data).expect("removed");
+    }
+
+    // With its own data again it goes on as if nothing had been.
+    std::fs::rename(&intact, &data).expect("the data can be moved");
+    let said = cluster.up();
+    assert!(said.success, "{said}");
+    cluster.kubectl_through(1).ok("get configmap kept");
+}
+
+fn copy(from: &Path, to: &Path) {
+    let mut command = Command::new("cp");
+    command.arg("-a").arg(from).arg(to);
+    let said = run(command, "");
+    assert!(said.success, "{said}");
+}
+
+/// The file that the last writes went to: RocksDB numbers them.
+fn newest_log(data: &Path) -> PathBuf {
+    let files = std::fs::read_dir(data.join("log")).expect("a log");
+    let logs = files
+        .map(|file| file.expect("a file").path())
+        .filter(|file| file.extension().is_some_and(|kind| kind == "log"));
+    logs.max().expect("a log file")
+}
+
+fn flip(file: &Path) {
+    let mut bytes = std::fs::read(file).expect("it can be read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    std::fs::write(file, bytes).expect("it can be written");
+}
+
+fn cut(file: &Path) {
+    let bytes = std::fs::read(file).expect("it can be read");
+    std::fs::write(file, &bytes[..bytes.len() / 2]).expect("it can be written");
+}
+
+/// A file system in memory. Taken away when dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// None, and says so, where this user may not mount.
+    fn make(at: &Path, options: &str) -> Option<Mount> {
+        let mut command = Command::new("mount");
+        command
+            .args(["-t", "tmpfs", "-o", options, "kontiki-it"])
+            .arg(at);
+        let said = run(command, "");
+        if !said.success {
+            eprintln!("SKIPPED: no file system can be mounted here: {said}");
+            return None;
+        }
+        Some(Mount(at.to_path_buf()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.0).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("{} stays mounted", self.0.display());
+        }
+    }
 }

@@ -220,6 +220,22 @@ impl Kubectl {
         })
     }
 
+    /// Runs it on a terminal of 33 lines and 91 columns, with `input` typed in.
+    pub(crate) fn on_a_terminal(&self, line: &str, input: &str) -> Said {
+        let kubectl = self.command(line);
+        let words = std::iter::once(kubectl.get_program()).chain(kubectl.get_args());
+        let words: Vec<String> = words
+            .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")))
+            .collect();
+        let mut command = Command::new("script");
+        command.args([
+            "-qec",
+            &format!("stty rows 33 cols 91; {}", words.join(" ")),
+            "/dev/null",
+        ]);
+        run(command, input)
+    }
+
     /// Starts it and reads what it prints while it runs.
     pub(crate) fn follow(&self, line: &str) -> Following {
         let mut command = self.command(line);
@@ -265,18 +281,28 @@ impl Following {
 
     /// The next line that is as wanted; panics with what came instead when it does not come in time.
     pub(crate) fn line(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        self.lines_until(what, wanted).pop().unwrap_or_default()
+    }
+
+    /// All lines up to the one that is as wanted, which is the last of them.
+    pub(crate) fn lines_until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let deadline = Instant::now() + SOON;
-        let mut others = Vec::new();
+        let mut lines = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
-                Ok(line) if wanted(&line) => return line,
-                Ok(line) => others.push(line),
+                Ok(line) => {
+                    let last = wanted(&line);
+                    lines.push(line);
+                    if last {
+                        return lines;
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("{what} does not come within {SOON:?}, only {others:#?}")
+                    panic!("{what} does not come within {SOON:?}, only {lines:#?}")
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    panic!("the program ended before {what}: {others:#?}")
+                    panic!("the program ended before {what}: {lines:#?}")
                 }
             }
         }

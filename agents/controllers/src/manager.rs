@@ -182,12 +182,7 @@ async fn run_keyed(
 impl Keyed {
     async fn work(&self, key: Key) -> Next {
         let Memory { written, failure } = self.memory().remove(&key).unwrap_or_default();
-        if !written.is_empty()
-            && tokio::time::timeout(SEEN_MAX, self.context.hub.wait_seen(&written))
-                .await
-                .is_err()
-        {
-            tracing::debug!(controller = self.name, %key, "the caches have not seen the last writes yet");
+        if !self.is_seen(&key, &written).await {
             self.memory().insert(key, Memory { written, failure });
             return Next::Backoff;
         }
@@ -218,16 +213,31 @@ impl Keyed {
                 Next::Backoff
             }
         };
-        if !outcome.written.is_empty() || outcome.error.is_some() {
-            self.memory().insert(
-                key,
-                Memory {
-                    written: outcome.written,
-                    failure: outcome.error,
-                },
-            );
+        // Waited for here, so that nothing is left to remember of a key that may never come again.
+        let seen = self.is_seen(&key, &outcome.written).await;
+        if seen && outcome.error.is_none() {
+            return next;
         }
-        next
+        let written = if seen { Vec::new() } else { outcome.written };
+        self.memory().insert(
+            key,
+            Memory {
+                written,
+                failure: outcome.error,
+            },
+        );
+        Next::Backoff
+    }
+
+    /// Whether the caches have seen these writes, after a while.
+    async fn is_seen(&self, key: &Key, written: &[Written]) -> bool {
+        let seen = tokio::time::timeout(SEEN_MAX, self.context.hub.wait_seen(written))
+            .await
+            .is_ok();
+        if !seen {
+            tracing::debug!(controller = self.name, %key, "the caches have not seen the last writes yet");
+        }
+        seen
     }
 
     fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Memory>> {
@@ -238,6 +248,8 @@ impl Keyed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agent_runtime::plan::Op;
+    use agent_runtime::resource_ref::PODS;
     use agent_runtime::{ClientConfig, Identity};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -252,19 +264,68 @@ mod tests {
         })
     }
 
-    #[tokio::test]
-    async fn a_controller_that_panics_is_begun_anew() {
-        let nowhere = ClientConfig::new(vec!["http://127.0.0.1:1".into()], "", Identity::Anonymous);
-        let client = Client::connect(nowhere).unwrap();
+    fn context(server: String) -> TaskContext {
+        let config = ClientConfig::new(vec![server], "", Identity::Anonymous);
+        let client = Client::connect(config).unwrap();
         let stop = CancellationToken::new();
-        let context = TaskContext {
+        TaskContext {
             hub: Hub::new(client.clone(), &stop),
             client,
             caches: crate::testing::world("").caches.clone(),
             recorder: EventRecorder::silent(),
             cluster_ca_pem: "".into(),
             stop,
-        };
+        }
+    }
+
+    /// A server that answers every create with this.
+    async fn answering(status: &'static str, body: &'static str) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                // The body is known, and ends so.
+                while !request.ends_with(b"}}") {
+                    if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                        break;
+                    }
+                }
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                );
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        address
+    }
+
+    fn one_pod(key: &Key, _: &World) -> Plan {
+        let body = serde_json::json!({"metadata": {"name": "p"}});
+        Plan::of(vec![Op::create(&PODS, &key.namespace, body)])
+    }
+
+    #[tokio::test]
+    async fn only_of_what_went_wrong_something_is_remembered() {
+        let stored = answering("201 Created", r#"{"metadata": {"resourceVersion": "7"}}"#).await;
+        let refused = answering("403 Forbidden", "{}").await;
+        for (server, next, remembered) in [(stored, Next::Done, 0), (refused, Next::Backoff, 1)] {
+            let keyed = Keyed {
+                name: "test",
+                reconcile: one_pod,
+                context: context(server),
+                memory: Mutex::default(),
+            };
+            assert_eq!(keyed.work(Key::new("a", "x")).await, next);
+            assert_eq!(keyed.memory().len(), remembered);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_controller_that_panics_is_begun_anew() {
+        let context = context("http://127.0.0.1:1".into());
         let running = run_task("test", panics_once, context, Duration::from_millis(1));
         tokio::time::timeout(Duration::from_secs(60), running)
             .await

@@ -151,6 +151,22 @@ pub(crate) struct Container {
     pub(crate) stdin_once: bool,
     pub(crate) tty: bool,
     pub(crate) restart_policy: Option<String>,
+    pub(crate) restart_policy_rules: Vec<RestartRule>,
+}
+
+/// Exit codes after which a container is started again whatever its policy says.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RestartRule {
+    pub(crate) action: String,
+    pub(crate) exit_codes: Option<ExitCodes>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ExitCodes {
+    pub(crate) operator: String,
+    pub(crate) values: Vec<i64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -534,7 +550,28 @@ impl Role {
     }
 }
 
+impl RestartRule {
+    pub(crate) fn restarts_after(&self, code: i64) -> bool {
+        let matches = self.exit_codes.as_ref().is_some_and(|codes| {
+            let listed = codes.values.contains(&code);
+            match codes.operator.as_str() {
+                "In" => listed,
+                "NotIn" => !listed,
+                _ => false,
+            }
+        });
+        self.action == "Restart" && matches
+    }
+}
+
 impl Container {
+    /// The restart policy that applies to this container: its own or its pod's.
+    pub(crate) fn policy<'a>(&'a self, pod: &'a Pod) -> &'a str {
+        self.restart_policy
+            .as_deref()
+            .unwrap_or(&pod.spec.restart_policy)
+    }
+
     /// Whether this init container keeps running beside the app containers.
     pub(crate) fn is_sidecar(&self) -> bool {
         self.restart_policy.as_deref() == Some("Always")

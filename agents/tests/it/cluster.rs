@@ -85,6 +85,13 @@ pub(crate) async fn api_server() -> (Arc<ApiServer>, Tasks) {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        let (cluster, context) = Self::without_controllers().await;
+        tokio::spawn(controllers::run_without_election(context));
+        cluster
+    }
+
+    /// A cluster, and what is needed to start controllers in it.
+    pub(crate) async fn without_controllers() -> (Self, AgentContext) {
         let (api, tasks) = api_server().await;
         let client = client_of(&api);
         let stop = CancellationToken::new();
@@ -94,7 +101,6 @@ impl Cluster {
             cluster_ca_pem: "CA".into(),
             stop: stop.clone(),
         };
-        tokio::spawn(controllers::run_without_election(context));
         let hub = Hub::new(client.clone(), &stop);
         let cluster = Self {
             pods: hub.cache(),
@@ -117,7 +123,7 @@ impl Cluster {
             cluster.pods.clone(),
             stop,
         ));
-        cluster
+        (cluster, context)
     }
 
     /// Waits until `wanted` gives something, looking again after each change of the cache.

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod garbage;
+mod handover;
 mod namespaces;
 mod rollouts;
 mod runtime;

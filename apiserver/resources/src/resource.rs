@@ -393,6 +393,18 @@ impl Resource {
         }
     }
 
+    /// The entry for Scales of this kind: what a Table of them shows.
+    pub fn as_scale(&self) -> Resource {
+        Resource {
+            group: SCALE.group,
+            version: SCALE.version,
+            kind: SCALE.kind,
+            columns: table::workload::SCALE,
+            cells: table::workload::scale,
+            ..*self
+        }
+    }
+
     fn carry_generation(&self, new: &mut Object, old: &Object) {
         match self.generation {
             Some(fields) => {

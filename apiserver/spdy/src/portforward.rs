@@ -28,7 +28,7 @@ struct Waiting {
 }
 
 /// Serves a port-forward session over an upgraded connection until the client ends it; `connect` opens a
-/// connection to a port of the pod.
+/// connection to a port of the pod. Its errors, and those of the connection, are told to the client in their own words.
 pub async fn serve_portforward<IO, C, F, T>(io: IO, connect: C) -> Result<(), session::Error>
 where
     IO: AsyncRead + AsyncWrite + Send + 'static,
@@ -135,16 +135,13 @@ where
         }
         Err(_) => {
             let _ = data.writer.reset(reset::CANCEL).await;
-            Err("the port did not answer in time".to_owned())
+            Err(format!(
+                "error forwarding port {port}: the port did not answer in time"
+            ))
         }
     };
     if let Err(cause) = outcome {
-        let _ = error
-            .writer
-            .write(Bytes::from(format!(
-                "error forwarding port {port}: {cause}"
-            )))
-            .await;
+        let _ = error.writer.write(Bytes::from(cause)).await;
     }
     let _ = error.writer.finish().await;
 }
@@ -158,10 +155,11 @@ async fn copy<T: AsyncRead + AsyncWrite>(
     let (mut from_target, mut to_target) = tokio::io::split(target);
     let inward = async {
         while let Some(bytes) = reader.read().await {
-            to_target
-                .write_all(&bytes)
-                .await
-                .map_err(|error| error.to_string())?;
+            let written = async {
+                to_target.write_all(&bytes).await?;
+                to_target.flush().await
+            };
+            written.await.map_err(|error| error.to_string())?;
         }
         if reader.was_reset() {
             // The client wants no more in either direction.

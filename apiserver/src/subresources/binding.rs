@@ -6,7 +6,7 @@ use http::StatusCode;
 use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::context::Context;
 use crate::decode::{self, Expected};
@@ -114,18 +114,7 @@ fn assign(old: &Object, binding: &Object, now: &str) -> ApiResult<Object> {
         pod.set_annotation(key, value);
     }
     let condition = json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now });
-    let mut conditions: Vec<Value> = pod
-        .get_array(&["status", "conditions"])
-        .cloned()
-        .unwrap_or_default();
-    match conditions
-        .iter_mut()
-        .find(|present| present["type"] == "PodScheduled")
-    {
-        Some(present) => *present = condition,
-        None => conditions.push(condition),
-    }
-    pod.set(&["status", "conditions"], Value::Array(conditions));
+    super::set_condition(&mut pod, condition);
     Ok(pod)
 }
 

@@ -6,7 +6,7 @@ use http::StatusCode;
 use resources::Resource;
 use schema::Object;
 use schema::selector::LabelSelector;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::context::Context;
 use crate::decode::{self, Expected};
@@ -21,6 +21,8 @@ const EVICTION: Expected<'static> = Expected {
 };
 /// More pods than this on their way out at once make the budget wait.
 const DISRUPTED_PODS_MAX: usize = 2_000;
+/// How often the pod may change between being judged and being deleted.
+const ATTEMPTS_MAX: usize = 20;
 
 pub(super) async fn create(
     context: &Context,
@@ -28,7 +30,7 @@ pub(super) async fn create(
     body: &Bytes,
 ) -> ApiResult<Response> {
     let eviction = decode::object(context, EVICTION, body, "CreateOptions")?;
-    let (namespace, name) = (context.info.namespace.as_str(), context.info.name.as_str());
+    let name = context.info.name.as_str();
     if !eviction.name().is_empty() && eviction.name() != name {
         return Err(ApiError::bad_request(format!(
             "name in URL does not match name in Eviction object: {name} != {}",
@@ -37,6 +39,21 @@ pub(super) async fn create(
     }
     let dry_run = context.dry_run("CreateOptions", eviction.get(&["deleteOptions"]))?;
     let options = DeleteOptions::from_value(eviction.get(&["deleteOptions"]), dry_run)?;
+    for _ in 0..ATTEMPTS_MAX {
+        if evict(context, resource, &options).await? {
+            return Ok(context.respond_value(StatusCode::CREATED, &status::success_created()));
+        }
+    }
+    Err(ApiError::modified(resource.group, resource.plural, name))
+}
+
+/// One attempt: judges the pod as it is now, and deletes that pod only. False where another took its place or state.
+async fn evict(
+    context: &Context,
+    resource: &'static Resource,
+    options: &DeleteOptions,
+) -> ApiResult<bool> {
+    let (namespace, name) = (context.info.namespace.as_str(), context.info.name.as_str());
     let key = resources::storage_key(resource, namespace, name);
     let pod = context
         .server
@@ -44,20 +61,73 @@ pub(super) async fn create(
         .await?
         .ok_or_else(|| context.not_found(resource, name))?
         .object;
-    if needs_budget(&pod) {
-        spend_budget(context, &pod, dry_run).await?;
+    delete::check_preconditions(resource, &pod, options)?;
+    let verdict = if needs_budget(&pod) {
+        spend_budget(context, &pod, options.dry_run).await?
+    } else {
+        Verdict::Free
+    };
+    let mut options = options.clone();
+    options.pin(&pod, depends_on_state(&pod, &verdict));
+    let deleted = delete::delete_with(context, resource, (namespace, name), &options, |pod| {
+        super::set_condition(pod, disruption(context.now));
+    });
+    match (deleted.await, verdict) {
+        (Ok(_), _) => Ok(true),
+        // The pod may count by now: the client asks again after a while.
+        (Err(error), Verdict::Unready(budget)) if error.code == 409 => Err(refused(&format!(
+            "The disruption budget {budget} is still being processed by the server."
+        ))),
+        (Err(error), _) if error.code == 409 => Ok(false),
+        (Err(error), _) => Err(error),
     }
-    delete::delete_object(context, resource, namespace, name, &options).await?;
-    Ok(context.respond_value(StatusCode::CREATED, &status::success_created()))
+}
+
+/// What the budget says to an eviction.
+enum Verdict {
+    /// No budget protects the pod.
+    Free,
+    /// The pod is not ready, so that this budget does not miss it.
+    Unready(String),
+    Spent,
+}
+
+/// Whether the pod may go only while it is as it was judged.
+fn depends_on_state(pod: &Object, verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Unready(_) => true,
+        Verdict::Free => phase(pod) == "Pending" && pod.deletion_timestamp().is_none(),
+        Verdict::Spent => false,
+    }
+}
+
+/// What tells a Job's controller and the user why the pod went.
+fn disruption(now: i64) -> Value {
+    json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting", "lastProbeTime": null,
+        "lastTransitionTime": schema::time::now_rfc3339(now)
+    })
+}
+
+fn phase(pod: &Object) -> &str {
+    pod.get_str(&["status", "phase"]).unwrap_or_default()
 }
 
 /// Pods that do not serve anybody are not protected.
 fn needs_budget(pod: &Object) -> bool {
-    let phase = pod.get_str(&["status", "phase"]).unwrap_or_default();
-    !matches!(phase, "Succeeded" | "Failed" | "Pending") && pod.deletion_timestamp().is_none()
+    !matches!(phase(pod), "Succeeded" | "Failed" | "Pending") && pod.deletion_timestamp().is_none()
 }
 
-async fn spend_budget(context: &Context, pod: &Object, dry_run: bool) -> ApiResult<()> {
+fn refused(cause: &str) -> ApiError {
+    ApiError::too_many_requests(
+        "Cannot evict pod as it would violate the pod's disruption budget.",
+        10,
+    )
+    .with_cause("DisruptionBudget", cause, "")
+}
+
+async fn spend_budget(context: &Context, pod: &Object, dry_run: bool) -> ApiResult<Verdict> {
     let world = &context.server.world;
     // A budget that was just made protects from now on.
     world.wait_most_recent(&*context.server.store).await?;
@@ -70,7 +140,7 @@ async fn spend_budget(context: &Context, pod: &Object, dry_run: bool) -> ApiResu
                 .is_ok_and(|selector| selector.matches(pod.labels()))
         });
     let Some(budget) = budgets.next() else {
-        return Ok(());
+        return Ok(Verdict::Free);
     };
     if budgets.next().is_some() {
         return Err(ApiError::internal(
@@ -80,9 +150,14 @@ async fn spend_budget(context: &Context, pod: &Object, dry_run: bool) -> ApiResu
     let resource = resources::find("policy", "v1", "poddisruptionbudgets")
         .ok_or_else(ApiError::no_such_resource)?;
     let now = schema::time::now_rfc3339(context.now);
-    let mut decide = |budget: &Object| match spend(budget, pod, &now)? {
-        Some(spent) => Ok(Step::Write(spent, Extra::default())),
-        None => Ok(Step::Keep(budget.clone())),
+    let mut unready = false;
+    let mut decide = |budget: &Object| -> ApiResult<Step> {
+        let spent = spend(budget, pod, &now)?;
+        unready = spent.is_none();
+        Ok(match spent {
+            Some(spent) => Step::Write(spent, Extra::default()),
+            None => Step::Keep(budget.clone()),
+        })
     };
     context
         .server
@@ -94,19 +169,16 @@ async fn spend_budget(context: &Context, pod: &Object, dry_run: bool) -> ApiResu
             &mut decide,
         )
         .await?;
-    Ok(())
+    Ok(if unready {
+        Verdict::Unready(budget.name().to_owned())
+    } else {
+        Verdict::Spent
+    })
 }
 
 /// The budget with one disruption less; none where the pod does not count; 429 where nothing is left.
 fn spend(budget: &Object, pod: &Object, now: &str) -> ApiResult<Option<Object>> {
     let name = budget.name();
-    let refuse = |cause: String| {
-        Err(ApiError::too_many_requests(
-            "Cannot evict pod as it would violate the pod's disruption budget.",
-            10,
-        )
-        .with_cause("DisruptionBudget", &cause, ""))
-    };
     let allowed = budget
         .get_i64(&["status", "disruptionsAllowed"])
         .unwrap_or(0);
@@ -124,9 +196,9 @@ fn spend(budget: &Object, pod: &Object, now: &str) -> ApiResult<Option<Object>> 
         .unwrap_or(0)
         < budget.generation()
     {
-        return refuse(format!(
+        return Err(refused(&format!(
             "The disruption budget {name} is still being processed by the server."
-        ));
+        )));
     }
     if allowed < 0 {
         return Err(ApiError::forbidden(
@@ -146,9 +218,9 @@ fn spend(budget: &Object, pod: &Object, now: &str) -> ApiResult<Option<Object>> 
         ));
     }
     if allowed == 0 {
-        return refuse(format!(
+        return Err(refused(&format!(
             "The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"
-        ));
+        )));
     }
     let mut spent = budget.clone();
     spent.set(&["status", "disruptionsAllowed"], allowed - 1);
@@ -161,7 +233,6 @@ fn spend(budget: &Object, pod: &Object, now: &str) -> ApiResult<Option<Object>> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn budgets_run_out() {

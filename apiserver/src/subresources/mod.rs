@@ -7,11 +7,12 @@ mod scale;
 mod streams;
 mod token;
 
-use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{Extensions, Method};
 use resources::{Resource, Subresource};
+use schema::Object;
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::status::{ApiError, ApiResult};
@@ -27,9 +28,8 @@ pub(crate) async fn connect(
     resource: &'static Resource,
     method: &Method,
     extensions: &mut Extensions,
-    body: Body,
 ) -> ApiResult<Response> {
-    streams::connect(context, resource, method, extensions, body).await
+    streams::connect(context, resource, method, extensions).await
 }
 
 pub(crate) async fn handle(
@@ -50,4 +50,20 @@ pub(crate) async fn handle(
             "the server does not allow this method on the requested resource",
         )),
     }
+}
+
+/// Puts a condition into the status, in place of the one of its type.
+fn set_condition(object: &mut Object, condition: Value) {
+    let mut conditions = object
+        .get_array(&["status", "conditions"])
+        .cloned()
+        .unwrap_or_default();
+    match conditions
+        .iter_mut()
+        .find(|present| present["type"] == condition["type"])
+    {
+        Some(present) => *present = condition,
+        None => conditions.push(condition),
+    }
+    object.set(&["status", "conditions"], Value::Array(conditions));
 }

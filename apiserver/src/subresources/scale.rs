@@ -43,7 +43,8 @@ pub(super) async fn handle(
             let patch = Patch::read(&context.headers, body)?;
             let validation = decode::field_validation(context, "PatchOptions")?;
             apply(context, resource, dry_run, &mut |present| {
-                decode::patched(context, SCALE, patch.apply(SCALE, present)?, validation)
+                let patched = patch.apply(SCALE, present)?;
+                decode::patched(context, SCALE, patched, validation, || patch.to_string())
             })
             .await
         }
@@ -57,8 +58,9 @@ fn present(resource: &Resource, object: &Object) -> ApiResult<Value> {
 }
 
 fn respond(context: &Context, resource: &Resource, object: &Object) -> ApiResult<Response> {
-    let scale = present(resource, object)?;
-    Ok(context.respond_value(StatusCode::OK, &scale))
+    let scale =
+        Object::new(present(resource, object)?).map_err(|_| ApiError::no_such_resource())?;
+    Ok(context.respond_object(StatusCode::OK, &resource.as_scale(), scale))
 }
 
 /// Changes the count of the object under the scale; `make` gets the present Scale.

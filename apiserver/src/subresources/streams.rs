@@ -3,16 +3,17 @@
 use auth::Attributes;
 use axum::body::Body;
 use axum::response::Response;
-use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{Extensions, HeaderValue, Method, StatusCode, header};
 use resources::Resource;
 use schema::Object;
+use schema::field::{FieldError, Path};
 use serde_json::Value;
 
 use crate::context::Context;
 use crate::kubelet::NodeAddress;
 use crate::request::percent_encode;
 use crate::status::{ApiError, ApiResult};
-use crate::{spdy, websocket};
+use crate::{port_forward, read_version, spdy, websocket};
 
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
@@ -21,7 +22,6 @@ pub(super) async fn connect(
     resource: &'static Resource,
     method: &Method,
     extensions: &mut Extensions,
-    _body: Body,
 ) -> ApiResult<Response> {
     let action = context.info.subresource.as_str();
     if action == "proxy" || resource.plural != "pods" {
@@ -31,7 +31,9 @@ pub(super) async fn connect(
         )));
     }
     let (namespace, name) = (context.info.namespace.as_str(), context.info.name.as_str());
-    if action != "log" {
+    if action == "log" {
+        check_log_options(name, &context.query)?;
+    } else {
         // A WebSocket begins with GET, which was authorized as a read; what it opens is none.
         let create = Attributes {
             verb: "create",
@@ -70,12 +72,16 @@ pub(super) async fn connect(
             "pod {name} does not have a host assigned"
         )));
     };
-    let path = agent_path(action, namespace, name, &container, &context.query)?;
+    let path = agent_path(action, namespace, name, &container, &context.query);
     if action == "log" {
         return log(context, &address, &path).await;
     }
+    if action == "portforward" && port_forward::is_requested(&context.headers) {
+        let path = format!("/portForward/{namespace}/{name}");
+        return port_forward::serve(context, address, path, extensions).await;
+    }
     if spdy::is_requested(&context.headers) {
-        return spdy::bridge(context, &address, &path, action, extensions).await;
+        return spdy::bridge(context, &address, &path, extensions).await;
     }
     if *method != Method::GET || !websocket::is_requested(&context.headers) {
         return Err(ApiError::bad_request("Upgrade request required"));
@@ -90,7 +96,7 @@ fn agent_path(
     pod: &str,
     container: &str,
     query: &crate::request::Query,
-) -> ApiResult<String> {
+) -> String {
     let head = match action {
         "log" => format!("/containerLogs/{namespace}/{pod}/{container}"),
         "portforward" => format!("/portForward/{namespace}/{pod}"),
@@ -113,17 +119,6 @@ fn agent_path(
     };
     for name in names {
         for value in query.all(name) {
-            if matches!(*name, "sinceSeconds" | "tailLines" | "limitBytes")
-                && value.parse::<i64>().map_or(true, |n| n < 0)
-            {
-                let path = schema::field::Path::new(name);
-                let error = schema::field::FieldError::invalid(
-                    &path,
-                    value,
-                    "must be greater than or equal to 0",
-                );
-                return Err(ApiError::invalid("", "PodLogOptions", pod, &[error]));
-            }
             pairs.push(format!("{name}={}", percent_encode(value)));
         }
     }
@@ -143,11 +138,34 @@ fn agent_path(
             }
         }
     }
-    Ok(if pairs.is_empty() {
+    if pairs.is_empty() {
         head
     } else {
         format!("{head}?{}", pairs.join("&"))
-    })
+    }
+}
+
+/// The bounds of a log's options.
+fn check_log_options(pod: &str, query: &crate::request::Query) -> ApiResult<()> {
+    let mut errors = Vec::new();
+    for (name, least, text) in [
+        ("tailLines", 0, "must be greater than or equal to 0"),
+        ("limitBytes", 1, "must be greater than 0"),
+        ("sinceSeconds", 1, "must be greater than 0"),
+    ] {
+        if let Some(number) = read_version::number(query, name)?.filter(|number| *number < least) {
+            errors.push(FieldError::invalid(&Path::new(name), number, text));
+        }
+    }
+    if query.get("sinceSeconds").is_some() && query.get("sinceTime").is_some() {
+        let text = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+        errors.push(FieldError::forbidden(&Path::new("sinceTime"), text));
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid("", "PodLogOptions", pod, &errors))
+    }
 }
 
 fn names_of(pod: &Object, list: &str) -> Vec<String> {
@@ -226,7 +244,7 @@ async fn log(context: &Context, address: &NodeAddress, path: &str) -> ApiResult<
     let answer = context.server.kubelets.get(address, path).await?;
     let (parts, body) = answer.into_parts();
     if parts.status != StatusCode::OK {
-        let text = crate::handler::read_body(Body::new(body), &HeaderMap::new())
+        let text = crate::body::read_answer(Body::new(body))
             .await
             .unwrap_or_default();
         let text = String::from_utf8_lossy(&text).trim().to_owned();

@@ -79,6 +79,14 @@ impl DeleteOptions {
         DeleteOptions::from_value(Some(&value), dry_run)
     }
 
+    /// Narrows the deletion to this very object, and with `state` to this very state of it.
+    pub(crate) fn pin(&mut self, object: &Object, state: bool) {
+        self.uid = Some(object.uid().to_owned());
+        if state {
+            self.resource_version = Some(object.resource_version().to_owned());
+        }
+    }
+
     /// From the JSON of a `DeleteOptions`.
     pub(crate) fn from_value(value: Option<&Value>, dry_run: bool) -> ApiResult<DeleteOptions> {
         let empty = Value::Object(serde_json::Map::new());
@@ -205,6 +213,17 @@ pub(crate) async fn delete_object(
     name: &str,
     options: &DeleteOptions,
 ) -> ApiResult<Outcome> {
+    delete_with(context, resource, (namespace, name), options, |_| {}).await
+}
+
+/// Deletes one object; where it stays for a while, it stays with what `note` writes on it.
+pub(crate) async fn delete_with(
+    context: &Context,
+    resource: &'static Resource,
+    (namespace, name): (&str, &str),
+    options: &DeleteOptions,
+    note: impl Fn(&mut Object) + Send + Sync,
+) -> ApiResult<Outcome> {
     let mut decide = |old: &Object| -> ApiResult<Step> {
         check_preconditions(resource, old, options)?;
         let admission = Admission {
@@ -219,7 +238,10 @@ pub(crate) async fn delete_object(
             Plan::Remove => {
                 Step::Remove(old.clone(), service_allocation::for_delete(resource, old))
             }
-            Plan::Mark(object) => Step::Write(object, Extra::default()),
+            Plan::Mark(mut object) => {
+                note(&mut object);
+                Step::Write(object, Extra::default())
+            }
             Plan::Nothing => Step::Keep(old.clone()),
         })
     };
@@ -229,7 +251,7 @@ pub(crate) async fn delete_object(
         .await
 }
 
-fn check_preconditions(
+pub(crate) fn check_preconditions(
     resource: &Resource,
     object: &Object,
     options: &DeleteOptions,

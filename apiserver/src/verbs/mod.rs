@@ -8,3 +8,4 @@ pub(crate) mod list;
 pub(crate) mod patch;
 pub(crate) mod update;
 pub(crate) mod watch;
+mod watch_socket;

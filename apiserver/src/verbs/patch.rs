@@ -70,6 +70,15 @@ impl Patch {
     }
 }
 
+impl std::fmt::Display for Patch {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Patch::Json(text) => formatter.write_str(&String::from_utf8_lossy(text)),
+            Patch::Merge(value) | Patch::Strategic(value) => write!(formatter, "{value}"),
+        }
+    }
+}
+
 fn refuse(error: &schema::patch::PatchError) -> ApiError {
     match error {
         schema::patch::PatchError::BadRequest(text) => ApiError::bad_request(text),
@@ -93,7 +102,8 @@ pub(crate) async fn patch(
     let expected = Expected::of(resource);
     let mut make = |old: &Object| -> ApiResult<Object> {
         let patched = patch.apply(expected, old.value())?;
-        let mut object = decode::patched(context, expected, patched, validation)?;
+        let mut object =
+            decode::patched(context, expected, patched, validation, || patch.to_string())?;
         crate::verbs::create::settle_namespace(context, resource, &mut object)?;
         update::check_name(context, &object)?;
         Ok(object)

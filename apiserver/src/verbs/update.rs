@@ -23,8 +23,9 @@ pub(crate) async fn update(
 ) -> ApiResult<Response> {
     let dry_run = context.dry_run("UpdateOptions", None)?;
     let mut object = decode::object(context, Expected::of(resource), &body, "UpdateOptions")?;
-    create::settle_namespace(context, resource, &mut object)?;
     check_name(context, &object)?;
+    check_namespace(context, resource, &object)?;
+    create::settle_namespace(context, resource, &mut object)?;
     let outcome = apply(context, resource, subresource, dry_run, &mut |_| {
         Ok(object.clone())
     })
@@ -66,14 +67,24 @@ fn admit_create_on_update(context: &Context, resource: &Resource) -> ApiResult<(
 pub(crate) fn check_name(context: &Context, object: &Object) -> ApiResult<()> {
     let wanted = context.info.name.as_str();
     if object.name().is_empty() {
-        return Err(ApiError::bad_request(
-            "the name of the object ( based on URL) was undeterminable: name must be provided",
-        ));
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({wanted} based on URL) was undeterminable: name must be provided"
+        )));
     }
     if object.name() != wanted {
         return Err(ApiError::bad_request(format!(
             "the name of the object ({}) does not match the name on the URL ({wanted})",
             object.name()
+        )));
+    }
+    Ok(())
+}
+
+fn check_namespace(context: &Context, resource: &Resource, object: &Object) -> ApiResult<()> {
+    let (own, wanted) = (object.namespace(), context.info.namespace.as_str());
+    if resource.namespaced && !own.is_empty() && own != wanted {
+        return Err(ApiError::bad_request(format!(
+            "the namespace of the object ({own}) does not match the namespace on the request ({wanted})"
         )));
     }
     Ok(())

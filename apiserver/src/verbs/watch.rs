@@ -10,7 +10,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, header};
+use futures::StreamExt;
+use http::{Extensions, HeaderValue, header};
 use resources::Resource;
 use schema::Object;
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ use crate::negotiate::{self, Form, Output};
 use crate::read_version::WatchOptions;
 use crate::selection::Selection;
 use crate::status::{ApiError, ApiResult};
+use crate::websocket;
 use crate::world::{REVISION_WAIT, World};
 
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -33,35 +35,38 @@ const TIMEOUT_SECONDS_MIN: u64 = 1_800;
 const CHANGES_PER_TURN: usize = 256;
 const FRAME_BYTES: usize = 64 * 1024;
 
-pub(crate) async fn watch(context: &Context, resource: &'static Resource) -> ApiResult<Response> {
+pub(crate) async fn watch(
+    context: &Context,
+    resource: &'static Resource,
+    extensions: &mut Extensions,
+) -> ApiResult<Response> {
+    if context.output.yaml {
+        // Documents of YAML have no agreed frame in a stream.
+        return Err(ApiError::not_acceptable(&[negotiate::JSON]));
+    }
     let options = WatchOptions::from_query(&context.query)?;
     let mut selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
     // What was authorized is this name (from the path of the `/watch/` form, or from the selector): no more is served.
     selection.narrow_to_name(&context.info.name);
-    let watcher = match Watcher::open(context, resource, &options, selection).await {
+    let frames = match Watcher::open(context, resource, &options, selection).await {
+        Ok(watcher) => futures::stream::unfold(watcher, |mut watcher| async move {
+            let frame = watcher.next_frame().await?;
+            Some((frame, watcher))
+        })
+        .boxed(),
         // Too old a version is told inside the stream, where client libraries look for it.
         Err(error) if error.reason == "Expired" => {
             let mut frame = BytesMut::new();
-            write_event(
-                &mut frame,
-                "ERROR",
-                error.to_status().to_string().as_bytes(),
-            );
-            let headers = http::HeaderMap::new();
-            return Ok(negotiate::respond_bytes(
-                &headers,
-                http::StatusCode::OK,
-                negotiate::JSON,
-                frame.freeze(),
-            ));
+            let status = error.to_status().to_string();
+            write_event(&mut frame, "ERROR", status.as_bytes());
+            futures::stream::once(std::future::ready(frame.freeze())).boxed()
         }
-        other => other?,
+        Err(error) => return Err(error),
     };
-    let stream = futures::stream::unfold(watcher, |mut watcher| async move {
-        let frame = watcher.next_frame().await?;
-        Some((Ok::<_, std::io::Error>(frame), watcher))
-    });
-    let mut response = Response::new(Body::from_stream(stream));
+    if websocket::is_requested(&context.headers) {
+        return super::watch_socket::upgrade(context, extensions, frames);
+    }
+    let mut response = Response::new(Body::from_stream(frames.map(Ok::<_, std::io::Error>)));
     // Kubernetes frames watch events without `stream=watch` in JSON, and adds it for others.
     response.headers_mut().insert(
         header::CONTENT_TYPE,

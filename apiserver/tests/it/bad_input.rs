@@ -219,6 +219,55 @@ async fn wrong_tokens_are_401() {
 }
 
 #[tokio::test]
+async fn refusals_say_what_is_wrong() {
+    let server = Server::start().await;
+    server.post(MAPS, config_map("a", "1")).await.ok();
+    let uri = format!("{MAPS}/a");
+    let nameless = json!({"apiVersion": "v1", "kind": "ConfigMap"});
+    assert_eq!(
+        server.put(&uri, nameless).await.refused().2,
+        "the name of the object (a based on URL) was undeterminable: name must be provided"
+    );
+    let mut elsewhere = config_map("a", "1");
+    elsewhere["metadata"]["namespace"] = "kube-system".into();
+    assert_eq!(
+        server.put(&uri, elsewhere).await.refused().2,
+        "the namespace of the object (kube-system) does not match the namespace on the request (default)"
+    );
+    let selector = format!("{MAPS}?labelSelector=a%20b");
+    assert_eq!(
+        server.get(&selector).await.refused().2,
+        "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"
+    );
+    server.account("default").await;
+    server.post(PODS, pod("p")).await.ok();
+    for (query, text) in [
+        (
+            "tailLines=-1",
+            "tailLines: Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (
+            "limitBytes=0",
+            "limitBytes: Invalid value: 0: must be greater than 0",
+        ),
+        (
+            "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+            "sinceTime: Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified",
+        ),
+    ] {
+        let answer = server.get(&format!("{PODS}/p/log?{query}")).await;
+        assert_eq!(
+            answer.refused(),
+            (
+                422,
+                "Invalid",
+                format!("PodLogOptions \"p\" is invalid: {text}").as_str()
+            )
+        );
+    }
+}
+
+#[tokio::test]
 async fn queries_are_checked() {
     let server = Server::start().await;
     for (query, code) in [

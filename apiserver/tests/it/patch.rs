@@ -97,7 +97,22 @@ async fn patches_are_refused_for_the_right_reasons() {
     let wrong = server
         .patch(&uri, "merge-patch+json", json!({"data": 7}))
         .await;
-    assert_eq!(wrong.refused().0, 400);
+    assert_eq!((wrong.refused().0, wrong.refused().1), (422, "Invalid"));
+    let unknown = server
+        .patch(
+            &format!("{uri}?fieldValidation=Strict"),
+            "strategic-merge-patch+json",
+            json!({"dta": {}}),
+        )
+        .await;
+    assert_eq!(
+        unknown.refused(),
+        (
+            422,
+            "Invalid",
+            " \"\" is invalid: patch: Invalid value: \"{\\\"dta\\\":{}}\": strict decoding error: unknown field \"dta\""
+        )
+    );
 }
 
 #[tokio::test]

@@ -68,6 +68,24 @@ impl Server {
 
     /// With the certificates of this CA as client certificates.
     pub(crate) async fn with(store: Arc<MemStore>, ca_pem: String) -> Server {
+        Server::behind(store.clone(), store, ca_pem).await
+    }
+
+    /// Over a store that behaves oddly; `store` is the one underneath.
+    pub(crate) async fn behind(
+        odd: Arc<dyn kv::Store>,
+        store: Arc<MemStore>,
+        ca_pem: String,
+    ) -> Server {
+        let server = Server::unready(odd, store, ca_pem);
+        let ready =
+            tokio::time::timeout(std::time::Duration::from_secs(30), server.api.ready()).await;
+        ready.expect("the server gets ready");
+        server
+    }
+
+    /// One that has only just started.
+    pub(crate) fn unready(odd: Arc<dyn kv::Store>, store: Arc<MemStore>, ca_pem: String) -> Server {
         let issuer = "https://kubernetes.default.svc.cluster.local";
         let signer = auth::token::Signer::from_pem(KEY, issuer).unwrap();
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -75,23 +93,24 @@ impl Server {
         config
             .static_tokens
             .insert("jane-token", User::new("jane", ["dev"]));
-        let api = ApiServer::new(store.clone(), config);
+        let api = ApiServer::new(odd, config);
         let tasks = api.start();
-        let server = Server {
+        Server {
             router: api.router(),
             api,
             store,
             _tasks: tasks,
-        };
-        let ready =
-            tokio::time::timeout(std::time::Duration::from_secs(30), server.api.ready()).await;
-        ready.expect("the server gets ready");
-        server
+        }
     }
 
     /// Sends a request as it is.
     pub(crate) async fn send(&self, request: Request<Body>) -> Response {
         self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    /// For a listener of its own.
+    pub(crate) fn router(&self) -> axum::Router {
+        self.router.clone()
     }
 
     pub(crate) fn request(&self, method: Method, uri: &str) -> http::request::Builder {

@@ -61,6 +61,17 @@ async fn scale_is_a_view() {
         (Some("Scale"), &json!(2))
     );
     assert_eq!(scale["status"]["selector"], "app=web");
+    let table = server
+        .request(Method::GET, &uri)
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(Default::default())
+        .unwrap();
+    let table = server.read(table).await.ok();
+    let row = &table["rows"][0];
+    assert_eq!(
+        (&row["cells"][0], &row["cells"][1], &row["cells"][2]),
+        (&json!("web"), &json!(2), &json!(0))
+    );
     let mut wanted = scale.clone();
     wanted["spec"]["replicas"] = 5.into();
     assert_eq!(
@@ -180,9 +191,39 @@ async fn evictions_ask_the_budget() {
             .code,
         201
     );
+    let leaving = server.get(&format!("{PODS}/p")).await.ok();
+    assert!(leaving["metadata"]["deletionTimestamp"].is_string());
+    let conditions = leaving["status"]["conditions"].as_array().unwrap();
     assert!(
-        server.get(&format!("{PODS}/p")).await.ok()["metadata"]["deletionTimestamp"].is_string()
+        conditions
+            .iter()
+            .any(|c| c["type"] == "DisruptionTarget" && c["reason"] == "EvictionByEvictionAPI"),
+        "{conditions:?}"
     );
+}
+
+#[tokio::test]
+async fn static_tokens_are_good_for_this_server_only() {
+    let server = Server::start().await;
+    let own = "https://kubernetes.default.svc.cluster.local";
+    for (asked, authenticated, audiences) in [
+        (json!(null), true, json!([own])),
+        (json!(["vault", own]), true, json!([own])),
+        (json!(["vault"]), false, json!(null)),
+    ] {
+        let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+            "spec": {"token": "jane-token", "audiences": asked}});
+        let status = server
+            .post("/apis/authentication.k8s.io/v1/tokenreviews", review)
+            .await
+            .ok()["status"]
+            .clone();
+        assert_eq!(
+            (status["authenticated"] == true, &status["audiences"]),
+            (authenticated, &audiences),
+            "{asked}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -290,10 +331,17 @@ async fn rights_are_checked_and_can_be_asked() {
         .ok();
     server.get(PODS).await.ok();
     assert_eq!(
-        jane(Method::POST, reviews, ask).await.ok()["status"]["allowed"],
+        jane(Method::POST, reviews, ask.clone()).await.ok()["status"]["allowed"],
         true
     );
     jane(Method::GET, PODS, json!(null)).await.ok();
+    // Nobody lists reviews, so that they have no Table.
+    let table = server
+        .request(Method::POST, reviews)
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(ask.to_string().into())
+        .unwrap();
+    assert_eq!((server.read(table).await.refused().1), "NotAcceptable");
     let who = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
     let who = jane(
         Method::POST,

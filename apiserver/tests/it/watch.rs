@@ -225,4 +225,10 @@ async fn tables_can_be_watched() {
         (Some("ADDED"), Some("Table"))
     );
     assert_eq!(event["object"]["rows"][0]["cells"][0], "a");
+    let yaml = server
+        .request(Method::GET, &format!("{MAPS}?watch=1"))
+        .header("accept", "application/yaml")
+        .body(Default::default())
+        .unwrap();
+    assert_eq!(server.read(yaml).await.code, 406);
 }

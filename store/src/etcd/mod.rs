@@ -1,5 +1,6 @@
 //! The etcd v3 front: etcd's wire API over the store. It bypasses the API server and its RBAC, so it is off unless
-//! asked for, listens on loopback only, and takes none but clients with a certificate of the authority that it is told.
+//! asked for, listens on loopback only, and takes none but clients with a certificate of an authority that has issued
+//! none for the API.
 //!
 //! `methods.rs` lists what is served; a service has a file of its own, a method is a function in it. `rpc.rs` is what
 //! all methods have in common, `errors.rs` the one place where errors become statuses, `serve.rs` the port, `http.rs`

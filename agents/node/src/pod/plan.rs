@@ -12,7 +12,7 @@ use time::{Duration, OffsetDateTime};
 use super::backoff::Backoffs;
 use super::container::{LABEL_HASH, LABEL_SANDBOX, definition_hash};
 use super::probe::{Kind, Results};
-use crate::runtime::{Exit, Observed, State};
+use crate::runtime::{Observed, State};
 use crate::spec::{Container, Pod, Role};
 
 /// Everything a plan depends on.
@@ -196,13 +196,18 @@ fn needs_sandbox(facts: &Facts<'_>) -> bool {
     {
         return true;
     }
-    if facts.pod.spec.restart_policy == "Never" {
+    let pod = facts.pod;
+    let once = |container: &Container| {
+        container.policy(pod) == "Never" && container.restart_policy_rules.is_empty()
+    };
+    if pod.spec.containers.iter().all(once) {
         return false;
     }
-    facts.pod.spec.containers.iter().any(|container| {
+    pod.spec.containers.iter().any(|container| {
         match observed.latest(&container.name).map(|c| &c.state) {
-            Some(State::Exited(exit)) => should_restart(facts.pod, Role::App, exit),
-            Some(State::Created | State::Running { .. }) | None => true,
+            Some(State::Exited(exit)) => should_restart(pod, Role::App, container, exit.code),
+            Some(State::Running { .. }) => !once(container),
+            Some(State::Created) | None => true,
         }
     })
 }
@@ -212,19 +217,20 @@ pub(crate) fn is_recorded_terminal(pod: &Pod) -> bool {
     matches!(pod.recorded_phase(), "Succeeded" | "Failed")
 }
 
-/// Whether a container that ended this way is started again.
-pub(crate) fn should_restart(pod: &Pod, role: Role, exit: &Exit) -> bool {
-    match (role, pod.spec.restart_policy.as_str()) {
+/// Whether a container that ended with this code is started again.
+pub(crate) fn should_restart(pod: &Pod, role: Role, container: &Container, code: i64) -> bool {
+    let by_rule = || {
+        let mut rules = container.restart_policy_rules.iter();
+        rules.any(|rule| rule.restarts_after(code))
+    };
+    match (role, container.policy(pod)) {
         (Role::Sidecar, _) => true,
+        (Role::Init, _) if code == 0 => false,
+        _ if by_rule() => true,
         (_, "Never") => false,
-        (Role::Init, _) | (Role::App, "OnFailure") => exit.code != 0,
+        (Role::Init, _) | (Role::App, "OnFailure") => code != 0,
         (Role::App, _) => true,
     }
-}
-
-/// Whether a container of this role that fails is started again.
-pub(crate) fn restarts_after_failure(pod: &Pod, role: Role) -> bool {
-    role == Role::Sidecar || pod.spec.restart_policy != "Never"
 }
 
 /// Whether nothing will run any more: every app container has ended for good, or an init container has failed for good.
@@ -237,7 +243,7 @@ fn is_finished(facts: &Facts<'_>) -> bool {
             .observed
             .current(&container.name)
             .and_then(Observed::exit);
-        exit.is_some_and(|exit| !should_restart(facts.pod, role, exit))
+        exit.is_some_and(|exit| !should_restart(facts.pod, role, container, exit.code))
     };
     let failed_init = facts.pod.spec.init_containers.iter().any(|container| {
         let failed = || {
@@ -373,7 +379,7 @@ fn plan_container(facts: &Facts<'_>, role: Role, container: &Container, plan: &m
                 .labels
                 .get(LABEL_HASH)
                 .is_some_and(|hash| *hash != definition_hash(container));
-            if !replaced && !should_restart(facts.pod, role, exit) {
+            if !replaced && !should_restart(facts.pod, role, container, exit.code) {
                 return;
             }
             match facts
@@ -499,7 +505,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::runtime::{Identity, SANDBOX};
+    use crate::runtime::{Exit, Identity, SANDBOX};
 
     pub(super) fn at(seconds: i64) -> OffsetDateTime {
         OffsetDateTime::UNIX_EPOCH + Duration::seconds(seconds)
@@ -667,6 +673,47 @@ mod tests {
                 *expected,
                 "{policy} {a} {b}"
             );
+        }
+    }
+
+    #[test]
+    fn a_container_may_have_a_policy_of_its_own() {
+        let mut pod = pod("Never");
+        pod.spec.init_containers.clear();
+        let container = |fields: serde_json::Value| -> Container {
+            let mut container = json!({"name": "a", "image": "x"});
+            container
+                .as_object_mut()
+                .unwrap()
+                .extend(fields.as_object().unwrap().clone());
+            serde_json::from_value(container).unwrap()
+        };
+        let rule = |operator: &str| {
+            json!({"restartPolicy": "Never", "restartPolicyRules": [
+                {"action": "Restart", "exitCodes": {"operator": operator, "values": [42, 43]}}]})
+        };
+        let cases = [
+            (json!({}), 1, false),
+            (json!({"restartPolicy": "OnFailure"}), 1, true),
+            (json!({"restartPolicy": "OnFailure"}), 0, false),
+            (json!({"restartPolicy": "Always"}), 0, true),
+            (rule("In"), 42, true),
+            (rule("In"), 1, false),
+            (rule("NotIn"), 1, true),
+            (rule("NotIn"), 43, false),
+        ];
+        for (fields, code, expected) in cases {
+            pod.spec.containers[0] = container(fields.clone());
+            let in_sandbox = [
+                (SANDBOX, 0, running()),
+                ("a", 0, exited(code)),
+                ("b", 0, exited(0)),
+            ];
+            let restarted = steps(&pod, &in_sandbox, &[]) == ["start a1"];
+            assert_eq!(restarted, expected, "{fields} {code}");
+            let without = [("a", 0, exited(code)), ("b", 0, exited(0))];
+            let anew = steps(&pod, &without, &[]) == ["sandbox 0"];
+            assert_eq!(anew, expected, "{fields} {code}");
         }
     }
 

@@ -323,12 +323,12 @@ fn phase(inputs: &Inputs<'_>, init: &[Value], apps: &[Value]) -> &'static str {
     if inputs.verdict.is_some() {
         return "Failed";
     }
-    let policy = inputs.pod.spec.restart_policy.as_str();
+    let pod = inputs.pod;
     let any_app_started = apps
         .iter()
         .any(|status| status.get("containerID").is_some());
     let mut pending_init = false;
-    let mut failed_init = false;
+    let (mut failed_init, mut ended_init) = (false, false);
     for (container, status) in inputs.pod.spec.init_containers.iter().zip(init) {
         if container.is_sidecar() {
             pending_init |= status.get("started") != Some(&Value::Bool(true));
@@ -336,14 +336,15 @@ fn phase(inputs: &Inputs<'_>, init: &[Value], apps: &[Value]) -> &'static str {
         }
         match exit_code(status) {
             Some(0) => {}
-            Some(_) => {
+            Some(code) => {
                 failed_init = true;
+                ended_init |= !plan::should_restart(pod, Role::Init, container, code);
                 pending_init = true;
             }
             None => pending_init = true,
         }
     }
-    if failed_init && policy == "Never" {
+    if ended_init {
         return "Failed";
     }
     let count =
@@ -359,13 +360,25 @@ fn phase(inputs: &Inputs<'_>, init: &[Value], apps: &[Value]) -> &'static str {
     if running > 0 {
         return "Running";
     }
-    match (stopped == succeeded, policy) {
-        (true, _) if inputs.over && !failed_init => "Succeeded",
-        (false, _) if inputs.over => "Failed",
-        (_, "Always") => "Running",
-        (true, _) => "Succeeded",
-        (false, "Never") => "Failed",
-        (false, _) => "Running",
+    if inputs.over {
+        return match stopped == succeeded && !failed_init {
+            true => "Succeeded",
+            false => "Failed",
+        };
+    }
+    // One that waits has its end behind it, and may have a start before it.
+    let last_code = |status: &Value| {
+        let last = status.pointer("/lastState/terminated/exitCode");
+        exit_code(status).or_else(|| last.and_then(Value::as_i64))
+    };
+    let mut each = pod.spec.containers.iter().zip(apps);
+    let restarts = each.any(|(container, status)| {
+        last_code(status).is_some_and(|code| plan::should_restart(pod, Role::App, container, code))
+    });
+    match (restarts, stopped == succeeded) {
+        (true, _) => "Running",
+        (false, true) => "Succeeded",
+        (false, false) => "Failed",
     }
 }
 
@@ -647,6 +660,19 @@ mod tests {
             },
             "Failed terminated:Error,terminated:Error ready=false init=true",
         );
+    }
+
+    #[test]
+    fn a_container_that_comes_back_by_its_own_policy_keeps_the_pod_running() {
+        let mut pod = pod("Never", false);
+        let containers = [
+            (SANDBOX, 0, running()),
+            ("a", 0, exited(3)),
+            ("b", 0, exited(0)),
+        ];
+        assert_eq!(status(&case(pod.clone(), &containers))["phase"], "Failed");
+        pod.spec.containers[0].restart_policy = Some("OnFailure".into());
+        assert_eq!(status(&case(pod, &containers))["phase"], "Running");
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::spec::Role;
 /// What a container gets to end itself even when the grace period is used up or zero: as much as a kubelet gives.
 const GRACE_MIN: Duration = Duration::from_secs(2);
 
+/// What a container that a probe has killed usually ends with: anything but success.
+const KILLED: i64 = 137;
+
 impl Worker {
     /// How long a container may take to stop for this reason.
     pub(super) fn grace(&self, container: &str, reason: StopReason) -> Duration {
@@ -46,7 +49,10 @@ impl Worker {
         let role = found.map_or(Role::App, |(role, _)| role);
         let again = self.pre_stopped.contains(id);
         if !again {
-            let text = farewell(name, reason, plan::restarts_after_failure(&self.pod, role));
+            let restarts = found.is_some_and(|(role, container)| {
+                plan::should_restart(&self.pod, role, container, KILLED)
+            });
+            let text = farewell(name, reason, restarts);
             self.event(Some((role, name)), EventType::Normal, "Killing", text);
         }
         let hook = found

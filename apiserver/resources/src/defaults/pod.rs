@@ -228,6 +228,14 @@ fn downward_items(source: &mut Fields) {
     });
 }
 
+/// As [`template`], for kinds that cannot be without one: what a user left out is then complained about once.
+pub(crate) fn required_template(parent: &mut Fields, key: &str) {
+    if let Some(template) = make_map(parent, key) {
+        make_map(template, "spec");
+    }
+    template(parent, key);
+}
+
 /// Defaults of the pod template at a key: `template`.
 pub(crate) fn template(parent: &mut Fields, key: &str) {
     if let Some(spec) = map_in(parent, key).and_then(|template| map_in(template, "spec")) {

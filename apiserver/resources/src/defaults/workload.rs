@@ -26,7 +26,7 @@ pub(crate) fn deployment(object: &mut Object) {
                 fill(rolling, "maxSurge", "25%");
             }
         }
-        pod::template(spec, "template");
+        pod::required_template(spec, "template");
     });
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn deployment(object: &mut Object) {
 pub(crate) fn replica_set(object: &mut Object) {
     with_map(object, &["spec"], |spec| {
         fill(spec, "replicas", 1);
-        pod::template(spec, "template");
+        pod::required_template(spec, "template");
     });
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn stateful_set(object: &mut Object) {
                 fill_zero(status, "phase", "Pending");
             }
         });
-        pod::template(spec, "template");
+        pod::required_template(spec, "template");
     });
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn daemon_set(object: &mut Object) {
                 fill(rolling, "maxSurge", 0);
             }
         }
-        pod::template(spec, "template");
+        pod::required_template(spec, "template");
     });
 }
 

@@ -28,6 +28,12 @@ pub(crate) const DEPLOYMENT: &[Column] = &[
     IMAGES,
     SELECTOR,
 ];
+pub(crate) const SCALE: &[Column] = &[
+    NAME,
+    DESIRED,
+    integer("Available", "Replicas that there are."),
+    AGE,
+];
 pub(crate) const STATEFUL_SET: &[Column] = &[
     NAME,
     text("Ready", "Ready replicas, of those that are wanted."),
@@ -76,6 +82,15 @@ fn replicas(object: &Object, selector: String, now: i64) -> Vec<Value> {
         names,
         images,
         selector.into(),
+    ]
+}
+
+pub(crate) fn scale(object: &Object, now: i64) -> Vec<Value> {
+    vec![
+        name(object),
+        count(spec(object), "replicas"),
+        count(status(object), "replicas"),
+        age(object, now),
     ]
 }
 

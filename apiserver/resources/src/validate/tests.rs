@@ -475,6 +475,16 @@ fn workloads() {
         value["spec"]["selector"] = Value::Null;
         assert_eq!(errors(value)[0], "spec.selector: Required value", "{kind}");
     }
+    let mut bare = deployment();
+    bare["spec"] = json!({});
+    assert_eq!(
+        errors(bare),
+        [
+            "spec.selector: Required value",
+            "spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`",
+            "spec.template.spec.containers: Required value"
+        ]
+    );
     let mut set = deployment();
     set["kind"] = "StatefulSet".into();
     assert_eq!(

@@ -1,0 +1,278 @@
+//! A store that meddles at chosen moments: what happens between two steps of one request.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use http::StatusCode;
+use kv::mem::MemStore;
+use kv::{
+    Answer, BoxFuture, DeleteRangeRequest, LeaseStatus, PutRequest, RangeRequest, RangeResponse,
+    Request, RequestOp, Store, StoreError, StoreResult, StoreStatus, TxnRequest, TxnResponse,
+    WatchRequest, WatchStream,
+};
+use serde_json::{Value, json};
+
+use crate::server::{MAPS, PODS, Server, config_map, pod};
+
+/// What to do when a write to a key with this prefix arrives.
+enum Trick {
+    /// Carry it out, and then this.
+    Then(&'static str, TxnRequest),
+    /// Carry it out, and say that nobody knows whether it was.
+    Lose(&'static str),
+    /// Do not carry it out, and say that nobody knows whether it was.
+    Drop(&'static str),
+}
+
+struct Odd {
+    inner: Arc<MemStore>,
+    trick: Mutex<Option<Trick>>,
+    played: AtomicUsize,
+    /// No member leads.
+    orphaned: AtomicBool,
+}
+
+impl Odd {
+    fn play(&self, trick: Trick) {
+        *self.trick.lock().unwrap() = Some(trick);
+    }
+
+    /// The trick, when this is its moment; each is played once.
+    fn take(&self, request: &TxnRequest) -> Option<Trick> {
+        let mut trick = self.trick.lock().unwrap();
+        let prefix = match trick.as_ref()? {
+            Trick::Then(prefix, _) | Trick::Lose(prefix) | Trick::Drop(prefix) => *prefix,
+        };
+        let key = match &request.success.first()?.request {
+            Some(Request::Put(put)) => &put.key,
+            Some(Request::DeleteRange(delete)) => &delete.key,
+            _ => return None,
+        };
+        if !key.starts_with(prefix.as_bytes()) {
+            return None;
+        }
+        self.played.fetch_add(1, Ordering::Relaxed);
+        trick.take()
+    }
+}
+
+impl Store for Odd {
+    fn range(&self, request: RangeRequest) -> BoxFuture<'_, StoreResult<RangeResponse>> {
+        self.inner.range(request)
+    }
+
+    fn txn(&self, request: TxnRequest) -> BoxFuture<'_, StoreResult<TxnResponse>> {
+        match self.take(&request) {
+            None => self.inner.txn(request),
+            Some(Trick::Then(_, next)) => Box::pin(async move {
+                let answer = self.inner.txn(request).await;
+                self.inner.txn(next).await?;
+                answer
+            }),
+            Some(Trick::Lose(_)) => Box::pin(async move {
+                self.inner.txn(request).await?;
+                Err(StoreError::LeaderChanged)
+            }),
+            Some(Trick::Drop(_)) => Box::pin(async move { Err(StoreError::LeaderChanged) }),
+        }
+    }
+
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<WatchStream, StoreError>> {
+        self.inner.watch(request)
+    }
+
+    fn read_index(&self) -> BoxFuture<'_, Result<i64, StoreError>> {
+        if self.orphaned.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(StoreError::NoLeader) });
+        }
+        self.inner.read_index()
+    }
+
+    fn compact(&self, revision: i64) -> BoxFuture<'_, StoreResult<()>> {
+        self.inner.compact(revision)
+    }
+
+    fn lease_grant(&self, id: i64, ttl_seconds: i64) -> BoxFuture<'_, StoreResult<(i64, i64)>> {
+        self.inner.lease_grant(id, ttl_seconds)
+    }
+
+    fn lease_revoke(&self, id: i64) -> BoxFuture<'_, StoreResult<()>> {
+        self.inner.lease_revoke(id)
+    }
+
+    fn lease_keep_alive(&self, id: i64) -> BoxFuture<'_, StoreResult<i64>> {
+        self.inner.lease_keep_alive(id)
+    }
+
+    fn lease_time_to_live(&self, id: i64, keys: bool) -> BoxFuture<'_, StoreResult<LeaseStatus>> {
+        self.inner.lease_time_to_live(id, keys)
+    }
+
+    fn leases(&self) -> BoxFuture<'_, StoreResult<Vec<i64>>> {
+        self.inner.leases()
+    }
+
+    fn status(&self) -> StoreStatus {
+        self.inner.status()
+    }
+}
+
+fn odd_over(inner: Arc<MemStore>) -> Arc<Odd> {
+    Arc::new(Odd {
+        inner,
+        trick: Mutex::new(None),
+        played: AtomicUsize::new(0),
+        orphaned: AtomicBool::new(false),
+    })
+}
+
+async fn start() -> (Server, Arc<Odd>) {
+    let inner = MemStore::new();
+    let odd = odd_over(inner.clone());
+    let server = Server::behind(odd.clone(), inner, "CA".to_owned()).await;
+    (server, odd)
+}
+
+/// The pod under its name, but with another uid: what a StatefulSet makes after the first one went.
+async fn successor(odd: &Odd, name: &str) -> TxnRequest {
+    let key = format!("/registry/pods/default/{name}");
+    let request = RangeRequest {
+        key: key.clone().into(),
+        ..RangeRequest::default()
+    };
+    let Answer { body, .. } = odd.inner.range(request).await.unwrap();
+    let mut object: Value = serde_json::from_slice(&body.kvs[0].value).unwrap();
+    object["metadata"]["uid"] = "00000000-0000-4000-8000-000000000001".into();
+    let put = PutRequest {
+        key: key.into(),
+        value: object.to_string().into(),
+        ..PutRequest::default()
+    };
+    TxnRequest {
+        success: vec![RequestOp {
+            request: Some(Request::Put(put)),
+        }],
+        ..TxnRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn a_budget_pays_for_one_pod_and_not_for_its_successor() {
+    let (server, odd) = start().await;
+    server.account("default").await;
+    server.post(PODS, pod("p")).await.ok();
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
+    let bound = server.post(&format!("{PODS}/p/binding"), binding).await;
+    bound.ok();
+    let running = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+    let kind = "strategic-merge-patch+json";
+    let status = format!("{PODS}/p/status");
+    server.patch(&status, kind, running).await.ok();
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}});
+    server.post(budgets, budget).await.ok();
+    let one = json!({"status": {"disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2, "observedGeneration": 1}});
+    let kind = "merge-patch+json";
+    server
+        .patch(&format!("{budgets}/b/status"), kind, one)
+        .await
+        .ok();
+
+    let next = successor(&odd, "p").await;
+    odd.play(Trick::Then("/registry/poddisruptionbudgets/", next));
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
+    let refused = server.post(&format!("{PODS}/p/eviction"), eviction).await;
+    assert_eq!(odd.played.load(Ordering::Relaxed), 1);
+    assert_eq!(
+        (refused.refused().0, refused.refused().1),
+        (429, "TooManyRequests"),
+        "the one disruption went with the first pod"
+    );
+    let left = server.get(&format!("{PODS}/p")).await.ok();
+    assert!(left["metadata"]["deletionTimestamp"].is_null(), "{left}");
+}
+
+#[tokio::test]
+async fn a_server_that_knows_nothing_says_so() {
+    let before = Server::start().await;
+    before.post(MAPS, config_map("a", "1")).await.ok();
+    let odd = odd_over(before.store.clone());
+    odd.orphaned.store(true, Ordering::Relaxed);
+    let server = Server::unready(odd.clone(), before.store.clone(), "CA".to_owned());
+    // A list that may be old must still not be empty, and rights that are not loaded are not missing.
+    let jane = http::Request::builder()
+        .uri(MAPS)
+        .header("authorization", "Bearer jane-token")
+        .body(Default::default())
+        .unwrap();
+    let any = format!("{MAPS}?resourceVersion=0");
+    let one = format!("{MAPS}/a?resourceVersion=0");
+    let answers = tokio::join!(server.get(&any), server.get(&one), server.read(jane));
+    for answer in [answers.0, answers.1, answers.2] {
+        assert_eq!(
+            (answer.refused().0, answer.refused().1),
+            (503, "ServiceUnavailable")
+        );
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    assert_eq!(server.get("/version").await.code, StatusCode::OK);
+    assert_eq!(server.get("/readyz").await.code.as_u16(), 500);
+    odd.orphaned.store(false, Ordering::Relaxed);
+    let list = server.get(&any).await.ok();
+    assert_eq!(list["items"][0]["metadata"]["name"], "a");
+}
+
+#[tokio::test]
+async fn a_write_of_unknown_fate_is_settled_here() {
+    const PREFIX: &str = "/registry/configmaps/default/";
+    let (server, odd) = start().await;
+    let uri = format!("{MAPS}/a");
+    for happened in [true, false] {
+        let trick = || {
+            if happened {
+                Trick::Lose(PREFIX)
+            } else {
+                Trick::Drop(PREFIX)
+            }
+        };
+        odd.play(trick());
+        let created = server.post(MAPS, config_map("a", "1")).await;
+        assert_eq!(created.code, StatusCode::CREATED, "{}", created.text);
+        let got = server.get(&uri).await.ok();
+        assert_eq!(got, created.ok(), "happened: {happened}");
+
+        odd.play(trick());
+        let mut changed = got.clone();
+        changed["data"]["key"] = "2".into();
+        let updated = server.put(&uri, changed).await.ok();
+        assert_eq!(updated, server.get(&uri).await.ok());
+
+        odd.play(trick());
+        server.delete(&uri, Value::Null).await.ok();
+        assert_eq!(server.get(&uri).await.code, 404);
+    }
+    assert_eq!(odd.played.load(Ordering::Relaxed), 6);
+
+    // Somebody else's object is not taken for ours.
+    server.post(MAPS, config_map("b", "1")).await.ok();
+    odd.play(Trick::Lose(PREFIX));
+    let taken = server.post(MAPS, config_map("b", "1")).await;
+    assert_eq!(taken.refused().1, "AlreadyExists");
+
+    // Nor is the absence of an object that another client deleted a deletion of this one.
+    let delete = DeleteRangeRequest {
+        key: format!("{PREFIX}b").into(),
+        ..DeleteRangeRequest::default()
+    };
+    let delete = TxnRequest {
+        success: vec![RequestOp {
+            request: Some(Request::DeleteRange(delete)),
+        }],
+        ..TxnRequest::default()
+    };
+    odd.inner.txn(delete).await.unwrap();
+    let gone = server.delete(&format!("{MAPS}/b"), Value::Null).await;
+    assert_eq!(gone.code, 404);
+}
