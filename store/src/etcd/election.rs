@@ -149,7 +149,7 @@ impl Observer {
             match &mut self.watch {
                 None => self.look().await?,
                 Some(watch) => {
-                    let stop = self.front.backend.stopping();
+                    let stop = self.front.stop.clone();
                     let item = tokio::select! {
                         item = watch.next() => item,
                         () = stop.cancelled() => None,

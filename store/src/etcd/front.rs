@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kv::Answer;
 use prost::Message;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backend::Backend;
@@ -41,6 +42,8 @@ pub(super) struct Front {
     pub(super) options: Options,
     /// Work that outlives its call, each with a deadline of its own.
     pub(super) tasks: TaskTracker,
+    /// Ends streams: the port closes, or the member stops.
+    pub(super) stop: CancellationToken,
     pub(super) cluster_id: u64,
     pub(super) member_id: u64,
 }
@@ -48,7 +51,9 @@ pub(super) struct Front {
 impl Front {
     pub(super) fn new(backend: Arc<dyn Backend>, options: Options) -> Arc<Front> {
         let status = backend.status();
+        let stop = backend.stopping().child_token();
         Arc::new(Front {
+            stop,
             backend,
             options,
             tasks: TaskTracker::new(),

@@ -47,7 +47,7 @@ pub(super) async fn keep_alive(
     let state = Some((call, requests));
     Ok(Box::pin(futures::stream::unfold(state, |state| async {
         let (call, mut requests) = state?;
-        let stop = call.front.backend.stopping();
+        let stop = call.front.stop.clone();
         let answered = async {
             match requests.next().await? {
                 None => Ok(None),

@@ -81,7 +81,7 @@ pub(super) async fn reflect(
     call: Call,
     questions: Incoming<Question>,
 ) -> Result<Answers<Answer>, Fault> {
-    let stop = call.front.backend.stopping();
+    let stop = call.front.stop.clone();
     let state = Some((questions, stop));
     Ok(Box::pin(futures::stream::unfold(state, |state| async {
         let (mut questions, stop) = state?;

@@ -18,7 +18,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
@@ -29,7 +28,7 @@ use crate::node::Node;
 
 /// Certificates of the front, PEM.
 pub struct FrontTls {
-    /// Who may call: clients with a certificate of this authority.
+    /// Who may call: clients with a certificate of this authority. Not the one of the API's clients.
     pub client_ca: String,
     pub cert: String,
     pub key: String,
@@ -93,13 +92,13 @@ pub async fn serve(
         ..Options::default()
     };
     let front = Front::new(store, options);
-    let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+    let connections = TaskTracker::new();
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     tokio::select! {
         () = shutdown => {}
-        () = accept(&listener, &acceptor, &front, &connections, &slots, &stop) => {}
+        () = accept(&listener, &acceptor, &front, &connections, &slots) => {}
     }
-    stop.cancel();
+    front.stop.cancel();
     connections.close();
     front.tasks.close();
     let drained = async {
@@ -118,7 +117,6 @@ async fn accept(
     front: &Arc<Front>,
     connections: &TaskTracker,
     slots: &Arc<Semaphore>,
-    stop: &CancellationToken,
 ) {
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else {
@@ -136,11 +134,11 @@ async fn accept(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection of an etcd client stays slow");
         }
-        let (front, acceptor, stop) = (front.clone(), acceptor.clone(), stop.clone());
+        let (front, acceptor) = (front.clone(), acceptor.clone());
         connections.spawn(async move {
             let _slot = slot;
             match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => converse(front, stream, stop).await,
+                Ok(Ok(stream)) => converse(front, stream).await,
                 Ok(Err(error)) => tracing::debug!(%error, "an etcd client is not let in"),
                 Err(_) => tracing::debug!("an etcd client did not shake hands in time"),
             }
@@ -152,8 +150,8 @@ async fn accept(
 pub(super) async fn converse(
     front: Arc<Front>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    stop: CancellationToken,
 ) {
+    let stop = front.stop.clone();
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()

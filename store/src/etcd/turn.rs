@@ -123,7 +123,7 @@ async fn gone(front: &Front, key: Bytes, revision: i64) -> Result<(), Fault> {
         start_revision: revision + 1,
     };
     let mut watch = front.backend.watch(request).await?;
-    let stop = front.backend.stopping();
+    let stop = front.stop.clone();
     loop {
         let item = tokio::select! {
             item = watch.next() => item,

@@ -96,7 +96,7 @@ impl Session {
             progress_ticks: every(jittered(front.options.progress_interval)),
             leader_ticks: every(front.backend.election()),
             leaderless: 0,
-            stop: front.backend.stopping(),
+            stop: front.stop.clone(),
             call,
         }
     }

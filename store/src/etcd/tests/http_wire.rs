@@ -10,7 +10,7 @@ type Plain = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 impl Bench {
     async fn plain(&self) -> Plain {
         let (near, far) = tokio::io::duplex(1 << 16);
-        tokio::spawn(converse(self.front.clone(), far, self.backend.stop.clone()));
+        tokio::spawn(converse(self.front.clone(), far));
         let (client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near))
             .await
             .unwrap();
@@ -86,6 +86,10 @@ async fn version_metrics_and_what_is_not_there() {
     let (status, metrics) = bench.text("GET", "/metrics", "").await;
     assert_eq!(status, StatusCode::OK);
     assert!(metrics.contains("etcd_server_has_leader"), "{metrics}");
+    assert!(
+        metrics.contains("\nprocess_resident_memory_bytes "),
+        "{metrics}"
+    );
     for path in ["/", "/nothing", "/livez/nothing", "/health/x", "/v3/kv/fly"] {
         assert_eq!(
             bench.text("GET", path, "").await.0,

@@ -536,7 +536,7 @@ async fn pings_as_often_as_a_client_likes_do_not_end_its_connection() {
         .http2_keep_alive_interval(often)
         .keep_alive_while_idle(true);
     // The pipe connects once: a connection that ended would not come back.
-    let channel = connect_by(eager, &front, &backend.stop).await;
+    let channel = connect_by(eager, &front).await;
     let bench = Bench {
         backend,
         front,

@@ -224,7 +224,7 @@ impl Bench {
     pub(super) async fn of(store: Arc<MemStore>, options: Options) -> Bench {
         let backend = MemBackend::new(store);
         let front = Front::new(backend.clone(), options);
-        let channel = connect(&front, &backend.stop).await;
+        let channel = connect(&front).await;
         Bench {
             backend,
             front,
@@ -346,13 +346,13 @@ impl Bench {
     }
 }
 
-async fn connect(front: &Arc<Front>, stop: &CancellationToken) -> Channel {
-    connect_by(Endpoint::from_static("http://pipe"), front, stop).await
+async fn connect(front: &Arc<Front>) -> Channel {
+    connect_by(Endpoint::from_static("http://pipe"), front).await
 }
 
-async fn connect_by(endpoint: Endpoint, front: &Arc<Front>, stop: &CancellationToken) -> Channel {
+async fn connect_by(endpoint: Endpoint, front: &Arc<Front>) -> Channel {
     let (near, far) = tokio::io::duplex(1 << 16);
-    tokio::spawn(converse(front.clone(), far, stop.clone()));
+    tokio::spawn(converse(front.clone(), far));
     let mut near = Some(near);
     let connector = tower::service_fn(move |_: http::Uri| {
         let near = near.take();

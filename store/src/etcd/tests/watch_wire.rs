@@ -512,13 +512,18 @@ async fn a_client_that_has_said_all_goes_on_listening() {
 }
 
 #[tokio::test]
-async fn a_stopping_member_ends_its_streams() {
-    let bench = Bench::new().await;
-    let mut talk = bench.watch(all_keys()).await;
-    bench.backend.stop.cancel();
-    let ended = talk.hear().await.unwrap_err();
-    assert_eq!(ended.code(), tonic::Code::Unavailable);
-    assert_eq!(ended.message(), "etcdserver: server stopped");
+async fn a_stopping_member_and_a_closing_port_end_their_streams() {
+    for port_alone in [false, true] {
+        let bench = Bench::new().await;
+        let mut talk = bench.watch(all_keys()).await;
+        match port_alone {
+            true => bench.front.stop.cancel(),
+            false => bench.backend.stop.cancel(),
+        }
+        let ended = talk.hear().await.unwrap_err();
+        assert_eq!(ended.code(), tonic::Code::Unavailable);
+        assert_eq!(ended.message(), "etcdserver: server stopped");
+    }
 }
 
 #[tokio::test]
