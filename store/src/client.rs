@@ -192,4 +192,12 @@ impl Store for Node {
     fn raft_term(&self) -> u64 {
         self.core.leadership.borrow().term
     }
+
+    fn revision(&self) -> i64 {
+        self.core.replica.applied().borrow().revision
+    }
+
+    fn request_progress(&self, revision: i64) {
+        self.core.replica.hub().request_progress(revision);
+    }
 }

@@ -9,6 +9,7 @@ use openraft::{Instant, ReadPolicy, ServerState};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::config::Config;
+use crate::contact::Heard;
 use crate::lease_clock::{LeaseClock, Renewal};
 use crate::metrics::METRICS;
 use crate::peer::transport::Transport;
@@ -37,6 +38,7 @@ pub struct Core {
     pub read_queue: mpsc::Sender<oneshot::Sender<Result<u64, Failure>>>,
     pub writes: Semaphore,
     pub incoming_snapshot: Semaphore,
+    pub heard: Heard,
     leases: Mutex<LeaseClock>,
 }
 
@@ -62,6 +64,7 @@ impl Core {
             read_queue,
             writes,
             incoming_snapshot: Semaphore::new(1),
+            heard: Heard::default(),
             leases: Mutex::default(),
         })
     }
@@ -74,7 +77,10 @@ impl Core {
         };
         match request {
             Request::Append(rpc) => match self.raft.append_entries(rpc).await {
-                Ok(response) => Response::Append(response),
+                Ok(response) => {
+                    self.hear();
+                    Response::Append(response)
+                }
                 Err(error) => stopped(&error),
             },
             Request::Vote(rpc) => match self.raft.vote(rpc).await {

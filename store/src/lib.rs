@@ -6,16 +6,18 @@
 //! (`read.rs`). Members talk over mutual TLS (`peer/`).
 //!
 //! Architecture invariants: openraft is named under `raft/` and where its handle is used (`core.rs`, `node.rs`,
-//! `client.rs`, `members.rs`, `read.rs`), rocksdb under `rocks/` alone. What is on disk is in `disk.rs`. Clock, network and storage
-//! come in through the traits of `env.rs`.
+//! `client.rs`, `contact.rs`, `members.rs`, `read.rs`, `etcd/backend.rs`), rocksdb under `rocks/` alone. What is on disk
+//! is in `disk.rs`. Clock, network and storage come in through the traits of `env.rs`.
 
 mod client;
 pub mod config;
+mod contact;
 mod core;
 mod data_dir;
 pub mod disk;
 pub mod env;
 pub mod etcd;
+mod export;
 mod formation;
 pub mod incarnations;
 mod lease_clock;

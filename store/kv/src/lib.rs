@@ -17,6 +17,7 @@ mod catalog;
 mod command;
 mod compact;
 mod counted;
+mod key_set;
 mod keys;
 mod lease;
 pub mod mem;

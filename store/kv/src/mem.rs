@@ -416,6 +416,14 @@ impl Store for MemStore {
         })))
     }
 
+    fn request_progress(&self, revision: i64) {
+        self.hub.request_progress(revision);
+    }
+
+    fn revision(&self) -> i64 {
+        lock(&self.inner).state.catalog.revision()
+    }
+
     fn status(&self) -> StoreStatus {
         let inner = lock(&self.inner);
         let size: usize = inner.state.data.keys().map(|kv| kv.encoded_len()).sum();

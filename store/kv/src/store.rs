@@ -130,4 +130,14 @@ pub trait Store: Send + Sync + 'static {
     fn raft_term(&self) -> u64 {
         self.status().raft_term
     }
+    /// The newest revision of which this member has handed out all events, for those who need nothing else.
+    fn revision(&self) -> i64 {
+        self.status().revision
+    }
+    /// Has every watch say, by a [`WatchItem::Progress`], when it has delivered everything up to `revision`, unless it
+    /// has said so by an event. Nothing is waited for, and no quorum is needed.
+    fn request_progress(&self, revision: i64) {
+        // A store without watches of its own has nobody to ask.
+        let _: i64 = revision;
+    }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::command::Refusal;
+use crate::key_set::KeySet;
 use crate::keys::KeyRange;
 use crate::message::{
     Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, DeleteRangeResponse,
@@ -103,7 +104,7 @@ fn check_put(put: &PutRequest) -> Result<(), Refusal> {
 #[derive(Default)]
 struct Branch {
     puts: BTreeSet<Bytes>,
-    deletes: Vec<KeyRange>,
+    deletes: KeySet,
 }
 
 impl Branch {
@@ -111,9 +112,8 @@ impl Branch {
         let mut branch = Branch::default();
         for op in ops {
             if let Some(Request::DeleteRange(delete)) = &op.request {
-                branch
-                    .deletes
-                    .push(KeyRange::new(&delete.key, &delete.range_end));
+                let range = KeyRange::new(&delete.key, &delete.range_end);
+                branch.deletes.insert(&range);
             }
         }
         for op in ops {
@@ -138,7 +138,7 @@ impl Branch {
     }
 
     fn add_put(&mut self, key: Bytes) -> Result<(), Refusal> {
-        if self.deletes.iter().any(|range| range.contains(&key)) || !self.puts.insert(key) {
+        if self.deletes.contains(&key) || !self.puts.insert(key) {
             return Err(Refusal::DuplicateKey);
         }
         Ok(())

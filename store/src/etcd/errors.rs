@@ -1,13 +1,94 @@
-//! Store errors as gRPC statuses, in this one place: etcd's codes, and its texts (which clients match on).
+//! What went wrong as gRPC statuses, in this one place: etcd's codes, and its texts (which clients match on).
 
 use kv::{Refusal, StoreError};
 use tonic::{Code, Status};
 
-pub(super) fn status(error: &StoreError) -> Status {
-    Status::new(code(error), error.to_string())
+/// Why a call is not answered. Beyond the store's own reasons these are the front's, with etcd's texts.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("etcdserver: request is too large")]
+    TooLarge,
+    #[error("etcdserver: not leader")]
+    NotLeader,
+    #[error("etcdserver: bad leader transferee")]
+    BadTransferee,
+    #[error("etcdserver: request timed out, leader transfer took too long")]
+    TransferTimedOut,
+    #[error("etcdserver: member not found")]
+    MemberNotFound,
+    #[error("etcdserver: Peer URLs already exists")]
+    PeerUrlExists,
+    #[error("etcdserver: given member URLs are invalid")]
+    BadMemberUrls,
+    #[error("etcdserver: too many learner members in cluster")]
+    TooManyLearners,
+    #[error("etcdserver: can only promote a learner member")]
+    NotLearner,
+    #[error("etcdserver: can only promote a learner member which is in sync with leader")]
+    LearnerNotReady,
+    #[error("etcdserver: re-configuration failed due to not enough started members")]
+    NotEnoughStarted,
+    #[error("etcdserver: rpc not supported for learner")]
+    NotForLearner,
+    #[error("mutex: session is expired")]
+    SessionExpired,
+    #[error("\"leader\" field must be provided")]
+    LeaderMissing,
+    #[error("election: not leader")]
+    NotElected,
+    #[error("election: no leader")]
+    NobodyElected,
+    /// The client's own deadline, from its `grpc-timeout`.
+    #[error("context deadline exceeded")]
+    DeadlineExceeded,
+    #[error("{0}")]
+    Unimplemented(&'static str),
+    /// Nothing of etcd's corresponds.
+    #[error("{0}")]
+    Internal(String),
 }
 
-fn code(error: &StoreError) -> Code {
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Fault {
+        Fault::Store(refusal.into())
+    }
+}
+
+impl From<Fault> for Status {
+    fn from(fault: Fault) -> Status {
+        Status::new(fault.code(), fault.to_string())
+    }
+}
+
+impl Fault {
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Fault::Store(error) => store_code(error),
+            Fault::TooLarge | Fault::BadMemberUrls => Code::InvalidArgument,
+            Fault::NotLeader
+            | Fault::BadTransferee
+            | Fault::PeerUrlExists
+            | Fault::TooManyLearners
+            | Fault::NotLearner
+            | Fault::LearnerNotReady
+            | Fault::NotEnoughStarted => Code::FailedPrecondition,
+            Fault::MemberNotFound => Code::NotFound,
+            Fault::TransferTimedOut | Fault::NotForLearner => Code::Unavailable,
+            // Plain errors in etcd, without a code of gRPC.
+            Fault::SessionExpired
+            | Fault::NotElected
+            | Fault::NobodyElected
+            | Fault::LeaderMissing => Code::Unknown,
+            Fault::DeadlineExceeded => Code::DeadlineExceeded,
+            Fault::Unimplemented(_) => Code::Unimplemented,
+            Fault::Internal(_) => Code::Internal,
+        }
+    }
+}
+
+fn store_code(error: &StoreError) -> Code {
     match error {
         StoreError::Refused(refusal) => match refusal {
             Refusal::Compacted { .. } | Refusal::FutureRevision | Refusal::LeaseTtlTooLarge => {
@@ -25,24 +106,92 @@ fn code(error: &StoreError) -> Code {
     }
 }
 
+/// The limit of a message's size is checked by the decoder, whose words no client of etcd knows.
+pub(super) fn in_etcds_words(status: Status) -> Status {
+    let too_large = status.code() == Code::OutOfRange
+        && status
+            .message()
+            .starts_with("Error, decoded message length too large");
+    if too_large {
+        Fault::TooLarge.into()
+    } else {
+        status
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn codes_and_texts_are_etcds() {
-        let compacted = status(&StoreError::Refused(Refusal::Compacted {
-            compact_revision: 7,
-        }));
-        assert_eq!(compacted.code(), Code::OutOfRange);
-        assert_eq!(
-            compacted.message(),
-            "etcdserver: mvcc: required revision has been compacted"
-        );
-        assert_eq!(status(&StoreError::NoLeader).code(), Code::Unavailable);
-        assert_eq!(
-            status(&StoreError::Refused(Refusal::EmptyKey)).code(),
-            Code::InvalidArgument
-        );
+        let all = [
+            (
+                Fault::from(Refusal::Compacted {
+                    compact_revision: 7,
+                }),
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+            ),
+            (
+                Refusal::FutureRevision.into(),
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision is a future revision",
+            ),
+            (
+                Refusal::EmptyKey.into(),
+                Code::InvalidArgument,
+                "etcdserver: key is not provided",
+            ),
+            (
+                Refusal::TooManyOps.into(),
+                Code::InvalidArgument,
+                "etcdserver: too many operations in txn request",
+            ),
+            (
+                Refusal::DuplicateKey.into(),
+                Code::InvalidArgument,
+                "etcdserver: duplicate key given in txn request",
+            ),
+            (
+                Refusal::TooLarge.into(),
+                Code::InvalidArgument,
+                "etcdserver: request is too large",
+            ),
+            (
+                Refusal::LeaseNotFound.into(),
+                Code::NotFound,
+                "etcdserver: requested lease not found",
+            ),
+            (
+                Refusal::LeaseExists.into(),
+                Code::FailedPrecondition,
+                "etcdserver: lease already exists",
+            ),
+            (
+                StoreError::NoLeader.into(),
+                Code::Unavailable,
+                "etcdserver: no leader",
+            ),
+            (
+                StoreError::TimedOut.into(),
+                Code::Unavailable,
+                "etcdserver: request timed out",
+            ),
+            (
+                StoreError::Overloaded.into(),
+                Code::ResourceExhausted,
+                "etcdserver: too many requests",
+            ),
+            (
+                Fault::NotLeader,
+                Code::FailedPrecondition,
+                "etcdserver: not leader",
+            ),
+        ];
+        for (fault, code, text) in all {
+            let status = Status::from(fault);
+            assert_eq!((status.code(), status.message()), (code, text));
+        }
     }
 }

@@ -271,6 +271,7 @@ async fn serve_appends(core: Arc<Core>, mut connection: Connection) -> io::Resul
                 }
                 answer = answers.next() => {
                     let Some(answer) = answer else { break };
+                    core.hear();
                     let answer: AppendAnswer = answer.map_err(|fatal| fatal.to_string());
                     let failed = !matches!(answer, Ok(Ok(_)));
                     writer.message(&answer).await?;

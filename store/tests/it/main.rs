@@ -3,6 +3,7 @@
 
 mod cluster;
 mod damage;
+mod etcd_front;
 mod harness;
 mod lease;
 mod log_writer;

@@ -1,0 +1,166 @@
+//! The archive that a snapshot call sends: the whole state at one revision, without history.
+//!
+//! `KONTIKI-ARCHIVE\0`, then records: a length (u32, big endian, of what follows it), a kind (u8), and a protobuf message. Kinds: 1
+//! [`Head`], first; 2 a lease (`kv::Lease`); 3 a live key (`kv::KeyValue`), ascending; 255 [`Tail`], last. Then zeros
+//! up to a multiple of 512 bytes, then the SHA-256 of all before it: the shape that `etcdctl snapshot save` checks.
+//! docs/reference/store-archive.md tells it to users.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kv::StoreError;
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use super::backend::Backend;
+use crate::export::Exported;
+
+const MAGIC: &[u8; 16] = b"KONTIKI-ARCHIVE\0";
+const FORMAT: u32 = 1;
+const BLOCK: usize = 512;
+
+const HEAD: u8 = 1;
+const LEASE: u8 = 2;
+const KEY: u8 = 3;
+const TAIL: u8 = 255;
+
+/// Size of one blob.
+pub(super) const BLOB_BYTES: usize = 256 << 10;
+/// A client that takes nothing for so long is gone.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Head {
+    #[prost(uint32, tag = "1")]
+    pub(super) format: u32,
+    #[prost(fixed64, tag = "2")]
+    pub(super) cluster_id: u64,
+    #[prost(fixed64, tag = "3")]
+    pub(super) member_id: u64,
+    #[prost(int64, tag = "4")]
+    pub(super) revision: i64,
+    #[prost(int64, tag = "5")]
+    pub(super) compact_revision: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct Tail {
+    #[prost(uint64, tag = "1")]
+    pub(super) leases: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) keys: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Blob {
+    pub(super) bytes: Bytes,
+    pub(super) last: bool,
+}
+
+/// Writes an archive in blobs of about this size until the taker breaks. Blocks.
+pub(super) fn write(
+    backend: &dyn Backend,
+    blob_bytes: usize,
+    take: &mut dyn FnMut(Blob) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let status = backend.status();
+    let mut writer = Writer {
+        buffer: BytesMut::from(&MAGIC[..]),
+        digest: Sha256::new(),
+        bytes: 0,
+        blob_bytes,
+        take,
+    };
+    let mut tail = Tail::default();
+    let mut stopped = false;
+    backend.export(&mut |part| {
+        let flow = match part {
+            Exported::Head {
+                revision,
+                compact_revision,
+            } => {
+                let head = Head {
+                    format: FORMAT,
+                    cluster_id: status.cluster_id,
+                    member_id: status.member_id,
+                    revision,
+                    compact_revision,
+                };
+                writer.record(HEAD, &head)
+            }
+            Exported::Lease(lease) => {
+                tail.leases += 1;
+                writer.record(LEASE, &lease)
+            }
+            Exported::Key(kv) => {
+                tail.keys += 1;
+                writer.record(KEY, &kv)
+            }
+        };
+        stopped = flow.is_break();
+        flow
+    })?;
+    if !stopped && writer.record(TAIL, &tail).is_continue() {
+        writer.finish();
+    }
+    Ok(())
+}
+
+struct Writer<'a> {
+    buffer: BytesMut,
+    digest: Sha256,
+    bytes: usize,
+    blob_bytes: usize,
+    take: &'a mut dyn FnMut(Blob) -> ControlFlow<()>,
+}
+
+impl Writer<'_> {
+    fn record(&mut self, kind: u8, message: &impl Message) -> ControlFlow<()> {
+        let length = message.encoded_len() + 1;
+        self.buffer.reserve(length + 4);
+        self.buffer.put_u32(length as u32);
+        self.buffer.put_u8(kind);
+        message
+            .encode(&mut self.buffer)
+            .expect("a growing buffer has room");
+        if self.buffer.len() < self.blob_bytes {
+            return ControlFlow::Continue(());
+        }
+        self.flush(false)
+    }
+
+    fn flush(&mut self, last: bool) -> ControlFlow<()> {
+        let bytes = self.buffer.split().freeze();
+        self.digest.update(&bytes);
+        self.bytes += bytes.len();
+        (self.take)(Blob { bytes, last })
+    }
+
+    fn finish(mut self) {
+        let total = self.bytes + self.buffer.len();
+        self.buffer
+            .put_bytes(0, total.next_multiple_of(BLOCK) - total);
+        if self.flush(false).is_continue() {
+            let digest = self.digest.finalize();
+            let last = Blob {
+                bytes: Bytes::copy_from_slice(&digest),
+                last: true,
+            };
+            // Nothing comes after it, whatever the answer.
+            let _: ControlFlow<()> = (self.take)(last);
+        }
+    }
+}
+
+/// Hands a blob over, waiting for a client that is slow but not for one that is gone. Blocks.
+pub(super) fn send_within(
+    blobs: &mpsc::Sender<Result<Blob, StoreError>>,
+    blob: Result<Blob, StoreError>,
+) -> bool {
+    let runtime = tokio::runtime::Handle::current();
+    runtime
+        .block_on(tokio::time::timeout(PATIENCE, blobs.send(blob)))
+        .is_ok_and(|sent| sent.is_ok())
+}

@@ -1,0 +1,137 @@
+//! What the front needs of a member beyond [`kv::Store`]. [`Node`] is one; the tests have one in memory.
+
+use std::time::Duration;
+
+use kv::{BoxFuture, Store, StoreError};
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio_util::sync::CancellationToken;
+
+use super::errors::Fault;
+use crate::export::Visit;
+use crate::members::MemberError;
+use crate::node::Node;
+use crate::peer::wire::MemberChange;
+
+/// See the module head.
+pub(super) trait Backend: Store {
+    /// The leader, as long as this member hears from it; as the leader, as long as it hears from a quorum.
+    fn leader(&self) -> Option<u64>;
+    /// Whether this member does not vote yet.
+    fn is_learner(&self) -> bool;
+    /// Without a word from the leader for so long others stand for election.
+    fn election(&self) -> Duration;
+    /// Largest request, encoded.
+    fn request_bytes_max(&self) -> usize;
+    /// Hands leadership to this voter, and waits until it leads.
+    fn move_leader(&self, target: u64) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Adds a learner under this address; answers its id.
+    fn add_member(&self, peer_address: String) -> BoxFuture<'_, Result<u64, Fault>>;
+    fn promote_member(&self, id: u64) -> BoxFuture<'_, Result<(), Fault>>;
+    fn remove_member(&self, id: u64) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Other members find this one there from now on.
+    fn update_member(&self, id: u64, peer_address: String) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Shows the visitor the whole state as of one moment, without holding up writes. Blocks.
+    fn export(&self, visit: Visit<'_>) -> Result<(), StoreError>;
+    /// Cancelled when the member stops.
+    fn stopping(&self) -> CancellationToken;
+}
+
+/// For a new leader to be seen after a transfer.
+const TRANSFER: Duration = Duration::from_secs(5);
+
+impl Backend for Node {
+    fn leader(&self) -> Option<u64> {
+        self.core.leader_in_touch()
+    }
+
+    fn is_learner(&self) -> bool {
+        let metrics = self.core.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let mut voters = metrics.membership_config.voter_ids();
+        !voters.any(|id| id == self.core.config.member_id)
+    }
+
+    fn election(&self) -> Duration {
+        self.core.config.limits.election_max
+    }
+
+    fn request_bytes_max(&self) -> usize {
+        self.core.config.limits.request_bytes
+    }
+
+    fn move_leader(&self, target: u64) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move {
+            if !self.core.is_leader() {
+                return Err(Fault::NotLeader);
+            }
+            let mut members = self.core.members().into_iter();
+            if !members.any(|member| member.id == target && member.is_voter) {
+                return Err(Fault::BadTransferee);
+            }
+            if target == self.core.config.member_id {
+                return Ok(());
+            }
+            let mut leadership = self.core.leadership.subscribe();
+            let asked = self.core.raft.trigger().transfer_leader(target).await;
+            asked.map_err(|_| StoreError::Stopped)?;
+            let moved = leadership.wait_for(|now| now.leader == Some(target));
+            match tokio::time::timeout(TRANSFER, moved).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(_)) => Err(StoreError::Stopped.into()),
+                Err(_) => Err(Fault::TransferTimedOut),
+            }
+        })
+    }
+
+    fn add_member(&self, peer_address: String) -> BoxFuture<'_, Result<u64, Fault>> {
+        Box::pin(async move {
+            // Ids are never used again, so they are drawn from all there are.
+            let id = rand::random_range(1..u64::MAX);
+            self.add_learner(id, String::new(), peer_address)
+                .await
+                .map_err(fault)?;
+            Ok(id)
+        })
+    }
+
+    fn promote_member(&self, id: u64) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move { self.promote(id).await.map_err(fault) })
+    }
+
+    fn remove_member(&self, id: u64) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move { self.remove(id).await.map_err(fault) })
+    }
+
+    fn update_member(&self, id: u64, peer_address: String) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move {
+            let known = {
+                let metrics = self.core.raft.metrics();
+                let metrics = metrics.borrow_watched();
+                metrics.membership_config.get_node(&id).cloned()
+            };
+            let mut node = known.ok_or(Fault::MemberNotFound)?;
+            node.peer_address = peer_address;
+            let change = MemberChange::Describe { id, node };
+            self.core.change_member(change).await.map_err(fault)
+        })
+    }
+
+    fn export(&self, visit: Visit<'_>) -> Result<(), StoreError> {
+        self.core.replica.export(visit)
+    }
+
+    fn stopping(&self) -> CancellationToken {
+        self.core.transport.stop.clone()
+    }
+}
+
+/// The leader's refusals travel as words; what they mean was checked before, but may have changed meanwhile.
+fn fault(error: MemberError) -> Fault {
+    match error {
+        MemberError::Store(error) => Fault::Store(error),
+        MemberError::Refused(why) if why.contains("in sync with leader") => Fault::LearnerNotReady,
+        MemberError::Refused(why) if why.contains("does not exist") => Fault::MemberNotFound,
+        MemberError::Refused(why) if why.contains("last voting member") => Fault::NotEnoughStarted,
+        MemberError::Refused(why) => Fault::Internal(why),
+    }
+}

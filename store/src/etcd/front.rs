@@ -1,0 +1,93 @@
+//! What all methods share: the member, and the header of every answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv::Answer;
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::backend::Backend;
+use super::headed::{Headed, Header};
+use super::rpc::ENVELOPE_BYTES;
+
+/// The etcd version whose behaviour the front has; clients switch features by it.
+pub(super) const ETCD_VERSION: &str = "3.6.14";
+/// The version of the cluster and of its storage, as etcd counts them.
+pub(super) const ETCD_CLUSTER_VERSION: &str = "3.6.0";
+
+/// What may be set.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    /// How often a quiet watch that asked for it is told how far it is.
+    pub(super) progress_interval: Duration,
+    /// Where etcd clients reach this member.
+    pub(super) client_url: String,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            // etcd's.
+            progress_interval: Duration::from_secs(600),
+            client_url: String::new(),
+        }
+    }
+}
+
+/// See the module head.
+pub(super) struct Front {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) options: Options,
+    /// Work that outlives its call, each with a deadline of its own.
+    pub(super) tasks: TaskTracker,
+    /// Ends streams: the port closes, or the member stops.
+    pub(super) stop: CancellationToken,
+    pub(super) cluster_id: u64,
+    pub(super) member_id: u64,
+}
+
+impl Front {
+    pub(super) fn new(backend: Arc<dyn Backend>, options: Options) -> Arc<Front> {
+        let status = backend.status();
+        let stop = backend.stopping().child_token();
+        Arc::new(Front {
+            stop,
+            backend,
+            options,
+            tasks: TaskTracker::new(),
+            cluster_id: status.cluster_id,
+            member_id: status.member_id,
+        })
+    }
+
+    pub(super) fn message_bytes_max(&self) -> usize {
+        self.backend.request_bytes_max() + ENVELOPE_BYTES
+    }
+
+    pub(super) fn header(&self, revision: i64) -> Header {
+        Header {
+            cluster_id: self.cluster_id,
+            member_id: self.member_id,
+            revision,
+            raft_term: self.backend.raft_term(),
+        }
+    }
+
+    /// An answer of the store, as it is sent.
+    pub(super) fn headed<T: Message>(&self, answer: Answer<T>) -> Headed<T> {
+        Headed {
+            header: self.header(answer.revision),
+            body: answer.body,
+        }
+    }
+
+    /// An answer that is not of a revision: the header has this member's newest.
+    pub(super) fn now<T: Message>(&self, body: T) -> Headed<T> {
+        Headed {
+            header: self.header(self.backend.revision()),
+            body,
+        }
+    }
+}

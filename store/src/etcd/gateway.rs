@@ -1,0 +1,190 @@
+//! The JSON gateway: `POST /v3/kv/range` and the like. A request is translated by the schema, carried out as the gRPC
+//! call that it names, and the answer translated back; a stream of answers becomes a line of JSON each.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::StreamExt;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, BodyStream, Full, Limited, StreamBody};
+use serde_json::{Value, json};
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::errors::Fault;
+use super::front::Front;
+use super::http::{JSON, reply};
+use super::json;
+use super::methods;
+use super::schema::{Rpc, SCHEMA};
+
+/// Base64 makes a third more of bytes, and there are the names.
+const BODY_BYTES_MAX: usize = 4 << 20;
+
+pub(super) fn rpc_at(path: &str) -> Option<&'static Rpc> {
+    let mut rpcs = SCHEMA.rpcs.iter();
+    rpcs.find(|rpc| rpc.gateway.iter().any(|served| served == path))
+}
+
+pub(super) async fn respond(
+    front: Arc<Front>,
+    rpc: &'static Rpc,
+    request: Request<Body>,
+) -> Response<Body> {
+    let call = match translate(rpc, request).await {
+        Ok(call) => call,
+        Err(status) => return failed(&status),
+    };
+    let answer = methods::dispatch(front, call).await;
+    if let Some(status) = Status::from_header_map(answer.headers())
+        && status.code() != Code::Ok
+    {
+        return failed(&status);
+    }
+    if rpc.server_streams {
+        lines(rpc, answer.into_body())
+    } else {
+        whole(rpc, answer.into_body()).await
+    }
+}
+
+/// The call as gRPC has it: one message, or several where the client may stream.
+async fn translate(rpc: &Rpc, request: Request<Body>) -> Result<Request<Body>, Status> {
+    let (parts, body) = request.into_parts();
+    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+    let body = body.map_err(|_| Status::from(Fault::TooLarge))?.to_bytes();
+    let invalid = |why: String| Status::invalid_argument(why);
+    let mut frames = BytesMut::new();
+    let values = serde_json::Deserializer::from_slice(&body).into_iter::<Value>();
+    for (place, value) in values.enumerate() {
+        let value = value.map_err(|error| invalid(error.to_string()))?;
+        if place > 0 && !rpc.client_streams {
+            return Err(invalid("one object is expected".into()));
+        }
+        frame(
+            &json::encode(&rpc.request, &value).map_err(invalid)?,
+            &mut frames,
+        );
+    }
+    if frames.is_empty() && !rpc.client_streams {
+        // No body is an empty request.
+        frame(&[], &mut frames);
+    }
+    let mut call = Request::new(Body::new(Full::new(frames.freeze())));
+    *call.uri_mut() = rpc.path().parse().map_err(|_| Status::internal("a path"))?;
+    for (name, value) in &parts.headers {
+        // What etcd's gateway passes on.
+        if let Some(name) = name.as_str().strip_prefix("grpc-metadata-")
+            && let Ok(name) = header::HeaderName::try_from(name)
+        {
+            call.headers_mut().insert(name, value.clone());
+        }
+    }
+    Ok(call)
+}
+
+fn frame(message: &[u8], frames: &mut BytesMut) {
+    frames.put_u8(0);
+    frames.put_u32(message.len() as u32);
+    frames.put_slice(message);
+}
+
+/// Takes a whole message off the front, if there is one.
+fn unframe(frames: &mut BytesMut) -> Option<Bytes> {
+    let length = frames.get(1..5)?.get_u32() as usize;
+    if frames.len() < 5 + length {
+        return None;
+    }
+    frames.advance(5);
+    Some(frames.split_to(length).freeze())
+}
+
+async fn whole(rpc: &Rpc, body: Body) -> Response<Body> {
+    let collected = match body.collect().await {
+        Ok(collected) => collected,
+        Err(status) => return failed(&status),
+    };
+    if let Some(status) = collected.trailers().and_then(Status::from_header_map)
+        && status.code() != Code::Ok
+    {
+        return failed(&status);
+    }
+    let mut frames = BytesMut::from(&collected.to_bytes()[..]);
+    let answer = unframe(&mut frames).unwrap_or_default();
+    match json::decode(&rpc.response, &answer) {
+        Ok(value) => reply(StatusCode::OK, JSON, value.to_string()),
+        Err(why) => failed(&Status::internal(why)),
+    }
+}
+
+/// A line for each message, written when there is room for it.
+fn lines(rpc: &'static Rpc, body: Body) -> Response<Body> {
+    let state = (BodyStream::new(body), BytesMut::new());
+    let lines = futures::stream::unfold(Some(state), move |state| async move {
+        let (mut body, mut frames) = state?;
+        loop {
+            if let Some(message) = unframe(&mut frames) {
+                let line = match json::decode(&rpc.response, &message) {
+                    Ok(value) => json!({"result": value}),
+                    Err(why) => json!({"error": error_value(&Status::internal(why))}),
+                };
+                return Some((line, Some((body, frames))));
+            }
+            match body.next().await? {
+                Ok(part) => match part.into_data() {
+                    Ok(data) => frames.extend_from_slice(&data),
+                    Err(part) => {
+                        let trailers = part.into_trailers().ok()?;
+                        let status = Status::from_header_map(&trailers)?;
+                        if status.code() == Code::Ok {
+                            return None;
+                        }
+                        return Some((json!({"error": error_value(&status)}), None));
+                    }
+                },
+                Err(status) => return Some((json!({"error": error_value(&status)}), None)),
+            }
+        }
+    });
+    let lines = lines.map(|line| {
+        let line = Bytes::from(format!("{line}\n"));
+        Ok::<_, std::convert::Infallible>(hyper::body::Frame::data(line))
+    });
+    let mut response = Response::new(Body::new(StreamBody::new(lines)));
+    let content_type = http::HeaderValue::from_static(JSON);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+fn failed(status: &Status) -> Response<Body> {
+    reply(
+        http_status(status.code()),
+        JSON,
+        error_value(status).to_string(),
+    )
+}
+
+fn error_value(status: &Status) -> Value {
+    json!({"error": status.message(), "code": status.code() as i32, "message": status.message()})
+}
+
+/// As gRPC's gateways map codes.
+fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+            StatusCode::BAD_REQUEST
+        }
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

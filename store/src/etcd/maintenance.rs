@@ -1,0 +1,169 @@
+//! etcd's Maintenance service.
+
+use std::ops::ControlFlow;
+
+use kv::{RangeRequest, StoreError, StoreStatus};
+use prost::Message;
+use tokio::sync::mpsc;
+
+use super::archive::{self, BLOB_BYTES};
+use super::errors::Fault;
+use super::front::{ETCD_CLUSTER_VERSION, ETCD_VERSION, Front};
+use super::headed::Headed;
+use super::message::{
+    AlarmAction, AlarmBody, AlarmRequest, DowngradeInfo, Empty, HashBody, HashKvBody,
+    HashKvRequest, MoveLeaderRequest, SnapshotBody, StatusBody,
+};
+use super::rpc::{Answers, Call};
+
+/// Served without a quorum.
+pub(super) async fn status(call: Call, _: Empty) -> Result<Headed<StatusBody>, Fault> {
+    let front = &call.front;
+    let status = front.backend.status();
+    let leader = front.backend.leader();
+    let mut answer = front.now(status_body(&status, leader));
+    answer.header.revision = status.revision;
+    Ok(answer)
+}
+
+fn status_body(status: &StoreStatus, leader: Option<u64>) -> StatusBody {
+    let size = i64::try_from(status.size_bytes).unwrap_or(i64::MAX);
+    let errors = match leader {
+        Some(_) => Vec::new(),
+        None => vec![StoreError::NoLeader.to_string()],
+    };
+    StatusBody {
+        version: ETCD_VERSION.into(),
+        db_size: size,
+        leader: leader.unwrap_or(0),
+        raft_index: status.raft_index,
+        raft_term: status.raft_term,
+        raft_applied_index: status.raft_applied_index,
+        errors,
+        db_size_in_use: size,
+        is_learner: status.is_learner,
+        storage_version: ETCD_CLUSTER_VERSION.into(),
+        // There is no quota: what is full is the disk.
+        db_size_quota: 0,
+        downgrade_info: Some(DowngradeInfo::default()),
+    }
+}
+
+/// No alarm is ever raised, so the list is empty and there is none to clear.
+pub(super) async fn alarm(call: Call, request: AlarmRequest) -> Result<Headed<AlarmBody>, Fault> {
+    match AlarmAction::try_from(request.action) {
+        Ok(AlarmAction::Activate) => Err(Fault::Unimplemented(
+            "etcdserver: alarms cannot be raised by clients of this server",
+        )),
+        // etcd answers an action that it does not know with nothing, too.
+        Ok(AlarmAction::Get | AlarmAction::Deactivate) | Err(_) => {
+            Ok(call.front.now(AlarmBody::default()))
+        }
+    }
+}
+
+/// Nothing is ever fragmented: space comes back by itself.
+pub(super) async fn defragment(call: Call, _: Empty) -> Result<Headed<Empty>, Fault> {
+    Ok(call.front.now(Empty {}))
+}
+
+pub(super) async fn hash(call: Call, _: Empty) -> Result<Headed<HashBody>, Fault> {
+    let hashed = hash_at(&call.front, 0).await?;
+    Ok(call.front.now(HashBody { hash: hashed.hash }))
+}
+
+pub(super) async fn hash_kv(
+    call: Call,
+    request: HashKvRequest,
+) -> Result<Headed<HashKvBody>, Fault> {
+    let hashed = hash_at(&call.front, request.revision.max(0)).await?;
+    Ok(call.front.now(hashed))
+}
+
+/// Live keys with their values as of a revision, which is the same on every member that has it; read in parts.
+async fn hash_at(front: &Front, revision: i64) -> Result<HashKvBody, Fault> {
+    const KEYS: i64 = 512;
+    let mut hash = 0;
+    let mut request = RangeRequest {
+        key: vec![0].into(),
+        range_end: vec![0].into(),
+        limit: KEYS,
+        revision,
+        serializable: true,
+        ..RangeRequest::default()
+    };
+    loop {
+        let answer = front.backend.range(request.clone()).await?;
+        if request.revision == 0 {
+            request.revision = answer.revision;
+        }
+        for kv in &answer.body.kvs {
+            hash = crc32c::crc32c_append(hash, &kv.encode_length_delimited_to_vec());
+        }
+        match answer.body.kvs.last() {
+            Some(last) if answer.body.more => {
+                let mut next = last.key.to_vec();
+                next.push(0);
+                request.key = next.into();
+            }
+            _ => break,
+        }
+    }
+    Ok(HashKvBody {
+        hash,
+        compact_revision: front.backend.status().compact_revision,
+        hash_revision: request.revision,
+    })
+}
+
+pub(super) async fn move_leader(
+    call: Call,
+    request: MoveLeaderRequest,
+) -> Result<Headed<Empty>, Fault> {
+    call.front.backend.move_leader(request.target_id).await?;
+    Ok(call.front.now(Empty {}))
+}
+
+/// Blobs on their way to a client.
+const BLOBS: usize = 4;
+
+/// An archive of the state as of now (`archive.rs`), written by a thread that waits for the client between blobs. It
+/// ends with the call: a client that goes away, or takes nothing for a minute, ends it.
+pub(super) async fn snapshot(call: Call, _: Empty) -> Result<Answers<Headed<SnapshotBody>>, Fault> {
+    let front = call.front;
+    let (blobs, received) = mpsc::channel(BLOBS);
+    let writer = front.clone();
+    front.tasks.spawn_blocking(move || {
+        let send = |blob| archive::send_within(&blobs, Ok(blob));
+        let failed = archive::write(&*writer.backend, BLOB_BYTES, &mut |blob| match send(blob) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        });
+        if let Err(error) = failed {
+            archive::send_within(&blobs, Err(error));
+        }
+    });
+    let estimate = front.backend.status().size_bytes;
+    let state = (front, received, estimate);
+    Ok(Box::pin(futures::stream::unfold(
+        state,
+        |state| async move {
+            let (front, mut received, left) = state;
+            let blob = received.recv().await?;
+            let answer = blob.map_err(Fault::from).map(|blob: archive::Blob| {
+                // How much is left is only known at the end; before it is an estimate that never says "nothing".
+                let remaining_bytes = match blob.last {
+                    true => 0,
+                    false => left.saturating_sub(blob.bytes.len() as u64).max(1),
+                };
+                front.now(SnapshotBody {
+                    remaining_bytes,
+                    blob: blob.bytes,
+                    version: ETCD_CLUSTER_VERSION.into(),
+                })
+            });
+            let left = answer.as_ref().map_or(0, |a| a.body.remaining_bytes);
+            Some((answer, (front, received, left)))
+        },
+    )))
+}

@@ -1,0 +1,237 @@
+//! From an HTTP request to a method and back: gRPC's framing, deadlines and limits, once for all methods.
+//!
+//! A method is a plain async function from a request to an answer; which path leads to which stands in
+//! [`super::methods`]. Three shapes are enough: one message both ways, one message in and many out, many both ways.
+//! Streams out are pulled: nothing is computed before the client has room for it, so one that never reads costs what
+//! it was sent last and no more.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use prost::Message;
+use tonic::body::Body;
+use tonic::server::Grpc;
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use super::errors::{Fault, in_etcds_words};
+use super::front::Front;
+
+/// What etcd allows a request beyond `--max-request-bytes`, for the envelope.
+pub(super) const ENVELOPE_BYTES: usize = 512 << 10;
+
+pub(super) type HttpFuture = Pin<Box<dyn Future<Output = http::Response<Body>> + Send>>;
+pub(super) type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Fault>> + Send>>;
+
+/// What a method is told besides the request.
+pub(super) struct Call {
+    pub(super) front: Arc<Front>,
+    /// The client wants no answer from a member without a leader.
+    pub(super) needs_leader: bool,
+}
+
+/// One message in, one out.
+pub(super) fn unary<Q, A, Fut>(
+    front: Arc<Front>,
+    request: http::Request<Body>,
+    method: fn(Call, Q) -> Fut,
+) -> HttpFuture
+where
+    Q: Message + Default + 'static,
+    A: Message + Default + 'static,
+    Fut: Future<Output = Result<A, Fault>> + Send + 'static,
+{
+    let (call, deadline) = opened(front, &request);
+    let limit = call.front.message_bytes_max();
+    let mut call = Some(call);
+    let handler = tower::service_fn(move |request: Request<Q>| {
+        let call = call.take();
+        async move {
+            let call = call.ok_or_else(|| Status::internal("a call is made once"))?;
+            call.check_leader()?;
+            let answer = within(deadline, method(call, request.into_inner())).await?;
+            Ok::<_, Status>(Response::new(answer))
+        }
+    });
+    Box::pin(async move {
+        let codec: ProstCodec<A, Q> = ProstCodec::default();
+        let answered = Grpc::new(codec)
+            .apply_max_message_size_config(Some(limit), Some(usize::MAX))
+            .unary(handler, request)
+            .await;
+        reworded(answered)
+    })
+}
+
+/// One message in, a stream out.
+pub(super) fn server_stream<Q, A, Fut>(
+    front: Arc<Front>,
+    request: http::Request<Body>,
+    method: fn(Call, Q) -> Fut,
+) -> HttpFuture
+where
+    Q: Message + Default + 'static,
+    A: Message + Default + 'static,
+    Fut: Future<Output = Result<Answers<A>, Fault>> + Send + 'static,
+{
+    let (call, deadline) = opened(front, &request);
+    let limit = call.front.message_bytes_max();
+    let mut call = Some(call);
+    let handler = tower::service_fn(move |request: Request<Q>| {
+        let call = call.take();
+        async move {
+            let call = call.ok_or_else(|| Status::internal("a call is made once"))?;
+            call.check_leader()?;
+            let answers = within(deadline, method(call, request.into_inner())).await?;
+            Ok::<_, Status>(Response::new(
+                answers.map(|item| item.map_err(Status::from)),
+            ))
+        }
+    });
+    Box::pin(async move {
+        let codec: ProstCodec<A, Q> = ProstCodec::default();
+        let answered = Grpc::new(codec)
+            .apply_max_message_size_config(Some(limit), Some(usize::MAX))
+            .server_streaming(handler, request)
+            .await;
+        reworded(answered)
+    })
+}
+
+/// Streams both ways.
+pub(super) fn both_streams<Q, A, Fut>(
+    front: Arc<Front>,
+    request: http::Request<Body>,
+    method: fn(Call, Incoming<Q>) -> Fut,
+) -> HttpFuture
+where
+    Q: Message + Default + 'static,
+    A: Message + Default + 'static,
+    Fut: Future<Output = Result<Answers<A>, Fault>> + Send + 'static,
+{
+    let (call, _) = opened(front, &request);
+    let limit = call.front.message_bytes_max();
+    let mut call = Some(call);
+    let handler = tower::service_fn(move |request: Request<Streaming<Q>>| {
+        let call = call.take();
+        async move {
+            let call = call.ok_or_else(|| Status::internal("a call is made once"))?;
+            call.check_leader()?;
+            let answers = method(call, Incoming(request.into_inner())).await?;
+            Ok::<_, Status>(Response::new(
+                answers.map(|item| item.map_err(Status::from)),
+            ))
+        }
+    });
+    Box::pin(async move {
+        let codec: ProstCodec<A, Q> = ProstCodec::default();
+        Grpc::new(codec)
+            .apply_max_message_size_config(Some(limit), Some(usize::MAX))
+            .streaming(handler, request)
+            .await
+    })
+}
+
+/// What a client sends on a stream.
+pub(super) struct Incoming<Q>(Streaming<Q>);
+
+impl<Q> Incoming<Q> {
+    /// The next message; `None` when the client has said all. May be dropped and called again.
+    pub(super) async fn next(&mut self) -> Result<Option<Q>, Fault> {
+        self.0
+            .message()
+            .await
+            .map_err(|status| match in_etcds_words(status) {
+                status if status.message() == Fault::TooLarge.to_string() => Fault::TooLarge,
+                status => Fault::Internal(status.message().to_string()),
+            })
+    }
+}
+
+fn opened(front: Arc<Front>, request: &http::Request<Body>) -> (Call, Option<Duration>) {
+    let header = |name: &str| request.headers().get(name)?.to_str().ok();
+    let deadline = header("grpc-timeout").and_then(timeout_of);
+    let needs_leader = header("hasleader") == Some("true");
+    (
+        Call {
+            front,
+            needs_leader,
+        },
+        deadline,
+    )
+}
+
+impl Call {
+    fn check_leader(&self) -> Result<(), Fault> {
+        if self.needs_leader && self.front.backend.leader().is_none() {
+            return Err(kv::StoreError::NoLeader.into());
+        }
+        Ok(())
+    }
+}
+
+async fn within<T>(
+    deadline: Option<Duration>,
+    work: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    match deadline {
+        None => work.await,
+        Some(deadline) => tokio::time::timeout(deadline, work)
+            .await
+            .unwrap_or(Err(Fault::DeadlineExceeded)),
+    }
+}
+
+/// `grpc-timeout`: at most eight digits and a unit.
+fn timeout_of(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let n: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(n * 3600),
+        "M" => Duration::from_secs(n * 60),
+        "S" => Duration::from_secs(n),
+        "m" => Duration::from_millis(n),
+        "u" => Duration::from_micros(n),
+        "n" => Duration::from_nanos(n),
+        _ => return None,
+    })
+}
+
+fn reworded(response: http::Response<Body>) -> http::Response<Body> {
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() != tonic::Code::Ok => {
+            let words = in_etcds_words(status.clone());
+            if words.message() == status.message() {
+                response
+            } else {
+                words.into_http()
+            }
+        }
+        _ => response,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_of_grpc() {
+        assert_eq!(timeout_of("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(timeout_of("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(timeout_of("1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(
+            timeout_of("99999999n"),
+            Some(Duration::from_nanos(99_999_999))
+        );
+        for bad in ["", "S", "5", "5x", "-5S", "999999999S", "5\u{e9}"] {
+            assert_eq!(timeout_of(bad), None, "{bad}");
+        }
+    }
+}

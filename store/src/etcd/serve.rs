@@ -1,0 +1,227 @@
+//! The port: TLS, HTTP/2 for gRPC, and HTTP/1.1 beside it for probes.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+
+use super::front::{Front, Options};
+use super::methods;
+use super::rpc::HttpFuture;
+use crate::node::Node;
+
+/// Certificates of the front, PEM.
+pub struct FrontTls {
+    /// Who may call: clients with a certificate of this authority. Not the one of the API's clients.
+    pub client_ca: String,
+    pub cert: String,
+    pub key: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FrontError {
+    /// The store's port bypasses RBAC: choose a loopback address.
+    #[error("the store's client port listens on loopback only, not on {0}")]
+    NotLoopback(SocketAddr),
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("the certificates of the store's client port are not usable: {0}")]
+    Tls(String),
+}
+
+/// Connections at once.
+const CONNECTIONS: usize = 4096;
+/// To shake hands.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A quiet connection is asked after so long whether it is alive, and has this long to answer.
+const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(20);
+/// Calls under way on one connection. Ten thousand watches, each on its own stream, are a use of etcd.
+const STREAMS: u32 = 65_536;
+/// Calls that a client may give up before they were looked at, until it counts as an attacker.
+const RESETS: usize = 4096;
+/// What a client may send ahead, on one stream and on all of a connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// For calls under way at a stop.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Listens for etcd clients. Fails at once where the address is taken or is not loopback.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, FrontError> {
+    if !address.ip().is_loopback() {
+        return Err(FrontError::NotLoopback(address));
+    }
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| FrontError::Listen { address, source })
+}
+
+/// Serves etcd clients until `shutdown` completes.
+pub async fn serve(
+    listener: TcpListener,
+    tls: FrontTls,
+    store: Arc<Node>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), FrontError> {
+    let acceptor = TlsAcceptor::from(Arc::new(server_config(&tls)?));
+    let client_url = listener
+        .local_addr()
+        .map(|address| format!("https://{address}"))
+        .unwrap_or_default();
+    let options = Options {
+        client_url,
+        ..Options::default()
+    };
+    let front = Front::new(store, options);
+    let connections = TaskTracker::new();
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    tokio::select! {
+        () = shutdown => {}
+        () = accept(&listener, &acceptor, &front, &connections, &slots) => {}
+    }
+    front.stop.cancel();
+    connections.close();
+    front.tasks.close();
+    let drained = async {
+        connections.wait().await;
+        front.tasks.wait().await;
+    };
+    if tokio::time::timeout(2 * DRAIN, drained).await.is_err() {
+        tracing::warn!("some calls of etcd clients did not end in time");
+    }
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    acceptor: &TlsAcceptor,
+    front: &Arc<Front>,
+    connections: &TaskTracker,
+    slots: &Arc<Semaphore>,
+) {
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return;
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, mostly: serve those that are there and try again.
+                tracing::warn!(%error, "a connection of an etcd client could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection of an etcd client stays slow");
+        }
+        let (front, acceptor) = (front.clone(), acceptor.clone());
+        connections.spawn(async move {
+            let _slot = slot;
+            match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => converse(front, stream).await,
+                Ok(Err(error)) => tracing::debug!(%error, "an etcd client is not let in"),
+                Err(_) => tracing::debug!("an etcd client did not shake hands in time"),
+            }
+        });
+    }
+}
+
+/// Serves one connection until its client goes, or until the stop and a little longer.
+pub(super) async fn converse(
+    front: Arc<Front>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) {
+    let stop = front.stop.clone();
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .max_concurrent_streams(STREAMS)
+        // Clients that give up on many calls at once mean no harm.
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(RESETS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let answered = answer(front.clone(), request.map(Body::new));
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(DRAIN, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection of an etcd client ended");
+    }
+}
+
+/// gRPC says so in the content type; all else is plain HTTP.
+fn answer(front: Arc<Front>, request: http::Request<Body>) -> HttpFuture {
+    let content_type = request.headers().get(http::header::CONTENT_TYPE);
+    let grpc = content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    match grpc {
+        true => methods::dispatch(front, request),
+        false => super::http::respond(front, request),
+    }
+}
+
+/// None but clients with a certificate of the authority.
+fn server_config(tls: &FrontTls) -> Result<rustls::ServerConfig, FrontError> {
+    let wrong =
+        |what: &str, error: &dyn std::fmt::Display| FrontError::Tls(format!("{what}: {error}"));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(tls.client_ca.as_bytes()) {
+        let authority = authority.map_err(|error| wrong("authority", &error))?;
+        roots
+            .add(authority)
+            .map_err(|error| wrong("authority", &error))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(|error| wrong("authority", &error))?;
+    let chain = CertificateDer::pem_slice_iter(tls.cert.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| wrong("certificate", &error))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(tls.key.as_bytes()).map_err(|error| wrong("key", &error))?;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong("protocol", &error))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(|error| wrong("certificate", &error))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}

@@ -1,0 +1,194 @@
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::*;
+
+type Plain = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
+
+impl Bench {
+    async fn plain(&self) -> Plain {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        tokio::spawn(converse(self.front.clone(), far));
+        let (client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: &str) -> http::Response<Incoming> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "etcd")
+            .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+            .unwrap();
+        let mut client = self.plain().await;
+        let answer = tokio::time::timeout(SOON, client.send_request(request));
+        answer.await.expect("an answer comes").unwrap()
+    }
+
+    async fn text(&self, method: &str, path: &str, body: &str) -> (StatusCode, String) {
+        let answer = self.ask(method, path, body).await;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        let (status, text) = self.text("POST", path, &body.to_string()).await;
+        (status, serde_json::from_str(&text).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn probes_say_what_is_well_and_what_is_not() {
+    let bench = Bench::new().await;
+    let get = async |path: &str| bench.text("GET", path, "").await;
+    let ok = StatusCode::OK;
+    assert_eq!(
+        get("/health").await,
+        (ok, r#"{"health":"true","reason":""}"#.into())
+    );
+    assert_eq!(get("/livez").await, (ok, "ok\n".into()));
+    assert_eq!(
+        get("/readyz/linearizable_read?verbose").await,
+        (ok, "[+]linearizable_read ok\nok\n".into())
+    );
+    let (status, all) = get("/readyz?verbose&exclude=non_learner").await;
+    assert_eq!(status, ok);
+    assert_eq!(all.lines().count(), 5, "{all}");
+    assert!(all.contains("[+]non_learner excluded: ok"));
+    *bench.backend.leader.lock().unwrap() = None;
+    assert_eq!(
+        get("/health").await,
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            r#"{"health":"false","reason":"RAFT NO LEADER"}"#.into()
+        )
+    );
+    assert_eq!(get("/health?serializable=true").await.0, ok);
+}
+
+#[tokio::test]
+async fn version_metrics_and_what_is_not_there() {
+    let bench = Bench::new().await;
+    let (status, version) = bench.text("GET", "/version", "").await;
+    assert_eq!(status, StatusCode::OK);
+    let version: Value = serde_json::from_str(&version).unwrap();
+    assert_eq!(
+        version,
+        json!({"etcdserver": "3.6.14", "etcdcluster": "3.6.0", "storage": "3.6.0"})
+    );
+    let _: &crate::metrics::Metrics = &crate::metrics::METRICS;
+    let (status, metrics) = bench.text("GET", "/metrics", "").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(metrics.contains("etcd_server_has_leader"), "{metrics}");
+    assert!(
+        metrics.contains("\nprocess_resident_memory_bytes "),
+        "{metrics}"
+    );
+    for path in ["/", "/nothing", "/livez/nothing", "/health/x", "/v3/kv/fly"] {
+        assert_eq!(
+            bench.text("GET", path, "").await.0,
+            StatusCode::NOT_FOUND,
+            "{path}"
+        );
+    }
+    let wrong = [("POST", "/health"), ("GET", "/v3/kv/range")];
+    for (method, path) in wrong {
+        let status = bench.text(method, path, "").await.0;
+        assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_gateway_reads_and_writes_json() {
+    let bench = Bench::new().await;
+    let (status, put) = bench
+        .post("/v3/kv/put", json!({"key": "Zm9v", "value": "YmFy"}))
+        .await;
+    assert_eq!(status, StatusCode::OK);
+    let header = json!({"cluster_id": "1", "member_id": "1", "revision": "2", "raft_term": "1"});
+    assert_eq!(put, json!({"header": header}));
+    let (_, range) = bench.post("/v3/kv/range", json!({"key": "Zm9v"})).await;
+    assert_eq!(
+        range,
+        json!({"header": header, "count": "1", "kvs": [{"key": "Zm9v", "create_revision": "2",
+               "mod_revision": "2", "version": "1", "value": "YmFy"}]})
+    );
+    let txn = json!({"compare": [{"key": "Zm9v", "target": "VALUE", "value": "YmFy"}],
+                     "success": [{"requestRange": {"key": "Zm9v"}}]});
+    let (_, txn) = bench.post("/v3/kv/txn", txn).await;
+    assert_eq!(txn["succeeded"], true);
+    assert_eq!(txn["responses"][0]["response_range"]["count"], "1");
+    let (_, status) = bench.post("/v3/maintenance/status", json!({})).await;
+    assert_eq!(status["version"], "3.6.14");
+    let (_, members) = bench.post("/v3/cluster/member/list", json!({})).await;
+    assert_eq!(members["members"][0]["ID"], "1");
+    let (_, granted) = bench
+        .post("/v3/lease/grant", json!({"TTL": 60, "ID": "7"}))
+        .await;
+    assert_eq!(
+        (&granted["ID"], &granted["TTL"]),
+        (&json!("7"), &json!("60"))
+    );
+    let (_, left) = bench
+        .post("/v3/kv/lease/timetolive", json!({"ID": 7, "keys": true}))
+        .await;
+    assert_eq!(left["grantedTTL"], "60");
+}
+
+#[tokio::test]
+async fn the_gateway_answers_bad_requests_in_json() {
+    let bench = Bench::new().await;
+    let (status, answer) = bench.post("/v3/kv/range", json!({})).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        answer,
+        json!({"error": "etcdserver: key is not provided", "code": 3,
+               "message": "etcdserver: key is not provided"})
+    );
+    for body in ["{", "[]", "7", r#"{"key": "%"}"#, r#"{"key": 1}"#, "{}{}"] {
+        let (status, text) = bench.text("POST", "/v3/kv/range", body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}: {text}");
+    }
+    let huge = format!(r#"{{"key": "{}"}}"#, "A".repeat(5 << 20));
+    let (status, text) = bench.text("POST", "/v3/kv/range", &huge).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(text.contains("request is too large"), "{text}");
+    let (status, _) = bench.post("/v3/lease/revoke", json!({"ID": 404})).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_watch_through_the_gateway_is_a_line_for_each_answer() {
+    let bench = Bench::new().await;
+    let request = json!({"create_request": {"key": "Zm9v", "start_revision": "2"}});
+    let answer = bench.ask("POST", "/v3/watch", &request.to_string()).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let mut body = answer.into_body();
+    let mut line = async || -> Value {
+        let frame = tokio::time::timeout(SOON, body.frame()).await;
+        let data = frame.expect("a line comes").unwrap().unwrap();
+        serde_json::from_slice(&data.into_data().unwrap()).unwrap()
+    };
+    assert_eq!(line().await["result"]["created"], true);
+    bench.put("foo", "bar").await;
+    let events = line().await["result"]["events"].clone();
+    assert_eq!(events[0]["kv"]["value"], "YmFy");
+    assert_eq!(
+        events[0].get("type"),
+        None,
+        "PUT is the default, which is left out"
+    );
+    bench.delete("foo").await;
+    assert_eq!(line().await["result"]["events"][0]["type"], "DELETE");
+    bench.backend.stop.cancel();
+    assert_eq!(
+        line().await["error"]["message"],
+        "etcdserver: server stopped"
+    );
+}

@@ -1,0 +1,599 @@
+//! etcd's Watch service: many watches on one stream.
+//!
+//! A session owns what its client asked for; it is driven by the client's reading alone ([`Session::next`] is called
+//! when there is room for an answer), so there is no queue between the store and a client that does not read. Progress
+//! is exact: a mark for a revision goes out after every event up to it has gone out on the same stream, for all
+//! watches of the stream (`watch_id` -1) or for the one that asked to be told now and then.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::poll_fn;
+use kv::{Event, EventKind, StoreError, WatchItem};
+use prost::Message;
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use super::errors::Fault;
+use super::headed::Headed;
+use super::message::{WatchBody, WatchCreate, WatchFilter, WatchRequest, WatchUnion};
+use super::rpc::{Answers, Call, Incoming};
+use super::watch_set::WatchSet;
+
+/// No watch: progress of all, or one that was not created.
+const NO_WATCH: i64 = -1;
+/// Watches on one stream.
+const WATCHES_MAX: usize = 100_000;
+/// So many looks without a leader in a row end a stream that asked for one; an election's time lies between two.
+const LEADERLESS_MAX: u32 = 3;
+
+type Reply = Headed<WatchBody>;
+
+pub(super) async fn watch(
+    call: Call,
+    requests: Incoming<WatchRequest>,
+) -> Result<Answers<Reply>, Fault> {
+    let session = Session::new(call, requests);
+    Ok(Box::pin(futures::stream::unfold(
+        Some(session),
+        |session| async {
+            let mut session = session?;
+            match session.next().await {
+                Ok(reply) => Some((Ok(reply), Some(session))),
+                Err(fault) => Some((Err(fault), None)),
+            }
+        },
+    )))
+}
+
+/// See the module head.
+struct Session {
+    call: Call,
+    requests: Incoming<WatchRequest>,
+    /// The client may ask for more.
+    open: bool,
+    set: WatchSet,
+    watches: BTreeMap<i64, Watch>,
+    next_id: i64,
+    /// What is to be sent before anything else: the rest of one step, so a handful.
+    replies: VecDeque<Reply>,
+    progress: Progress,
+    progress_ticks: Interval,
+    leader_ticks: Interval,
+    leaderless: u32,
+    stop: CancellationToken,
+}
+
+/// What a client asked of one watch, and how far it has come.
+#[derive(Debug, Default)]
+struct Watch {
+    start_revision: i64,
+    prev_kv: bool,
+    fragment: bool,
+    no_put: bool,
+    no_delete: bool,
+    notify: bool,
+    /// Events went out since the last look of the clock.
+    busy: bool,
+    /// All events up to here have gone out.
+    seen: i64,
+    /// A mark is due for this revision.
+    owed: Option<i64>,
+}
+
+impl Session {
+    fn new(call: Call, requests: Incoming<WatchRequest>) -> Session {
+        let front = &call.front;
+        Session {
+            requests,
+            open: true,
+            set: WatchSet::default(),
+            watches: BTreeMap::new(),
+            next_id: 0,
+            replies: VecDeque::new(),
+            progress: Progress::default(),
+            progress_ticks: every(jittered(front.options.progress_interval)),
+            leader_ticks: every(front.backend.election()),
+            leaderless: 0,
+            stop: front.stop.clone(),
+            call,
+        }
+    }
+
+    async fn next(&mut self) -> Result<Reply, Fault> {
+        loop {
+            if let Some(reply) = self.replies.pop_front() {
+                return Ok(reply);
+            }
+            if let Some(revision) = self.progress.reached() {
+                self.ask_again();
+                return Ok(self.reply(revision, of(NO_WATCH)));
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(StoreError::Stopped.into()),
+                request = self.requests.next(), if self.open => match request? {
+                    Some(request) => self.asked(request).await,
+                    // The client has said all, and goes on listening.
+                    None => self.open = false,
+                },
+                (id, item) = poll_fn(|context| self.set.poll(context)) => self.told(id, item)?,
+                _ = self.progress_ticks.tick() => self.notify_quiet_ones(),
+                _ = self.leader_ticks.tick(), if self.call.needs_leader => self.look_for_leader()?,
+            }
+        }
+    }
+
+    fn reply(&self, revision: i64, body: WatchBody) -> Reply {
+        Headed {
+            header: self.call.front.header(revision),
+            body,
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.call.front.backend.revision()
+    }
+
+    async fn asked(&mut self, request: WatchRequest) {
+        match request.union {
+            Some(WatchUnion::Create(create)) => {
+                let body = match self.create(create).await {
+                    Ok(id) => WatchBody {
+                        created: true,
+                        ..of(id)
+                    },
+                    Err(reason) => WatchBody {
+                        created: true,
+                        canceled: true,
+                        cancel_reason: reason,
+                        ..of(NO_WATCH)
+                    },
+                };
+                // First of all that is said of this watch: nothing is taken from it before.
+                let reply = self.reply(self.now(), body);
+                self.replies.push_back(reply);
+            }
+            Some(WatchUnion::Cancel(cancel)) => {
+                let id = cancel.watch_id;
+                if self.set.remove(id) {
+                    self.forget(id);
+                    let body = WatchBody {
+                        canceled: true,
+                        ..of(id)
+                    };
+                    let reply = self.reply(self.now(), body);
+                    self.replies.push_back(reply);
+                }
+            }
+            Some(WatchUnion::Progress(_)) => self.ask_progress(),
+            // Of a newer etcd: left alone, as etcd does.
+            None => {}
+        }
+    }
+
+    async fn create(&mut self, create: WatchCreate) -> Result<i64, String> {
+        if create.start_revision < 0 {
+            return Err("etcdserver: mvcc: required revision has been compacted".into());
+        }
+        let (key, range_end) = range_of(&create)?;
+        if self.set.len() >= WATCHES_MAX {
+            return Err(StoreError::Overloaded.to_string());
+        }
+        let id = self.number(create.watch_id)?;
+        // "From now on" is said as a revision, so that what was seen before the first event is known.
+        let now = self.now();
+        let from = if create.start_revision > 0 {
+            create.start_revision
+        } else {
+            now + 1
+        };
+        let request = kv::WatchRequest {
+            key,
+            range_end,
+            start_revision: from,
+        };
+        let stream = self.call.front.backend.watch(request).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let wants = |filter: WatchFilter| create.filters.contains(&(filter as i32));
+        let watch = Watch {
+            start_revision: create.start_revision,
+            prev_kv: create.prev_kv,
+            fragment: create.fragment,
+            no_put: wants(WatchFilter::NoPut),
+            no_delete: wants(WatchFilter::NoDelete),
+            notify: create.progress_notify,
+            busy: false,
+            seen: from - 1,
+            owed: None,
+        };
+        self.progress.created(id, &watch);
+        self.set.add(id, stream);
+        self.watches.insert(id, watch);
+        Ok(id)
+    }
+
+    /// The number that the client chose, or the next free one.
+    fn number(&mut self, wanted: i64) -> Result<i64, String> {
+        if wanted != 0 {
+            return match self.set.contains(wanted) {
+                true => Err("mvcc: duplicate watch ID provided on the WatchStream".into()),
+                false => Ok(wanted),
+            };
+        }
+        while self.set.contains(self.next_id) {
+            self.next_id += 1;
+        }
+        self.next_id += 1;
+        Ok(self.next_id - 1)
+    }
+
+    fn forget(&mut self, id: i64) {
+        self.watches.remove(&id);
+        self.progress.gone(id);
+    }
+
+    fn told(&mut self, id: i64, item: Option<WatchItem>) -> Result<(), Fault> {
+        match item {
+            Some(WatchItem::Events { revision, events }) => {
+                self.send_events(id, revision, &events);
+                self.seen(id, revision);
+            }
+            Some(WatchItem::Progress { revision }) => self.seen(id, revision),
+            Some(WatchItem::Compacted { compact_revision }) => {
+                self.set.remove(id);
+                self.forget(id);
+                let body = WatchBody {
+                    canceled: true,
+                    compact_revision,
+                    ..of(id)
+                };
+                let reply = self.reply(self.now(), body);
+                self.replies.push_back(reply);
+            }
+            None => return Err(StoreError::Stopped.into()),
+        }
+        Ok(())
+    }
+
+    fn send_events(&mut self, id: i64, revision: i64, events: &[Event]) {
+        let Some(watch) = self.watches.get_mut(&id) else {
+            return;
+        };
+        let events = watch.wanted(events);
+        if events.is_empty() {
+            return;
+        }
+        watch.busy = true;
+        let whole = WatchBody { events, ..of(id) };
+        let limit = self.call.front.message_bytes_max();
+        let bodies = match watch.fragment {
+            true => fragments(whole, limit),
+            false => vec![whole],
+        };
+        let header = self.call.front.header(revision);
+        self.replies.extend(bodies.into_iter().map(|body| Headed {
+            header: header.clone(),
+            body,
+        }));
+    }
+
+    fn seen(&mut self, id: i64, revision: i64) {
+        let Some(watch) = self.watches.get_mut(&id) else {
+            return;
+        };
+        watch.seen = watch.seen.max(revision);
+        self.progress.seen(id, watch.seen);
+        if let Some(owed) = watch.owed.take_if(|owed| *owed <= watch.seen) {
+            let reply = self.reply(owed, of(id));
+            self.replies.push_back(reply);
+        }
+    }
+
+    fn ask_progress(&mut self) {
+        let revision = self.now();
+        if self.progress.ask(revision, &self.watches) {
+            self.call.front.backend.request_progress(revision);
+        }
+    }
+
+    fn ask_again(&mut self) {
+        if std::mem::take(&mut self.progress.again) {
+            self.ask_progress();
+        }
+    }
+
+    /// Watches that have said nothing for a whole interval say how far they are.
+    fn notify_quiet_ones(&mut self) {
+        let now = self.now();
+        let mut asked = false;
+        let mut due = Vec::new();
+        for (id, watch) in self.watches.iter_mut().filter(|(_, watch)| watch.notify) {
+            if std::mem::take(&mut watch.busy) || now < watch.start_revision {
+                continue;
+            }
+            if watch.seen >= now {
+                due.push(*id);
+            } else {
+                watch.owed = Some(now);
+                asked = true;
+            }
+        }
+        let header = self.call.front.header(now);
+        self.replies.extend(due.into_iter().map(|id| Headed {
+            header: header.clone(),
+            body: of(id),
+        }));
+        if asked {
+            self.call.front.backend.request_progress(now);
+        }
+    }
+
+    fn look_for_leader(&mut self) -> Result<(), Fault> {
+        if self.call.front.backend.leader().is_some() {
+            self.leaderless = 0;
+            return Ok(());
+        }
+        self.leaderless += 1;
+        if self.leaderless >= LEADERLESS_MAX {
+            return Err(StoreError::NoLeader.into());
+        }
+        Ok(())
+    }
+}
+
+fn every(interval: Duration) -> Interval {
+    let mut ticks = interval_at(tokio::time::Instant::now() + interval, interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// So that streams which began together do not all speak at once.
+fn jittered(interval: Duration) -> Duration {
+    interval + interval.mul_f64(rand::random_range(0.0..0.1))
+}
+
+/// An answer about this watch that says nothing yet.
+fn of(watch_id: i64) -> WatchBody {
+    WatchBody {
+        watch_id,
+        ..WatchBody::default()
+    }
+}
+
+/// The keys to watch. The empty key is the smallest there is, and a range must hold something.
+fn range_of(create: &WatchCreate) -> Result<(Bytes, Bytes), String> {
+    let key = match create.key.is_empty() {
+        true => Bytes::from_static(&[0]),
+        false => create.key.clone(),
+    };
+    let range_end = create.range_end.clone();
+    if kv::KeyRange::new(&key, &range_end).is_empty() {
+        return Err("mvcc: watcher range is empty".into());
+    }
+    Ok((key, range_end))
+}
+
+impl Watch {
+    /// What of these events the client wants to see.
+    fn wanted(&self, events: &[Event]) -> Vec<Event> {
+        let filtered = |event: &&Event| match event.kind == EventKind::Delete as i32 {
+            true => !self.no_delete,
+            false => !self.no_put,
+        };
+        let shown = |event: &Event| Event {
+            kind: event.kind,
+            kv: event.kv.clone(),
+            prev_kv: event.prev_kv.clone().filter(|_| self.prev_kv),
+        };
+        events.iter().filter(filtered).map(shown).collect()
+    }
+}
+
+/// A large answer in pieces that say that more of the revision follows, all but the last. A single event is never cut.
+fn fragments(whole: WatchBody, bytes_max: usize) -> Vec<WatchBody> {
+    if whole.events.len() < 2 || whole.encoded_len() < bytes_max {
+        return vec![whole];
+    }
+    let id = whole.watch_id;
+    let empty = WatchBody {
+        fragment: true,
+        ..of(id)
+    };
+    let mut pieces = Vec::new();
+    let mut piece = empty.clone();
+    let mut bytes = piece.encoded_len();
+    for event in whole.events {
+        let size = prost::encoding::message::encoded_len(11, &event);
+        if !piece.events.is_empty() && bytes + size >= bytes_max {
+            pieces.push(std::mem::replace(&mut piece, empty.clone()));
+            bytes = piece.encoded_len();
+        }
+        bytes += size;
+        piece.events.push(event);
+    }
+    piece.fragment = false;
+    pieces.push(piece);
+    pieces
+}
+
+/// The question how far all watches of the stream are, and who has yet to answer.
+#[derive(Debug, Default)]
+struct Progress {
+    asked: Option<i64>,
+    behind: BTreeSet<i64>,
+    /// Asked again while the question was open.
+    again: bool,
+}
+
+impl Progress {
+    /// True where somebody is behind and has to be asked. A stream without watches, or with one that begins in the
+    /// future, has no progress to report: the question is dropped, as in etcd.
+    fn ask(&mut self, revision: i64, watches: &BTreeMap<i64, Watch>) -> bool {
+        if self.asked.is_some() {
+            self.again = true;
+            return false;
+        }
+        if watches.is_empty()
+            || watches
+                .values()
+                .any(|watch| revision < watch.start_revision)
+        {
+            return false;
+        }
+        self.asked = Some(revision);
+        let behind = watches.iter().filter(|(_, watch)| watch.seen < revision);
+        self.behind = behind.map(|(id, _)| *id).collect();
+        !self.behind.is_empty()
+    }
+
+    fn created(&mut self, id: i64, watch: &Watch) {
+        if self.asked.is_some_and(|revision| watch.seen < revision) {
+            self.behind.insert(id);
+        }
+    }
+
+    fn seen(&mut self, id: i64, seen: i64) {
+        if self.asked.is_some_and(|revision| seen >= revision) {
+            self.behind.remove(&id);
+        }
+    }
+
+    fn gone(&mut self, id: i64) {
+        self.behind.remove(&id);
+    }
+
+    /// The revision that all have seen, once.
+    fn reached(&mut self) -> Option<i64> {
+        if self.behind.is_empty() {
+            self.asked.take()
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: EventKind, bytes: usize) -> Event {
+        Event {
+            kind: kind as i32,
+            kv: kv::KeyValue {
+                key: Bytes::from_static(b"k"),
+                value: vec![b'x'; bytes].into(),
+                ..Default::default()
+            },
+            prev_kv: Some(kv::KeyValue::default()),
+        }
+    }
+
+    #[test]
+    fn filters_and_previous_values() {
+        let events = [event(EventKind::Put, 1), event(EventKind::Delete, 0)];
+        let kinds = |watch: Watch| -> Vec<(i32, bool)> {
+            let wanted = watch.wanted(&events);
+            wanted
+                .iter()
+                .map(|event| (event.kind, event.prev_kv.is_some()))
+                .collect()
+        };
+        assert_eq!(kinds(Watch::default()), [(0, false), (1, false)]);
+        let prev_kv = Watch {
+            prev_kv: true,
+            no_put: true,
+            ..Watch::default()
+        };
+        assert_eq!(kinds(prev_kv), [(1, true)]);
+        let no_delete = Watch {
+            no_delete: true,
+            ..Watch::default()
+        };
+        assert_eq!(kinds(no_delete), [(0, false)]);
+    }
+
+    #[test]
+    fn fragments_are_whole_events_below_the_limit_and_all_but_the_last_say_so() {
+        let events: Vec<_> = (0..10).map(|_| event(EventKind::Put, 100)).collect();
+        let whole = WatchBody {
+            events: events.clone(),
+            ..of(3)
+        };
+        assert_eq!(fragments(whole.clone(), 1 << 20), vec![whole.clone()]);
+        let pieces = fragments(whole, 400);
+        assert!(pieces.len() > 2);
+        assert!(pieces.iter().all(|piece| piece.watch_id == 3));
+        assert!(pieces.iter().all(|piece| piece.encoded_len() < 400));
+        let (last, others) = pieces.split_last().unwrap();
+        assert!(!last.fragment && others.iter().all(|piece| piece.fragment));
+        let all: Vec<_> = pieces
+            .iter()
+            .flat_map(|piece| piece.events.clone())
+            .collect();
+        assert_eq!(all, events);
+        // Larger than the limit alone: sent as it is.
+        let large = WatchBody {
+            events: vec![event(EventKind::Put, 1000), event(EventKind::Put, 1000)],
+            ..of(3)
+        };
+        assert_eq!(fragments(large, 400).len(), 2);
+    }
+
+    fn watches(seen: &[(i64, i64)]) -> BTreeMap<i64, Watch> {
+        let watch = |seen: i64| Watch {
+            seen,
+            ..Watch::default()
+        };
+        seen.iter().map(|(id, at)| (*id, watch(*at))).collect()
+    }
+
+    #[test]
+    fn progress_of_all_waits_for_the_last() {
+        let mut progress = Progress::default();
+        assert!(progress.ask(7, &watches(&[(0, 7), (1, 5), (2, 6)])));
+        assert_eq!(progress.reached(), None);
+        progress.seen(1, 6);
+        progress.seen(2, 7);
+        assert_eq!(progress.reached(), None);
+        progress.seen(1, 9);
+        assert_eq!(progress.reached(), Some(7));
+        assert_eq!(progress.reached(), None, "once");
+    }
+
+    #[test]
+    fn progress_of_all_does_not_wait_for_one_that_left_and_waits_for_one_that_came() {
+        let mut progress = Progress::default();
+        progress.ask(7, &watches(&[(0, 7), (1, 5)]));
+        progress.created(
+            2,
+            &Watch {
+                seen: 3,
+                ..Watch::default()
+            },
+        );
+        progress.gone(1);
+        assert_eq!(progress.reached(), None);
+        progress.seen(2, 7);
+        assert_eq!(progress.reached(), Some(7));
+    }
+
+    #[test]
+    fn no_progress_without_watches_or_before_the_start_of_one() {
+        let mut progress = Progress::default();
+        assert!(!progress.ask(7, &BTreeMap::new()));
+        assert_eq!(progress.reached(), None);
+        let mut future = watches(&[(0, 7)]);
+        future.insert(
+            1,
+            Watch {
+                start_revision: 9,
+                seen: 8,
+                ..Watch::default()
+            },
+        );
+        assert!(!progress.ask(7, &future));
+        assert_eq!(progress.reached(), None);
+    }
+}

@@ -1,0 +1,367 @@
+//! The etcd front of real members over TLS, driven by the unmodified `etcdctl` where it is installed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use store::Limits;
+use store::etcd::{FrontTls, bind, serve};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Cluster, DEADLINE, eventually, put};
+
+/// Members with their fronts, and the files of a client.
+struct Fronts {
+    cluster: Cluster,
+    dir: TempDir,
+    addresses: Vec<(u64, SocketAddr)>,
+    stop: CancellationToken,
+}
+
+impl Fronts {
+    async fn start(size: u64) -> Fronts {
+        let cluster = Cluster::start(size, Limits::default()).await;
+        let dir = TempDir::new().unwrap();
+        let certificates = Certificates::new();
+        for (name, pem) in [
+            ("ca.crt", &certificates.ca),
+            ("client.crt", &certificates.client.0),
+            ("client.key", &certificates.client.1),
+        ] {
+            std::fs::write(dir.path().join(name), pem).unwrap();
+        }
+        let stop = CancellationToken::new();
+        let mut addresses = Vec::new();
+        for (id, node) in &cluster.nodes {
+            let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+            addresses.push((*id, listener.local_addr().unwrap()));
+            let tls = FrontTls {
+                client_ca: certificates.ca.clone(),
+                cert: certificates.server.0.clone(),
+                key: certificates.server.1.clone(),
+            };
+            let (node, stop) = (node.clone(), stop.clone());
+            tokio::spawn(async move { serve(listener, tls, node, stop.cancelled()).await });
+        }
+        Fronts {
+            cluster,
+            dir,
+            addresses,
+            stop,
+        }
+    }
+
+    fn endpoint(&self, id: u64) -> String {
+        let (_, address) = self.addresses.iter().find(|(of, _)| *of == id).unwrap();
+        format!("https://{address}")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, endpoints: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new("etcdctl");
+        command
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints={endpoints}"))
+            .arg(format!("--cacert={}", self.file("ca.crt").display()))
+            .arg(format!("--cert={}", self.file("client.crt").display()))
+            .arg(format!("--key={}", self.file("client.key").display()))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs to the end; answers what it printed on both streams, and whether it was content.
+    async fn run(&self, endpoints: &str, arguments: &[&str], input: &str) -> (bool, String) {
+        let mut child = self.command(endpoints, arguments).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).await.unwrap();
+        drop(stdin);
+        let output = tokio::time::timeout(DEADLINE, child.wait_with_output());
+        let output = output.await.expect("etcdctl ends").unwrap();
+        let text = [&output.stdout[..], &output.stderr[..]].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&text).into(),
+        )
+    }
+
+    async fn etcdctl(&self, arguments: &[&str]) -> String {
+        let (good, text) = self.run(&self.endpoint(1), arguments, "").await;
+        assert!(good, "{arguments:?}: {text}");
+        text.trim().into()
+    }
+
+    /// A command that goes on until it is killed, once it has printed this.
+    async fn until(&self, arguments: &[&str], wanted: &str) -> Child {
+        use tokio::io::{AsyncBufReadExt, BufReader};
+        let mut child = self.command(&self.endpoint(1), arguments).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let seen = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if line.contains(wanted) {
+                    return;
+                }
+            }
+            panic!("{arguments:?} ended");
+        };
+        tokio::time::timeout(DEADLINE, seen)
+            .await
+            .unwrap_or_else(|_| panic!("{arguments:?}: no {wanted}"));
+        child
+    }
+}
+
+struct Certificates {
+    ca: String,
+    server: (String, String),
+    client: (String, String),
+}
+
+impl Certificates {
+    fn new() -> Certificates {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        let signed = |names: &[&str], usage| {
+            let key = KeyPair::generate().unwrap();
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            let mut params = CertificateParams::new(names).unwrap();
+            params.extended_key_usages = vec![usage];
+            let certificate = params.signed_by(&key, &issuer).unwrap();
+            (certificate.pem(), key.serialize_pem())
+        };
+        Certificates {
+            server: signed(&["127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth),
+            client: signed(&["client"], ExtendedKeyUsagePurpose::ClientAuth),
+            ca,
+        }
+    }
+}
+
+fn have_etcdctl() -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join("etcdctl").is_file()));
+    if !found {
+        eprintln!("SKIPPED: etcdctl is not installed");
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcdctl_reads_writes_watches_and_holds_leases() {
+    if !have_etcdctl() {
+        return;
+    }
+    let fronts = Fronts::start(1).await;
+    assert_eq!(fronts.etcdctl(&["put", "a", "1"]).await, "OK");
+    assert_eq!(fronts.etcdctl(&["put", "b", "2", "--prev-kv"]).await, "OK");
+    assert_eq!(fronts.etcdctl(&["get", "a"]).await, "a\n1");
+    let sorted = [
+        "get",
+        "",
+        "--prefix",
+        "--keys-only",
+        "--sort-by=KEY",
+        "--order=DESCEND",
+    ];
+    assert_eq!(fronts.etcdctl(&sorted).await, "b\n\na");
+    let txn = "value(\"a\") = \"1\"\n\nput c 3\nget a\n\ndel a\n\n";
+    let (good, text) = fronts.run(&fronts.endpoint(1), &["txn", "-i"], txn).await;
+    assert!(good && text.contains("SUCCESS"), "{text}");
+    assert_eq!(
+        fronts.etcdctl(&["get", "c", "--print-value-only"]).await,
+        "3"
+    );
+    assert_eq!(fronts.etcdctl(&["del", "", "--prefix"]).await, "3");
+    assert_eq!(fronts.etcdctl(&["get", "a", "--rev=3"]).await, "a\n1");
+    let history = fronts
+        .until(&["watch", "--rev=2", "--prefix", "", "--prev-kv"], "DELETE")
+        .await;
+    drop(history);
+    let compacted = fronts.etcdctl(&["compaction", "4"]).await;
+    assert_eq!(compacted, "compacted revision 4");
+    let (good, text) = fronts
+        .run(&fronts.endpoint(1), &["get", "a", "--rev=3"], "")
+        .await;
+    assert!(
+        !good && text.contains("required revision has been compacted"),
+        "{text}"
+    );
+    let granted = fronts.etcdctl(&["lease", "grant", "100"]).await;
+    let lease = granted.split_whitespace().nth(1).unwrap().to_string();
+    fronts
+        .etcdctl(&["put", "leased", "x", &format!("--lease={lease}")])
+        .await;
+    let status = fronts
+        .etcdctl(&["lease", "timetolive", &lease, "--keys"])
+        .await;
+    assert!(
+        status.contains("granted with TTL(100s)") && status.contains("leased"),
+        "{status}"
+    );
+    assert!(fronts.etcdctl(&["lease", "list"]).await.contains(&lease));
+    let kept = fronts
+        .etcdctl(&["lease", "keep-alive", &lease, "--once"])
+        .await;
+    assert!(kept.contains("keepalived with TTL(100)"), "{kept}");
+    fronts.etcdctl(&["lease", "revoke", &lease]).await;
+    assert_eq!(fronts.etcdctl(&["get", "leased"]).await, "");
+    let gone = fronts.etcdctl(&["lease", "timetolive", &lease]).await;
+    assert!(gone.contains("already expired"), "{gone}");
+    assert_eq!(
+        fronts.etcdctl(&["lock", "mine", "echo", "held"]).await,
+        "held"
+    );
+    let elected = fronts.until(&["elect", "seat", "me"], "me").await;
+    let leader = fronts.until(&["elect", "-l", "seat"], "me").await;
+    drop((elected, leader));
+    fronts.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcdctl_operates_a_cluster() {
+    if !have_etcdctl() {
+        return;
+    }
+    let fronts = Fronts::start(3).await;
+    let all = [1, 2, 3].map(|id| fronts.endpoint(id)).join(",");
+    let everywhere = |arguments: &'static [&'static str]| {
+        let (fronts, all) = (&fronts, &all);
+        async move {
+            let (good, text) = fronts.run(all, arguments, "").await;
+            assert!(good, "{arguments:?}: {text}");
+            text
+        }
+    };
+    for n in 0..50 {
+        put(fronts.cluster.node(1), &format!("key{n}"), "value").await;
+    }
+    let members = everywhere(&["member", "list"]).await;
+    assert_eq!(members.matches("started").count(), 3, "{members}");
+    let health = everywhere(&["endpoint", "health"]).await;
+    assert_eq!(health.matches("is healthy").count(), 3, "{health}");
+    let status = everywhere(&["endpoint", "status", "--write-out=json"]).await;
+    assert_eq!(
+        status.matches("\"version\":\"3.6.14\"").count(),
+        3,
+        "{status}"
+    );
+    let hashes = async || -> Vec<String> {
+        let text = everywhere(&["endpoint", "hashkv"]).await;
+        let hash = |line: &str| line.rsplit(", ").next().unwrap().to_string();
+        text.lines().map(hash).collect()
+    };
+    eventually("equal hashes", || async {
+        let hashes = hashes().await;
+        (hashes.len() == 3 && hashes.iter().all(|hash| *hash == hashes[0])).then_some(())
+    })
+    .await;
+    assert_eq!(everywhere(&["alarm", "list"]).await, "");
+    everywhere(&["alarm", "disarm"]).await;
+    everywhere(&["defrag"]).await;
+    let file = fronts.file("snapshot");
+    let saved = fronts
+        .etcdctl(&["snapshot", "save", file.to_str().unwrap()])
+        .await;
+    assert!(saved.contains("Snapshot saved"), "{saved}");
+    assert_eq!(std::fs::metadata(&file).unwrap().len() % 512, 32);
+
+    let leader = fronts.cluster.leader().await;
+    let target = fronts.cluster.follower().await;
+    let target_hex = format!("{target:x}");
+    let moved = fronts
+        .run(&fronts.endpoint(leader), &["move-leader", &target_hex], "")
+        .await;
+    assert!(moved.0, "{}", moved.1);
+    assert_eq!(fronts.cluster.leader().await, target);
+    let (good, text) = fronts
+        .run(&fronts.endpoint(leader), &["move-leader", &target_hex], "")
+        .await;
+    assert!(!good, "not the leader any more: {text}");
+
+    let added = fronts
+        .etcdctl(&[
+            "member",
+            "add",
+            "m4",
+            "--learner",
+            "--peer-urls=https://127.0.0.1:9",
+        ])
+        .await;
+    let id = added.split_whitespace().nth(1).unwrap().to_string();
+    eventually("refusal", || async {
+        let (good, text) = fronts
+            .run(&fronts.endpoint(1), &["member", "promote", &id], "")
+            .await;
+        (!good && text.contains("in sync with leader")).then_some(())
+    })
+    .await;
+    fronts
+        .etcdctl(&["member", "update", &id, "--peer-urls=https://127.0.0.1:10"])
+        .await;
+    let listed = fronts.etcdctl(&["member", "list"]).await;
+    assert!(listed.contains("https://127.0.0.1:10"), "{listed}");
+    fronts.etcdctl(&["member", "remove", &id]).await;
+    let (good, text) = fronts
+        .run(&fronts.endpoint(1), &["member", "remove", &id], "")
+        .await;
+    assert!(!good && text.contains("member not found"), "{text}");
+    fronts.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_cut_off_answers_locally_and_says_that_it_has_no_leader() {
+    if !have_etcdctl() {
+        return;
+    }
+    let fronts = Fronts::start(3).await;
+    put(fronts.cluster.node(1), "key", "value").await;
+    let alone = fronts.cluster.follower().await;
+    let revision = kv::Store::revision(&**fronts.cluster.node(1));
+    eventually("the key", || async {
+        (kv::Store::revision(&**fronts.cluster.node(alone)) >= revision).then_some(())
+    })
+    .await;
+    fronts.cluster.wires.cut(&format!("m{alone}"));
+    let endpoint = fronts.endpoint(alone);
+    eventually("no leader", || async {
+        let (_, text) = fronts
+            .run(&endpoint, &["endpoint", "status", "--write-out=json"], "")
+            .await;
+        text.contains("etcdserver: no leader").then_some(())
+    })
+    .await;
+    let (good, text) = fronts
+        .run(&endpoint, &["get", "key", "--consistency=s"], "")
+        .await;
+    assert!(good && text == "key\nvalue\n", "{text}");
+    let (good, members) = fronts.run(&endpoint, &["member", "list"], "").await;
+    assert!(good && members.lines().count() == 3, "{members}");
+    let (good, text) = fronts
+        .run(
+            &endpoint,
+            &["put", "key", "other", "--command-timeout=3s"],
+            "",
+        )
+        .await;
+    assert!(!good, "{text}");
+    fronts.cluster.wires.mend(&format!("m{alone}"));
+    eventually("a leader again", || async {
+        let (good, _) = fronts.run(&endpoint, &["get", "key"], "").await;
+        good.then_some(())
+    })
+    .await;
+    fronts.stop.cancel();
+}
