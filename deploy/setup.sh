@@ -23,7 +23,7 @@ for part in "$@"; do
       need libclang-dev '/usr/lib/llvm-*/lib/libclang.so*'
       command -v cargo > /dev/null || { echo "setup: no cargo: install a Rust toolchain (1.95 or newer) first" >&2; exit 1; } ;;
     docker) docker=yes; need docker.io dockerd; need iptables iptables ;;
-    test) need busybox-static busybox ;;
+    test) need busybox-static busybox; need etcd-client etcdctl ;;
     bench) need etcd-server etcd ;;
     *) echo "setup: unknown part '$part'" >&2; exit 2 ;;
   esac
