@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv::{
-    Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest,
-    RangeRequest, Request, RequestOp, StoreError, TxnRequest,
+    Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, KeyValue,
+    PutRequest, RangeRequest, Request, RequestOp, StoreError, TxnRequest,
 };
 use resources::Resource;
 use schema::Object;
@@ -115,13 +115,65 @@ fn delete(key: &str) -> RequestOp {
     }
 }
 
+/// What became of a write that was sent twice and did not succeed the second time.
+#[derive(Debug, PartialEq)]
+enum Fate {
+    /// It took effect, or somebody else did the same, at this revision.
+    Done(i64),
+    NotDone,
+    /// It may have taken effect before others wrote over it. To decide it again might do it twice.
+    Unknown,
+}
+
+/// Judges by what is `found` under the key `now`. `decided_on` is the revision that the write replaces or removes, 0 for
+/// a create.
+fn fate(op: &RequestOp, decided_on: i64, found: Option<&KeyValue>, now: i64) -> Fate {
+    match (&op.request, found) {
+        // What should go is gone, whoever removed it; so it is where another one stands in its place.
+        (Some(Request::DeleteRange(_)), None) => Fate::Done(now),
+        (Some(Request::DeleteRange(_)), Some(pair)) if pair.create_revision > decided_on => {
+            Fate::Done(now)
+        }
+        (Some(Request::DeleteRange(_)), Some(_)) => Fate::NotDone,
+        // The uid tells ours from everybody else's, also after others have changed it.
+        (Some(Request::Put(put)), Some(pair)) if decided_on == 0 => {
+            match uid(&pair.value) == uid(&put.value) {
+                true => Fate::Done(pair.create_revision),
+                false => Fate::NotDone,
+            }
+        }
+        (Some(Request::Put(put)), Some(pair)) if pair.value == put.value => {
+            Fate::Done(pair.mod_revision)
+        }
+        // Nobody wrote here: it was another compare that did not hold.
+        (Some(Request::Put(_)), Some(pair)) if pair.mod_revision == decided_on => Fate::NotDone,
+        _ => Fate::Unknown,
+    }
+}
+
+/// The uid in a stored object; none where it has none, which is no object of this server's.
+fn uid(value: &[u8]) -> Option<String> {
+    let object: serde_json::Value = serde_json::from_slice(value).ok()?;
+    Some(object["metadata"]["uid"].as_str()?.to_owned())
+}
+
 impl ApiServer {
-    /// Writes once. A write whose fate is unknown, since the leader went away under it, is sent again: its compares let
-    /// only one of the two take effect. Clients must not be told to repeat it, for their second attempt would meet the
-    /// object that their first one made.
-    async fn commit(&self, compare: Compare, op: RequestOp, extra: Extra) -> ApiResult<Commit> {
+    /// Writes once, where the key is still at the revision that was `decided_on` (0: absent). A write whose fate is
+    /// unknown, since the leader went away under it, is sent again: its compares let only one of the two take effect.
+    /// Clients must not be told to repeat it, for their second attempt would meet what their first one made.
+    async fn commit(
+        &self,
+        key: &str,
+        decided_on: i64,
+        op: RequestOp,
+        extra: Extra,
+    ) -> ApiResult<Commit> {
+        let unchanged = match decided_on {
+            0 => created_at(key, 0),
+            revision => modified_at(key, revision),
+        };
         let mut request = TxnRequest {
-            compare: vec![compare],
+            compare: vec![unchanged],
             success: vec![op],
             failure: Vec::new(),
         };
@@ -131,14 +183,22 @@ impl ApiServer {
         for _ in 0..UNSURE_ATTEMPTS_MAX {
             match self.store.txn(request.clone()).await {
                 Ok(answer) if answer.body.succeeded => return Ok(Commit::Done(answer.revision)),
-                Ok(_) if unsure.is_some() => return self.settle(&request.success[0]).await,
-                Ok(_) => return Ok(Commit::Lost),
+                Ok(_) => {
+                    return match unsure {
+                        Some(error) => {
+                            self.settle(key, decided_on, &request.success[0], error)
+                                .await
+                        }
+                        None => Ok(Commit::Lost),
+                    };
+                }
                 Err(error @ StoreError::LeaderChanged) => unsure = Some(error),
                 Err(error @ (StoreError::TimedOut | StoreError::Stopped)) => {
                     unsure = Some(error);
                     break;
                 }
                 Err(StoreError::NoLeader | StoreError::Overloaded) if unsure.is_some() => {}
+                Err(error) if unsure.is_some() => return Err(ApiError::fate_unknown(error)),
                 Err(error) => return Err(error.into()),
             }
             tokio::time::sleep(UNSURE_PAUSE).await;
@@ -149,24 +209,27 @@ impl ApiServer {
         ))
     }
 
-    /// What a write that did not succeed the second time did the first time.
-    async fn settle(&self, op: &RequestOp) -> ApiResult<Commit> {
-        let (key, written) = match &op.request {
-            Some(Request::Put(put)) => (put.key.clone(), Some(&put.value)),
-            Some(Request::DeleteRange(delete)) => (delete.key.clone(), None),
-            _ => return Ok(Commit::Lost),
-        };
+    /// What a write that did not succeed the second time did the first time. Where the store cannot tell, the client
+    /// gets the `error` that made it unsure.
+    async fn settle(
+        &self,
+        key: &str,
+        decided_on: i64,
+        op: &RequestOp,
+        error: StoreError,
+    ) -> ApiResult<Commit> {
         let request = RangeRequest {
-            key,
+            key: Bytes::from(key.to_owned()),
             ..RangeRequest::default()
         };
-        let answer = self.store.range(request).await?;
-        Ok(match (answer.body.kvs.first(), written) {
-            // The uid in the value tells ours from everybody else's.
-            (Some(pair), Some(value)) if pair.value == *value => Commit::Done(pair.mod_revision),
-            (None, None) => Commit::Done(answer.revision),
-            _ => Commit::Lost,
-        })
+        let answer = self.store.range(request).await;
+        let answer = answer.map_err(ApiError::fate_unknown)?;
+        let found = answer.body.kvs.first();
+        match fate(op, decided_on, found, answer.revision) {
+            Fate::Done(revision) => Ok(Commit::Done(revision)),
+            Fate::NotDone => Ok(Commit::Lost),
+            Fate::Unknown => Err(ApiError::fate_unknown(error)),
+        }
     }
 
     /// Creates a key that must not exist.
@@ -179,8 +242,7 @@ impl ApiServer {
     ) -> ApiResult<Commit> {
         let lease = self.leases.for_write(self, resource).await?;
         let value = stored(resource, object);
-        self.commit(created_at(key, 0), put(key, value, lease), extra)
-            .await
+        self.commit(key, 0, put(key, value, lease), extra).await
     }
 
     async fn commit_update(
@@ -193,7 +255,7 @@ impl ApiServer {
     ) -> ApiResult<Commit> {
         let lease = self.leases.for_write(self, resource).await?;
         let value = stored(resource, object);
-        self.commit(modified_at(key, revision), put(key, value, lease), extra)
+        self.commit(key, revision, put(key, value, lease), extra)
             .await
     }
 
@@ -284,7 +346,7 @@ impl ApiServer {
                 }
                 Step::Remove(object, extra) => {
                     let commit = self
-                        .commit(modified_at(&key, current.revision), delete(&key), extra)
+                        .commit(&key, current.revision, delete(&key), extra)
                         .await?;
                     (object, true, commit)
                 }
@@ -310,4 +372,52 @@ fn stored(resource: &Resource, object: &Object) -> Bytes {
     let mut object = object.clone();
     entry::to_storage(resource, &mut object);
     codec::encode(object.value())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(value: &'static str, create_revision: i64, mod_revision: i64) -> KeyValue {
+        KeyValue {
+            value: value.into(),
+            create_revision,
+            mod_revision,
+            ..KeyValue::default()
+        }
+    }
+
+    const OURS: &str = r#"{"metadata":{"uid":"ours"},"a":1}"#;
+    const OURS_CHANGED: &str = r#"{"metadata":{"uid":"ours"},"a":2}"#;
+    const THEIRS: &str = r#"{"metadata":{"uid":"theirs"},"a":1}"#;
+
+    #[test]
+    fn a_create_is_known_by_its_uid() {
+        let create = put("k", OURS.into(), 0);
+        let fate = |found: Option<&KeyValue>| fate(&create, 0, found, 9);
+        assert_eq!(fate(Some(&pair(OURS, 7, 7))), Fate::Done(7));
+        // The scheduler was here already.
+        assert_eq!(fate(Some(&pair(OURS_CHANGED, 7, 8))), Fate::Done(7));
+        assert_eq!(fate(Some(&pair(THEIRS, 7, 7))), Fate::NotDone);
+        assert_eq!(fate(None), Fate::Unknown);
+    }
+
+    #[test]
+    fn an_update_that_others_wrote_over_is_not_done_again() {
+        let update = put("k", OURS_CHANGED.into(), 0);
+        let fate = |found: Option<&KeyValue>| fate(&update, 5, found, 9);
+        assert_eq!(fate(Some(&pair(OURS_CHANGED, 3, 7))), Fate::Done(7));
+        assert_eq!(fate(Some(&pair(OURS, 3, 5))), Fate::NotDone);
+        assert_eq!(fate(Some(&pair(OURS, 3, 8))), Fate::Unknown);
+        assert_eq!(fate(None), Fate::Unknown);
+    }
+
+    #[test]
+    fn a_deletion_does_not_reach_a_successor() {
+        let delete = delete("k");
+        let fate = |found: Option<&KeyValue>| fate(&delete, 5, found, 9);
+        assert_eq!(fate(None), Fate::Done(9));
+        assert_eq!(fate(Some(&pair(THEIRS, 8, 8))), Fate::Done(9));
+        assert_eq!(fate(Some(&pair(OURS_CHANGED, 3, 8))), Fate::NotDone);
+    }
 }

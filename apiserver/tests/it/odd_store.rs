@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use http::StatusCode;
 use kv::mem::MemStore;
 use kv::{
-    Answer, BoxFuture, DeleteRangeRequest, LeaseStatus, PutRequest, RangeRequest, RangeResponse,
-    Request, RequestOp, Store, StoreError, StoreResult, StoreStatus, TxnRequest, TxnResponse,
-    WatchRequest, WatchStream,
+    Answer, BoxFuture, LeaseStatus, PutRequest, RangeRequest, RangeResponse, Request, RequestOp,
+    Store, StoreError, StoreResult, StoreStatus, TxnRequest, TxnResponse, WatchRequest,
+    WatchStream,
 };
 use serde_json::{Value, json};
 
@@ -20,6 +20,8 @@ enum Trick {
     Then(&'static str, TxnRequest),
     /// Carry it out, and say that nobody knows whether it was.
     Lose(&'static str),
+    /// The same, and then this.
+    LoseThen(&'static str, TxnRequest),
     /// Do not carry it out, and say that nobody knows whether it was.
     Drop(&'static str),
 }
@@ -41,7 +43,10 @@ impl Odd {
     fn take(&self, request: &TxnRequest) -> Option<Trick> {
         let mut trick = self.trick.lock().unwrap();
         let prefix = match trick.as_ref()? {
-            Trick::Then(prefix, _) | Trick::Lose(prefix) | Trick::Drop(prefix) => *prefix,
+            Trick::Then(prefix, _)
+            | Trick::Lose(prefix)
+            | Trick::LoseThen(prefix, _)
+            | Trick::Drop(prefix) => *prefix,
         };
         let key = match &request.success.first()?.request {
             Some(Request::Put(put)) => &put.key,
@@ -71,6 +76,11 @@ impl Store for Odd {
             }),
             Some(Trick::Lose(_)) => Box::pin(async move {
                 self.inner.txn(request).await?;
+                Err(StoreError::LeaderChanged)
+            }),
+            Some(Trick::LoseThen(_, next)) => Box::pin(async move {
+                self.inner.txn(request).await?;
+                self.inner.txn(next).await?;
                 Err(StoreError::LeaderChanged)
             }),
             Some(Trick::Drop(_)) => Box::pin(async move { Err(StoreError::LeaderChanged) }),
@@ -260,19 +270,40 @@ async fn a_write_of_unknown_fate_is_settled_here() {
     odd.play(Trick::Lose(PREFIX));
     let taken = server.post(MAPS, config_map("b", "1")).await;
     assert_eq!(taken.refused().1, "AlreadyExists");
+    assert_eq!(odd.played.load(Ordering::Relaxed), 7);
+}
 
-    // Nor is the absence of an object that another client deleted a deletion of this one.
-    let delete = DeleteRangeRequest {
-        key: format!("{PREFIX}b").into(),
-        ..DeleteRangeRequest::default()
-    };
-    let delete = TxnRequest {
-        success: vec![RequestOp {
-            request: Some(Request::DeleteRange(delete)),
-        }],
-        ..TxnRequest::default()
-    };
-    odd.inner.txn(delete).await.unwrap();
-    let gone = server.delete(&format!("{MAPS}/b"), Value::Null).await;
-    assert_eq!(gone.code, 404);
+/// Others write between a write whose answer is lost and its second attempt.
+#[tokio::test]
+async fn a_write_of_unknown_fate_is_done_once_whatever_others_do() {
+    const PREFIX: &str = "/registry/pods/default/";
+    let (server, odd) = start().await;
+    server.account("default").await;
+
+    // Another object of the same name came after the one that a deletion removed: it stays.
+    server.post(PODS, pod("p")).await.ok();
+    let next = successor(&odd, "p").await;
+    odd.play(Trick::LoseThen(PREFIX, next));
+    let uri = format!("{PODS}/p?gracePeriodSeconds=0");
+    server.delete(&uri, Value::Null).await.ok();
+    assert_eq!(odd.played.load(Ordering::Relaxed), 1);
+    let left = server.get(&format!("{PODS}/p")).await.ok();
+    assert_eq!(
+        left["metadata"]["uid"],
+        "00000000-0000-4000-8000-000000000001"
+    );
+
+    // A patch that appends was perhaps made before another client wrote over it: it is not made again.
+    server.post(PODS, pod("q")).await.ok();
+    let over = successor(&odd, "q").await;
+    odd.play(Trick::LoseThen(PREFIX, over));
+    let append = json!([{"op": "add", "path": "/metadata/finalizers", "value": ["example.com/a"]}]);
+    let unsure = server
+        .patch(&format!("{PODS}/q"), "json-patch+json", append)
+        .await;
+    assert_eq!(odd.played.load(Ordering::Relaxed), 2);
+    assert_eq!(unsure.refused().0, 500, "{}", unsure.text);
+    assert!(unsure.headers.get("retry-after").is_none());
+    let left = server.get(&format!("{PODS}/q")).await.ok();
+    assert!(left["metadata"]["finalizers"].is_null(), "{left}");
 }
