@@ -48,23 +48,27 @@ pub(crate) async fn watch(
     let mut selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
     // What was authorized is this name (from the path of the `/watch/` form, or from the selector): no more is served.
     selection.narrow_to_name(&context.info.name);
-    let frames = match Watcher::open(context, resource, &options, selection).await {
-        Ok(watcher) => futures::stream::unfold(watcher, |mut watcher| async move {
-            let frame = watcher.next_frame().await?;
-            Some((frame, watcher))
-        })
-        .boxed(),
+    let (end, frames) = match Watcher::open(context, resource, &options, selection).await {
+        Ok(watcher) => {
+            let end = watcher.end;
+            let frames = futures::stream::unfold(watcher, |mut watcher| async move {
+                let frame = watcher.next_frame().await?;
+                Some((frame, watcher))
+            });
+            (end, frames.boxed())
+        }
         // Too old a version is told inside the stream, where client libraries look for it.
         Err(error) if error.reason == "Expired" => {
             let mut frame = BytesMut::new();
             let status = error.to_status().to_string();
             write_event(&mut frame, "ERROR", status.as_bytes());
-            futures::stream::once(std::future::ready(frame.freeze())).boxed()
+            let frames = futures::stream::once(std::future::ready(frame.freeze()));
+            (Instant::now(), frames.boxed())
         }
         Err(error) => return Err(error),
     };
     if websocket::is_requested(&context.headers) {
-        return super::watch_socket::upgrade(context, extensions, frames);
+        return super::watch_socket::upgrade(context, extensions, frames, end);
     }
     let mut response = Response::new(Body::from_stream(frames.map(Ok::<_, std::io::Error>)));
     // Kubernetes frames watch events without `stream=watch` in JSON, and adds it for others.

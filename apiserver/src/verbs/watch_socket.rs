@@ -1,11 +1,15 @@
 //! A watch over a WebSocket, as browsers and old clients ask for it: every event is one text message.
 
+use std::time::Duration;
+
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use http::Extensions;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
@@ -17,36 +21,62 @@ use crate::websocket;
 /// Clients have nothing to say on a watch.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
-/// Agrees to the upgrade; `frames` are lines of events, as on an ordinary watch.
+/// How long after its end a watch waits for a client that has not read everything yet.
+const CLOSING_MAX: Duration = Duration::from_secs(10);
+
+/// Agrees to the upgrade; `frames` are lines of events, as on an ordinary watch, which is over at `end`.
 pub(super) fn upgrade(
     context: &Context,
     extensions: &mut Extensions,
     frames: BoxStream<'static, Bytes>,
+    end: Instant,
 ) -> ApiResult<Response> {
     // A browser that offers protocols gives up unless one of them is chosen.
     let offered = websocket::protocols(&context.headers);
     let protocol = offered.split(", ").find(|name| !name.is_empty());
     let (client, response) = websocket::accept(context, extensions, protocol)?;
     let stopping = context.server.stopping.clone();
-    // Ends with the watch, with the client, or with the server.
     tokio::spawn(async move {
-        let serve = async {
-            let client = TokioIo::new(client.await.map_err(std::io::Error::other)?);
-            let config = WebSocketConfig::default()
-                .max_message_size(Some(MESSAGE_BYTES_MAX))
-                .max_frame_size(Some(MESSAGE_BYTES_MAX));
-            let socket = WebSocketStream::from_raw_socket(client, Role::Server, Some(config)).await;
-            let (sink, stream) = socket.split();
-            carry(frames, sink, stream).await
+        let client = async {
+            client
+                .await
+                .map(TokioIo::new)
+                .map_err(std::io::Error::other)
         };
         tokio::select! {
-            outcome = serve => if let Err(error) = outcome {
+            outcome = serve(client, frames, end + CLOSING_MAX) => if let Err(error) = outcome {
                 tracing::debug!(%error, "a watch over a WebSocket broke");
             },
             () = stopping.cancelled() => {}
         }
     });
     Ok(response)
+}
+
+/// Ends with the watch, with the client, or at the deadline: a client that does not read would hold a watch that is
+/// over for as long as its connection stands.
+async fn serve<C: AsyncRead + AsyncWrite + Unpin>(
+    client: impl Future<Output = std::io::Result<C>>,
+    frames: BoxStream<'static, Bytes>,
+    deadline: Instant,
+) -> Result<(), tungstenite::Error> {
+    let carried = async {
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE_BYTES_MAX))
+            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        let client = client.await?;
+        let socket = WebSocketStream::from_raw_socket(client, Role::Server, Some(config)).await;
+        let (sink, stream) = socket.split();
+        carry(frames, sink, stream).await
+    };
+    match tokio::time::timeout_at(deadline, carried).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let error =
+                std::io::Error::new(std::io::ErrorKind::TimedOut, "the client did not read");
+            Err(error.into())
+        }
+    }
 }
 
 async fn carry(
@@ -74,5 +104,44 @@ async fn carry(
                 Some(message) => drop(message?),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_left_at_the_end() {
+        // Nobody reads the other end, and more is to be sent than fits.
+        let (_client, near) = tokio::io::duplex(64);
+        let frame = Bytes::from(vec![b'x'; 4 * MESSAGE_BYTES_MAX]);
+        let frames = futures::stream::repeat(frame).boxed();
+        let connected = std::future::ready(Ok(near));
+        let deadline = Instant::now() + Duration::from_millis(100);
+        let served = serve(connected, frames, deadline);
+        let served = tokio::time::timeout(Duration::from_secs(30), served).await;
+        let error = served.expect("the watch ends").expect_err("not in peace");
+        assert!(error.to_string().contains("did not read"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_gets_all_and_a_close() {
+        let (far, near) = tokio::io::duplex(64);
+        let frames = futures::stream::iter([Bytes::from_static(b"a\nb\n")]).boxed();
+        let connected = std::future::ready(Ok(near));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let reader = async {
+            let mut client = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
+            let mut messages = Vec::new();
+            while let Some(Ok(message)) = client.next().await {
+                messages.push(message);
+            }
+            messages
+        };
+        let (served, messages) = tokio::join!(serve(connected, frames, deadline), reader);
+        served.expect("in peace");
+        let expected = [Message::text("a"), Message::text("b"), Message::Close(None)];
+        assert_eq!(messages, expected);
     }
 }
