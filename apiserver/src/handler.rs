@@ -160,7 +160,7 @@ async fn pipeline(
         .authenticator
         .authenticate(&server, &parts.headers, &parts.extensions, now)
         .await?;
-    let user = authenticate::impersonate(&server, user, &parts.headers)?;
+    let user = authenticate::impersonate(&server, user, &parts.headers).await?;
     // Objects and rights come from the caches; an administrator may ask a server that has none how it is.
     if !is_probe(&info) && (info.is_resource || !is_master(&user)) {
         server.world.wait_loaded().await?;

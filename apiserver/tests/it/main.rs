@@ -11,5 +11,6 @@ mod list;
 mod odd_store;
 mod patch;
 mod server;
+mod start;
 mod subresources;
 mod watch;

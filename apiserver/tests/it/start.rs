@@ -1,0 +1,171 @@
+//! Requests that reach a server before it has caught up with its store: they are judged by the present or not at all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth::User;
+use axum::body::Body;
+use http::{Request, StatusCode};
+use kv::mem::MemStore;
+use kv::{
+    BoxFuture, LeaseStatus, RangeRequest, RangeResponse, Store, StoreError, StoreResult,
+    StoreStatus, TxnRequest, TxnResponse, WatchRequest, WatchStream,
+};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::server::Server;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A store whose watches open only when the test says so: until then a server knows the past that it has read.
+struct Late {
+    inner: Arc<MemStore>,
+    open: watch::Sender<bool>,
+    asked: watch::Sender<bool>,
+}
+
+impl Late {
+    fn over(inner: Arc<MemStore>) -> Arc<Late> {
+        let (open, asked) = (watch::Sender::new(false), watch::Sender::new(false));
+        Arc::new(Late { inner, open, asked })
+    }
+
+    /// Waits until a server has read what it starts from.
+    async fn read(&self) {
+        let mut asked = self.asked.subscribe();
+        let asked = timeout(DEADLINE, asked.wait_for(|asked| *asked)).await;
+        asked.expect("the server watches").unwrap();
+    }
+}
+
+impl Store for Late {
+    fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<WatchStream, StoreError>> {
+        Box::pin(async move {
+            self.asked.send_replace(true);
+            let mut open = self.open.subscribe();
+            let opened = open.wait_for(|open| *open).await;
+            opened.map_err(|_| StoreError::Stopped)?;
+            self.inner.watch(request).await
+        })
+    }
+
+    fn range(&self, request: RangeRequest) -> BoxFuture<'_, StoreResult<RangeResponse>> {
+        self.inner.range(request)
+    }
+
+    fn txn(&self, request: TxnRequest) -> BoxFuture<'_, StoreResult<TxnResponse>> {
+        self.inner.txn(request)
+    }
+
+    fn read_index(&self) -> BoxFuture<'_, Result<i64, StoreError>> {
+        self.inner.read_index()
+    }
+
+    fn compact(&self, revision: i64) -> BoxFuture<'_, StoreResult<()>> {
+        self.inner.compact(revision)
+    }
+
+    fn lease_grant(&self, id: i64, ttl_seconds: i64) -> BoxFuture<'_, StoreResult<(i64, i64)>> {
+        self.inner.lease_grant(id, ttl_seconds)
+    }
+
+    fn lease_revoke(&self, id: i64) -> BoxFuture<'_, StoreResult<()>> {
+        self.inner.lease_revoke(id)
+    }
+
+    fn lease_keep_alive(&self, id: i64) -> BoxFuture<'_, StoreResult<i64>> {
+        self.inner.lease_keep_alive(id)
+    }
+
+    fn lease_time_to_live(&self, id: i64, keys: bool) -> BoxFuture<'_, StoreResult<LeaseStatus>> {
+        self.inner.lease_time_to_live(id, keys)
+    }
+
+    fn leases(&self) -> BoxFuture<'_, StoreResult<Vec<i64>>> {
+        self.inner.leases()
+    }
+
+    fn status(&self) -> StoreStatus {
+        self.inner.status()
+    }
+}
+
+/// A server whose history begins now, and that knows nothing newer until the store's watches open.
+async fn late(before: &Server, changes: impl AsyncFnOnce(&Server)) -> (Server, Arc<Late>) {
+    let now = before.store.read_index().await.unwrap();
+    before.store.compact(now).await.unwrap();
+    changes(before).await;
+    let store = Late::over(before.store.clone());
+    let server = Server::unready(store.clone(), before.store.clone(), "CA".to_owned());
+    store.read().await;
+    (server, store)
+}
+
+fn impersonating(user: User, headers: &[(&str, &str)]) -> Request<Body> {
+    let mut request = Request::builder().uri("/version").extension(user);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn a_right_to_impersonate_that_is_not_known_yet_is_waited_for() {
+    let before = Server::start().await;
+    let (server, store) = late(&before, async |before| {
+        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "ann"},
+            "subjects": [{"kind": "User", "name": "ann", "apiGroup": "rbac.authorization.k8s.io"}],
+            "roleRef": {"kind": "ClusterRole", "name": "cluster-admin", "apiGroup": "rbac.authorization.k8s.io"}});
+        let uri = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+        before.post(uri, binding).await.ok();
+    })
+    .await;
+    // An administrator needs no policy, neither to impersonate nor to ask.
+    let root = impersonating(
+        User::loopback(),
+        &[
+            ("impersonate-user", "root"),
+            ("impersonate-group", "system:masters"),
+        ],
+    );
+    assert_eq!(server.read(root).await.code, StatusCode::OK);
+    let ann = User::new("ann", ["system:authenticated"]);
+    let mut answer = Box::pin(server.read(impersonating(ann, &[("impersonate-user", "bob")])));
+    assert!(
+        futures::poll!(&mut answer).is_pending(),
+        "it is judged already"
+    );
+    store.open.send_replace(true);
+    let answer = timeout(DEADLINE, answer).await.expect("in time");
+    assert_eq!(answer.code, StatusCode::OK, "{}", answer.text);
+}
+
+#[tokio::test]
+async fn a_token_whose_account_is_gone_is_not_judged_by_the_past() {
+    let before = Server::start().await;
+    before.account("default").await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts/default";
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
+    let issued = before.post(&format!("{accounts}/token"), request).await;
+    let issued = issued.ok();
+    let token = issued["status"]["token"].as_str().unwrap();
+    let (server, store) = late(&before, async |before| {
+        before.delete(accounts, Value::Null).await.ok();
+    })
+    .await;
+    let request = Request::builder()
+        .uri("/version")
+        .header("authorization", format!("Bearer {token}"))
+        .body(Body::empty())
+        .unwrap();
+    let mut answer = Box::pin(server.read(request));
+    assert!(
+        futures::poll!(&mut answer).is_pending(),
+        "it is judged already"
+    );
+    store.open.send_replace(true);
+    let answer = timeout(DEADLINE, answer).await.expect("in time");
+    assert_eq!(answer.refused().0, 401, "{}", answer.text);
+}
