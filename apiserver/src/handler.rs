@@ -5,7 +5,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth::User;
 use auth::request::Attributes;
+use auth::user::GROUP_MASTERS;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -29,8 +31,8 @@ use crate::{authenticate, discovery, health, openapi, reviews, subresources, ver
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Paths that probes may ask for even while no policy is loaded.
 const ALWAYS_ALLOWED: &[&str] = &["/healthz", "/livez", "/readyz"];
-/// The group of those whom nothing is denied.
-const MASTERS: &str = "system:masters";
+/// Where nodes and the control plane show that they live.
+const HEARTBEAT_NAMESPACES: &[&str] = &["kube-node-lease", "kube-system"];
 
 /// How many requests are worked on at once, with Kubernetes' defaults. Long-running ones do not count, and neither do
 /// those whose body is still on its way.
@@ -54,7 +56,7 @@ impl Limits {
     /// A place for one request; none is needed by probes, and by administrators, who must get through to a server that
     /// others flood.
     fn enter(&self, context: &Context, method: &Method) -> ApiResult<Option<SemaphorePermit<'_>>> {
-        if is_master(&context.user) || is_probe(&context.info) {
+        if context.user.in_group(GROUP_MASTERS) || is_probe(&context.info) {
             return Ok(None);
         }
         let slots = if matches!(*method, Method::GET | Method::HEAD) {
@@ -68,8 +70,19 @@ impl Limits {
     }
 }
 
-fn is_master(user: &auth::User) -> bool {
-    user.groups.iter().any(|group| group == MASTERS)
+/// What a request's body counts against: administrators, nodes and heartbeats must get through to a server whose budget
+/// others have spent.
+fn account<'a>(user: &'a User, info: &RequestInfo) -> body::Account<'a> {
+    let is_heartbeat = info.group == "coordination.k8s.io"
+        && info.resource == "leases"
+        && HEARTBEAT_NAMESPACES.contains(&info.namespace.as_str());
+    if user.in_group(GROUP_MASTERS) {
+        body::Account::Nothing
+    } else if is_heartbeat || user.node_identity().is_some() {
+        body::Account::User(&user.name)
+    } else {
+        body::Account::UserAndCommon(&user.name)
+    }
 }
 
 fn is_probe(info: &RequestInfo) -> bool {
@@ -83,7 +96,8 @@ fn is_probe(info: &RequestInfo) -> bool {
 
 pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Request) -> Response {
     let started = Instant::now();
-    let (parts, mut body) = request.into_parts();
+    let (parts, body) = request.into_parts();
+    let mut body = body::Incoming::new(body);
     let method = parts.method.clone();
     let query = Query::parse(parts.uri.query());
     let info = RequestInfo::parse(&method, parts.uri.path(), &query);
@@ -123,8 +137,8 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
     server
         .metrics
         .observe(&info, response.status(), started.elapsed());
-    if response.status().is_client_error() {
-        body::drain(&mut body, &headers).await;
+    if response.status().is_client_error() || response.status().is_server_error() {
+        body.drain(&headers).await;
     }
     response
 }
@@ -153,7 +167,7 @@ async fn pipeline(
     query: Query,
     output: ApiResult<Output>,
     mut parts: Parts,
-    body: &mut Body,
+    body: &mut body::Incoming,
 ) -> ApiResult<Response> {
     let now = crate::clock::unix_seconds();
     let user = server
@@ -162,7 +176,7 @@ async fn pipeline(
         .await?;
     let user = authenticate::impersonate(&server, user, &parts.headers).await?;
     // Objects and rights come from the caches; an administrator may ask a server that has none how it is.
-    if !is_probe(&info) && (info.is_resource || !is_master(&user)) {
+    if !is_probe(&info) && (info.is_resource || !user.in_group(GROUP_MASTERS)) {
         server.world.wait_loaded().await?;
     }
     authorize(&server, &user, &info, &query)?;
@@ -198,12 +212,7 @@ async fn pipeline(
     Ok(response)
 }
 
-fn authorize(
-    server: &ApiServer,
-    user: &auth::User,
-    info: &RequestInfo,
-    query: &Query,
-) -> ApiResult<()> {
+fn authorize(server: &ApiServer, user: &User, info: &RequestInfo, query: &Query) -> ApiResult<()> {
     if is_probe(info) {
         return Ok(());
     }
@@ -314,13 +323,15 @@ async fn serve(
     context: &Context,
     route: Route,
     method: &Method,
-    body: &mut Body,
+    body: &mut body::Incoming,
 ) -> ApiResult<Response> {
     let limits = &context.server.limits;
     let held = match route {
         Route::NotFound | Route::Page | Route::Read(_) | Route::Connect(_) => None,
         Route::Subresource(..) | Route::Virtual(_) | Route::Write(_) => {
-            Some(limits.bodies.read(body, &context.headers).await?)
+            let account = account(&context.user, &context.info);
+            let read = limits.bodies.read(body, &context.headers, account);
+            Some(read.await?)
         }
     };
     let body = held.as_ref().map(|held| held.bytes.clone());
@@ -384,4 +395,45 @@ async fn page(context: &Context) -> Option<Response> {
         return Some(response);
     }
     health::respond(context, path).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use body::Account;
+
+    #[test]
+    fn who_must_get_through_needs_no_room_among_all() {
+        let account_of = |user: &User, uri: &str| {
+            let info = RequestInfo::parse(&Method::POST, uri, &Query::parse(None));
+            format!("{:?}", account(user, &info))
+        };
+        let (jane, node) = (User::new("jane", ["dev"]), User::node("n1"));
+        let master = User::new("jane", [GROUP_MASTERS]);
+        let leases = "/apis/coordination.k8s.io/v1/namespaces";
+        let own = |name| format!("{:?}", Account::User(name));
+        let common = |name| format!("{:?}", Account::UserAndCommon(name));
+        let nothing = format!("{:?}", Account::Nothing);
+        let other = "/api/v1/namespaces/kube-system/leases";
+        for (user, uri, expected) in [
+            (&master, "/api/v1/namespaces/a/pods".to_owned(), nothing),
+            (
+                &node,
+                "/api/v1/nodes/n1/status".into(),
+                own("system:node:n1"),
+            ),
+            (&jane, "/api/v1/namespaces/a/pods".into(), common("jane")),
+            (&jane, format!("{leases}/kube-system/leases/x"), own("jane")),
+            (
+                &jane,
+                format!("{leases}/kube-node-lease/leases"),
+                own("jane"),
+            ),
+            // Whoever owns a namespace may make accounts and leases there without end.
+            (&jane, format!("{leases}/a/leases"), common("jane")),
+            (&jane, other.to_owned(), common("jane")),
+        ] {
+            assert_eq!(account_of(user, &uri), expected, "{uri}");
+        }
+    }
 }

@@ -147,6 +147,17 @@ async fn large_bodies_get_an_answer_that_can_be_read() {
                 )
             );
         }
+        // Also to one who was told to go on; only so does reading begin.
+        let chunks = vec![chunk.clone(); 128].into_iter();
+        let chunks = chunks.map(Ok::<_, std::io::Error>);
+        let mut request = post(
+            "jane-token",
+            Body::from_stream(futures::stream::iter(chunks)),
+        );
+        let expect = http::HeaderValue::from_static("100-continue");
+        request.headers_mut().insert("expect", expect);
+        let (code, _) = listening.send(http2, request).await;
+        assert_eq!(code, StatusCode::PAYLOAD_TOO_LARGE, "http2: {http2}");
         // Also where the body is not even looked at.
         let body = Body::from(vec![b'x'; 8 << 20]);
         let (code, status) = listening.send(http2, post("nobody", body)).await;
@@ -199,6 +210,52 @@ async fn slow_bodies_take_no_place() {
     let body = Body::from(config_map("quick", "1").to_string());
     let quick = server.read(post("jane-token", body)).await;
     assert_eq!(quick.code, StatusCode::CREATED, "{}", quick.text);
+}
+
+/// One user fills the own share with bodies that do not end.
+#[tokio::test]
+async fn one_user_does_not_hold_the_room_of_others() {
+    use futures::StreamExt;
+    const WHOLE: usize = 3 << 20;
+    // An eighth of the budget of 256 MiB.
+    const BODIES: usize = 32 / 3;
+    let server = Server::start().await;
+    admit_jane(&server).await;
+    let (begun, mut seen) = tokio::sync::mpsc::channel(BODIES);
+    let whole = Bytes::from(vec![b' '; WHOLE]);
+    let mut slow = JoinSet::new();
+    for _ in 0..BODIES {
+        let begun = begun.clone();
+        let stream = futures::stream::iter([Ok::<_, std::io::Error>(whole.clone())]).chain(
+            futures::stream::once(async move {
+                begun.send(()).await.unwrap();
+                std::future::pending().await
+            }),
+        );
+        let request = post("jane-token", Body::from_stream(stream));
+        let router = server.router();
+        slow.spawn(async move {
+            let _ = tower::ServiceExt::oneshot(router, request).await;
+        });
+    }
+    for _ in 0..BODIES {
+        timeout(DEADLINE, seen.recv()).await.unwrap().unwrap();
+    }
+    let padded = |name: &str| {
+        let mut text = config_map(name, "1").to_string();
+        text.push_str(&" ".repeat(WHOLE - text.len()));
+        Body::from(text)
+    };
+    let refused = server.read(post("jane-token", padded("a"))).await;
+    assert_eq!(refused.refused().0, 429);
+    assert_eq!(refused.headers["retry-after"], "1");
+    let request = server.request(Method::POST, MAPS);
+    let request = request.header("content-type", "application/json");
+    let master = server.read(request.body(padded("b")).unwrap()).await;
+    assert_eq!(master.code, StatusCode::CREATED, "{}", master.text);
+    slow.shutdown().await;
+    let given_back = server.read(post("jane-token", padded("c"))).await;
+    assert_eq!(given_back.code, StatusCode::CREATED, "{}", given_back.text);
 }
 
 #[tokio::test]

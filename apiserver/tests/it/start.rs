@@ -1,11 +1,14 @@
 //! Requests that reach a server before it has caught up with its store: they are judged by the present or not at all.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use auth::User;
 use axum::body::Body;
-use http::{Request, StatusCode};
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{Method, Request, StatusCode};
 use kv::mem::MemStore;
 use kv::{
     BoxFuture, LeaseStatus, RangeRequest, RangeResponse, Store, StoreError, StoreResult,
@@ -15,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::server::Server;
+use crate::server::{MAPS, Server};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -168,4 +171,30 @@ async fn a_token_whose_account_is_gone_is_not_judged_by_the_past() {
     store.open.send_replace(true);
     let answer = timeout(DEADLINE, answer).await.expect("in time");
     assert_eq!(answer.refused().0, 401, "{}", answer.text);
+}
+
+/// The client of a server that is not ready is still sending, too.
+#[tokio::test]
+async fn the_body_of_an_unavailable_write_is_taken() {
+    const CHUNKS: usize = 20;
+    let before = Server::start().await;
+    let (server, _store) = late(&before, async |before| {
+        before.account("default").await;
+    })
+    .await;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = sent.clone();
+    let chunks = futures::stream::iter(0..CHUNKS).map(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, std::io::Error>(Bytes::from_static(b"x"))
+    });
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(MAPS)
+        .header("authorization", "Bearer jane-token")
+        .body(Body::from_stream(chunks))
+        .unwrap();
+    let answer = timeout(DEADLINE, server.read(request)).await;
+    assert_eq!(answer.expect("in time").refused().0, 503);
+    assert_eq!(sent.load(Ordering::Relaxed), CHUNKS);
 }
