@@ -33,32 +33,63 @@ impl Drop for Pinned {
         if let Err(error) = super::unmount(&self.0) {
             tracing::debug!(path = %self.0.display(), %error, "cannot unmount a part of a volume");
         }
+        // A start that the runtime carries out late has to fail: what is written to the bare place is lost.
+        if let Err(error) = remove_bare(&self.0) {
+            tracing::debug!(path = %self.0.display(), %error, "cannot remove the place of a mount");
+        }
     }
 }
 
 /// Finds the part of a volume and mounts it at `target`, which is made.
 pub(super) fn pin(volume: &Path, sub_path: &str, target: PathBuf) -> Result<Pinned, String> {
     let found = find(volume, sub_path)?;
-    let mounted = mount(&found, &target).map(|()| Pinned(target));
-    mounted.map_err(|error| format!("cannot mount {sub_path:?}: {error}"))
+    mount(&found, target, receive_only)
+        .map_err(|error| format!("cannot mount {sub_path:?}: {error}"))
 }
 
-fn mount(found: &OwnedFd, target: &Path) -> io::Result<()> {
+/// Mounts what was found and has the mount settled; if that fails, nothing of it stays.
+fn mount(
+    found: &OwnedFd,
+    target: PathBuf,
+    settle: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<Pinned> {
     let is_dir = FileType::from_raw_mode(fstat(found)?.st_mode) == FileType::Directory;
     // An agent that was killed has left its mount.
-    while super::is_mounted(target) {
-        super::unmount(target)?;
+    while super::is_mounted(&target) {
+        super::unmount(&target)?;
+    }
+    // It has left the place too, made for what may have been a file then and is a directory now.
+    if let Err(error) = remove_bare(&target) {
+        // A directory that is not empty serves as well; anything else fails below.
+        tracing::debug!(path = %target.display(), %error, "cannot remove the place of a mount");
     }
     if is_dir {
-        fs::create_dir_all(target)?;
+        fs::create_dir_all(&target)?;
     } else {
         fs::create_dir_all(target.parent().unwrap_or(Path::new("/")))?;
-        fs::write(target, b"")?;
+        fs::write(&target, b"")?;
     }
-    mount_bind_recursive(format!("/proc/self/fd/{}", found.as_raw_fd()), target)?;
-    // What is unmounted here later must not be unmounted where it came from.
+    let pinned = Pinned(target);
+    let source = format!("/proc/self/fd/{}", found.as_raw_fd());
+    mount_bind_recursive(source, pinned.path())?;
+    settle(pinned.path())?;
+    Ok(pinned)
+}
+
+/// What is unmounted here later must not be unmounted where it came from.
+fn receive_only(target: &Path) -> io::Result<()> {
     let receiving = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     Ok(mount_change(target, receiving)?)
+}
+
+/// Removes the file or the empty directory on which nothing is mounted any more.
+fn remove_bare(place: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(place) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(found) if found.is_dir() => fs::remove_dir(place),
+        Ok(_) => fs::remove_file(place),
+    }
 }
 
 /// Opens the part of a volume; missing directories are made, with the permissions of the volume itself.
@@ -253,6 +284,51 @@ mod tests {
             drop(again);
             assert!(!crate::volumes::is_mounted(&target), "every mount is gone");
             assert!(volume.join("sub/file").exists());
+            assert!(
+                !target.exists(),
+                "a late start must find nothing to write to"
+            );
         }
+    }
+
+    #[test]
+    fn a_directory_may_become_a_file_and_a_file_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (volume, target) = (dir.path().join("volume"), dir.path().join("pins/0"));
+        fs::create_dir_all(volume.join("dir")).unwrap();
+        fs::write(volume.join("file"), "1").unwrap();
+        for sub_path in ["dir", "file", "dir"] {
+            let pinned = match pin(&volume, sub_path, target.clone()) {
+                Err(text) if text.ends_with("Operation not permitted (os error 1)") => {
+                    eprintln!("skipped: {text}");
+                    return;
+                }
+                pinned => pinned.unwrap(),
+            };
+            assert_eq!(target.is_dir(), sub_path == "dir");
+            // As after a restart of the machine: the mount is gone, its place is not.
+            std::mem::forget(pinned);
+            crate::volumes::unmount(&target).unwrap();
+            assert!(target.exists());
+        }
+    }
+
+    #[test]
+    fn a_mount_that_cannot_be_settled_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (volume, target) = (dir.path().join("volume"), dir.path().join("pins/0"));
+        fs::create_dir_all(volume.join("sub")).unwrap();
+        let mut was_mounted = false;
+        let refuse = |at: &Path| {
+            was_mounted = crate::volumes::is_mounted(at);
+            Err(io::Error::other("refused"))
+        };
+        let error = mount(&find(&volume, "sub").unwrap(), target.clone(), refuse).unwrap_err();
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            eprintln!("skipped: {error}");
+            return;
+        }
+        assert!(was_mounted && error.to_string() == "refused", "{error}");
+        assert!(!crate::volumes::is_mounted(&target) && !target.exists());
     }
 }
