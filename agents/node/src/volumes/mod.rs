@@ -7,6 +7,7 @@
 pub(crate) mod atomic;
 pub(crate) mod payload;
 mod sub_path;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -279,13 +280,13 @@ pub(crate) fn remove(pod_dir: &Path) -> io::Result<()> {
         unmount(point)?;
     }
     if let Some(point) = mounts_below(&canonical)?.first() {
-        // Removing files there would remove somebody else's.
+        // Its files are somebody else's.
         return Err(io::Error::other(format!(
             "{} is still mounted",
             point.display()
         )));
     }
-    match fs::remove_dir_all(&canonical) {
+    match tree::remove(&canonical) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
