@@ -5,15 +5,20 @@
 //! port is over when the pod closes its connection. Version 5 adds what it adds to exec, a message of channel 255 that
 //! names a channel, here from either side: its sender will send no more on it. SPDY, which kubectl speaks, ends in the
 //! API server, which opens one such WebSocket for every connection.
+//!
+//! A pod that does not read holds up the client, and with it the news that the client is gone: that is found out by
+//! writing to it. Where nothing moves for hours, nobody is taken to be interested.
 
 use std::future::Future;
+use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::{Bytes, BytesMut};
 use futures::stream::{FuturesUnordered, SplitStream};
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::streaming::{CLOSE, encode};
 
@@ -25,6 +30,23 @@ const PORTS_MAX: usize = 127;
 const READ_BYTES: usize = 32 * 1024;
 /// Messages that wait for a port or for the client; a full queue holds up who fills it.
 const QUEUED_MAX: usize = 8;
+
+/// How long a forward is kept for a client of which nothing is heard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// Between two messages that are sent only to see whether the client is there.
+    pub(crate) ping_period: Duration,
+    /// For the next bytes of any port, in either direction.
+    pub(crate) idle_max: Duration,
+}
+
+impl Patience {
+    /// Kubernetes ends an idle stream after the same time.
+    pub(crate) const DEFAULT: Patience = Patience {
+        ping_period: Duration::from_secs(30),
+        idle_max: Duration::from_secs(4 * 60 * 60),
+    };
+}
 
 /// The ports of a query (`port=80&port=81`, or `ports=80,81`); the error is the text for a 400.
 pub(crate) fn ports(query: &[(String, String)]) -> Result<Vec<u16>, String> {
@@ -72,8 +94,12 @@ fn decode(mut message: Bytes, half_close: bool) -> Incoming {
 }
 
 /// Carries the ports until all are over or the client is gone; `dial` connects to a port of the pod.
-pub(crate) async fn carry<F, T>(socket: WebSocket, ports: Vec<u16>, dial: impl Fn(u16) -> F)
-where
+pub(crate) async fn carry<F, T>(
+    socket: WebSocket,
+    ports: Vec<u16>,
+    patience: Patience,
+    dial: impl Fn(u16) -> F,
+) where
     F: Future<Output = Result<T, String>>,
     T: AsyncRead + AsyncWrite,
 {
@@ -99,18 +125,35 @@ where
         running.push(port.forward(dialled, from_client));
     }
     drop(to_client);
-    let forwarding = async { while running.next().await.is_some() {} };
+    let (moved, movements) = watch::channel(());
+    let forwarding = async {
+        while running.next().await.is_some() {}
+        Ok::<(), Gone>(())
+    };
+    let mut pings =
+        tokio::time::interval_at(Instant::now() + patience.ping_period, patience.ping_period);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let writing = async {
-        while let Some(message) = from_ports.recv().await {
-            if sink.send(message).await.is_err() {
-                return false;
+        loop {
+            let message = tokio::select! {
+                message = from_ports.recv() => match message {
+                    Some(message) => message,
+                    None => return Ok::<(), Gone>(()),
+                },
+                _ = pings.tick() => Message::Ping(Bytes::new()),
+            };
+            let is_ping = matches!(message, Message::Ping(_));
+            sink.send(message).await.map_err(|_| Gone)?;
+            if !is_ping {
+                moved.send_replace(());
             }
         }
-        true
     };
+    // A failed write is the end, also of ports that wait for their pod.
     let over = tokio::select! {
-        ((), over) = async { tokio::join!(forwarding, writing) } => over,
-        () = read_client(stream, inputs, half_close) => false,
+        ended = async { tokio::try_join!(forwarding, writing) } => ended.is_ok(),
+        () = read_client(stream, inputs, half_close, &moved) => false,
+        () = idle(movements, patience.idle_max) => false,
     };
     if over {
         let close = Message::Close(Some(CloseFrame {
@@ -122,11 +165,17 @@ where
     }
 }
 
+/// Ends when nothing has moved for so long.
+async fn idle(mut movements: watch::Receiver<()>, idle_max: Duration) {
+    while let Ok(Ok(())) = tokio::time::timeout(idle_max, movements.changed()).await {}
+}
+
 /// Hands what the client sends to its port; ends when the client is gone.
 async fn read_client(
     mut stream: SplitStream<WebSocket>,
     mut inputs: Vec<Option<mpsc::Sender<Bytes>>>,
     half_close: bool,
+    moved: &watch::Sender<()>,
 ) {
     while let Some(Ok(message)) = stream.next().await {
         let content = match message {
@@ -143,6 +192,7 @@ async fn read_client(
                     // The port is over; other ports of this client may not be.
                     inputs[index] = None;
                 }
+                moved.send_replace(());
             }
             Incoming::EndOfData(index) => {
                 if let Some(input) = inputs.get_mut(index) {
@@ -243,7 +293,93 @@ impl Port {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::extract::ws::WebSocketUpgrade;
+    use hyper_util::rt::TokioIo;
+    use hyper_util::service::TowerToHyperService;
+    use tokio::io::DuplexStream;
+    use tokio_tungstenite::tungstenite::Message as ClientMessage;
+    use tokio_tungstenite::{WebSocketStream, client_async};
+
     use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+    const NEVER: Duration = Duration::from_secs(60 * 60);
+
+    /// One port, forwarded to a pod that does nothing.
+    struct Forward {
+        client: WebSocketStream<DuplexStream>,
+        /// Held, or the port would be over.
+        _pod: DuplexStream,
+        over: mpsc::Receiver<()>,
+    }
+
+    impl Forward {
+        async fn start(patience: Patience) -> Forward {
+            let (pod, dialled) = tokio::io::duplex(16);
+            let dialled = Arc::new(Mutex::new(Some(dialled)));
+            let (ended, over) = mpsc::channel(1);
+            let serve = move |upgrade: WebSocketUpgrade| async move {
+                upgrade.on_upgrade(move |socket| async move {
+                    let dial = |_| {
+                        let dialled = dialled.lock().unwrap().take();
+                        async move { dialled.ok_or_else(|| "dialled twice".to_owned()) }
+                    };
+                    carry(socket, vec![80], patience, dial).await;
+                    ended.send(()).await.unwrap();
+                })
+            };
+            let router = axum::Router::new().route("/", axum::routing::any(serve));
+            let (near, far) = tokio::io::duplex(1 << 20);
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(far), TowerToHyperService::new(router))
+                .with_upgrades();
+            tokio::spawn(connection);
+            let (client, _) = client_async("ws://node/", near).await.unwrap();
+            Forward {
+                client,
+                _pod: pod,
+                over,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_ends_a_port_whose_pod_does_not_read() {
+        let mut forward = Forward::start(Patience {
+            ping_period: Duration::from_millis(10),
+            idle_max: NEVER,
+        })
+        .await;
+        // More than the queues hold: the end of the connection comes behind what nobody takes.
+        for _ in 0..QUEUED_MAX * 8 {
+            let message = ClientMessage::binary([&[0][..], &[b'x'; 1024]].concat());
+            forward.client.send(message).await.unwrap();
+        }
+        drop(forward.client);
+        let over = tokio::time::timeout(DEADLINE, forward.over.recv()).await;
+        assert_eq!(over, Ok(Some(())));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_only_answers_pings_is_idle() {
+        let mut forward = Forward::start(Patience {
+            ping_period: Duration::from_millis(10),
+            idle_max: Duration::from_millis(500),
+        })
+        .await;
+        let mut pings = 0;
+        let reading = async {
+            while let Some(Ok(message)) = forward.client.next().await {
+                pings += u32::from(message.is_ping());
+            }
+        };
+        tokio::time::timeout(DEADLINE, reading).await.unwrap();
+        let over = tokio::time::timeout(DEADLINE, forward.over.recv()).await;
+        assert_eq!(over, Ok(Some(())));
+        assert!(pings > 1, "it was asked whether it is there");
+    }
 
     fn query(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs

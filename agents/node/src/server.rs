@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::agent::Agent;
 use crate::pod::plan::Observation;
+use crate::portforward::Patience;
 use crate::runtime::{ExecRequest, Observed};
 use crate::spec::Pod;
 use crate::{Error, NodeConfig, ServerIdentity, clock, logs, portforward, streaming};
@@ -240,9 +241,10 @@ async fn find(
     agent: &Agent,
     namespace: &str,
     name: &str,
+    uid: Option<&str>,
     container: &str,
 ) -> Result<Found, Refusal> {
-    let found = find_pod(agent, namespace, name).await?;
+    let found = find_pod(agent, namespace, name, uid).await?;
     match found.pod.container(container) {
         Some(_) => Ok(found),
         None => Err(missing(format!(
@@ -251,11 +253,19 @@ async fn find(
     }
 }
 
-async fn find_pod(agent: &Agent, namespace: &str, name: &str) -> Result<Found, Refusal> {
-    let object = agent
-        .find_pod(namespace, name)
-        .ok_or_else(|| missing(format!("pod {name:?} not found in namespace {namespace:?}")))?;
+/// With a UID only that pod will do, not another one of the same name.
+async fn find_pod(
+    agent: &Agent,
+    namespace: &str,
+    name: &str,
+    uid: Option<&str>,
+) -> Result<Found, Refusal> {
+    let unknown = || missing(format!("pod {name:?} not found in namespace {namespace:?}"));
+    let object = agent.find_pod(namespace, name).ok_or_else(unknown)?;
     let pod = Pod::decode(&object).map_err(internal)?;
+    if uid.is_some_and(|uid| uid != pod.metadata.uid) {
+        return Err(unknown());
+    }
     let all = agent
         .runtime
         .list(Some(&pod.metadata.uid))
@@ -281,7 +291,7 @@ async fn container_logs(
     Path((namespace, name, container)): Path<(String, String, String)>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let found = find(&agent, &namespace, &name, &container).await?;
+    let found = find(&agent, &namespace, &name, None, &container).await?;
     let options =
         logs::Options::parse(&parse_query(query.as_deref()), clock::now()).map_err(bad)?;
     let status = container_status(&found.object, &container);
@@ -307,18 +317,19 @@ async fn exec(
     query: RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    stream(state, path, query, upgrade, Verb::Exec).await
+    stream(state, path, None, query, upgrade, Verb::Exec).await
 }
 
 async fn exec_by_uid(
     state: State<Arc<Agent>>,
-    Path((namespace, pod, _, container)): ContainerPathWithUid,
+    Path((namespace, pod, uid, container)): ContainerPathWithUid,
     query: RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     stream(
         state,
         Path((namespace, pod, container)),
+        Some(uid),
         query,
         upgrade,
         Verb::Exec,
@@ -332,18 +343,19 @@ async fn attach(
     query: RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    stream(state, path, query, upgrade, Verb::Attach).await
+    stream(state, path, None, query, upgrade, Verb::Attach).await
 }
 
 async fn attach_by_uid(
     state: State<Arc<Agent>>,
-    Path((namespace, pod, _, container)): ContainerPathWithUid,
+    Path((namespace, pod, uid, container)): ContainerPathWithUid,
     query: RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     stream(
         state,
         Path((namespace, pod, container)),
+        Some(uid),
         query,
         upgrade,
         Verb::Attach,
@@ -362,6 +374,7 @@ enum Verb {
 async fn stream(
     State(agent): State<Arc<Agent>>,
     Path((namespace, name, container)): ContainerPath,
+    uid: Option<String>,
     RawQuery(query): RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     verb: Verb,
@@ -373,7 +386,7 @@ async fn stream(
     if verb == Verb::Exec && request.command.is_empty() {
         return Err(bad("you must specify at least 1 command"));
     }
-    let found = find(&agent, &namespace, &name, &container).await?;
+    let found = find(&agent, &namespace, &name, uid.as_deref(), &container).await?;
     let running = found
         .observed
         .latest(&container)
@@ -414,13 +427,32 @@ async fn until_stopped(agent: &Agent, carried: impl Future<Output = ()>) {
 }
 
 async fn port_forward(
+    state: State<Arc<Agent>>,
+    path: Path<(String, String)>,
+    query: RawQuery,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Refusal> {
+    forward(state, path, None, query, upgrade).await
+}
+
+async fn port_forward_by_uid(
+    state: State<Arc<Agent>>,
+    Path((namespace, pod, uid)): Path<(String, String, String)>,
+    query: RawQuery,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Refusal> {
+    forward(state, Path((namespace, pod)), Some(uid), query, upgrade).await
+}
+
+async fn forward(
     State(agent): State<Arc<Agent>>,
     Path((namespace, name)): Path<(String, String)>,
+    uid: Option<String>,
     RawQuery(query): RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let ports = portforward::ports(&parse_query(query.as_deref())).map_err(bad)?;
-    let found = find_pod(&agent, &namespace, &name).await?;
+    let found = find_pod(&agent, &namespace, &name, uid.as_deref()).await?;
     let sandbox = found.observed.sandbox().map(|sandbox| sandbox.id.clone());
     let sandbox =
         sandbox.ok_or_else(|| internal(format!("failed to find sandbox for pod {name:?}")))?;
@@ -436,17 +468,9 @@ async fn port_forward(
                     .map_err(|error| format!("error forwarding port {port} to pod {who}: {error}"))
             }
         };
-        until_stopped(&agent, portforward::carry(socket, ports, dial)).await;
+        let carried = portforward::carry(socket, ports, Patience::DEFAULT, dial);
+        until_stopped(&agent, carried).await;
     }))
-}
-
-async fn port_forward_by_uid(
-    state: State<Arc<Agent>>,
-    Path((namespace, pod, _)): ContainerPath,
-    query: RawQuery,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response, Refusal> {
-    port_forward(state, Path((namespace, pod)), query, upgrade).await
 }
 
 /// The API server's names (`input`, `output`, `error`) and the public ones (`stdin`, ..) mean the same.

@@ -72,6 +72,17 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
         (400, "unable to parse \"none\" as a port")
     );
     assert_eq!(node.get("/portForward/default/nobody?port=80").await.0, 404);
+    // No WebSocket is asked for, which is found out last.
+    let uid = web.as_ref().unwrap()["metadata"]["uid"].as_str().unwrap();
+    for (uid, status) in [(uid, 400), ("another", 404)] {
+        for path in [
+            format!("/portForward/default/web/{uid}?port=80"),
+            format!("/exec/default/web/{uid}/c?command=true&output=1"),
+            format!("/attach/default/web/{uid}/c?output=1"),
+        ] {
+            assert_eq!(node.get(&path).await.0, status, "{path}");
+        }
+    }
     api.wait_event("web", "Started: Container started").await;
 
     api.put(
