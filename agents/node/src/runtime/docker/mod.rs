@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod process;
 mod session;
 
 use std::collections::{BTreeMap, HashMap};
@@ -485,14 +486,20 @@ impl Runtime for DockerRuntime {
         let gone = || RuntimeError::NotFound("the pod's sandbox does not run".to_owned());
         let before = self.observe(sandbox).await?.ok_or_else(gone)?;
         let pid = before.pid.ok_or_else(gone)?;
-        let namespace = Namespace::of(pid);
+        let namespace = match process::is_in_container(pid, sandbox) {
+            true => Namespace::of(pid),
+            false => Err(std::io::Error::new(
+                ErrorKind::PermissionDenied,
+                "the sandbox's process cannot be seen from here",
+            )),
+        };
         // The sandbox must not have ended before its namespace was opened: the number may be another process's by now.
         if self.observe(sandbox).await?.and_then(|after| after.pid) != Some(pid) {
             return Err(gone());
         }
         let dialled = match (namespace, before.ip) {
             (Ok(namespace), _) => namespace.dial(port).await,
-            // An agent that may not enter namespaces reaches what listens on the pod's address.
+            // An agent that may not enter the namespace, or cannot see it, reaches what listens on the pod's address.
             (Err(error), Some(ip)) if error.kind() == ErrorKind::PermissionDenied => {
                 netns::connect(&ip, port).await
             }

@@ -8,6 +8,7 @@ use bollard::exec::ResizeExecOptions;
 use bollard::query_parameters as query;
 
 use super::answer::failure;
+use super::process;
 use crate::runtime::{Result, RuntimeError, SessionControl};
 
 pub(super) struct ExecControl {
@@ -50,14 +51,14 @@ impl SessionControl for ExecControl {
 
     async fn kill(&self) -> Result<()> {
         // Docker has no call for this: the process is found by its id on the node.
-        let pid = self
+        let details = self
             .docker
             .inspect_exec(&self.exec)
             .await
-            .map_err(failure)?
-            .pid
-            .filter(|pid| *pid > 1);
-        if let Some(pid) = pid {
+            .map_err(failure)?;
+        let container = details.container_id.unwrap_or_default();
+        let in_container = |pid: &i64| *pid > 1 && process::is_in_container(*pid, &container);
+        if let Some(pid) = details.pid.filter(in_container) {
             // The shell knows how to, on machines without a program of that name as well.
             let kill = tokio::process::Command::new("sh")
                 .args(["-c", &format!("kill -9 {pid}")])
