@@ -1,6 +1,6 @@
 //! The running member: what its own clients and the other members ask of it, and who the leader is.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::contact::Heard;
-use crate::lease_clock::{LeaseClock, Renewal};
+use crate::lease_clock::{Granted, Leases};
 use crate::metrics::METRICS;
 use crate::peer::transport::Transport;
 use crate::peer::wire::{Failure, Request, Response};
@@ -39,7 +39,7 @@ pub struct Core {
     pub writes: Semaphore,
     pub incoming_snapshot: Semaphore,
     pub heard: Heard,
-    leases: Mutex<LeaseClock>,
+    leases: Leases,
 }
 
 /// What waits for a read index at most.
@@ -65,7 +65,7 @@ impl Core {
             writes,
             incoming_snapshot: Semaphore::new(1),
             heard: Heard::default(),
-            leases: Mutex::default(),
+            leases: Leases::default(),
         })
     }
 
@@ -207,41 +207,26 @@ impl Core {
         firm.then_some(metrics.current_term)
     }
 
-    fn leases(&self) -> MutexGuard<'_, LeaseClock> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lease(&self, id: i64) -> Option<Granted> {
+        self.replica.catalog().lease(id).map(granted)
     }
 
-    fn lease_ttl(&self, id: i64) -> Option<i64> {
-        let catalog = self.replica.catalog();
-        catalog.lease(id).map(|record| record.lease.ttl_seconds)
-    }
-
-    /// Renews a lease. What is acknowledged here holds: an end that was decided before is either still marked as
-    /// ending, or has been applied, and then the second look does not find the lease any more.
+    /// Renews a lease.
     pub fn keep_alive_here(&self, id: i64) -> Result<i64, Failure> {
         let Some(term) = self.firm_term() else {
             return Err(Failure::NotLeader);
         };
-        let Some(ttl) = self.lease_ttl(id) else {
-            return Ok(0);
-        };
         let now = self.config.clock.monotonic();
-        match self.leases().renew(term, id, ttl, now) {
-            Renewal::Renewed => Ok(self.lease_ttl(id).unwrap_or(0)),
-            Renewal::Ending => Err(Failure::NotLeader),
-        }
+        let renewed = self.leases.keep_alive(term, now, || self.lease(id));
+        renewed.ok_or(Failure::NotLeader)
     }
 
     pub fn lease_left_here(&self, id: i64) -> Result<i64, Failure> {
         if self.firm_term().is_none() {
             return Err(Failure::NotLeader);
         }
-        let Some(ttl) = self.lease_ttl(id) else {
-            return Ok(-1);
-        };
-        Ok(self
-            .leases()
-            .left_seconds(id, ttl, self.config.clock.monotonic()))
+        let now = self.config.clock.monotonic();
+        Ok(self.leases.left(now, || self.lease(id)))
     }
 
     /// Ends leases that have run out, for as long as this member runs.
@@ -255,14 +240,9 @@ impl Core {
             let Some(term) = self.firm_term() else {
                 continue;
             };
-            let due = {
-                let catalog = self.replica.catalog();
-                let leases = catalog
-                    .leases()
-                    .map(|record| (record.lease.id, record.lease.ttl_seconds));
-                self.leases()
-                    .tick(term, self.config.clock.monotonic(), leases, AT_ONCE)
-            };
+            let list = || self.replica.catalog().leases().map(granted).collect();
+            let now = self.config.clock.monotonic();
+            let due = self.leases.tick(term, now, list, AT_ONCE);
             if due.is_empty() {
                 continue;
             }
@@ -288,13 +268,21 @@ impl Core {
             Ok(_) => METRICS.leases_expired.inc_by(ids.len() as u64),
             Err(failure) => tracing::debug!(?failure, "expired leases could not be ended yet"),
         }
-        self.leases().settled(term, &ids);
+        self.leases.settled(term, &ids);
     }
 
     /// Encodes a command of this moment.
     pub fn entry(&self, command: kv::Command) -> bytes::Bytes {
         let entry = kv::Entry::new(self.config.clock.unix_ms(), command);
         prost::Message::encode_to_vec(&entry).into()
+    }
+}
+
+fn granted(record: &kv::LeaseRecord) -> Granted {
+    Granted {
+        id: record.lease.id,
+        ttl_seconds: record.lease.ttl_seconds,
+        grant: record.grant,
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Change {
 pub struct LeaseRecord {
     pub lease: Lease,
     pub keys: BTreeSet<Bytes>,
+    /// Tells it from an earlier lease of the same id, in this process alone: members count differently.
+    pub grant: u64,
 }
 
 /// See the module head.
@@ -33,6 +35,7 @@ pub struct Catalog {
     live: CountedKeys,
     history: BTreeMap<Bytes, Vec<Change>>,
     leases: BTreeMap<i64, LeaseRecord>,
+    grants: u64,
     revision: i64,
     compact_revision: i64,
 }
@@ -50,6 +53,7 @@ impl Catalog {
             live: CountedKeys::default(),
             history: BTreeMap::new(),
             leases: BTreeMap::new(),
+            grants: 0,
             revision: 1,
             compact_revision: 0,
         }
@@ -63,11 +67,13 @@ impl Catalog {
 
     /// Loading at start, before any key: a stored lease.
     pub fn load_lease(&mut self, lease: Lease) {
+        self.grants += 1;
         self.leases.insert(
             lease.id,
             LeaseRecord {
                 lease,
                 keys: BTreeSet::new(),
+                grant: self.grants,
             },
         );
     }
@@ -103,11 +109,15 @@ impl Catalog {
                     self.live.remove(key);
                 }
                 Write::Lease(lease) => {
+                    self.grants += 1;
                     let new = LeaseRecord {
                         lease: *lease,
                         keys: BTreeSet::new(),
+                        grant: self.grants,
                     };
-                    self.leases.entry(lease.id).or_insert(new).lease = *lease;
+                    // One that ended and was granted again within the batch loses its keys by the batch's events.
+                    let record = self.leases.entry(lease.id).or_insert(new);
+                    (record.lease, record.grant) = (*lease, self.grants);
                 }
                 Write::LeaseEnd(id) => {
                     self.leases.remove(id);

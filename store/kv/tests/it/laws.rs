@@ -1,6 +1,6 @@
 //! Laws of the model, over random histories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -117,7 +117,7 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 type Dump = (
     Vec<KeyValue>,
     Vec<(i64, Vec<Event>)>,
-    Vec<LeaseRecord>,
+    Vec<(Lease, BTreeSet<Bytes>)>,
     i64,
     i64,
     usize,
@@ -129,7 +129,9 @@ fn dump(state: &MemState) -> Dump {
         .events()
         .map(|(revision, events)| (revision, events.to_vec()));
     let catalog = &state.catalog;
-    let leases = catalog.leases().cloned().collect();
+    let leases = catalog.leases();
+    let leases = leases.map(|record| (record.lease, record.keys.clone()));
+    let leases = leases.collect();
     let keys = state.data.keys().cloned().collect();
     let (revision, compacted) = (catalog.revision(), catalog.compact_revision());
     (
@@ -378,5 +380,26 @@ fn feed(store: &Arc<MemStore>, now_ms: &mut i64, entry: &Entry) {
             store.expire(*now_ms);
         }
         Command::LeaseExpire(_) => {}
+    }
+}
+
+/// The lease clock goes by it.
+#[test]
+fn a_lease_that_is_granted_again_is_told_from_the_earlier_one() {
+    let mut catalog = Catalog::new();
+    let lease = Lease {
+        id: 7,
+        ttl_seconds: 5,
+    };
+    let mut seen = BTreeSet::new();
+    let ways: [&[Write]; 3] = [
+        &[Write::Lease(lease)],
+        &[Write::LeaseEnd(7), Write::Lease(lease)],
+        // What is left of an end and a grant in one batch.
+        &[Write::Lease(lease)],
+    ];
+    for writes in ways {
+        catalog.absorb(writes);
+        assert!(seen.insert(catalog.lease(7).unwrap().grant), "{writes:?}");
     }
 }
