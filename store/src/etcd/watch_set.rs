@@ -80,11 +80,17 @@ impl WatchSet {
     /// What a watcher has to say next; `None` where it ended by itself.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<(i64, Option<WatchItem>)> {
         self.ready.poller.register(context.waker());
+        let mut silent = 0;
         loop {
             self.activate();
             let Some(id) = self.active.front().copied() else {
                 return Poll::Pending;
             };
+            // One that reads history in which there is nothing for it wakes itself to go on: others have a turn first.
+            if silent == ACTIVE_MAX {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let Some(entry) = self.watchers.get_mut(&id) else {
                 self.active.pop_front();
                 continue;
@@ -108,6 +114,7 @@ impl WatchSet {
                     return Poll::Ready((id, None));
                 }
                 Poll::Pending => {
+                    silent += 1;
                     self.taken = 0;
                     self.active.pop_front();
                 }
@@ -180,6 +187,41 @@ mod tests {
                 .values()
                 .all(|mark| *mark == Some(TURN as i64 + 10))
         );
+    }
+
+    #[test]
+    fn one_poll_ends_although_a_watcher_wakes_itself_again_and_again() {
+        let mut looks = 0;
+        let busy = stream::poll_fn(move |context| {
+            looks += 1;
+            if looks > 1000 {
+                return Poll::Ready(Some(WatchItem::Progress { revision: looks }));
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        });
+        let mut set = WatchSet::default();
+        set.add(1, Box::pin(busy));
+        let woken = Arc::new(Woken::default());
+        let mut polls = 0;
+        loop {
+            polls += 1;
+            woken.0.store(false, Ordering::Release);
+            match set.poll(&mut Context::from_waker(&Waker::from(woken.clone()))) {
+                Poll::Ready((id, _)) => break assert_eq!(id, 1),
+                Poll::Pending => assert!(woken.0.load(Ordering::Acquire), "it goes on"),
+            }
+        }
+        assert!(polls > 100, "{polls}");
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Release);
+        }
     }
 
     #[test]
