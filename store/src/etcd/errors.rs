@@ -73,9 +73,10 @@ impl Fault {
             | Fault::TooManyLearners
             | Fault::NotLearner
             | Fault::LearnerNotReady
-            | Fault::NotEnoughStarted => Code::FailedPrecondition,
+            | Fault::NotEnoughStarted
+            | Fault::NotForLearner => Code::FailedPrecondition,
             Fault::MemberNotFound => Code::NotFound,
-            Fault::TransferTimedOut | Fault::NotForLearner => Code::Unavailable,
+            Fault::TransferTimedOut => Code::Unavailable,
             // Plain errors in etcd, without a code of gRPC.
             Fault::SessionExpired
             | Fault::NotElected

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kv::Answer;
 use prost::Message;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,6 +17,9 @@ use super::rpc::ENVELOPE_BYTES;
 pub(super) const ETCD_VERSION: &str = "3.6.14";
 /// The version of the cluster and of its storage, as etcd counts them.
 pub(super) const ETCD_CLUSTER_VERSION: &str = "3.6.0";
+
+/// Snapshots sent at once.
+pub(super) const SNAPSHOTS: usize = 4;
 
 /// What may be set.
 #[derive(Clone, Debug)]
@@ -44,6 +48,8 @@ pub(super) struct Front {
     pub(super) tasks: TaskTracker,
     /// Ends streams: the port closes, or the member stops.
     pub(super) stop: CancellationToken,
+    /// Snapshots being sent: each reads the whole state and holds what it reads.
+    pub(super) snapshots: Arc<Semaphore>,
     pub(super) cluster_id: u64,
     pub(super) member_id: u64,
 }
@@ -57,6 +63,7 @@ impl Front {
             backend,
             options,
             tasks: TaskTracker::new(),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS)),
             cluster_id: status.cluster_id,
             member_id: status.member_id,
         })

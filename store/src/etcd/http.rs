@@ -143,25 +143,9 @@ fn metrics() -> Response<Body> {
     let encoder = prometheus::TextEncoder::new();
     let mut text = Vec::new();
     match encoder.encode(&prometheus::gather(), &mut text) {
-        Ok(()) => {
-            text.extend_from_slice(resident().unwrap_or_default().as_bytes());
-            reply(StatusCode::OK, "text/plain; version=0.0.4", text)
-        }
+        Ok(()) => reply(StatusCode::OK, "text/plain; version=0.0.4", text),
         Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
     }
-}
-
-/// Memory of the process, which `etcdctl check datascale` reads here. Not told where the system does not tell it.
-fn resident() -> Option<String> {
-    const PAGE_BYTES: u64 = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    let bytes = pages * PAGE_BYTES;
-    Some(format!(
-        "# HELP process_resident_memory_bytes Resident memory size in bytes.\n\
-         # TYPE process_resident_memory_bytes gauge\n\
-         process_resident_memory_bytes {bytes}\n"
-    ))
 }
 
 const LIVE: &[&str] = &["serializable_read"];

@@ -1,6 +1,7 @@
 //! etcd's Maintenance service.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use kv::{RangeRequest, StoreError, StoreStatus};
 use prost::Message;
@@ -131,9 +132,12 @@ const BLOBS: usize = 4;
 /// ends with the call: a client that goes away, or takes nothing for a minute, ends it.
 pub(super) async fn snapshot(call: Call, _: Empty) -> Result<Answers<Headed<SnapshotBody>>, Fault> {
     let front = call.front;
+    let permit = front.snapshots.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| StoreError::Overloaded)?;
     let (blobs, received) = mpsc::channel(BLOBS);
     let writer = front.clone();
     front.tasks.spawn_blocking(move || {
+        let _permit = permit;
         let send = |blob| archive::send_within(&blobs, Ok(blob));
         let failed = archive::write(&*writer.backend, BLOB_BYTES, &mut |blob| match send(blob) {
             true => ControlFlow::Continue(()),
@@ -144,26 +148,35 @@ pub(super) async fn snapshot(call: Call, _: Empty) -> Result<Answers<Headed<Snap
         }
     });
     let estimate = front.backend.status().size_bytes;
-    let state = (front, received, estimate);
-    Ok(Box::pin(futures::stream::unfold(
-        state,
-        |state| async move {
-            let (front, mut received, left) = state;
-            let blob = received.recv().await?;
-            let answer = blob.map_err(Fault::from).map(|blob: archive::Blob| {
-                // How much is left is only known at the end; before it is an estimate that never says "nothing".
-                let remaining_bytes = match blob.last {
-                    true => 0,
-                    false => left.saturating_sub(blob.bytes.len() as u64).max(1),
-                };
-                front.now(SnapshotBody {
-                    remaining_bytes,
-                    blob: blob.bytes,
-                    version: ETCD_CLUSTER_VERSION.into(),
-                })
-            });
-            let left = answer.as_ref().map_or(0, |a| a.body.remaining_bytes);
-            Some((answer, (front, received, left)))
-        },
-    )))
+    Ok(answers(front, received, estimate))
+}
+
+/// The blobs as they are sent. An archive whose end does not come is a failure: clients take an end in order for the
+/// whole.
+pub(super) fn answers(
+    front: Arc<Front>,
+    received: mpsc::Receiver<Result<archive::Blob, StoreError>>,
+    estimate: u64,
+) -> Answers<Headed<SnapshotBody>> {
+    let state = Some((front, received, estimate));
+    Box::pin(futures::stream::unfold(state, |state| async move {
+        let (front, mut received, left) = state?;
+        let blob = match received.recv().await {
+            Some(Ok(blob)) => blob,
+            Some(Err(error)) => return Some((Err(error.into()), None)),
+            None => return Some((Err(StoreError::TimedOut.into()), None)),
+        };
+        // How much is left is only known at the end; before it is an estimate that never says "nothing".
+        let remaining_bytes = match blob.last {
+            true => 0,
+            false => left.saturating_sub(blob.bytes.len() as u64).max(1),
+        };
+        let answer = front.now(SnapshotBody {
+            remaining_bytes,
+            blob: blob.bytes,
+            version: ETCD_CLUSTER_VERSION.into(),
+        });
+        let more = (!blob.last).then_some((front, received, remaining_bytes));
+        Some((Ok(answer), more))
+    }))
 }

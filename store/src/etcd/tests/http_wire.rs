@@ -86,10 +86,15 @@ async fn version_metrics_and_what_is_not_there() {
     let (status, metrics) = bench.text("GET", "/metrics", "").await;
     assert_eq!(status, StatusCode::OK);
     assert!(metrics.contains("etcd_server_has_leader"), "{metrics}");
+    // `etcdctl check datascale` reads it here.
     assert!(
         metrics.contains("\nprocess_resident_memory_bytes "),
         "{metrics}"
     );
+    let mut declared = std::collections::BTreeSet::new();
+    for line in metrics.lines().filter(|line| line.starts_with("# TYPE ")) {
+        assert!(declared.insert(line), "declared twice: {line}");
+    }
     for path in ["/", "/nothing", "/livez/nothing", "/health/x", "/v3/kv/fly"] {
         assert_eq!(
             bench.text("GET", path, "").await.0,

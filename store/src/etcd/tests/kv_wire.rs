@@ -350,7 +350,7 @@ async fn a_learner_answers_local_reads_and_its_status_alone() {
         .await;
     assert!(status.is_ok());
     let refusal = (
-        Code::Unavailable,
+        Code::FailedPrecondition,
         "etcdserver: rpc not supported for learner",
     );
     let refused = bench.range(everything()).await.unwrap_err();

@@ -202,6 +202,53 @@ async fn a_snapshot_that_nobody_takes_ends_with_its_client() {
 }
 
 #[tokio::test]
+async fn an_archive_that_breaks_off_is_a_failure_and_a_whole_one_ends_in_order() {
+    use futures::StreamExt;
+    let bench = Bench::new().await;
+    let blob = |last| archive::Blob {
+        bytes: bytes("x"),
+        last,
+    };
+    for whole in [false, true] {
+        let (blobs, received) = mpsc::channel(2);
+        blobs.send(Ok(blob(false))).await.unwrap();
+        if whole {
+            blobs.send(Ok(blob(true))).await.unwrap();
+        }
+        drop(blobs);
+        let answers = super::super::maintenance::answers(bench.front.clone(), received, 9);
+        let answers: Vec<_> = answers.collect().await;
+        assert_eq!(answers.len(), 2);
+        assert_eq!(answers[0].as_ref().unwrap().body.remaining_bytes, 8);
+        match &answers[1] {
+            Ok(last) => assert!(whole && last.body.remaining_bytes == 0),
+            Err(fault) => assert!(!whole && fault.code() == Code::Unavailable, "{fault}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_so_many_snapshots_are_sent_at_once() {
+    let bench = Bench::new().await;
+    let all = super::super::front::SNAPSHOTS as u32;
+    let snapshots = bench.front.snapshots.clone();
+    let others = snapshots.try_acquire_many_owned(all).unwrap();
+    let first = async || {
+        let mut blobs: Streaming<Headed<SnapshotBody>> = bench
+            .stream("/etcdserverpb.Maintenance/Snapshot", Empty {})
+            .await?;
+        blobs.message().await
+    };
+    let refused = first().await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::ResourceExhausted, "etcdserver: too many requests")
+    );
+    drop(others);
+    assert!(first().await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn members_are_added_as_learners_promoted_moved_and_removed_with_etcds_words() {
     let bench = Bench::new().await;
     let add = |url: &str, is_learner| {
