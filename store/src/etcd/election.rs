@@ -37,7 +37,7 @@ pub(super) async fn campaign(
     if stood.is_some_and(|kv| kv.value != request.value) {
         announce(front, &leader, request.value).await?;
     }
-    let revision = place.wait().await?;
+    let revision = place.wait().await?.ok_or(Fault::NotElected)?;
     place.keep();
     Ok(front.headed(Answer {
         revision,

@@ -5,7 +5,7 @@ use kv::{Answer, DeleteRangeRequest, Request as Operation};
 
 use super::errors::Fault;
 use super::headed::Headed;
-use super::kv::{get, single};
+use super::kv::single;
 use super::message::{Empty, LockBody, LockRequest, UnlockRequest};
 use super::rpc::Call;
 use super::turn::Place;
@@ -15,23 +15,12 @@ use super::turn::Place;
 pub(super) async fn lock(call: Call, request: LockRequest) -> Result<Headed<LockBody>, Fault> {
     let front = &call.front;
     let (place, _) = Place::take(front, &request.name, request.lease, Bytes::new()).await?;
-    place.wait().await?;
-    // The lease may have ended while others had the lock.
-    let own = get(&*front.backend, &place.key).await?;
-    if own
-        .body
-        .is_none_or(|kv| kv.create_revision != place.revision)
-    {
-        return Err(Fault::SessionExpired);
-    }
+    let revision = place.wait().await?.ok_or(Fault::SessionExpired)?;
     let body = LockBody {
         key: place.key.clone(),
     };
     place.keep();
-    Ok(front.headed(Answer {
-        revision: own.revision,
-        body,
-    }))
+    Ok(front.headed(Answer { revision, body }))
 }
 
 pub(super) async fn unlock(call: Call, request: UnlockRequest) -> Result<Headed<Empty>, Fault> {

@@ -1,7 +1,9 @@
 //! Whose turn it is: keys under one prefix, the first created one has it. Locks and elections are this, and clients
 //! that do the same with plain transactions (as `etcdctl lock` does) stand in the same line.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
@@ -13,9 +15,12 @@ use kv::{
 
 use super::errors::Fault;
 use super::front::Front;
+use super::kv::get;
 
 /// Time to live of a lease that nobody named, in seconds: that of etcd's sessions.
 const SESSION_SECONDS: i64 = 60;
+/// How often such a lease is renewed while its place is not first.
+const RENEW: Duration = Duration::from_secs(SESSION_SECONDS as u64 / 3);
 
 /// A place in the line, given up when this is dropped unless it was kept.
 pub(super) struct Place {
@@ -25,6 +30,8 @@ pub(super) struct Place {
     /// Of the key's creation.
     pub(super) revision: i64,
     pub(super) lease: i64,
+    /// Nobody else renews the lease: this does, so often, as long as it waits.
+    pub(super) renew: Option<Duration>,
     kept: bool,
 }
 
@@ -36,9 +43,12 @@ impl Place {
         lease: i64,
         value: Bytes,
     ) -> Result<(Place, Option<KeyValue>), Fault> {
-        let lease = match lease {
-            0 => front.backend.lease_grant(0, SESSION_SECONDS).await?.body.0,
-            lease => lease,
+        let (lease, renew) = match lease {
+            0 => {
+                let granted = front.backend.lease_grant(0, SESSION_SECONDS).await?;
+                (granted.body.0, Some(RENEW))
+            }
+            lease => (lease, None),
         };
         let prefix = prefix_of(name);
         let mut key = BytesMut::from(&prefix[..]);
@@ -65,6 +75,7 @@ impl Place {
             key,
             revision: answer.revision,
             lease,
+            renew,
             kept: false,
         };
         let found = answer.body.responses.into_iter().next();
@@ -76,8 +87,33 @@ impl Place {
         Ok((place, None))
     }
 
-    /// Waits until all who came before are gone; answers the revision at which that was so.
-    pub(super) async fn wait(&self) -> Result<i64, Fault> {
+    /// Waits until all who came before are gone; answers a revision at which that is so and this place is still there.
+    /// `None` where it has gone meanwhile: the lease has ended, or somebody deleted the key.
+    pub(super) async fn wait(&self) -> Result<Option<i64>, Fault> {
+        tokio::select! {
+            first = self.first() => first?,
+            never = self.stay() => match never {},
+        }
+        let own = get(&*self.front.backend, &self.key).await?;
+        let created = own.body.map(|kv| kv.create_revision);
+        Ok((created == Some(self.revision)).then_some(own.revision))
+    }
+
+    /// Renews a lease that nobody else renews.
+    async fn stay(&self) -> Infallible {
+        let Some(renew) = self.renew else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::time::sleep(renew).await;
+            if let Err(error) = self.front.backend.lease_keep_alive(self.lease).await {
+                tracing::debug!(%error, "the lease of a place in line is not renewed yet");
+            }
+        }
+    }
+
+    /// Waits until all who came before are gone.
+    async fn first(&self) -> Result<(), Fault> {
         loop {
             let before = RangeRequest {
                 max_create_revision: self.revision - 1,
@@ -88,7 +124,7 @@ impl Place {
             };
             let answer = self.front.backend.range(before).await?;
             let Some(ahead) = answer.body.kvs.into_iter().next() else {
-                return Ok(answer.revision);
+                return Ok(());
             };
             gone(&self.front, ahead.key, answer.revision).await?;
         }

@@ -150,6 +150,61 @@ async fn a_lease_that_ends_while_it_waits_does_not_get_the_lock() {
 }
 
 #[tokio::test]
+async fn a_lease_that_nobody_named_is_renewed_while_it_waits() {
+    use super::super::turn::Place;
+    let bench = Bench::new().await;
+    bench.lease(10).await;
+    let first = bench.lock("l", 10).await.unwrap();
+    let name = bytes("l");
+    let take = |lease| Place::take(&bench.front, &name, lease, Bytes::new());
+    let (named, _) = take(10).await.unwrap();
+    assert_eq!(named.renew, None);
+    named.keep();
+    let (mut place, _) = take(0).await.unwrap();
+    assert!(place.renew < Some(Duration::from_secs(30)) && place.renew.is_some());
+    place.renew = Some(Duration::from_millis(1));
+    let renewed = || bench.backend.renewed.lock().unwrap().clone();
+    let lease = place.lease;
+    let others = async {
+        while renewed().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        bench.unlock(first.body.key.clone()).await;
+    };
+    let both = async { tokio::join!(place.wait(), others) };
+    let (first, ()) = tokio::time::timeout(SOON, both).await.unwrap();
+    assert!(first.unwrap().is_some());
+    assert!(renewed().iter().all(|renewed| *renewed == lease));
+}
+
+#[tokio::test]
+async fn a_lease_that_ends_while_it_waits_is_not_elected() {
+    let bench = Arc::new(Bench::new().await);
+    for id in [10, 11] {
+        bench.lease(id).await;
+    }
+    let first = bench.campaign(10, "one").await.unwrap();
+    let waiting = {
+        let bench = bench.clone();
+        tokio::spawn(async move { bench.campaign(11, "two").await })
+    };
+    bench.line("seat", 2).await;
+    let _: Headed<Empty> = bench
+        .call("/etcdserverpb.Lease/LeaseRevoke", LeaseId { id: 11 })
+        .await
+        .unwrap();
+    let resign = ResignRequest {
+        leader: Some(first),
+    };
+    let _: Headed<Empty> = bench
+        .call("/v3electionpb.Election/Resign", resign)
+        .await
+        .unwrap();
+    let refused = tokio::time::timeout(SOON, waiting).await.unwrap().unwrap();
+    assert_eq!(refused.unwrap_err().message(), "election: not leader");
+}
+
+#[tokio::test]
 async fn an_election_has_one_leader_who_proclaims_and_resigns() {
     let bench = Arc::new(Bench::new().await);
     for id in [10, 11] {

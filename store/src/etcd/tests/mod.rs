@@ -64,6 +64,8 @@ pub(super) struct MemBackend {
     pub(super) leader: Mutex<Option<u64>>,
     pub(super) members: Mutex<Vec<MemberStatus>>,
     pub(super) stop: CancellationToken,
+    /// Leases that were renewed.
+    pub(super) renewed: Mutex<Vec<i64>>,
     request_bytes: usize,
 }
 
@@ -81,6 +83,7 @@ impl MemBackend {
             leader: Mutex::new(Some(1)),
             members: Mutex::new(vec![me]),
             stop: CancellationToken::new(),
+            renewed: Mutex::default(),
             request_bytes: kv::REQUEST_BYTES_MAX,
         })
     }
@@ -119,6 +122,7 @@ impl Store for MemBackend {
         self.store.lease_revoke(id)
     }
     fn lease_keep_alive(&self, id: i64) -> BoxFuture<'_, StoreResult<i64>> {
+        self.renewed.lock().unwrap().push(id);
         self.store.lease_keep_alive(id)
     }
     fn lease_time_to_live(&self, id: i64, keys: bool) -> BoxFuture<'_, StoreResult<LeaseStatus>> {
