@@ -1,5 +1,9 @@
 //! Who belongs to the cluster: members join as learners, are promoted when they have caught up, and are removed. Each
 //! member also publishes its own name and addresses here.
+//!
+//! A cluster that one member founded and that has grown since must not be started with that member as its only initial
+//! one any more: on an empty directory it would found another cluster, there being nobody whom it would ask
+//! (docs/adr/0004-a-member-is-an-id-and-a-directory.md).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,11 +11,11 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
-use openraft::{ChangeMembers, LogIdOptionExt};
+use openraft::{ChangeMembers, Instant, LogIdOptionExt};
 
 use crate::core::Core;
 use crate::peer::wire::{Failure, MemberChange};
-use crate::raft::types::PeerNode;
+use crate::raft::types::{Membership, PeerNode};
 
 /// A learner is promoted when it has at least this share of the log, as in etcd.
 const CAUGHT_UP_PERCENT: u64 = 90;
@@ -25,73 +29,139 @@ pub enum MemberError {
     Store(kv::StoreError),
 }
 
+/// See [`Core::standing`].
+struct Standing {
+    membership: Membership,
+    /// Ids of members that have been met at some time.
+    met: BTreeSet<u64>,
+    caught_up: BTreeSet<u64>,
+    /// Have answered the leader lately; it is one of them.
+    in_touch: BTreeSet<u64>,
+}
+
+/// What Raft is asked to do.
+#[derive(Debug, PartialEq)]
+struct Step {
+    change: ChangeMembers<u64, PeerNode>,
+    /// Whether voters that are left out stay as learners.
+    keep: bool,
+}
+
+/// What is to be done for a change; nothing where it is so already, and an error in words where it must not be.
+fn decide(change: MemberChange, standing: &Standing) -> Result<Option<Step>, String> {
+    let membership = &standing.membership;
+    let known = |id: u64| {
+        let node = membership.get_node(&id);
+        node.ok_or_else(|| format!("member {id:016x} does not exist"))
+    };
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    let (change, keep) = match change {
+        MemberChange::AddLearner { id, node } => {
+            if known(id).is_ok() {
+                return Err(format!("member {id:016x} already exists"));
+            }
+            // Whoever has met the earlier one will not let another one in.
+            if standing.met.contains(&id) {
+                return Err(format!(
+                    "the id {id:016x} was used before, and an id is not used again: empty the member's data directory, \
+                     and add it under a new id"
+                ));
+            }
+            (ChangeMembers::AddNodes(BTreeMap::from([(id, node)])), true)
+        }
+        MemberChange::Promote { id } => {
+            let node = known(id)?;
+            if voters.contains(&id) {
+                return Ok(None);
+            }
+            // Before it votes all must be able to know which directory it votes from.
+            if !standing.caught_up.contains(&id) || node.known_incarnation().is_none() {
+                return Err(
+                    "can only promote a learner member which is in sync with leader".into(),
+                );
+            }
+            (ChangeMembers::AddVoterIds(BTreeSet::from([id])), true)
+        }
+        MemberChange::Remove { id } => {
+            known(id)?;
+            if voters.contains(&id) {
+                stays_able(&voters, id, &standing.in_touch)?;
+                (ChangeMembers::RemoveVoters(BTreeSet::from([id])), false)
+            } else {
+                (ChangeMembers::RemoveNodes(BTreeSet::from([id])), false)
+            }
+        }
+        MemberChange::Describe { id, node } => {
+            let now = known(id)?;
+            if *now == node {
+                return Ok(None);
+            }
+            let incarnation = now.known_incarnation();
+            if incarnation.is_some_and(|known| known != node.incarnation) {
+                return Err(format!("member {id:016x} has another data directory"));
+            }
+            (ChangeMembers::SetNodes(BTreeMap::from([(id, node)])), true)
+        }
+    };
+    Ok(Some(Step { change, keep }))
+}
+
+/// Whether those who remain without this voter are a quorum among themselves, as far as they are heard of.
+fn stays_able(
+    voters: &BTreeSet<u64>,
+    leaving: u64,
+    in_touch: &BTreeSet<u64>,
+) -> Result<(), String> {
+    let remaining = voters.iter().filter(|id| **id != leaving);
+    let (able, all) = remaining.fold((0, 0), |(able, all), id| {
+        (able + usize::from(in_touch.contains(id)), all + 1)
+    });
+    if all == 0 {
+        return Err("the last voting member cannot be removed".into());
+    }
+    if able <= all / 2 {
+        return Err(format!(
+            "re-configuration failed due to not enough started members: of the {all} voters that would remain, {able} \
+             answer"
+        ));
+    }
+    Ok(())
+}
+
 impl Core {
     /// Carries out a change, as the leader.
     pub async fn change_member_here(&self, change: MemberChange) -> Result<(), Failure> {
         if !self.is_leader() {
             return Err(Failure::NotLeader);
         }
-        let membership = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            metrics.membership_config.membership().clone()
-        };
-        let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        let refused = |why: String| Err(Failure::Refused(why));
-        let (change, keep) = match change {
-            MemberChange::AddLearner { id, node } => {
-                if membership.get_node(&id).is_some() {
-                    return refused(format!("member {id:016x} already exists"));
-                }
-                // Whoever has met the earlier one will not let another one in.
-                if self.transport.incarnations.of(id).is_some() {
-                    return refused(format!(
-                        "the id {id:016x} was used before, and an id is not used again: add the member under a new one"
-                    ));
-                }
-                (ChangeMembers::AddNodes(BTreeMap::from([(id, node)])), true)
-            }
-            MemberChange::Promote { id } => {
-                if voters.contains(&id) {
-                    return Ok(());
-                }
-                if membership.get_node(&id).is_none() {
-                    return refused(format!("member {id:016x} does not exist"));
-                }
-                if !self.has_caught_up(id) {
-                    return refused(
-                        "can only promote a learner member which is in sync with leader".into(),
-                    );
-                }
-                (ChangeMembers::AddVoterIds(BTreeSet::from([id])), true)
-            }
-            MemberChange::Remove { id } => {
-                if membership.get_node(&id).is_none() {
-                    return refused(format!("member {id:016x} does not exist"));
-                }
-                if voters.contains(&id) {
-                    if voters.len() == 1 {
-                        return refused("the last voting member cannot be removed".into());
-                    }
-                    (ChangeMembers::RemoveVoters(BTreeSet::from([id])), false)
-                } else {
-                    (ChangeMembers::RemoveNodes(BTreeSet::from([id])), false)
-                }
-            }
-            MemberChange::Describe { id, node } => match membership.get_node(&id) {
-                Some(known) if *known == node => return Ok(()),
-                Some(known)
-                    if known
-                        .known_incarnation()
-                        .is_some_and(|known| known != node.incarnation) =>
-                {
-                    return refused(format!("member {id:016x} has another data directory"));
-                }
-                Some(_) => (ChangeMembers::SetNodes(BTreeMap::from([(id, node)])), true),
-                None => return refused(format!("member {id:016x} does not exist")),
-            },
-        };
-        self.change_membership(change, keep).await
+        match decide(change, &self.standing()).map_err(Failure::Refused)? {
+            None => Ok(()),
+            Some(Step { change, keep }) => self.change_membership(change, keep).await,
+        }
+    }
+
+    /// What is known here, as the leader, when a change is decided.
+    fn standing(&self) -> Standing {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let last = metrics.last_log_index.unwrap_or(0);
+        let replication = metrics.replication.iter().flatten();
+        let caught_up = replication.filter(|(_, matched)| {
+            let matched = (*matched).clone().index().unwrap_or(0);
+            matched > 0 && matched.saturating_mul(100) >= last.saturating_mul(CAUGHT_UP_PERCENT)
+        });
+        let silence = self.config.limits.election_max;
+        let answered = metrics.heartbeat.iter().flatten().filter(|(_, answered)| {
+            let answered = answered.as_ref();
+            answered.is_some_and(|answered| answered.elapsed() < silence)
+        });
+        let me = std::iter::once(self.config.member_id);
+        Standing {
+            membership: metrics.membership_config.membership().clone(),
+            met: self.transport.incarnations.all().into_keys().collect(),
+            caught_up: caught_up.map(|(id, _)| *id).collect(),
+            in_touch: answered.map(|(id, _)| *id).chain(me).collect(),
+        }
     }
 
     async fn change_membership(
@@ -120,17 +190,6 @@ impl Core {
                 Err(Failure::Stopped)
             }
         }
-    }
-
-    fn has_caught_up(&self, id: u64) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let last = metrics.last_log_index.unwrap_or(0);
-        let replicated = metrics.replication.as_ref().and_then(|all| all.get(&id));
-        let matched = replicated
-            .and_then(|matched| matched.clone().index())
-            .unwrap_or(0);
-        matched > 0 && matched.saturating_mul(100) >= last.saturating_mul(CAUGHT_UP_PERCENT)
     }
 
     /// Publishes this member's name and addresses until the membership has them.
@@ -174,6 +233,9 @@ impl Core {
         let mut membership = self.replica.membership();
         loop {
             let record = membership.borrow_and_update().clone();
+            if let Some(record) = &record {
+                self.transport.learn_published(record);
+            }
             for node in record.iter().flat_map(|record| &record.nodes) {
                 let Some(incarnation) = node.node().known_incarnation() else {
                     continue;
@@ -220,5 +282,78 @@ impl Core {
         others
             .max_by_key(|(_, matched)| (*matched).clone().index())
             .map(|(id, _)| *id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of voters 1 to 3 and learner 4, which have all published what they are.
+    fn standing(in_touch: &[u64]) -> Standing {
+        let node = PeerNode {
+            incarnation: 7,
+            ..PeerNode::default()
+        };
+        let nodes: BTreeMap<u64, PeerNode> = (1..=4).map(|id| (id, node.clone())).collect();
+        Standing {
+            membership: Membership::new(vec![BTreeSet::from([1, 2, 3])], nodes).unwrap(),
+            met: (1..=5).collect(),
+            caught_up: BTreeSet::from([2, 3, 4]),
+            in_touch: in_touch.iter().copied().collect(),
+        }
+    }
+
+    #[test]
+    fn a_voter_goes_only_when_those_who_remain_can_go_on() {
+        let remove =
+            |id, in_touch: &[u64]| decide(MemberChange::Remove { id }, &standing(in_touch));
+        for (id, in_touch) in [(3, &[1, 2][..]), (3, &[1, 2, 3][..]), (1, &[1, 2, 3][..])] {
+            let step = remove(id, in_touch).unwrap().unwrap();
+            assert_eq!(step.change, ChangeMembers::RemoveVoters([id].into()));
+            assert!(!step.keep);
+        }
+        for (id, in_touch) in [(2, &[1, 2][..]), (1, &[1, 2][..]), (3, &[1][..])] {
+            let refused = remove(id, in_touch).unwrap_err();
+            assert!(refused.contains("not enough started members"), "{refused}");
+        }
+        assert!(remove(4, &[1]).is_ok(), "it does not vote");
+        let alone = stays_able(&[1].into(), 1, &[1].into()).unwrap_err();
+        assert!(alone.contains("last voting member"), "{alone}");
+    }
+
+    #[test]
+    fn a_learner_votes_when_it_has_the_log_and_its_directory_is_known() {
+        let promote = |standing: &Standing| decide(MemberChange::Promote { id: 4 }, standing);
+        let ready = standing(&[1]);
+        assert!(promote(&ready).unwrap().is_some());
+        let behind = Standing {
+            caught_up: BTreeSet::new(),
+            ..standing(&[1])
+        };
+        let mut nodes: BTreeMap<u64, PeerNode> = BTreeMap::new();
+        nodes.extend([(1, PeerNode::default()), (4, PeerNode::default())]);
+        let silent = Standing {
+            membership: Membership::new(vec![BTreeSet::from([1])], nodes).unwrap(),
+            ..standing(&[1])
+        };
+        for standing in [behind, silent] {
+            let refused = promote(&standing).unwrap_err();
+            assert!(refused.contains("in sync with leader"), "{refused}");
+        }
+        let again = decide(MemberChange::Promote { id: 2 }, &ready);
+        assert_eq!(again, Ok(None));
+    }
+
+    #[test]
+    fn an_id_that_was_met_is_not_used_again() {
+        let add = |id| {
+            let node = PeerNode::default();
+            decide(MemberChange::AddLearner { id, node }, &standing(&[1]))
+        };
+        let refused = add(5).unwrap_err();
+        assert!(refused.contains("empty the member's data directory"));
+        assert!(add(4).unwrap_err().contains("already exists"));
+        assert!(add(6).is_ok());
     }
 }

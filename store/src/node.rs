@@ -247,6 +247,9 @@ async fn launch(
         source,
     })?;
     let membership = replica.membership().borrow().clone();
+    if let Some(record) = &membership {
+        transport.learn_published(record);
+    }
     transport.learn_membership(membership.and_then(|record| Some(record.log_id?.into())));
     let machine = Machine::new(replica.clone());
     let peers = Peers::new(transport.clone());

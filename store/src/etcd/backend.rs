@@ -131,7 +131,11 @@ fn fault(error: MemberError) -> Fault {
         MemberError::Store(error) => Fault::Store(error),
         MemberError::Refused(why) if why.contains("in sync with leader") => Fault::LearnerNotReady,
         MemberError::Refused(why) if why.contains("does not exist") => Fault::MemberNotFound,
-        MemberError::Refused(why) if why.contains("last voting member") => Fault::NotEnoughStarted,
+        MemberError::Refused(why)
+            if why.contains("last voting member") || why.contains("not enough started members") =>
+        {
+            Fault::NotEnoughStarted
+        }
         MemberError::Refused(why) => Fault::Internal(why),
     }
 }

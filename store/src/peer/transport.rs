@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::disk::MembershipRecord;
 use crate::env::{ByteStream, Network};
 use crate::incarnations::{Incarnations, NotMet};
 use crate::peer::call::{CallError, Caller};
@@ -42,6 +43,8 @@ pub struct Transport {
     network: Arc<dyn Network>,
     tls: Arc<Tls>,
     membership: Mutex<Option<LogId>>,
+    /// Incarnations that the applied membership names.
+    published: Mutex<BTreeMap<u64, u64>>,
     /// What others last refused, so that it is logged once.
     refusals: Mutex<BTreeMap<u64, Refusal>>,
     addresses: RwLock<BTreeMap<u64, String>>,
@@ -71,6 +74,7 @@ impl Transport {
             network: config.network.clone(),
             tls,
             membership: Mutex::default(),
+            published: Mutex::default(),
             refusals: Mutex::default(),
             addresses: RwLock::default(),
             callers: Mutex::default(),
@@ -92,6 +96,27 @@ impl Transport {
             .unwrap_or_else(PoisonError::into_inner) = at;
     }
 
+    /// What the members have published, as of the membership that is applied here.
+    pub fn learn_published(&self, membership: &MembershipRecord) {
+        let known = membership.nodes.iter().filter_map(|record| {
+            let incarnation = record.node().known_incarnation()?;
+            Some((record.id, incarnation))
+        });
+        let mut published = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *published = known.collect();
+    }
+
+    fn published(&self, member: u64) -> Option<u64> {
+        let published = self.published.lock();
+        published
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&member)
+            .copied()
+    }
+
     /// Takes note that another member says that this one has lost its data.
     pub fn disown(&self, why: &Refusal) {
         self.disowned.send_if_modified(|known| {
@@ -103,6 +128,7 @@ impl Transport {
 
     /// Whether the member is, or from now on counts as, the one that is known under this id.
     pub async fn meet(&self, member: u64, incarnation: u64) -> Result<(), Refusal> {
+        agrees(member, self.published(member), incarnation)?;
         let met = self.incarnations.meet(member, incarnation).await;
         met.map_err(|error| match error {
             NotMet::Known(known) => Refusal::OtherDirectory {
@@ -199,7 +225,9 @@ impl Transport {
             to,
             lane,
             incarnation: self.me.incarnation,
-            to_incarnation: self.incarnations.of(to).unwrap_or(0),
+            to_incarnation: (self.published(to))
+                .or_else(|| self.incarnations.of(to))
+                .unwrap_or(0),
             membership: *membership,
         }
     }
@@ -220,5 +248,36 @@ impl Transport {
                 .clone()
         };
         caller.call(request, deadline).await
+    }
+}
+
+/// Whether a member shows the directory that it has published. One that was met here under its id before it published
+/// its own, and is another one, is not it.
+fn agrees(member: u64, published: Option<u64>, shown: u64) -> Result<(), Refusal> {
+    match published {
+        Some(known) if known != shown => Err(Refusal::OtherDirectory {
+            member,
+            known,
+            shown,
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_member_has_published_counts_before_who_is_met_first() {
+        assert_eq!(agrees(2, None, 5), Ok(()));
+        assert_eq!(agrees(2, Some(5), 5), Ok(()));
+        let refused = agrees(2, Some(5), 6);
+        let expected = Refusal::OtherDirectory {
+            member: 2,
+            known: 5,
+            shown: 6,
+        };
+        assert_eq!(refused, Err(expected));
     }
 }
