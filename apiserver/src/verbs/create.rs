@@ -164,7 +164,8 @@ pub(crate) async fn create_object(
                         object.name(),
                     ));
                 }
-                plan.check_claims(&context.server, &object).await?;
+                // What the client named is in the template; what we chose may be chosen anew.
+                plan.check_claims(&context.server, &template).await?;
             }
         }
     }

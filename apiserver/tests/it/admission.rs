@@ -65,7 +65,9 @@ fn service(name: &str, extra: Value) -> Value {
 #[tokio::test]
 async fn service_addresses_are_unique_and_come_back() {
     let server = Server::start().await;
-    let makes = (0..20).map(|index| {
+    // So many at once that some certainly draw the same port and have to draw again.
+    const COUNT: usize = 150;
+    let makes = (0..COUNT).map(|index| {
         let server = &server;
         async move {
             server
@@ -90,7 +92,7 @@ async fn service_addresses_are_unique_and_come_back() {
     addresses.dedup();
     ports.sort_unstable();
     ports.dedup();
-    assert_eq!((addresses.len(), ports.len()), (20, 20));
+    assert_eq!((addresses.len(), ports.len()), (COUNT, COUNT));
     let wanted = json!({"clusterIP": addresses[0]});
     let taken = server.post(SERVICES, service("copy", wanted.clone())).await;
     assert_eq!(taken.refused().0, 422);
