@@ -123,6 +123,15 @@ async fn terminals_attach_and_followed_logs() {
     let log = "/containerLogs/default/talk/count";
     let stop = exec_path("talk", "count", "touch /tmp/end");
     let follow = format!("{log}?follow=true&stream=Stdout");
+    // Two streams have no order but that of arrival: what ends the one is said after the other has arrived.
+    let stderr = format!("{log}?stream=Stderr");
+    let arrived = async {
+        while node.get(&stderr).await != (200, "bad\n".to_owned()) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(60);
+    tokio::time::timeout(patience, arrived).await.unwrap();
     let (_, end) = tokio::join!(node.exec(&stop, b""), node.get(&follow));
     assert_eq!(end, (200, "1\n2\n3\nlast\n".to_owned()));
     for (query, expected) in [
