@@ -7,10 +7,10 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kontiki/target
 KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
 PREPARE = deploy/claim-cache.sh && rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
-.PHONY: help up down reset status build test fmt lint reference deny bench crash
+.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 up: ## install what is missing, build, start three members and a node agent (RUNTIME=hollow: without Docker)
 	@deploy/setup.sh build $(if $(filter docker,$(RUNTIME)),docker)
@@ -53,3 +53,8 @@ bench: ## measure against Debian's etcd on this machine (about 12 minutes)
 	@deploy/setup.sh build docker test bench
 	@$(PREPARE) && cargo build --release --locked -p kontiki -p bench --bins
 	@$(CARGO_TARGET_DIR)/release/bench all
+
+bench-store: ## measure the store alone against Debian's etcd: 14 workloads, CPU, bytes, memory (about 22 minutes)
+	@deploy/setup.sh build bench
+	@$(PREPARE) && cargo build --release --locked -p kontiki -p bench --bins
+	@$(CARGO_TARGET_DIR)/release/bench store $(BENCH)

@@ -3,7 +3,7 @@
 #   build   compiler, make, libclang (RocksDB's bindings)
 #   docker  Docker Engine, started if it does not run
 #   test    what the tests drive the cluster with
-#   bench   etcd, to measure against
+#   bench   etcd, to measure against, and strace, to count what both ask of the disk
 set -euo pipefail
 
 missing=()
@@ -24,7 +24,7 @@ for part in "$@"; do
       command -v cargo > /dev/null || { echo "setup: no cargo: install a Rust toolchain (1.95 or newer) first" >&2; exit 1; } ;;
     docker) docker=yes; need docker.io dockerd; need iptables iptables ;;
     test) need busybox-static busybox; need etcd-client etcdctl ;;
-    bench) need etcd-server etcd ;;
+    bench) need etcd-server etcd; need strace strace ;;
     *) echo "setup: unknown part '$part'" >&2; exit 2 ;;
   esac
 done

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::Setting;
 use crate::client::Client;
+use crate::store::wire::Connection;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum System {
@@ -53,10 +54,16 @@ pub(crate) struct Cluster {
     kontiki: PathBuf,
     dir: tempfile::TempDir,
     members: Vec<Option<Child>>,
+    /// Is not one of those who founded the cluster.
+    joining: Option<usize>,
     pub(crate) tls: Tls,
 }
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
+/// The most that etcd's documentation suggests: the default would refuse writes in the middle of a measurement.
+const ETCD_QUOTA_BYTES: &str = "8589934592";
+/// Several elections.
+const LEADERLESS_MAX: Duration = Duration::from_secs(10);
 
 impl Cluster {
     /// Starts three members with empty data and waits until each answers a linearizable read.
@@ -92,6 +99,7 @@ impl Cluster {
             kontiki: kontiki.into(),
             dir,
             members: vec![None, None, None],
+            joining: None,
             tls,
         };
         for index in 0..3 {
@@ -107,12 +115,17 @@ impl Cluster {
         self.system.ports() + index as u16
     }
 
-    fn peer_port(&self, index: usize) -> u16 {
+    pub(crate) fn peer_port(&self, index: usize) -> u16 {
         self.system.ports() + 10 + index as u16
     }
 
     pub(crate) fn client(&self, index: usize) -> Result<Client> {
         Client::new(self.client_port(index), &self.tls)
+    }
+
+    /// A connection for loads, made now.
+    pub(crate) async fn connect(&self, index: usize) -> Result<Connection> {
+        Connection::open(self.client_port(index), &self.tls).await
     }
 
     pub(crate) fn start_member(&mut self, index: usize, agents: bool) -> Result<()> {
@@ -223,7 +236,12 @@ impl Cluster {
             "1000",
             "--log-level",
             "error",
+            "--quota-backend-bytes",
+            ETCD_QUOTA_BYTES,
         ]);
+        if self.joining == Some(index) {
+            command.args(["--initial-cluster-state", "existing"]);
+        }
         command
             .arg("--cert-file")
             .arg(folder.join("server.crt"))
@@ -246,12 +264,12 @@ impl Cluster {
     }
 
     /// What `kontiki pki` made for a member; etcd takes the same certificates.
-    fn folder(&self, index: usize) -> PathBuf {
+    pub(crate) fn folder(&self, index: usize) -> PathBuf {
         let name = format!("member-{}", NAMES[index]);
         self.dir.path().join("pki").join(name)
     }
 
-    fn data(&self, index: usize) -> PathBuf {
+    pub(crate) fn data(&self, index: usize) -> PathBuf {
         self.dir.path().join(format!("data-{}", NAMES[index]))
     }
 
@@ -264,19 +282,61 @@ impl Cluster {
                 Err(error) => error,
             };
             if Instant::now() > deadline {
-                let log =
-                    std::fs::read_to_string(self.dir.path().join(format!("{}.log", NAMES[index])))
-                        .unwrap_or_default();
-                let tail: Vec<&str> = log.lines().rev().take(8).collect();
                 bail!(
                     "{} member {} does not serve: {error}\n{}",
                     self.system.name(),
                     NAMES[index],
-                    tail.join("\n")
+                    self.last_words(index)
                 );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    fn last_words(&self, index: usize) -> String {
+        let log = self.dir.path().join(format!("{}.log", NAMES[index]));
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        let mut tail: Vec<&str> = log.lines().rev().take(8).collect();
+        tail.reverse();
+        tail.join("\n")
+    }
+
+    /// Members that ended by themselves, and what they said last; empty if there are none.
+    pub(crate) fn casualties(&mut self) -> String {
+        let ended = |child: &mut Option<Child>| {
+            let status = child.as_mut().map(|child| child.try_wait());
+            matches!(status, Some(Ok(Some(_))))
+        };
+        let ended: Vec<usize> = (0..self.members.len())
+            .filter(|index| ended(&mut self.members[*index]))
+            .collect();
+        let told = ended.iter().map(|index| {
+            let words = self.last_words(*index);
+            format!("member {} ended by itself:\n{words}", NAMES[*index])
+        });
+        told.collect::<Vec<_>>().join("\n")
+    }
+
+    pub(crate) fn pid(&self, index: usize) -> Result<u32> {
+        let child = self.members[index].as_ref();
+        Ok(child.context("the member does not run")?.id())
+    }
+
+    /// Of the members that run.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.members.iter().flatten().map(Child::id).collect()
+    }
+
+    /// Where the cluster's authorities are.
+    pub(crate) fn pki(&self) -> PathBuf {
+        self.dir.path().join("pki")
+    }
+
+    /// Makes a place for a new member where one was killed: without data, and to join those who are left.
+    pub(crate) fn vacate(&mut self, index: usize) -> Result<()> {
+        std::fs::remove_dir_all(self.data(index))?;
+        self.joining = Some(index);
+        Ok(())
     }
 
     pub(crate) fn kill(&mut self, index: usize) -> Result<()> {
@@ -289,12 +349,19 @@ impl Cluster {
 
     /// The member that leads by its own word: found by asking each, since both systems answer Status.
     pub(crate) async fn leader(&self) -> Result<usize> {
-        for index in 0..3 {
-            if self.members[index].is_some() && self.client(index)?.leads().await.unwrap_or(false) {
-                return Ok(index);
+        let deadline = Instant::now() + LEADERLESS_MAX;
+        loop {
+            for index in 0..3 {
+                let runs = self.members[index].is_some();
+                if runs && self.client(index)?.leads().await.unwrap_or(false) {
+                    return Ok(index);
+                }
             }
+            if Instant::now() > deadline {
+                bail!("no member of {} leads", self.system.name());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        bail!("no member of {} leads", self.system.name())
     }
 
     pub(crate) fn resident_bytes(&self, index: usize) -> u64 {

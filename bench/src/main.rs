@@ -9,12 +9,14 @@ mod first_pod;
 mod machine;
 mod memory;
 mod puts;
+mod store;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 #[command(
@@ -30,9 +32,9 @@ struct Cli {
     /// Where the members keep their data; the disk below it is part of what is measured
     #[arg(long, env = "KONTIKI_BENCH_DIR", global = true, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
-    /// Rounds; each measures both systems, and the order changes from one to the next
-    #[arg(long, default_value_t = 5, global = true)]
-    rounds: usize,
+    /// Rounds; each measures both systems, and the order changes from one to the next [default: 5, of `store` 3]
+    #[arg(long, global = true)]
+    rounds: Option<usize>,
 }
 
 #[derive(Subcommand)]
@@ -53,7 +55,9 @@ enum What {
     Memory,
     /// From `make up` on a built tree to the first pod that runs
     FirstPod,
-    /// Everything, with the default sizes: about 12 minutes
+    /// Puts, updates, reads, lists, watches, leases, compaction, restart and catch-up: about 22 minutes
+    Store(store::StoreArgs),
+    /// Everything but `store`, with the default sizes: about 12 minutes
     All,
 }
 
@@ -73,17 +77,45 @@ impl Setting {
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let cli = Cli::parse();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let What::Store(_) = cli.what {
+        // The servers need the cores; one thread drives them all, and none of its time goes into passing work around.
+        runtime.worker_threads(1);
+    }
+    let runtime = runtime.enable_all().build()?;
+    let result = runtime.block_on(until_stopped(cli));
+    // A load whose workload has failed may still wait for an answer.
+    runtime.shutdown_background();
+    result
+}
+
+/// Ends early on a signal: what is dropped then stops its processes and removes its directories.
+async fn until_stopped(cli: Cli) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        result = measure(cli) => result,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+        _ = hangup.recv() => bail!("the terminal is gone"),
+    }
+}
+
+async fn measure(cli: Cli) -> Result<()> {
     let kontiki = cli
         .kontiki
         .clone()
         .map_or_else(cluster::built_kontiki, Ok)?;
+    let rounds = cli.rounds.unwrap_or(match cli.what {
+        What::Store(_) => 3,
+        _ => 5,
+    });
     let setting = Setting {
         kontiki,
         dir: cli.dir,
-        rounds: cli.rounds.max(1),
+        rounds: rounds.max(1),
         began: Instant::now(),
     };
     machine::describe(&setting)?;
@@ -92,6 +124,7 @@ async fn main() -> Result<()> {
         What::Failover { kills } => failover::run(&setting, kills).await,
         What::Memory => memory::run(&setting).await,
         What::FirstPod => first_pod::run(&setting).await,
+        What::Store(args) => store::run(&setting, &args).await,
         What::All => {
             puts::run(&setting, 8).await?;
             failover::run(&setting, 20).await?;

@@ -42,7 +42,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("bollard", &["node-agent"]),
     ("axum", &["apiserver", "node-agent"]),
     ("jsonwebtoken", &["auth"]),
-    ("rcgen", &["kontiki", "raft-tests"]),
+    ("rcgen", &["kontiki", "raft-tests", "bench"]),
 ];
 
 fn root() -> PathBuf {
