@@ -97,6 +97,7 @@ impl Store for Node {
                 let command = kv::Command::LeaseGrant(kv::Lease {
                     id: chosen,
                     ttl_seconds,
+                    nonce: rand::random_range(1..u64::MAX),
                 });
                 match self.core.propose(command).await {
                     Ok(Answer {

@@ -259,9 +259,16 @@ impl Core {
     /// Proposes the end of leases that ran out in this term, and waits, without a deadline, until it is known what
     /// became of it: as long as the proposal is in the log and undecided, they cannot be renewed.
     async fn end_leases(&self, term: u64, ids: Vec<i64>) {
+        // One that is not there any more has no nonce, and then none that comes after it is meant.
+        let nonces = {
+            let catalog = self.replica.catalog();
+            let nonce = |id: &i64| catalog.lease(*id).map_or(0, |record| record.lease.nonce);
+            ids.iter().map(nonce).collect()
+        };
         let command = kv::Command::LeaseExpire(kv::LeaseExpire {
             ids: ids.clone(),
             term,
+            nonces,
         });
         // Never forwarded: another leader decides for itself.
         match self.write_here(self.entry(command)).await {

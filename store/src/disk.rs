@@ -6,8 +6,9 @@
 //! Log records (big endian): entry `1 | term u64 | kind u8 | payload | crc u32` with kind 0 blank, 1 proposal (a
 //! protobuf `kv::Entry`), 2 membership (protobuf [`MembershipRecord`]); vote `1 | term u64 | node u64 | committed u8 |
 //! crc u32`; log id `1 | term u64 | index u64 | crc u32`.
-//! State records: live key `1 | varint mod, create, version, lease | value`; event `1 | protobuf kv::Event`, under the
-//! key `revision u64 | sub u32`; lease, under `id u64`, protobuf `kv::Lease`; position protobuf [`Position`].
+//! State records: live key `1 | varint mod, create, version, lease | value`; event `2 | varint time in ms | protobuf
+//! kv::Event` (or, as it once was, `1 | protobuf kv::Event`), under the key `revision u64 | sub u32`; lease, under `id
+//! u64`, protobuf `kv::Lease`; named records, under `r | name`, as they are; position protobuf [`Position`].
 
 use std::io;
 
@@ -20,6 +21,8 @@ use crate::raft::types::{Entry, LogId, Membership, PeerNode, Proposal, StoredMem
 
 /// Format of the records below.
 const FORMAT: u8 = 1;
+/// Of an event that says when it happened.
+const TIMED_EVENT: u8 = 2;
 
 const BLANK: u8 = 0;
 const PROPOSAL: u8 = 1;
@@ -186,20 +189,36 @@ pub fn decode_event_key(key: &[u8]) -> io::Result<kv::EventId> {
     Ok(kv::EventId { revision, sub })
 }
 
-pub fn encode_event(event: &kv::Event) -> Vec<u8> {
-    let mut record = BytesMut::with_capacity(event.encoded_len() + 1);
-    record.put_u8(FORMAT);
+/// `now_ms` is the time of the event's revision.
+pub fn encode_event(now_ms: i64, event: &kv::Event) -> Vec<u8> {
+    let mut record = BytesMut::with_capacity(event.encoded_len() + 11);
+    record.put_u8(TIMED_EVENT);
+    prost::encoding::encode_varint(now_ms as u64, &mut record);
     event
         .encode(&mut record)
         .expect("a growing buffer has room");
     record.into()
 }
 
-pub fn decode_event(mut record: Bytes) -> io::Result<kv::Event> {
-    if !record.has_remaining() || record.get_u8() != FORMAT {
-        return Err(damaged("an event has an unknown format"));
+pub fn decode_event(record: Bytes) -> io::Result<kv::Event> {
+    let (_, event) = split_event(record)?;
+    kv::Event::decode(event).map_err(damaged)
+}
+
+/// When an event happened, milliseconds since 1970; 0 where that was not recorded.
+pub fn event_time(record: Bytes) -> io::Result<i64> {
+    Ok(split_event(record)?.0)
+}
+
+fn split_event(mut record: Bytes) -> io::Result<(i64, Bytes)> {
+    match record.try_get_u8() {
+        Ok(FORMAT) => Ok((0, record)),
+        Ok(TIMED_EVENT) => {
+            let now_ms = prost::encoding::decode_varint(&mut record).map_err(damaged)?;
+            Ok((now_ms as i64, record))
+        }
+        _ => Err(damaged("an event has an unknown format")),
     }
-    kv::Event::decode(record).map_err(damaged)
 }
 
 /// How far the state has got. Written with each batch, in the same atomic write.
@@ -216,6 +235,26 @@ pub struct Position {
     /// The cluster whose state this is: a snapshot of another one is not installed.
     #[prost(fixed64, tag = "5")]
     pub cluster_id: u64,
+    /// [`kv::StateHash`] of the state; empty where a version wrote it that did not know it.
+    #[prost(bytes = "vec", tag = "6")]
+    pub state_hash: Vec<u8>,
+    /// [`kv::View::now_ms`] of the state.
+    #[prost(int64, tag = "7")]
+    pub now_ms: i64,
+}
+
+impl Position {
+    /// Of this state, whatever else it says.
+    #[must_use]
+    pub fn of(self, state: &dyn kv::View) -> Position {
+        Position {
+            revision: state.revision(),
+            compact_revision: state.compact_revision(),
+            state_hash: state.state_hash().to_bytes().to_vec(),
+            now_ms: state.now_ms(),
+            ..self
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -419,11 +458,17 @@ mod tests {
             kv: kv.clone(),
             prev_kv: None,
         };
-        assert_eq!(
-            hex(&encode_event(&event)),
-            "01120f0a016b100218ac0220032a01763004"
-        );
-        assert_eq!(decode_event(encode_event(&event).into()).unwrap(), event);
+        let record = Bytes::from(encode_event(300, &event));
+        assert_eq!(hex(&record), "02ac02120f0a016b100218ac0220032a01763004");
+        assert_eq!(decode_event(record.clone()).unwrap(), event);
+        assert_eq!(event_time(record.clone()).unwrap(), 300);
+        // As it once was.
+        let untimed = Bytes::from([&[1], &record[3..]].concat());
+        assert_eq!(decode_event(untimed.clone()).unwrap(), event);
+        assert_eq!(event_time(untimed).unwrap(), 0);
+        for wrong in [&[][..], &[3, 0], &[2], &[2, 0x80]] {
+            assert!(event_time(Bytes::copy_from_slice(wrong)).is_err());
+        }
         assert_eq!(hex(&event_key(300, 1)), "000000000000012c00000001");
         assert_eq!(
             decode_event_key(&event_key(300, 1)).unwrap(),
@@ -438,9 +483,11 @@ mod tests {
             revision: 300,
             compact_revision: 7,
             cluster_id: 1,
+            state_hash: vec![7; 16],
+            now_ms: 300,
         };
         let golden = "0a0408021009121c0a040801100112030a01071a0f08071201611a03683a312203683a3218ac0220072901000000\
-                      00000000";
+                      0000000032100707070707070707070707070707070738ac02";
         assert_eq!(hex(&position.encode_to_vec()), golden);
         assert_eq!(
             Position::decode(position.encode_to_vec().as_slice()).unwrap(),

@@ -172,6 +172,8 @@ pub trait StateDb: kv::Data + Send + Sync + 'static {
     fn checkpoint(&self, to: &Path) -> io::Result<Position>;
     /// The data as it is at this moment, whatever is written later.
     fn snapshot(&self) -> Box<dyn kv::Data + '_>;
+    /// When a retained revision was made, milliseconds since 1970; 0 where that was not recorded.
+    fn time_of(&self, revision: i64) -> Result<Option<i64>, kv::Broken>;
     /// Events from one revision to another, ascending, until the visitor answers false.
     fn events(
         &self,

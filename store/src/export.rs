@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
 use kv::{KeyRange, StoreError};
 
 use crate::raft::machine::Replica;
 
-/// A part of an export; the head comes first, then leases, then live keys in order.
+/// A part of an export; the head comes first, then leases, then records, then live keys in order.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Exported {
     Head {
@@ -14,6 +15,10 @@ pub(crate) enum Exported {
         compact_revision: i64,
     },
     Lease(kv::Lease),
+    Record {
+        name: Bytes,
+        value: Bytes,
+    },
     Key(kv::KeyValue),
 }
 
@@ -26,13 +31,21 @@ impl Replica {
         let db = self.disk().opened();
         let data = db.snapshot();
         let leases: Vec<kv::Lease> = catalog.leases().map(|record| record.lease).collect();
+        let records: Vec<Exported> = catalog
+            .records(b"")
+            .map(|(name, value)| Exported::Record {
+                name: name.clone(),
+                value: value.clone(),
+            })
+            .collect();
         let head = Exported::Head {
             revision: catalog.revision(),
             compact_revision: catalog.compact_revision(),
         };
         // From here on the snapshot keeps what was then; the catalog is for the writers again.
         drop(catalog);
-        let parts = std::iter::once(head).chain(leases.into_iter().map(Exported::Lease));
+        let leases = leases.into_iter().map(Exported::Lease);
+        let parts = std::iter::once(head).chain(leases).chain(records);
         for part in parts {
             if visit(part).is_break() {
                 return Ok(());

@@ -1,8 +1,10 @@
 //! The replicated state machine: one match, one function per command.
 
-use crate::command::{Command, Done, ENTRY_VERSION, Entry, LeaseExpire, Refusal, Reply, Response};
+use crate::command::{
+    Command, Done, ENTRY_VERSION, Entry, Lease, LeaseExpire, Refusal, Reply, Response,
+};
 use crate::view::{Broken, Staged, View};
-use crate::{compact, lease, txn};
+use crate::{alarm, auth_revision, compact, lease, txn};
 
 /// Applies one entry to staged state. `term` is the term of the log entry that carries it.
 ///
@@ -22,12 +24,20 @@ pub fn apply(staged: &mut Staged<'_>, entry: &Entry, term: u64) -> Result<Respon
             "an entry of this version has a command that it does not know".into(),
         ));
     };
+    staged.set_entry_time(entry.now_ms);
+    if entry.auth_revision != 0 && entry.auth_revision != auth_revision(staged) {
+        return Ok(Response {
+            revision: staged.revision(),
+            body: Err(Refusal::AuthOldRevision),
+        });
+    }
     let body = match command {
         Command::Txn(request) => txn::apply(staged, request)?.map(Reply::Txn),
         Command::Compact(request) => compact::apply(staged, request.revision).map(done),
         Command::LeaseGrant(request) => lease::grant(staged, *request).map(Reply::Lease),
         Command::LeaseRevoke(request) => lease::revoke(staged, request.id)?.map(done),
         Command::LeaseExpire(request) => Ok(done(expire(staged, request, term)?)),
+        Command::Alarm(change) => Ok(Reply::Alarms(alarm::apply(staged, *change))),
     };
     Ok(Response {
         revision: staged.revision(),
@@ -37,9 +47,14 @@ pub fn apply(staged: &mut Staged<'_>, entry: &Entry, term: u64) -> Result<Respon
 
 fn expire(staged: &mut Staged<'_>, request: &LeaseExpire, term: u64) -> Result<(), Broken> {
     if request.term == term {
-        for id in &request.ids {
-            // Revoked by a client in the meantime: the lease has ended either way.
-            let _: Result<(), Refusal> = lease::revoke(staged, *id)?;
+        for (place, id) in request.ids.iter().enumerate() {
+            let meant = request.nonces.get(place).copied();
+            // One of the same id that was granted since is another lease.
+            let is_meant = |lease: Lease| meant.is_none_or(|nonce| nonce == lease.nonce);
+            if staged.lease(*id).is_some_and(is_meant) {
+                // It was looked up just now, so it is there.
+                let _: Result<(), Refusal> = lease::revoke(staged, *id)?;
+            }
         }
     }
     Ok(())

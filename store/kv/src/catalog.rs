@@ -2,11 +2,13 @@
 //! revision since the last compaction, and the leases. It is derived from the data and rebuilt from it at start.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use bytes::Bytes;
 
 use crate::command::Lease;
 use crate::counted::CountedKeys;
+use crate::hash::StateHash;
 use crate::keys::KeyRange;
 use crate::message::{Event, EventKind, KeyValue};
 use crate::view::{EventId, Write};
@@ -36,6 +38,9 @@ pub struct Catalog {
     history: BTreeMap<Bytes, Vec<Change>>,
     leases: BTreeMap<i64, LeaseRecord>,
     grants: u64,
+    records: BTreeMap<Bytes, Bytes>,
+    hash: StateHash,
+    now_ms: i64,
     revision: i64,
     compact_revision: i64,
 }
@@ -54,6 +59,9 @@ impl Catalog {
             history: BTreeMap::new(),
             leases: BTreeMap::new(),
             grants: 0,
+            records: BTreeMap::new(),
+            hash: StateHash::default(),
+            now_ms: 0,
             revision: 1,
             compact_revision: 0,
         }
@@ -65,8 +73,20 @@ impl Catalog {
         self.compact_revision = compact_revision;
     }
 
+    /// Loading at start: the time of the newest revision.
+    pub fn load_clock(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
+    }
+
+    /// Loading at start: a stored record.
+    pub fn load_record(&mut self, name: Bytes, value: Bytes) {
+        self.hash.add_record(&name, &value);
+        self.records.insert(name, value);
+    }
+
     /// Loading at start, before any key: a stored lease.
     pub fn load_lease(&mut self, lease: Lease) {
+        self.hash.add_lease(lease);
         self.grants += 1;
         self.leases.insert(
             lease.id,
@@ -78,8 +98,9 @@ impl Catalog {
         );
     }
 
-    /// Loading at start: a live key. Only key and lease are looked at.
+    /// Loading at start: a live key.
     pub fn load_key(&mut self, kv: &KeyValue) {
+        self.hash.add_key(kv);
         self.live.insert(kv.key.clone());
         self.attach(kv.lease, &kv.key);
     }
@@ -122,9 +143,21 @@ impl Catalog {
                 Write::LeaseEnd(id) => {
                     self.leases.remove(id);
                 }
-                Write::Events { revision, events } => self.absorb_events(*revision, events),
+                Write::Record { name, value } => match value {
+                    Some(value) => drop(self.records.insert(name.clone(), value.clone())),
+                    None => drop(self.records.remove(name)),
+                },
+                Write::Events {
+                    revision,
+                    now_ms,
+                    events,
+                } => {
+                    self.now_ms = *now_ms;
+                    self.absorb_events(*revision, events);
+                }
                 Write::Revision(revision) => self.revision = *revision,
                 Write::Compact(revision) => self.compact(*revision),
+                Write::Hash(hash) => self.hash = *hash,
             }
         }
     }
@@ -213,6 +246,27 @@ impl Catalog {
 
     pub fn leases(&self) -> impl Iterator<Item = &LeaseRecord> {
         self.leases.values()
+    }
+
+    /// See [`crate::View::record`].
+    pub fn record(&self, name: &[u8]) -> Option<&Bytes> {
+        self.records.get(name)
+    }
+
+    /// See [`crate::View::records`].
+    pub fn records<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = (&'a Bytes, &'a Bytes)> {
+        self.records
+            .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(move |(name, _)| name.starts_with(prefix))
+    }
+
+    pub fn state_hash(&self) -> StateHash {
+        self.hash
+    }
+
+    /// See [`crate::View::now_ms`].
+    pub fn now_ms(&self) -> i64 {
+        self.now_ms
     }
 
     /// Retained changes, over all keys.

@@ -8,20 +8,26 @@ use prost::Message;
 
 use crate::message::{TxnRequest, TxnResponse};
 
-/// Version of the replicated format. A member refuses to apply what is newer than itself.
-pub const ENTRY_VERSION: u32 = 1;
+/// Newest version of the replicated format. A member refuses to apply what is newer than itself; an entry says the
+/// oldest version that understands it, so that members can be upgraded one after the other.
+pub const ENTRY_VERSION: u32 = 2;
 
 /// One replicated entry.
 #[derive(Clone, PartialEq, Message)]
 pub struct Entry {
-    /// [`ENTRY_VERSION`] of the member that proposed it.
+    /// The oldest [`ENTRY_VERSION`] that understands it.
     #[prost(uint32, tag = "1")]
     pub version: u32,
-    /// Wall clock of the proposer, milliseconds since 1970. For information: nothing is decided by it.
+    /// Wall clock of the proposer, milliseconds since 1970. For information: nothing is decided by it but which revision
+    /// a time means.
     #[prost(int64, tag = "2")]
     pub now_ms: i64,
-    #[prost(oneof = "Command", tags = "3, 4, 5, 6, 7")]
+    #[prost(oneof = "Command", tags = "3, 4, 5, 6, 7, 8")]
     pub command: Option<Command>,
+    /// Revision of the users and roles under which the proposer has found that its client may do this; 0 where nobody
+    /// had to be asked. Refused where they have changed since.
+    #[prost(uint64, tag = "16")]
+    pub auth_revision: u64,
 }
 
 /// What can happen to the state.
@@ -37,6 +43,20 @@ pub enum Command {
     LeaseRevoke(LeaseRevoke),
     #[prost(message, tag = "7")]
     LeaseExpire(LeaseExpire),
+    #[prost(message, tag = "8")]
+    Alarm(AlarmChange),
+}
+
+impl Command {
+    /// The oldest version of the format in which this can be said.
+    fn version(&self) -> u32 {
+        match self {
+            Command::Txn(_) | Command::Compact(_) | Command::LeaseRevoke(_) => 1,
+            Command::LeaseGrant(lease) if lease.nonce == 0 => 1,
+            Command::LeaseExpire(expire) if expire.nonces.is_empty() => 1,
+            Command::LeaseGrant(_) | Command::LeaseExpire(_) | Command::Alarm(_) => 2,
+        }
+    }
 }
 
 /// Drop history below a revision.
@@ -53,6 +73,9 @@ pub struct Lease {
     pub id: i64,
     #[prost(int64, tag = "2")]
     pub ttl_seconds: i64,
+    /// Drawn by the proposer: tells this lease from an earlier one of the same id. 0 in leases of before there was one.
+    #[prost(fixed64, tag = "3")]
+    pub nonce: u64,
 }
 
 /// A client ends a lease.
@@ -71,14 +94,73 @@ pub struct LeaseExpire {
     /// between, so a decision only counts in the log of its own term.
     #[prost(uint64, tag = "2")]
     pub term: u64,
+    /// For each id the lease that was meant: one that was revoked and granted anew meanwhile goes on. Empty in entries
+    /// of before there were nonces, where any lease of the id is meant.
+    #[prost(fixed64, repeated, tag = "3")]
+    pub nonces: Vec<u64>,
+}
+
+/// Something is wrong with a member, or no longer so.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct AlarmChange {
+    #[prost(message, required, tag = "1")]
+    pub alarm: Alarm,
+    /// False ends it.
+    #[prost(bool, tag = "2")]
+    pub raised: bool,
+}
+
+/// What is wrong, with etcd's field numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Message)]
+pub struct Alarm {
+    /// 0 stands for every member when an alarm is ended.
+    #[prost(uint64, tag = "1")]
+    pub member: u64,
+    #[prost(enumeration = "AlarmKind", tag = "2")]
+    pub kind: i32,
+}
+
+/// Kinds of [`Alarm`], numbered as in etcd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum AlarmKind {
+    /// Any kind, in questions; of an alarm that is there never.
+    None = 0,
+    /// The disk of the member is nearly full.
+    NoSpace = 1,
+    /// The state of the member is not that of the others.
+    Corrupt = 2,
+}
+
+/// The alarms that a command raised or ended.
+#[derive(Clone, PartialEq, Message)]
+pub struct Alarms {
+    #[prost(message, repeated, tag = "1")]
+    pub alarms: Vec<Alarm>,
 }
 
 impl Entry {
     pub fn new(now_ms: i64, command: Command) -> Entry {
         Entry {
-            version: ENTRY_VERSION,
+            version: command.version(),
             now_ms,
             command: Some(command),
+            auth_revision: 0,
+        }
+    }
+
+    /// An entry that holds as long as users and roles are of this revision.
+    #[must_use]
+    pub fn under(self, auth_revision: u64) -> Entry {
+        let version = if auth_revision == 0 {
+            self.version
+        } else {
+            self.version.max(2)
+        };
+        Entry {
+            version,
+            auth_revision,
+            ..self
         }
     }
 }
@@ -100,6 +182,8 @@ pub enum Reply {
     Done(Done),
     #[prost(message, tag = "5")]
     Lease(Lease),
+    #[prost(message, tag = "6")]
+    Alarms(Alarms),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -134,10 +218,12 @@ pub enum Refusal {
     LeaseTtlTooLarge,
     #[error("etcdserver: invalid sort option")]
     InvalidSortOption,
+    #[error("etcdserver: revision of auth store is old")]
+    AuthOldRevision,
 }
 
 /// Refusals on the wire: place in this list plus one is the number. Only ever appended to.
-const REFUSALS: [Refusal; 13] = [
+const REFUSALS: [Refusal; 14] = [
     Refusal::EmptyKey,
     Refusal::KeyNotFound,
     Refusal::ValueProvided,
@@ -153,6 +239,7 @@ const REFUSALS: [Refusal; 13] = [
     Refusal::LeaseExists,
     Refusal::LeaseTtlTooLarge,
     Refusal::InvalidSortOption,
+    Refusal::AuthOldRevision,
 ];
 
 #[derive(Clone, PartialEq, Message)]
@@ -161,7 +248,7 @@ struct ResponseMessage {
     revision: i64,
     #[prost(message, optional, tag = "2")]
     refusal: Option<RefusalMessage>,
-    #[prost(oneof = "Reply", tags = "3, 4, 5")]
+    #[prost(oneof = "Reply", tags = "3, 4, 5, 6")]
     reply: Option<Reply>,
 }
 
@@ -238,6 +325,11 @@ mod tests {
         RangeRequest, Request, RequestOp,
     };
 
+    const NO_SPACE: Alarm = Alarm {
+        member: 0x1f,
+        kind: AlarmKind::NoSpace as i32,
+    };
+
     #[test]
     fn every_refusal_survives_the_wire() {
         for refusal in REFUSALS {
@@ -268,6 +360,10 @@ mod tests {
             Reply::Lease(Lease {
                 id: 1,
                 ttl_seconds: 2,
+                nonce: 3,
+            }),
+            Reply::Alarms(Alarms {
+                alarms: vec![NO_SPACE],
             }),
         ] {
             let response = Response {
@@ -337,8 +433,17 @@ mod tests {
                 Command::LeaseGrant(Lease {
                     id: 7,
                     ttl_seconds: 60,
+                    nonce: 0,
                 }),
                 "0801102a2a040807103c",
+            ),
+            (
+                Command::LeaseGrant(Lease {
+                    id: 7,
+                    ttl_seconds: 60,
+                    nonce: 5,
+                }),
+                "0802102a2a0d0807103c190500000000000000",
             ),
             (
                 Command::LeaseRevoke(LeaseRevoke { id: 7 }),
@@ -348,8 +453,24 @@ mod tests {
                 Command::LeaseExpire(LeaseExpire {
                     ids: vec![7, 8],
                     term: 3,
+                    nonces: Vec::new(),
                 }),
                 "0801102a3a060a0207081003",
+            ),
+            (
+                Command::LeaseExpire(LeaseExpire {
+                    ids: vec![7],
+                    term: 3,
+                    nonces: vec![5],
+                }),
+                "0802102a3a0f0a010710031a080500000000000000",
+            ),
+            (
+                Command::Alarm(AlarmChange {
+                    alarm: NO_SPACE,
+                    raised: true,
+                }),
+                "0802102a42080a04081f10011001",
             ),
         ];
         for (command, hex) in golden {
@@ -365,5 +486,9 @@ mod tests {
                 entry
             );
         }
+        let checked = Entry::new(42, Command::Compact(Compact { revision: 5 })).under(9);
+        let bytes = checked.encode_to_vec();
+        assert_eq!(bytes, [8, 2, 16, 42, 34, 2, 8, 5, 0x80, 1, 9]);
+        assert_eq!(Entry::decode(bytes.as_slice()).unwrap(), checked);
     }
 }

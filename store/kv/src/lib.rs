@@ -12,11 +12,14 @@
 //! Architecture invariants: no clock, no randomness, no thread, no I/O. Time and ids come in with the entry. Bad
 //! input is an answer, never an error: an `Err` out of [`apply`] means that this member cannot read its own data.
 
+mod alarm;
 mod apply;
+mod auth;
 mod catalog;
 mod command;
 mod compact;
 mod counted;
+mod hash;
 mod key_set;
 mod keys;
 mod lease;
@@ -28,9 +31,12 @@ mod txn;
 mod view;
 mod watch;
 
+pub use alarm::{alarms, matches as alarm_matches};
 pub use apply::apply;
+pub use auth::auth_revision;
 pub use catalog::{Catalog, Change, LeaseRecord};
 pub use command::*;
+pub use hash::StateHash;
 pub use keys::{KeyBounds, KeyRange};
 pub use lease::{LEASE_TTL_SECONDS_MAX, lease_status};
 pub use message::*;

@@ -43,11 +43,17 @@ impl MemData {
                 Write::Delete(key) => {
                     self.keys.remove(key);
                 }
-                Write::Events { revision, events } => {
+                Write::Events {
+                    revision, events, ..
+                } => {
                     self.events.insert(*revision, events.clone());
                 }
                 Write::Compact(revision) => self.events = self.events.split_off(revision),
-                Write::Lease(_) | Write::LeaseEnd(_) | Write::Revision(_) => {}
+                Write::Lease(_)
+                | Write::LeaseEnd(_)
+                | Write::Record { .. }
+                | Write::Revision(_)
+                | Write::Hash(_) => {}
             }
         }
     }
@@ -179,7 +185,11 @@ impl MemStore {
         };
         if !ids.is_empty() {
             // Nobody waits for the answer; the leases of the list exist or were revoked, which is the same.
-            drop(self.propose(Command::LeaseExpire(LeaseExpire { ids, term: 1 })));
+            drop(self.propose(Command::LeaseExpire(LeaseExpire {
+                ids,
+                term: 1,
+                nonces: Vec::new(),
+            })));
         }
     }
 
@@ -198,7 +208,9 @@ impl MemStore {
         inner.applied += 1;
         inner.follow_leases(&writes);
         let events = writes.iter().filter_map(|write| match write {
-            Write::Events { revision, events } => Some((*revision, events.clone())),
+            Write::Events {
+                revision, events, ..
+            } => Some((*revision, events.clone())),
             _ => None,
         });
         let events: Vec<_> = events.collect();
@@ -360,7 +372,11 @@ impl Store for MemStore {
             inner.next_lease
         };
         let answer = self
-            .propose(Command::LeaseGrant(Lease { id, ttl_seconds }))
+            .propose(Command::LeaseGrant(Lease {
+                id,
+                ttl_seconds,
+                nonce: 0,
+            }))
             .and_then(|answer| match answer.body {
                 Reply::Lease(lease) => Ok(Answer {
                     revision: answer.revision,

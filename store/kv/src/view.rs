@@ -4,13 +4,14 @@
 //! [`Write`]s that the shell stores at once, together with the index of the last entry.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::catalog::{Catalog, Change};
 use crate::command::Lease;
+use crate::hash::StateHash;
 use crate::keys::KeyRange;
 use crate::message::{Event, EventKind, KeyValue};
 
@@ -49,6 +50,13 @@ pub trait View: Data {
     /// Keys attached to a lease, ascending.
     fn lease_keys(&self, id: i64) -> Vec<Bytes>;
     fn lease_ids(&self) -> Vec<i64>;
+    /// A named value beside the keys: alarms, users, roles.
+    fn record(&self, name: &[u8]) -> Option<Bytes>;
+    /// Records whose names begin so, by name.
+    fn records(&self, prefix: &[u8]) -> Vec<(Bytes, Bytes)>;
+    fn state_hash(&self) -> StateHash;
+    /// Time of the newest revision, milliseconds since 1970; 0 where it was not recorded.
+    fn now_ms(&self) -> i64;
 }
 
 /// A catalog and its data make a view.
@@ -110,6 +118,25 @@ impl<D: Data + ?Sized> View for Joined<'_, D> {
             .map(|record| record.lease.id)
             .collect()
     }
+
+    fn record(&self, name: &[u8]) -> Option<Bytes> {
+        self.catalog.record(name).cloned()
+    }
+
+    fn records(&self, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
+        self.catalog
+            .records(prefix)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
+    fn state_hash(&self) -> StateHash {
+        self.catalog.state_hash()
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.catalog.now_ms()
+    }
 }
 
 /// One change of the stored state. A batch is stored whole or not at all.
@@ -122,14 +149,23 @@ pub enum Write {
     /// Events of one revision, in order; place in the list is `sub`.
     Events {
         revision: i64,
+        /// Time of the revision, milliseconds since 1970. Never less than that of an earlier one.
+        now_ms: i64,
         events: Arc<[Event]>,
     },
     Lease(Lease),
     LeaseEnd(i64),
+    /// New value of a record; `None` where it is gone.
+    Record {
+        name: Bytes,
+        value: Option<Bytes>,
+    },
     /// The store's revision after the batch.
     Revision(i64),
     /// Events below this revision are dropped.
     Compact(i64),
+    /// The state's hash after the batch.
+    Hash(StateHash),
 }
 
 /// State with changes that are not stored yet.
@@ -137,8 +173,12 @@ pub struct Staged<'a> {
     base: &'a dyn View,
     keys: BTreeMap<Bytes, Option<KeyValue>>,
     leases: BTreeMap<i64, Option<Lease>>,
+    records: BTreeMap<Bytes, Option<Bytes>>,
+    hash: StateHash,
+    now_ms: i64,
+    entry_ms: i64,
     changes: BTreeMap<Bytes, Vec<Change>>,
-    sealed: Vec<(i64, Arc<[Event]>)>,
+    sealed: Vec<(i64, i64, Arc<[Event]>)>,
     open: Vec<Event>,
     revision: i64,
     compact_revision: i64,
@@ -150,12 +190,21 @@ impl<'a> Staged<'a> {
             base,
             keys: BTreeMap::new(),
             leases: BTreeMap::new(),
+            records: BTreeMap::new(),
+            hash: base.state_hash(),
+            now_ms: base.now_ms(),
+            entry_ms: 0,
             changes: BTreeMap::new(),
             sealed: Vec::new(),
             open: Vec::new(),
             revision: base.revision(),
             compact_revision: base.compact_revision(),
         }
+    }
+
+    /// Takes over the time that an entry names, for the revision that it may make.
+    pub(crate) fn set_entry_time(&mut self, now_ms: i64) {
+        self.entry_ms = now_ms;
     }
 
     /// Puts a value within the open revision. Answers what was there.
@@ -175,7 +224,7 @@ impl<'a> Staged<'a> {
             value,
             lease,
         };
-        self.record(EventKind::Put, kv.clone(), prev.clone());
+        self.note(EventKind::Put, kv.clone(), prev.clone());
         self.keys.insert(key.clone(), Some(kv));
         Ok(prev)
     }
@@ -190,12 +239,12 @@ impl<'a> Staged<'a> {
             mod_revision: self.revision + 1,
             ..KeyValue::default()
         };
-        self.record(EventKind::Delete, gone, Some(prev.clone()));
+        self.note(EventKind::Delete, gone, Some(prev.clone()));
         self.keys.insert(key.clone(), None);
         Ok(Some(prev))
     }
 
-    fn record(&mut self, kind: EventKind, kv: KeyValue, prev_kv: Option<KeyValue>) {
+    fn note(&mut self, kind: EventKind, kv: KeyValue, prev_kv: Option<KeyValue>) {
         let id = EventId {
             revision: self.revision + 1,
             sub: self.open.len() as u32,
@@ -206,6 +255,12 @@ impl<'a> Staged<'a> {
             after: kind == EventKind::Put,
         };
         self.changes.entry(kv.key.clone()).or_default().push(change);
+        if let Some(prev) = &prev_kv {
+            self.hash.remove_key(prev);
+        }
+        if kind == EventKind::Put {
+            self.hash.add_key(&kv);
+        }
         self.open.push(Event {
             kind: kind as i32,
             kv,
@@ -217,13 +272,34 @@ impl<'a> Staged<'a> {
     pub(crate) fn seal(&mut self) {
         if !self.open.is_empty() {
             self.revision += 1;
-            self.sealed
-                .push((self.revision, std::mem::take(&mut self.open).into()));
+            // A proposer's clock behind an earlier one's counts as equal to it, so that times grow with revisions.
+            self.now_ms = self.now_ms.max(self.entry_ms);
+            self.sealed.push((
+                self.revision,
+                self.now_ms,
+                std::mem::take(&mut self.open).into(),
+            ));
         }
     }
 
     pub(crate) fn set_lease(&mut self, id: i64, lease: Option<Lease>) {
+        if let Some(old) = self.lease(id) {
+            self.hash.remove_lease(old);
+        }
+        if let Some(new) = lease {
+            self.hash.add_lease(new);
+        }
         self.leases.insert(id, lease);
+    }
+
+    pub(crate) fn set_record(&mut self, name: Bytes, value: Option<Bytes>) {
+        if let Some(old) = self.record(&name) {
+            self.hash.remove_record(&name, &old);
+        }
+        if let Some(new) = &value {
+            self.hash.add_record(&name, new);
+        }
+        self.records.insert(name, value);
     }
 
     pub(crate) fn set_compact_revision(&mut self, revision: i64) {
@@ -232,8 +308,8 @@ impl<'a> Staged<'a> {
 
     /// What has changed since the base. Empty where nothing has.
     pub fn into_writes(self) -> Vec<Write> {
-        let mut writes =
-            Vec::with_capacity(self.keys.len() + self.sealed.len() + self.leases.len() + 2);
+        let changed = self.keys.len() + self.sealed.len() + self.leases.len() + self.records.len();
+        let mut writes = Vec::with_capacity(changed + 3);
         // Leases stand before events: a catalog attaches keys to leases that it knows.
         writes.extend(
             self.leases
@@ -241,9 +317,18 @@ impl<'a> Staged<'a> {
                 .map(|(id, lease)| lease.map_or(Write::LeaseEnd(id), Write::Lease)),
         );
         writes.extend(
+            self.records
+                .into_iter()
+                .map(|(name, value)| Write::Record { name, value }),
+        );
+        writes.extend(
             self.sealed
                 .into_iter()
-                .map(|(revision, events)| Write::Events { revision, events }),
+                .map(|(revision, now_ms, events)| Write::Events {
+                    revision,
+                    now_ms,
+                    events,
+                }),
         );
         writes.extend(
             self.keys
@@ -255,6 +340,9 @@ impl<'a> Staged<'a> {
         }
         if self.compact_revision != self.base.compact_revision() {
             writes.push(Write::Compact(self.compact_revision));
+        }
+        if self.hash != self.base.state_hash() {
+            writes.push(Write::Hash(self.hash));
         }
         writes
     }
@@ -307,9 +395,9 @@ impl Data for Staged<'_> {
         }
         let events = match self
             .sealed
-            .binary_search_by_key(&id.revision, |(revision, _)| *revision)
+            .binary_search_by_key(&id.revision, |(revision, _, _)| *revision)
         {
-            Ok(place) => self.sealed[place].1.as_ref(),
+            Ok(place) => self.sealed[place].2.as_ref(),
             Err(_) => self.open.as_slice(),
         };
         let missing = || Broken(format!("event {}.{} is not staged", id.revision, id.sub));
@@ -391,5 +479,35 @@ impl View for Staged<'_> {
         );
         ids.sort_unstable();
         ids
+    }
+
+    fn record(&self, name: &[u8]) -> Option<Bytes> {
+        match self.records.get(name) {
+            Some(staged) => staged.clone(),
+            None => self.base.record(name),
+        }
+    }
+
+    fn records(&self, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
+        let mut records: BTreeMap<Bytes, Bytes> = self.base.records(prefix).into_iter().collect();
+        let staged = self
+            .records
+            .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(|(name, _)| name.starts_with(prefix));
+        for (name, value) in staged {
+            match value {
+                Some(value) => records.insert(name.clone(), value.clone()),
+                None => records.remove(name),
+            };
+        }
+        records.into_iter().collect()
+    }
+
+    fn state_hash(&self) -> StateHash {
+        self.hash
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.now_ms
     }
 }

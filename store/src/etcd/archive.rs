@@ -1,7 +1,8 @@
 //! The archive that a snapshot call sends: the whole state at one revision, without history.
 //!
 //! `KONTIKI-ARCHIVE\0`, then records: a length (u32, big endian, of what follows it), a kind (u8), and a protobuf message. Kinds: 1
-//! [`Head`], first; 2 a lease (`kv::Lease`); 3 a live key (`kv::KeyValue`), ascending; 255 [`Tail`], last. Then zeros
+//! [`Head`], first; 2 a lease (`kv::Lease`); 3 a live key (`kv::KeyValue`), ascending; 4 a [`Record`]; 255 [`Tail`], last.
+//! Leases and records come before keys. Then zeros
 //! up to a multiple of 512 bytes, then the SHA-256 of all before it: the shape that `etcdctl snapshot save` checks.
 //! docs/reference/store-archive.md tells it to users.
 
@@ -24,6 +25,7 @@ const BLOCK: usize = 512;
 const HEAD: u8 = 1;
 const LEASE: u8 = 2;
 const KEY: u8 = 3;
+const RECORD: u8 = 4;
 const TAIL: u8 = 255;
 
 /// Size of one blob.
@@ -51,6 +53,17 @@ pub(super) struct Tail {
     pub(super) leases: u64,
     #[prost(uint64, tag = "2")]
     pub(super) keys: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) records: u64,
+}
+
+/// Alarms, users, roles: what is replicated beside the keys.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Record {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) name: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) value: Bytes,
 }
 
 #[derive(Debug)]
@@ -93,6 +106,10 @@ pub(super) fn write(
             Exported::Lease(lease) => {
                 tail.leases += 1;
                 writer.record(LEASE, &lease)
+            }
+            Exported::Record { name, value } => {
+                tail.records += 1;
+                writer.record(RECORD, &Record { name, value })
             }
             Exported::Key(kv) => {
                 tail.keys += 1;

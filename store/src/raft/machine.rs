@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use futures::{Stream, StreamExt};
 use kv::{
     Catalog, EventLog, Hub, HubLimits, Joined, KeyRange, LogChunk, LogError, RangePlan, Staged,
-    View, Write,
+    Write,
 };
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
@@ -199,7 +199,9 @@ impl Replica {
         let events: Vec<_> = writes
             .iter()
             .filter_map(|write| match write {
-                Write::Events { revision, events } => Some((*revision, events.clone())),
+                Write::Events {
+                    revision, events, ..
+                } => Some((*revision, events.clone())),
                 _ => None,
             })
             .collect();
@@ -392,8 +394,7 @@ impl Machine {
                 };
                 answers.push((responder, outcome));
             }
-            position.revision = staged.revision();
-            position.compact_revision = staged.compact_revision();
+            position = position.of(&staged);
             staged.into_writes()
         };
         self.replica.commit(writes, position)?;

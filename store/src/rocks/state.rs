@@ -29,6 +29,8 @@ const EVENTS: &str = "evt";
 const LEASES: &str = "lease";
 const META: &str = "meta";
 const POSITION: &[u8] = b"position";
+/// Before the name of a record, in the same family as the position.
+const RECORD: &[u8] = b"r";
 
 /// The state directory of a member.
 pub struct RocksState {
@@ -219,6 +221,18 @@ fn family_options(name: &str, cache: &Cache) -> Options {
     options
 }
 
+/// What was read is what was written: all of it, and nothing else.
+fn check_hash(position: &Position, catalog: &Catalog) -> io::Result<()> {
+    let found = catalog.state_hash();
+    match kv::StateHash::from_bytes(&position.state_hash) {
+        Some(stored) if stored != found => Err(disk::damaged(format!(
+            "what is stored is not what was written: its hash is {:032x} and should be {:032x}",
+            found.0, stored.0
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Reads, of now or of a snapshot.
 struct Reader<'a> {
     state: &'a OpenState,
@@ -342,6 +356,15 @@ impl StateDb for OpenState {
         };
         let mut catalog = Catalog::new();
         catalog.load_revisions(position.revision, position.compact_revision);
+        catalog.load_clock(position.now_ms);
+        let records = IteratorMode::From(RECORD, Direction::Forward);
+        for item in self.db.iterator_cf(self.family(META), records) {
+            let (name, value) = item.map_err(io_error)?;
+            let Some(name) = name.strip_prefix(RECORD) else {
+                break;
+            };
+            catalog.load_record(Bytes::copy_from_slice(name), Bytes::from(value));
+        }
         for item in self
             .db
             .iterator_cf(self.family(LEASES), IteratorMode::Start)
@@ -359,6 +382,7 @@ impl StateDb for OpenState {
             true
         })
         .map_err(disk::damaged)?;
+        check_hash(&position, &catalog)?;
         Ok((position, catalog))
     }
 
@@ -371,11 +395,12 @@ impl StateDb for OpenState {
                 kv::Write::Delete(key) => batch.delete_cf(keys, key),
                 kv::Write::Events {
                     revision,
+                    now_ms,
                     events: list,
                 } => {
                     for (sub, event) in list.iter().enumerate() {
                         let key = disk::event_key(*revision, sub as u32);
-                        batch.put_cf(events, key, disk::encode_event(event));
+                        batch.put_cf(events, key, disk::encode_event(*now_ms, event));
                     }
                 }
                 kv::Write::Lease(lease) => {
@@ -389,8 +414,15 @@ impl StateDb for OpenState {
                         disk::event_key(*revision, 0),
                     );
                 }
-                // Stands in the position.
-                kv::Write::Revision(_) => {}
+                kv::Write::Record { name, value } => {
+                    let key = [RECORD, name].concat();
+                    match value {
+                        Some(value) => batch.put_cf(self.family(META), key, value),
+                        None => batch.delete_cf(self.family(META), key),
+                    }
+                }
+                // These stand in the position.
+                kv::Write::Revision(_) | kv::Write::Hash(_) => {}
             }
         }
         batch.put_cf(self.family(META), POSITION, position.encode_to_vec());
@@ -430,6 +462,13 @@ impl StateDb for OpenState {
             state: self,
             snapshot: self.db.snapshot(),
         })
+    }
+
+    fn time_of(&self, revision: i64) -> Result<Option<i64>, Broken> {
+        let key = disk::event_key(revision, 0);
+        let found = self.db.get_cf(self.family(EVENTS), key).map_err(broken)?;
+        let time = found.map(|record| disk::event_time(record.into()).map_err(broken));
+        time.transpose()
     }
 
     fn events(

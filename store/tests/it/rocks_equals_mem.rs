@@ -5,11 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kv::mem::MemState;
 use kv::{
-    Command, Compact, DeleteRangeRequest, Entry, Joined, Lease, LeaseRevoke, PutRequest,
-    RangeRequest, Request, RequestOp, Staged, TxnRequest, View,
+    Alarm, AlarmChange, Command, Compact, DeleteRangeRequest, Entry, Joined, Lease, LeaseRevoke,
+    PutRequest, RangeRequest, Request, RequestOp, Staged, TxnRequest, View,
 };
 use proptest::prelude::*;
-use store::disk::Position;
 use store::env::{StateDb, StateDisk};
 use store::rocks::state::RocksState;
 
@@ -48,9 +47,12 @@ fn command() -> impl Strategy<Value = Command> {
     });
     prop_oneof![
         10 => txn,
-        2 => (1i64..3).prop_map(|id| Command::LeaseGrant(Lease { id, ttl_seconds: 5 })),
+        2 => (1i64..3).prop_map(|id| Command::LeaseGrant(Lease { id, ttl_seconds: 5, nonce: id as u64 })),
         1 => (1i64..3).prop_map(|id| Command::LeaseRevoke(LeaseRevoke { id })),
         1 => (1i64..20).prop_map(|revision| Command::Compact(Compact { revision })),
+        1 => (1u64..3, 0i32..3, any::<bool>()).prop_map(|(member, kind, raised)| {
+            Command::Alarm(AlarmChange { alarm: Alarm { member, kind }, raised })
+        }),
     ]
 }
 
@@ -81,13 +83,16 @@ fn compare(rocks: &dyn View, mem: &dyn View) -> Result<(), TestCaseError> {
     for id in 0..3 {
         prop_assert_eq!(rocks.lease_keys(id), mem.lease_keys(id));
     }
+    prop_assert_eq!(rocks.records(b""), mem.records(b""));
+    prop_assert_eq!(rocks.state_hash(), mem.state_hash());
+    prop_assert_eq!(rocks.now_ms(), mem.now_ms());
     Ok(())
 }
 
 fn same(db: &Arc<dyn StateDb>, mem: &MemState) -> Result<(), TestCaseError> {
     // What was loaded from disk, not what was remembered.
     let (position, catalog) = db.load().unwrap();
-    prop_assert_eq!(position.revision, mem.catalog.revision());
+    prop_assert_eq!(&position, &position.clone().of(&mem.view()));
     compare(
         &Joined {
             catalog: &catalog,
@@ -150,11 +155,11 @@ proptest! {
                 let view = Joined { catalog: &catalog, data: db.as_ref() };
                 let mut staged = Staged::new(&view);
                 for command in batch {
-                    let entry = Entry::new(0, command.clone());
+                    let entry = Entry::new(n as i64, command.clone());
                     let (want, _) = mem.apply(&entry, 1).unwrap();
                     prop_assert_eq!(kv::apply(&mut staged, &entry, 1).unwrap(), want);
                 }
-                position = Position { revision: staged.revision(), compact_revision: staged.compact_revision(), ..position };
+                position = position.of(&staged);
                 staged.into_writes()
             };
             db.write(&writes, &position).unwrap();

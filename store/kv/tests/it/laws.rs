@@ -103,15 +103,19 @@ fn txn() -> impl Strategy<Value = TxnRequest> {
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         12 => txn().prop_map(Command::Txn),
-        2 => (1i64..3).prop_map(|id| Command::LeaseGrant(Lease { id, ttl_seconds: 5 })),
+        2 => (1i64..3).prop_map(|id| Command::LeaseGrant(Lease { id, ttl_seconds: 5, nonce: 1 })),
         1 => (1i64..3).prop_map(|id| Command::LeaseRevoke(LeaseRevoke { id })),
-        1 => (1u64..3).prop_map(|term| Command::LeaseExpire(LeaseExpire { ids: vec![1, 2], term })),
+        1 => (1u64..3).prop_map(|term| Command::LeaseExpire(LeaseExpire { ids: vec![1, 2], term, nonces: vec![1, 1] })),
+        1 => (1u64..3, 0i32..3, any::<bool>()).prop_map(|(member, kind, raised)| {
+            Command::Alarm(AlarmChange { alarm: Alarm { member, kind }, raised })
+        }),
         1 => (1i64..30).prop_map(|revision| Command::Compact(Compact { revision })),
     ]
 }
 
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
-    proptest::collection::vec(command().prop_map(|command| Entry::new(0, command)), 1..60)
+    let entry = (0i64..9, command()).prop_map(|(now_ms, command)| Entry::new(now_ms, command));
+    proptest::collection::vec(entry, 1..60)
 }
 
 type Dump = (
@@ -121,6 +125,7 @@ type Dump = (
     i64,
     i64,
     usize,
+    (StateHash, Vec<(Bytes, Bytes)>, i64),
 );
 
 fn dump(state: &MemState) -> Dump {
@@ -141,6 +146,11 @@ fn dump(state: &MemState) -> Dump {
         revision,
         compacted,
         catalog.history_len(),
+        (
+            catalog.state_hash(),
+            state.view().records(b""),
+            catalog.now_ms(),
+        ),
     )
 }
 
@@ -270,6 +280,10 @@ proptest! {
         }
         let mut loaded = Catalog::new();
         loaded.load_revisions(state.catalog.revision(), state.catalog.compact_revision());
+        loaded.load_clock(state.catalog.now_ms());
+        for (name, value) in state.view().records(b"") {
+            loaded.load_record(name, value);
+        }
         state.catalog.leases().for_each(|record| loaded.load_lease(record.lease));
         state.data.keys().for_each(|kv| loaded.load_key(kv));
         for (revision, events) in state.data.events() {
@@ -328,7 +342,7 @@ proptest! {
             }
             let (_, writes) = model.apply(entry, 1).unwrap();
             for write in writes {
-                if let Write::Events { revision, events } = write && revision >= start {
+                if let Write::Events { revision, events, .. } = write && revision >= start {
                     let mine: Vec<Event> =
                         events.iter().filter(|event| watched.contains(&event.kv.key)).cloned().collect();
                     if !mine.is_empty() {
@@ -379,7 +393,8 @@ fn feed(store: &Arc<MemStore>, now_ms: &mut i64, entry: &Entry) {
             *now_ms += most * 1000;
             store.expire(*now_ms);
         }
-        Command::LeaseExpire(_) => {}
+        // No revision comes of it.
+        Command::LeaseExpire(_) | Command::Alarm(_) => {}
     }
 }
 
@@ -390,6 +405,7 @@ fn a_lease_that_is_granted_again_is_told_from_the_earlier_one() {
     let lease = Lease {
         id: 7,
         ttl_seconds: 5,
+        nonce: 0,
     };
     let mut seen = BTreeSet::new();
     let ways: [&[Write]; 3] = [
@@ -402,4 +418,79 @@ fn a_lease_that_is_granted_again_is_told_from_the_earlier_one() {
         catalog.absorb(writes);
         assert!(seen.insert(catalog.lease(7).unwrap().grant), "{writes:?}");
     }
+}
+
+fn expire(state: &mut MemState, ids: &[i64], nonces: &[u64]) {
+    let expire = LeaseExpire {
+        ids: ids.to_vec(),
+        term: 1,
+        nonces: nonces.to_vec(),
+    };
+    let entry = Entry::new(0, Command::LeaseExpire(expire));
+    state.apply(&entry, 1).unwrap().0.body.unwrap();
+}
+
+#[test]
+fn an_expiry_that_was_decided_before_a_lease_was_granted_anew_does_not_end_it() {
+    let mut state = MemState::default();
+    let grant = |state: &mut MemState, nonce| {
+        let lease = Lease {
+            id: 7,
+            ttl_seconds: 5,
+            nonce,
+        };
+        let entry = Entry::new(0, Command::LeaseGrant(lease));
+        state.apply(&entry, 1).unwrap().0.body.unwrap();
+    };
+    grant(&mut state, 1);
+    let revoke = Entry::new(0, Command::LeaseRevoke(LeaseRevoke { id: 7 }));
+    state.apply(&revoke, 1).unwrap().0.body.unwrap();
+    grant(&mut state, 2);
+    expire(&mut state, &[7], &[1]);
+    assert!(state.catalog.lease(7).is_some());
+    expire(&mut state, &[7], &[2]);
+    assert!(state.catalog.lease(7).is_none());
+    // As members wrote it that knew no nonces.
+    grant(&mut state, 3);
+    expire(&mut state, &[7], &[]);
+    assert!(state.catalog.lease(7).is_none());
+}
+
+#[test]
+fn an_entry_under_other_users_and_roles_than_there_are_is_refused() {
+    let mut state = MemState::default();
+    let put = |auth_revision| {
+        let request = TxnRequest {
+            success: vec![put(1, 1, 0)],
+            ..TxnRequest::default()
+        };
+        Entry::new(0, Command::Txn(request)).under(auth_revision)
+    };
+    let (refused, writes) = state.apply(&put(3), 1).unwrap();
+    assert_eq!(refused.body, Err(Refusal::AuthOldRevision));
+    assert_eq!((refused.revision, writes), (1, Vec::new()));
+    assert!(state.apply(&put(0), 1).unwrap().0.body.is_ok());
+}
+
+#[test]
+fn times_of_revisions_grow_whatever_clocks_say() {
+    let mut state = MemState::default();
+    let mut times = Vec::new();
+    let compact = Command::Compact(Compact { revision: 1 });
+    let write = |value| {
+        Command::Txn(TxnRequest {
+            success: vec![put(1, value, 0)],
+            ..TxnRequest::default()
+        })
+    };
+    // An entry that makes no revision moves no clock: members put entries into batches as they come.
+    for (now_ms, command) in [(5, write(1)), (9, compact), (7, write(2)), (6, write(3))] {
+        let (_, writes) = state.apply(&Entry::new(now_ms, command), 1).unwrap();
+        times.extend(writes.iter().filter_map(|write| match write {
+            Write::Events { now_ms, .. } => Some(*now_ms),
+            _ => None,
+        }));
+    }
+    assert_eq!(times, [5, 7, 7]);
+    assert_eq!(state.catalog.now_ms(), 7);
 }
