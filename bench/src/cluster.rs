@@ -347,6 +347,16 @@ impl Cluster {
         Ok(())
     }
 
+    /// Kills and starts one member after the other, each when the one before it serves again.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        for index in 0..self.members.len() {
+            self.kill(index)?;
+            self.start_member(index, false)?;
+            self.wait_serving(index).await?;
+        }
+        Ok(())
+    }
+
     /// The member that leads by its own word: found by asking each, since both systems answer Status.
     pub(crate) async fn leader(&self) -> Result<usize> {
         let deadline = Instant::now() + LEADERLESS_MAX;

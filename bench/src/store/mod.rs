@@ -182,16 +182,26 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     async fn on_fresh_members(&self, workload: &Workload, results: &mut Results) {
-        match Cluster::start(self.setting, self.system, false).await {
+        match self.start().await {
             Ok(mut cluster) => self.measure(workload, &mut cluster, results).await,
             Err(error) => self.failed(workload.name, error, results),
         }
     }
 
+    /// After all that the one before has left to be written is on disk.
+    async fn start(&self) -> Result<Cluster> {
+        let synced = tokio::process::Command::new("sync")
+            .arg("-f")
+            .arg(&self.setting.dir)
+            .status();
+        synced.await.context("running `sync`")?;
+        Cluster::start(self.setting, self.system, false).await
+    }
+
     async fn on_loaded_members(&self, workloads: &[&Workload], results: &mut Results) {
         self.progress(&format!("loads {} keys", self.bench.keys));
         let loading = async {
-            let cluster = Cluster::start(self.setting, self.system, false).await?;
+            let cluster = self.start().await?;
             let figures = million::load(self.bench, &cluster).await?;
             anyhow::Ok((cluster, figures))
         };

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use super::load::{Span, drive};
 use super::process::{counted_calls, is_traced, synchronous_files};
 use super::put::{MANY, PUTTING, Putter};
-use super::report::Figure;
+use super::report::{Aim, Bound, Figure};
 use super::{Bench, CONNECTIONS, Stage, Workload, to_leader};
 use crate::cluster::Cluster;
 
@@ -47,9 +47,20 @@ async fn run(bench: &Bench, cluster: &mut Cluster) -> Result<Vec<Figure>> {
         let putters = Putter::many(bench, count, &connections, "", operations);
         let load = drive(cluster, Span::Operations(operations), putters, PUTTING).await?;
         load.complete()?;
-        for (call, calls) in told(&tracer.end().await?) {
-            let per_thousand = calls as f64 * 1000.0 / operations as f64;
-            figures.push(Figure::new(name, call, "calls", per_thousand));
+        let per_thousand = |calls: u64| calls as f64 * 1000.0 / operations as f64;
+        let counted = told(&tracer.end().await?);
+        for (call, calls) in &counted {
+            figures.push(Figure::new(name, call, "calls", per_thousand(*calls)));
+        }
+        // One put after the other: each has to be on the disks of two members before its answer.
+        if count == 1 {
+            let both: u64 = counted
+                .iter()
+                .take(ALWAYS_TOLD)
+                .map(|(_, calls)| calls)
+                .sum();
+            let quorum = Aim::Alone(Bound::AtLeast(2000.0));
+            figures.push(Figure::new(name, "both", "calls", per_thousand(both)).aim(quorum));
         }
     }
     let files = cluster.pids().into_iter().map(synchronous_files);
