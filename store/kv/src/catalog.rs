@@ -7,7 +7,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::command::Lease;
-use crate::counted::CountedKeys;
+use crate::counted::{CountedKeys, PairSize, Weight};
 use crate::hash::StateHash;
 use crate::keys::KeyRange;
 use crate::message::{Event, EventKind, KeyValue};
@@ -101,7 +101,7 @@ impl Catalog {
     /// Loading at start: a live key.
     pub fn load_key(&mut self, kv: &KeyValue) {
         self.hash.add_key(kv);
-        self.live.insert(kv.key.clone());
+        self.live.insert(&kv.key, PairSize::of(kv));
         self.attach(kv.lease, &kv.key);
     }
 
@@ -113,10 +113,12 @@ impl Catalog {
             before: event.prev_kv.is_some(),
             after,
         };
-        self.history
-            .entry(event.kv.key.clone())
-            .or_default()
-            .push(change);
+        match self.history.get_mut(&event.kv.key) {
+            Some(changes) => changes.push(change),
+            None => {
+                self.history.insert(copied(&event.kv.key), vec![change]);
+            }
+        }
     }
 
     /// Takes over what a batch has changed. The caller stores the same writes in the data.
@@ -124,7 +126,7 @@ impl Catalog {
         for write in writes {
             match write {
                 Write::Put(kv) => {
-                    self.live.insert(kv.key.clone());
+                    self.live.insert(&kv.key, PairSize::of(kv));
                 }
                 Write::Delete(key) => {
                     self.live.remove(key);
@@ -187,7 +189,7 @@ impl Catalog {
         if lease != 0
             && let Some(record) = self.leases.get_mut(&lease)
         {
-            record.keys.insert(key.clone());
+            record.keys.insert(copied(key));
         }
     }
 
@@ -214,7 +216,15 @@ impl Catalog {
 
     /// Live keys in a range.
     pub fn count(&self, range: &KeyRange) -> i64 {
-        self.live.count(range) as i64
+        self.live.weigh(range).keys as i64
+    }
+
+    /// What the live keys of a range come to in an answer, or the first so many of them.
+    pub fn weigh(&self, range: &KeyRange, first: Option<u64>) -> Weight {
+        match first {
+            Some(keys) => self.live.weigh_first(range, keys),
+            None => self.live.weigh(range),
+        }
     }
 
     /// True where the key is live.
@@ -273,4 +283,9 @@ impl Catalog {
     pub fn history_len(&self) -> usize {
         self.history.values().map(Vec::len).sum()
     }
+}
+
+/// A key as it arrived is a part of its request, and would keep all of it in memory.
+fn copied(key: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(key)
 }
