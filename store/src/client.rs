@@ -21,6 +21,20 @@ impl Store for Node {
         })
     }
 
+    fn range_parts(
+        &self,
+        request: kv::RangeRequest,
+        part_bytes: usize,
+    ) -> BoxFuture<'_, StoreResult<kv::RangeParts>> {
+        Box::pin(async move {
+            kv::check_range(&request)?;
+            if !request.serializable {
+                self.core.catch_up().await?;
+            }
+            self.core.range_parts(request, part_bytes).await
+        })
+    }
+
     fn txn(&self, request: kv::TxnRequest) -> BoxFuture<'_, StoreResult<kv::TxnResponse>> {
         Box::pin(async move {
             kv::check_txn(&request)?;

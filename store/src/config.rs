@@ -34,6 +34,11 @@ pub struct Limits {
     pub request_deadline: Duration,
     /// Writes under way at once; more are refused as overload.
     pub writes_under_way: usize,
+    /// Ranges too large to be read at once that are under way; others wait, not longer than a request may take. Each
+    /// has a thread and a snapshot.
+    pub large_ranges: usize,
+    /// For the client of such a range to take the next part of it.
+    pub part_patience: Duration,
     /// Largest request, encoded, in bytes.
     pub request_bytes: usize,
     /// A connection of another member on which nothing comes for so long is closed. A living one gives a sign of life
@@ -52,6 +57,8 @@ impl Default for Limits {
             // etcd's: five seconds and two elections.
             request_deadline: Duration::from_secs(7),
             writes_under_way: 8192,
+            large_ranges: 64,
+            part_patience: Duration::from_secs(30),
             request_bytes: kv::REQUEST_BYTES_MAX,
             peer_silence: Duration::from_secs(30),
         }

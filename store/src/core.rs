@@ -37,6 +37,8 @@ pub struct Core {
     pub failed: watch::Sender<Option<String>>,
     pub read_queue: mpsc::Sender<oneshot::Sender<Result<u64, Failure>>>,
     pub writes: Semaphore,
+    /// Large ranges being read.
+    pub scans: Arc<Semaphore>,
     pub incoming_snapshot: Semaphore,
     pub heard: Heard,
     leases: Leases,
@@ -54,6 +56,7 @@ impl Core {
         read_queue: mpsc::Sender<oneshot::Sender<Result<u64, Failure>>>,
     ) -> Arc<Core> {
         let writes = Semaphore::new(config.limits.writes_under_way);
+        let scans = Arc::new(Semaphore::new(config.limits.large_ranges));
         Arc::new(Core {
             config,
             raft,
@@ -63,6 +66,7 @@ impl Core {
             failed: watch::Sender::default(),
             read_queue,
             writes,
+            scans,
             incoming_snapshot: Semaphore::new(1),
             heard: Heard::default(),
             leases: Leases::default(),

@@ -174,6 +174,8 @@ pub trait StateDb: kv::Data + Send + Sync + 'static {
     fn snapshot(&self) -> Box<dyn kv::Data + '_>;
     /// When a retained revision was made, milliseconds since 1970; 0 where that was not recorded.
     fn time_of(&self, revision: i64) -> Result<Option<i64>, kv::Broken>;
+    /// As `snapshot`, for one pass over much: what is read does not take the place of what is read often.
+    fn scan_snapshot(&self) -> Box<dyn kv::Data + '_>;
     /// Events from one revision to another, ascending, until the visitor answers false.
     fn events(
         &self,

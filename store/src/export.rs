@@ -29,7 +29,7 @@ impl Replica {
     pub(crate) fn export(&self, visit: Visit<'_>) -> Result<(), StoreError> {
         let catalog = self.catalog();
         let db = self.disk().opened();
-        let data = db.snapshot();
+        let data = db.scan_snapshot();
         let leases: Vec<kv::Lease> = catalog.leases().map(|record| record.lease).collect();
         let records: Vec<Exported> = catalog
             .records(b"")

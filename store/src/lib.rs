@@ -28,6 +28,7 @@ pub mod peer;
 pub mod raft;
 mod read;
 pub mod rocks;
+mod scan;
 mod write;
 
 pub use config::{Config, InitialMember, Limits};

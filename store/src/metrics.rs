@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     pub(crate) watchers: IntGauge,
     pub(crate) read_indexes: IntCounter,
     pub(crate) read_index_rounds: IntCounter,
+    pub(crate) scans: IntCounter,
     pub(crate) snapshots_sent: IntCounter,
     pub(crate) snapshots_installed: IntCounter,
     pub(crate) leases_expired: IntCounter,
@@ -100,6 +101,10 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     read_index_rounds: counter(
         "kontiki_store_read_index_rounds_total",
         "Quorum rounds made for them.",
+    ),
+    scans: counter(
+        "kontiki_store_large_ranges_total",
+        "Ranges that were streamed because of their size.",
     ),
     snapshots_sent: counter(
         "kontiki_store_snapshots_sent_total",

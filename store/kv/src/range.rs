@@ -4,13 +4,18 @@
 //! keys changed since the wanted revision. [`RangePlan::run`] reads data, and may do so from a snapshot of the data
 //! after the catalog has moved on. An old revision is today's data with the later changes undone, each through the
 //! previous value that the first later event carries; its cost is what has changed, not what there is.
+//!
+//! An answer in key order need not be held as a whole: its size is known beforehand, from the catalog or by a first pass
+//! over the same data, and its pairs are handed out as they are read ([`RangePlan::each`], [`PartWriter`]).
 
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
+use crate::catalog::Catalog;
 use crate::command::Refusal;
+use crate::counted::{KVS_TAG, PairSize};
 use crate::keys::KeyRange;
 use crate::message::{KeyValue, RangeRequest, RangeResponse, SortOrder, SortTarget};
 use crate::view::{Broken, Data, EventId, View};
@@ -83,49 +88,115 @@ impl RangePlan {
 
     /// `data` must be of the moment at which the plan was made.
     pub fn run<D: Data + ?Sized>(&self, data: &D) -> Result<RangeResponse, Broken> {
-        let request = &self.request;
-        if request.count_only {
+        if self.request.count_only {
             return Ok(RangeResponse {
                 kvs: Vec::new(),
                 more: false,
                 count: self.count,
             });
         }
-        let limit = usize::try_from(request.limit)
-            .ok()
-            .filter(|limit| *limit > 0)
-            .unwrap_or(usize::MAX);
-        // Where pairs are sorted or filtered after reading, the limit cannot stop the reading.
-        let in_key_order = self.is_in_key_order();
-        let stop_after = if in_key_order && !self.has_filter() {
-            limit.saturating_add(1)
-        } else {
-            usize::MAX
-        };
         let mut kvs = Vec::new();
+        if self.is_in_key_order() {
+            let more = self.each(data, &mut |kv| {
+                kvs.push(kv);
+                ControlFlow::Continue(())
+            })?;
+            return Ok(RangeResponse {
+                kvs,
+                more,
+                count: self.count,
+            });
+        }
+        // Where pairs are sorted after reading, the limit cannot stop the reading.
         self.visit(data, &mut |kv| {
             if self.passes(&kv) {
                 kvs.push(kv);
             }
-            if kvs.len() >= stop_after {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            ControlFlow::Continue(())
         })?;
-        if !in_key_order {
-            self.sort(&mut kvs);
-        }
+        self.sort(&mut kvs);
+        let limit = usize::try_from(self.limit()).unwrap_or(usize::MAX);
         let more = kvs.len() > limit;
         kvs.truncate(limit);
-        if request.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
-        }
+        let kvs = kvs.into_iter().map(|kv| self.shown(kv)).collect();
         Ok(RangeResponse {
             kvs,
             more,
             count: self.count,
         })
+    }
+
+    /// Keys in the range, whatever limit and filters say.
+    pub fn count(&self) -> i64 {
+        self.count
+    }
+
+    /// How large the answer is, where the catalog knows it: newest pairs in key order, all or the first ones.
+    /// `catalog` must be of the moment at which the plan was made.
+    pub fn known_size(&self, catalog: &Catalog) -> Option<AnswerSize> {
+        if self.request.count_only {
+            return Some(AnswerSize::default());
+        }
+        if !self.undo.is_empty() || self.has_filter() || !self.is_in_key_order() {
+            return None;
+        }
+        let weight = catalog.weigh(&self.range, Some(self.limit()));
+        Some(AnswerSize {
+            bytes: match self.request.keys_only {
+                true => weight.keys_only,
+                false => weight.whole,
+            },
+            more: self.count as u64 > weight.keys,
+        })
+    }
+
+    /// How large the answer is, by reading all of it. For a plan in key order; `data` as in [`RangePlan::run`].
+    pub fn measure<D: Data + ?Sized>(&self, data: &D) -> Result<AnswerSize, Broken> {
+        let mut bytes = 0;
+        let more = self.each(data, &mut |kv| {
+            bytes += u64::from(PairSize::of(&kv).whole);
+            ControlFlow::Continue(())
+        })?;
+        Ok(AnswerSize { bytes, more })
+    }
+
+    /// Shows the pairs of the answer as they are read; answers whether the range has more than the limit lets through.
+    /// For a plan in key order; `data` as in [`RangePlan::run`].
+    pub fn each<D: Data + ?Sized>(
+        &self,
+        data: &D,
+        visit: &mut dyn FnMut(KeyValue) -> ControlFlow<()>,
+    ) -> Result<bool, Broken> {
+        assert!(self.is_in_key_order(), "a sort needs all pairs");
+        let mut more = false;
+        if self.request.count_only {
+            return Ok(more);
+        }
+        let mut left = self.limit();
+        self.visit(data, &mut |kv| {
+            if !self.passes(&kv) {
+                return ControlFlow::Continue(());
+            }
+            if left == 0 {
+                more = true;
+                return ControlFlow::Break(());
+            }
+            left -= 1;
+            visit(self.shown(kv))
+        })?;
+        Ok(more)
+    }
+
+    fn limit(&self) -> u64 {
+        let limit = u64::try_from(self.request.limit);
+        limit.ok().filter(|limit| *limit > 0).unwrap_or(u64::MAX)
+    }
+
+    fn shown(&self, mut kv: KeyValue) -> KeyValue {
+        if self.request.keys_only {
+            kv.value = Bytes::new();
+        }
+        kv
     }
 
     fn visit<D: Data + ?Sized>(
@@ -184,7 +255,8 @@ impl RangePlan {
         Ok(())
     }
 
-    fn is_in_key_order(&self) -> bool {
+    /// Whether pairs can be handed out as they are read. If not, they are sorted after all have been read.
+    pub fn is_in_key_order(&self) -> bool {
         let by_key = self.request.sort_target == SortTarget::Key as i32;
         by_key && self.request.sort_order != SortOrder::Descend as i32
     }
@@ -243,5 +315,47 @@ fn before<D: Data + ?Sized>(
             "event {}.{} does not carry the previous value of its key",
             id.revision, id.sub
         ))),
+    }
+}
+
+/// What is known of an answer before its pairs are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnswerSize {
+    /// Of the pairs as they are encoded in the answer.
+    pub bytes: u64,
+    /// More pairs are in the range than the limit let through.
+    pub more: bool,
+}
+
+/// Encodes pairs as they stand in a [`RangeResponse`], in parts of whole pairs.
+pub struct PartWriter {
+    part_bytes: usize,
+    part: BytesMut,
+}
+
+impl PartWriter {
+    /// A part is not larger than this, but for a single pair that is.
+    pub fn new(part_bytes: usize) -> PartWriter {
+        PartWriter {
+            part_bytes,
+            part: BytesMut::new(),
+        }
+    }
+
+    /// Adds a pair; answers the part before it if that is full.
+    pub fn push(&mut self, kv: &KeyValue) -> Option<Bytes> {
+        let size = PairSize::of(kv).whole as usize;
+        let full = !self.part.is_empty() && self.part.len() + size > self.part_bytes;
+        let part = full.then(|| {
+            let next = BytesMut::with_capacity(self.part_bytes.max(size));
+            std::mem::replace(&mut self.part, next).freeze()
+        });
+        prost::encoding::message::encode(KVS_TAG, kv, &mut self.part);
+        part
+    }
+
+    /// The last part; empty where there is nothing left.
+    pub fn finish(self) -> Bytes {
+        self.part.freeze()
     }
 }

@@ -1,14 +1,17 @@
 //! What the API server, and any other client inside the process, sees of the store.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::command::Refusal;
 use crate::message::{Event, RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+use crate::range::PartWriter;
 
 /// A boxed future: the trait has to be usable as `dyn Store`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -44,6 +47,49 @@ pub enum StoreError {
 }
 
 pub type StoreResult<T> = Result<Answer<T>, StoreError>;
+
+/// Encoded pairs of an answer; see [`RangeParts`].
+pub type PartStream = Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>;
+
+/// An answer to a range that is handed out as it is read.
+pub struct RangeParts {
+    /// Sum of the parts' lengths.
+    pub bytes: u64,
+    pub more: bool,
+    pub count: i64,
+    /// The field `kvs` of the encoded [`RangeResponse`]; each part is of whole pairs. Ends early only with an error.
+    /// Whoever does not take the next part for long gets [`StoreError::TimedOut`] instead.
+    pub parts: PartStream,
+}
+
+impl RangeParts {
+    /// An answer that is in memory already.
+    pub fn of(response: &RangeResponse, part_bytes: usize) -> RangeParts {
+        let mut writer = PartWriter::new(part_bytes);
+        let mut parts: VecDeque<Bytes> = response
+            .kvs
+            .iter()
+            .filter_map(|kv| writer.push(kv))
+            .collect();
+        parts.extend(Some(writer.finish()).filter(|last| !last.is_empty()));
+        RangeParts {
+            bytes: parts.iter().map(|part| part.len() as u64).sum(),
+            more: response.more,
+            count: response.count,
+            parts: Box::pin(Ready(parts)),
+        }
+    }
+}
+
+struct Ready(VecDeque<Bytes>);
+
+impl Stream for Ready {
+    type Item = Result<Bytes, StoreError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.0.pop_front().map(Ok))
+    }
+}
 
 /// What to watch: keys as in [`RangeRequest`], from a revision on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -109,6 +155,21 @@ pub struct MemberStatus {
 pub trait Store: Send + Sync + 'static {
     /// Reads keys. Linearizable (read index) unless `serializable` is set.
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, StoreResult<RangeResponse>>;
+    /// As [`Store::range`], for answers of any size: it is in memory only in parts of about `part_bytes`, which are read
+    /// when they are asked for. All of them are of one moment, that of the answer's revision.
+    fn range_parts(
+        &self,
+        request: RangeRequest,
+        part_bytes: usize,
+    ) -> BoxFuture<'_, StoreResult<RangeParts>> {
+        Box::pin(async move {
+            let answer = self.range(request).await?;
+            Ok(Answer {
+                revision: answer.revision,
+                body: RangeParts::of(&answer.body, part_bytes),
+            })
+        })
+    }
     /// Compares and writes atomically. Acknowledged means durable on a quorum.
     fn txn(&self, request: TxnRequest) -> BoxFuture<'_, StoreResult<TxnResponse>>;
     /// Watches keys. Waits until this member has applied `start_revision - 1`, so a watch never travels back in time.

@@ -40,6 +40,9 @@ pub(super) enum Fault {
     NotElected,
     #[error("election: no leader")]
     NobodyElected,
+    /// In the words of gRPC in Go.
+    #[error("grpc: trying to send message larger than max ({0} vs. 2147483647)")]
+    AnswerTooLarge(u64),
     /// The client's own deadline, from its `grpc-timeout`.
     #[error("context deadline exceeded")]
     DeadlineExceeded,
@@ -82,6 +85,7 @@ impl Fault {
             | Fault::NotElected
             | Fault::NobodyElected
             | Fault::LeaderMissing => Code::Unknown,
+            Fault::AnswerTooLarge(_) => Code::ResourceExhausted,
             Fault::DeadlineExceeded => Code::DeadlineExceeded,
             Fault::Unimplemented(_) => Code::Unimplemented,
             Fault::Internal(_) => Code::Internal,

@@ -1,25 +1,29 @@
 //! etcd's KV service: range, put, delete, transaction, compaction, and a range as a stream.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+use futures::StreamExt;
 use kv::{
-    Answer, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, Request as Operation, RequestOp, ResponseBody, ResponseOp, SortOrder,
-    SortTarget, Store, StoreError, TxnRequest, TxnResponse,
+    Answer, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeParts,
+    RangeRequest, Request as Operation, RequestOp, ResponseBody, ResponseOp, SortOrder, SortTarget,
+    Store, StoreError, TxnRequest, TxnResponse,
 };
-use prost::Message;
 
 use super::errors::Fault;
 use super::headed::{Headed, Header};
-use super::message::{CompactionRequest, Empty, RangeStreamResponse, TxnBody, TxnOp, TxnOpBody};
+use super::message::{
+    CompactionRequest, Empty, EncodedRange, RangeStreamPart, TxnBody, TxnOp, TxnOpBody,
+};
 use super::rpc::{Answers, Call};
+use super::sized::SizedAnswer;
 
-pub(super) async fn range(
-    call: Call,
-    request: RangeRequest,
-) -> Result<Headed<RangeResponse>, Fault> {
+/// A part of an answer on its way: what a client that does not read costs.
+const PART_BYTES: usize = 256 << 10;
+
+pub(super) async fn range(call: Call, request: RangeRequest) -> Result<SizedAnswer, Fault> {
     check_learner(&call, &request)?;
-    let answer = call.front.backend.range(request).await?;
-    Ok(call.front.headed(answer))
+    let answer = call.front.backend.range_parts(request, PART_BYTES).await?;
+    let header = call.front.header(answer.revision);
+    Ok(SizedAnswer::of_range(&header, answer.body))
 }
 
 /// A learner reads what it has itself, and asks nobody.
@@ -151,40 +155,36 @@ fn at<T>(revision: i64, body: T) -> Headed<T> {
     Headed { header, body }
 }
 
-/// First part of a stream, in keys: values may be as large as a request.
-const FIRST_KEYS: i64 = 8;
-const KEYS_MAX: i64 = 10_000;
-
-/// A range in parts of about the size of a request, all of the revision of the first; merged they are the answer that
-/// `Range` gives. At most one part is in memory.
+/// A range in parts of at most the size of a request, all of one moment; merged they are the answer that `Range` gives.
 pub(super) async fn range_stream(
     call: Call,
     request: RangeRequest,
-) -> Result<Answers<RangeStreamResponse>, Fault> {
+) -> Result<Answers<RangeStreamPart>, Fault> {
     if !in_key_order(&request) || has_filter(&request) {
         return Err(Fault::Unimplemented(
             "etcdserver: a stream is in key order and without filters",
         ));
     }
-    kv::check_range(&request)?;
     check_learner(&call, &request)?;
+    let part_bytes = call.front.backend.request_bytes_max();
+    let answer = call.front.backend.range_parts(request, part_bytes).await?;
     let parts = Parts {
-        left: request.limit.max(0),
-        limited: request.limit > 0,
-        next: request.clone(),
-        keys: FIRST_KEYS,
-        count: 0,
-        pinned: None,
+        header: call.front.header(answer.revision),
+        first: true,
+        left: answer.body.bytes,
+        range: answer.body,
     };
-    let state = Some((call, parts));
-    Ok(Box::pin(futures::stream::unfold(state, |state| async {
-        let (call, mut parts) = state?;
-        Some(match parts.part(&call).await {
-            Ok((part, true)) => (Ok(part), None),
-            Ok((part, false)) => (Ok(part), Some((call, parts))),
-            Err(fault) => (Err(fault), None),
-        })
-    })))
+    Ok(Box::pin(futures::stream::unfold(
+        Some(parts),
+        |parts| async {
+            let mut parts = parts?;
+            Some(match parts.part().await {
+                Ok((part, true)) => (Ok(part), None),
+                Ok((part, false)) => (Ok(part), Some(parts)),
+                Err(error) => (Err(error.into()), None),
+            })
+        },
+    )))
 }
 
 fn in_key_order(request: &RangeRequest) -> bool {
@@ -200,80 +200,35 @@ fn has_filter(request: &RangeRequest) -> bool {
 
 /// How far a streamed range has got.
 struct Parts {
-    next: RangeRequest,
-    limited: bool,
-    /// Pairs that the client's limit still lets through.
-    left: i64,
-    /// Pairs to ask for next.
-    keys: i64,
-    /// Keys in the whole range, known from the first part on.
-    count: i64,
-    pinned: Option<i64>,
+    header: Header,
+    range: RangeParts,
+    first: bool,
+    /// Bytes that are still to come.
+    left: u64,
 }
 
 impl Parts {
-    /// The next part, and whether it is the last.
-    async fn part(&mut self, call: &Call) -> Result<(RangeStreamResponse, bool), Fault> {
-        let front = &call.front;
-        let mut request = self.next.clone();
-        request.limit = if self.limited {
-            self.keys.min(self.left)
-        } else {
-            self.keys
+    /// The next part, and whether it is the last. The first and the last have a header, the last has the rest.
+    async fn part(&mut self) -> Result<(RangeStreamPart, bool), StoreError> {
+        let kvs = match self.range.parts.next().await {
+            Some(part) => part?,
+            None => Bytes::new(),
         };
-        let answer = front.backend.range(request).await?;
-        let first = self.pinned.is_none();
-        let revision = *self.pinned.get_or_insert(answer.revision);
-        let mut body = answer.body;
-        if first {
-            self.count = body.count;
-            if self.next.revision <= 0 {
-                self.next.revision = revision;
-            }
-            // The first part has waited for what is acknowledged; the others are of the same revision.
-            self.next.serializable = true;
-        }
-        let got = body.kvs.len() as i64;
-        self.left -= got;
-        let last = !body.more || (self.limited && self.left <= 0);
-        self.keys = more_keys(
-            self.keys,
-            got,
-            body.encoded_len(),
-            front.backend.request_bytes_max(),
-        );
-        if let Some(kv) = body.kvs.last() {
-            self.next.key = after(&kv.key);
-        }
-        body.count = if last { self.count } else { 0 };
-        body.more = last && body.more;
-        let header = if first || last {
-            front.header(revision)
-        } else {
-            Header::default()
+        self.left = self.left.saturating_sub(kvs.len() as u64);
+        let last = self.left == 0 || kvs.is_empty();
+        let header = match self.first || last {
+            true => self.header.clone(),
+            false => Header::default(),
         };
-        let part = RangeStreamResponse {
-            range_response: Some(Headed { header, body }),
+        self.first = false;
+        let body = EncodedRange {
+            kvs,
+            more: last && self.range.more,
+            count: if last { self.range.count } else { 0 },
         };
-        Ok((part, last))
+        let range_response = Some(Headed { header, body });
+        Ok((RangeStreamPart { range_response }, last))
     }
-}
-
-/// How many pairs make up the wanted size, going by the last part; never many times more than in that.
-fn more_keys(asked: i64, got: i64, bytes: usize, wanted: usize) -> i64 {
-    if got == 0 {
-        return asked;
-    }
-    let each = (bytes as i64 / got).max(1);
-    (wanted as i64 / each).clamp(1, asked.saturating_mul(8).min(KEYS_MAX))
-}
-
-/// The smallest key after this one.
-fn after(key: &Bytes) -> Bytes {
-    let mut next = BytesMut::with_capacity(key.len() + 1);
-    next.put_slice(key);
-    next.put_u8(0);
-    next.freeze()
 }
 
 /// Reads one key as it is acknowledged now.
@@ -294,6 +249,8 @@ pub(super) async fn get(
 
 #[cfg(test)]
 mod tests {
+    use kv::RangeResponse;
+
     use super::*;
 
     fn op(response: ResponseBody) -> ResponseOp {
@@ -340,13 +297,5 @@ mod tests {
             range(),
         ]);
         assert_eq!(revisions(&with_headers(9, nested)), [8, 0, 9, 9]);
-    }
-
-    #[test]
-    fn parts_grow_towards_the_wanted_size_and_shrink_below_it() {
-        assert_eq!(more_keys(8, 8, 800, 1 << 20), 64);
-        assert_eq!(more_keys(4096, 4096, 4096 * 100, 1 << 20), 10_000);
-        assert_eq!(more_keys(64, 64, 64 << 20, 1 << 20), 1);
-        assert_eq!(more_keys(64, 0, 0, 1 << 20), 64);
     }
 }

@@ -1,8 +1,10 @@
 //! Messages of etcd's services beyond those of `kv`, with etcd's field numbers. As in `kv`, field 1 of an answer is
 //! left free for the header, which [`super::headed::Headed`] puts in front.
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
 use kv::{DeleteRangeResponse, Event, KeyValue, PutResponse, RangeResponse};
+use prost::encoding::{DecodeContext, WireType};
+use prost::{DecodeError, Message};
 
 use super::headed::Headed;
 
@@ -20,9 +22,53 @@ pub(super) struct CompactionRequest {
 
 /// A part of a range; the parts put together, field by field, are the whole answer.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct RangeStreamResponse {
+pub(super) struct RangeStreamPart {
     #[prost(message, optional, tag = "1")]
-    pub(super) range_response: Option<Headed<RangeResponse>>,
+    pub(super) range_response: Option<Headed<EncodedRange>>,
+}
+
+/// A [`RangeResponse`] whose pairs are encoded already. It is only ever sent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct EncodedRange {
+    /// The whole field.
+    pub(super) kvs: Bytes,
+    pub(super) more: bool,
+    pub(super) count: i64,
+}
+
+impl EncodedRange {
+    fn rest(&self) -> RangeResponse {
+        RangeResponse {
+            kvs: Vec::new(),
+            more: self.more,
+            count: self.count,
+        }
+    }
+}
+
+impl Message for EncodedRange {
+    fn encode_raw(&self, buffer: &mut impl BufMut) {
+        buffer.put_slice(&self.kvs);
+        self.rest().encode_raw(buffer);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buffer: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        prost::encoding::skip_field(wire_type, tag, buffer, context)
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.kvs.len() + self.rest().encoded_len()
+    }
+
+    fn clear(&mut self) {
+        *self = EncodedRange::default();
+    }
 }
 
 /// The answer to a transaction as it is on the wire: the answers inside have headers of their own.

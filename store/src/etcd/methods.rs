@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use super::errors::Fault;
 use super::front::Front;
-use super::rpc::{HttpFuture, both_streams, server_stream, unary};
+use super::rpc::{HttpFuture, both_streams, server_stream, sized, unary};
 use super::{auth, cluster, election, kv, lease, lock, maintenance, reflection, watch};
 
 /// A path, and what answers it.
@@ -25,7 +25,7 @@ macro_rules! methods {
 }
 
 methods! {
-    "/etcdserverpb.KV/Range" => unary(kv::range);
+    "/etcdserverpb.KV/Range" => sized(kv::range);
     "/etcdserverpb.KV/RangeStream" => server_stream(kv::range_stream);
     "/etcdserverpb.KV/Put" => unary(kv::put);
     "/etcdserverpb.KV/DeleteRange" => unary(kv::delete_range);

@@ -28,6 +28,7 @@ mod reflection;
 mod rpc;
 mod schema;
 mod serve;
+mod sized;
 #[cfg(test)]
 mod tests;
 mod turn;

@@ -1,7 +1,8 @@
 //! From an HTTP request to a method and back: gRPC's framing, deadlines and limits, once for all methods.
 //!
 //! A method is a plain async function from a request to an answer; which path leads to which stands in
-//! [`super::methods`]. Three shapes are enough: one message both ways, one message in and many out, many both ways.
+//! [`super::methods`]. Three shapes are enough: one message both ways (one whose answer may be too large to be held has
+//! a shape of its own), one message in and many out, many both ways.
 //! Streams out are pulled: nothing is computed before the client has room for it, so one that never reads costs what
 //! it was sent last and no more.
 
@@ -13,12 +14,14 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use prost::Message;
 use tonic::body::Body;
+use tonic::codec::Codec;
 use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::errors::{Fault, in_etcds_words};
 use super::front::Front;
+use super::sized::SizedAnswer;
 
 /// What etcd allows a request beyond `--max-request-bytes`, for the envelope.
 pub(super) const ENVELOPE_BYTES: usize = 512 << 10;
@@ -64,6 +67,46 @@ where
             .await;
         reworded(answered)
     })
+}
+
+/// One message in, one out, of any size.
+pub(super) fn sized<Q, Fut>(
+    front: Arc<Front>,
+    request: http::Request<Body>,
+    method: fn(Call, Q) -> Fut,
+) -> HttpFuture
+where
+    Q: Message + Default + 'static,
+    Fut: Future<Output = Result<SizedAnswer, Fault>> + Send + 'static,
+{
+    let (call, deadline) = opened(front, &request);
+    Box::pin(async move {
+        let answered = async {
+            let request = one_message(request, call.front.message_bytes_max()).await?;
+            call.check_leader()?;
+            let answer = within(deadline, method(call, request)).await?;
+            Ok(answer.into_http().await?)
+        };
+        answered
+            .await
+            .unwrap_or_else(|status: Status| in_etcds_words(status).into_http())
+    })
+}
+
+async fn one_message<Q: Message + Default + 'static>(
+    request: http::Request<Body>,
+    bytes_max: usize,
+) -> Result<Q, Status> {
+    let encoding = request.headers().get("grpc-encoding");
+    if let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") {
+        let encoding = String::from_utf8_lossy(encoding.as_bytes());
+        let text = format!("Content is compressed with `{encoding}` which isn't supported");
+        return Err(Status::unimplemented(text));
+    }
+    let decoder = ProstCodec::<(), Q>::default().decoder();
+    let mut messages = Streaming::new_request(decoder, request.into_body(), None, Some(bytes_max));
+    let message = messages.message().await?;
+    message.ok_or_else(|| Status::internal("Missing request message."))
 }
 
 /// One message in, a stream out.

@@ -132,7 +132,8 @@ impl Replica {
         read.await.map_err(|_| kv::StoreError::Stopped)?
     }
 
-    fn range_now(&self, request: &kv::RangeRequest) -> kv::StoreResult<kv::RangeResponse> {
+    /// Reads on this thread, and holds all of the answer.
+    pub(crate) fn range_now(&self, request: &kv::RangeRequest) -> kv::StoreResult<kv::RangeResponse> {
         let catalog = self.catalog();
         let db = self.disk.opened();
         let data = db.snapshot();
@@ -280,7 +281,7 @@ impl Replica {
     }
 }
 
-fn unreadable(broken: kv::Broken) -> kv::StoreError {
+pub(crate) fn unreadable(broken: kv::Broken) -> kv::StoreError {
     tracing::error!(error = %broken, "the state cannot be read");
     kv::StoreError::Stopped
 }

@@ -192,6 +192,7 @@ impl OpenState {
         Reader {
             state: self,
             snapshot,
+            keep: true,
         }
     }
 }
@@ -237,6 +238,8 @@ fn check_hash(position: &Position, catalog: &Catalog) -> io::Result<()> {
 struct Reader<'a> {
     state: &'a OpenState,
     snapshot: Option<&'a Snapshot<'a>>,
+    /// Whether the cache shall keep what is read.
+    keep: bool,
 }
 
 fn broken(error: impl std::fmt::Display) -> Broken {
@@ -249,6 +252,7 @@ impl Reader<'_> {
         if let Some(snapshot) = self.snapshot {
             options.set_snapshot(snapshot);
         }
+        options.fill_cache(self.keep);
         options
     }
 }
@@ -325,19 +329,29 @@ impl Data for OpenState {
 struct Frozen<'a> {
     state: &'a OpenState,
     snapshot: Snapshot<'a>,
+    keep: bool,
+}
+
+impl Frozen<'_> {
+    fn reader(&self) -> Reader<'_> {
+        Reader {
+            keep: self.keep,
+            ..self.state.reader(Some(&self.snapshot))
+        }
+    }
 }
 
 impl Data for Frozen<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
-        self.state.reader(Some(&self.snapshot)).get(key)
+        self.reader().get(key)
     }
 
     fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
-        self.state.reader(Some(&self.snapshot)).scan(range, visit)
+        self.reader().scan(range, visit)
     }
 
     fn event(&self, id: EventId) -> Result<Event, Broken> {
-        self.state.reader(Some(&self.snapshot)).event(id)
+        self.reader().event(id)
     }
 }
 
@@ -461,6 +475,15 @@ impl StateDb for OpenState {
         Box::new(Frozen {
             state: self,
             snapshot: self.db.snapshot(),
+            keep: true,
+        })
+    }
+
+    fn scan_snapshot(&self) -> Box<dyn Data + '_> {
+        Box::new(Frozen {
+            state: self,
+            snapshot: self.db.snapshot(),
+            keep: false,
         })
     }
 

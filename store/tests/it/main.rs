@@ -1,6 +1,7 @@
 //! The store from outside: openraft's own suite on the storage, the storage against the in-memory model, clusters over
 //! real TLS on loopback, and damaged data.
 
+mod big_ranges;
 mod cluster;
 mod damage;
 mod etcd_front;

@@ -560,3 +560,64 @@ async fn an_answer_may_be_far_larger_than_a_request() {
     assert_eq!(all.body.kvs.len(), 40);
     assert!(all.encoded_len() > 40 << 20);
 }
+
+#[tokio::test]
+async fn a_large_answer_that_breaks_off_is_an_error_and_never_a_short_answer() {
+    let bench = Bench::new().await;
+    let parts = vec![Ok(100_000), Ok(100_000), Err(StoreError::Stopped)];
+    *bench.backend.parts.lock().unwrap() = Some((parts, Arc::default()));
+    let broken = bench.range(everything()).await.unwrap_err();
+    assert_ne!(broken.code(), Code::Ok);
+    // Before anything was sent, it is a status.
+    let parts = vec![Err(StoreError::Stopped)];
+    *bench.backend.parts.lock().unwrap() = Some((parts, Arc::default()));
+    let refused = bench.range(everything()).await.unwrap_err();
+    assert_eq!(
+        words(&refused),
+        (Code::Unavailable, "etcdserver: server stopped")
+    );
+    assert_eq!(bench.get("a").await.header.revision, 1);
+}
+
+#[tokio::test]
+async fn an_answer_beyond_what_a_message_can_be_is_refused_in_the_words_of_grpc() {
+    let bench = Bench::new().await;
+    let parts = vec![Ok(1 << 30), Ok(1 << 30)];
+    *bench.backend.parts.lock().unwrap() = Some((parts, Arc::default()));
+    let refused = bench.range(everything()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let text = "grpc: trying to send message larger than max (";
+    assert!(refused.message().starts_with(text), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_large_answer_is_read_no_faster_than_its_client_reads() {
+    const PART: usize = 256 << 10;
+    let mut bench = Bench::new().await;
+    let taken = Arc::new(AtomicUsize::new(0));
+    *bench.backend.parts.lock().unwrap() = Some((vec![Ok(PART); 400], taken.clone()));
+    let request = everything().encode_to_vec();
+    let mut framed = vec![0, 0, 0, 0, request.len() as u8];
+    framed.extend(request);
+    let call = http::Request::post("http://pipe/etcdserverpb.KV/Range")
+        .header("content-type", "application/grpc")
+        .body(tonic::body::Body::new(http_body_util::Full::new(
+            Bytes::from(framed),
+        )))
+        .unwrap();
+    let answer = tower::ServiceExt::ready(&mut bench.channel).await.unwrap();
+    let answer = tower::Service::call(answer, call).await.unwrap();
+    // Others on the connection are served, and what nobody reads stays where it is.
+    for n in 0..50 {
+        bench.put("a", &n.to_string()).await;
+    }
+    let early = taken.load(Ordering::SeqCst);
+    assert!(
+        early < 40,
+        "{early} parts were taken for one that does not read"
+    );
+    let body = http_body_util::BodyExt::collect(answer.into_body());
+    let body = tokio::time::timeout(SOON, body).await.unwrap().unwrap();
+    assert_eq!(taken.load(Ordering::SeqCst), 400);
+    assert!(body.to_bytes().len() > 400 * PART);
+}

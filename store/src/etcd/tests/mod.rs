@@ -28,15 +28,17 @@ mod lock_wire;
 mod maintenance_wire;
 mod watch_wire;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use hyper_util::rt::TokioIo;
 use kv::mem::MemStore;
 use kv::{
-    BoxFuture, LeaseStatus, MemberStatus, RangeRequest, RangeResponse, Store, StoreError,
-    StoreResult, StoreStatus, TxnRequest, TxnResponse, WatchRequest, WatchStream,
+    Answer, BoxFuture, LeaseStatus, MemberStatus, RangeParts, RangeRequest, RangeResponse, Store,
+    StoreError, StoreResult, StoreStatus, TxnRequest, TxnResponse, WatchRequest, WatchStream,
 };
 use prost::Message;
 use tokio::sync::mpsc;
@@ -55,8 +57,17 @@ use super::message::*;
 use super::serve::converse;
 use crate::export::{Exported, Visit};
 
+/// A part of a range as clients read it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct RangeStreamResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) range_response: Option<Headed<RangeResponse>>,
+}
+
 /// Every wait ends.
 const SOON: Duration = Duration::from_secs(20);
+
+pub(super) type ScriptedParts = (Vec<Result<usize, StoreError>>, Arc<AtomicUsize>);
 
 /// One member in memory, whose leader comes and goes as a test says.
 pub(super) struct MemBackend {
@@ -64,6 +75,8 @@ pub(super) struct MemBackend {
     pub(super) leader: Mutex<Option<u64>>,
     pub(super) members: Mutex<Vec<MemberStatus>>,
     pub(super) stop: CancellationToken,
+    /// What the next large ranges are answered with instead: so many parts of zeros, and how many were taken.
+    pub(super) parts: Mutex<Option<ScriptedParts>>,
     /// Leases that were renewed.
     pub(super) renewed: Mutex<Vec<i64>>,
     request_bytes: usize,
@@ -83,6 +96,7 @@ impl MemBackend {
             leader: Mutex::new(Some(1)),
             members: Mutex::new(vec![me]),
             stop: CancellationToken::new(),
+            parts: Mutex::default(),
             renewed: Mutex::default(),
             request_bytes: kv::REQUEST_BYTES_MAX,
         })
@@ -99,6 +113,35 @@ impl MemBackend {
 impl Store for MemBackend {
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, StoreResult<RangeResponse>> {
         self.store.range(request)
+    }
+    fn range_parts(
+        &self,
+        request: RangeRequest,
+        part_bytes: usize,
+    ) -> BoxFuture<'_, StoreResult<RangeParts>> {
+        let scripted = self.parts.lock().unwrap().take();
+        Box::pin(async move {
+            let Some((parts, taken)) = scripted else {
+                let answer = self.store.range(request).await?;
+                return Ok(Answer {
+                    revision: answer.revision,
+                    body: RangeParts::of(&answer.body, part_bytes),
+                });
+            };
+            let bytes = |part: &Result<usize, StoreError>| *part.as_ref().unwrap_or(&1) as u64;
+            Ok(Answer {
+                revision: 1,
+                body: RangeParts {
+                    bytes: parts.iter().map(bytes).sum(),
+                    more: false,
+                    count: 0,
+                    parts: Box::pin(stream::iter(parts).map(move |part| {
+                        taken.fetch_add(1, Ordering::SeqCst);
+                        part.map(|bytes| vec![0; bytes].into())
+                    })),
+                },
+            })
+        })
     }
     fn txn(&self, request: TxnRequest) -> BoxFuture<'_, StoreResult<TxnResponse>> {
         self.store.txn(request)

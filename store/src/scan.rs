@@ -1,0 +1,261 @@
+//! Ranges of any size in little memory.
+//!
+//! A large answer is read by a thread of its own, because an iterator of the database belongs to the snapshot under it
+//! and the snapshot to whoever reads. The snapshot is taken at one moment with the catalog, which knows how large the
+//! answer will be. The thread reads one part ahead and then waits until that is asked for. So a client that does not
+//! read costs a part and a place among those who read, and when patience is at an end only what was sent to it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv::{
+    Answer, AnswerSize, Broken, Catalog, Data, Joined, KeyRange, KeyValue, PairSize, PartStream,
+    PartWriter, RangeParts, RangePlan, RangeRequest, StoreError, StoreResult,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::core::Core;
+use crate::metrics::METRICS;
+use crate::raft::machine::{Replica, unreadable};
+
+/// Answers with more keys are large, however few bytes they have: reading them takes time.
+const SMALL_KEYS: u64 = 256;
+/// Pairs that have to be sorted are held together; not more than this.
+const SORT_BYTES_MAX: u64 = 256 << 20;
+
+type Part = Result<Bytes, StoreError>;
+
+impl Core {
+    /// What can be read of this member now, without regard to other members.
+    pub(crate) async fn range_parts(
+        &self,
+        request: RangeRequest,
+        part_bytes: usize,
+    ) -> StoreResult<RangeParts> {
+        kv::check_range(&request)?;
+        if is_small(&self.replica, &request, part_bytes) {
+            let answer = self.replica.range_now(&request)?;
+            return Ok(Answer {
+                revision: answer.revision,
+                body: RangeParts::of(&answer.body, part_bytes),
+            });
+        }
+        let place = timeout(
+            self.config.limits.request_deadline,
+            self.scans.clone().acquire_owned(),
+        );
+        let Ok(Ok(place)) = place.await else {
+            return Err(StoreError::Overloaded);
+        };
+        METRICS.scans.inc();
+        let (head, told) = oneshot::channel();
+        let (asks, asked) = mpsc::channel(1);
+        let scan = Scan {
+            replica: self.replica.clone(),
+            request,
+            part_bytes,
+            asked,
+            patience: self.config.limits.part_patience,
+            runtime: Handle::current(),
+            _place: place,
+        };
+        tokio::task::spawn_blocking(move || scan.run(head));
+        let (revision, head) = told.await.map_err(|_| StoreError::Stopped)??;
+        Ok(Answer {
+            revision,
+            body: RangeParts {
+                bytes: head.size.bytes,
+                more: head.size.more,
+                count: head.count,
+                parts: parts(asks, head.size.bytes),
+            },
+        })
+    }
+}
+
+/// Small enough to be read at once on a thread that serves others too.
+fn is_small(replica: &Replica, request: &RangeRequest, part_bytes: usize) -> bool {
+    let range = KeyRange::new(&request.key, &request.range_end);
+    if request.count_only || matches!(range, KeyRange::One(_)) {
+        return true;
+    }
+    let weight = replica.catalog().weigh(&range, None);
+    weight.keys <= SMALL_KEYS && weight.whole <= part_bytes as u64
+}
+
+/// The parts as the thread hands them out, exactly as many bytes as promised.
+fn parts(asks: mpsc::Sender<oneshot::Sender<Part>>, bytes: u64) -> PartStream {
+    let state = Some((asks, bytes));
+    Box::pin(futures::stream::unfold(state, |state| async {
+        let (asks, left) = state?;
+        if left == 0 {
+            return None;
+        }
+        let (reply, part) = oneshot::channel();
+        // A thread that is gone before the end has given up on a slow client, or the member stops.
+        let part = match asks.send(reply).await {
+            Ok(()) => part.await.unwrap_or(Err(StoreError::TimedOut)),
+            Err(_) => Err(StoreError::TimedOut),
+        };
+        match part {
+            Ok(part) => {
+                let left = left.checked_sub(part.len() as u64);
+                let left = left.expect("the thread keeps to what it promised");
+                Some((Ok(part), Some((asks, left))))
+            }
+            Err(error) => Some((Err(error), None)),
+        }
+    }))
+}
+
+/// What stands around the pairs.
+struct Head {
+    size: AnswerSize,
+    count: i64,
+}
+
+/// Where the thread takes the pairs from.
+enum Source<'a> {
+    Data(Box<RangePlan>, &'a dyn Data),
+    Sorted(Vec<KeyValue>),
+}
+
+impl Source<'_> {
+    fn each(self, visit: &mut dyn FnMut(KeyValue) -> ControlFlow<()>) -> Result<(), Broken> {
+        match self {
+            Source::Data(plan, data) => plan.each(data, visit).map(drop),
+            Source::Sorted(kvs) => {
+                let _: ControlFlow<()> = kvs.into_iter().try_for_each(visit);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What the thread needs.
+struct Scan {
+    replica: Arc<Replica>,
+    request: RangeRequest,
+    part_bytes: usize,
+    asked: mpsc::Receiver<oneshot::Sender<Part>>,
+    patience: Duration,
+    runtime: Handle,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Scan {
+    fn run(mut self, head: oneshot::Sender<Result<(i64, Head), StoreError>>) {
+        let replica = self.replica.clone();
+        let catalog = replica.catalog();
+        let db = replica.disk().opened();
+        let data = db.scan_snapshot();
+        let revision = catalog.revision();
+        let planned = self.plan(&catalog, data.as_ref());
+        drop(catalog);
+        match planned.and_then(|(plan, size)| begin(plan, size, data.as_ref())) {
+            Ok((told, source)) => {
+                let bytes = told.size.bytes;
+                if head.send(Ok((revision, told))).is_ok() {
+                    self.hand_out_all(source, bytes);
+                }
+            }
+            // Whoever gave up waiting does not need it.
+            Err(error) => drop(head.send(Err(error))),
+        }
+    }
+
+    /// Under the catalog, so of the moment of the data.
+    fn plan(
+        &self,
+        catalog: &Catalog,
+        data: &dyn Data,
+    ) -> Result<(RangePlan, Option<AnswerSize>), StoreError> {
+        let plan = RangePlan::new(&Joined { catalog, data }, &self.request)?;
+        let range = KeyRange::new(&self.request.key, &self.request.range_end);
+        if !plan.is_in_key_order() && catalog.weigh(&range, None).whole > SORT_BYTES_MAX {
+            return Err(kv::Refusal::TooLarge.into());
+        }
+        let size = plan.known_size(catalog);
+        Ok((plan, size))
+    }
+
+    fn hand_out_all(&mut self, source: Source<'_>, bytes: u64) {
+        let mut writer = PartWriter::new(self.part_bytes);
+        let mut left = bytes;
+        let mut wanted = true;
+        let read = source.each(&mut |kv| {
+            if let Some(part) = writer.push(&kv) {
+                wanted = self.hand_out(part, &mut left);
+            }
+            match wanted {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
+        match read {
+            Err(broken) => drop(self.answer(Err(unreadable(broken)))),
+            Ok(()) if wanted => {
+                let last = writer.finish();
+                let whole = last.len() as u64 == left;
+                if !whole || !last.is_empty() {
+                    self.hand_out(last, &mut left);
+                }
+                if !whole {
+                    self.answer(Err(differs(bytes)));
+                }
+            }
+            Ok(()) => {}
+        }
+    }
+
+    /// Waits until a part is wanted; false where none will be.
+    fn hand_out(&mut self, part: Bytes, left: &mut u64) -> bool {
+        let Some(after) = left.checked_sub(part.len() as u64) else {
+            self.answer(Err(differs(*left)));
+            return false;
+        };
+        *left = after;
+        self.answer(Ok(part))
+    }
+
+    fn answer(&mut self, part: Part) -> bool {
+        let asked = timeout(self.patience, self.asked.recv());
+        match self.runtime.block_on(asked) {
+            Ok(Some(reply)) => reply.send(part).is_ok(),
+            // The client is gone, or as good as that.
+            Ok(None) | Err(_) => false,
+        }
+    }
+}
+
+/// The length of an answer stands before it, so one that comes out otherwise can only be broken off.
+fn differs(bytes: u64) -> StoreError {
+    unreadable(Broken(format!(
+        "a range was to have {bytes} bytes and has not"
+    )))
+}
+
+/// Where the size is not known, a first pass over the data tells it.
+fn begin(
+    plan: RangePlan,
+    size: Option<AnswerSize>,
+    data: &dyn Data,
+) -> Result<(Head, Source<'_>), StoreError> {
+    let count = plan.count();
+    if plan.is_in_key_order() {
+        let size = size.map_or_else(|| plan.measure(data), Ok);
+        let size = size.map_err(unreadable)?;
+        return Ok((Head { size, count }, Source::Data(Box::new(plan), data)));
+    }
+    let response = plan.run(data).map_err(unreadable)?;
+    let bytes = response.kvs.iter().map(|kv| PairSize::of(kv).whole);
+    let size = AnswerSize {
+        bytes: bytes.map(u64::from).sum(),
+        more: response.more,
+    };
+    Ok((Head { size, count }, Source::Sorted(response.kvs)))
+}

@@ -1,0 +1,280 @@
+//! Ranges too large to be held: whole, of one revision, and in little memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use kv::{KeyValue, RangeRequest, RangeResponse, Refusal, Store, StoreError, WatchItem};
+use prost::Message;
+use rand::RngExt;
+use store::{Limits, Node};
+
+use crate::harness::{Cluster, DEADLINE, all, watch_all};
+
+async fn whole(
+    node: &Arc<Node>,
+    request: RangeRequest,
+    part_bytes: usize,
+) -> Result<(i64, RangeResponse, usize), StoreError> {
+    let answer = node.range_parts(request, part_bytes).await?;
+    let mut range = answer.body;
+    let (mut encoded, mut parts) = (BytesMut::new(), 0);
+    while let Some(part) = range.parts.next().await {
+        let part = part?;
+        assert!(!part.is_empty());
+        encoded.extend_from_slice(&part);
+        parts += 1;
+    }
+    assert_eq!(encoded.len() as u64, range.bytes);
+    let mut response = RangeResponse::decode(encoded).unwrap();
+    assert_eq!((response.more, response.count), (false, 0));
+    (response.more, response.count) = (range.more, range.count);
+    Ok((answer.revision, response, parts))
+}
+
+fn key(n: usize) -> Bytes {
+    format!("k{n:04}").into()
+}
+
+fn puts(pairs: impl Iterator<Item = (Bytes, usize)>) -> kv::TxnRequest {
+    let op = |(key, bytes)| {
+        let put = kv::PutRequest {
+            key,
+            value: vec![b'v'; bytes].into(),
+            ..Default::default()
+        };
+        kv::RequestOp {
+            request: Some(kv::Request::Put(put)),
+        }
+    };
+    kv::TxnRequest {
+        success: pairs.map(op).collect(),
+        ..Default::default()
+    }
+}
+
+async fn fill(node: &Arc<Node>, keys: usize, bytes: usize) {
+    for from in (0..keys).step_by(100) {
+        let pairs = (from..keys.min(from + 100)).map(|n| (key(n), bytes));
+        node.txn(puts(pairs)).await.unwrap();
+    }
+}
+
+const KEYS: usize = 600;
+
+fn random_write() -> kv::TxnRequest {
+    let mut rng = rand::rng();
+    let mut used = std::collections::BTreeSet::new();
+    while used.len() < rng.random_range(1..6) {
+        used.insert(rng.random_range(0..KEYS));
+    }
+    let mut txn = puts(
+        used.into_iter()
+            .map(|n| (key(n), rand::rng().random_range(0..4000))),
+    );
+    if rng.random_bool(0.3) {
+        let from = rng.random_range(0..KEYS);
+        let delete = kv::DeleteRangeRequest {
+            key: key(from),
+            range_end: key(from + rng.random_range(1..20)),
+            ..Default::default()
+        };
+        txn.success = vec![kv::RequestOp {
+            request: Some(kv::Request::DeleteRange(delete)),
+        }];
+    }
+    txn
+}
+
+fn random_request(revision: i64) -> RangeRequest {
+    let mut rng = rand::rng();
+    let mut request = RangeRequest {
+        key: key(rng.random_range(0..200)),
+        range_end: key(rng.random_range(300..700)),
+        serializable: true,
+        keys_only: rng.random_bool(0.2),
+        ..RangeRequest::default()
+    };
+    if rng.random_bool(0.5) {
+        request.limit = rng.random_range(1..700);
+    }
+    if rng.random_bool(0.4) {
+        request.revision = rng.random_range(2..=revision);
+    }
+    if rng.random_bool(0.2) {
+        request.min_mod_revision = revision / 2;
+    }
+    if rng.random_bool(0.2) {
+        request.sort_order = 2;
+    }
+    request
+}
+
+/// What the request is answered with, by the rules of etcd, where this is the state.
+fn expected(state: &BTreeMap<Bytes, KeyValue>, request: &RangeRequest) -> RangeResponse {
+    let inside: Vec<&KeyValue> = state
+        .range(request.key.clone()..request.range_end.clone())
+        .map(|(_, kv)| kv)
+        .collect();
+    let count = inside.len() as i64;
+    let mut kvs: Vec<KeyValue> = inside
+        .into_iter()
+        .filter(|kv| kv.mod_revision >= request.min_mod_revision)
+        .cloned()
+        .collect();
+    if request.sort_order == 2 {
+        kvs.reverse();
+    }
+    let limit = match request.limit {
+        0 => usize::MAX,
+        limit => limit as usize,
+    };
+    let more = kvs.len() > limit;
+    kvs.truncate(limit);
+    if request.keys_only {
+        kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+    }
+    RangeResponse { kvs, more, count }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_answers_are_whole_and_of_their_revision_whatever_is_written_meanwhile() {
+    let cluster = Cluster::start(1, Limits::default()).await;
+    let node = cluster.node(1).clone();
+    let history = watch_all(&node, 1).await;
+    let (seen, watched) = tokio::sync::watch::channel((0, Vec::new()));
+    let watching = tokio::spawn(history.for_each(move |item| {
+        if let WatchItem::Events { revision, events } = item {
+            seen.send_modify(|(newest, history)| {
+                *newest = revision;
+                history.push((revision, events));
+            });
+        }
+        std::future::ready(())
+    }));
+    let caught_up = |revision: i64| {
+        let mut watched = watched.clone();
+        async move {
+            let caught_up = watched.wait_for(|(newest, _)| *newest >= revision);
+            let caught_up = tokio::time::timeout(DEADLINE, caught_up).await;
+            caught_up.expect("the events come").unwrap().1.clone()
+        }
+    };
+    fill(&node, KEYS, 1500).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let read = |node: Arc<Node>, done: Arc<AtomicBool>| async move {
+        let mut answers = Vec::new();
+        while !done.load(Ordering::SeqCst) || answers.len() < 50 {
+            let request = random_request(node.revision());
+            let part_bytes = rand::rng().random_range(1000..100_000);
+            match whole(&node, request.clone(), part_bytes).await {
+                Ok((revision, response, parts)) => {
+                    answers.push((revision, request, response, parts));
+                }
+                Err(StoreError::Refused(Refusal::Compacted { .. })) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        answers
+    };
+    let readers: Vec<_> = (0..3)
+        .map(|_| tokio::spawn(read(node.clone(), done.clone())))
+        .collect();
+    let mut newest = 0;
+    for n in 0..400 {
+        newest = node.txn(random_write()).await.unwrap().revision;
+        if n % 100 == 99 {
+            caught_up(newest).await;
+            node.compact(newest - 60).await.unwrap();
+        }
+    }
+    done.store(true, Ordering::SeqCst);
+    let mut answers = Vec::new();
+    for reader in readers {
+        answers.extend(reader.await.unwrap());
+    }
+    // All answers by the revision that they are of, beside the history as it was watched.
+    answers.sort_by_key(|(revision, request, ..)| match request.revision {
+        0 => *revision,
+        old => old,
+    });
+    let streamed = answers.iter().filter(|(.., parts)| *parts > 3).count();
+    assert!(
+        streamed > 20,
+        "{streamed} of {} came in parts",
+        answers.len()
+    );
+    let mut answers = answers.into_iter().peekable();
+    let mut state = BTreeMap::new();
+    let mut at = 1;
+    for (revision, events) in caught_up(newest).await {
+        let before = |(now, request, ..): &(i64, RangeRequest, _, _)| match request.revision {
+            0 => *now < revision,
+            old => old < revision,
+        };
+        while let Some((_, request, response, _)) = answers.next_if(before) {
+            assert_eq!(response, expected(&state, &request), "{request:?} at {at}");
+        }
+        for event in events.iter() {
+            match event.kind {
+                0 => state.insert(event.kv.key.clone(), event.kv.clone()),
+                _ => state.remove(&event.kv.key),
+            };
+        }
+        at = revision;
+    }
+    for (_, request, response, _) in answers {
+        assert_eq!(
+            response,
+            expected(&state, &request),
+            "{request:?} at the end"
+        );
+    }
+    watching.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_does_not_take_its_parts_gives_up_its_place_to_others() {
+    let limits = Limits {
+        large_ranges: 1,
+        part_patience: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let cluster = Cluster::start(1, limits).await;
+    let node = cluster.node(1).clone();
+    fill(&node, 300, 1000).await;
+    let mut slow = node.range_parts(all(), 10_000).await.unwrap().body;
+    assert!(slow.parts.next().await.unwrap().is_ok());
+    // Waits for the only place.
+    let (_, response, parts) = whole(&node, all(), 10_000).await.unwrap();
+    assert_eq!((response.kvs.len(), parts > 20), (300, true));
+    let told = slow.parts.next().await;
+    assert_eq!(told, Some(Err(StoreError::TimedOut)));
+    assert_eq!(slow.parts.next().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_too_long_for_a_place_is_told_that_there_are_too_many() {
+    let limits = Limits {
+        large_ranges: 1,
+        request_deadline: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let cluster = Cluster::start(1, limits).await;
+    let node = cluster.node(1).clone();
+    fill(&node, 300, 1000).await;
+    let first = node.range_parts(all(), 10_000).await.unwrap();
+    let second = node.range_parts(all(), 10_000).await;
+    assert_eq!(second.err(), Some(StoreError::Overloaded));
+    // A small one needs no place.
+    let small = RangeRequest {
+        range_end: key(5),
+        ..all()
+    };
+    assert_eq!(whole(&node, small, 10_000).await.unwrap().1.count, 5);
+    drop(first);
+    assert_eq!(whole(&node, all(), 10_000).await.unwrap().1.count, 300);
+}
