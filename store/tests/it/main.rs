@@ -8,6 +8,7 @@ mod etcd_front;
 mod harness;
 mod lease;
 mod log_writer;
+mod measure;
 mod membership;
 mod peers;
 mod rocks_equals_mem;
