@@ -41,6 +41,10 @@ pub struct Limits {
     pub part_patience: Duration,
     /// Largest request, encoded, in bytes.
     pub request_bytes: usize,
+    /// The leader compares the members' states so often.
+    pub compare_interval: Duration,
+    /// A member looks so often how much room its disk has.
+    pub disk_interval: Duration,
     /// A connection of another member on which nothing comes for so long is closed. A living one gives a sign of life
     /// thrice as often.
     pub peer_silence: Duration,
@@ -60,6 +64,8 @@ impl Default for Limits {
             large_ranges: 64,
             part_patience: Duration::from_secs(30),
             request_bytes: kv::REQUEST_BYTES_MAX,
+            compare_interval: Duration::from_secs(5),
+            disk_interval: Duration::from_secs(2),
             peer_silence: Duration::from_secs(30),
         }
     }

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::contact::Heard;
+use crate::disk_space::{is_full, needs_room};
 use crate::lease_clock::{Granted, Leases};
 use crate::metrics::METRICS;
 use crate::peer::transport::Transport;
@@ -123,6 +124,7 @@ impl Core {
                 Ok(formed) => Response::Greeting(self.greeting(formed)),
                 Err(error) => stopped(&error),
             },
+            Request::StateDigest(index) => Response::StateDigest(self.digest_here(index).await),
             Request::Member(change) => match self.change_member_here(change).await {
                 Ok(()) => Response::MemberChanged,
                 Err(failure) => Response::Failed(failure),
@@ -135,12 +137,30 @@ impl Core {
         if !self.is_leader() {
             return Err(Failure::NotLeader);
         }
-        if let Err(reason) = readable(&entry) {
-            return Err(Failure::Refused(reason));
+        let decoded = readable(&entry).map_err(Failure::Refused)?;
+        if decoded.command.as_ref().is_some_and(needs_room) && self.is_full() {
+            return Ok(kv::Response {
+                revision: self.replica.applied().borrow().revision,
+                body: Err(kv::Refusal::NoSpace),
+            });
         }
         tokio::time::timeout(self.config.limits.request_deadline, self.write_here(entry))
             .await
             .unwrap_or(Err(Failure::TimedOut))
+    }
+
+    fn is_full(&self) -> bool {
+        let alarms = self.replica.alarms();
+        if alarms.is_empty() {
+            return false;
+        }
+        let metrics = self.raft.metrics();
+        let voters = metrics
+            .borrow_watched()
+            .membership_config
+            .voter_ids()
+            .collect();
+        is_full(self.config.member_id, &voters, &alarms)
     }
 
     /// Writes an encoded entry. Ends when its fate is known here: applied, never appended, or taken out of the log.
@@ -299,14 +319,14 @@ fn granted(record: &kv::LeaseRecord) -> Granted {
 
 /// Whether every member will be able to decode and apply an entry. What is in the log is there for good: an entry that
 /// only its sender understands (nested deeper than the decoder goes, or of a newer version) would stop them all.
-fn readable(entry: &[u8]) -> Result<(), String> {
+fn readable(entry: &[u8]) -> Result<kv::Entry, String> {
     use prost::Message;
     let entry = kv::Entry::decode(entry)
         .map_err(|error| format!("the request is not readable: {error}"))?;
     if entry.version > kv::ENTRY_VERSION || entry.command.is_none() {
         return Err("the request is of a newer version than the leader".into());
     }
-    Ok(())
+    Ok(entry)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::disk::Position;
+use crate::disk_space::Space;
 use crate::raft::types::{LogId, Vote};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -103,6 +104,10 @@ pub trait Engine: Send + Sync + 'static {
     /// With `create` for a directory without data; else data that is missing is damage.
     fn open_log(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn LogDisk>>;
     fn open_state(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn StateDisk>>;
+    /// How much room the disk of a directory has.
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        crate::disk_space::space_of(dir)
+    }
 }
 
 /// One change of the stored log, in the order in which it happened.

@@ -15,6 +15,8 @@ mod contact;
 mod core;
 mod data_dir;
 pub mod disk;
+mod disk_space;
+mod divergence;
 pub mod env;
 pub mod etcd;
 mod export;
@@ -33,6 +35,7 @@ mod write;
 
 pub use config::{Config, InitialMember, Limits};
 pub use data_dir::DataDirError;
+pub use disk_space::Space;
 pub use members::MemberError;
 pub use node::{Node, StartError};
 pub use peer::tls::{TlsError, TlsIdentity, peer_uri};

@@ -14,6 +14,7 @@ use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Instant, LogIdOptionExt};
 
 use crate::core::Core;
+use crate::disk::MembershipRecord;
 use crate::peer::wire::{Failure, MemberChange};
 use crate::raft::types::{Membership, PeerNode};
 
@@ -228,14 +229,23 @@ impl Core {
         }
     }
 
+    /// Takes over what members have published, as of the newest membership in the log, applied or not.
+    pub fn learn_published(&self) {
+        let newest = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.membership().clone()
+        };
+        self.transport
+            .learn_published(&MembershipRecord::new(None, &newest));
+    }
+
     /// Meets members that are known from the membership, so that they count as met before they come.
     pub async fn run_introductions(self: Arc<Self>) {
         let mut membership = self.replica.membership();
         loop {
             let record = membership.borrow_and_update().clone();
-            if let Some(record) = &record {
-                self.transport.learn_published(record);
-            }
+            self.learn_published();
             for node in record.iter().flat_map(|record| &record.nodes) {
                 let Some(incarnation) = node.node().known_incarnation() else {
                     continue;

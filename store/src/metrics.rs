@@ -29,6 +29,9 @@ pub(crate) struct Metrics {
     pub(crate) snapshots_sent: IntCounter,
     pub(crate) snapshots_installed: IntCounter,
     pub(crate) leases_expired: IntCounter,
+    pub(crate) state_comparisons: IntCounter,
+    pub(crate) diverged_members: IntGauge,
+    pub(crate) disk_free: IntGauge,
 }
 
 const REGISTERED: &str = "each name is registered once in a process";
@@ -117,5 +120,17 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     leases_expired: counter(
         "etcd_debugging_lease_expired_total",
         "Leases found expired by this member as leader.",
+    ),
+    state_comparisons: counter(
+        "kontiki_store_state_comparisons_total",
+        "Times that this member, as leader, has compared the members' states.",
+    ),
+    diverged_members: gauge(
+        "kontiki_store_diverged_members",
+        "Members whose state was found to be another than most others' at the last comparison.",
+    ),
+    disk_free: gauge(
+        "kontiki_store_disk_free_bytes",
+        "Room on the disk of the data directory.",
     ),
 });

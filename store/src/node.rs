@@ -279,6 +279,9 @@ async fn launch(
         own(Box::pin(core.clone().run_formation()));
     }
     own(Box::pin(core.clone().run_publish()));
+    own(Box::pin(core.clone().run_comparison()));
+    own(Box::pin(core.clone().run_quarantine()));
+    own(Box::pin(core.clone().run_disk_watch()));
     Ok(core)
 }
 
@@ -397,6 +400,7 @@ async fn observe(core: Arc<Core>) {
         core.transport.learn_addresses(addresses);
         core.transport
             .learn_membership(*now.membership_config.log_id());
+        core.learn_published();
         let leadership = Leadership {
             leader: now.current_leader,
             term: now.vote.leader_id.term,

@@ -220,10 +220,12 @@ pub enum Refusal {
     InvalidSortOption,
     #[error("etcdserver: revision of auth store is old")]
     AuthOldRevision,
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
 }
 
 /// Refusals on the wire: place in this list plus one is the number. Only ever appended to.
-const REFUSALS: [Refusal; 14] = [
+const REFUSALS: [Refusal; 15] = [
     Refusal::EmptyKey,
     Refusal::KeyNotFound,
     Refusal::ValueProvided,
@@ -240,6 +242,7 @@ const REFUSALS: [Refusal; 14] = [
     Refusal::LeaseTtlTooLarge,
     Refusal::InvalidSortOption,
     Refusal::AuthOldRevision,
+    Refusal::NoSpace,
 ];
 
 #[derive(Clone, PartialEq, Message)]

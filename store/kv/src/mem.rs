@@ -198,7 +198,16 @@ impl MemStore {
         self.hub.close();
     }
 
-    fn propose(&self, command: Command) -> StoreResult<Reply> {
+    /// The alarms that stand.
+    pub fn alarms(&self) -> Vec<crate::Alarm> {
+        crate::alarms(&lock(&self.inner).state.view())
+    }
+
+    /// Applies a command, also one for which [`Store`] has no call.
+    ///
+    /// # Errors
+    /// Refusals, and [`StoreError::Stopped`] where the state cannot be read.
+    pub fn propose(&self, command: Command) -> StoreResult<Reply> {
         let mut inner = lock(&self.inner);
         let entry = Entry::new(inner.now_ms, command);
         let (response, writes) = inner

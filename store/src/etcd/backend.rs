@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kv::{BoxFuture, Store, StoreError};
+use kv::{BoxFuture, Store, StoreError, StoreResult};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,10 @@ pub(super) trait Backend: Store {
     fn update_member(&self, id: u64, peer_address: String) -> BoxFuture<'_, Result<(), Fault>>;
     /// Shows the visitor the whole state as of one moment, without holding up writes. Blocks.
     fn export(&self, visit: Visit<'_>) -> Result<(), StoreError>;
+    /// The alarms that stand, as this member knows.
+    fn alarms(&self) -> Vec<kv::Alarm>;
+    /// Replicates a command for which [`Store`] has no call.
+    fn propose(&self, command: kv::Command) -> BoxFuture<'_, StoreResult<kv::Reply>>;
     /// Cancelled when the member stops.
     fn stopping(&self) -> CancellationToken;
 }
@@ -118,6 +122,14 @@ impl Backend for Node {
 
     fn export(&self, visit: Visit<'_>) -> Result<(), StoreError> {
         self.core.replica.export(visit)
+    }
+
+    fn alarms(&self) -> Vec<kv::Alarm> {
+        self.core.replica.alarms().to_vec()
+    }
+
+    fn propose(&self, command: kv::Command) -> BoxFuture<'_, StoreResult<kv::Reply>> {
+        Box::pin(self.core.propose(command))
     }
 
     fn stopping(&self) -> CancellationToken {

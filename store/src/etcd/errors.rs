@@ -101,6 +101,7 @@ fn store_code(error: &StoreError) -> Code {
             }
             Refusal::LeaseNotFound => Code::NotFound,
             Refusal::LeaseExists => Code::FailedPrecondition,
+            Refusal::NoSpace => Code::ResourceExhausted,
             _ => Code::InvalidArgument,
         },
         StoreError::Overloaded => Code::ResourceExhausted,

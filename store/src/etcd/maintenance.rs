@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use kv::{RangeRequest, StoreError, StoreStatus};
+use kv::{AlarmKind, RangeRequest, StoreError, StoreStatus};
 use prost::Message;
 use tokio::sync::mpsc;
 
@@ -12,7 +12,7 @@ use super::errors::Fault;
 use super::front::{ETCD_CLUSTER_VERSION, ETCD_VERSION, Front};
 use super::headed::Headed;
 use super::message::{
-    AlarmAction, AlarmBody, AlarmRequest, DowngradeInfo, Empty, HashBody, HashKvBody,
+    AlarmAction, AlarmBody, AlarmMember, AlarmRequest, DowngradeInfo, Empty, HashBody, HashKvBody,
     HashKvRequest, MoveLeaderRequest, SnapshotBody, StatusBody,
 };
 use super::rpc::{Answers, Call};
@@ -22,17 +22,21 @@ pub(super) async fn status(call: Call, _: Empty) -> Result<Headed<StatusBody>, F
     let front = &call.front;
     let status = front.backend.status();
     let leader = front.backend.leader();
-    let mut answer = front.now(status_body(&status, leader));
+    let alarms = front.backend.alarms();
+    let mut answer = front.now(status_body(&status, leader, &alarms));
     answer.header.revision = status.revision;
     Ok(answer)
 }
 
-fn status_body(status: &StoreStatus, leader: Option<u64>) -> StatusBody {
+fn status_body(status: &StoreStatus, leader: Option<u64>, alarms: &[kv::Alarm]) -> StatusBody {
     let size = i64::try_from(status.size_bytes).unwrap_or(i64::MAX);
-    let errors = match leader {
-        Some(_) => Vec::new(),
-        None => vec![StoreError::NoLeader.to_string()],
-    };
+    let no_leader = leader.is_none().then(|| StoreError::NoLeader.to_string());
+    // As etcd prints its alarm messages.
+    let alarms = alarms.iter().map(|alarm| {
+        let kind = AlarmKind::try_from(alarm.kind).unwrap_or(AlarmKind::None);
+        format!("memberID:{} alarm:{} ", alarm.member, etcds_name(kind))
+    });
+    let errors = no_leader.into_iter().chain(alarms).collect();
     StatusBody {
         version: ETCD_VERSION.into(),
         db_size: size,
@@ -50,16 +54,53 @@ fn status_body(status: &StoreStatus, leader: Option<u64>) -> StatusBody {
     }
 }
 
-/// No alarm is ever raised, so the list is empty and there is none to clear.
+fn etcds_name(kind: AlarmKind) -> &'static str {
+    match kind {
+        AlarmKind::None => "NONE",
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
+    }
+}
+
+/// Members raise and end their alarms themselves; a client may do both, too. One that is ended while its cause is there
+/// comes back.
 pub(super) async fn alarm(call: Call, request: AlarmRequest) -> Result<Headed<AlarmBody>, Fault> {
-    match AlarmAction::try_from(request.action) {
-        Ok(AlarmAction::Activate) => Err(Fault::Unimplemented(
-            "etcdserver: alarms cannot be raised by clients of this server",
-        )),
-        // etcd answers an action that it does not know with nothing, too.
-        Ok(AlarmAction::Get | AlarmAction::Deactivate) | Err(_) => {
-            Ok(call.front.now(AlarmBody::default()))
+    let backend = &call.front.backend;
+    let asked = kv::Alarm {
+        member: request.member_id,
+        kind: request.alarm,
+    };
+    let change = |raised| {
+        let alarm = asked;
+        backend.propose(kv::Command::Alarm(kv::AlarmChange { alarm, raised }))
+    };
+    let alarms = match AlarmAction::try_from(request.action) {
+        Ok(AlarmAction::Get) => {
+            let mut alarms = backend.alarms();
+            alarms.retain(|alarm| kv::alarm_matches(*alarm, asked));
+            alarms
         }
+        Ok(AlarmAction::Activate) => {
+            changed(change(true).await?.body);
+            // Also where it stood already.
+            vec![asked]
+        }
+        Ok(AlarmAction::Deactivate) => changed(change(false).await?.body),
+        // etcd answers an action that it does not know with nothing, too.
+        Err(_) => Vec::new(),
+    };
+    let alarms = alarms.into_iter().map(|alarm| AlarmMember {
+        member_id: alarm.member,
+        alarm: alarm.kind,
+    });
+    let alarms = alarms.collect();
+    Ok(call.front.now(AlarmBody { alarms }))
+}
+
+fn changed(reply: kv::Reply) -> Vec<kv::Alarm> {
+    match reply {
+        kv::Reply::Alarms(changed) => changed.alarms,
+        _ => Vec::new(),
     }
 }
 

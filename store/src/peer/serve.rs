@@ -119,6 +119,8 @@ async fn admit(core: &Core, hello: &Hello, proved: Option<u64>) -> Result<(), Re
     let transport = &core.transport;
     let membership = core.replica.membership().borrow().clone();
     judge(&transport.me, hello, proved, membership.as_deref())?;
+    // Votes count from when a membership stands in the log, which may be before it is applied.
+    core.learn_published();
     if hello.to_incarnation != 0 {
         transport.is_me(hello.to_incarnation)?;
     }

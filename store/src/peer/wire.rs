@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
+use crate::divergence::Digest;
 use crate::env::ByteStream;
 use crate::peer::codec::{self, FRAME_BYTES_MAX};
 use crate::raft::types::{LogId, PeerNode, SnapshotMeta, TypeConfig, Vote};
@@ -106,6 +107,8 @@ pub enum Request {
     Member(MemberChange),
     /// Before there is a cluster: whom has the member met, and who shall form it?
     Greet,
+    /// What is the member's state after this entry of the log?
+    StateDigest(u64),
 }
 
 /// A change of the membership, carried out by the leader.
@@ -145,6 +148,8 @@ pub enum Response {
     MemberChanged,
     Greeting(Greeting),
     Failed(Failure),
+    /// Nothing where the entry is not applied yet, or was too long ago.
+    StateDigest(Option<Digest>),
 }
 
 /// What a member knows before there is a cluster.

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use futures::{Stream, StreamExt};
 use kv::{
@@ -20,6 +20,7 @@ use prost::Message;
 use tokio::sync::watch;
 
 use crate::disk::{self, MembershipRecord, Position};
+use crate::divergence::{Digest, Trail};
 use crate::env::tempdir::StagingDir;
 use crate::env::{StateDb, StateDisk};
 use crate::metrics::METRICS;
@@ -57,6 +58,8 @@ pub struct Replica {
     applied: watch::Sender<Applied>,
     /// The membership as applied, so committed.
     membership: watch::Sender<Option<Arc<MembershipRecord>>>,
+    alarms: watch::Sender<Arc<Vec<kv::Alarm>>>,
+    trail: Mutex<Trail>,
 }
 
 impl Replica {
@@ -71,6 +74,11 @@ impl Replica {
         }
         position.cluster_id = cluster_id;
         let hub = Hub::new(catalog.revision(), HubLimits::default());
+        let alarms = alarms_of(&catalog, disk.opened().as_ref());
+        let mut trail = Trail::default();
+        if let Some(applied) = &position.applied {
+            trail.push(applied.index, position.digest());
+        }
         let applied = Applied {
             log_id: position.applied.map(LogId::from),
             revision: position.revision,
@@ -83,6 +91,8 @@ impl Replica {
             position: Mutex::new(position),
             hub: hub.clone(),
             applied: watch::Sender::new(applied),
+            alarms: watch::Sender::new(Arc::new(alarms)),
+            trail: Mutex::new(trail),
         });
         hub.set_log(Arc::new(StoredLog(Arc::downgrade(&replica))));
         Ok(replica)
@@ -102,6 +112,30 @@ impl Replica {
 
     pub fn membership(&self) -> watch::Receiver<Option<Arc<MembershipRecord>>> {
         self.membership.subscribe()
+    }
+
+    /// The alarms that stand.
+    pub fn alarms(&self) -> Arc<Vec<kv::Alarm>> {
+        self.alarms.borrow().clone()
+    }
+
+    /// Tells when they change.
+    pub fn alarm_changes(&self) -> watch::Receiver<Arc<Vec<kv::Alarm>>> {
+        self.alarms.subscribe()
+    }
+
+    /// What the state was after an entry; nothing where that is not known (any more).
+    pub fn digest_at(&self, index: u64) -> Option<Digest> {
+        self.trail().at(index)
+    }
+
+    /// Of the last entry that was applied.
+    pub fn last_digest(&self) -> Option<(u64, Digest)> {
+        self.trail().last()
+    }
+
+    fn trail(&self) -> MutexGuard<'_, Trail> {
+        self.trail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
@@ -189,7 +223,12 @@ impl Replica {
     }
 
     /// Stores a batch, then shows it to readers and watchers.
-    fn commit(&self, writes: Vec<Write>, position: Position) -> io::Result<()> {
+    fn commit(
+        &self,
+        writes: Vec<Write>,
+        position: Position,
+        digests: Vec<(u64, Digest)>,
+    ) -> io::Result<()> {
         let timer = METRICS.backend_commit.start_timer();
         {
             let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
@@ -197,6 +236,18 @@ impl Replica {
             catalog.absorb(&writes);
         }
         timer.observe_duration();
+        {
+            let mut trail = self.trail();
+            for (index, digest) in digests {
+                trail.push(index, digest);
+            }
+        }
+        if writes
+            .iter()
+            .any(|write| matches!(write, Write::Record { .. }))
+        {
+            self.show_alarms();
+        }
         let events: Vec<_> = writes
             .iter()
             .filter_map(|write| match write {
@@ -209,6 +260,17 @@ impl Replica {
         self.hub.publish(&events, position.revision);
         self.show(position);
         Ok(())
+    }
+
+    fn show_alarms(&self) {
+        let alarms = alarms_of(&self.catalog(), self.disk.opened().as_ref());
+        self.alarms.send_if_modified(|known| {
+            let changed = **known != alarms;
+            if changed {
+                *known = Arc::new(alarms);
+            }
+            changed
+        });
     }
 
     fn show(&self, position: Position) {
@@ -276,9 +338,17 @@ impl Replica {
         drop(old);
         METRICS.snapshots_installed.inc();
         self.hub.jump(position.revision);
+        if let Some(applied) = &position.applied {
+            self.trail().push(applied.index, position.digest());
+        }
+        self.show_alarms();
         self.show(position);
         Ok(())
     }
+}
+
+fn alarms_of(catalog: &Catalog, data: &dyn StateDb) -> Vec<kv::Alarm> {
+    kv::alarms(&Joined { catalog, data })
 }
 
 pub(crate) fn unreadable(broken: kv::Broken) -> kv::StoreError {
@@ -369,6 +439,7 @@ impl Machine {
     fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
         let mut position = self.replica.position();
         let mut answers = Vec::with_capacity(batch.len());
+        let mut digests = Vec::with_capacity(batch.len());
         let writes = {
             let catalog = self.replica.catalog();
             let db = self.replica.disk.opened();
@@ -378,6 +449,7 @@ impl Machine {
             };
             let mut staged = Staged::new(&view);
             for (entry, responder) in batch {
+                let index = entry.log_id.index;
                 position.applied = Some(entry.log_id.into());
                 let outcome = match entry.payload {
                     EntryPayload::Blank => Outcome(None),
@@ -393,12 +465,13 @@ impl Machine {
                         Outcome(Some(response.map_err(disk::damaged)?))
                     }
                 };
+                digests.push((index, Digest::of(&staged)));
                 answers.push((responder, outcome));
             }
             position = position.of(&staged);
             staged.into_writes()
         };
-        self.replica.commit(writes, position)?;
+        self.replica.commit(writes, position, digests)?;
         for (responder, outcome) in answers {
             if let Some(responder) = responder {
                 responder.send(outcome);
@@ -555,7 +628,7 @@ mod tests {
             ..Position::default()
         };
         source
-            .commit(vec![Write::Revision(7)], position.clone())
+            .commit(vec![Write::Revision(7)], position.clone(), Vec::new())
             .unwrap();
 
         let disk = Arc::new(Looking {

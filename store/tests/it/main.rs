@@ -5,6 +5,7 @@ mod big_ranges;
 mod cluster;
 mod damage;
 mod etcd_front;
+mod guards;
 mod harness;
 mod lease;
 mod log_writer;

@@ -42,28 +42,46 @@ async fn status_has_all_its_fields_and_works_without_a_leader() {
 }
 
 #[tokio::test]
-async fn there_are_no_alarms_and_nothing_to_defragment() {
+async fn alarms_are_listed_raised_and_ended_and_there_is_nothing_to_defragment() {
+    use AlarmAction::{Activate, Deactivate, Get};
     let bench = Bench::new().await;
-    for action in [0, 2] {
+    let alarms = |action: AlarmAction, member_id: u64, alarm: i32| {
         let request = AlarmRequest {
-            action,
-            member_id: 0,
-            alarm: 1,
+            action: action as i32,
+            member_id,
+            alarm,
         };
-        let answer: Headed<AlarmBody> = bench
-            .call("/etcdserverpb.Maintenance/Alarm", request)
-            .await
-            .unwrap();
-        assert!(answer.body.alarms.is_empty());
-    }
-    let raise = AlarmRequest {
-        action: 1,
-        member_id: 1,
-        alarm: 1,
+        let bench = &bench;
+        async move {
+            let answer: Headed<AlarmBody> = bench
+                .call("/etcdserverpb.Maintenance/Alarm", request)
+                .await
+                .unwrap();
+            let alarms = answer.body.alarms.into_iter();
+            alarms
+                .map(|alarm| (alarm.member_id, alarm.alarm))
+                .collect::<Vec<_>>()
+        }
     };
-    let refused: Result<Headed<AlarmBody>, _> =
-        bench.call("/etcdserverpb.Maintenance/Alarm", raise).await;
-    assert_eq!(refused.unwrap_err().code(), Code::Unimplemented);
+    assert_eq!(alarms(Get, 0, 0).await, []);
+    assert_eq!(alarms(Activate, 7, 1).await, [(7, 1)]);
+    assert_eq!(alarms(Activate, 7, 1).await, [(7, 1)], "as before");
+    assert_eq!(alarms(Activate, 8, 2).await, [(8, 2)]);
+    assert_eq!(alarms(Get, 0, 0).await, [(7, 1), (8, 2)]);
+    assert_eq!(alarms(Get, 0, 2).await, [(8, 2)]);
+    assert_eq!(alarms(Get, 7, 0).await, [(7, 1)]);
+    let status: Headed<StatusBody> = bench
+        .call("/etcdserverpb.Maintenance/Status", Empty {})
+        .await
+        .unwrap();
+    assert_eq!(
+        status.body.errors,
+        ["memberID:7 alarm:NOSPACE ", "memberID:8 alarm:CORRUPT "]
+    );
+    assert_eq!(alarms(Deactivate, 7, 2).await, []);
+    assert_eq!(alarms(Deactivate, 7, 1).await, [(7, 1)]);
+    assert_eq!(alarms(Deactivate, 0, 0).await, [(8, 2)]);
+    assert_eq!(alarms(Get, 0, 0).await, []);
     let _: Headed<Empty> = bench
         .call("/etcdserverpb.Maintenance/Defragment", Empty {})
         .await

@@ -251,6 +251,12 @@ impl Backend for MemBackend {
         }
         Ok(())
     }
+    fn alarms(&self) -> Vec<kv::Alarm> {
+        self.store.alarms()
+    }
+    fn propose(&self, command: kv::Command) -> BoxFuture<'_, StoreResult<kv::Reply>> {
+        Box::pin(std::future::ready(self.store.propose(command)))
+    }
     fn stopping(&self) -> CancellationToken {
         self.stop.clone()
     }

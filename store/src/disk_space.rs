@@ -1,0 +1,191 @@
+//! Room on the disk. A member whose disk is nearly full raises an alarm, and ends it when there is room again: nobody
+//! has to. While a quorum has raised it, or the leader, nothing that needs room is written; deleting and compacting go on,
+//! which is how room is made. One full follower alone does not stop the cluster: it hands on leadership and, if it
+//! comes to that, stops alone.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::core::Core;
+use crate::metrics::METRICS;
+
+/// How much room there is, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    pub free: u64,
+    pub total: u64,
+}
+
+/// Asks the file system of a directory. Free is what this process may use.
+pub(crate) fn space_of(dir: &Path) -> std::io::Result<Space> {
+    let found = rustix::fs::statvfs(dir)?;
+    Ok(Space {
+        free: found.f_bavail.saturating_mul(found.f_frsize),
+        total: found.f_blocks.saturating_mul(found.f_frsize),
+    })
+}
+
+/// Below this the alarm is raised: enough for the log and for compactions to go on a while.
+fn low_mark(total: u64) -> u64 {
+    const MOST: u64 = 512 << 20;
+    (total / 20).min(MOST)
+}
+
+/// Whether the alarm should stand. Between the two marks it stays as it is, so that it does not flutter.
+fn should_stand(stands: bool, space: Space) -> bool {
+    let low = low_mark(space.total);
+    match stands {
+        false => space.free < low,
+        true => space.free < low + low / 2,
+    }
+}
+
+/// Whether writes that need room are refused: the leader has no room, or too few voters have some.
+pub(crate) fn is_full(leader: u64, voters: &BTreeSet<u64>, alarms: &[kv::Alarm]) -> bool {
+    let full: BTreeSet<u64> = alarms
+        .iter()
+        .filter(|alarm| alarm.kind == kv::AlarmKind::NoSpace as i32)
+        .map(|alarm| alarm.member)
+        .collect();
+    let with_room = voters.difference(&full).count();
+    full.contains(&leader) || with_room <= voters.len() / 2
+}
+
+/// Whether a command needs room that it does not give back.
+pub(crate) fn needs_room(command: &kv::Command) -> bool {
+    match command {
+        kv::Command::Txn(request) => puts(request),
+        kv::Command::LeaseGrant(_) => true,
+        _ => false,
+    }
+}
+
+fn puts(request: &kv::TxnRequest) -> bool {
+    let ops = request.success.iter().chain(&request.failure);
+    ops.flat_map(|op| &op.request).any(|request| match request {
+        kv::Request::Put(_) => true,
+        kv::Request::Txn(nested) => puts(nested),
+        kv::Request::Range(_) | kv::Request::DeleteRange(_) => false,
+    })
+}
+
+impl Core {
+    /// Looks after this member's disk for as long as it runs.
+    pub async fn run_disk_watch(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(self.config.limits.disk_interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mine = kv::Alarm {
+            member: self.config.member_id,
+            kind: kv::AlarmKind::NoSpace as i32,
+        };
+        loop {
+            ticks.tick().await;
+            let space = match self.config.engine.space(&self.config.data_dir) {
+                Ok(space) => space,
+                Err(error) => {
+                    tracing::warn!(%error, "the room on the disk is not known");
+                    continue;
+                }
+            };
+            METRICS
+                .disk_free
+                .set(i64::try_from(space.free).unwrap_or(i64::MAX));
+            let stands = self.replica.alarms().contains(&mine);
+            let should = should_stand(stands, space);
+            if stands == should {
+                continue;
+            }
+            tracing::warn!(
+                free_mib = space.free >> 20,
+                raised = should,
+                "the disk is nearly full, or no longer so"
+            );
+            self.change_alarm(mine, should).await;
+            if should && self.is_leader() {
+                self.give_up_leading(mine.kind).await;
+            }
+        }
+    }
+
+    /// Hands leadership to a member without this alarm, where there is one.
+    async fn give_up_leading(&self, kind: i32) {
+        let alarms = self.replica.alarms();
+        let healthy = |id: u64| {
+            let mut of_it = alarms.iter();
+            !of_it.any(|alarm| alarm.member == id && alarm.kind == kind)
+        };
+        let Some(successor) = self.successor().filter(|id| healthy(*id)) else {
+            return;
+        };
+        if let Err(error) = self.raft.trigger().transfer_leader(successor).await {
+            tracing::warn!(%error, "leadership stays with a member whose disk is nearly full");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn the_alarm_stands_between_two_marks() {
+        let space = |free, total| Space { free, total };
+        // On a large disk half a gigabyte is little, on a small one a twentieth.
+        assert!(!should_stand(false, space(GIB, 100 * GIB)));
+        assert!(should_stand(false, space(GIB / 2 - 1, 100 * GIB)));
+        assert!(should_stand(true, space(GIB / 2, 100 * GIB)));
+        assert!(!should_stand(false, space(GIB / 2, 100 * GIB)));
+        assert!(!should_stand(true, space(GIB * 3 / 4, 100 * GIB)));
+        assert!(!should_stand(false, space(GIB / 20, GIB)));
+        assert!(should_stand(false, space(GIB / 20 - 1, GIB)));
+    }
+
+    fn full(members: &[u64]) -> Vec<kv::Alarm> {
+        let kind = kv::AlarmKind::NoSpace as i32;
+        let of = |member: &u64| kv::Alarm {
+            member: *member,
+            kind,
+        };
+        members.iter().map(of).collect()
+    }
+
+    #[test]
+    fn one_full_follower_does_not_stop_the_cluster() {
+        let voters = BTreeSet::from([1, 2, 3]);
+        assert!(!is_full(1, &voters, &[]));
+        assert!(!is_full(1, &voters, &full(&[2])));
+        assert!(is_full(1, &voters, &full(&[1])));
+        assert!(is_full(1, &voters, &full(&[2, 3])));
+        assert!(is_full(1, &BTreeSet::from([1]), &full(&[1])));
+        assert!(is_full(1, &BTreeSet::from([1, 2]), &full(&[2])));
+        let corrupt = kv::Alarm {
+            member: 1,
+            kind: kv::AlarmKind::Corrupt as i32,
+        };
+        assert!(!is_full(1, &voters, &[corrupt]));
+    }
+
+    #[test]
+    fn deleting_and_compacting_need_no_room() {
+        let op = |request| kv::RequestOp {
+            request: Some(request),
+        };
+        let txn = |request| kv::TxnRequest {
+            failure: vec![op(request)],
+            ..kv::TxnRequest::default()
+        };
+        let put = || kv::Request::Put(kv::PutRequest::default());
+        let delete = kv::Request::DeleteRange(kv::DeleteRangeRequest::default());
+        assert!(needs_room(&kv::Command::Txn(txn(put()))));
+        let nested = kv::Request::Txn(txn(put()));
+        assert!(needs_room(&kv::Command::Txn(txn(nested))));
+        assert!(!needs_room(&kv::Command::Txn(txn(delete))));
+        assert!(!needs_room(&kv::Command::Compact(kv::Compact {
+            revision: 1
+        })));
+        assert!(needs_room(&kv::Command::LeaseGrant(kv::Lease::default())));
+    }
+}
