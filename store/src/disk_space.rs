@@ -43,13 +43,16 @@ fn should_stand(stands: bool, space: Space) -> bool {
 
 /// Whether writes that need room are refused: the leader has no room, or too few voters have some.
 pub(crate) fn is_full(leader: u64, voters: &BTreeSet<u64>, alarms: &[kv::Alarm]) -> bool {
-    let full: BTreeSet<u64> = alarms
-        .iter()
-        .filter(|alarm| alarm.kind == kv::AlarmKind::NoSpace as i32)
-        .map(|alarm| alarm.member)
-        .collect();
+    let full = full(alarms);
     let with_room = voters.difference(&full).count();
     full.contains(&leader) || with_room <= voters.len() / 2
+}
+
+/// The members without room.
+fn full(alarms: &[kv::Alarm]) -> BTreeSet<u64> {
+    let no_space = |alarm: &&kv::Alarm| alarm.kind == kv::AlarmKind::NoSpace as i32;
+    let full = alarms.iter().filter(no_space);
+    full.map(|alarm| alarm.member).collect()
 }
 
 /// Whether a command needs room that it does not give back.
@@ -93,29 +96,25 @@ impl Core {
                 .set(i64::try_from(space.free).unwrap_or(i64::MAX));
             let stands = self.replica.alarms().contains(&mine);
             let should = should_stand(stands, space);
-            if stands == should {
-                continue;
+            if stands != should {
+                tracing::warn!(
+                    free_mib = space.free >> 20,
+                    raised = should,
+                    "the disk is nearly full, or no longer so"
+                );
+                self.change_alarm(mine, should).await;
             }
-            tracing::warn!(
-                free_mib = space.free >> 20,
-                raised = should,
-                "the disk is nearly full, or no longer so"
-            );
-            self.change_alarm(mine, should).await;
+            // At each look: others may have got room meanwhile.
             if should && self.is_leader() {
-                self.give_up_leading(mine.kind).await;
+                self.give_up_leading().await;
             }
         }
     }
 
-    /// Hands leadership to a member without this alarm, where there is one.
-    async fn give_up_leading(&self, kind: i32) {
-        let alarms = self.replica.alarms();
-        let healthy = |id: u64| {
-            let mut of_it = alarms.iter();
-            !of_it.any(|alarm| alarm.member == id && alarm.kind == kind)
-        };
-        let Some(successor) = self.successor().filter(|id| healthy(*id)) else {
+    /// Hands leadership to a member whose disk has room, where there is one.
+    async fn give_up_leading(&self) {
+        let full = full(&self.replica.alarms());
+        let Some(successor) = self.successor(|id| !full.contains(&id)) else {
             return;
         };
         if let Err(error) = self.raft.trigger().transfer_leader(successor).await {
@@ -143,7 +142,7 @@ mod tests {
         assert!(should_stand(false, space(GIB / 20 - 1, GIB)));
     }
 
-    fn full(members: &[u64]) -> Vec<kv::Alarm> {
+    fn raised(members: &[u64]) -> Vec<kv::Alarm> {
         let kind = kv::AlarmKind::NoSpace as i32;
         let of = |member: &u64| kv::Alarm {
             member: *member,
@@ -156,11 +155,11 @@ mod tests {
     fn one_full_follower_does_not_stop_the_cluster() {
         let voters = BTreeSet::from([1, 2, 3]);
         assert!(!is_full(1, &voters, &[]));
-        assert!(!is_full(1, &voters, &full(&[2])));
-        assert!(is_full(1, &voters, &full(&[1])));
-        assert!(is_full(1, &voters, &full(&[2, 3])));
-        assert!(is_full(1, &BTreeSet::from([1]), &full(&[1])));
-        assert!(is_full(1, &BTreeSet::from([1, 2]), &full(&[2])));
+        assert!(!is_full(1, &voters, &raised(&[2])));
+        assert!(is_full(1, &voters, &raised(&[1])));
+        assert!(is_full(1, &voters, &raised(&[2, 3])));
+        assert!(is_full(1, &BTreeSet::from([1]), &raised(&[1])));
+        assert!(is_full(1, &BTreeSet::from([1, 2]), &raised(&[2])));
         let corrupt = kv::Alarm {
             member: 1,
             kind: kv::AlarmKind::Corrupt as i32,

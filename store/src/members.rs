@@ -281,14 +281,15 @@ impl Core {
     }
 
     /// The voter that has most of the log, besides this member: who should lead next.
-    pub fn successor(&self) -> Option<u64> {
+    pub fn successor(&self, fit: impl Fn(u64) -> bool) -> Option<u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let replication = metrics.replication.as_ref()?;
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
         let others = replication
             .iter()
-            .filter(|(id, _)| voters.contains(id) && **id != self.config.member_id);
+            .filter(|(id, _)| voters.contains(id) && **id != self.config.member_id)
+            .filter(|(id, _)| fit(**id));
         others
             .max_by_key(|(_, matched)| (*matched).clone().index())
             .map(|(id, _)| *id)

@@ -147,7 +147,7 @@ impl Node {
         if !core.is_leader() {
             return true;
         }
-        let Some(successor) = core.successor() else {
+        let Some(successor) = core.successor(|_| true) else {
             return false;
         };
         if core

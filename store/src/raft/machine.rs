@@ -167,7 +167,10 @@ impl Replica {
     }
 
     /// Reads on this thread, and holds all of the answer.
-    pub(crate) fn range_now(&self, request: &kv::RangeRequest) -> kv::StoreResult<kv::RangeResponse> {
+    pub(crate) fn range_now(
+        &self,
+        request: &kv::RangeRequest,
+    ) -> kv::StoreResult<kv::RangeResponse> {
         let catalog = self.catalog();
         let db = self.disk.opened();
         let data = db.snapshot();

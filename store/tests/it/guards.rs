@@ -50,6 +50,8 @@ async fn a_member_whose_state_is_another_is_found_and_stops() {
     let mut cluster = Cluster::start(3, watchful()).await;
     let wrong = cluster.follower().await;
     put(cluster.node(wrong), "key", "value").await;
+    // So that it has applied the write as well.
+    assert!(get(cluster.node(wrong), "key").await.is_some());
     cluster.nodes.remove(&wrong).unwrap().shutdown().await;
     tamper(cluster.dirs[&wrong].path(), "key");
     let node = cluster.run(wrong).await.unwrap();
