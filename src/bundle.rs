@@ -78,6 +78,7 @@ pub(crate) fn make(dir: &Path, members: &[String], nodes: &[String]) -> Result<(
             id: *id,
             api_port: API_PORT,
             peer_port: PEER_PORT,
+            etcd_port: local::ETCD_PORT,
         };
         local::member_certificates(
             &authority,
@@ -206,6 +207,7 @@ fn server_env(ids: &Ids, name: &str, host: &str, id: u64) -> String {
         ("API_ADVERTISE", address(host, API_PORT)),
         ("PEER_LISTEN", format!("0.0.0.0:{PEER_PORT}")),
         ("PEER_ADVERTISE", address(host, PEER_PORT)),
+        ("ETCD_LISTEN", format!("127.0.0.1:{}", local::ETCD_PORT)),
     ]
     .map(|(key, value)| format!("KONTIKI_{key}={value}\n"))
     .concat()

@@ -69,6 +69,9 @@ pub(crate) struct UpArgs {
     /// Peer port of the first member; the others take the next ones [default: 6480]
     #[arg(long, env = "KONTIKI_PEER_PORT")]
     peer_port: Option<u16>,
+    /// Port for etcd clients of the first member, on loopback; the others take the next ones [default: 6490]
+    #[arg(long, env = "KONTIKI_ETCD_PORT")]
+    etcd_port: Option<u16>,
     /// HTTPS port of the node agent [default: 10250]
     #[arg(long, env = "KONTIKI_NODE_PORT")]
     node_port: Option<u16>,
@@ -84,6 +87,7 @@ impl UpArgs {
             runtime: self.runtime.clone(),
             api_port: self.api_port,
             peer_port: self.peer_port,
+            etcd_port: self.etcd_port,
             node_port: self.node_port,
             node_name: self.node_name.clone(),
         }

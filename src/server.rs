@@ -233,6 +233,10 @@ fn store_config(args: &ServerArgs, pems: &Pems) -> store::Config {
         peer_listen: args.peer_listen.clone(),
         peer_advertise: args.peer_advertise.clone(),
         client_address: args.api_advertise.clone(),
+        etcd_url: args
+            .etcd_listen
+            .map(|address| format!("https://{address}"))
+            .unwrap_or_default(),
         initial_members: args.initial_members.iter().map(member).collect(),
         ..store::Config::new(args.data_dir.clone(), args.cluster_id, args.member_id, tls)
     }

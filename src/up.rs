@@ -23,15 +23,15 @@ const STOP_PATIENCE: Duration = Duration::from_secs(25);
 pub(crate) async fn up(home: &Home, wishes: &Wishes) -> Result<()> {
     crate::pki::create_private_dir(&home.0)?;
     let _lock = lock(home)?;
-    let is_new = home.load()?.is_none();
+    let kept = home.load()?;
     let plan = home.plan(wishes, &mut rand::random)?;
     let node_ip = node_ip();
-    let missing = missing(home, &plan, &node_ip, is_new)?;
-    if is_new {
+    let missing = missing(home, &plan, &node_ip, kept.as_ref())?;
+    if kept.as_ref() != Some(&plan) {
         home.save(&plan)?;
     }
     local::ensure_pki(home, &plan, &node_ip)?;
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let program = program()?;
     for (process, command) in &missing {
         process.start(&program, command)?;
     }
@@ -70,8 +70,11 @@ fn missing(
     home: &Home,
     plan: &Plan,
     node_ip: &str,
-    is_new: bool,
+    kept: Option<&Plan>,
 ) -> Result<Vec<(Process, Vec<String>)>> {
+    let is_new = kept.is_none();
+    // A plan of a former version has just got them.
+    let new_etcd_ports = kept.is_none_or(|kept| kept.etcd_urls() != plan.etcd_urls());
     let mut missing = Vec::new();
     for member in &plan.members {
         let process = server_process(home, &member.name);
@@ -81,6 +84,8 @@ fn missing(
         let whose = |what: &str| format!("{what} port of member {}", member.name);
         require_free(member.api_port, &whose("API"), "--api-port", is_new)?;
         require_free(member.peer_port, &whose("peer"), "--peer-port", is_new)?;
+        let (etcd, flag) = (whose("etcd"), "--etcd-port");
+        require_free(member.etcd_port, &etcd, flag, new_etcd_ports)?;
         missing.push((process, local::server_command(home, plan, member, node_ip)));
     }
     let agent = agent_process(home, plan);
@@ -283,6 +288,11 @@ fn print_access(home: &Home, plan: &Plan, ran_already: bool) {
         shell_word(&admin.key),
         plan.members[0].api_port
     ));
+    say(&format!(
+        "  ETCDCTL_API=3 etcdctl --endpoints={} {} member list",
+        plan.etcd_urls().join(","),
+        etcdctl_flags(home)
+    ));
     if count > 1 {
         say(&format!(
             "  kubectl --context kontiki-2 get nodes     # through the second of the {count} members"
@@ -300,6 +310,22 @@ fn print_access(home: &Home, plan: &Plan, ran_already: bool) {
     say(&format!(
         "To stop and wipe all data: make reset (or `kontiki reset{of}`)."
     ));
+}
+
+/// How etcdctl proves that it may use the members' ports for etcd clients.
+pub(crate) fn etcdctl_flags(home: &Home) -> String {
+    let admin = home.store_admin();
+    format!(
+        "--cacert={} --cert={} --key={}",
+        shell_word(&home.pki().join("ca.crt")),
+        shell_word(&admin.cert),
+        shell_word(&admin.key)
+    )
+}
+
+/// This program's own file, to start processes from.
+pub(crate) fn program() -> Result<PathBuf> {
+    std::env::current_exe().context("cannot find this program's own file")
 }
 
 /// A path as one word of a shell's command line.

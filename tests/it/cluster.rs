@@ -21,6 +21,7 @@ pub(crate) struct Cluster {
     runtime: Runtime,
     api_port: u16,
     peer_port: u16,
+    etcd_port: u16,
     node_port: u16,
     pub(crate) node: String,
     /// For the processes that `kontiki up` starts.
@@ -50,6 +51,7 @@ impl Cluster {
             runtime,
             api_port: free_ports(count),
             peer_port: free_ports(count),
+            etcd_port: free_ports(count),
             node_port: free_ports(1),
             node,
             environment: Vec::new(),
@@ -68,10 +70,11 @@ impl Cluster {
 
     /// `kontiki up`: starts whatever does not run.
     pub(crate) fn up(&self) -> Said {
-        let (members, api, peer, node_port) = (
+        let (members, api, peer, etcd, node_port) = (
             self.members.to_string(),
             self.api_port.to_string(),
             self.peer_port.to_string(),
+            self.etcd_port.to_string(),
             self.node_port.to_string(),
         );
         let runtime = match self.runtime {
@@ -88,6 +91,8 @@ impl Cluster {
             &api,
             "--peer-port",
             &peer,
+            "--etcd-port",
+            &etcd,
             "--node-port",
             &node_port,
             "--node-name",
@@ -133,9 +138,14 @@ impl Cluster {
         self.home().join(format!("m{member}/data"))
     }
 
-    /// First port of each sort: API, peers, node agent.
-    pub(crate) fn ports(&self) -> [u16; 3] {
-        [self.api_port, self.peer_port, self.node_port]
+    /// First port of each sort: API, peers, etcd clients, node agent.
+    pub(crate) fn ports(&self) -> [u16; 4] {
+        [
+            self.api_port,
+            self.peer_port,
+            self.etcd_port,
+            self.node_port,
+        ]
     }
 
     /// The process of a member, counted from 1.

@@ -1,5 +1,6 @@
 //! What the front needs of a member beyond [`kv::Store`]. [`Node`] is one; the tests have one in memory.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kv::{BoxFuture, Store, StoreError, StoreResult};
@@ -30,6 +31,8 @@ pub(super) trait Backend: Store {
     fn remove_member(&self, id: u64) -> BoxFuture<'_, Result<(), Fault>>;
     /// Other members find this one there from now on.
     fn update_member(&self, id: u64, peer_address: String) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Where etcd clients reach each member, as URLs, of those that have published it.
+    fn client_urls(&self) -> BTreeMap<u64, String>;
     /// Shows the visitor the whole state as of one moment, without holding up writes. Blocks.
     fn export(&self, visit: Visit<'_>) -> Result<(), StoreError>;
     /// The alarms that stand, as this member knows.
@@ -118,6 +121,10 @@ impl Backend for Node {
             let change = MemberChange::Describe { id, node };
             self.core.change_member(change).await.map_err(fault)
         })
+    }
+
+    fn client_urls(&self) -> BTreeMap<u64, String> {
+        self.core.etcd_urls()
     }
 
     fn export(&self, visit: Visit<'_>) -> Result<(), StoreError> {

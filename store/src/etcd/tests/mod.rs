@@ -29,6 +29,7 @@ mod maintenance_wire;
 mod watch_wire;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ pub(super) struct MemBackend {
     pub(super) parts: Mutex<Option<ScriptedParts>>,
     /// Leases that were renewed.
     pub(super) renewed: Mutex<Vec<i64>>,
+    /// What the members have published.
+    pub(super) urls: Mutex<BTreeMap<u64, String>>,
     request_bytes: usize,
 }
 
@@ -98,6 +101,7 @@ impl MemBackend {
             stop: CancellationToken::new(),
             parts: Mutex::default(),
             renewed: Mutex::default(),
+            urls: Mutex::default(),
             request_bytes: kv::REQUEST_BYTES_MAX,
         })
     }
@@ -235,6 +239,9 @@ impl Backend for MemBackend {
     fn update_member(&self, id: u64, peer_address: String) -> BoxFuture<'_, Result<(), Fault>> {
         let updated = self.member(id, |member| member.peer_address = peer_address);
         Box::pin(std::future::ready(updated))
+    }
+    fn client_urls(&self) -> BTreeMap<u64, String> {
+        self.urls.lock().unwrap().clone()
     }
     fn export(&self, visit: Visit<'_>) -> Result<(), StoreError> {
         let runtime = tokio::runtime::Handle::current();
