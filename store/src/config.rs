@@ -78,6 +78,11 @@ impl Limits {
     }
 }
 
+/// The storage engine of the product.
+pub fn engine() -> Arc<dyn Engine> {
+    Arc::new(Rocks)
+}
+
 /// Everything a member needs to start.
 #[derive(Clone)]
 pub struct Config {
@@ -121,7 +126,7 @@ impl Config {
             limits: Limits::default(),
             clock: Arc::new(SystemClock::default()),
             network: Arc::new(Tcp),
-            engine: Arc::new(Rocks),
+            engine: engine(),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::divergence::{Digest, Trail};
 use crate::env::tempdir::StagingDir;
 use crate::env::{StateDb, StateDisk};
 use crate::metrics::METRICS;
-use crate::raft::types::{LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::raft::types::{Entry, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// Most entries in one batch.
 const BATCH_ENTRIES: usize = 512;
@@ -437,6 +437,11 @@ pub struct Machine {
 impl Machine {
     pub fn new(replica: Arc<Replica>) -> Machine {
         Machine { replica }
+    }
+
+    /// Applies entries that nobody waits for.
+    pub fn replay(&self, entries: Vec<Entry>) -> io::Result<()> {
+        self.apply_batch(entries.into_iter().map(|entry| (entry, None)).collect())
     }
 
     fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {

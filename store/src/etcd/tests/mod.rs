@@ -21,6 +21,7 @@
 //! `a_learner_answers_local_reads_and_its_status_alone`;
 //! bytes, `keys_are_opaque_bytes_values_may_be_empty_and_a_key_may_not`, `the_rule_of_ranges_is_that_of_reads`.
 
+mod archive_file;
 mod http_wire;
 mod kv_wire;
 mod lease_wire;
