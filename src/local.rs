@@ -37,6 +37,16 @@ pub(crate) struct Member {
     /// For etcd clients, on loopback. 0 in a plan of before there was one, until [`Plan::complete`] chooses.
     #[serde(default)]
     pub(crate) etcd_port: u16,
+    /// It is being removed from the store, or is removed already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) leaving: bool,
+}
+
+impl Member {
+    /// Where etcd clients reach it.
+    pub(crate) fn etcd_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.etcd_port)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +55,9 @@ pub(crate) struct Node {
     /// `docker` or `hollow`.
     pub(crate) runtime: String,
     pub(crate) port: u16,
+    /// It has a process of its own even beside a single member: the cluster had several.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) apart: bool,
 }
 
 /// What the user chose on the command line. What is absent stays as the cluster has it.
@@ -69,6 +82,7 @@ impl Plan {
             name: wishes.node_name.clone().unwrap_or_else(host_name),
             runtime: wishes.runtime.clone().unwrap_or_else(|| "docker".into()),
             port: wishes.node_port.unwrap_or(10250),
+            apart: false,
         };
         let ports = api_ports.into_iter().zip(peer_ports).enumerate();
         let members = ports.map(|(index, (api_port, peer_port))| Member {
@@ -77,6 +91,7 @@ impl Plan {
             api_port,
             peer_port,
             etcd_port: 0,
+            leaving: false,
         });
         let plan = Plan {
             members: members.collect(),
@@ -120,7 +135,40 @@ impl Plan {
         all.filter(|port| *port != 0).collect()
     }
 
-    /// The first wish that this cluster does not fulfil: the flag, what the cluster has, and what was wished.
+    /// One more member, without an id yet: the lowest name that is not taken, and of each sort the lowest port that is
+    /// neither taken by the plan nor otherwise.
+    pub(crate) fn another(&self, is_free: &dyn Fn(u16) -> bool) -> Result<Member> {
+        let first = self.members.first().context("the plan has no member")?;
+        let mut taken = self.ports();
+        let mut port = |from: u16| {
+            let mut free = (from..=u16::MAX).filter(|port| !taken.contains(port) && is_free(*port));
+            let port = free.next();
+            let port = port.with_context(|| format!("no port is free from {from} on"))?;
+            taken.push(port);
+            anyhow::Ok(port)
+        };
+        let names = (1..).map(|number| format!("m{number}"));
+        let mut unused =
+            names.filter(|name| self.members.iter().all(|member| member.name != *name));
+        Ok(Member {
+            name: unused.next().context("no name is left")?,
+            id: 0,
+            api_port: port(first.api_port)?,
+            peer_port: port(first.peer_port)?,
+            etcd_port: port(first.etcd_port)?,
+            leaving: false,
+        })
+    }
+
+    pub(crate) fn member(&self, name: &str) -> Result<&Member> {
+        let found = self.members.iter().find(|member| member.name == name);
+        found.with_context(|| {
+            let names: Vec<&str> = self.members.iter().map(|it| it.name.as_str()).collect();
+            format!("there is no member {name}: there are {}", names.join(", "))
+        })
+    }
+
+    /// The first wish that this cluster does not fulfil, but for the number of members, which can be changed: the flag, what the cluster has, and what was wished.
     fn contradiction(&self, wishes: &Wishes) -> Option<(&'static str, String, String)> {
         fn differ<T: PartialEq + ToString>(
             flag: &'static str,
@@ -131,8 +179,7 @@ impl Plan {
             Some((flag, kept.to_string(), wished.to_string()))
         }
         let first = self.members.first()?;
-        differ("--members", self.members.len(), &wishes.members)
-            .or_else(|| differ("--runtime", self.node.runtime.clone(), &wishes.runtime))
+        differ("--runtime", self.node.runtime.clone(), &wishes.runtime)
             .or_else(|| differ("--api-port", first.api_port, &wishes.api_port))
             .or_else(|| differ("--peer-port", first.peer_port, &wishes.peer_port))
             .or_else(|| differ("--etcd-port", first.etcd_port, &wishes.etcd_port))
@@ -142,7 +189,7 @@ impl Plan {
 
     /// A single member has the node agent in its own process: a laptop runs one program.
     pub(crate) fn one_process(&self) -> bool {
-        self.members.len() == 1
+        self.members.len() == 1 && !self.node.apart
     }
 
     pub(crate) fn servers(&self) -> Vec<String> {
@@ -154,10 +201,7 @@ impl Plan {
 
     /// Where etcd clients reach the members.
     pub(crate) fn etcd_urls(&self) -> Vec<String> {
-        self.members
-            .iter()
-            .map(|member| format!("https://127.0.0.1:{}", member.etcd_port))
-            .collect()
+        self.members.iter().map(Member::etcd_url).collect()
     }
 
     /// The `--initial-members` value: `name=id@peer-address` for each.
@@ -228,6 +272,17 @@ impl Home {
             )
         })?;
         Ok(Some(plan))
+    }
+
+    /// The kept plan, completed; an error where there is none.
+    pub(crate) fn plan_there_is(&self) -> Result<Plan> {
+        match self.load()? {
+            Some(plan) => plan.complete(None),
+            None => bail!(
+                "there is no cluster in {}; `kontiki up` makes one",
+                self.0.display()
+            ),
+        }
     }
 
     pub(crate) fn save(&self, plan: &Plan) -> Result<()> {
@@ -550,12 +605,18 @@ mod tests {
             node_port: Some(1),
             ..Wishes::default()
         };
+        // How many members there are can be changed.
+        assert_eq!(home.plan(&wishes(5), &mut || 99).unwrap(), first);
+        let other_runtime = Wishes {
+            runtime: Some("docker".into()),
+            ..Wishes::default()
+        };
         let other_etcd_port = Wishes {
             etcd_port: Some(1),
             ..Wishes::default()
         };
         for (wishes, why) in [
-            (wishes(1), "has --members 3, not 1"),
+            (other_runtime, "has --runtime hollow, not docker"),
             (other_etcd_port, "has --etcd-port 6490, not 1"),
             (other_port, "has --node-port 10250, not 1"),
         ] {
@@ -609,6 +670,24 @@ mod tests {
         for (api, node) in [(65534, 10250), (0, 10250), (6479, 10250), (7000, 7002)] {
             assert!(with(api, node).is_err(), "{api} {node}");
         }
+    }
+
+    #[test]
+    fn one_more_member_takes_what_is_free() {
+        let mut plan = Plan::new(&wishes(3), &mut counter()).unwrap();
+        // The next API port is in use, and m2 has gone.
+        let another = |plan: &Plan| plan.another(&|port| port != 6446).unwrap();
+        plan.members.remove(1);
+        let second = another(&plan);
+        assert_eq!((second.name.as_str(), second.id), ("m2", 0));
+        assert_eq!(
+            (second.api_port, second.peer_port, second.etcd_port),
+            (6444, 6481, 6491)
+        );
+        plan.members.push(second);
+        let fourth = another(&plan);
+        assert_eq!((fourth.name.as_str(), fourth.api_port), ("m4", 6447));
+        assert!(plan.another(&|_| false).is_err());
     }
 
     #[test]

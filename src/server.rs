@@ -321,7 +321,12 @@ mod tests {
     #[test]
     fn no_certificate_for_the_api_opens_the_stores_port() {
         let dir = tempfile::tempdir().unwrap();
-        crate::bundle::make(dir.path(), &["a=10.0.0.1".into()], &["w=10.0.0.2".into()]).unwrap();
+        let orders = crate::bundle::Orders {
+            members: vec!["a=10.0.0.1".into()],
+            nodes: vec!["w=10.0.0.2".into()],
+            change: None,
+        };
+        crate::bundle::make(dir.path(), &orders).unwrap();
         let member = dir.path().join("member-a/pki");
         let front = store_port_tls(&member, &Pems::read(&member).unwrap()).unwrap();
 

@@ -43,7 +43,7 @@ fn membership(members: &Members, at: LogId) -> io::Result<MembershipRecord> {
 
 /// A revision that no client of the old cluster has seen, with everything before it compacted: watches that go on from
 /// an older one are told so, and list again.
-fn moved_forward(revision: i64, bump: i64) -> Result<i64, BackupError> {
+pub(super) fn moved_forward(revision: i64, bump: i64) -> Result<i64, BackupError> {
     let moved = revision.checked_add(bump).filter(|_| bump > 0);
     moved.ok_or(BackupError::Bump(bump))
 }

@@ -93,11 +93,7 @@ pub fn recover(
 }
 
 /// The old state with all of the old log applied, in the new directory.
-fn copy(
-    old: &Opened,
-    dir: &DataDir,
-    engine: &dyn Engine,
-) -> Result<Arc<Replica>, BackupError> {
+fn copy(old: &Opened, dir: &DataDir, engine: &dyn Engine) -> Result<Arc<Replica>, BackupError> {
     let damaged = |error| old.dir.failed("the state", error);
     let state = engine.open_state(dir.path(), true);
     let state = state.map_err(|error| dir.failed("the state", error))?;

@@ -38,7 +38,7 @@ pub fn restore(
     };
     require_unused(data_dir)?;
     let contents = verify(archive).map_err(not_whole)?;
-    let revision = found::moved_forward(contents.revision, cluster.bump_revision)?;
+    found::moved_forward(contents.revision, cluster.bump_revision)?;
     let members = cluster.members.iter().map(|member| {
         let incarnation = incarnation(cluster.cluster_id, member.id, &contents.sha256);
         (member.id, (member.clone(), incarnation))
@@ -65,7 +65,7 @@ pub fn restore(
     fill(archive, state.opened().as_ref(), position).map_err(not_whole)?;
     let replica = Replica::load(cluster.cluster_id, state.clone()).map_err(damaged)?;
     let voted = Vote::new(TERM, member_id);
-    found::complete(dir, replica, engine, &voted, cluster, &members)?;
+    let revision = found::complete(dir, replica, engine, &voted, cluster, &members)?;
     // Closed before it is moved.
     drop(state);
     found::rename(&staged, data_dir)?;
