@@ -112,6 +112,10 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
             Err(error) => format!("the agents failed: {error}"),
         }),
     };
+    // First of all: whoever writes through the others shall not wait for what ends here.
+    if !store.hand_over().await {
+        info!("no other member can lead");
+    }
     stop.cancel();
     let agents_end = async {
         if !agents.is_finished() {
