@@ -29,8 +29,8 @@ mod lock_wire;
 mod maintenance_wire;
 mod watch_wire;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
