@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::disk::Position;
 use crate::disk_space::Space;
+use crate::history::Moment;
 use crate::raft::types::{LogId, Vote};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -177,8 +178,8 @@ pub trait StateDb: kv::Data + Send + Sync + 'static {
     fn checkpoint(&self, to: &Path) -> io::Result<Position>;
     /// The data as it is at this moment, whatever is written later.
     fn snapshot(&self) -> Box<dyn kv::Data + '_>;
-    /// When a retained revision was made, milliseconds since 1970; 0 where that was not recorded.
-    fn time_of(&self, revision: i64) -> Result<Option<i64>, kv::Broken>;
+    /// The first revision from this one on that has events, and when it was made.
+    fn next_moment(&self, from: i64) -> Result<Option<Moment>, kv::Broken>;
     /// As `snapshot`, for one pass over much: what is read does not take the place of what is read often.
     fn scan_snapshot(&self) -> Box<dyn kv::Data + '_>;
     /// Events from one revision to another, ascending, until the visitor answers false.

@@ -15,6 +15,7 @@ use crate::config::{Config, Limits};
 use crate::core::{Core, Leadership, READ_QUEUE, Raft};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk;
+use crate::history::Moment;
 use crate::incarnations::Incarnations;
 use crate::members::MemberError;
 use crate::metrics::METRICS;
@@ -106,6 +107,16 @@ impl Node {
         reason
             .map(|reason| reason.clone().unwrap_or_default())
             .unwrap_or_default()
+    }
+
+    /// The newest revision at a time (milliseconds since 1970), as far as this member has applied.
+    pub fn revision_at(&self, unix_ms: i64) -> Result<Moment, StoreError> {
+        self.core.replica.revision_at(unix_ms)
+    }
+
+    /// When a revision was made.
+    pub fn time_of(&self, revision: i64) -> Result<Moment, StoreError> {
+        self.core.replica.time_of(revision)
     }
 
     /// Adds a member that does not vote yet. Start it, with no initial members, after this.

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::errors::Fault;
 use crate::export::Visit;
+use crate::history::Moment;
 use crate::members::MemberError;
 use crate::node::Node;
 use crate::peer::wire::MemberChange;
@@ -35,6 +36,10 @@ pub(super) trait Backend: Store {
     fn client_urls(&self) -> BTreeMap<u64, String>;
     /// Shows the visitor the whole state as of one moment, without holding up writes. Blocks.
     fn export(&self, visit: Visit<'_>) -> Result<(), StoreError>;
+    /// The newest revision at a time, of those that this member has.
+    fn revision_at(&self, unix_ms: i64) -> Result<Moment, StoreError>;
+    /// When a revision was made.
+    fn time_of(&self, revision: i64) -> Result<Moment, StoreError>;
     /// The alarms that stand, as this member knows.
     fn alarms(&self) -> Vec<kv::Alarm>;
     /// Replicates a command for which [`Store`] has no call.
@@ -129,6 +134,14 @@ impl Backend for Node {
 
     fn export(&self, visit: Visit<'_>) -> Result<(), StoreError> {
         self.core.replica.export(visit)
+    }
+
+    fn revision_at(&self, unix_ms: i64) -> Result<Moment, StoreError> {
+        Node::revision_at(self, unix_ms)
+    }
+
+    fn time_of(&self, revision: i64) -> Result<Moment, StoreError> {
+        Node::time_of(self, revision)
     }
 
     fn alarms(&self) -> Vec<kv::Alarm> {

@@ -30,6 +30,12 @@ pub(super) enum Fault {
     LearnerNotReady,
     #[error("etcdserver: re-configuration failed due to not enough started members")]
     NotEnoughStarted,
+    #[error("etcdserver: wrong downgrade target version format")]
+    BadVersionFormat,
+    #[error("etcdserver: invalid downgrade target version")]
+    BadDowngrade,
+    #[error("etcdserver: no inflight downgrade job")]
+    NoDowngrade,
     #[error("etcdserver: rpc not supported for learner")]
     NotForLearner,
     #[error("mutex: session is expired")]
@@ -69,7 +75,10 @@ impl Fault {
     pub(super) fn code(&self) -> Code {
         match self {
             Fault::Store(error) => store_code(error),
-            Fault::TooLarge | Fault::BadMemberUrls => Code::InvalidArgument,
+            Fault::TooLarge
+            | Fault::BadMemberUrls
+            | Fault::BadVersionFormat
+            | Fault::BadDowngrade => Code::InvalidArgument,
             Fault::NotLeader
             | Fault::BadTransferee
             | Fault::PeerUrlExists
@@ -77,6 +86,7 @@ impl Fault {
             | Fault::NotLearner
             | Fault::LearnerNotReady
             | Fault::NotEnoughStarted
+            | Fault::NoDowngrade
             | Fault::NotForLearner => Code::FailedPrecondition,
             Fault::MemberNotFound => Code::NotFound,
             Fault::TransferTimedOut => Code::Unavailable,

@@ -12,8 +12,9 @@ use super::errors::Fault;
 use super::front::{ETCD_CLUSTER_VERSION, ETCD_VERSION, Front};
 use super::headed::Headed;
 use super::message::{
-    AlarmAction, AlarmBody, AlarmMember, AlarmRequest, DowngradeInfo, Empty, HashBody, HashKvBody,
-    HashKvRequest, MoveLeaderRequest, SnapshotBody, StatusBody,
+    AlarmAction, AlarmBody, AlarmMember, AlarmRequest, DowngradeAction, DowngradeBody,
+    DowngradeInfo, DowngradeRequest, Empty, HashBody, HashKvBody, HashKvRequest, MoveLeaderRequest,
+    SnapshotBody, StatusBody,
 };
 use super::rpc::{Answers, Call};
 
@@ -101,6 +102,22 @@ fn changed(reply: kv::Reply) -> Vec<kv::Alarm> {
     match reply {
         kv::Reply::Alarms(changed) => changed.alarms,
         _ => Vec::new(),
+    }
+}
+
+/// There is no older storage of Kontiki's that etcd's versions would name, so no target is valid and none is under way.
+pub(super) async fn downgrade(
+    _: Call,
+    request: DowngradeRequest,
+) -> Result<Headed<DowngradeBody>, Fault> {
+    if request.action == DowngradeAction::Cancel as i32 {
+        return Err(Fault::NoDowngrade);
+    }
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts: Vec<&str> = request.version.split('.').collect();
+    match (2..=3).contains(&parts.len()) && parts.into_iter().all(number) {
+        true => Err(Fault::BadDowngrade),
+        false => Err(Fault::BadVersionFormat),
     }
 }
 

@@ -469,3 +469,48 @@ pub(super) struct ResignRequest {
     #[prost(message, optional, tag = "1")]
     pub(super) leader: Option<LeaderKey>,
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct DowngradeRequest {
+    #[prost(enumeration = "DowngradeAction", tag = "1")]
+    pub(super) action: i32,
+    #[prost(string, tag = "2")]
+    pub(super) version: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub(super) enum DowngradeAction {
+    Validate = 0,
+    Enable = 1,
+    Cancel = 2,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct DowngradeBody {
+    #[prost(string, tag = "2")]
+    pub(super) version: String,
+}
+
+/// Of Kontiki's own service `History`: which revision was the newest at a time?
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(super) struct RevisionAtRequest {
+    #[prost(int64, tag = "1")]
+    pub(super) unix_ms: i64,
+}
+
+/// When was a revision made?
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(super) struct TimeOfRequest {
+    #[prost(int64, tag = "1")]
+    pub(super) revision: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(super) struct MomentBody {
+    #[prost(int64, tag = "2")]
+    pub(super) revision: i64,
+    /// Milliseconds since 1970; 0 where it was not recorded.
+    #[prost(int64, tag = "3")]
+    pub(super) unix_ms: i64,
+}

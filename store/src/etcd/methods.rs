@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use super::errors::Fault;
 use super::front::Front;
 use super::rpc::{HttpFuture, both_streams, server_stream, sized, unary};
-use super::{auth, cluster, election, kv, lease, lock, maintenance, reflection, watch};
+use super::{auth, cluster, election, history, kv, lease, lock, maintenance, reflection, watch};
 
 /// A path, and what answers it.
 pub(super) struct Method {
@@ -49,7 +49,10 @@ methods! {
     "/etcdserverpb.Maintenance/HashKV" => unary(maintenance::hash_kv);
     "/etcdserverpb.Maintenance/Snapshot" => server_stream(maintenance::snapshot);
     "/etcdserverpb.Maintenance/MoveLeader" => unary(maintenance::move_leader);
+    "/etcdserverpb.Maintenance/Downgrade" => unary(maintenance::downgrade);
     "/etcdserverpb.Auth/AuthStatus" => unary(auth::status);
+    "/kontikipb.History/RevisionAt" => unary(history::revision_at);
+    "/kontikipb.History/TimeOf" => unary(history::time_of);
     "/v3lockpb.Lock/Lock" => unary(lock::lock);
     "/v3lockpb.Lock/Unlock" => unary(lock::unlock);
     "/v3electionpb.Election/Campaign" => unary(election::campaign);

@@ -17,6 +17,7 @@ mod errors;
 mod front;
 mod gateway;
 mod headed;
+mod history;
 mod http;
 mod json;
 mod kv;

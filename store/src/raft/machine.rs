@@ -23,6 +23,7 @@ use crate::disk::{self, MembershipRecord, Position};
 use crate::divergence::{Digest, Trail};
 use crate::env::tempdir::StagingDir;
 use crate::env::{StateDb, StateDisk};
+use crate::history::{Moment, Retained};
 use crate::metrics::METRICS;
 use crate::raft::types::{Entry, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
 
@@ -112,6 +113,31 @@ impl Replica {
 
     pub fn membership(&self) -> watch::Receiver<Option<Arc<MembershipRecord>>> {
         self.membership.subscribe()
+    }
+
+    /// The newest revision at a time, of those that are here.
+    pub fn revision_at(&self, unix_ms: i64) -> Result<Moment, kv::StoreError> {
+        self.with_retained(|retained| retained.at(unix_ms))
+    }
+
+    /// When a revision was made.
+    pub fn time_of(&self, revision: i64) -> Result<Moment, kv::StoreError> {
+        self.with_retained(|retained| retained.time_of(revision))
+    }
+
+    fn with_retained(
+        &self,
+        find: impl FnOnce(&Retained<'_>) -> Result<Result<Moment, kv::Refusal>, kv::Broken>,
+    ) -> Result<Moment, kv::StoreError> {
+        // The lock is held, so that compaction cannot take the events away meanwhile.
+        let catalog = self.catalog();
+        let db = self.disk.opened();
+        let retained = Retained {
+            compact_revision: catalog.compact_revision(),
+            revision: catalog.revision(),
+            next: &|from| db.next_moment(from),
+        };
+        Ok(find(&retained).map_err(unreadable)??)
     }
 
     /// The alarms that stand.

@@ -22,6 +22,7 @@ use rocksdb::{
 use crate::disk::{self, Position};
 use crate::env::tempdir::StagingDir;
 use crate::env::{ShowState, StateCheck, StateDb, StateDisk};
+use crate::history::Moment;
 use crate::rocks::io_error;
 
 const KEYS: &str = "cur";
@@ -487,11 +488,20 @@ impl StateDb for OpenState {
         })
     }
 
-    fn time_of(&self, revision: i64) -> Result<Option<i64>, Broken> {
-        let key = disk::event_key(revision, 0);
-        let found = self.db.get_cf(self.family(EVENTS), key).map_err(broken)?;
-        let time = found.map(|record| disk::event_time(record.into()).map_err(broken));
-        time.transpose()
+    fn next_moment(&self, from: i64) -> Result<Option<Moment>, Broken> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(disk::event_key(from, 0));
+        let mut events = self
+            .db
+            .iterator_cf_opt(self.family(EVENTS), options, IteratorMode::Start);
+        let Some(first) = events.next() else {
+            return Ok(None);
+        };
+        let (key, record) = first.map_err(broken)?;
+        Ok(Some(Moment {
+            revision: disk::decode_event_key(&key).map_err(broken)?.revision,
+            unix_ms: disk::event_time(record.into()).map_err(broken)?,
+        }))
     }
 
     fn events(

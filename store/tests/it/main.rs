@@ -7,6 +7,7 @@ mod damage;
 mod etcd_front;
 mod guards;
 mod harness;
+mod history;
 mod lease;
 mod log_writer;
 mod measure;

@@ -88,6 +88,38 @@ async fn alarms_are_listed_raised_and_ended_and_there_is_nothing_to_defragment()
         .unwrap();
 }
 
+#[tokio::test]
+async fn no_downgrade_is_valid_and_none_is_under_way() {
+    let bench = Bench::new().await;
+    let answers = [
+        (0, "3.5", "etcdserver: invalid downgrade target version"),
+        (1, "3.5.0", "etcdserver: invalid downgrade target version"),
+        (0, "x", "etcdserver: wrong downgrade target version format"),
+        (0, "", "etcdserver: wrong downgrade target version format"),
+        (
+            1,
+            "3.5.x",
+            "etcdserver: wrong downgrade target version format",
+        ),
+        (2, "", "etcdserver: no inflight downgrade job"),
+    ];
+    for (action, version, text) in answers {
+        let request = DowngradeRequest {
+            action,
+            version: version.into(),
+        };
+        let refused: Result<Headed<DowngradeBody>, _> = bench
+            .call("/etcdserverpb.Maintenance/Downgrade", request)
+            .await;
+        let refused = refused.unwrap_err();
+        let code = match action {
+            2 => Code::FailedPrecondition,
+            _ => Code::InvalidArgument,
+        };
+        assert_eq!((refused.message(), refused.code()), (text, code));
+    }
+}
+
 impl Bench {
     async fn hash_kv(&self, revision: i64) -> Result<HashKvBody, Status> {
         let request = HashKvRequest { revision };

@@ -58,6 +58,7 @@ use super::headed::Headed;
 use super::message::*;
 use super::serve::converse;
 use crate::export::{Exported, Visit};
+use crate::history::Moment;
 
 /// A part of a range as clients read it.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -258,6 +259,12 @@ impl Backend for MemBackend {
             }
         }
         Ok(())
+    }
+    fn revision_at(&self, _: i64) -> Result<Moment, StoreError> {
+        panic!("the store in memory keeps no times")
+    }
+    fn time_of(&self, _: i64) -> Result<Moment, StoreError> {
+        panic!("the store in memory keeps no times")
     }
     fn alarms(&self) -> Vec<kv::Alarm> {
         self.store.alarms()
