@@ -4,7 +4,7 @@ use crate::command::{
     Command, Done, ENTRY_VERSION, Entry, Lease, LeaseExpire, Refusal, Reply, Response,
 };
 use crate::view::{Broken, Staged, View};
-use crate::{alarm, auth_revision, compact, lease, txn};
+use crate::{alarm, auth, auth_revision, compact, lease, txn};
 
 /// Applies one entry to staged state. `term` is the term of the log entry that carries it.
 ///
@@ -25,7 +25,8 @@ pub fn apply(staged: &mut Staged<'_>, entry: &Entry, term: u64) -> Result<Respon
         ));
     };
     staged.set_entry_time(entry.now_ms);
-    if entry.auth_revision != 0 && entry.auth_revision != auth_revision(staged) {
+    let was_asked = entry.auth_revision != 0 && auth::is_enabled(staged);
+    if was_asked && entry.auth_revision != auth_revision(staged) {
         return Ok(Response {
             revision: staged.revision(),
             body: Err(Refusal::AuthOldRevision),
@@ -38,6 +39,7 @@ pub fn apply(staged: &mut Staged<'_>, entry: &Entry, term: u64) -> Result<Respon
         Command::LeaseRevoke(request) => lease::revoke(staged, request.id)?.map(done),
         Command::LeaseExpire(request) => Ok(done(expire(staged, request, term)?)),
         Command::Alarm(change) => Ok(Reply::Alarms(alarm::apply(staged, *change))),
+        Command::Auth(change) => auth::apply(staged, change)?.map(done),
     };
     Ok(Response {
         revision: staged.revision(),

@@ -6,6 +6,7 @@
 
 use prost::Message;
 
+use crate::auth::AuthCommand;
 use crate::message::{TxnRequest, TxnResponse};
 
 /// Newest version of the replicated format. A member refuses to apply what is newer than itself; an entry says the
@@ -22,7 +23,7 @@ pub struct Entry {
     /// a time means.
     #[prost(int64, tag = "2")]
     pub now_ms: i64,
-    #[prost(oneof = "Command", tags = "3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Command", tags = "3, 4, 5, 6, 7, 8, 9")]
     pub command: Option<Command>,
     /// Revision of the users and roles under which the proposer has found that its client may do this; 0 where nobody
     /// had to be asked. Refused where they have changed since.
@@ -45,6 +46,8 @@ pub enum Command {
     LeaseExpire(LeaseExpire),
     #[prost(message, tag = "8")]
     Alarm(AlarmChange),
+    #[prost(message, tag = "9")]
+    Auth(AuthCommand),
 }
 
 impl Command {
@@ -54,7 +57,10 @@ impl Command {
             Command::Txn(_) | Command::Compact(_) | Command::LeaseRevoke(_) => 1,
             Command::LeaseGrant(lease) if lease.nonce == 0 => 1,
             Command::LeaseExpire(expire) if expire.nonces.is_empty() => 1,
-            Command::LeaseGrant(_) | Command::LeaseExpire(_) | Command::Alarm(_) => 2,
+            Command::LeaseGrant(_)
+            | Command::LeaseExpire(_)
+            | Command::Alarm(_)
+            | Command::Auth(_) => 2,
         }
     }
 }
@@ -140,6 +146,15 @@ pub struct Alarms {
 }
 
 impl Entry {
+    /// Whether this version knows everything that it says: what a newer one has added decodes to nothing.
+    pub fn is_known(&self) -> bool {
+        match &self.command {
+            None => false,
+            Some(Command::Auth(command)) => command.change.is_some(),
+            Some(_) => true,
+        }
+    }
+
     pub fn new(now_ms: i64, command: Command) -> Entry {
         Entry {
             version: command.version(),
@@ -222,10 +237,34 @@ pub enum Refusal {
     AuthOldRevision,
     #[error("etcdserver: mvcc: database space exceeded")]
     NoSpace,
+    #[error("etcdserver: root user does not exist")]
+    RootUserMissing,
+    #[error("etcdserver: root user does not have root role")]
+    RootRoleMissing,
+    #[error("etcdserver: user name is empty")]
+    UserEmpty,
+    #[error("etcdserver: user name already exists")]
+    UserExists,
+    #[error("etcdserver: user name not found")]
+    UserNotFound,
+    #[error("etcdserver: role name is empty")]
+    RoleEmpty,
+    #[error("etcdserver: role name already exists")]
+    RoleExists,
+    #[error("etcdserver: role name not found")]
+    RoleNotFound,
+    #[error("etcdserver: role is not granted to the user")]
+    RoleNotGranted,
+    #[error("etcdserver: permission not given")]
+    PermissionNotGiven,
+    #[error("etcdserver: permission is not granted to the role")]
+    PermissionNotGranted,
+    #[error("etcdserver: invalid auth management")]
+    InvalidAuthManagement,
 }
 
 /// Refusals on the wire: place in this list plus one is the number. Only ever appended to.
-const REFUSALS: [Refusal; 15] = [
+const REFUSALS: [Refusal; 27] = [
     Refusal::EmptyKey,
     Refusal::KeyNotFound,
     Refusal::ValueProvided,
@@ -243,6 +282,18 @@ const REFUSALS: [Refusal; 15] = [
     Refusal::InvalidSortOption,
     Refusal::AuthOldRevision,
     Refusal::NoSpace,
+    Refusal::RootUserMissing,
+    Refusal::RootRoleMissing,
+    Refusal::UserEmpty,
+    Refusal::UserExists,
+    Refusal::UserNotFound,
+    Refusal::RoleEmpty,
+    Refusal::RoleExists,
+    Refusal::RoleNotFound,
+    Refusal::RoleNotGranted,
+    Refusal::PermissionNotGiven,
+    Refusal::PermissionNotGranted,
+    Refusal::InvalidAuthManagement,
 ];
 
 #[derive(Clone, PartialEq, Message)]
@@ -323,6 +374,7 @@ impl Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{AuthChange, Permission, PermissionKind, RoleGrant, UserAdd};
     use crate::message::{
         Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, PutRequest,
         RangeRequest, Request, RequestOp,
@@ -474,6 +526,29 @@ mod tests {
                     raised: true,
                 }),
                 "0802102a42080a04081f10011001",
+            ),
+            (
+                Command::Auth(AuthCommand {
+                    change: Some(AuthChange::RoleGrant(RoleGrant {
+                        role: "r".into(),
+                        permission: Some(Permission {
+                            kind: PermissionKind::ReadWrite as i32,
+                            key: "a".into(),
+                            range_end: "b".into(),
+                        }),
+                    })),
+                }),
+                "0802102a4a0f520d0a0172120808021201611a0162",
+            ),
+            (
+                Command::Auth(AuthCommand {
+                    change: Some(AuthChange::UserAdd(UserAdd {
+                        name: "u".into(),
+                        password_hash: "h".into(),
+                        no_password: true,
+                    })),
+                }),
+                "0802102a4a0a1a080a01751201681801",
             ),
         ];
         for (command, hex) in golden {

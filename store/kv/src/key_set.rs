@@ -18,6 +18,24 @@ impl KeySet {
         span.is_some_and(|(_, end)| end.as_ref().is_none_or(|end| key < end.as_ref()))
     }
 
+    /// Whether it has every key there can be in the range, and the start of it where there can be none.
+    pub(crate) fn covers(&self, range: &KeyRange) -> bool {
+        let end = match range {
+            KeyRange::One(key) => return self.contains(key),
+            KeyRange::From(_) => None,
+            KeyRange::Span { end, .. } => Some(end),
+        };
+        // Spans do not touch, so one of them has all of it.
+        let start: &[u8] = range.start();
+        let up_to = (Bound::Unbounded, Bound::Included(start));
+        let span = self.0.range::<[u8], _>(up_to).next_back();
+        span.is_some_and(|(_, known_end)| match (known_end, end) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(known_end), Some(end)) => start < known_end.as_ref() && end <= known_end,
+        })
+    }
+
     pub(crate) fn insert(&mut self, range: &KeyRange) {
         match range {
             KeyRange::One(key) => self.add(key.clone(), Some(after(key))),
@@ -82,6 +100,7 @@ mod tests {
             ranges in proptest::collection::vec((bytes(), bytes()), 0..12),
             more in proptest::collection::vec((bytes(), bytes()), 0..5),
             keys in proptest::collection::vec(bytes(), 30),
+            asked in proptest::collection::vec((bytes(), bytes()), 10),
         ) {
             let (mut set, mut other) = (KeySet::default(), KeySet::default());
             let mut list = Vec::new();
@@ -97,6 +116,24 @@ mod tests {
             for key in keys {
                 let want = list.iter().any(|range| range.contains(&key));
                 prop_assert_eq!(set.contains(&key), want, "{:?} in {:?}", key, list);
+            }
+            // Ends have at most three of three letters, so these keys are on both sides of each.
+            let probes: Vec<Vec<u8>> = (0u32..4u32.pow(5))
+                .map(|n| {
+                    let letter = |place: u32| (n / 4u32.pow(place)) % 4;
+                    let letters = (0..5).map(letter).take_while(|letter| *letter > 0);
+                    letters.map(|letter| [0, b'a', b'b'][letter as usize - 1]).collect()
+                })
+                .chain([vec![0xff]])
+                .collect();
+            for (key, end) in &asked {
+                let range = KeyRange::new(key, end);
+                let mut keys = probes.iter().filter(|key| range.contains(key));
+                let want = match range.is_empty() {
+                    true => continue,
+                    false => keys.all(|key| list.iter().any(|range| range.contains(key))),
+                };
+                prop_assert_eq!(set.covers(&range), want, "{:?} by {:?}", range, list);
             }
         }
     }

@@ -33,7 +33,7 @@ mod watch;
 
 pub use alarm::{alarms, matches as alarm_matches};
 pub use apply::apply;
-pub use auth::auth_revision;
+pub use auth::*;
 pub use catalog::{Catalog, Change, LeaseRecord};
 pub use command::*;
 pub use counted::{PairSize, Weight};

@@ -208,8 +208,13 @@ impl MemStore {
     /// # Errors
     /// Refusals, and [`StoreError::Stopped`] where the state cannot be read.
     pub fn propose(&self, command: Command) -> StoreResult<Reply> {
+        self.propose_under(command, 0)
+    }
+
+    /// Carries a command out that was checked under users and roles of this revision; see [`Entry::under`].
+    pub fn propose_under(&self, command: Command, auth_revision: u64) -> StoreResult<Reply> {
         let mut inner = lock(&self.inner);
-        let entry = Entry::new(inner.now_ms, command);
+        let entry = Entry::new(inner.now_ms, command).under(auth_revision);
         let (response, writes) = inner
             .state
             .apply(&entry, 1)
@@ -229,6 +234,11 @@ impl MemStore {
             revision: response.revision,
             body: response.body?,
         })
+    }
+
+    /// Looks at what is in memory of every store.
+    pub fn with_catalog<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
+        look(&lock(&self.inner).state.catalog)
     }
 
     fn answer<T>(&self, with: impl FnOnce(&mut Inner) -> Result<T, StoreError>) -> StoreResult<T> {

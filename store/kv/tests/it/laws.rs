@@ -100,6 +100,34 @@ fn txn() -> impl Strategy<Value = TxnRequest> {
     })
 }
 
+fn auth_change() -> impl Strategy<Value = AuthChange> {
+    let name = || prop_oneof![Just("root".to_string()), Just("u".to_string())];
+    prop_oneof![
+        Just(AuthChange::Enable(AuthEnable {
+            token_key: "key".into()
+        })),
+        Just(AuthChange::Disable(AuthDisable {})),
+        name().prop_map(|name| AuthChange::UserAdd(UserAdd {
+            name,
+            password_hash: "hash".into(),
+            no_password: false,
+        })),
+        name().prop_map(|name| AuthChange::UserDelete(Named { name })),
+        name().prop_map(|name| AuthChange::RoleAdd(Named { name })),
+        name().prop_map(|name| AuthChange::RoleDelete(Named { name })),
+        (name(), name())
+            .prop_map(|(user, role)| AuthChange::UserGrantRole(UserRole { user, role })),
+        (name(), 0u8..9, 0u8..9).prop_map(|(role, from, to)| AuthChange::RoleGrant(RoleGrant {
+            role,
+            permission: Some(Permission {
+                kind: 2,
+                key: key(from),
+                range_end: key(to)
+            }),
+        })),
+    ]
+}
+
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         12 => txn().prop_map(Command::Txn),
@@ -109,6 +137,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (1u64..3, 0i32..3, any::<bool>()).prop_map(|(member, kind, raised)| {
             Command::Alarm(AlarmChange { alarm: Alarm { member, kind }, raised })
         }),
+        1 => auth_change().prop_map(|change| Command::Auth(AuthCommand { change: Some(change) })),
         1 => (1i64..30).prop_map(|revision| Command::Compact(Compact { revision })),
     ]
 }
@@ -394,7 +423,7 @@ fn feed(store: &Arc<MemStore>, now_ms: &mut i64, entry: &Entry) {
             store.expire(*now_ms);
         }
         // No revision comes of it.
-        Command::LeaseExpire(_) | Command::Alarm(_) => {}
+        Command::LeaseExpire(_) | Command::Alarm(_) | Command::Auth(_) => {}
     }
 }
 
@@ -454,22 +483,6 @@ fn an_expiry_that_was_decided_before_a_lease_was_granted_anew_does_not_end_it() 
     grant(&mut state, 3);
     expire(&mut state, &[7], &[]);
     assert!(state.catalog.lease(7).is_none());
-}
-
-#[test]
-fn an_entry_under_other_users_and_roles_than_there_are_is_refused() {
-    let mut state = MemState::default();
-    let put = |auth_revision| {
-        let request = TxnRequest {
-            success: vec![put(1, 1, 0)],
-            ..TxnRequest::default()
-        };
-        Entry::new(0, Command::Txn(request)).under(auth_revision)
-    };
-    let (refused, writes) = state.apply(&put(3), 1).unwrap();
-    assert_eq!(refused.body, Err(Refusal::AuthOldRevision));
-    assert_eq!((refused.revision, writes), (1, Vec::new()));
-    assert!(state.apply(&put(0), 1).unwrap().0.body.is_ok());
 }
 
 #[test]
