@@ -14,7 +14,7 @@ need() { # package, and the file or command that shows it is there
   esac
   missing+=("$1")
 }
-docker=no
+docker=no python=no
 for part in "$@"; do
   case "$part" in
     build)
@@ -23,7 +23,7 @@ for part in "$@"; do
       need libclang-dev '/usr/lib/llvm-*/lib/libclang.so*'
       command -v cargo > /dev/null || { echo "setup: no cargo: install a Rust toolchain (1.95 or newer) first" >&2; exit 1; } ;;
     docker) docker=yes; need docker.io dockerd; need iptables iptables ;;
-    test) need busybox-static busybox; need etcd-client etcdctl ;;
+    test) need busybox-static busybox; need etcd-client etcdctl; need python3-venv '/usr/lib/python3*/ensurepip/__init__.py'; python=yes ;;
     bench) need etcd-server etcd; need strace strace ;;
     *) echo "setup: unknown part '$part'" >&2; exit 2 ;;
   esac
@@ -41,6 +41,14 @@ if [ ${#missing[@]} -gt 0 ]; then
   if [[ " ${missing[*]} " == *" etcd-server "* && -d /run/systemd/system ]]; then
     "${as_root[@]}" systemctl disable --now --quiet etcd
   fi
+fi
+
+# Python's etcd client, which the store is tried with, in a folder of its own.
+venv="${XDG_CACHE_HOME:-$HOME/.cache}/kontiki/python"
+if [ "$python" = yes ] && ! PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python "$venv/bin/python" -c 'import etcd3' > /dev/null 2>&1; then
+  echo "setup: installing Python's etcd3 into $venv"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet etcd3==0.12.0 grpcio==1.85.3 protobuf==7.36.2 tenacity==9.2.1 six==1.17.0
 fi
 
 if [ "$docker" = yes ] && ! docker info > /dev/null 2>&1; then

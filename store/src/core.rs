@@ -17,6 +17,7 @@ use crate::peer::transport::Transport;
 use crate::peer::wire::{Failure, Request, Response};
 use crate::raft::machine::{Machine, Replica};
 use crate::raft::types::{Proposal, TypeConfig};
+use crate::write::ALLOWED_AT;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
 
@@ -305,6 +306,7 @@ impl Core {
     /// Encodes a command of this moment.
     pub fn entry(&self, command: kv::Command) -> bytes::Bytes {
         let entry = kv::Entry::new(self.config.clock.unix_ms(), command);
+        let entry = entry.under(ALLOWED_AT.try_with(|revision| *revision).unwrap_or(0));
         prost::Message::encode_to_vec(&entry).into()
     }
 }
@@ -323,7 +325,7 @@ fn readable(entry: &[u8]) -> Result<kv::Entry, String> {
     use prost::Message;
     let entry = kv::Entry::decode(entry)
         .map_err(|error| format!("the request is not readable: {error}"))?;
-    if entry.version > kv::ENTRY_VERSION || entry.command.is_none() {
+    if entry.version > kv::ENTRY_VERSION || !entry.is_known() {
         return Err("the request is of a newer version than the leader".into());
     }
     Ok(entry)

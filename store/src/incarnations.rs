@@ -132,8 +132,7 @@ fn decode(text: &str) -> io::Result<BTreeMap<u64, u64>> {
     Ok(known)
 }
 
-/// Writes what was met, durably.
-pub(crate) fn store(dir: &Path, known: &BTreeMap<u64, u64>) -> io::Result<()> {
+fn store(dir: &Path, known: &BTreeMap<u64, u64>) -> io::Result<()> {
     let new = dir.join("peers.new");
     let mut file = File::create(&new)?;
     file.write_all(encode(known).as_bytes())?;

@@ -129,7 +129,8 @@ impl Node {
         let node = PeerNode {
             name,
             peer_address,
-            ..PeerNode::default()
+            client_address: String::new(),
+            incarnation: 0,
         };
         self.core
             .change_member(MemberChange::AddLearner { id, node })

@@ -16,6 +16,12 @@ use crate::peer::wire::{Failure, Lane, Request, Response};
 /// Between attempts while there is no leader that takes the write.
 const PAUSE: Duration = Duration::from_millis(20);
 
+tokio::task_local! {
+    /// Revision of the users and roles under which what this task does was found to be allowed. Everything that it
+    /// writes is written under it (see [`kv::Entry::under`]); without it nobody had to be asked.
+    pub(crate) static ALLOWED_AT: u64;
+}
+
 /// What came of one attempt.
 enum Attempt<T> {
     Done(T),

@@ -10,6 +10,4 @@ mod failover;
 mod kube_rs;
 mod kubectl;
 mod start_stop;
-mod store;
 mod tools;
-mod writer;

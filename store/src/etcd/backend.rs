@@ -1,6 +1,5 @@
 //! What the front needs of a member beyond [`kv::Store`]. [`Node`] is one; the tests have one in memory.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kv::{BoxFuture, Store, StoreError, StoreResult};
@@ -32,8 +31,14 @@ pub(super) trait Backend: Store {
     fn remove_member(&self, id: u64) -> BoxFuture<'_, Result<(), Fault>>;
     /// Other members find this one there from now on.
     fn update_member(&self, id: u64, peer_address: String) -> BoxFuture<'_, Result<(), Fault>>;
-    /// Where etcd clients reach each member, as URLs, of those that have published it.
-    fn client_urls(&self) -> BTreeMap<u64, String>;
+    /// Shows what is in memory of the state.
+    fn with_catalog(&self, look: &mut dyn FnMut(&kv::Catalog));
+    /// Which users and roles this member knows, see [`kv::auth_revision`].
+    fn auth_revision(&self) -> u64;
+    /// Changes users and roles.
+    fn change_auth(&self, change: kv::AuthChange) -> BoxFuture<'_, StoreResult<()>>;
+    /// Wall clock, seconds since 1970.
+    fn unix_s(&self) -> i64;
     /// Shows the visitor the whole state as of one moment, without holding up writes. Blocks.
     fn export(&self, visit: Visit<'_>) -> Result<(), StoreError>;
     /// The newest revision at a time, of those that this member has.
@@ -128,8 +133,28 @@ impl Backend for Node {
         })
     }
 
-    fn client_urls(&self) -> BTreeMap<u64, String> {
-        self.core.etcd_urls()
+    fn with_catalog(&self, look: &mut dyn FnMut(&kv::Catalog)) {
+        look(&self.core.replica.catalog());
+    }
+
+    fn auth_revision(&self) -> u64 {
+        self.core.replica.auth_revision()
+    }
+
+    fn change_auth(&self, change: kv::AuthChange) -> BoxFuture<'_, StoreResult<()>> {
+        Box::pin(async move {
+            let change = Some(change);
+            let command = kv::Command::Auth(kv::AuthCommand { change });
+            let answer = self.core.propose(command).await?;
+            Ok(kv::Answer {
+                revision: answer.revision,
+                body: (),
+            })
+        })
+    }
+
+    fn unix_s(&self) -> i64 {
+        self.core.config.clock.unix_ms() / 1000
     }
 
     fn export(&self, visit: Visit<'_>) -> Result<(), StoreError> {

@@ -38,6 +38,18 @@ pub(super) enum Fault {
     NoDowngrade,
     #[error("etcdserver: rpc not supported for learner")]
     NotForLearner,
+    #[error("etcdserver: permission denied")]
+    PermissionDenied,
+    #[error("etcdserver: invalid auth token")]
+    InvalidToken,
+    #[error("etcdserver: authentication is not enabled")]
+    AuthNotEnabled,
+    #[error("etcdserver: authentication failed, invalid user ID or password")]
+    AuthFailed,
+    #[error("auth: authentication failed, password was given for no password user")]
+    NoPasswordUser,
+    #[error("bcrypt: password length exceeds 72 bytes")]
+    PasswordTooLong,
     #[error("mutex: session is expired")]
     SessionExpired,
     #[error("\"leader\" field must be provided")]
@@ -78,7 +90,8 @@ impl Fault {
             Fault::TooLarge
             | Fault::BadMemberUrls
             | Fault::BadVersionFormat
-            | Fault::BadDowngrade => Code::InvalidArgument,
+            | Fault::BadDowngrade
+            | Fault::AuthFailed => Code::InvalidArgument,
             Fault::NotLeader
             | Fault::BadTransferee
             | Fault::PeerUrlExists
@@ -87,11 +100,16 @@ impl Fault {
             | Fault::LearnerNotReady
             | Fault::NotEnoughStarted
             | Fault::NoDowngrade
-            | Fault::NotForLearner => Code::FailedPrecondition,
+            | Fault::NotForLearner
+            | Fault::AuthNotEnabled => Code::FailedPrecondition,
+            Fault::PermissionDenied => Code::PermissionDenied,
+            Fault::InvalidToken => Code::Unauthenticated,
             Fault::MemberNotFound => Code::NotFound,
             Fault::TransferTimedOut => Code::Unavailable,
             // Plain errors in etcd, without a code of gRPC.
-            Fault::SessionExpired
+            Fault::NoPasswordUser
+            | Fault::PasswordTooLong
+            | Fault::SessionExpired
             | Fault::NotElected
             | Fault::NobodyElected
             | Fault::LeaderMissing => Code::Unknown,
@@ -110,8 +128,16 @@ fn store_code(error: &StoreError) -> Code {
                 Code::OutOfRange
             }
             Refusal::LeaseNotFound => Code::NotFound,
-            Refusal::LeaseExists => Code::FailedPrecondition,
             Refusal::NoSpace => Code::ResourceExhausted,
+            Refusal::LeaseExists
+            | Refusal::RootUserMissing
+            | Refusal::RootRoleMissing
+            | Refusal::UserExists
+            | Refusal::UserNotFound
+            | Refusal::RoleExists
+            | Refusal::RoleNotFound
+            | Refusal::RoleNotGranted
+            | Refusal::PermissionNotGranted => Code::FailedPrecondition,
             _ => Code::InvalidArgument,
         },
         StoreError::Overloaded => Code::ResourceExhausted,
@@ -198,6 +224,31 @@ mod tests {
                 StoreError::Overloaded.into(),
                 Code::ResourceExhausted,
                 "etcdserver: too many requests",
+            ),
+            (
+                Refusal::UserEmpty.into(),
+                Code::InvalidArgument,
+                "etcdserver: user name is empty",
+            ),
+            (
+                Refusal::RoleNotFound.into(),
+                Code::FailedPrecondition,
+                "etcdserver: role name not found",
+            ),
+            (
+                Refusal::AuthOldRevision.into(),
+                Code::InvalidArgument,
+                "etcdserver: revision of auth store is old",
+            ),
+            (
+                Fault::PermissionDenied,
+                Code::PermissionDenied,
+                "etcdserver: permission denied",
+            ),
+            (
+                Fault::InvalidToken,
+                Code::Unauthenticated,
+                "etcdserver: invalid auth token",
             ),
             (
                 Fault::NotLeader,

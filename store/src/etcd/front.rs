@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::auth;
 use super::backend::Backend;
 use super::headed::{Headed, Header};
 use super::rpc::ENVELOPE_BYTES;
@@ -28,6 +29,8 @@ pub(super) struct Options {
     pub(super) progress_interval: Duration,
     /// Where etcd clients reach this member.
     pub(super) client_url: String,
+    /// Logarithm of what a password costs.
+    pub(super) bcrypt_cost: u32,
 }
 
 impl Default for Options {
@@ -36,6 +39,8 @@ impl Default for Options {
             // etcd's.
             progress_interval: Duration::from_secs(600),
             client_url: String::new(),
+            // etcd's.
+            bcrypt_cost: 10,
         }
     }
 }
@@ -50,6 +55,7 @@ pub(super) struct Front {
     pub(super) stop: CancellationToken,
     /// Snapshots being sent: each reads the whole state and holds what it reads.
     pub(super) snapshots: Arc<Semaphore>,
+    pub(super) auth: auth::State,
     pub(super) cluster_id: u64,
     pub(super) member_id: u64,
 }
@@ -61,6 +67,7 @@ impl Front {
         Arc::new(Front {
             stop,
             backend,
+            auth: auth::State::new(options.bcrypt_cost),
             options,
             tasks: TaskTracker::new(),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS)),

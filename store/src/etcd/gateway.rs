@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::auth::ClientName;
 use super::errors::Fault;
 use super::front::Front;
 use super::http::{JSON, reply};
@@ -72,6 +73,14 @@ async fn translate(rpc: &Rpc, request: Request<Body>) -> Result<Request<Body>, S
     }
     let mut call = Request::new(Body::new(Full::new(frames.freeze())));
     *call.uri_mut() = rpc.path().parse().map_err(|_| Status::internal("a path"))?;
+    // Who calls: the client of the connection, or of the token.
+    if let Some(name) = parts.extensions.get::<ClientName>() {
+        call.extensions_mut().insert(name.clone());
+    }
+    if let Some(token) = parts.headers.get(header::AUTHORIZATION) {
+        call.headers_mut()
+            .insert(header::AUTHORIZATION, token.clone());
+    }
     for (name, value) in &parts.headers {
         // What etcd's gateway passes on.
         if let Some(name) = name.as_str().strip_prefix("grpc-metadata-")

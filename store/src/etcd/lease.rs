@@ -8,7 +8,7 @@ use super::message::{
     Empty, LeaseGrantBody, LeaseGrantRequest, LeaseId, LeaseKeepAliveBody, LeaseLeasesBody,
     LeaseTimeToLiveBody, LeaseTimeToLiveRequest,
 };
-use super::rpc::{Answers, Call, Incoming};
+use super::rpc::{Answers, Asked, Call, Incoming};
 
 pub(super) async fn grant(
     call: Call,
@@ -53,7 +53,9 @@ pub(super) async fn keep_alive(
                 None => Ok(None),
                 // The store takes the header's revision before it renews, so that no renewal is reported at a
                 // revision after the lease's end.
-                Some(LeaseId { id }) => {
+                Some(Asked { request, allowed }) => {
+                    let LeaseId { id } = request;
+                    allowed?;
                     let answer = call.front.backend.lease_keep_alive(id).await?;
                     Ok(Some(call.front.headed(Answer {
                         revision: answer.revision,

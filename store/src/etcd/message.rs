@@ -387,14 +387,6 @@ pub(super) struct MoveLeaderRequest {
     pub(super) target_id: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(super) struct AuthStatusBody {
-    #[prost(bool, tag = "2")]
-    pub(super) enabled: bool,
-    #[prost(uint64, tag = "3")]
-    pub(super) auth_revision: u64,
-}
-
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct LockRequest {
     #[prost(bytes = "bytes", tag = "1")]

@@ -1,4 +1,5 @@
-//! The methods that are served: one line each. Server reflection and the tests read the same list.
+//! The methods that are served: one line each, which says what answers it and what its sender needs to be allowed.
+//! Server reflection and the tests read the same list.
 
 use std::sync::Arc;
 
@@ -17,51 +18,70 @@ pub(super) struct Method {
 }
 
 macro_rules! methods {
-    ($($path:literal => $shape:ident($method:path);)*) => {
+    ($($path:literal => $shape:ident($method:path, $needs:path);)*) => {
         pub(super) static METHODS: &[Method] = &[
-            $(Method { path: $path, call: |front, request| $shape(front, request, $method) },)*
+            $(Method {
+                path: $path,
+                call: |front, request| $shape(front, request, $method, $needs),
+            },)*
         ];
     };
 }
 
 methods! {
-    "/etcdserverpb.KV/Range" => sized(kv::range);
-    "/etcdserverpb.KV/RangeStream" => server_stream(kv::range_stream);
-    "/etcdserverpb.KV/Put" => unary(kv::put);
-    "/etcdserverpb.KV/DeleteRange" => unary(kv::delete_range);
-    "/etcdserverpb.KV/Txn" => unary(kv::txn);
-    "/etcdserverpb.KV/Compact" => unary(kv::compact);
-    "/etcdserverpb.Watch/Watch" => both_streams(watch::watch);
-    "/etcdserverpb.Lease/LeaseGrant" => unary(lease::grant);
-    "/etcdserverpb.Lease/LeaseRevoke" => unary(lease::revoke);
-    "/etcdserverpb.Lease/LeaseKeepAlive" => both_streams(lease::keep_alive);
-    "/etcdserverpb.Lease/LeaseTimeToLive" => unary(lease::time_to_live);
-    "/etcdserverpb.Lease/LeaseLeases" => unary(lease::leases);
-    "/etcdserverpb.Cluster/MemberAdd" => unary(cluster::add);
-    "/etcdserverpb.Cluster/MemberRemove" => unary(cluster::remove);
-    "/etcdserverpb.Cluster/MemberUpdate" => unary(cluster::update);
-    "/etcdserverpb.Cluster/MemberList" => unary(cluster::list);
-    "/etcdserverpb.Cluster/MemberPromote" => unary(cluster::promote);
-    "/etcdserverpb.Maintenance/Alarm" => unary(maintenance::alarm);
-    "/etcdserverpb.Maintenance/Status" => unary(maintenance::status);
-    "/etcdserverpb.Maintenance/Defragment" => unary(maintenance::defragment);
-    "/etcdserverpb.Maintenance/Hash" => unary(maintenance::hash);
-    "/etcdserverpb.Maintenance/HashKV" => unary(maintenance::hash_kv);
-    "/etcdserverpb.Maintenance/Snapshot" => server_stream(maintenance::snapshot);
-    "/etcdserverpb.Maintenance/MoveLeader" => unary(maintenance::move_leader);
-    "/etcdserverpb.Maintenance/Downgrade" => unary(maintenance::downgrade);
-    "/etcdserverpb.Auth/AuthStatus" => unary(auth::status);
-    "/kontikipb.History/RevisionAt" => unary(history::revision_at);
-    "/kontikipb.History/TimeOf" => unary(history::time_of);
-    "/v3lockpb.Lock/Lock" => unary(lock::lock);
-    "/v3lockpb.Lock/Unlock" => unary(lock::unlock);
-    "/v3electionpb.Election/Campaign" => unary(election::campaign);
-    "/v3electionpb.Election/Proclaim" => unary(election::proclaim);
-    "/v3electionpb.Election/Leader" => unary(election::leader);
-    "/v3electionpb.Election/Observe" => server_stream(election::observe);
-    "/v3electionpb.Election/Resign" => unary(election::resign);
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo" => both_streams(reflection::reflect);
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => both_streams(reflection::reflect);
+    "/etcdserverpb.KV/Range" => sized(kv::range, auth::to_range);
+    "/etcdserverpb.KV/RangeStream" => server_stream(kv::range_stream, auth::to_range);
+    "/etcdserverpb.KV/Put" => unary(kv::put, auth::to_put);
+    "/etcdserverpb.KV/DeleteRange" => unary(kv::delete_range, auth::to_delete);
+    "/etcdserverpb.KV/Txn" => unary(kv::txn, auth::to_txn);
+    "/etcdserverpb.KV/Compact" => unary(kv::compact, auth::root);
+    "/etcdserverpb.Watch/Watch" => both_streams(watch::watch, auth::to_watch);
+    "/etcdserverpb.Lease/LeaseGrant" => unary(lease::grant, auth::a_user);
+    "/etcdserverpb.Lease/LeaseRevoke" => unary(lease::revoke, auth::to_use_lease);
+    "/etcdserverpb.Lease/LeaseKeepAlive" => both_streams(lease::keep_alive, auth::to_use_lease);
+    "/etcdserverpb.Lease/LeaseTimeToLive" => unary(lease::time_to_live, auth::to_look_at_lease);
+    "/etcdserverpb.Lease/LeaseLeases" => unary(lease::leases, auth::to_look_at_leases);
+    "/etcdserverpb.Cluster/MemberAdd" => unary(cluster::add, auth::root);
+    "/etcdserverpb.Cluster/MemberRemove" => unary(cluster::remove, auth::root);
+    "/etcdserverpb.Cluster/MemberUpdate" => unary(cluster::update, auth::root);
+    "/etcdserverpb.Cluster/MemberList" => unary(cluster::list, auth::a_user);
+    "/etcdserverpb.Cluster/MemberPromote" => unary(cluster::promote, auth::root);
+    "/etcdserverpb.Maintenance/Alarm" => unary(maintenance::alarm, auth::to_alarm);
+    "/etcdserverpb.Maintenance/Status" => unary(maintenance::status, auth::root);
+    "/etcdserverpb.Maintenance/Defragment" => unary(maintenance::defragment, auth::root);
+    "/etcdserverpb.Maintenance/Hash" => unary(maintenance::hash, auth::root);
+    "/etcdserverpb.Maintenance/HashKV" => unary(maintenance::hash_kv, auth::root);
+    "/etcdserverpb.Maintenance/Snapshot" => server_stream(maintenance::snapshot, auth::root);
+    "/etcdserverpb.Maintenance/MoveLeader" => unary(maintenance::move_leader, auth::root);
+    "/etcdserverpb.Maintenance/Downgrade" => unary(maintenance::downgrade, auth::root);
+    "/etcdserverpb.Auth/AuthEnable" => unary(auth::enable, auth::root);
+    "/etcdserverpb.Auth/AuthDisable" => unary(auth::disable, auth::root);
+    "/etcdserverpb.Auth/AuthStatus" => unary(auth::status, auth::nothing);
+    "/etcdserverpb.Auth/Authenticate" => unary(auth::authenticate, auth::nothing);
+    "/etcdserverpb.Auth/UserAdd" => unary(auth::user_add, auth::root);
+    "/etcdserverpb.Auth/UserGet" => unary(auth::user_get, auth::look_at_user);
+    "/etcdserverpb.Auth/UserList" => unary(auth::user_list, auth::look_at_all);
+    "/etcdserverpb.Auth/UserDelete" => unary(auth::user_delete, auth::root);
+    "/etcdserverpb.Auth/UserChangePassword" => unary(auth::user_change_password, auth::root);
+    "/etcdserverpb.Auth/UserGrantRole" => unary(auth::user_grant_role, auth::root);
+    "/etcdserverpb.Auth/UserRevokeRole" => unary(auth::user_revoke_role, auth::root);
+    "/etcdserverpb.Auth/RoleAdd" => unary(auth::role_add, auth::root);
+    "/etcdserverpb.Auth/RoleGet" => unary(auth::role_get, auth::look_at_role);
+    "/etcdserverpb.Auth/RoleList" => unary(auth::role_list, auth::look_at_all);
+    "/etcdserverpb.Auth/RoleDelete" => unary(auth::role_delete, auth::root);
+    "/etcdserverpb.Auth/RoleGrantPermission" => unary(auth::role_grant_permission, auth::root);
+    "/etcdserverpb.Auth/RoleRevokePermission" => unary(auth::role_revoke_permission, auth::root);
+    "/kontikipb.History/RevisionAt" => unary(history::revision_at, auth::a_user);
+    "/kontikipb.History/TimeOf" => unary(history::time_of, auth::a_user);
+    "/v3lockpb.Lock/Lock" => unary(lock::lock, auth::to_lock);
+    "/v3lockpb.Lock/Unlock" => unary(lock::unlock, auth::to_unlock);
+    "/v3electionpb.Election/Campaign" => unary(election::campaign, auth::to_campaign);
+    "/v3electionpb.Election/Proclaim" => unary(election::proclaim, auth::to_proclaim);
+    "/v3electionpb.Election/Leader" => unary(election::leader, auth::to_see_leader);
+    "/v3electionpb.Election/Observe" => server_stream(election::observe, auth::to_see_leader);
+    "/v3electionpb.Election/Resign" => unary(election::resign, auth::to_resign);
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo" => both_streams(reflection::reflect, auth::nothing);
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => both_streams(reflection::reflect, auth::nothing);
 }
 
 pub(super) fn dispatch(front: Arc<Front>, request: http::Request<Body>) -> HttpFuture {

@@ -91,7 +91,7 @@ pub(super) async fn reflect(
         };
         match question {
             Ok(None) => None,
-            Ok(Some(question)) => Some((Ok(answer(question)), Some((questions, stop)))),
+            Ok(Some(question)) => Some((Ok(answer(question.request)), Some((questions, stop)))),
             Err(fault) => Some((Err(fault), None)),
         }
     })))
@@ -151,7 +151,7 @@ mod tests {
         let Told::Files(files) = ask(Asked::FileContaining("etcdserverpb.Watch".into())) else {
             panic!("no files");
         };
-        assert_eq!(files.descriptors.len(), 2);
+        assert_eq!(files.descriptors.len(), 3);
         let Told::Error(error) = ask(Asked::FileByName("none.proto".into())) else {
             panic!("a file out of nothing");
         };

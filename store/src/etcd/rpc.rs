@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use kv::{Refusal, StoreError};
 use prost::Message;
 use tonic::body::Body;
 use tonic::codec::Codec;
@@ -19,9 +20,11 @@ use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::auth::{Credentials, Guard, Needs};
 use super::errors::{Fault, in_etcds_words};
 use super::front::Front;
 use super::sized::SizedAnswer;
+use crate::write::ALLOWED_AT;
 
 /// What etcd allows a request beyond `--max-request-bytes`, for the envelope.
 pub(super) const ENVELOPE_BYTES: usize = 512 << 10;
@@ -30,8 +33,10 @@ pub(super) type HttpFuture = Pin<Box<dyn Future<Output = http::Response<Body>> +
 pub(super) type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Fault>> + Send>>;
 
 /// What a method is told besides the request.
+#[derive(Clone)]
 pub(super) struct Call {
     pub(super) front: Arc<Front>,
+    pub(super) credentials: Credentials,
     /// The client wants no answer from a member without a leader.
     pub(super) needs_leader: bool,
 }
@@ -41,9 +46,10 @@ pub(super) fn unary<Q, A, Fut>(
     front: Arc<Front>,
     request: http::Request<Body>,
     method: fn(Call, Q) -> Fut,
+    needs: fn(&Q) -> Needs,
 ) -> HttpFuture
 where
-    Q: Message + Default + 'static,
+    Q: Message + Default + Clone + 'static,
     A: Message + Default + 'static,
     Fut: Future<Output = Result<A, Fault>> + Send + 'static,
 {
@@ -55,7 +61,8 @@ where
         async move {
             let call = call.ok_or_else(|| Status::internal("a call is made once"))?;
             call.check_leader()?;
-            let answer = within(deadline, method(call, request.into_inner())).await?;
+            let answer =
+                within(deadline, allowed(call, request.into_inner(), method, needs)).await?;
             Ok::<_, Status>(Response::new(answer))
         }
     });
@@ -74,9 +81,10 @@ pub(super) fn sized<Q, Fut>(
     front: Arc<Front>,
     request: http::Request<Body>,
     method: fn(Call, Q) -> Fut,
+    needs: fn(&Q) -> Needs,
 ) -> HttpFuture
 where
-    Q: Message + Default + 'static,
+    Q: Message + Default + Clone + 'static,
     Fut: Future<Output = Result<SizedAnswer, Fault>> + Send + 'static,
 {
     let (call, deadline) = opened(front, &request);
@@ -84,7 +92,7 @@ where
         let answered = async {
             let request = one_message(request, call.front.message_bytes_max()).await?;
             call.check_leader()?;
-            let answer = within(deadline, method(call, request)).await?;
+            let answer = within(deadline, allowed(call, request, method, needs)).await?;
             Ok(answer.into_http().await?)
         };
         answered
@@ -114,6 +122,7 @@ pub(super) fn server_stream<Q, A, Fut>(
     front: Arc<Front>,
     request: http::Request<Body>,
     method: fn(Call, Q) -> Fut,
+    needs: fn(&Q) -> Needs,
 ) -> HttpFuture
 where
     Q: Message + Default + 'static,
@@ -128,10 +137,15 @@ where
         async move {
             let call = call.ok_or_else(|| Status::internal("a call is made once"))?;
             call.check_leader()?;
-            let answers = within(deadline, method(call, request.into_inner())).await?;
-            Ok::<_, Status>(Response::new(
-                answers.map(|item| item.map_err(Status::from)),
-            ))
+            let request = request.into_inner();
+            let opened = async {
+                let guard = call.admit(needs(&request)?).await?;
+                Ok((guard, method(call, request).await?))
+            };
+            let (mut guard, answers) = within(deadline, opened).await?;
+            // As long as it lasts.
+            let answers = answers.map(move |item| guard.still().and(item).map_err(Status::from));
+            Ok::<_, Status>(Response::new(answers))
         }
     });
     Box::pin(async move {
@@ -149,6 +163,7 @@ pub(super) fn both_streams<Q, A, Fut>(
     front: Arc<Front>,
     request: http::Request<Body>,
     method: fn(Call, Incoming<Q>) -> Fut,
+    needs: fn(&Q) -> Needs,
 ) -> HttpFuture
 where
     Q: Message + Default + 'static,
@@ -163,7 +178,13 @@ where
         async move {
             let call = call.ok_or_else(|| Status::internal("a call is made once"))?;
             call.check_leader()?;
-            let answers = method(call, Incoming(request.into_inner())).await?;
+            let requests = Incoming {
+                call: call.clone(),
+                needs,
+                stream: request.into_inner(),
+                unasked: None,
+            };
+            let answers = method(call, requests).await?;
             Ok::<_, Status>(Response::new(
                 answers.map(|item| item.map_err(Status::from)),
             ))
@@ -179,19 +200,80 @@ where
 }
 
 /// What a client sends on a stream.
-pub(super) struct Incoming<Q>(Streaming<Q>);
+pub(super) struct Incoming<Q> {
+    call: Call,
+    needs: fn(&Q) -> Needs,
+    stream: Streaming<Q>,
+    /// Has come, and whether it is allowed is still to be asked.
+    unasked: Option<Q>,
+}
+
+/// A message of a stream, and whether its sender may.
+pub(super) struct Asked<Q> {
+    pub(super) request: Q,
+    pub(super) allowed: Result<Guard, Fault>,
+}
 
 impl<Q> Incoming<Q> {
     /// The next message; `None` when the client has said all. May be dropped and called again.
-    pub(super) async fn next(&mut self) -> Result<Option<Q>, Fault> {
-        self.0
-            .message()
-            .await
-            .map_err(|status| match in_etcds_words(status) {
+    pub(super) async fn next(&mut self) -> Result<Option<Asked<Q>>, Fault> {
+        if self.unasked.is_none() {
+            let message = self.stream.message().await;
+            self.unasked = message.map_err(|status| match in_etcds_words(status) {
                 status if status.message() == Fault::TooLarge.to_string() => Fault::TooLarge,
                 status => Fault::Internal(status.message().to_string()),
-            })
+            })?;
+        }
+        let Some(request) = &self.unasked else {
+            return Ok(None);
+        };
+        let allowed = match (self.needs)(request) {
+            Ok(needs) => self.call.admit(needs).await,
+            Err(fault) => Err(fault),
+        };
+        let request = self.unasked.take();
+        Ok(request.map(|request| Asked { request, allowed }))
     }
+}
+
+/// So often is asked anew where users and roles change under a call.
+const ATTEMPTS: usize = 10;
+
+/// Runs a method if its sender may. What it writes is written under the users and roles at which that was found, or
+/// refused; what it has read is not shown if the sender may not see it any more.
+async fn allowed<Q, A, Fut>(
+    call: Call,
+    request: Q,
+    method: fn(Call, Q) -> Fut,
+    needs: fn(&Q) -> Needs,
+) -> Result<A, Fault>
+where
+    Q: Clone,
+    Fut: Future<Output = Result<A, Fault>>,
+{
+    let front = call.front.clone();
+    if front.backend.auth_revision() == kv::AUTH_REVISION_FIRST && !call.credentials.has_token() {
+        // There are no users and never were, as on most members always. Should that be news of yesterday, what is
+        // written is refused, and what was read must not be shown.
+        let first = kv::AUTH_REVISION_FIRST;
+        let answer = ALLOWED_AT.scope(first, method(call, request)).await?;
+        return match front.backend.auth_revision() == first || !front.users()?.enabled() {
+            true => Ok(answer),
+            false => Err(Refusal::AuthOldRevision.into()),
+        };
+    }
+    for _ in 0..ATTEMPTS {
+        let mut guard = call.admit(needs(&request)?).await?;
+        let done = method(call.clone(), request.clone());
+        match ALLOWED_AT.scope(guard.revision(), done).await {
+            Err(Fault::Store(StoreError::Refused(Refusal::AuthOldRevision))) => {
+                front.backend.read_index().await?;
+            }
+            Ok(answer) if guard.is_to_read() => return guard.still().map(|()| answer),
+            done => return done,
+        }
+    }
+    Err(Refusal::AuthOldRevision.into())
 }
 
 fn opened(front: Arc<Front>, request: &http::Request<Body>) -> (Call, Option<Duration>) {
@@ -201,6 +283,7 @@ fn opened(front: Arc<Front>, request: &http::Request<Body>) -> (Call, Option<Dur
     (
         Call {
             front,
+            credentials: Credentials::of(request),
             needs_leader,
         },
         deadline,
@@ -210,7 +293,7 @@ fn opened(front: Arc<Front>, request: &http::Request<Body>) -> (Call, Option<Dur
 impl Call {
     fn check_leader(&self) -> Result<(), Fault> {
         if self.needs_leader && self.front.backend.leader().is_none() {
-            return Err(kv::StoreError::NoLeader.into());
+            return Err(StoreError::NoLeader.into());
         }
         Ok(())
     }

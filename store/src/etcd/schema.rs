@@ -468,7 +468,11 @@ mod tests {
                 .map(|file| FileDescriptor::decode(&file[..]).unwrap().name);
             decoded.collect()
         };
-        let rpc = ["etcdserverpb/rpc.proto", "mvccpb/kv.proto"];
+        let rpc = [
+            "etcdserverpb/rpc.proto",
+            "mvccpb/kv.proto",
+            "authpb/auth.proto",
+        ];
         assert_eq!(names("etcdserverpb.KV"), rpc);
         assert_eq!(names("etcdserverpb.KV.Range"), rpc);
         assert_eq!(names("etcdserverpb.RangeRequest.SortOrder"), rpc);

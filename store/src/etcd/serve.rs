@@ -15,12 +15,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
+use super::auth::ClientName;
 use super::front::{Front, Options};
 use super::methods;
 use super::rpc::HttpFuture;
@@ -138,7 +140,10 @@ async fn accept(
         connections.spawn(async move {
             let _slot = slot;
             match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => converse(front, stream).await,
+                Ok(Ok(stream)) => {
+                    let name = client_name(&stream);
+                    converse(front, name, stream).await;
+                }
                 Ok(Err(error)) => tracing::debug!(%error, "an etcd client is not let in"),
                 Err(_) => tracing::debug!("an etcd client did not shake hands in time"),
             }
@@ -146,9 +151,19 @@ async fn accept(
     }
 }
 
+/// The common name in the client's certificate, which was found to be of the authority.
+fn client_name(stream: &TlsStream<TcpStream>) -> Option<ClientName> {
+    let (_, session) = stream.get_ref();
+    let certificate = session.peer_certificates()?.first()?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let name = parsed.subject().iter_common_name().next()?;
+    Some(ClientName(name.as_str().ok()?.into()))
+}
+
 /// Serves one connection until its client goes, or until the stop and a little longer.
 pub(super) async fn converse(
     front: Arc<Front>,
+    name: Option<ClientName>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
     let stop = front.stop.clone();
@@ -169,7 +184,11 @@ pub(super) async fn converse(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let answered = answer(front.clone(), request.map(Body::new));
+        let mut request = request.map(Body::new);
+        if let Some(name) = name.clone() {
+            request.extensions_mut().insert(name);
+        }
+        let answered = answer(front.clone(), request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);

@@ -51,9 +51,7 @@ impl Place {
             lease => (lease, None),
         };
         let prefix = prefix_of(name);
-        let mut key = BytesMut::from(&prefix[..]);
-        key.put_slice(format!("{lease:x}").as_bytes());
-        let key = key.freeze();
+        let key = place_of(&prefix, lease);
         let put = PutRequest {
             key: key.clone(),
             value,
@@ -186,6 +184,13 @@ pub(super) fn prefix_of(name: &Bytes) -> Bytes {
     prefix.put_slice(name);
     prefix.put_u8(b'/');
     prefix.freeze()
+}
+
+/// The key of who stands in line by this lease.
+pub(super) fn place_of(prefix: &Bytes, lease: i64) -> Bytes {
+    let mut key = BytesMut::from(&prefix[..]);
+    key.put_slice(format!("{lease:x}").as_bytes());
+    key.freeze()
 }
 
 /// All keys with this prefix, which ends in a slash.

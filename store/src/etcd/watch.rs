@@ -14,11 +14,13 @@ use kv::{Event, EventKind, StoreError, WatchItem};
 use prost::Message;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
+use super::auth::Guard;
 use super::errors::Fault;
 use super::headed::Headed;
 use super::message::{WatchBody, WatchCreate, WatchFilter, WatchRequest, WatchUnion};
-use super::rpc::{Answers, Call, Incoming};
+use super::rpc::{Answers, Asked, Call, Incoming};
 use super::watch_set::WatchSet;
 
 /// No watch: progress of all, or one that was not created.
@@ -66,7 +68,7 @@ struct Session {
 }
 
 /// What a client asked of one watch, and how far it has come.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Watch {
     start_revision: i64,
     prev_kv: bool,
@@ -80,6 +82,8 @@ struct Watch {
     seen: i64,
     /// A mark is due for this revision.
     owed: Option<i64>,
+    /// That the client may see it; as far as a test needs no client, `None`.
+    guard: Option<Guard>,
 }
 
 impl Session {
@@ -114,7 +118,7 @@ impl Session {
                 biased;
                 () = self.stop.cancelled() => return Err(StoreError::Stopped.into()),
                 request = self.requests.next(), if self.open => match request? {
-                    Some(request) => self.asked(request).await,
+                    Some(asked) => self.asked(asked).await,
                     // The client has said all, and goes on listening.
                     None => self.open = false,
                 },
@@ -136,10 +140,10 @@ impl Session {
         self.call.front.backend.revision()
     }
 
-    async fn asked(&mut self, request: WatchRequest) {
-        match request.union {
+    async fn asked(&mut self, asked: Asked<WatchRequest>) {
+        match asked.request.union {
             Some(WatchUnion::Create(create)) => {
-                let body = match self.create(create).await {
+                let body = match self.create(create, asked.allowed).await {
                     Ok(id) => WatchBody {
                         created: true,
                         ..of(id)
@@ -173,10 +177,15 @@ impl Session {
         }
     }
 
-    async fn create(&mut self, create: WatchCreate) -> Result<i64, String> {
+    async fn create(
+        &mut self,
+        create: WatchCreate,
+        allowed: Result<Guard, Fault>,
+    ) -> Result<i64, String> {
         if create.start_revision < 0 {
             return Err("etcdserver: mvcc: required revision has been compacted".into());
         }
+        let guard = allowed.map_err(refusal)?;
         let (key, range_end) = range_of(&create)?;
         if self.set.len() >= WATCHES_MAX {
             return Err(StoreError::Overloaded.to_string());
@@ -207,6 +216,7 @@ impl Session {
             busy: false,
             seen: from - 1,
             owed: None,
+            guard: Some(guard),
         };
         self.progress.created(id, &watch);
         self.set.add(id, stream);
@@ -235,6 +245,12 @@ impl Session {
     }
 
     fn told(&mut self, id: i64, item: Option<WatchItem>) -> Result<(), Fault> {
+        let watch = self.watches.get_mut(&id);
+        let guard = watch.and_then(|watch| watch.guard.as_mut());
+        if let Some(Err(fault)) = guard.map(Guard::still) {
+            self.cancel(id, refusal(fault));
+            return Ok(());
+        }
         match item {
             Some(WatchItem::Events { revision, events }) => {
                 self.send_events(id, revision, &events);
@@ -255,6 +271,18 @@ impl Session {
             None => return Err(StoreError::Stopped.into()),
         }
         Ok(())
+    }
+
+    fn cancel(&mut self, id: i64, cancel_reason: String) {
+        self.set.remove(id);
+        self.forget(id);
+        let body = WatchBody {
+            canceled: true,
+            cancel_reason,
+            ..of(id)
+        };
+        let reply = self.reply(self.now(), body);
+        self.replies.push_back(reply);
     }
 
     fn send_events(&mut self, id: i64, revision: i64, events: &[Event]) {
@@ -354,6 +382,16 @@ fn jittered(interval: Duration) -> Duration {
     interval + interval.mul_f64(rand::random_range(0.0..0.1))
 }
 
+/// The words in which clients look for a reason to sign in anew.
+fn refusal(fault: Fault) -> String {
+    match fault.code() {
+        Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument => {
+            format!("rpc error: code = {:?} desc = {fault}", fault.code())
+        }
+        _ => fault.to_string(),
+    }
+}
+
 /// An answer about this watch that says nothing yet.
 fn of(watch_id: i64) -> WatchBody {
     WatchBody {
@@ -363,7 +401,7 @@ fn of(watch_id: i64) -> WatchBody {
 }
 
 /// The keys to watch. The empty key is the smallest there is, and a range must hold something.
-fn range_of(create: &WatchCreate) -> Result<(Bytes, Bytes), String> {
+pub(super) fn range_of(create: &WatchCreate) -> Result<(Bytes, Bytes), String> {
     let key = match create.key.is_empty() {
         true => Bytes::from_static(&[0]),
         false => create.key.clone(),

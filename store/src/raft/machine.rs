@@ -7,6 +7,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use futures::{Stream, StreamExt};
@@ -25,7 +26,7 @@ use crate::env::tempdir::StagingDir;
 use crate::env::{StateDb, StateDisk};
 use crate::history::{Moment, Retained};
 use crate::metrics::METRICS;
-use crate::raft::types::{Entry, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::raft::types::{LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// Most entries in one batch.
 const BATCH_ENTRIES: usize = 512;
@@ -54,6 +55,8 @@ pub struct Replica {
     disk: Arc<dyn StateDisk>,
     /// Together with the data: whoever holds this for writing may change both.
     catalog: RwLock<Catalog>,
+    /// Of the catalog: changed with it, and read without waiting for it.
+    auth_revision: AtomicU64,
     position: Mutex<Position>,
     hub: Arc<Hub>,
     applied: watch::Sender<Applied>,
@@ -87,6 +90,7 @@ impl Replica {
         let replica = Arc::new(Replica {
             cluster_id,
             disk,
+            auth_revision: AtomicU64::new(kv::auth_revision_in(&catalog)),
             catalog: RwLock::new(catalog),
             membership: watch::Sender::new(position.membership.clone().map(Arc::new)),
             position: Mutex::new(position),
@@ -167,6 +171,16 @@ impl Replica {
     pub fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
         // A panic under the lock came before anything was changed, or the member stops anyway.
         self.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which users and roles there are, see [`kv::auth_revision`].
+    pub fn auth_revision(&self) -> u64 {
+        self.auth_revision.load(Ordering::Acquire)
+    }
+
+    fn follow_auth(&self, catalog: &Catalog) {
+        let revision = kv::auth_revision_in(catalog);
+        self.auth_revision.store(revision, Ordering::Release);
     }
 
     pub fn position(&self) -> Position {
@@ -263,6 +277,7 @@ impl Replica {
             let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
             self.disk.opened().write(&writes, &position)?;
             catalog.absorb(&writes);
+            self.follow_auth(&catalog);
         }
         timer.observe_duration();
         {
@@ -361,6 +376,7 @@ impl Replica {
         let old = {
             let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
             show();
+            self.follow_auth(&catalog);
             std::mem::replace(&mut *current, catalog)
         };
         // Freed outside the lock: it has an entry for each key.
@@ -463,11 +479,6 @@ pub struct Machine {
 impl Machine {
     pub fn new(replica: Arc<Replica>) -> Machine {
         Machine { replica }
-    }
-
-    /// Applies entries that nobody waits for.
-    pub fn replay(&self, entries: Vec<Entry>) -> io::Result<()> {
-        self.apply_batch(entries.into_iter().map(|entry| (entry, None)).collect())
     }
 
     fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
 use store::Limits;
 use store::etcd::{FrontTls, bind, serve};
 use tempfile::TempDir;
@@ -15,15 +17,16 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{Cluster, DEADLINE, eventually, put};
 
 /// Members with their fronts, and the files of a client.
-struct Fronts {
-    cluster: Cluster,
+pub(crate) struct Fronts {
+    pub(crate) cluster: Cluster,
     dir: TempDir,
-    addresses: Vec<(u64, SocketAddr)>,
-    stop: CancellationToken,
+    certificates: Certificates,
+    pub(crate) addresses: Vec<(u64, SocketAddr)>,
+    pub(crate) stop: CancellationToken,
 }
 
 impl Fronts {
-    async fn start(size: u64) -> Fronts {
+    pub(crate) async fn start(size: u64) -> Fronts {
         let cluster = Cluster::start(size, Limits::default()).await;
         let dir = TempDir::new().unwrap();
         let certificates = Certificates::new();
@@ -50,28 +53,41 @@ impl Fronts {
         Fronts {
             cluster,
             dir,
+            certificates,
             addresses,
             stop,
         }
     }
 
-    fn endpoint(&self, id: u64) -> String {
+    /// Makes a client's certificate with this name: `NAME.crt` and `NAME.key`.
+    pub(crate) fn certify(&self, name: &str) {
+        let (certificate, key) = self.certificates.client_named(name);
+        std::fs::write(self.file(&format!("{name}.crt")), certificate).unwrap();
+        std::fs::write(self.file(&format!("{name}.key")), key).unwrap();
+    }
+
+    pub(crate) fn endpoint(&self, id: u64) -> String {
         let (_, address) = self.addresses.iter().find(|(of, _)| *of == id).unwrap();
         format!("https://{address}")
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     fn command(&self, endpoints: &str, arguments: &[&str]) -> Command {
+        self.command_as("client", endpoints, arguments)
+    }
+
+    fn command_as(&self, name: &str, endpoints: &str, arguments: &[&str]) -> Command {
+        let (certificate, key) = (format!("{name}.crt"), format!("{name}.key"));
         let mut command = Command::new("etcdctl");
         command
             .env("ETCDCTL_API", "3")
             .arg(format!("--endpoints={endpoints}"))
             .arg(format!("--cacert={}", self.file("ca.crt").display()))
-            .arg(format!("--cert={}", self.file("client.crt").display()))
-            .arg(format!("--key={}", self.file("client.key").display()))
+            .arg(format!("--cert={}", self.file(&certificate).display()))
+            .arg(format!("--key={}", self.file(&key).display()))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -81,8 +97,24 @@ impl Fronts {
     }
 
     /// Runs to the end; answers what it printed on both streams, and whether it was content.
-    async fn run(&self, endpoints: &str, arguments: &[&str], input: &str) -> (bool, String) {
-        let mut child = self.command(endpoints, arguments).spawn().unwrap();
+    pub(crate) async fn run(
+        &self,
+        endpoints: &str,
+        arguments: &[&str],
+        input: &str,
+    ) -> (bool, String) {
+        self.run_as("client", endpoints, arguments, input).await
+    }
+
+    /// With the certificate of this name.
+    pub(crate) async fn run_as(
+        &self,
+        name: &str,
+        endpoints: &str,
+        arguments: &[&str],
+        input: &str,
+    ) -> (bool, String) {
+        let mut child = self.command_as(name, endpoints, arguments).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(input.as_bytes()).await.unwrap();
         drop(stdin);
@@ -95,7 +127,7 @@ impl Fronts {
         )
     }
 
-    async fn etcdctl(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn etcdctl(&self, arguments: &[&str]) -> String {
         let (good, text) = self.run(&self.endpoint(1), arguments, "").await;
         assert!(good, "{arguments:?}: {text}");
         text.trim().into()
@@ -122,6 +154,7 @@ impl Fronts {
 }
 
 struct Certificates {
+    issuer: Issuer<'static, KeyPair>,
     ca: String,
     server: (String, String),
     client: (String, String),
@@ -134,23 +167,35 @@ impl Certificates {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = params.self_signed(&key).unwrap().pem();
         let issuer = Issuer::new(params, key);
-        let signed = |names: &[&str], usage| {
-            let key = KeyPair::generate().unwrap();
-            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-            let mut params = CertificateParams::new(names).unwrap();
-            params.extended_key_usages = vec![usage];
-            let certificate = params.signed_by(&key, &issuer).unwrap();
-            (certificate.pem(), key.serialize_pem())
-        };
+        let server = ExtendedKeyUsagePurpose::ServerAuth;
+        let client = ExtendedKeyUsagePurpose::ClientAuth;
         Certificates {
-            server: signed(&["127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth),
-            client: signed(&["client"], ExtendedKeyUsagePurpose::ClientAuth),
+            server: signed(&issuer, "127.0.0.1", server),
+            client: signed(&issuer, "client", client),
             ca,
+            issuer,
         }
+    }
+
+    fn client_named(&self, name: &str) -> (String, String) {
+        signed(&self.issuer, name, ExtendedKeyUsagePurpose::ClientAuth)
     }
 }
 
-fn have_etcdctl() -> bool {
+fn signed(
+    issuer: &Issuer<'_, KeyPair>,
+    name: &str,
+    usage: ExtendedKeyUsagePurpose,
+) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![name.to_string()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![usage];
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+pub(crate) fn have_etcdctl() -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join("etcdctl").is_file()));
     if !found {

@@ -4,6 +4,7 @@
 mod big_ranges;
 mod cluster;
 mod damage;
+mod etcd_auth;
 mod etcd_front;
 mod guards;
 mod harness;

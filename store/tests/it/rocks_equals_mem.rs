@@ -53,6 +53,14 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (1u64..3, 0i32..3, any::<bool>()).prop_map(|(member, kind, raised)| {
             Command::Alarm(AlarmChange { alarm: Alarm { member, kind }, raised })
         }),
+        1 => (1u64..4).prop_map(|n| {
+            let name = format!("role{n}");
+            let change = match n {
+                3 => kv::AuthChange::RoleDelete(kv::Named { name: "role1".into() }),
+                _ => kv::AuthChange::RoleAdd(kv::Named { name }),
+            };
+            Command::Auth(kv::AuthCommand { change: Some(change) })
+        }),
     ]
 }
 

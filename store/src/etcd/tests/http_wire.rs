@@ -8,9 +8,9 @@ use super::*;
 type Plain = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 
 impl Bench {
-    async fn plain(&self) -> Plain {
+    pub(super) async fn plain(&self) -> Plain {
         let (near, far) = tokio::io::duplex(1 << 16);
-        tokio::spawn(converse(self.front.clone(), far));
+        tokio::spawn(converse(self.front.clone(), None, far));
         let (client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near))
             .await
             .unwrap();
@@ -18,7 +18,12 @@ impl Bench {
         client
     }
 
-    async fn ask(&self, method: &str, path: &str, body: &str) -> http::Response<Incoming> {
+    pub(super) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> http::Response<Incoming> {
         let request = Request::builder()
             .method(method)
             .uri(path)

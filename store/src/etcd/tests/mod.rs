@@ -21,7 +21,7 @@
 //! `a_learner_answers_local_reads_and_its_status_alone`;
 //! bytes, `keys_are_opaque_bytes_values_may_be_empty_and_a_key_may_not`, `the_rule_of_ranges_is_that_of_reads`.
 
-mod archive_file;
+mod auth_wire;
 mod http_wire;
 mod kv_wire;
 mod lease_wire;
@@ -29,8 +29,8 @@ mod lock_wire;
 mod maintenance_wire;
 mod watch_wire;
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::future::ready;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::auth::ClientName;
 use super::backend::Backend;
 use super::errors::Fault;
 use super::front::{Front, Options};
@@ -59,6 +60,7 @@ use super::message::*;
 use super::serve::converse;
 use crate::export::{Exported, Visit};
 use crate::history::Moment;
+use crate::write::ALLOWED_AT;
 
 /// A part of a range as clients read it.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -82,10 +84,13 @@ pub(super) struct MemBackend {
     pub(super) parts: Mutex<Option<ScriptedParts>>,
     /// Leases that were renewed.
     pub(super) renewed: Mutex<Vec<i64>>,
-    /// What the members have published.
-    pub(super) urls: Mutex<BTreeMap<u64, String>>,
     request_bytes: usize,
+    pub(super) unix_s: AtomicI64,
+    /// Happens once, between the question whether a call may and what it does.
+    pub(super) meanwhile: Mutex<Option<Meanwhile>>,
 }
+
+type Meanwhile = Box<dyn FnOnce(&MemStore) + Send>;
 
 impl MemBackend {
     pub(super) fn new(store: Arc<MemStore>) -> Arc<MemBackend> {
@@ -103,9 +108,22 @@ impl MemBackend {
             stop: CancellationToken::new(),
             parts: Mutex::default(),
             renewed: Mutex::default(),
-            urls: Mutex::default(),
             request_bytes: kv::REQUEST_BYTES_MAX,
+            unix_s: AtomicI64::new(1_000_000),
+            meanwhile: Mutex::default(),
         })
+    }
+
+    fn happen(&self) {
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile(&self.store);
+        }
+    }
+
+    fn propose(&self, command: kv::Command) -> StoreResult<kv::Reply> {
+        let under = ALLOWED_AT.try_with(|revision| *revision).unwrap_or(0);
+        self.store.propose_under(command, under)
     }
 
     fn member(&self, id: u64, change: impl FnOnce(&mut MemberStatus)) -> Result<(), Fault> {
@@ -118,6 +136,7 @@ impl MemBackend {
 
 impl Store for MemBackend {
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, StoreResult<RangeResponse>> {
+        self.happen();
         self.store.range(request)
     }
     fn range_parts(
@@ -125,6 +144,7 @@ impl Store for MemBackend {
         request: RangeRequest,
         part_bytes: usize,
     ) -> BoxFuture<'_, StoreResult<RangeParts>> {
+        self.happen();
         let scripted = self.parts.lock().unwrap().take();
         Box::pin(async move {
             let Some((parts, taken)) = scripted else {
@@ -150,7 +170,21 @@ impl Store for MemBackend {
         })
     }
     fn txn(&self, request: TxnRequest) -> BoxFuture<'_, StoreResult<TxnResponse>> {
-        self.store.txn(request)
+        self.happen();
+        if kv::check_txn(&request).is_err() || kv::is_read_only(&request) {
+            return self.store.txn(request);
+        }
+        if request.encoded_len() > self.request_bytes {
+            return Box::pin(ready(Err(kv::Refusal::TooLarge.into())));
+        }
+        let answer = self.propose(kv::Command::Txn(request));
+        Box::pin(ready(answer.map(|answer| kv::Answer {
+            revision: answer.revision,
+            body: match answer.body {
+                kv::Reply::Txn(body) => body,
+                other => panic!("{other:?}"),
+            },
+        })))
     }
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<WatchStream, StoreError>> {
         self.store.watch(request)
@@ -242,8 +276,22 @@ impl Backend for MemBackend {
         let updated = self.member(id, |member| member.peer_address = peer_address);
         Box::pin(std::future::ready(updated))
     }
-    fn client_urls(&self) -> BTreeMap<u64, String> {
-        self.urls.lock().unwrap().clone()
+    fn with_catalog(&self, look: &mut dyn FnMut(&kv::Catalog)) {
+        self.store.with_catalog(look);
+    }
+    fn auth_revision(&self) -> u64 {
+        self.store.with_catalog(kv::auth_revision_in)
+    }
+    fn change_auth(&self, change: kv::AuthChange) -> BoxFuture<'_, StoreResult<()>> {
+        let change = Some(change);
+        let changed = self.propose(kv::Command::Auth(kv::AuthCommand { change }));
+        Box::pin(ready(changed.map(|answer| kv::Answer {
+            revision: answer.revision,
+            body: (),
+        })))
+    }
+    fn unix_s(&self) -> i64 {
+        self.unix_s.load(Ordering::Relaxed)
     }
     fn export(&self, visit: Visit<'_>) -> Result<(), StoreError> {
         let runtime = tokio::runtime::Handle::current();
@@ -419,8 +467,14 @@ async fn connect(front: &Arc<Front>) -> Channel {
 }
 
 async fn connect_by(endpoint: Endpoint, front: &Arc<Front>) -> Channel {
+    connect_as(endpoint, front, None).await
+}
+
+/// With a certificate of this name.
+async fn connect_as(endpoint: Endpoint, front: &Arc<Front>, name: Option<&str>) -> Channel {
     let (near, far) = tokio::io::duplex(1 << 16);
-    tokio::spawn(converse(front.clone(), far));
+    let name = name.map(|name| ClientName(name.into()));
+    tokio::spawn(converse(front.clone(), name, far));
     let mut near = Some(near);
     let connector = tower::service_fn(move |_: http::Uri| {
         let near = near.take();
