@@ -57,10 +57,80 @@ fn address(host: &str, port: u16) -> String {
     }
 }
 
-pub(crate) fn make(dir: &Path, members: &[String], nodes: &[String]) -> Result<()> {
-    let (members, nodes) = (machines(members)?, machines(nodes)?);
+/// What is wanted of the bundle.
+#[derive(Default)]
+pub(crate) struct Orders {
+    /// NAME=HOST, as `nodes`.
+    pub(crate) members: Vec<String>,
+    pub(crate) nodes: Vec<String>,
+    pub(crate) change: Option<Change>,
+}
+
+/// How the store's members have changed, which the bundle does not know by itself.
+pub(crate) enum Change {
+    /// A member, as NAME=HOST, with its id: a new one, or one that takes the place of an earlier one of its name.
+    Added(String, u64),
+    Removed(String),
+    /// The only member of a cluster with this id.
+    Recovered(String, u64),
+}
+
+impl Orders {
+    pub(crate) fn of(args: &cli::PkiArgs) -> Orders {
+        let added = args.add_member.clone().zip(args.member_id);
+        let added = added.map(|(member, id)| Change::Added(member, id));
+        let recovered = args.recovered.clone().zip(args.cluster_id);
+        let recovered = recovered.map(|(name, id)| Change::Recovered(name, id));
+        let removed = args.remove_member.clone().map(Change::Removed);
+        Orders {
+            members: args.members.clone(),
+            nodes: args.nodes.clone(),
+            change: added.or(removed).or(recovered),
+        }
+    }
+}
+
+/// The bundle's members after a change.
+fn changed(mut ids: Ids, change: &Change) -> Result<Ids> {
+    let unknown = |name: &str| anyhow!("{name} is not among the members of this bundle");
+    match change {
+        Change::Added(member, id) => {
+            let (name, host) = machine(member)?;
+            let added = (name, host, *id);
+            match ids.members.iter_mut().find(|known| known.0 == added.0) {
+                Some(known) => *known = added,
+                None => ids.members.push(added),
+            }
+        }
+        Change::Removed(name) => {
+            let before = ids.members.len();
+            ids.members.retain(|known| known.0 != *name);
+            if ids.members.len() == before {
+                return Err(unknown(name));
+            }
+            if ids.members.is_empty() {
+                bail!("{name} is the last member");
+            }
+        }
+        Change::Recovered(name, cluster_id) => {
+            ids.members.retain(|known| known.0 == *name);
+            if ids.members.is_empty() {
+                return Err(unknown(name));
+            }
+            ids.cluster_id = *cluster_id;
+        }
+    }
+    Ok(ids)
+}
+
+pub(crate) fn make(dir: &Path, orders: &Orders) -> Result<()> {
+    let (members, nodes) = (machines(&orders.members)?, machines(&orders.nodes)?);
     pki::create_private_dir(dir)?;
-    let ids = ids(dir, &members)?;
+    let mut ids = ids(dir, &members)?;
+    if let Some(change) = &orders.change {
+        ids = changed(ids, change)?;
+        pki::write_secret(&ids_file(dir), &serde_json::to_vec_pretty(&ids)?)?;
+    }
     let authority = Authority::open_or_create(dir, "ca", "kontiki-ca")?;
     let peers = Authority::open_or_create(dir, "peer-ca", "kontiki-peer-ca")?;
     local::store_port_certificates(dir)?;
@@ -78,6 +148,8 @@ pub(crate) fn make(dir: &Path, members: &[String], nodes: &[String]) -> Result<(
             id: *id,
             api_port: API_PORT,
             peer_port: PEER_PORT,
+            etcd_port: local::ETCD_PORT,
+            leaving: false,
         };
         local::member_certificates(
             &authority,
@@ -143,8 +215,12 @@ fn member_dir(name: &str) -> String {
     format!("member-{name}")
 }
 
+fn ids_file(dir: &Path) -> std::path::PathBuf {
+    dir.join("ids.json")
+}
+
 fn ids(dir: &Path, members: &[(String, String)]) -> Result<Ids> {
-    let file = dir.join("ids.json");
+    let file = ids_file(dir);
     if file.exists() {
         let ids: Ids = serde_json::from_str(&pki::read(&file)?)
             .with_context(|| format!("{} is damaged", file.display()))?;
@@ -206,6 +282,7 @@ fn server_env(ids: &Ids, name: &str, host: &str, id: u64) -> String {
         ("API_ADVERTISE", address(host, API_PORT)),
         ("PEER_LISTEN", format!("0.0.0.0:{PEER_PORT}")),
         ("PEER_ADVERTISE", address(host, PEER_PORT)),
+        ("ETCD_LISTEN", format!("127.0.0.1:{}", local::ETCD_PORT)),
     ]
     .map(|(key, value)| format!("KONTIKI_{key}={value}\n"))
     .concat()
@@ -232,6 +309,16 @@ fn agent_env(servers: &[String], name: &str, host: &str) -> String {
 mod tests {
     use super::*;
 
+    /// A bundle of these members and nodes.
+    fn make(dir: &Path, members: &[String], nodes: &[String]) -> Result<()> {
+        let orders = Orders {
+            members: members.to_vec(),
+            nodes: nodes.to_vec(),
+            change: None,
+        };
+        super::make(dir, &orders)
+    }
+
     #[test]
     fn a_second_call_adds_a_node_to_the_same_cluster() {
         let dir = tempfile::tempdir().unwrap();
@@ -257,6 +344,51 @@ mod tests {
         );
         assert!(make(dir, &["d=10.0.0.4".into()], &[]).is_err());
         assert!(make(dir, &["a=10.0.0.44".into()], &[]).is_err());
+    }
+
+    #[test]
+    fn members_change_as_those_of_the_store_have() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let three = ["a=10.0.0.1", "b=10.0.0.2", "c=10.0.0.3"].map(String::from);
+        make(dir, &three, &[]).unwrap();
+        let change = |change| {
+            super::make(
+                dir,
+                &Orders {
+                    change: Some(change),
+                    ..Orders::default()
+                },
+            )
+        };
+        let env = |name: &str| pki::read(&dir.join(format!("member-{name}/server.env"))).unwrap();
+        let members = |name: &str| {
+            let env = env(name);
+            let line = env
+                .lines()
+                .find_map(|line| line.strip_prefix("KONTIKI_INITIAL_MEMBERS="));
+            line.unwrap().to_string()
+        };
+        let before = members("a");
+        // In the place of a dead one, on another machine, under the id that the store gave.
+        change(Change::Added("b=10.0.0.9".into(), 0xabc)).unwrap();
+        assert!(env("b").contains("KONTIKI_MEMBER_ID=abc\n"));
+        assert!(env("b").contains("KONTIKI_PEER_ADVERTISE=10.0.0.9:6480\n"));
+        assert!(members("a").contains("b=abc@10.0.0.9:6480"), "{before}");
+        assert_eq!(members("a").split(',').count(), 3);
+        change(Change::Added("d=10.0.0.4".into(), 0xd)).unwrap();
+        assert_eq!(members("d").split(',').count(), 4);
+        change(Change::Removed("d".into())).unwrap();
+        assert!(change(Change::Removed("d".into())).is_err());
+        assert_eq!(members("a").split(',').count(), 3);
+        // What was made remains.
+        make(dir, &[], &["w=10.0.0.8".into()]).unwrap();
+        assert!(members("c").contains("b=abc@10.0.0.9:6480"));
+        assert!(change(Change::Recovered("x".into(), 7)).is_err());
+        change(Change::Recovered("a".into(), 7)).unwrap();
+        assert!(env("a").contains("KONTIKI_CLUSTER_ID=7\n"));
+        assert_eq!(members("a").split(',').count(), 1);
+        assert_eq!(members("a"), before.split(',').next().unwrap());
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Agent(Box<AgentArgs>),
     /// Make the certificates of a cluster on several machines.
     Pki(PkiArgs),
+    /// Look at the store, back it up, and change its members.
+    Store(StoreArgs),
 }
 
 #[derive(Args, Clone)]
@@ -57,6 +59,13 @@ impl HomeArgs {
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) home: HomeArgs,
+    #[command(flatten)]
+    pub(crate) wishes: WishArgs,
+}
+
+/// What a cluster on this machine is to be like.
+#[derive(Args)]
+pub(crate) struct WishArgs {
     /// Members of the control plane: 1 for a laptop, 3 to survive the loss of one, 5 of two [default: 1]
     #[arg(long, env = "KONTIKI_MEMBERS", value_parser = members)]
     members: Option<usize>,
@@ -69,6 +78,9 @@ pub(crate) struct UpArgs {
     /// Peer port of the first member; the others take the next ones [default: 6480]
     #[arg(long, env = "KONTIKI_PEER_PORT")]
     peer_port: Option<u16>,
+    /// Port for etcd clients of the first member, on loopback; the others take the next ones [default: 6490]
+    #[arg(long, env = "KONTIKI_ETCD_PORT")]
+    etcd_port: Option<u16>,
     /// HTTPS port of the node agent [default: 10250]
     #[arg(long, env = "KONTIKI_NODE_PORT")]
     node_port: Option<u16>,
@@ -77,13 +89,14 @@ pub(crate) struct UpArgs {
     node_name: Option<String>,
 }
 
-impl UpArgs {
+impl WishArgs {
     pub(crate) fn wishes(&self) -> Wishes {
         Wishes {
             members: self.members,
             runtime: self.runtime.clone(),
             api_port: self.api_port,
             peer_port: self.peer_port,
+            etcd_port: self.etcd_port,
             node_port: self.node_port,
             node_name: self.node_name.clone(),
         }
@@ -282,6 +295,238 @@ pub(crate) struct PkiArgs {
     /// Machines that run pods: NAME=HOST, separated by commas
     #[arg(long, value_delimiter = ',')]
     pub(crate) nodes: Vec<String>,
+    /// A member that was added to the store, or that takes the place of the one of its name: NAME=HOST
+    #[arg(long, value_name = "NAME=HOST", requires = "member_id")]
+    pub(crate) add_member: Option<String>,
+    /// The id that the store gave to it, hexadecimal
+    #[arg(long, value_parser = hex, requires = "add_member")]
+    pub(crate) member_id: Option<u64>,
+    /// A member that was removed from the store
+    #[arg(long, value_name = "NAME", conflicts_with = "add_member")]
+    pub(crate) remove_member: Option<String>,
+    /// The member that `kontiki store recover` has made the only one
+    #[arg(long, value_name = "NAME", requires = "cluster_id", conflicts_with_all = ["add_member", "remove_member"])]
+    pub(crate) recovered: Option<String>,
+    /// The id of the cluster that it made, hexadecimal
+    #[arg(long, value_parser = hex, requires = "recovered")]
+    pub(crate) cluster_id: Option<u64>,
+}
+
+/// Where the store is: the cluster in the home unless endpoints are given.
+#[derive(Args)]
+pub(crate) struct StoreArgs {
+    /// Directory of the cluster [default: ~/.kontiki]
+    #[arg(long, env = "KONTIKI_HOME", value_name = "DIR", global = true)]
+    home: Option<PathBuf>,
+    /// Ports for etcd clients, https://HOST:PORT, separated by commas [default: those of the cluster in the home]
+    #[arg(long, value_delimiter = ',', value_name = "URL", global = true)]
+    pub(crate) endpoints: Vec<String>,
+    /// Authority of the members' certificates [default: pki/ca.crt in the home]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) cacert: Option<PathBuf>,
+    /// The store's client certificate [default: pki/store-admin.crt in the home]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) cert: Option<PathBuf>,
+    /// Key of that certificate [default: pki/store-admin.key in the home]
+    #[arg(id = "client_key", long = "key", value_name = "FILE", global = true)]
+    pub(crate) key: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: StoreCommand,
+}
+
+impl StoreArgs {
+    pub(crate) fn home(&self) -> Home {
+        let home = self.home.clone();
+        HomeArgs { home }.home()
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Show each member: role, revision, lag behind the leader, size, alarms and health. Works without a quorum.
+    Status(OutputArgs),
+    /// Read keys, as they are now or as they were at a revision.
+    Get(GetArgs),
+    /// Show all that is retained of a key: each revision since the last compaction.
+    History(HistoryArgs),
+    /// Back the store up while it runs.
+    Snapshot(SnapshotArgs),
+    /// Make a new cluster out of a saved copy: a home that `kontiki up` starts or, with --data-dir, one member's data.
+    Restore(Box<RestoreArgs>),
+    /// Lost quorum: make the survivor with the longest log the only member of a new cluster.
+    Recover(RecoverArgs),
+    /// Put a new member in the place of a dead one of a cluster on this machine.
+    Replace(ReplaceArgs),
+    /// The members of the store, one by one.
+    Member(MemberArgs),
+    /// Let another member lead.
+    MoveLeader {
+        /// Name or id of a member that votes
+        member: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct OutputArgs {
+    /// `table`, or `json` for programs
+    #[arg(long, short, default_value = "table", value_parser = ["table", "json"])]
+    output: String,
+}
+
+impl OutputArgs {
+    pub(crate) fn json(&self) -> bool {
+        self.output == "json"
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct GetArgs {
+    /// The key; the API's objects are under /registry/
+    pub(crate) key: String,
+    /// All keys that begin so
+    #[arg(long)]
+    pub(crate) prefix: bool,
+    /// As of this revision, which must not have been compacted [default: now]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub(crate) rev: i64,
+    /// At most so many keys [default: all]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub(crate) limit: usize,
+    /// With --prefix, show whole values, not only how they begin
+    #[arg(long)]
+    pub(crate) values: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct HistoryArgs {
+    /// The key; the API's objects are under /registry/
+    pub(crate) key: String,
+    /// All keys that begin so
+    #[arg(long)]
+    pub(crate) prefix: bool,
+    /// Only the newest so many revisions [default: all]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub(crate) limit: usize,
+    /// Show whole values, not only how they begin
+    #[arg(long)]
+    pub(crate) values: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct SnapshotArgs {
+    #[command(subcommand)]
+    pub(crate) command: SnapshotCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Save a consistent copy of the store in a file, while it runs, and verify it.
+    Save {
+        /// The file, which must not exist
+        file: PathBuf,
+    },
+    /// Verify a saved copy and say what is in it.
+    Status {
+        /// The file
+        file: PathBuf,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct RestoreArgs {
+    /// The saved copy
+    pub(crate) file: PathBuf,
+    /// How far the revision is moved forward, so that no watch goes on from one that was never reached
+    #[arg(long, default_value_t = store::backup::BUMP_REVISION, value_parser = clap::value_parser!(i64).range(1..))]
+    pub(crate) bump_revision: i64,
+    #[command(flatten, next_help_heading = "The new home")]
+    pub(crate) wishes: WishArgs,
+    #[command(
+        flatten,
+        next_help_heading = "One member of a cluster on several machines, instead of a home"
+    )]
+    pub(crate) one: OneMemberArgs,
+}
+
+/// As in that member's `server.env`.
+#[derive(Args)]
+pub(crate) struct OneMemberArgs {
+    /// Directory of the member's data, which must not exist or be empty
+    #[arg(long, env = "KONTIKI_DATA_DIR", value_name = "DIR", requires_all = ["member_id", "cluster_id", "initial_members"])]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Id of this member, hexadecimal
+    #[arg(long, env = "KONTIKI_MEMBER_ID", value_parser = hex)]
+    pub(crate) member_id: Option<u64>,
+    /// Id of the new cluster, hexadecimal
+    #[arg(long, env = "KONTIKI_CLUSTER_ID", value_parser = hex)]
+    pub(crate) cluster_id: Option<u64>,
+    /// All members of the new cluster: NAME=ID@HOST:PORT (peer address), separated by commas
+    #[arg(long, env = "KONTIKI_INITIAL_MEMBERS", value_delimiter = ',')]
+    pub(crate) initial_members: Vec<InitialMember>,
+}
+
+#[derive(Args)]
+pub(crate) struct RecoverArgs {
+    /// Data directories of survivors, separated by commas [default: those of the cluster in the home]
+    #[arg(long, value_name = "DIR", value_delimiter = ',')]
+    pub(crate) data_dir: Vec<PathBuf>,
+    /// Only show where the log of each survivor ends
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How far the revision is moved forward, so that no watch goes on from one that was lost
+    #[arg(long, default_value_t = store::backup::BUMP_REVISION, value_parser = clap::value_parser!(i64).range(1..))]
+    pub(crate) bump_revision: i64,
+}
+
+#[derive(Args)]
+pub(crate) struct ReplaceArgs {
+    /// Name of the dead member
+    pub(crate) member: String,
+}
+
+#[derive(Args)]
+pub(crate) struct MemberArgs {
+    #[command(subcommand)]
+    pub(crate) command: MemberCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum MemberCommand {
+    /// Show the members.
+    List(OutputArgs),
+    /// Add a member on another machine: say how it is started, wait until it has caught up, and let it vote.
+    Add(MemberAddArgs),
+    /// Put a new member on any machine in the place of a dead one: the same, after the dead one is removed.
+    Replace(MemberAddArgs),
+    /// Let a learner vote that has caught up.
+    Promote {
+        /// Its name or id
+        member: String,
+    },
+    /// Remove a member for good.
+    Remove {
+        /// Its name or id
+        member: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct MemberAddArgs {
+    /// Name of the member
+    #[arg(value_parser = name)]
+    pub(crate) name: String,
+    /// Where the other members will reach it
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) peer: String,
+    /// Do not wait for it: promote it later
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 #[cfg(test)]
@@ -347,17 +592,45 @@ mod tests {
         }
     }
 
+    /// A global flag of the same name as an argument below it is found only when the command runs.
     #[test]
-    fn every_flag_says_what_it_is() {
-        for command in Cli::command().get_subcommands() {
-            for argument in command.get_arguments() {
-                assert!(
-                    argument.get_help().is_some(),
-                    "{} {}",
-                    command.get_name(),
-                    argument.get_id()
-                );
+    fn the_commands_of_the_store_are_read() {
+        let lines = [
+            "get /a --prefix --rev 5 --key k",
+            "history /a --limit 3 -o json",
+            "status --home h",
+            "snapshot save f",
+            "snapshot status f -o json",
+            "restore f --home h --members 3 --bump-revision 7",
+            "restore f --data-dir d --member-id a --cluster-id b --initial-members m1=a@h:1",
+            "recover --data-dir a,b --dry-run",
+            "replace m2",
+            "move-leader m2",
+            "member list",
+            "member add b --peer h:1 --no-wait",
+            "member replace b --peer h:1",
+            "member promote b",
+            "member remove b",
+        ];
+        for line in lines {
+            let words = ["kontiki", "store"].into_iter().chain(line.split(' '));
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{line}: {error}");
             }
         }
+        let words = "kontiki store restore f --data-dir d".split(' ');
+        assert!(Cli::try_parse_from(words).is_err(), "whose data?");
+    }
+
+    #[test]
+    fn every_flag_says_what_it_is() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let (name, id) = (command.get_name(), argument.get_id());
+                assert!(argument.get_help().is_some(), "{name} {id}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
     }
 }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::cli::host_name;
 use crate::pki::{self, Authority, Leaf, Pair, Usage};
 
+/// First port for etcd clients. Not etcd's own 2379: Debian's etcd may run on the same machine.
+pub(crate) const ETCD_PORT: u16 = 6490;
 pub(crate) const SERVICE_CIDR: &str = "10.96.0.0/12";
 /// The first address of the service range: the `kubernetes` Service.
 pub(crate) const KUBERNETES_SERVICE_IP: &str = "10.96.0.1";
@@ -32,6 +34,19 @@ pub(crate) struct Member {
     pub(crate) id: u64,
     pub(crate) api_port: u16,
     pub(crate) peer_port: u16,
+    /// For etcd clients, on loopback. 0 in a plan of before there was one, until [`Plan::complete`] chooses.
+    #[serde(default)]
+    pub(crate) etcd_port: u16,
+    /// It is being removed from the store, or is removed already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) leaving: bool,
+}
+
+impl Member {
+    /// Where etcd clients reach it.
+    pub(crate) fn etcd_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.etcd_port)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +55,9 @@ pub(crate) struct Node {
     /// `docker` or `hollow`.
     pub(crate) runtime: String,
     pub(crate) port: u16,
+    /// It has a process of its own even beside a single member: the cluster had several.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) apart: bool,
 }
 
 /// What the user chose on the command line. What is absent stays as the cluster has it.
@@ -49,6 +67,7 @@ pub(crate) struct Wishes {
     pub(crate) runtime: Option<String>,
     pub(crate) api_port: Option<u16>,
     pub(crate) peer_port: Option<u16>,
+    pub(crate) etcd_port: Option<u16>,
     pub(crate) node_port: Option<u16>,
     pub(crate) node_name: Option<String>,
 }
@@ -63,29 +82,93 @@ impl Plan {
             name: wishes.node_name.clone().unwrap_or_else(host_name),
             runtime: wishes.runtime.clone().unwrap_or_else(|| "docker".into()),
             port: wishes.node_port.unwrap_or(10250),
+            apart: false,
         };
-        let mut taken = BTreeSet::new();
-        let all = api_ports.iter().chain(&peer_ports).chain([&node.port]);
-        if let Some(twice) = all.into_iter().find(|port| !taken.insert(**port)) {
-            bail!(
-                "port {twice} would be used twice: choose --api-port, --peer-port and --node-port further apart"
-            );
-        }
         let ports = api_ports.into_iter().zip(peer_ports).enumerate();
         let members = ports.map(|(index, (api_port, peer_port))| Member {
             name: format!("m{}", index + 1),
             id: random() | 1,
             api_port,
             peer_port,
+            etcd_port: 0,
+            leaving: false,
         });
-        Ok(Plan {
+        let plan = Plan {
             members: members.collect(),
             cluster_id: random() | 1,
             node,
+        };
+        plan.complete(wishes.etcd_port)
+    }
+
+    /// With ports for etcd clients where it has none yet: from the wished one on, else from the first ten of which
+    /// none is taken by the plan itself.
+    fn complete(mut self, wished: Option<u16>) -> Result<Plan> {
+        if self.members.iter().any(|member| member.etcd_port == 0) {
+            let others = self.ports();
+            let free = |first: &u16| {
+                let mut own = *first..first.saturating_add(10);
+                own.all(|port| !others.contains(&port))
+            };
+            let first = wished.or_else(|| (ETCD_PORT..u16::MAX).step_by(10).find(free));
+            let first = first.unwrap_or(ETCD_PORT);
+            let ports = neighbours(first, self.members.len())?;
+            for (member, port) in self.members.iter_mut().zip(ports) {
+                member.etcd_port = port;
+            }
+        }
+        let mut taken = BTreeSet::new();
+        match self.ports().into_iter().find(|port| !taken.insert(*port)) {
+            None => Ok(self),
+            Some(twice) => bail!(
+                "port {twice} would be used twice: choose --api-port, --peer-port, --etcd-port and --node-port further \
+                 apart"
+            ),
+        }
+    }
+
+    /// All ports that are chosen.
+    fn ports(&self) -> Vec<u16> {
+        let members = self.members.iter();
+        let of_members = members.flat_map(|m| [m.api_port, m.peer_port, m.etcd_port]);
+        let all = of_members.chain([self.node.port]);
+        all.filter(|port| *port != 0).collect()
+    }
+
+    /// One more member, without an id yet: the lowest name that is not taken, and of each sort the lowest port that is
+    /// neither taken by the plan nor otherwise.
+    pub(crate) fn another(&self, is_free: &dyn Fn(u16) -> bool) -> Result<Member> {
+        let first = self.members.first().context("the plan has no member")?;
+        let mut taken = self.ports();
+        let mut port = |from: u16| {
+            let mut free = (from..=u16::MAX).filter(|port| !taken.contains(port) && is_free(*port));
+            let port = free.next();
+            let port = port.with_context(|| format!("no port is free from {from} on"))?;
+            taken.push(port);
+            anyhow::Ok(port)
+        };
+        let names = (1..).map(|number| format!("m{number}"));
+        let mut unused =
+            names.filter(|name| self.members.iter().all(|member| member.name != *name));
+        Ok(Member {
+            name: unused.next().context("no name is left")?,
+            id: 0,
+            api_port: port(first.api_port)?,
+            peer_port: port(first.peer_port)?,
+            etcd_port: port(first.etcd_port)?,
+            leaving: false,
         })
     }
 
-    /// The first wish that this cluster does not fulfil: the flag, what the cluster has, and what was wished.
+    pub(crate) fn member(&self, name: &str) -> Result<&Member> {
+        let found = self.members.iter().find(|member| member.name == name);
+        found.with_context(|| {
+            let names: Vec<&str> = self.members.iter().map(|it| it.name.as_str()).collect();
+            format!("there is no member {name}: there are {}", names.join(", "))
+        })
+    }
+
+    /// The first wish that this cluster does not fulfil, but for the number of members, which can be changed: the flag, what the cluster has, and what was wished.
     fn contradiction(&self, wishes: &Wishes) -> Option<(&'static str, String, String)> {
         fn differ<T: PartialEq + ToString>(
             flag: &'static str,
@@ -96,17 +179,17 @@ impl Plan {
             Some((flag, kept.to_string(), wished.to_string()))
         }
         let first = self.members.first()?;
-        differ("--members", self.members.len(), &wishes.members)
-            .or_else(|| differ("--runtime", self.node.runtime.clone(), &wishes.runtime))
+        differ("--runtime", self.node.runtime.clone(), &wishes.runtime)
             .or_else(|| differ("--api-port", first.api_port, &wishes.api_port))
             .or_else(|| differ("--peer-port", first.peer_port, &wishes.peer_port))
+            .or_else(|| differ("--etcd-port", first.etcd_port, &wishes.etcd_port))
             .or_else(|| differ("--node-port", self.node.port, &wishes.node_port))
             .or_else(|| differ("--node-name", self.node.name.clone(), &wishes.node_name))
     }
 
     /// A single member has the node agent in its own process: a laptop runs one program.
     pub(crate) fn one_process(&self) -> bool {
-        self.members.len() == 1
+        self.members.len() == 1 && !self.node.apart
     }
 
     pub(crate) fn servers(&self) -> Vec<String> {
@@ -114,6 +197,11 @@ impl Plan {
             .iter()
             .map(|member| format!("https://127.0.0.1:{}", member.api_port))
             .collect()
+    }
+
+    /// Where etcd clients reach the members.
+    pub(crate) fn etcd_urls(&self) -> Vec<String> {
+        self.members.iter().map(Member::etcd_url).collect()
     }
 
     /// The `--initial-members` value: `name=id@peer-address` for each.
@@ -164,6 +252,11 @@ impl Home {
         Pair::in_dir(&self.pki(), "admin")
     }
 
+    /// Who may use the members' ports for etcd clients.
+    pub(crate) fn store_admin(&self) -> Pair {
+        Pair::in_dir(&self.pki(), "store-admin")
+    }
+
     pub(crate) fn load(&self) -> Result<Option<Plan>> {
         let file = self.plan_file();
         if !file.exists() {
@@ -181,16 +274,29 @@ impl Home {
         Ok(Some(plan))
     }
 
+    /// The kept plan, completed; an error where there is none.
+    pub(crate) fn plan_there_is(&self) -> Result<Plan> {
+        match self.load()? {
+            Some(plan) => plan.complete(None),
+            None => bail!(
+                "there is no cluster in {}; `kontiki up` makes one",
+                self.0.display()
+            ),
+        }
+    }
+
     pub(crate) fn save(&self, plan: &Plan) -> Result<()> {
         pki::create_private_dir(&self.0)?;
         pki::write_secret(&self.plan_file(), &serde_json::to_vec_pretty(plan)?)
     }
 
-    /// The kept plan, or a new one that is not kept yet; refuses wishes that contradict the kept one.
+    /// The kept plan, or a new one; refuses wishes that contradict the kept one. What it was completed with is not kept
+    /// yet.
     pub(crate) fn plan(&self, wishes: &Wishes, random: &mut dyn FnMut() -> u64) -> Result<Plan> {
         let Some(plan) = self.load()? else {
             return Plan::new(wishes, random);
         };
+        let plan = plan.complete(wishes.etcd_port)?;
         if let Some((flag, kept, wished)) = plan.contradiction(wishes) {
             bail!(
                 "the cluster in {} has {flag} {kept}, not {wished}: leave the flag out, choose another --home, or wipe \
@@ -423,6 +529,7 @@ pub(crate) fn server_command(
     flag("api-advertise", format!("{node_ip}:{}", member.api_port));
     flag("peer-listen", format!("127.0.0.1:{}", member.peer_port));
     flag("peer-advertise", format!("127.0.0.1:{}", member.peer_port));
+    flag("etcd-listen", format!("127.0.0.1:{}", member.etcd_port));
     if plan.one_process() {
         flag(
             "with-node",
@@ -498,8 +605,19 @@ mod tests {
             node_port: Some(1),
             ..Wishes::default()
         };
+        // How many members there are can be changed.
+        assert_eq!(home.plan(&wishes(5), &mut || 99).unwrap(), first);
+        let other_runtime = Wishes {
+            runtime: Some("docker".into()),
+            ..Wishes::default()
+        };
+        let other_etcd_port = Wishes {
+            etcd_port: Some(1),
+            ..Wishes::default()
+        };
         for (wishes, why) in [
-            (wishes(1), "has --members 3, not 1"),
+            (other_runtime, "has --runtime hollow, not docker"),
+            (other_etcd_port, "has --etcd-port 6490, not 1"),
             (other_port, "has --node-port 10250, not 1"),
         ] {
             let error = home.plan(&wishes, &mut || 99).unwrap_err().to_string();
@@ -508,6 +626,34 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    /// Homes outlive versions: this is what the first one wrote.
+    #[test]
+    fn a_plan_of_before_the_ports_for_etcd_clients_gets_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home(dir.path().into());
+        let old = r#"{"cluster_id": 7, "node": {"name": "here", "runtime": "hollow", "port": 10250}, "members": [
+            {"name": "m1", "id": 1, "api_port": 6443, "peer_port": 6491},
+            {"name": "m2", "id": 3, "api_port": 6444, "peer_port": 6492}]}"#;
+        fs::write(home.plan_file(), old).unwrap();
+        let plan = home.plan(&Wishes::default(), &mut || 99).unwrap();
+        // Not 6490, which is among the peer ports' neighbours.
+        assert_eq!(
+            plan.etcd_urls(),
+            ["https://127.0.0.1:6500", "https://127.0.0.1:6501"]
+        );
+        let wished = |etcd_port| {
+            let wishes = Wishes {
+                etcd_port: Some(etcd_port),
+                ..Wishes::default()
+            };
+            home.plan(&wishes, &mut || 99)
+        };
+        assert_eq!(wished(7000).unwrap().members[1].etcd_port, 7001);
+        assert!(wished(6491).is_err());
+        home.save(&plan).unwrap();
+        assert_eq!(home.plan(&Wishes::default(), &mut || 99).unwrap(), plan);
     }
 
     #[test]
@@ -524,6 +670,24 @@ mod tests {
         for (api, node) in [(65534, 10250), (0, 10250), (6479, 10250), (7000, 7002)] {
             assert!(with(api, node).is_err(), "{api} {node}");
         }
+    }
+
+    #[test]
+    fn one_more_member_takes_what_is_free() {
+        let mut plan = Plan::new(&wishes(3), &mut counter()).unwrap();
+        // The next API port is in use, and m2 has gone.
+        let another = |plan: &Plan| plan.another(&|port| port != 6446).unwrap();
+        plan.members.remove(1);
+        let second = another(&plan);
+        assert_eq!((second.name.as_str(), second.id), ("m2", 0));
+        assert_eq!(
+            (second.api_port, second.peer_port, second.etcd_port),
+            (6444, 6481, 6491)
+        );
+        plan.members.push(second);
+        let fourth = another(&plan);
+        assert_eq!((fourth.name.as_str(), fourth.api_port), ("m4", 6447));
+        assert!(plan.another(&|_| false).is_err());
     }
 
     #[test]

@@ -10,7 +10,9 @@ mod probe;
 mod process;
 #[cfg(test)]
 mod reference;
+mod resize;
 mod server;
+mod store_cli;
 mod up;
 
 use std::process::ExitCode;
@@ -38,13 +40,14 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Up(args) => up::up(&args.home.home(), &args.wishes()).await,
+        Command::Up(args) => up::up(&args.home.home(), &args.wishes.wishes()).await,
         Command::Down(args) => up::down(&args.home()),
         Command::Reset(args) => up::reset(&args.home()),
         Command::Status(args) => up::status(&args.home()).await,
         Command::Server(args) => server::run(*args).await,
         Command::Agent(args) => node::run_process(*args).await,
-        Command::Pki(args) => bundle::make(&args.dir, &args.members, &args.nodes),
+        Command::Store(args) => store_cli::run(&args).await,
+        Command::Pki(args) => bundle::make(&args.dir, &bundle::Orders::of(&args)),
     }
 }
 

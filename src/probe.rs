@@ -44,19 +44,22 @@ impl Probe {
 
     /// GET from `127.0.0.1:<port>`; the status and the body.
     pub(crate) async fn get(&self, port: u16, path: &str) -> Result<(u16, Bytes)> {
-        tokio::time::timeout(DEADLINE, self.request(port, path))
+        self.get_from("127.0.0.1", port, path).await
+    }
+
+    /// GET from any host that the certificate of its server names.
+    pub(crate) async fn get_from(&self, host: &str, port: u16, path: &str) -> Result<(u16, Bytes)> {
+        tokio::time::timeout(DEADLINE, self.request(host, port, path))
             .await
             .with_context(|| {
                 format!("no answer from port {port} within {} s", DEADLINE.as_secs())
             })?
     }
 
-    async fn request(&self, port: u16, path: &str) -> Result<(u16, Bytes)> {
-        let tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-        let tls = self
-            .tls
-            .connect(ServerName::try_from("localhost")?, tcp)
-            .await?;
+    async fn request(&self, host: &str, port: u16, path: &str) -> Result<(u16, Bytes)> {
+        let tcp = tokio::net::TcpStream::connect((host, port)).await?;
+        let name = ServerName::try_from(host.to_string())?;
+        let tls = self.tls.connect(name, tcp).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
         let driver = tokio::spawn(connection);

@@ -42,6 +42,18 @@ impl Process {
         (ours && !is_zombie(pid)).then_some(pid)
     }
 
+    /// The words of its command line, after the program; none if it does not run.
+    pub(crate) fn command_line(&self) -> Vec<String> {
+        let line = self
+            .running()
+            .and_then(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok());
+        let line = line.unwrap_or_default();
+        let words = line.split(|byte| *byte == 0).skip(1);
+        words
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect()
+    }
+
     /// Starts `program` in the background as `kontiki <arguments>`, its output appended to the log.
     pub(crate) fn start(&self, program: &Path, arguments: &[String]) -> Result<u32> {
         crate::pki::create_private_dir(&self.dir)?;

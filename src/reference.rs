@@ -15,20 +15,22 @@ fn page() -> String {
          environment variable. `RUST_LOG` sets what is logged.\n",
     );
     for command in Cli::command().get_subcommands() {
-        section(&mut text, command);
+        section(&mut text, "kontiki", command);
     }
     text
 }
 
-fn section(text: &mut String, command: &Command) {
+fn section(text: &mut String, parent: &str, command: &Command) {
     let about = command.get_about().map(ToString::to_string);
-    let _ = write!(
-        text,
-        "\n## kontiki {}\n{}\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n",
-        command.get_name(),
-        about.unwrap_or_default()
-    );
+    let name = format!("{parent} {}", command.get_name());
+    let _ = write!(text, "\n## {name}\n{}\n", about.unwrap_or_default());
+    if command.get_arguments().next().is_some() {
+        *text += "\n| flag | environment | default | meaning |\n|---|---|---|---|\n";
+    }
     command.get_arguments().for_each(|flag| row(text, flag));
+    for below in command.get_subcommands() {
+        section(text, &name, below);
+    }
 }
 
 fn row(text: &mut String, flag: &Arg) {
@@ -37,13 +39,13 @@ fn row(text: &mut String, flag: &Arg) {
             format!("--{long} {value}")
         }
         (Some(long), _) => format!("--{long}"),
-        (None, _) => flag.get_id().to_string(),
+        (None, _) => flag.get_id().as_str().to_uppercase(),
     };
     let environment = flag
         .get_env()
         .map(|name| name.to_string_lossy().into_owned());
     let defaults = flag.get_default_values().iter();
-    let default = if flag.get_action().takes_values() {
+    let default = if flag.get_action().takes_values() && !flag.is_hide_default_value_set() {
         defaults
             .map(|value| value.to_string_lossy())
             .collect::<Vec<_>>()

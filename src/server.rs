@@ -112,6 +112,10 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
             Err(error) => format!("the agents failed: {error}"),
         }),
     };
+    // First of all: whoever writes through the others shall not wait for what ends here.
+    if !store.hand_over().await {
+        info!("no other member can lead");
+    }
     stop.cancel();
     let agents_end = async {
         if !agents.is_finished() {
@@ -233,6 +237,10 @@ fn store_config(args: &ServerArgs, pems: &Pems) -> store::Config {
         peer_listen: args.peer_listen.clone(),
         peer_advertise: args.peer_advertise.clone(),
         client_address: args.api_advertise.clone(),
+        etcd_url: args
+            .etcd_listen
+            .map(|address| format!("https://{address}"))
+            .unwrap_or_default(),
         initial_members: args.initial_members.iter().map(member).collect(),
         ..store::Config::new(args.data_dir.clone(), args.cluster_id, args.member_id, tls)
     }
@@ -317,7 +325,12 @@ mod tests {
     #[test]
     fn no_certificate_for_the_api_opens_the_stores_port() {
         let dir = tempfile::tempdir().unwrap();
-        crate::bundle::make(dir.path(), &["a=10.0.0.1".into()], &["w=10.0.0.2".into()]).unwrap();
+        let orders = crate::bundle::Orders {
+            members: vec!["a=10.0.0.1".into()],
+            nodes: vec!["w=10.0.0.2".into()],
+            change: None,
+        };
+        crate::bundle::make(dir.path(), &orders).unwrap();
         let member = dir.path().join("member-a/pki");
         let front = store_port_tls(&member, &Pems::read(&member).unwrap()).unwrap();
 

@@ -12,43 +12,108 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::local::{self, Home, Plan, Wishes};
 use crate::probe::Probe;
 use crate::process::Process;
+use crate::resize;
 
 const READY_DEADLINE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
 const PORT_PATIENCE: Duration = Duration::from_secs(5);
 /// More than a server's own deadlines together: only one that hangs is killed.
-const STOP_PATIENCE: Duration = Duration::from_secs(25);
+pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(25);
 
-/// Starts what does not run, waits until the cluster serves and its node is ready, and says how to use it.
+/// Starts what does not run, waits until the cluster serves and its node is ready, brings it to the wished number of
+/// members, and says how to use it.
 pub(crate) async fn up(home: &Home, wishes: &Wishes) -> Result<()> {
     crate::pki::create_private_dir(&home.0)?;
     let _lock = lock(home)?;
-    let is_new = home.load()?.is_none();
-    let plan = home.plan(wishes, &mut rand::random)?;
+    let kept = home.load()?;
+    let mut plan = home.plan(wishes, &mut rand::random)?;
     let node_ip = node_ip();
-    let missing = missing(home, &plan, &node_ip, is_new)?;
-    if is_new {
+    let missing = missing(home, &plan, &node_ip, kept.as_ref())?;
+    if kept.as_ref() != Some(&plan) {
         home.save(&plan)?;
     }
     local::ensure_pki(home, &plan, &node_ip)?;
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let program = program()?;
     for (process, command) in &missing {
         process.start(&program, command)?;
     }
-    let started = missing.len();
-    let progress = Progress::new(if started == 0 {
-        "checking the cluster"
-    } else {
-        "starting the cluster"
+    let progress = Progress::new(match missing.is_empty() {
+        true => "checking the cluster",
+        false => "starting the cluster",
     });
-    wait_ready(home, &plan, &progress).await?;
+    wait_members(home, &plan, &progress).await?;
+    let mut changed = !missing.is_empty() | refresh(home, &plan, &progress).await?;
+    if kept.is_some() {
+        plan = resize::settle(home, plan, wishes.members, &progress).await?;
+        wait_members(home, &plan, &progress).await?;
+        changed |= refresh(home, &plan, &progress).await?;
+    }
+    start_agent(home, &plan)?;
+    wait_node(home, &plan, &progress).await?;
     progress.done();
-    print_access(home, &plan, started == 0);
+    print_access(home, &plan, !changed);
     Ok(())
 }
 
+/// For a change of a cluster that is there already: nobody else changes it until the lock is dropped.
+pub(crate) fn begin(home: &Home) -> Result<(fs::File, Plan)> {
+    let plan = home.plan_there_is()?;
+    let lock = lock(home)?;
+    Ok((lock, plan))
+}
+
+/// Starts a member that does not run.
+pub(crate) fn start_member(home: &Home, plan: &Plan, name: &str) -> Result<()> {
+    let process = server_process(home, name);
+    if process.running().is_none() {
+        let command = local::server_command(home, plan, plan.member(name)?, &node_ip());
+        process.start(&program()?, &command)?;
+    }
+    Ok(())
+}
+
+/// Starts the node agent, where it has a process of its own and does not run.
+fn start_agent(home: &Home, plan: &Plan) -> Result<()> {
+    let agent = agent_process(home, plan);
+    if !plan.one_process() && agent.running().is_none() {
+        let command = local::agent_command(home, plan, &node_ip());
+        agent.start(&program()?, &command)?;
+    }
+    Ok(())
+}
+
+/// Starts anew, one after the other, what runs with a command line that is out of date: members of a former version
+/// without a port for etcd clients, one that has the node agent in it although that stands on its own now, and an agent
+/// that knows other members. True if there were any.
+async fn refresh(home: &Home, plan: &Plan, progress: &Progress) -> Result<bool> {
+    let mut any = false;
+    for member in plan.members.iter().filter(|member| !member.leaving) {
+        let process = server_process(home, &member.name);
+        let words = process.command_line();
+        let has = |flag: &str| words.iter().any(|word| word == flag);
+        if has("--etcd-listen") && has("--with-node") == plan.one_process() {
+            continue;
+        }
+        progress.say(&format!("restarting member {}", member.name));
+        process.stop(STOP_PATIENCE)?;
+        start_member(home, plan, &member.name)?;
+        wait_members(home, plan, progress).await?;
+        any = true;
+    }
+    let agent = agent_process(home, plan);
+    if !plan.one_process() && agent.running().is_some() {
+        let words = agent.command_line();
+        if !words.contains(&plan.servers().join(",")) {
+            progress.say("restarting the node agent");
+            agent.stop(STOP_PATIENCE)?;
+            start_agent(home, plan)?;
+        }
+    }
+    Ok(any)
+}
+
 /// One `up`, `down` or `reset` at a time. Held until dropped.
-fn lock(home: &Home) -> Result<fs::File> {
+pub(crate) fn lock(home: &Home) -> Result<fs::File> {
     let file = home.lock_file();
     let lock =
         fs::File::create(&file).with_context(|| format!("cannot create {}", file.display()))?;
@@ -70,8 +135,11 @@ fn missing(
     home: &Home,
     plan: &Plan,
     node_ip: &str,
-    is_new: bool,
+    kept: Option<&Plan>,
 ) -> Result<Vec<(Process, Vec<String>)>> {
+    let is_new = kept.is_none();
+    // A plan of a former version has just got them.
+    let new_etcd_ports = kept.is_none_or(|kept| kept.etcd_urls() != plan.etcd_urls());
     let mut missing = Vec::new();
     for member in &plan.members {
         let process = server_process(home, &member.name);
@@ -81,10 +149,17 @@ fn missing(
         let whose = |what: &str| format!("{what} port of member {}", member.name);
         require_free(member.api_port, &whose("API"), "--api-port", is_new)?;
         require_free(member.peer_port, &whose("peer"), "--peer-port", is_new)?;
+        let (etcd, flag) = (whose("etcd"), "--etcd-port");
+        require_free(member.etcd_port, &etcd, flag, new_etcd_ports)?;
         missing.push((process, local::server_command(home, plan, member, node_ip)));
     }
+    // A single member that has the agent in it gives it up later.
+    let inside = plan.members.iter().any(|member| {
+        let words = server_process(home, &member.name).command_line();
+        words.iter().any(|word| word == "--with-node")
+    });
     let agent = agent_process(home, plan);
-    if agent.running().is_none() {
+    if agent.running().is_none() && !inside {
         let whose = "port of the node agent";
         require_free(plan.node.port, whose, "--node-port", is_new)?;
         if !plan.one_process() {
@@ -94,7 +169,7 @@ fn missing(
     Ok(missing)
 }
 
-fn server_process(home: &Home, member: &str) -> Process {
+pub(crate) fn server_process(home: &Home, member: &str) -> Process {
     Process {
         dir: home.process_dir(member),
         role: "server",
@@ -134,6 +209,10 @@ fn require_free(port: u16, what: &str, flag: &str, is_new: bool) -> Result<()> {
     }
 }
 
+pub(crate) fn is_free(port: u16) -> bool {
+    bind_within(port, Duration::ZERO).is_ok()
+}
+
 /// Whether the port can be had, tried again and again while it is in use.
 fn bind_within(port: u16, patience: Duration) -> std::io::Result<()> {
     let deadline = Instant::now() + patience;
@@ -149,10 +228,13 @@ fn bind_within(port: u16, patience: Duration) -> std::io::Result<()> {
     }
 }
 
-async fn wait_ready(home: &Home, plan: &Plan, progress: &Progress) -> Result<()> {
+async fn wait_members(home: &Home, plan: &Plan, progress: &Progress) -> Result<()> {
     let probe = Probe::new(&home.pki().join("ca.crt"), &home.admin())?;
     let deadline = Instant::now() + READY_DEADLINE;
     for (index, member) in plan.members.iter().enumerate() {
+        if member.leaving {
+            continue;
+        }
         let process = server_process(home, &member.name);
         let mut last = String::from("no answer yet");
         loop {
@@ -176,6 +258,12 @@ async fn wait_ready(home: &Home, plan: &Plan, progress: &Progress) -> Result<()>
             tokio::time::sleep(POLL).await;
         }
     }
+    Ok(())
+}
+
+async fn wait_node(home: &Home, plan: &Plan, progress: &Progress) -> Result<()> {
+    let probe = Probe::new(&home.pki().join("ca.crt"), &home.admin())?;
+    let deadline = Instant::now() + READY_DEADLINE;
     let agent = agent_process(home, plan);
     let path = format!("/api/v1/nodes/{}", plan.node.name);
     let port = plan.members[0].api_port;
@@ -283,16 +371,18 @@ fn print_access(home: &Home, plan: &Plan, ran_already: bool) {
         shell_word(&admin.key),
         plan.members[0].api_port
     ));
+    say(&format!(
+        "  ETCDCTL_API=3 etcdctl --endpoints={} {} member list",
+        plan.etcd_urls().join(","),
+        etcdctl_flags(home)
+    ));
     if count > 1 {
         say(&format!(
             "  kubectl --context kontiki-2 get nodes     # through the second of the {count} members"
         ));
     }
     say("");
-    let of = match home.0 == default_home() {
-        true => String::new(),
-        false => format!(" --home {}", shell_word(&home.0)),
-    };
+    let of = home_flag(home);
     say(&format!(
         "Logs are in {}/*/log. To stop: make down (or `kontiki down{of}`).",
         home.0.display()
@@ -300,6 +390,30 @@ fn print_access(home: &Home, plan: &Plan, ran_already: bool) {
     say(&format!(
         "To stop and wipe all data: make reset (or `kontiki reset{of}`)."
     ));
+}
+
+/// What a command of this program needs to mean this home.
+pub(crate) fn home_flag(home: &Home) -> String {
+    match home.0 == default_home() {
+        true => String::new(),
+        false => format!(" --home {}", shell_word(&home.0)),
+    }
+}
+
+/// How etcdctl proves that it may use the members' ports for etcd clients.
+pub(crate) fn etcdctl_flags(home: &Home) -> String {
+    let admin = home.store_admin();
+    format!(
+        "--cacert={} --cert={} --key={}",
+        shell_word(&home.pki().join("ca.crt")),
+        shell_word(&admin.cert),
+        shell_word(&admin.key)
+    )
+}
+
+/// This program's own file, to start processes from.
+pub(crate) fn program() -> Result<PathBuf> {
+    std::env::current_exe().context("cannot find this program's own file")
 }
 
 /// A path as one word of a shell's command line.
@@ -436,12 +550,7 @@ fn mounts_below(mounts: &str, dir: &Path) -> Vec<PathBuf> {
 
 /// One line a process: whether it runs and what its readiness check says. An error if anything is not well.
 pub(crate) async fn status(home: &Home) -> Result<()> {
-    let Some(plan) = home.load()? else {
-        bail!(
-            "there is no cluster in {}; `kontiki up` makes one",
-            home.0.display()
-        );
-    };
+    let plan = home.plan_there_is()?;
     let probe = Probe::new(&home.pki().join("ca.crt"), &home.admin())?;
     let mut well = true;
     for member in &plan.members {
@@ -502,14 +611,14 @@ pub(crate) fn say(line: &str) {
 }
 
 /// A spinner on a terminal, a line for each change elsewhere.
-struct Progress {
+pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     last: std::cell::RefCell<String>,
     began: Instant,
 }
 
 impl Progress {
-    fn new(title: &str) -> Progress {
+    pub(crate) fn new(title: &str) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{spinner} {elapsed:>3} {msg}");
             ProgressBar::new_spinner()
@@ -524,7 +633,7 @@ impl Progress {
         progress
     }
 
-    fn say(&self, message: &str) {
+    pub(crate) fn say(&self, message: &str) {
         match &self.bar {
             Some(bar) => {
                 bar.set_message(message.to_string());
@@ -538,7 +647,7 @@ impl Progress {
         }
     }
 
-    fn done(&self) {
+    pub(crate) fn done(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -78,6 +78,11 @@ impl Limits {
     }
 }
 
+/// The storage engine of the product.
+pub fn engine() -> Arc<dyn Engine> {
+    Arc::new(Rocks)
+}
+
 /// Everything a member needs to start.
 #[derive(Clone)]
 pub struct Config {
@@ -92,6 +97,8 @@ pub struct Config {
     pub peer_advertise: String,
     /// Where API clients reach this member, `host:port`; published to all members.
     pub client_address: String,
+    /// Where etcd clients reach this member, as a URL; published to all members. Empty where it serves none.
+    pub etcd_url: String,
     /// The members of a new cluster. Empty for a member that joins an existing one, and without meaning once the data
     /// directory has data.
     pub initial_members: Vec<InitialMember>,
@@ -113,12 +120,13 @@ impl Config {
             peer_listen: "127.0.0.1:6480".into(),
             peer_advertise: "127.0.0.1:6480".into(),
             client_address: String::new(),
+            etcd_url: String::new(),
             initial_members: Vec::new(),
             tls,
             limits: Limits::default(),
             clock: Arc::new(SystemClock::default()),
             network: Arc::new(Tcp),
-            engine: Arc::new(Rocks),
+            engine: engine(),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! staging/    snapshots on their way; emptied at start
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,8 @@ pub enum DataDirError {
          remove this member from the cluster, empty the directory and add the member anew under a new id"
     )]
     Anonymous { path: PathBuf },
+    #[error("{path} is no data directory: it has no identity file")]
+    NoData { path: PathBuf },
     #[error(
         "data directory {path} has format {found}, and this version knows only {FORMAT}: start a newer version"
     )]
@@ -67,6 +70,15 @@ pub enum DataDirError {
     },
 }
 
+/// Whose a data directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub cluster_id: u64,
+    pub member_id: u64,
+    /// What tells this directory from any other that the same member may get.
+    pub incarnation: u64,
+}
+
 /// A locked data directory of this member.
 #[derive(Debug)]
 pub(crate) struct DataDir {
@@ -80,28 +92,9 @@ pub(crate) struct DataDir {
 impl DataDir {
     /// Locks the directory and checks whose it is; a new or empty one becomes this member's.
     pub(crate) fn open(path: &Path, cluster: u64, member: u64) -> Result<DataDir, DataDirError> {
-        let failed = |text: &str| {
-            let (path, text) = (path.to_path_buf(), text.to_string());
-            move |source: io::Error| DataDirError::Io {
-                path,
-                text: explain(&text, &source),
-                source,
-            }
-        };
+        let failed = |text: &str| failed(path, text);
         std::fs::create_dir_all(path).map_err(failed("cannot be created"))?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join("lock"));
-        let lock = lock.map_err(failed("the lock file cannot be opened"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(DataDirError::Locked { path: path.into() });
-            }
-            Err(TryLockError::Error(error)) => return Err(failed("cannot be locked")(error)),
-        }
+        let lock = lock(path)?;
         let (fresh, incarnation) = match std::fs::read_to_string(path.join("identity")) {
             Ok(text) => (false, check_identity(path, &text, cluster, member)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -116,7 +109,12 @@ impl DataDir {
                     return Err(DataDirError::Anonymous { path: path.into() });
                 }
                 let incarnation = incarnations::mint();
-                write_identity(path, cluster, member, incarnation)
+                let identity = Identity {
+                    cluster_id: cluster,
+                    member_id: member,
+                    incarnation,
+                };
+                write_identity(path, &identity)
                     .map_err(failed("the identity file cannot be written"))?;
                 (true, incarnation)
             }
@@ -126,6 +124,46 @@ impl DataDir {
             path: path.into(),
             fresh,
             incarnation,
+            _lock: lock,
+        })
+    }
+
+    /// Locks a directory that has data, whoever's it is, and answers that.
+    pub(crate) fn of_whomever(path: &Path) -> Result<(DataDir, Identity), DataDirError> {
+        let text = std::fs::read_to_string(path.join("identity"));
+        let text = match text {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(DataDirError::NoData { path: path.into() });
+            }
+            other => other.map_err(failed(path, "the identity file cannot be read"))?,
+        };
+        let lock = lock(path)?;
+        let identity = parse_identity(path, &text)?;
+        let dir = DataDir {
+            path: path.into(),
+            fresh: false,
+            incarnation: identity.incarnation,
+            _lock: lock,
+        };
+        Ok((dir, identity))
+    }
+
+    /// Begins a new directory for a member that is decided already, and that has met these others. Until
+    /// [`DataDir::created`] it counts as one whose creation was cut short.
+    pub(crate) fn begin(
+        path: &Path,
+        identity: &Identity,
+        met: &BTreeMap<u64, u64>,
+    ) -> Result<DataDir, DataDirError> {
+        std::fs::create_dir_all(path).map_err(failed(path, "cannot be created"))?;
+        let lock = lock(path)?;
+        write_identity(path, identity)
+            .and_then(|()| incarnations::store(path, met))
+            .map_err(failed(path, "the identity cannot be written"))?;
+        Ok(DataDir {
+            path: path.into(),
+            fresh: true,
+            incarnation: identity.incarnation,
             _lock: lock,
         })
     }
@@ -179,6 +217,30 @@ impl DataDir {
     }
 }
 
+/// For `map_err`: what could not be done with a directory.
+fn failed(path: &Path, text: &str) -> impl FnOnce(io::Error) -> DataDirError + use<> {
+    let (path, text) = (path.to_path_buf(), text.to_string());
+    move |source: io::Error| DataDirError::Io {
+        path,
+        text: explain(&text, &source),
+        source,
+    }
+}
+
+fn lock(path: &Path) -> Result<File, DataDirError> {
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join("lock"));
+    let lock = lock.map_err(failed(path, "the lock file cannot be opened"))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::Locked { path: path.into() }),
+        Err(TryLockError::Error(error)) => Err(failed(path, "cannot be locked")(error)),
+    }
+}
+
 fn explain(text: &str, source: &io::Error) -> String {
     let what_to_do = match source.kind() {
         io::ErrorKind::StorageFull => "; the disk is full: make room and start again",
@@ -191,18 +253,21 @@ fn explain(text: &str, source: &io::Error) -> String {
     format!("{text} ({source}){what_to_do}")
 }
 
-fn identity(cluster: u64, member: u64, incarnation: u64) -> String {
+fn identity(of: &Identity) -> String {
+    let (cluster, member) = (of.cluster_id, of.member_id);
     let whose = format!("cluster {cluster:016x}\nmember {member:016x}\n");
-    let body = match incarnation {
+    let body = match of.incarnation {
         incarnations::LEGACY => format!("kontiki store\nformat 1\n{whose}"),
-        _ => format!("kontiki store\nformat {FORMAT}\n{whose}incarnation {incarnation:016x}\n"),
+        incarnation => {
+            format!("kontiki store\nformat {FORMAT}\n{whose}incarnation {incarnation:016x}\n")
+        }
     };
     format!("{body}checksum {:08x}\n", crc32c::crc32c(body.as_bytes()))
 }
 
-fn write_identity(path: &Path, cluster: u64, member: u64, incarnation: u64) -> io::Result<()> {
+fn write_identity(path: &Path, of: &Identity) -> io::Result<()> {
     let mut file = File::create(path.join("identity.new"))?;
-    file.write_all(identity(cluster, member, incarnation).as_bytes())?;
+    file.write_all(identity(of).as_bytes())?;
     file.sync_all()?;
     File::open(path)?.sync_all()
 }
@@ -221,6 +286,20 @@ fn remove(path: &Path) -> io::Result<()> {
 
 /// Answers the incarnation.
 fn check_identity(path: &Path, text: &str, cluster: u64, member: u64) -> Result<u64, DataDirError> {
+    let found = parse_identity(path, text)?;
+    if (found.cluster_id, found.member_id) != (cluster, member) {
+        return Err(DataDirError::Foreign {
+            path: path.into(),
+            found_cluster: found.cluster_id,
+            found_member: found.member_id,
+            cluster,
+            member,
+        });
+    }
+    Ok(found.incarnation)
+}
+
+fn parse_identity(path: &Path, text: &str) -> Result<Identity, DataDirError> {
     let field = |name: &str| {
         let line = text
             .lines()
@@ -243,24 +322,18 @@ fn check_identity(path: &Path, text: &str, cluster: u64, member: u64) -> Result<
         });
     }
     let number = |name| u64::from_str_radix(&field(name), 16).map_err(|_| damaged());
-    let (found_cluster, found_member) = (number("cluster")?, number("member")?);
-    let incarnation = match format {
-        1 => incarnations::LEGACY,
-        _ => number("incarnation")?,
+    let found = Identity {
+        cluster_id: number("cluster")?,
+        member_id: number("member")?,
+        incarnation: match format {
+            1 => incarnations::LEGACY,
+            _ => number("incarnation")?,
+        },
     };
-    if identity(found_cluster, found_member, incarnation) != text {
-        return Err(damaged());
+    match identity(&found) == text {
+        true => Ok(found),
+        false => Err(damaged()),
     }
-    if (found_cluster, found_member) != (cluster, member) {
-        return Err(DataDirError::Foreign {
-            path: path.into(),
-            found_cluster,
-            found_member,
-            cluster,
-            member,
-        });
-    }
-    Ok(incarnation)
 }
 
 #[cfg(test)]
@@ -298,7 +371,12 @@ mod tests {
             "kontiki store\nformat 2\n{whose}incarnation 00000000000000ab\nchecksum c99131e7\n"
         );
         for (text, incarnation) in [(&one, incarnations::LEGACY), (&two, 0xab)] {
-            assert_eq!(&identity(0xc1, 1, incarnation), text);
+            let whole = Identity {
+                cluster_id: 0xc1,
+                member_id: 1,
+                incarnation,
+            };
+            assert_eq!(&identity(&whole), text);
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("identity"), text).unwrap();
             let open = DataDir::open(dir.path(), 0xc1, 1).unwrap();

@@ -308,6 +308,8 @@ pub struct NodeRecord {
     /// 0 where it is not known yet.
     #[prost(fixed64, tag = "5")]
     pub incarnation: u64,
+    #[prost(string, tag = "6")]
+    pub etcd_url: String,
 }
 
 impl NodeRecord {
@@ -317,6 +319,7 @@ impl NodeRecord {
             peer_address: self.peer_address.clone(),
             client_address: self.client_address.clone(),
             incarnation: self.incarnation,
+            etcd_url: self.etcd_url.clone(),
         }
     }
 }
@@ -345,6 +348,7 @@ impl MembershipRecord {
             peer_address: node.peer_address.clone(),
             client_address: node.client_address.clone(),
             incarnation: node.incarnation,
+            etcd_url: node.etcd_url.clone(),
         });
         MembershipRecord {
             log_id: log_id.map(LogIdRecord::from),
@@ -404,7 +408,7 @@ mod tests {
             name: "a".into(),
             peer_address: "h:1".into(),
             client_address: "h:2".into(),
-            incarnation: 0,
+            ..PeerNode::default()
         };
         Membership::new(vec![BTreeSet::from([7])], BTreeMap::from([(7, node)])).unwrap()
     }
@@ -519,10 +523,11 @@ mod tests {
             peer_address: "h:1".into(),
             client_address: String::new(),
             incarnation: 0xab,
+            etcd_url: "u".into(),
         };
         assert_eq!(
             hex(&node.encode_to_vec()),
-            "08071201611a03683a3129ab00000000000000"
+            "08071201611a03683a3129ab00000000000000320175"
         );
         // Of before there were incarnations.
         let old = NodeRecord::decode([8, 7].as_slice()).unwrap();

@@ -155,6 +155,7 @@ impl Core {
                 peer_address: member.peer_address.clone(),
                 client_address: String::new(),
                 incarnation: incarnations.get(&member.id).copied().unwrap_or(0),
+                etcd_url: String::new(),
             };
             (member.id, node)
         });

@@ -132,7 +132,8 @@ fn decode(text: &str) -> io::Result<BTreeMap<u64, u64>> {
     Ok(known)
 }
 
-fn store(dir: &Path, known: &BTreeMap<u64, u64>) -> io::Result<()> {
+/// Writes what was met, durably.
+pub(crate) fn store(dir: &Path, known: &BTreeMap<u64, u64>) -> io::Result<()> {
     let new = dir.join("peers.new");
     let mut file = File::create(&new)?;
     file.write_all(encode(known).as_bytes())?;

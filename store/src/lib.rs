@@ -9,6 +9,7 @@
 //! `client.rs`, `contact.rs`, `members.rs`, `read.rs`, `etcd/backend.rs`), rocksdb under `rocks/` alone. What is on disk
 //! is in `disk.rs`. Clock, network and storage come in through the traits of `env.rs`.
 
+pub mod backup;
 mod client;
 pub mod config;
 mod contact;

@@ -201,6 +201,7 @@ impl Core {
             peer_address: config.peer_advertise.clone(),
             client_address: config.client_address.clone(),
             incarnation: self.transport.me.incarnation,
+            etcd_url: config.etcd_url.clone(),
         };
         let mut leadership = self.leadership.subscribe();
         loop {
@@ -278,6 +279,17 @@ impl Core {
             is_voter: voters.contains(id),
         });
         members.collect()
+    }
+
+    /// Where etcd clients reach each member, of those that have published it.
+    pub fn etcd_urls(&self) -> BTreeMap<u64, String> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let nodes = metrics.membership_config.membership().nodes();
+        let published = nodes.filter(|(_, node)| !node.etcd_url.is_empty());
+        published
+            .map(|(id, node)| (*id, node.etcd_url.clone()))
+            .collect()
     }
 
     /// The voter that has most of the log, besides this member: who should lead next.

@@ -129,8 +129,7 @@ impl Node {
         let node = PeerNode {
             name,
             peer_address,
-            client_address: String::new(),
-            incarnation: 0,
+            ..PeerNode::default()
         };
         self.core
             .change_member(MemberChange::AddLearner { id, node })

@@ -21,6 +21,7 @@ pub(crate) struct Cluster {
     runtime: Runtime,
     api_port: u16,
     peer_port: u16,
+    etcd_port: u16,
     node_port: u16,
     pub(crate) node: String,
     /// For the processes that `kontiki up` starts.
@@ -50,6 +51,7 @@ impl Cluster {
             runtime,
             api_port: free_ports(count),
             peer_port: free_ports(count),
+            etcd_port: free_ports(count),
             node_port: free_ports(1),
             node,
             environment: Vec::new(),
@@ -68,31 +70,35 @@ impl Cluster {
 
     /// `kontiki up`: starts whatever does not run.
     pub(crate) fn up(&self) -> Said {
-        let (members, api, peer, node_port) = (
-            self.members.to_string(),
-            self.api_port.to_string(),
-            self.peer_port.to_string(),
-            self.node_port.to_string(),
-        );
+        let words = [vec!["up".to_string()], self.wishes()].concat();
+        self.kontiki(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// The flags that choose what the cluster is like.
+    pub(crate) fn wishes(&self) -> Vec<String> {
         let runtime = match self.runtime {
             Runtime::Hollow => "hollow",
             Runtime::Docker => "docker",
         };
-        self.kontiki(&[
-            "up",
-            "--members",
-            &members,
-            "--runtime",
-            runtime,
-            "--api-port",
-            &api,
-            "--peer-port",
-            &peer,
-            "--node-port",
-            &node_port,
-            "--node-name",
-            &self.node,
-        ])
+        let flags = [
+            ("members", self.members.to_string()),
+            ("runtime", runtime.to_string()),
+            ("api-port", self.api_port.to_string()),
+            ("peer-port", self.peer_port.to_string()),
+            ("etcd-port", self.etcd_port.to_string()),
+            ("node-port", self.node_port.to_string()),
+            ("node-name", self.node.clone()),
+        ];
+        let flags = flags.into_iter();
+        flags
+            .flat_map(|(flag, value)| [format!("--{flag}"), value])
+            .collect()
+    }
+
+    /// What the home has of the cluster.
+    pub(crate) fn plan(&self) -> serde_json::Value {
+        let text = std::fs::read(self.home().join("cluster.json")).expect("a plan");
+        serde_json::from_slice(&text).expect("JSON")
     }
 
     /// Where its files are.
@@ -123,6 +129,39 @@ impl Cluster {
         format!("https://127.0.0.1:{}", self.api_port as usize + member - 1)
     }
 
+    /// Where etcd clients reach a member, counted from 1.
+    pub(crate) fn etcd_url(&self, member: usize) -> String {
+        let port = &self.plan()["members"][member - 1]["etcd_port"];
+        format!("https://127.0.0.1:{port}")
+    }
+
+    /// etcdctl through a member, counted from 1.
+    pub(crate) fn etcdctl(&self, member: usize, arguments: &[&str]) -> Said {
+        run(self.etcdctl_command(member, arguments), "")
+    }
+
+    /// The same, not started yet.
+    pub(crate) fn etcdctl_command(&self, member: usize, arguments: &[&str]) -> Command {
+        let mut command = Command::new("etcdctl");
+        let pki = |name: &str| self.pki(name).display().to_string();
+        command
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints={}", self.etcd_url(member)))
+            .arg(format!("--cacert={}", pki("ca.crt")))
+            .arg(format!("--cert={}", pki("store-admin.crt")))
+            .arg(format!("--key={}", pki("store-admin.key")))
+            .args(arguments);
+        command
+    }
+
+    /// `kontiki store ... -o json`, which must succeed.
+    pub(crate) fn store_json(&self, arguments: &[&str]) -> serde_json::Value {
+        let words = [&["store"], arguments, &["-o", "json"]].concat();
+        let said = self.kontiki(&words);
+        assert!(said.success, "{said}");
+        serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+
     /// A file of the cluster's certificates.
     pub(crate) fn pki(&self, name: &str) -> PathBuf {
         self.home().join("pki").join(name)
@@ -133,14 +172,25 @@ impl Cluster {
         self.home().join(format!("m{member}/data"))
     }
 
-    /// First port of each sort: API, peers, node agent.
-    pub(crate) fn ports(&self) -> [u16; 3] {
-        [self.api_port, self.peer_port, self.node_port]
+    /// First port of each sort: API, peers, etcd clients, node agent.
+    pub(crate) fn ports(&self) -> [u16; 4] {
+        [
+            self.api_port,
+            self.peer_port,
+            self.etcd_port,
+            self.node_port,
+        ]
     }
 
     /// The process of a member, counted from 1.
     pub(crate) fn pid(&self, member: usize) -> u32 {
         pid_in(&self.home().join(format!("m{member}"))).expect("the member runs")
+    }
+
+    /// What a member has logged, counted from 1.
+    pub(crate) fn log(&self, member: usize) -> String {
+        let log = self.home().join(format!("m{member}/log"));
+        std::fs::read_to_string(log).unwrap_or_default()
     }
 
     /// SIGKILL for a member, counted from 1. Returns when it is gone.

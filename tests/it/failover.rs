@@ -2,8 +2,67 @@
 
 use crate::cluster::{Cluster, Runtime};
 use crate::tools::{Kubectl, SOON, have, wait_for};
+use crate::writer::Writer;
 use std::cell::RefCell;
 use std::time::Instant;
+
+/// Who leads is told to stop, as a supervisor does. It has handed over before it ends, and whoever writes through the
+/// others sees a short pause, not an election.
+#[test]
+fn a_leader_that_is_stopped_hands_over_first() {
+    let rounds =
+        std::env::var("KONTIKI_IT_ROUNDS").map_or(2, |rounds| rounds.parse().expect("a number"));
+    let cluster = Cluster::start(3, Runtime::Hollow);
+    let mut gaps = Vec::new();
+    for round in 0..rounds {
+        let leader = leader(&cluster);
+        let (next, last) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+        let writer = Writer::start(&cluster, &format!("/round-{round}/"), &[next]);
+        writer.some_more(50);
+        let said_before = cluster.log(leader).len();
+        cluster.terminate(leader);
+        writer.some_more(50);
+        let written = writer.finish();
+        gaps.push(written.gap);
+        written.check(&cluster, next);
+        written.check(&cluster, last);
+        let log = cluster.log(leader);
+        let said = log.get(said_before..).unwrap_or_default();
+        let at = |words: &[&str]| {
+            let mut lines = said.lines();
+            lines.position(|line| words.iter().all(|word| line.contains(word)))
+        };
+        let stopped = at(&["stopped"]).unwrap_or_else(|| panic!("not stopped in order: {said}"));
+        let mut moved = [next, last].map(|other| {
+            let id = cluster.plan()["members"][other - 1]["id"].as_u64();
+            at(&["leadership", &format!("{:016x}", id.expect("an id"))])
+        });
+        moved.sort();
+        assert!(
+            moved[1].is_some_and(|moved| moved < stopped),
+            "it did not hand over: {said}"
+        );
+        let said = cluster.up();
+        assert!(said.success, "{said}");
+    }
+    gaps.sort();
+    eprintln!(
+        "write gaps when a leader is stopped: {gaps:?}, median {:?}",
+        gaps[gaps.len() / 2]
+    );
+}
+
+/// The member that leads, counted from 1.
+fn leader(cluster: &Cluster) -> usize {
+    wait_for("a leader", SOON, || {
+        let said = cluster.kontiki(&["store", "status", "-o", "json"]);
+        let rows: serde_json::Value = serde_json::from_str(&said.stdout).unwrap_or_default();
+        let mut rows = rows.as_array().into_iter().flatten();
+        let leader = rows.find(|row| row["role"] == "leader");
+        let name = leader.and_then(|row| row["name"].as_str()?.strip_prefix('m')?.parse().ok());
+        name.ok_or_else(|| said.to_string())
+    })
+}
 
 /// Creates a ConfigMap, again and again until it is acknowledged.
 fn create(k: &Kubectl, name: &str) {

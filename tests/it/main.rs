@@ -10,4 +10,6 @@ mod failover;
 mod kube_rs;
 mod kubectl;
 mod start_stop;
+mod store;
 mod tools;
+mod writer;

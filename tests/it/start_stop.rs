@@ -1,7 +1,7 @@
 //! `kontiki up`, `status`, `down` and `reset`, and what they say when something is in the way.
 
 use crate::cluster::{Cluster, Runtime};
-use crate::tools::{have, run};
+use crate::tools::{SOON, have, run, wait_for};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,6 +38,8 @@ fn up_again_changes_nothing_and_down_keeps_the_data() {
         String::from_utf8_lossy(&answer.stdout).contains("NamespaceList"),
         "{answer:?}"
     );
+
+    etcdctl_works_as_printed(&first.stdout);
 
     let second = cluster.up();
     assert!(
@@ -78,6 +80,48 @@ fn up_again_changes_nothing_and_down_keeps_the_data() {
     cluster.kubectl().ok("get configmap kept");
 }
 
+/// The printed line, word by word, and what else etcdctl finds out about the cluster through it.
+fn etcdctl_works_as_printed(said: &str) {
+    let line = said
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("ETCDCTL_API=3 etcdctl "));
+    let line = line.expect("an etcdctl line");
+    if !have("etcdctl") {
+        return;
+    }
+    let etcdctl = |line: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]);
+        let said = run(command, "");
+        assert!(said.success, "{said}");
+        said.stdout
+    };
+    // The urls of the others come through the membership, a moment after a member has started.
+    let (front, _) = line.split_once(" --endpoints=").expect("endpoints");
+    let (_, urls) = line.split_once("--endpoints=").expect("endpoints");
+    let (urls, rest) = urls.split_once(' ').expect("more follows");
+    let urls: Vec<&str> = urls.split(',').collect();
+    assert_eq!(urls.len(), 3, "{line}");
+    wait_for("client urls of all members", SOON, || {
+        for at in &urls {
+            let list = etcdctl(&format!("{front} --endpoints={at} {rest}"));
+            let all = urls.iter().all(|url| list.contains(url));
+            if !all || list.matches("started").count() != 3 {
+                return Err(list);
+            }
+        }
+        Ok(())
+    });
+    assert_eq!(etcdctl(line).lines().count(), 3);
+    let status = line.replace("member list", "endpoint status --cluster");
+    let status = etcdctl(&status);
+    assert_eq!(status.lines().count(), 3, "{status}");
+    assert_eq!(status.matches(", true, false, ").count(), 1, "{status}");
+    let health = etcdctl(&line.replace("member list", "endpoint health --cluster 2>&1"));
+    assert_eq!(health.matches("is healthy").count(), 3, "{health}");
+}
+
 #[test]
 fn a_single_member_is_one_process() {
     let cluster = Cluster::prepare(1, Runtime::Hollow);
@@ -106,9 +150,9 @@ fn a_single_member_is_one_process() {
         "member and node are one process: {status}"
     );
     // Flags that contradict what is there change nothing, and say so.
-    let other = cluster.kontiki(&["up", "--members", "3"]);
+    let other = cluster.kontiki(&["up", "--node-name", "other"]);
     assert!(
-        !other.success && other.stderr.contains("has --members 1, not 3"),
+        !other.success && other.stderr.contains("has --node-name"),
         "{other}"
     );
     let same = cluster.kontiki(&["up"]);

@@ -18,15 +18,16 @@ use tokio::sync::mpsc;
 use super::backend::Backend;
 use crate::export::Exported;
 
-const MAGIC: &[u8; 16] = b"KONTIKI-ARCHIVE\0";
-const FORMAT: u32 = 1;
-const BLOCK: usize = 512;
+pub(crate) const MAGIC: &[u8; 16] = b"KONTIKI-ARCHIVE\0";
+pub(crate) const FORMAT: u32 = 1;
+pub(crate) const BLOCK: usize = 512;
+pub(crate) const DIGEST_BYTES: usize = 32;
 
-const HEAD: u8 = 1;
-const LEASE: u8 = 2;
-const KEY: u8 = 3;
-const RECORD: u8 = 4;
-const TAIL: u8 = 255;
+pub(crate) const HEAD: u8 = 1;
+pub(crate) const LEASE: u8 = 2;
+pub(crate) const KEY: u8 = 3;
+pub(crate) const RECORD: u8 = 4;
+pub(crate) const TAIL: u8 = 255;
 
 /// Size of one blob.
 pub(super) const BLOB_BYTES: usize = 256 << 10;
@@ -34,36 +35,36 @@ pub(super) const BLOB_BYTES: usize = 256 << 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Head {
+pub(crate) struct Head {
     #[prost(uint32, tag = "1")]
-    pub(super) format: u32,
+    pub(crate) format: u32,
     #[prost(fixed64, tag = "2")]
-    pub(super) cluster_id: u64,
+    pub(crate) cluster_id: u64,
     #[prost(fixed64, tag = "3")]
-    pub(super) member_id: u64,
+    pub(crate) member_id: u64,
     #[prost(int64, tag = "4")]
-    pub(super) revision: i64,
+    pub(crate) revision: i64,
     #[prost(int64, tag = "5")]
-    pub(super) compact_revision: i64,
+    pub(crate) compact_revision: i64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     #[prost(uint64, tag = "1")]
-    pub(super) leases: u64,
+    pub(crate) leases: u64,
     #[prost(uint64, tag = "2")]
-    pub(super) keys: u64,
+    pub(crate) keys: u64,
     #[prost(uint64, tag = "3")]
-    pub(super) records: u64,
+    pub(crate) records: u64,
 }
 
 /// Alarms, users, roles: what is replicated beside the keys.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Record {
+pub(crate) struct Record {
     #[prost(bytes = "bytes", tag = "1")]
-    pub(super) name: Bytes,
+    pub(crate) name: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
-    pub(super) value: Bytes,
+    pub(crate) value: Bytes,
 }
 
 #[derive(Debug)]

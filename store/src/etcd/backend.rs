@@ -1,5 +1,6 @@
 //! What the front needs of a member beyond [`kv::Store`]. [`Node`] is one; the tests have one in memory.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kv::{BoxFuture, Store, StoreError, StoreResult};
@@ -31,6 +32,8 @@ pub(super) trait Backend: Store {
     fn remove_member(&self, id: u64) -> BoxFuture<'_, Result<(), Fault>>;
     /// Other members find this one there from now on.
     fn update_member(&self, id: u64, peer_address: String) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Where etcd clients reach each member, as URLs, of those that have published it.
+    fn client_urls(&self) -> BTreeMap<u64, String>;
     /// Shows what is in memory of the state.
     fn with_catalog(&self, look: &mut dyn FnMut(&kv::Catalog));
     /// Which users and roles this member knows, see [`kv::auth_revision`].
@@ -131,6 +134,10 @@ impl Backend for Node {
             let change = MemberChange::Describe { id, node };
             self.core.change_member(change).await.map_err(fault)
         })
+    }
+
+    fn client_urls(&self) -> BTreeMap<u64, String> {
+        self.core.etcd_urls()
     }
 
     fn with_catalog(&self, look: &mut dyn FnMut(&kv::Catalog)) {

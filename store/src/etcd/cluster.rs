@@ -53,11 +53,8 @@ pub(super) async fn add(
         members.push(added.clone());
     }
     Ok(front.now(MemberAddBody {
-        member: Some(member(front, added)),
-        members: members
-            .into_iter()
-            .map(|status| member(front, status))
-            .collect(),
+        member: described(front, vec![added]).pop(),
+        members: described(front, members),
     }))
 }
 
@@ -104,25 +101,27 @@ fn known(front: &Front, id: u64) -> Result<MemberStatus, Fault> {
 }
 
 fn members_now(front: &Front) -> Headed<MembersBody> {
-    let members = front.backend.status().members.into_iter();
     front.now(MembersBody {
-        members: members.map(|status| member(front, status)).collect(),
+        members: described(front, front.backend.status().members),
     })
 }
 
-/// Only this member's own client address is known: the port of etcd's API is not published to the others.
-fn member(front: &Front, status: MemberStatus) -> Member {
-    let client_urls = match status.id == front.member_id && !front.options.client_url.is_empty() {
-        true => vec![front.options.client_url.clone()],
-        false => Vec::new(),
-    };
-    Member {
-        id: status.id,
-        name: status.name,
-        peer_urls: vec![format!("https://{}", status.peer_address)],
-        client_urls,
-        is_learner: !status.is_voter,
+fn described(front: &Front, members: Vec<MemberStatus>) -> Vec<Member> {
+    let mut urls = front.backend.client_urls();
+    // Its own it knows before it has published it.
+    if !front.options.client_url.is_empty() {
+        urls.insert(front.member_id, front.options.client_url.clone());
     }
+    members
+        .into_iter()
+        .map(|status| Member {
+            id: status.id,
+            name: status.name,
+            peer_urls: vec![format!("https://{}", status.peer_address)],
+            client_urls: urls.get(&status.id).cloned().into_iter().collect(),
+            is_learner: !status.is_voter,
+        })
+        .collect()
 }
 
 /// The `host:port` of the one URL. Members speak TLS on one address each.

@@ -7,9 +7,10 @@
 //! what it serves besides gRPC. `schema.txt` is the API as data, for reflection and the JSON gateway.
 //! Beyond `kv::Store` the services see a member through `backend.rs`.
 
-mod archive;
+pub(crate) mod archive;
 mod auth;
 mod backend;
+pub mod client;
 mod cluster;
 mod election;
 mod errors;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Of the messages' encoding.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Largest frame. A request is at most a few megabytes; entries are cut to four per message.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;

@@ -26,7 +26,7 @@ use crate::env::tempdir::StagingDir;
 use crate::env::{StateDb, StateDisk};
 use crate::history::{Moment, Retained};
 use crate::metrics::METRICS;
-use crate::raft::types::{LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::raft::types::{Entry, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// Most entries in one batch.
 const BATCH_ENTRIES: usize = 512;
@@ -479,6 +479,11 @@ pub struct Machine {
 impl Machine {
     pub fn new(replica: Arc<Replica>) -> Machine {
         Machine { replica }
+    }
+
+    /// Applies entries that nobody waits for.
+    pub fn replay(&self, entries: Vec<Entry>) -> io::Result<()> {
+        self.apply_batch(entries.into_iter().map(|entry| (entry, None)).collect())
     }
 
     fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {

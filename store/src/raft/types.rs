@@ -35,6 +35,8 @@ pub struct PeerNode {
     pub client_address: String,
     /// Of its data directory (see [`crate::incarnations`]); 0 until it is known.
     pub incarnation: u64,
+    /// Where etcd clients reach it, as a URL. Empty where it serves none, or has not published it yet.
+    pub etcd_url: String,
 }
 
 impl PeerNode {

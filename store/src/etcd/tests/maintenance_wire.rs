@@ -299,6 +299,34 @@ async fn only_so_many_snapshots_are_sent_at_once() {
 }
 
 #[tokio::test]
+async fn the_list_of_members_has_where_clients_reach_each() {
+    let options = Options {
+        client_url: "https://127.0.0.1:6490".into(),
+        ..Options::default()
+    };
+    let bench = Bench::of(MemStore::new(), options).await;
+    bench.backend.members.lock().unwrap().push(MemberStatus {
+        id: 2,
+        ..MemberStatus::default()
+    });
+    let urls = || async {
+        let request = MemberListRequest { linearizable: true };
+        let list: Headed<MembersBody> = bench
+            .call("/etcdserverpb.Cluster/MemberList", request)
+            .await
+            .unwrap();
+        let urls = list.body.members.into_iter();
+        urls.map(|member| member.client_urls).collect::<Vec<_>>()
+    };
+    let own = "https://127.0.0.1:6490".to_string();
+    assert_eq!(urls().await, [vec![own.clone()], vec![]]);
+    let other = "https://10.0.0.2:6490".to_string();
+    let published = BTreeMap::from([(2, other.clone())]);
+    *bench.backend.urls.lock().unwrap() = published;
+    assert_eq!(urls().await, [vec![own], vec![other]]);
+}
+
+#[tokio::test]
 async fn members_are_added_as_learners_promoted_moved_and_removed_with_etcds_words() {
     let bench = Bench::new().await;
     let add = |url: &str, is_learner| {

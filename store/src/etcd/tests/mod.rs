@@ -21,6 +21,7 @@
 //! `a_learner_answers_local_reads_and_its_status_alone`;
 //! bytes, `keys_are_opaque_bytes_values_may_be_empty_and_a_key_may_not`, `the_rule_of_ranges_is_that_of_reads`.
 
+mod archive_file;
 mod auth_wire;
 mod http_wire;
 mod kv_wire;
@@ -29,6 +30,8 @@ mod lock_wire;
 mod maintenance_wire;
 mod watch_wire;
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::future::ready;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -84,6 +87,8 @@ pub(super) struct MemBackend {
     pub(super) parts: Mutex<Option<ScriptedParts>>,
     /// Leases that were renewed.
     pub(super) renewed: Mutex<Vec<i64>>,
+    /// What the members have published.
+    pub(super) urls: Mutex<BTreeMap<u64, String>>,
     request_bytes: usize,
     pub(super) unix_s: AtomicI64,
     /// Happens once, between the question whether a call may and what it does.
@@ -108,6 +113,7 @@ impl MemBackend {
             stop: CancellationToken::new(),
             parts: Mutex::default(),
             renewed: Mutex::default(),
+            urls: Mutex::default(),
             request_bytes: kv::REQUEST_BYTES_MAX,
             unix_s: AtomicI64::new(1_000_000),
             meanwhile: Mutex::default(),
@@ -276,6 +282,8 @@ impl Backend for MemBackend {
         let updated = self.member(id, |member| member.peer_address = peer_address);
         Box::pin(std::future::ready(updated))
     }
+    fn client_urls(&self) -> BTreeMap<u64, String> {
+        self.urls.lock().unwrap().clone()
     fn with_catalog(&self, look: &mut dyn FnMut(&kv::Catalog)) {
         self.store.with_catalog(look);
     }

@@ -1,0 +1,172 @@
+//! `kontiki store`: a person's hand on the store. Its commands are clients of the members' ports for etcd clients, as
+//! etcdctl is, but for those that work on the files of a store that does not run.
+
+mod members;
+mod offline;
+mod read;
+mod snapshot;
+mod status;
+
+use anyhow::{Context, Result, anyhow, bail};
+use store::etcd::client::{Client, Credentials, Member};
+
+use crate::cli::{SnapshotCommand, StoreArgs, StoreCommand};
+use crate::local::{Home, Plan};
+use crate::pki::Pair;
+use crate::resize;
+
+pub(crate) async fn run(args: &StoreArgs) -> Result<()> {
+    match &args.command {
+        StoreCommand::Status(output) => status::run(&Session::open(args)?, output.json()).await,
+        StoreCommand::Get(get) => read::get(&Session::open(args)?, get).await,
+        StoreCommand::History(history) => read::history(&Session::open(args)?, history).await,
+        StoreCommand::Snapshot(snapshot) => match &snapshot.command {
+            SnapshotCommand::Save { file } => snapshot::save(&Session::open(args)?, file).await,
+            SnapshotCommand::Status { file, output } => snapshot::status(file, output.json()),
+        },
+        StoreCommand::Restore(restore) => offline::restore(&args.home(), restore),
+        StoreCommand::Recover(recover) => offline::recover(&args.home(), recover),
+        StoreCommand::Replace(replace) => resize::replace(&args.home(), &replace.member).await,
+        StoreCommand::Member(member) => members::run(&Session::open(args)?, &member.command).await,
+        StoreCommand::MoveLeader { member } => {
+            members::move_leader(&Session::open(args)?, member).await
+        }
+    }
+}
+
+/// Where the members are, and how to prove that one may use them.
+pub(crate) struct Session {
+    pub(crate) endpoints: Vec<String>,
+    pub(crate) ca: std::path::PathBuf,
+    pub(crate) identity: Pair,
+    credentials: Credentials,
+}
+
+impl Session {
+    fn open(args: &StoreArgs) -> Result<Session> {
+        let home = args.home();
+        let endpoints = match args.endpoints.is_empty() {
+            false => args.endpoints.clone(),
+            true => match home.load()? {
+                Some(plan) => plan.etcd_urls(),
+                None => bail!(
+                    "there is no cluster in {}: give --home, or --endpoints with --cacert, --cert and --key",
+                    home.0.display()
+                ),
+            },
+        };
+        let own = home.store_admin();
+        let identity = Pair {
+            cert: args.cert.clone().unwrap_or(own.cert),
+            key: args.key.clone().unwrap_or(own.key),
+        };
+        let ca = args.cacert.clone();
+        let ca = ca.unwrap_or_else(|| home.pki().join("ca.crt"));
+        Session::new(endpoints, ca, identity)
+    }
+
+    /// Of the cluster in a home.
+    pub(crate) fn of_home(home: &Home, plan: &Plan) -> Result<Session> {
+        Session::at(home, plan.etcd_urls())
+    }
+
+    /// Of the cluster in a home, by these members alone.
+    pub(crate) fn at(home: &Home, endpoints: Vec<String>) -> Result<Session> {
+        Session::new(endpoints, home.pki().join("ca.crt"), home.store_admin())
+    }
+
+    fn new(endpoints: Vec<String>, ca: std::path::PathBuf, identity: Pair) -> Result<Session> {
+        let read = |path: &std::path::Path| {
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let credentials = Credentials {
+            ca: read(&ca)?,
+            cert: read(&identity.cert)?,
+            key: read(&identity.key)?,
+        };
+        Ok(Session {
+            endpoints,
+            ca,
+            identity,
+            credentials,
+        })
+    }
+
+    pub(crate) fn client(&self, url: &str) -> Result<Client> {
+        Ok(Client::new(url, &self.credentials)?)
+    }
+
+    /// The first member that answers and knows of a leader.
+    pub(crate) async fn any(&self) -> Result<Client> {
+        let mut why = anyhow!("no endpoints are given");
+        for url in &self.endpoints {
+            let client = self.client(url)?;
+            match client.status().await {
+                // A learner does not answer most questions.
+                Ok(status) if status.leader != 0 && !status.is_learner => return Ok(client),
+                Ok(status) if status.is_learner => why = anyhow!("{url}: is a learner"),
+                Ok(_) => why = anyhow!("{url}: knows of no leader"),
+                Err(error) => why = error.into(),
+            }
+        }
+        Err(why.context("no member with a quorum answers; `kontiki store status` shows each"))
+    }
+}
+
+impl Session {
+    /// The members as a quorum has them, and a client of one of it.
+    pub(crate) async fn members(&self) -> Result<(Client, Vec<Member>)> {
+        let client = self.any().await?;
+        let members = client.members(true).await?;
+        Ok((client, members))
+    }
+}
+
+/// Lines of cells as a table with aligned columns. The first line is the head.
+fn table(lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let cells = line.iter().zip(&widths);
+        let cells = cells.map(|(cell, width)| format!("{cell:<width$}"));
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (count as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        (value, unit) = (value / 1024.0, unit + 1);
+    }
+    match unit {
+        0 => format!("{count} B"),
+        _ => format!("{value:.1} {}", UNITS[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let lines = [vec!["ID", "NAME"], vec!["1", "a"], vec!["1000", "länger"]];
+        let lines = lines.map(|line| line.into_iter().map(String::from).collect::<Vec<_>>());
+        assert_eq!(table(&lines), "ID    NAME\n1     a\n1000  länger\n");
+    }
+
+    #[test]
+    fn sizes_have_the_largest_unit_that_fits() {
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(5 << 30), "5.0 GiB");
+    }
+}

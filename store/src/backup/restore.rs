@@ -1,0 +1,133 @@
+//! A new cluster out of an archive: the data directory of each of its members.
+
+use std::io;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::found::{self, Members};
+use super::read::{Contents, Part, read, verify};
+use super::{BackupError, NewCluster};
+use crate::data_dir::Identity;
+use crate::disk::Position;
+use crate::env::{Engine, StateDb};
+use crate::etcd::archive::Record;
+use crate::incarnations::LEGACY;
+use crate::raft::machine::Replica;
+use crate::raft::types::Vote;
+
+/// Live keys are stored in batches of about so many bytes.
+const BATCH_BYTES: usize = 1 << 20;
+/// With which all members begin.
+const TERM: u64 = 1;
+
+/// Makes the data directory of one member of a new cluster, which has what is in the archive. Called with the same
+/// cluster for each of its members. Answers the revision with which it begins, and what the archive holds.
+///
+/// The directory must not exist, or be empty. Nothing is written before the archive has been read to its end.
+pub fn restore(
+    archive: &Path,
+    data_dir: &Path,
+    member_id: u64,
+    cluster: &NewCluster,
+    engine: &dyn Engine,
+) -> Result<(i64, Contents), BackupError> {
+    let not_whole = |source| BackupError::Archive {
+        path: archive.into(),
+        source,
+    };
+    require_unused(data_dir)?;
+    let contents = verify(archive).map_err(not_whole)?;
+    found::moved_forward(contents.revision, cluster.bump_revision)?;
+    let members = cluster.members.iter().map(|member| {
+        let incarnation = incarnation(cluster.cluster_id, member.id, &contents.sha256);
+        (member.id, (member.clone(), incarnation))
+    });
+    let members: Members = members.collect();
+    let (_, incarnation) = members
+        .get(&member_id)
+        .ok_or(BackupError::NotAMember(member_id))?;
+    let identity = Identity {
+        cluster_id: cluster.cluster_id,
+        member_id,
+        incarnation: *incarnation,
+    };
+    let staged = found::beside(data_dir, ".restoring");
+    let dir = found::begin(&staged, &identity, &members)?;
+    let damaged = |error| dir.failed("the state", error);
+    let state = engine.open_state(dir.path(), true).map_err(damaged)?;
+    let position = Position {
+        revision: contents.revision,
+        compact_revision: contents.revision,
+        cluster_id: cluster.cluster_id,
+        ..Position::default()
+    };
+    fill(archive, state.opened().as_ref(), position).map_err(not_whole)?;
+    let replica = Replica::load(cluster.cluster_id, state.clone()).map_err(damaged)?;
+    let voted = Vote::new(TERM, member_id);
+    let revision = found::complete(dir, replica, engine, &voted, cluster, &members)?;
+    // Closed before it is moved.
+    drop(state);
+    found::rename(&staged, data_dir)?;
+    Ok((revision, contents))
+}
+
+fn require_unused(data_dir: &Path) -> Result<(), BackupError> {
+    let occupied = match std::fs::read_dir(data_dir) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(BackupError::io("cannot read", data_dir)(error)),
+    };
+    match occupied {
+        true => Err(BackupError::Occupied(data_dir.into())),
+        false => Ok(()),
+    }
+}
+
+/// The same for all who restore the same archive into the same cluster, so that each member knows the others'
+/// directories before it has met them.
+fn incarnation(cluster_id: u64, member_id: u64, archive: &[u8]) -> u64 {
+    let mut digest = Sha256::new();
+    digest.update(b"kontiki restore");
+    digest.update(cluster_id.to_be_bytes());
+    digest.update(member_id.to_be_bytes());
+    digest.update(archive);
+    let digest: [u8; 32] = digest.finalize().into();
+    let (number, _) = digest.split_at(8);
+    let number = number.try_into().map_or(0, u64::from_be_bytes);
+    // Neither "unknown" nor "of before there were any".
+    number.max(LEGACY + 1)
+}
+
+/// Stores what is in the archive, at this position.
+fn fill(archive: &Path, state: &dyn StateDb, mut position: Position) -> io::Result<()> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    let mut hash = kv::StateHash::default();
+    read(archive, &mut |part| {
+        batch.push(match part {
+            Part::Lease(lease) => {
+                hash.add_lease(lease);
+                kv::Write::Lease(lease)
+            }
+            Part::Record(Record { name, value }) => {
+                hash.add_record(&name, &value);
+                let value = Some(value);
+                kv::Write::Record { name, value }
+            }
+            Part::Key(kv) => {
+                hash.add_key(&kv);
+                bytes += kv.key.len() + kv.value.len();
+                kv::Write::Put(kv)
+            }
+        });
+        if bytes >= BATCH_BYTES {
+            state.write(&batch, &position)?;
+            batch.clear();
+            bytes = 0;
+        }
+        Ok(())
+    })?;
+    // Checked when it is loaded.
+    position.state_hash = hash.to_bytes().to_vec();
+    state.write(&batch, &position)
+}
