@@ -38,8 +38,6 @@ pub(super) trait Backend: Store {
     fn with_catalog(&self, look: &mut dyn FnMut(&kv::Catalog));
     /// Which users and roles this member knows, see [`kv::auth_revision`].
     fn auth_revision(&self) -> u64;
-    /// Changes users and roles.
-    fn change_auth(&self, change: kv::AuthChange) -> BoxFuture<'_, StoreResult<()>>;
     /// Wall clock, seconds since 1970.
     fn unix_s(&self) -> i64;
     /// Shows the visitor the whole state as of one moment, without holding up writes. Blocks.
@@ -146,18 +144,6 @@ impl Backend for Node {
 
     fn auth_revision(&self) -> u64 {
         self.core.replica.auth_revision()
-    }
-
-    fn change_auth(&self, change: kv::AuthChange) -> BoxFuture<'_, StoreResult<()>> {
-        Box::pin(async move {
-            let change = Some(change);
-            let command = kv::Command::Auth(kv::AuthCommand { change });
-            let answer = self.core.propose(command).await?;
-            Ok(kv::Answer {
-                revision: answer.revision,
-                body: (),
-            })
-        })
     }
 
     fn unix_s(&self) -> i64 {

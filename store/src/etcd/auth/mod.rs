@@ -270,7 +270,9 @@ fn user_role(request: UserRoleRequest) -> kv::UserRole {
 }
 
 async fn change(call: Call, change: AuthChange) -> Result<Headed<Empty>, Fault> {
-    let answer = call.front.backend.change_auth(change).await?;
+    let change = Some(change);
+    let command = kv::Command::Auth(kv::AuthCommand { change });
+    let answer = call.front.backend.propose(command).await?;
     Ok(call.front.headed(kv::Answer {
         revision: answer.revision,
         body: Empty {},

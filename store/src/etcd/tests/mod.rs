@@ -31,7 +31,6 @@ mod maintenance_wire;
 mod watch_wire;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::future::ready;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -127,7 +126,7 @@ impl MemBackend {
         }
     }
 
-    fn propose(&self, command: kv::Command) -> StoreResult<kv::Reply> {
+    fn propose_now(&self, command: kv::Command) -> StoreResult<kv::Reply> {
         let under = ALLOWED_AT.try_with(|revision| *revision).unwrap_or(0);
         self.store.propose_under(command, under)
     }
@@ -183,7 +182,7 @@ impl Store for MemBackend {
         if request.encoded_len() > self.request_bytes {
             return Box::pin(ready(Err(kv::Refusal::TooLarge.into())));
         }
-        let answer = self.propose(kv::Command::Txn(request));
+        let answer = self.propose_now(kv::Command::Txn(request));
         Box::pin(ready(answer.map(|answer| kv::Answer {
             revision: answer.revision,
             body: match answer.body {
@@ -284,19 +283,12 @@ impl Backend for MemBackend {
     }
     fn client_urls(&self) -> BTreeMap<u64, String> {
         self.urls.lock().unwrap().clone()
+    }
     fn with_catalog(&self, look: &mut dyn FnMut(&kv::Catalog)) {
         self.store.with_catalog(look);
     }
     fn auth_revision(&self) -> u64 {
         self.store.with_catalog(kv::auth_revision_in)
-    }
-    fn change_auth(&self, change: kv::AuthChange) -> BoxFuture<'_, StoreResult<()>> {
-        let change = Some(change);
-        let changed = self.propose(kv::Command::Auth(kv::AuthCommand { change }));
-        Box::pin(ready(changed.map(|answer| kv::Answer {
-            revision: answer.revision,
-            body: (),
-        })))
     }
     fn unix_s(&self) -> i64 {
         self.unix_s.load(Ordering::Relaxed)
@@ -326,7 +318,7 @@ impl Backend for MemBackend {
         self.store.alarms()
     }
     fn propose(&self, command: kv::Command) -> BoxFuture<'_, StoreResult<kv::Reply>> {
-        Box::pin(std::future::ready(self.store.propose(command)))
+        Box::pin(ready(self.propose_now(command)))
     }
     fn stopping(&self) -> CancellationToken {
         self.stop.clone()
