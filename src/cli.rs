@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::local::{Home, SERVICE_CIDR, Wishes};
 use crate::up;
@@ -236,6 +238,28 @@ impl FromStr for InitialMember {
     }
 }
 
+/// A time, or how long ago.
+fn moment(text: &str) -> Result<OffsetDateTime, String> {
+    let ago = || {
+        let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        let seconds = digits.parse::<u32>().ok()?.checked_mul(seconds)?;
+        OffsetDateTime::now_utc().checked_sub(time::Duration::seconds(seconds.into()))
+    };
+    OffsetDateTime::parse(text, &Rfc3339)
+        .ok()
+        .or_else(ago)
+        .ok_or_else(|| {
+            format!("`{text}` is neither a time like 2026-11-25T20:19:10Z nor a span like 10m")
+        })
+}
+
 fn hex(text: &str) -> Result<u64, String> {
     match u64::from_str_radix(text.trim_start_matches("0x"), 16) {
         Ok(0) => Err("an id is not 0".into()),
@@ -389,6 +413,9 @@ pub(crate) struct GetArgs {
     /// As of this revision, which must not have been compacted [default: now]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub(crate) rev: i64,
+    /// As of this time (2026-11-25T20:19:10Z), or so long ago (90s, 10m, 2h, 1d)
+    #[arg(long, value_parser = moment, conflicts_with = "rev", value_name = "TIME")]
+    pub(crate) at: Option<OffsetDateTime>,
     /// At most so many keys [default: all]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub(crate) limit: usize,
@@ -562,6 +589,32 @@ mod tests {
             &"a".repeat(64),
         ] {
             assert!(name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_named_or_some_time_ago() {
+        let named = moment("2026-11-25T20:19:10.5+01:00").unwrap();
+        assert_eq!(named.unix_timestamp_nanos(), 1_795_634_350_500_000_000);
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("2h", 7200), ("1d", 86_400)] {
+            let then = moment(text).unwrap();
+            let ago = OffsetDateTime::now_utc() - then;
+            assert!(
+                (seconds..seconds + 60).contains(&ago.whole_seconds()),
+                "{text}"
+            );
+        }
+        for bad in [
+            "",
+            "m",
+            "-5m",
+            "5",
+            "5w",
+            "99999999999d",
+            "2026-11-25",
+            "\u{e9}",
+        ] {
+            assert!(moment(bad).is_err(), "{bad}");
         }
     }
 

@@ -5,6 +5,8 @@ use std::io::Write;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use store::etcd::client::{Keys, Record, Revision};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::{Session, table};
 use crate::cli::{GetArgs, HistoryArgs};
@@ -16,7 +18,14 @@ const PREVIEW: usize = 60;
 pub(super) async fn get(session: &Session, args: &GetArgs) -> Result<()> {
     let keys = keys(&args.key, args.prefix)?;
     let client = session.any().await?;
-    let (revision, records) = client.get(&keys, args.rev, args.limit).await?;
+    let asked = match args.at {
+        None => args.rev,
+        Some(time) => {
+            let unix_ms = time.unix_timestamp_nanos().div_euclid(1_000_000);
+            client.revision_at(i64::try_from(unix_ms)?).await?
+        }
+    };
+    let (revision, records) = client.get(&keys, asked, args.limit).await?;
     if args.output.json() {
         let records: Vec<Value> = records.iter().map(record_json).collect();
         let answer = json!({"revision": revision, "keys": records});
@@ -46,6 +55,9 @@ pub(super) async fn history(session: &Session, args: &HistoryArgs) -> Result<()>
     if args.limit > 0 {
         revisions.drain(..revisions.len().saturating_sub(args.limit));
     }
+    let numbers: Vec<i64> = revisions.iter().map(number).collect();
+    let times = client.times_of(&numbers).await?;
+    let revisions: Vec<(Revision, i64)> = revisions.into_iter().zip(times).collect();
     if args.output.json() {
         let revisions: Vec<Value> = revisions.iter().map(revision_json).collect();
         let answer = json!({"retained_from": begins, "revisions": revisions});
@@ -89,14 +101,32 @@ fn records_table(records: &[Record], whole: bool) -> String {
     table(&lines)
 }
 
-fn revisions_table(revisions: &[Revision], whole: bool) -> String {
+fn number(revision: &Revision) -> i64 {
+    match revision {
+        Revision::Put(record) => record.mod_revision,
+        Revision::Delete(_, at) => *at,
+    }
+}
+
+/// A time of the store as people write it; nothing where it was not recorded.
+fn time_text(unix_ms: i64) -> Option<String> {
+    let nanos = i128::from(unix_ms).checked_mul(1_000_000)?;
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
+    let text = time.format(&Rfc3339).ok()?;
+    (unix_ms != 0).then_some(text)
+}
+
+/// Revisions and when they were made.
+fn revisions_table(revisions: &[(Revision, i64)], whole: bool) -> String {
     let head = [
-        "REVISION", "KIND", "KEY", "VERSION", "LEASE", "SIZE", "VALUE",
+        "REVISION", "TIME", "KIND", "KEY", "VERSION", "LEASE", "SIZE", "VALUE",
     ];
     let mut lines = vec![head.map(String::from).to_vec()];
-    lines.extend(revisions.iter().map(|revision| match revision {
+    let time = |unix_ms: i64| time_text(unix_ms).unwrap_or_else(|| "-".into());
+    lines.extend(revisions.iter().map(|(revision, unix_ms)| match revision {
         Revision::Put(record) => vec![
             record.mod_revision.to_string(),
+            time(*unix_ms),
             kind(revision).into(),
             text(&record.key),
             record.version.to_string(),
@@ -106,7 +136,12 @@ fn revisions_table(revisions: &[Revision], whole: bool) -> String {
         ],
         Revision::Delete(key, at) => {
             let gone = ["-", "-", "-", ""].map(String::from);
-            let mut line = vec![at.to_string(), kind(revision).into(), text(key)];
+            let mut line = vec![
+                at.to_string(),
+                time(*unix_ms),
+                kind(revision).into(),
+                text(key),
+            ];
             line.extend(gone);
             line
         }
@@ -162,12 +197,13 @@ fn record_json(record: &Record) -> Value {
     })
 }
 
-fn revision_json(revision: &Revision) -> Value {
+fn revision_json((revision, unix_ms): &(Revision, i64)) -> Value {
     let mut value = match revision {
         Revision::Put(record) => record_json(record),
         Revision::Delete(key, at) => json!({"key": text(key), "mod_revision": at}),
     };
     value["kind"] = kind(revision).into();
+    value["time"] = time_text(*unix_ms).into();
     value
 }
 
@@ -194,6 +230,9 @@ mod tests {
             Revision::Delete(b"/registry/a"[..].to_vec().into(), 7),
             put(8, 8, b"\x00\x01"),
         ];
+        // The last of before times were recorded.
+        let revisions: Vec<(Revision, i64)> =
+            revisions.into_iter().zip([1500, 1501, 61_000, 0]).collect();
         let text = revisions_table(&revisions, false);
         let lines: Vec<Vec<&str>> = text
             .lines()
@@ -201,19 +240,43 @@ mod tests {
             .collect();
         assert_eq!(
             lines[1],
-            ["5", "create", "/registry/a", "1", "ab", "3", "one"]
+            [
+                "5",
+                "1970-01-01T00:00:01.5Z",
+                "create",
+                "/registry/a",
+                "1",
+                "ab",
+                "3",
+                "one"
+            ]
         );
-        assert_eq!(lines[2][..2], ["6", "update"]);
-        assert_eq!(lines[2][6].len(), PREVIEW + 3);
-        assert_eq!(lines[3], ["7", "delete", "/registry/a", "-", "-", "-"]);
-        assert_eq!(lines[4][6], r"\x00\x01");
+        assert_eq!(lines[2][2], "update");
+        assert_eq!(lines[2][7].len(), PREVIEW + 3);
+        let deleted = [
+            "7",
+            "1970-01-01T00:01:01Z",
+            "delete",
+            "/registry/a",
+            "-",
+            "-",
+            "-",
+        ];
+        assert_eq!(lines[3], deleted);
+        assert_eq!(lines[4][1], "-");
+        assert_eq!(lines[4][7], r"\x00\x01");
         assert!(revisions_table(&revisions, true).contains(&"x".repeat(100)));
         let json = revision_json(&revisions[3]);
         assert_eq!(
             (&json["kind"], &json["value_base64"]),
             (&"create".into(), &"AAE=".into())
         );
-        assert_eq!(revision_json(&revisions[2])["kind"], "delete");
+        assert_eq!(json["time"], Value::Null);
+        let deleted = revision_json(&revisions[2]);
+        assert_eq!(
+            (&deleted["kind"], &deleted["time"]),
+            (&"delete".into(), &"1970-01-01T00:01:01Z".into())
+        );
     }
 
     #[test]

@@ -112,7 +112,22 @@ fn history_of_a_key(cluster: &Cluster) {
     assert_eq!(kinds(&history), expected(&all), "{history}");
     assert_eq!(history["revisions"][1]["value"], "two");
 
-    // As it was.
+    // As it was, by time: the newest revision of the same millisecond counts.
+    let time = |place: usize| {
+        history["revisions"][place]["time"]
+            .as_str()
+            .expect("a time")
+    };
+    let same = (0..all.len()).filter(|place| time(*place) == time(1)).max();
+    let at = cluster.kontiki(&["store", "get", "/told/a", "--at", time(1)]);
+    let values = ["one\n", "two\n", "", "three\n"];
+    assert_eq!(at.stdout, values[same.expect("itself")], "{at}");
+    let at = cluster.kontiki(&["store", "get", "/told/a", "--at", time(3)]);
+    assert_eq!(at.stdout, "three\n");
+    let before = cluster.kontiki(&["store", "get", "/told/a", "--at", "1d"]);
+    assert!(before.stderr.contains("there is no key"), "{before}");
+
+    // And by revision.
     let get =
         |arguments: &[&str]| cluster.kontiki(&[&["store", "get", "/told/a"], arguments].concat());
     assert_eq!(get(&["--rev", &second.to_string()]).stdout, "two\n");

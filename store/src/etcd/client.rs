@@ -18,8 +18,8 @@ use tonic_prost::ProstCodec;
 use super::headed::Headed;
 use super::message::{
     AlarmBody, AlarmRequest, Empty, MemberAddBody, MemberAddRequest, MemberId, MemberListRequest,
-    MembersBody, MoveLeaderRequest, SnapshotBody, StatusBody, WatchBody, WatchCreate, WatchRequest,
-    WatchUnion,
+    MembersBody, MomentBody, MoveLeaderRequest, RevisionAtRequest, SnapshotBody, StatusBody,
+    TimesBody, TimesOfRequest, WatchBody, WatchCreate, WatchRequest, WatchUnion,
 };
 
 /// For a connection to come about.
@@ -326,6 +326,29 @@ impl Client {
                 _ => return Ok((request.revision, records)),
             }
         }
+    }
+
+    /// The newest revision at a time, milliseconds since 1970.
+    pub async fn revision_at(&self, unix_ms: i64) -> Result<i64, ClientError> {
+        let request = RevisionAtRequest { unix_ms };
+        let answer: Headed<MomentBody> =
+            self.unary("/kontikipb.History/RevisionAt", request).await?;
+        Ok(answer.body.revision)
+    }
+
+    /// When revisions were made, milliseconds since 1970; 0 where it was not recorded.
+    pub async fn times_of(&self, revisions: &[i64]) -> Result<Vec<i64>, ClientError> {
+        const AT_ONCE: usize = 1000;
+        let mut times = Vec::with_capacity(revisions.len());
+        for part in revisions.chunks(AT_ONCE) {
+            let request = TimesOfRequest {
+                revisions: part.to_vec(),
+            };
+            let answer: Headed<TimesBody> =
+                self.unary("/kontikipb.History/TimesOf", request).await?;
+            times.extend(answer.body.unix_ms);
+        }
+        Ok(times)
     }
 
     /// All that is retained of keys up to now: what they were when history begins, and each change since. Answers the

@@ -491,11 +491,18 @@ pub(super) struct RevisionAtRequest {
     pub(super) unix_ms: i64,
 }
 
-/// When was a revision made?
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(super) struct TimeOfRequest {
-    #[prost(int64, tag = "1")]
-    pub(super) revision: i64,
+/// When were revisions made?
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct TimesOfRequest {
+    #[prost(int64, repeated, tag = "1")]
+    pub(super) revisions: Vec<i64>,
+}
+
+/// In the order of the question, milliseconds since 1970; 0 where it was not recorded, or is compacted.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct TimesBody {
+    #[prost(int64, repeated, tag = "2")]
+    pub(super) unix_ms: Vec<i64>,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

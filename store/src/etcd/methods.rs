@@ -72,7 +72,7 @@ methods! {
     "/etcdserverpb.Auth/RoleGrantPermission" => unary(auth::role_grant_permission, auth::root);
     "/etcdserverpb.Auth/RoleRevokePermission" => unary(auth::role_revoke_permission, auth::root);
     "/kontikipb.History/RevisionAt" => unary(history::revision_at, auth::a_user);
-    "/kontikipb.History/TimeOf" => unary(history::time_of, auth::a_user);
+    "/kontikipb.History/TimesOf" => unary(history::times_of, auth::a_user);
     "/v3lockpb.Lock/Lock" => unary(lock::lock, auth::to_lock);
     "/v3lockpb.Lock/Unlock" => unary(lock::unlock, auth::to_unlock);
     "/v3electionpb.Election/Campaign" => unary(election::campaign, auth::to_campaign);
