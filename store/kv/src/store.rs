@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::command::Refusal;
-use crate::message::{Event, RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+use crate::events::Events;
+use crate::message::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::range::PartWriter;
 
 /// A boxed future: the trait has to be usable as `dyn Store`.
@@ -104,7 +104,7 @@ pub struct WatchRequest {
 #[derive(Clone, Debug)]
 pub enum WatchItem {
     /// Changes of one revision, in order, already filtered to the watched keys. Shared, never copied per watcher.
-    Events { revision: i64, events: Arc<[Event]> },
+    Events { revision: i64, events: Events },
     /// All events up to and including this revision have been delivered on this stream.
     Progress { revision: i64 },
     /// `start_revision` (or where a slow watcher had got to) is below the compacted revision. The stream ends.

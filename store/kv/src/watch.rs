@@ -1,23 +1,28 @@
 //! Watching: each event is filtered once for each distinct range and shared by all its watchers.
 //!
-//! Watchers of one range form a group. The group keeps a bounded ring of recent, already filtered deliveries. A watcher
-//! is nothing but a cursor, the next revision it wants: in the ring it takes from the ring, below it it reads the
-//! event log in chunks until it has caught up. So a slow or resuming watcher costs a cursor, never memory, and
-//! cannot lose, repeat or reorder anything: what it gets is a function of the cursor. Only one below the compacted
-//! revision is told so and ends.
+//! Watchers of one range form a group. Recent deliveries, already filtered, stand in the group's ring. A watcher is
+//! nothing but a cursor, the next revision it wants: in the ring it takes from the ring, below it it reads the event
+//! log in chunks until it has caught up. So a slow or resuming watcher costs a cursor and cannot lose, repeat or reorder
+//! anything: what it gets is a function of the cursor. Only one below the compacted revision is told so and ends.
 //!
-//! Progress marks go to watchers that have caught up when somebody asks for them ([`Hub::request_progress`], which
-//! linearizable reads do), not on each revision: a write to one prefix must not wake the watchers of all others.
+//! What is held is bounded for all watchers together, not for each: the oldest deliveries leave the rings, and a chunk
+//! of history goes back to being a cursor where its watcher does not take it while others read (see [`HubLimits`]).
+//!
+//! An event costs those whom it concerns, whoever else there is: groups are found by their keys ([`Routes`]), and progress
+//! marks go to watchers that have caught up when somebody asks for them ([`Hub::request_progress`], which linearizable
+//! reads do), not on each revision.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 
+use crate::events::Events;
 use crate::keys::KeyRange;
 use crate::message::Event;
+use crate::routes::{RouteId, Routes};
 use crate::store::{WatchItem, WatchRequest};
 
 /// The retained events, as far as a catching-up watcher needs them.
@@ -43,18 +48,23 @@ pub enum LogError {
     Broken,
 }
 
-/// Bounds of one group's ring.
+/// Bounds of what is held for all watchers together.
 #[derive(Clone, Copy, Debug)]
 pub struct HubLimits {
+    /// Deliveries in the rings.
     pub revisions: usize,
+    /// Memory of the deliveries in the rings, roughly.
     pub bytes: usize,
+    /// Memory of chunks of history that wait for their watchers.
+    pub history_bytes: usize,
 }
 
 impl Default for HubLimits {
     fn default() -> Self {
         HubLimits {
-            revisions: 512,
-            bytes: 1024 * 1024,
+            revisions: 32_768,
+            bytes: 32 << 20,
+            history_bytes: 32 << 20,
         }
     }
 }
@@ -69,17 +79,36 @@ pub struct Hub {
 struct State {
     /// Newest revision whose events are out.
     published: i64,
-    groups: BTreeMap<KeyRange, Group>,
+    routes: Routes,
+    groups: BTreeMap<RouteId, Group>,
+    /// What stands in the rings of all groups, oldest first.
+    kept: VecDeque<Kept>,
+    kept_bytes: usize,
+    /// Who holds a chunk of history, the one that has waited longest first.
+    holders: BTreeMap<u64, WatcherId>,
+    holders_bytes: usize,
+    next_turn: u64,
     /// Largest revision up to which anybody wants a progress mark.
     wanted: i64,
     next_id: u64,
     closed: bool,
 }
 
-#[derive(Default)]
-struct Group {
-    ring: VecDeque<(i64, Arc<[Event]>)>,
+/// A delivery in the ring of a group, or one that was there until the group ended.
+struct Kept {
+    group: RouteId,
+    revision: i64,
     bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct WatcherId {
+    group: RouteId,
+    watcher: u64,
+}
+
+struct Group {
+    ring: VecDeque<(i64, Events)>,
     /// The ring holds every matching event above this revision.
     floor: i64,
     watchers: BTreeMap<u64, Watcher>,
@@ -88,8 +117,13 @@ struct Group {
 #[derive(Default)]
 struct Watcher {
     waker: Option<Waker>,
-    /// Next revision to deliver.
+    /// Next revision to deliver, behind `history`.
     cursor: i64,
+    /// Read from the log, not delivered yet: at most one chunk.
+    history: VecDeque<(i64, Events)>,
+    history_bytes: usize,
+    /// Its place among the holders, while there is history.
+    turn: u64,
     /// What the consumer knows to have seen everything up to, by an event or a mark.
     told: i64,
     /// The consumer wants to know that it has seen everything up to here.
@@ -101,7 +135,13 @@ impl Hub {
     pub fn new(revision: i64, limits: HubLimits) -> Arc<Hub> {
         let state = State {
             published: revision,
+            routes: Routes::default(),
             groups: BTreeMap::new(),
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            holders: BTreeMap::new(),
+            holders_bytes: 0,
+            next_turn: 0,
             wanted: 0,
             next_id: 0,
             closed: false,
@@ -132,28 +172,18 @@ impl Hub {
         } else {
             published + 1
         };
-        let id = state.next_id;
-        state.next_id += 1;
-        let group = state.groups.entry(range.clone()).or_default();
-        if group.watchers.is_empty() {
-            *group = Group {
-                floor: published,
-                ..Group::default()
-            };
-        }
         // The first mark tells a resuming watcher that it has caught up with the moment of its creation.
         let watcher = Watcher {
-            waker: None,
             cursor,
             told: cursor - 1,
             wanted: published,
+            ..Watcher::default()
         };
-        group.watchers.insert(id, watcher);
+        let id = state.add(&range, watcher);
         Watch {
             hub: self.clone(),
             range,
             id,
-            pending: VecDeque::new(),
             ended: false,
         }
     }
@@ -164,28 +194,27 @@ impl Hub {
         {
             let mut state = lock(&self.state);
             let before = state.published;
+            let mut touched = BTreeSet::new();
             for (revision, events) in revisions {
                 assert!(
                     *revision > state.published,
                     "revisions are published in order"
                 );
                 state.published = *revision;
-                for (range, group) in &mut state.groups {
-                    group.push(range, *revision, events, &self.limits);
-                }
+                state.push(*revision, events, &mut touched);
             }
             state.published = state.published.max(newest);
-            let marks_wanted = state.wanted > before;
-            for group in state.groups.values_mut() {
-                let newest_event = group.newest_event();
-                if newest_event <= before && !marks_wanted {
-                    continue;
-                }
-                for watcher in group.watchers.values_mut() {
-                    if watcher.cursor <= newest_event || watcher.told < watcher.wanted {
-                        wakers.extend(watcher.waker.take());
-                    }
-                }
+            state.trim(&self.limits);
+            if state.wanted > before {
+                wakers.extend(state.wake_the_unsure());
+            }
+            for group in touched {
+                let watchers = state
+                    .groups
+                    .get_mut(&group)
+                    .map(|group| &mut group.watchers);
+                let watchers = watchers.into_iter().flat_map(BTreeMap::values_mut);
+                wakers.extend(watchers.filter_map(|watcher| watcher.waker.take()));
             }
         }
         wakers.into_iter().for_each(Waker::wake);
@@ -197,17 +226,11 @@ impl Hub {
         {
             let mut state = lock(&self.state);
             state.wanted = state.wanted.max(revision);
-            let published = state.published;
-            for watcher in state
-                .groups
-                .values_mut()
-                .flat_map(|group| group.watchers.values_mut())
-            {
+            let watchers = state.groups.values_mut();
+            for watcher in watchers.flat_map(|group| group.watchers.values_mut()) {
                 watcher.wanted = watcher.wanted.max(revision);
-                if watcher.told < watcher.wanted.min(published) {
-                    wakers.extend(watcher.waker.take());
-                }
             }
+            wakers.extend(state.wake_the_unsure());
         }
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -220,17 +243,13 @@ impl Hub {
             let mut state = lock(&self.state);
             state.published = state.published.max(revision);
             let floor = state.published;
+            state.kept.clear();
+            state.kept_bytes = 0;
             for group in state.groups.values_mut() {
                 group.ring.clear();
-                group.bytes = 0;
                 group.floor = floor;
-                wakers.extend(
-                    group
-                        .watchers
-                        .values_mut()
-                        .filter_map(|watcher| watcher.waker.take()),
-                );
             }
+            wakers.extend(state.wake_all());
         }
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -241,21 +260,15 @@ impl Hub {
         {
             let mut state = lock(&self.state);
             state.closed = true;
-            for group in state.groups.values_mut() {
-                wakers.extend(
-                    group
-                        .watchers
-                        .values_mut()
-                        .filter_map(|watcher| watcher.waker.take()),
-                );
-            }
+            wakers.extend(state.wake_all());
         }
         wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Watches that are open.
     pub fn watchers(&self) -> usize {
-        lock(&self.state)
+        let state = lock(&self.state);
+        state
             .groups
             .values()
             .map(|group| group.watchers.len())
@@ -263,64 +276,189 @@ impl Hub {
     }
 }
 
-impl Group {
-    /// Revision of the newest event of the group, or a larger one below which the log has to be asked.
-    fn newest_event(&self) -> i64 {
-        self.ring
-            .back()
-            .map_or(self.floor, |(revision, _)| *revision)
+impl State {
+    fn add(&mut self, range: &KeyRange, watcher: Watcher) -> WatcherId {
+        let group = self.routes.get(range).unwrap_or_else(|| {
+            let id = self.next_id;
+            self.next_id += 1;
+            self.routes.insert(range, id);
+            let group = Group {
+                ring: VecDeque::new(),
+                floor: self.published,
+                watchers: BTreeMap::new(),
+            };
+            self.groups.insert(id, group);
+            id
+        });
+        let id = self.next_id;
+        self.next_id += 1;
+        let watchers = self.groups.get_mut(&group).map(|group| &mut group.watchers);
+        watchers.map(|watchers| watchers.insert(id, watcher));
+        WatcherId { group, watcher: id }
     }
 
-    fn push(&mut self, range: &KeyRange, revision: i64, events: &Arc<[Event]>, limits: &HubLimits) {
-        let Some(events) = filter(range, events) else {
+    fn remove(&mut self, range: &KeyRange, id: WatcherId) {
+        self.put_back(id);
+        let Some(group) = self.groups.get_mut(&id.group) else {
             return;
         };
-        self.bytes += size(&events);
-        self.ring.push_back((revision, events));
-        while self.ring.len() > limits.revisions || self.bytes > limits.bytes {
-            let Some((revision, events)) = self.ring.pop_front() else {
-                break;
-            };
-            self.bytes -= size(&events);
-            self.floor = revision;
+        group.watchers.remove(&id.watcher);
+        if group.watchers.is_empty() {
+            self.groups.remove(&id.group);
+            self.routes.remove(range);
         }
     }
-}
 
-/// The events of a range; shared as they are where all match, `None` where none does.
-fn filter(range: &KeyRange, events: &Arc<[Event]>) -> Option<Arc<[Event]>> {
-    let matching = events
-        .iter()
-        .filter(|event| range.contains(&event.kv.key))
-        .count();
-    if matching == events.len() {
-        return (matching > 0).then(|| events.clone());
+    fn watcher(&mut self, id: WatcherId) -> Option<&mut Watcher> {
+        self.groups
+            .get_mut(&id.group)?
+            .watchers
+            .get_mut(&id.watcher)
     }
-    let some = || {
-        events
-            .iter()
-            .filter(|event| range.contains(&event.kv.key))
-            .cloned()
+
+    /// Puts the events of a revision into the rings of those whom they concern.
+    fn push(&mut self, revision: i64, events: &Arc<[Event]>, touched: &mut BTreeSet<RouteId>) {
+        let mut places: BTreeMap<RouteId, Vec<usize>> = BTreeMap::new();
+        for (place, event) in events.iter().enumerate() {
+            self.routes.of_key(&event.kv.key, |group| {
+                places.entry(group).or_default().push(place);
+            });
+        }
+        let mut all = None;
+        for (id, places) in places {
+            let (events, bytes) = if places.len() < events.len() {
+                let some: Arc<[Event]> = places.iter().map(|at| events[*at].clone()).collect();
+                let some = Events::from(some);
+                let bytes = kept_bytes(&some);
+                (some, bytes)
+            } else if let Some(all) = &all {
+                // In the ring of another group already, and counted there.
+                (Events::clone(all), size_of::<Kept>())
+            } else {
+                let whole = all.insert(Events::from(events.clone()));
+                (whole.clone(), kept_bytes(whole))
+            };
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.ring.push_back((revision, events));
+                self.kept_bytes += bytes;
+                self.kept.push_back(Kept {
+                    group: id,
+                    revision,
+                    bytes,
+                });
+                touched.insert(id);
+            }
+        }
+    }
+
+    /// Takes the oldest out of the rings until the bounds are kept.
+    fn trim(&mut self, limits: &HubLimits) {
+        while self.kept.len() > limits.revisions || self.kept_bytes > limits.bytes {
+            let Some(kept) = self.kept.pop_front() else {
+                break;
+            };
+            self.kept_bytes -= kept.bytes;
+            if let Some(group) = self.groups.get_mut(&kept.group) {
+                group.ring.pop_front();
+                group.floor = kept.revision;
+            }
+        }
+    }
+
+    /// Gives a watcher what was read for it; `scanned` is up to where.
+    fn hold(&mut self, id: WatcherId, history: VecDeque<(i64, Events)>, scanned: i64) {
+        let turn = self.next_turn;
+        let Some(watcher) = self.watcher(id) else {
+            return;
+        };
+        watcher.cursor = scanned + 1;
+        if history.is_empty() {
+            return;
+        }
+        let bytes = history.iter().map(|(_, events)| kept_bytes(events)).sum();
+        (watcher.history, watcher.history_bytes, watcher.turn) = (history, bytes, turn);
+        self.holders_bytes += bytes;
+        self.holders.insert(turn, id);
+        self.next_turn += 1;
+    }
+
+    /// The next of what was read for a watcher.
+    fn take(&mut self, id: WatcherId) -> Option<(i64, Events)> {
+        let turn = self.next_turn;
+        let watcher = self.watcher(id)?;
+        let next = watcher.history.pop_front()?;
+        watcher.told = next.0;
+        let (old, done) = (watcher.turn, watcher.history.is_empty());
+        watcher.turn = turn;
+        let bytes = if done {
+            std::mem::take(&mut watcher.history_bytes)
+        } else {
+            0
+        };
+        self.holders.remove(&old);
+        self.holders_bytes -= bytes;
+        if !done {
+            self.holders.insert(turn, id);
+            self.next_turn += 1;
+        }
+        Some(next)
+    }
+
+    /// Makes a watcher's history a cursor again: it is read anew when it is wanted.
+    fn put_back(&mut self, id: WatcherId) {
+        let Some(watcher) = self.watcher(id) else {
+            return;
+        };
+        let Some((first, _)) = watcher.history.front() else {
+            return;
+        };
+        watcher.cursor = *first;
+        watcher.history = VecDeque::new();
+        let (turn, bytes) = (watcher.turn, std::mem::take(&mut watcher.history_bytes));
+        self.holders.remove(&turn);
+        self.holders_bytes -= bytes;
+    }
+
+    /// Has those who have waited longest give their history back until the bound is kept.
+    fn trim_history(&mut self, limits: &HubLimits) {
+        while self.holders_bytes > limits.history_bytes {
+            let Some((_, id)) = self.holders.first_key_value() else {
+                break;
+            };
+            self.put_back(*id);
+        }
+    }
+
+    /// Who has to be told how far it is.
+    fn wake_the_unsure(&mut self) -> Vec<Waker> {
+        let published = self.published;
+        let watchers = self.groups.values_mut();
+        watchers
+            .flat_map(|group| group.watchers.values_mut())
+            .filter(|watcher| watcher.told < watcher.wanted.min(published))
+            .filter_map(|watcher| watcher.waker.take())
             .collect()
-    };
-    (matching > 0).then(some)
+    }
+
+    fn wake_all(&mut self) -> Vec<Waker> {
+        let watchers = self.groups.values_mut();
+        watchers
+            .flat_map(|group| group.watchers.values_mut())
+            .filter_map(|watcher| watcher.waker.take())
+            .collect()
+    }
 }
 
-fn size(events: &[Event]) -> usize {
-    let one = |event: &Event| {
-        let prev = event.prev_kv.as_ref().map_or(0, |prev| prev.value.len());
-        event.kv.key.len() + event.kv.value.len() + prev + 128
-    };
-    events.iter().map(one).sum()
+/// The events, and as much again for their encoding.
+fn kept_bytes(events: &Events) -> usize {
+    2 * events.memory_bytes() + size_of::<Kept>()
 }
 
 /// One watcher. Dropping it ends the watch.
 pub struct Watch {
     hub: Arc<Hub>,
     range: KeyRange,
-    id: u64,
-    /// Read from the log, not delivered yet. Bounded by one chunk.
-    pending: VecDeque<(i64, Arc<[Event]>)>,
+    id: WatcherId,
     ended: bool,
 }
 
@@ -338,17 +476,16 @@ impl Watch {
         if state.closed {
             return Look::End;
         }
-        let published = state.published;
-        let Some(group) = state.groups.get_mut(&self.range) else {
-            return Look::End;
-        };
-        let Some(watcher) = group.watchers.get_mut(&self.id) else {
-            return Look::End;
-        };
-        if let Some((revision, events)) = self.pending.pop_front() {
-            watcher.told = revision;
+        if let Some((revision, events)) = state.take(self.id) {
             return Look::Item(WatchItem::Events { revision, events });
         }
+        let published = state.published;
+        let Some(group) = state.groups.get_mut(&self.id.group) else {
+            return Look::End;
+        };
+        let Some(watcher) = group.watchers.get_mut(&self.id.watcher) else {
+            return Look::End;
+        };
         if watcher.cursor <= group.floor {
             return Look::ReadLog {
                 from: watcher.cursor,
@@ -377,20 +514,19 @@ impl Watch {
         Look::Wait
     }
 
-    fn read_log(&mut self, from: i64, to: i64) -> Result<(), LogError> {
+    /// Reads on in the log; answers the first of what it has found, so that every read gets the watcher on, whoever
+    /// else reads.
+    fn read_log(&mut self, from: i64, to: i64) -> Result<Option<WatchItem>, LogError> {
         let log = lock(&self.hub.log).clone().ok_or(LogError::Broken)?;
         let chunk = log.read(&self.range, from, to)?;
         assert!(chunk.scanned >= from, "a read of the log gets on");
-        self.pending = chunk.revisions.into();
+        let revisions = chunk.revisions.into_iter();
+        let history = revisions.map(|(revision, events)| (revision, Events::from(events)));
         let mut state = lock(&self.hub.state);
-        let watcher = state
-            .groups
-            .get_mut(&self.range)
-            .and_then(|group| group.watchers.get_mut(&self.id));
-        if let Some(watcher) = watcher {
-            watcher.cursor = chunk.scanned + 1;
-        }
-        Ok(())
+        state.hold(self.id, history.collect(), chunk.scanned);
+        let first = state.take(self.id);
+        state.trim_history(&self.hub.limits);
+        Ok(first.map(|(revision, events)| WatchItem::Events { revision, events }))
     }
 }
 
@@ -408,7 +544,8 @@ impl Stream for Watch {
                 Look::Wait => return Poll::Pending,
                 Look::End => self.ended = true,
                 Look::ReadLog { from, to } => match self.read_log(from, to) {
-                    Ok(()) => {}
+                    Ok(Some(item)) => return Poll::Ready(Some(item)),
+                    Ok(None) => {}
                     Err(LogError::Compacted(compact_revision)) => {
                         self.ended = true;
                         return Poll::Ready(Some(WatchItem::Compacted { compact_revision }));
@@ -420,21 +557,161 @@ impl Stream for Watch {
         context.waker().wake_by_ref();
         Poll::Pending
     }
+
+    /// At least what has been read for it: whoever serves several takes that before it turns to the next.
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let mut state = lock(&self.hub.state);
+        let held = state
+            .watcher(self.id)
+            .map_or(0, |watcher| watcher.history.len());
+        (held, None)
+    }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut state = lock(&self.hub.state);
-        if let Some(group) = state.groups.get_mut(&self.range) {
-            group.watchers.remove(&self.id);
-            if group.watchers.is_empty() {
-                state.groups.remove(&self.range);
-            }
-        }
+        lock(&self.hub.state).remove(&self.range, self.id);
     }
 }
 
 /// A panic elsewhere while the lock was held leaves a state that is still consistent: each update is one step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::message::{EventKind, KeyValue};
+
+    /// A log of one event for each revision from 2 on, in chunks of a few.
+    struct Log {
+        newest: i64,
+        chunk: i64,
+    }
+
+    fn events(revision: i64) -> Arc<[Event]> {
+        let event = Event {
+            kind: EventKind::Put as i32,
+            kv: KeyValue {
+                key: Bytes::from_static(b"/a/k"),
+                mod_revision: revision,
+                value: vec![b'x'; 100].into(),
+                ..KeyValue::default()
+            },
+            prev_kv: None,
+        };
+        Arc::new([event])
+    }
+
+    impl EventLog for Log {
+        fn read(&self, range: &KeyRange, from: i64, to: i64) -> Result<LogChunk, LogError> {
+            let scanned = to.min(from + self.chunk - 1).min(self.newest);
+            let found = (from..=scanned).map(|revision| (revision, events(revision)));
+            let concerned = range.contains(b"/a/k");
+            Ok(LogChunk {
+                revisions: found.filter(|_| concerned).collect(),
+                scanned,
+            })
+        }
+    }
+
+    fn request(key: &'static str, end: &'static str, start_revision: i64) -> WatchRequest {
+        WatchRequest {
+            key: Bytes::from_static(key.as_bytes()),
+            range_end: Bytes::from_static(end.as_bytes()),
+            start_revision,
+        }
+    }
+
+    fn next(watch: &mut Watch) -> Option<WatchItem> {
+        match Pin::new(watch).poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(item) => item,
+            Poll::Pending => None,
+        }
+    }
+
+    fn next_events(watch: &mut Watch) -> Option<(i64, Events)> {
+        loop {
+            match next(watch)? {
+                WatchItem::Events { revision, events } => return Some((revision, events)),
+                WatchItem::Progress { .. } => {}
+                WatchItem::Compacted { .. } => return None,
+            }
+        }
+    }
+
+    #[test]
+    fn all_whom_all_of_a_revision_concerns_share_it() {
+        let hub = Hub::new(1, HubLimits::default());
+        let ranges = [("/a/", "/a0"), ("/a/", "/a0"), ("/a/k", ""), ("\0", "\0")];
+        let mut watches: Vec<Watch> = ranges
+            .iter()
+            .map(|(key, end)| hub.watch(&request(key, end, 2)))
+            .collect();
+        let mut other = hub.watch(&request("/b/", "/b0", 2));
+        hub.publish(&[(2, events(2))], 2);
+        let got: Vec<Events> = watches
+            .iter_mut()
+            .map(|watch| next_events(watch).unwrap().1)
+            .collect();
+        assert!(got.iter().all(|events| events.is_shared_with(&got[0])));
+        assert!(next_events(&mut other).is_none());
+    }
+
+    #[test]
+    fn what_waits_for_watchers_is_bounded_for_all_together() {
+        let limits = HubLimits {
+            revisions: 50,
+            bytes: 10_000,
+            history_bytes: 10_000,
+        };
+        let newest = 400;
+        let hub = Hub::new(newest, limits);
+        hub.set_log(Arc::new(Log {
+            newest: 1000,
+            chunk: 7,
+        }));
+        let mut watches: Vec<(Watch, Vec<i64>)> = (0..30)
+            .map(|_| (hub.watch(&request("/a/", "/a0", 2)), Vec::new()))
+            .collect();
+        let held = |hub: &Hub| {
+            let state = lock(&hub.state);
+            let all = state
+                .groups
+                .values()
+                .flat_map(|group| group.watchers.values());
+            let bytes: usize = all
+                .flat_map(|watcher| watcher.history.iter())
+                .map(|(_, events)| kept_bytes(events))
+                .sum();
+            assert!(bytes <= state.holders_bytes && state.holders_bytes <= limits.history_bytes);
+            assert!(state.kept.len() <= limits.revisions && state.kept_bytes <= limits.bytes);
+            state.holders.len()
+        };
+        let mut most = 0;
+        for revision in newest + 1..=newest + 300 {
+            hub.publish(&[(revision, events(revision))], revision);
+            for (watch, seen) in &mut watches {
+                seen.extend(next_events(watch).map(|(revision, _)| revision));
+                most = most.max(held(&hub));
+            }
+        }
+        assert!(most > 1 && most < 30, "{most} held history at once");
+        for (watch, seen) in &mut watches {
+            while let Some((revision, _)) = next_events(watch) {
+                seen.push(revision);
+                held(&hub);
+            }
+            assert!(
+                seen.iter().copied().eq(2..=newest + 300),
+                "nothing is lost or told twice"
+            );
+        }
+        drop(watches);
+        let state = lock(&hub.state);
+        assert!(state.groups.is_empty() && state.holders.is_empty() && state.holders_bytes == 0);
+    }
 }

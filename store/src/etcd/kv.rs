@@ -4,14 +4,14 @@ use bytes::Bytes;
 use futures::StreamExt;
 use kv::{
     Answer, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeParts,
-    RangeRequest, Request as Operation, RequestOp, ResponseBody, ResponseOp, SortOrder, SortTarget,
-    Store, StoreError, TxnRequest, TxnResponse,
+    RangeRequest, RangeResponse, Request as Operation, RequestOp, ResponseBody, ResponseOp,
+    SortOrder, SortTarget, Store, StoreError, TxnRequest, TxnResponse,
 };
 
 use super::errors::Fault;
 use super::headed::{Headed, Header};
 use super::message::{
-    CompactionRequest, Empty, EncodedRange, RangeStreamPart, TxnBody, TxnOp, TxnOpBody,
+    CompactionRequest, Empty, Preencoded, RangeStreamPart, TxnBody, TxnOp, TxnOpBody,
 };
 use super::rpc::{Answers, Call};
 use super::sized::SizedAnswer;
@@ -221,10 +221,13 @@ impl Parts {
             false => Header::default(),
         };
         self.first = false;
-        let body = EncodedRange {
-            kvs,
-            more: last && self.range.more,
-            count: if last { self.range.count } else { 0 },
+        let body = Preencoded {
+            body: RangeResponse {
+                kvs: Vec::new(),
+                more: last && self.range.more,
+                count: if last { self.range.count } else { 0 },
+            },
+            encoded: kvs,
         };
         let range_response = Some(Headed { header, body });
         Ok((RangeStreamPart { range_response }, last))
@@ -249,8 +252,6 @@ pub(super) async fn get(
 
 #[cfg(test)]
 mod tests {
-    use kv::RangeResponse;
-
     use super::*;
 
     fn op(response: ResponseBody) -> ResponseOp {

@@ -24,32 +24,28 @@ pub(super) struct CompactionRequest {
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct RangeStreamPart {
     #[prost(message, optional, tag = "1")]
-    pub(super) range_response: Option<Headed<EncodedRange>>,
+    pub(super) range_response: Option<Headed<Preencoded<RangeResponse>>>,
 }
 
-/// A [`RangeResponse`] whose pairs are encoded already. It is only ever sent.
+/// A message of which some fields are encoded already, and left empty in `body`. It is only ever sent.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct EncodedRange {
-    /// The whole field.
-    pub(super) kvs: Bytes,
-    pub(super) more: bool,
-    pub(super) count: i64,
+pub(super) struct Preencoded<T> {
+    pub(super) body: T,
+    /// Whole fields.
+    pub(super) encoded: Bytes,
 }
 
-impl EncodedRange {
-    fn rest(&self) -> RangeResponse {
-        RangeResponse {
-            kvs: Vec::new(),
-            more: self.more,
-            count: self.count,
-        }
+impl<T> From<T> for Preencoded<T> {
+    fn from(body: T) -> Preencoded<T> {
+        let encoded = Bytes::new();
+        Preencoded { body, encoded }
     }
 }
 
-impl Message for EncodedRange {
+impl<T: Message + Default> Message for Preencoded<T> {
     fn encode_raw(&self, buffer: &mut impl BufMut) {
-        buffer.put_slice(&self.kvs);
-        self.rest().encode_raw(buffer);
+        self.body.encode_raw(buffer);
+        buffer.put_slice(&self.encoded);
     }
 
     fn merge_field(
@@ -63,11 +59,11 @@ impl Message for EncodedRange {
     }
 
     fn encoded_len(&self) -> usize {
-        self.kvs.len() + self.rest().encoded_len()
+        self.body.encoded_len() + self.encoded.len()
     }
 
     fn clear(&mut self) {
-        *self = EncodedRange::default();
+        *self = Preencoded::default();
     }
 }
 

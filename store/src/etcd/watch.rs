@@ -8,10 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::future::poll_fn;
-use kv::{Event, EventKind, StoreError, WatchItem};
-use prost::Message;
+use kv::{Event, EventKind, Events, StoreError, WatchItem};
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -19,7 +18,7 @@ use tonic::Code;
 use super::auth::Guard;
 use super::errors::Fault;
 use super::headed::Headed;
-use super::message::{WatchBody, WatchCreate, WatchFilter, WatchRequest, WatchUnion};
+use super::message::{Preencoded, WatchBody, WatchCreate, WatchFilter, WatchRequest, WatchUnion};
 use super::rpc::{Answers, Asked, Call, Incoming};
 use super::watch_set::WatchSet;
 
@@ -30,7 +29,7 @@ const WATCHES_MAX: usize = 100_000;
 /// So many looks without a leader in a row end a stream that asked for one; an election's time lies between two.
 const LEADERLESS_MAX: u32 = 3;
 
-type Reply = Headed<WatchBody>;
+type Reply = Headed<Preencoded<WatchBody>>;
 
 pub(super) async fn watch(
     call: Call,
@@ -132,7 +131,7 @@ impl Session {
     fn reply(&self, revision: i64, body: WatchBody) -> Reply {
         Headed {
             header: self.call.front.header(revision),
-            body,
+            body: body.into(),
         }
     }
 
@@ -285,26 +284,24 @@ impl Session {
         self.replies.push_back(reply);
     }
 
-    fn send_events(&mut self, id: i64, revision: i64, events: &[Event]) {
+    fn send_events(&mut self, id: i64, revision: i64, events: &Events) {
+        let limit = self.call.front.message_bytes_max();
         let Some(watch) = self.watches.get_mut(&id) else {
             return;
         };
-        let events = watch.wanted(events);
-        if events.is_empty() {
-            return;
-        }
-        watch.busy = true;
-        let whole = WatchBody { events, ..of(id) };
-        let limit = self.call.front.message_bytes_max();
-        let bodies = match watch.fragment {
-            true => fragments(whole, limit),
-            false => vec![whole],
-        };
+        let pieces = watch.shown(events, limit);
+        watch.busy |= !pieces.is_empty();
         let header = self.call.front.header(revision);
-        self.replies.extend(bodies.into_iter().map(|body| Headed {
-            header: header.clone(),
-            body,
-        }));
+        let count = pieces.len();
+        let replies = pieces.into_iter().enumerate().map(|(place, encoded)| {
+            let fragment = place + 1 < count;
+            let body = WatchBody { fragment, ..of(id) };
+            Headed {
+                header: header.clone(),
+                body: Preencoded { body, encoded },
+            }
+        });
+        self.replies.extend(replies);
     }
 
     fn seen(&mut self, id: i64, revision: i64) {
@@ -351,7 +348,7 @@ impl Session {
         let header = self.call.front.header(now);
         self.replies.extend(due.into_iter().map(|id| Headed {
             header: header.clone(),
-            body: of(id),
+            body: of(id).into(),
         }));
         if asked {
             self.call.front.backend.request_progress(now);
@@ -413,46 +410,46 @@ pub(super) fn range_of(create: &WatchCreate) -> Result<(Bytes, Bytes), String> {
     Ok((key, range_end))
 }
 
+/// For what stands around the events of an answer.
+const AROUND_BYTES: usize = 16;
+
 impl Watch {
-    /// What of these events the client wants to see.
-    fn wanted(&self, events: &[Event]) -> Vec<Event> {
-        let filtered = |event: &&Event| match event.kind == EventKind::Delete as i32 {
+    fn wants(&self, event: &Event) -> bool {
+        match event.kind == EventKind::Delete as i32 {
             true => !self.no_delete,
             false => !self.no_put,
+        }
+    }
+
+    /// What of these events the client wants to see, encoded. In pieces, if it can put them together and all would be
+    /// larger than this.
+    fn shown(&self, events: &Events, bytes_max: usize) -> Vec<Bytes> {
+        let wanted = events.iter().filter(|event| self.wants(event));
+        let whole = match wanted.clone().count() {
+            0 => return Vec::new(),
+            // The same bytes for all who see the same.
+            count if count == events.len() => events.encoded(self.prev_kv),
+            _ => Events::encode(wanted.clone(), self.prev_kv),
         };
-        let shown = |event: &Event| Event {
-            kind: event.kind,
-            kv: event.kv.clone(),
-            prev_kv: event.prev_kv.clone().filter(|_| self.prev_kv),
-        };
-        events.iter().filter(filtered).map(shown).collect()
+        if !self.fragment || whole.len() + AROUND_BYTES < bytes_max {
+            return vec![whole];
+        }
+        let each = wanted.map(|event| Events::encode(std::iter::once(event), self.prev_kv));
+        fragments(each, bytes_max.saturating_sub(AROUND_BYTES))
     }
 }
 
-/// A large answer in pieces that say that more of the revision follows, all but the last. A single event is never cut.
-fn fragments(whole: WatchBody, bytes_max: usize) -> Vec<WatchBody> {
-    if whole.events.len() < 2 || whole.encoded_len() < bytes_max {
-        return vec![whole];
-    }
-    let id = whole.watch_id;
-    let empty = WatchBody {
-        fragment: true,
-        ..of(id)
-    };
+/// Large answers in pieces below the limit. A single event is never cut.
+fn fragments(events: impl Iterator<Item = Bytes>, bytes_max: usize) -> Vec<Bytes> {
     let mut pieces = Vec::new();
-    let mut piece = empty.clone();
-    let mut bytes = piece.encoded_len();
-    for event in whole.events {
-        let size = prost::encoding::message::encoded_len(11, &event);
-        if !piece.events.is_empty() && bytes + size >= bytes_max {
-            pieces.push(std::mem::replace(&mut piece, empty.clone()));
-            bytes = piece.encoded_len();
+    let mut piece = BytesMut::new();
+    for event in events {
+        if !piece.is_empty() && piece.len() + event.len() >= bytes_max {
+            pieces.push(piece.split().freeze());
         }
-        bytes += size;
-        piece.events.push(event);
+        piece.extend_from_slice(&event);
     }
-    piece.fragment = false;
-    pieces.push(piece);
+    pieces.push(piece.freeze());
     pieces
 }
 
@@ -514,6 +511,10 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use prost::Message;
+
     use super::*;
 
     fn event(kind: EventKind, bytes: usize) -> Event {
@@ -528,13 +529,21 @@ mod tests {
         }
     }
 
+    fn shared(events: Vec<Event>) -> Events {
+        Arc::<[Event]>::from(events).into()
+    }
+
+    fn decoded(piece: &Bytes) -> Vec<Event> {
+        WatchBody::decode(piece.clone()).unwrap().events
+    }
+
     #[test]
     fn filters_and_previous_values() {
-        let events = [event(EventKind::Put, 1), event(EventKind::Delete, 0)];
+        let events = shared(vec![event(EventKind::Put, 1), event(EventKind::Delete, 0)]);
         let kinds = |watch: Watch| -> Vec<(i32, bool)> {
-            let wanted = watch.wanted(&events);
-            wanted
-                .iter()
+            let shown = watch.shown(&events, 1 << 20);
+            let shown = shown.iter().flat_map(decoded);
+            shown
                 .map(|event| (event.kind, event.prev_kv.is_some()))
                 .collect()
         };
@@ -550,33 +559,53 @@ mod tests {
             ..Watch::default()
         };
         assert_eq!(kinds(no_delete), [(0, false)]);
+        let neither = Watch {
+            no_put: true,
+            no_delete: true,
+            ..Watch::default()
+        };
+        assert!(neither.shown(&events, 1 << 20).is_empty());
     }
 
     #[test]
-    fn fragments_are_whole_events_below_the_limit_and_all_but_the_last_say_so() {
-        let events: Vec<_> = (0..10).map(|_| event(EventKind::Put, 100)).collect();
-        let whole = WatchBody {
-            events: events.clone(),
-            ..of(3)
+    fn who_sees_the_same_is_sent_the_same_bytes() {
+        let events = shared(vec![event(EventKind::Put, 1), event(EventKind::Put, 2)]);
+        let shown = |watch: Watch| watch.shown(&events, 1 << 20)[0].as_ptr();
+        let all = shown(Watch::default());
+        let puts = Watch {
+            no_delete: true,
+            ..Watch::default()
         };
-        assert_eq!(fragments(whole.clone(), 1 << 20), vec![whole.clone()]);
-        let pieces = fragments(whole, 400);
+        assert_eq!(shown(puts), all);
+        let prev_kv = || Watch {
+            prev_kv: true,
+            ..Watch::default()
+        };
+        assert_eq!(shown(prev_kv()), shown(prev_kv()));
+        assert_ne!(shown(prev_kv()), all);
+    }
+
+    #[test]
+    fn fragments_are_whole_events_below_the_limit() {
+        let list: Vec<_> = (0..10).map(|_| event(EventKind::Put, 100)).collect();
+        let events = shared(list.clone());
+        let watch = |fragment| Watch {
+            fragment,
+            prev_kv: true,
+            ..Watch::default()
+        };
+        assert_eq!(watch(true).shown(&events, 1 << 20).len(), 1);
+        assert_eq!(watch(false).shown(&events, 400).len(), 1);
+        let pieces = watch(true).shown(&events, 400);
         assert!(pieces.len() > 2);
-        assert!(pieces.iter().all(|piece| piece.watch_id == 3));
-        assert!(pieces.iter().all(|piece| piece.encoded_len() < 400));
-        let (last, others) = pieces.split_last().unwrap();
-        assert!(!last.fragment && others.iter().all(|piece| piece.fragment));
-        let all: Vec<_> = pieces
-            .iter()
-            .flat_map(|piece| piece.events.clone())
-            .collect();
-        assert_eq!(all, events);
+        assert!(pieces.iter().all(|piece| piece.len() + AROUND_BYTES < 400));
+        assert_eq!(pieces.iter().flat_map(decoded).collect::<Vec<_>>(), list);
         // Larger than the limit alone: sent as it is.
-        let large = WatchBody {
-            events: vec![event(EventKind::Put, 1000), event(EventKind::Put, 1000)],
-            ..of(3)
-        };
-        assert_eq!(fragments(large, 400).len(), 2);
+        let large = shared(vec![
+            event(EventKind::Put, 1000),
+            event(EventKind::Put, 1000),
+        ]);
+        assert_eq!(watch(true).shown(&large, 400).len(), 2);
     }
 
     fn watches(seen: &[(i64, i64)]) -> BTreeMap<i64, Watch> {

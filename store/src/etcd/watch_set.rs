@@ -1,28 +1,29 @@
-//! The watchers of one stream, polled in turn and never more than a few at a time.
+//! The watchers of one stream, served in rounds.
 //!
-//! A watcher that is behind holds a piece of history while it is handed out, so what a stream may hold is bounded by
-//! how many watchers are in the middle of something: [`ACTIVE_MAX`]. One stays active until it has nothing more to
-//! say; the others wait as nothing but a cursor. The active ones take turns.
+//! Whoever was woken waits in line. The first one is served until it has nothing more to say or its turn is over; then
+//! it goes to the end of the line, so that one to whom everything happens does not keep the others waiting. A turn lasts
+//! as long as the watcher has history in its hands: only one watcher of a stream holds a piece of it at a time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use futures::Stream;
 use futures::task::AtomicWaker;
 use kv::{WatchItem, WatchStream};
 
-/// Watchers that may hold a piece of history.
-const ACTIVE_MAX: usize = 8;
 /// Items of one watcher before another has its turn.
 const TURN: usize = 64;
+/// Watchers that may be asked in vain in one poll.
+const SILENT_MAX: usize = 8;
 
 /// See the module head.
 #[derive(Default)]
 pub(super) struct WatchSet {
     watchers: BTreeMap<i64, Entry>,
-    active: VecDeque<i64>,
-    taken: usize,
+    /// Whose turn it is, and how much it has said.
+    current: Option<(i64, usize)>,
     ready: Arc<Ready>,
 }
 
@@ -44,10 +45,19 @@ struct Signal {
     ready: Arc<Ready>,
 }
 
+impl Signal {
+    fn queue(&self) -> bool {
+        let new = !self.queued.swap(true, Ordering::AcqRel);
+        if new {
+            lock(&self.ready.ids).push_back(self.id);
+        }
+        new
+    }
+}
+
 impl Wake for Signal {
     fn wake(self: Arc<Self>) {
-        if !self.queued.swap(true, Ordering::AcqRel) {
-            lock(&self.ready.ids).push_back(self.id);
+        if self.queue() {
             self.ready.poller.wake();
         }
     }
@@ -73,66 +83,50 @@ impl WatchSet {
     }
 
     pub(super) fn remove(&mut self, id: i64) -> bool {
-        self.active.retain(|active| *active != id);
+        self.current.take_if(|(current, _)| *current == id);
         self.watchers.remove(&id).is_some()
     }
 
     /// What a watcher has to say next; `None` where it ended by itself.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<(i64, Option<WatchItem>)> {
         self.ready.poller.register(context.waker());
-        let mut silent = 0;
-        loop {
-            self.activate();
-            let Some(id) = self.active.front().copied() else {
+        for _ in 0..SILENT_MAX {
+            let Some((id, said)) = self.current.take().or_else(|| self.next()) else {
                 return Poll::Pending;
             };
-            // One that reads history in which there is nothing for it wakes itself to go on: others have a turn first.
-            if silent == ACTIVE_MAX {
-                context.waker().wake_by_ref();
-                return Poll::Pending;
-            }
             let Some(entry) = self.watchers.get_mut(&id) else {
-                self.active.pop_front();
                 continue;
             };
             let waker = Waker::from(entry.signal.clone());
-            match entry
-                .stream
-                .as_mut()
-                .poll_next(&mut Context::from_waker(&waker))
-            {
+            let mut inner = Context::from_waker(&waker);
+            match entry.stream.as_mut().poll_next(&mut inner) {
                 Poll::Ready(Some(item)) => {
-                    self.taken += 1;
-                    if self.taken >= TURN {
-                        self.taken = 0;
-                        self.active.rotate_left(1);
+                    let over = said + 1 >= TURN && entry.stream.size_hint().0 == 0;
+                    match over {
+                        true => drop(entry.signal.queue()),
+                        false => self.current = Some((id, said + 1)),
                     }
                     return Poll::Ready((id, Some(item)));
                 }
                 Poll::Ready(None) => {
-                    self.remove(id);
+                    self.watchers.remove(&id);
                     return Poll::Ready((id, None));
                 }
-                Poll::Pending => {
-                    silent += 1;
-                    self.taken = 0;
-                    self.active.pop_front();
-                }
+                Poll::Pending => {}
             }
         }
+        // One that reads history in which there is nothing for it wakes itself to go on: other streams have a turn first.
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
-    fn activate(&mut self) {
-        while self.active.len() < ACTIVE_MAX {
-            let Some(id) = lock(&self.ready.ids).pop_front() else {
-                return;
-            };
-            // One that was removed may still be named here.
+    /// The first in line. One that was removed may still be named there.
+    fn next(&self) -> Option<(i64, usize)> {
+        loop {
+            let id = lock(&self.ready.ids).pop_front()?;
             if let Some(entry) = self.watchers.get(&id) {
                 entry.signal.queued.store(false, Ordering::Release);
-                if !self.active.contains(&id) {
-                    self.active.push_back(id);
-                }
+                return Some((id, 0));
             }
         }
     }
@@ -162,31 +156,42 @@ mod tests {
         Box::pin(futures::StreamExt::chain(marks, stream::pending()))
     }
 
+    /// One that always has something to say.
+    fn endless() -> WatchStream {
+        Box::pin(stream::poll_fn(|_| {
+            Poll::Ready(Some(WatchItem::Progress { revision: 1 }))
+        }))
+    }
+
     #[test]
-    fn active_watchers_take_turns_and_the_others_wait_until_one_is_done() {
+    fn busy_watchers_take_turns_and_quiet_ones_have_theirs() {
         let mut set = WatchSet::default();
         for id in 0..20 {
-            set.add(id, marks(TURN as i64 + 10));
+            set.add(id, endless());
         }
-        let mut first_seen = Vec::new();
-        let mut last_mark = BTreeMap::new();
-        while let Some((id, mark)) = poll(&mut set) {
-            if !first_seen.contains(&id) {
-                first_seen.push(id);
-                let unfinished = last_mark
-                    .values()
-                    .filter(|mark| **mark < Some(TURN as i64 + 10))
-                    .count();
-                assert!(unfinished < ACTIVE_MAX, "{unfinished} are in the middle");
-            }
-            last_mark.insert(id, mark);
+        for id in 20..40 {
+            set.add(id, marks(1));
         }
-        assert_eq!(first_seen.len(), 20);
-        assert!(
-            last_mark
-                .values()
-                .all(|mark| *mark == Some(TURN as i64 + 10))
-        );
+        let mut said = BTreeMap::new();
+        for _ in 0..20 * TURN + 20 {
+            let (id, _) = poll(&mut set).unwrap();
+            *said.entry(id).or_insert(0) += 1;
+        }
+        assert!(said.values().take(20).all(|said| *said == TURN));
+        assert_eq!(said.len(), 40, "all have had their turn");
+    }
+
+    #[test]
+    fn who_has_history_in_its_hands_hands_it_out_first() {
+        let mut set = WatchSet::default();
+        let many = 3 * TURN as i64;
+        set.add(1, marks(many));
+        set.add(2, marks(1));
+        for revision in 1..=many {
+            assert_eq!(poll(&mut set), Some((1, Some(revision))));
+        }
+        assert_eq!(poll(&mut set), Some((2, Some(1))));
+        assert_eq!(poll(&mut set), None);
     }
 
     #[test]

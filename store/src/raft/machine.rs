@@ -32,7 +32,7 @@ use crate::raft::types::{Entry, LogId, Outcome, SnapshotMeta, StoredMembership, 
 const BATCH_ENTRIES: usize = 512;
 /// A look at the log by a watcher that catches up ends after this many events or bytes.
 const LOG_CHUNK_EVENTS: usize = 512;
-const LOG_CHUNK_BYTES: usize = 1 << 20;
+const LOG_CHUNK_BYTES: usize = 256 << 10;
 /// Ranges with more keys than this are read on a thread that may block.
 const INLINE_KEYS: i64 = 256;
 

@@ -332,7 +332,7 @@ proptest! {
         created_at in 0usize..60,
         polls in proptest::collection::vec(0usize..4, 60),
     ) {
-        let store = MemStore::with_limits(HubLimits { revisions: ring, bytes: 1 << 20 });
+        let store = MemStore::with_limits(HubLimits { revisions: ring, history_bytes: 600, ..HubLimits::default() });
         let mut model = MemState::default();
         let mut want: Vec<(i64, Vec<Event>)> = Vec::new();
         let mut got: Vec<(i64, Vec<Event>)> = Vec::new();

@@ -141,6 +141,7 @@ async fn progress_of_the_stream_comes_after_all_events_up_to_it() {
     let store = MemStore::with_limits(HubLimits {
         revisions: 2,
         bytes: 100,
+        ..HubLimits::default()
     });
     let bench = Bench::of(store, Options::default()).await;
     for n in 0..2000 {
@@ -461,6 +462,7 @@ async fn a_client_that_reads_late_misses_nothing_and_costs_nothing_meanwhile() {
     let store = MemStore::with_limits(HubLimits {
         revisions: 4,
         bytes: 1000,
+        ..HubLimits::default()
     });
     let bench = Bench::of(store, Options::default()).await;
     let mut talk = bench.watch(all_keys()).await;
@@ -479,6 +481,7 @@ async fn a_slow_client_whose_history_is_compacted_is_told_so() {
     let store = MemStore::with_limits(HubLimits {
         revisions: 4,
         bytes: 1000,
+        ..HubLimits::default()
     });
     let bench = Bench::of(store, Options::default()).await;
     let mut talk = bench.watch(all_keys()).await;
@@ -560,4 +563,92 @@ async fn ten_thousand_watches_on_one_stream_and_a_thousand_streams_on_one_connec
     talk.say(progress()).await;
     let mark = talk.next().await;
     assert_eq!((mark.body.watch_id, mark.header.revision), (-1, 4));
+}
+
+#[tokio::test]
+async fn busy_watches_of_a_stream_do_not_keep_a_quiet_one_waiting() {
+    let bench = Bench::new().await;
+    for n in 0..3000 {
+        bench.put("hot", &n.to_string()).await;
+    }
+    let newest = bench.put("cold", "x").await;
+    let mut talk: WatchTalk = bench.both(PATH, false).await.unwrap();
+    for n in 0..20 {
+        let (key, start_revision) = if n < 19 { ("hot", 1) } else { ("cold", newest) };
+        let watch = WatchCreate {
+            key: bytes(key),
+            start_revision,
+            ..WatchCreate::default()
+        };
+        talk.say(create(watch)).await;
+    }
+    let mut before = 0;
+    loop {
+        let body = talk.next().await.body;
+        match (body.watch_id, body.created) {
+            (19, true) => before = 0,
+            (19, false) => break,
+            _ => before += body.events.len(),
+        }
+    }
+    // A turn of each of them with the history that it has in its hands then, of 57,000 events.
+    assert!(before < 19 * 300, "{before} events came before");
+}
+
+/// What ten thousand watches cost, as `measure` says. The client is in the same process, and its part is in it.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn memory_of_ten_thousand_watchers() {
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib << 10
+    };
+    let bench = Bench::new().await;
+    let key = |n: i64| WatchCreate {
+        key: bytes(&format!("/registry/pods/key{n:05}")),
+        ..WatchCreate::default()
+    };
+    let before = resident();
+    let mut talk: WatchTalk = bench.both(PATH, false).await.unwrap();
+    for n in 0..10_000 {
+        talk.say(create(key(n))).await;
+        talk.next().await;
+    }
+    let after = resident();
+    eprintln!(
+        "10,000 watches on one stream: {} bytes each",
+        (after - before) / 10_000
+    );
+    let mut talks = Vec::new();
+    for n in 0..10_000 {
+        talks.push(bench.watch(key(n)).await);
+    }
+    let streams = resident();
+    eprintln!(
+        "10,000 streams of one watch: {} bytes each",
+        (streams - after) / 10_000
+    );
+    // Nobody reads, and everything happens to everybody: what is pending for all is bounded for all together.
+    let ends = bench.backend.store.clone();
+    for n in 0..2_000i64 {
+        let put = kv::PutRequest {
+            key: bytes(&format!("/registry/pods/key{:05}", n % 10_000)),
+            value: vec![b'x'; 10_000].into(),
+            ..Default::default()
+        };
+        let op = kv::RequestOp {
+            request: Some(kv::Request::Put(put)),
+        };
+        kv::Store::txn(&*ends, txn_of(vec![op])).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    eprintln!(
+        "after 2,000 events of 10 kB that nobody has read: {} MiB more",
+        resident().saturating_sub(streams) >> 20
+    );
 }
