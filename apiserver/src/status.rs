@@ -361,6 +361,7 @@ impl From<kv::StoreError> for ApiError {
                 "etcdserver: request is too large",
             ),
             StoreError::Refused(refusal) => ApiError::internal(refusal),
+            StoreError::Unreadable(_) | StoreError::AnswerTooLarge => ApiError::internal(error),
             StoreError::Overloaded => {
                 ApiError::too_many_requests("etcdserver: too many requests", 1)
             }

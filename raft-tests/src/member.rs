@@ -233,12 +233,14 @@ async fn read(store: &dyn Store, request: RangeRequest) -> Reply {
 fn failure(error: &StoreError) -> Reply {
     let text = error.to_string();
     match error {
-        StoreError::Refused(_) | StoreError::NoLeader | StoreError::Overloaded => {
-            Reply::Refused { text }
-        }
-        StoreError::TimedOut | StoreError::Stopped | StoreError::LeaderChanged => {
-            Reply::Unknown { text }
-        }
+        StoreError::Refused(_)
+        | StoreError::NoLeader
+        | StoreError::Overloaded
+        | StoreError::Unreadable(_) => Reply::Refused { text },
+        StoreError::TimedOut
+        | StoreError::Stopped
+        | StoreError::LeaderChanged
+        | StoreError::AnswerTooLarge => Reply::Unknown { text },
     }
 }
 

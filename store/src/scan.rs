@@ -78,7 +78,7 @@ impl Core {
 }
 
 /// Small enough to be read at once on a thread that serves others too.
-fn is_small(replica: &Replica, request: &RangeRequest, part_bytes: usize) -> bool {
+pub(crate) fn is_small(replica: &Replica, request: &RangeRequest, part_bytes: usize) -> bool {
     let range = KeyRange::new(&request.key, &request.range_end);
     if request.count_only || matches!(range, KeyRange::One(_)) {
         return true;

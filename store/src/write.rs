@@ -202,11 +202,11 @@ fn outcome(result: Result<kv::Response, Failure>) -> Attempt<kv::Response> {
         Err(Failure::TimedOut) => Attempt::Failed(StoreError::TimedOut),
         Err(Failure::AnswerTooLarge) => {
             tracing::warn!("a write was carried out, and its answer is too large to bring over");
-            Attempt::Failed(StoreError::LeaderChanged)
+            Attempt::Failed(StoreError::AnswerTooLarge)
         }
         Err(Failure::Refused(why)) => {
             tracing::warn!(why, "a write was refused by the leader");
-            Attempt::Failed(StoreError::LeaderChanged)
+            Attempt::Failed(StoreError::Unreadable(why))
         }
     }
 }

@@ -44,6 +44,13 @@ pub enum StoreError {
     /// Connection to the leader broke while a write was under way: it may have taken effect.
     #[error("etcdserver: leader changed")]
     LeaderChanged,
+    /// Not every member could read the request (it is nested too deeply, or newer than the leader): nothing was written.
+    /// Not changed by a retry.
+    #[error("grpc: error unmarshalling request: {0}")]
+    Unreadable(String),
+    /// The write was carried out, and its answer is too large to be brought to this member.
+    #[error("grpc: trying to send message larger than max")]
+    AnswerTooLarge,
 }
 
 pub type StoreResult<T> = Result<Answer<T>, StoreError>;

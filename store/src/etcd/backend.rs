@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kv::{BoxFuture, Store, StoreError, StoreResult};
+use kv::{BoxFuture, RangeRequest, Store, StoreError, StoreResult};
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,8 @@ pub(super) trait Backend: Store {
     fn election(&self) -> Duration;
     /// Largest request, encoded.
     fn request_bytes_max(&self) -> usize;
+    /// Whether the answer to a range is better read in parts of this size, while other calls go on.
+    fn is_large(&self, request: &RangeRequest, part_bytes: usize) -> bool;
     /// Hands leadership to this voter, and waits until it leads.
     fn move_leader(&self, target: u64) -> BoxFuture<'_, Result<(), Fault>>;
     /// Adds a learner under this address; answers its id.
@@ -75,6 +77,10 @@ impl Backend for Node {
 
     fn request_bytes_max(&self) -> usize {
         self.core.config.limits.request_bytes
+    }
+
+    fn is_large(&self, request: &RangeRequest, part_bytes: usize) -> bool {
+        !crate::scan::is_small(&self.core.replica, request, part_bytes)
     }
 
     fn move_leader(&self, target: u64) -> BoxFuture<'_, Result<(), Fault>> {

@@ -140,7 +140,8 @@ fn store_code(error: &StoreError) -> Code {
             | Refusal::PermissionNotGranted => Code::FailedPrecondition,
             _ => Code::InvalidArgument,
         },
-        StoreError::Overloaded => Code::ResourceExhausted,
+        StoreError::Overloaded | StoreError::AnswerTooLarge => Code::ResourceExhausted,
+        StoreError::Unreadable(_) => Code::Internal,
         StoreError::NoLeader
         | StoreError::TimedOut
         | StoreError::Stopped

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::admission::Clients;
 use super::auth;
 use super::backend::Backend;
 use super::headed::{Headed, Header};
@@ -56,6 +57,7 @@ pub(super) struct Front {
     /// Snapshots being sent: each reads the whole state and holds what it reads.
     pub(super) snapshots: Arc<Semaphore>,
     pub(super) auth: auth::State,
+    pub(super) clients: Clients,
     pub(super) cluster_id: u64,
     pub(super) member_id: u64,
 }
@@ -71,6 +73,7 @@ impl Front {
             options,
             tasks: TaskTracker::new(),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS)),
+            clients: Clients::default(),
             cluster_id: status.cluster_id,
             member_id: status.member_id,
         })

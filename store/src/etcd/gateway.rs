@@ -1,16 +1,18 @@
 //! The JSON gateway: `POST /v3/kv/range` and the like. A request is translated by the schema, carried out as the gRPC
-//! call that it names, and the answer translated back; a stream of answers becomes a line of JSON each.
+//! call that it names, and the answer translated back; a stream of answers becomes a line of JSON each. A stream of
+//! requests is translated as it comes, so a client may go on asking while it is answered.
 
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, BodyStream, Full, Limited, StreamBody};
+use http_body_util::{BodyExt, BodyStream, Full, LengthLimitError, Limited, StreamBody};
 use serde_json::{Value, json};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::admission::Client;
 use super::auth::ClientName;
 use super::errors::Fault;
 use super::front::Front;
@@ -21,6 +23,8 @@ use super::schema::{Rpc, SCHEMA};
 
 /// Base64 makes a third more of bytes, and there are the names.
 const BODY_BYTES_MAX: usize = 4 << 20;
+/// JSON of an answer is in memory as a whole, several times.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 pub(super) fn rpc_at(path: &str) -> Option<&'static Rpc> {
     let mut rpcs = SCHEMA.rpcs.iter();
@@ -50,28 +54,16 @@ pub(super) async fn respond(
 }
 
 /// The call as gRPC has it: one message, or several where the client may stream.
-async fn translate(rpc: &Rpc, request: Request<Body>) -> Result<Request<Body>, Status> {
+async fn translate(rpc: &'static Rpc, request: Request<Body>) -> Result<Request<Body>, Status> {
     let (parts, body) = request.into_parts();
-    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
-    let body = body.map_err(|_| Status::from(Fault::TooLarge))?.to_bytes();
-    let invalid = |why: String| Status::invalid_argument(why);
-    let mut frames = BytesMut::new();
-    let values = serde_json::Deserializer::from_slice(&body).into_iter::<Value>();
-    for (place, value) in values.enumerate() {
-        let value = value.map_err(|error| invalid(error.to_string()))?;
-        if place > 0 && !rpc.client_streams {
-            return Err(invalid("one object is expected".into()));
-        }
-        frame(
-            &json::encode(&rpc.request, &value).map_err(invalid)?,
-            &mut frames,
-        );
+    let body = match rpc.client_streams {
+        true => Body::new(StreamBody::new(messages(rpc, body))),
+        false => one_message(rpc, body).await?,
+    };
+    let mut call = Request::new(body);
+    if let Some(client) = parts.extensions.get::<Arc<Client>>() {
+        call.extensions_mut().insert(client.clone());
     }
-    if frames.is_empty() && !rpc.client_streams {
-        // No body is an empty request.
-        frame(&[], &mut frames);
-    }
-    let mut call = Request::new(Body::new(Full::new(frames.freeze())));
     *call.uri_mut() = rpc.path().parse().map_err(|_| Status::internal("a path"))?;
     // Who calls: the client of the connection, or of the token.
     if let Some(name) = parts.extensions.get::<ClientName>() {
@@ -92,6 +84,101 @@ async fn translate(rpc: &Rpc, request: Request<Body>) -> Result<Request<Body>, S
     Ok(call)
 }
 
+async fn one_message(rpc: &Rpc, body: Body) -> Result<Body, Status> {
+    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+    let body = body.map_err(|_| Status::from(Fault::TooLarge))?.to_bytes();
+    let mut frames = BytesMut::new();
+    // No body is an empty request.
+    let message = match body.trim_ascii().is_empty() {
+        true => Vec::new(),
+        false => encoded(rpc, &body)?,
+    };
+    frame(&message, &mut frames);
+    Ok(Body::new(Full::new(frames.freeze())))
+}
+
+fn encoded(rpc: &Rpc, text: &[u8]) -> Result<Vec<u8>, Status> {
+    let value: Value = serde_json::from_slice(text)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    json::encode(&rpc.request, &value).map_err(Status::invalid_argument)
+}
+
+/// A frame for each object of the body, when it is there.
+fn messages(
+    rpc: &'static Rpc,
+    body: Body,
+) -> impl Stream<Item = Result<hyper::body::Frame<Bytes>, Status>> {
+    let state = (BodyStream::new(body), BytesMut::new(), Objects::default());
+    futures::stream::unfold(Some(state), move |state| async move {
+        let (mut body, mut text, mut objects) = state?;
+        loop {
+            if let Some(end) = objects.end_of_first(&text) {
+                let mut frames = BytesMut::new();
+                let object = text.split_to(end);
+                return Some(match encoded(rpc, &object) {
+                    Ok(message) => {
+                        frame(&message, &mut frames);
+                        let data = hyper::body::Frame::data(frames.freeze());
+                        (Ok(data), Some((body, text, objects)))
+                    }
+                    Err(status) => (Err(status), None),
+                });
+            }
+            if text.len() > BODY_BYTES_MAX {
+                return Some((Err(Fault::TooLarge.into()), None));
+            }
+            match body.next().await {
+                Some(Ok(part)) => {
+                    if let Ok(data) = part.into_data() {
+                        text.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(status)) => return Some((Err(status), None)),
+                None if text.trim_ascii().is_empty() => return None,
+                None => {
+                    let unfinished = encoded(rpc, &text).err();
+                    let status = unfinished
+                        .unwrap_or_else(|| Status::invalid_argument("one object is expected"));
+                    return Some((Err(status), None));
+                }
+            }
+        }
+    })
+}
+
+/// Finds where an object of JSON ends, looking at each byte once.
+#[derive(Debug, Default)]
+struct Objects {
+    looked: usize,
+    depth: usize,
+    in_text: bool,
+    escaped: bool,
+}
+
+impl Objects {
+    /// The end of the first object of a text that has grown since the last look. The object is taken off then.
+    fn end_of_first(&mut self, text: &[u8]) -> Option<usize> {
+        while let Some(byte) = text.get(self.looked) {
+            self.looked += 1;
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_text => self.escaped = true,
+                b'"' => self.in_text = !self.in_text,
+                _ if self.in_text => {}
+                b'{' => self.depth += 1,
+                b'}' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 {
+                        return Some(std::mem::take(self).looked);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
 fn frame(message: &[u8], frames: &mut BytesMut) {
     frames.put_u8(0);
     frames.put_u32(message.len() as u32);
@@ -109,9 +196,13 @@ fn unframe(frames: &mut BytesMut) -> Option<Bytes> {
 }
 
 async fn whole(rpc: &Rpc, body: Body) -> Response<Body> {
-    let collected = match body.collect().await {
+    let collected = match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
         Ok(collected) => collected,
-        Err(status) => return failed(&status),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let text = format!("grpc: received message larger than max ({ANSWER_BYTES_MAX})");
+            return failed(&Status::resource_exhausted(text));
+        }
+        Err(error) => return failed(&Status::from_error(error)),
     };
     if let Some(status) = collected.trailers().and_then(Status::from_header_map)
         && status.code() != Code::Ok
@@ -195,5 +286,24 @@ fn http_status(code: Code) -> StatusCode {
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_end_where_their_brackets_do() {
+        let mut objects = Objects::default();
+        let mut text = Vec::new();
+        let mut found = Vec::new();
+        for byte in br#" {"a": {"b": "}\"}"}} {} {"c": "#.iter() {
+            text.push(*byte);
+            if let Some(end) = objects.end_of_first(&text) {
+                found.push(String::from_utf8(text.drain(..end).collect()).unwrap());
+            }
+        }
+        assert_eq!(found, [r#" {"a": {"b": "}\"}"}}"#, " {}"]);
     }
 }

@@ -1,5 +1,7 @@
 //! etcd's KV service: range, put, delete, transaction, compaction, and a range as a stream.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use kv::{
@@ -21,9 +23,33 @@ const PART_BYTES: usize = 256 << 10;
 
 pub(super) async fn range(call: Call, request: RangeRequest) -> Result<SizedAnswer, Fault> {
     check_learner(&call, &request)?;
-    let answer = call.front.backend.range_parts(request, PART_BYTES).await?;
+    let answer = parts_of(&call, request, PART_BYTES).await?;
     let header = call.front.header(answer.revision);
     Ok(SizedAnswer::of_range(&header, answer.body))
+}
+
+/// For the other large ranges of a client to end.
+const LARGE_PATIENCE: Duration = Duration::from_secs(7);
+
+/// A large range keeps one of its client's places until it is sent or given up.
+async fn parts_of(
+    call: &Call,
+    request: RangeRequest,
+    part_bytes: usize,
+) -> Result<Answer<RangeParts>, StoreError> {
+    let place = match call.front.backend.is_large(&request, part_bytes) {
+        true => Some(call.client.wait_for_large_range(LARGE_PATIENCE).await?),
+        false => None,
+    };
+    let mut answer = call.front.backend.range_parts(request, part_bytes).await?;
+    if let Some(place) = place {
+        let parts = answer.body.parts.map(move |part| {
+            let _kept = &place;
+            part
+        });
+        answer.body.parts = Box::pin(parts);
+    }
+    Ok(answer)
 }
 
 /// A learner reads what it has itself, and asks nobody.
@@ -167,7 +193,7 @@ pub(super) async fn range_stream(
     }
     check_learner(&call, &request)?;
     let part_bytes = call.front.backend.request_bytes_max();
-    let answer = call.front.backend.range_parts(request, part_bytes).await?;
+    let answer = parts_of(&call, request, part_bytes).await?;
     let parts = Parts {
         header: call.front.header(answer.revision),
         first: true,

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::admission::{Class, Held};
 use super::errors::Fault;
 use super::front::Front;
-use super::rpc::{HttpFuture, both_streams, server_stream, sized, unary};
+use super::rpc::{HttpFuture, both_streams, client_of, server_stream, sized, unary};
 use super::{auth, cluster, election, history, kv, lease, lock, maintenance, reflection, watch};
 
 /// A path, and what answers it.
@@ -91,7 +92,24 @@ pub(super) fn dispatch(front: Arc<Front>, request: http::Request<Body>) -> HttpF
             let refused = Status::from(Fault::NotForLearner);
             Box::pin(async move { refused.into_http() })
         }
-        Some(method) => (method.call)(front, request),
+        Some(method) => match client_of(&front, &request).enter(Class::of(method.path)) {
+            Err(refused) => {
+                let refused = Status::from(Fault::from(refused));
+                Box::pin(async move { refused.into_http() })
+            }
+            Ok(place) => {
+                let called = (method.call)(front, request);
+                Box::pin(async move {
+                    let answer = called.await;
+                    answer.map(|body| {
+                        Body::new(Held {
+                            body,
+                            _place: place,
+                        })
+                    })
+                })
+            }
+        },
         None => {
             let text = unknown(path);
             Box::pin(async move { Status::new(Code::Unimplemented, text).into_http() })

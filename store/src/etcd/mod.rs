@@ -3,10 +3,12 @@
 //! none for the API.
 //!
 //! `methods.rs` lists what is served; a service has a file of its own, a method is a function in it. `rpc.rs` is what
-//! all methods have in common, `errors.rs` the one place where errors become statuses, `serve.rs` the port, `http.rs`
-//! what it serves besides gRPC. `schema.txt` is the API as data, for reflection and the JSON gateway.
+//! all methods have in common, `admission.rs` who may have how much under way, `errors.rs` the one place where errors
+//! become statuses, `serve.rs` the port, `http.rs` what it serves besides gRPC. `schema.txt` is the API as data, for
+//! reflection and the JSON gateway.
 //! Beyond `kv::Store` the services see a member through `backend.rs`.
 
+mod admission;
 pub(crate) mod archive;
 mod auth;
 mod backend;
@@ -16,6 +18,7 @@ mod election;
 mod errors;
 mod front;
 mod gateway;
+mod handshakes;
 mod headed;
 mod history;
 mod http;

@@ -20,6 +20,7 @@ use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::admission::Client;
 use super::auth::{Credentials, Guard, Needs};
 use super::errors::{Fault, in_etcds_words};
 use super::front::Front;
@@ -37,6 +38,7 @@ pub(super) type Answers<A> = Pin<Box<dyn Stream<Item = Result<A, Fault>> + Send>
 pub(super) struct Call {
     pub(super) front: Arc<Front>,
     pub(super) credentials: Credentials,
+    pub(super) client: Arc<Client>,
     /// The client wants no answer from a member without a leader.
     pub(super) needs_leader: bool,
 }
@@ -280,14 +282,22 @@ fn opened(front: Arc<Front>, request: &http::Request<Body>) -> (Call, Option<Dur
     let header = |name: &str| request.headers().get(name)?.to_str().ok();
     let deadline = header("grpc-timeout").and_then(timeout_of);
     let needs_leader = header("hasleader") == Some("true");
+    let client = client_of(&front, request);
     (
         Call {
             front,
             credentials: Credentials::of(request),
+            client,
             needs_leader,
         },
         deadline,
     )
+}
+
+/// Whose connection a request came on.
+pub(super) fn client_of(front: &Front, request: &http::Request<Body>) -> Arc<Client> {
+    let client = request.extensions().get::<Arc<Client>>().cloned();
+    client.unwrap_or_else(|| front.clients.nameless())
 }
 
 impl Call {

@@ -16,14 +16,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
+use super::admission::{Class, Client};
 use super::auth::ClientName;
 use super::front::{Front, Options};
+use super::handshakes::Handshakes;
 use super::methods;
 use super::rpc::HttpFuture;
 use crate::node::Node;
@@ -50,8 +51,8 @@ pub enum FrontError {
     Tls(String),
 }
 
-/// Connections at once.
-const CONNECTIONS: usize = 4096;
+/// Connections that have not shown a certificate yet.
+const HANDSHAKES: usize = 512;
 /// To shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A quiet connection is asked after so long whether it is alive, and has this long to answer.
@@ -95,10 +96,10 @@ pub async fn serve(
     };
     let front = Front::new(store, options);
     let connections = TaskTracker::new();
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let handshakes = Handshakes::new(HANDSHAKES);
     tokio::select! {
         () = shutdown => {}
-        () = accept(&listener, &acceptor, &front, &connections, &slots) => {}
+        () = accept(&listener, &acceptor, &front, &connections, &handshakes) => {}
     }
     front.stop.cancel();
     connections.close();
@@ -118,12 +119,9 @@ async fn accept(
     acceptor: &TlsAcceptor,
     front: &Arc<Front>,
     connections: &TaskTracker,
-    slots: &Arc<Semaphore>,
+    handshakes: &Arc<Handshakes>,
 ) {
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -137,13 +135,17 @@ async fn accept(
             tracing::debug!(%error, "a connection of an etcd client stays slow");
         }
         let (front, acceptor) = (front.clone(), acceptor.clone());
+        let handshake = handshakes.start();
         connections.spawn(async move {
-            let _slot = slot;
-            match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    let name = client_name(&stream);
-                    converse(front, name, stream).await;
+            let shaken = tokio::select! {
+                shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => shaken,
+                () = handshake.gone.cancelled() => {
+                    return tracing::debug!("an etcd client gave way to others without a word");
                 }
+            };
+            drop(handshake);
+            match shaken {
+                Ok(Ok(stream)) => welcome(front, stream).await,
                 Ok(Err(error)) => tracing::debug!(%error, "an etcd client is not let in"),
                 Err(_) => tracing::debug!("an etcd client did not shake hands in time"),
             }
@@ -151,10 +153,21 @@ async fn accept(
     }
 }
 
+/// Serves a client that has shown its certificate, unless it has too many connections already.
+async fn welcome(front: Arc<Front>, stream: TlsStream<TcpStream>) {
+    let certificates = stream.get_ref().1.peer_certificates();
+    let (client, name) = match certificates.and_then(<[_]>::first) {
+        Some(certificate) => (front.clients.named(certificate), client_name(certificate)),
+        None => (front.clients.nameless(), None),
+    };
+    match client.enter(Class::Connection) {
+        Ok(_place) => converse(front, client, name, stream).await,
+        Err(error) => tracing::warn!(%error, "a connection of an etcd client is closed"),
+    }
+}
+
 /// The common name in the client's certificate, which was found to be of the authority.
-fn client_name(stream: &TlsStream<TcpStream>) -> Option<ClientName> {
-    let (_, session) = stream.get_ref();
-    let certificate = session.peer_certificates()?.first()?;
+fn client_name(certificate: &[u8]) -> Option<ClientName> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let name = parsed.subject().iter_common_name().next()?;
     Some(ClientName(name.as_str().ok()?.into()))
@@ -163,6 +176,7 @@ fn client_name(stream: &TlsStream<TcpStream>) -> Option<ClientName> {
 /// Serves one connection until its client goes, or until the stop and a little longer.
 pub(super) async fn converse(
     front: Arc<Front>,
+    client: Arc<Client>,
     name: Option<ClientName>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
@@ -185,6 +199,7 @@ pub(super) async fn converse(
         .initial_connection_window_size(CONNECTION_WINDOW);
     let service = service_fn(move |request: http::Request<Incoming>| {
         let mut request = request.map(Body::new);
+        request.extensions_mut().insert(client.clone());
         if let Some(name) = name.clone() {
             request.extensions_mut().insert(name);
         }

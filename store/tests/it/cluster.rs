@@ -237,3 +237,26 @@ async fn many_writers_at_once() {
     assert_eq!(answer.body.count, 320);
     assert_eq!(answer.revision, 321);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_members_could_not_read_is_refused_for_what_it_is() {
+    let cluster = Cluster::start(3, Limits::default()).await;
+    // Innermost is a write, or it would not go through the log.
+    let mut txn = put_request("a", "1", 0);
+    for _ in 0..60 {
+        let nested = kv::RequestOp {
+            request: Some(kv::Request::Txn(txn)),
+        };
+        txn = kv::TxnRequest {
+            success: vec![nested],
+            ..Default::default()
+        };
+    }
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    for id in [leader, follower] {
+        let refused = cluster.node(id).txn(txn.clone()).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Unreadable(_)), "{refused}");
+        let words = "grpc: error unmarshalling request: ";
+        assert!(refused.to_string().starts_with(words), "{refused}");
+    }
+}

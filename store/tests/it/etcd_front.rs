@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -10,9 +11,11 @@ use rcgen::{
 use store::Limits;
 use store::etcd::{FrontTls, bind, serve};
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 use crate::harness::{Cluster, DEADLINE, eventually, put};
 
@@ -69,6 +72,17 @@ impl Fronts {
     pub(crate) fn endpoint(&self, id: u64) -> String {
         let (_, address) = self.addresses.iter().find(|(of, _)| *of == id).unwrap();
         format!("https://{address}")
+    }
+
+    /// A connection of the client with the certificate.
+    pub(crate) async fn channel(&self, id: u64) -> Channel {
+        let read = |name: &str| std::fs::read(self.file(name)).unwrap();
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(read("ca.crt")))
+            .identity(Identity::from_pem(read("client.crt"), read("client.key")))
+            .domain_name("127.0.0.1");
+        let endpoint = Channel::from_shared(self.endpoint(id)).unwrap();
+        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -409,4 +423,30 @@ async fn a_member_that_is_cut_off_answers_locally_and_says_that_it_has_no_leader
     })
     .await;
     fronts.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_say_nothing_make_way_for_each_other_and_keep_no_client_out() {
+    let fronts = Fronts::start(1).await;
+    let address = fronts.addresses[0].1;
+    let mut oldest = TcpStream::connect(address).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..520 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    // Long before its time for a handshake is over.
+    let mut byte = [0];
+    let closed = tokio::time::timeout(Duration::from_secs(8), oldest.read(&mut byte));
+    let closed = closed.await.expect("the oldest has to go");
+    assert!(matches!(closed, Ok(0) | Err(_)));
+    let mut grpc = tonic::client::Grpc::new(fronts.channel(1).await);
+    grpc.ready().await.unwrap();
+    let request = kv::RangeRequest {
+        key: "a".into(),
+        ..Default::default()
+    };
+    let codec = tonic_prost::ProstCodec::<_, kv::RangeResponse>::default();
+    let path = http::uri::PathAndQuery::from_static("/etcdserverpb.KV/Range");
+    let answer = grpc.unary(tonic::Request::new(request), path, codec).await;
+    assert_eq!(answer.unwrap().into_inner().count, 0);
 }

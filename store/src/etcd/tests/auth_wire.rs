@@ -187,7 +187,7 @@ impl Guarded {
 
 async fn nobody(bench: &Bench) -> Client {
     Client {
-        channel: connect(&bench.front).await,
+        channel: connect(&bench.front, bench.front.clients.nameless()).await,
         token: None,
     }
 }

@@ -10,7 +10,7 @@ type Plain = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 impl Bench {
     pub(super) async fn plain(&self) -> Plain {
         let (near, far) = tokio::io::duplex(1 << 16);
-        tokio::spawn(converse(self.front.clone(), None, far));
+        tokio::spawn(converse(self.front.clone(), self.client.clone(), None, far));
         let (client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near))
             .await
             .unwrap();
@@ -200,5 +200,64 @@ async fn a_watch_through_the_gateway_is_a_line_for_each_answer() {
     assert_eq!(
         line().await["error"]["message"],
         "etcdserver: server stopped"
+    );
+}
+
+#[tokio::test]
+async fn a_client_of_the_gateway_goes_on_asking_on_a_stream_that_is_open() {
+    let bench = Bench::new().await;
+    let (near, far) = tokio::io::duplex(1 << 16);
+    tokio::spawn(converse(
+        bench.front.clone(),
+        bench.client.clone(),
+        None,
+        far,
+    ));
+    let (mut client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let (say, said) = mpsc::channel::<&str>(4);
+    let said = ReceiverStream::new(said).map(|text| {
+        let data = hyper::body::Frame::data(Bytes::from_static(text.as_bytes()));
+        Ok::<_, std::convert::Infallible>(data)
+    });
+    let request = Request::post("/v3/watch")
+        .header("host", "etcd")
+        .body(http_body_util::StreamBody::new(said))
+        .unwrap();
+    // Cut where it pleases the network, with a bracket in a text.
+    say.send(r#"{"create_request": {"key": "Zm9v", "pre"#)
+        .await
+        .unwrap();
+    say.send(r#"v_kv": true}} {"cancel_request": "#)
+        .await
+        .unwrap();
+    let answer = tokio::time::timeout(SOON, client.send_request(request));
+    let mut body = answer.await.unwrap().unwrap().into_body();
+    let mut line = async || -> Value {
+        let frame = tokio::time::timeout(SOON, body.frame()).await;
+        let data = frame.expect("a line comes").unwrap().unwrap();
+        serde_json::from_slice(&data.into_data().unwrap()).unwrap()
+    };
+    assert_eq!(line().await["result"]["created"], true);
+    bench.put("foo", "bar").await;
+    assert_eq!(line().await["result"]["events"][0]["kv"]["key"], "Zm9v");
+    say.send(r#"{"watch_id": "0"}}"#).await.unwrap();
+    assert_eq!(line().await["result"]["canceled"], true);
+    say.send(r#"{"create_request": }"#).await.unwrap();
+    assert!(line().await["error"]["message"].is_string());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_for_the_gateway_is_refused() {
+    let bench = Bench::new().await;
+    let parts = vec![Ok(1 << 20); 65];
+    *bench.backend.parts.lock().unwrap() = Some((parts, Arc::default()));
+    let (status, answer) = bench.post("/v3/kv/range", json!({"key": "Zm9v"})).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(
+        answer["message"],
+        "grpc: received message larger than max (67108864)"
     );
 }

@@ -535,10 +535,12 @@ async fn pings_as_often_as_a_client_likes_do_not_end_its_connection() {
         .http2_keep_alive_interval(often)
         .keep_alive_while_idle(true);
     // The pipe connects once: a connection that ended would not come back.
-    let channel = connect_by(eager, &front).await;
+    let client = front.clients.nameless();
+    let channel = connect_by(eager, &front, client.clone()).await;
     let bench = Bench {
         backend,
         front,
+        client,
         channel,
     };
     let before = std::time::Instant::now();
@@ -619,4 +621,59 @@ async fn a_large_answer_is_read_no_faster_than_its_client_reads() {
     let body = tokio::time::timeout(SOON, body).await.unwrap().unwrap();
     assert_eq!(taken.load(Ordering::SeqCst), 400);
     assert!(body.to_bytes().len() > 400 * PART);
+}
+
+#[tokio::test]
+async fn a_client_with_too_much_under_way_is_refused_and_others_are_served() {
+    let mut bench = Bench::new().await;
+    let mut places = Vec::new();
+    while let Ok(place) = bench.client.enter(Class::Write) {
+        places.push(place);
+    }
+    let refused = bench.txn(txn_of(vec![put_op("a", "1")])).await.unwrap_err();
+    assert_eq!(
+        words(&refused),
+        (Code::ResourceExhausted, "etcdserver: too many requests")
+    );
+    assert_eq!(bench.get("a").await.header.revision, 1, "nothing was done");
+    let other = bench.front.clients.nameless();
+    let channel = connect(&bench.front, other).await;
+    let own = std::mem::replace(&mut bench.channel, channel);
+    assert_eq!(bench.put("a", "1").await, 2);
+    drop(places);
+    bench.channel = own;
+    assert_eq!(bench.put("a", "2").await, 3);
+}
+
+#[tokio::test]
+async fn the_places_of_calls_are_given_back_when_they_end() {
+    let bench = Bench::new().await;
+    for n in 0..20 {
+        bench.put("a", &n.to_string()).await;
+        bench.get("a").await;
+    }
+    let watch = bench
+        .both::<super::super::message::WatchRequest, Headed<WatchBody>>(
+            "/etcdserverpb.Watch/Watch",
+            false,
+        )
+        .await
+        .unwrap();
+    let left = |class| {
+        let mut places = Vec::new();
+        while let Ok(place) = bench.client.enter(class) {
+            places.push(place);
+        }
+        places.len()
+    };
+    assert_eq!(left(Class::Stream), 32_767);
+    drop(watch);
+    let given_back = async {
+        while (left(Class::Write), left(Class::Read), left(Class::Stream)) != (4096, 8192, 32_768) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, given_back)
+        .await
+        .expect("all places are free again");
 }

@@ -53,6 +53,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::admission::{Class, Client};
 use super::auth::ClientName;
 use super::backend::Backend;
 use super::errors::Fault;
@@ -249,6 +250,9 @@ impl Backend for MemBackend {
     fn request_bytes_max(&self) -> usize {
         self.request_bytes
     }
+    fn is_large(&self, _: &RangeRequest, _: usize) -> bool {
+        self.parts.lock().unwrap().is_some()
+    }
     fn move_leader(&self, target: u64) -> BoxFuture<'_, Result<(), Fault>> {
         let moved = match target {
             1 => Ok(()),
@@ -329,6 +333,7 @@ impl Backend for MemBackend {
 pub(super) struct Bench {
     pub(super) backend: Arc<MemBackend>,
     pub(super) front: Arc<Front>,
+    pub(super) client: Arc<Client>,
     channel: Channel,
 }
 
@@ -340,10 +345,12 @@ impl Bench {
     pub(super) async fn of(store: Arc<MemStore>, options: Options) -> Bench {
         let backend = MemBackend::new(store);
         let front = Front::new(backend.clone(), options);
-        let channel = connect(&front).await;
+        let client = front.clients.nameless();
+        let channel = connect(&front, client.clone()).await;
         Bench {
             backend,
             front,
+            client,
             channel,
         }
     }
@@ -462,19 +469,28 @@ impl Bench {
     }
 }
 
-async fn connect(front: &Arc<Front>) -> Channel {
-    connect_by(Endpoint::from_static("http://pipe"), front).await
+async fn connect(front: &Arc<Front>, client: Arc<Client>) -> Channel {
+    connect_by(Endpoint::from_static("http://pipe"), front, client).await
 }
 
-async fn connect_by(endpoint: Endpoint, front: &Arc<Front>) -> Channel {
-    connect_as(endpoint, front, None).await
+async fn connect_by(endpoint: Endpoint, front: &Arc<Front>, client: Arc<Client>) -> Channel {
+    connect_named(endpoint, front, client, None).await
 }
 
 /// With a certificate of this name.
 async fn connect_as(endpoint: Endpoint, front: &Arc<Front>, name: Option<&str>) -> Channel {
-    let (near, far) = tokio::io::duplex(1 << 16);
     let name = name.map(|name| ClientName(name.into()));
-    tokio::spawn(converse(front.clone(), name, far));
+    connect_named(endpoint, front, front.clients.nameless(), name).await
+}
+
+async fn connect_named(
+    endpoint: Endpoint,
+    front: &Arc<Front>,
+    client: Arc<Client>,
+    name: Option<ClientName>,
+) -> Channel {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    tokio::spawn(converse(front.clone(), client, name, far));
     let mut near = Some(near);
     let connector = tower::service_fn(move |_: http::Uri| {
         let near = near.take();
