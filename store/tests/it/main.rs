@@ -9,6 +9,7 @@ mod etcd_front;
 mod guards;
 mod harness;
 mod history;
+mod kube_apiserver;
 mod lease;
 mod log_writer;
 mod measure;
