@@ -23,6 +23,7 @@ pub mod etcd;
 mod export;
 mod formation;
 mod history;
+pub mod import;
 pub mod incarnations;
 mod lease_clock;
 mod members;

@@ -30,7 +30,7 @@ pub(crate) const RECORD: u8 = 4;
 pub(crate) const TAIL: u8 = 255;
 
 /// Size of one blob.
-pub(super) const BLOB_BYTES: usize = 256 << 10;
+pub(crate) const BLOB_BYTES: usize = 256 << 10;
 /// A client that takes nothing for so long is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -68,9 +68,9 @@ pub(crate) struct Record {
 }
 
 #[derive(Debug)]
-pub(super) struct Blob {
-    pub(super) bytes: Bytes,
-    pub(super) last: bool,
+pub(crate) struct Blob {
+    pub(crate) bytes: Bytes,
+    pub(crate) last: bool,
 }
 
 /// Writes an archive in blobs of about this size until the taker breaks. Blocks.
@@ -80,13 +80,7 @@ pub(super) fn write(
     take: &mut dyn FnMut(Blob) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
     let status = backend.status();
-    let mut writer = Writer {
-        buffer: BytesMut::from(&MAGIC[..]),
-        digest: Sha256::new(),
-        bytes: 0,
-        blob_bytes,
-        take,
-    };
+    let mut writer = Writer::new(blob_bytes, take);
     let mut tail = Tail::default();
     let mut stopped = false;
     backend.export(&mut |part| {
@@ -126,7 +120,9 @@ pub(super) fn write(
     Ok(())
 }
 
-struct Writer<'a> {
+/// Records in, blobs out. What it writes is an archive when the first record is the head, the last the tail, and
+/// [`Writer::finish`] was called.
+pub(crate) struct Writer<'a> {
     buffer: BytesMut,
     digest: Sha256,
     bytes: usize,
@@ -134,8 +130,21 @@ struct Writer<'a> {
     take: &'a mut dyn FnMut(Blob) -> ControlFlow<()>,
 }
 
-impl Writer<'_> {
-    fn record(&mut self, kind: u8, message: &impl Message) -> ControlFlow<()> {
+impl<'a> Writer<'a> {
+    pub(crate) fn new(
+        blob_bytes: usize,
+        take: &'a mut dyn FnMut(Blob) -> ControlFlow<()>,
+    ) -> Writer<'a> {
+        Writer {
+            buffer: BytesMut::from(&MAGIC[..]),
+            digest: Sha256::new(),
+            bytes: 0,
+            blob_bytes,
+            take,
+        }
+    }
+
+    pub(crate) fn record(&mut self, kind: u8, message: &impl Message) -> ControlFlow<()> {
         let length = message.encoded_len() + 1;
         self.buffer.reserve(length + 4);
         self.buffer.put_u32(length as u32);
@@ -156,7 +165,7 @@ impl Writer<'_> {
         (self.take)(Blob { bytes, last })
     }
 
-    fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         let total = self.bytes + self.buffer.len();
         self.buffer
             .put_bytes(0, total.next_multiple_of(BLOCK) - total);

@@ -6,6 +6,7 @@ mod cluster;
 mod damage;
 mod etcd_auth;
 mod etcd_front;
+mod from_etcd;
 mod guards;
 mod harness;
 mod history;
