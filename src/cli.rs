@@ -375,6 +375,8 @@ pub(crate) enum StoreCommand {
     History(HistoryArgs),
     /// Back the store up while it runs.
     Snapshot(SnapshotArgs),
+    /// Make a saved copy out of what `etcdctl snapshot save` got from an etcd; `restore` makes a cluster of it.
+    Import(ImportArgs),
     /// Make a new cluster out of a saved copy: a home that `kontiki up` starts or, with --data-dir, one member's data.
     Restore(Box<RestoreArgs>),
     /// Lost quorum: make the survivor with the longest log the only member of a new cluster.
@@ -463,6 +465,15 @@ pub(crate) enum SnapshotCommand {
         #[command(flatten)]
         output: OutputArgs,
     },
+}
+
+#[derive(Args)]
+pub(crate) struct ImportArgs {
+    /// The etcd's snapshot
+    pub(crate) file: PathBuf,
+    /// The copy to make, which must not exist
+    #[arg(long, value_name = "ARCHIVE")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Args)]

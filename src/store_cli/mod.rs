@@ -24,6 +24,7 @@ pub(crate) async fn run(args: &StoreArgs) -> Result<()> {
             SnapshotCommand::Save { file } => snapshot::save(&Session::open(args)?, file).await,
             SnapshotCommand::Status { file, output } => snapshot::status(file, output.json()),
         },
+        StoreCommand::Import(import) => snapshot::import(&import.file, &import.out),
         StoreCommand::Restore(restore) => offline::restore(&args.home(), restore),
         StoreCommand::Recover(recover) => offline::recover(&args.home(), recover),
         StoreCommand::Replace(replace) => resize::replace(&args.home(), &replace.member).await,

@@ -24,20 +24,66 @@ pub(super) async fn save(session: &Session, file: &Path) -> Result<()> {
         Ok(()) => verify(&partial).context("what was received is not whole"),
         Err(error) => Err(error),
     };
+    let contents = named(saved, &partial, file)?;
+    say(&format!("Saved {}:", file.display()));
+    say(render(&contents).trim_end());
+    Ok(())
+}
+
+/// Makes a saved copy out of an etcd's snapshot, in the same way.
+pub(super) fn import(etcd: &Path, file: &Path) -> Result<()> {
+    if file.exists() {
+        bail!("{} is there already: choose another name", file.display());
+    }
+    let partial = partial(file);
+    let mut imported = store::import::Imported::default();
+    let saved = create(&partial).and_then(|mut out| {
+        imported = store::import::etcd_snapshot(etcd, &mut out)
+            .with_context(|| format!("cannot import {}", etcd.display()))?;
+        out.sync_all()?;
+        verify(&partial).context("what was written is not whole")
+    });
+    let contents = named(saved, &partial, file)?;
+    say(&format!(
+        "Imported {} as {}:",
+        etcd.display(),
+        file.display()
+    ));
+    say(render(&contents).trim_end());
+    if imported.leaseless > 0 {
+        say(&format!(
+            "{} keys are of a lease that the etcd has no more; they have none now.",
+            imported.leaseless
+        ));
+    }
+    Ok(())
+}
+
+/// Gives what was saved its name, or takes it away if it is no copy of a store.
+fn named(saved: Result<Contents>, partial: &Path, file: &Path) -> Result<Contents> {
     let contents = match saved {
         Ok(contents) => contents,
         Err(error) => {
             // Whatever it is, it is no copy of the store.
-            let _ = fs::remove_file(&partial);
+            let _ = fs::remove_file(partial);
             return Err(error.context("nothing was saved"));
         }
     };
-    fs::rename(&partial, file)
+    fs::rename(partial, file)
         .with_context(|| format!("cannot rename {} to {}", partial.display(), file.display()))?;
     sync_parent(file)?;
-    say(&format!("Saved {}:", file.display()));
-    say(render(&contents).trim_end());
-    Ok(())
+    Ok(contents)
+}
+
+fn create(partial: &Path) -> Result<File> {
+    // Every Secret is in it.
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(partial)
+        .with_context(|| format!("cannot write {}", partial.display()))
 }
 
 fn partial(file: &Path) -> PathBuf {
@@ -48,14 +94,7 @@ fn partial(file: &Path) -> PathBuf {
 
 async fn receive(client: &Client, partial: &Path) -> Result<()> {
     let cannot = || format!("cannot write {}", partial.display());
-    // Every Secret is in it.
-    let mut out = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(partial)
-        .with_context(cannot)?;
+    let mut out = create(partial)?;
     let progress = Progress::new();
     let mut received = 0;
     let keep = &mut |part: &[u8], left: u64| {
