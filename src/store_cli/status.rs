@@ -186,7 +186,7 @@ fn figures(answer: &Answer, leader: Option<(u64, u64)>) -> Figures {
         raft_applied_index: status.raft_applied_index,
         lag: leader.map(|(_, index)| index.saturating_sub(status.raft_applied_index)),
         size_bytes: status.size_bytes,
-        disk_free_bytes: metric("kontiki_disk_free_bytes"),
+        disk_free_bytes: metric("kontiki_store_disk_free_bytes"),
         alarms: answer.alarms.clone(),
     }
 }

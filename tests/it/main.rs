@@ -7,6 +7,7 @@ mod cluster;
 mod curl;
 mod docker;
 mod failover;
+mod hosts;
 mod kube_rs;
 mod kubectl;
 mod start_stop;

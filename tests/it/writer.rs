@@ -146,10 +146,13 @@ pub(crate) fn list(cluster: &Cluster, member: usize, prefix: &str) -> BTreeMap<S
         .collect()
 }
 
-/// Writes a key through a member; answers the revision.
+/// Writes a key through a member, again while it is not known whether it was written; answers the revision.
 pub(crate) fn put(cluster: &Cluster, member: usize, key: &str, value: &str) -> i64 {
-    let (key, value) = (key.to_string(), value.to_string());
-    wait(async { client(cluster, member).put(key, value).await }).expect("a write")
+    crate::tools::wait_for(format!("a write of {key}"), crate::tools::SOON, || {
+        let (key, value) = (key.to_string(), value.to_string());
+        let written = wait(async { client(cluster, member).put(key, value).await });
+        written.map_err(|error| error.to_string())
+    })
 }
 
 /// A client of a member, counted from 1. It belongs to the runtime that it is made in.
