@@ -89,9 +89,7 @@ async fn refresh(home: &Home, plan: &Plan, progress: &Progress) -> Result<bool> 
     let mut any = false;
     for member in plan.members.iter().filter(|member| !member.leaving) {
         let process = server_process(home, &member.name);
-        let words = process.command_line();
-        let has = |flag: &str| words.iter().any(|word| word == flag);
-        if has("--etcd-listen") && has("--with-node") == plan.one_process() {
+        if !is_outdated(&process.command_line(), plan) {
             continue;
         }
         progress.say(&format!("restarting member {}", member.name));
@@ -110,6 +108,12 @@ async fn refresh(home: &Home, plan: &Plan, progress: &Progress) -> Result<bool> 
         }
     }
     Ok(any)
+}
+
+/// Whether a member that was started with these words has to be started anew for the plan.
+fn is_outdated(words: &[String], plan: &Plan) -> bool {
+    let has = |flag: &str| words.iter().any(|word| word == flag);
+    !has("--etcd-listen") || has("--with-node") != plan.one_process()
 }
 
 /// One `up`, `down` or `reset` at a time. Held until dropped.
@@ -728,6 +732,31 @@ mod tests {
         assert!(lock(&home).unwrap_err().to_string().contains("at work"));
         drop(held);
         lock(&home).unwrap();
+    }
+
+    #[test]
+    fn a_member_is_started_anew_for_what_its_command_line_lacks() {
+        let home = Home(PathBuf::from("/h"));
+        let plan = |members: usize| {
+            let wishes = Wishes {
+                members: Some(members),
+                node_name: Some("here".into()),
+                ..Wishes::default()
+            };
+            Plan::new(&wishes, &mut || 8).unwrap()
+        };
+        let words = |plan: &Plan| local::server_command(&home, plan, &plan.members[0], "10.0.0.5");
+        let (one, mut three) = (plan(1), plan(3));
+        assert!(!is_outdated(&words(&one), &one) && !is_outdated(&words(&three), &three));
+        // The cluster has grown: the agent stands on its own, and goes on doing so.
+        assert!(is_outdated(&words(&one), &three));
+        three.members.truncate(1);
+        three.node.apart = true;
+        assert!(!is_outdated(&words(&three), &three));
+        // Of a version that had no port for etcd clients.
+        let mut former = words(&one);
+        former.retain(|word| word != "--etcd-listen");
+        assert!(is_outdated(&former, &one));
     }
 
     #[test]

@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use super::found::{self, Members};
 use super::{BackupError, NewCluster};
-use crate::data_dir::{DataDir, Identity};
-use crate::disk;
+use openraft::EntryPayload;
+
+use crate::data_dir::{DataDir, DataDirError, Identity};
+use crate::disk::{self, MembershipRecord};
 use crate::env::{Engine, LogDisk, StateDisk};
 use crate::incarnations;
 use crate::raft::machine::{Machine, Replica};
@@ -97,22 +99,20 @@ fn copy(old: &Opened, dir: &DataDir, engine: &dyn Engine) -> Result<Arc<Replica>
     let damaged = |error| old.dir.failed("the state", error);
     let state = engine.open_state(dir.path(), true);
     let state = state.map_err(|error| dir.failed("the state", error))?;
-    let staging = state.staging().map_err(damaged)?;
-    let copy = staging.path().join("state");
-    old.state.opened().checkpoint(&copy).map_err(damaged)?;
-    let show = state.install(&copy, &mut |_| Ok(())).map_err(damaged)?;
-    show();
-    let replica = Replica::load(old.identity.cluster_id, state).map_err(damaged)?;
-    let applied = replica.position().applied;
-    let machine = Machine::new(replica.clone());
-    let mut from = applied.map_or(0, |id| id.index + 1);
-    let end = old.last().index + 1;
-    while from < end {
-        let entries = old.entries(from, end.min(from + BATCH));
-        let entries = entries.map_err(|error| old.dir.failed("the log", error))?;
-        machine.replay(entries).map_err(damaged)?;
-        from += BATCH;
+    let (position, _) = old.state.opened().load().map_err(damaged)?;
+    // A member that was killed young has all it knows in its log.
+    if position.applied.is_some() {
+        let staging = state.staging().map_err(damaged)?;
+        let copy = staging.path().join("state");
+        old.state.opened().checkpoint(&copy).map_err(damaged)?;
+        let show = state.install(&copy, &mut |_| Ok(())).map_err(damaged)?;
+        show();
     }
+    let replica = Replica::load(old.identity.cluster_id, state).map_err(damaged)?;
+    let machine = Machine::new(replica.clone());
+    old.rest(position.applied.map(LogId::from), &mut |entries| {
+        machine.replay(entries).map_err(damaged)
+    })?;
     Ok(replica)
 }
 
@@ -155,10 +155,35 @@ impl Opened {
         }
     }
 
+    /// Shows what the log has beyond this entry.
+    fn rest(
+        &self,
+        applied: Option<LogId>,
+        visit: &mut dyn FnMut(Vec<Entry>) -> Result<(), DataDirError>,
+    ) -> Result<(), DataDirError> {
+        let mut from = applied.map_or(0, |id| id.index + 1);
+        let end = self.log.found().last.map_or(0, |id| id.index + 1);
+        while from < end {
+            let entries = self.entries(from, end.min(from + BATCH));
+            visit(entries.map_err(|error| self.dir.failed("the log", error))?)?;
+            from += BATCH;
+        }
+        Ok(())
+    }
+
     fn survivor(&self) -> Result<Survivor, BackupError> {
         let loaded = self.state.opened().load();
         let (position, _) = loaded.map_err(|error| self.dir.failed("the state", error))?;
-        let nodes = position.membership.into_iter().flat_map(|it| it.nodes);
+        let mut membership = position.membership;
+        self.rest(position.applied.map(LogId::from), &mut |entries| {
+            for entry in entries {
+                if let EntryPayload::Membership(newer) = entry.payload {
+                    membership = Some(MembershipRecord::new(Some(entry.log_id), &newer));
+                }
+            }
+            Ok(())
+        })?;
+        let nodes = membership.into_iter().flat_map(|it| it.nodes);
         Ok(Survivor {
             cluster_id: self.identity.cluster_id,
             member_id: self.identity.member_id,

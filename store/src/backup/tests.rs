@@ -13,7 +13,7 @@ use crate::data_dir::DataDir;
 use crate::disk::{self, Position};
 use crate::env::LogOp;
 use crate::raft::machine::Replica;
-use crate::raft::types::{Entry, Proposal, Vote};
+use crate::raft::types::{Entry, Membership, PeerNode, Proposal, Vote};
 
 fn member(id: u64) -> InitialMember {
     InitialMember {
@@ -142,6 +142,50 @@ async fn a_survivor_goes_on_alone_with_all_of_its_log() {
         compact_revision: revision,
     });
     assert_eq!(replica.range(old).await.unwrap_err(), compacted);
+}
+
+/// Killed before its state was flushed for the first time.
+#[tokio::test]
+async fn a_young_survivor_has_all_of_it_in_its_log() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("data");
+    let dir = DataDir::open(&path, 0xc1, 1).unwrap();
+    dir.peers().unwrap();
+    let engine = engine();
+    drop(engine.open_state(&path, true).unwrap());
+    let nodes = [(
+        1,
+        PeerNode {
+            name: "m1".into(),
+            ..PeerNode::default()
+        },
+    )];
+    let voters = vec![[1].into()];
+    let membership = Membership::new(voters, std::collections::BTreeMap::from(nodes)).unwrap();
+    let payloads = [
+        EntryPayload::Membership(membership),
+        EntryPayload::Normal(Proposal(put("key"))),
+    ];
+    let mut ops = vec![LogOp::Vote(Vote::new_committed(1, 1))];
+    for (index, payload) in (0..).zip(payloads) {
+        let entry = Entry::new(disk::log_id(1, index), payload);
+        let record = disk::encode_entry(&entry).into();
+        ops.push(LogOp::Append { index, record });
+    }
+    let log = engine.open_log(&path, true).unwrap();
+    log.write(&ops, true).unwrap();
+    drop(log);
+    dir.created().unwrap();
+    drop(dir);
+
+    let found = inspect(&path, engine.as_ref()).unwrap();
+    assert_eq!(found.members[&1].0, "m1");
+    let (_, revision) = recover(&path, &one_member(), engine.as_ref()).unwrap();
+    assert_eq!(revision, 2 + BUMP_REVISION);
+    let state = engine.open_state(&path, false).unwrap();
+    let replica = Replica::load(0xc2, state).unwrap();
+    assert_eq!(replica.catalog().revision(), revision);
+    assert!(replica.disk().opened().get(b"key").unwrap().is_some());
 }
 
 #[test]
