@@ -27,6 +27,7 @@ fn the_store_can_be_looked_at_and_backed_up_while_it_runs() {
         assert!(row["lag"].as_u64() < Some(1000), "{row}");
         assert!(row["size_bytes"].as_u64() > Some(0), "{row}");
         assert!(row["compact_revision"].is_u64(), "{row}");
+        assert!(row["disk_free_bytes"].as_u64() > Some(0), "{row}");
     }
 
     history_of_a_key(&cluster);
