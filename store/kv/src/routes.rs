@@ -3,7 +3,7 @@
 //! Most watch one key or all keys with a prefix, and there may be many thousands of them: both are looked up in tables,
 //! prefixes once for each length that is in use. What is left, odd ranges and those of everything, is asked in turn.
 
-use std::collections::{BTreeMap};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
