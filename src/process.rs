@@ -159,8 +159,10 @@ mod tests {
             role: "-c",
         };
         let data = dir.path().join("data").display().to_string();
-        // `sh -c script name args`: the script waits for a signal; the data directory stands in its arguments.
-        let line = ["-c", "sleep 1000 & wait", "kontiki", &data].map(String::from);
+        // `sh -c script name args`: the script waits for a signal, and takes its child with it; the data directory
+        // stands in its arguments.
+        let script = "trap 'kill $!; exit' TERM; sleep 1000 & wait";
+        let line = ["-c", script, "kontiki", &data].map(String::from);
         process.start(Path::new("/bin/sh"), &line).unwrap();
         assert!(process.running().is_some());
         assert!(process.stop(Duration::from_secs(5)).unwrap());
