@@ -35,6 +35,7 @@ pub mod raft;
 mod read;
 pub mod rocks;
 mod scan;
+pub mod wal;
 mod write;
 
 pub use config::{Config, InitialMember, Limits};

@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     pub(crate) proposals_pending: IntGauge,
     pub(crate) proposals_failed: IntCounter,
     pub(crate) wal_fsync: Histogram,
+    pub(crate) wal_write_bytes: IntCounter,
     pub(crate) backend_commit: Histogram,
     pub(crate) db_size: IntGauge,
     pub(crate) current_revision: IntGauge,
@@ -82,6 +83,10 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     wal_fsync: seconds(
         "etcd_disk_wal_fsync_duration_seconds",
         "Time to write and sync one batch of the log.",
+    ),
+    wal_write_bytes: counter(
+        "etcd_disk_wal_write_bytes_total",
+        "Bytes written to the log.",
     ),
     backend_commit: seconds(
         "etcd_disk_backend_commit_duration_seconds",
