@@ -4,7 +4,7 @@
 //! identity    format, cluster id, member id and incarnation as text, with a checksum
 //! peers       the incarnations of the other members, see `incarnations.rs`
 //! lock        locked while a process uses the directory
-//! log/        the Raft log; log.mark beside it is the last acknowledged write
+//! wal/        the Raft log; wal.mark beside it is the last acknowledged write (log/ and log.mark of earlier versions)
 //! state/      the state; CURRENT names the directory in use
 //! staging/    snapshots on their way; emptied at start
 //! ```
@@ -98,7 +98,8 @@ impl DataDir {
         let (fresh, incarnation) = match std::fs::read_to_string(path.join("identity")) {
             Ok(text) => (false, check_identity(path, &text, cluster, member)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let data = ["log", "state", "log.mark", "peers"].map(|name| path.join(name));
+                let data = ["wal", "state", "wal.mark", "peers", "log", "log.mark"]
+                    .map(|name| path.join(name));
                 if path.join("identity.new").exists() {
                     // A creation that was cut short: the member never ran on it.
                     for part in data {

@@ -131,7 +131,7 @@ pub enum LogOp {
 }
 
 /// The log as found at start, checked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LogFound {
     pub vote: Option<Vote>,
     pub committed: Option<LogId>,

@@ -1,14 +1,15 @@
 //! The store: what makes the model of `kv` durable, replicated and served.
 //!
 //! [`Node::start`] gives a member; it is a [`kv::Store`]. A write goes to the leader (`write.rs`), into Raft's log
-//! (`raft/log.rs` over `rocks/log.rs`), and when a quorum has it on disk every member applies it (`raft/machine.rs`
+//! (`raft/log.rs` over `wal/`), and when a quorum has it on disk every member applies it (`raft/machine.rs`
 //! over `rocks/state.rs`). A linearizable read asks the leader how far it has to wait and is then served locally
 //! (`read.rs`). Members talk over mutual TLS (`peer/`).
 //! `backup/` works on the files of members that do not run.
 //!
 //! Architecture invariants: openraft is named under `raft/` and where its handle is used (`core.rs`, `node.rs`,
 //! `client.rs`, `contact.rs`, `members.rs`, `read.rs`, `etcd/backend.rs`, `backup/`), rocksdb under `rocks/` alone. What is
-//! on disk is in `disk.rs`. Clock, network and storage come in through the traits of `env.rs`.
+//! on disk is in `disk.rs` and, for the log's own files, `wal/format.rs`. Clock, network and storage come in through the
+//! traits of `env.rs`.
 
 pub mod backup;
 mod client;

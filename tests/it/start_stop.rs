@@ -234,7 +234,7 @@ fn a_member_refuses_data_that_is_not_its_own_or_damaged() {
         ),
         (
             "a log that is gone",
-            &|data| std::fs::remove_dir_all(data.join("log")).expect("removed"),
+            &|data| std::fs::remove_dir_all(data.join("wal")).expect("removed"),
             &["the log is damaged"],
         ),
         (
@@ -278,18 +278,23 @@ fn copy(from: &Path, to: &Path) {
     assert!(said.success, "{said}");
 }
 
-/// The file that the last writes went to: RocksDB numbers them.
+/// The segment that the last writes went to: they are numbered.
 fn newest_log(data: &Path) -> PathBuf {
-    let files = std::fs::read_dir(data.join("log")).expect("a log");
+    let files = std::fs::read_dir(data.join("wal")).expect("a log");
     let logs = files
         .map(|file| file.expect("a file").path())
-        .filter(|file| file.extension().is_some_and(|kind| kind == "log"));
-    logs.max().expect("a log file")
+        .filter(|file| file.extension().is_some_and(|kind| kind == "seg"));
+    logs.max().expect("a segment")
 }
 
+/// In the middle of what was written; the rest of a segment is zeros.
 fn flip(file: &Path) {
     let mut bytes = std::fs::read(file).expect("it can be read");
-    let middle = bytes.len() / 2;
+    let written = bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .expect("something");
+    let middle = written / 2;
     bytes[middle] ^= 0x10;
     std::fs::write(file, bytes).expect("it can be written");
 }

@@ -1,4 +1,5 @@
-//! The Raft log in RocksDB, written through a synced write-ahead log (RocksDB's).
+//! The Raft log in RocksDB, written through a synced write-ahead log (RocksDB's). Earlier versions kept their log so; now
+//! it is only read once to take it over, and written to compare the log of `wal` with.
 //!
 //! What may be missing after a crash, and what not: RocksDB's WAL is appended and then synced, and only after the sync
 //! is anything acknowledged. A crash can leave a torn, never acknowledged record at its end; that is legal, so RocksDB

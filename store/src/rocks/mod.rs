@@ -1,6 +1,8 @@
-//! The storage engine: two RocksDB databases. The log is written through a synced WAL; the state has no WAL and is
-//! recovered from the log. Only this module names rocksdb.
+//! The storage engine: the state in RocksDB, which has no WAL there and is recovered from the log, and the log in its own
+//! format (`wal`). Only this module names rocksdb. `log` is the log of earlier versions, kept to take their data over and
+//! to compare with.
 
+mod former_log;
 pub mod log;
 pub mod state;
 
@@ -15,7 +17,7 @@ pub struct Rocks;
 
 impl Engine for Rocks {
     fn open_log(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn LogDisk>> {
-        Ok(Arc::new(log::RocksLog::open(dir, create)?))
+        Ok(Arc::new(former_log::open_log(dir, create)?))
     }
 
     fn open_state(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn StateDisk>> {

@@ -86,7 +86,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// A log that stays small takes little room, and a busy one changes files once a minute at most.
+    /// A log that stays small takes little room, and a busy one seldom changes files.
     fn default() -> Options {
         Options {
             first_bytes: 1 << 20,

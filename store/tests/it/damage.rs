@@ -16,7 +16,7 @@ use store::{Config, DataDirError, Limits, Node, StartError};
 
 use crate::harness::{AUTHORITY, CLUSTER, Cluster, all, put};
 
-/// A single member with data, killed: its directory has a WAL that was not flushed to tables.
+/// A single member with data, killed.
 async fn written() -> Cluster {
     let mut cluster = Cluster::start(1, Limits::default()).await;
     for n in 0..40 {
@@ -98,7 +98,7 @@ async fn what_was_never_flushed_is_recovered_from_the_log() {
     assert_eq!(node.range(all()).await.unwrap().body.count, 40);
 }
 
-/// RocksDB, until told that the disk is full.
+/// The real thing, until told that the disk is full.
 struct Filling(Arc<AtomicBool>);
 
 struct FillingLog(Arc<dyn LogDisk>, Arc<AtomicBool>);
@@ -171,17 +171,24 @@ async fn a_member_whose_disk_is_full_says_so_and_the_others_go_on() {
     );
 }
 
+/// The last segment of the log, and where its frames begin.
+fn last_segment(cluster: &Cluster) -> (fs::File, Vec<u64>) {
+    let path = newest(&cluster.dirs[&1].path().join("wal"), "seg");
+    let mut options = fs::OpenOptions::new();
+    let file = options.read(true).write(true).open(&path).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let sectors = bytes.chunks(512).enumerate();
+    let frames = sectors.filter(|(_, sector)| sector.starts_with(b"KWFR"));
+    (file, frames.map(|(at, _)| at as u64 * 512).collect())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_bit_in_the_log_is_refused() {
-    for place in [1, 3, 7, 9] {
+    for place in [0, 3, 7, 9] {
         let mut cluster = written().await;
-        let wal = newest(&cluster.dirs[&1].path().join("log"), "log");
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&wal)
-            .unwrap();
-        let offset = file.metadata().unwrap().len() * place / 10;
+        let (file, frames) = last_segment(&cluster);
+        // The last frame may be one that was never acknowledged.
+        let offset = frames[(frames.len() - 2) * place / 9] + 40;
         let mut byte = [0];
         file.read_exact_at(&mut byte, offset).unwrap();
         byte[0] ^= 0x10;
@@ -194,8 +201,7 @@ async fn a_flipped_bit_in_the_log_is_refused() {
 async fn a_truncated_log_is_refused() {
     for (keep, of) in [(1, 2), (9, 10), (0, 1)] {
         let mut cluster = written().await;
-        let wal = newest(&cluster.dirs[&1].path().join("log"), "log");
-        let file = fs::OpenOptions::new().write(true).open(&wal).unwrap();
+        let (file, _) = last_segment(&cluster);
         let len = file.metadata().unwrap().len();
         file.set_len(len * keep / of).unwrap();
         refuses_as_damaged(&mut cluster, "the log").await;
@@ -205,24 +211,24 @@ async fn a_truncated_log_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_last_write_is_refused() {
     let mut cluster = written().await;
-    let wal = newest(&cluster.dirs[&1].path().join("log"), "log");
-    let file = fs::OpenOptions::new().write(true).open(&wal).unwrap();
-    // The last record says how far the log is committed; that one is never acknowledged and may be lost.
-    file.set_len(file.metadata().unwrap().len() - 150).unwrap();
+    let (file, frames) = last_segment(&cluster);
+    // The last frame may say how far the log is committed; that one is never acknowledged and may be lost.
+    for frame in &frames[frames.len() - 2..] {
+        file.write_all_at(&[0; 512], *frame).unwrap();
+    }
     refuses_as_damaged(&mut cluster, "the log").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_torn_record_that_was_never_acknowledged_is_legal() {
     let mut cluster = written().await;
-    let wal = newest(&cluster.dirs[&1].path().join("log"), "log");
-    let file = fs::OpenOptions::new().append(true).open(&wal).unwrap();
-    // The head of a record whose body never came: checksum, length 200, type full.
-    file.write_all_at(
-        &[1, 2, 3, 4, 200, 0, 1, 9, 9, 9],
-        file.metadata().unwrap().len(),
-    )
-    .unwrap();
+    let (file, frames) = last_segment(&cluster);
+    // A frame of two sectors whose second one never came: its length is right, its checksum cannot be.
+    let mut sector = [0; 512];
+    let last = frames[frames.len() - 1];
+    file.read_exact_at(&mut sector, last).unwrap();
+    sector[12..16].copy_from_slice(&700u32.to_be_bytes());
+    file.write_all_at(&sector, last + 512).unwrap();
     let node = cluster.run(1).await.unwrap();
     node.wait_ready().await.unwrap();
     assert_eq!(node.range(all()).await.unwrap().body.count, 40);
@@ -231,7 +237,10 @@ async fn a_torn_record_that_was_never_acknowledged_is_legal() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_log_or_state_is_refused() {
     let mut cluster = written().await;
-    fs::remove_dir_all(cluster.dirs[&1].path().join("log")).unwrap();
+    fs::remove_dir_all(cluster.dirs[&1].path().join("wal")).unwrap();
+    refuses_as_damaged(&mut cluster, "the log").await;
+    let mut cluster = written().await;
+    fs::remove_file(cluster.dirs[&1].path().join("wal.mark")).unwrap();
     refuses_as_damaged(&mut cluster, "the log").await;
     let mut cluster = written().await;
     fs::remove_dir_all(cluster.dirs[&1].path().join("state")).unwrap();

@@ -7,8 +7,8 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use store::raft::log::LogStore;
 use store::raft::machine::{Machine, Replica};
 use store::raft::types::TypeConfig;
-use store::rocks::log::RocksLog;
 use store::rocks::state::RocksState;
+use store::wal::Wal;
 use tempfile::TempDir;
 
 struct Builder;
@@ -16,9 +16,8 @@ struct Builder;
 impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, Machine), StorageError<TypeConfig>> {
         let dir = TempDir::new().unwrap();
-        let log = LogStore::start(Arc::new(RocksLog::open(dir.path(), true).unwrap()))
-            .unwrap()
-            .0;
+        let log = Wal::open(dir.path(), true).unwrap();
+        let log = LogStore::start(Arc::new(log)).unwrap().0;
         let state = RocksState::open(dir.path(), true).unwrap();
         let machine = Machine::new(Replica::load(1, Arc::new(state)).unwrap());
         Ok((dir, log, machine))
