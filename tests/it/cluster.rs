@@ -24,8 +24,6 @@ pub(crate) struct Cluster {
     etcd_port: u16,
     node_port: u16,
     pub(crate) node: String,
-    /// For the processes that `kontiki up` starts.
-    pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 impl Cluster {
@@ -54,17 +52,13 @@ impl Cluster {
             etcd_port: free_ports(count),
             node_port: free_ports(1),
             node,
-            environment: Vec::new(),
         }
     }
 
     /// `kontiki` with this cluster's home.
     pub(crate) fn kontiki(&self, arguments: &[&str]) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kontiki"));
-        command
-            .args(arguments)
-            .env("KONTIKI_HOME", self.home())
-            .envs(self.environment.iter().cloned());
+        command.args(arguments).env("KONTIKI_HOME", self.home());
         run(command, "")
     }
 

@@ -1,6 +1,6 @@
 //! The API with nothing but curl: verbs, lists in pieces, a watch, and readable refusals of everything that is wrong.
 
-use crate::cluster::{Cluster, Runtime, free_ports};
+use crate::cluster::{Cluster, Runtime};
 use crate::tools::{Following, SOON, have, run, wait_for};
 use auth::token::Signer;
 use serde_json::{Value, json};
@@ -82,18 +82,12 @@ fn with_curl_alone() {
     if !have("curl") {
         return;
     }
-    let mut cluster = Cluster::prepare(1, Runtime::Hollow);
-    let store = format!("127.0.0.1:{}", free_ports(1));
-    cluster
-        .environment
-        .push(("KONTIKI_ETCD_LISTEN", store.clone()));
-    let said = cluster.up();
-    assert!(said.success, "{said}");
+    let cluster = Cluster::start(1, Runtime::Hollow);
     let curl = Curl { cluster: &cluster };
     verbs_lists_and_watches(&curl);
     what_is_wrong_is_refused_and_said(&curl);
     who_is_not_known_or_may_not_is_refused(&curl);
-    revisions_that_are_not_there(&curl, &store);
+    revisions_that_are_not_there(&curl, &cluster.etcd_url(1));
 }
 
 fn verbs_lists_and_watches(curl: &Curl) {
@@ -497,7 +491,7 @@ fn compact(curl: &Curl, store: &str, revision: u64) {
         .arg(curl.cluster.pki("store-admin.crt"))
         .arg("--key")
         .arg(curl.cluster.pki("store-admin.key"))
-        .arg(format!("https://{store}/etcdserverpb.KV/Compact"));
+        .arg(format!("{store}/etcdserverpb.KV/Compact"));
     let said = run(command, "");
     assert!(
         said.success && said.stdout.to_lowercase().contains("grpc-status: 0"),
