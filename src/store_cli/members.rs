@@ -140,13 +140,17 @@ async fn replace(session: &Session, add: &MemberAddArgs) -> Result<()> {
     let (client, members) = session.members().await.context(WITHOUT_QUORUM)?;
     match find(&members, &add.name) {
         Ok(dead) => {
-            let alive = dead.client_urls.first().map(|url| session.client(url));
-            if let Some(alive) = alive.transpose()?
-                && alive
-                    .status()
-                    .await
-                    .is_ok_and(|status| status.member_id == dead.id)
-            {
+            // It publishes it soon after its first start: who has not may run all the same.
+            let Some(url) = dead.client_urls.first() else {
+                bail!(
+                    "member {} has not published where its clients reach it, so nobody can tell whether it runs: one \
+                     that is to be replaced must have ended. If it has, remove it first: `kontiki store member remove {}`",
+                    add.name,
+                    add.name
+                );
+            };
+            let status = session.client(url)?.status().await;
+            if status.is_ok_and(|status| status.member_id == dead.id) {
                 bail!(
                     "member {} answers: one that is to be replaced must have ended",
                     add.name

@@ -145,6 +145,18 @@ impl Machines {
                 false => Err(said.to_string()),
             }
         });
+        // Which a member publishes after it has started.
+        wait_for("client URLs of all", SOON, || {
+            let listed = self.etcdctl(names[0], "member list");
+            let published = |line: &str| {
+                let urls = line.split(", ").nth(4);
+                urls.is_some_and(|urls| urls.starts_with("https://"))
+            };
+            match listed.lines().all(published) {
+                true => Ok(()),
+                false => Err(listed),
+            }
+        });
     }
 }
 
