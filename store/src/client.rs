@@ -39,9 +39,12 @@ impl Store for Node {
         Box::pin(async move {
             kv::check_txn(&request)?;
             if kv::is_read_only(&request) {
-                self.core.catch_up().await?;
-                return self.core.replica.read_txn(request);
+                if !kv::is_serializable(&request) {
+                    self.core.catch_up().await?;
+                }
+                return self.core.read_txn(request).await;
             }
+            self.core.check_reads(&request)?;
             if request.encoded_len() > self.core.config.limits.request_bytes {
                 return Err(Refusal::TooLarge.into());
             }

@@ -37,6 +37,11 @@ pub struct Limits {
     /// Ranges too large to be read at once that are under way; others wait, not longer than a request may take. Each
     /// has a thread and a snapshot.
     pub large_ranges: usize,
+    /// Pairs that have to be sorted are held, and what transactions that do not write read: so many bytes at most, of all
+    /// together.
+    pub held_bytes: u64,
+    /// What one transaction reads, also to compare, is read in one go and its answer held: so many bytes at most.
+    pub txn_bytes: u64,
     /// For the client of such a range to take the next part of it.
     pub part_patience: Duration,
     /// Largest request, encoded, in bytes.
@@ -62,6 +67,8 @@ impl Default for Limits {
             request_deadline: Duration::from_secs(7),
             writes_under_way: 8192,
             large_ranges: 64,
+            held_bytes: 256 << 20,
+            txn_bytes: 256 << 20,
             part_patience: Duration::from_secs(30),
             request_bytes: kv::REQUEST_BYTES_MAX,
             compare_interval: Duration::from_secs(5),

@@ -41,6 +41,8 @@ pub struct Core {
     pub writes: Semaphore,
     /// Large ranges being read.
     pub scans: Arc<Semaphore>,
+    /// Room for what is read before it is sent.
+    pub held: Arc<Semaphore>,
     pub incoming_snapshot: Semaphore,
     pub heard: Heard,
     leases: Leases,
@@ -59,6 +61,7 @@ impl Core {
     ) -> Arc<Core> {
         let writes = Semaphore::new(config.limits.writes_under_way);
         let scans = Arc::new(Semaphore::new(config.limits.large_ranges));
+        let held = Arc::new(crate::scan::room_to_hold(&config.limits));
         Arc::new(Core {
             config,
             raft,
@@ -69,6 +72,7 @@ impl Core {
             read_queue,
             writes,
             scans,
+            held,
             incoming_snapshot: Semaphore::new(1),
             heard: Heard::default(),
             leases: Leases::default(),

@@ -15,17 +15,18 @@ use kv::{
     PartWriter, RangeParts, RangePlan, RangeRequest, StoreError, StoreResult,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::config::Limits;
 use crate::core::Core;
 use crate::metrics::METRICS;
 use crate::raft::machine::{Replica, unreadable};
 
 /// Answers with more keys are large, however few bytes they have: reading them takes time.
 const SMALL_KEYS: u64 = 256;
-/// Pairs that have to be sorted are held together; not more than this.
-const SORT_BYTES_MAX: u64 = 256 << 20;
+/// What a transaction may read on a thread that serves others too.
+const TXN_SMALL_BYTES: u64 = 256 << 10;
 
 type Part = Result<Bytes, StoreError>;
 
@@ -44,13 +45,8 @@ impl Core {
                 body: RangeParts::of(&answer.body, part_bytes),
             });
         }
-        let place = timeout(
-            self.config.limits.request_deadline,
-            self.scans.clone().acquire_owned(),
-        );
-        let Ok(Ok(place)) = place.await else {
-            return Err(StoreError::Overloaded);
-        };
+        let room = self.room_if_sorted(&request).await?;
+        let place = self.place_to_scan().await?;
         METRICS.scans.inc();
         let (head, told) = oneshot::channel();
         let (asks, asked) = mpsc::channel(1);
@@ -60,8 +56,10 @@ impl Core {
             part_bytes,
             asked,
             patience: self.config.limits.part_patience,
+            held_bytes: self.config.limits.held_bytes,
             runtime: Handle::current(),
             _place: place,
+            _room: room,
         };
         tokio::task::spawn_blocking(move || scan.run(head));
         let (revision, head) = told.await.map_err(|_| StoreError::Stopped)??;
@@ -77,13 +75,89 @@ impl Core {
     }
 }
 
+impl Core {
+    async fn place_to_scan(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        self.in_time(self.scans.clone().acquire_owned()).await
+    }
+
+    /// For the pairs that have to be held because they are sorted.
+    async fn room_if_sorted(
+        &self,
+        request: &RangeRequest,
+    ) -> Result<Option<OwnedSemaphorePermit>, StoreError> {
+        if request.is_in_key_order() || request.count_only {
+            return Ok(None);
+        }
+        let range = KeyRange::new(&request.key, &request.range_end);
+        let bytes = self.replica.catalog().weigh(&range, None).whole;
+        if bytes > self.config.limits.held_bytes {
+            return Err(kv::Refusal::TooLarge.into());
+        }
+        self.room(bytes).await.map(Some)
+    }
+
+    /// To hold so much: there is so much for all together.
+    async fn room(&self, bytes: u64) -> Result<OwnedSemaphorePermit, StoreError> {
+        let room = self.held.clone().acquire_many_owned(units(bytes));
+        self.in_time(room).await
+    }
+
+    async fn in_time(
+        &self,
+        place: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>>,
+    ) -> Result<OwnedSemaphorePermit, StoreError> {
+        match timeout(self.config.limits.request_deadline, place).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => Err(StoreError::Overloaded),
+        }
+    }
+
+    /// Refuses a transaction that would read more than can be held; answers how much it reads.
+    pub(crate) fn check_reads(&self, request: &kv::TxnRequest) -> Result<u64, kv::Refusal> {
+        if !kv::reads_many(request) {
+            return Ok(0);
+        }
+        let bytes = kv::bytes_read(&self.replica.catalog(), request);
+        if bytes > self.config.limits.txn_bytes {
+            return Err(kv::Refusal::TooLarge);
+        }
+        Ok(bytes)
+    }
+
+    /// What a transaction reads of this member now.
+    pub(crate) async fn read_txn(&self, request: kv::TxnRequest) -> StoreResult<kv::TxnResponse> {
+        let bytes = self.check_reads(&request)?;
+        if bytes <= TXN_SMALL_BYTES {
+            return self.replica.read_txn(&request);
+        }
+        let room = self.room(bytes).await?;
+        let place = self.place_to_scan().await?;
+        let replica = self.replica.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let _kept = (room, place);
+            replica.read_txn(&request)
+        });
+        read.await.map_err(|_| StoreError::Stopped)?
+    }
+}
+
+/// Semaphores count to four billion: in these units it is enough for any size that there is.
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX)
+}
+
+/// Room for what is held, see [`Core::held`].
+pub(crate) fn room_to_hold(limits: &Limits) -> Semaphore {
+    Semaphore::new(units(limits.held_bytes) as usize)
+}
+
 /// Small enough to be read at once on a thread that serves others too.
 pub(crate) fn is_small(replica: &Replica, request: &RangeRequest, part_bytes: usize) -> bool {
     let range = KeyRange::new(&request.key, &request.range_end);
     if request.count_only || matches!(range, KeyRange::One(_)) {
         return true;
     }
-    let weight = replica.catalog().weigh(&range, None);
+    let weight = replica.catalog().weigh(&range, request.read_at_most());
     weight.keys <= SMALL_KEYS && weight.whole <= part_bytes as u64
 }
 
@@ -143,8 +217,10 @@ struct Scan {
     part_bytes: usize,
     asked: mpsc::Receiver<oneshot::Sender<Part>>,
     patience: Duration,
+    held_bytes: u64,
     runtime: Handle,
     _place: OwnedSemaphorePermit,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Scan {
@@ -176,7 +252,7 @@ impl Scan {
     ) -> Result<(RangePlan, Option<AnswerSize>), StoreError> {
         let plan = RangePlan::new(&Joined { catalog, data }, &self.request)?;
         let range = KeyRange::new(&self.request.key, &self.request.range_end);
-        if !plan.is_in_key_order() && catalog.weigh(&range, None).whole > SORT_BYTES_MAX {
+        if !plan.is_in_key_order() && catalog.weigh(&range, None).whole > self.held_bytes {
             return Err(kv::Refusal::TooLarge.into());
         }
         let size = plan.known_size(catalog);

@@ -46,7 +46,9 @@ pub use lease::{LEASE_TTL_SECONDS_MAX, lease_status};
 pub use message::*;
 pub use range::{AnswerSize, PartWriter, RangePlan, check_range, range};
 pub use store::*;
-pub use txn::{TXN_OPS_MAX, check_txn, is_read_only};
+pub use txn::{
+    ReadPlan, TXN_OPS_MAX, bytes_read, check_txn, is_read_only, is_serializable, reads_many,
+};
 pub use view::{Broken, Data, EventId, Joined, Staged, View, Visit, Write};
 pub use watch::{EventLog, Hub, HubLimits, LogChunk, LogError, Watch};
 

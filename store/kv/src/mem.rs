@@ -20,7 +20,7 @@ use crate::store::{
     Answer, BoxFuture, LeaseStatus, MemberStatus, Store, StoreError, StoreResult, StoreStatus,
     WatchRequest, WatchStream,
 };
-use crate::txn::{check_txn, is_read_only};
+use crate::txn::{ReadPlan, check_txn, is_read_only};
 use crate::view::{Broken, Data, EventId, Joined, Staged, Visit, Write};
 use crate::watch::{EventLog, Hub, HubLimits, LogChunk, LogError};
 use crate::{REQUEST_BYTES_MAX, apply};
@@ -261,13 +261,8 @@ impl MemStore {
     fn read_txn(&self, request: TxnRequest) -> StoreResult<TxnResponse> {
         self.answer(|inner| {
             let view = inner.state.view();
-            let mut staged = Staged::new(&view);
-            let entry = Entry::new(0, Command::Txn(request));
-            let response = apply(&mut staged, &entry, 1).map_err(|_| StoreError::Stopped)?;
-            match response.body? {
-                Reply::Txn(body) => Ok(body),
-                _ => Err(StoreError::Stopped),
-            }
+            let plan = ReadPlan::new(&view, &request).map_err(|_| StoreError::Stopped)??;
+            plan.run(&view).map_err(|_| StoreError::Stopped)
         })
     }
 }

@@ -33,6 +33,28 @@ pub fn check_range(request: &RangeRequest) -> Result<(), Refusal> {
     Ok(())
 }
 
+impl RangeRequest {
+    /// Whether pairs can be handed out as they are read. If not, they are sorted after all have been read.
+    pub fn is_in_key_order(&self) -> bool {
+        let by_key = self.sort_target == SortTarget::Key as i32;
+        by_key && self.sort_order != SortOrder::Descend as i32
+    }
+
+    /// Whether a revision decides about each pair.
+    pub fn has_filter(&self) -> bool {
+        self.min_mod_revision != 0
+            || self.max_mod_revision != 0
+            || self.min_create_revision != 0
+            || self.max_create_revision != 0
+    }
+
+    /// So many pairs are read at most; `None` where all are, whatever is shown of them.
+    pub fn read_at_most(&self) -> Option<u64> {
+        let limit = u64::try_from(self.limit).ok().filter(|limit| *limit > 0)?;
+        (self.is_in_key_order() && !self.has_filter()).then_some(limit)
+    }
+}
+
 /// Plans and runs in one go.
 pub fn range(
     view: &dyn View,
@@ -137,7 +159,7 @@ impl RangePlan {
         if self.request.count_only {
             return Some(AnswerSize::default());
         }
-        if !self.undo.is_empty() || self.has_filter() || !self.is_in_key_order() {
+        if !self.undo.is_empty() || self.request.has_filter() || !self.is_in_key_order() {
             return None;
         }
         let weight = catalog.weigh(&self.range, Some(self.limit()));
@@ -255,18 +277,9 @@ impl RangePlan {
         Ok(())
     }
 
-    /// Whether pairs can be handed out as they are read. If not, they are sorted after all have been read.
+    /// See [`RangeRequest::is_in_key_order`].
     pub fn is_in_key_order(&self) -> bool {
-        let by_key = self.request.sort_target == SortTarget::Key as i32;
-        by_key && self.request.sort_order != SortOrder::Descend as i32
-    }
-
-    fn has_filter(&self) -> bool {
-        let request = &self.request;
-        request.min_mod_revision != 0
-            || request.max_mod_revision != 0
-            || request.min_create_revision != 0
-            || request.max_create_revision != 0
+        self.request.is_in_key_order()
     }
 
     fn passes(&self, kv: &KeyValue) -> bool {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use crate::catalog::Catalog;
 use crate::command::Refusal;
 use crate::key_set::KeySet;
 use crate::keys::KeyRange;
@@ -16,7 +17,7 @@ use crate::message::{
     KeyValue, PutRequest, PutResponse, Request, RequestOp, ResponseBody, ResponseOp, TxnRequest,
     TxnResponse,
 };
-use crate::range;
+use crate::range::{self, RangePlan};
 use crate::view::{Broken, Data, Staged, View};
 
 /// Most compares, or operations of one branch, in one transaction; nested ones get what their parents leave.
@@ -41,6 +42,136 @@ pub fn is_read_only(request: &TxnRequest) -> bool {
             Some(Request::Txn(nested)) => is_read_only(nested),
             Some(Request::Put(_) | Request::DeleteRange(_)) => false,
         })
+}
+
+/// True where every operation is a range that is content with what this member has, as in etcd.
+pub fn is_serializable(request: &TxnRequest) -> bool {
+    let mut ops = request.success.iter().chain(&request.failure);
+    ops.all(|op| matches!(&op.request, Some(Request::Range(range)) if range.serializable))
+}
+
+/// Bytes of what a transaction reads at most, roughly: what its compares look at, and the larger of its answers. All of
+/// it is read in one go, on every member if it writes, and the answer is held.
+pub fn bytes_read(catalog: &Catalog, request: &TxnRequest) -> u64 {
+    let compares = request.compare.iter().map(|compare| {
+        let range = KeyRange::new(&compare.key, &compare.range_end);
+        catalog.weigh(&range, None).whole
+    });
+    let branch = |ops: &[RequestOp]| ops.iter().map(|op| op_bytes(catalog, op)).sum();
+    let larger = u64::max(branch(&request.success), branch(&request.failure));
+    compares.sum::<u64>().saturating_add(larger)
+}
+
+fn op_bytes(catalog: &Catalog, op: &RequestOp) -> u64 {
+    let whole = |key, range_end| catalog.weigh(&KeyRange::new(key, range_end), None).whole;
+    match &op.request {
+        Some(Request::Range(request)) if request.count_only => 0,
+        Some(Request::Range(request)) => {
+            let range = KeyRange::new(&request.key, &request.range_end);
+            catalog.weigh(&range, request.read_at_most()).whole
+        }
+        Some(Request::DeleteRange(request)) if request.prev_kv => {
+            whole(&request.key, &request.range_end)
+        }
+        Some(Request::Put(request)) if request.prev_kv => whole(&request.key, &Bytes::new()),
+        Some(Request::Txn(request)) => bytes_read(catalog, request),
+        Some(Request::DeleteRange(_) | Request::Put(_)) | None => 0,
+    }
+}
+
+/// Whether a transaction can read much: ranges of keys, or many keys.
+pub fn reads_many(request: &TxnRequest) -> bool {
+    reads(request) > FEW_READS
+}
+
+/// Single keys that a transaction may read without further ado.
+const FEW_READS: usize = 32;
+
+fn reads(request: &TxnRequest) -> usize {
+    let of = |range_end: &Bytes| {
+        if range_end.is_empty() {
+            1
+        } else {
+            FEW_READS + 1
+        }
+    };
+    let compares = request.compare.iter().map(|compare| of(&compare.range_end));
+    let ops = request.success.iter().chain(&request.failure);
+    let ops = ops.map(|op| match &op.request {
+        Some(Request::Range(request)) => of(&request.range_end),
+        Some(Request::DeleteRange(request)) if request.prev_kv => of(&request.range_end),
+        Some(Request::Put(request)) if request.prev_kv => 1,
+        Some(Request::Txn(request)) => reads(request),
+        Some(Request::DeleteRange(_) | Request::Put(_)) | None => 0,
+    });
+    compares.chain(ops).sum()
+}
+
+/// A transaction that cannot write, like [`range::RangePlan`] in two halves: the first needs the catalog, and finds out
+/// which ranges there are to read.
+pub struct ReadPlan {
+    succeeded: bool,
+    ops: Vec<ReadOp>,
+}
+
+enum ReadOp {
+    Range(RangePlan),
+    Txn(ReadPlan),
+}
+
+impl ReadPlan {
+    /// # Errors
+    /// Where the data cannot be read. Inside of it is what the client can get wrong.
+    pub fn new(view: &dyn View, request: &TxnRequest) -> Result<Result<ReadPlan, Refusal>, Broken> {
+        if let Err(refusal) = check_txn(request) {
+            return Ok(Err(refusal));
+        }
+        let path = choose(view, request)?;
+        Ok(ReadPlan::of(view, request, &path))
+    }
+
+    fn of(view: &dyn View, request: &TxnRequest, path: &Path) -> Result<ReadPlan, Refusal> {
+        let mut nested = path.nested.iter();
+        let mut ops = Vec::new();
+        for op in branch(request, path.succeeded) {
+            match &op.request {
+                Some(Request::Range(request)) => {
+                    ops.push(ReadOp::Range(RangePlan::new(view, request)?));
+                }
+                Some(Request::Txn(request)) => {
+                    if let Some(path) = nested.next() {
+                        ops.push(ReadOp::Txn(ReadPlan::of(view, request, path)?));
+                    }
+                }
+                Some(Request::Put(_) | Request::DeleteRange(_)) | None => {}
+            }
+        }
+        Ok(ReadPlan {
+            succeeded: path.succeeded,
+            ops,
+        })
+    }
+
+    /// `data` must be of the moment at which the plan was made.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn run<D: Data + ?Sized>(&self, data: &D) -> Result<TxnResponse, Broken> {
+        let mut responses = Vec::new();
+        for op in &self.ops {
+            let body = match op {
+                ReadOp::Range(plan) => ResponseBody::Range(plan.run(data)?),
+                ReadOp::Txn(plan) => ResponseBody::Txn(plan.run(data)?),
+            };
+            responses.push(ResponseOp {
+                response: Some(body),
+            });
+        }
+        Ok(TxnResponse {
+            succeeded: self.succeeded,
+            responses,
+        })
+    }
 }
 
 /// Runs a transaction and closes its revision.

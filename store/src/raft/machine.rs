@@ -227,24 +227,20 @@ impl Replica {
         Ok(kv::Answer { revision, body })
     }
 
-    /// Evaluates a transaction that cannot write.
-    pub fn read_txn(&self, request: kv::TxnRequest) -> kv::StoreResult<kv::TxnResponse> {
+    /// Evaluates a transaction that cannot write. What it reads is read when its catalog has been let go.
+    pub fn read_txn(&self, request: &kv::TxnRequest) -> kv::StoreResult<kv::TxnResponse> {
         let catalog = self.catalog();
         let db = self.disk.opened();
         let data = db.snapshot();
+        let revision = catalog.revision();
         let view = Joined {
             catalog: &catalog,
             data: data.as_ref(),
         };
-        let entry = kv::Entry::new(0, kv::Command::Txn(request));
-        let response = kv::apply(&mut Staged::new(&view), &entry, 0).map_err(unreadable)?;
-        match response.body? {
-            kv::Reply::Txn(body) => Ok(kv::Answer {
-                revision: response.revision,
-                body,
-            }),
-            _ => Err(kv::StoreError::Stopped),
-        }
+        let plan = kv::ReadPlan::new(&view, request).map_err(unreadable)??;
+        drop(catalog);
+        let body = plan.run(data.as_ref()).map_err(unreadable)?;
+        Ok(kv::Answer { revision, body })
     }
 
     pub fn lease_status(

@@ -278,3 +278,123 @@ async fn who_waits_too_long_for_a_place_is_told_that_there_are_too_many() {
     drop(first);
     assert_eq!(whole(&node, all(), 10_000).await.unwrap().1.count, 300);
 }
+
+fn reading(ranges: usize, range: &RangeRequest) -> kv::TxnRequest {
+    let op = kv::RequestOp {
+        request: Some(kv::Request::Range(range.clone())),
+    };
+    kv::TxnRequest {
+        success: vec![op; ranges],
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_reads_no_more_than_can_be_held() {
+    let limits = Limits {
+        txn_bytes: 2_000_000,
+        ..Limits::default()
+    };
+    let cluster = Cluster::start(1, limits).await;
+    let node = cluster.node(1).clone();
+    fill(&node, 300, 1000).await;
+    let too_large = Some(StoreError::Refused(Refusal::TooLarge));
+    let read = node.txn(reading(6, &all())).await.unwrap();
+    assert_eq!(read.body.responses.len(), 6);
+    let refused = node.txn(reading(7, &all())).await;
+    assert_eq!(refused.err(), too_large);
+    // What is not read does not count.
+    let limited = RangeRequest { limit: 5, ..all() };
+    let counted = RangeRequest {
+        count_only: true,
+        ..all()
+    };
+    for range in [limited, counted] {
+        assert!(node.txn(reading(100, &range)).await.is_ok());
+    }
+    // Both branches may run, nested ones too, and what writes is read on every member.
+    let nested = kv::RequestOp {
+        request: Some(kv::Request::Txn(reading(7, &all()))),
+    };
+    let before = node.revision();
+    let writing = kv::TxnRequest {
+        failure: vec![nested],
+        ..puts([(key(0), 1)].into_iter())
+    };
+    assert_eq!(node.txn(writing).await.err(), too_large);
+    let compare = kv::Compare {
+        key: all().key,
+        range_end: all().range_end,
+        ..Default::default()
+    };
+    let comparing = kv::TxnRequest {
+        compare: vec![compare; 7],
+        ..puts([(key(0), 1)].into_iter())
+    };
+    assert_eq!(node.txn(comparing).await.err(), too_large);
+    let delete = kv::RequestOp {
+        request: Some(kv::Request::DeleteRange(kv::DeleteRangeRequest {
+            key: all().key,
+            range_end: all().range_end,
+            prev_kv: true,
+        })),
+    };
+    let deleting = kv::TxnRequest {
+        success: vec![delete; 7],
+        ..Default::default()
+    };
+    assert_eq!(node.txn(deleting).await.err(), too_large);
+    assert_eq!(node.revision(), before, "nothing was written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ranges_that_are_sorted_are_held_one_after_the_other() {
+    let limits = Limits {
+        held_bytes: 500_000,
+        request_deadline: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let cluster = Cluster::start(1, limits).await;
+    let node = cluster.node(1).clone();
+    fill(&node, 300, 1000).await;
+    let sorted = || RangeRequest {
+        sort_order: 2,
+        ..all()
+    };
+    let held = node.range_parts(sorted(), 10_000).await.unwrap();
+    let refused = node.range_parts(sorted(), 10_000).await;
+    assert_eq!(refused.err(), Some(StoreError::Overloaded));
+    assert_eq!(whole(&node, all(), 10_000).await.unwrap().1.count, 300);
+    drop(held);
+    assert_eq!(whole(&node, sorted(), 10_000).await.unwrap().1.count, 300);
+    fill(&node, 600, 1000).await;
+    let refused = node.range_parts(sorted(), 10_000).await;
+    let too_large = StoreError::Refused(Refusal::TooLarge);
+    assert_eq!(refused.err(), Some(too_large));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_pairs_of_a_long_range_need_no_place_of_a_large_one() {
+    let limits = Limits {
+        large_ranges: 0,
+        request_deadline: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let cluster = Cluster::start(1, limits).await;
+    let node = cluster.node(1).clone();
+    fill(&node, 600, 1000).await;
+    let first = RangeRequest { limit: 10, ..all() };
+    let (_, response, _) = whole(&node, first, 100_000).await.unwrap();
+    assert_eq!(
+        (response.kvs.len(), response.more, response.count),
+        (10, true, 600)
+    );
+    // A filter looks at all of them, whatever it lets through.
+    let filtered = RangeRequest {
+        limit: 10,
+        min_mod_revision: 2,
+        ..all()
+    };
+    let refused = node.range_parts(filtered, 100_000).await;
+    assert_eq!(refused.err(), Some(StoreError::Overloaded));
+}
