@@ -17,7 +17,7 @@ use crate::peer::transport::Transport;
 use crate::peer::wire::{Failure, Request, Response};
 use crate::raft::machine::{Machine, Replica};
 use crate::raft::types::{Proposal, TypeConfig};
-use crate::write::ALLOWED_AT;
+use crate::write::Allowed;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
 
@@ -310,8 +310,7 @@ impl Core {
     /// Encodes a command of this moment.
     pub fn entry(&self, command: kv::Command) -> bytes::Bytes {
         let entry = kv::Entry::new(self.config.clock.unix_ms(), command);
-        let entry = entry.under(ALLOWED_AT.try_with(|revision| *revision).unwrap_or(0));
-        prost::Message::encode_to_vec(&entry).into()
+        prost::Message::encode_to_vec(&Allowed::now().entry(entry)).into()
     }
 }
 

@@ -17,9 +17,46 @@ use crate::peer::wire::{Failure, Lane, Request, Response};
 const PAUSE: Duration = Duration::from_millis(20);
 
 tokio::task_local! {
-    /// Revision of the users and roles under which what this task does was found to be allowed. Everything that it
-    /// writes is written under it (see [`kv::Entry::under`]); without it nobody had to be asked.
-    pub(crate) static ALLOWED_AT: u64;
+    /// Under what this task was found to be allowed what it does. Everything that it writes is written under it; without
+    /// it nobody had to be asked.
+    pub(crate) static ALLOWED: Allowed;
+}
+
+/// See [`ALLOWED`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Allowed {
+    /// See [`kv::Entry::under`].
+    pub(crate) auth_revision: u64,
+    /// See [`kv::Entry::with_leases_of`].
+    pub(crate) lease_user: std::sync::Arc<str>,
+}
+
+impl Allowed {
+    pub(crate) fn now() -> Allowed {
+        ALLOWED.try_with(Allowed::clone).unwrap_or_default()
+    }
+
+    pub(crate) fn entry(&self, entry: kv::Entry) -> kv::Entry {
+        entry
+            .under(self.auth_revision)
+            .with_leases_of(&self.lease_user)
+    }
+}
+
+/// A write under way, as the metrics count it, whether its end is waited for or not.
+struct Pending;
+
+impl Pending {
+    fn new() -> Pending {
+        METRICS.proposals_pending.inc();
+        Pending
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        METRICS.proposals_pending.dec();
+    }
 }
 
 /// What came of one attempt.
@@ -39,9 +76,9 @@ impl Core {
         let Ok(_permit) = self.writes.try_acquire() else {
             return Err(StoreError::Overloaded);
         };
-        METRICS.proposals_pending.inc();
+        let pending = Pending::new();
         let answer = self.replicate(command).await;
-        METRICS.proposals_pending.dec();
+        drop(pending);
         if answer.is_err() {
             METRICS.proposals_failed.inc();
         }

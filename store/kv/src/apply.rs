@@ -32,6 +32,12 @@ pub fn apply(staged: &mut Staged<'_>, entry: &Entry, term: u64) -> Result<Respon
             body: Err(Refusal::AuthOldRevision),
         });
     }
+    if was_asked && !auth::may_write_leases(staged, &command.leases(), &entry.lease_user)? {
+        return Ok(Response {
+            revision: staged.revision(),
+            body: Err(Refusal::PermissionDenied),
+        });
+    }
     let body = match command {
         Command::Txn(request) => txn::apply(staged, request)?.map(Reply::Txn),
         Command::Compact(request) => compact::apply(staged, request.revision).map(done),

@@ -7,11 +7,11 @@
 use prost::Message;
 
 use crate::auth::AuthCommand;
-use crate::message::{TxnRequest, TxnResponse};
+use crate::message::{Request, TxnRequest, TxnResponse};
 
 /// Newest version of the replicated format. A member refuses to apply what is newer than itself; an entry says the
 /// oldest version that understands it, so that members can be upgraded one after the other.
-pub const ENTRY_VERSION: u32 = 2;
+pub const ENTRY_VERSION: u32 = 3;
 
 /// One replicated entry.
 #[derive(Clone, PartialEq, Message)]
@@ -29,6 +29,10 @@ pub struct Entry {
     /// had to be asked. Refused where they have changed since.
     #[prost(uint64, tag = "16")]
     pub auth_revision: u64,
+    /// Who must be allowed to write all keys of the leases that the command gives keys to, or ends: which keys those are
+    /// is known when it is applied. Empty where nobody has to be asked, or there is no such lease.
+    #[prost(string, tag = "17")]
+    pub lease_user: String,
 }
 
 /// What can happen to the state.
@@ -61,6 +65,34 @@ impl Command {
             | Command::LeaseExpire(_)
             | Command::Alarm(_)
             | Command::Auth(_) => 2,
+        }
+    }
+
+    /// Leases that it gives keys to, or ends, as a client asks for it.
+    pub(crate) fn leases(&self) -> Vec<i64> {
+        match self {
+            Command::Txn(request) => {
+                let mut leases = Vec::new();
+                add_leases(request, &mut leases);
+                leases
+            }
+            Command::LeaseRevoke(request) => vec![request.id],
+            Command::Compact(_)
+            | Command::LeaseGrant(_)
+            | Command::LeaseExpire(_)
+            | Command::Alarm(_)
+            | Command::Auth(_) => Vec::new(),
+        }
+    }
+}
+
+/// Of both branches, and all that is nested in them.
+fn add_leases(request: &TxnRequest, leases: &mut Vec<i64>) {
+    for op in request.success.iter().chain(&request.failure) {
+        match &op.request {
+            Some(Request::Put(put)) if put.lease != 0 => leases.push(put.lease),
+            Some(Request::Txn(nested)) => add_leases(nested, leases),
+            _ => {}
         }
     }
 }
@@ -161,6 +193,7 @@ impl Entry {
             now_ms,
             command: Some(command),
             auth_revision: 0,
+            lease_user: String::new(),
         }
     }
 
@@ -175,6 +208,20 @@ impl Entry {
         Entry {
             version,
             auth_revision,
+            ..self
+        }
+    }
+
+    /// An entry whose leases are to be those of this user; see [`Entry::lease_user`].
+    #[must_use]
+    pub fn with_leases_of(self, lease_user: &str) -> Entry {
+        let names_leases = |command: &Command| !command.leases().is_empty();
+        if lease_user.is_empty() || !self.command.as_ref().is_some_and(names_leases) {
+            return self;
+        }
+        Entry {
+            version: self.version.max(3),
+            lease_user: lease_user.into(),
             ..self
         }
     }
@@ -261,10 +308,12 @@ pub enum Refusal {
     PermissionNotGranted,
     #[error("etcdserver: invalid auth management")]
     InvalidAuthManagement,
+    #[error("etcdserver: permission denied")]
+    PermissionDenied,
 }
 
 /// Refusals on the wire: place in this list plus one is the number. Only ever appended to.
-const REFUSALS: [Refusal; 27] = [
+const REFUSALS: [Refusal; 28] = [
     Refusal::EmptyKey,
     Refusal::KeyNotFound,
     Refusal::ValueProvided,
@@ -294,6 +343,7 @@ const REFUSALS: [Refusal; 27] = [
     Refusal::PermissionNotGiven,
     Refusal::PermissionNotGranted,
     Refusal::InvalidAuthManagement,
+    Refusal::PermissionDenied,
 ];
 
 #[derive(Clone, PartialEq, Message)]
@@ -568,5 +618,15 @@ mod tests {
         let bytes = checked.encode_to_vec();
         assert_eq!(bytes, [8, 2, 16, 42, 34, 2, 8, 5, 0x80, 1, 9]);
         assert_eq!(Entry::decode(bytes.as_slice()).unwrap(), checked);
+        let revoke = || Entry::new(42, Command::LeaseRevoke(LeaseRevoke { id: 7 }));
+        let checked = revoke().under(9).with_leases_of("u");
+        let bytes = checked.encode_to_vec();
+        let golden = [8, 3, 16, 42, 50, 2, 8, 7, 0x80, 1, 9, 0x8a, 1, 1, b'u'];
+        assert_eq!(bytes, golden);
+        assert_eq!(Entry::decode(bytes.as_slice()).unwrap(), checked);
+        // Older members understand what names no lease, and what nobody has to be asked for.
+        let plain = Entry::new(42, Command::Compact(Compact { revision: 5 }));
+        assert_eq!(plain.clone().with_leases_of("u"), plain);
+        assert_eq!(revoke().with_leases_of(""), revoke());
     }
 }

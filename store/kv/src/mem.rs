@@ -208,13 +208,21 @@ impl MemStore {
     /// # Errors
     /// Refusals, and [`StoreError::Stopped`] where the state cannot be read.
     pub fn propose(&self, command: Command) -> StoreResult<Reply> {
-        self.propose_under(command, 0)
+        self.propose_under(command, 0, "")
     }
 
-    /// Carries a command out that was checked under users and roles of this revision; see [`Entry::under`].
-    pub fn propose_under(&self, command: Command, auth_revision: u64) -> StoreResult<Reply> {
+    /// Carries a command out that was checked under users and roles of this revision; see [`Entry::under`] and
+    /// [`Entry::with_leases_of`].
+    pub fn propose_under(
+        &self,
+        command: Command,
+        auth_revision: u64,
+        lease_user: &str,
+    ) -> StoreResult<Reply> {
         let mut inner = lock(&self.inner);
-        let entry = Entry::new(inner.now_ms, command).under(auth_revision);
+        let entry = Entry::new(inner.now_ms, command)
+            .under(auth_revision)
+            .with_leases_of(lease_user);
         let (response, writes) = inner
             .state
             .apply(&entry, 1)

@@ -10,6 +10,7 @@ use kv::{
     WatchItem, WatchRequest, WatchStream,
 };
 
+use super::auth::to_campaign;
 use super::errors::Fault;
 use super::front::Front;
 use super::headed::Headed;
@@ -26,6 +27,7 @@ pub(super) async fn campaign(
     request: CampaignRequest,
 ) -> Result<Headed<CampaignBody>, Fault> {
     let front = &call.front;
+    let needs = to_campaign(&request)?;
     let value = request.value.clone();
     let (place, stood) = Place::take(front, &request.name, request.lease, value).await?;
     let leader = LeaderKey {
@@ -38,6 +40,8 @@ pub(super) async fn campaign(
         announce(front, &leader, request.value).await?;
     }
     let revision = place.wait().await?.ok_or(Fault::NotElected)?;
+    // It may have been long: who may not stand any more is not elected.
+    call.admit(needs).await?;
     place.keep();
     Ok(front.headed(Answer {
         revision,

@@ -38,8 +38,6 @@ pub(super) enum Fault {
     NoDowngrade,
     #[error("etcdserver: rpc not supported for learner")]
     NotForLearner,
-    #[error("etcdserver: permission denied")]
-    PermissionDenied,
     #[error("etcdserver: invalid auth token")]
     InvalidToken,
     #[error("etcdserver: authentication is not enabled")]
@@ -65,10 +63,13 @@ pub(super) enum Fault {
     #[error("context deadline exceeded")]
     DeadlineExceeded,
     #[error("{0}")]
-    Unimplemented(&'static str),
+    Unimplemented(String),
     /// Nothing of etcd's corresponds.
     #[error("{0}")]
     Internal(String),
+    /// What a client was sending broke off, with this status.
+    #[error("{1}")]
+    BrokenOff(Code, String),
 }
 
 impl From<Refusal> for Fault {
@@ -102,7 +103,6 @@ impl Fault {
             | Fault::NoDowngrade
             | Fault::NotForLearner
             | Fault::AuthNotEnabled => Code::FailedPrecondition,
-            Fault::PermissionDenied => Code::PermissionDenied,
             Fault::InvalidToken => Code::Unauthenticated,
             Fault::MemberNotFound => Code::NotFound,
             Fault::TransferTimedOut => Code::Unavailable,
@@ -117,6 +117,7 @@ impl Fault {
             Fault::DeadlineExceeded => Code::DeadlineExceeded,
             Fault::Unimplemented(_) => Code::Unimplemented,
             Fault::Internal(_) => Code::Internal,
+            Fault::BrokenOff(code, _) => *code,
         }
     }
 }
@@ -128,6 +129,7 @@ fn store_code(error: &StoreError) -> Code {
                 Code::OutOfRange
             }
             Refusal::LeaseNotFound => Code::NotFound,
+            Refusal::PermissionDenied => Code::PermissionDenied,
             Refusal::NoSpace => Code::ResourceExhausted,
             Refusal::LeaseExists
             | Refusal::RootUserMissing
@@ -146,19 +148,6 @@ fn store_code(error: &StoreError) -> Code {
         | StoreError::TimedOut
         | StoreError::Stopped
         | StoreError::LeaderChanged => Code::Unavailable,
-    }
-}
-
-/// The limit of a message's size is checked by the decoder, whose words no client of etcd knows.
-pub(super) fn in_etcds_words(status: Status) -> Status {
-    let too_large = status.code() == Code::OutOfRange
-        && status
-            .message()
-            .starts_with("Error, decoded message length too large");
-    if too_large {
-        Fault::TooLarge.into()
-    } else {
-        status
     }
 }
 
@@ -242,7 +231,7 @@ mod tests {
                 "etcdserver: revision of auth store is old",
             ),
             (
-                Fault::PermissionDenied,
+                Refusal::PermissionDenied.into(),
                 Code::PermissionDenied,
                 "etcdserver: permission denied",
             ),

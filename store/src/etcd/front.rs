@@ -32,6 +32,10 @@ pub(super) struct Options {
     pub(super) client_url: String,
     /// Logarithm of what a password costs.
     pub(super) bcrypt_cost: u32,
+    /// A message that has begun to come has to be there within this time.
+    pub(super) received_within: Duration,
+    /// What waits behind other calls of its client waits so long.
+    pub(super) patience: Duration,
 }
 
 impl Default for Options {
@@ -42,6 +46,8 @@ impl Default for Options {
             client_url: String::new(),
             // etcd's.
             bcrypt_cost: 10,
+            received_within: Duration::from_secs(30),
+            patience: Duration::from_secs(7),
         }
     }
 }
@@ -70,10 +76,10 @@ impl Front {
             stop,
             backend,
             auth: auth::State::new(options.bcrypt_cost),
+            clients: Clients::new(options.patience),
             options,
             tasks: TaskTracker::new(),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS)),
-            clients: Clients::default(),
             cluster_id: status.cluster_id,
             member_id: status.member_id,
         })

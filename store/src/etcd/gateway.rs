@@ -1,30 +1,37 @@
 //! The JSON gateway: `POST /v3/kv/range` and the like. A request is translated by the schema, carried out as the gRPC
 //! call that it names, and the answer translated back; a stream of answers becomes a line of JSON each. A stream of
 //! requests is translated as it comes, so a client may go on asking while it is answered.
+//! A call has its place before anything of it is received, and what is larger than most has room like that of gRPC.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, BodyStream, Full, LengthLimitError, Limited, StreamBody};
+use http_body_util::{BodyExt, BodyStream, Full, StreamBody};
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::admission::Client;
+use super::admission::{Client, Held, Room};
 use super::auth::ClientName;
 use super::errors::Fault;
 use super::front::Front;
 use super::http::{JSON, reply};
 use super::json;
 use super::methods;
+use super::receive::{SMALL_BYTES, broken_off};
 use super::schema::{Rpc, SCHEMA};
 
 /// Base64 makes a third more of bytes, and there are the names.
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// JSON of an answer is in memory as a whole, several times.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// Of larger answers a client has one at a time, until it is sent.
+const SMALL_ANSWER_BYTES: usize = 256 << 10;
 
 pub(super) fn rpc_at(path: &str) -> Option<&'static Rpc> {
     let mut rpcs = SCHEMA.rpcs.iter();
@@ -34,36 +41,47 @@ pub(super) fn rpc_at(path: &str) -> Option<&'static Rpc> {
 pub(super) async fn respond(
     front: Arc<Front>,
     rpc: &'static Rpc,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Response<Body> {
-    let call = match translate(rpc, request).await {
+    let entered = match methods::enter(&front, &mut request, &rpc.path()) {
+        Ok(entered) => entered,
+        Err(status) => return failed(&status),
+    };
+    let client = methods::client_of(&front, &request);
+    let within = front.options.received_within;
+    let call = match translate(rpc, request, client.clone(), within).await {
         Ok(call) => call,
         Err(status) => return failed(&status),
     };
-    let answer = methods::dispatch(front, call).await;
+    let answer = entered.carry_out(front, call).await;
     if let Some(status) = Status::from_header_map(answer.headers())
         && status.code() != Code::Ok
     {
         return failed(&status);
     }
     if rpc.server_streams {
-        lines(rpc, answer.into_body())
-    } else {
-        whole(rpc, answer.into_body()).await
+        return lines(rpc, answer.into_body());
+    }
+    match whole(&client, answer.into_body()).await {
+        Ok(answer) => told(rpc, answer),
+        Err(status) => failed(&status),
     }
 }
 
 /// The call as gRPC has it: one message, or several where the client may stream.
-async fn translate(rpc: &'static Rpc, request: Request<Body>) -> Result<Request<Body>, Status> {
+async fn translate(
+    rpc: &'static Rpc,
+    request: Request<Body>,
+    client: Arc<Client>,
+    within: Duration,
+) -> Result<Request<Body>, Status> {
     let (parts, body) = request.into_parts();
     let body = match rpc.client_streams {
-        true => Body::new(StreamBody::new(messages(rpc, body))),
-        false => one_message(rpc, body).await?,
+        true => Body::new(StreamBody::new(messages(rpc, body, client.clone(), within))),
+        false => one_message(rpc, body, &client, within).await?,
     };
     let mut call = Request::new(body);
-    if let Some(client) = parts.extensions.get::<Arc<Client>>() {
-        call.extensions_mut().insert(client.clone());
-    }
+    call.extensions_mut().insert(client);
     *call.uri_mut() = rpc.path().parse().map_err(|_| Status::internal("a path"))?;
     // Who calls: the client of the connection, or of the token.
     if let Some(name) = parts.extensions.get::<ClientName>() {
@@ -84,17 +102,75 @@ async fn translate(rpc: &'static Rpc, request: Request<Body>) -> Result<Request<
     Ok(call)
 }
 
-async fn one_message(rpc: &Rpc, body: Body) -> Result<Body, Status> {
-    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
-    let body = body.map_err(|_| Status::from(Fault::TooLarge))?.to_bytes();
+async fn one_message(
+    rpc: &Rpc,
+    body: Body,
+    client: &Client,
+    within: Duration,
+) -> Result<Body, Status> {
+    let mut text = Text::new(body);
+    let received = async {
+        while text.more(client).await? {}
+        Ok::<_, Fault>(())
+    };
+    match timeout(within, received).await {
+        Ok(received) => received?,
+        Err(_) => return Err(Fault::DeadlineExceeded.into()),
+    }
+    let body = &text.text;
     let mut frames = BytesMut::new();
     // No body is an empty request.
     let message = match body.trim_ascii().is_empty() {
         true => Vec::new(),
-        false => encoded(rpc, &body)?,
+        false => encoded(rpc, body)?,
     };
     frame(&message, &mut frames);
     Ok(Body::new(Full::new(frames.freeze())))
+}
+
+/// What has come of a body, up to so much, with room for it where it is more than most.
+struct Text {
+    body: Body,
+    text: BytesMut,
+    room: Option<Room>,
+}
+
+impl Text {
+    fn new(body: Body) -> Text {
+        Text {
+            body,
+            text: BytesMut::new(),
+            room: None,
+        }
+    }
+
+    /// Receives more; false where there is no more. May be dropped and called again.
+    async fn more(&mut self, client: &Client) -> Result<bool, Fault> {
+        if self.text.len() > BODY_BYTES_MAX {
+            return Err(Fault::TooLarge);
+        }
+        if self.text.len() > SMALL_BYTES && self.room.is_none() {
+            self.room = Some(client.wait_for_room(BODY_BYTES_MAX).await?);
+        }
+        match self.body.frame().await {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    self.text.extend_from_slice(&data);
+                }
+                Ok(true)
+            }
+            Some(Err(status)) => Err(broken_off(&status)),
+            None => Ok(false),
+        }
+    }
+
+    fn take(&mut self, end: usize) -> BytesMut {
+        let taken = self.text.split_to(end);
+        if self.text.len() <= SMALL_BYTES {
+            self.room = None;
+        }
+        taken
+    }
 }
 
 fn encoded(rpc: &Rpc, text: &[u8]) -> Result<Vec<u8>, Status> {
@@ -103,47 +179,67 @@ fn encoded(rpc: &Rpc, text: &[u8]) -> Result<Vec<u8>, Status> {
     json::encode(&rpc.request, &value).map_err(Status::invalid_argument)
 }
 
-/// A frame for each object of the body, when it is there.
+/// A frame for each object of the body, when it is there. One that has begun has to end in time.
 fn messages(
     rpc: &'static Rpc,
     body: Body,
+    client: Arc<Client>,
+    within: Duration,
 ) -> impl Stream<Item = Result<hyper::body::Frame<Bytes>, Status>> {
-    let state = (BodyStream::new(body), BytesMut::new(), Objects::default());
-    futures::stream::unfold(Some(state), move |state| async move {
-        let (mut body, mut text, mut objects) = state?;
-        loop {
-            if let Some(end) = objects.end_of_first(&text) {
-                let mut frames = BytesMut::new();
-                let object = text.split_to(end);
-                return Some(match encoded(rpc, &object) {
+    let state = (Text::new(body), Objects::default());
+    futures::stream::unfold(Some(state), move |state| {
+        let client = client.clone();
+        async move {
+            let (mut text, mut objects) = state?;
+            match object(&mut text, &mut objects, &client, within).await {
+                Ok(Some(object)) => Some(match encoded(rpc, &object) {
                     Ok(message) => {
+                        let mut frames = BytesMut::new();
                         frame(&message, &mut frames);
                         let data = hyper::body::Frame::data(frames.freeze());
-                        (Ok(data), Some((body, text, objects)))
+                        (Ok(data), Some((text, objects)))
                     }
                     Err(status) => (Err(status), None),
-                });
-            }
-            if text.len() > BODY_BYTES_MAX {
-                return Some((Err(Fault::TooLarge.into()), None));
-            }
-            match body.next().await {
-                Some(Ok(part)) => {
-                    if let Ok(data) = part.into_data() {
-                        text.extend_from_slice(&data);
-                    }
-                }
-                Some(Err(status)) => return Some((Err(status), None)),
-                None if text.trim_ascii().is_empty() => return None,
-                None => {
-                    let unfinished = encoded(rpc, &text).err();
+                }),
+                Ok(None) if text.text.trim_ascii().is_empty() => None,
+                Ok(None) => {
+                    let unfinished = encoded(rpc, &text.text).err();
                     let status = unfinished
                         .unwrap_or_else(|| Status::invalid_argument("one object is expected"));
-                    return Some((Err(status), None));
+                    Some((Err(status), None))
                 }
+                Err(fault) => Some((Err(fault.into()), None)),
             }
         }
     })
+}
+
+/// The next object; `None` where the body ends before it does.
+async fn object(
+    text: &mut Text,
+    objects: &mut Objects,
+    client: &Client,
+    within: Duration,
+) -> Result<Option<BytesMut>, Fault> {
+    let mut deadline = None;
+    loop {
+        if let Some(end) = objects.end_of_first(&text.text) {
+            return Ok(Some(text.take(end)));
+        }
+        let begun = text.text.len() > SMALL_BYTES || !text.text.trim_ascii().is_empty();
+        if begun && deadline.is_none() {
+            deadline = Some(Instant::now() + within);
+        }
+        let more = match deadline {
+            None => text.more(client).await?,
+            Some(deadline) => timeout_at(deadline, text.more(client))
+                .await
+                .map_err(|_| Fault::DeadlineExceeded)??,
+        };
+        if !more {
+            return Ok(None);
+        }
+    }
 }
 
 /// Finds where an object of JSON ends, looking at each byte once.
@@ -195,24 +291,41 @@ fn unframe(frames: &mut BytesMut) -> Option<Bytes> {
     Some(frames.split_to(length).freeze())
 }
 
-async fn whole(rpc: &Rpc, body: Body) -> Response<Body> {
-    let collected = match Limited::new(body, ANSWER_BYTES_MAX).collect().await {
-        Ok(collected) => collected,
-        Err(error) if error.is::<LengthLimitError>() => {
-            let text = format!("grpc: received message larger than max ({ANSWER_BYTES_MAX})");
-            return failed(&Status::resource_exhausted(text));
+/// An answer, and the place of a large one.
+type Answer = (Bytes, Option<OwnedSemaphorePermit>);
+
+async fn whole(client: &Client, mut body: Body) -> Result<Answer, Status> {
+    let mut frames = BytesMut::new();
+    let mut place = None;
+    while let Some(frame) = body.frame().await {
+        match frame?.into_data() {
+            Ok(data) => frames.extend_from_slice(&data),
+            Err(frame) => {
+                let trailers = frame.into_trailers().ok();
+                let status = trailers.as_ref().and_then(Status::from_header_map);
+                if let Some(status) = status.filter(|status| status.code() != Code::Ok) {
+                    return Err(status);
+                }
+            }
         }
-        Err(error) => return failed(&Status::from_error(error)),
-    };
-    if let Some(status) = collected.trailers().and_then(Status::from_header_map)
-        && status.code() != Code::Ok
-    {
-        return failed(&status);
+        if frames.len() > ANSWER_BYTES_MAX {
+            let text = format!("grpc: received message larger than max ({ANSWER_BYTES_MAX})");
+            return Err(Status::resource_exhausted(text));
+        }
+        if frames.len() > SMALL_ANSWER_BYTES && place.is_none() {
+            let waited = client.wait_for_large_json().await;
+            place = Some(waited.map_err(Fault::from)?);
+        }
     }
-    let mut frames = BytesMut::from(&collected.to_bytes()[..]);
-    let answer = unframe(&mut frames).unwrap_or_default();
+    Ok((unframe(&mut frames).unwrap_or_default(), place))
+}
+
+fn told(rpc: &Rpc, (answer, place): Answer) -> Response<Body> {
     match json::decode(&rpc.response, &answer) {
-        Ok(value) => reply(StatusCode::OK, JSON, value.to_string()),
+        Ok(value) => reply(StatusCode::OK, JSON, value.to_string()).map(|body| {
+            // The text is as large.
+            Body::new(Held { body, _kept: place })
+        }),
         Err(why) => failed(&Status::internal(why)),
     }
 }

@@ -1,13 +1,11 @@
 //! etcd's KV service: range, put, delete, transaction, compaction, and a range as a stream.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures::StreamExt;
 use kv::{
     Answer, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeParts,
-    RangeRequest, RangeResponse, Request as Operation, RequestOp, ResponseBody, ResponseOp,
-    SortOrder, SortTarget, Store, StoreError, TxnRequest, TxnResponse,
+    RangeRequest, RangeResponse, Request as Operation, RequestOp, ResponseBody, ResponseOp, Store,
+    StoreError, TxnRequest, TxnResponse,
 };
 
 use super::errors::Fault;
@@ -28,9 +26,6 @@ pub(super) async fn range(call: Call, request: RangeRequest) -> Result<SizedAnsw
     Ok(SizedAnswer::of_range(&header, answer.body))
 }
 
-/// For the other large ranges of a client to end.
-const LARGE_PATIENCE: Duration = Duration::from_secs(7);
-
 /// A large range keeps one of its client's places until it is sent or given up.
 async fn parts_of(
     call: &Call,
@@ -38,7 +33,7 @@ async fn parts_of(
     part_bytes: usize,
 ) -> Result<Answer<RangeParts>, StoreError> {
     let place = match call.front.backend.is_large(&request, part_bytes) {
-        true => Some(call.client.wait_for_large_range(LARGE_PATIENCE).await?),
+        true => Some(call.client.wait_for_large_range().await?),
         false => None,
     };
     let mut answer = call.front.backend.range_parts(request, part_bytes).await?;
@@ -186,9 +181,9 @@ pub(super) async fn range_stream(
     call: Call,
     request: RangeRequest,
 ) -> Result<Answers<RangeStreamPart>, Fault> {
-    if !in_key_order(&request) || has_filter(&request) {
+    if !request.is_in_key_order() || request.has_filter() {
         return Err(Fault::Unimplemented(
-            "etcdserver: a stream is in key order and without filters",
+            "etcdserver: a stream is in key order and without filters".into(),
         ));
     }
     check_learner(&call, &request)?;
@@ -211,17 +206,6 @@ pub(super) async fn range_stream(
             })
         },
     )))
-}
-
-fn in_key_order(request: &RangeRequest) -> bool {
-    request.sort_target == SortTarget::Key as i32 && request.sort_order != SortOrder::Descend as i32
-}
-
-fn has_filter(request: &RangeRequest) -> bool {
-    request.min_mod_revision != 0
-        || request.max_mod_revision != 0
-        || request.min_create_revision != 0
-        || request.max_create_revision != 0
 }
 
 /// How far a streamed range has got.

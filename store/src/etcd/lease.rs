@@ -90,6 +90,8 @@ pub(super) async fn time_to_live(
         .lease_time_to_live(request.id, request.keys)
         .await?;
     let status = answer.body;
+    // The very keys that are told: those of the lease may have been others when the question came.
+    call.may_read(&status.keys).await?;
     let body = LeaseTimeToLiveBody {
         id: request.id,
         ttl: status.ttl_seconds,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use kv::{Answer, DeleteRangeRequest, Request as Operation};
 
+use super::auth::to_lock;
 use super::errors::Fault;
 use super::headed::Headed;
 use super::kv::single;
@@ -14,8 +15,11 @@ use super::turn::Place;
 /// unlocks or its lease ends.
 pub(super) async fn lock(call: Call, request: LockRequest) -> Result<Headed<LockBody>, Fault> {
     let front = &call.front;
+    let needs = to_lock(&request)?;
     let (place, _) = Place::take(front, &request.name, request.lease, Bytes::new()).await?;
     let revision = place.wait().await?.ok_or(Fault::SessionExpired)?;
+    // It may have been long: who may not lock any more does not get the lock.
+    call.admit(needs).await?;
     let body = LockBody {
         key: place.key.clone(),
     };

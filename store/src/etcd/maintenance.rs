@@ -127,7 +127,7 @@ pub(super) async fn defragment(call: Call, _: Empty) -> Result<Headed<Empty>, Fa
 }
 
 pub(super) async fn hash(call: Call, _: Empty) -> Result<Headed<HashBody>, Fault> {
-    let hashed = hash_at(&call.front, 0).await?;
+    let hashed = hash_at(&call, 0).await?;
     Ok(call.front.now(HashBody { hash: hashed.hash }))
 }
 
@@ -135,13 +135,16 @@ pub(super) async fn hash_kv(
     call: Call,
     request: HashKvRequest,
 ) -> Result<Headed<HashKvBody>, Fault> {
-    let hashed = hash_at(&call.front, request.revision.max(0)).await?;
+    let hashed = hash_at(&call, request.revision.max(0)).await?;
     Ok(call.front.now(hashed))
 }
 
 /// Live keys with their values as of a revision, which is the same on every member that has it; read in parts.
-async fn hash_at(front: &Front, revision: i64) -> Result<HashKvBody, Fault> {
+async fn hash_at(call: &Call, revision: i64) -> Result<HashKvBody, Fault> {
     const KEYS: i64 = 512;
+    let front = &call.front;
+    // All is read, as by a large range.
+    let _place = call.client.wait_for_large_range().await?;
     let mut hash = 0;
     let mut request = RangeRequest {
         key: vec![0].into(),

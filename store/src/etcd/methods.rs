@@ -6,10 +6,11 @@ use std::sync::Arc;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::admission::{Class, Held};
+use super::admission::{Class, Held, Place};
 use super::errors::Fault;
 use super::front::Front;
-use super::rpc::{HttpFuture, both_streams, client_of, server_stream, sized, unary};
+pub(super) use super::rpc::client_of;
+use super::rpc::{HttpFuture, both_streams, server_stream, sized, unary};
 use super::{auth, cluster, election, history, kv, lease, lock, maintenance, reflection, watch};
 
 /// A path, and what answers it.
@@ -38,9 +39,9 @@ methods! {
     "/etcdserverpb.KV/Compact" => unary(kv::compact, auth::root);
     "/etcdserverpb.Watch/Watch" => both_streams(watch::watch, auth::to_watch);
     "/etcdserverpb.Lease/LeaseGrant" => unary(lease::grant, auth::a_user);
-    "/etcdserverpb.Lease/LeaseRevoke" => unary(lease::revoke, auth::to_use_lease);
-    "/etcdserverpb.Lease/LeaseKeepAlive" => both_streams(lease::keep_alive, auth::to_use_lease);
-    "/etcdserverpb.Lease/LeaseTimeToLive" => unary(lease::time_to_live, auth::to_look_at_lease);
+    "/etcdserverpb.Lease/LeaseRevoke" => unary(lease::revoke, auth::to_end_lease);
+    "/etcdserverpb.Lease/LeaseKeepAlive" => both_streams(lease::keep_alive, auth::to_renew_lease);
+    "/etcdserverpb.Lease/LeaseTimeToLive" => unary(lease::time_to_live, auth::a_user);
     "/etcdserverpb.Lease/LeaseLeases" => unary(lease::leases, auth::to_look_at_leases);
     "/etcdserverpb.Cluster/MemberAdd" => unary(cluster::add, auth::root);
     "/etcdserverpb.Cluster/MemberRemove" => unary(cluster::remove, auth::root);
@@ -85,35 +86,49 @@ methods! {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => both_streams(reflection::reflect, auth::nothing);
 }
 
-pub(super) fn dispatch(front: Arc<Front>, request: http::Request<Body>) -> HttpFuture {
-    let path = request.uri().path();
-    match METHODS.iter().find(|method| method.path == path) {
-        Some(method) if front.backend.is_learner() && !of_learners(method.path) => {
-            let refused = Status::from(Fault::NotForLearner);
-            Box::pin(async move { refused.into_http() })
-        }
-        Some(method) => match client_of(&front, &request).enter(Class::of(method.path)) {
-            Err(refused) => {
-                let refused = Status::from(Fault::from(refused));
-                Box::pin(async move { refused.into_http() })
-            }
-            Ok(place) => {
-                let called = (method.call)(front, request);
-                Box::pin(async move {
-                    let answer = called.await;
-                    answer.map(|body| {
-                        Body::new(Held {
-                            body,
-                            _place: place,
-                        })
-                    })
-                })
-            }
-        },
-        None => {
-            let text = unknown(path);
-            Box::pin(async move { Status::new(Code::Unimplemented, text).into_http() })
-        }
+pub(super) fn dispatch(front: Arc<Front>, mut request: http::Request<Body>) -> HttpFuture {
+    let path = request.uri().path().to_string();
+    match enter(&front, &mut request, &path) {
+        Ok(entered) => entered.carry_out(front, request),
+        Err(status) => Box::pin(async move { status.into_http() }),
+    }
+}
+
+/// A call that has got its place.
+pub(super) struct Entered {
+    method: &'static Method,
+    place: Place,
+}
+
+/// Gives a call of a method a place, in its client's name. Nothing is received of it before.
+pub(super) fn enter(
+    front: &Front,
+    request: &mut http::Request<Body>,
+    path: &str,
+) -> Result<Entered, Status> {
+    let method = METHODS.iter().find(|method| method.path == path);
+    let method = method.ok_or_else(|| Status::new(Code::Unimplemented, unknown(path)))?;
+    if front.backend.is_learner() && !of_learners(path) {
+        return Err(Fault::NotForLearner.into());
+    }
+    if let Some(user) = front.claimed_user(request) {
+        request.extensions_mut().insert(front.clients.user(user));
+    }
+    let client = client_of(front, request);
+    let place = client.enter(Class::of(path)).map_err(Fault::from)?;
+    request.extensions_mut().insert(client);
+    Ok(Entered { method, place })
+}
+
+impl Entered {
+    pub(super) fn carry_out(self, front: Arc<Front>, request: http::Request<Body>) -> HttpFuture {
+        let called = (self.method.call)(front, request);
+        let place = self.place;
+        Box::pin(async move {
+            called
+                .await
+                .map(|body| Body::new(Held { body, _kept: place }))
+        })
     }
 }
 

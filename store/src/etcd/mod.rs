@@ -29,6 +29,7 @@ mod lock;
 mod maintenance;
 mod message;
 mod methods;
+mod receive;
 mod reflection;
 mod rpc;
 mod schema;

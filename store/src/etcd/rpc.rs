@@ -1,8 +1,8 @@
-//! From an HTTP request to a method and back: gRPC's framing, deadlines and limits, once for all methods.
+//! From an HTTP request to a method and back: deadlines, limits and answers, once for all methods.
 //!
 //! A method is a plain async function from a request to an answer; which path leads to which stands in
-//! [`super::methods`]. Three shapes are enough: one message both ways (one whose answer may be too large to be held has
-//! a shape of its own), one message in and many out, many both ways.
+//! [`super::methods`]. Three shapes are enough: one message both ways (one whose answer may be too large to be held is a
+//! variant of it), one message in and many out, many both ways. How messages come in is `receive.rs`.
 //! Streams out are pulled: nothing is computed before the client has room for it, so one that never reads costs what
 //! it was sent last and no more.
 
@@ -14,18 +14,16 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use kv::{Refusal, StoreError};
 use prost::Message;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::Codec;
-use tonic::server::Grpc;
-use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
 
 use super::admission::Client;
 use super::auth::{Credentials, Guard, Needs};
-use super::errors::{Fault, in_etcds_words};
+use super::errors::Fault;
 use super::front::Front;
-use super::sized::SizedAnswer;
-use crate::write::ALLOWED_AT;
+use super::receive::Frames;
+use super::sized::{SizedAnswer, streamed, whole};
+use crate::write::{ALLOWED, Allowed};
 
 /// What etcd allows a request beyond `--max-request-bytes`, for the envelope.
 pub(super) const ENVELOPE_BYTES: usize = 512 << 10;
@@ -52,29 +50,11 @@ pub(super) fn unary<Q, A, Fut>(
 ) -> HttpFuture
 where
     Q: Message + Default + Clone + 'static,
-    A: Message + Default + 'static,
+    A: Message + 'static,
     Fut: Future<Output = Result<A, Fault>> + Send + 'static,
 {
-    let (call, deadline) = opened(front, &request);
-    let limit = call.front.message_bytes_max();
-    let mut call = Some(call);
-    let handler = tower::service_fn(move |request: Request<Q>| {
-        let call = call.take();
-        async move {
-            let call = call.ok_or_else(|| Status::internal("a call is made once"))?;
-            call.check_leader()?;
-            let answer =
-                within(deadline, allowed(call, request.into_inner(), method, needs)).await?;
-            Ok::<_, Status>(Response::new(answer))
-        }
-    });
-    Box::pin(async move {
-        let codec: ProstCodec<A, Q> = ProstCodec::default();
-        let answered = Grpc::new(codec)
-            .apply_max_message_size_config(Some(limit), Some(usize::MAX))
-            .unary(handler, request)
-            .await;
-        reworded(answered)
+    one_message(front, request, move |call, message| async move {
+        whole(&allowed(call, message, method, needs).await?)
     })
 }
 
@@ -89,34 +69,10 @@ where
     Q: Message + Default + Clone + 'static,
     Fut: Future<Output = Result<SizedAnswer, Fault>> + Send + 'static,
 {
-    let (call, deadline) = opened(front, &request);
-    Box::pin(async move {
-        let answered = async {
-            let request = one_message(request, call.front.message_bytes_max()).await?;
-            call.check_leader()?;
-            let answer = within(deadline, allowed(call, request, method, needs)).await?;
-            Ok(answer.into_http().await?)
-        };
-        answered
-            .await
-            .unwrap_or_else(|status: Status| in_etcds_words(status).into_http())
+    one_message(front, request, move |call, message| async move {
+        let answer = allowed(call, message, method, needs).await?;
+        answer.into_http().await
     })
-}
-
-async fn one_message<Q: Message + Default + 'static>(
-    request: http::Request<Body>,
-    bytes_max: usize,
-) -> Result<Q, Status> {
-    let encoding = request.headers().get("grpc-encoding");
-    if let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") {
-        let encoding = String::from_utf8_lossy(encoding.as_bytes());
-        let text = format!("Content is compressed with `{encoding}` which isn't supported");
-        return Err(Status::unimplemented(text));
-    }
-    let decoder = ProstCodec::<(), Q>::default().decoder();
-    let mut messages = Streaming::new_request(decoder, request.into_body(), None, Some(bytes_max));
-    let message = messages.message().await?;
-    message.ok_or_else(|| Status::internal("Missing request message."))
 }
 
 /// One message in, a stream out.
@@ -128,35 +84,14 @@ pub(super) fn server_stream<Q, A, Fut>(
 ) -> HttpFuture
 where
     Q: Message + Default + 'static,
-    A: Message + Default + 'static,
+    A: Message + 'static,
     Fut: Future<Output = Result<Answers<A>, Fault>> + Send + 'static,
 {
-    let (call, deadline) = opened(front, &request);
-    let limit = call.front.message_bytes_max();
-    let mut call = Some(call);
-    let handler = tower::service_fn(move |request: Request<Q>| {
-        let call = call.take();
-        async move {
-            let call = call.ok_or_else(|| Status::internal("a call is made once"))?;
-            call.check_leader()?;
-            let request = request.into_inner();
-            let opened = async {
-                let guard = call.admit(needs(&request)?).await?;
-                Ok((guard, method(call, request).await?))
-            };
-            let (mut guard, answers) = within(deadline, opened).await?;
-            // As long as it lasts.
-            let answers = answers.map(move |item| guard.still().and(item).map_err(Status::from));
-            Ok::<_, Status>(Response::new(answers))
-        }
-    });
-    Box::pin(async move {
-        let codec: ProstCodec<A, Q> = ProstCodec::default();
-        let answered = Grpc::new(codec)
-            .apply_max_message_size_config(Some(limit), Some(usize::MAX))
-            .server_streaming(handler, request)
-            .await;
-        reworded(answered)
+    one_message(front, request, move |call, message| async move {
+        let mut guard = call.admit(needs(&message)?).await?;
+        let answers = method(call, message).await?;
+        // As long as it lasts.
+        Ok(streamed(answers.map(move |item| guard.still().and(item))))
     })
 }
 
@@ -169,43 +104,65 @@ pub(super) fn both_streams<Q, A, Fut>(
 ) -> HttpFuture
 where
     Q: Message + Default + 'static,
-    A: Message + Default + 'static,
+    A: Message + 'static,
     Fut: Future<Output = Result<Answers<A>, Fault>> + Send + 'static,
 {
     let (call, _) = opened(front, &request);
-    let limit = call.front.message_bytes_max();
-    let mut call = Some(call);
-    let handler = tower::service_fn(move |request: Request<Streaming<Q>>| {
-        let call = call.take();
-        async move {
-            let call = call.ok_or_else(|| Status::internal("a call is made once"))?;
+    Box::pin(async move {
+        let opened = async {
+            let frames = call.frames(request)?;
             call.check_leader()?;
             let requests = Incoming {
                 call: call.clone(),
                 needs,
-                stream: request.into_inner(),
+                frames,
                 unasked: None,
             };
-            let answers = method(call, requests).await?;
-            Ok::<_, Status>(Response::new(
-                answers.map(|item| item.map_err(Status::from)),
-            ))
-        }
-    });
-    Box::pin(async move {
-        let codec: ProstCodec<A, Q> = ProstCodec::default();
-        Grpc::new(codec)
-            .apply_max_message_size_config(Some(limit), Some(usize::MAX))
-            .streaming(handler, request)
-            .await
+            Ok(streamed(method(call, requests).await?))
+        };
+        answered(opened.await)
     })
+}
+
+/// Receives the message and answers it, all within the client's deadline.
+fn one_message<Q, Fut>(
+    front: Arc<Front>,
+    request: http::Request<Body>,
+    answer: impl FnOnce(Call, Q) -> Fut + Send + 'static,
+) -> HttpFuture
+where
+    Q: Message + Default + 'static,
+    Fut: Future<Output = Result<http::Response<Body>, Fault>> + Send + 'static,
+{
+    let (call, deadline) = opened(front, &request);
+    Box::pin(async move {
+        let work = async {
+            let mut frames = call.frames(request)?;
+            let received = frames.only().await?;
+            call.check_leader()?;
+            let message = Q::decode(received.message).map_err(unreadable)?;
+            let answer = answer(call, message).await;
+            // What was asked is in memory until now.
+            drop(received.room);
+            answer
+        };
+        answered(within(deadline, work).await)
+    })
+}
+
+fn answered(answer: Result<http::Response<Body>, Fault>) -> http::Response<Body> {
+    answer.unwrap_or_else(|fault| Status::from(fault).into_http())
+}
+
+fn unreadable(error: prost::DecodeError) -> Fault {
+    StoreError::Unreadable(error.to_string()).into()
 }
 
 /// What a client sends on a stream.
 pub(super) struct Incoming<Q> {
     call: Call,
     needs: fn(&Q) -> Needs,
-    stream: Streaming<Q>,
+    frames: Frames,
     /// Has come, and whether it is allowed is still to be asked.
     unasked: Option<Q>,
 }
@@ -216,15 +173,14 @@ pub(super) struct Asked<Q> {
     pub(super) allowed: Result<Guard, Fault>,
 }
 
-impl<Q> Incoming<Q> {
+impl<Q: Message + Default> Incoming<Q> {
     /// The next message; `None` when the client has said all. May be dropped and called again.
     pub(super) async fn next(&mut self) -> Result<Option<Asked<Q>>, Fault> {
-        if self.unasked.is_none() {
-            let message = self.stream.message().await;
-            self.unasked = message.map_err(|status| match in_etcds_words(status) {
-                status if status.message() == Fault::TooLarge.to_string() => Fault::TooLarge,
-                status => Fault::Internal(status.message().to_string()),
-            })?;
+        if self.unasked.is_none()
+            && let Some(received) = self.frames.next().await?
+        {
+            // Copied: a watch's key stays for long, and shall not keep all that came with it.
+            self.unasked = Some(Q::decode(&received.message[..]).map_err(unreadable)?);
         }
         let Some(request) = &self.unasked else {
             return Ok(None);
@@ -258,7 +214,11 @@ where
         // There are no users and never were, as on most members always. Should that be news of yesterday, what is
         // written is refused, and what was read must not be shown.
         let first = kv::AUTH_REVISION_FIRST;
-        let answer = ALLOWED_AT.scope(first, method(call, request)).await?;
+        let under = Allowed {
+            auth_revision: first,
+            ..Allowed::default()
+        };
+        let answer = ALLOWED.scope(under, method(call, request)).await?;
         return match front.backend.auth_revision() == first || !front.users()?.enabled() {
             true => Ok(answer),
             false => Err(Refusal::AuthOldRevision.into()),
@@ -267,7 +227,7 @@ where
     for _ in 0..ATTEMPTS {
         let mut guard = call.admit(needs(&request)?).await?;
         let done = method(call.clone(), request.clone());
-        match ALLOWED_AT.scope(guard.revision(), done).await {
+        match ALLOWED.scope(guard.allowed(), done).await {
             Err(Fault::Store(StoreError::Refused(Refusal::AuthOldRevision))) => {
                 front.backend.read_index().await?;
             }
@@ -294,13 +254,24 @@ fn opened(front: Arc<Front>, request: &http::Request<Body>) -> (Call, Option<Dur
     )
 }
 
-/// Whose connection a request came on.
+/// Whose request it is: who was found to call, or who the connection is of.
 pub(super) fn client_of(front: &Front, request: &http::Request<Body>) -> Arc<Client> {
     let client = request.extensions().get::<Arc<Client>>().cloned();
     client.unwrap_or_else(|| front.clients.nameless())
 }
 
 impl Call {
+    fn frames(&self, request: http::Request<Body>) -> Result<Frames, Fault> {
+        let front = &self.front;
+        let within = front.options.received_within;
+        Frames::new(
+            request,
+            self.client.clone(),
+            front.message_bytes_max(),
+            within,
+        )
+    }
+
     fn check_leader(&self) -> Result<(), Fault> {
         if self.needs_leader && self.front.backend.leader().is_none() {
             return Err(StoreError::NoLeader.into());
@@ -337,20 +308,6 @@ fn timeout_of(text: &str) -> Option<Duration> {
         "n" => Duration::from_nanos(n),
         _ => return None,
     })
-}
-
-fn reworded(response: http::Response<Body>) -> http::Response<Body> {
-    match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() != tonic::Code::Ok => {
-            let words = in_etcds_words(status.clone());
-            if words.message() == status.message() {
-                response
-            } else {
-                words.into_http()
-            }
-        }
-        _ => response,
-    }
 }
 
 #[cfg(test)]

@@ -63,8 +63,11 @@ const STREAMS: u32 = 65_536;
 /// Calls that a client may give up before they were looked at, until it counts as an attacker.
 const RESETS: usize = 4096;
 /// What a client may send ahead, on one stream and on all of a connection.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+const STREAM_WINDOW: u32 = 512 << 10;
+const CONNECTION_WINDOW: u32 = 2 << 20;
+/// Of answers, on one stream, that the socket has not taken yet: beyond, nothing more is asked of who answers. For a client
+/// with a large window that does not read.
+const SEND_BUFFER: usize = 64 << 10;
 /// For calls under way at a stop.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -196,7 +199,8 @@ pub(super) async fn converse(
         .max_pending_accept_reset_streams(RESETS)
         .max_local_error_reset_streams(RESETS)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER);
     let service = service_fn(move |request: http::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(client.clone());

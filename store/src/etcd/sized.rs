@@ -1,5 +1,5 @@
-//! An answer of one message that is not in memory as a whole: its length stands before it, so the rest can follow as it
-//! is read, pulled by the client's window.
+//! Answers as they are sent: one message, one that is not in memory as a whole (its length stands before it, so the rest
+//! can follow as it is read, pulled by the client's window), or a stream of them.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
@@ -10,6 +10,8 @@ use kv::{PartStream, RangeParts, RangeResponse};
 use prost::Message;
 use tonic::Status;
 use tonic::body::Body;
+use tonic::codec::{BufferSettings, EncodeBody, SingleMessageCompressionOverride};
+use tonic_prost::ProstCodec;
 
 use super::errors::Fault;
 use super::headed::Header;
@@ -70,12 +72,40 @@ impl SizedAnswer {
     }
 }
 
+/// One message.
+pub(super) fn whole(message: &impl Message) -> Result<Response<Body>, Fault> {
+    let length = message.encoded_len() as u64;
+    if length > MESSAGE_BYTES_MAX {
+        return Err(Fault::AnswerTooLarge(length));
+    }
+    let mut frame = BytesMut::with_capacity(5 + length as usize);
+    frame.put_u8(0);
+    frame.put_u32(length as u32);
+    message.encode_raw(&mut frame);
+    Ok(response(stream::iter([Ok(frame.freeze())])))
+}
+
+/// Messages as they come; one that is an error is the last.
+pub(super) fn streamed<A: Message + 'static>(
+    answers: impl Stream<Item = Result<A, Fault>> + Send + 'static,
+) -> Response<Body> {
+    let encoder = ProstCodec::<A, ()>::raw_encoder(BufferSettings::default());
+    let answers = answers.map(|answer| answer.map_err(Status::from));
+    let once = SingleMessageCompressionOverride::default();
+    let body = EncodeBody::new_server(encoder, answers, None, once, Some(usize::MAX));
+    grpc(Body::new(body))
+}
+
 fn response(data: impl Stream<Item = Result<Bytes, Status>> + Send + 'static) -> Response<Body> {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let data = data.map(|data| data.map(Frame::data));
     let frames = data.chain(stream::iter([Ok(Frame::trailers(trailers))]));
-    let mut response = Response::new(Body::new(StreamBody::new(frames)));
+    grpc(Body::new(StreamBody::new(frames)))
+}
+
+fn grpc(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(header::CONTENT_TYPE, grpc);
     response

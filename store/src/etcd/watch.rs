@@ -15,6 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
+use super::admission::{Class, Place};
 use super::auth::Guard;
 use super::errors::Fault;
 use super::headed::Headed;
@@ -83,6 +84,7 @@ struct Watch {
     owed: Option<i64>,
     /// That the client may see it; as far as a test needs no client, `None`.
     guard: Option<Guard>,
+    _place: Option<Place>,
 }
 
 impl Session {
@@ -142,6 +144,8 @@ impl Session {
     async fn asked(&mut self, asked: Asked<WatchRequest>) {
         match asked.request.union {
             Some(WatchUnion::Create(create)) => {
+                // From before the watch begins: who takes it up again from here misses nothing.
+                let revision = self.now();
                 let body = match self.create(create, asked.allowed).await {
                     Ok(id) => WatchBody {
                         created: true,
@@ -155,7 +159,7 @@ impl Session {
                     },
                 };
                 // First of all that is said of this watch: nothing is taken from it before.
-                let reply = self.reply(self.now(), body);
+                let reply = self.reply(revision, body);
                 self.replies.push_back(reply);
             }
             Some(WatchUnion::Cancel(cancel)) => {
@@ -189,6 +193,8 @@ impl Session {
         if self.set.len() >= WATCHES_MAX {
             return Err(StoreError::Overloaded.to_string());
         }
+        let place = self.call.client.enter(Class::Watch);
+        let place = place.map_err(|error| error.to_string())?;
         let id = self.number(create.watch_id)?;
         // "From now on" is said as a revision, so that what was seen before the first event is known.
         let now = self.now();
@@ -216,6 +222,7 @@ impl Session {
             seen: from - 1,
             owed: None,
             guard: Some(guard),
+            _place: Some(place),
         };
         self.progress.created(id, &watch);
         self.set.add(id, stream);

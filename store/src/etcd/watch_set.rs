@@ -17,6 +17,8 @@ use kv::{WatchItem, WatchStream};
 const TURN: usize = 64;
 /// Watchers that may be asked in vain in one poll.
 const SILENT_MAX: usize = 8;
+/// Watchers that were removed and may still stand in line.
+const STALE_MAX: usize = 64;
 
 /// See the module head.
 #[derive(Default)]
@@ -84,7 +86,13 @@ impl WatchSet {
 
     pub(super) fn remove(&mut self, id: i64) -> bool {
         self.current.take_if(|(current, _)| *current == id);
-        self.watchers.remove(&id).is_some()
+        let removed = self.watchers.remove(&id).is_some();
+        let mut ids = lock(&self.ready.ids);
+        // Of those who came and went before they had a turn.
+        if ids.len() > 2 * self.watchers.len() + STALE_MAX {
+            ids.retain(|id| self.watchers.contains_key(id));
+        }
+        removed
     }
 
     /// What a watcher has to say next; `None` where it ended by itself.
@@ -227,6 +235,18 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.0.store(true, Ordering::Release);
         }
+    }
+
+    #[test]
+    fn who_comes_and_goes_without_a_turn_leaves_nothing_behind() {
+        let mut set = WatchSet::default();
+        set.add(1, marks(1));
+        for n in 2..10_000 {
+            set.add(n, marks(1));
+            assert!(set.remove(n));
+        }
+        assert!(lock(&set.ready.ids).len() <= STALE_MAX + 3);
+        assert_eq!(poll(&mut set), Some((1, Some(1))));
     }
 
     #[test]

@@ -610,6 +610,73 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_is_of_those_who_may_write_the_keys_that_it_has_when_it_counts() {
+        use crate::command::{Lease, LeaseRevoke};
+        use crate::message::{PutRequest, Request, RequestOp, TxnRequest};
+        let mut state = MemState::default();
+        let may = |role: &str, key: &'static str| {
+            AuthChange::RoleGrant(RoleGrant {
+                role: role.into(),
+                permission: Some(Permission {
+                    kind: PermissionKind::Write as i32,
+                    key: key.into(),
+                    range_end: Bytes::new(),
+                }),
+            })
+        };
+        for step in [
+            add("root"),
+            AuthChange::UserGrantRole(user_role("root", "root")),
+            add("u"),
+            AuthChange::RoleAdd(named("r")),
+            may("r", "a"),
+            AuthChange::UserGrantRole(user_role("u", "r")),
+            enable(),
+        ] {
+            assert_eq!(change(&mut state, step), DONE);
+        }
+        let put = |key: &'static str, runs: bool| {
+            let put = Request::Put(PutRequest {
+                key: key.into(),
+                lease: 7,
+                ..PutRequest::default()
+            });
+            let op = |request| RequestOp {
+                request: Some(request),
+            };
+            let mut nested = TxnRequest::default();
+            match runs {
+                true => nested.success.push(op(put)),
+                false => nested.failure.push(op(put)),
+            }
+            Command::Txn(TxnRequest {
+                success: vec![op(Request::Txn(nested))],
+                ..TxnRequest::default()
+            })
+        };
+        let revoke = || Command::LeaseRevoke(LeaseRevoke { id: 7 });
+        let grant = Command::LeaseGrant(Lease {
+            id: 7,
+            ttl_seconds: 60,
+            nonce: 1,
+        });
+        let mut does = |command: Command, user: &str| {
+            let now = auth_revision(&state.view());
+            let entry = Entry::new(0, command).under(now).with_leases_of(user);
+            state.apply(&entry, 1).unwrap().0.body.map(|_| ())
+        };
+        let denied = Err(Refusal::PermissionDenied);
+        assert_eq!(does(grant, "u"), Ok(()));
+        assert_eq!(does(put("a", true), "u"), Ok(()));
+        assert_eq!(does(put("z", true), "root"), Ok(()));
+        assert_eq!(does(put("a", true), "u"), denied);
+        assert_eq!(does(put("a", false), "u"), denied);
+        assert_eq!(does(revoke(), "u"), denied);
+        assert_eq!(does(revoke(), "who"), denied);
+        assert_eq!(does(revoke(), "root"), Ok(()));
+    }
+
+    #[test]
     fn secrets_are_not_printed() {
         let all = [enable(), add("u")];
         let password = AuthChange::UserPassword(UserPassword {

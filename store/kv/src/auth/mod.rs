@@ -15,6 +15,7 @@ use crate::view::{Broken, View};
 
 pub(crate) use change::apply;
 pub use change::*;
+pub(crate) use users::may_write_leases;
 pub use users::{Right, User, Users};
 
 const REVISION: &[u8] = b"auth/revision";

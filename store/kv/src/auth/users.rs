@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 use super::{
     ENABLED, PREFIX, Permission, PermissionKind, ROLES, ROOT, RoleRecord, TOKEN_KEY, USERS,
-    UserRecord, auth_revision_in, decoded,
+    UserRecord, auth_revision_in, decoded, name_of,
 };
 use crate::catalog::Catalog;
 use crate::key_set::KeySet;
 use crate::keys::KeyRange;
-use crate::view::Broken;
+use crate::view::{Broken, View};
 
 /// All users and roles of one revision.
 #[derive(Debug, Default)]
@@ -125,7 +125,38 @@ fn text(name: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
 }
 
+/// Whether a user may write all keys that these leases have; nobody in particular may.
+pub(crate) fn may_write_leases(
+    view: &dyn View,
+    leases: &[i64],
+    user: &str,
+) -> Result<bool, Broken> {
+    if user.is_empty() || leases.is_empty() {
+        return Ok(true);
+    }
+    let user = User::of_view(view, user)?;
+    if user.is_root() {
+        return Ok(true);
+    }
+    let mut keys = leases.iter().flat_map(|lease| view.lease_keys(*lease));
+    Ok(keys.all(|key| user.may(Right::Write, &KeyRange::One(key))))
+}
+
 impl User {
+    /// One who is not there may nothing.
+    fn of_view(view: &dyn View, name: &str) -> Result<User, Broken> {
+        let record = view.record(&name_of(USERS, name));
+        let record: UserRecord = record.as_ref().map_or(Ok(UserRecord::default()), decoded)?;
+        let mut roles = BTreeMap::new();
+        for name in &record.roles {
+            if let Some(role) = view.record(&name_of(ROLES, name)) {
+                let role: RoleRecord = decoded(&role)?;
+                roles.insert(name.clone(), role.permissions);
+            }
+        }
+        Ok(User::new(record, &roles))
+    }
+
     fn new(record: UserRecord, roles: &BTreeMap<String, Vec<Permission>>) -> User {
         let (mut read, mut write) = (KeySet::default(), KeySet::default());
         let granted = record.roles.iter().filter_map(|role| roles.get(role));

@@ -7,11 +7,12 @@ use http::HeaderValue;
 use kv::{KeyRange, Refusal, Right, User, Users};
 use tonic::body::Body;
 
-use super::Need;
 use super::token::Token;
+use super::{Need, to_read_keys};
 use crate::etcd::errors::Fault;
 use crate::etcd::front::Front;
 use crate::etcd::rpc::Call;
+use crate::write::Allowed;
 
 /// The name in the certificate that Kontiki makes itself, next to its authority's key. Whoever has it may administrate
 /// without a password, so that nobody locks himself out; to touch keys it has to be a user like others.
@@ -80,26 +81,27 @@ impl Caller {
     }
 }
 
-/// Keys attached to a lease, or to any.
-type Leased<'a> = &'a dyn Fn(Option<i64>) -> Vec<Bytes>;
+/// Whether this is so of all keys that a lease has, or that any has.
+type AllLeased<'a> = &'a dyn Fn(Option<i64>, &dyn Fn(&Bytes) -> bool) -> bool;
 
 /// Whether the caller may.
-fn check(users: &Users, caller: &Caller, need: &Need, leased: Leased<'_>) -> Result<(), Fault> {
+fn check(users: &Users, caller: &Caller, need: &Need, all: AllLeased<'_>) -> Result<(), Fault> {
     let user = caller.user(users)?;
     let is_root = user.is_some_and(User::is_root);
     let may = |right: Right, range: &KeyRange| match user {
         Some(user) if user.may(right, range) => Ok(()),
-        _ => Err(Fault::PermissionDenied),
+        _ => Err(Refusal::PermissionDenied.into()),
     };
-    let may_all = |right: Right, lease: Option<i64>| match is_root {
-        true => Ok(()),
-        false => leased(lease)
-            .into_iter()
-            .try_for_each(|key| may(right, &KeyRange::One(key))),
+    let may_all = |right: Right, lease: Option<i64>| {
+        let may_one = |key: &Bytes| may(right, &KeyRange::One(key.clone())).is_ok();
+        match is_root || all(lease, &may_one) {
+            true => Ok(()),
+            false => Err(Refusal::PermissionDenied.into()),
+        }
     };
     let root = || match user {
         _ if is_root || *caller == Caller::Named(ADMIN.into()) => Ok(()),
-        Some(_) => Err(Fault::PermissionDenied),
+        Some(_) => Err(Refusal::PermissionDenied.into()),
         None => Err(Refusal::UserNotFound.into()),
     };
     match need {
@@ -107,8 +109,8 @@ fn check(users: &Users, caller: &Caller, need: &Need, leased: Leased<'_>) -> Res
         Need::Root | Need::LookAtAll => root(),
         Need::Read(range) => may(Right::Read, range),
         Need::Write(range) => may(Right::Write, range),
-        Need::ReadLease(lease) => may_all(Right::Read, Some(*lease)),
-        Need::WriteLease(lease) => may_all(Right::Write, Some(*lease)),
+        Need::WriteLeases => Ok(()),
+        Need::RenewLease(lease) => may_all(Right::Write, Some(*lease)),
         Need::ReadLeases => may_all(Right::Read, None),
         Need::LookAtUser(name) if user.is_some() && caller.name() == name => Ok(()),
         Need::LookAtRole(name) if user.is_some_and(|user| user.roles().contains(name)) => Ok(()),
@@ -127,8 +129,14 @@ pub(in crate::etcd) struct Guard {
 }
 
 impl Guard {
-    pub(in crate::etcd) fn revision(&self) -> u64 {
-        self.revision
+    /// What is written under it.
+    pub(in crate::etcd) fn allowed(&self) -> Allowed {
+        let names_leases = self.needs.contains(&Need::WriteLeases);
+        let caller = self.caller.as_ref().filter(|_| names_leases);
+        Allowed {
+            auth_revision: self.revision,
+            lease_user: caller.map_or("", Caller::name).into(),
+        }
     }
 
     pub(in crate::etcd) fn is_to_read(&self) -> bool {
@@ -155,10 +163,11 @@ impl Guard {
         };
         let caller = self.caller.insert(caller);
         let front = &self.front;
-        let leased = |lease| front.leased(lease);
+        let all =
+            |lease: Option<i64>, is_so: &dyn Fn(&Bytes) -> bool| front.all_leased(lease, is_so);
         self.needs
             .iter()
-            .try_for_each(|need| check(users, caller, need, &leased))
+            .try_for_each(|need| check(users, caller, need, &all))
     }
 }
 
@@ -167,12 +176,7 @@ impl Call {
     pub(in crate::etcd) async fn admit(&self, needs: Vec<Need>) -> Result<Guard, Fault> {
         let front = &self.front;
         let mut users = front.users()?;
-        let of_leases = |need: &Need| {
-            matches!(
-                need,
-                Need::ReadLease(_) | Need::WriteLease(_) | Need::ReadLeases
-            )
-        };
+        let of_leases = |need: &Need| matches!(need, Need::RenewLease(_) | Need::ReadLeases);
         if users.enabled() && needs.iter().any(of_leases) {
             // Which keys a lease has is known here as far as this member has got.
             users = front.users_now().await?;
@@ -193,6 +197,14 @@ impl Call {
             asked => asked?,
         }
         Ok(guard)
+    }
+
+    /// Whether the sender may read keys that an answer names.
+    pub(in crate::etcd) async fn may_read(&self, keys: &[Bytes]) -> Result<(), Fault> {
+        if self.front.users()?.enabled() {
+            self.admit(to_read_keys(keys)).await?;
+        }
+        Ok(())
     }
 }
 
@@ -218,18 +230,25 @@ impl Front {
         }
     }
 
-    fn leased(&self, lease: Option<i64>) -> Vec<Bytes> {
-        let mut keys = Vec::new();
-        self.backend.with_catalog(&mut |catalog| match lease {
-            Some(id) => {
-                let lease = catalog.lease(id).into_iter();
-                keys.extend(lease.flat_map(|lease| lease.keys.iter().cloned()));
-            }
-            None => {
-                let leases = catalog.leases();
-                keys.extend(leases.flat_map(|lease| lease.keys.iter().cloned()));
-            }
+    /// See [`AllLeased`].
+    fn all_leased(&self, lease: Option<i64>, is_so: &dyn Fn(&Bytes) -> bool) -> bool {
+        let mut all = true;
+        self.backend.with_catalog(&mut |catalog| {
+            all = match lease {
+                Some(id) => catalog
+                    .lease(id)
+                    .is_none_or(|lease| lease.keys.iter().all(is_so)),
+                None => catalog.leases().all(|lease| lease.keys.iter().all(is_so)),
+            };
         });
-        keys
+        all
+    }
+
+    /// Who says that he calls, by a token that was given out here once, whether it is still good or not.
+    pub(in crate::etcd) fn claimed_user(&self, request: &http::Request<Body>) -> Option<String> {
+        let token = Credentials::of(request).token?;
+        let users = self.users().ok().filter(|users| users.enabled())?;
+        let (token, _) = Token::open(users.token_key(), token.as_bytes())?;
+        Some(token.user)
     }
 }

@@ -10,9 +10,8 @@ use kv::{
 use super::NameRequest;
 use crate::etcd::errors::Fault;
 use crate::etcd::message::{
-    AlarmAction, AlarmRequest, CampaignRequest, LeaderKey, LeaderRequest, LeaseId,
-    LeaseTimeToLiveRequest, LockRequest, ProclaimRequest, ResignRequest, UnlockRequest,
-    WatchRequest, WatchUnion,
+    AlarmAction, AlarmRequest, CampaignRequest, LeaderKey, LeaderRequest, LeaseId, LockRequest,
+    ProclaimRequest, ResignRequest, UnlockRequest, WatchRequest, WatchUnion,
 };
 use crate::etcd::turn::{place_of, prefix_of, under};
 use crate::etcd::watch::range_of;
@@ -26,11 +25,12 @@ pub(in crate::etcd) enum Need {
     Root,
     Read(KeyRange),
     Write(KeyRange),
-    /// To read all keys attached to a lease.
-    ReadLease(i64),
-    /// To write all keys attached to a lease.
-    WriteLease(i64),
-    /// To read all keys attached to any lease.
+    /// To write all keys that a lease has. Asked before something that is not a write.
+    RenewLease(i64),
+    /// To write all keys that the leases have which the request names. That is asked in the moment of the write (see
+    /// [`kv::Entry::with_leases_of`]): here nobody can know which keys those will be.
+    WriteLeases,
+    /// To read all keys that any lease has.
     ReadLeases,
     /// To have the root role, or be this user.
     LookAtUser(String),
@@ -44,9 +44,10 @@ impl Need {
     /// Nothing is changed by a request that needs but this.
     pub(super) fn is_to_read(&self) -> bool {
         match self {
-            Need::Read(_) | Need::ReadLease(_) | Need::ReadLeases => true,
+            Need::Read(_) | Need::ReadLeases => true,
             Need::LookAtUser(_) | Need::LookAtRole(_) | Need::LookAtAll => true,
-            Need::User | Need::Root | Need::Write(_) | Need::WriteLease(_) => false,
+            Need::User | Need::Root | Need::Write(_) => false,
+            Need::RenewLease(_) | Need::WriteLeases => false,
         }
     }
 }
@@ -132,7 +133,7 @@ fn add_put(needs: &mut Vec<Need>, request: &PutRequest) {
 
 fn add_lease(needs: &mut Vec<Need>, lease: i64) {
     if lease != 0 {
-        needs.push(Need::WriteLease(lease));
+        needs.push(Need::WriteLeases);
     }
 }
 
@@ -171,15 +172,18 @@ pub(in crate::etcd) fn to_watch(request: &WatchRequest) -> Needs {
     })
 }
 
-pub(in crate::etcd) fn to_use_lease(request: &LeaseId) -> Needs {
-    Ok(vec![Need::User, Need::WriteLease(request.id)])
+pub(in crate::etcd) fn to_end_lease(_: &LeaseId) -> Needs {
+    Ok(vec![Need::User, Need::WriteLeases])
 }
 
-pub(in crate::etcd) fn to_look_at_lease(request: &LeaseTimeToLiveRequest) -> Needs {
-    Ok(match request.keys {
-        true => vec![Need::ReadLease(request.id)],
-        false => vec![Need::User],
-    })
+pub(in crate::etcd) fn to_renew_lease(request: &LeaseId) -> Needs {
+    Ok(vec![Need::RenewLease(request.id)])
+}
+
+/// To read these keys.
+pub(in crate::etcd) fn to_read_keys(keys: &[Bytes]) -> Vec<Need> {
+    let one = |key: &Bytes| Need::Read(KeyRange::One(key.clone()));
+    keys.iter().map(one).collect()
 }
 
 /// That a key is leased says that it is there.
@@ -324,7 +328,7 @@ mod tests {
             Need::Read(one("n")),
             Need::Write(one("p")),
             Need::Write(one("l")),
-            Need::WriteLease(7),
+            Need::WriteLeases,
             Need::Read(one("l")),
             Need::Write(span("x", "\0")),
             Need::Read(span("x", "\0")),
@@ -357,7 +361,7 @@ mod tests {
         let own = [
             Need::Read(line),
             Need::Write(one("a/1f")),
-            Need::WriteLease(31),
+            Need::WriteLeases,
         ];
         assert_eq!(lock(31), own);
     }

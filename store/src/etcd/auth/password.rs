@@ -7,12 +7,11 @@ use kv::StoreError;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::etcd::admission::PASSWORDS;
 use crate::etcd::errors::Fault;
 
-/// At once: signing in shall not take all of a small machine.
+/// At once at most.
 const RUNNING: usize = 2;
-/// Under way, with those that wait for their turn.
-const WAITING: usize = 64;
 /// More bytes do not count in bcrypt; Go's refuses them.
 const PASSWORD_BYTES_MAX: usize = 72;
 /// Costs of hashes that clients have computed: each step doubles the time, and everybody waits for it.
@@ -26,9 +25,10 @@ pub(super) struct Hashing {
 
 impl Hashing {
     pub(super) fn new(cost: u32) -> Hashing {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Hashing {
-            running: Arc::new(Semaphore::new(RUNNING)),
-            waiting: Semaphore::new(WAITING),
+            running: Arc::new(Semaphore::new(running(processors))),
+            waiting: Semaphore::new(PASSWORDS),
             cost,
         }
     }
@@ -78,6 +78,11 @@ impl Hashing {
     }
 }
 
+/// Signing in shall not take all of a small machine.
+fn running(processors: usize) -> usize {
+    (processors / 2).clamp(1, RUNNING)
+}
+
 /// A hash that no password is known for.
 fn nobodys(cost: u32) -> String {
     format!("$2b${cost:02}${}", "a".repeat(21) + &"u".repeat(32))
@@ -118,11 +123,20 @@ mod tests {
     #[tokio::test]
     async fn who_comes_when_many_wait_is_turned_away() {
         let (hashing, tasks) = (Hashing::new(4), TaskTracker::new());
-        let all = hashing.waiting.acquire_many(WAITING as u32).await.unwrap();
+        let all = hashing
+            .waiting
+            .acquire_many(PASSWORDS as u32)
+            .await
+            .unwrap();
         let turned_away = hashing.verify(&tasks, "p".into(), None).await;
         assert_eq!(turned_away, Err(StoreError::Overloaded.into()));
         drop(all);
         assert_eq!(hashing.verify(&tasks, "p".into(), None).await, Ok(false));
+    }
+
+    #[test]
+    fn half_of_a_small_machine_is_left_to_others() {
+        assert_eq!([1, 2, 3, 4, 64].map(running), [1, 1, 1, 2, 2]);
     }
 
     #[test]

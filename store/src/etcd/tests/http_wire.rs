@@ -9,6 +9,14 @@ type Plain = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 
 impl Bench {
     pub(super) async fn plain(&self) -> Plain {
+        self.plain_with().await
+    }
+
+    pub(super) async fn plain_with<B>(&self) -> hyper::client::conn::http1::SendRequest<B>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let (near, far) = tokio::io::duplex(1 << 16);
         tokio::spawn(converse(self.front.clone(), self.client.clone(), None, far));
         let (client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near))
@@ -252,12 +260,12 @@ async fn a_client_of_the_gateway_goes_on_asking_on_a_stream_that_is_open() {
 #[tokio::test]
 async fn an_answer_that_is_too_large_for_the_gateway_is_refused() {
     let bench = Bench::new().await;
-    let parts = vec![Ok(1 << 20); 65];
+    let parts = vec![Ok(1 << 20); 33];
     *bench.backend.parts.lock().unwrap() = Some((parts, Arc::default()));
     let (status, answer) = bench.post("/v3/kv/range", json!({"key": "Zm9v"})).await;
     assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(
         answer["message"],
-        "grpc: received message larger than max (67108864)"
+        "grpc: received message larger than max (33554432)"
     );
 }

@@ -26,6 +26,7 @@ mod auth_wire;
 mod http_wire;
 mod kv_wire;
 mod lease_wire;
+mod limits_wire;
 mod lock_wire;
 mod maintenance_wire;
 mod watch_wire;
@@ -63,7 +64,7 @@ use super::message::*;
 use super::serve::converse;
 use crate::export::{Exported, Visit};
 use crate::history::Moment;
-use crate::write::ALLOWED_AT;
+use crate::write::Allowed;
 
 /// A part of a range as clients read it.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -128,8 +129,9 @@ impl MemBackend {
     }
 
     fn propose_now(&self, command: kv::Command) -> StoreResult<kv::Reply> {
-        let under = ALLOWED_AT.try_with(|revision| *revision).unwrap_or(0);
-        self.store.propose_under(command, under)
+        let under = Allowed::now();
+        self.store
+            .propose_under(command, under.auth_revision, &under.lease_user)
     }
 
     fn member(&self, id: u64, change: impl FnOnce(&mut MemberStatus)) -> Result<(), Fault> {
@@ -208,13 +210,19 @@ impl Store for MemBackend {
         self.store.lease_grant(id, ttl)
     }
     fn lease_revoke(&self, id: i64) -> BoxFuture<'_, StoreResult<()>> {
-        self.store.lease_revoke(id)
+        self.happen();
+        let answer = self.propose_now(kv::Command::LeaseRevoke(kv::LeaseRevoke { id }));
+        Box::pin(ready(answer.map(|answer| Answer {
+            revision: answer.revision,
+            body: (),
+        })))
     }
     fn lease_keep_alive(&self, id: i64) -> BoxFuture<'_, StoreResult<i64>> {
         self.renewed.lock().unwrap().push(id);
         self.store.lease_keep_alive(id)
     }
     fn lease_time_to_live(&self, id: i64, keys: bool) -> BoxFuture<'_, StoreResult<LeaseStatus>> {
+        self.happen();
         self.store.lease_time_to_live(id, keys)
     }
     fn leases(&self) -> BoxFuture<'_, StoreResult<Vec<i64>>> {
