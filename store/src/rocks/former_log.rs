@@ -228,6 +228,10 @@ mod tests {
             step(&self.left)?;
             self.dir.sync_dir(dir)
         }
+
+        fn room(&self) -> io::Result<u64> {
+            self.dir.room()
+        }
     }
 
     impl DataFile for DyingFile {

@@ -21,6 +21,8 @@ pub trait Folder: Send + Sync + 'static {
     fn remove(&self, path: &str) -> io::Result<()>;
     /// Names made, renamed and removed in the directory before the call are durable after it.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Bytes that new files may take.
+    fn room(&self) -> io::Result<u64>;
 }
 
 /// An opened file.
@@ -78,6 +80,10 @@ impl Folder for Directory {
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         File::open(self.0.join(dir))?.sync_all()
+    }
+
+    fn room(&self) -> io::Result<u64> {
+        Ok(crate::disk_space::space_of(&self.0)?.free)
     }
 }
 

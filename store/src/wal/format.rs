@@ -8,12 +8,13 @@
 //!          | vote, purged, committed: each length u8 and a record of `disk.rs` | zeros | crc u32     (one sector)
 //! frame    magic u32 | crc u32 | chain u32 | length u32 | segment u64 | sequence u64 | records | zeros
 //! record   kind u8 | zeros 3 | length u32 | index u64 | payload
-//! mark     log u64 | sequence u64 | crc u32
+//! mark     log u64 | sequence u64 | crc u32, twice: at the beginning, and at the second sector
 //! ```
 //!
 //! A frame's `chain` is the crc of the frame before it, or of the header; its `crc` covers everything after that field,
 //! zeros included, and starts from the log's and the segment's number, so that nothing of an earlier life of a recycled
-//! file, and nothing that a client put into a value, passes for a frame.
+//! file, and nothing that a client put into a value, passes for a frame. Of the two marks the greater counts; the first
+//! logs of this format had only the one at the beginning.
 
 use std::io;
 
@@ -164,7 +165,7 @@ impl FrameBuffer {
         self.0.extend_from_slice(records);
     }
 
-    /// Adds a record; answers where in the frame its payload begins.
+    /// Adds a record; answers where in the frame its payload begins. See [`record_bytes`].
     pub(super) fn push(&mut self, op: &LogOp) -> usize {
         match op {
             LogOp::Append { index, record } => self.record(APPEND, *index, record),
@@ -212,6 +213,15 @@ impl FrameBuffer {
     pub(super) fn sealed(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// What a change takes in a frame, at most.
+pub(super) fn record_bytes(op: &LogOp) -> usize {
+    RECORD_HEAD
+        + match op {
+            LogOp::Append { record, .. } => record.len(),
+            LogOp::Vote(_) | LogOp::Truncate { .. } | LogOp::Purge(_) | LogOp::Committed(_) => 32,
+        }
 }
 
 /// The head of what may be a frame.
@@ -292,7 +302,7 @@ fn decode_record(kind: u8, index: u64, payload: Bytes) -> io::Result<LogOp> {
     })
 }
 
-pub(super) const MARK_BYTES: usize = 20;
+const MARK_BYTES: usize = 20;
 
 pub(super) fn encode_mark(log: u64, sequence: u64) -> [u8; MARK_BYTES] {
     let mut mark = [0; MARK_BYTES];
@@ -303,17 +313,46 @@ pub(super) fn encode_mark(log: u64, sequence: u64) -> [u8; MARK_BYTES] {
     mark
 }
 
-/// The number of the log and of its last acknowledged frame.
-pub(super) fn decode_mark(mut mark: &[u8]) -> io::Result<(u64, u64)> {
-    if mark.len() != MARK_BYTES {
-        return Err(disk::damaged("the mark has a wrong length"));
+/// Where in the file a mark goes: one that is torn must not harm the one before.
+pub(super) fn mark_place(sequence: u64) -> u64 {
+    sequence % 2 * SECTOR as u64
+}
+
+/// The file of a log that has no frame yet.
+pub(super) fn encode_marks(log: u64) -> Vec<u8> {
+    let mark = encode_mark(log, 0);
+    let mut file = mark.to_vec();
+    file.resize(SECTOR, 0);
+    file.extend_from_slice(&mark);
+    file
+}
+
+/// The number of the log and of its last acknowledged frame. One of the two places may hold a mark that a power cut has
+/// torn.
+pub(super) fn decode_marks(file: &[u8]) -> io::Result<(u64, u64)> {
+    if ![MARK_BYTES, SECTOR + MARK_BYTES].contains(&file.len()) {
+        return Err(disk::damaged("it has a wrong length"));
     }
-    let expected = crc32c::crc32c(&mark[..16]);
+    let places = [file.get(..MARK_BYTES), file.get(SECTOR..)];
+    let marks: Vec<(u64, u64)> = places
+        .into_iter()
+        .flatten()
+        .filter_map(decode_mark)
+        .collect();
+    let newest = marks.iter().max_by_key(|(_, sequence)| *sequence);
+    match newest {
+        None => Err(disk::damaged("it has a wrong checksum")),
+        Some((log, _)) if marks.iter().any(|(other, _)| other != log) => {
+            Err(disk::damaged("it belongs to two logs"))
+        }
+        Some(newest) => Ok(*newest),
+    }
+}
+
+fn decode_mark(mut mark: &[u8]) -> Option<(u64, u64)> {
+    let expected = crc32c::crc32c(&mark[..MARK_BYTES - 4]);
     let (log, sequence) = (mark.get_u64(), mark.get_u64());
-    if mark.get_u32() != expected {
-        return Err(disk::damaged("the mark has a wrong checksum"));
-    }
-    Ok((log, sequence))
+    (mark.get_u32() == expected).then_some((log, sequence))
 }
 
 #[cfg(test)]
@@ -387,7 +426,30 @@ mod tests {
 
         let mark = encode_mark(0xab, 300);
         assert_eq!(hex(&mark), "00000000000000ab000000000000012cd18f9f78");
-        assert_eq!(decode_mark(&mark).unwrap(), (0xab, 300));
+        assert_eq!(decode_marks(&mark).unwrap(), (0xab, 300));
+        let marks = encode_marks(0xab);
+        assert_eq!(marks.len(), SECTOR + MARK_BYTES);
+        assert_eq!(decode_marks(&marks).unwrap(), (0xab, 0));
+    }
+
+    #[test]
+    fn of_two_marks_the_newest_whole_one_counts() {
+        let mut file = encode_marks(7);
+        for sequence in 1..6 {
+            let place = mark_place(sequence) as usize;
+            file[place..place + MARK_BYTES].copy_from_slice(&encode_mark(7, sequence));
+            assert_eq!(decode_marks(&file).unwrap(), (7, sequence));
+            let mut torn = file.clone();
+            torn[place + 9..place + MARK_BYTES].fill(0xee);
+            assert_eq!(decode_marks(&torn).unwrap(), (7, sequence - 1));
+            torn[..MARK_BYTES].fill(0);
+            torn[SECTOR..].fill(0);
+            assert!(decode_marks(&torn).is_err());
+        }
+        let place = mark_place(6) as usize;
+        file[place..place + MARK_BYTES].copy_from_slice(&encode_mark(8, 6));
+        assert!(decode_marks(&file).is_err(), "of two logs");
+        assert!(decode_marks(&file[..SECTOR]).is_err());
     }
 
     const GOLDEN_HEADER: &str = "4b4f4e544957414c0000000100000000000000ab00000000000000030000000000100000000000000000012c00000007\

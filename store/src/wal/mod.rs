@@ -4,7 +4,7 @@
 //! ```text
 //! wal/0000000000000001.seg ..   segments, see `format.rs`; all but the last are complete
 //! wal/0.spare ..                files for the next segments; wal/new is one that is being made
-//! wal.mark                      the number of the last acknowledged write
+//! wal.mark                      the number of the last acknowledged write, and of the one before
 //! ```
 //!
 //! A batch is one frame, one write and one sync. The next frame is written only after the one before it is durable, and
@@ -21,14 +21,17 @@
 //!   The later one was only begun when the unreadable one was durable.
 //! - A frame that cannot be read and has none behind it: it was the last. After each sync its number goes to `wal.mark`,
 //!   without a sync: the mark can lag behind, never run ahead. Is the number acknowledged, so it is damage; else a torn
-//!   end. The same finds a log that was cut short, or whose last segment is gone or is an old copy.
+//!   end. The same finds a log that was cut short, or whose last segment is gone or is an old copy. Numbers go to two
+//!   places in turn: the kernel may write a page out while one is being written to it, and half a number is none.
 //! - A segment that is missing in between leaves entries missing; one of another log, under another's name, shortened or
 //!   with a damaged header is refused, because none of it can come from a crash.
 //!
 //! What cannot be told: after a power cut, as opposed to the death of the process, the mark may be as old as the kernel's
 //! write-back time. If the same power cut harms a frame that was acknowledged in that time and that is the very last one,
-//! it looks like a torn end. Damage to the mark is found by its own checksum and refused: a wrong mark vouches for
-//! nothing. Nor can it be told when the folder and the mark are exchanged together for older copies.
+//! it looks like a torn end. Damage to the mark is found by its own checksums and refused: a wrong mark vouches for
+//! nothing. Nor can it be told when the folder and the mark are exchanged together for older copies. A sector that is
+//! not being written is taken to be safe, as in etcd's log: a disk that loses power while it writes one sector must not
+//! harm the one beside it.
 //!
 //! A damaged log is never repaired: the member is wiped and joins again under a new id, because another member has what
 //! it lost, and a vote given twice would break the cluster. After a failed write or sync nothing is written any more:
@@ -68,7 +71,9 @@ pub const SEGMENT_SUFFIX: &str = ".seg";
 const SPARE_SUFFIX: &str = ".spare";
 const UNFINISHED: &str = "new";
 
-/// Largest batch: far more than the writer gathers, and offsets in a segment have 32 bits.
+/// What is larger is written as more than one frame, so that no batch is too large.
+const FRAME_BYTES: usize = 32 << 20;
+/// Largest frame, of one change: far more than a client may ask for, and offsets in a segment have 32 bits.
 const FRAME_BYTES_MAX: u64 = 1 << 30;
 /// Changes that wait for the next sync; with more of them, there is one at once.
 const PENDING_BYTES: usize = 64 << 10;
@@ -231,7 +236,7 @@ fn begin(folder: &dyn Folder, names: Names, options: Options) -> io::Result<Reco
     folder.make_dir(names.dir)?;
     let log = rand::random();
     let mark = folder.create(names.mark)?;
-    mark.write_all_at(&format::encode_mark(log, 0), 0)?;
+    mark.write_all_at(&format::encode_marks(log), 0)?;
     mark.sync()?;
     folder.sync_dir("")?;
     let spare = spare::make(folder, &names, names.spare(0), options.first_bytes)?;
@@ -267,7 +272,8 @@ fn put_in_place(
 }
 
 /// Makes durable what was found: the process before this one may have ended between a write and its sync, or after a
-/// sync that has failed. Only the last frame can be in that state.
+/// sync that has failed. Only the last frame can be in that state. What is found counts from now on, acknowledged or not,
+/// so the mark says so.
 fn settle(folder: &dyn Folder, names: &Names, recovered: &Recovered) -> io::Result<()> {
     let file = &recovered.segments[&recovered.tail.segment].file;
     if let Some((at, bytes)) = recovered.tail.last_frame {
@@ -277,7 +283,19 @@ fn settle(folder: &dyn Folder, names: &Names, recovered: &Recovered) -> io::Resu
         file.write_all_at(&frame, at)?;
     }
     file.sync()?;
-    folder.sync_dir(names.dir)
+    folder.sync_dir(names.dir)?;
+    write_mark(
+        recovered.mark.as_ref(),
+        recovered.log,
+        recovered.tail.sequence,
+    )
+}
+
+fn write_mark(mark: &dyn DataFile, log: u64, sequence: u64) -> io::Result<()> {
+    mark.write_all_at(
+        &format::encode_mark(log, sequence),
+        format::mark_place(sequence),
+    )
 }
 
 /// Size of the segment after this one.
@@ -307,6 +325,16 @@ fn check_order(index: &Index, ops: &[LogOp]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How many of these changes, from the first on, go into one frame: as many as have so many bytes, and one at least.
+fn frame_of(ops: &[LogOp], bytes: usize) -> usize {
+    let mut sum = 0;
+    let fit = ops.iter().take_while(|op| {
+        sum += format::record_bytes(op);
+        sum <= bytes
+    });
+    fit.count().max(1).min(ops.len())
 }
 
 fn must_survive(op: &LogOp) -> bool {
@@ -341,16 +369,16 @@ impl Writer {
             self.pending.clear();
             (self.tail.sequence, self.tail.chain) = (sequence, crc);
             self.tail.end += bytes;
-            let mark = format::encode_mark(self.log, sequence);
-            self.mark.write_all_at(&mark, 0)?;
+            write_mark(self.mark.as_ref(), self.log, sequence)?;
         }
         Ok(Written { at, payloads })
     }
 
     /// Goes on to a new segment that has room for a frame.
     fn roll(&mut self, shelf: &Mutex<Shelf>, frame: u64) -> io::Result<()> {
-        let wanted = next_bytes(&self.segment, self.options).max(frame + SECTOR as u64);
-        let spare = self.spares.take(wanted)?;
+        let least = self.options.first_bytes.max(frame + SECTOR as u64);
+        let wanted = next_bytes(&self.segment, self.options).max(least);
+        let spare = self.spares.take(wanted, least)?;
         let (first, next) = {
             let shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
             (shelf.index.first(), shelf.index.next())
@@ -436,17 +464,25 @@ impl LogDisk for Wal {
         // Whatever ends this early has left the disk in a state that is not known.
         writer.broken = true;
         check_order(&self.shelf().index, ops)?;
-        let written = writer.write(&self.shelf, ops, durable)?;
-        ops.iter().for_each(|op| writer.standing.apply(op));
-        let segment = writer.tail.segment;
-        self.shelf().apply(ops, segment, &written);
+        let mut rest = ops;
+        loop {
+            let frame;
+            (frame, rest) = rest.split_at(frame_of(rest, FRAME_BYTES));
+            let written = writer.write(&self.shelf, frame, durable)?;
+            frame.iter().for_each(|op| writer.standing.apply(op));
+            self.shelf().apply(frame, writer.tail.segment, &written);
+            if rest.is_empty() {
+                break;
+            }
+        }
         if durable {
             // What has been purged is so durably now.
-            let unneeded = self.shelf().take_unneeded(segment);
+            let unneeded = self.shelf().take_unneeded(writer.tail.segment);
             let next = next_bytes(&writer.segment, writer.options);
             writer.spares.release(unneeded, next);
             if writer.tail.end > writer.segment.bytes / 2 {
-                writer.spares.prepare(next);
+                let least = writer.options.first_bytes;
+                writer.spares.prepare(next, least);
             }
         }
         writer.broken = false;

@@ -63,8 +63,8 @@ pub(super) fn recover(folder: &dyn Folder, names: &Names) -> io::Result<Option<R
         }
         other => other?,
     };
-    let (log, acknowledged) = format::decode_mark(&read_whole_mark(mark.as_ref())?)
-        .map_err(|error| in_file(names.mark, &error))?;
+    let (log, acknowledged) =
+        read_marks(mark.as_ref()).map_err(|error| in_file(names.mark, &error))?;
     // A gap is a removal that was cut short, or a segment that is missing: the entries will tell.
     let run = numbers.windows(2).rposition(|pair| pair[1] != pair[0] + 1);
     let (obsolete, run) = numbers.split_at(run.map_or(0, |at| at + 1));
@@ -128,14 +128,12 @@ fn segment_numbers(names: &[String]) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-fn read_whole_mark(mark: &dyn DataFile) -> io::Result<Vec<u8>> {
-    let bytes = mark.bytes()?;
-    if bytes != format::MARK_BYTES as u64 {
-        return Err(disk::damaged("it has a wrong length"));
-    }
-    let mut whole = vec![0; format::MARK_BYTES];
-    mark.read_exact_at(&mut whole, 0)?;
-    Ok(whole)
+fn read_marks(file: &dyn DataFile) -> io::Result<(u64, u64)> {
+    // One that is longer is not read to its end.
+    let bytes = file.bytes()?.min(2 * SECTOR as u64);
+    let mut whole = vec![0; bytes as usize];
+    file.read_exact_at(&mut whole, 0)?;
+    format::decode_marks(&whole)
 }
 
 fn read_header(segment: &Segment, log: u64, number: u64) -> io::Result<(Header, u32)> {

@@ -26,8 +26,12 @@ pub(super) struct Spare {
 
 /// What is done beside the writer.
 enum Task {
-    /// Make a file of this size.
-    Make(String, u64),
+    /// Make a file of this size, or of the least one.
+    Make {
+        path: String,
+        wanted: u64,
+        least: u64,
+    },
     /// Take a segment as a spare file.
     Recycle(u64, Spare),
     Remove(Vec<String>),
@@ -87,12 +91,16 @@ impl Spares {
         Ok(())
     }
 
-    /// The log has grown so far that another file of this size will be needed soon.
-    pub(super) fn prepare(&mut self, bytes: u64) {
+    /// The log has grown so far that another file of the wanted size will be needed soon.
+    pub(super) fn prepare(&mut self, wanted: u64, least: u64) {
         self.poll();
         if self.ready.is_empty() && self.job.is_none() && !self.failed {
             let path = self.path();
-            self.start(Task::Make(path, bytes));
+            self.start(Task::Make {
+                path,
+                wanted,
+                least,
+            });
         }
     }
 
@@ -117,10 +125,11 @@ impl Spares {
         }
     }
 
-    /// A file of at least this size: one that is ready, or a new one.
-    pub(super) fn take(&mut self, bytes: u64) -> io::Result<Spare> {
+    /// A file of at least the wanted size, or where the disk is nearly full the least: one that is ready, or a new one.
+    pub(super) fn take(&mut self, wanted: u64, least: u64) -> io::Result<Spare> {
         self.wait();
         self.failed = false;
+        let bytes = affordable(self.folder.as_ref(), wanted, least);
         let fits = |spare: &Spare| spare.segment.bytes >= bytes;
         match self.ready.iter().position(fits) {
             Some(at) => Ok(self.ready.remove(at)),
@@ -184,7 +193,14 @@ impl Drop for Spares {
 
 fn perform(folder: &dyn Folder, names: &Names, task: Task) -> io::Result<Option<Spare>> {
     match task {
-        Task::Make(path, bytes) => make(folder, names, path, bytes).map(Some),
+        Task::Make {
+            path,
+            wanted,
+            least,
+        } => {
+            let bytes = affordable(folder, wanted, least);
+            make(folder, names, path, bytes).map(Some)
+        }
         Task::Recycle(number, spare) => {
             folder.rename(&names.segment(number), &spare.path)?;
             // Else a crash could bring the name back over the content of its next life.
@@ -197,6 +213,15 @@ fn perform(folder: &dyn Folder, names: &Names, task: Task) -> io::Result<Option<
             }
             Ok(None)
         }
+    }
+}
+
+/// Size of a new file: the wanted one where as much again stays free, for the state is on the same disk. What has not
+/// much room left goes on in small files instead of ending.
+fn affordable(folder: &dyn Folder, wanted: u64, least: u64) -> u64 {
+    match folder.room() {
+        Ok(room) if room / 2 < wanted => least,
+        _ => wanted,
     }
 }
 

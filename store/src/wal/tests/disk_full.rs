@@ -39,6 +39,26 @@ fn a_full_disk_is_told_before_anything_is_half_written() {
     assert_eq!(log.read(0..u64::MAX).unwrap().len() as u64, written + 1);
 }
 
+/// Room for small segments, not for one of the size that is due.
+#[test]
+fn a_disk_with_little_room_gets_small_segments() {
+    let sim = Sim::default();
+    let log = create(&sim);
+    let least = super::SMALL.first_bytes as usize;
+    sim.set_room(Some(sim.used() + 3 * least));
+    let mut written = 0;
+    while log.write(&[append(1, written, 700)], true).is_ok() {
+        written += 1;
+    }
+    // Three frames of 1024 bytes fit a segment with its header.
+    assert_eq!(written, 4 * 3);
+    drop(log);
+    assert_eq!(
+        open(&sim).unwrap().read(0..99).unwrap().len() as u64,
+        written
+    );
+}
+
 #[test]
 fn a_disk_too_small_for_the_first_segment_is_told() {
     let sim = Sim::default();

@@ -18,7 +18,7 @@ use openraft::entry::RaftEntry;
 use crate::disk::{self, log_id};
 use crate::env::{LogDisk, LogFound, LogOp};
 use crate::raft::types::{Entry, LogId, Proposal, Vote};
-use crate::wal::{Options, Wal};
+use crate::wal::{FRAME_BYTES, MARK, Options, Wal, format, frame_of};
 use sim::Sim;
 
 /// Segments of a few frames, and each step at its time.
@@ -242,6 +242,28 @@ fn a_batch_larger_than_a_segment_gets_one_of_its_size() {
     assert!(entries[1].1.len() > 100_000);
     drop(log);
     assert!(open(&sim).unwrap().read(0..9).unwrap() == entries);
+}
+
+#[test]
+fn no_batch_is_too_large_for_frames() {
+    let ops = [append(1, 0, 100), append(1, 1, 100), append(1, 2, 5000)];
+    let one = format::record_bytes(&ops[0]);
+    assert_eq!(frame_of(&ops, one), 1);
+    assert_eq!(frame_of(&ops, 2 * one - 1), 1);
+    assert_eq!(frame_of(&ops, 2 * one), 2);
+    assert_eq!(frame_of(&ops[2..], one), 1, "one at least");
+    assert_eq!(frame_of(&[], one), 0);
+    assert_eq!(frame_of(&ops, FRAME_BYTES), 3);
+
+    let sim = Sim::default();
+    let log = create(&sim);
+    let entries = (0..3).map(|index| append(1, index, FRAME_BYTES / 2 - 100));
+    let entries: Vec<LogOp> = entries.collect();
+    log.write(&entries, true).unwrap();
+    let mark = format::decode_marks(sim.image().content(MARK)).unwrap();
+    assert_eq!(mark.1, 2, "two entries a frame");
+    drop(log);
+    assert_eq!(open(&sim).unwrap().found().last, Some(log_id(1, 2)));
 }
 
 #[test]

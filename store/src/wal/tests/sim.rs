@@ -236,6 +236,12 @@ impl Folder for Sim {
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         self.step(Step::SyncDir { dir: dir.into() })
     }
+
+    fn room(&self) -> io::Result<u64> {
+        let state = self.lock();
+        let left = |room: usize| room.saturating_sub(state.image.used()) as u64;
+        Ok(state.room.map_or(u64::MAX, left))
+    }
 }
 
 impl DataFile for SimFile {
