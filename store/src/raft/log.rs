@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use futures::Stream;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
@@ -30,6 +31,11 @@ use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
 const QUEUE: usize = 4096;
 /// A batch is written when it has this size, even if more is waiting.
 const BATCH_BYTES: usize = 8 << 20;
+/// One message to a member must fit a frame, and has at most so many entries.
+const MESSAGE_BYTES: usize = 4 << 20;
+const MESSAGE_ENTRIES: u64 = 1024;
+/// Entries are read from the disk a few at a time, and no more of them than are asked for: they may be large.
+const READ_ENTRIES: u64 = 32;
 /// Entries kept in memory after they were stored.
 const CACHE_BYTES: usize = 32 << 20;
 const CACHE_ENTRIES: usize = 8192;
@@ -120,6 +126,18 @@ impl LogStore {
         state.vote.is_none() && state.last.is_none() && state.purged.is_none()
     }
 
+    /// The last entry that is gone for good.
+    pub fn purged(&self) -> Option<LogId> {
+        self.shared.lock().purged
+    }
+
+    /// Why nothing is written any more, if that is so. Raft learns of it only when it wants to know what has become of
+    /// a write.
+    pub fn stopped(&self) -> Option<String> {
+        let failed = self.shared.lock().failure.is_some();
+        (failed || self.queue.is_closed()).then(|| self.shared.failure().to_string())
+    }
+
     async fn submit(&self, ops: Vec<LogOp>, durable: bool, done: Done) -> io::Result<()> {
         let job = Job { ops, durable, done };
         self.queue
@@ -190,6 +208,29 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// The first entries of a range: as many as have together so many bytes, and one at least. None where the first one
+    /// is not there (any more).
+    fn read_some(&self, start: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        let mut some: Vec<Entry> = Vec::new();
+        let (mut next, mut bytes) = (start, 0);
+        while next < end && bytes < bytes_max {
+            let more = self.read(next, end.min(next.saturating_add(READ_ENTRIES)))?;
+            // Purged meanwhile: a range without its beginning would make a hole in a follower's log.
+            if more.first().is_none_or(|entry| entry.log_id.index != next) {
+                break;
+            }
+            next += more.len() as u64;
+            for entry in more {
+                bytes += entry_bytes(&entry);
+                if bytes > bytes_max && !some.is_empty() {
+                    return Ok(some);
+                }
+                some.push(entry);
+            }
+        }
+        Ok(some)
     }
 
     fn read(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
@@ -288,22 +329,60 @@ fn entry_bytes(entry: &Entry) -> usize {
     }
 }
 
+/// The first index of a range, and the one after its last.
+fn ends(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(last) => last.saturating_add(1),
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
 impl RaftLogReader<TypeConfig> for LogStore {
     async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: R,
     ) -> Result<Vec<Entry>, io::Error> {
-        let start = match range.start_bound() {
-            Bound::Included(start) => *start,
-            Bound::Excluded(before) => before.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(last) => last.saturating_add(1),
-            Bound::Excluded(end) => *end,
-            Bound::Unbounded => u64::MAX,
-        };
+        let (start, end) = ends(&range);
         self.shared.read(start, end)
+    }
+
+    /// For applying, which may be far behind: a part at a time.
+    async fn entries_stream<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: R,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend {
+        let (start, mut end) = ends(&range);
+        let shared = self.shared.clone();
+        let mut next = start.max(shared.lock().first);
+        let parts = std::iter::from_fn(move || {
+            let part = shared.read_some(next, end, MESSAGE_BYTES);
+            let part = part.and_then(|entries| {
+                let stored = shared.lock().last.is_some_and(|last| last.index >= next);
+                match entries.is_empty() && next < end && stored {
+                    true => Err(disk::damaged(format!("log entry {next} is not there"))),
+                    false => Ok(entries),
+                }
+            });
+            match part {
+                Ok(entries) => {
+                    next += entries.len() as u64;
+                    let entries: Vec<_> = entries.into_iter().map(Ok).collect();
+                    (!entries.is_empty()).then_some(entries)
+                }
+                Err(error) => {
+                    end = next;
+                    Some(vec![Err(error)])
+                }
+            }
+        });
+        futures::stream::iter(parts.flatten())
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -315,25 +394,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
-        // One message to a member must fit a frame: at least one entry, then up to four megabytes.
-        let mut entries = self
-            .shared
-            .read(start, end.min(start.saturating_add(1024)))?;
-        // Purged meanwhile: none is an answer, but a range without its beginning would make a hole in a follower's log.
-        if entries
-            .first()
-            .is_some_and(|entry| entry.log_id.index != start)
-        {
-            return Ok(Vec::new());
-        }
-        let mut bytes = 0;
-        let fits = entries.iter().take_while(|entry| {
-            bytes += entry_bytes(entry);
-            bytes <= 4 << 20
-        });
-        let fits = fits.count().max(1);
-        entries.truncate(fits);
-        Ok(entries)
+        let end = end.min(start.saturating_add(MESSAGE_ENTRIES));
+        self.shared.read_some(start, end, MESSAGE_BYTES)
     }
 }
 

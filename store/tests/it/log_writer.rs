@@ -10,7 +10,7 @@ use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, RaftLogReader};
-use store::disk::log_id;
+use store::disk::{encode_entry, log_id};
 use store::env::{LogDisk, LogFound, LogOp};
 use store::raft::log::LogStore;
 use store::raft::types::{Entry, Proposal, TypeConfig, Vote};
@@ -110,4 +110,86 @@ async fn after_a_failed_write_nothing_is_acknowledged_any_more() {
     assert!(append(&mut log, 2).await.await.is_err());
     assert!(log.save_vote(&Vote::new(3, 1)).await.is_err());
     assert_eq!(log.read_vote().await.unwrap(), None);
+}
+
+/// A change that nobody waits for can be what fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_has_stopped_can_be_seen_before_the_next_entry() {
+    let disk = Arc::new(SlowDisk::default());
+    let (mut log, writer) = LogStore::start(disk.clone()).unwrap();
+    append(&mut log, 0).await.await.unwrap();
+    assert_eq!(log.stopped(), None);
+    disk.broken.store(true, Ordering::SeqCst);
+    log.save_committed(Some(log_id(1, 0))).await.unwrap();
+    writer.join().unwrap();
+    let why = log.stopped().unwrap();
+    assert!(why.contains("storage"), "{why}");
+
+    // A writer that has panicked has nothing to say.
+    let disk = Arc::new(SlowDisk::default());
+    let (permit, permits) = std::sync::mpsc::channel();
+    *disk.permits.lock().unwrap() = Some(permits);
+    drop(permit);
+    let (mut log, writer) = LogStore::start(disk).unwrap();
+    drop(append(&mut log, 0).await);
+    assert!(writer.join().is_err());
+    assert_eq!(log.stopped().as_deref(), Some("the log writer has stopped"));
+}
+
+/// A log of entries of half a megabyte, which counts how many of them are read.
+#[derive(Default)]
+struct LargeEntries(AtomicUsize);
+
+impl LogDisk for LargeEntries {
+    fn found(&self) -> LogFound {
+        LogFound {
+            last: Some(log_id(1, 999)),
+            ..LogFound::default()
+        }
+    }
+
+    fn write(&self, _ops: &[LogOp], _durable: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn read(&self, range: Range<u64>) -> io::Result<Vec<(u64, Bytes)>> {
+        let record = |index| {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            let payload = EntryPayload::Normal(Proposal(vec![7; 1 << 19].into()));
+            let entry = Entry::new(log_id(1, index), payload);
+            (index, encode_entry(&entry).into())
+        };
+        Ok(range.map(record).collect())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_large_entries_only_a_few_are_read_at_once() {
+    let disk = Arc::new(LargeEntries::default());
+    let (mut log, _) = LogStore::start(disk.clone()).unwrap();
+    let message = log.limited_get_log_entries(3, 1000).await.unwrap();
+    assert_eq!(
+        message.len(),
+        7,
+        "four megabytes, less what an entry says of itself"
+    );
+    assert_eq!(message[0].log_id, log_id(1, 3));
+    assert!(disk.0.load(Ordering::SeqCst) <= 32);
+
+    let entries = log.entries_stream(5..=100).await;
+    let mut entries = std::pin::pin!(entries);
+    for index in 5..=100 {
+        let entry = futures::StreamExt::next(&mut entries)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(entry.log_id, log_id(1, index));
+        if index == 11 {
+            assert!(
+                disk.0.load(Ordering::SeqCst) <= 64,
+                "a part of what is asked for"
+            );
+        }
+    }
+    assert!(futures::StreamExt::next(&mut entries).await.is_none());
 }
