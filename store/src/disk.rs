@@ -17,7 +17,6 @@ use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use prost::Message;
 
-use crate::divergence::Digest;
 use crate::raft::types::{Entry, LogId, Membership, PeerNode, Proposal, StoredMembership, Vote};
 
 /// Format of the records below.
@@ -254,17 +253,6 @@ impl Position {
             state_hash: state.state_hash().to_bytes().to_vec(),
             now_ms: state.now_ms(),
             ..self
-        }
-    }
-
-    /// What the state is in short.
-    pub fn digest(&self) -> Digest {
-        let hash = kv::StateHash::from_bytes(&self.state_hash).unwrap_or_default();
-        Digest {
-            hash: hash.0,
-            revision: self.revision,
-            compact_revision: self.compact_revision,
-            now_ms: self.now_ms,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kv::{BoxFuture, StoreError};
-use openraft::SnapshotPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{LogIdOptionExt, SnapshotPolicy};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -263,8 +263,18 @@ async fn launch(
     transport.learn_membership(membership.and_then(|record| Some(record.log_id?.into())));
     let machine = Machine::new(replica.clone());
     let peers = Peers::new(transport.clone());
+    let watched_log = log.clone();
     let raft = Raft::new(config.member_id, raft_config, peers, log, machine).await;
     let raft = raft.map_err(|error| StartError::Raft(error.to_string()))?;
+    if let Some(upto) = due(
+        replica.flushed(),
+        watched_log.purged(),
+        config.limits.log_entries_kept,
+    ) {
+        // Raft purges when it has had the state flushed. Whoever is stopped more often than that would keep all of its log.
+        let purging = raft.trigger().purge_log(upto).await;
+        purging.map_err(|error| StartError::Raft(error.to_string()))?;
+    }
 
     let (read_queue, reads) = mpsc::channel(READ_QUEUE);
     let core = Core::new(config, raft, replica, transport, read_queue);
@@ -281,7 +291,7 @@ async fn launch(
     own(Box::pin(core.clone().run_reads(reads)));
     own(Box::pin(core.clone().run_lease_clock()));
     own(Box::pin(observe(core.clone())));
-    own(Box::pin(report(core.clone())));
+    own(Box::pin(report(core.clone(), watched_log)));
     own(Box::pin(leave_when_disowned(core.clone())));
     own(Box::pin(core.clone().run_introductions()));
     let mut initial = core.config.initial_members.iter();
@@ -303,6 +313,12 @@ fn check_no_gap(purged: Option<LogId>, applied: Option<LogId>) -> std::io::Resul
         )));
     }
     Ok(())
+}
+
+/// Up to which entry the log may go, where the state is flushed up to here, this much is purged, and so many are kept.
+fn due(flushed: Option<LogId>, purged: Option<LogId>, kept: u64) -> Option<u64> {
+    let end = flushed.next_index().saturating_sub(kept);
+    (end > purged.next_index()).then(|| end - 1)
 }
 
 type OpenedData = (DataDir, Arc<Incarnations>, OpenedLog, Arc<Replica>);
@@ -450,8 +466,8 @@ async fn observe(core: Arc<Core>) {
     }
 }
 
-/// Looks at things now and then: gauges, progress marks for idle watchers, and whether Raft is alive.
-async fn report(core: Arc<Core>) {
+/// Looks at things now and then: gauges, progress marks for idle watchers, and whether Raft and the log are alive.
+async fn report(core: Arc<Core>, log: LogStore) {
     const TICK: Duration = Duration::from_millis(500);
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -471,6 +487,10 @@ async fn report(core: Arc<Core>) {
             core.fail(&fatal.to_string());
             return;
         }
+        if let Some(why) = log.stopped() {
+            core.fail(&format!("the log cannot be written: {why}"));
+            return;
+        }
         METRICS.proposals_committed.set(committed as i64);
         METRICS.is_learner.set(i64::from(learner));
         let hub = core.replica.hub();
@@ -483,6 +503,19 @@ async fn report(core: Arc<Core>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_flushed_and_not_to_be_kept_is_due() {
+        let id = |index| Some(disk::log_id(1, index));
+        assert_eq!(due(None, None, 10), None);
+        assert_eq!(due(id(8), None, 10), None);
+        assert_eq!(due(id(10), None, 10), Some(0), "the entries 1 to 10 stay");
+        assert_eq!(due(id(99), None, 10), Some(89));
+        assert_eq!(due(id(99), id(88), 10), Some(89));
+        assert_eq!(due(id(99), id(89), 10), None);
+        assert_eq!(due(id(99), id(99), 0), None);
+        assert_eq!(due(id(99), id(50), 0), Some(99));
+    }
 
     #[test]
     fn an_election_starts_after_the_silence_that_the_limits_name() {

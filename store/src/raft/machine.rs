@@ -5,7 +5,9 @@
 //! answers. The state is not synced per batch: a snapshot, for Raft, is "the state up to this index is flushed", after
 //! which the log below may go.
 
+use std::cell::Cell;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -58,6 +60,8 @@ pub struct Replica {
     /// Of the catalog: changed with it, and read without waiting for it.
     auth_revision: AtomicU64,
     position: Mutex<Position>,
+    /// What of it survives a crash. It is what Raft takes for the snapshot, below which the log may go.
+    flushed: Mutex<Position>,
     hub: Arc<Hub>,
     applied: watch::Sender<Applied>,
     /// The membership as applied, so committed.
@@ -81,7 +85,9 @@ impl Replica {
         let alarms = alarms_of(&catalog, disk.opened().as_ref());
         let mut trail = Trail::default();
         if let Some(applied) = &position.applied {
-            trail.push(applied.index, position.digest());
+            // Of what was read: who wrote it may have known nothing of digests.
+            let digest = digest_of(&catalog, disk.opened().as_ref());
+            trail.push(applied.index, digest);
         }
         let applied = Applied {
             log_id: position.applied.map(LogId::from),
@@ -93,6 +99,7 @@ impl Replica {
             auth_revision: AtomicU64::new(kv::auth_revision_in(&catalog)),
             catalog: RwLock::new(catalog),
             membership: watch::Sender::new(position.membership.clone().map(Arc::new)),
+            flushed: Mutex::new(position.clone()),
             position: Mutex::new(position),
             hub: hub.clone(),
             applied: watch::Sender::new(applied),
@@ -188,6 +195,28 @@ impl Replica {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Up to which entry the state survives a crash.
+    pub fn flushed(&self) -> Option<LogId> {
+        self.lock_flushed().applied.map(LogId::from)
+    }
+
+    fn lock_flushed(&self) -> MutexGuard<'_, Position> {
+        self.flushed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the state durable; answers up to where it surely is. Blocks.
+    fn flush(&self) -> io::Result<Position> {
+        // First what is covered, then the flush: more may get durable, never less.
+        let position = self.position();
+        self.disk.opened().flush()?;
+        let mut flushed = self.lock_flushed();
+        // A snapshot may have been installed meanwhile.
+        if flushed.applied.map(LogId::from) < position.applied.map(LogId::from) {
+            *flushed = position.clone();
+        }
+        Ok(position)
     }
 
     /// What can be read of this member now, without regard to other members.
@@ -335,10 +364,6 @@ impl Replica {
         self.applied.send_replace(applied);
     }
 
-    fn meta(&self) -> io::Result<SnapshotMeta> {
-        snapshot_meta(&self.position())
-    }
-
     /// Makes a durable copy of the state in `to`; answers what it is of. Blocks.
     pub fn checkpoint(&self, to: &Path) -> io::Result<SnapshotMeta> {
         snapshot_meta(&self.disk.opened().checkpoint(to)?)
@@ -361,13 +386,14 @@ impl Replica {
                     meta.last_log_id
                 )));
             }
-            loaded = Some((position, catalog));
+            let digest = digest_of(&catalog, db);
+            loaded = Some((position, catalog, digest));
             Ok(())
         };
         // Opening and reading a whole state takes minutes where it is large. Readers go on with the old one meanwhile,
         // and nothing is applied: Raft applies and installs one after the other.
         let show = self.disk.install(from, &mut check)?;
-        let (position, catalog) =
+        let (position, catalog, digest) =
             loaded.ok_or_else(|| disk::damaged("the snapshot was not checked"))?;
         let old = {
             let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
@@ -380,12 +406,17 @@ impl Replica {
         METRICS.snapshots_installed.inc();
         self.hub.jump(position.revision);
         if let Some(applied) = &position.applied {
-            self.trail().push(applied.index, position.digest());
+            self.trail().push(applied.index, digest);
         }
+        *self.lock_flushed() = position.clone();
         self.show_alarms();
         self.show(position);
         Ok(())
     }
+}
+
+fn digest_of(catalog: &Catalog, data: &dyn StateDb) -> Digest {
+    Digest::of(&Joined { catalog, data })
 }
 
 fn alarms_of(catalog: &Catalog, data: &dyn StateDb) -> Vec<kv::Alarm> {
@@ -483,6 +514,16 @@ impl Machine {
     }
 
     fn apply_batch(&self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
+        let at = Cell::new(0);
+        told(&at, || self.apply_entries(batch, &at))
+    }
+
+    /// Says in `at` which entry it is at.
+    fn apply_entries(
+        &self,
+        batch: Vec<EntryResponder<TypeConfig>>,
+        at: &Cell<u64>,
+    ) -> io::Result<()> {
         let mut position = self.replica.position();
         let mut answers = Vec::with_capacity(batch.len());
         let mut digests = Vec::with_capacity(batch.len());
@@ -496,6 +537,7 @@ impl Machine {
             let mut staged = Staged::new(&view);
             for (entry, responder) in batch {
                 let index = entry.log_id.index;
+                at.set(index);
                 position.applied = Some(entry.log_id.into());
                 let outcome = match entry.payload {
                     EntryPayload::Blank => Outcome(None),
@@ -527,12 +569,30 @@ impl Machine {
     }
 }
 
+/// Names the entry that cannot be applied. A panic is an error like any other: else nobody would hear of it before the
+/// next entry, and then without a reason.
+fn told<T>(at: &Cell<u64>, apply: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let applied = catch_unwind(AssertUnwindSafe(apply));
+    let (kind, why) = match applied {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(error)) => (error.kind(), error.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let text = format!("it has panicked: {}", text.unwrap_or("no reason is given"));
+            (io::ErrorKind::Other, text)
+        }
+    };
+    let text = format!("log entry {} cannot be applied: {why}", at.get());
+    Err(io::Error::new(kind, text))
+}
+
 impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotData = SnapshotData;
     type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        let meta = self.replica.meta()?;
+        let meta = snapshot_meta(&self.replica.position())?;
         Ok((meta.last_log_id, meta.last_membership))
     }
 
@@ -578,7 +638,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let meta = self.replica.meta()?;
+        // Not of all that is applied: Raft would think that there was no need to flush it for a long time.
+        let meta = snapshot_meta(&self.replica.lock_flushed())?;
         let snapshot = SnapshotData::Live(self.replica.clone());
         Ok(meta
             .last_log_id
@@ -611,13 +672,11 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let replica = self.replica.clone();
         let meta = tokio::task::spawn_blocking(move || {
-            // First what is covered, then the flush: more may get durable, never less.
-            let meta = replica.meta()?;
-            replica.disk.opened().flush()?;
+            let flushed = replica.flush()?;
             METRICS
                 .db_size
                 .set(replica.disk.opened().size_bytes() as i64);
-            Ok::<_, io::Error>(meta)
+            snapshot_meta(&flushed)
         });
         let meta = meta.await.map_err(io::Error::other)??;
         Ok(Snapshot {
@@ -634,7 +693,9 @@ mod tests {
 
     use super::*;
     use crate::env::{ShowState, StateCheck};
+    use crate::raft::types::Proposal;
     use crate::rocks::state::RocksState;
+    use openraft::entry::RaftEntry;
 
     /// A state directory that looks, while a snapshot is checked, whether readers are let in.
     struct Looking {
@@ -692,5 +753,86 @@ mod tests {
         assert_eq!(target.catalog().revision(), 7);
         assert_eq!(target.position(), position);
         assert_eq!(disk.opened().load().unwrap().0, position);
+    }
+
+    fn record(name: &'static str) -> Vec<Write> {
+        let value = Some("value".into());
+        vec![Write::Record {
+            name: name.into(),
+            value,
+        }]
+    }
+
+    fn at(index: u64) -> Position {
+        Position {
+            applied: Some(disk::log_id(1, index).into()),
+            revision: 1,
+            cluster_id: 1,
+            ..Position::default()
+        }
+    }
+
+    /// As a version left it, or sends it, that knew no hash: members compare what is there.
+    #[test]
+    fn the_first_digest_is_of_what_was_read() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let state = dirs
+            .each_ref()
+            .map(|dir| Arc::new(RocksState::open(dir.path(), true).unwrap()));
+        state[0].opened().write(&record("name"), &at(5)).unwrap();
+        let source = Replica::load(1, state[0].clone()).unwrap();
+        let hash = source.catalog().state_hash().0;
+        let first = |replica: &Replica| replica.last_digest().map(|(at, digest)| (at, digest.hash));
+        assert_ne!(hash, 0);
+        assert_eq!(first(&source), Some((5, hash)));
+        let target = Replica::load(1, state[1].clone()).unwrap();
+        let staging = target.disk().staging().unwrap();
+        let copy = staging.path().join("state");
+        let meta = source.checkpoint(&copy).unwrap();
+        target.install(&meta, &copy).unwrap();
+        assert_eq!(first(&target), Some((5, hash)));
+    }
+
+    #[tokio::test]
+    async fn the_snapshot_that_raft_counts_from_is_what_is_flushed() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = RocksState::open(dir.path(), true).unwrap();
+        let replica = Replica::load(1, Arc::new(state)).unwrap();
+        let mut machine = Machine::new(replica.clone());
+        let blank = |index| Entry::new(disk::log_id(1, index), EntryPayload::Blank);
+        machine.replay((0..5).map(blank).collect()).unwrap();
+        assert!(machine.get_current_snapshot().await.unwrap().is_none());
+        let mut builder = machine.get_snapshot_builder().await;
+        let built = builder.build_snapshot().await.unwrap();
+        assert_eq!(built.meta.last_log_id, Some(disk::log_id(1, 4)));
+        machine.replay((5..9).map(blank).collect()).unwrap();
+        let current = machine.get_current_snapshot().await.unwrap().unwrap();
+        assert_eq!(current.meta, built.meta);
+        let (applied, _) = machine.applied_state().await.unwrap();
+        assert_eq!(applied, Some(disk::log_id(1, 8)));
+        assert_eq!(replica.flushed(), built.meta.last_log_id);
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_applied_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = RocksState::open(dir.path(), true).unwrap();
+        let machine = Machine::new(Replica::load(1, Arc::new(state)).unwrap());
+        let poison = EntryPayload::Normal(Proposal("no entry".into()));
+        let entries = vec![
+            Entry::new(disk::log_id(1, 6), EntryPayload::Blank),
+            Entry::new(disk::log_id(1, 7), poison),
+        ];
+        let error = machine.replay(entries).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains("log entry 7 cannot"), "{error}");
+        assert_eq!(machine.replica.position().applied, None, "all or nothing");
+
+        let panicked = told(&Cell::new(8), || -> io::Result<()> {
+            panic!("at {}", "random")
+        });
+        let text = panicked.unwrap_err().to_string();
+        assert!(text.contains("log entry 8"), "{text}");
+        assert!(text.contains("has panicked: at random"), "{text}");
     }
 }

@@ -14,7 +14,7 @@ use store::env::{Engine, LogDisk, LogFound, LogOp, StateDisk};
 use store::rocks::Rocks;
 use store::{Config, DataDirError, Limits, Node, StartError};
 
-use crate::harness::{AUTHORITY, CLUSTER, Cluster, all, put};
+use crate::harness::{AUTHORITY, CLUSTER, Cluster, all, copy, put};
 
 /// A single member with data, killed.
 async fn written() -> Cluster {
@@ -68,18 +68,6 @@ async fn an_intact_directory_is_taken() {
     let node = cluster.run(1).await.unwrap();
     node.wait_ready().await.unwrap();
     assert_eq!(node.range(all()).await.unwrap().body.count, 40);
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,10 @@
 //! Clusters in one process: real TLS, real disks, loopback sockets on free ports, and a network that can be cut.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -353,4 +355,17 @@ pub(crate) async fn watch_until(stream: &mut WatchStream, revision: i64) -> Vec<
         .await
         .expect("the events come");
     seen
+}
+
+/// Of a data directory, as the disk has it now.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

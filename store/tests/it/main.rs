@@ -12,6 +12,7 @@ mod harness;
 mod history;
 mod kube_apiserver;
 mod lease;
+mod lives;
 mod log_writer;
 mod measure;
 mod membership;
