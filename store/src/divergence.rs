@@ -23,10 +23,17 @@ pub struct Digest {
     pub hash: u128,
     pub revision: i64,
     pub compact_revision: i64,
+    /// For information: see [`Digest::compared`].
     pub now_ms: i64,
 }
 
 impl Digest {
+    /// What must be equal. The time is not: nothing is decided by it, and a state that a version wrote which recorded no
+    /// times has none, where a member that has replayed the same entries since has them.
+    fn compared(self) -> (u128, i64, i64) {
+        (self.hash, self.revision, self.compact_revision)
+    }
+
     pub fn of(state: &dyn kv::View) -> Digest {
         Digest {
             hash: state.state_hash().0,
@@ -67,20 +74,37 @@ impl Trail {
     }
 }
 
-/// Which members are wrong, of the digests that they have shown at one index: those that do not show what more than
-/// half of them show. Where no digest has such a majority, those that differ from the leader, whose answers clients got.
-fn wrong(leader: u64, shown: &BTreeMap<u64, Digest>) -> Vec<u64> {
-    let mut counts: BTreeMap<Digest, usize> = BTreeMap::new();
+/// What the digests at one index say.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Equal,
+    /// These are not right.
+    Wrong(Vec<u64>),
+    /// Some differ, and those who are silent may tell which.
+    Open,
+}
+
+/// Right is what more than half of all members show, of whom some may not have answered: a healthy one must not be
+/// stopped because two of five differ and it is not the leader. Where all have answered and nothing has such a majority,
+/// right is what the leader shows, whose answers clients got.
+fn judge(leader: u64, members: usize, shown: &BTreeMap<u64, Digest>) -> Verdict {
+    let mut counts: BTreeMap<_, usize> = BTreeMap::new();
     for digest in shown.values() {
-        *counts.entry(*digest).or_default() += 1;
+        *counts.entry(digest.compared()).or_default() += 1;
     }
-    let of_most = counts.iter().find(|(_, count)| **count * 2 > shown.len());
-    let right = of_most
-        .map(|(digest, _)| *digest)
-        .or_else(|| shown.get(&leader).copied());
-    let differs = |digest: &Digest| right.is_some_and(|right| *digest != right);
-    let wrong = shown.iter().filter(|(_, digest)| differs(digest));
-    wrong.map(|(id, _)| *id).collect()
+    if counts.len() < 2 {
+        return Verdict::Equal;
+    }
+    let of_most = counts.iter().find(|(_, count)| **count * 2 > members);
+    let of_leader = shown.get(&leader).filter(|_| shown.len() == members);
+    let right = of_most.map(|(digest, _)| *digest);
+    let Some(right) = right.or(of_leader.map(|digest| digest.compared())) else {
+        return Verdict::Open;
+    };
+    let wrong = shown
+        .iter()
+        .filter(|(_, digest)| digest.compared() != right);
+    Verdict::Wrong(wrong.map(|(id, _)| *id).collect())
 }
 
 /// An alarm of this kind about this member.
@@ -123,7 +147,20 @@ impl Core {
             }
             let (shown, silent) = self.ask_digests(index, mine).await;
             METRICS.state_comparisons.inc();
-            let found = wrong(self.config.member_id, &shown);
+            let found = match judge(self.config.member_id, shown.len() + silent, &shown) {
+                Verdict::Equal => Vec::new(),
+                Verdict::Wrong(members) => members,
+                Verdict::Open => {
+                    tracing::error!(
+                        index,
+                        silent,
+                        "the states of members differ; which is right is not known before more of them answer"
+                    );
+                    METRICS.diverged_members.set(1);
+                    suspects = Vec::new();
+                    continue;
+                }
+            };
             METRICS.diverged_members.set(found.len() as i64);
             for member in found.iter().filter(|member| suspects.contains(member)) {
                 tracing::error!(member = %format!("{member:016x}"), index, "the state of a member is not that of the others");
@@ -209,6 +246,12 @@ mod tests {
         }
     }
 
+    /// By members 1, 2 and so on.
+    fn shown(digests: &[u128]) -> BTreeMap<u64, Digest> {
+        let of = |(id, hash): (usize, &u128)| (id as u64 + 1, digest(*hash));
+        digests.iter().enumerate().map(of).collect()
+    }
+
     #[test]
     fn a_trail_knows_the_last_entries() {
         let mut trail = Trail::default();
@@ -230,19 +273,43 @@ mod tests {
 
     #[test]
     fn the_members_that_differ_from_most_are_wrong() {
-        let shown = |digests: &[u128]| {
-            let of = |(id, hash): (usize, &u128)| (id as u64 + 1, digest(*hash));
-            digests.iter().enumerate().map(of).collect()
+        let wrong = |leader, digests: &[u128]| match judge(leader, digests.len(), &shown(digests)) {
+            Verdict::Wrong(members) => members,
+            other => panic!("{other:?}"),
         };
-        assert_eq!(wrong(1, &shown(&[5])), [0; 0]);
-        assert_eq!(wrong(1, &shown(&[5, 5, 5])), [0; 0]);
-        assert_eq!(wrong(1, &shown(&[5, 6, 5])), [2]);
-        assert_eq!(wrong(1, &shown(&[6, 5, 5])), [1], "the leader itself");
-        assert_eq!(wrong(2, &shown(&[5, 6])), [1], "no majority: the leader's");
-        assert_eq!(wrong(2, &shown(&[5, 6, 7])), [1, 3]);
-        assert_eq!(wrong(1, &shown(&[5, 5, 6, 6, 5])), [3, 4]);
-        let mut other_revision: BTreeMap<u64, Digest> = shown(&[5, 5, 5]);
+        for equal in [&[5][..], &[5, 5], &[5, 5, 5]] {
+            assert_eq!(judge(1, 3, &shown(equal)), Verdict::Equal);
+        }
+        assert_eq!(wrong(1, &[5, 6, 5]), [2]);
+        assert_eq!(wrong(1, &[6, 5, 5]), [1], "the leader itself");
+        assert_eq!(wrong(2, &[5, 6]), [1], "no majority: the leader's");
+        assert_eq!(wrong(2, &[5, 6, 7]), [1, 3]);
+        assert_eq!(wrong(1, &[5, 5, 6, 6, 5]), [3, 4]);
+        let mut other_revision = shown(&[5, 5, 5]);
         other_revision.get_mut(&3).unwrap().revision = 8;
-        assert_eq!(wrong(1, &other_revision), [3]);
+        assert_eq!(judge(1, 3, &other_revision), Verdict::Wrong(vec![3]));
+    }
+
+    /// The leader may be the one that is wrong.
+    #[test]
+    fn nobody_is_blamed_as_long_as_those_who_are_silent_could_tell() {
+        for (members, digests) in [
+            (3, &[5, 6][..]),
+            (5, &[5, 6]),
+            (5, &[5, 5, 6]),
+            (4, &[5, 5, 6]),
+        ] {
+            let open = judge(1, members, &shown(digests));
+            assert_eq!(open, Verdict::Open, "{digests:?} of {members}");
+        }
+        let most = judge(1, 5, &shown(&[6, 5, 5, 5]));
+        assert_eq!(most, Verdict::Wrong(vec![1]), "one is silent");
+    }
+
+    #[test]
+    fn a_time_that_was_not_recorded_is_no_fault() {
+        let mut without_time = shown(&[5, 5]);
+        without_time.get_mut(&2).unwrap().now_ms = 0;
+        assert_eq!(judge(1, 2, &without_time), Verdict::Equal);
     }
 }
