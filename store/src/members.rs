@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::raft::Precondition;
 use openraft::{ChangeMembers, Instant, LogIdOptionExt};
 
 use crate::core::Core;
 use crate::disk::MembershipRecord;
 use crate::peer::wire::{Failure, MemberChange};
-use crate::raft::types::{Membership, PeerNode};
+use crate::raft::types::{LogId, Membership, PeerNode};
 
 /// A learner is promoted when it has at least this share of the log, as in etcd.
 const CAUGHT_UP_PERCENT: u64 = 90;
@@ -33,6 +34,8 @@ pub enum MemberError {
 /// See [`Core::standing`].
 struct Standing {
     membership: Membership,
+    /// Where in the log it stands.
+    at: Option<LogId>,
     /// Ids of members that have been met at some time.
     met: BTreeSet<u64>,
     caught_up: BTreeSet<u64>,
@@ -135,9 +138,10 @@ impl Core {
         if !self.is_leader() {
             return Err(Failure::NotLeader);
         }
-        match decide(change, &self.standing()).map_err(Failure::Refused)? {
+        let standing = self.standing();
+        match decide(change, &standing).map_err(Failure::Refused)? {
             None => Ok(()),
-            Some(Step { change, keep }) => self.change_membership(change, keep).await,
+            Some(step) => self.change_membership(step, standing.at).await,
         }
     }
 
@@ -159,32 +163,51 @@ impl Core {
         let me = std::iter::once(self.config.member_id);
         Standing {
             membership: metrics.membership_config.membership().clone(),
+            at: *metrics.membership_config.log_id(),
             met: self.transport.incarnations.all().into_keys().collect(),
             caught_up: caught_up.map(|(id, _)| *id).collect(),
             in_touch: answered.map(|(id, _)| *id).chain(me).collect(),
         }
     }
 
-    async fn change_membership(
-        &self,
-        change: ChangeMembers<u64, PeerNode>,
-        keep: bool,
-    ) -> Result<(), Failure> {
-        let write = self.raft.change_membership(change, keep);
+    /// Takes a step that was decided on the membership at this place of the log. Ends when the new one is known here:
+    /// what is decided or listed next must not be of before it.
+    async fn change_membership(&self, step: Step, at: Option<LogId>) -> Result<(), Failure> {
+        let decided_on = Precondition::LastMembershipLogId {
+            last_membership_log_id: at,
+        };
+        let write = async {
+            let Step { change, keep } = step;
+            let written = self
+                .raft
+                .change_membership_if(change, keep, [decided_on])
+                .await?;
+            let known = self.raft.wait(None);
+            let shown = known.metrics(
+                |metrics| *metrics.membership_config.log_id() >= Some(written.log_id),
+                "the new membership",
+            );
+            // Without an answer only where Raft has ended.
+            drop(shown.await);
+            Ok(())
+        };
         match tokio::time::timeout(self.config.limits.request_deadline, write).await {
             Err(_) => Err(Failure::TimedOut),
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
                 Err(Failure::NotLeader)
             }
             Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
                 Err(Failure::LeaderChanged)
             }
-            // Another change is under way, or this leader is new: both pass.
-            Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
-                ChangeMembershipError::InProgress(_)
-                | ChangeMembershipError::UncommittedLeaderLog(_),
-            )))) => Err(Failure::Overloaded),
+            // Another change is under way or came first, or this leader is new: all that passes.
+            Ok(Err(RaftError::APIError(
+                ClientWriteError::ChangeMembershipError(
+                    ChangeMembershipError::InProgress(_)
+                    | ChangeMembershipError::UncommittedLeaderLog(_),
+                )
+                | ClientWriteError::PreconditionFailed(_),
+            ))) => Err(Failure::Overloaded),
             Ok(Err(RaftError::APIError(other))) => Err(Failure::Refused(other.to_string())),
             Ok(Err(RaftError::Fatal(fatal))) => {
                 self.fail(&fatal.to_string());
@@ -321,6 +344,7 @@ mod tests {
         let nodes: BTreeMap<u64, PeerNode> = (1..=4).map(|id| (id, node.clone())).collect();
         Standing {
             membership: Membership::new(vec![BTreeSet::from([1, 2, 3])], nodes).unwrap(),
+            at: None,
             met: (1..=5).collect(),
             caught_up: BTreeSet::from([2, 3, 4]),
             in_touch: in_touch.iter().copied().collect(),
