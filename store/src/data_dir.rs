@@ -205,15 +205,18 @@ impl DataDir {
     pub(crate) fn failed(&self, what: &'static str, source: io::Error) -> DataDirError {
         let path = self.path.clone();
         match source.kind() {
-            io::ErrorKind::StorageFull
-            | io::ErrorKind::ReadOnlyFilesystem
-            | io::ErrorKind::PermissionDenied => DataDirError::Io {
+            io::ErrorKind::ResourceBusy => DataDirError::Locked { path },
+            // What is there is not what was written, or RocksDB does not say what kind of error it is.
+            io::ErrorKind::InvalidData
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::NotFound
+            | io::ErrorKind::Other => DataDirError::Damaged { path, what, source },
+            // The system refuses: nobody has to be removed for that.
+            _ => DataDirError::Io {
                 path,
                 text: explain(&format!("{what} cannot be opened"), &source),
                 source,
             },
-            io::ErrorKind::ResourceBusy => DataDirError::Locked { path },
-            _ => DataDirError::Damaged { path, what, source },
         }
     }
 }
@@ -361,6 +364,27 @@ mod tests {
         std::fs::remove_file(dir.path().join("peers")).unwrap();
         let lost = DataDir::open(dir.path(), 0xc1, 1).unwrap();
         assert!(matches!(lost.peers(), Err(DataDirError::Damaged { .. })));
+    }
+
+    #[test]
+    fn only_damage_is_called_damage() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(place.path(), 0xc1, 1).unwrap();
+        let told = |error: io::Error| dir.failed("the log", error).to_string();
+        let damage = [
+            crate::disk::damaged("a wrong checksum"),
+            io::ErrorKind::UnexpectedEof.into(),
+        ];
+        for error in damage {
+            let text = told(error);
+            assert!(text.contains("remove it from the cluster"), "{text}");
+        }
+        // An error of the disk, too many open files, no room.
+        for number in [5, 24, 28] {
+            let text = told(io::Error::from_raw_os_error(number));
+            assert!(text.contains("the log cannot be opened"), "{text}");
+            assert!(!text.contains("remove it from the cluster"), "{text}");
+        }
     }
 
     /// Data directories outlive versions: these must be readable for ever.
