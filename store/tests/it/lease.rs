@@ -1,7 +1,7 @@
 //! Leases on a real clock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kv::Store;
@@ -124,4 +124,79 @@ async fn an_acknowledged_renewal_is_not_overtaken_by_an_end_that_was_proposed_be
     if acknowledged {
         assert_eq!(left.body, [id], "the lease was renewed, and is gone");
     }
+}
+
+/// A wall clock that a test sets; what measures time is the real one.
+struct Wall {
+    unix_ms: AtomicI64,
+    start: Instant,
+}
+
+impl Wall {
+    fn at(unix_ms: i64) -> Arc<Wall> {
+        Arc::new(Wall {
+            unix_ms: unix_ms.into(),
+            start: Instant::now(),
+        })
+    }
+}
+
+impl Clock for Wall {
+    fn unix_ms(&self) -> i64 {
+        self.unix_ms.load(Ordering::SeqCst)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// Members whose clocks are years apart, and jump.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jumps_of_the_wall_clock_end_no_lease_and_stop_no_member() {
+    const YEAR: i64 = 365 * 24 * 3600 * 1000;
+    let limits = Limits {
+        compare_interval: Duration::from_millis(20),
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::of(3, limits);
+    let clocks = [40, 56, 90].map(|years| Wall::at(years * YEAR));
+    for (id, clock) in (1..).zip(&clocks) {
+        cluster.clock = Some(clock.clone());
+        cluster.run(id).await.unwrap();
+    }
+    let leader = cluster.leader().await;
+    put(cluster.node(leader), "key", "value").await;
+    let granted = cluster.node(leader).lease_grant(0, 60).await.unwrap();
+    let (id, _) = granted.body;
+    // So that the leader follows the lease from now on.
+    cluster.node(leader).lease_keep_alive(id).await.unwrap();
+    let mut last = 0;
+    for (round, jump) in [0, 50 * YEAR, -80 * YEAR, YEAR].into_iter().enumerate() {
+        for clock in &clocks {
+            clock.unix_ms.fetch_add(jump, Ordering::SeqCst);
+        }
+        // The leader looks at its leases four times a second, and nothing shall come of it.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        // Through each member: it is the clock of the proposer that goes into the entry.
+        for member in 1..=3 {
+            let node = cluster.node(member);
+            let key = format!("{round} {member}");
+            let written = node.txn(put_request(&key, "value", id)).await.unwrap();
+            let moment = eventually("its time", || async { node.time_of(written.revision).ok() });
+            let now = moment.await.unix_ms;
+            assert!(now >= last, "times grow with revisions");
+            last = now;
+            let status = node.lease_time_to_live(id, true).await.unwrap().body;
+            assert!((30..=60).contains(&status.ttl_seconds), "{status:?}");
+            assert_eq!(status.keys.len(), round * 3 + member as usize);
+        }
+    }
+    // All of them, and compared many times meanwhile.
+    for node in cluster.nodes.values() {
+        let failed = tokio::time::timeout(Duration::from_millis(200), node.failed()).await;
+        assert!(failed.is_err(), "{failed:?}");
+    }
+    cluster.node(leader).lease_revoke(id).await.unwrap();
+    assert_eq!(get(cluster.node(leader), "0 1").await, None);
 }

@@ -1,17 +1,48 @@
 //! Connections between members.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kv::{ResponseBody, Store};
+use openraft::EntryPayload;
+use openraft::entry::RaftEntry;
+use openraft::raft::AppendEntriesRequest;
 use rustls::pki_types::ServerName;
 use store::Limits;
 use store::disk::log_id;
 use store::env::{ByteStream, Network, Tcp};
 use store::peer::tls::Tls;
-use store::peer::wire::{Connection, Hello, Lane, Welcome};
+use store::peer::wire::{
+    Answer, Call, Connection, Hello, Lane, Refusal, Request, Response, Welcome,
+};
+use store::raft::types::{Entry, Membership, PeerNode, Vote};
 use tokio_rustls::TlsConnector;
 
-use crate::harness::{AUTHORITY, CLUSTER, Cluster, DEADLINE, get, put, put_request};
+use crate::harness::{AUTHORITY, CLUSTER, Cluster, DEADLINE, eventually, get, put, put_request};
+
+/// Comes in at member 1 as another one, which shows this directory.
+async fn come(cluster: &Cluster, lane: Lane, from: u64, incarnation: u64) -> (Connection, Welcome) {
+    let address = cluster.wires.address("m1");
+    let tls = Tls::new(&AUTHORITY.identity(CLUSTER, from), CLUSTER, from).unwrap();
+    let stream = Tcp.dial(address).await.unwrap();
+    let connector = TlsConnector::from(tls.client(1).unwrap());
+    let name = ServerName::try_from("member.kontiki.internal").unwrap();
+    let stream = connector.connect(name, stream).await.unwrap();
+    let mut connection = Connection::new(Box::new(stream) as Box<dyn ByteStream>);
+    let hello = Hello {
+        cluster_id: CLUSTER,
+        from,
+        to: 1,
+        lane,
+        incarnation,
+        to_incarnation: 0,
+        // Added by a change that the other does not know yet.
+        membership: Some(log_id(99, 99)),
+    };
+    connection.writer.message(&hello).await.unwrap();
+    let welcome = connection.reader.message(DEADLINE).await.unwrap();
+    (connection, welcome)
+}
 
 /// A member that connects and then says nothing any more, as one does whose machine was switched off.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -21,26 +52,8 @@ async fn a_connection_without_a_sign_of_life_is_closed() {
         ..Limits::default()
     };
     let cluster = Cluster::start(1, limits).await;
-    let address = cluster.wires.address("m1");
-    let tls = Tls::new(&AUTHORITY.identity(CLUSTER, 9), CLUSTER, 9).unwrap();
     for lane in [Lane::Raft, Lane::Client, Lane::Append] {
-        let stream = Tcp.dial(address.clone()).await.unwrap();
-        let connector = TlsConnector::from(tls.client(1).unwrap());
-        let name = ServerName::try_from("member.kontiki.internal").unwrap();
-        let stream = connector.connect(name, stream).await.unwrap();
-        let mut connection = Connection::new(Box::new(stream) as Box<dyn ByteStream>);
-        let hello = Hello {
-            cluster_id: CLUSTER,
-            from: 9,
-            to: 1,
-            lane,
-            incarnation: 99,
-            to_incarnation: 0,
-            // Added by a change that the other does not know yet.
-            membership: Some(log_id(99, 99)),
-        };
-        connection.writer.message(&hello).await.unwrap();
-        let welcome: Welcome = connection.reader.message(DEADLINE).await.unwrap();
+        let (mut connection, welcome) = come(&cluster, lane, 9, 99).await;
         assert!(matches!(welcome, Welcome::Accepted { .. }), "{welcome:?}");
         let closed = tokio::time::timeout(DEADLINE, connection.reader.frame()).await;
         assert!(closed.expect("it is closed").is_err());
@@ -87,4 +100,62 @@ async fn an_answer_of_any_size_reaches_the_member_that_asked() {
         assert_eq!(range.kvs[0].value, value.as_bytes());
     }
     assert_eq!(get(&node, "small").await.as_deref(), Some("written"));
+}
+
+/// Who votes, and from which directory, holds from when it stands in the log: before it is committed, and so applied. Of
+/// three founders this one alone runs, so nothing is ever committed; the test is the other two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_are_judged_by_the_newest_membership_in_the_log_applied_or_not() {
+    let mut cluster = Cluster::of(3, Limits::default());
+    let node = cluster.run(1).await.unwrap();
+    let (mut leader, welcome) = come(&cluster, Lane::Raft, 2, 22).await;
+    assert!(matches!(welcome, Welcome::Accepted { .. }), "{welcome:?}");
+    let member = |(id, incarnation)| {
+        let node = PeerNode {
+            peer_address: format!("m{id}"),
+            incarnation,
+            ..PeerNode::default()
+        };
+        (id, node)
+    };
+    let members: BTreeMap<u64, PeerNode> = [(1, 0), (2, 22), (3, 33)].map(member).into();
+    let voters = BTreeSet::from([1, 2, 3]);
+    let membership = Membership::new(vec![voters], members).unwrap();
+    let append = AppendEntriesRequest {
+        vote: Vote::new_committed(5, 2),
+        prev_log_id: None,
+        entries: vec![Entry::new(
+            log_id(5, 0),
+            EntryPayload::Membership(membership),
+        )],
+        leader_commit: None,
+    };
+    let call = Call {
+        id: 1,
+        request: Request::Append(append),
+    };
+    leader.writer.message(&call).await.unwrap();
+    let answer: Answer = leader.reader.message(DEADLINE).await.unwrap();
+    let Response::Append(appended) = answer.response else {
+        panic!("{answer:?}")
+    };
+    assert!(appended.is_success(), "{appended:?}");
+    eventually("the membership", || async {
+        (node.members().len() == 3).then_some(())
+    })
+    .await;
+    assert_eq!(node.status().raft_applied_index, 0, "nothing is applied");
+
+    let (_, welcome) = come(&cluster, Lane::Raft, 3, 44).await;
+    let Welcome::Refused(refusal) = welcome else {
+        panic!("another directory of member 3 is let in")
+    };
+    let other = Refusal::OtherDirectory {
+        member: 3,
+        known: 33,
+        shown: 44,
+    };
+    assert_eq!(refusal, other);
+    let (_, welcome) = come(&cluster, Lane::Raft, 3, 33).await;
+    assert!(matches!(welcome, Welcome::Accepted { .. }), "{welcome:?}");
 }
