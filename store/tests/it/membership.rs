@@ -284,3 +284,20 @@ async fn a_removed_member_is_heard_no_more() {
     put(&node, "key", "value 2").await;
     assert_eq!(get(&node, "key").await.as_deref(), Some("value 2"));
 }
+
+/// The next change is decided on what is seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_change_has_done_is_seen_as_soon_as_it_is_answered() {
+    let cluster = Cluster::start(1, Limits::default()).await;
+    let node = cluster.node(1);
+    for id in 10..110 {
+        let name = format!("m{id}");
+        node.add_learner(id, name.clone(), name.clone())
+            .await
+            .unwrap();
+        let ids: Vec<u64> = node.members().iter().map(|member| member.id).collect();
+        assert_eq!(ids, [1, id]);
+        node.remove(id).await.unwrap();
+        assert_eq!(node.members().len(), 1, "after the removal of {id}");
+    }
+}
