@@ -162,6 +162,13 @@ impl Cluster {
             cluster.run(id).await.unwrap();
         }
         cluster.leader().await;
+        // A member that has not heard of the cluster yet takes itself for a learner.
+        for node in cluster.nodes.values() {
+            eventually("a vote", || async {
+                (!node.status().is_learner).then_some(())
+            })
+            .await;
+        }
         cluster
     }
 
