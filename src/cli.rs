@@ -481,7 +481,7 @@ pub(crate) struct RestoreArgs {
     /// The saved copy
     pub(crate) file: PathBuf,
     /// How far the revision is moved forward, so that no watch goes on from one that was never reached
-    #[arg(long, default_value_t = store::backup::BUMP_REVISION, value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, default_value_t = store::backup::BUMP_REVISION, value_parser = clap::value_parser!(i64).range(1..=store::backup::BUMP_REVISION_MAX))]
     pub(crate) bump_revision: i64,
     #[command(flatten, next_help_heading = "The new home")]
     pub(crate) wishes: WishArgs,
@@ -517,8 +517,11 @@ pub(crate) struct RecoverArgs {
     /// Only show where the log of each survivor ends
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Also where these are a quorum, which could go on without losing anything
+    #[arg(long)]
+    pub(crate) force: bool,
     /// How far the revision is moved forward, so that no watch goes on from one that was lost
-    #[arg(long, default_value_t = store::backup::BUMP_REVISION, value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, default_value_t = store::backup::BUMP_REVISION, value_parser = clap::value_parser!(i64).range(1..=store::backup::BUMP_REVISION_MAX))]
     pub(crate) bump_revision: i64,
 }
 

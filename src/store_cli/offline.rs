@@ -1,11 +1,12 @@
 //! `kontiki store restore` and `recover`: work on the files of a store that does not run.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use store::InitialMember;
-use store::backup::{NewCluster, Survivor};
+use store::backup::{BackupError, NewCluster, Survivor};
+use store::{DataDirError, InitialMember};
 
 use super::table;
 use crate::cli::{OneMemberArgs, RecoverArgs, RestoreArgs};
@@ -21,15 +22,18 @@ pub(super) fn restore(home: &Home, args: &RestoreArgs) -> Result<()> {
 
 /// A whole home, with a new cluster of as many members as are wished for.
 fn restore_home(home: &Home, args: &RestoreArgs) -> Result<()> {
+    crate::pki::create_private_dir(&home.0)?;
+    let _lock = up::lock(home)?;
     if home.load()?.is_some() {
         bail!(
             "there is a cluster in {}, which is not overwritten: choose another --home",
             home.0.display()
         );
     }
-    crate::pki::create_private_dir(&home.0)?;
-    let _lock = up::lock(home)?;
+    remove_what_was_cut_short(home)?;
     let plan = Plan::new(&args.wishes.wishes(), &mut rand::random)?;
+    // So that it is known whose the data is if it goes no further than some members.
+    crate::pki::write_secret(&restoring(home), &serde_json::to_vec(&plan)?)?;
     let cluster = NewCluster {
         cluster_id: plan.cluster_id,
         members: initial_members(&plan),
@@ -50,12 +54,14 @@ fn restore_home(home: &Home, args: &RestoreArgs) -> Result<()> {
                 for data in made {
                     let _ = fs::remove_dir_all(data);
                 }
+                let _ = fs::remove_file(restoring(home));
                 return Err(error);
             }
         }
     }
     // What makes it a cluster goes last.
     home.save(&plan)?;
+    fs::remove_file(restoring(home)).context("cannot remove what says that it is restored")?;
     let (revision, contents) = restored.context("a cluster has members")?;
     say(&format!(
         "Restored {} keys and {} leases of revision {} into a new cluster of {} members in {}, which begins at revision \
@@ -67,6 +73,32 @@ fn restore_home(home: &Home, args: &RestoreArgs) -> Result<()> {
         home.0.display()
     ));
     say(&format!("To start it: kontiki up{}", up::home_flag(home)));
+    Ok(())
+}
+
+/// The plan of a home while it is restored.
+fn restoring(home: &Home) -> PathBuf {
+    home.0.join("restoring.json")
+}
+
+/// The data that a restore has made which did not come to its end. No member has ever run on it.
+fn remove_what_was_cut_short(home: &Home) -> Result<()> {
+    let file = restoring(home);
+    let Ok(text) = fs::read(&file) else {
+        return Ok(());
+    };
+    // Cut short itself: nothing was made yet.
+    if let Ok(plan) = serde_json::from_slice::<Plan>(&text) {
+        for member in &plan.members {
+            let data = home.process_dir(&member.name).join("data");
+            match fs::remove_dir_all(&data) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", data.display()));
+                }
+                _ => {}
+            }
+        }
+    }
     Ok(())
 }
 
@@ -130,7 +162,13 @@ fn restore_one(data_dir: &Path, one: &OneMemberArgs, args: &RestoreArgs) -> Resu
 struct Found {
     name: String,
     data_dir: PathBuf,
-    survivor: Result<Survivor, String>,
+    survivor: Result<Survivor, Unusable>,
+}
+
+struct Unusable {
+    why: String,
+    /// Its member runs.
+    in_use: bool,
 }
 
 pub(super) fn recover(home: &Home, args: &RecoverArgs) -> Result<()> {
@@ -146,12 +184,22 @@ fn inspect(name: String, data_dir: PathBuf) -> Found {
     Found {
         name,
         data_dir,
-        survivor: found.map_err(|error| error.to_string()),
+        survivor: found.map_err(|error| Unusable {
+            why: error.to_string(),
+            in_use: matches!(error, BackupError::DataDir(DataDirError::Locked { .. })),
+        }),
     }
 }
 
 /// The one with the longest log. An error if there is none, or if they are of different clusters.
 fn longest(found: &[Found]) -> Result<(&Found, &Survivor)> {
+    let in_use = |found: &&Found| found.survivor.as_ref().is_err_and(|why| why.in_use);
+    if let Some(running) = found.iter().find(in_use) {
+        bail!(
+            "{} is in use: its member runs, and may have more than the others. Stop it first",
+            running.data_dir.display()
+        );
+    }
     let survivors = found.iter();
     let survivors = survivors.filter_map(|found| Some((found, found.survivor.as_ref().ok()?)));
     let Some(best) = survivors.clone().max_by_key(|(_, survivor)| survivor.last) else {
@@ -167,6 +215,27 @@ fn longest(found: &[Found]) -> Result<(&Found, &Survivor)> {
         }
     }
     Ok(best)
+}
+
+/// Whether those who are left can go on by themselves, so that nothing has to be given up.
+fn are_quorum(found: &[Found], best: &Survivor) -> bool {
+    let survivors = found
+        .iter()
+        .filter_map(|found| found.survivor.as_ref().ok());
+    let left = survivors.filter(|survivor| best.voters.contains(&survivor.member_id));
+    let left: BTreeSet<u64> = left.map(|survivor| survivor.member_id).collect();
+    left.len() > best.voters.len() / 2
+}
+
+fn require_lost_quorum(found: &[Found], best: &Survivor, args: &RecoverArgs) -> Result<()> {
+    if are_quorum(found, best) && !args.force {
+        bail!(
+            "these are a quorum of the {} members that vote: start them, and nothing is lost. To make one the only \
+             member all the same: --force",
+            best.voters.len()
+        );
+    }
+    Ok(())
 }
 
 fn show(found: &[Found]) {
@@ -198,7 +267,7 @@ fn show(found: &[Found]) {
     }));
     say(table(&lines).trim_end());
     for found in found {
-        if let Err(why) = &found.survivor {
+        if let Err(Unusable { why, .. }) = &found.survivor {
             say(&format!("{}: {why}", found.name));
         }
     }
@@ -216,6 +285,9 @@ fn recover_home(home: &Home, args: &RecoverArgs) -> Result<()> {
             );
         }
     }
+    if !args.dry_run && finish_home(home, &mut plan)? {
+        return Ok(());
+    }
     let members = plan.members.iter();
     let found: Vec<Found> = members
         .map(|member| {
@@ -229,6 +301,7 @@ fn recover_home(home: &Home, args: &RecoverArgs) -> Result<()> {
     if args.dry_run {
         return Ok(());
     }
+    require_lost_quorum(&found, survivor, args)?;
     let mut survivors = plan
         .members
         .iter()
@@ -267,18 +340,43 @@ fn recover_home(home: &Home, args: &RecoverArgs) -> Result<()> {
         }
     };
     keep_lost(home, &best.name, &lost)?;
+    say_recovered(home, &best.name, revision);
+    if lost.len() > 1 {
+        say(&format!(
+            "To have {} members again: kontiki up{} --members {}",
+            lost.len(),
+            up::home_flag(home),
+            lost.len()
+        ));
+    }
+    Ok(())
+}
+
+fn say_recovered(home: &Home, name: &str, revision: i64) {
     say(&format!(
-        "Member {} is the only one of a new cluster, which begins at revision {revision}.",
-        best.name
+        "Member {name} is the only one of a new cluster, which begins at revision {revision}."
     ));
     say(&format!("To start it: kontiki up{}", up::home_flag(home)));
-    say(&format!(
-        "To have {} members again: kontiki up{} --members {}",
-        lost.len(),
-        up::home_flag(home),
-        lost.len()
-    ));
-    Ok(())
+}
+
+/// Brings a recovery to its end that was cut short. True if there was one.
+fn finish_home(home: &Home, plan: &mut Plan) -> Result<bool> {
+    let engine = store::config::engine();
+    for member in plan.members.clone() {
+        let data = home.process_dir(&member.name).join("data");
+        let Some(survivor) = store::backup::finish(&data, engine.as_ref())? else {
+            continue;
+        };
+        plan.node.apart |= plan.members.len() > 1;
+        plan.cluster_id = survivor.cluster_id;
+        let lost = std::mem::replace(&mut plan.members, vec![member.clone()]);
+        home.save(plan)?;
+        keep_lost(home, &member.name, &lost)?;
+        say("The recovery that was cut short is at its end.");
+        say_recovered(home, &member.name, survivor.revision);
+        return Ok(true);
+    }
+    Ok(false)
 }
 
 /// What the other members have left goes into the folder of the one that remains: for a look, and so that a reset finds
@@ -314,6 +412,14 @@ fn recover_data(data_dir: &Path, cluster: &NewCluster) -> Result<i64> {
 }
 
 fn recover_dirs(args: &RecoverArgs) -> Result<()> {
+    let engine = store::config::engine();
+    for data_dir in args.data_dir.iter().filter(|_| !args.dry_run) {
+        if let Some(survivor) = store::backup::finish(data_dir, engine.as_ref())? {
+            say("The recovery that was cut short is at its end.");
+            say_recovered_dir(&survivor, survivor.cluster_id, survivor.revision);
+            return Ok(());
+        }
+    }
     let dirs = args.data_dir.iter();
     let found: Vec<Found> = dirs
         .map(|dir| {
@@ -325,11 +431,7 @@ fn recover_dirs(args: &RecoverArgs) -> Result<()> {
         .collect();
     show(&found);
     let (best, survivor) = longest(&found)?;
-    let (name, peer_address) = survivor
-        .members
-        .get(&survivor.member_id)
-        .cloned()
-        .unwrap_or_default();
+    let (name, peer_address) = own_name(survivor);
     if found.len() > 1 {
         say(&format!(
             "The longest log is in {}.",
@@ -339,17 +441,30 @@ fn recover_dirs(args: &RecoverArgs) -> Result<()> {
     if args.dry_run {
         return Ok(());
     }
+    require_lost_quorum(&found, survivor, args)?;
     let cluster_id = rand::random::<u64>() | 1;
     let cluster = NewCluster {
         cluster_id,
         members: vec![InitialMember {
             id: survivor.member_id,
-            name: name.clone(),
+            name,
             peer_address,
         }],
         bump_revision: args.bump_revision,
     };
     let revision = recover_data(&best.data_dir, &cluster)?;
+    say_recovered_dir(survivor, cluster_id, revision);
+    Ok(())
+}
+
+/// Name and peer address.
+fn own_name(survivor: &Survivor) -> (String, String) {
+    let own = survivor.members.get(&survivor.member_id);
+    own.cloned().unwrap_or_default()
+}
+
+fn say_recovered_dir(survivor: &Survivor, cluster_id: u64, revision: i64) {
+    let (name, _) = own_name(survivor);
     for line in [
         format!("Member {name} is the only one of the new cluster {cluster_id:x}, which begins at revision {revision}."),
         "Where the cluster's authorities are kept, make its certificates anew:".into(),
@@ -359,10 +474,11 @@ fn recover_dirs(args: &RecoverArgs) -> Result<()> {
         "copy them to its machine, and start it there. Add the others as new members, with empty data directories:".into(),
         String::new(),
         "  kontiki store member add NAME --peer HOST:PORT".into(),
+        String::new(),
+        "See that none of the others ever starts with its old data: most of them together would go on as the old cluster.".into(),
     ] {
         say(&line);
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -381,11 +497,15 @@ mod tests {
             applied_index: 1,
             revision: 1,
             members: BTreeMap::new(),
+            voters: [1, 2, 3].into(),
         });
         Found {
             name: name.into(),
             data_dir: name.into(),
-            survivor: survivor.ok_or_else(|| "gone".into()),
+            survivor: survivor.ok_or_else(|| Unusable {
+                why: "gone".into(),
+                in_use: false,
+            }),
         }
     }
 
@@ -399,6 +519,14 @@ mod tests {
         ];
         assert_eq!(best(&three).unwrap(), "m2");
         assert!(best(&[found("m1", 7, None)]).is_err());
+        // One that runs may have more than all of them.
+        let mut running = found("m3", 7, None);
+        running.survivor = Err(Unusable {
+            why: "locked".into(),
+            in_use: true,
+        });
+        let refused = longest(&[found("m1", 7, Some((2, 900))), running]).err();
+        assert!(refused.unwrap().to_string().contains("Stop it first"));
         let mixed = [found("m1", 7, Some((2, 9))), found("m2", 8, Some((3, 5)))];
         assert!(
             best(&mixed)
@@ -406,5 +534,47 @@ mod tests {
                 .to_string()
                 .contains("another cluster")
         );
+    }
+
+    #[test]
+    fn who_can_go_on_by_himself_gives_nothing_up() {
+        let of = |ids: &[u64]| -> Vec<Found> {
+            let found = |id: &u64| {
+                let mut found = found("m", 7, Some((1, 1)));
+                if let Ok(survivor) = &mut found.survivor {
+                    survivor.member_id = *id;
+                }
+                found
+            };
+            ids.iter().map(found).collect()
+        };
+        let quorum = |ids: &[u64]| {
+            let found = of(ids);
+            let best = found[0].survivor.as_ref().ok().unwrap();
+            are_quorum(&found, best)
+        };
+        assert!(quorum(&[1, 2]) && quorum(&[3, 1, 2]));
+        // Twice the same, and one that never voted.
+        assert!(!quorum(&[2]) && !quorum(&[2, 2]) && !quorum(&[1, 4]));
+    }
+
+    #[test]
+    fn a_restore_that_was_cut_short_does_not_stand_in_its_own_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home(dir.path().join("a b"));
+        fs::create_dir(&home.0).unwrap();
+        remove_what_was_cut_short(&home).unwrap();
+        let wishes = crate::local::Wishes {
+            members: Some(3),
+            ..Default::default()
+        };
+        let plan = Plan::new(&wishes, &mut rand::random).unwrap();
+        fs::write(restoring(&home), serde_json::to_vec(&plan).unwrap()).unwrap();
+        for path in ["m1/data/state", "m1/pki", "m9/data"] {
+            fs::create_dir_all(home.0.join(path)).unwrap();
+        }
+        remove_what_was_cut_short(&home).unwrap();
+        assert!(!home.0.join("m1/data").exists());
+        assert!(home.0.join("m1/pki").exists() && home.0.join("m9/data").exists());
     }
 }

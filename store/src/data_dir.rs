@@ -20,6 +20,11 @@ use crate::incarnations::{self, Incarnations};
 /// Layout of the directory as a whole. 1 was without incarnations, and is read as it is.
 const FORMAT: u32 = 2;
 
+/// Beside a directory's name: what a restore is making of it.
+pub(crate) const RESTORING: &str = ".restoring";
+/// Beside a directory's name: what a recovery is making of it.
+pub(crate) const RECOVERING: &str = ".recovering";
+
 /// Why a data directory cannot be used. The texts say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
@@ -51,6 +56,11 @@ pub enum DataDirError {
          remove this member from the cluster, empty the directory and add the member anew under a new id"
     )]
     Anonymous { path: PathBuf },
+    #[error(
+        "data directory {path} has no data, and {staged} is beside it: a restore or a recovery was cut short. Do it again \
+         with the same command, which brings it to its end; or remove {staged}, to begin with nothing"
+    )]
+    CutShort { path: PathBuf, staged: PathBuf },
     #[error("{path} is no data directory: it has no identity file")]
     NoData { path: PathBuf },
     #[error(
@@ -93,7 +103,8 @@ impl DataDir {
     /// Locks the directory and checks whose it is; a new or empty one becomes this member's.
     pub(crate) fn open(path: &Path, cluster: u64, member: u64) -> Result<DataDir, DataDirError> {
         let failed = |text: &str| failed(path, text);
-        std::fs::create_dir_all(path).map_err(failed("cannot be created"))?;
+        require_none_cut_short(path)?;
+        create_private(path).map_err(failed("cannot be created"))?;
         let lock = lock(path)?;
         let (fresh, incarnation) = match std::fs::read_to_string(path.join("identity")) {
             Ok(text) => (false, check_identity(path, &text, cluster, member)?),
@@ -156,7 +167,7 @@ impl DataDir {
         identity: &Identity,
         met: &BTreeMap<u64, u64>,
     ) -> Result<DataDir, DataDirError> {
-        std::fs::create_dir_all(path).map_err(failed(path, "cannot be created"))?;
+        create_private(path).map_err(failed(path, "cannot be created"))?;
         let lock = lock(path)?;
         write_identity(path, identity)
             .and_then(|()| incarnations::store(path, met))
@@ -229,6 +240,30 @@ fn failed(path: &Path, text: &str) -> impl FnOnce(io::Error) -> DataDirError + u
         text: explain(&text, &source),
         source,
     }
+}
+
+/// An empty directory beside one that was being made is not a new member's: it would begin without the data.
+fn require_none_cut_short(path: &Path) -> Result<(), DataDirError> {
+    if path.join("identity").exists() {
+        return Ok(());
+    }
+    for suffix in [RESTORING, RECOVERING] {
+        let mut staged = path.as_os_str().to_owned();
+        staged.push(suffix);
+        let staged = PathBuf::from(staged);
+        if staged.exists() {
+            let path = path.into();
+            return Err(DataDirError::CutShort { path, staged });
+        }
+    }
+    Ok(())
+}
+
+/// Secrets are in it.
+fn create_private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(path)
 }
 
 fn lock(path: &Path) -> Result<File, DataDirError> {

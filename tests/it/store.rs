@@ -315,9 +315,6 @@ fn a_lost_quorum_is_recovered_from_the_one_that_is_left() {
     let before = status_when_well(&cluster, 3)[0]["revision"].as_i64();
     cluster.kill(2);
     cluster.kill(3);
-    for member in [2, 3] {
-        std::fs::remove_dir_all(cluster.data(member)).expect("removed");
-    }
     let running = cluster.kontiki(&["store", "recover"]);
     assert!(
         !running.success && running.stderr.contains("kontiki down"),
@@ -325,6 +322,14 @@ fn a_lost_quorum_is_recovered_from_the_one_that_is_left() {
     );
     let down = cluster.kontiki(&["down"]);
     assert!(down.success, "{down}");
+    let quorum = cluster.kontiki(&["store", "recover"]);
+    assert!(
+        !quorum.success && quorum.stderr.contains("nothing is lost"),
+        "{quorum}"
+    );
+    for member in [2, 3] {
+        std::fs::remove_dir_all(cluster.data(member)).expect("removed");
+    }
     let dry = cluster.kontiki(&["store", "recover", "--dry-run"]);
     assert!(
         dry.success && dry.stdout.contains("longest log is that of m1"),
@@ -333,6 +338,16 @@ fn a_lost_quorum_is_recovered_from_the_one_that_is_left() {
 
     let said = cluster.kontiki(&["store", "recover"]);
     assert!(said.success, "{said}");
+    // As if it had been cut short between its two renames.
+    let data = cluster.data(1);
+    std::fs::rename(&data, data.with_file_name("data.recovering")).expect("renamed");
+    let up = cluster.kontiki(&["up"]);
+    assert!(!up.success && up.stderr.contains("was cut short"), "{up}");
+    let said = cluster.kontiki(&["store", "recover"]);
+    assert!(
+        said.success && said.stdout.contains("is at its end"),
+        "{said}"
+    );
     let up = cluster.kontiki(&["up"]);
     assert!(up.success, "{up}");
     written.check(&cluster, 1);

@@ -13,7 +13,7 @@ use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use prost::Message;
 
-use super::{BackupError, NewCluster};
+use super::{BUMP_REVISION_MAX, BackupError, NewCluster};
 use crate::config::InitialMember;
 use crate::data_dir::{DataDir, Identity};
 use crate::disk::{self, LogIdRecord, MembershipRecord, Position};
@@ -44,7 +44,9 @@ fn membership(members: &Members, at: LogId) -> io::Result<MembershipRecord> {
 /// A revision that no client of the old cluster has seen, with everything before it compacted: watches that go on from
 /// an older one are told so, and list again.
 pub(super) fn moved_forward(revision: i64, bump: i64) -> Result<i64, BackupError> {
-    let moved = revision.checked_add(bump).filter(|_| bump > 0);
+    let possible = (1..=BUMP_REVISION_MAX).contains(&bump);
+    let moved = revision.checked_add(bump);
+    let moved = moved.filter(|moved| possible && *moved <= i64::MAX / 2);
     moved.ok_or(BackupError::Bump(bump))
 }
 
@@ -118,6 +120,14 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+/// Removes what an attempt has made, if it failed: it may be what has filled the disk.
+pub(super) fn or_nothing<T>(staged: &Path, made: Result<T, BackupError>) -> Result<T, BackupError> {
+    if made.is_err() {
+        let _ = std::fs::remove_dir_all(staged);
+    }
+    made
 }
 
 /// Renames, durably.

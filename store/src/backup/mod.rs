@@ -1,7 +1,8 @@
 //! The store at rest: reading archives, and making data directories out of one or out of what is left of a member.
 //!
 //! All of it works on files alone, while no member runs on them. A directory is prepared beside its place and moved
-//! there by a rename when it is whole, so that whatever ends the process leaves either nothing or all of it.
+//! there by a rename when it is whole, so that whatever ends the process leaves either nothing or all of it. Only a
+//! recovery takes two renames; what is left between them is recognised, and no member starts on it before [`finish`].
 
 mod found;
 mod read;
@@ -14,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use read::{Contents, verify};
-pub use recover::{LogEnd, Survivor, inspect, recover};
+pub use recover::{LogEnd, Survivor, finish, inspect, recover};
 pub use restore::restore;
 
 #[cfg(test)]
@@ -25,6 +26,9 @@ use crate::data_dir::DataDirError;
 
 /// By how much the revision is moved forward at least: more than any cluster writes between a backup and its loss.
 pub const BUMP_REVISION: i64 = 1_000_000_000;
+
+/// Further would leave too few revisions to go on with.
+pub const BUMP_REVISION_MAX: i64 = 1 << 60;
 
 /// A cluster that is to go on from what another one has left.
 #[derive(Clone, Debug)]

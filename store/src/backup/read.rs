@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+use bytes::Bytes;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
@@ -66,7 +67,8 @@ pub(crate) fn read(
     };
     if records.bytes(MAGIC.len())? != MAGIC {
         return Err(damaged(
-            "it does not begin as an archive of this store does",
+            "it does not begin as an archive of this store does; what was saved of an etcd becomes one by `kontiki store \
+             import`",
         ));
     }
     let (kind, body) = records.record()?;
@@ -81,6 +83,7 @@ pub(crate) fn read(
         )));
     }
     let mut found = Tail::default();
+    let mut last = Bytes::new();
     loop {
         let (kind, body) = records.record()?;
         let body = body.as_slice();
@@ -95,7 +98,12 @@ pub(crate) fn read(
             }
             KEY => {
                 found.keys += 1;
-                visit(Part::Key(kv::KeyValue::decode(body).map_err(damaged)?))?;
+                let kv = kv::KeyValue::decode(body).map_err(damaged)?;
+                if kv.key <= last {
+                    return Err(damaged("its keys are not in order"));
+                }
+                last = kv.key.clone();
+                visit(Part::Key(kv))?;
             }
             TAIL if Tail::decode(body).map_err(damaged)? == found => break,
             TAIL => return Err(damaged("it has not as many records as it says")),

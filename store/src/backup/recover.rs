@@ -4,7 +4,7 @@
 //! rest might have been. So the longest log has to be chosen among the survivors. The new cluster has another id, so
 //! that no old member ever speaks to the new one, and a revision that no client has seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::found::{self, Members};
 use super::{BackupError, NewCluster};
 use openraft::EntryPayload;
 
-use crate::data_dir::{DataDir, DataDirError, Identity};
+use crate::data_dir::{DataDir, DataDirError, Identity, RECOVERING};
 use crate::disk::{self, MembershipRecord};
 use crate::env::{Engine, LogDisk, StateDisk};
 use crate::incarnations;
@@ -36,6 +36,8 @@ pub struct Survivor {
     pub revision: i64,
     /// The members as it last knew them, by id: names and peer addresses.
     pub members: BTreeMap<u64, (String, String)>,
+    /// Those of them that vote.
+    pub voters: BTreeSet<u64>,
 }
 
 /// Where a log ends. The greater one of two logs has all that is committed.
@@ -80,18 +82,35 @@ pub fn recover(
         member_id: member.id,
         incarnation,
     };
-    let staged = found::beside(data_dir, ".recovering");
-    let dir = found::begin(&staged, &identity, &members)?;
-    let replica = copy(&old, &dir, engine)?;
-    // It votes no more in a term in which it may have voted.
-    let term = old.log.found().vote.map_or(0, |vote| vote.leader_id.term);
-    let voted = Vote::new(term.max(old.last().term), member.id);
-    let revision = found::complete(dir, replica, engine, &voted, cluster, &members)?;
+    let staged = found::beside(data_dir, RECOVERING);
+    let make = || {
+        let dir = found::begin(&staged, &identity, &members)?;
+        let replica = copy(&old, &dir, engine)?;
+        // It votes no more in a term in which it may have voted.
+        let term = old.log.found().vote.map_or(0, |vote| vote.leader_id.term);
+        let voted = Vote::new(term.max(old.last().term), member.id);
+        found::complete(dir, replica, engine, &voted, cluster, &members)
+    };
+    let revision = found::or_nothing(&staged, make())?;
     // Closed before it is moved.
     drop(old);
-    found::rename(data_dir, &kept)?;
+    let away = found::rename(data_dir, &kept);
+    found::or_nothing(&staged, away)?;
+    // What ends the process here leaves what `finish` brings to an end.
     found::rename(&staged, data_dir)?;
     Ok((kept, revision))
+}
+
+/// Brings a recovery to its end that was cut short when the old directory had been moved away and the new one was not in
+/// its place yet. Answers what is there then; nothing where no recovery was.
+pub fn finish(data_dir: &Path, engine: &dyn Engine) -> Result<Option<Survivor>, BackupError> {
+    let staged = found::beside(data_dir, RECOVERING);
+    let is_whole = |dir: &Path| dir.join("identity").exists();
+    if is_whole(data_dir) || !is_whole(&staged) {
+        return Ok(None);
+    }
+    found::rename(&staged, data_dir)?;
+    inspect(data_dir, engine).map(Some)
 }
 
 /// The old state with all of the old log applied, in the new directory.
@@ -183,8 +202,11 @@ impl Opened {
             }
             Ok(())
         })?;
+        let voters = membership.iter().filter_map(|it| it.configs.last());
+        let voters = voters.flat_map(|config| config.ids.clone()).collect();
         let nodes = membership.into_iter().flat_map(|it| it.nodes);
         Ok(Survivor {
+            voters,
             cluster_id: self.identity.cluster_id,
             member_id: self.identity.member_id,
             last: self.last(),

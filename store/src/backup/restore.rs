@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 use super::found::{self, Members};
 use super::read::{Contents, Part, read, verify};
 use super::{BackupError, NewCluster};
-use crate::data_dir::Identity;
+use crate::data_dir::{Identity, RESTORING};
 use crate::disk::Position;
-use crate::env::{Engine, StateDb};
+use crate::env::Engine;
 use crate::etcd::archive::Record;
 use crate::incarnations::LEGACY;
 use crate::raft::machine::Replica;
@@ -18,6 +18,8 @@ use crate::raft::types::Vote;
 
 /// Live keys are stored in batches of about so many bytes.
 const BATCH_BYTES: usize = 1 << 20;
+/// What a record takes in memory beside its bytes.
+const RECORD_BYTES: usize = 128;
 /// With which all members begin.
 const TERM: u64 = 1;
 
@@ -52,8 +54,26 @@ pub fn restore(
         member_id,
         incarnation: *incarnation,
     };
-    let staged = found::beside(data_dir, ".restoring");
-    let dir = found::begin(&staged, &identity, &members)?;
+    let staged = found::beside(data_dir, RESTORING);
+    let made = make(
+        archive, &staged, &identity, &contents, cluster, &members, engine,
+    )
+    .and_then(|revision| found::rename(&staged, data_dir).map(|()| revision));
+    let revision = found::or_nothing(&staged, made)?;
+    Ok((revision, contents))
+}
+
+/// The whole directory, beside its place; closed when it is made.
+fn make(
+    archive: &Path,
+    staged: &Path,
+    identity: &Identity,
+    contents: &Contents,
+    cluster: &NewCluster,
+    members: &Members,
+    engine: &dyn Engine,
+) -> Result<i64, BackupError> {
+    let dir = found::begin(staged, identity, members)?;
     let damaged = |error| dir.failed("the state", error);
     let state = engine.open_state(dir.path(), true).map_err(damaged)?;
     let position = Position {
@@ -62,14 +82,20 @@ pub fn restore(
         cluster_id: cluster.cluster_id,
         ..Position::default()
     };
-    fill(archive, state.opened().as_ref(), position).map_err(not_whole)?;
-    let replica = Replica::load(cluster.cluster_id, state.clone()).map_err(damaged)?;
-    let voted = Vote::new(TERM, member_id);
-    let revision = found::complete(dir, replica, engine, &voted, cluster, &members)?;
-    // Closed before it is moved.
-    drop(state);
-    found::rename(&staged, data_dir)?;
-    Ok((revision, contents))
+    let db = state.opened();
+    fill(archive, position, &mut |writes, position| {
+        db.write(writes, position)
+    })
+    .map_err(|unfilled| match unfilled {
+        Unfilled::Archive(source) => BackupError::Archive {
+            path: archive.into(),
+            source,
+        },
+        Unfilled::Disk(error) => damaged(error).into(),
+    })?;
+    let replica = Replica::load(cluster.cluster_id, state).map_err(damaged)?;
+    let voted = Vote::new(TERM, identity.member_id);
+    found::complete(dir, replica, engine, &voted, cluster, members)
 }
 
 fn require_unused(data_dir: &Path) -> Result<(), BackupError> {
@@ -99,8 +125,19 @@ fn incarnation(cluster_id: u64, member_id: u64, archive: &[u8]) -> u64 {
     number.max(LEGACY + 1)
 }
 
+/// Why an archive was not stored: a backup must not be taken for bad when the disk is full.
+#[derive(Debug)]
+enum Unfilled {
+    Archive(io::Error),
+    Disk(io::Error),
+}
+
+/// Stores a batch.
+type Store<'a> = &'a mut dyn FnMut(&[kv::Write], &Position) -> io::Result<()>;
+
 /// Stores what is in the archive, at this position.
-fn fill(archive: &Path, state: &dyn StateDb, mut position: Position) -> io::Result<()> {
+fn fill(archive: &Path, mut position: Position, write: Store<'_>) -> Result<(), Unfilled> {
+    let mut unwritten = false;
     let (mut batch, mut bytes) = (Vec::new(), 0);
     let mut hash = kv::StateHash::default();
     read(archive, &mut |part| {
@@ -120,14 +157,43 @@ fn fill(archive: &Path, state: &dyn StateDb, mut position: Position) -> io::Resu
                 kv::Write::Put(kv)
             }
         });
+        bytes += RECORD_BYTES;
         if bytes >= BATCH_BYTES {
-            state.write(&batch, &position)?;
+            write(&batch, &position).inspect_err(|_| unwritten = true)?;
             batch.clear();
             bytes = 0;
         }
         Ok(())
+    })
+    .map_err(|error| match unwritten {
+        true => Unfilled::Disk(error),
+        false => Unfilled::Archive(error),
     })?;
     // Checked when it is loaded.
     position.state_hash = hash.to_bytes().to_vec();
-    state.write(&batch, &position)
+    write(&batch, &position).map_err(Unfilled::Disk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_not_taken_for_a_bad_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("copy");
+        // More than a batch, so that it fails in the middle, and less, so that it fails at the end.
+        for keys in [2 * (BATCH_BYTES / RECORD_BYTES) as u32, 3] {
+            crate::backup::tests::archive(&file, keys, |number| number);
+            let full = &mut |_: &[kv::Write], _: &Position| Err(io::ErrorKind::StorageFull.into());
+            let unfilled = fill(&file, Position::default(), full).unwrap_err();
+            assert!(
+                matches!(&unfilled, Unfilled::Disk(error) if error.kind() == io::ErrorKind::StorageFull),
+                "{unfilled:?}"
+            );
+        }
+        std::fs::write(&file, "x").unwrap();
+        let unfilled = fill(&file, Position::default(), &mut |_, _| Ok(())).unwrap_err();
+        assert!(matches!(unfilled, Unfilled::Archive(_)), "{unfilled:?}");
+    }
 }

@@ -4,8 +4,8 @@
 //! fits counts. It names the page of the root bucket, a B+ tree whose leaves hold the other buckets: each a page of its
 //! own tree or, when it is small, a page inside the value. All numbers are little endian.
 //!
-//! The file may hold any bytes: every place and length is checked, no page is read twice, and no more than one page on
-//! the way down is held at a time.
+//! The file may hold any bytes: every place and length is checked, no more is read than a tree that has each page once,
+//! and no more than one page on the way down is held at a time.
 
 use std::io;
 
@@ -124,13 +124,13 @@ impl<'a> Bolt<'a> {
                 return page.pairs(&mut ascending);
             }
         };
-        // A tree has each page once; more would be a circle.
+        // A tree has each page once, those of a run included; more would be a circle.
         let mut left = self.size_bytes / self.page_bytes;
         while let Some(id) = waiting.pop() {
-            left = left
-                .checked_sub(1)
-                .ok_or_else(|| damaged("its tree has a circle"))?;
             let page = self.page(id)?;
+            left = left
+                .checked_sub(page.bytes.len() as u64 / self.page_bytes)
+                .ok_or_else(|| damaged("its tree has a circle"))?;
             match page.kind {
                 LEAF => page.pairs(&mut ascending)?,
                 _ => {

@@ -168,6 +168,43 @@ fn a_tree_that_is_a_circle_ends() {
     assert!(imported(&hashed(file)).is_err());
 }
 
+/// A leaf without pairs in a run of many pages, named again and again: it would be read each time.
+#[test]
+fn a_long_run_is_not_read_over_and_over() {
+    struct Counting<'a>(&'a [u8], std::cell::Cell<usize>);
+    impl Source for Counting<'_> {
+        fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+            self.1.set(self.1.get() + buffer.len());
+            let at = usize::try_from(at).unwrap();
+            buffer.copy_from_slice(&self.0[at..at + buffer.len()]);
+            Ok(())
+        }
+    }
+    const PAGES: usize = 200;
+    let mut file = etcd(false);
+    let branch = (0..file.len())
+        .step_by(4096)
+        .find(|at| *at > 8192 && file[at + 8] == 1);
+    let branch = branch.unwrap();
+    let run = file.len();
+    file.resize(run + PAGES * 4096, 0);
+    file[run..run + 8].copy_from_slice(&((run / 4096) as u64).to_le_bytes());
+    file[run + 8] = 2;
+    file[run + 12..run + 16].copy_from_slice(&(PAGES as u32 - 1).to_le_bytes());
+    // All children of the branch are that run.
+    let children = PAGES / 2;
+    file[branch + 10..branch + 12].copy_from_slice(&(children as u16).to_le_bytes());
+    for child in 0..children {
+        let at = branch + 16 + child * 16 + 8;
+        file[at..at + 8].copy_from_slice(&((run / 4096) as u64).to_le_bytes());
+    }
+    let file = hashed(file);
+    let source = Counting(&file, Default::default());
+    assert!(import(&source, file.len() as u64, &mut Vec::new()).is_err());
+    let read = source.1.get();
+    assert!(read < 6 * file.len(), "{read} of {}", file.len());
+}
+
 struct Full;
 
 impl Write for Full {
