@@ -354,6 +354,12 @@ pub(crate) struct StoreArgs {
     /// Key of that certificate [default: pki/store-admin.key in the home]
     #[arg(id = "client_key", long = "key", value_name = "FILE", global = true)]
     pub(crate) key: Option<PathBuf>,
+    /// A user of the store, NAME or NAME:PASSWORD, where the store asks for one
+    #[arg(long, value_name = "USER", global = true)]
+    pub(crate) user: Option<String>,
+    /// File with the user's password on its first line
+    #[arg(long, value_name = "FILE", requires = "user", global = true)]
+    pub(crate) password_file: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: StoreCommand,
 }
@@ -405,15 +411,27 @@ impl OutputArgs {
     }
 }
 
+/// Which keys are shown, and how: of all commands that show some.
 #[derive(Args)]
-pub(crate) struct GetArgs {
+pub(crate) struct KeyArgs {
     /// The key; the API's objects are under /registry/
     pub(crate) key: String,
     /// All keys that begin so
     #[arg(long)]
     pub(crate) prefix: bool,
+    /// Show whole values of several keys or revisions, not only how they begin
+    #[arg(long)]
+    pub(crate) values: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct GetArgs {
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
     /// As of this revision, which must not have been compacted [default: now]
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i64).range(0..))]
     pub(crate) rev: i64,
     /// As of this time (2026-11-25T20:19:10Z), or so long ago (90s, 10m, 2h, 1d)
     #[arg(long, value_parser = moment, conflicts_with = "rev", value_name = "TIME")]
@@ -421,11 +439,6 @@ pub(crate) struct GetArgs {
     /// At most so many keys [default: all]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub(crate) limit: usize,
-    /// With --prefix, show whole values, not only how they begin
-    #[arg(long)]
-    pub(crate) values: bool,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
 }
 
 #[derive(Args)]
@@ -438,11 +451,53 @@ pub(crate) struct HistoryArgs {
     /// Only the newest so many revisions [default: all]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub(crate) limit: usize,
-    /// Show whole values, not only how they begin
-    #[arg(long)]
-    pub(crate) values: bool,
+}
+
+/// Where an etcd is, and how one proves oneself to it.
+#[derive(Args)]
+pub(crate) struct FromArgs {
+    /// The etcd's client URLs, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "URL", required = true)]
+    pub(crate) from: Vec<String>,
+    /// Authority of the etcd's certificates
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from_cacert: Option<PathBuf>,
+    /// A client certificate for the etcd
+    #[arg(long, value_name = "FILE", requires = "from_key")]
+    pub(crate) from_cert: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long, value_name = "FILE", requires = "from_cert")]
+    pub(crate) from_key: Option<PathBuf>,
+    /// A user of the etcd, NAME or NAME:PASSWORD; to read is enough
+    #[arg(long, value_name = "USER")]
+    pub(crate) from_user: Option<String>,
+    /// File with that user's password on its first line
+    #[arg(long, value_name = "FILE", requires = "from_user")]
+    pub(crate) from_password_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct MirrorArgs {
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub(crate) from: FromArgs,
+    /// Only keys that begin so [default: all]
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+    /// What stands here in the place of --prefix [default: the same]
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) dest_prefix: Option<String>,
+    /// Name of the mirror, by which it finds out how far an earlier run has got
+    #[arg(long, default_value = "mirror", value_parser = name)]
+    pub(crate) name: String,
+    /// Delete what is here under --dest-prefix and not in the etcd, and overwrite what differs
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Compare all keys again, whatever an earlier run has left
+    #[arg(long)]
+    pub(crate) restart: bool,
+    /// For the cut-over: end once this store has all that the etcd has
+    #[arg(long)]
+    pub(crate) until_synced: bool,
 }
 
 #[derive(Args)]
@@ -666,6 +721,7 @@ mod tests {
             "get /a --prefix --rev 5 --key k",
             "history /a --limit 3 -o json",
             "status --home h",
+            "get /a --user root:pw",
             "snapshot save f",
             "snapshot status f -o json",
             "restore f --home h --members 3 --bump-revision 7",

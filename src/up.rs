@@ -1,9 +1,10 @@
 //! `kontiki up`, `down`, `reset` and `status`: the cluster on this machine.
 
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -609,15 +610,16 @@ pub(crate) fn default_home() -> PathBuf {
     base.join(".kontiki")
 }
 
-#[expect(clippy::print_stdout, reason = "this is the command line's answer")]
+/// The command line's answer. What is under way goes on where nobody reads it any more.
 pub(crate) fn say(line: &str) {
-    println!("{line}");
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}");
 }
 
 /// A spinner on a terminal, a line for each change elsewhere.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
-    last: std::cell::RefCell<String>,
+    last: Mutex<String>,
     began: Instant,
 }
 
@@ -643,11 +645,13 @@ impl Progress {
                 bar.set_message(message.to_string());
                 bar.tick();
             }
-            None if *self.last.borrow() != message => {
-                eprintln!("[{:4.1} s] {message}", self.began.elapsed().as_secs_f32());
-                *self.last.borrow_mut() = message.to_string();
+            None => {
+                let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+                if *last != message {
+                    eprintln!("[{:4.1} s] {message}", self.began.elapsed().as_secs_f32());
+                    *last = message.to_string();
+                }
             }
-            None => {}
         }
     }
 

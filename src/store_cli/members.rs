@@ -35,7 +35,7 @@ pub(super) async fn run(session: &Session, command: &MemberCommand) -> Result<()
                     add.name
                 );
             }
-            join(&client, add).await
+            join(session, add).await
         }
         MemberCommand::Replace(add) => replace(session, add).await,
         MemberCommand::Promote { member } => {
@@ -138,19 +138,9 @@ pub(super) async fn move_leader(session: &Session, wanted: &str) -> Result<()> {
 
 async fn replace(session: &Session, add: &MemberAddArgs) -> Result<()> {
     let (client, members) = session.members().await.context(WITHOUT_QUORUM)?;
-    match find(&members, &add.name) {
-        Ok(dead) => {
-            // It publishes it soon after its first start: who has not may run all the same.
-            let Some(url) = dead.client_urls.first() else {
-                bail!(
-                    "member {} has not published where its clients reach it, so nobody can tell whether it runs: one \
-                     that is to be replaced must have ended. If it has, remove it first: `kontiki store member remove {}`",
-                    add.name,
-                    add.name
-                );
-            };
-            let status = session.client(url)?.status().await;
-            if status.is_ok_and(|status| status.member_id == dead.id) {
+    match to_replace(&members, add)? {
+        Some(dead) => {
+            if answers(session, &client, dead).await? {
                 bail!(
                     "member {} answers: one that is to be replaced must have ended",
                     add.name
@@ -159,27 +149,88 @@ async fn replace(session: &Session, add: &MemberAddArgs) -> Result<()> {
             client.remove_member(dead.id).await?;
             say(&format!("Member {} ({:x}) is removed.", add.name, dead.id));
         }
-        // An earlier attempt has removed it and not got further.
-        Err(_) => say(&format!(
-            "There is no member {} any more; it is added.",
+        None => say(&format!(
+            "There is no member {} any more; it was added already.",
             add.name
         )),
     }
-    join(&client, add).await
+    join(session, add).await
+}
+
+/// The member that is to go; nothing where an earlier attempt has removed it and added the new one.
+fn to_replace<'a>(members: &'a [Member], add: &MemberAddArgs) -> Result<Option<&'a Member>> {
+    let added = |member: &Member| is_added(member, add) && member.name.is_empty();
+    match find(members, &add.name) {
+        Ok(dead) => Ok(Some(dead)),
+        Err(_) if members.iter().any(added) => Ok(None),
+        Err(error) => Err(error.context(format!(
+            "nothing is replaced (if {} was removed already, `kontiki store member add` adds a new one)",
+            add.name
+        ))),
+    }
+}
+
+/// Whether it is the learner that is to be added.
+fn is_added(member: &Member, add: &MemberAddArgs) -> bool {
+    member.is_learner && member.peer_address == add.peer
+}
+
+/// Whether a member runs. Its port for clients is reached from its own machine, mostly, so the others are asked, too.
+async fn answers(session: &Session, client: &Client, member: &Member) -> Result<bool> {
+    let reports = client.reports().await?;
+    if reports.iter().any(|report| report.member_id == member.id) {
+        return Ok(true);
+    }
+    for url in &member.client_urls {
+        let status = session.client(url)?.status().await;
+        if status.is_ok_and(|status| status.member_id == member.id) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Where a new member is.
+enum Joining {
+    Votes,
+    /// For this.
+    Waiting(String),
+}
+
+/// Lets a learner vote, if it can; an error if it never will.
+async fn promoted(client: &Client, id: u64) -> Result<Joining> {
+    match client.promote_member(id).await {
+        Ok(()) => return Ok(Joining::Votes),
+        Err(ClientError::Refused { text, .. }) if text.contains("member not found") => {
+            bail!("member {id:x} was removed meanwhile")
+        }
+        Err(ClientError::Refused { text, .. }) if text.contains("permission denied") => {
+            bail!("member {id:x} is added, but letting it vote is not allowed: {text}")
+        }
+        Err(_) => {}
+    }
+    let members = client.members(false).await.unwrap_or_default();
+    let member = members.iter().find(|member| member.id == id);
+    Ok(match member {
+        // Somebody else was faster.
+        Some(member) if !member.is_learner => Joining::Votes,
+        Some(member) if !member.name.is_empty() => {
+            Joining::Waiting("waiting for the member to catch up".into())
+        }
+        _ => Joining::Waiting("waiting for the member to start".into()),
+    })
 }
 
 /// Adds a learner, says how it is started, waits until it has caught up, and lets it vote.
-async fn join(client: &Client, add: &MemberAddArgs) -> Result<()> {
+async fn join(session: &Session, add: &MemberAddArgs) -> Result<()> {
     let (host, port) = add
         .peer
         .rsplit_once(':')
         .filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
         .ok_or_else(|| anyhow!("{} is not HOST:PORT", add.peer))?;
-    let members = client.members(true).await?;
+    let (client, members) = session.members().await?;
     // Of an earlier attempt.
-    let added = members
-        .iter()
-        .find(|it| it.is_learner && it.peer_address == add.peer);
+    let added = members.iter().find(|member| is_added(member, add));
     let id = match added {
         Some(learner) => learner.id,
         None => client.add_member(&add.peer).await?,
@@ -193,24 +244,18 @@ async fn join(client: &Client, add: &MemberAddArgs) -> Result<()> {
     let progress = Progress::new("waiting for the member to start");
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match client.promote_member(id).await {
-            Ok(()) => break,
-            Err(ClientError::Refused { text, .. }) if text.contains("member not found") => {
-                bail!("member {id:x} was removed meanwhile")
-            }
-            Err(error) if Instant::now() > deadline => {
-                return Err(error).context(format!(
-                    "member {id:x} has not caught up yet: when it has, `kontiki store member promote {id:x}`"
-                ));
-            }
-            Err(_) => {}
+        // Whoever was asked may be gone by now.
+        let asked = match session.any().await {
+            Ok(client) => promoted(&client, id).await?,
+            Err(error) => Joining::Waiting(format!("waiting: {}", error.root_cause())),
+        };
+        match asked {
+            Joining::Votes => break,
+            Joining::Waiting(why) if Instant::now() > deadline => bail!(
+                "member {id:x} has not caught up ({why}): when it has, `kontiki store member promote {id:x}`"
+            ),
+            Joining::Waiting(why) => progress.say(&why),
         }
-        let members = client.members(false).await.unwrap_or_default();
-        let started = members.iter().any(|it| it.id == id && !it.name.is_empty());
-        progress.say(match started {
-            true => "waiting for the member to catch up",
-            false => "waiting for the member to start",
-        });
         tokio::time::sleep(POLL).await;
     }
     progress.done();
@@ -269,6 +314,33 @@ mod tests {
         assert_eq!(id("b"), Some(0xb));
         assert_eq!((id("c"), id("0xc")), (None, Some(0xc)));
         assert_eq!(id("e"), None);
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_replaces_nobody() {
+        let member = |name: &str, peer: &str, is_learner| Member {
+            id: 1,
+            name: name.into(),
+            peer_address: peer.into(),
+            is_learner,
+            ..Member::default()
+        };
+        let add = |name: &str| MemberAddArgs {
+            name: name.into(),
+            peer: "h:4".into(),
+            no_wait: false,
+        };
+        let mut members = vec![member("a", "h:1", false), member("b", "h:2", false)];
+        let found = to_replace(&members, &add("b")).unwrap();
+        assert_eq!(found, Some(&members[1]));
+        let refused = to_replace(&members, &add("bb")).unwrap_err();
+        assert!(
+            format!("{refused:#}").contains("no member bb"),
+            "{refused:#}"
+        );
+        // An earlier attempt has got as far as that.
+        members[1] = member("", "h:4", true);
+        assert_eq!(to_replace(&members, &add("b")).unwrap(), None);
     }
 
     #[test]

@@ -7,8 +7,10 @@ mod read;
 mod snapshot;
 mod status;
 
+use std::path::Path;
+
 use anyhow::{Context, Result, anyhow, bail};
-use store::etcd::client::{Client, Credentials, Member};
+use store::etcd::client::{Client, Credentials, Login, Member};
 
 use crate::cli::{SnapshotCommand, StoreArgs, StoreCommand};
 use crate::local::{Home, Plan};
@@ -47,7 +49,7 @@ impl Session {
     fn open(args: &StoreArgs) -> Result<Session> {
         let home = args.home();
         let endpoints = match args.endpoints.is_empty() {
-            false => args.endpoints.clone(),
+            false => args.endpoints.iter().map(|it| url(it, "https")).collect(),
             true => match home.load()? {
                 Some(plan) => plan.etcd_urls(),
                 None => bail!(
@@ -63,7 +65,9 @@ impl Session {
         };
         let ca = args.cacert.clone();
         let ca = ca.unwrap_or_else(|| home.pki().join("ca.crt"));
-        Session::new(endpoints, ca, identity)
+        let mut session = Session::new(endpoints, ca, identity)?;
+        session.credentials.login = login(args.user.as_deref(), args.password_file.as_deref())?;
+        Ok(session)
     }
 
     /// Of the cluster in a home.
@@ -77,13 +81,10 @@ impl Session {
     }
 
     fn new(endpoints: Vec<String>, ca: std::path::PathBuf, identity: Pair) -> Result<Session> {
-        let read = |path: &std::path::Path| {
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-        };
         let credentials = Credentials {
-            ca: read(&ca)?,
-            cert: read(&identity.cert)?,
-            key: read(&identity.key)?,
+            ca: Some(read(&ca)?),
+            identity: Some((read(&identity.cert)?, read(&identity.key)?)),
+            login: None,
         };
         Ok(Session {
             endpoints,
@@ -123,6 +124,37 @@ impl Session {
     }
 }
 
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// An endpoint as a URL: what has no scheme gets this one.
+fn url(endpoint: &str, scheme: &str) -> String {
+    match endpoint.contains("://") {
+        true => endpoint.into(),
+        false => format!("{scheme}://{endpoint}"),
+    }
+}
+
+/// NAME:PASSWORD, or NAME with the password on the first line of a file.
+fn login(user: Option<&str>, password_file: Option<&Path>) -> Result<Option<Login>> {
+    let Some(user) = user else {
+        return Ok(None);
+    };
+    let (name, password) = match (user.split_once(':'), password_file) {
+        (Some(_), Some(_)) => bail!("the password is given twice: with the name, and in a file"),
+        (Some((name, password)), None) => (name, password.to_string()),
+        (None, Some(file)) => {
+            let text = String::from_utf8(read(file)?);
+            let text = text.with_context(|| format!("{} is not text", file.display()))?;
+            (user, text.lines().next().unwrap_or_default().to_string())
+        }
+        (None, None) => bail!("user {user} needs a password: NAME:PASSWORD, or a file with it"),
+    };
+    let name = name.to_string();
+    Ok(Some(Login { name, password }))
+}
+
 /// Lines of cells as a table with aligned columns. The first line is the head.
 fn table(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
@@ -133,9 +165,17 @@ fn table(lines: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for line in lines {
-        let cells = line.iter().zip(&widths);
-        let cells = cells.map(|(cell, width)| format!("{cell:<width$}"));
-        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        let begin = text.len();
+        // Not by a format's width, which ends at 65535: a value may be longer.
+        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            text += if column > 0 { "  " } else { "" };
+            text += cell;
+            if column + 1 < line.len() {
+                let gap = width.saturating_sub(cell.chars().count());
+                text.extend(std::iter::repeat_n(' ', gap));
+            }
+        }
+        text.truncate(begin + text[begin..].trim_end().len());
         text.push('\n');
     }
     text
@@ -162,6 +202,33 @@ mod tests {
         let lines = [vec!["ID", "NAME"], vec!["1", "a"], vec!["1000", "länger"]];
         let lines = lines.map(|line| line.into_iter().map(String::from).collect::<Vec<_>>());
         assert_eq!(table(&lines), "ID    NAME\n1     a\n1000  länger\n");
+        let long = "x".repeat(70_000);
+        let lines = [
+            vec![long.clone(), "a".into()],
+            vec![String::new(), "b".into()],
+        ];
+        let text = table(&lines);
+        assert!(text.ends_with(&format!("{}  b\n", " ".repeat(70_000))));
+        assert!(text.starts_with(&format!("{long}  a\n")));
+    }
+
+    #[test]
+    fn an_endpoint_is_a_url_and_a_login_has_a_password() {
+        assert_eq!(url("h:1", "https"), "https://h:1");
+        assert_eq!(url("http://h:1", "https"), "http://h:1");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        std::fs::write(&file, "a:b c\n\n").unwrap();
+        let known = |user, file| {
+            let login = login(Some(user), file).map(Option::unwrap);
+            login.map(|login| (login.name, login.password)).ok()
+        };
+        let pair = |name: &str, password: &str| Some((name.to_string(), password.to_string()));
+        assert_eq!(known("u:p:q", None), pair("u", "p:q"));
+        assert_eq!(known("u", Some(file.as_path())), pair("u", "a:b c"));
+        assert_eq!(known("u", None), None);
+        assert_eq!(known("u:p", Some(file.as_path())), None);
+        assert!(login(None, None).unwrap().is_none());
     }
 
     #[test]

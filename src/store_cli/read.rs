@@ -16,7 +16,8 @@ use crate::up::say;
 const PREVIEW: usize = 60;
 
 pub(super) async fn get(session: &Session, args: &GetArgs) -> Result<()> {
-    let keys = keys(&args.key, args.prefix)?;
+    let shown = &args.keys;
+    let keys = keys(&shown.key, shown.prefix)?;
     let client = session.any().await?;
     let asked = match args.at {
         None => args.rev,
@@ -26,30 +27,36 @@ pub(super) async fn get(session: &Session, args: &GetArgs) -> Result<()> {
         }
     };
     let (revision, records) = client.get(&keys, asked, args.limit).await?;
-    if args.output.json() {
+    if shown.output.json() {
         let records: Vec<Value> = records.iter().map(record_json).collect();
         let answer = json!({"revision": revision, "keys": records});
         say(&serde_json::to_string_pretty(&answer)?);
         return Ok(());
     }
-    if args.prefix {
-        say(records_table(&records, args.values).trim_end());
+    if shown.prefix {
+        say(records_table(&records, shown.values).trim_end());
         return Ok(());
     }
     let Some(record) = records.first() else {
-        bail!("there is no key {} at revision {revision}", args.key);
+        bail!("there is no key {} at revision {revision}", shown.key);
     };
     // As it is: for a file or a pipe.
+    let line_end: &[u8] = match record.value.last() {
+        Some(b'\n') => b"",
+        _ => b"\n",
+    };
     let mut out = std::io::stdout().lock();
-    out.write_all(&record.value)?;
-    if record.value.last() != Some(&b'\n') {
-        out.write_all(b"\n")?;
+    let written = out.write_all(&[&record.value, line_end].concat());
+    match written.and_then(|()| out.flush()) {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
     }
-    Ok(out.flush()?)
 }
 
 pub(super) async fn history(session: &Session, args: &HistoryArgs) -> Result<()> {
-    let keys = keys(&args.key, args.prefix)?;
+    let shown = &args.keys;
+    let keys = keys(&shown.key, shown.prefix)?;
     let client = session.any().await?;
     let (begins, mut revisions) = client.history(&keys).await?;
     if args.limit > 0 {
@@ -58,7 +65,7 @@ pub(super) async fn history(session: &Session, args: &HistoryArgs) -> Result<()>
     let numbers: Vec<i64> = revisions.iter().map(number).collect();
     let times = client.times_of(&numbers).await?;
     let revisions: Vec<(Revision, i64)> = revisions.into_iter().zip(times).collect();
-    if args.output.json() {
+    if shown.output.json() {
         let revisions: Vec<Value> = revisions.iter().map(revision_json).collect();
         let answer = json!({"retained_from": begins, "revisions": revisions});
         say(&serde_json::to_string_pretty(&answer)?);
@@ -67,10 +74,10 @@ pub(super) async fn history(session: &Session, args: &HistoryArgs) -> Result<()>
     if revisions.is_empty() {
         bail!(
             "nothing is retained of {}: history begins at revision {begins}",
-            args.key
+            shown.key
         );
     }
-    say(revisions_table(&revisions, args.values).trim_end());
+    say(revisions_table(&revisions, shown.values).trim_end());
     Ok(())
 }
 

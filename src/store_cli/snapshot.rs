@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use store::backup::{Contents, verify};
-use store::etcd::client::Client;
+use store::etcd::client::{Client, ClientError};
 
 use super::{Session, bytes};
 use crate::up::say;
@@ -19,6 +19,8 @@ pub(super) async fn save(session: &Session, file: &Path) -> Result<()> {
         bail!("{} is there already: choose another name", file.display());
     }
     let client = session.any().await?;
+    // That member's state is copied: it shall have all that is acknowledged now.
+    client.members(true).await?;
     let partial = partial(file);
     let saved = match receive(&client, &partial).await {
         Ok(()) => verify(&partial).context("what was received is not whole"),
@@ -76,11 +78,12 @@ fn named(saved: Result<Contents>, partial: &Path, file: &Path) -> Result<Content
 }
 
 fn create(partial: &Path) -> Result<File> {
+    // What an earlier attempt has left may be open to others, or lead elsewhere.
+    let _ = fs::remove_file(partial);
     // Every Secret is in it.
     OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(partial)
         .with_context(|| format!("cannot write {}", partial.display()))
@@ -102,8 +105,13 @@ async fn receive(client: &Client, partial: &Path) -> Result<()> {
         progress.show(received, left);
         out.write_all(part)
     };
-    client.snapshot(keep).await.with_context(cannot)?;
+    let received = client.snapshot(keep).await;
     progress.done();
+    received.map_err(|error| match error {
+        ClientError::Io(error) => anyhow::Error::new(error).context(cannot()),
+        // Of the member, not of the file.
+        other => other.into(),
+    })?;
     out.sync_all().with_context(cannot)
 }
 
@@ -136,7 +144,14 @@ fn render(contents: &Contents) -> String {
         ("taken from member", format!("{:x}", contents.member_id)),
         ("sha256", hex(&contents.sha256)),
     ];
-    let lines = lines.map(|(name, value)| vec![format!("  {name}"), value]);
+    // What came from an etcd is of no cluster.
+    let origin = ["cluster", "taken from member"];
+    let lines = lines
+        .into_iter()
+        .filter(|(name, _)| contents.member_id != 0 || !origin.contains(name));
+    let lines: Vec<_> = lines
+        .map(|(name, value)| vec![format!("  {name}"), value])
+        .collect();
     super::table(&lines)
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, bail};
 use futures::future::join_all;
 use serde::Serialize;
+use store::MemberReport;
 use store::etcd::client::{Member, MemberStatus};
 
 use super::{Session, bytes, table};
@@ -16,10 +17,48 @@ use crate::up::say;
 struct Answer {
     status: MemberStatus,
     members: Vec<Member>,
-    /// Of its own, by etcd's names.
-    alarms: Vec<&'static str>,
+    /// Of all members, by etcd's names.
+    alarms: Vec<(u64, &'static str)>,
     metrics: BTreeMap<String, f64>,
 }
+
+impl Answer {
+    /// Of a member that others have asked, which tell of its alarms, too.
+    fn heard(report: MemberReport, alarms: &[(u64, &'static str)]) -> Answer {
+        let metrics = [
+            (COMPACT_REVISION, report.compact_revision as f64),
+            (DISK_FREE, report.disk_free_bytes as f64),
+        ];
+        Answer {
+            status: MemberStatus {
+                member_id: report.member_id,
+                version: report.version,
+                revision: report.revision,
+                leader: report.leader,
+                raft_term: report.raft_term,
+                raft_index: report.raft_index,
+                raft_applied_index: report.raft_applied_index,
+                size_bytes: report.size_bytes,
+                is_learner: report.is_learner,
+                ..MemberStatus::default()
+            },
+            members: Vec::new(),
+            alarms: alarms.to_vec(),
+            metrics: metrics
+                .map(|(name, value)| (name.to_string(), value))
+                .into(),
+        }
+    }
+
+    fn own_alarms(&self) -> Vec<&'static str> {
+        let own = self.alarms.iter();
+        let own = own.filter(|(id, _)| *id == self.status.member_id);
+        own.map(|(_, alarm)| *alarm).collect()
+    }
+}
+
+const COMPACT_REVISION: &str = "etcd_debugging_mvcc_compact_revision";
+const DISK_FREE: &str = "kontiki_store_disk_free_bytes";
 
 /// One line.
 #[derive(Debug, PartialEq, Serialize)]
@@ -71,6 +110,7 @@ pub(super) async fn run(session: &Session, json: bool) -> Result<()> {
     if answers.is_empty() {
         bail!("no member answers at {}", session.endpoints.join(", "));
     }
+    hear_of_others(session, &mut answers).await?;
     let rows = rows(&answers);
     match json {
         true => say(&serde_json::to_string_pretty(&rows)?),
@@ -83,6 +123,38 @@ pub(super) async fn run(session: &Session, json: bool) -> Result<()> {
     }
 }
 
+/// Has members that answer ask those that cannot be reached from here: their ports for clients are on their own machines.
+async fn hear_of_others(session: &Session, answers: &mut BTreeMap<u64, Answer>) -> Result<()> {
+    let named = answers.values().flat_map(|answer| &answer.members);
+    if named
+        .map(|member| member.id)
+        .all(|id| answers.contains_key(&id))
+    {
+        return Ok(());
+    }
+    for url in answering_urls(session, answers) {
+        let Ok(reports) = session.client(&url)?.reports().await else {
+            continue;
+        };
+        let alarms = answers.values().map(|answer| answer.alarms.clone());
+        let alarms = alarms.max_by_key(Vec::len).unwrap_or_default();
+        for report in reports {
+            let heard = answers.entry(report.member_id);
+            heard.or_insert_with(|| Answer::heard(report, &alarms));
+        }
+        return Ok(());
+    }
+    Ok(())
+}
+
+/// Where one may ask again: the endpoints, and what members that answer have published.
+fn answering_urls(session: &Session, answers: &BTreeMap<u64, Answer>) -> Vec<String> {
+    let members = answers.values().flat_map(|answer| &answer.members);
+    let published = members.filter(|member| answers.contains_key(&member.id));
+    let published = published.flat_map(|member| member.client_urls.clone());
+    session.endpoints.iter().cloned().chain(published).collect()
+}
+
 /// Asks all at once. By id of the member that answers: several ways may lead to one.
 async fn ask(session: &Session, probe: &Probe, urls: &[String]) -> Result<BTreeMap<u64, Answer>> {
     let mut clients = Vec::new();
@@ -93,11 +165,9 @@ async fn ask(session: &Session, probe: &Probe, urls: &[String]) -> Result<BTreeM
         let status = client.status().await.ok()?;
         // A learner does not say; the others do.
         let (members, alarms) = tokio::join!(client.members(false), client.alarms());
-        let alarms = alarms.unwrap_or_default().into_iter();
-        let own = alarms.filter(|(id, _)| *id == status.member_id);
         let answer = Answer {
             members: members.unwrap_or_default(),
-            alarms: own.map(|(_, alarm)| alarm).collect(),
+            alarms: alarms.unwrap_or_default(),
             metrics: metrics(probe, client.url()).await,
             status,
         };
@@ -156,8 +226,8 @@ fn row(member: &Member, answer: Option<&Answer>, leader: Option<(u64, u64)>) -> 
     let reason = match answer {
         None if member.client_urls.is_empty() => Some("has not started".to_string()),
         None => Some("does not answer".to_string()),
-        Some(answer) if !answer.alarms.is_empty() => {
-            Some(format!("alarm {}", answer.alarms.join(", ")))
+        Some(answer) if !answer.own_alarms().is_empty() => {
+            Some(format!("alarm {}", answer.own_alarms().join(", ")))
         }
         Some(answer) if answer.status.leader == 0 => Some("no leader".to_string()),
         Some(answer) => answer.status.errors.first().cloned(),
@@ -180,14 +250,14 @@ fn figures(answer: &Answer, leader: Option<(u64, u64)>) -> Figures {
     Figures {
         version: status.version.clone(),
         revision: status.revision,
-        compact_revision: metric("etcd_debugging_mvcc_compact_revision"),
+        compact_revision: metric(COMPACT_REVISION),
         raft_term: status.raft_term,
         raft_index: status.raft_index,
         raft_applied_index: status.raft_applied_index,
         lag: leader.map(|(_, index)| index.saturating_sub(status.raft_applied_index)),
         size_bytes: status.size_bytes,
-        disk_free_bytes: metric("kontiki_store_disk_free_bytes"),
-        alarms: answer.alarms.clone(),
+        disk_free_bytes: metric(DISK_FREE),
+        alarms: answer.own_alarms(),
     }
 }
 
@@ -286,7 +356,8 @@ mod tests {
         // A learner does not name the members.
         answers.insert(3, answer(3, 0x2a, 40).1);
         answers.get_mut(&3).unwrap().members.clear();
-        answers.get_mut(&1).unwrap().alarms.push("NOSPACE");
+        let raised = [(1, "NOSPACE"), (7, "CORRUPT")];
+        answers.get_mut(&1).unwrap().alarms.extend(raised);
         let text = render(&rows(&answers));
         let lines: Vec<Vec<&str>> = text
             .lines()
@@ -326,6 +397,34 @@ mod tests {
             ]
         );
         assert_eq!(rows[0].figures.as_ref().unwrap().lag, None);
+    }
+
+    #[test]
+    fn what_is_heard_of_a_member_counts_as_if_it_had_answered() {
+        let mut answers = BTreeMap::from([answer(1, 0x2a, 95)]);
+        let report = MemberReport {
+            member_id: 0x2a,
+            revision: 90,
+            compact_revision: 7,
+            leader: 0x2a,
+            raft_term: 2,
+            raft_index: 100,
+            raft_applied_index: 100,
+            disk_free_bytes: 4096,
+            ..MemberReport::default()
+        };
+        answers.insert(0x2a, Answer::heard(report, &[(0x2a, "NOSPACE")]));
+        let rows = rows(&answers);
+        let of_m2 = rows[1].figures.as_ref().unwrap();
+        assert_eq!(
+            (rows[1].role, rows[1].reason.as_deref()),
+            ("leader", Some("alarm NOSPACE"))
+        );
+        assert_eq!(
+            (of_m2.compact_revision, of_m2.disk_free_bytes),
+            (Some(7), Some(4096))
+        );
+        assert_eq!(rows[0].figures.as_ref().unwrap().lag, Some(5));
     }
 
     #[test]

@@ -4,7 +4,6 @@ use kv::{
     Answer, BoxFuture, LeaseStatus, Refusal, Reply, Store, StoreError, StoreResult, StoreStatus,
     WatchRequest, WatchStream,
 };
-use openraft::async_runtime::watch::WatchReceiver;
 use prost::Message;
 
 use crate::metrics::METRICS;
@@ -183,11 +182,6 @@ impl Store for Node {
         let position = self.core.replica.position();
         let leadership = *self.core.leadership.borrow();
         let me = self.core.config.member_id;
-        let last = {
-            let metrics = self.core.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            metrics.last_log_index.unwrap_or(0)
-        };
         let size_bytes = self.core.replica.disk().opened().size_bytes();
         METRICS.db_size.set(size_bytes as i64);
         StoreStatus {
@@ -195,7 +189,7 @@ impl Store for Node {
             member_id: me,
             leader_id: leadership.leader.unwrap_or(0),
             raft_term: leadership.term,
-            raft_index: last,
+            raft_index: self.core.last_log_index(),
             raft_applied_index: position.applied.map_or(0, |id| id.index),
             revision: position.revision,
             compact_revision: position.compact_revision,

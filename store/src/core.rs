@@ -6,6 +6,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{Instant, ReadPolicy, ServerState};
+use prost::Message;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::config::Config;
@@ -130,6 +131,7 @@ impl Core {
                 Err(error) => stopped(&error),
             },
             Request::StateDigest(index) => Response::StateDigest(self.digest_here(index).await),
+            Request::Report => Response::Report(self.report_here().encode_to_vec().into()),
             Request::Member(change) => match self.change_member_here(change).await {
                 Ok(()) => Response::MemberChanged,
                 Err(failure) => Response::Failed(failure),
@@ -198,6 +200,13 @@ impl Core {
                 Err(Failure::Stopped)
             }
         }
+    }
+
+    /// Where this member's log ends.
+    pub fn last_log_index(&self) -> u64 {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.last_log_index.unwrap_or(0)
     }
 
     pub fn is_leader(&self) -> bool {

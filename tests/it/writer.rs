@@ -27,9 +27,9 @@ pub(crate) struct Written {
 fn credentials(cluster: &Cluster) -> Credentials {
     let read = |name| std::fs::read(cluster.pki(name)).expect("a certificate");
     Credentials {
-        ca: read("ca.crt"),
-        cert: read("store-admin.crt"),
-        key: read("store-admin.key"),
+        ca: Some(read("ca.crt")),
+        identity: Some((read("store-admin.crt"), read("store-admin.key"))),
+        login: None,
     }
 }
 

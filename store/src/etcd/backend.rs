@@ -13,6 +13,7 @@ use crate::history::Moment;
 use crate::members::MemberError;
 use crate::node::Node;
 use crate::peer::wire::MemberChange;
+use crate::reports::MemberReport;
 
 /// See the module head.
 pub(super) trait Backend: Store {
@@ -28,6 +29,8 @@ pub(super) trait Backend: Store {
     fn is_large(&self, request: &RangeRequest, part_bytes: usize) -> bool;
     /// Hands leadership to this voter, and waits until it leads.
     fn move_leader(&self, target: u64) -> BoxFuture<'_, Result<(), Fault>>;
+    /// What the members that answer say of themselves.
+    fn reports(&self) -> BoxFuture<'_, Vec<MemberReport>>;
     /// Adds a learner under this address; answers its id.
     fn add_member(&self, peer_address: String) -> BoxFuture<'_, Result<u64, Fault>>;
     fn promote_member(&self, id: u64) -> BoxFuture<'_, Result<(), Fault>>;
@@ -105,6 +108,10 @@ impl Backend for Node {
                 Err(_) => Err(Fault::TransferTimedOut),
             }
         })
+    }
+
+    fn reports(&self) -> BoxFuture<'_, Vec<MemberReport>> {
+        Box::pin(self.core.reports())
     }
 
     fn add_member(&self, peer_address: String) -> BoxFuture<'_, Result<u64, Fault>> {

@@ -2,11 +2,15 @@
 //!
 //! It speaks the messages that the front serves, so it works towards etcd, too, but for what only Kontiki has.
 
+mod changes;
+mod sign_in;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kv::{EventKind, KeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse};
+use kv::{EventKind, KeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse, TxnRequest};
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,12 +19,17 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+pub use self::changes::{Changes, Told};
+pub use self::sign_in::Login;
+use self::sign_in::SignIn;
 use super::headed::Headed;
 use super::message::{
     AlarmBody, AlarmRequest, Empty, MemberAddBody, MemberAddRequest, MemberId, MemberListRequest,
-    MembersBody, MomentBody, MoveLeaderRequest, RevisionAtRequest, SnapshotBody, StatusBody,
-    TimesBody, TimesOfRequest, WatchBody, WatchCreate, WatchRequest, WatchUnion,
+    MembersBody, MomentBody, MoveLeaderRequest, ReportsBody, RevisionAtRequest, SnapshotBody,
+    StatusBody, TimesBody, TimesOfRequest, TxnBody, WatchBody, WatchCreate, WatchRequest,
+    WatchUnion,
 };
+use crate::MemberReport;
 
 /// For a connection to come about.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -28,6 +37,8 @@ const CONNECT: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(15);
 /// A stream on which nothing comes for so long is given up.
 const SILENCE: Duration = Duration::from_secs(30);
+/// A connection with calls under way is asked so often for a sign of life; etcd allows one each five seconds.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// Keys in one answer to a long list.
 const PAGE: i64 = 1000;
 /// How often a watch is asked whether it has come to the end of history.
@@ -53,12 +64,15 @@ pub enum ClientError {
     Io(#[from] std::io::Error),
 }
 
-/// Certificates of the client and of the authority of the server, PEM.
-#[derive(Clone)]
+/// What a client proves itself with, and what it believes: each where the server asks for it.
+#[derive(Clone, Default)]
 pub struct Credentials {
-    pub ca: Vec<u8>,
-    pub cert: Vec<u8>,
-    pub key: Vec<u8>,
+    /// The authority of the server's certificate, PEM.
+    pub ca: Option<Vec<u8>>,
+    /// Certificate of the client and its key, PEM.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// A user of the store.
+    pub login: Option<Login>,
 }
 
 /// A member as the membership has it.
@@ -158,6 +172,28 @@ impl Keys {
             end: end.into(),
         }
     }
+
+    fn request(&self, revision: i64) -> RangeRequest {
+        RangeRequest {
+            key: self.start.clone(),
+            range_end: self.end.clone(),
+            revision,
+            ..RangeRequest::default()
+        }
+    }
+}
+
+/// A part of a range, and of what it is a part.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Page {
+    pub cluster_id: u64,
+    /// The store's newest when it was asked.
+    pub revision: i64,
+    pub records: Vec<Record>,
+    /// There are more in the range.
+    pub more: bool,
+    /// Keys in the whole range.
+    pub count: i64,
 }
 
 /// A connection to one member, made on first use and again when it is lost.
@@ -165,26 +201,37 @@ impl Keys {
 pub struct Client {
     url: String,
     channel: Channel,
+    sign_in: Option<Arc<SignIn>>,
 }
 
 impl Client {
-    /// `url` is `https://HOST:PORT`.
+    /// `url` is `https://HOST:PORT`, or `http://` where there is no TLS.
     pub fn new(url: &str, credentials: &Credentials) -> Result<Client, ClientError> {
         let unusable = |error: tonic::transport::Error| ClientError::Unusable {
             url: url.into(),
             text: chain(&error),
         };
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(&credentials.ca))
-            .identity(Identity::from_pem(&credentials.cert, &credentials.key));
-        let endpoint = Endpoint::from_shared(url.to_string())
-            .and_then(|endpoint| endpoint.tls_config(tls))
-            .map_err(unusable)?
+        let mut endpoint = Endpoint::from_shared(url.to_string()).map_err(unusable)?;
+        if url.starts_with("https:") {
+            let mut tls = ClientTlsConfig::new();
+            if let Some(ca) = &credentials.ca {
+                tls = tls.ca_certificate(Certificate::from_pem(ca));
+            }
+            if let Some((cert, key)) = &credentials.identity {
+                tls = tls.identity(Identity::from_pem(cert, key));
+            }
+            endpoint = endpoint.tls_config(tls).map_err(unusable)?;
+        }
+        let endpoint = endpoint
             .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(SIGN_OF_LIFE)
+            .keep_alive_timeout(SIGN_OF_LIFE)
             .tcp_nodelay(true);
+        let login = credentials.login.clone();
         Ok(Client {
             url: url.into(),
             channel: endpoint.connect_lazy(),
+            sign_in: login.map(|login| Arc::new(SignIn::new(login))),
         })
     }
 
@@ -254,6 +301,13 @@ impl Client {
         })
     }
 
+    /// What all members say of themselves that the asked one reaches; Kontiki's own call.
+    pub async fn reports(&self) -> Result<Vec<MemberReport>, ClientError> {
+        let path = "/kontikipb.Members/Reports";
+        let answer: Headed<ReportsBody> = self.unary(path, Empty {}).await?;
+        Ok(answer.body.reports)
+    }
+
     /// Alarms that are raised, by etcd's names, with the member of each.
     pub async fn alarms(&self) -> Result<Vec<(u64, &'static str)>, ClientError> {
         let request = AlarmRequest {
@@ -301,13 +355,7 @@ impl Client {
             0 => usize::MAX,
             limit => limit,
         };
-        let mut request = RangeRequest {
-            key: keys.start.clone(),
-            range_end: keys.end.clone(),
-            revision,
-            limit: PAGE,
-            ..RangeRequest::default()
-        };
+        let mut request = keys.request(revision);
         let mut records = Vec::new();
         loop {
             let left = most.saturating_sub(records.len());
@@ -326,6 +374,69 @@ impl Client {
                 _ => return Ok((request.revision, records)),
             }
         }
+    }
+
+    /// Keys after this one (from the first on where it is empty) as of a revision (0: now), at most `limit`.
+    pub async fn page(
+        &self,
+        keys: &Keys,
+        after: &[u8],
+        revision: i64,
+        limit: i64,
+    ) -> Result<Page, ClientError> {
+        let mut request = keys.request(revision);
+        request.limit = limit;
+        if !after.is_empty() {
+            request.key = [after, &[0]].concat().into();
+        }
+        self.range(request).await
+    }
+
+    /// How many keys there are, and the revision of the store, as of now.
+    pub async fn count(&self, keys: &Keys) -> Result<Page, ClientError> {
+        let count_only = true;
+        self.range(RangeRequest {
+            count_only,
+            ..keys.request(0)
+        })
+        .await
+    }
+
+    /// Whether, as of this revision, a key was written at `since` or later. The other one reads all of the range for it.
+    pub async fn written_since(
+        &self,
+        keys: &Keys,
+        revision: i64,
+        since: i64,
+    ) -> Result<bool, ClientError> {
+        let request = RangeRequest {
+            limit: 1,
+            keys_only: true,
+            min_mod_revision: since,
+            ..keys.request(revision)
+        };
+        Ok(!self.range(request).await?.records.is_empty())
+    }
+
+    async fn range(&self, request: RangeRequest) -> Result<Page, ClientError> {
+        let path = "/etcdserverpb.KV/Range";
+        let Headed { header, body } = self
+            .unary::<_, Headed<RangeResponse>>(path, request)
+            .await?;
+        Ok(Page {
+            cluster_id: header.cluster_id,
+            revision: header.revision,
+            records: body.kvs.into_iter().map(record).collect(),
+            more: body.more,
+            count: body.count,
+        })
+    }
+
+    /// Answers whether the compares held, and the revision.
+    pub async fn txn(&self, request: TxnRequest) -> Result<(bool, i64), ClientError> {
+        let path = "/etcdserverpb.KV/Txn";
+        let answer: Headed<TxnBody> = self.unary(path, request).await?;
+        Ok((answer.body.succeeded, answer.header.revision))
     }
 
     /// The newest revision at a time, milliseconds since 1970.
@@ -394,7 +505,7 @@ impl Client {
         // The channel is empty and has room.
         let _ = say.try_send(asked(create));
         let path = "/etcdserverpb.Watch/Watch";
-        let request = Request::new(ReceiverStream::new(said));
+        let request = self.signed(ReceiverStream::new(said)).await?;
         let codec: ProstCodec<WatchRequest, Headed<WatchBody>> = ProstCodec::default();
         let mut grpc = self.grpc().await?;
         let answers = grpc.streaming(request, path_of(path), codec).await;
@@ -438,8 +549,9 @@ impl Client {
     ) -> Result<(), ClientError> {
         let path = "/etcdserverpb.Maintenance/Snapshot";
         let codec: ProstCodec<Empty, Headed<SnapshotBody>> = ProstCodec::default();
+        let request = self.signed(Empty {}).await?;
         let mut grpc = self.grpc().await?;
-        let parts = grpc.server_streaming(Request::new(Empty {}), path_of(path), codec);
+        let parts = grpc.server_streaming(request, path_of(path), codec);
         let mut parts = parts
             .await
             .map_err(|status| self.error(&status))?
@@ -452,15 +564,29 @@ impl Client {
 
     async fn unary<Q, A>(&self, path: &'static str, request: Q) -> Result<A, ClientError>
     where
+        Q: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        // A second time where a token of before is not taken any more.
+        let again = self.sign_in.as_ref().map(|_| request.clone());
+        let first = self.call(path, self.signed(request).await?).await;
+        match (first, again) {
+            (Err(ClientError::Refused { text, .. }), Some(again)) if self.has_to_sign_in(&text) => {
+                self.call(path, self.signed(again).await?).await
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    async fn call<Q, A>(&self, path: &'static str, request: Request<Q>) -> Result<A, ClientError>
+    where
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
         let call = async {
             let codec: ProstCodec<Q, A> = ProstCodec::default();
             let mut grpc = self.grpc().await?;
-            let answer = grpc
-                .unary(Request::new(request), path_of(path), codec)
-                .await;
+            let answer = grpc.unary(request, path_of(path), codec).await;
             answer.map_err(|status| self.error(&status))
         };
         match tokio::time::timeout(ANSWER, call).await {

@@ -16,7 +16,7 @@ use super::headed::{Headed, Header};
 use super::rpc::ENVELOPE_BYTES;
 
 /// The etcd version whose behaviour the front has; clients switch features by it.
-pub(super) const ETCD_VERSION: &str = "3.6.14";
+pub(crate) const ETCD_VERSION: &str = "3.6.14";
 /// The version of the cluster and of its storage, as etcd counts them.
 pub(super) const ETCD_CLUSTER_VERSION: &str = "3.6.0";
 

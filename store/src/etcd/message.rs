@@ -480,6 +480,13 @@ pub(super) struct DowngradeBody {
     pub(super) version: String,
 }
 
+/// Of Kontiki's own service `Members`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ReportsBody {
+    #[prost(message, repeated, tag = "2")]
+    pub(super) reports: Vec<crate::MemberReport>,
+}
+
 /// Of Kontiki's own service `History`: which revision was the newest at a time?
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub(super) struct RevisionAtRequest {

@@ -11,7 +11,9 @@ use super::errors::Fault;
 use super::front::Front;
 pub(super) use super::rpc::client_of;
 use super::rpc::{HttpFuture, both_streams, server_stream, sized, unary};
-use super::{auth, cluster, election, history, kv, lease, lock, maintenance, reflection, watch};
+use super::{
+    auth, cluster, election, history, kv, lease, lock, maintenance, members, reflection, watch,
+};
 
 /// A path, and what answers it.
 pub(super) struct Method {
@@ -75,6 +77,7 @@ methods! {
     "/etcdserverpb.Auth/RoleRevokePermission" => unary(auth::role_revoke_permission, auth::root);
     "/kontikipb.History/RevisionAt" => unary(history::revision_at, auth::a_user);
     "/kontikipb.History/TimesOf" => unary(history::times_of, auth::a_user);
+    "/kontikipb.Members/Reports" => unary(members::reports, auth::root);
     "/v3lockpb.Lock/Lock" => unary(lock::lock, auth::to_lock);
     "/v3lockpb.Lock/Unlock" => unary(lock::unlock, auth::to_unlock);
     "/v3electionpb.Election/Campaign" => unary(election::campaign, auth::to_campaign);
@@ -134,11 +137,12 @@ impl Entered {
 
 /// What a learner answers; of ranges, those that are served locally (see [`kv::range`]).
 fn of_learners(path: &str) -> bool {
-    const ANSWERED: [&str; 4] = [
+    const ANSWERED: [&str; 5] = [
         "/etcdserverpb.KV/Range",
         "/etcdserverpb.KV/RangeStream",
         "/etcdserverpb.Maintenance/Status",
         "/etcdserverpb.Maintenance/Snapshot",
+        "/kontikipb.Members/Reports",
     ];
     ANSWERED.contains(&path) || path.starts_with("/grpc.reflection.")
 }

@@ -27,6 +27,7 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod members;
 mod message;
 mod methods;
 mod receive;
@@ -41,4 +42,5 @@ mod turn;
 mod watch;
 mod watch_set;
 
+pub(crate) use front::ETCD_VERSION as VERSION;
 pub use serve::{FrontError, FrontTls, bind, serve};

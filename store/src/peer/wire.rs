@@ -109,6 +109,8 @@ pub enum Request {
     Greet,
     /// What is the member's state after this entry of the log?
     StateDigest(u64),
+    /// What does the member say of itself?
+    Report,
 }
 
 /// A change of the membership, carried out by the leader.
@@ -150,6 +152,8 @@ pub enum Response {
     Failed(Failure),
     /// Nothing where the entry is not applied yet, or was too long ago.
     StateDigest(Option<Digest>),
+    /// An encoded [`crate::MemberReport`].
+    Report(Bytes),
 }
 
 /// What a member knows before there is a cluster.

@@ -64,6 +64,7 @@ use super::message::*;
 use super::serve::converse;
 use crate::export::{Exported, Visit};
 use crate::history::Moment;
+use crate::reports::MemberReport;
 use crate::write::Allowed;
 
 /// A part of a range as clients read it.
@@ -268,6 +269,15 @@ impl Backend for MemBackend {
         };
         Box::pin(std::future::ready(moved))
     }
+    fn reports(&self) -> BoxFuture<'_, Vec<MemberReport>> {
+        let report = MemberReport {
+            member_id: 1,
+            revision: self.store.status().revision,
+            ..MemberReport::default()
+        };
+        Box::pin(async move { vec![report] })
+    }
+
     fn add_member(&self, peer_address: String) -> BoxFuture<'_, Result<u64, Fault>> {
         let mut members = self.members.lock().unwrap();
         let id = members.iter().map(|member| member.id).max().unwrap_or(0) + 1;
