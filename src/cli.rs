@@ -383,6 +383,8 @@ pub(crate) enum StoreCommand {
     Snapshot(SnapshotArgs),
     /// Make a saved copy out of what `etcdctl snapshot save` got from an etcd; `restore` makes a cluster of it.
     Import(ImportArgs),
+    /// Copy what a running etcd has, and go on with every change of it, until it is stopped.
+    Mirror(Box<MirrorArgs>),
     /// Make a new cluster out of a saved copy: a home that `kontiki up` starts or, with --data-dir, one member's data.
     Restore(Box<RestoreArgs>),
     /// Lost quorum: make the survivor with the longest log the only member of a new cluster.
@@ -443,11 +445,8 @@ pub(crate) struct GetArgs {
 
 #[derive(Args)]
 pub(crate) struct HistoryArgs {
-    /// The key; the API's objects are under /registry/
-    pub(crate) key: String,
-    /// All keys that begin so
-    #[arg(long)]
-    pub(crate) prefix: bool,
+    #[command(flatten)]
+    pub(crate) keys: KeyArgs,
     /// Only the newest so many revisions [default: all]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub(crate) limit: usize,
@@ -727,6 +726,8 @@ mod tests {
             "restore f --home h --members 3 --bump-revision 7",
             "restore f --data-dir d --member-id a --cluster-id b --initial-members m1=a@h:1",
             "recover --data-dir a,b --dry-run",
+            "mirror --from http://h:2379 --prefix /a --until-synced",
+            "mirror --from https://h:2379 --from-cert c --from-key k --key k --user u --password-file p",
             "replace m2",
             "move-leader m2",
             "member list",

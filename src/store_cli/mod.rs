@@ -2,6 +2,7 @@
 //! etcdctl is, but for those that work on the files of a store that does not run.
 
 mod members;
+mod mirror;
 mod offline;
 mod read;
 mod snapshot;
@@ -27,6 +28,7 @@ pub(crate) async fn run(args: &StoreArgs) -> Result<()> {
             SnapshotCommand::Status { file, output } => snapshot::status(file, output.json()),
         },
         StoreCommand::Import(import) => snapshot::import(&import.file, &import.out),
+        StoreCommand::Mirror(mirror) => mirror::run(&Session::open(args)?, mirror).await,
         StoreCommand::Restore(restore) => offline::restore(&args.home(), restore),
         StoreCommand::Recover(recover) => offline::recover(&args.home(), recover),
         StoreCommand::Replace(replace) => resize::replace(&args.home(), &replace.member).await,

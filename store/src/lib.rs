@@ -4,7 +4,7 @@
 //! (`raft/log.rs` over `wal/`), and when a quorum has it on disk every member applies it (`raft/machine.rs`
 //! over `rocks/state.rs`). A linearizable read asks the leader how far it has to wait and is then served locally
 //! (`read.rs`). Members talk over mutual TLS (`peer/`).
-//! `backup/` works on the files of members that do not run.
+//! `backup/` works on the files of members that do not run; `mirror/` is a client of two running stores.
 //!
 //! Architecture invariants: openraft is named under `raft/` and where its handle is used (`core.rs`, `node.rs`,
 //! `client.rs`, `contact.rs`, `members.rs`, `read.rs`, `etcd/backend.rs`, `backup/`), rocksdb under `rocks/` alone. What is
@@ -30,6 +30,7 @@ pub mod incarnations;
 mod lease_clock;
 mod members;
 mod metrics;
+pub mod mirror;
 mod node;
 pub mod peer;
 pub mod raft;

@@ -6,10 +6,12 @@
 mod cluster;
 mod curl;
 mod docker;
+mod etcd;
 mod failover;
 mod hosts;
 mod kube_rs;
 mod kubectl;
+mod moving_in;
 mod start_stop;
 mod store;
 mod tools;

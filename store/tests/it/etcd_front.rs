@@ -37,6 +37,8 @@ impl Fronts {
             ("ca.crt", &certificates.ca),
             ("client.crt", &certificates.client.0),
             ("client.key", &certificates.client.1),
+            ("server.crt", &certificates.server.0),
+            ("server.key", &certificates.server.1),
         ] {
             std::fs::write(dir.path().join(name), pem).unwrap();
         }

@@ -18,14 +18,38 @@ use crate::etcd_front::Fronts;
 use crate::harness::{CLUSTER, Cluster, DEADLINE, all, eventually, get, put};
 
 /// An etcd of one member that ends with the test.
-struct Etcd {
-    url: String,
+pub(crate) struct Etcd {
+    pub(crate) url: String,
     dir: TempDir,
     process: Child,
+    flags: Vec<String>,
+    /// Those of etcdctl.
+    client_flags: Vec<String>,
 }
 
 /// None where it is not installed.
-async fn etcd() -> Option<Etcd> {
+pub(crate) async fn etcd() -> Option<Etcd> {
+    etcd_with("http", Vec::new(), Vec::new()).await
+}
+
+/// With TLS, and certificates of the authority of these fronts for clients.
+pub(crate) async fn etcd_with_tls(fronts: &Fronts) -> Option<Etcd> {
+    let file = |flag: &str, name: &str| format!("--{flag}={}", fronts.file(name).display());
+    let flags = vec![
+        file("cert-file", "server.crt"),
+        file("key-file", "server.key"),
+        file("trusted-ca-file", "ca.crt"),
+        "--client-cert-auth".into(),
+    ];
+    let client_flags = vec![
+        file("cacert", "ca.crt"),
+        file("cert", "client.crt"),
+        file("key", "client.key"),
+    ];
+    etcd_with("https", flags, client_flags).await
+}
+
+async fn etcd_with(scheme: &str, flags: Vec<String>, client_flags: Vec<String>) -> Option<Etcd> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     for program in ["etcd", "etcdctl"] {
         if !std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) {
@@ -38,27 +62,27 @@ async fn etcd() -> Option<Etcd> {
         let ports: Vec<_> = (0..2)
             .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
             .collect();
-        let url = |at: usize| format!("http://{}", ports[at].local_addr().unwrap());
-        let (url, peer_url) = (url(0), url(1));
+        let address = |at: usize| ports[at].local_addr().unwrap();
+        let url = format!("{scheme}://{}", address(0));
+        let peer_url = format!("http://{}", address(1));
         drop(ports);
         let dir = TempDir::new().unwrap();
-        let process = Command::new("etcd")
-            .args(["--name=m1", "--log-level=error"])
-            .arg(format!("--data-dir={}", dir.path().join("data").display()))
-            .args([
-                format!("--listen-client-urls={url}"),
-                format!("--advertise-client-urls={url}"),
-                format!("--listen-peer-urls={peer_url}"),
-                format!("--initial-advertise-peer-urls={peer_url}"),
-                format!("--initial-cluster=m1={peer_url}"),
-            ])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut etcd = Etcd { url, dir, process };
+        let mut all_flags = flags.clone();
+        all_flags.extend([
+            format!("--data-dir={}", dir.path().join("data").display()),
+            format!("--listen-client-urls={url}"),
+            format!("--advertise-client-urls={url}"),
+            format!("--listen-peer-urls={peer_url}"),
+            format!("--initial-advertise-peer-urls={peer_url}"),
+            format!("--initial-cluster=m1={peer_url}"),
+        ]);
+        let mut etcd = Etcd {
+            url,
+            dir,
+            process: start(&all_flags),
+            flags: all_flags,
+            client_flags: client_flags.clone(),
+        };
         if etcd.begins().await {
             return Some(etcd);
         }
@@ -66,7 +90,26 @@ async fn etcd() -> Option<Etcd> {
     panic!("etcd does not start");
 }
 
+fn start(flags: &[String]) -> Child {
+    Command::new("etcd")
+        .args(["--name=m1", "--log-level=error"])
+        .args(flags)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
 impl Etcd {
+    /// Killed, and started anew on the same data.
+    pub(crate) async fn restart(&mut self) {
+        self.process.kill().await.unwrap();
+        self.process = start(&self.flags);
+        assert!(self.begins().await, "it starts again");
+    }
+
     async fn begins(&mut self) -> bool {
         let begin = std::time::Instant::now();
         while begin.elapsed() < DEADLINE {
@@ -85,6 +128,7 @@ impl Etcd {
         command
             .env("ETCDCTL_API", "3")
             .arg(format!("--endpoints={}", self.url))
+            .args(&self.client_flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -101,7 +145,7 @@ impl Etcd {
         output.await.expect("etcdctl ends").unwrap()
     }
 
-    async fn etcdctl(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn etcdctl(&self, arguments: &[&str]) -> String {
         self.told(arguments, "").await
     }
 
@@ -114,7 +158,7 @@ impl Etcd {
     }
 
     /// Puts all of these, a hundred in one transaction.
-    async fn put_all(&self, pairs: &[(String, String)]) {
+    pub(crate) async fn put_all(&self, pairs: &[(String, String)]) {
         for chunk in pairs.chunks(100) {
             let puts: Vec<String> = chunk
                 .iter()
@@ -127,7 +171,7 @@ impl Etcd {
         }
     }
 
-    async fn live(&self) -> BTreeMap<Vec<u8>, KeyValue> {
+    pub(crate) async fn live(&self) -> BTreeMap<Vec<u8>, KeyValue> {
         let text = self.etcdctl(&["get", "", "--prefix", "-w=json"]).await;
         let answer: Value = serde_json::from_str(&text).unwrap();
         let bytes = |kv: &Value, field: &str| {
@@ -148,7 +192,7 @@ impl Etcd {
         kvs.map(|kv| (kv.key.to_vec(), kv)).collect()
     }
 
-    async fn revision(&self) -> i64 {
+    pub(crate) async fn revision(&self) -> i64 {
         let text = self.etcdctl(&["get", "nothing", "-w=json"]).await;
         let answer: Value = serde_json::from_str(&text).unwrap();
         answer["header"]["revision"].as_i64().unwrap()
@@ -160,7 +204,7 @@ impl Etcd {
     }
 }
 
-fn pairs(range: std::ops::Range<usize>, value: &str) -> Vec<(String, String)> {
+pub(crate) fn pairs(range: std::ops::Range<usize>, value: &str) -> Vec<(String, String)> {
     // Some values larger than a page.
     let value = |n: usize| format!("{value}-{n}-{}", "x".repeat(n % 50 * n % 7000));
     range

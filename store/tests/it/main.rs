@@ -16,6 +16,7 @@ mod lives;
 mod log_writer;
 mod measure;
 mod membership;
+mod mirror;
 mod peers;
 mod rocks_equals_mem;
 mod suite;
