@@ -26,10 +26,14 @@ pub struct Limits {
     /// has to be longer than the lease and two heartbeats.
     pub election_min: Duration,
     pub election_max: Duration,
-    /// The state is flushed after so many entries.
+    /// The state is flushed after so many entries, which are replayed at a start that finds it unflushed.
     pub snapshot_entries: u64,
+    /// And after so many bytes of it, which is memory.
+    pub snapshot_bytes: u64,
     /// So many entries stay in the log below the flushed index, for members that are a little behind.
     pub log_entries_kept: u64,
+    /// Of them, those with so many bytes after them go all the same.
+    pub log_bytes_kept: u64,
     /// Until a write or linearizable read is given up.
     pub request_deadline: Duration,
     /// Writes under way at once; more are refused as overload.
@@ -61,8 +65,10 @@ impl Default for Limits {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(1000),
             election_max: Duration::from_millis(1500),
-            snapshot_entries: 10_000,
+            snapshot_entries: 100_000,
+            snapshot_bytes: 32 << 20,
             log_entries_kept: 10_000,
+            log_bytes_kept: 128 << 20,
             // etcd's: five seconds and two elections.
             request_deadline: Duration::from_secs(7),
             writes_under_way: 8192,

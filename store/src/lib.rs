@@ -6,11 +6,12 @@
 //! (`read.rs`). Members talk over mutual TLS (`peer/`).
 //! `backup/` works on the files of members that do not run; `mirror/` is a client of two running stores.
 //!
-//! Architecture invariants: openraft is named under `raft/` and where its handle is used (`core.rs`, `node.rs`,
-//! `client.rs`, `contact.rs`, `members.rs`, `read.rs`, `etcd/backend.rs`, `backup/`), rocksdb under `rocks/` alone. What is
-//! on disk is in `disk.rs` and, for the log's own files, `wal/format.rs`. Clock, network and storage come in through the
-//! traits of `env.rs`.
+//! Architecture invariants: openraft is named under `raft/` and where its handle is used (`backlog.rs`, `core.rs`,
+//! `node.rs`, `client.rs`, `contact.rs`, `members.rs`, `read.rs`, `etcd/backend.rs`, `backup/`), rocksdb under `rocks/`
+//! alone. What is on disk is in `disk.rs` and, for the log's own files, `wal/format.rs`. Clock, network and storage come in
+//! through the traits of `env.rs`.
 
+mod backlog;
 pub mod backup;
 mod client;
 pub mod config;

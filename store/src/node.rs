@@ -302,6 +302,7 @@ async fn launch(
     own(Box::pin(core.clone().run_comparison()));
     own(Box::pin(core.clone().run_quarantine()));
     own(Box::pin(core.clone().run_disk_watch()));
+    own(Box::pin(core.clone().run_flushing()));
     Ok(core)
 }
 

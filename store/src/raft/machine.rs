@@ -22,6 +22,7 @@ use openraft::{EntryPayload, OptionalSend};
 use prost::Message;
 use tokio::sync::watch;
 
+use crate::backlog::{Backlog, footprint};
 use crate::disk::{self, MembershipRecord, Position};
 use crate::divergence::{Digest, Trail};
 use crate::env::tempdir::StagingDir;
@@ -68,6 +69,9 @@ pub struct Replica {
     membership: watch::Sender<Option<Arc<MembershipRecord>>>,
     alarms: watch::Sender<Arc<Vec<kv::Alarm>>>,
     trail: Mutex<Trail>,
+    backlog: Mutex<Backlog>,
+    /// Bytes that the disk of the state has not got.
+    unflushed: watch::Sender<u64>,
 }
 
 impl Replica {
@@ -105,6 +109,8 @@ impl Replica {
             applied: watch::Sender::new(applied),
             alarms: watch::Sender::new(Arc::new(alarms)),
             trail: Mutex::new(trail),
+            backlog: Mutex::default(),
+            unflushed: watch::Sender::default(),
         });
         hub.set_log(Arc::new(StoredLog(Arc::downgrade(&replica))));
         Ok(replica)
@@ -171,6 +177,20 @@ impl Replica {
         self.trail().last()
     }
 
+    /// Bytes that the disk of the state has not got; see [`Backlog`].
+    pub(crate) fn unflushed(&self) -> watch::Receiver<u64> {
+        self.unflushed.subscribe()
+    }
+
+    /// See [`Backlog::dispensable`].
+    pub(crate) fn dispensable(&self, kept: u64) -> Option<u64> {
+        self.backlog().dispensable(kept)
+    }
+
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn trail(&self) -> MutexGuard<'_, Trail> {
         self.trail.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -209,13 +229,16 @@ impl Replica {
     /// Makes the state durable; answers up to where it surely is. Blocks.
     fn flush(&self) -> io::Result<Position> {
         // First what is covered, then the flush: more may get durable, never less.
-        let position = self.position();
+        let (position, place) = (self.position(), self.backlog().place());
         self.disk.opened().flush()?;
         let mut flushed = self.lock_flushed();
         // A snapshot may have been installed meanwhile.
         if flushed.applied.map(LogId::from) < position.applied.map(LogId::from) {
             *flushed = position.clone();
         }
+        drop(flushed);
+        let unflushed = self.backlog().flushed(place);
+        self.unflushed.send_replace(unflushed);
         Ok(position)
     }
 
@@ -317,6 +340,10 @@ impl Replica {
         {
             self.show_alarms();
         }
+        if let Some(applied) = &position.applied {
+            let unflushed = self.backlog().applied(applied.index, footprint(&writes));
+            self.unflushed.send_replace(unflushed);
+        }
         let events: Vec<_> = writes
             .iter()
             .filter_map(|write| match write {
@@ -404,6 +431,8 @@ impl Replica {
         // Freed outside the lock: it has an entry for each key.
         drop(old);
         METRICS.snapshots_installed.inc();
+        self.backlog().replaced();
+        self.unflushed.send_replace(0);
         self.hub.jump(position.revision);
         if let Some(applied) = &position.applied {
             self.trail().push(applied.index, digest);

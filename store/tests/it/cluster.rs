@@ -91,6 +91,30 @@ async fn all_die_and_everything_acknowledged_is_there() {
     }
 }
 
+/// By bytes, however many entries they are: else large objects fill memory, and their log the disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn much_that_was_written_is_flushed_and_leaves_the_log() {
+    let limits = Limits {
+        snapshot_bytes: 256 << 10,
+        log_bytes_kept: 256 << 10,
+        ..Limits::default()
+    };
+    let cluster = Cluster::start(1, limits).await;
+    for n in 0..100 {
+        let value = "value ".repeat(4000);
+        put(cluster.node(1), &format!("key{:02}", n % 10), &value).await;
+    }
+    let first = cluster.dirs[&1].path().join("wal/0000000000000001.seg");
+    // What is not needed goes with a later write.
+    eventually("the log to begin later", || async {
+        put(cluster.node(1), "key00", &"value ".repeat(4000)).await;
+        (!first.exists()).then_some(())
+    })
+    .await;
+    let written = cluster.node(1).range(all()).await.unwrap();
+    assert_eq!(written.body.count, 10);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lagging_member_catches_up_by_snapshot() {
     let limits = Limits {

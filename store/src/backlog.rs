@@ -1,0 +1,171 @@
+//! What the disk of the state has not got yet, in bytes: when there is much of it, the state is flushed. And how much of
+//! the log below that is worth keeping for members that are a little behind.
+//!
+//! Both go by bytes, because entries have a few hundred bytes or more than a million: so many entries would be a flush
+//! for nothing, or a log that fills the disk.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv::Write;
+
+use crate::core::Core;
+use crate::raft::types::TypeConfig;
+
+/// A flush takes about so long.
+const FLUSH: Duration = Duration::from_secs(1);
+/// Places remembered are so many bytes apart.
+const STEP: u64 = 1 << 20;
+/// Places remembered.
+const PLACES: usize = 4096;
+
+/// What was applied since this member started, in bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    total: u64,
+    flushed: u64,
+    /// Places on the way: the last entry of a batch, and the bytes up to it.
+    reached: VecDeque<(u64, u64)>,
+}
+
+/// A moment in the backlog.
+#[derive(Clone, Copy)]
+pub(crate) struct Place(u64);
+
+impl Backlog {
+    /// A batch that ends with this entry was applied; answers what is not flushed.
+    pub(crate) fn applied(&mut self, index: u64, bytes: u64) -> u64 {
+        self.total += bytes;
+        let last = self.reached.back().map_or(0, |(_, reached)| *reached);
+        if self.total - last >= STEP {
+            if self.reached.len() == PLACES {
+                self.reached.pop_front();
+            }
+            self.reached.push_back((index, self.total));
+        }
+        self.total - self.flushed
+    }
+
+    /// All that has been applied.
+    pub(crate) fn place(&self) -> Place {
+        Place(self.total)
+    }
+
+    /// What was applied at that place is flushed; answers what is not.
+    pub(crate) fn flushed(&mut self, place: Place) -> u64 {
+        self.flushed = self.flushed.max(place.0);
+        self.total - self.flushed
+    }
+
+    /// The state is another one, which is on the disk.
+    pub(crate) fn replaced(&mut self) {
+        self.flushed = self.total;
+        self.reached.clear();
+    }
+
+    /// An entry with so many bytes after it: it and all before it need not be kept.
+    pub(crate) fn dispensable(&self, kept: u64) -> Option<u64> {
+        let old = (self.reached).partition_point(|(_, reached)| self.total - reached >= kept);
+        old.checked_sub(1).map(|last| self.reached[last].0)
+    }
+}
+
+/// Bytes that a batch takes in memory until it is flushed, nearly.
+pub(crate) fn footprint(writes: &[Write]) -> u64 {
+    /// Of an entry in a table in memory.
+    const ENTRY: usize = 64;
+    let pair = |kv: &kv::KeyValue| kv.key.len() + kv.value.len();
+    let of = |write: &Write| match write {
+        Write::Put(kv) => ENTRY + pair(kv),
+        Write::Delete(key) => ENTRY + key.len(),
+        Write::Events { events, .. } => {
+            let event = |event: &kv::Event| {
+                ENTRY + pair(&event.kv) + event.prev_kv.as_ref().map_or(0, pair)
+            };
+            events.iter().map(event).sum()
+        }
+        Write::Record { name, value } => {
+            ENTRY + name.len() + value.as_ref().map_or(0, |value| value.len())
+        }
+        Write::Lease(_) | Write::LeaseEnd(_) | Write::Compact(_) => ENTRY,
+        Write::Revision(_) | Write::Hash(_) => 0,
+    };
+    writes.iter().map(of).sum::<usize>() as u64
+}
+
+impl Core {
+    /// Has the state flushed, and the log shortened, for as long as this member runs. Raft itself does both by the number
+    /// of entries.
+    pub async fn run_flushing(self: Arc<Self>) {
+        let limits = &self.config.limits;
+        let mut unflushed = self.replica.unflushed();
+        loop {
+            let much = unflushed.wait_for(|bytes| *bytes >= limits.snapshot_bytes);
+            if much.await.is_err() || self.raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+            // A flush that was under way already may leave much: then again.
+            let little = unflushed.wait_for(|bytes| *bytes < limits.snapshot_bytes);
+            let flushed = tokio::time::timeout(FLUSH, little).await;
+            if flushed.is_ok_and(|alive| alive.is_ok()) {
+                self.shorten_log().await;
+            }
+        }
+    }
+
+    /// Has what need not be kept taken out of the log, which Raft does only where it knows of the flush.
+    async fn shorten_log(&self) {
+        let flushed = self.replica.flushed();
+        let knows = |metrics: &openraft::RaftMetrics<TypeConfig>| metrics.snapshot >= flushed;
+        let Some(index) = self.replica.dispensable(self.config.limits.log_bytes_kept) else {
+            return;
+        };
+        let raft = self.raft.wait(Some(FLUSH));
+        if let Err(error) = raft.metrics(knows, "a flush").await {
+            tracing::debug!(%error, "the log is shortened after the next flush");
+        } else if let Err(error) = self.raft.trigger().purge_log(index).await {
+            tracing::debug!(%error, "the log is not shortened");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_while_a_flush_ran_waits_for_the_next() {
+        let mut backlog = Backlog::default();
+        backlog.applied(1, 60);
+        assert_eq!(backlog.applied(2, 60), 120);
+        let place = backlog.place();
+        backlog.applied(3, 7);
+        assert_eq!(backlog.flushed(place), 7);
+        assert_eq!(backlog.flushed(place), 7);
+        backlog.replaced();
+        assert_eq!(backlog.applied(4, 1), 1);
+    }
+
+    #[test]
+    fn so_much_of_the_log_is_kept_and_no_less() {
+        let mut backlog = Backlog::default();
+        assert_eq!(backlog.dispensable(0), None);
+        for index in 1..=30 {
+            backlog.applied(index, STEP);
+        }
+        assert_eq!(backlog.dispensable(30 * STEP), None);
+        assert_eq!(backlog.dispensable(10 * STEP), Some(20));
+        // Small ones are not each remembered, and what lies between two places is kept.
+        for index in 31..=40 {
+            backlog.applied(index, 1);
+        }
+        assert_eq!(backlog.dispensable(10 * STEP + 10), Some(20));
+        assert_eq!(backlog.dispensable(10 * STEP + 11), Some(19));
+        assert_eq!(backlog.dispensable(1), Some(30));
+        for index in 0..3 * PLACES as u64 {
+            backlog.applied(41 + index, STEP);
+        }
+        assert_eq!(backlog.reached.len(), PLACES);
+    }
+}
