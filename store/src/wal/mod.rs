@@ -83,7 +83,7 @@ const READ_BYTES: u32 = 1 << 20;
 /// Sizes, and how the work beside the writer is done.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Size of the first segment; each new one has twice the size of the one before, up to the largest.
+    /// Size of the first segment; a new one has half the size of all that the log needs, up to the largest.
     pub first_bytes: u64,
     pub largest_bytes: u64,
     /// Files are made ready by another thread. Without it a test sees each step at its time.
@@ -201,7 +201,10 @@ impl Wal {
         settle(folder.as_ref(), &names, &recovered)?;
         let segment = recovered.segments[&recovered.tail.segment].clone();
         let mut spares = Spares::new(folder.clone(), names, options.beside);
-        spares.adopt(next_bytes(&segment, options), &recovered.obsolete)?;
+        spares.adopt(
+            next_bytes(&recovered.segments, options),
+            &recovered.obsolete,
+        )?;
         Ok(Wal {
             found: recovered.found(),
             writer: Mutex::new(Writer {
@@ -299,10 +302,11 @@ fn write_mark(mark: &dyn DataFile, log: u64, sequence: u64) -> io::Result<()> {
 }
 
 /// Size of the segment after this one.
-fn next_bytes(segment: &Segment, options: Options) -> u64 {
-    (segment.bytes * 2)
-        .min(options.largest_bytes)
-        .max(options.first_bytes)
+fn next_bytes(segments: &BTreeMap<u64, Segment>, options: Options) -> u64 {
+    let needed: u64 = segments.values().map(|segment| segment.bytes).sum();
+    // Of few sizes, so that a file fits again later.
+    let half = (needed / 2).max(1);
+    (1 << half.ilog2()).clamp(options.first_bytes, options.largest_bytes)
 }
 
 /// Whether these may be written one after the other: entries leave no hole.
@@ -376,13 +380,13 @@ impl Writer {
 
     /// Goes on to a new segment that has room for a frame.
     fn roll(&mut self, shelf: &Mutex<Shelf>, frame: u64) -> io::Result<()> {
-        let least = self.options.first_bytes.max(frame + SECTOR as u64);
-        let wanted = next_bytes(&self.segment, self.options).max(least);
-        let spare = self.spares.take(wanted, least)?;
-        let (first, next) = {
+        let (first, next, wanted) = {
             let shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
-            (shelf.index.first(), shelf.index.next())
+            let wanted = next_bytes(&shelf.segments, self.options);
+            (shelf.index.first(), shelf.index.next(), wanted)
         };
+        let least = self.options.first_bytes.max(frame + SECTOR as u64);
+        let spare = self.spares.take(wanted.max(least), least)?;
         let header = Header {
             log: self.log,
             segment: self.tail.segment + 1,
@@ -477,8 +481,11 @@ impl LogDisk for Wal {
         }
         if durable {
             // What has been purged is so durably now.
-            let unneeded = self.shelf().take_unneeded(writer.tail.segment);
-            let next = next_bytes(&writer.segment, writer.options);
+            let (unneeded, next) = {
+                let mut shelf = self.shelf();
+                let unneeded = shelf.take_unneeded(writer.tail.segment);
+                (unneeded, next_bytes(&shelf.segments, writer.options))
+            };
             writer.spares.release(unneeded, next);
             if writer.tail.end > writer.segment.bytes / 2 {
                 let least = writer.options.first_bytes;

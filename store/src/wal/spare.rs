@@ -15,8 +15,8 @@ const PIECE: u64 = 1 << 20;
 /// again for each frame in it.
 const PAGE: usize = 4096;
 
-/// So many are kept. Entries are purged some thousand at once, which may free more than one segment.
-const KEPT: usize = 2;
+/// So many are kept. What a flush of the state makes dispensable frees more than one segment.
+const KEPT: usize = 4;
 
 /// A file that was written from end to end.
 pub(super) struct Spare {

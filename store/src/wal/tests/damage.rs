@@ -10,7 +10,7 @@ use crate::raft::types::Vote;
 use crate::wal::format::{self, SECTOR};
 use crate::wal::{MARK, Names, segment_name};
 
-/// Two segments and a bit of a third, all acknowledged.
+/// Some segments and a bit of another, all acknowledged.
 fn written() -> (Image, Said) {
     let sim = Sim::default();
     let log = create(&sim);
@@ -22,8 +22,14 @@ fn written() -> (Image, Said) {
     }
     log.write(&[LogOp::Truncate { from: 11 }, append(2, 11, 9)], true)
         .unwrap();
-    let newest = log.write(&[LogOp::Purge(log_id(1, 0))], true);
-    newest.unwrap();
+    // Two frames in the last segment.
+    let newest = [
+        LogOp::Committed(Some(log_id(1, 11))),
+        LogOp::Purge(log_id(1, 0)),
+    ];
+    for op in newest {
+        log.write(&[op], true).unwrap();
+    }
     drop(log);
     let said = said(&open(&sim).unwrap());
     assert_eq!((said.entries.len(), said.last), (11, Some(log_id(2, 11))));

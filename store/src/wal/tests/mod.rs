@@ -291,6 +291,24 @@ fn segments_are_used_again_and_the_log_stays_small() {
 }
 
 #[test]
+fn a_new_segment_has_half_the_size_of_the_log() {
+    let sim = Sim::default();
+    let options = Options {
+        first_bytes: 4 << 10,
+        largest_bytes: 16 << 10,
+        beside: false,
+    };
+    let log = Wal::open_in(Arc::new(sim.clone()), options, true).unwrap();
+    for index in 0..80 {
+        log.write(&[append(1, index, 900)], true).unwrap();
+    }
+    let sizes: Vec<u64> = (log.shelf().segments.values())
+        .map(|segment| segment.bytes >> 10)
+        .collect();
+    assert_eq!(sizes[..8], [4, 4, 4, 4, 8, 8, 16, 16]);
+}
+
+#[test]
 fn a_segment_that_is_still_read_is_not_used_again() {
     let sim = Sim::default();
     let log = create(&sim);
