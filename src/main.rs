@@ -20,6 +20,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cli, Command};
 
+/// RocksDB's memory as well. The system's allocator takes a sixth of the processor under writes; mimalloc saves as much as
+/// this one and holds a quarter more memory.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli.command);
