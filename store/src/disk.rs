@@ -205,12 +205,39 @@ pub fn decode_event(record: Bytes) -> io::Result<kv::Event> {
     kv::Event::decode(event).map_err(damaged)
 }
 
+/// Of an event, only its key and whether that existed before and after. The values are passed over.
+pub fn decode_change(id: kv::EventId, record: &[u8]) -> io::Result<(Bytes, kv::Change)> {
+    #[derive(Clone, PartialEq, Message)]
+    struct Head {
+        #[prost(enumeration = "kv::EventKind", tag = "1")]
+        kind: i32,
+        #[prost(message, required, tag = "2")]
+        kv: Key,
+        #[prost(message, optional, tag = "3")]
+        prev_kv: Option<Key>,
+    }
+    #[derive(Clone, PartialEq, Message)]
+    struct Key {
+        #[prost(bytes = "bytes", tag = "1")]
+        key: Bytes,
+    }
+    let head = Head::decode(event_of(record)?.1).map_err(damaged)?;
+    let after = head.kind == kv::EventKind::Put as i32;
+    let change = kv::Change::new(id, head.prev_kv.is_some(), after);
+    Ok((head.kv.key, change))
+}
+
 /// When an event happened, milliseconds since 1970; 0 where that was not recorded.
 pub fn event_time(record: Bytes) -> io::Result<i64> {
     Ok(split_event(record)?.0)
 }
 
-fn split_event(mut record: Bytes) -> io::Result<(i64, Bytes)> {
+fn split_event(record: Bytes) -> io::Result<(i64, Bytes)> {
+    let (now_ms, event) = event_of(&record)?;
+    Ok((now_ms, record.slice_ref(event)))
+}
+
+fn event_of(mut record: &[u8]) -> io::Result<(i64, &[u8])> {
     match record.try_get_u8() {
         Ok(FORMAT) => Ok((0, record)),
         Ok(TIMED_EVENT) => {
@@ -469,6 +496,20 @@ mod tests {
         // As it once was.
         let untimed = Bytes::from([&[1], &record[3..]].concat());
         assert_eq!(decode_event(untimed.clone()).unwrap(), event);
+        let id = kv::EventId {
+            revision: 300,
+            sub: 0,
+        };
+        let (created, changed) = (kv::Change::new(id, false, true), event.clone());
+        let head = decode_change(id, &record).unwrap();
+        assert_eq!(head, (event.kv.key.clone(), created));
+        let deleted = kv::Event {
+            kind: kv::EventKind::Delete as i32,
+            prev_kv: Some(kv.clone()),
+            ..changed
+        };
+        let head = decode_change(id, &encode_event(300, &deleted)).unwrap();
+        assert_eq!(head.1, kv::Change::new(id, true, false));
         assert_eq!(event_time(untimed).unwrap(), 0);
         for wrong in [&[][..], &[3, 0], &[2], &[2, 0x80]] {
             assert!(event_time(Bytes::copy_from_slice(wrong)).is_err());

@@ -11,16 +11,8 @@ use crate::counted::{CountedKeys, PairSize, Weight};
 use crate::hash::StateHash;
 use crate::keys::KeyRange;
 use crate::message::{Event, EventKind, KeyValue};
+use crate::past::{Change, History};
 use crate::view::{EventId, Write};
-
-/// One retained change of a key. `before` and `after` say whether the key existed, which is enough to count the keys
-/// of an old revision without reading one event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    pub id: EventId,
-    pub before: bool,
-    pub after: bool,
-}
 
 /// A lease and the keys that end with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +27,7 @@ pub struct LeaseRecord {
 #[derive(Clone, Debug)]
 pub struct Catalog {
     live: CountedKeys,
-    history: BTreeMap<Bytes, Vec<Change>>,
+    history: History,
     leases: BTreeMap<i64, LeaseRecord>,
     grants: u64,
     records: BTreeMap<Bytes, Bytes>,
@@ -56,7 +48,7 @@ impl Catalog {
     pub fn new() -> Catalog {
         Catalog {
             live: CountedKeys::default(),
-            history: BTreeMap::new(),
+            history: History::default(),
             leases: BTreeMap::new(),
             grants: 0,
             records: BTreeMap::new(),
@@ -108,17 +100,13 @@ impl Catalog {
     /// Loading at start: a retained event, in order.
     pub fn load_event(&mut self, id: EventId, event: &Event) {
         let after = event.kind == EventKind::Put as i32;
-        let change = Change {
-            id,
-            before: event.prev_kv.is_some(),
-            after,
-        };
-        match self.history.get_mut(&event.kv.key) {
-            Some(changes) => changes.push(change),
-            None => {
-                self.history.insert(copied(&event.kv.key), vec![change]);
-            }
-        }
+        let change = Change::new(id, event.prev_kv.is_some(), after);
+        self.history.push(&event.kv.key, change);
+    }
+
+    /// Loading at start: all retained changes, in the place of each event.
+    pub fn load_history(&mut self, history: History) {
+        self.history = history;
     }
 
     /// Takes over what a batch has changed. The caller stores the same writes in the data.
@@ -195,14 +183,7 @@ impl Catalog {
 
     fn compact(&mut self, revision: i64) {
         self.compact_revision = revision;
-        self.history.retain(|_, changes| {
-            let gone = changes.partition_point(|change| change.id.revision < revision);
-            if gone == changes.len() {
-                return false;
-            }
-            changes.drain(..gone);
-            true
-        });
+        self.history.compact(revision);
     }
 
     pub fn revision(&self) -> i64 {
@@ -235,19 +216,7 @@ impl Catalog {
     /// Keys of the range that changed after a revision, in key order: the first change after it, and whether the key
     /// exists today.
     pub fn changed_after(&self, range: &KeyRange, revision: i64) -> Vec<(Bytes, Change, bool)> {
-        let Some(bounds) = range.bounds() else {
-            return Vec::new();
-        };
-        let changed = self
-            .history
-            .range::<[u8], _>(bounds)
-            .filter_map(|(key, changes)| {
-                let first = changes
-                    .get(changes.partition_point(|change| change.id.revision <= revision))?;
-                let last = changes.last()?;
-                Some((key.clone(), *first, last.after))
-            });
-        changed.collect()
+        self.history.changed_after(range, revision)
     }
 
     pub fn lease(&self, id: i64) -> Option<&LeaseRecord> {
@@ -281,7 +250,7 @@ impl Catalog {
 
     /// Retained changes, over all keys.
     pub fn history_len(&self) -> usize {
-        self.history.values().map(Vec::len).sum()
+        self.history.len()
     }
 }
 

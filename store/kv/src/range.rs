@@ -97,7 +97,7 @@ impl RangePlan {
         if request.revision > 0 && request.revision < view.revision() {
             for (key, change, alive) in view.changed_after(&range, request.revision) {
                 count += i64::from(change.before) - i64::from(alive);
-                undo.push((key, change.id, change.before));
+                undo.push((key, change.id(), change.before));
             }
         }
         Ok(RangePlan {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::catalog::{Catalog, Change};
+use crate::catalog::Catalog;
 use crate::command::Lease;
 use crate::hash::StateHash;
 use crate::keys::KeyRange;
 use crate::message::{Event, EventKind, KeyValue};
+use crate::past::{Change, ends_after};
 
 /// This member cannot read its own data, or finds it wrong. It must stop; another member has the truth.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -249,11 +250,7 @@ impl<'a> Staged<'a> {
             revision: self.revision + 1,
             sub: self.open.len() as u32,
         };
-        let change = Change {
-            id,
-            before: prev_kv.is_some(),
-            after: kind == EventKind::Put,
-        };
+        let change = Change::new(id, prev_kv.is_some(), kind == EventKind::Put);
         self.changes.entry(kv.key.clone()).or_default().push(change);
         if let Some(prev) = &prev_kv {
             self.hash.remove_key(prev);
@@ -436,10 +433,8 @@ impl View for Staged<'_> {
             .map(|(key, first, alive)| (key, (first, alive)))
             .collect();
         for (key, changes) in self.changes.range::<[u8], _>(bounds) {
-            let after =
-                &changes[changes.partition_point(|change| change.id.revision <= revision)..];
-            if let (Some(first), Some(last)) = (after.first(), after.last()) {
-                changed.entry(key.clone()).or_insert((*first, last.after)).1 = last.after;
+            if let Some((first, last)) = ends_after(changes, revision) {
+                changed.entry(key.clone()).or_insert((first, last.after)).1 = last.after;
             }
         }
         changed

@@ -195,6 +195,23 @@ impl OpenState {
         self.db.cf_handle(name).expect("opened with all families")
     }
 
+    /// What the events from a revision on say of which keys changed when.
+    fn history(&self, from: i64) -> io::Result<kv::History> {
+        let mut options = self.reader(None).passing().options();
+        options.set_iterate_lower_bound(disk::event_key(from, 0));
+        let mut history = kv::History::default();
+        let mut events = (self.db).raw_iterator_cf_opt(self.family(EVENTS), options);
+        events.seek_to_first();
+        while let (Some(key), Some(record)) = (events.key(), events.value()) {
+            let id = disk::decode_event_key(key)?;
+            let (key, change) = disk::decode_change(id, record)?;
+            history.push(&key, change);
+            events.next();
+        }
+        events.status().map_err(io_error)?;
+        Ok(history)
+    }
+
     fn reader<'a>(&'a self, snapshot: Option<&'a Snapshot<'a>>) -> Reader<'a> {
         Reader {
             state: self,
@@ -263,6 +280,14 @@ fn broken(error: impl std::fmt::Display) -> Broken {
 }
 
 impl Reader<'_> {
+    /// For one pass over much.
+    fn passing(self) -> Self {
+        Reader {
+            keep: false,
+            ..self
+        }
+    }
+
     fn options(&self) -> ReadOptions {
         let mut options = ReadOptions::default();
         if let Some(snapshot) = self.snapshot {
@@ -402,16 +427,27 @@ impl StateDb for OpenState {
             let (_, record) = item.map_err(io_error)?;
             catalog.load_lease(kv::Lease::decode(record.as_ref()).map_err(disk::damaged)?);
         }
-        self.scan(&KeyRange::all(), &mut |kv| {
-            catalog.load_key(&kv);
-            ControlFlow::Continue(())
-        })
-        .map_err(disk::damaged)?;
-        self.events(position.compact_revision, i64::MAX, &mut |id, event| {
-            catalog.load_event(id, &event);
-            true
-        })
-        .map_err(disk::damaged)?;
+        // Where there are many keys, this is what a start waits for.
+        let history = std::thread::scope(|scope| {
+            let history = std::thread::Builder::new()
+                .name("load-history".into())
+                .spawn_scoped(scope, || self.history(position.compact_revision))?;
+            let keys = self
+                .reader(None)
+                .passing()
+                .scan(&KeyRange::all(), &mut |kv| {
+                    catalog.load_key(&kv);
+                    ControlFlow::Continue(())
+                });
+            keys.map_err(disk::damaged)?;
+            let panicked = |_| {
+                Err(io::Error::other(
+                    "the thread that reads the events panicked",
+                ))
+            };
+            history.join().unwrap_or_else(panicked)
+        });
+        catalog.load_history(history?);
         check_hash(&position, &catalog)?;
         Ok((position, catalog))
     }
