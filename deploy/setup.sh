@@ -23,7 +23,9 @@ for part in "$@"; do
       need libclang-dev '/usr/lib/llvm-*/lib/libclang.so*'
       command -v cargo > /dev/null || { echo "setup: no cargo: install a Rust toolchain (1.95 or newer) first" >&2; exit 1; } ;;
     docker) docker=yes; need docker.io dockerd; need iptables iptables ;;
-    test) need busybox-static busybox; need etcd-client etcdctl; need etcd-server etcd; need python3-venv '/usr/lib/python3*/ensurepip/__init__.py'; python=yes ;;
+    test) need busybox-static busybox; need etcd-client etcdctl; need etcd-server etcd; need python3-venv '/usr/lib/python3*/ensurepip/__init__.py'; python=yes
+      # For the build of the etcd-client crate, which the store is tried with.
+      need protobuf-compiler protoc; need libprotobuf-dev /usr/include/google/protobuf/descriptor.proto ;;
     bench) need etcd-server etcd; need strace strace ;;
     *) echo "setup: unknown part '$part'" >&2; exit 2 ;;
   esac

@@ -1,11 +1,6 @@
 //! Users and roles on real members, asked by real clients over TLS.
 
-use std::process::Stdio;
-
-use tokio::process::Command;
-
 use crate::etcd_front::{Fronts, have_etcdctl};
-use crate::harness::DEADLINE;
 
 const ROOT: &str = "--user=root:pw";
 const ALICE: &str = "--user=alice:pw";
@@ -205,43 +200,5 @@ async fn etcdctl_administrates_users_and_roles_and_they_hold_on_every_member() {
         .says_as("store-admin", 3, &["auth", "disable"], true, "Disabled")
         .await;
     fronts.says(1, &["get", "bar"], true, "bar\n2").await;
-    fronts.stop.cancel();
-}
-
-/// Where `deploy/setup.sh test` puts Python's client.
-fn python() -> Option<std::path::PathBuf> {
-    let cache = match std::env::var_os("XDG_CACHE_HOME") {
-        Some(cache) => cache.into(),
-        None => std::path::Path::new(&std::env::var_os("HOME")?).join(".cache"),
-    };
-    let python = cache.join("kontiki/python/bin/python");
-    python.is_file().then_some(python)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pythons_client_signs_in_reads_writes_watches_and_locks() {
-    let Some(python) = python() else {
-        let is_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-        assert!(!is_ci, "Python's client is missing: deploy/setup.sh test");
-        eprintln!("SKIPPED: Python's client is not installed: deploy/setup.sh test");
-        return;
-    };
-    let fronts = Fronts::start(1).await;
-    let (_, address) = fronts.addresses[0];
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/etcd3_client.py");
-    let output = Command::new(python)
-        .env("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
-        .arg(script)
-        .arg(address.port().to_string())
-        .args(["ca.crt", "client.crt", "client.key"].map(|name| fronts.file(name)))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(DEADLINE * 2, output).await;
-    let output = output.expect("Python ends").unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "well");
     fronts.stop.cancel();
 }

@@ -2,6 +2,7 @@
 //! real TLS on loopback, and damaged data.
 
 mod big_ranges;
+mod clients;
 mod cluster;
 mod damage;
 mod etcd_auth;
