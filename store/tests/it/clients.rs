@@ -67,7 +67,8 @@ async fn pythons_client_signs_in_reads_writes_watches_and_locks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_etcd_client_crate_does_all_that_it_can_with_three_members() {
-    let Some(program) = or_skipped(rust(), "the etcd-client crate", "deploy/test.sh builds it") else {
+    let Some(program) = or_skipped(rust(), "the etcd-client crate", "deploy/test.sh builds it")
+    else {
         return;
     };
     let fronts = Fronts::start(3).await;

@@ -91,7 +91,7 @@ impl Fronts {
         self.dir.path().join(name)
     }
 
-    fn command(&self, endpoints: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, endpoints: &str, arguments: &[&str]) -> Command {
         self.command_as("client", endpoints, arguments)
     }
 
@@ -150,7 +150,7 @@ impl Fronts {
     }
 
     /// A command that goes on until it is killed, once it has printed this.
-    async fn until(&self, arguments: &[&str], wanted: &str) -> Child {
+    pub(crate) async fn until(&self, arguments: &[&str], wanted: &str) -> Child {
         use tokio::io::{AsyncBufReadExt, BufReader};
         let mut child = self.command(&self.endpoint(1), arguments).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

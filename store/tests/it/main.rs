@@ -7,6 +7,7 @@ mod cluster;
 mod damage;
 mod etcd_auth;
 mod etcd_front;
+mod etcdctl;
 mod from_etcd;
 mod guards;
 mod harness;
