@@ -27,6 +27,7 @@ pub(crate) struct Metrics {
     pub(crate) read_indexes: IntCounter,
     pub(crate) read_index_rounds: IntCounter,
     pub(crate) scans: IntCounter,
+    pub(crate) scanned_bytes: IntGauge,
     pub(crate) snapshots_sent: IntCounter,
     pub(crate) snapshots_installed: IntCounter,
     pub(crate) leases_expired: IntCounter,
@@ -113,6 +114,10 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     scans: counter(
         "kontiki_store_large_ranges_total",
         "Ranges that were streamed because of their size.",
+    ),
+    scanned_bytes: gauge(
+        "kontiki_store_large_range_bytes",
+        "Bytes of such ranges that are in memory: read, and not sent yet.",
     ),
     snapshots_sent: counter(
         "kontiki_store_snapshots_sent_total",

@@ -288,14 +288,14 @@ impl Scan {
         }
     }
 
-    /// Waits until a part is wanted; false where none will be.
+    /// Waits until a part is wanted; false where none will be. What is read is counted until it is sent.
     fn hand_out(&mut self, part: Bytes, left: &mut u64) -> bool {
         let Some(after) = left.checked_sub(part.len() as u64) else {
             self.answer(Err(differs(*left)));
             return false;
         };
         *left = after;
-        self.answer(Ok(part))
+        self.answer(Ok(Bytes::from_owner(Counted::new(part))))
     }
 
     fn answer(&mut self, part: Part) -> bool {
@@ -305,6 +305,28 @@ impl Scan {
             // The client is gone, or as good as that.
             Ok(None) | Err(_) => false,
         }
+    }
+}
+
+/// A part that the metrics count for as long as anybody has it.
+struct Counted(Bytes);
+
+impl Counted {
+    fn new(part: Bytes) -> Counted {
+        METRICS.scanned_bytes.add(part.len() as i64);
+        Counted(part)
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        METRICS.scanned_bytes.sub(self.0.len() as i64);
     }
 }
 

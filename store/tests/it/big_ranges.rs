@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use http_body_util::BodyExt;
 use kv::{KeyValue, RangeRequest, RangeResponse, Refusal, Store, StoreError, WatchItem};
 use prost::Message;
 use rand::RngExt;
 use store::{Limits, Node};
 
-use crate::harness::{Cluster, DEADLINE, all, watch_all};
+use crate::etcd_front::Fronts;
+use crate::harness::{Cluster, DEADLINE, all, eventually, watch_all};
 
 async fn whole(
     node: &Arc<Node>,
@@ -397,4 +399,82 @@ async fn the_first_pairs_of_a_long_range_need_no_place_of_a_large_one() {
     };
     let refused = node.range_parts(filtered, 100_000).await;
     assert_eq!(refused.err(), Some(StoreError::Overloaded));
+}
+
+async fn call(
+    channel: &mut tonic::transport::Channel,
+    request: http::Request<tonic::body::Body>,
+) -> tonic::body::Body {
+    let ready = tower::ServiceExt::ready(channel).await.unwrap();
+    let answer = tower::Service::call(ready, request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.into_body()
+}
+
+const IN_MEMORY: &str = "kontiki_store_large_range_bytes";
+
+/// Through TLS and HTTP/2, to clients that read on at once, late, or never.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_large_lists_at_once_take_less_than_sixteen_mebibytes() {
+    const CLIENTS: usize = 8;
+    const MOST: i64 = 16 << 20;
+    let fronts = Fronts::start(1).await;
+    let node = fronts.cluster.node(1).clone();
+    for n in 0..40 {
+        let pairs = (0..10).map(|m| (key(10 * n + m), 100_000));
+        node.txn(puts(pairs)).await.unwrap();
+    }
+    let watching = fronts.channel(1).await;
+    let in_memory = || fronts.metric(watching.clone(), IN_MEMORY);
+    let message = all().encode_to_vec();
+    let framed = Bytes::from([&[0, 0, 0, 0, message.len() as u8], &message[..]].concat());
+    let mut bodies = Vec::new();
+    let mut channels = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut channel = fronts.channel(1).await;
+        let request = http::Request::post("https://etcd/etcdserverpb.KV/Range")
+            .header("content-type", "application/grpc")
+            .body(tonic::body::Body::new(http_body_util::Full::new(
+                framed.clone(),
+            )))
+            .unwrap();
+        bodies.push(call(&mut channel, request).await);
+        channels.push(channel);
+    }
+    // Nobody has read anything, and each has got what there was room for.
+    eventually("all have begun", || async {
+        (in_memory().await > 0).then_some(())
+    })
+    .await;
+    let mut most = 0;
+    for _ in 0..20 {
+        most = most.max(in_memory().await);
+    }
+    let never = bodies.pop();
+    let reading: Vec<_> = bodies
+        .into_iter()
+        .map(|mut body| {
+            tokio::spawn(async move {
+                let mut bytes = 0;
+                while let Some(frame) = body.frame().await {
+                    bytes += frame.unwrap().data_ref().map_or(0, Bytes::len);
+                }
+                bytes
+            })
+        })
+        .collect();
+    while !reading.iter().all(tokio::task::JoinHandle::is_finished) {
+        most = most.max(in_memory().await);
+    }
+    for read in reading {
+        assert!(read.await.unwrap() > 400 * 100_000);
+    }
+    assert!(most > 0 && most < MOST, "{most} bytes of {CLIENTS} lists");
+    drop(never);
+    channels.clear();
+    eventually("nothing is left", || async {
+        (in_memory().await == 0).then_some(())
+    })
+    .await;
+    fronts.stop.cancel();
 }

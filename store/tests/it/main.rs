@@ -16,7 +16,6 @@ mod kube_apiserver;
 mod lease;
 mod lives;
 mod log_writer;
-mod measure;
 mod membership;
 mod mirror;
 mod peers;
