@@ -244,6 +244,11 @@ impl MemStore {
         })
     }
 
+    /// Watches that are open.
+    pub fn watchers(&self) -> usize {
+        self.hub.watchers()
+    }
+
     /// Looks at what is in memory of every store.
     pub fn with_catalog<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
         look(&lock(&self.inner).state.catalog)

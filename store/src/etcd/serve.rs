@@ -14,7 +14,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -51,9 +51,9 @@ pub enum FrontError {
     Tls(String),
 }
 
-/// Connections that have not shown a certificate yet.
+/// Connections that have not shown a certificate yet, or nothing after it.
 const HANDSHAKES: usize = 512;
-/// To shake hands.
+/// To shake hands and say a first word.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A quiet connection is asked after so long whether it is alive, and has this long to answer.
 const PING: Duration = Duration::from_secs(30);
@@ -141,7 +141,7 @@ async fn accept(
         let handshake = handshakes.start();
         connections.spawn(async move {
             let shaken = tokio::select! {
-                shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => shaken,
+                shaken = tokio::time::timeout(HANDSHAKE, greet(&acceptor, stream)) => shaken,
                 () = handshake.gone.cancelled() => {
                     return tracing::debug!("an etcd client gave way to others without a word");
                 }
@@ -153,6 +153,15 @@ async fn accept(
                 Err(_) => tracing::debug!("an etcd client did not shake hands in time"),
             }
         });
+    }
+}
+
+/// Shakes hands, and waits for the first word: who has nothing to say has to go like one who shows nothing.
+async fn greet(acceptor: &TlsAcceptor, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut stream = acceptor.accept(stream).await?;
+    match stream.fill_buf().await? {
+        [] => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(stream),
     }
 }
 

@@ -87,6 +87,20 @@ impl Fronts {
         endpoint.tls_config(tls).unwrap().connect().await.unwrap()
     }
 
+    /// One of the metrics of a member, over a connection to it.
+    pub(crate) async fn metric(&self, mut channel: Channel, name: &str) -> i64 {
+        use http_body_util::BodyExt;
+        let request = http::Request::get("https://etcd/metrics");
+        let request = request.body(tonic::body::Body::empty()).unwrap();
+        let channel = tower::ServiceExt::ready(&mut channel).await.unwrap();
+        let answer = tower::Service::call(channel, request).await.unwrap();
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let (_, value) = lines.find(|(of, _)| *of == name).expect("it is there");
+        value.parse().unwrap()
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -408,6 +422,20 @@ async fn a_member_that_is_cut_off_answers_locally_and_says_that_it_has_no_leader
         .run(&endpoint, &["get", "key", "--consistency=s"], "")
         .await;
     assert!(good && text == "key\nvalue\n", "{text}");
+    let local = kv::RangeRequest {
+        key: "key".into(),
+        serializable: true,
+        ..Default::default()
+    };
+    let local = kv::RequestOp {
+        request: Some(kv::Request::Range(local)),
+    };
+    let local = kv::TxnRequest {
+        success: vec![local],
+        ..Default::default()
+    };
+    let read = kv::Store::txn(&**fronts.cluster.node(alone), local).await;
+    assert_eq!(read.unwrap().body.responses.len(), 1);
     let (good, members) = fronts.run(&endpoint, &["member", "list"], "").await;
     assert!(good && members.lines().count() == 3, "{members}");
     let (good, text) = fronts
@@ -451,4 +479,60 @@ async fn connections_that_say_nothing_make_way_for_each_other_and_keep_no_client
     let path = http::uri::PathAndQuery::from_static("/etcdserverpb.KV/Range");
     let answer = grpc.unary(tonic::Request::new(request), path, codec).await;
     assert_eq!(answer.unwrap().into_inner().count, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_say_nothing_behind_their_certificate_make_way_as_well() {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let fronts = Fronts::start(1).await;
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(fronts.file("ca.crt")).unwrap();
+    roots.add(ca).unwrap();
+    let chain = vec![CertificateDer::from_pem_file(fronts.file("client.crt")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(fronts.file("client.key")).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let address = fronts.addresses[0].1;
+    let connect = async || {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = "127.0.0.1".try_into().unwrap();
+        connector.connect(name, stream).await.unwrap()
+    };
+    let mut oldest = connect().await;
+    let mut silent = Vec::new();
+    for _ in 0..520 {
+        silent.push(connect().await);
+    }
+    let mut byte = [0];
+    let closed = tokio::time::timeout(Duration::from_secs(8), oldest.read(&mut byte));
+    let closed = closed.await.expect("the oldest has to go");
+    assert!(matches!(closed, Ok(0) | Err(_)));
+    // Who says something is served.
+    let answered = fronts.metric(fronts.channel(1).await, "etcd_server_has_leader");
+    assert_eq!(answered.await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_that_nobody_waits_for_any_more_are_not_counted_as_under_way() {
+    let fronts = Fronts::start(1).await;
+    let node = fronts.cluster.node(1);
+    for n in 0..50 {
+        let write = kv::Store::txn(&**node, crate::harness::put_request("a", &n.to_string(), 0));
+        // Begun, and given up.
+        drop(tokio::time::timeout(Duration::ZERO, write).await);
+    }
+    put(node, "b", "x").await;
+    let channel = fronts.channel(1).await;
+    eventually("none under way", || {
+        let pending = fronts.metric(channel.clone(), "etcd_server_proposals_pending");
+        async move { (pending.await == 0).then_some(()) }
+    })
+    .await;
 }

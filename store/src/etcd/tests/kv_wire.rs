@@ -201,6 +201,16 @@ async fn all_range_forms_and_sorts() {
     assert_eq!(keys(bench.range(of("a", b"b")).await.unwrap()), "a ab");
     assert_eq!(keys(bench.range(of("ab", b"\0")).await.unwrap()), "ab b");
     assert_eq!(keys(bench.range(of("b", b"a")).await.unwrap()), "");
+    let inverted = kv::DeleteRangeRequest {
+        key: bytes("b"),
+        range_end: bytes("a"),
+        prev_kv: true,
+    };
+    let deleted: Headed<kv::DeleteRangeResponse> = bench
+        .call("/etcdserverpb.KV/DeleteRange", inverted)
+        .await
+        .unwrap();
+    assert_eq!((deleted.body.deleted, deleted.header.revision), (0, 5));
     let sorts = [
         (0, kv::SortTarget::Value, "ab b a"),
         (2, kv::SortTarget::Value, "a b ab"),

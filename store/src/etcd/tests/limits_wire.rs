@@ -161,6 +161,21 @@ async fn a_client_has_one_large_answer_of_the_gateway_at_a_time() {
 }
 
 #[tokio::test]
+async fn hashes_wait_like_large_ranges() {
+    let bench = impatient().await;
+    let mut places = Vec::new();
+    while let Ok(place) = bench.client.wait_for_large_range().await {
+        places.push(place);
+    }
+    let path = "/etcdserverpb.Maintenance/HashKV";
+    let refused: Result<Headed<HashKvBody>, _> = bench.call(path, HashKvRequest::default()).await;
+    assert_eq!(refused.unwrap_err().message(), OVERLOADED);
+    places.pop();
+    let hashed: Result<Headed<HashKvBody>, _> = bench.call(path, HashKvRequest::default()).await;
+    assert!(hashed.is_ok());
+}
+
+#[tokio::test]
 async fn watches_of_a_client_are_bounded_on_all_its_streams_together() {
     let bench = Bench::new().await;
     let all = bench.left(Class::Watch);

@@ -196,6 +196,7 @@ impl Store for MemBackend {
         })))
     }
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<WatchStream, StoreError>> {
+        self.happen();
         self.store.watch(request)
     }
     fn read_index(&self) -> BoxFuture<'_, Result<i64, StoreError>> {

@@ -88,6 +88,25 @@ async fn created_comes_before_events_and_history_before_news() {
     }
 }
 
+/// Clients that lose their connection go on from the revision that `created` had.
+#[tokio::test]
+async fn created_tells_a_revision_from_before_the_watch_began() {
+    let bench = Bench::new().await;
+    let before = bench.put("a", "1").await;
+    *bench.backend.meanwhile.lock().unwrap() = Some(Box::new(|store: &MemStore| {
+        let put = kv::Command::Txn(txn_of(vec![put_op("a", "2")]));
+        store.propose(put).unwrap();
+    }));
+    let mut talk: WatchTalk = bench.both(PATH, false).await.unwrap();
+    talk.say(create(all_keys())).await;
+    let created = talk.next().await;
+    assert_eq!(
+        (created.body.created, created.header.revision),
+        (true, before)
+    );
+    assert_eq!(told(&talk.next().await), format!("{}: p a", before + 1));
+}
+
 #[tokio::test]
 async fn a_start_below_the_compacted_revision_is_canceled_and_one_at_it_is_served() {
     let bench = Bench::new().await;
@@ -530,7 +549,7 @@ async fn a_stopping_member_and_a_closing_port_end_their_streams() {
 }
 
 #[tokio::test]
-async fn ten_thousand_watches_on_one_stream_and_a_thousand_streams_on_one_connection() {
+async fn ten_thousand_watches_on_one_stream_and_ten_thousand_streams_on_one_connection() {
     let bench = Bench::new().await;
     let mut talk: WatchTalk = bench.both(PATH, false).await.unwrap();
     let key = |n: i64| format!("key{n:05}");
@@ -544,7 +563,7 @@ async fn ten_thousand_watches_on_one_stream_and_a_thousand_streams_on_one_connec
         assert_eq!((created.watch_id, created.created), (n, true));
     }
     let mut talks = Vec::new();
-    for n in 0..1000 {
+    for n in 0..10_000 {
         talks.push(
             bench
                 .watch(WatchCreate {
@@ -560,9 +579,41 @@ async fn ten_thousand_watches_on_one_stream_and_a_thousand_streams_on_one_connec
         assert_eq!((answer.body.watch_id, answer.body.events.len()), (n, 1));
     }
     assert_eq!(told(&talks[999].next().await), "3: p key00999");
+    assert_eq!(told(&talks[9999].next().await), "4: p key09999");
     talk.say(progress()).await;
     let mark = talk.next().await;
     assert_eq!((mark.body.watch_id, mark.header.revision), (-1, 4));
+}
+
+#[tokio::test]
+async fn ten_thousand_streams_on_many_connections() {
+    let mut bench = Bench::new().await;
+    let mut talks = Vec::new();
+    for connection in 0..100 {
+        let client = bench.front.clients.nameless();
+        bench.channel = connect(&bench.front, client).await;
+        for n in 0..100 {
+            let watch = WatchCreate {
+                key: bytes(&format!("key{}", connection * 100 + n)),
+                ..WatchCreate::default()
+            };
+            talks.push(bench.watch(watch).await);
+        }
+    }
+    // All of them hear of their own, and of nothing else.
+    for (n, talk) in talks.iter_mut().enumerate().step_by(97) {
+        let revision = bench.put(&format!("key{n}"), "x").await;
+        assert_eq!(told(&talk.next().await), format!("{revision}: p key{n}"));
+    }
+    drop(talks);
+    let gone = async {
+        while bench.backend.store.watchers() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, gone)
+        .await
+        .expect("they leave nothing behind");
 }
 
 #[tokio::test]
@@ -595,7 +646,7 @@ async fn busy_watches_of_a_stream_do_not_keep_a_quiet_one_waiting() {
     assert!(before < 19 * 300, "{before} events came before");
 }
 
-/// What ten thousand watches cost, as `measure` says. The client is in the same process, and its part is in it.
+/// What ten thousand watches cost. The client is in the same process, and its part is in it.
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn memory_of_ten_thousand_watchers() {
