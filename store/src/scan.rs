@@ -157,7 +157,10 @@ pub(crate) fn is_small(replica: &Replica, request: &RangeRequest, part_bytes: us
     if request.count_only || matches!(range, KeyRange::One(_)) {
         return true;
     }
-    let weight = replica.catalog().weigh(&range, request.read_at_most());
+    // To go back to an older revision all changes in the range are looked at, whatever the limit.
+    let now = request.revision <= 0;
+    let first = request.read_at_most().filter(|_| now);
+    let weight = replica.catalog().weigh(&range, first);
     weight.keys <= SMALL_KEYS && weight.whole <= part_bytes as u64
 }
 
