@@ -369,6 +369,11 @@ impl StoreArgs {
         let home = self.home.clone();
         HomeArgs { home }.home()
     }
+
+    /// Whether one was named.
+    pub(crate) fn has_home(&self) -> bool {
+        self.home.is_some()
+    }
 }
 
 #[derive(Subcommand)]

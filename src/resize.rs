@@ -156,6 +156,10 @@ fn take_in(home: &Home, plan: &mut Plan, member: Member) -> Result<()> {
 /// What an earlier member of the name has left is kept for a look, but never used again.
 fn move_data_away(home: &Home, name: &str) -> Result<()> {
     let data = home.process_dir(name).join("data");
+    // Of attempts that were cut short: who takes the place has the data of the others.
+    for attempt in ["data.restoring", "data.recovering"] {
+        let _ = fs::remove_dir_all(data.with_file_name(attempt));
+    }
     if !data.exists() {
         return Ok(());
     }

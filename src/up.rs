@@ -254,12 +254,16 @@ async fn wait_members(home: &Home, plan: &Plan, progress: &Progress) -> Result<(
                 Ok((status, body)) => last = format!("{status} {}", first_failed_check(&body)),
                 Err(error) => last = error.root_cause().to_string(),
             }
-            check_alive(
-                &process,
-                &format!("member {}", member.name),
-                deadline,
-                &last,
-            )?;
+            let what = format!("member {}", member.name);
+            let alive = check_alive(&process, &what, deadline, &last);
+            if alive.is_err() && plan.members.len() > 1 {
+                say(&format!(
+                    "If the data of {what} is lost: kontiki store replace {}{}",
+                    member.name,
+                    home_flag(home)
+                ));
+            }
+            alive?;
             tokio::time::sleep(POLL).await;
         }
     }

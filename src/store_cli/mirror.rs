@@ -32,6 +32,12 @@ pub(super) async fn run(session: &Session, args: &MirrorArgs) -> Result<()> {
         "All {} keys are here as the etcd has them at revision {}. Whoever wrote to it can write here now.",
         done.keys, done.revision
     ));
+    if done.leased > 0 {
+        say(&format!(
+            "{} of them have got their leases, which begin anew.",
+            done.leased
+        ));
+    }
     Ok(())
 }
 

@@ -49,6 +49,23 @@ fn what_etcdctl_has_saved_becomes_a_cluster() {
     let figures = ["keys", "leases", "revision"].map(|name| contents[name].as_i64());
     assert_eq!(figures, [Some(3), Some(1), Some(7)], "{contents}");
 
+    // Left in the environment by what was done for one member of another cluster.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kontiki"));
+    command
+        .args(["store", "restore", &copy])
+        .env("KONTIKI_HOME", new.home());
+    let left = [
+        ("DATA_DIR", etcd.file("one")),
+        ("MEMBER_ID", "1".into()),
+        ("CLUSTER_ID", "1".into()),
+    ];
+    command.envs(left.map(|(name, value)| (format!("KONTIKI_{name}"), value)));
+    command.env("KONTIKI_INITIAL_MEMBERS", "a=1@h:1");
+    let both = run(command, "");
+    assert!(
+        !both.success && both.stderr.contains("Give --home or --data-dir"),
+        "{both}"
+    );
     let restore = |file: &str| {
         let wishes = new.wishes();
         let mut line = vec!["store", "restore", file];
@@ -190,6 +207,23 @@ fn a_store_with_users_is_operated_as_before() {
             "{said}"
         );
     }
+    for line in [
+        "user add alice:apw --user=root:pw",
+        "role add reads --user=root:pw",
+        "role grant-permission reads --prefix=true read /own/ --user=root:pw",
+        "user grant-role alice reads --user=root:pw",
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let said = cluster.etcdctl(1, &words);
+        assert!(said.success, "{said}");
+    }
+    let alice = |key| cluster.kontiki(&["store", "get", key, "--user", "alice:apw"]);
+    assert_eq!(alice("/own/a").stdout, "1\n");
+    let denied = alice("/registry/a");
+    assert!(
+        !denied.success && denied.stderr.contains("permission denied"),
+        "{denied}"
+    );
     let history = ["store", "history", "/own/a", "--user", "root:pw"];
     let history = cluster.kontiki(&history);
     assert!(

@@ -213,7 +213,9 @@ fn a_dead_member_is_replaced_by_one_command() {
     std::fs::remove_dir_all(cluster.data(2)).expect("removed");
     let lost = cluster.kontiki(&["up"]);
     assert!(
-        !lost.success && lost.stderr.contains("under a new id"),
+        !lost.success
+            && lost.stderr.contains("under a new id")
+            && lost.stdout.contains("store replace m2"),
         "{lost}"
     );
     let before = cluster.plan()["members"][1]["id"].clone();

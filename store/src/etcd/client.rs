@@ -24,7 +24,8 @@ pub use self::sign_in::Login;
 use self::sign_in::SignIn;
 use super::headed::Headed;
 use super::message::{
-    AlarmBody, AlarmRequest, Empty, MemberAddBody, MemberAddRequest, MemberId, MemberListRequest,
+    AlarmBody, AlarmRequest, Empty, LeaseGrantBody, LeaseGrantRequest, LeaseTimeToLiveBody,
+    LeaseTimeToLiveRequest, MemberAddBody, MemberAddRequest, MemberId, MemberListRequest,
     MembersBody, MomentBody, MoveLeaderRequest, ReportsBody, RevisionAtRequest, SnapshotBody,
     StatusBody, TimesBody, TimesOfRequest, TxnBody, WatchBody, WatchCreate, WatchRequest,
     WatchUnion,
@@ -437,6 +438,25 @@ impl Client {
         let path = "/etcdserverpb.KV/Txn";
         let answer: Headed<TxnBody> = self.unary(path, request).await?;
         Ok((answer.body.succeeded, answer.header.revision))
+    }
+
+    /// The time to live that a lease was granted, in seconds; nothing where it has ended.
+    pub async fn granted_ttl(&self, id: i64) -> Result<Option<i64>, ClientError> {
+        let request = LeaseTimeToLiveRequest { id, keys: false };
+        let path = "/etcdserverpb.Lease/LeaseTimeToLive";
+        let answer: Headed<LeaseTimeToLiveBody> = self.unary(path, request).await?;
+        Ok((answer.body.ttl >= 0).then_some(answer.body.granted_ttl))
+    }
+
+    /// Grants a lease under this id, unless there is one.
+    pub async fn grant(&self, id: i64, ttl: i64) -> Result<(), ClientError> {
+        let path = "/etcdserverpb.Lease/LeaseGrant";
+        let request = LeaseGrantRequest { ttl, id };
+        let granted: Result<Headed<LeaseGrantBody>, ClientError> = self.unary(path, request).await;
+        match granted {
+            Err(ClientError::Refused { text, .. }) if text.contains("already exists") => Ok(()),
+            other => other.map(|_| ()),
+        }
     }
 
     /// The newest revision at a time, milliseconds since 1970.

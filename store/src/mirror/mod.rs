@@ -8,19 +8,23 @@
 //! answers.
 //!
 //! Where the source has compacted what was not told yet, all keys are compared again with those of the destination; what
-//! is gone in the source is deleted then, too. Leases are not mirrored: their keys come without them, and their ends come
-//! as deletions.
+//! is gone in the source is deleted then, too.
+//!
+//! Keys come without their leases, and the end of a lease comes as a deletion: a lease here would end by the clock of the
+//! destination, whatever keeps it alive in the source. At the cut-over they get the leases that they have there, which
+//! begin anew.
 
 mod checkpoint;
 mod plan;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use self::checkpoint::{Checkpoint, Place, Stage};
 use self::plan::{Backlog, Op};
-use crate::etcd::client::{Client, ClientError, Keys, Told};
+use crate::etcd::client::{Client, ClientError, Keys, Page, Told};
 
 pub use self::checkpoint::CHECKPOINTS;
 pub use self::plan::Names;
@@ -79,6 +83,8 @@ pub struct Done {
     /// Of the source: the destination has the same keys and values.
     pub revision: i64,
     pub keys: i64,
+    /// Keys that have got their lease.
+    pub leased: u64,
     pub transactions: u64,
 }
 
@@ -116,6 +122,8 @@ pub enum MirrorError {
         String::from_utf8_lossy(CHECKPOINTS)
     )]
     AmongCheckpoints,
+    #[error("key {key} has {bytes} bytes, which is more than the destination takes at once")]
+    TooLarge { key: String, bytes: usize },
     /// Something was written between a look and a write: by this process itself, mostly.
     #[error("the checkpoint has moved")]
     Moved,
@@ -248,6 +256,11 @@ struct Mirror<'a> {
     anew: bool,
     page_keys: i64,
     transactions: u64,
+    /// Leases that are in the destination.
+    granted: BTreeSet<i64>,
+    /// Leases that were found to have ended in the source.
+    gone: BTreeSet<i64>,
+    leased: u64,
     noted: Instant,
     reported: Option<Instant>,
 }
@@ -285,6 +298,9 @@ impl<'a> Mirror<'a> {
             anew: false,
             page_keys: *PAGE_KEYS.start(),
             transactions: 0,
+            granted: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            leased: 0,
             noted: Instant::now(),
             reported: None,
             options,
@@ -400,7 +416,7 @@ impl<'a> Mirror<'a> {
     }
 
     /// The newest of the source, by a key that whoever may read the prefix may read.
-    async fn head(&self) -> Result<crate::etcd::client::Page, ClientError> {
+    async fn head(&self) -> Result<Page, ClientError> {
         let first = match self.options.names.prefix.is_empty() {
             true => Bytes::from_static(&[0]),
             false => self.options.names.prefix.clone(),
@@ -416,26 +432,13 @@ impl<'a> Mirror<'a> {
         let mut keys = 0;
         while let Stage::Copying { revision, after } = self.checkpoint.stage.clone() {
             let names = self.options.names.clone();
-            let (limit, there) = (self.page_keys, names.place_there(&after));
-            let member = self.source.member();
-            let mut source = member
-                .page(&names.source(), &after, revision, limit)
-                .await?;
+            let (mut source, mut destination) = self.pages(&after, revision).await?;
             let revision = if revision == 0 {
                 source.revision
             } else {
                 revision
             };
-            let member = self.destination.member();
-            let mut destination = member.page(&names.destination(), &there, 0, limit).await?;
-            self.adapt_page(&source.records);
-            let end = plan::common_end(&names, &source, &destination);
-            if let Some(end) = &end {
-                source
-                    .records
-                    .retain(|record| names.place_there(&record.key) <= *end);
-                destination.records.retain(|record| record.key <= *end);
-            }
+            let end = plan::cut_to_common_end(&names, &mut source, &mut destination);
             keys += source.records.len() as u64;
             let ops = plan::difference(&names, &source.records, &destination.records);
             let copied = match &end {
@@ -456,11 +459,18 @@ impl<'a> Mirror<'a> {
         Ok(())
     }
 
-    fn adapt_page(&mut self, records: &[crate::etcd::client::Record]) {
-        let bytes = records
-            .iter()
-            .map(|record| record.key.len() + record.value.len());
-        self.page_keys = keys_of_next_page(records.len(), bytes.sum());
+    /// What both sides have after this key of the source: there as of the revision (0: the newest), here as of now.
+    async fn pages(&mut self, after: &[u8], revision: i64) -> Result<(Page, Page), ClientError> {
+        let names = &self.options.names;
+        let (limit, there) = (self.page_keys, names.place_there(after));
+        let member = self.source.member();
+        let source = member.page(&names.source(), after, revision, limit).await?;
+        let member = self.destination.member();
+        let destination = member.page(&names.destination(), &there, 0, limit).await?;
+        let records = source.records.iter();
+        let bytes = records.map(|record| record.key.len() + record.value.len());
+        self.page_keys = keys_of_next_page(source.records.len(), bytes.sum());
+        Ok((source, destination))
     }
 
     /// Writes what a page takes, in order of the keys, so that the end of each part is a place to go on from.
@@ -500,8 +510,21 @@ impl<'a> Mirror<'a> {
             session: self.session,
             ..self.checkpoint.clone()
         };
+        let alone = match ops.as_slice() {
+            [op] => Some((op.key().clone(), op.bytes())),
+            _ => None,
+        };
         let request = plan::transaction(ops, &self.key, &checkpoint, self.written_at);
-        let (held, revision) = self.destination.member().txn(request).await?;
+        let answer = self.destination.member().txn(request).await;
+        let (held, revision) = answer.map_err(|error| match (&error, alone) {
+            (ClientError::Refused { text, .. }, Some((key, bytes)))
+                if text.contains("too large") =>
+            {
+                let key = String::from_utf8_lossy(&key).into();
+                MirrorError::TooLarge { key, bytes }
+            }
+            _ => error.into(),
+        })?;
         if !held {
             return Err(MirrorError::Moved);
         }
@@ -536,8 +559,14 @@ impl<'a> Mirror<'a> {
                 self.apply(batch.ops, Stage::Following(batch.next)).await?;
             }
             if self.options.until_synced && looked.elapsed() >= QUIET {
-                if let Some(done) = self.synced(&mut backlog).await? {
-                    return Ok(done);
+                if let Some(done) = self.synced(&mut backlog).await?
+                    && self.hand_over_leases(&done).await?
+                {
+                    return Ok(Done {
+                        leased: self.leased,
+                        transactions: self.transactions,
+                        ..done
+                    });
                 }
                 looked = Instant::now();
             }
@@ -617,8 +646,53 @@ impl<'a> Mirror<'a> {
         Ok(Some(Done {
             revision: head.revision,
             keys: have,
-            transactions: self.transactions,
+            ..Done::default()
         }))
+    }
+
+    /// Attaches the keys to the leases that they have in the source as of then. True where none was left to do: else
+    /// something may have happened meanwhile.
+    async fn hand_over_leases(&mut self, synced: &Done) -> Result<bool, MirrorError> {
+        let names = self.options.names.clone();
+        let next = Place::after(synced.revision);
+        let (mut after, mut all_done) = (Bytes::new(), true);
+        loop {
+            let (mut source, mut destination) = self.pages(&after, synced.revision).await?;
+            let end = plan::cut_to_common_end(&names, &mut source, &mut destination);
+            let mut ops = plan::unleased(&names, &source.records, &destination.records);
+            ops.retain(|op| !self.gone.contains(&op.lease()));
+            all_done &= ops.is_empty();
+            let ops = self.with_leases(ops).await?;
+            for part in plan::parts(ops) {
+                self.leased += part.len() as u64;
+                self.apply(part, Stage::Following(next)).await?;
+            }
+            match end {
+                Some(end) => after = names.place_here(&end),
+                None => return Ok(all_done),
+            }
+        }
+    }
+
+    /// Sees that the leases are there. The keys of one that has ended meanwhile are left out: they are about to be deleted.
+    /// Where they are still there at the next look, the source has them without a lease, whatever it says.
+    async fn with_leases(&mut self, mut ops: Vec<Op>) -> Result<Vec<Op>, MirrorError> {
+        for id in ops.iter().map(Op::lease).collect::<BTreeSet<i64>>() {
+            if self.granted.contains(&id) {
+                continue;
+            }
+            match self.source.member().granted_ttl(id).await? {
+                Some(ttl) => {
+                    self.destination.member().grant(id, ttl).await?;
+                    self.granted.insert(id);
+                }
+                None => {
+                    self.gone.insert(id);
+                    ops.retain(|op| op.lease() != id);
+                }
+            }
+        }
+        Ok(ops)
     }
 }
 

@@ -1,6 +1,6 @@
 //! From the changes of the source to transactions of the destination. Plain functions: nothing here waits or asks.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kv::{
@@ -68,12 +68,27 @@ impl Names {
 
 /// Up to which key of the destination both of these parts, which begin at the same place, have all there is; nothing
 /// where they have all to the end.
-pub(super) fn common_end(names: &Names, source: &Page, destination: &Page) -> Option<Bytes> {
+fn common_end(names: &Names, source: &Page, destination: &Page) -> Option<Bytes> {
     let source_end = source.records.last().filter(|_| source.more);
     let source_end = source_end.map(|record| names.place_there(&record.key));
     let destination_end = destination.records.last().filter(|_| destination.more);
     let destination_end = destination_end.map(|record| record.key.clone());
     source_end.into_iter().chain(destination_end).min()
+}
+
+/// Leaves what is up to the common end, and answers that.
+pub(super) fn cut_to_common_end(
+    names: &Names,
+    source: &mut Page,
+    destination: &mut Page,
+) -> Option<Bytes> {
+    let end = common_end(names, source, destination)?;
+    let within = |key: &Bytes| *key <= end;
+    source
+        .records
+        .retain(|record| within(&names.place_there(&record.key)));
+    destination.records.retain(|record| within(&record.key));
+    Some(end)
 }
 
 fn replaced(key: &[u8], from: &[u8], to: &[u8]) -> Option<Bytes> {
@@ -86,21 +101,39 @@ fn replaced(key: &[u8], from: &[u8], to: &[u8]) -> Option<Bytes> {
 /// A change of a key of the destination.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Op {
-    Put { key: Bytes, value: Bytes },
-    Delete { key: Bytes },
+    Put {
+        key: Bytes,
+        value: Bytes,
+    },
+    Delete {
+        key: Bytes,
+    },
+    /// The value stays.
+    Attach {
+        key: Bytes,
+        lease: i64,
+    },
 }
 
 impl Op {
     pub(super) fn key(&self) -> &Bytes {
         match self {
-            Op::Put { key, .. } | Op::Delete { key } => key,
+            Op::Put { key, .. } | Op::Delete { key } | Op::Attach { key, .. } => key,
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// 0 is none.
+    pub(super) fn lease(&self) -> i64 {
+        match self {
+            Op::Attach { lease, .. } => *lease,
+            Op::Put { .. } | Op::Delete { .. } => 0,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
         let value = match self {
             Op::Put { value, .. } => value.len(),
-            Op::Delete { .. } => 0,
+            Op::Delete { .. } | Op::Attach { .. } => 0,
         };
         OP_BYTES + self.key().len() + value
     }
@@ -115,6 +148,12 @@ impl Op {
             Op::Delete { key } => Request::DeleteRange(DeleteRangeRequest {
                 key,
                 ..DeleteRangeRequest::default()
+            }),
+            Op::Attach { key, lease } => Request::Put(PutRequest {
+                key,
+                lease,
+                ignore_value: true,
+                ..PutRequest::default()
             }),
         };
         RequestOp {
@@ -353,6 +392,22 @@ pub(super) fn difference(names: &Names, source: &[Record], destination: &[Record
     }
     ops.extend(wanted.map(put));
     ops
+}
+
+/// The keys of the destination's part that are not of the lease that they have in the source, of those that have one.
+pub(super) fn unleased(names: &Names, source: &[Record], destination: &[Record]) -> Vec<Op> {
+    let have: BTreeMap<&Bytes, i64> = destination
+        .iter()
+        .map(|record| (&record.key, record.lease))
+        .collect();
+    let leased = source.iter().filter(|record| record.lease != 0);
+    let attach = leased.filter_map(|record| {
+        let key = names.there(&record.key)?;
+        let lease = record.lease;
+        let other = have.get(&key).is_some_and(|have| *have != lease);
+        other.then_some(Op::Attach { key, lease })
+    });
+    attach.collect()
 }
 
 /// The transaction that carries out the changes and moves the checkpoint, if the checkpoint is still the one that was
@@ -631,6 +686,28 @@ mod tests {
         assert_eq!(end(&page(&["/a/1"], false), &page(&["/b/3"], false)), None);
     }
 
+    #[test]
+    fn keys_get_the_lease_that_they_have_in_the_source() {
+        let leased = |key: &'static str, lease| Record {
+            lease,
+            ..record(key, "", 1)
+        };
+        let source = [
+            leased("/a/1", 5),
+            leased("/a/2", 5),
+            leased("/a/3", 0),
+            leased("/a/4", 7),
+        ];
+        // One has it already, and one was deleted meanwhile.
+        let destination = [leased("/b/1", 0), leased("/b/2", 5), leased("/b/3", 0)];
+        let ops = unleased(&names("/a/", "/b/"), &source, &destination);
+        let expected = Op::Attach {
+            key: "/b/1".into(),
+            lease: 5,
+        };
+        assert_eq!(ops, [expected]);
+    }
+
     type Model = std::collections::BTreeMap<Bytes, Bytes>;
 
     fn carry_out(model: &mut Model, ops: Vec<Op>) {
@@ -638,6 +715,7 @@ mod tests {
             match op {
                 Op::Put { key, value } => model.insert(key, value),
                 Op::Delete { key } => model.remove(&key),
+                Op::Attach { .. } => None,
             };
         }
     }

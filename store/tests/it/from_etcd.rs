@@ -198,7 +198,7 @@ impl Etcd {
         answer["header"]["revision"].as_i64().unwrap()
     }
 
-    async fn grant(&self, ttl: &str) -> String {
+    pub(crate) async fn grant(&self, ttl: &str) -> String {
         let granted = self.etcdctl(&["lease", "grant", ttl]).await;
         granted.split_whitespace().nth(1).unwrap().into()
     }

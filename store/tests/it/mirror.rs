@@ -293,6 +293,11 @@ async fn an_etcd_with_certificates_and_users_is_mirrored_by_one_who_may_only_rea
     };
     etcd.put_all(&pairs(0..50, "first")).await;
     etcd.etcdctl(&["put", "/secret", "x"]).await;
+    let lease = etcd.grant("1000").await;
+    for key in ["/registry/leased", "/registry/leased-too", "/secret-lease"] {
+        etcd.etcdctl(&["put", key, "x", &format!("--lease={lease}")])
+            .await;
+    }
     let lines = [
         "user add root:pw",
         "user add reader:r:w",
@@ -352,8 +357,29 @@ async fn an_etcd_with_certificates_and_users_is_mirrored_by_one_who_may_only_rea
     })
     .await;
     mirroring.kill().await;
-    let done = Mirroring::start(client("r:w"), &fronts, &until_synced(&options));
-    assert_eq!(done.end().await.unwrap().keys, 50);
+    let before = here(&fronts).await;
+    assert_eq!(
+        before[&b"/registry/leased"[..]].lease,
+        0,
+        "not before the cut-over"
+    );
+    for leased in [2, 0] {
+        let last = Mirroring::start(client("r:w"), &fronts, &until_synced(&options));
+        let done = last.end().await.unwrap();
+        assert_eq!((done.keys, done.leased), (52, leased));
+    }
+    let id = i64::from_str_radix(&lease, 16).unwrap();
+    let status = fronts
+        .cluster
+        .node(1)
+        .lease_time_to_live(id, true)
+        .await
+        .unwrap()
+        .body;
+    assert_eq!((status.granted_ttl_seconds, status.keys.len()), (1000, 2));
+    let after = here(&fronts).await;
+    let leased = &after[&b"/registry/leased"[..]];
+    assert_eq!((leased.lease, &leased.value[..]), (id, &b"x"[..]));
     fronts.stop.cancel();
 }
 
