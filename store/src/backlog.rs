@@ -94,19 +94,25 @@ pub(crate) fn footprint(writes: &[Write]) -> u64 {
     writes.iter().map(of).sum::<usize>() as u64
 }
 
+/// At how many bytes a member flushes: each of a cluster at another size, within an eighth. They apply the same, and
+/// would all be busy with a flush at the same moment, so that no quorum is quick.
+fn flush_at(bytes: u64, member: u64) -> u64 {
+    bytes - bytes / 8 * (member % 256) / 256
+}
+
 impl Core {
     /// Has the state flushed, and the log shortened, for as long as this member runs. Raft itself does both by the number
     /// of entries.
     pub async fn run_flushing(self: Arc<Self>) {
-        let limits = &self.config.limits;
+        let limit = flush_at(self.config.limits.snapshot_bytes, self.config.member_id);
         let mut unflushed = self.replica.unflushed();
         loop {
-            let much = unflushed.wait_for(|bytes| *bytes >= limits.snapshot_bytes);
+            let much = unflushed.wait_for(|bytes| *bytes >= limit);
             if much.await.is_err() || self.raft.trigger().snapshot().await.is_err() {
                 return;
             }
             // A flush that was under way already may leave much: then again.
-            let little = unflushed.wait_for(|bytes| *bytes < limits.snapshot_bytes);
+            let little = unflushed.wait_for(|bytes| *bytes < limit);
             let flushed = tokio::time::timeout(FLUSH, little).await;
             if flushed.is_ok_and(|alive| alive.is_ok()) {
                 self.shorten_log().await;
@@ -145,6 +151,13 @@ mod tests {
         assert_eq!(backlog.flushed(place), 7);
         backlog.replaced();
         assert_eq!(backlog.applied(4, 1), 1);
+    }
+
+    #[test]
+    fn members_flush_at_different_sizes() {
+        assert_eq!(flush_at(32 << 20, 0), 32 << 20);
+        assert_eq!(flush_at(32 << 20, 128), 30 << 20);
+        assert!(flush_at(32 << 20, 255) > 28 << 20);
     }
 
     #[test]
