@@ -111,9 +111,13 @@ impl Session {
             if let Some(reply) = self.replies.pop_front() {
                 return Ok(reply);
             }
-            if let Some(revision) = self.progress.reached() {
-                self.ask_again();
-                return Ok(self.reply(revision, of(NO_WATCH)));
+            match self.progress.reached(&self.watches) {
+                Reached::Mark(revision) => {
+                    self.ask_again();
+                    return Ok(self.reply(revision, of(NO_WATCH)));
+                }
+                Reached::Later(revision) => self.call.front.backend.request_progress(revision),
+                Reached::NotYet => {}
             }
             tokio::select! {
                 biased;
@@ -224,7 +228,7 @@ impl Session {
             guard: Some(guard),
             _place: Some(place),
         };
-        self.progress.created(id, &watch);
+        self.progress.created(id, &watch, self.now());
         self.set.add(id, stream);
         self.watches.insert(id, watch);
         Ok(id)
@@ -260,6 +264,7 @@ impl Session {
         match item {
             Some(WatchItem::Events { revision, events }) => {
                 self.send_events(id, revision, &events);
+                self.progress.sent(revision);
                 self.seen(id, revision);
             }
             Some(WatchItem::Progress { revision }) => self.seen(id, revision),
@@ -317,8 +322,10 @@ impl Session {
         };
         watch.seen = watch.seen.max(revision);
         self.progress.seen(id, watch.seen);
-        if let Some(owed) = watch.owed.take_if(|owed| *owed <= watch.seen) {
-            let reply = self.reply(owed, of(id));
+        if watch.owed.take_if(|owed| *owed <= watch.seen).is_some() {
+            // Not what was asked for: an event of a later revision may have gone out meanwhile.
+            let seen = watch.seen;
+            let reply = self.reply(seen, of(id));
             self.replies.push_back(reply);
         }
     }
@@ -467,6 +474,19 @@ struct Progress {
     behind: BTreeSet<i64>,
     /// Asked again while the question was open.
     again: bool,
+    /// Of the events that went out, or of where a watch began, the last. A client takes a mark for where it is, and one
+    /// before this would bring it back: it would be told events twice, or be told some from before its beginning.
+    sent: i64,
+}
+
+/// What came of the question.
+#[derive(Debug, PartialEq)]
+enum Reached {
+    NotYet,
+    /// All have to see this as well.
+    Later(i64),
+    /// All have seen everything up to this.
+    Mark(i64),
 }
 
 impl Progress {
@@ -484,16 +504,31 @@ impl Progress {
         {
             return false;
         }
-        self.asked = Some(revision);
-        let behind = watches.iter().filter(|(_, watch)| watch.seen < revision);
-        self.behind = behind.map(|(id, _)| *id).collect();
+        self.wait(revision, watches);
         !self.behind.is_empty()
     }
 
-    fn created(&mut self, id: i64, watch: &Watch) {
+    fn wait(&mut self, revision: i64, watches: &BTreeMap<i64, Watch>) {
+        self.asked = Some(revision);
+        let behind = watches.iter().filter(|(_, watch)| watch.seen < revision);
+        self.behind = behind.map(|(id, _)| *id).collect();
+    }
+
+    fn created(&mut self, id: i64, watch: &Watch, now: i64) {
+        if watch.seen > now {
+            // It begins in the future: see `ask`.
+            self.asked = None;
+            self.behind.clear();
+            return;
+        }
+        self.sent(watch.seen);
         if self.asked.is_some_and(|revision| watch.seen < revision) {
             self.behind.insert(id);
         }
+    }
+
+    fn sent(&mut self, revision: i64) {
+        self.sent = self.sent.max(revision);
     }
 
     fn seen(&mut self, id: i64, seen: i64) {
@@ -506,12 +541,20 @@ impl Progress {
         self.behind.remove(&id);
     }
 
-    /// The revision that all have seen, once.
-    fn reached(&mut self) -> Option<i64> {
-        if self.behind.is_empty() {
-            self.asked.take()
-        } else {
-            None
+    /// Once for a question.
+    fn reached(&mut self, watches: &BTreeMap<i64, Watch>) -> Reached {
+        match self.asked {
+            Some(asked) if self.behind.is_empty() => {
+                if self.sent > asked {
+                    self.wait(self.sent, watches);
+                }
+                if self.behind.is_empty() {
+                    self.asked.take().map_or(Reached::NotYet, Reached::Mark)
+                } else {
+                    Reached::Later(self.sent)
+                }
+            }
+            _ => Reached::NotYet,
         }
     }
 }
@@ -626,38 +669,69 @@ mod tests {
     #[test]
     fn progress_of_all_waits_for_the_last() {
         let mut progress = Progress::default();
-        assert!(progress.ask(7, &watches(&[(0, 7), (1, 5), (2, 6)])));
-        assert_eq!(progress.reached(), None);
+        let all = watches(&[(0, 7), (1, 5), (2, 6)]);
+        assert!(progress.ask(7, &all));
+        assert_eq!(progress.reached(&all), Reached::NotYet);
         progress.seen(1, 6);
         progress.seen(2, 7);
-        assert_eq!(progress.reached(), None);
+        assert_eq!(progress.reached(&all), Reached::NotYet);
         progress.seen(1, 9);
-        assert_eq!(progress.reached(), Some(7));
-        assert_eq!(progress.reached(), None, "once");
+        assert_eq!(progress.reached(&all), Reached::Mark(7));
+        assert_eq!(progress.reached(&all), Reached::NotYet, "once");
+    }
+
+    #[test]
+    fn no_mark_stands_behind_an_event_that_went_out_before_it() {
+        let mut progress = Progress::default();
+        let one = watches(&[(0, 5)]);
+        progress.ask(7, &one);
+        progress.sent(9);
+        progress.seen(0, 9);
+        assert_eq!(progress.reached(&watches(&[(0, 9)])), Reached::Mark(9));
+        // The other one has to get there too.
+        progress.ask(10, &watches(&[(0, 9), (1, 5)]));
+        progress.sent(12);
+        progress.seen(0, 12);
+        progress.seen(1, 10);
+        let now = watches(&[(0, 12), (1, 10)]);
+        assert_eq!(progress.reached(&now), Reached::Later(12));
+        assert_eq!(progress.reached(&now), Reached::NotYet);
+        progress.seen(1, 13);
+        let now = watches(&[(0, 12), (1, 13)]);
+        assert_eq!(progress.reached(&now), Reached::Mark(12));
     }
 
     #[test]
     fn progress_of_all_does_not_wait_for_one_that_left_and_waits_for_one_that_came() {
         let mut progress = Progress::default();
-        progress.ask(7, &watches(&[(0, 7), (1, 5)]));
-        progress.created(
-            2,
-            &Watch {
-                seen: 3,
-                ..Watch::default()
-            },
-        );
+        let all = watches(&[(0, 7), (1, 5)]);
+        progress.ask(7, &all);
+        let watch = |seen| Watch {
+            seen,
+            ..Watch::default()
+        };
+        progress.created(2, &watch(3), 7);
         progress.gone(1);
-        assert_eq!(progress.reached(), None);
+        assert_eq!(progress.reached(&all), Reached::NotYet);
         progress.seen(2, 7);
-        assert_eq!(progress.reached(), Some(7));
+        assert_eq!(progress.reached(&all), Reached::Mark(7));
+        // A mark from before its beginning would bring it there.
+        progress.ask(7, &watches(&[(0, 6)]));
+        progress.created(3, &watch(9), 9);
+        progress.seen(0, 7);
+        let all = watches(&[(0, 7), (3, 9)]);
+        assert_eq!(progress.reached(&all), Reached::Later(9));
+        progress.created(4, &watch(20), 9);
+        progress.seen(0, 9);
+        assert_eq!(progress.reached(&all), Reached::NotYet, "one is to come");
     }
 
     #[test]
     fn no_progress_without_watches_or_before_the_start_of_one() {
         let mut progress = Progress::default();
-        assert!(!progress.ask(7, &BTreeMap::new()));
-        assert_eq!(progress.reached(), None);
+        let none = BTreeMap::new();
+        assert!(!progress.ask(7, &none));
+        assert_eq!(progress.reached(&none), Reached::NotYet);
         let mut future = watches(&[(0, 7)]);
         future.insert(
             1,
@@ -668,6 +742,6 @@ mod tests {
             },
         );
         assert!(!progress.ask(7, &future));
-        assert_eq!(progress.reached(), None);
+        assert_eq!(progress.reached(&future), Reached::NotYet);
     }
 }
