@@ -1,5 +1,7 @@
 //! `/healthz`, `/livez`, `/readyz` with their checks, `/metrics`, and the documents that let others verify our tokens.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
@@ -37,44 +39,65 @@ impl Started {
 struct Check {
     name: &'static str,
     live: bool,
-    passes: fn(&ApiServer) -> bool,
+    test: Test,
+}
+
+enum Test {
+    Now(fn(&ApiServer) -> bool),
+    /// A linearizable read of the store, as in Kubernetes: a member that was cut off from the others, or removed, cannot
+    /// serve.
+    Store,
+}
+
+/// For the store to answer; Kubernetes' time.
+const STORE_DEADLINE: Duration = Duration::from_secs(2);
+
+impl Check {
+    async fn passes(&self, server: &ApiServer) -> bool {
+        match self.test {
+            Test::Now(test) => test(server),
+            Test::Store => tokio::time::timeout(STORE_DEADLINE, server.store.read_index())
+                .await
+                .is_ok_and(|read| read.is_ok()),
+        }
+    }
 }
 
 const CHECKS: &[Check] = &[
     Check {
         name: "ping",
         live: true,
-        passes: |_| true,
+        test: Test::Now(|_| true),
     },
     Check {
         name: "log",
         live: true,
-        passes: |_| true,
+        test: Test::Now(|_| true),
     },
     Check {
         name: "etcd",
         live: false,
-        passes: |server| server.store.status().leader_id != 0,
+        test: Test::Store,
     },
     Check {
         name: "informer-sync",
         live: false,
-        passes: |server| server.world.is_loaded(),
+        test: Test::Now(|server| server.world.is_loaded()),
     },
     Check {
         name: "poststarthook/rbac/bootstrap-roles",
         live: false,
-        passes: ApiServer::is_ready,
+        test: Test::Now(ApiServer::is_ready),
     },
     Check {
         name: "poststarthook/scheduling/bootstrap-system-priority-classes",
         live: false,
-        passes: ApiServer::is_ready,
+        test: Test::Now(ApiServer::is_ready),
     },
     Check {
         name: "shutdown",
         live: false,
-        passes: |server| !server.stopping.is_cancelled(),
+        test: Test::Now(|server| !server.stopping.is_cancelled()),
     },
 ];
 
@@ -118,12 +141,12 @@ pub(crate) async fn respond(context: &Context, path: &str) -> Option<Response> {
             .filter(|check| endpoint != "livez" || check.live)
             .collect();
         if rest.is_empty() {
-            return Some(all_checks(context, endpoint, &checks));
+            return Some(all_checks(context, endpoint, &checks).await);
         }
         let check = checks
             .into_iter()
             .find(|check| rest.strip_prefix('/') == Some(check.name))?;
-        return Some(if (check.passes)(&context.server) {
+        return Some(if check.passes(&context.server).await {
             text_response(StatusCode::OK, "ok".into(), "text/plain; charset=utf-8")
         } else {
             let text = format!("internal server error: {} failed\n", check.name);
@@ -137,14 +160,14 @@ pub(crate) async fn respond(context: &Context, path: &str) -> Option<Response> {
     None
 }
 
-fn all_checks(context: &Context, endpoint: &str, checks: &[&Check]) -> Response {
+async fn all_checks(context: &Context, endpoint: &str, checks: &[&Check]) -> Response {
     let excluded: Vec<&str> = context.query.all("exclude").collect();
     let mut lines = String::new();
     let mut failed = false;
     for check in checks {
         if excluded.contains(&check.name) {
             lines.push_str(&format!("[+]{} excluded: ok\n", check.name));
-        } else if (check.passes)(&context.server) {
+        } else if check.passes(&context.server).await {
             lines.push_str(&format!("[+]{} ok\n", check.name));
         } else {
             failed = true;

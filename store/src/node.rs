@@ -402,7 +402,7 @@ async fn refuse_amnesia(config: &Config, transport: &Arc<Transport>) -> Result<(
     }
 }
 
-/// Ends this member when another one finds that it has lost its data.
+/// Ends this member when another one finds that it has lost its data, or was removed.
 async fn leave_when_disowned(core: Arc<Core>) {
     let mut disowned = core.transport.disowned.subscribe();
     let why = match disowned.wait_for(Option::is_some).await {

@@ -229,9 +229,11 @@ async fn a_server_that_knows_nothing_says_so() {
     }
     assert_eq!(server.get("/version").await.code, StatusCode::OK);
     assert_eq!(server.get("/readyz").await.code.as_u16(), 500);
+    assert_eq!(server.get("/readyz/etcd").await.code.as_u16(), 500);
     odd.orphaned.store(false, Ordering::Relaxed);
     let list = server.get(&any).await.ok();
     assert_eq!(list["items"][0]["metadata"]["name"], "a");
+    assert_eq!(server.get("/readyz/etcd").await.code.as_u16(), 200);
 }
 
 #[tokio::test]

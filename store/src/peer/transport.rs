@@ -38,7 +38,7 @@ pub struct Transport {
     pub incarnations: Arc<Incarnations>,
     /// After so much silence an incoming connection is closed; an idle outgoing one gives a sign of life thrice as often.
     pub silence: Duration,
-    /// Set once, with the reason, when another member says that this one has lost its data.
+    /// Set once, with the reason, when another member says that this one has lost its data, or was removed.
     pub disowned: watch::Sender<Option<String>>,
     network: Arc<dyn Network>,
     tls: Arc<Tls>,
@@ -117,7 +117,7 @@ impl Transport {
             .copied()
     }
 
-    /// Takes note that another member says that this one has lost its data.
+    /// Takes note that another member says that this one must not take part.
     pub fn disown(&self, why: &Refusal) {
         self.disowned.send_if_modified(|known| {
             let first = known.is_none();
@@ -154,6 +154,12 @@ impl Transport {
         Err(refusal)
     }
 
+    /// Whether this member has ever known a membership: it only comes to those who are in it.
+    fn was_member(&self) -> bool {
+        let newest = self.membership.lock();
+        newest.unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn note_refusal(&self, by: u64, refusal: Option<&Refusal>) {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(refusal) = refusal else {
@@ -163,8 +169,13 @@ impl Transport {
         if refusals.insert(by, refusal.clone()).as_ref() != Some(refusal) {
             tracing::warn!(peer = %format!("{by:016x}"), %refusal, "no connection to a member");
         }
-        if matches!(refusal, Refusal::OtherDirectory { member, .. } if *member == self.me.member_id)
-        {
+        let about_me = match refusal {
+            Refusal::OtherDirectory { member, .. } => *member == self.me.member_id,
+            // Who was never a member yet is to be added, perhaps.
+            Refusal::Removed { member } => *member == self.me.member_id && self.was_member(),
+            _ => false,
+        };
+        if about_me {
             self.disown(refusal);
         }
     }

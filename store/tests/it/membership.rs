@@ -276,9 +276,16 @@ async fn a_removed_member_is_heard_no_more() {
         removed.txn(put_request("key", "late", 0)).await.err()
     })
     .await;
+    // It learns of it and ends, so that nobody waits for it.
+    let why = tokio::time::timeout(DEADLINE, removed.failed()).await;
+    let why = why.expect("it ends");
+    assert!(why.contains("is not in the cluster (any more)"), "{why}");
     drop(removed);
     cluster.kill(gone).await;
     let removed = cluster.run(gone).await.unwrap();
+    tokio::time::timeout(DEADLINE, removed.failed())
+        .await
+        .expect("and again");
     assert!(removed.txn(put_request("key", "late", 0)).await.is_err());
     assert!(removed.wait_ready().await.is_err());
     put(&node, "key", "value 2").await;
