@@ -401,6 +401,8 @@ async fn protect(members: &Members, open: &mut Client) -> Outcome {
     assert_eq!(app.user_get("app").await?.roles(), ["app"]);
     assert_eq!(app.role_get("app").await?.permissions().len(), 1);
 
+    share_a_lease(&mut app, &mut root).await?;
+
     assert_eq!(root.get("other", None).await?.kvs()[0].value(), b"1");
     assert_eq!(root.user_list().await?.users(), ["app", "nobody", "root"]);
     assert_eq!(root.role_list().await?.roles(), ["app"]);
@@ -418,6 +420,34 @@ async fn protect(members: &Members, open: &mut Client) -> Outcome {
     root.auth_disable().await?;
     open.delete("other", None).await?;
     use_keys(open).await
+}
+
+/// It is of those who may write all keys that it has, whoever has granted it.
+async fn share_a_lease(app: &mut Client, root: &mut Client) -> Outcome {
+    let lease = app.lease_grant(60, None).await?.id();
+    let leased = PutOptions::new().with_lease(lease);
+    app.put("app/leased", "1", Some(leased.clone())).await?;
+    app.lease_keep_alive(lease).await?;
+    root.put("other/leased", "1", Some(leased.clone())).await?;
+    says(
+        app.put("app/leased", "2", Some(leased.clone())).await,
+        DENIED,
+    );
+    let nested = Txn::new().and_then([TxnOp::put("app/leased", "2", Some(leased))]);
+    says(
+        app.txn(Txn::new().or_else([TxnOp::txn(nested)])).await,
+        DENIED,
+    );
+    says(app.lease_revoke(lease).await, DENIED);
+    says(app.lease_keep_alive(lease).await, DENIED);
+    says(app.leases().await, DENIED);
+    let keys = LeaseTimeToLiveOptions::new().with_keys();
+    says(app.lease_time_to_live(lease, Some(keys)).await, DENIED);
+    assert!(app.lease_time_to_live(lease, None).await?.ttl() > 0);
+    assert_eq!(app.get("app/leased", None).await?.kvs()[0].value(), b"1");
+    root.lease_revoke(lease).await?;
+    assert_eq!(app.get("app/leased", None).await?.count(), 0);
+    Ok(())
 }
 
 const DENIED: &str = "permission denied";
