@@ -76,6 +76,8 @@ struct Tally {
     /// Marks whose revision was compacted before it could be listed.
     too_old: u64,
     moves: u64,
+    /// What a watch was to tell was compacted before, so the cache was filled anew, as kube-apiserver does.
+    filled_anew: u64,
     compactions: u64,
     expired: u64,
 }
@@ -86,6 +88,7 @@ impl Tally {
         self.compared += other.compared;
         self.too_old += other.too_old;
         self.moves += other.moves;
+        self.filled_anew += other.filled_anew;
         self.compactions += other.compactions;
         self.expired += other.expired;
     }
@@ -184,7 +187,7 @@ async fn compact(client: Client, each: Duration, stop: CancellationToken) -> Tal
 
 async fn cache(clients: Vec<Client>, stop: CancellationToken) -> Tally {
     let mut tally = Tally::default();
-    let mut cache = Cache::of(pages(&clients[0], PREFIX, 0, PAGE).await.unwrap());
+    let mut cache = filled(&clients[0]).await;
     let mut member = 0;
     while !stop.is_cancelled() {
         let client = &clients[member % clients.len()];
@@ -194,6 +197,21 @@ async fn cache(clients: Vec<Client>, stop: CancellationToken) -> Tally {
         tally.moves += 1;
     }
     tally
+}
+
+/// From a list, whose later pages may be compacted before they are read.
+async fn filled(client: &Client) -> Cache {
+    loop {
+        match pages(client, PREFIX, 0, PAGE).await {
+            Ok(listed) => return Cache::of(listed),
+            Err(status) => is_compacted(&status),
+        }
+    }
+}
+
+fn is_compacted(status: &tonic::Status) {
+    let words = "etcdserver: mvcc: required revision has been compacted";
+    assert_eq!((status.code(), status.message()), (Code::OutOfRange, words));
 }
 
 /// Follows one watch for a while, from mark to mark.
@@ -214,7 +232,13 @@ async fn follow(
             }
             answer = watch.hear() => answer.unwrap().expect("the stream goes on"),
         };
-        assert!(!answer.canceled, "{answer:?}");
+        if answer.canceled {
+            // It was behind what is compacted, and said nothing of what lies between.
+            assert!(answer.compact_revision > cache.revision + 1, "{answer:?}");
+            *cache = filled(client).await;
+            tally.filled_anew += 1;
+            return;
+        }
         cache.told(&answer);
         if !answer.is_progress() {
             continue;
@@ -229,8 +253,7 @@ async fn follow(
                 tally.compared += 1;
             }
             Err(status) => {
-                let words = "etcdserver: mvcc: required revision has been compacted";
-                assert_eq!((status.code(), status.message()), (Code::OutOfRange, words));
+                is_compacted(&status);
                 tally.too_old += 1;
             }
         }
