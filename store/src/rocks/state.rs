@@ -591,3 +591,88 @@ impl StateDb for OpenState {
         [KEYS, EVENTS, LEASES, META].into_iter().map(of).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A state of this revision, flushed.
+    fn stand_at(state: &RocksState, revision: i64) {
+        let position = Position {
+            revision,
+            ..Position::default()
+        };
+        state.opened().write(&[], &position).unwrap();
+        state.opened().flush().unwrap();
+    }
+
+    fn revision(state: &RocksState) -> i64 {
+        state.opened().load().unwrap().0.revision
+    }
+
+    /// Of the states that are there.
+    fn generations(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir.join("state")).unwrap();
+        let entries = entries.map(|entry| entry.unwrap());
+        let directories = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+        directories
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect()
+    }
+
+    /// A directory with a state of revision 9 and, beside it, a snapshot of revision 5 that shall take its place.
+    fn with_snapshot(dir: &Path) -> (RocksState, PathBuf) {
+        let state = RocksState::open(dir, true).unwrap();
+        stand_at(&state, 5);
+        let snapshot = dir.join("snapshot");
+        state.opened().checkpoint(&snapshot).unwrap();
+        stand_at(&state, 9);
+        (state, snapshot)
+    }
+
+    #[test]
+    fn a_replacement_that_a_crash_cut_short_is_whole_or_has_not_happened() {
+        let next = generation_name(2);
+        for cut in 0..4 {
+            let dir = tempfile::tempdir().unwrap();
+            let (state, snapshot) = with_snapshot(dir.path());
+            drop(state);
+            let states = dir.path().join("state");
+            fs::rename(&snapshot, states.join(&next)).unwrap();
+            match cut {
+                // Renamed into its place.
+                0 => {}
+                // Of the rename of a directory across a crash, half of its files.
+                1 => fs::remove_file(states.join(&next).join("CURRENT")).unwrap(),
+                2 => fs::write(states.join("CURRENT.new"), "00").unwrap(),
+                // Named, and the old one is not removed yet.
+                _ => name_current(&states, &next).unwrap(),
+            }
+            for _ in 0..2 {
+                let state = RocksState::open(dir.path(), false).unwrap();
+                let (expected, left) = if cut < 3 { (9, 1) } else { (5, 2) };
+                assert_eq!(revision(&state), expected, "cut {cut}");
+                assert_eq!(generations(dir.path()), [generation_name(left)]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_is_refused_leaves_the_state_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, snapshot) = with_snapshot(dir.path());
+        let refused = state.install(&snapshot, &mut |db| {
+            assert_eq!(db.load().unwrap().0.revision, 5);
+            Err(disk::damaged("of another cluster"))
+        });
+        assert!(refused.is_err());
+        drop(refused);
+        assert_eq!(revision(&state), 9);
+        assert_eq!(generations(dir.path()), [generation_name(1)]);
+        stand_at(&state, 10);
+        drop(state);
+        assert_eq!(revision(&RocksState::open(dir.path(), false).unwrap()), 10);
+    }
+}
