@@ -5,12 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use kv::{Store, StoreError};
-use store::env::{Engine, LogDisk, StateDisk};
+use kv::{Broken, Data, EventId, KeyRange, Store, StoreError, Visit};
+use store::disk::Position;
+use store::env::tempdir::StagingDir;
+use store::env::{Engine, LogDisk, ShowState, StateCheck, StateDb, StateDisk};
 use store::rocks::Rocks;
 use store::wal::files::{DataFile, Directory, Folder};
 use store::wal::{Options, Wal};
-use store::{Limits, Node};
+use store::{Limits, Moment, Node};
 
 use crate::harness::{Cluster, DEADLINE, copy, eventually, get, put, put_request};
 
@@ -204,4 +206,145 @@ async fn an_error_of_fsync_stops_the_member_which_says_why_and_it_is_not_tried_a
             .contains(&value.as_deref()),
         "{value:?}"
     );
+}
+
+/// The state on a disk that is full when a test says so: for what is applied, or for a flush.
+#[derive(Default)]
+struct Full {
+    for_writes: AtomicBool,
+    for_flushes: AtomicBool,
+}
+
+fn check_full(full: &AtomicBool) -> io::Result<()> {
+    match full.load(Ordering::SeqCst) {
+        true => Err(io::Error::from_raw_os_error(28)),
+        false => Ok(()),
+    }
+}
+
+struct FullEngine(Arc<Full>);
+
+struct FullDisk(Arc<dyn StateDisk>, Arc<Full>);
+
+struct FullDb(Arc<dyn StateDb>, Arc<Full>);
+
+impl Engine for FullEngine {
+    fn open_log(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn LogDisk>> {
+        Rocks.open_log(dir, create)
+    }
+
+    fn open_state(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn StateDisk>> {
+        let disk = Rocks.open_state(dir, create)?;
+        Ok(Arc::new(FullDisk(disk, self.0.clone())))
+    }
+}
+
+impl StateDisk for FullDisk {
+    fn opened(&self) -> Arc<dyn StateDb> {
+        Arc::new(FullDb(self.0.opened(), self.1.clone()))
+    }
+
+    fn staging(&self) -> io::Result<StagingDir> {
+        self.0.staging()
+    }
+
+    fn install(&self, from: &Path, check: &mut StateCheck<'_>) -> io::Result<ShowState<'_>> {
+        self.0.install(from, check)
+    }
+}
+
+impl Data for FullDb {
+    fn get(&self, key: &[u8]) -> Result<Option<kv::KeyValue>, Broken> {
+        self.0.get(key)
+    }
+
+    fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
+        self.0.scan(range, visit)
+    }
+
+    fn event(&self, id: EventId) -> Result<kv::Event, Broken> {
+        self.0.event(id)
+    }
+}
+
+impl StateDb for FullDb {
+    fn load(&self) -> io::Result<(Position, kv::Catalog)> {
+        self.0.load()
+    }
+
+    fn write(&self, writes: &[kv::Write], position: &Position) -> io::Result<()> {
+        check_full(&self.1.for_writes)?;
+        self.0.write(writes, position)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        check_full(&self.1.for_flushes)?;
+        self.0.flush()
+    }
+
+    fn checkpoint(&self, to: &Path) -> io::Result<Position> {
+        self.0.checkpoint(to)
+    }
+
+    fn snapshot(&self) -> Box<dyn Data + '_> {
+        self.0.snapshot()
+    }
+
+    fn next_moment(&self, from: i64) -> Result<Option<Moment>, Broken> {
+        self.0.next_moment(from)
+    }
+
+    fn scan_snapshot(&self) -> Box<dyn Data + '_> {
+        self.0.scan_snapshot()
+    }
+
+    fn events(
+        &self,
+        from: i64,
+        to: i64,
+        visit: &mut dyn FnMut(EventId, kv::Event) -> bool,
+    ) -> Result<(), Broken> {
+        self.0.events(from, to, visit)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.0.size_bytes()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_of_the_state_stops_the_member_which_says_why_and_loses_nothing() {
+    for flushes in [false, true] {
+        let mut cluster = Cluster::of(1, short_log());
+        let full = Arc::new(Full::default());
+        let mut config = cluster.config(1);
+        config.engine = Arc::new(FullEngine(full.clone()));
+        let node = Node::start(config).await.unwrap();
+        put(&node, "key", "before").await;
+        let which = if flushes {
+            &full.for_flushes
+        } else {
+            &full.for_writes
+        };
+        which.store(true, Ordering::SeqCst);
+        let mut acknowledged = "before".to_string();
+        for n in 0..1000 {
+            match node.txn(put_request("key", &n.to_string(), 0)).await {
+                Ok(_) => acknowledged = n.to_string(),
+                Err(_) => break,
+            }
+        }
+        let reason = tokio::time::timeout(DEADLINE, node.failed()).await.unwrap();
+        assert!(reason.contains("No space left"), "{reason}");
+        assert_eq!(reason.contains("cannot be applied"), !flushes, "{reason}");
+        node.kill().await;
+        drop(node);
+
+        let node = cluster.run(1).await.unwrap();
+        let found = get(&node, "key").await.unwrap();
+        // The write that was not acknowledged is in the log, and so has happened.
+        let number = |text: &str| text.parse().unwrap_or(-1);
+        let (found, least): (i64, i64) = (number(&found), number(&acknowledged));
+        assert!((least..=least + 1).contains(&found), "{found}, not {least}");
+    }
 }
