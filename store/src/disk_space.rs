@@ -4,11 +4,13 @@
 //! comes to that, stops alone.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::core::Core;
 use crate::metrics::METRICS;
+use crate::raft::log::LogStore;
 
 /// How much room there is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +75,27 @@ fn puts(request: &kv::TxnRequest) -> bool {
     })
 }
 
+/// Up to which entry the log has to go for the rest to have half of so many bytes; nothing where it has no more than all
+/// of them. Entries count as equally large.
+fn surplus((entries, bytes): (Range<u64>, u64), bytes_max: u64) -> Option<u64> {
+    if bytes <= bytes_max {
+        return None;
+    }
+    let count = u128::from(entries.end.saturating_sub(entries.start));
+    let stay = count * u128::from(bytes_max / 2) / u128::from(bytes);
+    let end = entries.end - u64::try_from(stay).unwrap_or(0);
+    (end > entries.start).then(|| end - 1)
+}
+
+/// What the log may have at most, of which normally so much is kept: much more only where entries come to nothing, which
+/// the state does not grow by, and less where there is no room.
+fn log_bytes_max(kept: u64, no_room: bool) -> u64 {
+    if no_room { kept / 2 } else { kept * 4 }
+}
+
 impl Core {
     /// Looks after this member's disk for as long as it runs.
-    pub async fn run_disk_watch(self: Arc<Self>) {
+    pub async fn run_disk_watch(self: Arc<Self>, log: LogStore) {
         let mut ticks = tokio::time::interval(self.config.limits.disk_interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mine = kv::Alarm {
@@ -104,10 +124,31 @@ impl Core {
                 );
                 self.change_alarm(mine, should).await;
             }
+            self.shorten(&log, should).await;
             // At each look: others may have got room meanwhile.
             if should && self.is_leader() {
                 self.give_up_leading().await;
             }
+        }
+    }
+
+    /// The state is flushed, and the log cut, when the state has grown so much (`backlog.rs`). By large entries that come
+    /// to nothing, failed transactions, it does not grow; and a member that has just started does not know how large
+    /// the entries are that it found. Where there is no room, the log must not have what deleting and compacting give back.
+    async fn shorten(&self, log: &LogStore, no_room: bool) {
+        let most = log_bytes_max(self.config.limits.log_bytes_kept, no_room);
+        let Some(upto) = surplus(log.extent(), most) else {
+            return;
+        };
+        // What goes has to be in the flushed state. If it is not yet, it will be at one of the next looks.
+        let flushed = self.replica.flushed();
+        let asked = if flushed.is_some_and(|id| id.index >= upto) {
+            self.raft.trigger().purge_log(upto).await
+        } else {
+            self.raft.trigger().snapshot().await
+        };
+        if let Err(error) = asked {
+            tracing::debug!(%error, "the log could not be cut");
         }
     }
 
@@ -128,6 +169,20 @@ mod tests {
     use super::*;
 
     const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn a_log_of_large_entries_is_cut_to_half_of_what_it_may_have() {
+        assert_eq!(surplus((10..110, 1000), 1000), None);
+        assert_eq!(surplus((10..110, 1001), 1000), Some(60), "49 stay");
+        assert_eq!(surplus((10..110, 2000), 1000), Some(84), "25 stay");
+        assert_eq!(
+            surplus((10..11, 5000), 1000),
+            Some(10),
+            "one that is too large"
+        );
+        assert_eq!(surplus((0..0, 5000), 1000), None);
+        assert_eq!(surplus((0..u64::MAX, u64::MAX), 2), Some(u64::MAX - 2));
+    }
 
     #[test]
     fn the_alarm_stands_between_two_marks() {

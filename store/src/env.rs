@@ -147,6 +147,10 @@ pub trait LogDisk: Send + Sync + 'static {
     fn write(&self, ops: &[LogOp], durable: bool) -> io::Result<()>;
     /// Stored records of these indexes, ascending.
     fn read(&self, range: Range<u64>) -> io::Result<Vec<(u64, Bytes)>>;
+    /// Bytes of all stored records. 0 where that is not counted.
+    fn bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// Looks at a state before it is put in place.

@@ -291,7 +291,7 @@ async fn launch(
     own(Box::pin(core.clone().run_reads(reads)));
     own(Box::pin(core.clone().run_lease_clock()));
     own(Box::pin(observe(core.clone())));
-    own(Box::pin(report(core.clone(), watched_log)));
+    own(Box::pin(report(core.clone(), watched_log.clone())));
     own(Box::pin(leave_when_disowned(core.clone())));
     own(Box::pin(core.clone().run_introductions()));
     let mut initial = core.config.initial_members.iter();
@@ -301,7 +301,7 @@ async fn launch(
     own(Box::pin(core.clone().run_publish()));
     own(Box::pin(core.clone().run_comparison()));
     own(Box::pin(core.clone().run_quarantine()));
-    own(Box::pin(core.clone().run_disk_watch()));
+    own(Box::pin(core.clone().run_disk_watch(watched_log)));
     own(Box::pin(core.clone().run_flushing()));
     Ok(core)
 }

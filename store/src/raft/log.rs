@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -129,6 +129,15 @@ impl LogStore {
     /// The last entry that is gone for good.
     pub fn purged(&self) -> Option<LogId> {
         self.shared.lock().purged
+    }
+
+    /// Which entries there are, and how many bytes they take on disk.
+    pub fn extent(&self) -> (Range<u64>, u64) {
+        let entries = {
+            let state = self.shared.lock();
+            state.first..state.last.map_or(0, |id| id.index + 1)
+        };
+        (entries, self.shared.disk.bytes())
     }
 
     /// Why nothing is written any more, if that is so. Raft learns of it only when it wants to know what has become of

@@ -75,6 +75,14 @@ impl Index {
         self.known = self.known.max(self.first);
     }
 
+    /// Of all entries.
+    pub(super) fn bytes(&self) -> u64 {
+        self.places
+            .iter()
+            .map(|place| u64::from(place.length))
+            .sum()
+    }
+
     pub(super) fn first_place(&self) -> Option<Place> {
         self.places.front().copied()
     }
@@ -116,6 +124,7 @@ mod tests {
         assert_eq!((index.first(), index.next()), (3, 6));
         let read: Vec<u64> = index.range(0..100).iter().map(|(at, _)| *at).collect();
         assert_eq!(read, [3, 4, 5]);
+        assert_eq!(index.bytes(), 3);
         assert_eq!(index.first_place(), Some(place(3)));
         index.truncate(2);
         assert_eq!((index.first(), index.next()), (3, 3));

@@ -525,4 +525,8 @@ impl LogDisk for Wal {
         }
         Ok(read)
     }
+
+    fn bytes(&self) -> u64 {
+        self.shelf().index.bytes()
+    }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use kv::{Broken, Data, EventId, KeyRange, Store, StoreError, Visit};
 use store::disk::Position;
@@ -73,6 +74,31 @@ async fn the_log_of_a_member_that_crashes_often_is_purged() {
     cluster.run(1).await.unwrap();
     put_thirty(&cluster).await;
     purged_beyond(&cluster, 30).await;
+}
+
+/// By transactions that fail the state does not grow, and so is not flushed, and of entries there are not many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_large_entries_that_come_to_nothing_is_cut() {
+    let limits = Limits {
+        log_bytes_kept: 512 << 10,
+        disk_interval: Duration::from_millis(20),
+        ..Limits::default()
+    };
+    let cluster = Cluster::start(1, limits).await;
+    let value = "x".repeat(100 << 10);
+    let mut failing = put_request("key", &value, 0);
+    failing.compare.push(kv::Compare {
+        key: "key".into(),
+        operand: Some(kv::CompareOperand::Version(7)),
+        ..kv::Compare::default()
+    });
+    for _ in 0..40 {
+        let failed = cluster.node(1).txn(failing.clone()).await.unwrap();
+        assert!(!failed.body.succeeded);
+    }
+    // Of 40 entries of 100 KiB at most 20 may stay.
+    purged_beyond(&cluster, 18).await;
+    put(cluster.node(1), "key", "value").await;
 }
 
 /// The machine's files, until told that what is written cannot be made durable.
