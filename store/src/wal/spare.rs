@@ -26,15 +26,11 @@ pub(super) struct Spare {
 
 /// What is done beside the writer.
 enum Task {
-    /// Make a file of this size, or of the least one.
-    Make {
-        path: String,
-        wanted: u64,
-        least: u64,
-    },
+    /// Make a file of this size.
+    Make(String, u64),
     /// Take a segment as a spare file.
     Recycle(u64, Spare),
-    Remove(Vec<String>),
+    Remove(String),
 }
 
 /// See the module head.
@@ -94,14 +90,33 @@ impl Spares {
     /// The log has grown so far that another file of the wanted size will be needed soon.
     pub(super) fn prepare(&mut self, wanted: u64, least: u64) {
         self.poll();
-        if self.ready.is_empty() && self.job.is_none() && !self.failed {
-            let path = self.path();
-            self.start(Task::Make {
-                path,
-                wanted,
-                least,
-            });
+        if self.job.is_some() || self.failed || self.has(wanted) {
+            return;
         }
+        let bytes = affordable(self.folder.as_ref(), wanted, least);
+        if !self.has(bytes) {
+            let path = self.path();
+            self.start(Task::Make(path, bytes));
+        }
+    }
+
+    fn has(&self, bytes: u64) -> bool {
+        self.ready.iter().any(|spare| spare.segment.bytes >= bytes)
+    }
+
+    /// Whether one more file of this size is worth keeping; the ones that the log has outgrown make room for it.
+    fn wants(&mut self, bytes: u64) -> bool {
+        if self.ready.len() < KEPT {
+            return true;
+        }
+        let outgrown = |spare: &mut Spare| spare.segment.bytes < bytes;
+        let outgrown: Vec<Spare> = self.ready.extract_if(.., outgrown).collect();
+        for spare in &outgrown {
+            if let Err(error) = self.folder.remove(&spare.path) {
+                tracing::warn!(%error, "a file of the log could not be removed");
+            }
+        }
+        !outgrown.is_empty()
     }
 
     /// These segments are not needed any more, and durably so. Those of the wanted size become spare files, unless
@@ -113,13 +128,11 @@ impl Spares {
             && let Some((number, segment)) = self.released.pop_front()
         {
             let free = Arc::strong_count(&segment.file) == 1;
-            let task = if free && segment.bytes >= bytes && self.ready.len() < KEPT {
+            let task = if free && segment.bytes >= bytes && self.wants(bytes) {
                 let path = self.path();
                 Task::Recycle(number, Spare { path, segment })
             } else {
-                let rest = self.released.drain(..).map(|(number, _)| number);
-                let numbers = std::iter::once(number).chain(rest);
-                Task::Remove(numbers.map(|number| self.names.segment(number)).collect())
+                Task::Remove(self.names.segment(number))
             };
             self.start(task);
         }
@@ -193,26 +206,14 @@ impl Drop for Spares {
 
 fn perform(folder: &dyn Folder, names: &Names, task: Task) -> io::Result<Option<Spare>> {
     match task {
-        Task::Make {
-            path,
-            wanted,
-            least,
-        } => {
-            let bytes = affordable(folder, wanted, least);
-            make(folder, names, path, bytes).map(Some)
-        }
+        Task::Make(path, bytes) => make(folder, names, path, bytes).map(Some),
         Task::Recycle(number, spare) => {
             folder.rename(&names.segment(number), &spare.path)?;
             // Else a crash could bring the name back over the content of its next life.
             folder.sync_dir(names.dir)?;
             Ok(Some(spare))
         }
-        Task::Remove(paths) => {
-            for path in paths {
-                folder.remove(&path)?;
-            }
-            Ok(None)
-        }
+        Task::Remove(path) => folder.remove(&path).map(|()| None),
     }
 }
 

@@ -290,6 +290,38 @@ fn segments_are_used_again_and_the_log_stays_small() {
     assert_eq!(log.read(0..u64::MAX).unwrap().len(), 4);
 }
 
+/// A log that was small for a while keeps small files, which are of no use when it has grown.
+#[test]
+fn spare_files_that_the_log_has_outgrown_make_room_for_others() {
+    let sim = Sim::default();
+    let options = Options {
+        first_bytes: 4 << 10,
+        largest_bytes: 16 << 10,
+        beside: false,
+    };
+    let log = Wal::open_in(Arc::new(sim.clone()), options, true).unwrap();
+    let keep = |from: u64, to: u64, kept: u64| {
+        for index in from..to {
+            let mut ops = vec![append(1, index, 900)];
+            ops.extend((index >= kept).then(|| LogOp::Purge(log_id(1, index - kept))));
+            log.write(&ops, true).unwrap();
+        }
+    };
+    let made = || {
+        let steps = sim.journal().into_iter();
+        steps
+            .filter(|step| matches!(step, sim::Step::Create { path, .. } if path == "wal/new"))
+            .count()
+    };
+    // Grown and cut at once, which leaves four small files.
+    keep(0, 24, 1000);
+    keep(24, 60, 2);
+    keep(60, 160, 64);
+    let before = made();
+    keep(160, 400, 64);
+    assert_eq!(made(), before, "files are made though there are old ones");
+}
+
 #[test]
 fn a_new_segment_has_half_the_size_of_the_log() {
     let sim = Sim::default();
