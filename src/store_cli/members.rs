@@ -50,7 +50,7 @@ pub(super) async fn run(session: &Session, command: &MemberCommand) -> Result<()
             let id = find(&members, member)?.id;
             client.remove_member(id).await?;
             say(&format!(
-                "Member {id:x} is removed. Stop its process and remove its data: the id is never used again."
+                "Member {id:x} is removed. Its process ends; remove its data: the id is never used again."
             ));
             Ok(())
         }
