@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::local::{self, Home, Plan, Wishes};
+use crate::local::{self, Home, Member, Plan, Wishes};
 use crate::probe::Probe;
 use crate::process::Process;
 use crate::resize;
@@ -240,7 +240,6 @@ async fn wait_members(home: &Home, plan: &Plan, progress: &Progress) -> Result<(
         if member.leaving {
             continue;
         }
-        let process = server_process(home, &member.name);
         let mut last = String::from("no answer yet");
         loop {
             progress.say(&format!(
@@ -254,20 +253,38 @@ async fn wait_members(home: &Home, plan: &Plan, progress: &Progress) -> Result<(
                 Ok((status, body)) => last = format!("{status} {}", first_failed_check(&body)),
                 Err(error) => last = error.root_cause().to_string(),
             }
-            let what = format!("member {}", member.name);
-            let alive = check_alive(&process, &what, deadline, &last);
-            if alive.is_err() && plan.members.len() > 1 {
-                say(&format!(
-                    "If the data of {what} is lost: kontiki store replace {}{}",
-                    member.name,
-                    home_flag(home)
-                ));
+            // Of them all: one alone may wait for ever for those that have stopped.
+            let others = plan.members.iter().filter(|member| !member.leaving);
+            for other in others {
+                let patience = match other.name == member.name {
+                    true => deadline,
+                    false => Instant::now() + READY_DEADLINE,
+                };
+                check_member(home, plan, other, patience, &last)?;
             }
-            alive?;
             tokio::time::sleep(POLL).await;
         }
     }
     Ok(())
+}
+
+fn check_member(
+    home: &Home,
+    plan: &Plan,
+    member: &Member,
+    deadline: Instant,
+    last: &str,
+) -> Result<()> {
+    let what = format!("member {}", member.name);
+    let alive = check_alive(&server_process(home, &member.name), &what, deadline, last);
+    if alive.is_err() && plan.members.len() > 1 {
+        say(&format!(
+            "If the data of {what} is lost: kontiki store replace {}{}",
+            member.name,
+            home_flag(home)
+        ));
+    }
+    alive
 }
 
 async fn wait_node(home: &Home, plan: &Plan, progress: &Progress) -> Result<()> {

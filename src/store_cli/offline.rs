@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use store::backup::{BackupError, NewCluster, Survivor};
+use store::backup::{BackupError, LogEnd, NewCluster, Survivor};
 use store::{DataDirError, InitialMember};
 
 use super::table;
@@ -222,7 +222,10 @@ fn are_quorum(found: &[Found], best: &Survivor) -> bool {
     let survivors = found
         .iter()
         .filter_map(|found| found.survivor.as_ref().ok());
-    let left = survivors.filter(|survivor| best.voters.contains(&survivor.member_id));
+    // One that has never had a log is not let in: its directory was lost and made anew.
+    let left = survivors.filter(|survivor| {
+        best.voters.contains(&survivor.member_id) && survivor.last > LogEnd::default()
+    });
     let left: BTreeSet<u64> = left.map(|survivor| survivor.member_id).collect();
     left.len() > best.voters.len() / 2
 }
@@ -485,8 +488,6 @@ fn say_recovered_dir(survivor: &Survivor, cluster_id: u64, revision: i64) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use store::backup::LogEnd;
-
     use super::*;
 
     fn found(name: &str, cluster_id: u64, end: Option<(u64, u64)>) -> Found {
@@ -556,6 +557,15 @@ mod tests {
         assert!(quorum(&[1, 2]) && quorum(&[3, 1, 2]));
         // Twice the same, and one that never voted.
         assert!(!quorum(&[2]) && !quorum(&[2, 2]) && !quorum(&[1, 4]));
+        // Two directories that were lost, and made anew by a start.
+        let mut found = of(&[1, 2, 3]);
+        for emptied in &mut found[1..] {
+            if let Ok(survivor) = &mut emptied.survivor {
+                survivor.last = LogEnd::default();
+            }
+        }
+        let best = longest(&found).unwrap().1;
+        assert!(!are_quorum(&found, best));
     }
 
     #[test]
