@@ -169,11 +169,15 @@ fn revision(key: &[u8]) -> io::Result<(i64, bool)> {
         Some([TOMBSTONE]) => true,
         _ => return Err(damaged("a change has no revision")),
     };
-    let main = key.first_chunk().copied().map(i64::from_be_bytes);
-    match main {
-        Some(main) if main > 0 && key[8] == b'_' => Ok((main, deleted)),
+    match main_revision(key) {
+        Some(main) if main > 0 => Ok((main, deleted)),
         _ => Err(damaged("a change has no revision")),
     }
+}
+
+fn main_revision(key: &[u8]) -> Option<i64> {
+    let main = i64::from_be_bytes(*key.first_chunk()?);
+    (main >= 0 && key.get(8) == Some(&b'_')).then_some(main)
 }
 
 fn leases(bolt: &Bolt<'_>) -> io::Result<BTreeMap<i64, kv::Lease>> {
@@ -203,7 +207,10 @@ fn compact_revision(bolt: &Bolt<'_>) -> io::Result<i64> {
     if let Some(bucket) = bolt.bucket(b"meta")? {
         bolt.walk(&bucket, &mut |pair| {
             if pair.key == b"finishedCompactRev" || pair.key == b"scheduledCompactRev" {
-                compacted = compacted.max(revision(pair.value)?.0);
+                // 0 as well: etcd takes `compaction 0` for one.
+                let main = main_revision(pair.value);
+                let main = main.ok_or_else(|| damaged("a compaction has no revision"))?;
+                compacted = compacted.max(main);
             }
             Ok(())
         })?;

@@ -128,6 +128,20 @@ fn an_empty_etcd_is_at_revision_one() {
     assert_eq!((found.revision, found.keys), (1, 0));
 }
 
+/// etcd answers `compaction 0` with success, and stores it.
+#[test]
+fn a_compaction_of_nothing_is_none() {
+    let meta = vec![(b"finishedCompactRev".to_vec(), name(0, 0, false))];
+    let buckets = [("key", changes(), false), ("meta", meta, true)];
+    let file = hashed(bolt::build::file(&buckets, 2));
+    let (found, _) = imported(&file).unwrap();
+    assert_eq!((found.revision, found.compact_revision), (6, 0));
+    let meta = vec![(b"finishedCompactRev".to_vec(), b"?".to_vec())];
+    let buckets = [("key", changes(), false), ("meta", meta, true)];
+    let refused = imported(&hashed(bolt::build::file(&buckets, 2))).unwrap_err();
+    assert!(refused.to_string().contains("a compaction has no revision"));
+}
+
 #[test]
 fn a_meta_page_that_is_damaged_leaves_the_other_one() {
     let mut file = etcd(false);
