@@ -7,5 +7,6 @@ pub mod cluster;
 pub mod crash;
 pub mod history;
 pub mod member;
+pub mod recording;
 pub mod wire;
 pub mod workload;

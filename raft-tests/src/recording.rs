@@ -1,0 +1,296 @@
+//! A run as its clients saw it: what they asked, what they were answered and when, what watches delivered, and what
+//! was done to the cluster meanwhile. Every harness writes one, every judge and the report read it.
+//!
+//! Times are nanoseconds since the run began, of one clock for all of it (virtual in a simulation). Keys and values
+//! are text, so that a recording can be read by people. One recording is one JSON document.
+
+use serde::{Deserialize, Serialize};
+
+/// See the module head.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    pub run: Run,
+    pub operations: Vec<Operation>,
+    pub watches: Vec<Watch>,
+    pub faults: Vec<Fault>,
+    pub samples: Vec<Sample>,
+    /// All of the state, as each member has it when the run is over and healed.
+    pub dumps: Vec<Dump>,
+}
+
+/// Which run this is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// `sim`, `chaos` and so on.
+    pub level: String,
+    pub seed: u64,
+    /// The command that does the same again.
+    pub replay: String,
+    /// Ids of the members, ascending.
+    pub members: Vec<u64>,
+    pub began_unix_ms: i64,
+    pub length: u64,
+    /// When the last fault was taken back, and the cluster had to serve again.
+    pub healed: Option<u64>,
+}
+
+/// One call of one client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Unique in the run, ascending with `called`.
+    pub id: u64,
+    pub client: u32,
+    /// The member that was asked.
+    pub member: u64,
+    pub called: u64,
+    /// Nothing where no answer ever came.
+    pub returned: Option<u64>,
+    pub request: Request,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    Range(Range),
+    Put(Put),
+    Delete(Delete),
+    Txn(Txn),
+    Grant { lease: i64, ttl: i64 },
+    Revoke { lease: i64 },
+    KeepAlive { lease: i64 },
+    Compact { revision: i64 },
+}
+
+/// As etcd's RangeRequest: one key where `end` is empty, all from `key` on where it is "\0".
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Range {
+    pub key: String,
+    pub end: String,
+    /// 0 for the newest.
+    pub revision: i64,
+    /// 0 for all.
+    pub limit: i64,
+    pub serializable: bool,
+    pub count_only: bool,
+    pub keys_only: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Put {
+    pub key: String,
+    pub value: String,
+    /// 0 for none.
+    pub lease: i64,
+    pub prev: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Delete {
+    pub key: String,
+    pub end: String,
+    pub prev: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Txn {
+    pub compares: Vec<Compare>,
+    pub then: Vec<Step>,
+    pub otherwise: Vec<Step>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Compare {
+    pub key: String,
+    pub relation: Relation,
+    pub operand: Operand,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Relation {
+    Equal,
+    Greater,
+    Less,
+    NotEqual,
+}
+
+/// What a key is compared with. A missing key has the numbers 0; its value compares as unequal to everything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Operand {
+    Version(i64),
+    CreateRevision(i64),
+    ModRevision(i64),
+    Value(String),
+    Lease(i64),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Step {
+    Range(Range),
+    Put(Put),
+    Delete(Delete),
+    Txn(Txn),
+}
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Answered. `revision` is the one in the header.
+    Ok { revision: i64, response: Response },
+    /// It had no effect, for certain: refused, or never sent. `code` is the gRPC status.
+    Failed { code: i32, message: String },
+    /// It may have had its effect, or have it later: no answer, a broken connection, a deadline.
+    Unknown { message: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Response {
+    Range(Found),
+    Put {
+        prev: Option<Pair>,
+    },
+    Delete {
+        deleted: i64,
+        prev: Vec<Pair>,
+    },
+    Txn {
+        succeeded: bool,
+        steps: Vec<Response>,
+    },
+    /// Granted, revoked or kept alive; 0 for a lease that is gone.
+    Lease {
+        ttl: i64,
+    },
+    Compacted,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    pub pairs: Vec<Pair>,
+    pub count: i64,
+    pub more: bool,
+}
+
+/// A key as it stood.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    pub key: String,
+    pub value: String,
+    pub created: i64,
+    pub modified: i64,
+    pub version: i64,
+    pub lease: i64,
+}
+
+/// One watch on one stream, from its creation to its end. A client that resumes makes a new one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Watch {
+    /// Unique in the run.
+    pub id: u64,
+    pub client: u32,
+    pub member: u64,
+    pub key: String,
+    pub end: String,
+    /// As asked for; 0 for what comes after the creation.
+    pub start_revision: i64,
+    pub prev: bool,
+    pub progress: bool,
+    pub no_put: bool,
+    pub no_delete: bool,
+    pub called: u64,
+    /// In the order of arrival.
+    pub messages: Vec<WatchMessage>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WatchMessage {
+    pub at: u64,
+    /// In the header.
+    pub revision: i64,
+    pub body: WatchBody,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum WatchBody {
+    Created,
+    /// One answer; `fragment` where the next one goes on with the same revision.
+    Events {
+        events: Vec<Event>,
+        fragment: bool,
+    },
+    /// Nothing up to and including `revision` is still to come.
+    Progress,
+    /// Ended by the server. `compacted` is 0 where that is not the reason.
+    Canceled {
+        compacted: i64,
+        reason: String,
+    },
+    /// The connection broke.
+    Lost {
+        message: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub deleted: bool,
+    /// Of a deletion: its key and `modified` only.
+    pub pair: Pair,
+    pub prev: Option<Pair>,
+}
+
+/// Something that was done to the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Of its sort, such as `partition`, `kill` or `pause`.
+    pub kind: String,
+    /// In words: what exactly.
+    pub what: String,
+    /// Whom it hit; empty for all.
+    pub members: Vec<u64>,
+    pub from: u64,
+    /// Nothing for what lasts to the end; `from` for what happens in a moment.
+    pub until: Option<u64>,
+}
+
+/// How a member stood at a time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    pub at: u64,
+    pub member: u64,
+    pub role: Role,
+    pub term: u64,
+    pub applied: u64,
+    pub revision: i64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    Leader,
+    Follower,
+    Candidate,
+    Learner,
+    #[default]
+    Down,
+}
+
+/// All of the state as one member has it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dump {
+    pub member: u64,
+    pub revision: i64,
+    pub compacted: i64,
+    /// Ascending by key.
+    pub pairs: Vec<Pair>,
+}
+
+/// What a judge has to say against a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Violation {
+    /// Which rule is broken, such as `lost write` or `watch: gap`.
+    pub rule: String,
+    /// Two sentences for a person, with clients, keys and revisions.
+    pub story: String,
+    /// The operations and watches that cannot be explained together, as few as possible.
+    pub operations: Vec<u64>,
+    pub watches: Vec<u64>,
+}
