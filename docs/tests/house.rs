@@ -36,6 +36,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
 /// Third-party crates that only the named crates may use.
 const RESERVED: &[(&str, &[&str])] = &[
     ("openraft", &["store"]),
+    ("openraft-rt-tokio", &["store"]),
     ("rocksdb", &["store"]),
     ("bincode", &["store"]),
     ("tonic", &["store", "bench"]),
@@ -231,6 +232,13 @@ fn the_readme_has_the_two_commands_and_they_are_targets() {
     }
 }
 
+/// Lines of product code: no comments, and nothing from the tests at the end of a file on.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    let product = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let lines = product.lines();
+    lines.filter(|line| !line.trim_start().starts_with("//"))
+}
+
 #[test]
 fn the_model_has_no_clock_and_no_hash_order() {
     let mut found = Vec::new();
@@ -247,13 +255,46 @@ fn the_model_has_no_clock_and_no_hash_order() {
             "std::thread",
             "tokio",
         ] {
-            let product = text.split("#[cfg(test)]").next().unwrap_or_default();
-            let code = product
-                .lines()
-                .filter(|line| !line.trim_start().starts_with("//"));
-            if code.into_iter().any(|line| line.contains(banned)) {
+            if code(&text).any(|line| line.contains(banned)) {
                 found.push(format!("{file}: {banned}"));
             }
+        }
+    }
+    assert!(found.is_empty(), "{found:?}");
+}
+
+/// What a member does beside its clients follows from what comes in by `env` and `host`, so that a simulation can do it
+/// again.
+#[test]
+fn a_member_of_the_store_does_nothing_by_chance() {
+    let mut found = Vec::new();
+    for file in tracked_files() {
+        let of_member = ["", "raft/", "peer/"].iter().any(|folder| {
+            let inside = file.strip_prefix("store/src/");
+            let name = inside.and_then(|inside| inside.strip_prefix(folder));
+            name.is_some_and(|name| !name.contains('/') && name.ends_with(".rs"))
+        });
+        if !of_member {
+            continue;
+        }
+        let text = fs::read_to_string(root().join(&file)).unwrap_or_default();
+        for banned in [
+            "rand::random",
+            "rand::rng",
+            "tokio::spawn",
+            "sync::watch",
+            "tokio::fs",
+            "HashMap",
+            "HashSet",
+        ] {
+            if code(&text).any(|line| line.contains(banned)) {
+                found.push(format!("{file}: {banned}"));
+            }
+        }
+        let lines: Vec<&str> = code(&text).collect();
+        let drawn = |pair: &&[&str]| pair[0].contains("select! {") && pair[1].trim() != "biased;";
+        if lines.windows(2).any(|pair| drawn(&pair)) {
+            found.push(format!("{file}: select! without biased"));
         }
     }
     assert!(found.is_empty(), "{found:?}");

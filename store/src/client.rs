@@ -5,7 +5,9 @@ use kv::{
     WatchRequest, WatchStream,
 };
 use prost::Message;
+use rand::RngExt;
 
+use crate::host;
 use crate::metrics::METRICS;
 use crate::node::Node;
 
@@ -108,12 +110,12 @@ impl Store for Node {
                 let chosen = if id != 0 {
                     id
                 } else {
-                    rand::random_range(1..i64::MAX)
+                    host::rng().random_range(1..i64::MAX)
                 };
                 let command = kv::Command::LeaseGrant(kv::Lease {
                     id: chosen,
                     ttl_seconds,
-                    nonce: rand::random_range(1..u64::MAX),
+                    nonce: host::rng().random_range(1..u64::MAX),
                 });
                 match self.core.propose(command).await {
                     Ok(Answer {

@@ -7,17 +7,19 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{Instant, ReadPolicy, ServerState};
 use prost::Message;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::Config;
 use crate::contact::Heard;
 use crate::disk_space::{is_full, needs_room};
+use crate::host;
 use crate::lease_clock::{Granted, Leases};
 use crate::metrics::METRICS;
 use crate::peer::transport::Transport;
 use crate::peer::wire::{Failure, Request, Response};
 use crate::raft::machine::{Machine, Replica};
 use crate::raft::types::{Proposal, TypeConfig};
+use crate::watch;
 use crate::write::Allowed;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
@@ -285,12 +287,13 @@ impl Core {
                 continue;
             }
             let (core, stop) = (self.clone(), self.transport.stop.clone());
-            self.transport.tasks.spawn(async move {
+            self.transport.tasks.spawn(host::here(async move {
                 tokio::select! {
+                    biased;
                     () = stop.cancelled() => {}
                     () = core.end_leases(term, due) => {}
                 }
-            });
+            }));
         }
     }
 

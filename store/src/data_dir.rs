@@ -10,11 +10,11 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::files::{self, Files, Lock};
 use crate::incarnations::{self, Incarnations};
 
 /// Layout of the directory as a whole. 1 was without incarnations, and is read as it is.
@@ -93,31 +93,38 @@ pub(crate) struct Identity {
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
+    files: Arc<dyn Files>,
     /// Made by this start: there is no data in it yet.
     fresh: bool,
     incarnation: u64,
-    _lock: File,
+    _lock: Box<dyn Lock>,
 }
 
 impl DataDir {
     /// Locks the directory and checks whose it is; a new or empty one becomes this member's.
-    pub(crate) fn open(path: &Path, cluster: u64, member: u64) -> Result<DataDir, DataDirError> {
+    pub(crate) fn open(
+        files: Arc<dyn Files>,
+        path: &Path,
+        cluster: u64,
+        member: u64,
+    ) -> Result<DataDir, DataDirError> {
         let failed = |text: &str| failed(path, text);
-        require_none_cut_short(path)?;
-        create_private(path).map_err(failed("cannot be created"))?;
-        let lock = lock(path)?;
-        let (fresh, incarnation) = match std::fs::read_to_string(path.join("identity")) {
+        require_none_cut_short(&*files, path)?;
+        let created = files.create_dir(path);
+        created.map_err(failed("cannot be created"))?;
+        let lock = lock(&*files, path)?;
+        let (fresh, incarnation) = match files.read(&path.join("identity")) {
             Ok(text) => (false, check_identity(path, &text, cluster, member)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let data = ["wal", "state", "wal.mark", "peers", "log", "log.mark"]
                     .map(|name| path.join(name));
-                if path.join("identity.new").exists() {
+                if files.exists(&path.join("identity.new")) {
                     // A creation that was cut short: the member never ran on it.
                     for part in data {
-                        remove(&part)
-                            .map_err(failed("what a cut creation left cannot be removed"))?;
+                        let removed = files.remove(&part);
+                        removed.map_err(failed("what a cut creation left cannot be removed"))?;
                     }
-                } else if data.iter().any(|part| part.exists()) {
+                } else if data.iter().any(|part| files.exists(part)) {
                     return Err(DataDirError::Anonymous { path: path.into() });
                 }
                 let incarnation = incarnations::mint();
@@ -126,7 +133,7 @@ impl DataDir {
                     member_id: member,
                     incarnation,
                 };
-                write_identity(path, &identity)
+                write_identity(&*files, path, &identity)
                     .map_err(failed("the identity file cannot be written"))?;
                 (true, incarnation)
             }
@@ -134,6 +141,7 @@ impl DataDir {
         };
         Ok(DataDir {
             path: path.into(),
+            files,
             fresh,
             incarnation,
             _lock: lock,
@@ -142,17 +150,18 @@ impl DataDir {
 
     /// Locks a directory that has data, whoever's it is, and answers that.
     pub(crate) fn of_whomever(path: &Path) -> Result<(DataDir, Identity), DataDirError> {
-        let text = std::fs::read_to_string(path.join("identity"));
-        let text = match text {
+        let files = files::real();
+        let text = match files.read(&path.join("identity")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(DataDirError::NoData { path: path.into() });
             }
             other => other.map_err(failed(path, "the identity file cannot be read"))?,
         };
-        let lock = lock(path)?;
+        let lock = lock(&*files, path)?;
         let identity = parse_identity(path, &text)?;
         let dir = DataDir {
             path: path.into(),
+            files,
             fresh: false,
             incarnation: identity.incarnation,
             _lock: lock,
@@ -167,13 +176,16 @@ impl DataDir {
         identity: &Identity,
         met: &BTreeMap<u64, u64>,
     ) -> Result<DataDir, DataDirError> {
-        create_private(path).map_err(failed(path, "cannot be created"))?;
-        let lock = lock(path)?;
-        write_identity(path, identity)
-            .and_then(|()| incarnations::store(path, met))
+        let files = files::real();
+        let created = files.create_dir(path);
+        created.map_err(failed(path, "cannot be created"))?;
+        let lock = lock(&*files, path)?;
+        write_identity(&*files, path, identity)
+            .and_then(|()| incarnations::store(&*files, path, met))
             .map_err(failed(path, "the identity cannot be written"))?;
         Ok(DataDir {
             path: path.into(),
+            files,
             fresh: true,
             incarnation: identity.incarnation,
             _lock: lock,
@@ -196,15 +208,16 @@ impl DataDir {
     /// The members that were met with this directory.
     pub(crate) fn peers(&self) -> Result<Arc<Incarnations>, DataDirError> {
         let create = self.fresh || self.incarnation == incarnations::LEGACY;
-        Incarnations::open(&self.path, create)
+        Incarnations::open(self.files.clone(), &self.path, create)
             .map_err(|error| self.failed("the file of known peers", error))
     }
 
     /// Declares a fresh directory complete: log and state have been created in it.
     pub(crate) fn created(&self) -> Result<(), DataDirError> {
         let rename = || {
-            std::fs::rename(self.path.join("identity.new"), self.path.join("identity"))?;
-            File::open(&self.path)?.sync_all()
+            let (new, name) = (self.path.join("identity.new"), self.path.join("identity"));
+            self.files.rename(&new, &name)?;
+            self.files.sync_dir(&self.path)
         };
         match rename() {
             Err(error) if self.fresh => Err(self.failed("the identity file", error)),
@@ -243,15 +256,15 @@ fn failed(path: &Path, text: &str) -> impl FnOnce(io::Error) -> DataDirError + u
 }
 
 /// An empty directory beside one that was being made is not a new member's: it would begin without the data.
-fn require_none_cut_short(path: &Path) -> Result<(), DataDirError> {
-    if path.join("identity").exists() {
+fn require_none_cut_short(files: &dyn Files, path: &Path) -> Result<(), DataDirError> {
+    if files.exists(&path.join("identity")) {
         return Ok(());
     }
     for suffix in [RESTORING, RECOVERING] {
         let mut staged = path.as_os_str().to_owned();
         staged.push(suffix);
         let staged = PathBuf::from(staged);
-        if staged.exists() {
+        if files.exists(&staged) {
             let path = path.into();
             return Err(DataDirError::CutShort { path, staged });
         }
@@ -259,25 +272,11 @@ fn require_none_cut_short(path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-/// Secrets are in it.
-fn create_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(path)
-}
-
-fn lock(path: &Path) -> Result<File, DataDirError> {
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path.join("lock"));
-    let lock = lock.map_err(failed(path, "the lock file cannot be opened"))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(DataDirError::Locked { path: path.into() }),
-        Err(TryLockError::Error(error)) => Err(failed(path, "cannot be locked")(error)),
-    }
+fn lock(files: &dyn Files, path: &Path) -> Result<Box<dyn Lock>, DataDirError> {
+    files.lock(path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => DataDirError::Locked { path: path.into() },
+        _ => failed(path, "cannot be locked")(error),
+    })
 }
 
 fn explain(text: &str, source: &io::Error) -> String {
@@ -304,23 +303,9 @@ fn identity(of: &Identity) -> String {
     format!("{body}checksum {:08x}\n", crc32c::crc32c(body.as_bytes()))
 }
 
-fn write_identity(path: &Path, of: &Identity) -> io::Result<()> {
-    let mut file = File::create(path.join("identity.new"))?;
-    file.write_all(identity(of).as_bytes())?;
-    file.sync_all()?;
-    File::open(path)?.sync_all()
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    let removed = if path.is_dir() {
-        std::fs::remove_dir_all(path)
-    } else {
-        std::fs::remove_file(path)
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+fn write_identity(files: &dyn Files, path: &Path, of: &Identity) -> io::Result<()> {
+    files.write(&path.join("identity.new"), identity(of).as_bytes())?;
+    files.sync_dir(path)
 }
 
 /// Answers the incarnation.
@@ -380,7 +365,7 @@ mod tests {
     use super::*;
 
     fn make(path: &Path) -> u64 {
-        let dir = DataDir::open(path, 0xc1, 1).unwrap();
+        let dir = DataDir::open(files::real(), path, 0xc1, 1).unwrap();
         dir.peers().unwrap();
         dir.created().unwrap();
         dir.incarnation()
@@ -391,20 +376,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = make(dir.path());
         for _ in 0..2 {
-            let again = DataDir::open(dir.path(), 0xc1, 1).unwrap();
+            let again = DataDir::open(files::real(), dir.path(), 0xc1, 1).unwrap();
             assert_eq!((again.incarnation(), again.is_fresh()), (first, false));
         }
         let wiped = tempfile::tempdir().unwrap();
         assert_ne!(make(wiped.path()), first);
         std::fs::remove_file(dir.path().join("peers")).unwrap();
-        let lost = DataDir::open(dir.path(), 0xc1, 1).unwrap();
+        let lost = DataDir::open(files::real(), dir.path(), 0xc1, 1).unwrap();
         assert!(matches!(lost.peers(), Err(DataDirError::Damaged { .. })));
     }
 
     #[test]
     fn only_damage_is_called_damage() {
         let place = tempfile::tempdir().unwrap();
-        let dir = DataDir::open(place.path(), 0xc1, 1).unwrap();
+        let dir = DataDir::open(files::real(), place.path(), 0xc1, 1).unwrap();
         let told = |error: io::Error| dir.failed("the log", error).to_string();
         let damage = [
             crate::disk::damaged("a wrong checksum"),
@@ -439,18 +424,18 @@ mod tests {
             assert_eq!(&identity(&whole), text);
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join("identity"), text).unwrap();
-            let open = DataDir::open(dir.path(), 0xc1, 1).unwrap();
+            let open = DataDir::open(files::real(), dir.path(), 0xc1, 1).unwrap();
             assert_eq!((open.incarnation(), open.is_fresh()), (incarnation, false));
         }
         // One of before incarnations has met nobody yet.
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("identity"), &one).unwrap();
-        let open = DataDir::open(dir.path(), 0xc1, 1).unwrap();
+        let open = DataDir::open(files::real(), dir.path(), 0xc1, 1).unwrap();
         assert!(open.peers().unwrap().all().is_empty());
         let three = two.replace("format 2", "format 3");
         std::fs::write(dir.path().join("identity"), three).unwrap();
         drop(open);
-        let newer = DataDir::open(dir.path(), 0xc1, 1);
+        let newer = DataDir::open(files::real(), dir.path(), 0xc1, 1);
         assert!(matches!(newer, Err(DataDirError::Newer { found: 3, .. })));
     }
 }

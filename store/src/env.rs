@@ -1,5 +1,5 @@
-//! The seams: clock, network and storage as the store sees them. Real implementations are here and in `rocks`; a
-//! simulation can stand in for each.
+//! The seams: clock, network and storage as the store sees them. Real implementations are here, in `files` and in
+//! `rocks`; a simulation can stand in for each. What else a machine gives is in [`crate::host`].
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::disk::Position;
 use crate::disk_space::Space;
+pub use crate::files::{Files, Lock, NewFile};
 use crate::history::Moment;
 use crate::raft::types::{LogId, Vote};
 
@@ -64,6 +65,17 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + Debug> ByteStream for T {
 pub trait Network: Send + Sync + 'static {
     fn dial(&self, address: String) -> BoxFuture<'_, io::Result<Box<dyn ByteStream>>>;
     fn listen(&self, address: String) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
+    /// Who knows for certain which member is at the other end of a connection. Only a simulated network has somebody;
+    /// on a real one members prove it to each other by certificates.
+    fn voucher(&self) -> Option<Arc<dyn Voucher>> {
+        None
+    }
+}
+
+/// See [`Network::voucher`].
+pub trait Voucher: Send + Sync + 'static {
+    /// The member that an address belongs to, one that was dialled or one that a connection came from.
+    fn member_at(&self, address: &str) -> Option<u64>;
 }
 
 /// Where connections come in.
@@ -109,6 +121,10 @@ pub trait Engine: Send + Sync + 'static {
     fn space(&self, dir: &Path) -> io::Result<Space> {
         crate::disk_space::space_of(dir)
     }
+    /// Where the small files of a directory are.
+    fn files(&self) -> Arc<dyn Files> {
+        crate::files::real()
+    }
 }
 
 /// One change of the stored log, in the order in which it happened.
@@ -150,6 +166,12 @@ pub trait LogDisk: Send + Sync + 'static {
     /// Bytes of all stored records. 0 where that is not counted.
     fn bytes(&self) -> u64 {
         0
+    }
+    /// On a simulated machine a write is told of before it is made, and this answers how long it takes: a crash in that
+    /// time leaves some of it. A real disk takes its time by itself, and is not asked.
+    fn begin(&self, ops: &[LogOp], durable: bool) -> Duration {
+        let _: (&[LogOp], bool) = (ops, durable);
+        Duration::ZERO
     }
 }
 
@@ -201,28 +223,40 @@ pub trait StateDb: kv::Data + Send + Sync + 'static {
 pub mod tempdir {
     use std::io;
     use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+
+    use super::Files;
 
     /// A directory that is removed when this is dropped.
     #[derive(Debug)]
-    pub struct StagingDir(PathBuf);
+    pub struct StagingDir {
+        path: PathBuf,
+        files: Arc<dyn Files>,
+    }
 
     impl StagingDir {
         pub fn create(path: PathBuf) -> io::Result<StagingDir> {
-            std::fs::create_dir_all(&path)?;
-            Ok(StagingDir(path))
+            StagingDir::create_in(crate::files::real(), path)
+        }
+
+        pub fn create_in(files: Arc<dyn Files>, path: PathBuf) -> io::Result<StagingDir> {
+            files.create_dir(&path)?;
+            Ok(StagingDir { path, files })
         }
 
         pub fn path(&self) -> &Path {
-            &self.0
+            &self.path
+        }
+
+        pub fn files(&self) -> &Arc<dyn Files> {
+            &self.files
         }
     }
 
     impl Drop for StagingDir {
         fn drop(&mut self) {
-            if let Err(error) = std::fs::remove_dir_all(&self.0)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                tracing::warn!(path = %self.0.display(), %error, "a temporary directory was left behind");
+            if let Err(error) = self.files.remove(&self.path) {
+                tracing::warn!(path = %self.path.display(), %error, "a temporary directory was left behind");
             }
         }
     }

@@ -10,12 +10,15 @@
 //! A member whose directory is lost comes back under a new id: it is removed and added (`members.rs`).
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rand::RngExt;
+
 use crate::disk;
+use crate::files::Files;
+use crate::host;
 
 /// Of a directory that was made before there were incarnations.
 pub const LEGACY: u64 = 1;
@@ -26,6 +29,7 @@ const HEAD: &str = "kontiki peers\nformat 1\n";
 /// See the module head.
 #[derive(Debug)]
 pub struct Incarnations {
+    files: Arc<dyn Files>,
     dir: PathBuf,
     known: Mutex<BTreeMap<u64, u64>>,
     /// Held while the file is written, which the other lock must not be: connections wait for it.
@@ -43,16 +47,16 @@ pub enum NotMet {
 
 /// For a new data directory; never [`LEGACY`] and never 0, which on the wire means that none is known.
 pub fn mint() -> u64 {
-    rand::random_range(LEGACY + 1..=u64::MAX)
+    host::rng().random_range(LEGACY + 1..=u64::MAX)
 }
 
 impl Incarnations {
     /// Reads what was met, from a directory that is this member's; makes the file where `create` is set.
-    pub fn open(dir: &Path, create: bool) -> io::Result<Arc<Incarnations>> {
-        let known = match std::fs::read_to_string(dir.join(FILE)) {
+    pub fn open(files: Arc<dyn Files>, dir: &Path, create: bool) -> io::Result<Arc<Incarnations>> {
+        let known = match files.read(&dir.join(FILE)) {
             Ok(text) => decode(&text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
-                store(dir, &BTreeMap::new())?;
+                store(&*files, dir, &BTreeMap::new())?;
                 BTreeMap::new()
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -61,6 +65,7 @@ impl Incarnations {
             Err(error) => return Err(error),
         };
         Ok(Arc::new(Incarnations {
+            files,
             dir: dir.into(),
             known: Mutex::new(known),
             writing: Mutex::new(()),
@@ -87,7 +92,7 @@ impl Incarnations {
             None => {}
         }
         let this = self.clone();
-        let first = tokio::task::spawn_blocking(move || this.meet_first(member, incarnation));
+        let first = host::blocking(move || this.meet_first(member, incarnation));
         first
             .await
             .map_err(|error| NotMet::NotStored(io::Error::other(error)))?
@@ -102,7 +107,7 @@ impl Incarnations {
             Some(known) => return Err(NotMet::Known(*known)),
             None => all.insert(member, incarnation),
         };
-        store(&self.dir, &all).map_err(NotMet::NotStored)?;
+        store(&*self.files, &self.dir, &all).map_err(NotMet::NotStored)?;
         *self.known() = all;
         Ok(())
     }
@@ -133,29 +138,31 @@ fn decode(text: &str) -> io::Result<BTreeMap<u64, u64>> {
 }
 
 /// Writes what was met, durably.
-pub(crate) fn store(dir: &Path, known: &BTreeMap<u64, u64>) -> io::Result<()> {
+pub(crate) fn store(files: &dyn Files, dir: &Path, known: &BTreeMap<u64, u64>) -> io::Result<()> {
     let new = dir.join("peers.new");
-    let mut file = File::create(&new)?;
-    file.write_all(encode(known).as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&new, dir.join(FILE))?;
-    File::open(dir)?.sync_all()
+    files.write(&new, encode(known).as_bytes())?;
+    files.rename(&new, &dir.join(FILE))?;
+    files.sync_dir(dir)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::real;
 
     #[tokio::test]
     async fn the_first_one_is_the_only_one_even_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         assert!(
-            Incarnations::open(dir.path(), false).is_err(),
+            Incarnations::open(real(), dir.path(), false).is_err(),
             "one that is missing is not made anew"
         );
-        let peers = Incarnations::open(dir.path(), true).unwrap();
+        let peers = Incarnations::open(real(), dir.path(), true).unwrap();
         assert!(peers.meet(7, 100).await.is_ok());
-        for peers in [peers, Incarnations::open(dir.path(), false).unwrap()] {
+        for peers in [
+            peers,
+            Incarnations::open(real(), dir.path(), false).unwrap(),
+        ] {
             assert!(peers.meet(7, 100).await.is_ok());
             let other = peers.meet(7, 101).await;
             assert!(matches!(other, Err(NotMet::Known(100))), "{other:?}");
@@ -166,7 +173,7 @@ mod tests {
     #[tokio::test]
     async fn who_cannot_be_stored_is_not_met() {
         let dir = tempfile::tempdir().unwrap();
-        let peers = Incarnations::open(dir.path(), true).unwrap();
+        let peers = Incarnations::open(real(), dir.path(), true).unwrap();
         std::fs::remove_dir_all(dir.path()).unwrap();
         assert!(matches!(
             peers.meet(7, 100).await,

@@ -9,7 +9,7 @@
 //! Architecture invariants: openraft is named under `raft/` and where its handle is used (`backlog.rs`, `core.rs`,
 //! `node.rs`, `client.rs`, `contact.rs`, `members.rs`, `read.rs`, `etcd/backend.rs`, `backup/`), rocksdb under `rocks/`
 //! alone. What is on disk is in `disk.rs` and, for the log's own files, `wal/format.rs`. Clock, network and storage come in
-//! through the traits of `env.rs`.
+//! through the traits of `env.rs`, tasks, threads and chance through `host`.
 
 mod backlog;
 pub mod backup;
@@ -24,8 +24,10 @@ mod divergence;
 pub mod env;
 pub mod etcd;
 mod export;
+mod files;
 mod formation;
 mod history;
+pub mod host;
 pub mod import;
 pub mod incarnations;
 mod lease_clock;
@@ -40,6 +42,7 @@ mod reports;
 pub mod rocks;
 mod scan;
 pub mod wal;
+pub mod watch;
 mod write;
 
 pub use config::{Config, InitialMember, Limits};

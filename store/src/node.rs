@@ -1,7 +1,6 @@
 //! A member from start to stop: wiring, and the tasks it owns. What clients see of it is in `client.rs`.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kv::{BoxFuture, StoreError};
@@ -16,14 +15,15 @@ use crate::core::{Core, Leadership, READ_QUEUE, Raft};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk;
 use crate::history::Moment;
+use crate::host;
 use crate::incarnations::Incarnations;
 use crate::members::MemberError;
 use crate::metrics::METRICS;
 use crate::peer::serve;
-use crate::peer::tls::{Tls, TlsError};
+use crate::peer::tls::{Proof, TlsError};
 use crate::peer::transport::Transport;
 use crate::peer::wire::{Lane, MemberChange, Request};
-use crate::raft::log::LogStore;
+use crate::raft::log::{LogStore, Writer};
 use crate::raft::machine::{Machine, Replica};
 use crate::raft::network::Peers;
 use crate::raft::types::{LogId, PeerNode};
@@ -53,7 +53,7 @@ pub enum StartError {
 /// A running member of the store.
 pub struct Node {
     pub(crate) core: Arc<Core>,
-    log_writer: Mutex<Option<JoinHandle<()>>>,
+    log_writer: Mutex<Option<Writer>>,
     /// Held as long as the member runs.
     _data_dir: DataDir,
 }
@@ -65,7 +65,8 @@ impl Node {
     /// Starts a member: opens its data, joins the others, and on a new directory forms the cluster that
     /// `initial_members` describes. It serves as soon as there is a leader; see [`Node::wait_ready`].
     pub async fn start(config: Config) -> Result<Arc<Node>, StartError> {
-        let tls = Arc::new(Tls::new(&config.tls, config.cluster_id, config.member_id)?);
+        let (cluster, member) = (config.cluster_id, config.member_id);
+        let proof = Proof::new(&*config.network, &config.tls, cluster, member)?;
         let raft_config = Arc::new(raft_config(&config)?);
         let (data_dir, peers, (log, log_writer), replica) = open_data(&config).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -74,11 +75,11 @@ impl Node {
             &config,
             incarnation,
             peers,
-            tls.clone(),
+            proof.clone(),
             tasks,
             stop.clone(),
         );
-        let launched = launch(config, tls, raft_config, log, replica, transport).await;
+        let launched = launch(config, proof, raft_config, log, replica, transport).await;
         match launched {
             Ok(core) => Ok(Arc::new(Node {
                 core,
@@ -216,7 +217,7 @@ impl Node {
             tracing::warn!(%error, "Raft did not end in order");
         }
         let replica = core.replica.clone();
-        let flushed = tokio::task::spawn_blocking(move || replica.disk().opened().flush()).await;
+        let flushed = host::blocking(move || replica.disk().opened().flush()).await;
         if let Ok(Err(error)) = flushed {
             tracing::warn!(%error, "the state was not flushed; the log has it");
         }
@@ -224,13 +225,12 @@ impl Node {
     }
 }
 
-type OpenedLog = (LogStore, JoinHandle<()>);
+type OpenedLog = (LogStore, Writer);
 
 /// Waits until the log is closed, so that the directory can be opened again.
-async fn close_log(writer: JoinHandle<()>) {
-    let joined = tokio::task::spawn_blocking(move || writer.join().is_ok());
-    match tokio::time::timeout(HANDOVER, joined).await {
-        Ok(Ok(true)) => {}
+async fn close_log(writer: Writer) {
+    match tokio::time::timeout(HANDOVER, writer.ended()).await {
+        Ok(true) => {}
         _ => tracing::warn!("the log was not closed in order"),
     }
 }
@@ -238,7 +238,7 @@ async fn close_log(writer: JoinHandle<()>) {
 /// Starts everything that runs.
 async fn launch(
     config: Config,
-    tls: Arc<Tls>,
+    proof: Proof,
     raft_config: Arc<openraft::Config>,
     log: LogStore,
     replica: Arc<Replica>,
@@ -280,14 +280,15 @@ async fn launch(
     let core = Core::new(config, raft, replica, transport, read_queue);
     let own = |task: BoxFuture<'static, ()>| {
         let stop = stop.clone();
-        tasks.spawn(async move {
+        tasks.spawn(host::here(async move {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = task => {}
             }
-        });
+        }));
     };
-    own(Box::pin(serve::accept(core.clone(), listener, tls)));
+    own(Box::pin(serve::accept(core.clone(), listener, proof)));
     own(Box::pin(core.clone().run_reads(reads)));
     own(Box::pin(core.clone().run_lease_clock()));
     own(Box::pin(observe(core.clone())));
@@ -328,7 +329,7 @@ async fn open_data(config: &Config) -> Result<OpenedData, StartError> {
     let (path, cluster, member) = (config.data_dir.clone(), config.cluster_id, config.member_id);
     let engine = config.engine.clone();
     let open = move || {
-        let dir = DataDir::open(&path, cluster, member)?;
+        let dir = DataDir::open(engine.files(), &path, cluster, member)?;
         let create = dir.is_fresh();
         let peers = dir.peers()?;
         let log = engine.open_log(dir.path(), create);
@@ -340,11 +341,11 @@ async fn open_data(config: &Config) -> Result<OpenedData, StartError> {
         let (purged, applied) = (log.found().purged, replica.position().applied);
         check_no_gap(purged, applied.map(LogId::from))
             .map_err(|error| dir.failed("the state", error))?;
-        let log = LogStore::start(log).map_err(|error| dir.failed("the log", error))?;
+        let log = LogStore::start_here(log).map_err(|error| dir.failed("the log", error))?;
         dir.created()?;
         Ok((dir, peers, log, replica))
     };
-    let opened = tokio::task::spawn_blocking(open).await;
+    let opened = host::blocking(open).await;
     opened.map_err(|error| StartError::Raft(error.to_string()))?
 }
 

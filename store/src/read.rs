@@ -100,6 +100,7 @@ impl Core {
         let mut applied = self.replica.applied();
         let mut failed = self.failed.subscribe();
         tokio::select! {
+            biased;
             reached = timeout_at(deadline, applied.wait_for(|applied| applied.covers(index))) => match reached {
                 Ok(Ok(applied)) => Ok(applied.revision),
                 Ok(Err(_)) => Err(kv::StoreError::Stopped),

@@ -41,7 +41,7 @@ fn put(key: &str) -> Bytes {
 
 /// Of member 1 of cluster 0xc1: one entry is in the state, and so many more are in the log.
 fn survivor(path: &Path, entries: u64) {
-    let dir = DataDir::open(path, 0xc1, 1).unwrap();
+    let dir = DataDir::open(crate::files::real(), path, 0xc1, 1).unwrap();
     dir.peers().unwrap();
     let engine = engine();
     let state = engine.open_state(path, true).unwrap();
@@ -111,9 +111,9 @@ async fn a_survivor_goes_on_alone_with_all_of_its_log() {
     // The old one is as it was.
     assert_eq!(inspect(&kept, engine.as_ref()).unwrap(), found);
 
-    let old = DataDir::open(&path, 0xc1, 1);
+    let old = DataDir::open(crate::files::real(), &path, 0xc1, 1);
     assert!(matches!(old, Err(DataDirError::Foreign { .. })));
-    let dir = DataDir::open(&path, 0xc2, 1).unwrap();
+    let dir = DataDir::open(crate::files::real(), &path, 0xc2, 1).unwrap();
     assert!(!dir.is_fresh() && dir.peers().unwrap().all().is_empty());
     let log = engine.open_log(&path, false).unwrap().found();
     assert_eq!(log.last, Some(disk::log_id(4, 603)));
@@ -150,7 +150,7 @@ async fn a_survivor_goes_on_alone_with_all_of_its_log() {
 async fn a_young_survivor_has_all_of_it_in_its_log() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("data");
-    let dir = DataDir::open(&path, 0xc1, 1).unwrap();
+    let dir = DataDir::open(crate::files::real(), &path, 0xc1, 1).unwrap();
     dir.peers().unwrap();
     let engine = engine();
     drop(engine.open_state(&path, true).unwrap());
@@ -202,7 +202,7 @@ fn a_recovery_that_was_cut_short_is_brought_to_its_end() {
 
     // No member begins with nothing there, whether the directory has been made anew or not.
     for _ in 0..2 {
-        let refused = DataDir::open(&path, 0xc2, 1).unwrap_err();
+        let refused = DataDir::open(crate::files::real(), &path, 0xc2, 1).unwrap_err();
         assert!(
             matches!(refused, DataDirError::CutShort { .. }),
             "{refused}"
@@ -212,7 +212,7 @@ fn a_recovery_that_was_cut_short_is_brought_to_its_end() {
     let finished = finish(&path, engine.as_ref()).unwrap().unwrap();
     assert_eq!((finished.cluster_id, finished.revision), (0xc2, revision));
     assert_eq!(finished.voters, [1].into());
-    assert!(DataDir::open(&path, 0xc2, 1).is_ok());
+    assert!(DataDir::open(crate::files::real(), &path, 0xc2, 1).is_ok());
     assert!(kept.exists() && !found::beside(&path, ".recovering").exists());
     assert_eq!(finish(&path, engine.as_ref()).unwrap(), None);
 }
@@ -359,7 +359,7 @@ fn nothing_is_recovered_from_what_is_no_directory_or_in_use() {
         "{none}"
     );
     survivor(&path, 1);
-    let running = DataDir::open(&path, 0xc1, 1).unwrap();
+    let running = DataDir::open(crate::files::real(), &path, 0xc1, 1).unwrap();
     let locked = recover(&path, &one_member(), engine.as_ref()).unwrap_err();
     assert!(
         matches!(locked, BackupError::DataDir(DataDirError::Locked { .. })),

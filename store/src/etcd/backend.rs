@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use kv::{BoxFuture, RangeRequest, Store, StoreError, StoreResult};
 use openraft::async_runtime::watch::WatchReceiver;
+use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
 use super::errors::Fault;
 use crate::export::Visit;
 use crate::history::Moment;
+use crate::host;
 use crate::members::MemberError;
 use crate::node::Node;
 use crate::peer::wire::MemberChange;
@@ -117,7 +119,7 @@ impl Backend for Node {
     fn add_member(&self, peer_address: String) -> BoxFuture<'_, Result<u64, Fault>> {
         Box::pin(async move {
             // Ids are never used again, so they are drawn from all there are.
-            let id = rand::random_range(1..u64::MAX);
+            let id = host::rng().random_range(1..u64::MAX);
             self.add_learner(id, String::new(), peer_address)
                 .await
                 .map_err(fault)?;

@@ -534,12 +534,13 @@ impl Client {
         let mut changes = Vec::new();
         loop {
             let answer = tokio::select! {
-                answer = self.next(&mut answers) => answer?,
+                biased;
                 _ = ask.tick() => {
                     // One that is still waiting says the same.
                     let _ = say.try_send(asked(WatchUnion::Progress(Empty {})));
                     continue;
                 }
+                answer = self.next(&mut answers) => answer?,
             };
             let Some(Headed { header, body }) = answer else {
                 return Err(self.broken("the watch ended before the end of history"));

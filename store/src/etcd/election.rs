@@ -155,8 +155,9 @@ impl Observer {
                 Some(watch) => {
                     let stop = self.front.stop.clone();
                     let item = tokio::select! {
-                        item = watch.next() => item,
+                        biased;
                         () = stop.cancelled() => None,
+                        item = watch.next() => item,
                     };
                     match item {
                         Some(WatchItem::Events { revision, events }) => {

@@ -33,7 +33,7 @@ pub(super) async fn times_of(
     call.front.backend.read_index().await?;
     let front = call.front.clone();
     // Each is a look at the disk.
-    let looked_up = tokio::task::spawn_blocking(move || {
+    let looked_up = crate::host::blocking(move || {
         let time_of = |revision: &i64| match front.backend.time_of(*revision) {
             Err(StoreError::Refused(Refusal::Compacted { .. })) => Ok(0),
             found => found.map(|moment| moment.unix_ms),

@@ -68,8 +68,9 @@ pub(super) async fn keep_alive(
             }
         };
         let answered = tokio::select! {
-            answered = answered => answered,
+            biased;
             () = stop.cancelled() => Err(kv::StoreError::Stopped.into()),
+            answered = answered => answered,
         };
         match answered {
             Ok(None) => None,

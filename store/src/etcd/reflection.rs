@@ -86,8 +86,9 @@ pub(super) async fn reflect(
     Ok(Box::pin(futures::stream::unfold(state, |state| async {
         let (mut questions, stop) = state?;
         let question = tokio::select! {
-            question = questions.next() => question,
+            biased;
             () = stop.cancelled() => Ok(None),
+            question = questions.next() => question,
         };
         match question {
             Ok(None) => None,

@@ -101,6 +101,7 @@ pub async fn serve(
     let connections = TaskTracker::new();
     let handshakes = Handshakes::new(HANDSHAKES);
     tokio::select! {
+        biased;
         () = shutdown => {}
         () = accept(&listener, &acceptor, &front, &connections, &handshakes) => {}
     }
@@ -141,6 +142,7 @@ async fn accept(
         let handshake = handshakes.start();
         connections.spawn(async move {
             let shaken = tokio::select! {
+                biased;
                 shaken = tokio::time::timeout(HANDSHAKE, greet(&acceptor, stream)) => shaken,
                 () = handshake.gone.cancelled() => {
                     return tracing::debug!("an etcd client gave way to others without a word");
@@ -222,6 +224,7 @@ pub(super) async fn converse(
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
+        biased;
         served = connection.as_mut() => served,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();

@@ -89,6 +89,7 @@ impl Place {
     /// `None` where it has gone meanwhile: the lease has ended, or somebody deleted the key.
     pub(super) async fn wait(&self) -> Result<Option<i64>, Fault> {
         tokio::select! {
+            biased;
             first = self.first() => first?,
             never = self.stay() => match never {},
         }
@@ -160,8 +161,9 @@ async fn gone(front: &Front, key: Bytes, revision: i64) -> Result<(), Fault> {
     let stop = front.stop.clone();
     loop {
         let item = tokio::select! {
-            item = watch.next() => item,
+            biased;
             () = stop.cancelled() => None,
+            item = watch.next() => item,
         };
         match item {
             Some(WatchItem::Events { events, .. }) => {

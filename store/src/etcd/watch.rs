@@ -11,9 +11,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::future::poll_fn;
 use kv::{Event, EventKind, Events, StoreError, WatchItem};
+use rand::RngExt;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
+
+use crate::host;
 
 use super::admission::{Class, Place};
 use super::auth::Guard;
@@ -390,7 +393,7 @@ fn every(interval: Duration) -> Interval {
 
 /// So that streams which began together do not all speak at once.
 fn jittered(interval: Duration) -> Duration {
-    interval + interval.mul_f64(rand::random_range(0.0..0.1))
+    interval + interval.mul_f64(host::rng().random_range(0.0..0.1))
 }
 
 /// The words in which clients look for a reason to sign in anew.

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::host;
 use crate::peer::codec;
 use crate::peer::transport::Transport;
 use crate::peer::wire::{
@@ -63,12 +64,13 @@ impl Caller {
         let (queue, outgoing) = mpsc::channel(QUEUE);
         let stop = transport.stop.clone();
         let weak = Arc::downgrade(transport);
-        transport.tasks.spawn(async move {
+        transport.tasks.spawn(host::here(async move {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = keep_connected(weak, to, lane, outgoing) => {}
             }
-        });
+        }));
         Caller { queue }
     }
 
@@ -158,7 +160,7 @@ async fn converse(
     let Connection { reader, mut writer } = connection;
     let pending = Pending::default();
     let answered = Arc::new(AtomicU64::new(0));
-    let mut answers = AbortOnDropHandle::new(tokio::spawn(take_answers(
+    let mut answers = AbortOnDropHandle::new(host::spawn(take_answers(
         reader,
         pending.clone(),
         answered.clone(),
@@ -183,10 +185,7 @@ async fn converse(
                         break error;
                     }
                     tokio::select! {
-                        call = outgoing.recv() => match call {
-                            Some(call) => call,
-                            None => break io::Error::other("stopping"),
-                        },
+                        biased;
                         ended = &mut answers => break ended.unwrap_or_else(io::Error::other),
                         _ = signs.tick() => {
                             if let Err(error) = writer.alive().await {
@@ -200,6 +199,10 @@ async fn converse(
                             }
                             continue;
                         }
+                        call = outgoing.recv() => match call {
+                            Some(call) => call,
+                            None => break io::Error::other("stopping"),
+                        },
                     }
                 }
             },

@@ -10,16 +10,16 @@ use futures::StreamExt;
 use openraft::raft::AppendEntriesRequest;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::core::Core;
 use crate::disk::MembershipRecord;
 use crate::env::{ByteStream, Listener};
+use crate::host;
 use crate::peer::codec;
 use crate::peer::snapshot;
-use crate::peer::tls::{Tls, member_of};
+use crate::peer::tls::Proof;
 use crate::peer::transport::Me;
 use crate::peer::wire::{
     ANSWER_BYTES_MAX, Answer, AppendAnswer, Call, Connection, Failure, FrameReader, FrameWriter,
@@ -42,8 +42,7 @@ const APPENDS: usize = 16;
 const PART_BYTES: usize = 4 << 20;
 
 /// Serves members until the core stops.
-pub async fn accept(core: Arc<Core>, mut listener: Box<dyn Listener>, tls: Arc<Tls>) {
-    let acceptor = TlsAcceptor::from(tls.server.clone());
+pub async fn accept(core: Arc<Core>, mut listener: Box<dyn Listener>, proof: Proof) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else {
@@ -51,20 +50,21 @@ pub async fn accept(core: Arc<Core>, mut listener: Box<dyn Listener>, tls: Arc<T
         };
         match listener.accept().await {
             Ok((stream, address)) => {
-                let (core, acceptor) = (core.clone(), acceptor.clone());
+                let (core, proof) = (core.clone(), proof.clone());
                 let stop = core.transport.stop.clone();
                 let tasks = core.transport.tasks.clone();
-                tasks.spawn(async move {
+                tasks.spawn(host::here(async move {
                     let _permit = permit;
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => {}
-                        served = serve(core, acceptor, stream) => {
+                        served = serve(core, proof, &address, stream) => {
                             if let Err(error) = served {
                                 tracing::debug!(%address, %error, "peer connection ended");
                             }
                         }
                     }
-                });
+                }));
             }
             Err(error) => {
                 // Out of file descriptors, mostly: serve those that are there and try again.
@@ -77,17 +77,14 @@ pub async fn accept(core: Arc<Core>, mut listener: Box<dyn Listener>, tls: Arc<T
 
 async fn serve(
     core: Arc<Core>,
-    acceptor: TlsAcceptor,
+    proof: Proof,
+    address: &str,
     stream: Box<dyn ByteStream>,
 ) -> io::Result<()> {
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let stream = timeout(GREETING, acceptor.accept(stream))
-        .await
-        .map_err(late)??;
-    let cluster_id = core.transport.me.cluster_id;
-    let certificates = stream.get_ref().1.peer_certificates();
-    let proved = certificates.and_then(|chain| member_of(chain.first()?, cluster_id));
-    let mut connection = Connection::new(Box::new(stream) as Box<dyn ByteStream>);
+    let accepted = proof.accept(core.transport.me.cluster_id, address, stream);
+    let (stream, proved) = timeout(GREETING, accepted).await.map_err(late)??;
+    let mut connection = Connection::new(stream);
     let hello: Hello = connection.reader.message(GREETING).await?;
     if let Err(refusal) = admit(&core, &hello, proved).await {
         tracing::warn!(from = %format!("{:016x}", hello.from), %refusal, "a peer connection is refused");
@@ -105,10 +102,12 @@ async fn serve(
             serve_calls(core, hello.from, connection, removed.as_mut()).await
         }
         Lane::Append => tokio::select! {
+            biased;
             served = serve_appends(core, connection) => served,
             () = removed => gone(),
         },
         Lane::Snapshot => tokio::select! {
+            biased;
             served = serve_snapshots(core, connection) => served,
             () = removed => gone(),
         },
@@ -189,7 +188,7 @@ async fn serve_calls(
 ) -> io::Result<()> {
     let Connection { mut reader, writer } = connection;
     let (answers, outgoing) = mpsc::channel(CALLS);
-    let mut writing = AbortOnDropHandle::new(tokio::spawn(write_answers(writer, outgoing)));
+    let mut writing = AbortOnDropHandle::new(host::spawn(write_answers(writer, outgoing)));
     let permits = Arc::new(Semaphore::new(CALLS));
     let silence = core.transport.silence;
     loop {
@@ -199,20 +198,21 @@ async fn serve_calls(
             .await
             .map_err(io::Error::other)?;
         let frame = tokio::select! {
-            frame = reader.frame_from_living(silence) => frame?,
+            biased;
             ended = &mut writing => return ended.map_err(io::Error::other)?,
             () = &mut removed => break,
+            frame = reader.frame_from_living(silence) => frame?,
         };
         let Some(frame) = frame else { continue };
         let Call { id, request } = codec::decode(&frame)?;
         let (core, answers) = (core.clone(), answers.clone());
         let tasks = core.transport.tasks.clone();
-        tasks.spawn(async move {
+        tasks.spawn(host::here(async move {
             let response = core.answer(from, request).await;
             // The connection may be gone; then nobody waits.
             drop(answers.send(Answer { id, response }).await);
             drop(permit);
-        });
+        }));
     }
     // Nothing more is taken from it, but what it asked before is answered: its own removal, for one.
     drop(answers);
@@ -267,6 +267,7 @@ async fn serve_appends(core: Arc<Core>, mut connection: Connection) -> io::Resul
         let mut read_to_end = false;
         loop {
             tokio::select! {
+                biased;
                 ended = &mut reading, if !read_to_end => {
                     ended?;
                     read_to_end = true;

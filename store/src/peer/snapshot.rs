@@ -4,13 +4,13 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
 use crate::disk;
+use crate::env::Files;
 use crate::env::tempdir::StagingDir;
+use crate::host;
 use crate::peer::codec;
 use crate::peer::wire::{
     Connection, FrameReader, SnapshotAnswer, SnapshotFile, SnapshotFileEnd, SnapshotHeader,
@@ -28,23 +28,14 @@ pub async fn send(
     connection: &mut Connection,
     vote: Vote,
     meta: SnapshotMeta,
+    disk: &Arc<dyn Files>,
     dir: &Path,
 ) -> io::Result<Vote> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry
-            .file_name()
-            .into_string()
-            .map_err(|_| disk::damaged("a file name is not text"))?;
-        if name == "LOCK" || name.starts_with("LOG") {
-            continue;
-        }
-        files.push(SnapshotFile {
-            name,
-            bytes: entry.metadata()?.len(),
-        });
-    }
+    let listed = disk.list(dir)?.into_iter();
+    let needed = listed.filter(|(name, _)| name != "LOCK" && !name.starts_with("LOG"));
+    let files: Vec<_> = needed
+        .map(|(name, bytes)| SnapshotFile { name, bytes })
+        .collect();
     let writer = &mut connection.writer;
     writer
         .message(&SnapshotHeader {
@@ -55,11 +46,15 @@ pub async fn send(
         .await?;
     let mut buffer = vec![0; CHUNK];
     for file in files {
-        let mut source = File::open(dir.join(&file.name)).await?;
+        let mut source = disk.open(&dir.join(&file.name))?;
         let (mut crc, mut left) = (0, file.bytes);
         while left > 0 {
             let want = left.min(CHUNK as u64) as usize;
-            source.read_exact(&mut buffer[..want]).await?;
+            let read = host::blocking(move || {
+                let read = source.read_exact(&mut buffer[..want]);
+                read.map(|()| (source, buffer))
+            });
+            (source, buffer) = read.await.map_err(io::Error::other)??;
             crc = crc32c::crc32c_append(crc, &buffer[..want]);
             writer.frame(&buffer[..want]).await?;
             left -= want as u64;
@@ -74,7 +69,7 @@ pub async fn send(
 pub async fn receive(reader: &mut FrameReader, dir: &StagingDir) -> io::Result<SnapshotHeader> {
     let header: SnapshotHeader = reader.message(IDLE).await?;
     let state = dir.path().join("state");
-    tokio::fs::create_dir_all(&state).await?;
+    dir.files().create_dir(&state)?;
     for file in &header.files {
         let plain = !file.name.is_empty()
             && !file.name.starts_with('.')
@@ -85,14 +80,21 @@ pub async fn receive(reader: &mut FrameReader, dir: &StagingDir) -> io::Result<S
                 file.name
             )));
         }
-        receive_file(reader, &state.join(&file.name), file.bytes).await?;
+        receive_file(reader, dir.files(), &state.join(&file.name), file.bytes).await?;
     }
-    File::open(&state).await?.sync_all().await?;
+    let files = dir.files().clone();
+    let synced = host::blocking(move || files.sync_dir(&state)).await;
+    synced.map_err(io::Error::other)??;
     Ok(header)
 }
 
-async fn receive_file(reader: &mut FrameReader, path: &Path, bytes: u64) -> io::Result<()> {
-    let mut target = File::create_new(path).await?;
+async fn receive_file(
+    reader: &mut FrameReader,
+    files: &Arc<dyn Files>,
+    path: &Path,
+    bytes: u64,
+) -> io::Result<()> {
+    let mut target = files.create(path)?;
     let (mut crc, mut left) = (0, bytes);
     while left > 0 {
         let frame = next(reader).await?;
@@ -103,8 +105,9 @@ async fn receive_file(reader: &mut FrameReader, path: &Path, bytes: u64) -> io::
             )));
         }
         crc = crc32c::crc32c_append(crc, &frame);
-        target.write_all(&frame).await?;
         left -= frame.len() as u64;
+        let written = host::blocking(move || target.write_all(&frame).map(|()| target));
+        target = written.await.map_err(io::Error::other)??;
     }
     let end: SnapshotFileEnd = codec::decode(&next(reader).await?)?;
     if end.crc32c != crc {
@@ -113,7 +116,8 @@ async fn receive_file(reader: &mut FrameReader, path: &Path, bytes: u64) -> io::
             path.display()
         )));
     }
-    target.sync_all().await
+    let synced = host::blocking(move || target.sync()).await;
+    synced.map_err(io::Error::other)?
 }
 
 async fn next(reader: &mut FrameReader) -> io::Result<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! Mutual TLS between members, and who a certificate says its owner is.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,6 +14,9 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
     SignatureScheme,
 };
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::env::{ByteStream, Network, Voucher};
 
 /// The certificates of a member, as PEM.
 #[derive(Clone)]
@@ -149,6 +153,68 @@ impl Tls {
             .map_err(TlsError::Setup)?;
         client.alpn_protocols = vec![PROTOCOL.to_vec()];
         Ok(Arc::new(client))
+    }
+}
+
+/// How the two ends of a connection know of each other who they are.
+#[derive(Clone)]
+pub enum Proof {
+    Certificates(Arc<Tls>),
+    /// On a network that knows it by itself, see [`Network::voucher`].
+    Network(Arc<dyn Voucher>),
+}
+
+impl Proof {
+    pub fn new(
+        network: &dyn Network,
+        identity: &TlsIdentity,
+        cluster_id: u64,
+        member_id: u64,
+    ) -> Result<Proof, TlsError> {
+        Ok(match network.voucher() {
+            Some(voucher) => Proof::Network(voucher),
+            None => Proof::Certificates(Arc::new(Tls::new(identity, cluster_id, member_id)?)),
+        })
+    }
+
+    /// Goes on only if it is this member that was dialled.
+    pub async fn connect(
+        &self,
+        member_id: u64,
+        address: &str,
+        stream: Box<dyn ByteStream>,
+    ) -> io::Result<Box<dyn ByteStream>> {
+        match self {
+            Proof::Network(voucher) if voucher.member_at(address) == Some(member_id) => Ok(stream),
+            Proof::Network(_) => Err(io::Error::other("another member is there")),
+            Proof::Certificates(tls) => {
+                let config = tls.client(member_id).map_err(io::Error::other)?;
+                // The verifier goes by the member's id; the name only has to be well-formed.
+                let name = ServerName::try_from("member.kontiki.internal");
+                let name = name.map_err(io::Error::other)?;
+                let stream = TlsConnector::from(config).connect(name, stream).await?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+
+    /// Answers which member of this cluster has dialled, if it is one.
+    pub async fn accept(
+        &self,
+        cluster_id: u64,
+        address: &str,
+        stream: Box<dyn ByteStream>,
+    ) -> io::Result<(Box<dyn ByteStream>, Option<u64>)> {
+        match self {
+            Proof::Network(voucher) => Ok((stream, voucher.member_at(address))),
+            Proof::Certificates(tls) => {
+                let acceptor = TlsAcceptor::from(tls.server.clone());
+                let stream = acceptor.accept(stream).await?;
+                let chain = stream.get_ref().1.peer_certificates();
+                let proved = chain.and_then(|chain| member_of(chain.first()?, cluster_id));
+                Ok((Box::new(stream), proved))
+            }
+        }
     }
 }
 

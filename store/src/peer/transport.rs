@@ -5,21 +5,19 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
-use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::disk::MembershipRecord;
-use crate::env::{ByteStream, Network};
+use crate::env::Network;
 use crate::incarnations::{Incarnations, NotMet};
 use crate::peer::call::{CallError, Caller};
-use crate::peer::tls::Tls;
+use crate::peer::tls::Proof;
 use crate::peer::wire::{Connection, Hello, Lane, Refusal, Request, Response, Welcome};
 use crate::raft::types::LogId;
+use crate::watch;
 
 /// To reach a member, shake hands and be welcome.
 const DIAL_DEADLINE: Duration = Duration::from_secs(2);
@@ -41,7 +39,7 @@ pub struct Transport {
     /// Set once, with the reason, when another member says that this one has lost its data, or was removed.
     pub disowned: watch::Sender<Option<String>>,
     network: Arc<dyn Network>,
-    tls: Arc<Tls>,
+    proof: Proof,
     membership: Mutex<Option<LogId>>,
     /// Incarnations that the applied membership names.
     published: Mutex<BTreeMap<u64, u64>>,
@@ -58,7 +56,7 @@ impl Transport {
         config: &Config,
         incarnation: u64,
         incarnations: Arc<Incarnations>,
-        tls: Arc<Tls>,
+        proof: Proof,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Arc<Transport> {
@@ -72,7 +70,7 @@ impl Transport {
             silence: config.limits.peer_silence,
             disowned: watch::Sender::default(),
             network: config.network.clone(),
-            tls,
+            proof,
             membership: Mutex::default(),
             published: Mutex::default(),
             refusals: Mutex::default(),
@@ -204,12 +202,10 @@ impl Transport {
                     format!("no address of member {to:016x}"),
                 )
             };
-            let stream = self.network.dial(address.ok_or_else(unknown)?).await?;
-            let config = self.tls.client(to).map_err(io::Error::other)?;
-            // The verifier goes by the member's id; the name only has to be well-formed.
-            let name = ServerName::try_from("member.kontiki.internal").map_err(io::Error::other)?;
-            let stream = TlsConnector::from(config).connect(name, stream).await?;
-            let mut connection = Connection::new(Box::new(stream) as Box<dyn ByteStream>);
+            let address = address.ok_or_else(unknown)?;
+            let stream = self.network.dial(address.clone()).await?;
+            let stream = self.proof.connect(to, &address, stream).await?;
+            let mut connection = Connection::new(stream);
             connection.writer.message(&self.hello(to, lane)).await?;
             let refusal = match connection.reader.message(DIAL_DEADLINE).await? {
                 Welcome::Accepted { incarnation } => self.meet(to, incarnation).await.err(),

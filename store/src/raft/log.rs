@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::disk;
 use crate::env::{LogDisk, LogOp};
+use crate::host;
 use crate::metrics::METRICS;
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
 
@@ -96,6 +97,27 @@ impl Done {
 impl LogStore {
     /// Starts the writer thread, which ends, and with it closes the log, when the last clone is gone.
     pub fn start(disk: Arc<dyn LogDisk>) -> io::Result<(LogStore, JoinHandle<()>)> {
+        let (log, jobs) = LogStore::open(disk);
+        let writer = log.shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("raft-log".into())
+            .spawn(move || writer.write_loop(jobs))?;
+        Ok((log, thread))
+    }
+
+    /// As [`LogStore::start`]; on a simulated machine the writer is one of its tasks.
+    pub(crate) fn start_here(disk: Arc<dyn LogDisk>) -> io::Result<(LogStore, Writer)> {
+        if !host::is_simulated() {
+            let (log, thread) = LogStore::start(disk)?;
+            return Ok((log, Writer::Thread(thread)));
+        }
+        let (log, jobs) = LogStore::open(disk);
+        let writer = log.shared.clone();
+        let task = host::spawn(async move { writer.write_in_steps(jobs).await });
+        Ok((log, Writer::Task(task)))
+    }
+
+    fn open(disk: Arc<dyn LogDisk>) -> (LogStore, mpsc::Receiver<Job>) {
         let found = disk.found();
         let state = State {
             vote: found.vote,
@@ -113,11 +135,7 @@ impl LogStore {
             state: Mutex::new(state),
         });
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let writer = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("raft-log".into())
-            .spawn(move || writer.write_loop(jobs))?;
-        Ok((LogStore { shared, queue }, thread))
+        (LogStore { shared, queue }, jobs)
     }
 
     /// True where nothing was ever stored, not even a vote.
@@ -177,46 +195,51 @@ impl Shared {
 
     fn write_loop(&self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(first) = jobs.blocking_recv() {
-            let mut bytes = first.bytes();
-            let mut batch = vec![first];
-            while bytes < BATCH_BYTES
-                && let Ok(next) = jobs.try_recv()
-            {
-                bytes += next.bytes();
-                batch.push(next);
-            }
-            let durable = batch.iter().any(|job| job.durable);
-            let ops: Vec<LogOp> = batch
-                .iter_mut()
-                .flat_map(|job| std::mem::take(&mut job.ops))
-                .collect();
-            let timer = METRICS.wal_fsync.start_timer();
-            let result = self.disk.write(&ops, durable);
-            if durable {
-                timer.observe_duration();
-            } else {
-                timer.stop_and_discard();
-            }
-            let failure = result
-                .as_ref()
-                .err()
-                .map(|error| (error.kind(), error.to_string()));
-            match &failure {
-                None => self.lock().note_stored(&ops),
-                Some(_) => self.lock().failure = failure.clone(),
-            }
-            for job in batch {
-                job.done.report(match &failure {
-                    None => Ok(()),
-                    Some((kind, text)) => Err(io::Error::new(*kind, text.clone())),
-                });
-            }
-            if let Some((_, text)) = failure {
-                // Not retried: what has reached the disk is unknown now, and a second sync would lie about it.
-                tracing::error!(error = %text, "the log cannot be written; this member stops");
+            if !self.write(Batch::gather(first, &mut jobs)) {
                 return;
             }
         }
+    }
+
+    /// As `write_loop`, on a simulated machine.
+    async fn write_in_steps(&self, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(first) = jobs.recv().await {
+            let batch = Batch::gather(first, &mut jobs);
+            tokio::time::sleep(self.disk.begin(&batch.ops, batch.durable)).await;
+            if !self.write(batch) {
+                return;
+            }
+        }
+    }
+
+    /// Writes a batch and reports it. False where nothing can be written any more.
+    fn write(&self, batch: Batch) -> bool {
+        let timer = METRICS.wal_fsync.start_timer();
+        let result = self.disk.write(&batch.ops, batch.durable);
+        if batch.durable {
+            timer.observe_duration();
+        } else {
+            timer.stop_and_discard();
+        }
+        let failure = result
+            .as_ref()
+            .err()
+            .map(|error| (error.kind(), error.to_string()));
+        match &failure {
+            None => self.lock().note_stored(&batch.ops),
+            Some(_) => self.lock().failure = failure.clone(),
+        }
+        for done in batch.done {
+            done.report(match &failure {
+                None => Ok(()),
+                Some((kind, text)) => Err(io::Error::new(*kind, text.clone())),
+            });
+        }
+        if let Some((_, text)) = &failure {
+            // Not retried: what has reached the disk is unknown now, and a second sync would lie about it.
+            tracing::error!(error = %text, "the log cannot be written; this member stops");
+        }
+        failure.is_none()
     }
 
     /// The first entries of a range: as many as have together so many bytes, and one at least. None where the first one
@@ -286,6 +309,53 @@ impl Shared {
         }
         entries.append(&mut cached);
         Ok(entries)
+    }
+}
+
+/// What is written with one sync.
+struct Batch {
+    ops: Vec<LogOp>,
+    durable: bool,
+    done: Vec<Done>,
+}
+
+impl Batch {
+    /// All that waits, up to a size.
+    fn gather(first: Job, jobs: &mut mpsc::Receiver<Job>) -> Batch {
+        let mut bytes = first.bytes();
+        let mut batch = Batch {
+            ops: first.ops,
+            durable: first.durable,
+            done: vec![first.done],
+        };
+        while bytes < BATCH_BYTES
+            && let Ok(next) = jobs.try_recv()
+        {
+            bytes += next.bytes();
+            batch.ops.extend(next.ops);
+            batch.durable |= next.durable;
+            batch.done.push(next.done);
+        }
+        batch
+    }
+}
+
+/// Who writes the log.
+pub(crate) enum Writer {
+    Thread(JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
+}
+
+impl Writer {
+    /// Waits until it has come to its end; false if that was not in order.
+    pub(crate) async fn ended(self) -> bool {
+        match self {
+            Writer::Thread(thread) => {
+                let joined = tokio::task::spawn_blocking(move || thread.join().is_ok());
+                joined.await.unwrap_or(false)
+            }
+            Writer::Task(task) => task.await.is_ok(),
+        }
     }
 }
 

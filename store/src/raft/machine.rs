@@ -20,7 +20,6 @@ use kv::{
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use prost::Message;
-use tokio::sync::watch;
 
 use crate::backlog::{Backlog, footprint};
 use crate::disk::{self, MembershipRecord, Position};
@@ -28,8 +27,10 @@ use crate::divergence::{Digest, Trail};
 use crate::env::tempdir::StagingDir;
 use crate::env::{StateDb, StateDisk};
 use crate::history::{Moment, Retained};
+use crate::host;
 use crate::metrics::METRICS;
 use crate::raft::types::{Entry, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::watch;
 
 /// Most entries in one batch.
 const BATCH_ENTRIES: usize = 512;
@@ -254,7 +255,7 @@ impl Replica {
             return self.range_now(&request);
         }
         let replica = self.clone();
-        let read = tokio::task::spawn_blocking(move || replica.range_now(&request));
+        let read = host::blocking(move || replica.range_now(&request));
         read.await.map_err(|_| kv::StoreError::Stopped)?
     }
 
@@ -661,9 +662,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 replica.install(&meta, &path)
             }
         };
-        tokio::task::spawn_blocking(install)
-            .await
-            .map_err(io::Error::other)?
+        host::blocking(install).await.map_err(io::Error::other)?
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
@@ -700,7 +699,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let replica = self.replica.clone();
-        let meta = tokio::task::spawn_blocking(move || {
+        let meta = host::blocking(move || {
             let flushed = replica.flush()?;
             METRICS
                 .db_size

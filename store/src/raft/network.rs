@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use openraft::errors::{
@@ -15,9 +15,11 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::disk;
+use crate::host;
 use crate::metrics::METRICS;
 use crate::peer::call::CallError;
 use crate::peer::codec;
@@ -28,6 +30,7 @@ use crate::peer::wire::{
 };
 use crate::raft::machine::{Snapshot, SnapshotData};
 use crate::raft::types::{LogId, PeerNode, TypeConfig, Vote};
+use crate::watch;
 
 type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 type BoxFuture<'a, T> = openraft::base::BoxFuture<'a, T>;
@@ -127,8 +130,8 @@ impl Peer {
                 .map_err(unreachable)?,
         };
         let Connection { reader, writer } = connection;
-        let (sent, sending) = tokio::sync::watch::channel(0u64);
-        let writing = AbortOnDropHandle::new(tokio::spawn(write_appends(
+        let (sent, sending) = watch::channel(0u64);
+        let writing = AbortOnDropHandle::new(host::spawn(write_appends(
             writer,
             input,
             sent,
@@ -165,7 +168,7 @@ struct Streaming<'a> {
     reader: FrameReader,
     writing: AbortOnDropHandle<io::Result<FrameWriter>>,
     /// How many appends were sent.
-    sending: tokio::sync::watch::Receiver<u64>,
+    sending: watch::Receiver<u64>,
     received: u64,
 }
 
@@ -178,6 +181,7 @@ impl Streaming<'_> {
                 // Silence counts only while an answer is owed.
                 let owed = *self.sending.borrow_and_update() > self.received;
                 tokio::select! {
+                    biased;
                     frame = &mut reading => break frame?,
                     changed = self.sending.changed() => {
                         if changed.is_err() {
@@ -209,7 +213,7 @@ impl Streaming<'_> {
 async fn write_appends<S>(
     mut writer: FrameWriter,
     mut input: S,
-    sent: tokio::sync::watch::Sender<u64>,
+    sent: watch::Sender<u64>,
     sign_of_life: Duration,
 ) -> io::Result<FrameWriter>
 where
@@ -302,6 +306,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let send = self.send_snapshot(vote, snapshot);
         tokio::select! {
+            biased;
             sent = send => Ok(SnapshotResponse::new(sent.map_err(NetworkError::from_string)?)),
             closed = cancel => Err(StreamingError::Closed(closed)),
         }
@@ -336,13 +341,13 @@ impl Peer {
         let staging = replica.disk().staging()?;
         let path = staging.path().join("state");
         let (source, target) = (replica.clone(), path.clone());
-        let meta = tokio::task::spawn_blocking(move || source.checkpoint(&target));
+        let meta = host::blocking(move || source.checkpoint(&target));
         let meta = meta.await.map_err(io::Error::other)??;
         if meta.last_log_id < snapshot.meta.last_log_id {
             return Err(disk::damaged("the checkpoint is older than the snapshot"));
         }
         let last: Option<LogId> = meta.last_log_id;
-        let vote = snapshot::send(&mut connection, vote, meta, &path).await?;
+        let vote = snapshot::send(&mut connection, vote, meta, staging.files(), &path).await?;
         METRICS.snapshots_sent.inc();
         tracing::info!(peer = %format!("{:016x}", self.target), ?last, "snapshot sent");
         Ok(vote)
@@ -361,7 +366,7 @@ mod tests {
     async fn a_stream_without_appends_gives_signs_of_life() {
         let (near, mut far) = tokio::io::duplex(1 << 10);
         let writer = Connection::new(Box::new(near)).writer;
-        let (sent, _) = tokio::sync::watch::channel(0);
+        let (sent, _) = watch::channel(0);
         let nothing = futures::stream::pending();
         let writing = write_appends(writer, nothing, sent, Duration::from_millis(5));
         let listening = async {

@@ -16,6 +16,7 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = PeerNode,
         LeaderId = leader_id_std::LeaderId<Self::Term, Self::NodeId>,
+        AsyncRuntime = crate::host::Runtime,
 );
 
 pub type LogId = openraft::alias::LogIdOf<TypeConfig>;

@@ -20,6 +20,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use kv::{AuthChange, Refusal, Users};
+use rand::RngExt;
 
 pub(super) use admit::{ClientName, Credentials, Guard};
 pub(super) use message::*;
@@ -27,6 +28,8 @@ pub(super) use needs::*;
 
 use self::password::Hashing;
 use self::token::{Sessions, Token};
+use crate::host;
+
 use super::errors::Fault;
 use super::front::Front;
 use super::headed::Headed;
@@ -82,7 +85,7 @@ impl Front {
 }
 
 pub(super) async fn enable(call: Call, _: Empty) -> Result<Headed<Empty>, Fault> {
-    let token_key: [u8; 32] = rand::random();
+    let token_key: [u8; 32] = host::rng().random();
     let token_key = Bytes::copy_from_slice(&token_key);
     change(call, AuthChange::Enable(kv::AuthEnable { token_key })).await
 }
@@ -121,7 +124,7 @@ pub(super) async fn authenticate(
                 user: request.name,
                 generation: user.generation(),
                 issued_s: front.backend.unix_s(),
-                salt: rand::random(),
+                salt: host::rng().random(),
             };
             let token = token.signed(users.token_key());
             Ok(front.now(AuthenticateBody { token }))

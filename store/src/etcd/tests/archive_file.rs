@@ -119,7 +119,7 @@ async fn a_restored_member_has_all_of_it_at_a_revision_that_nobody_has_seen() {
         let made = restore(&archive, &path, id, &cluster, engine.as_ref());
         let (revision, contents) = made.unwrap();
         assert_eq!((revision, contents.keys), (21 + BUMP_REVISION, 20));
-        let dir = DataDir::open(&path, 0xc2, id).unwrap();
+        let dir = DataDir::open(crate::files::real(), &path, 0xc2, id).unwrap();
         let met = dir.peers().unwrap().all();
         assert_eq!(met.len(), 1, "the other one");
         let state = engine.open_state(&path, false).unwrap();
