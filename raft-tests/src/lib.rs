@@ -8,5 +8,6 @@ pub mod crash;
 pub mod history;
 pub mod member;
 pub mod recording;
+pub mod shrink;
 pub mod wire;
 pub mod workload;
