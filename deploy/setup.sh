@@ -25,7 +25,9 @@ for part in "$@"; do
     docker) docker=yes; need docker.io dockerd; need iptables iptables ;;
     test) need busybox-static busybox; need etcd-client etcdctl; need etcd-server etcd; need python3-venv '/usr/lib/python3*/ensurepip/__init__.py'; python=yes
       # For the build of the etcd-client crate, which the store is tried with.
-      need protobuf-compiler protoc; need libprotobuf-dev /usr/include/google/protobuf/descriptor.proto ;;
+      need protobuf-compiler protoc; need libprotobuf-dev /usr/include/google/protobuf/descriptor.proto
+      # To look at the pages that are written.
+      need chromium-headless-shell chromium-headless-shell; need fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ;;
     bench) need etcd-server etcd; need strace strace ;;
     *) echo "setup: unknown part '$part'" >&2; exit 2 ;;
   esac

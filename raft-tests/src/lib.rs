@@ -2,12 +2,15 @@
 //!
 //! `crash` runs three members as operating-system processes, writes through all of them, kills them with SIGKILL at
 //! random moments, and then compares what was acknowledged with what is there ([`history`] is the judge, and pure).
+//!
+//! A run is kept as a [`recording`]; [`report`] makes a page of it, and [`shrink`] takes away what a failure does not need.
 
 pub mod cluster;
 pub mod crash;
 pub mod history;
 pub mod member;
 pub mod recording;
+pub mod report;
 pub mod shrink;
 pub mod wire;
 pub mod workload;

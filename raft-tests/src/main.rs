@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use raft_tests::{crash, member};
+use raft_tests::{crash, member, report};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,15 +30,22 @@ enum Command {
         #[arg(long, default_value_t = 900)]
         seconds: u64,
     },
+    Report(report::command::Report),
     /// One member, as configured in a file. Started by the test.
     #[command(hide = true)]
-    Member { config: PathBuf },
+    Member {
+        config: PathBuf,
+    },
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Member { config } => member::run(&config).await,
+        Command::Report(report) => {
+            eprintln!("{}", report::command::run(&report)?.display());
+            Ok(())
+        }
         Command::Crash {
             kills,
             seed,
