@@ -195,6 +195,12 @@ pub(crate) struct ServerArgs {
     /// Address for etcd clients (mutual TLS with store-ca.crt, loopback only): it bypasses RBAC, so it is off unless given
     #[arg(long, env = "KONTIKI_ETCD_LISTEN")]
     pub(crate) etcd_listen: Option<std::net::SocketAddr>,
+    /// The store's state is flushed after so many entries of its log, as etcd's --snapshot-count
+    #[arg(long, env = "KONTIKI_SNAPSHOT_ENTRIES", default_value_t = store::Limits::default().snapshot_entries, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) snapshot_entries: u64,
+    /// So many entries stay in the log behind that, for members that are a little behind
+    #[arg(long, env = "KONTIKI_LOG_ENTRIES_KEPT", default_value_t = store::Limits::default().log_entries_kept)]
+    pub(crate) log_entries_kept: u64,
     /// Addresses for Services
     #[arg(long, env = "KONTIKI_SERVICE_CIDR", default_value = SERVICE_CIDR)]
     pub(crate) service_cidr: String,

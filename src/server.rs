@@ -242,6 +242,11 @@ fn store_config(args: &ServerArgs, pems: &Pems) -> store::Config {
             .map(|address| format!("https://{address}"))
             .unwrap_or_default(),
         initial_members: args.initial_members.iter().map(member).collect(),
+        limits: store::Limits {
+            snapshot_entries: args.snapshot_entries,
+            log_entries_kept: args.log_entries_kept,
+            ..store::Limits::default()
+        },
         ..store::Config::new(args.data_dir.clone(), args.cluster_id, args.member_id, tls)
     }
 }

@@ -1,0 +1,276 @@
+//! The hands of the test: everything that can be done to the members, to their network, and to the cluster through
+//! etcd's API.
+
+use super::etcd::client::Connection;
+use super::etcd::message::{
+    MEMBER_ADD, MEMBER_LIST, MEMBER_PROMOTE, MEMBER_REMOVE, MemberAdd, MemberAdded, MemberId,
+    MemberListRequest, Members, Plain,
+};
+use super::links::{PEER_PORT, Rule, ruleset};
+use super::members::Member;
+use super::program;
+use super::recorder::Recorder;
+use super::shared::Shared;
+use super::topology::address;
+use anyhow::{Result, anyhow, bail};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+
+/// For a call of the API on a cluster that may be electing.
+const CALL: Duration = Duration::from_secs(5);
+/// For such a call to succeed at all, with no other fault under way.
+const INSIST: Duration = Duration::from_secs(30);
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Waits that end early when the run does.
+#[derive(Default)]
+pub struct Halt {
+    halted: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Halt {
+    pub fn halt(&self) {
+        *self.halted.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// Answers whether the run is over.
+    pub fn wait(&self, length: Duration) -> bool {
+        let halted = self.halted.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .changed
+            .wait_timeout_while(halted, length, |halted| !*halted);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    pub fn is_halted(&self) -> bool {
+        self.wait(Duration::ZERO)
+    }
+}
+
+/// See the module head. Used from threads that may block.
+pub struct Rig {
+    pub shared: Arc<Shared>,
+    pub halt: Arc<Halt>,
+    pub runtime: Handle,
+    /// What is in force on the network, by number.
+    rules: Mutex<Vec<(u64, Rule)>>,
+}
+
+impl Rig {
+    pub fn new(shared: Arc<Shared>, halt: Arc<Halt>, runtime: Handle) -> Rig {
+        Rig {
+            shared,
+            halt,
+            runtime,
+            rules: Mutex::default(),
+        }
+    }
+
+    pub fn members(&self) -> &[Arc<Member>] {
+        &self.shared.members
+    }
+
+    pub fn recorder(&self) -> &Recorder {
+        &self.shared.recorder
+    }
+
+    pub fn ids(&self, members: impl IntoIterator<Item = usize>) -> Vec<u64> {
+        let ids = members.into_iter().map(|index| self.members()[index].id());
+        ids.collect()
+    }
+
+    pub fn names(&self, members: impl IntoIterator<Item = usize>) -> String {
+        let names: Vec<&str> = members
+            .into_iter()
+            .map(|index| self.members()[index].name.as_str())
+            .collect();
+        names.join(", ")
+    }
+
+    /// Puts a rule into force. Answers its number.
+    pub fn impose(&self, rule: Rule) -> Result<u64> {
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = rules.last().map_or(0, |(number, _)| number + 1);
+        rules.push((number, rule.clone()));
+        self.filter(&rules, &rule)?;
+        Ok(number)
+    }
+
+    pub fn lift(&self, number: u64) -> Result<()> {
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        match rules.iter().position(|(it, _)| *it == number) {
+            Some(index) => {
+                let (_, rule) = rules.remove(index);
+                self.filter(&rules, &rule)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The filters of all members that a change of this rule touches.
+    fn filter(&self, rules: &[(u64, Rule)], changed: &Rule) -> Result<()> {
+        let rules: Vec<Rule> = rules.iter().map(|(_, rule)| rule.clone()).collect();
+        for member in self.members() {
+            if changed.links.iter().any(|(_, to)| *to == member.index) {
+                let text = ruleset(member.index, &rules);
+                let set = move || program::run_with("nft", &["-f", "-"], &text);
+                member.space.within(set)??;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is done to the network and the processes any more, and all members run.
+    pub fn undo_all(&self) -> Result<()> {
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.clear();
+        for member in self.members() {
+            let clear = || program::run_with("nft", &["-f", "-"], &ruleset(0, &[]));
+            member.space.within(clear)??;
+            member.set_clock(0)?;
+            if let Some(disk) = &member.disk {
+                disk.clear()?;
+            }
+            member.signal("CONT")?;
+            // One that a fault has ended is started again; whoever ends from now on has no excuse.
+            if member.is_excused() {
+                let _ = member.take_ended()?;
+                member.excuse(false);
+            }
+            member.start()?;
+        }
+        Ok(())
+    }
+
+    /// Does something over a new connection to one member.
+    pub fn at<T, F>(
+        &self,
+        member: usize,
+        ask: impl FnOnce(Connection) -> F + Send,
+    ) -> Result<T, tonic::Status>
+    where
+        F: Future<Output = Result<T, tonic::Status>>,
+    {
+        self.runtime.block_on(async {
+            let connection = self.shared.connect(member).await;
+            let connection =
+                connection.map_err(|error| tonic::Status::unavailable(format!("{error:#}")))?;
+            ask(connection).await
+        })
+    }
+
+    /// Asks the other members one after the other until one does it.
+    fn insist<Q, A>(&self, except: usize, path: &'static str, request: &Q) -> Result<A>
+    where
+        Q: prost::Message + Clone + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let deadline = Instant::now() + INSIST;
+        let count = self.members().len();
+        let mut turn = 0;
+        loop {
+            turn += 1;
+            let member = (except + 1 + turn % (count - 1)) % count;
+            let request = request.clone();
+            match self.at(member, |connection| async move {
+                connection.unary::<Q, A>(path, request, CALL).await
+            }) {
+                Ok(answer) => return Ok(answer),
+                // Done by an attempt of which nothing was heard.
+                Err(status) if status.message() == "etcdserver: member not found" => {
+                    return Ok(A::default());
+                }
+                Err(status) if Instant::now() > deadline || self.halt.is_halted() => {
+                    bail!("{path}: {:?}: {}", status.code(), status.message())
+                }
+                Err(_) => std::thread::sleep(RETRY_PAUSE),
+            }
+        }
+    }
+
+    /// Takes a member out of the membership.
+    pub fn remove(&self, index: usize) -> Result<()> {
+        let request = MemberId {
+            id: self.members()[index].id(),
+        };
+        self.insist::<_, Plain>(index, MEMBER_REMOVE, &request)
+            .map(|_| ())
+    }
+
+    /// Adds one that was removed, with nothing on its disk: a learner until it has caught up. Its process must have
+    /// ended.
+    pub fn add(&self, index: usize) -> Result<()> {
+        let member = &self.members()[index];
+        let url = format!("https://{}:{PEER_PORT}", address(index));
+        let id = self.add_learner(index, &url)?;
+        member.begin_anew(id)?;
+        self.recorder().change(|recording| {
+            recording.run.members.push(id);
+            recording.run.members.sort_unstable();
+        });
+        member.start()?;
+        self.insist::<_, Plain>(index, MEMBER_PROMOTE, &MemberId { id })
+            .map(|_| ())
+    }
+
+    fn add_learner(&self, index: usize, url: &str) -> Result<u64> {
+        let request = MemberAdd {
+            peer_urls: vec![url.into()],
+            is_learner: true,
+        };
+        let added: Result<MemberAdded> = self.insist(index, MEMBER_ADD, &request);
+        if let Ok(MemberAdded {
+            member: Some(member),
+            ..
+        }) = &added
+        {
+            return Ok(member.id);
+        }
+        // An attempt of which nothing was heard may have added it.
+        let list = MemberListRequest { linearizable: true };
+        let members: Members = self.insist(index, MEMBER_LIST, &list)?;
+        let found = members
+            .members
+            .iter()
+            .find(|member| member.peer_urls.iter().any(|it| it == url));
+        match (found, added) {
+            (Some(member), _) => Ok(member.id),
+            (None, Err(error)) => Err(error),
+            (None, Ok(_)) => Err(anyhow!("the member that was added is not listed")),
+        }
+    }
+
+    /// Waits until a member says how it stands. Answers whether it does in time.
+    pub fn answers_within(&self, index: usize, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if self.shared.view(index).is_some() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_with_the_run() {
+        let halt = Halt::default();
+        assert!(!halt.wait(Duration::from_millis(1)));
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| halt.wait(Duration::from_secs(60)));
+            halt.halt();
+            assert!(waiter.join().unwrap());
+        });
+        assert!(began.elapsed() < Duration::from_secs(30));
+        assert!(halt.is_halted());
+    }
+}

@@ -1,0 +1,604 @@
+//! One run from its start to its verdict. Whatever ends it, nothing of it is left on the machine but its folder.
+
+use super::disk::Disk;
+use super::etcd::client::Credentials;
+use super::heal::Healing;
+use super::links::Pick;
+use super::members::{Installation, Member, find_kontiki};
+use super::plan::{self, KINDS, Kind, Planned, Victims};
+use super::recorder::Recorder;
+use super::rig::Rig;
+use super::shared::{self, Shared};
+use super::strike::strike;
+use super::topology::{self, Topology, member_name};
+use super::watchers::{self, Follower};
+use super::{ChaosArgs, check, clock, load, rights, say};
+use crate::recording::{Outcome, Recording, Run, Violation};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::RwLock;
+use tokio::task::JoinSet;
+
+/// For a new cluster to serve.
+const FORMS: Duration = Duration::from_secs(60);
+/// For clients to end, which they do after the call that they are in.
+const CLIENTS_END: Duration = Duration::from_secs(30);
+/// A process that ended by itself is started again after so long, as the unit in `deploy/systemd` does.
+const RESTART: Duration = Duration::from_secs(2);
+const SUPERVISE: Duration = Duration::from_millis(100);
+/// Beyond twice the length, for the last faults.
+const OVERTIME: Duration = Duration::from_secs(60);
+const MOMENT: Duration = Duration::from_millis(200);
+const PROGRESS: Duration = Duration::from_secs(5);
+const SUPERVISOR: &str = "supervisor";
+/// Watchers that look in.
+const VISITORS: u32 = 2;
+/// Clients of the recording from here on watch.
+const FIRST_WATCHER: u32 = 500;
+
+/// What a run says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Sound,
+    Violated,
+    ProvesTooLittle,
+}
+
+/// Does what is asked, unless a signal comes first.
+pub async fn run(args: ChaosArgs) -> Result<Verdict> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let all = perform(&args);
+    tokio::select! {
+        verdict = all => verdict,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}
+
+/// The kinds of this run, and in words which ones are left out.
+fn choose(args: &ChaosArgs, seed: u64) -> Result<(Vec<Kind>, Vec<String>)> {
+    if !args.nemesis.is_empty() {
+        let lacking: Vec<String> = args
+            .nemesis
+            .iter()
+            .flat_map(|kind| {
+                let lacking = rights::lacking_for(*kind).into_iter();
+                lacking.map(move |it| format!("{it} for {kind}"))
+            })
+            .collect();
+        match lacking.as_slice() {
+            [] => return Ok((args.nemesis.clone(), Vec::new())),
+            lacking => bail!("this machine lacks {}", lacking.join(", ")),
+        }
+    }
+    let mut possible = Vec::new();
+    let mut left_out = Vec::new();
+    for (kind, name, _) in KINDS {
+        match rights::lacking_for(*kind).as_slice() {
+            [] => possible.push(*kind),
+            lacking => left_out.push(format!("no {name}: lacking {}", lacking.join(", "))),
+        }
+    }
+    Ok((plan::draw_mix(seed, &possible), left_out))
+}
+
+/// What a seed would do.
+fn show(schedule: &[Planned]) {
+    for fault in schedule {
+        let whom = match fault.kind.is_of_network() {
+            true => fault.cut.to_string(),
+            false => fault.victims.to_string(),
+        };
+        say(&format!(
+            "{:6.1} s to {:6.1} s: {} ({whom})",
+            fault.at.as_secs_f32(),
+            fault.until().as_secs_f32(),
+            fault.kind
+        ));
+    }
+}
+
+async fn perform(args: &ChaosArgs) -> Result<Verdict> {
+    let seed = args.seed.unwrap_or_else(rand::random);
+    let (kinds, left_out) = choose(args, seed)?;
+    let length = Duration::from_secs_f64(args.minutes * 60.0);
+    let schedule = plan::plan(seed, length, args.members, &kinds);
+    if args.plan {
+        say(&format!("seed {seed}"));
+        show(&schedule);
+        return Ok(Verdict::Sound);
+    }
+    let lacking = rights::lacking();
+    if !lacking.is_empty() {
+        bail!("this machine, or this user, lacks {}", lacking.join(", "));
+    }
+    let kontiki = find_kontiki(args.kontiki.as_deref())?;
+    for removed in topology::remove_remains() {
+        say(&format!("left by an earlier run, removed: {removed}"));
+    }
+    let folder = args.folder.clone().unwrap_or_else(|| {
+        // Not the mark of what a later run takes away.
+        std::env::temp_dir().join(format!("kontiki-recording-{seed:x}"))
+    });
+    fs::create_dir_all(folder.join("logs"))
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = std::path::absolute(folder)?;
+
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+    say(&format!(
+        "chaos: seed {seed}, {} members, {} minutes, {}",
+        args.members,
+        args.minutes,
+        names.join(",")
+    ));
+    for words in left_out {
+        say(&words);
+    }
+    let run = Run {
+        level: "chaos".into(),
+        seed,
+        replay: format!(
+            "cargo run --release -p raft-tests -- chaos --minutes {} --members {} --clients {} --nemesis {} --seed {seed}",
+            args.minutes,
+            args.members,
+            args.clients,
+            names.join(",")
+        ),
+        began_unix_ms: unix_ms(),
+        ..Run::default()
+    };
+    let stage = Stage::set(args, &kinds, kontiki, &folder, run)?;
+    play(args, seed, &schedule, &stage).await?;
+    conclude(stage, &folder, schedule.len())
+}
+
+fn unix_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(0))
+}
+
+/// Everything that has to be taken down again.
+struct Stage {
+    rig: Arc<Rig>,
+    installation: Arc<Installation>,
+    threads: std::sync::Mutex<Vec<JoinHandle<()>>>,
+    work: PathBuf,
+    // Last: namespaces go when nothing is in them any more.
+    _topology: Topology,
+}
+
+impl Stage {
+    fn set(
+        args: &ChaosArgs,
+        kinds: &[Kind],
+        kontiki: PathBuf,
+        folder: &Path,
+        run: Run,
+    ) -> Result<Stage> {
+        let work = Work::make()?;
+        let topology = Topology::build(args.members)?;
+        let installation = Arc::new(Installation {
+            kontiki,
+            bundle: work.0.join("cluster"),
+            logs: folder.join("logs"),
+            clock_library: match kinds.contains(&Kind::Clock) {
+                true => Some(clock::make_library(&work.0)?),
+                false => None,
+            },
+            closed: AtomicBool::new(false),
+        });
+        installation.make_certificates(args.members)?;
+        let disks = kinds.iter().any(|kind| kind.needs_disks());
+        let mut members = Vec::new();
+        for (index, space) in topology.spaces().iter().enumerate() {
+            let disk = match disks {
+                true => Some(Disk::make(&work.0, &member_name(index))?),
+                false => None,
+            };
+            let (space, installation) = (space.clone(), installation.clone());
+            let member = Member::new(index, space, disk, installation, &work.0)?;
+            members.push(Arc::new(member));
+        }
+        let mut ids: Vec<u64> = members.iter().map(|member| member.id()).collect();
+        ids.sort_unstable();
+        let recorder = Arc::new(Recorder::new(Recording {
+            run: Run {
+                members: ids,
+                ..run
+            },
+            ..Recording::default()
+        }));
+        let credentials = Credentials::read(&installation.bundle)?;
+        let shared = Arc::new(Shared::new(members, credentials, recorder));
+        let runtime = tokio::runtime::Handle::current();
+        Ok(Stage {
+            rig: Arc::new(Rig::new(shared, Arc::default(), runtime)),
+            installation,
+            threads: std::sync::Mutex::default(),
+            work: work.keep(),
+            _topology: topology,
+        })
+    }
+
+    /// A thread that ends when the run is halted.
+    fn spawn(&self, name: &str, work: impl FnOnce(&Rig) + Send + 'static) -> Result<()> {
+        let rig = self.rig.clone();
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || work(&rig))?;
+        if let Ok(mut threads) = self.threads.lock() {
+            threads.push(thread);
+        }
+        Ok(())
+    }
+
+    /// Whether no thread but the supervisor's is at work.
+    fn faults_are_over(&self) -> bool {
+        let Ok(threads) = self.threads.lock() else {
+            return true;
+        };
+        let mut at_work = threads.iter().filter(|thread| !thread.is_finished());
+        at_work.all(|thread| thread.thread().name() == Some(SUPERVISOR))
+    }
+
+    /// Nothing is done to the cluster by itself any more.
+    fn join(&self) {
+        let threads = match self.threads.lock() {
+            Ok(mut threads) => std::mem::take(&mut *threads),
+            Err(_) => return,
+        };
+        for thread in threads {
+            if thread.join().is_err() {
+                self.rig.recorder().trouble("a thread has panicked".into());
+            }
+        }
+    }
+
+    /// What was on the members' disks, for whoever wants to see why. They must have ended.
+    fn keep_data(&self, folder: &Path) {
+        for member in self.rig.members() {
+            let to = folder.join(format!("data-{}", member.name));
+            let (from, to) = (member.data().to_string_lossy(), to.to_string_lossy());
+            if let Err(error) = super::program::run("cp", &["-a", "--sparse=always", &from, &to]) {
+                eprintln!("the data of {} is not kept: {error:#}", member.name);
+            }
+        }
+    }
+
+    fn end_members(&self) {
+        self.installation.closed.store(true, Ordering::SeqCst);
+        for member in self.rig.members() {
+            if let Err(error) = member.kill() {
+                eprintln!("member {} is left: {error:#}", member.name);
+            }
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.installation.closed.store(true, Ordering::SeqCst);
+        self.rig.shared.stop.store(true, Ordering::SeqCst);
+        self.rig.shared.clients_stop.store(true, Ordering::SeqCst);
+        self.rig.halt.halt();
+        self.join();
+        self.end_members();
+        if let Err(error) = topology::remove_folder(&self.work) {
+            eprintln!("{} is left: {error:#}", self.work.display());
+        }
+    }
+}
+
+/// The folder for what goes with the run, gone again where setting the stage fails.
+struct Work(PathBuf);
+
+impl Work {
+    fn make() -> Result<Work> {
+        let folder = topology::work_folder();
+        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Work(folder))
+    }
+
+    fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty()
+            && let Err(error) = topology::remove_folder(&self.0)
+        {
+            eprintln!("{} is left: {error:#}", self.0.display());
+        }
+    }
+}
+
+/// Clients and faults at the same time; then healing.
+async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) -> Result<()> {
+    let rig = &stage.rig;
+    let shared = rig.shared.clone();
+    for member in rig.members() {
+        member.start()?;
+    }
+    // Dropped, and so ended, when this is left early.
+    let mut samplers = JoinSet::new();
+    for index in 0..args.members {
+        samplers.spawn(shared::sample(shared.clone(), index));
+    }
+    forms(rig).await?;
+    let began = Instant::now();
+    stage.spawn(SUPERVISOR, supervise)?;
+
+    let mut clients = JoinSet::new();
+    for number in 0..args.clients {
+        clients.spawn(load::work_on(shared.clone(), number, seed));
+    }
+    for number in 0..VISITORS {
+        let client = FIRST_WATCHER + 100 + number;
+        clients.spawn(watchers::visit(shared.clone(), client, seed));
+    }
+    let mut watching = JoinSet::new();
+    let mut followers = Vec::new();
+    for (number, pinned) in (0..args.members).map(Some).chain([None]).enumerate() {
+        let follower = Arc::new(Follower {
+            client: FIRST_WATCHER + number as u32,
+            pinned,
+            seen: AtomicI64::new(0),
+        });
+        followers.push(follower.clone());
+        watching.spawn(watchers::follow(shared.clone(), follower));
+    }
+
+    faults(stage, schedule, began)?;
+    let length = Duration::from_secs_f64(args.minutes * 60.0);
+    progress(stage, began, length).await;
+    change_leader(rig, schedule);
+    // A thread that is within a fault still undoes it.
+    let rig_there = rig.clone();
+    rig.halt.halt();
+    tokio::task::block_in_place(|| {
+        stage.join();
+        rig_there.undo_all()
+    })
+    .context("the faults cannot be taken back")?;
+    say(&format!(
+        "{:6.1} s: all faults taken back",
+        began.elapsed().as_secs_f32()
+    ));
+
+    let healing = Healing {
+        rig,
+        factor: args.patience,
+    };
+    healing.serves().await;
+    shared.clients_stop.store(true, Ordering::SeqCst);
+    let ended = tokio::time::timeout(CLIENTS_END, async {
+        while let Some(client) = clients.join_next().await {
+            if client.is_err() {
+                rig.recorder().trouble("a client has panicked".into());
+            }
+        }
+    });
+    ended.await.context("the clients do not end")?;
+    let dumps = healing.agrees(&followers).await;
+    shared.stop.store(true, Ordering::SeqCst);
+    let length = rig.recorder().now();
+    rig.recorder().change(|recording| {
+        recording.dumps = dumps;
+        recording.run.length = length;
+    });
+    Ok(())
+}
+
+/// Waits until the new cluster serves.
+async fn forms(rig: &Arc<Rig>) -> Result<()> {
+    let deadline = Instant::now() + FORMS;
+    loop {
+        let all = (0..rig.members().len()).all(|index| rig.shared.view(index).is_some());
+        if all && rig.shared.leader().is_some() {
+            return Ok(());
+        }
+        for member in rig.members() {
+            if let Some(status) = member.take_ended()? {
+                bail!(
+                    "member {} does not start: {status}\n{}",
+                    member.name,
+                    member.last_words()
+                );
+            }
+        }
+        if Instant::now() > deadline {
+            bail!(
+                "the new cluster does not serve within {} s",
+                FORMS.as_secs()
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Starts again what ends by itself, which no member may that no fault excuses.
+fn supervise(rig: &Rig) {
+    while !rig.halt.wait(SUPERVISE) {
+        for member in rig.members() {
+            if member.is_excused() {
+                continue;
+            }
+            let Ok(Some(status)) = member.take_ended() else {
+                continue;
+            };
+            rig.recorder().violation(
+                "a member ended",
+                format!(
+                    "Member {} ended by itself: {status}. Its last words: {}",
+                    member.name,
+                    member.last_words()
+                ),
+            );
+            rig.halt.wait(RESTART);
+            if let Err(error) = member.start() {
+                rig.recorder().trouble(format!("{error:#}"));
+            }
+        }
+    }
+}
+
+/// Two threads: one for faults of the network, one for all others. One that has to be alone waits for the other.
+fn faults(stage: &Stage, schedule: &[Planned], began: Instant) -> Result<()> {
+    let alone = Arc::new(RwLock::new(()));
+    for network in [false, true] {
+        let faults: Vec<Planned> = schedule
+            .iter()
+            .filter(|fault| fault.kind.is_of_network() == network)
+            .cloned()
+            .collect();
+        let alone = alone.clone();
+        stage.spawn(if network { "network" } else { "members" }, move |rig| {
+            // A fault that took longer than planned moves all that follow, so that the cluster has its rest between.
+            let mut late = Duration::ZERO;
+            for fault in faults {
+                let wait = (began + fault.at + late).saturating_duration_since(Instant::now());
+                if rig.halt.wait(wait) {
+                    return;
+                }
+                match fault.kind.is_alone() {
+                    true => {
+                        let _all = alone.blocking_write();
+                        strike(rig, &fault);
+                    }
+                    false => {
+                        let _one = alone.blocking_read();
+                        strike(rig, &fault);
+                    }
+                }
+                late = began.elapsed().saturating_sub(fault.until()).max(late);
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Says how it goes until all faults have come and gone. What waits for conditions may take longer than planned.
+async fn progress(stage: &Stage, began: Instant, length: Duration) {
+    let rig = &stage.rig;
+    let deadline = began + 2 * length + OVERTIME;
+    let mut said = Instant::now();
+    while Instant::now() < deadline && !(began.elapsed() >= length && stage.faults_are_over()) {
+        tokio::time::sleep(MOMENT).await;
+        if said.elapsed() < PROGRESS {
+            continue;
+        }
+        said = Instant::now();
+        let tally = rig.recorder().tally();
+        let leader = rig.shared.leader();
+        let leader = leader.map_or("nobody".into(), member_name);
+        say(&format!(
+            "{:6.1} s: {} calls ({} ok, {} failed, {} unknown), {} events watched, {} faults, {leader} leads",
+            began.elapsed().as_secs_f32(),
+            tally.operations,
+            tally.good,
+            tally.failed,
+            tally.unknown,
+            tally.events,
+            tally.faults
+        ));
+    }
+}
+
+/// A run in which the leader never changed proves little. Where one of the kinds could have changed it and none has, it
+/// does now.
+fn change_leader(rig: &Rig, schedule: &[Planned]) {
+    let (recording, _, _) = rig.recorder().taken();
+    let changes = |fault: &&Planned| check::changes_leader(fault.kind.name());
+    if check::leaders(&recording).len() < 2
+        && let Some(fault) = schedule.iter().find(changes)
+    {
+        let last = Planned {
+            victims: Victims::One(Pick::Leader),
+            length: Duration::from_secs(2),
+            ..fault.clone()
+        };
+        tokio::task::block_in_place(|| strike(rig, &last));
+    }
+}
+
+/// What the judges say, put into the folder, and in short on standard output.
+fn conclude(stage: Stage, folder: &Path, planned: usize) -> Result<Verdict> {
+    stage.end_members();
+    let (recording, mut violations, mut trouble) = stage.rig.recorder().taken();
+    violations.extend(check::violations(&recording));
+    trouble.extend(check::lacks(&recording, planned));
+    write_folder(folder, &recording, &violations)?;
+    if !violations.is_empty() {
+        stage.keep_data(folder);
+    }
+    drop(stage);
+    summarize(&recording, &violations, &trouble);
+    say(&format!("all of it is in {}", folder.display()));
+    Ok(match (violations.is_empty(), trouble.is_empty()) {
+        (false, _) => Verdict::Violated,
+        (true, false) => Verdict::ProvesTooLittle,
+        (true, true) => Verdict::Sound,
+    })
+}
+
+fn write_folder(folder: &Path, recording: &Recording, violations: &[Violation]) -> Result<()> {
+    let write = |name: &str, text: Vec<u8>| {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    write("recording.json", serde_json::to_vec(recording)?)?;
+    write("faults.json", serde_json::to_vec_pretty(&recording.faults)?)?;
+    write("violations.json", serde_json::to_vec_pretty(violations)?)
+}
+
+fn summarize(recording: &Recording, violations: &[Violation], trouble: &[String]) {
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for fault in &recording.faults {
+        *kinds.entry(&fault.kind).or_default() += 1;
+    }
+    let kinds: Vec<String> = kinds
+        .iter()
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    let of = |wanted: fn(&Outcome) -> bool| {
+        let outcomes = recording.operations.iter().map(|it| &it.outcome);
+        outcomes.filter(|outcome| wanted(outcome)).count()
+    };
+    say(&format!(
+        "{:.1} s, {} calls: {} ok, {} failed, {} unknown",
+        recording.run.length as f64 / 1e9,
+        recording.operations.len(),
+        of(|it| matches!(it, Outcome::Ok { .. })),
+        of(|it| matches!(it, Outcome::Failed { .. })),
+        of(|it| matches!(it, Outcome::Unknown { .. })),
+    ));
+    say(&format!("faults: {}", kinds.join(", ")));
+    say(&format!(
+        "{} watches, {} leaders",
+        recording.watches.len(),
+        check::leaders(recording).len()
+    ));
+    for violation in violations {
+        say(&format!(
+            "VIOLATION: {}: {}",
+            violation.rule, violation.story
+        ));
+    }
+    for words in trouble {
+        say(&format!("the run does not count: {words}"));
+    }
+    if violations.is_empty() && trouble.is_empty() {
+        say("nothing is wrong");
+    }
+    say(&format!("again: {}", recording.run.replay));
+}

@@ -1,0 +1,657 @@
+//! Each kind of fault: how it comes, and how it goes again. All of it is recorded.
+
+use super::damage;
+use super::etcd::message::{
+    DEFRAGMENT, Empty, HASH_KV, HashKv, HashKvRequest, MOVE_LEADER, MoveLeader, Plain,
+};
+use super::etcd::outcome::was_answered;
+use super::links::{Links, PEER_PORT, Rule, Treatment, links};
+use super::plan::{Kind, Planned};
+use super::program;
+use super::proxy::{self, Proxy};
+use super::quota::Quota;
+use super::rig::Rig;
+use super::topology::member_name;
+use crate::recording::Request;
+use anyhow::{Context, Result, bail};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// The number under which the test itself is in the recording as a client.
+pub const OWN_CLIENT: u32 = 1000;
+/// For a member to end that cannot go on, or that was removed.
+const ENDS_BY_ITSELF: Duration = Duration::from_secs(15);
+/// For a member to answer after it was started.
+const ANSWERS: Duration = Duration::from_secs(30);
+/// For strace to be in the way.
+const ATTACH: Duration = Duration::from_secs(5);
+/// A member with damaged files is watched for so long.
+const DAMAGE_SHOWS: Duration = Duration::from_secs(5);
+/// Behind the newest revision, for a compaction that watchers of now do not notice.
+const KEPT_REVISIONS: i64 = 20;
+
+/// Does what is planned, and undoes it. What the test itself could not do is noted as trouble.
+pub fn strike(rig: &Rig, fault: &Planned) {
+    let outcome = match fault.kind {
+        Kind::Partition => on_links(rig, fault, Treatment::Drop),
+        Kind::Loss => {
+            let percent = 5 + (fault.dice % 60) as u8;
+            on_links(rig, fault, Treatment::Lose(percent))
+        }
+        Kind::Reset => on_links(rig, fault, Treatment::Reset),
+        Kind::Flapping => flap(rig, fault),
+        Kind::Delay => delay(rig, fault),
+        Kind::Kill => kill(rig, fault),
+        Kind::CrashLoop => crash_loop(rig, fault),
+        Kind::Pause => pause(rig, fault),
+        Kind::Slow => slow(rig, fault),
+        Kind::Power => power(rig, fault),
+        Kind::DiskError => disk_error(rig, fault),
+        Kind::SlowDisk => slow_disk(rig, fault),
+        Kind::DiskFull => disk_full(rig, fault),
+        Kind::Corrupt => corrupt(rig, fault),
+        Kind::Clock => clock(rig, fault),
+        Kind::Member => change_members(rig, fault),
+        Kind::Compact => compact(rig, fault),
+        Kind::MoveLeader => move_leader(rig, fault),
+        Kind::Snapshot => snapshot(rig, fault),
+        Kind::Restart => restart(rig, fault),
+    };
+    if let Err(error) = outcome {
+        rig.recorder().trouble(format!("{}: {error:#}", fault.kind));
+    }
+}
+
+/// A fault in the recording, which is over when this goes.
+struct Under<'a> {
+    rig: &'a Rig,
+    number: usize,
+}
+
+impl<'a> Under<'a> {
+    fn new(rig: &'a Rig, fault: &Planned, what: String, members: &[usize]) -> Under<'a> {
+        let ids = rig.ids(members.iter().copied());
+        let number = rig.recorder().fault(fault.kind.name(), what, ids);
+        Under { rig, number }
+    }
+
+    fn note(&self, words: &str) {
+        self.rig.recorder().noted(self.number, words);
+    }
+}
+
+impl Drop for Under<'_> {
+    fn drop(&mut self) {
+        self.rig.recorder().undone(self.number);
+    }
+}
+
+fn victims(rig: &Rig, fault: &Planned) -> Vec<usize> {
+    fault.victims.of(rig.members().len(), rig.shared.leader())
+}
+
+fn first_victim(rig: &Rig, fault: &Planned) -> usize {
+    victims(rig, fault)[0]
+}
+
+/// In the words of a person: which links.
+fn in_words(links: &Links) -> String {
+    let arrow =
+        |(from, to): &(usize, usize)| format!("{}→{}", member_name(*from), member_name(*to));
+    links.iter().map(arrow).collect::<Vec<_>>().join(" ")
+}
+
+fn cut_links(rig: &Rig, fault: &Planned) -> (Links, Vec<usize>) {
+    let links = links(fault.cut, rig.members().len(), rig.shared.leader());
+    let mut members: Vec<usize> = links.iter().flat_map(|(from, to)| [*from, *to]).collect();
+    members.sort_unstable();
+    members.dedup();
+    (links, members)
+}
+
+fn on_links(rig: &Rig, fault: &Planned, treatment: Treatment) -> Result<()> {
+    let (links, members) = cut_links(rig, fault);
+    let words = match treatment {
+        Treatment::Lose(percent) => format!("{percent} % lost on {}", in_words(&links)),
+        Treatment::Reset => format!("connections broken on {}", in_words(&links)),
+        _ => format!("{}: no {}", fault.cut, in_words(&links)),
+    };
+    let _under = Under::new(rig, fault, words, &members);
+    let rule = rig.impose(Rule { links, treatment })?;
+    rig.halt.wait(fault.length);
+    rig.lift(rule)
+}
+
+fn flap(rig: &Rig, fault: &Planned) -> Result<()> {
+    let (links, members) = cut_links(rig, fault);
+    let mut rng = StdRng::seed_from_u64(fault.dice);
+    let words = format!("{}, on and off: {}", fault.cut, in_words(&links));
+    let _under = Under::new(rig, fault, words, &members);
+    let until = Instant::now() + fault.length;
+    let mut wait = || {
+        rig.halt
+            .wait(Duration::from_millis(rng.random_range(100..900)))
+    };
+    while Instant::now() < until && !rig.halt.is_halted() {
+        let rule = rig.impose(Rule {
+            links: links.clone(),
+            treatment: Treatment::Drop,
+        })?;
+        wait();
+        rig.lift(rule)?;
+        wait();
+    }
+    Ok(())
+}
+
+/// New connections to the members at the end of the links go through proxies; those of now are broken, so that all are
+/// new.
+fn delay(rig: &Rig, fault: &Planned) -> Result<()> {
+    let (links, members) = cut_links(rig, fault);
+    let mut rng = StdRng::seed_from_u64(fault.dice);
+    let mut some = |most: u64| Duration::from_millis(rng.random_range(1..most));
+    let (there, back) = (some(300), some(150));
+    let words = format!("{there:?} there and {back:?} back on {}", in_words(&links));
+    let _under = Under::new(rig, fault, words, &members);
+    let mut proxies = Vec::new();
+    for member in rig.members() {
+        if links.iter().any(|(_, to)| *to == member.index) {
+            proxies.push(Proxy::start(
+                &rig.runtime,
+                &member.space,
+                PEER_PORT,
+                there,
+                back,
+            )?);
+        }
+    }
+    let broken = || Rule {
+        links: links.clone(),
+        treatment: Treatment::Reset,
+    };
+    let reset = rig.impose(broken())?;
+    let led = rig.impose(Rule {
+        links: links.clone(),
+        treatment: Treatment::Redirect(proxy::PORT),
+    })?;
+    rig.halt.wait(Duration::from_millis(100));
+    rig.lift(reset)?;
+    rig.halt.wait(fault.length);
+    rig.lift(led)
+}
+
+fn kill(rig: &Rig, fault: &Planned) -> Result<()> {
+    let hit = victims(rig, fault);
+    let words = format!(
+        "{} killed, back after {:?}",
+        rig.names(hit.clone()),
+        fault.length
+    );
+    let _under = Under::new(rig, fault, words, &hit);
+    for index in &hit {
+        rig.members()[*index].kill()?;
+    }
+    rig.halt.wait(fault.length);
+    hit.iter()
+        .try_for_each(|index| rig.members()[*index].start())
+}
+
+fn crash_loop(rig: &Rig, fault: &Planned) -> Result<()> {
+    let index = first_victim(rig, fault);
+    let member = &rig.members()[index];
+    let mut rng = StdRng::seed_from_u64(fault.dice);
+    let words = format!("{} killed again and again", member.name);
+    let under = Under::new(rig, fault, words, &[index]);
+    let until = Instant::now() + fault.length;
+    let mut times = 0;
+    while Instant::now() < until && !rig.halt.is_halted() {
+        member.kill()?;
+        times += 1;
+        member.start()?;
+        rig.halt
+            .wait(Duration::from_millis(rng.random_range(20..1200)));
+    }
+    under.note(&format!("{times} times"));
+    Ok(())
+}
+
+fn pause(rig: &Rig, fault: &Planned) -> Result<()> {
+    let hit = victims(rig, fault);
+    let words = format!("{} stopped for {:?}", rig.names(hit.clone()), fault.length);
+    let _under = Under::new(rig, fault, words, &hit);
+    for index in &hit {
+        rig.members()[*index].signal("STOP")?;
+    }
+    rig.halt.wait(fault.length);
+    hit.iter()
+        .try_for_each(|index| rig.members()[*index].signal("CONT"))
+}
+
+fn slow(rig: &Rig, fault: &Planned) -> Result<()> {
+    let index = first_victim(rig, fault);
+    let member = &rig.members()[index];
+    let words = format!("{} has a twentieth of a processor", member.name);
+    let _under = Under::new(rig, fault, words, &[index]);
+    let pid = member.pid().context("it does not run")?;
+    let _quota = Quota::impose(pid)?;
+    rig.halt.wait(fault.length);
+    Ok(())
+}
+
+fn power(rig: &Rig, fault: &Planned) -> Result<()> {
+    let hit = victims(rig, fault);
+    let words = format!(
+        "{} without power for {:?}",
+        rig.names(hit.clone()),
+        fault.length
+    );
+    let _under = Under::new(rig, fault, words, &hit);
+    let disk = |index: usize| {
+        let disk = rig.members()[index].disk.as_ref();
+        disk.context("the member has no disk of its own")
+    };
+    for index in &hit {
+        rig.members()[*index].excuse(true);
+    }
+    // All at the same moment, or nearly so.
+    std::thread::scope(|scope| {
+        let off = |index: usize| disk(index)?.power_off();
+        let threads: Vec<_> = hit
+            .iter()
+            .map(|index| scope.spawn(move || off(*index)))
+            .collect();
+        let ended = threads.into_iter().map(|thread| thread.join());
+        ended.fold(Ok(()), |all, one| all.and(one.unwrap_or(Ok(()))))
+    })?;
+    for index in &hit {
+        rig.members()[*index].kill()?;
+    }
+    rig.halt.wait(fault.length);
+    for index in &hit {
+        // It may have ended before it was killed.
+        let _ = rig.members()[*index].take_ended()?;
+        disk(*index)?.power_on()?;
+        rig.members()[*index].start()?;
+        rig.members()[*index].excuse(false);
+    }
+    Ok(())
+}
+
+/// strace, which does something to a call of the system each time that the member makes it.
+struct Strace(Child);
+
+impl Strace {
+    fn attach(rig: &Rig, index: usize, does: &str) -> Result<Strace> {
+        let pid = rig.members()[index].pid().context("it does not run")?;
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", "strace", "-qq", "-f"])
+            .args(["-e", "trace=fdatasync,fsync"])
+            .args(["-e", &format!("inject=fdatasync,fsync:{does}")])
+            .args(["-o", "/dev/null", "-p", &pid.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let strace = Strace(child);
+        let traced = || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let tracer = status.lines().find(|line| line.starts_with("TracerPid:"));
+            tracer.is_some_and(|line| !line.ends_with("\t0"))
+        };
+        let deadline = Instant::now() + ATTACH;
+        while !traced() {
+            if Instant::now() > deadline {
+                bail!("strace does not attach");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(strace)
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        // Not SIGKILL: it is to let go of the member in good order.
+        let _ = program::run("kill", &["-INT", &self.0.id().to_string()]);
+        let deadline = Instant::now() + ATTACH;
+        while matches!(self.0.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn disk_error(rig: &Rig, fault: &Planned) -> Result<()> {
+    let index = first_victim(rig, fault);
+    let member = &rig.members()[index];
+    let words = format!("each fsync of {} fails", member.name);
+    let under = Under::new(rig, fault, words, &[index]);
+    member.excuse(true);
+    let strace = Strace::attach(rig, index, "error=EIO")?;
+    let began = Instant::now();
+    let ended = member.ends_within(ENDS_BY_ITSELF)?;
+    let after = began.elapsed();
+    drop(strace);
+    match ended {
+        Some(status) => under.note(&format!("it ended after {after:.1?}: {status}")),
+        None => rig.recorder().violation(
+            "disk error: goes on",
+            format!(
+                "Each fsync of member {} failed for {after:.1?}. It went on all the same.",
+                member.name
+            ),
+        ),
+    }
+    rig.halt.wait(fault.length);
+    member.start()?;
+    member.excuse(false);
+    Ok(())
+}
+
+fn slow_disk(rig: &Rig, fault: &Planned) -> Result<()> {
+    let index = first_victim(rig, fault);
+    let milliseconds = 20 + fault.dice % 400;
+    let words = format!(
+        "each fsync of {} takes {milliseconds} ms longer",
+        rig.names([index])
+    );
+    let _under = Under::new(rig, fault, words, &[index]);
+    let does = format!("delay_enter={}", milliseconds * 1000);
+    let _strace = Strace::attach(rig, index, &does)?;
+    rig.halt.wait(fault.length);
+    Ok(())
+}
+
+fn disk_full(rig: &Rig, fault: &Planned) -> Result<()> {
+    let index = first_victim(rig, fault);
+    let member = &rig.members()[index];
+    let disk = member
+        .disk
+        .as_ref()
+        .context("the member has no disk of its own")?;
+    let words = format!("the disk of {} is full", member.name);
+    let under = Under::new(rig, fault, words, &[index]);
+    member.excuse(true);
+    disk.fill()?;
+    rig.halt.wait(fault.length);
+    disk.clear()?;
+    if let Some(status) = member.take_ended()? {
+        under.note(&format!("it ended: {status}"));
+    }
+    member.start()?;
+    member.excuse(false);
+    Ok(())
+}
+
+fn clock(rig: &Rig, fault: &Planned) -> Result<()> {
+    let index = first_victim(rig, fault);
+    let member = &rig.members()[index];
+    let far = [3, 45, 600, 3500][(fault.dice % 4) as usize];
+    let seconds = if fault.dice % 8 < 4 { far } else { -far };
+    let words = format!("the wall clock of {} jumps by {seconds} s", member.name);
+    let _under = Under::new(rig, fault, words, &[index]);
+    member.set_clock(seconds)?;
+    rig.halt.wait(fault.length);
+    member.set_clock(0)
+}
+
+fn change_members(rig: &Rig, fault: &Planned) -> Result<()> {
+    let index = first_victim(rig, fault);
+    let member = &rig.members()[index];
+    let words = format!("{} is removed, and added with an empty disk", member.name);
+    let _under = Under::new(rig, fault, words, &[index]);
+    member.excuse(true);
+    let changed = (|| {
+        rig.remove(index)?;
+        if member.ends_within(ENDS_BY_ITSELF)?.is_none() {
+            rig.recorder().violation(
+                "membership: goes on",
+                format!(
+                    "Member {} was removed. Its process has not ended after {ENDS_BY_ITSELF:?}.",
+                    member.name
+                ),
+            );
+        }
+        rig.add(index)
+    })();
+    member.excuse(false);
+    stands(rig, "membership: no change", changed)
+}
+
+/// What has to be possible where no other fault is under way.
+fn stands(rig: &Rig, rule: &str, outcome: Result<()>) -> Result<()> {
+    if let Err(error) = outcome
+        && !rig.halt.is_halted()
+    {
+        rig.recorder().violation(rule, format!("{error:#}."));
+    }
+    Ok(())
+}
+
+fn corrupt(rig: &Rig, fault: &Planned) -> Result<()> {
+    let index = first_victim(rig, fault);
+    let member = &rig.members()[index];
+    let under = Under::new(rig, fault, format!("{} killed", member.name), &[index]);
+    member.excuse(true);
+    member.kill()?;
+    under.note(&damage::damage(member.data(), fault.dice)?);
+    member.start()?;
+    let until = Instant::now() + DAMAGE_SHOWS;
+    let mut ended = None;
+    while ended.is_none() && Instant::now() < until && !rig.halt.is_halted() {
+        ended = member.take_ended()?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    match ended {
+        Some(status) => under.note(&format!("it refused: {status}")),
+        None if rig.shared.view(index).is_none() => under.note("it does not answer"),
+        None => {
+            under.note("it runs");
+            let same = has_the_same_state(rig, index);
+            if same == Some(false) {
+                rig.recorder().violation(
+                    "damage: not found",
+                    format!(
+                        "Member {} runs with a damaged file. Its state is not that of the others.",
+                        member.name
+                    ),
+                );
+            }
+        }
+    }
+    member.kill()?;
+    let replaced = rig.remove(index).and_then(|()| rig.add(index));
+    member.excuse(false);
+    stands(rig, "damage: not replaced", replaced)
+}
+
+/// Whether a member's state is that of another one, at one revision; nothing where one of them does not say.
+fn has_the_same_state(rig: &Rig, index: usize) -> Option<bool> {
+    let other = (index + 1) % rig.members().len();
+    let hash = |member: usize, revision: i64| -> Option<HashKv> {
+        let request = HashKvRequest { revision };
+        let patience = Duration::from_secs(3);
+        rig.at(member, |connection| async move {
+            connection.unary(HASH_KV, request, patience).await
+        })
+        .ok()
+    };
+    let revision = hash(index, 0)?.header.revision;
+    let (one, two) = (hash(index, revision)?, hash(other, revision)?);
+    (one.compact_revision == two.compact_revision).then_some(one.hash == two.hash)
+}
+
+fn compact(rig: &Rig, fault: &Planned) -> Result<()> {
+    let newest = rig.shared.newest.load(Ordering::SeqCst);
+    let revision = newest - KEPT_REVISIONS;
+    let words = format!("compaction up to {revision}, and defragmentation");
+    let all: Vec<usize> = (0..rig.members().len()).collect();
+    let _under = Under::new(rig, fault, words, &all);
+    let patience = Duration::from_secs(3);
+    let asked = rig.shared.leader().unwrap_or(0);
+    if revision > 0 {
+        let request = Request::Compact { revision };
+        let id = rig.members()[asked].id();
+        let operation = rig.recorder().called(OWN_CLIENT, id, request.clone());
+        let outcome = rig.at(asked, |connection| async move {
+            Ok(connection.perform(&request, patience).await)
+        });
+        let outcome = outcome.unwrap_or_else(|status| {
+            super::etcd::outcome::never_sent(status.message().to_string())
+        });
+        let answered = was_answered(&outcome);
+        rig.recorder().returned(operation, outcome, answered);
+    }
+    for index in all {
+        // A member that is down, or has no leader, need not do it.
+        let _ = rig.at(index, |connection| async move {
+            connection
+                .unary::<_, Plain>(DEFRAGMENT, Empty {}, patience)
+                .await
+        });
+    }
+    Ok(())
+}
+
+fn move_leader(rig: &Rig, fault: &Planned) -> Result<()> {
+    let Some(leader) = rig.shared.leader() else {
+        let words = String::from("nobody leads who could hand over");
+        Under::new(rig, fault, words, &[]);
+        return Ok(());
+    };
+    let count = rig.members().len();
+    let steps = 1 + (fault.dice as usize) % (count - 1);
+    let target = (leader + steps) % count;
+    let words = format!(
+        "{} hands over to {}",
+        rig.names([leader]),
+        rig.names([target])
+    );
+    let under = Under::new(rig, fault, words, &[leader, target]);
+    let request = MoveLeader {
+        target_id: rig.members()[target].id(),
+    };
+    let moved = rig.at(leader, |connection| async move {
+        let patience = Duration::from_secs(5);
+        connection
+            .unary::<_, Plain>(MOVE_LEADER, request, patience)
+            .await
+    });
+    if let Err(status) = moved {
+        under.note(status.message());
+    }
+    Ok(())
+}
+
+/// Down until the others' logs have gone past it.
+fn snapshot(rig: &Rig, fault: &Planned) -> Result<()> {
+    let index = first_victim(rig, fault);
+    let member = &rig.members()[index];
+    let words = format!(
+        "{} is down until the others' logs have gone on",
+        member.name
+    );
+    let under = Under::new(rig, fault, words, &[index]);
+    let applied = || {
+        let view = rig
+            .shared
+            .leader()
+            .and_then(|leader| rig.shared.view(leader));
+        view.map_or(0, |view| view.applied)
+    };
+    member.kill()?;
+    let before = applied();
+    let until = Instant::now() + 2 * fault.length;
+    let wanted = 2 * super::members::SNAPSHOT_ENTRIES + super::members::LOG_ENTRIES_KEPT;
+    let gone_on = || before > 0 && applied() > before + wanted;
+    while !gone_on() && Instant::now() < until && !rig.halt.wait(Duration::from_millis(100)) {}
+    let entries = applied().saturating_sub(before);
+    let others = || rig.members().iter().filter(|other| other.index != index);
+    let logs: Vec<u64> = others().map(|other| other.log_bytes()).collect();
+    member.start()?;
+    let answers = rig.answers_within(index, ANSWERS);
+    let until = Instant::now() + ANSWERS;
+    let behind = || {
+        let view = rig.shared.view(index);
+        view.is_none_or(|view| view.applied < before + entries)
+    };
+    while answers && behind() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let installed = others()
+        .zip(logs)
+        .any(|(other, log)| other.says_since(log, "snapshot sent"));
+    let how = if installed {
+        "by a snapshot"
+    } else {
+        "from the log"
+    };
+    under.note(&format!("{entries} entries behind, caught up {how}"));
+    if behind() && !rig.halt.is_halted() {
+        rig.recorder().violation(
+            "liveness: does not catch up",
+            format!(
+                "Member {} was {entries} entries behind when it was started. It has not caught up after {ANSWERS:?}.",
+                member.name
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn restart(rig: &Rig, fault: &Planned) -> Result<()> {
+    let all: Vec<usize> = (0..rig.members().len()).collect();
+    let words = String::from("one after the other is stopped and started");
+    let under = Under::new(rig, fault, words, &all);
+    for member in rig.members() {
+        if rig.halt.is_halted() {
+            break;
+        }
+        member.excuse(true);
+        let began = Instant::now();
+        let status = member.stop();
+        match status {
+            Ok(status) if status.success() => {
+                under.note(&format!("{} in {:.1?}", member.name, began.elapsed()));
+            }
+            Ok(status) => rig.recorder().violation(
+                "restart: ends badly",
+                format!(
+                    "Member {} was told to stop. It ended with {status}.",
+                    member.name
+                ),
+            ),
+            Err(error) => rig
+                .recorder()
+                .violation("restart: does not stop", format!("{error:#}.")),
+        }
+        member.start()?;
+        member.excuse(false);
+        if !rig.answers_within(member.index, ANSWERS) && !rig.halt.is_halted() {
+            rig.recorder().violation(
+                "restart: does not come back",
+                format!(
+                    "Member {} was started. It does not answer after {ANSWERS:?}.",
+                    member.name
+                ),
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_said_in_names() {
+        assert_eq!(in_words(&Links::from([(0, 1), (2, 0)])), "a→b c→a");
+    }
+}

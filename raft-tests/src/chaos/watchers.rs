@@ -1,0 +1,266 @@
+//! Watchers: some follow everything and go on where they were when a stream breaks, others look in for a moment, from
+//! some revision near the newest one.
+
+use super::etcd::message::{Empty, WATCH, WatchAnswer, WatchAsk, WatchCreate, WatchUnion};
+use super::etcd::outcome;
+use super::load::prefix_end;
+use super::shared::{PREFIX, Shared};
+use crate::recording::{Watch, WatchBody};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// How often a stream is asked how far it is.
+const ASK: Duration = Duration::from_millis(500);
+/// A stream that says nothing for so long, though asked, is given up.
+const SILENCE: Duration = Duration::from_secs(4);
+/// Before a new stream after one that broke.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// A watcher of everything.
+pub struct Follower {
+    pub client: u32,
+    /// Always at this member, or at the next one each time.
+    pub pinned: Option<usize>,
+    /// All up to this revision has been seen.
+    pub seen: AtomicI64,
+}
+
+/// How a stream came to its end.
+enum End {
+    /// All was seen that has to be.
+    Done,
+    /// Goes on from here.
+    Compacted(i64),
+    Broken,
+}
+
+/// Follows until it has seen all, or all ends.
+pub async fn follow(shared: Arc<Shared>, follower: Arc<Follower>) {
+    let mut member = follower.pinned.unwrap_or(0);
+    let mut next = 1;
+    while !shared.stop.load(Ordering::SeqCst) {
+        let watch = Watch {
+            client: follower.client,
+            start_revision: next,
+            prev: follower.client % 2 == 0,
+            ..everything()
+        };
+        let stop = |seen: i64| seen >= shared.watch_until.load(Ordering::SeqCst);
+        let mut last = next - 1;
+        let end = stream(&shared, member, watch, &mut last, &follower.seen, stop).await;
+        next = match end {
+            End::Done => return,
+            End::Compacted(revision) => revision.max(next + 1),
+            End::Broken => last + 1,
+        };
+        if follower.pinned.is_none() {
+            member = (member + 1) % shared.members.len();
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Looks in again and again, each time with other wishes, until told to stop.
+pub async fn visit(shared: Arc<Shared>, client: u32, seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed ^ 0x7157 ^ u64::from(client) << 20);
+    while !shared.clients_stop.load(Ordering::SeqCst) {
+        let member = rng.random_range(0..shared.members.len());
+        let newest = shared.newest.load(Ordering::SeqCst);
+        let wishes = Watch {
+            client,
+            start_revision: match rng.random_range(0..4) {
+                0 => 0,
+                _ => (newest + rng.random_range(-100..100)).max(1),
+            },
+            prev: rng.random_bool(0.5),
+            progress: rng.random_bool(0.5),
+            no_put: rng.random_bool(0.1),
+            no_delete: rng.random_bool(0.1),
+            ..everything()
+        };
+        let wishes = match rng.random_range(0..3) {
+            0 => Watch {
+                key: format!("{PREFIX}mix/"),
+                end: prefix_end(&format!("{PREFIX}mix/")),
+                ..wishes
+            },
+            1 => Watch {
+                key: format!("{PREFIX}mix/{}", rng.random_range(0..8)),
+                end: String::new(),
+                ..wishes
+            },
+            _ => wishes,
+        };
+        let until = Instant::now() + Duration::from_millis(rng.random_range(200..4000));
+        let stop = |_| Instant::now() >= until;
+        let (mut last, seen) = (0, AtomicI64::new(0));
+        stream(&shared, member, wishes, &mut last, &seen, stop).await;
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+fn everything() -> Watch {
+    Watch {
+        key: PREFIX.into(),
+        end: prefix_end(PREFIX),
+        ..Watch::default()
+    }
+}
+
+/// One watch on one stream, from its creation to its end. `last` is the last revision of which there was an event.
+async fn stream(
+    shared: &Shared,
+    member: usize,
+    watch: Watch,
+    last: &mut i64,
+    seen: &AtomicI64,
+    stop: impl Fn(i64) -> bool,
+) -> End {
+    let create = create(&watch);
+    let recorder = &shared.recorder;
+    let id = recorder.watch(Watch {
+        member: shared.members[member].id(),
+        ..watch
+    });
+    let lost = |message: String| {
+        recorder.message(id, 0, WatchBody::Lost { message });
+        End::Broken
+    };
+    let connection = match shared.connect(member).await {
+        Ok(connection) => connection,
+        Err(error) => return lost(format!("{error:#}")),
+    };
+    let (say, said) = mpsc::channel(2);
+    let ask = |union| WatchAsk { union: Some(union) };
+    // The channel is empty and has room.
+    let _ = say.try_send(ask(WatchUnion::Create(create)));
+    let answers = connection.stream::<WatchAsk, WatchAnswer>(WATCH, said);
+    let mut answers = match tokio::time::timeout(SILENCE, answers).await {
+        Ok(Ok(answers)) => answers,
+        Ok(Err(status)) => return lost(format!("{:?}: {}", status.code(), status.message())),
+        Err(_) => return lost("no answer in time".into()),
+    };
+    let mut ticks = tokio::time::interval(ASK);
+    let mut heard = Instant::now();
+    loop {
+        let answer = tokio::select! {
+            answer = answers.message() => answer,
+            _ = ticks.tick() => {
+                // The stream's end is said, so that a watch which was left is told from one that broke.
+                if stop(seen.load(Ordering::SeqCst)) || shared.stop.load(Ordering::SeqCst) {
+                    return End::Done;
+                }
+                if heard.elapsed() > SILENCE {
+                    return lost("silence".into());
+                }
+                // One that is still waiting says the same.
+                let _ = say.try_send(ask(WatchUnion::Progress(Empty {})));
+                continue;
+            }
+        };
+        heard = Instant::now();
+        let answer = match answer {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return lost("the stream ended".into()),
+            Err(status) => return lost(format!("{:?}: {}", status.code(), status.message())),
+        };
+        let revision = answer.header.revision;
+        let compacted = answer.compact_revision;
+        let canceled = answer.canceled;
+        let body = body(answer);
+        match &body {
+            WatchBody::Events { events, .. } => {
+                let newest = events.iter().map(|event| event.pair.modified).max();
+                *last = newest.unwrap_or(0).max(*last);
+                seen.fetch_max(*last, Ordering::SeqCst);
+            }
+            WatchBody::Progress => {
+                seen.fetch_max(revision, Ordering::SeqCst);
+            }
+            _ => {}
+        }
+        recorder.message(id, revision, body);
+        if canceled {
+            return match compacted {
+                0 => End::Broken,
+                revision => End::Compacted(revision),
+            };
+        }
+    }
+}
+
+fn create(watch: &Watch) -> WatchCreate {
+    let filters = [(watch.no_put, 0), (watch.no_delete, 1)];
+    WatchCreate {
+        key: outcome::bytes(&watch.key),
+        range_end: outcome::bytes(&watch.end),
+        start_revision: watch.start_revision,
+        progress_notify: watch.progress,
+        filters: filters
+            .iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, filter)| *filter)
+            .collect(),
+        prev_kv: watch.prev,
+        fragment: false,
+    }
+}
+
+fn body(answer: WatchAnswer) -> WatchBody {
+    match answer {
+        answer if answer.canceled => WatchBody::Canceled {
+            compacted: answer.compact_revision,
+            reason: answer.cancel_reason,
+        },
+        answer if answer.created => WatchBody::Created,
+        answer if answer.events.is_empty() => WatchBody::Progress,
+        answer => WatchBody::Events {
+            events: answer.events.iter().map(outcome::event).collect(),
+            fragment: answer.fragment,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_told_apart() {
+        let created = WatchAnswer {
+            created: true,
+            ..WatchAnswer::default()
+        };
+        assert_eq!(body(created.clone()), WatchBody::Created);
+        let refused = WatchAnswer {
+            canceled: true,
+            compact_revision: 7,
+            ..created
+        };
+        let expected = WatchBody::Canceled {
+            compacted: 7,
+            reason: String::new(),
+        };
+        assert_eq!(body(refused), expected);
+        assert_eq!(body(WatchAnswer::default()), WatchBody::Progress);
+        let event = WatchAnswer {
+            events: vec![kv::Event::default()],
+            ..WatchAnswer::default()
+        };
+        assert!(matches!(body(event), WatchBody::Events { .. }));
+    }
+
+    #[test]
+    fn filters_have_etcds_numbers() {
+        let watch = Watch {
+            no_delete: true,
+            ..everything()
+        };
+        assert_eq!(create(&watch).filters, [1]);
+        assert_eq!(create(&watch).range_end.as_ref(), b"chaos0");
+    }
+}

@@ -1,0 +1,152 @@
+//! Short runs on real processes and networks. They need root; a test of the whole workspace builds the binary that they
+//! start.
+
+use raft_tests::chaos::members::find_kontiki;
+use raft_tests::chaos::plan::Kind;
+use raft_tests::chaos::{rights, topology};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// On a machine that does much else at the same time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary under test, where this machine can do it; says so if not.
+fn kontiki() -> Option<PathBuf> {
+    let lacking = rights::lacking();
+    if !lacking.is_empty() {
+        eprintln!("SKIPPED: lacking {}", lacking.join(", "));
+        return None;
+    }
+    let beside = Path::new(env!("CARGO_BIN_EXE_raft-tests")).with_file_name("kontiki");
+    let found = find_kontiki(Some(&beside));
+    if let Err(error) = &found {
+        eprintln!("SKIPPED: {error}");
+    }
+    found.ok()
+}
+
+fn chaos(kontiki: &Path, folder: &Path, minutes: &str, nemesis: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raft-tests"));
+    command
+        .args(["chaos", "--minutes", minutes, "--patience", "10"])
+        .args(["--nemesis", nemesis])
+        .args(["--kontiki".as_ref(), kontiki.as_os_str()])
+        .args(["--folder".as_ref(), folder.as_os_str()]);
+    command
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn ended(child: &mut Child) -> ExitStatus {
+    let mut status = None;
+    wait_until("the run ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap()
+}
+
+fn say(pid: u32, signal: &str) {
+    let status = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+/// What a run has put on this machine, outside the folder it was given.
+fn things_of(pid: u32) -> Vec<String> {
+    let mark = format!("{}{pid}", topology::MARK);
+    let mut things = Vec::new();
+    for folder in [Path::new("/run/netns"), &std::env::temp_dir()] {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        things.extend(names.filter(|name| name.starts_with(&mark)));
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    things.extend(
+        mounts
+            .lines()
+            .filter(|line| line.contains(&mark))
+            .map(String::from),
+    );
+    things
+}
+
+/// A run of which all members run.
+fn under_way(kontiki: &Path, folder: &Path) -> Child {
+    // With disks of their own, where it can be, so that there are mounts to be taken down.
+    let nemesis = match rights::lacking_for(Kind::Power).as_slice() {
+        [] => "partition,kill,power",
+        _ => "partition,kill",
+    };
+    let mut command = chaos(kontiki, folder, "5", nemesis);
+    command.stdout(Stdio::null()).stdin(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let log =
+        |name: &str| std::fs::read_to_string(folder.join("logs").join(name)).unwrap_or_default();
+    wait_until("the members run", || {
+        assert_eq!(child.try_wait().unwrap(), None, "it has ended");
+        ["a.log", "b.log", "c.log"]
+            .iter()
+            .all(|name| log(name).contains("member started"))
+    });
+    assert!(things_of(child.id()).len() >= 5);
+    child
+}
+
+#[test]
+fn a_cluster_outlives_a_partition_a_kill_and_a_pause() {
+    let Some(kontiki) = kontiki() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut output = chaos(&kontiki, folder.path(), "0.35", "partition,kill,pause");
+    let output = output.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{}\n{said}\n{complaint}",
+        output.status
+    );
+    assert!(said.contains("nothing is wrong"), "{said}");
+    let recording = std::fs::read(folder.path().join("recording.json")).unwrap();
+    let recording: raft_tests::recording::Recording = serde_json::from_slice(&recording).unwrap();
+    for kind in ["partition", "kill", "pause"] {
+        assert!(
+            recording.faults.iter().any(|fault| fault.kind == kind),
+            "{kind}"
+        );
+    }
+    assert_eq!(recording.dumps.len(), 3);
+    assert!(recording.dumps.iter().all(|dump| !dump.pairs.is_empty()));
+}
+
+#[test]
+fn a_run_that_is_interrupted_leaves_nothing_behind() {
+    let Some(kontiki) = kontiki() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = under_way(&kontiki, folder.path());
+    say(child.id(), "-INT");
+    assert_eq!(ended(&mut child).code(), Some(2));
+    let none: [&str; 0] = [];
+    assert_eq!(things_of(child.id()), none);
+}
+
+#[test]
+fn what_a_killed_run_leaves_is_taken_away_by_the_next_one() {
+    let Some(kontiki) = kontiki() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = under_way(&kontiki, folder.path());
+    say(child.id(), "-KILL");
+    ended(&mut child);
+    assert!(!things_of(child.id()).is_empty());
+    topology::remove_remains();
+    let none: [&str; 0] = [];
+    assert_eq!(things_of(child.id()), none);
+}
