@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kontiki/target
 KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
 PREPARE = deploy/claim-cache.sh && rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
-.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash
+.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -30,7 +30,7 @@ build: ## build the release binary
 	@$(PREPARE) && cargo build --release --locked --bin kontiki
 
 test: ## format check, lints and every test, as CI runs them
-	@deploy/setup.sh build docker test
+	@deploy/setup.sh build docker test chaos
 	@deploy/test.sh
 
 fmt: ## rewrite the sources in the standard format
@@ -49,6 +49,11 @@ deny: ## licences, advisories and banned crates (installs cargo-deny)
 
 crash: ## kill a member 200 times under writes and check that nothing acknowledged is lost
 	@$(PREPARE) && cargo run --locked -p raft-tests -- crash --kills 200
+
+chaos: ## break a real cluster's network, processes and disks under clients, and judge what they saw (root; CHAOS="--minutes 5 --seed 1")
+	@deploy/setup.sh build chaos
+	@$(PREPARE) && cargo build --release --locked -p kontiki -p raft-tests --bins
+	@$(CARGO_TARGET_DIR)/release/raft-tests chaos $(CHAOS)
 
 bench: ## measure against Debian's etcd on this machine (about 12 minutes)
 	@deploy/setup.sh build docker test bench

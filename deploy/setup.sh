@@ -3,6 +3,7 @@
 #   build   compiler, make, libclang (RocksDB's bindings)
 #   docker  Docker Engine, started if it does not run
 #   test    what the tests drive the cluster with
+#   chaos   what faults are made with: packet filter, tracer, clock, file system
 #   bench   etcd, to measure against, and strace, to count what both ask of the disk
 set -euo pipefail
 
@@ -28,6 +29,7 @@ for part in "$@"; do
       need protobuf-compiler protoc; need libprotobuf-dev /usr/include/google/protobuf/descriptor.proto
       # To look at the pages that are written.
       need chromium-headless-shell chromium-headless-shell; need fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ;;
+    chaos) need iproute2 ip; need nftables nft; need strace strace; need e2fsprogs mkfs.ext4; need python3 python3; need procps kill; need gcc cc ;;
     bench) need etcd-server etcd; need strace strace ;;
     *) echo "setup: unknown part '$part'" >&2; exit 2 ;;
   esac

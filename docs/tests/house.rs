@@ -39,7 +39,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("openraft-rt-tokio", &["store"]),
     ("rocksdb", &["store"]),
     ("bincode", &["store"]),
-    ("tonic", &["store", "bench"]),
+    ("tonic", &["store", "bench", "raft-tests"]),
     ("bollard", &["node-agent"]),
     ("axum", &["apiserver", "node-agent"]),
     ("jsonwebtoken", &["auth"]),

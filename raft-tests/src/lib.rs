@@ -4,7 +4,9 @@
 //! random moments, and then compares what was acknowledged with what is there ([`history`] is the judge, and pure).
 //!
 //! A run is kept as a [`recording`]; [`report`] makes a page of it, and [`shrink`] takes away what a failure does not need.
+//! [`chaos`] does the same and worse to members of the real binary, on machines and networks of their own.
 
+pub mod chaos;
 pub mod cluster;
 pub mod crash;
 pub mod history;

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use raft_tests::{crash, member, report};
+use raft_tests::{chaos, crash, member, report};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 #[derive(Parser)]
@@ -31,6 +32,8 @@ enum Command {
         seconds: u64,
     },
     Report(report::command::Report),
+    /// Break the network, the processes and the disks of a real cluster under clients, and judge what they saw.
+    Chaos(chaos::ChaosArgs),
     /// One member, as configured in a file. Started by the test.
     #[command(hide = true)]
     Member {
@@ -39,13 +42,14 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> Result<ExitCode> {
     match Cli::parse().command {
-        Command::Member { config } => member::run(&config).await,
         Command::Report(report) => {
             eprintln!("{}", report::command::run(&report)?.display());
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
+        Command::Chaos(args) => Ok(chaos::main(args).await),
+        Command::Member { config } => member::run(&config).await.map(|()| ExitCode::SUCCESS),
         Command::Crash {
             kills,
             seed,
@@ -59,7 +63,7 @@ async fn main() -> Result<()> {
             };
             let outcome = crash::run(&options, &|line| eprintln!("{line}")).await?;
             eprintln!("nothing acknowledged is lost: {outcome:?}");
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
     }
 }

@@ -19,7 +19,7 @@ pub fn damage(data: &Path, dice: u64) -> Result<String> {
     let bytes = fs::metadata(file)?.len();
     let at = (dice >> 16) % bytes;
     let name = file.strip_prefix(data).unwrap_or(file).display();
-    if (dice >> 8) % 10 == 0 {
+    if (dice >> 8).is_multiple_of(10) {
         OpenOptions::new().write(true).open(file)?.set_len(at)?;
         return Ok(format!("{name} cut from {bytes} to {at} bytes"));
     }

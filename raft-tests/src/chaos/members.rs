@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 /// The state is flushed after so many entries, and so many stay in the log: small, so that a member that was away for
 /// some seconds needs a snapshot.
-pub const SNAPSHOT_ENTRIES: u64 = 500;
-pub const LOG_ENTRIES_KEPT: u64 = 200;
+pub const SNAPSHOT_ENTRIES: u64 = 100;
+pub const LOG_ENTRIES_KEPT: u64 = 50;
 /// SIGTERM to the end: what the unit in `deploy/systemd` grants.
 const STOP: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);

@@ -537,28 +537,22 @@ fn conclude(stage: Stage, folder: &Path, planned: usize) -> Result<Verdict> {
     let (recording, mut violations, mut trouble) = stage.rig.recorder().taken();
     violations.extend(check::violations(&recording));
     trouble.extend(check::lacks(&recording, planned));
-    write_folder(folder, &recording, &violations)?;
+    crate::report::write(folder, &recording, &violations)
+        .with_context(|| format!("cannot write into {}", folder.display()))?;
     if !violations.is_empty() {
         stage.keep_data(folder);
     }
     drop(stage);
     summarize(&recording, &violations, &trouble);
-    say(&format!("all of it is in {}", folder.display()));
+    say(&format!(
+        "all of it is on {}",
+        folder.join("report.html").display()
+    ));
     Ok(match (violations.is_empty(), trouble.is_empty()) {
         (false, _) => Verdict::Violated,
         (true, false) => Verdict::ProvesTooLittle,
         (true, true) => Verdict::Sound,
     })
-}
-
-fn write_folder(folder: &Path, recording: &Recording, violations: &[Violation]) -> Result<()> {
-    let write = |name: &str, text: Vec<u8>| {
-        let path = folder.join(name);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-    };
-    write("recording.json", serde_json::to_vec(recording)?)?;
-    write("faults.json", serde_json::to_vec_pretty(&recording.faults)?)?;
-    write("violations.json", serde_json::to_vec_pretty(violations)?)
 }
 
 fn summarize(recording: &Recording, violations: &[Violation], trouble: &[String]) {

@@ -263,8 +263,10 @@ fn power(rig: &Rig, fault: &Planned) -> Result<()> {
             .iter()
             .map(|index| scope.spawn(move || off(*index)))
             .collect();
-        let ended = threads.into_iter().map(|thread| thread.join());
-        ended.fold(Ok(()), |all, one| all.and(one.unwrap_or(Ok(()))))
+        threads
+            .into_iter()
+            .filter_map(|thread| thread.join().ok())
+            .collect::<Result<()>>()
     })?;
     for index in &hit {
         rig.members()[*index].kill()?;

@@ -46,7 +46,7 @@ pub async fn follow(shared: Arc<Shared>, follower: Arc<Follower>) {
         let watch = Watch {
             client: follower.client,
             start_revision: next,
-            prev: follower.client % 2 == 0,
+            prev: follower.client.is_multiple_of(2),
             ..everything()
         };
         let stop = |seen: i64| seen >= shared.watch_until.load(Ordering::SeqCst);
