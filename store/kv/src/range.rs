@@ -94,7 +94,8 @@ impl RangePlan {
         let range = KeyRange::new(&request.key, &request.range_end);
         let mut count = view.count(&range);
         let mut undo = Vec::new();
-        if request.revision > 0 && request.revision < view.revision() {
+        let is_past = request.revision < view.revision() || view.is_changing();
+        if request.revision > 0 && is_past {
             for (key, change, alive) in view.changed_after(&range, request.revision) {
                 count += i64::from(change.before) - i64::from(alive);
                 undo.push((key, change.id(), change.before));

@@ -231,11 +231,16 @@ fn check_put(put: &PutRequest) -> Result<(), Refusal> {
     }
 }
 
-/// What one branch may write: no key twice, and none that the branch also deletes.
+/// What one branch may write: no key twice, and none that the branch also deletes. To etcd that does not hold of
+/// deletions of all from a key on: they go before or after a put as they stand.
 #[derive(Default)]
 struct Branch {
     puts: BTreeSet<Bytes>,
+    /// Those of them that keep a value or a lease, so that the key has to be there.
+    keeping: BTreeSet<Bytes>,
     deletes: KeySet,
+    /// From here on everything is deleted.
+    rest: Option<Bytes>,
 }
 
 impl Branch {
@@ -243,8 +248,10 @@ impl Branch {
         let mut branch = Branch::default();
         for op in ops {
             if let Some(Request::DeleteRange(delete)) = &op.request {
-                let range = KeyRange::new(&delete.key, &delete.range_end);
-                branch.deletes.insert(&range);
+                match KeyRange::new(&delete.key, &delete.range_end) {
+                    KeyRange::From(start) => branch.delete_rest(start),
+                    range => branch.deletes.insert(&range),
+                }
             }
         }
         for op in ops {
@@ -253,23 +260,43 @@ impl Branch {
                 let mut either = Branch::of(&nested.success)?;
                 let other = Branch::of(&nested.failure)?;
                 either.puts.extend(other.puts);
+                either.keeping.extend(other.keeping);
                 either.deletes.extend(other.deletes);
                 for key in either.puts {
-                    branch.add_put(key)?;
+                    let keeps = either.keeping.contains(&key);
+                    branch.add_put(key, keeps)?;
                 }
                 branch.deletes.extend(either.deletes);
+                let rests = [either.rest, other.rest];
+                rests
+                    .into_iter()
+                    .flatten()
+                    .for_each(|start| branch.delete_rest(start));
             }
         }
         for op in ops {
             if let Some(Request::Put(put)) = &op.request {
-                branch.add_put(put.key.clone())?;
+                branch.add_put(put.key.clone(), put.ignore_value || put.ignore_lease)?;
             }
         }
         Ok(branch)
     }
 
-    fn add_put(&mut self, key: Bytes) -> Result<(), Refusal> {
-        if self.deletes.contains(&key) || !self.puts.insert(key) {
+    fn delete_rest(&mut self, start: Bytes) {
+        let least = self
+            .rest
+            .take()
+            .map_or(start.clone(), |known| known.min(start));
+        self.rest = Some(least);
+    }
+
+    fn add_put(&mut self, key: Bytes, keeps: bool) -> Result<(), Refusal> {
+        // What is kept must not be gone by then. Here etcd would go on, and come to a panic.
+        let is_gone = keeps && self.rest.as_ref().is_some_and(|start| *start <= key);
+        if keeps {
+            self.keeping.insert(key.clone());
+        }
+        if is_gone || self.deletes.contains(&key) || !self.puts.insert(key) {
             return Err(Refusal::DuplicateKey);
         }
         Ok(())

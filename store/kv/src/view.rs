@@ -43,6 +43,11 @@ pub trait Data {
 /// The whole state at one moment.
 pub trait View: Data {
     fn revision(&self) -> i64;
+    /// Whether keys are changed already for a revision that is still to come, so that they are not as of
+    /// [`View::revision`].
+    fn is_changing(&self) -> bool {
+        false
+    }
     fn compact_revision(&self) -> i64;
     fn count(&self, range: &KeyRange) -> i64;
     /// See [`Catalog::changed_after`].
@@ -405,6 +410,10 @@ impl Data for Staged<'_> {
 impl View for Staged<'_> {
     fn revision(&self) -> i64 {
         self.revision
+    }
+
+    fn is_changing(&self) -> bool {
+        !self.open.is_empty()
     }
 
     fn compact_revision(&self) -> i64 {

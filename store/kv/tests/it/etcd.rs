@@ -220,6 +220,59 @@ fn refusals() {
 }
 
 #[test]
+fn what_is_deleted_from_a_key_on_may_be_put_again_in_the_same_txn() {
+    let store = MemStore::new();
+    let rest = || {
+        Request::DeleteRange(DeleteRangeRequest {
+            key: bytes("a"),
+            range_end: bytes("\0"),
+            ..Default::default()
+        })
+    };
+    run(&store, [put("a1", "1"), put("a2", "1")]).unwrap();
+    assert_eq!(run(&store, [rest(), put("a2", "2")]), Ok(3));
+    let found = list(&store, prefix()).unwrap().kvs;
+    let [kv] = &found[..] else {
+        panic!("one is left: {found:?}")
+    };
+    assert_eq!((kv.key.as_ref(), kv.version), (&b"a2"[..], 1));
+    // But what is to be kept has to be there when it is its turn.
+    let keep = Request::Put(PutRequest {
+        key: bytes("a2"),
+        ignore_value: true,
+        ..Default::default()
+    });
+    let nested = Request::Txn(txn([keep.clone()]));
+    for op in [keep, nested] {
+        assert_eq!(run(&store, [rest(), op]), Err(Refusal::DuplicateKey));
+    }
+}
+
+#[test]
+fn a_read_of_the_newest_revision_does_not_see_what_its_own_txn_has_changed() {
+    let store = MemStore::new();
+    assert_eq!(run(&store, [put("a", "1")]), Ok(2));
+    let read = |revision| {
+        Request::Range(RangeRequest {
+            revision,
+            ..prefix()
+        })
+    };
+    let ops = [put("a", "2"), put("a1", "2"), read(2), read(0)];
+    let answer = now(store.txn(txn(ops))).unwrap().body;
+    let seen = |place: usize| match &answer.responses[place].response {
+        Some(ResponseBody::Range(found)) => {
+            let kvs = found.kvs.iter();
+            let versions: Vec<i64> = kvs.map(|kv| kv.version).collect();
+            (found.count, versions)
+        }
+        other => panic!("not a range: {other:?}"),
+    };
+    assert_eq!(seen(2), (1, vec![1]));
+    assert_eq!(seen(3), (2, vec![2, 1]));
+}
+
+#[test]
 fn nested_compares_see_the_state_before_the_txn() {
     let store = MemStore::new();
     let absent = Compare {
