@@ -5,12 +5,17 @@
 //!
 //! A run is kept as a [`recording`]; [`report`] makes a page of it, and [`shrink`] takes away what a failure does not need.
 //! [`chaos`] does the same and worse to members of the real binary, on machines and networks of their own.
+//!
+//! [`judge`] says of any [`recording`] whether it was as etcd promises. It is pure, and knows what etcd promises from
+//! [`model`], which the store's own model is compared with as well.
 
 pub mod chaos;
 pub mod cluster;
 pub mod crash;
 pub mod history;
+pub mod judge;
 pub mod member;
+pub mod model;
 pub mod recording;
 pub mod report;
 pub mod shrink;

@@ -171,7 +171,7 @@ pub struct Found {
 }
 
 /// A key as it stood.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pair {
     pub key: String,
     pub value: String,
@@ -230,7 +230,7 @@ pub enum WatchBody {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Event {
     pub deleted: bool,
     /// Of a deletion: its key and `modified` only.

@@ -1,0 +1,462 @@
+//! Recordings of clients of a perfect cluster: the reference model answers, now or a little ago as a follower would,
+//! some answers are lost, leases run out, history is compacted, and watches get what they are to get.
+
+use super::*;
+use crate::model::{self, Model, Wanted};
+use crate::recording::{Compare, Operand, Relation, Step};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
+
+const KEYS: [&str; 6] = ["a", "a/1", "a/2", "b", "b/1", "c"];
+const CLIENTS: usize = 5;
+const TTL: i64 = 2;
+const WATCHES_MAX: usize = 60;
+
+/// How many random recordings are looked at: always the same few, or as many new ones as `PROPTEST_CASES` says.
+pub(super) fn config(usual: u32) -> ProptestConfig {
+    let wanted = std::env::var("PROPTEST_CASES").ok();
+    let wanted = wanted.and_then(|text| text.parse().ok());
+    ProptestConfig {
+        cases: wanted.unwrap_or(usual),
+        rng_seed: wanted.map_or(RngSeed::Fixed(1), |_: u32| RngSeed::Random),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    #[test]
+    fn nothing_is_said_against_a_perfect_cluster(seed in any::<u64>(), steps in 1_usize..250) {
+        let recording = Simulated::run(seed, steps);
+        let found = judge(&recording);
+        prop_assert!(found.is_empty(), "{found:#?}");
+    }
+}
+
+/// Not a test of a time, which would fail on a busy machine: it says it.
+#[test]
+#[ignore = "measures"]
+fn how_long_judging_takes() {
+    let recording = Simulated::run(1, 160_000);
+    let began = std::time::Instant::now();
+    let found = judge(&recording);
+    eprintln!(
+        "{} operations, {} watches: {:?}",
+        recording.operations.len(),
+        recording.watches.len(),
+        began.elapsed()
+    );
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+pub(super) struct Simulated {
+    pub(super) rng: StdRng,
+    model: Model,
+    now: u64,
+    /// When each client is free again.
+    free: [u64; CLIENTS],
+    /// When each revision was made.
+    made_at: BTreeMap<i64, u64>,
+    /// When each lease runs out.
+    leases: BTreeMap<i64, u64>,
+    number: u64,
+    /// Watches that are to be filled in at the end.
+    watches: Vec<Watch>,
+    operations: Vec<Operation>,
+}
+
+impl Simulated {
+    pub(super) fn run(seed: u64, steps: usize) -> Recording {
+        let mut simulated = Simulated {
+            rng: StdRng::seed_from_u64(seed),
+            model: Model::default(),
+            now: 1_000 * MS,
+            free: [0; CLIENTS],
+            made_at: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            number: 0,
+            watches: Vec::new(),
+            operations: Vec::new(),
+        };
+        for _ in 0..steps {
+            simulated.step();
+        }
+        simulated.finish(seed)
+    }
+
+    fn chance(&mut self, of_100: u32) -> bool {
+        self.rng.random_range(0..100) < of_100
+    }
+
+    fn step(&mut self) {
+        self.now += self.rng.random_range(1..40) * MS;
+        self.expire();
+        if self.watches.len() < WATCHES_MAX && self.chance(12) {
+            self.watch();
+            return;
+        }
+        let client = self.rng.random_range(0..CLIENTS);
+        if self.free[client] >= self.now {
+            return;
+        }
+        let early = self.rng.random_range(1..30) * MS;
+        let called = self.now.saturating_sub(early).max(self.free[client]);
+        let returned = self.now + self.rng.random_range(1..30) * MS;
+        let request = self.request();
+        let (outcome, returned) = match self.rng.random_range(0..100) {
+            0..4 => (failed("etcdserver: no leader"), Some(returned)),
+            4..7 => (unknown(), None),
+            7..13 => {
+                self.answer(&request);
+                (
+                    unknown(),
+                    Some(returned).filter(|_| self.number.is_multiple_of(2)),
+                )
+            }
+            _ => (self.answer(&request), Some(returned)),
+        };
+        self.free[client] = returned.unwrap_or(self.now) + 1;
+        self.operations.push(Operation {
+            id: 0,
+            client: client as u32,
+            member: self.rng.random_range(1..=3),
+            called,
+            returned,
+            request,
+            outcome,
+        });
+    }
+
+    fn expire(&mut self) {
+        let now = self.now;
+        let over: Vec<i64> = self
+            .leases
+            .iter()
+            .filter(|(_, deadline)| **deadline < now)
+            .map(|(lease, _)| *lease)
+            .collect();
+        for lease in over {
+            self.leases.remove(&lease);
+            self.model.revoke(lease).expect("the lease is there");
+            self.note();
+        }
+    }
+
+    /// Remembers when the newest revision was made.
+    fn note(&mut self) {
+        let revision = self.model.revision();
+        self.made_at.entry(revision).or_insert(self.now);
+    }
+
+    fn key(&mut self) -> String {
+        (*KEYS.choose(&mut self.rng).expect("there are keys")).into()
+    }
+
+    fn range(&mut self) -> (String, String) {
+        let ends = ["", "", "\0", "a0", "b0", "c"];
+        let end = ends.choose(&mut self.rng).expect("there are ends");
+        (self.key(), (*end).into())
+    }
+
+    fn some_lease(&mut self) -> i64 {
+        let all: Vec<i64> = self.leases.keys().copied().collect();
+        all.choose(&mut self.rng).copied().unwrap_or(0)
+    }
+
+    fn a_put(&mut self) -> Put {
+        self.number += 1;
+        Put {
+            key: self.key(),
+            value: format!("v{}", self.number),
+            lease: if self.chance(20) {
+                self.some_lease()
+            } else {
+                0
+            },
+            prev: self.chance(50),
+        }
+    }
+
+    fn a_delete(&mut self) -> Delete {
+        let (key, end) = self.range();
+        let prev = self.chance(50);
+        Delete { key, end, prev }
+    }
+
+    fn a_range(&mut self) -> Range {
+        let (key, end) = self.range();
+        let newest = self.model.revision();
+        let oldest = self.model.compacted().max(1);
+        Range {
+            key,
+            end,
+            revision: if self.chance(20) {
+                self.rng.random_range(oldest..=newest)
+            } else {
+                0
+            },
+            limit: if self.chance(20) { 2 } else { 0 },
+            serializable: self.chance(30),
+            count_only: self.chance(10),
+            keys_only: self.chance(10),
+        }
+    }
+
+    fn a_txn(&mut self) -> Txn {
+        let key = self.key();
+        let there = self.model.pair_at(&key, self.model.revision());
+        let modified = there.map_or(0, |pair| pair.modified);
+        let put = Step::Put(Put {
+            key: key.clone(),
+            ..self.a_put()
+        });
+        let read = Step::Range(self.a_range());
+        let second = match self.rng.random_range(0..3) {
+            0 => Step::Range(self.a_range()),
+            1 => Step::Delete(Delete {
+                key: "c".into(),
+                ..Delete::default()
+            }),
+            _ => Step::Txn(Txn {
+                then: vec![Step::Range(self.a_range())],
+                ..Txn::default()
+            }),
+        };
+        let then = if key == "c" {
+            vec![put]
+        } else {
+            vec![put, second]
+        };
+        Txn {
+            compares: vec![Compare {
+                key,
+                relation: Relation::Equal,
+                operand: Operand::ModRevision(if self.chance(80) { modified } else { 1 }),
+            }],
+            then,
+            otherwise: vec![read],
+        }
+    }
+
+    fn request(&mut self) -> Request {
+        match self.rng.random_range(0..100) {
+            0..30 => Request::Put(self.a_put()),
+            30..40 => Request::Delete(self.a_delete()),
+            40..60 => Request::Txn(self.a_txn()),
+            60..85 => Request::Range(self.a_range()),
+            85..90 => {
+                self.number += 1;
+                Request::Grant {
+                    lease: self.number as i64,
+                    ttl: TTL,
+                }
+            }
+            90..94 => Request::KeepAlive {
+                lease: self.some_lease(),
+            },
+            94..97 => Request::Revoke {
+                lease: self.some_lease(),
+            },
+            _ => Request::Compact {
+                revision: self.model.revision() - 3,
+            },
+        }
+    }
+
+    /// Does it, and says what the client would be answered.
+    fn answer(&mut self, request: &Request) -> Outcome {
+        let before = self.model.revision();
+        let deadline = self.now + TTL as u64 * 1000 * MS;
+        let answer = match request {
+            Request::Range(range) if range.serializable => return self.answer_of_before(range),
+            Request::Grant { lease, ttl } => self.model.grant(*lease, *ttl).map(|ttl| {
+                self.leases.insert(*lease, deadline);
+                Response::Lease { ttl }
+            }),
+            Request::KeepAlive { lease } => Ok(match self.leases.get_mut(lease) {
+                Some(until) => {
+                    *until = deadline;
+                    Response::Lease { ttl: TTL }
+                }
+                None => Response::Lease { ttl: 0 },
+            }),
+            Request::Revoke { lease } => self.model.revoke(*lease).map(|()| {
+                self.leases.remove(lease);
+                Response::Lease { ttl: 0 }
+            }),
+            Request::Compact { revision } => {
+                self.model.compact(*revision).map(|()| Response::Compacted)
+            }
+            request => {
+                let txn = crate::judge::shape::as_txn(request).expect("it is about keys");
+                self.model.txn(&txn).map(|answered| {
+                    crate::judge::shape::as_response(request, answered).expect("it is answered")
+                })
+            }
+        };
+        if self.model.revision() > before {
+            self.note();
+        }
+        match answer {
+            Ok(response) => ok(self.model.revision(), response),
+            Err(refusal) => failed(refusal),
+        }
+    }
+
+    /// As a follower that lags.
+    fn answer_of_before(&mut self, range: &Range) -> Outcome {
+        let newest = self.model.revision();
+        let oldest = (newest - 5).max(range.revision).max(1);
+        let revision = self.rng.random_range(oldest..=newest);
+        let found = self.model.found(&model::Range::from(range), revision);
+        ok(revision, Response::Range(found))
+    }
+
+    fn watch(&mut self) {
+        let (key, end) = self.range();
+        let revision = self.model.revision();
+        let start = match self.rng.random_range(0..4) {
+            0 => 0,
+            1 => revision + self.rng.random_range(0..5),
+            _ => self.rng.random_range(1..=revision),
+        };
+        let mut messages = vec![WatchMessage {
+            at: self.now + MS,
+            ..created(revision)
+        }];
+        let compacted = self.model.compacted();
+        if start != 0 && start < compacted {
+            let reason = "etcdserver: mvcc: required revision has been compacted".into();
+            messages.push(WatchMessage {
+                at: self.now + 2 * MS,
+                ..message(revision, WatchBody::Canceled { compacted, reason })
+            });
+        }
+        let watch = Watch {
+            id: self.watches.len() as u64 + 1,
+            client: 90,
+            member: 1,
+            key,
+            end,
+            start_revision: start,
+            prev: self.chance(70),
+            progress: true,
+            no_put: self.chance(10),
+            no_delete: self.chance(10),
+            called: self.now,
+            messages,
+        };
+        self.watches.push(watch);
+    }
+
+    /// What the watch gets in the run, in messages of one or some revisions, whole or in fragments.
+    fn fill(&mut self, watch: &mut Watch) {
+        if watch.messages.len() > 1 {
+            return;
+        }
+        let wanted = Wanted {
+            key: watch.key.clone(),
+            end: watch.end.clone(),
+            no_put: watch.no_put,
+            no_delete: watch.no_delete,
+        };
+        let from = match watch.start_revision {
+            0 => watch.messages[0].revision + 1,
+            start => start,
+        };
+        let due = self.model.history(&wanted, from);
+        let mut at = watch.messages[0].at;
+        let mut waiting: Vec<Event> = Vec::new();
+        for (place, (revision, mut events)) in due.iter().cloned().enumerate() {
+            if !watch.prev {
+                events.iter_mut().for_each(|event| event.prev = None);
+            }
+            waiting.extend(events);
+            let next = due.get(place + 1).map_or(i64::MAX, |(next, _)| *next);
+            if next < i64::MAX && self.chance(30) {
+                continue;
+            }
+            at = at.max(self.made_at[&revision]) + MS;
+            let all = std::mem::take(&mut waiting);
+            let parts = if self.chance(20) { 1 } else { all.len() };
+            let count = all.len().div_ceil(parts);
+            for (number, part) in all.chunks(parts).enumerate() {
+                let fragment = number + 1 < count;
+                let events = part.to_vec();
+                let body = WatchBody::Events { events, fragment };
+                watch.messages.push(WatchMessage { at, revision, body });
+            }
+            if self.chance(20) {
+                // Up to what was there at the time, and nothing of it to come.
+                let known = self.made_at.iter().filter(|(_, made)| **made <= at);
+                let known = known.map(|(revision, _)| *revision).max().unwrap_or(1);
+                let mark = known.min(next - 1);
+                watch.messages.push(WatchMessage {
+                    at: at + 1,
+                    ..progress(mark)
+                });
+            }
+        }
+        if self.chance(20) {
+            let message = "reset".into();
+            watch.messages.push(WatchMessage {
+                at: at + 2,
+                revision: 0,
+                body: WatchBody::Lost { message },
+            });
+        }
+    }
+
+    fn finish(mut self, seed: u64) -> Recording {
+        let mut watches = std::mem::take(&mut self.watches);
+        for watch in &mut watches {
+            self.fill(watch);
+        }
+        self.operations.sort_by_key(|operation| operation.called);
+        for (place, operation) in self.operations.iter_mut().enumerate() {
+            operation.id = place as u64 + 1;
+        }
+        let revision = self.model.revision();
+        let dump = |member| Dump {
+            member,
+            revision,
+            compacted: self.model.compacted(),
+            pairs: self.model.pairs_at("\0", "\0", revision).cloned().collect(),
+        };
+        let mut recording = Recording {
+            operations: self.operations,
+            watches,
+            dumps: (1..=3).map(dump).collect(),
+            ..Recording::default()
+        };
+        recording.run.seed = seed;
+        recording.run.members = vec![1, 2, 3];
+        recording.run.healed = Some(self.now);
+        // Leases that still run have their time.
+        recording.run.length = self.now + 6_000 * MS;
+        recording
+    }
+}
+
+/// For who looks into a failure: `JUDGED="seed steps" cargo nextest run -p raft-tests --run-ignored all --no-capture
+/// -E 'test(what_is_said_of_one)'`.
+#[test]
+#[ignore = "shows one recording"]
+fn what_is_said_of_one() {
+    let wanted = std::env::var("JUDGED").expect("JUDGED has seed and steps");
+    let (seed, steps) = wanted.split_once(' ').expect("two numbers");
+    let recording = Simulated::run(seed.parse().unwrap(), steps.parse().unwrap());
+    for operation in &recording.operations {
+        eprintln!("{operation:?}");
+    }
+    for watch in &recording.watches {
+        eprintln!("{watch:?}");
+    }
+    eprintln!("{:?}\n{:#?}", recording.dumps[0], judge(&recording));
+}
