@@ -1,5 +1,6 @@
 //! A lane for each client: one bar for each call.
 
+use super::members::Names;
 use super::part::Part;
 use super::picture::{Named, Overview, overview, sort};
 use super::words;
@@ -23,7 +24,7 @@ pub struct Lane {
 pub struct Bar {
     pub id: u64,
     pub row: usize,
-    pub member: u64,
+    pub member: String,
     pub from: u64,
     pub returned: Option<u64>,
     /// Where the bar ends: at the answer, or else at the client's next call.
@@ -39,7 +40,7 @@ pub struct Bar {
 
 impl Serialize for Bar {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let place = (self.id, self.row, self.member);
+        let place = (self.id, self.row, &self.member);
         let time = (self.from, self.returned, self.until);
         let what = (self.sort, self.revision, self.verb);
         let ((id, row, member), (from, returned, until)) = (place, time);
@@ -58,6 +59,7 @@ const ROWS_MAX: usize = 8;
 pub(super) fn paint(
     recording: &Recording,
     named: &Named,
+    names: &Names,
     part: Option<Part>,
     length: u64,
     room: usize,
@@ -77,7 +79,7 @@ pub(super) fn paint(
                 part.is_none_or(|part| part.span.contains(operation.called))
                     || named.operations.contains(&operation.id)
             };
-            let (rows, bars) = bars(&operations, drawn, length, room);
+            let (rows, bars) = bars(&operations, names, drawn, length, room);
             let lane = Lane {
                 client,
                 rows,
@@ -94,6 +96,7 @@ pub(super) fn paint(
 
 fn bars(
     operations: &[&Operation],
+    names: &Names,
     drawn: impl Fn(&Operation) -> bool,
     length: u64,
     room: usize,
@@ -107,7 +110,7 @@ fn bars(
         let next = operations.get(index + 1).map_or(length, |next| next.called);
         let until = operation.returned.unwrap_or(next).max(operation.called);
         let row = row(&mut ends, operation.called, until);
-        bars.push(bar(operation, row, until, room));
+        bars.push(bar(operation, names, row, until, room));
     }
     (ends.len().max(1), bars)
 }
@@ -132,11 +135,11 @@ fn row(ends: &mut Vec<u64>, from: u64, until: u64) -> usize {
     }
 }
 
-fn bar(operation: &Operation, row: usize, until: u64, room: usize) -> Bar {
+fn bar(operation: &Operation, names: &Names, row: usize, until: u64, room: usize) -> Bar {
     Bar {
         id: operation.id,
         row,
-        member: operation.member,
+        member: names.name(operation.member),
         from: operation.called,
         returned: operation.returned,
         until,

@@ -1,5 +1,6 @@
 //! A band for each fault, over all lanes.
 
+use super::members::Names;
 use crate::recording::Fault;
 use serde::Serialize;
 
@@ -8,7 +9,7 @@ pub struct Band {
     pub kind: String,
     pub what: String,
     /// Whom it hit; empty for all.
-    pub members: Vec<u64>,
+    pub members: Vec<String>,
     pub from: u64,
     pub until: u64,
     /// It lasted to the end.
@@ -20,7 +21,7 @@ pub struct Band {
 /// More faults at once than this share the last row.
 const ROWS_MAX: usize = 6;
 
-pub(super) fn paint(faults: &[Fault], length: u64) -> Vec<Band> {
+pub(super) fn paint(faults: &[Fault], names: &Names, length: u64) -> Vec<Band> {
     let mut sorted: Vec<&Fault> = faults.iter().collect();
     sorted.sort_by_key(|fault| fault.from);
     // A label needs room also where the fault was a moment: a fiftieth of the run.
@@ -39,7 +40,7 @@ pub(super) fn paint(faults: &[Fault], length: u64) -> Vec<Band> {
         bands.push(Band {
             kind: fault.kind.clone(),
             what: fault.what.clone(),
-            members: fault.members.clone(),
+            members: fault.members.iter().map(|id| names.name(*id)).collect(),
             from: fault.from,
             until,
             open: fault.until.is_none(),

@@ -1,12 +1,62 @@
-//! A strip for each member: its role and term, and how far it has applied.
+//! A strip for each member: its role and term, and how far it has applied. And what members are called.
 
 use crate::recording::{Recording, Role, Sample};
 use serde::{Serialize, Serializer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Short names: the id where it is short, or else the first digits of what etcd prints, as many as tell all members
+/// apart. Ids are text to the page in any case, since a script's numbers do not hold all of them.
+#[derive(Debug)]
+pub(super) struct Names(BTreeMap<u64, String>);
+
+/// Ids below this are short.
+const SHORT: u64 = 10_000;
+
+impl Names {
+    pub(super) fn of(recording: &Recording) -> Names {
+        let asked = recording
+            .operations
+            .iter()
+            .map(|operation| operation.member);
+        let watched = recording.watches.iter().map(|watch| watch.member);
+        let hit = recording
+            .faults
+            .iter()
+            .flat_map(|fault| fault.members.iter().copied());
+        let ids: BTreeSet<u64> = members(recording)
+            .chain(asked)
+            .chain(watched)
+            .chain(hit)
+            .collect();
+        if ids.iter().all(|id| *id < SHORT) {
+            return Names(ids.into_iter().map(|id| (id, id.to_string())).collect());
+        }
+        let digits =
+            |id: u64, count: usize| format!("{id:x}").chars().take(count).collect::<String>();
+        let apart = |count: &usize| {
+            let names: BTreeSet<String> = ids.iter().map(|id| digits(*id, *count)).collect();
+            names.len() == ids.len()
+        };
+        let count = (4..16).find(apart).unwrap_or(16);
+        Names(ids.iter().map(|id| (*id, digits(*id, count))).collect())
+    }
+
+    pub(super) fn name(&self, id: u64) -> String {
+        self.0.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+}
+
+/// Those that the run names, and those of the samples: members come and go.
+fn members(recording: &Recording) -> impl Iterator<Item = u64> {
+    let sampled = recording.samples.iter().map(|sample| sample.member);
+    recording.run.members.iter().copied().chain(sampled)
+}
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Strip {
-    pub member: u64,
+    pub member: String,
+    /// All of it.
+    pub id: String,
     pub states: Vec<State>,
     /// When the applied index became what: changes only.
     pub applied: Vec<(u64, u64)>,
@@ -30,10 +80,8 @@ impl Serialize for State {
 /// Points of one applied line; more cannot be seen.
 const POINTS_MAX: usize = 4000;
 
-pub(super) fn paint(recording: &Recording, length: u64) -> Vec<Strip> {
-    let sampled = recording.samples.iter().map(|sample| sample.member);
-    let known = recording.run.members.iter().copied();
-    let members: BTreeSet<u64> = known.chain(sampled).collect();
+pub(super) fn paint(recording: &Recording, names: &Names, length: u64) -> Vec<Strip> {
+    let members: BTreeSet<u64> = members(recording).collect();
     members
         .into_iter()
         .map(|member| {
@@ -41,7 +89,8 @@ pub(super) fn paint(recording: &Recording, length: u64) -> Vec<Strip> {
             let mut own: Vec<&Sample> = samples.filter(|one| one.member == member).collect();
             own.sort_by_key(|sample| sample.at);
             Strip {
-                member,
+                member: names.name(member),
+                id: member.to_string(),
                 states: states(&own, length),
                 applied: thinned(applied(&own)),
             }

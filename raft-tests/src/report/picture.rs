@@ -3,7 +3,7 @@
 
 use super::clients::{self, Lane};
 use super::faults::{self, Band};
-use super::members::{self, Strip};
+use super::members::{self, Names, Strip};
 use super::part::{Part, Span, nearest};
 use super::revisions::{self, Made};
 use super::watches::{self, WatchLane};
@@ -17,7 +17,7 @@ pub struct Limits {
     pub operations: usize,
     /// Messages of watches.
     pub messages: usize,
-    /// Watches that get a lane.
+    /// Lanes of watches.
     pub watches: usize,
     pub findings: usize,
     /// For the words of all operations and messages together.
@@ -63,7 +63,7 @@ pub struct Run {
     /// Decimal, as text: it may be more than a script's numbers hold.
     pub seed: String,
     pub replay: String,
-    pub members: Vec<u64>,
+    pub members: Vec<String>,
     pub began: String,
     pub length: u64,
     pub healed: Option<u64>,
@@ -119,6 +119,7 @@ pub fn paint(recording: &Recording, violations: &[Violation], limits: Limits) ->
     let focus = unexplained.map(|span| span.padded(length));
     let centre = unexplained.map_or_else(|| first_fault(recording), |span| span.middle());
     let named = Named::of(&findings);
+    let names = Names::of(recording);
     let mut notes = Vec::new();
 
     let calls = recording
@@ -144,25 +145,42 @@ pub fn paint(recording: &Recording, violations: &[Violation], limits: Limits) ->
             findings.len()
         ));
     }
-    let watches = watches::paint(recording, &named, length, centre, room, limits, &mut notes);
+    let scale = Scale {
+        length,
+        centre,
+        room,
+        limits,
+    };
+    let watches = watches::paint(recording, &named, &names, &scale, &mut notes);
     let revisions = revisions::paint(recording, part.map(|part| part.span));
     if part.is_some() || !notes.is_empty() {
         notes.push("All of it is in recording.json, beside this page.".into());
     }
     Picture {
-        run: run(recording, length),
+        run: run(recording, &names, length),
         counts: counts(recording),
         focus,
         part,
         notes,
         overview: overview(recording.operations.iter(), length),
-        bands: faults::paint(&recording.faults, length),
-        lanes: clients::paint(recording, &named, part, length, room),
+        bands: faults::paint(&recording.faults, &names, length),
+        lanes: clients::paint(recording, &named, &names, part, length, room),
         watches,
-        strips: members::paint(recording, length),
+        strips: members::paint(recording, &names, length),
         revisions,
         findings,
     }
+}
+
+/// How all of a run is drawn.
+#[derive(Debug)]
+pub(super) struct Scale {
+    pub(super) length: u64,
+    /// Around which time, where not all is drawn.
+    pub(super) centre: u64,
+    /// For the words of one item, in characters.
+    pub(super) room: usize,
+    pub(super) limits: Limits,
 }
 
 /// What violations point at.
@@ -246,13 +264,13 @@ fn finding(recording: &Recording, violation: &Violation) -> Finding {
     }
 }
 
-fn run(recording: &Recording, length: u64) -> Run {
+fn run(recording: &Recording, names: &Names, length: u64) -> Run {
     let run = &recording.run;
     Run {
         level: run.level.clone(),
         seed: run.seed.to_string(),
         replay: run.replay.clone(),
-        members: run.members.clone(),
+        members: run.members.iter().map(|id| names.name(*id)).collect(),
         began: date(run.began_unix_ms),
         length,
         healed: run.healed,

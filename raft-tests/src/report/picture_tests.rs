@@ -151,7 +151,8 @@ fn a_violation_of_watches_alone_opens_on_the_watch() {
             until: 250
         })
     );
-    let order: Vec<u64> = picture.watches.iter().map(|watch| watch.id).collect();
+    let lanes = picture.watches.iter();
+    let order: Vec<u64> = lanes.map(|lane| lane.watches[0].id).collect();
     assert_eq!(order, [2, 1]);
 }
 
@@ -313,13 +314,76 @@ fn a_watch_says_what_it_was_sent_and_how_it_ended() {
         ..Watch::default()
     });
     let picture = picture(&recording);
-    let lane = &picture.watches[0];
+    let lane = &picture.watches[0].watches[0];
     assert_eq!((lane.from, lane.until, lane.open), (10, 30, false));
     assert_eq!(lane.title, "k from revision 8");
     assert_eq!(lane.messages[0].revisions, (8, 9));
     assert_eq!(lane.messages[0].text, "k = v (rev 8); k = v (rev 9)");
     assert_eq!(lane.messages[1].sort, "lost");
     assert_eq!((picture.counts.watches, picture.counts.events), (1, 2));
+}
+
+#[test]
+fn a_watch_that_is_made_anew_stands_in_the_lane_of_the_one_that_was_lost() {
+    let mut recording = recording(Vec::new());
+    let watch = |id, key: &str, called, lost: Option<u64>| Watch {
+        id,
+        key: key.into(),
+        called,
+        messages: lost
+            .map(|at| WatchMessage {
+                at,
+                revision: 0,
+                body: WatchBody::Lost {
+                    message: String::new(),
+                },
+            })
+            .into_iter()
+            .collect(),
+        ..Watch::default()
+    };
+    recording.watches = vec![
+        watch(1, "a", 0, Some(50)),
+        watch(2, "b", 10, None),
+        watch(3, "a", 60, None),
+        watch(4, "a", 70, Some(80)),
+        watch(5, "a", 90, None),
+    ];
+    let lanes = picture(&recording).watches;
+    let ids: Vec<Vec<u64>> = lanes
+        .iter()
+        .map(|lane| lane.watches.iter().map(|watch| watch.id).collect())
+        .collect();
+    assert_eq!(ids, [vec![1, 3], vec![4, 5], vec![2]]);
+    let limits = Limits {
+        watches: 1,
+        ..Limits::default()
+    };
+    let first = paint(&recording, &[violation(&[], &[2])], limits);
+    assert_eq!(first.watches.len(), 1);
+    assert_eq!(first.watches[0].keys, "b");
+    assert_eq!(first.notes[0], "Of 5 watches this page draws 1.");
+}
+
+#[test]
+fn members_with_long_ids_have_short_names_that_tell_them_apart() {
+    let mut recording = recording(vec![put(1, 1, 0, 5, 2)]);
+    recording.run.members = vec![0x3dfa_9100_0000_0001, 0x3dfa_9200_0000_0002];
+    recording.operations[0].member = 0x3dfa_9200_0000_0002;
+    recording.faults.push(Fault {
+        members: vec![0x3dfa_9100_0000_0001],
+        ..Fault::default()
+    });
+    let picture = picture(&recording);
+    assert_eq!(picture.run.members, ["3dfa91", "3dfa92"]);
+    assert_eq!(picture.lanes[0].operations[0].member, "3dfa92");
+    assert_eq!(picture.bands[0].members, ["3dfa91"]);
+    let strips: Vec<_> = picture
+        .strips
+        .iter()
+        .map(|strip| strip.id.as_str())
+        .collect();
+    assert_eq!(strips, ["4466041409677295617", "4466042509188923394"]);
 }
 
 #[test]
@@ -410,7 +474,7 @@ fn operations_are_written_as_lists() {
     let json = serde_json::to_value(&picture).unwrap();
     assert_eq!(
         json["lanes"][0]["operations"][0],
-        serde_json::json!([7, 0, 1, 3, 5, 5, 0, 2, "put", "put k = v7", "written"])
+        serde_json::json!([7, 0, "1", 3, 5, 5, 0, 2, "put", "put k = v7", "written"])
     );
     assert_eq!(json["revisions"][0], serde_json::json!([2, 3, 7, 5]));
 }

@@ -1,16 +1,25 @@
-//! A lane for each watch: what it was sent and when.
+//! Lanes of watches: what they were sent and when.
 
-use super::part::nearest;
-use super::picture::{Limits, Named};
+use super::members::Names;
+use super::part::{Part, nearest};
+use super::picture::{Named, Scale};
 use super::words;
 use crate::recording::{Recording, Watch, WatchBody, WatchMessage};
 use serde::{Serialize, Serializer};
 
+/// The watches of one client on the same keys. One that is made anew after the last was lost stands in the same lane.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WatchLane {
-    pub id: u64,
     pub client: u32,
-    pub member: u64,
+    pub keys: String,
+    /// One after the other.
+    pub watches: Vec<WatchLine>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WatchLine {
+    pub id: u64,
+    pub member: String,
     /// What is watched, and from where on.
     pub title: String,
     pub from: u64,
@@ -42,67 +51,92 @@ impl Serialize for Dot {
 pub(super) fn paint(
     recording: &Recording,
     named: &Named,
-    length: u64,
-    centre: u64,
-    room: usize,
-    limits: Limits,
+    names: &Names,
+    scale: &Scale,
     notes: &mut Vec<String>,
 ) -> Vec<WatchLane> {
-    let mut watches: Vec<&Watch> = recording.watches.iter().collect();
-    // As with clients: first whoever has to do with a violation.
-    watches.sort_by_key(|watch| {
-        let other = !named.watches.contains(&watch.id);
-        (other, watch.client, watch.called, watch.id)
-    });
-    if watches.len() > limits.watches {
-        notes.push(format!(
-            "Of {} watches this page has lanes for {}.",
-            watches.len(),
-            limits.watches
-        ));
-        watches.truncate(limits.watches);
+    let mut lanes = lanes(recording, named, scale.length);
+    lanes.truncate(scale.limits.watches);
+    let drawn: Vec<&Watch> = lanes.iter().flatten().copied().collect();
+    if drawn.len() < recording.watches.len() {
+        let (shown, total) = (drawn.len(), recording.watches.len());
+        notes.push(format!("Of {total} watches this page draws {shown}."));
     }
-    let messages = watches.iter().flat_map(|watch| &watch.messages);
+    let messages = drawn.iter().flat_map(|watch| &watch.messages);
     let times = messages.map(|message| message.at).collect();
-    let part = nearest(times, centre, limits.messages);
+    let part = nearest(times, scale.centre, scale.limits.messages);
     if let Some(part) = &part {
         let (shown, total) = (part.shown, part.total);
         notes.push(format!(
             "Of {total} messages to these watches it draws {shown}."
         ));
     }
-    let drawn = |message: &&WatchMessage| part.is_none_or(|part| part.span.contains(message.at));
-    watches
+    lanes
         .into_iter()
-        .map(|watch| lane(watch, length, room, drawn))
+        .map(|watches| WatchLane {
+            client: watches[0].client,
+            keys: words::cut(&words::keys(&watches[0].key, &watches[0].end), scale.room),
+            watches: watches
+                .into_iter()
+                .map(|watch| line(watch, names, scale, part))
+                .collect(),
+        })
         .collect()
 }
 
-fn lane(
-    watch: &Watch,
-    length: u64,
-    room: usize,
-    drawn: impl Fn(&&WatchMessage) -> bool,
-) -> WatchLane {
-    let end = watch.messages.iter().find(|message| {
-        matches!(
-            message.body,
-            WatchBody::Canceled { .. } | WatchBody::Lost { .. }
-        )
-    });
-    WatchLane {
+/// As with clients: first whoever has to do with a violation.
+fn lanes<'a>(recording: &'a Recording, named: &Named, length: u64) -> Vec<Vec<&'a Watch>> {
+    let mut watches: Vec<&Watch> = recording.watches.iter().collect();
+    watches.sort_by_key(|watch| (watch.client, &watch.key, &watch.end, watch.called, watch.id));
+    let mut lanes: Vec<Vec<&Watch>> = Vec::new();
+    let same = |one: &Watch, other: &Watch| {
+        (one.client, &one.key, &one.end) == (other.client, &other.key, &other.end)
+    };
+    let mut group = 0;
+    for watch in watches {
+        if lanes.last().is_some_and(|lane| !same(lane[0], watch)) {
+            group = lanes.len();
+        }
+        let free = |lane: &Vec<&Watch>| {
+            lane.last()
+                .is_some_and(|last| end(last, length) <= watch.called)
+        };
+        match lanes[group..].iter_mut().find(|lane| free(lane)) {
+            Some(lane) => lane.push(watch),
+            None => lanes.push(vec![watch]),
+        }
+    }
+    let other = |lane: &Vec<&Watch>| !lane.iter().any(|watch| named.watches.contains(&watch.id));
+    lanes.sort_by_key(other);
+    lanes
+}
+
+/// Its last message at the server's word or with the connection, or else the end of the run.
+fn end(watch: &Watch, length: u64) -> u64 {
+    ended(watch).unwrap_or(length).max(watch.called)
+}
+
+fn ended(watch: &Watch) -> Option<u64> {
+    let over =
+        |body: &WatchBody| matches!(body, WatchBody::Canceled { .. } | WatchBody::Lost { .. });
+    let end = watch.messages.iter().find(|message| over(&message.body));
+    end.map(|message| message.at)
+}
+
+fn line(watch: &Watch, names: &Names, scale: &Scale, part: Option<Part>) -> WatchLine {
+    let drawn = |message: &&WatchMessage| part.is_none_or(|part| part.span.contains(message.at));
+    WatchLine {
         id: watch.id,
-        client: watch.client,
-        member: watch.member,
-        title: words::cut(&title(watch), room),
+        member: names.name(watch.member),
+        title: words::cut(&title(watch), scale.room),
         from: watch.called,
-        until: end.map_or(length, |message| message.at),
-        open: end.is_none(),
+        until: end(watch, scale.length),
+        open: ended(watch).is_none(),
         messages: watch
             .messages
             .iter()
             .filter(drawn)
-            .map(|message| dot(message, room))
+            .map(|message| dot(message, scale.room))
             .collect(),
     }
 }

@@ -155,6 +155,37 @@ async fn an_operation_is_chosen_by_pointer_keys_and_link() {
 }
 
 #[tokio::test]
+async fn a_watch_that_cannot_be_explained_is_chosen_by_its_link() {
+    let (recording, _) = sample::run(SMALL);
+    let violation = Violation {
+        rule: "watch: gap".into(),
+        story: "Watch 3 skipped a revision.".into(),
+        watches: vec![3],
+        ..Violation::default()
+    };
+    let (_folder, page) = page_of(&recording, &[violation]);
+    let mut browser = opened(&page).await;
+    browser
+        .evaluate("document.querySelector('a[href=\"#watch-3\"]').click()")
+        .await;
+    browser.until("report.chosen() === 3").await;
+    let title = browser
+        .evaluate("document.querySelector('#details h3').textContent")
+        .await;
+    assert_eq!(title, json!("Watch 3 of client 2"));
+    // From message to message of its lane.
+    browser
+        .evaluate("document.getElementById('plot').focus()")
+        .await;
+    browser.key("n").await;
+    let title = browser
+        .evaluate("document.querySelector('#details h3').textContent")
+        .await;
+    assert_eq!(title, json!("Watch 3 of client 2: created"));
+    quiet(browser).await;
+}
+
+#[tokio::test]
 async fn the_view_is_zoomed_and_moved_by_wheel_pointer_and_keys() {
     let (recording, _) = sample::run(sample::Options {
         lie: false,

@@ -37,16 +37,23 @@ function readLane(raw) {
   return lane;
 }
 
-function readWatch(raw) {
-  const watch = { ...raw, what: "watch" };
-  watch.messages = raw.messages.map(([at, revision, sort, first, last, text], index) => ({
-    what: "message", at, revision, sort, first, last, text, index, watch,
-  }));
-  return watch;
+// The watches of a lane follow each other, and so do all their messages.
+function readWatches(raw) {
+  const lane = { what: "watches", client: raw.client, keys: raw.keys, watches: [], messages: [] };
+  for (const one of raw.watches) {
+    const watch = { ...one, what: "watch", client: raw.client, lane };
+    watch.messages = one.messages.map(([at, revision, sort, first, last, text]) => ({
+      what: "message", at, revision, sort, first, last, text, watch, lane,
+    }));
+    for (const message of watch.messages) message.index = lane.messages.push(message) - 1;
+    lane.watches.push(watch);
+  }
+  return lane;
 }
 
 const lanes = picture.lanes.map(readLane);
-const watches = picture.watches.map(readWatch);
+const watchLanes = picture.watches.map(readWatches);
+const watches = watchLanes.flatMap((lane) => lane.watches);
 const strips = picture.strips.map((strip) => ({
   ...strip,
   what: "member",

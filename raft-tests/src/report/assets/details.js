@@ -70,7 +70,7 @@ const DETAILS = {
     return [
       make("h3", {}, `Member ${state.strip.member}: ${state.role.toLowerCase()}`),
       list([
-        ["Term", String(state.term)], ["Applied", state.applied ? count(state.applied) : "not known"],
+        ["Term", String(state.term)], ["Id", state.strip.id === state.strip.member ? undefined : state.strip.id], ["Applied", state.applied ? count(state.applied) : "not known"],
         ["From", moment(state.from)], ["Until", moment(state.until)],
       ]),
     ];

@@ -144,7 +144,7 @@ function drawTrack(track) {
     case "faults": return drawFaultLabels(top);
     case "member": return drawMember(track.item, top);
     case "client": return drawClient(track.item, top, track.height);
-    case "watch": return drawWatch(track.item, top);
+    case "watches": return drawWatches(track.item, top);
   }
 }
 
@@ -331,11 +331,12 @@ function fade(x, y, width, height, color = colors.unknown) {
 const FILLS = ["ok", "failed", "unknown"];
 
 function drawRow(row, sort, y) {
+  const color = sort === 1 ? colors["failed-line"] : colors[FILLS[sort]];
   let from = null;
   let until = 0;
+  pen.fillStyle = color;
   const flush = () => {
     if (from === null) return;
-    pen.fillStyle = sort === 1 ? colors["failed-line"] : colors[FILLS[sort]];
     pen.fillRect(from, y, Math.max(until - from, 1.5), ROW - 3);
     from = null;
   };
@@ -346,7 +347,7 @@ function drawRow(row, sort, y) {
     if (operation.sort !== sort) continue;
     const right = xOf(operation.until);
     if (right < GUTTER) continue;
-    if (right - left >= 4) { flush(); drawBar(operation, left, right - left, y); continue; }
+    if (right - left >= 4) { flush(); drawBar(operation, left, right - left, y); pen.fillStyle = color; continue; }
     if (from !== null && left <= until + 0.6) { until = Math.max(until, right); continue; }
     flush();
     from = left;
@@ -400,23 +401,28 @@ function badge(number, x, y) {
   pen.textAlign = "left";
 }
 
-function drawWatch(watch, top) {
+function drawWatches(lane, top) {
   const y = top + 12;
-  const left = xOf(watch.from);
-  const right = xOf(watch.until);
-  const named = isNamed(watch);
-  pen.globalAlpha = state.dim && activeFinding() && !named ? 0.4 : 1;
-  pen.strokeStyle = named ? colors.named : colors["failed-line"];
-  pen.lineWidth = named ? 2 : 1;
-  line(left, y, right, y);
+  const faint = (watch) => (state.dim && activeFinding() && !isNamed(watch) ? 0.4 : 1);
+  for (const watch of lane.watches) {
+    const left = xOf(watch.from);
+    const right = xOf(watch.until);
+    if (right < GUTTER || left > view.width) continue;
+    pen.globalAlpha = faint(watch);
+    pen.strokeStyle = isNamed(watch) ? colors.named : colors["failed-line"];
+    pen.lineWidth = isNamed(watch) ? 2 : 1;
+    line(left, y, right, y);
+  }
   pen.lineWidth = 1;
   const last = {};
-  for (let index = Math.max(firstAtLeast(watch.messages, view.from, (message) => message.at) - 1, 0); index < watch.messages.length; index++) {
-    const message = watch.messages[index];
+  for (let index = Math.max(firstAtLeast(lane.messages, view.from, (message) => message.at) - 1, 0); index < lane.messages.length; index++) {
+    const message = lane.messages[index];
     const x = xOf(message.at);
     if (x > view.width + 8) break;
-    if (x - (last[message.sort] ?? -9) < 1.5) continue;
+    // Closer than a dot is wide, one stands for both; what is chosen is drawn in any case.
+    if (x - (last[message.sort] ?? -9) < 3 && state.chosen !== message) continue;
     last[message.sort] = x;
+    pen.globalAlpha = faint(message.watch);
     drawMessage(message, x, y);
   }
   pen.globalAlpha = 1;
@@ -498,11 +504,17 @@ function drawGutter() {
       label(track.name, 12, top + 11, GUTTER - 20);
       continue;
     }
-    const named = track.what === "client" ? namedByLane.has(track.item) : isNamed(track.item);
+    const named = namedByLane.has(track.item);
     pen.font = font(12, named ? 650 : 400);
     pen.fillStyle = named ? colors.named : colors.ink;
     const two = track.what === "member";
     label(track.name, 12, two ? top + 12 : top + track.height / 2 + 0.5, GUTTER - 20);
+    if (track.what === "watches") {
+      const left = 18 + pen.measureText(track.name).width;
+      pen.font = `11px ${colors.mono}`;
+      pen.fillStyle = named ? colors.named : colors.muted;
+      label(track.more, left, top + track.height / 2 + 0.5, GUTTER - left - 8);
+    }
     if (two) {
       pen.font = font(11);
       pen.fillStyle = colors.muted;
@@ -547,7 +559,8 @@ function drawHealedLabel() {
   pen.font = font(11, 600);
   pen.textBaseline = "middle";
   pen.fillStyle = colors.healed;
-  pen.fillText("healed", x + 5, HEAD + 14 - view.scroll);
+  const width = pen.measureText("healed").width;
+  pen.fillText("healed", x + width + 10 > view.width ? x - width - 5 : x + 5, HEAD + 14 - view.scroll);
 }
 
 function drawRevisions() {

@@ -1,6 +1,6 @@
 // Where everything stands: the visible time, and the tracks below each other.
 
-const GUTTER = 128;
+const GUTTER = 150;
 const HEAD = 54;
 const ROW = 15;
 const SPAN_MIN = 2000;
@@ -28,8 +28,8 @@ function layOut() {
   for (const strip of strips) add("member", 42, strip, `member ${strip.member}`, "applied");
   if (lanes.length > 0) heading("Clients");
   for (const lane of lanes) add("client", lane.rows.length * ROW + 9, lane, `client ${lane.client}`);
-  if (watches.length > 0) heading("Watches");
-  for (const watch of watches) add("watch", 24, watch, `client ${watch.client}: ${watch.title}`);
+  if (watchLanes.length > 0) heading("Watches");
+  for (const lane of watchLanes) add("watches", 24, lane, `client ${lane.client}`, lane.keys);
   return { tracks, height: top + 8 };
 }
 
@@ -72,7 +72,7 @@ function showItem(from, until) {
 }
 
 function scrollTo(item) {
-  const track = trackOf(item);
+  const track = item && trackOf(item);
   if (!track) return;
   const plot = byId("plot");
   const room = plot.clientHeight - HEAD;
@@ -89,7 +89,7 @@ function itemAt(x, y) {
   if (!track) return null;
   switch (track.what) {
     case "client": return operationAt(track, x, down);
-    case "watch": return messageAt(track.item, x) ?? (x >= xOf(track.item.from) && x <= xOf(track.item.until) ? track.item : null);
+    case "watches": return messageAt(track.item, x) ?? watchAt(track.item, x);
     case "faults": return bandAt(track, x, down);
     case "member": return stateAt(track.item, x);
     default: return null;
@@ -121,7 +121,8 @@ function nearestBy(list, x, key, reach) {
 }
 
 const revisionAt = (x) => nearestBy(revisions, x, (made) => made.seen, 6);
-const messageAt = (watch, x) => nearestBy(watch.messages, x, (message) => message.at, 6);
+const messageAt = (lane, x) => nearestBy(lane.messages, x, (message) => message.at, 6);
+const watchAt = (lane, x) => lane.watches.find((watch) => x >= xOf(watch.from) - 3 && x <= xOf(watch.until) + 3) ?? null;
 
 function bandAt(track, x, down) {
   const row = Math.floor((down - track.top) / 20);

@@ -6,7 +6,7 @@ const named = new Set(findings.flatMap((finding) => [...finding.operations, ...f
 const isNamed = (item) => named.has(item);
 const isChosen = (item) => state.chosen === item;
 const numberOf = (operation) => (activeFinding()?.operations.indexOf(operation) ?? -1) + 1;
-const namedByLane = Map.groupBy([...named].filter((item) => item.what === "operation"), (operation) => operation.lane);
+const namedByLane = Map.groupBy(named, (item) => item.lane);
 
 // Paints at most once a frame; the table follows when the view has come to rest.
 function changed() {
@@ -26,7 +26,8 @@ function choose(item) {
   drawDetails();
   sayChosen();
   for (const link of document.querySelectorAll(".finding a")) {
-    link.classList.toggle("chosen", item?.what === "operation" && link.hash === `#op-${item.id}`);
+    const hash = { operation: `#op-${item?.id}`, watch: `#watch-${item?.id}` }[item?.what];
+    link.classList.toggle("chosen", link.hash === hash);
   }
   changed();
 }
@@ -37,7 +38,7 @@ function reveal(item, from, until) {
     const span = Math.max(view.until - view.from, (until - from) * 1.5);
     show((from + until - span) / 2, (from + until + span) / 2);
   }
-  scrollTo(item.lane ?? item.watch ?? item);
+  scrollTo(item.lane ?? item);
   choose(item);
 }
 
@@ -45,8 +46,7 @@ function openFinding(index) {
   state.finding = index;
   const finding = findings[index];
   if (finding?.span) showItemSpan(finding.span);
-  const first = finding?.operations[0]?.lane ?? finding?.watches[0];
-  if (first) scrollTo(first);
+  scrollTo((finding?.operations[0] ?? finding?.watches[0])?.lane);
   changed();
 }
 
@@ -58,8 +58,8 @@ function showItemSpan([from, until]) {
 // The next or previous of the same client or watch; the first that is visible where nothing is chosen.
 function step(by) {
   const chosen = state.chosen;
-  if (chosen?.what === "message") {
-    const next = chosen.watch.messages[chosen.index + by];
+  if (chosen?.what === "message" || chosen?.what === "watch") {
+    const next = chosen.what === "watch" ? chosen.messages.at(by > 0 ? 0 : -1) : chosen.lane.messages[chosen.index + by];
     if (next) reveal(next, next.at, next.at);
     return;
   }
@@ -203,13 +203,12 @@ function fillFindings() {
   byId("finding-list").replaceChildren(...findings.map((finding, index) => make("article", { class: "finding" },
     // Of a single one this stands at the top of the page already.
     ...(alone ? [] : [make("h3", {}, finding.rule), make("p", {}, finding.story)]),
-    make("ol", {}, ...finding.operations.map((operation, at) => findingLink(operation, at))),
-    finding.watches.length > 0 ? make("p", { class: "muted" }, `Watches: ${finding.watches.map((watch) => `${watch.id} of client ${watch.client} (${watch.title})`).join(", ")}`) : undefined,
+    make("ol", {}, ...finding.operations.map(operationFound), ...finding.watches.map(watchFound)),
     finding.span && !alone ? button("Show in the timeline", () => { openFinding(index); byId("timeline").scrollIntoView({ block: "start" }); }) : undefined)));
   for (const id of ["to-violation", "dim-label", "legend-named", "keys-violation"]) byId(id).hidden = !activeFinding();
 }
 
-function findingLink(operation, at) {
+function operationFound(operation, at) {
   return make("li", {}, make("a", { href: `#op-${operation.id}` },
     make("span", { class: "number" }, String(at + 1)),
     make("span", { class: "time" }, moment(operation.from)), make("span", {}, `c${operation.lane.client}`),
@@ -217,13 +216,20 @@ function findingLink(operation, at) {
     make("span", { class: "revision" }, operation.revision ? `rev ${operation.revision}` : "")));
 }
 
-// `report.html#op-17` chooses an operation, so that a link to it can be sent.
+function watchFound(watch) {
+  return make("li", {}, make("a", { href: `#watch-${watch.id}` },
+    make("span", {}, ""), make("span", { class: "time" }, moment(watch.from)), make("span", {}, `c${watch.client}`),
+    make("code", {}, `watch ${watch.title}`), make("code", { class: "answer" }, `${count(watch.messages.length)} messages`)));
+}
+
+// `report.html#op-17` chooses an operation, and `#watch-3` a watch, so that a link to it can be sent.
 function followLink() {
-  const operation = operationsById.get(Number(/^#op-(\d+)$/.exec(location.hash)?.[1] ?? NaN));
-  if (!operation) return;
-  const of = findings.findIndex((finding) => finding.operations.includes(operation));
+  const [, sort, id] = /^#(op|watch)-(\d+)$/.exec(location.hash) ?? [];
+  const item = (sort === "op" ? operationsById : watchesById).get(Number(id));
+  if (!item) return;
+  const of = findings.findIndex((finding) => finding.operations.includes(item) || finding.watches.includes(item));
   if (of >= 0) state.finding = of;
-  reveal(operation, operation.from, operation.until);
+  reveal(item, item.from, item.until);
   byId("timeline").scrollIntoView({ block: "nearest" });
 }
 
@@ -281,8 +287,7 @@ function start() {
   for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", resize);
   if (picture.focus) show(...picture.focus);
   else showAll();
-  const first = activeFinding();
-  if (first) scrollTo(first.operations[0]?.lane ?? first.watches[0]);
+  scrollTo((activeFinding()?.operations[0] ?? activeFinding()?.watches[0])?.lane);
   followLink();
 }
 
