@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use raft_tests::{chaos, crash, member, report};
+use raft_tests::{chaos, crash, judge, member, report};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,6 +32,7 @@ enum Command {
         seconds: u64,
     },
     Report(report::command::Report),
+    Judge(judge::command::Judge),
     /// Break the network, the processes and the disks of a real cluster under clients, and judge what they saw.
     Chaos(chaos::ChaosArgs),
     /// One member, as configured in a file. Started by the test.
@@ -47,6 +48,14 @@ async fn main() -> Result<ExitCode> {
         Command::Report(report) => {
             eprintln!("{}", report::command::run(&report)?.display());
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Judge(wish) => {
+            let found = judge::command::run(&wish)?;
+            found.iter().for_each(|line| chaos::say(line));
+            Ok(match found.is_empty() {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            })
         }
         Command::Chaos(args) => Ok(chaos::main(args).await),
         Command::Member { config } => member::run(&config).await.map(|()| ExitCode::SUCCESS),

@@ -1,7 +1,6 @@
 //! What is looked at beside what the judges look at: that the members agree, that nothing is gone that was added and
 //! never deleted, and that the run was worth something.
 
-use super::shared::PREFIX;
 use crate::recording::{
     Fault, Operand, Outcome, Recording, Request, Response, Role, Step, Violation,
 };
@@ -91,7 +90,8 @@ fn element(request: &Request) -> Option<(&str, &str)> {
     let ([compare], [Step::Put(put)]) = (txn.compares.as_slice(), txn.then.as_slice()) else {
         return None;
     };
-    let own = put.key.starts_with(&format!("{PREFIX}set/"));
+    // The lists are sets in one key each, which is written again and again.
+    let own = put.key.starts_with("set/") && !put.key.starts_with("set/list/");
     (own && compare.operand == Operand::CreateRevision(0))
         .then_some((put.key.as_str(), put.value.as_str()))
 }
@@ -168,7 +168,7 @@ mod tests {
     use crate::recording::{Compare, Dump, Operation, Pair, Put, Relation, Sample, Txn};
 
     fn add(id: u64, outcome: Outcome) -> Operation {
-        let key = format!("{PREFIX}set/1/{id}");
+        let key = format!("set/1/{id}");
         let put = Put {
             key: key.clone(),
             value: format!("1.{id}"),
@@ -218,7 +218,7 @@ mod tests {
 
     fn dump(member: u64, ids: &[u64]) -> Dump {
         let pair = |id: &u64| Pair {
-            key: format!("{PREFIX}set/1/{id}"),
+            key: format!("set/1/{id}"),
             value: format!("1.{id}"),
             ..Pair::default()
         };

@@ -3,9 +3,8 @@
 use super::etcd::client::Connection;
 use super::etcd::message::{HASH_KV, HashKv, HashKvRequest, RANGE, RangeAnswer};
 use super::etcd::outcome::{self, was_answered};
-use super::load::prefix_end;
 use super::rig::Rig;
-use super::shared::PREFIX;
+use super::shared::KEYS;
 use super::strike::OWN_CLIENT;
 use super::watchers::Follower;
 use crate::recording::{Dump, Outcome, Put, Range, Request, Response};
@@ -101,7 +100,7 @@ impl Healing<'_> {
     async fn write_and_read(&self, index: usize) -> Result<()> {
         let member = &self.rig.members()[index];
         let connection = self.rig.shared.connect(index).await?;
-        let key = format!("{PREFIX}healed/{}", member.name);
+        let key = format!("healed/{}", member.name);
         let put = Request::Put(Put {
             key: key.clone(),
             value: "healed".into(),
@@ -180,7 +179,7 @@ impl Healing<'_> {
                 continue;
             };
             let request = kv::RangeRequest {
-                key: outcome::bytes(PREFIX),
+                key: outcome::bytes(KEYS.0),
                 ..kv::RangeRequest::default()
             };
             let answer = connection.unary::<_, RangeAnswer>(RANGE, request, CALL);
@@ -219,8 +218,8 @@ impl Healing<'_> {
         let hash = self.hash(index, revision).await?;
         let connection = self.rig.shared.connect(index).await?;
         let request = kv::RangeRequest {
-            key: outcome::bytes(PREFIX),
-            range_end: outcome::bytes(&prefix_end(PREFIX)),
+            key: outcome::bytes(KEYS.0),
+            range_end: outcome::bytes(KEYS.1),
             revision,
             serializable: true,
             ..kv::RangeRequest::default()

@@ -3,7 +3,7 @@
 
 use super::etcd::client::Connection;
 use super::etcd::outcome::{is_of_connection, never_sent, was_answered};
-use super::shared::{PREFIX, Shared};
+use super::shared::Shared;
 use crate::recording::{
     Compare, Delete, Operand, Outcome, Pair, Put, Range, Relation, Request, Response, Step, Txn,
 };
@@ -133,7 +133,7 @@ impl Client {
         let calls = self.shared.register_calls.fetch_add(1, Ordering::SeqCst);
         let epoch = calls / (REGISTERS * CALLS_PER_REGISTER);
         let number = self.rng.random_range(0..REGISTERS);
-        let key = format!("{PREFIX}register/{epoch:04}/{number}");
+        let key = format!("register/{epoch:04}/{number}");
         let request = match self.rng.random_range(0..10) {
             0..4 => Request::Range(one(&key)),
             4 => Request::Range(Range {
@@ -159,7 +159,7 @@ impl Client {
     }
 
     async fn set(&mut self) {
-        let prefix = format!("{PREFIX}set/{}/", self.number);
+        let prefix = format!("set/{}/", self.number);
         match self.rng.random_range(0..10) {
             0..6 => {
                 let value = self.value();
@@ -183,7 +183,7 @@ impl Client {
     /// Reads a list, and writes it with one element more if it is still the same.
     async fn add_to_list(&mut self) {
         let epoch = self.counter / LIST_ELEMENTS;
-        let key = format!("{PREFIX}list/{epoch:04}");
+        let key = format!("set/list/{epoch:04}");
         let read = self.ask(Request::Range(one(&key))).await;
         let Outcome::Ok {
             response: Response::Range(found),
@@ -312,7 +312,7 @@ impl Client {
         ) {
             return;
         }
-        let prefix = format!("{PREFIX}lease/{}/{:06}/", self.number, self.counter);
+        let prefix = format!("lease/{}/{:06}/", self.number, self.counter);
         let put = |name: &str| {
             Step::Put(Put {
                 key: format!("{prefix}{name}"),
@@ -347,7 +347,7 @@ impl Client {
 }
 
 fn mixed(number: u64) -> String {
-    format!("{PREFIX}mix/{number}")
+    format!("mix/{number}")
 }
 
 fn one(key: &str) -> Range {
@@ -413,8 +413,8 @@ mod tests {
 
     #[test]
     fn a_prefix_ends_before_the_next_one() {
-        assert_eq!(prefix_end("chaos/set/1/"), "chaos/set/10");
-        assert!("chaos/set/1/999" < prefix_end("chaos/set/1/").as_str());
+        assert_eq!(prefix_end("set/1/"), "set/10");
+        assert!("set/1/999" < prefix_end("set/1/").as_str());
     }
 
     #[test]

@@ -535,6 +535,7 @@ fn change_leader(rig: &Rig, schedule: &[Planned]) {
 fn conclude(stage: Stage, folder: &Path, planned: usize) -> Result<Verdict> {
     stage.end_members();
     let (recording, mut violations, mut trouble) = stage.rig.recorder().taken();
+    violations.extend(crate::judge::judge(&recording));
     violations.extend(check::violations(&recording));
     trouble.extend(check::lacks(&recording, planned));
     crate::report::write(folder, &recording, &violations)

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// All keys of the clients begin so; the API server's own are beside them.
-pub const PREFIX: &str = "chaos/";
+/// From where to where the keys of the clients are; the API server's own, which begin with a slash, are not among them.
+pub const KEYS: (&str, &str) = ("a", "~");
 /// How often a member is asked how it stands.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 /// One that does not say so in time counts as down.

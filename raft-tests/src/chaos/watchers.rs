@@ -4,7 +4,7 @@
 use super::etcd::message::{Empty, WATCH, WatchAnswer, WatchAsk, WatchCreate, WatchUnion};
 use super::etcd::outcome;
 use super::load::prefix_end;
-use super::shared::{PREFIX, Shared};
+use super::shared::{KEYS, Shared};
 use crate::recording::{Watch, WatchBody};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -84,12 +84,12 @@ pub async fn visit(shared: Arc<Shared>, client: u32, seed: u64) {
         };
         let wishes = match rng.random_range(0..3) {
             0 => Watch {
-                key: format!("{PREFIX}mix/"),
-                end: prefix_end(&format!("{PREFIX}mix/")),
+                key: "mix/".into(),
+                end: prefix_end("mix/"),
                 ..wishes
             },
             1 => Watch {
-                key: format!("{PREFIX}mix/{}", rng.random_range(0..8)),
+                key: format!("mix/{}", rng.random_range(0..8)),
                 end: String::new(),
                 ..wishes
             },
@@ -105,8 +105,8 @@ pub async fn visit(shared: Arc<Shared>, client: u32, seed: u64) {
 
 fn everything() -> Watch {
     Watch {
-        key: PREFIX.into(),
-        end: prefix_end(PREFIX),
+        key: KEYS.0.into(),
+        end: KEYS.1.into(),
         ..Watch::default()
     }
 }
@@ -261,6 +261,6 @@ mod tests {
             ..everything()
         };
         assert_eq!(create(&watch).filters, [1]);
-        assert_eq!(create(&watch).range_end.as_ref(), b"chaos0");
+        assert_eq!(create(&watch).range_end.as_ref(), b"~");
     }
 }
