@@ -116,6 +116,14 @@ impl Lease<'_> {
         let renewed = self.renewed.iter().rev().find(too_near);
         renewed.map(|(renewal, ttl)| (*renewal, *ttl))
     }
+
+    /// Whether it was of use, as the only one of its id, after this revision that was first known of at this time.
+    pub(super) fn lives_after(&self, revision: i64, at: u64) -> bool {
+        let used = |write: &Operation| shape::written(write) > Some(revision);
+        let renewed = |(renewal, _): &(&Operation, u64)| renewal.called > at;
+        self.grants.len() <= 1
+            && (self.used.iter().any(|write| used(write)) || self.renewed.iter().any(renewed))
+    }
 }
 
 fn early(timeline: &Timeline, id: i64, lease: &Lease, revision: i64) -> Option<Violation> {
@@ -169,7 +177,7 @@ fn after_end(timeline: &Timeline, id: i64, lease: &Lease) -> Vec<Violation> {
         let is_end = *maker == Maker::LeaseEnd(id)
             || matches!(maker, Maker::Operation(place)
                 if matches!(timeline.operation(*place).request, Request::Revoke { lease } if lease == id));
-        is_end.then_some(*revision)
+        (is_end && !timeline.guessed.contains(revision)).then_some(*revision)
     });
     let revoked = lease.revoked.iter().filter_map(|revoke| {
         let at = revoke.returned.filter(|_| !shape::is_unknown(revoke))?;

@@ -6,13 +6,14 @@
 //! keys that hang together by such writes and by transactions; several components may claim one open revision, so
 //! what is found unexplainable is so, but not the other way round.
 
+use super::claims::{Claim, each_claim};
 use super::shape::{self, as_response, as_txn, depends_on, may_write};
 use super::timeline::{Maker, Mismatch, Timeline};
 use super::traces::Source;
 use super::{violation, witness, words};
 use crate::model::Model;
 use crate::recording::{
-    Found, Operation, Pair, Range, Recording, Request, Response, Step, Txn, Violation, WatchBody,
+    Found, Operation, Outcome, Range, Recording, Request, Response, Step, Txn, Violation,
 };
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -42,24 +43,44 @@ pub(super) fn settled(recording: &Recording) -> (Timeline<'_>, Vec<Violation>) {
     let mut timeline = settling.timeline();
     for _ in 0..ROUNDS_MAX {
         let doubts = settling.doubts(&timeline);
-        let open = doubts.iter().filter(|doubt| is_open(&timeline, doubt));
-        let doubt = open.min_by_key(|doubt| doubt.revision);
-        let verdict = doubt.map(|doubt| Component::around(&timeline, doubt).verdict());
-        if let Some(Verdict::Explained(placed)) = &verdict
-            && !placed.is_empty()
+        let said = verdict(&timeline, &doubts, false);
+        if let Some(placed) = said.as_ref().and_then(Verdict::placed) {
+            settling.hints.extend(placed);
+            timeline = settling.timeline();
+        } else if let Some(other) = settling.other_choice(&timeline, &doubts) {
+            timeline = other;
+        } else if let Some(Verdict::Unexplainable) = said
+            && let Some(early) = verdict(&timeline, &doubts, true)
+            && let Some(placed) = early.placed()
         {
             settling.hints.extend(placed);
             timeline = settling.timeline();
-        } else if let Some(other) = settling.other_choice(&timeline, &doubts, doubt) {
-            timeline = other;
-        } else if let (Some(doubt), Some(verdict)) = (doubt, verdict) {
-            settling.give_up(&timeline, doubt, &verdict);
+        } else if let (Some(doubt), Some(said)) = (first_open(&timeline, &doubts), said) {
+            settling.give_up(&timeline, doubt, &said);
             timeline.judged = settling.judged.clone();
         } else {
             break;
         }
     }
     (timeline, settling.found)
+}
+
+fn first_open<'d>(timeline: &Timeline, doubts: &'d [Mismatch]) -> Option<&'d Mismatch> {
+    let open = doubts.iter().filter(|doubt| is_open(timeline, doubt));
+    open.min_by_key(|doubt| doubt.revision)
+}
+
+/// What the search says of the first doubt that it may explain; `early` as in [`Component::search`].
+fn verdict(timeline: &Timeline, doubts: &[Mismatch], early: bool) -> Option<Verdict> {
+    let component = Component::around(timeline, first_open(timeline, doubts)?);
+    Some(component.search(&component.all(), STEPS_MAX, early))
+}
+
+/// How much there is that may be told in the end.
+fn count_wrong(timeline: &Timeline, doubts: &[Mismatch]) -> usize {
+    let made = timeline.made.iter();
+    let early = made.filter(|(revision, maker)| timeline.is_early(**maker, **revision));
+    timeline.found.len() + doubts.len() + early.count()
 }
 
 /// How far the timeline is settled.
@@ -92,15 +113,10 @@ impl<'a> Settling<'a> {
         doubts
     }
 
-    /// The timeline in which another one has made a revision, where that leaves less in doubt, or lets the search
-    /// explain this doubt.
-    fn other_choice(
-        &mut self,
-        timeline: &Timeline,
-        doubts: &[Mismatch],
-        doubt: Option<&Mismatch>,
-    ) -> Option<Timeline<'a>> {
-        let wrong = timeline.found.len() + doubts.len();
+    /// The timeline in which another one has made a revision, where that leaves less that is wrong, at once or with
+    /// what the search then finds.
+    fn other_choice(&mut self, timeline: &Timeline, doubts: &[Mismatch]) -> Option<Timeline<'a>> {
+        let wrong = count_wrong(timeline, doubts);
         if wrong == 0 {
             return None;
         }
@@ -109,28 +125,45 @@ impl<'a> Settling<'a> {
                 continue;
             }
             for maker in &makers[1..] {
+                let before = self.hints.clone();
                 self.hints.insert(*revision, *maker);
                 let other = self.timeline();
-                let left = other.found.len() + self.doubts(&other).len();
-                let explains = |doubt| {
-                    let verdict = Component::around(&other, doubt).verdict();
-                    matches!(verdict, Verdict::Explained(placed) if !placed.is_empty())
-                };
-                if left < wrong || left == wrong && doubt.is_some_and(explains) {
+                if self.wrong(&other) < wrong {
                     return Some(other);
                 }
-                self.hints.remove(revision);
+                let doubts = self.doubts(&other);
+                let said = verdict(&other, &doubts, false);
+                if let Some(placed) = said.as_ref().and_then(Verdict::placed) {
+                    self.hints.extend(placed);
+                    let other = self.timeline();
+                    if self.wrong(&other) < wrong {
+                        return Some(other);
+                    }
+                }
+                self.hints = before;
             }
         }
         None
+    }
+
+    fn wrong(&self, timeline: &Timeline) -> usize {
+        count_wrong(timeline, &self.doubts(timeline))
     }
 
     fn give_up(&mut self, timeline: &Timeline, doubt: &Mismatch, verdict: &Verdict) {
         let component = Component::around(timeline, doubt);
         let told = match verdict {
             Verdict::Explained(_) => {
-                // What the search does not see, it can do nothing about.
-                self.passed.insert(mark(doubt));
+                // What the search does not see, it can do nothing about. What transactions have counted in the past
+                // may be due to what is open, and is let go.
+                let counted = matches!(doubt.source, Source::Operation(place)
+                    if shape::counts_past(timeline.operation(place)));
+                let set = if counted {
+                    &mut self.judged
+                } else {
+                    &mut self.passed
+                };
+                set.insert(mark(doubt));
                 return;
             }
             Verdict::Unexplainable => match &doubt.told {
@@ -192,14 +225,18 @@ fn overlap(a: (&str, &str), b: (&str, &str)) -> bool {
     crate::model::contains(a.0, a.1, b.0) || crate::model::contains(b.0, b.1, a.0)
 }
 
+/// The keys that it is about, or may be about.
 fn ranges_of(timeline: &Timeline, doubt: &Mismatch) -> Vec<(String, String)> {
-    if !doubt.key.is_empty() {
-        return vec![(doubt.key.clone(), String::new())];
-    }
+    let key = vec![(doubt.key.clone(), String::new())];
     let Source::Operation(place) = doubt.source else {
-        return Vec::new();
+        return key;
     };
-    depends_on(&timeline.operation(place).request)
+    let request = &timeline.operation(place).request;
+    // A read is as good as what it shows of each key; of others the parts do not stand alone.
+    if matches!(request, Request::Range(_) | Request::Revoke { .. }) && !doubt.key.is_empty() {
+        return key;
+    }
+    depends_on(request)
         .into_iter()
         .map(|(key, end)| (key.to_string(), end.to_string()))
         .collect()
@@ -214,13 +251,13 @@ fn shown_mismatches(timeline: &Timeline) -> Vec<Mismatch> {
     let mut all = Vec::new();
     each_claim(timeline, &mut |claim| {
         let expected = timeline.model.pair_at(claim.key, claim.revision);
-        if expected != claim.pair {
+        if !claim.state.is(expected) {
             all.push(Mismatch {
                 source: claim.source,
                 revision: claim.revision,
                 key: claim.key.to_string(),
                 expected: words::pair(claim.key, expected),
-                answered: words::pair(claim.key, claim.pair),
+                answered: claim.words(),
                 told: None,
             });
         }
@@ -228,89 +265,12 @@ fn shown_mismatches(timeline: &Timeline) -> Vec<Mismatch> {
     all
 }
 
-/// Somebody has shown the key to be so at the revision.
-#[derive(Clone, Copy)]
-struct Claim<'a> {
-    source: Source,
-    revision: i64,
-    key: &'a str,
-    pair: Option<&'a Pair>,
-}
-
-fn each_claim<'a>(timeline: &Timeline<'a>, visit: &mut dyn FnMut(Claim<'a>)) {
-    for (place, operation) in timeline.recording.operations.iter().enumerate() {
-        shape::each_past(operation, &mut |range, found| {
-            let claim = |key, pair| Claim {
-                source: Source::Operation(place),
-                revision: range.revision,
-                key,
-                pair,
-            };
-            for pair in &found.pairs {
-                visit(claim(&pair.key, Some(pair)));
-            }
-            if range.end.is_empty() && found.pairs.is_empty() {
-                visit(claim(&range.key, None));
-            }
-        });
-    }
-    for (place, watch) in timeline.recording.watches.iter().enumerate() {
-        for (number, message) in watch.messages.iter().enumerate() {
-            let WatchBody::Events { events, .. } = &message.body else {
-                continue;
-            };
-            // Of a key that changes twice in a revision only the last is its state, and the first has what was before.
-            let mut shown: BTreeMap<(i64, &str), Option<&Pair>> = BTreeMap::new();
-            for event in events {
-                let revision = event.pair.modified;
-                let pair = Some(&event.pair).filter(|_| !event.deleted);
-                let key = event.pair.key.as_str();
-                let again = shown.insert((revision, key), pair).is_some();
-                if watch.prev && !again {
-                    shown
-                        .entry((revision - 1, key))
-                        .or_insert(event.prev.as_ref());
-                }
-            }
-            for ((revision, key), pair) in shown {
-                visit(Claim {
-                    source: Source::Watch(place, number),
-                    revision,
-                    key,
-                    pair,
-                });
-            }
-        }
-    }
-    for (place, dump) in timeline.recording.dumps.iter().enumerate() {
-        let there: BTreeMap<&str, &Pair> = dump.pairs.iter().map(|p| (p.key.as_str(), p)).collect();
-        for (key, pair) in there.iter().map(|(key, pair)| (*key, *pair)) {
-            visit(Claim {
-                source: Source::Dump(place),
-                revision: dump.revision,
-                key,
-                pair: Some(pair),
-            });
-        }
-        for operation in &timeline.recording.operations {
-            for (key, end) in may_write(&operation.request) {
-                if end.is_empty() && !there.contains_key(key) {
-                    visit(Claim {
-                        source: Source::Dump(place),
-                        revision: dump.revision,
-                        key,
-                        pair: None,
-                    });
-                }
-            }
-        }
-    }
-}
-
 /// Keys that hang together, and all that is known about them from the first open revision on.
 struct Component<'t, 'a> {
     timeline: &'t Timeline<'a>,
     keys: BTreeSet<String>,
+    /// Every key that there ever was.
+    known: BTreeSet<String>,
     start: Model,
     slots: Vec<Slot<'a>>,
     /// Unanswered writes that may have taken effect, by place.
@@ -345,6 +305,16 @@ enum Verdict {
     Undecided,
 }
 
+impl Verdict {
+    /// What has to stand where, if that explains it.
+    fn placed(&self) -> Option<&BTreeMap<i64, Maker>> {
+        match self {
+            Verdict::Explained(placed) => Some(placed).filter(|placed| !placed.is_empty()),
+            Verdict::Unexplainable | Verdict::Undecided => None,
+        }
+    }
+}
+
 impl<'t, 'a> Component<'t, 'a> {
     fn around(timeline: &'t Timeline<'a>, doubt: &Mismatch) -> Component<'t, 'a> {
         let known = known_keys(timeline);
@@ -373,6 +343,7 @@ impl<'t, 'a> Component<'t, 'a> {
         Component {
             optional: optional(timeline, &keys),
             timeline,
+            known,
             keys,
             start,
             slots: merged,
@@ -396,14 +367,7 @@ impl<'t, 'a> Component<'t, 'a> {
             .collect()
     }
 
-    /// That a lease ended before its time is the last thing to be thought of.
-    fn verdict(&self) -> Verdict {
-        match self.search(&self.all(), STEPS_MAX, false) {
-            Verdict::Unexplainable => self.search(&self.all(), STEPS_MAX, true),
-            verdict => verdict,
-        }
-    }
-
+    /// That a lease ended before its time is the last thing to be thought of: only where it is said.
     fn search(&self, checked: &BTreeSet<usize>, steps_max: usize, early: bool) -> Verdict {
         let mut tried: HashSet<(usize, u64)> = HashSet::new();
         let mut steps = 0;
@@ -500,7 +464,7 @@ impl<'t, 'a> Component<'t, 'a> {
                     for lease in shape::leases(request) {
                         state.assume_lease(lease);
                     }
-                    let answered = state.txn(&as_txn(request)?).ok()?;
+                    let answered = state.txn(&newest(as_txn(request)?)).ok()?;
                     return as_response(request, answered);
                 }
             },
@@ -561,7 +525,7 @@ impl<'t, 'a> Component<'t, 'a> {
             }
             Slot::Claim(claim) => {
                 state.skip_to(claim.revision);
-                !checked || state.pair_at(claim.key, i64::MAX) == claim.pair
+                !checked || claim.state.is(state.pair_at(claim.key, i64::MAX))
             }
         }
     }
@@ -609,6 +573,13 @@ impl<'t, 'a> Component<'t, 'a> {
         a == b && expected.len() == answered.len() && steps.iter().zip(both).all(agree)
     }
 
+    /// Whether there is no key in the range but those of the component.
+    fn covers(&self, range: &Range) -> bool {
+        let mut inside = BTreeSet::new();
+        add_range(&self.known, &range.key, &range.end, &mut inside);
+        inside.is_subset(&self.keys)
+    }
+
     /// Of keys that are not in the component nothing is known.
     fn agree_on(&self, range: &Range, expected: &Found, answered: &Found) -> bool {
         if range.end.is_empty() {
@@ -621,7 +592,18 @@ impl<'t, 'a> Component<'t, 'a> {
                 .filter(|pair| self.keys.contains(&pair.key));
             inside.cloned().collect::<Vec<_>>()
         };
-        range.limit > 0 || range.count_only || own(expected) == own(answered)
+        if expected.count != answered.count && self.covers(range) {
+            return false;
+        }
+        match (expected.more, answered.more) {
+            _ if range.count_only => true,
+            (false, false) => own(expected) == own(answered),
+            // As many as were let through.
+            (false, true) => own(answered)
+                .iter()
+                .all(|pair| expected.pairs.contains(pair)),
+            (true, _) => true,
+        }
     }
 
     /// The fewest of the slots that cannot be explained together.
@@ -726,11 +708,17 @@ impl Branch {
     }
 }
 
-/// A read of the past is looked at where it was the present; what transactions read of it is passed over.
+/// A read of the past is looked at where it was the present; what transactions read of it is passed over. Limits are
+/// for what was let through, which is known from the answer.
 fn newest(mut txn: crate::model::Txn) -> crate::model::Txn {
-    for step in &mut txn.then {
-        if let crate::model::Step::Range(range) = step {
-            range.revision = 0;
+    for step in txn.then.iter_mut().chain(&mut txn.otherwise) {
+        match step {
+            crate::model::Step::Range(range) => {
+                range.revision = 0;
+                range.limit = 0;
+            }
+            crate::model::Step::Txn(nested) => *nested = newest(std::mem::take(nested)),
+            _ => {}
         }
     }
     txn
@@ -759,18 +747,16 @@ fn add_range(known: &BTreeSet<String>, key: &str, end: &str, keys: &mut BTreeSet
 
 /// Adds the keys that hang together with those that are there.
 fn close(timeline: &Timeline, known: &BTreeSet<String>, keys: &mut BTreeSet<String>) {
-    let unplaced: BTreeSet<usize> = timeline.unplaced.iter().copied().collect();
     loop {
         let before = keys.len();
         let mut leases = BTreeSet::new();
-        for (place, operation) in timeline.recording.operations.iter().enumerate() {
-            let writes = may_write(&operation.request);
-            let concerned = writes.iter().any(|(key, end)| has_one(keys, key, end));
-            let counts = unplaced.contains(&place)
-                || shape::written(operation).is_some()
-                || shape::is_unknown(operation);
-            if concerned && counts {
-                for (key, end) in depends_on(&operation.request) {
+        for operation in &timeline.recording.operations {
+            // A plain read shows its keys one by one. All else is as a whole or not at all.
+            let whole = !matches!(operation.request, Request::Range(_));
+            let ranges = depends_on(&operation.request);
+            let concerned = ranges.iter().any(|(key, end)| has_one(keys, key, end));
+            if whole && concerned && !matches!(operation.outcome, Outcome::Failed { .. }) {
+                for (key, end) in ranges {
                     add_range(known, key, end, keys);
                 }
                 leases.extend(shape::leases(&operation.request));

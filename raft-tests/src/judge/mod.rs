@@ -4,6 +4,7 @@
 //! writes is known, and what stands between them is told by what watches and reads have shown. The families of
 //! rules then hold the recording against it, one file each.
 
+mod claims;
 pub mod command;
 mod dumps;
 mod lease;

@@ -244,6 +244,20 @@ fn branch_pairs<'a>(
     }
 }
 
+/// Whether a transaction reads of the past what is not single pairs with their values.
+pub(super) fn counts_past(operation: &Operation) -> bool {
+    let mut found = false;
+    if let Request::Txn(txn) = &operation.request {
+        each_step(txn, &mut |step| {
+            if let Step::Range(range) = step {
+                let whole = !range.end.is_empty() || range.count_only || range.keys_only;
+                found |= range.revision > 0 && whole;
+            }
+        });
+    }
+    found
+}
+
 /// What transactions have read of revisions of the past, with values.
 pub(super) fn each_past<'a>(operation: &'a Operation, visit: &mut dyn FnMut(&'a Range, &'a Found)) {
     fn branch<'a>(

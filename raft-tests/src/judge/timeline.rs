@@ -49,6 +49,8 @@ pub(super) struct Timeline<'a> {
     pub(super) recording: &'a Recording,
     pub(super) model: Model,
     pub(super) made: BTreeMap<i64, Maker>,
+    /// Revisions whose makers were searched for: others may have made them.
+    pub(super) guessed: BTreeSet<i64>,
     /// Revisions of which nothing is known, ascending.
     pub(super) open: Vec<i64>,
     /// Writes without an answer that nobody has seen an effect of, by place.
@@ -120,14 +122,16 @@ impl<'a> Timeline<'a> {
         let traces = traces(recording, &|revision| writers.contains_key(&revision));
         let mut revisions: BTreeSet<i64> = writers.keys().copied().collect();
         revisions.extend(revokes.keys().chain(traces.keys()).chain(hints.keys()));
+        let seen = Seen::new(recording);
         let mut timeline = Timeline {
             recording,
             model: Model::default(),
             made: BTreeMap::new(),
+            guessed: hints.keys().copied().collect(),
             open: Vec::new(),
             unplaced: Vec::new(),
-            seen: Seen::new(recording),
-            spans: recording.watches.iter().filter_map(Span::new).collect(),
+            spans: Span::all(recording, &seen),
+            seen,
             leases: lease::leases(operations),
             doubted: BTreeSet::new(),
             named: operations.iter().flat_map(shape::named_revisions).collect(),
@@ -152,13 +156,17 @@ impl<'a> Timeline<'a> {
                 timeline.one_writer(revision, writers, revoked);
             } else if let Some(hint) = hints.get(&revision) {
                 timeline.advance(revision);
-                timeline.repeat(revision, *hint);
-            } else if let Some(place) = timeline.revocation(revision, revoked, shown) {
-                timeline.advance(revision);
-                timeline.repeat(revision, Maker::Operation(place));
+                // Of nobody in particular: it stays open.
+                if *hint != Maker::Nobody {
+                    timeline.repeat(revision, *hint);
+                }
             } else if !shown.is_empty() {
                 timeline.advance(revision);
-                timeline.place(revision, shown, &mut index);
+                timeline.place(revision, shown, revoked, &mut index);
+            } else if let Some(maker) = timeline.revocation(revision, revoked) {
+                timeline.repeat(revision, maker);
+                let others = vec![maker, Maker::Nobody];
+                timeline.choices.insert(revision, others);
             }
         }
         let newest = timeline
@@ -305,20 +313,24 @@ impl<'a> Timeline<'a> {
         self.model.skip_to(revision);
     }
 
-    /// The answered revocation that has made this revision.
-    fn revocation(&self, revision: i64, revoked: &[usize], shown: &[Trace]) -> Option<usize> {
-        revoked.iter().copied().find(|place| {
-            let Request::Revoke { lease } = self.operation(*place).request else {
-                return false;
-            };
-            let keys = self.model.keys_of_lease(lease, revision - 1);
-            let fits = |trace: &Trace| trace.deleted && keys.contains(&trace.pair.key);
-            !keys.is_empty() && shown.iter().all(fits)
-        })
+    /// The answered revocation that has made this revision, of which nothing was seen.
+    fn revocation(&mut self, revision: i64, revoked: &[usize]) -> Option<Maker> {
+        let with_keys = revoked.iter().copied().filter(|place| {
+            let request = &self.operation(*place).request;
+            let has_keys = |lease| !self.model.keys_of_lease(lease, revision - 1).is_empty();
+            matches!(request, Request::Revoke { lease } if has_keys(*lease))
+        });
+        let with_keys: Vec<usize> = with_keys.collect();
+        if with_keys.is_empty() {
+            return None;
+        }
+        self.advance(revision);
+        let makers = self.fitting(revision, &[], &with_keys);
+        makers.into_iter().next()
     }
 
     /// Finds who made a revision that something was seen of.
-    fn place(&mut self, revision: i64, shown: &[Trace], index: &mut Index) {
+    fn place(&mut self, revision: i64, shown: &[Trace], revoked: &[usize], index: &mut Index) {
         let is_foreign = |trace: &Trace| trace.pair.key.starts_with(FOREIGN);
         if shown.iter().all(is_foreign) {
             self.made.insert(revision, Maker::Foreign);
@@ -330,8 +342,9 @@ impl<'a> Timeline<'a> {
             let first = self.seen.first(revision);
             first.is_none_or(|(at, _)| self.operation(*place).called < at)
         };
-        let free: Vec<usize> = candidates
+        let free: Vec<usize> = revoked
             .iter()
+            .chain(&candidates)
             .copied()
             .filter(|place| !index.used.contains(place))
             .filter(in_time)
@@ -390,15 +403,15 @@ impl<'a> Timeline<'a> {
         exact
     }
 
-    /// Whether a lease would have ended before its time.
+    /// Whether a lease would have ended before its time, or be used after it.
     pub(super) fn is_early(&self, maker: Maker, revision: i64) -> bool {
         let Maker::LeaseEnd(id) = maker else {
             return false;
         };
         let (lease, first) = (self.leases.get(&id), self.seen.first(revision));
-        lease
-            .zip(first)
-            .is_some_and(|(lease, (at, _))| lease.lives_at(at).is_some())
+        lease.zip(first).is_some_and(|(lease, (at, _))| {
+            lease.lives_at(at).is_some() || lease.lives_after(revision, at)
+        })
     }
 
     fn take_back(&mut self, revision: i64) {

@@ -3,7 +3,7 @@
 
 use super::shape;
 use crate::model::Wanted;
-use crate::recording::{Pair, Recording, Watch, WatchBody};
+use crate::recording::{Pair, Recording, Watch, WatchBody, WatchMessage};
 use std::collections::BTreeMap;
 
 /// Where something was seen. Numbers are places in the recording's lists, the second one of a watch is a message.
@@ -136,6 +136,28 @@ pub(super) struct Span {
 }
 
 impl Span {
+    /// All of them. In a healed cluster also those count that have had the time to come.
+    pub(super) fn all(recording: &Recording, seen: &Seen) -> Vec<Span> {
+        let run = &recording.run;
+        let is_due = |since: u64| since + super::watch::CAUGHT_UP_WITHIN < run.length;
+        let healed = run.healed.filter(|healed| is_due(*healed));
+        let due = seen.by_time.iter().filter(|(at, ..)| is_due(*at));
+        let due = due.map(|(_, revision, _)| *revision).max().unwrap_or(0);
+        let span = |watch: &Watch| {
+            let mut span = Span::new(watch)?;
+            let is_end = |message: &WatchMessage| {
+                let body = &message.body;
+                matches!(body, WatchBody::Canceled { .. } | WatchBody::Lost { .. })
+            };
+            let goes_on = !watch.messages.iter().any(is_end) && is_due(watch.called);
+            if healed.is_some() && goes_on {
+                span.to = span.to.max(due);
+            }
+            Some(span)
+        };
+        recording.watches.iter().filter_map(span).collect()
+    }
+
     pub(super) fn new(watch: &Watch) -> Option<Span> {
         let mut created = None;
         let mut to = 0;

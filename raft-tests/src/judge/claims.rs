@@ -1,0 +1,132 @@
+//! What watches, last states, and reads of the past inside transactions show of single keys at single revisions.
+
+use super::shape::{self, may_write};
+use super::timeline::Timeline;
+use super::traces::Source;
+use super::words;
+use crate::recording::{Pair, WatchBody};
+use std::collections::BTreeMap;
+
+/// Somebody has shown the key to be so at the revision.
+#[derive(Clone, Copy)]
+pub(super) struct Claim<'a> {
+    pub(super) source: Source,
+    pub(super) revision: i64,
+    pub(super) key: &'a str,
+    pub(super) state: State<'a>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum State<'a> {
+    Pair(&'a Pair),
+    Gone,
+    /// Somehow: what is deleted was there.
+    There,
+}
+
+impl State<'_> {
+    pub(super) fn is(self, pair: Option<&Pair>) -> bool {
+        match self {
+            State::Pair(shown) => pair == Some(shown),
+            State::Gone => pair.is_none(),
+            State::There => pair.is_some(),
+        }
+    }
+}
+
+impl<'a> From<Option<&'a Pair>> for State<'a> {
+    fn from(pair: Option<&'a Pair>) -> State<'a> {
+        pair.map_or(State::Gone, State::Pair)
+    }
+}
+
+impl Claim<'_> {
+    pub(super) fn words(&self) -> String {
+        match self.state {
+            State::Pair(pair) => words::pair(self.key, Some(pair)),
+            State::Gone => words::pair(self.key, None),
+            State::There => format!("some {}", words::name(self.key)),
+        }
+    }
+}
+
+pub(super) fn each_claim<'a>(timeline: &Timeline<'a>, visit: &mut dyn FnMut(Claim<'a>)) {
+    in_transactions(timeline, visit);
+    in_watches(timeline, visit);
+    in_dumps(timeline, visit);
+}
+
+fn in_transactions<'a>(timeline: &Timeline<'a>, visit: &mut dyn FnMut(Claim<'a>)) {
+    for (place, operation) in timeline.recording.operations.iter().enumerate() {
+        shape::each_past(operation, &mut |range, found| {
+            let claim = |key, state| Claim {
+                source: Source::Operation(place),
+                revision: range.revision,
+                key,
+                state,
+            };
+            for pair in &found.pairs {
+                visit(claim(&pair.key, State::Pair(pair)));
+            }
+            if range.end.is_empty() && found.pairs.is_empty() {
+                visit(claim(&range.key, State::Gone));
+            }
+        });
+    }
+}
+
+fn in_watches<'a>(timeline: &Timeline<'a>, visit: &mut dyn FnMut(Claim<'a>)) {
+    for (place, watch) in timeline.recording.watches.iter().enumerate() {
+        for (number, message) in watch.messages.iter().enumerate() {
+            let WatchBody::Events { events, .. } = &message.body else {
+                continue;
+            };
+            // Of a key that changes twice in a revision only the last is its state, and the first has what was before.
+            let mut shown: BTreeMap<(i64, &str), State> = BTreeMap::new();
+            for event in events {
+                let revision = event.pair.modified;
+                let key = event.pair.key.as_str();
+                let state = Some(&event.pair).filter(|_| !event.deleted).into();
+                let again = shown.insert((revision, key), state).is_some();
+                let before = match &event.prev {
+                    Some(prev) => Some(State::Pair(prev)),
+                    None if event.deleted => Some(State::There),
+                    None => watch.prev.then_some(State::Gone),
+                };
+                if let Some(before) = before.filter(|_| !again) {
+                    shown.entry((revision - 1, key)).or_insert(before);
+                }
+            }
+            for ((revision, key), state) in shown {
+                visit(Claim {
+                    source: Source::Watch(place, number),
+                    revision,
+                    key,
+                    state,
+                });
+            }
+        }
+    }
+}
+
+fn in_dumps<'a>(timeline: &Timeline<'a>, visit: &mut dyn FnMut(Claim<'a>)) {
+    for (place, dump) in timeline.recording.dumps.iter().enumerate() {
+        let claim = |key, state| Claim {
+            source: Source::Dump(place),
+            revision: dump.revision,
+            key,
+            state,
+        };
+        let there: BTreeMap<&str, &Pair> = dump.pairs.iter().map(|p| (p.key.as_str(), p)).collect();
+        for (key, pair) in &there {
+            visit(claim(*key, State::Pair(pair)));
+        }
+        for operation in &timeline.recording.operations {
+            for (key, end) in may_write(&operation.request) {
+                if end.is_empty() && !there.contains_key(key) {
+                    visit(claim(key, State::Gone));
+                }
+            }
+        }
+    }
+}
