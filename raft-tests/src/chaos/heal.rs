@@ -3,6 +3,7 @@
 use super::etcd::client::Connection;
 use super::etcd::message::{HASH_KV, HashKv, HashKvRequest, RANGE, RangeAnswer};
 use super::etcd::outcome::{self, was_answered};
+use super::rest::Api;
 use super::rig::Rig;
 use super::shared::KEYS;
 use super::strike::OWN_CLIENT;
@@ -171,6 +172,26 @@ impl Healing<'_> {
             }
         }
         dumps
+    }
+
+    /// What clients of the Kubernetes API were told holds at each member.
+    pub async fn objects(&self, api: &Api) {
+        let mut lists = Vec::new();
+        for member in self.rig.members() {
+            let patience = SERVES * self.factor;
+            match insist(patience, async || api.list(member).await).await {
+                Ok(list) => lists.push(list),
+                Err(error) => {
+                    let error = error.context(format!("the API of member {}", member.name));
+                    self.found("liveness: does not serve", &error);
+                }
+            }
+        }
+        for violation in api.violations(&lists) {
+            self.rig
+                .recorder()
+                .violation(&violation.rule, violation.story);
+        }
     }
 
     async fn newest(&self) -> Result<i64> {

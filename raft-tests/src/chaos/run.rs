@@ -7,6 +7,7 @@ use super::links::Pick;
 use super::members::{Installation, Member, find_kontiki};
 use super::plan::{self, KINDS, Kind, Planned, Victims};
 use super::recorder::Recorder;
+use super::rest::{self, Api};
 use super::rig::Rig;
 use super::shared::{self, Shared};
 use super::strike::strike;
@@ -40,6 +41,9 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const SUPERVISOR: &str = "supervisor";
 /// Watchers that look in.
 const VISITORS: u32 = 2;
+/// Clients of the Kubernetes API.
+const API_CLIENTS: u32 = 2;
+const FIRST_API_CLIENT: u32 = 400;
 /// Clients of the recording from here on watch.
 const FIRST_WATCHER: u32 = 500;
 
@@ -168,6 +172,7 @@ fn unix_ms() -> i64 {
 /// Everything that has to be taken down again.
 struct Stage {
     rig: Arc<Rig>,
+    api: Arc<Api>,
     installation: Arc<Installation>,
     threads: std::sync::Mutex<Vec<JoinHandle<()>>>,
     work: PathBuf,
@@ -217,10 +222,12 @@ impl Stage {
             ..Recording::default()
         }));
         let credentials = Credentials::read(&installation.bundle)?;
+        let api = Arc::new(Api::new(&installation.bundle)?);
         let shared = Arc::new(Shared::new(members, credentials, recorder));
         let runtime = tokio::runtime::Handle::current();
         Ok(Stage {
             rig: Arc::new(Rig::new(shared, Arc::default(), runtime)),
+            api,
             installation,
             threads: std::sync::Mutex::default(),
             work: work.keep(),
@@ -346,6 +353,15 @@ async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) 
         let client = FIRST_WATCHER + 100 + number;
         clients.spawn(watchers::visit(shared.clone(), client, seed));
     }
+    for number in 0..API_CLIENTS {
+        let client = FIRST_API_CLIENT + number;
+        clients.spawn(rest::work_on(
+            shared.clone(),
+            stage.api.clone(),
+            client,
+            seed,
+        ));
+    }
     let mut watching = JoinSet::new();
     let mut followers = Vec::new();
     for (number, pinned) in (0..args.members).map(Some).chain([None]).enumerate() {
@@ -390,6 +406,13 @@ async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) 
     });
     ended.await.context("the clients do not end")?;
     let dumps = healing.agrees(&followers).await;
+    healing.objects(&stage.api).await;
+    match stage.api.count() {
+        0 => rig
+            .recorder()
+            .trouble("no client of the Kubernetes API got anything done".into()),
+        count => say(&format!("{count} objects of the Kubernetes API")),
+    }
     shared.stop.store(true, Ordering::SeqCst);
     let length = rig.recorder().now();
     rig.recorder().change(|recording| {
