@@ -67,7 +67,9 @@ impl Healing<'_> {
             .recorder()
             .change(|recording| recording.run.healed = Some(healed));
         let began = Instant::now();
-        if let Err(error) = insist(LEADER * self.factor, async || self.one_leader().await).await {
+        let leads = insist(LEADER * self.factor, async || self.one_leader().await).await;
+        let led = began.elapsed();
+        if let Err(error) = leads {
             self.found("liveness: no leader", &error);
         }
         for index in 0..shared.members.len() {
@@ -78,6 +80,11 @@ impl Healing<'_> {
                 self.found("liveness: does not serve", &error);
             }
         }
+        super::say(&format!(
+            "one leader after {:.1} s, a write and a read through each member after {:.1} s",
+            led.as_secs_f32(),
+            began.elapsed().as_secs_f32()
+        ));
     }
 
     async fn status(&self, index: usize) -> Result<super::etcd::message::Status> {

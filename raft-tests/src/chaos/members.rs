@@ -3,6 +3,7 @@
 
 use super::clock;
 use super::disk::Disk;
+use super::etcd::client;
 use super::program;
 use super::space::Space;
 use super::topology::{address, member_name};
@@ -21,6 +22,8 @@ pub const SNAPSHOT_ENTRIES: u64 = 100;
 pub const LOG_ENTRIES_KEPT: u64 = 50;
 /// SIGTERM to the end: what the unit in `deploy/systemd` grants.
 const STOP: Duration = Duration::from_secs(30);
+/// For a command of the command line to end.
+const COMMAND: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What all members are started with.
@@ -270,6 +273,24 @@ impl Member {
         self.installation
             .pki(&["--add-member", &host, "--member-id", &id])?;
         self.read_id()
+    }
+
+    /// `kontiki store` with these words, on this member's machine. Answers what it printed.
+    pub fn store_command(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.installation.kontiki);
+        let file = |name: &str| self.installation.bundle.join(name);
+        command
+            .arg("store")
+            .args(words)
+            .args([
+                "--endpoints",
+                &format!("https://127.0.0.1:{}", client::PORT),
+            ])
+            .args(["--cacert".as_ref(), file("ca.crt").as_os_str()])
+            .args(["--cert".as_ref(), file("store-admin.crt").as_os_str()])
+            .args(["--key".as_ref(), file("store-admin.key").as_os_str()]);
+        self.space
+            .within(move || program::finish(command, "", COMMAND))?
     }
 
     /// The last lines of its log.

@@ -203,9 +203,39 @@ impl Rig {
     /// Adds one that was removed, with nothing on its disk: a learner until it has caught up. Its process must have
     /// ended.
     pub fn add(&self, index: usize) -> Result<()> {
-        let member = &self.members()[index];
         let url = format!("https://{}:{PEER_PORT}", address(index));
         let id = self.add_learner(index, &url)?;
+        self.join(index, id)
+    }
+
+    /// Takes one out whose process has ended, and puts an empty one in its place, as the guide for several hosts says.
+    pub fn replace(&self, index: usize) -> Result<()> {
+        let count = self.members().len();
+        let deadline = Instant::now() + INSIST;
+        let mut asked = index;
+        loop {
+            asked = (asked + 1) % count;
+            let asked = match asked == index {
+                true => (asked + 1) % count,
+                false => asked,
+            };
+            let name = &self.members()[index].name;
+            let peer = format!("{}:{PEER_PORT}", address(index));
+            let words = ["member", "replace", name, "--peer", &peer, "--no-wait"];
+            let error = match self.members()[asked].store_command(&words) {
+                Ok(said) => return self.join(index, new_id(&said)?),
+                Err(error) => error,
+            };
+            if Instant::now() > deadline || self.halt.is_halted() {
+                return Err(error);
+            }
+            std::thread::sleep(RETRY_PAUSE);
+        }
+    }
+
+    /// Starts a member that was added, with an empty disk, and lets it vote when it has caught up.
+    fn join(&self, index: usize, id: u64) -> Result<()> {
+        let member = &self.members()[index];
         member.begin_anew(id)?;
         self.recorder().change(|recording| {
             recording.run.members.push(id);
@@ -256,9 +286,27 @@ impl Rig {
     }
 }
 
+/// The id in what `kontiki store member replace` says.
+fn new_id(said: &str) -> Result<u64> {
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let id = words
+        .iter()
+        .position(|word| *word == "--member-id")
+        .and_then(|at| words.get(at + 1))
+        .and_then(|id| u64::from_str_radix(id, 16).ok());
+    id.ok_or_else(|| anyhow!("`kontiki store member replace` says no id: {said}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_id_of_the_new_member_is_read() {
+        let said = "Member b (1f) is removed.\n  kontiki pki --dir ./cluster --add-member b=10.0.0.4 --member-id 2ad\n";
+        assert_eq!(new_id(said).unwrap(), 0x2ad);
+        assert!(new_id("Member b (1f) is removed.").is_err());
+    }
 
     #[test]
     fn a_wait_ends_with_the_run() {

@@ -468,7 +468,7 @@ fn corrupt(rig: &Rig, fault: &Planned) -> Result<()> {
         }
     }
     member.kill()?;
-    let replaced = rig.remove(index).and_then(|()| rig.add(index));
+    let replaced = rig.replace(index);
     member.excuse(false);
     stands(rig, "damage: not replaced", replaced)
 }

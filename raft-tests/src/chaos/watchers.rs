@@ -150,8 +150,9 @@ async fn stream(
         let answer = tokio::select! {
             answer = answers.message() => answer,
             _ = ticks.tick() => {
-                // The stream's end is said, so that a watch which was left is told from one that broke.
                 if stop(seen.load(Ordering::SeqCst)) || shared.stop.load(Ordering::SeqCst) {
+                    // What would have come afterwards is not missed.
+                    lost("the client has left".into());
                     return End::Done;
                 }
                 if heard.elapsed() > SILENCE {
