@@ -10,6 +10,7 @@ mod machine;
 mod memory;
 mod puts;
 mod store;
+mod watchers;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -53,11 +54,13 @@ enum What {
     },
     /// Resident memory of one idle server
     Memory,
+    /// What ten thousand watchers, and events that they do not read, cost a server's memory
+    Watchers,
     /// From `make up` on a built tree to the first pod that runs
     FirstPod,
     /// Puts, updates, reads, lists, watches, leases, compaction, restart and catch-up: about 22 minutes
     Store(store::StoreArgs),
-    /// Everything but `store`, with the default sizes: about 12 minutes
+    /// Everything but `store` and `watchers`, with the default sizes: about 12 minutes
     All,
 }
 
@@ -123,6 +126,7 @@ async fn measure(cli: Cli) -> Result<()> {
         What::Puts { seconds } => puts::run(&setting, seconds).await,
         What::Failover { kills } => failover::run(&setting, kills).await,
         What::Memory => memory::run(&setting).await,
+        What::Watchers => watchers::run(&setting).await,
         What::FirstPod => first_pod::run(&setting).await,
         What::Store(args) => store::run(&setting, &args).await,
         What::All => {

@@ -11,7 +11,7 @@ mod keys;
 mod lease;
 mod list;
 mod load;
-mod message;
+pub(crate) mod message;
 mod million;
 mod process;
 mod put;

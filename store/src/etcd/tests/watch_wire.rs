@@ -34,7 +34,7 @@ fn cancel(watch_id: i64) -> super::super::message::WatchRequest {
 }
 
 impl Bench {
-    async fn watch(&self, request: WatchCreate) -> WatchTalk {
+    pub(super) async fn watch(&self, request: WatchCreate) -> WatchTalk {
         let mut talk: WatchTalk = self.both(PATH, false).await.unwrap();
         talk.say(create(request)).await;
         let created = talk.next().await;
@@ -644,62 +644,4 @@ async fn busy_watches_of_a_stream_do_not_keep_a_quiet_one_waiting() {
     }
     // A turn of each of them with the history that it has in its hands then, of 57,000 events.
     assert!(before < 19 * 300, "{before} events came before");
-}
-
-/// What ten thousand watches cost. The client is in the same process, and its part is in it.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn memory_of_ten_thousand_watchers() {
-    let resident = || {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        kib << 10
-    };
-    let bench = Bench::new().await;
-    let key = |n: i64| WatchCreate {
-        key: bytes(&format!("/registry/pods/key{n:05}")),
-        ..WatchCreate::default()
-    };
-    let before = resident();
-    let mut talk: WatchTalk = bench.both(PATH, false).await.unwrap();
-    for n in 0..10_000 {
-        talk.say(create(key(n))).await;
-        talk.next().await;
-    }
-    let after = resident();
-    eprintln!(
-        "10,000 watches on one stream: {} bytes each",
-        (after - before) / 10_000
-    );
-    let mut talks = Vec::new();
-    for n in 0..10_000 {
-        talks.push(bench.watch(key(n)).await);
-    }
-    let streams = resident();
-    eprintln!(
-        "10,000 streams of one watch: {} bytes each",
-        (streams - after) / 10_000
-    );
-    // Nobody reads, and everything happens to everybody: what is pending for all is bounded for all together.
-    let ends = bench.backend.store.clone();
-    for n in 0..2_000i64 {
-        let put = kv::PutRequest {
-            key: bytes(&format!("/registry/pods/key{:05}", n % 10_000)),
-            value: vec![b'x'; 10_000].into(),
-            ..Default::default()
-        };
-        let op = kv::RequestOp {
-            request: Some(kv::Request::Put(put)),
-        };
-        kv::Store::txn(&*ends, txn_of(vec![op])).await.unwrap();
-        tokio::task::yield_now().await;
-    }
-    eprintln!(
-        "after 2,000 events of 10 kB that nobody has read: {} MiB more",
-        resident().saturating_sub(streams) >> 20
-    );
 }
