@@ -344,6 +344,7 @@ pub(crate) struct PkiArgs {
 
 /// Where the store is: the cluster in the home unless endpoints are given.
 #[derive(Args)]
+#[command(next_help_heading = "Which store, and who asks")]
 pub(crate) struct StoreArgs {
     /// Directory of the cluster [default: ~/.kontiki]
     #[arg(long, env = "KONTIKI_HOME", value_name = "DIR", global = true)]
@@ -385,6 +386,7 @@ impl StoreArgs {
 #[derive(Subcommand)]
 pub(crate) enum StoreCommand {
     /// Show each member: role, revision, lag behind the leader, size, alarms and health. Works without a quorum.
+    #[command(after_help = STATUS)]
     Status(OutputArgs),
     /// Read keys, as they are now or as they were at a revision.
     Get(GetArgs),
@@ -446,7 +448,7 @@ pub(crate) struct GetArgs {
     /// As of this revision, which must not have been compacted [default: now]
     #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i64).range(0..))]
     pub(crate) rev: i64,
-    /// As of this time (2026-11-25T20:19:10Z), or so long ago (90s, 10m, 2h, 1d)
+    /// As of this time (2026-11-25T20:19:10Z), which must not be yet to come, or so long ago (90s, 10m, 2h, 1d)
     #[arg(long, value_parser = moment, conflicts_with = "rev", value_name = "TIME")]
     pub(crate) at: Option<OffsetDateTime>,
     /// At most so many keys [default: all]
@@ -454,7 +456,17 @@ pub(crate) struct GetArgs {
     pub(crate) limit: usize,
 }
 
+/// What else there is to know of the output.
+const STATUS: &str = "REVISION, COMPACTED and SIZE are of what the member has applied (APPLIED): after a start that may be \
+                      less than its log has (INDEX), until there is a leader. SIZE is what the state takes on the disk \
+                      and in memory that is not flushed yet, without the log.";
+/// The same.
+const HISTORY: &str = "TIME is by the clock of the member that took the write. It is `-` for what was made before history \
+                       begins, at the last compaction (a restore or an import, too, is one): of that it is only known \
+                       what the keys were.";
+
 #[derive(Args)]
+#[command(after_help = HISTORY)]
 pub(crate) struct HistoryArgs {
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
@@ -615,7 +627,7 @@ pub(crate) enum MemberCommand {
         /// Its name or id
         member: String,
     },
-    /// Remove a member for good.
+    /// Remove a member for good; one of the cluster in the home with its process and its data.
     Remove {
         /// Its name or id
         member: String,
@@ -755,6 +767,26 @@ mod tests {
         }
         let words = "kontiki store restore f --data-dir d".split(' ');
         assert!(Cli::try_parse_from(words).is_err(), "whose data?");
+    }
+
+    #[test]
+    fn help_of_the_store_tells_its_own_options_from_those_of_all() {
+        let mut cli = Cli::command();
+        cli.build();
+        let store = cli.find_subcommand("store").unwrap();
+        for path in [&["get"][..], &["mirror"], &["member", "add"], &["restore"]] {
+            let command = path
+                .iter()
+                .try_fold(store, |command, name| command.find_subcommand(name));
+            let help = command.unwrap().clone().render_help().to_string();
+            let (own, of_all) = help.split_once("Which store, and who asks:").unwrap();
+            for flag in ["--home", "--endpoints", "--cacert", "--key", "--user"] {
+                let line = format!("      {flag} <");
+                assert!(of_all.contains(&line) && !own.contains(&line), "{help}");
+            }
+            let own_flag = ["--rev", "--from", "--peer", "--bump-revision"];
+            assert!(own_flag.iter().any(|flag| own.contains(flag)), "{help}");
+        }
     }
 
     #[test]

@@ -28,6 +28,9 @@ fn section(text: &mut String, parent: &str, command: &Command) {
         *text += "\n| flag | environment | default | meaning |\n|---|---|---|---|\n";
     }
     command.get_arguments().for_each(|flag| row(text, flag));
+    if let Some(more) = command.get_after_help() {
+        let _ = write!(text, "\n{more}\n");
+    }
     for below in command.get_subcommands() {
         section(text, &name, below);
     }

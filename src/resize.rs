@@ -278,6 +278,41 @@ fn forget(home: &Home, plan: &mut Plan, name: &str) -> Result<()> {
     local::ensure_pki(home, plan, &up::node_ip())
 }
 
+/// `kontiki store member remove` of a member of this home: takes it out of the store and out of the plan. Answers its
+/// name; nothing where it is not of this home.
+pub(crate) async fn remove(home: &Home, id: u64) -> Result<Option<String>> {
+    let (_lock, mut plan) = up::begin(home)?;
+    let Some(name) = removable(&plan, id)? else {
+        return Ok(None);
+    };
+    let before = plan.clone();
+    if let Err(error) = leave(home, &mut plan, &name).await {
+        // What was refused is not to be done by the next `up`.
+        if let Ok((_, listed)) = Session::of_home(home, &before)?.members().await
+            && listed.iter().any(|member| member.id == id)
+        {
+            home.save(&before)?;
+        }
+        return Err(error);
+    }
+    forget(home, &mut plan, &name)?;
+    Ok(Some(name))
+}
+
+/// The name of the member that is to be removed, if it is of this home.
+fn removable(plan: &Plan, id: u64) -> Result<Option<String>> {
+    match plan.members.as_slice() {
+        [only] if only.id == id => bail!(
+            "member {} is the only one: `kontiki reset` takes the cluster away",
+            only.name
+        ),
+        members => {
+            let found = members.iter().find(|member| member.id == id);
+            Ok(found.map(|member| member.name.clone()))
+        }
+    }
+}
+
 /// `kontiki store replace`: a new member in the place of one that is dead, under its name and on its ports.
 pub(crate) async fn replace(home: &Home, name: &str) -> Result<()> {
     let (_lock, mut plan) = up::begin(home)?;
@@ -390,6 +425,17 @@ mod tests {
         assert_eq!(next(&three, &two, 3).unwrap(), Step::Forget("m3".into()));
         let step = next(&three, &listed(&three), 3);
         assert_eq!(step.unwrap(), Step::Remove("m3".into()));
+    }
+
+    #[test]
+    fn the_last_member_is_not_removed_and_that_of_others_not_by_this_home() {
+        let three = plan(3);
+        let id = three.members[1].id;
+        assert_eq!(removable(&three, id).unwrap(), Some("m2".into()));
+        assert_eq!(removable(&three, 0xabc).unwrap(), None);
+        let one = plan(1);
+        let refused = removable(&one, one.members[0].id).unwrap_err();
+        assert!(refused.to_string().contains("the only one"), "{refused}");
     }
 
     #[test]

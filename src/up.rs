@@ -240,27 +240,21 @@ async fn wait_members(home: &Home, plan: &Plan, progress: &Progress) -> Result<(
         if member.leaving {
             continue;
         }
-        let mut last = String::from("no answer yet");
         loop {
+            let last = match probe.get(member.api_port, "/readyz").await {
+                Ok((200, _)) => break,
+                Ok((_, body)) => why_not_ready(&body),
+                Err(error) => error.root_cause().to_string(),
+            };
             progress.say(&format!(
                 "waiting for member {} ({}/{}): {last}",
                 member.name,
                 index + 1,
                 plan.members.len()
             ));
-            match probe.get(member.api_port, "/readyz").await {
-                Ok((200, _)) => break,
-                Ok((status, body)) => last = format!("{status} {}", first_failed_check(&body)),
-                Err(error) => last = error.root_cause().to_string(),
-            }
-            // Of them all: one alone may wait for ever for those that have stopped.
-            let others = plan.members.iter().filter(|member| !member.leaving);
-            for other in others {
-                let patience = match other.name == member.name {
-                    true => deadline,
-                    false => Instant::now() + READY_DEADLINE,
-                };
-                check_member(home, plan, other, patience, &last)?;
+            let runs = |name: &str| server_process(home, name).running().is_some();
+            if let Some(ended) = end_of_wait(plan, member, &runs, Instant::now() > deadline) {
+                return Err(ended.told(home, plan, &last));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -268,23 +262,45 @@ async fn wait_members(home: &Home, plan: &Plan, progress: &Progress) -> Result<(
     Ok(())
 }
 
-fn check_member(
-    home: &Home,
-    plan: &Plan,
-    member: &Member,
-    deadline: Instant,
-    last: &str,
-) -> Result<()> {
-    let what = format!("member {}", member.name);
-    let alive = check_alive(&server_process(home, &member.name), &what, deadline, last);
-    if alive.is_err() && plan.members.len() > 1 {
-        say(&format!(
-            "If the data of {what} is lost: kontiki store replace {}{}",
-            member.name,
-            home_flag(home)
-        ));
+/// Why nobody waits any longer.
+#[derive(Debug, PartialEq)]
+enum Ended<'a> {
+    Stopped(&'a Member),
+    Late(&'a Member),
+}
+
+/// Looks at all members while one is waited for: it may wait for ever itself, for those that have stopped.
+fn end_of_wait<'a>(
+    plan: &'a Plan,
+    awaited: &'a Member,
+    runs: &dyn Fn(&str) -> bool,
+    is_late: bool,
+) -> Option<Ended<'a>> {
+    let mut stay = plan.members.iter().filter(|member| !member.leaving);
+    match stay.find(|member| !runs(&member.name)) {
+        Some(stopped) => Some(Ended::Stopped(stopped)),
+        None => is_late.then_some(Ended::Late(awaited)),
     }
-    alive
+}
+
+impl Ended<'_> {
+    /// Says what can be done, and answers what has happened.
+    fn told(&self, home: &Home, plan: &Plan, last: &str) -> anyhow::Error {
+        let (Ended::Stopped(member) | Ended::Late(member)) = self;
+        let what = format!("member {}", member.name);
+        let process = server_process(home, &member.name);
+        if plan.members.len() > 1 {
+            say(&format!(
+                "If the data of {what} is lost: kontiki store replace {}{}",
+                member.name,
+                home_flag(home)
+            ));
+        }
+        match self {
+            Ended::Stopped(_) => has_stopped(&process, &what),
+            Ended::Late(_) => is_late(&process, &what, last),
+        }
+    }
 }
 
 async fn wait_node(home: &Home, plan: &Plan, progress: &Progress) -> Result<()> {
@@ -312,31 +328,48 @@ async fn wait_node(home: &Home, plan: &Plan, progress: &Progress) -> Result<()> 
 
 fn check_alive(process: &Process, what: &str, deadline: Instant, last: &str) -> Result<()> {
     if process.running().is_none() {
-        bail!(
-            "{what} stopped. The end of {}:\n{}",
-            process.log_file().display(),
-            process.log_tail(12)
-        );
+        return Err(has_stopped(process, what));
     }
     if Instant::now() > deadline {
-        bail!(
-            "{what} is not ready after {} s ({last}). The end of {}:\n{}",
-            READY_DEADLINE.as_secs(),
-            process.log_file().display(),
-            process.log_tail(12)
-        );
+        return Err(is_late(process, what, last));
     }
     Ok(())
 }
 
-/// The first `[-]check failed` line of a verbose health answer, or its first line.
-fn first_failed_check(body: &[u8]) -> String {
+fn has_stopped(process: &Process, what: &str) -> anyhow::Error {
+    anyhow!(
+        "{what} stopped. The end of {}:\n{}",
+        process.log_file().display(),
+        process.log_tail(12)
+    )
+}
+
+fn is_late(process: &Process, what: &str, last: &str) -> anyhow::Error {
+    anyhow!(
+        "{what} is not ready after {} s ({last}). The end of {}:\n{}",
+        READY_DEADLINE.as_secs(),
+        process.log_file().display(),
+        process.log_tail(12)
+    )
+}
+
+/// What a health answer means in which a check has failed. The checks are those of Kubernetes, which do not say why.
+fn why_not_ready(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    let failed = text.lines().find(|line| line.starts_with("[-]"));
-    failed
-        .or_else(|| text.lines().next())
-        .unwrap_or_default()
-        .to_string()
+    let failed = text.lines().find_map(|line| line.strip_prefix("[-]"));
+    let Some(failed) = failed else {
+        return text.lines().next().unwrap_or_default().to_string();
+    };
+    let check = failed.split(" failed").next().unwrap_or_default();
+    match check {
+        "etcd" => "its store has no leader with a quorum yet".into(),
+        "informer-sync" => "it is still reading what there is".into(),
+        "shutdown" => "it is stopping".into(),
+        hook if hook.starts_with("poststarthook/") => {
+            "it is making what every cluster begins with".into()
+        }
+        other => format!("its check `{other}` fails"),
+    }
 }
 
 /// Whether a member's metrics say that it leads the store.
@@ -589,10 +622,7 @@ pub(crate) async fn status(home: &Home) -> Result<()> {
                     let leads = metrics.is_ok_and(|(_, body)| leads(&body));
                     format!("ready (pid {pid}){}", if leads { ", leads" } else { "" })
                 }
-                Ok((status, body)) => format!(
-                    "not ready (pid {pid}): {status} {}",
-                    first_failed_check(&body)
-                ),
+                Ok((_, body)) => format!("not ready (pid {pid}): {}", why_not_ready(&body)),
                 Err(error) => format!("not ready (pid {pid}): {}", error.root_cause()),
             },
         };
@@ -813,11 +843,49 @@ mod tests {
     }
 
     #[test]
-    fn the_failed_check_is_what_is_shown() {
-        assert_eq!(
-            first_failed_check(b"[+]ping ok\n[-]store failed: no leader\n"),
-            "[-]store failed: no leader"
-        );
-        assert_eq!(first_failed_check(b"nope\n"), "nope");
+    fn a_failed_check_is_said_in_words() {
+        let said = |check: &str| {
+            let body =
+                format!("[+]ping ok\n[-]{check} failed: reason withheld\nreadyz check failed\n");
+            why_not_ready(body.as_bytes())
+        };
+        for check in [
+            "etcd",
+            "informer-sync",
+            "poststarthook/rbac/bootstrap-roles",
+            "shutdown",
+            "other",
+        ] {
+            let said = said(check);
+            assert!(!said.contains("withheld") && !said.is_empty(), "{said}");
+        }
+        assert!(said("etcd").contains("quorum"));
+        assert_eq!(said("other"), "its check `other` fails");
+        assert_eq!(why_not_ready(b"nope\n"), "nope");
+    }
+
+    #[test]
+    fn all_members_are_looked_at_while_one_is_waited_for() {
+        let wishes = Wishes {
+            members: Some(3),
+            node_name: Some("here".into()),
+            ..Wishes::default()
+        };
+        let mut plan = Plan::new(&wishes, &mut || 8).unwrap();
+        let look = |plan: &Plan, stopped: &[&str], late: bool| {
+            let runs = |name: &str| !stopped.contains(&name);
+            match end_of_wait(plan, &plan.members[0], &runs, late) {
+                None => String::new(),
+                Some(Ended::Stopped(member)) => format!("{} stopped", member.name),
+                Some(Ended::Late(member)) => format!("{} late", member.name),
+            }
+        };
+        assert_eq!(look(&plan, &[], false), "");
+        assert_eq!(look(&plan, &[], true), "m1 late");
+        // The one that is waited for runs, and would wait for a quorum.
+        assert_eq!(look(&plan, &["m3"], false), "m3 stopped");
+        assert_eq!(look(&plan, &["m1"], true), "m1 stopped");
+        plan.members[2].leaving = true;
+        assert_eq!(look(&plan, &["m3"], false), "");
     }
 }

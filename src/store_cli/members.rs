@@ -7,7 +7,7 @@ use store::etcd::client::{Client, ClientError, Member};
 
 use super::{Session, table};
 use crate::cli::{MemberAddArgs, MemberCommand};
-use crate::resize::WITHOUT_QUORUM;
+use crate::resize::{self, WITHOUT_QUORUM};
 use crate::up::{Progress, say};
 
 const POLL: Duration = Duration::from_millis(500);
@@ -48,9 +48,19 @@ pub(super) async fn run(session: &Session, command: &MemberCommand) -> Result<()
         MemberCommand::Remove { member } => {
             let (client, members) = session.members().await?;
             let id = find(&members, member)?.id;
+            // Of the cluster on this machine: else the next `up` would start it again.
+            if let Some(home) = &session.home
+                && let Some(name) = resize::remove(home, id).await?
+            {
+                say(&format!(
+                    "Member {name} ({id:x}) is removed, with its process and its data."
+                ));
+                return Ok(());
+            }
             client.remove_member(id).await?;
             say(&format!(
-                "Member {id:x} is removed. Its process ends; remove its data: the id is never used again."
+                "Member {id:x} is removed. Its process ends; see that it is not started again, and remove its data: the \
+                 id is never used again."
             ));
             Ok(())
         }

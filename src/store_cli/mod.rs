@@ -52,6 +52,8 @@ pub(crate) struct Session {
     pub(crate) endpoints: Vec<String>,
     pub(crate) ca: std::path::PathBuf,
     pub(crate) identity: Pair,
+    /// Whose cluster it is, where no other endpoints were named.
+    pub(crate) home: Option<Home>,
     credentials: Credentials,
 }
 
@@ -76,6 +78,7 @@ impl Session {
         let ca = args.cacert.clone();
         let ca = ca.unwrap_or_else(|| home.pki().join("ca.crt"));
         let mut session = Session::new(endpoints, ca, identity)?;
+        session.home = args.endpoints.is_empty().then_some(home);
         session.credentials.login = login(args.user.as_deref(), args.password_file.as_deref())?;
         Ok(session)
     }
@@ -100,6 +103,7 @@ impl Session {
             endpoints,
             ca,
             identity,
+            home: None,
             credentials,
         })
     }

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use store::etcd::client::{Keys, Record, Revision};
+use store::Moment;
+use store::etcd::client::{Client, ClientError, Keys, Record, Revision};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -19,14 +20,21 @@ pub(super) async fn get(session: &Session, args: &GetArgs) -> Result<()> {
     let shown = &args.keys;
     let keys = keys(&shown.key, shown.prefix)?;
     let client = session.any().await?;
-    let asked = match args.at {
-        None => args.rev,
-        Some(time) => {
-            let unix_ms = time.unix_timestamp_nanos().div_euclid(1_000_000);
-            client.revision_at(i64::try_from(unix_ms)?).await?
-        }
+    let read = async {
+        let asked = match args.at {
+            None => args.rev,
+            Some(time) => as_of(&client, time).await?,
+        };
+        Ok(client.get(&keys, asked, args.limit).await?)
     };
-    let (revision, records) = client.get(&keys, asked, args.limit).await?;
+    let read: Result<(i64, Vec<Record>)> = read.await;
+    let (revision, records) = match read {
+        Err(error) if is_of_before_history(&error) => {
+            let begins = client.history_begins(&keys).await?;
+            bail!(before_history(args, begins));
+        }
+        read => read?,
+    };
     if shown.output.json() {
         let records: Vec<Value> = records.iter().map(record_json).collect();
         let answer = json!({"revision": revision, "keys": records});
@@ -54,6 +62,53 @@ pub(super) async fn get(session: &Session, args: &GetArgs) -> Result<()> {
     }
 }
 
+fn is_of_before_history(error: &anyhow::Error) -> bool {
+    let error: Option<&ClientError> = error.downcast_ref();
+    error.is_some_and(ClientError::is_of_before_history)
+}
+
+/// The newest revision at a time, which must not be yet to come.
+async fn as_of(client: &Client, time: OffsetDateTime) -> Result<i64> {
+    let now = OffsetDateTime::now_utc();
+    let found = client.revision_at(millis(time)?).await?;
+    if is_to_come(millis(time)?, millis(now)?, found) {
+        bail!(
+            "{} is yet to come (here it is {}): leave --at out to read what is now",
+            time.format(&Rfc3339)?,
+            now.format(&Rfc3339)?
+        );
+    }
+    Ok(found.revision)
+}
+
+fn millis(time: OffsetDateTime) -> Result<i64> {
+    Ok(i64::try_from(
+        time.unix_timestamp_nanos().div_euclid(1_000_000),
+    )?)
+}
+
+/// Times are of the members' clocks, which may be ahead of the one here: what `history` says of the newest revision is
+/// not yet to come, whatever time it is here.
+fn is_to_come(asked: i64, now: i64, newest: Moment) -> bool {
+    asked > now && asked > newest.unix_ms
+}
+
+/// Why what is asked for is not there, and what is.
+fn before_history(args: &GetArgs, begins: Moment) -> String {
+    let asked = match args.at.and_then(|time| time.format(&Rfc3339).ok()) {
+        Some(time) => format!("what was there at {time}"),
+        None => format!("revision {}", args.rev),
+    };
+    let made = match time_text(begins.unix_ms) {
+        Some(time) => format!(", made at {time}"),
+        None => String::new(),
+    };
+    format!(
+        "{asked} has been compacted: history begins at revision {}{made}",
+        begins.revision
+    )
+}
+
 pub(super) async fn history(session: &Session, args: &HistoryArgs) -> Result<()> {
     let shown = &args.keys;
     let keys = keys(&shown.key, shown.prefix)?;
@@ -78,7 +133,26 @@ pub(super) async fn history(session: &Session, args: &HistoryArgs) -> Result<()>
         );
     }
     say(revisions_table(&revisions, shown.values).trim_end());
+    if let Some(note) = untimed(&revisions, begins) {
+        // Not among the lines.
+        eprintln!("{note}");
+    }
     Ok(())
+}
+
+/// Why there is a revision without a time.
+fn untimed(revisions: &[(Revision, i64)], begins: i64) -> Option<String> {
+    let untimed = revisions.iter().filter(|(_, unix_ms)| *unix_ms == 0);
+    let (older, other): (Vec<i64>, Vec<i64>) = untimed
+        .map(|(revision, _)| number(revision))
+        .partition(|revision| *revision < begins);
+    match (older.is_empty(), other.is_empty()) {
+        (true, true) => None,
+        (false, _) => Some(format!(
+            "(No TIME: made before history begins, at revision {begins}; of that it is only known what the keys were.)"
+        )),
+        (true, false) => Some("(No TIME: it was not recorded when they were made.)".into()),
+    }
 }
 
 fn keys(key: &str, prefix: bool) -> Result<Keys> {
@@ -237,7 +311,7 @@ mod tests {
             Revision::Delete(b"/registry/a"[..].to_vec().into(), 7),
             put(8, 8, b"\x00\x01"),
         ];
-        // The last of before times were recorded.
+        // The last without a time.
         let revisions: Vec<(Revision, i64)> =
             revisions.into_iter().zip([1500, 1501, 61_000, 0]).collect();
         let text = revisions_table(&revisions, false);
@@ -284,6 +358,61 @@ mod tests {
             (&deleted["kind"], &deleted["time"]),
             (&"delete".into(), &"1970-01-01T00:01:01Z".into())
         );
+    }
+
+    #[test]
+    fn a_time_is_to_come_if_no_clock_has_it_yet() {
+        let newest = |unix_ms| Moment {
+            revision: 7,
+            unix_ms,
+        };
+        assert!(is_to_come(101, 100, newest(50)));
+        assert!(!is_to_come(100, 100, newest(50)), "just now");
+        assert!(!is_to_come(40, 100, newest(40)));
+        // By a member whose clock is ahead.
+        assert!(!is_to_come(105, 100, newest(105)));
+        assert!(is_to_come(106, 100, newest(105)));
+    }
+
+    #[test]
+    fn what_is_gone_is_said_with_where_history_begins() {
+        use clap::Parser;
+        let args = |line: &str| {
+            let words = "kontiki store get /a ".to_string() + line;
+            let cli = crate::cli::Cli::try_parse_from(words.split_whitespace()).unwrap();
+            match cli.command {
+                crate::cli::Command::Store(store) => match store.command {
+                    crate::cli::StoreCommand::Get(get) => get,
+                    _ => panic!("another command"),
+                },
+                _ => panic!("another command"),
+            }
+        };
+        let begins = |unix_ms| Moment {
+            revision: 9,
+            unix_ms,
+        };
+        assert_eq!(
+            before_history(&args("--rev 5"), begins(1500)),
+            "revision 5 has been compacted: history begins at revision 9, made at 1970-01-01T00:00:01.5Z"
+        );
+        assert_eq!(
+            before_history(&args("--at 1970-01-01T00:00:01Z"), begins(0)),
+            "what was there at 1970-01-01T00:00:01Z has been compacted: history begins at revision 9"
+        );
+    }
+
+    #[test]
+    fn it_is_said_why_a_revision_has_no_time() {
+        let revisions = |times: [i64; 2]| -> Vec<(Revision, i64)> {
+            let puts = [put(5, 5, b"one"), put(5, 9, b"two")];
+            puts.into_iter().zip(times).collect()
+        };
+        assert_eq!(untimed(&revisions([1, 2]), 7), None);
+        let before = untimed(&revisions([0, 2]), 7).unwrap();
+        assert!(before.contains("begins, at revision 7"), "{before}");
+        let other = untimed(&revisions([0, 0]), 1).unwrap();
+        assert!(other.contains("not recorded"), "{other}");
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub(crate) const RESTORING: &str = ".restoring";
 /// Beside a directory's name: what a recovery is making of it.
 pub(crate) const RECOVERING: &str = ".recovering";
 
+/// How a member that has lost its data, or must not use it, is brought back.
+pub(crate) const REPLACE: &str = "`kontiki store replace NAME` does it where all members are on one machine, `kontiki \
+                                  store member replace NAME` where they are on several";
+
 /// Why a data directory cannot be used. The texts say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
@@ -52,8 +56,8 @@ pub enum DataDirError {
         member: u64,
     },
     #[error(
-        "data directory {path} holds data but no identity file: it is not known whose it is. Restore the file, or \
-         remove this member from the cluster, empty the directory and add the member anew under a new id"
+        "data directory {path} holds data but no identity file: it is not known whose it is. Restore the file, or put a \
+         new member in the place of this one, under a new id and with an empty directory: {REPLACE}"
     )]
     Anonymous { path: PathBuf },
     #[error(
@@ -69,8 +73,8 @@ pub enum DataDirError {
     Newer { path: PathBuf, found: u32 },
     #[error(
         "data directory {path}: {what} is damaged ({source}). Nothing was changed. This member must not start with \
-         what is left, because it may have acknowledged what is missing: remove it from the cluster, empty the \
-         directory and add it anew under a new id; the other members have its data. A single member: restore a backup"
+         what is left, because it may have acknowledged what is missing. The other members have its data: put a new \
+         member in its place, under a new id and with an empty directory ({REPLACE}). A single member: restore a backup"
     )]
     Damaged {
         path: PathBuf,
@@ -397,13 +401,31 @@ mod tests {
         ];
         for error in damage {
             let text = told(error);
-            assert!(text.contains("remove it from the cluster"), "{text}");
+            assert!(text.contains("`kontiki store replace NAME`"), "{text}");
         }
         // An error of the disk, too many open files, no room.
         for number in [5, 24, 28] {
             let text = told(io::Error::from_raw_os_error(number));
             assert!(text.contains("the log cannot be opened"), "{text}");
-            assert!(!text.contains("remove it from the cluster"), "{text}");
+            assert!(!text.contains("kontiki store replace"), "{text}");
+        }
+    }
+
+    #[test]
+    fn data_of_nobody_and_of_a_lost_member_say_how_to_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        make(dir.path());
+        std::fs::create_dir(dir.path().join("wal")).unwrap();
+        std::fs::remove_file(dir.path().join("identity")).unwrap();
+        let anonymous = DataDir::open(dir.path(), 0xc1, 1).unwrap_err();
+        let lost = crate::peer::wire::Refusal::OtherDirectory {
+            member: 1,
+            known: 2,
+            shown: 3,
+        };
+        for text in [anonymous.to_string(), lost.to_string()] {
+            assert!(text.contains("`kontiki store replace NAME`"), "{text}");
+            assert!(text.contains("under a new id"), "{text}");
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::tools::{Kubectl, Said, run, wait_for};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -195,6 +195,38 @@ impl Cluster {
     /// SIGTERM for a member, counted from 1. Returns when it is gone, which may take no longer than a supervisor waits.
     pub(crate) fn terminate(&self, member: usize) {
         end("-TERM", self.pid(member));
+    }
+
+    /// Stops a member, counted from 1, and starts it as it was, whatever the others do.
+    pub(crate) fn restart_alone(&self, member: usize) {
+        let line = std::fs::read(format!("/proc/{}/cmdline", self.pid(member)));
+        let line = String::from_utf8(line.expect("it runs")).expect("text");
+        self.terminate(member);
+        let dir = self.home().join(format!("m{member}"));
+        let log = std::fs::File::options().append(true).open(dir.join("log"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kontiki"));
+        command
+            .args(line.trim_end_matches('\0').split('\0').skip(1))
+            .stdin(Stdio::null())
+            .stderr(log.expect("the log"));
+        let mut child = command.spawn().expect("it starts");
+        std::fs::write(dir.join("pid"), child.id().to_string()).expect("the pid");
+        // So that it is not there any more when it has ended.
+        std::thread::spawn(move || child.wait());
+    }
+
+    /// curl with the certificate for the store's own port.
+    pub(crate) fn curl(&self, url: &str) -> Said {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", url]);
+        for (flag, file) in [
+            ("--cacert", "ca.crt"),
+            ("--cert", "store-admin.crt"),
+            ("--key", "store-admin.key"),
+        ] {
+            command.arg(flag).arg(self.pki(file));
+        }
+        run(command, "")
     }
 
     /// SIGKILL for the node agent.

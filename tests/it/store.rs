@@ -75,6 +75,38 @@ fn the_store_can_be_looked_at_and_backed_up_while_it_runs() {
         !said.success && said.stderr.contains("3 of 3 members"),
         "{said}"
     );
+    let url = format!("{}/metrics", cluster.etcd_url(1));
+    if have("curl") {
+        wait_for("the alert that there is no leader", SOON, || {
+            let said = cluster.curl(&url);
+            match said.stdout.contains("\netcd_server_has_leader 0\n") {
+                true => Ok(()),
+                false => Err(said.to_string()),
+            }
+        });
+    }
+
+    // Nor are the figures wrong after a start that finds nobody.
+    let before = figures(&cluster).expect("it answers");
+    cluster.restart_alone(1);
+    let after = wait_for("it answers", SOON, || {
+        figures(&cluster).ok_or("it does not answer yet".to_string())
+    });
+    assert_eq!(after[..2], before[..2], "{before:?} {after:?}");
+    assert!(after[1] > 0 && after[2] > 0, "{after:?}");
+}
+
+/// Revision, compacted revision and size, as `status` has them of the first member.
+fn figures(cluster: &Cluster) -> Option<[i64; 3]> {
+    let said = cluster.kontiki(&["store", "status", "-o", "json"]);
+    let rows: Vec<Value> = serde_json::from_str(&said.stdout).ok()?;
+    let first = rows.iter().find(|row| row["name"] == "m1")?;
+    let figure = |name: &str| first[name].as_i64();
+    Some([
+        figure("revision")?,
+        figure("compact_revision")?,
+        figure("size_bytes")?,
+    ])
 }
 
 fn history_of_a_key(cluster: &Cluster) {
@@ -145,10 +177,20 @@ fn history_of_a_key(cluster: &Cluster) {
     let history = cluster.store_json(&["history", "/told/a"]);
     assert_eq!(history["retained_from"], second + 1);
     assert_eq!(kinds(&history), expected(&all[1..]), "{history}");
-    let compacted = get(&["--rev", &first.to_string()]);
+    let begins = format!("history begins at revision {}, made at 20", second + 1);
+    for early in [["--rev", &first.to_string()], ["--at", "1d"]] {
+        let compacted = get(&early);
+        assert!(
+            !compacted.success
+                && compacted.stderr.contains("has been compacted")
+                && compacted.stderr.contains(&begins),
+            "{compacted}"
+        );
+    }
+    let to_come = get(&["--at", "2999-01-01T00:00:00Z"]);
     assert!(
-        !compacted.success && compacted.stderr.contains("has been compacted"),
-        "{compacted}"
+        !to_come.success && to_come.stderr.contains("is yet to come"),
+        "{to_come}"
     );
     let both = cluster.kontiki(&["store", "history", "/told/", "--prefix", "--limit", "2"]);
     assert!(both.success && both.stdout.lines().count() == 3, "{both}");
@@ -247,6 +289,18 @@ fn a_dead_member_is_replaced_by_one_command() {
     let up = cluster.kontiki(&["up"]);
     assert!(up.success, "{up}");
     status_when_well(&cluster, 3);
+
+    // One that is removed by hand is not started again.
+    let removed = cluster.kontiki(&["store", "member", "remove", "m3"]);
+    assert!(
+        removed.success && removed.stdout.contains("with its process and its data"),
+        "{removed}"
+    );
+    assert_eq!(names(&cluster), ["m1", "m2"]);
+    let up = cluster.kontiki(&["up"]);
+    assert!(up.success, "{up}");
+    assert!(!cluster.home().join("m3").exists(), "{up}");
+    status_when_well(&cluster, 2);
 }
 
 #[test]

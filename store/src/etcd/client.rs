@@ -30,7 +30,7 @@ use super::message::{
     StatusBody, TimesBody, TimesOfRequest, TxnBody, WatchBody, WatchCreate, WatchRequest,
     WatchUnion,
 };
-use crate::MemberReport;
+use crate::{MemberReport, Moment};
 
 /// For a connection to come about.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -195,6 +195,17 @@ pub struct Page {
     pub more: bool,
     /// Keys in the whole range.
     pub count: i64,
+}
+
+impl ClientError {
+    /// Whether it was asked for what has been compacted.
+    pub fn is_of_before_history(&self) -> bool {
+        match self {
+            ClientError::Compacted(_) => true,
+            ClientError::Refused { text, .. } => text.contains("revision has been compacted"),
+            _ => false,
+        }
+    }
 }
 
 /// A connection to one member, made on first use and again when it is lost.
@@ -459,12 +470,25 @@ impl Client {
         }
     }
 
-    /// The newest revision at a time, milliseconds since 1970.
-    pub async fn revision_at(&self, unix_ms: i64) -> Result<i64, ClientError> {
+    /// The newest revision at a time, milliseconds since 1970, and when it was made.
+    pub async fn revision_at(&self, unix_ms: i64) -> Result<Moment, ClientError> {
         let request = RevisionAtRequest { unix_ms };
         let answer: Headed<MomentBody> =
             self.unary("/kontikipb.History/RevisionAt", request).await?;
-        Ok(answer.body.revision)
+        let MomentBody { revision, unix_ms } = answer.body;
+        Ok(Moment { revision, unix_ms })
+    }
+
+    /// The oldest revision of keys that can be read, and when it was made. To be asked where an older one cannot: else all
+    /// that has ever happened to the keys would be looked through.
+    pub async fn history_begins(&self, keys: &Keys) -> Result<Moment, ClientError> {
+        let revision = match self.changes(keys, 1, 1).await {
+            Err(ClientError::Compacted(revision)) => revision,
+            other => other.map(|_| 1)?,
+        };
+        let times = self.times_of(&[revision]).await?;
+        let unix_ms = times.first().copied().unwrap_or(0);
+        Ok(Moment { revision, unix_ms })
     }
 
     /// When revisions were made, milliseconds since 1970; 0 where it was not recorded.

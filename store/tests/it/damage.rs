@@ -55,7 +55,7 @@ async fn refuses_as_damaged(cluster: &mut Cluster, part: &str) {
     };
     assert_eq!(*what, part, "{error}");
     assert!(
-        error.to_string().contains("remove it from the cluster"),
+        error.to_string().contains("kontiki store replace"),
         "it says what to do: {error}"
     );
     // And again: the refusal has changed nothing.

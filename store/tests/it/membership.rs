@@ -137,7 +137,7 @@ async fn a_member_that_lost_its_data_does_not_vote_again() {
     cluster.dirs.remove(&forgetful);
     for _ in 0..2 {
         let why = refusal(&mut cluster, forgetful).await;
-        assert!(why.contains("add it anew under a new id"), "{why}");
+        assert!(why.contains("under a new id"), "{why}");
     }
     // Under a new id it is welcome.
     let node = cluster.node(leader).clone();
@@ -175,7 +175,7 @@ async fn a_wiped_member_that_can_ask_nobody_does_not_make_a_quorum() {
     let why = tokio::time::timeout(DEADLINE, wiped.failed())
         .await
         .unwrap();
-    assert!(why.contains("add it anew under a new id"), "{why}");
+    assert!(why.contains("under a new id"), "{why}");
     assert!(other.txn(put_request("key", "other", 0)).await.is_err());
     drop(wiped);
     cluster.kill(forgetful).await;
@@ -200,7 +200,7 @@ async fn an_added_member_that_lost_its_data_is_refused_and_its_id_is_not_used_ag
     cluster.kill(2).await;
     cluster.dirs.remove(&2);
     let why = refusal(&mut cluster, 2).await;
-    assert!(why.contains("add it anew under a new id"), "{why}");
+    assert!(why.contains("under a new id"), "{why}");
 
     node.remove(2).await.unwrap();
     let again = node.add_learner(2, "m2".into(), "m2".into()).await;
