@@ -40,7 +40,7 @@ lint: ## lints only
 	@$(PREPARE) && cargo clippy --workspace --all-targets --locked -- -D warnings
 
 reference: ## write the pages in docs/reference that are made from the code
-	@$(PREPARE) && KONTIKI_WRITE_REFERENCE=1 cargo test --locked -p kontiki -p resources reference::
+	@$(PREPARE) && KONTIKI_WRITE_REFERENCE=1 cargo test --locked -p kontiki -p resources -p store reference::
 
 deny: ## licences, advisories and banned crates (installs cargo-deny)
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

@@ -76,7 +76,7 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "etcd",
-        live: false,
+        live: true,
         test: Test::Store,
     },
     Check {

@@ -8,7 +8,6 @@ use prost::Message;
 use rand::RngExt;
 
 use crate::host;
-use crate::metrics::METRICS;
 use crate::node::Node;
 
 impl Store for Node {
@@ -185,7 +184,6 @@ impl Store for Node {
         let leadership = *self.core.leadership.borrow();
         let me = self.core.config.member_id;
         let size_bytes = self.core.replica.disk().opened().size_bytes();
-        METRICS.db_size.set(size_bytes as i64);
         StoreStatus {
             cluster_id: self.core.config.cluster_id,
             member_id: me,

@@ -417,7 +417,7 @@ mod tests {
         make(dir.path());
         std::fs::create_dir(dir.path().join("wal")).unwrap();
         std::fs::remove_file(dir.path().join("identity")).unwrap();
-        let anonymous = DataDir::open(dir.path(), 0xc1, 1).unwrap_err();
+        let anonymous = DataDir::open(files::real(), dir.path(), 0xc1, 1).unwrap_err();
         let lost = crate::peer::wire::Refusal::OtherDirectory {
             member: 1,
             known: 2,

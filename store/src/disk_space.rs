@@ -43,6 +43,12 @@ fn should_stand(stands: bool, space: Space) -> bool {
     }
 }
 
+/// What a state of this size can grow to until the alarm is raised.
+fn may_grow_to(size: u64, space: Space) -> u64 {
+    let room = space.free.saturating_sub(low_mark(space.total));
+    size.saturating_add(room)
+}
+
 /// Whether writes that need room are refused: the leader has no room, or too few voters have some.
 pub(crate) fn is_full(leader: u64, voters: &BTreeSet<u64>, alarms: &[kv::Alarm]) -> bool {
     let full = full(alarms);
@@ -114,6 +120,11 @@ impl Core {
             METRICS
                 .disk_free
                 .set(i64::try_from(space.free).unwrap_or(i64::MAX));
+            let size = self.replica.disk().opened().size_bytes();
+            let most = may_grow_to(size, space);
+            METRICS
+                .db_size_max
+                .set(i64::try_from(most).unwrap_or(i64::MAX));
             let stands = self.replica.alarms().contains(&mine);
             let should = should_stand(stands, space);
             if stands != should {
@@ -182,6 +193,19 @@ mod tests {
         );
         assert_eq!(surplus((0..0, 5000), 1000), None);
         assert_eq!(surplus((0..u64::MAX, u64::MAX), 2), Some(u64::MAX - 2));
+    }
+
+    #[test]
+    fn the_state_can_grow_until_the_alarm_is_raised() {
+        let space = |free| Space {
+            free,
+            total: 100 * GIB,
+        };
+        assert_eq!(may_grow_to(7, space(GIB)), 7 + GIB / 2);
+        for free in [GIB / 2, GIB / 4, 0] {
+            assert_eq!(may_grow_to(7, space(free)), 7, "it is full");
+        }
+        assert_eq!(may_grow_to(u64::MAX, space(GIB)), u64::MAX);
     }
 
     #[test]

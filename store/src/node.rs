@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kv::{BoxFuture, StoreError};
+use kv::{BoxFuture, KeyRange, StoreError};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{LogIdOptionExt, SnapshotPolicy};
 use tokio::sync::mpsc;
@@ -300,6 +300,7 @@ async fn launch(
         own(Box::pin(core.clone().run_formation()));
     }
     own(Box::pin(core.clone().run_publish()));
+    own(Box::pin(core.clone().run_round_trips()));
     own(Box::pin(core.clone().run_comparison()));
     own(Box::pin(core.clone().run_quarantine()));
     own(Box::pin(core.clone().run_disk_watch(watched_log)));
@@ -494,9 +495,19 @@ async fn report(core: Arc<Core>, log: LogStore) {
             return;
         }
         METRICS.proposals_committed.set(committed as i64);
+        // Raft goes on naming one that has fallen silent.
+        let leader = core.leader_in_touch();
+        METRICS.has_leader.set(i64::from(leader.is_some()));
+        METRICS
+            .is_leader
+            .set(i64::from(leader == Some(core.config.member_id)));
         METRICS.is_learner.set(i64::from(learner));
         let hub = core.replica.hub();
         METRICS.watchers.set(hub.watchers() as i64);
+        METRICS
+            .keys
+            .set(core.replica.catalog().count(&KeyRange::all()));
+        core.replica.show_size();
         // So that a watcher of quiet keys does not fall behind the compacted revision.
         hub.request_progress(hub.published());
     }

@@ -29,6 +29,9 @@ impl Core {
             }
             METRICS.read_indexes.inc_by(waiting.len() as u64);
             let answer = self.confirm().await;
+            if answer.is_err() {
+                METRICS.read_indexes_failed.inc_by(waiting.len() as u64);
+            }
             for reply in waiting {
                 // Whoever gave up waiting does not need it.
                 drop(reply.send(answer.clone()));

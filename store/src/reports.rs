@@ -1,7 +1,7 @@
 //! What the members say of themselves, as one of them hears it. A client that reaches one member reaches all in this way,
 //! whose ports for clients are on their own machines only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,13 @@ use futures::future::join_all;
 use prost::Message;
 
 use crate::core::Core;
+use crate::metrics::{METRICS, label_of};
 use crate::peer::wire::{Lane, Request, Response};
 
 /// For a member to answer.
 const ANSWER: Duration = Duration::from_secs(2);
+/// How often the way to the others is measured; etcd's time.
+const MEASURE: Duration = Duration::from_secs(4);
 
 /// Field numbers are as in `kontikipb.Members` (etcd/schema.txt), and stay.
 #[derive(Clone, PartialEq, Message)]
@@ -68,21 +71,64 @@ impl Core {
 
     /// Of all members that answer, this one among them.
     pub async fn reports(self: &Arc<Self>) -> Vec<MemberReport> {
-        let me = self.config.member_id;
-        let members = self.members().into_iter().map(|member| member.id);
-        let others = members.filter(|id| *id != me).map(|id| async move {
-            let answer = self
-                .transport
-                .call(id, Lane::Client, Request::Report, ANSWER);
-            match answer.await {
-                Ok(Response::Report(report)) => MemberReport::decode(report).ok(),
-                _ => None,
-            }
-        });
+        let others = self.others().into_iter().map(|id| self.report_of(id));
         let others = join_all(others).await.into_iter().flatten();
         let all = others.chain([self.report_here()]);
         let all: BTreeMap<u64, MemberReport> =
             all.map(|report| (report.member_id, report)).collect();
         all.into_values().collect()
+    }
+
+    fn others(&self) -> Vec<u64> {
+        let me = self.config.member_id;
+        let members = self.members().into_iter().map(|member| member.id);
+        members.filter(|id| *id != me).collect()
+    }
+
+    async fn report_of(self: &Arc<Self>, id: u64) -> Option<MemberReport> {
+        let answer = self
+            .transport
+            .call(id, Lane::Client, Request::Report, ANSWER);
+        match answer.await {
+            Ok(Response::Report(report)) => MemberReport::decode(report).ok(),
+            _ => None,
+        }
+    }
+
+    /// Measures how long a word to each other member and back takes, for as long as this member runs. A report is made
+    /// of what is in memory, so nobody waits for a disk.
+    pub async fn run_round_trips(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(MEASURE);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut in_touch = BTreeSet::new();
+        loop {
+            ticks.tick().await;
+            let others = self.others();
+            let measured = others
+                .iter()
+                .map(|id| self.measure(*id, in_touch.contains(id)));
+            let measured = join_all(measured).await;
+            let answered = others.into_iter().zip(measured);
+            in_touch = answered
+                .filter_map(|(id, well)| well.then_some(id))
+                .collect();
+        }
+    }
+
+    /// Whether the member answers.
+    async fn measure(self: &Arc<Self>, id: u64, is_in_touch: bool) -> bool {
+        // To connect takes longer.
+        if !is_in_touch && self.report_of(id).await.is_none() {
+            return false;
+        }
+        let clock = &self.config.clock;
+        let began = clock.monotonic();
+        let answers = self.report_of(id).await.is_some();
+        if answers {
+            let took = clock.monotonic().saturating_sub(began);
+            let times = METRICS.peer_round_trip.with_label_values(&[label_of(id)]);
+            times.observe(took.as_secs_f64());
+        }
+        answers
     }
 }

@@ -230,10 +230,15 @@ async fn a_server_that_knows_nothing_says_so() {
     assert_eq!(server.get("/version").await.code, StatusCode::OK);
     assert_eq!(server.get("/readyz").await.code.as_u16(), 500);
     assert_eq!(server.get("/readyz/etcd").await.code.as_u16(), 500);
+    // As in Kubernetes, which takes it out with `exclude`.
+    assert_eq!(server.get("/livez/etcd").await.code.as_u16(), 500);
+    let livez = server.get("/livez?exclude=etcd").await;
+    assert_eq!(livez.code, StatusCode::OK);
     odd.orphaned.store(false, Ordering::Relaxed);
     let list = server.get(&any).await.ok();
     assert_eq!(list["items"][0]["metadata"]["name"], "a");
     assert_eq!(server.get("/readyz/etcd").await.code.as_u16(), 200);
+    assert_eq!(server.get("/livez/etcd").await.code.as_u16(), 200);
 }
 
 #[tokio::test]

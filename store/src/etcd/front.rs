@@ -14,6 +14,8 @@ use super::auth;
 use super::backend::Backend;
 use super::headed::{Headed, Header};
 use super::rpc::ENVELOPE_BYTES;
+use super::tally::Tally;
+use crate::metrics::{METRICS, label_of};
 
 /// The etcd version whose behaviour the front has; clients switch features by it.
 pub(crate) const ETCD_VERSION: &str = "3.6.14";
@@ -72,6 +74,16 @@ impl Front {
     pub(super) fn new(backend: Arc<dyn Backend>, options: Options) -> Arc<Front> {
         let status = backend.status();
         let stop = backend.stopping().child_token();
+        Tally::register();
+        let version = METRICS.version.with_label_values(&[ETCD_VERSION]);
+        version.set(1);
+        let (cluster_version, _) = ETCD_CLUSTER_VERSION.rsplit_once('.').unwrap_or_default();
+        let cluster_version = METRICS
+            .cluster_version
+            .with_label_values(&[cluster_version]);
+        cluster_version.set(1);
+        let id = METRICS.id.with_label_values(&[label_of(status.member_id)]);
+        id.set(1);
         Arc::new(Front {
             stop,
             backend,

@@ -33,9 +33,14 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// Of larger answers a client has one at a time, until it is sent.
 const SMALL_ANSWER_BYTES: usize = 256 << 10;
 
+/// What a path stands for; those of etcd 3.3 are served, too, as in etcd.
 pub(super) fn rpc_at(path: &str) -> Option<&'static Rpc> {
+    let path = match path.strip_prefix("/v3beta/") {
+        Some(rest) => format!("/v3/{rest}"),
+        None => path.to_string(),
+    };
     let mut rpcs = SCHEMA.rpcs.iter();
-    rpcs.find(|rpc| rpc.gateway.iter().any(|served| served == path))
+    rpcs.find(|rpc| rpc.gateway.contains(&path))
 }
 
 pub(super) async fn respond(

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::admission::{Class, Held, Place};
+use super::admission::{Class, Place};
 use super::errors::Fault;
 use super::front::Front;
 pub(super) use super::rpc::client_of;
 use super::rpc::{HttpFuture, both_streams, server_stream, sized, unary};
+use super::tally::{Counted, Tally};
 use super::{
     auth, cluster, election, history, kv, lease, lock, maintenance, members, reflection, watch,
 };
@@ -18,6 +19,8 @@ use super::{
 /// A path, and what answers it.
 pub(super) struct Method {
     pub(super) path: &'static str,
+    /// Which of the functions in `rpc.rs` it goes through.
+    pub(super) shape: &'static str,
     call: fn(Arc<Front>, http::Request<Body>) -> HttpFuture,
 }
 
@@ -26,6 +29,7 @@ macro_rules! methods {
         pub(super) static METHODS: &[Method] = &[
             $(Method {
                 path: $path,
+                shape: stringify!($shape),
                 call: |front, request| $shape(front, request, $method, $needs),
             },)*
         ];
@@ -100,6 +104,7 @@ pub(super) fn dispatch(front: Arc<Front>, mut request: http::Request<Body>) -> H
 /// A call that has got its place.
 pub(super) struct Entered {
     method: &'static Method,
+    counted: Counted,
     place: Place,
 }
 
@@ -109,29 +114,44 @@ pub(super) fn enter(
     request: &mut http::Request<Body>,
     path: &str,
 ) -> Result<Entered, Status> {
-    let method = METHODS.iter().find(|method| method.path == path);
-    let method = method.ok_or_else(|| Status::new(Code::Unimplemented, unknown(path)))?;
+    let place = METHODS.iter().position(|method| method.path == path);
+    let place = place.ok_or_else(|| Status::new(Code::Unimplemented, unknown(path)))?;
+    let (method, mut counted) = (&METHODS[place], Counted::begin(Tally::of(place)));
+    let mut refused = |fault: Fault| {
+        counted.end(fault.code());
+        Status::from(fault)
+    };
     if front.backend.is_learner() && !of_learners(path) {
-        return Err(Fault::NotForLearner.into());
+        return Err(refused(Fault::NotForLearner));
     }
     if let Some(user) = front.claimed_user(request) {
         request.extensions_mut().insert(front.clients.user(user));
     }
     let client = client_of(front, request);
-    let place = client.enter(Class::of(path)).map_err(Fault::from)?;
+    let place = client.enter(Class::of(path));
+    let place = place.map_err(|error| refused(error.into()))?;
     request.extensions_mut().insert(client);
-    Ok(Entered { method, place })
+    Ok(Entered {
+        method,
+        counted,
+        place,
+    })
 }
 
 impl Entered {
-    pub(super) fn carry_out(self, front: Arc<Front>, request: http::Request<Body>) -> HttpFuture {
-        let called = (self.method.call)(front, request);
-        let place = self.place;
-        Box::pin(async move {
-            called
-                .await
-                .map(|body| Body::new(Held { body, _kept: place }))
-        })
+    pub(super) fn carry_out(
+        self,
+        front: Arc<Front>,
+        mut request: http::Request<Body>,
+    ) -> HttpFuture {
+        let Entered {
+            method,
+            counted,
+            place,
+        } = self;
+        request.extensions_mut().insert(counted.tally);
+        let called = (method.call)(front, request);
+        Box::pin(async move { counted.follow(called.await, place) })
     }
 }
 

@@ -4,8 +4,8 @@
 //!
 //! `methods.rs` lists what is served; a service has a file of its own, a method is a function in it. `rpc.rs` is what
 //! all methods have in common, `admission.rs` who may have how much under way, `errors.rs` the one place where errors
-//! become statuses, `serve.rs` the port, `http.rs` what it serves besides gRPC. `schema.txt` is the API as data, for
-//! reflection and the JSON gateway.
+//! become statuses, `tally.rs` what is counted of calls, `serve.rs` the port, `http.rs` what it serves besides gRPC.
+//! `schema.txt` is the API as data, for reflection and the JSON gateway.
 //! Beyond `kv::Store` the services see a member through `backend.rs`.
 
 mod admission;
@@ -36,6 +36,7 @@ mod rpc;
 mod schema;
 mod serve;
 mod sized;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod turn;

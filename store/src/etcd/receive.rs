@@ -15,6 +15,7 @@ use tonic::body::Body;
 
 use super::admission::{Client, Room};
 use super::errors::Fault;
+use super::tally::Tally;
 
 /// A message of so many bytes needs no room.
 pub(super) const SMALL_BYTES: usize = 16 << 10;
@@ -40,6 +41,7 @@ pub(super) struct Frames {
     room: Option<Room>,
     /// For the message that has begun.
     deadline: Option<Instant>,
+    tally: Option<&'static Tally>,
 }
 
 impl Frames {
@@ -56,6 +58,7 @@ impl Frames {
             return Err(Fault::Unimplemented(text));
         }
         Ok(Frames {
+            tally: request.extensions().get::<&'static Tally>().copied(),
             body: request.into_body(),
             client,
             bytes_max,
@@ -84,6 +87,9 @@ impl Frames {
                 if let Some(message) = self.take(bytes) {
                     let room = self.room.take();
                     self.deadline = None;
+                    if let Some(tally) = self.tally {
+                        tally.message_received(HEAD_BYTES + bytes);
+                    }
                     return Ok(Some(Received { message, room }));
                 }
             }

@@ -23,6 +23,7 @@ use super::errors::Fault;
 use super::front::Front;
 use super::receive::Frames;
 use super::sized::{SizedAnswer, streamed, whole};
+use super::tally::Tally;
 use crate::write::{ALLOWED, Allowed};
 
 /// What etcd allows a request beyond `--max-request-bytes`, for the envelope.
@@ -39,6 +40,7 @@ pub(super) struct Call {
     pub(super) client: Arc<Client>,
     /// The client wants no answer from a member without a leader.
     pub(super) needs_leader: bool,
+    tally: Option<&'static Tally>,
 }
 
 /// One message in, one out.
@@ -54,7 +56,10 @@ where
     Fut: Future<Output = Result<A, Fault>> + Send + 'static,
 {
     one_message(front, request, move |call, message| async move {
-        whole(&allowed(call, message, method, needs).await?)
+        let tally = call.tally;
+        let answer = whole(&allowed(call, message, method, needs).await?)?;
+        note_sent(tally);
+        Ok(answer)
     })
 }
 
@@ -70,8 +75,11 @@ where
     Fut: Future<Output = Result<SizedAnswer, Fault>> + Send + 'static,
 {
     one_message(front, request, move |call, message| async move {
+        let tally = call.tally;
         let answer = allowed(call, message, method, needs).await?;
-        answer.into_http().await
+        let answer = answer.into_http().await?;
+        note_sent(tally);
+        Ok(answer)
     })
 }
 
@@ -88,10 +96,12 @@ where
     Fut: Future<Output = Result<Answers<A>, Fault>> + Send + 'static,
 {
     one_message(front, request, move |call, message| async move {
+        let tally = call.tally;
         let mut guard = call.admit(needs(&message)?).await?;
         let answers = method(call, message).await?;
         // As long as it lasts.
-        Ok(streamed(answers.map(move |item| guard.still().and(item))))
+        let answers = answers.map(move |item| guard.still().and(item));
+        Ok(streamed(noted(answers, tally)))
     })
 }
 
@@ -118,9 +128,28 @@ where
                 frames,
                 unasked: None,
             };
-            Ok(streamed(method(call, requests).await?))
+            let tally = call.tally;
+            Ok(streamed(noted(method(call, requests).await?, tally)))
         };
         answered(opened.await)
+    })
+}
+
+fn note_sent(tally: Option<&'static Tally>) {
+    if let Some(tally) = tally {
+        tally.message_sent();
+    }
+}
+
+/// Counts the answers that are sent.
+fn noted<A>(
+    answers: impl Stream<Item = Result<A, Fault>>,
+    tally: Option<&'static Tally>,
+) -> impl Stream<Item = Result<A, Fault>> {
+    answers.inspect(move |answer| {
+        if answer.is_ok() {
+            note_sent(tally);
+        }
     })
 }
 
@@ -243,8 +272,10 @@ fn opened(front: Arc<Front>, request: &http::Request<Body>) -> (Call, Option<Dur
     let deadline = header("grpc-timeout").and_then(timeout_of);
     let needs_leader = header("hasleader") == Some("true");
     let client = client_of(&front, request);
+    let tally = request.extensions().get::<&'static Tally>().copied();
     (
         Call {
+            tally,
             front,
             credentials: Credentials::of(request),
             client,

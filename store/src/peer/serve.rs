@@ -90,6 +90,7 @@ async fn serve(
         tracing::warn!(from = %format!("{:016x}", hello.from), %refusal, "a peer connection is refused");
         return connection.writer.message(&Welcome::Refused(refusal)).await;
     }
+    connection.is_with(hello.from);
     let incarnation = core.transport.me.incarnation;
     connection
         .writer

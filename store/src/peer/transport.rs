@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::disk::MembershipRecord;
 use crate::env::Network;
 use crate::incarnations::{Incarnations, NotMet};
+use crate::metrics::{METRICS, label_of};
 use crate::peer::call::{CallError, Caller};
 use crate::peer::tls::Proof;
 use crate::peer::wire::{Connection, Hello, Lane, Refusal, Request, Response, Welcome};
@@ -212,13 +213,19 @@ impl Transport {
                 Welcome::Refused(why) => Some(why),
             };
             self.note_refusal(to, refusal.as_ref());
+            connection.is_with(to);
             match refusal {
                 None => Ok(connection),
                 Some(why) => Err(io::Error::new(io::ErrorKind::ConnectionRefused, why)),
             }
         };
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection within the deadline");
-        timeout(DIAL_DEADLINE, dial).await.map_err(late)?
+        let dialled = timeout(DIAL_DEADLINE, dial).await.map_err(late);
+        let dialled = dialled.and_then(std::convert::identity);
+        if dialled.is_err() {
+            note_failure(to);
+        }
+        dialled
     }
 
     fn hello(&self, to: u64, lane: Lane) -> Hello {
@@ -254,8 +261,18 @@ impl Transport {
                 .or_insert_with(|| Caller::start(self, to, lane))
                 .clone()
         };
-        caller.call(request, deadline).await
+        let answer = caller.call(request, deadline).await;
+        // What was not sent is counted where the connection fails.
+        if let Err(CallError::Broken(_) | CallError::TimedOut) = &answer {
+            note_failure(to);
+        }
+        answer
     }
+}
+
+fn note_failure(to: u64) {
+    let failures = &METRICS.peer_sent_failures;
+    failures.with_label_values(&[label_of(to)]).inc();
 }
 
 /// Whether a member shows the directory that it has published. One that was met here under its id before it published

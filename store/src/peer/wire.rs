@@ -10,12 +10,15 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use prometheus::IntCounter;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
+use crate::data_dir::REPLACE;
 use crate::divergence::Digest;
 use crate::env::ByteStream;
+use crate::metrics::{METRICS, label_of};
 use crate::peer::codec::{self, FRAME_BYTES_MAX};
 use crate::raft::types::{LogId, PeerNode, SnapshotMeta, TypeConfig, Vote};
 
@@ -67,8 +70,8 @@ pub enum Refusal {
     #[error(
         "member {member:016x} has another data directory than before (incarnation {shown:016x}, it was {known:016x}): \
          its data was lost or exchanged. It must not take part under its old id, because it may have promised what it \
-         has forgotten. Give it its old directory back; or remove the member and add it anew under a new id. If the \
-         cluster has never worked yet, empty the data directories of all its members and start them again"
+         has forgotten. Give it its old directory back; or put a new member in its place, under a new id: {REPLACE}. If \
+         the cluster has never worked yet, empty the data directories of all its members and start them again"
     )]
     OtherDirectory { member: u64, known: u64, shown: u64 },
     #[error(
@@ -217,13 +220,23 @@ pub struct Connection {
 }
 
 #[derive(Debug)]
-pub struct FrameReader(BufReader<ReadHalf<Box<dyn ByteStream>>>);
+pub struct FrameReader {
+    stream: BufReader<ReadHalf<Box<dyn ByteStream>>>,
+    /// Of the bytes of frames; none before it is known whose they are.
+    received: Option<IntCounter>,
+}
 
 #[derive(Debug)]
-pub struct FrameWriter(BufWriter<WriteHalf<Box<dyn ByteStream>>>);
+pub struct FrameWriter {
+    stream: BufWriter<WriteHalf<Box<dyn ByteStream>>>,
+    sent: Option<IntCounter>,
+}
 
 /// Largest answer to a call, in parts; who asks collects it in memory.
 pub const ANSWER_BYTES_MAX: usize = 1 << 30;
+
+/// Before a frame.
+const LENGTH_BYTES: usize = 4;
 
 /// In the place of a length: no frame follows.
 pub(crate) const ALIVE: u32 = u32::MAX;
@@ -234,11 +247,25 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 impl Connection {
     pub fn new(stream: Box<dyn ByteStream>) -> Connection {
         let (reader, writer) = tokio::io::split(stream);
-        let reader = FrameReader(BufReader::with_capacity(64 << 10, reader));
         Connection {
-            reader,
-            writer: FrameWriter(BufWriter::with_capacity(64 << 10, writer)),
+            reader: FrameReader {
+                stream: BufReader::with_capacity(64 << 10, reader),
+                received: None,
+            },
+            writer: FrameWriter {
+                stream: BufWriter::with_capacity(64 << 10, writer),
+                sent: None,
+            },
         }
+    }
+
+    /// From now on it counts as this member's.
+    pub fn is_with(&mut self, member: u64) {
+        let member = [label_of(member)];
+        let received = METRICS.peer_received_bytes.with_label_values(&member);
+        self.reader.received = Some(received);
+        let sent = METRICS.peer_sent_bytes.with_label_values(&member);
+        self.writer.sent = Some(sent);
     }
 }
 
@@ -246,7 +273,7 @@ impl FrameReader {
     /// The next frame; `None` for the empty frame that ends a stream. Waits as long as it takes.
     pub async fn frame(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
-            let len = self.0.read_u32().await?;
+            let len = self.stream.read_u32().await?;
             if len != ALIVE {
                 return self.body(len as usize).await;
             }
@@ -258,7 +285,7 @@ impl FrameReader {
     pub async fn frame_from_living(&mut self, silence: Duration) -> io::Result<Option<Vec<u8>>> {
         let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer gives no sign of life");
         loop {
-            let len = timeout(silence, self.0.read_u32())
+            let len = timeout(silence, self.stream.read_u32())
                 .await
                 .map_err(silent)??;
             if len != ALIVE {
@@ -280,12 +307,15 @@ impl FrameReader {
         }
         // Grows as bytes arrive: a length alone does not allocate.
         let mut frame = Vec::with_capacity(len.min(64 << 10));
-        (&mut self.0)
+        (&mut self.stream)
             .take(len as u64)
             .read_to_end(&mut frame)
             .await?;
         if frame.len() < len {
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(received) = &self.received {
+            received.inc_by((LENGTH_BYTES + len) as u64);
         }
         Ok(Some(frame))
     }
@@ -305,9 +335,12 @@ impl FrameReader {
 impl FrameWriter {
     /// Buffers a frame.
     pub async fn frame(&mut self, frame: &[u8]) -> io::Result<()> {
+        if let Some(sent) = &self.sent {
+            sent.inc_by((LENGTH_BYTES + frame.len()) as u64);
+        }
         let write = async {
-            self.0.write_u32(frame.len() as u32).await?;
-            self.0.write_all(frame).await
+            self.stream.write_u32(frame.len() as u32).await?;
+            self.stream.write_all(frame).await
         };
         timeout(WRITE_DEADLINE, write)
             .await
@@ -316,7 +349,7 @@ impl FrameWriter {
 
     /// Sends what is buffered.
     pub async fn flush(&mut self) -> io::Result<()> {
-        timeout(WRITE_DEADLINE, self.0.flush())
+        timeout(WRITE_DEADLINE, self.stream.flush())
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
@@ -328,7 +361,7 @@ impl FrameWriter {
 
     /// Gives a sign of life.
     pub async fn alive(&mut self) -> io::Result<()> {
-        let write = self.0.write_u32(ALIVE);
+        let write = self.stream.write_u32(ALIVE);
         timeout(WRITE_DEADLINE, write)
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;

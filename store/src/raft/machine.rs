@@ -114,7 +114,17 @@ impl Replica {
             unflushed: watch::Sender::default(),
         });
         hub.set_log(Arc::new(StoredLog(Arc::downgrade(&replica))));
+        // Nothing may be applied for long: without a leader.
+        show_figures(&replica.position());
+        replica.show_size();
         Ok(replica)
+    }
+
+    /// As a metric; it changes by itself.
+    pub fn show_size(&self) {
+        let bytes = i64::try_from(self.disk.opened().size_bytes()).unwrap_or(i64::MAX);
+        METRICS.db_size.set(bytes);
+        METRICS.db_size_in_use.set(bytes);
     }
 
     pub fn hub(&self) -> &Arc<Hub> {
@@ -375,11 +385,7 @@ impl Replica {
             log_id: position.applied.map(LogId::from),
             revision: position.revision,
         };
-        METRICS.current_revision.set(position.revision);
-        METRICS.compact_revision.set(position.compact_revision);
-        METRICS
-            .proposals_applied
-            .set(applied.log_id.map_or(0, |id| id.index as i64));
+        show_figures(&position);
         self.membership.send_if_modified(|known| {
             let place = |record: Option<&MembershipRecord>| record.map(|record| record.log_id);
             let changed = place(known.as_deref()) != place(position.membership.as_ref());
@@ -676,6 +682,16 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 }
 
+/// Where the state stands, as metrics.
+fn show_figures(position: &Position) {
+    METRICS.current_revision.set(position.revision);
+    METRICS.compact_revision.set(position.compact_revision);
+    let applied = position.applied.map(LogId::from);
+    METRICS
+        .proposals_applied
+        .set(applied.map_or(0, |id| id.index as i64));
+}
+
 pub type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
 
 /// A snapshot on its way.
@@ -701,9 +717,6 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let replica = self.replica.clone();
         let meta = host::blocking(move || {
             let flushed = replica.flush()?;
-            METRICS
-                .db_size
-                .set(replica.disk.opened().size_bytes() as i64);
             snapshot_meta(&flushed)
         });
         let meta = meta.await.map_err(io::Error::other)??;
@@ -819,6 +832,27 @@ mod tests {
         let meta = source.checkpoint(&copy).unwrap();
         target.install(&meta, &copy).unwrap();
         assert_eq!(first(&target), Some((5, hash)));
+    }
+
+    /// Without a leader nothing is applied for long, and the figures are asked for all the same.
+    #[test]
+    fn metrics_say_where_a_state_stands_that_was_only_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = RocksState::open(dir.path(), true).unwrap();
+        let position = Position {
+            compact_revision: 5,
+            revision: 7,
+            ..at(9)
+        };
+        state.opened().write(&record("name"), &position).unwrap();
+        Replica::load(1, Arc::new(state)).unwrap();
+        let figures = [
+            &METRICS.compact_revision,
+            &METRICS.current_revision,
+            &METRICS.proposals_applied,
+        ];
+        assert_eq!(figures.map(|figure| figure.get()), [5, 7, 9]);
+        assert!(METRICS.db_size.get() > 0 && METRICS.db_size_in_use.get() > 0);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Connections between members.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::time::Duration;
 
 use kv::{ResponseBody, Store};
@@ -158,4 +159,41 @@ async fn members_are_judged_by_the_newest_membership_in_the_log_applied_or_not()
     assert_eq!(refusal, other);
     let (_, welcome) = come(&cluster, Lane::Raft, 3, 33).await;
     assert!(matches!(welcome, Welcome::Accepted { .. }), "{welcome:?}");
+}
+
+/// A metric's value for a member; nothing where it has none yet. All members of this test count in the same process.
+fn counted(name: &str, member: u64) -> Option<f64> {
+    let families = prometheus::gather();
+    let family = families.iter().find(|family| family.name() == name)?;
+    let of_member = family.get_metric().iter().find(|metric| {
+        let labels = metric.get_label();
+        labels
+            .iter()
+            .any(|label| label.value() == format!("{member:x}"))
+    })?;
+    let value = match family.get_field_type() {
+        prometheus::proto::MetricType::HISTOGRAM => {
+            of_member.get_histogram().get_sample_count() as f64
+        }
+        _ => of_member.get_counter().get_value(),
+    };
+    Some(value).filter(|value| *value > 0.0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_way_to_each_member_is_measured_and_its_traffic_counted() {
+    let cluster = Cluster::start(3, Limits::default()).await;
+    for metric in [
+        "peer_round_trip_time_seconds",
+        "peer_sent_bytes_total",
+        "peer_received_bytes_total",
+    ] {
+        let name = format!("etcd_network_{metric}");
+        for member in 1..=3 {
+            eventually(&name, || ready(counted(&name, member))).await;
+        }
+    }
+    let failures = "etcd_network_peer_sent_failures_total";
+    cluster.wires.cut("m3");
+    eventually(failures, || ready(counted(failures, 3))).await;
 }

@@ -70,10 +70,11 @@ async fn probes_say_what_is_well_and_what_is_not() {
         get("/readyz/linearizable_read?verbose").await,
         (ok, "[+]linearizable_read ok\nok\n".into())
     );
-    let (status, all) = get("/readyz?verbose&exclude=non_learner").await;
-    assert_eq!(status, ok);
-    assert_eq!(all.lines().count(), 5, "{all}");
-    assert!(all.contains("[+]non_learner excluded: ok"));
+    let all = "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\nok\n";
+    assert_eq!(get("/readyz?verbose").await, (ok, all.into()));
+    let (status, some) = get("/readyz?verbose=&exclude=non_learner&exclude=no_such").await;
+    let (rest, _) = all.split_once("[+]non_learner").unwrap();
+    assert_eq!((status, some), (ok, format!("{rest}ok\n")));
     *bench.backend.leader.lock().unwrap() = None;
     assert_eq!(
         get("/health").await,
@@ -83,6 +84,144 @@ async fn probes_say_what_is_well_and_what_is_not() {
         )
     );
     assert_eq!(get("/health?serializable=true").await.0, ok);
+    // The read waits for a leader, and then says so.
+    assert_eq!(get("/livez").await, (ok, "ok\n".into()));
+    let unwell = StatusCode::SERVICE_UNAVAILABLE;
+    let says = "[-]linearizable_read failed: etcdserver: no leader\n\n";
+    let path = "/readyz/linearizable_read?exclude=linearizable_read";
+    assert_eq!(get(path).await, (unwell, says.into()));
+}
+
+#[tokio::test]
+async fn probes_know_alarms_of_their_member_and_learners() {
+    let bench = Bench::new().await;
+    let get = async |path: &str| bench.text("GET", path, "").await;
+    let raise = |kind: kv::AlarmKind, member| {
+        let alarm = kv::Alarm {
+            member,
+            kind: kind as i32,
+        };
+        let change = kv::AlarmChange {
+            alarm,
+            raised: true,
+        };
+        let command = kv::Command::Alarm(change);
+        bench.backend.propose_now(command).unwrap();
+    };
+    let (ok, unwell) = (StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE);
+    raise(kv::AlarmKind::Corrupt, 2);
+    assert_eq!(get("/health").await.0, ok, "of another member");
+    assert_eq!(get("/readyz").await.0, ok);
+    raise(kv::AlarmKind::NoSpace, 1);
+    let full = r#"{"health":"false","reason":"ALARM NOSPACE"}"#;
+    assert_eq!(get("/health").await, (unwell, full.into()));
+    assert_eq!(get("/health?exclude=NOSPACE").await.0, ok);
+    assert_eq!(get("/readyz").await.0, ok, "it may still be read");
+    raise(kv::AlarmKind::Corrupt, 1);
+    assert_eq!(get("/health?exclude=NOSPACE").await.0, unwell);
+    let corrupt = "[-]data_corruption failed: alarm activated: CORRUPT\n\n";
+    let said = get("/readyz/data_corruption").await;
+    assert_eq!(said, (unwell, corrupt.into()));
+    bench.backend.members.lock().unwrap()[0].is_voter = false;
+    let learner = "[-]non_learner failed: not supported for learner\n\n";
+    let said = get("/readyz/non_learner").await;
+    assert_eq!(said, (unwell, learner.into()));
+    let (_, metrics) = get("/metrics").await;
+    for line in [
+        r#"etcd_server_healthcheck{name="non_learner",type="readyz"} 0"#,
+        r#"etcd_server_healthchecks_total{name="data_corruption",status="success",type="readyz"} 2"#,
+        r#"etcd_server_healthchecks_total{name="data_corruption",status="error",type="readyz"} 1"#,
+        "etcd_server_health_success 2",
+        "etcd_server_health_failures 2",
+    ] {
+        assert!(metrics.contains(&format!("\n{line}\n")), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn calls_are_counted_by_method_and_by_how_they_end() {
+    let bench = Bench::new().await;
+    let seen = async |line: &str| {
+        let (_, metrics) = bench.text("GET", "/metrics", "").await;
+        metrics.contains(&format!("\n{line}\n"))
+    };
+    // From the beginning, so that a dashboard can take one from the other.
+    for metric in ["started", "msg_received", "msg_sent"] {
+        let line = format!(
+            r#"grpc_server_{metric}_total{{grpc_method="Watch",grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"}} 0"#
+        );
+        assert!(seen(&line).await, "{line}");
+    }
+    bench.put("a", "1").await;
+    bench.put("b", "2").await;
+    bench.range(RangeRequest::default()).await.unwrap_err();
+    let (status, _) = bench.post("/v3/kv/put", json!({"key": "Zm9v"})).await;
+    assert_eq!(status, StatusCode::OK);
+    bench.text("POST", "/v3/kv/fly", "").await;
+    let unknown: Result<Empty, Status> = bench.call("/etcdserverpb.KV/Fly", Empty {}).await;
+    unknown.unwrap_err();
+    let line = |metric: &str, method: &str, code: &str, value: u64| {
+        let code = match code {
+            "" => String::new(),
+            code => format!(r#"grpc_code="{code}","#),
+        };
+        format!(
+            r#"grpc_server_{metric}{{{code}grpc_method="{method}",grpc_service="etcdserverpb.KV",grpc_type="unary"}} {value}"#
+        )
+    };
+    for line in [
+        line("started_total", "Put", "", 3),
+        line("handled_total", "Put", "OK", 3),
+        line("msg_received_total", "Put", "", 3),
+        line("msg_sent_total", "Put", "", 3),
+        line("handling_seconds_count", "Put", "", 3),
+        line("handled_total", "Range", "InvalidArgument", 1),
+        line("handled_total", "Range", "OK", 0),
+        line("msg_sent_total", "Range", "", 0),
+        r#"etcd_server_version{server_version="3.6.14"} 1"#.into(),
+        r#"etcd_cluster_version{cluster_version="3.6"} 1"#.into(),
+        r#"etcd_server_id{server_id="1"} 1"#.into(),
+    ] {
+        assert!(seen(&line).await, "{line}");
+    }
+    let (_, metrics) = bench.text("GET", "/metrics", "").await;
+    assert!(!metrics.contains("Fly"), "no client makes series");
+    for metric in ["received", "sent"] {
+        let zero = format!("\netcd_network_client_grpc_{metric}_bytes_total 0\n");
+        assert!(!metrics.contains(&zero), "{metric}");
+    }
+
+    // A stream goes on until its client has had enough.
+    let watch = |metric: &str, code: &str, value: u64| {
+        format!(
+            r#"grpc_server_{metric}_total{{{code}grpc_method="Watch",grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"}} {value}"#
+        )
+    };
+    let mut talk = bench
+        .watch(WatchCreate {
+            key: bytes("a"),
+            ..WatchCreate::default()
+        })
+        .await;
+    bench.put("a", "3").await;
+    talk.next().await;
+    for line in [
+        watch("started", "", 1),
+        watch("msg_received", "", 1),
+        watch("msg_sent", "", 2),
+        watch("handled", r#"grpc_code="OK","#, 0),
+    ] {
+        assert!(seen(&line).await, "{line}");
+    }
+    drop(talk);
+    let ended = async {
+        let ways = ["OK", "Canceled"].map(|code| format!(r#"grpc_code="{code}","#));
+        let ways = ways.map(|code| watch("handled", &code, 1));
+        while !seen(&ways[0]).await && !seen(&ways[1]).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, ended).await.expect("it ends");
 }
 
 #[tokio::test]
@@ -108,14 +247,25 @@ async fn version_metrics_and_what_is_not_there() {
     for line in metrics.lines().filter(|line| line.starts_with("# TYPE ")) {
         assert!(declared.insert(line), "declared twice: {line}");
     }
-    for path in ["/", "/nothing", "/livez/nothing", "/health/x", "/v3/kv/fly"] {
-        assert_eq!(
-            bench.text("GET", path, "").await.0,
-            StatusCode::NOT_FOUND,
-            "{path}"
-        );
+    for path in [
+        "/",
+        "/nothing",
+        "/livez/nothing",
+        "/health/x",
+        "/v3/kv/fly",
+        "/v3alpha/kv/range",
+        "/v3beta/kv/fly",
+    ] {
+        for method in ["GET", "POST"] {
+            let status = bench.text(method, path, "").await.0;
+            assert_eq!(status, StatusCode::NOT_FOUND, "{method} {path}");
+        }
     }
-    let wrong = [("POST", "/health"), ("GET", "/v3/kv/range")];
+    let wrong = [
+        ("POST", "/health"),
+        ("GET", "/v3/kv/range"),
+        ("GET", "/v3beta/kv/range"),
+    ];
     for (method, path) in wrong {
         let status = bench.text(method, path, "").await.0;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
@@ -131,6 +281,17 @@ async fn the_gateway_reads_and_writes_json() {
     assert_eq!(status, StatusCode::OK);
     let header = json!({"cluster_id": "1", "member_id": "1", "revision": "2", "raft_term": "1"});
     assert_eq!(put, json!({"header": header}));
+    // As etcd 3.6 has it: fields that it does not know are nothing to it, and the paths of 3.3 are served.
+    for (path, more) in [
+        ("/v3/kv/range", json!(null)),
+        ("/v3/kv/range", json!({"deep": [1, {"key": true}]})),
+        ("/v3beta/kv/range", json!("x")),
+    ] {
+        let request = json!({"key": "Zm9v", "no_such": more});
+        let (status, range) = bench.post(path, request).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {range}");
+        assert_eq!(range["count"], "1");
+    }
     let (_, range) = bench.post("/v3/kv/range", json!({"key": "Zm9v"})).await;
     assert_eq!(
         range,

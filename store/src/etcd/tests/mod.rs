@@ -146,6 +146,9 @@ impl MemBackend {
 impl Store for MemBackend {
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, StoreResult<RangeResponse>> {
         self.happen();
+        if !request.serializable && self.leader.lock().unwrap().is_none() {
+            return Box::pin(ready(Err(StoreError::NoLeader)));
+        }
         self.store.range(request)
     }
     fn range_parts(
