@@ -1,9 +1,14 @@
 //! Short runs on real processes and networks. They need root; a test of the whole workspace builds the binary that they
 //! start.
 
+use raft_tests::chaos::disk::Disk;
+use raft_tests::chaos::links::{Cut, Pick, Rule, Treatment, links, ruleset};
 use raft_tests::chaos::members::find_kontiki;
 use raft_tests::chaos::plan::Kind;
-use raft_tests::chaos::{rights, topology};
+use raft_tests::chaos::topology::{Topology, address};
+use raft_tests::chaos::{program, rights, topology};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -149,4 +154,85 @@ fn what_a_killed_run_leaves_is_taken_away_by_the_next_one() {
     topology::remove_remains();
     let none: [&str; 0] = [];
     assert_eq!(things_of(child.id()), none);
+}
+
+/// Without it a power loss in a run would prove nothing.
+#[test]
+fn a_disk_without_power_has_what_was_synced_alone() {
+    let mut lacking = rights::lacking();
+    lacking.extend(rights::lacking_for(Kind::Power));
+    if !lacking.is_empty() {
+        eprintln!("SKIPPED: lacking {}", lacking.join(", "));
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::make(folder.path(), "x").unwrap();
+    let file = |name: &str| disk.point().join(name);
+    let mut synced = std::fs::File::create(file("synced")).unwrap();
+    synced.write_all(b"there").unwrap();
+    synced.sync_all().unwrap();
+    std::fs::File::open(disk.point())
+        .unwrap()
+        .sync_all()
+        .unwrap();
+    synced.write_all(b" and more").unwrap();
+    std::fs::write(file("unsynced"), "gone").unwrap();
+    disk.power_off().unwrap();
+    assert!(
+        synced.sync_all().is_err(),
+        "nothing gets to the disk any more"
+    );
+    drop(synced);
+    disk.power_on().unwrap();
+    let found = std::fs::read_to_string(file("synced"));
+    let gone = !file("unsynced").exists();
+    topology::remove_folder(folder.path()).unwrap();
+    assert_eq!(found.unwrap(), "there");
+    assert!(gone);
+}
+
+#[test]
+fn a_cut_takes_away_its_links_and_no_others() {
+    let lacking = rights::lacking();
+    if !lacking.is_empty() {
+        eprintln!("SKIPPED: lacking {}", lacking.join(", "));
+        return;
+    }
+    const PORT: u16 = 7000;
+    let machines = Topology::build(3).unwrap();
+    // The kernel answers for them: whoever connects waits in a queue.
+    let _listeners: Vec<_> = machines
+        .spaces()
+        .iter()
+        .map(|space| space.listen(PORT).unwrap())
+        .collect();
+    let hears = |from: usize, to: usize| {
+        let at: SocketAddr = format!("{}:{PORT}", address(to)).parse().unwrap();
+        let connect = move || TcpStream::connect_timeout(&at, Duration::from_millis(400)).is_ok();
+        machines.spaces()[from].within(connect).unwrap()
+    };
+    let filter = |rules: &[Rule]| {
+        for (member, space) in machines.spaces().iter().enumerate() {
+            let text = ruleset(member, rules);
+            let set = move || program::run_with("nft", &["-f", "-"], &text);
+            space.within(set).unwrap().unwrap();
+        }
+    };
+    let others = |cut: bool| {
+        for (from, to) in [(0, 1), (1, 0), (0, 2), (2, 0)] {
+            assert_eq!(hears(from, to), !cut, "{from} to {to}");
+        }
+        assert!(hears(1, 2) && hears(2, 1) && hears(0, 0));
+    };
+    others(false);
+    let alone = |treatment| Rule {
+        links: links(Cut::Alone(Pick::Member(0)), 3, None),
+        treatment,
+    };
+    for treatment in [Treatment::Drop, Treatment::Reset] {
+        filter(&[alone(treatment)]);
+        others(true);
+    }
+    filter(&[]);
+    others(false);
 }

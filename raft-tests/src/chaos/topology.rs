@@ -3,8 +3,8 @@
 //!
 //! Names carry [`MARK`] and the process id of the run, so that a later run finds what one that was killed has left.
 
-use super::program;
 use super::space::Space;
+use super::{program, quota};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,6 +107,13 @@ pub fn remove_remains() -> Vec<String> {
     for name in in_folder(Path::new("/run/netns")) {
         remove_namespace(&name);
         removed.push(format!("namespace {name}"));
+    }
+    if let Some(groups) = quota::parent() {
+        for name in in_folder(&groups) {
+            if std::fs::remove_dir(groups.join(&name)).is_ok() {
+                removed.push(format!("control group {name}"));
+            }
+        }
     }
     let temporary = std::env::temp_dir();
     for name in in_folder(&temporary) {
