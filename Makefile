@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kontiki/target
 KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
 PREPARE = deploy/claim-cache.sh && rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
-.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash chaos
+.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash chaos chaos-ui
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,11 @@ chaos: ## break a real cluster's network, processes and disks under clients, and
 	@deploy/setup.sh build chaos
 	@$(PREPARE) && cargo build --release --locked -p kontiki -p raft-tests --bins
 	@$(CARGO_TARGET_DIR)/release/raft-tests chaos $(CHAOS)
+
+chaos-ui: ## break a real cluster under clients by hand, on a local page (root; CHAOS="--members 5")
+	@deploy/setup.sh build chaos
+	@$(PREPARE) && cargo build --release --locked -p kontiki -p raft-tests --bins
+	@$(CARGO_TARGET_DIR)/release/raft-tests chaos-ui $(CHAOS)
 
 bench: ## measure against Debian's etcd on this machine (about 12 minutes)
 	@deploy/setup.sh build docker test bench

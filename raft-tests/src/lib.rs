@@ -4,7 +4,8 @@
 //! random moments, and then compares what was acknowledged with what is there ([`history`] is the judge, and pure).
 //!
 //! A run is kept as a [`recording`]; [`report`] makes a page of it, and [`shrink`] takes away what a failure does not need.
-//! [`chaos`] does the same and worse to members of the real binary, on machines and networks of their own.
+//! [`chaos`] does the same and worse to members of the real binary, on machines and networks of their own; [`ui`] is a page
+//! on which a person does it.
 //!
 //! [`judge`] says of any [`recording`] whether it was as etcd promises. It is pure, and knows what etcd promises from
 //! [`model`], which the store's own model is compared with as well.
@@ -19,5 +20,6 @@ pub mod model;
 pub mod recording;
 pub mod report;
 pub mod shrink;
+pub mod ui;
 pub mod wire;
 pub mod workload;

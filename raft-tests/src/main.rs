@@ -35,6 +35,8 @@ enum Command {
     Judge(judge::command::Judge),
     /// Break the network, the processes and the disks of a real cluster under clients, and judge what they saw.
     Chaos(chaos::ChaosArgs),
+    /// Break a real cluster under clients by hand, on a local page.
+    ChaosUi(chaos::live::UiArgs),
     /// One member, as configured in a file. Started by the test.
     #[command(hide = true)]
     Member {
@@ -58,6 +60,7 @@ async fn main() -> Result<ExitCode> {
             })
         }
         Command::Chaos(args) => Ok(chaos::main(args).await),
+        Command::ChaosUi(args) => Ok(chaos::live::main(args).await),
         Command::Member { config } => member::run(&config).await.map(|()| ExitCode::SUCCESS),
         Command::Crash {
             kills,

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod etcd;
 pub mod heal;
 pub mod links;
+pub mod live;
 pub mod load;
 pub mod members;
 pub mod objects;

@@ -164,14 +164,14 @@ async fn perform(args: &ChaosArgs) -> Result<Verdict> {
     conclude(stage, &folder, schedule.len())
 }
 
-fn unix_ms() -> i64 {
+pub(super) fn unix_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(0))
 }
 
 /// Everything that has to be taken down again.
-struct Stage {
-    rig: Arc<Rig>,
+pub(super) struct Stage {
+    pub(super) rig: Arc<Rig>,
     api: Arc<Api>,
     installation: Arc<Installation>,
     threads: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -181,7 +181,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(
+    pub(super) fn set(
         args: &ChaosArgs,
         kinds: &[Kind],
         kontiki: PathBuf,
@@ -280,7 +280,7 @@ impl Stage {
         }
     }
 
-    fn end_members(&self) {
+    pub(super) fn end_members(&self) {
         self.installation.closed.store(true, Ordering::SeqCst);
         for member in self.rig.members() {
             if let Err(error) = member.kill() {
@@ -423,7 +423,7 @@ async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) 
 }
 
 /// Waits until the new cluster serves.
-async fn forms(rig: &Arc<Rig>) -> Result<()> {
+pub(super) async fn forms(rig: &Arc<Rig>) -> Result<()> {
     let deadline = Instant::now() + FORMS;
     loop {
         let all = (0..rig.members().len()).all(|index| rig.shared.view(index).is_some());

@@ -168,7 +168,8 @@ fn is_run(pid: u32) -> bool {
 fn is_command_of_run(line: &[u8]) -> bool {
     let mut words = line.split(|byte| *byte == 0);
     let program = words.next().unwrap_or_default();
-    program.ends_with(b"raft-tests") && words.next() == Some(b"chaos")
+    let command = words.next().unwrap_or_default();
+    program.ends_with(b"raft-tests") && [&b"chaos"[..], b"chaos-ui"].contains(&command)
 }
 
 #[cfg(test)]
@@ -182,6 +183,7 @@ mod tests {
         assert_eq!(owner("kontiki-chaos-x"), None);
         assert_eq!(owner("other-123"), None);
         assert!(is_command_of_run(b"/x/raft-tests\0chaos\0--seed\x001\0"));
+        assert!(is_command_of_run(b"/x/raft-tests\0chaos-ui\0"));
         assert!(!is_command_of_run(b"/x/raft-tests\0crash\0"));
         assert!(!is_command_of_run(b"/bin/vi\0chaos\0"));
         // Never the number of a process of Linux: above its largest.

@@ -1,6 +1,7 @@
 //! `raft-tests report`: the page again, from a recording.
 
 use super::write;
+use crate::judge::judge;
 use crate::recording::{Recording, Violation};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -12,7 +13,8 @@ use std::path::{Path, PathBuf};
 /// Write the page of a run again, from its recording
 #[derive(Debug, Args)]
 pub struct Report {
-    /// The recording.json of a run. A violations.json beside it is taken along
+    /// The recording.json of a run. A violations.json beside it is taken along; where there is none, the
+    /// judges are asked
     #[arg(long, value_name = "FILE")]
     recording: PathBuf,
     /// Where report.html and what belongs to it is written [default: beside the recording]
@@ -27,7 +29,7 @@ pub fn run(report: &Report) -> Result<PathBuf> {
     let found = beside.join("violations.json");
     let violations: Vec<Violation> = match found.exists() {
         true => read(&found)?,
-        false => Vec::new(),
+        false => judge(&recording),
     };
     let folder = report.out.as_deref().unwrap_or(beside);
     write(folder, &recording, &violations)
@@ -44,6 +46,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::Dump;
     use std::fs;
 
     fn recording() -> Recording {
@@ -72,6 +75,26 @@ mod tests {
         assert_eq!(read::<Recording>(&copy).unwrap(), recording());
         let faults = folder.path().join("deeper/again/faults.json");
         assert_eq!(fs::read_to_string(faults).unwrap(), "[]\n");
+    }
+
+    #[test]
+    fn a_recording_alone_is_judged() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut recording = recording();
+        let dump = |member, revision| Dump {
+            member,
+            revision,
+            ..Dump::default()
+        };
+        recording.dumps = vec![dump(1, 5), dump(2, 6)];
+        write(folder.path(), &recording, &[]).unwrap();
+        fs::remove_file(folder.path().join("violations.json")).unwrap();
+        let report = Report {
+            recording: folder.path().join("recording.json"),
+            out: None,
+        };
+        let page = fs::read_to_string(run(&report).unwrap()).unwrap();
+        assert!(page.contains(">Failed</span>"));
     }
 
     #[test]

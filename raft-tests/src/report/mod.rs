@@ -7,12 +7,12 @@ mod clients;
 pub mod command;
 mod faults;
 mod members;
-mod page;
+pub(crate) mod page;
 mod part;
 pub mod picture;
 mod revisions;
 mod watches;
-mod words;
+pub(crate) mod words;
 
 use crate::recording::{Recording, Violation};
 use picture::{Limits, paint};

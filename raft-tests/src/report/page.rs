@@ -89,7 +89,7 @@ fn number(count: usize, of: &str) -> String {
 }
 
 /// Replaces each `{{name}}`. What is put in is not looked at again, whatever it contains.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
+pub(crate) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut parts = template.split("{{");
     let mut page = parts.next().unwrap_or_default().to_string();
     for part in parts {
@@ -123,7 +123,7 @@ fn in_script(json: &str) -> String {
 }
 
 /// As a content security policy names what it allows.
-fn hash(allowed: &str) -> String {
+pub(crate) fn hash(allowed: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(allowed)))
 }
 

@@ -6,7 +6,7 @@ use crate::recording::{
 };
 
 /// The text, with what would not be seen or would change what is around it written out, cut to `room` characters.
-pub(super) fn cut(text: &str, room: usize) -> String {
+pub(crate) fn cut(text: &str, room: usize) -> String {
     let mut shown = String::new();
     let mut characters = text.chars();
     for character in characters.by_ref().take(room) {
@@ -28,7 +28,7 @@ fn unseen(character: char) -> bool {
     character.is_control() || turns
 }
 
-pub(super) fn request(request: &Request) -> String {
+pub(crate) fn request(request: &Request) -> String {
     match request {
         Request::Range(range) => self::range(range),
         Request::Put(put) => self::put(put),

@@ -94,6 +94,13 @@ impl Browser {
             .retain(|asked| !asked.starts_with("about:") && *asked != url);
     }
 
+    /// Opens a page of a server.
+    pub(crate) async fn visit(&mut self, url: &str) {
+        self.requests.clear();
+        self.call("Page.navigate", json!({"url": url})).await;
+        self.until("document.readyState === 'complete'").await;
+    }
+
     /// Waits until two frames were painted.
     pub(crate) async fn settle(&mut self) {
         self.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))").await;

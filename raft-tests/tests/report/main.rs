@@ -1,7 +1,8 @@
-//! The page of a run, as a browser shows it.
+//! The page of a run, and that of a live cluster, as a browser shows them.
 
 mod browser;
 mod sample;
+mod ui;
 
 use browser::Browser;
 use raft_tests::recording::{Operation, Outcome, Put, Recording, Request, Violation};

@@ -1,0 +1,318 @@
+//! A real cluster under clients that a person breaks, on a page: the rig of a chaos run without its schedule.
+
+use super::links::{Rule, Treatment};
+use super::members::find_kontiki;
+use super::rig::Rig;
+use super::run::{Stage, forms, unix_ms};
+use super::{ChaosArgs, check, load, rights, say, shared, topology};
+use crate::recording::{Operation, Run, Sample};
+use crate::ui::{Action, Cluster, Condition, Member, server};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+/// What `raft-tests chaos-ui` is told.
+#[derive(Args, Clone, Debug)]
+pub struct UiArgs {
+    /// Members of the cluster
+    #[arg(long, default_value_t = 3, value_parser = super::members)]
+    members: usize,
+    /// Clients that read and write
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..50))]
+    clients: u32,
+    /// The binary under test [default: the one beside this program]
+    #[arg(long)]
+    kontiki: Option<PathBuf>,
+    /// Where the recording, the report and the logs go at the end [default: a new one among the temporary files]
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// Port of the page on 127.0.0.1, 0 for a free one
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+}
+
+/// Until it is interrupted.
+pub async fn main(args: UiArgs) -> ExitCode {
+    match perform(&args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chaos-ui: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn perform(args: &UiArgs) -> Result<()> {
+    // From here on a signal ends it in good order.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let lacking = rights::lacking();
+    if !lacking.is_empty() {
+        bail!("this machine, or this user, lacks {}", lacking.join(", "));
+    }
+    let kontiki = find_kontiki(args.kontiki.as_deref())?;
+    for removed in topology::remove_remains() {
+        say(&format!("left by an earlier run, removed: {removed}"));
+    }
+    let seed: u64 = rand::random();
+    let folder = args
+        .folder
+        .clone()
+        .unwrap_or_else(|| std::env::temp_dir().join(format!("kontiki-recording-{seed:x}")));
+    fs::create_dir_all(folder.join("logs"))
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = std::path::absolute(folder)?;
+    let run = Run {
+        level: "chaos-ui".into(),
+        seed,
+        replay: "none: it was broken by hand".into(),
+        began_unix_ms: unix_ms(),
+        ..Run::default()
+    };
+    let stage = Stage::set(&stage_args(args), &[], kontiki, &folder, run)?;
+    tokio::select! {
+        served = serve(args, seed, &stage) => served?,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    let rig = stage.rig.clone();
+    let length = rig.recorder().now();
+    rig.recorder()
+        .change(|recording| recording.run.length = length);
+    stage.end_members();
+    let (recording, mut violations, _) = rig.recorder().taken();
+    drop(stage);
+    violations.extend(check::violations(&recording));
+    crate::report::write(&folder, &recording, &violations)
+        .with_context(|| format!("cannot write into {}", folder.display()))?;
+    say(&format!(
+        "what happened: {}",
+        folder.join("report.html").display()
+    ));
+    Ok(())
+}
+
+fn stage_args(args: &UiArgs) -> ChaosArgs {
+    ChaosArgs {
+        minutes: 0.0,
+        nemesis: Vec::new(),
+        members: args.members,
+        seed: None,
+        clients: args.clients,
+        kontiki: None,
+        folder: None,
+        patience: 1,
+        plan: false,
+        list: false,
+    }
+}
+
+/// Starts the members, then clients and the page.
+async fn serve(args: &UiArgs, seed: u64, stage: &Stage) -> Result<()> {
+    let rig = &stage.rig;
+    for member in rig.members() {
+        member.start()?;
+    }
+    // Dropped, and so ended, when this is left.
+    let mut work = JoinSet::new();
+    for index in 0..args.members {
+        work.spawn(shared::sample(rig.shared.clone(), index));
+    }
+    forms(rig).await?;
+    for number in 0..args.clients {
+        work.spawn(load::work_on(rig.shared.clone(), number, seed));
+    }
+    let listener = TcpListener::bind(("127.0.0.1", args.port)).await?;
+    let token = format!("{:032x}", rand::random::<u128>());
+    say(&server::url(listener.local_addr()?, &token));
+    say("interrupt this program to end it");
+    let live = Live {
+        rig: rig.clone(),
+        wounds: Mutex::default(),
+    };
+    let served = server::serve(listener, token, Arc::new(live)).await;
+    rig.shared.clients_stop.store(true, Ordering::SeqCst);
+    Ok(served?)
+}
+
+/// See the module head.
+struct Live {
+    rig: Arc<Rig>,
+    wounds: Mutex<Wounds>,
+}
+
+/// What was done and not yet taken back, with its number in the recording.
+#[derive(Default)]
+struct Wounds {
+    /// With the number of the rule, too.
+    cuts: BTreeMap<(usize, usize), (u64, usize)>,
+    paused: BTreeMap<usize, usize>,
+    killed: BTreeMap<usize, usize>,
+}
+
+impl Live {
+    fn wounds(&self) -> MutexGuard<'_, Wounds> {
+        self.wounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self, kind: &str, what: String, members: &[usize]) -> usize {
+        let ids = self.rig.ids(members.iter().copied());
+        self.rig.recorder().fault(kind, what, ids)
+    }
+
+    fn name(&self, member: usize) -> &str {
+        &self.rig.members()[member].name
+    }
+
+    fn cut(&self, one: usize, other: usize) -> Result<()> {
+        let mut wounds = self.wounds();
+        let link = (one.min(other), one.max(other));
+        if wounds.cuts.contains_key(&link) {
+            return Ok(());
+        }
+        let rule = self.rig.impose(Rule {
+            links: BTreeSet::from([(one, other), (other, one)]),
+            treatment: Treatment::Drop,
+        })?;
+        let (one, other) = link;
+        let what = format!(
+            "{} and {} do not hear each other",
+            self.name(one),
+            self.name(other)
+        );
+        wounds
+            .cuts
+            .insert(link, (rule, self.fault("partition", what, &[one, other])));
+        Ok(())
+    }
+
+    fn heal(&self, one: usize, other: usize) -> Result<()> {
+        let mut wounds = self.wounds();
+        let link = (one.min(other), one.max(other));
+        let Some((rule, fault)) = wounds.cuts.remove(&link) else {
+            return Ok(());
+        };
+        self.rig.recorder().undone(fault);
+        self.rig.lift(rule)
+    }
+
+    fn kill(&self, member: usize) -> Result<()> {
+        let mut wounds = self.wounds();
+        self.rig.members()[member].kill()?;
+        if let Some(fault) = wounds.paused.remove(&member) {
+            self.rig.recorder().undone(fault);
+        }
+        let what = format!("{} killed", self.name(member));
+        wounds
+            .killed
+            .entry(member)
+            .or_insert_with(|| self.fault("kill", what, &[member]));
+        Ok(())
+    }
+
+    fn start(&self, member: usize) -> Result<()> {
+        let mut wounds = self.wounds();
+        // One that ended by itself is to be started, too.
+        self.rig.members()[member].take_ended()?;
+        self.rig.members()[member].start()?;
+        if let Some(fault) = wounds.killed.remove(&member) {
+            self.rig.recorder().undone(fault);
+        }
+        Ok(())
+    }
+
+    fn pause(&self, member: usize) -> Result<()> {
+        let mut wounds = self.wounds();
+        if !self.rig.members()[member].runs() || wounds.paused.contains_key(&member) {
+            return Ok(());
+        }
+        self.rig.members()[member].signal("STOP")?;
+        let what = format!("{} stopped, to go on later", self.name(member));
+        wounds
+            .paused
+            .insert(member, self.fault("pause", what, &[member]));
+        Ok(())
+    }
+
+    fn resume(&self, member: usize) -> Result<()> {
+        let mut wounds = self.wounds();
+        if let Some(fault) = wounds.paused.remove(&member) {
+            self.rig.members()[member].signal("CONT")?;
+            self.rig.recorder().undone(fault);
+        }
+        Ok(())
+    }
+}
+
+impl Cluster for Live {
+    fn now(&self) -> u64 {
+        self.rig.recorder().now()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let wounds = self.wounds();
+        let members = self.rig.members().iter().enumerate();
+        members
+            .map(|(index, member)| {
+                // Where this fails, whether it runs is still known.
+                let _ended = member.take_ended();
+                Member {
+                    id: member.id(),
+                    name: member.name.clone(),
+                    condition: match (wounds.paused.contains_key(&index), member.runs()) {
+                        (_, false) => Condition::Stopped,
+                        (true, true) => Condition::Paused,
+                        (false, true) => Condition::Running,
+                    },
+                }
+            })
+            .collect()
+    }
+
+    fn cuts(&self) -> BTreeSet<(usize, usize)> {
+        self.wounds().cuts.keys().copied().collect()
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let mut newest: BTreeMap<u64, Sample> = BTreeMap::new();
+        self.rig.recorder().change(|recording| {
+            // Some seconds of all members.
+            for sample in recording.samples.iter().rev().take(100) {
+                newest
+                    .entry(sample.member)
+                    .or_insert_with(|| sample.clone());
+            }
+        });
+        newest.into_values().collect()
+    }
+
+    fn operations(&self, since: u64) -> Vec<Operation> {
+        let mut operations = Vec::new();
+        self.rig.recorder().change(|recording| {
+            let first = recording
+                .operations
+                .partition_point(|one| one.called < since);
+            operations = recording.operations[first..].to_vec();
+        });
+        operations
+    }
+
+    fn act(&self, action: Action) -> Result<()> {
+        match action {
+            Action::Cut(one, other) => self.cut(one, other),
+            Action::Heal(one, other) => self.heal(one, other),
+            Action::Kill(member) => self.kill(member),
+            Action::Start(member) => self.start(member),
+            Action::Pause(member) => self.pause(member),
+            Action::Resume(member) => self.resume(member),
+        }
+    }
+}
