@@ -43,11 +43,14 @@ pub(super) fn settled(recording: &Recording) -> (Timeline<'_>, Vec<Violation>) {
     let mut timeline = settling.timeline();
     for _ in 0..ROUNDS_MAX {
         let doubts = settling.doubts(&timeline);
-        let said = verdict(&timeline, &doubts, false);
-        if let Some(placed) = said.as_ref().and_then(Verdict::placed) {
+        let placed = placed_by_all(&timeline, &doubts);
+        if !placed.is_empty() {
             settling.hints.extend(placed);
             timeline = settling.timeline();
-        } else if let Some(other) = settling.other_choice(&timeline, &doubts) {
+            continue;
+        }
+        let said = verdict(&timeline, &doubts, false);
+        if let Some(other) = settling.other_choice(&timeline, &doubts) {
             timeline = other;
         } else if let Some(Verdict::Unexplainable) = said
             && let Some(early) = verdict(&timeline, &doubts, true)
@@ -59,10 +62,44 @@ pub(super) fn settled(recording: &Recording) -> (Timeline<'_>, Vec<Violation>) {
             settling.give_up(&timeline, doubt, &said);
             timeline.judged = settling.judged.clone();
         } else {
-            break;
+            return (timeline, settling.found);
         }
     }
+    // What is left was not looked at, so nothing can be said of it.
+    let doubts = settling.doubts(&timeline);
+    if let Some(doubt) = first_open(&timeline, &doubts) {
+        let told = Component::around(&timeline, doubt).undecided(doubt);
+        settling.found.push(told);
+        let open = doubts.iter().filter(|doubt| is_open(&timeline, doubt));
+        let left: Vec<String> = open.map(mark).collect();
+        timeline.judged.extend(left);
+    }
     (timeline, settling.found)
+}
+
+/// What the search finds, for as many groups of keys as have nothing to do with each other.
+fn placed_by_all(timeline: &Timeline, doubts: &[Mismatch]) -> BTreeMap<i64, Maker> {
+    let mut open: Vec<&Mismatch> = doubts.iter().filter(|d| is_open(timeline, d)).collect();
+    open.sort_by_key(|doubt| doubt.revision);
+    let mut looked_at: BTreeSet<String> = BTreeSet::new();
+    let mut all = BTreeMap::new();
+    for doubt in open {
+        if looked_at.contains(&doubt.key) {
+            continue;
+        }
+        let component = Component::around(timeline, doubt);
+        if !component.keys.is_disjoint(&looked_at) {
+            continue;
+        }
+        let said = component.search(&component.all(), STEPS_MAX, false);
+        looked_at.extend(component.keys);
+        let placed = said.placed().cloned().unwrap_or_default();
+        // Who claims a revision that is taken by now is looked at again.
+        if placed.keys().all(|revision| !all.contains_key(revision)) {
+            all.extend(placed);
+        }
+    }
+    all
 }
 
 fn first_open<'d>(timeline: &Timeline, doubts: &'d [Mismatch]) -> Option<&'d Mismatch> {
