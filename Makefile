@@ -45,7 +45,7 @@ reference: ## write the pages in docs/reference that are made from the code
 deny: ## licences, advisories and banned crates (installs cargo-deny)
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	@cargo deny check
-	@cargo deny --manifest-path store/tests/clients/etcd-client/Cargo.toml check --config deny.toml
+	@cargo deny --manifest-path store/tests/clients/etcd-client/Cargo.toml --config deny.toml check
 
 crash: ## kill a member 200 times under writes and check that nothing acknowledged is lost
 	@$(PREPARE) && cargo run --locked -p raft-tests -- crash --kills 200
