@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kontiki/target
 KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
 PREPARE = deploy/claim-cache.sh && rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
-.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash chaos chaos-ui
+.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash sim chaos chaos-ui
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,9 @@ deny: ## licences, advisories and banned crates (installs cargo-deny)
 
 crash: ## kill a member 200 times under writes and check that nothing acknowledged is lost
 	@$(PREPARE) && cargo run --locked -p raft-tests -- crash --kills 200
+
+sim: ## run clusters in virtual time, with faults, one a seed, and judge what their clients saw (SEEDS=1000)
+	@$(PREPARE) && cargo run --release --locked -p raft-tests -- sim --seeds $(or $(SEEDS),1000)
 
 chaos: ## break a real cluster's network, processes and disks under clients, and judge what they saw (root; CHAOS="--minutes 5 --seed 1")
 	@deploy/setup.sh build chaos

@@ -4,6 +4,7 @@
 //! random moments, and then compares what was acknowledged with what is there ([`history`] is the judge, and pure).
 //!
 //! A run is kept as a [`recording`]; [`report`] makes a page of it, and [`shrink`] takes away what a failure does not need.
+//! [`sim`] runs whole clusters in one thread and in virtual time, the same again for the same seed.
 //! [`chaos`] does the same and worse to members of the real binary, on machines and networks of their own; [`ui`] is a page
 //! on which a person does it.
 //!
@@ -20,6 +21,7 @@ pub mod model;
 pub mod recording;
 pub mod report;
 pub mod shrink;
+pub mod sim;
 pub mod ui;
 pub mod wire;
 pub mod workload;

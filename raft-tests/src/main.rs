@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use raft_tests::sim::command::{self, ReplayArgs, SimArgs};
 use raft_tests::{chaos, crash, judge, member, report};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +33,10 @@ enum Command {
         seconds: u64,
     },
     Report(report::command::Report),
+    /// Run clusters in virtual time, one a seed, and judge what their clients saw.
+    Sim(SimArgs),
+    /// Run one seed of `sim` again, and tell what happens.
+    Replay(ReplayArgs),
     Judge(judge::command::Judge),
     /// Break the network, the processes and the disks of a real cluster under clients, and judge what they saw.
     Chaos(chaos::ChaosArgs),
@@ -46,7 +51,15 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
+    let say = |line: String| eprintln!("{line}");
     match Cli::parse().command {
+        // With runtimes of their own, on threads of their own.
+        Command::Sim(args) => {
+            tokio::task::spawn_blocking(move || command::sim(&args, &say)).await?
+        }
+        Command::Replay(args) => {
+            tokio::task::spawn_blocking(move || command::replay_one(&args, &say)).await?
+        }
         Command::Report(report) => {
             eprintln!("{}", report::command::run(&report)?.display());
             Ok(ExitCode::SUCCESS)

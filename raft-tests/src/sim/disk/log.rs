@@ -1,0 +1,215 @@
+//! The Raft log on a simulated disk: what is synced, and what was written after that.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use store::disk::{damaged, decode_entry};
+use store::env::{LogDisk, LogFound, LogOp};
+use store::raft::types::{LogId, Vote};
+
+use super::{Crash, Flaw, Life};
+
+/// A log as a process would find it.
+#[derive(Clone, Debug, Default)]
+struct Image {
+    made: bool,
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    purged: Option<LogId>,
+    records: BTreeMap<u64, Bytes>,
+}
+
+/// What is on the disk, and what is on its way there.
+#[derive(Debug, Default)]
+pub(super) struct StoredLog {
+    synced: Image,
+    /// As the process sees it: with what is not synced.
+    seen: Image,
+    unsynced: Vec<LogOp>,
+    /// Told of and not written yet.
+    under_way: Vec<LogOp>,
+    /// What stood where a bit is wrong.
+    rotten: Option<(u64, Bytes)>,
+}
+
+impl Image {
+    fn apply(&mut self, op: &LogOp) {
+        match op {
+            LogOp::Append { index, record } => {
+                self.records.insert(*index, record.clone());
+            }
+            LogOp::Vote(vote) => self.vote = Some(*vote),
+            LogOp::Truncate { from } => drop(self.records.split_off(from)),
+            LogOp::Purge(id) => {
+                self.purged = self.purged.max(Some(*id));
+                self.records = self.records.split_off(&(id.index + 1));
+            }
+            LogOp::Committed(committed) => self.committed = *committed,
+        }
+    }
+
+    /// Reads it as the product's log does: every record has to be right, and none may be missing.
+    fn found(&self) -> io::Result<LogFound> {
+        let mut last = self.purged;
+        let mut expected = self.purged.map(|id| id.index + 1);
+        for (index, record) in &self.records {
+            if expected.is_some_and(|expected| expected != *index) {
+                return Err(damaged(format!("log entry {index} does not follow")));
+            }
+            last = Some(decode_entry(*index, record.clone())?.log_id);
+            expected = Some(index + 1);
+        }
+        Ok(LogFound {
+            vote: self.vote,
+            committed: self.committed,
+            purged: self.purged,
+            last,
+        })
+    }
+}
+
+impl StoredLog {
+    pub(super) fn crash(&mut self, how: Crash, flaw: Flaw, rng: &mut SmallRng) {
+        let written = self.unsynced.len();
+        let mut maybe = std::mem::take(&mut self.unsynced);
+        maybe.append(&mut self.under_way);
+        let kept = match how {
+            Crash::Kill => rng.random_range(written..=maybe.len()),
+            Crash::PowerLoss => rng.random_range(0..=maybe.len()),
+        };
+        for op in &maybe[..kept] {
+            let forgotten = flaw == Flaw::ForgetsVotes && matches!(op, LogOp::Vote(_));
+            if !forgotten {
+                self.synced.apply(op);
+            }
+        }
+        self.seen = self.synced.clone();
+    }
+
+    pub(super) fn flip_bit(&mut self, rng: &mut SmallRng) -> bool {
+        let count = self.synced.records.len();
+        if count == 0 || self.rotten.is_some() {
+            return false;
+        }
+        let place = rng.random_range(0..count);
+        let Some((index, record)) = self.synced.records.iter_mut().nth(place) else {
+            return false;
+        };
+        self.rotten = Some((*index, record.clone()));
+        let mut bytes = record.to_vec();
+        let bit = rng.random_range(0..bytes.len() * 8);
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        *record = bytes.into();
+        self.seen = self.synced.clone();
+        true
+    }
+
+    pub(super) fn is_rotten(&self) -> bool {
+        self.rotten.is_some()
+    }
+
+    /// Takes the wrong bit back, on a disk that nobody uses.
+    pub(super) fn mend(&mut self) {
+        if let Some((index, record)) = self.rotten.take() {
+            self.synced.records.insert(index, record);
+            self.seen = self.synced.clone();
+        }
+    }
+
+    fn write(&mut self, ops: &[LogOp]) {
+        self.under_way.clear();
+        for op in ops {
+            self.seen.apply(op);
+            self.unsynced.push(op.clone());
+        }
+    }
+
+    fn sync(&mut self, flaw: Flaw) {
+        match flaw {
+            Flaw::AcksBeforeSync => {}
+            Flaw::ForgetsVotes => {
+                let (votes, others) = std::mem::take(&mut self.unsynced)
+                    .into_iter()
+                    .partition(|op| matches!(op, LogOp::Vote(_)));
+                self.unsynced = votes;
+                let others: Vec<LogOp> = others;
+                others.iter().for_each(|op| self.synced.apply(op));
+            }
+            Flaw::None => {
+                for op in std::mem::take(&mut self.unsynced) {
+                    self.synced.apply(&op);
+                }
+            }
+        }
+    }
+}
+
+/// The log as one process has it.
+pub(super) struct Log {
+    life: Life,
+    found: LogFound,
+}
+
+impl Log {
+    pub(super) fn open(life: Life, create: bool) -> io::Result<Log> {
+        let mut inner = life.lock()?;
+        let log = &mut inner.log;
+        if create {
+            *log = StoredLog::default();
+            log.synced.made = true;
+            log.seen.made = true;
+        } else if !log.synced.made {
+            return Err(damaged("the log is missing"));
+        }
+        let found = log.seen.found()?;
+        drop(inner);
+        Ok(Log { life, found })
+    }
+}
+
+impl LogDisk for Log {
+    fn found(&self) -> LogFound {
+        self.found.clone()
+    }
+
+    fn write(&self, ops: &[LogOp], durable: bool) -> io::Result<()> {
+        let mut inner = self.life.lock()?;
+        inner.log.write(ops);
+        if durable {
+            inner.sync()?;
+            let flaw = inner.flaw;
+            inner.log.sync(flaw);
+        }
+        Ok(())
+    }
+
+    fn read(&self, range: Range<u64>) -> io::Result<Vec<(u64, Bytes)>> {
+        let inner = self.life.lock()?;
+        let records = inner.log.seen.records.range(range);
+        Ok(records
+            .map(|(index, record)| (*index, record.clone()))
+            .collect())
+    }
+
+    fn bytes(&self) -> u64 {
+        let bytes = |log: &Image| log.records.values().map(|record| record.len() as u64).sum();
+        self.life.lock().map_or(0, |inner| bytes(&inner.log.seen))
+    }
+
+    fn begin(&self, ops: &[LogOp], durable: bool) -> Duration {
+        let Ok(mut inner) = self.life.lock() else {
+            return Duration::ZERO;
+        };
+        inner.log.under_way = ops.to_vec();
+        if durable {
+            inner.sync_time()
+        } else {
+            Duration::ZERO
+        }
+    }
+}

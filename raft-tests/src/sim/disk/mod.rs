@@ -1,0 +1,210 @@
+//! A member's disk, in memory, with what disks do: what was not synced may be gone after a crash, a write that a crash
+//! cut short is there in part, a sync fails, a bit is wrong later, there is no room, and all of it takes time.
+//!
+//! The disk outlives the processes that use it. Each process gets it under a new life; what an earlier life still wants
+//! to write is refused, as a kernel that is gone would.
+
+mod files;
+mod log;
+mod state;
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use store::Space;
+use store::env::{Engine, Files, LogDisk, StateDisk};
+
+use self::files::FileTree;
+use self::log::StoredLog;
+use self::state::StoredState;
+
+/// How a process ended, as its disk sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// The process is gone, and the system goes on: what it had written is there.
+    Kill,
+    /// The machine is gone: only what was synced is there for certain.
+    PowerLoss,
+}
+
+/// What can be wrong with a disk on purpose, to see whether it is noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Flaw {
+    #[default]
+    None,
+    /// Says that it is synced, and only means to.
+    AcksBeforeSync,
+    /// Loses votes at a crash.
+    ForgetsVotes,
+}
+
+/// See the module head. Clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct Disk(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    rng: SmallRng,
+    flaw: Flaw,
+    life: u64,
+    log: StoredLog,
+    state: StoredState,
+    files: FileTree,
+    /// A sync takes up to so long.
+    sync_max: Duration,
+    /// Syncs fail from now on.
+    broken: bool,
+    full: bool,
+    /// Syncs that were waited for.
+    syncs: u64,
+}
+
+const SYNC_MAX: Duration = Duration::from_millis(4);
+/// Of a sync, however fast the disk is.
+const SYNC_MIN: Duration = Duration::from_micros(100);
+const DISK_BYTES: u64 = 100 << 30;
+
+impl Disk {
+    pub fn new(seed: u64, flaw: Flaw) -> Disk {
+        Disk(Arc::new(Mutex::new(Inner {
+            rng: SmallRng::seed_from_u64(seed),
+            flaw,
+            life: 0,
+            log: StoredLog::default(),
+            state: StoredState::default(),
+            files: FileTree::default(),
+            sync_max: SYNC_MAX,
+            broken: false,
+            full: false,
+            syncs: 0,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The engine of the next process.
+    pub fn engine(&self) -> Arc<dyn Engine> {
+        let mut inner = self.lock();
+        inner.life += 1;
+        let life = inner.life;
+        inner.files.unlock();
+        drop(inner);
+        Arc::new(Life {
+            disk: self.clone(),
+            life,
+        })
+    }
+
+    /// Ends the life of the process that uses it.
+    pub fn crash(&self, how: Crash) {
+        let inner = &mut *self.lock();
+        inner.life += 1;
+        inner.broken = false;
+        let flaw = inner.flaw;
+        inner.log.crash(how, flaw, &mut inner.rng);
+        inner.state.crash(how, &mut inner.rng);
+        inner.files.crash(how);
+    }
+
+    /// How long a sync takes at most from now on.
+    pub fn set_pace(&self, sync_max: Option<Duration>) {
+        self.lock().sync_max = sync_max.unwrap_or(SYNC_MAX).max(2 * SYNC_MIN);
+    }
+
+    /// Has every sync fail until the next crash.
+    pub fn break_syncs(&self) {
+        self.lock().broken = true;
+    }
+
+    /// Whether whoever uses it has to be started anew to go on.
+    pub fn is_unwell(&self) -> bool {
+        let inner = self.lock();
+        inner.broken || inner.log.is_rotten()
+    }
+
+    pub fn set_full(&self, full: bool) {
+        self.lock().full = full;
+    }
+
+    /// Changes a bit of an entry of the log that was synced; false where there is none.
+    pub fn flip_bit(&self) -> bool {
+        let inner = &mut *self.lock();
+        inner.log.flip_bit(&mut inner.rng)
+    }
+
+    /// Takes that back, while nobody uses the disk.
+    pub fn mend(&self) {
+        self.lock().log.mend();
+    }
+
+    pub fn syncs(&self) -> u64 {
+        self.lock().syncs
+    }
+}
+
+/// The disk as one process has it.
+#[derive(Clone, Debug)]
+struct Life {
+    disk: Disk,
+    life: u64,
+}
+
+impl Life {
+    /// The disk, if this process still lives.
+    fn lock(&self) -> io::Result<MutexGuard<'_, Inner>> {
+        let inner = self.disk.lock();
+        match inner.life == self.life {
+            true => Ok(inner),
+            false => Err(io::Error::other("this process is no more")),
+        }
+    }
+}
+
+impl Inner {
+    fn sync_time(&mut self) -> Duration {
+        // Mostly quick, now and then as long as it can be.
+        let max = match self.rng.random_range(0..20) {
+            0 => self.sync_max,
+            _ => (self.sync_max / 4).max(2 * SYNC_MIN),
+        };
+        self.rng.random_range(SYNC_MIN..max)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.broken {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        self.syncs += 1;
+        Ok(())
+    }
+}
+
+const EIO: i32 = 5;
+
+impl Engine for Life {
+    fn open_log(&self, _: &Path, create: bool) -> io::Result<Arc<dyn LogDisk>> {
+        Ok(Arc::new(log::Log::open(self.clone(), create)?))
+    }
+
+    fn open_state(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn StateDisk>> {
+        Ok(Arc::new(state::State::open(self.clone(), dir, create)?))
+    }
+
+    fn space(&self, _: &Path) -> io::Result<Space> {
+        let full = self.lock()?.full;
+        Ok(Space {
+            free: if full { 1 << 20 } else { DISK_BYTES / 2 },
+            total: DISK_BYTES,
+        })
+    }
+
+    fn files(&self) -> Arc<dyn Files> {
+        Arc::new(self.clone())
+    }
+}

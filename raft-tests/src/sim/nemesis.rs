@@ -1,0 +1,464 @@
+//! What is done to a cluster. Each run draws its own mix: some faults never, some often.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use store::MemberError;
+use tokio::time::{Instant, timeout};
+
+use super::disk::Crash;
+use super::net::address;
+use super::world::{NoAnswer, World};
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One member without the others, the leader most often.
+    Alone,
+    /// One direction of one link.
+    OneWay,
+    /// One link, both directions.
+    Link,
+    /// One member hears from the others and cannot answer, or the other way around.
+    HalfDeaf,
+    /// A link or a member comes and goes.
+    Flapping,
+    /// Everything takes long.
+    SlowLinks,
+    Reset,
+    Kill,
+    CrashLoop,
+    Restart,
+    PowerLoss,
+    PowerLossOfAll,
+    Pause,
+    ClockJump,
+    SlowDisk,
+    FailedSync,
+    DiskFull,
+    BitRot,
+    Membership,
+    HandOver,
+}
+
+use Kind::*;
+
+/// All there are, with how likely each is where it is drawn at all.
+pub const KINDS: [(Kind, u32); 20] = [
+    (Alone, 8),
+    (OneWay, 4),
+    (Link, 4),
+    (HalfDeaf, 4),
+    (Flapping, 2),
+    (SlowLinks, 2),
+    (Reset, 4),
+    (Kill, 8),
+    (CrashLoop, 1),
+    (Restart, 2),
+    (PowerLoss, 6),
+    (PowerLossOfAll, 2),
+    (Pause, 5),
+    (ClockJump, 3),
+    (SlowDisk, 3),
+    (FailedSync, 3),
+    (DiskFull, 1),
+    (BitRot, 2),
+    (Membership, 2),
+    (HandOver, 3),
+];
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Alone => "partition: alone",
+            OneWay => "partition: one way",
+            Link => "partition: link",
+            HalfDeaf => "partition: half deaf",
+            Flapping => "partition: flapping",
+            SlowLinks => "slow links",
+            Reset => "reset",
+            Kill => "kill",
+            CrashLoop => "crash loop",
+            Restart => "restart",
+            PowerLoss => "power loss",
+            PowerLossOfAll => "power loss of all",
+            Pause => "pause",
+            ClockJump => "clock jump",
+            SlowDisk => "slow disk",
+            FailedSync => "failed sync",
+            DiskFull => "disk full",
+            BitRot => "bit rot",
+            Membership => "membership",
+            HandOver => "hand over",
+        }
+    }
+}
+
+/// The mix of one run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    kinds: Vec<(Kind, u32)>,
+    pause_max: Duration,
+    length_max: Duration,
+}
+
+impl Plan {
+    pub fn draw(rng: &mut SmallRng) -> Plan {
+        let share = rng.random_range(0.15..0.8);
+        let drawn = KINDS.iter().filter(|_| rng.random_bool(share));
+        let mut kinds: Vec<_> = drawn.copied().collect();
+        if kinds.is_empty() {
+            kinds.push(KINDS[rng.random_range(0..KINDS.len())]);
+        }
+        Plan {
+            kinds,
+            pause_max: Duration::from_millis(rng.random_range(100..1500)),
+            length_max: Duration::from_millis(rng.random_range(200..3000)),
+        }
+    }
+
+    fn next(&self, rng: &mut SmallRng) -> Kind {
+        let mut drawn = rng.random_range(0..self.kinds.iter().map(|(_, weight)| weight).sum());
+        let kind = self.kinds.iter().find(|(_, weight)| {
+            let here = drawn < *weight;
+            drawn = drawn.saturating_sub(*weight);
+            here
+        });
+        kind.map_or(Kill, |(kind, _)| *kind)
+    }
+}
+
+/// Does harm until the time is over.
+pub async fn torment(world: Arc<World>, plan: Plan, mut rng: SmallRng, until: Instant) {
+    loop {
+        let pause = rng.random_range(Duration::ZERO..plan.pause_max);
+        if Instant::now() + pause >= until {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        let mut lasts = rng.random_range(Duration::from_millis(20)..plan.length_max);
+        if rng.random_bool(0.3) {
+            // Many faults are over before anybody takes notice.
+            lasts /= 10;
+        }
+        let lasts = lasts.min(until.saturating_duration_since(Instant::now()));
+        let kind = plan.next(&mut rng);
+        let mut harm = Harm {
+            world: &world,
+            rng: &mut rng,
+            kind,
+            lasts,
+        };
+        drop(tokio::time::timeout_at(until, harm.done()).await);
+    }
+}
+
+/// One fault.
+struct Harm<'a> {
+    world: &'a Arc<World>,
+    rng: &'a mut SmallRng,
+    kind: Kind,
+    lasts: Duration,
+}
+
+impl Harm<'_> {
+    /// Somebody, the leader more often than others.
+    fn victim(&mut self) -> u64 {
+        let members = self.world.members();
+        let leader = self.world.leader().filter(|_| self.rng.random_bool(0.5));
+        leader.unwrap_or_else(|| members[self.rng.random_range(0..members.len())])
+    }
+
+    fn others(&self, member: u64) -> Vec<u64> {
+        let members = self.world.ever();
+        members.into_iter().filter(|id| *id != member).collect()
+    }
+
+    fn tell(&self, what: String, members: &[u64]) -> usize {
+        self.world.record.fault(self.kind.name(), what, members)
+    }
+
+    fn over(&self, fault: usize) {
+        self.world.record.fault_over(fault);
+    }
+
+    async fn last(&self) {
+        tokio::time::sleep(self.lasts).await;
+    }
+
+    async fn done(&mut self) {
+        match self.kind {
+            Alone | OneWay | Link | HalfDeaf | Flapping => self.partition().await,
+            SlowLinks => {
+                let most = Duration::from_millis(self.rng.random_range(20..400));
+                let fault = self.tell(format!("messages take up to {most:?}"), &[]);
+                self.world.net.set_latency(Some(most));
+                self.last().await;
+                self.world.net.set_latency(None);
+                self.over(fault);
+            }
+            Reset => {
+                for _ in 0..self.rng.random_range(1..6) {
+                    if self.world.net.reset_one() {
+                        let fault = self.tell("a connection breaks".into(), &[]);
+                        self.over(fault);
+                    }
+                }
+            }
+            Kill => self.crash(Crash::Kill, 1).await,
+            CrashLoop => {
+                let times = self.rng.random_range(2..6);
+                self.crash(Crash::Kill, times).await;
+            }
+            PowerLoss => self.crash(Crash::PowerLoss, 1).await,
+            PowerLossOfAll => self.all_dark().await,
+            Restart => {
+                let victim = self.victim();
+                let fault = self.tell(format!("{victim} is stopped in good order"), &[victim]);
+                self.world.shut_down(victim).await;
+                self.last().await;
+                self.world.boot(victim);
+                self.over(fault);
+            }
+            Pause => {
+                let victim = self.victim();
+                let fault = self.tell(format!("{victim} stands still"), &[victim]);
+                self.world.set_paused(victim, true);
+                self.last().await;
+                self.world.set_paused(victim, false);
+                self.over(fault);
+            }
+            ClockJump => {
+                let victim = self.victim();
+                let ms = self.rng.random_range(-3_600_000..=3_600_000);
+                let fault = self.tell(format!("the clock of {victim} jumps {ms} ms"), &[victim]);
+                if let Some(clock) = self.world.clock(victim) {
+                    clock.jump(ms);
+                }
+                self.over(fault);
+            }
+            SlowDisk => {
+                let victim = self.victim();
+                let most = Duration::from_millis(self.rng.random_range(20..900));
+                let fault = self.tell(format!("{victim} syncs within {most:?}"), &[victim]);
+                if let Some(disk) = self.world.disk(victim) {
+                    disk.set_pace(Some(most));
+                    self.last().await;
+                    disk.set_pace(None);
+                }
+                self.over(fault);
+            }
+            FailedSync => self.failed_sync().await,
+            DiskFull => {
+                let victim = self.victim();
+                let fault = self.tell(format!("{victim} has no room"), &[victim]);
+                if let Some(disk) = self.world.disk(victim) {
+                    disk.set_full(true);
+                    self.last().await;
+                    disk.set_full(false);
+                }
+                self.over(fault);
+            }
+            BitRot => self.bit_rot().await,
+            Membership => self.membership().await,
+            HandOver => {
+                let Some(leader) = self.world.leader() else {
+                    return;
+                };
+                let fault = self.tell(format!("{leader} hands over"), &[leader]);
+                let asked = self
+                    .world
+                    .ask(leader, Duration::from_secs(4), |node| async move {
+                        node.hand_over().await
+                    });
+                let _: Result<bool, NoAnswer> = asked.await;
+                self.over(fault);
+            }
+        }
+    }
+
+    /// The links that this fault cuts, and in words.
+    fn links(&mut self) -> (Vec<(u64, u64)>, String, Vec<u64>) {
+        let one = self.victim();
+        let others = self.others(one);
+        let two = others[self.rng.random_range(0..others.len())];
+        let out = others.iter().map(|other| (one, *other));
+        let back = others.iter().map(|other| (*other, one));
+        match self.kind {
+            OneWay => (
+                vec![(one, two)],
+                format!("nothing goes from {one} to {two}"),
+                vec![one, two],
+            ),
+            Link => (
+                vec![(one, two), (two, one)],
+                format!("{one} and {two} do not reach each other"),
+                vec![one, two],
+            ),
+            HalfDeaf if self.rng.random_bool(0.5) => (
+                out.collect(),
+                format!("nothing comes from {one}"),
+                vec![one],
+            ),
+            HalfDeaf => (back.collect(), format!("nothing reaches {one}"), vec![one]),
+            _ => (
+                out.chain(back).collect(),
+                format!("{one} is alone"),
+                vec![one],
+            ),
+        }
+    }
+
+    async fn partition(&mut self) {
+        if self.world.ever().len() < 2 {
+            return;
+        }
+        let (links, what, members) = self.links();
+        let fault = self.tell(what, &members);
+        let turns = match self.kind {
+            Flapping => self.rng.random_range(2..8),
+            _ => 1,
+        };
+        for turn in 0..turns {
+            if turn > 0 {
+                tokio::time::sleep(self.lasts / 4).await;
+            }
+            for (from, to) in &links {
+                self.world.net.cut(*from, *to);
+            }
+            tokio::time::sleep(self.lasts / turns).await;
+            for (from, to) in &links {
+                self.world.net.heal(*from, *to);
+            }
+        }
+        self.over(fault);
+    }
+
+    async fn crash(&mut self, how: Crash, times: u32) {
+        let victim = self.victim();
+        let fault = self.tell(format!("{victim} is gone"), &[victim]);
+        for _ in 0..times {
+            self.world.end(victim, how);
+            tokio::time::sleep(self.lasts / times).await;
+            self.world.boot(victim);
+            if times > 1 {
+                let pause = Duration::from_millis(self.rng.random_range(1..200));
+                tokio::time::sleep(pause).await;
+            }
+        }
+        self.over(fault);
+    }
+
+    async fn all_dark(&mut self) {
+        let members = self.world.members();
+        let fault = self.tell("the power fails everywhere".into(), &[]);
+        for member in &members {
+            self.world.end(*member, Crash::PowerLoss);
+        }
+        tokio::time::sleep(self.lasts / 4).await;
+        for member in members {
+            let pause = Duration::from_millis(self.rng.random_range(0..300));
+            tokio::time::sleep(pause).await;
+            self.world.boot(member);
+        }
+        self.over(fault);
+    }
+
+    /// The member has to stop by itself: what has reached the disk is not known any more.
+    async fn failed_sync(&mut self) {
+        let victim = self.victim();
+        let (Some(disk), Some(process)) = (self.world.disk(victim), self.world.process(victim))
+        else {
+            return;
+        };
+        let fault = self.tell(format!("syncs of {victim} fail"), &[victim]);
+        disk.break_syncs();
+        if timeout(self.lasts, process.gone.cancelled()).await.is_err() {
+            // It had nothing to write, or is slow: it gets another disk.
+            self.world.end(victim, Crash::PowerLoss);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.world.boot(victim);
+        }
+        self.over(fault);
+    }
+
+    /// The member must not start with a log that is not what it wrote.
+    async fn bit_rot(&mut self) {
+        let victim = self.victim();
+        let Some(disk) = self.world.disk(victim) else {
+            return;
+        };
+        if !self.world.end(victim, Crash::Kill) {
+            return;
+        }
+        let fault = self.tell(format!("a bit of the log of {victim} is wrong"), &[victim]);
+        if disk.flip_bit() {
+            self.world.boot(victim);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let record = &self.world.record;
+            if record.take_refusal(victim).is_none() {
+                let story = format!("Member {victim} starts with a log in which a bit is wrong.");
+                record.violation("damage not seen", story);
+            }
+            self.world.end(victim, Crash::Kill);
+            disk.mend();
+        }
+        self.world.boot(victim);
+        self.over(fault);
+    }
+
+    /// A new member comes, and later an old one goes.
+    async fn membership(&mut self) {
+        const PATIENCE: Duration = Duration::from_secs(3);
+        let members = self.world.members();
+        let newcomer = self.world.ever().last().map_or(1, |last| last + 1);
+        if members.len() > 4 {
+            return;
+        }
+        let fault = self.tell(format!("{newcomer} joins"), &[newcomer]);
+        let asked = members[self.rng.random_range(0..members.len())];
+        let added = self.world.ask(asked, PATIENCE, |node| async move {
+            node.add_learner(newcomer, format!("m{newcomer}"), address(newcomer))
+                .await
+        });
+        if matches!(added.await, Ok(Err(_)) | Err(NoAnswer::NotRunning)) {
+            return self.over(fault);
+        }
+        // It may have been added where there was no answer: then it is one that comes late.
+        self.world.add_machine(newcomer, Vec::new());
+        self.world.boot(newcomer);
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let promoted = self.world.ask(asked, PATIENCE, |node| async move {
+                node.promote(newcomer).await
+            });
+            match promoted.await {
+                Ok(Ok(())) => break,
+                Ok(Err(MemberError::Refused(_))) => {}
+                _ => break,
+            }
+        }
+        self.over(fault);
+        if members.len() <= 2 || self.rng.random_bool(0.3) {
+            return;
+        }
+        let leaver = self.victim();
+        if leaver == asked {
+            return;
+        }
+        let fault = self.tell(format!("{leaver} is removed"), &[leaver]);
+        let removed = self.world.ask(
+            asked,
+            PATIENCE,
+            |node| async move { node.remove(leaver).await },
+        );
+        if matches!(removed.await, Ok(Ok(()))) {
+            self.world.set_removed(leaver);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            self.world.end(leaver, Crash::Kill);
+        }
+        self.over(fault);
+    }
+}

@@ -1,0 +1,347 @@
+//! Machines with members on them: started, killed, cut off from power, paused and started again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use store::host::Host;
+use store::{Config, InitialMember, Limits, Node, TlsIdentity};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::SimClock;
+use super::disk::{Crash, Disk, Flaw};
+use super::net::{Net, address};
+use super::record::Recorder;
+
+const CLUSTER: u64 = 0xc1;
+/// After a process has ended by itself, until it is started again.
+const SUPERVISOR: Duration = Duration::from_millis(200);
+
+/// See the module head.
+pub struct World {
+    pub net: Net,
+    pub record: Recorder,
+    pub limits: Limits,
+    start: Instant,
+    seed: u64,
+    flaw: Flaw,
+    machines: Mutex<BTreeMap<u64, Machine>>,
+}
+
+struct Machine {
+    disk: Disk,
+    clock: Arc<SimClock>,
+    founders: Vec<InitialMember>,
+    life: u64,
+    process: Option<Process>,
+    /// It was removed from the cluster, and is not started again.
+    removed: bool,
+}
+
+/// A member as long as its process lives.
+#[derive(Clone)]
+pub struct Process {
+    pub host: Arc<Host>,
+    /// When it has started.
+    pub node: Option<Arc<Node>>,
+    /// Told at its end.
+    pub gone: CancellationToken,
+    paused: bool,
+}
+
+/// Why a call of a client has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// Never asked.
+    NotRunning,
+    /// The process ended meanwhile.
+    Died,
+    TimedOut,
+}
+
+impl World {
+    pub fn new(seed: u64, limits: Limits, flaw: Flaw) -> Arc<World> {
+        let start = Instant::now();
+        Arc::new(World {
+            net: Net::new(seed ^ 0x6e65_7477),
+            record: Recorder::new(start),
+            limits,
+            start,
+            seed,
+            flaw,
+            machines: Mutex::default(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Machine>> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rng(&self, member: u64, life: u64) -> SmallRng {
+        let salt = member.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ life.wrapping_mul(0xbf58_476d);
+        SmallRng::seed_from_u64(self.seed ^ salt)
+    }
+
+    /// Puts machines there for a new cluster.
+    pub fn found(&self, members: &[u64]) {
+        let founders: Vec<_> = members.iter().map(|id| initial(*id)).collect();
+        for id in members {
+            self.add_machine(*id, founders.clone());
+        }
+    }
+
+    /// A machine for a member that joins, or for a founder.
+    pub fn add_machine(&self, id: u64, founders: Vec<InitialMember>) {
+        let mut rng = self.rng(id, 0);
+        // Clocks of real machines are that good.
+        let drift = rng.random_range(-100..=100);
+        let machine = Machine {
+            disk: Disk::new(rng.random(), self.flaw),
+            clock: Arc::new(SimClock::new(self.start, drift)),
+            founders,
+            life: 0,
+            process: None,
+            removed: false,
+        };
+        self.lock().insert(id, machine);
+    }
+
+    /// All that are in the cluster, as far as is known here.
+    pub fn members(&self) -> Vec<u64> {
+        let machines = self.lock();
+        let present = machines.iter().filter(|(_, machine)| !machine.removed);
+        present.map(|(id, _)| *id).collect()
+    }
+
+    pub fn ever(&self) -> Vec<u64> {
+        self.lock().keys().copied().collect()
+    }
+
+    pub fn set_removed(&self, id: u64) {
+        if let Some(machine) = self.lock().get_mut(&id) {
+            machine.removed = true;
+        }
+    }
+
+    pub fn disk(&self, id: u64) -> Option<Disk> {
+        self.lock().get(&id).map(|machine| machine.disk.clone())
+    }
+
+    pub fn clock(&self, id: u64) -> Option<Arc<SimClock>> {
+        self.lock().get(&id).map(|machine| machine.clock.clone())
+    }
+
+    pub fn process(&self, id: u64) -> Option<Process> {
+        self.lock().get(&id)?.process.clone()
+    }
+
+    /// Of those with a process that is not paused.
+    pub fn running(&self) -> Vec<(u64, Arc<Node>)> {
+        let machines = self.lock();
+        let running = machines.iter().filter_map(|(id, machine)| {
+            let process = machine.process.as_ref().filter(|process| !process.paused)?;
+            Some((*id, process.node.clone()?))
+        });
+        running.collect()
+    }
+
+    /// Starts a member that does not run. Whether it comes up is told by [`Process::node`].
+    pub fn boot(self: &Arc<Self>, id: u64) {
+        let Some((process, config)) = self.prepare(id) else {
+            return;
+        };
+        let world = self.clone();
+        tokio::spawn(async move {
+            let starting = process.host.run(Node::start(config));
+            let started = tokio::select! {
+                biased;
+                () = process.gone.cancelled() => return,
+                started = starting => started,
+            };
+            match started {
+                Ok(node) => {
+                    world.set_node(id, &process, &node);
+                    world.supervise(id, process, node).await;
+                }
+                Err(error) => {
+                    world
+                        .record
+                        .note(format!("member {id} does not start: {error}"));
+                    world.record.refused(id, error.to_string());
+                    world.end(id, Crash::Kill);
+                }
+            }
+        });
+    }
+
+    fn prepare(&self, id: u64) -> Option<(Process, Config)> {
+        let mut machines = self.lock();
+        let machine = machines.get_mut(&id)?;
+        if machine.process.is_some() || machine.removed {
+            return None;
+        }
+        machine.life += 1;
+        let life = machine.life;
+        let process = Process {
+            host: Host::new(self.rng(id, life).random()),
+            node: None,
+            gone: CancellationToken::new(),
+            paused: false,
+        };
+        machine.process = Some(process.clone());
+        let nobody = TlsIdentity {
+            ca_pem: Vec::new(),
+            cert_pem: Vec::new(),
+            key_pem: Vec::new(),
+        };
+        let config = Config {
+            name: format!("m{id}"),
+            peer_listen: address(id),
+            peer_advertise: address(id),
+            client_address: format!("m{id}:6443"),
+            initial_members: machine.founders.clone(),
+            limits: self.limits.clone(),
+            clock: machine.clock.clone(),
+            network: self.net.of(id, life),
+            engine: machine.disk.engine(),
+            ..Config::new(format!("/m{id}").into(), CLUSTER, id, nobody)
+        };
+        Some((process, config))
+    }
+
+    fn set_node(&self, id: u64, of: &Process, node: &Arc<Node>) {
+        let mut machines = self.lock();
+        let process = machines
+            .get_mut(&id)
+            .and_then(|machine| machine.process.as_mut());
+        if let Some(process) = process
+            && Arc::ptr_eq(&process.host, &of.host)
+        {
+            process.node = Some(node.clone());
+        }
+    }
+
+    /// Waits for the end of a process. One that ends by itself is started again, unless it has no place any more.
+    async fn supervise(self: Arc<Self>, id: u64, process: Process, node: Arc<Node>) {
+        let failed = process.host.run(node.failed());
+        let why = tokio::select! {
+            biased;
+            () = process.gone.cancelled() => return,
+            why = failed => why,
+        };
+        self.record.note(format!("member {id} has stopped: {why}"));
+        self.record.stopped(id, &why);
+        self.end(id, Crash::Kill);
+        if self.record.is_removed(&why) {
+            return self.set_removed(id);
+        }
+        tokio::time::sleep(SUPERVISOR).await;
+        self.boot(id);
+    }
+
+    /// Ends a process at once; false where there is none.
+    pub fn end(&self, id: u64, how: Crash) -> bool {
+        let (process, disk) = {
+            let mut machines = self.lock();
+            let Some(machine) = machines.get_mut(&id) else {
+                return false;
+            };
+            let Some(process) = machine.process.take() else {
+                return false;
+            };
+            (process, machine.disk.clone())
+        };
+        process.host.power_off();
+        disk.crash(how);
+        match how {
+            Crash::Kill => self.net.process_gone(id),
+            Crash::PowerLoss => self.net.power_gone(id),
+        }
+        process.gone.cancel();
+        true
+    }
+
+    /// Stops a member in good order; false where there is none.
+    pub async fn shut_down(&self, id: u64) -> bool {
+        let Some(process) = self.process(id) else {
+            return false;
+        };
+        if let Some(node) = process.node {
+            let stopping = process.host.run(async move { node.shutdown().await });
+            let late = tokio::time::timeout(Duration::from_secs(10), stopping).await;
+            if late.is_err() {
+                self.record
+                    .violation("stop", format!("member {id} does not stop in order"));
+            }
+        }
+        self.end(id, Crash::Kill)
+    }
+
+    pub fn set_paused(&self, id: u64, paused: bool) -> bool {
+        let mut machines = self.lock();
+        let process = machines
+            .get_mut(&id)
+            .and_then(|machine| machine.process.as_mut());
+        let Some(process) = process else {
+            return false;
+        };
+        process.paused = paused;
+        let host = process.host.clone();
+        drop(machines);
+        match paused {
+            true => host.pause(),
+            false => host.resume(),
+        }
+        true
+    }
+
+    /// Asks a member something on its own machine.
+    pub async fn ask<T, F>(
+        &self,
+        id: u64,
+        deadline: Duration,
+        question: impl FnOnce(Arc<Node>) -> F,
+    ) -> Result<T, NoAnswer>
+    where
+        F: Future<Output = T>,
+    {
+        let process = self.process(id).ok_or(NoAnswer::NotRunning)?;
+        let node = process.node.ok_or(NoAnswer::NotRunning)?;
+        let answering = process.host.run(question(node));
+        tokio::select! {
+            biased;
+            () = process.gone.cancelled() => Err(NoAnswer::Died),
+            answered = tokio::time::timeout(deadline, answering) => {
+                answered.map_err(|_| NoAnswer::TimedOut)
+            }
+        }
+    }
+
+    /// Who leads, as most say that can be asked.
+    pub fn leader(&self) -> Option<u64> {
+        let running = self.running();
+        let leads = running.iter().find(|(id, node)| {
+            let status = kv::Store::status(&**node);
+            status.leader_id == *id
+        });
+        leads.map(|(id, _)| *id)
+    }
+
+    pub fn syncs(&self) -> u64 {
+        self.lock()
+            .values()
+            .map(|machine| machine.disk.syncs())
+            .sum()
+    }
+}
+
+fn initial(id: u64) -> InitialMember {
+    InitialMember {
+        id,
+        name: format!("m{id}"),
+        peer_address: address(id),
+    }
+}
