@@ -203,6 +203,10 @@ fn heal(world: &Arc<World>) {
         if world.disk(id).is_some_and(|disk| disk.is_unwell()) {
             world.end(id, Crash::PowerLoss);
         }
+        // Nobody waits any more for one that was told to stop.
+        if world.is_stopping(id) {
+            world.end(id, Crash::Kill);
+        }
         if let Some(disk) = world.disk(id) {
             disk.mend();
         }
@@ -345,13 +349,16 @@ async fn finish(options: &Options, world: &Arc<World>) -> Ran {
     let record = &world.record;
     let mut dumps = Vec::new();
     let equal = becomes(EQUAL_WITHIN, async || {
-        dumps.clear();
+        let before = std::mem::take(&mut dumps);
         for id in world.members() {
             dumps.extend(dump(world, id).await);
         }
         let state = |dump: &Dump| (dump.revision, dump.compacted, dump.pairs.clone());
         let first = dumps.first().map(state);
-        dumps.len() == world.members().len() && dumps.iter().all(|dump| Some(state(dump)) == first)
+        // Also equal to what they were a moment ago: then watches have got all of it, and nothing after it.
+        dumps.len() == world.members().len()
+            && dumps.iter().all(|dump| Some(state(dump)) == first)
+            && dumps == before
     });
     if !equal.await {
         let place = |dump: &Dump| (dump.member, dump.revision, dump.compacted, dump.pairs.len());
@@ -362,8 +369,6 @@ async fn finish(options: &Options, world: &Arc<World>) -> Ran {
         );
         record.violation("liveness: members differ", story);
     }
-    // For what is on its way to watches.
-    tokio::time::sleep(Duration::from_secs(1)).await;
     let lasted = Duration::from_nanos(record.now());
     let (net, deliveries) = world.net.trace();
     let syncs = world.syncs();

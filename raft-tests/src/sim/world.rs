@@ -50,6 +50,8 @@ pub struct Process {
     /// Told at its end.
     pub gone: CancellationToken,
     paused: bool,
+    /// It was told to stop.
+    stopping: bool,
 }
 
 /// Why a call of a client has no answer.
@@ -190,6 +192,7 @@ impl World {
             node: None,
             gone: CancellationToken::new(),
             paused: false,
+            stopping: false,
         };
         machine.process = Some(process.clone());
         let nobody = TlsIdentity {
@@ -242,6 +245,11 @@ impl World {
         self.boot(id);
     }
 
+    /// Whether it was told to stop and has not come to its end.
+    pub fn is_stopping(&self, id: u64) -> bool {
+        self.process(id).is_some_and(|process| process.stopping)
+    }
+
     /// Ends a process at once; false where there is none.
     pub fn end(&self, id: u64, how: Crash) -> bool {
         let (process, disk) = {
@@ -266,13 +274,27 @@ impl World {
 
     /// Stops a member in good order; false where there is none.
     pub async fn shut_down(&self, id: u64) -> bool {
-        let Some(process) = self.process(id) else {
-            return false;
+        let process = {
+            let mut machines = self.lock();
+            let process = machines
+                .get_mut(&id)
+                .and_then(|machine| machine.process.as_mut());
+            let Some(process) = process else {
+                return false;
+            };
+            process.stopping = true;
+            process.clone()
         };
         if let Some(node) = process.node {
             let stopping = process.host.run(async move { node.shutdown().await });
-            let late = tokio::time::timeout(Duration::from_secs(10), stopping).await;
-            if late.is_err() {
+            let in_time = tokio::time::timeout(Duration::from_secs(10), stopping);
+            let stopped = tokio::select! {
+                biased;
+                // Something else has ended it.
+                () = process.gone.cancelled() => return false,
+                stopped = in_time => stopped,
+            };
+            if stopped.is_err() {
                 self.record
                     .violation("stop", format!("member {id} does not stop in order"));
             }
