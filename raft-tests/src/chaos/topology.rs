@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// How all names begin that a run gives to anything outside its own folder.
 pub const MARK: &str = "kontiki-chaos-";
 
+/// The commands of this program that make one.
+const COMMANDS: &[&str] = &["chaos", "chaos-ui", "measure"];
+
 /// See the module head.
 pub struct Topology {
     names: Vec<String>,
@@ -169,7 +172,7 @@ fn is_command_of_run(line: &[u8]) -> bool {
     let mut words = line.split(|byte| *byte == 0);
     let program = words.next().unwrap_or_default();
     let command = words.next().unwrap_or_default();
-    program.ends_with(b"raft-tests") && [&b"chaos"[..], b"chaos-ui"].contains(&command)
+    program.ends_with(b"raft-tests") && COMMANDS.iter().any(|it| it.as_bytes() == command)
 }
 
 #[cfg(test)]
@@ -184,6 +187,7 @@ mod tests {
         assert_eq!(owner("other-123"), None);
         assert!(is_command_of_run(b"/x/raft-tests\0chaos\0--seed\x001\0"));
         assert!(is_command_of_run(b"/x/raft-tests\0chaos-ui\0"));
+        assert!(is_command_of_run(b"/x/raft-tests\0measure\0kills\0"));
         assert!(!is_command_of_run(b"/x/raft-tests\0crash\0"));
         assert!(!is_command_of_run(b"/bin/vi\0chaos\0"));
         // Never the number of a process of Linux: above its largest.
