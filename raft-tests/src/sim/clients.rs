@@ -11,6 +11,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::calls::{carry_out, event, failure, only_reads};
+use super::schedule::{Turn, Watcher};
 use super::world::{NoAnswer, World};
 use crate::recording::{
     Compare, Delete, Operand, Outcome, Put, Range, Relation, Request, Response, Step, Txn, Watch,
@@ -21,6 +22,9 @@ use crate::recording::{
 const PATIENCE: Duration = Duration::from_secs(4);
 /// Between client and member, one way.
 const LATENCY_MAX: Duration = Duration::from_millis(1);
+
+/// A client that was busy for longer does not make up for it.
+const LATE_MAX: Duration = Duration::from_millis(300);
 
 /// How much of what is asked for.
 #[derive(Clone, Debug)]
@@ -97,6 +101,13 @@ impl Shared {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Waits for a turn; answers how late it is, where the client was busy.
+    async fn comes(&self, turn: &Turn) -> Duration {
+        let at = self.world.at(turn.at_ms);
+        tokio::time::sleep_until(at).await;
+        at.elapsed()
+    }
+
     /// Asks, and writes it down.
     pub async fn ask(
         &self,
@@ -140,15 +151,19 @@ fn register(shared: &Shared, rng: &mut SmallRng) -> String {
 }
 
 /// One that asks this and that.
-pub async fn talk(shared: Arc<Shared>, client: u32, mut rng: SmallRng) {
+pub async fn talk(shared: Arc<Shared>, client: u32, turns: Vec<Turn>) {
     let mut last_seen: (String, i64) = (String::new(), 0);
-    let mut member = 0;
-    while !shared.is_over() {
-        let members = shared.world.members();
-        // Mostly stays where it is, as a client with a connection does.
-        if !members.contains(&member) || rng.random_bool(0.1) {
-            member = members[rng.random_range(0..members.len())];
+    for turn in turns {
+        let late = shared.comes(&turn).await;
+        if shared.is_over() {
+            return;
         }
+        if late > LATE_MAX {
+            continue;
+        }
+        let members = shared.world.members();
+        let member = members[turn.seat as usize % members.len()];
+        let mut rng = turn.rng();
         let request = draw(&shared, &mut rng, &last_seen);
         if let Request::Grant { .. } = request {
             use_lease(&shared, &mut rng, client, member, request).await;
@@ -173,15 +188,8 @@ pub async fn talk(shared: Arc<Shared>, client: u32, mut rng: SmallRng) {
                     shared.compacted.fetch_max(revision, Ordering::Relaxed);
                 }
             }
-            Outcome::Ok { .. } => {}
-            Outcome::Failed { .. } | Outcome::Unknown { .. } => {
-                member = 0;
-                let pause = rng.random_range(Duration::from_millis(5)..Duration::from_millis(100));
-                tokio::time::sleep(pause).await;
-            }
+            Outcome::Ok { .. } | Outcome::Failed { .. } | Outcome::Unknown { .. } => {}
         }
-        let think = rng.random_range(Duration::ZERO..shared.mix.think_max);
-        tokio::time::sleep(think).await;
     }
 }
 
@@ -366,7 +374,11 @@ async fn use_lease(
 
 /// One that watches, and goes on elsewhere where it has to. With `everything` it does so from the first revision on: what
 /// no client asked for, the end of a lease, is seen by nobody else.
-pub async fn watch(shared: Arc<Shared>, client: u32, everything: bool, mut rng: SmallRng) {
+pub async fn watch(shared: Arc<Shared>, watcher: Watcher) {
+    let mut rng = watcher.rng();
+    let Watcher {
+        client, everything, ..
+    } = watcher;
     let (key, end) = match rng.random_range(0..4) {
         _ if everything => ("\0".to_string(), "\0".to_string()),
         0 => ("r/".to_string(), "r0".to_string()),

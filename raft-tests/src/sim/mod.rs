@@ -17,6 +17,7 @@ pub mod disk;
 pub mod nemesis;
 pub mod net;
 pub mod record;
+pub mod schedule;
 pub mod world;
 
 use std::cell::RefCell;
@@ -34,7 +35,7 @@ use tokio::time::Instant;
 
 use self::clients::{Mix, Shared};
 use self::disk::{Crash, Flaw};
-use self::nemesis::Plan;
+use self::schedule::{Schedule, Wish};
 use self::world::World;
 use crate::judge::judge;
 use crate::recording::{Dump, Range, Recording, Role, Sample, Violation};
@@ -111,38 +112,70 @@ fn panics() -> Vec<Violation> {
 /// # Panics
 /// Where the simulation itself is wrong.
 pub fn run(options: &Options) -> Ran {
+    run_schedule(options, &schedule(options))
+}
+
+/// As [`run`], with this asked and done instead of what the seed draws.
+pub fn run_schedule(options: &Options, schedule: &Schedule) -> Ran {
     listen_for_panics();
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime needs nothing");
-    runtime.block_on(run_here(options))
+    runtime.block_on(run_here(options, schedule))
 }
 
-async fn run_here(options: &Options) -> Ran {
-    let mut rng = SmallRng::seed_from_u64(options.seed);
-    let limits = limits(&mut rng);
+/// What a seed decides before anything else.
+#[derive(Debug)]
+struct Setup {
+    limits: Limits,
+    founders: Vec<u64>,
+    mix: Mix,
+}
+
+impl Setup {
+    fn draw(seed: u64) -> Setup {
+        let rng = &mut SmallRng::seed_from_u64(seed);
+        let limits = limits(rng);
+        let count = [3, 3, 3, 3, 5, 1][rng.random_range(0..6)];
+        Setup {
+            limits,
+            founders: (1..=count).collect(),
+            mix: Mix::draw(rng),
+        }
+    }
+}
+
+/// What a seed has asked and done.
+pub fn schedule(options: &Options) -> Schedule {
+    Schedule::draw(&Wish {
+        seed: options.seed,
+        length: options.length,
+        think_max: Setup::draw(options.seed).mix.think_max,
+    })
+}
+
+async fn run_here(options: &Options, schedule: &Schedule) -> Ran {
+    let Setup {
+        limits,
+        founders,
+        mix,
+    } = Setup::draw(options.seed);
     let world = World::new(options.seed, limits, options.flaw);
-    let count = [3, 3, 3, 3, 5, 1][rng.random_range(0..6)];
-    let founders: Vec<u64> = (1..=count).collect();
     world.found(&founders);
     founders.iter().for_each(|id| world.boot(*id));
-    let shared = Shared::new(world.clone(), Mix::draw(&mut rng));
+    let shared = Shared::new(world.clone(), mix);
     let mut clients = JoinSet::new();
-    for client in 0..rng.random_range(2..6) {
-        let rng = SmallRng::seed_from_u64(rng.random());
-        clients.spawn(clients::talk(shared.clone(), client, rng));
+    for client in schedule.clients() {
+        let turns = schedule.turns_of(client);
+        clients.spawn(clients::talk(shared.clone(), client, turns));
     }
-    for client in 0..rng.random_range(1..4) {
-        let rng = SmallRng::seed_from_u64(rng.random());
-        clients.spawn(clients::watch(shared.clone(), 100 + client, false, rng));
-    }
-    for client in 0..2 {
-        let rng = SmallRng::seed_from_u64(rng.random());
-        clients.spawn(clients::watch(shared.clone(), 200 + client, true, rng));
+    for watcher in &schedule.watchers {
+        clients.spawn(clients::watch(shared.clone(), watcher.clone()));
     }
     let sampling = tokio::spawn(sample(world.clone()));
-    torment(&world, &mut rng, options.length).await;
+    torment(&world, schedule, options.length).await;
     heal(&world);
+    let mut rng = SmallRng::seed_from_u64(options.seed ^ 0x656e_6473);
     serve_again(&world, &shared, &mut rng).await;
     shared.stop.store(true, Ordering::Relaxed);
     while let Some(ended) = clients.join_next().await {
@@ -173,16 +206,12 @@ fn limits(rng: &mut SmallRng) -> Limits {
     }
 }
 
-async fn torment(world: &Arc<World>, rng: &mut SmallRng, length: Duration) {
+async fn torment(world: &Arc<World>, schedule: &Schedule, length: Duration) {
     let until = Instant::now() + length;
-    // A calm beginning, mostly: a cluster that is never formed is not worth much.
-    if rng.random_bool(0.8) {
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-    }
     let mut torments = JoinSet::new();
-    for _ in 0..rng.random_range(1..3) {
-        let (plan, rng) = (Plan::draw(rng), SmallRng::seed_from_u64(rng.random()));
-        torments.spawn(nemesis::torment(world.clone(), plan, rng, until));
+    for hand in schedule.hands() {
+        let strikes = schedule.strikes_of(hand);
+        torments.spawn(nemesis::torment(world.clone(), strikes, until));
     }
     while let Some(ended) = torments.join_next().await {
         ended.expect("what does harm comes to no harm itself");

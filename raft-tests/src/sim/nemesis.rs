@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
+use serde::{Deserialize, Serialize};
 use store::MemberError;
 use tokio::time::{Instant, timeout};
 
 use super::disk::Crash;
 use super::net::address;
+use super::schedule::{Strike, Target};
 use super::world::{NoAnswer, World};
 
 /// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// One member without the others, the leader most often.
     Alone,
@@ -100,8 +102,10 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub struct Plan {
     kinds: Vec<(Kind, u32)>,
-    pause_max: Duration,
-    length_max: Duration,
+    /// Between two faults.
+    pub pause_max: Duration,
+    /// Of one fault.
+    pub length_max: Duration,
 }
 
 impl Plan {
@@ -119,7 +123,7 @@ impl Plan {
         }
     }
 
-    fn next(&self, rng: &mut SmallRng) -> Kind {
+    pub fn next(&self, rng: &mut SmallRng) -> Kind {
         let mut drawn = rng.random_range(0..self.kinds.iter().map(|(_, weight)| weight).sum());
         let kind = self.kinds.iter().find(|(_, weight)| {
             let here = drawn < *weight;
@@ -130,26 +134,20 @@ impl Plan {
     }
 }
 
-/// Does harm until the time is over.
-pub async fn torment(world: Arc<World>, plan: Plan, mut rng: SmallRng, until: Instant) {
-    loop {
-        let pause = rng.random_range(Duration::ZERO..plan.pause_max);
-        if Instant::now() + pause >= until {
+/// Does harm, one thing after the other, until the time is over.
+pub async fn torment(world: Arc<World>, strikes: Vec<Strike>, until: Instant) {
+    for strike in strikes {
+        tokio::time::sleep_until(world.at(strike.at_ms)).await;
+        let now = Instant::now();
+        if now >= until {
             return;
         }
-        tokio::time::sleep(pause).await;
-        let mut lasts = rng.random_range(Duration::from_millis(20)..plan.length_max);
-        if rng.random_bool(0.3) {
-            // Many faults are over before anybody takes notice.
-            lasts /= 10;
-        }
-        let lasts = lasts.min(until.saturating_duration_since(Instant::now()));
-        let kind = plan.next(&mut rng);
         let mut harm = Harm {
             world: &world,
-            rng: &mut rng,
-            kind,
-            lasts,
+            rng: &mut strike.rng(),
+            kind: strike.kind,
+            target: strike.target,
+            lasts: Duration::from_millis(strike.lasts_ms).min(until - now),
         };
         drop(tokio::time::timeout_at(until, harm.done()).await);
     }
@@ -160,15 +158,19 @@ struct Harm<'a> {
     world: &'a Arc<World>,
     rng: &'a mut SmallRng,
     kind: Kind,
+    target: Target,
     lasts: Duration,
 }
 
 impl Harm<'_> {
-    /// Somebody, the leader more often than others.
     fn victim(&mut self) -> u64 {
         let members = self.world.members();
-        let leader = self.world.leader().filter(|_| self.rng.random_bool(0.5));
-        leader.unwrap_or_else(|| members[self.rng.random_range(0..members.len())])
+        let leader = self.world.leader();
+        match (self.target, leader) {
+            (Target::Leader, Some(leader)) => leader,
+            (Target::Leader, None) => members[self.rng.random_range(0..members.len())],
+            (Target::Nth(nth), _) => members[nth as usize % members.len()],
+        }
     }
 
     fn others(&self, member: u64) -> Vec<u64> {

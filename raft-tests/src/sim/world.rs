@@ -111,6 +111,11 @@ impl World {
         self.lock().insert(id, machine);
     }
 
+    /// A time of this run, by the milliseconds since it began.
+    pub fn at(&self, ms: u64) -> Instant {
+        self.start + Duration::from_millis(ms)
+    }
+
     /// All that are in the cluster, as far as is known here.
     pub fn members(&self) -> Vec<u64> {
         let machines = self.lock();
@@ -137,7 +142,13 @@ impl World {
     }
 
     pub fn process(&self, id: u64) -> Option<Process> {
-        self.lock().get(&id)?.process.clone()
+        self.with_process(id, |process| process.clone())
+    }
+
+    /// Looks at a process, or changes what is known of it; nothing where a member does not run.
+    fn with_process<T>(&self, id: u64, then: impl FnOnce(&mut Process) -> T) -> Option<T> {
+        let mut machines = self.lock();
+        Some(then(machines.get_mut(&id)?.process.as_mut()?))
     }
 
     /// Of those with a process that is not paused.
@@ -216,15 +227,11 @@ impl World {
     }
 
     fn set_node(&self, id: u64, of: &Process, node: &Arc<Node>) {
-        let mut machines = self.lock();
-        let process = machines
-            .get_mut(&id)
-            .and_then(|machine| machine.process.as_mut());
-        if let Some(process) = process
-            && Arc::ptr_eq(&process.host, &of.host)
-        {
-            process.node = Some(node.clone());
-        }
+        self.with_process(id, |process| {
+            if Arc::ptr_eq(&process.host, &of.host) {
+                process.node = Some(node.clone());
+            }
+        });
     }
 
     /// Waits for the end of a process. One that ends by itself is started again, unless it has no place any more.
@@ -274,16 +281,12 @@ impl World {
 
     /// Stops a member in good order; false where there is none.
     pub async fn shut_down(&self, id: u64) -> bool {
-        let process = {
-            let mut machines = self.lock();
-            let process = machines
-                .get_mut(&id)
-                .and_then(|machine| machine.process.as_mut());
-            let Some(process) = process else {
-                return false;
-            };
+        let stopping = self.with_process(id, |process| {
             process.stopping = true;
             process.clone()
+        });
+        let Some(process) = stopping else {
+            return false;
         };
         if let Some(node) = process.node {
             let stopping = process.host.run(async move { node.shutdown().await });
@@ -303,16 +306,13 @@ impl World {
     }
 
     pub fn set_paused(&self, id: u64, paused: bool) -> bool {
-        let mut machines = self.lock();
-        let process = machines
-            .get_mut(&id)
-            .and_then(|machine| machine.process.as_mut());
-        let Some(process) = process else {
+        let host = self.with_process(id, |process| {
+            process.paused = paused;
+            process.host.clone()
+        });
+        let Some(host) = host else {
             return false;
         };
-        process.paused = paused;
-        let host = process.host.clone();
-        drop(machines);
         match paused {
             true => host.pause(),
             false => host.resume(),
