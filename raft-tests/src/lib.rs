@@ -8,12 +8,15 @@
 //! [`chaos`] does the same and worse to members of the real binary, on machines and networks of their own; [`ui`] is a page
 //! on which a person does it.
 //!
+//! [`etcd`] is how their clients talk to a member, whatever lies between.
+//!
 //! [`judge`] says of any [`recording`] whether it was as etcd promises. It is pure, and knows what etcd promises from
 //! [`model`], which the store's own model is compared with as well.
 
 pub mod chaos;
 pub mod cluster;
 pub mod crash;
+pub mod etcd;
 pub mod history;
 pub mod judge;
 pub mod member;

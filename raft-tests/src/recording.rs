@@ -55,10 +55,63 @@ pub enum Request {
     Put(Put),
     Delete(Delete),
     Txn(Txn),
-    Grant { lease: i64, ttl: i64 },
-    Revoke { lease: i64 },
-    KeepAlive { lease: i64 },
-    Compact { revision: i64 },
+    Grant {
+        lease: i64,
+        ttl: i64,
+    },
+    Revoke {
+        lease: i64,
+    },
+    KeepAlive {
+        lease: i64,
+    },
+    Compact {
+        revision: i64,
+    },
+    /// Takes a place in the line of this name, and waits until nobody is before it: see [`place_key`].
+    Lock {
+        name: String,
+        lease: i64,
+    },
+    /// Deletes the key, which is that of a place. The revision in the header is that of the deletion, if there was one.
+    Unlock {
+        key: String,
+    },
+    /// As [`Request::Lock`]; the key of the place has this value, also where it had another one before.
+    Campaign {
+        name: String,
+        lease: i64,
+        value: String,
+    },
+    /// Puts the value where the key is still the one that was created then, with the lease, else is refused.
+    Proclaim {
+        key: String,
+        created: i64,
+        lease: i64,
+        value: String,
+    },
+    /// Deletes the key where it is still the one that was created then. Its revision is as of [`Request::Unlock`].
+    Resign {
+        key: String,
+        created: i64,
+    },
+    /// The first in the line of this name, as a range of one key; refused where there is none.
+    Leader {
+        name: String,
+    },
+    /// The hash of all keys of a revision, 0 for the newest, as the member has them.
+    HashKv {
+        revision: i64,
+    },
+}
+
+/// The key of the place that a lease has in a line. It is written, if it is not there, at some revision from the call
+/// on, which is told nowhere; the first in a line is the one whose creation is the oldest of all keys below `name/`. It
+/// is deleted by its owner, by the end of its lease, and by the server where the one who waits is gone: so a lock or
+/// a campaign without a good answer may have written, and have deleted what it wrote, or not. The header of a good answer
+/// has a revision at which the place was there and was the first.
+pub fn place_key(name: &str, lease: i64) -> String {
+    format!("{name}/{lease:x}")
 }
 
 /// As etcd's RangeRequest: one key where `end` is empty, all from `key` on where it is "\0".
@@ -73,6 +126,9 @@ pub struct Range {
     pub serializable: bool,
     pub count_only: bool,
     pub keys_only: bool,
+    /// Asked as a stream of parts, and put together.
+    #[serde(default)]
+    pub streamed: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -161,6 +217,20 @@ pub enum Response {
         ttl: i64,
     },
     Compacted,
+    /// To a lock or a campaign.
+    Held {
+        key: String,
+        /// Its creation; 0 where it is not told, as of a lock.
+        created: i64,
+    },
+    /// Unlocked, proclaimed or resigned.
+    Done,
+    Hash {
+        hash: u32,
+        /// Of which revision.
+        revision: i64,
+        compacted: i64,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,13 +1,13 @@
 //! The end of a run: nothing is done to the cluster any more, and it has to serve again, soon and everywhere.
 
-use super::etcd::client::Connection;
-use super::etcd::message::{HASH_KV, HashKv, HashKvRequest, RANGE, RangeAnswer};
-use super::etcd::outcome::{self, was_answered};
 use super::rest::Api;
 use super::rig::Rig;
 use super::shared::KEYS;
 use super::strike::OWN_CLIENT;
 use super::watchers::Follower;
+use crate::etcd::client::Connection;
+use crate::etcd::message::{HASH_KV, HashKv, HashKvRequest, RANGE, RangeAnswer};
+use crate::etcd::outcome::{self, was_answered};
 use crate::recording::{Dump, Outcome, Put, Range, Request, Response};
 use anyhow::{Context, Result, anyhow, bail};
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl Healing<'_> {
         ));
     }
 
-    async fn status(&self, index: usize) -> Result<super::etcd::message::Status> {
+    async fn status(&self, index: usize) -> Result<crate::etcd::message::Status> {
         let connection = self.rig.shared.connect(index).await?;
         connection.status(CALL).await.map_err(said)
     }

@@ -1,9 +1,9 @@
 //! Clients: each does one thing after the other, with a deadline, through a member chosen anew each time, and has
 //! recorded what it asked and what became of it.
 
-use super::etcd::client::Connection;
-use super::etcd::outcome::{is_of_connection, never_sent, was_answered};
 use super::shared::Shared;
+use crate::etcd::client::Connection;
+use crate::etcd::outcome::{is_of_connection, never_sent, was_answered};
 use crate::recording::{
     Compare, Delete, Operand, Outcome, Pair, Put, Range, Relation, Request, Response, Step, Txn,
 };

@@ -3,7 +3,7 @@
 
 use super::clock;
 use super::disk::Disk;
-use super::etcd::client;
+use super::door;
 use super::program;
 use super::space::Space;
 use super::topology::{address, member_name};
@@ -282,10 +282,7 @@ impl Member {
         command
             .arg("store")
             .args(words)
-            .args([
-                "--endpoints",
-                &format!("https://127.0.0.1:{}", client::PORT),
-            ])
+            .args(["--endpoints", &format!("https://127.0.0.1:{}", door::PORT)])
             .args(["--cacert".as_ref(), file("ca.crt").as_os_str()])
             .args(["--cert".as_ref(), file("store-admin.crt").as_os_str()])
             .args(["--key".as_ref(), file("store-admin.key").as_os_str()]);

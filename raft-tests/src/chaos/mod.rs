@@ -6,7 +6,7 @@ pub mod check;
 pub mod clock;
 pub mod damage;
 pub mod disk;
-pub mod etcd;
+pub mod door;
 pub mod heal;
 pub mod links;
 pub mod live;

@@ -1,17 +1,17 @@
 //! The hands of the test: everything that can be done to the members, to their network, and to the cluster through
 //! etcd's API.
 
-use super::etcd::client::Connection;
-use super::etcd::message::{
-    MEMBER_ADD, MEMBER_LIST, MEMBER_PROMOTE, MEMBER_REMOVE, MemberAdd, MemberAdded, MemberId,
-    MemberListRequest, Members, Plain,
-};
 use super::links::{PEER_PORT, Rule, ruleset};
 use super::members::Member;
 use super::program;
 use super::recorder::Recorder;
 use super::shared::Shared;
 use super::topology::address;
+use crate::etcd::client::Connection;
+use crate::etcd::message::{
+    MEMBER_ADD, MEMBER_LIST, MEMBER_PROMOTE, MEMBER_REMOVE, MemberAdd, MemberAdded, MemberId,
+    MemberListRequest, Members, Plain,
+};
 use anyhow::{Result, anyhow, bail};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};

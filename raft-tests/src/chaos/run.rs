@@ -1,7 +1,7 @@
 //! One run from its start to its verdict. Whatever ends it, nothing of it is left on the machine but its folder.
 
 use super::disk::Disk;
-use super::etcd::client::Credentials;
+use super::door::Credentials;
 use super::heal::Healing;
 use super::links::Pick;
 use super::members::{Installation, Member, find_kontiki};

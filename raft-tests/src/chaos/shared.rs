@@ -1,8 +1,9 @@
 //! What clients, watchers and samplers have in common.
 
-use super::etcd::client::{Connection, Credentials};
+use super::door::Credentials;
 use super::members::Member;
 use super::recorder::Recorder;
+use crate::etcd::client::Connection;
 use crate::recording::{Role, Sample};
 use anyhow::Result;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -147,7 +148,7 @@ pub async fn sample(shared: Arc<Shared>, member: usize) {
     }
 }
 
-fn role(status: &super::etcd::message::Status) -> Role {
+fn role(status: &crate::etcd::message::Status) -> Role {
     match status.leader {
         _ if status.is_learner => Role::Learner,
         0 => Role::Candidate,

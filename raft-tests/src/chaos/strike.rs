@@ -1,10 +1,6 @@
 //! Each kind of fault: how it comes, and how it goes again. All of it is recorded.
 
 use super::damage;
-use super::etcd::message::{
-    DEFRAGMENT, Empty, HASH_KV, HashKv, HashKvRequest, MOVE_LEADER, MoveLeader, Plain,
-};
-use super::etcd::outcome::was_answered;
 use super::links::{Links, PEER_PORT, Rule, Treatment, links};
 use super::plan::{Kind, Planned};
 use super::program;
@@ -12,6 +8,10 @@ use super::proxy::{self, Proxy};
 use super::quota::Quota;
 use super::rig::Rig;
 use super::topology::member_name;
+use crate::etcd::message::{
+    DEFRAGMENT, Empty, HASH_KV, HashKv, HashKvRequest, MOVE_LEADER, MoveLeader, Plain,
+};
+use crate::etcd::outcome::was_answered;
 use crate::recording::Request;
 use anyhow::{Context, Result, bail};
 use rand::rngs::StdRng;
@@ -505,7 +505,7 @@ fn compact(rig: &Rig, fault: &Planned) -> Result<()> {
             Ok(connection.perform(&request, patience).await)
         });
         let outcome = outcome.unwrap_or_else(|status| {
-            super::etcd::outcome::never_sent(status.message().to_string())
+            crate::etcd::outcome::never_sent(status.message().to_string())
         });
         let answered = was_answered(&outcome);
         rig.recorder().returned(operation, outcome, answered);

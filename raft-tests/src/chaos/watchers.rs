@@ -1,10 +1,10 @@
 //! Watchers: some follow everything and go on where they were when a stream breaks, others look in for a moment, from
 //! some revision near the newest one.
 
-use super::etcd::message::{Empty, WATCH, WatchAnswer, WatchAsk, WatchCreate, WatchUnion};
-use super::etcd::outcome;
 use super::load::prefix_end;
 use super::shared::{KEYS, Shared};
+use crate::etcd::message::{Empty, WATCH, WatchAnswer, WatchAsk, WatchUnion};
+use crate::etcd::watches::{body, create};
 use crate::recording::{Watch, WatchBody};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -120,7 +120,7 @@ async fn stream(
     seen: &AtomicI64,
     stop: impl Fn(i64) -> bool,
 ) -> End {
-    let create = create(&watch);
+    let create = create(&watch, false, 0);
     let recorder = &shared.recorder;
     let id = recorder.watch(Watch {
         member: shared.members[member].id(),
@@ -191,77 +191,5 @@ async fn stream(
                 revision => End::Compacted(revision),
             };
         }
-    }
-}
-
-fn create(watch: &Watch) -> WatchCreate {
-    let filters = [(watch.no_put, 0), (watch.no_delete, 1)];
-    WatchCreate {
-        key: outcome::bytes(&watch.key),
-        range_end: outcome::bytes(&watch.end),
-        start_revision: watch.start_revision,
-        progress_notify: watch.progress,
-        filters: filters
-            .iter()
-            .filter(|(on, _)| *on)
-            .map(|(_, filter)| *filter)
-            .collect(),
-        prev_kv: watch.prev,
-        fragment: false,
-    }
-}
-
-fn body(answer: WatchAnswer) -> WatchBody {
-    match answer {
-        answer if answer.canceled => WatchBody::Canceled {
-            compacted: answer.compact_revision,
-            reason: answer.cancel_reason,
-        },
-        answer if answer.created => WatchBody::Created,
-        answer if answer.events.is_empty() => WatchBody::Progress,
-        answer => WatchBody::Events {
-            events: answer.events.iter().map(outcome::event).collect(),
-            fragment: answer.fragment,
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_are_told_apart() {
-        let created = WatchAnswer {
-            created: true,
-            ..WatchAnswer::default()
-        };
-        assert_eq!(body(created.clone()), WatchBody::Created);
-        let refused = WatchAnswer {
-            canceled: true,
-            compact_revision: 7,
-            ..created
-        };
-        let expected = WatchBody::Canceled {
-            compacted: 7,
-            reason: String::new(),
-        };
-        assert_eq!(body(refused), expected);
-        assert_eq!(body(WatchAnswer::default()), WatchBody::Progress);
-        let event = WatchAnswer {
-            events: vec![kv::Event::default()],
-            ..WatchAnswer::default()
-        };
-        assert!(matches!(body(event), WatchBody::Events { .. }));
-    }
-
-    #[test]
-    fn filters_have_etcds_numbers() {
-        let watch = Watch {
-            no_delete: true,
-            ..everything()
-        };
-        assert_eq!(create(&watch).filters, [1]);
-        assert_eq!(create(&watch).range_end.as_ref(), b"~");
     }
 }

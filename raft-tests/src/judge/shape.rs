@@ -37,6 +37,7 @@ fn has_written(response: &Response) -> bool {
         Response::Delete { deleted, .. } => *deleted > 0,
         Response::Txn { steps, .. } => steps.iter().any(has_written),
         Response::Range(_) | Response::Lease { .. } | Response::Compacted => false,
+        Response::Held { .. } | Response::Done | Response::Hash { .. } => false,
     }
 }
 
@@ -95,6 +96,8 @@ pub(super) fn is_linearizable(operation: &Operation) -> bool {
         Request::Txn(txn) => !is_serializable(txn),
         // The header of a renewal is the renewing member's own, and may be of before.
         Request::KeepAlive { .. } => false,
+        // What the member has of it.
+        Request::HashKv { .. } => false,
         _ => true,
     }
 }

@@ -53,6 +53,17 @@ fn request(request: &Request) -> String {
         Request::Revoke { lease } => format!("revocation of lease {lease}"),
         Request::KeepAlive { lease } => format!("renewal of lease {lease}"),
         Request::Compact { revision } => format!("compaction at {revision}"),
+        Request::Lock { name: line, lease } => format!("lock of {} with lease {lease}", name(line)),
+        Request::Unlock { key } => format!("unlock of {}", name(key)),
+        Request::Campaign {
+            name: line, lease, ..
+        } => format!("campaign for {} with lease {lease}", name(line)),
+        Request::Proclaim { key, value, .. } => {
+            format!("proclamation of {}={:?}", name(key), short(value))
+        }
+        Request::Resign { key, .. } => format!("resignation of {}", name(key)),
+        Request::Leader { name: line } => format!("question who leads {}", name(line)),
+        Request::HashKv { revision } => format!("hash of revision {revision}"),
     }
 }
 

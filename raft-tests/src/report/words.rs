@@ -52,6 +52,16 @@ pub(crate) fn request(request: &Request) -> String {
         Request::Revoke { lease } => format!("revoke lease {lease}"),
         Request::KeepAlive { lease } => format!("keep lease {lease} alive"),
         Request::Compact { revision } => format!("compact to {revision}"),
+        Request::Lock { name, lease } => format!("lock {name} with lease {lease}"),
+        Request::Unlock { key } => format!("unlock {key}"),
+        Request::Campaign { name, lease, value } => {
+            format!("campaign for {name} with lease {lease} as {value}")
+        }
+        Request::Proclaim { key, value, .. } => format!("proclaim {value} as {key}"),
+        Request::Resign { key, .. } => format!("resign {key}"),
+        Request::Leader { name } => format!("who leads {name}"),
+        Request::HashKv { revision: 0 } => "hash of all keys".into(),
+        Request::HashKv { revision } => format!("hash of all keys as of {revision}"),
     }
 }
 
@@ -66,6 +76,13 @@ pub(super) fn verb(request: &Request) -> &'static str {
         Request::Revoke { .. } => "revoke",
         Request::KeepAlive { .. } => "keep-alive",
         Request::Compact { .. } => "compact",
+        Request::Lock { .. } => "lock",
+        Request::Unlock { .. } => "unlock",
+        Request::Campaign { .. } => "campaign",
+        Request::Proclaim { .. } => "proclaim",
+        Request::Resign { .. } => "resign",
+        Request::Leader { .. } => "leader",
+        Request::HashKv { .. } => "hash",
     }
 }
 
@@ -109,6 +126,7 @@ fn range(range: &Range) -> String {
         (range.serializable, "serializable"),
         (range.count_only, "count only"),
         (range.keys_only, "keys only"),
+        (range.streamed, "in parts"),
     ];
     for (_, option) in options.iter().filter(|(set, _)| *set) {
         text += ", ";
@@ -188,6 +206,14 @@ fn response(response: &Response) -> String {
         Response::Lease { ttl: 0 } => "no time left: the lease is gone".into(),
         Response::Lease { ttl } => format!("{ttl} s left"),
         Response::Compacted => "compacted".into(),
+        Response::Held { key, created: 0 } => format!("{key} is the first"),
+        Response::Held { key, created } => format!("{key} of {created} is the first"),
+        Response::Done => "done".into(),
+        Response::Hash {
+            hash,
+            revision,
+            compacted,
+        } => format!("{hash:08x} at {revision}, compacted to {compacted}"),
     }
 }
 

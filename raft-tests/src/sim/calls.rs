@@ -42,6 +42,7 @@ pub async fn carry_out(
             let answer = store.compact(revision).await?;
             Ok((answer.revision, Response::Compacted))
         }
+        other => unreachable!("{other:?} is no call of the store's"),
     }
 }
 

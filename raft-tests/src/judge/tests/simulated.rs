@@ -211,6 +211,7 @@ impl Simulated {
             serializable: self.chance(30),
             count_only: self.chance(10),
             keys_only: self.chance(10),
+            streamed: false,
         }
     }
 

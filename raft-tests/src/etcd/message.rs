@@ -6,6 +6,7 @@ use bytes::Bytes;
 use kv::{Event, KeyValue};
 
 pub const RANGE: &str = "/etcdserverpb.KV/Range";
+pub const RANGE_STREAM: &str = "/etcdserverpb.KV/RangeStream";
 pub const PUT: &str = "/etcdserverpb.KV/Put";
 pub const DELETE: &str = "/etcdserverpb.KV/DeleteRange";
 pub const TXN: &str = "/etcdserverpb.KV/Txn";
@@ -22,6 +23,13 @@ pub const MEMBER_LIST: &str = "/etcdserverpb.Cluster/MemberList";
 pub const MEMBER_ADD: &str = "/etcdserverpb.Cluster/MemberAdd";
 pub const MEMBER_REMOVE: &str = "/etcdserverpb.Cluster/MemberRemove";
 pub const MEMBER_PROMOTE: &str = "/etcdserverpb.Cluster/MemberPromote";
+pub const MEMBER_UPDATE: &str = "/etcdserverpb.Cluster/MemberUpdate";
+pub const LOCK: &str = "/v3lockpb.Lock/Lock";
+pub const UNLOCK: &str = "/v3lockpb.Lock/Unlock";
+pub const CAMPAIGN: &str = "/v3electionpb.Election/Campaign";
+pub const PROCLAIM: &str = "/v3electionpb.Election/Proclaim";
+pub const RESIGN: &str = "/v3electionpb.Election/Resign";
+pub const LEADER: &str = "/v3electionpb.Election/Leader";
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Empty {}
@@ -53,6 +61,13 @@ pub struct RangeAnswer {
     pub more: bool,
     #[prost(int64, tag = "4")]
     pub count: i64,
+}
+
+/// A part of a range as a stream.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RangePart {
+    #[prost(message, required, tag = "1")]
+    pub range: RangeAnswer,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -134,7 +149,7 @@ pub struct LeaseAnswer {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct WatchAsk {
-    #[prost(oneof = "WatchUnion", tags = "1, 3")]
+    #[prost(oneof = "WatchUnion", tags = "1, 2, 3")]
     pub union: Option<WatchUnion>,
 }
 
@@ -142,6 +157,8 @@ pub struct WatchAsk {
 pub enum WatchUnion {
     #[prost(message, tag = "1")]
     Create(WatchCreate),
+    #[prost(message, tag = "2")]
+    Cancel(WatchCancel),
     #[prost(message, tag = "3")]
     Progress(Empty),
 }
@@ -161,8 +178,17 @@ pub struct WatchCreate {
     pub filters: Vec<i32>,
     #[prost(bool, tag = "6")]
     pub prev_kv: bool,
+    /// 0 leaves it to the server.
+    #[prost(int64, tag = "7")]
+    pub watch_id: i64,
     #[prost(bool, tag = "8")]
     pub fragment: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct WatchCancel {
+    #[prost(int64, tag = "1")]
+    pub watch_id: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -213,6 +239,8 @@ pub struct HashKv {
     pub hash: u32,
     #[prost(int64, tag = "3")]
     pub compact_revision: i64,
+    #[prost(int64, tag = "4")]
+    pub hash_revision: i64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -266,4 +294,95 @@ pub struct MemberAdded {
 pub struct MemberId {
     #[prost(uint64, tag = "1")]
     pub id: u64,
+}
+
+/// Gives a member another address.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MemberUpdate {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(string, repeated, tag = "2")]
+    pub peer_urls: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LockRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub name: Bytes,
+    #[prost(int64, tag = "2")]
+    pub lease: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Locked {
+    #[prost(message, required, tag = "1")]
+    pub header: Header,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub key: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UnlockRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Campaign {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub name: Bytes,
+    #[prost(int64, tag = "2")]
+    pub lease: i64,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub value: Bytes,
+}
+
+/// Proof that one was elected.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LeaderKey {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub name: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub key: Bytes,
+    /// Of the key's creation.
+    #[prost(int64, tag = "3")]
+    pub rev: i64,
+    #[prost(int64, tag = "4")]
+    pub lease: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Campaigned {
+    #[prost(message, required, tag = "1")]
+    pub header: Header,
+    #[prost(message, required, tag = "2")]
+    pub leader: LeaderKey,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Proclaim {
+    #[prost(message, required, tag = "1")]
+    pub leader: LeaderKey,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Resign {
+    #[prost(message, required, tag = "1")]
+    pub leader: LeaderKey,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LeaderRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub name: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LeaderAnswer {
+    #[prost(message, required, tag = "1")]
+    pub header: Header,
+    #[prost(message, required, tag = "2")]
+    pub kv: KeyValue,
 }

@@ -1,7 +1,7 @@
 //! What a gRPC status says about the call: whether it surely had no effect, and what went to and fro in the words of a
 //! recording.
 
-use super::message::{RangeAnswer, StepBody, TxnAnswer};
+use super::message::{RangeAnswer, RangePart, StepBody, TxnAnswer};
 use crate::recording::{
     Compare, Event, Found, Operand, Outcome, Pair, Range, Relation, Request, Response, Step, Txn,
 };
@@ -12,6 +12,10 @@ use tonic::{Code, Status};
 /// Whether the server has refused before anything came of it. What the client's own library says never counts as that:
 /// it may have sent the request.
 pub fn surely_without_effect(code: Code, message: &str) -> bool {
+    // Of a proclamation or a resignation: it was not done.
+    if message.starts_with("election: ") {
+        return true;
+    }
     if !message.starts_with("etcdserver: ") {
         return false;
     }
@@ -36,10 +40,15 @@ pub fn surely_without_effect(code: Code, message: &str) -> bool {
 /// Whether the call cannot change anything, whatever becomes of it.
 pub fn only_reads(request: &Request) -> bool {
     match request {
-        Request::Range(_) => true,
+        Request::Range(_) | Request::Leader { .. } | Request::HashKv { .. } => true,
         Request::Txn(txn) => steps_only_read(&txn.then) && steps_only_read(&txn.otherwise),
         _ => false,
     }
+}
+
+/// Whether it is more than one call of the store: what is refused then may have been done in part.
+fn has_steps(request: &Request) -> bool {
+    matches!(request, Request::Lock { .. } | Request::Campaign { .. })
 }
 
 fn steps_only_read(steps: &[Step]) -> bool {
@@ -53,7 +62,8 @@ fn steps_only_read(steps: &[Step]) -> bool {
 /// What became of a call that was sent and was not answered well.
 pub fn of_status(request: &Request, status: &Status) -> Outcome {
     let message = status.message().to_string();
-    match only_reads(request) || surely_without_effect(status.code(), &message) {
+    let refused = !has_steps(request) && surely_without_effect(status.code(), &message);
+    match only_reads(request) || refused {
         true => Outcome::Failed {
             code: status.code() as i32,
             message,
@@ -84,7 +94,9 @@ pub fn was_answered(outcome: &Outcome) -> bool {
 pub fn is_of_connection(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Ok { .. } => false,
-        Outcome::Failed { message, .. } => !message.starts_with("etcdserver: "),
+        Outcome::Failed { message, .. } => {
+            !message.starts_with("etcdserver: ") && !message.starts_with("election: ")
+        }
         Outcome::Unknown { .. } => true,
     }
 }
@@ -176,6 +188,18 @@ pub fn found(answer: RangeAnswer) -> Found {
     }
 }
 
+/// The answer of which these are the parts; `None` where there are none. The last has what is of the whole.
+pub fn joined(parts: Vec<RangePart>) -> Option<RangeAnswer> {
+    let mut parts = parts.into_iter();
+    let mut whole = parts.next()?.range;
+    for part in parts {
+        whole.kvs.extend(part.range.kvs);
+        whole.count = part.range.count;
+        whole.more = part.range.more;
+    }
+    Some(whole)
+}
+
 pub fn txn_response(answer: TxnAnswer) -> Response {
     let step = |body| match body {
         StepBody::Range(range) => Response::Range(found(range)),
@@ -218,7 +242,7 @@ pub fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -294,6 +318,46 @@ mod tests {
         assert!(is_unknown(&said) && was_answered(&said));
         let refused = of(Code::Unavailable, "etcdserver: no leader");
         assert!(was_answered(&refused) && !is_of_connection(&refused));
+    }
+
+    #[test]
+    fn who_stood_in_line_may_have_left_something_behind() {
+        let expired = Status::unknown("etcdserver: mvcc: session expired");
+        let gone = Status::not_found("etcdserver: requested lease not found");
+        let not_elected = Status::unknown("election: not leader");
+        let campaign = Request::Campaign {
+            name: "e".into(),
+            lease: 1,
+            value: "v".into(),
+        };
+        for status in [&expired, &gone, &not_elected] {
+            assert!(is_unknown(&of_status(&campaign, status)));
+        }
+        let resign = Request::Resign {
+            key: "e/1".into(),
+            created: 2,
+        };
+        assert!(!is_unknown(&of_status(&resign, &not_elected)));
+    }
+
+    #[test]
+    fn parts_are_one_answer() {
+        let part = |key: &'static str, count, more| RangePart {
+            range: RangeAnswer {
+                kvs: vec![KeyValue {
+                    key: Bytes::from_static(key.as_bytes()),
+                    ..KeyValue::default()
+                }],
+                count,
+                more,
+                ..RangeAnswer::default()
+            },
+        };
+        let whole = joined(vec![part("a", 0, false), part("b", 5, true)]).unwrap();
+        let keys: Vec<&[u8]> = whole.kvs.iter().map(|kv| &kv.key[..]).collect();
+        assert_eq!(keys, [b"a", b"b"]);
+        assert!(whole.more && whole.count == 5);
+        assert!(joined(Vec::new()).is_none());
     }
 
     #[test]
