@@ -1,14 +1,17 @@
-//! Short runs on real processes and networks. They need root; a test of the whole workspace builds the binary that they
-//! start.
+//! Short runs on real processes and networks. They need root, and the binary that they start, which a test of the whole
+//! workspace builds.
 
+use raft_tests::chaos::bandwidth::Narrow;
 use raft_tests::chaos::disk::Disk;
-use raft_tests::chaos::links::{Cut, Pick, Rule, Treatment, links, ruleset};
+use raft_tests::chaos::links::{Cut, Links, Pick, Rule, Treatment, links, ruleset};
 use raft_tests::chaos::members::find_kontiki;
 use raft_tests::chaos::plan::Kind;
+use raft_tests::chaos::road::{Manner, Road};
 use raft_tests::chaos::topology::{Topology, address};
 use raft_tests::chaos::{program, rights, topology};
-use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -16,19 +19,30 @@ use std::time::{Duration, Instant};
 /// On a machine that does much else at the same time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary under test, where this machine can do it; says so if not.
+/// Whether this user on this machine can do it. Where all tests have to run, as for root in `make test`, it has to be.
+fn able(kinds: &[Kind]) -> bool {
+    let mut lacking = rights::lacking();
+    lacking.extend(kinds.iter().flat_map(|kind| rights::lacking_for(*kind)));
+    if lacking.is_empty() {
+        return true;
+    }
+    let lacking = lacking.join(", ");
+    let must = std::env::var("KONTIKI_CHAOS_TESTS").is_ok_and(|wish| wish == "run");
+    assert!(
+        !must,
+        "lacking {lacking}; KONTIKI_CHAOS_TESTS=skip leaves such tests out"
+    );
+    eprintln!("SKIPPED: lacking {lacking}");
+    false
+}
+
+/// The binary under test, where this machine can do it.
 fn kontiki() -> Option<PathBuf> {
-    let lacking = rights::lacking();
-    if !lacking.is_empty() {
-        eprintln!("SKIPPED: lacking {}", lacking.join(", "));
+    if !able(&[]) {
         return None;
     }
     let beside = Path::new(env!("CARGO_BIN_EXE_raft-tests")).with_file_name("kontiki");
-    let found = find_kontiki(Some(&beside));
-    if let Err(error) = &found {
-        eprintln!("SKIPPED: {error}");
-    }
-    found.ok()
+    Some(find_kontiki(Some(&beside)).expect("`cargo build -p kontiki` makes it"))
 }
 
 fn chaos(kontiki: &Path, folder: &Path, minutes: &str, nemesis: &str) -> Command {
@@ -159,10 +173,7 @@ fn what_a_killed_run_leaves_is_taken_away_by_the_next_one() {
 /// Without it a power loss in a run would prove nothing.
 #[test]
 fn a_disk_without_power_has_what_was_synced_alone() {
-    let mut lacking = rights::lacking();
-    lacking.extend(rights::lacking_for(Kind::Power));
-    if !lacking.is_empty() {
-        eprintln!("SKIPPED: lacking {}", lacking.join(", "));
+    if !able(&[Kind::Power]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -193,9 +204,7 @@ fn a_disk_without_power_has_what_was_synced_alone() {
 
 #[test]
 fn a_cut_takes_away_its_links_and_no_others() {
-    let lacking = rights::lacking();
-    if !lacking.is_empty() {
-        eprintln!("SKIPPED: lacking {}", lacking.join(", "));
+    if !able(&[]) {
         return;
     }
     const PORT: u16 = 7000;
@@ -235,4 +244,106 @@ fn a_cut_takes_away_its_links_and_no_others() {
     }
     filter(&[]);
     others(false);
+}
+
+/// The numbers from 0 to `count`, each a packet from the first member to the second, as they come there.
+fn packets(machines: &Topology, count: u32) -> Vec<u32> {
+    const PORT: u16 = 7001;
+    let socket = |member: usize, port: u16| {
+        let make = move || UdpSocket::bind(("0.0.0.0", port)).unwrap();
+        machines.spaces()[member].within(make).unwrap()
+    };
+    let (near, far) = (socket(0, 0), socket(1, PORT));
+    let to: SocketAddr = format!("{}:{PORT}", address(1)).parse().unwrap();
+    for number in 0..count {
+        near.send_to(&number.to_be_bytes(), to).unwrap();
+    }
+    let mut came = Vec::new();
+    let mut missing: BTreeSet<u32> = (0..count).collect();
+    let mut number = [0; 4];
+    loop {
+        // When all have come, some may still come a second time.
+        let patience = match missing.is_empty() {
+            true => Duration::from_millis(300),
+            false => PATIENCE,
+        };
+        far.set_read_timeout(Some(patience)).unwrap();
+        if far.recv(&mut number).is_err() {
+            break;
+        }
+        came.push(u32::from_be_bytes(number));
+        missing.remove(&u32::from_be_bytes(number));
+    }
+    came
+}
+
+#[test]
+fn packets_overtake_each_other_and_come_twice_and_none_is_lost() {
+    if !able(&[Kind::Reorder]) {
+        return;
+    }
+    const COUNT: u32 = 100;
+    let machines = Topology::build(2).unwrap();
+    let in_order: Vec<u32> = (0..COUNT).collect();
+    let road = |late_ms, twice_percent| {
+        let manner = Manner {
+            late: Duration::from_millis(late_ms),
+            twice_percent,
+        };
+        Road::open(machines.bridge(), &Links::from([(0, 1)]), manner, 1).unwrap()
+    };
+    assert_eq!(packets(&machines, COUNT), in_order);
+    {
+        let _road = road(100, 0);
+        let mut came = packets(&machines, COUNT);
+        assert_ne!(came, in_order);
+        came.sort_unstable();
+        assert_eq!(came, in_order);
+    }
+    {
+        let _road = road(0, 50);
+        let mut came = packets(&machines, COUNT);
+        assert!(
+            (COUNT + COUNT / 5..2 * COUNT).contains(&(came.len() as u32)),
+            "{}",
+            came.len()
+        );
+        came.sort_unstable();
+        came.dedup();
+        assert_eq!(came, in_order);
+    }
+    assert_eq!(packets(&machines, COUNT), in_order);
+}
+
+#[test]
+fn a_narrow_line_takes_its_time() {
+    if !able(&[Kind::Bandwidth]) {
+        return;
+    }
+    const PORT: u16 = 7002;
+    const BYTES: usize = 100_000;
+    let machines = Topology::build(2).unwrap();
+    let listener = machines.spaces()[1].listen(PORT).unwrap();
+    listener.set_nonblocking(false).unwrap();
+    let takes = |from: usize| {
+        let to: SocketAddr = format!("{}:{PORT}", address(1)).parse().unwrap();
+        let connect = move || TcpStream::connect_timeout(&to, PATIENCE).unwrap();
+        let mut near = machines.spaces()[from].within(connect).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        let began = Instant::now();
+        let read = std::thread::spawn(move || far.read_to_end(&mut Vec::new()).unwrap());
+        near.write_all(&[7; BYTES]).unwrap();
+        drop(near);
+        assert_eq!(read.join().unwrap(), BYTES);
+        began.elapsed()
+    };
+    takes(0);
+    // What the buckets hold at first goes at once, and the rest takes its time at least, however fast the machine is.
+    let least = Duration::from_secs_f64((BYTES - 40_000) as f64 * 8.0 / 512_000.0);
+    for narrow in [0, 1] {
+        let _line =
+            Narrow::make(&machines.spaces()[narrow], machines.bridge(), narrow, 512).unwrap();
+        let took = takes(0);
+        assert!(took > least, "{took:?}");
+    }
 }

@@ -2,6 +2,7 @@
 //! record everything, while the network, the processes and the disks under them fail in ways that follow from a seed.
 //! At the end all is mended; then the cluster has to serve again, and the judges look at the recording.
 
+pub mod bandwidth;
 pub mod check;
 pub mod clock;
 pub mod damage;
@@ -21,11 +22,13 @@ pub mod recorder;
 pub mod rest;
 pub mod rig;
 pub mod rights;
+pub mod road;
 pub mod run;
 pub mod shared;
 pub mod space;
 pub mod strike;
 pub mod topology;
+pub mod under;
 pub mod watchers;
 
 use clap::Args;

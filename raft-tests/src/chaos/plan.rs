@@ -20,9 +20,13 @@ pub enum Kind {
     Loss,
     Reset,
     Delay,
+    Reorder,
+    Duplicate,
+    Bandwidth,
     Kill,
     CrashLoop,
     Pause,
+    Stutter,
     Slow,
     Power,
     DiskError,
@@ -57,6 +61,21 @@ pub const KINDS: &[(Kind, &str, &str)] = &[
         "delays what members say to each other, each direction differently",
     ),
     (
+        Kind::Reorder,
+        "reorder",
+        "lets packets between members overtake each other",
+    ),
+    (
+        Kind::Duplicate,
+        "duplicate",
+        "some packets between members come twice",
+    ),
+    (
+        Kind::Bandwidth,
+        "bandwidth",
+        "leaves a member a narrow line, each way",
+    ),
+    (
         Kind::Kill,
         "kill",
         "SIGKILL of one, a majority or all; back after 0 to 3 s",
@@ -67,6 +86,11 @@ pub const KINDS: &[(Kind, &str, &str)] = &[
         "SIGKILL again and again, soon after each start",
     ),
     (Kind::Pause, "pause", "SIGSTOP, later SIGCONT"),
+    (
+        Kind::Stutter,
+        "stutter",
+        "SIGSTOP and SIGCONT several times a second",
+    ),
     (
         Kind::Slow,
         "slow",
@@ -120,9 +144,20 @@ impl Kind {
     }
 
     pub fn is_of_network(self) -> bool {
+        self.is_on_links() || self == Kind::Bandwidth
+    }
+
+    /// Whether it hits links rather than members.
+    pub fn is_on_links(self) -> bool {
         matches!(
             self,
-            Kind::Partition | Kind::Flapping | Kind::Loss | Kind::Reset | Kind::Delay
+            Kind::Partition
+                | Kind::Flapping
+                | Kind::Loss
+                | Kind::Reset
+                | Kind::Delay
+                | Kind::Reorder
+                | Kind::Duplicate
         )
     }
 
@@ -143,11 +178,12 @@ impl Kind {
         match self {
             Kind::Partition => (500, 7000),
             Kind::Flapping => (2000, 6000),
-            Kind::Loss | Kind::Delay => (1500, 7000),
+            Kind::Loss | Kind::Delay | Kind::Reorder | Kind::Duplicate => (1500, 7000),
             Kind::Reset => (200, 2000),
             Kind::Kill | Kind::Power => (0, 3000),
             Kind::CrashLoop => (2000, 5000),
             Kind::Pause => (300, 5000),
+            Kind::Bandwidth | Kind::Stutter => (2000, 6000),
             Kind::Slow | Kind::SlowDisk | Kind::DiskFull => (2000, 6000),
             Kind::DiskError => (1000, 3000),
             Kind::Clock => (2000, 6000),
@@ -352,8 +388,10 @@ fn victims(rng: &mut StdRng, kind: Kind, members: usize) -> Victims {
     let one = Victims::One(pick(rng, members));
     let chance = rng.random_range(0..10);
     match kind {
-        Kind::Kill | Kind::Pause | Kind::Power if chance == 0 => Victims::All,
-        Kind::Kill | Kind::Pause if chance == 1 => Victims::Majority(rng.random_range(0..members)),
+        Kind::Kill | Kind::Pause | Kind::Stutter | Kind::Power if chance == 0 => Victims::All,
+        Kind::Kill | Kind::Pause | Kind::Stutter if chance == 1 => {
+            Victims::Majority(rng.random_range(0..members))
+        }
         Kind::Power if chance < 4 => Victims::All,
         // The leader's log is the one that goes on.
         Kind::Snapshot => Victims::One(Pick::Follower(rng.random_range(0..members - 1))),

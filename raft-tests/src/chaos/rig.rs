@@ -6,6 +6,7 @@ use super::members::Member;
 use super::program;
 use super::recorder::Recorder;
 use super::shared::Shared;
+use super::space::Space;
 use super::topology::address;
 use crate::etcd::client::Connection;
 use crate::etcd::message::{
@@ -55,16 +56,19 @@ pub struct Rig {
     pub shared: Arc<Shared>,
     pub halt: Arc<Halt>,
     pub runtime: Handle,
+    /// The namespace of the bridge between the members.
+    pub bridge: Arc<Space>,
     /// What is in force on the network, by number.
     rules: Mutex<Vec<(u64, Rule)>>,
 }
 
 impl Rig {
-    pub fn new(shared: Arc<Shared>, halt: Arc<Halt>, runtime: Handle) -> Rig {
+    pub fn new(shared: Arc<Shared>, halt: Arc<Halt>, runtime: Handle, bridge: Arc<Space>) -> Rig {
         Rig {
             shared,
             halt,
             runtime,
+            bridge,
             rules: Mutex::default(),
         }
     }

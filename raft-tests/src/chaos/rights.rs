@@ -41,6 +41,8 @@ pub fn lacking_for(kind: Kind) -> Vec<String> {
             ("fallocate", "util-linux"),
         ],
         Kind::DiskError | Kind::SlowDisk => &[("strace", "strace")],
+        Kind::Reorder | Kind::Duplicate => &[("python3", "python3")],
+        Kind::Bandwidth => &[("tc", "iproute2")],
         Kind::Clock => &[("cc", "gcc")],
         _ => &[],
     });

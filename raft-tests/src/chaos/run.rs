@@ -97,7 +97,7 @@ fn choose(args: &ChaosArgs, seed: u64) -> Result<(Vec<Kind>, Vec<String>)> {
 /// What a seed would do.
 fn show(schedule: &[Planned]) {
     for fault in schedule {
-        let whom = match fault.kind.is_of_network() {
+        let whom = match fault.kind.is_on_links() {
             true => fault.cut.to_string(),
             false => fault.victims.to_string(),
         };
@@ -226,7 +226,12 @@ impl Stage {
         let shared = Arc::new(Shared::new(members, credentials, recorder));
         let runtime = tokio::runtime::Handle::current();
         Ok(Stage {
-            rig: Arc::new(Rig::new(shared, Arc::default(), runtime)),
+            rig: Arc::new(Rig::new(
+                shared,
+                Arc::default(),
+                runtime,
+                topology.bridge().clone(),
+            )),
             api,
             installation,
             threads: std::sync::Mutex::default(),

@@ -1,5 +1,6 @@
 //! Each kind of fault: how it comes, and how it goes again. All of it is recorded.
 
+use super::bandwidth::Narrow;
 use super::damage;
 use super::links::{Links, PEER_PORT, Rule, Treatment, links};
 use super::plan::{Kind, Planned};
@@ -7,7 +8,9 @@ use super::program;
 use super::proxy::{self, Proxy};
 use super::quota::Quota;
 use super::rig::Rig;
+use super::road::{Manner, Road};
 use super::topology::member_name;
+use super::under::Under;
 use crate::etcd::message::{
     DEFRAGMENT, Empty, HASH_KV, HashKv, HashKvRequest, MOVE_LEADER, MoveLeader, Plain,
 };
@@ -44,9 +47,13 @@ pub fn strike(rig: &Rig, fault: &Planned) {
         Kind::Reset => on_links(rig, fault, Treatment::Reset),
         Kind::Flapping => flap(rig, fault),
         Kind::Delay => delay(rig, fault),
+        Kind::Reorder => reorder(rig, fault),
+        Kind::Duplicate => duplicate(rig, fault),
+        Kind::Bandwidth => bandwidth(rig, fault),
         Kind::Kill => kill(rig, fault),
         Kind::CrashLoop => crash_loop(rig, fault),
         Kind::Pause => pause(rig, fault),
+        Kind::Stutter => stutter(rig, fault),
         Kind::Slow => slow(rig, fault),
         Kind::Power => power(rig, fault),
         Kind::DiskError => disk_error(rig, fault),
@@ -62,30 +69,6 @@ pub fn strike(rig: &Rig, fault: &Planned) {
     };
     if let Err(error) = outcome {
         rig.recorder().trouble(format!("{}: {error:#}", fault.kind));
-    }
-}
-
-/// A fault in the recording, which is over when this goes.
-struct Under<'a> {
-    rig: &'a Rig,
-    number: usize,
-}
-
-impl<'a> Under<'a> {
-    fn new(rig: &'a Rig, fault: &Planned, what: String, members: &[usize]) -> Under<'a> {
-        let ids = rig.ids(members.iter().copied());
-        let number = rig.recorder().fault(fault.kind.name(), what, ids);
-        Under { rig, number }
-    }
-
-    fn note(&self, words: &str) {
-        self.rig.recorder().noted(self.number, words);
-    }
-}
-
-impl Drop for Under<'_> {
-    fn drop(&mut self) {
-        self.rig.recorder().undone(self.number);
     }
 }
 
@@ -183,6 +166,52 @@ fn delay(rig: &Rig, fault: &Planned) -> Result<()> {
     rig.lift(led)
 }
 
+/// Each packet is late by a time of its own, so that they overtake each other.
+fn reorder(rig: &Rig, fault: &Planned) -> Result<()> {
+    let late = Duration::from_millis(5 + fault.dice % 60);
+    let words = format!("each packet up to {late:?} late");
+    let twice_percent = 0;
+    on_a_road(
+        rig,
+        fault,
+        Manner {
+            late,
+            twice_percent,
+        },
+        &words,
+    )
+}
+
+/// Some packets come a second time, by then perhaps after others.
+fn duplicate(rig: &Rig, fault: &Planned) -> Result<()> {
+    let manner = Manner {
+        late: Duration::from_millis(3),
+        twice_percent: (10 + fault.dice % 60) as u8,
+    };
+    let words = format!("{} % of the packets come twice", manner.twice_percent);
+    on_a_road(rig, fault, manner, &words)
+}
+
+fn on_a_road(rig: &Rig, fault: &Planned, manner: Manner, words: &str) -> Result<()> {
+    let (links, members) = cut_links(rig, fault);
+    let words = format!("{words} on {}", in_words(&links));
+    let _under = Under::new(rig, fault, words, &members);
+    let _road = Road::open(&rig.bridge, &links, manner, fault.dice)?;
+    rig.halt.wait(fault.length);
+    Ok(())
+}
+
+fn bandwidth(rig: &Rig, fault: &Planned) -> Result<()> {
+    let index = first_victim(rig, fault);
+    let member = &rig.members()[index];
+    let rate_kbit = [64, 256, 1024][(fault.dice % 3) as usize];
+    let words = format!("{} has {rate_kbit} kbit/s each way", member.name);
+    let _under = Under::new(rig, fault, words, &[index]);
+    let _narrow = Narrow::make(&member.space, &rig.bridge, index, rate_kbit)?;
+    rig.halt.wait(fault.length);
+    Ok(())
+}
+
 fn kill(rig: &Rig, fault: &Planned) -> Result<()> {
     let hit = victims(rig, fault);
     let words = format!(
@@ -228,6 +257,31 @@ fn pause(rig: &Rig, fault: &Planned) -> Result<()> {
     rig.halt.wait(fault.length);
     hit.iter()
         .try_for_each(|index| rig.members()[*index].signal("CONT"))
+}
+
+/// Stopped and let go on, several times a second, as on a machine with too many others.
+fn stutter(rig: &Rig, fault: &Planned) -> Result<()> {
+    let hit = victims(rig, fault);
+    let mut rng = StdRng::seed_from_u64(fault.dice);
+    let words = format!(
+        "{} stopped again and again for some moments",
+        rig.names(hit.clone())
+    );
+    let _under = Under::new(rig, fault, words, &hit);
+    let until = Instant::now() + fault.length;
+    let mut all = |name: &str, most_ms: u64| -> Result<()> {
+        for index in &hit {
+            rig.members()[*index].signal(name)?;
+        }
+        rig.halt
+            .wait(Duration::from_millis(rng.random_range(10..most_ms)));
+        Ok(())
+    };
+    while Instant::now() < until && !rig.halt.is_halted() {
+        all("STOP", 250)?;
+        all("CONT", 80)?;
+    }
+    Ok(())
 }
 
 fn slow(rig: &Rig, fault: &Planned) -> Result<()> {

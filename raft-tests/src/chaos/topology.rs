@@ -18,43 +18,45 @@ const COMMANDS: &[&str] = &["chaos", "chaos-ui", "measure"];
 /// See the module head.
 pub struct Topology {
     names: Vec<String>,
+    bridge: Arc<Space>,
     spaces: Vec<Arc<Space>>,
 }
 
 impl Topology {
     /// Makes it for so many members. What was made is taken down again where the rest fails.
     pub fn build(count: usize) -> Result<Topology> {
+        let bridge = own_name("bridge");
         let mut topology = Topology {
-            names: Vec::new(),
+            bridge: entered(&bridge)?,
+            names: vec![bridge.clone()],
             spaces: Vec::new(),
         };
-        let bridge = format!("{MARK}{}-bridge", std::process::id());
-        topology.add(&bridge)?;
         let ip = |line: &str| program::run("ip", &line.split(' ').collect::<Vec<_>>());
         ip(&format!("-n {bridge} link add br0 type bridge"))?;
         ip(&format!("-n {bridge} link set br0 up"))?;
         for index in 0..count {
-            let name = format!("{MARK}{}-{}", std::process::id(), member_name(index));
-            topology.add(&name)?;
-            let address = address(index);
+            let name = own_name(&member_name(index));
+            topology.names.push(name.clone());
+            let space = entered(&name)?;
+            let (address, port) = (address(index), port(index));
             ip(&format!(
-                "-n {bridge} link add p{index} type veth peer name eth0 netns {name}"
+                "-n {bridge} link add {port} type veth peer name eth0 netns {name}"
             ))?;
-            ip(&format!("-n {bridge} link set p{index} master br0 up"))?;
+            ip(&format!("-n {bridge} link set {port} master br0 up"))?;
             ip(&format!("-n {name} link set lo up"))?;
             ip(&format!("-n {name} address add {address}/24 dev eth0"))?;
             ip(&format!("-n {name} link set eth0 up"))?;
-            topology.spaces.push(Arc::new(Space::enter(&name)?));
+            topology.spaces.push(space);
         }
         Ok(topology)
     }
 
-    fn add(&mut self, name: &str) -> Result<()> {
-        program::run("ip", &["netns", "add", name])?;
-        self.names.push(name.to_string());
-        Ok(())
+    /// Where the bridge is.
+    pub fn bridge(&self) -> &Arc<Space> {
+        &self.bridge
     }
 
+    /// Of the members.
     pub fn spaces(&self) -> &[Arc<Space>] {
         &self.spaces
     }
@@ -69,6 +71,52 @@ impl Drop for Topology {
     }
 }
 
+/// Of a namespace of this run.
+fn own_name(part: &str) -> String {
+    format!("{MARK}{}-{part}", std::process::id())
+}
+
+/// A new namespace.
+fn entered(name: &str) -> Result<Arc<Space>> {
+    program::run("ip", &["netns", "add", name])?;
+    match Space::enter(name) {
+        Ok(space) => Ok(Arc::new(space)),
+        Err(error) => {
+            remove_namespace(name);
+            Err(error)
+        }
+    }
+}
+
+/// A machine of its own that is on no network.
+pub struct Hermit {
+    name: String,
+    pub space: Arc<Space>,
+}
+
+impl Hermit {
+    /// With the address of a member that there is not.
+    pub fn make(index: usize) -> Result<Hermit> {
+        let name = own_name(&member_name(index));
+        let space = entered(&name)?;
+        let hermit = Hermit { name, space };
+        let ip = |line: &str| program::run("ip", &line.split(' ').collect::<Vec<_>>());
+        ip(&format!("-n {} link set lo up", hermit.name))?;
+        let address = address(index);
+        ip(&format!(
+            "-n {} address add {address}/32 dev lo",
+            hermit.name
+        ))?;
+        Ok(hermit)
+    }
+}
+
+impl Drop for Hermit {
+    fn drop(&mut self) {
+        remove_namespace(&self.name);
+    }
+}
+
 /// Members are called a, b, c and so on.
 pub fn member_name(index: usize) -> String {
     let letter = u8::try_from(index).map_or('?', |index| char::from(b'a' + index));
@@ -78,6 +126,11 @@ pub fn member_name(index: usize) -> String {
 /// Of a member on the bridge.
 pub fn address(index: usize) -> String {
     format!("10.77.0.{}", index + 1)
+}
+
+/// What leads from the bridge to a member.
+pub fn port(index: usize) -> String {
+    format!("p{index}")
 }
 
 /// With all processes in it.
