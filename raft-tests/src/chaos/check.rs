@@ -136,6 +136,10 @@ pub fn lacks(recording: &Recording, planned: usize) -> Vec<String> {
             ));
         }
     }
+    let copies: Vec<&Fault> = of_kind(recording, "backup").collect();
+    if !copies.is_empty() && !copies.iter().any(|fault| fault.what.contains("restored")) {
+        lacks.push("no copy of the store could be taken and restored".into());
+    }
     let may_change = recording
         .faults
         .iter()
@@ -153,6 +157,11 @@ pub fn lacks(recording: &Recording, planned: usize) -> Vec<String> {
         lacks.push(format!("fewer than {wanted} calls were answered well"));
     }
     lacks
+}
+
+fn of_kind<'a>(recording: &'a Recording, kind: &'a str) -> impl Iterator<Item = &'a Fault> {
+    let faults = recording.faults.iter();
+    faults.filter(move |fault| fault.kind == kind)
 }
 
 fn overlaps_a_call(recording: &Recording, fault: &Fault) -> bool {
@@ -280,6 +289,10 @@ mod tests {
         recording.faults[0].kind = "delay".into();
         assert_eq!(lacks(&recording, 1).len(), 1);
         recording.run.length = 5_000_000_000;
+        assert_eq!(lacks(&recording, 1).len(), 2);
+        recording.faults[0].kind = "backup".into();
+        assert_eq!(lacks(&recording, 1).len(), 3);
+        recording.faults[0].what = "a copy; restored".into();
         assert_eq!(lacks(&recording, 1).len(), 2);
     }
 }

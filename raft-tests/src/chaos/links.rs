@@ -66,6 +66,9 @@ pub enum Cut {
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Cut::OneWay { deaf, to } if deaf == to => {
+                write!(f, "{deaf} does not hear the next one")
+            }
             Cut::OneWay { deaf, to } => write!(f, "{deaf} does not hear {to}"),
             Cut::Deaf(pick) => write!(f, "{pick} hears nobody"),
             Cut::Mute(pick) => write!(f, "nobody hears {pick}"),

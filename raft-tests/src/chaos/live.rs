@@ -108,6 +108,7 @@ fn stage_args(args: &UiArgs) -> ChaosArgs {
         seed: None,
         clients: args.clients,
         kontiki: None,
+        other_binary: None,
         folder: None,
         patience: 1,
         plan: false,

@@ -29,6 +29,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// What all members are started with.
 pub struct Installation {
     pub kontiki: PathBuf,
+    /// Another build, where members of two are to make up one cluster.
+    pub other: Option<PathBuf>,
     /// What `kontiki pki` keeps.
     pub bundle: PathBuf,
     /// Where logs go.
@@ -42,8 +44,13 @@ pub struct Installation {
 impl Installation {
     /// Certificates of a new cluster.
     pub fn make_certificates(&self, count: usize) -> Result<()> {
-        let host = |index| format!("{}={}", member_name(index), address(index));
-        let members: Vec<String> = (0..count).map(host).collect();
+        self.make_certificates_of(&(0..count).collect::<Vec<_>>())
+    }
+
+    /// Of one with these members.
+    pub fn make_certificates_of(&self, members: &[usize]) -> Result<()> {
+        let host = |index: &usize| format!("{}={}", member_name(*index), address(*index));
+        let members: Vec<String> = members.iter().map(host).collect();
         self.pki(&["--members", &members.join(",")])
     }
 
@@ -68,6 +75,8 @@ pub struct Member {
     data: PathBuf,
     clock: PathBuf,
     process: Mutex<Option<Child>>,
+    /// Whether it is started with the other binary.
+    other: AtomicBool,
     /// A fault is under way that may end it.
     excused: AtomicBool,
 }
@@ -95,12 +104,35 @@ impl Member {
             data,
             clock: folder.join(format!("clock-{name}")),
             process: Mutex::new(None),
+            other: AtomicBool::new(false),
             excused: AtomicBool::new(false),
             name,
         };
         clock::make(&member.clock)?;
         member.read_id()?;
         Ok(member)
+    }
+
+    pub fn installation(&self) -> &Installation {
+        &self.installation
+    }
+
+    /// Whether it runs, or is started next, with the other binary.
+    pub fn runs_other(&self) -> bool {
+        self.other.load(Ordering::SeqCst)
+    }
+
+    /// From its next start on.
+    pub fn set_other(&self, other: bool) {
+        self.other.store(other, Ordering::SeqCst);
+    }
+
+    /// What it is started with.
+    pub fn binary(&self) -> &Path {
+        match &self.installation.other {
+            Some(other) if self.runs_other() => other,
+            _ => &self.installation.kontiki,
+        }
     }
 
     pub fn id(&self) -> u64 {
@@ -167,7 +199,7 @@ impl Member {
             .create(true)
             .append(true)
             .open(self.log())?;
-        let kontiki = self.installation.kontiki.clone();
+        let kontiki = self.binary().to_path_buf();
         let environment = self.environment()?;
         let spawned = self.space.within(move || {
             // When this program ends, however it does, its members end with it.
@@ -290,6 +322,31 @@ impl Member {
             .within(move || program::finish(command, "", COMMAND))?
     }
 
+    /// etcd's own client with these words, on this member's machine. Answers what it printed.
+    pub fn etcdctl(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new("etcdctl");
+        let file = |name: &str| self.installation.bundle.join(name);
+        command
+            .env("ETCDCTL_API", "3")
+            .args(words)
+            .arg(format!("--endpoints=https://127.0.0.1:{}", door::PORT))
+            .args(["--cacert".as_ref(), file("ca.crt").as_os_str()])
+            .args(["--cert".as_ref(), file("store-admin.crt").as_os_str()])
+            .args(["--key".as_ref(), file("store-admin.key").as_os_str()]);
+        self.space
+            .within(move || program::finish(command, "", COMMAND))?
+    }
+
+    /// Makes its data directory out of a saved copy, as the guide for several hosts says.
+    pub fn restore(&self, file: &Path) -> Result<()> {
+        let mut command = Command::new(&self.installation.kontiki);
+        command
+            .args(["store", "restore"])
+            .arg(file)
+            .envs(self.environment()?);
+        program::finish(command, "", COMMAND).map(|_| ())
+    }
+
     /// The last lines of its log.
     pub fn last_words(&self) -> String {
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
@@ -334,7 +391,11 @@ pub fn find_kontiki(named: Option<&Path>) -> Result<PathBuf> {
             )
         })
     };
-    let path = named.map_or_else(beside, |path| Ok(path.to_path_buf()))?;
+    named_kontiki(&named.map_or_else(beside, |path| Ok(path.to_path_buf()))?)
+}
+
+/// One that was named.
+pub fn named_kontiki(path: &Path) -> Result<PathBuf> {
     if !path.is_file() {
         bail!("there is no {}", path.display());
     }

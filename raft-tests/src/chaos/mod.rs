@@ -2,6 +2,7 @@
 //! record everything, while the network, the processes and the disks under them fail in ways that follow from a seed.
 //! At the end all is mended; then the cluster has to serve again, and the judges look at the recording.
 
+pub mod backup;
 pub mod bandwidth;
 pub mod check;
 pub mod clock;
@@ -29,6 +30,7 @@ pub mod space;
 pub mod strike;
 pub mod topology;
 pub mod under;
+pub mod upgrade;
 pub mod watchers;
 
 use clap::Args;
@@ -57,6 +59,9 @@ pub struct ChaosArgs {
     /// The binary under test [default: the one beside this program]
     #[arg(long)]
     pub kontiki: Option<PathBuf>,
+    /// Another build of it, for members of two versions in one cluster (`upgrade`)
+    #[arg(long)]
+    pub other_binary: Option<PathBuf>,
     /// Where the recording, the report and the logs go [default: kontiki-chaos-SEED among the temporary files]
     #[arg(long)]
     pub folder: Option<PathBuf>,

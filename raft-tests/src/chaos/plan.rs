@@ -39,6 +39,8 @@ pub enum Kind {
     MoveLeader,
     Snapshot,
     Restart,
+    Upgrade,
+    Backup,
 }
 
 /// Every kind, its name on the command line, and in words what it does.
@@ -135,6 +137,16 @@ pub const KINDS: &[(Kind, &str, &str)] = &[
         "restart",
         "stops and starts all members, one after the other",
     ),
+    (
+        Kind::Upgrade,
+        "upgrade",
+        "all run another build (--other-binary), one after the other, and back",
+    ),
+    (
+        Kind::Backup,
+        "backup",
+        "copies the store under load, and restores it into a new cluster",
+    ),
 ];
 
 impl Kind {
@@ -190,6 +202,8 @@ impl Kind {
             Kind::Compact | Kind::MoveLeader => (500, 500),
             Kind::Corrupt | Kind::Member | Kind::Restart => (10_000, 10_000),
             Kind::Snapshot => (8000, 8000),
+            Kind::Upgrade => (15_000, 15_000),
+            Kind::Backup => (4000, 4000),
         }
     }
 }

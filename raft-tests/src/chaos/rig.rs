@@ -139,6 +139,11 @@ impl Rig {
                 disk.clear()?;
             }
             member.signal("CONT")?;
+            if member.runs_other() {
+                member.excuse(true);
+                member.stop()?;
+                member.set_other(false);
+            }
             // One that a fault has ended is started again; whoever ends from now on has no excuse.
             if member.is_excused() {
                 let _ = member.take_ended()?;
@@ -277,11 +282,13 @@ impl Rig {
         }
     }
 
-    /// Waits until a member says how it stands. Answers whether it does in time.
+    /// Waits until a member says how it stands: from now on, for what it said before it was started anew is still known.
+    /// Answers whether it does in time.
     pub fn answers_within(&self, index: usize, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        while Instant::now() < deadline {
-            if self.shared.view(index).is_some() {
+        let asked = Instant::now();
+        while asked.elapsed() < patience {
+            let view = self.shared.view(index);
+            if view.is_some_and(|view| view.at > asked) {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -4,7 +4,7 @@ use super::disk::Disk;
 use super::door::Credentials;
 use super::heal::Healing;
 use super::links::Pick;
-use super::members::{Installation, Member, find_kontiki};
+use super::members::{Installation, Member, find_kontiki, named_kontiki};
 use super::plan::{self, KINDS, Kind, Planned, Victims};
 use super::recorder::Recorder;
 use super::rest::{self, Api};
@@ -74,7 +74,7 @@ fn choose(args: &ChaosArgs, seed: u64) -> Result<(Vec<Kind>, Vec<String>)> {
             .nemesis
             .iter()
             .flat_map(|kind| {
-                let lacking = rights::lacking_for(*kind).into_iter();
+                let lacking = lacking_for(args, *kind).into_iter();
                 lacking.map(move |it| format!("{it} for {kind}"))
             })
             .collect();
@@ -86,12 +86,21 @@ fn choose(args: &ChaosArgs, seed: u64) -> Result<(Vec<Kind>, Vec<String>)> {
     let mut possible = Vec::new();
     let mut left_out = Vec::new();
     for (kind, name, _) in KINDS {
-        match rights::lacking_for(*kind).as_slice() {
+        match lacking_for(args, *kind).as_slice() {
             [] => possible.push(*kind),
             lacking => left_out.push(format!("no {name}: lacking {}", lacking.join(", "))),
         }
     }
     Ok((plan::draw_mix(seed, &possible), left_out))
+}
+
+/// What a kind needs and this machine, or what was said, does not have.
+fn lacking_for(args: &ChaosArgs, kind: Kind) -> Vec<String> {
+    let mut lacking = rights::lacking_for(kind);
+    if kind == Kind::Upgrade && args.other_binary.is_none() {
+        lacking.push("--other-binary".into());
+    }
+    lacking
 }
 
 /// What a seed would do.
@@ -146,11 +155,15 @@ async fn perform(args: &ChaosArgs) -> Result<Verdict> {
     for words in left_out {
         say(&words);
     }
+    let other = args.other_binary.as_ref();
+    let other = other.map_or_else(String::new, |path| {
+        format!(" --other-binary {}", path.display())
+    });
     let run = Run {
         level: "chaos".into(),
         seed,
         replay: format!(
-            "cargo run --release -p raft-tests -- chaos --minutes {} --members {} --clients {} --nemesis {} --seed {seed}",
+            "cargo run --release -p raft-tests -- chaos --minutes {} --members {} --clients {} --nemesis {}{other} --seed {seed}",
             args.minutes,
             args.members,
             args.clients,
@@ -192,6 +205,11 @@ impl Stage {
         let topology = Topology::build(args.members)?;
         let installation = Arc::new(Installation {
             kontiki,
+            other: args
+                .other_binary
+                .as_deref()
+                .map(named_kontiki)
+                .transpose()?,
             bundle: work.0.join("cluster"),
             logs: folder.join("logs"),
             clock_library: match kinds.contains(&Kind::Clock) {

@@ -1,7 +1,6 @@
 //! Each kind of fault: how it comes, and how it goes again. All of it is recorded.
 
 use super::bandwidth::Narrow;
-use super::damage;
 use super::links::{Links, PEER_PORT, Rule, Treatment, links};
 use super::plan::{Kind, Planned};
 use super::program;
@@ -11,6 +10,7 @@ use super::rig::Rig;
 use super::road::{Manner, Road};
 use super::topology::member_name;
 use super::under::Under;
+use super::{backup, damage, upgrade};
 use crate::etcd::message::{
     DEFRAGMENT, Empty, HASH_KV, HashKv, HashKvRequest, MOVE_LEADER, MoveLeader, Plain,
 };
@@ -65,7 +65,9 @@ pub fn strike(rig: &Rig, fault: &Planned) {
         Kind::Compact => compact(rig, fault),
         Kind::MoveLeader => move_leader(rig, fault),
         Kind::Snapshot => snapshot(rig, fault),
-        Kind::Restart => restart(rig, fault),
+        Kind::Restart => upgrade::restart(rig, fault),
+        Kind::Upgrade => upgrade::upgrade(rig, fault),
+        Kind::Backup => backup::backup(rig, fault),
     };
     if let Err(error) = outcome {
         rig.recorder().trouble(format!("{}: {error:#}", fault.kind));
@@ -657,47 +659,6 @@ fn snapshot(rig: &Rig, fault: &Planned) -> Result<()> {
                 member.name
             ),
         );
-    }
-    Ok(())
-}
-
-fn restart(rig: &Rig, fault: &Planned) -> Result<()> {
-    let all: Vec<usize> = (0..rig.members().len()).collect();
-    let words = String::from("one after the other is stopped and started");
-    let under = Under::new(rig, fault, words, &all);
-    for member in rig.members() {
-        if rig.halt.is_halted() {
-            break;
-        }
-        member.excuse(true);
-        let began = Instant::now();
-        let status = member.stop();
-        match status {
-            Ok(status) if status.success() => {
-                under.note(&format!("{} in {:.1?}", member.name, began.elapsed()));
-            }
-            Ok(status) => rig.recorder().violation(
-                "restart: ends badly",
-                format!(
-                    "Member {} was told to stop. It ended with {status}.",
-                    member.name
-                ),
-            ),
-            Err(error) => rig
-                .recorder()
-                .violation("restart: does not stop", format!("{error:#}.")),
-        }
-        member.start()?;
-        member.excuse(false);
-        if !rig.answers_within(member.index, ANSWERS) && !rig.halt.is_halted() {
-            rig.recorder().violation(
-                "restart: does not come back",
-                format!(
-                    "Member {} was started. It does not answer after {ANSWERS:?}.",
-                    member.name
-                ),
-            );
-        }
     }
     Ok(())
 }
