@@ -4,6 +4,7 @@
 use super::shared::Shared;
 use crate::etcd::client::Connection;
 use crate::etcd::outcome::{is_of_connection, never_sent, was_answered};
+use crate::etcd::turns::{self, Caller, one};
 use crate::recording::{
     Compare, Delete, Operand, Outcome, Pair, Put, Range, Relation, Request, Response, Step, Txn,
 };
@@ -38,15 +39,18 @@ enum Work {
     Set,
     /// Transactions, deletions, old revisions, compaction.
     Mix,
+    /// Elements that are added to several lists at once.
+    Append,
     /// Leases that are kept alive, revoked, or left to end.
     Lease,
 }
 
 fn work(client: u32) -> Work {
     match client % 8 {
-        0 | 3 | 7 => Work::Register,
+        0 | 3 => Work::Register,
         1 | 6 => Work::Set,
         2 | 5 => Work::Mix,
+        4 => Work::Append,
         _ => Work::Lease,
     }
 }
@@ -80,9 +84,36 @@ pub async fn work_on(shared: Arc<Shared>, number: u32, seed: u64) {
             Work::Register => client.register().await,
             Work::Set => client.set().await,
             Work::Mix => client.mix().await,
+            Work::Append => turns::append(&mut client).await,
             Work::Lease => client.lease().await,
         }
         let pause = client.rng.random_range(0..THINK_MS);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+}
+
+impl Caller for Client {
+    type Dice = StdRng;
+
+    fn dice(&mut self) -> &mut StdRng {
+        &mut self.rng
+    }
+
+    fn unique(&mut self) -> u64 {
+        self.counter += 1;
+        u64::from(self.number) << 32 | self.counter
+    }
+
+    fn is_over(&self) -> bool {
+        !self.goes_on()
+    }
+
+    async fn ask(&mut self, request: Request) -> Outcome {
+        Client::ask(self, request).await
+    }
+
+    async fn pause(&mut self, from_ms: u64, to_ms: u64) {
+        let pause = self.rng.random_range(from_ms..to_ms);
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }
@@ -350,13 +381,6 @@ fn mixed(number: u64) -> String {
     format!("mix/{number}")
 }
 
-fn one(key: &str) -> Range {
-    Range {
-        key: key.into(),
-        ..Range::default()
-    }
-}
-
 /// Writes the key if it is as expected, else reads it.
 fn swap(key: &str, expected: Operand, value: String) -> Request {
     Request::Txn(Txn {
@@ -419,8 +443,14 @@ mod tests {
 
     #[test]
     fn every_workload_has_its_clients() {
-        let works: Vec<Work> = (0..5).map(work).collect();
-        for wanted in [Work::Register, Work::Set, Work::Mix, Work::Lease] {
+        let works: Vec<Work> = (0..8).map(work).collect();
+        for wanted in [
+            Work::Register,
+            Work::Set,
+            Work::Mix,
+            Work::Append,
+            Work::Lease,
+        ] {
             assert!(works.contains(&wanted));
         }
     }

@@ -4,4 +4,5 @@
 pub mod client;
 pub mod message;
 pub mod outcome;
+pub mod turns;
 pub mod watches;
