@@ -16,6 +16,9 @@ pub struct Recording {
     pub samples: Vec<Sample>,
     /// All of the state, as each member has it when the run is over and healed.
     pub dumps: Vec<Dump>,
+    /// Calls of the Kubernetes API. Those who made them judge them by rules of their own; here they are to be seen.
+    #[serde(default)]
+    pub rest: Vec<RestCall>,
 }
 
 /// Which run this is.
@@ -185,6 +188,31 @@ pub enum Step {
     Put(Put),
     Delete(Delete),
     Txn(Txn),
+}
+
+/// One call of the Kubernetes API, in words.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RestCall {
+    pub client: u32,
+    pub member: u64,
+    pub called: u64,
+    pub returned: Option<u64>,
+    /// Such as `create` or `list`.
+    pub verb: String,
+    pub request: String,
+    pub fate: RestFate,
+    pub answer: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestFate {
+    /// At this resource version; 0 where the answer has none.
+    Done(i64),
+    /// Without effect.
+    Refused,
+    /// It may have had its effect.
+    #[default]
+    Unknown,
 }
 
 /// What became of a call.

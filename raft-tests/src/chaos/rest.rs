@@ -1,9 +1,11 @@
 //! Clients of the Kubernetes API of each member, with curl's means: HTTPS, JSON, the administrator's certificate. They
 //! create, update, read, list and delete ConfigMaps.
 
+use super::members::Member;
 use super::objects::{Fate, Listed, Objects};
 use super::shared::Shared;
 use super::space::Space;
+use crate::recording::{RestCall, RestFate};
 use anyhow::{Context, Result, bail};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -122,27 +124,91 @@ impl Api {
         }
     }
 
-    /// All objects of the clients, in the newest state, as a member shows it.
-    pub async fn list(&self, member: &super::members::Member) -> Result<Listed> {
-        match self.send(&member.space, "GET", CONFIG_MAPS, None).await {
-            Said::Answer(200, body) => {
-                let items = body["items"].as_array().context("no items")?;
-                let names = items
-                    .iter()
-                    .filter_map(|item| item["metadata"]["name"].as_str());
-                Ok(Listed {
-                    member: member.name.clone(),
-                    version: version(&body).context("no version")?,
-                    names: names
-                        .filter(|name| name.starts_with(NAME))
-                        .map(String::from)
-                        .collect(),
-                })
-            }
-            Said::Answer(status, body) => bail!("{status}: {}", body["message"]),
-            Said::NeverSent(why) | Said::Lost(why) => bail!(why),
-        }
+    /// Sends, and has it recorded.
+    async fn ask(
+        &self,
+        shared: &Shared,
+        client: u32,
+        member: &Member,
+        (method, path): (&str, &str),
+        body: Option<Value>,
+    ) -> Said {
+        let called = shared.recorder.now();
+        let words = match &body {
+            Some(body) => format!("{method} {path} {body}"),
+            None => format!("{method} {path}"),
+        };
+        let said = self.send(&member.space, method, path, body).await;
+        let (fate, answer) = in_words(&said);
+        let returned = (!matches!(said, Said::Lost(_))).then(|| shared.recorder.now());
+        let call = RestCall {
+            client,
+            member: member.id(),
+            called,
+            returned,
+            verb: method.to_lowercase(),
+            request: words,
+            fate,
+            answer,
+        };
+        shared
+            .recorder
+            .change(|recording| recording.rest.push(call));
+        said
     }
+
+    /// All objects of the clients, in the newest state, as a member shows it.
+    pub async fn list(&self, member: &Member) -> Result<Listed> {
+        listed(
+            member,
+            self.send(&member.space, "GET", CONFIG_MAPS, None).await,
+        )
+    }
+}
+
+fn listed(member: &Member, said: Said) -> Result<Listed> {
+    match said {
+        Said::Answer(200, body) => {
+            let items = body["items"].as_array().context("no items")?;
+            let names = items
+                .iter()
+                .filter_map(|item| item["metadata"]["name"].as_str());
+            Ok(Listed {
+                member: member.name.clone(),
+                version: version(&body).context("no version")?,
+                names: names
+                    .filter(|name| name.starts_with(NAME))
+                    .map(String::from)
+                    .collect(),
+            })
+        }
+        Said::Answer(status, body) => bail!("{status}: {}", body["message"]),
+        Said::NeverSent(why) | Said::Lost(why) => bail!(why),
+    }
+}
+
+/// As the report shows it. Where it only reads, nothing comes of it in any case.
+fn in_words(said: &Said) -> (RestFate, String) {
+    let (status, body) = match said {
+        Said::Answer(status, body) => (status, body),
+        Said::NeverSent(why) => return (RestFate::Refused, why.clone()),
+        Said::Lost(why) => return (RestFate::Unknown, why.clone()),
+    };
+    let version = version(body).unwrap_or(0);
+    let what = match (&body["items"], body["message"].as_str()) {
+        (Value::Array(items), _) => format!("{} objects", items.len()),
+        (_, Some(message)) => message.to_string(),
+        _ => body["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_string(),
+    };
+    let fate = match status {
+        200..=299 => RestFate::Done(version),
+        500.. => RestFate::Unknown,
+        _ => RestFate::Refused,
+    };
+    (fate, format!("{status} {what}"))
 }
 
 fn version(body: &Value) -> Option<i64> {
@@ -167,6 +233,7 @@ pub async fn work_on(shared: Arc<Shared>, api: Arc<Api>, client: u32, seed: u64)
     let mut counter = 0;
     while !shared.clients_stop.load(Ordering::SeqCst) {
         let member = &shared.members[rng.random_range(0..shared.members.len())];
+        let ask = |what, body| api.ask(&shared, client, member, what, body);
         let chosen = standing
             .len()
             .checked_sub(1)
@@ -175,14 +242,8 @@ pub async fn work_on(shared: Arc<Shared>, api: Arc<Api>, client: u32, seed: u64)
             (0..4, _) | (_, None) => {
                 counter += 1;
                 let name = format!("{NAME}{client}-{counter}");
-                let said = api
-                    .send(
-                        &member.space,
-                        "POST",
-                        CONFIG_MAPS,
-                        Some(object(&name, 0, 0)),
-                    )
-                    .await;
+                let body = Some(object(&name, 0, 0));
+                let said = ask(("POST", CONFIG_MAPS), body).await;
                 let fate = fate(&said);
                 api.note(|objects| objects.created(&name, fate));
                 if let Fate::Done(version) = fate {
@@ -195,7 +256,7 @@ pub async fn work_on(shared: Arc<Shared>, api: Arc<Api>, client: u32, seed: u64)
                 let (name, at) = standing[index].clone();
                 let path = format!("{CONFIG_MAPS}/{name}");
                 let body = object(&name, at, counter);
-                match fate(&api.send(&member.space, "PUT", &path, Some(body)).await) {
+                match fate(&ask(("PUT", &path), Some(body)).await) {
                     Fate::Done(version) => {
                         known = version.max(known);
                         standing[index].1 = version;
@@ -211,7 +272,7 @@ pub async fn work_on(shared: Arc<Shared>, api: Arc<Api>, client: u32, seed: u64)
             (6 | 7, Some(index)) => {
                 let (name, _) = standing.swap_remove(index);
                 let path = format!("{CONFIG_MAPS}/{name}");
-                let said = api.send(&member.space, "DELETE", &path, None).await;
+                let said = ask(("DELETE", &path), None).await;
                 // The answer may be a Status, without a version.
                 let fate = match (&said, fate(&said)) {
                     (Said::Answer(200..=299, _), _) => Fate::Done(0),
@@ -220,7 +281,8 @@ pub async fn work_on(shared: Arc<Shared>, api: Arc<Api>, client: u32, seed: u64)
                 api.note(|objects| objects.deleted(&name, fate));
             }
             _ => {
-                if let Ok(list) = api.list(member).await {
+                let said = ask(("GET", CONFIG_MAPS), None).await;
+                if let Ok(list) = listed(member, said) {
                     api.note(|objects| objects.stepped(client, &member.name, known, list.version));
                     known = list.version.max(known);
                 } else {
@@ -262,6 +324,16 @@ mod tests {
         assert_eq!(answer(504, json!({})), Fate::Unknown);
         assert_eq!(fate(&Said::Lost("x".into())), Fate::Unknown);
         assert_eq!(fate(&Said::NeverSent("x".into())), Fate::Refused);
+    }
+
+    #[test]
+    fn the_report_says_what_came_of_a_call() {
+        let list = json!({"items": [{}, {}], "metadata": {"resourceVersion": "7"}});
+        let said = in_words(&Said::Answer(200, list));
+        assert_eq!(said, (RestFate::Done(7), "200 2 objects".into()));
+        let said = in_words(&Said::Answer(409, json!({"message": "again"})));
+        assert_eq!(said, (RestFate::Refused, "409 again".into()));
+        assert_eq!(in_words(&Said::Lost("x".into())).0, RestFate::Unknown);
     }
 
     #[test]

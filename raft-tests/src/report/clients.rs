@@ -4,13 +4,15 @@ use super::members::Names;
 use super::part::Part;
 use super::picture::{Named, Overview, overview, sort};
 use super::words;
-use crate::recording::{Operation, Outcome, Recording};
+use crate::recording::{Operation, Outcome, Recording, RestCall, RestFate};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Lane {
     pub client: u32,
+    /// Its calls are of the Kubernetes API. Others may have the same number.
+    pub rest: bool,
     /// A client that calls again before it is answered has more than one row.
     pub rows: usize,
     /// Ascending by call.
@@ -33,7 +35,7 @@ pub struct Bar {
     pub sort: usize,
     /// In the answer's header; 0 where there is none.
     pub revision: i64,
-    pub verb: &'static str,
+    pub verb: String,
     pub request: String,
     pub answer: String,
 }
@@ -42,7 +44,7 @@ impl Serialize for Bar {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let place = (self.id, self.row, &self.member);
         let time = (self.from, self.returned, self.until);
-        let what = (self.sort, self.revision, self.verb);
+        let what = (self.sort, self.revision, &self.verb);
         let ((id, row, member), (from, returned, until)) = (place, time);
         let (sort, revision, verb) = what;
         let words = (&self.request, &self.answer);
@@ -82,16 +84,98 @@ pub(super) fn paint(
             let (rows, bars) = bars(&operations, names, drawn, length, room);
             let lane = Lane {
                 client,
+                rest: false,
                 rows,
                 operations: bars,
-                overview: part.map(|_| overview(operations.iter().copied(), length)),
+                overview: part.map(|_| {
+                    let calls = operations.iter().map(|one| (one.called, sort(one)));
+                    overview(calls, length)
+                }),
             };
             (!has_named, lane)
         })
         .collect();
     // Whoever has to do with a violation stands first, so that it is on the first screen.
     lanes.sort_by_key(|(other, lane)| (*other, lane.client));
-    lanes.into_iter().map(|(_, lane)| lane).collect()
+    let rest = rest(recording, names, part, length, room);
+    lanes
+        .into_iter()
+        .map(|(_, lane)| lane)
+        .chain(rest)
+        .collect()
+}
+
+/// Lanes of clients of the Kubernetes API.
+fn rest(
+    recording: &Recording,
+    names: &Names,
+    part: Option<Part>,
+    length: u64,
+    room: usize,
+) -> Vec<Lane> {
+    // Ids go on behind those of the other calls.
+    let first = recording
+        .operations
+        .iter()
+        .map(|operation| operation.id + 1)
+        .max()
+        .unwrap_or(0);
+    let mut clients: BTreeMap<u32, Vec<(u64, &RestCall)>> = BTreeMap::new();
+    for (id, call) in (first..).zip(&recording.rest) {
+        clients.entry(call.client).or_default().push((id, call));
+    }
+    let lane = |(client, mut calls): (u32, Vec<(u64, &RestCall)>)| {
+        calls.sort_by_key(|(id, call)| (call.called, *id));
+        let mut ends = Vec::new();
+        let mut bars = Vec::new();
+        for (index, (id, call)) in calls.iter().enumerate() {
+            if part.is_some_and(|part| !part.span.contains(call.called)) {
+                continue;
+            }
+            let next = calls.get(index + 1).map_or(length, |(_, next)| next.called);
+            let until = call.returned.unwrap_or(next).max(call.called);
+            let row = row(&mut ends, call.called, until);
+            bars.push(rest_bar(*id, call, names, row, until, room));
+        }
+        Lane {
+            client,
+            rest: true,
+            rows: ends.len().max(1),
+            operations: bars,
+            overview: part.map(|_| {
+                let calls = calls.iter().map(|(_, call)| (call.called, rest_sort(call)));
+                overview(calls, length)
+            }),
+        }
+    };
+    clients.into_iter().map(lane).collect()
+}
+
+pub(super) fn rest_sort(call: &RestCall) -> usize {
+    match call.fate {
+        RestFate::Done(_) => 0,
+        RestFate::Refused => 1,
+        RestFate::Unknown => 2,
+    }
+}
+
+fn rest_bar(id: u64, call: &RestCall, names: &Names, row: usize, until: u64, room: usize) -> Bar {
+    Bar {
+        id,
+        row,
+        member: names.name(call.member),
+        from: call.called,
+        returned: call.returned,
+        until,
+        sort: rest_sort(call),
+        revision: match call.fate {
+            RestFate::Done(revision) => revision,
+            _ => 0,
+        },
+        verb: words::cut(&call.verb, room),
+        request: words::cut(&call.request, room),
+        answer: words::cut(&call.answer, room),
+    }
 }
 
 fn bars(
@@ -148,7 +232,7 @@ fn bar(operation: &Operation, names: &Names, row: usize, until: u64, room: usize
             Outcome::Ok { revision, .. } => revision,
             _ => 0,
         },
-        verb: words::verb(&operation.request),
+        verb: words::verb(&operation.request).into(),
         request: words::cut(&words::request(&operation.request), room),
         answer: words::cut(&words::outcome(&operation.outcome), room),
     }

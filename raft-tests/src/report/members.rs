@@ -18,6 +18,7 @@ impl Names {
             .operations
             .iter()
             .map(|operation| operation.member);
+        let rest = recording.rest.iter().map(|call| call.member);
         let watched = recording.watches.iter().map(|watch| watch.member);
         let hit = recording
             .faults
@@ -25,6 +26,7 @@ impl Names {
             .flat_map(|fault| fault.members.iter().copied());
         let ids: BTreeSet<u64> = members(recording)
             .chain(asked)
+            .chain(rest)
             .chain(watched)
             .chain(hit)
             .collect();

@@ -5,6 +5,7 @@
 
 mod clients;
 pub mod command;
+mod dumps;
 mod faults;
 mod members;
 pub(crate) mod page;

@@ -2,6 +2,7 @@
 //! scales, colours and answers clicks. Times are nanoseconds since the run began.
 
 use super::clients::{self, Lane};
+use super::dumps::{self, Row};
 use super::faults::{self, Band};
 use super::members::{self, Names, Strip};
 use super::part::{Part, Span, nearest};
@@ -55,6 +56,7 @@ pub struct Picture {
     pub watches: Vec<WatchLane>,
     pub strips: Vec<Strip>,
     pub revisions: Vec<Made>,
+    pub dumps: Vec<Row>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -127,7 +129,7 @@ pub fn paint(recording: &Recording, violations: &[Violation], limits: Limits) ->
         .iter()
         .map(|operation| operation.called);
     let part = nearest(calls.collect(), centre, limits.operations);
-    let texts = recording.operations.len().min(limits.operations) * 2
+    let texts = (recording.operations.len().min(limits.operations) + recording.rest.len()) * 2
         + messages(recording).min(limits.messages);
     let room = (limits.text_bytes / texts.max(1)).clamp(60, 4000);
     if let Some(part) = &part {
@@ -162,12 +164,13 @@ pub fn paint(recording: &Recording, violations: &[Violation], limits: Limits) ->
         focus,
         part,
         notes,
-        overview: overview(recording.operations.iter(), length),
+        overview: overview(calls_of_all(recording), length),
         bands: faults::paint(&recording.faults, &names, length),
         lanes: clients::paint(recording, &named, &names, part, length, room),
         watches,
         strips: members::paint(recording, &names, length),
         revisions,
+        dumps: dumps::paint(recording, &names),
         findings,
     }
 }
@@ -205,6 +208,12 @@ fn length(recording: &Recording) -> u64 {
     let operations = recording.operations.iter();
     let times = operations
         .map(|operation| operation.returned.unwrap_or(operation.called))
+        .chain(
+            recording
+                .rest
+                .iter()
+                .map(|call| call.returned.unwrap_or(call.called)),
+        )
         .chain(recording.samples.iter().map(|sample| sample.at))
         .chain(recording.faults.iter().map(|fault| fault.from))
         .chain(recording.faults.iter().filter_map(|fault| fault.until))
@@ -303,10 +312,12 @@ fn date(unix_ms: i64) -> String {
 
 fn counts(recording: &Recording) -> Counts {
     let of = |wanted: usize| {
-        let operations = recording.operations.iter();
-        operations.filter(|one| sort(one) == wanted).count()
+        let calls = calls_of_all(recording);
+        calls.filter(|(_, sort)| *sort == wanted).count()
     };
-    let clients: BTreeSet<u32> = recording.operations.iter().map(|one| one.client).collect();
+    let operations = recording.operations.iter().map(|one| (false, one.client));
+    let rest = recording.rest.iter().map(|call| (true, call.client));
+    let clients: BTreeSet<(bool, u32)> = operations.chain(rest).collect();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     for fault in &recording.faults {
         *kinds.entry(&fault.kind).or_default() += 1;
@@ -351,6 +362,15 @@ fn events(recording: &Recording) -> usize {
 }
 
 /// 0 answered, 1 failed, 2 unknown: the order of every list of three.
+/// All calls of all clients, with their time and their sort.
+fn calls_of_all(recording: &Recording) -> impl Iterator<Item = (u64, usize)> {
+    let operations = recording.operations.iter();
+    let rest = recording.rest.iter();
+    operations
+        .map(|one| (one.called, sort(one)))
+        .chain(rest.map(|call| (call.called, clients::rest_sort(call))))
+}
+
 pub(super) fn sort(operation: &Operation) -> usize {
     match operation.outcome {
         Outcome::Ok { .. } => 0,
@@ -359,15 +379,13 @@ pub(super) fn sort(operation: &Operation) -> usize {
     }
 }
 
-pub(super) fn overview<'a>(
-    operations: impl Iterator<Item = &'a Operation>,
-    length: u64,
-) -> Overview {
+/// Of calls with their time and their sort.
+pub(super) fn overview(calls: impl Iterator<Item = (u64, usize)>, length: u64) -> Overview {
     let bucket = length.div_ceil(BUCKETS).max(1);
     let mut buckets = vec![[0; 3]; usize::try_from(length / bucket + 1).expect("at most 601")];
-    for operation in operations {
-        let at = usize::try_from(operation.called / bucket).expect("within the length");
-        buckets[at][sort(operation)] += 1;
+    for (called, sort) in calls {
+        let at = usize::try_from(called / bucket).expect("within the length");
+        buckets[at][sort] += 1;
     }
     Overview { bucket, buckets }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::recording::{
-    Event, Fault, Found, Pair, Put, Range, Request, Response, Sample, Watch, WatchMessage,
+    Event, Fault, Found, Pair, Put, Range, Request, Response, RestCall, RestFate, Sample, Watch,
+    WatchMessage,
 };
 
 fn put(id: u64, client: u32, called: u64, returned: u64, revision: i64) -> Operation {
@@ -477,4 +478,46 @@ fn operations_are_written_as_lists() {
         serde_json::json!([7, 0, "1", 3, 5, 5, 0, 2, "put", "put k = v7", "written"])
     );
     assert_eq!(json["revisions"][0], serde_json::json!([2, 3, 7, 5]));
+}
+
+#[test]
+fn calls_of_the_api_have_lanes_of_their_own() {
+    let mut recording = recording(vec![put(1, 4, 10, 20, 1)]);
+    let call = |client, called, returned, fate| RestCall {
+        client,
+        member: 9,
+        called,
+        returned,
+        fate,
+        ..RestCall::default()
+    };
+    recording.rest = vec![
+        call(4, 30, Some(40), RestFate::Done(7)),
+        call(5, 35, None, RestFate::Unknown),
+        call(4, 5, Some(2000), RestFate::Refused),
+    ];
+    let picture = picture(&recording);
+    let lanes: Vec<(u32, bool, usize)> = picture
+        .lanes
+        .iter()
+        .map(|lane| (lane.client, lane.rest, lane.rows))
+        .collect();
+    assert_eq!(lanes, [(4, false, 1), (4, true, 2), (5, true, 1)]);
+    let bars = &picture.lanes[1].operations;
+    let sorts: Vec<(u64, usize, i64)> = bars
+        .iter()
+        .map(|bar| (bar.id, bar.sort, bar.revision))
+        .collect();
+    assert_eq!(sorts, [(4, 1, 0), (2, 0, 7)]);
+    // Nobody answered: it lasts to the end, which is when the last answer came.
+    assert_eq!(picture.lanes[2].operations[0].until, 2000);
+    assert_eq!(
+        (
+            picture.counts.ok,
+            picture.counts.failed,
+            picture.counts.unknown
+        ),
+        (2, 1, 1)
+    );
+    assert_eq!(picture.counts.clients, 3);
 }

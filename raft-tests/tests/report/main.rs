@@ -5,7 +5,9 @@ mod sample;
 mod ui;
 
 use browser::Browser;
-use raft_tests::recording::{Operation, Outcome, Put, Recording, Request, Violation};
+use raft_tests::recording::{
+    Dump, Operation, Outcome, Pair, Put, Recording, Request, RestCall, Violation,
+};
 use raft_tests::report::write;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -98,6 +100,42 @@ async fn a_failed_run_opens_on_what_cannot_be_explained() {
         .map(|id| format!("#op-{id}"))
         .collect();
     assert_eq!(links, json!(wanted));
+    quiet(browser).await;
+}
+
+#[tokio::test]
+async fn states_at_the_end_and_calls_of_the_api_are_shown() {
+    let (mut recording, violations) = sample::run(SMALL);
+    let pair = |value: &str| Pair {
+        key: "k".into(),
+        value: value.into(),
+        ..Pair::default()
+    };
+    let dump = |member, value| Dump {
+        member,
+        pairs: vec![pair(value)],
+        ..Dump::default()
+    };
+    recording.dumps = vec![dump(1, "v"), dump(2, "v"), dump(3, "<b>w</b>")];
+    recording.rest = vec![RestCall {
+        client: 400,
+        called: recording.run.length / 2,
+        verb: "get".into(),
+        request: "GET /api".into(),
+        ..RestCall::default()
+    }];
+    let (_folder, page) = page_of(&recording, &violations);
+    let mut browser = opened(&page).await;
+    let cells = browser
+        .evaluate("[...document.querySelectorAll('#dump-rows tr')].map((row) => row.lastChild.textContent)")
+        .await;
+    let cells = cells.as_array().unwrap();
+    assert_eq!(cells[..2], [json!(""), json!("the same as the first")]);
+    assert!(cells[2].as_str().unwrap().contains("<b>w</b>"), "{cells:?}");
+    let last = browser
+        .evaluate("(() => { const lane = JSON.parse(document.getElementById('picture').textContent).lanes.at(-1); return [lane.rest, lane.client]; })()")
+        .await;
+    assert_eq!(last, json!([true, 400]));
     quiet(browser).await;
 }
 

@@ -26,7 +26,8 @@ function readOperation(list, lane) {
 
 // A lane has its operations by row, so that those of a row follow each other in time.
 function readLane(raw) {
-  const lane = { what: "client", client: raw.client, overview: raw.overview, operations: [], rows: [] };
+  const name = `${raw.rest ? "API client" : "client"} ${raw.client}`;
+  const lane = { what: "client", client: raw.client, name, overview: raw.overview, operations: [], rows: [] };
   for (let row = 0; row < raw.rows; row++) lane.rows.push([]);
   for (const list of raw.operations) {
     const operation = readOperation(list, lane);

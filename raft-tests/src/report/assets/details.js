@@ -9,7 +9,7 @@ const membersOf = (ids) => (ids.length === 0 ? "all" : ids.join(", "));
 function operationLink(id) {
   const operation = operationsById.get(id);
   if (!operation) return `operation ${id}`;
-  return make("a", { href: `#op-${id}` }, `client ${operation.lane.client}: ${operation.request.slice(0, 120)}`);
+  return make("a", { href: `#op-${id}` }, `${operation.lane.name}: ${operation.request.slice(0, 120)}`);
 }
 
 // For each sort of item: a title, a line below it, and what there is to know.
@@ -17,7 +17,7 @@ const DETAILS = {
   operation(operation) {
     const { lane } = operation;
     return [
-      make("h3", {}, `Client ${lane.client}, operation ${operation.id}`),
+      make("h3", {}, `${lane.name[0].toUpperCase()}${lane.name.slice(1)}, operation ${operation.id}`),
       make("p", { class: "state" }, key(operation.sort), OUTCOMES[operation.sort]),
       make("h4", {}, "Request"), make("pre", { id: "request" }, operation.request),
       make("h4", {}, ["Response", "Failure", "What became of it"][operation.sort]), make("pre", { id: "response" }, operation.answer || "no answer"),
@@ -104,7 +104,7 @@ function drawDetails() {
 function tipFor(item) {
   switch (item.what) {
     case "operation": return [`${item.request.slice(0, 300)}`, `${OUTCOMES[item.sort]}${item.answer ? ": " : ""}${item.answer.slice(0, 300)}`,
-      `client ${item.lane.client} to member ${item.member}, ${lasted(item)}${item.revision ? `, revision ${item.revision}` : ""}`];
+      `${item.lane.name} to member ${item.member}, ${lasted(item)}${item.revision ? `, revision ${item.revision}` : ""}`];
     case "message": return [item.sort, item.text.slice(0, 300), `revision ${item.revision}, ${moment(item.at)}`];
     case "watch": return [`watch ${item.id} of client ${item.client}`, item.title];
     case "fault": return [item.kind, item.words, duration(item.until - item.from)];
@@ -164,4 +164,14 @@ function drawFaultRows() {
     make("td", {}, band.open ? "to the end" : duration(band.until - band.from)),
     make("td", {}, band.kind), make("td", {}, membersOf(band.members)), make("td", {}, band.words))));
   byId("faults-more").textContent = bands.length > FAULTS_MAX ? `and ${count(bands.length - FAULTS_MAX)} more, in faults.json` : "";
+}
+
+function drawDumpRows() {
+  const dumps = picture.dumps;
+  byId("dumps").hidden = dumps.length === 0;
+  const words = (dump) => [...dump.differences, ...(dump.more > 0 ? [`and ${count(dump.more)} more, in recording.json`] : [])];
+  const same = (dump, index) => (index === 0 ? "" : "the same as the first");
+  byId("dump-rows").replaceChildren(...dumps.map((dump, index) => make("tr", {},
+    make("td", {}, dump.member), make("td", {}, count(dump.revision)), make("td", {}, count(dump.compacted)), make("td", {}, count(dump.keys)),
+    make("td", {}, ...(words(dump).length > 0 ? [make("ul", {}, ...words(dump).map((text) => make("li", {}, text)))] : [same(dump, index)])))));
 }

@@ -27,7 +27,7 @@ function layOut() {
   if (strips.length > 0) heading("Members");
   for (const strip of strips) add("member", 42, strip, `member ${strip.member}`, "applied");
   if (lanes.length > 0) heading("Clients");
-  for (const lane of lanes) add("client", lane.rows.length * ROW + 9, lane, `client ${lane.client}`);
+  for (const lane of lanes) add("client", lane.rows.length * ROW + 9, lane, lane.name);
   if (watchLanes.length > 0) heading("Watches");
   for (const lane of watchLanes) add("watches", 24, lane, `client ${lane.client}`, lane.keys);
   return { tracks, height: top + 8 };

@@ -273,6 +273,7 @@ function start() {
   byId("notes").replaceChildren(...picture.notes.map((note) => make("li", {}, note)));
   drawDetails();
   drawFaultRows();
+  drawDumpRows();
   wirePlot();
   wireOverview();
   byId("copy").addEventListener("click", copyReplay);
