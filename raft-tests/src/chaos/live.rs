@@ -1,11 +1,11 @@
 //! A real cluster under clients that a person breaks, on a page: the rig of a chaos run without its schedule.
 
 use super::links::{Rule, Treatment};
-use super::members::find_kontiki;
+use super::members::{self, find_kontiki};
 use super::rig::Rig;
 use super::run::{Stage, forms, unix_ms};
 use super::{ChaosArgs, check, load, rights, say, shared, topology};
-use crate::recording::{Operation, Run, Sample};
+use crate::recording::{Operation, Recording, Run, Sample};
 use crate::ui::{Action, Cluster, Condition, Member, server};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -15,9 +15,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+
+/// How often members are looked after.
+const LOOK: Duration = Duration::from_millis(100);
+/// The last quarter of an hour is in the recording, so that it does not grow for ever.
+const KEPT_NS: u64 = 15 * 60 * 1_000_000_000;
 
 /// What `raft-tests chaos-ui` is told.
 #[derive(Args, Clone, Debug)]
@@ -89,6 +95,7 @@ async fn perform(args: &UiArgs) -> Result<()> {
         .change(|recording| recording.run.length = length);
     stage.end_members();
     let (recording, mut violations, _) = rig.recorder().taken();
+    let recording = from_its_beginning(recording);
     drop(stage);
     violations.extend(check::violations(&recording));
     crate::report::write(&folder, &recording, &violations)
@@ -135,13 +142,51 @@ async fn serve(args: &UiArgs, seed: u64, stage: &Stage) -> Result<()> {
     let token = format!("{:032x}", rand::random::<u128>());
     say(&server::url(listener.local_addr()?, &token));
     say("interrupt this program to end it");
-    let live = Live {
+    let live = Arc::new(Live {
         rig: rig.clone(),
         wounds: Mutex::default(),
-    };
-    let served = server::serve(listener, token, Arc::new(live)).await;
+    });
+    work.spawn(look_after(live.clone()));
+    let served = server::serve(listener, token, live).await;
     rig.shared.clients_stop.store(true, Ordering::SeqCst);
     Ok(served?)
+}
+
+/// With the times since the first call that was kept.
+fn from_its_beginning(mut recording: Recording) -> Recording {
+    let by = recording.operations.first().map_or(0, |first| first.called);
+    let earlier = |at: u64| at.saturating_sub(by);
+    for operation in &mut recording.operations {
+        operation.called = earlier(operation.called);
+        operation.returned = operation.returned.map(earlier);
+    }
+    for sample in &mut recording.samples {
+        sample.at = earlier(sample.at);
+    }
+    recording
+        .faults
+        .retain(|fault| fault.until.is_none_or(|until| until >= by));
+    for fault in &mut recording.faults {
+        fault.from = earlier(fault.from);
+        fault.until = fault.until.map(earlier);
+    }
+    recording.run.length = earlier(recording.run.length);
+    recording.run.began_unix_ms += i64::try_from(by / 1_000_000).unwrap_or(0);
+    recording
+}
+
+/// Notices who ends by himself, also where nobody looks at the page, and keeps the recording within bounds.
+async fn look_after(live: Arc<Live>) {
+    let mut ticks = tokio::time::interval(LOOK);
+    loop {
+        ticks.tick().await;
+        let wounds = live.wounds();
+        for member in live.rig.members() {
+            live.note_end(&wounds, member);
+        }
+        let recorder = live.rig.recorder();
+        recorder.forget(recorder.now().saturating_sub(KEPT_NS));
+    }
 }
 
 /// See the module head.
@@ -167,6 +212,20 @@ impl Live {
     fn fault(&self, kind: &str, what: String, members: &[usize]) -> usize {
         let ids = self.rig.ids(members.iter().copied());
         self.rig.recorder().fault(kind, what, ids)
+    }
+
+    /// Says so where a member has ended though nobody killed it: under the lock that whoever kills one has.
+    fn note_end(&self, _: &Wounds, member: &members::Member) {
+        // Where this fails, whether it runs is still known.
+        let Ok(Some(status)) = member.take_ended() else {
+            return;
+        };
+        let story = format!(
+            "Member {} ended by itself: {status}. Its last words: {}",
+            member.name,
+            member.last_words()
+        );
+        self.rig.recorder().violation("a member ended", story);
     }
 
     fn name(&self, member: usize) -> &str {
@@ -222,7 +281,7 @@ impl Live {
     fn start(&self, member: usize) -> Result<()> {
         let mut wounds = self.wounds();
         // One that ended by itself is to be started, too.
-        self.rig.members()[member].take_ended()?;
+        self.note_end(&wounds, &self.rig.members()[member]);
         self.rig.members()[member].start()?;
         if let Some(fault) = wounds.killed.remove(&member) {
             self.rig.recorder().undone(fault);
@@ -263,8 +322,7 @@ impl Cluster for Live {
         let members = self.rig.members().iter().enumerate();
         members
             .map(|(index, member)| {
-                // Where this fails, whether it runs is still known.
-                let _ended = member.take_ended();
+                self.note_end(&wounds, member);
                 Member {
                     id: member.id(),
                     name: member.name.clone(),
@@ -306,6 +364,11 @@ impl Cluster for Live {
         operations
     }
 
+    fn findings(&self) -> Vec<String> {
+        let violations = self.rig.recorder().violations();
+        violations.into_iter().map(|found| found.story).collect()
+    }
+
     fn act(&self, action: Action) -> Result<()> {
         match action {
             Action::Cut(one, other) => self.cut(one, other),
@@ -315,5 +378,58 @@ impl Cluster for Live {
             Action::Pause(member) => self.pause(member),
             Action::Resume(member) => self.resume(member),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::{Fault, Outcome, Request};
+
+    #[test]
+    fn a_recording_begins_with_what_was_kept() {
+        let operation = |called| Operation {
+            id: called,
+            client: 1,
+            member: 1,
+            called,
+            returned: Some(called + 5),
+            request: Request::Compact { revision: 1 },
+            outcome: Outcome::Unknown {
+                message: String::new(),
+            },
+        };
+        let fault = |from, until| Fault {
+            from,
+            until,
+            ..Fault::default()
+        };
+        let mut recording = Recording {
+            operations: vec![operation(7_000_000), operation(7_000_020)],
+            faults: vec![
+                fault(1, Some(9)),
+                fault(1, Some(7_000_009)),
+                fault(7_000_001, None),
+            ],
+            ..Recording::default()
+        };
+        recording.run.length = 7_000_100;
+        let recording = from_its_beginning(recording);
+        let calls: Vec<_> = recording
+            .operations
+            .iter()
+            .map(|it| (it.called, it.returned))
+            .collect();
+        assert_eq!(calls, [(0, Some(5)), (20, Some(25))]);
+        let faults: Vec<_> = recording
+            .faults
+            .iter()
+            .map(|it| (it.from, it.until))
+            .collect();
+        assert_eq!(faults, [(0, Some(9)), (1, None)]);
+        assert_eq!(
+            (recording.run.length, recording.run.began_unix_ms),
+            (100, 7)
+        );
     }
 }

@@ -18,6 +18,8 @@ struct Kept {
     recording: Recording,
     violations: Vec<Violation>,
     trouble: Vec<String>,
+    /// The id of the first operation that is kept.
+    first: u64,
 }
 
 /// How much there is so far.
@@ -54,9 +56,8 @@ impl Recorder {
     /// A call is about to be made. Until it returns its outcome is not known. Answers its id.
     pub fn called(&self, client: u32, member: u64, request: Request) -> u64 {
         let mut kept = self.kept();
-        let operations = &mut kept.recording.operations;
-        let id = operations.len() as u64;
-        operations.push(Operation {
+        let id = kept.first + kept.recording.operations.len() as u64;
+        kept.recording.operations.push(Operation {
             id,
             client,
             member,
@@ -75,7 +76,10 @@ impl Recorder {
     pub fn returned(&self, id: u64, outcome: Outcome, answered: bool) {
         let now = self.now();
         let mut kept = self.kept();
-        if let Some(operation) = kept.recording.operations.get_mut(id as usize) {
+        let Some(place) = id.checked_sub(kept.first) else {
+            return;
+        };
+        if let Some(operation) = kept.recording.operations.get_mut(place as usize) {
             operation.returned = answered.then_some(now);
             operation.outcome = outcome;
         }
@@ -176,6 +180,21 @@ impl Recorder {
         tally
     }
 
+    /// What is wrong so far.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.kept().violations.clone()
+    }
+
+    /// Calls and samples of before this time are not kept any longer.
+    pub fn forget(&self, before: u64) {
+        let mut kept = self.kept();
+        let operations = &mut kept.recording.operations;
+        let gone = operations.partition_point(|operation| operation.called < before);
+        operations.drain(..gone);
+        kept.first += gone as u64;
+        kept.recording.samples.retain(|sample| sample.at >= before);
+    }
+
     /// Lets the recording be changed, at its end.
     pub fn change(&self, change: impl FnOnce(&mut Recording)) {
         change(&mut self.kept().recording);
@@ -195,6 +214,33 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::Response;
+
+    #[test]
+    fn what_is_forgotten_changes_nothing_of_the_rest() {
+        let recorder = Recorder::new(Recording::default());
+        let ask = || recorder.called(1, 2, Request::Compact { revision: 3 });
+        let done = || Outcome::Ok {
+            revision: 1,
+            response: Response::Compacted,
+        };
+        let first = ask();
+        recorder.sample(Sample::default());
+        recorder.forget(recorder.now() + 1);
+        let (second, third) = (ask(), ask());
+        // One that was forgotten may still return.
+        recorder.returned(first, done(), true);
+        recorder.returned(third, done(), true);
+        let (recording, _, _) = recorder.taken();
+        let kept: Vec<(u64, bool)> = recording
+            .operations
+            .iter()
+            .map(|operation| (operation.id, operation.outcome == done()))
+            .collect();
+        assert_eq!(kept, [(second, false), (third, true)]);
+        assert_eq!(third, first + 2);
+        assert!(recording.samples.is_empty());
+    }
 
     #[test]
     fn a_call_without_an_answer_stays_open() {

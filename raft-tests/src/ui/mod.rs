@@ -21,6 +21,8 @@ pub trait Cluster: Send + Sync + 'static {
     fn samples(&self) -> Vec<Sample>;
     /// Those that were called since then, ascending.
     fn operations(&self, since: u64) -> Vec<Operation>;
+    /// What is wrong with the cluster, in words: nothing that a person did to it.
+    fn findings(&self) -> Vec<String>;
     fn act(&self, action: Action) -> Result<()>;
 }
 

@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const PAST_NS: u64 = 12_000_000_000;
 /// Characters of a request.
 const WORDS: usize = 60;
+/// Of what is wrong.
+const FINDINGS: usize = 5;
+const FINDING_WORDS: usize = 300;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct State {
@@ -17,6 +20,7 @@ pub struct State {
     pub members: Vec<Node>,
     pub cuts: BTreeSet<(usize, usize)>,
     pub lanes: Vec<Lane>,
+    pub findings: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -53,7 +57,14 @@ pub fn look(cluster: &dyn Cluster) -> State {
         members: nodes(cluster.members(), &cluster.samples()),
         cuts: cluster.cuts(),
         lanes: lanes(&operations),
+        findings: newest(cluster.findings()),
     }
+}
+
+/// As many as a page has room for, the newest first.
+fn newest(findings: Vec<String>) -> Vec<String> {
+    let cut = |words: &String| words::cut(words, FINDING_WORDS);
+    findings.iter().rev().take(FINDINGS).map(cut).collect()
 }
 
 fn nodes(members: Vec<Member>, samples: &[Sample]) -> Vec<Node> {
@@ -136,6 +147,13 @@ mod tests {
             (nodes[1].term, nodes[1].applied, nodes[1].revision),
             (3, 40, 7)
         );
+    }
+
+    #[test]
+    fn the_newest_of_what_is_wrong_comes_first() {
+        let findings = (0..9).map(|number| number.to_string()).collect();
+        assert_eq!(newest(findings), ["8", "7", "6", "5", "4"]);
+        assert_eq!(newest(vec!["x\u{202e}".into()]), ["x\\u{202e}"]);
     }
 
     #[test]

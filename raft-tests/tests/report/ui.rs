@@ -16,6 +16,7 @@ struct Fake {
     conditions: Mutex<[Condition; 3]>,
     cuts: Mutex<BTreeSet<(usize, usize)>>,
     done: Mutex<Vec<Action>>,
+    findings: Mutex<Vec<String>>,
 }
 
 impl Fake {
@@ -103,6 +104,10 @@ impl Cluster for Fake {
             .collect()
     }
 
+    fn findings(&self) -> Vec<String> {
+        self.findings.lock().unwrap().clone()
+    }
+
     fn act(&self, action: Action) -> Result<()> {
         self.done.lock().unwrap().push(action);
         let mut conditions = self.conditions.lock().unwrap();
@@ -131,6 +136,7 @@ async fn served() -> (Arc<Fake>, String) {
         conditions: Mutex::new([Condition::Running; 3]),
         cuts: Mutex::default(),
         done: Mutex::default(),
+        findings: Mutex::default(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = server::url(listener.local_addr().unwrap(), "secret");
@@ -225,6 +231,18 @@ async fn links_are_cut_and_members_killed_by_a_click() {
         Action::Kill(0),
     ];
     assert_eq!(done, wanted);
+
+    // What is wrong by itself is shown, as text.
+    let hidden = "document.getElementById('findings').hidden";
+    assert_eq!(browser.evaluate(hidden).await, json!(true));
+    fake.findings
+        .lock()
+        .unwrap()
+        .push("Member <i>c</i> ended".into());
+    browser
+        .until("document.querySelector('#findings li')?.textContent === 'Member <i>c</i> ended'")
+        .await;
+    assert_eq!(browser.evaluate(hidden).await, json!(false));
 
     // What cannot be done is said.
     press(&mut browser, ".member:nth-child(2) button:nth-child(2)").await;

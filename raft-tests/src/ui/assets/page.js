@@ -121,7 +121,17 @@ function show() {
     card.alone.textContent = isAlone(index) ? "Join" : "Cut off";
     card.alone.setAttribute("aria-pressed", String(isAlone(index)));
   });
+  showFindings();
   tell();
+}
+
+let shownFindings = "";
+function showFindings() {
+  const key = state.findings.join("\n");
+  if (key === shownFindings) return;
+  shownFindings = key;
+  byId("findings").hidden = state.findings.length === 0;
+  byId("findings").querySelector("ul").replaceChildren(...state.findings.map((words) => make("li", {}, words)));
 }
 
 // One sentence on who leads and what is wrong.
