@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use raft_tests::sim::disk::Flaw;
-use raft_tests::sim::{Options, run};
+use raft_tests::sim::smaller::smaller;
+use raft_tests::sim::{Options, Ran, run, run_schedule, schedule};
 
 fn options(seed: u64, flaw: Flaw) -> Options {
     Options {
@@ -36,18 +37,52 @@ fn a_seed_is_the_same_run_every_time() {
     assert_ne!(beside.join().unwrap(), first.trace);
 }
 
-/// A simulation that cannot fail proves nothing: of so many seeds one at least has to show what is wrong.
-fn is_noticed(flaw: Flaw) -> bool {
+/// A simulation that cannot fail proves nothing: of so many seeds one at least has to show what is wrong. Answers the first
+/// that does, and what it breaks.
+fn noticed(flaw: Flaw, rule: impl Fn(&str) -> bool) -> Option<(Options, String)> {
     const SEEDS: u64 = 30;
-    (1..=SEEDS).any(|seed| !run(&options(seed, flaw)).violations.is_empty())
+    (1..=SEEDS).find_map(|seed| {
+        let options = options(seed, flaw);
+        let broken = rules(&run(&options)).into_iter().find(|name| rule(name));
+        Some((options, broken?))
+    })
+}
+
+fn rules(ran: &Ran) -> Vec<String> {
+    let violations = ran.violations.iter();
+    violations.map(|violation| violation.rule.clone()).collect()
+}
+
+fn is_seen_by_clients(rule: &str) -> bool {
+    !rule.starts_with("raft") && rule != "panic"
 }
 
 #[test]
-fn a_disk_that_acknowledges_before_it_has_synced_is_noticed() {
-    assert!(is_noticed(Flaw::AcksBeforeSync));
+fn a_disk_that_acknowledges_before_it_has_synced_is_noticed_at_once() {
+    let broken = noticed(Flaw::AcksBeforeSync, |rule| rule.starts_with("raft"));
+    let (options, rule) = broken.unwrap();
+    assert_eq!(
+        (options.seed, rule.as_str()),
+        (1, "raft: committed without a quorum")
+    );
 }
 
 #[test]
 fn a_disk_that_forgets_votes_is_noticed() {
-    assert!(is_noticed(Flaw::ForgetsVotes));
+    let broken = noticed(Flaw::ForgetsVotes, |rule| rule == "raft: vote taken back");
+    assert!(broken.is_some());
+}
+
+#[test]
+fn a_run_that_fails_is_made_small_and_is_the_same_again() {
+    let broken = noticed(Flaw::AcksBeforeSync, is_seen_by_clients);
+    let (options, rule) = broken.expect("clients notice it, too");
+    let whole = schedule(&options);
+    let small = smaller(&options, &rule, 40, &mut |_, _| {}).unwrap();
+    assert!(rules(&small.ran).contains(&rule));
+    assert!(small.schedule.strikes.len() <= 3, "{:?}", small.schedule);
+    assert!(small.schedule.turns.len() * 10 < whole.turns.len());
+    let text = serde_json::to_string(&small.schedule).unwrap();
+    let again = run_schedule(&options, &serde_json::from_str(&text).unwrap());
+    assert_eq!(again.trace, small.ran.trace);
 }

@@ -52,4 +52,5 @@ pub use history::Moment;
 pub use members::MemberError;
 pub use node::{Node, StartError};
 pub use peer::tls::{TlsError, TlsIdentity, peer_uri};
+pub use raft::standing::{Place, RaftState};
 pub use reports::MemberReport;

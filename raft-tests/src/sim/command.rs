@@ -1,23 +1,27 @@
 //! The command line of the simulation.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
+use super::coverage::{BATCH, Coverage};
 use super::disk::Flaw;
-use super::{Options, Ran, run};
+use super::schedule::Schedule;
+use super::smaller::smaller;
+use super::{Options, Ran, run_schedule, schedule};
 use crate::report;
 
 /// One seed in so many runs twice.
 const TWICE: u64 = 50;
 /// More failures than this are not worth waiting for.
 const FAILURES_MAX: usize = 10;
+/// So many of them are made smaller.
+const SHRUNK_MAX: usize = 3;
 
 #[derive(Args)]
 pub struct SimArgs {
@@ -36,6 +40,9 @@ pub struct SimArgs {
     /// Have something wrong with the disks, to see that it is noticed
     #[arg(long, value_enum, default_value_t = Flaw::None)]
     flaw: Flaw,
+    /// How often a run that fails is tried again with less, to find what it needs; 0 not to
+    #[arg(long, default_value_t = 200)]
+    tries: usize,
     /// Where to write the report of each seed that fails [default: in the directory for temporary files]
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -51,6 +58,9 @@ pub struct ReplayArgs {
     /// As in the run that is repeated
     #[arg(long, value_enum, default_value_t = Flaw::None)]
     flaw: Flaw,
+    /// What to ask and to do instead of what the seed draws: a file as `sim` writes it for a seed that fails
+    #[arg(long)]
+    schedule: Option<PathBuf>,
     /// Write the report here
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -81,7 +91,7 @@ struct Summary {
     operations: u64,
     answered: u64,
     watched: u64,
-    faults: BTreeMap<String, u64>,
+    coverage: Coverage,
     failed: Vec<u64>,
 }
 
@@ -96,9 +106,7 @@ impl Summary {
         self.answered += answered.count() as u64;
         let messages = recording.watches.iter().map(|watch| watch.messages.len());
         self.watched += messages.sum::<usize>() as u64;
-        for fault in &recording.faults {
-            *self.faults.entry(fault.kind.clone()).or_default() += 1;
-        }
+        self.coverage.add(ran);
     }
 }
 
@@ -127,15 +135,22 @@ pub fn sim(args: &SimArgs, say: &(dyn Fn(String) + Sync)) -> Result<ExitCode> {
                         return;
                     }
                     let options = options(args.seed_from + number, args.seconds, args.flaw);
-                    let ran = run_and_tell(&options, number % TWICE == 0, say);
+                    let drawn = schedule(&options);
+                    let ran = run_and_tell(&options, &drawn, number % TWICE == 0, say);
                     let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
                     summary.add(&ran);
                     summary.twice += u64::from(number % TWICE == 0);
                     if !ran.violations.is_empty() {
-                        keep(&ran, args.folder.as_deref(), say);
                         summary.failed.push(options.seed);
                         let many = summary.failed.len() >= FAILURES_MAX;
                         enough.fetch_or(many, Ordering::Relaxed);
+                        let tries = match summary.failed.len() {
+                            ..=SHRUNK_MAX => args.tries,
+                            _ => 0,
+                        };
+                        drop(summary);
+                        keep(&options, &ran, args.folder.as_deref(), tries, say);
+                        continue;
                     }
                     if summary.seeds % 200 == 0 {
                         let rate = summary.seeds as f64 / began.elapsed().as_secs_f64() * 60.0;
@@ -147,13 +162,20 @@ pub fn sim(args: &SimArgs, say: &(dyn Fn(String) + Sync)) -> Result<ExitCode> {
     });
     let summary = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
     say(told(&summary, began.elapsed()));
-    match summary.failed.as_slice() {
-        [] => Ok(ExitCode::SUCCESS),
-        failed => {
-            say(format!("failed: {failed:?}"));
-            Ok(ExitCode::FAILURE)
-        }
+    let missing = match summary.seeds {
+        ..BATCH => Vec::new(),
+        _ => summary.coverage.missing(),
+    };
+    if !missing.is_empty() {
+        say(format!("never happened: {}", missing.join(", ")));
     }
+    if !summary.failed.is_empty() {
+        say(format!("failed: {:?}", summary.failed));
+    }
+    Ok(match summary.failed.is_empty() && missing.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 fn told(summary: &Summary, took: Duration) -> String {
@@ -171,29 +193,83 @@ fn told(summary: &Summary, took: Duration) -> String {
             summary.operations, summary.answered, summary.watched
         ),
     ];
-    let faults = summary.faults.iter();
-    lines.extend(faults.map(|(kind, count)| format!("  {count:>8}  {kind}")));
+    lines.extend(summary.coverage.told());
     lines.push(format!("{} failed", summary.failed.len()));
     lines.join("\n")
 }
 
-/// Writes the report of a run that failed.
-fn keep(ran: &Ran, folder: Option<&Path>, say: &(dyn Fn(String) + Sync)) {
-    let name = format!("kontiki-sim-{}", ran.recording.run.seed);
+/// Writes the report of a run that failed, and of a smaller one that fails in the same way.
+fn keep(
+    options: &Options,
+    ran: &Ran,
+    folder: Option<&Path>,
+    tries: usize,
+    say: &(dyn Fn(String) + Sync),
+) {
+    let name = format!("kontiki-sim-{}", options.seed);
     let folder = folder
         .map_or_else(std::env::temp_dir, Path::to_path_buf)
         .join(name);
-    match report::write(&folder, &ran.recording, &ran.violations) {
-        Ok(()) => say(format!("report: {}", folder.join("report.html").display())),
-        Err(error) => say(format!("no report in {}: {error}", folder.display())),
+    if let Err(error) = keep_in(options, ran, &folder, tries, say) {
+        say(format!("no report in {}: {error}", folder.display()));
     }
 }
 
-/// Runs one seed and, if `twice`, again: the two must be the same.
-fn run_and_tell(options: &Options, twice: bool, say: &(dyn Fn(String) + Sync)) -> Ran {
-    let mut ran = run(options);
+fn keep_in(
+    options: &Options,
+    ran: &Ran,
+    folder: &Path,
+    tries: usize,
+    say: &(dyn Fn(String) + Sync),
+) -> Result<()> {
+    report::write(folder, &ran.recording, &ran.violations)?;
+    say(format!("report: {}", folder.join("report.html").display()));
+    let Some(violation) = ran.violations.first().filter(|_| tries > 0) else {
+        return Ok(());
+    };
+    let seed = options.seed;
+    let mut tell = |tried: &Schedule, tries: usize| {
+        if tries % 20 == 0 {
+            let (faults, turns) = (tried.strikes.len(), tried.turns.len());
+            say(format!(
+                "seed {seed}: {tries} tries to make it smaller, now with {faults} faults and {turns} requests"
+            ));
+        }
+    };
+    let Some(found) = smaller(options, &violation.rule, tries, &mut tell) else {
+        say(format!("seed {seed}: it does not fail again"));
+        return Ok(());
+    };
+    let file = folder.join("schedule.min.json");
+    std::fs::write(&file, serde_json::to_vec_pretty(&found.schedule)?)?;
+    let again = format!("{} --schedule {}", replay(options), file.display());
+    let mut ran = found.ran;
+    ran.recording.run.replay = again.clone();
+    let small = folder.join("small");
+    report::write(&small, &ran.recording, &ran.violations)?;
+    let (faults, turns) = (found.schedule.strikes.len(), found.schedule.turns.len());
+    let less = match found.minimal {
+        true => "none of them can go",
+        false => "fewer may do",
+    };
+    say(format!(
+        "seed {seed} fails with {faults} faults and {turns} requests as well ({} tries, {less}): {}\nagain: {again}",
+        found.tries,
+        small.join("report.html").display()
+    ));
+    Ok(())
+}
+
+/// Runs a schedule and, if `twice`, again: the two must be the same.
+fn run_and_tell(
+    options: &Options,
+    schedule: &Schedule,
+    twice: bool,
+    say: &(dyn Fn(String) + Sync),
+) -> Ran {
+    let mut ran = run_schedule(options, schedule);
     if twice {
-        let again = run(options);
+        let again = run_schedule(options, schedule);
         if again.trace != ran.trace {
             ran.violations.push(crate::recording::Violation {
                 rule: "not repeatable".into(),
@@ -220,7 +296,12 @@ fn run_and_tell(options: &Options, twice: bool, say: &(dyn Fn(String) + Sync)) -
 /// Runs one seed and tells all of it.
 pub fn replay_one(args: &ReplayArgs, say: &(dyn Fn(String) + Sync)) -> Result<ExitCode> {
     let options = options(args.seed, args.seconds, args.flaw);
-    let ran = run_and_tell(&options, true, &|_| {});
+    let schedule = match &args.schedule {
+        None => schedule(&options),
+        Some(file) => serde_json::from_slice(&std::fs::read(file)?)
+            .with_context(|| format!("{} is not a schedule", file.display()))?,
+    };
+    let ran = run_and_tell(&options, &schedule, true, &|_| {});
     let seconds = |nanos: u64| nanos as f64 / 1e9;
     let mut lines: Vec<(u64, String)> = ran.notes.clone();
     for fault in &ran.recording.faults {

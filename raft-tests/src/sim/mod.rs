@@ -13,11 +13,14 @@ pub mod check;
 pub mod clients;
 pub mod clock;
 pub mod command;
+pub mod coverage;
 pub mod disk;
 pub mod nemesis;
 pub mod net;
+pub mod raft;
 pub mod record;
 pub mod schedule;
+pub mod smaller;
 pub mod world;
 
 use std::cell::RefCell;
@@ -51,7 +54,7 @@ pub struct Options {
 }
 
 /// What came of a run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ran {
     pub recording: Recording,
     pub violations: Vec<Violation>,
@@ -61,14 +64,18 @@ pub struct Ran {
     pub trace: u64,
     /// How long it was in virtual time.
     pub lasted: Duration,
+    /// Terms that had a leader.
+    pub leaders: usize,
+    /// Snapshots that members took from others.
+    pub installed: u64,
 }
 
 /// Between two looks at the members.
 const SAMPLE: Duration = Duration::from_millis(100);
 /// After the last fault, until there is a leader.
-const LEADER_WITHIN: Duration = Duration::from_secs(4);
+const LEADER_WITHIN: Duration = Duration::from_secs(3);
 /// And until every member serves.
-const SERVES_WITHIN: Duration = Duration::from_secs(8);
+const SERVES_WITHIN: Duration = Duration::from_secs(5);
 /// And until all have the same state.
 const EQUAL_WITHIN: Duration = Duration::from_secs(12);
 
@@ -173,6 +180,7 @@ async fn run_here(options: &Options, schedule: &Schedule) -> Ran {
         clients.spawn(clients::watch(shared.clone(), watcher.clone()));
     }
     let sampling = tokio::spawn(sample(world.clone()));
+    let looking = tokio::spawn(look(world.clone()));
     torment(&world, schedule, options.length).await;
     heal(&world);
     let mut rng = SmallRng::seed_from_u64(options.seed ^ 0x656e_6473);
@@ -182,6 +190,7 @@ async fn run_here(options: &Options, schedule: &Schedule) -> Ran {
         ended.expect("clients take every answer");
     }
     sampling.abort();
+    looking.abort();
     world
         .record
         .change(|recording| recording.run.length = world.record.now());
@@ -242,6 +251,14 @@ fn heal(world: &Arc<World>) {
         world.boot(id);
     }
     world.record.all_faults_over();
+}
+
+/// Holds the members against each other after every few deliveries.
+async fn look(world: Arc<World>) {
+    loop {
+        world.net.moved().await;
+        world.look();
+    }
 }
 
 /// Looks at who leads, and how far everybody is.
@@ -409,7 +426,10 @@ async fn finish(options: &Options, world: &Arc<World>) -> Ran {
     recording.run.replay = command::replay(options);
     recording.run.members = ever;
     recording.run.began_unix_ms = clock::BEGAN_UNIX_MS;
+    world.look();
     violations.extend(judge(&recording));
+    violations.extend(coverage::demand(&recording));
+    violations.extend(world.oracle().violations());
     violations.extend(panics());
     let mut trace = DefaultHasher::new();
     (net, deliveries, syncs, lasted).hash(&mut trace);
@@ -421,5 +441,7 @@ async fn finish(options: &Options, world: &Arc<World>) -> Ran {
         notes,
         trace: trace.finish(),
         lasted,
+        leaders: world.oracle().leaders(),
+        installed: world.installed(),
     }
 }

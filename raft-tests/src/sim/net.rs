@@ -30,6 +30,11 @@ const LATENCY_MAX: Duration = Duration::from_micros(1500);
 /// After a cut, until what it held back is sent again.
 const RESENT_AFTER: Duration = Duration::from_millis(250);
 
+/// Who looks at the members does so after so many deliveries.
+const LOOK_EVERY: u64 = 8;
+/// Connections that wait to be accepted; more are refused, as a kernel does it.
+const ACCEPT_MAX: usize = 64;
+
 /// See the module head. Clones are the same network.
 #[derive(Clone)]
 pub struct Net(Arc<Mutex<Inner>>);
@@ -48,11 +53,13 @@ struct Inner {
     dark: BTreeSet<u64>,
     trace: DefaultHasher,
     delivered: u64,
+    /// Told now and then when something was delivered.
+    moved: Arc<Notify>,
 }
 
 struct Listening {
     life: u64,
-    incoming: mpsc::UnboundedSender<(Stream, String)>,
+    incoming: mpsc::Sender<(Stream, String)>,
 }
 
 /// One direction of a connection.
@@ -104,6 +111,7 @@ impl Net {
             dark: BTreeSet::new(),
             trace: DefaultHasher::new(),
             delivered: 0,
+            moved: Arc::default(),
         })))
     }
 
@@ -176,6 +184,12 @@ impl Net {
         let mut inner = self.lock();
         inner.listeners.remove(&member);
         inner.dark.insert(member);
+    }
+
+    /// Ends when something was delivered, now and then.
+    pub async fn moved(&self) {
+        let moved = self.lock().moved.clone();
+        moved.notified().await;
     }
 
     /// A number that depends on every delivery so far, and how many there were.
@@ -305,14 +319,14 @@ impl Network for Port {
             let incoming = listening.incoming.clone();
             let (near, far) = inner.connect(&self.net, from, to);
             drop(inner);
-            let sent = incoming.send((far, format!("m{from}:0")));
+            let sent = incoming.try_send((far, format!("m{from}:0")));
             sent.map_err(|_| refused())?;
             Ok(Box::new(near) as Box<dyn ByteStream>)
         })
     }
 
     fn listen(&self, _: String) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
-        let (incoming, connections) = mpsc::unbounded_channel();
+        let (incoming, connections) = mpsc::channel(ACCEPT_MAX);
         let life = self.life;
         let mut inner = self.net.lock();
         inner
@@ -340,7 +354,7 @@ struct Accepting {
     net: Net,
     member: u64,
     life: u64,
-    connections: mpsc::UnboundedReceiver<(Stream, String)>,
+    connections: mpsc::Receiver<(Stream, String)>,
 }
 
 impl Listener for Accepting {
@@ -449,6 +463,9 @@ impl Stream {
                     writer.wake();
                 }
                 inner.delivered += 1;
+                if inner.delivered % LOOK_EVERY == 0 {
+                    inner.moved.notify_one();
+                }
                 (self.id, self.writes, count).hash(&mut inner.trace);
                 Ok(Next::Now)
             }

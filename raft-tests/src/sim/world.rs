@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock::SimClock;
 use super::disk::{Crash, Disk, Flaw};
 use super::net::{Net, address};
+use super::raft::{Look, Oracle};
 use super::record::Recorder;
 
 const CLUSTER: u64 = 0xc1;
@@ -29,6 +30,7 @@ pub struct World {
     seed: u64,
     flaw: Flaw,
     machines: Mutex<BTreeMap<u64, Machine>>,
+    oracle: Mutex<Oracle>,
 }
 
 struct Machine {
@@ -75,6 +77,7 @@ impl World {
             seed,
             flaw,
             machines: Mutex::default(),
+            oracle: Mutex::default(),
         })
     }
 
@@ -159,6 +162,40 @@ impl World {
             Some((*id, process.node.clone()?))
         });
         running.collect()
+    }
+
+    /// Shows everything to the [`Oracle`].
+    pub fn look(&self) {
+        let mut oracle = self.oracle();
+        let machines = self.lock();
+        for (id, machine) in machines.iter() {
+            let journal = machine.disk.take_journal();
+            journal.iter().for_each(|logged| oracle.logged(*id, logged));
+        }
+        for (id, machine) in machines.iter() {
+            let process = machine.process.as_ref();
+            if let Some(node) = process.and_then(|process| process.node.as_ref()) {
+                oracle.look(Look {
+                    member: *id,
+                    life: machine.life,
+                    state: node.raft_state(),
+                    digest: node.state_digest(),
+                });
+            }
+        }
+    }
+
+    pub fn oracle(&self) -> MutexGuard<'_, Oracle> {
+        self.oracle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Snapshots that took the place of a member's state.
+    pub fn installed(&self) -> u64 {
+        let machines = self.lock();
+        machines
+            .values()
+            .map(|machine| machine.disk.installed())
+            .sum()
     }
 
     /// Starts a member that does not run. Whether it comes up is told by [`Process::node`].

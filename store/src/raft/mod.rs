@@ -3,4 +3,5 @@
 pub mod log;
 pub mod machine;
 pub mod network;
+pub mod standing;
 pub mod types;

@@ -1,6 +1,7 @@
 //! The Raft log on a simulated disk: what is synced, and what was written after that.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
@@ -8,10 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::RngExt;
 use rand::rngs::SmallRng;
+use store::Place;
 use store::disk::{damaged, decode_entry};
 use store::env::{LogDisk, LogFound, LogOp};
 use store::raft::types::{LogId, Vote};
 
+use super::super::raft::{Logged, Voted};
 use super::{Crash, Flaw, Life};
 
 /// A log as a process would find it.
@@ -35,6 +38,8 @@ pub(super) struct StoredLog {
     under_way: Vec<LogOp>,
     /// What stood where a bit is wrong.
     rotten: Option<(u64, Bytes)>,
+    /// What has become durable, and nobody has been told of.
+    journal: Vec<Logged>,
 }
 
 impl Image {
@@ -73,19 +78,66 @@ impl Image {
     }
 }
 
+fn voted(vote: &Vote) -> Voted {
+    Voted {
+        term: vote.leader_id.term,
+        candidate: vote.leader_id.voted_for,
+        won: vote.committed,
+    }
+}
+
+/// What is kept in mind of an operation that has become durable.
+fn logged(op: &LogOp) -> Option<Logged> {
+    match op {
+        LogOp::Append { index, record } => {
+            let term = record.get(1..9).and_then(|term| term.try_into().ok());
+            let mut hash = DefaultHasher::new();
+            record.hash(&mut hash);
+            Some(Logged::Appended {
+                place: Place {
+                    term: term.map_or(0, u64::from_be_bytes),
+                    index: *index,
+                },
+                hash: hash.finish(),
+            })
+        }
+        LogOp::Truncate { from } => Some(Logged::Truncated { from: *from }),
+        LogOp::Purge(id) => Some(Logged::Purged(Place::from(*id))),
+        LogOp::Vote(_) | LogOp::Committed(_) => None,
+    }
+}
+
 impl StoredLog {
-    pub(super) fn crash(&mut self, how: Crash, flaw: Flaw, rng: &mut SmallRng) {
+    pub(super) fn take_journal(&mut self) -> Vec<Logged> {
+        std::mem::take(&mut self.journal)
+    }
+
+    /// It is on the disk for good.
+    fn keep(&mut self, op: &LogOp) {
+        self.synced.apply(op);
+        self.journal.extend(logged(op));
+    }
+
+    /// How much of what was not synced is there after a crash: all that was written where the system lives on, and in any
+    /// case some first part.
+    pub(super) fn draw_kept(&self, how: Crash, rng: &mut SmallRng) -> usize {
         let written = self.unsynced.len();
+        let least = match how {
+            Crash::Kill => written,
+            Crash::PowerLoss => 0,
+        };
+        rng.random_range(least..=written + self.under_way.len())
+    }
+
+    /// So many changes are left of those that were not synced.
+    pub(super) fn crash(&mut self, flaw: Flaw, kept: usize) {
         let mut maybe = std::mem::take(&mut self.unsynced);
         maybe.append(&mut self.under_way);
-        let kept = match how {
-            Crash::Kill => rng.random_range(written..=maybe.len()),
-            Crash::PowerLoss => rng.random_range(0..=maybe.len()),
-        };
+        let kept = kept.min(maybe.len());
         for op in &maybe[..kept] {
             let forgotten = flaw == Flaw::ForgetsVotes && matches!(op, LogOp::Vote(_));
             if !forgotten {
-                self.synced.apply(op);
+                self.keep(op);
             }
         }
         self.seen = self.synced.clone();
@@ -138,11 +190,11 @@ impl StoredLog {
                     .partition(|op| matches!(op, LogOp::Vote(_)));
                 self.unsynced = votes;
                 let others: Vec<LogOp> = others;
-                others.iter().for_each(|op| self.synced.apply(op));
+                others.iter().for_each(|op| self.keep(op));
             }
             Flaw::None => {
                 for op in std::mem::take(&mut self.unsynced) {
-                    self.synced.apply(&op);
+                    self.keep(&op);
                 }
             }
         }
@@ -161,12 +213,15 @@ impl Log {
         let log = &mut inner.log;
         if create {
             *log = StoredLog::default();
+            log.journal.push(Logged::Made);
             log.synced.made = true;
             log.seen.made = true;
         } else if !log.synced.made {
             return Err(damaged("the log is missing"));
         }
         let found = log.seen.found()?;
+        log.journal
+            .push(Logged::Found(found.vote.as_ref().map(voted)));
         drop(inner);
         Ok(Log { life, found })
     }
@@ -184,6 +239,11 @@ impl LogDisk for Log {
             inner.sync()?;
             let flaw = inner.flaw;
             inner.log.sync(flaw);
+            let votes = ops.iter().filter_map(|op| match op {
+                LogOp::Vote(vote) => Some(Logged::Voted(voted(vote))),
+                _ => None,
+            });
+            inner.log.journal.extend(votes);
         }
         Ok(())
     }

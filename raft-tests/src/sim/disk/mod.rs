@@ -21,6 +21,7 @@ use store::env::{Engine, Files, LogDisk, StateDisk};
 use self::files::FileTree;
 use self::log::StoredLog;
 use self::state::StoredState;
+use super::raft::Logged;
 
 /// How a process ended, as its disk sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,8 @@ struct Inner {
     full: bool,
     /// Syncs that were waited for.
     syncs: u64,
+    /// Snapshots that came from elsewhere.
+    installed: u64,
 }
 
 const SYNC_MAX: Duration = Duration::from_millis(4);
@@ -81,6 +84,7 @@ impl Disk {
             broken: false,
             full: false,
             syncs: 0,
+            installed: 0,
         })))
     }
 
@@ -101,15 +105,17 @@ impl Disk {
         })
     }
 
-    /// Ends the life of the process that uses it.
+    /// Ends the life of the process that uses it. Chance decides what is left of what was not synced.
     pub fn crash(&self, how: Crash) {
         let inner = &mut *self.lock();
-        inner.life += 1;
-        inner.broken = false;
-        let flaw = inner.flaw;
-        inner.log.crash(how, flaw, &mut inner.rng);
-        inner.state.crash(how, &mut inner.rng);
-        inner.files.crash(how);
+        let log = inner.log.draw_kept(how, &mut inner.rng);
+        let batches = inner.state.draw_kept(&mut inner.rng);
+        inner.crash(how, log, batches);
+    }
+
+    /// As [`Disk::crash`], with so many changes of the log and batches of the state left of those that were not synced.
+    pub fn crash_keeping(&self, how: Crash, log: usize, batches: usize) {
+        self.lock().crash(how, log, batches);
     }
 
     /// How long a sync takes at most from now on.
@@ -146,6 +152,16 @@ impl Disk {
     pub fn syncs(&self) -> u64 {
         self.lock().syncs
     }
+
+    /// What of the log has become durable since the last call.
+    pub fn take_journal(&self) -> Vec<Logged> {
+        self.lock().log.take_journal()
+    }
+
+    /// How many snapshots have taken the place of a state.
+    pub fn installed(&self) -> u64 {
+        self.lock().installed
+    }
 }
 
 /// The disk as one process has it.
@@ -167,6 +183,14 @@ impl Life {
 }
 
 impl Inner {
+    fn crash(&mut self, how: Crash, log: usize, batches: usize) {
+        self.life += 1;
+        self.broken = false;
+        self.log.crash(self.flaw, log);
+        self.state.crash(batches);
+        self.files.crash(how);
+    }
+
     fn sync_time(&mut self) -> Duration {
         // Mostly quick, now and then as long as it can be.
         let max = match self.rng.random_range(0..20) {

@@ -16,7 +16,7 @@ use store::disk::{Position, damaged};
 use store::env::tempdir::StagingDir;
 use store::env::{Files, ShowState, StateCheck, StateDb, StateDisk};
 
-use super::{Crash, Life};
+use super::Life;
 
 /// A whole state.
 #[derive(Clone, Debug)]
@@ -57,10 +57,13 @@ pub(super) struct StoredState {
 }
 
 impl StoredState {
-    /// Some first ones of the batches may have been flushed on the way.
-    pub(super) fn crash(&mut self, _: Crash, rng: &mut SmallRng) {
-        // The product's state has no log of its own: what is in memory goes with the process.
-        let kept = rng.random_range(0..=self.unflushed.len());
+    /// Some first ones of the batches may have been flushed on the way. The product's state has no log of its own: what is
+    /// in memory goes with the process.
+    pub(super) fn draw_kept(&self, rng: &mut SmallRng) -> usize {
+        rng.random_range(0..=self.unflushed.len())
+    }
+
+    pub(super) fn crash(&mut self, kept: usize) {
         for batch in std::mem::take(&mut self.unflushed).iter().take(kept) {
             self.flushed.store(batch);
         }
@@ -237,6 +240,7 @@ impl StateDisk for State {
         inner.sync()?;
         inner.state.flushed = held;
         inner.state.unflushed.clear();
+        inner.installed += 1;
         drop(inner);
         Ok(Box::new(move || {
             let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
