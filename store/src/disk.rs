@@ -50,6 +50,11 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
     seal(record, entry.log_id.index)
 }
 
+/// The record of an entry that proposes something.
+pub fn encode_proposal(id: LogId, proposal: Bytes) -> Vec<u8> {
+    encode_entry(&Entry::new(id, EntryPayload::Normal(Proposal(proposal))))
+}
+
 pub fn decode_entry(index: u64, record: Bytes) -> io::Result<Entry> {
     let mut body = open(record, index, "log entry")?;
     if body.remaining() < 9 {
