@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kontiki/target
 KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
 PREPARE = deploy/claim-cache.sh && rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
-.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash sim chaos chaos-ui
+.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash sim mutants chaos chaos-ui
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,9 @@ crash: ## kill a member 200 times under writes and check that nothing acknowledg
 
 sim: ## run clusters in virtual time, with faults, one a seed, and judge what their clients saw (SEEDS=1000)
 	@$(PREPARE) && cargo run --release --locked -p raft-tests -- sim --seeds $(or $(SEEDS),1000)
+
+mutants: ## plant bugs in the store, one at a time, and see that the simulation finds each (MUTANTS="--only acks-unsynced")
+	@$(PREPARE) && cargo run --release --locked -p raft-tests --features mutants -- mutants $(MUTANTS)
 
 chaos: ## break a real cluster's network, processes and disks under clients, and judge what they saw (root; CHAOS="--minutes 5 --seed 1")
 	@deploy/setup.sh build chaos

@@ -10,6 +10,8 @@ step format
 cargo fmt --all --check
 step lints
 cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+step lints of what plants bugs
+cargo clippy -p raft-tests --all-targets --features mutants --locked --quiet -- -D warnings
 step clients
 # A package of its own: see its manifest.
 clients=store/tests/clients/etcd-client/Cargo.toml

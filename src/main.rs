@@ -25,6 +25,12 @@ use cli::{Cli, Command};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// The feature that plants bugs in the store is for its tests. A product with it must not come to be.
+const _: () = assert!(
+    !store::MUTANTS,
+    "kontiki is built with the feature `mutants`"
+);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logging(&cli.command);

@@ -165,6 +165,36 @@ fn the_benchmark_compiles_no_library_of_the_binary_a_second_time() {
     );
 }
 
+/// Bugs are planted in the store for its tests alone. Whoever would turn that on for others cannot build the product, which
+/// refuses it; here it is found before.
+#[test]
+fn only_raft_tests_can_plant_bugs() {
+    let files = tracked_files();
+    let manifests = files.iter().filter(|file| file.ends_with("Cargo.toml"));
+    let mut lines = Vec::new();
+    for file in manifests {
+        let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+        let named = text.lines().filter(|line| line.contains("mutants"));
+        let named = named.filter(|line| !line.starts_with('#'));
+        lines.extend(named.map(|line| format!("{file}: {line}")));
+    }
+    lines.sort();
+    let expected = [
+        "raft-tests/Cargo.toml: mutants = [\"kv/mutants\"]",
+        "store/kv/Cargo.toml: mutants = []",
+    ];
+    assert_eq!(lines, expected);
+    let with_bugs = compiled(&["kontiki", "bench", "raft-tests"]);
+    let with_bugs: Vec<_> = with_bugs
+        .iter()
+        .filter(|line| {
+            line.rsplit(' ')
+                .any(|part| part.split(',').any(|feature| feature == "mutants"))
+        })
+        .collect();
+    assert!(with_bugs.is_empty(), "{with_bugs:?}");
+}
+
 #[test]
 fn architecture_names_every_crate() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();

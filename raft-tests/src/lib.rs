@@ -10,6 +10,8 @@
 //!
 //! [`etcd`] is how their clients talk to a member, whatever lies between.
 //!
+//! [`mutants`] plants bugs in the product, to see that all of that finds them.
+//!
 //! [`judge`] says of any [`recording`] whether it was as etcd promises. It is pure, and knows what etcd promises from
 //! [`model`], which the store's own model is compared with as well.
 
@@ -21,6 +23,7 @@ pub mod history;
 pub mod judge;
 pub mod member;
 pub mod model;
+pub mod mutants;
 pub mod recording;
 pub mod report;
 pub mod shrink;

@@ -41,6 +41,8 @@ enum Command {
     Sim(SimArgs),
     /// Run one seed of `sim` again, and tell what happens.
     Replay(ReplayArgs),
+    #[cfg(feature = "mutants")]
+    Mutants(raft_tests::mutants::command::Mutants),
     Judge(judge::command::Judge),
     /// Break the network, the processes and the disks of a real cluster under clients, and judge what they saw.
     Chaos(chaos::ChaosArgs),
@@ -63,6 +65,12 @@ async fn main() -> Result<ExitCode> {
         }
         Command::Replay(args) => {
             tokio::task::spawn_blocking(move || command::replay_one(&args, &say)).await?
+        }
+        #[cfg(feature = "mutants")]
+        Command::Mutants(args) => {
+            let tell = |line: String| chaos::say(&line);
+            let hunt = move || raft_tests::mutants::command::mutants(&args, &say, &tell);
+            Ok(tokio::task::spawn_blocking(hunt).await?)
         }
         Command::Report(report) => {
             eprintln!("{}", report::command::run(&report)?.display());

@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-use raft_tests::sim::disk::Flaw;
+use kv::mutants::Bug;
 use raft_tests::sim::smaller::smaller;
 use raft_tests::sim::{Options, Ran, run, run_schedule, schedule};
 
-fn options(seed: u64, flaw: Flaw) -> Options {
+fn options(seed: u64, bug: Option<Bug>) -> Options {
     Options {
         seed,
         length: Duration::from_secs(4),
-        flaw,
+        bug,
     }
 }
 
 #[test]
 fn a_cluster_keeps_its_word_whatever_is_done_to_it() {
     for seed in 1..=8 {
-        let ran = run(&options(seed, Flaw::None));
+        let ran = run(&options(seed, None));
         assert!(
             ran.violations.is_empty(),
             "seed {seed}: {:#?}",
@@ -28,10 +28,10 @@ fn a_cluster_keeps_its_word_whatever_is_done_to_it() {
 
 #[test]
 fn a_seed_is_the_same_run_every_time() {
-    let first = run(&options(100, Flaw::None));
+    let first = run(&options(100, None));
     // Others in between and beside it make no difference.
-    let beside = std::thread::spawn(|| run(&options(101, Flaw::None)).trace);
-    let again = run(&options(100, Flaw::None));
+    let beside = std::thread::spawn(|| run(&options(101, None)).trace);
+    let again = run(&options(100, None));
     assert_eq!(again.recording, first.recording);
     assert_eq!(again.trace, first.trace);
     assert_ne!(beside.join().unwrap(), first.trace);
@@ -39,10 +39,10 @@ fn a_seed_is_the_same_run_every_time() {
 
 /// A simulation that cannot fail proves nothing: of so many seeds one at least has to show what is wrong. Answers the first
 /// that does, and what it breaks.
-fn noticed(flaw: Flaw, rule: impl Fn(&str) -> bool) -> Option<(Options, String)> {
+fn noticed(bug: Bug, rule: impl Fn(&str) -> bool) -> Option<(Options, String)> {
     const SEEDS: u64 = 30;
     (1..=SEEDS).find_map(|seed| {
-        let options = options(seed, flaw);
+        let options = options(seed, Some(bug));
         let broken = rules(&run(&options)).into_iter().find(|name| rule(name));
         Some((options, broken?))
     })
@@ -59,7 +59,7 @@ fn is_seen_by_clients(rule: &str) -> bool {
 
 #[test]
 fn a_disk_that_acknowledges_before_it_has_synced_is_noticed_at_once() {
-    let broken = noticed(Flaw::AcksBeforeSync, |rule| rule.starts_with("raft"));
+    let broken = noticed(Bug::DiskAcksBeforeSync, |rule| rule.starts_with("raft"));
     let (options, rule) = broken.unwrap();
     assert_eq!(
         (options.seed, rule.as_str()),
@@ -69,13 +69,15 @@ fn a_disk_that_acknowledges_before_it_has_synced_is_noticed_at_once() {
 
 #[test]
 fn a_disk_that_forgets_votes_is_noticed() {
-    let broken = noticed(Flaw::ForgetsVotes, |rule| rule == "raft: vote taken back");
+    let broken = noticed(Bug::DiskForgetsVotes, |rule| {
+        rule == "raft: vote taken back"
+    });
     assert!(broken.is_some());
 }
 
 #[test]
 fn a_run_that_fails_is_made_small_and_is_the_same_again() {
-    let broken = noticed(Flaw::AcksBeforeSync, is_seen_by_clients);
+    let broken = noticed(Bug::DiskAcksBeforeSync, is_seen_by_clients);
     let (options, rule) = broken.expect("clients notice it, too");
     let whole = schedule(&options);
     let small = smaller(&options, &rule, 40, &mut |_, _| {}).unwrap();

@@ -57,6 +57,8 @@ pub struct Limits {
     /// A connection of another member on which nothing comes for so long is closed. A living one gives a sign of life
     /// thrice as often.
     pub peer_silence: Duration,
+    /// What is held for watches, of all together.
+    pub watches: kv::HubLimits,
 }
 
 impl Default for Limits {
@@ -80,6 +82,7 @@ impl Default for Limits {
             compare_interval: Duration::from_secs(5),
             disk_interval: Duration::from_secs(2),
             peer_silence: Duration::from_secs(30),
+            watches: kv::HubLimits::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kv::mutants::{Bug, planted, remember, remembered};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{Instant, ReadPolicy, ServerState};
@@ -193,15 +194,49 @@ impl Core {
     /// Makes sure, as the leader, that it still leads; answers up to where the log has to be applied for a read.
     /// One round serves all who wait: see `read.rs`.
     pub async fn confirm_here(&self) -> Result<u64, Failure> {
+        if let Some(index) = self.read_index_unasked() {
+            return Ok(index);
+        }
         METRICS.read_index_rounds.inc();
+        let began_ms = match planted(Bug::LeaseReadOnWallClock) {
+            true => self.config.clock.unix_ms(),
+            false => 0,
+        };
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Ok(linearizer) => {
+                self.trust_round(began_ms);
+                Ok(linearizer.read_log_id().index())
+            }
             Err(RaftError::APIError(_)) => Err(Failure::NotLeader),
             Err(RaftError::Fatal(fatal)) => {
                 self.fail(&fatal.to_string());
                 Err(Failure::Stopped)
             }
         }
+    }
+
+    /// Of [`Bug::ReadIndexWithoutQuorum`] and [`Bug::LeaseReadOnWallClock`].
+    fn read_index_unasked(&self) -> Option<u64> {
+        let within = |until: i64| self.config.clock.unix_ms() < until;
+        let trusts = planted(Bug::LeaseReadOnWallClock)
+            && remembered(self.place_of_term()).is_some_and(within);
+        if !trusts && !planted(Bug::ReadIndexWithoutQuorum) || !self.is_leader() {
+            return None;
+        }
+        self.replica.position().applied.map(|id| id.index)
+    }
+
+    /// Of [`Bug::LeaseReadOnWallClock`].
+    fn trust_round(&self, began_ms: i64) {
+        if planted(Bug::LeaseReadOnWallClock) {
+            let lease_ms = self.config.limits.leader_lease().as_millis() as i64;
+            remember(self.place_of_term(), began_ms + lease_ms);
+        }
+    }
+
+    /// Where a bug remembers something of this member's term.
+    fn place_of_term(&self) -> u64 {
+        (self.leadership.borrow().term << 16) + self.config.member_id
     }
 
     /// Where this member's log ends.
@@ -253,7 +288,12 @@ impl Core {
 
     /// Renews a lease.
     pub fn keep_alive_here(&self, id: i64) -> Result<i64, Failure> {
-        let Some(term) = self.firm_term() else {
+        let leads = || self.is_leader().then(|| self.leadership.borrow().term);
+        let term = match planted(Bug::DeposedLeaderRenews) {
+            true => leads(),
+            false => self.firm_term(),
+        };
+        let Some(term) = term else {
             return Err(Failure::NotLeader);
         };
         let now = self.config.clock.monotonic();
@@ -277,7 +317,11 @@ impl Core {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let Some(term) = self.firm_term() else {
+            let term = match planted(Bug::FollowerExpires) {
+                true => Some(self.leadership.borrow().term),
+                false => self.firm_term(),
+            };
+            let Some(term) = term else {
                 continue;
             };
             let list = || self.replica.catalog().leases().map(granted).collect();
@@ -299,7 +343,7 @@ impl Core {
 
     /// Proposes the end of leases that ran out in this term, and waits, without a deadline, until it is known what
     /// became of it: as long as the proposal is in the log and undecided, they cannot be renewed.
-    async fn end_leases(&self, term: u64, ids: Vec<i64>) {
+    async fn end_leases(self: &Arc<Self>, term: u64, ids: Vec<i64>) {
         // One that is not there any more has no nonce, and then none that comes after it is meant.
         let nonces = {
             let catalog = self.replica.catalog();
@@ -311,6 +355,10 @@ impl Core {
             term,
             nonces,
         });
+        if planted(Bug::FollowerExpires) && !self.is_leader() {
+            drop(self.propose(command).await);
+            return self.leases.settled(term, &ids);
+        }
         // Never forwarded: another leader decides for itself.
         match self.write_here(self.entry(command)).await {
             Ok(_) => METRICS.leases_expired.inc_by(ids.len() as u64),

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kv::mutants::{Bug, planted};
+
 /// A lease of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Granted {
@@ -137,8 +139,13 @@ impl LeaseClock {
     /// Forgets what was known in an earlier term.
     fn enter(&mut self, term: u64) {
         if term > self.term {
+            let deadlines = match planted(Bug::OldDeadlinesKept) {
+                true => std::mem::take(&mut self.deadlines),
+                false => BTreeMap::new(),
+            };
             *self = LeaseClock {
                 term,
+                deadlines,
                 ..LeaseClock::default()
             };
         }
@@ -159,7 +166,8 @@ impl LeaseClock {
     fn renew(&mut self, term: u64, lease: Granted, now: Duration) -> Renewal {
         self.enter(term);
         // A leader of an earlier term that has not noticed yet acknowledges nothing.
-        if term < self.term || self.ending.contains(&lease.id) {
+        let is_ending = self.ending.contains(&lease.id) && !planted(Bug::RenewsWhatEnds);
+        if term < self.term || is_ending {
             return Renewal::Ending;
         }
         let deadline = now + ttl(lease.ttl_seconds);

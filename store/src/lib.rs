@@ -49,6 +49,7 @@ pub use config::{Config, InitialMember, Limits};
 pub use data_dir::DataDirError;
 pub use disk_space::Space;
 pub use history::Moment;
+pub use kv::mutants::MUTANTS;
 pub use members::MemberError;
 pub use node::{Node, StartError};
 pub use peer::tls::{TlsError, TlsIdentity, peer_uri};

@@ -328,7 +328,7 @@ type OpenedData = (DataDir, Arc<Incarnations>, OpenedLog, Arc<Replica>);
 
 async fn open_data(config: &Config) -> Result<OpenedData, StartError> {
     let (path, cluster, member) = (config.data_dir.clone(), config.cluster_id, config.member_id);
-    let engine = config.engine.clone();
+    let (engine, watches) = (config.engine.clone(), config.limits.watches);
     let open = move || {
         let dir = DataDir::open(engine.files(), &path, cluster, member)?;
         let create = dir.is_fresh();
@@ -337,7 +337,7 @@ async fn open_data(config: &Config) -> Result<OpenedData, StartError> {
         let log = log.map_err(|error| dir.failed("the log", error))?;
         let state = engine.open_state(dir.path(), create);
         let state = state.map_err(|error| dir.failed("the state", error))?;
-        let replica = Replica::load(cluster, state);
+        let replica = Replica::load_with(cluster, state, watches);
         let replica = replica.map_err(|error| dir.failed("the state", error))?;
         let (purged, applied) = (log.found().purged, replica.position().applied);
         check_no_gap(purged, applied.map(LogId::from))

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kv::mutants::{Bug, planted};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -29,6 +30,11 @@ impl Core {
             }
             METRICS.read_indexes.inc_by(waiting.len() as u64);
             let answer = self.confirm().await;
+            while planted(Bug::LateReadsShareARound)
+                && let Ok(late) = queue.try_recv()
+            {
+                waiting.push(late);
+            }
             if answer.is_err() {
                 METRICS.read_indexes_failed.inc_by(waiting.len() as u64);
             }
@@ -92,6 +98,9 @@ impl Core {
     /// Waits until this member has applied everything that was acknowledged anywhere before the call. Answers the
     /// revision it then has.
     pub async fn catch_up(&self) -> Result<i64, kv::StoreError> {
+        if planted(Bug::FollowerReadsLocally) && !self.is_leader() {
+            return Ok(self.replica.position().revision);
+        }
         let deadline = Instant::now() + self.config.limits.request_deadline;
         let index = match timeout_at(deadline + PAUSE, self.ask_read_index()).await {
             Ok(Ok(index)) => index,

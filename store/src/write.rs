@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use kv::StoreError;
+use kv::mutants::{Bug, planted};
 use tokio::time::{Instant, timeout_at};
 
 use crate::core::Core;
@@ -77,7 +78,10 @@ impl Core {
             return Err(StoreError::Overloaded);
         };
         let pending = Pending::new();
-        let answer = self.replicate(command).await;
+        let mut answer = self.replicate(command).await;
+        if planted(Bug::TimeoutIsARefusal) && matches!(answer, Err(StoreError::TimedOut)) {
+            answer = Err(StoreError::NoLeader);
+        }
         drop(pending);
         if answer.is_err() {
             METRICS.proposals_failed.inc();
@@ -116,6 +120,9 @@ impl Core {
                         Attempt::Failed(StoreError::LeaderChanged)
                     }
                     Ok(Response::Failed(failure)) => outcome(Err(failure)),
+                    Err(CallError::Broken(_)) if planted(Bug::RepeatsForwardedWrites) => {
+                        Attempt::Again
+                    }
                     Ok(_) | Err(CallError::Broken(_)) => Attempt::Failed(StoreError::LeaderChanged),
                     Err(CallError::TimedOut) => Attempt::Failed(StoreError::TimedOut),
                     Err(CallError::NotSent(_)) => Attempt::Again,

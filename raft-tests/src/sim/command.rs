@@ -7,14 +7,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use kv::mutants::Bug;
 
 use super::coverage::{BATCH, Coverage};
-use super::disk::Flaw;
 use super::schedule::Schedule;
 use super::smaller::smaller;
 use super::{Options, Ran, run_schedule, schedule};
-use crate::report;
+use crate::{mutants, report};
 
 /// One seed in so many runs twice.
 const TWICE: u64 = 50;
@@ -37,9 +37,9 @@ pub struct SimArgs {
     /// Threads [default: one a processor]
     #[arg(long)]
     threads: Option<usize>,
-    /// Have something wrong with the disks, to see that it is noticed
-    #[arg(long, value_enum, default_value_t = Flaw::None)]
-    flaw: Flaw,
+    /// Have something wrong on purpose: see `mutants --list`
+    #[arg(long, value_name = "NAME", value_parser = mutants::parse)]
+    bug: Option<Bug>,
     /// How often a run that fails is tried again with less, to find what it needs; 0 not to
     #[arg(long, default_value_t = 200)]
     tries: usize,
@@ -56,8 +56,8 @@ pub struct ReplayArgs {
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// As in the run that is repeated
-    #[arg(long, value_enum, default_value_t = Flaw::None)]
-    flaw: Flaw,
+    #[arg(long, value_name = "NAME", value_parser = mutants::parse)]
+    bug: Option<Bug>,
     /// What to ask and to do instead of what the seed draws: a file as `sim` writes it for a seed that fails
     #[arg(long)]
     schedule: Option<PathBuf>,
@@ -70,16 +70,16 @@ pub struct ReplayArgs {
 pub fn replay(options: &Options) -> String {
     let seconds = options.length.as_secs();
     let seed = options.seed;
-    let flaw = match options.flaw {
-        Flaw::None => String::new(),
-        flaw => format!(" --flaw {}", name(flaw)),
+    let (features, bug) = match options.bug {
+        None => ("", String::new()),
+        Some(bug) => (
+            " --features mutants",
+            format!(" --bug {}", bug.mutant().name),
+        ),
     };
-    format!("cargo run --release -p raft-tests -- replay --seed {seed} --seconds {seconds}{flaw}")
-}
-
-fn name(flaw: Flaw) -> String {
-    let value = flaw.to_possible_value();
-    value.map_or(String::new(), |value| value.get_name().into())
+    format!(
+        "cargo run --release -p raft-tests{features} -- replay --seed {seed} --seconds {seconds}{bug}"
+    )
 }
 
 /// What many runs came to.
@@ -110,11 +110,11 @@ impl Summary {
     }
 }
 
-fn options(seed: u64, seconds: u64, flaw: Flaw) -> Options {
+fn options(seed: u64, seconds: u64, bug: Option<Bug>) -> Options {
     Options {
         seed,
         length: Duration::from_secs(seconds),
-        flaw,
+        bug,
     }
 }
 
@@ -134,7 +134,7 @@ pub fn sim(args: &SimArgs, say: &(dyn Fn(String) + Sync)) -> Result<ExitCode> {
                     if number >= args.seeds || enough.load(Ordering::Relaxed) {
                         return;
                     }
-                    let options = options(args.seed_from + number, args.seconds, args.flaw);
+                    let options = options(args.seed_from + number, args.seconds, args.bug);
                     let drawn = schedule(&options);
                     let ran = run_and_tell(&options, &drawn, number % TWICE == 0, say);
                     let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
@@ -295,7 +295,7 @@ fn run_and_tell(
 
 /// Runs one seed and tells all of it.
 pub fn replay_one(args: &ReplayArgs, say: &(dyn Fn(String) + Sync)) -> Result<ExitCode> {
-    let options = options(args.seed, args.seconds, args.flaw);
+    let options = options(args.seed, args.seconds, args.bug);
     let schedule = match &args.schedule {
         None => schedule(&options),
         Some(file) => serde_json::from_slice(&std::fs::read(file)?)

@@ -30,6 +30,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use kv::Store;
+use kv::mutants::Bug;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use store::Limits;
@@ -37,10 +38,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::clients::{Mix, Shared};
-use self::disk::{Crash, Flaw};
+use self::disk::Crash;
 use self::schedule::{Schedule, Wish};
 use self::world::World;
 use crate::judge::judge;
+use crate::mutants;
 use crate::recording::{Dump, Range, Recording, Role, Sample, Violation};
 
 /// One run, as asked for.
@@ -49,8 +51,8 @@ pub struct Options {
     pub seed: u64,
     /// How long harm is done, in virtual time.
     pub length: Duration,
-    /// What is wrong with the disks on purpose.
-    pub flaw: Flaw,
+    /// What is wrong on purpose.
+    pub bug: Option<Bug>,
 }
 
 /// What came of a run.
@@ -125,6 +127,7 @@ pub fn run(options: &Options) -> Ran {
 /// As [`run`], with this asked and done instead of what the seed draws.
 pub fn run_schedule(options: &Options, schedule: &Schedule) -> Ran {
     listen_for_panics();
+    let _planted = mutants::plant(options.bug);
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime needs nothing");
@@ -142,12 +145,15 @@ struct Setup {
 impl Setup {
     fn draw(seed: u64) -> Setup {
         let rng = &mut SmallRng::seed_from_u64(seed);
-        let limits = limits(rng);
+        let mut limits = limits(rng);
         let count = [3, 3, 3, 3, 5, 1][rng.random_range(0..6)];
+        let mix = Mix::draw(rng);
+        // So few, sometimes, that watches have to go to the log.
+        limits.watches.revisions = [2, 20, 1000][rng.random_range(0..3)];
         Setup {
             limits,
             founders: (1..=count).collect(),
-            mix: Mix::draw(rng),
+            mix,
         }
     }
 }
@@ -167,7 +173,7 @@ async fn run_here(options: &Options, schedule: &Schedule) -> Ran {
         founders,
         mix,
     } = Setup::draw(options.seed);
-    let world = World::new(options.seed, limits, options.flaw);
+    let world = World::new(options.seed, limits, mutants::flaw(options.bug));
     world.found(&founders);
     founders.iter().for_each(|id| world.boot(*id));
     let shared = Shared::new(world.clone(), mix);

@@ -2,6 +2,7 @@
 //! leader's decision, which arrives as [`crate::LeaseExpire`].
 
 use crate::command::{Lease, Refusal};
+use crate::mutants::{Bug, planted};
 use crate::store::LeaseStatus;
 use crate::view::{Broken, Staged, View};
 
@@ -30,6 +31,9 @@ pub(crate) fn revoke(staged: &mut Staged<'_>, id: i64) -> Result<Result<(), Refu
     }
     for key in staged.lease_keys(id) {
         staged.delete(&key)?;
+        if planted(Bug::RevokesKeyByKey) {
+            staged.seal();
+        }
     }
     staged.seal();
     staged.set_lease(id, None);

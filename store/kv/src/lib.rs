@@ -26,6 +26,7 @@ mod keys;
 mod lease;
 pub mod mem;
 mod message;
+pub mod mutants;
 mod past;
 mod range;
 mod routes;

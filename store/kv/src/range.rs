@@ -18,6 +18,7 @@ use crate::command::Refusal;
 use crate::counted::{KVS_TAG, PairSize};
 use crate::keys::KeyRange;
 use crate::message::{KeyValue, RangeRequest, RangeResponse, SortOrder, SortTarget};
+use crate::mutants::{Bug, planted};
 use crate::view::{Broken, Data, EventId, View};
 
 /// Refuses what is wrong in itself, whatever the state is.
@@ -72,7 +73,7 @@ pub(crate) fn check_revision(view: &dyn View, revision: i64) -> Result<(), Refus
         return Err(Refusal::FutureRevision);
     }
     let compact_revision = view.compact_revision();
-    if revision > 0 && revision < compact_revision {
+    if revision > 0 && revision < compact_revision && !planted(Bug::ReadsCompacted) {
         return Err(Refusal::Compacted { compact_revision });
     }
     Ok(())

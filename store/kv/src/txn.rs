@@ -17,6 +17,7 @@ use crate::message::{
     KeyValue, PutRequest, PutResponse, Request, RequestOp, ResponseBody, ResponseOp, TxnRequest,
     TxnResponse,
 };
+use crate::mutants::{Bug, planted};
 use crate::range::{self, RangePlan};
 use crate::view::{Broken, Data, Staged, View};
 
@@ -410,7 +411,9 @@ fn check_state(
     let mut nested = path.nested.iter();
     for op in branch(request, path.succeeded) {
         let checked = match &op.request {
+            Some(Request::Range(_)) if planted(Bug::TxnReadsCompacted) => Ok(()),
             Some(Request::Range(range)) => range::check_revision(view, range.revision),
+            Some(Request::Put(_)) if planted(Bug::PutUnderNoLease) => Ok(()),
             Some(Request::Put(put)) => {
                 let needs_key = put.ignore_value || put.ignore_lease;
                 if needs_key && view.get(&put.key)?.is_none() {

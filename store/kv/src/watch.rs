@@ -22,6 +22,7 @@ use futures_core::Stream;
 use crate::events::Events;
 use crate::keys::KeyRange;
 use crate::message::Event;
+use crate::mutants::{Bug, planted};
 use crate::routes::{RouteId, Routes};
 use crate::store::{WatchItem, WatchRequest};
 
@@ -168,7 +169,10 @@ impl Hub {
         let mut state = lock(&self.state);
         let published = state.published;
         let cursor = if request.start_revision > 0 {
-            request.start_revision
+            match planted(Bug::FutureWatchStartsNow) {
+                true => request.start_revision.min(published + 1),
+                false => request.start_revision,
+            }
         } else {
             published + 1
         };
@@ -241,6 +245,7 @@ impl Hub {
         let mut wakers = Vec::new();
         {
             let mut state = lock(&self.state);
+            let before = state.published;
             state.published = state.published.max(revision);
             let floor = state.published;
             state.kept.clear();
@@ -248,6 +253,14 @@ impl Hub {
             for group in state.groups.values_mut() {
                 group.ring.clear();
                 group.floor = floor;
+                for watcher in group.watchers.values_mut() {
+                    if planted(Bug::JumpStartsWatches) {
+                        watcher.cursor = watcher.cursor.min(before + 1);
+                    }
+                    if planted(Bug::JumpSkipsEvents) {
+                        watcher.cursor = watcher.cursor.max(floor + 1);
+                    }
+                }
             }
             wakers.extend(state.wake_all());
         }
@@ -360,7 +373,9 @@ impl State {
             self.kept_bytes -= kept.bytes;
             if let Some(group) = self.groups.get_mut(&kept.group) {
                 group.ring.pop_front();
-                group.floor = kept.revision;
+                if !planted(Bug::SlowWatchLosesEvents) {
+                    group.floor = kept.revision;
+                }
             }
         }
     }
@@ -486,6 +501,12 @@ impl Watch {
         let Some(watcher) = group.watchers.get_mut(&self.id.watcher) else {
             return Look::End;
         };
+        if planted(Bug::ProgressAheadOfEvents) && watcher.told < watcher.wanted.min(published) {
+            watcher.told = published;
+            return Look::Item(WatchItem::Progress {
+                revision: published,
+            });
+        }
         if watcher.cursor <= group.floor {
             return Look::ReadLog {
                 from: watcher.cursor,
@@ -496,7 +517,9 @@ impl Watch {
             .ring
             .partition_point(|(revision, _)| *revision < watcher.cursor);
         if let Some((revision, events)) = group.ring.get(place) {
-            watcher.cursor = revision + 1;
+            let again = planted(Bug::TxnDeliveredTwice) && events.len() > 1;
+            let is_first = watcher.told < *revision;
+            watcher.cursor = revision + i64::from(!(again && is_first));
             watcher.told = *revision;
             return Look::Item(WatchItem::Events {
                 revision: *revision,

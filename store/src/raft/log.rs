@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use futures::Stream;
+use kv::mutants::{Bug, planted};
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
@@ -215,7 +216,15 @@ impl Shared {
     /// Writes a batch and reports it. False where nothing can be written any more.
     fn write(&self, batch: Batch) -> bool {
         let timer = METRICS.wal_fsync.start_timer();
-        let result = self.disk.write(&batch.ops, batch.durable);
+        let is_left = |op: &LogOp| match op {
+            LogOp::Vote(_) => planted(Bug::VoteUnsynced),
+            _ => planted(Bug::AcksUnsynced),
+        };
+        let durable = batch.durable && !batch.ops.iter().all(is_left);
+        let mut result = self.disk.write(&batch.ops, durable);
+        if planted(Bug::RetriesFailedSync) {
+            result = Ok(());
+        }
         if batch.durable {
             timer.observe_duration();
         } else {
@@ -554,6 +563,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             if state.last.is_some_and(|last| last.index >= from) {
                 state.last = last_log_id.max(state.purged);
             }
+        }
+        if planted(Bug::TruncatesInMemory) {
+            return Ok(());
         }
         self.submit_and_wait(vec![LogOp::Truncate { from }]).await
     }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use futures::{Stream, StreamExt};
+use kv::mutants::{Bug, planted};
 use kv::{
     Catalog, EventLog, Hub, HubLimits, Joined, KeyRange, LogChunk, LogError, RangePlan, Staged,
     Write,
@@ -78,7 +79,20 @@ pub struct Replica {
 impl Replica {
     /// Loads the state.
     pub fn load(cluster_id: u64, disk: Arc<dyn StateDisk>) -> io::Result<Arc<Replica>> {
-        let (mut position, catalog) = disk.opened().load()?;
+        Replica::load_with(cluster_id, disk, HubLimits::default())
+    }
+
+    /// As [`Replica::load`]; `watches` says how much is held for them.
+    pub fn load_with(
+        cluster_id: u64,
+        disk: Arc<dyn StateDisk>,
+        watches: HubLimits,
+    ) -> io::Result<Arc<Replica>> {
+        let (mut position, mut catalog) = disk.opened().load()?;
+        if planted(Bug::RevisionFromKeys) {
+            position.revision = newest_of_keys(disk.opened().as_ref());
+            catalog.load_revisions(position.revision, position.compact_revision);
+        }
         if position.applied.is_some() && position.cluster_id != cluster_id {
             return Err(disk::damaged(format!(
                 "the state is of cluster {:016x}",
@@ -86,7 +100,7 @@ impl Replica {
             )));
         }
         position.cluster_id = cluster_id;
-        let hub = Hub::new(catalog.revision(), HubLimits::default());
+        let hub = Hub::new(catalog.revision(), watches);
         let alarms = alarms_of(&catalog, disk.opened().as_ref());
         let mut trail = Trail::default();
         if let Some(applied) = &position.applied {
@@ -241,7 +255,9 @@ impl Replica {
     fn flush(&self) -> io::Result<Position> {
         // First what is covered, then the flush: more may get durable, never less.
         let (position, place) = (self.position(), self.backlog().place());
-        self.disk.opened().flush()?;
+        if !planted(Bug::PurgesUnflushed) {
+            self.disk.opened().flush()?;
+        }
         let mut flushed = self.lock_flushed();
         // A snapshot may have been installed meanwhile.
         if flushed.applied.map(LogId::from) < position.applied.map(LogId::from) {
@@ -334,7 +350,19 @@ impl Replica {
         let timer = METRICS.backend_commit.start_timer();
         {
             let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-            self.disk.opened().write(&writes, &position)?;
+            let db = self.disk.opened();
+            if planted(Bug::ApplyNotAtomic) {
+                let applied = self.position().applied;
+                let position = position.clone();
+                db.write(
+                    &writes,
+                    &Position {
+                        applied,
+                        ..position
+                    },
+                )?;
+            }
+            db.write(&writes, &position)?;
             catalog.absorb(&writes);
             self.follow_auth(&catalog);
         }
@@ -427,8 +455,15 @@ impl Replica {
         // Opening and reading a whole state takes minutes where it is large. Readers go on with the old one meanwhile,
         // and nothing is applied: Raft applies and installs one after the other.
         let show = self.disk.install(from, &mut check)?;
-        let (position, catalog, digest) =
+        let (position, mut catalog, digest) =
             loaded.ok_or_else(|| disk::damaged("the snapshot was not checked"))?;
+        if planted(Bug::SnapshotDropsLeases) {
+            let leases = catalog.leases();
+            let ends: Vec<_> = leases
+                .map(|record| Write::LeaseEnd(record.lease.id))
+                .collect();
+            catalog.absorb(&ends);
+        }
         let old = {
             let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
             show();
@@ -449,6 +484,16 @@ impl Replica {
         self.show(position);
         Ok(())
     }
+}
+
+/// Of [`Bug::RevisionFromKeys`].
+fn newest_of_keys(data: &dyn StateDb) -> i64 {
+    let mut newest = 1;
+    let scanned = data.scan(&KeyRange::all(), &mut |kv| {
+        newest = kv.mod_revision.max(newest);
+        std::ops::ControlFlow::Continue(())
+    });
+    scanned.map_or(1, |()| newest)
 }
 
 fn digest_of(catalog: &Catalog, data: &dyn StateDb) -> Digest {
@@ -515,7 +560,10 @@ impl EventLog for StoredLog {
                 open_revision = id.revision;
             }
             events += 1;
-            if range.contains(&event.kv.key) {
+            let is_lost = planted(Bug::CompactionLosesDeletes)
+                && id.revision == compact_revision
+                && event.kind == kv::EventKind::Delete as i32;
+            if range.contains(&event.kv.key) && !is_lost {
                 bytes += event.kv.value.len()
                     + event.prev_kv.as_ref().map_or(0, |prev| prev.value.len());
                 open.push(event);

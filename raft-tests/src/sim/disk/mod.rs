@@ -32,8 +32,8 @@ pub enum Crash {
     PowerLoss,
 }
 
-/// What can be wrong with a disk on purpose, to see whether it is noticed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+/// What can be wrong with a disk on purpose ([`crate::mutants`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flaw {
     #[default]
     None,
