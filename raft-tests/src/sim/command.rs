@@ -229,7 +229,7 @@ fn keep_in(
     };
     let seed = options.seed;
     let mut tell = |tried: &Schedule, tries: usize| {
-        if tries % 20 == 0 {
+        if tries.is_multiple_of(20) {
             let (faults, turns) = (tried.strikes.len(), tried.turns.len());
             say(format!(
                 "seed {seed}: {tries} tries to make it smaller, now with {faults} faults and {turns} requests"

@@ -463,7 +463,7 @@ impl Stream {
                     writer.wake();
                 }
                 inner.delivered += 1;
-                if inner.delivered % LOOK_EVERY == 0 {
+                if inner.delivered.is_multiple_of(LOOK_EVERY) {
                     inner.moved.notify_one();
                 }
                 (self.id, self.writes, count).hash(&mut inner.trace);
