@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use auth::request::{Attributes, Decision, Forbidden};
 use auth::{Policy, User, policy};
-use tokio::sync::watch;
+use host::watch;
 
 use crate::cache::Cache;
 use crate::status::{ApiError, ApiResult};

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
+use host::watch;
 use resources::Resource;
-use tokio::sync::watch;
 
 use crate::entry::Entry;
 use crate::tree::Tree;

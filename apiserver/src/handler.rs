@@ -130,7 +130,7 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         .get("audit-id")
         .filter(|id| id.len() <= 64)
         .cloned()
-        .or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
+        .or_else(|| HeaderValue::from_str(&crate::chance::uuid().to_string()).ok());
     if let Some(id) = id {
         response.headers_mut().insert("audit-id", id);
     }

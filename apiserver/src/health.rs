@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
+use host::watch;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
-use tokio::sync::watch;
 
 use crate::ApiServer;
 use crate::context::Context;

@@ -17,6 +17,7 @@ mod authorize;
 mod body;
 mod bootstrap;
 mod cache;
+mod chance;
 mod client_certificate;
 mod clock;
 mod codec;
@@ -124,10 +125,10 @@ impl ApiServer {
     /// once; [`ApiServer::ready`] tells when clients can be served.
     pub fn start(self: &Arc<Self>) -> Tasks {
         let mut tasks = JoinSet::new();
-        tasks.spawn(self.world.clone().follow(self.store.clone()));
-        tasks.spawn(bootstrap::run(self.clone()));
-        tasks.spawn(endpoints::run(self.clone()));
-        tasks.spawn(compaction::run(self.clone()));
+        tasks.spawn(host::here(self.world.clone().follow(self.store.clone())));
+        tasks.spawn(host::here(bootstrap::run(self.clone())));
+        tasks.spawn(host::here(endpoints::run(self.clone())));
+        tasks.spawn(host::here(compaction::run(self.clone())));
         Tasks {
             tasks,
             stopping: self.stopping.clone(),

@@ -280,7 +280,7 @@ fn settle_address(range: &Range, taken: &Taken, service: &mut Object) -> ApiResu
             .to_owned();
         if wanted.is_empty() {
             let address = range
-                .pick(&taken.addresses, &mut rand::random)
+                .pick(&taken.addresses, &mut host::random)
                 .ok_or_else(|| {
                     ApiError::internal("failed to allocate a serviceIP: range is full")
                 })?;
@@ -349,7 +349,7 @@ fn settle_ports(
     let mut pick = || -> ApiResult<u16> {
         let span = u64::from(last - first) + 1;
         let drawn = (0..DRAWS)
-            .map(|_| first + (rand::random::<u64>() % span) as u16)
+            .map(|_| first + (host::random::<u64>() % span) as u16)
             .find(|port| !used.contains(port));
         let port = drawn.or_else(|| (first..=last).find(|port| !used.contains(port)));
         let port =

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use host::watch;
 use kv::{EventKind, RangeRequest, Store, StoreError, WatchItem, WatchRequest};
 use resources::Resource;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cache::{Cache, Snapshot};

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// Crate, its folder, and the workspace crates that it may depend on. Any other edge fails.
 const ARROWS: &[(&str, &str, &[&str])] = &[
+    ("host", "host", &[]),
     ("kv", "store/kv", &[]),
-    ("store", "store", &["kv"]),
+    ("store", "store", &["host", "kv"]),
     ("schema", "apiserver/schema", &[]),
     ("resources", "apiserver/resources", &["schema"]),
     ("auth", "apiserver/auth", &["schema"]),
@@ -16,11 +17,15 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     (
         "apiserver",
         "apiserver",
-        &["kv", "schema", "resources", "auth", "spdy"],
+        &["host", "kv", "schema", "resources", "auth", "spdy"],
     ),
-    ("agent-runtime", "agents/runtime", &[]),
-    ("controllers", "agents/controllers", &["agent-runtime"]),
-    ("scheduler", "agents/scheduler", &["agent-runtime"]),
+    ("agent-runtime", "agents/runtime", &["host"]),
+    (
+        "controllers",
+        "agents/controllers",
+        &["host", "agent-runtime"],
+    ),
+    ("scheduler", "agents/scheduler", &["host", "agent-runtime"]),
     ("node-agent", "agents/node", &["agent-runtime"]),
     (
         "agents",
@@ -28,7 +33,11 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
         &["agent-runtime", "controllers", "scheduler", "node-agent"],
     ),
     ("kontiki", ".", &["store", "apiserver", "auth", "agents"]),
-    ("raft-tests", "raft-tests", &["kv", "store"]),
+    (
+        "raft-tests",
+        "raft-tests",
+        &["host", "kv", "store", "apiserver", "auth", "agents"],
+    ),
     ("bench", "bench", &["kv"]),
     ("docs", "docs", &[]),
 ];
@@ -288,6 +297,59 @@ fn the_model_has_no_clock_and_no_hash_order() {
             if code(&text).any(|line| line.contains(banned)) {
                 found.push(format!("{file}: {banned}"));
             }
+        }
+    }
+    assert!(found.is_empty(), "{found:?}");
+}
+
+/// As for the store: what API servers and the agents of the control plane do follows from what `host` gives them. What is
+/// about sockets, and the node agent, are no part of a simulation.
+#[test]
+fn a_control_plane_does_nothing_by_chance() {
+    const SOCKETS: [&str; 7] = [
+        "kubelet",
+        "port_forward",
+        "serve",
+        "spdy",
+        "streams",
+        "watch_socket",
+        "websocket",
+    ];
+    let folders = [
+        "apiserver/src/",
+        "agents/runtime/src/",
+        "agents/controllers/src/",
+        "agents/scheduler/src/",
+    ];
+    let mut found = Vec::new();
+    for file in tracked_files() {
+        let stem = Path::new(&file).file_stem().and_then(|stem| stem.to_str());
+        let sockets = stem.is_some_and(|stem| SOCKETS.contains(&stem));
+        if sockets || !folders.iter().any(|folder| file.starts_with(folder)) {
+            continue;
+        }
+        let text = fs::read_to_string(root().join(&file)).unwrap_or_default();
+        for banned in [
+            "rand::random",
+            "rand::rng",
+            "tokio::spawn",
+            "sync::watch",
+            "now_utc",
+            "SystemTime",
+            "new_v4",
+        ] {
+            if code(&text).any(|line| line.contains(banned)) {
+                found.push(format!("{file}: {banned}"));
+            }
+        }
+        let lines: Vec<&str> = code(&text).collect();
+        let drawn = |pair: &&[&str]| pair[0].contains("select! {") && pair[1].trim() != "biased;";
+        if lines.windows(2).any(|pair| drawn(&pair)) {
+            found.push(format!("{file}: select! without biased"));
+        }
+        let standard = |line: &&str| line.contains("std::collections") && line.contains("Hash");
+        if file.starts_with("agents/") && code(&text).any(|line| standard(&line)) {
+            found.push(format!("{file}: a hash table of the standard library"));
         }
     }
     assert!(found.is_empty(), "{found:?}");

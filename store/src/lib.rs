@@ -42,8 +42,9 @@ mod reports;
 pub mod rocks;
 mod scan;
 pub mod wal;
-pub mod watch;
 mod write;
+
+pub use ::host::watch;
 
 pub use config::{Config, InitialMember, Limits};
 pub use data_dir::DataDirError;

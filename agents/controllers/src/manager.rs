@@ -12,7 +12,7 @@ use agent_runtime::{
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use std::collections::HashMap;
+use host::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -86,6 +86,7 @@ pub async fn run_without_election(context: AgentContext) {
     let hub = Hub::new(context.client.clone(), &context.stop);
     let caches = Arc::new(Caches::open(&hub));
     tokio::select! {
+        biased;
         () = context.stop.cancelled() => return,
         () = hub.wait_synced() => {}
     }
@@ -107,10 +108,11 @@ pub async fn run_without_election(context: AgentContext) {
         };
         match controller.body {
             Body::Keyed { wire, reconcile } => {
-                tasks.spawn(run_keyed(controller, wire, reconcile, task));
+                tasks.spawn(host::here(run_keyed(controller, wire, reconcile, task)));
             }
             Body::Task(task_of) => {
-                tasks.spawn(run_task(controller.name, task_of, task, RESTART_PAUSE));
+                let running = run_task(controller.name, task_of, task, RESTART_PAUSE);
+                tasks.spawn(host::here(running));
             }
         }
     }
@@ -137,6 +139,7 @@ async fn run_task(
         }
         tracing::error!(controller = name, "a controller ended and is begun anew");
         tokio::select! {
+            biased;
             () = context.stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
@@ -191,7 +194,7 @@ impl Keyed {
             timestamp::now(),
             failure,
             self.context.cluster_ca_pem.clone(),
-            rand::random(),
+            host::random(),
         );
         let plan = (self.reconcile)(&key, &world);
         let again_in = plan.again_in;

@@ -34,6 +34,7 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
         let mut missing = BTreeMap::new();
         loop {
             tokio::select! {
+                biased;
                 () = context.stop.cancelled() => return,
                 () = tokio::time::sleep(PERIOD) => {}
             }

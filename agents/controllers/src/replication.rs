@@ -10,8 +10,8 @@ use agent_runtime::resource_ref::PODS;
 use agent_runtime::selector::contains_all;
 use agent_runtime::timestamp::{self, Micros};
 use agent_runtime::{ApiError, Key, Queue, ResourceRef};
+use host::HashMap;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ fn victims(target: &Target<'_>, pods: &[Arc<Pod>], count: usize, world: &World) 
     if count == pods.len() {
         return pods.to_vec();
     }
-    let mut per_node: HashMap<String, usize> = HashMap::new();
+    let mut per_node: HashMap<String, usize> = HashMap::default();
     for uid in &target.related_owners {
         for pod in world
             .caches

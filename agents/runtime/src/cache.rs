@@ -10,13 +10,14 @@ use crate::resource_ref::ResourceRef;
 use crate::selector::contains_all;
 use crate::watch::{Line, decode_line};
 use futures::future::BoxFuture;
+use host::HashMap;
+use host::watch;
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use tokio::sync::watch;
 
 /// Namespace (empty for cluster scoped objects) and name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,9 +122,9 @@ impl<T: Kind> Cache<T> {
             resource,
             objects: RwLock::new(Objects {
                 map: BTreeMap::new(),
-                by_owner: HashMap::new(),
-                by_node: HashMap::new(),
-                uncontrolled: HashMap::new(),
+                by_owner: HashMap::default(),
+                by_node: HashMap::default(),
+                uncontrolled: HashMap::default(),
             }),
             subscribers: Mutex::new(Vec::new()),
             staged: Mutex::new(BTreeMap::new()),

@@ -93,6 +93,7 @@ impl Elector {
     {
         while !stop.is_cancelled() {
             let since = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 since = self.acquire() => since,
             };
@@ -102,6 +103,7 @@ impl Elector {
                 let work = lead(leading.clone());
                 tokio::pin!(work);
                 let ended = tokio::select! {
+                    biased;
                     () = &mut work => true,
                     () = self.renew(since) => false,
                     () = stop.cancelled() => false,
@@ -110,6 +112,7 @@ impl Elector {
                 if ended {
                     // Work that ends by itself is begun again, but not in a tight loop.
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => {}
                         () = tokio::time::sleep(self.config.retry) => {}
                     }
@@ -142,7 +145,7 @@ impl Elector {
                 }
             }
             // Jitter keeps candidates from meeting in step.
-            tokio::time::sleep(self.config.retry.mul_f64(1.0 + rand::random::<f64>() * 0.2)).await;
+            tokio::time::sleep(self.config.retry.mul_f64(1.0 + host::random::<f64>() * 0.2)).await;
         }
     }
 

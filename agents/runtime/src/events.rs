@@ -10,8 +10,8 @@ use crate::kinds::{ObjectMeta, ObjectReference};
 use crate::plan::Report;
 use crate::resource_ref::{EVENTS, ResourceRef};
 use crate::timestamp::{self, Micros, seconds};
+use host::HashMap;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +68,7 @@ impl EventRecorder {
     pub fn start(client: Client, component: &str, host: &str, stop: &CancellationToken) -> Self {
         let (queue, reports) = mpsc::channel(QUEUED_MAX);
         let correlator = Correlator::new(component, host);
-        tokio::spawn(store(client, correlator, reports, stop.clone()));
+        host::spawn(store(client, correlator, reports, stop.clone()));
         Self { queue: Some(queue) }
     }
 
@@ -111,6 +111,7 @@ async fn store(
 ) {
     loop {
         let next = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             next = reports.recv() => next,
         };
@@ -119,6 +120,7 @@ async fn store(
             continue;
         };
         let stored = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             stored = write(&client, &step) => stored,
         };
@@ -183,9 +185,9 @@ impl Correlator {
         Self {
             component: component.into(),
             host: host.into(),
-            seen: HashMap::new(),
-            similar: HashMap::new(),
-            budgets: HashMap::new(),
+            seen: HashMap::default(),
+            similar: HashMap::default(),
+            budgets: HashMap::default(),
         }
     }
 

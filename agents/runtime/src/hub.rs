@@ -5,8 +5,8 @@ use crate::client::Client;
 use crate::kinds::{Kind, PartialObject};
 use crate::reflector::{Reflector, Scope};
 use crate::resource_ref::ResourceRef;
+use host::HashMap;
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -165,7 +165,7 @@ impl Hub {
                 sink: cache.clone(),
             };
             // The task ends with the hub's token; the handle ends it earlier.
-            let task = tokio::spawn(reflector.run(self.stop.clone())).abort_handle();
+            let task = host::spawn(reflector.run(self.stop.clone())).abort_handle();
             Entry {
                 typed: cache.clone(),
                 any: cache,

@@ -3,8 +3,9 @@
 //!
 //! The queue is bounded by the number of distinct keys, since a key is in it at most once.
 
+use host::{HashMap, HashSet};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,13 +39,13 @@ impl<K> Default for Queue<K> {
     fn default() -> Self {
         let state = State {
             ready: VecDeque::new(),
-            dirty: HashSet::new(),
-            processing: HashSet::new(),
-            due: HashMap::new(),
+            dirty: HashSet::default(),
+            processing: HashSet::default(),
+            due: HashMap::default(),
             delayed: BinaryHeap::new(),
-            sequence: HashMap::new(),
+            sequence: HashMap::default(),
             next_sequence: 0,
-            failures: HashMap::new(),
+            failures: HashMap::default(),
             closed: false,
         };
         Self {

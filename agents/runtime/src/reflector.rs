@@ -6,6 +6,7 @@
 use crate::client::{Client, ListParams, WatchParams};
 use crate::error::ApiError;
 use crate::resource_ref::ResourceRef;
+use rand::RngExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -72,6 +73,7 @@ impl Reflector {
         loop {
             let started = Instant::now();
             let turn = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 turn = self.turn(&mut position) => turn,
             };
@@ -101,8 +103,9 @@ impl Reflector {
                 }
             };
             backoff = (backoff * 2).min(BACKOFF_MAX);
-            let jitter = 0.75 + rand::random::<f64>() / 2.0;
+            let jitter = 0.75 + host::random::<f64>() / 2.0;
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
             }
@@ -153,7 +156,7 @@ impl Reflector {
     /// One watch, until it ends. From `None` it starts with the state.
     async fn watch(&self, position: &mut Position, from: Option<String>) -> Result<(), ApiError> {
         let mut staging = from.is_none();
-        let seconds = WATCH_SECONDS - rand::random_range(0..60);
+        let seconds = WATCH_SECONDS - host::rng().random_range(0..60);
         let params = WatchParams {
             label_selector: self.scope.label_selector.clone(),
             field_selector: self.scope.field_selector.clone(),

@@ -9,7 +9,7 @@ pub type Micros = i64;
 
 /// The wall clock now. The shells call it; pure code gets the value as an argument.
 pub fn now() -> Micros {
-    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
+    i64::try_from(host::since_1970().as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Reads a `Time` or `MicroTime`. `None` for what is not RFC 3339.

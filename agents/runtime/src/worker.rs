@@ -37,7 +37,7 @@ pub async fn run<K, F, Fut>(
     let mut tasks = JoinSet::new();
     for _ in 0..workers {
         let (queue, reconcile) = (queue.clone(), reconcile.clone());
-        tasks.spawn(async move {
+        tasks.spawn(host::here(async move {
             while let Some(key) = queue.next().await {
                 let outcome = AssertUnwindSafe(reconcile(key.clone()))
                     .catch_unwind()
@@ -56,7 +56,7 @@ pub async fn run<K, F, Fut>(
                 }
                 queue.done(&key);
             }
-        });
+        }));
     }
     stop.cancelled().await;
     queue.close();

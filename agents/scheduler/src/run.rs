@@ -13,9 +13,11 @@ use agent_runtime::{
     AgentContext, ApiError, Client, Elector, ElectorConfig, EventRecorder, EventType, Hub, Key,
     timestamp,
 };
+use rand::RngExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Writes under way at once; when so many are, deciding waits.
@@ -36,6 +38,7 @@ pub async fn run(context: AgentContext) {
 async fn lead(client: Client, stop: CancellationToken) {
     let hub = Hub::new(client.clone(), &stop);
     let feed = tokio::select! {
+        biased;
         () = stop.cancelled() => return,
         feed = Feed::open(&hub) => feed,
     };
@@ -94,6 +97,7 @@ impl Scheduler {
             }
             let wakeup = self.wakeup();
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = self.feed.wait() => {}
                 Some(done) = self.writes.join_next() => self.finish(done),
@@ -169,7 +173,7 @@ impl Scheduler {
     fn decide(&mut self, queued: Queued) {
         let pod = queued.pod.clone();
         let decision = schedule(&pod, &self.world.snapshot, &mut |n| {
-            rand::random_range(0..n)
+            host::rng().random_range(0..n)
         });
         match decision {
             Decision::Bind { node, feasible } => {
@@ -182,14 +186,14 @@ impl Scheduler {
                 );
                 self.world.snapshot.assume(pod.clone(), &node);
                 let client = self.client.clone();
-                self.writes.spawn(async move {
+                self.writes.spawn(host::here(async move {
                     let result = write::bind(&client, &pod, &node).await;
                     Done::Bound {
                         queued,
                         node,
                         result,
                     }
-                });
+                }));
             }
             Decision::Unschedulable(diagnosis) => self.refuse(queued, diagnosis),
         }
@@ -225,7 +229,7 @@ impl Scheduler {
             return;
         }
         let (client, events) = (self.client.clone(), self.events.clone());
-        self.writes.spawn(async move {
+        self.writes.spawn(host::here(async move {
             if let Some(status) = status
                 && let Err(error) = write::report(&client, &pod, &status).await
                 && !error.is_not_found()
@@ -236,7 +240,7 @@ impl Scheduler {
                 evict_all(&client, &events, &pod, &node, &victims).await;
             }
             Done::Reported
-        });
+        }));
     }
 
     /// What preemption says and, if it helps, the node and who has to leave. Keeps the room for the pod.
@@ -259,7 +263,7 @@ impl Scheduler {
             &self.world.snapshot,
             diagnosis,
             &budgets,
-            rand::random_range(0..diagnosis.nodes),
+            host::rng().random_range(0..diagnosis.nodes),
         ) {
             Preemption::Waiting(words) => (Some(words), None),
             Preemption::Useless(words) => {

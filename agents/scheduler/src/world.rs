@@ -7,7 +7,8 @@ use crate::preempt::Budget;
 use crate::queue::{Queue, Queued};
 use crate::selector::{LabelSelector, Labels};
 use crate::snapshot::{Millis, Snapshot};
-use std::collections::{BTreeMap, HashMap};
+use host::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Namespace and name.
@@ -37,9 +38,9 @@ impl World {
             snapshot: Snapshot::default(),
             queue: Queue::default(),
             budgets: BTreeMap::new(),
-            pods: HashMap::new(),
-            nodes: HashMap::new(),
-            owner_uids: HashMap::new(),
+            pods: HashMap::default(),
+            nodes: HashMap::default(),
+            owner_uids: HashMap::default(),
         }
     }
 

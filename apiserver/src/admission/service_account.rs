@@ -98,7 +98,7 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
         .or_else(|| account.get_bool(&["automountServiceAccountToken"]))
         .unwrap_or(true);
     if automount {
-        mount_token(pod, &suffix(&mut rand::random()));
+        mount_token(pod, &suffix(&mut host::random()));
     }
     let own_secrets = pod
         .get_array(&["spec", "imagePullSecrets"])

@@ -79,7 +79,7 @@ pub(super) async fn create(
         ..Request::default()
     };
     bind(context, &review, &account, &mut request).await?;
-    let id = uuid::Uuid::new_v4().to_string();
+    let id = crate::chance::uuid().to_string();
     let token = context
         .server
         .config

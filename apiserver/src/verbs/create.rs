@@ -69,12 +69,12 @@ pub(crate) async fn create_object(
         ));
     }
     strip_server_fields(&mut object);
-    object.set_uid(&uuid::Uuid::new_v4().to_string());
+    object.set_uid(&crate::chance::uuid().to_string());
     object.set_creation_timestamp(&schema::time::now_rfc3339(context.now));
     let generated = object.name().is_empty() && !object.generate_name().is_empty();
     let prefix = object.generate_name().to_owned();
     if generated {
-        object.set_name(&generate_name(&prefix, rand::random()));
+        object.set_name(&generate_name(&prefix, host::random()));
     }
     resource.default(&mut object);
 
@@ -112,7 +112,7 @@ pub(crate) async fn create_object(
                     object.name(),
                 ));
             }
-            object.set_name(&generate_name(&prefix, rand::random()));
+            object.set_name(&generate_name(&prefix, host::random()));
         }
         let extra = plan.fill(&context.server, &mut object)?;
         let errors = resource.validate(&object);

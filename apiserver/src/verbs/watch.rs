@@ -11,11 +11,11 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use host::watch;
 use http::{Extensions, HeaderValue, header};
 use resources::Resource;
 use schema::Object;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cache::{Cache, Change};
@@ -161,7 +161,7 @@ impl Watcher {
             }
         };
         let seconds = options.timeout_seconds.unwrap_or_else(|| {
-            TIMEOUT_SECONDS_MIN + u64::from(rand::random::<u16>()) % TIMEOUT_SECONDS_MIN
+            TIMEOUT_SECONDS_MIN + u64::from(host::random::<u16>()) % TIMEOUT_SECONDS_MIN
         });
         let now = Instant::now();
         let end = now + Duration::from_secs(seconds.min(7 * 86_400));
@@ -261,9 +261,10 @@ impl Watcher {
                 }
             }
             tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => return None,
                 changed = self.wake.changed() => if changed.is_err() { return None },
                 () = tokio::time::sleep_until(self.next_bookmark.min(self.end)) => {}
-                () = self.stopping.cancelled() => return None,
             }
         }
     }

@@ -87,7 +87,7 @@ thread_local! {
 }
 
 /// Has panics of runs written down.
-fn listen_for_panics() {
+pub(crate) fn listen_for_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
@@ -106,7 +106,7 @@ fn listen_for_panics() {
 }
 
 /// A panic is nothing that a member survives by design.
-fn panics() -> Vec<Violation> {
+pub(crate) fn panics() -> Vec<Violation> {
     let found = PANICS.take().unwrap_or_default();
     let violation = |story| Violation {
         rule: "panic".into(),
@@ -204,7 +204,7 @@ async fn run_here(options: &Options, schedule: &Schedule) -> Ran {
 }
 
 /// Small ones, so that snapshots, purges and elections happen within seconds.
-fn limits(rng: &mut SmallRng) -> Limits {
+pub(crate) fn limits(rng: &mut SmallRng) -> Limits {
     let ms = Duration::from_millis;
     let pick = |rng: &mut SmallRng, of: &[u64]| of[rng.random_range(0..of.len())];
     Limits {
@@ -235,7 +235,7 @@ async fn torment(world: &Arc<World>, schedule: &Schedule, length: Duration) {
 }
 
 /// Takes all faults back.
-fn heal(world: &Arc<World>) {
+pub(crate) fn heal(world: &Arc<World>) {
     world.net.heal_all();
     for id in world.members() {
         if let Some(disk) = world.disk(id) {
@@ -308,7 +308,7 @@ fn sample_of(world: &World, id: u64, node: &impl Store) -> Sample {
 }
 
 /// Waits until something is so; false if it is not within the time.
-async fn becomes(within: Duration, mut so: impl AsyncFnMut() -> bool) -> bool {
+pub(crate) async fn becomes(within: Duration, mut so: impl AsyncFnMut() -> bool) -> bool {
     let deadline = Instant::now() + within;
     while !so().await {
         if Instant::now() > deadline {
@@ -355,7 +355,7 @@ async fn serve_again(world: &Arc<World>, shared: &Arc<Shared>, rng: &mut SmallRn
 }
 
 /// Who is in the cluster, as its leader says. Others are switched off.
-async fn settle_membership(world: &Arc<World>) {
+pub(crate) async fn settle_membership(world: &Arc<World>) {
     let Some(leader) = world.leader() else {
         return;
     };

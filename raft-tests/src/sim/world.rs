@@ -236,7 +236,7 @@ impl World {
         machine.life += 1;
         let life = machine.life;
         let process = Process {
-            host: Host::new(self.rng(id, life).random()),
+            host: self.host(machine, self.rng(id, life).random()),
             node: None,
             gone: CancellationToken::new(),
             paused: false,
@@ -261,6 +261,13 @@ impl World {
             ..Config::new(format!("/m{id}").into(), CLUSTER, id, nobody)
         };
         Some((process, config))
+    }
+
+    /// The machine for one life of a process, with its wall clock.
+    fn host(&self, machine: &Machine, seed: u64) -> Arc<Host> {
+        let clock = machine.clock.clone();
+        let ms = move || u64::try_from(store::env::Clock::unix_ms(&*clock)).unwrap_or(0);
+        Host::with_clock(seed, move || Duration::from_millis(ms()))
     }
 
     fn set_node(&self, id: u64, of: &Process, node: &Arc<Node>) {

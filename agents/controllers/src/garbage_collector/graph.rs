@@ -3,7 +3,8 @@
 use super::{FOREGROUND, ORPHAN, has_finalizer};
 use agent_runtime::ResourceRef;
 use agent_runtime::kinds::{ObjectMeta, OwnerReference};
-use std::collections::{BTreeSet, HashMap};
+use host::HashMap;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// What is to be done about an object, by uid.

@@ -52,6 +52,7 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
             kinds: RwLock::default(),
         });
         let watching = tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             watching = collector.clone().first_sight() => watching,
         };
@@ -92,6 +93,7 @@ impl Collector {
     ) {
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(REDISCOVER) => {}
             }

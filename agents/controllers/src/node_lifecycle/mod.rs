@@ -59,6 +59,7 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
         let mut memory = Memory::default();
         loop {
             tokio::select! {
+                biased;
                 () = context.stop.cancelled() => return,
                 () = tokio::time::sleep(PERIOD) => {}
                 () = changed.notified() => {}

@@ -195,6 +195,29 @@ impl<T> Receiver<T> {
         Ref(value)
     }
 
+    /// Whether there is a change that was not seen.
+    ///
+    /// # Errors
+    /// There is none, and never will be.
+    pub fn has_changed(&self) -> Result<bool, Closed> {
+        let now = self.shared.version.load(Ordering::SeqCst);
+        match (now & !CLOSED != self.seen, now & CLOSED != 0) {
+            (true, _) => Ok(true),
+            (false, true) => Err(Closed),
+            (false, false) => Ok(false),
+        }
+    }
+
+    /// What there is now counts as seen.
+    pub fn mark_unchanged(&mut self) {
+        self.seen = self.shared.version();
+    }
+
+    /// What there is now counts as not seen.
+    pub fn mark_changed(&mut self) {
+        self.seen = self.shared.version().wrapping_sub(STEP);
+    }
+
     /// Returns when there is a change that was not seen, which then counts as seen.
     ///
     /// # Errors
@@ -250,6 +273,11 @@ mod tests {
         assert_eq!(receiver.changed().await, Ok(()));
         assert_eq!(*receiver.borrow(), 2);
         assert!(!sender.send_if_modified(|_| false));
+        assert_eq!(receiver.has_changed(), Ok(false));
+        receiver.mark_changed();
+        assert_eq!(receiver.has_changed(), Ok(true));
+        receiver.mark_unchanged();
+        assert_eq!(receiver.has_changed(), Ok(false));
         sender.send_modify(|value| *value += 1);
         drop(sender);
         assert_eq!(receiver.changed().await, Ok(()));
