@@ -11,8 +11,9 @@ use crate::status::{ApiError, ApiResult};
 /// Which state a list shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadAt {
+    /// Also what `resourceVersion=0` gets, which in Kubernetes may be any past: a client that goes from one member to
+    /// another never goes back in time here.
     MostRecent,
-    Any,
     NotOlderThan(i64),
     Exact(i64),
 }
@@ -139,7 +140,7 @@ impl ListOptions {
         let wanted = check_match(query, version)?;
         let at = match (version, wanted) {
             (None, _) => ReadAt::MostRecent,
-            (Some(0), _) => ReadAt::Any,
+            (Some(0), _) => ReadAt::MostRecent,
             (Some(version), Some("Exact")) => ReadAt::Exact(version),
             // Without a match rule a limit has always meant this version exactly.
             (Some(version), None) if limit > 0 => ReadAt::Exact(version),
@@ -262,7 +263,7 @@ mod tests {
     fn the_version_table_of_kubernetes() {
         for (query, expected) in [
             ("", Ok(ReadAt::MostRecent)),
-            ("resourceVersion=0", Ok(ReadAt::Any)),
+            ("resourceVersion=0", Ok(ReadAt::MostRecent)),
             ("resourceVersion=7", Ok(ReadAt::NotOlderThan(7))),
             ("resourceVersion=7&limit=2", Ok(ReadAt::Exact(7))),
             (
@@ -271,7 +272,7 @@ mod tests {
             ),
             (
                 "resourceVersion=0&resourceVersionMatch=NotOlderThan",
-                Ok(ReadAt::Any),
+                Ok(ReadAt::MostRecent),
             ),
             (
                 "resourceVersion=7&resourceVersionMatch=NotOlderThan&limit=5",

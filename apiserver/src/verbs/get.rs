@@ -22,10 +22,9 @@ pub(crate) async fn get(context: &Context, resource: &'static Resource) -> ApiRe
 pub(crate) async fn entry(context: &Context, resource: &'static Resource) -> ApiResult<Arc<Entry>> {
     let world = &context.server.world;
     match parse_version(context.query.get("resourceVersion"))? {
-        None => {
+        None | Some(0) => {
             world.wait_most_recent(&*context.server.store).await?;
         }
-        Some(0) => {}
         Some(version) => {
             world
                 .wait_for(version, Instant::now() + REVISION_WAIT)

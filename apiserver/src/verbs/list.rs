@@ -71,7 +71,6 @@ pub(crate) async fn read(
         ReadAt::MostRecent => {
             world.wait_most_recent(store).await?;
         }
-        ReadAt::Any => {}
         ReadAt::NotOlderThan(revision) | ReadAt::Exact(revision) => {
             world
                 .wait_for(revision, Instant::now() + REVISION_WAIT)

@@ -126,11 +126,10 @@ impl Watcher {
                     .wait_for(version, Instant::now() + REVISION_WAIT)
                     .await?
             }
-            // An unset version is "most recent" for both forms of a watch.
-            None => {
+            // "Most recent" for both forms of a watch, and for 0 as well: see `ReadAt::MostRecent`.
+            Some(_) | None => {
                 world.wait_most_recent(&*server.store).await?;
             }
-            Some(_) => {}
         }
         let wake = cache.subscribe();
         let from_state = options.initial_events || options.version.unwrap_or(0) == 0;

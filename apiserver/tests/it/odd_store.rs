@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use futures::StreamExt;
 use http::StatusCode;
 use kv::mem::MemStore;
 use kv::{
@@ -11,6 +12,7 @@ use kv::{
     WatchStream,
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::server::{MAPS, PODS, Server, config_map, pod};
 
@@ -32,6 +34,8 @@ struct Odd {
     played: AtomicUsize,
     /// No member leads.
     orphaned: AtomicBool,
+    /// Whether watches go on; while they do not, this member's caches show the past.
+    awake: watch::Sender<bool>,
 }
 
 impl Odd {
@@ -88,7 +92,21 @@ impl Store for Odd {
     }
 
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<WatchStream, StoreError>> {
-        self.inner.watch(request)
+        Box::pin(async move {
+            let stream = self.inner.watch(request).await?;
+            let awake = self.awake.subscribe();
+            let stream = stream.then(move |item| {
+                let mut awake = awake.clone();
+                async move {
+                    awake
+                        .wait_for(|awake| *awake)
+                        .await
+                        .expect("it outlives the server");
+                    item
+                }
+            });
+            Ok(stream.boxed() as WatchStream)
+        })
     }
 
     fn read_index(&self) -> BoxFuture<'_, Result<i64, StoreError>> {
@@ -133,6 +151,7 @@ fn odd_over(inner: Arc<MemStore>) -> Arc<Odd> {
         trick: Mutex::new(None),
         played: AtomicUsize::new(0),
         orphaned: AtomicBool::new(false),
+        awake: watch::Sender::new(true),
     })
 }
 
@@ -202,6 +221,38 @@ async fn a_budget_pays_for_one_pod_and_not_for_its_successor() {
     );
     let left = server.get(&format!("{PODS}/p")).await.ok();
     assert!(left["metadata"]["deletionTimestamp"].is_null(), "{left}");
+}
+
+/// A client that comes from another member must not see here what was before, also where it says that any version will do.
+#[tokio::test]
+async fn version_zero_is_not_the_past() {
+    let (server, odd) = start().await;
+    server.post(MAPS, config_map("a", "1")).await.ok();
+    odd.awake.send_replace(false);
+    server.post(MAPS, config_map("b", "1")).await.ok();
+    let any = format!("{MAPS}?resourceVersion=0");
+    let one = format!("{MAPS}/b?resourceVersion=0");
+    let watched = format!("{MAPS}?watch=1&resourceVersion=0");
+    let caches_go_on = async {
+        // Whoever does not wait for them has answered by then.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        odd.awake.send_replace(true);
+    };
+    let (list, got, mut events, ()) = tokio::join!(
+        server.get(&any),
+        server.get(&one),
+        server.watch(&watched),
+        caches_go_on
+    );
+    let list = list.ok();
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(2), "{list}");
+    assert_eq!(got.ok()["metadata"]["name"], "b");
+    for name in ["a", "b"] {
+        let event = events.next().await.unwrap();
+        assert_eq!(event["object"]["metadata"]["name"], name);
+    }
 }
 
 #[tokio::test]
