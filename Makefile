@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/kontiki/target
 KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
 PREPARE = deploy/claim-cache.sh && rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
-.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash sim mutants chaos chaos-ui
+.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash sim kube-sim mutants chaos chaos-ui
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,9 @@ sim: ## run clusters in virtual time, with faults, one a seed, and judge what th
 
 mutants: ## plant bugs in the store, one at a time, and see that the simulation finds each (MUTANTS="--only acks-unsynced")
 	@$(PREPARE) && cargo run --release --locked -p raft-tests --features mutants -- mutants $(MUTANTS)
+
+kube-sim: ## run control planes in virtual time, with faults, one a seed, and judge what clients of the API saw (SEEDS=200)
+	@$(PREPARE) && cargo run --release --locked -p raft-tests -- kube-sim --seeds $(or $(SEEDS),200)
 
 chaos: ## break a real cluster's network, processes and disks under clients, and judge what they saw (root; CHAOS="--minutes 5 --seed 1")
 	@deploy/setup.sh build chaos

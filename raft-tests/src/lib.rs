@@ -5,6 +5,7 @@
 //!
 //! A run is kept as a [`recording`]; [`report`] makes a page of it, and [`shrink`] takes away what a failure does not need.
 //! [`sim`] runs whole clusters in one thread and in virtual time, the same again for the same seed.
+//! [`kube`] does so with the API servers of a control plane on top, and clients of theirs.
 //! [`chaos`] does the same and worse to members of the real binary, on machines and networks of their own; [`ui`] is a page
 //! on which a person does it.
 //!
@@ -21,6 +22,7 @@ pub mod crash;
 pub mod etcd;
 pub mod history;
 pub mod judge;
+pub mod kube;
 pub mod member;
 pub mod model;
 pub mod mutants;

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use raft_tests::kube::command::{KubeSimArgs, kube_sim};
 use raft_tests::sim::command::{self, ReplayArgs, SimArgs};
 use raft_tests::{chaos, crash, judge, member, report};
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ enum Command {
     Replay(ReplayArgs),
     #[cfg(feature = "mutants")]
     Mutants(raft_tests::mutants::command::Mutants),
+    /// Run control planes in virtual time, one a seed, and judge what clients of the API saw.
+    KubeSim(KubeSimArgs),
     Judge(judge::command::Judge),
     /// Break the network, the processes and the disks of a real cluster under clients, and judge what they saw.
     Chaos(chaos::ChaosArgs),
@@ -71,6 +74,9 @@ async fn main() -> Result<ExitCode> {
             let tell = |line: String| chaos::say(&line);
             let hunt = move || raft_tests::mutants::command::mutants(&args, &say, &tell);
             Ok(tokio::task::spawn_blocking(hunt).await?)
+        }
+        Command::KubeSim(args) => {
+            tokio::task::spawn_blocking(move || kube_sim(&args, &say)).await?
         }
         Command::Report(report) => {
             eprintln!("{}", report::command::run(&report)?.display());

@@ -101,7 +101,7 @@ impl Scheduler {
                 () = stop.cancelled() => return,
                 () = self.feed.wait() => {}
                 Some(done) = self.writes.join_next() => self.finish(done),
-                () = tokio::time::sleep_until(wakeup.into()) => {}
+                () = tokio::time::sleep_until(wakeup) => {}
             }
         }
     }

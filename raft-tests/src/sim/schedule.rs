@@ -182,7 +182,8 @@ fn turns(client: u32, wish: &Wish, rng: &mut SmallRng) -> Vec<Turn> {
     turns
 }
 
-fn strikes(hand: u32, calm: Duration, wish: &Wish, rng: &mut SmallRng) -> Vec<Strike> {
+/// What one hand does from the end of the calm to that of the harm.
+pub(crate) fn strikes(hand: u32, calm: Duration, wish: &Wish, rng: &mut SmallRng) -> Vec<Strike> {
     let plan = Plan::draw(rng);
     let mut at = calm;
     let mut strikes = Vec::new();

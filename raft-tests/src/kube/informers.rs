@@ -1,0 +1,173 @@
+//! Clients that list and watch (W12) as client-go's informers do, and go from member to member.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use super::history::{EventKind, Seen, Step};
+use super::rest::{Rest, Shared, page};
+use super::wire::{Answer, request};
+
+/// One that keeps a kind until it is over. `reached` tells how far it is.
+pub async fn keep(
+    shared: Arc<Shared>,
+    client: u32,
+    kind: &'static str,
+    namespace: Option<&'static str>,
+    reached: Arc<AtomicI64>,
+    rng: SmallRng,
+) {
+    let path = match namespace {
+        Some(namespace) => format!("/api/v1/namespaces/{namespace}/{kind}"),
+        None => format!("/api/v1/{kind}"),
+    };
+    let prefix = match namespace {
+        Some(namespace) => format!("{kind}/{namespace}/"),
+        None => format!("{kind}/"),
+    };
+    let place = shared.scribe.informer(client, prefix);
+    let mut keeper = Keeper {
+        rest: Rest::new(shared, client, rng),
+        kind,
+        path,
+        place,
+        position: 0,
+        reached,
+    };
+    while !keeper.rest.shared.is_over() {
+        if keeper.rest.rng.random_bool(0.5) || keeper.rest.member == 0 {
+            keeper.rest.hop();
+        }
+        let went = match keeper.position {
+            0 => keeper.list().await,
+            _ => keeper.watch().await,
+        };
+        if went.is_none() {
+            keeper.rest.hop();
+        }
+        keeper.rest.pause(Duration::from_millis(60)).await;
+    }
+}
+
+struct Keeper {
+    rest: Rest,
+    kind: &'static str,
+    path: String,
+    place: usize,
+    /// Version up to which it knows everything; 0: it has to list.
+    position: i64,
+    reached: Arc<AtomicI64>,
+}
+
+impl Keeper {
+    fn step(&self, step: Step) {
+        self.rest.shared.scribe.step(self.place, step);
+    }
+
+    fn reach(&mut self, revision: i64) {
+        self.position = revision;
+        self.reached.store(revision, Ordering::Relaxed);
+    }
+
+    /// None where the member is of no use.
+    async fn list(&mut self) -> Option<()> {
+        let version = match self.rest.rng.random_bool(0.6) {
+            true => "?resourceVersion=0",
+            false => "",
+        };
+        let path = format!("{}{version}", self.path);
+        let (200, document) = self.rest.ask(Method::GET, &path, None).await.ok()? else {
+            return None;
+        };
+        let (revision, items) = page(self.kind, &document);
+        self.step(Step::Listed {
+            member: self.rest.member,
+            revision,
+            items,
+        });
+        self.reach(revision);
+        Some(())
+    }
+
+    async fn watch(&mut self) -> Option<()> {
+        let seconds = self.rest.rng.random_range(2..8);
+        let path = format!(
+            "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&resourceVersion={}",
+            self.path, self.position
+        );
+        // Now and then it leaves by itself.
+        let stay = Duration::from_millis(self.rest.rng.random_range(200..9000));
+        let until = Instant::now() + stay;
+        let answer = self
+            .rest
+            .open(request(Method::GET, &path, None))
+            .await
+            .ok()?;
+        let (member, from) = (self.rest.member, self.position);
+        if answer.status == StatusCode::GONE {
+            self.step(Step::Expired);
+            self.position = 0;
+            return Some(());
+        }
+        if answer.status != StatusCode::OK {
+            return None;
+        }
+        self.step(Step::Watch { member, from });
+        self.follow(answer, until).await
+    }
+
+    async fn follow(&mut self, mut answer: Answer, until: Instant) -> Option<()> {
+        let mut text: Vec<u8> = Vec::new();
+        loop {
+            let Ok(piece) = timeout_at(until, answer.piece()).await else {
+                return Some(());
+            };
+            match piece {
+                None => return Some(()),
+                Some(piece) => text.extend_from_slice(&piece.ok()?),
+            }
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let rest = text.split_off(end + 1);
+                let event: Value = serde_json::from_slice(&text).ok()?;
+                text = rest;
+                if !self.take(&event) {
+                    return Some(());
+                }
+            }
+        }
+    }
+
+    /// False where the watch is over.
+    fn take(&mut self, event: &Value) -> bool {
+        let kind = match event["type"].as_str() {
+            Some("ADDED") => EventKind::Added,
+            Some("MODIFIED") => EventKind::Modified,
+            Some("DELETED") => EventKind::Deleted,
+            Some("BOOKMARK") => {
+                let version = event["object"]["metadata"]["resourceVersion"].as_str();
+                if let Some(revision) = version.and_then(|text| text.parse().ok()) {
+                    self.step(Step::Bookmark { revision });
+                    self.reach(revision);
+                }
+                return true;
+            }
+            _ => {
+                self.step(Step::Expired);
+                self.position = 0;
+                return false;
+            }
+        };
+        if let Some(seen) = Seen::of(self.kind, &event["object"]) {
+            let revision = seen.revision;
+            self.step(Step::Event { kind, seen });
+            self.reach(revision);
+        }
+        true
+    }
+}

@@ -1,0 +1,231 @@
+//! One client of the API on a machine of its own: asks, keeps to a member while it answers, and writes down what it is
+//! told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use auth::User;
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Method, Request};
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::history::{Call, Seen, Told, Verb};
+use super::scribe::Scribe;
+use super::wire::{Answer, Broken, Wire, request};
+
+/// A client waits so long for an answer.
+pub const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What the clients of a run share.
+pub struct Shared {
+    pub wire: Arc<Wire>,
+    pub scribe: Arc<Scribe>,
+    pub stop: AtomicBool,
+}
+
+impl Shared {
+    pub fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// See the module head.
+pub struct Rest {
+    pub shared: Arc<Shared>,
+    pub client: u32,
+    pub member: u64,
+    pub rng: SmallRng,
+    user: Option<User>,
+    token: Option<HeaderValue>,
+}
+
+/// What came back: the code and the document.
+pub type Document = (u16, Value);
+
+impl Rest {
+    /// A client that may do everything.
+    pub fn new(shared: Arc<Shared>, client: u32, rng: SmallRng) -> Rest {
+        let name = format!("client-{client}");
+        let user = User::new(name, [auth::user::GROUP_MASTERS]).authenticated();
+        Rest::with_user(shared, client, rng, user)
+    }
+
+    /// A client that is somebody.
+    pub fn with_user(shared: Arc<Shared>, client: u32, rng: SmallRng, user: User) -> Rest {
+        Rest {
+            shared,
+            client,
+            member: 0,
+            rng,
+            user: Some(user),
+            token: None,
+        }
+    }
+
+    /// A client that shows a token.
+    pub fn with_token(shared: Arc<Shared>, client: u32, rng: SmallRng, token: &str) -> Rest {
+        let header = HeaderValue::from_str(&format!("Bearer {token}"));
+        Rest {
+            shared,
+            client,
+            member: 0,
+            rng,
+            user: None,
+            token: header.ok(),
+        }
+    }
+
+    /// Goes to some member that serves.
+    pub fn hop(&mut self) {
+        let ready = self.shared.wire.ready();
+        if !ready.is_empty() {
+            self.member = ready[self.rng.random_range(0..ready.len())];
+        }
+    }
+
+    /// Sends, and waits for the answer to begin.
+    pub async fn open(&self, mut request: Request<Bytes>) -> Result<Answer, Broken> {
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        let wire = &self.shared.wire;
+        let sending = wire.send(self.client, self.member, self.user.clone(), request);
+        timeout(PATIENCE, sending)
+            .await
+            .unwrap_or(Err(Broken::Lost))
+    }
+
+    /// Asks, and waits for the whole answer.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, &Value)>,
+    ) -> Result<Document, Broken> {
+        let body = body.map(|(content_type, value)| (content_type, value.to_string().into_bytes()));
+        let asking = async {
+            let mut answer = self.open(request(method, path, body)).await?;
+            let bytes = answer.whole().await?;
+            let document = serde_json::from_slice(&bytes).unwrap_or_default();
+            Ok((answer.status.as_u16(), document))
+        };
+        timeout(PATIENCE, asking).await.unwrap_or(Err(Broken::Lost))
+    }
+
+    /// Asks, and writes down what for and what was told. The answer, too, where there is one.
+    pub async fn call(&mut self, plan: Plan<'_>) -> Option<Document> {
+        let scribe = self.shared.scribe.clone();
+        let id = scribe.called(Call {
+            client: self.client,
+            member: self.member,
+            verb: plan.verb,
+            key: plan.key.clone(),
+            any_version: plan.any_version,
+            expects: plan.expects,
+            expects_uid: plan.expects_uid.clone(),
+            releases: plan.body.is_some_and(|(_, body)| releases(plan.verb, body)),
+            node: plan.node.clone(),
+            ..Call::default()
+        });
+        let answered = self.ask(plan.method, &plan.path, plan.body).await;
+        let told = match &answered {
+            Ok((code, document)) => told(plan.kind, plan.verb, &plan.key, *code, document),
+            Err(Broken::Refused) => refused(0, "connection refused"),
+            Err(Broken::Lost) => Told::Unknown("connection lost, or no answer in time".into()),
+        };
+        if !matches!(
+            &told,
+            Told::Object(_) | Told::Pages(_) | Told::Done | Told::Refused { code: 400..500, .. }
+        ) {
+            self.hop();
+        }
+        scribe.returned(id, told);
+        answered.ok()
+    }
+
+    /// Thinks for a while.
+    pub async fn pause(&mut self, most: Duration) {
+        let pause = self.rng.random_range(Duration::ZERO..most);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// One request.
+#[derive(Default)]
+pub struct Plan<'a> {
+    pub verb: Verb,
+    pub kind: &'a str,
+    pub key: String,
+    pub method: Method,
+    pub path: String,
+    pub body: Option<(&'a str, &'a Value)>,
+    pub any_version: bool,
+    pub expects: Option<i64>,
+    pub expects_uid: Option<String>,
+    pub node: String,
+}
+
+/// Whether a write leaves no finalizer, if it is done.
+fn releases(verb: Verb, body: &Value) -> bool {
+    let finalizers = &body["metadata"]["finalizers"];
+    let none = finalizers.is_null() || finalizers.as_array().is_some_and(Vec::is_empty);
+    match verb {
+        Verb::Update => none,
+        Verb::Patch => none && body["metadata"].get("finalizers").is_some(),
+        _ => false,
+    }
+}
+
+fn refused(code: u16, reason: &str) -> Told {
+    Told::Refused {
+        code,
+        reason: reason.into(),
+    }
+}
+
+/// What an answer says.
+pub fn told(kind: &str, verb: Verb, key: &str, code: u16, document: &Value) -> Told {
+    let reason = document["reason"].as_str().unwrap_or_default();
+    match code {
+        // It may have been done, or may be done yet.
+        500.. if !matches!(verb, Verb::Get | Verb::List) => {
+            return Told::Unknown(format!("{code} {reason}"));
+        }
+        200..300 => {}
+        _ => return refused(code, reason),
+    }
+    if verb == Verb::List {
+        return Told::Pages(vec![page(kind, document)]);
+    }
+    if matches!(verb, Verb::DeleteCollection | Verb::Bind) {
+        return Told::Done;
+    }
+    if verb == Verb::Delete && document["kind"] == "Status" {
+        let uid = document["details"]["uid"].as_str().unwrap_or_default();
+        return Told::Object(Seen {
+            key: key.into(),
+            uid: uid.into(),
+            revision: 0,
+            digest: 0,
+        });
+    }
+    match Seen::of(kind, document) {
+        Some(seen) => Told::Object(seen),
+        None => Told::Done,
+    }
+}
+
+/// The version and the objects of a list.
+pub fn page(kind: &str, document: &Value) -> (i64, Vec<Seen>) {
+    let items = document["items"].as_array().into_iter().flatten();
+    let version = document["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap_or_default();
+    let items = items.filter_map(|item| Seen::of(kind, item)).collect();
+    (version.parse().unwrap_or(0), items)
+}

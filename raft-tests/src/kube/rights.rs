@@ -1,0 +1,133 @@
+//! Asks at the end, when nobody disturbs, whether a right that is taken away and a token whose account is gone are refused
+//! on every member within a second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth::User;
+use http::Method;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+
+use super::history::Right;
+use super::rest::{Rest, Shared};
+
+/// For a change to reach all members.
+const EFFECTIVE_WITHIN: Duration = Duration::from_secs(1);
+const JSON: &str = "application/json";
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
+
+/// See the module head. None where a member does not do what is asked, which others notice.
+pub async fn probe(
+    shared: Arc<Shared>,
+    members: &[u64],
+    client: u32,
+    mut rng: SmallRng,
+) -> Option<()> {
+    let mut own = || SmallRng::seed_from_u64(rng.random());
+    let mut admin = Rest::new(shared.clone(), client, own());
+    admin.member = *members.first()?;
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "look"},
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"]}]
+    });
+    let group = "rbac.authorization.k8s.io";
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "look"},
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": "look"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": "eve"}]
+    });
+    make(&admin, &format!("{RBAC}/roles"), &role).await?;
+    make(&admin, &format!("{RBAC}/rolebindings"), &binding).await?;
+    let eve = User::new("eve", Vec::<String>::new()).authenticated();
+    let mut eve = Rest::with_user(shared.clone(), client + 1, own(), eve);
+    look(
+        &mut eve,
+        members,
+        "eve lists what she may list",
+        true,
+        |code| code == 200,
+    )
+    .await;
+    remove(&admin, &format!("{RBAC}/rolebindings/look")).await?;
+    look(
+        &mut eve,
+        members,
+        "eve lists what she might list before",
+        false,
+        |code| code == 200,
+    )
+    .await;
+
+    make(
+        &admin,
+        ACCOUNTS,
+        &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "probe"}}),
+    )
+    .await?;
+    let wish =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    let made = make(&admin, &format!("{ACCOUNTS}/probe/token"), &wish).await?;
+    let token = made["status"]["token"].as_str()?;
+    let mut account = Rest::with_token(shared, client + 2, own(), token);
+    look(&mut account, members, "a token is good", true, |code| {
+        code != 401
+    })
+    .await;
+    remove(&admin, &format!("{ACCOUNTS}/probe")).await?;
+    look(
+        &mut account,
+        members,
+        "a token is good whose account is gone",
+        false,
+        |code| code != 401,
+    )
+    .await;
+    Some(())
+}
+
+async fn make(admin: &Rest, path: &str, body: &serde_json::Value) -> Option<serde_json::Value> {
+    let (201, made) = admin
+        .ask(Method::POST, path, Some((JSON, body)))
+        .await
+        .ok()?
+    else {
+        return None;
+    };
+    Some(made)
+}
+
+async fn remove(admin: &Rest, path: &str) -> Option<()> {
+    let (code, _) = admin.ask(Method::DELETE, path, None).await.ok()?;
+    (code == 200).then_some(())
+}
+
+/// Asks every member, a second later.
+async fn look(
+    asking: &mut Rest,
+    members: &[u64],
+    what: &str,
+    expected: bool,
+    allows: impl Fn(u16) -> bool,
+) {
+    tokio::time::sleep(EFFECTIVE_WITHIN).await;
+    for member in members {
+        asking.member = *member;
+        let Ok((code, _)) = asking.ask(Method::GET, MAPS, None).await else {
+            continue;
+        };
+        let right = Right {
+            what: what.into(),
+            member: *member,
+            expected,
+            found: allows(code),
+        };
+        asking
+            .shared
+            .scribe
+            .change(|history| history.rights.push(right));
+    }
+}

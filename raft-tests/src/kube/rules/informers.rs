@@ -1,0 +1,284 @@
+//! K4: what a client keeps by list and watch is what the store had, with every transition once and in order.
+
+use std::collections::BTreeMap;
+
+use super::{is_shown_right, violation};
+use crate::kube::history::{EventKind, History, Informer, Seen, Step, Truth, digest};
+use crate::recording::Violation;
+
+pub(super) fn check(history: &History) -> Vec<Violation> {
+    let truth = &history.truth;
+    history
+        .informers
+        .iter()
+        .filter_map(|informer| {
+            let mut replay = Replay {
+                truth,
+                informer,
+                position: 0,
+                cache: BTreeMap::new(),
+            };
+            replay.all().err()
+        })
+        .collect()
+}
+
+struct Replay<'a> {
+    truth: &'a Truth,
+    informer: &'a Informer,
+    /// Everything up to here was shown.
+    position: i64,
+    cache: BTreeMap<&'a str, i64>,
+}
+
+impl<'a> Replay<'a> {
+    fn wrong<T>(&self, rule: &str, what: String) -> Result<T, Violation> {
+        let Informer { client, prefix, .. } = self.informer;
+        let story = format!(
+            "The informer of {prefix} (client {client}) is at {}: {what}",
+            self.position
+        );
+        Err(violation(rule, story))
+    }
+
+    fn all(&mut self) -> Result<(), Violation> {
+        for step in &self.informer.steps {
+            self.step(step)?;
+        }
+        if let Some(last) = self.informer.settled {
+            self.is_complete(last)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &'a Step) -> Result<(), Violation> {
+        match step {
+            Step::Listed {
+                member,
+                revision,
+                items,
+            } => self.listed(*member, *revision, items),
+            Step::Watch { .. } | Step::Expired => Ok(()),
+            Step::Event { kind, seen } => self.event(*kind, seen),
+            Step::Bookmark { revision } => {
+                if *revision < self.position {
+                    return self.wrong("K3: back in time", format!("a bookmark says {revision}."));
+                }
+                self.nothing_missed(*revision + 1)?;
+                self.position = *revision;
+                Ok(())
+            }
+        }
+    }
+
+    fn nothing_missed(&self, until: i64) -> Result<(), Violation> {
+        match self
+            .truth
+            .between(&self.informer.prefix, self.position, until)
+        {
+            None => Ok(()),
+            Some((revision, key)) => {
+                let what =
+                    format!("the change of {key} at {revision} was not shown before {until}.");
+                self.wrong("K4: missed transition", what)
+            }
+        }
+    }
+
+    fn listed(&mut self, member: u64, revision: i64, items: &'a [Seen]) -> Result<(), Violation> {
+        if revision < self.position {
+            let what = format!("member {member} answers a list of version {revision}.");
+            return self.wrong("K3: back in time", what);
+        }
+        for seen in items {
+            if let Err(what) = is_shown_right(self.truth, seen) {
+                return self.wrong("K2: wrong state", what);
+            }
+        }
+        self.position = revision;
+        self.cache = items
+            .iter()
+            .map(|seen| (seen.key.as_str(), seen.revision))
+            .collect();
+        self.is_right(revision)
+    }
+
+    fn event(&mut self, kind: EventKind, seen: &'a Seen) -> Result<(), Violation> {
+        let revision = seen.revision;
+        if revision <= self.position {
+            let what = format!(
+                "{kind:?} of {} at {revision} comes again, or late.",
+                seen.key
+            );
+            return self.wrong("K4: duplicate transition", what);
+        }
+        self.nothing_missed(revision)?;
+        let before = self.truth.before(&seen.key, revision);
+        let right = match (kind, before, self.truth.change(&seen.key, revision)) {
+            (EventKind::Added, None, Some(Some(now)))
+            | (EventKind::Modified, Some(_), Some(Some(now))) => digest(now) == seen.digest,
+            (EventKind::Deleted, Some((_, was)), Some(None)) => digest(was) == seen.digest,
+            _ => false,
+        };
+        if !right {
+            let what = format!(
+                "{kind:?} of {} at {revision} is not what happened then.",
+                seen.key
+            );
+            return self.wrong("K4: wrong transition", what);
+        }
+        self.position = revision;
+        match kind {
+            EventKind::Deleted => self.cache.remove(seen.key.as_str()),
+            _ => self.cache.insert(&seen.key, revision),
+        };
+        Ok(())
+    }
+
+    /// The cache is the list of a version.
+    fn is_right(&self, revision: i64) -> Result<(), Violation> {
+        let prefix = &self.informer.prefix;
+        let all: BTreeMap<&str, i64> = self.truth.list(prefix, revision).into_iter().collect();
+        let keys = all.keys().chain(self.cache.keys());
+        let mut keys = keys.filter(|key| all.get(**key) != self.cache.get(**key));
+        match keys.next() {
+            None => Ok(()),
+            Some(key) => {
+                let (has, was) = (self.cache.get(key), all.get(key));
+                let what = format!(
+                    "it has {key} at {has:?} where the store had it at {was:?} as of {revision}."
+                );
+                self.wrong("K4: wrong cache", what)
+            }
+        }
+    }
+
+    fn is_complete(&self, last: i64) -> Result<(), Violation> {
+        if let Some((revision, key)) =
+            self.truth
+                .between(&self.informer.prefix, self.position, last + 1)
+        {
+            let what = format!("long after the end it has not been told of {key} at {revision}.");
+            return self.wrong("K4: missed transition", what);
+        }
+        self.is_right(last.max(self.position))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object(value: &str) -> Value {
+        json!({"metadata": {"namespace": "n", "uid": "u"}, "data": {"v": value}})
+    }
+
+    fn seen(name: &str, value: &str, revision: i64) -> Seen {
+        Seen {
+            key: format!("configmaps/n/{name}"),
+            uid: "u".into(),
+            revision,
+            digest: digest(&object(value)),
+        }
+    }
+
+    /// `a` is there from 2 on, changes at 4 and goes at 6; `b` comes at 5. At 7 there is something else.
+    fn truth() -> Truth {
+        let mut truth = Truth::default();
+        truth.put(2, "configmaps/n/a", Some(object("1")));
+        truth.put(4, "configmaps/n/a", Some(object("2")));
+        truth.put(5, "configmaps/n/b", Some(object("3")));
+        truth.put(6, "configmaps/n/a", None);
+        truth.put(7, "secrets/n/a", Some(object("4")));
+        truth
+    }
+
+    fn listed(revision: i64, items: Vec<Seen>) -> Step {
+        Step::Listed {
+            member: 1,
+            revision,
+            items,
+        }
+    }
+
+    fn event(kind: EventKind, seen: Seen) -> Step {
+        Step::Event { kind, seen }
+    }
+
+    fn steps() -> Vec<Step> {
+        vec![
+            listed(3, vec![seen("a", "1", 2)]),
+            Step::Watch { member: 1, from: 3 },
+            event(EventKind::Modified, seen("a", "2", 4)),
+            event(EventKind::Added, seen("b", "3", 5)),
+            Step::Bookmark { revision: 5 },
+            event(EventKind::Deleted, seen("a", "2", 6)),
+            Step::Bookmark { revision: 7 },
+        ]
+    }
+
+    fn rule(steps: Vec<Step>) -> Option<String> {
+        let informer = Informer {
+            client: 1,
+            prefix: "configmaps/".into(),
+            steps,
+            settled: Some(7),
+        };
+        let history = History {
+            truth: truth(),
+            informers: vec![informer],
+            ..History::default()
+        };
+        check(&history).pop().map(|found| found.rule)
+    }
+
+    #[test]
+    fn every_transition_once_and_in_order() {
+        assert_eq!(rule(steps()), None);
+        for (without, wrong) in [(2, "missed"), (3, "missed"), (5, "missed")] {
+            let mut steps = steps();
+            steps.remove(without);
+            assert_eq!(rule(steps), Some(format!("K4: {wrong} transition")));
+        }
+        let mut twice = steps();
+        twice.insert(3, twice[2].clone());
+        assert_eq!(rule(twice).as_deref(), Some("K4: duplicate transition"));
+        let mut swapped = steps();
+        swapped.swap(2, 3);
+        assert_eq!(rule(swapped).as_deref(), Some("K4: missed transition"));
+    }
+
+    #[test]
+    fn a_transition_is_what_happened() {
+        let mut wrong = steps();
+        wrong[2] = event(EventKind::Added, seen("a", "2", 4));
+        assert_eq!(rule(wrong).as_deref(), Some("K4: wrong transition"));
+        let mut wrong = steps();
+        wrong[5] = event(EventKind::Deleted, seen("a", "1", 6));
+        assert_eq!(rule(wrong).as_deref(), Some("K4: wrong transition"));
+    }
+
+    #[test]
+    fn the_end_is_known() {
+        let mut short = steps();
+        short.truncate(5);
+        assert_eq!(rule(short).as_deref(), Some("K4: missed transition"));
+    }
+
+    #[test]
+    fn a_list_is_of_its_version_and_no_older_than_before() {
+        let mut again = steps();
+        again.insert(4, Step::Expired);
+        again.insert(5, listed(5, vec![seen("a", "2", 4), seen("b", "3", 5)]));
+        assert_eq!(rule(again.clone()), None);
+        again[5] = listed(4, vec![seen("a", "2", 4)]);
+        assert_eq!(rule(again.clone()).as_deref(), Some("K3: back in time"));
+        again[5] = listed(5, vec![seen("a", "2", 4)]);
+        assert_eq!(rule(again).as_deref(), Some("K4: wrong cache"));
+        let mut bookmark = steps();
+        bookmark.push(Step::Bookmark { revision: 6 });
+        assert_eq!(rule(bookmark).as_deref(), Some("K3: back in time"));
+    }
+}

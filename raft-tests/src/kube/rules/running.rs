@@ -1,0 +1,275 @@
+//! K5 of two who bind, K7 (one pod of a name runs), and K8 (what is wanted comes true, and nothing is left over).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::violation;
+use crate::kube::history::{Call, History, PodRun, Told, Truth, Verb, is_deleting, uid};
+use crate::recording::Violation;
+
+pub(super) fn check(history: &History) -> Vec<Violation> {
+    let mut found = bound(history);
+    found.extend(lives(&history.runs));
+    found
+}
+
+/// K5: of two bindings of a pod one is acknowledged, and it is the one that counts.
+fn bound(history: &History) -> Vec<Violation> {
+    let done = |call: &&Call| call.verb == Verb::Bind && call.told == Told::Done;
+    let mut winners: BTreeMap<&str, &Call> = BTreeMap::new();
+    let mut found = Vec::new();
+    for call in history.calls.iter().filter(done) {
+        if let Some(other) = winners.insert(&call.key, call) {
+            let story = format!(
+                "Clients {} and {} were both told that they bound {}, to {} and {}.",
+                other.client, call.client, call.key, other.node, call.node
+            );
+            found.push(violation("K5: bound twice", story));
+        }
+        let states = history.truth.objects().find(|(key, _)| *key == call.key);
+        let states = states
+            .into_iter()
+            .flat_map(|(_, states)| states.values().flatten());
+        let mut nodes = states.filter_map(|pod| pod["spec"]["nodeName"].as_str());
+        if !nodes.any(|node| node == call.node) {
+            let story = format!(
+                "Client {} was told that {} is bound to {}.",
+                call.client, call.key, call.node
+            );
+            found.push(violation(
+                "K1: lost write",
+                format!("{story} It never was."),
+            ));
+        }
+    }
+    found
+}
+
+/// K7: two pods of one name never run at the same time, on whatever nodes.
+fn lives(runs: &[PodRun]) -> Vec<Violation> {
+    let mut by_key: BTreeMap<&str, Vec<&PodRun>> = BTreeMap::new();
+    for run in runs {
+        by_key.entry(&run.key).or_default().push(run);
+    }
+    let mut found = Vec::new();
+    for (key, mut runs) in by_key {
+        runs.sort_unstable_by_key(|run| run.from);
+        for pair in runs.windows(2) {
+            let overlap = pair[0].until.is_none_or(|until| until > pair[1].from);
+            if overlap && pair[0].uid != pair[1].uid {
+                let story = format!(
+                    "{key} runs on {} with uid {}, and a second one with uid {} starts on {}.",
+                    pair[0].node, pair[0].uid, pair[1].uid, pair[1].node
+                );
+                found.push(violation("K7: two pods of one name", story));
+            }
+        }
+    }
+    found
+}
+
+/// K8: what is not yet as it is wanted; nothing where all is.
+pub fn unfinished(truth: &Truth) -> Vec<String> {
+    let last = truth.last();
+    let all = truth
+        .objects()
+        .filter_map(|(key, _)| Some((key, &**truth.at(key, last)?.1)));
+    let all: Vec<(&str, &Value)> = all.collect();
+    let uids: BTreeSet<&str> = all.iter().map(|(_, object)| uid(object)).collect();
+    let mut missing = Vec::new();
+    for (key, object) in &all {
+        let owners = object["metadata"]["ownerReferences"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let mut owners = owners
+            .map(|owner| owner["uid"].as_str().unwrap_or_default())
+            .peekable();
+        if owners.peek().is_some() && !owners.any(|owner| uids.contains(owner)) {
+            missing.push(format!("{key} is left over: its owners are gone"));
+        }
+        if is_deleting(object)
+            && object["metadata"]["finalizers"] != serde_json::json!(["example.com/hold"])
+        {
+            missing.push(format!("{key} is still being deleted"));
+        }
+        match key.split('/').next() {
+            Some("namespaces") if !is_deleting(object) => {
+                let name = key.trim_start_matches("namespaces/");
+                let inside = [
+                    format!("serviceaccounts/{name}/default"),
+                    format!("configmaps/{name}/kube-root-ca.crt"),
+                ];
+                let there = |wanted: &String| all.iter().any(|(key, _)| key == wanted);
+                let absent = inside.into_iter().filter(|wanted| !there(wanted));
+                missing.extend(absent.map(|wanted| format!("{wanted} is not there")));
+            }
+            Some("deployments") => missing.extend(behind(key, object)),
+            Some("replicasets") => {
+                let pods = all
+                    .iter()
+                    .filter(|(key, pod)| key.starts_with("pods/") && is_owned_by(pod, uid(object)));
+                let (has, wants) = (
+                    pods.count() as u64,
+                    object["spec"]["replicas"].as_u64().unwrap_or(0),
+                );
+                if has != wants {
+                    missing.push(format!("{key} has {has} pods and wants {wants}"));
+                }
+            }
+            Some("pods") if object["status"]["phase"] != "Running" && is_scheduled(object) => {
+                missing.push(format!("{key} does not run"));
+            }
+            _ => {}
+        }
+    }
+    missing
+}
+
+/// Whether the scheduler has to do with a pod, or it has a node.
+fn is_scheduled(pod: &Value) -> bool {
+    pod["spec"]["schedulerName"] == "default-scheduler" || pod["spec"]["nodeName"].is_string()
+}
+
+fn is_owned_by(object: &Value, owner: &str) -> bool {
+    let owners = object["metadata"]["ownerReferences"].as_array();
+    owners.is_some_and(|owners| owners.iter().any(|reference| reference["uid"] == owner))
+}
+
+/// Whether a Deployment's status is not what its specification wants.
+fn behind(key: &str, deployment: &Value) -> Option<String> {
+    let wants = deployment["spec"]["replicas"].as_u64().unwrap_or(1);
+    let status = &deployment["status"];
+    let count = |field: &str| status[field].as_u64().unwrap_or(0);
+    let counts = [
+        "replicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
+    ];
+    let observed = status["observedGeneration"] == deployment["metadata"]["generation"];
+    let done = observed && counts.iter().all(|field| count(field) == wants);
+    (!done).then(|| format!("{key} wants {wants} and says {status}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(node: &str, uid: &str, from: u64, until: Option<u64>) -> PodRun {
+        PodRun {
+            node: node.into(),
+            key: "pods/n/web-0".into(),
+            uid: uid.into(),
+            from,
+            until,
+        }
+    }
+
+    #[test]
+    fn one_pod_of_a_name_runs() {
+        let good = [run("a", "u", 1, Some(5)), run("b", "v", 5, None)];
+        assert!(lives(&good).is_empty());
+        // The same one again, on a machine that started anew.
+        assert!(lives(&[run("a", "u", 1, Some(5)), run("a", "u", 6, None)]).is_empty());
+        assert_eq!(
+            lives(&[run("a", "u", 1, Some(5)), run("b", "v", 4, None)]).len(),
+            1
+        );
+        assert_eq!(
+            lives(&[run("a", "u", 1, None), run("b", "v", 4, None)]).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn one_binding_counts() {
+        let bind = |client, node: &str, told| Call {
+            client,
+            verb: Verb::Bind,
+            key: "pods/n/p".into(),
+            node: node.into(),
+            told,
+            ..Call::default()
+        };
+        let rules = |calls: Vec<Call>| {
+            let mut truth = Truth::default();
+            truth.put(2, "pods/n/p", Some(json!({"metadata": {"uid": "u"}})));
+            truth.put(
+                3,
+                "pods/n/p",
+                Some(json!({"metadata": {"uid": "u"}, "spec": {"nodeName": "a"}})),
+            );
+            let history = History {
+                truth,
+                calls,
+                ..History::default()
+            };
+            check(&history)
+                .into_iter()
+                .map(|found| found.rule)
+                .collect::<Vec<_>>()
+        };
+        let refused = Told::Refused {
+            code: 409,
+            reason: "Conflict".into(),
+        };
+        let good = vec![bind(1, "a", Told::Done), bind(2, "b", refused)];
+        assert_eq!(rules(good), Vec::<String>::new());
+        let twice = vec![bind(1, "a", Told::Done), bind(2, "a", Told::Done)];
+        assert_eq!(rules(twice), ["K5: bound twice"]);
+        assert_eq!(rules(vec![bind(2, "b", Told::Done)]), ["K1: lost write"]);
+    }
+
+    #[test]
+    fn what_is_wanted_comes_true() {
+        let rs = |replicas: u64| json!({"metadata": {"uid": "r"}, "spec": {"replicas": replicas}});
+        let pod = |owner: &str, phase: &str| {
+            json!({
+                "metadata": {"uid": "p", "ownerReferences": [{"uid": owner}]},
+                "spec": {"schedulerName": "default-scheduler"}, "status": {"phase": phase}
+            })
+        };
+        let status = json!({
+            "observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1
+        });
+        let deployment = |generation: u64| json!({"metadata": {"uid": "d", "generation": generation}, "spec": {"replicas": 1}, "status": status});
+        let count = |objects: Vec<(&str, Value)>| {
+            let mut truth = Truth::default();
+            for (at, (key, object)) in objects.into_iter().enumerate() {
+                truth.put(at as i64 + 1, key, Some(object));
+            }
+            unfinished(&truth).len()
+        };
+        let good = vec![
+            ("deployments/n/d", deployment(2)),
+            ("replicasets/n/r", rs(1)),
+            ("pods/n/p", pod("r", "Running")),
+        ];
+        assert_eq!(count(good), 0);
+        assert_eq!(count(vec![("deployments/n/d", deployment(3))]), 1);
+        assert_eq!(count(vec![("replicasets/n/r", rs(1))]), 1);
+        assert_eq!(
+            count(vec![
+                ("replicasets/n/r", rs(0)),
+                ("pods/n/p", pod("r", "Running"))
+            ]),
+            1
+        );
+        assert_eq!(
+            count(vec![
+                ("replicasets/n/r", rs(1)),
+                ("pods/n/p", pod("r", "Pending"))
+            ]),
+            1
+        );
+        assert_eq!(count(vec![("pods/n/p", pod("gone", "Running"))]), 1);
+        let alive = json!({"metadata": {"uid": "n"}});
+        assert_eq!(count(vec![("namespaces/t", alive)]), 2);
+        let dying = json!({"metadata": {"uid": "x", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        assert_eq!(count(vec![("namespaces/t", dying)]), 1);
+    }
+}
