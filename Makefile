@@ -5,9 +5,10 @@ RUNTIME ?= docker
 # Outside the checkout, so that a fresh clone builds on what an earlier one compiled.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/kontiki/target
 KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
+PICTURES = $(or $(FOLDER),$(CARGO_TARGET_DIR)/pictures)
 PREPARE = deploy/claim-cache.sh && rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
-.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash sim kube-sim mutants chaos chaos-ui
+.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash sim kube-sim mutants chaos chaos-ui pictures
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -68,6 +69,10 @@ chaos-ui: ## break a real cluster under clients by hand, on a local page (root; 
 	@deploy/setup.sh build chaos
 	@$(PREPARE) && cargo build --release --locked -p kontiki -p raft-tests --bins
 	@$(CARGO_TARGET_DIR)/release/raft-tests chaos-ui $(CHAOS)
+
+pictures: ## take the pictures of the report and of the live page that the guides show (FOLDER=...)
+	@$(PREPARE) && mkdir -p "$(PICTURES)" && KONTIKI_SCREENSHOTS="$(abspath $(PICTURES))" cargo nextest run --locked -p raft-tests --test report -E 'test(its_pictures) or test(names_are_text)'
+	@ls "$(PICTURES)"
 
 bench: ## measure against Debian's etcd on this machine (about 12 minutes)
 	@deploy/setup.sh build docker test bench
