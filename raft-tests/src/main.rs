@@ -83,7 +83,7 @@ async fn main() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Judge(wish) => {
-            let found = judge::command::run(&wish)?;
+            let found = judge::command::run(&wish, &say)?;
             found.iter().for_each(|line| chaos::say(line));
             Ok(match found.is_empty() {
                 true => ExitCode::SUCCESS,

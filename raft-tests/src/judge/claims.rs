@@ -1,11 +1,12 @@
 //! What watches, last states, and reads of the past inside transactions show of single keys at single revisions.
 
-use super::shape::{self, may_write};
-use super::timeline::Timeline;
-use super::traces::Source;
+use super::shape::{self, may_put, may_write};
+use super::timeline::{Maker, Timeline};
+use super::traces::{Source, Span};
 use super::words;
+use crate::model::contains;
 use crate::recording::{Pair, WatchBody};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Somebody has shown the key to be so at the revision.
 #[derive(Clone, Copy)]
@@ -51,25 +52,49 @@ impl Claim<'_> {
 }
 
 pub(super) fn each_claim<'a>(timeline: &Timeline<'a>, visit: &mut dyn FnMut(Claim<'a>)) {
-    in_transactions(timeline, visit);
+    let operations = timeline.recording.operations.iter();
+    let names = operations.flat_map(|operation| may_put(&operation.request));
+    let names: BTreeSet<&'a str> = names.map(|(key, _)| key).collect();
+    in_transactions(timeline, &names, visit);
     in_watches(timeline, visit);
+    not_in_watches(timeline, &names, visit);
     in_dumps(timeline, visit);
 }
 
-fn in_transactions<'a>(timeline: &Timeline<'a>, visit: &mut dyn FnMut(Claim<'a>)) {
+fn in_transactions<'a>(
+    timeline: &Timeline<'a>,
+    names: &BTreeSet<&'a str>,
+    visit: &mut dyn FnMut(Claim<'a>),
+) {
     for (place, operation) in timeline.recording.operations.iter().enumerate() {
         shape::each_past(operation, &mut |range, found| {
-            let claim = |key, state| Claim {
-                source: Source::Operation(place),
-                revision: range.revision,
-                key,
-                state,
+            let mut claim = |key, state| {
+                visit(Claim {
+                    source: Source::Operation(place),
+                    revision: range.revision,
+                    key,
+                    state,
+                });
             };
             for pair in &found.pairs {
-                visit(claim(&pair.key, State::Pair(pair)));
+                let state = match range.keys_only {
+                    true => State::There,
+                    false => State::Pair(pair),
+                };
+                claim(&pair.key, state);
             }
-            if range.end.is_empty() && found.pairs.is_empty() {
-                visit(claim(&range.key, State::Gone));
+            if found.more {
+                return;
+            }
+            let shown: BTreeSet<&str> = found.pairs.iter().map(|pair| pair.key.as_str()).collect();
+            if range.end.is_empty() && !shown.contains(range.key.as_str()) {
+                claim(&range.key, State::Gone);
+            } else if !range.end.is_empty() {
+                let inside = names.range(range.key.as_str()..);
+                let inside = inside.take_while(|key| contains(&range.key, &range.end, key));
+                for key in inside.filter(|key| !shown.contains(*key)) {
+                    claim(key, State::Gone);
+                }
             }
         });
     }
@@ -107,6 +132,55 @@ fn in_watches<'a>(timeline: &Timeline<'a>, visit: &mut dyn FnMut(Claim<'a>)) {
             }
         }
     }
+}
+
+/// What an answered deletion would have deleted, and a watch does not show, was not there.
+fn not_in_watches<'a>(
+    timeline: &Timeline<'a>,
+    names: &BTreeSet<&'a str>,
+    visit: &mut dyn FnMut(Claim<'a>),
+) {
+    let deletions = deletions(timeline, names);
+    for (place, watch) in timeline.recording.watches.iter().enumerate() {
+        let Some(span) = Span::new(watch) else {
+            continue;
+        };
+        let mut shown: BTreeSet<(i64, &str)> = BTreeSet::new();
+        for message in &watch.messages {
+            if let WatchBody::Events { events, .. } = &message.body {
+                let deleted = events.iter().filter(|event| event.deleted);
+                shown.extend(deleted.map(|e| (e.pair.modified, e.pair.key.as_str())));
+            }
+        }
+        let from = deletions.partition_point(|(revision, _)| *revision < span.from);
+        let due = deletions[from..].iter();
+        for (revision, key) in due.take_while(|(revision, _)| *revision <= span.to) {
+            if span.shows(key, true, *revision) && !shown.contains(&(*revision, key)) {
+                visit(Claim {
+                    source: Source::Watch(place, 0),
+                    revision: revision - 1,
+                    key,
+                    state: State::Gone,
+                });
+            }
+        }
+    }
+}
+
+/// What answered operations have deleted, as the model has it; ascending.
+fn deletions<'a>(timeline: &Timeline<'a>, names: &BTreeSet<&'a str>) -> Vec<(i64, &'a str)> {
+    let mut all = Vec::new();
+    for (revision, maker) in &timeline.made {
+        if let Maker::Operation(place) = maker
+            && shape::written(timeline.operation(*place)).is_some()
+        {
+            let events = timeline.model.events_at(*revision).iter();
+            let deleted = events.filter(|event| event.deleted);
+            let keys = deleted.filter_map(|event| names.get(event.pair.key.as_str()));
+            all.extend(keys.map(|key| (*revision, *key)));
+        }
+    }
+    all
 }
 
 fn in_dumps<'a>(timeline: &Timeline<'a>, visit: &mut dyn FnMut(Claim<'a>)) {

@@ -26,14 +26,14 @@ const SECOND: u64 = 1_000_000_000;
 #[derive(Default)]
 pub(super) struct Lease<'a> {
     /// Grants that may have had an effect.
-    grants: Vec<&'a Operation>,
+    pub(super) grants: Vec<&'a Operation>,
     /// Acknowledged grants and renewals of a lease that was there, with the time to live.
     renewed: Vec<(&'a Operation, u64)>,
     /// Grants and renewals without an answer.
     unknown: Vec<&'a Operation>,
     /// Revocations that may have had an effect.
-    revoked: Vec<&'a Operation>,
-    /// Writes that gave it a key.
+    pub(super) revoked: Vec<&'a Operation>,
+    /// Writes that gave it a key, and locks and campaigns that succeeded with it.
     used: Vec<&'a Operation>,
     ttl: u64,
 }
@@ -52,11 +52,72 @@ pub(super) fn judge(timeline: &Timeline) -> Vec<Violation> {
     for (id, revision) in &timeline.split {
         found.push(split(timeline, *id, *revision));
     }
+    let (ends, shown, leader_since) =
+        (ends(timeline), Shown::all(timeline), leader_since(timeline));
     for (id, lease) in leases {
-        found.extend(after_end(timeline, *id, lease));
-        found.extend(late(timeline, *id, lease));
+        found.extend(after_end(timeline, *id, lease, ends.get(id).copied()));
+        if let Some(shown) = shown.get(id) {
+            found.extend(late(timeline, lease, shown, leader_since));
+        }
     }
     found
+}
+
+/// The first revision at which each lease is known to have ended.
+fn ends(timeline: &Timeline) -> BTreeMap<i64, i64> {
+    let mut all = BTreeMap::new();
+    for (revision, maker) in &timeline.made {
+        let lease = match maker {
+            Maker::LeaseEnd(lease) => *lease,
+            Maker::Operation(place) => match timeline.operation(*place).request {
+                Request::Revoke { lease } => lease,
+                _ => continue,
+            },
+            Maker::Foreign | Maker::LeavesLine(_) | Maker::Nobody => continue,
+        };
+        if !timeline.guessed.contains(revision) {
+            all.entry(lease).or_insert(*revision);
+        }
+    }
+    all
+}
+
+/// Keys of one lease as they were shown of the newest state.
+#[derive(Default)]
+struct Shown<'a> {
+    /// The first of each read.
+    reads: Vec<(&'a Operation, &'a Pair)>,
+    /// With the member.
+    dump: Option<(u64, &'a Pair)>,
+}
+
+impl<'a> Shown<'a> {
+    fn all(timeline: &Timeline<'a>) -> BTreeMap<i64, Shown<'a>> {
+        let mut all: BTreeMap<i64, Shown> = BTreeMap::new();
+        for operation in &timeline.recording.operations {
+            let (Request::Range(range), Some(Response::Range(found))) =
+                (&operation.request, shape::response(operation))
+            else {
+                continue;
+            };
+            if range.serializable || range.revision > 0 {
+                continue;
+            }
+            for pair in found.pairs.iter().filter(|pair| pair.lease != 0) {
+                let reads = &mut all.entry(pair.lease).or_default().reads;
+                if reads.last().is_none_or(|(last, _)| last.id != operation.id) {
+                    reads.push((operation, pair));
+                }
+            }
+        }
+        for dump in &timeline.recording.dumps {
+            for pair in dump.pairs.iter().filter(|pair| pair.lease != 0) {
+                let shown = &mut all.entry(pair.lease).or_default().dump;
+                shown.get_or_insert((dump.member, pair));
+            }
+        }
+        all
+    }
 }
 
 /// All leases that operations speak of, by id.
@@ -92,6 +153,11 @@ pub(super) fn leases(operations: &[Operation]) -> BTreeMap<i64, Lease<'_>> {
                 }
             }
             Request::Revoke { lease } => all.entry(*lease).or_default().revoked.push(operation),
+            Request::Lock { lease, .. } | Request::Campaign { lease, .. } => {
+                if shape::response(operation).is_some() {
+                    all.entry(*lease).or_default().used.push(operation);
+                }
+            }
             request => {
                 for lease in shape::leases(request) {
                     if shape::written(operation).is_some() {
@@ -169,16 +235,10 @@ fn split(timeline: &Timeline, id: i64, revision: i64) -> Violation {
 }
 
 /// A lease whose id was granted once is not used after it has ended.
-fn after_end(timeline: &Timeline, id: i64, lease: &Lease) -> Vec<Violation> {
+fn after_end(timeline: &Timeline, id: i64, lease: &Lease, ended: Option<i64>) -> Vec<Violation> {
     if lease.grants.len() > 1 {
         return Vec::new();
     }
-    let ended = timeline.made.iter().find_map(|(revision, maker)| {
-        let is_end = *maker == Maker::LeaseEnd(id)
-            || matches!(maker, Maker::Operation(place)
-                if matches!(timeline.operation(*place).request, Request::Revoke { lease } if lease == id));
-        (is_end && !timeline.guessed.contains(revision)).then_some(*revision)
-    });
     let revoked = lease.revoked.iter().filter_map(|revoke| {
         let at = revoke.returned.filter(|_| !shape::is_unknown(revoke))?;
         Some((at, *revoke))
@@ -220,7 +280,7 @@ fn after_end(timeline: &Timeline, id: i64, lease: &Lease) -> Vec<Violation> {
 }
 
 /// A key that its lease should have taken along.
-fn late(timeline: &Timeline, id: i64, lease: &Lease) -> Option<Violation> {
+fn late(timeline: &Timeline, lease: &Lease, shown: &Shown, leader_since: u64) -> Option<Violation> {
     let run = &timeline.recording.run;
     let healed = run.healed.filter(|_| !lease.grants.is_empty())?;
     let answered = lease
@@ -232,31 +292,14 @@ fn late(timeline: &Timeline, id: i64, lease: &Lease) -> Option<Violation> {
         renewal.returned.map_or(latest, |at| at.max(latest))
     });
     let last = answered.chain(unknown).max()?;
-    let since = last.max(healed).max(leader_since(timeline));
+    let since = last.max(healed).max(leader_since);
     let deadline = since.saturating_add(lease.ttl).saturating_add(LATE_BOUND);
-    let of_it = |pair: &&Pair| pair.lease == id;
-    let read = timeline.recording.operations.iter().find_map(|operation| {
-        let Request::Range(range) = &operation.request else {
-            return None;
-        };
-        let (Some(Response::Range(found)), false) = (
-            shape::response(operation),
-            range.serializable || range.revision > 0,
-        ) else {
-            return None;
-        };
-        let pair = found.pairs.iter().find(of_it)?;
-        (operation.called > deadline).then(|| {
-            let who = words::operation(operation);
-            (who, operation.called, pair, vec![operation.id])
-        })
-    });
-    let dumped = timeline.recording.dumps.iter().find_map(|dump| {
-        let pair = dump.pairs.iter().find(of_it)?;
-        (run.length > deadline).then(|| {
-            let who = format!("Member {} in the end", dump.member);
-            (who, run.length, pair, Vec::new())
-        })
+    let read = shown.reads.iter().find(|(read, _)| read.called > deadline);
+    let read = read.map(|(read, pair)| (words::operation(read), read.called, *pair, vec![read.id]));
+    let dump = shown.dump.filter(|_| run.length > deadline);
+    let dumped = dump.map(|(member, pair)| {
+        let who = format!("Member {member} in the end");
+        (who, run.length, pair, Vec::new())
     });
     let (who, at, pair, ids) = read.or(dumped)?;
     let story = format!(

@@ -11,212 +11,20 @@ use super::shape::{self, as_response, as_txn, depends_on, may_write};
 use super::timeline::{Maker, Mismatch, Timeline};
 use super::traces::Source;
 use super::{violation, witness, words};
-use crate::model::Model;
-use crate::recording::{
-    Found, Operation, Outcome, Range, Recording, Request, Response, Step, Txn, Violation,
-};
+use crate::model::{self, Model};
+use crate::recording::{Found, Operation, Outcome, Range, Request, Response, Step, Txn, Violation};
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 
 /// Steps of one search. What is not decided by then is told as such.
-const STEPS_MAX: usize = 200_000;
+pub(super) const STEPS_MAX: usize = 200_000;
 /// The same for the many searches that make a set of operations small.
 const SMALL_STEPS_MAX: usize = 5_000;
 const SMALLER_TRIES_MAX: usize = 200;
-/// Revisions that are tried with another maker.
-const CHOICES_MAX: usize = 200;
-/// Components that are looked at before the timeline is taken as it is.
-const ROUNDS_MAX: usize = 200;
-
-/// The timeline in which unanswered writes stand where they have to, and what cannot be explained by any of them.
-pub(super) fn settled(recording: &Recording) -> (Timeline<'_>, Vec<Violation>) {
-    let mut settling = Settling {
-        recording,
-        hints: BTreeMap::new(),
-        tried: BTreeSet::new(),
-        judged: BTreeSet::new(),
-        passed: BTreeSet::new(),
-        found: Vec::new(),
-    };
-    let mut timeline = settling.timeline();
-    for _ in 0..ROUNDS_MAX {
-        let doubts = settling.doubts(&timeline);
-        let placed = placed_by_all(&timeline, &doubts);
-        if !placed.is_empty() {
-            settling.hints.extend(placed);
-            timeline = settling.timeline();
-            continue;
-        }
-        let said = verdict(&timeline, &doubts, false);
-        if let Some(other) = settling.other_choice(&timeline, &doubts) {
-            timeline = other;
-        } else if let Some(Verdict::Unexplainable) = said
-            && let Some(early) = verdict(&timeline, &doubts, true)
-            && let Some(placed) = early.placed()
-        {
-            settling.hints.extend(placed);
-            timeline = settling.timeline();
-        } else if let (Some(doubt), Some(said)) = (first_open(&timeline, &doubts), said) {
-            settling.give_up(&timeline, doubt, &said);
-            timeline.judged = settling.judged.clone();
-        } else {
-            return (timeline, settling.found);
-        }
-    }
-    // What is left was not looked at, so nothing can be said of it.
-    let doubts = settling.doubts(&timeline);
-    if let Some(doubt) = first_open(&timeline, &doubts) {
-        let told = Component::around(&timeline, doubt).undecided(doubt);
-        settling.found.push(told);
-        let open = doubts.iter().filter(|doubt| is_open(&timeline, doubt));
-        let left: Vec<String> = open.map(mark).collect();
-        timeline.judged.extend(left);
-    }
-    (timeline, settling.found)
-}
-
-/// What the search finds, for as many groups of keys as have nothing to do with each other.
-fn placed_by_all(timeline: &Timeline, doubts: &[Mismatch]) -> BTreeMap<i64, Maker> {
-    let mut open: Vec<&Mismatch> = doubts.iter().filter(|d| is_open(timeline, d)).collect();
-    open.sort_by_key(|doubt| doubt.revision);
-    let mut looked_at: BTreeSet<String> = BTreeSet::new();
-    let mut all = BTreeMap::new();
-    for doubt in open {
-        if looked_at.contains(&doubt.key) {
-            continue;
-        }
-        let component = Component::around(timeline, doubt);
-        if !component.keys.is_disjoint(&looked_at) {
-            continue;
-        }
-        let said = component.search(&component.all(), STEPS_MAX, false);
-        looked_at.extend(component.keys);
-        let placed = said.placed().cloned().unwrap_or_default();
-        // Who claims a revision that is taken by now is looked at again.
-        if placed.keys().all(|revision| !all.contains_key(revision)) {
-            all.extend(placed);
-        }
-    }
-    all
-}
-
-fn first_open<'d>(timeline: &Timeline, doubts: &'d [Mismatch]) -> Option<&'d Mismatch> {
-    let open = doubts.iter().filter(|doubt| is_open(timeline, doubt));
-    open.min_by_key(|doubt| doubt.revision)
-}
-
-/// What the search says of the first doubt that it may explain; `early` as in [`Component::search`].
-fn verdict(timeline: &Timeline, doubts: &[Mismatch], early: bool) -> Option<Verdict> {
-    let component = Component::around(timeline, first_open(timeline, doubts)?);
-    Some(component.search(&component.all(), STEPS_MAX, early))
-}
-
-/// How much there is that may be told in the end.
-fn count_wrong(timeline: &Timeline, doubts: &[Mismatch]) -> usize {
-    let made = timeline.made.iter();
-    let early = made.filter(|(revision, maker)| timeline.is_early(**maker, **revision));
-    timeline.found.len() + doubts.len() + early.count()
-}
-
-/// How far the timeline is settled.
-struct Settling<'a> {
-    recording: &'a Recording,
-    /// Makers of revisions that the search has found.
-    hints: BTreeMap<i64, Maker>,
-    /// Choices that were made otherwise once.
-    tried: BTreeSet<i64>,
-    /// Keys of which a violation was told.
-    judged: BTreeSet<String>,
-    /// Doubts that the search does not share.
-    passed: BTreeSet<String>,
-    found: Vec<Violation>,
-}
-
-impl<'a> Settling<'a> {
-    fn timeline(&self) -> Timeline<'a> {
-        let mut timeline = Timeline::new(self.recording, &self.hints);
-        timeline.judged = self.judged.clone();
-        let answers = witness::answers(&timeline);
-        timeline.mismatches.extend(answers);
-        timeline
-    }
-
-    fn doubts(&self, timeline: &Timeline) -> Vec<Mismatch> {
-        let mut doubts = timeline.mismatches.clone();
-        doubts.extend(shown_mismatches(timeline));
-        doubts.retain(|doubt| !is_judged(timeline, doubt) && !self.passed.contains(&mark(doubt)));
-        doubts
-    }
-
-    /// The timeline in which another one has made a revision, where that leaves less that is wrong, at once or with
-    /// what the search then finds.
-    fn other_choice(&mut self, timeline: &Timeline, doubts: &[Mismatch]) -> Option<Timeline<'a>> {
-        let wrong = count_wrong(timeline, doubts);
-        if wrong == 0 {
-            return None;
-        }
-        for (revision, makers) in timeline.choices.iter().rev() {
-            if self.tried.len() >= CHOICES_MAX || !self.tried.insert(*revision) {
-                continue;
-            }
-            for maker in &makers[1..] {
-                let before = self.hints.clone();
-                self.hints.insert(*revision, *maker);
-                let other = self.timeline();
-                if self.wrong(&other) < wrong {
-                    return Some(other);
-                }
-                let doubts = self.doubts(&other);
-                let said = verdict(&other, &doubts, false);
-                if let Some(placed) = said.as_ref().and_then(Verdict::placed) {
-                    self.hints.extend(placed);
-                    let other = self.timeline();
-                    if self.wrong(&other) < wrong {
-                        return Some(other);
-                    }
-                }
-                self.hints = before;
-            }
-        }
-        None
-    }
-
-    fn wrong(&self, timeline: &Timeline) -> usize {
-        count_wrong(timeline, &self.doubts(timeline))
-    }
-
-    fn give_up(&mut self, timeline: &Timeline, doubt: &Mismatch, verdict: &Verdict) {
-        let component = Component::around(timeline, doubt);
-        let told = match verdict {
-            Verdict::Explained(_) => {
-                // What the search does not see, it can do nothing about. What transactions have counted in the past
-                // may be due to what is open, and is let go.
-                let counted = matches!(doubt.source, Source::Operation(place)
-                    if shape::counts_past(timeline.operation(place)));
-                let set = if counted {
-                    &mut self.judged
-                } else {
-                    &mut self.passed
-                };
-                set.insert(mark(doubt));
-                return;
-            }
-            Verdict::Unexplainable => match &doubt.told {
-                Some(told) => (**told).clone(),
-                None => component.unexplainable(doubt),
-            },
-            Verdict::Undecided => component.undecided(doubt),
-        };
-        self.found.push(told);
-        self.judged.extend(component.keys.iter().cloned());
-        self.judged.insert(mark(doubt));
-    }
-}
-
 /// A name for the doubt itself, that is no key.
-fn mark(doubt: &Mismatch) -> String {
+pub(super) fn mark(doubt: &Mismatch) -> String {
     format!("\0{:?}", doubt.source)
 }
 
@@ -226,7 +34,7 @@ pub(super) fn is_judged(timeline: &Timeline, doubt: &Mismatch) -> bool {
 }
 
 /// Whether there may be something, in the open, that explains it.
-fn is_open(timeline: &Timeline, doubt: &Mismatch) -> bool {
+pub(super) fn is_open(timeline: &Timeline, doubt: &Mismatch) -> bool {
     let Some(first) = timeline.open.first() else {
         return false;
     };
@@ -255,11 +63,19 @@ fn is_open(timeline: &Timeline, doubt: &Mismatch) -> bool {
                     .any(|pair| pair.lease != 0)
         })
     };
-    by_write || by_lease()
+    let by_line = || {
+        let mut lines = timeline.lines.keys();
+        lines.any(|line| {
+            ranges
+                .iter()
+                .any(|(key, end)| model::contains(key, end, line))
+        })
+    };
+    by_write || by_lease() || by_line()
 }
 
 fn overlap(a: (&str, &str), b: (&str, &str)) -> bool {
-    crate::model::contains(a.0, a.1, b.0) || crate::model::contains(b.0, b.1, a.0)
+    model::contains(a.0, a.1, b.0) || model::contains(b.0, b.1, a.0)
 }
 
 /// The keys that it is about, or may be about.
@@ -280,7 +96,7 @@ fn ranges_of(timeline: &Timeline, doubt: &Mismatch) -> Vec<(String, String)> {
 }
 
 /// What watches and the members' last states show that is not as in the model.
-fn shown_mismatches(timeline: &Timeline) -> Vec<Mismatch> {
+pub(super) fn shown_mismatches(timeline: &Timeline) -> Vec<Mismatch> {
     // Where nothing is in the open there is nothing to be explained by it.
     if timeline.open.is_empty() && timeline.choices.is_empty() {
         return Vec::new();
@@ -303,9 +119,9 @@ fn shown_mismatches(timeline: &Timeline) -> Vec<Mismatch> {
 }
 
 /// Keys that hang together, and all that is known about them from the first open revision on.
-struct Component<'t, 'a> {
+pub(super) struct Component<'t, 'a> {
     timeline: &'t Timeline<'a>,
-    keys: BTreeSet<String>,
+    pub(super) keys: BTreeSet<String>,
     /// Every key that there ever was.
     known: BTreeSet<String>,
     start: Model,
@@ -335,7 +151,7 @@ enum Slot<'a> {
     },
 }
 
-enum Verdict {
+pub(super) enum Verdict {
     /// With what at which open revision.
     Explained(BTreeMap<i64, Maker>),
     Unexplainable,
@@ -344,7 +160,7 @@ enum Verdict {
 
 impl Verdict {
     /// What has to stand where, if that explains it.
-    fn placed(&self) -> Option<&BTreeMap<i64, Maker>> {
+    pub(super) fn placed(&self) -> Option<&BTreeMap<i64, Maker>> {
         match self {
             Verdict::Explained(placed) => Some(placed).filter(|placed| !placed.is_empty()),
             Verdict::Unexplainable | Verdict::Undecided => None,
@@ -353,7 +169,7 @@ impl Verdict {
 }
 
 impl<'t, 'a> Component<'t, 'a> {
-    fn around(timeline: &'t Timeline<'a>, doubt: &Mismatch) -> Component<'t, 'a> {
+    pub(super) fn around(timeline: &'t Timeline<'a>, doubt: &Mismatch) -> Component<'t, 'a> {
         let known = known_keys(timeline);
         let mut keys = BTreeSet::new();
         for (key, end) in ranges_of(timeline, doubt) {
@@ -388,7 +204,7 @@ impl<'t, 'a> Component<'t, 'a> {
     }
 
     /// Everything that has to be explained, by place in the slots.
-    fn all(&self) -> BTreeSet<usize> {
+    pub(super) fn all(&self) -> BTreeSet<usize> {
         let has_to = |slot: &Slot| match slot {
             Slot::Open(_) => false,
             Slot::Write { maker, .. } => match maker {
@@ -405,7 +221,12 @@ impl<'t, 'a> Component<'t, 'a> {
     }
 
     /// That a lease ended before its time is the last thing to be thought of: only where it is said.
-    fn search(&self, checked: &BTreeSet<usize>, steps_max: usize, early: bool) -> Verdict {
+    pub(super) fn search(
+        &self,
+        checked: &BTreeSet<usize>,
+        steps_max: usize,
+        early: bool,
+    ) -> Verdict {
         let mut tried: HashSet<(usize, u64)> = HashSet::new();
         let mut steps = 0;
         let mut branches = vec![Branch {
@@ -452,7 +273,7 @@ impl<'t, 'a> Component<'t, 'a> {
         });
         let next = free.clone().next();
         let named = |revision: &i64| {
-            self.timeline.named.contains(revision) || self.timeline.doubted.contains(revision)
+            self.timeline.named.contains(revision) || self.timeline.doubted.contains_key(revision)
         };
         let revisions = free.filter(|revision| Some(*revision) == next || named(revision));
         revisions
@@ -465,10 +286,11 @@ impl<'t, 'a> Component<'t, 'a> {
         state.skip_to(revision - 1);
         self.carry_out(maker, &mut state);
         let events = state.events_at(revision);
+        // What was shown at this revision is a claim, and is looked at as such.
+        let shown = self.timeline.doubted.get(&revision);
         let hidden = |key: &str, deleted: bool| {
             let spans = &self.timeline.spans;
-            // What was shown at this revision is a claim, and is looked at as such.
-            self.timeline.doubted.contains(&revision)
+            shown.is_some_and(|shown| shown.contains(key))
                 || !spans.iter().any(|span| span.shows(key, deleted, revision))
         };
         if events.is_empty() || !events.iter().all(|e| hidden(&e.pair.key, e.deleted)) {
@@ -485,7 +307,7 @@ impl<'t, 'a> Component<'t, 'a> {
     }
 
     fn in_time(&self, maker: Maker, revision: i64) -> bool {
-        let Maker::Operation(place) = maker else {
+        let (Maker::Operation(place) | Maker::LeavesLine(place)) = maker else {
             return true;
         };
         let first = self.timeline.seen.first(revision);
@@ -501,10 +323,17 @@ impl<'t, 'a> Component<'t, 'a> {
                     for lease in shape::leases(request) {
                         state.assume_lease(lease);
                     }
-                    let answered = state.txn(&newest(as_txn(request)?)).ok()?;
+                    let answered = state.txn(&newest(request, as_txn(request)?)).ok()?;
                     return as_response(request, answered);
                 }
             },
+            Maker::LeavesLine(place) => {
+                let request = &self.timeline.operation(place).request;
+                if let Some(leave) = shape::leaving_line(request) {
+                    let _ = state.txn(&leave);
+                }
+                return None;
+            }
             Maker::Foreign | Maker::Nobody => return None,
         };
         state.assume_lease(lease);
@@ -546,7 +375,7 @@ impl<'t, 'a> Component<'t, 'a> {
                 let Some(txn) = as_txn(&operation.request) else {
                     return true;
                 };
-                let expected = state.answer_at(&newest(txn), *revision);
+                let expected = state.answer_at(&newest(&operation.request, txn), *revision);
                 let expected = expected.and_then(|a| as_response(&operation.request, a));
                 let fits = match (&expected, shape::response(operation)) {
                     (Some(expected), Some(answered)) => self.agree(expected, answered, *place),
@@ -683,9 +512,15 @@ impl<'t, 'a> Component<'t, 'a> {
         kept.into_iter().collect()
     }
 
-    fn unexplainable(&self, doubt: &Mismatch) -> Violation {
+    /// `smallest`: with the fewest operations that cannot be explained together, which takes its time.
+    pub(super) fn unexplainable(&self, doubt: &Mismatch, smallest: bool) -> Violation {
         let (mut ids, mut watches, mut told) = (Vec::new(), Vec::new(), Vec::new());
-        for place in self.smallest() {
+        let together = if smallest {
+            self.smallest()
+        } else {
+            BTreeSet::new()
+        };
+        for place in together {
             let source = match &self.slots[place] {
                 Slot::Answer { place, .. }
                 | Slot::Gone { place, .. }
@@ -715,7 +550,7 @@ impl<'t, 'a> Component<'t, 'a> {
         violation("not linearizable", story, &ids, &watches)
     }
 
-    fn undecided(&self, doubt: &Mismatch) -> Violation {
+    pub(super) fn undecided(&self, doubt: &Mismatch) -> Violation {
         let (who, ids, watches) = self.timeline.who(doubt.source);
         let story = format!(
             "Whether {who} can be explained at revision {} is undecided after {STEPS_MAX} steps. There are {} writes with unknown outcome for {} keys.",
@@ -745,18 +580,21 @@ impl Branch {
     }
 }
 
-/// A read of the past is looked at where it was the present; what transactions read of it is passed over. Limits are
-/// for what was let through, which is known from the answer.
-fn newest(mut txn: crate::model::Txn) -> crate::model::Txn {
-    for step in txn.then.iter_mut().chain(&mut txn.otherwise) {
-        match step {
-            crate::model::Step::Range(range) => {
-                range.revision = 0;
-                range.limit = 0;
+/// A plain read of the past is looked at where it was the present; what transactions read of it is passed over, but for
+/// that it was not the future. Limits are for what was let through, which is known from the answer.
+fn newest(request: &Request, mut txn: model::Txn) -> model::Txn {
+    fn unlimited(txn: &mut model::Txn) {
+        for step in txn.then.iter_mut().chain(&mut txn.otherwise) {
+            match step {
+                model::Step::Range(range) => range.limit = 0,
+                model::Step::Txn(nested) => unlimited(nested),
+                _ => {}
             }
-            crate::model::Step::Txn(nested) => *nested = newest(std::mem::take(nested)),
-            _ => {}
         }
+    }
+    unlimited(&mut txn);
+    if let (Request::Range(_), [model::Step::Range(range)]) = (request, txn.then.as_mut_slice()) {
+        range.revision = 0;
     }
     txn
 }
@@ -778,7 +616,7 @@ fn add_range(known: &BTreeSet<String>, key: &str, end: &str, keys: &mut BTreeSet
     }
     let from = (Bound::Included(key), Bound::Unbounded);
     let inside = known.range::<str, _>(from);
-    let inside = inside.take_while(|other| crate::model::contains(key, end, other));
+    let inside = inside.take_while(|other| model::contains(key, end, other));
     keys.extend(inside.cloned());
 }
 
@@ -821,7 +659,7 @@ fn has_one(keys: &BTreeSet<String>, key: &str, end: &str) -> bool {
     }
     let mut from = keys.range::<str, _>((Bound::Included(key), Bound::Unbounded));
     from.next()
-        .is_some_and(|first| crate::model::contains(key, end, first))
+        .is_some_and(|first| model::contains(key, end, first))
 }
 
 /// All that has its revision, with a rank among those of the same: what is written comes before what is read.
@@ -895,5 +733,9 @@ fn optional(timeline: &Timeline, keys: &BTreeSet<String>) -> Vec<Maker> {
         }
     }
     all.extend(leases.into_iter().map(Maker::LeaseEnd));
+    for key in keys {
+        let writers = timeline.lines.get(key).into_iter().flatten();
+        all.extend(writers.map(|place| Maker::LeavesLine(*place)));
+    }
     all
 }

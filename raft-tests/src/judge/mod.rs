@@ -7,10 +7,14 @@
 mod claims;
 pub mod command;
 mod dumps;
+mod explain;
 mod lease;
 mod linear;
+mod lines;
 mod sets;
+mod settle;
 mod shape;
+pub mod simulated;
 mod timeline;
 mod traces;
 mod watch;
@@ -28,11 +32,7 @@ pub const TOLD_MAX: usize = 10;
 
 /// All that is wrong with a run, the most telling rules first; empty where nothing is.
 pub fn judge(recording: &Recording) -> Vec<Violation> {
-    let (timeline, mut found) = linear::settled(recording);
-    found.extend(witness::judge(&timeline));
-    found.extend(watch::judge(&timeline));
-    found.extend(lease::judge(&timeline));
-    found.extend(dumps::judge(&timeline));
+    let mut found = explain::explained(recording);
     found.extend(sets::judge(recording));
     let mut told: BTreeMap<String, usize> = BTreeMap::new();
     found.retain(|violation| {

@@ -2,7 +2,7 @@
 
 use crate::model::{self, contains};
 use crate::recording::{
-    Found, Operand, Operation, Outcome, Pair, Range, Request, Response, Step, Txn,
+    Found, Operand, Operation, Outcome, Pair, Range, Request, Response, Step, Txn, place_key,
 };
 
 /// The revision in the header of an answer.
@@ -107,6 +107,39 @@ fn is_serializable(txn: &Txn) -> bool {
     let mut steps = txn.then.iter().chain(&txn.otherwise).peekable();
     steps.peek().is_some()
         && steps.all(|step| matches!(step, Step::Range(range) if range.serializable))
+}
+
+/// The key of the place in a line that the operation may write.
+pub(super) fn line_key(request: &Request) -> Option<String> {
+    match request {
+        Request::Lock { name, lease } | Request::Campaign { name, lease, .. } => {
+            Some(place_key(name, *lease))
+        }
+        Request::Proclaim { key, .. } => Some(key.clone()),
+        _ => None,
+    }
+}
+
+/// Whether who asks for this may have put the value, or have left the line again.
+pub(super) fn may_stand(request: &Request, left: bool, value: &str) -> bool {
+    match request {
+        Request::Lock { .. } => left || value.is_empty(),
+        Request::Campaign { value: own, .. } => left || own == value,
+        Request::Proclaim { value: own, .. } => !left && own == value,
+        _ => false,
+    }
+}
+
+/// What takes the place of a lock or a campaign out of its line.
+pub(super) fn leaving_line(request: &Request) -> Option<model::Txn> {
+    let delete = model::Delete {
+        key: line_key(request)?,
+        ..model::Delete::default()
+    };
+    Some(model::Txn {
+        then: vec![model::Step::Delete(delete)],
+        ..model::Txn::default()
+    })
 }
 
 /// Leases that the operation gives keys to.
@@ -247,21 +280,20 @@ fn branch_pairs<'a>(
     }
 }
 
-/// Whether a transaction reads of the past what is not single pairs with their values.
+/// Whether a transaction counts keys of the past without saying which.
 pub(super) fn counts_past(operation: &Operation) -> bool {
     let mut found = false;
     if let Request::Txn(txn) = &operation.request {
         each_step(txn, &mut |step| {
             if let Step::Range(range) = step {
-                let whole = !range.end.is_empty() || range.count_only || range.keys_only;
-                found |= range.revision > 0 && whole;
+                found |= range.revision > 0 && (range.count_only || range.limit > 0);
             }
         });
     }
     found
 }
 
-/// What transactions have read of revisions of the past, with values.
+/// What transactions have read of revisions of the past, where they say of which keys.
 pub(super) fn each_past<'a>(operation: &'a Operation, visit: &mut dyn FnMut(&'a Range, &'a Found)) {
     fn branch<'a>(
         txn: &'a Txn,
@@ -273,7 +305,7 @@ pub(super) fn each_past<'a>(operation: &'a Operation, visit: &mut dyn FnMut(&'a 
         for (step, answer) in steps.iter().zip(answers) {
             match (step, answer) {
                 (Step::Range(range), Response::Range(found))
-                    if range.revision > 0 && !range.keys_only && !range.count_only =>
+                    if range.revision > 0 && !range.count_only =>
                 {
                     visit(range, found);
                 }

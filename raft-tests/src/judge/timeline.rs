@@ -24,8 +24,10 @@ pub(super) enum Maker {
     Operation(usize),
     /// The lease ran out.
     LeaseEnd(i64),
-    /// Somebody who is not in the recording.
+    /// Somebody who is not in the recording, or who is in a line for a lock or an election.
     Foreign,
+    /// The key of the place in a line that this lock or campaign has taken is deleted.
+    LeavesLine(usize),
     /// Nobody could have: a violation tells of it.
     Nobody,
 }
@@ -58,8 +60,9 @@ pub(super) struct Timeline<'a> {
     pub(super) seen: Seen,
     pub(super) spans: Vec<Span>,
     pub(super) leases: BTreeMap<i64, Lease<'a>>,
-    /// Open revisions of which something was seen that nobody could have done in the state as it is known.
-    pub(super) doubted: BTreeSet<i64>,
+    /// Open revisions of which something was seen that nobody could have done in the state as it is known, with the
+    /// keys that were seen.
+    pub(super) doubted: BTreeMap<i64, BTreeSet<&'a str>>,
     /// Revisions that somebody names: where an unanswered write took effect may matter to them.
     pub(super) named: BTreeSet<i64>,
     /// Revisions that more than one may have made; the first was chosen.
@@ -69,6 +72,8 @@ pub(super) struct Timeline<'a> {
     pub(super) mismatches: Vec<Mismatch>,
     /// What contradicts itself already.
     pub(super) found: Vec<Violation>,
+    /// By the key of a place in a line: the locks, campaigns and proclamations that may have written it.
+    pub(super) lines: BTreeMap<String, Vec<usize>>,
     /// Keys about which the search has spoken already; see [`super::linear`].
     pub(super) judged: BTreeSet<String>,
 }
@@ -89,7 +94,10 @@ impl<'a> Index<'a> {
             if !shape::is_unknown(operation) {
                 continue;
             }
-            if let Request::Revoke { lease } = operation.request {
+            // There is no lease 0.
+            if let Request::Revoke { lease } = operation.request
+                && lease != 0
+            {
                 index.revokes.entry(lease).or_default().push(place);
             }
             let puts = shape::may_put(&operation.request);
@@ -133,13 +141,14 @@ impl<'a> Timeline<'a> {
             spans: Span::all(recording, &seen),
             seen,
             leases: lease::leases(operations),
-            doubted: BTreeSet::new(),
+            doubted: BTreeMap::new(),
             named: operations.iter().flat_map(shape::named_revisions).collect(),
             choices: BTreeMap::new(),
             split: Vec::new(),
             mismatches: Vec::new(),
             found: Vec::new(),
             judged: BTreeSet::new(),
+            lines: lines(operations),
         };
         let mut index = Index::new(operations);
         for hint in hints.values() {
@@ -156,9 +165,11 @@ impl<'a> Timeline<'a> {
                 timeline.one_writer(revision, writers, revoked);
             } else if let Some(hint) = hints.get(&revision) {
                 timeline.advance(revision);
-                // Of nobody in particular: it stays open.
-                if *hint != Maker::Nobody {
-                    timeline.repeat(revision, *hint);
+                match hint {
+                    // Of nobody in particular: it stays open.
+                    Maker::Nobody if shown.is_empty() => {}
+                    Maker::Nobody => timeline.made_by(revision, shown, &[], true, &mut index),
+                    maker => timeline.repeat(revision, *maker),
                 }
             } else if !shown.is_empty() {
                 timeline.advance(revision);
@@ -181,7 +192,8 @@ impl<'a> Timeline<'a> {
             .filter(|place| !index.used.contains(place))
             .filter(|place| {
                 let request = &operations[*place].request;
-                !may_write(request).is_empty() || matches!(request, Request::Revoke { .. })
+                !may_write(request).is_empty()
+                    || matches!(request, Request::Revoke { lease } if *lease != 0)
             })
             .collect();
         timeline
@@ -295,6 +307,12 @@ impl<'a> Timeline<'a> {
     fn repeat(&mut self, revision: i64, maker: Maker) {
         self.made.insert(revision, maker);
         let lease = match maker {
+            Maker::LeavesLine(place) => {
+                if let Some(leave) = shape::leaving_line(&self.operation(place).request) {
+                    let _ = self.model.txn(&leave);
+                }
+                None
+            }
             Maker::Operation(place) => {
                 let request = &self.operation(place).request;
                 self.carry_out(request);
@@ -330,9 +348,9 @@ impl<'a> Timeline<'a> {
     }
 
     /// Finds who made a revision that something was seen of.
-    fn place(&mut self, revision: i64, shown: &[Trace], revoked: &[usize], index: &mut Index) {
+    fn place(&mut self, revision: i64, shown: &[Trace<'a>], revoked: &[usize], index: &mut Index) {
         let is_foreign = |trace: &Trace| trace.pair.key.starts_with(FOREIGN);
-        if shown.iter().all(is_foreign) {
+        if shown.iter().all(is_foreign) || self.is_in_line(revision, shown) {
             self.made.insert(revision, Maker::Foreign);
             self.force(revision, shown);
             return;
@@ -355,6 +373,43 @@ impl<'a> Timeline<'a> {
             // Then it was the lease, if it can have been, even if not all of its keys went.
             makers.extend(ended.map(Maker::LeaseEnd));
         }
+        self.made_by(revision, shown, &makers, !free.is_empty(), index);
+        if !makers.is_empty() {
+            // Or somebody that did not fit as things seem to be.
+            makers.push(Maker::Nobody);
+            self.choices.insert(revision, makers);
+        }
+    }
+
+    /// Whether this is the key of a place in a line, taken, changed or left by one who stands in it; see
+    /// [`crate::recording::place_key`]. Where the end of its lease explains more, it is that.
+    fn is_in_line(&mut self, revision: i64, shown: &[Trace]) -> bool {
+        let [trace] = shown else {
+            return false;
+        };
+        let Some(writers) = self.lines.get(trace.pair.key.as_str()) else {
+            return false;
+        };
+        let first = self.seen.first(revision);
+        let may_have = |place: &usize| {
+            let operation = self.operation(*place);
+            let in_time = first.is_none_or(|(at, _)| operation.called < at);
+            in_time && shape::may_stand(&operation.request, trace.deleted, &trace.pair.value)
+        };
+        let lease = self.lease_before(trace.pair);
+        let others = lease != 0 && self.model.keys_of_lease(lease, revision - 1).len() > 1;
+        writers.iter().any(may_have) && !(trace.deleted && others)
+    }
+
+    /// The first of these has made it, or somebody that is to be searched for.
+    fn made_by(
+        &mut self,
+        revision: i64,
+        shown: &[Trace<'a>],
+        makers: &[Maker],
+        may_be_put: bool,
+        index: &mut Index,
+    ) {
         match makers.first() {
             Some(Maker::LeaseEnd(lease)) => self.end_lease(revision, *lease, shown),
             Some(maker) => {
@@ -364,12 +419,16 @@ impl<'a> Timeline<'a> {
                 self.repeat(revision, *maker);
             }
             None => {
+                let candidates = self.candidates(shown, index);
                 let told = self.told_of_nobody(revision, shown, &candidates, index);
                 // In another state, that is because of something in the open, it may be.
                 let may_be =
-                    |trace: &&Trace| !self.open.is_empty() && (trace.deleted || !free.is_empty());
+                    |trace: &&Trace| !self.open.is_empty() && (trace.deleted || may_be_put);
                 match shown.first().filter(may_be) {
-                    Some(trace) => self.doubt(revision, trace, told),
+                    Some(trace) => {
+                        self.leave_open(revision, shown);
+                        self.doubt(revision, trace, told);
+                    }
                     None => {
                         self.made.insert(revision, Maker::Nobody);
                         self.found.extend(told);
@@ -377,9 +436,6 @@ impl<'a> Timeline<'a> {
                 }
                 self.force(revision, shown);
             }
-        }
-        if makers.len() > 1 {
-            self.choices.insert(revision, makers);
         }
     }
 
@@ -497,9 +553,14 @@ impl<'a> Timeline<'a> {
         self.model.skip_to(revision);
     }
 
-    fn doubt(&mut self, revision: i64, trace: &Trace, told: Option<Violation>) {
+    /// Whoever made it is searched for.
+    fn leave_open(&mut self, revision: i64, shown: &[Trace<'a>]) {
         self.open.push(revision);
-        self.doubted.insert(revision);
+        let keys = shown.iter().map(|trace| trace.pair.key.as_str());
+        self.doubted.insert(revision, keys.collect());
+    }
+
+    fn doubt(&mut self, revision: i64, trace: &Trace, told: Option<Violation>) {
         let pair = Some(trace.pair).filter(|_| !trace.deleted);
         self.mismatches.push(Mismatch {
             source: trace.source,
@@ -594,6 +655,16 @@ impl<'a> Timeline<'a> {
             }
         }
     }
+}
+
+fn lines(operations: &[Operation]) -> BTreeMap<String, Vec<usize>> {
+    let mut lines: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (place, operation) in operations.iter().enumerate() {
+        if let Some(key) = shape::line_key(&operation.request) {
+            lines.entry(key).or_default().push(place);
+        }
+    }
+    lines
 }
 
 enum Fit {

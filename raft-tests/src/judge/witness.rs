@@ -179,13 +179,15 @@ fn against_time(timeline: &Timeline) -> Vec<Violation> {
 /// Answers and refusals for revisions of the past: compacted only what was, future only what is.
 fn compactions(timeline: &Timeline) -> Vec<Violation> {
     let operations = &timeline.recording.operations;
-    let compacts: Vec<(&Operation, i64)> = operations
-        .iter()
-        .filter_map(|operation| match operation.request {
-            Request::Compact { revision } => Some((operation, revision)),
-            _ => None,
-        })
-        .collect();
+    let asked = Compactions::new(operations, |compact| {
+        let refused = matches!(compact.outcome, Outcome::Failed { .. });
+        (!refused).then_some(compact.called)
+    });
+    let done = Compactions::new(operations, |compact| {
+        compact
+            .returned
+            .filter(|_| shape::revision(compact).is_some())
+    });
     let mut found = Vec::new();
     for operation in operations {
         let Request::Range(range) = &operation.request else {
@@ -197,12 +199,10 @@ fn compactions(timeline: &Timeline) -> Vec<Violation> {
         match &operation.outcome {
             Outcome::Failed { message, .. } if message.contains(COMPACTED) => {
                 let before = operation.returned.unwrap_or(u64::MAX);
-                let may = |(compact, revision): &(&Operation, i64)| {
-                    *revision > range.revision
-                        && compact.called < before
-                        && !matches!(compact.outcome, Outcome::Failed { .. })
-                };
-                if !compacts.iter().any(may) {
+                if asked
+                    .first_beyond(range.revision)
+                    .is_none_or(|(at, _)| at >= before)
+                {
                     let story = format!(
                         "{} was refused because the revision had been compacted. Nobody had asked for a compaction beyond revision {}.",
                         words::operation(operation),
@@ -233,12 +233,11 @@ fn compactions(timeline: &Timeline) -> Vec<Violation> {
                 response: Response::Range(_),
                 ..
             } if !range.serializable => {
-                let gone = |(compact, revision): &&(&Operation, i64)| {
-                    *revision > range.revision
-                        && shape::revision(compact).is_some()
-                        && compact.returned.is_some_and(|at| at < operation.called)
-                };
-                if let Some((compact, revision)) = compacts.iter().find(gone) {
+                let gone = done.first_beyond(range.revision);
+                if let Some((_, compact)) = gone.filter(|(at, _)| *at < operation.called) {
+                    let Request::Compact { revision } = compact.request else {
+                        continue;
+                    };
                     let story = format!(
                         "{} was answered. {} had been acknowledged before, so that revisions below {revision} were gone.",
                         words::operation(operation),
@@ -252,4 +251,37 @@ fn compactions(timeline: &Timeline) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// Compactions by their revisions, ascending: each with the earliest one of this or a later revision, and its time.
+struct Compactions<'a>(Vec<(i64, u64, &'a Operation)>);
+
+impl<'a> Compactions<'a> {
+    fn new(
+        operations: &'a [Operation],
+        time: impl Fn(&Operation) -> Option<u64>,
+    ) -> Compactions<'a> {
+        let compact = |operation: &'a Operation| match operation.request {
+            Request::Compact { revision } => Some((revision, time(operation)?, operation)),
+            _ => None,
+        };
+        let mut all: Vec<_> = operations.iter().filter_map(compact).collect();
+        all.sort_by_key(|(revision, at, _)| (*revision, *at));
+        for place in (1..all.len()).rev() {
+            let (_, at, operation) = all[place];
+            let before = &mut all[place - 1];
+            if at < before.1 {
+                (before.1, before.2) = (at, operation);
+            }
+        }
+        Compactions(all)
+    }
+
+    /// The earliest one of a later revision.
+    fn first_beyond(&self, revision: i64) -> Option<(u64, &'a Operation)> {
+        let place = self.0.partition_point(|(other, ..)| *other <= revision);
+        self.0
+            .get(place)
+            .map(|(_, at, operation)| (*at, *operation))
+    }
 }

@@ -536,7 +536,10 @@ impl Model {
         };
         for event in &events {
             if let Some(moments) = self.keys.get_mut(&event.pair.key) {
-                moments.retain(|moment| moment.revision < self.revision);
+                while moments
+                    .pop_if(|moment| moment.revision >= self.revision)
+                    .is_some()
+                {}
                 if moments.is_empty() {
                     self.keys.remove(&event.pair.key);
                 }

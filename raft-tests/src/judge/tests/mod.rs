@@ -1,18 +1,19 @@
 //! The judges are judged: recordings in which all is well, recordings of one thing that is not, and good ones that
 //! are spoilt at random.
 
+mod lines;
 mod museum;
+mod perfect;
 mod rules;
-mod simulated;
 mod spoilt;
+mod transactions;
 
 use super::judge;
+use super::simulated::{MS, created, failed, message, ok, progress, unknown};
 use crate::recording::{
     Delete, Dump, Event, Found, Operation, Outcome, Pair, Put, Range, Recording, Request, Response,
     Txn, Violation, Watch, WatchBody, WatchMessage,
 };
-
-const MS: u64 = 1_000_000;
 
 /// Writes a recording, one thing after the other, each of ten milliseconds. Operations and watches count from 1.
 #[derive(Default)]
@@ -180,26 +181,9 @@ fn read_at(key: &str, revision: i64) -> Request {
     })
 }
 
-fn ok(revision: i64, response: Response) -> Outcome {
-    Outcome::Ok { revision, response }
-}
-
 /// A put was done.
 fn done(revision: i64) -> Outcome {
     ok(revision, Response::Put { prev: None })
-}
-
-fn unknown() -> Outcome {
-    Outcome::Unknown {
-        message: "the connection broke".into(),
-    }
-}
-
-fn failed(message: &str) -> Outcome {
-    Outcome::Failed {
-        code: 14,
-        message: message.into(),
-    }
 }
 
 fn pair(key: &str, value: &str, created: i64, modified: i64, version: i64) -> Pair {
@@ -225,22 +209,6 @@ fn one(pair: Option<Pair>) -> Found {
         pairs,
         more: false,
     }
-}
-
-fn message(revision: i64, body: WatchBody) -> WatchMessage {
-    WatchMessage {
-        at: 0,
-        revision,
-        body,
-    }
-}
-
-fn created(revision: i64) -> WatchMessage {
-    message(revision, WatchBody::Created)
-}
-
-fn progress(revision: i64) -> WatchMessage {
-    message(revision, WatchBody::Progress)
 }
 
 fn events(events: Vec<Event>) -> WatchMessage {

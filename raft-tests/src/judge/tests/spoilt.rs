@@ -1,8 +1,9 @@
 //! A good recording with one thing wrong in it: the judge objects, whatever it is and wherever.
 
-use super::simulated::{Simulated, config};
+use super::perfect::config;
 use super::*;
 use crate::judge::shape;
+use crate::judge::simulated::perfect;
 use crate::recording::Recording;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -40,7 +41,7 @@ fn check(name: &str, spoil: Spoil, count: u32) {
     while spoilt < wanted {
         seed += 1;
         assert!(seed < 50 * u64::from(wanted), "{name}: seldom possible");
-        let mut recording = Simulated::run(seed, 120);
+        let mut recording = perfect(seed, 120);
         let mut rng = StdRng::seed_from_u64(seed);
         if spoil(&mut recording, &mut rng) {
             spoilt += 1;
@@ -53,7 +54,7 @@ fn check(name: &str, spoil: Spoil, count: u32) {
 #[test]
 fn whatever_is_spoilt_is_found() {
     for (name, spoil) in WAYS {
-        check(name, *spoil, 25);
+        check(name, *spoil, 15);
     }
 }
 
@@ -62,7 +63,7 @@ proptest! {
 
     #[test]
     fn a_judge_never_panics(seed in any::<u64>(), times in 1_usize..6) {
-        let mut recording = Simulated::run(seed, 60);
+        let mut recording = perfect(seed, 60);
         let mut rng = StdRng::seed_from_u64(seed);
         for _ in 0..times {
             let (_, spoil) = WAYS.choose(&mut rng).expect("there are ways");

@@ -1,16 +1,20 @@
 //! Recordings of clients of a perfect cluster: the reference model answers, now or a little ago as a follower would,
-//! some answers are lost, leases run out, history is compacted, and watches get what they are to get.
+//! some answers are lost, leases run out, history is compacted, and watches get what they are to get. What is said
+//! against one of them is a false alarm.
 
-use super::*;
+use crate::judge::shape;
 use crate::model::{self, Model, Wanted};
-use crate::recording::{Compare, Operand, Relation, Step};
-use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use crate::recording::{
+    Compare, Delete, Dump, Event, Operand, Operation, Outcome, Put, Range, Recording, Relation,
+    Request, Response, Step, Txn, Watch, WatchBody, WatchMessage,
+};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
+pub(super) const MS: u64 = 1_000_000;
 const KEYS: [&str; 6] = ["a", "a/1", "a/2", "b", "b/1", "c"];
 const CLIENTS: usize = 5;
 const TTL: i64 = 2;
@@ -18,53 +22,21 @@ const WATCHES_MAX: usize = 60;
 /// Steps of a run that is long.
 const LONG: usize = 10_000;
 
-/// How many random recordings are looked at: always the same few, or as many new ones as `PROPTEST_CASES` says.
-pub(super) fn config(usual: u32) -> ProptestConfig {
-    let wanted = std::env::var("PROPTEST_CASES").ok();
-    let wanted = wanted.and_then(|text| text.parse().ok());
-    ProptestConfig {
-        cases: wanted.unwrap_or(usual),
-        rng_seed: wanted.map_or(RngSeed::Fixed(1), |_: u32| RngSeed::Random),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
+/// The recording of this seed, of so many steps.
+pub fn perfect(seed: u64, steps: usize) -> Recording {
+    Simulated::run(seed, steps)
 }
 
-proptest! {
-    #![proptest_config(config(300))]
-
-    #[test]
-    fn nothing_is_said_against_a_perfect_cluster(seed in any::<u64>(), steps in 1_usize..250) {
-        let recording = Simulated::run(seed, steps);
-        let found = judge(&recording);
-        prop_assert!(found.is_empty(), "{found:#?}");
-    }
-}
-
-/// Not a test of a time, which would fail on a busy machine: it says it.
-#[test]
-#[ignore = "measures"]
-fn how_long_judging_takes() {
-    let recording = Simulated::run(1, 130_000);
-    let began = std::time::Instant::now();
-    let found = judge(&recording);
-    eprintln!(
-        "{} operations, {} watches: {:?}",
-        recording.operations.len(),
-        recording.watches.len(),
-        began.elapsed()
-    );
-    assert!(found.is_empty(), "{found:#?}");
-}
-
-pub(super) struct Simulated {
-    pub(super) rng: StdRng,
+struct Simulated {
+    rng: StdRng,
     model: Model,
     now: u64,
     /// When each client is free again.
     free: [u64; CLIENTS],
     /// When each revision was made.
     made_at: BTreeMap<i64, u64>,
+    /// The same by time.
+    by_time: Vec<(u64, i64)>,
     /// When each lease runs out.
     leases: BTreeMap<i64, u64>,
     number: u64,
@@ -74,13 +46,14 @@ pub(super) struct Simulated {
 }
 
 impl Simulated {
-    pub(super) fn run(seed: u64, steps: usize) -> Recording {
+    fn run(seed: u64, steps: usize) -> Recording {
         let mut simulated = Simulated {
             rng: StdRng::seed_from_u64(seed),
             model: Model::default(),
             now: 1_000 * MS,
             free: [0; CLIENTS],
             made_at: BTreeMap::new(),
+            by_time: Vec::new(),
             leases: BTreeMap::new(),
             number: 0,
             watches: Vec::new(),
@@ -157,7 +130,10 @@ impl Simulated {
     /// Remembers when the newest revision was made.
     fn note(&mut self) {
         let revision = self.model.revision();
-        self.made_at.entry(revision).or_insert(self.now);
+        if let Entry::Vacant(vacant) = self.made_at.entry(revision) {
+            vacant.insert(self.now);
+            self.by_time.push((self.now, revision));
+        }
     }
 
     fn key(&mut self) -> String {
@@ -301,10 +277,10 @@ impl Simulated {
                 self.model.compact(*revision).map(|()| Response::Compacted)
             }
             request => {
-                let txn = crate::judge::shape::as_txn(request).expect("it is about keys");
-                self.model.txn(&txn).map(|answered| {
-                    crate::judge::shape::as_response(request, answered).expect("it is answered")
-                })
+                let txn = shape::as_txn(request).expect("it is about keys");
+                self.model
+                    .txn(&txn)
+                    .map(|answered| shape::as_response(request, answered).expect("it is answered"))
             }
         };
         if self.model.revision() > before {
@@ -418,8 +394,10 @@ impl Simulated {
             }
             if self.chance(20) {
                 // Up to what was there at the time, and nothing of it to come.
-                let known = self.made_at.iter().filter(|(_, made)| **made <= at);
-                let known = known.map(|(revision, _)| *revision).max().unwrap_or(1);
+                let known = self.by_time.partition_point(|(made, _)| *made <= at);
+                let known = known
+                    .checked_sub(1)
+                    .map_or(1, |place| self.by_time[place].1);
                 let mark = known.min(next - 1);
                 watch.messages.push(WatchMessage {
                     at: at + 1,
@@ -468,19 +446,35 @@ impl Simulated {
     }
 }
 
-/// For who looks into a failure: `JUDGED="seed steps" cargo nextest run -p raft-tests --run-ignored all --no-capture
-/// -E 'test(what_is_said_of_one)'`.
-#[test]
-#[ignore = "shows one recording"]
-fn what_is_said_of_one() {
-    let wanted = std::env::var("JUDGED").expect("JUDGED has seed and steps");
-    let (seed, steps) = wanted.split_once(' ').expect("two numbers");
-    let recording = Simulated::run(seed.parse().unwrap(), steps.parse().unwrap());
-    for operation in &recording.operations {
-        eprintln!("{operation:?}");
+pub(super) fn ok(revision: i64, response: Response) -> Outcome {
+    Outcome::Ok { revision, response }
+}
+
+pub(super) fn unknown() -> Outcome {
+    Outcome::Unknown {
+        message: "the connection broke".into(),
     }
-    for watch in &recording.watches {
-        eprintln!("{watch:?}");
+}
+
+pub(super) fn failed(message: &str) -> Outcome {
+    Outcome::Failed {
+        code: 14,
+        message: message.into(),
     }
-    eprintln!("{:?}\n{:#?}", recording.dumps[0], judge(&recording));
+}
+
+pub(super) fn message(revision: i64, body: WatchBody) -> WatchMessage {
+    WatchMessage {
+        at: 0,
+        revision,
+        body,
+    }
+}
+
+pub(super) fn created(revision: i64) -> WatchMessage {
+    message(revision, WatchBody::Created)
+}
+
+pub(super) fn progress(revision: i64) -> WatchMessage {
+    message(revision, WatchBody::Progress)
 }
