@@ -19,6 +19,8 @@ pub mod nemesis;
 pub mod net;
 pub mod raft;
 pub mod record;
+#[cfg(test)]
+mod regressions;
 pub mod schedule;
 pub mod smaller;
 pub mod world;
