@@ -201,6 +201,10 @@ pub(crate) struct ServerArgs {
     /// So many entries stay in the log behind that, for members that are a little behind
     #[arg(long, env = "KONTIKI_LOG_ENTRIES_KEPT", default_value_t = store::Limits::default().log_entries_kept)]
     pub(crate) log_entries_kept: u64,
+    /// Damage of the store's data is found within so many seconds, also where nobody reads it: all of it is read again in
+    /// the background. 0 for never
+    #[arg(long, env = "KONTIKI_SCRUB_SECONDS", default_value_t = store::Limits::default().scrub_interval.as_secs())]
+    pub(crate) scrub_seconds: u64,
     /// Addresses for Services
     #[arg(long, env = "KONTIKI_SERVICE_CIDR", default_value = SERVICE_CIDR)]
     pub(crate) service_cidr: String,

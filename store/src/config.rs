@@ -52,6 +52,9 @@ pub struct Limits {
     pub request_bytes: usize,
     /// The leader compares the members' states so often.
     pub compare_interval: Duration,
+    /// Damage of what is stored is found within so long, also where nobody reads it: all of it is read again. Zero for
+    /// never.
+    pub scrub_interval: Duration,
     /// A member looks so often how much room its disk has.
     pub disk_interval: Duration,
     /// A connection of another member on which nothing comes for so long is closed. A living one gives a sign of life
@@ -80,6 +83,7 @@ impl Default for Limits {
             part_patience: Duration::from_secs(30),
             request_bytes: kv::REQUEST_BYTES_MAX,
             compare_interval: Duration::from_secs(5),
+            scrub_interval: Duration::from_secs(600),
             disk_interval: Duration::from_secs(2),
             peer_silence: Duration::from_secs(30),
             watches: kv::HubLimits::default(),

@@ -187,6 +187,17 @@ pub trait StateDisk: Send + Sync + 'static {
     /// crash or a refusal, nothing. The answer shows it to new readers, which is quick: `opened` is the old one until
     /// then, so that nobody waits for the slow part.
     fn install(&self, from: &Path, check: &mut StateCheck<'_>) -> io::Result<ShowState<'_>>;
+    /// Begins to read all of it again, from the disk and not from any memory. Nothing where there is none to be read.
+    fn scrub(&self) -> io::Result<Option<Box<dyn ScrubPass>>> {
+        Ok(None)
+    }
+}
+
+/// A look at all that is stored, a little at a time.
+pub trait ScrubPass: Send {
+    /// Reads on. Answers how many bytes that was, and nothing at the end. An error of the kind `InvalidData` where what
+    /// is there is not what was written. Blocks.
+    fn step(&mut self) -> io::Result<Option<u64>>;
 }
 
 /// See [`StateDisk::install`].

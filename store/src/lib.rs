@@ -41,6 +41,7 @@ mod read;
 mod reports;
 pub mod rocks;
 mod scan;
+mod scrub;
 pub mod wal;
 mod write;
 

@@ -39,6 +39,9 @@ pub(crate) struct Metrics {
     pub(crate) state_comparisons: IntCounter,
     pub(crate) diverged_members: IntGauge,
     pub(crate) disk_free: IntGauge,
+    pub(crate) scrubs: IntCounter,
+    pub(crate) scrubs_damaged: IntCounter,
+    pub(crate) scrubbed_bytes: IntCounter,
     /// `server_version`: 1 for this one.
     pub(crate) version: IntGaugeVec,
     /// `cluster_version`: the same.
@@ -197,6 +200,18 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     diverged_members: gauge(
         "kontiki_store_diverged_members",
         "Members whose state was found to be another than most others' at the last comparison.",
+    ),
+    scrubs: counter(
+        "kontiki_store_scrubs_total",
+        "Times that all that is stored was read again and found to be as it was written.",
+    ),
+    scrubs_damaged: counter(
+        "kontiki_store_scrubs_damaged_total",
+        "Times that what is stored was read again and found to be damaged, upon which the member stops.",
+    ),
+    scrubbed_bytes: counter(
+        "kontiki_store_scrubbed_bytes_total",
+        "Bytes of keys, values and log entries that were read again.",
     ),
     disk_free: gauge(
         "kontiki_store_disk_free_bytes",

@@ -24,7 +24,7 @@ use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::disk;
-use crate::env::{LogDisk, LogOp};
+use crate::env::{LogDisk, LogOp, ScrubPass};
 use crate::host;
 use crate::metrics::METRICS;
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
@@ -38,6 +38,8 @@ const MESSAGE_BYTES: usize = 4 << 20;
 const MESSAGE_ENTRIES: u64 = 1024;
 /// Entries are read from the disk a few at a time, and no more of them than are asked for: they may be large.
 const READ_ENTRIES: u64 = 32;
+/// An entry that cannot be read is looked at again so many times before it is called damaged.
+const LOOKS: u32 = 2;
 /// Entries kept in memory after they were stored.
 const CACHE_BYTES: usize = 32 << 20;
 const CACHE_ENTRIES: usize = 8192;
@@ -157,6 +159,14 @@ impl LogStore {
             state.first..state.last.map_or(0, |id| id.index + 1)
         };
         (entries, self.shared.disk.bytes())
+    }
+
+    /// A pass over all stored entries, from the disk.
+    pub(crate) fn stored_again(&self) -> Box<dyn ScrubPass> {
+        Box::new(LogPass {
+            shared: self.shared.clone(),
+            next: 0,
+        })
     }
 
     /// Why nothing is written any more, if that is so. Raft learns of it only when it wants to know what has become of
@@ -318,6 +328,46 @@ impl Shared {
         }
         entries.append(&mut cached);
         Ok(entries)
+    }
+}
+
+/// See [`LogStore::stored_again`].
+struct LogPass {
+    shared: Arc<Shared>,
+    next: u64,
+}
+
+impl ScrubPass for LogPass {
+    fn step(&mut self) -> io::Result<Option<u64>> {
+        // A file may be used for something else while it is read. Then its entries are gone at the next look.
+        let mut looks = 0;
+        loop {
+            match self.look() {
+                Err(error) if looks >= LOOKS => return Err(error),
+                Err(_) => looks += 1,
+                done => return done,
+            }
+        }
+    }
+}
+
+impl LogPass {
+    fn look(&mut self) -> io::Result<Option<u64>> {
+        let range = {
+            let state = self.shared.lock();
+            let start = state.first.max(self.next);
+            start..state.stored.min(start.saturating_add(READ_ENTRIES))
+        };
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let mut bytes = 0;
+        for (index, record) in self.shared.disk.read(range.clone())? {
+            bytes += record.len() as u64;
+            disk::decode_entry(index, record)?;
+        }
+        self.next = range.end;
+        Ok(Some(bytes))
     }
 }
 

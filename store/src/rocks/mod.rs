@@ -4,6 +4,7 @@
 
 mod former_log;
 pub mod log;
+mod scrub;
 pub mod state;
 
 use std::io;

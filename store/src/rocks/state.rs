@@ -21,14 +21,16 @@ use rocksdb::{
 
 use crate::disk::{self, Position};
 use crate::env::tempdir::StagingDir;
-use crate::env::{ShowState, StateCheck, StateDb, StateDisk};
+use crate::env::{ScrubPass, ShowState, StateCheck, StateDb, StateDisk};
 use crate::history::Moment;
 use crate::rocks::io_error;
+use crate::rocks::scrub::StatePass;
 
 const KEYS: &str = "cur";
 const EVENTS: &str = "evt";
 const LEASES: &str = "lease";
 const META: &str = "meta";
+const FAMILIES: &[&str] = &[KEYS, EVENTS, LEASES, META];
 const POSITION: &[u8] = b"position";
 /// Before the name of a record, in the same family as the position.
 const RECORD: &[u8] = b"r";
@@ -150,6 +152,14 @@ impl StateDisk for RocksState {
             *self.opened.write().unwrap_or_else(PoisonError::into_inner) = new;
         }))
     }
+
+    fn scrub(&self) -> io::Result<Option<Box<dyn ScrubPass>>> {
+        let dir = self.staging()?;
+        let copy = dir.path().join("copy");
+        self.current().copy(&copy)?;
+        let pass = StatePass::open(dir, &copy, FAMILIES, family_options)?;
+        Ok(Some(Box::new(pass)))
+    }
 }
 
 impl Drop for OpenState {
@@ -189,6 +199,12 @@ impl OpenState {
         let events = state.family(EVENTS);
         state.db.set_options_cf(events, &never).map_err(io_error)?;
         Ok(state)
+    }
+
+    /// What is flushed, by links to its files.
+    fn copy(&self, to: &Path) -> io::Result<()> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(io_error)?;
+        checkpoint.create_checkpoint(to).map_err(io_error)
     }
 
     fn family(&self, name: &str) -> &rocksdb::ColumnFamily {
@@ -507,10 +523,7 @@ impl StateDb for OpenState {
     fn checkpoint(&self, to: &Path) -> io::Result<Position> {
         // Without a WAL the checkpoint is what is flushed; creating it flushes too, this makes it explicit.
         self.flush()?;
-        Checkpoint::new(&self.db)
-            .map_err(io_error)?
-            .create_checkpoint(to)
-            .map_err(io_error)?;
+        self.copy(to)?;
         let copy =
             DB::open_cf_for_read_only(&Options::default(), to, [META], false).map_err(io_error)?;
         let family = copy.cf_handle(META).expect("opened with it");

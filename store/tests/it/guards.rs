@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -43,6 +44,66 @@ fn tamper(dir: &Path, key: &str) {
     };
     db.write(&[kv::Write::Put(new)], &position).unwrap();
     db.flush().unwrap();
+}
+
+fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true => found.extend(files(&path, suffix)),
+            false if path.to_string_lossy().ends_with(suffix) => found.push(path),
+            false => {}
+        }
+    }
+    found
+}
+
+/// In the middle of what is there once in one of these files.
+fn turn_a_bit(files: &[PathBuf], of: &[u8]) -> bool {
+    files.iter().any(|path| {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        let found = bytes.windows(of.len()).position(|window| window == of);
+        found.is_some_and(|at| {
+            let at = at + of.len() / 2;
+            let file = std::fs::OpenOptions::new().write(true).open(path);
+            file.unwrap()
+                .write_all_at(&[bytes[at] ^ 1], at as u64)
+                .unwrap();
+            true
+        })
+    })
+}
+
+async fn stops_when_a_bit_turns(suffix: &str) {
+    let limits = Limits {
+        scrub_interval: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let cluster = Cluster::start(1, limits).await;
+    let node = cluster.node(cluster.leader().await);
+    // In a form that nothing compresses.
+    let needle: String = (0..200_u32)
+        .map(|number| char::from(b'0' + (number.wrapping_mul(2_654_435_761) >> 9) as u8 % 75))
+        .collect();
+    put(node, "key", &needle).await;
+    let dir = cluster.dirs.values().next().unwrap().path();
+    eventually("a file with the value", async || {
+        turn_a_bit(&files(dir, suffix), needle.as_bytes()).then_some(())
+    })
+    .await;
+    let reason = tokio::time::timeout(DEADLINE, node.failed()).await.unwrap();
+    assert!(reason.contains("what is stored is damaged"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bit_that_turns_in_the_state_of_a_running_member_is_found() {
+    stops_when_a_bit_turns(".sst").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bit_that_turns_in_the_log_of_a_running_member_is_found() {
+    stops_when_a_bit_turns(".seg").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
