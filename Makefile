@@ -8,7 +8,7 @@ KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
 PICTURES = $(or $(FOLDER),$(CARGO_TARGET_DIR)/pictures)
 PREPARE = deploy/claim-cache.sh && rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
-.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash sim kube-sim mutants chaos chaos-ui pictures
+.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash sim kube-sim mutants chaos chaos-ui measure smoke nightly pictures
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -73,6 +73,20 @@ chaos-ui: ## break a real cluster under clients by hand, on a local page (root; 
 pictures: ## take the pictures of the report and of the live page that the guides show (FOLDER=...)
 	@$(PREPARE) && mkdir -p "$(PICTURES)" && KONTIKI_SCREENSHOTS="$(abspath $(PICTURES))" cargo nextest run --locked -p raft-tests --test report -E 'test(its_pictures) or test(names_are_text)'
 	@ls "$(PICTURES)"
+
+measure: ## do one thing to a real cluster many times, and say how it went (root; MEASURE="failover", "kills --times 100")
+	@deploy/setup.sh build chaos
+	@$(PREPARE) && cargo build --release --locked -p kontiki -p raft-tests --bins
+	@$(CARGO_TARGET_DIR)/release/raft-tests measure $(or $(MEASURE),failover)
+
+smoke: ## a hundred runs in virtual time and one of real processes, within half a minute
+	@$(PREPARE) && cargo build --release --locked -p kontiki -p raft-tests --bins
+	@$(CARGO_TARGET_DIR)/release/raft-tests smoke
+
+nightly: ## every test of reliability for HOURS (8, or `short`), whatever fails, and a page of figures (root)
+	@deploy/setup.sh build chaos
+	@$(PREPARE) && cargo build --release --locked -p kontiki -p raft-tests --bins && \
+	  $(CARGO_TARGET_DIR)/release/raft-tests nightly --hours $(or $(NIGHTLY),$(HOURS),8)
 
 bench: ## measure against Debian's etcd on this machine (about 12 minutes)
 	@deploy/setup.sh build docker test bench

@@ -10,6 +10,7 @@
 //! on which a person does it.
 //!
 //! [`etcd`] is how their clients talk to a member, whatever lies between.
+//! [`figures`] does one thing to such a cluster many times, and [`tiers`] runs all of it, for a minute or a night.
 //!
 //! [`mutants`] plants bugs in the product, to see that all of that finds them.
 //!
@@ -20,6 +21,7 @@ pub mod chaos;
 pub mod cluster;
 pub mod crash;
 pub mod etcd;
+pub mod figures;
 pub mod history;
 pub mod judge;
 pub mod kube;
@@ -30,6 +32,7 @@ pub mod recording;
 pub mod report;
 pub mod shrink;
 pub mod sim;
+pub mod tiers;
 pub mod ui;
 pub mod wire;
 pub mod workload;

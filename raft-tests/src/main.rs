@@ -1,10 +1,10 @@
 //! `raft-tests crash` runs the crash test; `raft-tests member` is one of its members.
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use raft_tests::kube::command::{KubeSimArgs, kube_sim};
 use raft_tests::sim::command::{self, ReplayArgs, SimArgs};
-use raft_tests::{chaos, crash, judge, member, report};
+use raft_tests::{chaos, crash, figures, judge, member, report, tiers};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -51,6 +51,12 @@ enum Command {
     Chaos(chaos::ChaosArgs),
     /// Break a real cluster under clients by hand, on a local page.
     ChaosUi(chaos::live::UiArgs),
+    /// Do one thing to a real cluster many times, judge what its clients saw, and say how long it took.
+    Measure(figures::MeasureArgs),
+    /// What is worth trying after each change: a hundred runs in virtual time, and a short one of real processes.
+    Smoke(tiers::TierArgs),
+    /// Everything there is, for so many hours, whatever fails; and a page of figures.
+    Nightly(tiers::NightlyArgs),
     /// One member, as configured in a file. Started by the test.
     #[command(hide = true)]
     Member {
@@ -91,6 +97,9 @@ async fn main() -> Result<ExitCode> {
             })
         }
         Command::Chaos(args) => Ok(chaos::main(args).await),
+        Command::Smoke(args) => Ok(tiers::smoke(args, commands()).await),
+        Command::Nightly(args) => Ok(tiers::nightly(args, commands()).await),
+        Command::Measure(args) => Ok(figures::main(args).await),
         Command::ChaosUi(args) => Ok(chaos::live::main(args).await),
         Command::Member { config } => member::run(&config).await.map(|()| ExitCode::SUCCESS),
         Command::Crash {
@@ -109,4 +118,11 @@ async fn main() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The names of all that this program can do.
+fn commands() -> Vec<String> {
+    let cli = Cli::command();
+    let names = cli.get_subcommands().map(|command| command.get_name());
+    names.map(String::from).collect()
 }

@@ -16,6 +16,7 @@ pub const PORT: u16 = 6490;
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// What the clients prove themselves with.
+#[derive(Clone)]
 pub struct Credentials(ClientTlsConfig);
 
 impl Credentials {

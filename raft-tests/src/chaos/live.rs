@@ -1,10 +1,10 @@
 //! A real cluster under clients that a person breaks, on a page: the rig of a chaos run without its schedule.
 
 use super::links::{Rule, Treatment};
-use super::members::{self, find_kontiki};
+use super::members::{self, Limits, find_kontiki};
 use super::rig::Rig;
-use super::run::{Stage, forms, unix_ms};
-use super::{ChaosArgs, check, load, rights, say, shared, topology};
+use super::run::{Setting, Stage, forms, unix_ms};
+use super::{check, load, rights, say, shared, topology};
 use crate::recording::{Operation, Recording, Run, Sample};
 use crate::ui::{Action, Cluster, Condition, Member, server};
 use anyhow::{Context, Result, bail};
@@ -29,7 +29,7 @@ const KEPT_NS: u64 = 15 * 60 * 1_000_000_000;
 #[derive(Args, Clone, Debug)]
 pub struct UiArgs {
     /// Members of the cluster
-    #[arg(long, default_value_t = 3, value_parser = super::members)]
+    #[arg(long, default_value_t = 3, value_parser = super::members_count)]
     members: usize,
     /// Clients that read and write
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..50))]
@@ -83,7 +83,14 @@ async fn perform(args: &UiArgs) -> Result<()> {
         began_unix_ms: unix_ms(),
         ..Run::default()
     };
-    let stage = Stage::set(&stage_args(args), &[], kontiki, &folder, run)?;
+    let setting = Setting {
+        members: args.members,
+        kinds: &[],
+        kontiki,
+        other: None,
+        limits: Limits::Small,
+    };
+    let stage = Stage::set(setting, &folder, run)?;
     tokio::select! {
         served = serve(args, seed, &stage) => served?,
         _ = interrupt.recv() => {}
@@ -105,22 +112,6 @@ async fn perform(args: &UiArgs) -> Result<()> {
         folder.join("report.html").display()
     ));
     Ok(())
-}
-
-fn stage_args(args: &UiArgs) -> ChaosArgs {
-    ChaosArgs {
-        minutes: 0.0,
-        nemesis: Vec::new(),
-        members: args.members,
-        seed: None,
-        clients: args.clients,
-        kontiki: None,
-        other_binary: None,
-        folder: None,
-        patience: 1,
-        plan: false,
-        list: false,
-    }
 }
 
 /// Starts the members, then clients and the page.

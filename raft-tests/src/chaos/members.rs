@@ -20,17 +20,29 @@ use std::time::{Duration, Instant};
 /// some seconds needs a snapshot.
 pub const SNAPSHOT_ENTRIES: u64 = 100;
 pub const LOG_ENTRIES_KEPT: u64 = 50;
+/// All that is stored is read again within so many seconds, so that damage is found while the run is on.
+pub const SCRUB_SECONDS: u64 = 8;
 /// SIGTERM to the end: what the unit in `deploy/systemd` grants.
 const STOP: Duration = Duration::from_secs(30);
 /// For a command of the command line to end.
 const COMMAND: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(10);
 
+/// How large the log and its intervals are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limits {
+    /// See [`SNAPSHOT_ENTRIES`].
+    Small,
+    /// As the program has them.
+    Default,
+}
+
 /// What all members are started with.
 pub struct Installation {
     pub kontiki: PathBuf,
     /// Another build, where members of two are to make up one cluster.
     pub other: Option<PathBuf>,
+    pub limits: Limits,
     /// What `kontiki pki` keeps.
     pub bundle: PathBuf,
     /// Where logs go.
@@ -156,12 +168,18 @@ impl Member {
         let mut environment: BTreeMap<String, String> = lines
             .map(|(key, value)| (key.to_string(), value.to_string()))
             .collect();
-        let own = [
+        let mut own = vec![
             ("KONTIKI_DATA_DIR", self.data.display().to_string()),
             ("KONTIKI_PKI_DIR", folder.join("pki").display().to_string()),
-            ("KONTIKI_SNAPSHOT_ENTRIES", SNAPSHOT_ENTRIES.to_string()),
-            ("KONTIKI_LOG_ENTRIES_KEPT", LOG_ENTRIES_KEPT.to_string()),
         ];
+        if self.installation.limits == Limits::Small {
+            own.extend([
+                ("KONTIKI_SNAPSHOT_ENTRIES", SNAPSHOT_ENTRIES.to_string()),
+                ("KONTIKI_LOG_ENTRIES_KEPT", LOG_ENTRIES_KEPT.to_string()),
+                ("KONTIKI_SCRUB_SECONDS", SCRUB_SECONDS.to_string()),
+            ]);
+        }
+        let own = own.into_iter();
         environment.extend(own.map(|(key, value)| (key.to_string(), value)));
         if let Some(library) = &self.installation.clock_library {
             environment.extend(clock::environment(library, &self.clock));

@@ -48,7 +48,7 @@ pub struct ChaosArgs {
     #[arg(long, value_delimiter = ',')]
     pub nemesis: Vec<Kind>,
     /// Members of the cluster
-    #[arg(long, default_value_t = 3, value_parser = members)]
+    #[arg(long, default_value_t = 3, value_parser = members_count)]
     pub members: usize,
     /// Repeat the schedule of this seed, as far as the machine's timing lets it [default: a new one]
     #[arg(long)]
@@ -83,7 +83,7 @@ fn minutes(text: &str) -> Result<f64, String> {
     }
 }
 
-fn members(text: &str) -> Result<usize, String> {
+pub(crate) fn members_count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(members @ (3 | 5)) => Ok(members),
         _ => Err("3 or 5".into()),

@@ -73,6 +73,21 @@ impl Rig {
         }
     }
 
+    /// The same members for another recording.
+    pub fn again(&self, recorder: Recorder) -> Rig {
+        let shared = Shared::new(
+            self.shared.members.clone(),
+            self.shared.credentials.clone(),
+            Arc::new(recorder),
+        );
+        Rig::new(
+            Arc::new(shared),
+            Arc::default(),
+            self.runtime.clone(),
+            self.bridge.clone(),
+        )
+    }
+
     pub fn members(&self) -> &[Arc<Member>] {
         &self.shared.members
     }

@@ -4,7 +4,7 @@ use super::disk::Disk;
 use super::door::Credentials;
 use super::heal::Healing;
 use super::links::Pick;
-use super::members::{Installation, Member, find_kontiki, named_kontiki};
+use super::members::{Installation, Limits, Member, find_kontiki, named_kontiki};
 use super::plan::{self, KINDS, Kind, Planned, Victims};
 use super::recorder::Recorder;
 use super::rest::{self, Api};
@@ -172,19 +172,37 @@ async fn perform(args: &ChaosArgs) -> Result<Verdict> {
         began_unix_ms: unix_ms(),
         ..Run::default()
     };
-    let stage = Stage::set(args, &kinds, kontiki, &folder, run)?;
+    let setting = Setting {
+        members: args.members,
+        kinds: &kinds,
+        kontiki,
+        other: args.other_binary.as_deref(),
+        limits: Limits::Small,
+    };
+    let stage = Stage::set(setting, &folder, run)?;
     play(args, seed, &schedule, &stage).await?;
     conclude(stage, &folder, schedule.len())
 }
 
-pub(super) fn unix_ms() -> i64 {
+pub(crate) fn unix_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(0))
 }
 
+/// What a stage is set with.
+pub(crate) struct Setting<'a> {
+    pub(crate) members: usize,
+    /// What is going to be done, as far as the members have to be started for it.
+    pub(crate) kinds: &'a [Kind],
+    pub(crate) kontiki: PathBuf,
+    /// See [`Installation::other`].
+    pub(crate) other: Option<&'a Path>,
+    pub(crate) limits: Limits,
+}
+
 /// Everything that has to be taken down again.
-pub(super) struct Stage {
-    pub(super) rig: Arc<Rig>,
+pub(crate) struct Stage {
+    pub(crate) rig: Arc<Rig>,
     api: Arc<Api>,
     installation: Arc<Installation>,
     threads: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -194,22 +212,14 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn set(
-        args: &ChaosArgs,
-        kinds: &[Kind],
-        kontiki: PathBuf,
-        folder: &Path,
-        run: Run,
-    ) -> Result<Stage> {
+    pub(crate) fn set(setting: Setting<'_>, folder: &Path, run: Run) -> Result<Stage> {
+        let kinds = setting.kinds;
         let work = Work::make()?;
-        let topology = Topology::build(args.members)?;
+        let topology = Topology::build(setting.members)?;
         let installation = Arc::new(Installation {
-            kontiki,
-            other: args
-                .other_binary
-                .as_deref()
-                .map(named_kontiki)
-                .transpose()?,
+            kontiki: setting.kontiki,
+            other: setting.other.map(named_kontiki).transpose()?,
+            limits: setting.limits,
             bundle: work.0.join("cluster"),
             logs: folder.join("logs"),
             clock_library: match kinds.contains(&Kind::Clock) {
@@ -218,7 +228,7 @@ impl Stage {
             },
             closed: AtomicBool::new(false),
         });
-        installation.make_certificates(args.members)?;
+        installation.make_certificates(setting.members)?;
         let disks = kinds.iter().any(|kind| kind.needs_disks());
         let mut members = Vec::new();
         for (index, space) in topology.spaces().iter().enumerate() {
@@ -293,7 +303,7 @@ impl Stage {
     }
 
     /// What was on the members' disks, for whoever wants to see why. They must have ended.
-    fn keep_data(&self, folder: &Path) {
+    pub(crate) fn keep_data(&self, folder: &Path) {
         for member in self.rig.members() {
             let to = folder.join(format!("data-{}", member.name));
             let (from, to) = (member.data().to_string_lossy(), to.to_string_lossy());
@@ -303,7 +313,7 @@ impl Stage {
         }
     }
 
-    pub(super) fn end_members(&self) {
+    pub(crate) fn end_members(&self) {
         self.installation.closed.store(true, Ordering::SeqCst);
         for member in self.rig.members() {
             if let Err(error) = member.kill() {
@@ -446,7 +456,7 @@ async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) 
 }
 
 /// Waits until the new cluster serves.
-pub(super) async fn forms(rig: &Arc<Rig>) -> Result<()> {
+pub(crate) async fn forms(rig: &Arc<Rig>) -> Result<()> {
     let deadline = Instant::now() + FORMS;
     loop {
         let all = (0..rig.members().len()).all(|index| rig.shared.view(index).is_some());
@@ -473,7 +483,7 @@ pub(super) async fn forms(rig: &Arc<Rig>) -> Result<()> {
 }
 
 /// Starts again what ends by itself, which no member may that no fault excuses.
-fn supervise(rig: &Rig) {
+pub(crate) fn supervise(rig: &Rig) {
     while !rig.halt.wait(SUPERVISE) {
         for member in rig.members() {
             if member.is_excused() {

@@ -25,7 +25,7 @@ pub struct Follower {
     pub client: u32,
     /// Always at this member, or at the next one each time.
     pub pinned: Option<usize>,
-    /// All up to this revision has been seen.
+    /// All up to this revision has been seen. What it is at first is not asked for.
     pub seen: AtomicI64,
 }
 
@@ -41,7 +41,7 @@ enum End {
 /// Follows until it has seen all, or all ends.
 pub async fn follow(shared: Arc<Shared>, follower: Arc<Follower>) {
     let mut member = follower.pinned.unwrap_or(0);
-    let mut next = 1;
+    let mut next = follower.seen.load(Ordering::SeqCst) + 1;
     while !shared.stop.load(Ordering::SeqCst) {
         let watch = Watch {
             client: follower.client,

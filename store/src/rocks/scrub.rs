@@ -1,6 +1,7 @@
 //! A pass over all of the state as it is on the disk. What the running database has read once it keeps, so the pass
-//! opens a copy: it shares the files, and has a memory of its own. Opening it checks what names the tables, what is at
-//! their ends and their filters; then every block is read.
+//! opens a copy: it shares the files, and has a memory of its own. Opening it checks what names the tables and what is at
+//! their ends; then every block of data is read. A filter, which only saves reads, RocksDB leaves aside without a word
+//! when it is damaged.
 
 use std::io;
 use std::path::Path;
@@ -104,12 +105,21 @@ mod tests {
         Ok(bytes)
     }
 
+    /// Nothing that can be compressed.
+    fn noise(of: i64) -> Vec<u8> {
+        let numbers = (0..300).map(|at| (of * 300 + at) as u32);
+        let mixed = numbers.map(|number| number.wrapping_mul(2_654_435_761).rotate_left(15));
+        mixed
+            .map(|number| (number.wrapping_mul(number | 1) >> 24) as u8)
+            .collect()
+    }
+
     /// Keys with values of some size, and their events.
     fn fill(state: &RocksState, revisions: std::ops::Range<i64>) {
         for revision in revisions {
             let kv = KeyValue {
                 key: format!("key/{revision:06}").into(),
-                value: vec![revision as u8; 300].into(),
+                value: noise(revision).into(),
                 mod_revision: revision,
                 ..KeyValue::default()
             };
@@ -176,7 +186,7 @@ mod tests {
 
     /// Also where the running database has it in memory, and reads on as if nothing were wrong.
     #[test]
-    fn a_bit_that_has_turned_anywhere_in_a_table_is_found() {
+    fn a_bit_that_has_turned_in_a_table_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let state = RocksState::open(dir.path(), true).unwrap();
         fill(&state, 2..400);
@@ -186,8 +196,10 @@ mod tests {
         assert!(tables.len() >= 3, "{tables:?}");
         for table in &tables {
             let bytes = fs::metadata(table).unwrap().len();
-            for part in 0..16 {
-                let at = bytes * part / 16 + part % 7;
+            // Of the large ones the last part has the filter.
+            let places = (0..16).map(|part| bytes * part / 16 + part % 7);
+            let end = (1..50).step_by(9).map(|back| bytes - back);
+            for at in places.chain(end) {
                 flip(table, at);
                 let found = pass(&state).map_err(|error| error.kind());
                 assert_eq!(
