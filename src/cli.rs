@@ -201,6 +201,10 @@ pub(crate) struct ServerArgs {
     /// So many entries stay in the log behind that, for members that are a little behind
     #[arg(long, env = "KONTIKI_LOG_ENTRIES_KEPT", default_value_t = store::Limits::default().log_entries_kept)]
     pub(crate) log_entries_kept: u64,
+    /// A leader of the store gives a sign of life every so many milliseconds, and is replaced after 10 to 15 times that
+    /// without one; longer than a message takes to the farthest member and back, and the same for all members
+    #[arg(long, env = "KONTIKI_HEARTBEAT_MS", default_value_t = store::Limits::default().heartbeat.as_millis() as u64, value_parser = clap::value_parser!(u64).range(10..=5000))]
+    pub(crate) heartbeat_ms: u64,
     /// Damage of the store's data is found within so many seconds, also where nobody reads it: all of it is read again in
     /// the background. 0 for never
     #[arg(long, env = "KONTIKI_SCRUB_SECONDS", default_value_t = store::Limits::default().scrub_interval.as_secs())]

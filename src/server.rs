@@ -246,7 +246,7 @@ fn store_config(args: &ServerArgs, pems: &Pems) -> store::Config {
             snapshot_entries: args.snapshot_entries,
             log_entries_kept: args.log_entries_kept,
             scrub_interval: Duration::from_secs(args.scrub_seconds),
-            ..store::Limits::default()
+            ..store::Limits::default().with_heartbeat(Duration::from_millis(args.heartbeat_ms))
         },
         ..store::Config::new(args.data_dir.clone(), args.cluster_id, args.member_id, tls)
     }

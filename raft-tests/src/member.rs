@@ -318,6 +318,7 @@ fn store_config(config: &Config) -> store::Config {
             heartbeat: Duration::from_millis(50),
             election_min: Duration::from_millis(600),
             election_max: Duration::from_millis(900),
+            lease_min: Duration::from_millis(900),
             snapshot_entries: 500,
             log_entries_kept: 200,
             ..store::Limits::default()

@@ -95,15 +95,8 @@ impl Store for Node {
 
     fn lease_grant(&self, id: i64, ttl_seconds: i64) -> BoxFuture<'_, StoreResult<(i64, i64)>> {
         Box::pin(async move {
-            // Shorter than an election no lease could be kept alive.
-            let shortest = self
-                .core
-                .config
-                .limits
-                .election_min
-                .mul_f64(1.5)
-                .as_millis()
-                .div_ceil(1000);
+            let shortest = self.core.config.limits.lease_min;
+            let shortest = shortest.as_millis().div_ceil(1000);
             let ttl_seconds = ttl_seconds.max(i64::try_from(shortest).unwrap_or(i64::MAX));
             loop {
                 let chosen = if id != 0 {

@@ -26,6 +26,9 @@ pub struct Limits {
     /// has to be longer than the lease and two heartbeats.
     pub election_min: Duration,
     pub election_max: Duration,
+    /// A lease is granted for so long at least: it could not be kept alive over an election else, and etcd's clients
+    /// count on no less.
+    pub lease_min: Duration,
     /// The state is flushed after so many entries, which are replayed at a start that finds it unflushed.
     pub snapshot_entries: u64,
     /// And after so many bytes of it, which is memory.
@@ -64,12 +67,16 @@ pub struct Limits {
     pub watches: kv::HubLimits,
 }
 
+/// As long as the slowest answer of a member in the same place takes, and then some.
+const HEARTBEAT: Duration = Duration::from_millis(50);
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(1000),
-            election_max: Duration::from_millis(1500),
+            heartbeat: HEARTBEAT,
+            election_min: 10 * HEARTBEAT,
+            election_max: 15 * HEARTBEAT,
+            lease_min: Duration::from_millis(1500),
             snapshot_entries: 100_000,
             snapshot_bytes: 32 << 20,
             log_entries_kept: 10_000,
@@ -92,6 +99,19 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// With another heartbeat, and elections and leases that fit it. It has to be longer than a message takes to the
+    /// farthest member and back.
+    pub fn with_heartbeat(self, heartbeat: Duration) -> Limits {
+        let election_min = 10 * heartbeat;
+        Limits {
+            heartbeat,
+            election_min,
+            election_max: 15 * heartbeat,
+            lease_min: self.lease_min.max(election_min.mul_f64(1.5)),
+            ..self
+        }
+    }
+
     /// For so long after a word from the leader, a member grants its vote to nobody else.
     pub fn leader_lease(&self) -> Duration {
         self.election_max / 2

@@ -77,6 +77,8 @@ pub async fn handover(ground: &mut Ground) -> Result<Done> {
             rig.ids([leader]),
         );
         let began = Instant::now();
+        // So that nobody else starts it again.
+        rig.members()[leader].excuse(true);
         let status = rig.members()[leader].stop()?;
         let took = began.elapsed();
         if !status.success() {
@@ -92,6 +94,7 @@ pub async fn handover(ground: &mut Ground) -> Result<Done> {
         let until = now(rig);
         let acks = pulse.acks();
         rig.members()[leader].start()?;
+        rig.members()[leader].excuse(false);
         rig.recorder().undone(fault);
         let (own, others): (Vec<_>, Vec<_>) = acks.into_iter().partition(|ack| ack.home == leader);
         let gap = |acks| longest_gap(acks, told, until).context("no write before the stop");

@@ -213,6 +213,7 @@ pub(crate) fn limits(rng: &mut SmallRng) -> Limits {
         heartbeat: ms(50),
         election_min: ms(500),
         election_max: ms(750),
+        lease_min: ms(750),
         snapshot_entries: pick(rng, &[20, 100, 400]),
         log_entries_kept: pick(rng, &[1, 20, 100]),
         request_deadline: ms(pick(rng, &[1000, 2500])),
