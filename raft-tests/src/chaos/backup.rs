@@ -178,6 +178,7 @@ fn restored(rig: &Rig, folder: &Path, copy: &Copy) -> Result<Option<String>> {
     let machine = Hermit::make(PLACE)?;
     let of_all = rig.members()[0].installation();
     let installation = Arc::new(Installation {
+        limits: of_all.limits,
         kontiki: of_all.kontiki.clone(),
         other: None,
         bundle: folder.join("cluster"),

@@ -1,7 +1,7 @@
 //! The members' last states: equal to each other and to what was acknowledged; nothing refused is in them.
 
 use super::timeline::{Maker, Timeline};
-use super::{violation, words};
+use super::{shape, violation, words};
 use crate::recording::{Dump, Pair, Violation};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,7 +94,11 @@ fn wrong(timeline: &Timeline, dump: &Dump) -> Vec<Violation> {
             .made
             .range(dump.revision + 1..)
             .find_map(|(revision, maker)| match maker {
-                Maker::Operation(place) => Some((*revision, timeline.operation(*place))),
+                // One without an answer may be done after the members were asked.
+                Maker::Operation(place) => {
+                    let operation = timeline.operation(*place);
+                    shape::revision(operation).map(|_| (*revision, operation))
+                }
                 _ => None,
             });
     if let Some((revision, operation)) = later {

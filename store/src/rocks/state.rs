@@ -63,7 +63,9 @@ impl RocksState {
         }
         std::fs::create_dir_all(&state)?;
         let current = match std::fs::read_to_string(state.join("CURRENT")) {
-            Ok(name) => name.trim().to_string(),
+            Ok(text) => named(&text)
+                .ok_or_else(|| disk::damaged("state/CURRENT does not name a state"))?
+                .to_string(),
             Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
                 let name = generation_name(1);
                 name_current(&state, &name)?;
@@ -74,9 +76,6 @@ impl RocksState {
             }
             Err(error) => return Err(error),
         };
-        if current.parse::<u64>().is_err() {
-            return Err(disk::damaged("state/CURRENT does not name a state"));
-        }
         let path = state.join(&current);
         // RocksDB's own CURRENT: without it RocksDB would make an empty database here.
         if !create && !path.join("CURRENT").exists() {
@@ -109,6 +108,13 @@ impl RocksState {
 
 fn generation_name(generation: u64) -> String {
     format!("{generation:010}")
+}
+
+/// The state that this content of `CURRENT` names: to the byte as [`name_current`] writes it.
+fn named(text: &str) -> Option<&str> {
+    let name = text.strip_suffix('\n')?;
+    let generation = name.parse().ok()?;
+    (generation_name(generation) == name).then_some(name)
 }
 
 /// Makes a state the one in use, durably and atomically.
@@ -670,6 +676,28 @@ mod tests {
                 assert_eq!(generations(dir.path()), [generation_name(left)]);
             }
         }
+    }
+
+    #[test]
+    fn no_bit_of_what_names_the_state_may_be_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = with_snapshot(dir.path());
+        drop(state);
+        let current = dir.path().join("state/CURRENT");
+        let content = fs::read(&current).unwrap();
+        for bit in 0..content.len() * 8 {
+            let mut turned = content.clone();
+            turned[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&current, turned).unwrap();
+            let error = RocksState::open(dir.path(), false).map(|_| ()).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                io::ErrorKind::InvalidData,
+                "bit {bit}: {error}"
+            );
+        }
+        fs::write(&current, content).unwrap();
+        assert_eq!(revision(&RocksState::open(dir.path(), false).unwrap()), 9);
     }
 
     #[test]

@@ -534,6 +534,17 @@ fn members_end_with_what_was_acknowledged() {
 }
 
 #[test]
+fn what_was_not_answered_may_be_done_after_the_end() {
+    let mut story = with_lease();
+    let ended = vec![deleted(4, of_lease("a", 2)), deleted(4, of_lease("b", 3))];
+    story
+        .op(1, Request::Revoke { lease: 7 }, unknown())
+        .dump(1, 3, vec![of_lease("a", 2), of_lease("b", 3)])
+        .watch(0, vec![created(3), events(ended)])
+        .good();
+}
+
+#[test]
 fn sets_only_grow() {
     let add = |value: &str, expected| swap("set/s", expected, value);
     let mut story = Story::new();
