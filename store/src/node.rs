@@ -303,8 +303,7 @@ async fn launch(
     own(Box::pin(core.clone().run_round_trips()));
     own(Box::pin(core.clone().run_comparison()));
     own(Box::pin(core.clone().run_quarantine()));
-    own(Box::pin(core.clone().run_disk_watch(watched_log.clone())));
-    own(Box::pin(core.clone().run_scrub(watched_log)));
+    own(Box::pin(core.clone().run_disk_watch(watched_log)));
     own(Box::pin(core.clone().run_flushing()));
     Ok(core)
 }
@@ -376,7 +375,8 @@ fn raft_config(config: &Config) -> Result<openraft::Config, StartError> {
         max_payload_entries: 1024,
         // A whole snapshot, which may be gigabytes.
         install_snapshot_timeout: 600_000,
-        backoff: "50ms 100ms 200ms ...1s".into(),
+        // A member that comes back shall not wait long for what it has missed: it may be needed for the quorum.
+        backoff: "50ms 100ms 200ms 200ms 200ms".into(),
         ..openraft::Config::default()
     };
     raft.validate()

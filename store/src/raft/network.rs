@@ -115,11 +115,17 @@ impl Peer {
 
     async fn stream<S>(
         &mut self,
-        input: S,
+        mut input: S,
     ) -> Rpc<BoxStream<'_, Rpc<StreamAppendResult<TypeConfig>>>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
+        // Before a member is dialled: here, openraft waits a while after it could not be reached. Who dials at once finds
+        // out at once that nobody listens there, and would be asked again at once.
+        let Some(first) = input.next().await else {
+            return Ok(Box::pin(futures::stream::empty()));
+        };
+        let input = futures::stream::iter([first]).chain(input);
         let sign_of_life = self.transport.sign_of_life();
         let connection = match self.idle.take() {
             Some((connection, since)) if since.elapsed() < sign_of_life => connection,
