@@ -303,7 +303,8 @@ async fn launch(
     own(Box::pin(core.clone().run_round_trips()));
     own(Box::pin(core.clone().run_comparison()));
     own(Box::pin(core.clone().run_quarantine()));
-    own(Box::pin(core.clone().run_disk_watch(watched_log)));
+    own(Box::pin(core.clone().run_disk_watch(watched_log.clone())));
+    own(Box::pin(core.clone().run_scrub(watched_log)));
     own(Box::pin(core.clone().run_flushing()));
     Ok(core)
 }
