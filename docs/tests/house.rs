@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Crate, its folder, and the workspace crates that it may depend on. Any other edge fails.
 const ARROWS: &[(&str, &str, &[&str])] = &[
-    ("host", "host", &[]),
+    ("host", "store/host", &[]),
     ("kv", "store/kv", &[]),
     ("store", "store", &["host", "kv"]),
     ("schema", "apiserver/schema", &[]),
