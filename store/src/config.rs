@@ -44,6 +44,8 @@ pub struct Limits {
     /// Ranges too large to be read at once that are under way; others wait, not longer than a request may take. Each
     /// has a thread and a snapshot.
     pub large_ranges: usize,
+    /// A range of more keys is large, however few bytes they have: reading them takes time.
+    pub small_keys: u64,
     /// Pairs that have to be sorted are held, and what transactions that do not write read: so many bytes at most, of all
     /// together.
     pub held_bytes: u64,
@@ -85,6 +87,7 @@ impl Default for Limits {
             request_deadline: Duration::from_secs(7),
             writes_under_way: 8192,
             large_ranges: 64,
+            small_keys: 256,
             held_bytes: 256 << 20,
             txn_bytes: 256 << 20,
             part_patience: Duration::from_secs(30),

@@ -24,8 +24,6 @@ use crate::host;
 use crate::metrics::METRICS;
 use crate::raft::machine::{Replica, unreadable};
 
-/// Answers with more keys are large, however few bytes they have: reading them takes time.
-const SMALL_KEYS: u64 = 256;
 /// What a transaction may read on a thread that serves others too.
 const TXN_SMALL_BYTES: u64 = 256 << 10;
 
@@ -39,7 +37,7 @@ impl Core {
         part_bytes: usize,
     ) -> StoreResult<RangeParts> {
         kv::check_range(&request)?;
-        if host::is_simulated() || is_small(&self.replica, &request, part_bytes) {
+        if self.is_small(&request, part_bytes) {
             let answer = self.replica.range_now(&request)?;
             return Ok(Answer {
                 revision: answer.revision,
@@ -59,11 +57,18 @@ impl Core {
             patience: self.config.limits.part_patience,
             held_bytes: self.config.limits.held_bytes,
             runtime: Handle::current(),
+            ahead: None,
             _place: place,
             _room: room,
         };
-        // Not `host::blocking`: it waits for its reader, which has to go on meanwhile.
-        tokio::task::spawn_blocking(move || scan.run(head));
+        match host::is_simulated() {
+            true => drop(host::spawn(scan.run_ahead(head))),
+            // Not `host::blocking`: it waits for its reader, which has to go on meanwhile.
+            false => drop(tokio::task::spawn_blocking(move || {
+                let mut scan = scan;
+                scan.run(head);
+            })),
+        }
         let (revision, head) = told.await.map_err(|_| StoreError::Stopped)??;
         Ok(Answer {
             revision,
@@ -78,6 +83,19 @@ impl Core {
 }
 
 impl Core {
+    /// Small enough to be read at once on a thread that serves others too.
+    pub(crate) fn is_small(&self, request: &RangeRequest, part_bytes: usize) -> bool {
+        let range = KeyRange::new(&request.key, &request.range_end);
+        if request.count_only || matches!(range, KeyRange::One(_)) {
+            return true;
+        }
+        // To go back to an older revision all changes in the range are looked at, whatever the limit.
+        let now = request.revision <= 0;
+        let first = request.read_at_most().filter(|_| now);
+        let weight = self.replica.catalog().weigh(&range, first);
+        weight.keys <= self.config.limits.small_keys && weight.whole <= part_bytes as u64
+    }
+
     async fn place_to_scan(&self) -> Result<OwnedSemaphorePermit, StoreError> {
         self.in_time(self.scans.clone().acquire_owned()).await
     }
@@ -153,19 +171,6 @@ pub(crate) fn room_to_hold(limits: &Limits) -> Semaphore {
     Semaphore::new(units(limits.held_bytes) as usize)
 }
 
-/// Small enough to be read at once on a thread that serves others too.
-pub(crate) fn is_small(replica: &Replica, request: &RangeRequest, part_bytes: usize) -> bool {
-    let range = KeyRange::new(&request.key, &request.range_end);
-    if request.count_only || matches!(range, KeyRange::One(_)) {
-        return true;
-    }
-    // To go back to an older revision all changes in the range are looked at, whatever the limit.
-    let now = request.revision <= 0;
-    let first = request.read_at_most().filter(|_| now);
-    let weight = replica.catalog().weigh(&range, first);
-    weight.keys <= SMALL_KEYS && weight.whole <= part_bytes as u64
-}
-
 /// The parts as the thread hands them out, exactly as many bytes as promised.
 fn parts(asks: mpsc::Sender<oneshot::Sender<Part>>, bytes: u64) -> PartStream {
     let state = Some((asks, bytes));
@@ -224,12 +229,14 @@ struct Scan {
     patience: Duration,
     held_bytes: u64,
     runtime: Handle,
+    /// Parts that nobody has asked for yet, where this has no thread to wait on.
+    ahead: Option<Vec<Part>>,
     _place: OwnedSemaphorePermit,
     _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Scan {
-    fn run(mut self, head: oneshot::Sender<Result<(i64, Head), StoreError>>) {
+    fn run(&mut self, head: oneshot::Sender<Result<(i64, Head), StoreError>>) {
         let replica = self.replica.clone();
         let catalog = replica.catalog();
         let db = replica.disk().opened();
@@ -246,6 +253,26 @@ impl Scan {
             }
             // Whoever gave up waiting does not need it.
             Err(error) => drop(head.send(Err(error))),
+        }
+    }
+
+    /// Reads all in one step, and hands it out as it is asked for: a simulated machine has no threads that could wait.
+    async fn run_ahead(mut self, head: oneshot::Sender<Result<(i64, Head), StoreError>>) {
+        self.ahead = Some(Vec::new());
+        let read = host::blocking(move || {
+            self.run(head);
+            self
+        });
+        let Ok(mut scan) = read.await else {
+            return;
+        };
+        for part in scan.ahead.take().into_iter().flatten() {
+            let Ok(Some(reply)) = timeout(scan.patience, scan.asked.recv()).await else {
+                return;
+            };
+            if reply.send(part).is_err() {
+                return;
+            }
         }
     }
 
@@ -304,6 +331,10 @@ impl Scan {
     }
 
     fn answer(&mut self, part: Part) -> bool {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.push(part);
+            return true;
+        }
         let asked = timeout(self.patience, self.asked.recv());
         match self.runtime.block_on(asked) {
             Ok(Some(reply)) => reply.send(part).is_ok(),

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::Stream;
 use pin_project_lite::pin_project;
 use rand::distr::{Distribution, StandardUniform};
 use rand::rngs::{SmallRng, ThreadRng};
@@ -82,10 +83,12 @@ impl Host {
 
     /// A future, and the tasks that it starts, as part of this machine.
     pub fn run<F: Future>(self: &Arc<Self>, future: F) -> Hosted<F> {
-        Hosted {
-            host: Some(self.clone()),
-            future,
-        }
+        Hosted::new(Some(self.clone()), future)
+    }
+
+    /// As [`Host::run`], for a stream.
+    pub fn pull<S: Stream>(self: &Arc<Self>, stream: S) -> Hosted<S> {
+        Hosted::new(Some(self.clone()), stream)
     }
 
     /// Nothing on this machine takes another step until it is resumed. Time goes on.
@@ -139,10 +142,46 @@ impl Host {
 
 pin_project! {
     /// See [`Host::run`].
-    pub struct Hosted<F> {
+    pub struct Hosted<W> {
         host: Option<Arc<Host>>,
+        // Nothing when this is dropped: what work does at its end it does on its machine, too.
         #[pin]
-        future: F,
+        work: Option<W>,
+    }
+
+    impl<W> PinnedDrop for Hosted<W> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _entered = this.host.take().map(Entered::new);
+            this.work.set(None);
+        }
+    }
+}
+
+impl<W> Hosted<W> {
+    fn new(host: Option<Arc<Host>>, work: W) -> Hosted<W> {
+        Hosted {
+            host,
+            work: Some(work),
+        }
+    }
+
+    /// Takes a step of the work, where the machine may go on.
+    fn step<T>(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        step: impl FnOnce(Pin<&mut W>, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let this = self.project();
+        let work = this.work.as_pin_mut().expect("it is there until the drop");
+        let Some(host) = this.host else {
+            return step(work, context);
+        };
+        if !host.may_go_on(context) {
+            return Poll::Pending;
+        }
+        let _entered = Entered::new(host.clone());
+        step(work, context)
     }
 }
 
@@ -150,15 +189,15 @@ impl<F: Future> Future for Hosted<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        let Some(host) = this.host else {
-            return this.future.poll(context);
-        };
-        if !host.may_go_on(context) {
-            return Poll::Pending;
-        }
-        let _entered = Entered::new(host.clone());
-        this.future.poll(context)
+        self.step(context, Future::poll)
+    }
+}
+
+impl<S: Stream> Stream for Hosted<S> {
+    type Item = S::Item;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        self.step(context, Stream::poll_next)
     }
 }
 
@@ -173,7 +212,8 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        CURRENT.set(self.0.take());
+        // Not dropped while the place is borrowed: its end may be that of other work.
+        drop(CURRENT.replace(self.0.take()));
     }
 }
 
@@ -188,10 +228,7 @@ pub fn is_simulated() -> bool {
 
 /// The future as a task of the machine that this runs on.
 pub fn here<F: Future>(future: F) -> Hosted<F> {
-    Hosted {
-        host: current(),
-        future,
-    }
+    Hosted::new(current(), future)
 }
 
 /// Starts a task on the machine that this runs on.
@@ -279,6 +316,8 @@ impl TryRng for Chance {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use futures::StreamExt;
+
     use super::*;
 
     /// Counts in a task that another one started.
@@ -357,6 +396,36 @@ mod tests {
             first,
             "the product's order is anybody's guess"
         );
+    }
+
+    #[tokio::test]
+    async fn work_that_is_given_up_ends_on_its_machine() {
+        struct Last(tokio::sync::mpsc::UnboundedSender<bool>);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                let _ = self.0.send(is_simulated());
+            }
+        }
+        let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let forever = |last: Last| async move {
+            let _last = last;
+            std::future::pending::<()>().await
+        };
+        let host = Host::new(1);
+        drop(host.run(forever(Last(said.clone()))));
+        drop(here(forever(Last(said.clone()))));
+        let last = Last(said);
+        let mut pulled = host.pull(futures::stream::iter([1, 2]).map(move |n| {
+            let _last = &last;
+            n
+        }));
+        assert_eq!(pulled.next().await, Some(1));
+        host.power_off();
+        assert!(futures::poll!(pulled.next()).is_pending());
+        drop(pulled);
+        let all = [heard.recv().await, heard.recv().await, heard.recv().await];
+        assert_eq!(all, [Some(true), Some(false), Some(true)]);
+        assert!(!is_simulated());
     }
 
     #[tokio::test]

@@ -85,7 +85,7 @@ impl Backend for Node {
     }
 
     fn is_large(&self, request: &RangeRequest, part_bytes: usize) -> bool {
-        !crate::scan::is_small(&self.core.replica, request, part_bytes)
+        !self.core.is_small(request, part_bytes)
     }
 
     fn move_leader(&self, target: u64) -> BoxFuture<'_, Result<(), Fault>> {

@@ -38,6 +38,12 @@ pub(super) struct Options {
     pub(super) received_within: Duration,
     /// What waits behind other calls of its client waits so long.
     pub(super) patience: Duration,
+    /// A watch's answer of more bytes goes in pieces to who can put them together; at most what a message may have.
+    pub(super) fragment_bytes: usize,
+    /// A part of an answer on its way: what a client that does not read costs.
+    pub(super) part_bytes: usize,
+    /// A message of a range as a stream has at most so much; at most what a request may have.
+    pub(super) stream_part_bytes: usize,
 }
 
 impl Default for Options {
@@ -50,6 +56,9 @@ impl Default for Options {
             bcrypt_cost: 10,
             received_within: Duration::from_secs(30),
             patience: Duration::from_secs(7),
+            fragment_bytes: usize::MAX,
+            part_bytes: 256 << 10,
+            stream_part_bytes: usize::MAX,
         }
     }
 }
@@ -99,6 +108,10 @@ impl Front {
 
     pub(super) fn message_bytes_max(&self) -> usize {
         self.backend.request_bytes_max() + ENVELOPE_BYTES
+    }
+
+    pub(super) fn fragment_bytes(&self) -> usize {
+        self.options.fragment_bytes.min(self.message_bytes_max())
     }
 
     pub(super) fn header(&self, revision: i64) -> Header {

@@ -16,12 +16,9 @@ use super::message::{
 use super::rpc::{Answers, Call};
 use super::sized::SizedAnswer;
 
-/// A part of an answer on its way: what a client that does not read costs.
-const PART_BYTES: usize = 256 << 10;
-
 pub(super) async fn range(call: Call, request: RangeRequest) -> Result<SizedAnswer, Fault> {
     check_learner(&call, &request)?;
-    let answer = parts_of(&call, request, PART_BYTES).await?;
+    let answer = parts_of(&call, request, call.front.options.part_bytes).await?;
     let header = call.front.header(answer.revision);
     Ok(SizedAnswer::of_range(&header, answer.body))
 }
@@ -187,7 +184,9 @@ pub(super) async fn range_stream(
         ));
     }
     check_learner(&call, &request)?;
-    let part_bytes = call.front.backend.request_bytes_max();
+    let options = &call.front.options;
+    let most = call.front.backend.request_bytes_max();
+    let part_bytes = options.stream_part_bytes.min(most);
     let answer = parts_of(&call, request, part_bytes).await?;
     let parts = Parts {
         header: call.front.header(answer.revision),

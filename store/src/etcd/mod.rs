@@ -4,7 +4,8 @@
 //!
 //! `methods.rs` lists what is served; a service has a file of its own, a method is a function in it. `rpc.rs` is what
 //! all methods have in common, `admission.rs` who may have how much under way, `errors.rs` the one place where errors
-//! become statuses, `tally.rs` what is counted of calls, `serve.rs` the port, `http.rs` what it serves besides gRPC.
+//! become statuses, `tally.rs` what is counted of calls, `serve.rs` the port, `http.rs` what it serves besides gRPC,
+//! `door.rs` the way in without a port.
 //! `schema.txt` is the API as data, for reflection and the JSON gateway.
 //! Beyond `kv::Store` the services see a member through `backend.rs`.
 
@@ -14,6 +15,7 @@ mod auth;
 mod backend;
 pub mod client;
 mod cluster;
+mod door;
 mod election;
 mod errors;
 mod front;
@@ -43,5 +45,6 @@ mod turn;
 mod watch;
 mod watch_set;
 
+pub use door::{Door, DoorSettings};
 pub(crate) use front::ETCD_VERSION as VERSION;
 pub use serve::{FrontError, FrontTls, bind, serve};

@@ -16,6 +16,7 @@ use kv::{
 use super::errors::Fault;
 use super::front::Front;
 use super::kv::get;
+use crate::host;
 
 /// Time to live of a lease that nobody named, in seconds: that of etcd's sessions.
 const SESSION_SECONDS: i64 = 60;
@@ -142,11 +143,11 @@ impl Drop for Place {
         }
         let (front, key, revision) = (self.front.clone(), self.key.clone(), self.revision);
         // The store's calls have a deadline of their own.
-        self.front.tasks.spawn(async move {
+        self.front.tasks.spawn(host::here(async move {
             if let Err(error) = front.backend.txn(delete_if(&key, revision)).await {
                 tracing::debug!(%error, "a place in line was left; its lease will end it");
             }
-        });
+        }));
     }
 }
 

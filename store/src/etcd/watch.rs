@@ -300,7 +300,7 @@ impl Session {
     }
 
     fn send_events(&mut self, id: i64, revision: i64, events: &Events) {
-        let limit = self.call.front.message_bytes_max();
+        let limit = self.call.front.fragment_bytes();
         let Some(watch) = self.watches.get_mut(&id) else {
             return;
         };
