@@ -248,7 +248,7 @@ async fn serve_again(run: &Run, parties: &Parties, rng: SmallRng) {
         let story = format!("There is no leader {SERVES_WITHIN:?} after the last fault.");
         return record.violation("liveness: no leader", story);
     }
-    sim::settle_membership(&run.world).await;
+    drop(sim::settle_membership(&run.world).await);
     let mut client = Rest::new(parties.writing.clone(), LAST_CLIENT, rng);
     for member in run.world.members() {
         let served = becomes(SERVES_WITHIN, async || {

@@ -3,18 +3,18 @@
 //! What is real: the members ([`store::Node`]) with Raft, the state machine, watches, leases, forwarding, formation and
 //! snapshots, and the messages between them to the last byte. What is simulated: time, the network ([`net`]), disks
 //! ([`disk`]), clocks ([`clock`]), and threads and chance of each machine ([`store::host`]). The clients are in the same
-//! process and call [`kv::Store`].
+//! process and speak etcd's API with the members, as clients of a port do ([`line`]).
 //!
 //! A run: a cluster is formed, clients ask and watch, faults drawn by the seed are done to it ([`nemesis`]); then all is
 //! healed, and the cluster has to serve again, with everything that it ever acknowledged.
 
-pub mod calls;
 pub mod check;
 pub mod clients;
 pub mod clock;
 pub mod command;
 pub mod coverage;
 pub mod disk;
+pub mod line;
 pub mod nemesis;
 pub mod net;
 pub mod raft;
@@ -31,8 +31,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use kv::Store;
 use kv::mutants::Bug;
+use kv::{MemberStatus, Store};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use store::Limits;
@@ -41,6 +41,7 @@ use tokio::time::Instant;
 
 use self::clients::{Mix, Shared};
 use self::disk::Crash;
+use self::net::address;
 use self::schedule::{Schedule, Wish};
 use self::world::World;
 use crate::judge::judge;
@@ -190,6 +191,7 @@ async fn run_here(options: &Options, schedule: &Schedule) -> Ran {
     let sampling = tokio::spawn(sample(world.clone()));
     let looking = tokio::spawn(look(world.clone()));
     torment(&world, schedule, options.length).await;
+    shared.calm.store(true, Ordering::Relaxed);
     heal(&world);
     let mut rng = SmallRng::seed_from_u64(options.seed ^ 0x656e_6473);
     serve_again(&world, &shared, &mut rng).await;
@@ -219,6 +221,8 @@ pub(crate) fn limits(rng: &mut SmallRng) -> Limits {
         request_deadline: ms(pick(rng, &[1000, 2500])),
         compare_interval: ms(500),
         disk_interval: ms(500),
+        small_keys: pick(rng, &[4, 32, 256]),
+        large_ranges: pick(rng, &[2, 64, 64]) as usize,
         peer_silence: Duration::from_secs(3),
         ..Limits::default()
     }
@@ -330,13 +334,17 @@ async fn serve_again(world: &Arc<World>, shared: &Arc<Shared>, rng: &mut SmallRn
         let story = format!("There is no leader {LEADER_WITHIN:?} after the last fault.");
         return record.violation("liveness: no leader", story);
     }
-    settle_membership(world).await;
+    let voters = settle_membership(world).await;
     if let Some(leader) = world.leader() {
         tokio::spawn(clients::keep_watch(shared.clone(), leader));
     }
-    for id in world.members() {
+    for id in voters {
         let mut told = String::new();
         let served = becomes(SERVES_WITHIN, async || {
+            // It may have been on its way out.
+            if !world.members().contains(&id) {
+                return true;
+            }
             for request in check::last_words(id) {
                 let outcome = shared.ask(rng, 900, id, request).await;
                 if !check::is_answered(&outcome) {
@@ -357,23 +365,28 @@ async fn serve_again(world: &Arc<World>, shared: &Arc<Shared>, rng: &mut SmallRn
     }
 }
 
-/// Who is in the cluster, as its leader says. Others are switched off.
-pub(crate) async fn settle_membership(world: &Arc<World>) {
-    let Some(leader) = world.leader() else {
-        return;
+/// Who votes in the cluster, as its leader says. Who is not in it is switched off.
+pub(crate) async fn settle_membership(world: &Arc<World>) -> Vec<u64> {
+    let asked = async {
+        let leader = world.leader()?;
+        let asked = world.ask(leader, Duration::from_secs(1), |node| async move {
+            node.members()
+        });
+        asked.await.ok()
     };
-    let asked = world.ask(leader, Duration::from_secs(1), |node| async move {
-        node.members()
-    });
-    let Ok(members) = asked.await else {
-        return;
+    let Some(members) = asked.await else {
+        return world.members();
     };
     for id in world.members() {
-        if !members.iter().any(|member| member.id == id) {
+        // One that never got its address is known to nobody.
+        let known = |member: &MemberStatus| member.id == id && member.peer_address == address(id);
+        if !members.iter().any(known) {
             world.set_removed(id);
             world.end(id, Crash::Kill);
         }
     }
+    let voters = members.iter().filter(|member| member.is_voter);
+    voters.map(|member| member.id).collect()
 }
 
 /// Everything that a member has.
@@ -384,18 +397,15 @@ async fn dump(world: &Arc<World>, id: u64) -> Option<Dump> {
         serializable: true,
         ..Range::default()
     };
-    let request = calls::range_request(all);
-    let asked = world.ask(id, Duration::from_secs(1), |node| async move {
-        let answer = node.range(request).await.ok()?;
-        let compacted = node.status().compact_revision;
-        Some((answer, compacted))
-    });
-    let (answer, compacted) = asked.await.ok()??;
+    let within = Duration::from_secs(1);
+    let line = world.line(id, "dump")?;
+    let (revision, found) = line.range(&all, within).await.ok()?;
+    let asked = world.ask(id, within, |node| async move { node.status() });
     Some(Dump {
         member: id,
-        revision: answer.revision,
-        compacted,
-        pairs: answer.body.kvs.iter().map(calls::pair).collect(),
+        revision,
+        compacted: asked.await.ok()?.compact_revision,
+        pairs: found.pairs,
     })
 }
 

@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use store::etcd::Door;
 use store::host::Host;
-use store::{Config, InitialMember, Limits, Node, TlsIdentity};
+use store::{Config, InitialMember, Limits, Node, StartError, TlsIdentity};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::SimClock;
 use super::disk::{Crash, Disk, Flaw};
+use super::line::{self, Line};
 use super::net::{Net, address};
 use super::raft::{Look, Oracle};
 use super::record::Recorder;
+use crate::etcd::client::Connection;
 
 const CLUSTER: u64 = 0xc1;
 /// After a process has ended by itself, until it is started again.
@@ -49,6 +52,7 @@ pub struct Process {
     pub host: Arc<Host>,
     /// When it has started.
     pub node: Option<Arc<Node>>,
+    door: Option<Door>,
     /// Told at its end.
     pub gone: CancellationToken,
     paused: bool,
@@ -205,15 +209,20 @@ impl World {
         };
         let world = self.clone();
         tokio::spawn(async move {
-            let starting = process.host.run(Node::start(config));
+            let settings = line::settings(world.seed, id);
+            let starting = process.host.run(async move {
+                let node = Node::start(config).await?;
+                let door = Door::new(node.clone(), settings);
+                Ok::<_, StartError>((node, door))
+            });
             let started = tokio::select! {
                 biased;
                 () = process.gone.cancelled() => return,
                 started = starting => started,
             };
             match started {
-                Ok(node) => {
-                    world.set_node(id, &process, &node);
+                Ok((node, door)) => {
+                    world.set_node(id, &process, &node, door);
                     world.supervise(id, process, node).await;
                 }
                 Err(error) => {
@@ -238,6 +247,7 @@ impl World {
         let process = Process {
             host: self.host(machine, self.rng(id, life).random()),
             node: None,
+            door: None,
             gone: CancellationToken::new(),
             paused: false,
             stopping: false,
@@ -270,10 +280,11 @@ impl World {
         Host::with_clock(seed, move || Duration::from_millis(ms()))
     }
 
-    fn set_node(&self, id: u64, of: &Process, node: &Arc<Node>) {
+    fn set_node(&self, id: u64, of: &Process, node: &Arc<Node>, door: Door) {
         self.with_process(id, |process| {
             if Arc::ptr_eq(&process.host, &of.host) {
                 process.node = Some(node.clone());
+                process.door = Some(door);
             }
         });
     }
@@ -362,6 +373,17 @@ impl World {
             false => host.resume(),
         }
         true
+    }
+
+    /// A client's connection to a member; nothing where it does not run.
+    pub fn line(&self, id: u64, client: &str) -> Option<Connection<Line>> {
+        let process = self.process(id)?;
+        Some(Connection::over(Line {
+            client: client.into(),
+            door: process.door?,
+            host: process.host,
+            gone: process.gone,
+        }))
     }
 
     /// Asks a member something on its own machine.
