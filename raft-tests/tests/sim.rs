@@ -3,8 +3,14 @@
 use std::time::Duration;
 
 use kv::mutants::Bug;
+use raft_tests::recording::{Outcome, Put, Request};
+use raft_tests::sim::disk::{Crash, Flaw};
 use raft_tests::sim::smaller::smaller;
+use raft_tests::sim::world::World;
 use raft_tests::sim::{Options, Ran, run, run_schedule, schedule};
+use store::Limits;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 fn options(seed: u64, bug: Option<Bug>) -> Options {
     Options {
@@ -35,6 +41,36 @@ fn a_seed_is_the_same_run_every_time() {
     assert_eq!(again.recording, first.recording);
     assert_eq!(again.trace, first.trace);
     assert_ne!(beside.join().unwrap(), first.trace);
+}
+
+#[test]
+fn a_member_that_is_down_is_asked_for_with_pauses() {
+    let builder = &mut tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(async {
+        let world = World::new(1, Limits::default(), Flaw::None);
+        world.found(&[1, 2, 3]);
+        (1..=3).for_each(|id| world.boot(id));
+        let leader = loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if let Some(leader) = world.leader() {
+                break leader;
+            }
+        };
+        let other = if leader == 1 { 2 } else { 1 };
+        assert!(world.end(other, Crash::Kill));
+        let put = Request::Put(Put {
+            key: "k".into(),
+            ..Put::default()
+        });
+        let put = world.line(leader, "c").unwrap().perform(&put, SECOND).await;
+        assert!(matches!(put, Outcome::Ok { .. }), "{put:?}");
+        let before = world.net.dials();
+        tokio::time::sleep(SECOND).await;
+        // Signs of life and appends; thousands where nobody waits after a refusal.
+        let dials = world.net.dials() - before;
+        assert!((5..100).contains(&dials), "{dials}");
+    });
 }
 
 /// A simulation that cannot fail proves nothing: of so many seeds one at least has to show what is wrong. Answers the first

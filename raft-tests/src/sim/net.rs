@@ -55,6 +55,7 @@ struct Inner {
     delivered: u64,
     /// Told now and then when something was delivered.
     moved: Arc<Notify>,
+    dials: u64,
 }
 
 struct Listening {
@@ -112,6 +113,7 @@ impl Net {
             trace: DefaultHasher::new(),
             delivered: 0,
             moved: Arc::default(),
+            dials: 0,
         })))
     }
 
@@ -190,6 +192,11 @@ impl Net {
     pub async fn moved(&self) {
         let moved = self.lock().moved.clone();
         moved.notified().await;
+    }
+
+    /// How often anybody has wanted a connection.
+    pub fn dials(&self) -> u64 {
+        self.lock().dials
     }
 
     /// A number that depends on every delivery so far, and how many there were.
@@ -293,6 +300,7 @@ struct Port {
 
 impl Network for Port {
     fn dial(&self, address: String) -> BoxFuture<'_, io::Result<Box<dyn ByteStream>>> {
+        self.net.lock().dials += 1;
         Box::pin(async move {
             let unknown = || io::Error::from(io::ErrorKind::NotFound);
             let to = Members.member_at(&address).ok_or_else(unknown)?;
