@@ -8,8 +8,12 @@ use crate::recording::{Outcome, Put, Request};
 impl Client<'_> {
     /// A lease of a few seconds; nothing where it was not granted.
     pub(super) async fn granted(&mut self) -> Option<i64> {
-        let lease = self.shared.unique() as i64 + 1000;
         let ttl = self.rng.random_range(1..4);
+        self.granted_for(ttl).await
+    }
+
+    async fn granted_for(&mut self, ttl: i64) -> Option<i64> {
+        let lease = self.shared.unique() as i64 + 1000;
         let outcome = self.ask(Request::Grant { lease, ttl }).await;
         matches!(outcome, Outcome::Ok { .. }).then_some(lease)
     }
@@ -24,7 +28,8 @@ impl Client<'_> {
 
     /// Grants a lease, puts keys under it, keeps it alive for a while, and revokes it or lets it run out.
     pub(super) async fn use_lease(&mut self) {
-        let Some(lease) = self.granted().await else {
+        let ttl = self.rng.random_range(1..4);
+        let Some(lease) = self.granted_for(ttl).await else {
             return;
         };
         for number in 0..self.rng.random_range(1..3) {
@@ -36,7 +41,9 @@ impl Client<'_> {
             };
             self.ask(Request::Put(put)).await;
         }
-        for _ in 0..self.rng.random_range(0..4) {
+        // Some live for longer than most leaders.
+        let most = if self.rng.random_bool(0.2) { 14 } else { 4 };
+        for _ in 0..self.rng.random_range(0..most) {
             if self.shared.is_over() {
                 return;
             }
@@ -45,6 +52,20 @@ impl Client<'_> {
         }
         if self.rng.random_bool(0.4) {
             self.ask(Request::Revoke { lease }).await;
+        } else if self.rng.random_bool(0.5) {
+            // Until about its end: what comes now is either in time or too late.
+            let ms = ttl as u64 * 1000;
+            self.pause(ms - 300, ms + 700).await;
+            self.renew(lease).await;
+        }
+        if !self.shared.is_over() && self.rng.random_bool(0.5) {
+            let put = Put {
+                key: format!("l/{lease}/late"),
+                value: format!("v{}", self.shared.unique()),
+                lease,
+                prev: false,
+            };
+            self.ask(Request::Put(put)).await;
         }
     }
 }

@@ -130,13 +130,24 @@ impl Client<'_> {
         }
     }
 
+    /// A key as it was, or is; of a revision that may be compacted by the time it is read.
+    fn past(&mut self, key: &str) -> Range {
+        let revision = self.shared.newest() - self.rng.random_range(0..60);
+        let is_past = self.rng.random_bool(0.5);
+        Range {
+            revision: if is_past { revision.max(1) } else { 0 },
+            ..one(key)
+        }
+    }
+
     fn steps(&mut self, first: u32, most: u32, depth: u32) -> Vec<Step> {
         let count = self.rng.random_range(1..=most);
         (0..count)
             .map(|number| {
                 let key = mixed((first + number) % MIXED);
                 match self.rng.random_range(0..8) {
-                    0 | 1 => Step::Range(one(&key)),
+                    0 => Step::Range(one(&key)),
+                    1 => Step::Range(self.past(&key)),
                     2 => Step::Delete(Delete {
                         key,
                         prev: true,
