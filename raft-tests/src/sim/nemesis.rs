@@ -240,6 +240,11 @@ impl Harm<'_> {
                     clock.jump(ms);
                 }
                 self.over(fault);
+                // Whoever goes by the time that it is will trust what it knew, and there is news elsewhere.
+                if self.rng.random_bool(0.5) {
+                    self.kind = Alone;
+                    self.partition().await;
+                }
             }
             SlowDisk => {
                 let victim = self.victim();
