@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::history::{EventKind, Seen, Step};
-use super::rest::{Rest, Shared, page};
+use super::rest::{PATIENCE, Rest, Shared, page};
 use super::wire::{Answer, request};
 
 /// One that keeps a kind until it is over. `reached` tells how far it is.
@@ -38,6 +38,7 @@ pub async fn keep(
         path,
         place,
         position: 0,
+        initial: None,
         reached,
     };
     while !keeper.rest.shared.is_over() {
@@ -45,6 +46,7 @@ pub async fn keep(
             keeper.rest.hop();
         }
         let went = match keeper.position {
+            0 if keeper.rest.rng.random_bool(0.3) => keeper.watch_list().await,
             0 => keeper.list().await,
             _ => keeper.watch().await,
         };
@@ -62,6 +64,8 @@ struct Keeper {
     place: usize,
     /// Version up to which it knows everything; 0: it has to list.
     position: i64,
+    /// What a watch has shown of what there is, while it has not said that this is all.
+    initial: Option<Vec<Seen>>,
     reached: Arc<AtomicI64>,
 }
 
@@ -93,6 +97,31 @@ impl Keeper {
         });
         self.reach(revision);
         Some(())
+    }
+
+    /// A watch that begins with everything that there is, and says when that was all.
+    async fn watch_list(&mut self) -> Option<()> {
+        let version = match self.rest.rng.random_bool(0.6) {
+            true => "&resourceVersion=0",
+            false => "",
+        };
+        let path = format!(
+            "{}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true\
+             &timeoutSeconds=8{version}",
+            self.path
+        );
+        let until = Instant::now() + PATIENCE;
+        let answer = self.rest.open(request(Method::GET, &path, None)).await;
+        let answer = answer
+            .ok()
+            .filter(|answer| answer.status == StatusCode::OK)?;
+        self.initial = Some(Vec::new());
+        let followed = self.follow(answer, until).await;
+        match self.initial.take() {
+            // It broke off before it had shown all, and so has shown nothing.
+            Some(_) => None,
+            None => followed,
+        }
     }
 
     async fn watch(&mut self) -> Option<()> {
@@ -143,8 +172,39 @@ impl Keeper {
         }
     }
 
+    /// What was shown is a list, if this is the bookmark that says so.
+    fn has_all(&mut self, bookmark: &Value) {
+        let metadata = &bookmark["metadata"];
+        let is_end = metadata["annotations"]["k8s.io/initial-events-end"] == "true";
+        let version = metadata["resourceVersion"].as_str();
+        let (true, Some(revision)) = (is_end, version.and_then(|text| text.parse().ok())) else {
+            return;
+        };
+        let member = self.rest.member;
+        let items = self.initial.take().unwrap_or_default();
+        self.step(Step::Listed {
+            member,
+            revision,
+            items,
+        });
+        self.step(Step::Watch {
+            member,
+            from: revision,
+        });
+        self.reach(revision);
+    }
+
     /// False where the watch is over.
     fn take(&mut self, event: &Value) -> bool {
+        if let Some(items) = &mut self.initial {
+            let object = &event["object"];
+            match event["type"].as_str() {
+                Some("ADDED") => items.extend(Seen::of(self.kind, object)),
+                Some("BOOKMARK") => self.has_all(object),
+                _ => return false,
+            }
+            return true;
+        }
         let kind = match event["type"].as_str() {
             Some("ADDED") => EventKind::Added,
             Some("MODIFIED") => EventKind::Modified,

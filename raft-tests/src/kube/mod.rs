@@ -181,7 +181,7 @@ impl Parties {
     fn start(run: &Run, rng: &mut SmallRng) -> Parties {
         let shared = || {
             Arc::new(Shared {
-                wire: run.plane.wire.clone(),
+                wire: Arc::new(run.plane.wire.clone()),
                 scribe: run.scribe.clone(),
                 stop: AtomicBool::new(false),
             })
@@ -267,7 +267,7 @@ async fn serve_again(run: &Run, parties: &Parties, rng: SmallRng) {
 }
 
 /// Asks for everything, and says what came instead of it.
-async fn list_all(client: &mut Rest) -> Result<(), String> {
+pub(crate) async fn list_all(client: &mut Rest) -> Result<(), String> {
     let plan = rest::Plan {
         verb: Verb::List,
         kind: "configmaps",
@@ -325,7 +325,7 @@ async fn settle(run: &Run, parties: &Parties) {
     });
 }
 
-fn knows_all(truth: &Truth, informer: &Informer, reached: i64) -> bool {
+pub(crate) fn knows_all(truth: &Truth, informer: &Informer, reached: i64) -> bool {
     reached > 0
         && truth
             .between(&informer.prefix, reached, truth.last() + 1)
@@ -333,7 +333,7 @@ fn knows_all(truth: &Truth, informer: &Informer, reached: i64) -> bool {
 }
 
 /// The newest version that anybody was told of.
-fn newest_shown(history: &History) -> i64 {
+pub(crate) fn newest_shown(history: &History) -> i64 {
     history
         .calls
         .iter()

@@ -16,14 +16,14 @@ use tokio::time::timeout;
 
 use super::history::{Call, Seen, Told, Verb};
 use super::scribe::Scribe;
-use super::wire::{Answer, Broken, Wire, request};
+use super::wire::{Answer, Broken, Road, request};
 
 /// A client waits so long for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What the clients of a run share.
 pub struct Shared {
-    pub wire: Arc<Wire>,
+    pub wire: Arc<dyn Road>,
     pub scribe: Arc<Scribe>,
     pub stop: AtomicBool,
 }

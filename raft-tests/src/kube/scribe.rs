@@ -108,7 +108,7 @@ impl Scribe {
             };
             while let Some(item) = stream.next().await {
                 match item {
-                    WatchItem::Events { revision, events } => self.learn(revision, &events),
+                    WatchItem::Events { revision, events } => self.learn(revision, events.iter()),
                     WatchItem::Progress { revision } => self.history().truth.reach(revision),
                     WatchItem::Compacted { .. } => return,
                 }
@@ -118,12 +118,13 @@ impl Scribe {
         let _ended = following.await;
     }
 
-    fn learn(&self, revision: i64, events: &kv::Events) {
+    /// Takes in what a watch tells of one revision, unless it is known.
+    pub fn learn<'a>(&self, revision: i64, events: impl IntoIterator<Item = &'a kv::Event>) {
         let truth: &mut Truth = &mut self.history().truth;
         if revision <= truth.last() {
             return;
         }
-        for event in events.iter() {
+        for event in events {
             let key = String::from_utf8_lossy(&event.kv.key);
             let Some(key) = key.strip_prefix("/registry/") else {
                 continue;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use apiserver::{ApiServer, Body};
 use auth::User;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use host::Host;
 use http::request::Parts;
 use http::{Request, StatusCode};
@@ -176,35 +177,88 @@ impl Wire {
             head = begun => head.map_err(|_| Broken::Lost)?,
         };
         self.cross(client, member).await;
-        Ok(Answer {
-            status: head,
+        let pieces = Arriving {
             wire: self.clone(),
             link: (client, member),
             gone: server.gone,
             arriving,
-        })
+        };
+        Ok(Answer::new(head, pieces))
+    }
+}
+
+/// How requests of clients come to members, here or over real connections.
+pub trait Road: Send + Sync + 'static {
+    /// Members that may be asked.
+    fn ready(&self) -> Vec<u64>;
+    /// Sends a request as `user`, and waits for the beginning of its answer; see [`Wire::send`].
+    fn send(
+        &self,
+        client: u32,
+        member: u64,
+        user: Option<User>,
+        request: Request<Bytes>,
+    ) -> BoxFuture<'_, Result<Answer, Broken>>;
+}
+
+impl Road for Arc<Wire> {
+    fn ready(&self) -> Vec<u64> {
+        Wire::ready(self)
+    }
+
+    fn send(
+        &self,
+        client: u32,
+        member: u64,
+        user: Option<User>,
+        request: Request<Bytes>,
+    ) -> BoxFuture<'_, Result<Answer, Broken>> {
+        Box::pin(Wire::send(self, client, member, user, request))
     }
 }
 
 /// An answer that has begun.
 pub struct Answer {
     pub status: StatusCode,
+    pieces: Box<dyn Pieces>,
+}
+
+/// The body of an answer, as it comes.
+pub trait Pieces: Send {
+    /// The next one; none at its end.
+    fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, Broken>>>;
+}
+
+struct Arriving {
     wire: Arc<Wire>,
     link: (u32, u64),
     gone: CancellationToken,
     arriving: mpsc::Receiver<Result<Bytes, Broken>>,
 }
 
+impl Pieces for Arriving {
+    fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, Broken>>> {
+        Box::pin(async {
+            let piece = tokio::select! {
+                biased;
+                () = self.gone.cancelled() => return Some(Err(Broken::Lost)),
+                piece = self.arriving.recv() => piece,
+            };
+            self.wire.cross(self.link.0, self.link.1).await;
+            piece
+        })
+    }
+}
+
 impl Answer {
+    pub fn new(status: StatusCode, pieces: impl Pieces + 'static) -> Answer {
+        let pieces = Box::new(pieces);
+        Answer { status, pieces }
+    }
+
     /// The next piece of the body; none at its end.
     pub async fn piece(&mut self) -> Option<Result<Bytes, Broken>> {
-        let piece = tokio::select! {
-            biased;
-            () = self.gone.cancelled() => return Some(Err(Broken::Lost)),
-            piece = self.arriving.recv() => piece,
-        };
-        self.wire.cross(self.link.0, self.link.1).await;
-        piece
+        self.pieces.next().await
     }
 
     /// All of the body.
