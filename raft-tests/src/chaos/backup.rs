@@ -34,7 +34,7 @@ const CALL: Duration = Duration::from_secs(5);
 /// For the new cluster to serve.
 const SERVES: Duration = Duration::from_secs(30);
 /// Objects of the API's clients.
-const OBJECTS: &str = "/registry/configmaps/default/chaos-";
+const OBJECTS: &str = "/registry/configmaps/default/";
 
 /// What a copy is of, and how that state was when the cluster was asked about it.
 struct Copy {

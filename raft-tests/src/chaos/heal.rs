@@ -1,6 +1,6 @@
 //! The end of a run: nothing is done to the cluster any more, and it has to serve again, soon and everywhere.
 
-use super::rest::Api;
+use super::api::Api;
 use super::rig::Rig;
 use super::shared::KEYS;
 use super::strike::OWN_CLIENT;
@@ -183,22 +183,7 @@ impl Healing<'_> {
 
     /// What clients of the Kubernetes API were told holds at each member.
     pub async fn objects(&self, api: &Api) {
-        let mut lists = Vec::new();
-        for member in self.rig.members() {
-            let patience = SERVES * self.factor;
-            match insist(patience, async || api.list(member).await).await {
-                Ok(list) => lists.push(list),
-                Err(error) => {
-                    let error = error.context(format!("the API of member {}", member.name));
-                    self.found("liveness: does not serve", &error);
-                }
-            }
-        }
-        for violation in api.violations(&lists) {
-            self.rig
-                .recorder()
-                .violation(&violation.rule, violation.story);
-        }
+        api.conclude(self, CATCHES_UP * self.factor).await;
     }
 
     async fn newest(&self) -> Result<i64> {

@@ -2,6 +2,7 @@
 //! record everything, while the network, the processes and the disks under them fail in ways that follow from a seed.
 //! At the end all is mended; then the cluster has to serve again, and the judges look at the recording.
 
+pub mod api;
 pub mod backup;
 pub mod bandwidth;
 pub mod check;
@@ -14,13 +15,11 @@ pub mod links;
 pub mod live;
 pub mod load;
 pub mod members;
-pub mod objects;
 pub mod plan;
 pub mod program;
 pub mod proxy;
 pub mod quota;
 pub mod recorder;
-pub mod rest;
 pub mod rig;
 pub mod rights;
 pub mod road;
@@ -29,6 +28,7 @@ pub mod shared;
 pub mod space;
 pub mod strike;
 pub mod topology;
+pub mod truth;
 pub mod under;
 pub mod upgrade;
 pub mod watchers;

@@ -48,6 +48,10 @@ impl Recorder {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Nanoseconds since the run began.
     pub fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)

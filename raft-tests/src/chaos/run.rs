@@ -1,5 +1,6 @@
 //! One run from its start to its verdict. Whatever ends it, nothing of it is left on the machine but its folder.
 
+use super::api::Api;
 use super::disk::Disk;
 use super::door::Credentials;
 use super::heal::Healing;
@@ -7,7 +8,6 @@ use super::links::Pick;
 use super::members::{Installation, Limits, Member, find_kontiki, named_kontiki};
 use super::plan::{self, KINDS, Kind, Planned, Victims};
 use super::recorder::Recorder;
-use super::rest::{self, Api};
 use super::rig::Rig;
 use super::shared::{self, Shared};
 use super::strike::strike;
@@ -41,9 +41,6 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const SUPERVISOR: &str = "supervisor";
 /// Watchers that look in.
 const VISITORS: u32 = 2;
-/// Clients of the Kubernetes API.
-const API_CLIENTS: u32 = 2;
-const FIRST_API_CLIENT: u32 = 400;
 /// Clients of the recording from here on watch.
 const FIRST_WATCHER: u32 = 500;
 
@@ -250,8 +247,8 @@ impl Stage {
             ..Recording::default()
         }));
         let credentials = Credentials::read(&installation.bundle)?;
-        let api = Arc::new(Api::new(&installation.bundle)?);
         let shared = Arc::new(Shared::new(members, credentials, recorder));
+        let api = Arc::new(Api::new(&installation.bundle, &shared)?);
         let runtime = tokio::runtime::Handle::current();
         Ok(Stage {
             rig: Arc::new(Rig::new(
@@ -386,15 +383,7 @@ async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) 
         let client = FIRST_WATCHER + 100 + number;
         clients.spawn(watchers::visit(shared.clone(), client, seed));
     }
-    for number in 0..API_CLIENTS {
-        let client = FIRST_API_CLIENT + number;
-        clients.spawn(rest::work_on(
-            shared.clone(),
-            stage.api.clone(),
-            client,
-            seed,
-        ));
-    }
+    stage.api.start(&shared, &mut clients, seed);
     let mut watching = JoinSet::new();
     let mut followers = Vec::new();
     for (number, pinned) in (0..args.members).map(Some).chain([None]).enumerate() {
@@ -430,6 +419,7 @@ async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) 
     };
     healing.serves().await;
     shared.clients_stop.store(true, Ordering::SeqCst);
+    stage.api.stop_writers();
     let ended = tokio::time::timeout(CLIENTS_END, async {
         while let Some(client) = clients.join_next().await {
             if client.is_err() {
@@ -440,12 +430,6 @@ async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) 
     ended.await.context("the clients do not end")?;
     let dumps = healing.agrees(&followers).await;
     healing.objects(&stage.api).await;
-    match stage.api.count() {
-        0 => rig
-            .recorder()
-            .trouble("no client of the Kubernetes API got anything done".into()),
-        count => say(&format!("{count} objects of the Kubernetes API")),
-    }
     shared.stop.store(true, Ordering::SeqCst);
     let length = rig.recorder().now();
     rig.recorder().change(|recording| {

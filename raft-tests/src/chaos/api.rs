@@ -1,0 +1,388 @@
+//! Clients of the Kubernetes API of real members. They are those of the simulation ([`crate::kube`]): some write objects in
+//! every way that the API has, some list and watch and keep what they are shown, and all of them go from member to member.
+//! What is true is told by the store's own watch. Here is what is different: requests go over TLS to the port on the
+//! loopback of each member, and time is that of the machine.
+
+use super::heal::Healing;
+use super::members::Member;
+use super::shared::Shared;
+use super::truth;
+use crate::kube::history::{Call, Informer, Told, Verb};
+use crate::kube::rest::{self, Rest};
+use crate::kube::scribe::Scribe;
+use crate::kube::wire::{Answer, Broken, Pieces, Road};
+use crate::kube::{self, informers, objects, rules};
+use crate::recording::{RestCall, RestFate, Violation};
+use anyhow::Result;
+use auth::User;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderValue, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+
+/// Of the API, in each member's namespace.
+const PORT: u16 = 6443;
+const WRITERS: u32 = 2;
+/// In the recording.
+const FIRST_WRITER: u32 = 400;
+const FIRST_KEEPER: u32 = 450;
+const LAST_CLIENT: u32 = 499;
+const POLL: Duration = Duration::from_millis(50);
+
+/// The way to the members, as the administrator.
+struct Doors {
+    tls: TlsConnector,
+    members: Vec<Arc<Member>>,
+}
+
+impl Doors {
+    fn new(bundle: &Path, members: Vec<Arc<Member>>) -> Result<Doors> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(bundle.join("ca.crt"))?)?;
+        let chain = CertificateDer::pem_file_iter(bundle.join("admin.crt"))?
+            .collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_file(bundle.join("admin.key"))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)?;
+        Ok(Doors {
+            tls: TlsConnector::from(Arc::new(config)),
+            members,
+        })
+    }
+
+    /// Over a connection of its own.
+    async fn ask(&self, member: u64, mut request: Request<Bytes>) -> Result<Answer, Broken> {
+        let member = self.members.iter().find(|it| it.id() == member);
+        let member = member.ok_or(Broken::Refused)?;
+        let (mut sender, connection) = self.connect(member).await.map_err(|_| Broken::Refused)?;
+        let connection = Connection(tokio::spawn(async {
+            // The request sees how it ends.
+            let _ = connection.await;
+        }));
+        let host = HeaderValue::from_static("127.0.0.1");
+        request.headers_mut().insert(http::header::HOST, host);
+        let response = sender.send_request(request.map(Full::new)).await;
+        let (head, body) = response.map_err(|_| Broken::Lost)?.into_parts();
+        let pieces = Coming {
+            body,
+            _sender: sender,
+            _connection: connection,
+        };
+        Ok(Answer::new(head.status, pieces))
+    }
+
+    /// Nothing has been asked when this fails.
+    async fn connect(&self, member: &Member) -> Result<(Sender, Line)> {
+        let stream = member.space.dial(PORT).await?;
+        let name = ServerName::try_from("127.0.0.1")?;
+        let stream = self.tls.connect(name, stream).await?;
+        Ok(http1::handshake(TokioIo::new(stream)).await?)
+    }
+}
+
+type Sender = http1::SendRequest<Full<Bytes>>;
+type Line =
+    http1::Connection<TokioIo<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>, Full<Bytes>>;
+
+/// Closed when it is dropped.
+struct Connection(tokio::task::JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The rest of an answer.
+struct Coming {
+    body: Incoming,
+    _sender: Sender,
+    _connection: Connection,
+}
+
+impl Pieces for Coming {
+    fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, Broken>>> {
+        Box::pin(async {
+            loop {
+                let piece = match self.body.frame().await? {
+                    Ok(frame) => frame.into_data(),
+                    Err(_) => return Some(Err(Broken::Lost)),
+                };
+                // Trailers are of no interest.
+                if let Ok(piece) = piece {
+                    return Some(Ok(piece));
+                }
+            }
+        })
+    }
+}
+
+impl Road for Doors {
+    /// Whether one is up is seen when it is asked.
+    fn ready(&self) -> Vec<u64> {
+        self.members.iter().map(|member| member.id()).collect()
+    }
+
+    fn send(
+        &self,
+        _client: u32,
+        member: u64,
+        _user: Option<User>,
+        request: Request<Bytes>,
+    ) -> BoxFuture<'_, Result<Answer, Broken>> {
+        Box::pin(self.ask(member, request))
+    }
+}
+
+/// All of these clients, and what they were told.
+pub struct Api {
+    scribe: Arc<Scribe>,
+    writing: Arc<rest::Shared>,
+    keeping: Arc<rest::Shared>,
+    keepers: Mutex<JoinSet<()>>,
+    reached: Vec<Arc<AtomicI64>>,
+    /// Something of the truth was compacted before anybody could see it.
+    truth_lost: Arc<AtomicBool>,
+}
+
+impl Api {
+    pub fn new(bundle: &Path, shared: &Shared) -> Result<Api> {
+        let doors = Arc::new(Doors::new(bundle, shared.members.clone())?);
+        let began = Instant::from_std(shared.recorder.began());
+        let scribe = Arc::new(Scribe::new(began));
+        let clients = || {
+            Arc::new(rest::Shared {
+                wire: doors.clone(),
+                scribe: scribe.clone(),
+                stop: AtomicBool::new(false),
+            })
+        };
+        Ok(Api {
+            writing: clients(),
+            keeping: clients(),
+            keepers: Mutex::default(),
+            // One of one namespace, one of all.
+            reached: vec![Arc::default(), Arc::default()],
+            truth_lost: Arc::default(),
+            scribe,
+        })
+    }
+
+    /// Writers are among `clients`, which end when they are told to.
+    pub fn start(&self, shared: &Arc<Shared>, clients: &mut JoinSet<()>, seed: u64) {
+        let dice = |client: u32| SmallRng::seed_from_u64(seed ^ 0x4e57 ^ (u64::from(client) << 16));
+        for client in FIRST_WRITER..FIRST_WRITER + WRITERS {
+            clients.spawn(objects::write(self.writing.clone(), client, dice(client)));
+        }
+        let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        for (client, reached) in (FIRST_KEEPER..).zip(&self.reached) {
+            let namespace = client.is_multiple_of(2).then_some(objects::NAMESPACES[0]);
+            let (keeping, reached) = (self.keeping.clone(), reached.clone());
+            let dice = dice(client);
+            keepers.spawn(informers::keep(
+                keeping,
+                client,
+                "configmaps",
+                namespace,
+                reached,
+                dice,
+            ));
+        }
+        for pinned in (0..shared.members.len()).map(Some).chain([None]) {
+            let (scribe, lost) = (self.scribe.clone(), self.truth_lost.clone());
+            keepers.spawn(truth::follow(shared.clone(), scribe, lost, pinned));
+        }
+    }
+
+    pub fn stop_writers(&self) {
+        self.writing.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Informers have to know everything, each member is looked at once more, and all that was told is judged. Nobody
+    /// writes any more.
+    pub async fn conclude(&self, healing: &Healing<'_>, patience: Duration) {
+        let recorder = healing.rig.recorder();
+        let until = Instant::now() + patience;
+        while !self.all_know() && Instant::now() < until {
+            tokio::time::sleep(POLL).await;
+        }
+        self.scribe.change(|history| {
+            let last = history.truth.last();
+            for informer in &mut history.informers {
+                informer.settled = Some(last);
+            }
+        });
+        let mut client = Rest::new(
+            self.keeping.clone(),
+            LAST_CLIENT,
+            SmallRng::seed_from_u64(1),
+        );
+        for member in healing.rig.members() {
+            let until = Instant::now() + patience;
+            client.member = member.id();
+            while let Err(instead) = kube::list_all(&mut client).await {
+                if Instant::now() > until {
+                    let story = format!(
+                        "All faults were taken back. The API of member {} does not answer within {patience:?}, but: {instead}.",
+                        member.name
+                    );
+                    recorder.violation("liveness: does not serve", story);
+                    break;
+                }
+                client.member = member.id();
+            }
+        }
+        let newest = self.scribe.change(|history| kube::newest_shown(history));
+        let until = Instant::now() + patience;
+        while self.scribe.followed() < newest && Instant::now() < until {
+            tokio::time::sleep(POLL).await;
+        }
+        self.keeping.stop.store(true, Ordering::Relaxed);
+        let mut keepers = self.take_keepers();
+        // Some of them wait for what does not come any more.
+        keepers.shutdown().await;
+        self.report(healing);
+    }
+
+    fn take_keepers(&self) -> JoinSet<()> {
+        let keepers = self.keepers.lock();
+        std::mem::take(&mut *keepers.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn all_know(&self) -> bool {
+        self.scribe.change(|history| {
+            let knows_all = |informer: &Informer| {
+                let reached = &self.reached[(informer.client - FIRST_KEEPER) as usize];
+                kube::knows_all(&history.truth, informer, reached.load(Ordering::Relaxed))
+            };
+            history.truth.last() >= kube::newest_shown(history)
+                && history.informers.len() == self.reached.len()
+                && history.informers.iter().all(knows_all)
+        })
+    }
+
+    fn report(&self, healing: &Healing<'_>) {
+        let recorder = healing.rig.recorder();
+        let history = self.scribe.change(std::mem::take);
+        recorder.change(|recording| recording.rest = history.calls.iter().map(in_words).collect());
+        let answered = history
+            .calls
+            .iter()
+            .filter(|call| call.told.is_success())
+            .count();
+        let steps: usize = history
+            .informers
+            .iter()
+            .map(|informer| informer.steps.len())
+            .sum();
+        super::say(&format!(
+            "{} calls of the Kubernetes API, {answered} answered well; informers were shown {steps} things",
+            history.calls.len()
+        ));
+        if answered == 0 || steps == 0 {
+            recorder.trouble("no client of the Kubernetes API got anything done".into());
+        }
+        if self.truth_lost.load(Ordering::Relaxed) {
+            let words = "changes of objects were compacted before anybody saw them";
+            return recorder.trouble(words.into());
+        }
+        for Violation { rule, story, .. } in rules::check(&history) {
+            recorder.violation(&rule, story);
+        }
+    }
+}
+
+/// As the report shows it.
+fn in_words(call: &Call) -> RestCall {
+    let verb = format!("{:?}", call.verb).to_lowercase();
+    let mut request = format!("{verb} {}", call.key);
+    if let Some(version) = call.expects {
+        request += &format!(" if it is of version {version}");
+    }
+    if call.any_version {
+        request += ", of any version";
+    }
+    let reads = matches!(call.verb, Verb::Get | Verb::List);
+    let (fate, answer) = match &call.told {
+        Told::Object(seen) => (
+            RestFate::Done(seen.revision),
+            format!("{} at version {}", seen.key, seen.revision),
+        ),
+        Told::Done => (RestFate::Done(0), "done".into()),
+        Told::Pages(pages) => {
+            let count: usize = pages.iter().map(|(_, items)| items.len()).sum();
+            let version = pages.first().map_or(0, |(version, _)| *version);
+            (
+                RestFate::Done(version),
+                format!("{count} objects of version {version}"),
+            )
+        }
+        Told::Refused { code, reason } => (RestFate::Refused, format!("{code} {reason}")),
+        // Nothing comes of it in any case.
+        Told::Unknown(why) if reads => (RestFate::Refused, why.clone()),
+        Told::Unknown(why) => (RestFate::Unknown, why.clone()),
+    };
+    RestCall {
+        client: call.client,
+        member: call.member,
+        called: call.called,
+        returned: call.returned,
+        verb,
+        request,
+        fate,
+        answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_says_what_came_of_a_call() {
+        let call = |verb, told| {
+            let call = Call {
+                verb,
+                key: "configmaps/n/a".into(),
+                expects: Some(4),
+                told,
+                ..Call::default()
+            };
+            let words = in_words(&call);
+            (words.request, words.fate, words.answer)
+        };
+        let pages = Told::Pages(vec![(7, Vec::new()), (7, Vec::new())]);
+        let (_, fate, answer) = call(Verb::List, pages);
+        assert_eq!(
+            (fate, answer.as_str()),
+            (RestFate::Done(7), "0 objects of version 7")
+        );
+        let refused = Told::Refused {
+            code: 409,
+            reason: "Conflict".into(),
+        };
+        let (request, fate, answer) = call(Verb::Update, refused);
+        assert_eq!(request, "update configmaps/n/a if it is of version 4");
+        assert_eq!((fate, answer.as_str()), (RestFate::Refused, "409 Conflict"));
+        let lost = || Told::Unknown("lost".into());
+        assert_eq!(call(Verb::Update, lost()).1, RestFate::Unknown);
+        assert_eq!(call(Verb::Get, lost()).1, RestFate::Refused);
+    }
+}
