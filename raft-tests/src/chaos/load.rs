@@ -43,15 +43,19 @@ enum Work {
     Append,
     /// Leases that are kept alive, revoked, or left to end.
     Lease,
+    /// Locks and elections.
+    Line,
 }
 
 fn work(client: u32) -> Work {
-    match client % 8 {
-        0 | 3 => Work::Register,
+    match client % 10 {
+        0 | 5 => Work::Register,
         1 | 6 => Work::Set,
-        2 | 5 => Work::Mix,
+        2 | 7 => Work::Mix,
+        3 => Work::Lease,
         4 => Work::Append,
-        _ => Work::Lease,
+        // Two, so that one waits for the other.
+        _ => Work::Line,
     }
 }
 
@@ -86,6 +90,7 @@ pub async fn work_on(shared: Arc<Shared>, number: u32, seed: u64) {
             Work::Mix => client.mix().await,
             Work::Append => turns::append(&mut client).await,
             Work::Lease => client.lease().await,
+            Work::Line => client.stand_in_line().await,
         }
         let pause = client.rng.random_range(0..THINK_MS);
         tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -333,16 +338,32 @@ impl Client {
         })
     }
 
-    async fn lease(&mut self) {
+    /// A lease of a few seconds; nothing where it was not granted.
+    async fn granted(&mut self) -> Option<i64> {
         self.counter += 1;
         let lease = (i64::from(self.number) + 1) << 32 | self.counter as i64;
         let ttl = self.rng.random_range(2..=5);
-        if !matches!(
-            self.ask(Request::Grant { lease, ttl }).await,
-            Outcome::Ok { .. }
-        ) {
-            return;
+        let outcome = self.ask(Request::Grant { lease, ttl }).await;
+        matches!(outcome, Outcome::Ok { .. }).then_some(lease)
+    }
+
+    async fn stand_in_line(&mut self) {
+        if self.rng.random_bool(0.2) {
+            return turns::who_leads(self).await;
         }
+        let Some(lease) = self.granted().await else {
+            return;
+        };
+        match self.rng.random_bool(0.6) {
+            true => turns::lock(self, lease).await,
+            false => turns::stand(self, lease).await,
+        }
+    }
+
+    async fn lease(&mut self) {
+        let Some(lease) = self.granted().await else {
+            return;
+        };
         let prefix = format!("lease/{}/{:06}/", self.number, self.counter);
         let put = |name: &str| {
             Step::Put(Put {
@@ -443,13 +464,14 @@ mod tests {
 
     #[test]
     fn every_workload_has_its_clients() {
-        let works: Vec<Work> = (0..8).map(work).collect();
+        let works: Vec<Work> = (0..10).map(work).collect();
         for wanted in [
             Work::Register,
             Work::Set,
             Work::Mix,
             Work::Append,
             Work::Lease,
+            Work::Line,
         ] {
             assert!(works.contains(&wanted));
         }

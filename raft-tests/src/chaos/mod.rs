@@ -54,7 +54,7 @@ pub struct ChaosArgs {
     #[arg(long)]
     pub seed: Option<u64>,
     /// Clients that read and write; watchers come on top
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..200))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..200))]
     pub clients: u32,
     /// The binary under test [default: the one beside this program]
     #[arg(long)]
