@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// For the last process to start and answer.
@@ -21,6 +22,8 @@ const ANSWERS: Duration = Duration::from_secs(30);
 const LEADER: Duration = Duration::from_secs(3);
 const SERVES: Duration = Duration::from_secs(5);
 const CATCHES_UP: Duration = Duration::from_secs(10);
+/// For clients to end, which they do after the call that they are in.
+const CLIENTS_END: Duration = Duration::from_secs(30);
 const CALL: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -52,8 +55,38 @@ impl Healing<'_> {
         self.rig.recorder().violation(rule, story);
     }
 
+    /// The cluster serves, clients end, and then there is one state, which all of them were told.
+    pub async fn conclude(
+        &self,
+        mut clients: JoinSet<()>,
+        followers: &[Arc<Follower>],
+        api: Option<&Api>,
+    ) -> Result<()> {
+        let shared = &self.rig.shared;
+        self.serves().await;
+        shared.clients_stop.store(true, Ordering::SeqCst);
+        if let Some(api) = api {
+            api.stop_writers();
+        }
+        let ended = tokio::time::timeout(CLIENTS_END, async {
+            while let Some(client) = clients.join_next().await {
+                if client.is_err() {
+                    let words = "a client has panicked";
+                    self.rig.recorder().trouble(words.into());
+                }
+            }
+        });
+        ended.await.context("the clients do not end")?;
+        self.agrees(followers).await;
+        if let Some(api) = api {
+            api.conclude(self, CATCHES_UP * self.factor).await;
+        }
+        shared.stop.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
     /// A leader, and a write and a read through each member. Clients go on meanwhile.
-    pub async fn serves(&self) {
+    async fn serves(&self) {
         let shared = &self.rig.shared;
         for index in 0..shared.members.len() {
             if let Err(error) = insist(ANSWERS, async || self.status(index).await).await {
@@ -139,14 +172,20 @@ impl Healing<'_> {
         }
     }
 
-    /// All have one state, watchers have seen all of it, and it is put down. Clients have ended.
-    pub async fn agrees(&self, followers: &[Arc<Follower>]) -> Vec<Dump> {
-        let revision = match insist(SERVES * self.factor, async || self.newest().await).await {
+    /// All have one state, watchers have seen all of it, and it is put down. Clients have ended. To the judges this is the
+    /// end of the run: what goes by itself later, with its lease, is there in this state.
+    async fn agrees(&self, followers: &[Arc<Follower>]) {
+        let recorder = self.rig.recorder();
+        let mut asked = recorder.now();
+        let newest = insist(SERVES * self.factor, async || {
+            asked = recorder.now();
+            self.newest().await
+        });
+        let newest = newest.await;
+        recorder.change(|recording| recording.run.length = asked);
+        let revision = match newest {
             Ok(revision) => revision,
-            Err(error) => {
-                self.found("liveness: does not serve", &error);
-                return Vec::new();
-            }
+            Err(error) => return self.found("liveness: does not serve", &error),
         };
         self.rig
             .shared
@@ -178,12 +217,7 @@ impl Healing<'_> {
                 Err(error) => self.found("liveness: cannot be read", &error),
             }
         }
-        dumps
-    }
-
-    /// What clients of the Kubernetes API were told holds at each member.
-    pub async fn objects(&self, api: &Api) {
-        api.conclude(self, CATCHES_UP * self.factor).await;
+        recorder.change(|recording| recording.dumps = dumps);
     }
 
     async fn newest(&self) -> Result<i64> {

@@ -18,7 +18,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
 
 /// How often members are looked after.
 const LOOK: Duration = Duration::from_millis(100);
@@ -121,10 +120,7 @@ async fn serve(args: &UiArgs, seed: u64, stage: &Stage) -> Result<()> {
         member.start()?;
     }
     // Dropped, and so ended, when this is left.
-    let mut work = JoinSet::new();
-    for index in 0..args.members {
-        work.spawn(shared::sample(rig.shared.clone(), index));
-    }
+    let mut work = shared::sample_all(&rig.shared);
     forms(rig).await?;
     for number in 0..args.clients {
         work.spawn(load::work_on(rig.shared.clone(), number, seed));

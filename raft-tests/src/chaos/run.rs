@@ -12,7 +12,7 @@ use super::rig::Rig;
 use super::shared::{self, Shared};
 use super::strike::strike;
 use super::topology::{self, Topology, member_name};
-use super::watchers::{self, Follower};
+use super::watchers;
 use super::{ChaosArgs, check, clock, load, rights, say};
 use crate::recording::{Outcome, Recording, Run, Violation};
 use anyhow::{Context, Result, bail};
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,8 +29,6 @@ use tokio::task::JoinSet;
 
 /// For a new cluster to serve.
 const FORMS: Duration = Duration::from_secs(60);
-/// For clients to end, which they do after the call that they are in.
-const CLIENTS_END: Duration = Duration::from_secs(30);
 /// A process that ended by itself is started again after so long, as the unit in `deploy/systemd` does.
 const RESTART: Duration = Duration::from_secs(2);
 const SUPERVISE: Duration = Duration::from_millis(100);
@@ -367,10 +365,7 @@ async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) 
         member.start()?;
     }
     // Dropped, and so ended, when this is left early.
-    let mut samplers = JoinSet::new();
-    for index in 0..args.members {
-        samplers.spawn(shared::sample(shared.clone(), index));
-    }
+    let _samplers = shared::sample_all(&shared);
     forms(rig).await?;
     let began = Instant::now();
     stage.spawn(SUPERVISOR, supervise)?;
@@ -384,17 +379,7 @@ async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) 
         clients.spawn(watchers::visit(shared.clone(), client, seed));
     }
     stage.api.start(&shared, &mut clients, seed);
-    let mut watching = JoinSet::new();
-    let mut followers = Vec::new();
-    for (number, pinned) in (0..args.members).map(Some).chain([None]).enumerate() {
-        let follower = Arc::new(Follower {
-            client: FIRST_WATCHER + number as u32,
-            pinned,
-            seen: AtomicI64::new(0),
-        });
-        followers.push(follower.clone());
-        watching.spawn(watchers::follow(shared.clone(), follower));
-    }
+    let (_watching, followers) = watchers::follow_all(&shared, FIRST_WATCHER, 0);
 
     faults(stage, schedule, began)?;
     let length = Duration::from_secs_f64(args.minutes * 60.0);
@@ -417,26 +402,9 @@ async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) 
         rig,
         factor: args.patience,
     };
-    healing.serves().await;
-    shared.clients_stop.store(true, Ordering::SeqCst);
-    stage.api.stop_writers();
-    let ended = tokio::time::timeout(CLIENTS_END, async {
-        while let Some(client) = clients.join_next().await {
-            if client.is_err() {
-                rig.recorder().trouble("a client has panicked".into());
-            }
-        }
-    });
-    ended.await.context("the clients do not end")?;
-    let dumps = healing.agrees(&followers).await;
-    healing.objects(&stage.api).await;
-    shared.stop.store(true, Ordering::SeqCst);
-    let length = rig.recorder().now();
-    rig.recorder().change(|recording| {
-        recording.dumps = dumps;
-        recording.run.length = length;
-    });
-    Ok(())
+    healing
+        .conclude(clients, &followers, Some(&*stage.api))
+        .await
 }
 
 /// Waits until the new cluster serves.

@@ -9,6 +9,7 @@ use anyhow::Result;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
 /// From where to where the keys of the clients are; the API server's own, which begin with a slash, are not among them.
 pub const KEYS: (&str, &str) = ("a", "~");
@@ -97,8 +98,13 @@ fn newest_leader(views: &[Option<View>]) -> Option<u64> {
     fresh.max_by_key(|view| view.term).map(|view| view.leader)
 }
 
-/// Asks one member again and again how it stands, until all ends.
-pub async fn sample(shared: Arc<Shared>, member: usize) {
+/// Asks each member again and again how it stands, until all ends.
+pub fn sample_all(shared: &Arc<Shared>) -> JoinSet<()> {
+    let all = 0..shared.members.len();
+    all.map(|member| sample(shared.clone(), member)).collect()
+}
+
+async fn sample(shared: Arc<Shared>, member: usize) {
     let mut ticks = tokio::time::interval(SAMPLE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut connection = None;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// How often a stream is asked how far it is.
 const ASK: Duration = Duration::from_millis(500);
@@ -29,6 +30,29 @@ pub struct Follower {
     pub seen: AtomicI64,
 }
 
+/// Watchers of everything: one at each member and one that goes round, with numbers from the first one on. They have seen
+/// all up to a revision.
+pub fn follow_all(
+    shared: &Arc<Shared>,
+    first: u32,
+    seen: i64,
+) -> (JoinSet<()>, Vec<Arc<Follower>>) {
+    let mut watching = JoinSet::new();
+    let places = (0..shared.members.len()).map(Some).chain([None]);
+    let follower = |(client, pinned)| {
+        let seen = AtomicI64::new(seen);
+        let follower = Arc::new(Follower {
+            client,
+            pinned,
+            seen,
+        });
+        watching.spawn(follow(shared.clone(), follower.clone()));
+        follower
+    };
+    let followers = (first..).zip(places).map(follower).collect();
+    (watching, followers)
+}
+
 /// How a stream came to its end.
 enum End {
     /// All was seen that has to be.
@@ -39,7 +63,7 @@ enum End {
 }
 
 /// Follows until it has seen all, or all ends.
-pub async fn follow(shared: Arc<Shared>, follower: Arc<Follower>) {
+async fn follow(shared: Arc<Shared>, follower: Arc<Follower>) {
     let mut member = follower.pinned.unwrap_or(0);
     let mut next = follower.seen.load(Ordering::SeqCst) + 1;
     while !shared.stop.load(Ordering::SeqCst) {

@@ -12,7 +12,7 @@ use crate::chaos::rig::Rig;
 use crate::chaos::run::{Setting, Stage, forms, supervise, unix_ms};
 use crate::chaos::shared::{self, KEYS, Shared};
 use crate::chaos::strike::OWN_CLIENT;
-use crate::chaos::watchers::{self, Follower};
+use crate::chaos::watchers;
 use crate::chaos::{check, load, rights, say, topology};
 use crate::recording::{Delete, Outcome, Range, Recording, Request, Response, Run, Violation};
 use anyhow::{Context, Result, anyhow, bail};
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -29,8 +29,6 @@ const INSIST: Duration = Duration::from_secs(30);
 const CALL: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 const MOMENT: Duration = Duration::from_millis(10);
-/// For clients to end, which they do after the call that they are in.
-const CLIENTS_END: Duration = Duration::from_secs(30);
 /// So many numbers of clients in a recording are one slice's.
 const CLIENTS: u32 = 64;
 /// Numbers of watchers, which are in no other slice's way.
@@ -212,28 +210,14 @@ impl Ground {
         strike: impl FnOnce(&Rig) -> T + Send + 'static,
     ) -> Result<T> {
         let rig = slice.rig.clone();
-        let (shared, members) = (rig.shared.clone(), rig.members().len());
-        // Dropped, and so ended, when this is left early; in this order.
-        let mut clients = clients;
-        let mut watching = JoinSet::new();
-        let mut samplers = JoinSet::new();
+        let shared = rig.shared.clone();
         let _ends = Ends(rig.clone());
-        for index in 0..members {
-            samplers.spawn(shared::sample(shared.clone(), index));
-        }
+        // Dropped, and so ended, when this is left early.
+        let _samplers = shared::sample_all(&shared);
         forms(&rig).await?;
         let supervisor = rig.clone();
         let supervisor = tokio::task::spawn_blocking(move || supervise(&supervisor));
-        let mut followers = Vec::new();
-        for (number, pinned) in (0..members).map(Some).chain([None]).enumerate() {
-            let follower = Arc::new(Follower {
-                client: FIRST_WATCHER + number as u32,
-                pinned,
-                seen: AtomicI64::new(slice.revision),
-            });
-            followers.push(follower.clone());
-            watching.spawn(watchers::follow(shared.clone(), follower));
-        }
+        let (_watching, followers) = watchers::follow_all(&shared, FIRST_WATCHER, slice.revision);
         let hands = rig.clone();
         let struck = tokio::task::spawn_blocking(move || strike(&hands)).await?;
         rig.halt.halt();
@@ -246,23 +230,7 @@ impl Ground {
             rig: &rig,
             factor: self.task.patience,
         };
-        healing.serves().await;
-        shared.clients_stop.store(true, Ordering::SeqCst);
-        let ended = tokio::time::timeout(CLIENTS_END, async {
-            while let Some(client) = clients.join_next().await {
-                if client.is_err() {
-                    rig.recorder().trouble("a client has panicked".into());
-                }
-            }
-        });
-        ended.await.context("the clients do not end")?;
-        let dumps = healing.agrees(&followers).await;
-        shared.stop.store(true, Ordering::SeqCst);
-        let length = rig.recorder().now();
-        rig.recorder().change(|recording| {
-            recording.dumps = dumps;
-            recording.run.length = length;
-        });
+        healing.conclude(clients, &followers, None).await?;
         self.judge(&rig, slice.number)?;
         Ok(struck)
     }
