@@ -121,10 +121,10 @@ fn under_way(kontiki: &Path, folder: &Path) -> Child {
 }
 
 #[test]
-fn a_cluster_outlives_a_partition_a_kill_and_a_pause() {
+fn a_cluster_and_its_nodes_outlive_a_partition_a_kill_and_a_pause() {
     let Some(kontiki) = kontiki() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mut output = chaos(&kontiki, folder.path(), "0.35", "partition,kill,pause");
+    let mut output = chaos(&kontiki, folder.path(), "0.35", "partition,kill,pause,node");
     let output = output.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
@@ -136,7 +136,9 @@ fn a_cluster_outlives_a_partition_a_kill_and_a_pause() {
     assert!(said.contains("nothing is wrong"), "{said}");
     let recording = std::fs::read(folder.path().join("recording.json")).unwrap();
     let recording: raft_tests::recording::Recording = serde_json::from_slice(&recording).unwrap();
-    for kind in ["partition", "kill", "pause"] {
+    // That some ran is demanded by the run itself.
+    assert!(said.contains(" pods ran"), "{said}");
+    for kind in ["partition", "kill", "pause", "node"] {
         assert!(
             recording.faults.iter().any(|fault| fault.kind == kind),
             "{kind}"

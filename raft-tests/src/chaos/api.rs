@@ -1,17 +1,18 @@
 //! Clients of the Kubernetes API of real members. They are those of the simulation ([`crate::kube`]): some write objects in
 //! every way that the API has, some list and watch and keep what they are shown, and all of them go from member to member.
-//! What is true is told by the store's own watch. Here is what is different: requests go over TLS to the port on the
-//! loopback of each member, and time is that of the machine.
+//! Where there are nodes, others want things to run. What is true is told by the store's own watch. Here is what is
+//! different: requests go over TLS to the port on the loopback of each member, and time is that of the machine.
 
 use super::heal::Healing;
+use super::lives;
 use super::members::Member;
 use super::shared::Shared;
 use super::truth;
-use crate::kube::history::{Call, Informer, Told, Verb};
+use crate::kube::history::{Call, History, Informer, Told, Verb};
 use crate::kube::rest::{self, Rest};
 use crate::kube::scribe::Scribe;
 use crate::kube::wire::{Answer, Broken, Pieces, Road};
-use crate::kube::{self, informers, objects, rules};
+use crate::kube::{self, informers, objects, rules, workloads};
 use crate::recording::{RestCall, RestFate, Violation};
 use anyhow::Result;
 use auth::User;
@@ -39,9 +40,13 @@ const PORT: u16 = 6443;
 const WRITERS: u32 = 2;
 /// In the recording.
 const FIRST_WRITER: u32 = 400;
+const FIRST_WANTER: u32 = 420;
 const FIRST_KEEPER: u32 = 450;
-const LAST_CLIENT: u32 = 499;
+const LAST_CLIENT: u32 = 490;
 const POLL: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(500);
+/// After the last wish, until it has come true. Leases of agents that are gone, and pauses between attempts, take as long.
+const CONVERGES_WITHIN: Duration = Duration::from_secs(90);
 
 /// The way to the members, as the administrator.
 struct Doors {
@@ -151,19 +156,28 @@ impl Road for Doors {
     }
 }
 
+/// Who goes on until all is over.
+#[derive(Default)]
+struct Keepers {
+    informers: JoinSet<()>,
+    truth: JoinSet<()>,
+}
+
 /// All of these clients, and what they were told.
 pub struct Api {
     scribe: Arc<Scribe>,
     writing: Arc<rest::Shared>,
     keeping: Arc<rest::Shared>,
-    keepers: Mutex<JoinSet<()>>,
+    keepers: Mutex<Keepers>,
     reached: Vec<Arc<AtomicI64>>,
     /// Something of the truth was compacted before anybody could see it.
     truth_lost: Arc<AtomicBool>,
+    with_nodes: bool,
 }
 
 impl Api {
-    pub fn new(bundle: &Path, shared: &Shared) -> Result<Api> {
+    /// Where there are nodes, clients want things to run on them.
+    pub fn new(bundle: &Path, shared: &Shared, with_nodes: bool) -> Result<Api> {
         let doors = Arc::new(Doors::new(bundle, shared.members.clone())?);
         let began = Instant::from_std(shared.recorder.began());
         let scribe = Arc::new(Scribe::new(began));
@@ -182,6 +196,7 @@ impl Api {
             reached: vec![Arc::default(), Arc::default()],
             truth_lost: Arc::default(),
             scribe,
+            with_nodes,
         })
     }
 
@@ -191,12 +206,15 @@ impl Api {
         for client in FIRST_WRITER..FIRST_WRITER + WRITERS {
             clients.spawn(objects::write(self.writing.clone(), client, dice(client)));
         }
+        if self.with_nodes {
+            self.start_wanters(clients, dice);
+        }
         let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
         for (client, reached) in (FIRST_KEEPER..).zip(&self.reached) {
             let namespace = client.is_multiple_of(2).then_some(objects::NAMESPACES[0]);
             let (keeping, reached) = (self.keeping.clone(), reached.clone());
             let dice = dice(client);
-            keepers.spawn(informers::keep(
+            keepers.informers.spawn(informers::keep(
                 keeping,
                 client,
                 "configmaps",
@@ -207,80 +225,155 @@ impl Api {
         }
         for pinned in (0..shared.members.len()).map(Some).chain([None]) {
             let (scribe, lost) = (self.scribe.clone(), self.truth_lost.clone());
-            keepers.spawn(truth::follow(shared.clone(), scribe, lost, pinned));
+            let follow = truth::follow(shared.clone(), scribe, lost, pinned);
+            keepers.truth.spawn(follow);
         }
+    }
+
+    /// Whoever wants things to run, and to be there.
+    fn start_wanters(&self, clients: &mut JoinSet<()>, dice: impl Fn(u32) -> SmallRng) {
+        let shared = || self.writing.clone();
+        let [one, other, ordinals, binder, servant, guest] =
+            [0, 1, 2, 3, 5, 6].map(|place| FIRST_WANTER + place);
+        for client in [one, other] {
+            clients.spawn(workloads::operate(shared(), client, dice(client)));
+        }
+        clients.spawn(workloads::keep_ordinals(shared(), ordinals, dice(ordinals)));
+        // Its second self has the next number.
+        clients.spawn(workloads::bind(shared(), binder, dice(binder)));
+        clients.spawn(workloads::serve(shared(), servant, dice(servant)));
+        clients.spawn(workloads::come_and_go(shared(), guest, dice(guest)));
     }
 
     pub fn stop_writers(&self) {
         self.writing.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Informers have to know everything, each member is looked at once more, and all that was told is judged. Nobody
-    /// writes any more.
+    /// What is wanted has to come true, informers have to know everything, each member is looked at once more, and all
+    /// that was told is judged. Nobody writes any more but the controllers.
     pub async fn conclude(&self, healing: &Healing<'_>, patience: Duration) {
         let recorder = healing.rig.recorder();
-        let until = Instant::now() + patience;
-        while !self.all_know() && Instant::now() < until {
-            tokio::time::sleep(POLL).await;
-        }
-        self.scribe.change(|history| {
-            let last = history.truth.last();
-            for informer in &mut history.informers {
-                informer.settled = Some(last);
+        if self.with_nodes {
+            let within = CONVERGES_WITHIN * healing.factor;
+            // Where it could not be read, that is said.
+            let last = healing.rig.shared.watch_until.load(Ordering::SeqCst);
+            let last = Some(last).filter(|last| *last < i64::MAX).unwrap_or(0);
+            if let Err(missing) = self.converge(last, within).await {
+                let story = format!("{within:?} after the last wish: {missing:#?}");
+                recorder.violation("K8: not as wanted", story);
             }
-        });
-        let mut client = Rest::new(
-            self.keeping.clone(),
-            LAST_CLIENT,
-            SmallRng::seed_from_u64(1),
-        );
+        }
+        self.settle(patience).await;
         for member in healing.rig.members() {
-            let until = Instant::now() + patience;
-            client.member = member.id();
-            while let Err(instead) = kube::list_all(&mut client).await {
-                if Instant::now() > until {
-                    let story = format!(
-                        "All faults were taken back. The API of member {} does not answer within {patience:?}, but: {instead}.",
-                        member.name
-                    );
-                    recorder.violation("liveness: does not serve", story);
-                    break;
-                }
-                client.member = member.id();
+            if let Err(instead) = self.look_at(member, patience).await {
+                let story = format!(
+                    "All faults were taken back. The API of member {} does not answer within {patience:?}, but: {instead}.",
+                    member.name
+                );
+                recorder.violation("liveness: does not serve", story);
             }
-        }
-        let newest = self.scribe.change(|history| kube::newest_shown(history));
-        let until = Instant::now() + patience;
-        while self.scribe.followed() < newest && Instant::now() < until {
-            tokio::time::sleep(POLL).await;
         }
         self.keeping.stop.store(true, Ordering::Relaxed);
         let mut keepers = self.take_keepers();
         // Some of them wait for what does not come any more.
-        keepers.shutdown().await;
+        keepers.informers.shutdown().await;
+        let until = Instant::now() + patience;
+        while self.scribe.followed() < self.newest_shown() && Instant::now() < until {
+            tokio::time::sleep(POLL).await;
+        }
+        keepers.truth.shutdown().await;
         self.report(healing);
     }
 
-    fn take_keepers(&self) -> JoinSet<()> {
+    /// Waits until everything is as it is wanted, as far as it was wanted up to this revision; else some of what is not.
+    async fn converge(&self, last: i64, within: Duration) -> Result<(), Vec<String>> {
+        let began = Instant::now();
+        loop {
+            let mut missing = self
+                .scribe
+                .change(|history| match history.truth.last() < last {
+                    true => vec![format!("nobody was shown version {last}")],
+                    false => rules::unfinished(&history.truth),
+                });
+            if missing.is_empty() {
+                super::say(&format!(
+                    "all that was wanted is so {:.1} s after the last wish",
+                    began.elapsed().as_secs_f32()
+                ));
+                return Ok(());
+            }
+            if began.elapsed() > within {
+                missing.truncate(5);
+                return Err(missing);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until informers know everything. What they do not know then is held against them.
+    async fn settle(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        loop {
+            let late = Instant::now() > until;
+            let settled = self.scribe.change(|history| {
+                let settled = late || self.all_know(history);
+                // Whatever comes after this is another matter.
+                let last = settled.then(|| history.truth.last());
+                for informer in &mut history.informers {
+                    informer.settled = last;
+                }
+                settled
+            });
+            if settled {
+                return;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn all_know(&self, history: &History) -> bool {
+        let knows_all = |informer: &Informer| {
+            let reached = &self.reached[(informer.client - FIRST_KEEPER) as usize];
+            kube::knows_all(&history.truth, informer, reached.load(Ordering::Relaxed))
+        };
+        history.truth.last() >= kube::newest_shown(history)
+            && history.informers.len() == self.reached.len()
+            && history.informers.iter().all(knows_all)
+    }
+
+    /// The newest version that a client was shown.
+    fn newest_shown(&self) -> i64 {
+        let kept = self
+            .reached
+            .iter()
+            .map(|reached| reached.load(Ordering::Relaxed));
+        let asked = self.scribe.change(|history| kube::newest_shown(history));
+        kept.fold(asked, i64::max)
+    }
+
+    /// A list through this member; else what came at last instead of it.
+    async fn look_at(&self, member: &Member, patience: Duration) -> Result<(), String> {
+        let (shared, dice) = (self.keeping.clone(), SmallRng::seed_from_u64(1));
+        let mut client = Rest::new(shared, LAST_CLIENT, dice);
+        let until = Instant::now() + patience;
+        loop {
+            client.member = member.id();
+            match kube::list_all(&mut client).await {
+                Err(_) if Instant::now() < until => {}
+                looked => return looked,
+            }
+        }
+    }
+
+    fn take_keepers(&self) -> Keepers {
         let keepers = self.keepers.lock();
         std::mem::take(&mut *keepers.unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn all_know(&self) -> bool {
-        self.scribe.change(|history| {
-            let knows_all = |informer: &Informer| {
-                let reached = &self.reached[(informer.client - FIRST_KEEPER) as usize];
-                kube::knows_all(&history.truth, informer, reached.load(Ordering::Relaxed))
-            };
-            history.truth.last() >= kube::newest_shown(history)
-                && history.informers.len() == self.reached.len()
-                && history.informers.iter().all(knows_all)
-        })
-    }
-
     fn report(&self, healing: &Healing<'_>) {
         let recorder = healing.rig.recorder();
-        let history = self.scribe.change(std::mem::take);
+        let mut history = self.scribe.change(std::mem::take);
+        history.runs = lives::of(&history.truth);
         recorder.change(|recording| recording.rest = history.calls.iter().map(in_words).collect());
         let answered = history
             .calls
@@ -298,6 +391,12 @@ impl Api {
         ));
         if answered == 0 || steps == 0 {
             recorder.trouble("no client of the Kubernetes API got anything done".into());
+        }
+        if self.with_nodes {
+            super::say(&format!("{} pods ran", history.runs.len()));
+            if history.runs.is_empty() {
+                recorder.trouble("no pod ran".into());
+            }
         }
         if self.truth_lost.load(Ordering::Relaxed) {
             let words = "changes of objects were compacted before anybody saw them";

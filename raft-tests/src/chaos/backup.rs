@@ -179,6 +179,8 @@ fn restored(rig: &Rig, folder: &Path, copy: &Copy) -> Result<Option<String>> {
     let of_all = rig.members()[0].installation();
     let installation = Arc::new(Installation {
         limits: of_all.limits,
+        // Whose controllers would change what is compared.
+        nodes: 0,
         kontiki: of_all.kontiki.clone(),
         other: None,
         bundle: folder.join("cluster"),

@@ -88,6 +88,7 @@ async fn perform(args: &UiArgs) -> Result<()> {
         kontiki,
         other: None,
         limits: Limits::Small,
+        nodes: 0,
     };
     let stage = Stage::set(setting, &folder, run)?;
     tokio::select! {

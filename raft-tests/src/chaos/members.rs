@@ -4,17 +4,19 @@
 use super::clock;
 use super::disk::Disk;
 use super::door;
+use super::process::{Process, settings};
 use super::program;
 use super::space::Space;
 use super::topology::{address, member_name};
+use crate::kube::kubelet::node;
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The state is flushed after so many entries, and so many stay in the log: small, so that a member that was away for
 /// some seconds needs a snapshot.
@@ -22,11 +24,8 @@ pub const SNAPSHOT_ENTRIES: u64 = 100;
 pub const LOG_ENTRIES_KEPT: u64 = 50;
 /// All that is stored is read again within so many seconds, so that damage is found while the run is on.
 pub const SCRUB_SECONDS: u64 = 8;
-/// SIGTERM to the end: what the unit in `deploy/systemd` grants.
-const STOP: Duration = Duration::from_secs(30);
 /// For a command of the command line to end.
 const COMMAND: Duration = Duration::from_secs(40);
-const POLL: Duration = Duration::from_millis(10);
 
 /// How large the log and its intervals are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +42,8 @@ pub struct Installation {
     /// Another build, where members of two are to make up one cluster.
     pub other: Option<PathBuf>,
     pub limits: Limits,
+    /// How many of the machines are nodes as well. Without any the members run no scheduler and no controllers.
+    pub nodes: u32,
     /// What `kontiki pki` keeps.
     pub bundle: PathBuf,
     /// Where logs go.
@@ -63,7 +64,15 @@ impl Installation {
     pub fn make_certificates_of(&self, members: &[usize]) -> Result<()> {
         let host = |index: &usize| format!("{}={}", member_name(*index), address(*index));
         let members: Vec<String> = members.iter().map(host).collect();
-        self.pki(&["--members", &members.join(",")])
+        let members = members.join(",");
+        let mut words = vec!["--members", &members];
+        let nodes =
+            (0..self.nodes).map(|number| format!("{}={}", node(number), address(number as usize)));
+        let nodes = nodes.collect::<Vec<_>>().join(",");
+        if self.nodes > 0 {
+            words.extend(["--nodes", &nodes]);
+        }
+        self.pki(&words)
     }
 
     fn pki(&self, arguments: &[&str]) -> Result<()> {
@@ -86,7 +95,7 @@ pub struct Member {
     id: AtomicU64,
     data: PathBuf,
     clock: PathBuf,
-    process: Mutex<Option<Child>>,
+    process: Process,
     /// Whether it is started with the other binary.
     other: AtomicBool,
     /// A fault is under way that may end it.
@@ -108,6 +117,12 @@ impl Member {
             None => folder.join(format!("data-{name}")),
         };
         let member = Member {
+            process: Process::new(
+                format!("member {name}"),
+                &name,
+                space.clone(),
+                installation.clone(),
+            ),
             index,
             space,
             disk,
@@ -115,7 +130,6 @@ impl Member {
             id: AtomicU64::new(0),
             data,
             clock: folder.join(format!("clock-{name}")),
-            process: Mutex::new(None),
             other: AtomicBool::new(false),
             excused: AtomicBool::new(false),
             name,
@@ -155,19 +169,9 @@ impl Member {
         &self.data
     }
 
-    pub fn log(&self) -> PathBuf {
-        self.installation.logs.join(format!("{}.log", self.name))
-    }
-
     fn environment(&self) -> Result<BTreeMap<String, String>> {
         let folder = self.folder();
-        let file = folder.join("server.env");
-        let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("cannot read {}", file.display()))?;
-        let lines = text.lines().filter_map(|line| line.split_once('='));
-        let mut environment: BTreeMap<String, String> = lines
-            .map(|(key, value)| (key.to_string(), value.to_string()))
-            .collect();
+        let mut environment = settings(&folder.join("server.env"))?;
         let mut own = vec![
             ("KONTIKI_DATA_DIR", self.data.display().to_string()),
             ("KONTIKI_PKI_DIR", folder.join("pki").display().to_string()),
@@ -203,100 +207,14 @@ impl Member {
         Ok(())
     }
 
-    fn process(&self) -> MutexGuard<'_, Option<Child>> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Starts it, unless it runs.
     pub fn start(&self) -> Result<()> {
-        let mut process = self.process();
-        if process.is_some() || self.installation.closed.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log())?;
-        let kontiki = self.binary().to_path_buf();
-        let environment = self.environment()?;
-        let spawned = self.space.within(move || {
-            // When this program ends, however it does, its members end with it.
-            Command::new("setpriv")
-                .args(["--pdeathsig", "KILL", "--"])
-                .arg(kontiki)
-                .args(["server", "--no-agents"])
-                .envs(environment)
-                .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log)
-                .spawn()
-        })?;
-        *process = Some(spawned.with_context(|| format!("cannot start member {}", self.name))?);
-        Ok(())
-    }
-
-    pub fn runs(&self) -> bool {
-        self.process().is_some()
-    }
-
-    /// Of the process, if it runs.
-    pub fn pid(&self) -> Option<u32> {
-        self.process().as_ref().map(Child::id)
-    }
-
-    /// SIGKILL. Returns when the process is gone.
-    pub fn kill(&self) -> Result<()> {
-        if let Some(mut process) = self.process().take() {
-            process.kill()?;
-            process.wait()?;
-        }
-        Ok(())
-    }
-
-    /// SIGTERM, and waits for the end. An error where it has to be killed.
-    pub fn stop(&self) -> Result<ExitStatus> {
-        self.signal("TERM")?;
-        self.ends_within(STOP)?
-            .with_context(|| format!("member {} did not stop in time", self.name))
-    }
-
-    /// Waits for a process that is to end by itself. It is killed where it does not, and then there is no status.
-    pub fn ends_within(&self, patience: Duration) -> Result<Option<ExitStatus>> {
-        let deadline = Instant::now() + patience;
-        loop {
-            if let Some(status) = self.take_ended()? {
-                return Ok(Some(status));
-            }
-            if !self.runs() {
-                bail!("member {} does not run", self.name);
-            }
-            if Instant::now() > deadline {
-                self.kill()?;
-                return Ok(None);
-            }
-            std::thread::sleep(POLL);
-        }
-    }
-
-    /// How the process ended, if it has; then none runs any more.
-    pub fn take_ended(&self) -> Result<Option<ExitStatus>> {
-        let mut process = self.process();
-        let Some(child) = process.as_mut() else {
-            return Ok(None);
+        let words: &[&str] = match self.installation.nodes {
+            0 => &["server", "--no-agents"],
+            _ => &["server"],
         };
-        let status = child.try_wait()?;
-        if status.is_some() {
-            *process = None;
-        }
-        Ok(status)
-    }
-
-    /// By its name without SIG. Nothing happens where no process runs.
-    pub fn signal(&self, name: &str) -> Result<()> {
-        match self.pid() {
-            Some(pid) => program::run("kill", &[&format!("-{name}"), &pid.to_string()]).map(|_| ()),
-            None => Ok(()),
-        }
+        self.process
+            .spawn(self.binary(), words, self.environment()?)
     }
 
     /// Whether a fault is under way that may end it.
@@ -364,34 +282,13 @@ impl Member {
             .envs(self.environment()?);
         program::finish(command, "", COMMAND).map(|_| ())
     }
-
-    /// The last lines of its log.
-    pub fn last_words(&self) -> String {
-        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(8)..].join("\n")
-    }
-
-    /// Bytes of its log so far.
-    pub fn log_bytes(&self) -> u64 {
-        std::fs::metadata(self.log()).map_or(0, |log| log.len())
-    }
 }
 
-impl Member {
-    /// Whether it has said this since its log had so many bytes.
-    pub fn says_since(&self, bytes: u64, words: &str) -> bool {
-        let log = std::fs::read(self.log()).unwrap_or_default();
-        let since = log.get(bytes as usize..).unwrap_or_default();
-        String::from_utf8_lossy(since).contains(words)
-    }
-}
+impl Deref for Member {
+    type Target = Process;
 
-impl Drop for Member {
-    fn drop(&mut self) {
-        if let Err(error) = self.kill() {
-            eprintln!("member {} is left: {error}", self.name);
-        }
+    fn deref(&self) -> &Process {
+        &self.process
     }
 }
 

@@ -13,9 +13,12 @@ pub mod door;
 pub mod heal;
 pub mod links;
 pub mod live;
+pub mod lives;
 pub mod load;
 pub mod members;
+pub mod nodes;
 pub mod plan;
+pub mod process;
 pub mod program;
 pub mod proxy;
 pub mod quota;
@@ -62,6 +65,9 @@ pub struct ChaosArgs {
     /// Another build of it, for members of two versions in one cluster (`upgrade`)
     #[arg(long)]
     pub other_binary: Option<PathBuf>,
+    /// No nodes, no scheduler, no controllers: the store and the API alone
+    #[arg(long)]
+    pub no_nodes: bool,
     /// Where the recording, the report and the logs go [default: kontiki-chaos-SEED among the temporary files]
     #[arg(long)]
     pub folder: Option<PathBuf>,

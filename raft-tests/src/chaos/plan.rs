@@ -41,6 +41,7 @@ pub enum Kind {
     Restart,
     Upgrade,
     Backup,
+    Node,
 }
 
 /// Every kind, its name on the command line, and in words what it does.
@@ -147,6 +148,11 @@ pub const KINDS: &[(Kind, &str, &str)] = &[
         "backup",
         "copies the store under load, and restores it into a new cluster",
     ),
+    (
+        Kind::Node,
+        "node",
+        "SIGKILL of a node's agent and the end of all that runs there, or SIGSTOP",
+    ),
 ];
 
 impl Kind {
@@ -204,6 +210,7 @@ impl Kind {
             Kind::Snapshot => (8000, 8000),
             Kind::Upgrade => (15_000, 15_000),
             Kind::Backup => (4000, 4000),
+            Kind::Node => (0, 2500),
         }
     }
 }

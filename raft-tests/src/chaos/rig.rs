@@ -3,6 +3,7 @@
 
 use super::links::{PEER_PORT, Rule, ruleset};
 use super::members::Member;
+use super::nodes::Node;
 use super::program;
 use super::recorder::Recorder;
 use super::shared::Shared;
@@ -54,6 +55,7 @@ impl Halt {
 /// See the module head. Used from threads that may block.
 pub struct Rig {
     pub shared: Arc<Shared>,
+    pub nodes: Vec<Arc<Node>>,
     pub halt: Arc<Halt>,
     pub runtime: Handle,
     /// The namespace of the bridge between the members.
@@ -63,10 +65,16 @@ pub struct Rig {
 }
 
 impl Rig {
-    pub fn new(shared: Arc<Shared>, halt: Arc<Halt>, runtime: Handle, bridge: Arc<Space>) -> Rig {
+    pub fn new(
+        shared: Arc<Shared>,
+        nodes: Vec<Arc<Node>>,
+        runtime: Handle,
+        bridge: Arc<Space>,
+    ) -> Rig {
         Rig {
             shared,
-            halt,
+            nodes,
+            halt: Arc::default(),
             runtime,
             bridge,
             rules: Mutex::default(),
@@ -82,7 +90,7 @@ impl Rig {
         );
         Rig::new(
             Arc::new(shared),
-            Arc::default(),
+            self.nodes.clone(),
             self.runtime.clone(),
             self.bridge.clone(),
         )
@@ -142,7 +150,7 @@ impl Rig {
         Ok(())
     }
 
-    /// Nothing is done to the network and the processes any more, and all members run.
+    /// Nothing is done to the network and the processes any more, and all members and nodes run.
     pub fn undo_all(&self) -> Result<()> {
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         rules.clear();
@@ -165,6 +173,10 @@ impl Rig {
                 member.excuse(false);
             }
             member.start()?;
+        }
+        for node in &self.nodes {
+            node.signal("CONT")?;
+            node.start()?;
         }
         Ok(())
     }

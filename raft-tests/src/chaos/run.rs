@@ -6,6 +6,7 @@ use super::door::Credentials;
 use super::heal::Healing;
 use super::links::Pick;
 use super::members::{Installation, Limits, Member, find_kontiki, named_kontiki};
+use super::nodes::Node;
 use super::plan::{self, KINDS, Kind, Planned, Victims};
 use super::recorder::Recorder;
 use super::rig::Rig;
@@ -14,6 +15,7 @@ use super::strike::strike;
 use super::topology::{self, Topology, member_name};
 use super::watchers;
 use super::{ChaosArgs, check, clock, load, rights, say};
+use crate::kube::workloads::NODES;
 use crate::recording::{Outcome, Recording, Run, Violation};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -95,6 +97,9 @@ fn lacking_for(args: &ChaosArgs, kind: Kind) -> Vec<String> {
     if kind == Kind::Upgrade && args.other_binary.is_none() {
         lacking.push("--other-binary".into());
     }
+    if kind == Kind::Node && args.no_nodes {
+        lacking.push("nodes".into());
+    }
     lacking
 }
 
@@ -154,11 +159,12 @@ async fn perform(args: &ChaosArgs) -> Result<Verdict> {
     let other = other.map_or_else(String::new, |path| {
         format!(" --other-binary {}", path.display())
     });
+    let nodes = if args.no_nodes { " --no-nodes" } else { "" };
     let run = Run {
         level: "chaos".into(),
         seed,
         replay: format!(
-            "cargo run --release -p raft-tests -- chaos --minutes {} --members {} --clients {} --nemesis {}{other} --seed {seed}",
+            "cargo run --release -p raft-tests -- chaos --minutes {} --members {} --clients {} --nemesis {}{other}{nodes} --seed {seed}",
             args.minutes,
             args.members,
             args.clients,
@@ -173,6 +179,7 @@ async fn perform(args: &ChaosArgs) -> Result<Verdict> {
         kontiki,
         other: args.other_binary.as_deref(),
         limits: Limits::Small,
+        nodes: if args.no_nodes { 0 } else { NODES },
     };
     let stage = Stage::set(setting, &folder, run)?;
     play(args, seed, &schedule, &stage).await?;
@@ -193,6 +200,8 @@ pub(crate) struct Setting<'a> {
     /// See [`Installation::other`].
     pub(crate) other: Option<&'a Path>,
     pub(crate) limits: Limits,
+    /// See [`Installation::nodes`].
+    pub(crate) nodes: u32,
 }
 
 /// Everything that has to be taken down again.
@@ -215,6 +224,7 @@ impl Stage {
             kontiki: setting.kontiki,
             other: setting.other.map(named_kontiki).transpose()?,
             limits: setting.limits,
+            nodes: setting.nodes,
             bundle: work.0.join("cluster"),
             logs: folder.join("logs"),
             clock_library: match kinds.contains(&Kind::Clock) {
@@ -235,6 +245,16 @@ impl Stage {
             let member = Member::new(index, space, disk, installation, &work.0)?;
             members.push(Arc::new(member));
         }
+        let machines = (0..).zip(topology.spaces()).take(setting.nodes as usize);
+        let nodes = machines.map(|(number, space)| {
+            Arc::new(Node::new(
+                number,
+                space.clone(),
+                installation.clone(),
+                &work.0,
+            ))
+        });
+        let nodes: Vec<Arc<Node>> = nodes.collect();
         let mut ids: Vec<u64> = members.iter().map(|member| member.id()).collect();
         ids.sort_unstable();
         let recorder = Arc::new(Recorder::new(Recording {
@@ -246,15 +266,10 @@ impl Stage {
         }));
         let credentials = Credentials::read(&installation.bundle)?;
         let shared = Arc::new(Shared::new(members, credentials, recorder));
-        let api = Arc::new(Api::new(&installation.bundle, &shared)?);
+        let api = Arc::new(Api::new(&installation.bundle, &shared, setting.nodes > 0)?);
         let runtime = tokio::runtime::Handle::current();
         Ok(Stage {
-            rig: Arc::new(Rig::new(
-                shared,
-                Arc::default(),
-                runtime,
-                topology.bridge().clone(),
-            )),
+            rig: Arc::new(Rig::new(shared, nodes, runtime, topology.bridge().clone())),
             api,
             installation,
             threads: std::sync::Mutex::default(),
@@ -315,6 +330,11 @@ impl Stage {
                 eprintln!("member {} is left: {error:#}", member.name);
             }
         }
+        for node in &self.rig.nodes {
+            if let Err(error) = node.kill() {
+                eprintln!("node {} is left: {error:#}", node.name);
+            }
+        }
     }
 }
 
@@ -367,6 +387,9 @@ async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) 
     // Dropped, and so ended, when this is left early.
     let _samplers = shared::sample_all(&shared);
     forms(rig).await?;
+    for node in &rig.nodes {
+        node.start()?;
+    }
     let began = Instant::now();
     stage.spawn(SUPERVISOR, supervise)?;
 
@@ -454,6 +477,21 @@ pub(crate) fn supervise(rig: &Rig) {
             );
             rig.halt.wait(RESTART);
             if let Err(error) = member.start() {
+                rig.recorder().trouble(format!("{error:#}"));
+            }
+        }
+        for node in &rig.nodes {
+            let Ok(Some(status)) = node.take_ended() else {
+                continue;
+            };
+            let story = format!(
+                "The agent of node {} ended by itself: {status}. Its last words: {}",
+                node.name,
+                node.last_words()
+            );
+            rig.recorder().violation("an agent ended", story);
+            rig.halt.wait(RESTART);
+            if let Err(error) = node.start() {
                 rig.recorder().trouble(format!("{error:#}"));
             }
         }

@@ -68,6 +68,7 @@ pub fn strike(rig: &Rig, fault: &Planned) {
         Kind::Restart => upgrade::restart(rig, fault),
         Kind::Upgrade => upgrade::upgrade(rig, fault),
         Kind::Backup => backup::backup(rig, fault),
+        Kind::Node => node(rig, fault),
     };
     if let Err(error) = outcome {
         rig.recorder().trouble(format!("{}: {error:#}", fault.kind));
@@ -259,6 +260,26 @@ fn pause(rig: &Rig, fault: &Planned) -> Result<()> {
     rig.halt.wait(fault.length);
     hit.iter()
         .try_for_each(|index| rig.members()[*index].signal("CONT"))
+}
+
+/// With a node's agent goes what it runs; while it stands still that goes on, and nobody looks after it.
+fn node(rig: &Rig, fault: &Planned) -> Result<()> {
+    let index = (fault.dice >> 1) as usize % rig.nodes.len().max(1);
+    let node = rig.nodes.get(index).context("there are no nodes")?;
+    let (kills, length) = (fault.dice.is_multiple_of(2), fault.length);
+    let words = match kills {
+        true => format!("{} killed, back after {length:?}", node.name),
+        false => format!("{} stopped for {length:?}", node.name),
+    };
+    let _under = Under::new(rig, fault, words, &[]);
+    if kills {
+        node.kill()?;
+        rig.halt.wait(length);
+        return node.start();
+    }
+    node.signal("STOP")?;
+    rig.halt.wait(length);
+    node.signal("CONT")
 }
 
 /// Stopped and let go on, several times a second, as on a machine with too many others.

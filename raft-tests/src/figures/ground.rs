@@ -146,6 +146,7 @@ impl Ground {
             kontiki,
             other: None,
             limits: task.limits,
+            nodes: 0,
         };
         let stage = Stage::set(setting, &folder, Run::default())?;
         Ok(Ground {
