@@ -32,6 +32,33 @@ fn a_cluster_keeps_its_word_whatever_is_done_to_it() {
     }
 }
 
+/// Of seed 931, made small: a member that starts with a damaged log is ended by a power loss before it has come to the log.
+const ENDED_WHILE_IT_STARTS: &str = r#"{
+    "strikes": [
+        {"at_ms": 1783, "hand": 0, "kind": "PowerLoss", "target": "Leader", "lasts_ms": 252, "seed": 2186545787281040855},
+        {"at_ms": 1780, "hand": 1, "kind": "BitRot", "target": "Leader", "lasts_ms": 40, "seed": 15910935445921994830}
+    ],
+    "turns": [{"at_ms": 121, "client": 0, "seat": 55, "seed": 4490790745086251295}],
+    "watchers": []
+}"#;
+
+#[test]
+fn what_ends_before_it_reads_its_log_has_not_taken_the_damage() {
+    let options = Options {
+        length: 10 * SECOND,
+        ..options(931, None)
+    };
+    let schedule = serde_json::from_str(ENDED_WHILE_IT_STARTS).unwrap();
+    let ran = run_schedule(&options, &schedule);
+    assert!(ran.violations.is_empty(), "{:#?}", ran.violations);
+    assert!(
+        ran.recording
+            .faults
+            .iter()
+            .any(|fault| fault.kind == "bit rot")
+    );
+}
+
 #[test]
 fn a_seed_is_the_same_run_every_time() {
     let first = run(&options(100, None));

@@ -404,8 +404,10 @@ impl Harm<'_> {
         if disk.flip_bit() {
             self.world.boot(victim);
             tokio::time::sleep(Duration::from_millis(100)).await;
+            // Another fault may end it before it has come to the log: then nothing was seen of it, and nothing taken either.
             let record = &self.world.record;
-            if record.take_refusal(victim).is_none() {
+            record.take_refusal(victim);
+            if disk.is_taken_rotten() {
                 let story = format!("Member {victim} starts with a log in which a bit is wrong.");
                 record.violation("damage not seen", story);
             }

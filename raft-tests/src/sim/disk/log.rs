@@ -38,6 +38,8 @@ pub(super) struct StoredLog {
     under_way: Vec<LogOp>,
     /// What stood where a bit is wrong.
     rotten: Option<(u64, Bytes)>,
+    /// Since then a process has opened it and found nothing wrong.
+    taken_rotten: bool,
     /// What has become durable, and nobody has been told of.
     journal: Vec<Logged>,
 }
@@ -165,8 +167,13 @@ impl StoredLog {
         self.rotten.is_some()
     }
 
+    pub(super) fn is_taken_rotten(&self) -> bool {
+        self.taken_rotten
+    }
+
     /// Takes the wrong bit back, on a disk that nobody uses.
     pub(super) fn mend(&mut self) {
+        self.taken_rotten = false;
         if let Some((index, record)) = self.rotten.take() {
             self.synced.records.insert(index, record);
             self.seen = self.synced.clone();
@@ -220,6 +227,7 @@ impl Log {
             return Err(damaged("the log is missing"));
         }
         let found = log.seen.found()?;
+        log.taken_rotten |= log.is_rotten();
         log.journal
             .push(Logged::Found(found.vote.as_ref().map(voted)));
         drop(inner);

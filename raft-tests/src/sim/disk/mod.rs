@@ -144,6 +144,11 @@ impl Disk {
         inner.log.flip_bit(&mut inner.rng)
     }
 
+    /// Whether a process has opened the log since then, and found nothing wrong.
+    pub fn is_taken_rotten(&self) -> bool {
+        self.lock().log.is_taken_rotten()
+    }
+
     /// Takes that back, while nobody uses the disk.
     pub fn mend(&self) {
         self.lock().log.mend();
