@@ -8,6 +8,7 @@ mod claims;
 pub mod command;
 mod dumps;
 mod explain;
+mod hashes;
 mod lease;
 mod linear;
 mod lines;
@@ -34,6 +35,7 @@ pub const TOLD_MAX: usize = 10;
 pub fn judge(recording: &Recording) -> Vec<Violation> {
     let mut found = explain::explained(recording);
     found.extend(sets::judge(recording));
+    found.extend(hashes::judge(recording));
     let mut told: BTreeMap<String, usize> = BTreeMap::new();
     found.retain(|violation| {
         let count = told.entry(violation.rule.clone()).or_default();

@@ -578,3 +578,36 @@ fn at_most_so_many_of_a_rule_are_told() {
     }
     assert_eq!(story.judged().len(), crate::judge::TOLD_MAX);
 }
+
+fn hashed(asked: i64, revision: i64, hash: u32) -> (Request, Outcome) {
+    let response = Response::Hash {
+        hash,
+        revision,
+        compacted: 1,
+    };
+    (Request::HashKv { revision: asked }, ok(3, response))
+}
+
+#[test]
+fn hashes_of_one_revision_are_one() {
+    let mut story = Story::new();
+    for (asked, revision, hash) in [(0, 3, 7), (3, 3, 7), (2, 2, 8)] {
+        let (request, outcome) = hashed(asked, revision, hash);
+        story.op(1, request, outcome);
+    }
+    story.good();
+    let (request, outcome) = hashed(0, 3, 9);
+    story
+        .op(1, request, outcome)
+        .bad("members differ", &[1, 4], &[]);
+}
+
+#[test]
+fn a_hash_is_of_the_revision_that_was_asked_for() {
+    for (asked, revision) in [(2, 3), (0, 4)] {
+        let (request, outcome) = hashed(asked, revision, 7);
+        Story::new()
+            .op(1, request, outcome)
+            .bad("wrong answer", &[1], &[]);
+    }
+}
