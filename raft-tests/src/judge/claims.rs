@@ -20,6 +20,8 @@ pub(super) struct Claim<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum State<'a> {
     Pair(&'a Pair),
+    /// Without its value, which was not asked for.
+    Key(&'a Pair),
     Gone,
     /// Somehow: what is deleted was there.
     There,
@@ -29,6 +31,10 @@ impl State<'_> {
     pub(super) fn is(self, pair: Option<&Pair>) -> bool {
         match self {
             State::Pair(shown) => pair == Some(shown),
+            State::Key(shown) => pair.is_some_and(|pair| {
+                let of = |pair: &Pair| (pair.created, pair.modified, pair.version, pair.lease);
+                of(pair) == of(shown)
+            }),
             State::Gone => pair.is_none(),
             State::There => pair.is_some(),
         }
@@ -44,7 +50,7 @@ impl<'a> From<Option<&'a Pair>> for State<'a> {
 impl Claim<'_> {
     pub(super) fn words(&self) -> String {
         match self.state {
-            State::Pair(pair) => words::pair(self.key, Some(pair)),
+            State::Pair(pair) | State::Key(pair) => words::pair(self.key, Some(pair)),
             State::Gone => words::pair(self.key, None),
             State::There => format!("some {}", words::name(self.key)),
         }
@@ -78,7 +84,7 @@ fn in_transactions<'a>(
             };
             for pair in &found.pairs {
                 let state = match range.keys_only {
-                    true => State::There,
+                    true => State::Key(pair),
                     false => State::Pair(pair),
                 };
                 claim(&pair.key, state);
@@ -184,6 +190,7 @@ fn deletions<'a>(timeline: &Timeline<'a>, names: &BTreeSet<&'a str>) -> Vec<(i64
 }
 
 fn in_dumps<'a>(timeline: &Timeline<'a>, visit: &mut dyn FnMut(Claim<'a>)) {
+    let places = shown_places(timeline);
     for (place, dump) in timeline.recording.dumps.iter().enumerate() {
         let claim = |key, state| Claim {
             source: Source::Dump(place),
@@ -202,5 +209,30 @@ fn in_dumps<'a>(timeline: &Timeline<'a>, visit: &mut dyn FnMut(Claim<'a>)) {
                 }
             }
         }
+        for key in &places {
+            if !there.contains_key(key) {
+                visit(claim(key, State::Gone));
+            }
+        }
     }
+}
+
+/// Keys of places in lines that somebody has shown. Their ends are seldom in an answer: that a lease takes them along is in
+/// none.
+fn shown_places<'a>(timeline: &Timeline<'a>) -> BTreeSet<&'a str> {
+    let recording = timeline.recording;
+    let mut shown: BTreeSet<&'a str> = BTreeSet::new();
+    for operation in &recording.operations {
+        shape::each_pair(operation, &mut |pair, _| {
+            shown.insert(&pair.key);
+        });
+    }
+    let messages = recording.watches.iter().flat_map(|watch| &watch.messages);
+    for message in messages {
+        if let WatchBody::Events { events, .. } = &message.body {
+            shown.extend(events.iter().map(|event| event.pair.key.as_str()));
+        }
+    }
+    shown.retain(|key| timeline.lines.contains_key(*key));
+    shown
 }

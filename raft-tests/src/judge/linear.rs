@@ -350,6 +350,10 @@ impl<'t, 'a> Component<'t, 'a> {
                 }
                 state.skip_to(revision - 1);
                 let expected = self.carry_out(*maker, state);
+                if *maker == Maker::Foreign {
+                    // What somebody has shown of it is all that is known.
+                    state.force(self.timeline.model.events_at(*revision));
+                }
                 let wrote = state.revision() == *revision;
                 let fits = match maker {
                     Maker::Operation(place) => {
@@ -636,8 +640,18 @@ fn close(timeline: &Timeline, known: &BTreeSet<String>, keys: &mut BTreeSet<Stri
                 }
                 leases.extend(shape::leases(&operation.request));
             }
+            if let Some((key, lease)) = place_and_lease(&operation.request)
+                && keys.contains(&key)
+            {
+                leases.insert(lease);
+            }
         }
         for operation in &timeline.recording.operations {
+            if let Some((key, lease)) = place_and_lease(&operation.request)
+                && leases.contains(&lease)
+            {
+                keys.insert(key);
+            }
             if shape::leases(&operation.request)
                 .iter()
                 .any(|lease| leases.contains(lease))
@@ -651,6 +665,10 @@ fn close(timeline: &Timeline, known: &BTreeSet<String>, keys: &mut BTreeSet<Stri
             return;
         }
     }
+}
+
+fn place_and_lease(request: &Request) -> Option<(String, i64)> {
+    shape::line_key(request).zip(shape::line_lease(request))
 }
 
 fn has_one(keys: &BTreeSet<String>, key: &str, end: &str) -> bool {
@@ -712,6 +730,18 @@ fn pinned<'a>(
     slots
 }
 
+/// Whether a place may have been left otherwise than with its lease: by one who was asked to, or by the server for a
+/// client that did not get it.
+fn may_leave(timeline: &Timeline, place: usize, key: &str) -> bool {
+    let has_it = shape::response(timeline.operation(place)).is_some();
+    let mut operations = timeline.recording.operations.iter();
+    !has_it
+        || operations.any(|operation| {
+            let failed = matches!(operation.outcome, Outcome::Failed { .. });
+            !failed && shape::leaves(&operation.request) == Some(key)
+        })
+}
+
 /// Unanswered writes, and ends of leases, that concern the keys.
 fn optional(timeline: &Timeline, keys: &BTreeSet<String>) -> Vec<Maker> {
     let concerns = |operation: &Operation| match operation.request {
@@ -731,11 +761,18 @@ fn optional(timeline: &Timeline, keys: &BTreeSet<String>) -> Vec<Maker> {
         if shape::may_put(&operation.request).iter().any(own) {
             leases.extend(shape::leases(&operation.request));
         }
+        let place = place_and_lease(&operation.request);
+        leases.extend(
+            place
+                .filter(|(key, _)| keys.contains(key))
+                .map(|(_, lease)| lease),
+        );
     }
     all.extend(leases.into_iter().map(Maker::LeaseEnd));
     for key in keys {
-        let writers = timeline.lines.get(key).into_iter().flatten();
-        all.extend(writers.map(|place| Maker::LeavesLine(*place)));
+        let writers = timeline.lines.get(key).into_iter().flatten().copied();
+        let may_leave = writers.filter(|place| may_leave(timeline, *place, key));
+        all.extend(may_leave.map(Maker::LeavesLine));
     }
     all
 }

@@ -120,6 +120,22 @@ pub(super) fn line_key(request: &Request) -> Option<String> {
     }
 }
 
+/// The key of the place in a line that is left by this.
+pub(super) fn leaves(request: &Request) -> Option<&str> {
+    match request {
+        Request::Unlock { key } | Request::Resign { key, .. } => Some(key),
+        _ => None,
+    }
+}
+
+/// The lease that the place in a line is of.
+pub(super) fn line_lease(request: &Request) -> Option<i64> {
+    match request {
+        Request::Lock { lease, .. } | Request::Campaign { lease, .. } => Some(*lease),
+        _ => None,
+    }
+}
+
 /// Whether who asks for this may have put the value, or have left the line again.
 pub(super) fn may_stand(request: &Request, left: bool, value: &str) -> bool {
     match request {

@@ -127,9 +127,11 @@ impl<'a> Timeline<'a> {
                 revokes.entry(revision).or_default().push(place);
             }
         }
+        let left = left(operations);
         let traces = traces(recording, &|revision| writers.contains_key(&revision));
         let mut revisions: BTreeSet<i64> = writers.keys().copied().collect();
         revisions.extend(revokes.keys().chain(traces.keys()).chain(hints.keys()));
+        revisions.extend(left.keys());
         let seen = Seen::new(recording);
         let mut timeline = Timeline {
             recording,
@@ -174,7 +176,10 @@ impl<'a> Timeline<'a> {
             } else if !shown.is_empty() {
                 timeline.advance(revision);
                 timeline.place(revision, shown, revoked, &mut index);
-            } else if let Some(maker) = timeline.revocation(revision, revoked) {
+            } else if let Some(maker) = timeline
+                .revocation(revision, revoked)
+                .or_else(|| timeline.leave(revision, left.get(&revision)))
+            {
                 timeline.repeat(revision, maker);
                 let others = vec![maker, Maker::Nobody];
                 timeline.choices.insert(revision, others);
@@ -345,6 +350,24 @@ impl<'a> Timeline<'a> {
         self.advance(revision);
         let makers = self.fitting(revision, &[], &with_keys);
         makers.into_iter().next()
+    }
+
+    /// Who has left a line by this revision, as the answer says: the key was there, and it is not said of anything else.
+    fn leave(&mut self, revision: i64, keys: Option<&Vec<&str>>) -> Option<Maker> {
+        let there = keys?.iter().find_map(|key| {
+            self.model.pair_at(key, revision - 1)?;
+            let writers = self.lines.get(*key)?;
+            writers.last().copied()
+        });
+        let maker = Maker::LeavesLine(there?);
+        self.advance(revision);
+        self.repeat(revision, maker);
+        let hidden = matches!(
+            fits(self.model.events_at(revision), &[], &self.spans),
+            Fit::More
+        );
+        self.take_back(revision);
+        hidden.then_some(maker)
     }
 
     /// Finds who made a revision that something was seen of.
@@ -665,6 +688,18 @@ fn lines(operations: &[Operation]) -> BTreeMap<String, Vec<usize>> {
         }
     }
     lines
+}
+
+/// Keys of places in lines, by the revisions at which their owners are said to have left.
+fn left(operations: &[Operation]) -> BTreeMap<i64, Vec<&str>> {
+    let mut all: BTreeMap<i64, Vec<&str>> = BTreeMap::new();
+    for operation in operations {
+        let key = shape::leaves(&operation.request);
+        if let Some((key, revision)) = key.zip(shape::revision(operation)) {
+            all.entry(revision).or_default().push(key);
+        }
+    }
+    all
 }
 
 enum Fit {

@@ -264,3 +264,88 @@ fn a_leader_is_asked_for_and_a_member_answers_with_what_was() {
         .op(3, ask, one)
         .bad("stale read", &[4, 5], &[]);
 }
+
+/// Locks 1 and 2, the second one after the lease of the first had ended, and each writes what needs its place.
+fn two_after_each_other() -> Story {
+    let mut story = in_line();
+    let read = |lease: i64| {
+        Request::Range(Range {
+            key: place_key(LINE, lease),
+            ..Range::default()
+        })
+    };
+    let shown = |lease: i64, created: i64| {
+        let found = one(Some(place(lease, created)));
+        ok(created, Response::Range(found))
+    };
+    let (first, wrote) = fenced(1, 2, 3, true);
+    let (second, wrote_too) = fenced(2, 5, 6, true);
+    story
+        .op(1, lock(1), held(1, 2))
+        .op(1, read(1), shown(1, 2))
+        .op(1, first, wrote)
+        .wait(7000)
+        .op(2, lock(2), held(2, 5))
+        .op(2, read(2), shown(2, 5))
+        .op(2, second, wrote_too);
+    story
+}
+
+/// What is there after the second one has written.
+fn written_by_both() -> Pair {
+    pair("v", "of 2 at 6", 3, 6, 2)
+}
+
+#[test]
+fn places_that_end_with_their_leases_are_not_in_the_last_state() {
+    let mut story = two_after_each_other();
+    let put = Request::Put(Put {
+        key: "k".into(),
+        value: "w".into(),
+        ..Put::default()
+    });
+    story
+        .wait(7000)
+        .op(3, put, ok(8, Response::Put { prev: None }))
+        .dump(1, 8, vec![first("k", "w", 8), written_by_both()])
+        .good();
+}
+
+#[test]
+fn a_place_in_line_is_lost() {
+    // There is no revision at which the second one may have been left.
+    let mut story = two_after_each_other();
+    story
+        .wait(7000)
+        .dump(1, 6, vec![written_by_both()])
+        .bad("not linearizable", &[], &[]);
+}
+
+#[test]
+fn a_place_is_left_when_the_owner_is_told_so() {
+    // The one open revision but that of the answer is taken by the end of another lease.
+    let mut story = in_line();
+    let leased = |key: &str| {
+        Request::Put(Put {
+            key: key.into(),
+            lease: 2,
+            ..Put::default()
+        })
+    };
+    let read = Request::Range(Range {
+        key: place_key(LINE, 1),
+        ..Range::default()
+    });
+    let unlock = Request::Unlock {
+        key: place_key(LINE, 1),
+    };
+    story
+        .op(2, leased("k"), ok(2, Response::Put { prev: None }))
+        .op(1, lock(1), held(1, 3))
+        .op(1, read, ok(3, Response::Range(one(Some(place(1, 3))))))
+        .op(1, unlock, ok(4, Response::Done))
+        .wait(7000)
+        .op(3, put("l", "w"), ok(6, Response::Put { prev: None }))
+        .dump(1, 6, vec![first("l", "w", 6)])
+        .good();
+}

@@ -31,6 +31,7 @@ proptest! {
 /// Seeds and steps of recordings that were objected to once: the first explanation that fits is not the right one.
 const HARD: &[(u64, usize)] = &[
     (157, 100),
+    (356, 72),
     (606, 112),
     (1385, 174),
     (3366, 198),
