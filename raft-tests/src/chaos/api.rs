@@ -8,7 +8,7 @@ use super::lives;
 use super::members::Member;
 use super::shared::Shared;
 use super::truth;
-use crate::kube::history::{Call, History, Informer, Told, Verb};
+use crate::kube::history::{Call, History, Informer, Told, Truth, Verb};
 use crate::kube::rest::{self, Rest};
 use crate::kube::scribe::Scribe;
 use crate::kube::wire::{Answer, Broken, Pieces, Road};
@@ -27,6 +27,8 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -402,10 +404,32 @@ impl Api {
             let words = "changes of objects were compacted before anybody saw them";
             return recorder.trouble(words.into());
         }
-        for Violation { rule, story, .. } in rules::check(&history) {
+        let found = rules::check(&history);
+        let stories: Vec<&str> = found.iter().map(|it| it.story.as_str()).collect();
+        if let Err(error) = show(&history.truth, &stories, healing.rig.members()) {
+            recorder.trouble(format!("{error:#}"));
+        }
+        for Violation { rule, story, .. } in found {
             recorder.violation(&rule, story);
         }
     }
+}
+
+/// Puts every state of the objects that are named beside the members' logs, by version, for whoever wants to see why.
+fn show(truth: &Truth, stories: &[&str], members: &[Arc<Member>]) -> Result<()> {
+    let named = |key: &str| stories.iter().any(|story| story.contains(key));
+    let objects = truth.objects().filter(|(key, _)| named(key));
+    let objects: BTreeMap<&str, BTreeMap<i64, Option<&Value>>> = objects
+        .map(|(key, states)| {
+            let states = states.iter();
+            (key, states.map(|(at, it)| (*at, it.as_deref())).collect())
+        })
+        .collect();
+    if let (false, Some(member)) = (objects.is_empty(), members.first()) {
+        let file = member.installation().logs.join("objects.json");
+        std::fs::write(file, serde_json::to_vec_pretty(&objects)?)?;
+    }
+    Ok(())
 }
 
 /// As the report shows it.

@@ -3,21 +3,26 @@
 
 use crate::kube::history::{PodRun, Truth, uid};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Every life of every pod of which a container was started. Times are the nodes' own, in whole seconds: what the node of
-/// one says and that of another can be compared, for it is one machine's clock.
+/// Every life of every pod of which a container was started. Times are the nodes' own, which is one machine's clock. They
+/// are whole seconds, and within one the lives of a name come one after the other as the store had them.
 pub fn of(truth: &Truth) -> Vec<PodRun> {
     let mut runs = Vec::new();
     let pods = truth.objects().filter(|(key, _)| key.starts_with("pods/"));
     for (key, states) in pods {
-        let mut lives: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
-        for state in states.values().flatten() {
-            lives.entry(uid(state)).or_default().push(state);
-        }
-        runs.extend(lives.values().filter_map(|states| life(key, states)));
+        let states: Vec<&Value> = states.values().flatten().map(|state| &**state).collect();
+        let lives = states.chunk_by(|one, next| uid(one) == uid(next));
+        let lives = (0..).zip(lives);
+        runs.extend(lives.filter_map(|(place, states)| {
+            let run = life(key, states)?;
+            Some(PodRun {
+                from: run.from + place,
+                until: run.until.map(|until| until + place),
+                ..run
+            })
+        }));
     }
     runs
 }
@@ -87,11 +92,11 @@ mod tests {
         truth.put(
             2,
             key,
-            Some(json!({"metadata": {"uid": "u"}, "spec": {"nodeName": "a"}})),
+            Some(json!({"metadata": {"uid": "w"}, "spec": {"nodeName": "a"}})),
         );
-        truth.put(3, key, Some(pod("u", "a", running(10))));
+        truth.put(3, key, Some(pod("w", "a", running(10))));
         if let Some(end) = end {
-            truth.put(4, key, Some(pod("u", "a", end)));
+            truth.put(4, key, Some(pod("w", "a", end)));
         }
         truth.put(5, key, None);
         truth.put(
@@ -114,6 +119,8 @@ mod tests {
     fn two_pods_of_one_name_do_not_run_at_the_same_time() {
         let none: [&str; 0] = [];
         assert_eq!(found(Some(ended(10, 12)), 12), none);
+        // All of it in one second.
+        assert_eq!(found(Some(ended(10, 10)), 10), none);
         // It is not known when it ended.
         assert_eq!(found(Some(json!({"terminated": {}})), 12), none);
         let twice = ["K7: two pods of one name"];
