@@ -118,7 +118,8 @@ async fn serve(
 async fn admit(core: &Core, hello: &Hello, proved: Option<u64>) -> Result<(), Refusal> {
     let transport = &core.transport;
     let membership = core.replica.membership().borrow().clone();
-    judge(&transport.me, hello, proved, membership.as_deref())?;
+    let met = transport.incarnations.of(hello.from);
+    judge(&transport.me, hello, proved, met, membership.as_deref())?;
     // Votes count from when a membership stands in the log, which may be before it is applied.
     core.learn_published();
     if hello.to_incarnation != 0 {
@@ -127,11 +128,12 @@ async fn admit(core: &Core, hello: &Hello, proved: Option<u64>) -> Result<(), Re
     transport.meet(hello.from, hello.incarnation).await
 }
 
-/// Whether a member is who it says, and one of ours.
+/// Whether a member is who it says, and one of ours. `met` is the incarnation with which it was met before.
 fn judge(
     me: &Me,
     hello: &Hello,
     proved: Option<u64>,
+    met: Option<u64>,
     membership: Option<&MembershipRecord>,
 ) -> Result<(), Refusal> {
     let &Hello {
@@ -161,9 +163,11 @@ fn judge(
             known,
             shown: hello.incarnation,
         }),
-        _ if membership.has_removed(from, hello.membership) => {
-            Err(Refusal::Removed { member: from })
-        }
+        _ if membership.has_removed(from, hello.membership) => Err(match met {
+            // One that waits to be added was not met before: an id is used once.
+            Some(other) if other != hello.incarnation => Refusal::Gone { member: from },
+            _ => Refusal::Removed { member: from },
+        }),
         _ => Ok(()),
     }
 }
@@ -370,16 +374,16 @@ mod tests {
 
     #[test]
     fn only_who_proves_it_and_means_this_member_is_let_in() {
-        assert_eq!(judge(&ME, &hello(), Some(2), None), Ok(()));
+        assert_eq!(judge(&ME, &hello(), Some(2), None, None), Ok(()));
         for proved in [None, Some(3)] {
-            let refused = judge(&ME, &hello(), proved, None);
+            let refused = judge(&ME, &hello(), proved, None, None);
             assert!(matches!(refused, Err(Refusal::Stranger { .. })));
         }
         let other = Hello {
             cluster_id: 8,
             ..hello()
         };
-        let refused = judge(&ME, &other, Some(2), None);
+        let refused = judge(&ME, &other, Some(2), None, None);
         assert!(matches!(refused, Err(Refusal::Stranger { .. })));
         for (from, to) in [(2, 3), (1, 1)] {
             let other = Hello {
@@ -387,7 +391,7 @@ mod tests {
                 to,
                 ..hello()
             };
-            let refused = judge(&ME, &other, Some(from), None);
+            let refused = judge(&ME, &other, Some(from), None, None);
             assert!(matches!(refused, Err(Refusal::Misdirected { .. })));
         }
     }
@@ -395,13 +399,16 @@ mod tests {
     #[test]
     fn a_member_with_another_directory_is_refused() {
         let known = |incarnation| membership(&[(1, "h", 11), (2, "", incarnation)]);
-        assert_eq!(judge(&ME, &hello(), Some(2), Some(&known(12))), Ok(()));
         assert_eq!(
-            judge(&ME, &hello(), Some(2), Some(&known(0))),
+            judge(&ME, &hello(), Some(2), None, Some(&known(12))),
+            Ok(())
+        );
+        assert_eq!(
+            judge(&ME, &hello(), Some(2), None, Some(&known(0))),
             Ok(()),
             "not known yet"
         );
-        let refused = judge(&ME, &hello(), Some(2), Some(&known(13)));
+        let refused = judge(&ME, &hello(), Some(2), None, Some(&known(13)));
         let expected = Refusal::OtherDirectory {
             member: 2,
             known: 13,
@@ -410,29 +417,38 @@ mod tests {
         assert_eq!(refused, Err(expected));
         // It took part before there were incarnations: only the directory of that time is welcome.
         let old = membership(&[(2, "h", 0)]);
-        assert!(judge(&ME, &hello(), Some(2), Some(&old)).is_err());
+        assert!(judge(&ME, &hello(), Some(2), None, Some(&old)).is_err());
         let old_directory = Hello {
             incarnation: LEGACY,
             ..hello()
         };
-        assert_eq!(judge(&ME, &old_directory, Some(2), Some(&old)), Ok(()));
+        assert_eq!(
+            judge(&ME, &old_directory, Some(2), None, Some(&old)),
+            Ok(())
+        );
     }
 
     #[test]
     fn a_removed_member_is_refused_and_one_that_may_be_new_is_not() {
         let without = membership(&[(1, "h", 11)]);
-        let judged = |membership| {
+        let judged_if = |met, membership| {
             let hello = Hello {
                 membership,
                 ..hello()
             };
-            judge(&ME, &hello, Some(2), Some(&without))
+            judge(&ME, &hello, Some(2), met, Some(&without))
         };
+        let judged = |membership| judged_if(Some(12), membership);
         let removed = Err(Refusal::Removed { member: 2 });
         assert_eq!(judged(Some(log_id(1, 5))), removed);
         assert_eq!(judged(Some(log_id(1, 2))), removed);
         assert_eq!(judged(None), removed);
         assert_eq!(judged(Some(log_id(1, 6))), Ok(()));
         assert_eq!(judged(Some(log_id(2, 1))), Ok(()));
+        // With an empty directory it knows nothing: one that may be added yet, or one that will never be.
+        assert_eq!(judged_if(None, None), removed);
+        let gone = Err(Refusal::Gone { member: 2 });
+        assert_eq!(judged_if(Some(13), None), gone);
+        assert_eq!(judged_if(Some(13), Some(log_id(1, 6))), Ok(()));
     }
 }

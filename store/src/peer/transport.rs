@@ -169,7 +169,9 @@ impl Transport {
             tracing::warn!(peer = %format!("{by:016x}"), %refusal, "no connection to a member");
         }
         let about_me = match refusal {
-            Refusal::OtherDirectory { member, .. } => *member == self.me.member_id,
+            Refusal::OtherDirectory { member, .. } | Refusal::Gone { member } => {
+                *member == self.me.member_id
+            }
             // Who was never a member yet is to be added, perhaps.
             Refusal::Removed { member } => *member == self.me.member_id && self.was_member(),
             _ => false,

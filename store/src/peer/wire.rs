@@ -81,6 +81,12 @@ pub enum Refusal {
     Removed { member: u64 },
     #[error("the introduction could not be stored: {0}")]
     NotStored(String),
+    /// As [`Refusal::Removed`], and it will never be added: its id was another directory's.
+    #[error(
+        "member {member:016x} is not in the cluster any more: it was removed, and this is another data directory than it \
+         had. Its id is not used again: to bring the machine back, put a new member on it, under a new id: {REPLACE}"
+    )]
+    Gone { member: u64 },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -292,6 +292,30 @@ async fn a_removed_member_is_heard_no_more() {
     assert_eq!(get(&node, "key").await.as_deref(), Some("value 2"));
 }
 
+/// It knows nothing, and would wait for ever to be added.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_member_ends_with_an_empty_directory_too_and_a_new_one_waits() {
+    let mut cluster = Cluster::start(3, Limits::default()).await;
+    put(cluster.node(1), "key", "value").await;
+    let (leader, gone) = (cluster.leader().await, cluster.follower().await);
+    let node = cluster.node(leader).clone();
+    eventually("removal", || async { node.remove(gone).await.ok() }).await;
+    cluster.kill(gone).await;
+    cluster.dirs.remove(&gone);
+    for _ in 0..2 {
+        let why = refusal(&mut cluster, gone).await;
+        assert!(why.contains("it was removed"), "{why}");
+        assert!(why.contains("under a new id"), "{why}");
+    }
+    // One that was never in the cluster is refused as long as it is not added, and stays.
+    let early = cluster.run(9).await.unwrap();
+    eventually("addition", || async {
+        node.add_learner(9, "m9".into(), "m9".into()).await.ok()
+    })
+    .await;
+    assert_eq!(get(&early, "key").await.as_deref(), Some("value"));
+}
+
 /// The next change is decided on what is seen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_change_has_done_is_seen_as_soon_as_it_is_answered() {
