@@ -349,14 +349,18 @@ impl Client {
 
     async fn stand_in_line(&mut self) {
         if self.rng.random_bool(0.2) {
-            return turns::who_leads(self).await;
+            let name = turns::election(self);
+            return drop(self.ask(Request::Leader { name }).await);
         }
         let Some(lease) = self.granted().await else {
             return;
         };
         match self.rng.random_bool(0.6) {
             true => turns::lock(self, lease).await,
-            false => turns::stand(self, lease).await,
+            false => {
+                let name = turns::election(self);
+                turns::stand(self, name, lease).await;
+            }
         }
     }
 

@@ -26,6 +26,10 @@ pub trait Caller: Send {
     fn ask(&mut self, request: Request) -> impl Future<Output = Outcome> + Send;
     /// Does nothing for a while, of this range.
     fn pause(&mut self, from_ms: u64, to_ms: u64) -> impl Future<Output = ()> + Send;
+    /// Renews a lease, at whatever member.
+    fn renew(&mut self, lease: i64) -> impl Future<Output = Outcome> + Send {
+        self.ask(Request::KeepAlive { lease })
+    }
 }
 
 /// One key, as it is now.
@@ -42,14 +46,6 @@ pub fn equals(key: &str, operand: Operand) -> Compare {
         relation: Relation::Equal,
         operand,
     }
-}
-
-fn put(key: String, value: String) -> Step {
-    Step::Put(Put {
-        key,
-        value,
-        ..Put::default()
-    })
 }
 
 /// Reads one, two or three lists in one transaction, and in another puts an element at the end of each, if all are still
@@ -77,7 +73,11 @@ fn appending(keys: &[String], lists: &[Option<Pair>], element: u64, read: Vec<St
     let both = || keys.iter().zip(lists);
     let with_element = |(key, list): (&String, &Option<Pair>)| {
         let before = list.as_ref().map_or("", |list| &list.value);
-        put(key.clone(), appended(before, element))
+        Step::Put(Put {
+            key: key.clone(),
+            value: appended(before, element),
+            ..Put::default()
+        })
     };
     let unchanged = |(key, list): (&String, &Option<Pair>)| {
         let modified = list.as_ref().map_or(0, |list| list.modified);
@@ -141,7 +141,7 @@ pub async fn lock(caller: &mut impl Caller, lease: i64) {
         }
         caller.pause(20, 700).await;
         if caller.dice().random_bool(0.4) {
-            caller.ask(Request::KeepAlive { lease }).await;
+            caller.renew(lease).await;
         }
     }
     match caller.dice().random_range(0..4) {
@@ -165,17 +165,28 @@ fn created(outcome: &Outcome) -> Option<i64> {
 /// Something that only who has the lock may do.
 fn fenced(key: &str, created: i64, name: &str, value: String) -> Request {
     let mine = format!("v/{name}");
+    let put = Put {
+        key: mine.clone(),
+        value,
+        prev: true,
+        ..Put::default()
+    };
     Request::Txn(Txn {
         compares: vec![equals(key, Operand::CreateRevision(created))],
-        then: vec![put(mine.clone(), value)],
+        then: vec![Step::Put(put)],
         otherwise: vec![Step::Range(one(&mine))],
     })
 }
 
+/// One of the elections that there are.
+pub fn election(caller: &mut impl Caller) -> String {
+    format!("election/{}", caller.dice().random_range(0..NAMES))
+}
+
 /// Stands for election, with a lease; who is elected says a few things and resigns, or lets its lease end.
-pub async fn stand(caller: &mut impl Caller, lease: i64) {
+pub async fn stand(caller: &mut impl Caller, name: String, lease: i64) {
     let campaign = Request::Campaign {
-        name: election(caller),
+        name,
         lease,
         value: format!("v{}", caller.unique()),
     };
@@ -199,22 +210,12 @@ pub async fn stand(caller: &mut impl Caller, lease: i64) {
         caller.ask(proclaim).await;
         caller.pause(20, 700).await;
         if caller.dice().random_bool(0.4) {
-            caller.ask(Request::KeepAlive { lease }).await;
+            caller.renew(lease).await;
         }
     }
     if caller.dice().random_bool(0.7) {
         caller.ask(Request::Resign { key, created }).await;
     }
-}
-
-/// Asks who was elected.
-pub async fn who_leads(caller: &mut impl Caller) {
-    let name = election(caller);
-    caller.ask(Request::Leader { name }).await;
-}
-
-fn election(caller: &mut impl Caller) -> String {
-    format!("election/{}", caller.dice().random_range(0..NAMES))
 }
 
 #[cfg(test)]
@@ -362,7 +363,8 @@ mod tests {
         let mut all = vec![held];
         all.extend(answers);
         let mut script = Script::new(&all);
-        stand(&mut script, 0x1f).await;
+        let name = election(&mut script);
+        stand(&mut script, name, 0x1f).await;
         for asked in &script.asked[1..] {
             match asked {
                 Request::Proclaim { key, created, .. } | Request::Resign { key, created } => {

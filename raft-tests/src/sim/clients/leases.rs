@@ -19,11 +19,12 @@ impl Client<'_> {
     }
 
     /// Through any member.
-    pub(super) async fn renew(&mut self, lease: i64) {
+    pub(super) async fn renew(&mut self, lease: i64) -> Outcome {
         let own = self.member;
         self.move_on();
-        self.ask(Request::KeepAlive { lease }).await;
+        let outcome = self.ask(Request::KeepAlive { lease }).await;
         self.member = own;
+        outcome
     }
 
     /// Grants a lease, puts keys under it, keeps it alive for a while, and revokes it or lets it run out.

@@ -20,6 +20,7 @@ pub use self::watch::{keep_watch, watch};
 use super::schedule::Turn;
 use super::world::World;
 use crate::etcd::outcome::never_sent;
+use crate::etcd::turns;
 use crate::recording::{Outcome, Pair, Request, Response};
 
 /// A client waits so long for an answer.
@@ -246,7 +247,7 @@ pub async fn talk(shared: Arc<Shared>, client: u32, turns: Vec<Turn>) {
             Lease => client.use_lease().await,
             Lock => client.lock().await,
             Election => client.stand().await,
-            Append => client.append().await,
+            Append => turns::append(&mut client).await,
             Pages => client.leaf_through().await,
             Compact => client.compact().await,
             Upkeep => client.keep_up().await,

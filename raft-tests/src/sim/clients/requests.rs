@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use rand::RngExt;
 
 use super::{Client, Shared, Work};
+use crate::etcd::turns::{equals, one};
 use crate::recording::{
     Compare, Delete, Operand, Outcome, Pair, Put, Range, Relation, Request, Step, Txn,
 };
@@ -169,27 +170,12 @@ fn mixed(number: u32) -> String {
     format!("x/{number}")
 }
 
-pub(super) fn one(key: &str) -> Range {
-    Range {
-        key: key.into(),
-        ..Range::default()
-    }
-}
-
-pub(super) fn put(shared: &Shared, key: String, prev: bool) -> Put {
+fn put(shared: &Shared, key: String, prev: bool) -> Put {
     Put {
         key,
         value: format!("v{}", shared.unique()),
         lease: 0,
         prev,
-    }
-}
-
-pub(super) fn equals(key: &str, operand: Operand) -> Compare {
-    Compare {
-        key: key.into(),
-        relation: Relation::Equal,
-        operand,
     }
 }
 
