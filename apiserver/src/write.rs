@@ -115,7 +115,7 @@ fn delete(key: &str) -> RequestOp {
     }
 }
 
-/// What became of a write that was sent twice and did not succeed the second time.
+/// What became of a write that was sent twice and did not succeed the second time, or that is sent once only.
 #[derive(Debug, PartialEq)]
 enum Fate {
     /// It took effect, or somebody else did the same, at this revision.
@@ -160,7 +160,8 @@ fn uid(value: &[u8]) -> Option<String> {
 impl ApiServer {
     /// Writes once, where the key is still at the revision that was `decided_on` (0: absent). A write whose fate is
     /// unknown, since the leader went away under it, is sent again: its compares let only one of the two take effect.
-    /// Clients must not be told to repeat it, for their second attempt would meet what their first one made.
+    /// Not so a create: what it made may be deleted by then, and would be there again. The store is asked for it instead.
+    /// Clients must not be told to repeat a write, for their second attempt would meet what their first one made.
     async fn commit(
         &self,
         key: &str,
@@ -192,6 +193,9 @@ impl ApiServer {
                         None => Ok(Commit::Lost),
                     };
                 }
+                Err(error @ StoreError::LeaderChanged) if decided_on == 0 => {
+                    return self.settle(key, 0, &request.success[0], error).await;
+                }
                 Err(error @ StoreError::LeaderChanged) => unsure = Some(error),
                 Err(error @ (StoreError::TimedOut | StoreError::Stopped)) => {
                     unsure = Some(error);
@@ -209,7 +213,7 @@ impl ApiServer {
         ))
     }
 
-    /// What a write that did not succeed the second time did the first time. Where the store cannot tell, the client
+    /// What a write did that did not succeed the second time, or is sent once only. Where the store cannot tell, the client
     /// gets the `error` that made it unsure.
     async fn settle(
         &self,

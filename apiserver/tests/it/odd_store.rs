@@ -7,9 +7,9 @@ use futures::StreamExt;
 use http::StatusCode;
 use kv::mem::MemStore;
 use kv::{
-    Answer, BoxFuture, LeaseStatus, PutRequest, RangeRequest, RangeResponse, Request, RequestOp,
-    Store, StoreError, StoreResult, StoreStatus, TxnRequest, TxnResponse, WatchRequest,
-    WatchStream,
+    Answer, BoxFuture, DeleteRangeRequest, LeaseStatus, PutRequest, RangeRequest, RangeResponse,
+    Request, RequestOp, Store, StoreError, StoreResult, StoreStatus, TxnRequest, TxnResponse,
+    WatchRequest, WatchStream,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -306,7 +306,14 @@ async fn a_write_of_unknown_fate_is_settled_here() {
             }
         };
         odd.play(trick());
-        let created = server.post(MAPS, config_map("a", "1")).await;
+        let mut created = server.post(MAPS, config_map("a", "1")).await;
+        if !happened {
+            // It may have been made and be gone again.
+            assert_eq!(created.refused().0, 500, "{}", created.text);
+            assert!(created.headers.get("retry-after").is_none());
+            assert_eq!(server.get(&uri).await.code, 404);
+            created = server.post(MAPS, config_map("a", "1")).await;
+        }
         assert_eq!(created.code, StatusCode::CREATED, "{}", created.text);
         let got = server.get(&uri).await.ok();
         assert_eq!(got, created.ok(), "happened: {happened}");
@@ -351,6 +358,22 @@ async fn a_write_of_unknown_fate_is_done_once_whatever_others_do() {
         "00000000-0000-4000-8000-000000000001"
     );
 
+    // What a create has made is deleted before anybody knows: it does not come back.
+    let gone = TxnRequest {
+        success: vec![RequestOp {
+            request: Some(Request::DeleteRange(DeleteRangeRequest {
+                key: format!("{PREFIX}r").into(),
+                ..DeleteRangeRequest::default()
+            })),
+        }],
+        ..TxnRequest::default()
+    };
+    odd.play(Trick::LoseThen(PREFIX, gone));
+    let unsure = server.post(PODS, pod("r")).await;
+    assert_eq!(odd.played.load(Ordering::Relaxed), 2);
+    assert_eq!(unsure.refused().0, 500, "{}", unsure.text);
+    assert_eq!(server.get(&format!("{PODS}/r")).await.code, 404);
+
     // A patch that appends was perhaps made before another client wrote over it: it is not made again.
     server.post(PODS, pod("q")).await.ok();
     let over = successor(&odd, "q").await;
@@ -359,7 +382,7 @@ async fn a_write_of_unknown_fate_is_done_once_whatever_others_do() {
     let unsure = server
         .patch(&format!("{PODS}/q"), "json-patch+json", append)
         .await;
-    assert_eq!(odd.played.load(Ordering::Relaxed), 2);
+    assert_eq!(odd.played.load(Ordering::Relaxed), 3);
     assert_eq!(unsure.refused().0, 500, "{}", unsure.text);
     assert!(unsure.headers.get("retry-after").is_none());
     let left = server.get(&format!("{PODS}/q")).await.ok();
