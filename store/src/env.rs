@@ -117,6 +117,12 @@ pub trait Engine: Send + Sync + 'static {
     /// With `create` for a directory without data; else data that is missing is damage.
     fn open_log(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn LogDisk>>;
     fn open_state(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn StateDisk>>;
+    /// What the state would be of if it were opened, found without a change to what is stored; nothing where that is known
+    /// only by opening it. Opening may be for good: an engine goes on from what it could read, and removes the rest.
+    fn look_at_state(&self, dir: &Path) -> io::Result<Option<Position>> {
+        let _ = dir;
+        Ok(None)
+    }
     /// How much room the disk of a directory has.
     fn space(&self, dir: &Path) -> io::Result<Space> {
         crate::disk_space::space_of(dir)

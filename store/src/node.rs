@@ -1,5 +1,6 @@
 //! A member from start to stop: wiring, and the tasks it owns. What clients see of it is in `client.rs`.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::config::{Config, Limits};
 use crate::core::{Core, Leadership, READ_QUEUE, Raft};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk;
+use crate::env::Engine;
 use crate::history::Moment;
 use crate::host;
 use crate::incarnations::Incarnations;
@@ -309,6 +311,14 @@ async fn launch(
     Ok(core)
 }
 
+/// Before the state is opened, so that nothing is changed where the log does not go with it.
+fn look_for_gap(engine: &dyn Engine, dir: &Path, purged: Option<LogId>) -> std::io::Result<()> {
+    match engine.look_at_state(dir)? {
+        Some(found) => check_no_gap(purged, found.applied.map(LogId::from)),
+        None => Ok(()),
+    }
+}
+
 /// The log must begin where the state ends, or before.
 fn check_no_gap(purged: Option<LogId>, applied: Option<LogId>) -> std::io::Result<()> {
     if purged > applied {
@@ -336,6 +346,10 @@ async fn open_data(config: &Config) -> Result<OpenedData, StartError> {
         let peers = dir.peers()?;
         let log = engine.open_log(dir.path(), create);
         let log = log.map_err(|error| dir.failed("the log", error))?;
+        if !create {
+            look_for_gap(engine.as_ref(), dir.path(), log.found().purged)
+                .map_err(|error| dir.failed("the state", error))?;
+        }
         let state = engine.open_state(dir.path(), create);
         let state = state.map_err(|error| dir.failed("the state", error))?;
         let replica = Replica::load_with(cluster, state, watches);

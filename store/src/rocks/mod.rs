@@ -11,6 +11,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::disk::Position;
 use crate::env::{Engine, LogDisk, StateDisk};
 
 /// The engine of the product.
@@ -23,6 +24,10 @@ impl Engine for Rocks {
 
     fn open_state(&self, dir: &Path, create: bool) -> io::Result<Arc<dyn StateDisk>> {
         Ok(Arc::new(state::RocksState::open(dir, create)?))
+    }
+
+    fn look_at_state(&self, dir: &Path) -> io::Result<Option<Position>> {
+        state::look_at(dir)
     }
 }
 

@@ -35,6 +35,9 @@ const POSITION: &[u8] = b"position";
 /// Before the name of a record, in the same family as the position.
 const RECORD: &[u8] = b"r";
 
+/// RocksDB's own, in text: each start makes one when it looks, and one when it opens.
+const LOG_FILES: usize = 6;
+
 /// The state directory of a member.
 pub struct RocksState {
     dir: PathBuf,
@@ -62,26 +65,18 @@ impl RocksState {
             _ => std::fs::create_dir_all(&staging)?,
         }
         std::fs::create_dir_all(&state)?;
-        let current = match std::fs::read_to_string(state.join("CURRENT")) {
-            Ok(text) => named(&text)
-                .ok_or_else(|| disk::damaged("state/CURRENT does not name a state"))?
-                .to_string(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
+        let current = match current_of(&state)? {
+            Some(name) => name,
+            None if create => {
                 let name = generation_name(1);
                 name_current(&state, &name)?;
                 name
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(disk::damaged("the state is missing"));
-            }
-            Err(error) => return Err(error),
+            None => return Err(disk::damaged("the state is missing")),
         };
         let path = state.join(&current);
-        // RocksDB's own CURRENT: without it RocksDB would make an empty database here.
-        if !create && !path.join("CURRENT").exists() {
-            return Err(disk::damaged(format!(
-                "state/CURRENT names state/{current}, which is missing"
-            )));
+        if !create {
+            must_be_there(&path, &current)?;
         }
         for entry in std::fs::read_dir(&state)? {
             let entry = entry?;
@@ -103,6 +98,51 @@ impl RocksState {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+}
+
+/// What [`Engine::look_at_state`](crate::env::Engine::look_at_state) is for RocksDB: opened only to be read, it writes no
+/// new list of its files, and removes none. A bit that is wrong in the length of a change in that list looks like a change
+/// that a crash has cut short; RocksDB goes on from the changes before it, which may be a state long gone by.
+pub fn look_at(dir: &Path) -> io::Result<Option<Position>> {
+    let state = dir.join("state");
+    let current = current_of(&state)?.ok_or_else(|| disk::damaged("the state is missing"))?;
+    let path = state.join(&current);
+    must_be_there(&path, &current)?;
+    position_in(&path)
+}
+
+/// The position that is flushed in the database of this directory, which nobody has open to write.
+fn position_in(path: &Path) -> io::Result<Option<Position>> {
+    let mut options = Options::default();
+    options.set_paranoid_checks(true);
+    options.set_keep_log_file_num(LOG_FILES);
+    let db = DB::open_cf_for_read_only(&options, path, [META], false).map_err(io_error)?;
+    let family = db.cf_handle(META).expect("opened with it");
+    let stored = db.get_cf(family, POSITION).map_err(io_error)?;
+    let position = stored.map(|stored| Position::decode(stored.as_slice()));
+    position.transpose().map_err(disk::damaged)
+}
+
+/// The name of the state in use; nothing where there is none yet.
+fn current_of(state: &Path) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(state.join("CURRENT")) {
+        Ok(text) => match named(&text) {
+            Some(name) => Ok(Some(name.to_string())),
+            None => Err(disk::damaged("state/CURRENT does not name a state")),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// By RocksDB's own CURRENT: without it RocksDB would make an empty database here.
+fn must_be_there(path: &Path, name: &str) -> io::Result<()> {
+    match path.join("CURRENT").exists() {
+        true => Ok(()),
+        false => Err(disk::damaged(format!(
+            "state/CURRENT names state/{name}, which is missing"
+        ))),
     }
 }
 
@@ -188,7 +228,7 @@ impl OpenState {
         options.set_paranoid_checks(true);
         options.set_max_background_jobs(2);
         options.set_bytes_per_sync(1 << 20);
-        options.set_keep_log_file_num(3);
+        options.set_keep_log_file_num(LOG_FILES);
         options.set_max_log_file_size(4 << 20);
         let cache = Cache::new_lru_cache(128 << 20);
         let families = [KEYS, EVENTS, LEASES, META]
@@ -530,16 +570,7 @@ impl StateDb for OpenState {
         // Without a WAL the checkpoint is what is flushed; creating it flushes too, this makes it explicit.
         self.flush()?;
         self.copy(to)?;
-        let copy =
-            DB::open_cf_for_read_only(&Options::default(), to, [META], false).map_err(io_error)?;
-        let family = copy.cf_handle(META).expect("opened with it");
-        let stored = copy.get_cf(family, POSITION).map_err(io_error)?;
-        Position::decode(
-            stored
-                .ok_or_else(|| disk::damaged("the copy has no position"))?
-                .as_slice(),
-        )
-        .map_err(disk::damaged)
+        position_in(to)?.ok_or_else(|| disk::damaged("the copy has no position"))
     }
 
     fn snapshot(&self) -> Box<dyn Data + '_> {
@@ -649,6 +680,56 @@ mod tests {
         state.opened().checkpoint(&snapshot).unwrap();
         stand_at(&state, 9);
         (state, snapshot)
+    }
+
+    fn manifest(dir: &Path) -> PathBuf {
+        let files = fs::read_dir(dir.join("state").join(generation_name(1))).unwrap();
+        let mut paths = files.map(|entry| entry.unwrap().path());
+        let is_manifest = |path: &PathBuf| path.to_string_lossy().contains("/MANIFEST-");
+        paths.find(is_manifest).expect("it has one")
+    }
+
+    /// Where the lengths of the records of this file begin, which is of one block: each is a checksum of four bytes, two
+    /// bytes of length, one of kind, and so much data.
+    fn lengths(bytes: &[u8]) -> Vec<usize> {
+        let mut found = Vec::new();
+        let mut at = 4;
+        while let Some(length) = bytes.get(at..at + 2) {
+            found.push(at);
+            at += 7 + usize::from(u16::from_le_bytes([length[0], length[1]]));
+        }
+        found
+    }
+
+    #[test]
+    fn a_look_at_a_state_with_a_bit_turned_in_its_list_of_files_takes_nothing_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = RocksState::open(dir.path(), true).unwrap();
+        (1..=6).for_each(|revision| stand_at(&state, revision));
+        drop(state);
+        let look = || look_at(dir.path()).map(|found| found.unwrap_or_default().revision);
+        let (path, mut refused, mut older) = (manifest(dir.path()), 0, 0);
+        let bytes = fs::read(&path).unwrap();
+        // Half a length more, which is beyond the end for the last ones.
+        for at in lengths(&bytes) {
+            let mut turned = bytes.clone();
+            turned[at + 1] ^= 1;
+            fs::write(&path, &turned).unwrap();
+            match look() {
+                Err(_) => refused += 1,
+                Ok(6) => {}
+                Ok(revision) => {
+                    assert!(revision < 6);
+                    older += 1;
+                }
+            }
+            assert_eq!(manifest(dir.path()), path);
+            fs::write(&path, &bytes).unwrap();
+        }
+        // Where it is not as described, nobody would have to look first.
+        assert!(refused > 0 && older > 0, "{refused} {older}");
+        assert_eq!(look().unwrap(), 6);
+        assert_eq!(revision(&RocksState::open(dir.path(), false).unwrap()), 6);
     }
 
     #[test]

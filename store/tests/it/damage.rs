@@ -14,7 +14,7 @@ use store::env::{Engine, LogDisk, LogFound, LogOp, StateDisk};
 use store::rocks::Rocks;
 use store::{Config, DataDirError, Limits, Node, StartError};
 
-use crate::harness::{AUTHORITY, CLUSTER, Cluster, all, copy, put};
+use crate::harness::{AUTHORITY, CLUSTER, Cluster, all, copy, eventually, put};
 
 /// A single member with data, killed.
 async fn written() -> Cluster {
@@ -60,6 +60,63 @@ async fn refuses_as_damaged(cluster: &mut Cluster, part: &str) {
     );
     // And again: the refusal has changed nothing.
     assert!(cluster.run(1).await.is_err());
+}
+
+/// Has the state flushed as of an earlier entry, and then as it was; and cuts the log between the two.
+fn flush_twice_and_purge(dir: &Path) {
+    let state = Rocks.open_state(dir, false).unwrap();
+    let log = Rocks.open_log(dir, false).unwrap();
+    let (position, _) = state.opened().load().unwrap();
+    let mut earlier = position.clone();
+    earlier.applied.as_mut().unwrap().index -= 20;
+    for position in [earlier, position] {
+        state.opened().write(&[], &position).unwrap();
+        state.opened().flush().unwrap();
+    }
+    let mut upto = log.found().last.unwrap();
+    upto.index -= 10;
+    log.write(&[LogOp::Purge(upto)], true).unwrap();
+}
+
+/// RocksDB's list of files with a bit turned so that RocksDB does not notice, and goes on from the state before the last.
+fn turned_unnoticed(dir: &Path, list: &Path) -> Vec<u8> {
+    let whole = fs::read(list).unwrap();
+    let applied = || Rocks.look_at_state(dir).ok().flatten()?.applied;
+    let newest = applied().unwrap().index;
+    let with_bit = |at: usize| {
+        let mut turned = whole.clone();
+        turned[at] ^= 1 << 6;
+        turned
+    };
+    let found = (0..whole.len()).rev().map(with_bit).find(|turned| {
+        fs::write(list, turned).unwrap();
+        applied().is_some_and(|applied| applied.index < newest)
+    });
+    found.expect("it misses no bit")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_of_before_the_log_is_refused_and_nothing_is_changed() {
+    let mut cluster = written().await;
+    let dir = cluster.dirs[&1].path().to_path_buf();
+    eventually("the state is closed", || {
+        let closed = Rocks.open_state(&dir, false).is_ok();
+        async move { closed.then_some(()) }
+    })
+    .await;
+    flush_twice_and_purge(&dir);
+    let state = dir.join("state").join("0000000001");
+    let current = fs::read_to_string(state.join("CURRENT")).unwrap();
+    let list = state.join(current.trim());
+    let whole = fs::read(&list).unwrap();
+    let turned = turned_unnoticed(&dir, &list);
+    refuses_as_damaged(&mut cluster, "the state").await;
+    assert_eq!(fs::read(&list).unwrap(), turned);
+    // With the bit as it was it is all there.
+    fs::write(&list, &whole).unwrap();
+    let node = cluster.run(1).await.unwrap();
+    node.wait_ready().await.unwrap();
+    assert_eq!(node.range(all()).await.unwrap().body.count, 40);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
