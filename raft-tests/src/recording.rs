@@ -4,7 +4,10 @@
 //! Times are nanoseconds since the run began, of one clock for all of it (virtual in a simulation). Keys and values
 //! are text, so that a recording can be read by people. One recording is one JSON document.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// See the module head.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,9 +19,33 @@ pub struct Recording {
     pub samples: Vec<Sample>,
     /// All of the state, as each member has it when the run is over and healed.
     pub dumps: Vec<Dump>,
-    /// Calls of the Kubernetes API. Those who made them judge them by rules of their own; here they are to be seen.
+    /// Calls of the Kubernetes API. Those who made them judge them by rules of their own; here they are to be seen. Their
+    /// ids, and those of its watches, are not written: they go on behind those of the operations, and of the watches.
     #[serde(default)]
     pub rest: Vec<RestCall>,
+    /// What watches of that API were told, with resource versions as revisions.
+    #[serde(default)]
+    pub rest_watches: Vec<Watch>,
+    /// What to call clients of that API, by their number; others go by the number.
+    #[serde(default)]
+    pub names: BTreeMap<u32, String>,
+}
+
+impl Recording {
+    /// Calls of the Kubernetes API, with their ids.
+    pub fn rest_calls(&self) -> impl Iterator<Item = (u64, &RestCall)> {
+        let ids = self.operations.iter().map(|operation| operation.id + 1);
+        (ids.max().unwrap_or(0)..).zip(&self.rest)
+    }
+
+    /// All watches, those of the Kubernetes API last, with their ids; and whether it is one of those.
+    pub fn all_watches(&self) -> impl Iterator<Item = (u64, &Watch, bool)> {
+        let ids = self.watches.iter().map(|watch| watch.id + 1);
+        let first = ids.max().unwrap_or(0);
+        let watches = self.watches.iter().map(|watch| (watch.id, watch, false));
+        let rest = (first..).zip(&self.rest_watches);
+        watches.chain(rest.map(|(id, watch)| (id, watch, true)))
+    }
 }
 
 /// Which run this is.
@@ -204,7 +231,7 @@ pub struct RestCall {
     pub answer: String,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RestFate {
     /// At this resource version; 0 where the answer has none.
     Done(i64),
@@ -213,6 +240,23 @@ pub enum RestFate {
     /// It may have had its effect.
     #[default]
     Unknown,
+}
+
+/// What became of a call of the Kubernetes API, and in words what the answer says.
+pub fn rest_answer(status: u16, body: &Value) -> (RestFate, String) {
+    let version = body["metadata"]["resourceVersion"].as_str();
+    let version = version.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let what = match (&body["items"], &body["message"]) {
+        (Value::Array(items), _) => format!("{} objects", items.len()),
+        (_, Value::String(message)) => message.clone(),
+        _ => body["metadata"]["name"].as_str().unwrap_or_default().into(),
+    };
+    let fate = match status {
+        200..=299 => RestFate::Done(version),
+        500.. => RestFate::Unknown,
+        _ => RestFate::Refused,
+    };
+    (fate, format!("{status} {what}"))
 }
 
 /// What became of a call.

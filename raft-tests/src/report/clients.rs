@@ -13,6 +13,7 @@ pub struct Lane {
     pub client: u32,
     /// Its calls are of the Kubernetes API. Others may have the same number.
     pub rest: bool,
+    pub name: String,
     /// A client that calls again before it is answered has more than one row.
     pub rows: usize,
     /// Ascending by call.
@@ -85,6 +86,7 @@ pub(super) fn paint(
             let lane = Lane {
                 client,
                 rest: false,
+                name: format!("client {client}"),
                 rows,
                 operations: bars,
                 overview: part.map(|_| {
@@ -95,33 +97,23 @@ pub(super) fn paint(
             (!has_named, lane)
         })
         .collect();
+    lanes.extend(rest(recording, named, names, part, length, room));
     // Whoever has to do with a violation stands first, so that it is on the first screen.
-    lanes.sort_by_key(|(other, lane)| (*other, lane.client));
-    let rest = rest(recording, names, part, length, room);
-    lanes
-        .into_iter()
-        .map(|(_, lane)| lane)
-        .chain(rest)
-        .collect()
+    lanes.sort_by_key(|(other, lane)| (*other, lane.rest, lane.client));
+    lanes.into_iter().map(|(_, lane)| lane).collect()
 }
 
-/// Lanes of clients of the Kubernetes API.
+/// Lanes of clients of the Kubernetes API; true of those that have nothing to do with a violation.
 fn rest(
     recording: &Recording,
+    named: &Named,
     names: &Names,
     part: Option<Part>,
     length: u64,
     room: usize,
-) -> Vec<Lane> {
-    // Ids go on behind those of the other calls.
-    let first = recording
-        .operations
-        .iter()
-        .map(|operation| operation.id + 1)
-        .max()
-        .unwrap_or(0);
+) -> Vec<(bool, Lane)> {
     let mut clients: BTreeMap<u32, Vec<(u64, &RestCall)>> = BTreeMap::new();
-    for (id, call) in (first..).zip(&recording.rest) {
+    for (id, call) in recording.rest_calls() {
         clients.entry(call.client).or_default().push((id, call));
     }
     let lane = |(client, mut calls): (u32, Vec<(u64, &RestCall)>)| {
@@ -129,7 +121,8 @@ fn rest(
         let mut ends = Vec::new();
         let mut bars = Vec::new();
         for (index, (id, call)) in calls.iter().enumerate() {
-            if part.is_some_and(|part| !part.span.contains(call.called)) {
+            let is_named = named.operations.contains(id);
+            if !is_named && part.is_some_and(|part| !part.span.contains(call.called)) {
                 continue;
             }
             let next = calls.get(index + 1).map_or(length, |(_, next)| next.called);
@@ -137,16 +130,24 @@ fn rest(
             let row = row(&mut ends, call.called, until);
             bars.push(rest_bar(*id, call, names, row, until, room));
         }
-        Lane {
+        let has_named = calls.iter().any(|(id, _)| named.operations.contains(id));
+        let numbered = || format!("API client {client}");
+        let lane = Lane {
             client,
             rest: true,
+            name: recording
+                .names
+                .get(&client)
+                .cloned()
+                .unwrap_or_else(numbered),
             rows: ends.len().max(1),
             operations: bars,
             overview: part.map(|_| {
                 let calls = calls.iter().map(|(_, call)| (call.called, rest_sort(call)));
                 overview(calls, length)
             }),
-        }
+        };
+        (!has_named, lane)
     };
     clients.into_iter().map(lane).collect()
 }

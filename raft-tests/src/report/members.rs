@@ -19,7 +19,7 @@ impl Names {
             .iter()
             .map(|operation| operation.member);
         let rest = recording.rest.iter().map(|call| call.member);
-        let watched = recording.watches.iter().map(|watch| watch.member);
+        let watched = recording.all_watches().map(|(_, watch, _)| watch.member);
         let hit = recording
             .faults
             .iter()

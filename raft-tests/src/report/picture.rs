@@ -8,7 +8,7 @@ use super::members::{self, Names, Strip};
 use super::part::{Part, Span, nearest};
 use super::revisions::{self, Made};
 use super::watches::{self, WatchLane};
-use crate::recording::{Operation, Outcome, Recording, Role, Violation, WatchBody};
+use crate::recording::{Operation, Outcome, Recording, Role, Violation, Watch, WatchBody};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,7 +92,7 @@ pub struct Counts {
 pub struct Finding {
     pub rule: String,
     pub story: String,
-    /// Ids, in the order of their calls; the page numbers them 1, 2, 3.
+    /// Ids, those of the Kubernetes API's calls too, in the order of their calls; the page numbers them 1, 2, 3.
     pub operations: Vec<u64>,
     pub watches: Vec<u64>,
     pub span: Option<Span>,
@@ -217,12 +217,11 @@ fn length(recording: &Recording) -> u64 {
         .chain(recording.samples.iter().map(|sample| sample.at))
         .chain(recording.faults.iter().map(|fault| fault.from))
         .chain(recording.faults.iter().filter_map(|fault| fault.until))
-        .chain(recording.watches.iter().map(|watch| watch.called))
+        .chain(recording.all_watches().map(|(_, watch, _)| watch.called))
         .chain(
             recording
-                .watches
-                .iter()
-                .filter_map(|watch| Some(watch.messages.last()?.at)),
+                .all_watches()
+                .filter_map(|(_, watch, _)| Some(watch.messages.last()?.at)),
         );
     times.fold(recording.run.length.max(1), u64::max)
 }
@@ -237,29 +236,29 @@ fn first_fault(recording: &Recording) -> u64 {
 }
 
 fn messages(recording: &Recording) -> usize {
-    let watches = recording.watches.iter();
-    watches.map(|watch| watch.messages.len()).sum()
+    let watches = recording.all_watches();
+    watches.map(|(_, watch, _)| watch.messages.len()).sum()
 }
 
 /// What there is of a violation in the recording: ids that are not in it are left out.
 fn finding(recording: &Recording, violation: &Violation) -> Finding {
-    let operations: BTreeMap<(u64, u64), &Operation> = recording
-        .operations
-        .iter()
-        .filter(|operation| violation.operations.contains(&operation.id))
-        .map(|operation| ((operation.called, operation.id), operation))
+    let operations = recording.operations.iter();
+    let operations = operations.map(|one| (one.called, one.id, one.returned));
+    let rest = recording.rest_calls();
+    let calls = operations.chain(rest.map(|(id, call)| (call.called, id, call.returned)));
+    let calls: BTreeSet<(u64, u64, Option<u64>)> = calls
+        .filter(|(_, id, _)| violation.operations.contains(id))
         .collect();
-    let watches: Vec<_> = recording
-        .watches
-        .iter()
-        .filter(|watch| violation.watches.contains(&watch.id))
+    let watches = recording.all_watches();
+    let watches: Vec<(u64, &Watch, bool)> = watches
+        .filter(|(id, ..)| violation.watches.contains(id))
         .collect();
-    let mut span = operations.values().fold(None, |span, operation| {
-        Span::joined(span, operation.called, operation.returned)
+    let mut span = calls.iter().fold(None, |span, (called, _, returned)| {
+        Span::joined(span, *called, *returned)
     });
     // A watch may last as long as the run: where there are operations, they tell where to look.
     if span.is_none() {
-        span = watches.iter().fold(None, |span, watch| {
+        span = watches.iter().fold(None, |span, (_, watch, _)| {
             let last = watch.messages.last().map(|message| message.at);
             Span::joined(span, watch.called, last)
         });
@@ -267,8 +266,8 @@ fn finding(recording: &Recording, violation: &Violation) -> Finding {
     Finding {
         rule: violation.rule.clone(),
         story: violation.story.clone(),
-        operations: operations.values().map(|operation| operation.id).collect(),
-        watches: watches.iter().map(|watch| watch.id).collect(),
+        operations: calls.iter().map(|(_, id, _)| *id).collect(),
+        watches: watches.iter().map(|(id, ..)| *id).collect(),
         span,
     }
 }
@@ -337,7 +336,7 @@ fn counts(recording: &Recording) -> Counts {
         failed: of(1),
         unknown: of(2),
         clients: clients.len(),
-        watches: recording.watches.len(),
+        watches: recording.all_watches().count(),
         events: events(recording),
         faults,
         elections: leaders.len(),
@@ -352,7 +351,8 @@ fn counts(recording: &Recording) -> Counts {
 }
 
 fn events(recording: &Recording) -> usize {
-    let messages = recording.watches.iter().flat_map(|watch| &watch.messages);
+    let watches = recording.all_watches();
+    let messages = watches.flat_map(|(_, watch, _)| &watch.messages);
     messages
         .map(|message| match &message.body {
             WatchBody::Events { events, .. } => events.len(),

@@ -521,3 +521,67 @@ fn calls_of_the_api_have_lanes_of_their_own() {
     );
     assert_eq!(picture.counts.clients, 3);
 }
+
+#[test]
+fn calls_of_the_api_can_be_what_cannot_be_explained() {
+    let mut recording = recording(vec![put(1, 4, 10, 20, 1)]);
+    let call = |client, called, verb: &str, revision| RestCall {
+        client,
+        called,
+        returned: Some(called + 10),
+        verb: verb.into(),
+        fate: RestFate::Done(revision),
+        ..RestCall::default()
+    };
+    recording.rest = vec![
+        call(5, 30, "post", 7),
+        call(6, 50, "get", 7),
+        call(7, 70, "patch", 7),
+        call(7, 90, "delete", 9),
+    ];
+    recording.names = [(6, "informer 6".to_string())].into();
+    let watch = |client| Watch {
+        id: 1,
+        client,
+        ..Watch::default()
+    };
+    recording.watches = vec![watch(6)];
+    recording.rest_watches = vec![watch(5), watch(6)];
+    // Ids go on behind that of the put, and of the first watch.
+    let violation = Violation {
+        operations: vec![4, 3, 77],
+        watches: vec![3],
+        ..Violation::default()
+    };
+    let picture = paint(&recording, &[violation], Limits::default());
+    assert_eq!(picture.findings[0].operations, [3, 4]);
+    let span = picture.findings[0].span.unwrap();
+    assert_eq!((span.from, span.until), (50, 80));
+    let names: Vec<&str> = picture
+        .lanes
+        .iter()
+        .map(|lane| lane.name.as_str())
+        .collect();
+    let wanted = ["informer 6", "API client 7", "client 4", "API client 5"];
+    assert_eq!(names, wanted, "first those that have to do with it");
+    let names: Vec<&str> = picture
+        .watches
+        .iter()
+        .map(|lane| lane.name.as_str())
+        .collect();
+    assert_eq!(names, ["informer 6", "client 6", "client 5"]);
+    assert_eq!(picture.findings[0].watches, [3]);
+    assert_eq!(picture.watches[0].watches[0].id, 3);
+    // A write that changed nothing is told the same revision, and a deletion the last one of what is gone.
+    let made = |revision| {
+        picture
+            .revisions
+            .iter()
+            .find(|made| made.revision == revision)
+    };
+    assert_eq!(made(7).unwrap().operation, Some(2));
+    assert_eq!(
+        (made(9).unwrap().operation, made(9).unwrap().seen),
+        (None, 100)
+    );
+}

@@ -2,7 +2,7 @@
 //! known, and not after anybody first saw it.
 
 use super::part::Span;
-use crate::recording::{Operation, Outcome, Recording, Request, Response, Step, Txn};
+use crate::recording::{Outcome, Recording, Request, Response, RestFate, Step, Txn};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
@@ -43,8 +43,8 @@ pub(super) fn paint(recording: &Recording, part: Option<Span>) -> Vec<Made> {
             let maker = makers.get(&each);
             all.push(Made {
                 revision: each,
-                called: maker.map(|operation| operation.called),
-                operation: maker.map(|operation| operation.id),
+                called: maker.map(|(called, _)| *called),
+                operation: maker.map(|(_, id)| *id),
                 seen: at,
             });
         }
@@ -61,34 +61,51 @@ pub(super) fn newest(recording: &Recording) -> i64 {
 
 /// Who had which revision when.
 fn sightings(recording: &Recording) -> Vec<(u64, i64)> {
+    let rest = recording.rest.iter().filter_map(|call| match call.fate {
+        RestFate::Done(revision) => Some((call.returned?, revision)),
+        _ => None,
+    });
     let answers = recording.operations.iter().filter_map(|operation| {
         let Outcome::Ok { revision, .. } = operation.outcome else {
             return None;
         };
         Some((operation.returned?, revision))
     });
-    let messages = recording.watches.iter().flat_map(|watch| &watch.messages);
+    let watches = recording.all_watches();
+    let messages = watches.flat_map(|(_, watch, _)| &watch.messages);
     let watched = messages.map(|message| (message.at, message.revision));
     let samples = recording.samples.iter();
     let sampled = samples.map(|sample| (sample.at, sample.revision));
-    answers.chain(watched).chain(sampled).collect()
+    answers.chain(watched).chain(sampled).chain(rest).collect()
 }
 
-/// The call that made a revision. Should two claim the same one, which no sound store does, it is the earlier call.
-fn makers(recording: &Recording) -> BTreeMap<i64, &Operation> {
-    let mut makers: BTreeMap<i64, &Operation> = BTreeMap::new();
-    for operation in &recording.operations {
+/// The calls that made revisions: when each was called, and its id. Should two claim the same one, which no sound store does,
+/// and an API server only where a write changes nothing, it is the earlier call.
+fn makers(recording: &Recording) -> BTreeMap<i64, (u64, u64)> {
+    let operations = recording.operations.iter().filter_map(|operation| {
         let Outcome::Ok { revision, response } = &operation.outcome else {
-            continue;
+            return None;
         };
-        if changed(&operation.request, response) {
-            let first = makers.entry(*revision).or_insert(operation);
-            if operation.called < first.called {
-                *first = operation;
-            }
-        }
+        let made = changed(&operation.request, response);
+        made.then_some((*revision, (operation.called, operation.id)))
+    });
+    let rest = recording
+        .rest_calls()
+        .filter_map(|(id, call)| match call.fate {
+            RestFate::Done(revision) if writes(&call.verb) => Some((revision, (call.called, id))),
+            _ => None,
+        });
+    let mut makers: BTreeMap<i64, (u64, u64)> = BTreeMap::new();
+    for (revision, call) in operations.chain(rest) {
+        let first = makers.entry(revision).or_insert(call);
+        *first = call.min(*first);
     }
     makers
+}
+
+/// Whether a successful answer shows the object as this call wrote it. One to a deletion shows it as it was before.
+fn writes(verb: &str) -> bool {
+    matches!(verb, "post" | "put" | "patch")
 }
 
 /// Whether the answer says that keys were changed. A revoked lease may have had none, and says nothing about it.

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WatchLane {
     pub client: u32,
+    pub name: String,
     pub keys: String,
     /// One after the other.
     pub watches: Vec<WatchLine>,
@@ -57,9 +58,9 @@ pub(super) fn paint(
 ) -> Vec<WatchLane> {
     let mut lanes = lanes(recording, named, scale.length);
     lanes.truncate(scale.limits.watches);
-    let drawn: Vec<&Watch> = lanes.iter().flatten().copied().collect();
-    if drawn.len() < recording.watches.len() {
-        let (shown, total) = (drawn.len(), recording.watches.len());
+    let drawn: Vec<&Watch> = lanes.iter().flatten().map(|one| one.watch).collect();
+    let (shown, total) = (drawn.len(), recording.all_watches().count());
+    if shown < total {
         notes.push(format!("Of {total} watches this page draws {shown}."));
     }
     let messages = drawn.iter().flat_map(|watch| &watch.messages);
@@ -74,39 +75,72 @@ pub(super) fn paint(
     lanes
         .into_iter()
         .map(|watches| WatchLane {
-            client: watches[0].client,
-            keys: words::cut(&words::keys(&watches[0].key, &watches[0].end), scale.room),
+            client: watches[0].watch.client,
+            name: watches[0].name(recording),
+            keys: words::cut(&watches[0].keys(), scale.room),
             watches: watches
                 .into_iter()
-                .map(|watch| line(watch, names, scale, part))
+                .map(|one| line(&one, names, scale, part))
                 .collect(),
         })
         .collect()
 }
 
+/// One watch, of etcd's API or of Kubernetes'.
+struct One<'a> {
+    id: u64,
+    watch: &'a Watch,
+    is_rest: bool,
+}
+
+impl One<'_> {
+    /// Whose it is, and of what.
+    fn lane(&self) -> (bool, u32, &str, &str) {
+        let Watch {
+            client, key, end, ..
+        } = self.watch;
+        (self.is_rest, *client, key, end)
+    }
+
+    fn name(&self, recording: &Recording) -> String {
+        let client = self.watch.client;
+        let named = recording.names.get(&client).filter(|_| self.is_rest);
+        named.cloned().unwrap_or_else(|| format!("client {client}"))
+    }
+
+    fn keys(&self) -> String {
+        words::keys(&self.watch.key, &self.watch.end)
+    }
+}
+
 /// As with clients: first whoever has to do with a violation.
-fn lanes<'a>(recording: &'a Recording, named: &Named, length: u64) -> Vec<Vec<&'a Watch>> {
-    let mut watches: Vec<&Watch> = recording.watches.iter().collect();
-    watches.sort_by_key(|watch| (watch.client, &watch.key, &watch.end, watch.called, watch.id));
-    let mut lanes: Vec<Vec<&Watch>> = Vec::new();
-    let same = |one: &Watch, other: &Watch| {
-        (one.client, &one.key, &one.end) == (other.client, &other.key, &other.end)
-    };
+fn lanes<'a>(recording: &'a Recording, named: &Named, length: u64) -> Vec<Vec<One<'a>>> {
+    let watches = recording.all_watches();
+    let mut watches: Vec<One<'_>> = watches
+        .map(|(id, watch, is_rest)| One { id, watch, is_rest })
+        .collect();
+    watches.sort_by(|one, other| {
+        let place = |one: &One<'_>| (one.watch.called, one.id);
+        one.lane()
+            .cmp(&other.lane())
+            .then(place(one).cmp(&place(other)))
+    });
+    let mut lanes: Vec<Vec<One<'_>>> = Vec::new();
     let mut group = 0;
     for watch in watches {
-        if lanes.last().is_some_and(|lane| !same(lane[0], watch)) {
+        if (lanes.last()).is_some_and(|lane| lane[0].lane() != watch.lane()) {
             group = lanes.len();
         }
-        let free = |lane: &Vec<&Watch>| {
+        let free = |lane: &Vec<One<'_>>| {
             lane.last()
-                .is_some_and(|last| end(last, length) <= watch.called)
+                .is_some_and(|last| end(last.watch, length) <= watch.watch.called)
         };
         match lanes[group..].iter_mut().find(|lane| free(lane)) {
             Some(lane) => lane.push(watch),
             None => lanes.push(vec![watch]),
         }
     }
-    let other = |lane: &Vec<&Watch>| !lane.iter().any(|watch| named.watches.contains(&watch.id));
+    let other = |lane: &Vec<One<'_>>| !lane.iter().any(|one| named.watches.contains(&one.id));
     lanes.sort_by_key(other);
     lanes
 }
@@ -123,10 +157,11 @@ fn ended(watch: &Watch) -> Option<u64> {
     end.map(|message| message.at)
 }
 
-fn line(watch: &Watch, names: &Names, scale: &Scale, part: Option<Part>) -> WatchLine {
+fn line(one: &One<'_>, names: &Names, scale: &Scale, part: Option<Part>) -> WatchLine {
+    let watch = one.watch;
     let drawn = |message: &&WatchMessage| part.is_none_or(|part| part.span.contains(message.at));
     WatchLine {
-        id: watch.id,
+        id: one.id,
         member: names.name(watch.member),
         title: words::cut(&title(watch), scale.room),
         from: watch.called,

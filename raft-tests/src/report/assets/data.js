@@ -26,8 +26,7 @@ function readOperation(list, lane) {
 
 // A lane has its operations by row, so that those of a row follow each other in time.
 function readLane(raw) {
-  const name = `${raw.rest ? "API client" : "client"} ${raw.client}`;
-  const lane = { what: "client", client: raw.client, name, overview: raw.overview, operations: [], rows: [] };
+  const lane = { what: "client", client: raw.client, name: raw.name, overview: raw.overview, operations: [], rows: [] };
   for (let row = 0; row < raw.rows; row++) lane.rows.push([]);
   for (const list of raw.operations) {
     const operation = readOperation(list, lane);
@@ -40,7 +39,7 @@ function readLane(raw) {
 
 // The watches of a lane follow each other, and so do all their messages.
 function readWatches(raw) {
-  const lane = { what: "watches", client: raw.client, keys: raw.keys, watches: [], messages: [] };
+  const lane = { what: "watches", client: raw.client, name: raw.name, keys: raw.keys, watches: [], messages: [] };
   for (const one of raw.watches) {
     const watch = { ...one, what: "watch", client: raw.client, lane };
     watch.messages = one.messages.map(([at, revision, sort, first, last, text]) => ({

@@ -36,7 +36,7 @@ const DETAILS = {
   message(message) {
     const { watch } = message;
     return [
-      make("h3", {}, `Watch ${watch.id} of client ${watch.client}: ${message.sort}`),
+      make("h3", {}, `Watch ${watch.id} of ${watch.lane.name}: ${message.sort}`),
       make("p", { class: "state" }, watch.title),
       make("pre", {}, message.text || message.sort),
       list([["Revision", String(message.revision)], ["Arrived", moment(message.at)], ["Member", String(watch.member)]]),
@@ -47,7 +47,7 @@ const DETAILS = {
   watch(watch) {
     const events = watch.messages.filter((message) => message.sort === "events");
     return [
-      make("h3", {}, `Watch ${watch.id} of client ${watch.client}`),
+      make("h3", {}, `Watch ${watch.id} of ${watch.lane.name}`),
       make("pre", {}, watch.title),
       list([
         ["Member", String(watch.member)], ["Began", moment(watch.from)],
@@ -87,7 +87,7 @@ const DETAILS = {
         ["First seen", moment(made.seen)],
       ]),
       deliveries.length > 0 ? make("h4", {}, "Arrived at watches") : undefined,
-      make("ul", {}, ...deliveries.slice(0, 40).map((message) => make("li", {}, `${moment(message.at)}, watch ${message.watch.id} of client ${message.watch.client}`))),
+      make("ul", {}, ...deliveries.slice(0, 40).map((message) => make("li", {}, `${moment(message.at)}, watch ${message.watch.id} of ${message.watch.lane.name}`))),
     ].filter(Boolean);
   },
 };
@@ -106,7 +106,7 @@ function tipFor(item) {
     case "operation": return [`${item.request.slice(0, 300)}`, `${OUTCOMES[item.sort]}${item.answer ? ": " : ""}${item.answer.slice(0, 300)}`,
       `${item.lane.name} to member ${item.member}, ${lasted(item)}${item.revision ? `, revision ${item.revision}` : ""}`];
     case "message": return [item.sort, item.text.slice(0, 300), `revision ${item.revision}, ${moment(item.at)}`];
-    case "watch": return [`watch ${item.id} of client ${item.client}`, item.title];
+    case "watch": return [`watch ${item.id} of ${item.lane.name}`, item.title];
     case "fault": return [item.kind, item.words, duration(item.until - item.from)];
     case "state": return [`member ${item.strip.member}: ${item.role.toLowerCase()}, term ${item.term}`, item.applied ? `applied ${count(item.applied)}` : ""];
     case "revision": return [`revision ${item.revision}`, `first seen at ${moment(item.seen)}`];
@@ -149,7 +149,7 @@ function operationRow(operation) {
   const chosen = state.chosen === operation ? "chosen" : undefined;
   return make("tr", { class: chosen },
     make("td", {}, key(operation.sort), button(moment(operation.from), () => choose(operation))),
-    make("td", {}, lasted(operation)), make("td", {}, String(operation.lane.client)), make("td", {}, String(operation.member)),
+    make("td", {}, lasted(operation)), make("td", {}, operation.lane.name.replace(/^client /, "")), make("td", {}, String(operation.member)),
     make("td", { class: "mono" }, operation.request.slice(0, 200)),
     make("td", {}, operation.sort === 0 ? operation.answer.slice(0, 200) : `${OUTCOMES[operation.sort]}: ${operation.answer.slice(0, 200)}`),
     make("td", {}, operation.revision ? String(operation.revision) : ""));

@@ -29,7 +29,7 @@ function layOut() {
   if (lanes.length > 0) heading("Clients");
   for (const lane of lanes) add("client", lane.rows.length * ROW + 9, lane, lane.name);
   if (watchLanes.length > 0) heading("Watches");
-  for (const lane of watchLanes) add("watches", 24, lane, `client ${lane.client}`, lane.keys);
+  for (const lane of watchLanes) add("watches", 24, lane, lane.name, lane.keys);
   return { tracks, height: top + 8 };
 }
 

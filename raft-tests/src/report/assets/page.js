@@ -211,14 +211,14 @@ function fillFindings() {
 function operationFound(operation, at) {
   return make("li", {}, make("a", { href: `#op-${operation.id}` },
     make("span", { class: "number" }, String(at + 1)),
-    make("span", { class: "time" }, moment(operation.from)), make("span", {}, `c${operation.lane.client}`),
+    make("span", { class: "time" }, moment(operation.from)), make("span", {}, operation.lane.name),
     make("code", {}, operation.request.slice(0, 300)), make("code", { class: "answer" }, operation.sort === 0 ? operation.answer.slice(0, 300) : OUTCOMES[operation.sort]),
     make("span", { class: "revision" }, operation.revision ? `rev ${operation.revision}` : "")));
 }
 
 function watchFound(watch) {
   return make("li", {}, make("a", { href: `#watch-${watch.id}` },
-    make("span", {}, ""), make("span", { class: "time" }, moment(watch.from)), make("span", {}, `c${watch.client}`),
+    make("span", {}, ""), make("span", { class: "time" }, moment(watch.from)), make("span", {}, watch.lane.name),
     make("code", {}, `watch ${watch.title}`), make("code", { class: "answer" }, `${count(watch.messages.length)} messages`)));
 }
 
