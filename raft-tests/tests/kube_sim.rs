@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
-use raft_tests::kube::{Options, run};
+use raft_tests::kube::command::ControlPlanes;
+use raft_tests::kube::schedule::{Schedule, Work};
+use raft_tests::kube::{run, run_schedule, schedule};
+use raft_tests::recording::Violation;
+use raft_tests::sim::batch::keep_in;
+use raft_tests::sim::smaller::smaller;
+use raft_tests::sim::{Options, Ran};
 
 fn options(seed: u64) -> Options {
     Options {
         seed,
         length: Duration::from_secs(4),
+        bug: None,
     }
 }
 
@@ -30,4 +37,89 @@ fn a_seed_is_the_same_control_plane_every_time() {
     let beside = std::thread::spawn(|| run(&options(101)).trace);
     assert_eq!(run(&options(100)).trace, first.trace);
     assert_ne!(beside.join().unwrap(), first.trace);
+}
+
+/// What is there of a run on which nothing was asked and to which nothing was done is little, but all of it is repeatable.
+#[test]
+fn a_schedule_decides_what_is_asked_and_done() {
+    let options = options(7);
+    let mut drawn = schedule(&options);
+    drawn.turns.retain(|turn| turn.client == 1);
+    drawn.strikes.clear();
+    drawn.harms.clear();
+    let text = serde_json::to_string(&drawn).unwrap();
+    let ran = run_schedule(&options, &drawn);
+    assert!(ran.recording.faults.is_empty());
+    assert!(ran.violations.is_empty(), "{:#?}", ran.violations);
+    let asks = |client: u32| {
+        ran.recording
+            .rest
+            .iter()
+            .filter(move |call| call.client == client)
+    };
+    assert!(asks(1).count() > 20);
+    assert_eq!(asks(0).count(), 0);
+    assert!(!ran.recording.rest_watches.is_empty() && !ran.recording.samples.is_empty());
+    let read: Schedule = serde_json::from_str(&text).unwrap();
+    assert_eq!(run_schedule(&options, &read).trace, ran.trace);
+}
+
+/// A short run with several faults, in which nobody wants anything to run.
+fn plain() -> (Options, Schedule) {
+    let mut drawn = (1..).map(|seed| {
+        let options = Options {
+            length: Duration::from_secs(2),
+            ..options(seed)
+        };
+        (options, schedule(&options))
+    });
+    let is_plain = |(_, drawn): &(Options, Schedule)| {
+        let objects = drawn.turns.iter().all(|turn| turn.work == Work::Objects);
+        objects && drawn.strikes.len() >= 2 && drawn.harms.len() >= 2 && drawn.harms[0].kind.lasts()
+    };
+    drawn.find(is_plain).expect("there are many")
+}
+
+#[test]
+fn a_run_is_made_small_under_its_seed() {
+    let (options, whole) = plain();
+    let run = |schedule: &Schedule| run_schedule(&options, schedule);
+    let name = whole.harms[0].kind.name();
+    let fails = |ran: &Ran| ran.recording.faults.iter().any(|fault| fault.kind == name);
+    let small = smaller(whole.clone(), 12, &run, &fails, &mut |_, _| {}).unwrap();
+    assert!(small.schedule.strikes.is_empty(), "{:?}", small.schedule);
+    assert!(small.schedule.turns.is_empty() && small.tries <= 12);
+    assert!(
+        small
+            .schedule
+            .harms
+            .iter()
+            .any(|harm| harm.kind.name() == name)
+    );
+    let text = serde_json::to_string(&small.schedule).unwrap();
+    assert_eq!(
+        run(&serde_json::from_str(&text).unwrap()).trace,
+        small.ran.trace
+    );
+}
+
+#[test]
+fn a_run_that_fails_is_kept_with_its_page_and_what_it_needs() {
+    let (options, mut whole) = plain();
+    whole.turns.clear();
+    whole.harms.clear();
+    let mut ran = run_schedule(&options, &whole);
+    assert_eq!(ran.violations, []);
+    ran.violations.push(Violation {
+        rule: "K1: lost write".into(),
+        story: "It was written. It is not there.".into(),
+        operations: vec![0],
+        ..Violation::default()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    keep_in(&ControlPlanes, &options, &ran, folder.path(), 0, &|_| {}).unwrap();
+    let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+    let again = format!("kube-sim --replay {} --seconds 2", options.seed);
+    assert!(page.contains("K1: lost write") && page.contains(&again));
+    assert!(folder.path().join("recording.json").exists());
 }

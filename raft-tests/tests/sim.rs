@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use kv::mutants::Bug;
 use raft_tests::recording::{Outcome, Put, Request};
+use raft_tests::sim::batch::breaks;
 use raft_tests::sim::disk::{Crash, Flaw};
+use raft_tests::sim::schedule::Schedule;
 use raft_tests::sim::smaller::smaller;
 use raft_tests::sim::world::World;
 use raft_tests::sim::{Options, Ran, run, run_schedule, schedule};
@@ -143,8 +145,10 @@ fn a_run_that_fails_is_made_small_and_is_the_same_again() {
     let broken = noticed(Bug::DiskAcksBeforeSync, is_seen_by_clients);
     let (options, rule) = broken.expect("clients notice it, too");
     let whole = schedule(&options);
-    let small = smaller(&options, &rule, 40, &mut |_, _| {}).unwrap();
-    assert!(rules(&small.ran).contains(&rule));
+    let run = |schedule: &Schedule| run_schedule(&options, schedule);
+    let fails = |ran: &Ran| breaks(ran, &rule);
+    let small = smaller(whole.clone(), 40, &run, &fails, &mut |_, _| {}).unwrap();
+    assert!(breaks(&small.ran, &rule));
     assert!(small.schedule.strikes.len() <= 3, "{:?}", small.schedule);
     assert!(small.schedule.turns.len() * 10 < whole.turns.len());
     let text = serde_json::to_string(&small.schedule).unwrap();

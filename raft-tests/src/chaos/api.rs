@@ -10,10 +10,12 @@ use super::shared::Shared;
 use super::truth;
 use crate::kube::history::{Call, History, Informer, Told, Truth, Verb};
 use crate::kube::rest::{self, Rest};
+use crate::kube::rules::{self, Verdict};
+use crate::kube::schedule::Work;
 use crate::kube::scribe::Scribe;
 use crate::kube::wire::{Answer, Broken, Pieces, Road};
-use crate::kube::{self, informers, objects, rights, rules, workloads};
-use crate::recording::{RestCall, RestFate, Violation};
+use crate::kube::{self, clients as kube_clients, informers, objects, rights};
+use crate::recording::{RestCall, RestFate};
 use anyhow::Result;
 use auth::User;
 use bytes::Bytes;
@@ -237,7 +239,9 @@ impl Api {
     pub fn start(&self, shared: &Arc<Shared>, clients: &mut JoinSet<()>, seed: u64) {
         let dice = |client: u32| SmallRng::seed_from_u64(seed ^ 0x4e57 ^ (u64::from(client) << 16));
         for client in FIRST_WRITER..FIRST_WRITER + WRITERS {
-            clients.spawn(objects::write(self.writing.clone(), client, dice(client)));
+            let shared = self.writing.clone();
+            let writer = kube_clients::work(shared, client, Work::Objects, dice(client));
+            clients.spawn(writer);
         }
         if self.with_nodes {
             self.start_wanters(clients, dice);
@@ -265,17 +269,20 @@ impl Api {
 
     /// Whoever wants things to run, and to be there.
     fn start_wanters(&self, clients: &mut JoinSet<()>, dice: impl Fn(u32) -> SmallRng) {
-        let shared = || self.writing.clone();
-        let [one, other, ordinals, binder, servant, guest] =
-            [0, 1, 2, 3, 5, 6].map(|place| FIRST_WANTER + place);
-        for client in [one, other] {
-            clients.spawn(workloads::operate(shared(), client, dice(client)));
+        // The second self of who binds has the next number.
+        let works = [
+            (0, Work::Deployments),
+            (1, Work::Deployments),
+            (2, Work::Ordinals),
+            (3, Work::Bindings),
+            (5, Work::Services),
+            (6, Work::Namespaces),
+        ];
+        for (place, work) in works {
+            let client = FIRST_WANTER + place;
+            let shared = self.writing.clone();
+            clients.spawn(kube_clients::work(shared, client, work, dice(client)));
         }
-        clients.spawn(workloads::keep_ordinals(shared(), ordinals, dice(ordinals)));
-        // Its second self has the next number.
-        clients.spawn(workloads::bind(shared(), binder, dice(binder)));
-        clients.spawn(workloads::serve(shared(), servant, dice(servant)));
-        clients.spawn(workloads::come_and_go(shared(), guest, dice(guest)));
     }
 
     pub fn stop_writers(&self) {
@@ -342,7 +349,10 @@ impl Api {
                 .scribe
                 .change(|history| match history.truth.last() < last {
                     true => vec![format!("nobody was shown version {last}")],
-                    false => rules::unfinished(&history.truth),
+                    false => {
+                        let missing = rules::unfinished(&history.truth).into_iter();
+                        missing.map(|(_, what)| what).collect()
+                    }
                 });
             if missing.is_empty() {
                 super::say(&format!(
@@ -456,7 +466,7 @@ impl Api {
         if let Err(error) = show(&history.truth, &stories, healing.rig.members()) {
             recorder.trouble(format!("{error:#}"));
         }
-        for Violation { rule, story, .. } in found {
+        for Verdict { rule, story, .. } in found {
             recorder.violation(&rule, story);
         }
     }

@@ -56,6 +56,7 @@ fn client(api: &Arc<ApiServer>, user: &'static str, watcher: Watcher) -> Client 
             request.extensions_mut().insert(user);
             let called = watcher.scribe.now();
             let path = request.uri().path();
+            let what = format!("{} {path}", request.method());
             let is_deed = controls
                 && *request.method() != Method::GET
                 && !path.contains("/leases")
@@ -63,7 +64,7 @@ fn client(api: &Arc<ApiServer>, user: &'static str, watcher: Watcher) -> Client 
             let response = router.oneshot(request).await?;
             let response = response.map(|body| body.map_err(BoxError::from).boxed_unsync());
             match is_deed && response.status().is_success() {
-                true => watcher.take(called, response).await,
+                true => watcher.take(called, what, response).await,
                 false => Ok::<Response<agents::Body>, BoxError>(response),
             }
         }
@@ -82,6 +83,7 @@ impl Watcher {
     async fn take(
         &self,
         called: u64,
+        what: String,
         response: Response<agents::Body>,
     ) -> Result<Response<agents::Body>, BoxError> {
         let (parts, body) = response.into_parts();
@@ -95,6 +97,7 @@ impl Watcher {
                 called,
                 returned: self.scribe.now(),
                 revision,
+                what,
             };
             self.scribe.change(|history| history.deeds.push(deed));
         }

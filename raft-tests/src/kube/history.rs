@@ -8,10 +8,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::recording::RestFate;
+
 /// Everything of one run. Times are nanoseconds since it began.
 #[derive(Debug, Default)]
 pub struct History {
     pub truth: Truth,
+    /// Every request of every client, as it was sent.
+    pub asks: Vec<Ask>,
     pub calls: Vec<Call>,
     pub informers: Vec<Informer>,
     pub runs: Vec<PodRun>,
@@ -19,6 +23,8 @@ pub struct History {
     /// Machines that stood still: member, from, until.
     pub pauses: Vec<(u64, u64, u64)>,
     pub rights: Vec<Right>,
+    /// What was not as it is wanted when nobody had wished for anything new for long, with its object.
+    pub missing: Vec<(String, String)>,
 }
 
 /// A write of the controllers, other than of their lease, that was acknowledged.
@@ -30,6 +36,25 @@ pub struct Deed {
     pub called: u64,
     pub returned: u64,
     pub revision: i64,
+    /// Method and path.
+    pub what: String,
+}
+
+/// One request of a client, in words. No rule reads it: it is to be seen.
+#[derive(Clone, Debug, Hash)]
+pub struct Ask {
+    pub client: u32,
+    pub member: u64,
+    pub called: u64,
+    /// Nothing where the connection broke, or nobody waited any longer.
+    pub returned: Option<u64>,
+    pub method: String,
+    /// With the path, and the beginning of the body.
+    pub request: String,
+    pub fate: RestFate,
+    pub answer: String,
+    /// Which of the history's calls it is, or belongs to.
+    pub call: Option<u64>,
 }
 
 /// Whether something was allowed, and should have been.
@@ -39,6 +64,8 @@ pub struct Right {
     pub member: u64,
     pub expected: bool,
     pub found: bool,
+    /// What gave it or took it away, and what found it: places among all that was asked.
+    pub asks: [usize; 2],
 }
 
 /// A pod that a node's agent ran.
@@ -148,9 +175,16 @@ pub struct Informer {
     pub client: u32,
     /// `kind/` or `kind/namespace/`.
     pub prefix: String,
-    pub steps: Vec<Step>,
+    pub steps: Vec<Stepped>,
     /// It was given time at the end, when clients wrote no more: it has to know everything up to this revision.
     pub settled: Option<i64>,
+}
+
+/// What happened to an informer, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stepped {
+    pub at: u64,
+    pub step: Step,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -159,6 +193,8 @@ pub enum Step {
         member: u64,
         revision: i64,
         items: Vec<Seen>,
+        /// The request, by its place among all that was asked; nothing where the watch that begins next has shown it.
+        asked: Option<usize>,
     },
     /// A watch was opened from this version on.
     Watch {
@@ -174,6 +210,10 @@ pub enum Step {
     },
     /// It was told that the version is too old.
     Expired,
+    /// Its watch is over: the client left, or the connection broke.
+    Left {
+        lost: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

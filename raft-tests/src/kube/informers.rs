@@ -14,6 +14,8 @@ use super::history::{EventKind, Seen, Step};
 use super::rest::{PATIENCE, Rest, Shared, page};
 use super::wire::{Answer, request};
 
+const AWAY_MAX: Duration = Duration::from_secs(6);
+
 /// One that keeps a kind until it is over. `reached` tells how far it is.
 pub async fn keep(
     shared: Arc<Shared>,
@@ -53,7 +55,12 @@ pub async fn keep(
         if went.is_none() {
             keeper.rest.hop();
         }
-        keeper.rest.pause(Duration::from_millis(60)).await;
+        // Now and then it is away for so long that what it knows is compacted.
+        let most = match keeper.rest.rng.random_bool(0.1) {
+            true => AWAY_MAX,
+            false => Duration::from_millis(60),
+        };
+        keeper.rest.pause(most).await;
     }
 }
 
@@ -86,7 +93,8 @@ impl Keeper {
             false => "",
         };
         let path = format!("{}{version}", self.path);
-        let (200, document) = self.rest.ask(Method::GET, &path, None).await.ok()? else {
+        let (asked, answered) = self.rest.ask_as(Method::GET, &path, None).await;
+        let (200, document) = answered.ok()? else {
             return None;
         };
         let (revision, items) = page(self.kind, &document);
@@ -94,6 +102,7 @@ impl Keeper {
             member: self.rest.member,
             revision,
             items,
+            asked: Some(asked),
         });
         self.reach(revision);
         Some(())
@@ -120,7 +129,11 @@ impl Keeper {
         match self.initial.take() {
             // It broke off before it had shown all, and so has shown nothing.
             Some(_) => None,
-            None => followed,
+            None => {
+                let lost = followed.is_none();
+                self.step(Step::Left { lost });
+                followed
+            }
         }
     }
 
@@ -140,6 +153,7 @@ impl Keeper {
             .ok()?;
         let (member, from) = (self.rest.member, self.position);
         if answer.status == StatusCode::GONE {
+            self.step(Step::Watch { member, from });
             self.step(Step::Expired);
             self.position = 0;
             return Some(());
@@ -148,7 +162,10 @@ impl Keeper {
             return None;
         }
         self.step(Step::Watch { member, from });
-        self.follow(answer, until).await
+        let followed = self.follow(answer, until).await;
+        let lost = followed.is_none();
+        self.step(Step::Left { lost });
+        followed
     }
 
     async fn follow(&mut self, mut answer: Answer, until: Instant) -> Option<()> {
@@ -186,6 +203,7 @@ impl Keeper {
             member,
             revision,
             items,
+            asked: None,
         });
         self.step(Step::Watch {
             member,

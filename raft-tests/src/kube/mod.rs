@@ -5,11 +5,14 @@
 //! ([`kubelet`]) and clients that want things to run ([`workloads`]).
 //!
 //! The API servers are real to the last byte of an answer, and called as services: HTTP's framing, TLS and sockets are
-//! left out ([`wire`]). What clients ask and are told, and every change of the store, is a [`history`], which is judged by
-//! [`rules`]: Kubernetes' invariants, and one that Kubernetes does not promise, that no client goes back in time.
+//! left out ([`wire`]). What is asked and done is a [`schedule`], drawn before the run begins. What clients ask and are told,
+//! and every change of the store, is a [`history`], which is judged by [`rules`]: Kubernetes' invariants, and one that
+//! Kubernetes does not promise, that no client goes back in time. For people it is a recording ([`record`]).
 
 pub mod agents;
+pub mod clients;
 pub mod command;
+pub mod coverage;
 pub mod held;
 pub mod history;
 pub mod informers;
@@ -17,9 +20,11 @@ pub mod kubelet;
 pub mod nemesis;
 pub mod objects;
 pub mod plane;
+pub mod record;
 pub mod rest;
 pub mod rights;
 pub mod rules;
+pub mod schedule;
 pub mod scribe;
 pub mod wire;
 pub mod workloads;
@@ -32,6 +37,7 @@ use std::time::Duration;
 use http::Method;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use store::Limits;
 use store::env::Clock;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -40,40 +46,14 @@ use self::history::{History, Informer, Truth, Verb};
 use self::kubelet::Switch;
 use self::plane::Plane;
 use self::rest::{Rest, Shared};
+use self::schedule::Schedule;
 use self::scribe::Scribe;
 use self::wire::Wire;
-use crate::recording::{Fault, Violation};
+use crate::mutants;
+use crate::recording::Fault;
 use crate::sim::clock::BEGAN_UNIX_MS;
-use crate::sim::disk::Flaw;
 use crate::sim::world::World;
-use crate::sim::{self, becomes};
-
-/// One run, as asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    pub seed: u64,
-    /// How long harm is done, in virtual time.
-    pub length: Duration,
-}
-
-/// What came of a run.
-#[derive(Debug)]
-pub struct Outcome {
-    pub violations: Vec<Violation>,
-    pub faults: Vec<Fault>,
-    /// What happened besides, with the time in nanoseconds.
-    pub notes: Vec<(u64, String)>,
-    /// Requests, and those of them that were answered.
-    pub calls: usize,
-    pub answered: usize,
-    /// Changes of objects, and what informers were shown.
-    pub changes: usize,
-    pub shown: usize,
-    /// Depends on everything that happened: equal for equal runs.
-    pub trace: u64,
-    /// How long it was in virtual time.
-    pub lasted: Duration,
-}
+use crate::sim::{self, Options, Ran, becomes};
 
 /// From the start of the members until one of them serves.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -90,12 +70,45 @@ const LAST_CLIENT: u32 = 900;
 ///
 /// # Panics
 /// Where the simulation itself is wrong.
-pub fn run(options: &Options) -> Outcome {
+pub fn run(options: &Options) -> Ran {
+    run_schedule(options, &schedule(options))
+}
+
+/// As [`run`], with this asked and done instead of what the seed draws.
+pub fn run_schedule(options: &Options, schedule: &Schedule) -> Ran {
     sim::listen_for_panics();
+    let _planted = mutants::plant(options.bug);
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime needs nothing");
-    runtime.block_on(run_here(options))
+    runtime.block_on(run_here(options, schedule))
+}
+
+/// What a seed has asked and done.
+pub fn schedule(options: &Options) -> Schedule {
+    Schedule::draw(
+        options.seed,
+        options.length,
+        Setup::draw(options.seed).with_agents,
+    )
+}
+
+/// What a seed decides before anything else, and the chance of all that is in no schedule.
+struct Setup {
+    limits: Limits,
+    with_agents: bool,
+    rng: SmallRng,
+}
+
+impl Setup {
+    fn draw(seed: u64) -> Setup {
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x6b75_6265);
+        Setup {
+            limits: sim::limits(&mut rng),
+            with_agents: rng.random_bool(0.5),
+            rng,
+        }
+    }
 }
 
 /// The parts of a run.
@@ -105,18 +118,22 @@ pub struct Run {
     pub scribe: Arc<Scribe>,
     /// Of nodes, where there are any.
     pub kubelets: Vec<Arc<Switch>>,
+    pub start: Instant,
 }
 
-async fn run_here(options: &Options) -> Outcome {
-    let mut rng = SmallRng::seed_from_u64(options.seed ^ 0x6b75_6265);
-    let limits = sim::limits(&mut rng);
-    let world = World::new(options.seed, limits, Flaw::None);
+async fn run_here(options: &Options, schedule: &Schedule) -> Ran {
+    let Setup {
+        limits,
+        with_agents,
+        mut rng,
+    } = Setup::draw(options.seed);
+    let start = Instant::now();
+    let world = World::new(options.seed, limits, mutants::flaw(options.bug));
     let founders: Vec<u64> = (1..=3).collect();
     world.found(&founders);
     founders.iter().for_each(|id| world.boot(*id));
-    let with_agents = rng.random_bool(0.5);
     let nodes = if with_agents { workloads::NODES } else { 0 };
-    let scribe = Arc::new(Scribe::new(Instant::now()));
+    let scribe = Arc::new(Scribe::new(start));
     let run = Arc::new(Run {
         world: world.clone(),
         plane: Plane {
@@ -127,17 +144,20 @@ async fn run_here(options: &Options) -> Outcome {
         },
         scribe,
         kubelets: (0..nodes).map(|_| Arc::default()).collect(),
+        start,
     });
     let child = |rng: &mut SmallRng| SmallRng::seed_from_u64(rng.random());
     let mut background = JoinSet::new();
     background.spawn(run.plane.clone().tend(world.clone()));
     background.spawn(run.scribe.clone().follow(world.clone(), child(&mut rng)));
+    background.spawn(sim::sample(world.clone()));
     // Mostly there is a cluster before harm is done to it.
     if rng.random_bool(0.8) {
         wait_ready(&run, 1).await;
     }
-    let mut parties = Parties::start(&run, &mut rng);
-    nemesis::torment(&run, &mut rng, options.length).await;
+    let began = Instant::now();
+    let mut parties = Parties::start(&run, schedule, began, &mut rng);
+    nemesis::torment(&run, schedule, began, began + options.length).await;
     sim::heal(&world);
     set_clocks(&world);
     run.plane.wire.heal_all();
@@ -159,13 +179,14 @@ async fn run_here(options: &Options) -> Outcome {
         child(&mut rng),
     );
     if rights.await.is_none() {
-        let story = "What an administrator asks for at the end, when nobody disturbs, is not done.";
+        let story =
+            "What an administrator asks for at the end is not done. Nobody disturbs any more.";
         world.record.violation("liveness: no service", story.into());
     }
     parties.end_all().await;
     look_again(&run, &parties, child(&mut rng)).await;
     background.shutdown().await;
-    finish(&run)
+    finish(options, &run, schedule)
 }
 
 /// The clients of a run.
@@ -178,7 +199,7 @@ struct Parties {
 }
 
 impl Parties {
-    fn start(run: &Run, rng: &mut SmallRng) -> Parties {
+    fn start(run: &Run, schedule: &Schedule, began: Instant, rng: &mut SmallRng) -> Parties {
         let shared = || {
             Arc::new(Shared {
                 wire: Arc::new(run.plane.wire.clone()),
@@ -194,20 +215,25 @@ impl Parties {
             keepers: JoinSet::new(),
             reached: Vec::new(),
         };
-        for client in 0..rng.random_range(2..6) {
-            let own = SmallRng::seed_from_u64(rng.random());
-            let writer = objects::write(parties.writing.clone(), client, own);
-            parties.writers.spawn(writer);
+        for client in schedule.clients() {
+            let turns = schedule.turns_of(client);
+            let talk = clients::talk(parties.writing.clone(), client, turns, began);
+            parties.writers.spawn(talk);
         }
-        for client in 0..rng.random_range(2..5) {
-            let own = SmallRng::seed_from_u64(rng.random());
+        for informer in &schedule.informers {
             let reached = Arc::new(AtomicI64::new(0));
             parties.reached.push(reached.clone());
-            let namespace = rng.random_bool(0.4).then_some(objects::NAMESPACES[0]);
-            let shared = parties.keeping.clone();
-            let keeper =
-                informers::keep(shared, 100 + client, "configmaps", namespace, reached, own);
+            let namespace = informer.of_one.then_some(objects::NAMESPACES[0]);
+            let (shared, client) = (parties.keeping.clone(), informer.client);
+            let rng = informer.rng();
+            let keeper = informers::keep(shared, client, "configmaps", namespace, reached, rng);
             parties.keepers.spawn(keeper);
+        }
+        // There as long as anything is to become as it is wanted.
+        for (number, switch) in (0..).zip(&run.kubelets) {
+            let own = SmallRng::seed_from_u64(rng.random());
+            let kubelet = kubelet::run(parties.keeping.clone(), number, switch.clone(), own);
+            parties.keepers.spawn(kubelet);
         }
         parties
     }
@@ -283,20 +309,19 @@ pub(crate) async fn list_all(client: &mut Rest) -> Result<(), String> {
     }
 }
 
-/// Waits until everything is as it is wanted.
+/// Waits until everything is as it is wanted, or has to be.
 async fn converge(run: &Run) {
     let until = Instant::now() + CONVERGES_WITHIN;
     loop {
         let missing = run
             .scribe
             .change(|history| rules::unfinished(&history.truth));
+        // What is missing then is missed by the rules.
         if missing.is_empty() {
             return;
         }
         if Instant::now() > until {
-            let some: Vec<_> = missing.iter().take(5).collect();
-            let story = format!("{CONVERGES_WITHIN:?} after the last wish: {some:#?}");
-            return run.world.record.violation("K8: not as wanted", story);
+            return run.scribe.change(|history| history.missing = missing);
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -364,42 +389,42 @@ async fn look_again(run: &Run, parties: &Parties, rng: SmallRng) {
     }
 }
 
-fn finish(run: &Run) -> Outcome {
-    let record = &run.world.record;
-    let lasted = Duration::from_nanos(record.now());
-    let (net, deliveries) = run.world.net.trace();
+fn finish(options: &Options, run: &Run, schedule: &Schedule) -> Ran {
+    let world = &run.world;
+    let lasted = Duration::from_nanos(world.record.now());
+    let (net, deliveries) = world.net.trace();
     let mut history = run.scribe.change(std::mem::take);
-    let (recording, mut violations, notes) = record.take();
+    let (mut recording, mut violations, notes) = world.record.take();
+    let leaders = record::leaders(&recording);
     history.pauses = pauses(&recording.faults);
-    violations.extend(rules::check(&history));
+    recording.run.level = command::LEVEL.into();
+    recording.run.seed = options.seed;
+    recording.run.replay = command::replay(options);
+    recording.run.members = world.ever();
+    recording.run.began_unix_ms = BEGAN_UNIX_MS;
+    recording.run.length = world.record.now();
+    record::fill(&mut recording, &history, schedule);
+    let verdicts = rules::check(&history).into_iter();
+    violations.extend(verdicts.map(|verdict| record::violation(&history, verdict)));
+    violations.extend(sim::coverage::demand(&recording));
     violations.extend(sim::panics());
     let mut trace = DefaultHasher::new();
     (net, deliveries, lasted).hash(&mut trace);
+    history.asks.hash(&mut trace);
     history.calls.hash(&mut trace);
     history.informers.hash(&mut trace);
     history.runs.hash(&mut trace);
     history.deeds.hash(&mut trace);
     history.rights.hash(&mut trace);
     history.truth.hash_into(&mut trace);
-    let answered = history.calls.iter().filter(|call| call.told.is_success());
-    Outcome {
+    Ran {
+        recording,
         violations,
-        faults: recording.faults,
         notes,
-        calls: history.calls.len(),
-        answered: answered.count(),
-        changes: history
-            .truth
-            .objects()
-            .map(|(_, states)| states.len())
-            .sum(),
-        shown: history
-            .informers
-            .iter()
-            .map(|informer| informer.steps.len())
-            .sum(),
         trace: trace.finish(),
         lasted,
+        leaders,
+        installed: world.installed(),
     }
 }
 

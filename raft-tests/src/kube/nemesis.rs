@@ -6,126 +6,175 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kv::Store;
+use rand::RngExt;
 use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Run;
 use super::kubelet::node;
+use super::schedule::{Harm, Schedule};
 use crate::sim::nemesis;
-use crate::sim::schedule::{Wish, strikes};
-use crate::sim::world::World;
+use crate::sim::schedule::Strike;
 
 /// Numbers of clients, at most.
 const CLIENTS: [std::ops::Range<u32>; 4] = [0..6, 50..60, 100..105, 200..203];
 
-/// Does harm until the time is over.
-pub async fn torment(run: &Arc<Run>, rng: &mut SmallRng, length: Duration) {
-    let until = Instant::now() + length;
-    let calm = Duration::from_nanos(run.scribe.now());
-    let wish = Wish {
-        seed: 0,
-        length: calm + length,
-        think_max: Duration::ZERO,
-    };
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// One client and one member.
+    ClientCutOff,
+    /// All clients and one member.
+    ClientsCutOff,
+    SlowClients,
+    /// A member's watches are held, so that it shows the past.
+    StaleMember,
+    /// History is dropped that the run itself has read.
+    Compaction,
+    /// The scheduler and the controllers of a member, in the middle of something.
+    AgentsCrash,
+    NodeAgentStopped,
+    /// Nothing runs on it any more, and its agent knows nothing.
+    NodeReboot,
+}
+
+use Kind::*;
+
+/// All there are.
+pub const KINDS: [Kind; 8] = [
+    ClientCutOff,
+    ClientsCutOff,
+    SlowClients,
+    StaleMember,
+    Compaction,
+    AgentsCrash,
+    NodeAgentStopped,
+    NodeReboot,
+];
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            ClientCutOff => "client cut off",
+            ClientsCutOff => "clients cut off",
+            SlowClients => "slow clients",
+            StaleMember => "stale member",
+            Compaction => "compaction",
+            AgentsCrash => "agents crash",
+            NodeAgentStopped => "node agent stopped",
+            NodeReboot => "node reboot",
+        }
+    }
+
+    pub fn needs_agents(self) -> bool {
+        matches!(self, AgentsCrash | NodeAgentStopped | NodeReboot)
+    }
+
+    /// Whether it is more than a moment.
+    pub fn lasts(self) -> bool {
+        !matches!(self, Compaction | AgentsCrash | NodeReboot)
+    }
+}
+
+/// Does harm from `began` on, when clients have begun, until `until`.
+pub async fn torment(run: &Arc<Run>, schedule: &Schedule, began: Instant, until: Instant) {
     let mut torments = JoinSet::new();
-    for hand in 0..rng.random_range(0..3) {
-        let strikes = strikes(hand, calm, &wish, rng);
+    // The store's are told in time since the run began.
+    let began_ms = (began - run.start).as_millis() as u64;
+    for hand in schedule.hands() {
+        let later = |strike: Strike| Strike {
+            at_ms: strike.at_ms + began_ms,
+            ..strike
+        };
+        let strikes = hand.into_iter().map(later).collect();
         torments.spawn(nemesis::torment(run.world.clone(), strikes, until));
     }
-    if rng.random_bool(0.7) {
-        let own = SmallRng::seed_from_u64(rng.random());
-        torments.spawn(between(run.clone(), own, until));
-    }
+    let harms = schedule.harms.clone();
+    torments.spawn(between(run.clone(), harms, began, until));
     while let Some(ended) = torments.join_next().await {
         ended.expect("what does harm comes to no harm itself");
     }
-    tokio::time::sleep_until(until).await;
+    sleep_until(until).await;
 }
 
 /// Harm between members and clients, and to what members show them.
-async fn between(run: Arc<Run>, mut rng: SmallRng, until: Instant) {
-    let rest = Duration::from_millis(rng.random_range(200..2000));
-    loop {
-        let pause = rng.random_range(Duration::ZERO..rest);
-        let lasts = rng.random_range(Duration::from_millis(50)..Duration::from_secs(4));
-        if Instant::now() + pause >= until {
+async fn between(run: Arc<Run>, harms: Vec<Harm>, began: Instant, until: Instant) {
+    for harm in harms {
+        sleep_until(began + Duration::from_millis(harm.at_ms)).await;
+        if Instant::now() >= until {
             return;
         }
-        tokio::time::sleep(pause).await;
-        let harm = one(&run, &mut rng, lasts);
-        drop(tokio::time::timeout_at(until, harm).await);
+        drop(timeout_at(until, one(&run, &harm)).await);
     }
 }
 
-async fn one(run: &Run, rng: &mut SmallRng, lasts: Duration) {
+async fn one(run: &Run, harm: &Harm) {
+    let rng = &mut harm.rng();
     let members = run.world.members();
-    let member = members[rng.random_range(0..members.len())];
+    let member = members[harm.nth as usize % members.len()];
+    let lasts = Duration::from_millis(harm.lasts_ms);
     let record = &run.world.record;
-    let kinds = match run.plane.crew {
-        Some(_) => 8,
-        None => 5,
-    };
-    match rng.random_range(0..kinds) {
-        0 => {
+    let tell = |what: String, members: &[u64]| record.fault(harm.kind.name(), what, members);
+    match harm.kind {
+        ClientCutOff => {
             let clients = CLIENTS[rng.random_range(0..CLIENTS.len())].clone();
             let client = rng.random_range(clients);
-            let what = format!("client {client} does not reach {member}");
-            let fault = record.fault("client cut off", what, &[member]);
+            let fault = tell(
+                format!("client {client} does not reach {member}"),
+                &[member],
+            );
             run.plane.wire.cut(client, member);
             tokio::time::sleep(lasts).await;
             run.plane.wire.heal(client, member);
             record.fault_over(fault);
         }
-        1 => {
-            let what = format!("no client reaches {member}");
-            let fault = record.fault("clients cut off", what, &[member]);
+        ClientsCutOff => {
+            let fault = tell(format!("no client reaches {member}"), &[member]);
             let clients = || CLIENTS.into_iter().flatten();
             clients().for_each(|client| run.plane.wire.cut(client, member));
             tokio::time::sleep(lasts).await;
             clients().for_each(|client| run.plane.wire.heal(client, member));
             record.fault_over(fault);
         }
-        2 => {
+        SlowClients => {
             let most = Duration::from_millis(rng.random_range(20..500));
             let what = format!("between clients and members anything takes up to {most:?}");
-            let fault = record.fault("slow clients", what, &[]);
+            let fault = tell(what, &[]);
             run.plane.wire.set_latency(Some(most));
             tokio::time::sleep(lasts).await;
             run.plane.wire.set_latency(None);
             record.fault_over(fault);
         }
-        3 => {
-            let what = format!("{member} shows the past");
-            let fault = record.fault("stale member", what, &[member]);
+        StaleMember => {
+            let fault = tell(format!("{member} shows the past"), &[member]);
             run.plane.held.hold(member);
             tokio::time::sleep(lasts).await;
             run.plane.held.release(member);
             record.fault_over(fault);
         }
-        4 => compact(run, &run.world, rng, member).await,
-        5 => {
-            let what = format!("the agents of {member} crash");
-            let fault = record.fault("agents crash", what, &[member]);
+        Compaction => compact(run, rng, member).await,
+        AgentsCrash => {
+            let fault = tell(format!("the agents of {member} crash"), &[member]);
             if let Some(crew) = &run.plane.crew {
                 crew.crash(member);
             }
             record.fault_over(fault);
         }
-        6 => {
+        NodeAgentStopped | NodeReboot if run.kubelets.is_empty() => {}
+        NodeAgentStopped => {
             let number = rng.random_range(0..run.kubelets.len());
             let what = format!("the agent of {} is stopped", node(number as u32));
-            let fault = record.fault("node agent stopped", what, &[]);
+            let fault = tell(what, &[]);
             run.kubelets[number].stopped.store(true, Ordering::Relaxed);
             tokio::time::sleep(lasts).await;
             run.kubelets[number].stopped.store(false, Ordering::Relaxed);
             record.fault_over(fault);
         }
-        _ => {
+        NodeReboot => {
             let number = rng.random_range(0..run.kubelets.len());
-            let what = format!("{} starts anew", node(number as u32));
-            let fault = record.fault("node reboot", what, &[]);
+            let fault = tell(format!("{} starts anew", node(number as u32)), &[]);
             run.kubelets[number].reboot.store(true, Ordering::Relaxed);
             record.fault_over(fault);
         }
@@ -133,16 +182,19 @@ async fn one(run: &Run, rng: &mut SmallRng, lasts: Duration) {
 }
 
 /// Drops history that the run itself has read.
-async fn compact(run: &Run, world: &World, rng: &mut SmallRng, member: u64) {
+async fn compact(run: &Run, rng: &mut SmallRng, member: u64) {
     let revision = run.scribe.followed() - rng.random_range(0..40);
     if revision < 1 {
         return;
     }
+    let record = &run.world.record;
     let what = format!("history up to {revision} is dropped");
-    let fault = world.record.fault("compaction", what, &[]);
-    let asked = world.ask(member, Duration::from_secs(2), |node| async move {
-        node.compact(revision).await
-    });
+    let fault = record.fault(Compaction.name(), what, &[]);
+    let asked = run
+        .world
+        .ask(member, Duration::from_secs(2), |node| async move {
+            node.compact(revision).await
+        });
     drop(asked.await);
-    world.record.fault_over(fault);
+    record.fault_over(fault);
 }

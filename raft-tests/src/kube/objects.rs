@@ -2,56 +2,51 @@
 //! seed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 use rand::RngExt;
-use rand::rngs::SmallRng;
 use serde_json::{Value, json};
 
 use super::history::{Call, Seen, Told, Verb, key};
-use super::rest::{Plan, Rest, Shared, page};
+use super::rest::{Plan, Rest, page};
+use super::schedule::Turn;
 
 const KIND: &str = "configmaps";
 /// What these clients write, and nobody else does.
 pub const NAMESPACES: [&str; 2] = ["default", "kube-public"];
 const NAMES: u32 = 8;
-const THINK_MAX: Duration = Duration::from_millis(120);
+const BETWEEN_PAGES: Duration = Duration::from_millis(120);
 const FINALIZER: &str = "example.com/hold";
 const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
 
-/// One that writes and reads until it is over.
-pub async fn write(shared: Arc<Shared>, client: u32, rng: SmallRng) {
+/// Objects as a client saw them last.
+pub type Known = BTreeMap<String, Value>;
+
+/// Writes or reads something.
+pub async fn turn(rest: &mut Rest, known: &mut Known, turn: &Turn) {
+    let namespace = NAMESPACES[rest.rng.random_range(0..NAMESPACES.len())];
     let mut writer = Writer {
-        rest: Rest::new(shared, client, rng),
-        known: BTreeMap::new(),
-        written: 0,
-        namespace: NAMESPACES[0],
+        value: format!("{}-{}", rest.client, turn.at_ms),
+        rest,
+        known,
+        namespace,
     };
-    writer.rest.hop();
-    while !writer.rest.shared.is_over() {
-        if writer.rest.rng.random_bool(0.1) || writer.rest.member == 0 {
-            writer.rest.hop();
-        }
-        writer.namespace = NAMESPACES[writer.rest.rng.random_range(0..NAMESPACES.len())];
-        writer.turn().await;
-        writer.rest.pause(THINK_MAX).await;
-    }
+    writer.turn().await;
 }
 
-struct Writer {
-    rest: Rest,
-    /// Objects as this client saw them last.
-    known: BTreeMap<String, Value>,
-    written: u64,
+struct Writer<'a> {
+    rest: &'a mut Rest,
+    known: &'a mut Known,
+    /// What is written in this turn, and in no other.
+    value: String,
     namespace: &'static str,
 }
 
-impl Writer {
+impl Writer<'_> {
     async fn turn(&mut self) {
         match self.rest.rng.random_range(0..100) {
             0..22 => self.create().await,
@@ -72,11 +67,6 @@ impl Writer {
 
     fn one(&self, name: &str) -> String {
         format!("{}/{name}", self.collection())
-    }
-
-    fn value(&mut self) -> String {
-        self.written += 1;
-        format!("{}-{}", self.rest.client, self.written)
     }
 
     fn name(&mut self) -> String {
@@ -138,7 +128,7 @@ impl Writer {
             metadata["finalizers"] = json!([FINALIZER]);
         }
         let body = json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"value": self.value()}
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"value": self.value}
         });
         let plan = Plan {
             body: Some((JSON, &body)),
@@ -160,7 +150,7 @@ impl Writer {
             object["metadata"]["resourceVersion"] = Value::Null;
             object["metadata"]["uid"] = Value::Null;
         }
-        object["data"] = json!({"value": self.value()});
+        object["data"] = json!({"value": self.value});
         let plan = Plan {
             body: Some((JSON, &object)),
             expects,
@@ -175,7 +165,7 @@ impl Writer {
     }
 
     async fn patch(&mut self) {
-        let value = self.value();
+        let value = self.value.clone();
         let known = self.some_known();
         let name = known
             .as_ref()
@@ -265,7 +255,7 @@ impl Writer {
             true => self.some_known().map(|object| text(&object, "name")),
             false => None,
         };
-        let name = name.unwrap_or_else(|| format!("o{}", self.written % u64::from(NAMES)));
+        let name = name.unwrap_or_else(|| self.name());
         self.get_named(&name).await;
     }
 
@@ -308,7 +298,9 @@ impl Writer {
             key: plan.key.clone(),
             ..Call::default()
         });
+        self.rest.during(Some(id));
         let told = self.pages(&plan.path, limit).await;
+        self.rest.during(None);
         scribe.returned(id, told);
     }
 
@@ -335,7 +327,7 @@ impl Writer {
                     return Told::Unknown("connection lost, or no answer in time".into());
                 }
             }
-            self.rest.pause(THINK_MAX).await;
+            self.rest.pause(BETWEEN_PAGES).await;
             if self.rest.rng.random_bool(0.4) {
                 self.rest.hop();
             }

@@ -14,10 +14,14 @@ use rand::rngs::SmallRng;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::history::{Call, Seen, Told, Verb};
+use super::history::{Ask, Call, Seen, Told, Verb};
+use super::schedule::Turn;
 use super::scribe::Scribe;
 use super::wire::{Answer, Broken, Road, request};
+use crate::recording::{RestFate, rest_answer};
 
+/// Characters of a body that are written down.
+const BODY: usize = 600;
 /// A client waits so long for an answer.
 pub const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -42,6 +46,8 @@ pub struct Rest {
     pub rng: SmallRng,
     user: Option<User>,
     token: Option<HeaderValue>,
+    /// The call that requests belong to, while there is one.
+    during: Option<u64>,
 }
 
 /// What came back: the code and the document.
@@ -64,6 +70,7 @@ impl Rest {
             rng,
             user: Some(user),
             token: None,
+            during: None,
         }
     }
 
@@ -77,6 +84,16 @@ impl Rest {
             rng,
             user: None,
             token: header.ok(),
+            during: None,
+        }
+    }
+
+    /// Begins a turn: at a member that serves, if there is one, and with chance of its own.
+    pub fn sit(&mut self, turn: &Turn) {
+        self.rng = turn.rng();
+        let ready = self.shared.wire.ready();
+        if !ready.is_empty() {
+            self.member = ready[turn.seat as usize % ready.len()];
         }
     }
 
@@ -107,7 +124,53 @@ impl Rest {
         path: &str,
         body: Option<(&str, &Value)>,
     ) -> Result<Document, Broken> {
-        let body = body.map(|(content_type, value)| (content_type, value.to_string().into_bytes()));
+        let (_, answered) = self.ask_as(method, path, body).await;
+        answered
+    }
+
+    /// As [`Rest::ask`], with the place of the request among all that was asked.
+    pub async fn ask_as(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, &Value)>,
+    ) -> (usize, Result<Document, Broken>) {
+        let body = body.map(|(content_type, value)| (content_type, value.to_string()));
+        let text = body.as_ref().map_or("", |(_, text)| text);
+        let cut: String = text.chars().take(BODY).collect();
+        let scribe = &self.shared.scribe;
+        let place = scribe.asked(Ask {
+            client: self.client,
+            member: self.member,
+            called: 0,
+            returned: None,
+            method: method.to_string().to_lowercase(),
+            request: format!("{method} {path} {cut}").trim_end().into(),
+            fate: RestFate::Unknown,
+            answer: "no answer".into(),
+            call: self.during,
+        });
+        let answered = self.asking(method, path, body).await;
+        match &answered {
+            Ok((code, document)) => {
+                let (fate, answer) = rest_answer(*code, document);
+                scribe.answered(place, fate, answer);
+            }
+            Err(Broken::Refused) => {
+                scribe.answered(place, RestFate::Refused, "connection refused".into());
+            }
+            Err(Broken::Lost) => {}
+        }
+        (place, answered)
+    }
+
+    async fn asking(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, String)>,
+    ) -> Result<Document, Broken> {
+        let body = body.map(|(content_type, text)| (content_type, text.into_bytes()));
         let asking = async {
             let mut answer = self.open(request(method, path, body)).await?;
             let bytes = answer.whole().await?;
@@ -132,7 +195,9 @@ impl Rest {
             node: plan.node.clone(),
             ..Call::default()
         });
+        self.during = Some(id);
         let answered = self.ask(plan.method, &plan.path, plan.body).await;
+        self.during = None;
         let told = match &answered {
             Ok((code, document)) => told(plan.kind, plan.verb, &plan.key, *code, document),
             Err(Broken::Refused) => refused(0, "connection refused"),
@@ -146,6 +211,11 @@ impl Rest {
         }
         scribe.returned(id, told);
         answered.ok()
+    }
+
+    /// Asks for several things that are one call, from now on until there is no call any more.
+    pub fn during(&mut self, call: Option<u64>) {
+        self.during = call;
     }
 
     /// Thinks for a while.

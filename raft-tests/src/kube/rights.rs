@@ -8,7 +8,7 @@ use auth::User;
 use http::Method;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::history::Right;
 use super::rest::{Rest, Shared};
@@ -41,22 +41,22 @@ pub async fn probe(
         "subjects": [{"apiGroup": group, "kind": "User", "name": "eve"}]
     });
     make(&admin, &format!("{RBAC}/roles"), &role).await?;
-    make(&admin, &format!("{RBAC}/rolebindings"), &binding).await?;
+    let (given, _) = make(&admin, &format!("{RBAC}/rolebindings"), &binding).await?;
     let eve = User::new("eve", Vec::<String>::new()).authenticated();
     let mut eve = Rest::with_user(shared.clone(), client + 1, own(), eve);
     look(
         &mut eve,
         members,
-        "eve lists what she may list",
+        ("eve lists what she may list", given),
         true,
         |code| code == 200,
     )
     .await;
-    remove(&admin, &format!("{RBAC}/rolebindings/look")).await?;
+    let taken = remove(&admin, &format!("{RBAC}/rolebindings/look")).await?;
     look(
         &mut eve,
         members,
-        "eve lists what she might list before",
+        ("eve lists what she might list before", taken),
         false,
         |code| code == 200,
     )
@@ -70,18 +70,16 @@ pub async fn probe(
     .await?;
     let wish =
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
-    let made = make(&admin, &format!("{ACCOUNTS}/probe/token"), &wish).await?;
+    let (given, made) = make(&admin, &format!("{ACCOUNTS}/probe/token"), &wish).await?;
     let token = made["status"]["token"].as_str()?;
     let mut account = Rest::with_token(shared, client + 2, own(), token);
-    look(&mut account, members, "a token is good", true, |code| {
-        code != 401
-    })
-    .await;
-    remove(&admin, &format!("{ACCOUNTS}/probe")).await?;
+    let what = ("a token is good", given);
+    look(&mut account, members, what, true, |code| code != 401).await;
+    let taken = remove(&admin, &format!("{ACCOUNTS}/probe")).await?;
     look(
         &mut account,
         members,
-        "a token is good whose account is gone",
+        ("a token is good whose account is gone", taken),
         false,
         |code| code != 401,
     )
@@ -89,34 +87,34 @@ pub async fn probe(
     Some(())
 }
 
-async fn make(admin: &Rest, path: &str, body: &serde_json::Value) -> Option<serde_json::Value> {
-    let (201, made) = admin
-        .ask(Method::POST, path, Some((JSON, body)))
-        .await
-        .ok()?
-    else {
-        return None;
-    };
-    Some(made)
+/// The place of the request, and what was made.
+async fn make(admin: &Rest, path: &str, body: &Value) -> Option<(usize, Value)> {
+    let (place, answered) = admin.ask_as(Method::POST, path, Some((JSON, body))).await;
+    match answered {
+        Ok((201, made)) => Some((place, made)),
+        _ => None,
+    }
 }
 
-async fn remove(admin: &Rest, path: &str) -> Option<()> {
-    let (code, _) = admin.ask(Method::DELETE, path, None).await.ok()?;
-    (code == 200).then_some(())
+/// The place of the request.
+async fn remove(admin: &Rest, path: &str) -> Option<usize> {
+    let (place, answered) = admin.ask_as(Method::DELETE, path, None).await;
+    matches!(answered, Ok((200, _))).then_some(place)
 }
 
-/// Asks every member, a second later.
+/// Asks every member, a second later. With what is asked comes the request that gave it or took it away.
 async fn look(
     asking: &mut Rest,
     members: &[u64],
-    what: &str,
+    (what, change): (&str, usize),
     expected: bool,
     allows: impl Fn(u16) -> bool,
 ) {
     tokio::time::sleep(EFFECTIVE_WITHIN).await;
     for member in members {
         asking.member = *member;
-        let Ok((code, _)) = asking.ask(Method::GET, MAPS, None).await else {
+        let (place, answered) = asking.ask_as(Method::GET, MAPS, None).await;
+        let Ok((code, _)) = answered else {
             continue;
         };
         let right = Right {
@@ -124,6 +122,7 @@ async fn look(
             member: *member,
             expected,
             found: allows(code),
+            asks: [change, place],
         };
         asking
             .shared

@@ -9,7 +9,8 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 use tokio::time::Instant;
 
-use super::history::{Call, History, Informer, Step, Told, Truth};
+use super::history::{Ask, Call, History, Informer, Step, Stepped, Told, Truth};
+use crate::recording::RestFate;
 use crate::sim::world::World;
 
 /// See the module head.
@@ -33,6 +34,22 @@ impl Scribe {
     /// Nanoseconds since the run began.
     pub fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// A request as it is sent now; answers its place.
+    pub fn asked(&self, ask: Ask) -> usize {
+        let called = self.now();
+        let asks = &mut self.history().asks;
+        asks.push(Ask { called, ..ask });
+        asks.len() - 1
+    }
+
+    pub fn answered(&self, place: usize, fate: RestFate, answer: String) {
+        let now = self.now();
+        if let Some(ask) = self.history().asks.get_mut(place) {
+            ask.returned = Some(now);
+            (ask.fate, ask.answer) = (fate, answer);
+        }
     }
 
     /// A request that is sent now; answers its id.
@@ -65,8 +82,9 @@ impl Scribe {
     }
 
     pub fn step(&self, informer: usize, step: Step) {
+        let at = self.now();
         if let Some(informer) = self.history().informers.get_mut(informer) {
-            informer.steps.push(step);
+            informer.steps.push(Stepped { at, step });
         }
     }
 

@@ -10,20 +10,18 @@ use std::collections::BTreeMap;
 use super::Ran;
 use super::check::is_answered;
 use super::nemesis::KINDS;
-use crate::recording::{Fault, Operation, Outcome, Recording, Violation, WatchBody};
+use crate::recording::{Fault, Outcome, Recording, RestFate, Violation, WatchBody};
 
 /// So many seeds have to have seen everything.
 pub const BATCH: u64 = 300;
 
 /// Something that has to happen, and how often it did in a run.
-type Event = (&'static str, fn(&Ran) -> u64);
+pub type Event = (&'static str, fn(&Ran) -> u64);
 
-/// All that has to happen besides faults.
+/// All that has to happen to clusters besides faults.
 const EVENTS: [Event; 9] = [
-    ("leader changes", |ran| {
-        (ran.leaders as u64).saturating_sub(1)
-    }),
-    ("snapshots installed", |ran| ran.installed),
+    LEADER_CHANGES,
+    SNAPSHOTS,
     ("watches ended by a compaction", |ran| {
         messages(
             &ran.recording,
@@ -58,8 +56,15 @@ const EVENTS: [Event; 9] = [
     }),
 ];
 
-fn messages(recording: &Recording, wanted: impl Fn(&WatchBody) -> bool) -> u64 {
-    let messages = recording.watches.iter().flat_map(|watch| &watch.messages);
+pub const LEADER_CHANGES: Event = ("leader changes", |ran| {
+    (ran.leaders as u64).saturating_sub(1)
+});
+
+pub const SNAPSHOTS: Event = ("snapshots installed", |ran| ran.installed);
+
+pub fn messages(recording: &Recording, wanted: impl Fn(&WatchBody) -> bool) -> u64 {
+    let watches = recording.all_watches();
+    let messages = watches.flat_map(|(_, watch, _)| &watch.messages);
     messages.filter(|message| wanted(&message.body)).count() as u64
 }
 
@@ -75,45 +80,64 @@ fn says(outcome: &Outcome, text: &str) -> bool {
 }
 
 /// See the module head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Coverage {
+    /// Which faults have to be felt.
+    kinds: Vec<&'static str>,
+    wanted: &'static [Event],
     /// By kind: how many faults, and how many of them while somebody waited for an answer.
     faults: BTreeMap<String, (u64, u64)>,
     events: BTreeMap<&'static str, u64>,
 }
 
-/// Whether somebody waited for an answer while it lasted.
-fn overlaps(fault: &Fault, operation: &Operation) -> bool {
+/// What clusters of the store have to go through.
+pub fn of_clusters() -> Coverage {
+    Coverage::new(KINDS.iter().map(|(kind, _)| kind.name()).collect(), &EVENTS)
+}
+
+/// Whether somebody waited for an answer while a fault lasted: from a call to its return.
+fn overlaps(fault: &Fault, called: u64, returned: Option<u64>) -> bool {
     let until = fault.until.unwrap_or(u64::MAX);
-    operation.called <= until
-        && operation
-            .returned
-            .is_none_or(|returned| returned >= fault.from)
+    called <= until && returned.is_none_or(|returned| returned >= fault.from)
+}
+
+/// From when to when somebody waited for an answer.
+fn waits(recording: &Recording) -> impl Iterator<Item = (u64, Option<u64>)> {
+    let operations = recording.operations.iter();
+    let operations = operations.map(|operation| (operation.called, operation.returned));
+    let rest = recording.rest.iter();
+    operations.chain(rest.map(|call| (call.called, call.returned)))
 }
 
 impl Coverage {
+    pub fn new(kinds: Vec<&'static str>, wanted: &'static [Event]) -> Coverage {
+        Coverage {
+            kinds,
+            wanted,
+            faults: BTreeMap::new(),
+            events: BTreeMap::new(),
+        }
+    }
+
     pub fn add(&mut self, ran: &Ran) {
-        let operations = &ran.recording.operations;
         for fault in &ran.recording.faults {
             let count = self.faults.entry(fault.kind.clone()).or_default();
             count.0 += 1;
-            let felt = operations
-                .iter()
-                .any(|operation| overlaps(fault, operation));
+            let mut waits = waits(&ran.recording);
+            let felt = waits.any(|(called, returned)| overlaps(fault, called, returned));
             count.1 += u64::from(felt);
         }
-        for (name, count) in EVENTS {
+        for (name, count) in self.wanted {
             *self.events.entry(name).or_default() += count(ran);
         }
     }
 
     /// What did not happen: the kinds of faults that were never felt, and the events.
     pub fn missing(&self) -> Vec<String> {
-        let kinds = KINDS.iter().map(|(kind, _)| kind.name());
         let felt = |name: &str| self.faults.get(name).is_some_and(|(_, felt)| *felt > 0);
         let happened = |name: &str| self.events.get(name).is_some_and(|count| *count > 0);
-        let kinds = kinds.filter(|name| !felt(name));
-        let events = EVENTS.iter().map(|(name, _)| *name);
+        let kinds = self.kinds.iter().copied().filter(|name| !felt(name));
+        let events = self.wanted.iter().map(|(name, _)| *name);
         let events = events.filter(|name| !happened(name));
         kinds.chain(events).map(str::to_string).collect()
     }
@@ -131,18 +155,16 @@ impl Coverage {
 
 /// What is demanded of every run.
 pub fn demand(recording: &Recording) -> Option<Violation> {
-    let mut outcomes = recording
-        .operations
-        .iter()
-        .map(|operation| &operation.outcome);
+    let operations = recording.operations.iter();
+    let operations = operations.map(|operation| is_answered(&operation.outcome));
+    let rest = recording.rest.iter();
+    let rest = rest.map(|call| matches!(call.fate, RestFate::Done(_)));
+    let asked = recording.operations.len() + recording.rest.len();
     // Nobody is asked for anything where the schedule says so.
-    let served = recording.operations.is_empty() || outcomes.any(is_answered);
+    let served = asked == 0 || operations.chain(rest).any(|answered| answered);
     (!served).then(|| Violation {
         rule: "coverage: nothing served".into(),
-        story: format!(
-            "Of {} operations not one was answered. Such a run proves nothing.",
-            recording.operations.len()
-        ),
+        story: format!("Of {asked} requests not one was answered. Such a run proves nothing."),
         ..Violation::default()
     })
 }
@@ -150,7 +172,7 @@ pub fn demand(recording: &Recording) -> Option<Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::{Range, Request};
+    use crate::recording::{Operation, Range, Request, RestCall};
 
     fn operation(called: u64, returned: Option<u64>, outcome: Outcome) -> Operation {
         Operation {
@@ -192,20 +214,18 @@ mod tests {
 
     #[test]
     fn a_fault_counts_where_somebody_waits() {
-        let waiting = |from, until| fault("kill", from, until);
-        let one = operation(10, Some(20), unknown());
-        let ever = operation(10, None, unknown());
-        assert!(overlaps(&waiting(15, Some(15)), &one));
-        assert!(overlaps(&waiting(5, Some(10)), &one));
-        assert!(overlaps(&waiting(5, None), &one));
-        assert!(overlaps(&waiting(50, Some(60)), &ever));
-        assert!(!overlaps(&waiting(21, Some(30)), &one));
-        assert!(!overlaps(&waiting(5, Some(9)), &ever));
+        let felt = |from, until, returned| overlaps(&fault("kill", from, until), 10, returned);
+        assert!(felt(15, Some(15), Some(20)));
+        assert!(felt(5, Some(10), Some(20)));
+        assert!(felt(5, None, Some(20)));
+        assert!(felt(50, Some(60), None));
+        assert!(!felt(21, Some(30), Some(20)));
+        assert!(!felt(5, Some(9), None));
     }
 
     #[test]
     fn what_never_happened_is_missing() {
-        let mut coverage = Coverage::default();
+        let mut coverage = of_clusters();
         let all = coverage.missing();
         assert_eq!(all.len(), KINDS.len() + EVENTS.len());
         coverage.add(&Ran {
@@ -227,5 +247,14 @@ mod tests {
         assert_eq!(demand(&Recording::default()), None);
         let idle = ran(vec![operation(1, None, unknown())], Vec::new());
         assert!(demand(&idle.recording).is_some());
+        let with = |fate| Recording {
+            rest: vec![RestCall {
+                fate,
+                ..RestCall::default()
+            }],
+            ..Recording::default()
+        };
+        assert!(demand(&with(RestFate::Refused)).is_some());
+        assert_eq!(demand(&with(RestFate::Done(3))), None);
     }
 }

@@ -8,6 +8,7 @@
 //! A run: a cluster is formed, clients ask and watch, faults drawn by the seed are done to it ([`nemesis`]); then all is
 //! healed, and the cluster has to serve again, with everything that it ever acknowledged.
 
+pub mod batch;
 pub mod check;
 pub mod clients;
 pub mod clock;
@@ -275,7 +276,7 @@ async fn look(world: Arc<World>) {
 }
 
 /// Looks at who leads, and how far everybody is.
-async fn sample(world: Arc<World>) {
+pub(crate) async fn sample(world: Arc<World>) {
     loop {
         let up: Vec<(u64, Sample)> = world
             .running()

@@ -12,6 +12,7 @@ use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use super::nemesis::{Kind, Plan};
+use super::smaller::{Lists, picked};
 
 /// See the module head. Times are milliseconds since the run began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +141,48 @@ impl Schedule {
     }
 }
 
+/// The lists of a schedule.
+const STRIKES: usize = 0;
+const TURNS: usize = 1;
+const WATCHERS: usize = 2;
+
+impl Lists for Schedule {
+    // Faults first: most of a schedule's effect is theirs. Once more in the end, when fewer may be needed.
+    const ORDER: &'static [(usize, (usize, usize))] = &[
+        (STRIKES, (1, 3)),
+        (TURNS, (3, 4)),
+        (WATCHERS, (1, 2)),
+        (STRIKES, (1, 1)),
+    ];
+
+    fn len(&self, list: usize) -> usize {
+        match list {
+            STRIKES => self.strikes.len(),
+            TURNS => self.turns.len(),
+            _ => self.watchers.len(),
+        }
+    }
+
+    fn with(&self, list: usize, places: &[usize]) -> Schedule {
+        let mut less = self.clone();
+        match list {
+            STRIKES => less.strikes = picked(&self.strikes, places),
+            TURNS => less.turns = picked(&self.turns, places),
+            _ => less.watchers = picked(&self.watchers, places),
+        }
+        less
+    }
+
+    fn sort(&mut self) {
+        self.turns.sort_by_key(|turn| turn.at_ms);
+    }
+
+    fn told(&self) -> String {
+        let (faults, turns) = (self.strikes.len(), self.turns.len());
+        format!("{faults} faults and {turns} requests")
+    }
+}
+
 impl Strike {
     pub fn rng(&self) -> SmallRng {
         SmallRng::seed_from_u64(self.seed)
@@ -158,7 +201,7 @@ impl Watcher {
     }
 }
 
-fn ms(duration: Duration) -> u64 {
+pub(crate) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

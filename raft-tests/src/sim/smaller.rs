@@ -1,96 +1,161 @@
 //! A run that fails, made small: of what was done and asked only that without which it does not fail any more. It is
 //! tried, again and again, under the same seed.
 
-use super::schedule::Schedule;
-use super::{Options, Ran, run_schedule, schedule};
 use crate::shrink::{End, shrink};
+
+/// A schedule as lists of things, each of which can be left out without a change of the others.
+pub trait Lists: Clone {
+    /// Which lists to make smaller, one after the other, and for how much of the tries that are left: a share, as numerator
+    /// and denominator. Those with the most effect come first, and may come again when they may have become needless.
+    const ORDER: &'static [(usize, (usize, usize))];
+
+    /// How many things are in a list.
+    fn len(&self, list: usize) -> usize;
+
+    /// The same with these things of a list alone, by their places, which ascend.
+    fn with(&self, list: usize, places: &[usize]) -> Self;
+
+    /// Its lists by time, so that their halves are times, too.
+    fn sort(&mut self);
+
+    /// How much there is of what, in words.
+    fn told(&self) -> String;
+}
+
+/// The things in these places.
+pub fn picked<T: Clone>(things: &[T], places: &[usize]) -> Vec<T> {
+    places.iter().map(|place| things[*place].clone()).collect()
+}
 
 /// What is left of a run.
 #[derive(Debug)]
-pub struct Smaller {
-    pub schedule: Schedule,
+pub struct Smaller<S, R> {
+    pub schedule: S,
     /// The run of that schedule.
-    pub ran: Ran,
+    pub ran: R,
     pub tries: usize,
     /// Whether every part that is left is needed, as far as parts can be taken away one by one.
     pub minimal: bool,
 }
 
-/// Makes a run small that breaks `rule`, in at most so many tries. Nothing where it does not do that again. `tell` is
-/// called before each try with what has been tried so far.
-pub fn smaller(
-    options: &Options,
-    rule: &str,
+/// Makes a schedule small whose run `fails`, in at most so many tries, and runs what is left. Nothing where it does not fail
+/// again. `tell` is called before each try with what has been tried so far.
+pub fn smaller<S: Lists, R>(
+    mut schedule: S,
     tries_max: usize,
-    tell: &mut dyn FnMut(&Schedule, usize),
-) -> Option<Smaller> {
+    run: &dyn Fn(&S) -> R,
+    fails: &dyn Fn(&R) -> bool,
+    tell: &mut dyn FnMut(&S, usize),
+) -> Option<Smaller<S, R>> {
     let mut search = Search {
-        options,
-        rule,
+        fails: &|schedule| fails(&run(schedule)),
         tries: 0,
         tries_max,
         tell,
     };
-    let mut now = schedule(options);
-    if !search.fails(&now) {
+    if !search.fails(&schedule) {
         return None;
     }
-    // By time, so that its halves are times, too.
-    now.turns.sort_by_key(|turn| turn.at_ms);
+    schedule.sort();
     let mut minimal = true;
-    // Faults first: most of a schedule's effect is theirs. Once more in the end, when fewer may be needed.
-    let share = search.left() / 3;
-    minimal &= search.part(&mut now, share, |schedule| &mut schedule.strikes);
-    let share = search.left() * 3 / 4;
-    minimal &= search.part(&mut now, share, |schedule| &mut schedule.turns);
-    let share = search.left() / 2;
-    minimal &= search.part(&mut now, share, |schedule| &mut schedule.watchers);
-    let share = search.left();
-    minimal &= search.part(&mut now, share, |schedule| &mut schedule.strikes);
-    let ran = run_schedule(options, &now);
+    for (list, (part, of)) in S::ORDER {
+        let tries = search.left() * part / of;
+        minimal &= search.less(&mut schedule, *list, tries);
+    }
+    let ran = run(&schedule);
     Some(Smaller {
-        schedule: now,
+        schedule,
         ran,
         tries: search.tries,
         minimal,
     })
 }
 
-struct Search<'a> {
-    options: &'a Options,
-    rule: &'a str,
+struct Search<'a, S> {
+    fails: &'a dyn Fn(&S) -> bool,
     tries: usize,
     tries_max: usize,
-    tell: &'a mut dyn FnMut(&Schedule, usize),
+    tell: &'a mut dyn FnMut(&S, usize),
 }
 
-impl Search<'_> {
+impl<S: Lists> Search<'_, S> {
     fn left(&self) -> usize {
         self.tries_max.saturating_sub(self.tries)
     }
 
-    fn fails(&mut self, schedule: &Schedule) -> bool {
+    fn fails(&mut self, schedule: &S) -> bool {
         (self.tell)(schedule, self.tries);
         self.tries += 1;
-        let ran = run_schedule(self.options, schedule);
-        let mut rules = ran.violations.iter().map(|violation| &violation.rule);
-        rules.any(|rule| rule == self.rule)
+        (self.fails)(schedule)
     }
 
     /// Takes away from one list of the schedule. True where nothing more can go.
-    fn part<T: Clone>(
-        &mut self,
-        schedule: &mut Schedule,
-        tries: usize,
-        list: impl Fn(&mut Schedule) -> &mut Vec<T>,
-    ) -> bool {
-        let all = list(schedule).clone();
-        let mut tried = schedule.clone();
-        let shrunk = shrink(&all, tries, |some| {
-            *list(&mut tried) = some.to_vec();
-            self.fails(&tried)
+    fn less(&mut self, schedule: &mut S, list: usize, tries: usize) -> bool {
+        let all: Vec<usize> = (0..schedule.len(list)).collect();
+        let whole = schedule.clone();
+        // That all of it fails is known, and costs no try.
+        let shrunk = shrink(&all, tries + 1, |some| {
+            some.len() == all.len() || self.fails(&whole.with(list, some))
         });
-        *list(schedule) = shrunk.items;
+        *schedule = whole.with(list, &shrunk.items);
         shrunk.end == End::Minimal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two lists of numbers.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Numbers(Vec<u32>, Vec<u32>);
+
+    impl Lists for Numbers {
+        const ORDER: &'static [(usize, (usize, usize))] = &[(0, (1, 2)), (1, (1, 1))];
+
+        fn len(&self, list: usize) -> usize {
+            [&self.0, &self.1][list].len()
+        }
+
+        fn with(&self, list: usize, places: &[usize]) -> Numbers {
+            let mut less = self.clone();
+            match list {
+                0 => less.0 = picked(&self.0, places),
+                _ => less.1 = picked(&self.1, places),
+            }
+            less
+        }
+
+        fn sort(&mut self) {
+            self.1.sort_unstable();
+        }
+
+        fn told(&self) -> String {
+            String::new()
+        }
+    }
+
+    fn small(fails: &dyn Fn(&u32) -> bool, tries_max: usize) -> Option<Smaller<Numbers, u32>> {
+        let all = Numbers((0..20).collect(), (0..100).rev().collect());
+        // Each number of the one list counts for a number of the other.
+        let run = |numbers: &Numbers| {
+            let sum = |list: &[u32]| list.iter().filter(|number| **number > 15).count() as u32;
+            sum(&numbers.0).min(sum(&numbers.1))
+        };
+        smaller(all, tries_max, &run, fails, &mut |_, _| {})
+    }
+
+    #[test]
+    fn what_is_left_fails_in_the_same_way_and_needs_all_of_it() {
+        let found = small(&|came: &u32| *came >= 2, 500).unwrap();
+        assert_eq!((found.schedule.0.len(), found.schedule.1.len()), (2, 2));
+        assert!(found.minimal && found.ran == 2 && found.tries <= 500);
+        let hasty = small(&|came: &u32| *came >= 2, 12).unwrap();
+        assert!(!hasty.minimal && hasty.ran >= 2 && hasty.tries <= 12);
+    }
+
+    #[test]
+    fn what_does_not_fail_again_is_not_made_smaller() {
+        assert!(small(&|came: &u32| *came > 50, 500).is_none());
     }
 }

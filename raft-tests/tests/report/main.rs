@@ -5,13 +5,15 @@ mod sample;
 mod ui;
 
 use browser::Browser;
+use raft_tests::kube;
 use raft_tests::recording::{
-    Dump, Operation, Outcome, Pair, Put, Recording, Request, RestCall, Violation,
+    Dump, Operation, Outcome, Pair, Put, Recording, Request, RestCall, RestFate, Violation,
 };
 use raft_tests::report::write;
+use raft_tests::sim::Options;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const SMALL: sample::Options = sample::Options {
@@ -139,6 +141,94 @@ async fn states_at_the_end_and_calls_of_the_api_are_shown() {
         .evaluate("(() => { const lane = JSON.parse(document.getElementById('picture').textContent).lanes.at(-1); return [lane.rest, lane.client]; })()")
         .await;
     assert_eq!(last, json!([true, 400]));
+    quiet(browser).await;
+}
+
+/// Of a run of a control plane that passed, as if two of its calls and a watch could not be.
+#[tokio::test]
+async fn a_control_planes_run_has_lanes_with_names_and_what_cannot_be_explained() {
+    let options = Options {
+        seed: 1,
+        length: Duration::from_secs(2),
+        bug: None,
+    };
+    let run = std::thread::spawn(move || kube::run(&options))
+        .join()
+        .unwrap();
+    assert!(run.violations.is_empty(), "{:#?}", run.violations);
+    let recording = run.recording;
+    let done =
+        |call: &RestCall, verb: &str| call.verb == verb && matches!(call.fate, RestFate::Done(_));
+    let place = |verb| {
+        recording
+            .rest
+            .iter()
+            .position(|call| done(call, verb))
+            .unwrap() as u64
+    };
+    let (write, read) = (place("post"), place("get"));
+    let watch = recording
+        .rest_watches
+        .iter()
+        .position(|watch| watch.client == 100)
+        .unwrap();
+    let violation = Violation {
+        rule: "K1: stale read".into(),
+        story: "It was written. It was not read.".into(),
+        operations: vec![write, read],
+        watches: vec![watch as u64],
+    };
+    let (_folder, page) = page_of(&recording, &[violation]);
+    let mut browser = opened(&page).await;
+    let heading = browser
+        .evaluate("document.querySelector('h1').textContent")
+        .await;
+    assert_eq!(heading, json!("Failed K1: stale read"));
+    let links = "[...document.querySelectorAll('.finding a')].map((link) => link.hash)";
+    let mut calls = [write, read];
+    calls.sort_unstable_by_key(|id| recording.rest[*id as usize].called);
+    let [one, two] = calls;
+    let wanted = json!([
+        format!("#op-{one}"),
+        format!("#op-{two}"),
+        format!("#watch-{watch}")
+    ]);
+    assert_eq!(browser.evaluate(links).await, wanted);
+    // Each in the lane of its client, which has a name and stands first.
+    let client = recording.rest[one as usize].client;
+    let told = browser
+        .evaluate("document.querySelector('.finding a').children[2].textContent")
+        .await;
+    assert_eq!(told, json!(recording.names[&client]));
+    assert_eq!(badge_of(&mut browser, one).await, "179,18,79");
+    let lanes = "JSON.parse(document.getElementById('picture').textContent)";
+    let watches = browser
+        .evaluate(&format!("{lanes}.watches.map((lane) => lane.name)"))
+        .await;
+    assert_eq!(watches[0], json!("informer 100"));
+    let strips = browser
+        .evaluate(&format!(
+            "{lanes}.strips.every((strip) => strip.states.length > 0)"
+        ))
+        .await;
+    assert_eq!(strips, json!(true));
+    browser
+        .evaluate(&format!(
+            "document.querySelector('a[href=\"#watch-{watch}\"]').click()"
+        ))
+        .await;
+    browser.until(&format!("report.chosen() === {watch}")).await;
+    let title = browser
+        .evaluate("document.querySelector('#details h3').textContent")
+        .await;
+    assert_eq!(title, json!(format!("Watch {watch} of informer 100")));
+    let again = browser
+        .evaluate("document.getElementById('replay').textContent")
+        .await;
+    assert!(
+        again.as_str().unwrap().contains("kube-sim --replay 1"),
+        "{again}"
+    );
     quiet(browser).await;
 }
 

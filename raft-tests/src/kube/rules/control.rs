@@ -1,18 +1,17 @@
 //! K9 (one set of controllers writes) and K11 (what is taken away is refused).
 
-use super::violation;
+use super::{Evidence, Verdict, verdict};
 use crate::kube::history::{Deed, History, Right, Truth};
-use crate::recording::Violation;
 
 const LEASE: &str = "leases/kube-system/kube-controller-manager";
 /// A machine that stood still within this before a write may not have noticed yet that its lease is over. Longer than that
 /// lease.
 const PAUSE_COUNTS: u64 = 40_000_000_000;
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
+pub(super) fn check(history: &History) -> Vec<Verdict> {
     let mut found = Vec::new();
-    for deed in &history.deeds {
-        found.extend(late(history, deed));
+    for place in 0..history.deeds.len() {
+        found.extend(late(history, place));
     }
     found.extend(history.rights.iter().filter_map(right));
     found
@@ -26,7 +25,8 @@ fn holder(truth: &Truth, revision: i64) -> Option<&str> {
 }
 
 /// K9: who lost the lease sends nothing any more once its next holder has written.
-fn late(history: &History, deed: &Deed) -> Option<Violation> {
+fn late(history: &History, place: usize) -> Option<Verdict> {
+    let deed = &history.deeds[place];
     let next = holder(&history.truth, deed.revision).filter(|holder| *holder != deed.who)?;
     let stood_still = history.pauses.iter().any(|(member, from, until)| {
         *member == deed.member
@@ -36,28 +36,35 @@ fn late(history: &History, deed: &Deed) -> Option<Violation> {
     if stood_still {
         return None;
     }
-    let mut others = history.deeds.iter().filter(|other| other.who == next);
-    let first = others.find(|other| {
-        other.returned < deed.called && holder(&history.truth, other.revision) == Some(next)
-    })?;
+    let comes_first = |other: &Deed| {
+        let holds = holder(&history.truth, other.revision) == Some(next);
+        other.who == next && other.returned < deed.called && holds
+    };
+    let first = history.deeds.iter().position(comes_first)?;
+    let Deed { who, revision, .. } = deed;
     let story = format!(
-        "{} wrote version {}, which it sent after {} had the lease and had written version {}.",
-        deed.who, deed.revision, next, first.revision
+        "{who} wrote version {revision}, which it sent after {next} had the lease and had written version {}. Who has lost \
+         the lease may write nothing once its next holder has.",
+        history.deeds[first].revision
     );
-    Some(violation("K9: two who control", story))
+    let evidence = [Evidence::Deed(first), Evidence::Deed(place)];
+    Some(verdict("K9: two who control", story, evidence))
 }
 
 /// K11.
-fn right(right: &Right) -> Option<Violation> {
+fn right(right: &Right) -> Option<Verdict> {
     let Right {
         what,
         member,
         expected,
         found,
+        asks,
     } = right;
     (expected != found).then(|| {
-        let story = format!("A second after the change, on member {member}: {what}: {found}.");
-        violation("K11: rights", story)
+        let story = format!(
+            "A second after the change, on member {member}: {what}: {found}. By then every member has to know of it."
+        );
+        verdict("K11: rights", story, asks.map(Evidence::Ask))
     })
 }
 
@@ -65,6 +72,7 @@ fn right(right: &Right) -> Option<Violation> {
 mod tests {
     use serde_json::json;
 
+    use super::super::rules_of;
     use super::*;
 
     fn deed(who: &str, member: u64, called: u64, revision: i64) -> Deed {
@@ -74,6 +82,7 @@ mod tests {
             called,
             returned: called + 1,
             revision,
+            what: "PUT /x".into(),
         }
     }
 
@@ -104,7 +113,9 @@ mod tests {
             .is_empty()
         );
         let late = [good, vec![deed("a", 1, 200, 13)]].concat();
-        assert_eq!(check(&history(late.clone()))[0].rule, "K9: two who control");
+        let found = check(&history(late.clone()));
+        assert_eq!(rules_of(&found), ["K9: two who control"]);
+        assert_eq!(found[0].evidence, [Evidence::Deed(1), Evidence::Deed(2)]);
         let paused = History {
             pauses: vec![(1, 50, 199)],
             ..history(late)
@@ -119,13 +130,17 @@ mod tests {
             member: 1,
             expected,
             found,
+            asks: [3, 4],
         };
         let with = |right| History {
             rights: vec![right],
             ..History::default()
         };
         assert!(check(&with(right(true, true))).is_empty());
-        assert_eq!(check(&with(right(false, true)))[0].rule, "K11: rights");
-        assert_eq!(check(&with(right(true, false)))[0].rule, "K11: rights");
+        for wrong in [right(false, true), right(true, false)] {
+            let found = check(&with(wrong));
+            assert_eq!(rules_of(&found), ["K11: rights"]);
+            assert_eq!(found[0].evidence, [Evidence::Ask(3), Evidence::Ask(4)]);
+        }
     }
 }

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use super::{is_shown_right, violation};
+use super::{Evidence, Verdict, is_shown_right};
 use crate::kube::history::{EventKind, History, Informer, Seen, Step, Truth, digest};
-use crate::recording::Violation;
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
+pub(super) fn check(history: &History) -> Vec<Verdict> {
     let truth = &history.truth;
     history
         .informers
         .iter()
-        .filter_map(|informer| {
+        .enumerate()
+        .filter_map(|(place, informer)| {
             let mut replay = Replay {
                 truth,
                 informer,
+                place,
+                at: 0,
                 position: 0,
+                shown: None,
                 cache: BTreeMap::new(),
             };
             replay.all().err()
@@ -26,24 +29,47 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
 struct Replay<'a> {
     truth: &'a Truth,
     informer: &'a Informer,
+    place: usize,
+    /// The step that is looked at.
+    at: usize,
     /// Everything up to here was shown.
     position: i64,
+    /// By this step.
+    shown: Option<usize>,
     cache: BTreeMap<&'a str, i64>,
 }
 
 impl<'a> Replay<'a> {
-    fn wrong<T>(&self, rule: &str, what: String) -> Result<T, Violation> {
+    /// `what` is told in this step, or is missing before it, and has no stop. `others` are what it contradicts, besides what
+    /// brought the informer where it is.
+    fn wrong<T>(&self, rule: &str, what: &str, others: &[Evidence]) -> Result<T, Verdict> {
         let Informer { client, prefix, .. } = self.informer;
         let story = format!(
-            "The informer of {prefix} (client {client}) is at {}: {what}",
+            "The informer of {prefix} (client {client}) has been shown everything up to version {}. Then {what}.",
             self.position
         );
-        Err(violation(rule, story))
+        let told = |at| Evidence::Told(self.place, at);
+        let mut evidence = others.to_vec();
+        evidence.extend(self.shown.map(told));
+        if self.shown != Some(self.at) {
+            evidence.push(told(self.at));
+        }
+        Err(Verdict {
+            rule: rule.into(),
+            story,
+            evidence,
+        })
     }
 
-    fn all(&mut self) -> Result<(), Violation> {
-        for step in &self.informer.steps {
-            self.step(step)?;
+    fn reach(&mut self, revision: i64) {
+        self.position = revision;
+        self.shown = Some(self.at);
+    }
+
+    fn all(&mut self) -> Result<(), Verdict> {
+        for (at, stepped) in self.informer.steps.iter().enumerate() {
+            self.at = at;
+            self.step(&stepped.step)?;
         }
         if let Some(last) = self.informer.settled {
             self.is_complete(last)?;
@@ -51,51 +77,57 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn step(&mut self, step: &'a Step) -> Result<(), Violation> {
+    fn step(&mut self, step: &'a Step) -> Result<(), Verdict> {
         match step {
             Step::Listed {
                 member,
                 revision,
                 items,
+                ..
             } => self.listed(*member, *revision, items),
-            Step::Watch { .. } | Step::Expired => Ok(()),
+            Step::Watch { .. } | Step::Expired | Step::Left { .. } => Ok(()),
             Step::Event { kind, seen } => self.event(*kind, seen),
             Step::Bookmark { revision } => {
                 if *revision < self.position {
-                    return self.wrong("K3: back in time", format!("a bookmark says {revision}."));
+                    let what = format!("a bookmark says {revision}");
+                    return self.wrong("K3: back in time", &what, &[]);
                 }
                 self.nothing_missed(*revision + 1)?;
-                self.position = *revision;
+                self.reach(*revision);
                 Ok(())
             }
         }
     }
 
-    fn nothing_missed(&self, until: i64) -> Result<(), Violation> {
+    fn nothing_missed(&self, until: i64) -> Result<(), Verdict> {
         match self
             .truth
             .between(&self.informer.prefix, self.position, until)
         {
             None => Ok(()),
             Some((revision, key)) => {
-                let what =
-                    format!("the change of {key} at {revision} was not shown before {until}.");
-                self.wrong("K4: missed transition", what)
+                let what = format!(
+                    "it was told of {}, and not before of the change of {key} at {revision}",
+                    until.max(revision + 1) - 1
+                );
+                let missed = [Evidence::Change(revision)];
+                self.wrong("K4: missed transition", &what, &missed)
             }
         }
     }
 
-    fn listed(&mut self, member: u64, revision: i64, items: &'a [Seen]) -> Result<(), Violation> {
+    fn listed(&mut self, member: u64, revision: i64, items: &'a [Seen]) -> Result<(), Verdict> {
         if revision < self.position {
-            let what = format!("member {member} answers a list of version {revision}.");
-            return self.wrong("K3: back in time", what);
+            let what = format!("member {member} answers a list of version {revision}");
+            return self.wrong("K3: back in time", &what, &[]);
         }
         for seen in items {
             if let Err(what) = is_shown_right(self.truth, seen) {
-                return self.wrong("K2: wrong state", what);
+                let stored = [Evidence::Change(seen.revision)];
+                return self.wrong("K2: wrong state", &what, &stored);
             }
         }
-        self.position = revision;
+        self.reach(revision);
         self.cache = items
             .iter()
             .map(|seen| (seen.key.as_str(), seen.revision))
@@ -103,14 +135,14 @@ impl<'a> Replay<'a> {
         self.is_right(revision)
     }
 
-    fn event(&mut self, kind: EventKind, seen: &'a Seen) -> Result<(), Violation> {
+    fn event(&mut self, kind: EventKind, seen: &'a Seen) -> Result<(), Verdict> {
         let revision = seen.revision;
         if revision <= self.position {
             let what = format!(
-                "{kind:?} of {} at {revision} comes again, or late.",
+                "{kind:?} of {} at {revision} comes again, or late",
                 seen.key
             );
-            return self.wrong("K4: duplicate transition", what);
+            return self.wrong("K4: duplicate transition", &what, &[]);
         }
         self.nothing_missed(revision)?;
         let before = self.truth.before(&seen.key, revision);
@@ -121,13 +153,14 @@ impl<'a> Replay<'a> {
             _ => false,
         };
         if !right {
+            let key = &seen.key;
             let what = format!(
-                "{kind:?} of {} at {revision} is not what happened then.",
-                seen.key
+                "it was told {kind:?} of {key} at {revision}, which is not what happened then"
             );
-            return self.wrong("K4: wrong transition", what);
+            let happened = [Evidence::Change(revision)];
+            return self.wrong("K4: wrong transition", &what, &happened);
         }
-        self.position = revision;
+        self.reach(revision);
         match kind {
             EventKind::Deleted => self.cache.remove(seen.key.as_str()),
             _ => self.cache.insert(&seen.key, revision),
@@ -136,7 +169,7 @@ impl<'a> Replay<'a> {
     }
 
     /// The cache is the list of a version.
-    fn is_right(&self, revision: i64) -> Result<(), Violation> {
+    fn is_right(&self, revision: i64) -> Result<(), Verdict> {
         let prefix = &self.informer.prefix;
         let all: BTreeMap<&str, i64> = self.truth.list(prefix, revision).into_iter().collect();
         let keys = all.keys().chain(self.cache.keys());
@@ -145,21 +178,29 @@ impl<'a> Replay<'a> {
             None => Ok(()),
             Some(key) => {
                 let (has, was) = (self.cache.get(key), all.get(key));
-                let what = format!(
-                    "it has {key} at {has:?} where the store had it at {was:?} as of {revision}."
-                );
-                self.wrong("K4: wrong cache", what)
+                let was_or_had = was.or(has);
+                let at = |found: Option<&i64>| {
+                    found.map_or("not there".into(), |revision| format!("at {revision}"))
+                };
+                let (has, was) = (at(has), at(was));
+                let what =
+                    format!("it has {key} {has} where the store had it {was} as of {revision}");
+                let made = was_or_had.map(|revision| Evidence::Change(*revision));
+                self.wrong("K4: wrong cache", &what, made.as_slice())
             }
         }
     }
 
-    fn is_complete(&self, last: i64) -> Result<(), Violation> {
+    fn is_complete(&mut self, last: i64) -> Result<(), Verdict> {
+        self.at = self.shown.unwrap_or(self.at);
         if let Some((revision, key)) =
             self.truth
                 .between(&self.informer.prefix, self.position, last + 1)
         {
-            let what = format!("long after the end it has not been told of {key} at {revision}.");
-            return self.wrong("K4: missed transition", what);
+            let what =
+                format!("it was not told of {key} at {revision}, long after the end of all writes");
+            let missed = [Evidence::Change(revision)];
+            return self.wrong("K4: missed transition", &what, &missed);
         }
         self.is_right(last.max(self.position))
     }
@@ -169,7 +210,9 @@ impl<'a> Replay<'a> {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::rules_of;
     use super::*;
+    use crate::kube::history::Stepped;
 
     fn object(value: &str) -> Value {
         json!({"metadata": {"namespace": "n", "uid": "u"}, "data": {"v": value}})
@@ -200,6 +243,7 @@ mod tests {
             member: 1,
             revision,
             items,
+            asked: None,
         }
     }
 
@@ -223,7 +267,10 @@ mod tests {
         let informer = Informer {
             client: 1,
             prefix: "configmaps/".into(),
-            steps,
+            steps: steps
+                .into_iter()
+                .map(|step| Stepped { at: 0, step })
+                .collect(),
             settled: Some(7),
         };
         let history = History {
@@ -231,7 +278,7 @@ mod tests {
             informers: vec![informer],
             ..History::default()
         };
-        check(&history).pop().map(|found| found.rule)
+        rules_of(&check(&history)).pop()
     }
 
     #[test]

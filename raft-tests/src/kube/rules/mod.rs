@@ -9,10 +9,36 @@ mod running;
 pub use running::unfinished;
 
 use super::history::{History, Seen, Truth, digest};
-use crate::recording::Violation;
+
+/// Something of a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Evidence {
+    /// By its id.
+    Call(u64),
+    /// Whatever made this revision.
+    Change(i64),
+    /// What an informer was told: its place, and that of the step.
+    Told(usize, usize),
+    /// A write of the controllers, by its place.
+    Deed(usize),
+    /// A pod that ran, by its place.
+    Ran(usize),
+    /// A request that is no call, by its place.
+    Ask(usize),
+}
+
+/// What is wrong with a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub rule: String,
+    /// Two sentences: what happened, and what it contradicts.
+    pub story: String,
+    /// What contradicts each other, as little of it as shows it.
+    pub evidence: Vec<Evidence>,
+}
 
 /// Everything that is wrong with a run.
-pub fn check(history: &History) -> Vec<Violation> {
+pub fn check(history: &History) -> Vec<Verdict> {
     let mut found = reads::check(history);
     found.extend(informers::check(history));
     found.extend(objects::check(history));
@@ -21,33 +47,51 @@ pub fn check(history: &History) -> Vec<Violation> {
     found
 }
 
-fn violation(rule: &str, story: String) -> Violation {
-    Violation {
+fn verdict<const N: usize>(rule: &str, story: String, evidence: [Evidence; N]) -> Verdict {
+    Verdict {
         rule: rule.into(),
         story,
-        ..Violation::default()
+        evidence: evidence.into(),
     }
 }
 
-/// Whether an object was what it is shown to be at the version that it is shown with; else in words what is wrong.
+/// The rules that are broken. Every verdict has to have a story of two sentences, and evidence.
+#[cfg(test)]
+fn rules_of(verdicts: &[Verdict]) -> Vec<String> {
+    for Verdict {
+        rule,
+        story,
+        evidence,
+    } in verdicts
+    {
+        let ends = story.matches(". ").count() + usize::from(story.ends_with('.'));
+        assert_eq!(ends, 2, "{rule}: {story}");
+        assert!(!evidence.is_empty(), "{rule}");
+        let mut once = evidence.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), evidence.len(), "{rule}: {evidence:?}");
+    }
+    verdicts.iter().map(|found| found.rule.clone()).collect()
+}
+
+/// Whether an object was what it is shown to be at the version that it is shown with; else in words what is wrong, without
+/// a stop.
 fn is_shown_right(truth: &Truth, seen: &Seen) -> Result<(), String> {
-    if seen.revision > truth.last() {
+    let Seen { key, revision, .. } = seen;
+    let last = truth.last();
+    if *revision > last {
         return Err(format!(
-            "{} is shown at version {}, and the store has only come to {}.",
-            seen.key,
-            seen.revision,
-            truth.last()
+            "{key} is shown at version {revision}, and the store has only come to {last}"
         ));
     }
-    match truth.change(&seen.key, seen.revision) {
+    match truth.change(key, *revision) {
         Some(Some(object)) if digest(object) == seen.digest => Ok(()),
         Some(Some(_)) => Err(format!(
-            "{} at version {} is shown with another content than was stored then.",
-            seen.key, seen.revision
+            "{key} at version {revision} is shown with another content than was stored then"
         )),
         _ => Err(format!(
-            "{} is shown at version {}, and was not written then.",
-            seen.key, seen.revision
+            "{key} is shown at version {revision}, and was not written then"
         )),
     }
 }

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::violation;
+use super::{Evidence, Verdict, verdict};
 use crate::kube::history::{History, Told, Truth, finalizers, is_deleting, uid};
-use crate::recording::Violation;
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
+pub(super) fn check(history: &History) -> Vec<Verdict> {
     let truth = &history.truth;
     let released = released(history);
     let mut found = Vec::new();
-    let mut lives: BTreeMap<String, String> = BTreeMap::new();
+    let mut lives = Lives::new();
     for (key, states) in truth.objects() {
         found.extend(lifetimes(key, states, &released, &mut lives));
         if key.starts_with("pods/") {
@@ -33,60 +32,70 @@ fn released(history: &History) -> BTreeSet<&str> {
 }
 
 type States = BTreeMap<i64, Option<Arc<Value>>>;
+/// By uid: the object that has it, and since which version.
+type Lives = BTreeMap<String, (String, i64)>;
 
 /// K6: finalizers hold, a deletion is not taken back, and a uid is one life of one object.
 fn lifetimes(
     key: &str,
     states: &States,
     released: &BTreeSet<&str>,
-    lives: &mut BTreeMap<String, String>,
-) -> Vec<Violation> {
+    lives: &mut Lives,
+) -> Vec<Verdict> {
     let mut found = Vec::new();
     let mut before: Option<&Value> = None;
-    let mut over: BTreeSet<String> = BTreeSet::new();
+    let mut made = 0;
+    let mut over: BTreeMap<String, i64> = BTreeMap::new();
     for (revision, state) in states {
         let now = state.as_deref();
+        let both = [Evidence::Change(made), Evidence::Change(*revision)];
         match (before, now) {
             (Some(was), None) => {
                 let let_go = is_deleting(was) && released.contains(key);
                 if finalizers(was) > 0 && !let_go {
                     let story = format!(
-                        "{key} is gone at version {revision}, and its finalizers were not removed."
+                        "{key} is gone at version {revision}. At version {made} it had finalizers, and nobody removed them."
                     );
-                    found.push(violation("K6: finalizer ignored", story));
+                    found.push(verdict("K6: finalizer ignored", story, both));
                 }
-                over.insert(uid(was).into());
+                over.insert(uid(was).into(), *revision);
             }
             (Some(was), Some(is)) if uid(was) != uid(is) => {
                 let story = format!(
-                    "{key} has another uid at version {revision}, and was not deleted before."
+                    "{key} has another uid at version {revision} than at version {made}. It was not deleted between them."
                 );
-                found.push(violation("K6: uid changed", story));
+                found.push(verdict("K6: uid changed", story, both));
             }
             (Some(was), Some(is)) if is_deleting(was) && !is_deleting(is) => {
-                let story = format!("The deletion of {key} is taken back at version {revision}.");
-                found.push(violation("K6: deletion taken back", story));
+                let story = format!(
+                    "{key} was being deleted at version {made}. At version {revision} it is not any more."
+                );
+                found.push(verdict("K6: deletion taken back", story, both));
             }
             (None, Some(is)) => {
                 let id = uid(is).to_string();
-                let other = lives.get(&id).filter(|other| *other != key);
-                if !id.is_empty() && (over.contains(&id) || other.is_some()) {
+                let other = lives.get(&id).filter(|(other, _)| other != key);
+                let own = over.get(&id).map(|ended| (key, *ended));
+                let other = other.map(|(key, began)| (key.as_str(), *began));
+                if let Some((other, at)) = own.or(other).filter(|_| !id.is_empty()) {
                     let story = format!(
-                        "The uid {id} of {key}, new at version {revision}, was another object's."
+                        "{key} is new at version {revision} and has the uid {id}. An earlier object had it, {other} of \
+                         version {at}."
                     );
-                    found.push(violation("K6: uid used again", story));
+                    let evidence = [Evidence::Change(at), Evidence::Change(*revision)];
+                    found.push(verdict("K6: uid used again", story, evidence));
                 }
-                lives.insert(id, key.into());
+                lives.insert(id, (key.into(), *revision));
             }
             _ => {}
         }
-        before = now;
+        (before, made) = (now, *revision);
     }
     found
 }
 
 /// K5: a pod gets a node once.
-fn nodes(key: &str, states: &States) -> Vec<Violation> {
+fn nodes(key: &str, states: &States) -> Vec<Verdict> {
     let node = |pod: &Value| {
         pod["spec"]["nodeName"]
             .as_str()
@@ -95,6 +104,7 @@ fn nodes(key: &str, states: &States) -> Vec<Violation> {
     };
     let mut found = Vec::new();
     let mut before: Option<&Value> = None;
+    let mut bound = 0;
     for (revision, state) in states {
         if let (Some(was), Some(is)) = (before, state.as_deref())
             && uid(was) == uid(is)
@@ -102,11 +112,16 @@ fn nodes(key: &str, states: &States) -> Vec<Violation> {
             && node(was) != node(is)
         {
             let story = format!(
-                "{key} goes from {} to {:?} at version {revision}.",
+                "{key} was given {} at version {bound}. At version {revision} it has {:?}.",
                 node(was),
                 node(is)
             );
-            found.push(violation("K5: bound twice", story));
+            let evidence = [Evidence::Change(bound), Evidence::Change(*revision)];
+            found.push(verdict("K5: bound twice", story, evidence));
+        }
+        let node_of = |pod: Option<&Value>| pod.map(node).unwrap_or_default();
+        if node_of(before) != node_of(state.as_deref()) {
+            bound = *revision;
         }
         before = state.as_deref();
     }
@@ -138,7 +153,7 @@ fn taken(service: &Value) -> BTreeSet<String> {
 }
 
 /// K10: at no time two services have the same address or node port.
-fn taken_twice(truth: &Truth) -> Vec<Violation> {
+fn taken_twice(truth: &Truth) -> Vec<Verdict> {
     let services = truth
         .objects()
         .filter(|(key, _)| key.starts_with("services/"));
@@ -150,14 +165,17 @@ fn taken_twice(truth: &Truth) -> Vec<Violation> {
         })
         .collect();
     changes.sort_unstable_by_key(|(at, key, _)| (*at, *key));
-    let mut owners: BTreeMap<String, &str> = BTreeMap::new();
+    let mut owners: BTreeMap<String, (&str, i64)> = BTreeMap::new();
     let mut found = Vec::new();
     for (revision, key, state) in changes {
-        owners.retain(|_, owner| *owner != key);
+        owners.retain(|_, (owner, _)| *owner != key);
         for thing in state.map(taken).unwrap_or_default() {
-            if let Some(other) = owners.insert(thing.clone(), key) {
-                let story = format!("{key} has {thing} at version {revision}, which is {other}'s.");
-                found.push(violation("K10: given twice", story));
+            if let Some((other, since)) = owners.insert(thing.clone(), (key, revision)) {
+                let story = format!(
+                    "{key} has {thing} at version {revision}. It is {other}'s, as of version {since}."
+                );
+                let evidence = [Evidence::Change(since), Evidence::Change(revision)];
+                found.push(verdict("K10: given twice", story, evidence));
             }
         }
     }
@@ -168,6 +186,7 @@ fn taken_twice(truth: &Truth) -> Vec<Violation> {
 mod tests {
     use serde_json::json;
 
+    use super::super::rules_of;
     use super::*;
     use crate::kube::history::{Call, Verb};
 
@@ -185,10 +204,7 @@ mod tests {
             calls,
             ..History::default()
         };
-        check(&history)
-            .into_iter()
-            .map(|found| found.rule)
-            .collect()
+        rules_of(&check(&history))
     }
 
     fn plain(uid: &str) -> Option<Value> {

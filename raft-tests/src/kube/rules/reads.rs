@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{is_shown_right, violation};
+use super::{Evidence, Verdict, is_shown_right, verdict};
 use crate::kube::history::{Call, History, Seen, Told, Truth, Verb, is_deleting, uid};
-use crate::recording::Violation;
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
+pub(super) fn check(history: &History) -> Vec<Verdict> {
     let truth = &history.truth;
-    let mut found: Vec<Violation> = Vec::new();
+    let mut found: Vec<Verdict> = Vec::new();
     for call in &history.calls {
         found.extend(shown(truth, call));
         found.extend(overwritten(truth, call));
@@ -32,7 +31,7 @@ fn name(call: &Call) -> String {
 }
 
 /// K1 and K2: what is shown, or acknowledged, was the state at its version.
-fn shown(truth: &Truth, call: &Call) -> Option<Violation> {
+fn shown(truth: &Truth, call: &Call) -> Option<Verdict> {
     let seen: Vec<&Seen> = match &call.told {
         // What a deletion removed is shown as it last was.
         Told::Object(_) if call.verb == Verb::Delete => return None,
@@ -40,18 +39,20 @@ fn shown(truth: &Truth, call: &Call) -> Option<Violation> {
         Told::Pages(pages) => pages.iter().flat_map(|(_, items)| items).collect(),
         _ => return None,
     };
-    let wrong = seen
+    let (seen, wrong) = seen
         .into_iter()
         .filter(|seen| is_read(call.verb) || !was_removed(truth, seen))
-        .find_map(|seen| is_shown_right(truth, seen).err())?;
+        .find_map(|seen| Some((seen, is_shown_right(truth, seen).err()?)))?;
     let rule = match is_read(call.verb) {
         true => "K2: wrong state",
         false => "K1: lost write",
     };
-    Some(violation(
-        rule,
-        format!("In the answer to {}: {wrong}", name(call)),
-    ))
+    let story = format!("{} was answered. In it {wrong}.", name(call));
+    let mut found = verdict(rule, story, [Evidence::Call(call.id)]);
+    if truth.change(&seen.key, seen.revision).is_some() {
+        found.evidence.push(Evidence::Change(seen.revision));
+    }
+    Some(found)
 }
 
 /// A write that takes away the last finalizer removes the object, and shows it as of its end.
@@ -63,7 +64,7 @@ fn was_removed(truth: &Truth, seen: &Seen) -> bool {
 }
 
 /// K2: a write that demanded a version replaced that version.
-fn overwritten(truth: &Truth, call: &Call) -> Option<Violation> {
+fn overwritten(truth: &Truth, call: &Call) -> Option<Verdict> {
     let (Verb::Update | Verb::Patch, Some(expected), Told::Object(seen)) =
         (call.verb, call.expects, &call.told)
     else {
@@ -76,30 +77,36 @@ fn overwritten(truth: &Truth, call: &Call) -> Option<Violation> {
     let (before, _) = truth.before(&seen.key, seen.revision)?;
     (before != expected).then(|| {
         let story = format!(
-            "{} demanded version {expected}, was acknowledged at {}, and wrote over version {before}.",
+            "{} demanded version {expected}, and was acknowledged at {}. What it replaced was version {before}.",
             name(call),
             seen.revision
         );
-        violation("K2: lost update", story)
+        let evidence = [Evidence::Call(call.id), Evidence::Change(before)];
+        verdict("K2: lost update", story, evidence)
     })
 }
 
 /// K3: all pages of a list are of one version, and together they are everything of that version.
-fn mixed_pages(truth: &Truth, call: &Call) -> Option<Violation> {
+fn mixed_pages(truth: &Truth, call: &Call) -> Option<Verdict> {
     let Told::Pages(pages) = &call.told else {
         return None;
     };
     let (revision, _) = pages.first()?;
     if let Some((other, _)) = pages.iter().find(|(other, _)| other != revision) {
         let story = format!(
-            "{} got pages of versions {revision} and {other}.",
+            "{} got pages of versions {revision} and {other}. A list is of one version.",
             name(call)
         );
-        return Some(violation("K3: pages of several versions", story));
+        let rule = "K3: pages of several versions";
+        return Some(verdict(rule, story, [Evidence::Call(call.id)]));
     }
     if *revision > truth.last() {
-        let story = format!("{} is of version {revision}, which never was.", name(call));
-        return Some(violation("K2: wrong state", story));
+        let story = format!(
+            "{} is of version {revision}. The store has only come to {}.",
+            name(call),
+            truth.last()
+        );
+        return Some(verdict("K2: wrong state", story, [Evidence::Call(call.id)]));
     }
     let items = pages.iter().flat_map(|(_, items)| items);
     let got: BTreeMap<&str, i64> = items
@@ -108,17 +115,24 @@ fn mixed_pages(truth: &Truth, call: &Call) -> Option<Violation> {
     let all: BTreeMap<&str, i64> = truth.list(&call.key, *revision).into_iter().collect();
     let differs = |key: &&&str| got.get(**key) != all.get(**key);
     let wrong = got.keys().chain(all.keys()).find(differs)?;
+    let at = |found: Option<&i64>| match found {
+        Some(revision) => format!("at {revision}"),
+        None => "not at all".into(),
+    };
     let story = format!(
-        "{} is of version {revision} and has {wrong} at {:?}, where the store had it at {:?}.",
+        "{} is of version {revision} and has {wrong} {}. The store had it {} then.",
         name(call),
-        got.get(wrong),
-        all.get(wrong)
+        at(got.get(wrong)),
+        at(all.get(wrong))
     );
-    Some(violation("K3: list of no version", story))
+    let mut found = verdict("K3: list of no version", story, [Evidence::Call(call.id)]);
+    let made = all.get(wrong).or_else(|| got.get(wrong));
+    found.evidence.extend(made.map(|at| Evidence::Change(*at)));
+    Some(found)
 }
 
 /// K1: a deletion that was acknowledged has deleted, or has marked what finalizers hold.
-fn not_deleted(truth: &Truth, call: &Call) -> Option<Violation> {
+fn not_deleted(truth: &Truth, call: &Call) -> Option<Verdict> {
     let (Verb::Delete, Told::Object(seen)) = (call.verb, &call.told) else {
         return None;
     };
@@ -126,11 +140,15 @@ fn not_deleted(truth: &Truth, call: &Call) -> Option<Violation> {
         return None;
     }
     let story = format!(
-        "{} was acknowledged, and uid {} is still there.",
+        "{} was acknowledged. What it was to delete, with uid {}, is there to the end.",
         name(call),
         seen.uid
     );
-    Some(violation("K1: lost deletion", story))
+    Some(verdict(
+        "K1: lost deletion",
+        story,
+        [Evidence::Call(call.id)],
+    ))
 }
 
 /// When an object was deleted, or marked as deleted.
@@ -153,6 +171,9 @@ fn deletion_of(truth: &Truth, seen: &Seen) -> Option<i64> {
     None
 }
 
+/// A version that was told, and the id of the call that told it.
+type Known = (i64, u64);
+
 /// The newest version that an answer tells of.
 fn newest(truth: &Truth, call: &Call) -> i64 {
     match &call.told {
@@ -163,12 +184,15 @@ fn newest(truth: &Truth, call: &Call) -> i64 {
 
 /// K1 and K3: no answer is older than what was acknowledged before it was asked for; where any version would do, than what
 /// this client had been told before.
-fn stale(history: &History) -> Vec<Violation> {
-    let mut returned: Vec<(u64, u32, i64)> = history
+fn stale(history: &History) -> Vec<Verdict> {
+    let mut returned: Vec<(u64, u32, Known)> = history
         .calls
         .iter()
-        .filter_map(|call| Some((call.returned?, call.client, newest(&history.truth, call))))
-        .filter(|(.., revision)| *revision > 0)
+        .filter_map(|call| {
+            let known = (newest(&history.truth, call), call.id);
+            Some((call.returned?, call.client, known))
+        })
+        .filter(|(.., known)| known.0 > 0)
         .collect();
     returned.sort_unstable();
     let mut asked: Vec<&Call> = history
@@ -178,26 +202,30 @@ fn stale(history: &History) -> Vec<Violation> {
         .collect();
     asked.sort_unstable_by_key(|call| call.called);
     let mut told = returned.into_iter().peekable();
-    let (mut of_all, mut of_client) = (0, BTreeMap::<u32, i64>::new());
+    let (mut of_all, mut of_client) = (Known::default(), BTreeMap::<u32, Known>::new());
     let mut found = Vec::new();
     for call in asked {
-        while let Some((_, client, revision)) = told.next_if(|(at, ..)| *at < call.called) {
-            of_all = revision.max(of_all);
+        while let Some((_, client, known)) = told.next_if(|(at, ..)| *at < call.called) {
+            of_all = known.max(of_all);
             let own = of_client.entry(client).or_default();
-            *own = revision.max(*own);
+            *own = known.max(*own);
         }
-        let own = of_client.get(&call.client).copied().unwrap_or(0);
-        let (rule, least) = match call.any_version {
-            true => ("K3: back in time", own),
-            false if is_older(&history.truth, call, own) => ("K3: back in time", own),
-            false => ("K1: stale read", of_all),
+        let own = of_client.get(&call.client).copied().unwrap_or_default();
+        let (rule, who, (least, by)) = match call.any_version {
+            true => ("K3: back in time", "that client", own),
+            false if is_older(&history.truth, call, own.0) => {
+                ("K3: back in time", "that client", own)
+            }
+            false => ("K1: stale read", "somebody", of_all),
         };
         if is_older(&history.truth, call, least) {
             let story = format!(
-                "{} shows a state that was over at version {least}, of which it knew before.",
+                "{} shows a state that was over at version {least}. Of that version {who} had been told before it was \
+                 asked (call {by}).",
                 name(call)
             );
-            found.push(violation(rule, story));
+            let evidence = [Evidence::Call(by), Evidence::Call(call.id)];
+            found.push(verdict(rule, story, evidence));
         }
     }
     found
@@ -232,7 +260,7 @@ fn never_gone(truth: &Truth, key: &str, from: i64) -> bool {
 }
 
 /// K1: nothing goes that nobody wanted to go. Of the kind that only these clients write.
-fn unasked_deletions(history: &History) -> Vec<Violation> {
+fn unasked_deletions(history: &History) -> Vec<Verdict> {
     let mut deletions: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
     for call in &history.calls {
         let may_delete = matches!(
@@ -268,17 +296,18 @@ fn unasked_deletions(history: &History) -> Vec<Violation> {
         }
         let mut before = None;
         for (revision, state) in states {
-            if let (Some(was), None) = (before, state) {
+            if let (Some((made, was)), None) = (before, state) {
                 let asked = [key, collection.as_str()].into_iter();
                 let mut asked = asked.filter_map(|key| deletions.get(key)).flatten();
                 if !asked.any(|call| explains(call, was)) {
                     let story = format!(
-                        "{key} was deleted at version {revision}, and nobody asked for that."
+                        "{key}, as it was at version {made}, was deleted at version {revision}. Nobody has asked for that."
                     );
-                    found.push(violation("K1: lost object", story));
+                    let evidence = [Evidence::Change(made), Evidence::Change(*revision)];
+                    found.push(verdict("K1: lost object", story, evidence));
                 }
             }
-            before = state.as_deref();
+            before = state.as_deref().map(|object| (*revision, object));
         }
     }
     found
@@ -288,6 +317,7 @@ fn unasked_deletions(history: &History) -> Vec<Violation> {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::rules_of;
     use super::*;
     use crate::kube::history::digest;
 
@@ -347,10 +377,7 @@ mod tests {
             calls,
             ..History::default()
         };
-        check(&history)
-            .into_iter()
-            .map(|found| found.rule)
-            .collect()
+        rules_of(&check(&history))
     }
 
     fn pages(pages: &[(i64, &[Seen])]) -> Told {

@@ -4,28 +4,31 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::violation;
+use super::{Evidence, Verdict, verdict};
 use crate::kube::history::{Call, History, PodRun, Told, Truth, Verb, is_deleting, uid};
-use crate::recording::Violation;
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
+pub(super) fn check(history: &History) -> Vec<Verdict> {
     let mut found = bound(history);
     found.extend(lives(&history.runs));
+    found.extend(not_as_wanted(history));
     found
 }
 
-/// K5: of two bindings of a pod one is acknowledged, and it is the one that counts.
-fn bound(history: &History) -> Vec<Violation> {
+/// K5: of two bindings of a pod to different nodes one is acknowledged, and it is the one that counts. Two to one node may
+/// both be: where a leader goes away under a write, what is found to be as it should be is taken to be done.
+fn bound(history: &History) -> Vec<Verdict> {
     let done = |call: &&Call| call.verb == Verb::Bind && call.told == Told::Done;
     let mut winners: BTreeMap<&str, &Call> = BTreeMap::new();
     let mut found = Vec::new();
     for call in history.calls.iter().filter(done) {
-        if let Some(other) = winners.insert(&call.key, call) {
+        let other = winners.insert(&call.key, call);
+        if let Some(other) = other.filter(|other| other.node != call.node) {
             let story = format!(
-                "Clients {} and {} were both told that they bound {}, to {} and {}.",
-                other.client, call.client, call.key, other.node, call.node
+                "Client {} was told that it bound {} to {}. Client {} was told so, too, to {}.",
+                other.client, call.key, other.node, call.client, call.node
             );
-            found.push(violation("K5: bound twice", story));
+            let evidence = [Evidence::Call(other.id), Evidence::Call(call.id)];
+            found.push(verdict("K5: bound twice", story, evidence));
         }
         let states = history.truth.objects().find(|(key, _)| *key == call.key);
         let states = states
@@ -37,48 +40,65 @@ fn bound(history: &History) -> Vec<Violation> {
                 "Client {} was told that {} is bound to {}.",
                 call.client, call.key, call.node
             );
-            found.push(violation(
-                "K1: lost write",
-                format!("{story} It never was."),
-            ));
+            let story = format!("{story} It never was.");
+            found.push(verdict("K1: lost write", story, [Evidence::Call(call.id)]));
         }
     }
     found
 }
 
 /// K7: two pods of one name never run at the same time, on whatever nodes.
-fn lives(runs: &[PodRun]) -> Vec<Violation> {
-    let mut by_key: BTreeMap<&str, Vec<&PodRun>> = BTreeMap::new();
-    for run in runs {
-        by_key.entry(&run.key).or_default().push(run);
+fn lives(runs: &[PodRun]) -> Vec<Verdict> {
+    let mut by_key: BTreeMap<&str, Vec<(&PodRun, usize)>> = BTreeMap::new();
+    for (place, run) in runs.iter().enumerate() {
+        by_key.entry(&run.key).or_default().push((run, place));
     }
     let mut found = Vec::new();
     for (key, mut runs) in by_key {
-        runs.sort_unstable_by_key(|run| run.from);
+        runs.sort_unstable_by_key(|(run, place)| (run.from, *place));
         for pair in runs.windows(2) {
-            let overlap = pair[0].until.is_none_or(|until| until > pair[1].from);
-            if overlap && pair[0].uid != pair[1].uid {
+            let ((first, one), (second, other)) = (pair[0], pair[1]);
+            let overlap = first.until.is_none_or(|until| until > second.from);
+            if overlap && first.uid != second.uid {
                 let story = format!(
-                    "{key} runs on {} with uid {}, and a second one with uid {} starts on {}.",
-                    pair[0].node, pair[0].uid, pair[1].uid, pair[1].node
+                    "{key} runs on {} with uid {}. Before it is over a second one with uid {} starts on {}.",
+                    first.node, first.uid, second.uid, second.node
                 );
-                found.push(violation("K7: two pods of one name", story));
+                let evidence = [Evidence::Ran(one), Evidence::Ran(other)];
+                found.push(verdict("K7: two pods of one name", story, evidence));
             }
         }
     }
     found
 }
 
-/// K8: what is not yet as it is wanted; nothing where all is.
-pub fn unfinished(truth: &Truth) -> Vec<String> {
+/// K8: when nobody has wished for anything new for long, everything is as it is wanted.
+fn not_as_wanted(history: &History) -> Option<Verdict> {
+    let (key, what) = history.missing.first()?;
+    let more = match history.missing.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more things are not as they are wanted"),
+    };
+    let story = format!("{what}{more}. Nobody has wished for anything new since long ago.");
+    let states = history.truth.objects().find(|(other, _)| other == key);
+    let last = states.and_then(|(_, states)| states.keys().next_back());
+    let mut found = verdict("K8: not as wanted", story, []);
+    let last = last.copied().unwrap_or(history.truth.last());
+    found.evidence.push(Evidence::Change(last));
+    Some(found)
+}
+
+/// K8: what is not yet as it is wanted, with the object; nothing where all is.
+pub fn unfinished(truth: &Truth) -> Vec<(String, String)> {
     let last = truth.last();
     let all = truth
         .objects()
         .filter_map(|(key, _)| Some((key, &**truth.at(key, last)?.1)));
     let all: Vec<(&str, &Value)> = all.collect();
     let uids: BTreeSet<&str> = all.iter().map(|(_, object)| uid(object)).collect();
-    let mut missing = Vec::new();
+    let mut missing: Vec<(String, String)> = Vec::new();
     for (key, object) in &all {
+        let mut miss = |what: String| missing.push((key.to_string(), what));
         let owners = object["metadata"]["ownerReferences"]
             .as_array()
             .into_iter()
@@ -87,12 +107,12 @@ pub fn unfinished(truth: &Truth) -> Vec<String> {
             .map(|owner| owner["uid"].as_str().unwrap_or_default())
             .peekable();
         if owners.peek().is_some() && !owners.any(|owner| uids.contains(owner)) {
-            missing.push(format!("{key} is left over: its owners are gone"));
+            miss(format!("{key} is left over, and its owners are gone"));
         }
         if is_deleting(object)
             && object["metadata"]["finalizers"] != serde_json::json!(["example.com/hold"])
         {
-            missing.push(format!("{key} is still being deleted"));
+            miss(format!("{key} is still being deleted"));
         }
         match key.split('/').next() {
             Some("namespaces") if !is_deleting(object) => {
@@ -103,9 +123,9 @@ pub fn unfinished(truth: &Truth) -> Vec<String> {
                 ];
                 let there = |wanted: &String| all.iter().any(|(key, _)| key == wanted);
                 let absent = inside.into_iter().filter(|wanted| !there(wanted));
-                missing.extend(absent.map(|wanted| format!("{wanted} is not there")));
+                absent.for_each(|wanted| miss(format!("{wanted} is not there")));
             }
-            Some("deployments") => missing.extend(behind(key, object)),
+            Some("deployments") => behind(key, object).into_iter().for_each(miss),
             Some("replicasets") => {
                 let pods = all
                     .iter()
@@ -115,11 +135,11 @@ pub fn unfinished(truth: &Truth) -> Vec<String> {
                     object["spec"]["replicas"].as_u64().unwrap_or(0),
                 );
                 if has != wants {
-                    missing.push(format!("{key} has {has} pods and wants {wants}"));
+                    miss(format!("{key} has {has} pods and wants {wants}"));
                 }
             }
             Some("pods") if object["status"]["phase"] != "Running" && is_scheduled(object) => {
-                missing.push(format!("{key} does not run"));
+                miss(format!("{key} does not run"));
             }
             _ => {}
         }
@@ -157,6 +177,7 @@ fn behind(key: &str, deployment: &Value) -> Option<String> {
 mod tests {
     use serde_json::json;
 
+    use super::super::rules_of;
     use super::*;
 
     fn run(node: &str, uid: &str, from: u64, until: Option<u64>) -> PodRun {
@@ -175,19 +196,17 @@ mod tests {
         assert!(lives(&good).is_empty());
         // The same one again, on a machine that started anew.
         assert!(lives(&[run("a", "u", 1, Some(5)), run("a", "u", 6, None)]).is_empty());
-        assert_eq!(
-            lives(&[run("a", "u", 1, Some(5)), run("b", "v", 4, None)]).len(),
-            1
-        );
-        assert_eq!(
-            lives(&[run("a", "u", 1, None), run("b", "v", 4, None)]).len(),
-            1
-        );
+        for until in [Some(5), None] {
+            let found = lives(&[run("a", "u", 1, until), run("b", "v", 4, None)]);
+            assert_eq!(rules_of(&found), ["K7: two pods of one name"]);
+            assert_eq!(found[0].evidence, [Evidence::Ran(0), Evidence::Ran(1)]);
+        }
     }
 
     #[test]
     fn one_binding_counts() {
-        let bind = |client, node: &str, told| Call {
+        let bind = |client: u32, node: &str, told| Call {
+            id: client.into(),
             client,
             verb: Verb::Bind,
             key: "pods/n/p".into(),
@@ -208,10 +227,7 @@ mod tests {
                 calls,
                 ..History::default()
             };
-            check(&history)
-                .into_iter()
-                .map(|found| found.rule)
-                .collect::<Vec<_>>()
+            rules_of(&check(&history))
         };
         let refused = Told::Refused {
             code: 409,
@@ -219,9 +235,33 @@ mod tests {
         };
         let good = vec![bind(1, "a", Told::Done), bind(2, "b", refused)];
         assert_eq!(rules(good), Vec::<String>::new());
-        let twice = vec![bind(1, "a", Told::Done), bind(2, "a", Told::Done)];
-        assert_eq!(rules(twice), ["K5: bound twice"]);
+        let twice = vec![bind(1, "a", Told::Done), bind(2, "b", Told::Done)];
+        assert_eq!(rules(twice), ["K5: bound twice", "K1: lost write"]);
+        let same = vec![bind(1, "a", Told::Done), bind(2, "a", Told::Done)];
+        assert_eq!(rules(same), Vec::<String>::new());
         assert_eq!(rules(vec![bind(2, "b", Told::Done)]), ["K1: lost write"]);
+    }
+
+    #[test]
+    fn what_is_missing_in_the_end_is_told() {
+        let mut truth = Truth::default();
+        truth.put(2, "pods/n/p", Some(json!({"metadata": {"uid": "u"}})));
+        truth.put(5, "pods/n/q", Some(json!({"metadata": {"uid": "v"}})));
+        let miss = |name: &str| {
+            (
+                format!("pods/n/{name}"),
+                format!("pods/n/{name} does not run"),
+            )
+        };
+        let history = History {
+            truth,
+            missing: vec![miss("p"), miss("q")],
+            ..History::default()
+        };
+        let found = check(&history);
+        assert_eq!(rules_of(&found), ["K8: not as wanted"]);
+        assert_eq!(found[0].evidence, [Evidence::Change(2)]);
+        assert!(check(&History::default()).is_empty());
     }
 
     #[test]
