@@ -5,7 +5,7 @@
 //! agree in all before it, a leader has everything that was committed before its time, what is committed is on a quorum's
 //! disks and stays, equal places mean equal states, a vote is not taken back, and no member goes backwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use store::{Place, RaftState};
@@ -129,7 +129,9 @@ impl Oracle {
                 log.terms.insert(place.index, place.term);
                 let before = place.index.checked_sub(1);
                 let before = before.and_then(|before| log.term_at(before));
+                let after = log.term_at(place.index + 1);
                 self.new_entry(member, *place, *hash, before);
+                self.growing(member, *place, before, after);
             }
         }
     }
@@ -147,6 +149,20 @@ impl Oracle {
                 place.index, place.term
             );
             self.broken("raft: log matching", story);
+        }
+    }
+
+    /// Terms only grow along a log: what another leader's entries replace goes with all that follows it.
+    fn growing(&mut self, member: u64, place: Place, before: Option<u64>, after: Option<u64>) {
+        let falls = before.is_some_and(|before| before > place.term)
+            || after.is_some_and(|after| after < place.term);
+        if falls {
+            let story = format!(
+                "On the disk of member {member} entry {} is of term {}, the one before it of term {before:?}, and the one \
+                 after it of term {after:?}. Along a log terms only grow.",
+                place.index, place.term
+            );
+            self.broken("raft: terms out of order", story);
         }
     }
 
@@ -281,6 +297,7 @@ impl Oracle {
         if !first {
             return;
         }
+        self.votes_for(look);
         let nothing = Log::default();
         let log = self.logs.get(&look.member).unwrap_or(&nothing);
         let has = |place| log.covers(place) || state.snapshot.is_some_and(|had| had >= place);
@@ -299,6 +316,27 @@ impl Oracle {
             );
             self.broken("raft: leader without a committed entry", story);
         }
+    }
+
+    /// A new leader has the votes of a quorum, on disk. Who has voted in a later term since may have been among them, and
+    /// where the voters are just being changed one set is enough: the change may be newer than the election.
+    fn votes_for(&mut self, look: &Look) {
+        let state = &look.state;
+        let for_it = |vote: &Voted| match vote.term == state.term {
+            true => vote.candidate == look.member,
+            false => vote.term > state.term,
+        };
+        let has = |voter: &&u64| self.votes.get(voter).is_some_and(for_it);
+        let enough = |voters: &BTreeSet<u64>| voters.iter().filter(has).count() * 2 > voters.len();
+        if state.voters.is_empty() || state.voters.iter().any(enough) {
+            return;
+        }
+        let having: BTreeSet<&u64> = state.voters.iter().flatten().filter(has).collect();
+        let story = format!(
+            "Member {} leads in term {}, and of the voters {:?} only {having:?} have a vote for it on disk.",
+            look.member, state.term, state.voters
+        );
+        self.broken("raft: elected without a quorum", story);
     }
 
     /// What is committed is committed for all.

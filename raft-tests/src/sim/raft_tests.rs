@@ -42,12 +42,21 @@ fn leader(term: u64, committed: Option<Place>) -> RaftState {
     }
 }
 
+fn vote(term: u64, candidate: u64) -> Logged {
+    Logged::Voted(Voted {
+        term,
+        candidate,
+        won: false,
+    })
+}
+
 /// Three members with the entries 0 to 2 of term 1, which member 1 has committed as its leader.
 fn settled() -> Oracle {
     let mut oracle = Oracle::default();
     for member in 1..=3 {
         (0..3).for_each(|index| oracle.logged(member, &append(1, index)));
     }
+    (1..=2).for_each(|member| oracle.logged(member, &vote(1, 1)));
     oracle.look(look(1, leader(1, Some(place(1, 2)))));
     oracle.look(look(2, follower(1, Some(place(1, 1)))));
     oracle.look(look(3, follower(1, None)));
@@ -100,6 +109,13 @@ fn a_leader_has_what_was_committed() {
         voted_for: 3,
         ..leader(2, None)
     };
+    let settled = || {
+        let mut oracle = settled();
+        for member in [1, 3] {
+            oracle.logged(member, &vote(2, 3));
+        }
+        oracle
+    };
     let mut oracle = settled();
     oracle.look(look(3, elected.clone()));
     assert_eq!(oracle.violations(), []);
@@ -116,6 +132,62 @@ fn a_leader_has_what_was_committed() {
     oracle.logged(3, &Logged::Purged(place(1, 2)));
     oracle.look(look(3, elected));
     assert_eq!(oracle.violations(), []);
+}
+
+#[test]
+fn a_leader_has_the_votes_of_a_quorum_on_disk() {
+    let elected = || RaftState {
+        voted_for: 3,
+        ..leader(5, None)
+    };
+    let judged = |votes: &[(u64, Logged)], state| {
+        let mut oracle = settled();
+        let votes = votes.iter();
+        votes.for_each(|(member, vote)| oracle.logged(*member, vote));
+        oracle.look(look(3, state));
+        rules(&oracle)
+    };
+    let without = ["raft: elected without a quorum"];
+    assert_eq!(judged(&[(3, vote(5, 3))], elected()), without);
+    let other = [(3, vote(5, 3)), (1, vote(5, 1)), (2, vote(4, 3))];
+    assert_eq!(judged(&other, elected()), without);
+    let nobody = Vec::<String>::new();
+    assert_eq!(
+        judged(&[(3, vote(5, 3)), (2, vote(5, 3))], elected()),
+        nobody
+    );
+    // It may have voted for this leader before.
+    assert_eq!(
+        judged(&[(3, vote(5, 3)), (2, vote(6, 2))], elected()),
+        nobody
+    );
+    let changing = RaftState {
+        voters: vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([3, 4, 5])],
+        ..elected()
+    };
+    assert_eq!(
+        judged(&[(3, vote(5, 3)), (2, vote(5, 3))], changing),
+        nobody
+    );
+}
+
+#[test]
+fn terms_grow_along_a_log() {
+    let mut oracle = settled();
+    oracle.logged(2, &append(1, 3));
+    oracle.logged(2, &append(1, 4));
+    oracle.logged(2, &Logged::Truncated { from: 3 });
+    oracle.logged(2, &append(2, 3));
+    assert_eq!(oracle.violations(), []);
+    let mut oracle = settled();
+    oracle.logged(2, &append(1, 3));
+    oracle.logged(2, &append(1, 4));
+    oracle.logged(2, &append(2, 3));
+    assert_eq!(rules(&oracle), ["raft: terms out of order"]);
+    let mut oracle = settled();
+    oracle.logged(2, &append(2, 3));
+    oracle.logged(2, &append(1, 4));
+    assert_eq!(rules(&oracle), ["raft: terms out of order"]);
 }
 
 #[test]
