@@ -189,6 +189,9 @@ async fn run_here(options: &Options, schedule: &Schedule) -> Ran {
     for watcher in &schedule.watchers {
         clients.spawn(clients::watch(shared.clone(), watcher.clone()));
     }
+    for keeper in &schedule.keepers {
+        clients.spawn(clients::keep(shared.clone(), keeper.clone()));
+    }
     let sampling = tokio::spawn(sample(world.clone()));
     let looking = tokio::spawn(look(world.clone()));
     torment(&world, schedule, options.length).await;

@@ -27,7 +27,9 @@ pub enum Kind {
     HalfDeaf,
     /// A link or a member comes and goes.
     Flapping,
-    /// Everything takes long.
+    /// One is alone while another becomes the leader.
+    LeftBehind,
+    /// Everything takes long, or one link does.
     SlowLinks,
     Reset,
     Kill,
@@ -47,13 +49,16 @@ pub enum Kind {
 
 use Kind::*;
 
+const HANDS_OVER_WITHIN: Duration = Duration::from_secs(4);
+
 /// All there are, with how likely each is where it is drawn at all.
-pub const KINDS: [(Kind, u32); 20] = [
+pub const KINDS: [(Kind, u32); 21] = [
     (Alone, 8),
     (OneWay, 4),
     (Link, 4),
     (HalfDeaf, 4),
     (Flapping, 2),
+    (LeftBehind, 3),
     (SlowLinks, 2),
     (Reset, 4),
     (Kill, 8),
@@ -79,6 +84,7 @@ impl Kind {
             Link => "partition: link",
             HalfDeaf => "partition: half deaf",
             Flapping => "partition: flapping",
+            LeftBehind => "partition: left behind",
             SlowLinks => "slow links",
             Reset => "reset",
             Kill => "kill",
@@ -193,14 +199,8 @@ impl Harm<'_> {
     async fn done(&mut self) {
         match self.kind {
             Alone | OneWay | Link | HalfDeaf | Flapping => self.partition().await,
-            SlowLinks => {
-                let most = Duration::from_millis(self.rng.random_range(20..400));
-                let fault = self.tell(format!("messages take up to {most:?}"), &[]);
-                self.world.net.set_latency(Some(most));
-                self.last().await;
-                self.world.net.set_latency(None);
-                self.over(fault);
-            }
+            LeftBehind => self.left_behind().await,
+            SlowLinks => self.slow_links().await,
             Reset => {
                 for _ in 0..self.rng.random_range(1..6) {
                     if self.world.net.reset_one() {
@@ -277,7 +277,7 @@ impl Harm<'_> {
                 let fault = self.tell(format!("{leader} hands over"), &[leader]);
                 let asked = self
                     .world
-                    .ask(leader, Duration::from_secs(4), |node| async move {
+                    .ask(leader, HANDS_OVER_WITHIN, |node| async move {
                         node.hand_over().await
                     });
                 let _: Result<bool, NoAnswer> = asked.await;
@@ -316,6 +316,60 @@ impl Harm<'_> {
                 vec![one],
             ),
         }
+    }
+
+    /// One that does not lead is alone for a while, in which another becomes the leader. The log of that one need not go
+    /// back as far as it has to: then a snapshot takes the place of its state, under the watches that it serves.
+    async fn left_behind(&mut self) {
+        let Some(leader) = self.world.leader() else {
+            return;
+        };
+        let mut members = self.world.members();
+        members.retain(|id| *id != leader);
+        if members.is_empty() {
+            return;
+        }
+        let one = members[self.rng.random_range(0..members.len())];
+        let fault = self.tell(format!("{one} is left behind"), &[one]);
+        let others = self.others(one);
+        for other in &others {
+            self.world.net.cut(one, *other);
+            self.world.net.cut(*other, one);
+        }
+        self.last().await;
+        let handing_over = self
+            .world
+            .ask(leader, HANDS_OVER_WITHIN, |node| async move {
+                node.hand_over().await
+            });
+        let _: Result<bool, NoAnswer> = handing_over.await;
+        for other in others {
+            self.world.net.heal(one, other);
+            self.world.net.heal(other, one);
+        }
+        self.over(fault);
+    }
+
+    /// All of them, or what goes from one member to another, which the others do not notice.
+    async fn slow_links(&mut self) {
+        let most = Duration::from_millis(self.rng.random_range(20..400));
+        let net = &self.world.net.clone();
+        if self.world.ever().len() < 2 || self.rng.random_bool(0.5) {
+            let fault = self.tell(format!("messages take up to {most:?}"), &[]);
+            net.set_latency(Some(most));
+            self.last().await;
+            net.set_latency(None);
+            return self.over(fault);
+        }
+        let one = self.victim();
+        let others = self.others(one);
+        let two = others[self.rng.random_range(0..others.len())];
+        let what = format!("messages from {one} to {two} take up to {most:?}");
+        let fault = self.tell(what, &[one, two]);
+        net.set_latency_of(one, two, Some(most));
+        self.last().await;
+        net.set_latency_of(one, two, None);
+        self.over(fault);
     }
 
     async fn partition(&mut self) {

@@ -43,6 +43,8 @@ struct Inner {
     rng: SmallRng,
     cuts: BTreeSet<(u64, u64)>,
     latency_max: Duration,
+    /// Links on which messages take longer than that.
+    slow: BTreeMap<(u64, u64), Duration>,
     listeners: BTreeMap<u64, Listening>,
     /// By the number of the connection.
     pipes: BTreeMap<(u64, bool), Pipe>,
@@ -105,6 +107,7 @@ impl Net {
             rng: SmallRng::seed_from_u64(seed),
             cuts: BTreeSet::new(),
             latency_max: LATENCY_MAX,
+            slow: BTreeMap::new(),
             listeners: BTreeMap::new(),
             pipes: BTreeMap::new(),
             connections: 0,
@@ -151,6 +154,7 @@ impl Net {
     pub fn heal_all(&self) {
         let mut inner = self.lock();
         inner.latency_max = LATENCY_MAX;
+        inner.slow.clear();
         let cuts = std::mem::take(&mut inner.cuts);
         inner.resend(|pipe| cuts.contains(&(pipe.from, pipe.to)));
     }
@@ -158,6 +162,15 @@ impl Net {
     /// How long a message takes at most from now on.
     pub fn set_latency(&self, max: Option<Duration>) {
         self.lock().latency_max = max.unwrap_or(LATENCY_MAX).max(2 * LATENCY_MIN);
+    }
+
+    /// The same for what goes from one member to another.
+    pub fn set_latency_of(&self, from: u64, to: u64, max: Option<Duration>) {
+        let mut inner = self.lock();
+        match max {
+            Some(max) => inner.slow.insert((from, to), max.max(2 * LATENCY_MIN)),
+            None => inner.slow.remove(&(from, to)),
+        };
     }
 
     /// Breaks one connection that there is; false where there is none.
@@ -207,8 +220,9 @@ impl Net {
 }
 
 impl Inner {
-    fn latency(&mut self) -> Duration {
-        let max = self.latency_max;
+    fn latency(&mut self, from: u64, to: u64) -> Duration {
+        let slow = self.slow.get(&(from, to)).copied();
+        let max = self.latency_max.max(slow.unwrap_or_default());
         self.rng.random_range(LATENCY_MIN..max)
     }
 
@@ -248,7 +262,10 @@ impl Inner {
 
     /// Puts a chunk on its way.
     fn send(&mut self, id: u64, forward: bool, chunk: Chunk) {
-        let arrives = Instant::now() + self.latency();
+        let Some(pipe) = self.pipes.get(&(id, forward)) else {
+            return;
+        };
+        let arrives = Instant::now() + self.latency(pipe.from, pipe.to);
         let Some(pipe) = self.pipes.get_mut(&(id, forward)) else {
             return;
         };
@@ -309,7 +326,7 @@ impl Network for Port {
                 let (answers, changed, round) = {
                     let mut inner = self.net.lock();
                     let answers = !inner.is_cut(from, to) && !inner.is_cut(to, from);
-                    let round = inner.latency() + inner.latency();
+                    let round = inner.latency(from, to) + inner.latency(to, from);
                     (answers, inner.changed.clone(), round)
                 };
                 let changed = changed.notified();

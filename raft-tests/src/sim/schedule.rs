@@ -20,6 +20,8 @@ pub struct Schedule {
     pub strikes: Vec<Strike>,
     pub turns: Vec<Turn>,
     pub watchers: Vec<Watcher>,
+    #[serde(default)]
+    pub keepers: Vec<Keeper>,
 }
 
 /// One fault.
@@ -61,6 +63,13 @@ pub struct Watcher {
     pub client: u32,
     /// All keys, from the first revision on.
     pub everything: bool,
+    pub seed: u64,
+}
+
+/// A client keeps leases alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keeper {
+    pub client: u32,
     pub seed: u64,
 }
 
@@ -109,6 +118,12 @@ impl Schedule {
         for hand in 0..rng.random_range(1..3) {
             let strikes = strikes(hand, calm, wish, &mut rng);
             drawn.strikes.extend(strikes);
+        }
+        for client in 0..rng.random_range(0..4) {
+            drawn.keepers.push(Keeper {
+                client: 300 + client,
+                seed: rng.random(),
+            });
         }
         drawn
     }
@@ -190,6 +205,12 @@ impl Strike {
 }
 
 impl Turn {
+    pub fn rng(&self) -> SmallRng {
+        SmallRng::seed_from_u64(self.seed)
+    }
+}
+
+impl Keeper {
     pub fn rng(&self) -> SmallRng {
         SmallRng::seed_from_u64(self.seed)
     }

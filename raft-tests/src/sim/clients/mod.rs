@@ -16,6 +16,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 use tokio::sync::Mutex;
 
+pub use self::leases::keep;
 pub use self::watch::{keep_watch, watch};
 use super::schedule::Turn;
 use super::world::World;
@@ -35,6 +36,8 @@ const LATE_MAX: Duration = Duration::from_millis(300);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     Put,
+    /// A put, and a look elsewhere whether it is there.
+    Echo,
     Get,
     GetSerializable,
     /// Of a revision of the past, or of one to come.
@@ -63,8 +66,9 @@ pub enum Work {
 use Work::*;
 
 /// All there are, with how much of it there is at most where there is any of it.
-const WORKS: [(Work, u32); 18] = [
+const WORKS: [(Work, u32); 19] = [
     (Put, 10),
+    (Echo, 4),
     (Get, 8),
     (GetSerializable, 4),
     (GetOld, 4),
@@ -244,6 +248,7 @@ pub async fn talk(shared: Arc<Shared>, client: u32, turns: Vec<Turn>) {
             rng: &mut rng,
         };
         match shared.mix.next(client.rng) {
+            Echo => client.echo().await,
             Lease => client.use_lease().await,
             Lock => client.lock().await,
             Election => client.stand().await,

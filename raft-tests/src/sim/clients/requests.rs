@@ -1,4 +1,4 @@
-//! Single requests.
+//! Single requests, and a pair.
 
 use std::sync::atomic::Ordering;
 
@@ -19,6 +19,15 @@ impl Client<'_> {
             "r/{:02}",
             self.rng.random_range(0..self.shared.mix.registers)
         )
+    }
+
+    /// Writes, and reads that on another member: nowhere may it be unknown.
+    pub(super) async fn echo(&mut self) {
+        let key = self.register();
+        let put = put(self.shared, key.clone(), false);
+        self.ask(Request::Put(put)).await;
+        self.move_on();
+        self.ask(Request::Range(one(&key))).await;
     }
 
     /// What work of a single request asks for. `seen` is a register as it was read last.
