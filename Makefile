@@ -54,7 +54,7 @@ crash: ## kill a member 200 times under writes and check that nothing acknowledg
 sim: ## run clusters in virtual time, with faults, one a seed, and judge what their clients saw (SEEDS=1000)
 	@$(PREPARE) && cargo run --release --locked -p raft-tests -- sim --seeds $(or $(SEEDS),1000)
 
-mutants: ## plant bugs in the store, one at a time, and see that the simulation finds each (MUTANTS="--only acks-unsynced")
+mutants: ## plant bugs in the store and the API server, one at a time, and see that the simulations find each (MUTANTS="--only acks-unsynced")
 	@$(PREPARE) && cargo run --release --locked -p raft-tests --features mutants -- mutants $(MUTANTS)
 
 kube-sim: ## run control planes in virtual time, with faults, one a seed, and judge what clients of the API saw (SEEDS=200)

@@ -4,6 +4,7 @@ use auth::bearer::{self, WebSocketToken};
 use auth::user::GROUP_MASTERS;
 use auth::{User, impersonation};
 use http::{Extensions, HeaderMap, header};
+use kv::mutants::{Bug, planted};
 use tokio::time::Instant;
 
 use crate::ApiServer;
@@ -113,11 +114,12 @@ pub(crate) async fn user_of_token(
     server.world.wait_loaded().await?;
     for (resource, namespace, reference) in claims.bound() {
         let alive = || {
-            server
-                .world
-                .get("", resource, namespace, &reference.name)
-                .map(|entry| entry.object())
-                .is_some_and(|object| object.uid() == reference.uid)
+            planted(Bug::TokensOutliveAccounts)
+                || server
+                    .world
+                    .get("", resource, namespace, &reference.name)
+                    .map(|entry| entry.object())
+                    .is_some_and(|object| object.uid() == reference.uid)
         };
         if !alive() {
             // A fresh token may name what this member has not seen yet.

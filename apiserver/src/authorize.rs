@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use auth::request::{Attributes, Decision, Forbidden};
 use auth::{Policy, User, policy};
 use host::watch;
+use kv::mutants::{Bug, planted};
 
 use crate::cache::Cache;
 use crate::status::{ApiError, ApiResult};
@@ -130,6 +131,7 @@ impl Followed {
                     (Some(new), _) => {
                         policy.upsert(self.group, self.plural, &new.object().into_value())
                     }
+                    (None, Some(_)) if planted(Bug::RevokedRightsStay) => {}
                     (None, Some(old)) => {
                         policy.remove(self.group, self.plural, old.namespace(), old.name())
                     }

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use kv::mutants::{Bug, planted};
 use schema::field::{FieldError, Path};
 use serde_json::{Value, json};
 
@@ -140,6 +141,7 @@ impl ListOptions {
         let wanted = check_match(query, version)?;
         let at = match (version, wanted) {
             (None, _) => ReadAt::MostRecent,
+            (Some(0), _) if planted(Bug::VersionZeroIsStale) => ReadAt::NotOlderThan(0),
             (Some(0), _) => ReadAt::MostRecent,
             (Some(version), Some("Exact")) => ReadAt::Exact(version),
             // Without a match rule a limit has always meant this version exactly.

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use kv::mutants::{Bug, planted};
 use kv::{
     Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, KeyValue,
     PutRequest, RangeRequest, Request, RequestOp, StoreError, TxnRequest,
@@ -34,7 +35,9 @@ pub(crate) struct Extra {
 impl Extra {
     /// Takes `key`, or loses the transaction where somebody has it.
     pub(crate) fn claim(&mut self, key: String, owner: &str) {
-        self.compare.push(created_at(&key, 0));
+        if !planted(Bug::ClaimsWithoutCompare) {
+            self.compare.push(created_at(&key, 0));
+        }
         self.ops.push(put(&key, Bytes::from(owner.to_owned()), 0));
     }
 
@@ -178,6 +181,9 @@ impl ApiServer {
             success: vec![op],
             failure: Vec::new(),
         };
+        if planted(Bug::BindsWithoutCompare) && decided_on > 0 && key.contains("/pods/") {
+            request.compare.clear();
+        }
         request.compare.extend(extra.compare);
         request.success.extend(extra.ops);
         let mut unsure = None;

@@ -4,6 +4,7 @@
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
+use kv::mutants::{Bug, planted};
 use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
@@ -325,7 +326,7 @@ pub(crate) fn plan(
                 return Plan::Mark(marked);
             }
         }
-        Grace::None if finalizers.is_empty() => {}
+        Grace::None if finalizers.is_empty() || planted(Bug::FinalizersIgnored) => {}
         Grace::None => {
             if object.deletion_timestamp().is_none() {
                 mark(&mut marked, now, 0);

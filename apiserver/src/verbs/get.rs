@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use http::StatusCode;
+use kv::mutants::{Bug, planted};
 use resources::Resource;
 use tokio::time::Instant;
 
@@ -22,6 +23,7 @@ pub(crate) async fn get(context: &Context, resource: &'static Resource) -> ApiRe
 pub(crate) async fn entry(context: &Context, resource: &'static Resource) -> ApiResult<Arc<Entry>> {
     let world = &context.server.world;
     match parse_version(context.query.get("resourceVersion"))? {
+        Some(0) if planted(Bug::VersionZeroIsStale) => {}
         None | Some(0) => {
             world.wait_most_recent(&*context.server.store).await?;
         }

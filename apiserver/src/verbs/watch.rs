@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use host::watch;
 use http::{Extensions, HeaderValue, header};
+use kv::mutants::{Bug, planted};
 use resources::Resource;
 use schema::Object;
 use serde_json::{Value, json};
@@ -151,8 +152,12 @@ impl Watcher {
             (initial, snapshot.cursor, snapshot.revision)
         } else {
             let version = options.version.unwrap_or(0);
+            let from = match planted(Bug::WatchResumesNow) {
+                true => world.revision(),
+                false => version,
+            };
             let cursor = cache
-                .cursor_after(version)
+                .cursor_after(from)
                 .map_err(|oldest| ApiError::too_old(version, oldest.0));
             match cursor {
                 Ok(cursor) => (VecDeque::new(), cursor, version),

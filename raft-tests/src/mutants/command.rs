@@ -6,13 +6,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use kv::mutants::{BUGS, Bug, Mutant};
+use kv::mutants::{BUGS, Bug, Level, Mutant, passed};
 
-use crate::sim::command::replay;
-use crate::sim::{Options, run};
+use crate::recording::Violation;
+use crate::sim::Options;
+use crate::{kube, sim};
 
-/// Plant bugs in the store, one at a time, and see whether they are found. Fails if one is not, or if something is found
-/// where there is none.
+/// Plant bugs in the store and the API server, one at a time, and see whether they are found. Fails if one is not, or if
+/// something is found where there is none.
 #[derive(Args)]
 pub struct Mutants {
     /// Only this bug; may be given several times
@@ -42,8 +43,16 @@ pub struct Mutants {
 struct Line {
     mutant: &'static Mutant,
     seeds: u64,
-    /// The first rule that objected, and how to see it again.
-    caught: Option<(String, String)>,
+    took: Duration,
+    caught: Option<Caught>,
+    /// How often a run came by where the bug stands.
+    passed: u64,
+}
+
+/// The first rule that objected, and how to see it again.
+struct Caught {
+    rule: String,
+    again: String,
 }
 
 /// Runs them all; `say` gets progress, `tell` the table.
@@ -52,10 +61,9 @@ pub fn mutants(args: &Mutants, say: &(dyn Fn(String) + Sync), tell: &dyn Fn(Stri
     let wanted: Vec<&'static Mutant> = BUGS.iter().filter(wanted).collect();
     if args.list {
         for mutant in wanted {
-            tell(format!(
-                "{:28}{} ({})",
-                mutant.name, mutant.what, mutant.origin
-            ));
+            let level = mutant.level.name();
+            let (name, what, origin) = (mutant.name, mutant.what, mutant.origin);
+            tell(format!("{name:28}{level:10}{what} ({origin})"));
         }
         return ExitCode::SUCCESS;
     }
@@ -64,26 +72,22 @@ pub fn mutants(args: &Mutants, say: &(dyn Fn(String) + Sync), tell: &dyn Fn(Stri
     let lines = each(args, wanted.len(), |place| {
         let line = hunt(args, wanted[place]);
         let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
-        let (what, seeds) = (shown(&line), line.seeds);
-        let name = line.mutant.name;
         let took = began.elapsed().as_secs();
         say(format!(
-            "{so_far}/{} after {took} s: {name} {what}, {seeds} seeds",
-            wanted.len()
+            "{so_far}/{} after {took} s: {}",
+            wanted.len(),
+            shown(&line)
         ));
         line
     });
-    let most = lines.iter().map(|line| line.seeds).max().unwrap_or(0);
-    let innocent = without(args, most, say);
     tell(match args.markdown {
         true => rows(&lines),
-        false => table(&lines),
+        false => lines.iter().map(shown).collect::<Vec<_>>().join("\n"),
     });
-    match &innocent {
-        None => tell(format!(
-            "Without a bug, nothing is objected to in the {most} seeds."
-        )),
-        Some(story) => tell(format!("WITHOUT A BUG, {story}")),
+    let innocent = [Level::Sim, Level::KubeSim].map(|level| without(args, level, &lines, say));
+    let is_good = innocent.iter().all(Result::is_ok);
+    for told in innocent {
+        tell(told.unwrap_or_else(|story| format!("WITHOUT A BUG, {story}")));
     }
     let caught = lines.iter().filter(|line| line.caught.is_some()).count();
     tell(format!(
@@ -91,7 +95,7 @@ pub fn mutants(args: &Mutants, say: &(dyn Fn(String) + Sync), tell: &dyn Fn(Stri
         lines.len(),
         began.elapsed().as_secs_f64()
     ));
-    match caught == lines.len() && innocent.is_none() {
+    match caught == lines.len() && is_good {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
@@ -123,33 +127,54 @@ fn each<T: Send>(args: &Mutants, count: usize, one: impl Fn(usize) -> T + Sync) 
     found.into_iter().map(|(_, done)| done).collect()
 }
 
-fn options(args: &Mutants, number: u64, bug: Option<Bug>) -> Options {
-    Options {
+/// Runs one seed; answers what is objected to first, and how to see it again.
+fn attempt(
+    args: &Mutants,
+    level: Level,
+    number: u64,
+    bug: Option<Bug>,
+) -> Option<(Violation, String)> {
+    let options = Options {
         seed: args.seed_from + number,
         length: Duration::from_secs(args.seconds),
         bug,
-    }
+    };
+    let (ran, again) = match level {
+        Level::Sim => (sim::run(&options), sim::command::replay(&options)),
+        Level::KubeSim => (kube::run(&options), kube::command::replay(&options)),
+    };
+    Some((ran.violations.into_iter().next()?, again))
 }
 
 /// One seed after the other, until somebody objects.
 fn hunt(args: &Mutants, mutant: &'static Mutant) -> Line {
+    let began = Instant::now();
+    passed();
     let caught = (0..args.seeds_max).find_map(|number| {
-        let options = options(args, number, Some(mutant.bug));
-        let violations = run(&options).violations;
-        let first = violations.into_iter().next()?;
-        Some((number + 1, first.rule, replay(&options)))
+        let (first, again) = attempt(args, mutant.level, number, Some(mutant.bug))?;
+        let rule = first.rule;
+        Some((number + 1, Caught { rule, again }))
     });
-    let seeds = caught.as_ref().map_or(args.seeds_max, |(seeds, ..)| *seeds);
     Line {
         mutant,
-        seeds,
-        caught: caught.map(|(_, rule, again)| (rule, again)),
+        seeds: caught.as_ref().map_or(args.seeds_max, |(seeds, _)| *seeds),
+        took: began.elapsed(),
+        caught: caught.map(|(_, caught)| caught),
+        passed: passed(),
     }
 }
 
-/// The same seeds without a bug. What is found there, if anything.
-fn without(args: &Mutants, seeds: u64, say: &(dyn Fn(String) + Sync)) -> Option<String> {
-    say(format!("without a bug: {seeds} seeds"));
+/// The same seeds without a bug. An error says what is found there.
+fn without(
+    args: &Mutants,
+    level: Level,
+    lines: &[Line],
+    say: &(dyn Fn(String) + Sync),
+) -> Result<String, String> {
+    let here = lines.iter().filter(|line| line.mutant.level == level);
+    let seeds = here.map(|line| line.seeds).max().unwrap_or(0);
+    let name = level.name();
+    say(format!("without a bug: {seeds} seeds of {name}"));
     let enough = AtomicBool::new(false);
     let found = each(
         args,
@@ -158,40 +183,37 @@ fn without(args: &Mutants, seeds: u64, say: &(dyn Fn(String) + Sync)) -> Option<
             if enough.load(Ordering::Relaxed) {
                 return None;
             }
-            let options = options(args, place as u64, None);
-            let first = run(&options).violations.into_iter().next()?;
+            let (first, again) = attempt(args, level, place as u64, None)?;
             enough.store(true, Ordering::Relaxed);
-            let (rule, story) = (first.rule, first.story);
-            Some(format!("{rule}: {story} Again: {}", replay(&options)))
+            Some(format!("{}: {} Again: {again}", first.rule, first.story))
         },
     );
-    found.into_iter().flatten().next()
-}
-
-fn shown(line: &Line) -> &'static str {
-    match line.caught {
-        Some(_) => "caught",
-        None => "MISSED",
+    match found.into_iter().flatten().next() {
+        None => Ok(format!(
+            "Without a bug, nothing is objected to in {seeds} seeds of {name}."
+        )),
+        Some(story) => Err(story),
     }
 }
 
-fn table(lines: &[Line]) -> String {
-    let rows = lines.iter().map(|line| {
-        let (rule, again) = match &line.caught {
-            Some((rule, again)) => (rule.as_str(), again.as_str()),
-            None => ("", ""),
-        };
-        let (name, seeds) = (line.mutant.name, line.seeds);
-        format!("{name:28}{:8}{seeds:>6}  {rule:32}{again}", shown(line))
-    });
-    let rows: Vec<_> = rows.collect();
-    rows.join("\n")
+fn shown(line: &Line) -> String {
+    let (name, seeds, took) = (line.mutant.name, line.seeds, line.took.as_secs_f64());
+    match &line.caught {
+        Some(Caught { rule, again }) => {
+            format!("{name:28}caught{seeds:>6} seeds {took:>6.1} s  {rule:36}{again}")
+        }
+        None => format!(
+            "{name:28}MISSED{seeds:>6} seeds {took:>6.1} s  its place was passed {} times",
+            line.passed
+        ),
+    }
 }
 
 /// See [`super::row`].
 fn rows(lines: &[Line]) -> String {
     let rows = lines.iter().map(|line| {
-        let rule = line.caught.as_ref().map_or("missed", |(rule, _)| rule);
+        let caught = line.caught.as_ref();
+        let rule = caught.map_or("missed", |caught| &caught.rule);
         format!("{} {rule} | {} |", super::row(line.mutant), line.seeds)
     });
     let rows: Vec<_> = rows.collect();

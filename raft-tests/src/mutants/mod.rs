@@ -1,4 +1,5 @@
-//! Tests of the tests: bugs are planted ([`kv::mutants`]), one at a time, and runs are made until somebody objects.
+//! Tests of the tests: bugs are planted ([`kv::mutants`]) in the store and the API server, one at a time, and runs are
+//! made until somebody objects.
 //!
 //! The judges and invariants know nothing of the bugs. One that they do not see is a reason for another workload, fault
 //! or rule, and not for a look at that bug. The same seeds without a bug have to pass.
@@ -31,9 +32,13 @@ pub fn parse(name: &str) -> Result<Bug, String> {
 /// How the line of a bug begins in docs/reference/mutants.md; what was measured comes after it.
 pub fn row(mutant: &Mutant) -> String {
     let Mutant {
-        name, what, origin, ..
+        name,
+        level,
+        what,
+        origin,
+        ..
     } = mutant;
-    format!("| `{name}` | {what} | {origin} |")
+    format!("| `{name}` | {what} | {origin} | {} |", level.name())
 }
 
 /// What is wrong with the disks, where the bug is there and not in the product.
@@ -100,6 +105,7 @@ mod tests {
         );
         assert_eq!(parse("acks-unsynced").is_ok(), MUTANTS);
         assert!(parse("no-such-bug").unwrap_err().contains("acks-unsynced"));
+        assert_eq!(parse("finalizers-ignored").is_ok(), MUTANTS);
     }
 
     #[cfg(feature = "mutants")]

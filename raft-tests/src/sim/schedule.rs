@@ -160,6 +160,7 @@ impl Schedule {
 const STRIKES: usize = 0;
 const TURNS: usize = 1;
 const WATCHERS: usize = 2;
+const KEEPERS: usize = 3;
 
 impl Lists for Schedule {
     // Faults first: most of a schedule's effect is theirs. Once more in the end, when fewer may be needed.
@@ -167,6 +168,7 @@ impl Lists for Schedule {
         (STRIKES, (1, 3)),
         (TURNS, (3, 4)),
         (WATCHERS, (1, 2)),
+        (KEEPERS, (1, 2)),
         (STRIKES, (1, 1)),
     ];
 
@@ -174,7 +176,8 @@ impl Lists for Schedule {
         match list {
             STRIKES => self.strikes.len(),
             TURNS => self.turns.len(),
-            _ => self.watchers.len(),
+            WATCHERS => self.watchers.len(),
+            _ => self.keepers.len(),
         }
     }
 
@@ -183,7 +186,8 @@ impl Lists for Schedule {
         match list {
             STRIKES => less.strikes = picked(&self.strikes, places),
             TURNS => less.turns = picked(&self.turns, places),
-            _ => less.watchers = picked(&self.watchers, places),
+            WATCHERS => less.watchers = picked(&self.watchers, places),
+            _ => less.keepers = picked(&self.keepers, places),
         }
         less
     }

@@ -10,10 +10,30 @@
 /// Whether this program can have a bug planted.
 pub const MUTANTS: bool = cfg!(feature = "mutants");
 
+/// Which runs have to find a bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Whole clusters of the store in virtual time.
+    Sim,
+    /// The same with API servers on top.
+    KubeSim,
+}
+
+impl Level {
+    /// As the command of raft-tests is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::Sim => "sim",
+            Level::KubeSim => "kube-sim",
+        }
+    }
+}
+
 /// One bug of the list, for people.
 #[derive(Clone, Copy, Debug)]
 pub struct Mutant {
     pub bug: Bug,
+    pub level: Level,
     /// As on the command line.
     pub name: &'static str,
     /// Where the idea comes from: a bug that somebody had (`etcd #`), or a rule that is broken.
@@ -23,96 +43,134 @@ pub struct Mutant {
 }
 
 macro_rules! bugs {
-    ($($bug:ident $name:literal $origin:literal $what:literal)*) => {
+    ($($level:ident { $($bug:ident $name:literal $origin:literal $what:literal)* })*) => {
         /// Which bug.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Bug {
-            $(#[doc = $what] $bug,)*
+            $($(#[doc = $what] $bug,)*)*
         }
 
         /// All of them.
         pub const BUGS: &[Mutant] = &[
-            $(Mutant { bug: Bug::$bug, name: $name, origin: $origin, what: $what },)*
+            $($(Mutant {
+                bug: Bug::$bug,
+                level: Level::$level,
+                name: $name,
+                origin: $origin,
+                what: $what,
+            },)*)*
         ];
     };
 }
 
 bugs! {
-    // Of the simulated disk: they need no feature.
-    DiskAcksBeforeSync "disk-acks-before-sync" "FoundationDB, TigerBeetle: disks that lie"
-        "The disk says that it is synced, and only means to."
-    DiskForgetsVotes "disk-forgets-votes" "openraft users 2026: votes without a sync"
-        "The disk loses votes at a crash."
+    Sim {
+        // Of the simulated disk: they need no feature.
+        DiskAcksBeforeSync "disk-acks-before-sync" "FoundationDB, TigerBeetle: disks that lie"
+            "The disk says that it is synced, and only means to."
+        DiskForgetsVotes "disk-forgets-votes" "openraft users 2026: votes without a sync"
+            "The disk loses votes at a crash."
 
-    // The log.
-    AcksUnsynced "acks-unsynced" "etcd #14370"
-        "Entries are acknowledged when they are written, and not synced."
-    VoteUnsynced "vote-unsynced" "openraft users 2026: votes without a sync"
-        "A vote is given when it is written, and not synced."
-    RetriesFailedSync "retries-failed-sync" "PostgreSQL's fsyncgate"
-        "After a failed sync the member goes on, as if trying again could bring back what the system dropped."
-    TruncatesInMemory "truncates-in-memory" "Raft: conflicting entries are deleted"
-        "Entries that another leader's replace are taken out of memory, and stay on the disk."
-    DamageAccepted "damage-accepted" "CRC of a record"
-        "Checksums of the log's records are not looked at."
+        // The log.
+        AcksUnsynced "acks-unsynced" "etcd #14370"
+            "Entries are acknowledged when they are written, and not synced."
+        VoteUnsynced "vote-unsynced" "openraft users 2026: votes without a sync"
+            "A vote is given when it is written, and not synced."
+        RetriesFailedSync "retries-failed-sync" "PostgreSQL's fsyncgate"
+            "After a failed sync the member goes on, as if trying again could bring back what the system dropped."
+        TruncatesInMemory "truncates-in-memory" "Raft: conflicting entries are deleted"
+            "Entries that another leader's replace are taken out of memory, and stay on the disk."
+        DamageAccepted "damage-accepted" "CRC of a record"
+            "Checksums of the log's records are not looked at."
 
-    // The state.
-    ApplyNotAtomic "apply-not-atomic" "etcd #13766"
-        "A batch and the index of its last entry are stored one after the other: a crash between them applies it twice."
-    PurgesUnflushed "purges-unflushed" "etcd #14685, an analogue: housekeeping, then a crash"
-        "The log is purged up to where the state was to be flushed, and the flush is forgotten."
-    RevisionFromKeys "revision-from-keys" "etcd #17780"
-        "At a start the revision is that of the newest key: deletions since then, and their revisions, are forgotten."
-    SnapshotDropsLeases "snapshot-drops-leases" "reliability plan"
-        "A state that came as a snapshot has no leases."
+        // The state.
+        ApplyNotAtomic "apply-not-atomic" "etcd #13766"
+            "A batch and the index of its last entry are stored one after the other: a crash between them applies it twice."
+        PurgesUnflushed "purges-unflushed" "etcd #14685, an analogue: housekeeping, then a crash"
+            "The log is purged up to where the state was to be flushed, and the flush is forgotten."
+        RevisionFromKeys "revision-from-keys" "etcd #17780"
+            "At a start the revision is that of the newest key: deletions since then, and their revisions, are forgotten."
+        SnapshotDropsLeases "snapshot-drops-leases" "reliability plan"
+            "A state that came as a snapshot has no leases."
 
-    // Reads and writes.
-    FollowerReadsLocally "follower-reads-locally" "reliability plan"
-        "Who does not lead answers linearizable reads from what it has."
-    ReadIndexWithoutQuorum "read-index-without-quorum" "Raft, section 6.4"
-        "A leader names the read index without asking whether it still leads."
-    LeaseReadOnWallClock "lease-read-on-wall-clock" "reliability plan"
-        "A leader trusts its last round for as long as a lease, by the wall clock, which jumps."
-    LateReadsShareARound "late-reads-share-a-round" "etcd #20418"
-        "Reads that came while a round was under way are served with what it found."
-    RepeatsForwardedWrites "repeats-forwarded-writes" "write.rs: once"
-        "A forwarded write whose answer was lost is sent again."
-    TimeoutIsARefusal "timeout-is-a-refusal" "Jepsen: indeterminate is not failed"
-        "A write whose answer did not come in time is answered as one that was not carried out."
-    ReadsCompacted "reads-compacted" "etcd's KV guarantees"
-        "Revisions below the compacted one are read, from what is left of them."
-    TxnReadsCompacted "txn-reads-compacted" "etcd #18667"
-        "A transaction that reads a compacted revision is not refused before it is carried out."
-    PutUnderNoLease "put-under-no-lease" "etcd's lease guarantees"
-        "A key is put under a lease that has ended."
+        // Replication.
+        SentIsStored "sent-is-stored" "reliability plan: a minority commits"
+            "A leader counts entries as stored on a member as soon as they are sent to it."
 
-    // Leases.
-    FollowerExpires "follower-expires" "reliability plan"
-        "Every member ends leases, also one that does not hear of renewals."
-    DeposedLeaderRenews "deposed-leader-renews" "etcd #15247"
-        "A leader renews leases without being in touch with a quorum."
-    RenewsWhatEnds "renews-what-ends" "Jepsen 2020: etcd #11456"
-        "A lease whose end has been proposed is renewed."
-    OldDeadlinesKept "old-deadlines-kept" "lease_clock.rs: a new leader starts every lease anew"
-        "Who leads again goes by what it knew of leases when it led before."
-    RevokesKeyByKey "revokes-key-by-key" "etcd's watch guarantees: atomic"
-        "The keys of a lease go in a revision each."
+        // Reads and writes.
+        FollowerReadsLocally "follower-reads-locally" "reliability plan"
+            "Who does not lead answers linearizable reads from what it has."
+        ReadIndexWithoutQuorum "read-index-without-quorum" "Raft, section 6.4"
+            "A leader names the read index without asking whether it still leads."
+        LeaseReadOnWallClock "lease-read-on-wall-clock" "reliability plan"
+            "A leader trusts its last round for as long as a lease, by the wall clock, which jumps."
+        LateReadsShareARound "late-reads-share-a-round" "etcd #20418"
+            "Reads that came while a round was under way are served with what it found."
+        RepeatsForwardedWrites "repeats-forwarded-writes" "write.rs: once"
+            "A forwarded write whose answer was lost is sent again."
+        TimeoutIsARefusal "timeout-is-a-refusal" "Jepsen: indeterminate is not failed"
+            "A write whose answer did not come in time is answered as one that was not carried out."
+        ReadsCompacted "reads-compacted" "etcd's KV guarantees"
+            "Revisions below the compacted one are read, from what is left of them."
+        TxnReadsCompacted "txn-reads-compacted" "etcd #18667"
+            "A transaction that reads a compacted revision is not refused before it is carried out."
+        PutUnderNoLease "put-under-no-lease" "etcd's lease guarantees"
+            "A key is put under a lease that has ended."
 
-    // Watches.
-    ProgressAheadOfEvents "progress-ahead-of-events" "etcd #15220"
-        "A mark of progress is sent before events that it covers."
-    JumpStartsWatches "jump-starts-watches" "etcd #15271"
-        "After a snapshot, watches that wait for a revision to come get what was before it."
-    JumpSkipsEvents "jump-skips-events" "etcd's watch guarantees: reliable"
-        "After a snapshot, watches go on behind it, without what the snapshot brought."
-    TxnDeliveredTwice "txn-delivered-twice" "etcd #17247"
-        "The events of a transaction are sent twice."
-    SlowWatchLosesEvents "slow-watch-loses-events" "etcd #17529"
-        "What leaves the memory before a slow watch has taken it is not read from the log."
-    CompactionLosesDeletes "compaction-loses-deletes" "etcd #18089, #19179"
-        "A watch that starts at the compacted revision does not get the deletions of it."
-    FutureWatchStartsNow "future-watch-starts-now" "etcd #20221"
-        "A watch that starts at a revision to come gets what comes before it."
+        // Leases.
+        FollowerExpires "follower-expires" "reliability plan"
+            "Every member ends leases, also one that does not hear of renewals."
+        DeposedLeaderRenews "deposed-leader-renews" "etcd #15247"
+            "A leader renews leases without being in touch with a quorum."
+        RenewsWhatEnds "renews-what-ends" "Jepsen 2020: etcd #11456"
+            "A lease whose end has been proposed is renewed."
+        OldDeadlinesKept "old-deadlines-kept" "lease_clock.rs: a new leader starts every lease anew"
+            "Who leads again goes by what it knew of leases when it led before."
+        RevokesKeyByKey "revokes-key-by-key" "etcd's watch guarantees: atomic"
+            "The keys of a lease go in a revision each."
+
+        // Watches.
+        ProgressAheadOfEvents "progress-ahead-of-events" "etcd #15220"
+            "A mark of progress is sent before events that it covers."
+        JumpStartsWatches "jump-starts-watches" "etcd #15271"
+            "After a snapshot, watches that wait for a revision to come get what was before it."
+        JumpSkipsEvents "jump-skips-events" "etcd's watch guarantees: reliable"
+            "After a snapshot, watches go on behind it, without what the snapshot brought."
+        TxnDeliveredTwice "txn-delivered-twice" "etcd #17247"
+            "The events of a transaction are sent twice."
+        SlowWatchLosesEvents "slow-watch-loses-events" "etcd #17529"
+            "What leaves the memory before a slow watch has taken it is not read from the log."
+        CompactionLosesDeletes "compaction-loses-deletes" "etcd #18089, #19179"
+            "A watch that starts at the compacted revision does not get the deletions of it."
+        FutureWatchStartsNow "future-watch-starts-now" "etcd #20221"
+            "A watch that starts at a revision to come gets what comes before it."
+    }
+
+    KubeSim {
+        // Objects.
+        BindsWithoutCompare "binds-without-compare" "reliability plan"
+            "A pod is written whether or not it is as it was when its node was chosen: who binds it later wins."
+        UpdatesAnyVersion "updates-any-version" "Kubernetes' API conventions: optimistic concurrency"
+            "An update that demands a version replaces whatever is there."
+        FinalizersIgnored "finalizers-ignored" "reliability plan"
+            "A deletion takes objects away whose finalizers are still there."
+        ClaimsWithoutCompare "claims-without-compare" "Kubernetes: addresses of services are given once"
+            "An address or a port of a service is taken without a look whether somebody else has just taken it."
+
+        // Lists and watches.
+        LaterPagesAreNewer "later-pages-are-newer" "reliability plan"
+            "The pages of a list after the first show what is there by then, as of the version of the first."
+        VersionZeroIsStale "version-zero-is-stale" "Kubernetes #59848"
+            "What asks for any version, resourceVersion=0, gets the past that this member's cache shows."
+        WatchResumesNow "watch-resumes-now" "Kubernetes' API concepts: efficient detection of changes"
+            "A watch that goes on from a version gets what comes from now on, and not what came in between."
+
+        // Rights.
+        RevokedRightsStay "revoked-rights-stay" "rule K11"
+            "A binding that is deleted gives its rights until the member starts anew."
+        TokensOutliveAccounts "tokens-outlive-accounts" "rule K11"
+            "A token is good after the service account that it is of is gone."
+    }
 }
 
 impl Bug {
@@ -155,6 +213,7 @@ mod selection {
 
     thread_local! {
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+        static PASSED: Cell<u64> = const { Cell::new(0) };
         static MEMORY: RefCell<BTreeMap<u64, i64>> = const { RefCell::new(BTreeMap::new()) };
     }
 
@@ -166,7 +225,17 @@ mod selection {
 
     /// Whether this bug is the one that was chosen.
     pub fn planted(bug: Bug) -> bool {
-        PLANTED.get() == Some(bug)
+        let here = PLANTED.get() == Some(bug);
+        if here {
+            PASSED.set(PASSED.get() + 1);
+        }
+        here
+    }
+
+    /// How often this thread has come by where its bug stands, since it was asked last: a bug that nobody finds may be one
+    /// that never does anything.
+    pub fn passed() -> u64 {
+        PASSED.take()
     }
 
     /// For bugs that need to know something of before; answers what was there.

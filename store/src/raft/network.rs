@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use kv::mutants::{Bug, planted, remember, remembered};
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
@@ -125,7 +126,9 @@ impl Peer {
         let Some(first) = input.next().await else {
             return Ok(Box::pin(futures::stream::empty()));
         };
+        let place = place_of_sent(self.transport.me.member_id, self.target);
         let input = futures::stream::iter([first]).chain(input);
+        let input = input.inspect(move |request| remember_sent(place, request));
         let sign_of_life = self.transport.sign_of_life();
         let connection = match self.idle.take() {
             Some((connection, since)) if since.elapsed() < sign_of_life => connection,
@@ -149,6 +152,7 @@ impl Peer {
             writing,
             sending,
             received: 0,
+            place,
         };
         let answers = futures::stream::unfold(Some(state), |state| async move {
             let mut state = state?;
@@ -176,11 +180,47 @@ struct Streaming<'a> {
     /// How many appends were sent.
     sending: watch::Receiver<u64>,
     received: u64,
+    /// See [`place_of_sent`].
+    place: u64,
+}
+
+/// Where [`Bug::SentIsStored`] remembers the term of what was sent to a member last; the index is at its
+/// complement.
+fn place_of_sent(from: u64, to: u64) -> u64 {
+    from.rotate_left(32) ^ to
+}
+
+fn remember_sent(place: u64, request: &AppendEntriesRequest<TypeConfig>) {
+    let last = request.entries.last().map(|entry| entry.log_id);
+    if planted(Bug::SentIsStored)
+        && let Some(last) = last.or(request.prev_log_id)
+    {
+        remember(place, last.leader_id.term as i64);
+        remember(!place, last.index as i64);
+    }
 }
 
 impl Streaming<'_> {
+    /// Of [`Bug::SentIsStored`]: whatever was sent counts as answered.
+    async fn as_if_stored(&mut self) -> io::Result<Option<StreamAppendResult<TypeConfig>>> {
+        while *self.sending.borrow_and_update() <= self.received {
+            if self.sending.changed().await.is_err() {
+                return Ok(None);
+            }
+        }
+        self.received += 1;
+        let sent = |place| remembered(place).map(|number| number as u64);
+        let last = sent(self.place).zip(sent(!self.place));
+        Ok(Some(
+            Ok(last.map(|(term, index)| disk::log_id(term, index))),
+        ))
+    }
+
     /// The next answer; `None` where the stream ended well.
     async fn answer(&mut self) -> io::Result<Option<StreamAppendResult<TypeConfig>>> {
+        if planted(Bug::SentIsStored) {
+            return self.as_if_stored().await;
+        }
         let frame = {
             let mut reading = std::pin::pin!(self.reader.frame());
             loop {
