@@ -271,34 +271,70 @@ fn the_readme_has_the_two_commands_and_they_are_targets() {
     }
 }
 
-/// Lines of product code: no comments, and nothing from the tests at the end of a file on.
+/// Lines of product code: no comments, and nothing from the tests at the end of a file on. What else is for tests alone
+/// counts as code.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    let product = text.split("#[cfg(test)]").next().unwrap_or_default();
-    let lines = product.lines();
-    lines.filter(|line| !line.trim_start().starts_with("//"))
+    let mut pairs = text.lines().zip(text.lines().skip(1));
+    let tests = pairs.position(|(mark, head)| {
+        mark == "#[cfg(test)]" && head.starts_with("mod ") && head.ends_with('{')
+    });
+    let product = text.lines().take(tests.unwrap_or(usize::MAX));
+    product.filter(|line| !line.trim_start().starts_with("//"))
+}
+
+#[test]
+fn code_ends_where_tests_begin() {
+    let text = "#[cfg(test)]\nmod tests;\n// no\nuse a;\n    #[cfg(test)]\nfn b() {}\n#[cfg(test)]\nmod tests {\nuse c;\n}";
+    let lines: Vec<&str> = code(text).collect();
+    assert_eq!(lines[2..], ["use a;", "    #[cfg(test)]", "fn b() {}"]);
+}
+
+/// Some of the files, with their product code.
+fn product(which: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
+    let mut files = tracked_files();
+    files.retain(|file| file.ends_with(".rs") && which(file));
+    assert!(!files.is_empty(), "the folders have other names");
+    let read = |file: &String| fs::read_to_string(root().join(file)).unwrap_or_default();
+    let lines = |text: String| code(&text).collect::<Vec<_>>().join("\n");
+    files
+        .iter()
+        .map(|file| (file.clone(), lines(read(file))))
+        .collect()
+}
+
+/// Where which of these words are.
+fn words(files: &BTreeMap<String, String>, banned: &[&str]) -> Vec<String> {
+    let found = files.iter().flat_map(|(file, text)| {
+        let used = banned.iter().filter(|word| text.contains(**word));
+        used.map(move |word| format!("{file}: {word}"))
+    });
+    found.collect()
+}
+
+/// Where what is done first is drawn.
+fn draws(files: &BTreeMap<String, String>) -> Vec<String> {
+    let drawn = |text: &str| {
+        let mut pairs = text.lines().zip(text.lines().skip(1));
+        pairs.any(|(head, first)| head.contains("select! {") && first.trim() != "biased;")
+    };
+    let drawing = files.iter().filter(|(_, text)| drawn(text));
+    drawing
+        .map(|(file, _)| format!("{file}: select! without biased"))
+        .collect()
 }
 
 #[test]
 fn the_model_has_no_clock_and_no_hash_order() {
-    let mut found = Vec::new();
-    for file in tracked_files()
-        .iter()
-        .filter(|file| file.starts_with("store/kv/src/"))
-    {
-        let text = fs::read_to_string(root().join(file)).unwrap_or_default();
-        for banned in [
-            "SystemTime",
-            "Instant::now",
-            "HashMap",
-            "HashSet",
-            "std::thread",
-            "tokio",
-        ] {
-            if code(&text).any(|line| line.contains(banned)) {
-                found.push(format!("{file}: {banned}"));
-            }
-        }
-    }
+    let files = product(|file| file.starts_with("store/kv/src/"));
+    let banned = [
+        "SystemTime",
+        "Instant::now",
+        "HashMap",
+        "HashSet",
+        "std::thread",
+        "tokio",
+    ];
+    let found = words(&files, &banned);
     assert!(found.is_empty(), "{found:?}");
 }
 
@@ -315,40 +351,33 @@ fn a_control_plane_does_nothing_by_chance() {
         "watch_socket",
         "websocket",
     ];
-    let folders = [
+    let mut files = BTreeMap::new();
+    for folder in [
         "apiserver/src/",
         "agents/runtime/src/",
         "agents/controllers/src/",
         "agents/scheduler/src/",
+    ] {
+        files.extend(product(|file| {
+            let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str());
+            let sockets = stem.is_some_and(|stem| SOCKETS.contains(&stem));
+            !sockets && file.starts_with(folder)
+        }));
+    }
+    let banned = [
+        "rand::random",
+        "rand::rng",
+        "tokio::spawn",
+        "sync::watch",
+        "now_utc",
+        "SystemTime",
+        "new_v4",
     ];
-    let mut found = Vec::new();
-    for file in tracked_files() {
-        let stem = Path::new(&file).file_stem().and_then(|stem| stem.to_str());
-        let sockets = stem.is_some_and(|stem| SOCKETS.contains(&stem));
-        if sockets || !folders.iter().any(|folder| file.starts_with(folder)) {
-            continue;
-        }
-        let text = fs::read_to_string(root().join(&file)).unwrap_or_default();
-        for banned in [
-            "rand::random",
-            "rand::rng",
-            "tokio::spawn",
-            "sync::watch",
-            "now_utc",
-            "SystemTime",
-            "new_v4",
-        ] {
-            if code(&text).any(|line| line.contains(banned)) {
-                found.push(format!("{file}: {banned}"));
-            }
-        }
-        let lines: Vec<&str> = code(&text).collect();
-        let drawn = |pair: &&[&str]| pair[0].contains("select! {") && pair[1].trim() != "biased;";
-        if lines.windows(2).any(|pair| drawn(&pair)) {
-            found.push(format!("{file}: select! without biased"));
-        }
-        let standard = |line: &&str| line.contains("std::collections") && line.contains("Hash");
-        if file.starts_with("agents/") && code(&text).any(|line| standard(&line)) {
+    let mut found = words(&files, &banned);
+    found.extend(draws(&files));
+    for (file, text) in &files {
+        let standard = |line: &str| line.contains("std::collections") && line.contains("Hash");
+        if file.starts_with("agents/") && text.lines().any(standard) {
             found.push(format!("{file}: a hash table of the standard library"));
         }
     }
@@ -359,35 +388,23 @@ fn a_control_plane_does_nothing_by_chance() {
 /// again.
 #[test]
 fn a_member_of_the_store_does_nothing_by_chance() {
-    let mut found = Vec::new();
-    for file in tracked_files() {
-        let of_member = ["", "raft/", "peer/"].iter().any(|folder| {
-            let inside = file.strip_prefix("store/src/");
-            let name = inside.and_then(|inside| inside.strip_prefix(folder));
-            name.is_some_and(|name| !name.contains('/') && name.ends_with(".rs"))
-        });
-        if !of_member {
-            continue;
-        }
-        let text = fs::read_to_string(root().join(&file)).unwrap_or_default();
-        for banned in [
-            "rand::random",
-            "rand::rng",
-            "tokio::spawn",
-            "sync::watch",
-            "tokio::fs",
-            "HashMap",
-            "HashSet",
-        ] {
-            if code(&text).any(|line| line.contains(banned)) {
-                found.push(format!("{file}: {banned}"));
-            }
-        }
-        let lines: Vec<&str> = code(&text).collect();
-        let drawn = |pair: &&[&str]| pair[0].contains("select! {") && pair[1].trim() != "biased;";
-        if lines.windows(2).any(|pair| drawn(&pair)) {
-            found.push(format!("{file}: select! without biased"));
-        }
+    let mut files = BTreeMap::new();
+    for folder in ["store/src/", "store/src/raft/", "store/src/peer/"] {
+        files.extend(product(|file| {
+            let name = file.strip_prefix(folder);
+            name.is_some_and(|name| !name.contains('/'))
+        }));
     }
+    let banned = [
+        "rand::random",
+        "rand::rng",
+        "tokio::spawn",
+        "sync::watch",
+        "tokio::fs",
+        "HashMap",
+        "HashSet",
+    ];
+    let mut found = words(&files, &banned);
+    found.extend(draws(&files));
     assert!(found.is_empty(), "{found:?}");
 }
