@@ -169,24 +169,13 @@ impl Keeper {
     }
 
     async fn follow(&mut self, mut answer: Answer, until: Instant) -> Option<()> {
-        let mut text: Vec<u8> = Vec::new();
-        loop {
-            let Ok(piece) = timeout_at(until, answer.piece()).await else {
-                return Some(());
-            };
-            match piece {
-                None => return Some(()),
-                Some(piece) => text.extend_from_slice(&piece.ok()?),
-            }
-            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-                let rest = text.split_off(end + 1);
-                let event: Value = serde_json::from_slice(&text).ok()?;
-                text = rest;
-                if !self.take(&event) {
-                    return Some(());
-                }
+        while let Ok(event) = timeout_at(until, answer.event()).await {
+            match event.ok()? {
+                Some(event) if self.take(&event) => {}
+                _ => break,
             }
         }
+        Some(())
     }
 
     /// What was shown is a list, if this is the bookmark that says so.

@@ -199,27 +199,16 @@ impl Kubelet {
             self.position = 0;
             return None;
         }
-        let mut text: Vec<u8> = Vec::new();
-        loop {
-            let Ok(piece) = timeout_at(until, answer.piece()).await else {
-                return Some(());
-            };
-            match piece {
-                None => return Some(()),
-                Some(piece) => text.extend_from_slice(&piece.ok()?),
-            }
-            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-                let rest = text.split_off(end + 1);
-                let event: Value = serde_json::from_slice(&text).ok()?;
-                text = rest;
-                self.event(&event).await?;
-            }
+        while let Ok(event) = timeout_at(until, answer.event()).await {
+            let Some(event) = event.ok()? else { break };
+            self.event(&event).await?;
             if self.switch.stopped.load(Ordering::Relaxed)
                 || self.switch.reboot.load(Ordering::Relaxed)
             {
-                return Some(());
+                break;
             }
         }
+        Some(())
     }
 
     /// None where it has to list again.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use apiserver::{ApiServer, Body};
 use auth::User;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use host::Host;
 use http::request::Parts;
@@ -18,6 +18,7 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -221,6 +222,8 @@ impl Road for Arc<Wire> {
 pub struct Answer {
     pub status: StatusCode,
     pieces: Box<dyn Pieces>,
+    /// What has come of a body that is read by lines.
+    text: BytesMut,
 }
 
 /// The body of an answer, as it comes.
@@ -253,12 +256,29 @@ impl Pieces for Arriving {
 impl Answer {
     pub fn new(status: StatusCode, pieces: impl Pieces + 'static) -> Answer {
         let pieces = Box::new(pieces);
-        Answer { status, pieces }
+        Answer {
+            status,
+            pieces,
+            text: BytesMut::new(),
+        }
     }
 
-    /// The next piece of the body; none at its end.
-    pub async fn piece(&mut self) -> Option<Result<Bytes, Broken>> {
-        self.pieces.next().await
+    /// The next event of a watch; none at its end, which may be in the middle of one. Who stops to wait loses nothing.
+    ///
+    /// # Errors
+    /// The connection broke, or what came is no event.
+    pub async fn event(&mut self) -> Result<Option<Value>, Broken> {
+        loop {
+            if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
+                let line = self.text.split_to(end + 1);
+                let event = serde_json::from_slice(&line);
+                return event.map(Some).map_err(|_| Broken::Lost);
+            }
+            match self.pieces.next().await {
+                None => return Ok(None),
+                Some(piece) => self.text.extend_from_slice(&piece?),
+            }
+        }
     }
 
     /// All of the body.
@@ -267,7 +287,7 @@ impl Answer {
     /// The connection broke.
     pub async fn whole(&mut self) -> Result<Vec<u8>, Broken> {
         let mut whole = Vec::new();
-        while let Some(piece) = self.piece().await {
+        while let Some(piece) = self.pieces.next().await {
             whole.extend_from_slice(&piece?);
         }
         Ok(whole)
