@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raft_tests::kube::command::ControlPlanes;
+use raft_tests::kube::command::CONTROL_PLANES;
 use raft_tests::kube::schedule::{Schedule, Work};
 use raft_tests::kube::{run, run_schedule, schedule};
 use raft_tests::recording::Violation;
@@ -117,7 +117,7 @@ fn a_run_that_fails_is_kept_with_its_page_and_what_it_needs() {
         ..Violation::default()
     });
     let folder = tempfile::tempdir().unwrap();
-    keep_in(&ControlPlanes, &options, &ran, folder.path(), 0, &|_| {}).unwrap();
+    keep_in(&CONTROL_PLANES, &options, &ran, folder.path(), 0, &|_| {}).unwrap();
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
     let again = format!("kube-sim --replay {} --seconds 2", options.seed);
     assert!(page.contains("K1: lost write") && page.contains(&again));

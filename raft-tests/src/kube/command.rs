@@ -9,12 +9,7 @@ use clap::Args;
 use super::coverage::of_control_planes;
 use super::schedule::Schedule;
 use super::{run_schedule, schedule};
-use crate::sim::batch::{self, BatchArgs, Simulation, batch, replay_one};
-use crate::sim::coverage::Coverage;
-use crate::sim::{Options, Ran};
-
-/// In recordings, and as the command.
-pub const LEVEL: &str = "kube-sim";
+use crate::sim::batch::{BatchArgs, Simulation, batch, replay_one};
 
 #[derive(Args)]
 pub struct KubeSimArgs {
@@ -29,43 +24,22 @@ pub struct KubeSimArgs {
 }
 
 /// Clusters with a control plane on top.
-#[derive(Clone, Copy, Debug)]
-pub struct ControlPlanes;
-
-impl Simulation for ControlPlanes {
-    type Schedule = Schedule;
-    const NAME: &'static str = LEVEL;
-    const SEEDS: u64 = 200;
-
-    fn schedule(&self, options: &Options) -> Schedule {
-        schedule(options)
-    }
-
-    fn run(&self, options: &Options, schedule: &Schedule) -> Ran {
-        run_schedule(options, schedule)
-    }
-
-    fn replay(&self, options: &Options) -> String {
-        replay(options)
-    }
-
-    fn coverage(&self) -> Coverage {
-        of_control_planes()
-    }
-}
-
-/// The command that does a run again.
-pub fn replay(options: &Options) -> String {
-    batch::replay(LEVEL, "--replay", options)
-}
+pub const CONTROL_PLANES: Simulation<Schedule> = Simulation {
+    name: "kube-sim",
+    seeds: 200,
+    replay: "kube-sim --replay",
+    schedule,
+    run: run_schedule,
+    coverage: of_control_planes,
+};
 
 /// Runs many seeds, or one again.
 pub fn kube_sim(args: &KubeSimArgs, say: &(dyn Fn(String) + Sync)) -> Result<ExitCode> {
     match args.replay {
-        None => batch(&ControlPlanes, &args.batch, say),
+        None => batch(&CONTROL_PLANES, &args.batch, say),
         Some(seed) => {
             let schedule = args.schedule.as_deref();
-            replay_one(&ControlPlanes, seed, schedule, &args.batch.run, say)
+            replay_one(&CONTROL_PLANES, seed, schedule, &args.batch.run, say)
         }
     }
 }

@@ -42,6 +42,7 @@ use store::env::Clock;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::command::CONTROL_PLANES;
 use self::history::{History, Informer, Truth, Verb};
 use self::kubelet::Switch;
 use self::plane::Plane;
@@ -397,9 +398,9 @@ fn finish(options: &Options, run: &Run, schedule: &Schedule) -> Ran {
     let (mut recording, mut violations, notes) = world.record.take();
     let leaders = record::leaders(&recording);
     history.pauses = pauses(&recording.faults);
-    recording.run.level = command::LEVEL.into();
+    recording.run.level = CONTROL_PLANES.name.into();
     recording.run.seed = options.seed;
-    recording.run.replay = command::replay(options);
+    recording.run.replay = CONTROL_PLANES.replay(options);
     recording.run.members = world.ever();
     recording.run.began_unix_ms = BEGAN_UNIX_MS;
     recording.run.length = world.record.now();

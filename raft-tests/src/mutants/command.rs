@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use kv::mutants::{BUGS, Bug, Level, Mutant, passed};
 
+use crate::kube::command::CONTROL_PLANES;
 use crate::recording::Violation;
 use crate::sim::Options;
+use crate::sim::command::CLUSTERS;
 use crate::{kube, sim};
 
 /// Plant bugs in the store and the API server, one at a time, and see whether they are found. Fails if one is not, or if
@@ -140,8 +142,8 @@ fn attempt(
         bug,
     };
     let (ran, again) = match level {
-        Level::Sim => (sim::run(&options), sim::command::replay(&options)),
-        Level::KubeSim => (kube::run(&options), kube::command::replay(&options)),
+        Level::Sim => (sim::run(&options), CLUSTERS.replay(&options)),
+        Level::KubeSim => (kube::run(&options), CONTROL_PLANES.replay(&options)),
     };
     Some((ran.violations.into_iter().next()?, again))
 }

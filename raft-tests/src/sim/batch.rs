@@ -73,40 +73,42 @@ pub struct BatchArgs {
 }
 
 /// Something that is simulated, by seeds.
-pub trait Simulation: Sync {
-    type Schedule: Lists + Serialize + DeserializeOwned;
-    /// In the names of its folders.
-    const NAME: &'static str;
+pub struct Simulation<S> {
+    /// In recordings, and in the names of its folders.
+    pub name: &'static str,
     /// How many seeds are run where nobody says.
-    const SEEDS: u64;
-
+    pub seeds: u64,
+    /// What of the command line does one seed again, up to its number.
+    pub replay: &'static str,
     /// What a seed has asked and done.
-    fn schedule(&self, options: &Options) -> Self::Schedule;
-
-    fn run(&self, options: &Options, schedule: &Self::Schedule) -> Ran;
-
-    /// The command that does a run again.
-    fn replay(&self, options: &Options) -> String;
-
+    pub schedule: fn(&Options) -> S,
+    pub run: fn(&Options, &S) -> Ran,
     /// What has to happen in a batch.
-    fn coverage(&self) -> Coverage;
+    pub coverage: fn() -> Coverage,
 }
 
-/// The part of a replay's command that is the same for all: how the run is, and what of the program it needs.
-pub(crate) fn replay(command: &str, seed: &str, options: &Options) -> String {
-    let seconds = options.length.as_secs();
-    let number = options.seed;
-    let (features, bug) = match options.bug {
-        None => ("", String::new()),
-        Some(bug) => (
-            " --features mutants",
-            format!(" --bug {}", bug.mutant().name),
-        ),
-    };
-    format!(
-        "cargo run --release -p raft-tests{features} -- {command} {seed} {number} --seconds {seconds}{bug}"
-    )
+impl<S> Simulation<S> {
+    /// The command that does a run again.
+    pub fn replay(&self, options: &Options) -> String {
+        let replay = self.replay;
+        let (seed, seconds) = (options.seed, options.length.as_secs());
+        let (features, bug) = match options.bug {
+            None => ("", String::new()),
+            Some(bug) => (
+                " --features mutants",
+                format!(" --bug {}", bug.mutant().name),
+            ),
+        };
+        format!(
+            "cargo run --release -p raft-tests{features} -- {replay} {seed} --seconds {seconds}{bug}"
+        )
+    }
 }
+
+/// A schedule that can be made smaller, and be in a file.
+pub trait Scheduled: Lists + Serialize + DeserializeOwned {}
+
+impl<S: Lists + Serialize + DeserializeOwned> Scheduled for S {}
 
 /// What many runs came to.
 struct Summary {
@@ -181,21 +183,25 @@ fn code(good: bool) -> ExitCode {
 }
 
 /// Runs many seeds, on all processors.
-pub fn batch<S: Simulation>(simulation: &S, args: &BatchArgs, say: Say<'_>) -> Result<ExitCode> {
+pub fn batch<S: Scheduled>(
+    simulation: &Simulation<S>,
+    args: &BatchArgs,
+    say: Say<'_>,
+) -> Result<ExitCode> {
     let began = Instant::now();
     let threads = args
         .threads
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-    let seeds = args.seeds.unwrap_or(S::SEEDS);
+    let seeds = args.seeds.unwrap_or(simulation.seeds);
     let (next, enough) = (AtomicU64::new(0), AtomicBool::new(false));
-    let summary = Mutex::new(Summary::new(simulation.coverage()));
+    let summary = Mutex::new(Summary::new((simulation.coverage)()));
     let one = |number: u64| {
         let options = args.run.options(args.seed_from + number);
         let twice = number.is_multiple_of(TWICE);
         let ran = run_and_tell(
             simulation,
             &options,
-            &simulation.schedule(&options),
+            &(simulation.schedule)(&options),
             twice,
             say,
         );
@@ -245,8 +251,8 @@ pub fn batch<S: Simulation>(simulation: &S, args: &BatchArgs, say: Say<'_>) -> R
 }
 
 /// Writes the report of a run that failed, and of a smaller one that fails in the same way.
-fn keep<S: Simulation>(
-    simulation: &S,
+fn keep<S: Scheduled>(
+    simulation: &Simulation<S>,
     options: &Options,
     ran: &Ran,
     args: &RunArgs,
@@ -254,7 +260,7 @@ fn keep<S: Simulation>(
     say: Say<'_>,
 ) {
     let folder = args.folder.clone().unwrap_or_else(std::env::temp_dir);
-    let folder = folder.join(format!("kontiki-{}-{}", S::NAME, options.seed));
+    let folder = folder.join(format!("kontiki-{}-{}", simulation.name, options.seed));
     if let Err(error) = keep_in(simulation, options, ran, &folder, tries, say) {
         say(format!("no report in {}: {error}", folder.display()));
     }
@@ -270,8 +276,8 @@ fn written(folder: &Path, ran: &Ran, say: Say<'_>) -> Result<()> {
 ///
 /// # Errors
 /// It cannot be written.
-pub fn keep_in<S: Simulation>(
-    simulation: &S,
+pub fn keep_in<S: Scheduled>(
+    simulation: &Simulation<S>,
     options: &Options,
     ran: &Ran,
     folder: &Path,
@@ -283,7 +289,7 @@ pub fn keep_in<S: Simulation>(
         return Ok(());
     };
     let seed = options.seed;
-    let mut tell = |tried: &S::Schedule, tries: usize| {
+    let mut tell = |tried: &S, tries: usize| {
         if tries.is_multiple_of(20) {
             say(format!(
                 "seed {seed}: {tries} tries to make it smaller, now with {}",
@@ -291,9 +297,9 @@ pub fn keep_in<S: Simulation>(
             ));
         }
     };
-    let run = |schedule: &S::Schedule| simulation.run(options, schedule);
+    let run = |schedule: &S| (simulation.run)(options, schedule);
     let fails = |ran: &Ran| breaks(ran, &violation.rule);
-    let whole = simulation.schedule(options);
+    let whole = (simulation.schedule)(options);
     let Some(found) = smaller(whole, tries, &run, &fails, &mut tell) else {
         say(format!("seed {seed}: it does not fail again"));
         return Ok(());
@@ -325,16 +331,16 @@ pub fn breaks(ran: &Ran, rule: &str) -> bool {
 }
 
 /// Runs a schedule and, if `twice`, again: the two must be the same.
-fn run_and_tell<S: Simulation>(
-    simulation: &S,
+fn run_and_tell<S: Scheduled>(
+    simulation: &Simulation<S>,
     options: &Options,
-    schedule: &S::Schedule,
+    schedule: &S,
     twice: bool,
     say: Say<'_>,
 ) -> Ran {
     let seed = options.seed;
-    let mut ran = simulation.run(options, schedule);
-    if twice && simulation.run(options, schedule).trace != ran.trace {
+    let mut ran = (simulation.run)(options, schedule);
+    if twice && (simulation.run)(options, schedule).trace != ran.trace {
         ran.violations.push(Violation {
             rule: "not repeatable".into(),
             story: format!("Seed {seed} has gone differently the second time."),
@@ -351,8 +357,8 @@ fn run_and_tell<S: Simulation>(
 }
 
 /// Runs one seed, with the schedule of a file where there is one, and tells all of it.
-pub fn replay_one<S: Simulation>(
-    simulation: &S,
+pub fn replay_one<S: Scheduled>(
+    simulation: &Simulation<S>,
     seed: u64,
     schedule: Option<&Path>,
     args: &RunArgs,
@@ -360,7 +366,7 @@ pub fn replay_one<S: Simulation>(
 ) -> Result<ExitCode> {
     let options = args.options(seed);
     let schedule = match schedule {
-        None => simulation.schedule(&options),
+        None => (simulation.schedule)(&options),
         Some(file) => serde_json::from_slice(&std::fs::read(file)?)
             .with_context(|| format!("{} is not a schedule", file.display()))?,
     };
@@ -376,7 +382,7 @@ pub fn replay_one<S: Simulation>(
     for (at, text) in lines {
         say(format!("{:9.3}  {text}", at as f64 / 1e9));
     }
-    let mut summary = Summary::new(simulation.coverage());
+    let mut summary = Summary::new((simulation.coverage)());
     summary.add(&ran);
     say(summary.told(Duration::from_secs(1)));
     say(format!("trace {:016x}", ran.trace));

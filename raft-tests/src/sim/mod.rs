@@ -41,6 +41,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::clients::{Mix, Shared};
+use self::command::CLUSTERS;
 use self::disk::Crash;
 use self::net::address;
 use self::schedule::{Schedule, Wish};
@@ -444,9 +445,9 @@ async fn finish(options: &Options, world: &Arc<World>) -> Ran {
     let ever = world.ever();
     let (mut recording, mut violations, notes) = record.take();
     recording.dumps = dumps;
-    recording.run.level = "sim".into();
+    recording.run.level = CLUSTERS.name.into();
     recording.run.seed = options.seed;
-    recording.run.replay = command::replay(options);
+    recording.run.replay = CLUSTERS.replay(options);
     recording.run.members = ever;
     recording.run.began_unix_ms = clock::BEGAN_UNIX_MS;
     world.look();
