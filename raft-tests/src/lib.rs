@@ -24,6 +24,7 @@ pub mod etcd;
 pub mod figures;
 pub mod history;
 pub mod judge;
+mod kinds;
 pub mod kube;
 pub mod member;
 pub mod model;

@@ -1,12 +1,12 @@
 //! What runs of control planes have to have been through, many together: see [`crate::sim::coverage`].
 
-use super::nemesis::KINDS;
+use super::nemesis::Kind;
 use super::record::{EXPIRED, LOST};
 use super::schedule::WORKLOADS;
 use crate::recording::{RestCall, RestFate, WatchBody};
 use crate::sim::Ran;
 use crate::sim::coverage::{Coverage, Event, LEADER_CHANGES, SNAPSHOTS, messages};
-use crate::sim::nemesis::KINDS as STORE_KINDS;
+use crate::sim::nemesis::Kind as OfStore;
 
 /// All that has to happen besides faults.
 const EVENTS: [Event; 15] = [
@@ -107,8 +107,8 @@ fn late_views(ran: &Ran) -> u64 {
 
 /// What control planes have to go through.
 pub fn of_control_planes() -> Coverage {
-    let store = STORE_KINDS.iter().map(|(kind, _)| kind.name());
-    let own = KINDS.iter().map(|kind| kind.name());
+    let store = OfStore::ALL.iter().map(|kind| kind.name());
+    let own = Kind::ALL.iter().map(|kind| kind.name());
     Coverage::new(store.chain(own).collect(), &EVENTS)
 }
 
@@ -165,7 +165,10 @@ mod tests {
     fn what_never_happened_is_missing() {
         let mut coverage = of_control_planes();
         let all = coverage.missing();
-        assert_eq!(all.len(), STORE_KINDS.len() + KINDS.len() + EVENTS.len());
+        assert_eq!(
+            all.len(),
+            OfStore::ALL.len() + Kind::ALL.len() + EVENTS.len()
+        );
         let deed = |member| RestCall {
             member,
             ..call(1, "PATCH /x as m1_2", RestFate::Done(3), "done")

@@ -15,59 +15,37 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::Run;
 use super::kubelet::node;
 use super::schedule::{Harm, Schedule};
+use crate::kinds::kinds;
 use crate::sim::nemesis;
 use crate::sim::schedule::Strike;
 
 /// Numbers of clients, at most.
 const CLIENTS: [std::ops::Range<u32>; 4] = [0..6, 50..60, 100..105, 200..203];
 
-/// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
-    /// One client and one member.
-    ClientCutOff,
-    /// All clients and one member.
-    ClientsCutOff,
-    SlowClients,
-    /// A member's watches are held, so that it shows the past.
-    StaleMember,
-    /// History is dropped that the run itself has read.
-    Compaction,
-    /// The scheduler and the controllers of a member, in the middle of something.
-    AgentsCrash,
-    NodeAgentStopped,
-    /// Nothing runs on it any more, and its agent knows nothing.
-    NodeReboot,
+kinds! {
+    /// A kind of fault.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    pub enum Kind {
+        /// One client and one member.
+        ClientCutOff = "client cut off",
+        /// All clients and one member.
+        ClientsCutOff = "clients cut off",
+        SlowClients = "slow clients",
+        /// A member's watches are held, so that it shows the past.
+        StaleMember = "stale member",
+        /// History is dropped that the run itself has read.
+        Compaction = "compaction",
+        /// The scheduler and the controllers of a member, in the middle of something.
+        AgentsCrash = "agents crash",
+        NodeAgentStopped = "node agent stopped",
+        /// Nothing runs on it any more, and its agent knows nothing.
+        NodeReboot = "node reboot",
+    }
 }
 
 use Kind::*;
 
-/// All there are.
-pub const KINDS: [Kind; 8] = [
-    ClientCutOff,
-    ClientsCutOff,
-    SlowClients,
-    StaleMember,
-    Compaction,
-    AgentsCrash,
-    NodeAgentStopped,
-    NodeReboot,
-];
-
 impl Kind {
-    pub fn name(self) -> &'static str {
-        match self {
-            ClientCutOff => "client cut off",
-            ClientsCutOff => "clients cut off",
-            SlowClients => "slow clients",
-            StaleMember => "stale member",
-            Compaction => "compaction",
-            AgentsCrash => "agents crash",
-            NodeAgentStopped => "node agent stopped",
-            NodeReboot => "node reboot",
-        }
-    }
-
     pub fn needs_agents(self) -> bool {
         matches!(self, AgentsCrash | NodeAgentStopped | NodeReboot)
     }

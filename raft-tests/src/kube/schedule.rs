@@ -194,8 +194,9 @@ fn turns(client: u32, work: Work, length: Duration, rng: &mut SmallRng) -> Vec<T
 
 fn harms(length: Duration, with_agents: bool, rng: &mut SmallRng) -> Vec<Harm> {
     let rest = Duration::from_millis(rng.random_range(200..2000));
-    let kinds: Vec<Kind> = super::nemesis::KINDS
-        .into_iter()
+    let kinds: Vec<Kind> = Kind::ALL
+        .iter()
+        .copied()
         .filter(|kind| with_agents || !kind.needs_agents())
         .collect();
     let (mut at, mut harms) = (Duration::ZERO, Vec::new());

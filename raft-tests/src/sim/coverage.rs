@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::Ran;
 use super::check::is_answered;
-use super::nemesis::KINDS;
+use super::nemesis::Kind;
 use crate::recording::{Fault, Outcome, Recording, RestFate, Violation, WatchBody};
 
 /// So many seeds have to have seen everything.
@@ -92,7 +92,7 @@ pub struct Coverage {
 
 /// What clusters of the store have to go through.
 pub fn of_clusters() -> Coverage {
-    Coverage::new(KINDS.iter().map(|(kind, _)| kind.name()).collect(), &EVENTS)
+    Coverage::new(Kind::ALL.iter().map(|kind| kind.name()).collect(), &EVENTS)
 }
 
 /// Whether somebody waited for an answer while a fault lasted: from a call to its return.
@@ -227,7 +227,7 @@ mod tests {
     fn what_never_happened_is_missing() {
         let mut coverage = of_clusters();
         let all = coverage.missing();
-        assert_eq!(all.len(), KINDS.len() + EVENTS.len());
+        assert_eq!(all.len(), Kind::ALL.len() + EVENTS.len());
         coverage.add(&Ran {
             leaders: 2,
             ..ran(

@@ -13,93 +13,58 @@ use super::disk::Crash;
 use super::net::address;
 use super::schedule::{Strike, Target};
 use super::world::{NoAnswer, World};
+use crate::kinds::kinds;
 
-/// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
-    /// One member without the others, the leader most often.
-    Alone,
-    /// One direction of one link.
-    OneWay,
-    /// One link, both directions.
-    Link,
-    /// One member hears from the others and cannot answer, or the other way around.
-    HalfDeaf,
-    /// A link or a member comes and goes.
-    Flapping,
-    /// One is alone while another becomes the leader.
-    LeftBehind,
-    /// Everything takes long, or one link does.
-    SlowLinks,
-    Reset,
-    Kill,
-    CrashLoop,
-    Restart,
-    PowerLoss,
-    PowerLossOfAll,
-    Pause,
-    ClockJump,
-    SlowDisk,
-    FailedSync,
-    DiskFull,
-    BitRot,
-    Membership,
-    HandOver,
+kinds! {
+    /// A kind of fault.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    pub enum Kind {
+        /// One member without the others, the leader most often.
+        Alone = "partition: alone",
+        /// One direction of one link.
+        OneWay = "partition: one way",
+        /// One link, both directions.
+        Link = "partition: link",
+        /// One member hears from the others and cannot answer, or the other way around.
+        HalfDeaf = "partition: half deaf",
+        /// A link or a member comes and goes.
+        Flapping = "partition: flapping",
+        /// One is alone while another becomes the leader.
+        LeftBehind = "partition: left behind",
+        /// Everything takes long, or one link does.
+        SlowLinks = "slow links",
+        Reset = "reset",
+        Kill = "kill",
+        CrashLoop = "crash loop",
+        Restart = "restart",
+        PowerLoss = "power loss",
+        PowerLossOfAll = "power loss of all",
+        Pause = "pause",
+        ClockJump = "clock jump",
+        SlowDisk = "slow disk",
+        FailedSync = "failed sync",
+        DiskFull = "disk full",
+        BitRot = "bit rot",
+        Membership = "membership",
+        HandOver = "hand over",
+    }
 }
 
 use Kind::*;
 
 const HANDS_OVER_WITHIN: Duration = Duration::from_secs(4);
 
-/// All there are, with how likely each is where it is drawn at all.
-pub const KINDS: [(Kind, u32); 21] = [
-    (Alone, 8),
-    (OneWay, 4),
-    (Link, 4),
-    (HalfDeaf, 4),
-    (Flapping, 2),
-    (LeftBehind, 3),
-    (SlowLinks, 2),
-    (Reset, 4),
-    (Kill, 8),
-    (CrashLoop, 1),
-    (Restart, 2),
-    (PowerLoss, 6),
-    (PowerLossOfAll, 2),
-    (Pause, 5),
-    (ClockJump, 3),
-    (SlowDisk, 3),
-    (FailedSync, 3),
-    (DiskFull, 1),
-    (BitRot, 2),
-    (Membership, 2),
-    (HandOver, 3),
-];
-
 impl Kind {
-    pub fn name(self) -> &'static str {
+    /// How likely it is where it is drawn at all.
+    fn weight(self) -> u32 {
         match self {
-            Alone => "partition: alone",
-            OneWay => "partition: one way",
-            Link => "partition: link",
-            HalfDeaf => "partition: half deaf",
-            Flapping => "partition: flapping",
-            LeftBehind => "partition: left behind",
-            SlowLinks => "slow links",
-            Reset => "reset",
-            Kill => "kill",
-            CrashLoop => "crash loop",
-            Restart => "restart",
-            PowerLoss => "power loss",
-            PowerLossOfAll => "power loss of all",
-            Pause => "pause",
-            ClockJump => "clock jump",
-            SlowDisk => "slow disk",
-            FailedSync => "failed sync",
-            DiskFull => "disk full",
-            BitRot => "bit rot",
-            Membership => "membership",
-            HandOver => "hand over",
+            Alone | Kill => 8,
+            PowerLoss => 6,
+            Pause => 5,
+            OneWay | Link | HalfDeaf | Reset => 4,
+            LeftBehind | ClockJump | SlowDisk | FailedSync | HandOver => 3,
+            Flapping | SlowLinks | Restart | PowerLossOfAll | BitRot | Membership => 2,
+            CrashLoop | DiskFull => 1,
         }
     }
 }
@@ -107,7 +72,7 @@ impl Kind {
 /// The mix of one run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    kinds: Vec<(Kind, u32)>,
+    kinds: Vec<Kind>,
     /// Between two faults.
     pub pause_max: Duration,
     /// Of one fault.
@@ -117,10 +82,10 @@ pub struct Plan {
 impl Plan {
     pub fn draw(rng: &mut SmallRng) -> Plan {
         let share = rng.random_range(0.15..0.8);
-        let drawn = KINDS.iter().filter(|_| rng.random_bool(share));
+        let drawn = Kind::ALL.iter().filter(|_| rng.random_bool(share));
         let mut kinds: Vec<_> = drawn.copied().collect();
         if kinds.is_empty() {
-            kinds.push(KINDS[rng.random_range(0..KINDS.len())]);
+            kinds.push(Kind::ALL[rng.random_range(0..Kind::ALL.len())]);
         }
         Plan {
             kinds,
@@ -130,13 +95,13 @@ impl Plan {
     }
 
     pub fn next(&self, rng: &mut SmallRng) -> Kind {
-        let mut drawn = rng.random_range(0..self.kinds.iter().map(|(_, weight)| weight).sum());
-        let kind = self.kinds.iter().find(|(_, weight)| {
-            let here = drawn < *weight;
-            drawn = drawn.saturating_sub(*weight);
+        let mut drawn = rng.random_range(0..self.kinds.iter().map(|kind| kind.weight()).sum());
+        let kind = self.kinds.iter().find(|kind| {
+            let here = drawn < kind.weight();
+            drawn = drawn.saturating_sub(kind.weight());
             here
         });
-        kind.map_or(Kill, |(kind, _)| *kind)
+        kind.copied().unwrap_or(Kill)
     }
 }
 
