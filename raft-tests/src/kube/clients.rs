@@ -11,6 +11,7 @@ use super::objects::Known;
 use super::rest::{Rest, Shared};
 use super::schedule::{Turn, Work};
 use super::{objects, workloads};
+use crate::sim::schedule::Seed;
 
 /// A client that was busy for longer does not make up for it.
 const LATE_MAX: Duration = Duration::from_millis(300);
@@ -32,7 +33,7 @@ pub async fn work(shared: Arc<Shared>, client: u32, work: Work, mut rng: SmallRn
             client,
             work,
             seat,
-            seed: rng.random(),
+            seed: Seed::draw(&mut rng),
         };
         take(&mut rest, &mut known, &turn).await;
         rest.pause(work.think_max()).await;

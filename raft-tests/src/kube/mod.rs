@@ -53,6 +53,7 @@ use self::wire::Wire;
 use crate::mutants;
 use crate::recording::Fault;
 use crate::sim::clock::BEGAN_UNIX_MS;
+use crate::sim::schedule::by;
 use crate::sim::world::World;
 use crate::sim::{self, Options, Ran, becomes};
 
@@ -216,8 +217,7 @@ impl Parties {
             keepers: JoinSet::new(),
             reached: Vec::new(),
         };
-        for client in schedule.clients() {
-            let turns = schedule.turns_of(client);
+        for (client, turns) in by(|turn| turn.client, &schedule.turns) {
             let talk = clients::talk(parties.writing.clone(), client, turns, began);
             parties.writers.spawn(talk);
         }
@@ -226,7 +226,7 @@ impl Parties {
             parties.reached.push(reached.clone());
             let namespace = informer.of_one.then_some(objects::NAMESPACES[0]);
             let (shared, client) = (parties.keeping.clone(), informer.client);
-            let rng = informer.rng();
+            let rng = informer.seed.rng();
             let keeper = informers::keep(shared, client, "configmaps", namespace, reached, rng);
             parties.keepers.spawn(keeper);
         }

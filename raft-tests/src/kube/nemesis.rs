@@ -17,7 +17,7 @@ use super::kubelet::node;
 use super::schedule::{Harm, Schedule};
 use crate::kinds::kinds;
 use crate::sim::nemesis;
-use crate::sim::schedule::Strike;
+use crate::sim::schedule::{Strike, by};
 
 /// Numbers of clients, at most.
 const CLIENTS: [std::ops::Range<u32>; 4] = [0..6, 50..60, 100..105, 200..203];
@@ -61,12 +61,12 @@ pub async fn torment(run: &Arc<Run>, schedule: &Schedule, began: Instant, until:
     let mut torments = JoinSet::new();
     // The store's are told in time since the run began.
     let began_ms = (began - run.start).as_millis() as u64;
-    for hand in schedule.hands() {
+    for strikes in by(|strike| strike.hand, &schedule.strikes).into_values() {
         let later = |strike: Strike| Strike {
             at_ms: strike.at_ms + began_ms,
             ..strike
         };
-        let strikes = hand.into_iter().map(later).collect();
+        let strikes = strikes.into_iter().map(later).collect();
         torments.spawn(nemesis::torment(run.world.clone(), strikes, until));
     }
     let harms = schedule.harms.clone();
@@ -89,7 +89,7 @@ async fn between(run: Arc<Run>, harms: Vec<Harm>, began: Instant, until: Instant
 }
 
 async fn one(run: &Run, harm: &Harm) {
-    let rng = &mut harm.rng();
+    let rng = &mut harm.seed.rng();
     let members = run.world.members();
     let member = members[harm.nth as usize % members.len()];
     let lasts = Duration::from_millis(harm.lasts_ms);

@@ -90,7 +90,7 @@ impl Rest {
 
     /// Begins a turn: at a member that serves, if there is one, and with chance of its own.
     pub fn sit(&mut self, turn: &Turn) {
-        self.rng = turn.rng();
+        self.rng = turn.seed.rng();
         let ready = self.shared.wire.ready();
         if !ready.is_empty() {
             self.member = ready[turn.seat as usize % ready.len()];

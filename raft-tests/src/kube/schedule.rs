@@ -8,8 +8,8 @@ use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use super::nemesis::Kind;
-use crate::sim::schedule::{Strike, Wish, ms, strikes};
-use crate::sim::smaller::{Lists, picked};
+use crate::sim::schedule::{Seed, Strike, Wish, ms, strikes};
+use crate::sim::smaller::{List, Lists, list};
 
 /// See the module head. Times are milliseconds since clients began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +30,7 @@ pub struct Harm {
     /// Which member it hits, of those in the cluster, counted around.
     pub nth: u32,
     pub lasts_ms: u64,
-    /// Decides all that is not said here.
-    pub seed: u64,
+    pub seed: Seed,
 }
 
 /// A client asks for something.
@@ -42,8 +41,7 @@ pub struct Turn {
     pub work: Work,
     /// Which member it asks, of those that serve, counted around.
     pub seat: u32,
-    /// Decides what for.
-    pub seed: u64,
+    pub seed: Seed,
 }
 
 /// What a client does.
@@ -103,7 +101,7 @@ pub struct Informer {
     pub client: u32,
     /// Of one namespace and not of all.
     pub of_one: bool,
-    pub seed: u64,
+    pub seed: Seed,
 }
 
 /// Clients go on after the last fault, until the control plane serves again: so long at most.
@@ -126,7 +124,7 @@ impl Schedule {
             drawn.informers.push(Informer {
                 client,
                 of_one: rng.random_bool(0.4),
-                seed: rng.random(),
+                seed: Seed::draw(&mut rng),
             });
         }
         let wish = Wish {
@@ -142,32 +140,6 @@ impl Schedule {
             drawn.harms = harms(length, with_agents, &mut rng);
         }
         drawn
-    }
-
-    /// Who asks, and for what.
-    pub fn clients(&self) -> Vec<u32> {
-        let mut clients: Vec<u32> = self.turns.iter().map(|turn| turn.client).collect();
-        clients.sort_unstable();
-        clients.dedup();
-        clients
-    }
-
-    /// What one client asks, in the order of time.
-    pub fn turns_of(&self, client: u32) -> Vec<Turn> {
-        let of_client = self.turns.iter().filter(|turn| turn.client == client);
-        of_client.cloned().collect()
-    }
-
-    /// What each hand does to the store, in the order of time.
-    pub fn hands(&self) -> Vec<Vec<Strike>> {
-        let mut hands: Vec<Vec<Strike>> = Vec::new();
-        for strike in &self.strikes {
-            match hands.iter_mut().find(|hand| hand[0].hand == strike.hand) {
-                Some(hand) => hand.push(strike.clone()),
-                None => hands.push(vec![strike.clone()]),
-            }
-        }
-        hands
     }
 }
 
@@ -186,7 +158,7 @@ fn turns(client: u32, work: Work, length: Duration, rng: &mut SmallRng) -> Vec<T
             client,
             work,
             seat,
-            seed: rng.random(),
+            seed: Seed::draw(rng),
         });
     }
     turns
@@ -212,7 +184,7 @@ fn harms(length: Duration, with_agents: bool, rng: &mut SmallRng) -> Vec<Harm> {
             kind,
             nth: rng.random_range(0..60),
             lasts_ms: ms(lasts),
-            seed: rng.random(),
+            seed: Seed::draw(rng),
         });
         if kind.lasts() {
             at += lasts;
@@ -220,60 +192,16 @@ fn harms(length: Duration, with_agents: bool, rng: &mut SmallRng) -> Vec<Harm> {
     }
 }
 
-impl Harm {
-    pub fn rng(&self) -> SmallRng {
-        SmallRng::seed_from_u64(self.seed)
-    }
-}
-
-impl Turn {
-    pub fn rng(&self) -> SmallRng {
-        SmallRng::seed_from_u64(self.seed)
-    }
-}
-
-impl Informer {
-    pub fn rng(&self) -> SmallRng {
-        SmallRng::seed_from_u64(self.seed)
-    }
-}
-
-/// The lists of a schedule.
-const STRIKES: usize = 0;
-const HARMS: usize = 1;
-const TURNS: usize = 2;
-const INFORMERS: usize = 3;
-
 impl Lists for Schedule {
     // Faults first: most of a schedule's effect is theirs. Once more in the end, when fewer may be needed.
-    const ORDER: &'static [(usize, (usize, usize))] = &[
-        (STRIKES, (1, 6)),
-        (HARMS, (1, 5)),
-        (TURNS, (2, 3)),
-        (INFORMERS, (1, 3)),
-        (STRIKES, (1, 2)),
-        (HARMS, (1, 1)),
+    const ORDER: &'static [(List<Self>, (usize, usize))] = &[
+        (list!(strikes), (1, 6)),
+        (list!(harms), (1, 5)),
+        (list!(turns), (2, 3)),
+        (list!(informers), (1, 3)),
+        (list!(strikes), (1, 2)),
+        (list!(harms), (1, 1)),
     ];
-
-    fn len(&self, list: usize) -> usize {
-        match list {
-            STRIKES => self.strikes.len(),
-            HARMS => self.harms.len(),
-            TURNS => self.turns.len(),
-            _ => self.informers.len(),
-        }
-    }
-
-    fn with(&self, list: usize, places: &[usize]) -> Schedule {
-        let mut less = self.clone();
-        match list {
-            STRIKES => less.strikes = picked(&self.strikes, places),
-            HARMS => less.harms = picked(&self.harms, places),
-            TURNS => less.turns = picked(&self.turns, places),
-            _ => less.informers = picked(&self.informers, places),
-        }
-        less
-    }
 
     fn sort(&mut self) {
         self.turns.sort_by_key(|turn| turn.at_ms);
@@ -289,6 +217,7 @@ impl Lists for Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::schedule::by;
 
     const LENGTH: Duration = Duration::from_secs(10);
 
@@ -307,8 +236,7 @@ mod tests {
         for seed in 0..50 {
             let with_agents = seed % 2 == 0;
             let drawn = Schedule::draw(seed, LENGTH, with_agents);
-            for client in drawn.clients() {
-                let turns = drawn.turns_of(client);
+            for turns in by(|turn| turn.client, &drawn.turns).values() {
                 assert!(turns.is_sorted_by_key(|turn| turn.at_ms));
                 assert!(turns.iter().all(|turn| turn.work == turns[0].work));
                 assert!(turns.last().unwrap().at_ms > 40_000);
@@ -322,8 +250,6 @@ mod tests {
             let workloads = drawn.turns.iter().any(|turn| turn.work != Work::Objects);
             assert_eq!(workloads, with_agents);
             harms += drawn.harms.len();
-            let strikes: usize = drawn.hands().iter().map(Vec::len).sum();
-            assert_eq!(strikes, drawn.strikes.len());
         }
         assert!(harms > 50);
     }

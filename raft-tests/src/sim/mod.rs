@@ -44,7 +44,7 @@ use self::clients::{Mix, Shared};
 use self::command::CLUSTERS;
 use self::disk::Crash;
 use self::net::address;
-use self::schedule::{Schedule, Wish};
+use self::schedule::{Schedule, Wish, by};
 use self::world::World;
 use crate::judge::judge;
 use crate::mutants;
@@ -183,8 +183,7 @@ async fn run_here(options: &Options, schedule: &Schedule) -> Ran {
     founders.iter().for_each(|id| world.boot(*id));
     let shared = Shared::new(world.clone(), mix);
     let mut clients = JoinSet::new();
-    for client in schedule.clients() {
-        let turns = schedule.turns_of(client);
+    for (client, turns) in by(|turn| turn.client, &schedule.turns) {
         clients.spawn(clients::talk(shared.clone(), client, turns));
     }
     for watcher in &schedule.watchers {
@@ -236,8 +235,7 @@ pub(crate) fn limits(rng: &mut SmallRng) -> Limits {
 async fn torment(world: &Arc<World>, schedule: &Schedule, length: Duration) {
     let until = Instant::now() + length;
     let mut torments = JoinSet::new();
-    for hand in schedule.hands() {
-        let strikes = schedule.strikes_of(hand);
+    for strikes in by(|strike| strike.hand, &schedule.strikes).into_values() {
         torments.spawn(nemesis::torment(world.clone(), strikes, until));
     }
     while let Some(ended) = torments.join_next().await {

@@ -115,7 +115,7 @@ pub async fn torment(world: Arc<World>, strikes: Vec<Strike>, until: Instant) {
         }
         let mut harm = Harm {
             world: &world,
-            rng: &mut strike.rng(),
+            rng: &mut strike.seed.rng(),
             kind: strike.kind,
             target: strike.target,
             lasts: Duration::from_millis(strike.lasts_ms).min(until - now),

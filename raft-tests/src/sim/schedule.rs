@@ -5,6 +5,7 @@
 //! What a cluster answers is not part of it, and a client or a fault that depends on that (the leader of the moment, a
 //! key as it was read) looks when its time has come.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -12,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use super::nemesis::{Kind, Plan};
-use super::smaller::{Lists, picked};
+use super::smaller::{List, Lists, list};
 
 /// See the module head. Times are milliseconds since the run began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +34,7 @@ pub struct Strike {
     pub kind: Kind,
     pub target: Target,
     pub lasts_ms: u64,
-    /// Decides all that is not said here.
-    pub seed: u64,
+    pub seed: Seed,
 }
 
 /// Whom a fault hits.
@@ -53,8 +53,7 @@ pub struct Turn {
     pub client: u32,
     /// Which member it asks, of those in the cluster, counted around.
     pub seat: u32,
-    /// Decides what for.
-    pub seed: u64,
+    pub seed: Seed,
 }
 
 /// A client watches.
@@ -63,14 +62,37 @@ pub struct Watcher {
     pub client: u32,
     /// All keys, from the first revision on.
     pub everything: bool,
-    pub seed: u64,
+    pub seed: Seed,
 }
 
 /// A client keeps leases alive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keeper {
     pub client: u32,
-    pub seed: u64,
+    pub seed: Seed,
+}
+
+/// Decides, for one part of a schedule, all that the schedule does not say: a stream of chance of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed(u64);
+
+impl Seed {
+    pub(crate) fn draw(rng: &mut SmallRng) -> Seed {
+        Seed(rng.random())
+    }
+
+    pub fn rng(self) -> SmallRng {
+        SmallRng::seed_from_u64(self.0)
+    }
+}
+
+/// What is whose, in the order in which it is listed.
+pub fn by<T: Clone>(whose: impl Fn(&T) -> u32, things: &[T]) -> BTreeMap<u32, Vec<T>> {
+    let mut found: BTreeMap<u32, Vec<T>> = BTreeMap::new();
+    for thing in things {
+        found.entry(whose(thing)).or_default().push(thing.clone());
+    }
+    found
 }
 
 /// What a schedule is drawn for.
@@ -100,14 +122,14 @@ impl Schedule {
             drawn.watchers.push(Watcher {
                 client: 100 + client,
                 everything: false,
-                seed: rng.random(),
+                seed: Seed::draw(&mut rng),
             });
         }
         for client in 0..2 {
             drawn.watchers.push(Watcher {
                 client: 200 + client,
                 everything: true,
-                seed: rng.random(),
+                seed: Seed::draw(&mut rng),
             });
         }
         // A calm beginning, mostly: a cluster that is never formed is not worth much.
@@ -122,75 +144,22 @@ impl Schedule {
         for client in 0..rng.random_range(0..4) {
             drawn.keepers.push(Keeper {
                 client: 300 + client,
-                seed: rng.random(),
+                seed: Seed::draw(&mut rng),
             });
         }
         drawn
     }
-
-    /// Who asks.
-    pub fn clients(&self) -> Vec<u32> {
-        let mut clients: Vec<u32> = self.turns.iter().map(|turn| turn.client).collect();
-        clients.sort_unstable();
-        clients.dedup();
-        clients
-    }
-
-    /// What one client asks, in the order of time.
-    pub fn turns_of(&self, client: u32) -> Vec<Turn> {
-        let of_client = self.turns.iter().filter(|turn| turn.client == client);
-        of_client.cloned().collect()
-    }
-
-    /// What one hand does, in the order of time.
-    pub fn strikes_of(&self, hand: u32) -> Vec<Strike> {
-        let of_hand = self.strikes.iter().filter(|strike| strike.hand == hand);
-        of_hand.cloned().collect()
-    }
-
-    pub fn hands(&self) -> Vec<u32> {
-        let mut hands: Vec<u32> = self.strikes.iter().map(|strike| strike.hand).collect();
-        hands.sort_unstable();
-        hands.dedup();
-        hands
-    }
 }
-
-/// The lists of a schedule.
-const STRIKES: usize = 0;
-const TURNS: usize = 1;
-const WATCHERS: usize = 2;
-const KEEPERS: usize = 3;
 
 impl Lists for Schedule {
     // Faults first: most of a schedule's effect is theirs. Once more in the end, when fewer may be needed.
-    const ORDER: &'static [(usize, (usize, usize))] = &[
-        (STRIKES, (1, 3)),
-        (TURNS, (3, 4)),
-        (WATCHERS, (1, 2)),
-        (KEEPERS, (1, 2)),
-        (STRIKES, (1, 1)),
+    const ORDER: &'static [(List<Self>, (usize, usize))] = &[
+        (list!(strikes), (1, 3)),
+        (list!(turns), (3, 4)),
+        (list!(watchers), (1, 2)),
+        (list!(keepers), (1, 2)),
+        (list!(strikes), (1, 1)),
     ];
-
-    fn len(&self, list: usize) -> usize {
-        match list {
-            STRIKES => self.strikes.len(),
-            TURNS => self.turns.len(),
-            WATCHERS => self.watchers.len(),
-            _ => self.keepers.len(),
-        }
-    }
-
-    fn with(&self, list: usize, places: &[usize]) -> Schedule {
-        let mut less = self.clone();
-        match list {
-            STRIKES => less.strikes = picked(&self.strikes, places),
-            TURNS => less.turns = picked(&self.turns, places),
-            WATCHERS => less.watchers = picked(&self.watchers, places),
-            _ => less.keepers = picked(&self.keepers, places),
-        }
-        less
-    }
 
     fn sort(&mut self) {
         self.turns.sort_by_key(|turn| turn.at_ms);
@@ -199,30 +168,6 @@ impl Lists for Schedule {
     fn told(&self) -> String {
         let (faults, turns) = (self.strikes.len(), self.turns.len());
         format!("{faults} faults and {turns} requests")
-    }
-}
-
-impl Strike {
-    pub fn rng(&self) -> SmallRng {
-        SmallRng::seed_from_u64(self.seed)
-    }
-}
-
-impl Turn {
-    pub fn rng(&self) -> SmallRng {
-        SmallRng::seed_from_u64(self.seed)
-    }
-}
-
-impl Keeper {
-    pub fn rng(&self) -> SmallRng {
-        SmallRng::seed_from_u64(self.seed)
-    }
-}
-
-impl Watcher {
-    pub fn rng(&self) -> SmallRng {
-        SmallRng::seed_from_u64(self.seed)
     }
 }
 
@@ -239,7 +184,7 @@ fn turns(client: u32, wish: &Wish, rng: &mut SmallRng) -> Vec<Turn> {
             at_ms: ms(at),
             client,
             seat,
-            seed: rng.random(),
+            seed: Seed::draw(rng),
         });
         at += THINK_MIN + rng.random_range(Duration::ZERO..wish.think_max);
         // Mostly stays where it is, as a client with a connection does.
@@ -275,7 +220,7 @@ pub(crate) fn strikes(hand: u32, calm: Duration, wish: &Wish, rng: &mut SmallRng
             kind: plan.next(rng),
             target,
             lasts_ms: ms(lasts).max(1),
-            seed: rng.random(),
+            seed: Seed::draw(rng),
         });
         at += lasts;
     }
@@ -303,13 +248,11 @@ mod tests {
     fn everybody_does_one_thing_after_the_other_within_the_time() {
         for seed in 0..50 {
             let drawn = Schedule::draw(&wish(seed));
-            for client in drawn.clients() {
-                let turns = drawn.turns_of(client);
+            for turns in by(|turn| turn.client, &drawn.turns).values() {
                 assert!(turns.is_sorted_by(|one, next| one.at_ms < next.at_ms));
                 assert!(turns.len() > 500);
             }
-            for hand in drawn.hands() {
-                let strikes = drawn.strikes_of(hand);
+            for strikes in by(|strike| strike.hand, &drawn.strikes).values() {
                 let follows = |one: &Strike, next: &Strike| one.at_ms + one.lasts_ms <= next.at_ms;
                 assert!(strikes.is_sorted_by(follows));
                 assert!(strikes.iter().all(|strike| strike.at_ms < 10_000));

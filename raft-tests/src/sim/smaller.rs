@@ -4,16 +4,10 @@
 use crate::shrink::{End, shrink};
 
 /// A schedule as lists of things, each of which can be left out without a change of the others.
-pub trait Lists: Clone {
+pub trait Lists: Clone + 'static {
     /// Which lists to make smaller, one after the other, and for how much of the tries that are left: a share, as numerator
     /// and denominator. Those with the most effect come first, and may come again when they may have become needless.
-    const ORDER: &'static [(usize, (usize, usize))];
-
-    /// How many things are in a list.
-    fn len(&self, list: usize) -> usize;
-
-    /// The same with these things of a list alone, by their places, which ascend.
-    fn with(&self, list: usize, places: &[usize]) -> Self;
+    const ORDER: &'static [(List<Self>, (usize, usize))];
 
     /// Its lists by time, so that their halves are times, too.
     fn sort(&mut self);
@@ -22,10 +16,29 @@ pub trait Lists: Clone {
     fn told(&self) -> String;
 }
 
-/// The things in these places.
-pub fn picked<T: Clone>(things: &[T], places: &[usize]) -> Vec<T> {
-    places.iter().map(|place| things[*place].clone()).collect()
+/// One list of a schedule, whatever it is of: a field of it, by [`list`].
+pub struct List<S> {
+    /// How many things are in it.
+    pub len: fn(&S) -> usize,
+    /// Leaves the things in these places alone in it, which ascend.
+    pub keep: fn(&mut S, &[usize]),
 }
+
+/// The list in this field.
+macro_rules! list {
+    ($field:tt) => {
+        $crate::sim::smaller::List {
+            len: |all| all.$field.len(),
+            keep: |all, places| {
+                all.$field = places
+                    .iter()
+                    .map(|place| all.$field[*place].clone())
+                    .collect();
+            },
+        }
+    };
+}
+pub(crate) use list;
 
 /// What is left of a run.
 #[derive(Debug)]
@@ -60,7 +73,7 @@ pub fn smaller<S: Lists, R>(
     let mut minimal = true;
     for (list, (part, of)) in S::ORDER {
         let tries = search.left() * part / of;
-        minimal &= search.less(&mut schedule, *list, tries);
+        minimal &= search.less(&mut schedule, list, tries);
     }
     let ran = run(&schedule);
     Some(Smaller {
@@ -90,14 +103,15 @@ impl<S: Lists> Search<'_, S> {
     }
 
     /// Takes away from one list of the schedule. True where nothing more can go.
-    fn less(&mut self, schedule: &mut S, list: usize, tries: usize) -> bool {
-        let all: Vec<usize> = (0..schedule.len(list)).collect();
-        let whole = schedule.clone();
+    fn less(&mut self, schedule: &mut S, list: &List<S>, tries: usize) -> bool {
+        let all: Vec<usize> = (0..(list.len)(schedule)).collect();
         // That all of it fails is known, and costs no try.
         let shrunk = shrink(&all, tries + 1, |some| {
-            some.len() == all.len() || self.fails(&whole.with(list, some))
+            let mut less = schedule.clone();
+            (list.keep)(&mut less, some);
+            some.len() == all.len() || self.fails(&less)
         });
-        *schedule = whole.with(list, &shrunk.items);
+        (list.keep)(schedule, &shrunk.items);
         shrunk.end == End::Minimal
     }
 }
@@ -111,20 +125,8 @@ mod tests {
     struct Numbers(Vec<u32>, Vec<u32>);
 
     impl Lists for Numbers {
-        const ORDER: &'static [(usize, (usize, usize))] = &[(0, (1, 2)), (1, (1, 1))];
-
-        fn len(&self, list: usize) -> usize {
-            [&self.0, &self.1][list].len()
-        }
-
-        fn with(&self, list: usize, places: &[usize]) -> Numbers {
-            let mut less = self.clone();
-            match list {
-                0 => less.0 = picked(&self.0, places),
-                _ => less.1 = picked(&self.1, places),
-            }
-            less
-        }
+        const ORDER: &'static [(List<Self>, (usize, usize))] =
+            &[(list!(0), (1, 2)), (list!(1), (1, 1))];
 
         fn sort(&mut self) {
             self.1.sort_unstable();

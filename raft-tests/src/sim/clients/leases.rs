@@ -10,7 +10,7 @@ use crate::sim::schedule::Keeper;
 
 /// One that has a lease with a key all the time, as a node of Kubernetes or who leads has.
 pub async fn keep(shared: Arc<Shared>, keeper: Keeper) {
-    let mut rng = keeper.rng();
+    let mut rng = keeper.seed.rng();
     while !shared.is_over() {
         let mut client = Client {
             shared: &shared,

@@ -240,7 +240,7 @@ pub async fn talk(shared: Arc<Shared>, client: u32, turns: Vec<Turn>) {
             continue;
         }
         let members = shared.world.members();
-        let mut rng = turn.rng();
+        let mut rng = turn.seed.rng();
         let mut client = Client {
             shared: &shared,
             number: client,

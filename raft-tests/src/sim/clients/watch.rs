@@ -25,7 +25,7 @@ const ROOM: usize = 16;
 /// One that watches, and goes on elsewhere where it has to. With `everything` it does so from the first revision on: what
 /// no client asked for, the end of a lease, is seen by nobody else.
 pub async fn watch(shared: Arc<Shared>, watcher: Watcher) {
-    let mut rng = watcher.rng();
+    let mut rng = watcher.seed.rng();
     let Watcher {
         client, everything, ..
     } = watcher;
