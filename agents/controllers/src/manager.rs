@@ -1,14 +1,15 @@
 //! Runs the controllers: one election, one hub, a queue and workers for each.
 
 use crate::CONTROLLERS;
-use crate::world::{Caches, World};
+use crate::world::{Caches, Sightings, World};
 use agent_runtime::cache::Key;
 use agent_runtime::execute::execute;
 use agent_runtime::hub::Written;
 use agent_runtime::plan::Plan;
+use agent_runtime::timestamp::Moment;
 use agent_runtime::worker::{self, Next};
 use agent_runtime::{
-    AgentContext, ApiError, Client, Elector, ElectorConfig, EventRecorder, Hub, Queue, timestamp,
+    AgentContext, ApiError, Client, Elector, ElectorConfig, EventRecorder, Hub, Queue,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -157,6 +158,7 @@ struct Keyed {
     name: &'static str,
     reconcile: fn(&Key, &World) -> Plan,
     context: TaskContext,
+    sightings: Arc<Sightings>,
     memory: Mutex<HashMap<Key, Memory>>,
 }
 
@@ -173,6 +175,7 @@ async fn run_keyed(
         name: controller.name,
         reconcile,
         context,
+        sightings: Arc::default(),
         memory: Mutex::default(),
     });
     worker::run(queue, controller.workers, stop, move |key| {
@@ -191,7 +194,8 @@ impl Keyed {
         }
         let world = World::new(
             self.context.caches.clone(),
-            timestamp::now(),
+            self.sightings.clone(),
+            Moment::now(),
             failure,
             self.context.cluster_ca_pem.clone(),
             host::random(),
@@ -319,6 +323,7 @@ mod tests {
                 name: "test",
                 reconcile: one_pod,
                 context: context(server),
+                sightings: Arc::default(),
                 memory: Mutex::default(),
             };
             assert_eq!(keyed.work(Key::new("a", "x")).await, next);

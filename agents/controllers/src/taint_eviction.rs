@@ -1,6 +1,8 @@
 //! Deletes pods from nodes with a NoExecute taint that they do not tolerate, or tolerate for a limited time.
 //!
-//! The time runs from when the taint was added, which the taint itself says: a restart does not start it anew.
+//! The time runs from when this controller first saw the taint on the node of the pod, by the clock that nobody sets, as in
+//! Kubernetes. When the taint was added, by the clock of who did, does not count: it would drive out at once whom a machine with
+//! another clock has tainted, or who has just come. Another leader begins anew.
 
 use crate::manager::{Body, Controller};
 use crate::patches;
@@ -9,7 +11,7 @@ use agent_runtime::events::reference;
 use agent_runtime::kinds::{Pod, Taint};
 use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::resource_ref::PODS;
-use agent_runtime::timestamp::{self, Micros};
+use agent_runtime::timestamp::Micros;
 use agent_runtime::{EventType, Key, PatchType, Queue};
 use serde_json::json;
 use std::sync::Arc;
@@ -41,9 +43,14 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     });
     let (nodes, keys) = (caches.nodes.clone(), queue.clone());
     caches.pods.subscribe(move |change| {
-        let Some(pod) = &change.new else { return };
+        let Some(pod) = &change.new else {
+            // What has been seen of it is forgotten.
+            return keys.add(Key::of(&change.latest().metadata));
+        };
         let moved = change.old.as_ref().is_none_or(|old| {
-            old.spec.node_name != pod.spec.node_name || old.spec.tolerations != pod.spec.tolerations
+            old.metadata.uid != pod.metadata.uid
+                || old.spec.node_name != pod.spec.node_name
+                || old.spec.tolerations != pod.spec.tolerations
         });
         let tainted = nodes
             .get("", &pod.spec.node_name)
@@ -59,54 +66,49 @@ fn no_execute(taints: &[Taint]) -> impl Iterator<Item = &Taint> {
 }
 
 fn reconcile(key: &Key, world: &World) -> Plan {
-    let Some(pod) = world
-        .caches
-        .pods
-        .by_key(key)
-        .filter(|pod| !pod.metadata.is_deleting())
-    else {
+    let Some((pod, taints)) = tainted(key, world) else {
+        world.ages(key, &[]);
         return Plan::none();
     };
-    let Some(node) = world.caches.nodes.get("", &pod.spec.node_name) else {
-        return Plan::none();
-    };
-    let taints: Vec<Taint> = no_execute(&node.spec.taints).cloned().collect();
-    let Some(due) = due(&pod, &taints, world.now) else {
-        return Plan::none();
-    };
-    if due > world.now {
-        let mut plan = Plan::none();
-        plan.again(
-            Duration::from_micros(u64::try_from(due - world.now).unwrap_or(0)).min(LOOK_AGAIN_MAX)
-                + Duration::from_millis(1),
-        );
-        return plan;
+    let sighting = |taint: &Taint| format!("{} {}={}", pod.metadata.uid, taint.key, taint.value);
+    let sightings: Vec<String> = taints.iter().map(sighting).collect();
+    let ages = world.ages(key, &sightings);
+    match left(&pod, &taints, &ages) {
+        None => Plan::none(),
+        Some(Duration::ZERO) => evict(&pod, world.now),
+        Some(left) => {
+            let mut plan = Plan::none();
+            plan.again(left.min(LOOK_AGAIN_MAX) + Duration::from_millis(1));
+            plan
+        }
     }
-    evict(&pod, world.now)
 }
 
-/// When the pod has to go; `None` while it may stay.
-fn due(pod: &Pod, taints: &[Taint], now: Micros) -> Option<Micros> {
-    let mut earliest: Option<Micros> = None;
-    for taint in taints {
+/// A pod that runs, and the taints of its node that may drive it out.
+fn tainted(key: &Key, world: &World) -> Option<(Arc<Pod>, Vec<Taint>)> {
+    let pod = world.caches.pods.by_key(key)?;
+    let node = world.caches.nodes.get("", &pod.spec.node_name)?;
+    let taints = no_execute(&node.spec.taints).cloned().collect();
+    (!pod.metadata.is_deleting()).then_some((pod, taints))
+}
+
+/// For how long the pod may still stay with taints that have been seen for so long; `None`: for ever.
+fn left(pod: &Pod, taints: &[Taint], ages: &[Duration]) -> Option<Duration> {
+    let mut least: Option<Duration> = None;
+    for (taint, age) in taints.iter().zip(ages) {
         // The first toleration that covers a taint counts, as in Kubernetes; one without seconds holds for ever.
         let mut tolerations = pod.spec.tolerations.iter();
         let Some(toleration) = tolerations.find(|t| t.tolerates(taint)) else {
-            return Some(now);
+            return Some(Duration::ZERO);
         };
         let Some(seconds) = toleration.toleration_seconds else {
             continue;
         };
-        // The node lifecycle controller dates taints that come without a date; it will be back in a moment.
-        let added = taint
-            .time_added
-            .as_deref()
-            .and_then(timestamp::parse)
-            .unwrap_or(now);
-        let due = added.saturating_add(timestamp::seconds(seconds.max(0)));
-        earliest = Some(earliest.map_or(due, |e| e.min(due)));
+        let whole = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let left = whole.saturating_sub(*age);
+        least = Some(least.map_or(left, |least| least.min(left)));
     }
-    earliest
+    least
 }
 
 fn evict(pod: &Pod, now: Micros) -> Plan {
@@ -146,42 +148,82 @@ fn evict(pod: &Pod, now: Micros) -> Plan {
 mod tests {
     use super::*;
     use crate::testing::world;
+    use agent_runtime::kinds::Node;
+    use agent_runtime::timestamp::seconds;
+
+    /// A world in which a pod with these tolerations runs on a node with this taint.
+    fn scene(taint: &str, tolerations: &str) -> World {
+        world(&format!(
+            "kind: Node\nmetadata: {{name: n}}\nspec: {{taints: [{taint}]}}\n---\nkind: Pod\nmetadata: {{name: p, namespace: a, uid: u}}\nspec: {{nodeName: n, tolerations: [{tolerations}]}}\n"
+        ))
+    }
+
+    fn look(world: &World) -> Vec<String> {
+        reconcile(&Key::new("a", "p"), world).lines()
+    }
 
     fn plan(taint: &str, tolerations: &str) -> Vec<String> {
-        let text = format!(
-            "kind: Node\nmetadata: {{name: n}}\nspec: {{taints: [{taint}]}}\n---\nkind: Pod\nmetadata: {{name: p, namespace: a}}\nspec: {{nodeName: n, tolerations: [{tolerations}]}}\n"
-        );
-        reconcile(&Key::new("a", "p"), &world(&text)).lines()
+        look(&scene(taint, tolerations))
+    }
+
+    const TAINT: &str = "{key: node.kubernetes.io/unreachable, effect: NoExecute, timeAdded: '2025-12-31T00:00:00Z'}";
+
+    fn tolerate(seconds: &str) -> String {
+        format!(
+            "{{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute{seconds}}}"
+        )
     }
 
     #[test]
     fn the_toleration_decides_when() {
-        let taint = "{key: node.kubernetes.io/unreachable, effect: NoExecute, timeAdded: '2026-01-01T09:58:00Z'}";
-        let tolerate = |seconds: &str| {
-            format!(
-                "{{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute{seconds}}}"
-            )
-        };
-        assert_eq!(plan(taint, "")[2], "delete pods a/p");
+        assert_eq!(plan(TAINT, "")[2], "delete pods a/p");
         assert_eq!(
-            plan(taint, &tolerate(", tolerationSeconds: 300")),
-            ["again in 180.001s"]
-        );
-        assert_eq!(
-            plan(taint, &tolerate(", tolerationSeconds: 120"))[2],
+            plan(TAINT, &tolerate(", tolerationSeconds: 0"))[2],
             "delete pods a/p"
         );
-        assert!(plan(taint, &tolerate("")).is_empty());
+        assert!(plan(TAINT, &tolerate("")).is_empty());
         let both = [tolerate(""), tolerate(", tolerationSeconds: 120")];
-        assert!(plan(taint, &both.join(", ")).is_empty(), "the first counts");
+        assert!(plan(TAINT, &both.join(", ")).is_empty(), "the first counts");
         assert_eq!(
-            plan(taint, &tolerate(", tolerationSeconds: 9223372036854775807")),
+            plan(TAINT, &tolerate(", tolerationSeconds: 9223372036854775807")),
             ["again in 86400.001s"]
         );
         assert_eq!(
-            plan(taint, &tolerate(", tolerationSeconds: -1"))[2],
+            plan(TAINT, &tolerate(", tolerationSeconds: -1"))[2],
             "delete pods a/p"
         );
         assert!(plan("{key: k, effect: NoSchedule}", "").is_empty());
+    }
+
+    #[test]
+    fn the_time_runs_from_when_the_taint_was_seen_whatever_clocks_say() {
+        let mut world = scene(TAINT, &tolerate(", tolerationSeconds: 300"));
+        assert_eq!(look(&world), ["again in 300.001s"]);
+        world.steady += Duration::from_secs(120);
+        for jump in [750, -1500] {
+            world.now += seconds(jump);
+            assert_eq!(look(&world), ["again in 180.001s"]);
+        }
+        world.steady += Duration::from_secs(180);
+        assert_eq!(look(&world)[2], "delete pods a/p");
+    }
+
+    #[test]
+    fn what_was_seen_of_a_pod_goes_with_it() {
+        let mut world = scene(TAINT, &tolerate(", tolerationSeconds: 300"));
+        look(&world);
+        world.steady += Duration::from_secs(120);
+        let mut pod = Pod::clone(&world.caches.pods.get("a", "p").unwrap());
+        pod.metadata.uid = "another".into();
+        world.caches.pods.apply(pod);
+        assert_eq!(look(&world), ["again in 300.001s"]);
+        let mut node = Node::clone(&world.caches.nodes.get("", "n").unwrap());
+        let taints = std::mem::take(&mut node.spec.taints);
+        world.caches.nodes.apply(node.clone());
+        assert!(look(&world).is_empty());
+        node.spec.taints = taints;
+        world.caches.nodes.apply(node);
+        world.steady += Duration::from_secs(120);
+        assert_eq!(look(&world), ["again in 300.001s"]);
     }
 }

@@ -3,13 +3,25 @@
 use crate::world::{Caches, World};
 use agent_runtime::Cache;
 use agent_runtime::kinds::Kind;
-use agent_runtime::timestamp;
+use agent_runtime::timestamp::{self, Moment};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The time of every test world.
 pub(crate) const NOW: &str = "2026-01-01T10:00:00Z";
+
+/// So many seconds after [`NOW`], by both clocks.
+pub(crate) fn after(seconds: u64) -> Moment {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let wall = timestamp::seconds(seconds.try_into().expect("a test is short"));
+    Moment {
+        wall: timestamp::parse(NOW).expect("a time") + wall,
+        steady: *BEGAN + Duration::from_secs(seconds),
+    }
+}
 
 /// One object from YAML.
 pub(crate) fn object<T: DeserializeOwned>(text: &str) -> T {
@@ -51,7 +63,8 @@ pub(crate) fn world(text: &str) -> World {
     };
     World::new(
         Arc::new(caches),
-        timestamp::parse(NOW).expect("a time"),
+        Arc::default(),
+        after(0),
         None,
         "CA".into(),
         1,

@@ -5,10 +5,14 @@ use agent_runtime::kinds::{
     ConfigMap, DaemonSet, Deployment, EndpointSlice, Endpoints, Lease, Namespace, Node, Pod,
     PodDisruptionBudget, ReplicaSet, ReplicationController, Service, ServiceAccount, StatefulSet,
 };
-use agent_runtime::timestamp::Micros;
-use agent_runtime::{ApiError, Hub};
-use std::sync::Arc;
+use agent_runtime::timestamp::{Micros, Moment};
+use agent_runtime::{ApiError, Hub, Key};
+use host::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The caches of all kinds that controllers read.
 #[expect(
@@ -58,12 +62,38 @@ impl Caches {
     }
 }
 
+/// Since when a controller has seen what it still sees, by key. No clock of another machine has a part in it, and whoever
+/// takes over begins anew, as in Kubernetes.
+#[derive(Default)]
+pub struct Sightings(Mutex<HashMap<Key, BTreeMap<String, Instant>>>);
+
+impl Sightings {
+    /// For how long each of these has been seen about the key, in their order; everything else about it is forgotten.
+    fn ages(&self, key: &Key, seen: &[String], now: Instant) -> Vec<Duration> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = all.remove(key).unwrap_or_default();
+        let since = |name: &String| before.get(name).copied().unwrap_or(now);
+        let since: Vec<Instant> = seen.iter().map(since).collect();
+        if !seen.is_empty() {
+            let kept = seen.iter().cloned().zip(since.iter().copied());
+            all.insert(key.clone(), kept.collect());
+        }
+        since
+            .into_iter()
+            .map(|since| now.saturating_duration_since(since))
+            .collect()
+    }
+}
+
 /// See the module head.
 pub struct World {
     /// The caches.
     pub caches: Arc<Caches>,
-    /// The time of this reconcile.
+    /// The time of this reconcile, for what is written down.
     pub now: Micros,
+    /// The same by the clock that nobody sets.
+    pub(crate) steady: Instant,
+    sightings: Arc<Sightings>,
     /// How the last plan of the same key failed.
     pub last_failure: Option<ApiError>,
     /// The cluster's CA certificate, PEM.
@@ -73,21 +103,30 @@ pub struct World {
 }
 
 impl World {
-    /// A world; `seed` makes its names.
+    /// A world; the controller's sightings outlive it, `seed` makes its names.
     pub fn new(
         caches: Arc<Caches>,
-        now: Micros,
+        sightings: Arc<Sightings>,
+        now: Moment,
         last_failure: Option<ApiError>,
         cluster_ca_pem: Arc<str>,
         seed: u64,
     ) -> Self {
         Self {
             caches,
-            now,
+            now: now.wall,
+            steady: now.steady,
+            sightings,
             last_failure,
             cluster_ca_pem,
             seed: AtomicU64::new(seed),
         }
+    }
+
+    /// For how long this controller has seen each of these about the key, in their order; what else it has seen about it
+    /// is forgotten.
+    pub(crate) fn ages(&self, key: &Key, seen: &[String]) -> Vec<Duration> {
+        self.sightings.ages(key, seen, self.steady)
     }
 
     /// `base` and five random characters, as the API server makes names from `generateName`. Names are chosen here, so

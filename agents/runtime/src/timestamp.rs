@@ -1,8 +1,12 @@
 //! Kubernetes timestamps: RFC 3339 with seconds (`Time`) or microseconds (`MicroTime`), always UTC.
+//!
+//! What is written down is told by the wall clock, which somebody may set and which differs from that of other machines. How
+//! long something lasts is measured by the other clock of a [`Moment`].
 
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
+use tokio::time::Instant;
 
 /// Microseconds since the Unix epoch: the unit in which agents reckon with time.
 pub type Micros = i64;
@@ -10,6 +14,25 @@ pub type Micros = i64;
 /// The wall clock now. The shells call it; pure code gets the value as an argument.
 pub fn now() -> Micros {
     i64::try_from(host::since_1970().as_micros()).unwrap_or(i64::MAX)
+}
+
+/// One moment by both clocks of this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// For what others read.
+    pub wall: Micros,
+    /// For how long something lasts: nobody sets this one, and it means nothing to other machines.
+    pub steady: Instant,
+}
+
+impl Moment {
+    /// This one.
+    pub fn now() -> Self {
+        Self {
+            wall: now(),
+            steady: Instant::now(),
+        }
+    }
 }
 
 /// Reads a `Time` or `MicroTime`. `None` for what is not RFC 3339.

@@ -94,13 +94,6 @@ fn wanted(node: &Node, eviction: Eviction, now: Micros) -> (Vec<Taint>, bool) {
         starts |= want && !evicting;
         set(&mut taints, key, "NoExecute", want, Some(now));
     }
-    // Timers of pods run from this date; who taints by hand seldom gives one.
-    for taint in taints
-        .iter_mut()
-        .filter(|t| t.effect == "NoExecute" && t.time_added.is_none())
-    {
-        taint.time_added = Some(timestamp::time(now));
-    }
     (taints, starts)
 }
 
