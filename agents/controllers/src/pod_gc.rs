@@ -8,12 +8,13 @@ use agent_runtime::execute::execute;
 use agent_runtime::kinds::{Node, Pod};
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::{NODES, PODS};
-use agent_runtime::timestamp::{self, Micros, seconds};
+use agent_runtime::timestamp::{Micros, Moment};
 use futures::future::BoxFuture;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 pub(crate) const CONTROLLER: Controller = Controller {
     name: "pod-garbage-collector-controller",
@@ -24,7 +25,7 @@ pub(crate) const CONTROLLER: Controller = Controller {
 
 const PERIOD: Duration = Duration::from_secs(20);
 /// A node must be missing for so long before its pods are touched.
-const QUARANTINE: Micros = seconds(40);
+const QUARANTINE: Duration = Duration::from_secs(40);
 const TERMINATED_MAX: usize = 12_500;
 /// Put on a node by whoever has made sure that it is off.
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
@@ -38,22 +39,22 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
                 () = context.stop.cancelled() => return,
                 () = tokio::time::sleep(PERIOD) => {}
             }
-            round(&context, &mut missing, timestamp::now()).await;
+            round(&context, &mut missing, Moment::now()).await;
         }
     })
 }
 
-async fn round(context: &TaskContext, missing: &mut BTreeMap<String, Micros>, now: Micros) {
+async fn round(context: &TaskContext, missing: &mut BTreeMap<String, Instant>, now: Moment) {
     let pods = context.caches.pods.list();
     let nodes = context.caches.nodes.list();
     let mut ops = surplus(&pods, TERMINATED_MAX);
     ops.extend(never_scheduled(&pods));
-    ops.extend(out_of_service(&pods, &nodes, now));
+    ops.extend(out_of_service(&pods, &nodes, now.wall));
     let nodes: BTreeSet<String> = nodes
         .iter()
         .map(|node| node.metadata.name.clone())
         .collect();
-    for node in long_missing(&pods, &nodes, missing, now) {
+    for node in long_missing(&pods, &nodes, missing, now.steady) {
         // The cache may lag: the node itself is asked for before its pods are removed.
         if context
             .client
@@ -64,7 +65,7 @@ async fn round(context: &TaskContext, missing: &mut BTreeMap<String, Micros>, no
             ops.extend(
                 pods.iter()
                     .filter(|pod| pod.spec.node_name == node)
-                    .flat_map(|pod| orphaned(pod, now)),
+                    .flat_map(|pod| orphaned(pod, now.wall)),
             );
         }
     }
@@ -123,8 +124,8 @@ fn out_of_service(pods: &[Arc<Pod>], nodes: &[Arc<Node>], now: Micros) -> Vec<Op
 fn long_missing(
     pods: &[Arc<Pod>],
     nodes: &BTreeSet<String>,
-    missing: &mut BTreeMap<String, Micros>,
-    now: Micros,
+    missing: &mut BTreeMap<String, Instant>,
+    now: Instant,
 ) -> Vec<String> {
     let absent: BTreeSet<&str> = pods
         .iter()
@@ -187,7 +188,7 @@ fn force_delete(pod: &Pod) -> Op {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::object;
+    use crate::testing::{after, object};
 
     fn pod(text: &str) -> Arc<Pod> {
         Arc::new(object(text))
@@ -224,10 +225,10 @@ mod tests {
         ];
         let nodes = BTreeSet::from(["here".to_owned()]);
         let mut missing = BTreeMap::new();
-        assert!(long_missing(&pods, &nodes, &mut missing, 0).is_empty());
-        assert!(long_missing(&pods, &nodes, &mut missing, seconds(39)).is_empty());
+        assert!(long_missing(&pods, &nodes, &mut missing, after(0).steady).is_empty());
+        assert!(long_missing(&pods, &nodes, &mut missing, after(39).steady).is_empty());
         assert_eq!(
-            long_missing(&pods, &nodes, &mut missing, seconds(40)),
+            long_missing(&pods, &nodes, &mut missing, after(40).steady),
             ["gone"]
         );
         let lines = Plan::of(never_scheduled(&pods)).lines();

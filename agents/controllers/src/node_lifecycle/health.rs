@@ -1,16 +1,19 @@
-//! Signs of life of a node. Pure: clocks of nodes are never compared with ours, only changes are noticed.
+//! Signs of life of a node. Pure: clocks of nodes are never compared with ours, only changes are noticed, and for how long
+//! there is none is measured by the clock that nobody sets.
 
 use crate::patches;
 use agent_runtime::kinds::{Condition, Lease, Node, condition};
 use agent_runtime::plan::Op;
 use agent_runtime::resource_ref::NODES;
-use agent_runtime::timestamp::{self, Micros, seconds};
+use agent_runtime::timestamp::{self, Moment};
 use serde_json::json;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Silence after which a node is `Unknown`.
-const GRACE: Micros = seconds(50);
+const GRACE: Duration = Duration::from_secs(50);
 /// The same for a node that has never reported a status.
-const STARTUP_GRACE: Micros = seconds(60);
+const STARTUP_GRACE: Duration = Duration::from_secs(60);
 
 /// What shows life: any change of these.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,18 +40,18 @@ impl Signals {
 #[derive(Clone, Debug)]
 pub(super) struct Health {
     signals: Option<Signals>,
-    alive_at: Micros,
+    alive_at: Instant,
 }
 
 impl Health {
-    pub(super) fn first(now: Micros) -> Self {
+    pub(super) fn first(now: Instant) -> Self {
         Self {
             signals: None,
             alive_at: now,
         }
     }
 
-    pub(super) fn seen(&self, signals: Signals, now: Micros) -> Self {
+    pub(super) fn seen(&self, signals: Signals, now: Instant) -> Self {
         match &self.signals {
             // `ready` turning to Unknown is our own doing, not a sign of life.
             Some(old)
@@ -67,10 +70,10 @@ impl Health {
 }
 
 /// The conditions of a node that has been silent for too long, unless they say so already.
-pub(super) fn silence(node: &Node, health: &Health, now: Micros) -> Option<Op> {
+pub(super) fn silence(node: &Node, health: &Health, now: Moment) -> Option<Op> {
     let reported = node.condition("Ready").is_some();
     let grace = if reported { GRACE } else { STARTUP_GRACE };
-    if now - health.alive_at <= grace {
+    if now.steady.saturating_duration_since(health.alive_at) <= grace {
         return None;
     }
     let mut conditions = node.status.conditions.clone();
@@ -87,7 +90,7 @@ pub(super) fn silence(node: &Node, health: &Health, now: Micros) -> Option<Op> {
                         "Unknown",
                         "NodeStatusUnknown",
                         "Kubelet stopped posting node status.",
-                        now,
+                        now.wall,
                     )
                 };
                 conditions
@@ -104,10 +107,10 @@ pub(super) fn silence(node: &Node, health: &Health, now: Micros) -> Option<Op> {
                     "Unknown",
                     "NodeStatusNeverUpdated",
                     "Kubelet never posted node status.",
-                    now,
+                    now.wall,
                 );
                 conditions.push(Condition {
-                    last_heartbeat_time: created.or_else(|| Some(timestamp::time(now))),
+                    last_heartbeat_time: created.or_else(|| Some(timestamp::time(now.wall))),
                     ..never
                 });
             }
@@ -119,7 +122,11 @@ pub(super) fn silence(node: &Node, health: &Health, now: Micros) -> Option<Op> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::object;
+    use crate::testing::{after, object};
+
+    fn steady(seconds: u64) -> Instant {
+        after(seconds).steady
+    }
 
     #[test]
     fn a_node_is_silent_after_fifty_seconds_without_any_change() {
@@ -127,11 +134,11 @@ mod tests {
             "{metadata: {name: n}, status: {conditions: [{type: Ready, status: 'True', lastHeartbeatTime: a}]}}",
         );
         let lease = |text: &str| object::<Lease>(&format!("{{spec: {{renewTime: {text}}}}}"));
-        let first = Health::first(0).seen(Signals::of(&node, Some(&lease("x"))), 0);
-        let renewed = first.seen(Signals::of(&node, Some(&lease("y"))), seconds(40));
-        let silent = renewed.seen(Signals::of(&node, Some(&lease("y"))), seconds(80));
-        assert!(silence(&node, &silent, seconds(90)).is_none());
-        let op = silence(&node, &silent, seconds(91)).unwrap();
+        let first = Health::first(steady(0)).seen(Signals::of(&node, Some(&lease("x"))), steady(0));
+        let renewed = first.seen(Signals::of(&node, Some(&lease("y"))), steady(40));
+        let silent = renewed.seen(Signals::of(&node, Some(&lease("y"))), steady(80));
+        assert!(silence(&node, &silent, after(90)).is_none());
+        let op = silence(&node, &silent, after(91)).unwrap();
         let text = format!("{op:?}");
         assert!(text.contains("NodeStatusUnknown") && text.contains("NodeStatusNeverUpdated"));
     }
@@ -142,14 +149,14 @@ mod tests {
         let unknown: Node = object(
             "{status: {conditions: [{type: Ready, status: Unknown}, {type: MemoryPressure, status: Unknown}, {type: DiskPressure, status: Unknown}, {type: PIDPressure, status: Unknown}]}}",
         );
-        let health = Health::first(0)
-            .seen(Signals::of(&ready, None), 0)
-            .seen(Signals::of(&unknown, None), seconds(60));
-        assert_eq!(health.alive_at, 0);
-        assert!(silence(&unknown, &health, seconds(61)).is_none());
+        let health = Health::first(steady(0))
+            .seen(Signals::of(&ready, None), steady(0))
+            .seen(Signals::of(&unknown, None), steady(60));
+        assert_eq!(health.alive_at, steady(0));
+        assert!(silence(&unknown, &health, after(61)).is_none());
         assert_eq!(
-            health.seen(Signals::of(&ready, None), seconds(70)).alive_at,
-            0
+            health.seen(Signals::of(&ready, None), steady(70)).alive_at,
+            steady(0)
         );
     }
 }

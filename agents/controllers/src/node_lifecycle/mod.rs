@@ -12,7 +12,7 @@ use agent_runtime::execute::execute;
 use agent_runtime::kinds::{Node, Pod};
 use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::resource_ref::{NODES, PODS};
-use agent_runtime::timestamp::{self, Micros};
+use agent_runtime::timestamp::{self, Micros, Moment};
 use agent_runtime::{EventType, PatchType};
 use futures::future::BoxFuture;
 use health::{Health, Signals};
@@ -33,7 +33,7 @@ pub(crate) const CONTROLLER: Controller = Controller {
 const PERIOD: Duration = Duration::from_secs(5);
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 
-/// What is remembered between rounds: when each node last showed life, by our own clock.
+/// What is remembered between rounds: when each node last showed life, by the clock that nobody sets.
 #[derive(Default)]
 struct Memory {
     health: BTreeMap<String, Health>,
@@ -65,7 +65,7 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
                 () = changed.notified() => {}
             }
             let nodes = context.caches.nodes.list();
-            let plans = round(&mut memory, &nodes, &context.caches, timestamp::now());
+            let plans = round(&mut memory, &nodes, &context.caches, Moment::now());
             for (node, plan) in plans {
                 let outcome = execute(&context.client, &context.recorder, plan).await;
                 if outcome.error.is_some() {
@@ -97,7 +97,7 @@ fn round(
     memory: &mut Memory,
     nodes: &[Arc<Node>],
     caches: &Caches,
-    now: Micros,
+    now: Moment,
 ) -> Vec<(String, Plan)> {
     let names: BTreeSet<&str> = nodes
         .iter()
@@ -122,9 +122,9 @@ fn round(
                 "RegisteredNode",
                 "event: Registered Node {} in Controller",
             ));
-            Health::first(now)
+            Health::first(now.steady)
         });
-        let health = known.seen(signals, now);
+        let health = known.seen(signals, now.steady);
         memory.health.insert(name.clone(), health.clone());
         match health::silence(node, &health, now) {
             Some(status) => {
@@ -138,8 +138,8 @@ fn round(
                 }
             }
             None => {
-                let may_evict = memory.zones.may_taint(node, now);
-                if let Some(op) = taints::reconcile(node, may_evict, now) {
+                let may_evict = memory.zones.may_taint(node, now.steady);
+                if let Some(op) = taints::reconcile(node, may_evict, now.wall) {
                     if op.starts_eviction {
                         memory.zones.spend(node);
                     }
@@ -150,7 +150,8 @@ fn round(
         if node.is_ready() {
             memory.pods_marked.remove(name);
         } else if is_unknown(node) && memory.pods_marked.insert(name.clone()) {
-            plan.ops.extend(mark_pods(&caches.pods.on_node(name), now));
+            plan.ops
+                .extend(mark_pods(&caches.pods.on_node(name), now.wall));
         }
         if !plan.ops.is_empty() {
             plans.push((name.clone(), plan));
@@ -204,7 +205,7 @@ fn mark_pods(pods: &[Arc<Pod>], now: Micros) -> Vec<Op> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::world;
+    use crate::testing::{after, world};
 
     fn node(ready: &str) -> String {
         format!(
@@ -215,9 +216,12 @@ mod tests {
     const POD: &str = "---\nkind: Pod\nmetadata: {name: p, namespace: a, uid: u}\nspec: {nodeName: n}\nstatus: {conditions: [{type: Ready, status: 'True'}]}\n";
 
     /// The lines of a round over a world of these objects.
-    fn look(memory: &mut Memory, text: &str, seconds: i64) -> Vec<String> {
+    fn look(memory: &mut Memory, text: &str, seconds: u64) -> Vec<String> {
+        look_at(memory, text, after(seconds))
+    }
+
+    fn look_at(memory: &mut Memory, text: &str, now: Moment) -> Vec<String> {
         let world = world(text);
-        let now = timestamp::seconds(seconds);
         let plans = round(memory, &world.caches.nodes.list(), &world.caches, now);
         plans.iter().flat_map(|(_, plan)| plan.lines()).collect()
     }
@@ -243,6 +247,22 @@ mod tests {
                 && lines[1].contains("status is now: NodeNotReady"),
             "{lines:#?}"
         );
+    }
+
+    #[test]
+    fn a_clock_that_is_set_silences_nobody_and_hides_no_silence() {
+        for jump in [750, -750] {
+            let mut memory = Memory::default();
+            let healthy = [&node("True"), POD].map(str::to_owned).concat();
+            let healthy = healthy.replace("Pressure, status: 'True'", "Pressure, status: 'False'");
+            look(&mut memory, &healthy, 0);
+            let set = |seconds| Moment {
+                wall: after(seconds).wall + timestamp::seconds(jump),
+                ..after(seconds)
+            };
+            assert!(look_at(&mut memory, &healthy, set(5)).is_empty());
+            assert_eq!(look_at(&mut memory, &healthy, set(51)).len(), 2);
+        }
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use super::taints::Eviction;
 use agent_runtime::kinds::Node;
-use agent_runtime::timestamp::Micros;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 const REGION: &str = "topology.kubernetes.io/region";
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -30,7 +30,7 @@ enum ZoneState {
 pub(super) struct Zones {
     states: BTreeMap<String, ZoneState>,
     /// Tokens of each zone and when they were counted.
-    budgets: BTreeMap<String, (f64, Micros)>,
+    budgets: BTreeMap<String, (f64, Instant)>,
 }
 
 impl Zones {
@@ -53,7 +53,7 @@ impl Zones {
             .retain(|zone, _| self.states.contains_key(zone));
     }
 
-    pub(super) fn may_taint(&mut self, node: &Node, now: Micros) -> Eviction {
+    pub(super) fn may_taint(&mut self, node: &Node, now: Instant) -> Eviction {
         if !self.states.is_empty() && self.states.values().all(|state| *state == ZoneState::Full) {
             return Eviction::Suspended;
         }
@@ -65,12 +65,8 @@ impl Zones {
             _ => RATE,
         };
         let (tokens, at) = self.budgets.entry(zone).or_insert((1.0, now));
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "an interval is far below 2^52 microseconds"
-        )]
-        let elapsed_seconds = (now - *at).max(0) as f64 / 1e6;
-        *tokens = (*tokens + elapsed_seconds * rate).min(1.0);
+        let elapsed = now.saturating_duration_since(*at);
+        *tokens = (*tokens + elapsed.as_secs_f64() * rate).min(1.0);
         *at = now;
         if rate > 0.0 && *tokens >= 1.0 {
             Eviction::Allowed
@@ -109,8 +105,7 @@ fn zone_of(node: &Node) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::object;
-    use agent_runtime::timestamp::seconds;
+    use crate::testing::{after, object};
 
     fn node(name: &str, zone: &str, ready: bool) -> Arc<Node> {
         let status = if ready { "True" } else { "Unknown" };
@@ -129,10 +124,16 @@ mod tests {
         ];
         let mut zones = Zones::default();
         zones.assess(&nodes);
-        assert_eq!(zones.may_taint(&nodes[0], 0), Eviction::Allowed);
+        assert_eq!(
+            zones.may_taint(&nodes[0], after(0).steady),
+            Eviction::Allowed
+        );
         zones.spend(&nodes[0]);
-        assert_eq!(zones.may_taint(&nodes[1], seconds(9)), Eviction::Later);
-        assert_eq!(zones.may_taint(&nodes[1], seconds(10)), Eviction::Allowed);
+        assert_eq!(zones.may_taint(&nodes[1], after(9).steady), Eviction::Later);
+        assert_eq!(
+            zones.may_taint(&nodes[1], after(10).steady),
+            Eviction::Allowed
+        );
     }
 
     #[test]
@@ -140,14 +141,23 @@ mod tests {
         let mut zones = Zones::default();
         let all_dark = [node("a", "y", false), node("b", "z", false)];
         zones.assess(&all_dark);
-        assert_eq!(zones.may_taint(&all_dark[0], 0), Eviction::Suspended);
+        assert_eq!(
+            zones.may_taint(&all_dark[0], after(0).steady),
+            Eviction::Suspended
+        );
         let one_dark = [node("a", "y", false), node("b", "z", true)];
         zones.assess(&one_dark);
-        assert_eq!(zones.may_taint(&one_dark[0], 0), Eviction::Allowed);
+        assert_eq!(
+            zones.may_taint(&one_dark[0], after(0).steady),
+            Eviction::Allowed
+        );
         let broken: Vec<_> = (0..5)
             .map(|i| node(&format!("n{i}"), "z", i == 0))
             .collect();
         zones.assess(&broken);
-        assert_eq!(zones.may_taint(&broken[1], seconds(100)), Eviction::Later);
+        assert_eq!(
+            zones.may_taint(&broken[1], after(100).steady),
+            Eviction::Later
+        );
     }
 }
