@@ -1,7 +1,8 @@
 //! The Node object: registration, status, and the Lease that says that the node lives.
 //!
 //! The lease is renewed every ten seconds and is all that the node controller needs to see; the status is written when
-//! it changes and every five minutes, since it is large.
+//! it changes, when the API shows another one, and every five minutes, since it is large. A node that was taken for dead is
+//! so ready again at once, and not after its pods have been driven out.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,6 +13,7 @@ use agent_runtime::resource_ref::{LEASES, NODES};
 use agent_runtime::{ApiError, EventType, PatchType};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::clock;
@@ -25,7 +27,7 @@ const LEASE_RETRY: Duration = Duration::from_secs(1);
 /// How often the node looks at itself.
 const CHECK_PERIOD: Duration = Duration::from_secs(10);
 /// How often an unchanged status is written.
-const REPORT_PERIOD: time::Duration = time::Duration::minutes(5);
+const REPORT_PERIOD: Duration = Duration::from_secs(300);
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(10);
 const IMAGES_MAX: usize = 50;
 const IMAGE_NAMES_MAX: usize = 5;
@@ -196,20 +198,26 @@ pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
         let text = "This node is hollow: its containers are simulated, nothing runs.".to_owned();
         agent.node_event(EventType::Warning, "HollowNode", text);
     }
-    let mut recorded: Option<(Health, OffsetDateTime)> = None;
-    let mut transitions: BTreeMap<String, (String, OffsetDateTime)> =
-        recorded_transitions(&agent).await;
+    let mut recorded: Option<(Health, Instant)> = None;
+    let mut transitions = transitions_of(&shown(&agent).await.unwrap_or_default());
     let on_record = transitions
         .iter()
         .map(|(kind, (status, _))| (kind.clone(), status.clone()));
     let mut told: Conditions = on_record.collect();
     loop {
         let health = measure(&agent).await;
-        let now = clock::now();
+        if recorded.is_some()
+            && let Some(node) = shown(&agent).await
+            && is_contradicted(&told, &node)
+        {
+            (told, transitions) = (conditions_of(&node["status"]), transitions_of(&node));
+            recorded = None;
+        }
         let due = recorded
             .as_ref()
-            .is_none_or(|(old, at)| *old != health || now - *at >= REPORT_PERIOD);
+            .is_none_or(|(old, at)| *old != health || at.elapsed() >= REPORT_PERIOD);
         if due {
+            let now = clock::now();
             let mut status = status(&agent.config, &agent.capacity, &machine, &health, port);
             stamp(&mut status, &mut transitions, now);
             let patch = json!({"status": &status});
@@ -225,7 +233,7 @@ pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
                         announce(&agent, reason);
                     }
                     told = current;
-                    recorded = Some((health, now));
+                    recorded = Some((health, Instant::now()));
                 }
                 Err(error) if error.is_not_found() => {
                     // Somebody has deleted the node; it is here, so it comes back.
@@ -259,6 +267,13 @@ fn conditions_of(status: &Value) -> Conditions {
         .flatten()
         .map(|condition| (text(condition, "type"), text(condition, "status")))
         .collect()
+}
+
+/// Whether the API says something else than it was told last: the node controller has taken the node for dead.
+fn is_contradicted(told: &Conditions, node: &Value) -> bool {
+    let shown = conditions_of(&node["status"]);
+    told.iter()
+        .any(|(kind, status)| shown.get(kind) != Some(status))
 }
 
 /// The reasons of the events that tell what has changed since the conditions were told last.
@@ -525,13 +540,21 @@ fn status(
     })
 }
 
-/// Times of the conditions on record, so that a restart of the agent does not look like a change.
-async fn recorded_transitions(agent: &Agent) -> BTreeMap<String, (String, OffsetDateTime)> {
-    let node = agent
+/// The node as the API shows it, from what the server that is asked knows; none where there is none, or no answer.
+async fn shown(agent: &Agent) -> Option<Value> {
+    let path = NODES.object_path("", &agent.config.node_name, None);
+    let asked = agent
         .client
-        .get(&NODES, "", &agent.config.node_name)
-        .await
-        .unwrap_or_default();
+        .get_path(&format!("{path}?resourceVersion=0"))
+        .await;
+    asked.ok()
+}
+
+/// Statuses and times by type of condition, as last changed.
+type Transitions = BTreeMap<String, (String, OffsetDateTime)>;
+
+/// Those on record, so that a restart of the agent does not look like a change.
+fn transitions_of(node: &Value) -> Transitions {
     let conditions = node
         .pointer("/status/conditions")
         .and_then(Value::as_array)
@@ -550,11 +573,7 @@ async fn recorded_transitions(agent: &Agent) -> BTreeMap<String, (String, Offset
     conditions.iter().filter_map(read).collect()
 }
 
-fn stamp(
-    status: &mut Value,
-    transitions: &mut BTreeMap<String, (String, OffsetDateTime)>,
-    now: OffsetDateTime,
-) {
+fn stamp(status: &mut Value, transitions: &mut Transitions, now: OffsetDateTime) {
     for condition in status["conditions"].as_array_mut().into_iter().flatten() {
         let text = |field: &str| {
             condition
@@ -750,6 +769,34 @@ mod tests {
         assert_eq!(
             news(&first, &conditions("False", "True")),
             ["NodeHasDiskPressure", "NodeNotReady"]
+        );
+    }
+
+    #[test]
+    fn a_node_that_was_taken_for_dead_has_become_ready_now() {
+        let node = |ready: &str| {
+            json!({"status": {"conditions": [
+                {"type": "Ready", "status": ready, "lastTransitionTime": "1970-01-01T00:00:05Z"},
+                {"type": "NetworkUnavailable", "status": "True", "lastTransitionTime": "1970-01-01T00:00:05Z"},
+            ]}})
+        };
+        let told: Conditions = [("Ready".to_owned(), "True".to_owned())].into();
+        assert!(!is_contradicted(&told, &node("True")));
+        assert!(is_contradicted(&told, &node("Unknown")));
+        assert!(is_contradicted(&told, &json!({})));
+        let mut transitions = transitions_of(&node("Unknown"));
+        let mut value = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        let now = OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(70);
+        stamp(&mut value, &mut transitions, now);
+        assert_eq!(
+            value["conditions"][0]["lastTransitionTime"],
+            "1970-01-01T00:01:10Z"
+        );
+        let shown = conditions_of(&node("Unknown")["status"]);
+        assert_eq!(
+            news(&shown, &told).last(),
+            Some(&"NodeReady"),
+            "which is an event"
         );
     }
 

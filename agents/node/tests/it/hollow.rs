@@ -128,6 +128,15 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
         api.delete_pod(name, 5);
         api.wait_pod(name, "gone", |pod| pod.is_none()).await;
     }
+    // Somebody takes the node for dead, and it says that it is not.
+    let mut object = api.wait_object("nodes", "", "hollow-1").await;
+    for condition in object["status"]["conditions"].as_array_mut().unwrap() {
+        condition["status"] = json!("Unknown");
+    }
+    api.put("nodes", object);
+    let ready = |node: Option<&Value>| condition(node, "Ready");
+    api.wait("nodes", "", "hollow-1", "ready again", ready)
+        .await;
     // A stream that is open when the agent ends, ends with it.
     api.put(
         "pods",
