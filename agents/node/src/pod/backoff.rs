@@ -10,6 +10,12 @@ use time::{Duration, OffsetDateTime};
 pub(crate) const INITIAL: Duration = Duration::seconds(10);
 pub(crate) const MAX: Duration = Duration::minutes(5);
 
+/// Whether a moment until which something is held is yet to come. What is longer than the cap away was set before the
+/// clock was set back, and holds nothing.
+pub(crate) fn is_ahead(until: OffsetDateTime, now: OffsetDateTime) -> bool {
+    until > now && until - now <= MAX
+}
+
 /// Back-off state by key (a container name, an image).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Backoffs {
@@ -23,7 +29,8 @@ struct Entry {
 }
 
 impl Backoffs {
-    /// The end of the waiting time after a failure at `failed_at`, and its length, while `now` still lies within it.
+    /// The end of the waiting time after a failure at `failed_at`, and its length, while `now` still lies within it. Nobody
+    /// waits for what failed long after now, by a clock that has been set back since.
     pub(crate) fn waiting(
         &self,
         key: &str,
@@ -31,7 +38,7 @@ impl Backoffs {
         now: OffsetDateTime,
     ) -> Option<(OffsetDateTime, Duration)> {
         let entry = self.entries.get(key)?;
-        if expired(failed_at, entry) || now - failed_at >= entry.delay {
+        if expired(failed_at, entry) || !(-entry.delay..entry.delay).contains(&(now - failed_at)) {
             return None;
         }
         Some((failed_at + entry.delay, entry.delay))
@@ -88,5 +95,17 @@ mod tests {
         assert_eq!(backoffs.waiting("c", later, later), None);
         backoffs.next("c", later, later);
         assert_eq!(backoffs.waiting("c", later, later).unwrap().1, INITIAL);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_nobody_waiting() {
+        let mut backoffs = Backoffs::default();
+        let failed_at = OffsetDateTime::UNIX_EPOCH + Duration::hours(5);
+        backoffs.next("c", failed_at, failed_at);
+        assert!(backoffs.waiting("c", failed_at, failed_at).is_some());
+        let set_back = failed_at - Duration::hours(1);
+        assert_eq!(backoffs.waiting("c", failed_at, set_back), None);
+        assert!(is_ahead(failed_at + MAX, failed_at) && !is_ahead(failed_at, failed_at));
+        assert!(!is_ahead(failed_at, set_back));
     }
 }

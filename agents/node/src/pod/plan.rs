@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
-use super::backoff::Backoffs;
+use super::backoff::{self, Backoffs};
 use super::container::{LABEL_HASH, LABEL_SANDBOX, definition_hash};
 use super::probe::{Kind, Results};
 use crate::runtime::{Observed, State};
@@ -349,7 +349,7 @@ fn plan_container(facts: &Facts<'_>, role: Role, container: &Container, plan: &m
         },
     };
     let start = |plan: &mut Plan, replaces| match facts.holds.get(&container.name) {
-        Some(until) if *until > facts.now => plan.wake(*until),
+        Some(until) if backoff::is_ahead(*until, facts.now) => plan.wake(*until),
         _ => plan.actions.push(Action::Start {
             container: container.name.clone(),
             attempt,

@@ -364,7 +364,8 @@ impl Worker {
     /// Sleeps until something happens or the time has come.
     async fn wait(&mut self, until: OffsetDateTime) {
         let pause: Duration = (until - clock::now()).try_into().unwrap_or(Duration::ZERO);
-        let sleep = tokio::time::sleep(pause);
+        // No moment is further off than that, unless the clock has been set back.
+        let sleep = tokio::time::sleep(pause.min(RELIST));
         tokio::pin!(sleep);
         loop {
             tokio::select! {
