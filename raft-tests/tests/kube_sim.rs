@@ -123,3 +123,59 @@ fn a_run_that_fails_is_kept_with_its_page_and_what_it_needs() {
     assert!(page.contains("K1: lost write") && page.contains(&again));
     assert!(folder.path().join("recording.json").exists());
 }
+
+/// The clock of the machine of the controllers is set forward while nobody reaches it, and what was heard of the nodes seconds
+/// ago looked old: they were taken for dead, and so were their pods.
+const CLOCK_IS_SET: &str = r#"{
+    "strikes": [
+        {"at_ms": 528, "hand": 0, "kind": "HandOver", "target": {"Nth": 42}, "lasts_ms": 146, "seed": 11548354800756004865},
+        {"at_ms": 915, "hand": 0, "kind": "ClockJump", "target": "Leader", "lasts_ms": 784, "seed": 679481371873020331}
+    ],
+    "harms": [],
+    "turns": [
+        {"at_ms": 1670, "client": 50, "work": "Deployments", "seat": 28, "seed": 1567407833881053275}
+    ],
+    "informers": []
+}"#;
+
+/// The seed that found it.
+const CLOCK_SEED: u64 = 2_298_138_006;
+
+/// Writes of the controllers that say how something of this kind is.
+fn verdicts(ran: &Ran, path: &str) -> usize {
+    let said = |request: &str| {
+        request.starts_with("PATCH") && request.contains(path) && request.contains("/status as m")
+    };
+    let rest = ran.recording.rest.iter();
+    rest.filter(|call| said(&call.request)).count()
+}
+
+#[test]
+fn seed_2298138006_no_node_is_dead_because_a_clock_was_set() {
+    let schedule: Schedule = serde_json::from_str(CLOCK_IS_SET).unwrap();
+    let options = Options {
+        length: Duration::from_secs(10),
+        ..options(CLOCK_SEED)
+    };
+    let ran = run_schedule(&options, &schedule);
+    assert_eq!(ran.violations, []);
+    let jumps = ran.recording.faults.iter();
+    assert_eq!(jumps.filter(|fault| fault.kind == "clock jump").count(), 1);
+    assert_eq!(verdicts(&ran, "/nodes/"), 0);
+}
+
+#[test]
+fn a_node_that_was_silent_for_long_is_ready_again_and_so_are_its_pods() {
+    let mut schedule: Schedule = serde_json::from_str(CLOCK_IS_SET).unwrap();
+    schedule.strikes.clear();
+    let stopped =
+        r#"[{"at_ms": 5000, "kind": "NodeAgentStopped", "nth": 0, "lasts_ms": 65000, "seed": 1}]"#;
+    schedule.harms = serde_json::from_str(stopped).unwrap();
+    let options = Options {
+        length: Duration::from_secs(70),
+        ..options(CLOCK_SEED)
+    };
+    let ran = run_schedule(&options, &schedule);
+    assert_eq!(ran.violations, []);
+    assert!(verdicts(&ran, "/nodes/") > 0 && verdicts(&ran, "/pods/") > 0);
+}

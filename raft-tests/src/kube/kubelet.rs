@@ -1,5 +1,6 @@
 //! A node's agent, as small as one can be: it takes the pods of its node from a list and a watch, runs them, which is a
-//! line in the history, says so in their status, and confirms deletions. It restarts, stops, and goes from member to member.
+//! line in the history, says so in their status, and confirms deletions. What the API says of its node and pods and it knows
+//! better it sets right, as a kubelet does. It restarts, stops, and goes from member to member.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,12 +38,17 @@ pub fn node(number: u32) -> String {
     format!("n{number}")
 }
 
+/// Which client the agent of a node is.
+pub fn client(number: u32) -> u32 {
+    200 + number
+}
+
 /// Runs until it is over.
 pub async fn run(shared: Arc<Shared>, number: u32, switch: Arc<Switch>, rng: SmallRng) {
     let name = node(number);
     let user = User::node(&name);
     let mut kubelet = Kubelet {
-        rest: Rest::with_user(shared, 200 + number, rng, user),
+        rest: Rest::with_user(shared, client(number), rng, user),
         node: name,
         switch,
         began: Instant::now(),
@@ -93,7 +99,7 @@ impl Kubelet {
         }
     }
 
-    /// Registers the node, and says that it lives.
+    /// Registers the node, and says that it lives and is ready.
     async fn beat(&mut self) -> Option<()> {
         if Instant::now() < self.beat_at {
             return Some(());
@@ -108,18 +114,9 @@ impl Kubelet {
             let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.node}});
             self.send(Method::POST, "/api/v1/nodes", JSON, &node)
                 .await?;
-            let time = self.time();
-            let ready = json!({
-                "type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": time,
-                "lastTransitionTime": time
-            });
-            let room = json!({"cpu": "64", "memory": "256Gi", "pods": "110"});
-            let status =
-                json!({"status": {"capacity": room, "allocatable": room, "conditions": [ready]}});
-            let path = format!("/api/v1/nodes/{}/status", self.node);
-            if self.send(Method::PATCH, &path, STRATEGIC, &status).await? != 200 {
-                return None;
-            }
+        }
+        self.report().await?;
+        if renewed == 404 {
             let metadata = json!({"name": self.node, "namespace": "kube-node-lease"});
             let lease = json!({
                 "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec
@@ -128,6 +125,28 @@ impl Kubelet {
         }
         self.beat_at = Instant::now() + HEARTBEAT;
         Some(())
+    }
+
+    /// Has the API say that the node is ready, also where it was taken for dead.
+    async fn report(&self) -> Option<()> {
+        let path = format!("/api/v1/nodes/{}", self.node);
+        let (200, node) = self.rest.ask(Method::GET, &path, None).await.ok()? else {
+            return None;
+        };
+        if is_ready(&node) {
+            return Some(());
+        }
+        let time = self.time();
+        let ready = json!({
+            "type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": time,
+            "lastTransitionTime": time
+        });
+        let room = json!({"cpu": "64", "memory": "256Gi", "pods": "110"});
+        let status =
+            json!({"status": {"capacity": room, "allocatable": room, "conditions": [ready]}});
+        let path = format!("{path}/status");
+        let code = self.send(Method::PATCH, &path, STRATEGIC, &status).await?;
+        (code == 200).then_some(())
     }
 
     async fn send(
@@ -275,15 +294,18 @@ impl Kubelet {
             });
             self.running.insert(key, (uid(pod).into(), place));
         }
-        if pod["status"]["phase"] == "Running" {
+        if pod["status"]["phase"] == "Running" && is_ready(pod) {
             return Some(());
         }
         let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": self.time()});
-        let ip = format!(
-            "10.1.{}.{}",
-            self.node.trim_start_matches('n'),
-            self.rest.rng.random_range(1..250)
-        );
+        let ip = match pod["status"]["podIP"].as_str() {
+            Some(ip) => ip.to_owned(),
+            None => format!(
+                "10.1.{}.{}",
+                self.node.trim_start_matches('n'),
+                self.rest.rng.random_range(1..250)
+            ),
+        };
         let status = json!({
             "metadata": {"uid": uid(pod)},
             "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": [ready]}
@@ -310,6 +332,13 @@ impl Kubelet {
             }
         });
     }
+}
+
+/// Whether the API says of a node or a pod that it is ready.
+fn is_ready(object: &Value) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|one| one["type"] == "Ready" && one["status"] == "True")
 }
 
 fn key_of(pod: &Value) -> String {

@@ -1,17 +1,24 @@
-//! K9 (one set of controllers writes) and K11 (what is taken away is refused).
+//! K9 (one set of controllers writes), K11 (what is taken away is refused) and K12 (who shows life is not taken for dead).
+
+use serde_json::Value;
 
 use super::{Evidence, Verdict, verdict};
-use crate::kube::history::{Deed, History, Right, Truth};
+use crate::kube::history::{Ask, Deed, History, Right, Truth};
+use crate::kube::kubelet;
+use crate::recording::RestFate;
 
 const LEASE: &str = "leases/kube-system/kube-controller-manager";
 /// A machine that stood still within this before a write may not have noticed yet that its lease is over. Longer than that
 /// lease.
 const PAUSE_COUNTS: u64 = 40_000_000_000;
+/// Who has renewed a node's lease within this is alive. Controllers wait for longer, 50 seconds, but see things late.
+const ALIVE: u64 = 30_000_000_000;
 
 pub(super) fn check(history: &History) -> Vec<Verdict> {
     let mut found = Vec::new();
     for place in 0..history.deeds.len() {
         found.extend(late(history, place));
+        found.extend(buried(history, place));
     }
     found.extend(history.rights.iter().filter_map(right));
     found
@@ -49,6 +56,44 @@ fn late(history: &History, place: usize) -> Option<Verdict> {
     );
     let evidence = [Evidence::Deed(first), Evidence::Deed(place)];
     Some(verdict("K9: two who control", story, evidence))
+}
+
+/// Whether it is said of a node that nobody knows how it is.
+fn is_unknown(node: &Value) -> bool {
+    let conditions = node["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|one| one["type"] == "Ready" && one["status"] == "Unknown")
+}
+
+/// K12: no node is taken for dead whose agent has just renewed its lease, whatever the clocks of machines say.
+fn buried(history: &History, place: usize) -> Option<Verdict> {
+    let deed = &history.deeds[place];
+    let node = deed.what.strip_prefix("PATCH /api/v1/nodes/")?;
+    let node = node.strip_suffix("/status")?;
+    let key = format!("nodes/{node}");
+    let (_, after) = history.truth.at(&key, deed.revision)?;
+    let before = history.truth.before(&key, deed.revision);
+    if !is_unknown(after) || before.is_some_and(|(_, before)| is_unknown(before)) {
+        return None;
+    }
+    let agent = kubelet::client(node.strip_prefix('n')?.parse().ok()?);
+    let shows_life = |ask: &Ask| {
+        let since = deed.called.saturating_sub(ALIVE);
+        let in_time = ask
+            .returned
+            .is_some_and(|at| since <= at && at <= deed.called);
+        let renews = ask.client == agent && ask.request.contains("/kube-node-lease/leases");
+        in_time && renews && matches!(ask.fate, RestFate::Done(_))
+    };
+    let sign = history.asks.iter().rposition(shows_life)?;
+    let ago = (deed.called - history.asks[sign].returned?) / 1_000_000;
+    let story = format!(
+        "{} took {node} for dead in version {}, {ago} ms after its agent had renewed its lease. A node is silent only when \
+         nothing has come from it for longer than 30 seconds.",
+        deed.who, deed.revision
+    );
+    let evidence = [Evidence::Ask(sign), Evidence::Deed(place)];
+    Some(verdict("K12: taken for dead", story, evidence))
 }
 
 /// K11.
@@ -121,6 +166,55 @@ mod tests {
             ..history(late)
         };
         assert!(check(&paused).is_empty());
+    }
+
+    #[test]
+    fn who_shows_life_is_not_taken_for_dead() {
+        const SECOND: u64 = 1_000_000_000;
+        let node = |ready: &str| {
+            let conditions = json!([{"type": "Ready", "status": ready}]);
+            Some(json!({"metadata": {"uid": "u"}, "status": {"conditions": conditions}}))
+        };
+        let with = |states: [&str; 2], renewed: u64, fate| {
+            let mut truth = Truth::default();
+            truth.put(5, "nodes/n0", node(states[0]));
+            truth.put(9, "nodes/n0", node(states[1]));
+            let renewal = |node: u32, at: u64| Ask {
+                client: 200 + node,
+                member: 1,
+                called: at - 1,
+                returned: Some(at),
+                method: "patch".into(),
+                request: "PATCH /apis/x/kube-node-lease/leases/n {}".into(),
+                fate,
+                answer: String::new(),
+                call: None,
+            };
+            let what = "PATCH /api/v1/nodes/n0/status".into();
+            let deed = Deed {
+                what,
+                ..deed("a", 1, 100 * SECOND, 9)
+            };
+            let asks = vec![
+                renewal(0, renewed * SECOND),
+                renewal(1, 99 * SECOND),
+                renewal(0, 101 * SECOND),
+            ];
+            check(&History {
+                truth,
+                asks,
+                deeds: vec![deed],
+                ..History::default()
+            })
+        };
+        let (done, dead) = (RestFate::Done(4), ["True", "Unknown"]);
+        let found = with(dead, 95, done);
+        assert_eq!(rules_of(&found), ["K12: taken for dead"]);
+        assert_eq!(found[0].evidence, [Evidence::Ask(0), Evidence::Deed(0)]);
+        assert!(with(dead, 50, done).is_empty());
+        assert!(with(dead, 95, RestFate::Refused).is_empty());
+        assert!(with(["True", "True"], 95, done).is_empty());
+        assert!(with(["Unknown", "Unknown"], 95, done).is_empty());
     }
 
     #[test]
