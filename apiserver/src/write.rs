@@ -118,38 +118,29 @@ fn delete(key: &str) -> RequestOp {
     }
 }
 
-/// What became of a write that was sent twice and did not succeed the second time, or that is sent once only.
+/// What became of a write of which the store could not tell.
 #[derive(Debug, PartialEq)]
 enum Fate {
-    /// It took effect, or somebody else did the same, at this revision.
+    /// It took effect at this revision.
     Done(i64),
     NotDone,
-    /// It may have taken effect before others wrote over it. To decide it again might do it twice.
+    /// It may have taken effect, or somebody else did the same. To decide it again might do it twice, and to take the
+    /// other's for ours would tell two clients that they were the one.
     Unknown,
 }
 
-/// Judges by what is `found` under the key `now`. `decided_on` is the revision that the write replaces or removes, 0 for
-/// a create.
-fn fate(op: &RequestOp, decided_on: i64, found: Option<&KeyValue>, now: i64) -> Fate {
+/// Judges by what is `found` under the key. `decided_on` is the revision that the write replaces or removes, 0 for a
+/// create.
+fn fate(op: &RequestOp, decided_on: i64, found: Option<&KeyValue>) -> Fate {
     match (&op.request, found) {
-        // What should go is gone, whoever removed it; so it is where another one stands in its place.
-        (Some(Request::DeleteRange(_)), None) => Fate::Done(now),
-        (Some(Request::DeleteRange(_)), Some(pair)) if pair.create_revision > decided_on => {
-            Fate::Done(now)
-        }
-        (Some(Request::DeleteRange(_)), Some(_)) => Fate::NotDone,
         // The uid tells ours from everybody else's, also after others have changed it.
-        (Some(Request::Put(put)), Some(pair)) if decided_on == 0 => {
-            match uid(&pair.value) == uid(&put.value) {
-                true => Fate::Done(pair.create_revision),
-                false => Fate::NotDone,
-            }
-        }
-        (Some(Request::Put(put)), Some(pair)) if pair.value == put.value => {
-            Fate::Done(pair.mod_revision)
+        (Some(Request::Put(put)), Some(pair))
+            if decided_on == 0 && uid(&pair.value) == uid(&put.value) =>
+        {
+            Fate::Done(pair.create_revision)
         }
         // Nobody wrote here: it was another compare that did not hold.
-        (Some(Request::Put(_)), Some(pair)) if pair.mod_revision == decided_on => Fate::NotDone,
+        (_, Some(pair)) if pair.mod_revision == decided_on => Fate::NotDone,
         _ => Fate::Unknown,
     }
 }
@@ -161,10 +152,11 @@ fn uid(value: &[u8]) -> Option<String> {
 }
 
 impl ApiServer {
-    /// Writes once, where the key is still at the revision that was `decided_on` (0: absent). A write whose fate is
-    /// unknown, since the leader went away under it, is sent again: its compares let only one of the two take effect.
-    /// Not so a create: what it made may be deleted by then, and would be there again. The store is asked for it instead.
-    /// Clients must not be told to repeat a write, for their second attempt would meet what their first one made.
+    /// Writes once, where the key is still at the revision that was `decided_on` (0: absent). The store itself finds out
+    /// what became of a write whose leader went away, nearly always. Where it cannot, the write is sent again: its
+    /// compares let only one of the two take effect. Not so a create: what it made may be deleted by then, and would be
+    /// there again. The store is asked for it instead. Clients must not be told to repeat a write, for their second
+    /// attempt would meet what their first one made.
     async fn commit(
         &self,
         key: &str,
@@ -219,8 +211,8 @@ impl ApiServer {
         ))
     }
 
-    /// What a write did that did not succeed the second time, or is sent once only. Where the store cannot tell, the client
-    /// gets the `error` that made it unsure.
+    /// What a write did that did not succeed the second time, or is sent once only. Where that cannot be told, the client
+    /// gets the `error` that made it unsure, as from Kubernetes.
     async fn settle(
         &self,
         key: &str,
@@ -235,7 +227,7 @@ impl ApiServer {
         let answer = self.store.range(request).await;
         let answer = answer.map_err(ApiError::fate_unknown)?;
         let found = answer.body.kvs.first();
-        match fate(op, decided_on, found, answer.revision) {
+        match fate(op, decided_on, found) {
             Fate::Done(revision) => Ok(Commit::Done(revision)),
             Fate::NotDone => Ok(Commit::Lost),
             Fate::Unknown => Err(ApiError::fate_unknown(error)),
@@ -404,30 +396,32 @@ mod tests {
     #[test]
     fn a_create_is_known_by_its_uid() {
         let create = put("k", OURS.into(), 0);
-        let fate = |found: Option<&KeyValue>| fate(&create, 0, found, 9);
+        let fate = |found: Option<&KeyValue>| fate(&create, 0, found);
         assert_eq!(fate(Some(&pair(OURS, 7, 7))), Fate::Done(7));
         // The scheduler was here already.
         assert_eq!(fate(Some(&pair(OURS_CHANGED, 7, 8))), Fate::Done(7));
-        assert_eq!(fate(Some(&pair(THEIRS, 7, 7))), Fate::NotDone);
+        // Ours may have been there before.
+        assert_eq!(fate(Some(&pair(THEIRS, 7, 7))), Fate::Unknown);
         assert_eq!(fate(None), Fate::Unknown);
     }
 
     #[test]
-    fn an_update_that_others_wrote_over_is_not_done_again() {
+    fn an_update_is_not_done_again_and_not_taken_from_others() {
         let update = put("k", OURS_CHANGED.into(), 0);
-        let fate = |found: Option<&KeyValue>| fate(&update, 5, found, 9);
-        assert_eq!(fate(Some(&pair(OURS_CHANGED, 3, 7))), Fate::Done(7));
+        let fate = |found: Option<&KeyValue>| fate(&update, 5, found);
+        // Two who bind a pod to one node write the same.
+        assert_eq!(fate(Some(&pair(OURS_CHANGED, 3, 7))), Fate::Unknown);
         assert_eq!(fate(Some(&pair(OURS, 3, 5))), Fate::NotDone);
         assert_eq!(fate(Some(&pair(OURS, 3, 8))), Fate::Unknown);
         assert_eq!(fate(None), Fate::Unknown);
     }
 
     #[test]
-    fn a_deletion_does_not_reach_a_successor() {
+    fn a_deletion_by_others_is_not_ours() {
         let delete = delete("k");
-        let fate = |found: Option<&KeyValue>| fate(&delete, 5, found, 9);
-        assert_eq!(fate(None), Fate::Done(9));
-        assert_eq!(fate(Some(&pair(THEIRS, 8, 8))), Fate::Done(9));
-        assert_eq!(fate(Some(&pair(OURS_CHANGED, 3, 8))), Fate::NotDone);
+        let fate = |found: Option<&KeyValue>| fate(&delete, 5, found);
+        assert_eq!(fate(None), Fate::Unknown);
+        assert_eq!(fate(Some(&pair(THEIRS, 8, 8))), Fate::Unknown);
+        assert_eq!(fate(Some(&pair(OURS, 3, 5))), Fate::NotDone);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kv::mutants::{Bug, planted, remember, remembered};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::impls::ProgressResponder;
 use openraft::{Instant, ReadPolicy, ServerState};
 use prost::Message;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -154,7 +155,9 @@ impl Core {
                 body: Err(kv::Refusal::NoSpace),
             });
         }
-        tokio::time::timeout(self.config.limits.request_deadline, self.write_here(entry))
+        let term = Some(decoded.term).filter(|term| *term != 0);
+        let written = self.write_here(entry, term);
+        tokio::time::timeout(self.config.limits.request_deadline, written)
             .await
             .unwrap_or(Err(Failure::TimedOut))
     }
@@ -173,21 +176,29 @@ impl Core {
         is_full(self.config.member_id, &voters, &alarms)
     }
 
-    /// Writes an encoded entry. Ends when its fate is known here: applied, never appended, or taken out of the log.
-    async fn write_here(&self, entry: bytes::Bytes) -> Result<kv::Response, Failure> {
-        match self.raft.client_write(Proposal(entry)).await {
-            Ok(written) => written.data.0.ok_or(Failure::Stopped),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
-                Err(Failure::NotLeader)
-            }
-            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
-                Err(Failure::LeaderChanged)
-            }
-            Err(RaftError::APIError(other)) => Err(Failure::Refused(other.to_string())),
-            Err(RaftError::Fatal(fatal)) => {
-                self.fail(&fatal.to_string());
-                Err(Failure::Stopped)
-            }
+    /// Writes an encoded entry, as the leader of `term` or of any. Ends when its fate is known here: applied, never
+    /// appended, or taken out of the log.
+    async fn write_here(
+        &self,
+        entry: bytes::Bytes,
+        term: Option<u64>,
+    ) -> Result<kv::Response, Failure> {
+        let (responder, written) = ProgressResponder::complete_only();
+        let mut request = self.raft.write(Proposal(entry)).responder(responder);
+        if let Some(term) = term {
+            request = request.with_leader(term);
+        }
+        if let Err(fatal) = request.await {
+            self.fail(&fatal.to_string());
+            return Err(Failure::Stopped);
+        }
+        match written.await {
+            Ok(Ok(written)) => written.data.0.ok_or(Failure::Stopped),
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Failure::NotLeader),
+            Ok(Err(ClientWriteError::LogEntryDiscarded(_))) => Err(Failure::LeaderChanged),
+            Ok(Err(other)) => Err(Failure::Refused(other.to_string())),
+            // Raft has stopped. Whoever follows its metrics learns why.
+            Err(_) => Err(Failure::Stopped),
         }
     }
 
@@ -360,17 +371,18 @@ impl Core {
             return self.leases.settled(term, &ids);
         }
         // Never forwarded: another leader decides for itself.
-        match self.write_here(self.entry(command)).await {
+        let entry = self.entry(command).encode_to_vec().into();
+        match self.write_here(entry, Some(term)).await {
             Ok(_) => METRICS.leases_expired.inc_by(ids.len() as u64),
             Err(failure) => tracing::debug!(?failure, "expired leases could not be ended yet"),
         }
         self.leases.settled(term, &ids);
     }
 
-    /// Encodes a command of this moment.
-    pub fn entry(&self, command: kv::Command) -> bytes::Bytes {
+    /// A command of this moment.
+    pub fn entry(&self, command: kv::Command) -> kv::Entry {
         let entry = kv::Entry::new(self.config.clock.unix_ms(), command);
-        prost::Message::encode_to_vec(&Allowed::now().entry(entry)).into()
+        Allowed::now().entry(entry)
     }
 }
 

@@ -36,6 +36,7 @@ mod metrics;
 pub mod mirror;
 mod node;
 pub mod peer;
+mod proposals;
 pub mod raft;
 mod read;
 mod reports;

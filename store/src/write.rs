@@ -1,18 +1,21 @@
 //! Writes: to the leader, wherever it is, once.
 //!
 //! A write that was surely not carried out is tried again until its deadline. One that was handed to a leader and
-//! whose answer did not come may have taken effect: that is said, and it is not repeated here.
+//! whose answer did not come may have taken effect: what became of it is looked for in the log that comes after (see
+//! [`crate::proposals`]). Where that cannot be told, it is said, and the write is not repeated.
 
 use std::time::Duration;
 
 use kv::StoreError;
 use kv::mutants::{Bug, planted};
+use prost::Message;
 use tokio::time::{Instant, timeout_at};
 
-use crate::core::Core;
+use crate::core::{Core, Leadership};
 use crate::metrics::METRICS;
 use crate::peer::call::CallError;
 use crate::peer::wire::{Failure, Lane, Request, Response};
+use crate::proposals::{Fate, Proposed};
 
 /// Between attempts while there is no leader that takes the write.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -60,6 +63,13 @@ impl Drop for Pending {
     }
 }
 
+/// Whom an attempt is made with.
+#[derive(Clone, Copy, Debug)]
+struct Led {
+    leader: u64,
+    term: u64,
+}
+
 /// What came of one attempt.
 enum Attempt<T> {
     Done(T),
@@ -97,43 +107,103 @@ impl Core {
         self: &std::sync::Arc<Self>,
         command: kv::Command,
     ) -> Result<kv::Response, StoreError> {
-        let entry = self.entry(command);
-        if entry.len() > self.config.limits.request_bytes + (512 << 10) {
+        let mut entry = self.entry(command);
+        let proposed = self.replica.proposals.begin();
+        entry.proposal = proposed.id();
+        if entry.encoded_len() > self.config.limits.request_bytes + (512 << 10) {
             return Err(kv::Refusal::TooLarge.into());
         }
-        let attempt = |leader: u64, left: Duration| {
-            let entry = entry.clone();
+        let proposed = &proposed;
+        let attempt = |leadership: Led, left: Duration| {
+            entry.term = leadership.term;
+            let entry = entry.encode_to_vec().into();
             async move {
-                if leader == self.config.member_id {
-                    return outcome(self.propose_here(entry).await);
-                }
-                match self
-                    .transport
-                    .call(leader, Lane::Client, Request::Propose(entry), left)
-                    .await
-                {
-                    Ok(Response::Proposed(bytes)) => {
-                        let response = kv::Response::decode(bytes);
-                        response.map_or(Attempt::Failed(StoreError::LeaderChanged), Attempt::Done)
+                let deadline = Instant::now() + left;
+                match self.propose_at(leadership.leader, entry, left).await {
+                    Attempt::Failed(StoreError::LeaderChanged) => {
+                        self.settle(proposed, leadership, deadline).await
                     }
-                    Ok(Response::Failed(Failure::Stopped)) => {
-                        Attempt::Failed(StoreError::LeaderChanged)
-                    }
-                    Ok(Response::Failed(failure)) => outcome(Err(failure)),
-                    Err(CallError::Broken(_)) if planted(Bug::RepeatsForwardedWrites) => {
-                        Attempt::Again
-                    }
-                    Ok(_) | Err(CallError::Broken(_)) => Attempt::Failed(StoreError::LeaderChanged),
-                    Err(CallError::TimedOut) => Attempt::Failed(StoreError::TimedOut),
-                    Err(CallError::NotSent(_)) => Attempt::Again,
+                    other => other,
                 }
             }
         };
         self.with_leader(attempt).await
     }
 
+    /// Hands an encoded entry to a leader.
+    async fn propose_at(
+        self: &std::sync::Arc<Self>,
+        leader: u64,
+        entry: bytes::Bytes,
+        left: Duration,
+    ) -> Attempt<kv::Response> {
+        if leader == self.config.member_id {
+            return outcome(self.propose_here(entry).await);
+        }
+        match self
+            .transport
+            .call(leader, Lane::Client, Request::Propose(entry), left)
+            .await
+        {
+            Ok(Response::Proposed(bytes)) => {
+                let response = kv::Response::decode(bytes);
+                response.map_or(Attempt::Failed(StoreError::LeaderChanged), Attempt::Done)
+            }
+            Ok(Response::Failed(Failure::Stopped)) => Attempt::Failed(StoreError::LeaderChanged),
+            Ok(Response::Failed(failure)) => outcome(Err(failure)),
+            Err(CallError::Broken(_)) if planted(Bug::RepeatsForwardedWrites) => Attempt::Again,
+            Ok(_) | Err(CallError::Broken(_)) => Attempt::Failed(StoreError::LeaderChanged),
+            Err(CallError::TimedOut) => Attempt::Failed(StoreError::TimedOut),
+            Err(CallError::NotSent(_)) => Attempt::Again,
+        }
+    }
+
+    /// Waits until it is known what became of a write whose leader has not said it, but not past the deadline, and not for
+    /// long where that leader goes on: its next word may be long in coming then.
+    async fn settle(
+        &self,
+        proposed: &Proposed<'_>,
+        led: Led,
+        deadline: Instant,
+    ) -> Attempt<kv::Response> {
+        let mut applied = self.replica.applied();
+        let mut leadership = self.leadership.subscribe();
+        let mut failed = self.failed.subscribe();
+        let goes_on = |now: Leadership| now.leader == Some(led.leader) && now.term == led.term;
+        let patience = deadline.min(Instant::now() + 2 * self.config.limits.election_max);
+        loop {
+            let log_id = applied.borrow_and_update().log_id;
+            match proposed.fate(led.term, log_id) {
+                Fate::Done(response) => return Attempt::Done(response),
+                Fate::Never => return Attempt::Again,
+                Fate::Unknowable => break,
+                Fate::Open => {}
+            }
+            let until = match goes_on(*leadership.borrow_and_update()) {
+                true => patience,
+                false => deadline,
+            };
+            let changed = async {
+                tokio::select! {
+                    biased;
+                    () = self.transport.stop.cancelled() => false,
+                    _ = failed.wait_for(Option::is_some) => false,
+                    changed = applied.changed() => changed.is_ok(),
+                    changed = leadership.changed() => changed.is_ok(),
+                }
+            };
+            if !timeout_at(until, changed).await.unwrap_or(false) {
+                break;
+            }
+        }
+        Attempt::Failed(StoreError::LeaderChanged)
+    }
+
     /// Tries with whoever leads, again while that has surely had no effect, until the deadline.
-    async fn with_leader<T, F>(&self, attempt: impl Fn(u64, Duration) -> F) -> Result<T, StoreError>
+    async fn with_leader<T, F>(
+        &self,
+        mut attempt: impl FnMut(Led, Duration) -> F,
+    ) -> Result<T, StoreError>
     where
         F: Future<Output = Attempt<T>>,
     {
@@ -144,10 +214,10 @@ impl Core {
             if stopping.borrow_and_update().is_some() || self.transport.stop.is_cancelled() {
                 return Err(StoreError::Stopped);
             }
-            let leader = leadership.borrow_and_update().leader;
+            let Leadership { leader, term } = *leadership.borrow_and_update();
             if let Some(leader) = leader {
                 let left = deadline.saturating_duration_since(Instant::now());
-                match attempt(leader, left).await {
+                match attempt(Led { leader, term }, left).await {
                     Attempt::Done(done) => return Ok(done),
                     Attempt::Failed(error) => return Err(error),
                     Attempt::Again => {}
@@ -163,7 +233,7 @@ impl Core {
 
     /// Renews a lease. Renewing twice does no harm, so every failure is tried again.
     pub async fn keep_alive(self: &std::sync::Arc<Self>, id: i64) -> Result<i64, StoreError> {
-        let attempt = |leader: u64, left: Duration| async move {
+        let attempt = |Led { leader, .. }: Led, left: Duration| async move {
             if leader == self.config.member_id {
                 return self
                     .keep_alive_here(id)
@@ -183,7 +253,7 @@ impl Core {
 
     /// Seconds left of a lease, which only the leader knows.
     pub async fn lease_left(self: &std::sync::Arc<Self>, id: i64) -> Result<i64, StoreError> {
-        let attempt = |leader: u64, left: Duration| async move {
+        let attempt = |Led { leader, .. }: Led, left: Duration| async move {
             if leader == self.config.member_id {
                 return self
                     .lease_left_here(id)
@@ -207,7 +277,7 @@ impl Core {
         change: crate::peer::wire::MemberChange,
     ) -> Result<(), crate::members::MemberError> {
         use crate::members::MemberError;
-        let attempt = |leader: u64, left: Duration| {
+        let attempt = |Led { leader, .. }: Led, left: Duration| {
             let change = change.clone();
             async move {
                 let changed = if leader == self.config.member_id {

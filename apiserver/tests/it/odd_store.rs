@@ -321,21 +321,33 @@ async fn a_write_of_unknown_fate_is_settled_here() {
         odd.play(trick());
         let mut changed = got.clone();
         changed["data"]["key"] = "2".into();
-        let updated = server.put(&uri, changed).await.ok();
-        assert_eq!(updated, server.get(&uri).await.ok());
+        let updated = server.put(&uri, changed).await;
+        let now = server.get(&uri).await.ok();
+        assert_eq!(now["data"]["key"], "2");
+        if happened {
+            // Another client may have written the same.
+            assert_eq!(updated.refused().0, 500, "{}", updated.text);
+            assert!(updated.headers.get("retry-after").is_none());
+        } else {
+            assert_eq!(updated.ok(), now);
+        }
 
         odd.play(trick());
-        server.delete(&uri, Value::Null).await.ok();
+        let deleted = server.delete(&uri, Value::Null).await;
+        let code = if happened { 500 } else { 200 };
+        assert_eq!(deleted.code, code, "{}", deleted.text);
         assert_eq!(server.get(&uri).await.code, 404);
     }
     assert_eq!(odd.played.load(Ordering::Relaxed), 6);
 
-    // Somebody else's object is not taken for ours.
+    // Somebody else's object is not taken for ours. Ours may have been there before it.
     server.post(MAPS, config_map("b", "1")).await.ok();
     odd.play(Trick::Lose(PREFIX));
     let taken = server.post(MAPS, config_map("b", "1")).await;
-    assert_eq!(taken.refused().1, "AlreadyExists");
+    assert_eq!(taken.refused().0, 500, "{}", taken.text);
     assert_eq!(odd.played.load(Ordering::Relaxed), 7);
+    let taken = server.post(MAPS, config_map("b", "1")).await;
+    assert_eq!(taken.refused().1, "AlreadyExists");
 }
 
 /// Others write between a write whose answer is lost and its second attempt.
@@ -350,7 +362,8 @@ async fn a_write_of_unknown_fate_is_done_once_whatever_others_do() {
     let next = successor(&odd, "p").await;
     odd.play(Trick::LoseThen(PREFIX, next));
     let uri = format!("{PODS}/p?gracePeriodSeconds=0");
-    server.delete(&uri, Value::Null).await.ok();
+    let unsure = server.delete(&uri, Value::Null).await;
+    assert_eq!(unsure.refused().0, 500, "{}", unsure.text);
     assert_eq!(odd.played.load(Ordering::Relaxed), 1);
     let left = server.get(&format!("{PODS}/p")).await.ok();
     assert_eq!(

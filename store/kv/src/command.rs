@@ -33,6 +33,13 @@ pub struct Entry {
     /// is known when it is applied. Empty where nobody has to be asked, or there is no such lease.
     #[prost(string, tag = "17")]
     pub lease_user: String,
+    /// By which the proposer knows it again when it is applied; 0 where it does not look out for it. Nothing is decided by
+    /// it.
+    #[prost(fixed64, tag = "18")]
+    pub proposal: u64,
+    /// Only a leader of this term may append it; 0 for any. Asked by the leader, so nothing is decided by it later.
+    #[prost(uint64, tag = "19")]
+    pub term: u64,
 }
 
 /// What can happen to the state.
@@ -194,6 +201,8 @@ impl Entry {
             command: Some(command),
             auth_revision: 0,
             lease_user: String::new(),
+            proposal: 0,
+            term: 0,
         }
     }
 

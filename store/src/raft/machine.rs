@@ -21,6 +21,7 @@ use kv::{
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use prost::Message;
+use rand::RngExt;
 
 use crate::backlog::{Backlog, footprint};
 use crate::disk::{self, MembershipRecord, Position};
@@ -30,6 +31,7 @@ use crate::env::{StateDb, StateDisk};
 use crate::history::{Moment, Retained};
 use crate::host;
 use crate::metrics::METRICS;
+use crate::proposals::Proposals;
 use crate::raft::types::{Entry, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::watch;
 
@@ -74,6 +76,7 @@ pub struct Replica {
     backlog: Mutex<Backlog>,
     /// Bytes that the disk of the state has not got.
     unflushed: watch::Sender<u64>,
+    pub(crate) proposals: Proposals,
 }
 
 impl Replica {
@@ -126,6 +129,7 @@ impl Replica {
             trail: Mutex::new(trail),
             backlog: Mutex::default(),
             unflushed: watch::Sender::default(),
+            proposals: Proposals::from(host::rng().random()),
         });
         hub.set_log(Arc::new(StoredLog(Arc::downgrade(&replica))));
         // Nothing may be applied for long: without a leader.
@@ -464,6 +468,7 @@ impl Replica {
                 .collect();
             catalog.absorb(&ends);
         }
+        self.proposals.pass();
         let old = {
             let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
             show();
@@ -633,8 +638,13 @@ impl Machine {
                     EntryPayload::Normal(proposal) => {
                         let command = kv::Entry::decode(proposal.0).map_err(disk::damaged)?;
                         let response =
-                            kv::apply(&mut staged, &command, entry.log_id.leader_id.term);
-                        Outcome(Some(response.map_err(disk::damaged)?))
+                            kv::apply(&mut staged, &command, entry.log_id.leader_id.term)
+                                .map_err(disk::damaged)?;
+                        if responder.is_none() {
+                            let proposals = &self.replica.proposals;
+                            proposals.apply(command.proposal, index, &response);
+                        }
+                        Outcome(Some(response))
                     }
                 };
                 digests.push((index, Digest::of(&staged)));

@@ -1,5 +1,9 @@
 //! Three members.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use kv::{Store, StoreError};
 use store::Limits;
 
@@ -233,6 +237,59 @@ async fn leadership_is_handed_over_at_a_stop() {
     let next = cluster.leader().await;
     assert_ne!(next, leader);
     put(cluster.node(next), "key", "value 2").await;
+}
+
+/// Whose answers do not come because the leader goes away: each client hears what became of its write all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_leader_goes_away_is_done_once_and_answered() {
+    let cluster = Cluster::start(3, Limits::default()).await;
+    for round in 0..2 {
+        let leader = cluster.leader().await;
+        let enough = Arc::new(AtomicBool::new(false));
+        let mut writers = Vec::new();
+        for writer in 0..32 {
+            let followers: Vec<_> = (1..=3).filter(|id| *id != leader).collect();
+            let node = cluster.node(followers[writer % 2]).clone();
+            let enough = enough.clone();
+            writers.push(tokio::spawn(async move {
+                let mut revisions = BTreeMap::new();
+                while !enough.load(Ordering::Relaxed) {
+                    let key = format!("{round}-{writer:02}-{:05}", revisions.len());
+                    let answer = node.txn(put_request(&key, "value", 0)).await;
+                    revisions.insert(key, answer.unwrap().revision);
+                }
+                revisions
+            }));
+        }
+        let survivor = cluster.node(1 + leader % 3);
+        let revision = survivor.status().revision;
+        eventually("writes", || async {
+            (survivor.status().revision > revision + 100).then_some(())
+        })
+        .await;
+        cluster.wires.cut(&format!("m{leader}"));
+        eventually("another leader", || async {
+            let now = survivor.status().leader_id;
+            (now != 0 && now != leader).then_some(())
+        })
+        .await;
+        enough.store(true, Ordering::Relaxed);
+        let mut answered = BTreeMap::new();
+        for writer in writers {
+            answered.extend(writer.await.unwrap());
+        }
+        let newest = kv::RangeRequest {
+            serializable: false,
+            ..all()
+        };
+        let kvs = survivor.range(newest).await.unwrap().body.kvs;
+        let found: BTreeMap<_, _> = kvs.iter().map(|pair| (pair.key.as_ref(), pair)).collect();
+        for (key, revision) in answered {
+            let pair = found[key.as_bytes()];
+            assert_eq!((pair.version, pair.mod_revision), (1, revision), "{key}");
+        }
+        cluster.wires.mend(&format!("m{leader}"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
