@@ -96,6 +96,14 @@ fn check_match(query: &Query, version: Option<i64>) -> ApiResult<Option<&str>> {
     }
 }
 
+/// The version at which a single object is asked for as it was. Kubernetes looks at no other `resourceVersionMatch` there.
+pub(crate) fn exact_version(query: &Query, version: Option<i64>) -> ApiResult<Option<i64>> {
+    match query.get("resourceVersionMatch") {
+        Some("Exact") => check_match(query, version).map(|_| version),
+        _ => Ok(None),
+    }
+}
+
 impl ListOptions {
     pub(crate) fn from_query(query: &Query) -> ApiResult<ListOptions> {
         if query.get("sendInitialEvents").is_some() {

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use axum::response::Response;
+use bytes::Bytes;
 use http::StatusCode;
 use kv::mutants::{Bug, planted};
+use kv::{RangeRequest, Store};
 use resources::Resource;
 use tokio::time::Instant;
 
+use crate::cache::Cache;
 use crate::context::Context;
 use crate::entry::Entry;
-use crate::read_version::parse_version;
+use crate::read_version::{exact_version, parse_version};
 use crate::status::{ApiError, ApiResult};
 use crate::world::REVISION_WAIT;
 
@@ -19,10 +22,13 @@ pub(crate) async fn get(context: &Context, resource: &'static Resource) -> ApiRe
     Ok(context.respond_entry(StatusCode::OK, resource, &entry))
 }
 
-/// The object that the path names, at the version that `resourceVersion` demands.
+/// The object that the path names, at the version that `resourceVersion` demands. With `resourceVersionMatch=Exact` as it
+/// was then, which Kubernetes has for lists only: 404 where it was not there, 410 where its history is compacted.
 pub(crate) async fn entry(context: &Context, resource: &'static Resource) -> ApiResult<Arc<Entry>> {
     let world = &context.server.world;
-    match parse_version(context.query.get("resourceVersion"))? {
+    let wanted = parse_version(context.query.get("resourceVersion"))?;
+    let exact = exact_version(&context.query, wanted)?;
+    match wanted {
         Some(0) if planted(Bug::VersionZeroIsStale) => {}
         None | Some(0) => {
             world.wait_most_recent(&*context.server.store).await?;
@@ -36,11 +42,37 @@ pub(crate) async fn entry(context: &Context, resource: &'static Resource) -> Api
     let cache = world
         .cache(resource)
         .ok_or_else(ApiError::no_such_resource)?;
-    cache
-        .get(&resources::storage_key(
-            resource,
-            &context.info.namespace,
-            &context.info.name,
-        ))
-        .ok_or_else(|| context.not_found(resource, &context.info.name))
+    let key = resources::storage_key(resource, &context.info.namespace, &context.info.name);
+    let now = cache.get(&key);
+    let found = match (exact, now) {
+        (Some(version), Some(entry)) if entry.revision <= version => Some(entry),
+        (Some(version), _) => past(&*context.server.store, cache, &key, version).await?,
+        (None, now) => now,
+    };
+    found.ok_or_else(|| context.not_found(resource, &context.info.name))
+}
+
+/// The object under `key` as it was at a revision.
+async fn past(
+    store: &dyn Store,
+    cache: &Cache,
+    key: &str,
+    revision: i64,
+) -> ApiResult<Option<Arc<Entry>>> {
+    let request = RangeRequest {
+        key: Bytes::from(key.to_owned()),
+        revision,
+        serializable: true,
+        ..RangeRequest::default()
+    };
+    match store.range(request).await.map_err(ApiError::from) {
+        Err(error) if error.reason == "Expired" => {
+            Err(ApiError::too_old(revision, store.status().compact_revision))
+        }
+        Err(error) => Err(error),
+        Ok(answer) => {
+            let pair = answer.body.kvs.first();
+            Ok(pair.and_then(|pair| cache.entry(key, &pair.value, pair.mod_revision)))
+        }
+    }
 }

@@ -208,6 +208,50 @@ async fn versions_are_honoured() {
     );
 }
 
+/// One object as it was: more than Kubernetes has, which knows `Exact` for lists alone.
+#[tokio::test]
+async fn an_object_is_shown_as_it_was() {
+    use kv::Store;
+    let server = Server::start().await;
+    let uri = format!("{MAPS}/a");
+    let version = |object: &Value| -> i64 {
+        let text = object["metadata"]["resourceVersion"].as_str().unwrap();
+        text.parse().unwrap()
+    };
+    let at = |version: i64| format!("{uri}?resourceVersion={version}&resourceVersionMatch=Exact");
+    let made = server.post(MAPS, config_map("a", "1")).await.ok();
+    let mut next = made.clone();
+    next["data"]["key"] = "2".into();
+    let changed = server.put(&uri, next).await.ok();
+    let other = server.post(MAPS, config_map("b", "1")).await.ok();
+    server.delete(&uri, Value::Null).await.ok();
+    let later = server.post(MAPS, config_map("c", "1")).await.ok();
+
+    assert_eq!(server.get(&at(version(&made))).await.ok(), made);
+    assert_eq!(server.get(&at(version(&changed))).await.ok(), changed);
+    assert_eq!(server.get(&at(version(&other))).await.ok(), changed);
+    for absent in [version(&made) - 1, version(&later)] {
+        assert_eq!(server.get(&at(absent)).await.refused().1, "NotFound");
+    }
+    assert_eq!(server.get(&uri).await.refused().1, "NotFound");
+    // As lists.
+    assert_eq!(server.get(&at(0)).await.refused().0, 422);
+    let without = format!("{uri}?resourceVersionMatch=Exact");
+    assert_eq!(server.get(&without).await.refused().0, 422);
+    assert_eq!(
+        server.get(&at(version(&later) + 999)).await.refused().0,
+        504
+    );
+    // As in Kubernetes, which does not look at it.
+    let not_older = format!("{MAPS}/b?resourceVersionMatch=NotOlderThan");
+    assert_eq!(server.get(&not_older).await.ok(), other);
+
+    server.store.compact(version(&changed)).await.unwrap();
+    let old = server.get(&at(version(&made))).await;
+    assert_eq!((old.refused().0, old.refused().1), (410, "Expired"));
+    assert_eq!(server.get(&at(version(&changed))).await.ok(), changed);
+}
+
 #[tokio::test]
 async fn future_versions_time_out() {
     let server = Server::start().await;
