@@ -5,6 +5,7 @@ mod cli;
 mod control_plane;
 mod local;
 mod node;
+mod past;
 mod pki;
 mod probe;
 mod process;
@@ -58,6 +59,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Server(args) => server::run(*args).await,
         Command::Agent(args) => node::run_process(*args).await,
         Command::Store(args) => store_cli::run(&args).await,
+        Command::History(args) => past::history(&args).await,
+        Command::Diff(args) => past::diff(&args).await,
+        Command::Undo(args) => past::undo(&args).await,
         Command::Pki(args) => bundle::make(&args.dir, &bundle::Orders::of(&args)),
     }
 }

@@ -6,7 +6,10 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use agent_runtime::client::{Body, BoxError};
-pub use agent_runtime::{AgentContext, Client, ClientConfig, Identity, InProcessService};
+pub use agent_runtime::{
+    AgentContext, ApiError, Client, ClientConfig, Identity, InProcessService, ResourceRef,
+    kubeconfig,
+};
 pub use node_agent::{HollowConfig, NodeConfig, RuntimeKind, ServerIdentity, run as run_node};
 
 /// An agent of the control plane.

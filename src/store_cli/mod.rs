@@ -176,7 +176,7 @@ fn login(user: Option<&str>, password_file: Option<&Path>) -> Result<Option<Logi
 }
 
 /// Lines of cells as a table with aligned columns. The first line is the head.
-fn table(lines: &[Vec<String>]) -> String {
+pub(crate) fn table(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column));

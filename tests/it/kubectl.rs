@@ -13,6 +13,82 @@ fn a_users_day() {
     working_with_objects(&cluster);
     a_deployment_lives(&cluster);
     pods_and_their_node(&cluster);
+    looking_back(&cluster);
+}
+
+/// An object's past: shown, compared, and brought back.
+fn looking_back(cluster: &Cluster) {
+    let k = cluster.kubectl();
+    let config = cluster.kubeconfig();
+    let kontiki = |words: &str| {
+        let mut arguments: Vec<&str> = words.split(' ').collect();
+        arguments.extend(["--kubeconfig", config.to_str().unwrap()]);
+        cluster.kontiki(&arguments)
+    };
+    let value = || k.ok("get configmap past -o jsonpath={.data.x}");
+    let version = || k.ok("get configmap past -o jsonpath={.metadata.resourceVersion}");
+    k.ok("create configmap past --from-literal=x=1");
+    let first = version();
+    k.ok(r#"patch configmap past -p {"data":{"x":"2"}}"#);
+    let second = version();
+
+    let history = kontiki("history cm past");
+    let lines: Vec<&str> = history.stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{history}");
+    assert!(
+        lines[1].starts_with(&second) && lines[1].contains("data.x"),
+        "{history}"
+    );
+    assert!(
+        lines[2].starts_with(&first) && lines[2].ends_with("made"),
+        "{history}"
+    );
+    let newest = kontiki("history configmaps/past --limit 1");
+    assert_eq!(newest.stdout.lines().count(), 2, "{newest}");
+    assert!(newest.stdout.contains("data.x"), "{newest}");
+    let diff = kontiki("diff ConfigMap past");
+    assert!(diff.stdout.contains(r#"~ data.x: "1" -> "2""#), "{diff}");
+    let none = kontiki(&format!("diff cm past --from {second} --to {second}"));
+    assert!(none.success && !none.stdout.contains("data"), "{none}");
+
+    let dry = kontiki("undo cm past --dry-run");
+    assert!(
+        dry.success && dry.stdout.contains(r#"~ data.x: "2" -> "1""#),
+        "{dry}"
+    );
+    assert_eq!(value(), "2");
+    assert!(kontiki("undo cm past").success);
+    assert_eq!(value(), "1");
+    let again = kontiki(&format!("undo cm past --to {first}"));
+    assert!(
+        again.success && again.stderr.contains("so already"),
+        "{again}"
+    );
+
+    k.ok("delete configmap past");
+    let gone = kontiki("history cm past");
+    assert!(
+        !gone.success && gone.stderr.contains("name a revision"),
+        "{gone}"
+    );
+    let before = kontiki(&format!("history cm past --at {second}"));
+    assert_eq!(before.stdout.lines().count(), 3, "{before}");
+    let back = kontiki(&format!("undo cm past --to {second}"));
+    assert!(back.success, "{back}");
+    assert_eq!(value(), "2");
+    for (words, why) in [
+        ("history nothing past", "no resource"),
+        ("history cm", "which object"),
+        ("undo cm past", "has not changed"),
+        ("diff cm past --from 1", "was not there at revision 1"),
+    ] {
+        let refused = kontiki(words);
+        assert!(
+            !refused.success && refused.stderr.contains(why),
+            "{refused}"
+        );
+    }
+    k.ok("delete configmap past");
 }
 
 fn looking_around(cluster: &Cluster) {
