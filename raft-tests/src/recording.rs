@@ -46,7 +46,25 @@ impl Recording {
         let rest = (first..).zip(&self.rest_watches);
         watches.chain(rest.map(|(id, watch)| (id, watch, true)))
     }
+
+    /// Whether somebody waited for an answer while a fault lasted: else it was in nobody's way, and proves nothing.
+    pub fn is_felt(&self, fault: &Fault) -> bool {
+        let operations = self.operations.iter();
+        let operations = operations.map(|operation| (operation.called, operation.returned));
+        let rest = self.rest.iter().filter(|call| call.verb != RAN);
+        let rest = rest.map(|call| (call.called, call.returned));
+        let until = fault.until.unwrap_or(u64::MAX);
+        operations.chain(rest).any(|(called, returned)| {
+            called <= until && returned.unwrap_or(called + PATIENCE_MIN) >= fault.from
+        })
+    }
 }
+
+/// Every client waits for an answer at least so long before it gives up, nanoseconds.
+const PATIENCE_MIN: u64 = 2_000_000_000;
+
+/// The verb of what is no call: a pod that ran, from `called` to `returned`.
+pub const RAN: &str = "run";
 
 /// Which run this is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -224,7 +242,7 @@ pub struct RestCall {
     pub member: u64,
     pub called: u64,
     pub returned: Option<u64>,
-    /// Such as `create` or `list`.
+    /// Such as `create` or `list`; and [`RAN`].
     pub verb: String,
     pub request: String,
     pub fate: RestFate,
@@ -435,4 +453,40 @@ pub struct Violation {
     /// The operations and watches that cannot be explained together, as few as possible.
     pub operations: Vec<u64>,
     pub watches: Vec<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_felt_where_somebody_waits() {
+        let felt = |verb: &str, from, until, returned| {
+            let call = RestCall {
+                verb: verb.into(),
+                called: 10,
+                returned,
+                ..RestCall::default()
+            };
+            let fault = Fault {
+                from,
+                until,
+                ..Fault::default()
+            };
+            let recording = Recording {
+                rest: vec![call],
+                ..Recording::default()
+            };
+            recording.is_felt(&fault)
+        };
+        assert!(felt("get", 15, Some(15), Some(20)));
+        assert!(felt("get", 5, Some(10), Some(20)));
+        assert!(felt("get", 5, None, Some(20)));
+        assert!(felt("get", 50, Some(60), None));
+        assert!(!felt("get", 21, Some(30), Some(20)));
+        assert!(!felt("get", 5, Some(9), None));
+        // Who has got no answer has given up long since.
+        assert!(!felt("get", 11 + PATIENCE_MIN, None, None));
+        assert!(!felt(RAN, 15, Some(15), Some(20)));
+    }
 }

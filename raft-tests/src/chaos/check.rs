@@ -128,7 +128,7 @@ pub fn lacks(recording: &Recording, planned: usize) -> Vec<String> {
         ));
     }
     for fault in &recording.faults {
-        if !overlaps_a_call(recording, fault) {
+        if !recording.is_felt(fault) {
             lacks.push(format!(
                 "no call was under way during {} at {:.1} s",
                 fault.kind,
@@ -162,13 +162,6 @@ pub fn lacks(recording: &Recording, planned: usize) -> Vec<String> {
 fn of_kind<'a>(recording: &'a Recording, kind: &'a str) -> impl Iterator<Item = &'a Fault> {
     let faults = recording.faults.iter();
     faults.filter(move |fault| fault.kind == kind)
-}
-
-fn overlaps_a_call(recording: &Recording, fault: &Fault) -> bool {
-    let until = fault.until.unwrap_or(u64::MAX);
-    recording.operations.iter().any(|operation| {
-        operation.called <= until && operation.returned.is_none_or(|at| at >= fault.from)
-    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::nemesis::Kind;
 use super::record::{EXPIRED, LOST};
 use super::schedule::WORKLOADS;
-use crate::recording::{RestCall, RestFate, WatchBody};
+use crate::recording::{RAN, RestCall, RestFate, WatchBody};
 use crate::sim::Ran;
 use crate::sim::coverage::{Coverage, Event, LEADER_CHANGES, SNAPSHOTS, messages};
 use crate::sim::nemesis::Kind as OfStore;
@@ -36,7 +36,7 @@ const EVENTS: [Event; 15] = [
     ("requests that a member could not serve", |ran| {
         rest(ran, |call| call.answer.starts_with('5'))
     }),
-    ("pods that ran", |ran| rest(ran, |call| call.verb == "run")),
+    ("pods that ran", |ran| rest(ran, |call| call.verb == RAN)),
     ("writes of controllers", |ran| {
         rest(ran, |call| call.request.contains(" as m"))
     }),

@@ -10,7 +10,8 @@ use super::rules::{Evidence, Verdict};
 use super::schedule::{Schedule, Work};
 use super::{LAST_CLIENT, kubelet};
 use crate::recording::{
-    Event, Pair, Recording, RestCall, RestFate, Role, Violation, Watch, WatchBody, WatchMessage,
+    Event, Pair, RAN, Recording, RestCall, RestFate, Role, Violation, Watch, WatchBody,
+    WatchMessage,
 };
 
 /// Lanes of what no client asked: pods by the number of their node, and controllers by their member.
@@ -124,7 +125,7 @@ fn ran(run: &PodRun) -> RestCall {
         client: PODS + number_of(&run.node),
         called: run.from,
         returned: run.until,
-        verb: "run".into(),
+        verb: RAN.into(),
         request: format!("{} with uid {}", run.key, run.uid),
         fate: match run.until {
             Some(_) => RestFate::Done(0),

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::Ran;
 use super::check::is_answered;
 use super::nemesis::Kind;
-use crate::recording::{Fault, Outcome, Recording, RestFate, Violation, WatchBody};
+use crate::recording::{Outcome, Recording, RestFate, Violation, WatchBody};
 
 /// So many seeds have to have seen everything.
 pub const BATCH: u64 = 300;
@@ -95,20 +95,6 @@ pub fn of_clusters() -> Coverage {
     Coverage::new(Kind::ALL.iter().map(|kind| kind.name()).collect(), &EVENTS)
 }
 
-/// Whether somebody waited for an answer while a fault lasted: from a call to its return.
-fn overlaps(fault: &Fault, called: u64, returned: Option<u64>) -> bool {
-    let until = fault.until.unwrap_or(u64::MAX);
-    called <= until && returned.is_none_or(|returned| returned >= fault.from)
-}
-
-/// From when to when somebody waited for an answer.
-fn waits(recording: &Recording) -> impl Iterator<Item = (u64, Option<u64>)> {
-    let operations = recording.operations.iter();
-    let operations = operations.map(|operation| (operation.called, operation.returned));
-    let rest = recording.rest.iter();
-    operations.chain(rest.map(|call| (call.called, call.returned)))
-}
-
 impl Coverage {
     pub fn new(kinds: Vec<&'static str>, wanted: &'static [Event]) -> Coverage {
         Coverage {
@@ -123,9 +109,7 @@ impl Coverage {
         for fault in &ran.recording.faults {
             let count = self.faults.entry(fault.kind.clone()).or_default();
             count.0 += 1;
-            let mut waits = waits(&ran.recording);
-            let felt = waits.any(|(called, returned)| overlaps(fault, called, returned));
-            count.1 += u64::from(felt);
+            count.1 += u64::from(ran.recording.is_felt(fault));
         }
         for (name, count) in self.wanted {
             *self.events.entry(name).or_default() += count(ran);
@@ -172,7 +156,7 @@ pub fn demand(recording: &Recording) -> Option<Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::{Operation, Range, Request, RestCall};
+    use crate::recording::{Fault, Operation, Range, Request, RestCall};
 
     fn operation(called: u64, returned: Option<u64>, outcome: Outcome) -> Operation {
         Operation {
@@ -210,17 +194,6 @@ mod tests {
             },
             ..Ran::default()
         }
-    }
-
-    #[test]
-    fn a_fault_counts_where_somebody_waits() {
-        let felt = |from, until, returned| overlaps(&fault("kill", from, until), 10, returned);
-        assert!(felt(15, Some(15), Some(20)));
-        assert!(felt(5, Some(10), Some(20)));
-        assert!(felt(5, None, Some(20)));
-        assert!(felt(50, Some(60), None));
-        assert!(!felt(21, Some(30), Some(20)));
-        assert!(!felt(5, Some(9), None));
     }
 
     #[test]
