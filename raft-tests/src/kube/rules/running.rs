@@ -55,16 +55,24 @@ fn lives(runs: &[PodRun]) -> Vec<Verdict> {
     let mut found = Vec::new();
     for (key, mut runs) in by_key {
         runs.sort_unstable_by_key(|(run, place)| (run.from, *place));
-        for pair in runs.windows(2) {
-            let ((first, one), (second, other)) = (pair[0], pair[1]);
-            let overlap = first.until.is_none_or(|until| until > second.from);
-            if overlap && first.uid != second.uid {
+        let ends = |run: &PodRun| run.until.unwrap_or(u64::MAX);
+        // Of those before, the one that is over last.
+        let mut before: Option<(&PodRun, usize)> = None;
+        for (second, other) in runs {
+            let overlaps = |(first, _): &(&PodRun, usize)| {
+                let is_other = first.uid != second.uid || first.node != second.node;
+                ends(first) > second.from && is_other
+            };
+            if let Some((first, one)) = before.filter(overlaps) {
                 let story = format!(
                     "{key} runs on {} with uid {}. Before it is over a second one with uid {} starts on {}.",
                     first.node, first.uid, second.uid, second.node
                 );
                 let evidence = [Evidence::Ran(one), Evidence::Ran(other)];
                 found.push(verdict("K7: two pods of one name", story, evidence));
+            }
+            if before.is_none_or(|(first, _)| ends(second) >= ends(first)) {
+                before = Some((second, other));
             }
         }
     }
@@ -200,6 +208,16 @@ mod tests {
             assert_eq!(rules_of(&found), ["K7: two pods of one name"]);
             assert_eq!(found[0].evidence, [Evidence::Ran(0), Evidence::Ran(1)]);
         }
+        let found = lives(&[run("a", "u", 1, None), run("b", "u", 4, Some(5))]);
+        assert_eq!(
+            rules_of(&found),
+            ["K7: two pods of one name"],
+            "one uid on two nodes"
+        );
+        let between = run("a", "u", 2, Some(3));
+        let found = lives(&[run("a", "u", 1, Some(9)), between, run("b", "v", 4, None)]);
+        assert_eq!(rules_of(&found), ["K7: two pods of one name"]);
+        assert_eq!(found[0].evidence, [Evidence::Ran(0), Evidence::Ran(2)]);
     }
 
     #[test]
