@@ -9,7 +9,7 @@ use raft_tests::sim::disk::{Crash, Flaw};
 use raft_tests::sim::schedule::Schedule;
 use raft_tests::sim::smaller::smaller;
 use raft_tests::sim::world::World;
-use raft_tests::sim::{Options, Ran, run, run_schedule, schedule};
+use raft_tests::sim::{Options, Ran, becomes, run, run_schedule, schedule};
 use store::Limits;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -80,12 +80,8 @@ fn a_member_that_is_down_is_asked_for_with_pauses() {
         let world = World::new(1, Limits::default(), Flaw::None);
         world.found(&[1, 2, 3]);
         (1..=3).for_each(|id| world.boot(id));
-        let leader = loop {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            if let Some(leader) = world.leader() {
-                break leader;
-            }
-        };
+        assert!(becomes(10 * SECOND, async || world.leader().is_some()).await);
+        let leader = world.leader().unwrap();
         let other = if leader == 1 { 2 } else { 1 };
         assert!(world.end(other, Crash::Kill));
         let put = Request::Put(Put {

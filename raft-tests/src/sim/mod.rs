@@ -318,7 +318,7 @@ fn sample_of(world: &World, id: u64, node: &impl Store) -> Sample {
 }
 
 /// Waits until something is so; false if it is not within the time.
-pub(crate) async fn becomes(within: Duration, mut so: impl AsyncFnMut() -> bool) -> bool {
+pub async fn becomes(within: Duration, mut so: impl AsyncFnMut() -> bool) -> bool {
     let deadline = Instant::now() + within;
     while !so().await {
         if Instant::now() > deadline {
