@@ -68,7 +68,7 @@ pub struct ChaosArgs {
     /// No nodes, no scheduler, no controllers: the store and the API alone
     #[arg(long)]
     pub no_nodes: bool,
-    /// Where the recording, the report and the logs go [default: kontiki-chaos-SEED among the temporary files]
+    /// Where the recording, the report and the logs go [default: kontiki-recording-SEED among the temporary files, the seed hexadecimal]
     #[arg(long)]
     pub folder: Option<PathBuf>,
     /// A slow machine: a healed cluster may take so many times longer to serve

@@ -160,11 +160,15 @@ async fn perform(args: &ChaosArgs) -> Result<Verdict> {
         format!(" --other-binary {}", path.display())
     });
     let nodes = if args.no_nodes { " --no-nodes" } else { "" };
+    let patience = match args.patience {
+        1 => String::new(),
+        patience => format!(" --patience {patience}"),
+    };
     let run = Run {
         level: "chaos".into(),
         seed,
         replay: format!(
-            "cargo run --release -p raft-tests -- chaos --minutes {} --members {} --clients {} --nemesis {}{other}{nodes} --seed {seed}",
+            "cargo run --release -p raft-tests -- chaos --minutes {} --members {} --clients {} --nemesis {}{other}{nodes}{patience} --seed {seed}",
             args.minutes,
             args.members,
             args.clients,
