@@ -57,8 +57,8 @@ sim: ## run clusters in virtual time, with faults, one a seed, and judge what th
 mutants: ## plant bugs in the store and the API server, one at a time, and see that the simulations find each (MUTANTS="--only acks-unsynced")
 	@$(PREPARE) && cargo run --release --locked -p raft-tests --features mutants -- mutants $(MUTANTS)
 
-kube-sim: ## run control planes in virtual time, with faults, one a seed, and judge what clients of the API saw (SEEDS=200)
-	@$(PREPARE) && cargo run --release --locked -p raft-tests -- kube-sim --seeds $(or $(SEEDS),200)
+kube-sim: ## run control planes in virtual time, with faults, one a seed, and judge what clients of the API saw (SEEDS=300)
+	@$(PREPARE) && cargo run --release --locked -p raft-tests -- kube-sim --seeds $(or $(SEEDS),300)
 
 chaos: ## break a real cluster's network, processes and disks under clients, and judge what they saw (root; CHAOS="--minutes 5 --seed 1")
 	@deploy/setup.sh build chaos

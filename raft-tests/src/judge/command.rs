@@ -20,7 +20,7 @@ pub struct Judge {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// So many random recordings of a perfect cluster instead: whatever is said against one is wrong
-    #[arg(long, value_name = "COUNT", conflicts_with = "recording")]
+    #[arg(long, value_name = "COUNT", conflicts_with = "recording", value_parser = clap::value_parser!(u64).range(1..))]
     perfect: Option<u64>,
     /// Seed of the first of them; the next one has the next
     #[arg(long, default_value_t = 1, requires = "perfect")]

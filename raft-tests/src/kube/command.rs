@@ -26,7 +26,7 @@ pub struct KubeSimArgs {
 /// Clusters with a control plane on top.
 pub const CONTROL_PLANES: Simulation<Schedule> = Simulation {
     name: "kube-sim",
-    seeds: 200,
+    seeds: 300,
     replay: "kube-sim --replay",
     schedule,
     run: run_schedule,

@@ -1,5 +1,6 @@
 //! `raft-tests mutants`: which bugs are found, by which rule, and after how many seeds.
 
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +12,7 @@ use kv::mutants::{BUGS, Bug, Level, Mutant, passed};
 use crate::kube::command::CONTROL_PLANES;
 use crate::recording::Violation;
 use crate::sim::Options;
+use crate::sim::batch::threads;
 use crate::sim::command::CLUSTERS;
 use crate::{kube, sim};
 
@@ -22,7 +24,7 @@ pub struct Mutants {
     #[arg(long, value_name = "NAME", value_parser = super::parse)]
     only: Vec<Bug>,
     /// Give up on a bug after so many seeds
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds_max: u64,
     /// The first seed
     #[arg(long, default_value_t = 1)]
@@ -32,7 +34,7 @@ pub struct Mutants {
     seconds: u64,
     /// Threads [default: one a processor]
     #[arg(long)]
-    threads: Option<usize>,
+    threads: Option<NonZero<usize>>,
     /// As the rows of docs/reference/mutants.md
     #[arg(long)]
     markdown: bool,
@@ -105,8 +107,7 @@ pub fn mutants(args: &Mutants, say: &(dyn Fn(String) + Sync), tell: &dyn Fn(Stri
 
 /// Does all of so many things, a few at a time; the answers are in their order.
 fn each<T: Send>(args: &Mutants, count: usize, one: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = args.threads.unwrap_or_else(processors);
+    let threads = threads(args.threads);
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -137,7 +138,7 @@ fn attempt(
     bug: Option<Bug>,
 ) -> Option<(Violation, String)> {
     let options = Options {
-        seed: args.seed_from + number,
+        seed: args.seed_from.wrapping_add(number),
         length: Duration::from_secs(args.seconds),
         bug,
     };

@@ -1,6 +1,7 @@
 //! Many seeds of a simulation, on all processors, and one of them again: the same for whatever is simulated. What fails is
 //! kept with its report, and made small.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -56,15 +57,15 @@ impl RunArgs {
 /// Which seeds are run, and how.
 #[derive(Args)]
 pub struct BatchArgs {
-    /// How many seeds [default: 1000 of clusters, 200 of control planes]
-    #[arg(long)]
+    /// How many seeds [default: 1000 of clusters, 300 of control planes]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
     /// The first of them
     #[arg(long, default_value_t = 1)]
     seed_from: u64,
     /// Threads [default: one a processor]
     #[arg(long)]
-    threads: Option<usize>,
+    threads: Option<NonZero<usize>>,
     /// How often a run that fails is tried again with less, to find what it needs; 0 not to
     #[arg(long, default_value_t = 200)]
     tries: usize,
@@ -173,6 +174,12 @@ impl Summary {
     }
 }
 
+/// How many threads run seeds, where so many are wished for.
+pub(crate) fn threads(wished: Option<NonZero<usize>>) -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    wished.map_or_else(all, NonZero::get)
+}
+
 type Say<'a> = &'a (dyn Fn(String) + Sync);
 
 fn code(good: bool) -> ExitCode {
@@ -189,14 +196,12 @@ pub fn batch<S: Scheduled>(
     say: Say<'_>,
 ) -> Result<ExitCode> {
     let began = Instant::now();
-    let threads = args
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let threads = threads(args.threads);
     let seeds = args.seeds.unwrap_or(simulation.seeds);
     let (next, enough) = (AtomicU64::new(0), AtomicBool::new(false));
     let summary = Mutex::new(Summary::new((simulation.coverage)()));
     let one = |number: u64| {
-        let options = args.run.options(args.seed_from + number);
+        let options = args.run.options(args.seed_from.wrapping_add(number));
         let twice = number.is_multiple_of(TWICE);
         let ran = run_and_tell(
             simulation,
@@ -241,6 +246,11 @@ pub fn batch<S: Scheduled>(
         ..BATCH => Vec::new(),
         _ => summary.coverage.missing(),
     };
+    if summary.seeds < BATCH {
+        say(format!(
+            "fewer than {BATCH} seeds: of what they have to go through together nothing is demanded"
+        ));
+    }
     if !missing.is_empty() {
         say(format!("never happened: {}", missing.join(", ")));
     }
