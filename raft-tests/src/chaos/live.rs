@@ -4,8 +4,9 @@ use super::links::{Rule, Treatment};
 use super::members::{self, Limits, find_kontiki};
 use super::rig::Rig;
 use super::run::{Setting, Stage, forms, unix_ms};
-use super::{check, load, rights, say, shared, topology};
-use crate::recording::{Operation, Recording, Run, Sample};
+use super::{load, rights, say, shared, topology};
+use crate::judge::judge;
+use crate::recording::{Operation, Recording, Run, Sample, Violation};
 use crate::ui::{Action, Cluster, Condition, Member, server};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -44,10 +45,11 @@ pub struct UiArgs {
     port: u16,
 }
 
-/// Until it is interrupted.
+/// Until it is interrupted. Exit code 1 where something is wrong with the store, 2 where it could not be done.
 pub async fn main(args: UiArgs) -> ExitCode {
     match perform(&args).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(error) => {
             eprintln!("chaos-ui: {error:#}");
             ExitCode::from(2)
@@ -55,7 +57,8 @@ pub async fn main(args: UiArgs) -> ExitCode {
     }
 }
 
-async fn perform(args: &UiArgs) -> Result<()> {
+/// Whether nothing is wrong.
+async fn perform(args: &UiArgs) -> Result<bool> {
     // From here on a signal ends it in good order.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -104,14 +107,29 @@ async fn perform(args: &UiArgs) -> Result<()> {
     let (recording, mut violations, _) = rig.recorder().taken();
     let recording = from_its_beginning(recording);
     drop(stage);
-    violations.extend(check::violations(&recording));
+    match judged(&recording) {
+        Some(found) => violations.extend(found),
+        None => say("it was longer than what is kept, and so is not judged"),
+    }
     crate::report::write(&folder, &recording, &violations)
         .with_context(|| format!("cannot write into {}", folder.display()))?;
     say(&format!(
         "what happened: {}",
         folder.join("report.html").display()
     ));
-    Ok(())
+    for Violation { rule, story, .. } in &violations {
+        say(&format!("VIOLATION: {rule}: {story}"));
+    }
+    Ok(violations.is_empty())
+}
+
+/// What clients were told and should not have been. Nothing where the beginning is forgotten: then nobody knows what was
+/// there before.
+fn judged(recording: &Recording) -> Option<Vec<Violation>> {
+    let first = recording.operations.first();
+    first
+        .is_none_or(|first| first.id == 0)
+        .then(|| judge(recording))
 }
 
 /// Starts the members, then clients and the page.
@@ -372,7 +390,47 @@ impl Cluster for Live {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::{Fault, Outcome, Request};
+    use crate::recording::{Fault, Found, Outcome, Pair, Range, Request, Response};
+
+    #[test]
+    fn what_has_its_beginning_is_judged() {
+        let pair = Pair {
+            key: "mix/1".into(),
+            created: 7,
+            modified: 7,
+            version: 1,
+            ..Pair::default()
+        };
+        let found = Found {
+            pairs: vec![pair],
+            count: 1,
+            more: false,
+        };
+        let range = Range {
+            key: "mix/1".into(),
+            ..Range::default()
+        };
+        let read = |id| Operation {
+            id,
+            client: 1,
+            member: 1,
+            called: 1,
+            returned: Some(5),
+            request: Request::Range(range.clone()),
+            outcome: Outcome::Ok {
+                revision: 9,
+                response: Response::Range(found.clone()),
+            },
+        };
+        let of = |id| Recording {
+            operations: vec![read(id)],
+            ..Recording::default()
+        };
+        // Nobody has written it, as far as is known.
+        assert!(!judged(&of(0)).unwrap().is_empty());
+        assert_eq!(judged(&of(3)), None);
+        assert_eq!(judged(&Recording::default()), Some(Vec::new()));
+    }
 
     #[test]
     fn a_recording_begins_with_what_was_kept() {
