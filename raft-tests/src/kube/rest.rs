@@ -275,19 +275,18 @@ pub fn told(kind: &str, verb: Verb, key: &str, code: u16, document: &Value) -> T
     if matches!(verb, Verb::DeleteCollection | Verb::Bind) {
         return Told::Done;
     }
+    let nothing = |uid: &str| Seen {
+        key: key.into(),
+        uid: uid.into(),
+        revision: 0,
+        digest: 0,
+    };
     if verb == Verb::Delete && document["kind"] == "Status" {
-        let uid = document["details"]["uid"].as_str().unwrap_or_default();
-        return Told::Object(Seen {
-            key: key.into(),
-            uid: uid.into(),
-            revision: 0,
-            digest: 0,
-        });
+        let uid = document["details"]["uid"].as_str();
+        return Told::Object(nothing(uid.unwrap_or_default()));
     }
-    match Seen::of(kind, document) {
-        Some(seen) => Told::Object(seen),
-        None => Told::Done,
-    }
+    // What shows no object shows none that was ever written.
+    Told::Object(Seen::of(kind, document).unwrap_or_else(|| nothing("")))
 }
 
 /// The version and the objects of a list.
@@ -298,4 +297,37 @@ pub fn page(kind: &str, document: &Value) -> (i64, Vec<Seen>) {
         .unwrap_or_default();
     let items = items.filter_map(|item| Seen::of(kind, item)).collect();
     (version.parse().unwrap_or(0), items)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::history::History;
+    use super::super::rules;
+    use super::*;
+
+    #[test]
+    fn an_answer_without_an_object_acknowledges_nothing() {
+        for (verb, rule) in [
+            (Verb::Create, "K1: lost write"),
+            (Verb::Delete, "K1: lost deletion"),
+            (Verb::Get, "K2: wrong state"),
+        ] {
+            for document in [json!({}), json!({"metadata": {"name": "a"}}), Value::Null] {
+                let call = Call {
+                    verb,
+                    told: told("configmaps", verb, "configmaps/n/a", 200, &document),
+                    ..Call::default()
+                };
+                let history = History {
+                    calls: vec![call],
+                    ..History::default()
+                };
+                let found = rules::check(&history);
+                let rules: Vec<&str> = found.iter().map(|found| found.rule.as_str()).collect();
+                assert_eq!(rules, [rule], "{document}");
+            }
+        }
+    }
 }
