@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kv::mutants::Bug;
 use raft_tests::kube::command::CONTROL_PLANES;
 use raft_tests::kube::schedule::{Schedule, Work};
 use raft_tests::kube::{run, run_schedule, schedule};
@@ -28,6 +29,21 @@ fn a_control_plane_keeps_its_word_whatever_is_done_to_it() {
             outcome.violations
         );
     }
+}
+
+/// Raft's own rules hold under a control plane, too.
+#[test]
+fn a_disk_that_acknowledges_before_it_has_synced_is_noticed_at_once() {
+    let ran = run(&Options {
+        bug: Some(Bug::DiskAcksBeforeSync),
+        ..options(1)
+    });
+    let rules = ran.violations.iter().map(|found| found.rule.as_str());
+    let rules: Vec<&str> = rules.collect();
+    assert!(
+        rules.contains(&"raft: committed without a quorum"),
+        "{rules:?}"
+    );
 }
 
 #[test]

@@ -153,6 +153,7 @@ async fn run_here(options: &Options, schedule: &Schedule) -> Ran {
     background.spawn(run.plane.clone().tend(world.clone()));
     background.spawn(run.scribe.clone().follow(world.clone(), child(&mut rng)));
     background.spawn(sim::sample(world.clone()));
+    background.spawn(sim::look(world.clone()));
     // Mostly there is a cluster before harm is done to it.
     if rng.random_bool(0.8) {
         wait_ready(&run, 1).await;
@@ -408,6 +409,8 @@ fn finish(options: &Options, run: &Run, schedule: &Schedule) -> Ran {
     let verdicts = rules::check(&history).into_iter();
     violations.extend(verdicts.map(|verdict| record::violation(&history, verdict)));
     violations.extend(sim::coverage::demand(&recording));
+    world.look();
+    violations.extend(world.oracle().violations());
     violations.extend(sim::panics());
     let mut trace = DefaultHasher::new();
     (net, deliveries, lasted).hash(&mut trace);
@@ -426,6 +429,7 @@ fn finish(options: &Options, run: &Run, schedule: &Schedule) -> Ran {
         lasted,
         leaders,
         installed: world.installed(),
+        looks: world.oracle().looks(),
     }
 }
 

@@ -119,6 +119,7 @@ struct Summary {
     calls: usize,
     answered: usize,
     watched: usize,
+    looks: u64,
     coverage: Coverage,
     failed: Vec<u64>,
 }
@@ -132,6 +133,7 @@ impl Summary {
             calls: 0,
             answered: 0,
             watched: 0,
+            looks: 0,
             coverage,
             failed: Vec::new(),
         }
@@ -150,6 +152,7 @@ impl Summary {
         let watches = recording.all_watches();
         let messages = watches.map(|(_, watch, _)| watch.messages.len());
         self.watched += messages.sum::<usize>();
+        self.looks += ran.looks;
         self.coverage.add(ran);
     }
 
@@ -164,8 +167,8 @@ impl Summary {
                 self.twice
             ),
             format!(
-                "{} requests, {} answered; {} messages of watches",
-                self.calls, self.answered, self.watched
+                "{} requests, {} answered; {} messages of watches; {} looks at members by Raft's rules",
+                self.calls, self.answered, self.watched, self.looks
             ),
         ];
         lines.extend(self.coverage.told());
@@ -403,4 +406,25 @@ pub fn replay_one<S: Scheduled>(
         say(format!("{}: {}", violation.rule, violation.story));
     }
     Ok(code(ran.violations.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        batch: BatchArgs,
+    }
+
+    #[test]
+    fn nothing_is_not_run() {
+        let fits = |words: [&str; 3]| Cli::try_parse_from(words).is_ok();
+        assert!(fits(["sim", "--threads", "1"]) && fits(["sim", "--seeds", "1"]));
+        assert!(!fits(["sim", "--threads", "0"]) && !fits(["sim", "--seeds", "0"]));
+        let cli = Cli::parse_from(["sim", "--threads", "3"]);
+        assert_eq!(threads(cli.batch.threads), 3);
+    }
 }

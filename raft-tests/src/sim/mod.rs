@@ -75,6 +75,8 @@ pub struct Ran {
     pub leaders: usize,
     /// Snapshots that members took from others.
     pub installed: u64,
+    /// How often a member was held against Raft's rules.
+    pub looks: u64,
 }
 
 /// Between two looks at the members.
@@ -270,7 +272,7 @@ pub(crate) fn heal(world: &Arc<World>) {
 }
 
 /// Holds the members against each other after every few deliveries.
-async fn look(world: Arc<World>) {
+pub(crate) async fn look(world: Arc<World>) {
     loop {
         world.net.moved().await;
         world.look();
@@ -451,7 +453,10 @@ async fn finish(options: &Options, world: &Arc<World>) -> Ran {
     world.look();
     violations.extend(judge(&recording));
     violations.extend(coverage::demand(&recording));
-    violations.extend(world.oracle().violations());
+    let oracle = world.oracle();
+    violations.extend(oracle.violations());
+    let (leaders, looks) = (oracle.leaders(), oracle.looks());
+    drop(oracle);
     violations.extend(panics());
     let mut trace = DefaultHasher::new();
     (net, deliveries, syncs, lasted).hash(&mut trace);
@@ -463,7 +468,8 @@ async fn finish(options: &Options, world: &Arc<World>) -> Ran {
         notes,
         trace: trace.finish(),
         lasted,
-        leaders: world.oracle().leaders(),
+        leaders,
         installed: world.installed(),
+        looks,
     }
 }

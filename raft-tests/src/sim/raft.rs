@@ -56,6 +56,7 @@ pub struct Look {
 pub struct Oracle {
     logs: BTreeMap<u64, Log>,
     looks: BTreeMap<u64, Look>,
+    looked: u64,
     /// The newest vote of each member.
     votes: BTreeMap<u64, Voted>,
     /// By term.
@@ -104,6 +105,11 @@ impl Oracle {
             ..Violation::default()
         });
         told.collect()
+    }
+
+    /// How often a member was looked at.
+    pub fn looks(&self) -> u64 {
+        self.looked
     }
 
     fn broken(&mut self, rule: &'static str, story: String) {
@@ -179,6 +185,7 @@ impl Oracle {
 
     /// Takes note of how a member stands.
     pub fn look(&mut self, look: Look) {
+        self.looked += 1;
         self.order(&look);
         self.direction(&look);
         self.election(&look);
