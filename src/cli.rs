@@ -48,8 +48,9 @@ pub(crate) enum Command {
 }
 
 /// How far back it goes.
-const PAST: &str = "The API server keeps the history of the last five to ten minutes. What a revision is, `kubectl get` \
-                    shows as an object's resourceVersion.";
+const PAST: &str = "The API server keeps the history of the last five to ten minutes, or as long as it was told to \
+                    (`kontiki server --history-minutes`). What a revision is, `kubectl get` shows as an object's \
+                    resourceVersion.";
 
 /// An object of the API, and how to come to it.
 #[derive(Args)]
@@ -293,6 +294,10 @@ pub(crate) struct ServerArgs {
     /// the background. 0 for never
     #[arg(long, env = "KONTIKI_SCRUB_SECONDS", default_value_t = store::Limits::default().scrub_interval.as_secs())]
     pub(crate) scrub_seconds: u64,
+    /// What objects of the API were is known for so many minutes, up to twice as long: for `kontiki history`, and for
+    /// watches that were away. It takes room on the disk; the same for all members
+    #[arg(long, env = "KONTIKI_HISTORY_MINUTES", default_value_t = apiserver::HISTORY.as_secs() / 60, value_parser = clap::value_parser!(u64).range(1..=525_600))]
+    pub(crate) history_minutes: u64,
     /// Addresses for Services
     #[arg(long, env = "KONTIKI_SERVICE_CIDR", default_value = SERVICE_CIDR)]
     pub(crate) service_cidr: String,

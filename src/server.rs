@@ -264,6 +264,7 @@ fn api_config(args: &ServerArgs, pems: &Pems, advertise: SocketAddr) -> Result<a
         advertise.port(),
     );
     config.service_cidr = args.service_cidr.clone();
+    config.history = Duration::from_secs(60 * args.history_minutes);
     config.cluster_domain = args.cluster_domain.clone();
     let (certificate_pem, key_pem) = pems.kubelet_client.clone();
     config.kubelet_identity = Some(KubeletIdentity {

@@ -1,8 +1,7 @@
-//! Drops history that no watch needs any more. Every member tries every five minutes; a key in the store lets one of
-//! them win, and what the winner wrote the time before is what is compacted, so at least five minutes stay.
+//! Drops history that is older than [`crate::Config::history`]. Every member tries that often; a key in the store lets one
+//! of them win, and what the winner wrote the time before is what is compacted, so at least that much stays.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use kv::{
@@ -12,7 +11,6 @@ use kv::{
 
 use crate::ApiServer;
 
-const EVERY: Duration = Duration::from_secs(300);
 const KEY: &[u8] = b"/kontiki/compact_rev_key";
 
 /// What this member knows of the key: its version, and the revision that its value names.
@@ -24,7 +22,7 @@ struct Seen {
 
 pub(crate) async fn run(server: Arc<ApiServer>) {
     let mut seen = Seen::default();
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval(server.config.history);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -2,11 +2,15 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use auth::token::{Signer, Verifier};
 
 /// The minor version of Kubernetes whose behaviour this server follows.
 pub const VERSION_MINOR: &str = "36";
+
+/// Kubernetes' interval of compaction.
+pub const HISTORY: Duration = Duration::from_secs(300);
 
 /// `gitVersion` of `/version`.
 pub fn git_version() -> String {
@@ -39,6 +43,8 @@ pub struct Config {
     pub node_ports: (u16, u16),
     /// `cluster.local` by custom.
     pub cluster_domain: String,
+    /// What objects were is known for so long at least, and for twice as long at most.
+    pub history: Duration,
     /// None: logs, exec and port-forward answer 503.
     pub kubelet_identity: Option<KubeletIdentity>,
     pub static_tokens: auth::static_tokens::StaticTokens,
@@ -66,6 +72,7 @@ impl Config {
             service_cidr: "10.96.0.0/12".to_owned(),
             node_ports: (30_000, 32_767),
             cluster_domain: "cluster.local".to_owned(),
+            history: HISTORY,
             kubelet_identity: None,
             static_tokens: auth::static_tokens::StaticTokens::default(),
             anonymous: true,

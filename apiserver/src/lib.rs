@@ -60,7 +60,7 @@ use tokio_util::sync::CancellationToken;
 /// The body type of requests to [`ApiServer::router`].
 pub use axum::body::Body;
 pub use client_certificate::{PeerCertificate, ask_client_certificate};
-pub use config::{Config, KubeletIdentity, VERSION_MINOR, git_version};
+pub use config::{Config, HISTORY, KubeletIdentity, VERSION_MINOR, git_version};
 pub use serve::{ServeLimits, serve_tls};
 
 /// One API server over one member of the store. Shared by its router and its background tasks.

@@ -1,6 +1,9 @@
 //! Lists: selectors, pages, versions, forms.
 
+use std::time::Duration;
+
 use http::Method;
+use kv::mem::MemStore;
 use serde_json::{Value, json};
 
 use crate::server::{MAPS, Server, config_map};
@@ -209,7 +212,7 @@ async fn versions_are_honoured() {
 }
 
 /// One object as it was: more than Kubernetes has, which knows `Exact` for lists alone.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_object_is_shown_as_it_was() {
     use kv::Store;
     let server = Server::start().await;
@@ -250,6 +253,33 @@ async fn an_object_is_shown_as_it_was() {
     let old = server.get(&at(version(&made))).await;
     assert_eq!((old.refused().0, old.refused().1), (410, "Expired"));
     assert_eq!(server.get(&at(version(&changed))).await.ok(), changed);
+}
+
+/// In the time of the test's clock.
+#[tokio::test(start_paused = true)]
+async fn the_past_is_kept_as_long_as_it_was_told_to_be() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    for (kept, there, gone) in [(5, 5, 11), (60, 60, 121)] {
+        let store = MemStore::new();
+        let tell = |config: &mut apiserver::Config| config.history = kept * MINUTE;
+        let server = Server::told(store.clone(), store, "CA".to_owned(), tell);
+        server.api.ready().await;
+        let made = server.post(MAPS, config_map("a", "1")).await.ok();
+        let mut next = made.clone();
+        next["data"]["key"] = "2".into();
+        server.put(&format!("{MAPS}/a"), next).await.ok();
+        let version = made["metadata"]["resourceVersion"].as_str().unwrap();
+        let then = format!("{MAPS}/a?resourceVersion={version}&resourceVersionMatch=Exact");
+        let began = tokio::time::Instant::now();
+        for (minute, code) in [(there, 200), (gone, 410)] {
+            tokio::time::sleep_until(began + minute * MINUTE).await;
+            assert_eq!(
+                server.get(&then).await.code,
+                code,
+                "minute {minute} of {kept}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -86,6 +86,16 @@ impl Server {
 
     /// One that has only just started.
     pub(crate) fn unready(odd: Arc<dyn kv::Store>, store: Arc<MemStore>, ca_pem: String) -> Server {
+        Server::told(odd, store, ca_pem, |_| {})
+    }
+
+    /// The same, with other settings.
+    pub(crate) fn told(
+        odd: Arc<dyn kv::Store>,
+        store: Arc<MemStore>,
+        ca_pem: String,
+        tell: impl FnOnce(&mut Config),
+    ) -> Server {
         let issuer = "https://kubernetes.default.svc.cluster.local";
         let signer = auth::token::Signer::from_pem(KEY, issuer).unwrap();
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -93,6 +103,7 @@ impl Server {
         config
             .static_tokens
             .insert("jane-token", User::new("jane", ["dev"]));
+        tell(&mut config);
         let api = ApiServer::new(odd, config);
         let tasks = api.start();
         Server {
