@@ -88,6 +88,8 @@ pub struct Ran {
     pub output: String,
     /// Of a chaos run, by kind.
     pub faults: BTreeMap<String, usize>,
+    /// It was told when to end, and is incomplete then.
+    pub bounded: bool,
 }
 
 impl Ran {
@@ -115,6 +117,10 @@ async fn tier(
     args: TierArgs,
     known: Vec<String>,
 ) -> ExitCode {
+    if let Some(unknown) = unknown(parts, &args.only) {
+        eprintln!("{name}: {unknown}");
+        return ExitCode::from(2);
+    }
     let stopped = Arc::new(AtomicBool::new(false));
     let stop = stopped.clone();
     let all = tokio::task::spawn_blocking(move || {
@@ -148,6 +154,16 @@ async fn tier(
             ExitCode::from(2)
         }
     }
+}
+
+/// What is wished for and is no part, in words.
+fn unknown(parts: &[Part], only: &[String]) -> Option<String> {
+    let names: Vec<&str> = parts.iter().map(|part| part.name).collect();
+    let unknown = only.iter().find(|name| !names.contains(&name.as_str()))?;
+    Some(format!(
+        "there is no part {unknown}, only {}",
+        names.join(", ")
+    ))
 }
 
 async fn interrupted() {
@@ -278,7 +294,10 @@ impl Tier {
         let name = format!("{}-{}", part.name, self.runs);
         let folder = self.folder.join(&name);
         let filled = [
-            ("{seed}", (self.seed + 1_000_000 * self.runs).to_string()),
+            (
+                "{seed}",
+                self.seed.wrapping_add(1_000_000 * self.runs).to_string(),
+            ),
             ("{count}", count.to_string()),
             ("{kinds}", kinds.to_string()),
             ("{seconds}", time.as_secs().max(1).to_string()),
@@ -314,6 +333,7 @@ impl Tier {
             seconds: began.elapsed().as_secs(),
             output: fs::read_to_string(&log).unwrap_or_default(),
             faults: faults(&folder),
+            bounded: part.words.contains(&"{seconds}"),
         };
         let last = ran.output.lines().rfind(|line| !line.is_empty());
         say(&format!(
@@ -376,9 +396,9 @@ impl Tier {
             page::verdict(&self.ran),
             path.display()
         ));
-        Ok(match self.ran.iter().any(Ran::is_bad) {
-            true => ExitCode::FAILURE,
-            false => ExitCode::SUCCESS,
+        Ok(match page::is_sound(&self.ran) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
         })
     }
 }
@@ -482,6 +502,16 @@ mod tests {
             lacking(part, &["chaos".into()])
                 .unwrap()
                 .contains("no command sim")
+        );
+    }
+
+    #[test]
+    fn only_parts_are_wished_for() {
+        assert_eq!(unknown(SMOKE, &["chaos".into(), "sim".into()]), None);
+        let said = unknown(SMOKE, &["sim".into(), "sims".into()]);
+        assert_eq!(
+            said.as_deref(),
+            Some("there is no part sims, only sim, chaos")
         );
     }
 

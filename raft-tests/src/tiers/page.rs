@@ -93,12 +93,24 @@ pub fn page(head: &Head, ran: &[Ran], missing: &[String]) -> String {
     text
 }
 
-/// In one word.
+/// In a few words.
 pub fn verdict(ran: &[Ran]) -> &'static str {
-    match ran.iter().any(Ran::is_bad) {
-        true => "FAILED",
-        false => "nothing is wrong",
+    match is_sound(ran) {
+        false => "FAILED",
+        true => "nothing is wrong",
     }
+}
+
+/// Whether something was run and nothing is wrong with it. A part all of whose runs came to nothing is wrong, unless they
+/// were to end when their time was over.
+pub fn is_sound(ran: &[Ran]) -> bool {
+    let comes_to_something = |runs: &[&Ran]| {
+        let mut runs = runs.iter();
+        runs.any(|run| run.ended == Ended::Sound || run.bounded)
+    };
+    let mut parts = by_part(ran).into_iter();
+    let good = |runs: &[&Ran]| !runs.iter().any(|run| run.is_bad()) && comes_to_something(runs);
+    !ran.is_empty() && parts.all(|(_, runs)| good(&runs))
 }
 
 fn by_part(ran: &[Ran]) -> Vec<(&str, Vec<&Ran>)> {
@@ -146,7 +158,31 @@ mod tests {
             seconds: 90,
             output: output.into(),
             faults: BTreeMap::from([("kill".to_string(), 2)]),
+            bounded: false,
         }
+    }
+
+    #[test]
+    fn what_came_to_nothing_is_not_sound() {
+        let incomplete = |name| ran(name, Ended::Incomplete, "");
+        let sound = |name| ran(name, Ended::Sound, "");
+        assert!(!is_sound(&[]));
+        assert!(is_sound(&[
+            sound("sim"),
+            sound("chaos"),
+            incomplete("chaos")
+        ]));
+        assert!(!is_sound(&[
+            sound("sim"),
+            incomplete("chaos"),
+            incomplete("chaos")
+        ]));
+        let bounded = Ran {
+            bounded: true,
+            ..incomplete("kills")
+        };
+        assert!(is_sound(&[bounded]));
+        assert!(!is_sound(&[sound("sim"), ran("sim", Ended::Violated, "")]));
     }
 
     #[test]
