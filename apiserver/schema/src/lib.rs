@@ -4,6 +4,7 @@
 //! Architecture invariant: nothing here does I/O, knows the time or knows which kinds the server
 //! serves. The table in `data/` describes types; the list of served kinds lives in `resources`.
 
+pub mod apply;
 pub mod decode;
 pub mod field;
 pub mod names;

@@ -144,6 +144,10 @@ pub struct Field {
     pub required: bool,
     /// Whether a zero or empty value is dropped, as Go's `omitempty` does.
     pub omit_empty: bool,
+    /// What Go has there whenever it has the owner, though nobody has set it: an empty object that
+    /// is not behind a pointer, or the zero of a field that is always written. Server-side apply
+    /// does not count it as added when it is set.
+    pub implied: Option<Value>,
     pub list_type: Option<ListType>,
     pub list_keys: Vec<&'static str>,
     pub map_type: Option<MapType>,

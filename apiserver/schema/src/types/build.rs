@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde_json::{Map, Value};
+
 use super::{
     Container, Element, Field, FieldType, Form, GroupVersionKind, ListType, MapType, Message,
     Patch, Table, Type, TypeId,
@@ -38,6 +40,7 @@ struct DraftField {
     pointer: bool,
     keep: bool,
     absent: bool,
+    by_value: bool,
     enumeration: Vec<&'static str>,
 }
 
@@ -95,6 +98,7 @@ impl Builder {
                 ["tag", name, pairs @ ..] => self.embed(name, "", pairs),
                 ["pointer", name, fields @ ..] => self.mark(name, fields, |f| f.pointer = true),
                 ["keep", name, fields @ ..] => self.mark(name, fields, |f| f.keep = true),
+                ["value", name, fields @ ..] => self.mark(name, fields, |f| f.by_value = true),
                 ["absent", name, fields @ ..] => self.mark(name, fields, |f| f.absent = true),
                 ["enum", path, values @ ..] => {
                     let (name, field) = path.rsplit_once('.').expect("enum type.field");
@@ -161,7 +165,7 @@ impl Builder {
         let mut fields: Vec<Field> = draft
             .fields
             .iter()
-            .map(|f| self.finish_field(draft.name, f, descriptions))
+            .map(|f| self.finish_field(draft, f, descriptions))
             .collect();
         fields.sort_by_key(|f| f.name);
         let mut message = Message::default();
@@ -187,10 +191,12 @@ impl Builder {
 
     fn finish_field(
         &self,
-        owner: &str,
+        owner: &Draft,
         draft: &DraftField,
         descriptions: &HashMap<&str, &'static str>,
     ) -> Field {
+        let owner_is_kind = !kinds_of(&owner.attributes).is_empty();
+        let owner = owner.name;
         let attribute = |name: &str| {
             let mut all = draft.attributes.iter();
             all.find_map(|a| a.strip_prefix(name)?.strip_prefix('='))
@@ -208,6 +214,8 @@ impl Builder {
         let ty = self.field_type(owner, draft);
         let is_message =
             matches!(ty.element, Element::Message(_)) && ty.container == Container::One;
+        let is_object = is_message && form_of(draft.ty) == Form::Object;
+        let of_kind = owner_is_kind && matches!(draft.name, "metadata" | "spec" | "status");
         let own_key = format!("{owner}.{}", draft.name);
         let shared_key = format!("*.{}", draft.name);
         let described = descriptions.get(own_key.as_str()).copied();
@@ -216,6 +224,10 @@ impl Builder {
             ty,
             required,
             omit_empty: draft.absent || !(required || draft.pointer || draft.keep || is_message),
+            implied: match is_object {
+                true => (required || of_kind || draft.by_value).then(|| Map::new().into()),
+                false => required.then(|| always_written(ty)).flatten(),
+            },
             list_type,
             list_keys,
             map_type: match attribute("map") {
@@ -281,8 +293,20 @@ impl DraftField {
             pointer: false,
             keep: false,
             absent: false,
+            by_value: false,
             enumeration: Vec::new(),
         }
+    }
+}
+
+/// What Go writes for a field without `omitempty` that nobody has set.
+fn always_written(ty: FieldType) -> Option<Value> {
+    match (ty.container, ty.element) {
+        (Container::List | Container::Map, _) => Some(Value::Null),
+        (Container::One, Element::String | Element::Bytes) => Some("".into()),
+        (Container::One, Element::Bool) => Some(false.into()),
+        (Container::One, Element::Int32 | Element::Int64) => Some(0.into()),
+        (Container::One, _) => None,
     }
 }
 

@@ -1,0 +1,37 @@
+//! Server-side apply and the fields that managers own: `application/apply-patch+yaml` and
+//! `metadata.managedFields`.
+//!
+//! Every writer owns the fields it set. Who applies a configuration owns what stands in it, loses
+//! the fields that it names no longer, and is told when it would change what another one owns. The
+//! rules are those of Kubernetes' structured merge; the schema table says which lists have keys and
+//! what is one value as a whole.
+//!
+//! - [`set`]: paths of fields as a tree, and its written form, `FieldsV1`
+//! - `element`: one step of a path
+//! - `atom`: what the schema says of a place
+//! - `fields`, `compare`, `merge`, `remove`, `check`: the walks along values
+//! - [`managers`]: the entries of `managedFields`, and what an update does to them
+//! - [`operation`]: applying, with its conflicts
+//! - `client_side`: what was applied by kubectl without the server's help before
+
+mod atom;
+mod check;
+mod client_side;
+mod compare;
+mod element;
+mod fields;
+pub mod managers;
+mod merge;
+pub mod operation;
+mod remove;
+pub mod set;
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod samples;
+
+pub use element::InOrder;
+pub use managers::{Managers, Who};
+pub use operation::{ApplyError, Conflict, apply, fits};
+pub use set::Set;

@@ -1,0 +1,232 @@
+//! What changed between two objects: paths that were added, removed and modified.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::atom::{self, Atom, Identity, Shape};
+use super::element;
+use super::set::{Node, Set};
+use crate::types::{Field, Type};
+
+/// The difference of two objects.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) added: Set,
+    pub(super) removed: Set,
+    pub(super) modified: Set,
+}
+
+/// The difference at one place.
+#[derive(Default)]
+struct Diff {
+    added: Node,
+    removed: Node,
+    modified: Node,
+}
+
+/// Compares two objects of a type, but for the fields under `skipped` paths.
+pub(super) fn compare(ty: &'static Type, old: &Value, new: &Value, skipped: &[&[&str]]) -> Changes {
+    let diff = map(Atom::Struct(ty), Some(old), Some(new), skipped, 0);
+    Changes {
+        added: diff.added.below,
+        removed: diff.removed.below,
+        modified: diff.modified.below,
+    }
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.modified.is_empty()
+    }
+
+    /// What the writer wrote.
+    pub(super) fn taken(&self) -> Set {
+        let mut taken = self.added.clone();
+        taken.add(self.modified.clone());
+        taken
+    }
+}
+
+impl Diff {
+    fn put(&mut self, element: &str, below: Diff) {
+        for (into, node) in [
+            (&mut self.added, below.added),
+            (&mut self.removed, below.removed),
+            (&mut self.modified, below.modified),
+        ] {
+            if !node.is_empty() {
+                into.below.put(element.to_owned(), node);
+            }
+        }
+    }
+
+    /// A value that stands as a whole.
+    fn leaf(old: Option<&Value>, new: Option<&Value>) -> Diff {
+        let mut diff = Diff::default();
+        match (old, new) {
+            (None, Some(_)) => diff.added.member = true,
+            (Some(_), None) => diff.removed.member = true,
+            (Some(old), Some(new)) => diff.modified.member = old != new,
+            (None, None) => {}
+        }
+        diff
+    }
+}
+
+fn walk(
+    atom: Atom,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    skipped: &[&[&str]],
+    depth: usize,
+) -> Diff {
+    let mut diff = match (old, new) {
+        (None, None) => return Diff::default(),
+        (Some(one), None) | (None, Some(one)) => {
+            shaped(atom.shape(one, depth), old, new, skipped, depth)
+        }
+        (Some(before), Some(after)) => {
+            let (from, to) = (atom.shape(before, depth), atom.shape(after, depth));
+            match (from, to) {
+                (Shape::Leaf, Shape::Map(_)) | (Shape::Map(_), Shape::Leaf) => {
+                    // A value of another form took its place.
+                    let mut diff = shaped(from, old, None, skipped, depth);
+                    let gained = shaped(to, None, new, skipped, depth);
+                    diff.added.below = gained.added.below;
+                    diff.added.member = false;
+                    diff.removed.member = false;
+                    diff.modified.member = true;
+                    diff
+                }
+                _ => shaped(to, old, new, skipped, depth),
+            }
+        }
+    };
+    // What has parts is also a path itself.
+    diff.added.member |= old.is_none();
+    diff.removed.member |= new.is_none();
+    diff
+}
+
+fn shaped(
+    shape: Shape,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    skipped: &[&[&str]],
+    depth: usize,
+) -> Diff {
+    match shape {
+        Shape::Leaf => Diff::leaf(old, new),
+        Shape::Map(atom) => map(atom, old, new, skipped, depth),
+        Shape::List(field, identity) => list(field, identity, old, new, depth),
+    }
+}
+
+fn map(
+    atom: Atom,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    skipped: &[&[&str]],
+    depth: usize,
+) -> Diff {
+    let before = old.and_then(Value::as_object);
+    let after = new.and_then(Value::as_object);
+    let has_parts = |map: Option<&Map<String, Value>>| {
+        map.is_some_and(|map| !map.is_empty() || atom.all_implied().next().is_some())
+    };
+    if !has_parts(before) && !has_parts(after) {
+        return Diff::leaf(old, new);
+    }
+    let mut diff = Diff::default();
+    let mut member = |key: &str| {
+        let Some(inner) = inner(skipped, key) else {
+            return;
+        };
+        let implied = atom.implied(key);
+        let was = before.and_then(|map| map.get(key).or(implied));
+        let is = after.and_then(|map| map.get(key).or(implied));
+        let below = walk(atom.member(key).0, was, is, &inner, depth + 1);
+        diff.put(&element::field(key), below);
+    };
+    for key in before.into_iter().flat_map(Map::keys) {
+        member(key);
+    }
+    let is_new = |key: &&String| before.is_none_or(|map| !map.contains_key(*key));
+    for key in after.into_iter().flat_map(Map::keys).filter(is_new) {
+        member(key);
+    }
+    if before.is_some() != after.is_some() {
+        let written = |name: &str| before.or(after).is_some_and(|map| map.contains_key(name));
+        for (name, _) in atom.all_implied().filter(|(name, _)| !written(name)) {
+            member(name);
+        }
+    }
+    diff
+}
+
+/// The paths to skip below a key; none where the key itself is one of them.
+fn inner<'p>(skipped: &[&'p [&'p str]], key: &str) -> Option<Vec<&'p [&'p str]>> {
+    let below = skipped.iter().filter_map(|path| match path.split_first() {
+        Some((name, rest)) if *name == key => Some(rest),
+        _ => None,
+    });
+    let below: Vec<&[&str]> = below.collect();
+    below.iter().all(|rest| !rest.is_empty()).then_some(below)
+}
+
+fn list(
+    field: &'static Field,
+    identity: Identity,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    depth: usize,
+) -> Diff {
+    let items = |value: Option<&'_ Value>| value.and_then(Value::as_array).map_or(0, Vec::len);
+    if (items(old) == 0 && items(new) == 0) || old == new {
+        return Diff::leaf(old, new);
+    }
+    let mut both: BTreeMap<String, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
+    for (value, is_new) in [(old, false), (new, true)] {
+        let list = value
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice);
+        // What validation lets through without keys stands as a whole.
+        let Some(elements) = atom::items(field, identity, list) else {
+            return Diff::leaf(old, new);
+        };
+        for (element, item) in elements.into_iter().zip(list) {
+            let (was, is) = both.entry(element).or_default();
+            if is_new { is } else { was }.push(item);
+        }
+    }
+    let item = Atom::of_element(field.ty.element);
+    let mut diff = Diff::default();
+    for (element, (was, is)) in &both {
+        diff.put(element, items_of_one_key(item, was, is, depth + 1));
+    }
+    diff
+}
+
+/// Items that bear the same key are compared together.
+fn items_of_one_key(item: Atom, was: &[&Value], is: &[&Value], depth: usize) -> Diff {
+    let (old, new) = (was.first().copied(), is.first().copied());
+    match (was.len(), is.len()) {
+        (0 | 1, 0 | 1) => walk(item, old, new, &[], depth),
+        (2.., 2..) => {
+            let mut diff = Diff::default();
+            diff.modified.member = was != is;
+            diff
+        }
+        (2.., _) => {
+            let mut diff = walk(item, None, new, &[], depth);
+            diff.removed.member = true;
+            diff
+        }
+        _ => {
+            let mut diff = walk(item, old, None, &[], depth);
+            diff.added.member = true;
+            diff
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! One step of a path, in its written form: `f:<name>`, `k:<the keys of an item>`, `v:<an item>`,
+//! `i:<a position>`.
+
+use std::cmp::Ordering;
+
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_json::{Map, Value};
+
+use crate::field::go_quote;
+
+pub(super) fn field(name: &str) -> String {
+    let mut text = String::with_capacity(name.len() + 2);
+    text.push_str("f:");
+    text.push_str(name);
+    text
+}
+
+pub(super) fn value(item: &Value) -> String {
+    format!("v:{item}")
+}
+
+/// The element of an item with these keys, which must be sorted by name.
+pub(super) fn keys<'a>(keys: impl IntoIterator<Item = (&'a str, &'a Value)>) -> String {
+    let mut text = String::from("k:{");
+    for (i, (name, value)) in keys.into_iter().enumerate() {
+        if i > 0 {
+            text.push(',');
+        }
+        push_string(&mut text, name);
+        text.push(':');
+        match value {
+            Value::String(value) => push_string(&mut text, value),
+            other => text.push_str(&other.to_string()),
+        }
+    }
+    text.push('}');
+    text
+}
+
+fn push_string(text: &mut String, value: &str) {
+    let plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+    if value.bytes().all(plain) {
+        text.push('"');
+        text.push_str(value);
+        text.push('"');
+    } else {
+        text.push_str(&Value::from(value).to_string());
+    }
+}
+
+/// The one spelling of an element that somebody wrote. None where it is none.
+pub(super) fn canonical(text: &str) -> Option<String> {
+    let (class, rest) = text.split_once(':')?;
+    match class {
+        "f" => Some(text.to_owned()),
+        "k" => {
+            let map: Map<String, Value> = serde_json::from_str(rest).ok()?;
+            Some(keys(map.iter().map(|(name, value)| (name.as_str(), value))))
+        }
+        "v" => Some(value(&serde_json::from_str(rest).ok()?)),
+        "i" => Some(format!("i:{}", rest.parse::<i64>().ok()?)),
+        _ => None,
+    }
+}
+
+/// How messages show an element.
+pub(super) fn shown(text: &str) -> String {
+    let (class, rest) = text.split_at(text.len().min(2));
+    match class {
+        "f:" => format!(".{rest}"),
+        "i:" => format!("[{rest}]"),
+        "v:" => match serde_json::from_str(rest) {
+            Ok(item) => format!("[={}]", shown_value(&item)),
+            Err(_) => format!("[={rest}]"),
+        },
+        _ => {
+            let map: Map<String, Value> = serde_json::from_str(rest).unwrap_or_default();
+            let keys = map
+                .iter()
+                .map(|(name, value)| format!("{name}={}", shown_value(value)));
+            format!("[{}]", keys.collect::<Vec<_>>().join(","))
+        }
+    }
+}
+
+fn shown_value(value: &Value) -> String {
+    match value {
+        Value::String(text) => go_quote(text),
+        other => other.to_string(),
+    }
+}
+
+/// Kubernetes' order: names, keys, values, positions; numbers by size.
+pub(super) fn order(a: &str, b: &str) -> Ordering {
+    let class = |text: &str| match text.as_bytes().first() {
+        Some(b'f') => 0,
+        Some(b'k') => 1,
+        Some(b'v') => 2,
+        _ => 3,
+    };
+    let classes = class(a).cmp(&class(b));
+    if classes != Ordering::Equal || class(a) == 0 {
+        return classes.then_with(|| a.cmp(b));
+    }
+    let parsed = |text: &str| serde_json::from_str::<Value>(text.get(2..)?).ok();
+    match (parsed(a), parsed(b)) {
+        (Some(Value::Object(a)), Some(Value::Object(b))) => {
+            let pairs = a.iter().zip(&b);
+            let unequal = pairs
+                .map(|((a_name, a), (b_name, b))| {
+                    a_name.cmp(b_name).then_with(|| order_values(a, b))
+                })
+                .find(|order| *order != Ordering::Equal);
+            unequal.unwrap_or_else(|| a.len().cmp(&b.len()))
+        }
+        (Some(a), Some(b)) => order_values(&a, &b),
+        _ => a.cmp(b),
+    }
+}
+
+fn order_values(a: &Value, b: &Value) -> Ordering {
+    let class = |value: &Value| match value {
+        Value::Number(_) => 0,
+        Value::String(_) => 1,
+        Value::Bool(_) => 2,
+        _ => 3,
+    };
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
+            (Some(a), Some(b)) => a.cmp(&b),
+            _ => {
+                let float = |n: &serde_json::Number| n.as_f64().unwrap_or_default();
+                float(a).total_cmp(&float(b))
+            }
+        },
+        (Value::String(a), Value::String(b)) => a.cmp(b),
+        (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+        _ => class(a)
+            .cmp(&class(b))
+            .then_with(|| a.to_string().cmp(&b.to_string())),
+    }
+}
+
+/// Writes `managedFields` as Kubernetes does: where the items of a list are told apart by numbers,
+/// these go by size. Everything else is in the order of a JSON map anyway.
+pub struct InOrder<'a>(pub &'a Value);
+
+impl Serialize for InOrder<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Array(items) => {
+                let mut out = serializer.serialize_seq(Some(items.len()))?;
+                for item in items {
+                    out.serialize_element(&InOrder(item))?;
+                }
+                out.end()
+            }
+            Value::Object(map) => {
+                let mut out = serializer.serialize_map(Some(map.len()))?;
+                let of_items = |key: &String| !key.starts_with("f:") && key.contains(':');
+                if map.keys().any(of_items) {
+                    let mut members: Vec<(&String, &Value)> = map.iter().collect();
+                    let place = |key: &str| u8::from(key != ".");
+                    members.sort_by(|(a, _), (b, _)| {
+                        place(a).cmp(&place(b)).then_with(|| order(a, b))
+                    });
+                    for (key, value) in members {
+                        out.serialize_entry(key, &InOrder(value))?;
+                    }
+                } else {
+                    for (key, value) in map {
+                        out.serialize_entry(key, &InOrder(value))?;
+                    }
+                }
+                out.end()
+            }
+            other => other.serialize(serializer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn elements_are_written_as_json() {
+        let (port, protocol) = (json!(80), json!("TCP"));
+        assert_eq!(
+            keys([("containerPort", &port), ("protocol", &protocol)]),
+            r#"k:{"containerPort":80,"protocol":"TCP"}"#
+        );
+        let odd = json!("a\"\u{1}ü");
+        assert_eq!(keys([("n", &odd)]), format!("k:{{\"n\":{odd}}}"));
+        assert_eq!(value(&json!("x")), "v:\"x\"");
+    }
+
+    #[test]
+    fn numbers_go_by_size() {
+        let fields = json!([{"fieldsV1": {"f:ports": {".": {},
+            "k:{\"port\":80}": {}, "k:{\"port\":443}": {}, "k:{\"port\":8080}": {"f:b": {}, "f:a": {}}}}}]);
+        assert_eq!(
+            serde_json::to_string(&InOrder(&fields)).unwrap(),
+            r#"[{"fieldsV1":{"f:ports":{".":{},"k:{\"port\":80}":{},"k:{\"port\":443}":{},"k:{\"port\":8080}":{"f:a":{},"f:b":{}}}}}]"#
+        );
+        assert_eq!(order("v:9", "v:10"), Ordering::Less);
+        assert_eq!(order("v:9", "v:\"1\""), Ordering::Less);
+        assert_eq!(order("f:z", "k:{}"), Ordering::Less);
+        assert_eq!(order("i:2", "v:3"), Ordering::Greater);
+    }
+}

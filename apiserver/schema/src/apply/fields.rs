@@ -1,0 +1,65 @@
+//! The paths of an object: what a configuration says, and with which parts.
+
+use serde_json::Value;
+
+use super::atom::{self, Atom, Shape};
+use super::element;
+use super::set::{Node, Set};
+use crate::types::Type;
+
+/// The paths of an object of a type. Items of lists that have no key are left out.
+pub(super) fn fields(ty: &'static Type, object: &Value) -> Set {
+    walk(Atom::Struct(ty), object, 0).below
+}
+
+fn walk(atom: Atom, value: &Value, depth: usize) -> Node {
+    match atom.shape(value, depth) {
+        Shape::Leaf => Node::leaf(),
+        Shape::Map(atom) => {
+            let mut node = Node::default();
+            for (key, value) in value.as_object().into_iter().flatten() {
+                let (member, named) = atom.member(key);
+                let mut below = walk(member, value, depth + 1);
+                let is_empty = value.as_object().is_some_and(|map| map.is_empty());
+                below.member |= value.is_null() || is_empty || !named;
+                node.below.put(element::field(key), below);
+            }
+            node
+        }
+        Shape::List(field, identity) => {
+            let mut node = Node::default();
+            let item = Atom::of_element(field.ty.element);
+            for value in value.as_array().into_iter().flatten() {
+                let Ok(element) = atom::item(field, identity, value) else {
+                    continue;
+                };
+                let mut below = walk(item, value, depth + 1);
+                below.member = true;
+                node.below.put(element, below);
+            }
+            node
+        }
+    }
+}
+
+/// Makes every named field that has a path below it a path itself: whoever owns `spec.replicas`
+/// has a part in `spec`.
+pub(super) fn with_parents(ty: &'static Type, mut set: Set) -> Set {
+    add_parents(Atom::Struct(ty), &mut set);
+    set
+}
+
+fn add_parents(atom: Atom, set: &mut Set) {
+    for (element, node) in set.places_mut() {
+        let below = match (element.strip_prefix("f:"), atom) {
+            (Some(key), _) => {
+                let (member, named) = atom.member(key);
+                node.member |= named && !node.below.is_empty();
+                member
+            }
+            (None, Atom::List(field, _)) => Atom::of_element(field.ty.element),
+            (None, _) => Atom::Deduced,
+        };
+        add_parents(below, &mut node.below);
+    }
+}

@@ -1,0 +1,329 @@
+//! `metadata.managedFields`: who owns which fields, and what an ordinary write changes in that.
+
+use serde_json::{Map, Value};
+
+use super::compare::{Changes, compare};
+use super::set::Set;
+use crate::time;
+use crate::types::Type;
+
+/// Updates by more managers than this are kept together as one of long ago.
+const UPDATERS_MAX: usize = 10;
+const ANCIENT: &str = "ancient-changes";
+
+/// Nobody owns these: they identify the object, or are the server's.
+pub(super) const UNOWNED: &[&[&str]] = &[
+    &["apiVersion"],
+    &["kind"],
+    &["metadata", "name"],
+    &["metadata", "namespace"],
+    &["metadata", "creationTimestamp"],
+    &["metadata", "selfLink"],
+    &["metadata", "uid"],
+    &["metadata", "clusterName"],
+    &["metadata", "generation"],
+    &["metadata", "managedFields"],
+    &["metadata", "resourceVersion"],
+];
+
+/// Who writes, and through which door.
+#[derive(Debug, Clone, Copy)]
+pub struct Who<'a> {
+    /// The field manager.
+    pub manager: &'a str,
+    /// `v1` or `apps/v1`: the version of the object in the request.
+    pub api_version: &'a str,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    /// RFC 3339, to the second.
+    pub now: &'a str,
+    /// Paths that the door does not write, whatever the request says of them.
+    pub reset: &'a [&'a [&'a str]],
+}
+
+/// One entry of `managedFields`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry {
+    pub(super) manager: String,
+    pub(super) applied: bool,
+    pub(super) api_version: String,
+    pub(super) subresource: String,
+    pub(super) time: Option<String>,
+    pub(super) set: Set,
+}
+
+/// The entries of one object.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Managers(pub(super) Vec<Entry>);
+
+impl Entry {
+    pub(super) fn new(who: &Who<'_>, applied: bool) -> Entry {
+        Entry {
+            manager: who.manager.to_owned(),
+            applied,
+            api_version: who.api_version.to_owned(),
+            subresource: who.subresource.to_owned(),
+            time: None,
+            set: Set::default(),
+        }
+    }
+
+    /// Whether both are entries of the same manager. An applier is the same whatever version it
+    /// speaks.
+    pub(super) fn is_same(&self, other: &Entry) -> bool {
+        self.manager == other.manager
+            && self.applied == other.applied
+            && self.subresource == other.subresource
+            && (self.applied || self.api_version == other.api_version)
+    }
+
+    fn read(value: &Value) -> Option<Entry> {
+        let text = |key: &str| match value.get(key) {
+            None | Some(Value::Null) => Some(""),
+            Some(value) => value.as_str(),
+        };
+        let applied = match text("operation")? {
+            "Apply" => true,
+            "Update" => false,
+            _ => return None,
+        };
+        let api_version = text("apiVersion")?;
+        if api_version.is_empty() || text("fieldsType")? != "FieldsV1" {
+            return None;
+        }
+        let time = text("time")?;
+        Some(Entry {
+            manager: text("manager")?.to_owned(),
+            applied,
+            api_version: api_version.to_owned(),
+            subresource: text("subresource")?.to_owned(),
+            time: (!time.is_empty()).then(|| time.to_owned()),
+            set: match value.get("fieldsV1") {
+                None | Some(Value::Null) => Set::default(),
+                Some(fields) => Set::read(fields)?,
+            },
+        })
+    }
+
+    fn write(self) -> Value {
+        let mut map = Map::new();
+        let mut put = |key: &str, value: Value| map.insert(key.to_owned(), value);
+        put("apiVersion", self.api_version.into());
+        put("fieldsType", "FieldsV1".into());
+        put("fieldsV1", self.set.write());
+        if !self.manager.is_empty() {
+            put("manager", self.manager.into());
+        }
+        put("operation", operation(self.applied).into());
+        if !self.subresource.is_empty() {
+            put("subresource", self.subresource.into());
+        }
+        if let Some(time) = self.time {
+            put("time", time.into());
+        }
+        Value::Object(map)
+    }
+
+    fn seconds(&self) -> i64 {
+        let time = self.time.as_deref();
+        time.and_then(time::parse).unwrap_or(0)
+    }
+}
+
+fn operation(applied: bool) -> &'static str {
+    if applied { "Apply" } else { "Update" }
+}
+
+impl Managers {
+    /// Reads `managedFields`. None where an entry is malformed.
+    pub fn read(value: Option<&Value>) -> Option<Managers> {
+        let mut managers = Managers::default();
+        for value in value.and_then(Value::as_array).into_iter().flatten() {
+            let entry = Entry::read(value)?;
+            match managers.0.iter_mut().find(|known| known.is_same(&entry)) {
+                Some(known) => *known = entry,
+                None => managers.0.push(entry),
+            }
+        }
+        Some(managers)
+    }
+
+    /// The managers that a write starts from, by the `managedFields` that are stored and those that
+    /// were sent. A client may send others, or none at all by an empty list or entry; one that
+    /// does not know the field does not lose it, and a subresource cannot change it.
+    pub fn before(stored: Option<&Value>, sent: Option<&Value>, subresource: &str) -> Managers {
+        if subresource.is_empty() {
+            if is_reset(sent) {
+                return Managers::default();
+            }
+            match Managers::read(sent) {
+                Some(managers) if !managers.0.is_empty() => return managers,
+                _ => {}
+            }
+        }
+        Managers::read(stored).unwrap_or_default()
+    }
+
+    /// `managedFields`, sorted; none where there are no entries.
+    pub fn write(mut self) -> Option<Value> {
+        if self.0.is_empty() {
+            return None;
+        }
+        self.0.sort_by(|a, b| {
+            let key = |entry: &Entry| (operation(entry.applied), entry.seconds());
+            let rest = |entry: &Entry| {
+                (
+                    entry.manager.clone(),
+                    entry.api_version.clone(),
+                    entry.subresource.clone(),
+                )
+            };
+            key(a).cmp(&key(b)).then_with(|| rest(a).cmp(&rest(b)))
+        });
+        Some(self.0.into_iter().map(Entry::write).collect())
+    }
+
+    /// After an ordinary write that made `new` of `old`: the writer owns what it changed, and the
+    /// others do not. An object that is there and has no managers gets none: its fields have unknown
+    /// owners.
+    pub fn update(
+        mut self,
+        ty: &'static Type,
+        old: &Value,
+        new: &Value,
+        who: &Who<'_>,
+    ) -> Managers {
+        if self.0.is_empty() && old.pointer("/metadata/uid").is_some() {
+            return self;
+        }
+        let changes = compare(ty, old, new, &skipped(who));
+        if changes.is_empty() {
+            return self;
+        }
+        let taken = changes.taken();
+        self.give_up(&changes, &taken, who.api_version, |_| true);
+        if !taken.is_empty() {
+            let own = Entry::new(who, false);
+            let own = self.entry(own);
+            own.set.add(taken);
+            own.time = Some(who.now.to_owned());
+        }
+        self.cap();
+        self
+    }
+
+    /// Takes from the chosen entries what was written, and from them what is gone. Entries of
+    /// another version are about other fields.
+    pub(super) fn give_up(
+        &mut self,
+        changes: &Changes,
+        taken: &Set,
+        api_version: &str,
+        chosen: impl Fn(&Entry) -> bool,
+    ) {
+        for entry in &mut self.0 {
+            if entry.api_version == api_version && chosen(entry) {
+                entry.set.subtract(taken);
+                entry.set.subtract(&changes.removed);
+            }
+        }
+        self.0.retain(|entry| !entry.set.is_empty());
+    }
+
+    /// The entry of that manager, made where there is none.
+    pub(super) fn entry(&mut self, entry: Entry) -> &mut Entry {
+        let at = self.0.iter().position(|known| known.is_same(&entry));
+        let at = at.unwrap_or_else(|| {
+            self.0.push(entry);
+            self.0.len() - 1
+        });
+        &mut self.0[at]
+    }
+
+    /// Merges the oldest updates into one, until there are not too many.
+    fn cap(&mut self) {
+        let mut updaters: Vec<usize> = (0..self.0.len()).filter(|i| !self.0[*i].applied).collect();
+        if updaters.len() <= UPDATERS_MAX {
+            return;
+        }
+        updaters.sort_by_key(|i| {
+            let entry = &self.0[*i];
+            let names = (entry.manager.clone(), entry.api_version.clone());
+            (entry.seconds(), names, entry.subresource.clone())
+        });
+        let mut left = updaters.len();
+        let mut buckets: Vec<Entry> = Vec::new();
+        let mut gone: Vec<usize> = Vec::new();
+        for i in updaters {
+            if left <= UPDATERS_MAX {
+                break;
+            }
+            let entry = &self.0[i];
+            match buckets
+                .iter_mut()
+                .find(|b| b.api_version == entry.api_version)
+            {
+                Some(bucket) => {
+                    bucket.set.add(entry.set.clone());
+                    bucket.time.clone_from(&entry.time);
+                    left -= 1;
+                }
+                None => buckets.push(Entry {
+                    manager: ANCIENT.to_owned(),
+                    subresource: String::new(),
+                    ..entry.clone()
+                }),
+            }
+            gone.push(i);
+        }
+        // A version whose only old entry was looked at keeps it as it is.
+        let alone = |bucket: &Entry| {
+            let mut of_version = gone
+                .iter()
+                .filter(|i| self.0[**i].api_version == bucket.api_version);
+            of_version.nth(1).is_none()
+        };
+        buckets.retain(|bucket| !alone(bucket));
+        let merged: Vec<usize> = gone
+            .into_iter()
+            .filter(|i| {
+                buckets
+                    .iter()
+                    .any(|b| b.api_version == self.0[*i].api_version)
+            })
+            .collect();
+        let mut i = 0;
+        self.0.retain(|_| {
+            i += 1;
+            !merged.contains(&(i - 1))
+        });
+        self.0.extend(buckets);
+    }
+}
+
+/// What a comparison leaves out.
+pub(super) fn skipped<'a>(who: &Who<'a>) -> Vec<&'a [&'a str]> {
+    UNOWNED.iter().chain(who.reset).copied().collect()
+}
+
+/// Whether the client asks to forget all managers.
+fn is_reset(sent: Option<&Value>) -> bool {
+    match sent.and_then(Value::as_array).map(Vec::as_slice) {
+        Some([]) => true,
+        Some([entry]) => entry.as_object().is_some_and(Map::is_empty),
+        _ => false,
+    }
+}
+
+/// Whether two `managedFields` say the same, whenever it was that they came to.
+pub fn same_but_times(a: Option<&Value>, b: Option<&Value>) -> bool {
+    let list = |value: Option<&'_ Value>| Managers::read(value).unwrap_or_default().0;
+    let (a, b) = (list(a), list(b));
+    a.len() == b.len()
+        && a.iter().all(|entry| {
+            let same = |other: &&Entry| entry.is_same(other);
+            b.iter().find(same).is_some_and(|other| {
+                entry.set == other.set && entry.api_version == other.api_version
+            })
+        })
+}

@@ -1,0 +1,246 @@
+//! Applying a configuration: the merged object with its new owners, or why not.
+
+use serde_json::{Map, Value};
+
+use super::client_side;
+use super::compare::compare;
+use super::fields::{fields, with_parents};
+use super::managers::{Entry, Managers, UNOWNED, Who, skipped};
+use super::merge::merge;
+use super::remove::remove;
+use super::set::Set;
+use super::{check, managers};
+use crate::decode::{self, FieldValidation};
+use crate::field::go_quote;
+use crate::types::Type;
+
+/// Why a configuration cannot be applied.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ApplyError {
+    /// The configuration does not fit its type.
+    #[error("{0}")]
+    Misfit(String),
+    /// Others own what would change.
+    #[error("{message}")]
+    Conflicts {
+        message: String,
+        conflicts: Vec<Conflict>,
+    },
+}
+
+/// A field that somebody else owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The owner, as Kubernetes writes it: `"kubectl-edit" using apps/v1`.
+    pub owner: String,
+    /// `.spec.replicas`
+    pub path: String,
+}
+
+/// Who owns what was there before anybody was entered.
+const BEFORE: &str = "before-first-apply";
+
+/// What others own, each by name.
+type Conflicts = Vec<(String, Set)>;
+
+/// `live` with the configuration applied, `metadata.managedFields` included. `config` may name
+/// another object or version; that is the caller's to check.
+pub fn apply(
+    ty: &'static Type,
+    live: &Value,
+    config: &Value,
+    who: &Who<'_>,
+    force: bool,
+) -> Result<Value, ApplyError> {
+    fits(ty, config)?;
+    let operation = Operation {
+        ty,
+        live,
+        config,
+        who,
+    };
+    let conflicts = match operation.run(force)? {
+        Ok(object) => return Ok(operation.synced(object)),
+        Err(conflicts) => conflicts,
+    };
+    // kubectl may take over what it applied itself before the server did.
+    let allowed = client_side::owned(ty, live, who);
+    let mut left = conflicts;
+    if let Some(allowed) = allowed {
+        left.iter_mut().for_each(|(_, set)| set.subtract(&allowed));
+        left.retain(|(_, set)| !set.is_empty());
+    }
+    if !left.is_empty() {
+        return Err(refusal(&left));
+    }
+    match operation.run(true)? {
+        Ok(object) => Ok(operation.synced(object)),
+        Err(conflicts) => Err(refusal(&conflicts)),
+    }
+}
+
+/// Whether a configuration has only fields that its type has, with values that fit them.
+pub fn fits(ty: &'static Type, config: &Value) -> Result<(), ApplyError> {
+    check::check(ty, config).map_err(|error| {
+        let (metadata, text) = (config.get("metadata"), |value: Option<&Value>| {
+            value.and_then(Value::as_str).unwrap_or("").to_owned()
+        });
+        let of_metadata = |key: &str| text(metadata.and_then(|metadata| metadata.get(key)));
+        ApplyError::Misfit(format!(
+            "failed to create typed patch object ({}/{}; {}, Kind={}): {error}",
+            of_metadata("namespace"),
+            of_metadata("name"),
+            text(config.get("apiVersion")),
+            text(config.get("kind")),
+        ))
+    })
+}
+
+struct Operation<'a> {
+    ty: &'static Type,
+    live: &'a Value,
+    config: &'a Value,
+    who: &'a Who<'a>,
+}
+
+impl Operation<'_> {
+    fn run(&self, force: bool) -> Result<Result<Value, Conflicts>, ApplyError> {
+        let stored = self.live.pointer("/metadata/managedFields");
+        let mut managers = Managers::read(stored).unwrap_or_default();
+        if managers.0.is_empty() {
+            let before = Who {
+                manager: BEFORE,
+                ..*self.who
+            };
+            managers = managers.update(self.ty, &Value::Object(Map::new()), self.live, &before);
+        }
+        let mut set = fields(self.ty, self.config);
+        for path in UNOWNED.iter().chain(self.who.reset) {
+            set.drop_field(path);
+        }
+        let own = managers.entry(Entry::new(self.who, true));
+        let last = std::mem::replace(&mut own.set, set.clone());
+        own.api_version = self.who.api_version.to_owned();
+        // In the form in which objects are stored, so that another spelling is no change.
+        let merged = merge(self.ty, self.live, self.config);
+        let merged = decode::value(Some(self.ty), merged, FieldValidation::Ignore)
+            .map_err(|error| ApplyError::Misfit(error.to_string()))?
+            .value;
+        let mut object = self.prune(merged, &managers, &last);
+
+        let changes = compare(self.ty, self.live, &object, &skipped(self.who));
+        let taken = changes.taken();
+        let own = Entry::new(self.who, true);
+        let others = managers.0.iter().filter(|entry| !entry.is_same(&own));
+        let conflicts: Conflicts = others
+            .filter(|entry| entry.api_version == self.who.api_version)
+            .map(|entry| (shown(entry), entry.set.intersection(&taken)))
+            .filter(|(_, set)| !set.is_empty())
+            .collect();
+        if !force && !conflicts.is_empty() {
+            return Ok(Err(conflicts));
+        }
+        managers.give_up(&changes, &taken, self.who.api_version, |entry| {
+            !entry.is_same(&own)
+        });
+        let changed = set != last || !changes.is_empty();
+        let mut entries = managers.0.iter_mut();
+        if let Some(entry) = entries.find(|entry| changed && entry.is_same(&own)) {
+            entry.time = Some(self.who.now.to_owned());
+        }
+        write(&mut object, managers);
+        Ok(Ok(object))
+    }
+
+    /// Drops what this manager applied before, applies no longer, and nobody else owns.
+    fn prune(&self, merged: Value, managers: &Managers, last: &Set) -> Value {
+        let mut owned = Set::default();
+        for entry in &managers.0 {
+            owned.add(entry.set.clone());
+        }
+        if last.is_within(&owned) {
+            return merged;
+        }
+        // What identifies the object has no owner, and stays.
+        for path in UNOWNED {
+            owned.put_field(path);
+        }
+        let ty = self.ty;
+        let all = with_parents(ty, fields(ty, &merged));
+        let last = with_parents(ty, last.clone());
+        let paths = |object: &Value| with_parents(ty, fields(ty, object));
+        // Back comes what others own, ..
+        let mut kept = paths(&remove(ty, &merged, &last));
+        kept.add(with_parents(ty, owned));
+        let mut gone = all.clone();
+        gone.subtract(&kept);
+        // .. and what this manager never had.
+        let kept = paths(&remove(ty, &merged, &gone));
+        let mut gone = all;
+        gone.subtract(&kept);
+        remove(ty, &merged, &gone.intersection(&last))
+    }
+
+    /// With the annotation of client-side apply kept up.
+    fn synced(&self, mut object: Value) -> Value {
+        client_side::sync(&mut object, self.config, self.who);
+        object
+    }
+}
+
+fn write(object: &mut Value, managers: managers::Managers) {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
+    match managers.write() {
+        Some(entries) => metadata.insert("managedFields".to_owned(), entries),
+        None => metadata.remove("managedFields"),
+    };
+}
+
+/// An owner as messages show it.
+fn shown(entry: &Entry) -> String {
+    let mut text = go_quote(&entry.manager);
+    if !entry.subresource.is_empty() {
+        text.push_str(&format!(
+            " with subresource {}",
+            go_quote(&entry.subresource)
+        ));
+    }
+    if !entry.applied {
+        text.push_str(&format!(" using {}", entry.api_version));
+    }
+    text
+}
+
+fn refusal(conflicts: &Conflicts) -> ApplyError {
+    let mut sorted: Vec<&(String, Set)> = conflicts.iter().collect();
+    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut found = Vec::new();
+    let mut lines = Vec::new();
+    for (owner, set) in sorted {
+        lines.push(format!("conflicts with {owner}:"));
+        for path in set.paths() {
+            lines.push(format!("- {path}"));
+            found.push(Conflict {
+                owner: owner.clone(),
+                path,
+            });
+        }
+    }
+    let message = match found.as_slice() {
+        [one] => format!(
+            "Apply failed with 1 conflict: conflict with {}: {}",
+            one.owner, one.path
+        ),
+        all => format!(
+            "Apply failed with {} conflicts: {}",
+            all.len(),
+            lines.join("\n")
+        ),
+    };
+    ApplyError::Conflicts {
+        message,
+        conflicts: found,
+    }
+}

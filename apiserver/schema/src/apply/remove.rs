@@ -1,0 +1,48 @@
+//! An object without the fields and items at some paths.
+
+use serde_json::{Map, Value};
+
+use super::atom::{self, Atom, Shape};
+use super::element;
+use super::set::Set;
+use crate::types::Type;
+
+/// The object without what stands at the paths of `gone`, and without what is empty because of it.
+pub(super) fn remove(ty: &'static Type, object: &Value, gone: &Set) -> Value {
+    walk(Atom::Struct(ty), object, gone, 0).unwrap_or_else(|| Value::Object(Map::new()))
+}
+
+/// None where nothing is left.
+fn walk(atom: Atom, value: &Value, gone: &Set, depth: usize) -> Option<Value> {
+    if gone.is_empty() {
+        return Some(value.clone());
+    }
+    match (atom.shape(value, depth), value) {
+        (Shape::Map(atom), Value::Object(map)) => {
+            let kept = map.iter().filter_map(|(key, value)| {
+                let value = match gone.at(&element::field(key)) {
+                    None => Some(value.clone()),
+                    Some(node) if node.member => None,
+                    Some(node) => walk(atom.member(key).0, value, &node.below, depth + 1),
+                };
+                Some((key.clone(), value?))
+            });
+            let kept: Map<String, Value> = kept.collect();
+            (!kept.is_empty() || map.is_empty()).then_some(Value::Object(kept))
+        }
+        (Shape::List(field, identity), Value::Array(list)) => {
+            let item = Atom::of_element(field.ty.element);
+            let kept = list.iter().filter_map(|value| {
+                let element = atom::item(field, identity, value).unwrap_or_default();
+                match gone.at(&element) {
+                    None => Some(value.clone()),
+                    Some(node) if node.member => None,
+                    Some(node) => walk(item, value, &node.below, depth + 1),
+                }
+            });
+            let kept: Vec<Value> = kept.collect();
+            (!kept.is_empty() || list.is_empty()).then_some(Value::Array(kept))
+        }
+        _ => Some(value.clone()),
+    }
+}

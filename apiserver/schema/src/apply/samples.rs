@@ -1,0 +1,494 @@
+//! What applying and updating do, example by example, as Kubernetes does it.
+
+use serde_json::{Value, json};
+
+use super::managers::{Managers, Who, same_but_times};
+use super::operation::{ApplyError, apply};
+use crate::types::{Type, type_of};
+
+fn deployment() -> &'static Type {
+    type_of("apps", "v1", "Deployment").unwrap()
+}
+
+fn who<'a>(manager: &'a str, now: &'a str) -> Who<'a> {
+    Who {
+        manager,
+        api_version: "apps/v1",
+        subresource: "",
+        now,
+        reset: &[&["status"]],
+    }
+}
+
+/// An object that has nothing yet.
+fn nothing() -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {}})
+}
+
+fn config(spec: Value) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "n"}, "spec": spec})
+}
+
+fn container(name: &str, image: &str) -> Value {
+    json!({"name": name, "image": image})
+}
+
+fn with_containers(containers: &[Value]) -> Value {
+    config(json!({"template": {"spec": {"containers": containers}}}))
+}
+
+fn applied(live: &Value, config: &Value, manager: &str) -> Value {
+    apply(
+        deployment(),
+        live,
+        config,
+        &who(manager, "2026-01-01T00:00:00Z"),
+        false,
+    )
+    .unwrap()
+}
+
+fn forced(live: &Value, config: &Value, manager: &str) -> Value {
+    apply(
+        deployment(),
+        live,
+        config,
+        &who(manager, "2026-01-01T00:00:00Z"),
+        true,
+    )
+    .unwrap()
+}
+
+fn refused(live: &Value, config: &Value, manager: &str) -> String {
+    match apply(
+        deployment(),
+        live,
+        config,
+        &who(manager, "2026-01-01T00:00:00Z"),
+        false,
+    ) {
+        Err(error @ ApplyError::Conflicts { .. }) => error.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An ordinary write of what `change` makes of the object.
+fn updated(live: &Value, manager: &str, now: &str, change: impl Fn(&mut Value)) -> Value {
+    let mut new = live.clone();
+    change(&mut new);
+    let stored = live.pointer("/metadata/managedFields");
+    let managers = Managers::before(stored, new.pointer("/metadata/managedFields"), "");
+    let managers = managers.update(deployment(), live, &new, &who(manager, now));
+    let metadata = new["metadata"].as_object_mut().unwrap();
+    match managers.write() {
+        Some(entries) => metadata.insert("managedFields".into(), entries),
+        None => metadata.remove("managedFields"),
+    };
+    new
+}
+
+/// `manager/operation: fields` of every entry.
+fn owners(object: &Value) -> Vec<String> {
+    let entries = object["metadata"]["managedFields"].as_array();
+    let text = |entry: &Value| {
+        format!(
+            "{}/{}: {}",
+            entry["manager"].as_str().unwrap(),
+            entry["operation"].as_str().unwrap(),
+            entry["fieldsV1"]
+        )
+    };
+    entries.into_iter().flatten().map(text).collect()
+}
+
+fn images(object: &Value) -> Vec<&str> {
+    let list = object.pointer("/spec/template/spec/containers");
+    let list = list
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    list.iter().map(|c| c["image"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_create_owns_what_it_says() {
+    let new = config(
+        json!({"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "strategy": {"rollingUpdate": {"maxSurge": 1}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"securityContext": {}, "containers": [
+            {"name": "c", "image": "i", "ports": [{"containerPort": 80}]}]}}}),
+    );
+    let managers = Managers::default().update(deployment(), &nothing(), &new, &who("m", "t"));
+    let written = json!([managers.write().unwrap()[0]["fieldsV1"]]).to_string();
+    // As a real cluster shows it: `.` for what is behind a pointer, none for what is not.
+    assert_eq!(
+        written,
+        json!([{"f:spec": {"f:replicas": {}, "f:selector": {}, "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}}},
+            "f:template": {"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:spec": {"f:securityContext": {}, "f:containers": {
+                "k:{\"name\":\"c\"}": {".": {}, "f:image": {}, "f:name": {}, "f:resources": {}, "f:ports": {
+                    ".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}}}}}}}}])
+        .to_string()
+    );
+}
+
+#[test]
+fn updates_take_fields_from_others() {
+    let live = updated(&nothing(), "one", "2026-01-01T00:00:01Z", |o| {
+        *o = config(json!({"replicas": 1, "paused": true}))
+    });
+    let live = updated(&live, "two", "2026-01-01T00:00:02Z", |o| {
+        o["spec"]["replicas"] = 2.into()
+    });
+    assert_eq!(
+        owners(&live),
+        [
+            r#"one/Update: {"f:spec":{"f:paused":{}}}"#,
+            r#"two/Update: {"f:spec":{"f:replicas":{}}}"#
+        ]
+    );
+    // Who removes a field takes nothing; a write without a change changes no owner and no time.
+    let live = updated(&live, "three", "2026-01-01T00:00:03Z", |o| {
+        o["spec"].as_object_mut().unwrap().remove("paused");
+    });
+    assert_eq!(
+        owners(&live),
+        [r#"two/Update: {"f:spec":{"f:replicas":{}}}"#]
+    );
+    let again = updated(&live, "four", "2026-01-01T00:00:04Z", |_| {});
+    assert_eq!(again, live);
+    assert_eq!(
+        live["metadata"]["managedFields"][0]["time"],
+        "2026-01-01T00:00:02Z"
+    );
+}
+
+#[test]
+fn clients_can_reset_the_managers_but_not_lose_them() {
+    let live = updated(&nothing(), "one", "2026-01-01T00:00:01Z", |o| {
+        *o = config(json!({"replicas": 1}))
+    });
+    let send = |sent: Value| {
+        updated(&live, "two", "2026-01-01T00:00:02Z", |o| {
+            o["metadata"]["managedFields"] = sent.clone();
+        })
+    };
+    for reset in [json!([]), json!([{}])] {
+        assert_eq!(owners(&send(reset)), [""; 0]);
+    }
+    for kept in [
+        json!(null),
+        json!([{"manager": "x"}]),
+        json!([{"manager": "x", "operation": "Update",
+        "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {"nonsense": {}}}]),
+    ] {
+        assert_eq!(owners(&send(kept)), owners(&live));
+    }
+    let other = json!([{"manager": "x", "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:spec": {"f:replicas": {}}}}]);
+    assert_eq!(
+        owners(&send(other.clone())),
+        [r#"x/Apply: {"f:spec":{"f:replicas":{}}}"#]
+    );
+    // A subresource has no say.
+    let stored = live.pointer("/metadata/managedFields");
+    assert_eq!(
+        Managers::before(stored, Some(&other), "status"),
+        Managers::read(stored).unwrap()
+    );
+}
+
+#[test]
+fn the_oldest_of_many_updaters_become_one() {
+    let mut live = nothing();
+    for i in 0..14 {
+        let (manager, now) = (format!("m{i:02}"), format!("2026-01-01T00:00:{i:02}Z"));
+        live = updated(&live, &manager, &now, |o| {
+            o["metadata"]["labels"][format!("l{i}")] = "x".into();
+        });
+    }
+    let owners = owners(&live);
+    assert_eq!(owners.len(), 10);
+    assert_eq!(
+        owners[0],
+        r#"ancient-changes/Update: {"f:metadata":{"f:labels":{".":{},"f:l0":{},"f:l1":{},"f:l2":{},"f:l3":{},"f:l4":{}}}}"#
+    );
+    assert_eq!(
+        live["metadata"]["managedFields"][0]["time"],
+        "2026-01-01T00:00:04Z"
+    );
+    assert!(owners[9].starts_with("m13/"));
+}
+
+#[test]
+fn what_is_applied_no_longer_goes() {
+    let two = with_containers(&[container("a", "1"), container("b", "2")]);
+    let live = applied(&nothing(), &two, "one");
+    assert_eq!(images(&live), ["1", "2"]);
+    let live = applied(&live, &with_containers(&[container("b", "2")]), "one");
+    assert_eq!(images(&live), ["2"]);
+    assert_eq!(
+        owners(&live),
+        [
+            r#"one/Apply: {"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"b\"}":{".":{},"f:image":{},"f:name":{}}}}}}}"#
+        ]
+    );
+    // Nothing is left of a spec that nobody applies.
+    let live = applied(
+        &live,
+        &json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}}),
+        "one",
+    );
+    assert_eq!(live.get("spec"), None);
+    assert_eq!(owners(&live), [""; 0]);
+}
+
+#[test]
+fn what_others_own_stays() {
+    let live = applied(&nothing(), &with_containers(&[container("a", "1")]), "one");
+    let live = applied(&live, &with_containers(&[container("b", "2")]), "two");
+    assert_eq!(images(&live), ["1", "2"]);
+    // Both own the item; only its image is one's alone.
+    let live = applied(
+        &live,
+        &with_containers(&[json!({"name": "b", "tty": true})]),
+        "one",
+    );
+    assert_eq!(images(&live), ["2"]);
+    let live = applied(&live, &with_containers(&[]), "one");
+    assert_eq!(images(&live), ["2"]);
+    assert_eq!(live.pointer("/spec/template/spec/containers/0/tty"), None);
+    // What an updater added under an applier's item goes with the item.
+    let live = updated(&live, "three", "2026-01-01T00:00:09Z", |o| {
+        o["spec"]["template"]["spec"]["containers"][0]["stdin"] = true.into();
+    });
+    let live = applied(&live, &with_containers(&[]), "two");
+    assert_eq!(live.get("spec"), None);
+}
+
+#[test]
+fn conflicts_name_their_owners() {
+    let live = updated(&nothing(), "edit", "2026-01-01T00:00:01Z", |o| {
+        *o = config(json!({"replicas": 1, "paused": true}));
+    });
+    let live = applied(&live, &config(json!({"minReadySeconds": 5})), "two");
+    let wanted = config(json!({"replicas": 2}));
+    assert_eq!(
+        refused(&live, &wanted, "one"),
+        r#"Apply failed with 1 conflict: conflict with "edit" using apps/v1: .spec.replicas"#
+    );
+    let more = config(json!({"replicas": 2, "minReadySeconds": 6, "paused": true}));
+    assert_eq!(
+        refused(&live, &more, "one"),
+        "Apply failed with 2 conflicts: conflicts with \"edit\" using apps/v1:\n- .spec.replicas\nconflicts with \"two\":\n- .spec.minReadySeconds"
+    );
+    let forced = forced(&live, &more, "one");
+    assert_eq!(
+        owners(&forced),
+        [
+            r#"one/Apply: {"f:spec":{"f:minReadySeconds":{},"f:paused":{},"f:replicas":{}}}"#,
+            r#"edit/Update: {"f:spec":{"f:paused":{}}}"#
+        ]
+    );
+    // The same value is no conflict: both own it.
+    let shared = applied(&live, &config(json!({"replicas": 1})), "one");
+    assert_eq!(owners(&shared).len(), 3);
+}
+
+#[test]
+fn applying_again_changes_nothing() {
+    let spec = json!({"replicas": 1, "template": {"spec": {"hostNetwork": false, "containers": [
+        {"name": "a", "resources": {"requests": {"cpu": "1000m"}}, "ports": [{"containerPort": 80}]}]}}});
+    let live = applied(&nothing(), &config(spec.clone()), "one");
+    let cpu = "/spec/template/spec/containers/0/resources/requests/cpu";
+    assert_eq!(live.pointer(cpu), Some(&json!("1")));
+    let later = apply(
+        deployment(),
+        &live,
+        &config(spec),
+        &who("one", "2027-01-01T00:00:00Z"),
+        false,
+    );
+    assert_eq!(later.unwrap(), live);
+}
+
+#[test]
+fn items_come_in_the_order_of_the_configuration() {
+    let names = |object: &Value| -> String {
+        let list = object.pointer("/spec/template/spec/containers").unwrap();
+        list.as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["name"].as_str().unwrap())
+            .collect()
+    };
+    let of = |names: &str| {
+        let all: Vec<Value> = names
+            .chars()
+            .map(|n| container(&n.to_string(), "i"))
+            .collect();
+        with_containers(&all)
+    };
+    for (live, config, merged) in [
+        ("abc", "ac", "abc"),
+        ("abc", "ca", "bca"),
+        ("ab", "xa", "xab"),
+        ("ab", "bxa", "bxa"),
+        ("abcd", "dxb", "acdxb"),
+        ("a", "xyz", "axyz"),
+    ] {
+        let before = applied(&nothing(), &of(live), "one");
+        assert_eq!(
+            names(&applied(&before, &of(config), "two")),
+            merged,
+            "{live} {config}"
+        );
+    }
+}
+
+#[test]
+fn a_null_takes_a_value_away() {
+    let live = applied(
+        &nothing(),
+        &config(json!({"replicas": 1, "paused": true})),
+        "one",
+    );
+    let live = applied(
+        &live,
+        &config(json!({"replicas": null, "paused": true, "template": null})),
+        "one",
+    );
+    assert_eq!(live["spec"], json!({"paused": true}));
+}
+
+#[test]
+fn kubectl_takes_over_what_it_applied_itself() {
+    let last = config(json!({"replicas": 1, "paused": true}));
+    let live = updated(
+        &nothing(),
+        "kubectl-client-side-apply",
+        "2026-01-01T00:00:01Z",
+        |o| {
+            *o = last.clone();
+            o["metadata"]["annotations"] =
+                json!({"kubectl.kubernetes.io/last-applied-configuration": last.to_string()});
+        },
+    );
+    let wanted = config(json!({"replicas": 3, "paused": true}));
+    assert!(refused(&live, &wanted, "flux").contains(".spec.replicas"));
+    let taken = applied(&live, &wanted, "kubectl");
+    assert_eq!(taken["spec"]["replicas"], 3);
+    let annotation =
+        &taken["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"];
+    let synced: Value = serde_json::from_str(annotation.as_str().unwrap()).unwrap();
+    assert_eq!(synced, wanted);
+    // Not what somebody else has changed since.
+    let scaled = updated(&live, "hpa", "2026-01-01T00:00:02Z", |o| {
+        o["spec"]["replicas"] = 9.into();
+    });
+    assert_eq!(
+        refused(&scaled, &wanted, "kubectl"),
+        r#"Apply failed with 1 conflict: conflict with "hpa" using apps/v1: .spec.replicas"#
+    );
+}
+
+#[test]
+fn other_doors_own_other_fields() {
+    let status = Who {
+        subresource: "status",
+        reset: &[&["spec"]],
+        ..who("controller", "2026-01-01T00:00:05Z")
+    };
+    let live = applied(&nothing(), &config(json!({"replicas": 1})), "one");
+    let mut wanted = config(json!({"replicas": 7}));
+    wanted["status"] =
+        json!({"replicas": 1, "conditions": [{"type": "Available", "status": "True"}]});
+    let live = apply(deployment(), &live, &wanted, &status, false).unwrap();
+    assert_eq!(
+        owners(&live),
+        [
+            r#"one/Apply: {"f:spec":{"f:replicas":{}}}"#,
+            r#"controller/Apply: {"f:status":{"f:conditions":{"k:{\"type\":\"Available\"}":{".":{},"f:status":{},"f:type":{}}},"f:replicas":{}}}"#
+        ]
+    );
+    assert_eq!(
+        live["metadata"]["managedFields"][1]["subresource"],
+        "status"
+    );
+}
+
+#[test]
+fn what_nobody_was_entered_for_was_there_before() {
+    let mut live = config(json!({"replicas": 1, "template": {"spec": {"hostPID": true}}}));
+    live["metadata"]["uid"] = "u".into();
+    let untracked = updated(&live, "edit", "2026-01-01T00:00:01Z", |o| {
+        o["spec"]["replicas"] = 2.into();
+    });
+    assert_eq!(owners(&untracked), [""; 0]);
+    assert_eq!(
+        refused(&untracked, &config(json!({"replicas": 3})), "one"),
+        r#"Apply failed with 1 conflict: conflict with "before-first-apply" using apps/v1: .spec.replicas"#
+    );
+    let shared = applied(&untracked, &config(json!({"replicas": 2})), "one");
+    assert_eq!(
+        owners(&shared),
+        [
+            r#"one/Apply: {"f:spec":{"f:replicas":{}}}"#,
+            r#"before-first-apply/Update: {"f:spec":{"f:replicas":{},"f:template":{"f:spec":{"f:hostPID":{}}}}}"#
+        ]
+    );
+}
+
+#[test]
+fn the_deepest_objects_fit_the_stack() {
+    let run = || {
+        let ty = type_of("apiextensions.k8s.io", "v1", "CustomResourceDefinition").unwrap();
+        let who = Who {
+            api_version: "apiextensions.k8s.io/v1",
+            ..who("one", "2026-01-01T00:00:00Z")
+        };
+        let object = |levels: usize, leaf: &str| {
+            let mut schema = json!({ "type": leaf });
+            for _ in 0..levels {
+                schema = json!({ "not": schema });
+            }
+            json!({"apiVersion": who.api_version, "kind": "CustomResourceDefinition", "metadata": {},
+                "spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema}}], "scope": "x"}})
+        };
+        let live = apply(ty, &json!({}), &object(500, "a"), &who, false).unwrap();
+        let live = apply(ty, &live, &object(500, "b"), &who, false).unwrap();
+        let managers = Managers::read(live.pointer("/metadata/managedFields")).unwrap();
+        let managers = managers.update(ty, &live, &object(400, "a"), &who);
+        assert_eq!(
+            Managers::read(managers.clone().write().as_ref()),
+            Some(managers)
+        );
+    };
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(run);
+    thread.unwrap().join().unwrap();
+}
+
+#[test]
+fn misfits_are_refused() {
+    let wrong = config(json!({"replcas": 1}));
+    let error = apply(deployment(), &nothing(), &wrong, &who("one", "t"), false).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "failed to create typed patch object (n/web; apps/v1, Kind=Deployment): .spec.replcas: field not declared in schema"
+    );
+}
+
+#[test]
+fn times_do_not_make_a_difference() {
+    let live = updated(&nothing(), "one", "2026-01-01T00:00:01Z", |o| {
+        *o = config(json!({"replicas": 1}));
+    });
+    let mut later = live["metadata"]["managedFields"].clone();
+    later[0]["time"] = "2026-01-01T00:00:09Z".into();
+    assert!(same_but_times(
+        Some(&later),
+        live.pointer("/metadata/managedFields")
+    ));
+    later[0]["manager"] = "two".into();
+    assert!(!same_but_times(
+        Some(&later),
+        live.pointer("/metadata/managedFields")
+    ));
+}
