@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::ApiServer;
 use crate::context::Context;
+use crate::managed::{self, Owner};
 use crate::negotiate::Output;
 use crate::request::{Query, RequestInfo};
 use crate::service_allocation::Range;
@@ -22,6 +23,7 @@ use crate::write::{Extra, Step};
 
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const RBAC: &str = "rbac.authorization.k8s.io";
+const SERVER: Owner<'static> = Owner::Manager(managed::SERVER, "");
 const RETRY: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(server: Arc<ApiServer>) {
@@ -116,7 +118,7 @@ async fn ensure(
     match present {
         None => {
             let context = internal(server, resource, &namespace, "");
-            match create::create_object(&context, resource, wanted, false).await {
+            match create::create_object(&context, resource, wanted, false, SERVER).await {
                 Ok(created) => {
                     // What follows may look for it in the caches.
                     let revision = created.resource_version().parse().unwrap_or(0);
@@ -218,7 +220,9 @@ async fn follow_aggregation(server: &Arc<ApiServer>) {
                 new.set(&["rules"], Value::Array(rules.clone()));
                 Ok(new)
             };
-            if let Err(error) = update::apply(&context, resource, "", false, &mut make).await {
+            if let Err(error) =
+                update::apply(&context, resource, "", false, SERVER, &mut make).await
+            {
                 failed |= error.code != 404;
                 tracing::debug!(
                     role = name,

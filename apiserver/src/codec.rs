@@ -5,35 +5,25 @@
 //! order) still work: they are parsed and encoded again.
 
 use bytes::Bytes;
+use schema::apply::InOrder;
 use serde_json::{Map, Value};
 
 const METADATA: &[u8] = b"\"metadata\":{";
 /// `kind` and `apiVersion` end well before this.
 const HEAD_MAX: usize = 512;
 
-/// The bytes to store. `resourceVersion` and `managedFields` are left out.
+/// The bytes to store. `resourceVersion` is left out.
 pub(crate) fn encode(object: &Value) -> Bytes {
     let mut out = Vec::with_capacity(1024);
     let empty = Map::new();
     let object = object.as_object().unwrap_or(&empty);
-    let metadata: Map<String, Value> = object
-        .get("metadata")
-        .and_then(Value::as_object)
-        .map(|metadata| {
-            metadata
-                .iter()
-                .filter(|(key, _)| *key != "resourceVersion" && *key != "managedFields")
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect()
-        })
-        .unwrap_or_default();
     out.push(b'{');
     for key in ["kind", "apiVersion"] {
         write_member(&mut out, key, object.get(key).unwrap_or(&Value::Null));
         out.push(b',');
     }
     out.extend_from_slice(b"\"metadata\":");
-    write_value(&mut out, &Value::Object(metadata));
+    write_metadata(&mut out, object.get("metadata"));
     for (key, value) in object {
         if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
             out.push(b',');
@@ -42,6 +32,27 @@ pub(crate) fn encode(object: &Value) -> Bytes {
     }
     out.push(b'}');
     Bytes::from(out)
+}
+
+fn write_metadata(out: &mut Vec<u8>, metadata: Option<&Value>) {
+    out.push(b'{');
+    let start = out.len();
+    for (key, value) in metadata.and_then(Value::as_object).into_iter().flatten() {
+        if key == "resourceVersion" {
+            continue;
+        }
+        if out.len() > start {
+            out.push(b',');
+        }
+        if key == "managedFields" {
+            out.extend_from_slice(b"\"managedFields\":");
+            serde_json::to_writer(&mut *out, &InOrder(value))
+                .expect("writing to memory cannot fail");
+        } else {
+            write_member(out, key, value);
+        }
+    }
+    out.push(b'}');
 }
 
 fn write_member(out: &mut Vec<u8>, key: &str, value: &Value) {
@@ -129,10 +140,14 @@ mod tests {
     #[test]
     fn stored_form_is_fixed() {
         let object = json!({"spec": {"a": 1}, "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "x", "resourceVersion": "4", "managedFields": []}});
+            "metadata": {"name": "x", "resourceVersion": "4", "managedFields": [
+                {"manager": "m", "fieldsV1": {"f:l": {"v:9": {}, "v:10": {}, ".": {}}}}]}});
+        let expected = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"managedFields":[{"fieldsV1":{"f:l":{".":{},"v:9":{},"v:10":{}}},"manager":"m"}],"name":"x"},"spec":{"a":1}}"#;
+        assert_eq!(String::from_utf8_lossy(&encode(&object)), expected);
+        let bare = encode(&json!({"apiVersion": "v1", "kind": "Pod"}));
         assert_eq!(
-            &encode(&object)[..],
-            br#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x"},"spec":{"a":1}}"#
+            &bare[..],
+            br#"{"kind":"Pod","apiVersion":"v1","metadata":{}}"#
         );
     }
 

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::ApiServer;
 use crate::bootstrap;
+use crate::managed::{self, Owner};
 use crate::status::{ApiError, ApiResult};
 use crate::verbs::create;
 use crate::write::{Extra, Step};
@@ -170,7 +171,8 @@ async fn ensure(
     match changed {
         Err(error) if error.code == 404 => {
             let context = bootstrap::internal(server, resource, "default", "");
-            match create::create_object(&context, resource, wanted.clone(), false).await {
+            let owner = Owner::Manager(managed::SERVER, "");
+            match create::create_object(&context, resource, wanted.clone(), false, owner).await {
                 Err(error) if error.reason == "AlreadyExists" => Ok(()),
                 other => other.map(|_| ()),
             }

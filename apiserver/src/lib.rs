@@ -32,6 +32,7 @@ mod event_ttl;
 mod handler;
 mod health;
 mod kubelet;
+mod managed;
 mod message_bytes;
 mod metrics;
 mod negotiate;

@@ -138,6 +138,29 @@ impl ApiError {
         )
     }
 
+    /// An applied configuration that would change what others own.
+    pub(crate) fn apply_conflict(
+        message: String,
+        conflicts: &[schema::apply::Conflict],
+    ) -> ApiError {
+        let causes: Vec<Value> = conflicts
+            .iter()
+            .map(|conflict| {
+                json!({
+                    "reason": "FieldManagerConflict",
+                    "message": format!("conflict with {}", conflict.owner),
+                    "field": conflict.path
+                })
+            })
+            .collect();
+        ApiError::new(409, "Conflict", message).with_details(json!({ "causes": causes }))
+    }
+
+    /// What Kubernetes answers to a configuration that does not fit its type: an error without a reason.
+    pub(crate) fn unknown(message: impl Into<String>) -> ApiError {
+        ApiError::new(500, "", message)
+    }
+
     pub(crate) fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> ApiError {
         let joined = schema::field::aggregate(errors);
         let mut body = details(group, kind, name);
@@ -327,8 +350,11 @@ impl ApiError {
         }
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": metadata,
-            "status": "Failure", "message": self.message, "reason": self.reason, "code": self.code
+            "status": "Failure", "message": self.message, "code": self.code
         });
+        if !self.reason.is_empty() {
+            status["reason"] = self.reason.into();
+        }
         if let Some(details) = &self.details {
             status["details"] = details.clone();
         }

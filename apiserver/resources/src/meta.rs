@@ -191,13 +191,7 @@ pub(crate) fn carry_over(new: &mut Object, old: &Object) {
 
 /// What a write through `status` may not touch for kinds whose status has one writer.
 pub(crate) fn keep_client_metadata(new: &mut Object, old: &Object) {
-    for field in [
-        "labels",
-        "annotations",
-        "finalizers",
-        "ownerReferences",
-        "managedFields",
-    ] {
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
         let before = meta_field(old, field);
         if before.is_null() {
             new.metadata_mut().remove(field);

@@ -405,6 +405,38 @@ impl Resource {
         }
     }
 
+    /// The fields that a write through this door (empty for the object itself) does not change, whatever it says of
+    /// them: nobody comes to own them there.
+    pub fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        match (subresource, self.kind) {
+            ("status", "Deployment") => &[&["spec"], &["metadata", "labels"]],
+            ("status", "Pod") => &[
+                &["spec"],
+                &["metadata", "deletionTimestamp"],
+                &["metadata", "ownerReferences"],
+            ],
+            ("status", "CertificateSigningRequest") => &[&["spec"], &["status", "conditions"]],
+            ("approval", _) => &[&["spec"], &["status", "certificate"]],
+            (
+                "status",
+                "APIService"
+                | "CustomResourceDefinition"
+                | "ResourceClaim"
+                | "ValidatingAdmissionPolicy"
+                | "VolumeAttachment",
+            ) => &[
+                &["spec"],
+                &["metadata", "labels"],
+                &["metadata", "annotations"],
+                &["metadata", "finalizers"],
+                &["metadata", "ownerReferences"],
+            ],
+            ("status", _) => &[&["spec"]],
+            _ if self.has_status() => &[&["status"]],
+            _ => &[],
+        }
+    }
+
     fn carry_generation(&self, new: &mut Object, old: &Object) {
         match self.generation {
             Some(fields) => {

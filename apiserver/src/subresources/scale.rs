@@ -6,12 +6,14 @@ use http::StatusCode;
 use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::decode::{self, Expected};
+use crate::managed::{self, Owner};
 use crate::status::{ApiError, ApiResult};
-use crate::verbs::patch::Patch;
+use crate::verbs::apply::Configuration;
+use crate::verbs::patch::{self, Patch};
 use crate::verbs::{create, get, update};
 
 const SCALE: Expected<'static> = Expected {
@@ -36,17 +38,21 @@ pub(super) async fn handle(
             let mut scale = decode::object(context, SCALE, body, "UpdateOptions")?;
             create::settle_namespace(context, resource, &mut scale)?;
             update::check_name(context, &scale)?;
-            apply(context, resource, dry_run, &mut |_| Ok(scale.clone())).await
+            let manager = managed::manager(context, "UpdateOptions")?;
+            let mut make = |_: &Value| Ok(scale.clone());
+            replace(context, resource, dry_run, &manager, &mut make).await
         }
+        _ if patch::is_apply(context) => apply(context, resource, body).await,
         _ => {
             let dry_run = context.dry_run("PatchOptions", None)?;
             let patch = Patch::read(&context.headers, body)?;
             let validation = decode::field_validation(context, "PatchOptions")?;
-            apply(context, resource, dry_run, &mut |present| {
+            let manager = patch::manager(context)?;
+            let mut make = |present: &Value| {
                 let patched = patch.apply(SCALE, present)?;
                 decode::patched(context, SCALE, patched, validation, || patch.to_string())
-            })
-            .await
+            };
+            replace(context, resource, dry_run, &manager, &mut make).await
         }
     }
 }
@@ -63,27 +69,62 @@ fn respond(context: &Context, resource: &Resource, object: &Object) -> ApiResult
     Ok(context.respond_object(StatusCode::OK, &resource.as_scale(), scale))
 }
 
-/// Changes the count of the object under the scale; `make` gets the present Scale.
+/// Applies the count: its owner owns it in the object under the scale.
 async fn apply(
     context: &Context,
     resource: &'static Resource,
+    body: &Bytes,
+) -> ApiResult<Response> {
+    let dry_run = context.dry_run("PatchOptions", None)?;
+    let config = Configuration::read(context, SCALE, body)?;
+    config.check(SCALE)?;
+    let scale = Object::new(config.value.clone()).map_err(|_| ApiError::no_such_resource())?;
+    let paths = resource.scale.ok_or_else(ApiError::no_such_resource)?;
+    let mut of_object = Object::new(json!({ "metadata": scale.metadata() }))
+        .map_err(|_| ApiError::no_such_resource())?;
+    of_object.set_kind(resource.kind);
+    of_object.set_api_version(&resource.api_version());
+    if let Some(replicas) = scale.get(&["spec", "replicas"]) {
+        of_object.set(paths.spec_replicas, replicas.clone());
+    }
+    // Of the metadata only what says which object is meant.
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        of_object.metadata_mut().remove(field);
+    }
+    let config = config.of(of_object.into_value());
+    let mut change = |old: &Object| -> ApiResult<Object> {
+        let new = config.merged(context, resource, "scale", old.value())?;
+        update::check_name(context, &new)?;
+        check_count(scale.name(), new.get_i64(paths.spec_replicas).unwrap_or(0))?;
+        Ok(new)
+    };
+    let outcome =
+        update::apply(context, resource, "", dry_run, Owner::Entered, &mut change).await?;
+    respond(context, resource, &outcome.object)
+}
+
+fn check_count(name: &str, replicas: i64) -> ApiResult<()> {
+    if replicas >= 0 {
+        return Ok(());
+    }
+    let path = Path::new("spec").child("replicas");
+    let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
+    Err(ApiError::invalid("autoscaling", "Scale", name, &[error]))
+}
+
+/// Changes the count of the object under the scale; `make` gets the present Scale.
+async fn replace(
+    context: &Context,
+    resource: &'static Resource,
     dry_run: bool,
+    manager: &str,
     make: &mut (dyn FnMut(&Value) -> ApiResult<Object> + Send),
 ) -> ApiResult<Response> {
     let mut change = |old: &Object| -> ApiResult<Object> {
         let scale = make(&present(resource, old)?)?;
         update::check_name(context, &scale)?;
         let replicas = scale.get_i64(&["spec", "replicas"]).unwrap_or(0);
-        if replicas < 0 {
-            let path = Path::new("spec").child("replicas");
-            let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
-            return Err(ApiError::invalid(
-                "autoscaling",
-                "Scale",
-                scale.name(),
-                &[error],
-            ));
-        }
+        check_count(scale.name(), replicas)?;
         let mut new = old.clone();
         resource.apply_scale(&mut new, replicas);
         // The versions that the client saw are compared like those of any update.
@@ -96,6 +137,7 @@ async fn apply(
         }
         Ok(new)
     };
-    let outcome = update::apply(context, resource, "", dry_run, &mut change).await?;
+    let owner = Owner::Manager(manager, "scale");
+    let outcome = update::apply(context, resource, "", dry_run, owner, &mut change).await?;
     respond(context, resource, &outcome.object)
 }

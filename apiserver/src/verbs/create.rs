@@ -10,6 +10,7 @@ use schema::field::{FieldError, Path};
 use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
+use crate::managed::{self, Owner};
 use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
 use crate::write::Commit;
@@ -30,7 +31,9 @@ pub(crate) async fn create(
 ) -> ApiResult<Response> {
     let dry_run = context.dry_run("CreateOptions", None)?;
     let object = decode::object(context, Expected::of(resource), &body, "CreateOptions")?;
-    let object = create_object(context, resource, object, dry_run).await?;
+    let manager = managed::manager(context, "CreateOptions")?;
+    let owner = Owner::Manager(&manager, "");
+    let object = create_object(context, resource, object, dry_run, owner).await?;
     Ok(context.respond_object(StatusCode::CREATED, resource, object))
 }
 
@@ -61,6 +64,7 @@ pub(crate) async fn create_object(
     resource: &'static Resource,
     mut object: Object,
     dry_run: bool,
+    owner: Owner<'_>,
 ) -> ApiResult<Object> {
     settle_namespace(context, resource, &mut object)?;
     if !object.resource_version().is_empty() && object.resource_version() != "0" {
@@ -77,6 +81,8 @@ pub(crate) async fn create_object(
         object.set_name(&generate_name(&prefix, host::random()));
     }
     resource.default(&mut object);
+    // What admission adds belongs to nobody.
+    managed::track(context, resource, owner, None, &mut object);
 
     admission::prefetch(context, resource, &object).await?;
     let admission = Admission {
@@ -182,7 +188,6 @@ fn strip_server_fields(object: &mut Object) {
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "selfLink",
-        "managedFields",
         "resourceVersion",
     ] {
         metadata.remove(field);

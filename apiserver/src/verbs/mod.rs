@@ -1,5 +1,6 @@
 //! The generic verbs, each written once for all kinds.
 
+pub(crate) mod apply;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod delete_collection;

@@ -1,24 +1,26 @@
-//! PATCH: the three patch types that work on any object. The patch is applied to whatever is there when the write
-//! succeeds; only a patch that names a resourceVersion can conflict.
+//! PATCH: the three patch types that work on any object, and the door to the fourth, server-side apply. The patch is
+//! applied to whatever is there when the write succeeds; only a patch that names a resourceVersion can conflict.
 
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use resources::Resource;
 use schema::Object;
+use schema::field::{FieldError, Path};
 use serde_json::Value;
 
 use crate::context::Context;
 use crate::decode::{self, Expected};
+use crate::managed::{self, Owner};
 use crate::negotiate;
 use crate::status::{ApiError, ApiResult};
-use crate::verbs::update;
+use crate::verbs::{apply, update};
 
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
-const ACCEPTED: &[&str] = &[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH];
+const ACCEPTED: &[&str] = &[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH];
 
 /// A patch whose body was read once; applied as often as the write has to be tried.
 pub(crate) enum Patch {
@@ -44,9 +46,6 @@ impl Patch {
             JSON_PATCH => Ok(Patch::Json(body.clone())),
             MERGE_PATCH => parse().map(Patch::Merge),
             STRATEGIC_PATCH => parse().map(Patch::Strategic),
-            APPLY_PATCH => Err(ApiError::unsupported_media_text(
-                "server-side apply (application/apply-patch+yaml) is not supported by this server yet; use a strategic merge, merge or JSON patch",
-            )),
             _ => Err(ApiError::unsupported_media(ACCEPTED)),
         }
     }
@@ -90,14 +89,38 @@ fn refuse(error: &schema::patch::PatchError) -> ApiError {
     }
 }
 
+/// Whether the request is a server-side apply.
+pub(crate) fn is_apply(context: &Context) -> bool {
+    negotiate::media_type(&context.headers) == APPLY_PATCH
+}
+
+/// Who owns what a patch of the other types changes.
+pub(crate) fn manager(context: &Context) -> ApiResult<String> {
+    if context.query.get("force").is_some() {
+        let path = Path::new("force");
+        let error = FieldError::forbidden(&path, "may not be specified for non-apply patch");
+        return Err(ApiError::invalid(
+            "meta.k8s.io",
+            "PatchOptions",
+            "",
+            &[error],
+        ));
+    }
+    managed::manager(context, "PatchOptions")
+}
+
 pub(crate) async fn patch(
     context: &Context,
     resource: &'static Resource,
     subresource: &'static str,
     body: Bytes,
 ) -> ApiResult<Response> {
+    if is_apply(context) {
+        return apply::apply(context, resource, subresource, &body).await;
+    }
     let dry_run = context.dry_run("PatchOptions", None)?;
     let patch = Patch::read(&context.headers, &body)?;
+    let manager = manager(context)?;
     let validation = decode::field_validation(context, "PatchOptions")?;
     let expected = Expected::of(resource);
     let mut make = |old: &Object| -> ApiResult<Object> {
@@ -108,6 +131,7 @@ pub(crate) async fn patch(
         update::check_name(context, &object)?;
         Ok(object)
     };
-    let outcome = update::apply(context, resource, subresource, dry_run, &mut make).await?;
+    let owner = Owner::Manager(&manager, subresource);
+    let outcome = update::apply(context, resource, subresource, dry_run, owner, &mut make).await?;
     Ok(context.respond_object(StatusCode::OK, resource, outcome.object))
 }

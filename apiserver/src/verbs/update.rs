@@ -11,6 +11,7 @@ use schema::field::{FieldError, Path};
 use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
+use crate::managed::{self, Owner};
 use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
 use crate::verbs::create;
@@ -27,7 +28,9 @@ pub(crate) async fn update(
     check_name(context, &object)?;
     check_namespace(context, resource, &object)?;
     create::settle_namespace(context, resource, &mut object)?;
-    let outcome = apply(context, resource, subresource, dry_run, &mut |_| {
+    let manager = managed::manager(context, "UpdateOptions")?;
+    let owner = Owner::Manager(&manager, subresource);
+    let outcome = apply(context, resource, subresource, dry_run, owner, &mut |_| {
         Ok(object.clone())
     })
     .await;
@@ -41,7 +44,7 @@ pub(crate) async fn update(
             admit_create_on_update(context, resource)?;
             let mut object = object.clone();
             object.set_resource_version("");
-            let created = create::create_object(context, resource, object, dry_run).await?;
+            let created = create::create_object(context, resource, object, dry_run, owner).await?;
             Ok(context.respond_object(StatusCode::CREATED, resource, created))
         }
         outcome => Ok(context.respond_object(StatusCode::OK, resource, outcome?.object)),
@@ -49,7 +52,7 @@ pub(crate) async fn update(
 }
 
 /// Creating by PUT needs the right to create.
-fn admit_create_on_update(context: &Context, resource: &Resource) -> ApiResult<()> {
+pub(crate) fn admit_create_on_update(context: &Context, resource: &Resource) -> ApiResult<()> {
     let attributes = auth::Attributes {
         verb: "create",
         group: resource.group,
@@ -97,13 +100,14 @@ pub(crate) async fn apply(
     resource: &'static Resource,
     subresource: &'static str,
     dry_run: bool,
+    owner: Owner<'_>,
     make: &mut (dyn FnMut(&Object) -> ApiResult<Object> + Send),
 ) -> ApiResult<Outcome> {
     let (namespace, name) = place(context, resource);
     let server = &context.server;
     let mut decide = |old: &Object| {
         let new = make(old)?;
-        successor(context, resource, subresource, new, old)
+        successor(context, resource, subresource, owner, new, old)
     };
     server
         .change(resource, namespace, name, dry_run, &mut decide)
@@ -125,12 +129,14 @@ fn successor(
     context: &Context,
     resource: &'static Resource,
     subresource: &'static str,
+    owner: Owner<'_>,
     mut new: Object,
     old: &Object,
 ) -> ApiResult<Step> {
     check_version(resource, &new, old)?;
     carry_server_fields(&mut new, old);
     resource.default(&mut new);
+    managed::track(context, resource, owner, Some(old), &mut new);
     let admission = Admission {
         context,
         operation: Operation::Update,
@@ -173,6 +179,7 @@ fn successor(
         let extra = service_allocation::for_delete(resource, &new);
         return Ok(Step::Remove(new, extra));
     }
+    managed::keep_times(&mut new, old);
     if new == *old {
         return Ok(Step::Keep(new));
     }
@@ -261,7 +268,6 @@ fn carry_server_fields(new: &mut Object, old: &Object) {
     })
     .collect();
     let metadata = new.metadata_mut();
-    metadata.remove("managedFields");
     for (field, value) in kept {
         match (field, value) {
             // A client that names another generateName is refused by validation-free Kubernetes too: it is kept.

@@ -1,6 +1,7 @@
 //! In-process tests of the API: requests through the router, the store in memory.
 
 mod admission;
+mod apply;
 mod bad_input;
 mod client_certificate;
 mod crud;

@@ -1,0 +1,182 @@
+//! Who owns which fields of an object: the manager that a request names, and its entry in `metadata.managedFields`.
+
+use resources::Resource;
+use schema::Object;
+use schema::apply::managers::{Managers, same_but_times};
+use schema::apply::{ApplyError, Who};
+use schema::field::{FieldError, Path};
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::status::{ApiError, ApiResult};
+
+/// Longest name of a manager.
+const NAME_BYTES_MAX: usize = 128;
+/// The manager of what the server writes by itself.
+pub(crate) const SERVER: &str = "kube-apiserver";
+
+/// Whom the fields of a write belong to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Owner<'a> {
+    /// This manager, through this subresource.
+    Manager(&'a str, &'a str),
+    /// It is in the object already, as apply leaves it.
+    Entered,
+}
+
+/// The manager of a create, update or patch: the one that the query names, else what the client calls itself.
+pub(crate) fn manager(context: &Context, options_kind: &str) -> ApiResult<String> {
+    let errors = name_errors(context);
+    if !errors.is_empty() {
+        return Err(ApiError::invalid("meta.k8s.io", options_kind, "", &errors));
+    }
+    if let Some(named) = named(context) {
+        return Ok(named.to_owned());
+    }
+    let agent = context.headers.get(http::header::USER_AGENT);
+    let agent = agent.map_or(&[][..], |value| value.as_bytes());
+    Ok(of_user_agent(&String::from_utf8_lossy(agent)))
+}
+
+/// The manager that the query names.
+pub(crate) fn named(context: &Context) -> Option<&str> {
+    let name = context.query.get("fieldManager")?;
+    (!name.is_empty()).then_some(name)
+}
+
+/// What is wrong with the manager's name.
+pub(crate) fn name_errors(context: &Context) -> Vec<FieldError> {
+    let name = named(context).unwrap_or_default();
+    let path = Path::new("fieldManager");
+    let mut errors = Vec::new();
+    if name.len() > NAME_BYTES_MAX {
+        errors.push(FieldError::too_long(&path, NAME_BYTES_MAX));
+    }
+    let unprintable = name.char_indices().filter(|(_, c)| !is_printable(*c));
+    for (at, letter) in unprintable {
+        let detail = format!(
+            "invalid character U+{:04X} (at position {at})",
+            letter as u32
+        );
+        errors.push(FieldError::invalid(&path, name, detail));
+    }
+    errors
+}
+
+/// `kubectl` of `kubectl/v1.36.0 (linux/amd64) ..`
+fn of_user_agent(agent: &str) -> String {
+    let mut name = String::new();
+    let head = agent.split('/').next().unwrap_or_default();
+    for letter in head.chars().filter(|c| is_printable(*c)) {
+        if name.len() + letter.len_utf8() > NAME_BYTES_MAX {
+            break;
+        }
+        name.push(letter);
+    }
+    if name.is_empty() {
+        name.push_str("unknown");
+    }
+    name
+}
+
+fn is_printable(letter: char) -> bool {
+    letter == ' ' || !(letter.is_control() || letter.is_whitespace())
+}
+
+/// Runs `with` the facts that managed fields are made of.
+pub(crate) fn with_who<T>(
+    context: &Context,
+    resource: &Resource,
+    (manager, subresource): (&str, &str),
+    with: impl FnOnce(&Who<'_>) -> T,
+) -> T {
+    // A scale is written through the object itself.
+    let door = if subresource == "scale" {
+        ""
+    } else {
+        subresource
+    };
+    with(&Who {
+        manager,
+        api_version: &resource.api_version(),
+        subresource,
+        now: &schema::time::now_rfc3339(context.now),
+        reset: resource.reset_fields(door),
+    })
+}
+
+/// Enters what the write of `new` in place of `old` changes into its managed fields.
+pub(crate) fn track(
+    context: &Context,
+    resource: &Resource,
+    owner: Owner<'_>,
+    old: Option<&Object>,
+    new: &mut Object,
+) {
+    let Owner::Manager(manager, subresource) = owner else {
+        return;
+    };
+    let sent = new.metadata_mut().remove("managedFields");
+    let Some(ty) = schema::type_of(resource.group, resource.version, resource.kind) else {
+        return;
+    };
+    let nothing = json!({ "metadata": {} });
+    let before = old.map_or(&nothing, Object::value);
+    let stored = before.pointer("/metadata/managedFields");
+    let managers = Managers::before(stored, sent.as_ref(), subresource);
+    let managers = with_who(context, resource, (manager, subresource), |who| {
+        managers.update(ty, before, new.value(), who)
+    });
+    put(new, managers.write());
+}
+
+/// Leaves the managed fields as they were where only their times differ: a write that changes nothing else changes
+/// nothing.
+pub(crate) fn keep_times(new: &mut Object, old: &Object) {
+    let entries = |object: &Object| object.metadata()?.get("managedFields").cloned();
+    let (is, was) = (entries(new), entries(old));
+    if is == was || !same_but_times(is.as_ref(), was.as_ref()) {
+        return;
+    }
+    put(new, was);
+    if *new != *old {
+        put(new, is);
+    }
+}
+
+fn put(object: &mut Object, entries: Option<Value>) {
+    let metadata = object.metadata_mut();
+    match entries {
+        Some(entries) => metadata.insert("managedFields".to_owned(), entries),
+        None => metadata.remove("managedFields"),
+    };
+}
+
+/// Why a configuration is not applied, as Kubernetes says it.
+pub(crate) fn refuse(error: ApplyError) -> ApiError {
+    match error {
+        ApplyError::Misfit(text) => ApiError::unknown(text),
+        ApplyError::Conflicts { message, conflicts } => {
+            ApiError::apply_conflict(message, &conflicts)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_that_name_no_manager_are_called_by_their_program() {
+        for (agent, manager) in [
+            ("kubectl/v1.36.0 (linux/amd64) kubernetes/abc", "kubectl"),
+            ("Mozilla", "Mozilla"),
+            ("a\tb/1", "ab"),
+            ("", "unknown"),
+            ("/1", "unknown"),
+        ] {
+            assert_eq!(of_user_agent(agent), manager, "{agent}");
+        }
+        assert_eq!(of_user_agent(&"ü".repeat(100)), "ü".repeat(64));
+    }
+}
