@@ -2,8 +2,7 @@
 
 use resources::Resource;
 use schema::Object;
-use schema::apply::managers::{Managers, same_but_times};
-use schema::apply::{ApplyError, Who};
+use schema::apply::{ApplyError, Who, same_but_times, updated};
 use schema::field::{FieldError, Path};
 use serde_json::{Value, json};
 
@@ -122,12 +121,10 @@ pub(crate) fn track(
     };
     let nothing = json!({ "metadata": {} });
     let before = old.map_or(&nothing, Object::value);
-    let stored = before.pointer("/metadata/managedFields");
-    let managers = Managers::before(stored, sent.as_ref(), subresource);
-    let managers = with_who(context, resource, (manager, subresource), |who| {
-        managers.update(ty, before, new.value(), who)
+    let entries = with_who(context, resource, (manager, subresource), |who| {
+        updated(ty, before, new.value(), sent.as_ref(), who)
     });
-    put(new, managers.write());
+    put(new, entries);
 }
 
 /// Leaves the managed fields as they were where only their times differ: a write that changes nothing else changes

@@ -6,12 +6,12 @@
 //! rules are those of Kubernetes' structured merge; the schema table says which lists have keys and
 //! what is one value as a whole.
 //!
-//! - [`set`]: paths of fields as a tree, and its written form, `FieldsV1`
+//! - `set`: paths of fields as a tree, and its written form, `FieldsV1`
 //! - `element`: one step of a path
 //! - `atom`: what the schema says of a place
 //! - `fields`, `compare`, `merge`, `remove`, `check`: the walks along values
-//! - [`managers`]: the entries of `managedFields`, and what an update does to them
-//! - [`operation`]: applying, with its conflicts
+//! - `managers`: the entries of `managedFields`, and what an update does to them
+//! - `operation`: applying, with its conflicts
 //! - `client_side`: what was applied by kubectl without the server's help before
 
 mod atom;
@@ -20,11 +20,11 @@ mod client_side;
 mod compare;
 mod element;
 mod fields;
-pub mod managers;
+mod managers;
 mod merge;
-pub mod operation;
+mod operation;
 mod remove;
-pub mod set;
+mod set;
 
 #[cfg(test)]
 mod laws;
@@ -32,6 +32,5 @@ mod laws;
 mod samples;
 
 pub use element::InOrder;
-pub use managers::{Managers, Who};
+pub use managers::{Who, same_but_times, updated};
 pub use operation::{ApplyError, Conflict, apply, fits};
-pub use set::Set;

@@ -242,7 +242,7 @@ proptest! {
         let new = &configs[2];
         let before = managers(&live);
         let changes = super::compare::compare(deployment(), &live, new, super::managers::UNOWNED);
-        let after = before.clone().update(deployment(), &live, new, &who("editor"));
+        let after = before.clone().update(&live, &changes, &who("editor"));
         let taken = changes.taken();
         for entry in &after.0 {
             let has = entry.set.intersection(&taken);
@@ -257,7 +257,7 @@ proptest! {
     #[test]
     fn odd_objects_do_no_harm(a in odd(), b in odd(), sets in odd()) {
         let _ = apply(deployment(), &a, &b, &who("x"), true);
-        let _ = Managers::read(Some(&sets)).unwrap_or_default().update(deployment(), &a, &b, &who("x")).write();
+        let _ = super::managers::updated(deployment(), &a, &b, Some(&sets), &who("x"));
         let _ = Set::read(&sets);
     }
 }

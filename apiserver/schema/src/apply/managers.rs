@@ -54,7 +54,7 @@ pub(super) struct Entry {
 
 /// The entries of one object.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Managers(pub(super) Vec<Entry>);
+pub(super) struct Managers(pub(super) Vec<Entry>);
 
 impl Entry {
     pub(super) fn new(who: &Who<'_>, applied: bool) -> Entry {
@@ -77,7 +77,7 @@ impl Entry {
             && (self.applied || self.api_version == other.api_version)
     }
 
-    fn read(value: &Value) -> Option<Entry> {
+    fn read(value: &Value, fields: fn(&Value) -> Option<Set>) -> Option<Entry> {
         let text = |key: &str| match value.get(key) {
             None | Some(Value::Null) => Some(""),
             Some(value) => value.as_str(),
@@ -100,7 +100,7 @@ impl Entry {
             time: (!time.is_empty()).then(|| time.to_owned()),
             set: match value.get("fieldsV1") {
                 None | Some(Value::Null) => Set::default(),
-                Some(fields) => Set::read(fields)?,
+                Some(set) => fields(set)?,
             },
         })
     }
@@ -135,11 +135,20 @@ fn operation(applied: bool) -> &'static str {
 }
 
 impl Managers {
-    /// Reads `managedFields`. None where an entry is malformed.
-    pub fn read(value: Option<&Value>) -> Option<Managers> {
+    /// Reads `managedFields` that a client sent. None where an entry is malformed.
+    pub(super) fn read(value: Option<&Value>) -> Option<Managers> {
+        Managers::read_with(value, Set::read)
+    }
+
+    /// Reads the `managedFields` of a stored object, all of which [`Managers::write`] wrote.
+    pub(super) fn stored(object: &Value) -> Managers {
+        Managers::read_with(entries(object), Set::read_own).unwrap_or_default()
+    }
+
+    fn read_with(value: Option<&Value>, fields: fn(&Value) -> Option<Set>) -> Option<Managers> {
         let mut managers = Managers::default();
         for value in value.and_then(Value::as_array).into_iter().flatten() {
-            let entry = Entry::read(value)?;
+            let entry = Entry::read(value, fields)?;
             match managers.0.iter_mut().find(|known| known.is_same(&entry)) {
                 Some(known) => *known = entry,
                 None => managers.0.push(entry),
@@ -148,24 +157,8 @@ impl Managers {
         Some(managers)
     }
 
-    /// The managers that a write starts from, by the `managedFields` that are stored and those that
-    /// were sent. A client may send others, or none at all by an empty list or entry; one that
-    /// does not know the field does not lose it, and a subresource cannot change it.
-    pub fn before(stored: Option<&Value>, sent: Option<&Value>, subresource: &str) -> Managers {
-        if subresource.is_empty() {
-            if is_reset(sent) {
-                return Managers::default();
-            }
-            match Managers::read(sent) {
-                Some(managers) if !managers.0.is_empty() => return managers,
-                _ => {}
-            }
-        }
-        Managers::read(stored).unwrap_or_default()
-    }
-
     /// `managedFields`, sorted; none where there are no entries.
-    pub fn write(mut self) -> Option<Value> {
+    pub(super) fn write(mut self) -> Option<Value> {
         if self.0.is_empty() {
             return None;
         }
@@ -186,22 +179,13 @@ impl Managers {
     /// After an ordinary write that made `new` of `old`: the writer owns what it changed, and the
     /// others do not. An object that is there and has no managers gets none: its fields have unknown
     /// owners.
-    pub fn update(
-        mut self,
-        ty: &'static Type,
-        old: &Value,
-        new: &Value,
-        who: &Who<'_>,
-    ) -> Managers {
-        if self.0.is_empty() && old.pointer("/metadata/uid").is_some() {
-            return self;
-        }
-        let changes = compare(ty, old, new, &skipped(who));
-        if changes.is_empty() {
+    pub(super) fn update(mut self, old: &Value, changes: &Changes, who: &Who<'_>) -> Managers {
+        let untracked = self.0.is_empty() && old.pointer("/metadata/uid").is_some();
+        if untracked || changes.is_empty() {
             return self;
         }
         let taken = changes.taken();
-        self.give_up(&changes, &taken, who.api_version, |_| true);
+        self.give_up(changes, &taken, who.api_version, |_| true);
         if !taken.is_empty() {
             let own = Entry::new(who, false);
             let own = self.entry(own);
@@ -299,6 +283,38 @@ impl Managers {
         });
         self.0.extend(buckets);
     }
+}
+
+/// The `managedFields` of the object that an ordinary write makes of `old`; none where it has no
+/// managers. `new` is the object as the client wants it, and `sent` the managers that it sent.
+///
+/// A client may send others than are stored, or none at all by an empty list or entry. One that
+/// does not know the field does not lose it, and a subresource cannot change it.
+pub fn updated(
+    ty: &'static Type,
+    old: &Value,
+    new: &Value,
+    sent: Option<&Value>,
+    who: &Who<'_>,
+) -> Option<Value> {
+    let stored = entries(old);
+    let changes = compare(ty, old, new, &skipped(who));
+    let sent = sent.filter(|_| who.subresource.is_empty() && sent != stored);
+    let managers = match sent {
+        Some(_) if is_reset(sent) => Managers::default(),
+        Some(_) => match Managers::read(sent) {
+            Some(managers) if !managers.0.is_empty() => managers,
+            _ => Managers::stored(old),
+        },
+        None if changes.is_empty() => return stored.cloned(),
+        None => Managers::stored(old),
+    };
+    managers.update(old, &changes, who).write()
+}
+
+/// The `managedFields` of an object.
+fn entries(object: &Value) -> Option<&Value> {
+    object.get("metadata")?.get("managedFields")
 }
 
 /// What a comparison leaves out.

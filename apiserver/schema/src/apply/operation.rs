@@ -105,14 +105,15 @@ struct Operation<'a> {
 
 impl Operation<'_> {
     fn run(&self, force: bool) -> Result<Result<Value, Conflicts>, ApplyError> {
-        let stored = self.live.pointer("/metadata/managedFields");
-        let mut managers = Managers::read(stored).unwrap_or_default();
+        let mut managers = Managers::stored(self.live);
         if managers.0.is_empty() {
             let before = Who {
                 manager: BEFORE,
                 ..*self.who
             };
-            managers = managers.update(self.ty, &Value::Object(Map::new()), self.live, &before);
+            let nothing = Value::Object(Map::new());
+            let all = compare(self.ty, &nothing, self.live, &skipped(&before));
+            managers = managers.update(&nothing, &all, &before);
         }
         let mut set = fields(self.ty, self.config);
         for path in UNOWNED.iter().chain(self.who.reset) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::managers::{Managers, Who, same_but_times};
+use super::managers::{Managers, Who, same_but_times, updated as update};
 use super::operation::{ApplyError, apply};
 use crate::types::{Type, type_of};
 
@@ -76,11 +76,13 @@ fn refused(live: &Value, config: &Value, manager: &str) -> String {
 fn updated(live: &Value, manager: &str, now: &str, change: impl Fn(&mut Value)) -> Value {
     let mut new = live.clone();
     change(&mut new);
-    let stored = live.pointer("/metadata/managedFields");
-    let managers = Managers::before(stored, new.pointer("/metadata/managedFields"), "");
-    let managers = managers.update(deployment(), live, &new, &who(manager, now));
+    let sent = new["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("managedFields");
+    let entries = update(deployment(), live, &new, sent.as_ref(), &who(manager, now));
     let metadata = new["metadata"].as_object_mut().unwrap();
-    match managers.write() {
+    match entries {
         Some(entries) => metadata.insert("managedFields".into(), entries),
         None => metadata.remove("managedFields"),
     };
@@ -116,8 +118,8 @@ fn a_create_owns_what_it_says() {
         "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"securityContext": {}, "containers": [
             {"name": "c", "image": "i", "ports": [{"containerPort": 80}]}]}}}),
     );
-    let managers = Managers::default().update(deployment(), &nothing(), &new, &who("m", "t"));
-    let written = json!([managers.write().unwrap()[0]["fieldsV1"]]).to_string();
+    let entries = update(deployment(), &nothing(), &new, None, &who("m", "t")).unwrap();
+    let written = json!([entries[0]["fieldsV1"]]).to_string();
     // As a real cluster shows it: `.` for what is behind a pointer, none for what is not.
     assert_eq!(
         written,
@@ -188,11 +190,12 @@ fn clients_can_reset_the_managers_but_not_lose_them() {
         [r#"x/Apply: {"f:spec":{"f:replicas":{}}}"#]
     );
     // A subresource has no say.
-    let stored = live.pointer("/metadata/managedFields");
-    assert_eq!(
-        Managers::before(stored, Some(&other), "status"),
-        Managers::read(stored).unwrap()
-    );
+    let status = Who {
+        subresource: "status",
+        ..who("two", "2026-01-01T00:00:02Z")
+    };
+    let entries = update(deployment(), &live, &live, Some(&other), &status);
+    assert_eq!(entries.as_ref(), live.pointer("/metadata/managedFields"));
 }
 
 #[test]
@@ -454,12 +457,8 @@ fn the_deepest_objects_fit_the_stack() {
         };
         let live = apply(ty, &json!({}), &object(500, "a"), &who, false).unwrap();
         let live = apply(ty, &live, &object(500, "b"), &who, false).unwrap();
-        let managers = Managers::read(live.pointer("/metadata/managedFields")).unwrap();
-        let managers = managers.update(ty, &live, &object(400, "a"), &who);
-        assert_eq!(
-            Managers::read(managers.clone().write().as_ref()),
-            Some(managers)
-        );
+        let entries = update(ty, &live, &object(400, "a"), None, &who);
+        assert!(Managers::read(entries.as_ref()).is_some_and(|managers| !managers.0.is_empty()));
     };
     let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(run);
     thread.unwrap().join().unwrap();

@@ -17,7 +17,7 @@ const DEPTH_MAX: usize = atom::DEPTH_MAX + 1;
 
 /// A set of paths below one place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Set(BTreeMap<Box<str>, Node>);
+pub(super) struct Set(BTreeMap<Box<str>, Node>);
 
 /// A place: whether it is in the set itself, and what is in the set below it. Never empty within a
 /// [`Set`].
@@ -41,13 +41,18 @@ impl Node {
 }
 
 impl Set {
-    /// Reads `FieldsV1`. None where it is malformed.
-    pub fn read(value: &Value) -> Option<Set> {
-        read(value, 0)
+    /// Reads `FieldsV1` that a client wrote. None where it is malformed.
+    pub(super) fn read(value: &Value) -> Option<Set> {
+        read(value, 0, &element::canonical)
+    }
+
+    /// Reads `FieldsV1` that [`Set::write`] wrote, whose elements have their one spelling.
+    pub(super) fn read_own(value: &Value) -> Option<Set> {
+        read(value, 0, &|text| Some(text.to_owned()))
     }
 
     /// `FieldsV1`.
-    pub fn write(self) -> Value {
+    pub(super) fn write(self) -> Value {
         let mut map = Map::new();
         for (element, node) in self.0 {
             let Value::Object(mut below) = node.below.write() else {
@@ -61,7 +66,7 @@ impl Set {
         Value::Object(map)
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -83,14 +88,14 @@ impl Set {
     }
 
     /// Becomes the union with `other`.
-    pub fn add(&mut self, other: Set) {
+    pub(super) fn add(&mut self, other: Set) {
         for (element, node) in other.0 {
             self.put(element.into(), node);
         }
     }
 
     /// Drops the paths of `other`. A path below or above one of them stays.
-    pub fn subtract(&mut self, other: &Set) {
+    pub(super) fn subtract(&mut self, other: &Set) {
         if self.is_empty() || other.is_empty() {
             return;
         }
@@ -104,7 +109,7 @@ impl Set {
     }
 
     /// The paths that are in both.
-    pub fn intersection(&self, other: &Set) -> Set {
+    pub(super) fn intersection(&self, other: &Set) -> Set {
         let mut both = BTreeMap::new();
         for (element, node) in &self.0 {
             let Some(theirs) = other.0.get(element) else {
@@ -162,7 +167,7 @@ impl Set {
     }
 
     /// Whether every path is also in `other`.
-    pub fn is_within(&self, other: &Set) -> bool {
+    pub(super) fn is_within(&self, other: &Set) -> bool {
         self.0.iter().all(|(element, node)| {
             other.0.get(element).is_some_and(|theirs| {
                 (!node.member || theirs.member) && node.below.is_within(&theirs.below)
@@ -172,7 +177,7 @@ impl Set {
 
     /// Every path as messages show it (`.spec.containers[name="a"].image`), in Kubernetes' order:
     /// at each place first what ends there.
-    pub fn paths(&self) -> Vec<String> {
+    pub(super) fn paths(&self) -> Vec<String> {
         let mut found = Vec::new();
         self.collect("", &mut found);
         found
@@ -193,7 +198,7 @@ impl Set {
     }
 }
 
-fn read(value: &Value, depth: usize) -> Option<Set> {
+fn read(value: &Value, depth: usize, spell: &impl Fn(&str) -> Option<String>) -> Option<Set> {
     let map = value.as_object()?;
     if depth > DEPTH_MAX {
         return None;
@@ -203,13 +208,13 @@ fn read(value: &Value, depth: usize) -> Option<Set> {
         if key == SELF {
             continue;
         }
-        let below = read(value, depth + 1)?;
+        let below = read(value, depth + 1, spell)?;
         let has_self = value.get(SELF).is_some();
         let node = Node {
             member: has_self || below.is_empty(),
             below,
         };
-        set.put(element::canonical(key)?, node);
+        set.put(spell(key)?, node);
     }
     Some(set)
 }
