@@ -43,6 +43,10 @@ fn looking_back(cluster: &Cluster) {
         lines[2].starts_with(&first) && lines[2].ends_with("made"),
         "{history}"
     );
+    assert!(
+        lines[1].contains("kubectl-patch") && lines[2].contains("kubectl-create"),
+        "{history}"
+    );
     let newest = kontiki("history configmaps/past --limit 1");
     assert_eq!(newest.stdout.lines().count(), 2, "{newest}");
     assert!(newest.stdout.contains("data.x"), "{newest}");
@@ -239,6 +243,28 @@ fn working_with_objects(cluster: &Cluster) {
         k.ok("get configmap applied -n shop -o jsonpath={.data.a}"),
         "two"
     );
+
+    // What kubectl applied itself is taken over; what another one owns is not, unless told so.
+    let on_server = "apply --server-side -n shop -f -";
+    let applied = "configmap/applied serverside-applied";
+    assert_eq!(k.ok_with(on_server, &manifest("two")).trim(), applied);
+    k.ok(r#"patch configmap applied -n shop --field-manager other -p '{"data":{"a":"three"}}'"#);
+    let conflict = k.run_with(on_server, &manifest("two"));
+    assert!(
+        !conflict.success
+            && conflict
+                .stderr
+                .contains(r#"1 conflict: conflict with "other" using v1: .data.a"#),
+        "{conflict}"
+    );
+    let forced = format!("{on_server} --force-conflicts");
+    assert_eq!(k.ok_with(&forced, &manifest("two")).trim(), applied);
+    let fields = k.ok("get configmap applied -n shop -o yaml --show-managed-fields");
+    assert!(
+        fields.contains("manager: kubectl\n    operation: Apply"),
+        "{fields}"
+    );
+    assert!(!fields.contains("manager: other"), "{fields}");
 
     let watching = k.follow("get configmap -n shop -w --output-watch-events");
     k.ok("create configmap later -n shop");
