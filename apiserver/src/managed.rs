@@ -130,11 +130,14 @@ pub(crate) fn track(
 /// Leaves the managed fields as they were where only their times differ: a write that changes nothing else changes
 /// nothing.
 pub(crate) fn keep_times(new: &mut Object, old: &Object) {
-    let entries = |object: &Object| object.metadata()?.get("managedFields").cloned();
+    fn entries(object: &Object) -> Option<&Value> {
+        object.metadata()?.get("managedFields")
+    }
     let (is, was) = (entries(new), entries(old));
-    if is == was || !same_but_times(is.as_ref(), was.as_ref()) {
+    if is == was || !same_but_times(is, was) {
         return;
     }
+    let (is, was) = (is.cloned(), was.cloned());
     put(new, was);
     if *new != *old {
         put(new, is);

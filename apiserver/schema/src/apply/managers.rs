@@ -331,15 +331,18 @@ fn is_reset(sent: Option<&Value>) -> bool {
     }
 }
 
-/// Whether two `managedFields` say the same, whenever it was that they came to.
+/// Whether two stored `managedFields` say the same, whenever it was that they came to.
 pub fn same_but_times(a: Option<&Value>, b: Option<&Value>) -> bool {
-    let list = |value: Option<&'_ Value>| Managers::read(value).unwrap_or_default().0;
-    let (a, b) = (list(a), list(b));
-    a.len() == b.len()
-        && a.iter().all(|entry| {
-            let same = |other: &&Entry| entry.is_same(other);
-            b.iter().find(same).is_some_and(|other| {
-                entry.set == other.set && entry.api_version == other.api_version
-            })
-        })
+    const FIELDS: [&str; 5] = [
+        "manager",
+        "operation",
+        "apiVersion",
+        "subresource",
+        "fieldsV1",
+    ];
+    let same = |a: &Value, b: &Value| FIELDS.iter().all(|field| a.get(field) == b.get(field));
+    let none = Vec::new();
+    let a = a.and_then(Value::as_array).unwrap_or(&none);
+    let b = b.and_then(Value::as_array).unwrap_or(&none);
+    a.len() == b.len() && a.iter().all(|one| b.iter().any(|other| same(one, other)))
 }
