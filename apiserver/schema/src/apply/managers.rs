@@ -185,7 +185,7 @@ impl Managers {
             return self;
         }
         let taken = changes.taken();
-        self.give_up(changes, &taken, who.api_version, |_| true);
+        self.give_up(changes, &taken, |_| true);
         if !taken.is_empty() {
             let own = Entry::new(who, false);
             let own = self.entry(own);
@@ -197,16 +197,15 @@ impl Managers {
     }
 
     /// Takes from the chosen entries what was written, and from them what is gone. Entries of
-    /// another version are about other fields.
+    /// another version are about the same fields where these have the same names.
     pub(super) fn give_up(
         &mut self,
         changes: &Changes,
         taken: &Set,
-        api_version: &str,
         chosen: impl Fn(&Entry) -> bool,
     ) {
         for entry in &mut self.0 {
-            if entry.api_version == api_version && chosen(entry) {
+            if chosen(entry) {
                 entry.set.subtract(taken);
                 entry.set.subtract(&changes.removed);
             }

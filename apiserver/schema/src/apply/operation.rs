@@ -134,16 +134,13 @@ impl Operation<'_> {
         let own = Entry::new(self.who, true);
         let others = managers.0.iter().filter(|entry| !entry.is_same(&own));
         let conflicts: Conflicts = others
-            .filter(|entry| entry.api_version == self.who.api_version)
             .map(|entry| (shown(entry), entry.set.intersection(&taken)))
             .filter(|(_, set)| !set.is_empty())
             .collect();
         if !force && !conflicts.is_empty() {
             return Ok(Err(conflicts));
         }
-        managers.give_up(&changes, &taken, self.who.api_version, |entry| {
-            !entry.is_same(&own)
-        });
+        managers.give_up(&changes, &taken, |entry| !entry.is_same(&own));
         let changed = set != last || !changes.is_empty();
         let mut entries = managers.0.iter_mut();
         if let Some(entry) = entries.find(|entry| changed && entry.is_same(&own)) {

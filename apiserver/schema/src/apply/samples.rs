@@ -296,6 +296,31 @@ fn conflicts_name_their_owners() {
 }
 
 #[test]
+fn a_field_is_the_same_in_every_version() {
+    let old = Who {
+        api_version: "apps/v1beta2",
+        ..who("old", "2026-01-01T00:00:01Z")
+    };
+    let mut live = config(json!({"replicas": 1, "paused": true}));
+    live["metadata"]["managedFields"] =
+        update(deployment(), &nothing(), &live, None, &old).unwrap();
+    assert_eq!(
+        refused(&live, &config(json!({"replicas": 2})), "one"),
+        r#"Apply failed with 1 conflict: conflict with "old" using apps/v1beta2: .spec.replicas"#
+    );
+    let live = updated(&live, "new", "2026-01-01T00:00:02Z", |o| {
+        o["spec"]["replicas"] = 2.into();
+    });
+    assert_eq!(
+        owners(&live),
+        [
+            r#"old/Update: {"f:spec":{"f:paused":{}}}"#,
+            r#"new/Update: {"f:spec":{"f:replicas":{}}}"#
+        ]
+    );
+}
+
+#[test]
 fn applying_again_changes_nothing() {
     let spec = json!({"replicas": 1, "template": {"spec": {"hostNetwork": false, "containers": [
         {"name": "a", "resources": {"requests": {"cpu": "1000m"}}, "ports": [{"containerPort": 80}]}]}}});
