@@ -72,6 +72,26 @@ async fn a_member_joins_is_promoted_and_removed() {
     assert!(matches!(last, Err(MemberError::Refused(why)) if why.contains("last voting member")));
 }
 
+/// It has the lead until somebody else takes it, and those who have just started ask it to publish their addresses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_removed_changes_the_membership_no_more() {
+    for _ in 0..3 {
+        let cluster = Cluster::start(3, Limits::default()).await;
+        let leader = cluster.leader().await;
+        let removed = cluster.node(leader).clone();
+        let removal = {
+            let removed = removed.clone();
+            tokio::spawn(async move { removed.remove(leader).await })
+        };
+        let reason = tokio::time::timeout(DEADLINE, removed.failed()).await;
+        let reason = reason.expect("it is removed");
+        assert!(reason.contains("not in the cluster"), "{reason}");
+        // Done, or asked again where nobody knows of it any more.
+        drop(removal.await.unwrap());
+        put(cluster.node(1 + leader % 3), "key", "value").await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_and_impostors_are_kept_out() {
     let mut cluster = Cluster::start(3, Limits::default()).await;
