@@ -134,6 +134,8 @@ pub struct Shared {
     /// The newest revision that anybody was told.
     pub revision: AtomicI64,
     pub compacted: AtomicI64,
+    /// The newest revision at which something was deleted, as far as anybody was told.
+    deleted: AtomicI64,
     unique: AtomicU64,
     /// One change of the membership at a time.
     members_change: Mutex<()>,
@@ -148,6 +150,7 @@ impl Shared {
             calm: AtomicBool::new(false),
             revision: AtomicI64::new(1),
             compacted: AtomicI64::new(0),
+            deleted: AtomicI64::new(0),
             unique: AtomicU64::new(1),
             members_change: Mutex::new(()),
         })
@@ -189,6 +192,9 @@ impl Shared {
         };
         if let Outcome::Ok { revision, .. } = &outcome {
             self.revision.fetch_max(*revision, Ordering::Relaxed);
+            if let Request::Delete(_) = request {
+                self.deleted.fetch_max(*revision, Ordering::Relaxed);
+            }
         }
         tokio::time::sleep(rng.random_range(Duration::ZERO..LATENCY_MAX)).await;
         record.returned(id, outcome.clone());

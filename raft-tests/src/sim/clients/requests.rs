@@ -96,9 +96,13 @@ impl Client<'_> {
         }
     }
 
-    /// Compacts what is older than a little while.
+    /// Compacts what is older than a little while, or to the last deletion: at that revision it is still to be seen, and the
+    /// key is not.
     pub(super) async fn compact(&mut self) {
-        let revision = self.shared.newest() - self.rng.random_range(1..60);
+        let revision = match self.rng.random_bool(0.5) {
+            true => self.shared.deleted.load(Ordering::Relaxed),
+            false => self.shared.newest() - self.rng.random_range(1..60),
+        };
         let revision = revision.max(1);
         let outcome = self.ask(Request::Compact { revision }).await;
         if let Outcome::Ok { .. } = outcome {

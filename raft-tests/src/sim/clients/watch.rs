@@ -115,9 +115,11 @@ fn keys(shared: &Shared, rng: &mut SmallRng) -> (String, String) {
 
 /// From now on, or from a revision around the newest one.
 fn somewhere(shared: &Shared, rng: &mut SmallRng) -> i64 {
-    match rng.random_range(0..3) {
+    match rng.random_range(0..4) {
         0 => 0,
         1 => (shared.newest() + rng.random_range(-10..10)).max(1),
+        // The oldest that is left.
+        2 => shared.compacted.load(Ordering::Relaxed).max(1),
         _ => (shared.newest() + rng.random_range(-100..=100)).max(1),
     }
 }
