@@ -5,6 +5,7 @@
 //! refused, nulls and the zero values of `omitempty` fields vanish, quantities and times are
 //! written canonically.
 
+mod custom;
 mod json_text;
 mod yaml_text;
 
@@ -15,6 +16,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
 
 use crate::quantity::Quantity;
+use crate::structural::Schema;
 use crate::time;
 use crate::types::{Container, Element, Field, Form, Type, type_by_id, type_named};
 
@@ -74,47 +76,50 @@ pub enum DecodeError {
 }
 
 /// Decodes a JSON body. Without a type everything is kept, and only duplicates are found.
-pub fn json(
-    ty: Option<&Type>,
+pub fn json<'a>(
+    schema: impl Into<Schema<'a>>,
     bytes: &[u8],
     validation: FieldValidation,
 ) -> Result<Decoded, DecodeError> {
+    let schema = schema.into();
     let mut problems = Problems::new(validation);
-    let value = json_text::parse(bytes, Expect::of(ty), &mut problems);
-    checked(ty, value.map_err(DecodeError::Syntax)?, problems)
+    let value = json_text::parse(bytes, Expect::of(schema), &mut problems);
+    checked(schema, value.map_err(DecodeError::Syntax)?, problems)
 }
 
 /// Decodes a YAML body (one document), of which JSON is a part.
-pub fn yaml(
-    ty: Option<&Type>,
+pub fn yaml<'a>(
+    schema: impl Into<Schema<'a>>,
     bytes: &[u8],
     validation: FieldValidation,
 ) -> Result<Decoded, DecodeError> {
+    let schema = schema.into();
     let mut problems = Problems::new(validation);
-    let value = yaml_text::parse(bytes, Expect::of(ty), &mut problems);
-    checked(ty, value.map_err(DecodeError::Syntax)?, problems)
+    let value = yaml_text::parse(bytes, Expect::of(schema), &mut problems);
+    checked(schema, value.map_err(DecodeError::Syntax)?, problems)
 }
 
 /// Checks a value that did not come as text: the result of a patch.
-pub fn value(
-    ty: Option<&Type>,
+pub fn value<'a>(
+    schema: impl Into<Schema<'a>>,
     value: Value,
     validation: FieldValidation,
 ) -> Result<Decoded, DecodeError> {
-    checked(ty, value, Problems::new(validation))
+    checked(schema.into(), value, Problems::new(validation))
 }
 
 fn checked(
-    ty: Option<&Type>,
+    schema: Schema<'_>,
     value: Value,
     mut problems: Problems,
 ) -> Result<Decoded, DecodeError> {
-    let value = match ty {
-        None => value,
-        Some(ty) => Walk {
+    let value = match schema {
+        Schema::Any => value,
+        Schema::BuiltIn(ty) => Walk {
             problems: &mut problems,
         }
         .root(ty, value)?,
+        Schema::Custom(schema) => custom::checked(schema, value, &mut problems)?,
     };
     if problems.strict && !problems.list.is_empty() {
         return Err(DecodeError::Strict(problems.texts().join(", ")));
@@ -165,10 +170,16 @@ impl Problems {
     }
 
     fn note(&mut self, problem: Problem, trail: &Trail<'_>) {
+        if !self.muted {
+            self.note_path(problem, trail.to_string());
+        }
+    }
+
+    fn note_path(&mut self, problem: Problem, path: String) {
         if self.muted || self.list.len() >= PROBLEMS_MAX {
             return;
         }
-        let entry = (problem, trail.to_string());
+        let entry = (problem, path);
         if !self.list.contains(&entry) {
             self.list.push(entry);
         }
@@ -194,8 +205,12 @@ enum Expect<'a> {
 }
 
 impl<'a> Expect<'a> {
-    fn of(ty: Option<&'a Type>) -> Expect<'a> {
-        ty.map_or(Expect::Any, Expect::fields)
+    fn of(schema: Schema<'a>) -> Expect<'a> {
+        match schema {
+            Schema::BuiltIn(ty) => Expect::fields(ty),
+            // Unknown fields of custom resources are found when they are pruned.
+            Schema::Custom(_) | Schema::Any => Expect::Any,
+        }
     }
 
     fn fields(ty: &'a Type) -> Expect<'a> {

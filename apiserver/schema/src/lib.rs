@@ -14,8 +14,10 @@ pub mod patch;
 pub mod protobuf;
 pub mod quantity;
 pub mod selector;
+pub mod structural;
 pub mod time;
 pub mod types;
 
 pub use object::Object;
+pub use structural::{Schema, Structural};
 pub use types::{Type, type_named, type_of};

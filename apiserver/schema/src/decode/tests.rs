@@ -268,3 +268,85 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn custom_resources_are_pruned_and_their_metadata_is_typed() {
+    let schema = crate::Structural::compile(&json!({"type": "object", "properties": {"spec": {
+        "type": "object", "properties": {
+            "size": {"type": "integer"},
+            "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "list": {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string"}}}},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            "inner": {"type": "object", "x-kubernetes-embedded-resource": true,
+                "x-kubernetes-preserve-unknown-fields": true}}}}}))
+    .unwrap();
+    let body = br#"{"apiVersion":"a/v1","kind":"A","metadata":{"name":"x","nope":1,"creationTimestamp":null},
+        "extra":1,"spec":{"size":1,"size":2,"no":true,"open":{"x":{"y":1}},"list":[{"a":"b"},{"c":1}],
+        "labels":{"any":"thing"},"inner":{"apiVersion":"v1","kind":"P","metadata":{"no":1,"name":"p"},"z":1}}}"#;
+    let decoded = json(&schema, body, FieldValidation::Warn).unwrap();
+    assert_eq!(decoded.duplicate, ["spec.size"]);
+    assert_eq!(
+        decoded.unknown,
+        [
+            "extra",
+            "metadata.nope",
+            "spec.inner.metadata.no",
+            "spec.list[1].c",
+            "spec.no"
+        ]
+    );
+    assert_eq!(
+        decoded.value,
+        json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "x"}, "spec": {"size": 2,
+            "open": {"x": {"y": 1}}, "list": [{"a": "b"}, {}], "labels": {"any": "thing"},
+            "inner": {"apiVersion": "v1", "kind": "P", "metadata": {"name": "p"}, "z": 1}}})
+    );
+    let error = json(
+        &schema,
+        br#"{"spec":{"no":1,"no":2}}"#,
+        FieldValidation::Strict,
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"strict decoding error: duplicate field "spec.no", unknown field "spec.no""#
+    );
+    let error = json(
+        &schema,
+        br#"{"spec":{"inner":{"kind":1}}}"#,
+        FieldValidation::Ignore,
+    );
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "spec.inner.kind: Invalid value: 1: must be a string"
+    );
+    // Without a schema everything is kept, but the metadata is that of every object.
+    let decoded = json(crate::Structural::open(), body, FieldValidation::Warn).unwrap();
+    assert_eq!(decoded.unknown, ["metadata.nope"]);
+    assert_eq!(decoded.value["spec"]["no"], json!(true));
+}
+
+#[test]
+fn defaults_fill_what_is_absent_or_null() {
+    let schema = crate::Structural::compile(&json!({"type": "object", "properties": {"spec": {
+        "type": "object", "default": {}, "properties": {
+            "a": {"type": "string", "default": "x"},
+            "n": {"type": "string", "nullable": true, "default": "x"},
+            "drop": {"type": "string"},
+            "list": {"type": "array", "items": {"type": "object", "properties": {"b": {"type": "integer", "default": 5}}}},
+            "map": {"type": "object", "additionalProperties": {"type": "object", "properties": {"c": {"type": "boolean", "default": true}}}}}}}}))
+    .unwrap();
+    for (before, after) in [
+        (json!({}), json!({"spec": {"a": "x", "n": "x"}})),
+        (
+            json!({"spec": {"a": null, "n": null, "drop": null, "list": [{}, {"b": 1}], "map": {"k": {}}}}),
+            json!({"spec": {"a": "x", "n": null, "list": [{"b": 5}, {"b": 1}], "map": {"k": {"c": true}}}}),
+        ),
+    ] {
+        let mut object = before;
+        schema.default(&mut object);
+        assert_eq!(object, after);
+        schema.default(&mut object);
+        assert_eq!(object, after);
+    }
+}
