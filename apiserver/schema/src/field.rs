@@ -125,6 +125,11 @@ impl FieldError {
         }
     }
 
+    /// The same error about another field.
+    pub(crate) fn at(self, path: String) -> FieldError {
+        FieldError { path, ..self }
+    }
+
     pub fn required(path: &Path, detail: impl Into<String>) -> FieldError {
         FieldError::of(ErrorKind::Required, path, "".into(), detail)
     }

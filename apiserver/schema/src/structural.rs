@@ -14,14 +14,22 @@
 
 mod compile;
 mod default;
+mod embedded;
 mod format;
 mod node;
+mod pattern;
 mod prune;
+mod unique;
+mod validate;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
+use crate::field::{ErrorList, Path};
 use crate::types::Type;
 
 pub use compile::DEPTH_MAX;
@@ -61,6 +69,23 @@ impl Structural {
     /// objects of requests and with stored ones, which may be older than the default.
     pub fn default(&self, object: &mut Value) {
         default::default(&self.0, object);
+    }
+
+    /// What is wrong with an object, which was pruned and has its defaults; rules in CEL are not
+    /// looked at. What did not change since `old` may be wrong.
+    pub fn validate(&self, object: &Value, old: Option<&Value>) -> ErrorList {
+        let mut errors = validate::values(&self.0, object, old, None);
+        embedded::resources(&self.0, object, &Path::root(), &mut errors);
+        let twice = |value: &Value| {
+            let mut errors = ErrorList::new();
+            unique::lists(&self.0, value, &Path::root(), &mut errors);
+            errors
+        };
+        let duplicates = twice(object);
+        if duplicates.is_empty() || old.is_none_or(|old| twice(old).is_empty()) {
+            errors.extend(duplicates);
+        }
+        errors
     }
 
     /// About how many bytes the compiled form takes, shared parts counted once.

@@ -217,7 +217,7 @@ fn is_isbn10(text: &str) -> bool {
     let values: Option<Vec<u32>> = digits.chars().enumerate().map(value).collect();
     values.is_some_and(|values| {
         let weighted = values.iter().zip((1..=10).rev()).map(|(v, w)| v * w);
-        values.len() == 10 && weighted.sum::<u32>() % 11 == 0
+        values.len() == 10 && weighted.sum::<u32>().is_multiple_of(11)
     })
 }
 
@@ -226,7 +226,7 @@ fn is_isbn13(text: &str) -> bool {
     let values: Option<Vec<u32>> = digits.chars().map(|c| c.to_digit(10)).collect();
     values.is_some_and(|values| {
         let weighted = values.iter().zip([1, 3].into_iter().cycle());
-        values.len() == 13 && weighted.map(|(v, w)| v * w).sum::<u32>() % 10 == 0
+        values.len() == 13 && weighted.map(|(v, w)| v * w).sum::<u32>().is_multiple_of(10)
     })
 }
 
@@ -252,7 +252,7 @@ fn is_credit_card(text: &str) -> bool {
         }
         _ => false,
     };
-    known && sum % 10 == 0
+    known && sum.is_multiple_of(10)
 }
 
 fn is_ssn(text: &str) -> bool {

@@ -16,11 +16,6 @@ pub(super) fn prune(root: &Node, object: &mut Value) -> Vec<String> {
     unknown
 }
 
-/// Prunes a value of a schema that is not a whole object.
-pub(super) fn prune_value(node: &Node, value: &mut Value) {
-    walk(Some(node), value, &mut String::new(), &mut Vec::new());
-}
-
 /// Without a schema nothing is known of the parts.
 fn walk(node: Option<&Node>, value: &mut Value, path: &mut String, unknown: &mut Vec<String>) {
     let preserve = node.is_some_and(|node| node.preserve_unknown);
