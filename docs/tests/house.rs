@@ -11,13 +11,14 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     ("kv", "store/kv", &[]),
     ("store", "store", &["host", "kv"]),
     ("schema", "apiserver/schema", &[]),
-    ("resources", "apiserver/resources", &["schema"]),
+    ("resources", "apiserver/resources", &["schema", "cel"]),
     ("auth", "apiserver/auth", &["schema"]),
     ("spdy", "apiserver/spdy", &[]),
+    ("cel", "apiserver/cel", &["schema"]),
     (
         "apiserver",
         "apiserver",
-        &["host", "kv", "schema", "resources", "auth", "spdy"],
+        &["host", "kv", "schema", "resources", "auth", "spdy", "cel"],
     ),
     ("agent-runtime", "agents/runtime", &["host"]),
     (
