@@ -10,23 +10,15 @@ use serde_json::Value;
 use super::{complain, items, label_selector, one_of, optional_one_of, require};
 use crate::look::{Look, spec};
 
+const SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun"];
+/// Versions of AdmissionReview that the server speaks.
+const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
+const MATCH_CONDITIONS_MAX: usize = 64;
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 
 fn rules(parent: &Value, field: &str, path: &Path, errors: &mut ErrorList) {
     for (path, rule) in items(parent, field, path) {
-        for field in ["apiGroups", "apiVersions", "resources", "operations"] {
-            let values = rule.texts(field);
-            if values.is_empty() {
-                errors.push(FieldError::required(&path.child(field), ""));
-            } else if values.contains(&"*") && values.len() > 1 && field != "resources" {
-                let detail = "if '*' is present, must not specify other";
-                errors.push(FieldError::invalid(
-                    &path.child(field),
-                    rule.at(field).clone(),
-                    format!("{detail} {}", words(field)),
-                ));
-            }
-        }
+        words_of(rule, "operations", "operations", &path, errors);
         for (at, operation) in rule.texts("operations").into_iter().enumerate() {
             if !OPERATIONS.contains(&operation) {
                 errors.push(FieldError::not_supported(
@@ -36,6 +28,17 @@ fn rules(parent: &Value, field: &str, path: &Path, errors: &mut ErrorList) {
                 ));
             }
         }
+        words_of(rule, "apiGroups", "API groups", &path, errors);
+        words_of(rule, "apiVersions", "API versions", &path, errors);
+        for (at, version) in rule.texts("apiVersions").into_iter().enumerate() {
+            if version.is_empty() {
+                errors.push(FieldError::required(
+                    &path.child("apiVersions").index(at),
+                    "",
+                ));
+            }
+        }
+        resources(&rule.texts("resources"), &path.child("resources"), errors);
         optional_one_of(
             rule,
             "scope",
@@ -46,15 +49,64 @@ fn rules(parent: &Value, field: &str, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn words(field: &str) -> &str {
-    match field {
-        "apiGroups" => "API groups",
-        "apiVersions" => "API versions",
-        other => other,
+/// A list that is `*` alone, or words.
+fn words_of(rule: &Value, field: &str, words: &str, path: &Path, errors: &mut ErrorList) {
+    let (values, path) = (rule.texts(field), path.child(field));
+    if values.is_empty() {
+        errors.push(FieldError::required(&path, ""));
+    } else if values.contains(&"*") && values.len() > 1 {
+        let detail = format!("if '*' is present, must not specify other {words}");
+        errors.push(FieldError::invalid(&path, values, detail));
+    }
+}
+
+/// `pods`, `pods/status`, `pods/*`, `*/scale`, `*`, `*/*`: none that another one contains.
+fn resources(values: &[&str], path: &Path, errors: &mut ErrorList) {
+    if values.is_empty() {
+        errors.push(FieldError::required(path, ""));
+    }
+    let (mut all_of, mut of_all) = (BTreeSet::new(), BTreeSet::new());
+    for (at, value) in values.iter().enumerate() {
+        if value.is_empty() {
+            errors.push(FieldError::required(&path.index(at), ""));
+        }
+        let Some((resource, subresource)) = value.split_once('/') else {
+            continue;
+        };
+        for (is_there, which) in [
+            (all_of.contains(resource), format!("{resource}/*")),
+            (of_all.contains(subresource), format!("*/{subresource}")),
+        ] {
+            if is_there {
+                let detail = format!("if '{which}' is present, must not specify {value}");
+                errors.push(FieldError::invalid(&path.index(at), *value, detail));
+            }
+        }
+        if subresource == "*" {
+            all_of.insert(resource);
+        }
+        if resource == "*" {
+            of_all.insert(subresource);
+        }
+    }
+    let list = || Value::from(values.to_vec());
+    if values.len() > 1 && values.contains(&"*/*") {
+        let detail = "if '*/*' is present, must not specify other resources";
+        errors.push(FieldError::invalid(path, list(), detail));
+    }
+    let plain = |value: &&str| !value.is_empty() && *value != "*" && !value.contains('/');
+    if values.contains(&"*") && values.iter().any(plain) {
+        let detail = "if '*' is present, must not specify other resources without subresources";
+        errors.push(FieldError::invalid(path, list(), detail));
     }
 }
 
 fn match_conditions(parent: &Value, path: &Path, errors: &mut ErrorList) {
+    let count = parent.list("matchConditions").len();
+    if count > MATCH_CONDITIONS_MAX {
+        let path = path.child("matchConditions");
+        errors.push(FieldError::too_many(&path, count, MATCH_CONDITIONS_MAX));
+    }
     let mut seen = BTreeSet::new();
     for (path, condition) in items(parent, "matchConditions", path) {
         require(condition, "expression", &path, errors);
@@ -81,26 +133,15 @@ pub(crate) fn webhooks(object: &Object, errors: &mut ErrorList) {
         for message in names::is_fully_qualified_name(name) {
             errors.push(FieldError::invalid(&path.child("name"), name, message));
         }
-        if !seen.insert(name) {
-            errors.push(FieldError::duplicate(&path.child("name"), name));
-        }
-        if hook.list("admissionReviewVersions").is_empty() {
-            let detail = "must specify one of v1, v1beta1";
-            errors.push(FieldError::required(
-                &path.child("admissionReviewVersions"),
-                detail,
-            ));
-        }
         rules(hook, "rules", &path, errors);
-        one_of(
-            hook,
-            "sideEffects",
-            &["None", "NoneOnDryRun"],
-            &path,
-            errors,
-        );
         optional_one_of(hook, "failurePolicy", &["Fail", "Ignore"], &path, errors);
         optional_one_of(hook, "matchPolicy", &["Equivalent", "Exact"], &path, errors);
+        if hook.has("sideEffects") {
+            one_of(hook, "sideEffects", SIDE_EFFECTS, &path, errors);
+        } else {
+            let detail = format!("must specify one of {}", SIDE_EFFECTS.join(", "));
+            errors.push(FieldError::required(&path.child("sideEffects"), detail));
+        }
         optional_one_of(
             hook,
             "reinvocationPolicy",
@@ -122,42 +163,134 @@ pub(crate) fn webhooks(object: &Object, errors: &mut ErrorList) {
         for field in ["namespaceSelector", "objectSelector"] {
             label_selector(hook.at(field), &path.child(field), errors);
         }
-        match_conditions(hook, &path, errors);
         client_config(hook.at("clientConfig"), &path.child("clientConfig"), errors);
+        match_conditions(hook, &path, errors);
+        review_versions(
+            &hook.texts("admissionReviewVersions"),
+            &path.child("admissionReviewVersions"),
+            errors,
+        );
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(&path.child("name"), name));
+        }
+    }
+}
+
+/// The server has to speak one of the versions that the webhook reads.
+fn review_versions(versions: &[&str], path: &Path, errors: &mut ErrorList) {
+    if versions.is_empty() {
+        let detail = format!("must specify one of {}", REVIEW_VERSIONS.join(", "));
+        errors.push(FieldError::required(path, detail));
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for (at, version) in versions.iter().enumerate() {
+        if seen.insert(version) {
+            complain(
+                names::is_dns1035_label(version),
+                &path.index(at),
+                version,
+                errors,
+            );
+        } else {
+            errors.push(FieldError::invalid(
+                &path.index(at),
+                *version,
+                "duplicate version",
+            ));
+        }
+    }
+    if !versions
+        .iter()
+        .any(|version| REVIEW_VERSIONS.contains(version))
+    {
+        let detail = format!(
+            "must include at least one of {}",
+            REVIEW_VERSIONS.join(", ")
+        );
+        errors.push(FieldError::invalid(path, versions.to_vec(), detail));
     }
 }
 
 fn client_config(config: &Value, path: &Path, errors: &mut ErrorList) {
     match (config.has("url"), config.has("service")) {
-        (true, false) => {
-            let url = config.text("url");
-            if !url.starts_with("https://") {
-                let detail = "'https' is the only allowed URL scheme";
-                errors.push(FieldError::invalid(&path.child("url"), url, detail));
-            }
-        }
-        (false, true) => {
-            let (service, path) = (config.at("service"), path.child("service"));
-            require(service, "name", &path, errors);
-            require(service, "namespace", &path, errors);
-            let text = service.text("path");
-            if !text.is_empty() && !text.starts_with('/') {
-                errors.push(FieldError::invalid(
-                    &path.child("path"),
-                    text,
-                    "must start with a '/'",
-                ));
-            }
-            if let Some(number) = service.int("port")
-                && !names::is_valid_port_num(number).is_empty()
-            {
-                let detail = "port is not valid: must be between 1 and 65535, inclusive";
-                errors.push(FieldError::invalid(&path.child("port"), number, detail));
-            }
-        }
+        (true, false) => webhook_url(config.text("url"), &path.child("url"), errors),
+        (false, true) => webhook_service(config.at("service"), &path.child("service"), errors),
         _ => {
             let detail = "exactly one of url or service is required";
             errors.push(FieldError::required(path, detail));
+        }
+    }
+}
+
+fn webhook_url(url: &str, path: &Path, errors: &mut ErrorList) {
+    const FORM: &str = "; desired format: https://host[/path]";
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    if scheme != "https" {
+        let detail = format!("'https' is the only allowed URL scheme{FORM}");
+        errors.push(FieldError::invalid(path, scheme, detail));
+    }
+    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let authority = if scheme.is_empty() {
+        ""
+    } else {
+        rest.split('/').next().unwrap_or_default()
+    };
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    if host.is_empty() {
+        let detail = format!("host must be specified{FORM}");
+        errors.push(FieldError::invalid(path, host, detail));
+    }
+    for (value, detail) in [
+        (user, "user information is not permitted in the URL"),
+        (fragment, "fragments are not permitted in the URL"),
+        (query, "query parameters are not permitted in the URL"),
+    ] {
+        if !value.is_empty() {
+            errors.push(FieldError::invalid(path, value, detail));
+        }
+    }
+}
+
+fn webhook_service(service: &Value, path: &Path, errors: &mut ErrorList) {
+    for field in ["name", "namespace"] {
+        if service.text(field).is_empty() {
+            let detail = format!("service {field} is required");
+            errors.push(FieldError::required(&path.child(field), detail));
+        }
+    }
+    if let Some(number) = service.int("port") {
+        let problems = names::is_valid_port_num(number);
+        if !problems.is_empty() {
+            let detail = format!("port is not valid: {}", problems.join(", "));
+            errors.push(FieldError::invalid(&path.child("port"), number, detail));
+        }
+    }
+    let (text, path) = (service.text("path"), path.child("path"));
+    if matches!(text, "" | "/") {
+        return;
+    }
+    if text == "//" {
+        let detail = "segment[0] may not be empty";
+        errors.push(FieldError::invalid(&path, text, detail));
+        return;
+    }
+    if !text.starts_with('/') {
+        errors.push(FieldError::invalid(&path, text, "must start with a '/'"));
+    }
+    // Without its first letter, whatever that is.
+    let steps: String = text.chars().skip(1).collect();
+    let steps = steps.strip_suffix('/').unwrap_or(&steps);
+    for (at, step) in steps.split('/').enumerate() {
+        if step.is_empty() {
+            let detail = format!("segment[{at}] may not be empty");
+            errors.push(FieldError::invalid(&path, text, detail));
+            continue;
+        }
+        for problem in names::is_dns1123_subdomain(step) {
+            let detail = format!("segment[{at}]: {problem}");
+            errors.push(FieldError::invalid(&path, text, detail));
         }
     }
 }
@@ -338,4 +471,158 @@ pub(crate) fn validating_binding(object: &Object, errors: &mut ErrorList) {
 /// MutatingAdmissionPolicyBinding.
 pub(crate) fn mutating_binding(object: &Object, errors: &mut ErrorList) {
     binding(object, errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn complaints(change: impl FnOnce(&mut Value)) -> Vec<String> {
+        let mut hook = json!({
+            "name": "a.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "clientConfig": {"service": {"namespace": "n", "name": "s", "port": 443}},
+            "rules": [{"apiGroups": ["*"], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}]
+        });
+        change(&mut hook);
+        let object = Object::new(json!({ "webhooks": [hook] })).unwrap();
+        let mut errors = ErrorList::new();
+        webhooks(&object, &mut errors);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn webhooks_are_what_kubernetes_takes() {
+        assert_eq!(complaints(|_| {}), Vec::<String>::new());
+        for (path, value, text) in [
+            (
+                "/name",
+                json!("a"),
+                "webhooks[0].name: Invalid value: \"a\": should be a domain with at least three segments separated by dots",
+            ),
+            (
+                "/sideEffects",
+                json!(null),
+                "webhooks[0].sideEffects: Required value: must specify one of None, NoneOnDryRun",
+            ),
+            (
+                "/sideEffects",
+                json!("Some"),
+                "webhooks[0].sideEffects: Unsupported value: \"Some\": supported values: \"None\", \"NoneOnDryRun\"",
+            ),
+            (
+                "/admissionReviewVersions",
+                json!([]),
+                "webhooks[0].admissionReviewVersions: Required value: must specify one of v1, v1beta1",
+            ),
+            (
+                "/admissionReviewVersions",
+                json!(["v2"]),
+                "webhooks[0].admissionReviewVersions: Invalid value: [\"v2\"]: must include at least one of v1, v1beta1",
+            ),
+            (
+                "/admissionReviewVersions",
+                json!(["v1", "v1"]),
+                "webhooks[0].admissionReviewVersions[1]: Invalid value: \"v1\": duplicate version",
+            ),
+            (
+                "/rules/0/operations",
+                json!(["*", "CREATE"]),
+                "webhooks[0].rules[0].operations: Invalid value: [\"*\",\"CREATE\"]: if '*' is present, must not specify other operations",
+            ),
+            (
+                "/rules/0/apiGroups",
+                json!(["*", "a"]),
+                "webhooks[0].rules[0].apiGroups: Invalid value: [\"*\",\"a\"]: if '*' is present, must not specify other API groups",
+            ),
+            (
+                "/rules/0/apiVersions",
+                json!([""]),
+                "webhooks[0].rules[0].apiVersions[0]: Required value",
+            ),
+            (
+                "/rules/0/resources",
+                json!([]),
+                "webhooks[0].rules[0].resources: Required value",
+            ),
+            (
+                "/rules/0/resources",
+                json!(["*/*", "a"]),
+                "webhooks[0].rules[0].resources: Invalid value: [\"*/*\",\"a\"]: if '*/*' is present, must not specify other resources",
+            ),
+            (
+                "/rules/0/resources",
+                json!(["*", "a"]),
+                "webhooks[0].rules[0].resources: Invalid value: [\"*\",\"a\"]: if '*' is present, must not specify other resources without subresources",
+            ),
+            (
+                "/rules/0/resources",
+                json!(["a/*", "a/x"]),
+                "webhooks[0].rules[0].resources[1]: Invalid value: \"a/x\": if 'a/*' is present, must not specify a/x",
+            ),
+            (
+                "/rules/0/resources",
+                json!(["*/a", "x/a"]),
+                "webhooks[0].rules[0].resources[1]: Invalid value: \"x/a\": if '*/a' is present, must not specify x/a",
+            ),
+            (
+                "/clientConfig",
+                json!({}),
+                "webhooks[0].clientConfig: Required value: exactly one of url or service is required",
+            ),
+            (
+                "/clientConfig",
+                json!({"url": "http://a"}),
+                "webhooks[0].clientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
+            ),
+            (
+                "/clientConfig",
+                json!({"url": "https://"}),
+                "webhooks[0].clientConfig.url: Invalid value: \"\": host must be specified; desired format: https://host[/path]",
+            ),
+            (
+                "/clientConfig",
+                json!({"url": "https://u:p@a/x"}),
+                "webhooks[0].clientConfig.url: Invalid value: \"u:p\": user information is not permitted in the URL",
+            ),
+            (
+                "/clientConfig",
+                json!({"url": "https://a?b=c"}),
+                "webhooks[0].clientConfig.url: Invalid value: \"b=c\": query parameters are not permitted in the URL",
+            ),
+            (
+                "/clientConfig/service/name",
+                json!(""),
+                "webhooks[0].clientConfig.service.name: Required value: service name is required",
+            ),
+            (
+                "/clientConfig/service/port",
+                json!(0),
+                "webhooks[0].clientConfig.service.port: Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive",
+            ),
+        ] {
+            let complained = complaints(|hook| *hook.pointer_mut(path).unwrap() = value);
+            assert_eq!(complained, [text], "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_of_services() {
+        let complained = |path: &str| {
+            let path = path.to_owned();
+            complaints(|hook| hook["clientConfig"]["service"]["path"] = path.into()).len()
+        };
+        for (path, count) in [
+            ("", 0),
+            ("/", 0),
+            ("//", 1),
+            ("/a/b", 0),
+            ("/a/b/", 0),
+            ("a/b", 2),
+            ("/a//b", 1),
+            ("/A", 1),
+        ] {
+            assert_eq!(complained(path), count, "{path}");
+        }
+    }
 }
