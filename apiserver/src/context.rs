@@ -16,6 +16,10 @@ use crate::negotiate::{self, Output};
 use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
 
+/// Letters of all warnings of an answer together; where there are more, each one is cut, and the last ones are left out.
+const WARNINGS_LETTERS_MAX: usize = 4_096;
+const CUT_WARNING_LETTERS: usize = 256;
+
 pub(crate) struct Context {
     pub(crate) server: Arc<ApiServer>,
     pub(crate) info: RequestInfo,
@@ -65,12 +69,11 @@ impl Context {
     }
 
     pub(crate) fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(
-            &mut *self
-                .warnings
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+        let mut warnings = self
+            .warnings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        bounded(std::mem::take(&mut *warnings))
     }
 
     /// The one dry-run value is `All`.
@@ -126,5 +129,37 @@ impl Context {
 
     pub(crate) fn not_found(&self, resource: &Resource, name: &str) -> ApiError {
         ApiError::not_found(resource.group, resource.plural, name)
+    }
+}
+
+/// Warnings as Kubernetes bounds them: a webhook may send any number, of any length.
+fn bounded(warnings: Vec<String>) -> Vec<String> {
+    let letters = |text: &String| text.chars().count();
+    if warnings.iter().map(letters).sum::<usize>() <= WARNINGS_LETTERS_MAX {
+        return warnings;
+    }
+    let mut written = 0;
+    warnings
+        .into_iter()
+        .map(|text| text.chars().take(CUT_WARNING_LETTERS).collect())
+        .take_while(|text: &String| {
+            written += letters(text);
+            written <= WARNINGS_LETTERS_MAX
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_bounded() {
+        let short = vec!["a".to_owned(), "b".repeat(4_000)];
+        assert_eq!(bounded(short.clone()), short);
+        let long = vec!["ü".repeat(300); 100];
+        let cut = bounded(long);
+        assert_eq!(cut.len(), 16);
+        assert!(cut.iter().all(|text| text.chars().count() == 256));
     }
 }

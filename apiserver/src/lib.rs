@@ -37,6 +37,7 @@ mod message_bytes;
 mod metrics;
 mod negotiate;
 mod openapi;
+mod outgoing;
 mod port_forward;
 mod read_version;
 mod request;
@@ -71,6 +72,7 @@ pub struct ApiServer {
     pub(crate) world: Arc<world::World>,
     pub(crate) authenticator: authenticate::Authenticator,
     pub(crate) authorizer: authorize::Authorizer,
+    pub(crate) webhooks: admission::Webhooks,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) limits: handler::Limits,
     pub(crate) openapi: openapi::Documents,
@@ -108,6 +110,7 @@ impl ApiServer {
         Arc::new(ApiServer {
             authenticator: authenticate::Authenticator::new(&config),
             authorizer: authorize::Authorizer::new(&world),
+            webhooks: admission::Webhooks::new(&world),
             metrics: metrics::Metrics::new(),
             limits: handler::Limits::default(),
             openapi: openapi::Documents::default(),

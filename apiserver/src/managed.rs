@@ -130,9 +130,6 @@ pub(crate) fn track(
 /// Leaves the managed fields as they were where only their times differ: a write that changes nothing else changes
 /// nothing.
 pub(crate) fn keep_times(new: &mut Object, old: &Object) {
-    fn entries(object: &Object) -> Option<&Value> {
-        object.metadata()?.get("managedFields")
-    }
     let (is, was) = (entries(new), entries(old));
     if is == was || !same_but_times(is, was) {
         return;
@@ -142,6 +139,50 @@ pub(crate) fn keep_times(new: &mut Object, old: &Object) {
     if *new != *old {
         put(new, is);
     }
+}
+
+/// The managed fields of an object.
+pub(crate) fn entries(object: &Object) -> Option<&Value> {
+    object.metadata()?.get("managedFields")
+}
+
+/// Puts the managed fields back as they were before admission, where a webhook left something else than such entries.
+pub(crate) fn restore_where_broken(context: &Context, before: Option<Value>, object: &mut Object) {
+    let after = entries(object);
+    if after == before.as_ref() {
+        return;
+    }
+    if let Some(problem) = problem(after) {
+        context.warn(format!(
+            ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: {problem}"
+        ));
+        put(object, before);
+    }
+}
+
+/// What is wrong with entries of managed fields.
+fn problem(entries: Option<&Value>) -> Option<String> {
+    let list = match entries {
+        None | Some(Value::Null) => return None,
+        Some(Value::Array(list)) => list,
+        Some(_) => return Some("metadata.managedFields: Invalid value: must be a list".to_owned()),
+    };
+    list.iter().enumerate().find_map(|(index, entry)| {
+        let text = |field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default();
+        let at = format!("metadata.managedFields[{index}]");
+        if !matches!(text("operation"), "Apply" | "Update") {
+            return Some(format!(
+                "{at}.operation: Invalid value: {:?}: must be `Apply` or `Update`",
+                text("operation")
+            ));
+        }
+        (text("fieldsType") != "FieldsV1").then(|| {
+            format!(
+                "{at}.fieldsType: Invalid value: {:?}: must be `FieldsV1`",
+                text("fieldsType")
+            )
+        })
+    })
 }
 
 fn put(object: &mut Object, entries: Option<Value>) {

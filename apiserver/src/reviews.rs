@@ -9,6 +9,7 @@ use schema::Object;
 use schema::field::{FieldError, Path};
 use serde_json::{Value, json};
 
+use crate::admission::{self, Admission, Operation};
 use crate::authenticate;
 use crate::context::Context;
 use crate::decode::{self, Expected};
@@ -32,8 +33,11 @@ pub(crate) async fn handle(
     if resource.plural == "bindings" {
         return subresources::binding::create(context, resource, &body).await;
     }
-    context.dry_run("CreateOptions", None)?;
+    let dry_run = context.dry_run("CreateOptions", None)?;
     let mut review = decode::object(context, Expected::of(resource), &body, "CreateOptions")?;
+    let admission = Admission::new(context, Operation::Create, resource, "", dry_run);
+    admission::mutate(&admission, Some(&mut review)).await?;
+    admission::validate(&admission, Some(&review)).await?;
     let status = match resource.plural {
         "selfsubjectaccessreviews" => access(context, resource, &review, context.user.clone())?,
         "subjectaccessreviews" => access(context, resource, &review, subject(resource, &review)?)?,

@@ -1,6 +1,8 @@
 //! Every error of the API server becomes a `metav1.Status` here, and only here: Kubernetes' reasons, codes and texts
 //! are what clients branch on (`apierrors.IsConflict` and friends), so they stand side by side in one file.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 use schema::field::FieldError;
 use serde_json::{Value, json};
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
     pub(crate) code: u16,
-    pub(crate) reason: &'static str,
+    pub(crate) reason: Cow<'static, str>,
     pub(crate) message: String,
     pub(crate) details: Option<Value>,
     /// Seconds for a `Retry-After` header.
@@ -55,7 +57,7 @@ impl ApiError {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> ApiError {
         ApiError {
             code,
-            reason,
+            reason: Cow::Borrowed(reason),
             message: message.into(),
             details: None,
             retry_after: None,
@@ -338,6 +340,19 @@ impl ApiError {
         }
     }
 
+    /// A refusal with the code, reason and details that an admission webhook chose.
+    pub(crate) fn by_webhook(
+        code: u16,
+        reason: &str,
+        message: String,
+        details: Option<Value>,
+    ) -> ApiError {
+        let mut error = ApiError::new(code, "", message);
+        error.reason = Cow::Owned(reason.to_owned());
+        error.details = details;
+        error
+    }
+
     pub(crate) fn status_code(&self) -> StatusCode {
         StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
@@ -353,7 +368,7 @@ impl ApiError {
             "status": "Failure", "message": self.message, "code": self.code
         });
         if !self.reason.is_empty() {
-            status["reason"] = self.reason.into();
+            status["reason"] = self.reason.as_ref().into();
         }
         if let Some(details) = &self.details {
             status["details"] = details.clone();

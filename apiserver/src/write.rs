@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use kv::mutants::{Bug, planted};
 use kv::{
     Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, KeyValue,
@@ -68,6 +69,18 @@ pub(crate) enum Step {
     Write(Object, Extra),
     Remove(Object, Extra),
     Keep(Object),
+}
+
+/// Decides what becomes of an object; again where somebody else was faster. Decisions that wait for nobody are plain
+/// closures.
+pub(crate) trait Decide: Send {
+    fn decide<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>>;
+}
+
+impl<F: FnMut(&Object) -> ApiResult<Step> + Send> Decide for F {
+    fn decide<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>> {
+        Box::pin(std::future::ready(self(old)))
+    }
 }
 
 /// What became of it. `object` carries the resourceVersion after the write.
@@ -301,11 +314,12 @@ impl ApiServer {
         namespace: &str,
         name: &str,
         dry_run: bool,
-        decide: &mut (dyn FnMut(&Object) -> ApiResult<Step> + Send),
+        decide: &mut dyn Decide,
     ) -> ApiResult<Outcome> {
         let key = resources::storage_key(resource, namespace, name);
         // A dry run makes no comparison at its end that would find a stale copy.
         let mut fresh = dry_run;
+        let mut doubted = None;
         for _ in 0..ATTEMPTS_MAX {
             let Some(current) = self.current(resource, &key, fresh).await? else {
                 if fresh {
@@ -314,9 +328,15 @@ impl ApiServer {
                 fresh = true;
                 continue;
             };
-            let step = match decide(&current.object) {
-                Err(_) | Ok(Step::Keep(_)) if !fresh => {
+            let step = match doubted.take() {
+                // The cache was right: nobody is asked twice about the same.
+                Some((revision, step)) if revision == current.revision => step,
+                _ => decide.decide(&current.object).await,
+            };
+            let step = match step {
+                step @ (Err(_) | Ok(Step::Keep(_))) if !fresh => {
                     fresh = true;
+                    doubted = Some((current.revision, step));
                     continue;
                 }
                 other => other?,

@@ -1,5 +1,6 @@
-//! Admission: the ordered list of plugins that change and judge what is about to be written. Plugins read the caches,
-//! never the store; what might not have arrived there yet is waited for once, in [`prefetch`].
+//! Admission: the ordered list of plugins that change and judge what is about to be written, and after them the webhooks.
+//! Plugins read the caches, never the store; what might not have arrived there yet is waited for once, in [`prefetch`].
+//! Only webhooks are waited for; plugins are plain functions.
 
 mod default_storage_class;
 mod default_toleration_seconds;
@@ -10,21 +11,40 @@ mod priority;
 mod rbac_escalation;
 mod service_account;
 mod taint_nodes_by_condition;
+mod webhook;
 
 use resources::Resource;
 use schema::Object;
+use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::decode::Expected;
 use crate::status::ApiResult;
+pub(crate) use webhook::Webhooks;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Create,
     Update,
     Delete,
+    /// The opening of a connection.
+    Connect,
+}
+
+impl Operation {
+    /// Kubernetes' word.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
 }
 
 /// The write that is judged.
+#[derive(Clone, Copy)]
 pub(crate) struct Admission<'a> {
     pub(crate) context: &'a Context,
     pub(crate) operation: Operation,
@@ -33,9 +53,107 @@ pub(crate) struct Admission<'a> {
     pub(crate) subresource: &'a str,
     /// The stored object, on update and delete.
     pub(crate) old: Option<&'a Object>,
+    /// (group, version, kind) of what a subresource carries, where that is not the resource's own.
+    pub(crate) kind: Option<(&'a str, &'a str, &'a str)>,
+    pub(crate) dry_run: bool,
+    /// What the client said about a deletion.
+    pub(crate) delete_options: Option<&'a Value>,
 }
 
-impl Admission<'_> {
+impl<'a> Admission<'a> {
+    pub(crate) fn new(
+        context: &'a Context,
+        operation: Operation,
+        resource: &'static Resource,
+        subresource: &'a str,
+        dry_run: bool,
+    ) -> Admission<'a> {
+        Admission {
+            context,
+            operation,
+            resource,
+            subresource,
+            old: None,
+            kind: None,
+            dry_run,
+            delete_options: None,
+        }
+    }
+
+    /// The same about a change of `old`.
+    pub(crate) fn of(self, old: &'a Object) -> Admission<'a> {
+        Admission {
+            old: Some(old),
+            ..self
+        }
+    }
+
+    /// The same about what a subresource carries.
+    pub(crate) fn carrying(self, kind: Expected<'a>) -> Admission<'a> {
+        Admission {
+            kind: Some((kind.group, kind.version, kind.kind)),
+            ..self
+        }
+    }
+
+    /// The name of what is written; empty for one that is still to be generated.
+    fn name<'b>(&self, object: Option<&'b Object>) -> &'b str
+    where
+        'a: 'b,
+    {
+        let info = &self.context.info;
+        if !info.name.is_empty() && !info.is_collection() {
+            return &info.name;
+        }
+        self.old.or(object).map(Object::name).unwrap_or_default()
+    }
+
+    /// The namespace of what is written; that of a Namespace is itself.
+    fn namespace<'b>(&self, object: Option<&'b Object>) -> &'b str
+    where
+        'a: 'b,
+    {
+        if self.is("", "namespaces") {
+            self.name(object)
+        } else if self.resource.namespaced {
+            &self.context.info.namespace
+        } else {
+            ""
+        }
+    }
+
+    /// The options of the request, as a webhook sees them.
+    fn options(&self) -> Value {
+        let query = &self.context.query;
+        let mut options = match self.operation {
+            Operation::Connect => return Value::Null,
+            Operation::Delete => {
+                let mut options = self.delete_options.cloned().unwrap_or_else(|| json!({}));
+                options["kind"] = "DeleteOptions".into();
+                options
+            }
+            Operation::Create => json!({ "kind": "CreateOptions" }),
+            Operation::Update => json!({ "kind": "UpdateOptions" }),
+        };
+        options["apiVersion"] = "meta.k8s.io/v1".into();
+        if self.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        if self.operation != Operation::Delete {
+            for field in ["fieldManager", "fieldValidation"] {
+                if let Some(text) = query.get(field).filter(|text| !text.is_empty()) {
+                    options[field] = text.into();
+                }
+            }
+        }
+        options
+    }
+
+    /// Whether it is the object itself that is created or updated.
+    fn writes_object(&self) -> bool {
+        self.subresource.is_empty() && self.kind.is_none()
+    }
+
     pub(crate) fn is(&self, group: &str, plural: &str) -> bool {
         self.resource.group == group && self.resource.plural == plural
     }
@@ -44,14 +162,13 @@ impl Admission<'_> {
         self.operation == Operation::Create && self.subresource.is_empty() && self.is(group, plural)
     }
 
-    /// A 403 about this object.
+    /// A 403 about this object, whose name may still have to be generated.
     pub(crate) fn forbid(&self, object: &Object, text: &str) -> crate::status::ApiError {
-        crate::status::ApiError::forbidden(
-            self.resource.group,
-            self.resource.plural,
-            object.name(),
-            text,
-        )
+        let name = match (object.name(), object.generate_name()) {
+            ("", prefix) => prefix,
+            (name, _) => name,
+        };
+        crate::status::ApiError::forbidden(self.resource.group, self.resource.plural, name, text)
     }
 }
 
@@ -134,18 +251,34 @@ pub(crate) async fn prefetch(
     service_account::prefetch(context, resource, object).await
 }
 
-/// Lets every plugin change the object.
-pub(crate) fn mutate(admission: &Admission<'_>, object: &mut Object) -> ApiResult<()> {
-    PLUGINS
-        .iter()
-        .try_for_each(|plugin| (plugin.mutate)(admission, object))
+/// Lets every plugin and webhook change the object, which is none on delete. Where a webhook changed it, the plugins run
+/// once more, and with them the webhooks that wish to.
+pub(crate) async fn mutate(
+    admission: &Admission<'_>,
+    mut object: Option<&mut Object>,
+) -> ApiResult<()> {
+    let mut rounds = webhook::Rounds::new(admission);
+    loop {
+        if let Some(object) = object.as_deref_mut()
+            && admission.writes_object()
+        {
+            PLUGINS
+                .iter()
+                .try_for_each(|plugin| (plugin.mutate)(admission, object))?;
+        }
+        webhook::mutate(admission, object.as_deref_mut(), &mut rounds).await?;
+        if !rounds.go_again() {
+            return Ok(());
+        }
+    }
 }
 
-/// Lets every plugin refuse the write. `object` is none on delete.
-pub(crate) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
+/// Lets every plugin and webhook refuse the write. `object` is none on delete.
+pub(crate) async fn validate(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
     PLUGINS
         .iter()
-        .try_for_each(|plugin| (plugin.validate)(admission, object))
+        .try_for_each(|plugin| (plugin.validate)(admission, object))?;
+    webhook::validate(admission, object).await
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
             Operation::Create => NodeOperation::Create,
             Operation::Update => NodeOperation::Update,
             Operation::Delete => NodeOperation::Delete,
+            // What a node may open is the authorizer's to say.
+            Operation::Connect => return Ok(()),
         },
         group: admission.resource.group,
         resource: admission.resource.plural,

@@ -8,6 +8,7 @@ use schema::Object;
 use schema::field::{FieldError, Path};
 use serde_json::json;
 
+use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::status::{self, ApiError, ApiResult};
@@ -40,8 +41,14 @@ pub(crate) async fn create(
             binding.name()
         )));
     }
-    check_target(&binding)?;
     let pods = resources::find("", "v1", "pods").ok_or_else(ApiError::no_such_resource)?;
+    // The older door is a resource of its own.
+    let subresource = context.info.subresource.as_str();
+    let admission = Admission::new(context, Operation::Create, resource, subresource, dry_run)
+        .carrying(BINDING);
+    admission::mutate(&admission, Some(&mut binding)).await?;
+    check_target(&binding)?;
+    admission::validate(&admission, Some(&binding)).await?;
     let now = schema::time::now_rfc3339(context.now);
     let mut decide = |old: &Object| Ok(Step::Write(assign(old, &binding, &now)?, Extra::default()));
     context

@@ -8,6 +8,7 @@ use schema::Object;
 use schema::selector::LabelSelector;
 use serde_json::{Map, Value, json};
 
+use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::status::{self, ApiError, ApiResult};
@@ -29,7 +30,7 @@ pub(super) async fn create(
     resource: &'static Resource,
     body: &Bytes,
 ) -> ApiResult<Response> {
-    let eviction = decode::object(context, EVICTION, body, "CreateOptions")?;
+    let mut eviction = decode::object(context, EVICTION, body, "CreateOptions")?;
     let name = context.info.name.as_str();
     if !eviction.name().is_empty() && eviction.name() != name {
         return Err(ApiError::bad_request(format!(
@@ -38,6 +39,10 @@ pub(super) async fn create(
         )));
     }
     let dry_run = context.dry_run("CreateOptions", eviction.get(&["deleteOptions"]))?;
+    let admission = Admission::new(context, Operation::Create, resource, "eviction", dry_run)
+        .carrying(EVICTION);
+    admission::mutate(&admission, Some(&mut eviction)).await?;
+    admission::validate(&admission, Some(&eviction)).await?;
     let options = DeleteOptions::from_value(eviction.get(&["deleteOptions"]), dry_run)?;
     for _ in 0..ATTEMPTS_MAX {
         if evict(context, resource, &options).await? {

@@ -3,7 +3,7 @@
 
 pub(crate) mod binding;
 mod eviction;
-mod scale;
+pub(crate) mod scale;
 mod streams;
 mod token;
 

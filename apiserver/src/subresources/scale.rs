@@ -16,7 +16,7 @@ use crate::verbs::apply::Configuration;
 use crate::verbs::patch::{self, Patch};
 use crate::verbs::{create, get, update};
 
-const SCALE: Expected<'static> = Expected {
+pub(crate) const SCALE: Expected<'static> = Expected {
     group: "autoscaling",
     version: "v1",
     kind: "Scale",
@@ -98,8 +98,15 @@ async fn apply(
         check_count(scale.name(), new.get_i64(paths.spec_replicas).unwrap_or(0))?;
         Ok(new)
     };
-    let outcome =
-        update::apply(context, resource, "", dry_run, Owner::Entered, &mut change).await?;
+    let outcome = update::apply(
+        context,
+        resource,
+        "scale",
+        dry_run,
+        Owner::Entered,
+        &mut change,
+    )
+    .await?;
     respond(context, resource, &outcome.object)
 }
 
@@ -138,6 +145,6 @@ async fn replace(
         Ok(new)
     };
     let owner = Owner::Manager(manager, "scale");
-    let outcome = update::apply(context, resource, "", dry_run, owner, &mut change).await?;
+    let outcome = update::apply(context, resource, "scale", dry_run, owner, &mut change).await?;
     respond(context, resource, &outcome.object)
 }

@@ -9,7 +9,9 @@ use schema::Object;
 use schema::field::{FieldError, Path};
 use serde_json::Value;
 
+use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
+use crate::decode::Expected;
 use crate::kubelet::NodeAddress;
 use crate::request::percent_encode;
 use crate::status::{ApiError, ApiResult};
@@ -46,6 +48,9 @@ pub(super) async fn connect(
             ..Attributes::default()
         };
         context.server.authorizer.require(&context.user, &create)?;
+    }
+    if action != "log" {
+        admit(context, resource, action).await?;
     }
     let key = resources::storage_key(resource, namespace, name);
     let pod = context
@@ -87,6 +92,54 @@ pub(super) async fn connect(
         return Err(ApiError::bad_request("Upgrade request required"));
     }
     websocket::bridge(context, &address, &path, extensions).await
+}
+
+/// Webhooks may refuse the connection.
+async fn admit(context: &Context, resource: &'static Resource, action: &str) -> ApiResult<()> {
+    let kind = match action {
+        "exec" => "PodExecOptions",
+        "attach" => "PodAttachOptions",
+        _ => "PodPortForwardOptions",
+    };
+    let expected = Expected {
+        group: "",
+        version: "v1",
+        kind,
+    };
+    let mut options = connect_options(kind, &context.query);
+    let admission =
+        Admission::new(context, Operation::Connect, resource, action, false).carrying(expected);
+    admission::mutate(&admission, Some(&mut options)).await?;
+    admission::validate(&admission, Some(&options)).await
+}
+
+/// What the query says, as the object that it stands for.
+fn connect_options(kind: &str, query: &crate::request::Query) -> Object {
+    let mut options = Object::empty("v1", kind);
+    if kind == "PodPortForwardOptions" {
+        let ports: Vec<i64> = query
+            .all("ports")
+            .flat_map(|list| list.split(','))
+            .filter_map(|port| port.parse().ok())
+            .collect();
+        if !ports.is_empty() {
+            options.set(&["ports"], ports);
+        }
+        return options;
+    }
+    for stream in ["stdin", "stdout", "stderr", "tty"] {
+        if query.flag(stream) {
+            options.set(&[stream], true);
+        }
+    }
+    if let Some(container) = query.get("container").filter(|name| !name.is_empty()) {
+        options.set(&["container"], container);
+    }
+    let command: Vec<&str> = query.all("command").collect();
+    if kind == "PodExecOptions" && !command.is_empty() {
+        options.set(&["command"], command);
+    }
+    options
 }
 
 /// The path and query at the node agent.

@@ -27,18 +27,14 @@ pub(super) async fn create(
     resource: &'static Resource,
     body: &Bytes,
 ) -> ApiResult<Response> {
-    context.dry_run("CreateOptions", None)?;
+    let dry_run = context.dry_run("CreateOptions", None)?;
     let mut review = decode::object(context, TOKEN_REQUEST, body, "CreateOptions")?;
     let (namespace, name) = (context.info.namespace.as_str(), context.info.name.as_str());
     let account = find(context, "serviceaccounts", namespace, name).await?;
-    let admission = Admission {
-        context,
-        operation: Operation::Create,
-        resource,
-        subresource: "token",
-        old: None,
-    };
-    admission::validate(&admission, Some(&review))?;
+    let admission = Admission::new(context, Operation::Create, resource, "token", dry_run)
+        .carrying(TOKEN_REQUEST);
+    admission::mutate(&admission, Some(&mut review)).await?;
+    admission::validate(&admission, Some(&review)).await?;
     let seconds = review
         .get_i64(&["spec", "expirationSeconds"])
         .unwrap_or(EXPIRATION_SECONDS_DEFAULT);

@@ -73,6 +73,17 @@ pub(crate) async fn create_object(
         ));
     }
     strip_server_fields(&mut object);
+    resource.default(&mut object);
+    // What admission adds belongs to nobody.
+    managed::track(context, resource, owner, None, &mut object);
+
+    admission::prefetch(context, resource, &object).await?;
+    let admission = Admission::new(context, Operation::Create, resource, "", dry_run);
+    let tracked = managed::entries(&object).cloned();
+    admission::mutate(&admission, Some(&mut object)).await?;
+    managed::restore_where_broken(context, tracked, &mut object);
+    settle_namespace(context, resource, &mut object)?;
+    strip_server_fields(&mut object);
     object.set_uid(&crate::chance::uuid().to_string());
     object.set_creation_timestamp(&schema::time::now_rfc3339(context.now));
     let generated = object.name().is_empty() && !object.generate_name().is_empty();
@@ -80,19 +91,6 @@ pub(crate) async fn create_object(
     if generated {
         object.set_name(&generate_name(&prefix, host::random()));
     }
-    resource.default(&mut object);
-    // What admission adds belongs to nobody.
-    managed::track(context, resource, owner, None, &mut object);
-
-    admission::prefetch(context, resource, &object).await?;
-    let admission = Admission {
-        context,
-        operation: Operation::Create,
-        resource,
-        subresource: "",
-        old: None,
-    };
-    admission::mutate(&admission, &mut object)?;
     resource.prepare_create(&mut object);
     if object.name().is_empty() {
         let error = FieldError::required(
@@ -130,7 +128,7 @@ pub(crate) async fn create_object(
                 &errors,
             ));
         }
-        admission::validate(&admission, Some(&object))?;
+        admission::validate(&admission, Some(&object)).await?;
         for warning in resource.warnings(&object) {
             context.warn(warning);
         }
@@ -185,10 +183,12 @@ pub(crate) async fn create_object(
 fn strip_server_fields(object: &mut Object) {
     let metadata = object.metadata_mut();
     for field in [
+        "creationTimestamp",
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "selfLink",
         "resourceVersion",
+        "uid",
     ] {
         metadata.remove(field);
     }

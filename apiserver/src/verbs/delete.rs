@@ -3,6 +3,7 @@
 
 use axum::response::Response;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::StatusCode;
 use kv::mutants::{Bug, planted};
 use resources::Resource;
@@ -17,7 +18,7 @@ use crate::negotiate::{self, BodyFormat};
 use crate::service_allocation;
 use crate::status::{self, ApiError, ApiResult};
 use crate::verbs::update;
-use crate::write::{Extra, Outcome, Step};
+use crate::write::{Decide, Extra, Outcome, Step};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
@@ -86,6 +87,36 @@ impl DeleteOptions {
         if state {
             self.resource_version = Some(object.resource_version().to_owned());
         }
+    }
+
+    /// What admission webhooks see of it.
+    fn to_value(&self) -> Value {
+        let mut options = serde_json::Map::new();
+        if let Some(seconds) = self.grace_period_seconds {
+            options.insert("gracePeriodSeconds".to_owned(), seconds.into());
+        }
+        match (self.orphan_dependents, self.propagation) {
+            (Some(orphan), _) => {
+                options.insert("orphanDependents".to_owned(), orphan.into());
+            }
+            (None, Some(policy)) => {
+                options.insert("propagationPolicy".to_owned(), format!("{policy:?}").into());
+            }
+            (None, None) => {}
+        }
+        let mut preconditions = serde_json::Map::new();
+        for (field, wanted) in [
+            ("uid", &self.uid),
+            ("resourceVersion", &self.resource_version),
+        ] {
+            if let Some(wanted) = wanted {
+                preconditions.insert(field.to_owned(), wanted.as_str().into());
+            }
+        }
+        if !preconditions.is_empty() {
+            options.insert("preconditions".to_owned(), Value::Object(preconditions));
+        }
+        Value::Object(options)
     }
 
     /// From the JSON of a `DeleteOptions`.
@@ -225,31 +256,61 @@ pub(crate) async fn delete_with(
     options: &DeleteOptions,
     note: impl Fn(&mut Object) + Send + Sync,
 ) -> ApiResult<Outcome> {
-    let mut decide = |old: &Object| -> ApiResult<Step> {
-        check_preconditions(resource, old, options)?;
-        let admission = Admission {
-            context,
-            operation: Operation::Delete,
-            resource,
-            subresource: "",
-            old: Some(old),
-        };
-        admission::validate(&admission, None)?;
-        Ok(match plan(resource, old, options, context.now) {
-            Plan::Remove => {
-                Step::Remove(old.clone(), service_allocation::for_delete(resource, old))
-            }
-            Plan::Mark(mut object) => {
-                note(&mut object);
-                Step::Write(object, Extra::default())
-            }
-            Plan::Nothing => Step::Keep(old.clone()),
-        })
+    let mut deletion = Deletion {
+        context,
+        resource,
+        options,
+        note,
     };
     context
         .server
-        .change(resource, namespace, name, options.dry_run, &mut decide)
+        .change(resource, namespace, name, options.dry_run, &mut deletion)
         .await
+}
+
+struct Deletion<'a, N> {
+    context: &'a Context,
+    resource: &'static Resource,
+    options: &'a DeleteOptions,
+    note: N,
+}
+
+impl<N: Fn(&mut Object) + Send + Sync> Decide for Deletion<'_, N> {
+    fn decide<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>> {
+        Box::pin(async move {
+            let resource = self.resource;
+            check_preconditions(resource, old, self.options)?;
+            self.admit(old).await?;
+            Ok(match plan(resource, old, self.options, self.context.now) {
+                Plan::Remove => {
+                    Step::Remove(old.clone(), service_allocation::for_delete(resource, old))
+                }
+                Plan::Mark(mut object) => {
+                    (self.note)(&mut object);
+                    Step::Write(object, Extra::default())
+                }
+                Plan::Nothing => Step::Keep(old.clone()),
+            })
+        })
+    }
+}
+
+impl<N: Sync> Deletion<'_, N> {
+    async fn admit(&self, old: &Object) -> ApiResult<()> {
+        let (context, resource) = (self.context, self.resource);
+        if context.info.subresource == "eviction" {
+            // It was admitted as an eviction.
+            return Ok(());
+        }
+        let options = self.options.to_value();
+        let dry_run = self.options.dry_run;
+        let admission = Admission {
+            delete_options: Some(&options),
+            ..Admission::new(context, Operation::Delete, resource, "", dry_run).of(old)
+        };
+        admission::mutate(&admission, None).await?;
+        admission::validate(&admission, None).await
+    }
 }
 
 pub(crate) fn check_preconditions(

@@ -2,6 +2,7 @@
 
 use axum::response::Response;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::StatusCode;
 use kv::mutants::{Bug, planted};
 use resources::Resource;
@@ -14,8 +15,9 @@ use crate::decode::{self, Expected};
 use crate::managed::{self, Owner};
 use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
+use crate::subresources::scale;
 use crate::verbs::create;
-use crate::write::{Outcome, Step};
+use crate::write::{Decide, Outcome, Step};
 
 pub(crate) async fn update(
     context: &Context,
@@ -104,14 +106,41 @@ pub(crate) async fn apply(
     make: &mut (dyn FnMut(&Object) -> ApiResult<Object> + Send),
 ) -> ApiResult<Outcome> {
     let (namespace, name) = place(context, resource);
-    let server = &context.server;
-    let mut decide = |old: &Object| {
-        let new = make(old)?;
-        successor(context, resource, subresource, owner, new, old)
+    let door = Door {
+        context,
+        resource,
+        subresource,
+        dry_run,
+        owner,
     };
+    let mut update = Update { door, make };
+    let server = &context.server;
     server
-        .change(resource, namespace, name, dry_run, &mut decide)
+        .change(resource, namespace, name, dry_run, &mut update)
         .await
+}
+
+/// A change of an object, through itself or one of its subresources.
+struct Update<'a> {
+    door: Door<'a>,
+    make: &'a mut (dyn FnMut(&Object) -> ApiResult<Object> + Send),
+}
+
+impl Decide for Update<'_> {
+    fn decide<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>> {
+        let (door, made) = (self.door, (self.make)(old));
+        Box::pin(async move { door.successor(made?, old).await })
+    }
+}
+
+/// What does not depend on the object.
+#[derive(Clone, Copy)]
+struct Door<'a> {
+    context: &'a Context,
+    resource: &'static Resource,
+    subresource: &'static str,
+    dry_run: bool,
+    owner: Owner<'a>,
 }
 
 /// Namespace and name of the object in the path, where a namespace is its own place.
@@ -124,66 +153,105 @@ pub(crate) fn place<'a>(context: &'a Context, resource: &Resource) -> (&'a str, 
     (namespace, &context.info.name)
 }
 
-/// Decides what to store for `new` in place of `old`.
-fn successor(
-    context: &Context,
-    resource: &'static Resource,
-    subresource: &'static str,
-    owner: Owner<'_>,
-    mut new: Object,
-    old: &Object,
-) -> ApiResult<Step> {
-    check_version(resource, &new, old)?;
-    carry_server_fields(&mut new, old);
-    resource.default(&mut new);
-    managed::track(context, resource, owner, Some(old), &mut new);
-    let admission = Admission {
-        context,
-        operation: Operation::Update,
-        resource,
-        subresource,
-        old: Some(old),
-    };
-    if subresource.is_empty() {
-        admission::mutate(&admission, &mut new)?;
-        resource.prepare_update(&mut new, old);
-    } else {
-        resource.prepare_subresource_update(subresource, &mut new, old);
+impl Door<'_> {
+    /// Whether the kind's own rules hold: a scale is written through the object itself.
+    fn is_of_object(&self) -> bool {
+        matches!(self.subresource, "" | "scale")
     }
-    let extra = if subresource.is_empty() {
-        service_allocation::for_update(&context.server, resource, &mut new, old)?
-    } else {
-        crate::write::Extra::default()
-    };
-    let errors = if subresource.is_empty() {
-        resource.validate_update(&new, old)
-    } else {
-        resource.validate_subresource_update(subresource, &new, old)
-    };
-    if !errors.is_empty() {
-        return Err(ApiError::invalid(
-            resource.group,
-            resource.kind,
-            old.name(),
-            &errors,
-        ));
-    }
-    admission::validate(&admission, Some(&new))?;
-    if subresource.is_empty() {
-        for warning in resource.warnings(&new) {
-            context.warn(warning);
+
+    /// Decides what to store for `new` in place of `old`.
+    async fn successor(&self, mut new: Object, old: &Object) -> ApiResult<Step> {
+        let (context, resource) = (self.context, self.resource);
+        check_version(resource, &new, old)?;
+        carry_server_fields(&mut new, old);
+        resource.default(&mut new);
+        managed::track(context, resource, self.owner, Some(old), &mut new);
+        self.mutate(&mut new, old).await?;
+        if self.is_of_object() {
+            resource.prepare_update(&mut new, old);
+        } else {
+            resource.prepare_subresource_update(self.subresource, &mut new, old);
         }
+        let extra = if self.is_of_object() {
+            service_allocation::for_update(&context.server, resource, &mut new, old)?
+        } else {
+            crate::write::Extra::default()
+        };
+        let errors = if self.is_of_object() {
+            resource.validate_update(&new, old)
+        } else {
+            resource.validate_subresource_update(self.subresource, &new, old)
+        };
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(
+                resource.group,
+                resource.kind,
+                old.name(),
+                &errors,
+            ));
+        }
+        self.validate(&new, old).await?;
+        if self.is_of_object() {
+            for warning in resource.warnings(&new) {
+                context.warn(warning);
+            }
+        }
+        new.set_resource_version(old.resource_version());
+        if is_finished(resource, &new) {
+            let extra = service_allocation::for_delete(resource, &new);
+            return Ok(Step::Remove(new, extra));
+        }
+        managed::keep_times(&mut new, old);
+        if new == *old {
+            return Ok(Step::Keep(new));
+        }
+        Ok(Step::Write(new, extra))
     }
-    new.set_resource_version(old.resource_version());
-    if is_finished(resource, &new) {
-        let extra = service_allocation::for_delete(resource, &new);
-        return Ok(Step::Remove(new, extra));
+
+    fn admission(&self) -> Admission<'_> {
+        let (context, resource) = (self.context, self.resource);
+        let operation = Operation::Update;
+        Admission::new(context, operation, resource, self.subresource, self.dry_run)
     }
-    managed::keep_times(&mut new, old);
-    if new == *old {
-        return Ok(Step::Keep(new));
+
+    async fn mutate(&self, new: &mut Object, old: &Object) -> ApiResult<()> {
+        if self.subresource == "scale" {
+            return self.mutate_scale(new, old).await;
+        }
+        let before = managed::entries(new).cloned();
+        let admission = self.admission().of(old);
+        admission::mutate(&admission, Some(new)).await?;
+        managed::restore_where_broken(self.context, before, new);
+        // What webhooks may not change either.
+        carry_server_fields(new, old);
+        Ok(())
     }
-    Ok(Step::Write(new, extra))
+
+    async fn validate(&self, new: &Object, old: &Object) -> ApiResult<()> {
+        if self.subresource != "scale" {
+            return admission::validate(&self.admission().of(old), Some(new)).await;
+        }
+        let (new, old) = (self.scale(new)?, self.scale(old)?);
+        let admission = self.admission().carrying(scale::SCALE);
+        admission::validate(&admission.of(&old), Some(&new)).await
+    }
+
+    /// Webhooks see the Scale, not the object under it.
+    async fn mutate_scale(&self, new: &mut Object, old: &Object) -> ApiResult<()> {
+        let (mut wanted, old) = (self.scale(new)?, self.scale(old)?);
+        let admission = self.admission().carrying(scale::SCALE);
+        admission::mutate(&admission.of(&old), Some(&mut wanted)).await?;
+        let replicas = wanted.get_i64(&["spec", "replicas"]).unwrap_or(0);
+        self.resource.apply_scale(new, replicas);
+        Ok(())
+    }
+
+    fn scale(&self, object: &Object) -> ApiResult<Object> {
+        let scale = self.resource.scale_of(object);
+        scale
+            .and_then(|scale| Object::new(scale).ok())
+            .ok_or_else(ApiError::no_such_resource)
+    }
 }
 
 /// Whether an object whose deletion was asked for has nothing left to wait for.

@@ -15,3 +15,4 @@ mod server;
 mod start;
 mod subresources;
 mod watch;
+mod webhooks;

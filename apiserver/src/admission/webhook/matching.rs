@@ -1,0 +1,156 @@
+//! Whether a webhook is asked about a request, and in which shape it gets the object.
+
+use resources::Resource;
+use schema::Object;
+use schema::selector::LabelSelector;
+
+use super::hook::{Hook, Subject};
+use crate::admission::{Admission, Operation};
+use crate::status::{ApiError, ApiResult};
+
+/// Kinds that no webhook judges: a broken one could not be taken away any more.
+const EXEMPT: &[&str] = &[
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+    "MutatingWebhookConfiguration",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "ValidatingWebhookConfiguration",
+];
+
+pub(super) fn is_exempt(resource: &Resource) -> bool {
+    resource.group == "admissionregistration.k8s.io" && EXEMPT.contains(&resource.kind)
+}
+
+/// The shape in which the webhook gets the object; none where it is not asked.
+pub(super) async fn shape(
+    admission: &Admission<'_>,
+    hook: &Hook,
+    object: Option<&Object>,
+) -> ApiResult<Option<&'static Resource>> {
+    let namespace = admission.namespace(object);
+    let Some(shape) = by_rules(admission, hook, namespace) else {
+        return Ok(None);
+    };
+    if !objects_match(&hook.objects, object, admission.old) {
+        return Ok(None);
+    }
+    if !namespace_matches(admission, hook, object, namespace).await? {
+        return Ok(None);
+    }
+    Ok(Some(shape))
+}
+
+/// The shape that a rule names: the request's own, else another one of the same objects.
+fn by_rules(admission: &Admission<'_>, hook: &Hook, namespace: &str) -> Option<&'static Resource> {
+    let own = admission.resource;
+    let named = |resource: &Resource| {
+        let subject = Subject {
+            group: resource.group,
+            version: resource.version,
+            plural: resource.plural,
+            subresource: admission.subresource,
+            namespace,
+            operation: admission.operation,
+        };
+        hook.rules.iter().position(|rule| rule.matches(&subject))
+    };
+    if named(own).is_some() {
+        return Some(own);
+    }
+    if !hook.equivalent {
+        return None;
+    }
+    let others = equivalents(own).filter_map(|other| Some((named(other)?, other)));
+    others.min_by_key(|(rule, _)| *rule).map(|(_, other)| other)
+}
+
+/// Other resources that show the same stored objects.
+fn equivalents(own: &Resource) -> impl Iterator<Item = &'static Resource> {
+    let prefix = (!own.is_virtual()).then(|| resources::storage_prefix(own));
+    resources::ALL.iter().filter(move |other| {
+        let is_own = other.group == own.group && other.version == own.version;
+        !is_own && !other.is_virtual() && Some(resources::storage_prefix(other)) == prefix
+    })
+}
+
+/// Either the new or the old object has the labels.
+fn objects_match(selector: &LabelSelector, new: Option<&Object>, old: Option<&Object>) -> bool {
+    selector.is_empty()
+        || [new, old]
+            .into_iter()
+            .flatten()
+            .any(|object| selector.matches(object.labels()))
+}
+
+async fn namespace_matches(
+    admission: &Admission<'_>,
+    hook: &Hook,
+    object: Option<&Object>,
+    namespace: &str,
+) -> ApiResult<bool> {
+    let selector = &hook.namespaces;
+    if selector.is_empty() || namespace.is_empty() {
+        return Ok(true);
+    }
+    // A Namespace that is being written is judged by its own new labels.
+    if admission.is("", "namespaces")
+        && admission.subresource.is_empty()
+        && matches!(admission.operation, Operation::Create | Operation::Update)
+        && let Some(object) = object
+    {
+        return Ok(selector.matches(object.labels()));
+    }
+    let server = &admission.context.server;
+    let find = || server.world.get("", "namespaces", "", namespace);
+    let found = match find() {
+        None => {
+            server.world.wait_most_recent(&*server.store).await?;
+            find()
+        }
+        found => found,
+    };
+    match found {
+        Some(entry) => Ok(selector.matches(entry.labels())),
+        None => Err(ApiError::not_found("", "namespaces", namespace)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn events_are_the_same_in_both_groups() {
+        let events = resources::find("", "v1", "events").unwrap();
+        let others: Vec<_> = equivalents(events).map(|other| other.group).collect();
+        assert_eq!(others, ["events.k8s.io"]);
+        let pods = resources::find("", "v1", "pods").unwrap();
+        assert_eq!(equivalents(pods).count(), 0);
+    }
+
+    #[test]
+    fn labels_of_the_old_or_the_new_object() {
+        let labelled =
+            |value: &str| Object::new(json!({"metadata": {"labels": {"app": value}}})).unwrap();
+        let selector =
+            LabelSelector::from_object(Some(&json!({"matchLabels": {"app": "x"}}))).unwrap();
+        let (x, y) = (labelled("x"), labelled("y"));
+        assert!(objects_match(&selector, Some(&x), None));
+        assert!(objects_match(&selector, Some(&y), Some(&x)));
+        assert!(!objects_match(&selector, Some(&y), Some(&y)));
+        assert!(!objects_match(&selector, None, None));
+        assert!(objects_match(&LabelSelector::everything(), None, None));
+    }
+
+    #[test]
+    fn configurations_are_exempt() {
+        let exempt = |plural: &str| {
+            is_exempt(resources::find("admissionregistration.k8s.io", "v1", plural).unwrap())
+        };
+        assert!(exempt("validatingwebhookconfigurations"));
+        assert!(exempt("mutatingadmissionpolicies"));
+        assert!(!is_exempt(resources::find("", "v1", "pods").unwrap()));
+    }
+}

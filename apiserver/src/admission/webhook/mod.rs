@@ -1,0 +1,396 @@
+//! MutatingAdmissionWebhook and ValidatingAdmissionWebhook: programs of others that change and judge what is written.
+//!
+//! The configurations are read when the caches have new ones, not when requests come: without webhooks a request pays for
+//! one look at a flag. Mutating webhooks are asked one after the other, in the order of their configurations' names, each
+//! about what the ones before it left; validating ones all at once. What a webhook changes belongs to no field manager.
+
+mod hook;
+mod matching;
+mod review;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use host::watch;
+use resources::Resource;
+use schema::Object;
+use schema::decode::FieldValidation;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::admission::Admission;
+use crate::cache::Cache;
+use crate::entry;
+use crate::status::{ApiError, ApiResult, quoted};
+use crate::world::World;
+use hook::Hook;
+use review::{Request, Verdict};
+
+/// Hooks of one sort, in the order in which they are asked.
+pub(crate) type Hooks = Arc<Vec<Arc<Hook>>>;
+
+/// All webhooks of the cluster, as of this member's caches.
+pub(crate) struct Webhooks {
+    mutating: Registry,
+    validating: Registry,
+}
+
+impl Webhooks {
+    pub(crate) fn new(world: &Arc<World>) -> Webhooks {
+        Webhooks {
+            mutating: Registry::new(world, "mutatingwebhookconfigurations"),
+            validating: Registry::new(world, "validatingwebhookconfigurations"),
+        }
+    }
+}
+
+/// The webhooks of one kind of configuration.
+struct Registry {
+    world: Arc<World>,
+    cache: Option<Arc<Cache>>,
+    read: Mutex<Read>,
+}
+
+struct Read {
+    wake: Option<watch::Receiver<u64>>,
+    hooks: Hooks,
+}
+
+impl Registry {
+    fn new(world: &Arc<World>, plural: &str) -> Registry {
+        let cache = world.named("admissionregistration.k8s.io", plural).cloned();
+        let wake = cache.as_ref().map(|cache| {
+            let mut wake = cache.subscribe();
+            wake.mark_changed();
+            wake
+        });
+        Registry {
+            world: world.clone(),
+            cache,
+            read: Mutex::new(Read {
+                wake,
+                hooks: Hooks::default(),
+            }),
+        }
+    }
+
+    fn hooks(&self) -> Hooks {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = read
+            .wake
+            .as_ref()
+            .is_some_and(|wake| wake.has_changed().unwrap_or(false));
+        if let (true, Some(cache)) = (changed, &self.cache) {
+            if let Some(wake) = read.wake.as_mut() {
+                // Before the look: what comes during it is looked at next time.
+                wake.mark_unchanged();
+            }
+            let snapshot = cache.snapshot(0);
+            let hooks = snapshot
+                .tree
+                .iter_prefix(&cache.prefix)
+                .flat_map(|entry| Hook::list(&self.world, &entry.object(), &read.hooks))
+                .collect();
+            read.hooks = Arc::new(hooks);
+        }
+        read.hooks.clone()
+    }
+}
+
+/// What the rounds of one request through the mutating webhooks have to know of each other.
+pub(super) struct Rounds {
+    hooks: Hooks,
+    /// Whether this is the second round, which is the last.
+    again: bool,
+    /// Whether a webhook changed the object in the first.
+    changed: bool,
+    /// Webhooks that wish to see later changes and were asked before the last one.
+    asked: Vec<usize>,
+    /// Those of them that are asked in the second round.
+    due: Vec<usize>,
+    /// What the webhooks left.
+    left: Option<Object>,
+}
+
+impl Rounds {
+    pub(super) fn new(admission: &Admission<'_>) -> Rounds {
+        let hooks = if matching::is_exempt(admission.resource) {
+            Hooks::default()
+        } else {
+            admission.context.server.webhooks.mutating.hooks()
+        };
+        Rounds {
+            hooks,
+            again: false,
+            changed: false,
+            asked: Vec::new(),
+            due: Vec::new(),
+            left: None,
+        }
+    }
+
+    /// Whether everything has to run once more; true at most once.
+    pub(super) fn go_again(&mut self) -> bool {
+        let again = self.changed && !self.again;
+        self.again |= again;
+        again
+    }
+
+    fn note_change(&mut self) {
+        self.due.append(&mut self.asked);
+    }
+}
+
+/// Why a webhook's word does not count, or counts against the request.
+enum Failure {
+    /// The call brought no answer; the hook's failure policy decides.
+    Call(String),
+    Refused(ApiError),
+}
+
+/// One round of the mutating webhooks. `object` is none on delete.
+pub(super) async fn mutate(
+    admission: &Admission<'_>,
+    mut object: Option<&mut Object>,
+    rounds: &mut Rounds,
+) -> ApiResult<()> {
+    if rounds.hooks.is_empty() {
+        return Ok(());
+    }
+    if rounds.again && rounds.left.as_ref() != object.as_deref() {
+        // The built-in plugins changed what the webhooks left.
+        rounds.note_change();
+    }
+    let hooks = rounds.hooks.clone();
+    for (index, hook) in hooks.iter().enumerate() {
+        let Some(shape) = matching::shape(admission, hook, object.as_deref()).await? else {
+            continue;
+        };
+        if rounds.again && !rounds.due.contains(&index) {
+            continue;
+        }
+        let outcome = change(admission, hook, shape, object.as_deref_mut()).await;
+        if matches!(outcome, Ok(true)) {
+            rounds.changed = true;
+            rounds.note_change();
+        }
+        if hook.reinvoked {
+            rounds.asked.push(index);
+        }
+        match outcome {
+            Ok(_) => {}
+            Err(failure) => judge(admission, hook, failure)?,
+        }
+    }
+    rounds.left = object.as_deref().cloned();
+    Ok(())
+}
+
+/// Asks all validating webhooks that the request concerns. The first refusal in their order counts.
+pub(super) async fn validate(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
+    if matching::is_exempt(admission.resource) {
+        return Ok(());
+    }
+    let hooks = admission.context.server.webhooks.validating.hooks();
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let mut concerned = Vec::new();
+    for hook in hooks.iter() {
+        if let Some(shape) = matching::shape(admission, hook, object).await? {
+            concerned.push((hook, shape));
+        }
+    }
+    let asked = concerned.into_iter().map(|(hook, shape)| async move {
+        match ask(admission, hook, shape, object, false).await {
+            Ok(_) => Ok(()),
+            Err(failure) => judge(admission, hook, failure),
+        }
+    });
+    let outcomes = futures::future::join_all(asked).await;
+    outcomes.into_iter().collect()
+}
+
+/// What a failure means for the request.
+fn judge(admission: &Admission<'_>, hook: &Hook, failure: Failure) -> ApiResult<()> {
+    let reason = match failure {
+        Failure::Refused(error) => return Err(error),
+        Failure::Call(reason) => reason,
+    };
+    let text = format!("failed calling webhook {}: {reason}", quoted(&hook.name));
+    if hook.fails_closed {
+        tracing::warn!(
+            webhook = hook.name,
+            reason,
+            "webhook failed; the request is refused"
+        );
+        return Err(ApiError::internal(text));
+    }
+    tracing::warn!(
+        webhook = hook.name,
+        reason,
+        "webhook failed; it is left out"
+    );
+    if Instant::now() >= admission.context.deadline {
+        return Err(ApiError::timeout(
+            "request did not complete within requested timeout",
+        ));
+    }
+    Ok(())
+}
+
+/// Asks a webhook, and takes over what it changes. True where that is something.
+async fn change(
+    admission: &Admission<'_>,
+    hook: &Hook,
+    shape: &'static Resource,
+    object: Option<&mut Object>,
+) -> Result<bool, Failure> {
+    let verdict = ask(admission, hook, shape, object.as_deref(), true).await?;
+    if verdict.patch.is_empty() {
+        return Ok(false);
+    }
+    let internal = |text: &dyn std::fmt::Display| Failure::Refused(ApiError::internal(text));
+    if verdict.patch_type != "JSONPatch" {
+        let kind = quoted(&verdict.patch_type);
+        return Err(Failure::Call(format!("unsupported patch type {kind}")));
+    }
+    let Some(object) = object else {
+        let operations: Value =
+            serde_json::from_slice(&verdict.patch).map_err(|error| internal(&error))?;
+        if operations.as_array().is_some_and(Vec::is_empty) {
+            return Ok(false);
+        }
+        return Err(internal(&format!(
+            "admission webhook {} attempted to modify the object, which is not supported for this operation",
+            quoted(&hook.name)
+        )));
+    };
+    let sent = shaped(admission, object, shape);
+    let patched = schema::patch::json::apply(sent.value(), &verdict.patch)
+        .map_err(|error| internal(&error))?;
+    let mut new = decoded(admission, shape, patched).map_err(|error| internal(&error))?;
+    keep_identity(&mut new, &sent);
+    if new == sent {
+        return Ok(false);
+    }
+    if admission.kind.is_none() {
+        shape.default(&mut new);
+    }
+    if !std::ptr::eq(shape, admission.resource) {
+        entry::to_storage(shape, &mut new);
+        entry::from_storage(admission.resource, &mut new);
+    }
+    *object = new;
+    Ok(true)
+}
+
+/// A patched object with the fields that its type has.
+fn decoded(admission: &Admission<'_>, shape: &Resource, patched: Value) -> Result<Object, String> {
+    let (group, version, kind) = admission
+        .kind
+        .unwrap_or((shape.group, shape.version, shape.kind));
+    let ty = schema::type_of(group, version, kind);
+    let decoded = schema::decode::value(ty, patched, FieldValidation::Ignore)
+        .map_err(|error| error.to_string())?;
+    Object::new(decoded.value).map_err(|error| error.to_string())
+}
+
+/// A webhook cannot make another kind of an object.
+fn keep_identity(new: &mut Object, sent: &Object) {
+    new.set_api_version(sent.api_version());
+    new.set_kind(sent.kind());
+}
+
+/// The object in another shape of its kind.
+fn shaped(admission: &Admission<'_>, object: &Object, shape: &Resource) -> Object {
+    let mut object = object.clone();
+    if !std::ptr::eq(shape, admission.resource) {
+        entry::to_storage(admission.resource, &mut object);
+        entry::from_storage(shape, &mut object);
+    }
+    object
+}
+
+/// One call.
+async fn ask(
+    admission: &Admission<'_>,
+    hook: &Hook,
+    shape: &'static Resource,
+    object: Option<&Object>,
+    mutating: bool,
+) -> Result<Verdict, Failure> {
+    if admission.dry_run && hook.has_side_effects {
+        return Err(Failure::Refused(ApiError::bad_request(format!(
+            "admission webhook {} does not support dry run",
+            quoted(&hook.name)
+        ))));
+    }
+    let peer = hook
+        .peer
+        .as_ref()
+        .map_err(|error| Failure::Call(format!("could not get REST client: {error}")))?;
+    let uid = crate::chance::uuid().to_string();
+    let body = body(admission, hook, shape, object, &uid);
+    let now = Instant::now();
+    let deadline = admission.context.deadline.min(now + hook.timeout);
+    let query = format!("timeout={}s", seconds_up(deadline - now));
+    let answer = peer.post(&query, body, deadline).await;
+    let answer =
+        answer.map_err(|error| Failure::Call(format!("failed to call webhook: {error}")))?;
+    let verdict =
+        review::read(answer.status, &answer.body, &uid, mutating).map_err(Failure::Call)?;
+    for warning in &verdict.warnings {
+        admission.context.warn(warning.as_str());
+    }
+    if verdict.allowed {
+        Ok(verdict)
+    } else {
+        Err(Failure::Refused(verdict.refusal(&hook.name)))
+    }
+}
+
+/// Whole seconds, rounded up.
+fn seconds_up(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+fn body(
+    admission: &Admission<'_>,
+    hook: &Hook,
+    shape: &'static Resource,
+    object: Option<&Object>,
+    uid: &str,
+) -> Bytes {
+    let object = object.map(|object| shaped(admission, object, shape));
+    let old = admission.old.map(|old| shaped(admission, old, shape));
+    let request = Request {
+        uid,
+        resource: shape,
+        requested: admission.resource,
+        subresource: admission.subresource,
+        kind: admission.kind,
+        name: admission.name(object.as_ref()),
+        namespace: admission.namespace(object.as_ref()),
+        operation: admission.operation,
+        user: &admission.context.user,
+        object: object.as_ref().map(Object::value),
+        old: old.as_ref().map(Object::value),
+        dry_run: admission.dry_run,
+        options: &admission.options(),
+    };
+    Bytes::from(request.to_json(hook.review_version).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_told_in_whole_seconds() {
+        for (millis, seconds) in [(10_000, 10), (9_001, 10), (1, 1), (0, 0)] {
+            assert_eq!(seconds_up(Duration::from_millis(millis)), seconds);
+        }
+    }
+}

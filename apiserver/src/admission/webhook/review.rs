@@ -1,0 +1,350 @@
+//! The AdmissionReview that a webhook gets, and what its answer says. Pure.
+
+use auth::User;
+use base64::Engine;
+use http::StatusCode;
+use resources::Resource;
+use serde_json::{Value, json};
+
+use crate::admission::Operation;
+use crate::status::{ApiError, quoted};
+
+/// Everything that a review tells.
+pub(crate) struct Request<'a> {
+    pub(crate) uid: &'a str,
+    /// In which shape the objects are sent.
+    pub(crate) resource: &'a Resource,
+    /// What the client asked for.
+    pub(crate) requested: &'a Resource,
+    pub(crate) subresource: &'a str,
+    /// (group, version, kind) of what a subresource carries; none where it is the resource's.
+    pub(crate) kind: Option<(&'a str, &'a str, &'a str)>,
+    pub(crate) name: &'a str,
+    pub(crate) namespace: &'a str,
+    pub(crate) operation: Operation,
+    pub(crate) user: &'a User,
+    pub(crate) object: Option<&'a Value>,
+    pub(crate) old: Option<&'a Value>,
+    pub(crate) dry_run: bool,
+    pub(crate) options: &'a Value,
+}
+
+impl Request<'_> {
+    /// The review as JSON, in this version of admission.k8s.io.
+    pub(crate) fn to_json(&self, version: &str) -> Value {
+        let gvk = |of: &Resource| match self.kind {
+            Some((group, version, kind)) => {
+                json!({ "group": group, "version": version, "kind": kind })
+            }
+            None => json!({ "group": of.group, "version": of.version, "kind": of.kind }),
+        };
+        let gvr = |of: &Resource| json!({ "group": of.group, "version": of.version, "resource": of.plural });
+        let mut request = json!({
+            "uid": self.uid,
+            "kind": gvk(self.resource),
+            "resource": gvr(self.resource),
+            "requestKind": gvk(self.requested),
+            "requestResource": gvr(self.requested),
+            "operation": self.operation.as_str(),
+            "userInfo": self.user.to_user_info(),
+            "object": self.object,
+            "oldObject": self.old,
+            "dryRun": self.dry_run,
+            "options": self.options
+        });
+        for (field, text) in [
+            ("subResource", self.subresource),
+            ("requestSubResource", self.subresource),
+            ("name", self.name),
+            ("namespace", self.namespace),
+        ] {
+            if !text.is_empty() {
+                request[field] = text.into();
+            }
+        }
+        json!({
+            "kind": "AdmissionReview",
+            "apiVersion": format!("admission.k8s.io/{version}"),
+            "request": request
+        })
+    }
+}
+
+/// What a webhook answered.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Verdict {
+    pub(crate) allowed: bool,
+    /// The Status that it gave with a refusal.
+    result: Value,
+    /// A JSON patch.
+    pub(crate) patch: Vec<u8>,
+    pub(crate) patch_type: String,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads an answer. The error is the reason why it is none, in Kubernetes' words.
+pub(crate) fn read(
+    status: StatusCode,
+    body: &[u8],
+    uid: &str,
+    mutating: bool,
+) -> Result<Verdict, String> {
+    if !status.is_success() {
+        return Err(format!(
+            "failed to call webhook: {}",
+            unexpected(status.as_u16(), body)
+        ));
+    }
+    let review: Value = serde_json::from_slice(body).map_err(|error| {
+        format!("failed to call webhook: couldn't get version/kind; json parse error: {error}")
+    })?;
+    verify(&review, uid, mutating)
+        .map_err(|reason| format!("received invalid webhook response: {reason}"))
+}
+
+fn verify(review: &Value, uid: &str, mutating: bool) -> Result<Verdict, String> {
+    let text = |value: &Value, field: &str| {
+        let text = value.get(field).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    let Some(response) = review.get("response").filter(|one| one.is_object()) else {
+        return Err("webhook response was absent".to_owned());
+    };
+    let (api_version, kind) = (text(review, "apiVersion"), text(review, "kind"));
+    let is_beta = api_version == "admission.k8s.io/v1beta1" && kind == "AdmissionReview";
+    let patch = text(response, "patch");
+    let patch_type = response.get("patchType").filter(|one| !one.is_null());
+    if !is_beta {
+        let echoed = text(response, "uid");
+        if echoed != uid {
+            return Err(format!(
+                "expected response.uid={}, got {}",
+                quoted(uid),
+                quoted(&echoed)
+            ));
+        }
+        if api_version != "admission.k8s.io/v1" || kind != "AdmissionReview" {
+            let version = if api_version.contains('/') || api_version.is_empty() {
+                api_version
+            } else {
+                format!("/{api_version}")
+            };
+            let version = if version.is_empty() { "/" } else { &version };
+            return Err(format!(
+                "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {version}, Kind={kind}"
+            ));
+        }
+        match (mutating, patch.is_empty(), patch_type) {
+            (true, false, None) => {
+                return Err("webhook returned response.patch but not response.patchType".to_owned());
+            }
+            (true, true, Some(_)) => {
+                return Err("webhook returned response.patchType but not response.patch".to_owned());
+            }
+            (true, false, Some(kind)) if kind.as_str().is_none_or(str::is_empty) => {
+                return Err("webhook returned invalid response.patchType of \"\"".to_owned());
+            }
+            (false, false, _) => {
+                return Err("validating webhook may not return response.patch".to_owned());
+            }
+            (false, _, Some(_)) => {
+                return Err("validating webhook may not return response.patchType".to_owned());
+            }
+            _ => {}
+        }
+    }
+    let patch = base64::engine::general_purpose::STANDARD
+        .decode(patch)
+        .map_err(|error| format!("illegal base64 data in response.patch: {error}"))?;
+    let patch_type = patch_type.and_then(Value::as_str);
+    let warnings = response.get("warnings").and_then(Value::as_array);
+    Ok(Verdict {
+        allowed: response.get("allowed").and_then(Value::as_bool) == Some(true),
+        result: response.get("status").cloned().unwrap_or_default(),
+        // The old version knows one type only.
+        patch_type: patch_type
+            .unwrap_or(if is_beta { "JSONPatch" } else { "" })
+            .to_owned(),
+        patch,
+        warnings: warnings
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect(),
+    })
+}
+
+impl Verdict {
+    /// The refusal as the client gets it: the webhook's code, reason and details, under its name.
+    pub(crate) fn refusal(&self, webhook: &str) -> ApiError {
+        let text = |field: &str| {
+            let text = self.result.get(field).and_then(Value::as_str);
+            text.unwrap_or_default()
+        };
+        let head = format!("admission webhook {} denied the request", quoted(webhook));
+        let message = match (text("message"), text("reason")) {
+            ("", "") => format!("{head} without explanation"),
+            ("", reason) => format!("{head}: {reason}"),
+            (message, _) => format!("{head}: {message}"),
+        };
+        let code = self.result.get("code").and_then(Value::as_u64);
+        let code = code.and_then(|code| u16::try_from(code).ok());
+        let code = code.filter(|code| (400..600).contains(code)).unwrap_or(400);
+        let details = self.result.get("details").filter(|one| one.is_object());
+        ApiError::by_webhook(code, text("reason"), message, details.cloned())
+    }
+}
+
+/// What Kubernetes' client says about an answer that is no success.
+fn unexpected(code: u16, body: &[u8]) -> String {
+    // A Status speaks for itself.
+    let status: Option<Value> = serde_json::from_slice(body).ok();
+    let message = status
+        .as_ref()
+        .filter(|status| status.get("kind").and_then(Value::as_str) == Some("Status"))
+        .and_then(|status| status.get("message")?.as_str());
+    if let Some(message) = message.filter(|message| !message.is_empty()) {
+        return message.to_owned();
+    }
+    let text = match code {
+        400 => "the server rejected our request for an unknown reason",
+        401 => "the server has asked for the client to provide credentials",
+        403 => "the server does not allow access to the requested resource",
+        404 => "the server could not find the requested resource",
+        405 => "the server does not allow this method on the requested resource",
+        409 => "the server reported a conflict",
+        422 => "the server rejected our request due to an error in our request",
+        429 => "the server has received too many requests and has asked us to try again later",
+        500 => {
+            const SHOWN: usize = 2_048;
+            let body = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
+            let body = if body.trim().is_empty() {
+                "unknown".to_owned()
+            } else {
+                body.trim().to_owned()
+            };
+            return format!(
+                "an error on the server ({}) has prevented the request from succeeding",
+                quoted(&body)
+            );
+        }
+        503 => "the server is currently unable to handle the request",
+        504 => {
+            "the server was unable to return a response in the time allotted, but may still be processing the request"
+        }
+        code => {
+            return format!(
+                "the server responded with the status code {code} but did not return more information"
+            );
+        }
+    };
+    text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(response: Value) -> Vec<u8> {
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
+        review.to_string().into_bytes()
+    }
+
+    fn read_ok(response: Value, mutating: bool) -> Result<Verdict, String> {
+        read(StatusCode::OK, &answer(response), "u", mutating)
+    }
+
+    #[test]
+    fn answers_that_are_none() {
+        for (response, mutating, reason) in [
+            (json!(null), false, "webhook response was absent"),
+            (
+                json!({"uid": "x"}),
+                false,
+                "expected response.uid=\"u\", got \"x\"",
+            ),
+            (
+                json!({"uid": "u", "patch": "W10="}),
+                false,
+                "validating webhook may not return response.patch",
+            ),
+            (
+                json!({"uid": "u", "patchType": "JSONPatch"}),
+                false,
+                "validating webhook may not return response.patchType",
+            ),
+            (
+                json!({"uid": "u", "patch": "W10="}),
+                true,
+                "webhook returned response.patch but not response.patchType",
+            ),
+            (
+                json!({"uid": "u", "patchType": "JSONPatch"}),
+                true,
+                "webhook returned response.patchType but not response.patch",
+            ),
+            (
+                json!({"uid": "u", "patch": "W10=", "patchType": ""}),
+                true,
+                "webhook returned invalid response.patchType of \"\"",
+            ),
+        ] {
+            assert_eq!(
+                read_ok(response, mutating).unwrap_err(),
+                format!("received invalid webhook response: {reason}")
+            );
+        }
+        let strange = json!({"response": {"uid": "u"}}).to_string();
+        assert_eq!(
+            read(StatusCode::OK, strange.as_bytes(), "u", false).unwrap_err(),
+            "received invalid webhook response: expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got /, Kind="
+        );
+        assert!(read(StatusCode::OK, b"<html>", "u", false).is_err());
+        assert_eq!(
+            read(StatusCode::NOT_FOUND, b"404 page not found", "u", false).unwrap_err(),
+            "failed to call webhook: the server could not find the requested resource"
+        );
+        assert_eq!(
+            read(StatusCode::INTERNAL_SERVER_ERROR, b"oh\n", "u", false).unwrap_err(),
+            "failed to call webhook: an error on the server (\"oh\") has prevented the request from succeeding"
+        );
+    }
+
+    #[test]
+    fn refusals_carry_what_the_webhook_said() {
+        let refused = |status: Value| {
+            let verdict = read_ok(
+                json!({"uid": "u", "allowed": false, "status": status}),
+                false,
+            );
+            let error = verdict.unwrap().refusal("hook.example.com");
+            (error.code, error.reason.to_string(), error.message)
+        };
+        let head = "admission webhook \"hook.example.com\" denied the request";
+        assert_eq!(
+            refused(json!(null)),
+            (400, String::new(), format!("{head} without explanation"))
+        );
+        assert_eq!(
+            refused(json!({"message": "no", "code": 403, "reason": "Forbidden"})),
+            (403, "Forbidden".to_owned(), format!("{head}: no"))
+        );
+        assert_eq!(
+            refused(json!({"reason": "too green", "code": 200})),
+            (400, "too green".to_owned(), format!("{head}: too green"))
+        );
+    }
+
+    #[test]
+    fn the_old_version_of_the_review_is_read_as_it_was() {
+        let review = json!({"apiVersion": "admission.k8s.io/v1beta1", "kind": "AdmissionReview",
+            "response": {"allowed": true, "patch": "W10="}});
+        let verdict = read(StatusCode::OK, review.to_string().as_bytes(), "u", true).unwrap();
+        assert!(verdict.allowed);
+        assert_eq!(
+            (verdict.patch.as_slice(), verdict.patch_type.as_str()),
+            (&b"[]"[..], "JSONPatch")
+        );
+    }
+}

@@ -1,0 +1,278 @@
+//! Calls that this server makes to programs outside: admission webhooks, and whatever else a `clientConfig` names.
+//!
+//! A Service is dialed without kube-proxy and without DNS: its endpoints stand in this process's caches. One [`Peer`] is one
+//! `clientConfig`; it keeps some connections open and opens others as needed. Redirects are not followed: they would
+//! let whoever answers choose where this server's requests go.
+
+mod connect;
+mod endpoints;
+mod roots;
+
+use std::error::Error as _;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use base64::Engine;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioTimer;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::world::World;
+use connect::{Connector, Dial};
+
+/// Connections to one peer that wait for their next request.
+const IDLE_MAX: usize = 25;
+const IDLE_TIME_MAX: Duration = Duration::from_secs(90);
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// Who is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    Service {
+        namespace: String,
+        name: String,
+        port: u16,
+    },
+    Host {
+        host: String,
+        port: u16,
+    },
+}
+
+impl Destination {
+    /// The name that the peer's certificate has to have.
+    fn server_name(&self) -> String {
+        match self {
+            Destination::Service {
+                namespace, name, ..
+            } => format!("{name}.{namespace}.svc"),
+            Destination::Host { host, .. } => host.clone(),
+        }
+    }
+
+    fn authority(&self) -> String {
+        let (Destination::Service { port, .. } | Destination::Host { port, .. }) = self;
+        let name = self.server_name();
+        if name.contains(':') && !name.starts_with('[') {
+            format!("[{name}]:{port}")
+        } else {
+            format!("{name}:{port}")
+        }
+    }
+}
+
+/// A `clientConfig`, ready for calls.
+pub(crate) struct Peer {
+    /// `https://host:port/path`, without a query.
+    url: String,
+    client: Client<Connector, Full<Bytes>>,
+}
+
+/// What came back, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
+/// Why a call brought no answer, in the words of Go's HTTP client.
+#[derive(Debug)]
+pub(crate) struct CallError {
+    url: String,
+    reason: String,
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Post {:?}: {}", self.url, self.reason)
+    }
+}
+
+impl Peer {
+    /// Reads the JSON of a `clientConfig`: `service` or `url`, and `caBundle`.
+    pub(crate) fn of_client_config(world: &Arc<World>, config: &Value) -> Result<Peer, String> {
+        let (destination, url) = match config.get("service").filter(|service| !service.is_null()) {
+            Some(service) => of_service(service),
+            None => of_url(
+                config
+                    .get("url")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default(),
+            )?,
+        };
+        let bundle = config.get("caBundle").and_then(Value::as_str);
+        let bundle = base64::engine::general_purpose::STANDARD
+            .decode(bundle.unwrap_or_default())
+            .map_err(|error| format!("unable to load root certificates: {error}"))?;
+        Peer::new(world, destination, url, &bundle)
+    }
+
+    /// `ca_pem` is what the peer's certificate is checked against; the system's roots where it is empty.
+    pub(crate) fn new(
+        world: &Arc<World>,
+        destination: Destination,
+        url: String,
+        ca_pem: &[u8],
+    ) -> Result<Peer, String> {
+        let connector = Connector::new(world.clone(), destination, roots::client_config(ca_pem)?)?;
+        let client = Client::builder(connect::OnHost)
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIME_MAX)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .build(connector);
+        Ok(Peer { url, client })
+    }
+
+    /// Posts JSON. `query` is empty or `a=b&..`; the answer has to be complete at the deadline.
+    pub(crate) async fn post(
+        &self,
+        query: &str,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<Answer, CallError> {
+        let url = match query {
+            "" => self.url.clone(),
+            query => format!("{}?{query}", self.url),
+        };
+        let call = self.send(&url, body);
+        let reason = match tokio::time::timeout_at(deadline, call).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(reason)) => reason,
+            Err(_) => "context deadline exceeded".to_owned(),
+        };
+        Err(CallError { url, reason })
+    }
+
+    async fn send(&self, url: &str, body: Bytes) -> Result<Answer, String> {
+        let request = Request::post(url)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json, */*")
+            .header(header::USER_AGENT, "kube-apiserver-admission")
+            .body(Full::new(body))
+            .map_err(|error| error.to_string())?;
+        let response = self.client.request(request).await;
+        let response = response.map_err(|error| reason(&error))?;
+        let (parts, body) = response.into_parts();
+        let body = read(&parts.headers, Body::new(body)).await?;
+        Ok(Answer {
+            status: parts.status,
+            body,
+        })
+    }
+}
+
+/// The innermost reason: what dialing said, else what the connection said.
+fn reason(error: &hyper_util::client::legacy::Error) -> String {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
+    let mut last = error.to_string();
+    while let Some(one) = cause {
+        if let Some(dial) = one.downcast_ref::<Dial>() {
+            return dial.to_string();
+        }
+        last = one.to_string();
+        cause = one.source();
+    }
+    last
+}
+
+async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, String> {
+    let declared = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let too_large = || format!("the answer is larger than {ANSWER_BYTES_MAX} bytes");
+    if declared.is_some_and(|length| length > ANSWER_BYTES_MAX as u64) {
+        return Err(too_large());
+    }
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| error.to_string())?;
+        if let Ok(data) = frame.into_data() {
+            if read.len() + data.len() > ANSWER_BYTES_MAX {
+                return Err(too_large());
+            }
+            read.extend_from_slice(&data);
+        }
+    }
+    Ok(read.freeze())
+}
+
+fn of_service(service: &Value) -> (Destination, String) {
+    let text = |field: &str| {
+        let text = service.get(field).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    let port = service.get("port").and_then(Value::as_u64);
+    let destination = Destination::Service {
+        namespace: text("namespace"),
+        name: text("name"),
+        port: port.and_then(|port| port.try_into().ok()).unwrap_or(443),
+    };
+    let path = text("path");
+    let slash = if path.is_empty() || path.starts_with('/') {
+        ""
+    } else {
+        "/"
+    };
+    let url = format!("https://{}{slash}{path}", destination.authority());
+    (destination, url)
+}
+
+fn of_url(url: &str) -> Result<(Destination, String), String> {
+    let uri: Uri = url
+        .parse()
+        .map_err(|error| format!("unable to parse webhook URL: {error}"))?;
+    let host = uri.host().unwrap_or_default();
+    if uri.scheme_str() != Some("https") || host.is_empty() {
+        return Err(format!("{url:?} is not an https URL"));
+    }
+    let destination = Destination::Host {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port: uri.port_u16().unwrap_or(443),
+    };
+    Ok((destination, url.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_service_is_a_name_in_its_namespace() {
+        let (destination, url) = of_service(&json!({"namespace": "n", "name": "s"}));
+        assert_eq!(url, "https://s.n.svc:443");
+        assert_eq!(destination.server_name(), "s.n.svc");
+        let full = json!({"namespace": "n", "name": "s", "path": "/a/b", "port": 8443});
+        assert_eq!(of_service(&full).1, "https://s.n.svc:8443/a/b");
+    }
+
+    #[test]
+    fn urls_are_https() {
+        let (destination, url) = of_url("https://[::1]:8443/x").unwrap();
+        assert_eq!(destination.authority(), "[::1]:8443");
+        assert_eq!(url, "https://[::1]:8443/x");
+        let (destination, _) = of_url("https://example.com/x").unwrap();
+        assert_eq!(destination.authority(), "example.com:443");
+        assert!(of_url("http://example.com").is_err());
+        assert!(of_url("").is_err());
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_given_up() {
+        let chunks = futures::stream::repeat_with(|| {
+            Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; 1 << 20]))
+        });
+        let refused = read(&HeaderMap::new(), Body::from_stream(chunks)).await;
+        assert!(refused.unwrap_err().contains("larger than"));
+        let mut declared = HeaderMap::new();
+        declared.insert(header::CONTENT_LENGTH, "99999999".parse().unwrap());
+        assert!(read(&declared, Body::empty()).await.is_err());
+    }
+}
