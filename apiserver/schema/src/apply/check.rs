@@ -5,17 +5,17 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::atom::{self, Atom, DEPTH_MAX, Identity, Scalar};
+use super::atom::{self, Atom, DEPTH_MAX, Identity, Items, Scalar};
 use super::element;
-use crate::types::{Field, Type};
+use crate::structural::Schema;
 
 /// Errors beyond this many are not listed.
 const ERRORS_MAX: usize = 100;
 
 /// Kubernetes' text of what is wrong with a configuration.
-pub(super) fn check(ty: &'static Type, config: &Value) -> Result<(), String> {
+pub(super) fn check(schema: Schema<'_>, config: &Value) -> Result<(), String> {
     let mut errors = Vec::new();
-    walk(Atom::Struct(ty), config, ("", 0), &mut errors);
+    walk(Atom::root(schema), config, ("", 0), &mut errors);
     match errors.as_slice() {
         [] => Ok(()),
         [one] => Err(one.clone()),
@@ -24,7 +24,7 @@ pub(super) fn check(ty: &'static Type, config: &Value) -> Result<(), String> {
 }
 
 /// `path` comes with its depth; what is deeper stands as a whole, and is checked when it is decoded.
-fn walk(atom: Atom, value: &Value, (path, depth): (&str, usize), errors: &mut Vec<String>) {
+fn walk(atom: Atom<'_>, value: &Value, (path, depth): (&str, usize), errors: &mut Vec<String>) {
     if value.is_null() || errors.len() >= ERRORS_MAX || depth > DEPTH_MAX {
         return;
     }
@@ -41,49 +41,43 @@ fn walk(atom: Atom, value: &Value, (path, depth): (&str, usize), errors: &mut Ve
                 refuse(text);
             }
         }
-        (Atom::Struct(_) | Atom::AtomicStruct(_), Value::Object(map)) => {
-            for (key, value) in map {
-                let path = format!("{path}.{key}");
-                match atom.member(key) {
-                    (member, true) => walk(member, value, (&path, depth + 1), errors),
-                    (_, false) => errors.push(format!("{path}: field not declared in schema")),
-                }
-            }
+        (Atom::Deduced, _) => {}
+        (Atom::List(of, identity), Value::Array(items)) => {
+            list((of, identity), items, (path, depth), errors);
         }
-        (Atom::Map(_) | Atom::AtomicMap(_), Value::Object(map)) => {
-            for (key, value) in map {
-                let path = format!("{path}.{key}");
-                walk(atom.member(key).0, value, (&path, depth + 1), errors);
-            }
-        }
-        (Atom::Struct(_) | Atom::AtomicStruct(_) | Atom::Map(_) | Atom::AtomicMap(_), other) => {
-            refuse(format!("expected map, got &{{{}}}", shown(other)));
-        }
-        (Atom::List(field, identity), Value::Array(items)) => {
-            list((field, identity), items, (path, depth), errors);
-        }
-        (Atom::AtomicList(element), Value::Array(items)) => {
+        (Atom::AtomicList(of), Value::Array(items)) => {
             for (i, value) in items.iter().enumerate() {
                 let path = format!("{path}[{i}]");
-                walk(Atom::of_element(element), value, (&path, depth + 1), errors);
+                walk(of.item(), value, (&path, depth + 1), errors);
             }
         }
         (Atom::List(..) | Atom::AtomicList(_), other) => {
             refuse(format!("expected list, got &{{{}}}", shown(other)));
         }
-        (Atom::Deduced, _) => {}
+        (_, Value::Object(map)) => {
+            for (key, value) in map {
+                let path = format!("{path}.{key}");
+                match atom.member(key) {
+                    (_, false) if !atom.is_open() => {
+                        errors.push(format!("{path}: field not declared in schema"));
+                    }
+                    (member, _) => walk(member, value, (&path, depth + 1), errors),
+                }
+            }
+        }
+        (_, other) => refuse(format!("expected map, got &{{{}}}", shown(other))),
     }
 }
 
 fn list(
-    (field, identity): (&'static Field, Identity),
+    (of, identity): (Items<'_>, Identity),
     items: &[Value],
     (path, depth): (&str, usize),
     errors: &mut Vec<String>,
 ) {
     let mut seen = HashSet::new();
     for (i, value) in items.iter().enumerate() {
-        match atom::item(field, identity, value) {
+        match atom::item(of, identity, value) {
             Err(text) => {
                 errors.push(format!("{path}: element {i}: {text}"));
                 return;
@@ -91,9 +85,8 @@ fn list(
             Ok(element) => {
                 let shown = element::shown(&element);
                 if seen.insert(element) {
-                    let item = Atom::of_element(field.ty.element);
                     let path = format!("{path}{shown}");
-                    walk(item, value, (&path, depth + 1), errors);
+                    walk(of.item(), value, (&path, depth + 1), errors);
                 } else {
                     errors.push(format!("{path}: duplicate entries for key {shown}"));
                 }
@@ -148,7 +141,7 @@ mod tests {
     #[test]
     fn texts_are_those_of_kubernetes() {
         let ty = crate::type_of("apps", "v1", "Deployment").unwrap();
-        let spec = |spec: Value| check(ty, &json!({ "spec": spec })).unwrap_err();
+        let spec = |spec: Value| check(ty.into(), &json!({ "spec": spec })).unwrap_err();
         let pod = |pod: Value| spec(json!({"template": {"spec": pod}}));
         for (error, expected) in [
             (
@@ -180,6 +173,6 @@ mod tests {
             assert_eq!(error, expected);
         }
         let fine = json!({"spec": {"replicas": null, "selector": {"matchLabels": {"a": "b"}}}});
-        assert_eq!(check(ty, &fine), Ok(()));
+        assert_eq!(check(ty.into(), &fine), Ok(()));
     }
 }

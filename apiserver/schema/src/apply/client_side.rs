@@ -8,7 +8,7 @@ use super::compare::compare;
 use super::fields::fields;
 use super::managers::Who;
 use super::set::Set;
-use crate::types::Type;
+use crate::structural::Schema;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The one manager whose objects are taken over.
@@ -25,16 +25,17 @@ fn last_applied(object: &Value) -> Option<&str> {
 }
 
 /// The fields that are as kubectl last applied them, and thus its own.
-pub(super) fn owned(ty: &'static Type, live: &Value, who: &Who<'_>) -> Option<Set> {
+pub(super) fn owned(schema: Schema<'_>, live: &Value, who: &Who<'_>) -> Option<Set> {
     if who.manager != KUBECTL {
         return None;
     }
     let last: Value = serde_json::from_str(last_applied(live)?).ok()?;
-    if last.get("apiVersion")?.as_str()? != who.api_version || check::check(ty, &last).is_err() {
+    if last.get("apiVersion")?.as_str()? != who.api_version || check::check(schema, &last).is_err()
+    {
         return None;
     }
-    let mut owned = fields(ty, &last);
-    let changes = compare(ty, &last, live, &[]);
+    let mut owned = fields(schema, &last);
+    let changes = compare(schema, &last, live, &[]);
     for changed in [&changes.modified, &changes.added, &changes.removed] {
         owned.subtract(changed);
     }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::atom::{self, Atom, Identity, Shape};
+use super::atom::{self, Atom, Identity, Items, Shape};
 use super::element;
 use super::set::{Node, Set};
-use crate::types::{Field, Type};
+use crate::structural::Schema;
 
 /// The difference of two objects.
 #[derive(Debug, Default)]
@@ -26,8 +26,13 @@ struct Diff {
 }
 
 /// Compares two objects of a type, but for the fields under `skipped` paths.
-pub(super) fn compare(ty: &'static Type, old: &Value, new: &Value, skipped: &[&[&str]]) -> Changes {
-    let diff = map(Atom::Struct(ty), Some(old), Some(new), skipped, 0);
+pub(super) fn compare(
+    schema: Schema<'_>,
+    old: &Value,
+    new: &Value,
+    skipped: &[&[&str]],
+) -> Changes {
+    let diff = map(Atom::root(schema), Some(old), Some(new), skipped, 0);
     Changes {
         added: diff.added.below,
         removed: diff.removed.below,
@@ -75,7 +80,7 @@ impl Diff {
 }
 
 fn walk(
-    atom: Atom,
+    atom: Atom<'_>,
     old: Option<&Value>,
     new: Option<&Value>,
     skipped: &[&[&str]],
@@ -110,7 +115,7 @@ fn walk(
 }
 
 fn shaped(
-    shape: Shape,
+    shape: Shape<'_>,
     old: Option<&Value>,
     new: Option<&Value>,
     skipped: &[&[&str]],
@@ -119,12 +124,12 @@ fn shaped(
     match shape {
         Shape::Leaf => Diff::leaf(old, new),
         Shape::Map(atom) => map(atom, old, new, skipped, depth),
-        Shape::List(field, identity) => list(field, identity, old, new, depth),
+        Shape::List(of, identity) => list(of, identity, old, new, depth),
     }
 }
 
 fn map(
-    atom: Atom,
+    atom: Atom<'_>,
     old: Option<&Value>,
     new: Option<&Value>,
     skipped: &[&[&str]],
@@ -176,7 +181,7 @@ fn inner<'p>(skipped: &[&'p [&'p str]], key: &str) -> Option<Vec<&'p [&'p str]>>
 }
 
 fn list(
-    field: &'static Field,
+    of: Items<'_>,
     identity: Identity,
     old: Option<&Value>,
     new: Option<&Value>,
@@ -192,7 +197,7 @@ fn list(
             .and_then(Value::as_array)
             .map_or(&[][..], Vec::as_slice);
         // What validation lets through without keys stands as a whole.
-        let Some(elements) = atom::items(field, identity, list) else {
+        let Some(elements) = atom::items(of, identity, list) else {
             return Diff::leaf(old, new);
         };
         for (element, item) in elements.into_iter().zip(list) {
@@ -200,7 +205,7 @@ fn list(
             if is_new { is } else { was }.push(item);
         }
     }
-    let item = Atom::of_element(field.ty.element);
+    let item = of.item();
     let mut diff = Diff::default();
     for (element, (was, is)) in &both {
         diff.put(element, items_of_one_key(item, was, is, depth + 1));
@@ -209,7 +214,7 @@ fn list(
 }
 
 /// Items that bear the same key are compared together.
-fn items_of_one_key(item: Atom, was: &[&Value], is: &[&Value], depth: usize) -> Diff {
+fn items_of_one_key(item: Atom<'_>, was: &[&Value], is: &[&Value], depth: usize) -> Diff {
     let (old, new) = (was.first().copied(), is.first().copied());
     match (was.len(), is.len()) {
         (0 | 1, 0 | 1) => walk(item, old, new, &[], depth),

@@ -5,14 +5,14 @@ use serde_json::Value;
 use super::atom::{self, Atom, Shape};
 use super::element;
 use super::set::{Node, Set};
-use crate::types::Type;
+use crate::structural::Schema;
 
 /// The paths of an object of a type. Items of lists that have no key are left out.
-pub(super) fn fields(ty: &'static Type, object: &Value) -> Set {
-    walk(Atom::Struct(ty), object, 0).below
+pub(super) fn fields(schema: Schema<'_>, object: &Value) -> Set {
+    walk(Atom::root(schema), object, 0).below
 }
 
-fn walk(atom: Atom, value: &Value, depth: usize) -> Node {
+fn walk(atom: Atom<'_>, value: &Value, depth: usize) -> Node {
     match atom.shape(value, depth) {
         Shape::Leaf => Node::leaf(),
         Shape::Map(atom) => {
@@ -26,14 +26,13 @@ fn walk(atom: Atom, value: &Value, depth: usize) -> Node {
             }
             node
         }
-        Shape::List(field, identity) => {
+        Shape::List(of, identity) => {
             let mut node = Node::default();
-            let item = Atom::of_element(field.ty.element);
             for value in value.as_array().into_iter().flatten() {
-                let Ok(element) = atom::item(field, identity, value) else {
+                let Ok(element) = atom::item(of, identity, value) else {
                     continue;
                 };
-                let mut below = walk(item, value, depth + 1);
+                let mut below = walk(of.item(), value, depth + 1);
                 below.member = true;
                 node.below.put(element, below);
             }
@@ -44,12 +43,12 @@ fn walk(atom: Atom, value: &Value, depth: usize) -> Node {
 
 /// Makes every named field that has a path below it a path itself: whoever owns `spec.replicas`
 /// has a part in `spec`.
-pub(super) fn with_parents(ty: &'static Type, mut set: Set) -> Set {
-    add_parents(Atom::Struct(ty), &mut set);
+pub(super) fn with_parents(schema: Schema<'_>, mut set: Set) -> Set {
+    add_parents(Atom::root(schema), &mut set);
     set
 }
 
-fn add_parents(atom: Atom, set: &mut Set) {
+fn add_parents(atom: Atom<'_>, set: &mut Set) {
     for (element, node) in set.places_mut() {
         let below = match (element.strip_prefix("f:"), atom) {
             (Some(key), _) => {
@@ -57,7 +56,7 @@ fn add_parents(atom: Atom, set: &mut Set) {
                 node.member |= named && !node.below.is_empty();
                 member
             }
-            (None, Atom::List(field, _)) => Atom::of_element(field.ty.element),
+            (None, Atom::List(of, _)) => of.item(),
             (None, _) => Atom::Deduced,
         };
         add_parents(below, &mut node.below);

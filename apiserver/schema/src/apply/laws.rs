@@ -1,15 +1,51 @@
 //! What holds for any object and any configuration.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::managers::{Managers, Who};
 use super::operation::apply;
 use super::set::Set;
-use crate::types::{Type, type_of};
+use crate::structural::{Schema, Structural};
+use crate::types::type_of;
 
-fn deployment() -> &'static Type {
-    type_of("apps", "v1", "Deployment").unwrap()
+static CUSTOM: LazyLock<Structural> = LazyLock::new(|| {
+    let port = json!({"type": "object", "required": ["containerPort"], "properties": {
+        "containerPort": {"type": "integer"}, "name": {"type": "string"},
+        "protocol": {"type": "string", "default": "TCP"}}});
+    let container = json!({"type": "object", "required": ["name"], "properties": {
+        "name": {"type": "string"}, "image": {"type": "string"},
+        "args": {"type": "array", "items": {"type": "string"}},
+        "ports": {"type": "array", "items": port, "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["containerPort", "protocol"]}}});
+    let labels = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    let pod = json!({"type": "object", "properties": {"containers": {"type": "array", "items": container,
+        "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}}});
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+        "replicas": {"type": "integer"},
+        "paused": {"type": "boolean"},
+        "selector": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {"matchLabels": labels}},
+        "template": {"type": "object", "properties": {"spec": pod}}}}}});
+    Structural::compile(&schema).unwrap()
+});
+
+/// A built-in kind, and a custom one whose schema says the same of the fields used here.
+fn schemas() -> [Schema<'static>; 2] {
+    [
+        type_of("apps", "v1", "Deployment").unwrap().into(),
+        (&*CUSTOM).into(),
+    ]
+}
+
+/// The object as it is stored: of a custom resource with its defaults.
+fn settled(schema: Schema<'_>, object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Schema::Custom(schema) = schema {
+        schema.default(&mut object);
+    }
+    object
 }
 
 fn who<'a>(manager: &'a str) -> Who<'a> {
@@ -91,10 +127,10 @@ fn nothing() -> Value {
 }
 
 /// Applies by two managers in turn, then one ordinary update.
-fn history(configs: &[Value]) -> Value {
+fn history(schema: Schema<'_>, configs: &[Value]) -> Value {
     let mut live = nothing();
     for (config, manager) in configs.iter().zip(["one", "two", "three"]) {
-        live = apply(deployment(), &live, config, &who(manager), true).unwrap();
+        live = apply(schema, &live, config, &who(manager), true).unwrap();
     }
     live
 }
@@ -190,75 +226,87 @@ proptest! {
     /// Whoever applies the same again changes nothing, not even the order.
     #[test]
     fn applying_is_idempotent(configs in prop::collection::vec(config(), 3)) {
-        let live = history(&configs);
-        let again = apply(deployment(), &live, &configs[2], &who("three"), true).unwrap();
-        prop_assert_eq!(again, live);
+        for schema in schemas() {
+            let live = history(schema, &configs);
+            let again = apply(schema, &live, &configs[2], &who("three"), true).unwrap();
+            prop_assert_eq!(again, live);
+        }
     }
 
     /// An apply that is forced always succeeds, and the object then says what was applied.
     #[test]
     fn what_is_applied_is_there(configs in prop::collection::vec(config(), 3)) {
-        let live = without_managers(&history(&configs[..2]));
-        let merged = super::merge::merge(deployment(), &live, &configs[2]);
-        prop_assert_eq!(in_one_order(&merged), in_one_order(&naive(&live, &configs[2], "")));
-        let new = apply(deployment(), &live, &configs[2], &who("x"), true).unwrap();
-        prop_assert_eq!(in_one_order(&without_managers(&new)), in_one_order(&merged));
+        for schema in schemas() {
+            let live = without_managers(&history(schema, &configs[..2]));
+            let merged = settled(schema, &super::merge::merge(schema, &live, &configs[2]));
+            prop_assert_eq!(in_one_order(&merged), in_one_order(&settled(schema, &naive(&live, &configs[2], ""))));
+            let new = apply(schema, &live, &configs[2], &who("x"), true).unwrap();
+            prop_assert_eq!(in_one_order(&without_managers(&new)), in_one_order(&merged));
+        }
     }
 
     /// A path that had an owner and is still there has one.
     #[test]
     fn owners_are_never_lost(configs in prop::collection::vec(config(), 4)) {
-        let before = history(&configs[..3]);
-        let after = apply(deployment(), &before, &configs[3], &who("one"), true).unwrap();
-        let there = super::fields::fields(deployment(), &after);
-        let mut lost = owned(&before).intersection(&there);
-        lost.subtract(&owned(&after));
-        prop_assert!(lost.is_empty(), "{:?}", lost.paths());
+        for schema in schemas() {
+            let before = history(schema, &configs[..3]);
+            let after = apply(schema, &before, &configs[3], &who("one"), true).unwrap();
+            let there = super::fields::fields(schema, &after);
+            let mut lost = owned(&before).intersection(&there);
+            lost.subtract(&owned(&after));
+            prop_assert!(lost.is_empty(), "{:?}", lost.paths());
+        }
     }
 
     /// What nobody owns any more goes; what others own does not.
     #[test]
     fn a_manager_takes_its_fields_with_it(configs in prop::collection::vec(config(), 2)) {
-        let one = history(&configs[..1]);
-        let both = apply(deployment(), &one, &configs[1], &who("two"), true).unwrap();
-        let bare = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}});
-        let gone = apply(deployment(), &both, &bare, &who("two"), true).unwrap();
-        prop_assert!(managers(&gone).0.iter().all(|entry| entry.manager != "two"));
-        let left = super::fields::fields(deployment(), &gone);
-        let mut orphans = left.clone();
-        orphans.subtract(&owned(&gone));
-        let mut expected = super::fields::fields(deployment(), &without_managers(&one));
-        expected.add(left);
-        // Whatever is there stood in the first configuration.
-        let mut first = expected.clone();
-        first.subtract(&super::fields::fields(deployment(), &without_managers(&one)));
-        prop_assert!(first.paths().iter().all(|path| path.starts_with(".metadata.managedFields")), "{:?}", first.paths());
+        for schema in schemas() {
+            let one = history(schema, &configs[..1]);
+            let both = apply(schema, &one, &configs[1], &who("two"), true).unwrap();
+            let bare = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}});
+            let gone = apply(schema, &both, &bare, &who("two"), true).unwrap();
+            prop_assert!(managers(&gone).0.iter().all(|entry| entry.manager != "two"));
+            let left = super::fields::fields(schema, &gone);
+            let mut orphans = left.clone();
+            orphans.subtract(&owned(&gone));
+            let mut expected = super::fields::fields(schema, &without_managers(&one));
+            expected.add(left);
+            // Whatever is there stood in the first configuration.
+            let mut first = expected.clone();
+            first.subtract(&super::fields::fields(schema, &without_managers(&one)));
+            prop_assert!(first.paths().iter().all(|path| path.starts_with(".metadata.managedFields")), "{:?}", first.paths());
+        }
     }
 
     /// An ordinary write never makes two owners of what it changed, and loses none of the rest.
     #[test]
     fn an_update_owns_what_it_changed(configs in prop::collection::vec(config(), 3)) {
-        let live = history(&configs[..2]);
-        let new = &configs[2];
-        let before = managers(&live);
-        let changes = super::compare::compare(deployment(), &live, new, super::managers::UNOWNED);
-        let after = before.clone().update(&live, &changes, &who("editor"));
-        let taken = changes.taken();
-        for entry in &after.0 {
-            let has = entry.set.intersection(&taken);
-            prop_assert!(entry.manager == "editor" || has.is_empty());
+        for schema in schemas() {
+            let live = history(schema, &configs[..2]);
+            let new = &settled(schema, &configs[2]);
+            let before = managers(&live);
+            let changes = super::compare::compare(schema, &live, new, super::managers::UNOWNED);
+            let after = before.clone().update(&live, &changes, &who("editor"));
+            let taken = changes.taken();
+            for entry in &after.0 {
+                let has = entry.set.intersection(&taken);
+                prop_assert!(entry.manager == "editor" || has.is_empty());
+            }
+            let editor = after.0.iter().find(|entry| entry.manager == "editor");
+            prop_assert!(editor.map_or(taken.is_empty(), |entry| taken.is_within(&entry.set)));
+            prop_assert_eq!(Managers::read(after.clone().write().as_ref()).map(|m| m.0.len()), Some(after.0.len()));
         }
-        let editor = after.0.iter().find(|entry| entry.manager == "editor");
-        prop_assert!(editor.map_or(taken.is_empty(), |entry| taken.is_within(&entry.set)));
-        prop_assert_eq!(Managers::read(after.clone().write().as_ref()).map(|m| m.0.len()), Some(after.0.len()));
     }
 
     /// No input makes the walks panic, whatever its shape.
     #[test]
     fn odd_objects_do_no_harm(a in odd(), b in odd(), sets in odd()) {
-        let _ = apply(deployment(), &a, &b, &who("x"), true);
-        let _ = super::managers::updated(deployment(), &a, &b, Some(&sets), &who("x"));
-        let _ = Set::read(&sets);
+        for schema in schemas() {
+            let _ = apply(schema, &a, &b, &who("x"), true);
+            let _ = super::managers::updated(schema, &a, &b, Some(&sets), &who("x"));
+            let _ = Set::read(&sets);
+        }
     }
 }
 

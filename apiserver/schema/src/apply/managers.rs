@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::compare::{Changes, compare};
 use super::set::Set;
+use crate::structural::Schema;
 use crate::time;
-use crate::types::Type;
 
 /// Updates by more managers than this are kept together as one of long ago.
 const UPDATERS_MAX: usize = 10;
@@ -289,15 +289,15 @@ impl Managers {
 ///
 /// A client may send others than are stored, or none at all by an empty list or entry. One that
 /// does not know the field does not lose it, and a subresource cannot change it.
-pub fn updated(
-    ty: &'static Type,
+pub fn updated<'a>(
+    schema: impl Into<Schema<'a>>,
     old: &Value,
     new: &Value,
     sent: Option<&Value>,
     who: &Who<'_>,
 ) -> Option<Value> {
     let stored = entries(old);
-    let changes = compare(ty, old, new, &skipped(who));
+    let changes = compare(schema.into(), old, new, &skipped(who));
     let sent = sent.filter(|_| who.subresource.is_empty() && sent != stored);
     let managers = match sent {
         Some(_) if is_reset(sent) => Managers::default(),

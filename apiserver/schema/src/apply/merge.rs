@@ -4,25 +4,23 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::atom::{self, Atom, Identity, Shape};
-use crate::types::{Field, Type};
+use super::atom::{self, Atom, Identity, Items as Of, Shape};
+use crate::structural::Schema;
 
 /// The object with everything that the configuration says.
-pub(super) fn merge(ty: &'static Type, live: &Value, config: &Value) -> Value {
-    walk(Atom::Struct(ty), live, config, 0)
+pub(super) fn merge(schema: Schema<'_>, live: &Value, config: &Value) -> Value {
+    walk(Atom::root(schema), live, config, 0)
 }
 
-fn walk(atom: Atom, live: &Value, config: &Value, depth: usize) -> Value {
+fn walk(atom: Atom<'_>, live: &Value, config: &Value, depth: usize) -> Value {
     match (atom.shape(live, depth), atom.shape(config, depth)) {
         (Shape::Map(_), Shape::Map(atom)) => map(atom, live, config, depth + 1),
-        (Shape::List(..), Shape::List(field, identity)) => {
-            list(field, identity, live, config, depth + 1)
-        }
+        (Shape::List(..), Shape::List(of, identity)) => list(of, identity, live, config, depth + 1),
         _ => config.clone(),
     }
 }
 
-fn map(atom: Atom, live: &Value, config: &Value, depth: usize) -> Value {
+fn map(atom: Atom<'_>, live: &Value, config: &Value, depth: usize) -> Value {
     let (before, wanted) = match (live.as_object(), config.as_object()) {
         (Some(before), Some(wanted)) if !before.is_empty() => (before, wanted),
         // A null says nothing of an object that has parts.
@@ -45,31 +43,29 @@ fn map(atom: Atom, live: &Value, config: &Value, depth: usize) -> Value {
 
 /// Items in the order of the configuration; those that only the object has stay next to what was
 /// before them.
-fn list(
-    field: &'static Field,
-    identity: Identity,
-    live: &Value,
-    config: &Value,
-    depth: usize,
-) -> Value {
+fn list(of: Of<'_>, identity: Identity, live: &Value, config: &Value, depth: usize) -> Value {
     let (before, wanted) = match (live.as_array(), config.as_array()) {
         (Some(before), Some(wanted)) if !before.is_empty() => (before, wanted),
         (Some(before), None) if !before.is_empty() => return live.clone(),
         _ => return config.clone(),
     };
     let (Some(old), Some(new)) = (
-        atom::items(field, identity, before),
-        atom::items(field, identity, wanted),
+        atom::items(of, identity, before),
+        atom::items(of, identity, wanted),
     ) else {
         return config.clone();
     };
-    let item = Atom::of_element(field.ty.element);
-    Value::Array(zip(item, (&old, before), (&new, wanted), depth))
+    Value::Array(zip(of.item(), (&old, before), (&new, wanted), depth))
 }
 
 type Items<'a> = (&'a [String], &'a [Value]);
 
-fn zip(item: Atom, (old, before): Items<'_>, (new, wanted): Items<'_>, depth: usize) -> Vec<Value> {
+fn zip(
+    item: Atom<'_>,
+    (old, before): Items<'_>,
+    (new, wanted): Items<'_>,
+    depth: usize,
+) -> Vec<Value> {
     // Of items with the same key none is merged.
     let mut of_old: HashMap<&str, Option<&Value>> = HashMap::new();
     for (key, value) in old.iter().zip(before) {

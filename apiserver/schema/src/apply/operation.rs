@@ -12,7 +12,7 @@ use super::set::Set;
 use super::{check, managers};
 use crate::decode::{self, FieldValidation};
 use crate::field::go_quote;
-use crate::types::Type;
+use crate::structural::Schema;
 
 /// Why a configuration cannot be applied.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -45,16 +45,17 @@ type Conflicts = Vec<(String, Set)>;
 
 /// `live` with the configuration applied, `metadata.managedFields` included. `config` may name
 /// another object or version; that is the caller's to check.
-pub fn apply(
-    ty: &'static Type,
+pub fn apply<'a>(
+    schema: impl Into<Schema<'a>>,
     live: &Value,
     config: &Value,
     who: &Who<'_>,
     force: bool,
 ) -> Result<Value, ApplyError> {
-    fits(ty, config)?;
+    let schema = schema.into();
+    fits(schema, config)?;
     let operation = Operation {
-        ty,
+        schema,
         live,
         config,
         who,
@@ -64,7 +65,7 @@ pub fn apply(
         Err(conflicts) => conflicts,
     };
     // kubectl may take over what it applied itself before the server did.
-    let allowed = client_side::owned(ty, live, who);
+    let allowed = client_side::owned(schema, live, who);
     let mut left = conflicts;
     if let Some(allowed) = allowed {
         left.iter_mut().for_each(|(_, set)| set.subtract(&allowed));
@@ -80,8 +81,8 @@ pub fn apply(
 }
 
 /// Whether a configuration has only fields that its type has, with values that fit them.
-pub fn fits(ty: &'static Type, config: &Value) -> Result<(), ApplyError> {
-    check::check(ty, config).map_err(|error| {
+pub fn fits<'a>(schema: impl Into<Schema<'a>>, config: &Value) -> Result<(), ApplyError> {
+    check::check(schema.into(), config).map_err(|error| {
         let (metadata, text) = (config.get("metadata"), |value: Option<&Value>| {
             value.and_then(Value::as_str).unwrap_or("").to_owned()
         });
@@ -97,7 +98,7 @@ pub fn fits(ty: &'static Type, config: &Value) -> Result<(), ApplyError> {
 }
 
 struct Operation<'a> {
-    ty: &'static Type,
+    schema: Schema<'a>,
     live: &'a Value,
     config: &'a Value,
     who: &'a Who<'a>,
@@ -112,10 +113,10 @@ impl Operation<'_> {
                 ..*self.who
             };
             let nothing = Value::Object(Map::new());
-            let all = compare(self.ty, &nothing, self.live, &skipped(&before));
+            let all = compare(self.schema, &nothing, self.live, &skipped(&before));
             managers = managers.update(&nothing, &all, &before);
         }
-        let mut set = fields(self.ty, self.config);
+        let mut set = fields(self.schema, self.config);
         for path in UNOWNED.iter().chain(self.who.reset) {
             set.drop_field(path);
         }
@@ -123,13 +124,16 @@ impl Operation<'_> {
         let last = std::mem::replace(&mut own.set, set.clone());
         own.api_version = self.who.api_version.to_owned();
         // In the form in which objects are stored, so that another spelling is no change.
-        let merged = merge(self.ty, self.live, self.config);
-        let merged = decode::value(Some(self.ty), merged, FieldValidation::Ignore)
+        let merged = merge(self.schema, self.live, self.config);
+        let mut merged = decode::value(self.schema, merged, FieldValidation::Ignore)
             .map_err(|error| ApplyError::Misfit(error.to_string()))?
             .value;
+        if let Schema::Custom(schema) = self.schema {
+            schema.default(&mut merged);
+        }
         let mut object = self.prune(merged, &managers, &last);
 
-        let changes = compare(self.ty, self.live, &object, &skipped(self.who));
+        let changes = compare(self.schema, self.live, &object, &skipped(self.who));
         let taken = changes.taken();
         let own = Entry::new(self.who, true);
         let others = managers.0.iter().filter(|entry| !entry.is_same(&own));
@@ -163,20 +167,20 @@ impl Operation<'_> {
         for path in UNOWNED {
             owned.put_field(path);
         }
-        let ty = self.ty;
-        let all = with_parents(ty, fields(ty, &merged));
-        let last = with_parents(ty, last.clone());
-        let paths = |object: &Value| with_parents(ty, fields(ty, object));
+        let schema = self.schema;
+        let all = with_parents(schema, fields(schema, &merged));
+        let last = with_parents(schema, last.clone());
+        let paths = |object: &Value| with_parents(schema, fields(schema, object));
         // Back comes what others own, ..
-        let mut kept = paths(&remove(ty, &merged, &last));
-        kept.add(with_parents(ty, owned));
+        let mut kept = paths(&remove(schema, &merged, &last));
+        kept.add(with_parents(schema, owned));
         let mut gone = all.clone();
         gone.subtract(&kept);
         // .. and what this manager never had.
-        let kept = paths(&remove(ty, &merged, &gone));
+        let kept = paths(&remove(schema, &merged, &gone));
         let mut gone = all;
         gone.subtract(&kept);
-        remove(ty, &merged, &gone.intersection(&last))
+        remove(schema, &merged, &gone.intersection(&last))
     }
 
     /// With the annotation of client-side apply kept up.

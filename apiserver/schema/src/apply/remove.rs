@@ -5,15 +5,15 @@ use serde_json::{Map, Value};
 use super::atom::{self, Atom, Shape};
 use super::element;
 use super::set::Set;
-use crate::types::Type;
+use crate::structural::Schema;
 
 /// The object without what stands at the paths of `gone`, and without what is empty because of it.
-pub(super) fn remove(ty: &'static Type, object: &Value, gone: &Set) -> Value {
-    walk(Atom::Struct(ty), object, gone, 0).unwrap_or_else(|| Value::Object(Map::new()))
+pub(super) fn remove(schema: Schema<'_>, object: &Value, gone: &Set) -> Value {
+    walk(Atom::root(schema), object, gone, 0).unwrap_or_else(|| Value::Object(Map::new()))
 }
 
 /// None where nothing is left.
-fn walk(atom: Atom, value: &Value, gone: &Set, depth: usize) -> Option<Value> {
+fn walk(atom: Atom<'_>, value: &Value, gone: &Set, depth: usize) -> Option<Value> {
     if gone.is_empty() {
         return Some(value.clone());
     }
@@ -30,14 +30,13 @@ fn walk(atom: Atom, value: &Value, gone: &Set, depth: usize) -> Option<Value> {
             let kept: Map<String, Value> = kept.collect();
             (!kept.is_empty() || map.is_empty()).then_some(Value::Object(kept))
         }
-        (Shape::List(field, identity), Value::Array(list)) => {
-            let item = Atom::of_element(field.ty.element);
+        (Shape::List(of, identity), Value::Array(list)) => {
             let kept = list.iter().filter_map(|value| {
-                let element = atom::item(field, identity, value).unwrap_or_default();
+                let element = atom::item(of, identity, value).unwrap_or_default();
                 match gone.at(&element) {
                     None => Some(value.clone()),
                     Some(node) if node.member => None,
-                    Some(node) => walk(item, value, &node.below, depth + 1),
+                    Some(node) => walk(of.item(), value, &node.below, depth + 1),
                 }
             });
             let kept: Vec<Value> = kept.collect();

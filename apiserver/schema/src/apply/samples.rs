@@ -516,3 +516,103 @@ fn times_do_not_make_a_difference() {
         live.pointer("/metadata/managedFields")
     ));
 }
+
+/// Applies to a custom resource.
+fn custom(schema: &crate::Structural, live: &Value, config: &Value, manager: &str) -> Value {
+    apply(
+        schema,
+        live,
+        config,
+        &who(manager, "2026-01-01T00:00:00Z"),
+        false,
+    )
+    .unwrap()
+}
+
+/// What a manager owns.
+fn owned_by(object: &Value, manager: &str) -> Value {
+    let entries = object["metadata"]["managedFields"].as_array().unwrap();
+    let entry = entries.iter().find(|entry| entry["manager"] == manager);
+    entry.unwrap()["fieldsV1"].clone()
+}
+
+#[test]
+fn custom_resources_are_applied_along_their_schema() {
+    let schema = crate::Structural::compile(&json!({"type": "object", "properties": {"spec": {
+        "type": "object", "properties": {
+            "keyed": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+                "items": {"type": "object", "required": ["k"], "properties": {
+                    "k": {"type": "string"}, "v": {"x-kubernetes-int-or-string": true}}}},
+            "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+            "list": {"type": "array", "items": {"type": "string"}},
+            "whole": {"type": "object", "x-kubernetes-map-type": "atomic", "additionalProperties": {"type": "string"}},
+            "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "inner": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}}}}}))
+    .unwrap();
+    let nothing = json!({"apiVersion": "a/v1", "kind": "A", "metadata": {}});
+    let config = json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "x", "labels": {"l": "1"}},
+        "spec": {"keyed": [{"k": "a", "v": 1}], "set": ["s"], "list": ["l"], "whole": {"w": "1"},
+            "open": {"x": {"y": 1}, "z": [{"k": 1}]},
+            "inner": {"apiVersion": "v1", "kind": "P", "metadata": {"labels": {"m": "2"}}, "data": {"d": "1"}}}});
+    let live = custom(&schema, &nothing, &config, "one");
+    assert_eq!(
+        owned_by(&live, "one"),
+        json!({"f:metadata": {"f:labels": {"f:l": {}}}, "f:spec": {
+            "f:keyed": {"k:{\"k\":\"a\"}": {".": {}, "f:k": {}, "f:v": {}}},
+            "f:set": {"v:\"s\"": {}}, "f:list": {}, "f:whole": {},
+            "f:open": {"f:x": {".": {}, "f:y": {}}, "f:z": {}},
+            "f:inner": {"f:apiVersion": {}, "f:kind": {}, "f:metadata": {"f:labels": {"f:m": {}}},
+                "f:data": {".": {}, "f:d": {}}}}})
+    );
+    let more = json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "x"}, "spec": {
+        "keyed": [{"k": "b"}], "set": ["t"], "open": {"x": {"u": 2}}}});
+    let live = custom(&schema, &live, &more, "two");
+    assert_eq!(
+        live["spec"]["keyed"],
+        json!([{"k": "a", "v": 1}, {"k": "b"}])
+    );
+    assert_eq!(live["spec"]["set"], json!(["s", "t"]));
+    assert_eq!(live["spec"]["open"]["x"], json!({"y": 1, "u": 2}));
+    // Lists without a type, and maps that say so, change hands as a whole.
+    for field in ["list", "whole"] {
+        let value = if field == "list" {
+            json!(["m"])
+        } else {
+            json!({"v": "1"})
+        };
+        let config = json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "x"}, "spec": {field: value}});
+        let result = apply(
+            &schema,
+            &live,
+            &config,
+            &who("two", "2026-01-01T00:00:00Z"),
+            false,
+        );
+        let Err(ApplyError::Conflicts { conflicts, .. }) = result else {
+            panic!("{field}: {result:?}");
+        };
+        assert_eq!(conflicts[0].path, format!(".spec.{field}"));
+    }
+    let unknown =
+        json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "x"}, "spec": {"no": 1}});
+    let error = apply(
+        &schema,
+        &live,
+        &unknown,
+        &who("two", "2026-01-01T00:00:00Z"),
+        false,
+    );
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .ends_with(": .spec.no: field not declared in schema")
+    );
+    // Without a schema everything is taken as it looks.
+    let live = custom(crate::Structural::open(), &nothing, &config, "one");
+    assert_eq!(owned_by(&live, "one")["f:spec"]["f:keyed"], json!({}));
+    assert_eq!(
+        owned_by(&live, "one")["f:spec"]["f:whole"],
+        json!({".": {}, "f:w": {}})
+    );
+}
