@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod decode;
 pub mod field;
+pub mod jsonpath;
 pub mod names;
 pub mod object;
 pub mod openapi;
