@@ -14,6 +14,7 @@
 
 mod compile;
 mod default;
+pub mod definition;
 mod embedded;
 mod format;
 mod node;
@@ -45,7 +46,11 @@ impl Structural {
     /// Compiles an `openAPIV3Schema` that was checked when it was stored. Whatever is malformed in
     /// it is left out; None where it is no schema at all or nested too deep.
     pub fn compile(schema: &Value) -> Option<Structural> {
-        compile::compile(schema).map(|root| Structural(Arc::new(root)))
+        compile::compile(schema).map(Structural::of)
+    }
+
+    fn of(root: Node) -> Structural {
+        Structural(Arc::new(root))
     }
 
     /// The schema of a resource that has none: every field is kept.
