@@ -18,6 +18,7 @@ mod lexer;
 mod meter;
 mod operators;
 mod parser;
+pub mod rules;
 pub mod types;
 pub mod value;
 
