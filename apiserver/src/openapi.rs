@@ -57,6 +57,7 @@ fn with_served<T>(make: impl FnOnce(&[Served<'_>]) -> T) -> T {
             namespaced: resource.namespaced,
             verbs: resource.verbs,
             subresources,
+            custom: None,
         })
         .collect();
     make(&served)

@@ -50,6 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             namespaced: row[4] == "N",
             verbs: &verbs[i],
             subresources: &subresources[i],
+            custom: None,
         })
         .collect();
     let write = |path: &str, value: &serde_json::Value| -> std::io::Result<()> {

@@ -6,6 +6,7 @@
 //! bytes. The hash in the index depends on what the document is made of, not on its bytes, so that
 //! the index costs nothing.
 
+mod custom;
 mod paths;
 mod schemas;
 mod v2_protobuf;
@@ -30,6 +31,16 @@ pub struct Served<'a> {
     /// `create`, `delete`, `deletecollection`, `get`, `list`, `patch`, `update`, `watch`.
     pub verbs: &'a [&'a str],
     pub subresources: &'a [ServedSubresource<'a>],
+    /// What a custom resource says of itself; none for a built-in one.
+    pub custom: Option<Custom<'a>>,
+}
+
+/// The parts of a definition that documents are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Custom<'a> {
+    pub list_kind: &'a str,
+    /// The `openAPIV3Schema` of the version, as it was written.
+    pub schema: Option<&'a Value>,
 }
 
 /// A subresource, such as `status`. Empty `group` and `version` mean those of the resource.
@@ -107,7 +118,7 @@ pub fn v3_document(
         "info": {"title": "Kubernetes", "version": server_version},
         "paths": paths::of(Edition::V3, &resources),
         "components": {
-            "schemas": schemas::reachable(Edition::V3, &roots),
+            "schemas": schemas::all(Edition::V3, &roots, &resources),
             "securitySchemes": {"BearerToken": bearer_token()},
         },
     }))
@@ -121,7 +132,7 @@ pub fn v2_document(served: &[Served<'_>], server_version: &str) -> Value {
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": server_version},
         "paths": paths::of(Edition::V2, &resources),
-        "definitions": schemas::reachable(Edition::V2, &roots),
+        "definitions": schemas::all(Edition::V2, &roots, &resources),
         "securityDefinitions": {"BearerToken": bearer_token()},
         "security": [{"BearerToken": []}],
     })

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schemas::subresource_type;
+use super::schemas::{list_name_of, name_of, subresource_name};
 use super::{Edition, Served, ServedSubresource, root_path};
-use crate::types::{Type, type_named, type_of};
+use crate::types::type_named;
 
 const FORMATS: [&str; 3] = [
     "application/json",
@@ -197,27 +197,21 @@ impl PathItem {
 }
 
 impl Operation<'_> {
-    fn ty(&self) -> Option<&'static Type> {
+    /// The name of the schema of the object.
+    fn object(&self) -> Option<String> {
         match self.subresource {
-            Some(sub) => subresource_type(self.resource, sub),
-            None => type_of(
-                self.resource.group,
-                self.resource.version,
-                self.resource.kind,
-            ),
+            Some(sub) => subresource_name(self.resource, sub),
+            None => name_of(self.resource),
         }
     }
 
-    /// The type of the answer.
-    fn answer(&self) -> Option<&'static Type> {
+    /// The name of the schema of the answer.
+    fn answer(&self) -> Option<String> {
         match self.action {
-            Action::List => {
-                let list = format!("{}List", self.resource.kind);
-                type_of(self.resource.group, self.resource.version, &list)
-            }
-            Action::Delete | Action::DeleteCollection => type_named("meta.Status"),
+            Action::List => list_name_of(self.resource),
+            Action::Delete | Action::DeleteCollection => name_in_table("meta.Status"),
             Action::Connect => None,
-            _ => self.ty(),
+            _ => self.object(),
         }
     }
 
@@ -236,7 +230,7 @@ impl Operation<'_> {
             value["produces"] = self.formats().into();
             value["schemes"] = json!(["https"]);
             value["consumes"] = match self.action {
-                Action::Patch => PATCH_FORMATS.to_vec().into(),
+                Action::Patch => self.patch_formats().into(),
                 _ => json!(["*/*"]),
             };
         }
@@ -244,10 +238,27 @@ impl Operation<'_> {
     }
 
     fn formats(&self) -> Vec<&'static str> {
+        let streams = if self.resource.custom.is_some() { 1 } else { 2 };
         match self.action {
-            Action::List => [&FORMATS[..], &STREAM_FORMATS[..]].concat(),
+            Action::List => [self.plain_formats(), &STREAM_FORMATS[..streams]].concat(),
             Action::Connect => vec!["*/*"],
-            _ => FORMATS.to_vec(),
+            _ => self.plain_formats().to_vec(),
+        }
+    }
+
+    /// Custom resources have no protobuf, ..
+    fn plain_formats(&self) -> &'static [&'static str] {
+        match self.resource.custom {
+            Some(_) => &FORMATS[..2],
+            None => &FORMATS,
+        }
+    }
+
+    /// .. and nothing that says how to merge them strategically.
+    fn patch_formats(&self) -> &'static [&'static str] {
+        match self.resource.custom {
+            Some(_) => &PATCH_FORMATS[..3],
+            None => &PATCH_FORMATS,
         }
     }
 
@@ -352,14 +363,14 @@ impl Operation<'_> {
 
     fn add_body(&self, value: &mut Value) {
         let schema = match self.action {
-            Action::Post | Action::Put => self.ty(),
-            Action::Patch => type_named("meta.Patch"),
-            Action::Delete | Action::DeleteCollection => type_named("meta.DeleteOptions"),
+            Action::Post | Action::Put => self.object(),
+            Action::Patch => name_in_table("meta.Patch"),
+            Action::Delete | Action::DeleteCollection => name_in_table("meta.DeleteOptions"),
             Action::Get | Action::List | Action::Connect => None,
         };
-        let Some(ty) = schema else { return };
+        let Some(name) = schema else { return };
         let required = !matches!(self.action, Action::Delete | Action::DeleteCollection);
-        let schema = json!({"$ref": self.edition.reference(&ty.name)});
+        let schema = json!({"$ref": self.edition.reference(&name)});
         if self.edition == Edition::V2 {
             let mut body = json!({"name": "body", "in": "body", "schema": schema});
             if required {
@@ -371,7 +382,7 @@ impl Operation<'_> {
             return;
         }
         let formats: &[&str] = match self.action {
-            Action::Patch => &PATCH_FORMATS,
+            Action::Patch => self.patch_formats(),
             _ => &["*/*"],
         };
         value["requestBody"] = json!({"content": content(formats, &schema)});
@@ -382,7 +393,7 @@ impl Operation<'_> {
 
     fn responses(&self) -> Value {
         let schema = match self.answer() {
-            Some(ty) => json!({"$ref": self.edition.reference(&ty.name)}),
+            Some(name) => json!({"$ref": self.edition.reference(&name)}),
             None => json!({"type": "string"}),
         };
         let mut responses = Map::new();
@@ -405,6 +416,10 @@ impl Operation<'_> {
         responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
         responses.into()
     }
+}
+
+fn name_in_table(short_name: &str) -> Option<String> {
+    type_named(short_name).map(|ty| ty.name.clone())
 }
 
 fn content(formats: &[&str], schema: &Value) -> Map<String, Value> {

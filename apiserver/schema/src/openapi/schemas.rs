@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{Edition, Served};
+use super::{Edition, Served, custom};
 use crate::types::{
     Container, Element, Field, FieldType, Form, ListType, MapType, Type, TypeId, type_by_id,
     type_named, type_of,
@@ -21,9 +21,14 @@ pub(super) fn roots(resources: &[&Served<'_>]) -> Vec<&'static Type> {
     ];
     let mut found: Vec<&'static Type> = common.iter().filter_map(|n| type_named(n)).collect();
     for resource in resources {
-        let list = format!("{}List", resource.kind);
-        found.extend(type_of(resource.group, resource.version, resource.kind));
-        found.extend(type_of(resource.group, resource.version, &list));
+        if resource.custom.is_some() {
+            let metadata = ["meta.ObjectMeta", "meta.ListMeta"];
+            found.extend(metadata.iter().filter_map(|name| type_named(name)));
+        } else {
+            let list = format!("{}List", resource.kind);
+            found.extend(type_of(resource.group, resource.version, resource.kind));
+            found.extend(type_of(resource.group, resource.version, &list));
+        }
         for sub in resource.subresources {
             found.extend(subresource_type(resource, sub));
         }
@@ -31,18 +36,73 @@ pub(super) fn roots(resources: &[&Served<'_>]) -> Vec<&'static Type> {
     found
 }
 
-pub(super) fn subresource_type(
+/// The name of the schema of a resource.
+pub(super) fn name_of(resource: &Served<'_>) -> Option<String> {
+    match resource.custom {
+        Some(_) => Some(custom::name(resource, resource.kind)),
+        None => {
+            let ty = type_of(resource.group, resource.version, resource.kind)?;
+            Some(ty.name.clone())
+        }
+    }
+}
+
+/// The name of the schema of lists of a resource.
+pub(super) fn list_name_of(resource: &Served<'_>) -> Option<String> {
+    match resource.custom {
+        Some(of_custom) => Some(custom::name(resource, of_custom.list_kind)),
+        None => {
+            let list = format!("{}List", resource.kind);
+            Some(
+                type_of(resource.group, resource.version, &list)?
+                    .name
+                    .clone(),
+            )
+        }
+    }
+}
+
+/// The name of the schema of a subresource.
+pub(super) fn subresource_name(
+    resource: &Served<'_>,
+    sub: &super::ServedSubresource<'_>,
+) -> Option<String> {
+    let own_group = sub.group.is_empty() && sub.version.is_empty();
+    if own_group && sub.kind == resource.kind {
+        return name_of(resource);
+    }
+    Some(subresource_type(resource, sub)?.name.clone())
+}
+
+fn subresource_type(
     resource: &Served<'_>,
     sub: &super::ServedSubresource<'_>,
 ) -> Option<&'static Type> {
     if sub.group.is_empty() && sub.version.is_empty() {
+        if resource.custom.is_some() {
+            return None;
+        }
         return type_of(resource.group, resource.version, sub.kind);
     }
     type_of(sub.group, sub.version, sub.kind)
 }
 
-/// The schemas of these types and of all that they refer to, by full name.
-pub(super) fn reachable(edition: Edition, roots: &[&'static Type]) -> Map<String, Value> {
+/// The schemas of these types, of all that they refer to, and of the custom resources, by name.
+pub(super) fn all(
+    edition: Edition,
+    roots: &[&'static Type],
+    resources: &[&Served<'_>],
+) -> Map<String, Value> {
+    let mut schemas = reachable(edition, roots);
+    for resource in resources {
+        if let Some(of_custom) = &resource.custom {
+            schemas.extend(custom::schemas(edition, resource, of_custom));
+        }
+    }
+    schemas
+}
+
+fn reachable(edition: Edition, roots: &[&'static Type]) -> Map<String, Value> {
     let mut seen: BTreeSet<TypeId> = roots.iter().map(|t| t.id).collect();
     let mut todo: Vec<TypeId> = seen.iter().copied().collect();
     let mut schemas = Map::new();
@@ -116,7 +176,7 @@ fn object(edition: Edition, ty: &Type) -> Value {
     schema
 }
 
-fn property(edition: Edition, field: &Field) -> Value {
+pub(super) fn property(edition: Edition, field: &Field) -> Value {
     let mut schema = match field.ty.container {
         Container::One => element(edition, field.ty),
         Container::List => json!({"type": "array", "items": item(edition, field.ty)}),

@@ -37,6 +37,7 @@ const SERVED: &[Served<'static>] = &[
                 verbs: &["get", "patch", "update"],
             },
         ],
+        custom: None,
     },
     Served {
         group: "",
@@ -62,6 +63,7 @@ const SERVED: &[Served<'static>] = &[
                 verbs: &["create"],
             },
         ],
+        custom: None,
     },
     Served {
         group: "",
@@ -72,6 +74,7 @@ const SERVED: &[Served<'static>] = &[
         namespaced: false,
         verbs: STANDARD,
         subresources: &[],
+        custom: None,
     },
     Served {
         group: "rbac.authorization.k8s.io",
@@ -82,6 +85,7 @@ const SERVED: &[Served<'static>] = &[
         namespaced: true,
         verbs: &["get"],
         subresources: &[],
+        custom: None,
     },
 ];
 
@@ -272,4 +276,164 @@ fn common_kinds_are_described() {
             assert!(!field.description.is_empty(), "{kind}.{}", field.name);
         }
     }
+}
+
+fn with_custom<T>(schema: Value, make: impl FnOnce(&[Served<'_>]) -> T) -> T {
+    let served = [Served {
+        group: "stable.example.com",
+        version: "v1",
+        plural: "crontabs",
+        singular: "crontab",
+        kind: "CronTab",
+        namespaced: true,
+        verbs: STANDARD,
+        subresources: &[
+            ServedSubresource {
+                name: "status",
+                kind: "CronTab",
+                group: "",
+                version: "",
+                verbs: &["get", "patch", "update"],
+            },
+            ServedSubresource {
+                name: "scale",
+                kind: "Scale",
+                group: "autoscaling",
+                version: "v1",
+                verbs: &["get", "patch", "update"],
+            },
+        ],
+        custom: Some(Custom {
+            list_kind: "CronTabList",
+            schema: Some(&schema),
+        }),
+    }];
+    make(&served)
+}
+
+fn cron_tab() -> Value {
+    json!({"type": "object", "description": "A table.", "properties": {"spec": {
+        "type": "object", "required": ["size", "when"], "oneOf": [{"required": ["size"]}], "properties": {
+            "size": {"type": "integer", "default": 1, "minimum": 0, "maximum": 9.5},
+            "when": {"type": "string", "nullable": true, "enum": ["a", "b"], "pattern": "^a"},
+            "port": {"x-kubernetes-int-or-string": true},
+            "any": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "string"}}},
+            "inner": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"data": {"type": "object"}}}}}}})
+}
+
+#[test]
+fn custom_resources_are_published_like_others() {
+    let name = "com.example.stable.v1.CronTab";
+    let document = with_custom(cron_tab(), |served| {
+        v3_document(served, "stable.example.com", "v1", "v1.36.0").unwrap()
+    });
+    let schemas = &document["components"]["schemas"];
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    for reference in found {
+        let name = reference.strip_prefix("#/components/schemas/").unwrap();
+        assert!(schemas.get(name).is_some(), "{name}");
+    }
+    let table = &schemas[name];
+    assert_eq!(table["description"], "A table.");
+    assert_eq!(
+        table["x-kubernetes-group-version-kind"],
+        json!([{"group": "stable.example.com", "version": "v1", "kind": "CronTab"}])
+    );
+    let meta = "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    assert_eq!(table["properties"]["metadata"]["allOf"][0]["$ref"], meta);
+    assert_eq!(table["properties"]["kind"]["type"], "string");
+    let spec = &table["properties"]["spec"];
+    assert_eq!(spec["oneOf"], json!([{"required": ["size"]}]));
+    assert_eq!(spec["properties"]["when"]["nullable"], true);
+    assert_eq!(
+        spec["properties"]["port"],
+        json!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]})
+    );
+    let inner = &spec["properties"]["inner"];
+    assert_eq!(inner["properties"]["metadata"]["allOf"][0]["$ref"], meta);
+    assert_eq!(inner["required"], json!(["kind", "apiVersion"]));
+    let list = &schemas["com.example.stable.v1.CronTabList"];
+    assert_eq!(
+        list["properties"]["items"]["items"]["$ref"],
+        format!("#/components/schemas/{name}")
+    );
+    let object = "/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}";
+    let patch = &document["paths"][object]["patch"];
+    assert_eq!(
+        patch["operationId"],
+        "patchStableExampleComV1NamespacedCronTab"
+    );
+    let formats: Vec<&String> = patch["requestBody"]["content"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .collect();
+    assert_eq!(
+        formats,
+        [
+            "application/apply-patch+yaml",
+            "application/json-patch+json",
+            "application/merge-patch+json"
+        ]
+    );
+    let answer = |path: &str| {
+        let content = &document["paths"][path]["get"]["responses"]["200"]["content"];
+        assert!(content.get("application/vnd.kubernetes.protobuf").is_none());
+        content["application/json"]["schema"]["$ref"].clone()
+    };
+    assert_eq!(answer(object), format!("#/components/schemas/{name}"));
+    assert_eq!(
+        answer(&format!("{object}/status")),
+        format!("#/components/schemas/{name}")
+    );
+    assert_eq!(
+        answer(&format!("{object}/scale")),
+        "#/components/schemas/io.k8s.api.autoscaling.v1.Scale"
+    );
+    assert_eq!(
+        answer("/apis/stable.example.com/v1/crontabs"),
+        "#/components/schemas/com.example.stable.v1.CronTabList"
+    );
+}
+
+#[test]
+fn version_2_leaves_out_what_it_cannot_say() {
+    let document = with_custom(cron_tab(), |served| v2_document(served, "v1.36.0"));
+    let table = &document["definitions"]["com.example.stable.v1.CronTab"];
+    let spec = &table["properties"]["spec"];
+    assert_eq!(spec["required"], json!(["size"]));
+    assert!(spec.get("oneOf").is_none());
+    assert_eq!(
+        spec["properties"]["when"],
+        json!({"enum": ["a", "b"], "pattern": "^a"})
+    );
+    assert_eq!(
+        spec["properties"]["any"],
+        json!({"x-kubernetes-preserve-unknown-fields": true})
+    );
+    assert_eq!(
+        spec["properties"]["port"],
+        json!({"x-kubernetes-int-or-string": true})
+    );
+    assert_eq!(
+        table["properties"]["metadata"]["$ref"],
+        "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+    );
+    assert!(!v2_protobuf(&document).is_empty());
+    // Of what has any fields nothing is said, since kubectl would forbid them.
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"spec": {"type": "object"}}});
+    let document = with_custom(open, |served| v2_document(served, "v1.36.0"));
+    assert_eq!(
+        document["definitions"]["com.example.stable.v1.CronTab"],
+        json!({"type": "object", "x-kubernetes-group-version-kind":
+            [{"group": "stable.example.com", "version": "v1", "kind": "CronTab"}]})
+    );
+}
+
+#[test]
+fn the_hash_follows_the_schema() {
+    let hash = |schema| with_custom(schema, |served| hash_of(served, "stable.example.com", "v1"));
+    assert_eq!(hash(cron_tab()), hash(cron_tab()));
+    assert_ne!(hash(cron_tab()), hash(json!({"type": "object"})));
 }

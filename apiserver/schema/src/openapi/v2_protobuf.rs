@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::protobuf::wire::{bytes, number};
+use crate::protobuf::wire::{bytes, double, number};
 
 type Out = Vec<u8>;
 
@@ -92,13 +92,20 @@ fn extensions(tag: u32, value: &Value, out: &mut Out) {
 fn schema(value: &Value, out: &mut Out) {
     text(1, value, "$ref", out);
     text(2, value, "format", out);
+    text(3, value, "title", out);
     text(4, value, "description", out);
     if let Some(default) = value.get("default") {
         message(5, out, |out| free(default, out));
     }
+    limits(value, out);
     texts(19, value, "required", out);
-    if let Some(inner) = value.get("additionalProperties") {
-        message(21, out, |out| message(1, out, |out| schema(inner, out)));
+    for one in items(value, "enum") {
+        message(20, out, |out| free(one, out));
+    }
+    match value.get("additionalProperties") {
+        None => {}
+        Some(Value::Bool(any)) => message(21, out, |out| number(2, u64::from(*any), out)),
+        Some(inner) => message(21, out, |out| message(1, out, |out| schema(inner, out))),
     }
     if value.get("type").is_some() {
         message(22, out, |out| text(1, value, "type", out));
@@ -114,6 +121,34 @@ fn schema(value: &Value, out: &mut Out) {
         });
     }
     extensions(31, value, out);
+}
+
+/// What only custom resources have.
+fn limits(value: &Value, out: &mut Out) {
+    let mut float = |tag: u32, key: &str| {
+        if let Some(limit) = value.get(key).and_then(Value::as_f64) {
+            double(tag, limit, out);
+        }
+    };
+    float(6, "multipleOf");
+    float(7, "maximum");
+    float(9, "minimum");
+    flag(8, value, "exclusiveMaximum", out);
+    flag(10, value, "exclusiveMinimum", out);
+    text(13, value, "pattern", out);
+    flag(16, value, "uniqueItems", out);
+    for (tag, key) in [
+        (11, "maxLength"),
+        (12, "minLength"),
+        (14, "maxItems"),
+        (15, "minItems"),
+        (17, "maxProperties"),
+        (18, "minProperties"),
+    ] {
+        if let Some(limit) = value.get(key).and_then(Value::as_u64) {
+            number(tag, limit, out);
+        }
+    }
 }
 
 fn path_item(value: &Value, out: &mut Out) {

@@ -11,6 +11,12 @@ pub(crate) fn number(tag: u32, value: u64, out: &mut Vec<u8>) {
     varint(value, out);
 }
 
+/// A field that is a floating point number.
+pub(crate) fn double(tag: u32, value: f64, out: &mut Vec<u8>) {
+    key(tag, 1, out);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
 /// A field that has a length: bytes, text, a message.
 pub(crate) fn bytes(tag: u32, value: &[u8], out: &mut Vec<u8>) {
     key(tag, 2, out);
