@@ -2,7 +2,8 @@
 //! (JSON, YAML, protobuf), its patches, selectors, names, quantities and the OpenAPI documents.
 //!
 //! Architecture invariant: nothing here does I/O, knows the time or knows which kinds the server
-//! serves. The table in `data/` describes types; the list of served kinds lives in `resources`.
+//! serves. The table in `data/` describes built-in types, `structural` those of custom resources;
+//! the list of served kinds lives in `resources`.
 
 pub mod apply;
 pub mod decode;
