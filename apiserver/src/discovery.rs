@@ -13,7 +13,7 @@ use sha2::{Digest, Sha512};
 
 use crate::config::{VERSION_MINOR, git_version};
 use crate::context::Context;
-use crate::negotiate;
+use crate::negotiate::{self, Output};
 use crate::status::ApiError;
 
 const AGGREGATED: &[(&str, &str)] = &[
@@ -129,6 +129,18 @@ pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
                 &error.to_status(),
             ));
         }
+    }
+    if let ["version"] | [""] = segments.as_slice() {
+        let output = Output {
+            pretty: context.output.pretty,
+            ..Output::PLAIN
+        };
+        return Some(negotiate::respond_value(
+            &context.headers,
+            &output,
+            StatusCode::OK,
+            &value,
+        ));
     }
     Some(context.respond_value(StatusCode::OK, &value))
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use resources::Resource;
 use schema::Object;
+use schema::protobuf::ProtobufError;
 use serde_json::{Value, json};
 
 use crate::status::{ApiError, ApiResult};
@@ -17,7 +18,7 @@ pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// What bodies may be written in.
 const READ: &[&str] = &[JSON, YAML, PROTOBUF];
 /// What answers are written in.
-const WRITTEN: &[&str] = &[JSON, YAML];
+const WRITTEN: &[&str] = &[JSON, YAML, PROTOBUF];
 /// Answers above this are compressed for clients that accept gzip.
 pub(crate) const GZIP_BYTES_MIN: usize = 128 * 1024;
 
@@ -72,17 +73,25 @@ pub(crate) enum Form {
     },
 }
 
+/// What an answer is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
 /// How to write the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Output {
-    pub(crate) yaml: bool,
+    pub(crate) encoding: Encoding,
     pub(crate) pretty: bool,
     pub(crate) form: Form,
 }
 
 impl Output {
     pub(crate) const PLAIN: Output = Output {
-        yaml: false,
+        encoding: Encoding::Json,
         pretty: false,
         form: Form::Object,
     };
@@ -93,7 +102,11 @@ impl Output {
     }
 
     pub(crate) fn content_type(&self) -> &'static str {
-        if self.yaml { YAML } else { JSON }
+        match self.encoding {
+            Encoding::Json => JSON,
+            Encoding::Yaml => YAML,
+            Encoding::Protobuf => PROTOBUF,
+        }
     }
 }
 
@@ -146,9 +159,10 @@ pub(crate) fn output(
                 .find(|(key, _)| *key == name)
                 .map(|(_, value)| *value)
         };
-        let yaml = match media.as_str() {
-            JSON | "*/*" | "application/*" => false,
-            YAML => true,
+        let encoding = match media.as_str() {
+            JSON | "*/*" | "application/*" => Encoding::Json,
+            YAML => Encoding::Yaml,
+            PROTOBUF => Encoding::Protobuf,
             _ => continue,
         };
         let version = match parameter("v") {
@@ -166,7 +180,11 @@ pub(crate) fn output(
             }
             Some(_) => continue,
         };
-        return Ok(Output { yaml, pretty, form });
+        return Ok(Output {
+            encoding,
+            pretty,
+            form,
+        });
     }
     Err(ApiError::not_acceptable(WRITTEN))
 }
@@ -239,12 +257,21 @@ pub(crate) fn shape(output: &Output, resource: &Resource, object: Object, now: i
     }
 }
 
-/// Encodes a value as the client wants it.
-pub(crate) fn encode(output: &Output, value: &Value) -> Bytes {
-    if output.yaml
-        && let Ok(text) = serde_saphyr::to_string(value)
-    {
-        return Bytes::from(text);
+/// Encodes a value as the client wants it. Not every value has a form in protobuf: 406 then, as Kubernetes says it.
+pub(crate) fn encode(output: &Output, value: &Value) -> ApiResult<Bytes> {
+    match output.encoding {
+        Encoding::Json => {}
+        Encoding::Yaml => {
+            if let Ok(text) = serde_saphyr::to_string(value) {
+                return Ok(Bytes::from(text));
+            }
+        }
+        Encoding::Protobuf => {
+            let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+            let fails = not_marshalable(text("apiVersion"), text("kind"));
+            let encoded = schema::protobuf::encode_any(value);
+            return encoded.map(Bytes::from).map_err(fails);
+        }
     }
     let encoded = if output.pretty {
         serde_json::to_vec_pretty(value)
@@ -253,7 +280,17 @@ pub(crate) fn encode(output: &Output, value: &Value) -> Bytes {
     };
     let mut encoded = encoded.expect("a JSON value always encodes");
     encoded.push(b'\n');
-    Bytes::from(encoded)
+    Ok(Bytes::from(encoded))
+}
+
+/// A kind that has no protobuf is not acceptable; anything else that does not encode is the server's fault.
+pub(crate) fn not_marshalable(api_version: &str, kind: &str) -> impl Fn(ProtobufError) -> ApiError {
+    let version = api_version.rsplit('/').next().unwrap_or_default();
+    let name = format!("{version}.{kind}");
+    move |error| match error {
+        ProtobufError::UnknownKind { .. } => ApiError::not_marshalable(&name),
+        error => ApiError::internal(error.to_string()),
+    }
 }
 
 /// An answer of encoded bytes, compressed where that pays.
@@ -306,7 +343,15 @@ pub(crate) fn respond_value(
     code: StatusCode,
     value: &Value,
 ) -> Response {
-    respond_bytes(headers, code, output.content_type(), encode(output, value))
+    match encode(output, value) {
+        Ok(body) => respond_bytes(headers, code, output.content_type(), body),
+        Err(error) => {
+            let status = encode(output, &error.to_status());
+            let status = status.expect("a Status has a form in every encoding");
+            let content_type = output.content_type();
+            respond_bytes(headers, error.status_code(), content_type, status)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -357,7 +402,7 @@ mod tests {
             Ok(Form::Object)
         );
         assert_eq!(accept("application/cbor"), Err(406));
-        assert_eq!(accept(PROTOBUF), Err(406));
+        assert_eq!(accept(PROTOBUF), Ok(Form::Object));
         assert_eq!(
             accept("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
             Ok(Form::Partial {

@@ -236,6 +236,17 @@ impl ApiError {
         )
     }
 
+    /// A kind, as `v1.Table`, that has no form in protobuf.
+    pub(crate) fn not_marshalable(kind: &str) -> ApiError {
+        ApiError::new(
+            406,
+            "NotAcceptable",
+            format!(
+                "object *{kind} does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message"
+            ),
+        )
+    }
+
     pub(crate) fn unsupported_media(accepted: &[&str]) -> ApiError {
         ApiError::new(
             415,

@@ -12,7 +12,7 @@ mod write;
 use serde_json::Value;
 
 use crate::decode::{self, DecodeError, FieldValidation};
-use crate::types::{Type, type_of_api_version};
+use crate::types::{Type, type_named, type_of_api_version};
 
 /// The content type of bodies.
 pub const CONTENT_TYPE: &str = "application/vnd.kubernetes.protobuf";
@@ -110,6 +110,47 @@ pub fn encode_message(ty: &Type, value: &Value) -> Result<Vec<u8>, ProtobufError
     let mut out = Vec::new();
     write::object(ty, value, &mut out)?;
     Ok(out)
+}
+
+/// Encodes an object (or list) of the kind that it names itself.
+pub fn encode_any(value: &Value) -> Result<Vec<u8>, ProtobufError> {
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or("");
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    // The older name of metadata alone has the same messages; discovery leaves out the version.
+    let known = match api_version {
+        "meta.k8s.io/v1beta1" => "meta.k8s.io/v1",
+        "" => "v1",
+        other => other,
+    };
+    let ty = type_of_api_version(known, kind).ok_or_else(|| ProtobufError::UnknownKind {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+    })?;
+    encode(ty, value)
+}
+
+/// What stands around the items of a list: the bytes before the first one and those after the last. Each item follows
+/// its own [`list_item_head`]; `items` are their lengths. So a list is sent piece by piece.
+pub fn list_around(
+    api_version: &str,
+    kind: &str,
+    metadata: &Value,
+    items: impl Iterator<Item = usize>,
+) -> Result<(Vec<u8>, Vec<u8>), ProtobufError> {
+    let list_meta = type_named("meta.ListMeta").expect("it is in the table");
+    let mut before = Vec::new();
+    wire::bytes(1, &encode_message(list_meta, metadata)?, &mut before);
+    let items: usize = items
+        .map(|length| list_item_head(length).len() + length)
+        .sum();
+    Ok(write::around(api_version, kind, &before, items))
+}
+
+/// What stands before an item of so many bytes.
+pub fn list_item_head(length: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(6);
+    wire::head(2, length, &mut head);
+    head
 }
 
 /// One frame of a watch: a 4-byte big-endian length and a `WatchEvent` around an object that

@@ -11,13 +11,14 @@ use kv::mutants::{Bug, planted};
 use kv::{RangeRequest, Store};
 use resources::Resource;
 use schema::Object;
+use schema::protobuf::ProtobufError;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::cache::{Cache, Snapshot};
 use crate::context::Context;
 use crate::entry::{self, Entry};
-use crate::negotiate::{self, Form};
+use crate::negotiate::{self, Encoding, Form};
 use crate::read_version::{ListOptions, ReadAt, encode_token};
 use crate::selection::Selection;
 use crate::status::{ApiError, ApiResult};
@@ -32,7 +33,7 @@ pub(crate) async fn list(context: &Context, resource: &'static Resource) -> ApiR
     let options = ListOptions::from_query(&context.query)?;
     let selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
     let page = read(context, resource, &options, &selection).await?;
-    Ok(respond(context, resource, page))
+    respond(context, resource, page)
 }
 
 /// What one LIST answers.
@@ -239,9 +240,13 @@ async fn from_store(
     }
 }
 
-fn respond(context: &Context, resource: &'static Resource, page: Page) -> Response {
-    if context.output.is_plain() {
-        return stream(context, resource, page);
+fn respond(context: &Context, resource: &'static Resource, page: Page) -> ApiResult<Response> {
+    let output = &context.output;
+    if output.is_plain() {
+        return Ok(stream(context, resource, page));
+    }
+    if output.encoding == Encoding::Protobuf && output.form == Form::Object {
+        return protobuf(context, resource, &page);
     }
     let metadata = page.metadata();
     let objects = page.entries.iter().map(|entry| entry.object_as(resource));
@@ -268,7 +273,59 @@ fn respond(context: &Context, resource: &'static Resource, page: Page) -> Respon
             )
         }
     };
-    context.respond_value(StatusCode::OK, &value)
+    Ok(context.respond_value(StatusCode::OK, &value))
+}
+
+/// Every item is encoded by itself, and freed as soon as it is sent.
+fn protobuf(context: &Context, resource: &'static Resource, page: &Page) -> ApiResult<Response> {
+    let (api_version, kind) = (resource.api_version(), resource.list_kind());
+    let unknown = || ProtobufError::UnknownKind {
+        api_version: api_version.clone(),
+        kind: kind.clone(),
+    };
+    let fails = negotiate::not_marshalable(&api_version, &kind);
+    let ty = schema::type_of(resource.group, resource.version, resource.kind)
+        .ok_or_else(|| fails(unknown()))?;
+    let encode = |entry: &Arc<Entry>| {
+        schema::protobuf::encode_message(ty, entry.object_as(resource).value())
+    };
+    let items: Result<Vec<Vec<u8>>, _> = page.entries.iter().map(encode).collect();
+    let items = items.map_err(&fails)?;
+    let lengths = items.iter().map(Vec::len);
+    let (head, tail) =
+        schema::protobuf::list_around(&api_version, &kind, &page.metadata(), lengths)
+            .map_err(&fails)?;
+    let about = items.iter().map(|item| item.len() + 6).sum();
+    let items = items.into_iter().flat_map(|item| {
+        let head = schema::protobuf::list_item_head(item.len());
+        [Bytes::from(head), Bytes::from(item)]
+    });
+    let pieces = std::iter::once(Bytes::from(head))
+        .chain(items)
+        .chain(std::iter::once(Bytes::from(tail)));
+    let frames = Joined { pieces };
+    Ok(send(context, negotiate::PROTOBUF, about, frames))
+}
+
+/// Small pieces of a body as frames.
+struct Joined<I> {
+    pieces: I,
+}
+
+impl<I: Iterator<Item = Bytes>> Iterator for Joined<I> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let first = self.pieces.next()?;
+        let mut frame = BytesMut::with_capacity(FRAME_BYTES + 8 * 1024);
+        frame.extend_from_slice(&first);
+        while frame.len() < FRAME_BYTES
+            && let Some(piece) = self.pieces.next()
+        {
+            frame.extend_from_slice(&piece);
+        }
+        Some(frame.freeze())
+    }
 }
 
 /// The items of a list without their `kind` and `apiVersion`, as Kubernetes sends them.
@@ -297,13 +354,23 @@ fn stream(context: &Context, resource: &'static Resource, page: Page) -> Respons
         .iter()
         .map(|entry| entry.json().len() + 1)
         .sum();
-    let mut frames = Frames {
+    let frames = Frames {
         resource,
         entries: page.entries.into_iter(),
         first: true,
         head: Some(head),
         done: false,
     };
+    send(context, negotiate::JSON, about, frames)
+}
+
+/// A body of `about` so many bytes: as a whole where it is small, else frame by frame as the client takes them.
+fn send(
+    context: &Context,
+    content_type: &'static str,
+    about: usize,
+    mut frames: impl Iterator<Item = Bytes> + Send + 'static,
+) -> Response {
     if about <= negotiate::GZIP_BYTES_MIN {
         let mut body = BytesMut::with_capacity(about + 256);
         for frame in frames {
@@ -312,15 +379,14 @@ fn stream(context: &Context, resource: &'static Resource, page: Page) -> Respons
         return negotiate::respond_bytes(
             &context.headers,
             StatusCode::OK,
-            negotiate::JSON,
+            content_type,
             body.freeze(),
         );
     }
     let mut response = Response::new(Body::empty());
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(negotiate::JSON),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(
         header::CACHE_CONTROL,
         HeaderValue::from_static("no-cache, private"),

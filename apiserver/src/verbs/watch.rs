@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::cache::{Cache, Change};
 use crate::context::Context;
 use crate::entry::{self, Entry};
-use crate::negotiate::{self, Form, Output};
+use crate::negotiate::{self, Encoding, Form, Output};
 use crate::read_version::WatchOptions;
 use crate::selection::Selection;
 use crate::status::{ApiError, ApiResult};
@@ -35,15 +35,21 @@ const LAST_BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 const TIMEOUT_SECONDS_MIN: u64 = 1_800;
 const CHANGES_PER_TURN: usize = 256;
 const FRAME_BYTES: usize = 64 * 1024;
+/// What a watch is written in.
+const STREAMED: &[&str] = &[negotiate::JSON, negotiate::PROTOBUF];
 
 pub(crate) async fn watch(
     context: &Context,
     resource: &'static Resource,
     extensions: &mut Extensions,
 ) -> ApiResult<Response> {
-    if context.output.yaml {
+    let encoding = context.output.encoding;
+    if encoding == Encoding::Yaml {
         // Documents of YAML have no agreed frame in a stream.
-        return Err(ApiError::not_acceptable(&[negotiate::JSON]));
+        return Err(ApiError::not_acceptable(STREAMED));
+    }
+    if encoding == Encoding::Protobuf {
+        has_protobuf(&context.output, resource)?;
     }
     let options = WatchOptions::from_query(&context.query)?;
     let mut selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
@@ -61,8 +67,7 @@ pub(crate) async fn watch(
         // Too old a version is told inside the stream, where client libraries look for it.
         Err(error) if error.reason == "Expired" => {
             let mut frame = BytesMut::new();
-            let status = error.to_status().to_string();
-            write_event(&mut frame, "ERROR", status.as_bytes());
+            write_value(encoding, &mut frame, "ERROR", &error.to_status());
             let frames = futures::stream::once(std::future::ready(frame.freeze()));
             (Instant::now(), frames.boxed())
         }
@@ -73,10 +78,13 @@ pub(crate) async fn watch(
     }
     let mut response = Response::new(Body::from_stream(frames.map(Ok::<_, std::io::Error>)));
     // Kubernetes frames watch events without `stream=watch` in JSON, and adds it for others.
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(negotiate::JSON),
-    );
+    let content_type = match encoding {
+        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Encoding::Json | Encoding::Yaml => negotiate::JSON,
+    };
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(
         header::CACHE_CONTROL,
         HeaderValue::from_static("no-cache, private"),
@@ -304,7 +312,7 @@ impl Watcher {
         json: &Bytes,
         entry: Option<&Arc<Entry>>,
     ) {
-        let plain = !self.output.yaml
+        let plain = self.output.encoding == Encoding::Json
             && self.output.form == Form::Object
             && !entry::is_converted(self.resource);
         if plain {
@@ -323,7 +331,7 @@ impl Watcher {
             }
         };
         let value = self.shape(object);
-        write_event(frame, kind, value.to_string().as_bytes());
+        write_value(self.output.encoding, frame, kind, &value);
     }
 
     fn shape(&mut self, object: Object) -> Value {
@@ -368,11 +376,42 @@ impl Watcher {
                 })
             }
         };
-        write_event(frame, "BOOKMARK", value.to_string().as_bytes());
+        write_value(self.output.encoding, frame, "BOOKMARK", &value);
     }
 
     fn write_error(&self, frame: &mut BytesMut, error: &ApiError) {
-        write_event(frame, "ERROR", error.to_status().to_string().as_bytes());
+        write_value(self.output.encoding, frame, "ERROR", &error.to_status());
+    }
+}
+
+/// Refuses a watch in protobuf of what has no form in it.
+fn has_protobuf(output: &Output, resource: &Resource) -> ApiResult<()> {
+    let kind = match output.form {
+        Form::Partial { .. } => return Ok(()),
+        Form::Object => resource.kind,
+        Form::Table { .. } => "Table",
+    };
+    if kind == resource.kind && schema::type_of(resource.group, resource.version, kind).is_some() {
+        return Ok(());
+    }
+    Err(ApiError::not_acceptable(STREAMED))
+}
+
+fn write_value(encoding: Encoding, frame: &mut BytesMut, kind: &str, object: &Value) {
+    if encoding != Encoding::Protobuf {
+        write_event(frame, kind, object.to_string().as_bytes());
+        return;
+    }
+    match schema::protobuf::encode_any(object) {
+        Ok(encoded) => {
+            frame.extend_from_slice(&schema::protobuf::watch_frame(kind, &encoded));
+        }
+        // Nothing that is stored fails to encode; if it did, skipping it would leave the client with a hole.
+        Err(error) => {
+            let status = ApiError::internal(error.to_string()).to_status();
+            let status = schema::protobuf::encode_any(&status).unwrap_or_default();
+            frame.extend_from_slice(&schema::protobuf::watch_frame("ERROR", &status));
+        }
     }
 }
 

@@ -1,9 +1,11 @@
-//! A watch over a WebSocket, as browsers and old clients ask for it: every event is one text message.
+//! A watch over a WebSocket, as browsers and old clients ask for it: every event is one message, of
+//! text or of protobuf.
 
+use std::str::Utf8Error;
 use std::time::Duration;
 
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures::stream::BoxStream;
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use http::Extensions;
@@ -15,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use crate::context::Context;
+use crate::negotiate::Encoding;
 use crate::status::ApiResult;
 use crate::websocket;
 
@@ -24,7 +27,7 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// How long after its end a watch waits for a client that has not read everything yet.
 const CLOSING_MAX: Duration = Duration::from_secs(10);
 
-/// Agrees to the upgrade; `frames` are lines of events, as on an ordinary watch, which is over at `end`.
+/// Agrees to the upgrade; `frames` hold events as on an ordinary watch, which is over at `end`.
 pub(super) fn upgrade(
     context: &Context,
     extensions: &mut Extensions,
@@ -36,6 +39,7 @@ pub(super) fn upgrade(
     let protocol = offered.split(", ").find(|name| !name.is_empty());
     let (client, response) = websocket::accept(context, extensions, protocol)?;
     let stopping = context.server.stopping.clone();
+    let encoding = context.output.encoding;
     tokio::spawn(async move {
         let client = async {
             client
@@ -44,7 +48,7 @@ pub(super) fn upgrade(
                 .map_err(std::io::Error::other)
         };
         tokio::select! {
-            outcome = serve(client, frames, end + CLOSING_MAX) => if let Err(error) = outcome {
+            outcome = serve(client, (encoding, frames), end + CLOSING_MAX) => if let Err(error) = outcome {
                 tracing::debug!(%error, "a watch over a WebSocket broke");
             },
             () = stopping.cancelled() => {}
@@ -57,7 +61,7 @@ pub(super) fn upgrade(
 /// over for as long as its connection stands.
 async fn serve<C: AsyncRead + AsyncWrite + Unpin>(
     client: impl Future<Output = std::io::Result<C>>,
-    frames: BoxStream<'static, Bytes>,
+    frames: (Encoding, BoxStream<'static, Bytes>),
     deadline: Instant,
 ) -> Result<(), tungstenite::Error> {
     let carried = async {
@@ -79,8 +83,27 @@ async fn serve<C: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// The events of a frame: lines of text, or messages that follow their length.
+fn messages(encoding: Encoding, mut frame: Bytes) -> Result<Vec<Message>, Utf8Error> {
+    let mut messages = Vec::new();
+    if encoding == Encoding::Protobuf {
+        while frame.len() > 4 {
+            let length = frame.get_u32() as usize;
+            messages.push(Message::Binary(frame.split_to(length.min(frame.len()))));
+        }
+        return Ok(messages);
+    }
+    for line in frame
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        messages.push(Message::Text(Utf8Bytes::try_from(frame.slice_ref(line))?));
+    }
+    Ok(messages)
+}
+
 async fn carry(
-    mut frames: BoxStream<'static, Bytes>,
+    (encoding, mut frames): (Encoding, BoxStream<'static, Bytes>),
     mut sink: impl Sink<Message, Error = tungstenite::Error> + Unpin,
     mut stream: impl Stream<Item = Result<Message, tungstenite::Error>> + Unpin,
 ) -> Result<(), tungstenite::Error> {
@@ -90,10 +113,8 @@ async fn carry(
                 let Some(frame) = frame else {
                     return sink.close().await;
                 };
-                for line in frame.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                    let text = Utf8Bytes::try_from(frame.slice_ref(line))
-                        .map_err(std::io::Error::other)?;
-                    sink.feed(Message::Text(text)).await?;
+                for message in messages(encoding, frame).map_err(std::io::Error::other)? {
+                    sink.feed(message).await?;
                 }
                 sink.flush().await?;
             }
@@ -111,6 +132,16 @@ async fn carry(
 mod tests {
     use super::*;
 
+    #[test]
+    fn events_of_protobuf_are_told_apart_by_their_lengths() {
+        let frame = Bytes::from_static(b"\0\0\0\x03a\nb\0\0\0\x01c");
+        let messages = messages(Encoding::Protobuf, frame).unwrap();
+        assert_eq!(
+            messages,
+            [Message::binary(&b"a\nb"[..]), Message::binary(&b"c"[..])]
+        );
+    }
+
     #[tokio::test]
     async fn a_client_that_does_not_read_is_left_at_the_end() {
         // Nobody reads the other end, and more is to be sent than fits.
@@ -119,7 +150,7 @@ mod tests {
         let frames = futures::stream::repeat(frame).boxed();
         let connected = std::future::ready(Ok(near));
         let deadline = Instant::now() + Duration::from_millis(100);
-        let served = serve(connected, frames, deadline);
+        let served = serve(connected, (Encoding::Json, frames), deadline);
         let served = tokio::time::timeout(Duration::from_secs(30), served).await;
         let error = served.expect("the watch ends").expect_err("not in peace");
         assert!(error.to_string().contains("did not read"), "{error}");
@@ -139,7 +170,8 @@ mod tests {
             }
             messages
         };
-        let (served, messages) = tokio::join!(serve(connected, frames, deadline), reader);
+        let (served, messages) =
+            tokio::join!(serve(connected, (Encoding::Json, frames), deadline), reader);
         served.expect("in peace");
         let expected = [Message::text("a"), Message::text("b"), Message::Close(None)];
         assert_eq!(messages, expected);

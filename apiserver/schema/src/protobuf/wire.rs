@@ -19,9 +19,14 @@ pub(crate) fn double(tag: u32, value: f64, out: &mut Vec<u8>) {
 
 /// A field that has a length: bytes, text, a message.
 pub(crate) fn bytes(tag: u32, value: &[u8], out: &mut Vec<u8>) {
-    key(tag, 2, out);
-    varint(value.len() as u64, out);
+    head(tag, value.len(), out);
     out.extend_from_slice(value);
+}
+
+/// What stands before a value of so many bytes.
+pub(crate) fn head(tag: u32, length: usize, out: &mut Vec<u8>) {
+    key(tag, 2, out);
+    varint(length as u64, out);
 }
 
 fn varint(mut value: u64, out: &mut Vec<u8>) {

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
-use super::wire::{bytes, key, number};
+use super::wire::{bytes, head, key, number};
 use super::{MAGIC, ProtobufError};
 use crate::time;
 use crate::types::{
@@ -15,16 +15,30 @@ type Written = Result<(), ProtobufError>;
 
 /// `k8s\0` and a `runtime.Unknown`.
 pub(super) fn enveloped(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+    let (mut out, tail) = around(api_version, kind, raw, 0);
+    out.extend_from_slice(&tail);
+    out
+}
+
+/// An envelope that is open in the middle of its message: `start` of it is there, and so many bytes are still to come.
+pub(super) fn around(
+    api_version: &str,
+    kind: &str,
+    start: &[u8],
+    to_come: usize,
+) -> (Vec<u8>, Vec<u8>) {
     let mut type_meta = Vec::new();
     bytes(1, api_version.as_bytes(), &mut type_meta);
     bytes(2, kind.as_bytes(), &mut type_meta);
-    let mut out = Vec::with_capacity(raw.len() + type_meta.len() + 24);
-    out.extend_from_slice(MAGIC);
-    bytes(1, &type_meta, &mut out);
-    bytes(2, raw, &mut out);
-    bytes(3, b"", &mut out);
-    bytes(4, b"", &mut out);
-    out
+    let mut open = Vec::with_capacity(start.len() + type_meta.len() + 24);
+    open.extend_from_slice(MAGIC);
+    bytes(1, &type_meta, &mut open);
+    head(2, start.len() + to_come, &mut open);
+    open.extend_from_slice(start);
+    let mut tail = Vec::new();
+    bytes(3, b"", &mut tail);
+    bytes(4, b"", &mut tail);
+    (open, tail)
 }
 
 /// `meta.v1.WatchEvent`.
