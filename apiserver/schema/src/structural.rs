@@ -79,18 +79,38 @@ impl Structural {
     /// What is wrong with an object, which was pruned and has its defaults; rules in CEL are not
     /// looked at. What did not change since `old` may be wrong.
     pub fn validate(&self, object: &Value, old: Option<&Value>) -> ErrorList {
-        let mut errors = validate::values(&self.0, object, old, None);
-        embedded::resources(&self.0, object, &Path::root(), &mut errors);
+        self.validate_at(object, old, None)
+    }
+
+    fn validate_at(&self, value: &Value, old: Option<&Value>, path: Option<&Path>) -> ErrorList {
+        let mut errors = validate::values(&self.0, value, old, path);
+        let root = Path::root();
+        let path = path.unwrap_or(&root);
+        embedded::resources(&self.0, value, path, &mut errors);
         let twice = |value: &Value| {
             let mut errors = ErrorList::new();
-            unique::lists(&self.0, value, &Path::root(), &mut errors);
+            unique::lists(&self.0, value, path, &mut errors);
             errors
         };
-        let duplicates = twice(object);
+        let duplicates = twice(value);
         if duplicates.is_empty() || old.is_none_or(|old| twice(old).is_empty()) {
             errors.extend(duplicates);
         }
         errors
+    }
+
+    /// What is wrong with the status of an object, when only that is written. As `validate`, for
+    /// this part.
+    pub fn validate_status(&self, object: &Value, old: Option<&Value>) -> ErrorList {
+        let (Some(node), Some(status)) = (self.0.property("status"), object.get("status")) else {
+            return ErrorList::new();
+        };
+        let part = Structural(Arc::new(Node {
+            root: false,
+            ..node.clone()
+        }));
+        let old = old.and_then(|old| old.get("status"));
+        part.validate_at(status, old, Some(&Path::new("status")))
     }
 
     /// About how many bytes the compiled form takes, shared parts counted once.

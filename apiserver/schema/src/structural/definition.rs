@@ -11,6 +11,8 @@ mod paths;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::compile::{self, DEPTH_MAX};
@@ -57,6 +59,9 @@ const NOT_WITH_STATUS: [&str; 21] = [
     "x-kubernetes-map-type",
 ];
 
+/// Errors, and warnings, beyond this many are not listed.
+const LISTED_MAX: usize = 100;
+
 /// The fields of every resource.
 const META: [&str; 3] = ["metadata", "kind", "apiVersion"];
 
@@ -100,7 +105,9 @@ pub fn check(
         let detail = format!("must not nest deeper than {DEPTH_MAX} schemas");
         errors.push(FieldError::forbidden(path, detail));
     }
-    compiled.filter(|_| errors.len() == before)
+    let compiled = compiled.filter(|_| errors.len() == before);
+    errors.truncate(before + LISTED_MAX);
+    compiled
 }
 
 /// What a definition may have and yet is not taken seriously, each as the text of a warning.
@@ -121,7 +128,7 @@ fn unknown_formats(schema: &Value, depth: usize, found: &mut Vec<String>) {
             && (ty.is_empty() || TYPES.contains(&ty));
     if !known {
         let warning = format!("unrecognized format {}", crate::field::go_quote(format));
-        if !found.contains(&warning) {
+        if found.len() < LISTED_MAX && !found.contains(&warning) {
             found.push(warning);
         }
     }
@@ -450,7 +457,7 @@ fn are_properties(
     keys_path: &Path,
     errors: &mut ErrorList,
 ) {
-    let mut seen: Vec<&Value> = Vec::new();
+    let mut seen = HashSet::new();
     for key in keys {
         let name = key.as_str().unwrap_or("");
         let property = inner(items, "properties").and_then(|p| p.get(name)?.as_object());
@@ -467,16 +474,20 @@ fn are_properties(
                 errors.push(FieldError::invalid(keys_path, keys.to_vec(), detail));
             }
         }
-        if seen.contains(&key) {
+        if !seen.insert(name) {
             let detail = "must not contain duplicate entries";
             errors.push(FieldError::invalid(keys_path, keys.to_vec(), detail));
         }
-        seen.push(key);
+        if errors.len() > LISTED_MAX {
+            // Each of them shows all keys.
+            return;
+        }
     }
 }
 
 fn are_always_there(keys: &[Value], items: Schema<'_>, path: &Path, errors: &mut ErrorList) {
-    let required = list(items, "required");
+    let required = list(items, "required").iter().filter_map(Value::as_str);
+    let required: HashSet<&str> = required.collect();
     for key in keys {
         let name = key.as_str().unwrap_or("");
         let Some(property) = inner(items, "properties").and_then(|p| p.get(name)?.as_object())
@@ -487,7 +498,7 @@ fn are_always_there(keys: &[Value], items: Schema<'_>, path: &Path, errors: &mut
         let has_default = property
             .get("default")
             .is_some_and(|value| !value.is_null());
-        if !required.contains(key) && !has_default {
+        if !required.contains(name) && !has_default {
             let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
             errors.push(FieldError::required(&path.child("default"), detail));
         }

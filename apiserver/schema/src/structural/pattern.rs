@@ -9,10 +9,13 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use regex::{Regex, RegexBuilder};
 
+/// Longer patterns are refused.
+const PATTERN_BYTES_MAX: usize = 32 * 1024;
 /// A compiled pattern may take this much memory; more is refused, as is a pattern that would.
 const COMPILED_BYTES_MAX: usize = 1 << 20;
-/// Compiled patterns are kept, but not more than this many.
+/// Compiled patterns are kept, but not more than this many, and none that are longer than that.
 const KEPT_MAX: usize = 256;
+const KEPT_BYTES_MAX: usize = 4096;
 /// A repetition may count this far, as in Go.
 const REPEAT_MAX: u32 = 1000;
 
@@ -25,6 +28,9 @@ pub(super) fn compile(pattern: &str) -> Result<Arc<Regex>, String> {
     if let Some(regex) = kept(&lock()) {
         return Ok(regex);
     }
+    if pattern.len() > PATTERN_BYTES_MAX {
+        return Err("error parsing regexp: expression too large".to_owned());
+    }
     let rust = rewritten(pattern)?;
     let built = RegexBuilder::new(&rust)
         .size_limit(COMPILED_BYTES_MAX)
@@ -32,11 +38,13 @@ pub(super) fn compile(pattern: &str) -> Result<Arc<Regex>, String> {
         .nest_limit(200)
         .build();
     let regex = Arc::new(built.map_err(|error| go_text(pattern, &error))?);
-    let mut map = lock();
-    if map.len() >= KEPT_MAX {
-        map.clear();
+    if pattern.len() <= KEPT_BYTES_MAX {
+        let mut map = lock();
+        if map.len() >= KEPT_MAX {
+            map.clear();
+        }
+        map.insert(pattern.into(), Arc::clone(&regex));
     }
-    map.insert(pattern.into(), Arc::clone(&regex));
     Ok(regex)
 }
 
@@ -191,17 +199,17 @@ fn regex_meta(c: char) -> bool {
 /// The length of `[:alpha:]` and the like, which the text begins with.
 fn posix_class(text: &str) -> Option<usize> {
     let inner = text.strip_prefix("[:")?;
-    let end = inner.find(":]")?;
-    let name = inner[..end].trim_start_matches('^');
-    name.bytes()
-        .all(|b| b.is_ascii_lowercase())
-        .then_some(end + 4)
+    let name = inner.strip_prefix('^').unwrap_or(inner);
+    let letters = name.bytes().take_while(u8::is_ascii_lowercase).count();
+    let is_whole = letters > 0 && name[letters..].starts_with(":]");
+    is_whole.then_some(text.len() - name.len() + letters + 2)
 }
 
 /// The length of `{2}`, `{2,}` or `{2,5}`, which the text begins with, and how far it counts.
 fn counted(text: &str) -> Option<(usize, u32)> {
-    let end = text.find('}')?;
-    let inner = &text[1..end];
+    // No further than the longest count could reach, so that many braces are not a long search.
+    let end = text.bytes().take(32).position(|b| b == b'}')?;
+    let inner = text.get(1..end)?;
     let (least, most) = inner.split_once(',').unwrap_or((inner, inner));
     let number = |digits: &str| -> Option<u32> {
         let fine = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -270,5 +278,10 @@ mod tests {
         // Too large once compiled, and too deep.
         assert!(compile("((a{1000}){1000}){1000}").is_err());
         assert!(compile(&"(".repeat(100_000)).is_err());
+        for part in ["{", "[[:", "\\Q", "a{1,", "(?:a|b)*"] {
+            let _ = compile(&part.repeat(PATTERN_BYTES_MAX / part.len()));
+            assert!(compile(&part.repeat(PATTERN_BYTES_MAX)).is_err());
+        }
+        assert!(compile("^.{1,1000}$").is_ok());
     }
 }

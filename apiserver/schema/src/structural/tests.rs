@@ -262,6 +262,68 @@ fn what_did_not_change_may_be_wrong() {
 }
 
 #[test]
+fn of_a_status_only_the_status_is_checked() {
+    let limit = json!({"type": "object", "properties": {"n": {"type": "integer", "maximum": 1},
+        "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "integer"}}}});
+    let schema = compiled(
+        json!({"type": "object", "required": ["spec"], "properties": {"spec": limit, "status": limit}}),
+    );
+    let object = json!({"spec": {"n": 5}, "status": {"n": 5, "set": [1, 1]}});
+    assert_eq!(
+        texts(&schema.validate_status(&object, None)),
+        [
+            "status.n: Invalid value: 5: n in body should be less than or equal to 1",
+            "status.set[1]: Duplicate value: 1",
+        ]
+    );
+    assert_eq!(schema.validate_status(&object, Some(&object)), []);
+    assert_eq!(schema.validate_status(&json!({}), None), []);
+}
+
+/// What an author of definitions could do to hurt: none of it takes long or much.
+#[test]
+fn hostile_schemas_are_refused_or_bounded() {
+    let check = |schema: &Value| {
+        let mut errors = ErrorList::new();
+        definition::check(schema, &Path::new("s"), true, &mut errors);
+        definition::warnings(schema);
+        errors.len()
+    };
+    let wide: serde_json::Map<String, Value> = (0..10_000)
+        .map(|i| {
+            (
+                format!("p{i}"),
+                json!({"type": "string", "format": format!("f{i}")}),
+            )
+        })
+        .collect();
+    assert_eq!(check(&json!({"type": "object", "properties": wide})), 0);
+    let wrong: serde_json::Map<String, Value> = (0..10_000)
+        .map(|i| (format!("p{i}"), json!({"$ref": "#"})))
+        .collect();
+    assert_eq!(check(&json!({"type": "object", "properties": wrong})), 100);
+    let keys: Vec<String> = (0..5_000).map(|i| format!("k{}", i % 2)).collect();
+    let keyed = json!({"type": "object", "properties": {"a": {"type": "array", "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": keys, "items": {"type": "object", "properties": {"k0": {"type": "string"}}}}}});
+    assert_eq!(check(&keyed), 100);
+    let patterned = |pattern: &str| {
+        check(
+            &json!({"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}),
+        )
+    };
+    assert_eq!(patterned("((a{1000}){1000}){1000}"), 1);
+    assert_eq!(patterned(&"(".repeat(50_000)), 1);
+    assert_eq!(patterned("(a*)*(a*)*(a*)*b"), 0);
+    let schema = with_spec(json!({"type": "string", "pattern": "(a*)*(a*)*(a*)*b"}));
+    let spec = json!({"spec": "a".repeat(20_000)});
+    assert_eq!(schema.validate(&spec, None).len(), 1);
+    // An object with more errors than anybody reads.
+    let schema = with_spec(json!({"type": "array", "items": {"type": "string"}}));
+    let spec = json!({"spec": vec![1; 20_000]});
+    assert_eq!(schema.validate(&spec, None).len(), 200);
+}
+
+#[test]
 fn equal_parts_are_one() {
     let part = json!({"type": "object", "properties": {"a": {"type": "string", "enum": ["x"]},
         "b": {"type": "array", "items": {"type": "integer", "minimum": 1}}}});

@@ -1,5 +1,7 @@
 //! The paths of a definition: of printer columns, selectable fields and the scale subresource.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::field::{ErrorList, FieldError, Path};
@@ -61,7 +63,7 @@ pub fn check_selectable_fields(
     path: &Path,
     errors: &mut ErrorList,
 ) {
-    let mut seen: Vec<Vec<String>> = Vec::new();
+    let mut seen: HashSet<Vec<String>> = HashSet::new();
     for (i, field) in fields.iter().enumerate() {
         let path = path.index(i).child("jsonPath");
         let json_path = text(field, "jsonPath");
@@ -87,10 +89,8 @@ pub fn check_selectable_fields(
             let detail = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
             errors.push(FieldError::invalid(&path, json_path, detail));
         }
-        if seen.contains(&steps) {
+        if !seen.insert(steps) {
             errors.push(FieldError::duplicate(&path, json_path));
-        } else {
-            seen.push(steps);
         }
     }
     if seen.len() > SELECTABLE_MAX {
