@@ -7,6 +7,7 @@ mod resource;
 
 pub mod bootstrap;
 pub mod meta;
+pub mod quota;
 
 mod convert;
 mod defaults;

@@ -2,13 +2,20 @@
 //! Plugins read the caches, never the store; what might not have arrived there yet is waited for once, in [`prefetch`].
 //! Only webhooks are waited for; plugins are plain functions.
 
+mod certificates;
+mod claim_resize;
+mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_security;
+mod pod_topology_labels;
 mod priority;
 mod rbac_escalation;
+mod resource_quota;
+mod runtime_class;
 mod service_account;
 mod taint_nodes_by_condition;
 mod webhook;
@@ -149,11 +156,6 @@ impl<'a> Admission<'a> {
         options
     }
 
-    /// Whether it is the object itself that is created or updated.
-    fn writes_object(&self) -> bool {
-        self.subresource.is_empty() && self.kind.is_none()
-    }
-
     pub(crate) fn is(&self, group: &str, plural: &str) -> bool {
         self.resource.group == group && self.resource.plural == plural
     }
@@ -220,6 +222,11 @@ const PLUGINS: &[Plugin] = &[
         validate: no_validation,
     },
     Plugin {
+        name: "PodSecurity",
+        mutate: no_mutation,
+        validate: pod_security::validate,
+    },
+    Plugin {
         name: "Priority",
         mutate: priority::mutate,
         validate: priority::validate,
@@ -232,6 +239,41 @@ const PLUGINS: &[Plugin] = &[
     Plugin {
         name: "DefaultStorageClass",
         mutate: default_storage_class::mutate,
+        validate: no_validation,
+    },
+    Plugin {
+        name: "PersistentVolumeClaimResize",
+        mutate: no_mutation,
+        validate: claim_resize::validate,
+    },
+    Plugin {
+        name: "RuntimeClass",
+        mutate: runtime_class::mutate,
+        validate: runtime_class::validate,
+    },
+    Plugin {
+        name: "CertificateApproval",
+        mutate: no_mutation,
+        validate: certificates::approval,
+    },
+    Plugin {
+        name: "CertificateSigning",
+        mutate: no_mutation,
+        validate: certificates::signing,
+    },
+    Plugin {
+        name: "CertificateSubjectRestriction",
+        mutate: no_mutation,
+        validate: certificates::subject,
+    },
+    Plugin {
+        name: "DefaultIngressClass",
+        mutate: default_ingress_class::mutate,
+        validate: no_validation,
+    },
+    Plugin {
+        name: "PodTopologyLabels",
+        mutate: pod_topology_labels::mutate,
         validate: no_validation,
     },
     Plugin {
@@ -248,6 +290,7 @@ pub(crate) async fn prefetch(
     object: &Object,
 ) -> ApiResult<()> {
     namespace_lifecycle::prefetch(context, resource).await?;
+    runtime_class::prefetch(context, object).await?;
     service_account::prefetch(context, resource, object).await
 }
 
@@ -259,9 +302,7 @@ pub(crate) async fn mutate(
 ) -> ApiResult<()> {
     let mut rounds = webhook::Rounds::new(admission);
     loop {
-        if let Some(object) = object.as_deref_mut()
-            && admission.writes_object()
-        {
+        if let Some(object) = object.as_deref_mut() {
             PLUGINS
                 .iter()
                 .try_for_each(|plugin| (plugin.mutate)(admission, object))?;
@@ -273,12 +314,14 @@ pub(crate) async fn mutate(
     }
 }
 
-/// Lets every plugin and webhook refuse the write. `object` is none on delete.
+/// Lets every plugin, webhook and quota refuse the write. `object` is none on delete.
 pub(crate) async fn validate(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
     PLUGINS
         .iter()
         .try_for_each(|plugin| (plugin.validate)(admission, object))?;
-    webhook::validate(admission, object).await
+    webhook::validate(admission, object).await?;
+    // Last: nobody refuses any more what was charged.
+    resource_quota::charge(admission, object).await
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub(super) fn admit(admission: &Admission<'_>, object: &mut Object) -> ApiResult
     if admission.operation != Operation::Create
         || !admission.resource.namespaced
         || !admission.subresource.is_empty()
+        // Who asks what one may do in a namespace makes nothing there.
+        || admission.resource.is_virtual()
     {
         return Ok(());
     }

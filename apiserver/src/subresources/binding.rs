@@ -120,6 +120,9 @@ fn assign(old: &Object, binding: &Object, now: &str) -> ApiResult<Object> {
     for (key, value) in binding.annotations() {
         pod.set_annotation(key, value);
     }
+    for (key, value) in binding.labels() {
+        pod.set_label(key, value);
+    }
     let condition = json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now });
     super::set_condition(&mut pod, condition);
     Ok(pod)

@@ -162,3 +162,316 @@ async fn limit_ranges_fill_in_and_bound() {
         "pods \"q\" is forbidden: maximum cpu usage per Container is 1, but limit is 2"
     );
 }
+
+/// Writes the status that a controller writes in a real cluster.
+async fn quota(server: &Server, hard: Value, used: Value) {
+    const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": hard}});
+    let mut quota = server.post(QUOTAS, quota).await.ok();
+    quota["status"] = json!({ "hard": hard, "used": used });
+    server.put(&format!("{QUOTAS}/q/status"), quota).await.ok();
+    server.get(QUOTAS).await.ok();
+}
+
+#[tokio::test]
+async fn quotas_are_charged_and_never_exceeded() {
+    let server = Server::start().await;
+    server.account("default").await;
+    quota(
+        &server,
+        json!({"pods": "3", "services.nodeports": "1"}),
+        json!({"pods": "0", "services.nodeports": "0"}),
+    )
+    .await;
+    let dry = server.post(&format!("{PODS}?dryRun=All"), pod("dry")).await;
+    dry.ok();
+    // All at once: three of them get through, whoever they are.
+    let names: Vec<String> = (0..8).map(|index| format!("p{index}")).collect();
+    let made = names.iter().map(|name| server.post(PODS, pod(name)));
+    let made = futures::future::join_all(made).await;
+    let refused: Vec<_> = made
+        .iter()
+        .filter(|answer| !answer.code.is_success())
+        .collect();
+    assert_eq!(made.len() - refused.len(), 3);
+    for answer in refused {
+        let (code, reason, text) = answer.refused();
+        assert_eq!((code, reason), (403, "Forbidden"));
+        let wanted =
+            "is forbidden: exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3";
+        assert!(text.ends_with(wanted), "{text}");
+    }
+    let uri = "/api/v1/namespaces/default/resourcequotas/q";
+    let status = server.get(uri).await.ok()["status"].clone();
+    assert_eq!(status["used"]["pods"], "3");
+    // Others are not counted as pods; an update is charged by what it adds.
+    let made = server.post(SERVICES, service("s", json!({}))).await.ok();
+    let mut open = made.clone();
+    open["spec"]["type"] = "NodePort".into();
+    server.put(&format!("{SERVICES}/s"), open).await.ok();
+    let more = server
+        .post(SERVICES, service("t", json!({"type": "NodePort"})))
+        .await;
+    assert!(
+        more.refused()
+            .2
+            .contains("used: services.nodeports=1, limited: services.nodeports=1")
+    );
+}
+
+#[tokio::test]
+async fn quotas_of_resources_want_them_said() {
+    let server = Server::start().await;
+    server.account("default").await;
+    quota(&server, json!({"cpu": "1"}), json!({"cpu": "0"})).await;
+    let refused = server.post(PODS, pod("p")).await;
+    assert_eq!(
+        refused.refused().2,
+        "pods \"p\" is forbidden: failed quota: q: must specify cpu for: main"
+    );
+    let mut asking = pod("p");
+    asking["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "600m"}});
+    server.post(PODS, asking.clone()).await.ok();
+    asking["metadata"]["name"] = "r".into();
+    assert!(
+        server
+            .post(PODS, asking)
+            .await
+            .refused()
+            .2
+            .ends_with("exceeded quota: q, requested: cpu=600m, used: cpu=600m, limited: cpu=1")
+    );
+}
+
+#[tokio::test]
+async fn pod_security_refuses_and_warns() {
+    let server = Server::start().await;
+    server.account("default").await;
+    let label = |mode: &str, level: &str| json!({"metadata": {"labels": {format!("pod-security.kubernetes.io/{mode}"): level}}});
+    let namespace = "/api/v1/namespaces/default";
+    let wrong = server
+        .patch(namespace, "merge-patch+json", label("enforce", "strict"))
+        .await;
+    assert_eq!(
+        wrong.refused(),
+        (
+            422,
+            "Invalid",
+            "Namespace \"default\" is invalid: metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"strict\": must be one of privileged, baseline, restricted"
+        )
+    );
+    let mut host = pod("host");
+    host["spec"]["hostNetwork"] = true.into();
+    server.post(PODS, host.clone()).await.ok();
+    server.get(PODS).await.ok();
+    let stricter = server
+        .patch(namespace, "merge-patch+json", label("enforce", "baseline"))
+        .await;
+    let warnings: Vec<_> = stricter.headers.get_all("warning").iter().collect();
+    assert_eq!(
+        warnings,
+        [
+            "299 - \"existing pods in namespace \\\"default\\\" violate the new PodSecurity enforce level \\\"baseline:latest\\\"\"",
+            "299 - \"host: host namespaces\""
+        ]
+    );
+    let labels = label("warn", "restricted");
+    server
+        .patch(namespace, "merge-patch+json", labels)
+        .await
+        .ok();
+    server.get("/api/v1/namespaces").await.ok();
+    host["metadata"]["name"] = "other".into();
+    assert_eq!(
+        server.post(PODS, host).await.refused(),
+        (
+            403,
+            "Forbidden",
+            "pods \"other\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)"
+        )
+    );
+    let warned = server.post(PODS, pod("p")).await;
+    let warning = warned.headers["warning"].to_str().unwrap().to_owned();
+    warned.ok();
+    assert!(
+        warning.starts_with("299 - \"would violate PodSecurity \\\"restricted:latest\\\": allowPrivilegeEscalation != false (container \\\"main\\\" must set"),
+        "{warning}"
+    );
+    // Makers of pods are warned and not refused.
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}},
+            "spec": {"hostNetwork": true, "containers": [{"name": "c", "image": "i"}]}}}});
+    let warned = server
+        .post("/apis/apps/v1/namespaces/default/deployments", deployment)
+        .await;
+    assert!(
+        warned.headers["warning"]
+            .to_str()
+            .unwrap()
+            .contains("host namespaces (hostNetwork=true)")
+    );
+    warned.ok();
+    // Labels of a pod are no reason to judge it again.
+    let labels = json!({"metadata": {"labels": {"x": "y"}}});
+    server
+        .patch(&format!("{PODS}/host"), "merge-patch+json", labels)
+        .await
+        .ok();
+}
+
+#[tokio::test]
+async fn runtime_classes_are_looked_up() {
+    let server = Server::start().await;
+    server.account("default").await;
+    let mut wanting = pod("p");
+    wanting["spec"]["runtimeClassName"] = "gvisor".into();
+    let refused = server.post(PODS, wanting.clone()).await;
+    assert_eq!(
+        refused.refused(),
+        (
+            403,
+            "Forbidden",
+            "pods \"p\" is forbidden: pod rejected: RuntimeClass \"gvisor\" not found"
+        )
+    );
+    let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "gvisor"}, "handler": "runsc",
+        "overhead": {"podFixed": {"cpu": "100m"}}, "scheduling": {"nodeSelector": {"sandbox": "yes"}}});
+    server
+        .post("/apis/node.k8s.io/v1/runtimeclasses", class)
+        .await
+        .ok();
+    let made = server.post(PODS, wanting).await.ok();
+    assert_eq!(made["spec"]["overhead"], json!({"cpu": "100m"}));
+    assert_eq!(made["spec"]["nodeSelector"], json!({"sandbox": "yes"}));
+    let mut costly = pod("q");
+    costly["spec"]["overhead"] = json!({"cpu": "1"});
+    assert!(server.post(PODS, costly).await.refused().2.ends_with(
+        "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+    ));
+}
+
+#[tokio::test]
+async fn an_ingress_gets_the_default_class() {
+    let server = Server::start().await;
+    let class = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "spec": {"controller": "example.com/c"},
+        "metadata": {"name": "main", "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}});
+    let classes = "/apis/networking.k8s.io/v1/ingressclasses";
+    server.post(classes, class).await.ok();
+    server.get(classes).await.ok();
+    let ingress = |name: &str| {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name},
+        "spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}})
+    };
+    let ingresses = "/apis/networking.k8s.io/v1/namespaces/default/ingresses";
+    let made = server.post(ingresses, ingress("a")).await.ok();
+    assert_eq!(made["spec"]["ingressClassName"], "main");
+    let mut named = ingress("b");
+    named["spec"]["ingressClassName"] = "other".into();
+    let made = server.post(ingresses, named).await.ok();
+    assert_eq!(made["spec"]["ingressClassName"], "other");
+}
+
+#[tokio::test]
+async fn a_bound_pod_gets_the_labels_of_its_zone() {
+    let server = Server::start().await;
+    server.account("default").await;
+    let labels = json!({"topology.kubernetes.io/zone": "a", "disk": "ssd"});
+    let node =
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": labels}});
+    server.post("/api/v1/nodes", node).await.ok();
+    server.post(PODS, pod("p")).await.ok();
+    server.get("/api/v1/nodes").await.ok();
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    server
+        .post(&format!("{PODS}/p/binding"), binding)
+        .await
+        .ok();
+    let bound = server.get(&format!("{PODS}/p")).await.ok();
+    let labels = json!({"app": "web", "topology.kubernetes.io/zone": "a"});
+    assert_eq!(bound["metadata"]["labels"], labels);
+}
+
+#[tokio::test]
+async fn approving_needs_a_right_on_the_signer() {
+    let server = Server::start().await;
+    let role = |name: &str, rules: Value| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules});
+    let binding = |name: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}]})
+    };
+    const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+    let grant = async |name: &str, rules: Value| {
+        server
+            .post(&format!("{RBAC}/clusterroles"), role(name, rules))
+            .await
+            .ok();
+        server
+            .post(&format!("{RBAC}/clusterrolebindings"), binding(name))
+            .await
+            .ok();
+        server
+            .get(&format!("{RBAC}/clusterrolebindings"))
+            .await
+            .ok();
+    };
+    let doors = json!([{"apiGroups": ["certificates.k8s.io"], "resources": ["certificatesigningrequests/approval", "certificatesigningrequests/status"], "verbs": ["update"]}]);
+    grant("doors", doors).await;
+
+    let request = |organization: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        let name = &mut params.distinguished_name;
+        name.push(rcgen::DnType::OrganizationName, organization);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+        use base64::Engine;
+        base64::engine::general_purpose::STANDARD.encode(pem)
+    };
+    let csr = |name: &str, signer: &str, organization: &str| {
+        json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
+        "spec": {"signerName": signer, "request": request(organization), "usages": ["client auth"]}})
+    };
+    const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let masters = csr("m", "kubernetes.io/kube-apiserver-client", "system:masters");
+    assert_eq!(
+        server.post(REQUESTS, masters).await.refused(),
+        (
+            403,
+            "Forbidden",
+            "certificatesigningrequests.certificates.k8s.io \"m\" is forbidden: use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"
+        )
+    );
+    let made = server
+        .post(REQUESTS, csr("a", "example.com/s", "dev"))
+        .await
+        .ok();
+    let as_jane = async |door: &str, status: Value| {
+        let mut changed = made.clone();
+        changed["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("resourceVersion");
+        changed["status"] = status;
+        let request = http::Request::put(format!("{REQUESTS}/a/{door}"))
+            .header("authorization", "Bearer jane-token")
+            .header("content-type", "application/json")
+            .body(axum::body::Body::from(changed.to_string()))
+            .unwrap();
+        server.read(request).await
+    };
+    let approved = json!({"conditions": [{"type": "Approved", "status": "True", "reason": "r", "message": "m"}]});
+    let failed = json!({"conditions": [{"type": "Failed", "status": "True", "reason": "r", "message": "m"}]});
+    for (door, status, verb) in [
+        ("approval", &approved, "approve"),
+        ("status", &failed, "sign"),
+    ] {
+        let refused = as_jane(door, status.clone()).await;
+        let text = format!(
+            "certificatesigningrequests.certificates.k8s.io \"a\" is forbidden: user not permitted to {verb} requests with signerName \"example.com/s\""
+        );
+        assert_eq!(refused.refused(), (403, "Forbidden", text.as_str()));
+    }
+    let signers = json!([{"apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": ["example.com/*"], "verbs": ["approve", "sign"]}]);
+    grant("signers", signers).await;
+    as_jane("approval", approved).await.ok();
+}

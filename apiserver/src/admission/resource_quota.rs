@@ -1,0 +1,245 @@
+//! ResourceQuota: what a namespace may hold. Each quota that an object concerns is charged by a write of its own, compared
+//! by its revision, so that requests at the same time cannot exceed it together. A charge for a write that fails
+//! afterwards stays until the quota is counted again, as in Kubernetes.
+
+use resources::quota::{self, Amounts};
+use schema::Object;
+use serde_json::{Map, Value};
+
+use crate::admission::{Admission, Operation};
+use crate::status::{ApiError, ApiResult};
+use crate::write::{Extra, Step};
+
+/// Charges the quotas of the namespace, or refuses what would exceed one.
+pub(super) async fn charge(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
+    let Some(object) = object.filter(|_| concerns(admission)) else {
+        return Ok(());
+    };
+    let context = admission.context;
+    let (server, namespace) = (&context.server, context.info.namespace.as_str());
+    let quotas = server.world.list("", "resourcequotas", namespace);
+    if quotas.is_empty() {
+        return Ok(());
+    }
+    let wanted = Wanted::of(admission, object);
+    if wanted.is_nothing() {
+        return Ok(());
+    }
+    let forbid = |text: String| admission.forbid(object, &text);
+    // All are asked before one is charged. What the caches refuse is looked up where it is charged.
+    let charged: Vec<_> = quotas
+        .iter()
+        .filter(|entry| !matches!(wanted.charged(&entry.object()), Ok(None)))
+        .collect();
+    let resource =
+        resources::find("", "v1", "resourcequotas").ok_or_else(ApiError::no_such_resource)?;
+    for asking in [true, false] {
+        for entry in &charged {
+            let mut decide = |quota: &Object| -> ApiResult<Step> {
+                Ok(match wanted.charged(quota).map_err(forbid)? {
+                    Some(charged) => Step::Write(charged, Extra::default()),
+                    None => Step::Keep(quota.clone()),
+                })
+            };
+            // Where there is one only, it is asked and charged at once.
+            if asking && charged.len() == 1 {
+                continue;
+            }
+            let dry_run = asking || admission.dry_run;
+            let outcome = server
+                .change(resource, namespace, entry.name(), dry_run, &mut decide)
+                .await;
+            match outcome {
+                Err(error) if error.code == 404 => {}
+                outcome => {
+                    outcome?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the write can change what its namespace holds.
+fn concerns(admission: &Admission<'_>) -> bool {
+    let resource = admission.resource;
+    if !resource.namespaced || resource.is_virtual() || resource.plural == "events" {
+        return false;
+    }
+    match (admission.operation, admission.subresource) {
+        (Operation::Create, "") => admission.kind.is_none(),
+        (Operation::Update, "") => {
+            admission.is("", "services") || admission.is("", "persistentvolumeclaims")
+        }
+        (Operation::Update, "resize") => admission.is("", "pods"),
+        _ => false,
+    }
+}
+
+/// What a write adds to what its namespace holds.
+struct Wanted<'a> {
+    group: &'a str,
+    plural: &'a str,
+    object: &'a Object,
+    /// The change of each count; none of them zero.
+    delta: Amounts,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(admission: &Admission<'a>, object: &'a Object) -> Wanted<'a> {
+        let (group, plural) = (admission.resource.group, admission.resource.plural);
+        let now = admission.context.now;
+        let mut delta = quota::usage(group, plural, object, now);
+        if let Some(old) = admission.old {
+            for (name, amount) in quota::usage(group, plural, old, now) {
+                let less = Amounts::from([(name, -amount)]);
+                quota::add(&mut delta, &less);
+            }
+        }
+        delta.retain(|_, amount| !amount.is_zero());
+        Wanted {
+            group,
+            plural,
+            object,
+            delta,
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.delta.is_empty()
+    }
+
+    /// The quota after it; none where it is not concerned; else why it is too much.
+    fn charged(&self, quota: &Object) -> Result<Option<Object>, String> {
+        let names = quota::concerned(quota, self.group, self.plural, self.object);
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let name = quota.name();
+        if self.plural == "pods"
+            && let Some(text) = quota::unspecified(self.object, &names)
+        {
+            return Err(format!("failed quota: {name}: {text}"));
+        }
+        let status = |field: &str| quota.get(&["status", field]).unwrap_or(&Value::Null);
+        let (hard, used) = (
+            quota::amounts(status("hard")),
+            quota::amounts(status("used")),
+        );
+        if names.iter().any(|name| !used.contains_key(name)) {
+            let all: Vec<&str> = hard.keys().map(String::as_str).collect();
+            return Err(format!(
+                "status unknown for quota: {name}, resources: {}",
+                all.join(",")
+            ));
+        }
+        let mut requested = self.delta.clone();
+        requested.retain(|name, _| hard.contains_key(name));
+        if requested.is_empty() {
+            return Ok(None);
+        }
+        let mut new = used.clone();
+        quota::add(&mut new, &requested);
+        let exceeded: Vec<&String> = requested
+            .iter()
+            .filter(|(_, amount)| amount.sign() > 0)
+            .map(|(name, _)| name)
+            .filter(|name| new.get(*name) > hard.get(*name))
+            .collect();
+        if !exceeded.is_empty() {
+            let tell = |amounts: &Amounts| {
+                let texts: Vec<String> = exceeded
+                    .iter()
+                    .filter_map(|name| Some(format!("{name}={}", amounts.get(*name)?)))
+                    .collect();
+                texts.join(",")
+            };
+            return Err(format!(
+                "exceeded quota: {name}, requested: {}, used: {}, limited: {}",
+                tell(&requested),
+                tell(&used),
+                tell(&hard)
+            ));
+        }
+        let used: Map<String, Value> = new
+            .into_iter()
+            .map(|(name, amount)| (name, amount.to_string().into()))
+            .collect();
+        let mut charged = quota.clone();
+        charged.set(&["status", "used"], Value::Object(used));
+        Ok(Some(charged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schema::quantity::Quantity;
+    use serde_json::json;
+
+    fn quota(hard: Value, used: Value) -> Object {
+        let status = json!({ "hard": hard, "used": used });
+        Object::new(json!({"metadata": {"name": "q"}, "spec": {}, "status": status})).unwrap()
+    }
+
+    fn charged(quota: &Object, delta: &[(&str, &str)]) -> Result<Option<Value>, String> {
+        let pod = Object::new(json!({"spec": {"containers": [{"name": "c1", "resources": {"requests": {"cpu": "1"}}}]}})).unwrap();
+        let delta = delta
+            .iter()
+            .map(|(name, amount)| ((*name).to_owned(), Quantity::parse(amount).unwrap()));
+        let wanted = Wanted {
+            group: "",
+            plural: "pods",
+            object: &pod,
+            delta: delta.collect(),
+        };
+        let charged = wanted.charged(quota)?;
+        Ok(charged.map(|quota| quota.get(&["status", "used"]).cloned().unwrap()))
+    }
+
+    #[test]
+    fn a_quota_is_charged_up_to_its_limit() {
+        let delta = [("pods", "1"), ("cpu", "250m"), ("count/pods", "1")];
+        let half = quota(
+            json!({"pods": "2", "cpu": "1"}),
+            json!({"pods": "1", "cpu": "750m"}),
+        );
+        assert_eq!(
+            charged(&half, &delta).unwrap(),
+            Some(json!({"pods": "2", "cpu": "1"}))
+        );
+        let full = quota(json!({"pods": "1"}), json!({"pods": "1"}));
+        assert_eq!(
+            charged(&full, &delta).unwrap_err(),
+            "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1"
+        );
+        // What becomes less is never too much.
+        assert_eq!(
+            charged(
+                &quota(json!({"pods": "1"}), json!({"pods": "5"})),
+                &[("pods", "-1")]
+            )
+            .unwrap(),
+            Some(json!({"pods": "4"}))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_refused() {
+        let silent = quota(
+            json!({"limits.memory": "1Gi"}),
+            json!({"limits.memory": "0"}),
+        );
+        assert_eq!(
+            charged(&silent, &[("pods", "1")]).unwrap_err(),
+            "failed quota: q: must specify limits.memory for: c1"
+        );
+        let uncounted = quota(json!({"pods": "1", "cpu": "1"}), json!({"pods": "0"}));
+        assert_eq!(
+            charged(&uncounted, &[("pods", "1")]).unwrap_err(),
+            "status unknown for quota: q, resources: cpu,pods"
+        );
+        let of_services = quota(json!({"services": "1"}), json!({"services": "1"}));
+        assert_eq!(charged(&of_services, &[("pods", "1")]).unwrap(), None);
+    }
+}
