@@ -70,8 +70,10 @@ fn tagged(value: &serde_json::Value) -> Tagged {
 /// Answers the paths of OpenAPI; none for other paths.
 pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
     let documents = &context.server.openapi;
-    if path == "/openapi/v2" && accepts(&context.headers, |media| media == openapi::V2_PROTOBUF) {
-        // kubectl up to 1.28 takes nothing else.
+    let is_protobuf =
+        |media: &str| matches!(media, openapi::V2_PROTOBUF | openapi::V2_PROTOBUF_ASKED);
+    if path == "/openapi/v2" && accepts(&context.headers, is_protobuf) {
+        // kubectl takes nothing else.
         let document = documents.v2_protobuf.get_or_init(|| {
             let document = with_served(|served| openapi::v2_document(served, &git_version()));
             Tagged::new(Bytes::from(openapi::v2_protobuf(&document)))

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::types;
 
-pub use v2_protobuf::{V2_PROTOBUF, v2_protobuf};
+pub use v2_protobuf::{V2_PROTOBUF, V2_PROTOBUF_ASKED, v2_protobuf};
 
 /// A resource that the server serves.
 #[derive(Debug, Clone, Copy)]

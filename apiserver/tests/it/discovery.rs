@@ -204,6 +204,21 @@ async fn openapi_documents_describe_what_is_served() {
             .unwrap()
             .contains_key("io.k8s.api.core.v1.Pod")
     );
+    // kubectl asks by a name that is no media type, and refuses it in the answer.
+    for asked in [
+        "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    ] {
+        let request = server
+            .request(Method::GET, "/openapi/v2")
+            .header("accept", asked)
+            .body(Default::default())
+            .unwrap();
+        assert_eq!(
+            server.read(request).await.headers["content-type"],
+            "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+        );
+    }
     let request = server
         .request(Method::GET, "/openapi/v2")
         .header("if-none-match", etag)

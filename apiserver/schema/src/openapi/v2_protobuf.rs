@@ -11,7 +11,11 @@ use crate::protobuf::wire::{bytes, double, number};
 type Out = Vec<u8>;
 
 /// The media type of the encoding.
-pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The name by which clients ask for it. It is no valid media type, and no client takes it in an
+/// answer.
+pub const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// Encodes a version 2 document.
 pub fn v2_protobuf(document: &Value) -> Vec<u8> {
