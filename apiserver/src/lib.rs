@@ -39,6 +39,7 @@ mod negotiate;
 mod openapi;
 mod outgoing;
 mod port_forward;
+mod quota_status;
 mod read_version;
 mod request;
 mod reviews;
@@ -125,7 +126,8 @@ impl ApiServer {
         })
     }
 
-    /// Starts the caches, the bootstrap objects, the endpoints of the `kubernetes` Service and compaction. Returns at
+    /// Starts the caches, the bootstrap objects, the endpoints of the `kubernetes` Service, compaction and the counting of
+    /// quotas. Returns at
     /// once; [`ApiServer::ready`] tells when clients can be served.
     pub fn start(self: &Arc<Self>) -> Tasks {
         let mut tasks = JoinSet::new();
@@ -133,6 +135,7 @@ impl ApiServer {
         tasks.spawn(host::here(bootstrap::run(self.clone())));
         tasks.spawn(host::here(endpoints::run(self.clone())));
         tasks.spawn(host::here(compaction::run(self.clone())));
+        tasks.spawn(host::here(quota_status::run(self.clone())));
         Tasks {
             tasks,
             stopping: self.stopping.clone(),

@@ -222,19 +222,46 @@ fn counts_as(group: &str, plural: &str, name: &str) -> bool {
     }
 }
 
-/// Those of a quota's hard limits that objects of the resource can count against; none where the quota does not concern
-/// this object.
+/// Those of a quota's hard limits, as its status has them, that objects of the resource can count against; none where the
+/// quota does not concern this object.
 pub fn concerned(quota: &Object, group: &str, plural: &str, object: &Object) -> Vec<String> {
-    let names: Vec<String> = status(quota)
-        .entries("hard")
-        .map(|(name, _)| name)
-        .filter(|name| counts_as(group, plural, name))
-        .map(str::to_owned)
-        .collect();
+    let names = counted_names(status(quota), group, plural);
     if names.is_empty() || !in_scopes(spec(quota), group, plural, object) {
         return Vec::new();
     }
     names
+}
+
+fn counted_names(limits: &Value, group: &str, plural: &str) -> Vec<String> {
+    limits
+        .entries("hard")
+        .map(|(name, _)| name)
+        .filter(|name| counts_as(group, plural, name))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether the quota's spec counts objects of the resource.
+pub fn is_counted(quota: &Object, group: &str, plural: &str) -> bool {
+    !counted_names(spec(quota), group, plural).is_empty()
+}
+
+/// What is used of the quota's spec where there is nothing.
+pub fn nothing_used(quota: &Object) -> Amounts {
+    spec(quota)
+        .entries("hard")
+        .map(|(name, _)| (name.to_owned(), count(0)))
+        .collect()
+}
+
+/// What one object uses of the quota's spec.
+pub fn used_by(quota: &Object, group: &str, plural: &str, object: &Object, now: i64) -> Amounts {
+    if !in_scopes(spec(quota), group, plural, object) {
+        return Amounts::new();
+    }
+    let mut used = usage(group, plural, object, now);
+    used.retain(|name, _| spec(quota).at("hard").has(name) && counts_as(group, plural, name));
+    used
 }
 
 /// Whether the object is in all scopes of the quota.

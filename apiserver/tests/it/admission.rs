@@ -163,26 +163,32 @@ async fn limit_ranges_fill_in_and_bound() {
     );
 }
 
-/// Writes the status that a controller writes in a real cluster.
-async fn quota(server: &Server, hard: Value, used: Value) {
-    const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
-    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": hard}});
-    let mut quota = server.post(QUOTAS, quota).await.ok();
-    quota["status"] = json!({ "hard": hard, "used": used });
-    server.put(&format!("{QUOTAS}/q/status"), quota).await.ok();
-    server.get(QUOTAS).await.ok();
+const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
+
+/// Makes a quota, and waits until the server has counted what is used.
+async fn quota(server: &Server, hard: Value, scopes: Value) {
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": hard, "scopes": scopes}});
+    server.post(QUOTAS, quota).await.ok();
+    used(server, |used| used.is_object()).await;
+}
+
+/// Waits until so much is used.
+async fn used(server: &Server, enough: impl Fn(&Value) -> bool) {
+    let mut watch = server.watch(&format!("{QUOTAS}?watch=1")).await;
+    loop {
+        let event = watch.next().await.expect("an event");
+        if enough(&event["object"]["status"]["used"]) {
+            return;
+        }
+    }
 }
 
 #[tokio::test]
 async fn quotas_are_charged_and_never_exceeded() {
     let server = Server::start().await;
     server.account("default").await;
-    quota(
-        &server,
-        json!({"pods": "3", "services.nodeports": "1"}),
-        json!({"pods": "0", "services.nodeports": "0"}),
-    )
-    .await;
+    let hard = json!({"pods": "3", "services.nodeports": "1"});
+    quota(&server, hard, json!([])).await;
     let dry = server.post(&format!("{PODS}?dryRun=All"), pod("dry")).await;
     dry.ok();
     // All at once: three of them get through, whoever they are.
@@ -201,8 +207,7 @@ async fn quotas_are_charged_and_never_exceeded() {
             "is forbidden: exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3";
         assert!(text.ends_with(wanted), "{text}");
     }
-    let uri = "/api/v1/namespaces/default/resourcequotas/q";
-    let status = server.get(uri).await.ok()["status"].clone();
+    let status = server.get(&format!("{QUOTAS}/q")).await.ok()["status"].clone();
     assert_eq!(status["used"]["pods"], "3");
     // Others are not counted as pods; an update is charged by what it adds.
     let made = server.post(SERVICES, service("s", json!({}))).await.ok();
@@ -223,7 +228,7 @@ async fn quotas_are_charged_and_never_exceeded() {
 async fn quotas_of_resources_want_them_said() {
     let server = Server::start().await;
     server.account("default").await;
-    quota(&server, json!({"cpu": "1"}), json!({"cpu": "0"})).await;
+    quota(&server, json!({"cpu": "1"}), json!([])).await;
     let refused = server.post(PODS, pod("p")).await;
     assert_eq!(
         refused.refused().2,
@@ -241,6 +246,42 @@ async fn quotas_of_resources_want_them_said() {
             .2
             .ends_with("exceeded quota: q, requested: cpu=600m, used: cpu=600m, limited: cpu=1")
     );
+}
+
+#[tokio::test]
+async fn quotas_are_given_back() {
+    let server = Server::start().await;
+    server.account("default").await;
+    server.post(PODS, pod("early")).await.ok();
+    let mut ending = pod("ending");
+    ending["spec"]["activeDeadlineSeconds"] = 60.into();
+    server.post(PODS, ending).await.ok();
+    let hard = json!({"pods": "5", "count/pods": "5"});
+    quota(&server, hard, json!(["NotTerminating"])).await;
+    used(&server, |used| {
+        *used == json!({"pods": "1", "count/pods": "1"})
+    })
+    .await;
+    server.post(PODS, pod("late")).await.ok();
+    used(&server, |used| used["pods"] == "2").await;
+    server
+        .delete(&format!("{PODS}/early"), json!(null))
+        .await
+        .ok();
+    used(&server, |used| {
+        *used == json!({"pods": "1", "count/pods": "1"})
+    })
+    .await;
+    // Other limits are taken over.
+    let body = json!({"spec": {"hard": {"pods": "7", "count/pods": null, "secrets": "1"}}});
+    server
+        .patch(&format!("{QUOTAS}/q"), "merge-patch+json", body)
+        .await
+        .ok();
+    used(&server, |used| {
+        *used == json!({"pods": "1", "secrets": "0"})
+    })
+    .await;
 }
 
 #[tokio::test]
