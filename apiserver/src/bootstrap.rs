@@ -50,10 +50,10 @@ pub(crate) fn internal(
     let info = RequestInfo {
         verb: "create",
         is_resource: true,
-        group: resource.group.to_owned(),
-        version: resource.version.to_owned(),
+        group: resource.group.to_string(),
+        version: resource.version.to_string(),
         namespace: namespace.to_owned(),
-        resource: resource.plural.to_owned(),
+        resource: resource.plural.to_string(),
         name: name.to_owned(),
         ..RequestInfo::default()
     };
@@ -106,15 +106,11 @@ fn object(value: Value) -> ApiResult<Object> {
 }
 
 /// Creates what is missing; adds missing rights and subjects to what is there.
-async fn ensure(
-    server: &Arc<ApiServer>,
-    resource: &'static Resource,
-    wanted: Object,
-) -> ApiResult<()> {
+async fn ensure(server: &Arc<ApiServer>, resource: &Resource, wanted: Object) -> ApiResult<()> {
     let (namespace, name) = (wanted.namespace().to_owned(), wanted.name().to_owned());
     let present = server
         .world
-        .get(resource.group, resource.plural, &namespace, &name);
+        .get(&resource.group, &resource.plural, &namespace, &name);
     match present {
         None => {
             let context = internal(server, resource, &namespace, "");

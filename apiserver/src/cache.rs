@@ -9,7 +9,7 @@ use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
 use host::watch;
-use resources::Resource;
+use resources::Handle;
 
 use crate::entry::Entry;
 use crate::tree::Tree;
@@ -65,7 +65,7 @@ pub(crate) struct TooOld(pub(crate) i64);
 
 pub(crate) struct Cache {
     /// All API shapes of the stored objects, the stored one first.
-    pub(crate) shapes: Vec<&'static Resource>,
+    pub(crate) shapes: Vec<Handle>,
     /// Storage prefix, with its slash.
     pub(crate) prefix: String,
     state: RwLock<State>,
@@ -104,7 +104,7 @@ impl State {
 }
 
 impl Cache {
-    pub(crate) fn new(shapes: Vec<&'static Resource>, prefix: String) -> Cache {
+    pub(crate) fn new(shapes: Vec<Handle>, prefix: String) -> Cache {
         let state = State {
             tree: Tree::default(),
             changed: 0,

@@ -128,7 +128,7 @@ impl Context {
     }
 
     pub(crate) fn not_found(&self, resource: &Resource, name: &str) -> ApiError {
-        ApiError::not_found(resource.group, resource.plural, name)
+        ApiError::not_found(&resource.group, &resource.plural, name)
     }
 }
 

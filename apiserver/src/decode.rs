@@ -22,9 +22,9 @@ pub(crate) struct Expected<'a> {
 impl<'a> Expected<'a> {
     pub(crate) fn of(resource: &'a Resource) -> Expected<'a> {
         Expected {
-            group: resource.group,
-            version: resource.version,
-            kind: resource.kind,
+            group: &resource.group,
+            version: &resource.version,
+            kind: &resource.kind,
         }
     }
 

@@ -249,8 +249,8 @@ fn resource_list(group: &str, version: &str) -> Option<Value> {
     let mut list: Vec<Value> = Vec::new();
     for resource in of_version(group, version) {
         let mut value = json!({
-            "name": resource.plural, "singularName": resource.singular(), "namespaced": resource.namespaced,
-            "kind": resource.kind, "verbs": resource.verbs
+            "name": &resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
+            "kind": &resource.kind, "verbs": resource.verbs
         });
         if !resource.short_names.is_empty() {
             value["shortNames"] = json!(resource.short_names);
@@ -264,8 +264,8 @@ fn resource_list(group: &str, version: &str) -> Option<Value> {
         list.push(value);
         for subresource in resource.subresources {
             let mut value = json!({
-                "name": format!("{}/{}", resource.plural, subresource.name), "singularName": "",
-                "namespaced": resource.namespaced, "kind": subresource.kind, "verbs": subresource.verbs
+                "name": format!("{}/{}", &resource.plural, subresource.name), "singularName": "",
+                "namespaced": resource.namespaced, "kind": resource.kind_of(subresource), "verbs": subresource.verbs
             });
             if !subresource.version.is_empty() {
                 value["group"] = subresource.group.into();
@@ -288,7 +288,7 @@ fn resource_list(group: &str, version: &str) -> Option<Value> {
 }
 
 /// Tells clients when the stored form changes.
-fn storage_version_hash(resource: &'static Resource) -> String {
+fn storage_version_hash(resource: &Resource) -> String {
     use base64::Engine;
     let stored = resources::storage_resource(resource);
     let digest = Sha512::digest(format!(
@@ -324,13 +324,13 @@ fn aggregated(api_version: &str, core: bool) -> Value {
     json!({ "kind": "APIGroupDiscoveryList", "apiVersion": api_version, "metadata": {}, "items": groups })
 }
 
-fn aggregated_resource(resource: &'static Resource) -> Value {
+fn aggregated_resource(resource: &Resource) -> Value {
     let kind = |group: &str, version: &str, kind: &str| json!({ "group": group, "version": version, "kind": kind });
     let mut value = json!({
-        "resource": resource.plural,
-        "responseKind": kind(resource.group, resource.version, resource.kind),
+        "resource": &resource.plural,
+        "responseKind": kind(&resource.group, &resource.version, &resource.kind),
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
-        "singularResource": resource.singular(),
+        "singularResource": resource.singular,
         "verbs": resource.verbs
     });
     if !resource.short_names.is_empty() {
@@ -345,13 +345,13 @@ fn aggregated_resource(resource: &'static Resource) -> Value {
             .iter()
             .map(|subresource| {
                 let (group, version) = if subresource.version.is_empty() {
-                    (resource.group, resource.version)
+                    (&*resource.group, &*resource.version)
                 } else {
                     (subresource.group, subresource.version)
                 };
                 json!({
                     "subresource": subresource.name,
-                    "responseKind": kind(group, version, subresource.kind),
+                    "responseKind": kind(group, version, resource.kind_of(subresource)),
                     "verbs": subresource.verbs
                 })
             })

@@ -141,11 +141,7 @@ fn slice_of(addresses: &[SocketAddr]) -> Value {
     })
 }
 
-async fn ensure(
-    server: &Arc<ApiServer>,
-    resource: &'static Resource,
-    wanted: Value,
-) -> ApiResult<()> {
+async fn ensure(server: &Arc<ApiServer>, resource: &Resource, wanted: Value) -> ApiResult<()> {
     let wanted =
         Object::new(wanted).map_err(|_| ApiError::internal("endpoints are not an object"))?;
     let mut decide = |old: &Object| {

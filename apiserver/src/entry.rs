@@ -1,7 +1,9 @@
 //! One object as the cache holds it: encoded once, with the few facts that selectors ask for.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use resources::{Resource, Storage};
+use resources::{Handle, Resource, Storage};
 use schema::Object;
 use serde_json::Value;
 
@@ -18,7 +20,7 @@ pub(crate) struct Entry {
     pub(crate) encoded: Versioned,
     labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the selectable fields of every API shape of the object; absent is empty.
-    fields: Box<[(&'static str, Box<str>)]>,
+    fields: Box<[(Arc<str>, Box<str>)]>,
 }
 
 impl Entry {
@@ -28,7 +30,7 @@ impl Entry {
         names_at: usize,
         stored: &Bytes,
         revision: i64,
-        shapes: &[&'static Resource],
+        shapes: &[Handle],
     ) -> Option<Entry> {
         let encoded = Versioned::splice(stored, revision)?;
         let object = Object::new(serde_json::from_slice(&encoded.json).ok()?).ok()?;
@@ -43,13 +45,13 @@ impl Entry {
             }
             let mut shaped = object.clone();
             from_storage(resource, &mut shaped);
-            for name in resource.field_selectors {
+            for name in &resource.field_selectors {
                 if let Some(value) = resource
                     .field(&shaped, name)
                     .filter(|value| !value.is_empty())
                     && !fields.iter().any(|(known, _)| known == name)
                 {
-                    fields.push((*name, value.into_boxed_str()));
+                    fields.push((name.clone(), value.into_boxed_str()));
                 }
             }
         }
@@ -107,7 +109,7 @@ impl Entry {
             _ => self
                 .fields
                 .iter()
-                .find(|(known, _)| *known == name)
+                .find(|(known, _)| **known == *name)
                 .map_or("", |(_, value)| value),
         }
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
-use resources::{Resource, Subresource};
+use resources::{Handle, Resource, Subresource};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
@@ -238,18 +238,17 @@ fn authorize(server: &ApiServer, user: &User, info: &RequestInfo, query: &Query)
 }
 
 /// What serves a request, decided before its body is read.
-#[derive(Clone, Copy)]
 enum Route {
     NotFound,
     /// A page about no API object.
     Page,
     /// A connection to a node agent.
-    Connect(&'static Resource),
-    Subresource(&'static Resource, &'static Subresource),
+    Connect(Handle),
+    Subresource(Handle, &'static Subresource),
     /// Answered and not stored.
-    Virtual(&'static Resource),
-    Read(&'static Resource),
-    Write(&'static Resource),
+    Virtual(Handle),
+    Read(Handle),
+    Write(Handle),
 }
 
 fn route(info: &RequestInfo, method: &Method) -> ApiResult<Route> {
@@ -260,7 +259,8 @@ fn route(info: &RequestInfo, method: &Method) -> ApiResult<Route> {
             Route::NotFound
         });
     }
-    let Some(resource) = resources::find(&info.group, &info.version, &info.resource) else {
+    let found = resources::find(&info.group, &info.version, &info.resource);
+    let Some(resource) = found.map(Handle::from) else {
         return Ok(Route::NotFound);
     };
     let named = !info.name.is_empty() && !info.is_collection();
@@ -311,9 +311,9 @@ async fn serve_stream(
 ) -> ApiResult<Response> {
     match route {
         Route::Connect(resource) => {
-            subresources::connect(context, resource, method, extensions).await
+            subresources::connect(context, &resource, method, extensions).await
         }
-        Route::Read(resource) => verbs::watch::watch(context, resource, extensions).await,
+        Route::Read(resource) => verbs::watch::watch(context, &resource, extensions).await,
         _ => Ok(page_not_found()),
     }
 }
@@ -341,18 +341,18 @@ async fn serve(
         Route::NotFound | Route::Connect(_) => Ok(page_not_found()),
         Route::Page => Ok(page(context).await.unwrap_or_else(page_not_found)),
         Route::Subresource(resource, subresource) => {
-            subresources::handle(context, resource, subresource, body).await
+            subresources::handle(context, &resource, subresource, body).await
         }
-        Route::Virtual(resource) => reviews::handle(context, resource, body).await,
+        Route::Virtual(resource) => reviews::handle(context, &resource, body).await,
         Route::Read(resource) if context.info.verb == "get" => {
-            verbs::get::get(context, resource).await
+            verbs::get::get(context, &resource).await
         }
-        Route::Read(resource) => verbs::list::list(context, resource).await,
-        Route::Write(resource) => write(context, resource, body).await,
+        Route::Read(resource) => verbs::list::list(context, &resource).await,
+        Route::Write(resource) => write(context, &resource, body).await,
     }
 }
 
-async fn write(context: &Context, resource: &'static Resource, body: Bytes) -> ApiResult<Response> {
+async fn write(context: &Context, resource: &Resource, body: Bytes) -> ApiResult<Response> {
     match context.info.verb {
         "create" => verbs::create::create(context, resource, body).await,
         "update" => verbs::update::update(context, resource, "", body).await,

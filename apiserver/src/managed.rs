@@ -116,7 +116,7 @@ pub(crate) fn track(
         return;
     };
     let sent = new.metadata_mut().remove("managedFields");
-    let Some(ty) = schema::type_of(resource.group, resource.version, resource.kind) else {
+    let Some(ty) = schema::type_of(&resource.group, &resource.version, &resource.kind) else {
         return;
     };
     let nothing = json!({ "metadata": {} });

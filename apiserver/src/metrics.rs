@@ -139,9 +139,9 @@ impl Metrics {
     pub(crate) fn open_watch(&self, resource: &Resource) -> OpenWatch {
         let gauge = self.watches.with_label_values(&[
             "WATCH",
-            resource.group,
-            resource.version,
-            resource.plural,
+            &resource.group,
+            &resource.version,
+            &resource.plural,
         ]);
         gauge.inc();
         OpenWatch(gauge)

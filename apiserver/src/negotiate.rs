@@ -230,7 +230,8 @@ pub(crate) fn table(
         })
         .collect();
     let columns: Value = if with_columns {
-        resources::columns(resource)
+        resource
+            .columns
             .iter()
             .map(|column| {
                 json!({

@@ -26,17 +26,13 @@ pub(crate) struct Documents {
 
 /// The kinds in the form that the generator takes.
 fn with_served<T>(make: impl FnOnce(&[Served<'_>]) -> T) -> T {
-    let singulars: Vec<String> = resources::ALL
-        .iter()
-        .map(resources::Resource::singular)
-        .collect();
     let subresources: Vec<Vec<ServedSubresource<'_>>> = resources::ALL
         .iter()
         .map(|resource| {
             let list = resource.subresources.iter();
             list.map(|one| ServedSubresource {
                 name: one.name,
-                kind: one.kind,
+                kind: resource.kind_of(one),
                 group: one.group,
                 version: one.version,
                 verbs: one.verbs,
@@ -46,14 +42,13 @@ fn with_served<T>(make: impl FnOnce(&[Served<'_>]) -> T) -> T {
         .collect();
     let served: Vec<Served<'_>> = resources::ALL
         .iter()
-        .zip(&singulars)
         .zip(&subresources)
-        .map(|((resource, singular), subresources)| Served {
-            group: resource.group,
-            version: resource.version,
-            plural: resource.plural,
-            singular,
-            kind: resource.kind,
+        .map(|(resource, subresources)| Served {
+            group: &resource.group,
+            version: &resource.version,
+            plural: &resource.plural,
+            singular: &resource.singular,
+            kind: &resource.kind,
             namespaced: resource.namespaced,
             verbs: resource.verbs,
             subresources,

@@ -100,7 +100,7 @@ impl Seen {
             };
             for entry in entries {
                 let object = entry.object();
-                let one = quota::used_by(&quota, shape.group, shape.plural, &object, seconds);
+                let one = quota::used_by(&quota, &shape.group, &shape.plural, &object, seconds);
                 quota::add(&mut used, &one);
             }
         }
@@ -122,7 +122,7 @@ fn objects<'a>(server: &'a ApiServer, quota: &Object) -> Vec<(&'a Arc<Cache>, Ve
             cache.shapes.first().is_some_and(|shape| {
                 shape.namespaced
                     && shape.plural != "events"
-                    && quota::is_counted(quota, shape.group, shape.plural)
+                    && quota::is_counted(quota, &shape.group, &shape.plural)
             })
         })
         .map(|cache| {

@@ -19,7 +19,7 @@ use crate::subresources;
 
 pub(crate) async fn handle(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     body: Bytes,
 ) -> ApiResult<Response> {
     if resource.plural == "componentstatuses" {
@@ -38,7 +38,7 @@ pub(crate) async fn handle(
     let admission = Admission::new(context, Operation::Create, resource, "", dry_run);
     admission::mutate(&admission, Some(&mut review)).await?;
     admission::validate(&admission, Some(&review)).await?;
-    let status = match resource.plural {
+    let status = match &*resource.plural {
         "selfsubjectaccessreviews" => access(context, resource, &review, context.user.clone())?,
         "subjectaccessreviews" => access(context, resource, &review, subject(resource, &review)?)?,
         "localsubjectaccessreviews" => {
@@ -53,8 +53,8 @@ pub(crate) async fn handle(
                     .unwrap_or_default();
                 let error = FieldError::invalid(&path, value, "must match metadata.namespace");
                 return Err(ApiError::invalid(
-                    resource.group,
-                    resource.kind,
+                    &resource.group,
+                    &resource.kind,
                     "",
                     &[error],
                 ));
@@ -110,8 +110,8 @@ fn subject(resource: &Resource, review: &Object) -> ApiResult<User> {
             "at least one of user or group must be specified",
         );
         return Err(ApiError::invalid(
-            resource.group,
-            resource.kind,
+            &resource.group,
+            &resource.kind,
             "",
             &[error],
         ));
@@ -155,8 +155,8 @@ fn access(context: &Context, resource: &Resource, review: &Object, user: User) -
     };
     if let Some(problem) = problem {
         return Err(ApiError::invalid(
-            resource.group,
-            resource.kind,
+            &resource.group,
+            &resource.kind,
             "",
             &[problem],
         ));
@@ -232,7 +232,7 @@ async fn token_review(context: &Context, review: &Object) -> ApiResult<Value> {
 }
 
 /// The deprecated health list. Everything runs in this process, so everything is as healthy as it.
-fn component_statuses(context: &Context, resource: &'static Resource) -> ApiResult<Response> {
+fn component_statuses(context: &Context, resource: &Resource) -> ApiResult<Response> {
     context.warn("v1 ComponentStatus is deprecated in v1.19+");
     let leader = context.server.store.status().leader_id != 0;
     let status = |name: &str, healthy: bool| {

@@ -52,7 +52,7 @@ impl Selection {
             {
                 return Err(ApiError::bad_request(format!(
                     "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {}",
-                    format!("{}, Resource={}", group_version(resource), resource.plural),
+                    format!("{}, Resource={}", group_version(resource), &resource.plural),
                     query.get("labelSelector").unwrap_or_default(),
                     text,
                     term.field
@@ -99,8 +99,8 @@ impl Selection {
 
 fn group_version(resource: &Resource) -> String {
     if resource.group.is_empty() {
-        format!("/{}", resource.version)
+        format!("/{}", &resource.version)
     } else {
-        format!("{}/{}", resource.group, resource.version)
+        format!("{}/{}", &resource.group, &resource.version)
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use host::watch;
 use kv::{EventKind, RangeRequest, Store, StoreError, WatchItem, WatchRequest};
-use resources::Resource;
+use resources::{Handle, Resource};
 use tokio::time::Instant;
 
 use crate::cache::{Cache, Snapshot};
@@ -32,7 +32,8 @@ pub(crate) type KeyChange = (String, Option<Arc<Entry>>);
 
 pub(crate) struct World {
     by_prefix: BTreeMap<String, Arc<Cache>>,
-    by_name: BTreeMap<(&'static str, &'static str), Arc<Cache>>,
+    /// By group and plural.
+    by_name: BTreeMap<&'static str, BTreeMap<&'static str, Arc<Cache>>>,
     /// Revision up to which every cache is complete; 0 until the first load is done.
     revision: watch::Sender<i64>,
     /// The newest revision when the first load began, which starts further back; 0 until then.
@@ -41,15 +42,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(all: &'static [Resource]) -> World {
-        let mut shapes: BTreeMap<String, Vec<&'static Resource>> = BTreeMap::new();
+        let mut shapes: BTreeMap<String, Vec<Handle>> = BTreeMap::new();
         for resource in all.iter().filter(|resource| !resource.is_virtual()) {
             let list = shapes
                 .entry(resources::storage_prefix(resource))
                 .or_default();
             if crate::entry::is_converted(resource) {
-                list.push(resource)
+                list.push(resource.into())
             } else {
-                list.insert(0, resource)
+                list.insert(0, resource.into())
             }
         }
         let mut world = World {
@@ -59,11 +60,13 @@ impl World {
             first: AtomicI64::new(0),
         };
         for (prefix, shapes) in shapes {
-            let cache = Arc::new(Cache::new(shapes.clone(), prefix.clone()));
-            for shape in shapes {
-                world
-                    .by_name
-                    .insert((shape.group, shape.plural), cache.clone());
+            let cache = Arc::new(Cache::new(shapes, prefix.clone()));
+            for shape in all
+                .iter()
+                .filter(|shape| resources::storage_prefix(shape) == prefix)
+            {
+                let of_group = world.by_name.entry(&shape.group).or_default();
+                of_group.insert(&shape.plural, cache.clone());
             }
             world.by_prefix.insert(prefix, cache);
         }
@@ -72,14 +75,11 @@ impl World {
 
     /// The cache behind a stored resource.
     pub(crate) fn cache(&self, resource: &Resource) -> Option<&Arc<Cache>> {
-        self.by_name.get(&(resource.group, resource.plural))
+        self.named(&resource.group, &resource.plural)
     }
 
     pub(crate) fn named(&self, group: &str, plural: &str) -> Option<&Arc<Cache>> {
-        self.by_name
-            .iter()
-            .find(|((g, p), _)| *g == group && *p == plural)
-            .map(|(_, cache)| cache)
+        self.by_name.get(group)?.get(plural)
     }
 
     pub(crate) fn caches(&self) -> impl Iterator<Item = &Arc<Cache>> {

@@ -277,7 +277,7 @@ impl ApiServer {
     /// The object under `key`: from the cache, or linearizably from the store when `fresh`.
     pub(crate) async fn current(
         &self,
-        resource: &'static Resource,
+        resource: &Resource,
         key: &str,
         fresh: bool,
     ) -> ApiResult<Option<Current>> {
@@ -310,7 +310,7 @@ impl ApiServer {
     /// Reads, lets `decide` choose, and writes; again and again while others write in between.
     pub(crate) async fn change(
         &self,
-        resource: &'static Resource,
+        resource: &Resource,
         namespace: &str,
         name: &str,
         dry_run: bool,
@@ -323,7 +323,7 @@ impl ApiServer {
         for _ in 0..ATTEMPTS_MAX {
             let Some(current) = self.current(resource, &key, fresh).await? else {
                 if fresh {
-                    return Err(ApiError::not_found(resource.group, resource.plural, name));
+                    return Err(ApiError::not_found(&resource.group, &resource.plural, name));
                 }
                 fresh = true;
                 continue;
@@ -382,7 +382,7 @@ impl ApiServer {
                 Commit::Lost => fresh = true,
             }
         }
-        Err(ApiError::modified(resource.group, resource.plural, name))
+        Err(ApiError::modified(&resource.group, &resource.plural, name))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::resource::Resource;
 
 /// The value of a selectable field as text; absent reads as empty.
 pub(crate) fn value(resource: &Resource, object: &Object, name: &str) -> String {
-    match (resource.kind, name) {
+    match (&*resource.kind, name) {
         ("Pod", "spec.hostNetwork") | ("Node", "spec.unschedulable") => {
             object.get_bool(&path(name)).unwrap_or(false).to_string()
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{ALL, Resource, Storage, by_kind, find, groups, storage_key, storage_resource};
 
 fn sample(resource: &Resource) -> Object {
-    let mut object = Object::empty(&resource.api_version(), resource.kind);
+    let mut object = Object::empty(&resource.api_version(), &resource.kind);
     object.set_name("sample");
     if resource.namespaced {
         object.set_namespace("space");
@@ -37,11 +37,11 @@ fn every_kind_of_the_release_is_there() {
 fn names_are_unique_and_found() {
     let mut seen = BTreeSet::new();
     for resource in ALL.iter() {
-        let id = (resource.group, resource.version, resource.plural);
+        let id = (&*resource.group, &*resource.version, &*resource.plural);
         assert!(seen.insert(id), "{id:?} twice");
         assert_eq!(find(id.0, id.1, id.2).unwrap().kind, resource.kind);
         assert_eq!(
-            by_kind(id.0, id.1, resource.kind).unwrap().plural,
+            by_kind(id.0, id.1, &resource.kind).unwrap().plural,
             resource.plural
         );
         assert_eq!(resource.plural, resource.plural.to_lowercase());
@@ -98,7 +98,7 @@ fn storage_keys_do_not_collide() {
     assert_eq!(shared.len(), 2);
     for resource in shared {
         let stored =
-            storage_resource(find(resource.group, resource.version, resource.plural).unwrap());
+            storage_resource(find(&resource.group, &resource.version, &resource.plural).unwrap());
         assert!(matches!(stored.storage, Storage::Own));
         assert_eq!(
             storage_key(resource, "n", "x"),
@@ -123,7 +123,7 @@ fn rows_have_as_many_cells_as_columns() {
     {
         let object = sample(resource);
         let cells = crate::table(resource, &object, 0);
-        assert_eq!(cells.len(), resource.columns.len(), "{}", resource.kind);
+        assert_eq!(cells.len(), resource.columns.len(), "{}", &resource.kind);
         assert!(
             resource
                 .columns
@@ -156,7 +156,7 @@ fn field_selectors_answer() {
             resource.namespaced
         );
         assert_eq!(resource.field(&object, "spec.nothing"), None);
-        for name in resource.field_selectors {
+        for name in &resource.field_selectors {
             assert!(
                 resource.field(&object, name).is_some(),
                 "{} {name}",
@@ -186,12 +186,12 @@ fn preparing_twice_changes_nothing_and_generation_moves_with_intent() {
         let mut same = old.clone();
         resource.default(&mut same);
         resource.prepare_update(&mut same, &old);
-        assert_eq!(same, old, "{}", resource.kind);
+        assert_eq!(same, old, "{}", &resource.kind);
         for field in resource.generation.unwrap_or_default() {
             let mut new = old.clone();
             new.set(&[field], json!({"changed": true}));
             resource.prepare_update(&mut new, &old);
-            assert_eq!(new.generation(), 2, "{}", resource.kind);
+            assert_eq!(new.generation(), 2, "{}", &resource.kind);
         }
         if resource.has_status() {
             let mut new = old.clone();
@@ -207,7 +207,7 @@ fn preparing_twice_changes_nothing_and_generation_moves_with_intent() {
             new.set(&["status", "seen"], true);
             new.set(&["spec", "forged"], true);
             resource.prepare_status_update(&mut new, &old);
-            assert_eq!(new.get(&["spec"]), old.get(&["spec"]), "{}", resource.kind);
+            assert_eq!(new.get(&["spec"]), old.get(&["spec"]), "{}", &resource.kind);
             assert_eq!(
                 new.get_bool(&["status", "seen"]),
                 Some(true),
@@ -231,7 +231,7 @@ fn odd_shapes_never_panic() {
         usize::try_from((seed >> 33) % below as u64).unwrap_or(0)
     };
     for resource in ALL.iter() {
-        let ty = schema::type_of(resource.group, resource.version, resource.kind);
+        let ty = schema::type_of(&resource.group, &resource.version, &resource.kind);
         for round in 0..300 {
             let mut object = match ty {
                 Some(ty) => {
@@ -267,7 +267,7 @@ fn odd_shapes_never_panic() {
             resource.warnings(&object);
             crate::table(resource, &object, 0);
             resource.scale_of(&object);
-            for name in resource.field_selectors {
+            for name in &resource.field_selectors {
                 resource.field(&object, name);
             }
             if let Storage::Shared(shared) = resource.storage {
@@ -350,7 +350,7 @@ fn grow(
 fn every_kind_has_a_type() {
     for resource in ALL.iter() {
         assert!(
-            schema::type_of(resource.group, resource.version, resource.kind).is_some(),
+            schema::type_of(&resource.group, &resource.version, &resource.kind).is_some(),
             "{}",
             resource.kind
         );
@@ -360,7 +360,7 @@ fn every_kind_has_a_type() {
             .filter(|s| !s.kind.ends_with("Options"))
         {
             let (group, version) = if subresource.version.is_empty() {
-                (resource.group, resource.version)
+                (&*resource.group, &*resource.version)
             } else {
                 (subresource.group, subresource.version)
             };

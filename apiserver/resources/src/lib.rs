@@ -3,6 +3,8 @@
 //! One entry a kind in `groups/<group>.rs`; [`ALL`] is the list, everything else asks it. The API server is generic over
 //! it and knows no kind by name except where a subresource is an action (binding, eviction, log, exec).
 
+mod builtin;
+mod handle;
 mod resource;
 
 pub mod bootstrap;
@@ -26,10 +28,11 @@ mod reference;
 
 use std::sync::LazyLock;
 
+pub use handle::Handle;
 pub use pod::qos_class;
 pub use resource::{
-    CREATE_ONLY, Column, GET_PATCH_UPDATE, Resource, STANDARD_VERBS, Scale, Shared, Storage,
-    Subresource,
+    CREATE_ONLY, Column, GET_PATCH_UPDATE, Resource, STANDARD_VERBS, Scale, SelectorForm, Shared,
+    Storage, Subresource, Text,
 };
 use schema::Object;
 use serde_json::Value;
@@ -39,7 +42,7 @@ pub use table::human_duration;
 pub static ALL: LazyLock<Vec<Resource>> = LazyLock::new(|| {
     groups::LISTS
         .iter()
-        .flat_map(|list| list.iter().copied())
+        .flat_map(|list| list.iter().map(Resource::from))
         .collect()
 });
 
@@ -72,21 +75,21 @@ pub fn groups() -> Vec<Group> {
             Some(at) => at,
             None => {
                 groups.push(Group {
-                    name: resource.group,
+                    name: &resource.group,
                     versions: Vec::new(),
                 });
                 groups.len() - 1
             }
         };
-        if !groups[at].versions.contains(&resource.version) {
-            groups[at].versions.push(resource.version);
+        if !groups[at].versions.contains(&&*resource.version) {
+            groups[at].versions.push(&resource.version);
         }
     }
     groups
 }
 
 /// The resource in whose shape and under whose key objects are stored: itself, except for shared kinds.
-pub fn storage_resource(resource: &'static Resource) -> &'static Resource {
+pub fn storage_resource(resource: &Resource) -> &Resource {
     match resource.storage {
         Storage::Shared(shared) => {
             find(shared.group, shared.version, shared.plural).unwrap_or(resource)
@@ -99,7 +102,7 @@ pub fn storage_resource(resource: &'static Resource) -> &'static Resource {
 pub fn storage_prefix(resource: &Resource) -> String {
     let plural = match resource.storage {
         Storage::Shared(shared) => shared.plural,
-        Storage::Own | Storage::Virtual => resource.plural,
+        Storage::Own | Storage::Virtual => &resource.plural,
     };
     format!("/registry/{plural}/")
 }
@@ -112,11 +115,6 @@ pub fn storage_key(resource: &Resource, namespace: &str, name: &str) -> String {
     } else {
         format!("{prefix}{name}")
     }
-}
-
-/// Columns of a Table of this resource.
-pub fn columns(resource: &Resource) -> Vec<Column> {
-    resource.columns.to_vec()
 }
 
 /// Cells of one row of a Table. `now` in unix seconds.

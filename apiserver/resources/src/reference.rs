@@ -19,7 +19,7 @@ fn page() -> String {
 }
 
 fn row(text: &mut String, resource: &Resource) {
-    let version = match resource.group {
+    let version = match &*resource.group {
         "" => resource.version.to_string(),
         group => format!("{group}/{}", resource.version),
     };

@@ -5,11 +5,18 @@
 //! Architecture invariant: everything here is pure. There is no clock, no randomness and no I/O; time comes in as an
 //! argument and uid, creationTimestamp and resourceVersion are the caller's to set.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use schema::Object;
 use schema::field::ErrorList;
 use serde_json::Value;
 
-use crate::{defaults, field_selector, meta, scale, table};
+use crate::builtin::SCALE;
+use crate::{field_selector, meta, scale, table};
+
+/// Text of an entry: of the program, or that of a definition that came at run time.
+pub type Text = Cow<'static, str>;
 
 /// Verbs of an ordinary stored resource.
 pub const STANDARD_VERBS: &[&str] = &[
@@ -27,7 +34,7 @@ pub const GET_PATCH_UPDATE: &[&str] = &["get", "patch", "update"];
 /// Verb of a review or of an action subresource.
 pub const CREATE_ONLY: &[&str] = &["create"];
 
-/// A subresource as discovery lists it. Empty `group`/`version` mean those of the parent.
+/// A subresource as discovery lists it. Empty `kind`, `group` and `version` mean those of the parent.
 #[derive(Clone, Copy, Debug)]
 pub struct Subresource {
     /// Path segment after the object's name.
@@ -67,49 +74,84 @@ pub struct Shared {
     pub from_storage: fn(&mut Object),
 }
 
-/// Where the scale subresource finds its three facts.
-#[derive(Clone, Copy, Debug)]
+/// Where the scale subresource finds its three facts; paths are fields joined by dots.
+#[derive(Clone, Debug)]
 pub struct Scale {
     /// Path of the desired count.
-    pub spec_replicas: &'static [&'static str],
+    pub spec_replicas: Text,
     /// Path of the observed count.
-    pub status_replicas: &'static [&'static str],
-    /// Path of the selector: a metav1.LabelSelector, or a plain label map when `selector_is_map`.
-    pub selector: &'static [&'static str],
-    /// ReplicationController selects by a plain map.
-    pub selector_is_map: bool,
+    pub status_replicas: Text,
+    /// Path of the selector; empty where there is none.
+    pub selector: Text,
+    /// What stands there.
+    pub selector_form: SelectorForm,
+}
+
+impl Scale {
+    /// The fields on the way to the desired count.
+    pub fn spec_fields(&self) -> Vec<&str> {
+        scale::fields(&self.spec_replicas)
+    }
+}
+
+/// How a kind writes down its selector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelectorForm {
+    /// A metav1.LabelSelector.
+    Selector,
+    /// A plain label map, as in a ReplicationController.
+    Map,
+    /// The text of a selector, as in custom resources.
+    Text,
 }
 
 /// A column of `kubectl get`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Column {
+pub struct Column<T = Text> {
     /// Heading; kubectl shows it in capitals.
-    pub name: &'static str,
+    pub name: T,
     /// OpenAPI type of the cells.
-    pub r#type: &'static str,
+    pub r#type: T,
     /// OpenAPI format; "name" marks the column that names the object.
-    pub format: &'static str,
+    pub format: T,
     /// One sentence for `kubectl explain`-like users.
-    pub description: &'static str,
+    pub description: T,
     /// 0 is always shown, 1 only with `-o wide`.
     pub priority: i32,
 }
 
-/// A built-in kind at one group and version.
-#[derive(Clone, Copy)]
+impl Column<&'static str> {
+    /// The column as resources of any origin have it.
+    pub(crate) fn of_text(&self) -> Column {
+        Column {
+            name: self.name.into(),
+            r#type: self.r#type.into(),
+            format: self.format.into(),
+            description: self.description.into(),
+            priority: self.priority,
+        }
+    }
+}
+
+/// A kind at one group and version.
+#[derive(Clone)]
 pub struct Resource {
     /// API group; empty for the core group.
-    pub group: &'static str,
+    pub group: Text,
     /// Version in the group.
-    pub version: &'static str,
+    pub version: Text,
     /// Kind, in CamelCase.
-    pub kind: &'static str,
+    pub kind: Text,
+    /// Kind of a list of these objects.
+    pub list_kind: Text,
     /// Lower-case plural used in paths.
-    pub plural: &'static str,
+    pub plural: Text,
+    /// Lower-case singular, as discovery's singularName.
+    pub singular: Text,
     /// Abbreviations that kubectl accepts.
-    pub short_names: &'static [&'static str],
+    pub short_names: Vec<Text>,
     /// Groups of resources such as "all".
-    pub categories: &'static [&'static str],
+    pub categories: Vec<Text>,
     /// Whether objects live in a namespace.
     pub namespaced: bool,
     /// Verbs in discovery order.
@@ -119,12 +161,12 @@ pub struct Resource {
     /// Where objects live.
     pub storage: Storage,
     /// Scale mapping, for kinds with that subresource.
-    pub scale: Option<&'static Scale>,
+    pub scale: Option<Scale>,
     /// None: objects have no generation. Some(fields): generation is 1 on create and goes up when one of these
     /// top-level fields changes.
     pub generation: Option<&'static [&'static str]>,
     /// Field selectors besides metadata.name and metadata.namespace.
-    pub field_selectors: &'static [&'static str],
+    pub field_selectors: Vec<Arc<str>>,
     /// Whether an update without resourceVersion is accepted.
     pub unconditional_update: bool,
     /// Whether PUT creates a missing object.
@@ -132,7 +174,7 @@ pub struct Resource {
     /// Whether the kind supports deletion with a grace period (pods only).
     pub graceful: bool,
     /// Columns of a Table.
-    pub columns: &'static [Column],
+    pub columns: Vec<Column>,
     /// Cells of one row; as many as `columns`. Second argument: now, unix seconds.
     pub cells: fn(&Object, i64) -> Vec<Value>,
     /// Kubernetes defaulting; idempotent.
@@ -155,86 +197,11 @@ pub struct Resource {
     pub advise: fn(&Object) -> Vec<String>,
 }
 
-/// The neutral entry of a namespaced kind.
-pub(crate) const NAMESPACED: Resource = Resource {
-    group: "",
-    version: "v1",
-    kind: "",
-    plural: "",
-    short_names: &[],
-    categories: &[],
-    namespaced: true,
-    verbs: STANDARD_VERBS,
-    subresources: &[],
-    storage: Storage::Own,
-    scale: None,
-    generation: None,
-    field_selectors: &[],
-    unconditional_update: true,
-    create_on_update: false,
-    graceful: false,
-    columns: table::NAME_CREATED,
-    cells: table::name_created,
-    defaults: |_| {},
-    on_create: defaults::prepare::drop_status,
-    on_update: |_, _| {},
-    on_subresource_update: |_, _, _| {},
-    name_rule: meta::subdomain,
-    check: |_, _| {},
-    check_update: |_, _, _| {},
-    check_subresource_update: |_, _, _, _| {},
-    advise: |_| Vec::new(),
-};
-
-/// The neutral entry of a cluster-scoped kind.
-pub(crate) const CLUSTER: Resource = Resource {
-    namespaced: false,
-    ..NAMESPACED
-};
-
-/// The neutral entry of a review: created, answered, forgotten.
-pub(crate) const REVIEW: Resource = Resource {
-    namespaced: false,
-    verbs: CREATE_ONLY,
-    storage: Storage::Virtual,
-    ..NAMESPACED
-};
-
-/// `status` with get, patch and update for a kind.
-pub(crate) const fn status(kind: &'static str) -> Subresource {
-    Subresource {
-        name: "status",
-        kind,
-        group: "",
-        version: "",
-        verbs: GET_PATCH_UPDATE,
-    }
-}
-
-/// `scale` as autoscaling/v1 Scale.
-pub(crate) const SCALE: Subresource = Subresource {
-    name: "scale",
-    kind: "Scale",
-    group: "autoscaling",
-    version: "v1",
-    verbs: GET_PATCH_UPDATE,
-};
-
 impl Resource {
-    /// Lower-case kind, as discovery's singularName.
-    pub fn singular(&self) -> String {
-        self.kind.to_lowercase()
-    }
-
-    /// Kind of a list of these objects.
-    pub fn list_kind(&self) -> String {
-        format!("{}List", self.kind)
-    }
-
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
-            self.version.to_owned()
+            self.version.clone().into_owned()
         } else {
             format!("{}/{}", self.group, self.version)
         }
@@ -243,9 +210,17 @@ impl Resource {
     /// `pods` or `deployments.apps`: how error messages name the resource.
     pub fn group_resource(&self) -> String {
         if self.group.is_empty() {
-            self.plural.to_owned()
+            self.plural.clone().into_owned()
         } else {
             format!("{}.{}", self.plural, self.group)
+        }
+    }
+
+    /// The kind that a subresource reads or writes.
+    pub fn kind_of<'a>(&'a self, subresource: &'a Subresource) -> &'a str {
+        match subresource.kind {
+            "" => &self.kind,
+            kind => kind,
         }
     }
 
@@ -368,7 +343,7 @@ impl Resource {
     pub fn selects_by(&self, name: &str) -> bool {
         name == "metadata.name"
             || (name == "metadata.namespace" && self.namespaced)
-            || self.field_selectors.contains(&name)
+            || self.field_selectors.iter().any(|field| **field == *name)
     }
 
     /// The value that a field selector compares; None for fields that the kind does not offer.
@@ -379,14 +354,14 @@ impl Resource {
 
     /// The Scale object of an object; None for kinds without scale.
     pub fn scale_of(&self, object: &Object) -> Option<Value> {
-        self.scale.map(|paths| scale::read(paths, object))
+        self.scale.as_ref().map(|paths| scale::read(paths, object))
     }
 
     /// Writes spec.replicas of a Scale into the object. False when the kind has no scale.
     pub fn apply_scale(&self, object: &mut Object, replicas: i64) -> bool {
-        match self.scale {
+        match &self.scale {
             Some(paths) => {
-                object.set(paths.spec_replicas, Value::from(replicas));
+                object.set(&paths.spec_fields(), Value::from(replicas));
                 true
             }
             None => false,
@@ -396,19 +371,19 @@ impl Resource {
     /// The entry for Scales of this kind: what a Table of them shows.
     pub fn as_scale(&self) -> Resource {
         Resource {
-            group: SCALE.group,
-            version: SCALE.version,
-            kind: SCALE.kind,
-            columns: table::workload::SCALE,
+            group: SCALE.group.into(),
+            version: SCALE.version.into(),
+            kind: SCALE.kind.into(),
+            columns: table::workload::SCALE.iter().map(Column::of_text).collect(),
             cells: table::workload::scale,
-            ..*self
+            ..self.clone()
         }
     }
 
     /// The fields that a write through this door (empty for the object itself) does not change, whatever it says of
     /// them: nobody comes to own them there.
     pub fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
-        match (subresource, self.kind) {
+        match (subresource, &*self.kind) {
             ("status", "Deployment") => &[&["spec"], &["metadata", "labels"]],
             ("status", "Pod") => &[
                 &["spec"],

@@ -5,7 +5,7 @@ use schema::selector::LabelSelector;
 use serde_json::{Map, Value, json};
 
 use crate::look::Look;
-use crate::resource::Scale;
+use crate::resource::{Scale, SelectorForm};
 
 /// The Scale of an object.
 pub(crate) fn read(paths: &Scale, object: &Object) -> Value {
@@ -24,32 +24,38 @@ pub(crate) fn read(paths: &Scale, object: &Object) -> Value {
     let mut status = Map::new();
     status.insert(
         "replicas".to_owned(),
-        count(object, paths.status_replicas).into(),
+        count(object, &paths.status_replicas).into(),
     );
     let selector = selector_text(paths, object);
     if !selector.is_empty() {
         status.insert("selector".to_owned(), selector.into());
     }
     let mut spec = Map::new();
-    let replicas = count(object, paths.spec_replicas);
+    let replicas = count(object, &paths.spec_replicas);
     if replicas != 0 {
         spec.insert("replicas".to_owned(), replicas.into());
     }
     json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": metadata, "spec": spec, "status": status})
 }
 
-fn count(object: &Object, path: &[&str]) -> i64 {
-    object.get_i64(path).unwrap_or(0)
+/// The fields of a path that is joined by dots.
+pub(crate) fn fields(path: &str) -> Vec<&str> {
+    path.split('.').collect()
+}
+
+fn count(object: &Object, path: &str) -> i64 {
+    object.get_i64(&fields(path)).unwrap_or(0)
 }
 
 fn selector_text(paths: &Scale, object: &Object) -> String {
-    let Some(selector) = object.get(paths.selector) else {
+    let Some(selector) = object.get(&fields(&paths.selector)) else {
         return String::new();
     };
-    if paths.selector_is_map {
-        return map_text(selector);
+    match paths.selector_form {
+        SelectorForm::Selector => selector_of(selector),
+        SelectorForm::Map => map_text(selector),
+        SelectorForm::Text => selector.as_str().unwrap_or_default().to_owned(),
     }
-    selector_of(selector)
 }
 
 /// A metav1.LabelSelector as text; empty when it selects everything or is malformed.

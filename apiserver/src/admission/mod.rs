@@ -55,7 +55,7 @@ impl Operation {
 pub(crate) struct Admission<'a> {
     pub(crate) context: &'a Context,
     pub(crate) operation: Operation,
-    pub(crate) resource: &'static Resource,
+    pub(crate) resource: &'a Resource,
     /// Empty for the object itself.
     pub(crate) subresource: &'a str,
     /// The stored object, on update and delete.
@@ -71,7 +71,7 @@ impl<'a> Admission<'a> {
     pub(crate) fn new(
         context: &'a Context,
         operation: Operation,
-        resource: &'static Resource,
+        resource: &'a Resource,
         subresource: &'a str,
         dry_run: bool,
     ) -> Admission<'a> {
@@ -170,7 +170,7 @@ impl<'a> Admission<'a> {
             ("", prefix) => prefix,
             (name, _) => name,
         };
-        crate::status::ApiError::forbidden(self.resource.group, self.resource.plural, name, text)
+        crate::status::ApiError::forbidden(&self.resource.group, &self.resource.plural, name, text)
     }
 }
 

@@ -22,8 +22,8 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
             // What a node may open is the authorizer's to say.
             Operation::Connect => return Ok(()),
         },
-        group: admission.resource.group,
-        resource: admission.resource.plural,
+        group: &admission.resource.group,
+        resource: &admission.resource.plural,
         subresource: admission.subresource,
         name: &context.info.name,
         namespace: &context.info.namespace,

@@ -22,15 +22,16 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
     } else {
         ""
     };
-    let checked = context
-        .server
-        .authorizer
-        .with_policy(|policy| match admission.resource.plural {
-            "roles" | "clusterroles" => {
-                escalation::check_role(policy, &context.user, namespace, new, old)
-            }
-            _ => escalation::check_binding(policy, &context.user, namespace, new, old),
-        });
+    let checked =
+        context
+            .server
+            .authorizer
+            .with_policy(|policy| match &*admission.resource.plural {
+                "roles" | "clusterroles" => {
+                    escalation::check_role(policy, &context.user, namespace, new, old)
+                }
+                _ => escalation::check_binding(policy, &context.user, namespace, new, old),
+            });
     checked.map_err(|refusal| match refusal {
         Refusal::Forbidden(forbidden) => authorize::refusal(forbidden),
         Refusal::RoleNotFound(name) => {

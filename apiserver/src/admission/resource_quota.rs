@@ -87,7 +87,7 @@ struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     fn of(admission: &Admission<'a>, object: &'a Object) -> Wanted<'a> {
-        let (group, plural) = (admission.resource.group, admission.resource.plural);
+        let (group, plural) = (&admission.resource.group, &admission.resource.plural);
         let now = admission.context.now;
         let mut delta = quota::usage(group, plural, object, now);
         if let Some(old) = admission.old {

@@ -24,7 +24,7 @@ const BINDING: Expected<'static> = Expected {
 /// Serves both `pods/<name>/binding` and the older `bindings`.
 pub(crate) async fn create(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     body: &Bytes,
 ) -> ApiResult<Response> {
     let dry_run = context.dry_run("CreateOptions", None)?;

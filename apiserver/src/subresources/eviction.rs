@@ -27,7 +27,7 @@ const ATTEMPTS_MAX: usize = 20;
 
 pub(super) async fn create(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     body: &Bytes,
 ) -> ApiResult<Response> {
     let mut eviction = decode::object(context, EVICTION, body, "CreateOptions")?;
@@ -49,15 +49,11 @@ pub(super) async fn create(
             return Ok(context.respond_value(StatusCode::CREATED, &status::success_created()));
         }
     }
-    Err(ApiError::modified(resource.group, resource.plural, name))
+    Err(ApiError::modified(&resource.group, &resource.plural, name))
 }
 
 /// One attempt: judges the pod as it is now, and deletes that pod only. False where another took its place or state.
-async fn evict(
-    context: &Context,
-    resource: &'static Resource,
-    options: &DeleteOptions,
-) -> ApiResult<bool> {
+async fn evict(context: &Context, resource: &Resource, options: &DeleteOptions) -> ApiResult<bool> {
     let (namespace, name) = (context.info.namespace.as_str(), context.info.name.as_str());
     let key = resources::storage_key(resource, namespace, name);
     let pod = context

@@ -25,7 +25,7 @@ pub(crate) fn is_connect(name: &str) -> bool {
 
 pub(crate) async fn connect(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     method: &Method,
     extensions: &mut Extensions,
 ) -> ApiResult<Response> {
@@ -34,7 +34,7 @@ pub(crate) async fn connect(
 
 pub(crate) async fn handle(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     subresource: &'static Subresource,
     body: Bytes,
 ) -> ApiResult<Response> {

@@ -24,7 +24,7 @@ pub(crate) const SCALE: Expected<'static> = Expected {
 
 pub(super) async fn handle(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     verb: &str,
     body: &Bytes,
 ) -> ApiResult<Response> {
@@ -70,22 +70,19 @@ fn respond(context: &Context, resource: &Resource, object: &Object) -> ApiResult
 }
 
 /// Applies the count: its owner owns it in the object under the scale.
-async fn apply(
-    context: &Context,
-    resource: &'static Resource,
-    body: &Bytes,
-) -> ApiResult<Response> {
+async fn apply(context: &Context, resource: &Resource, body: &Bytes) -> ApiResult<Response> {
     let dry_run = context.dry_run("PatchOptions", None)?;
     let config = Configuration::read(context, SCALE, body)?;
     config.check(SCALE)?;
     let scale = Object::new(config.value.clone()).map_err(|_| ApiError::no_such_resource())?;
-    let paths = resource.scale.ok_or_else(ApiError::no_such_resource)?;
+    let paths = resource.scale.as_ref();
+    let replicas_at = paths.ok_or_else(ApiError::no_such_resource)?.spec_fields();
     let mut of_object = Object::new(json!({ "metadata": scale.metadata() }))
         .map_err(|_| ApiError::no_such_resource())?;
-    of_object.set_kind(resource.kind);
+    of_object.set_kind(&resource.kind);
     of_object.set_api_version(&resource.api_version());
     if let Some(replicas) = scale.get(&["spec", "replicas"]) {
-        of_object.set(paths.spec_replicas, replicas.clone());
+        of_object.set(&replicas_at, replicas.clone());
     }
     // Of the metadata only what says which object is meant.
     for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
@@ -95,7 +92,7 @@ async fn apply(
     let mut change = |old: &Object| -> ApiResult<Object> {
         let new = config.merged(context, resource, "scale", old.value())?;
         update::check_name(context, &new)?;
-        check_count(scale.name(), new.get_i64(paths.spec_replicas).unwrap_or(0))?;
+        check_count(scale.name(), new.get_i64(&replicas_at).unwrap_or(0))?;
         Ok(new)
     };
     let outcome = update::apply(
@@ -122,7 +119,7 @@ fn check_count(name: &str, replicas: i64) -> ApiResult<()> {
 /// Changes the count of the object under the scale; `make` gets the present Scale.
 async fn replace(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     dry_run: bool,
     manager: &str,
     make: &mut (dyn FnMut(&Value) -> ApiResult<Object> + Send),

@@ -21,7 +21,7 @@ const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 pub(super) async fn connect(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     method: &Method,
     extensions: &mut Extensions,
 ) -> ApiResult<Response> {
@@ -95,7 +95,7 @@ pub(super) async fn connect(
 }
 
 /// Webhooks may refuse the connection.
-async fn admit(context: &Context, resource: &'static Resource, action: &str) -> ApiResult<()> {
+async fn admit(context: &Context, resource: &Resource, action: &str) -> ApiResult<()> {
     let kind = match action {
         "exec" => "PodExecOptions",
         "attach" => "PodAttachOptions",

@@ -24,7 +24,7 @@ const TOKEN_REQUEST: Expected<'static> = Expected {
 
 pub(super) async fn create(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     body: &Bytes,
 ) -> ApiResult<Response> {
     let dry_run = context.dry_run("CreateOptions", None)?;

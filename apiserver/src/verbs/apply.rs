@@ -88,7 +88,7 @@ impl Configuration {
         subresource: &str,
         live: &Value,
     ) -> ApiResult<Object> {
-        let ty = schema::type_of(resource.group, resource.version, resource.kind)
+        let ty = schema::type_of(&resource.group, &resource.version, &resource.kind)
             .ok_or_else(ApiError::no_such_resource)?;
         let merged = managed::with_who(context, resource, (&self.manager, subresource), |who| {
             schema::apply::apply(ty, live, &self.value, who, self.force)
@@ -134,7 +134,7 @@ fn check_kind(expected: Expected<'_>, value: &Value) -> ApiResult<()> {
 
 pub(crate) async fn apply(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     subresource: &'static str,
     body: &Bytes,
 ) -> ApiResult<Response> {
@@ -165,8 +165,8 @@ pub(crate) async fn apply(
         }
     }
     Err(ApiError::modified(
-        resource.group,
-        resource.plural,
+        &resource.group,
+        &resource.plural,
         &context.info.name,
     ))
 }
@@ -174,7 +174,7 @@ pub(crate) async fn apply(
 /// What an object is before it is there.
 fn nothing(resource: &Resource) -> Object {
     let fields = json!({
-        "apiVersion": resource.api_version(), "kind": resource.kind, "metadata": {}
+        "apiVersion": resource.api_version(), "kind": &resource.kind, "metadata": {}
     });
     Object::from(fields.as_object().cloned().unwrap_or_default())
 }
@@ -189,8 +189,8 @@ fn refuse_uid(resource: &Resource, object: &Object) -> ApiResult<()> {
         object.uid()
     );
     Err(ApiError::conflict(
-        resource.group,
-        resource.plural,
+        &resource.group,
+        &resource.plural,
         object.name(),
         &cause,
     ))

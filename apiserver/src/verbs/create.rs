@@ -26,7 +26,7 @@ const SUFFIX_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 pub(crate) async fn create(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     body: Bytes,
 ) -> ApiResult<Response> {
     let dry_run = context.dry_run("CreateOptions", None)?;
@@ -61,7 +61,7 @@ pub(crate) fn settle_namespace(
 /// Defaults, admits, prepares, validates and stores a new object.
 pub(crate) async fn create_object(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     mut object: Object,
     dry_run: bool,
     owner: Owner<'_>,
@@ -98,8 +98,8 @@ pub(crate) async fn create_object(
             "name or generateName is required",
         );
         return Err(ApiError::invalid(
-            resource.group,
-            resource.kind,
+            &resource.group,
+            &resource.kind,
             "",
             &[error],
         ));
@@ -111,8 +111,8 @@ pub(crate) async fn create_object(
         if generated && attempt > 0 {
             if attempt >= GENERATE_ATTEMPTS {
                 return Err(ApiError::generate_name_exhausted(
-                    resource.group,
-                    resource.plural,
+                    &resource.group,
+                    &resource.plural,
                     object.name(),
                 ));
             }
@@ -122,8 +122,8 @@ pub(crate) async fn create_object(
         let errors = resource.validate(&object);
         if !errors.is_empty() {
             return Err(ApiError::invalid(
-                resource.group,
-                resource.kind,
+                &resource.group,
+                &resource.kind,
                 object.name(),
                 &errors,
             ));
@@ -136,8 +136,8 @@ pub(crate) async fn create_object(
         if dry_run {
             return match context.server.current(resource, &key, true).await? {
                 Some(_) if !generated => Err(ApiError::already_exists(
-                    resource.group,
-                    resource.plural,
+                    &resource.group,
+                    &resource.plural,
                     object.name(),
                 )),
                 _ => Ok(object),
@@ -163,8 +163,8 @@ pub(crate) async fn create_object(
                         .is_some();
                 if taken {
                     return Err(ApiError::already_exists(
-                        resource.group,
-                        resource.plural,
+                        &resource.group,
+                        &resource.plural,
                         object.name(),
                     ));
                 }

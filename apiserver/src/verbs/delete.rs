@@ -215,14 +215,14 @@ fn parse_body(context: &Context, body: &Bytes) -> ApiResult<Value> {
 
 pub(crate) async fn delete(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     body: Bytes,
 ) -> ApiResult<Response> {
     let options = DeleteOptions::read(context, &body)?;
     let (namespace, name) = update::place(context, resource);
     let outcome = delete_object(context, resource, namespace, name, &options).await?;
     let returns_object =
-        !outcome.removed || RETURNS_OBJECT.contains(&(resource.group, resource.plural));
+        !outcome.removed || RETURNS_OBJECT.contains(&(&resource.group, &resource.plural));
     if returns_object {
         let accepted = !outcome.removed && options.orphan_dependents == Some(false);
         let code = if accepted {
@@ -232,15 +232,19 @@ pub(crate) async fn delete(
         };
         return Ok(context.respond_object(code, resource, outcome.object));
     }
-    let status =
-        status::success_deleted(resource.group, resource.plural, name, outcome.object.uid());
+    let status = status::success_deleted(
+        &resource.group,
+        &resource.plural,
+        name,
+        outcome.object.uid(),
+    );
     Ok(context.respond_value(StatusCode::OK, &status))
 }
 
 /// Deletes one object, or starts its deletion.
 pub(crate) async fn delete_object(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     namespace: &str,
     name: &str,
     options: &DeleteOptions,
@@ -251,7 +255,7 @@ pub(crate) async fn delete_object(
 /// Deletes one object; where it stays for a while, it stays with what `note` writes on it.
 pub(crate) async fn delete_with(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     (namespace, name): (&str, &str),
     options: &DeleteOptions,
     note: impl Fn(&mut Object) + Send + Sync,
@@ -270,7 +274,7 @@ pub(crate) async fn delete_with(
 
 struct Deletion<'a, N> {
     context: &'a Context,
-    resource: &'static Resource,
+    resource: &'a Resource,
     options: &'a DeleteOptions,
     note: N,
 }
@@ -323,8 +327,8 @@ pub(crate) fn check_preconditions(
             "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}"
         );
         Err(ApiError::conflict(
-            resource.group,
-            resource.plural,
+            &resource.group,
+            &resource.plural,
             object.name(),
             &cause,
         ))

@@ -19,7 +19,7 @@ const IN_FLIGHT: usize = 16;
 
 pub(crate) async fn delete_collection(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     body: Bytes,
 ) -> ApiResult<Response> {
     let options = DeleteOptions::read(context, &body)?;
@@ -50,7 +50,7 @@ pub(crate) async fn delete_collection(
         }
     }
     let list = json!({
-        "kind": resource.list_kind(), "apiVersion": resource.api_version(),
+        "kind": resource.list_kind, "apiVersion": resource.api_version(),
         "metadata": { "resourceVersion": revision.to_string() }, "items": items
     });
     Ok(context.respond_value(StatusCode::OK, &list))

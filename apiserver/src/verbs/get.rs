@@ -17,14 +17,14 @@ use crate::read_version::{exact_version, parse_version};
 use crate::status::{ApiError, ApiResult};
 use crate::world::REVISION_WAIT;
 
-pub(crate) async fn get(context: &Context, resource: &'static Resource) -> ApiResult<Response> {
+pub(crate) async fn get(context: &Context, resource: &Resource) -> ApiResult<Response> {
     let entry = entry(context, resource).await?;
     Ok(context.respond_entry(StatusCode::OK, resource, &entry))
 }
 
 /// The object that the path names, at the version that `resourceVersion` demands. With `resourceVersionMatch=Exact` as it
 /// was then, which Kubernetes has for lists only: 404 where it was not there, 410 where its history is compacted.
-pub(crate) async fn entry(context: &Context, resource: &'static Resource) -> ApiResult<Arc<Entry>> {
+pub(crate) async fn entry(context: &Context, resource: &Resource) -> ApiResult<Arc<Entry>> {
     let world = &context.server.world;
     let wanted = parse_version(context.query.get("resourceVersion"))?;
     let exact = exact_version(&context.query, wanted)?;

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
 use kv::mutants::{Bug, planted};
 use kv::{RangeRequest, Store};
-use resources::Resource;
+use resources::{Handle, Resource};
 use schema::Object;
 use schema::protobuf::ProtobufError;
 use serde_json::{Map, Value, json};
@@ -29,7 +29,7 @@ const FRAME_BYTES: usize = 64 * 1024;
 /// Pairs read from the store at once.
 const PAGE: usize = 1_000;
 
-pub(crate) async fn list(context: &Context, resource: &'static Resource) -> ApiResult<Response> {
+pub(crate) async fn list(context: &Context, resource: &Handle) -> ApiResult<Response> {
     let options = ListOptions::from_query(&context.query)?;
     let selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
     let page = read(context, resource, &options, &selection).await?;
@@ -60,7 +60,7 @@ impl Page {
 
 pub(crate) async fn read(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     options: &ListOptions,
     selection: &Selection,
 ) -> ApiResult<Page> {
@@ -240,7 +240,7 @@ async fn from_store(
     }
 }
 
-fn respond(context: &Context, resource: &'static Resource, page: Page) -> ApiResult<Response> {
+fn respond(context: &Context, resource: &Handle, page: Page) -> ApiResult<Response> {
     let output = &context.output;
     if output.is_plain() {
         return Ok(stream(context, resource, page));
@@ -253,7 +253,7 @@ fn respond(context: &Context, resource: &'static Resource, page: Page) -> ApiRes
     let value = match context.output.form {
         Form::Object => {
             let items: Vec<Value> = objects.map(Object::into_value).collect();
-            json!({ "kind": resource.list_kind(), "apiVersion": resource.api_version(), "metadata": metadata, "items": items })
+            json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata, "items": items })
         }
         Form::Partial { version } => {
             let items: Vec<Value> = objects
@@ -277,14 +277,14 @@ fn respond(context: &Context, resource: &'static Resource, page: Page) -> ApiRes
 }
 
 /// Every item is encoded by itself, and freed as soon as it is sent.
-fn protobuf(context: &Context, resource: &'static Resource, page: &Page) -> ApiResult<Response> {
-    let (api_version, kind) = (resource.api_version(), resource.list_kind());
+fn protobuf(context: &Context, resource: &Resource, page: &Page) -> ApiResult<Response> {
+    let (api_version, kind) = (resource.api_version(), resource.list_kind.clone());
     let unknown = || ProtobufError::UnknownKind {
         api_version: api_version.clone(),
-        kind: kind.clone(),
+        kind: kind.to_string(),
     };
     let fails = negotiate::not_marshalable(&api_version, &kind);
-    let ty = schema::type_of(resource.group, resource.version, resource.kind)
+    let ty = schema::type_of(&resource.group, &resource.version, &resource.kind)
         .ok_or_else(|| fails(unknown()))?;
     let encode = |entry: &Arc<Entry>| {
         schema::protobuf::encode_message(ty, entry.object_as(resource).value())
@@ -342,10 +342,10 @@ fn item(resource: &Resource, entry: &Entry) -> (&'static [u8], Bytes) {
     )
 }
 
-fn stream(context: &Context, resource: &'static Resource, page: Page) -> Response {
+fn stream(context: &Context, resource: &Handle, page: Page) -> Response {
     let head = format!(
         "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
-        resource.list_kind(),
+        resource.list_kind,
         resource.api_version(),
         page.metadata()
     );
@@ -355,7 +355,7 @@ fn stream(context: &Context, resource: &'static Resource, page: Page) -> Respons
         .map(|entry| entry.json().len() + 1)
         .sum();
     let frames = Frames {
-        resource,
+        resource: resource.clone(),
         entries: page.entries.into_iter(),
         first: true,
         head: Some(head),
@@ -433,7 +433,7 @@ fn send(
 
 /// The bytes of a list, in frames.
 struct Frames {
-    resource: &'static Resource,
+    resource: Handle,
     entries: std::vec::IntoIter<Arc<Entry>>,
     first: bool,
     head: Option<String>,
@@ -460,7 +460,7 @@ impl Iterator for Frames {
             if !std::mem::take(&mut self.first) {
                 frame.extend_from_slice(b",");
             }
-            let (open, rest) = item(self.resource, &entry);
+            let (open, rest) = item(&self.resource, &entry);
             frame.extend_from_slice(open);
             frame.extend_from_slice(&rest);
         }

@@ -111,7 +111,7 @@ pub(crate) fn manager(context: &Context) -> ApiResult<String> {
 
 pub(crate) async fn patch(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     subresource: &'static str,
     body: Bytes,
 ) -> ApiResult<Response> {

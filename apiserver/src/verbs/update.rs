@@ -21,7 +21,7 @@ use crate::write::{Decide, Outcome, Step};
 
 pub(crate) async fn update(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     subresource: &'static str,
     body: Bytes,
 ) -> ApiResult<Response> {
@@ -57,9 +57,9 @@ pub(crate) async fn update(
 pub(crate) fn admit_create_on_update(context: &Context, resource: &Resource) -> ApiResult<()> {
     let attributes = auth::Attributes {
         verb: "create",
-        group: resource.group,
-        version: resource.version,
-        resource: resource.plural,
+        group: &resource.group,
+        version: &resource.version,
+        resource: &resource.plural,
         namespace: &context.info.namespace,
         name: &context.info.name,
         ..auth::Attributes::default()
@@ -99,7 +99,7 @@ fn check_namespace(context: &Context, resource: &Resource, object: &Object) -> A
 /// Changes the object that the path names. `make` gets the present object and answers what the client wants instead.
 pub(crate) async fn apply(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Resource,
     subresource: &'static str,
     dry_run: bool,
     owner: Owner<'_>,
@@ -137,7 +137,7 @@ impl Decide for Update<'_> {
 #[derive(Clone, Copy)]
 struct Door<'a> {
     context: &'a Context,
-    resource: &'static Resource,
+    resource: &'a Resource,
     subresource: &'static str,
     dry_run: bool,
     owner: Owner<'a>,
@@ -184,8 +184,8 @@ impl Door<'_> {
         };
         if !errors.is_empty() {
             return Err(ApiError::invalid(
-                resource.group,
-                resource.kind,
+                &resource.group,
+                &resource.kind,
                 old.name(),
                 &errors,
             ));
@@ -271,7 +271,7 @@ fn is_finished(resource: &Resource, object: &Object) -> bool {
 
 /// Optimistic concurrency: the version and uid that the client saw must be those that are there.
 fn check_version(resource: &Resource, new: &Object, old: &Object) -> ApiResult<()> {
-    let (group, plural) = (resource.group, resource.plural);
+    let (group, plural) = (&resource.group, &resource.plural);
     if !new.uid().is_empty() && new.uid() != old.uid() {
         let cause = format!(
             "Precondition failed: UID in precondition: {}, UID in object meta: {}",
@@ -291,7 +291,7 @@ fn check_version(resource: &Resource, new: &Object, old: &Object) -> ApiResult<(
             );
             Err(ApiError::invalid(
                 group,
-                resource.kind,
+                &resource.kind,
                 old.name(),
                 &[error],
             ))
@@ -306,7 +306,7 @@ fn check_version(resource: &Resource, new: &Object, old: &Object) -> ApiResult<(
             );
             Err(ApiError::invalid(
                 group,
-                resource.kind,
+                &resource.kind,
                 old.name(),
                 &[error],
             ))

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use host::watch;
 use http::{Extensions, HeaderValue, header};
 use kv::mutants::{Bug, planted};
-use resources::Resource;
+use resources::{Handle, Resource};
 use schema::Object;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -40,7 +40,7 @@ const STREAMED: &[&str] = &[negotiate::JSON, negotiate::PROTOBUF];
 
 pub(crate) async fn watch(
     context: &Context,
-    resource: &'static Resource,
+    resource: &Handle,
     extensions: &mut Extensions,
 ) -> ApiResult<Response> {
     let encoding = context.output.encoding;
@@ -93,7 +93,7 @@ pub(crate) async fn watch(
 }
 
 struct Watcher {
-    resource: &'static Resource,
+    resource: Handle,
     selection: Selection,
     output: Output,
     bookmarks: bool,
@@ -119,7 +119,7 @@ struct Watcher {
 impl Watcher {
     async fn open(
         context: &Context,
-        resource: &'static Resource,
+        resource: &Handle,
         options: &WatchOptions,
         selection: Selection,
     ) -> ApiResult<Watcher> {
@@ -179,7 +179,7 @@ impl Watcher {
         let end = now + Duration::from_secs(seconds.min(7 * 86_400));
         let initial_end = options.initial_events.then_some(sent);
         let mut watcher = Watcher {
-            resource,
+            resource: resource.clone(),
             selection,
             output: context.output,
             bookmarks: options.bookmarks,
@@ -314,19 +314,19 @@ impl Watcher {
     ) {
         let plain = self.output.encoding == Encoding::Json
             && self.output.form == Form::Object
-            && !entry::is_converted(self.resource);
+            && !entry::is_converted(&self.resource);
         if plain {
             write_event(frame, kind, json);
             return;
         }
         let object = match entry {
-            Some(entry) => entry.object_as(self.resource),
+            Some(entry) => entry.object_as(&self.resource),
             None => {
                 let value: Value = serde_json::from_slice(json).unwrap_or_default();
                 let Ok(mut object) = Object::new(value) else {
                     return;
                 };
-                entry::from_storage(self.resource, &mut object);
+                entry::from_storage(&self.resource, &mut object);
                 object
             }
         };
@@ -343,7 +343,7 @@ impl Watcher {
                 let columns = !std::mem::replace(&mut self.columns_sent, true);
                 let now = crate::clock::unix_seconds();
                 negotiate::table(
-                    self.resource,
+                    &self.resource,
                     &[object],
                     metadata,
                     (version, include),
@@ -362,7 +362,7 @@ impl Watcher {
         }
         let value = match self.output.form {
             Form::Object => {
-                json!({ "kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata })
+                json!({ "kind": &self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata })
             }
             Form::Partial { version } => {
                 json!({ "kind": "PartialObjectMetadata", "apiVersion": version, "metadata": metadata })
@@ -372,7 +372,7 @@ impl Watcher {
                 json!({
                     "kind": "Table", "apiVersion": version, "metadata": { "resourceVersion": revision.to_string() },
                     "columnDefinitions": null,
-                    "rows": [{ "cells": vec![Value::Null; resources::columns(self.resource).len()], "object": object }]
+                    "rows": [{ "cells": vec![Value::Null; self.resource.columns.len()], "object": object }]
                 })
             }
         };
@@ -388,10 +388,11 @@ impl Watcher {
 fn has_protobuf(output: &Output, resource: &Resource) -> ApiResult<()> {
     let kind = match output.form {
         Form::Partial { .. } => return Ok(()),
-        Form::Object => resource.kind,
+        Form::Object => &resource.kind,
         Form::Table { .. } => "Table",
     };
-    if kind == resource.kind && schema::type_of(resource.group, resource.version, kind).is_some() {
+    if kind == resource.kind && schema::type_of(&resource.group, &resource.version, kind).is_some()
+    {
         return Ok(());
     }
     Err(ApiError::not_acceptable(STREAMED))

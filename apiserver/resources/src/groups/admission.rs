@@ -1,16 +1,16 @@
 //! admissionregistration.k8s.io/v1.
 
-use crate::resource::{CLUSTER, Resource, status};
+use crate::builtin::{BuiltIn, CLUSTER, status};
 use crate::{defaults, table, validate};
 
-const ADMISSION: Resource = Resource {
+const ADMISSION: BuiltIn = BuiltIn {
     group: "admissionregistration.k8s.io",
     categories: &["api-extensions"],
     ..CLUSTER
 };
 
-pub(super) static KINDS: &[Resource] = &[
-    Resource {
+pub(super) static KINDS: &[BuiltIn] = &[
+    BuiltIn {
         kind: "MutatingAdmissionPolicy",
         plural: "mutatingadmissionpolicies",
         generation: Some(&["spec"]),
@@ -20,7 +20,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::admission::mutating_policy,
         ..ADMISSION
     },
-    Resource {
+    BuiltIn {
         kind: "MutatingAdmissionPolicyBinding",
         plural: "mutatingadmissionpolicybindings",
         generation: Some(&["spec"]),
@@ -30,7 +30,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::admission::mutating_binding,
         ..ADMISSION
     },
-    Resource {
+    BuiltIn {
         kind: "MutatingWebhookConfiguration",
         plural: "mutatingwebhookconfigurations",
         generation: Some(&["webhooks"]),
@@ -40,7 +40,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::admission::webhooks,
         ..ADMISSION
     },
-    Resource {
+    BuiltIn {
         kind: "ValidatingAdmissionPolicy",
         plural: "validatingadmissionpolicies",
         subresources: &[status("ValidatingAdmissionPolicy")],
@@ -52,7 +52,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::admission::validating_policy,
         ..ADMISSION
     },
-    Resource {
+    BuiltIn {
         kind: "ValidatingAdmissionPolicyBinding",
         plural: "validatingadmissionpolicybindings",
         generation: Some(&["spec"]),
@@ -62,7 +62,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::admission::validating_binding,
         ..ADMISSION
     },
-    Resource {
+    BuiltIn {
         kind: "ValidatingWebhookConfiguration",
         plural: "validatingwebhookconfigurations",
         generation: Some(&["webhooks"]),

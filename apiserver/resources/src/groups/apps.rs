@@ -1,22 +1,23 @@
 //! apps/v1: the workloads.
 
-use crate::resource::{NAMESPACED, Resource, SCALE, Scale, status};
+use crate::builtin::{BuiltIn, NAMESPACED, SCALE, status};
+use crate::resource::{Scale, SelectorForm};
 use crate::{defaults, table, validate};
 
-const APPS: Resource = Resource {
+const APPS: BuiltIn = BuiltIn {
     group: "apps",
     ..NAMESPACED
 };
 
 const REPLICAS: Scale = Scale {
-    spec_replicas: &["spec", "replicas"],
-    status_replicas: &["status", "replicas"],
-    selector: &["spec", "selector"],
-    selector_is_map: false,
+    spec_replicas: std::borrow::Cow::Borrowed("spec.replicas"),
+    status_replicas: std::borrow::Cow::Borrowed("status.replicas"),
+    selector: std::borrow::Cow::Borrowed("spec.selector"),
+    selector_form: SelectorForm::Selector,
 };
 
-pub(super) static KINDS: &[Resource] = &[
-    Resource {
+pub(super) static KINDS: &[BuiltIn] = &[
+    BuiltIn {
         kind: "ControllerRevision",
         plural: "controllerrevisions",
         columns: table::workload::CONTROLLER_REVISION,
@@ -25,7 +26,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::workload::controller_revision_update,
         ..APPS
     },
-    Resource {
+    BuiltIn {
         kind: "DaemonSet",
         plural: "daemonsets",
         short_names: &["ds"],
@@ -41,13 +42,13 @@ pub(super) static KINDS: &[Resource] = &[
         advise: validate::warnings::workload,
         ..APPS
     },
-    Resource {
+    BuiltIn {
         kind: "Deployment",
         plural: "deployments",
         short_names: &["deploy"],
         categories: &["all"],
         subresources: &[SCALE, status("Deployment")],
-        scale: Some(&REPLICAS),
+        scale: Some(REPLICAS),
         generation: Some(&["spec"]),
         columns: table::workload::DEPLOYMENT,
         cells: table::workload::deployment,
@@ -58,13 +59,13 @@ pub(super) static KINDS: &[Resource] = &[
         advise: validate::warnings::workload,
         ..APPS
     },
-    Resource {
+    BuiltIn {
         kind: "ReplicaSet",
         plural: "replicasets",
         short_names: &["rs"],
         categories: &["all"],
         subresources: &[SCALE, status("ReplicaSet")],
-        scale: Some(&REPLICAS),
+        scale: Some(REPLICAS),
         generation: Some(&["spec"]),
         columns: table::workload::REPLICA_SET,
         cells: table::workload::replica_set,
@@ -75,13 +76,13 @@ pub(super) static KINDS: &[Resource] = &[
         advise: validate::warnings::workload,
         ..APPS
     },
-    Resource {
+    BuiltIn {
         kind: "StatefulSet",
         plural: "statefulsets",
         short_names: &["sts"],
         categories: &["all"],
         subresources: &[SCALE, status("StatefulSet")],
-        scale: Some(&REPLICAS),
+        scale: Some(REPLICAS),
         generation: Some(&["spec"]),
         columns: table::workload::STATEFUL_SET,
         cells: table::workload::stateful_set,

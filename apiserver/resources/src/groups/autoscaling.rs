@@ -1,9 +1,10 @@
 //! autoscaling: v2 is the stored shape, v1 is converted.
 
-use crate::resource::{NAMESPACED, Resource, Shared, Storage, status};
+use crate::builtin::{BuiltIn, NAMESPACED, status};
+use crate::resource::{Shared, Storage};
 use crate::{convert, defaults, table, validate};
 
-const SCALER: Resource = Resource {
+const SCALER: BuiltIn = BuiltIn {
     group: "autoscaling",
     kind: "HorizontalPodAutoscaler",
     plural: "horizontalpodautoscalers",
@@ -14,15 +15,15 @@ const SCALER: Resource = Resource {
     ..NAMESPACED
 };
 
-pub(super) static KINDS: &[Resource] = &[
-    Resource {
+pub(super) static KINDS: &[BuiltIn] = &[
+    BuiltIn {
         version: "v2",
         cells: table::scaler::scaler_v2,
         defaults: defaults::scaler::v2,
         check: validate::scaler::v2,
         ..SCALER
     },
-    Resource {
+    BuiltIn {
         version: "v1",
         storage: Storage::Shared(&Shared {
             group: "autoscaling",

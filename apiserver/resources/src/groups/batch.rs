@@ -1,15 +1,15 @@
 //! batch/v1.
 
-use crate::resource::{NAMESPACED, Resource, status};
+use crate::builtin::{BuiltIn, NAMESPACED, status};
 use crate::{defaults, table, validate};
 
-const BATCH: Resource = Resource {
+const BATCH: BuiltIn = BuiltIn {
     group: "batch",
     ..NAMESPACED
 };
 
-pub(super) static KINDS: &[Resource] = &[
-    Resource {
+pub(super) static KINDS: &[BuiltIn] = &[
+    BuiltIn {
         kind: "CronJob",
         plural: "cronjobs",
         short_names: &["cj"],
@@ -23,7 +23,7 @@ pub(super) static KINDS: &[Resource] = &[
         advise: validate::warnings::workload,
         ..BATCH
     },
-    Resource {
+    BuiltIn {
         kind: "Job",
         plural: "jobs",
         categories: &["all"],

@@ -1,8 +1,8 @@
 //! Core group, and events.k8s.io, which is the same objects in another shape.
 
+use crate::builtin::{BuiltIn, CLUSTER, NAMESPACED, SCALE, status};
 use crate::resource::{
-    CLUSTER, CREATE_ONLY, GET_PATCH_UPDATE, NAMESPACED, Resource, SCALE, Scale, Shared, Storage,
-    Subresource, status,
+    CREATE_ONLY, GET_PATCH_UPDATE, Scale, SelectorForm, Shared, Storage, Subresource,
 };
 use crate::{convert, defaults, meta, table, validate};
 
@@ -69,15 +69,15 @@ const NEW_EVENT_FIELDS: &[&str] = &[
     "type",
 ];
 
-pub(super) static KINDS: &[Resource] = &[
-    Resource {
+pub(super) static KINDS: &[BuiltIn] = &[
+    BuiltIn {
         kind: "Binding",
         plural: "bindings",
         verbs: CREATE_ONLY,
         storage: Storage::Virtual,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         kind: "ComponentStatus",
         plural: "componentstatuses",
         short_names: &["cs"],
@@ -87,7 +87,7 @@ pub(super) static KINDS: &[Resource] = &[
         cells: table::cluster::component_status,
         ..CLUSTER
     },
-    Resource {
+    BuiltIn {
         kind: "ConfigMap",
         plural: "configmaps",
         short_names: &["cm"],
@@ -97,7 +97,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::config::config_map_update,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         kind: "Endpoints",
         plural: "endpoints",
         short_names: &["ep"],
@@ -107,7 +107,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::endpoints::endpoints,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         kind: "Event",
         plural: "events",
         short_names: &["ev"],
@@ -118,7 +118,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::event::core_event,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         kind: "LimitRange",
         plural: "limitranges",
         short_names: &["limits"],
@@ -126,7 +126,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::quota::limit_range,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         kind: "Namespace",
         plural: "namespaces",
         short_names: &["ns"],
@@ -153,7 +153,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::namespace::namespace,
         ..CLUSTER
     },
-    Resource {
+    BuiltIn {
         kind: "Node",
         plural: "nodes",
         short_names: &["no"],
@@ -170,7 +170,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::node::node_update,
         ..CLUSTER
     },
-    Resource {
+    BuiltIn {
         kind: "PersistentVolumeClaim",
         plural: "persistentvolumeclaims",
         short_names: &["pvc"],
@@ -183,7 +183,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::volume::claim_update,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         kind: "PersistentVolume",
         plural: "persistentvolumes",
         short_names: &["pv"],
@@ -196,7 +196,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::volume::volume_update,
         ..CLUSTER
     },
-    Resource {
+    BuiltIn {
         kind: "Pod",
         plural: "pods",
         short_names: &["po"],
@@ -227,7 +227,7 @@ pub(super) static KINDS: &[Resource] = &[
         advise: validate::warnings::pod,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         kind: "PodTemplate",
         plural: "podtemplates",
         generation: Some(&["template"]),
@@ -237,17 +237,17 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::workload::pod_template,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         kind: "ReplicationController",
         plural: "replicationcontrollers",
         short_names: &["rc"],
         categories: &["all"],
         subresources: &[SCALE, status("ReplicationController")],
-        scale: Some(&Scale {
-            spec_replicas: &["spec", "replicas"],
-            status_replicas: &["status", "replicas"],
-            selector: &["spec", "selector"],
-            selector_is_map: true,
+        scale: Some(Scale {
+            spec_replicas: std::borrow::Cow::Borrowed("spec.replicas"),
+            status_replicas: std::borrow::Cow::Borrowed("status.replicas"),
+            selector: std::borrow::Cow::Borrowed("spec.selector"),
+            selector_form: SelectorForm::Map,
         }),
         generation: Some(&["spec"]),
         field_selectors: &["status.replicas"],
@@ -259,7 +259,7 @@ pub(super) static KINDS: &[Resource] = &[
         advise: validate::warnings::workload,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         kind: "ResourceQuota",
         plural: "resourcequotas",
         short_names: &["quota"],
@@ -270,7 +270,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::quota::resource_quota_update,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         kind: "Secret",
         plural: "secrets",
         field_selectors: &["type"],
@@ -283,7 +283,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::config::secret_update,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         kind: "ServiceAccount",
         plural: "serviceaccounts",
         short_names: &["sa"],
@@ -298,7 +298,7 @@ pub(super) static KINDS: &[Resource] = &[
         cells: table::name_age,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         kind: "Service",
         plural: "services",
         short_names: &["svc"],
@@ -320,7 +320,7 @@ pub(super) static KINDS: &[Resource] = &[
     },
 ];
 
-pub(super) static EVENTS: &[Resource] = &[Resource {
+pub(super) static EVENTS: &[BuiltIn] = &[BuiltIn {
     group: "events.k8s.io",
     kind: "Event",
     plural: "events",

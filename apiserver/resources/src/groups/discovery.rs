@@ -1,9 +1,9 @@
 //! coordination.k8s.io/v1 and discovery.k8s.io/v1: what nodes and services write all the time.
 
-use crate::resource::{NAMESPACED, Resource};
+use crate::builtin::{BuiltIn, NAMESPACED};
 use crate::{defaults, table, validate};
 
-pub(super) static LEASES: &[Resource] = &[Resource {
+pub(super) static LEASES: &[BuiltIn] = &[BuiltIn {
     group: "coordination.k8s.io",
     kind: "Lease",
     plural: "leases",
@@ -15,7 +15,7 @@ pub(super) static LEASES: &[Resource] = &[Resource {
     ..NAMESPACED
 }];
 
-pub(super) static KINDS: &[Resource] = &[Resource {
+pub(super) static KINDS: &[BuiltIn] = &[BuiltIn {
     group: "discovery.k8s.io",
     kind: "EndpointSlice",
     plural: "endpointslices",

@@ -1,9 +1,9 @@
 //! apiregistration.k8s.io/v1 and apiextensions.k8s.io/v1: how the API is extended.
 
-use crate::resource::{CLUSTER, Resource, status};
+use crate::builtin::{BuiltIn, CLUSTER, status};
 use crate::{defaults, table, validate};
 
-pub(super) static REGISTRATION: &[Resource] = &[Resource {
+pub(super) static REGISTRATION: &[BuiltIn] = &[BuiltIn {
     group: "apiregistration.k8s.io",
     kind: "APIService",
     plural: "apiservices",
@@ -17,7 +17,7 @@ pub(super) static REGISTRATION: &[Resource] = &[Resource {
     ..CLUSTER
 }];
 
-pub(super) static DEFINITIONS: &[Resource] = &[Resource {
+pub(super) static DEFINITIONS: &[BuiltIn] = &[BuiltIn {
     group: "apiextensions.k8s.io",
     kind: "CustomResourceDefinition",
     plural: "customresourcedefinitions",

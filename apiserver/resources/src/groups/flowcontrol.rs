@@ -1,16 +1,16 @@
 //! flowcontrol.apiserver.k8s.io/v1.
 
-use crate::resource::{CLUSTER, Resource, status};
+use crate::builtin::{BuiltIn, CLUSTER, status};
 use crate::{defaults, table, validate};
 
-const FLOW: Resource = Resource {
+const FLOW: BuiltIn = BuiltIn {
     group: "flowcontrol.apiserver.k8s.io",
     generation: Some(&["spec"]),
     ..CLUSTER
 };
 
-pub(super) static KINDS: &[Resource] = &[
-    Resource {
+pub(super) static KINDS: &[BuiltIn] = &[
+    BuiltIn {
         kind: "FlowSchema",
         plural: "flowschemas",
         subresources: &[status("FlowSchema")],
@@ -20,7 +20,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::policy::flow_schema,
         ..FLOW
     },
-    Resource {
+    BuiltIn {
         kind: "PriorityLevelConfiguration",
         plural: "prioritylevelconfigurations",
         subresources: &[status("PriorityLevelConfiguration")],

@@ -16,10 +16,10 @@ mod reviews;
 mod scheduling;
 mod storage;
 
-use crate::Resource;
+use crate::builtin::BuiltIn;
 
 /// All lists in discovery order.
-pub(crate) static LISTS: &[&[Resource]] = &[
+pub(crate) static LISTS: &[&[BuiltIn]] = &[
     core::KINDS,
     extensions::REGISTRATION,
     apps::KINDS,

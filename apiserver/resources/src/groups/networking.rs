@@ -1,12 +1,12 @@
 //! networking.k8s.io/v1.
 
-use crate::resource::{CLUSTER, NAMESPACED, Resource, status};
+use crate::builtin::{BuiltIn, CLUSTER, NAMESPACED, status};
 use crate::{defaults, meta, table, validate};
 
 const GROUP: &str = "networking.k8s.io";
 
-pub(super) static KINDS: &[Resource] = &[
-    Resource {
+pub(super) static KINDS: &[BuiltIn] = &[
+    BuiltIn {
         group: GROUP,
         kind: "IngressClass",
         plural: "ingressclasses",
@@ -18,7 +18,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::network::ingress_class_update,
         ..CLUSTER
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "Ingress",
         plural: "ingresses",
@@ -30,7 +30,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::network::ingress,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "IPAddress",
         plural: "ipaddresses",
@@ -42,7 +42,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::network::ip_address_update,
         ..CLUSTER
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "NetworkPolicy",
         plural: "networkpolicies",
@@ -54,7 +54,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::network::network_policy,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "ServiceCIDR",
         plural: "servicecidrs",

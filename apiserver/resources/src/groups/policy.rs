@@ -1,9 +1,9 @@
 //! policy/v1.
 
-use crate::resource::{NAMESPACED, Resource, status};
+use crate::builtin::{BuiltIn, NAMESPACED, status};
 use crate::{defaults, table, validate};
 
-pub(super) static KINDS: &[Resource] = &[Resource {
+pub(super) static KINDS: &[BuiltIn] = &[BuiltIn {
     group: "policy",
     kind: "PodDisruptionBudget",
     plural: "poddisruptionbudgets",

@@ -1,12 +1,13 @@
 //! rbac.authorization.k8s.io/v1 and certificates.k8s.io/v1: who may what.
 
-use crate::resource::{CLUSTER, GET_PATCH_UPDATE, NAMESPACED, Resource, Subresource, status};
+use crate::builtin::{BuiltIn, CLUSTER, NAMESPACED, status};
+use crate::resource::{GET_PATCH_UPDATE, Subresource};
 use crate::{defaults, meta, table, validate};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-pub(super) static KINDS: &[Resource] = &[
-    Resource {
+pub(super) static KINDS: &[BuiltIn] = &[
+    BuiltIn {
         group: GROUP,
         kind: "ClusterRoleBinding",
         plural: "clusterrolebindings",
@@ -18,7 +19,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::rbac::binding_update,
         ..CLUSTER
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "ClusterRole",
         plural: "clusterroles",
@@ -26,7 +27,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::rbac::cluster_role,
         ..CLUSTER
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "RoleBinding",
         plural: "rolebindings",
@@ -38,7 +39,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::rbac::binding_update,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "Role",
         plural: "roles",
@@ -48,7 +49,7 @@ pub(super) static KINDS: &[Resource] = &[
     },
 ];
 
-pub(super) static CERTIFICATES: &[Resource] = &[Resource {
+pub(super) static CERTIFICATES: &[BuiltIn] = &[BuiltIn {
     group: "certificates.k8s.io",
     kind: "CertificateSigningRequest",
     plural: "certificatesigningrequests",

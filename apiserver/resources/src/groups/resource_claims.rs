@@ -1,12 +1,12 @@
 //! resource.k8s.io/v1: devices and claims on them.
 
-use crate::resource::{CLUSTER, NAMESPACED, Resource, status};
+use crate::builtin::{BuiltIn, CLUSTER, NAMESPACED, status};
 use crate::{defaults, table, validate};
 
 const GROUP: &str = "resource.k8s.io";
 
-pub(super) static KINDS: &[Resource] = &[
-    Resource {
+pub(super) static KINDS: &[BuiltIn] = &[
+    BuiltIn {
         group: GROUP,
         kind: "DeviceClass",
         plural: "deviceclasses",
@@ -15,7 +15,7 @@ pub(super) static KINDS: &[Resource] = &[
         cells: table::name_age,
         ..CLUSTER
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "ResourceClaim",
         plural: "resourceclaims",
@@ -28,7 +28,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::devices::spec_update,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "ResourceClaimTemplate",
         plural: "resourceclaimtemplates",
@@ -39,7 +39,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::devices::spec_update,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "ResourceSlice",
         plural: "resourceslices",

@@ -1,9 +1,9 @@
 //! scheduling.k8s.io/v1 and node.k8s.io/v1.
 
-use crate::resource::{CLUSTER, Resource};
+use crate::builtin::{BuiltIn, CLUSTER};
 use crate::{defaults, meta, table, validate};
 
-pub(super) static KINDS: &[Resource] = &[Resource {
+pub(super) static KINDS: &[BuiltIn] = &[BuiltIn {
     group: "scheduling.k8s.io",
     kind: "PriorityClass",
     plural: "priorityclasses",
@@ -17,7 +17,7 @@ pub(super) static KINDS: &[Resource] = &[Resource {
     ..CLUSTER
 }];
 
-pub(super) static RUNTIMES: &[Resource] = &[Resource {
+pub(super) static RUNTIMES: &[BuiltIn] = &[BuiltIn {
     group: "node.k8s.io",
     kind: "RuntimeClass",
     plural: "runtimeclasses",

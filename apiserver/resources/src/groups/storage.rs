@@ -1,12 +1,12 @@
 //! storage.k8s.io/v1.
 
-use crate::resource::{CLUSTER, NAMESPACED, Resource, status};
+use crate::builtin::{BuiltIn, CLUSTER, NAMESPACED, status};
 use crate::{defaults, table, validate};
 
 const GROUP: &str = "storage.k8s.io";
 
-pub(super) static KINDS: &[Resource] = &[
-    Resource {
+pub(super) static KINDS: &[BuiltIn] = &[
+    BuiltIn {
         group: GROUP,
         kind: "CSIDriver",
         plural: "csidrivers",
@@ -17,7 +17,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::storage::csi_driver_update,
         ..CLUSTER
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "CSINode",
         plural: "csinodes",
@@ -26,7 +26,7 @@ pub(super) static KINDS: &[Resource] = &[
         check: validate::storage::csi_node,
         ..CLUSTER
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "CSIStorageCapacity",
         plural: "csistoragecapacities",
@@ -36,7 +36,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::storage::csi_storage_capacity_update,
         ..NAMESPACED
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "StorageClass",
         plural: "storageclasses",
@@ -48,7 +48,7 @@ pub(super) static KINDS: &[Resource] = &[
         check_update: validate::storage::storage_class_update,
         ..CLUSTER
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "VolumeAttachment",
         plural: "volumeattachments",
@@ -61,7 +61,7 @@ pub(super) static KINDS: &[Resource] = &[
         on_subresource_update: defaults::prepare::status_only,
         ..CLUSTER
     },
-    Resource {
+    BuiltIn {
         group: GROUP,
         kind: "VolumeAttributesClass",
         plural: "volumeattributesclasses",

@@ -3,9 +3,9 @@
 use schema::Object;
 use serde_json::Value;
 
+use super::Column;
 use super::{AGE, NAME, UNSET, age, integer, name, text};
 use crate::look::{Look, spec};
-use crate::resource::Column;
 
 pub(crate) const WEBHOOK: &[Column] = &[NAME, integer("Webhooks", "Number of webhooks."), AGE];
 pub(crate) const VALIDATING_POLICY: &[Column] = &[

@@ -3,12 +3,12 @@
 use schema::{Object, time};
 use serde_json::Value;
 
+use super::Column;
 use super::{
     AGE, CONTAINERS, IMAGES, NAME, NONE, SELECTOR, age, boolean, containers, human_duration,
     integer, name, or_none, selector, since, terminating, text, truth,
 };
 use crate::look::{Look, spec, status};
-use crate::resource::Column;
 
 pub(crate) const JOB: &[Column] = &[
     NAME,

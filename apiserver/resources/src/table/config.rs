@@ -3,9 +3,9 @@
 use schema::Object;
 use serde_json::Value;
 
+use super::Column;
 use super::{AGE, NAME, age, name, text};
 use crate::look::Look;
-use crate::resource::Column;
 
 const DATA: Column = text("Data", "Number of keys.");
 pub(crate) const CONFIG_MAP: &[Column] = &[NAME, DATA, AGE];

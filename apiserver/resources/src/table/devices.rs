@@ -3,9 +3,9 @@
 use schema::Object;
 use serde_json::Value;
 
+use super::Column;
 use super::{AGE, NAME, UNSET, age, name, terminating, text};
 use crate::look::{Look, spec, status};
-use crate::resource::Column;
 
 pub(crate) const CLAIM: &[Column] = &[NAME, text("State", "Where the claim stands."), AGE];
 pub(crate) const SLICE: &[Column] = &[

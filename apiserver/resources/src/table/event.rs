@@ -3,9 +3,9 @@
 use schema::Object;
 use serde_json::Value;
 
+use super::Column;
 use super::{NAME, UNKNOWN, since, text, wide};
 use crate::look::Look;
-use crate::resource::Column;
 
 pub(crate) const EVENT: &[Column] = &[
     text("Last Seen", "Time since this was last seen."),

@@ -3,9 +3,9 @@
 use schema::Object;
 use serde_json::Value;
 
+use super::Column;
 use super::{AGE, NAME, age, name, text};
 use crate::look::{Look, spec};
-use crate::resource::Column;
 
 pub(crate) const API_SERVICE: &[Column] = &[
     NAME,

@@ -22,8 +22,10 @@ use schema::time;
 use serde_json::Value;
 
 use crate::look::Look;
-use crate::resource::Column;
 use crate::scale;
+
+/// A column of a built-in kind.
+pub(crate) type Column = crate::resource::Column<&'static str>;
 
 pub(crate) const NONE: &str = "<none>";
 pub(crate) const UNSET: &str = "<unset>";

@@ -3,10 +3,10 @@
 use schema::Object;
 use serde_json::Value;
 
+use super::Column;
 use super::service::balancer_addresses;
 use super::{AGE, NAME, NONE, age, name, or_none, selector, text};
 use crate::look::{Look, spec, status};
-use crate::resource::Column;
 
 pub(crate) const INGRESS: &[Column] = &[
     NAME,

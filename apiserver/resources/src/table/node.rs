@@ -3,9 +3,9 @@
 use schema::Object;
 use serde_json::Value;
 
+use super::Column;
 use super::{AGE, NAME, NONE, UNKNOWN, age, name, or, text, wide};
 use crate::look::{Look, spec, status};
-use crate::resource::Column;
 
 pub(crate) const NODE: &[Column] = &[
     NAME,

@@ -3,9 +3,9 @@
 use schema::{Object, time};
 use serde_json::Value;
 
+use super::Column;
 use super::{AGE, NAME, NONE, age, human_duration, name, or_none, terminating, text, wide};
 use crate::look::{Look, spec, status};
-use crate::resource::Column;
 
 pub(crate) const POD: &[Column] = &[
     NAME,

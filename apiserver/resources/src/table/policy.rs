@@ -3,9 +3,9 @@
 use schema::Object;
 use serde_json::Value;
 
+use super::Column;
 use super::{AGE, NAME, NONE, age, boolean, count, int_or_string, integer, name, or_none, text};
 use crate::look::{Look, spec, status};
-use crate::resource::Column;
 
 pub(crate) const DISRUPTION_BUDGET: &[Column] = &[
     NAME,

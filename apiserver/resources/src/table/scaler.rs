@@ -3,10 +3,10 @@
 use schema::Object;
 use serde_json::Value;
 
+use super::Column;
 use super::{AGE, NAME, NONE, UNKNOWN, UNSET, age, count, name, text};
 use crate::defaults::storage::canonical;
 use crate::look::{Look, spec, status};
-use crate::resource::Column;
 
 pub(crate) const SCALER: &[Column] = &[
     NAME,

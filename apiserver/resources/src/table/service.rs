@@ -3,9 +3,9 @@
 use schema::Object;
 use serde_json::Value;
 
+use super::Column;
 use super::{AGE, NAME, NONE, UNSET, age, first_of, labels, name, or, or_none, text, wide};
 use crate::look::{Look, spec, status};
-use crate::resource::Column;
 
 pub(crate) const SERVICE: &[Column] = &[
     NAME,

@@ -3,10 +3,10 @@
 use schema::Object;
 use serde_json::Value;
 
+use super::Column;
 use super::{AGE, NAME, UNSET, age, boolean, integer, name, or, terminating, text, wide};
 use crate::defaults::storage::canonical;
 use crate::look::{Look, spec, status};
-use crate::resource::Column;
 
 const STORAGE_CLASS_COLUMN: Column = text("StorageClass", "Class of the storage.");
 const ATTRIBUTES_CLASS_COLUMN: Column =

@@ -3,12 +3,12 @@
 use schema::Object;
 use serde_json::Value;
 
+use super::Column;
 use super::{
     AGE, CONTAINERS, IMAGES, NAME, NONE, SELECTOR, age, containers, count, integer, labels, name,
     selector, text,
 };
 use crate::look::{Look, spec, status};
-use crate::resource::Column;
 
 const DESIRED: Column = integer("Desired", "Replicas that are wanted.");
 const CURRENT: Column = integer("Current", "Replicas that exist.");

@@ -231,7 +231,7 @@ fn warn(admission: &Admission<'_>, standard: Standard, template: &Value) {
 
 /// What the object makes pods from.
 fn template<'a>(admission: &Admission<'_>, object: &'a Object) -> Option<&'a Value> {
-    let path: &[&str] = match (admission.resource.group, admission.resource.plural) {
+    let path: &[&str] = match (&*admission.resource.group, &*admission.resource.plural) {
         ("", "podtemplates") => &["template"],
         ("", "replicationcontrollers")
         | ("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets")

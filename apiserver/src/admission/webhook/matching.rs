@@ -19,15 +19,15 @@ const EXEMPT: &[&str] = &[
 ];
 
 pub(super) fn is_exempt(resource: &Resource) -> bool {
-    resource.group == "admissionregistration.k8s.io" && EXEMPT.contains(&resource.kind)
+    resource.group == "admissionregistration.k8s.io" && EXEMPT.contains(&&*resource.kind)
 }
 
 /// The shape in which the webhook gets the object; none where it is not asked.
-pub(super) async fn shape(
-    admission: &Admission<'_>,
+pub(super) async fn shape<'a>(
+    admission: &Admission<'a>,
     hook: &Hook,
     object: Option<&Object>,
-) -> ApiResult<Option<&'static Resource>> {
+) -> ApiResult<Option<&'a Resource>> {
     let namespace = admission.namespace(object);
     let Some(shape) = by_rules(admission, hook, namespace) else {
         return Ok(None);
@@ -42,13 +42,13 @@ pub(super) async fn shape(
 }
 
 /// The shape that a rule names: the request's own, else another one of the same objects.
-fn by_rules(admission: &Admission<'_>, hook: &Hook, namespace: &str) -> Option<&'static Resource> {
+fn by_rules<'a>(admission: &Admission<'a>, hook: &Hook, namespace: &str) -> Option<&'a Resource> {
     let own = admission.resource;
     let named = |resource: &Resource| {
         let subject = Subject {
-            group: resource.group,
-            version: resource.version,
-            plural: resource.plural,
+            group: &resource.group,
+            version: &resource.version,
+            plural: &resource.plural,
             subresource: admission.subresource,
             namespace,
             operation: admission.operation,
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn events_are_the_same_in_both_groups() {
         let events = resources::find("", "v1", "events").unwrap();
-        let others: Vec<_> = equivalents(events).map(|other| other.group).collect();
+        let others: Vec<_> = equivalents(events).map(|other| &*other.group).collect();
         assert_eq!(others, ["events.k8s.io"]);
         let pods = resources::find("", "v1", "pods").unwrap();
         assert_eq!(equivalents(pods).count(), 0);

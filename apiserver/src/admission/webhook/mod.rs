@@ -244,7 +244,7 @@ fn judge(admission: &Admission<'_>, hook: &Hook, failure: Failure) -> ApiResult<
 async fn change(
     admission: &Admission<'_>,
     hook: &Hook,
-    shape: &'static Resource,
+    shape: &Resource,
     object: Option<&mut Object>,
 ) -> Result<bool, Failure> {
     let verdict = ask(admission, hook, shape, object.as_deref(), true).await?;
@@ -288,9 +288,10 @@ async fn change(
 
 /// A patched object with the fields that its type has.
 fn decoded(admission: &Admission<'_>, shape: &Resource, patched: Value) -> Result<Object, String> {
-    let (group, version, kind) = admission
-        .kind
-        .unwrap_or((shape.group, shape.version, shape.kind));
+    let (group, version, kind) =
+        admission
+            .kind
+            .unwrap_or((&shape.group, &shape.version, &shape.kind));
     let ty = schema::type_of(group, version, kind);
     let decoded = schema::decode::value(ty, patched, FieldValidation::Ignore)
         .map_err(|error| error.to_string())?;
@@ -317,7 +318,7 @@ fn shaped(admission: &Admission<'_>, object: &Object, shape: &Resource) -> Objec
 async fn ask(
     admission: &Admission<'_>,
     hook: &Hook,
-    shape: &'static Resource,
+    shape: &Resource,
     object: Option<&Object>,
     mutating: bool,
 ) -> Result<Verdict, Failure> {
@@ -359,7 +360,7 @@ fn seconds_up(duration: Duration) -> u64 {
 fn body(
     admission: &Admission<'_>,
     hook: &Hook,
-    shape: &'static Resource,
+    shape: &Resource,
     object: Option<&Object>,
     uid: &str,
 ) -> Bytes {
