@@ -320,6 +320,41 @@ fn custom_resources_are_pruned_and_their_metadata_is_typed() {
         error.unwrap_err().to_string(),
         "spec.inner.kind: Invalid value: 1: must be a string"
     );
+    for (body, error) in [
+        (
+            &b"[]"[..],
+            "json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ),
+        (
+            br#"{"metadata":1}"#,
+            "json: cannot unmarshal number into Go value of type v1.ObjectMeta",
+        ),
+        (
+            br#"{"metadata":{"labels":{"a":1}}}"#,
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+        ),
+    ] {
+        let found = json(&schema, body, FieldValidation::Ignore).unwrap_err();
+        assert_eq!(found.to_string(), error);
+    }
+    let decoded = yaml(
+        &schema,
+        b"spec: {size: 1, size: 2, nope: 1}",
+        FieldValidation::Warn,
+    )
+    .unwrap();
+    assert_eq!(
+        decoded.problems,
+        [
+            r#"duplicate field "spec.size""#,
+            r#"unknown field "spec.nope""#
+        ]
+    );
+    let patched = value(&schema, json!({"spec": {"no": 1}}), FieldValidation::Strict);
+    assert_eq!(
+        patched.unwrap_err().to_string(),
+        r#"strict decoding error: unknown field "spec.no""#
+    );
     // Without a schema everything is kept, but the metadata is that of every object.
     let decoded = json(crate::Structural::open(), body, FieldValidation::Warn).unwrap();
     assert_eq!(decoded.unknown, ["metadata.nope"]);

@@ -217,7 +217,7 @@ fn what_did_not_change_may_be_wrong() {
     let schema = with_spec(json!({"type": "object", "properties": {
         "a": {"type": "string", "maxLength": 1}, "b": {"type": "string", "maxLength": 1},
         "keyed": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
-            "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer", "maximum": 1}}}},
+            "maxItems": 2, "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer", "maximum": 1}}}},
         "plain": {"type": "array", "items": {"type": "integer", "maximum": 1}},
         "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "integer"}}}}));
     let errors = |old: Value, new: Value| {
@@ -240,6 +240,18 @@ fn what_did_not_change_may_be_wrong() {
             json!({"keyed": [{"k": "b", "v": 1}, {"k": "a", "v": 5}]})
         ),
         nothing
+    );
+    let (a, b, c) = (json!({"k": "a"}), json!({"k": "b"}), json!({"k": "c"}));
+    assert_eq!(
+        errors(json!({"keyed": [a, b, c]}), json!({"keyed": [c, b, a]})),
+        nothing
+    );
+    assert_eq!(
+        errors(
+            json!({"keyed": [a, b, c]}),
+            json!({"keyed": [a, b, {"k": "d"}]})
+        ),
+        ["spec.keyed: Too many: 3: must have at most 2 items"]
     );
     assert_eq!(
         errors(json!({"plain": [5]}), json!({"plain": [5]})),

@@ -143,10 +143,42 @@ impl Outcome {
 
 fn check(node: &Node, value: &Value, old: Option<&Value>, at: Place<'_>) -> Outcome {
     let mut outcome = demands(node, value, old, at);
-    if !outcome.is_valid() && old == Some(value) {
+    if !outcome.is_valid() && old.is_some_and(|old| old == value || is_unchanged(node, old, value))
+    {
         outcome.errors.clear();
     }
     outcome
+}
+
+/// Whether two values say the same. The order of items that have keys says nothing.
+fn is_unchanged(node: &Node, old: &Value, new: &Value) -> bool {
+    match (old, new) {
+        (Value::Object(before), Value::Object(after)) => {
+            before.len() == after.len()
+                && after.iter().all(|(key, new)| {
+                    let Some(old) = before.get(key) else {
+                        return false;
+                    };
+                    match node.member(key) {
+                        Some(inner) => is_unchanged(inner, old, new),
+                        None => old == new,
+                    }
+                })
+        }
+        (Value::Array(before), Value::Array(after)) if node.list_type == Some(ListType::Map) => {
+            let (Some(found), Some(inner)) = (OldItems::of(node, Some(old)), node.items.as_deref())
+            else {
+                return old == new;
+            };
+            let is_there = |new| {
+                found
+                    .get(new)
+                    .is_some_and(|old| is_unchanged(inner, old, new))
+            };
+            before.len() == after.len() && after.iter().all(is_there)
+        }
+        _ => old == new,
+    }
 }
 
 fn demands(node: &Node, value: &Value, old: Option<&Value>, at: Place<'_>) -> Outcome {
