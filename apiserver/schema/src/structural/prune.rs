@@ -36,8 +36,9 @@ fn walk(node: Option<&Node>, value: &mut Value, path: &mut String, unknown: &mut
                         walk(Some(inner), value, path, unknown);
                         true
                     }
-                    // Of a map of anything the values are kept, but not what is in them.
-                    Some((None, Additional::Allowed)) if !preserve => {
+                    // Of a map of anything the values are kept, but not what is in them; and what is
+                    // forbidden stays, to be complained about.
+                    Some((None, Additional::Allowed | Additional::Forbidden)) if !preserve => {
                         walk(None, value, path, unknown);
                         true
                     }
