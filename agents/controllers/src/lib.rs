@@ -23,6 +23,7 @@ mod replication;
 mod replication_controller;
 mod root_ca;
 mod service_account;
+mod storage_protection;
 mod taint_eviction;
 #[cfg(test)]
 mod testing;
@@ -46,6 +47,8 @@ pub static CONTROLLERS: &[Controller] = &[
     node_lifecycle::CONTROLLER,
     taint_eviction::CONTROLLER,
     disruption::CONTROLLER,
+    storage_protection::CLAIMS,
+    storage_protection::VOLUMES,
 ];
 
 #[cfg(test)]

@@ -60,6 +60,8 @@ pub(crate) fn world(text: &str) -> World {
         stateful_sets: cache(&documents, "StatefulSet"),
         daemon_sets: cache(&documents, "DaemonSet"),
         disruption_budgets: cache(&documents, "PodDisruptionBudget"),
+        claims: cache(&documents, "PersistentVolumeClaim"),
+        volumes: cache(&documents, "PersistentVolume"),
     };
     World::new(
         Arc::new(caches),

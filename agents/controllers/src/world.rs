@@ -2,8 +2,9 @@
 
 use agent_runtime::cache::Cache;
 use agent_runtime::kinds::{
-    ConfigMap, DaemonSet, Deployment, EndpointSlice, Endpoints, Lease, Namespace, Node, Pod,
-    PodDisruptionBudget, ReplicaSet, ReplicationController, Service, ServiceAccount, StatefulSet,
+    ConfigMap, DaemonSet, Deployment, EndpointSlice, Endpoints, Lease, Namespace, Node,
+    PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget, ReplicaSet,
+    ReplicationController, Service, ServiceAccount, StatefulSet,
 };
 use agent_runtime::timestamp::{Micros, Moment};
 use agent_runtime::{ApiError, Hub, Key};
@@ -36,6 +37,8 @@ pub struct Caches {
     pub stateful_sets: Arc<Cache<StatefulSet>>,
     pub daemon_sets: Arc<Cache<DaemonSet>>,
     pub disruption_budgets: Arc<Cache<PodDisruptionBudget>>,
+    pub claims: Arc<Cache<PersistentVolumeClaim>>,
+    pub volumes: Arc<Cache<PersistentVolume>>,
 }
 
 impl Caches {
@@ -58,6 +61,8 @@ impl Caches {
             stateful_sets: hub.cache(),
             daemon_sets: hub.cache(),
             disruption_budgets: hub.cache(),
+            claims: hub.cache(),
+            volumes: hub.cache(),
         }
     }
 }

@@ -17,6 +17,7 @@ mod rbac_escalation;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
+mod storage_protection;
 mod taint_nodes_by_condition;
 mod webhook;
 
@@ -239,6 +240,11 @@ const PLUGINS: &[Plugin] = &[
     Plugin {
         name: "DefaultStorageClass",
         mutate: default_storage_class::mutate,
+        validate: no_validation,
+    },
+    Plugin {
+        name: "StorageObjectInUseProtection",
+        mutate: storage_protection::mutate,
         validate: no_validation,
     },
     Plugin {

@@ -149,6 +149,15 @@ fields! {
     pub struct PersistentVolumeClaimStatus {
         pub phase: String,
     }
+    /// A PersistentVolume, as far as its protection looks at it.
+    pub struct PersistentVolume {
+        pub metadata: ObjectMeta,
+        pub status: PersistentVolumeStatus,
+    }
+    /// Whether it is bound.
+    pub struct PersistentVolumeStatus {
+        pub phase: String,
+    }
     /// Where registry credentials are.
     pub struct ImagePullSecrets {
         pub items: Vec<LocalObjectReference>,
@@ -158,3 +167,4 @@ super::kind!(
     PersistentVolumeClaim,
     crate::resource_ref::PERSISTENT_VOLUME_CLAIMS
 );
+super::kind!(PersistentVolume, crate::resource_ref::PERSISTENT_VOLUMES);
