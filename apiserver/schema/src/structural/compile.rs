@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::{Number, Value};
 
 use super::format;
 use super::node::{Additional, Limits, Name, Node, NodeType, Property, Rule};
@@ -34,56 +34,106 @@ impl Compiler {
         if depth > DEPTH_MAX {
             return None;
         }
-        let flag = |key: &str| map.get(key).and_then(Value::as_bool).unwrap_or(false);
-        let text = |key: &str| map.get(key).and_then(Value::as_str);
-        let mut properties = Vec::new();
-        for (name, schema) in object(map, "properties") {
-            properties.push(Property {
-                name: self.name(name),
-                node: self.shared(schema, depth)?,
-            });
+        let (mut node, mut limits) = (Node::default(), Limits::default());
+        // Schemas say little of what they could: it is faster to ask what is there.
+        for (key, value) in map {
+            match value {
+                Value::Null => {}
+                Value::Object(_) => self.schema(key, value, depth, &mut node, &mut limits)?,
+                Value::Array(list) => self.list(key, list, depth, &mut node, &mut limits)?,
+                Value::Bool(flag) => set_flag(key, *flag, &mut node, &mut limits),
+                Value::Number(number) => set_number(key, number, &mut limits),
+                Value::String(text) => self.text(key, text, &mut node, &mut limits),
+            }
+            if key == "default" && !value.is_null() {
+                node.default = Some(Arc::new(value.clone()));
+            }
         }
-        properties.sort_by(|a, b| a.name.cmp(&b.name));
-        let ty = text("type").and_then(NodeType::parse);
-        let limits = self.limits(map, ty, depth)?;
-        Some(Node {
-            ty,
-            nullable: flag("nullable"),
-            preserve_unknown: flag("x-kubernetes-preserve-unknown-fields"),
-            embedded: flag("x-kubernetes-embedded-resource"),
-            int_or_string: flag("x-kubernetes-int-or-string"),
-            root: false,
-            list_type: match text("x-kubernetes-list-type") {
-                Some("atomic") => Some(ListType::Atomic),
-                Some("set") => Some(ListType::Set),
-                Some("map") => Some(ListType::Map),
-                _ => None,
-            },
-            map_type: match text("x-kubernetes-map-type") {
-                Some("atomic") => Some(MapType::Atomic),
-                Some("granular") => Some(MapType::Granular),
-                _ => None,
-            },
-            properties: properties.into(),
-            additional: match map.get("additionalProperties") {
-                Some(Value::Bool(true)) => Additional::Allowed,
-                Some(Value::Bool(false)) => Additional::Forbidden,
-                Some(schema @ Value::Object(_)) => Additional::Of(self.shared(schema, depth)?),
-                _ => Additional::Absent,
-            },
-            items: match map.get("items") {
-                Some(schema @ Value::Object(_)) => Some(self.shared(schema, depth)?),
-                _ => None,
-            },
-            list_keys: self.names(map, "x-kubernetes-list-map-keys"),
-            required: self.names(map, "required"),
-            default: map
-                .get("default")
-                .filter(|value| !value.is_null())
-                .map(|value| Arc::new(value.clone())),
-            limits: (limits != Limits::default()).then(|| Box::new(limits)),
-            rules: self.rules(map),
-        })
+        // Which formats count depends on the type.
+        let format = limits.format.take();
+        let known = format.filter(|text| format::canonical(text, node.ty).is_some());
+        limits.format = known;
+        if limits != Limits::default() {
+            node.limits = Some(Box::new(limits));
+        }
+        Some(node)
+    }
+
+    fn schema(
+        &mut self,
+        key: &str,
+        value: &Value,
+        depth: usize,
+        node: &mut Node,
+        limits: &mut Limits,
+    ) -> Option<()> {
+        match key {
+            "properties" => {
+                let properties = value.as_object()?.iter().map(|(name, schema)| {
+                    Some(Property {
+                        name: self.name(name),
+                        node: self.shared(schema, depth)?,
+                    })
+                });
+                node.properties = properties.collect::<Option<_>>()?;
+                node.properties.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+            "items" => node.items = Some(self.shared(value, depth)?),
+            "additionalProperties" => node.additional = Additional::Of(self.shared(value, depth)?),
+            "not" => limits.not = Some(self.shared(value, depth)?),
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn list(
+        &mut self,
+        key: &str,
+        list: &[Value],
+        depth: usize,
+        node: &mut Node,
+        limits: &mut Limits,
+    ) -> Option<()> {
+        let mut junction = || -> Option<Box<[Arc<Node>]>> {
+            list.iter()
+                .map(|schema| self.shared(schema, depth))
+                .collect()
+        };
+        match key {
+            "allOf" => limits.all_of = junction()?,
+            "anyOf" => limits.any_of = junction()?,
+            "oneOf" => limits.one_of = junction()?,
+            "enum" => limits.enumeration = list.into(),
+            "required" => node.required = self.names(list),
+            "x-kubernetes-list-map-keys" => node.list_keys = self.names(list),
+            "x-kubernetes-validations" => node.rules = self.rules(list),
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn text(&mut self, key: &str, text: &str, node: &mut Node, limits: &mut Limits) {
+        match key {
+            "type" => node.ty = NodeType::parse(text),
+            "format" if !text.is_empty() => limits.format = Some(self.name(text)),
+            "pattern" if !text.is_empty() => limits.pattern = Some(self.name(text)),
+            "x-kubernetes-list-type" => {
+                node.list_type = match text {
+                    "atomic" => Some(ListType::Atomic),
+                    "set" => Some(ListType::Set),
+                    "map" => Some(ListType::Map),
+                    _ => None,
+                }
+            }
+            "x-kubernetes-map-type" => {
+                node.map_type = match text {
+                    "atomic" => Some(MapType::Atomic),
+                    "granular" => Some(MapType::Granular),
+                    _ => None,
+                }
+            }
+            _ => {}
+        }
     }
 
     fn shared(&mut self, schema: &Value, depth: usize) -> Option<Arc<Node>> {
@@ -92,61 +142,8 @@ impl Compiler {
         Some(slot.or_insert_with(|| Arc::new(node)).clone())
     }
 
-    fn limits(
-        &mut self,
-        map: &Map<String, Value>,
-        ty: Option<NodeType>,
-        depth: usize,
-    ) -> Option<Limits> {
-        let text = |key: &str| {
-            map.get(key)
-                .and_then(Value::as_str)
-                .filter(|t| !t.is_empty())
-        };
-        let flag = |key: &str| map.get(key).and_then(Value::as_bool).unwrap_or(false);
-        let float = |key: &str| map.get(key).and_then(Value::as_f64);
-        let integer = |key: &str| map.get(key).and_then(Value::as_i64);
-        let mut junction = |key: &str| -> Option<Box<[Arc<Node>]>> {
-            let schemas = map.get(key).and_then(Value::as_array);
-            let schemas = schemas.into_iter().flatten();
-            schemas.map(|schema| self.shared(schema, depth)).collect()
-        };
-        let (all_of, any_of, one_of) = (junction("allOf")?, junction("anyOf")?, junction("oneOf")?);
-        let not = match map.get("not") {
-            Some(schema @ Value::Object(_)) => Some(self.shared(schema, depth)?),
-            _ => None,
-        };
-        let format = text("format").and_then(|text| format::canonical(text, ty));
-        Some(Limits {
-            format: format.map(|format| self.name(&format)),
-            pattern: text("pattern").map(|pattern| self.name(pattern)),
-            enumeration: match map.get("enum").and_then(Value::as_array) {
-                Some(values) => values.clone().into(),
-                None => Box::default(),
-            },
-            minimum: float("minimum"),
-            maximum: float("maximum"),
-            exclusive_minimum: flag("exclusiveMinimum"),
-            exclusive_maximum: flag("exclusiveMaximum"),
-            multiple_of: float("multipleOf"),
-            min_length: integer("minLength"),
-            max_length: integer("maxLength"),
-            min_items: integer("minItems"),
-            max_items: integer("maxItems"),
-            min_properties: integer("minProperties"),
-            max_properties: integer("maxProperties"),
-            all_of,
-            any_of,
-            one_of,
-            not,
-        })
-    }
-
-    fn rules(&mut self, map: &Map<String, Value>) -> Box<[Rule]> {
-        let rules = map
-            .get("x-kubernetes-validations")
-            .and_then(Value::as_array);
-        let rules = rules.into_iter().flatten().map(|rule| {
+    fn rules(&mut self, rules: &[Value]) -> Box<[Rule]> {
+        let rules = rules.iter().map(|rule| {
             let mut text =
                 |key: &str| self.name(rule.get(key).and_then(Value::as_str).unwrap_or(""));
             Rule {
@@ -161,9 +158,8 @@ impl Compiler {
         rules.collect()
     }
 
-    fn names(&mut self, map: &Map<String, Value>, key: &str) -> Box<[Name]> {
-        let names = map.get(key).and_then(Value::as_array);
-        let names = names.into_iter().flatten().filter_map(Value::as_str);
+    fn names(&mut self, names: &[Value]) -> Box<[Name]> {
+        let names = names.iter().filter_map(Value::as_str);
         names.map(|name| self.name(name)).collect()
     }
 
@@ -177,48 +173,78 @@ impl Compiler {
     }
 }
 
-fn object<'a>(
-    map: &'a Map<String, Value>,
-    key: &str,
-) -> impl Iterator<Item = (&'a String, &'a Value)> {
-    map.get(key)
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
+fn set_flag(key: &str, flag: bool, node: &mut Node, limits: &mut Limits) {
+    match key {
+        "nullable" => node.nullable = flag,
+        "x-kubernetes-preserve-unknown-fields" => node.preserve_unknown = flag,
+        "x-kubernetes-embedded-resource" => node.embedded = flag,
+        "x-kubernetes-int-or-string" => node.int_or_string = flag,
+        "exclusiveMinimum" => limits.exclusive_minimum = flag,
+        "exclusiveMaximum" => limits.exclusive_maximum = flag,
+        "additionalProperties" => {
+            node.additional = match flag {
+                true => Additional::Allowed,
+                false => Additional::Forbidden,
+            }
+        }
+        _ => {}
+    }
+}
+
+fn set_number(key: &str, number: &Number, limits: &mut Limits) {
+    match key {
+        "minimum" => limits.minimum = number.as_f64(),
+        "maximum" => limits.maximum = number.as_f64(),
+        "multipleOf" => limits.multiple_of = number.as_f64(),
+        "minLength" => limits.min_length = number.as_i64(),
+        "maxLength" => limits.max_length = number.as_i64(),
+        "minItems" => limits.min_items = number.as_i64(),
+        "maxItems" => limits.max_items = number.as_i64(),
+        "minProperties" => limits.min_properties = number.as_i64(),
+        "maxProperties" => limits.max_properties = number.as_i64(),
+        _ => {}
+    }
 }
 
 /// A text that is the same for equal nodes alone. Children are told apart by their addresses, since
-/// equal ones are one already.
+/// equal ones are one already. What is not there is not written.
 fn key_of(node: &Node) -> String {
-    let mut key = String::with_capacity(96);
-    for child in node.children() {
-        let _ = write!(key, "{:x} ", Arc::as_ptr(child) as usize);
-    }
-    for property in &node.properties {
-        let _ = write!(key, "{:?}", property.name);
-    }
+    let mut key = String::with_capacity(64);
     let additional = match node.additional {
         Additional::Absent => 0,
         Additional::Allowed => 1,
         Additional::Forbidden => 2,
         Additional::Of(_) => 3,
     };
-    let _ = write!(
-        key,
-        "|{:?} {} {} {} {} {:?} {:?} {additional} {} {:?} {:?} {:?} {:?}",
-        node.ty,
-        node.nullable,
-        node.preserve_unknown,
-        node.embedded,
-        node.int_or_string,
-        node.list_type,
-        node.map_type,
-        node.items.is_some(),
-        node.list_keys,
-        node.required,
-        node.default.as_deref().map(Value::to_string),
-        node.rules,
-    );
+    let numbers = [
+        node.ty.map_or(0, |ty| ty as u8 + 1),
+        node.list_type.map_or(0, |ty| ty as u8 + 1),
+        node.map_type.map_or(0, |ty| ty as u8 + 1),
+        additional,
+        u8::from(node.items.is_some()),
+        u8::from(node.nullable),
+        u8::from(node.preserve_unknown),
+        u8::from(node.embedded),
+        u8::from(node.int_or_string),
+    ];
+    key.extend(numbers.map(|number| char::from(b'0' + number)));
+    for child in node.children() {
+        let _ = write!(key, " {:x}", Arc::as_ptr(child) as usize);
+    }
+    for property in &node.properties {
+        let _ = write!(key, "p{:?}", property.name);
+    }
+    for (tag, names) in [('k', &node.list_keys), ('r', &node.required)] {
+        for name in names {
+            let _ = write!(key, "{tag}{name:?}");
+        }
+    }
+    if let Some(default) = &node.default {
+        let _ = write!(key, "d{default}");
+    }
+    if !node.rules.is_empty() {
+        let _ = write!(key, "v{:?}", node.rules);
+    }
     if let Some(limits) = &node.limits {
         let mut own = (**limits).clone();
         let junctions = (
@@ -228,7 +254,7 @@ fn key_of(node: &Node) -> String {
             own.not.is_some(),
         );
         (own.all_of, own.any_of, own.one_of, own.not) = Default::default();
-        let _ = write!(key, "|{junctions:?} {own:?}");
+        let _ = write!(key, "l{junctions:?}{own:?}");
     }
     key
 }
