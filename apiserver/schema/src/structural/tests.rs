@@ -121,8 +121,15 @@ fn errors_are_those_of_kubernetes() {
         (
             json!({"type": "integer", "format": "int32"}),
             json!(3_000_000_000_i64),
+            vec![],
+        ),
+        (
+            json!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]}),
+            json!(0.5),
             vec![
-                r#"<nil>: Invalid value: "": Checked value must be of type integer with format int32 in spec"#,
+                r#"spec: Invalid value: "number": spec in body must be of type integer,string: "number""#,
+                r#"<nil>: Invalid value: "": "spec" must validate at least one schema (anyOf)"#,
+                r#"spec: Invalid value: "number": spec in body must be of type integer: "number""#,
             ],
         ),
         (

@@ -197,7 +197,7 @@ fn demands(node: &Node, value: &Value, old: Option<&Value>, at: Place<'_>) -> Ou
             Value::String(text) => string(limits, text, value, at, &mut outcome),
             Value::Number(number) => {
                 if let Some(number) = number.as_f64() {
-                    self::number(node.ty, limits, number, value, at, &mut outcome);
+                    self::number(limits, number, value, at, &mut outcome);
                 }
             }
             _ => {}
@@ -350,29 +350,9 @@ fn string(limits: &Limits, text: &str, value: &Value, at: Place<'_>, outcome: &m
     }
 }
 
-fn number(
-    ty: Option<NodeType>,
-    limits: &Limits,
-    number: f64,
-    value: &Value,
-    at: Place<'_>,
-    outcome: &mut Outcome,
-) {
+/// Formats of numbers (`int32`, ..) are not looked at: Kubernetes never refused what exceeds them.
+fn number(limits: &Limits, number: f64, value: &Value, at: Place<'_>, outcome: &mut Outcome) {
     let before = outcome.errors.len();
-    if let Some(format) = limits.format.as_deref()
-        && !in_range(format, number, value)
-    {
-        let ty = ty.map_or("", NodeType::as_str);
-        outcome.add(FieldError {
-            kind: ErrorKind::Invalid,
-            path: NOWHERE.to_owned(),
-            value: "".into(),
-            detail: format!(
-                "Checked value must be of type {ty} with format {format} in {}",
-                shown(at)
-            ),
-        });
-    }
     if let Some(factor) = limits.multiple_of {
         if factor <= 0.0 {
             let detail = format!(
@@ -436,18 +416,6 @@ fn is_multiple(value: &Value, number: f64, factor: f64) -> bool {
             let quotient = number / factor;
             quotient.is_finite() && (quotient - quotient.round()).abs() < 1e-9
         }
-    }
-}
-
-fn in_range(format: &str, number: f64, value: &Value) -> bool {
-    match format {
-        "int32" => value
-            .as_i64()
-            .or(exact_i64(number))
-            .is_some_and(|n| i32::try_from(n).is_ok()),
-        "int64" => value.is_i64() || exact_i64(number).is_some(),
-        "float" => number.abs() <= f64::from(f32::MAX),
-        _ => true,
     }
 }
 

@@ -246,7 +246,7 @@ fn the_root_is_an_object_whose_metadata_is_known() {
     assert_eq!(
         warnings(
             &json!({"type": "object", "properties": {"a": {"type": "string", "format": "pineapple"},
-            "b": {"type": "string", "format": "date-time"}}})
+            "b": {"type": "string", "format": "date-time"}, "c": {"type": "integer", "format": "port"}}})
         ),
         [r#"unrecognized format "pineapple""#]
     );
