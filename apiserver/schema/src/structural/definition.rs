@@ -385,7 +385,9 @@ fn kinds_of_containers(schema: Schema<'_>, path: &Path, errors: &mut ErrorList) 
         };
         if let Some(wrong) = wrong {
             let path = path.child("items").child(wrong);
-            errors.push(FieldError::invalid(&path, of_list, detail));
+            // Kubernetes shows the list type in both cases, and nothing as this word.
+            let shown = of_list.unwrap_or("null");
+            errors.push(FieldError::invalid(&path, shown, detail));
         }
     }
     if !["atomic", "set", "map"].contains(&kind) {
