@@ -255,14 +255,8 @@ impl Client {
         namespace: &str,
         name: &str,
     ) -> Result<Value, ApiError> {
-        self.json(
-            Method::GET,
-            &resource.object_path(namespace, name, None),
-            ACCEPT,
-            "",
-            Bytes::new(),
-        )
-        .await
+        self.read(&resource.object_path(namespace, name, None), ACCEPT)
+            .await
     }
 
     /// One object as a typed struct.
@@ -282,12 +276,9 @@ impl Client {
         namespace: &str,
         name: &str,
     ) -> Result<Value, ApiError> {
-        self.json(
-            Method::GET,
+        self.read(
             &resource.object_path(namespace, name, None),
             ACCEPT_METADATA,
-            "",
-            Bytes::new(),
         )
         .await
     }
@@ -300,14 +291,8 @@ impl Client {
         name: &str,
         sub: &str,
     ) -> Result<Value, ApiError> {
-        self.json(
-            Method::GET,
-            &resource.object_path(namespace, name, Some(sub)),
-            ACCEPT,
-            "",
-            Bytes::new(),
-        )
-        .await
+        self.read(&resource.object_path(namespace, name, Some(sub)), ACCEPT)
+            .await
     }
 
     /// One page of a list (all of it when `limit` is 0).
@@ -393,12 +378,11 @@ impl Client {
         namespace: &str,
         body: &Value,
     ) -> Result<Value, ApiError> {
-        self.json(
+        self.write(
             Method::POST,
             &resource.collection_path(namespace),
             ACCEPT,
-            ACCEPT,
-            encode(body),
+            body,
         )
         .await
     }
@@ -412,12 +396,11 @@ impl Client {
         sub: &str,
         body: &Value,
     ) -> Result<Value, ApiError> {
-        self.json(
+        self.write(
             Method::POST,
             &resource.object_path(namespace, name, Some(sub)),
             ACCEPT,
-            ACCEPT,
-            encode(body),
+            body,
         )
         .await
     }
@@ -430,12 +413,11 @@ impl Client {
         name: &str,
         body: &Value,
     ) -> Result<Value, ApiError> {
-        self.json(
+        self.write(
             Method::PUT,
             &resource.object_path(namespace, name, None),
             ACCEPT,
-            ACCEPT,
-            encode(body),
+            body,
         )
         .await
     }
@@ -449,12 +431,11 @@ impl Client {
         sub: &str,
         body: &Value,
     ) -> Result<Value, ApiError> {
-        self.json(
+        self.write(
             Method::PUT,
             &resource.object_path(namespace, name, Some(sub)),
             ACCEPT,
-            ACCEPT,
-            encode(body),
+            body,
         )
         .await
     }
@@ -480,12 +461,11 @@ impl Client {
         kind: PatchType,
         body: &Value,
     ) -> Result<Value, ApiError> {
-        self.json(
+        self.write(
             Method::PATCH,
             &resource.object_path(namespace, name, None),
-            ACCEPT,
             kind.content_type(),
-            encode(body),
+            body,
         )
         .await
     }
@@ -500,12 +480,11 @@ impl Client {
         kind: PatchType,
         body: &Value,
     ) -> Result<Value, ApiError> {
-        self.json(
+        self.write(
             Method::PATCH,
             &resource.object_path(namespace, name, Some(sub)),
-            ACCEPT,
             kind.content_type(),
-            encode(body),
+            body,
         )
         .await
     }
@@ -531,12 +510,11 @@ impl Client {
         name: &str,
         params: &DeleteParams,
     ) -> Result<Value, ApiError> {
-        self.json(
+        self.write(
             Method::DELETE,
             &resource.object_path(namespace, name, None),
             ACCEPT,
-            ACCEPT,
-            encode(&params.body()),
+            &params.body(),
         )
         .await
     }
@@ -552,19 +530,18 @@ impl Client {
         let mut query = Query::default();
         query.add("labelSelector", &list.label_selector);
         query.add("fieldSelector", &list.field_selector);
-        self.json(
+        self.write(
             Method::DELETE,
             &query.onto(resource.collection_path(namespace)),
             ACCEPT,
-            ACCEPT,
-            encode(&params.body()),
+            &params.body(),
         )
         .await
     }
 
     /// Any path with a JSON answer (discovery, `/version`).
     pub async fn get_path(&self, path: &str) -> Result<Value, ApiError> {
-        self.json(Method::GET, path, ACCEPT, "", Bytes::new()).await
+        self.read(path, ACCEPT).await
     }
 
     /// Opens a watch. Errors before the first event (410 among them) are the error of this call.
@@ -600,6 +577,21 @@ impl Client {
             .send(Method::GET, &path, accept, "", Bytes::new(), deadline)
             .await?;
         Ok(WatchStream::new(response.into_body()))
+    }
+
+    async fn read(&self, path: &str, accept: &str) -> Result<Value, ApiError> {
+        self.json(Method::GET, path, accept, "", Bytes::new()).await
+    }
+
+    async fn write(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        self.json(method, path, ACCEPT, content_type, encode(body))
+            .await
     }
 
     async fn json(
