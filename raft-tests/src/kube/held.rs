@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use kv::{
-    Answer, LeaseStatus, RangeParts, RangeRequest, RangeResponse, Store, StoreError, StoreStatus,
-    TxnRequest, TxnResponse, WatchRequest, WatchStream,
+    Answer, LeaseStatus, RangeParts, RangeRequest, RangeResponse, Refusal, Store, StoreError,
+    StoreStatus, TxnRequest, TxnResponse, WatchItem, WatchRequest, WatchStream,
 };
 use store::Node;
 use tokio::sync::Notify;
+
+use super::history::Horizon;
+use super::scribe::Scribe;
 
 type Answered<T> = Result<Answer<T>, StoreError>;
 
@@ -51,20 +54,63 @@ impl Held {
         }
     }
 
-    /// The store of a member, with its watches under this.
-    pub fn over(self: &Arc<Self>, member: u64, node: Arc<Node>) -> Arc<dyn Store> {
+    /// The store of a member's process, with its watches under this.
+    pub fn over(
+        self: &Arc<Self>,
+        member: u64,
+        node: Arc<Node>,
+        scribe: Arc<Scribe>,
+    ) -> Arc<dyn Store> {
         Arc::new(Over {
             held: self.clone(),
             member,
             node,
+            scribe,
+            begins: Arc::new(Mutex::new(Some(Begins::Process))),
         })
     }
+}
+
+/// Why a server's history begins where its next watch does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begins {
+    /// It has just been started, and can have all that is not compacted.
+    Process,
+    /// It was told that what it wants is compacted, and has to begin with the newest.
+    Compacted,
 }
 
 struct Over {
     held: Arc<Held>,
     member: u64,
     node: Arc<Node>,
+    scribe: Arc<Scribe>,
+    /// Nothing where a watch goes on where the one before it ended.
+    begins: Arc<Mutex<Option<Begins>>>,
+}
+
+fn lock(begins: &Mutex<Option<Begins>>) -> MutexGuard<'_, Option<Begins>> {
+    begins.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Over {
+    /// Writes down up to where the server need not know anything, which has to have a reason.
+    fn note(&self, start_revision: i64) {
+        let Some(begins) = lock(&self.begins).take() else {
+            return;
+        };
+        let horizon = Horizon {
+            member: self.member,
+            at: self.scribe.now(),
+            revision: match begins {
+                Begins::Process => self.node.status().compact_revision.max(1),
+                Begins::Compacted => start_revision - 1,
+            },
+            fresh: begins == Begins::Process,
+        };
+        self.scribe
+            .change(|history| history.horizons.get_or_insert_default().push(horizon));
+    }
 }
 
 impl Store for Over {
@@ -86,12 +132,21 @@ impl Store for Over {
 
     fn watch(&self, request: WatchRequest) -> BoxFuture<'_, Result<WatchStream, StoreError>> {
         Box::pin(async move {
-            let stream = self.node.watch(request).await?;
+            self.note(request.start_revision);
+            let stream = self.node.watch(request).await.inspect_err(|error| {
+                if matches!(error, StoreError::Refused(Refusal::Compacted { .. })) {
+                    *lock(&self.begins) = Some(Begins::Compacted);
+                }
+            })?;
             let (held, member) = (self.held.clone(), self.member);
+            let begins = self.begins.clone();
             let stream = stream.then(move |item| {
-                let held = held.clone();
+                let (held, begins) = (held.clone(), begins.clone());
                 async move {
                     held.pass(member).await;
+                    if matches!(item, WatchItem::Compacted { .. }) {
+                        *lock(&begins) = Some(Begins::Compacted);
+                    }
                     item
                 }
             });

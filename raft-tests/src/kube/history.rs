@@ -23,6 +23,10 @@ pub struct History {
     /// Machines that stood still: member, from, until.
     pub pauses: Vec<(u64, u64, u64)>,
     pub rights: Vec<Right>,
+    /// Requests, by their place among all that was asked, whose answer is nothing that this API says.
+    pub nonsense: Vec<usize>,
+    /// What members need not know any more; nothing where nobody sees how they begin, and then it is not judged.
+    pub horizons: Option<Vec<Horizon>>,
     /// What was not as it is wanted when nobody had wished for anything new for long, with its object.
     pub missing: Vec<(String, String)>,
 }
@@ -57,13 +61,47 @@ pub struct Ask {
     pub call: Option<u64>,
 }
 
-/// Whether something was allowed, and should have been.
+/// From when on a member's API server need not know changes up to a revision: it has begun behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Horizon {
+    pub member: u64,
+    pub at: u64,
+    pub revision: i64,
+    /// Its process is a new one, to which nothing of before belongs.
+    pub fresh: bool,
+}
+
+/// What somebody may do, by how a request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// 200.
+    Allowed,
+    /// 403: it is known who asks, and that he may not.
+    Forbidden,
+    /// 401: it is not known who asks.
+    Unknown,
+}
+
+impl Access {
+    /// Nothing where the answer says nothing of rights: one that says that the member cannot serve, above all.
+    pub fn of(code: u16) -> Option<Access> {
+        match code {
+            200 => Some(Access::Allowed),
+            403 => Some(Access::Forbidden),
+            401 => Some(Access::Unknown),
+            _ => None,
+        }
+    }
+}
+
+/// Whether somebody could do something, and should have been able to.
 #[derive(Clone, Debug, Hash)]
 pub struct Right {
     pub what: String,
     pub member: u64,
-    pub expected: bool,
-    pub found: bool,
+    pub expected: Access,
+    /// Nothing where the member said nothing of it, as often as it was asked.
+    pub found: Option<Access>,
     /// What gave it or took it away, and what found it: places among all that was asked.
     pub asks: [usize; 2],
 }
@@ -208,8 +246,13 @@ pub enum Step {
     Bookmark {
         revision: i64,
     },
-    /// It was told that the version is too old.
-    Expired,
+    /// It was told that a version is too old: the one up to which it knows everything, or else the one that it was told.
+    Expired {
+        member: u64,
+        asked: Option<i64>,
+        /// The oldest version after which the member says that it knows everything.
+        oldest: Option<i64>,
+    },
     /// Its watch is over: the client left, or the connection broke.
     Left {
         lost: bool,

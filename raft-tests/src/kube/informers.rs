@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::history::{EventKind, Seen, Step};
 use super::rest::{PATIENCE, Rest, Shared, page};
-use super::wire::{Answer, request};
+use super::wire::{Answer, NoEvent, request};
 
 const AWAY_MAX: Duration = Duration::from_secs(6);
 
@@ -125,7 +125,7 @@ impl Keeper {
             .ok()
             .filter(|answer| answer.status == StatusCode::OK)?;
         self.initial = Some(Vec::new());
-        let followed = self.follow(answer, until).await;
+        let followed = self.follow(&path, answer, until).await;
         match self.initial.take() {
             // It broke off before it had shown all, and so has shown nothing.
             Some(_) => None,
@@ -146,48 +146,48 @@ impl Keeper {
         // Now and then it leaves by itself.
         let stay = Duration::from_millis(self.rest.rng.random_range(200..9000));
         let until = Instant::now() + stay;
-        let answer = self
+        let mut answer = self
             .rest
             .open(request(Method::GET, &path, None))
             .await
             .ok()?;
         let (member, from) = (self.rest.member, self.position);
         if answer.status == StatusCode::GONE {
+            let body = timeout_at(Instant::now() + PATIENCE, answer.whole()).await;
+            let body = body.ok()?.ok()?;
+            let status = serde_json::from_slice(&body).unwrap_or_default();
             self.step(Step::Watch { member, from });
-            self.step(Step::Expired);
-            self.position = 0;
+            self.take(&path, Heard::of_error(&status));
             return Some(());
         }
         if answer.status != StatusCode::OK {
             return None;
         }
         self.step(Step::Watch { member, from });
-        let followed = self.follow(answer, until).await;
+        let followed = self.follow(&path, answer, until).await;
         let lost = followed.is_none();
         self.step(Step::Left { lost });
         followed
     }
 
-    async fn follow(&mut self, mut answer: Answer, until: Instant) -> Option<()> {
+    async fn follow(&mut self, path: &str, mut answer: Answer, until: Instant) -> Option<()> {
         while let Ok(event) = timeout_at(until, answer.event()).await {
-            match event.ok()? {
-                Some(event) if self.take(&event) => {}
-                _ => break,
+            let heard = match event {
+                Ok(Some(event)) => Heard::of(self.kind, &event),
+                Ok(None) => break,
+                Err(NoEvent::Garbled(what)) => Heard::Nonsense(what),
+                Err(NoEvent::Broken) => return None,
+            };
+            if !self.take(path, heard) {
+                break;
             }
         }
         Some(())
     }
 
-    /// What was shown is a list, if this is the bookmark that says so.
-    fn has_all(&mut self, bookmark: &Value) {
-        let metadata = &bookmark["metadata"];
-        let is_end = metadata["annotations"]["k8s.io/initial-events-end"] == "true";
-        let version = metadata["resourceVersion"].as_str();
-        let (true, Some(revision)) = (is_end, version.and_then(|text| text.parse().ok())) else {
-            return;
-        };
+    /// What was shown is all that there was.
+    fn has_all(&mut self, items: Vec<Seen>, revision: i64) {
         let member = self.rest.member;
-        let items = self.initial.take().unwrap_or_default();
         self.step(Step::Listed {
             member,
             revision,
@@ -202,39 +202,190 @@ impl Keeper {
     }
 
     /// False where the watch is over.
-    fn take(&mut self, event: &Value) -> bool {
-        if let Some(items) = &mut self.initial {
-            let object = &event["object"];
-            match event["type"].as_str() {
-                Some("ADDED") => items.extend(Seen::of(self.kind, object)),
-                Some("BOOKMARK") => self.has_all(object),
-                _ => return false,
-            }
-            return true;
-        }
-        let kind = match event["type"].as_str() {
-            Some("ADDED") => EventKind::Added,
-            Some("MODIFIED") => EventKind::Modified,
-            Some("DELETED") => EventKind::Deleted,
-            Some("BOOKMARK") => {
-                let version = event["object"]["metadata"]["resourceVersion"].as_str();
-                if let Some(revision) = version.and_then(|text| text.parse().ok()) {
-                    self.step(Step::Bookmark { revision });
-                    self.reach(revision);
-                }
-                return true;
-            }
-            _ => {
-                self.step(Step::Expired);
+    fn take(&mut self, path: &str, heard: Heard) -> bool {
+        let shows = self.initial.take();
+        match (heard, shows) {
+            (Heard::Nonsense(what), shows) => {
+                self.initial = shows;
+                self.rest.nonsense(path, what);
                 self.position = 0;
                 return false;
             }
-        };
-        if let Some(seen) = Seen::of(self.kind, &event["object"]) {
-            let revision = seen.revision;
-            self.step(Step::Event { kind, seen });
-            self.reach(revision);
+            (Heard::TooOld { asked, oldest }, shows) => {
+                let member = self.rest.member;
+                // It knows nothing yet of which that could be said.
+                let asked = shows.is_some().then_some(asked);
+                if shows.is_some() {
+                    self.step(Step::Watch { member, from: 0 });
+                }
+                self.initial = shows;
+                self.step(Step::Expired {
+                    member,
+                    asked: asked.flatten(),
+                    oldest,
+                });
+                self.position = 0;
+                return false;
+            }
+            (Heard::Event(EventKind::Added, seen), Some(mut items)) => {
+                items.push(seen);
+                self.initial = Some(items);
+            }
+            (Heard::Event(kind, seen), Some(_)) => {
+                let key = seen.key;
+                let what = format!("{kind:?} of {key} before all that there is was shown");
+                self.rest.nonsense(path, what);
+                self.initial = Some(Vec::new());
+                return false;
+            }
+            (Heard::Bookmark { revision, ends }, Some(items)) => match ends {
+                true => self.has_all(items, revision),
+                false => self.initial = Some(items),
+            },
+            (Heard::Event(kind, seen), None) => {
+                let revision = seen.revision;
+                self.step(Step::Event { kind, seen });
+                self.reach(revision);
+            }
+            (Heard::Bookmark { revision, .. }, None) => {
+                self.step(Step::Bookmark { revision });
+                self.reach(revision);
+            }
         }
         true
+    }
+}
+
+/// What an event of a watch says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    Event(EventKind, Seen),
+    Bookmark {
+        revision: i64,
+        /// All that there was has been shown.
+        ends: bool,
+    },
+    /// 410: this version is too old, and the history begins after that one, where it says so.
+    TooOld {
+        asked: Option<i64>,
+        oldest: Option<i64>,
+    },
+    /// Nothing that a watch of this API says, whatever happens to the member.
+    Nonsense(String),
+}
+
+/// Characters that are told of what is no event.
+const TOLD: usize = 300;
+
+impl Heard {
+    pub fn of(kind: &str, event: &Value) -> Heard {
+        let object = &event["object"];
+        let heard = match event["type"].as_str() {
+            Some("ADDED") => Heard::of_object(EventKind::Added, kind, object),
+            Some("MODIFIED") => Heard::of_object(EventKind::Modified, kind, object),
+            Some("DELETED") => Heard::of_object(EventKind::Deleted, kind, object),
+            Some("BOOKMARK") => Heard::of_bookmark(&object["metadata"]),
+            Some("ERROR") => return Heard::of_error(object),
+            _ => None,
+        };
+        heard.unwrap_or_else(|| Heard::nonsense(event))
+    }
+
+    fn of_object(event: EventKind, kind: &str, object: &Value) -> Option<Heard> {
+        Some(Heard::Event(event, Seen::of(kind, object)?))
+    }
+
+    fn of_bookmark(metadata: &Value) -> Option<Heard> {
+        Some(Heard::Bookmark {
+            revision: metadata["resourceVersion"].as_str()?.parse().ok()?,
+            ends: metadata["annotations"]["k8s.io/initial-events-end"] == "true",
+        })
+    }
+
+    /// By a Status. That a version is too old is all that may be said instead of events.
+    pub fn of_error(status: &Value) -> Heard {
+        let reason = status["reason"].as_str().unwrap_or_default();
+        let is_too_old = status["kind"] == "Status"
+            && status["code"] == 410
+            && matches!(reason, "Expired" | "Gone");
+        if !is_too_old {
+            return Heard::nonsense(status);
+        }
+        let (asked, oldest) = too_old(status["message"].as_str().unwrap_or_default());
+        Heard::TooOld { asked, oldest }
+    }
+
+    fn nonsense(told: &Value) -> Heard {
+        Heard::Nonsense(told.to_string().chars().take(TOLD).collect())
+    }
+}
+
+/// The versions in `too old resource version: 4 (7)`: what was asked for, and the oldest.
+fn too_old(message: &str) -> (Option<i64>, Option<i64>) {
+    let numbers = message.strip_prefix("too old resource version: ");
+    let numbers = numbers.and_then(|rest| rest.strip_suffix(')')?.split_once(" ("));
+    match numbers {
+        Some((asked, oldest)) => (asked.parse().ok(), oldest.parse().ok()),
+        None => (None, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn error(status: Value) -> Heard {
+        Heard::of("configmaps", &json!({"type": "ERROR", "object": status}))
+    }
+
+    #[test]
+    fn only_a_410_says_that_a_version_is_too_old() {
+        let told = "too old resource version: 4 (7)";
+        let with = |code: u16, reason: &str, message: &str| {
+            error(json!({"kind": "Status", "code": code, "reason": reason, "message": message}))
+        };
+        let (asked, oldest) = (Some(4), Some(7));
+        assert_eq!(with(410, "Expired", told), Heard::TooOld { asked, oldest });
+        assert_eq!(with(410, "Gone", told), Heard::TooOld { asked, oldest });
+        let (asked, oldest) = (None, None);
+        assert_eq!(with(410, "Expired", "x"), Heard::TooOld { asked, oldest });
+        let is_nonsense = |heard: Heard| matches!(heard, Heard::Nonsense(_));
+        assert!(is_nonsense(with(500, "InternalError", told)));
+        assert!(is_nonsense(with(504, "Expired", told)));
+        assert!(is_nonsense(with(410, "Conflict", told)));
+        assert!(is_nonsense(error(json!({"code": 410, "reason": "Gone"}))));
+        assert!(is_nonsense(error(Value::Null)));
+    }
+
+    #[test]
+    fn what_shows_nothing_is_no_event() {
+        let object = json!({"metadata": {"namespace": "n", "name": "a", "resourceVersion": "5"}});
+        let of = |kind: &str, object: &Value| {
+            Heard::of("configmaps", &json!({"type": kind, "object": object}))
+        };
+        let Heard::Event(EventKind::Modified, seen) = of("MODIFIED", &object) else {
+            panic!("an event");
+        };
+        assert_eq!((seen.key.as_str(), seen.revision), ("configmaps/n/a", 5));
+        let (revision, ends) = (5, false);
+        assert_eq!(of("BOOKMARK", &object), Heard::Bookmark { revision, ends });
+        let last = json!({"metadata": {
+            "resourceVersion": "5",
+            "annotations": {"k8s.io/initial-events-end": "true"}
+        }});
+        assert!(matches!(
+            of("BOOKMARK", &last),
+            Heard::Bookmark { ends: true, .. }
+        ));
+        for kind in ["ADDED", "MODIFIED", "DELETED", "BOOKMARK"] {
+            for wrong in [json!({}), json!({"metadata": {"name": "a"}})] {
+                assert!(matches!(of(kind, &wrong), Heard::Nonsense(_)), "{kind}");
+            }
+        }
+        assert!(matches!(of("RENAMED", &object), Heard::Nonsense(_)));
+        let nothing = Heard::of("configmaps", &json!({"object": object}));
+        assert!(matches!(nothing, Heard::Nonsense(_)));
     }
 }

@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::history::{PodRun, is_deleting, key, uid};
+use super::informers::Heard;
 use super::rest::{Rest, Shared};
-use super::wire::request;
+use super::wire::{NoEvent, request};
 
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -219,7 +220,18 @@ impl Kubelet {
             return None;
         }
         while let Ok(event) = timeout_at(until, answer.event()).await {
-            let Some(event) = event.ok()? else { break };
+            let event = match event {
+                Ok(event) => event,
+                Err(NoEvent::Broken) => return None,
+                Err(NoEvent::Garbled(what)) => {
+                    self.rest.nonsense(&path, what);
+                    return None;
+                }
+            };
+            let Some(event) = event else { break };
+            if let Heard::Nonsense(what) = Heard::of("pods", &event) {
+                self.rest.nonsense(&path, what);
+            }
             self.event(&event).await?;
             if self.switch.stopped.load(Ordering::Relaxed)
                 || self.switch.reboot.load(Ordering::Relaxed)

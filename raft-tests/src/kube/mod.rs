@@ -420,6 +420,7 @@ fn finish(options: &Options, run: &Run, schedule: &Schedule) -> Ran {
     history.runs.hash(&mut trace);
     history.deeds.hash(&mut trace);
     history.rights.hash(&mut trace);
+    history.horizons.hash(&mut trace);
     history.truth.hash_into(&mut trace);
     Ran {
         recording,

@@ -88,7 +88,7 @@ impl Plane {
         let Some(node) = process.node else {
             return;
         };
-        let store = self.held.over(member, node);
+        let store = self.held.over(member, node, self.scribe.clone());
         let starting = process.host.run(async move {
             let api = ApiServer::new(store, config());
             let tasks = api.start();

@@ -265,7 +265,7 @@ fn message(truth: &Truth, step: &Step) -> Option<(i64, WatchBody)> {
             (seen.revision, body)
         }
         Step::Bookmark { revision } => (*revision, WatchBody::Progress),
-        Step::Expired => {
+        Step::Expired { .. } => {
             let reason = EXPIRED.into();
             (
                 0,
@@ -313,7 +313,7 @@ fn in_words(object: &Value) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::super::history::{Right, Seen, Stepped};
+    use super::super::history::{Access, Right, Seen, Stepped};
     use super::*;
 
     fn ask(method: &str, fate: RestFate, call: Option<u64>) -> Ask {
@@ -353,7 +353,11 @@ mod tests {
             Step::Event { kind, seen },
             Step::Left { lost: true },
             Step::Watch { member: 3, from: 7 },
-            Step::Expired,
+            Step::Expired {
+                member: 3,
+                asked: None,
+                oldest: Some(8),
+            },
             listed,
         ];
         let steps = (100..).zip(steps).map(|(at, step)| Stepped { at, step });
@@ -391,8 +395,8 @@ mod tests {
             rights: vec![Right {
                 what: "x".into(),
                 member: 1,
-                expected: true,
-                found: true,
+                expected: Access::Allowed,
+                found: Some(Access::Allowed),
                 asks: [0, 1],
             }],
             ..History::default()

@@ -213,6 +213,24 @@ impl Rest {
         answered.ok()
     }
 
+    /// Writes down that a watch was told what this API does not say.
+    pub fn nonsense(&self, path: &str, what: String) {
+        let scribe = &self.shared.scribe;
+        let place = scribe.asked(Ask {
+            client: self.client,
+            member: self.member,
+            called: 0,
+            returned: None,
+            method: "get".into(),
+            request: format!("GET {path}"),
+            fate: RestFate::Refused,
+            answer: String::new(),
+            call: None,
+        });
+        scribe.answered(place, RestFate::Refused, what);
+        scribe.change(|history| history.nonsense.push(place));
+    }
+
     /// Asks for several things that are one call, from now on until there is no call any more.
     pub fn during(&mut self, call: Option<u64>) {
         self.during = call;

@@ -38,6 +38,15 @@ pub enum Broken {
     Lost,
 }
 
+/// Why there is no event, or no more of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoEvent {
+    /// The connection broke, perhaps in the middle of one.
+    Broken,
+    /// What came whole is no JSON, or the answer came to its end in the middle of an event. In words, what came.
+    Garbled(String),
+}
+
 /// A member that serves the API.
 #[derive(Clone)]
 struct Serving {
@@ -263,20 +272,23 @@ impl Answer {
         }
     }
 
-    /// The next event of a watch; none at its end, which may be in the middle of one. Who stops to wait loses nothing.
+    /// The next event of a watch; none at its end. Who stops to wait loses nothing.
     ///
     /// # Errors
-    /// The connection broke, or what came is no event.
-    pub async fn event(&mut self) -> Result<Option<Value>, Broken> {
+    /// See [`NoEvent`].
+    pub async fn event(&mut self) -> Result<Option<Value>, NoEvent> {
         loop {
             if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
                 let line = self.text.split_to(end + 1);
                 let event = serde_json::from_slice(&line);
-                return event.map(Some).map_err(|_| Broken::Lost);
+                return event.map(Some).map_err(|_| garbled(&line));
             }
             match self.pieces.next().await {
+                // A server that ends a watch by itself does so between events.
+                None if !self.text.is_empty() => return Err(garbled(&self.text)),
                 None => return Ok(None),
-                Some(piece) => self.text.extend_from_slice(&piece?),
+                Some(Ok(piece)) => self.text.extend_from_slice(&piece),
+                Some(Err(_)) => return Err(NoEvent::Broken),
             }
         }
     }
@@ -292,6 +304,14 @@ impl Answer {
         }
         Ok(whole)
     }
+}
+
+/// Characters that are told of what is no event.
+const TOLD: usize = 200;
+
+fn garbled(text: &[u8]) -> NoEvent {
+    let text = String::from_utf8_lossy(text);
+    NoEvent::Garbled(text.trim_end().chars().take(TOLD).collect())
 }
 
 /// What a member does for a request, on its own machine.
@@ -350,4 +370,47 @@ pub fn request(method: http::Method, path: &str, body: Option<(&str, Vec<u8>)>) 
 /// The same for a service of the agents' client, whose bodies are whole.
 pub fn of_parts(parts: Parts, body: Bytes) -> Request<Bytes> {
     Request::from_parts(parts, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body in pieces, and how it ends.
+    struct Given(std::vec::IntoIter<Result<&'static str, Broken>>);
+
+    impl Pieces for Given {
+        fn next(&mut self) -> BoxFuture<'_, Option<Result<Bytes, Broken>>> {
+            let next = self.0.next();
+            let piece = next.map(|piece| piece.map(|text| Bytes::from_static(text.as_bytes())));
+            Box::pin(std::future::ready(piece))
+        }
+    }
+
+    /// How many events come, and what comes after them.
+    async fn heard(pieces: Vec<Result<&'static str, Broken>>) -> (usize, Result<(), NoEvent>) {
+        let mut answer = Answer::new(StatusCode::OK, Given(pieces.into_iter()));
+        let mut count = 0;
+        loop {
+            match answer.event().await {
+                Ok(Some(_)) => count += 1,
+                Ok(None) => return (count, Ok(())),
+                Err(error) => return (count, Err(error)),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_json_is_not_a_connection_that_broke() {
+        let garbled = |text: &str| Err(NoEvent::Garbled(text.into()));
+        assert_eq!(
+            heard(vec![Ok("{\"a\":"), Ok("1}\n{}\n")]).await,
+            (2, Ok(()))
+        );
+        let broken = vec![Ok("{}\n{\"a\":"), Err(Broken::Lost)];
+        assert_eq!(heard(broken).await, (1, Err(NoEvent::Broken)));
+        let wrong = vec![Ok("{}\n{\"a\":\n{}\n"), Err(Broken::Lost)];
+        assert_eq!(heard(wrong).await, (1, garbled("{\"a\":")));
+        assert_eq!(heard(vec![Ok("{}\n{\"a\"")]).await, (1, garbled("{\"a\"")));
+    }
 }

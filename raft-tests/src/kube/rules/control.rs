@@ -1,9 +1,10 @@
-//! K9 (one set of controllers writes), K11 (what is taken away is refused) and K12 (who shows life is not taken for dead).
+//! K9 (one set of controllers writes), K11 (what is taken away is refused) and K12 (who shows life is not taken for dead);
+//! and that watches tell events.
 
 use serde_json::Value;
 
 use super::{Evidence, Verdict, verdict};
-use crate::kube::history::{Ask, Deed, History, Right, Truth};
+use crate::kube::history::{Access, Ask, Deed, History, Right, Truth};
 use crate::kube::kubelet;
 use crate::recording::RestFate;
 
@@ -21,6 +22,8 @@ pub(super) fn check(history: &History) -> Vec<Verdict> {
         found.extend(buried(history, place));
     }
     found.extend(history.rights.iter().filter_map(right));
+    let nonsense = |place: &usize| nonsense(history, *place);
+    found.extend(history.nonsense.iter().map(nonsense));
     found
 }
 
@@ -96,7 +99,7 @@ fn buried(history: &History, place: usize) -> Option<Verdict> {
     Some(verdict("K12: taken for dead", story, evidence))
 }
 
-/// K11.
+/// K11: every member knows of a change within a second, and says so when it is asked.
 fn right(right: &Right) -> Option<Verdict> {
     let Right {
         what,
@@ -105,12 +108,40 @@ fn right(right: &Right) -> Option<Verdict> {
         found,
         asks,
     } = right;
-    (expected != found).then(|| {
-        let story = format!(
-            "A second after the change, on member {member}: {what}: {found}. By then every member has to know of it."
-        );
-        verdict("K11: rights", story, asks.map(Evidence::Ask))
-    })
+    let story = match found {
+        Some(found) if found == expected => return None,
+        Some(found) => format!(
+            "A second after the change, on member {member}: {what}, and is {}. By then every member has to know of it.",
+            in_words(*found)
+        ),
+        None => format!(
+            "After the change, on member {member}: {what}, and is told nothing of it. Nobody disturbs the member any more."
+        ),
+    };
+    Some(verdict("K11: rights", story, asks.map(Evidence::Ask)))
+}
+
+fn in_words(found: Access) -> &'static str {
+    match found {
+        Access::Allowed => "allowed to",
+        Access::Forbidden => "not allowed to",
+        Access::Unknown => "not known to be anybody",
+    }
+}
+
+/// Whatever a watch tells is an event of this API.
+fn nonsense(history: &History, place: usize) -> Verdict {
+    let Ask {
+        client,
+        member,
+        request,
+        answer,
+        ..
+    } = &history.asks[place];
+    let story = format!(
+        "Client {client} was told by member {member}, as it asked {request}: {answer:?}. That is no event of a watch."
+    );
+    verdict("K4: no event", story, [Evidence::Ask(place)])
 }
 
 #[cfg(test)]
@@ -219,22 +250,55 @@ mod tests {
 
     #[test]
     fn what_is_taken_away_is_refused() {
-        let right = |expected, found| Right {
-            what: "eve".into(),
-            member: 1,
-            expected,
-            found,
-            asks: [3, 4],
+        let with = |expected, found| {
+            let right = Right {
+                what: "eve lists what she might list before".into(),
+                member: 1,
+                expected,
+                found,
+                asks: [3, 4],
+            };
+            check(&History {
+                rights: vec![right],
+                ..History::default()
+            })
         };
-        let with = |right| History {
-            rights: vec![right],
+        let all = [Access::Allowed, Access::Forbidden, Access::Unknown];
+        for expected in all {
+            for found in all.map(Some).into_iter().chain([None]) {
+                let verdicts = with(expected, found);
+                if found == Some(expected) {
+                    assert!(verdicts.is_empty());
+                    continue;
+                }
+                assert_eq!(rules_of(&verdicts), ["K11: rights"]);
+                assert_eq!(verdicts[0].evidence, [Evidence::Ask(3), Evidence::Ask(4)]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_is_told() {
+        let ask = |answer: &str| Ask {
+            client: 100,
+            member: 1,
+            called: 1,
+            returned: Some(2),
+            method: "get".into(),
+            request: "GET /x?watch=true".into(),
+            fate: RestFate::Refused,
+            answer: answer.into(),
+            call: None,
+        };
+        let mut history = History {
+            asks: vec![ask("{"), ask("ERROR 500")],
             ..History::default()
         };
-        assert!(check(&with(right(true, true))).is_empty());
-        for wrong in [right(false, true), right(true, false)] {
-            let found = check(&with(wrong));
-            assert_eq!(rules_of(&found), ["K11: rights"]);
-            assert_eq!(found[0].evidence, [Evidence::Ask(3), Evidence::Ask(4)]);
-        }
+        assert!(check(&history).is_empty());
+        history.nonsense = vec![1];
+        let found = check(&history);
+        assert_eq!(rules_of(&found), ["K4: no event"]);
+        assert_eq!(found[0].evidence, [Evidence::Ask(1)]);
+        assert!(found[0].story.contains("ERROR 500"));
     }
 }

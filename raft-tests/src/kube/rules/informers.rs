@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Evidence, Verdict, is_shown_right};
-use crate::kube::history::{EventKind, History, Informer, Seen, Step, Truth, digest};
+use crate::kube::history::{EventKind, History, Horizon, Informer, Seen, Step, Truth, digest};
+
+/// An answer takes no longer: nobody waits longer for one.
+const ON_ITS_WAY: u64 = 4_000_000_000;
 
 pub(super) fn check(history: &History) -> Vec<Verdict> {
     let truth = &history.truth;
@@ -14,6 +17,7 @@ pub(super) fn check(history: &History) -> Vec<Verdict> {
         .filter_map(|(place, informer)| {
             let mut replay = Replay {
                 truth,
+                horizons: history.horizons.as_deref(),
                 informer,
                 place,
                 at: 0,
@@ -26,8 +30,22 @@ pub(super) fn check(history: &History) -> Vec<Verdict> {
         .collect()
 }
 
+/// The newest version behind which this member's server may have begun when it gave an answer that came at this time.
+fn horizon(horizons: &[Horizon], member: u64, at: u64) -> i64 {
+    let own = horizons.iter();
+    let own = own.filter(|one| one.member == member && one.at <= at);
+    let own: Vec<&Horizon> = own.collect();
+    // Of a process that has just ended an answer may still be on its way.
+    let since = own
+        .iter()
+        .rposition(|one| one.fresh && one.at + ON_ITS_WAY <= at);
+    let of_process = own[since.unwrap_or(0)..].iter();
+    of_process.map(|one| one.revision).max().unwrap_or(0)
+}
+
 struct Replay<'a> {
     truth: &'a Truth,
+    horizons: Option<&'a [Horizon]>,
     informer: &'a Informer,
     place: usize,
     /// The step that is looked at.
@@ -85,7 +103,12 @@ impl<'a> Replay<'a> {
                 items,
                 ..
             } => self.listed(*member, *revision, items),
-            Step::Watch { .. } | Step::Expired | Step::Left { .. } => Ok(()),
+            Step::Watch { .. } | Step::Left { .. } => Ok(()),
+            Step::Expired {
+                member,
+                asked,
+                oldest,
+            } => self.expired(*member, asked.unwrap_or(self.position), *oldest),
             Step::Event { kind, seen } => self.event(*kind, seen),
             Step::Bookmark { revision } => {
                 if *revision < self.position {
@@ -95,6 +118,30 @@ impl<'a> Replay<'a> {
                 self.nothing_missed(*revision + 1)?;
                 self.reach(*revision);
                 Ok(())
+            }
+        }
+    }
+
+    /// A version is too old only where the member need not know what came after it.
+    fn expired(&self, member: u64, asked: i64, oldest: Option<i64>) -> Result<(), Verdict> {
+        const RULE: &str = "K4: expired for nothing";
+        if let Some(oldest) = oldest.filter(|oldest| *oldest <= asked) {
+            let what = format!(
+                "member {member} says that {asked} is too old, and that it knows all that came after {oldest}"
+            );
+            return self.wrong(RULE, &what, &[]);
+        }
+        let Some(horizons) = self.horizons else {
+            return Ok(());
+        };
+        let now = self.informer.steps[self.at].at;
+        match horizon(horizons, member, now) {
+            behind if behind > asked => Ok(()),
+            behind => {
+                let what = format!(
+                    "member {member} says that {asked} is too old, though it has to know all that came after {behind}"
+                );
+                self.wrong(RULE, &what, &[])
             }
         }
     }
@@ -238,6 +285,9 @@ mod tests {
         truth
     }
 
+    /// When everything happens, longer after the beginning than any answer takes.
+    const AT: u64 = 10 * ON_ITS_WAY;
+
     fn listed(revision: i64, items: Vec<Seen>) -> Step {
         Step::Listed {
             member: 1,
@@ -263,19 +313,32 @@ mod tests {
         ]
     }
 
+    fn expired(asked: Option<i64>, oldest: Option<i64>) -> Step {
+        Step::Expired {
+            member: 1,
+            asked,
+            oldest,
+        }
+    }
+
     fn rule(steps: Vec<Step>) -> Option<String> {
+        rule_with(steps, None)
+    }
+
+    fn rule_with(steps: Vec<Step>, horizons: Option<Vec<Horizon>>) -> Option<String> {
         let informer = Informer {
             client: 1,
             prefix: "configmaps/".into(),
             steps: steps
                 .into_iter()
-                .map(|step| Stepped { at: 0, step })
+                .map(|step| Stepped { at: AT, step })
                 .collect(),
             settled: Some(7),
         };
         let history = History {
             truth: truth(),
             informers: vec![informer],
+            horizons,
             ..History::default()
         };
         rules_of(&check(&history)).pop()
@@ -317,7 +380,7 @@ mod tests {
     #[test]
     fn a_list_is_of_its_version_and_no_older_than_before() {
         let mut again = steps();
-        again.insert(4, Step::Expired);
+        again.insert(4, expired(None, None));
         again.insert(5, listed(5, vec![seen("a", "2", 4), seen("b", "3", 5)]));
         assert_eq!(rule(again.clone()), None);
         again[5] = listed(4, vec![seen("a", "2", 4)]);
@@ -327,5 +390,59 @@ mod tests {
         let mut bookmark = steps();
         bookmark.push(Step::Bookmark { revision: 6 });
         assert_eq!(rule(bookmark).as_deref(), Some("K3: back in time"));
+    }
+
+    #[test]
+    fn a_version_is_too_old_only_for_who_need_not_know_it() {
+        let horizon = |member, at, revision, fresh| Horizon {
+            member,
+            at,
+            revision,
+            fresh,
+        };
+        // It knows everything up to 5.
+        let told = |step: Step, horizons: &[Horizon]| {
+            let mut steps = steps();
+            steps.truncate(5);
+            steps.extend([step, listed(6, vec![seen("b", "3", 5)])]);
+            rule_with(steps, Some(horizons.to_vec()))
+        };
+        let wrong = Some("K4: expired for nothing".to_string());
+        let plain = || expired(None, Some(9));
+        assert_eq!(told(plain(), &[horizon(1, 5, 6, false)]), None);
+        assert_eq!(
+            told(plain(), &[horizon(1, 5, 5, false)]),
+            wrong,
+            "it knows 6"
+        );
+        assert_eq!(told(plain(), &[]), wrong);
+        assert_eq!(told(plain(), &[horizon(2, 5, 6, false)]), wrong, "another");
+        assert_eq!(
+            told(plain(), &[horizon(1, AT + 1, 6, false)]),
+            wrong,
+            "later"
+        );
+        let before = horizon(1, 5, 6, false);
+        let restarted = |at| [before, horizon(1, at, 3, true)];
+        assert_eq!(
+            told(plain(), &restarted(AT - ON_ITS_WAY)),
+            wrong,
+            "a new process"
+        );
+        assert_eq!(told(plain(), &restarted(AT - 1)), None, "it was on its way");
+        // What is said has to fit, also where nothing is known of the server.
+        assert_eq!(told(expired(None, Some(5)), &[before]), wrong);
+        assert_eq!(
+            told(expired(Some(2), None), &[horizon(1, 5, 3, false)]),
+            None
+        );
+        assert_eq!(
+            told(expired(Some(3), None), &[horizon(1, 5, 3, false)]),
+            wrong
+        );
+        let mut contradicts = steps();
+        contradicts.truncate(5);
+        contradicts.push(expired(None, Some(4)));
+        assert_eq!(rule(contradicts), wrong);
     }
 }
