@@ -80,6 +80,9 @@ pub struct Run {
     pub length: u64,
     /// When the last fault was taken back, and the cluster had to serve again.
     pub healed: Option<u64>,
+    /// What came of making its schedule small, in words; empty where nobody tried.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub smaller: String,
 }
 
 /// One call of one client.
@@ -177,6 +180,51 @@ pub struct Range {
     /// Asked as a stream of parts, and put together.
     #[serde(default)]
     pub streamed: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub order: Order,
+    /// What is put in order.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub target: Target,
+    /// Only pairs whose last revision, and whose creation, are within these bounds; 0 is none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub min_mod: i64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub max_mod: i64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub min_create: i64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub max_create: i64,
+}
+
+impl Range {
+    /// Whether pairs may be left out by their revisions.
+    pub fn is_filtered(&self) -> bool {
+        [self.min_mod, self.max_mod, self.min_create, self.max_create] != [0; 4]
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// With the numbers that etcd gives them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    #[default]
+    None,
+    Ascend,
+    Descend,
+}
+
+/// As [`Order`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    #[default]
+    Key,
+    Version,
+    Create,
+    Mod,
+    Value,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -356,6 +404,9 @@ pub struct Watch {
     pub progress: bool,
     pub no_put: bool,
     pub no_delete: bool,
+    /// It is to end where the member has no leader.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub needs_leader: bool,
     pub called: u64,
     /// In the order of arrival.
     pub messages: Vec<WatchMessage>,

@@ -269,14 +269,14 @@ impl Client {
                 revision: (newest - self.rng.random_range(0..80)).max(0),
                 limit: self.rng.random_range(0..4),
                 serializable: self.rng.random_bool(0.3),
-                ..Range::default()
+                ..turns::an_order(&mut self.rng, newest)
             }),
             80..97 => Request::Range(Range {
                 key: mixed(0),
                 end: mixed(MIXED_KEYS),
                 count_only: self.rng.random_bool(0.2),
                 keys_only: self.rng.random_bool(0.2),
-                ..Range::default()
+                ..turns::an_order(&mut self.rng, newest)
             }),
             _ if newest > KEPT_REVISIONS => Request::Compact {
                 revision: newest - KEPT_REVISIONS,

@@ -104,6 +104,7 @@ pub async fn visit(shared: Arc<Shared>, client: u32, seed: u64) {
             progress: rng.random_bool(0.5),
             no_put: rng.random_bool(0.1),
             no_delete: rng.random_bool(0.1),
+            needs_leader: rng.random_bool(0.3),
             ..everything()
         };
         let wishes = match rng.random_range(0..3) {
@@ -145,6 +146,7 @@ async fn stream(
     stop: impl Fn(i64) -> bool,
 ) -> End {
     let create = create(&watch, false, 0);
+    let needs_leader = watch.needs_leader;
     let recorder = &shared.recorder;
     let id = recorder.watch(Watch {
         member: shared.members[member].id(),
@@ -162,7 +164,7 @@ async fn stream(
     let ask = |union| WatchAsk { union: Some(union) };
     // The channel is empty and has room.
     let _ = say.try_send(ask(WatchUnion::Create(create)));
-    let answers = connection.stream::<WatchAsk, WatchAnswer>(WATCH, said);
+    let answers = connection.stream_with::<WatchAsk, WatchAnswer>(WATCH, said, needs_leader);
     let mut answers = match tokio::time::timeout(SILENCE, answers).await {
         Ok(Ok(answers)) => answers,
         Ok(Err(status)) => return lost(format!("{:?}: {}", status.code(), status.message())),

@@ -18,6 +18,9 @@ use tonic::codec::Streaming;
 use tonic::transport::Channel;
 use tonic_prost::ProstCodec;
 
+/// As etcd's clients say that they want no stream of a member that has no leader.
+const NEEDS_LEADER: &str = "hasleader";
+
 /// What carries requests of HTTP to a member and its answers back.
 pub trait Wire:
     GrpcService<Body, ResponseBody = Body, Future: Send> + Clone + Send + Sync + 'static
@@ -80,12 +83,30 @@ impl<W: Wire> Connection<W> {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
+        self.stream_with(path, requests, false).await
+    }
+
+    /// As [`Connection::stream`]; one that needs a leader ends where its member has none, and says so.
+    pub async fn stream_with<Q, A>(
+        &self,
+        path: &'static str,
+        requests: tokio::sync::mpsc::Receiver<Q>,
+        needs_leader: bool,
+    ) -> Result<Streaming<A>, tonic::Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
         let mut grpc = self.grpc().await?;
         let codec: ProstCodec<Q, A> = ProstCodec::default();
         let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+        let mut request = tonic::Request::new(requests);
+        if needs_leader {
+            let value = tonic::metadata::MetadataValue::from_static("true");
+            request.metadata_mut().insert(NEEDS_LEADER, value);
+        }
         let path = http::uri::PathAndQuery::from_static(path);
-        let answer = grpc.streaming(tonic::Request::new(requests), path, codec);
-        Ok(answer.await?.into_inner())
+        Ok(grpc.streaming(request, path, codec).await?.into_inner())
     }
 
     /// One request, all of its answers.

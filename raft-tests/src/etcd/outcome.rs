@@ -110,7 +110,12 @@ pub fn range_request(range: &Range) -> kv::RangeRequest {
         serializable: range.serializable,
         keys_only: range.keys_only,
         count_only: range.count_only,
-        ..kv::RangeRequest::default()
+        sort_order: range.order as i32,
+        sort_target: range.target as i32,
+        min_mod_revision: range.min_mod,
+        max_mod_revision: range.max_mod,
+        min_create_revision: range.min_create,
+        max_create_revision: range.max_create,
     }
 }
 

@@ -2,7 +2,8 @@
 //! [`Caller`]'s affair.
 
 use crate::recording::{
-    Compare, Operand, Outcome, Pair, Put, Range, Relation, Request, Response, Step, Txn,
+    Compare, Operand, Order, Outcome, Pair, Put, Range, Relation, Request, Response, Step, Target,
+    Txn,
 };
 use rand::{Rng, RngExt};
 use std::future::Future;
@@ -29,6 +30,38 @@ pub trait Caller: Send {
     /// Renews a lease, at whatever member.
     fn renew(&mut self, lease: i64) -> impl Future<Output = Outcome> + Send {
         self.ask(Request::KeepAlive { lease })
+    }
+}
+
+/// A range without keys: every other one is as it comes, the others are put in an order, or leave out what is older or newer
+/// than some revision near the newest one.
+pub fn an_order(rng: &mut impl Rng, newest: i64) -> Range {
+    const NEAR: i64 = 60;
+    let orders = [Order::None, Order::Ascend, Order::Descend];
+    let targets = [
+        Target::Key,
+        Target::Version,
+        Target::Create,
+        Target::Mod,
+        Target::Value,
+    ];
+    if rng.random_bool(0.5) {
+        return Range::default();
+    }
+    let mut bound = || match rng.random_bool(0.2) {
+        true => (newest - rng.random_range(0..NEAR)).max(1),
+        false => 0,
+    };
+    let (min_mod, max_mod) = (bound(), bound());
+    let (min_create, max_create) = (bound(), bound());
+    Range {
+        order: orders[rng.random_range(0..orders.len())],
+        target: targets[rng.random_range(0..targets.len())],
+        min_mod,
+        max_mod,
+        min_create,
+        max_create,
+        ..Range::default()
     }
 }
 

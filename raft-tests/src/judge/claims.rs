@@ -89,7 +89,8 @@ fn in_transactions<'a>(
                 };
                 claim(&pair.key, state);
             }
-            if found.more {
+            // What is not shown may have been left out.
+            if found.more || range.is_filtered() {
                 return;
             }
             let shown: BTreeSet<&str> = found.pairs.iter().map(|pair| pair.key.as_str()).collect();

@@ -200,6 +200,36 @@ pub(super) fn may_write(request: &Request) -> Vec<(&str, &str)> {
     ranges
 }
 
+/// Ranges of keys that the operation may delete: (key, end).
+pub(super) fn may_delete(request: &Request) -> Vec<(&str, &str)> {
+    let mut ranges = Vec::new();
+    match request {
+        Request::Delete(delete) => ranges.push((delete.key.as_str(), delete.end.as_str())),
+        Request::Txn(txn) => each_step(txn, &mut |step| {
+            if let Step::Delete(delete) = step {
+                ranges.push((delete.key.as_str(), delete.end.as_str()));
+            }
+        }),
+        Request::Unlock { key } | Request::Resign { key, .. } => ranges.push((key, "")),
+        _ => {}
+    }
+    ranges
+}
+
+/// Keys that the operation may give a lease.
+pub(super) fn may_lease(request: &Request) -> Vec<&str> {
+    let mut keys = Vec::new();
+    match request {
+        Request::Put(put) if put.lease != 0 => keys.push(put.key.as_str()),
+        Request::Txn(txn) => each_step(txn, &mut |step| match step {
+            Step::Put(put) if put.lease != 0 => keys.push(&put.key),
+            _ => {}
+        }),
+        _ => {}
+    }
+    keys
+}
+
 /// Puts that the operation may make: (key, value).
 pub(super) fn may_put(request: &Request) -> Vec<(&str, &str)> {
     let mut puts = Vec::new();
@@ -302,7 +332,8 @@ pub(super) fn counts_past(operation: &Operation) -> bool {
     if let Request::Txn(txn) = &operation.request {
         each_step(txn, &mut |step| {
             if let Step::Range(range) = step {
-                found |= range.revision > 0 && (range.count_only || range.limit > 0);
+                let partly = range.count_only || range.limit > 0 || range.is_filtered();
+                found |= range.revision > 0 && partly;
             }
         });
     }

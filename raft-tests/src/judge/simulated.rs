@@ -2,6 +2,7 @@
 //! some answers are lost, leases run out, history is compacted, and watches get what they are to get. What is said
 //! against one of them is a false alarm.
 
+use crate::etcd::turns;
 use crate::judge::shape;
 use crate::model::{self, Model, Wanted};
 use crate::recording::{
@@ -29,6 +30,8 @@ pub fn perfect(seed: u64, steps: usize) -> Recording {
 
 struct Simulated {
     rng: StdRng,
+    /// For orders and bounds of ranges.
+    orders: StdRng,
     model: Model,
     now: u64,
     /// When each client is free again.
@@ -49,6 +52,7 @@ impl Simulated {
     fn run(seed: u64, steps: usize) -> Recording {
         let mut simulated = Simulated {
             rng: StdRng::seed_from_u64(seed),
+            orders: StdRng::seed_from_u64(seed ^ 0x6f72_6465),
             model: Model::default(),
             now: 1_000 * MS,
             free: [0; CLIENTS],
@@ -171,6 +175,22 @@ impl Simulated {
         Delete { key, end, prev }
     }
 
+    /// As clients of real clusters ask, who ask for an order and for bounds in no transaction.
+    fn an_ordered_range(&mut self) -> Range {
+        let plain = self.a_range();
+        let order = turns::an_order(&mut self.orders, self.model.revision());
+        Range {
+            key: plain.key,
+            end: plain.end,
+            revision: plain.revision,
+            limit: plain.limit,
+            serializable: plain.serializable,
+            count_only: plain.count_only,
+            keys_only: plain.keys_only,
+            ..order
+        }
+    }
+
     fn a_range(&mut self) -> Range {
         let (key, end) = self.range();
         let newest = self.model.revision();
@@ -187,7 +207,7 @@ impl Simulated {
             serializable: self.chance(30),
             count_only: self.chance(10),
             keys_only: self.chance(10),
-            streamed: false,
+            ..Range::default()
         }
     }
 
@@ -232,7 +252,7 @@ impl Simulated {
             0..30 => Request::Put(self.a_put()),
             30..40 => Request::Delete(self.a_delete()),
             40..60 => Request::Txn(self.a_txn()),
-            60..85 => Request::Range(self.a_range()),
+            60..85 => Request::Range(self.an_ordered_range()),
             85..90 => {
                 self.number += 1;
                 Request::Grant {
@@ -349,6 +369,7 @@ impl Simulated {
             progress: true,
             no_put: self.chance(10),
             no_delete: self.chance(10),
+            needs_leader: false,
             called: self.now,
             messages,
         };

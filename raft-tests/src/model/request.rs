@@ -2,7 +2,7 @@
 
 use crate::recording::{self, Operand, Relation};
 
-pub use crate::recording::Delete;
+pub use crate::recording::{Delete, Order, Target};
 
 /// As etcd's RangeRequest. A bound of 0 is none.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,24 +19,6 @@ pub struct Range {
     pub max_mod: i64,
     pub min_create: i64,
     pub max_create: i64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    #[default]
-    None,
-    Ascend,
-    Descend,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Target {
-    #[default]
-    Key,
-    Version,
-    Create,
-    Mod,
-    Value,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,9 +64,14 @@ impl From<&recording::Range> for Range {
             end: range.end.clone(),
             revision: range.revision,
             limit: range.limit,
+            order: range.order,
+            target: range.target,
             count_only: range.count_only,
             keys_only: range.keys_only,
-            ..Range::default()
+            min_mod: range.min_mod,
+            max_mod: range.max_mod,
+            min_create: range.min_create,
+            max_create: range.max_create,
         }
     }
 }

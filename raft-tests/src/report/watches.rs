@@ -184,6 +184,7 @@ fn title(watch: &Watch) -> String {
     let options = [
         (watch.no_put, "no puts"),
         (watch.no_delete, "no deletes"),
+        (watch.needs_leader, "needs a leader"),
         (watch.prev, "with what was before"),
         (watch.progress, "with progress"),
     ];

@@ -1,8 +1,8 @@
 //! Requests and answers as a person reads them: `put k3 = 17`, `1 key: k3 = 17 (rev 41)`.
 
 use crate::recording::{
-    Compare, Delete, Found, Operand, Outcome, Pair, Put, Range, Relation, Request, Response, Step,
-    WatchBody,
+    Compare, Delete, Found, Operand, Order, Outcome, Pair, Put, Range, Relation, Request, Response,
+    Step, WatchBody,
 };
 
 /// The text, with what would not be seen or would change what is around it written out, cut to `room` characters.
@@ -121,6 +121,20 @@ fn range(range: &Range) -> String {
     }
     if range.limit != 0 {
         text += &format!(", at most {}", range.limit);
+    }
+    if range.order != Order::None {
+        text += &format!(", {:?}ing by {:?}", range.order, range.target).to_lowercase();
+    }
+    let bounds = [
+        ("modified", range.min_mod, range.max_mod),
+        ("created", range.min_create, range.max_create),
+    ];
+    for (what, min, max) in bounds {
+        match (min, max) {
+            (0, 0) => {}
+            (min, 0) => text += &format!(", {what} from {min} on"),
+            (min, max) => text += &format!(", {what} from {min} to {max}"),
+        }
     }
     let options = [
         (range.serializable, "serializable"),
