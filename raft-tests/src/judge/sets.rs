@@ -2,9 +2,9 @@
 //!
 //! A set is what is under keys that begin with `set/`. An element is a word of a value, together with its key; so both
 //! a set in one value, that is read and swapped, and a set of one key for each element are judged. Nothing of revisions
-//! is used, so that this stands beside the rest. Where such a key is deleted, it is no such set.
+//! is used, so that this stands beside the rest. What may have been deleted by then, or gone with a lease, need not be there.
 
-use super::shape::{self, may_put, may_write};
+use super::shape::{self, may_put};
 use super::{violation, words};
 use crate::model::contains;
 use crate::recording::{Operation, Outcome, Recording, Request, Response, Violation};
@@ -16,25 +16,52 @@ type Element<'a> = (&'a str, &'a str);
 
 /// The violations of this family.
 pub(super) fn judge(recording: &Recording) -> Vec<Violation> {
-    let shrinks = |operation: &&Operation| {
-        let puts = may_put(&operation.request).len();
-        let writes = may_write(&operation.request);
-        let leased = !shape::leases(&operation.request).is_empty();
-        let own = writes
-            .iter()
-            .any(|(key, end)| key.starts_with(PREFIX) || contains(key, end, PREFIX));
-        own && (writes.len() > puts || leased)
-    };
-    if recording.operations.iter().any(|o| shrinks(&o)) {
-        return Vec::new();
-    }
     let reads: Vec<(&Operation, BTreeSet<Element>)> = reads(recording);
+    let endings = endings(recording);
     let mut found = Vec::new();
     for (element, adds) in additions(recording) {
-        found.extend(lost(element, &adds, &reads));
+        found.extend(lost(element, &adds, &reads, &endings));
     }
     found.extend(phantoms(recording, &reads));
     found
+}
+
+/// What may take keys away.
+struct Ending<'a> {
+    keys: (&'a str, &'a str),
+    called: u64,
+    /// When it was over: it takes nothing away that comes later. A lease may end at any time.
+    over: Option<u64>,
+}
+
+impl Ending<'_> {
+    /// Whether it may be why an element of this key is missing that was there while `first` was under way.
+    fn excuses(&self, key: &str, first: &Operation, missing: &Operation) -> bool {
+        contains(self.keys.0, self.keys.1, key)
+            && self.called < missing.returned.unwrap_or(u64::MAX)
+            && self.over.is_none_or(|over| over > first.called)
+    }
+}
+
+/// All deletions, and all leases that keys are given.
+fn endings(recording: &Recording) -> Vec<Ending<'_>> {
+    let operations = recording.operations.iter();
+    let done = operations.filter(|it| !matches!(it.outcome, Outcome::Failed { .. }));
+    let endings = done.flat_map(|operation| {
+        let answered = matches!(operation.outcome, Outcome::Ok { .. });
+        let over = operation.returned.filter(|_| answered);
+        let ending = move |keys, over| Ending {
+            keys,
+            called: operation.called,
+            over,
+        };
+        let deletions = shape::may_delete(&operation.request).into_iter();
+        let leased = shape::may_lease(&operation.request).into_iter();
+        deletions
+            .map(move |keys| ending(keys, over))
+            .chain(leased.map(move |key| ending((key, ""), None)))
+    });
+    endings.collect()
 }
 
 /// Who may have added each element.
@@ -61,7 +88,8 @@ fn reads(recording: &Recording) -> Vec<(&Operation, BTreeSet<Element<'_>>)> {
         else {
             continue;
         };
-        let whole = !range.count_only && !range.keys_only && range.limit == 0;
+        let whole =
+            !range.count_only && !range.keys_only && range.limit == 0 && !range.is_filtered();
         if whole && !range.serializable && range.revision <= 0 {
             let elements = found.pairs.iter().flat_map(|pair| {
                 let words = pair.value.split_whitespace();
@@ -79,6 +107,7 @@ fn lost(
     element: Element,
     adds: &[&Operation],
     reads: &[(&Operation, BTreeSet<Element>)],
+    endings: &[Ending],
 ) -> Option<Violation> {
     let acknowledged = adds.iter().copied().filter(|add| has_put(add, element));
     let shown = reads.iter().filter(|(_, has)| has.contains(&element));
@@ -90,7 +119,10 @@ fn lost(
         _ => false,
     };
     let without = |(read, has): &&(&Operation, BTreeSet<Element>)| {
-        read.called > since && covers(read) && !has.contains(&element)
+        read.called > since
+            && covers(read)
+            && !has.contains(&element)
+            && !endings.iter().any(|it| it.excuses(element.0, first, read))
     };
     let (missing, _) = reads.iter().find(without)?;
     let again = shown.clone().any(|(read, _)| read.called > missing.called);

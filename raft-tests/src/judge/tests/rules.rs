@@ -1,7 +1,7 @@
 //! Each rule: what keeps it, and the least that breaks it.
 
 use super::*;
-use crate::recording::{Compare, Operand, Relation, Role, Sample, Step};
+use crate::recording::{Compare, Operand, Order, Relation, Role, Sample, Step, Target};
 
 /// Swaps the value of a key if its last revision is this one; reads it else.
 fn swap(key: &str, expected: i64, value: &str) -> Request {
@@ -570,6 +570,57 @@ fn sets_only_grow() {
 }
 
 #[test]
+fn a_key_of_a_set_that_may_be_gone_excuses_itself_alone() {
+    let delete = |key: &str| {
+        Request::Delete(Delete {
+            key: key.into(),
+            ..Delete::default()
+        })
+    };
+    let deleted = || {
+        let (deleted, prev) = (1, Vec::new());
+        ok(3, Response::Delete { deleted, prev })
+    };
+    let mut story = Story::new();
+    story
+        .op(1, swap("set/s", 0, "x"), swapped(2))
+        .op(1, delete("set/s"), deleted())
+        .read(2, "set/s", None, 3)
+        .good();
+    // Another key of a set: what was deleted, or was given a lease, is no excuse for what was not.
+    story
+        .op(1, swap("set/t", 0, "y"), swapped(4))
+        .op(1, swap("set/u", 0, "z"), swapped(5))
+        .read(2, "set/u", None, 5)
+        .bad("set: lost element", &[5, 6], &[]);
+    let mut before = Story::new();
+    before
+        .op(1, delete("set/s"), {
+            let (deleted, prev) = (0, Vec::new());
+            ok(1, Response::Delete { deleted, prev })
+        })
+        .op(1, swap("set/s", 0, "x"), swapped(2))
+        .read(2, "set/s", None, 2)
+        .bad("set: lost element", &[2, 3], &[]);
+    let leased = Put {
+        key: "set/s".into(),
+        value: "x".into(),
+        lease: 7,
+        ..Put::default()
+    };
+    let mut story = with_lease();
+    story
+        .op(1, Request::Put(leased), ok(4, Response::Put { prev: None }))
+        .op(
+            1,
+            Request::Revoke { lease: 7 },
+            ok(5, Response::Lease { ttl: 0 }),
+        )
+        .read(2, "set/s", None, 5)
+        .good();
+}
+
+#[test]
 fn at_most_so_many_of_a_rule_are_told() {
     let mut story = Story::new();
     story.put(1, "a", "1", 2);
@@ -609,5 +660,67 @@ fn a_hash_is_of_the_revision_that_was_asked_for() {
         Story::new()
             .op(1, request, outcome)
             .bad("wrong answer", &[1], &[]);
+    }
+}
+
+#[test]
+fn a_range_is_in_the_order_and_within_the_bounds_that_it_asks_for() {
+    let all = |order, target, min_mod, max_create| {
+        Request::Range(Range {
+            key: "a".into(),
+            end: "c".into(),
+            order,
+            target,
+            min_mod,
+            max_create,
+            ..Range::default()
+        })
+    };
+    let (a, b) = (pair("a", "3", 2, 4, 2), first("b", "2", 3));
+    let found = |pairs: &[&Pair]| {
+        let found = Found {
+            pairs: pairs.iter().map(|pair| (*pair).clone()).collect(),
+            count: 2,
+            more: false,
+        };
+        ok(4, Response::Range(found))
+    };
+    let mut story = Story::new();
+    story
+        .put(1, "a", "1", 2)
+        .put(1, "b", "2", 3)
+        .put(1, "a", "3", 4);
+    let asked = [
+        (all(Order::None, Target::Key, 0, 0), found(&[&a, &b])),
+        (all(Order::Ascend, Target::Mod, 0, 0), found(&[&b, &a])),
+        (all(Order::Descend, Target::Value, 0, 0), found(&[&a, &b])),
+        (all(Order::None, Target::Key, 4, 0), found(&[&a])),
+        (all(Order::None, Target::Key, 0, 2), found(&[&a])),
+    ];
+    for (request, outcome) in &asked {
+        story.op(2, request.clone(), outcome.clone());
+    }
+    story.good();
+    for (number, wrong) in [
+        found(&[&b, &a]),
+        found(&[&a, &b]),
+        found(&[&b, &a]),
+        found(&[&a, &b]),
+        found(&[&b]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut story = Story::new();
+        story
+            .put(1, "a", "1", 2)
+            .put(1, "b", "2", 3)
+            .put(1, "a", "3", 4);
+        story.op(2, asked[number].0.clone(), wrong);
+        let found = story.judged();
+        assert!(
+            found.iter().any(|found| found.rule == "wrong answer"),
+            "{number}"
+        );
     }
 }
