@@ -7,6 +7,7 @@ pub mod backup;
 pub mod bandwidth;
 pub mod check;
 pub mod clock;
+pub mod compare;
 pub mod damage;
 pub mod disk;
 pub mod door;

@@ -309,6 +309,13 @@ impl Rig {
         }
     }
 
+    /// How far the others are, which this member has to get to.
+    pub fn goal(&self, index: usize) -> u64 {
+        let others = (0..self.members().len()).filter(|other| *other != index);
+        let applied = others.filter_map(|other| Some(self.shared.view(other)?.applied));
+        applied.max().unwrap_or(0)
+    }
+
     /// Waits until a member says how it stands: from now on, for what it said before it was started anew is still known.
     /// Answers whether it does in time.
     pub fn answers_within(&self, index: usize, patience: Duration) -> bool {

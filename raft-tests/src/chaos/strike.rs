@@ -1,6 +1,7 @@
 //! Each kind of fault: how it comes, and how it goes again. All of it is recorded.
 
 use super::bandwidth::Narrow;
+use super::compare::{self, Compared, Fate, Look};
 use super::links::{Links, PEER_PORT, Rule, Treatment, links};
 use super::plan::{Kind, Planned};
 use super::program;
@@ -11,9 +12,7 @@ use super::road::{Manner, Road};
 use super::topology::member_name;
 use super::under::Under;
 use super::{backup, damage, upgrade};
-use crate::etcd::message::{
-    DEFRAGMENT, Empty, HASH_KV, HashKv, HashKvRequest, MOVE_LEADER, MoveLeader, Plain,
-};
+use crate::etcd::message::{DEFRAGMENT, Empty, MOVE_LEADER, MoveLeader, Plain};
 use crate::etcd::outcome::was_answered;
 use crate::recording::Request;
 use anyhow::{Context, Result, bail};
@@ -31,8 +30,8 @@ const ENDS_BY_ITSELF: Duration = Duration::from_secs(15);
 const ANSWERS: Duration = Duration::from_secs(30);
 /// For strace to be in the way.
 const ATTACH: Duration = Duration::from_secs(5);
-/// A member with damaged files is watched for so long.
-const DAMAGE_SHOWS: Duration = Duration::from_secs(5);
+/// Between two looks at a member with damaged files.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Behind the newest revision, for a compaction that watchers of now do not notice.
 const KEPT_REVISIONS: i64 = 20;
 
@@ -520,28 +519,22 @@ fn corrupt(rig: &Rig, fault: &Planned) -> Result<()> {
     member.excuse(true);
     member.kill()?;
     under.note(&damage::damage(member.data(), fault.dice)?);
+    let goal = rig.goal(index);
     member.start()?;
-    let until = Instant::now() + DAMAGE_SHOWS;
-    let mut ended = None;
-    while ended.is_none() && Instant::now() < until && !rig.halt.is_halted() {
-        ended = member.take_ended()?;
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    match ended {
-        Some(status) => under.note(&format!("it refused: {status}")),
-        None if rig.shared.view(index).is_none() => under.note("it does not answer"),
-        None => {
+    match becomes(rig, index, goal)? {
+        Fate::Refused(how) => under.note(&format!("it refused: {how}")),
+        Fate::Harmless => under.note("it runs, and has what the others have"),
+        Fate::Wrong(how) => {
             under.note("it runs");
-            let same = has_the_same_state(rig, index);
-            if same == Some(false) {
-                rig.recorder().violation(
-                    "damage: not found",
-                    format!(
-                        "Member {} runs with a damaged file. Its state is not that of the others.",
-                        member.name
-                    ),
-                );
-            }
+            let story = format!("Member {} runs with a damaged file. {how}.", member.name);
+            rig.recorder().violation("damage: not found", story);
+        }
+        Fate::Inconclusive(why) => {
+            under.note("inconclusive");
+            rig.recorder().trouble(format!(
+                "inconclusive: member {} runs with a damaged file, and could not be compared with the others: {why}",
+                member.name
+            ));
         }
     }
     member.kill()?;
@@ -550,20 +543,33 @@ fn corrupt(rig: &Rig, fault: &Planned) -> Result<()> {
     stands(rig, "damage: not replaced", replaced)
 }
 
-/// Whether a member's state is that of another one, at one revision; nothing where one of them does not say.
-fn has_the_same_state(rig: &Rig, index: usize) -> Option<bool> {
-    let other = (index + 1) % rig.members().len();
-    let hash = |member: usize, revision: i64| -> Option<HashKv> {
-        let request = HashKvRequest { revision };
-        let patience = Duration::from_secs(3);
-        rig.at(member, |connection| async move {
-            connection.unary(HASH_KV, request, patience).await
-        })
-        .ok()
-    };
-    let revision = hash(index, 0)?.header.revision;
-    let (one, two) = (hash(index, revision)?, hash(other, revision)?);
-    (one.compact_revision == two.compact_revision).then_some(one.hash == two.hash)
+/// What a member with a damaged file comes to, which was started now, and has to get as far as `goal`.
+fn becomes(rig: &Rig, index: usize, goal: u64) -> Result<Fate> {
+    let member = &rig.members()[index];
+    let began = Instant::now();
+    loop {
+        let look = match member.take_ended()? {
+            Some(status) => Look::Ended(status.to_string()),
+            None => Look::Runs(match rig.shared.view(index) {
+                Some(view) if view.at > began && view.applied >= goal => {
+                    compare::compare(rig, index)
+                }
+                Some(view) if view.at > began => {
+                    Compared::NotNow(format!("it is at entry {}, not at {goal}", view.applied))
+                }
+                _ => Compared::NotNow("it does not answer".into()),
+            }),
+        };
+        // It may have ended while it was looked at, and not because of what was seen.
+        let look = match (look, member.take_ended()?) {
+            (Look::Runs(_), Some(status)) => Look::Ended(status.to_string()),
+            (look, _) => look,
+        };
+        if let Some(fate) = compare::fate(look, began.elapsed(), rig.halt.is_halted()) {
+            return Ok(fate);
+        }
+        rig.halt.wait(LOOK_AGAIN);
+    }
 }
 
 fn compact(rig: &Rig, fault: &Planned) -> Result<()> {

@@ -3,11 +3,9 @@
 
 use super::flip::{self, Class, Flip, Now, Part};
 use super::ground::{Done, Ground, answers};
+use crate::chaos::compare::{self, Compared};
 use crate::chaos::rig::Rig;
 use crate::chaos::say;
-use crate::chaos::shared::KEYS;
-use crate::etcd::message::{HASH_KV, HashKv, HashKvRequest, RANGE, RangeAnswer};
-use crate::etcd::outcome;
 use anyhow::{Context, Result, bail};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -24,7 +22,6 @@ const SHOWS: Duration = Duration::from_secs(20);
 const SCRUB: Duration = Duration::from_secs(20);
 /// For a member to come back that was mended.
 const ANSWERS: Duration = Duration::from_secs(30);
-const CALL: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 /// One in so many that refused is replaced, as the guide says; in the others the bit is turned back.
 const REPLACED: u32 = 10;
@@ -152,7 +149,7 @@ fn round(rig: &Rig, rng: &mut StdRng, found: &Mutex<Found>) -> Result<()> {
     let flip = flip::flip(member.data(), rng)?;
     let flipped = flip::byte(member.data(), &flip)?.context("the byte is gone")?;
     rig.recorder().noted(fault, &format!("{flip} flipped"));
-    let (log, goal) = (member.log_bytes(), goal(rig, index));
+    let (log, goal) = (member.log_bytes(), rig.goal(index));
     let began = Instant::now();
     member.start()?;
     let end = watch(rig, index, &flip, flipped, goal)?;
@@ -191,13 +188,6 @@ fn round(rig: &Rig, rng: &mut StdRng, found: &Mutex<Found>) -> Result<()> {
     Ok(())
 }
 
-/// How far the others are, which this member has to get to.
-fn goal(rig: &Rig, index: usize) -> u64 {
-    let others = (0..rig.members().len()).filter(|other| *other != index);
-    let applied = others.filter_map(|other| Some(rig.shared.view(other)?.applied));
-    applied.max().unwrap_or(0)
-}
-
 /// Looks what the member does with it. Nothing where it goes on though it should not.
 fn watch(rig: &Rig, index: usize, flip: &Flip, flipped: u8, goal: u64) -> Result<Option<End>> {
     let member = &rig.members()[index];
@@ -216,8 +206,8 @@ fn watch(rig: &Rig, index: usize, flip: &Flip, flipped: u8, goal: u64) -> Result
         }
         let view = rig.shared.view(index).filter(|view| view.at > began);
         answered |= view.is_some();
-        if !compared && view.is_some_and(|view| view.applied >= goal) {
-            same(rig, index)?;
+        let caught_up = view.is_some_and(|view| view.applied >= goal);
+        if !compared && caught_up && is_compared(rig, index) {
             compared = true;
             deadline = Instant::now() + SCRUB;
         }
@@ -238,7 +228,7 @@ fn watch(rig: &Rig, index: usize, flip: &Flip, flipped: u8, goal: u64) -> Result
             match compared {
                 true => return Ok(None),
                 false => bail!(
-                    "member {} neither refuses nor catches up within {SHOWS:?}: {}",
+                    "inconclusive: member {} neither refuses nor can be compared with the others within {SHOWS:?}: {}",
                     member.name,
                     member.last_words()
                 ),
@@ -248,52 +238,21 @@ fn watch(rig: &Rig, index: usize, flip: &Flip, flipped: u8, goal: u64) -> Result
     }
 }
 
-/// The member has what another one has: by hash, and every pair as it is read.
-fn same(rig: &Rig, index: usize) -> Result<()> {
-    let other = (index + 1) % rig.members().len();
-    let state = |member: usize, revision: i64| -> Option<(HashKv, RangeAnswer)> {
-        rig.at(member, |connection| async move {
-            let hash: HashKv = connection
-                .unary(HASH_KV, HashKvRequest { revision }, CALL)
-                .await?;
-            let request = kv::RangeRequest {
-                key: outcome::bytes(KEYS.0),
-                range_end: outcome::bytes(KEYS.1),
-                revision: if revision == 0 {
-                    hash.header.revision
-                } else {
-                    revision
-                },
-                serializable: true,
-                ..kv::RangeRequest::default()
-            };
-            let answer = connection.unary(RANGE, request, CALL).await?;
-            Ok((hash, answer))
-        })
-        .ok()
-    };
-    // A member that ends meanwhile, or a compaction, leaves nothing to be compared.
-    let Some(revision) = state(index, 0).map(|(hash, _)| hash.header.revision) else {
-        return Ok(());
-    };
-    let (Some((ours, pairs)), Some((theirs, others))) =
-        (state(index, revision), state(other, revision))
-    else {
-        return Ok(());
-    };
-    if ours.compact_revision == theirs.compact_revision
-        && (ours.hash != theirs.hash || pairs.kvs != others.kvs)
-    {
-        rig.recorder().violation(
-            "damage: not found",
-            format!(
-                "Member {} runs with a flipped bit. At revision {revision} its state is not that of member {}.",
-                rig.names([index]),
-                rig.names([other])
-            ),
-        );
+/// Whether it could be seen whether the member has what another one has. Where it has not, that is told.
+fn is_compared(rig: &Rig, index: usize) -> bool {
+    match compare::compare(rig, index) {
+        Compared::Same => true,
+        Compared::Differs(how) => {
+            let story = format!(
+                "Member {} runs with a flipped bit. {how}.",
+                rig.names([index])
+            );
+            rig.recorder().violation("damage: not found", story);
+            true
+        }
+        // A member that ends meanwhile, or a compaction.
+        Compared::NotNow(_) => false,
     }
-    Ok(())
 }
 
 /// The member is there again: with the bit turned back, or replaced.
