@@ -54,7 +54,8 @@ pub async fn shrink_async<T: Clone>(
     search.outcome(items)
 }
 
-fn pick<T: Clone>(items: &[T], indexes: &[usize]) -> Vec<T> {
+/// Those with these indexes.
+pub fn pick<T: Clone>(items: &[T], indexes: &[usize]) -> Vec<T> {
     indexes.iter().map(|index| items[*index].clone()).collect()
 }
 
@@ -99,6 +100,22 @@ impl Search {
             passed: BTreeSet::new(),
             tries: 0,
             tries_max,
+        }
+    }
+
+    /// As [`Search::new`], of a list that is known to fail.
+    pub fn of_failing(items: usize, tries_max: usize) -> Search {
+        Search {
+            stage: Stage::Empty,
+            ..Search::new(items, tries_max)
+        }
+    }
+
+    /// Ends the search with what it has come to: whatever it would try next is not tried.
+    pub fn stop(&mut self) {
+        self.asked = None;
+        if !matches!(self.stage, Stage::Over(_)) {
+            self.stage = Stage::Over(End::Exhausted);
         }
     }
 
@@ -188,7 +205,7 @@ impl Search {
         }
     }
 
-    fn outcome<T: Clone>(self, items: &[T]) -> Shrunk<T> {
+    pub fn outcome<T: Clone>(self, items: &[T]) -> Shrunk<T> {
         let Stage::Over(end) = self.stage else {
             unreachable!("a search ends where there is no candidate")
         };
@@ -267,6 +284,27 @@ mod tests {
         let shrunk = shrink(&items, 500, fails);
         assert_eq!(shrunk.items.len(), 2);
         assert_eq!(shrunk.items[0], 20);
+    }
+
+    #[test]
+    fn what_is_known_to_fail_is_not_tried_as_a_whole() {
+        let items: Vec<u32> = (0..16).collect();
+        let mut search = Search::of_failing(items.len(), 100);
+        let mut asked = Vec::new();
+        while let Some(candidate) = search.candidate() {
+            search.answer(candidate.contains(&5));
+            asked.push(candidate);
+        }
+        assert!(!asked.contains(&(0..16).collect()));
+        assert_eq!(asked[..2], [vec![], (8..16).collect::<Vec<usize>>()]);
+        assert_eq!(search.outcome(&items).items, [5]);
+        let mut search = Search::of_failing(items.len(), 100);
+        search.candidate();
+        search.answer(false);
+        search.candidate();
+        search.stop();
+        let shrunk = search.outcome(&items);
+        assert_eq!((shrunk.end, shrunk.items.len()), (End::Exhausted, 16));
     }
 
     #[tokio::test]

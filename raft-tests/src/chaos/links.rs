@@ -1,6 +1,7 @@
 //! Which members hear which, and the packet filter that makes it so: plain functions.
 
 use super::topology::address;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -11,7 +12,7 @@ pub const PEER_PORT: u16 = 6480;
 pub type Links = BTreeSet<(usize, usize)>;
 
 /// A member, chosen when the fault comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pick {
     Leader,
     /// The so-manieth of those that do not lead.
@@ -42,7 +43,7 @@ impl fmt::Display for Pick {
 }
 
 /// How the network is cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cut {
     /// One does not hear the other, which hears it.
     OneWay { deaf: Pick, to: Pick },

@@ -2,6 +2,7 @@
 //! record everything, while the network, the processes and the disks under them fail in ways that follow from a seed.
 //! At the end all is mended; then the cluster has to serve again, and the judges look at the recording.
 
+pub mod again;
 pub mod api;
 pub mod backup;
 pub mod bandwidth;
@@ -75,6 +76,13 @@ pub struct ChaosArgs {
     /// A slow machine: a healed cluster may take so many times longer to serve
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..100))]
     pub patience: u32,
+    /// Do what this file says, such as `schedule.min.json` of a run that failed, and not what the seed draws
+    #[arg(long, conflicts_with = "minutes")]
+    pub schedule: Option<PathBuf>,
+    /// Minutes of running parts of a schedule again that has failed, to find a smaller one that fails; 0 for none at all
+    /// [default: as long again as the run took]
+    #[arg(long, value_parser = shrink_minutes)]
+    pub shrink_minutes: Option<f64>,
     /// Show what would be done, and when, and do nothing
     #[arg(long)]
     pub plan: bool,
@@ -87,6 +95,13 @@ fn minutes(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(minutes) if (0.1..=1440.0).contains(&minutes) => Ok(minutes),
         _ => Err("between 0.1 and 1440".into()),
+    }
+}
+
+fn shrink_minutes(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(minutes) if (0.0..=1440.0).contains(&minutes) => Ok(minutes),
+        _ => Err("between 0 and 1440".into()),
     }
 }
 

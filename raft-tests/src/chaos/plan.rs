@@ -8,12 +8,14 @@ use super::links::{Cut, Pick};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 /// A sort of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Kind {
     Partition,
     Flapping,
@@ -221,6 +223,20 @@ impl fmt::Display for Kind {
     }
 }
 
+impl From<Kind> for String {
+    fn from(kind: Kind) -> String {
+        kind.name().into()
+    }
+}
+
+impl TryFrom<String> for Kind {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Kind, String> {
+        name.parse()
+    }
+}
+
 impl FromStr for Kind {
     type Err = String;
 
@@ -234,7 +250,7 @@ impl FromStr for Kind {
 }
 
 /// Whom it hits, of processes and disks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Victims {
     One(Pick),
     /// Beginning with this one.
@@ -268,15 +284,30 @@ impl Victims {
 }
 
 /// One fault.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Planned {
     pub kind: Kind,
+    #[serde(rename = "at_ms", with = "in_milliseconds")]
     pub at: Duration,
+    #[serde(rename = "lasts_ms", with = "in_milliseconds")]
     pub length: Duration,
     pub cut: Cut,
     pub victims: Victims,
     /// Whatever else it needs: how much, which file.
     pub dice: u64,
+}
+
+mod in_milliseconds {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::time::Duration;
+
+    pub(super) fn serialize<S: Serializer>(length: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        (length.as_millis() as u64).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
 }
 
 impl Planned {
@@ -499,6 +530,14 @@ mod tests {
             assert_eq!(kind.to_string(), *name);
         }
         assert!("kil".parse::<Kind>().unwrap_err().contains("crash-loop"));
+    }
+
+    #[test]
+    fn a_plan_survives_a_file() {
+        let plan = plan(7, 5 * MINUTE, 5, &all());
+        let text = serde_json::to_string(&plan).unwrap();
+        assert!(text.contains(r#""kind":"crash-loop","at_ms":"#), "{text}");
+        assert_eq!(serde_json::from_str::<Vec<Planned>>(&text).unwrap(), plan);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::shared::{self, Shared};
 use super::strike::strike;
 use super::topology::{self, Topology, member_name};
 use super::watchers;
-use super::{ChaosArgs, check, clock, load, rights, say};
+use super::{ChaosArgs, again, check, clock, load, rights, say};
 use crate::kube::workloads::NODES;
 use crate::recording::{Outcome, Recording, Run, Violation};
 use anyhow::{Context, Result, bail};
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 
@@ -52,23 +52,55 @@ pub enum Verdict {
     ProvesTooLittle,
 }
 
-/// Does what is asked, unless a signal comes first.
+/// Does what is asked, unless a signal comes first. A run that failed stays one, whatever comes while it is made smaller.
 pub async fn run(args: ChaosArgs) -> Result<Verdict> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let all = perform(&args);
-    tokio::select! {
-        verdict = all => verdict,
-        _ = interrupt.recv() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
+    let mut signals = Signals {
+        interrupt: signal(SignalKind::interrupt())?,
+        terminate: signal(SignalKind::terminate())?,
+    };
+    let Some(test) = Test::prepare(&args)? else {
+        return Ok(Verdict::Sound);
+    };
+    let began = Instant::now();
+    let ran = tokio::select! {
+        ran = test.first() => ran?,
+        how = signals.come() => bail!("{how}"),
+    };
+    if ran.verdict == Verdict::Violated {
+        tokio::select! {
+            () = again::make_small(&test, &ran, began.elapsed()) => {}
+            how = signals.come() => say(&format!("{how}, while it was made smaller")),
+        }
+    }
+    Ok(ran.verdict)
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    async fn come(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "interrupted",
+            _ = self.terminate.recv() => "terminated",
+        }
     }
 }
 
 /// The kinds of this run, and in words which ones are left out.
-fn choose(args: &ChaosArgs, seed: u64) -> Result<(Vec<Kind>, Vec<String>)> {
-    if !args.nemesis.is_empty() {
-        let lacking: Vec<String> = args
-            .nemesis
+fn choose(
+    args: &ChaosArgs,
+    seed: u64,
+    given: Option<&[Planned]>,
+) -> Result<(Vec<Kind>, Vec<String>)> {
+    let mut wanted = args.nemesis.clone();
+    wanted.extend(given.into_iter().flatten().map(|fault| fault.kind));
+    if !wanted.is_empty() || given.is_some() {
+        wanted.sort_unstable();
+        wanted.dedup();
+        let lacking: Vec<String> = wanted
             .iter()
             .flat_map(|kind| {
                 let lacking = lacking_for(args, *kind).into_iter();
@@ -76,7 +108,7 @@ fn choose(args: &ChaosArgs, seed: u64) -> Result<(Vec<Kind>, Vec<String>)> {
             })
             .collect();
         match lacking.as_slice() {
-            [] => return Ok((args.nemesis.clone(), Vec::new())),
+            [] => return Ok((wanted, Vec::new())),
             lacking => bail!("this machine lacks {}", lacking.join(", ")),
         }
     }
@@ -119,75 +151,145 @@ fn show(schedule: &[Planned]) {
     }
 }
 
-async fn perform(args: &ChaosArgs) -> Result<Verdict> {
-    let seed = args.seed.unwrap_or_else(rand::random);
-    let (kinds, left_out) = choose(args, seed)?;
-    let length = Duration::from_secs_f64(args.minutes * 60.0);
-    let schedule = plan::plan(seed, length, args.members, &kinds);
-    if args.plan {
-        say(&format!("seed {seed}"));
-        show(&schedule);
-        return Ok(Verdict::Sound);
-    }
-    let lacking = rights::lacking();
-    if !lacking.is_empty() {
-        bail!("this machine, or this user, lacks {}", lacking.join(", "));
-    }
-    let kontiki = find_kontiki(args.kontiki.as_deref())?;
-    for removed in topology::remove_remains() {
-        say(&format!("left by an earlier run, removed: {removed}"));
-    }
-    let folder = args.folder.clone().unwrap_or_else(|| {
-        // Not the mark of what a later run takes away.
-        std::env::temp_dir().join(format!("kontiki-recording-{seed:x}"))
-    });
-    fs::create_dir_all(folder.join("logs"))
-        .with_context(|| format!("cannot make {}", folder.display()))?;
-    let folder = std::path::absolute(folder)?;
+/// What is to be done, as often as it is.
+pub(crate) struct Test<'a> {
+    pub(crate) args: &'a ChaosArgs,
+    seed: u64,
+    kinds: Vec<Kind>,
+    pub(crate) schedule: Vec<Planned>,
+    length: Duration,
+    kontiki: PathBuf,
+    pub(crate) folder: PathBuf,
+}
 
-    let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
-    say(&format!(
-        "chaos: seed {seed}, {} members, {} minutes, {}",
-        args.members,
-        args.minutes,
-        names.join(",")
-    ));
-    for words in left_out {
-        say(&words);
-    }
-    let other = args.other_binary.as_ref();
-    let other = other.map_or_else(String::new, |path| {
-        format!(" --other-binary {}", path.display())
-    });
-    let nodes = if args.no_nodes { " --no-nodes" } else { "" };
-    let patience = match args.patience {
-        1 => String::new(),
-        patience => format!(" --patience {patience}"),
-    };
-    let run = Run {
-        level: "chaos".into(),
-        seed,
-        replay: format!(
-            "cargo run --release -p raft-tests -- chaos --minutes {} --members {} --clients {} --nemesis {}{other}{nodes}{patience} --seed {seed}",
-            args.minutes,
+/// A run that is over.
+pub(crate) struct Over {
+    pub(crate) verdict: Verdict,
+    pub(crate) recording: Recording,
+    pub(crate) violations: Vec<Violation>,
+}
+
+impl<'a> Test<'a> {
+    /// Nothing where all that is wanted is to see it.
+    fn prepare(args: &'a ChaosArgs) -> Result<Option<Test<'a>>> {
+        let seed = args.seed.unwrap_or_else(rand::random);
+        let given = args.schedule.as_deref().map(again::read).transpose()?;
+        let (kinds, left_out) = choose(args, seed, given.as_deref())?;
+        let (schedule, length) = match given {
+            Some(schedule) => (schedule.clone(), again::length(&schedule)),
+            None => {
+                let length = Duration::from_secs_f64(args.minutes * 60.0);
+                (plan::plan(seed, length, args.members, &kinds), length)
+            }
+        };
+        if args.plan {
+            say(&format!("seed {seed}"));
+            show(&schedule);
+            return Ok(None);
+        }
+        let lacking = rights::lacking();
+        if !lacking.is_empty() {
+            bail!("this machine, or this user, lacks {}", lacking.join(", "));
+        }
+        let kontiki = find_kontiki(args.kontiki.as_deref())?;
+        for removed in topology::remove_remains() {
+            say(&format!("left by an earlier run, removed: {removed}"));
+        }
+        let folder = args.folder.clone().unwrap_or_else(|| {
+            // Not the mark of what a later run takes away.
+            std::env::temp_dir().join(format!("kontiki-recording-{seed:x}"))
+        });
+        let test = Test {
+            args,
+            seed,
+            kinds,
+            schedule,
+            length,
+            kontiki,
+            folder: std::path::absolute(folder)?,
+        };
+        say(&format!(
+            "chaos: seed {seed}, {} members, {:.1} minutes, {}",
             args.members,
-            args.clients,
-            names.join(",")
-        ),
-        began_unix_ms: unix_ms(),
-        ..Run::default()
-    };
-    let setting = Setting {
-        members: args.members,
-        kinds: &kinds,
-        kontiki,
-        other: args.other_binary.as_deref(),
-        limits: Limits::Small,
-        nodes: if args.no_nodes { 0 } else { NODES },
-    };
-    let stage = Stage::set(setting, &folder, run)?;
-    play(args, seed, &schedule, &stage).await?;
-    conclude(stage, &folder, schedule.len())
+            length.as_secs_f64() / 60.0,
+            test.names()
+        ));
+        left_out.iter().for_each(|words| say(words));
+        Ok(Some(test))
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.kinds.iter().map(|kind| kind.name()).collect();
+        names.join(",")
+    }
+
+    /// The command that does the same again, as far as the machine's timing lets it: by the seed, or by a file.
+    pub(crate) fn replay(&self, schedule: Option<&Path>) -> String {
+        let args = self.args;
+        let mut words = String::from("cargo run --release -p raft-tests -- chaos");
+        let mut word = |text: String| {
+            words.push(' ');
+            words.push_str(&text);
+        };
+        match schedule {
+            Some(file) => word(format!("--schedule {}", file.display())),
+            None => word(format!("--minutes {}", args.minutes)),
+        }
+        let (members, clients) = (args.members, args.clients);
+        word(format!(
+            "--members {members} --clients {clients} --nemesis {}",
+            self.names()
+        ));
+        if let Some(other) = &args.other_binary {
+            word(format!("--other-binary {}", other.display()));
+        }
+        if args.no_nodes {
+            word("--no-nodes".into());
+        }
+        if args.patience > 1 {
+            word(format!("--patience {}", args.patience));
+        }
+        word(format!("--seed {}", self.seed));
+        words
+    }
+
+    async fn first(&self) -> Result<Over> {
+        let replay = self.replay(self.args.schedule.as_deref());
+        self.once(&self.schedule, self.length, &self.folder, replay)
+            .await
+    }
+
+    /// A cluster of its own under this schedule, and what comes of it, into this folder.
+    pub(crate) async fn once(
+        &self,
+        schedule: &[Planned],
+        length: Duration,
+        folder: &Path,
+        replay: String,
+    ) -> Result<Over> {
+        let args = self.args;
+        fs::create_dir_all(folder.join("logs"))
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+        again::write(&folder.join(again::SCHEDULE), schedule)?;
+        let run = Run {
+            level: "chaos".into(),
+            seed: self.seed,
+            replay,
+            began_unix_ms: unix_ms(),
+            ..Run::default()
+        };
+        let setting = Setting {
+            members: args.members,
+            kinds: &self.kinds,
+            kontiki: self.kontiki.clone(),
+            other: args.other_binary.as_deref(),
+            limits: Limits::Small,
+            nodes: if args.no_nodes { 0 } else { NODES },
+        };
+        let stage = Stage::set(setting, folder, run)?;
+        play(args, self.seed, schedule, length, &stage).await?;
+        conclude(stage, folder, schedule.len())
+    }
 }
 
 pub(crate) fn unix_ms() -> i64 {
@@ -382,7 +484,13 @@ impl Drop for Work {
 }
 
 /// Clients and faults at the same time; then healing.
-async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) -> Result<()> {
+async fn play(
+    args: &ChaosArgs,
+    seed: u64,
+    schedule: &[Planned],
+    length: Duration,
+    stage: &Stage,
+) -> Result<()> {
     let rig = &stage.rig;
     let shared = rig.shared.clone();
     for member in rig.members() {
@@ -409,7 +517,6 @@ async fn play(args: &ChaosArgs, seed: u64, schedule: &[Planned], stage: &Stage) 
     let (_watching, followers) = watchers::follow_all(&shared, FIRST_WATCHER, 0);
 
     faults(stage, schedule, began)?;
-    let length = Duration::from_secs_f64(args.minutes * 60.0);
     progress(stage, began, length).await;
     change_leader(rig, schedule);
     // A thread that is within a fault still undoes it.
@@ -582,7 +689,7 @@ fn change_leader(rig: &Rig, schedule: &[Planned]) {
 }
 
 /// What the judges say, put into the folder, and in short on standard output.
-fn conclude(stage: Stage, folder: &Path, planned: usize) -> Result<Verdict> {
+fn conclude(stage: Stage, folder: &Path, planned: usize) -> Result<Over> {
     stage.end_members();
     let (recording, mut violations, mut trouble) = stage.rig.recorder().taken();
     violations.extend(crate::judge::judge(&recording));
@@ -599,10 +706,15 @@ fn conclude(stage: Stage, folder: &Path, planned: usize) -> Result<Verdict> {
         "all of it is on {}",
         folder.join("report.html").display()
     ));
-    Ok(match (violations.is_empty(), trouble.is_empty()) {
+    let verdict = match (violations.is_empty(), trouble.is_empty()) {
         (false, _) => Verdict::Violated,
         (true, false) => Verdict::ProvesTooLittle,
         (true, true) => Verdict::Sound,
+    };
+    Ok(Over {
+        verdict,
+        recording,
+        violations,
     })
 }
 

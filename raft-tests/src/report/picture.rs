@@ -158,6 +158,9 @@ pub fn paint(recording: &Recording, violations: &[Violation], limits: Limits) ->
     if part.is_some() || !notes.is_empty() {
         notes.push("All of it is in recording.json, beside this page.".into());
     }
+    if !recording.run.smaller.is_empty() {
+        notes.push(recording.run.smaller.clone());
+    }
     Picture {
         run: run(recording, &names, length),
         counts: counts(recording),
