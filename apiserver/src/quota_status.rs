@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use host::HashMap;
 use resources::quota::{self, Amounts};
 use schema::Object;
 use serde_json::{Map, Value};
@@ -49,6 +50,46 @@ struct Seen {
     since: Instant,
     /// The objects that were counted last, and when; none where they have to be counted again.
     counted: Option<(Mark, Instant)>,
+    used: Memo,
+}
+
+/// What single objects use, so that only those are read again that changed.
+#[derive(Default)]
+struct Memo {
+    /// The quota's spec, for which it holds.
+    spec: Value,
+    since: Option<Instant>,
+    /// By key: the revision of the object, and what it uses.
+    objects: HashMap<String, (i64, Amounts)>,
+}
+
+impl Memo {
+    /// Forgets what does not hold for this quota, or any more.
+    fn prepare(&mut self, quota: &Object, now: Instant) {
+        let spec = quota.get(&["spec"]).unwrap_or(&Value::Null);
+        let is_old = |since: Instant| now - since >= RECOUNTED_AFTER;
+        if self.spec != *spec || self.since.is_none_or(is_old) {
+            *self = Memo {
+                spec: spec.clone(),
+                since: Some(now),
+                objects: HashMap::default(),
+            };
+        }
+    }
+
+    /// Adds what the object uses.
+    fn add(&mut self, used: &mut Amounts, entry: &Entry, count: impl FnOnce(&Object) -> Amounts) {
+        if let Some((revision, one)) = self.objects.get(entry.key())
+            && *revision == entry.revision
+        {
+            quota::add(used, one);
+            return;
+        }
+        let one = count(&entry.object());
+        quota::add(used, &one);
+        let known = (entry.revision, one);
+        self.objects.insert(entry.key().to_owned(), known);
+    }
 }
 
 /// Tells whether objects changed: how many there are, and their newest revision.
@@ -67,13 +108,12 @@ impl Counter {
                 revision: entry.revision,
                 since: now,
                 counted: None,
+                used: Memo::default(),
             });
             if seen.revision != entry.revision {
-                *seen = Seen {
-                    revision: entry.revision,
-                    since: now,
-                    counted: None,
-                };
+                seen.revision = entry.revision;
+                seen.since = now;
+                seen.counted = None;
             }
             seen.count(server, entry, now).await;
         }
@@ -94,14 +134,15 @@ impl Seen {
         }
         let seconds = crate::clock::unix_seconds();
         let mut used = quota::nothing_used(&quota);
+        self.used.prepare(&quota, now);
         for (cache, entries) in &objects {
             let Some(shape) = cache.shapes.first() else {
                 continue;
             };
             for entry in entries {
-                let object = entry.object();
-                let one = quota::used_by(&quota, &shape.group, &shape.plural, &object, seconds);
-                quota::add(&mut used, &one);
+                self.used.add(&mut used, entry, |object| {
+                    quota::used_by(&quota, &shape.group, &shape.plural, object, seconds)
+                });
             }
         }
         let settled = now - self.since >= SETTLED_AFTER;

@@ -78,6 +78,21 @@ async fn serve(State(reviews): State<Reviews>, uri: Uri, body: Bytes) -> Respons
         "/warn" => {
             json!({"uid": uid, "allowed": true, "warnings": ["careful \"now\"", "and later"]})
         }
+        "/chatter" => {
+            let warnings: Vec<String> = (0..100_000).map(|index| format!("w{index}")).collect();
+            json!({"uid": uid, "allowed": true, "warnings": warnings})
+        }
+        "/deep" => return ("[".repeat(1 << 20)).into_response(),
+        "/large" => return ("x".repeat(9 << 20)).into_response(),
+        "/doubling" => {
+            let mut operations = vec![
+                json!({"op": "add", "path": "/data", "value": {"a": {"b": "x".repeat(1_000)}}}),
+            ];
+            for _ in 0..30 {
+                operations.push(json!({"op": "copy", "from": "/data", "path": "/data/a/b"}));
+            }
+            patch(uid, &json!(operations))
+        }
         "/close" => {
             let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": allow(uid)});
             return ([("connection", "close")], review.to_string()).into_response();
@@ -647,6 +662,30 @@ async fn warnings_reach_the_client() {
         warnings,
         ["299 - \"careful \\\"now\\\"\"", "299 - \"and later\""]
     );
+}
+
+#[tokio::test]
+async fn a_hostile_webhook_harms_nobody() {
+    let cluster = Cluster::start().await;
+    let server = &cluster.server;
+    for (path, reason) in [
+        ("/deep", "couldn't get version/kind; json parse error"),
+        ("/large", "the answer is larger than"),
+        ("/doubling", "Internal error occurred: "),
+    ] {
+        cluster
+            .mutating(json!([cluster.hook(path, json!({}))]))
+            .await;
+        let (code, text) = refusal(&server.post(MAPS, config_map("a", "1")).await);
+        assert!(code == 500 && text.contains(reason), "{path} {code} {text}");
+        cluster.uninstall("Mutating").await;
+    }
+    cluster
+        .validating(json!([cluster.hook("/chatter", json!({}))]))
+        .await;
+    let made = server.post(MAPS, config_map("a", "1")).await;
+    assert_eq!(made.headers.get_all("warning").iter().count(), 256);
+    made.ok();
 }
 
 #[tokio::test]

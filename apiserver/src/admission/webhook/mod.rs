@@ -27,6 +27,9 @@ use crate::world::World;
 use hook::Hook;
 use review::{Request, Verdict};
 
+/// Warnings that are taken from one answer.
+const WARNINGS_MAX: usize = 256;
+
 /// Hooks of one sort, in the order in which they are asked.
 pub(crate) type Hooks = Arc<Vec<Arc<Hook>>>;
 
@@ -342,7 +345,7 @@ async fn ask(
         answer.map_err(|error| Failure::Call(format!("failed to call webhook: {error}")))?;
     let verdict =
         review::read(answer.status, &answer.body, &uid, mutating).map_err(Failure::Call)?;
-    for warning in &verdict.warnings {
+    for warning in verdict.warnings.iter().take(WARNINGS_MAX) {
         admission.context.warn(warning.as_str());
     }
     if verdict.allowed {
