@@ -16,6 +16,8 @@ pub(crate) struct Checker<'e> {
     pub(crate) issues: Vec<Issue>,
     /// The variables of the environment that are named.
     pub(crate) uses: BTreeSet<String>,
+    /// The fields that are taken from variables themselves, as `variable.field`.
+    pub(crate) fields: BTreeSet<String>,
 }
 
 /// The type that a name means, if it is the name of one.
@@ -64,6 +66,7 @@ impl<'e> Checker<'e> {
             scopes: Vec::new(),
             issues: Vec::new(),
             uses: BTreeSet::new(),
+            fields: BTreeSet::new(),
         }
     }
 
@@ -86,7 +89,27 @@ impl<'e> Checker<'e> {
         )
     }
 
+    /// Some variables have a dot in their names.
+    fn join_dotted(&mut self, expr: &mut Expr) {
+        let Kind::Select { operand, field, .. } = &expr.kind else {
+            return;
+        };
+        let Kind::Ident(name) = &operand.kind else {
+            return;
+        };
+        if self.scopes.iter().any(|(known, _)| known == name) {
+            return;
+        }
+        let full = format!("{name}.{field}");
+        if self.environment.variable(&full).is_some() {
+            expr.kind = Kind::Ident(full.into());
+        } else {
+            self.fields.insert(full);
+        }
+    }
+
     pub(crate) fn check(&mut self, expr: &mut Expr) -> Type {
+        self.join_dotted(expr);
         let at = expr.at;
         match &mut expr.kind {
             Kind::Literal(literal) => literal_type(literal),

@@ -8,6 +8,7 @@
 //! Nothing here does I/O or knows the time. Whatever a rule says, it cannot panic, recurse deeper than the parser allows, or
 //! do more than its limit pays for.
 
+pub mod admission;
 mod ast;
 pub mod authorizer;
 mod check;
@@ -104,6 +105,7 @@ pub struct Program {
     expr: ast::Expr,
     result: Type,
     uses: BTreeSet<String>,
+    fields: BTreeSet<String>,
 }
 
 impl Program {
@@ -120,6 +122,7 @@ impl Program {
             expr,
             result,
             uses: checker.uses,
+            fields: checker.fields,
         })
     }
 
@@ -131,6 +134,11 @@ impl Program {
     /// Whether it names this variable.
     pub fn uses(&self, variable: &str) -> bool {
         self.uses.contains(variable)
+    }
+
+    /// Whether it takes this field of this variable.
+    pub fn uses_field(&self, variable: &str, field: &str) -> bool {
+        self.fields.contains(&format!("{variable}.{field}"))
     }
 
     /// Runs it, for at most [`CALL_COST_MAX`]; with what it cost.

@@ -13,3 +13,4 @@ mod tests;
 
 pub use compile::{Rules, check};
 pub use validate::Judgement;
+pub(crate) use validate::fit as fit_message;

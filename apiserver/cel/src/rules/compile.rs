@@ -207,9 +207,7 @@ impl Compiler {
             .map(|path| path.child("x-kubernetes-validations").index(at));
         let optional_old = rule.optional_old_self == Some(true);
         let environment = environment(ty, optional_old);
-        let program = compiled(&environment, &rule.rule, |ty| {
-            matches!(ty, Type::Bool | Type::Dyn)
-        });
+        let program = compiled(&environment, &rule.rule, |ty| matches!(ty, Type::Bool));
         let program =
             program.map_err(|problem| problem.text("", "cel expression must evaluate to a bool"));
         if let (Err(text), Some(path)) = (&program, &path) {
@@ -250,7 +248,7 @@ impl Compiler {
             return None;
         }
         match compiled(environment, &rule.message_expression, |ty| {
-            matches!(ty, Type::String | Type::Dyn)
+            matches!(ty, Type::String)
         }) {
             Ok(program) => Some(program),
             Err(problem) => {
