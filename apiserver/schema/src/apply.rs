@@ -12,6 +12,7 @@
 //! - `fields`, `compare`, `merge`, `remove`, `check`: the walks along values
 //! - `managers`: the entries of `managedFields`, and what an update does to them
 //! - `operation`: applying, with its conflicts
+//! - `overlay`: a configuration laid over an object, without owners
 //! - `client_side`: what was applied by kubectl without the server's help before
 
 mod atom;
@@ -23,6 +24,7 @@ mod fields;
 mod managers;
 mod merge;
 mod operation;
+mod overlay;
 mod remove;
 mod set;
 
@@ -34,3 +36,4 @@ mod samples;
 pub use element::InOrder;
 pub use managers::{Who, same_but_times, updated};
 pub use operation::{ApplyError, Conflict, apply, fits};
+pub use overlay::overlay;

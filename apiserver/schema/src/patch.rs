@@ -19,3 +19,10 @@ pub enum PatchError {
     #[error("{0}")]
     TooLarge(String),
 }
+
+impl PatchError {
+    /// Whether a `test` of the patch did not hold.
+    pub fn is_failed_test(&self) -> bool {
+        matches!(self, PatchError::Unprocessable(text) if text.ends_with(": test failed"))
+    }
+}
