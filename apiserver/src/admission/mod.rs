@@ -1,4 +1,5 @@
-//! Admission: the ordered list of plugins that change and judge what is about to be written, and after them the webhooks.
+//! Admission: the ordered list of plugins that change and judge what is about to be written, and after them
+//! the policies and the webhooks.
 //! Plugins read the caches, never the store; what might not have arrived there yet is waited for once, in [`prefetch`].
 //! Only webhooks are waited for; plugins are plain functions.
 
@@ -12,6 +13,7 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
 mod pod_topology_labels;
+mod policy;
 mod priority;
 mod rbac_escalation;
 mod resource_quota;
@@ -28,6 +30,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::decode::Expected;
 use crate::status::ApiResult;
+pub(crate) use policy::Policies;
 pub(crate) use webhook::Webhooks;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,11 +310,18 @@ pub(crate) async fn mutate(
     mut object: Option<&mut Object>,
 ) -> ApiResult<()> {
     let mut rounds = webhook::Rounds::new(admission);
+    let mut policies = policy::Rounds::new(admission);
     loop {
         if let Some(object) = object.as_deref_mut() {
             PLUGINS
                 .iter()
                 .try_for_each(|plugin| (plugin.mutate)(admission, object))?;
+        }
+        if policies
+            .mutate(admission, object.as_deref_mut(), rounds.is_again())
+            .await?
+        {
+            rounds.note_other_change();
         }
         webhook::mutate(admission, object.as_deref_mut(), &mut rounds).await?;
         if !rounds.go_again() {
@@ -325,6 +335,7 @@ pub(crate) async fn validate(admission: &Admission<'_>, object: Option<&Object>)
     PLUGINS
         .iter()
         .try_for_each(|plugin| (plugin.validate)(admission, object))?;
+    policy::validate(admission, object).await?;
     webhook::validate(admission, object).await?;
     // Last: nobody refuses any more what was charged.
     resource_quota::charge(admission, object).await

@@ -11,6 +11,7 @@ mod http;
 mod list;
 mod odd_store;
 mod patch;
+mod policies;
 mod protobuf;
 mod server;
 mod start;

@@ -578,6 +578,38 @@ async fn configurations_of_webhooks_are_nobodys_to_judge() {
 }
 
 #[tokio::test]
+async fn match_conditions_choose_by_what_is_written() {
+    let cluster = Cluster::start().await;
+    let server = &cluster.server;
+    let condition = |policy: &str, expression: &str| {
+        json!({"rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"]}],
+            "failurePolicy": policy, "matchConditions": [{"name": "c", "expression": expression}]})
+    };
+    let named = "object.metadata.name == 'named' && request.userInfo.username != 'nobody'";
+    cluster
+        .validating(json!([
+            cluster.hook("/deny", condition("Fail", named)),
+            cluster.hook("/object", condition("Ignore", "object.missing == 1")),
+        ]))
+        .await;
+    let refused = server.post(MAPS, config_map("named", "x")).await;
+    assert_eq!(refused.code, StatusCode::FORBIDDEN);
+    assert_eq!(cluster.reviews.paths(), ["/deny"]);
+    server.post(MAPS, config_map("other", "x")).await.ok();
+    assert!(cluster.reviews.paths().is_empty());
+    cluster.uninstall("Validating").await;
+    cluster
+        .validating(json!([
+            cluster.hook("/deny", condition("Fail", "object.missing == 1"))
+        ]))
+        .await;
+    let refused = server.post(MAPS, config_map("third", "x")).await;
+    let text = "configmaps \"third\" is forbidden: expression 'object.missing == 1' resulted in error: no such key: missing";
+    assert_eq!(refused.refused(), (403, "Forbidden", text));
+    assert!(cluster.reviews.paths().is_empty());
+}
+
+#[tokio::test]
 async fn selectors_choose_by_labels_of_namespace_and_object() {
     let cluster = Cluster::start().await;
     let server = &cluster.server;

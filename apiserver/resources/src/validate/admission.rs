@@ -1,4 +1,5 @@
-//! Webhook configurations and admission policies. Expressions are compiled where they are run.
+//! Webhook configurations and admission policies. Expressions are compiled, and
+//! checked against what they may name, by the crate `cel`.
 
 use std::collections::BTreeSet;
 
@@ -101,7 +102,8 @@ fn resources(values: &[&str], path: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn match_conditions(parent: &Value, path: &Path, errors: &mut ErrorList) {
+/// `params` tells whether the expressions may name parameters.
+fn match_conditions(parent: &Value, params: bool, path: &Path, errors: &mut ErrorList) {
     let count = parent.list("matchConditions").len();
     if count > MATCH_CONDITIONS_MAX {
         let path = path.child("matchConditions");
@@ -109,7 +111,11 @@ fn match_conditions(parent: &Value, path: &Path, errors: &mut ErrorList) {
     }
     let mut seen = BTreeSet::new();
     for (path, condition) in items(parent, "matchConditions", path) {
-        require(condition, "expression", &path, errors);
+        if require(condition, "expression", &path, errors) {
+            let source = condition.text("expression");
+            let path = path.child("expression");
+            cel::admission::check_condition(source, params, &path, errors);
+        }
         if require(condition, "name", &path, errors) {
             let name = condition.text("name");
             complain(
@@ -164,7 +170,7 @@ pub(crate) fn webhooks(object: &Object, errors: &mut ErrorList) {
             label_selector(hook.at(field), &path.child(field), errors);
         }
         client_config(hook.at("clientConfig"), &path.child("clientConfig"), errors);
-        match_conditions(hook, &path, errors);
+        match_conditions(hook, false, &path, errors);
         review_versions(
             &hook.texts("admissionReviewVersions"),
             &path.child("admissionReviewVersions"),
@@ -316,7 +322,7 @@ fn policy(object: &Object, errors: &mut ErrorList) {
         }
         match_resources(constraints, &constraints_path, errors);
     }
-    match_conditions(spec, &path, errors);
+    match_conditions(spec, kind.is_object(), &path, errors);
     let mut seen = BTreeSet::new();
     for (path, variable) in items(spec, "variables", &path) {
         require(variable, "expression", &path, errors);
@@ -354,6 +360,7 @@ fn match_resources(resources: &Value, path: &Path, errors: &mut ErrorList) {
 pub(crate) fn validating_policy(object: &Object, errors: &mut ErrorList) {
     policy(object, errors);
     let (spec, path) = (spec(object), Path::new("spec"));
+    cel::admission::check_validating(spec, &path, errors);
     if spec.list("validations").is_empty() && spec.list("auditAnnotations").is_empty() {
         let detail = "validations or auditAnnotations must be non-empty";
         errors.push(FieldError::required(&path.child("validations"), detail));
@@ -365,6 +372,7 @@ pub(crate) fn validating_policy(object: &Object, errors: &mut ErrorList) {
                 "expression is not specified",
             ));
         }
+        texts_of_validation(validation, &path, errors);
     }
     for (path, annotation) in items(spec, "auditAnnotations", &path) {
         require(annotation, "key", &path, errors);
@@ -372,10 +380,39 @@ pub(crate) fn validating_policy(object: &Object, errors: &mut ErrorList) {
     }
 }
 
+const REASONS: &[&str] = &[
+    "Forbidden",
+    "Invalid",
+    "RequestEntityTooLarge",
+    "Unauthorized",
+];
+
+/// What a validation says when it does not hold.
+fn texts_of_validation(validation: &Value, path: &Path, errors: &mut ErrorList) {
+    for field in ["message", "messageExpression"] {
+        let text = validation.text(field);
+        if !text.is_empty() && text.trim().is_empty() {
+            let detail = format!("{field} must be non-empty if specified");
+            errors.push(FieldError::invalid(&path.child(field), text, detail));
+        }
+    }
+    let message = validation.text("message");
+    if message.trim().contains('\n') {
+        let detail = "message must not contain line breaks";
+        errors.push(FieldError::invalid(&path.child("message"), message, detail));
+    }
+    if message.is_empty() && validation.text("expression").trim().contains('\n') {
+        let detail = "message must be specified if expression contains line breaks";
+        errors.push(FieldError::required(&path.child("message"), detail));
+    }
+    optional_one_of(validation, "reason", REASONS, path, errors);
+}
+
 /// MutatingAdmissionPolicy.
 pub(crate) fn mutating_policy(object: &Object, errors: &mut ErrorList) {
     policy(object, errors);
     let (spec, path) = (spec(object), Path::new("spec"));
+    cel::admission::check_mutating(spec, &path, errors);
     if spec.list("mutations").is_empty() {
         errors.push(FieldError::required(
             &path.child("mutations"),
@@ -390,6 +427,21 @@ pub(crate) fn mutating_policy(object: &Object, errors: &mut ErrorList) {
             &path,
             errors,
         );
+        let field = match mutation.text("patchType") {
+            "ApplyConfiguration" => "applyConfiguration",
+            "JSONPatch" => "jsonPatch",
+            _ => continue,
+        };
+        if !mutation.has(field) {
+            let detail = format!(
+                "must be specified when patchType is {}",
+                mutation.text("patchType")
+            );
+            errors.push(FieldError::required(&path.child(field), detail));
+        } else if mutation.at(field).text("expression").trim().is_empty() {
+            let path = path.child(field).child("expression");
+            errors.push(FieldError::required(&path, "expression is not specified"));
+        }
     }
     one_of(
         spec,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cel::admission::Conditions;
 use schema::Object;
 use schema::selector::LabelSelector;
 use serde_json::Value;
@@ -16,11 +17,8 @@ const TIMEOUT_SECONDS_DEFAULT: u64 = 10;
 /// A webhook, ready to be asked.
 pub(crate) struct Hook {
     pub(crate) name: String,
-    pub(crate) rules: Vec<Rule>,
-    /// Whether a request of another version of the kind counts as one that a rule names.
-    pub(crate) equivalent: bool,
-    pub(crate) namespaces: LabelSelector,
-    pub(crate) objects: LabelSelector,
+    pub(crate) criteria: Criteria,
+    pub(crate) conditions: Conditions,
     /// Whether a call that fails refuses the request.
     pub(crate) fails_closed: bool,
     /// Whether it is asked again when others changed the object after it.
@@ -34,9 +32,49 @@ pub(crate) struct Hook {
     source: Value,
 }
 
+/// Which requests a webhook, a policy or a binding concerns.
+#[derive(Clone, Debug)]
+pub(crate) struct Criteria {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) excluded: Vec<Rule>,
+    /// Whether having no rules means every request rather than none.
+    pub(crate) open: bool,
+    /// Whether a request of another version of the kind counts as one that a rule names.
+    pub(crate) equivalent: bool,
+    pub(crate) namespaces: LabelSelector,
+    pub(crate) objects: LabelSelector,
+}
+
+impl Criteria {
+    /// Those of a webhook.
+    fn of_webhook(hook: &Value) -> Criteria {
+        Criteria {
+            rules: list(hook, "rules").iter().map(Rule::of).collect(),
+            excluded: Vec::new(),
+            open: false,
+            equivalent: word(hook, "matchPolicy") != "Exact",
+            namespaces: selector(hook.get("namespaceSelector")),
+            objects: selector(hook.get("objectSelector")),
+        }
+    }
+
+    /// Those of the `matchConstraints` of a policy, or the `matchResources` of a binding.
+    pub(crate) fn of_policy(resources: &Value) -> Criteria {
+        let rules = |field: &str| list(resources, field).iter().map(Rule::of).collect();
+        Criteria {
+            rules: rules("resourceRules"),
+            excluded: rules("excludeResourceRules"),
+            open: true,
+            ..Criteria::of_webhook(resources)
+        }
+    }
+}
+
 /// Which requests: every list has to have the request's word, or `*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rule {
+    /// Empty for any.
+    names: Vec<String>,
     groups: Vec<String>,
     versions: Vec<String>,
     resources: Vec<String>,
@@ -51,6 +89,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) version: &'a str,
     pub(crate) plural: &'a str,
     pub(crate) subresource: &'a str,
+    pub(crate) name: &'a str,
     /// Empty for cluster-wide kinds; the name itself for a Namespace.
     pub(crate) namespace: &'a str,
     pub(crate) operation: Operation,
@@ -68,10 +107,8 @@ impl Hook {
         let timeout = hook.get("timeoutSeconds").and_then(Value::as_u64);
         Hook {
             name: text("name").to_owned(),
-            rules: list(hook, "rules").iter().map(Rule::of).collect(),
-            equivalent: text("matchPolicy") != "Exact",
-            namespaces: selector(hook.get("namespaceSelector")),
-            objects: selector(hook.get("objectSelector")),
+            criteria: Criteria::of_webhook(hook),
+            conditions: Conditions::compile(hook),
             fails_closed: text("failurePolicy") != "Ignore",
             reinvoked: text("reinvocationPolicy") == "IfNeeded",
             has_side_effects: !matches!(text("sideEffects"), "None" | "NoneOnDryRun"),
@@ -105,6 +142,7 @@ impl Hook {
 impl Rule {
     fn of(rule: &Value) -> Rule {
         Rule {
+            names: texts(rule, "resourceNames"),
             groups: texts(rule, "apiGroups"),
             versions: texts(rule, "apiVersions"),
             resources: texts(rule, "resources"),
@@ -119,6 +157,7 @@ impl Rule {
             && has(&self.groups, subject.group)
             && has(&self.versions, subject.version)
             && self.has_resource(subject)
+            && (self.names.is_empty() || self.names.iter().any(|name| name == subject.name))
     }
 
     fn has_scope(&self, subject: &Subject<'_>) -> bool {
@@ -183,6 +222,7 @@ mod tests {
             version: "v1",
             plural,
             subresource,
+            name: "a",
             namespace,
             operation: Operation::Create,
         }
@@ -251,5 +291,7 @@ mod tests {
         assert!(!with("apiGroups", json!(["apps"])).matches(&pods));
         assert!(with("apiGroups", json!(["apps"])).matches(&subject("deployments", "", "n")));
         assert!(!with("apiVersions", json!(["v1beta1"])).matches(&pods));
+        assert!(with("resourceNames", json!(["b", "a"])).matches(&pods));
+        assert!(!with("resourceNames", json!(["b"])).matches(&pods));
     }
 }

@@ -1,10 +1,10 @@
-//! Whether a webhook is asked about a request, and in which shape it gets the object.
+//! Whether a webhook or a policy is asked about a request, and in which shape it gets the object.
 
 use resources::Resource;
 use schema::Object;
 use schema::selector::LabelSelector;
 
-use super::hook::{Hook, Subject};
+use super::hook::{Criteria, Rule, Subject};
 use crate::admission::{Admission, Operation};
 use crate::status::{ApiError, ApiResult};
 
@@ -18,47 +18,64 @@ const EXEMPT: &[&str] = &[
     "ValidatingWebhookConfiguration",
 ];
 
-pub(super) fn is_exempt(resource: &Resource) -> bool {
+pub(crate) fn is_exempt(resource: &Resource) -> bool {
     resource.group == "admissionregistration.k8s.io" && EXEMPT.contains(&&*resource.kind)
 }
 
-/// The shape in which the webhook gets the object; none where it is not asked.
-pub(super) async fn shape<'a>(
+/// The shape in which it gets the object; none where it is not asked.
+pub(crate) async fn shape<'a>(
     admission: &Admission<'a>,
-    hook: &Hook,
+    criteria: &Criteria,
     object: Option<&Object>,
 ) -> ApiResult<Option<&'a Resource>> {
     let namespace = admission.namespace(object);
-    let Some(shape) = by_rules(admission, hook, namespace) else {
+    let Some(shape) = by_rules(admission, criteria, namespace, object) else {
         return Ok(None);
     };
-    if !objects_match(&hook.objects, object, admission.old) {
+    if !objects_match(&criteria.objects, object, admission.old) {
         return Ok(None);
     }
-    if !namespace_matches(admission, hook, object, namespace).await? {
+    if !namespace_matches(admission, &criteria.namespaces, object, namespace).await? {
         return Ok(None);
     }
     Ok(Some(shape))
 }
 
 /// The shape that a rule names: the request's own, else another one of the same objects.
-fn by_rules<'a>(admission: &Admission<'a>, hook: &Hook, namespace: &str) -> Option<&'a Resource> {
+fn by_rules<'a>(
+    admission: &Admission<'a>,
+    criteria: &Criteria,
+    namespace: &str,
+    object: Option<&Object>,
+) -> Option<&'a Resource> {
     let own = admission.resource;
-    let named = |resource: &Resource| {
+    if criteria.open && criteria.rules.is_empty() && criteria.excluded.is_empty() {
+        return Some(own);
+    }
+    let first = |rules: &[Rule], resource: &Resource| {
         let subject = Subject {
             group: &resource.group,
             version: &resource.version,
             plural: &resource.plural,
             subresource: admission.subresource,
+            name: admission.name(object),
             namespace,
             operation: admission.operation,
         };
-        hook.rules.iter().position(|rule| rule.matches(&subject))
+        rules.iter().position(|rule| rule.matches(&subject))
+    };
+    let excluded = |resource: &Resource| first(&criteria.excluded, resource).is_some();
+    if excluded(own) || criteria.equivalent && equivalents(own).any(excluded) {
+        return None;
+    }
+    let named = |resource: &Resource| match criteria.open && criteria.rules.is_empty() {
+        true => Some(0),
+        false => first(&criteria.rules, resource),
     };
     if named(own).is_some() {
         return Some(own);
     }
-    if !hook.equivalent {
+    if !criteria.equivalent {
         return None;
     }
     let others = equivalents(own).filter_map(|other| Some((named(other)?, other)));
@@ -85,11 +102,10 @@ fn objects_match(selector: &LabelSelector, new: Option<&Object>, old: Option<&Ob
 
 async fn namespace_matches(
     admission: &Admission<'_>,
-    hook: &Hook,
+    selector: &LabelSelector,
     object: Option<&Object>,
     namespace: &str,
 ) -> ApiResult<bool> {
-    let selector = &hook.namespaces;
     if selector.is_empty() || namespace.is_empty() {
         return Ok(true);
     }

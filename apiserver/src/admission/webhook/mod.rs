@@ -4,9 +4,9 @@
 //! one look at a flag. Mutating webhooks are asked one after the other, in the order of their configurations' names, each
 //! about what the ones before it left; validating ones all at once. What a webhook changes belongs to no field manager.
 
-mod hook;
-mod matching;
-mod review;
+pub(super) mod hook;
+pub(super) mod matching;
+pub(super) mod review;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::admission::Admission;
+use crate::admission::policy::inputs::{self, Rights, Seen};
 use crate::cache::Cache;
 use crate::entry;
 use crate::status::{ApiError, ApiResult, quoted};
@@ -140,6 +141,16 @@ impl Rounds {
         again
     }
 
+    /// Whether this is the second round.
+    pub(super) fn is_again(&self) -> bool {
+        self.again
+    }
+
+    /// Somebody else changed the object: those that wish to see that are asked again.
+    pub(super) fn note_other_change(&mut self) {
+        self.changed = true;
+    }
+
     fn note_change(&mut self) {
         self.due.append(&mut self.asked);
     }
@@ -167,7 +178,7 @@ pub(super) async fn mutate(
     }
     let hooks = rounds.hooks.clone();
     for (index, hook) in hooks.iter().enumerate() {
-        let Some(shape) = matching::shape(admission, hook, object.as_deref()).await? else {
+        let Some(shape) = concerning(admission, hook, object.as_deref()).await? else {
             continue;
         };
         if rounds.again && !rounds.due.contains(&index) {
@@ -201,7 +212,7 @@ pub(super) async fn validate(admission: &Admission<'_>, object: Option<&Object>)
     }
     let mut concerned = Vec::new();
     for hook in hooks.iter() {
-        if let Some(shape) = matching::shape(admission, hook, object).await? {
+        if let Some(shape) = concerning(admission, hook, object).await? {
             concerned.push((hook, shape));
         }
     }
@@ -213,6 +224,37 @@ pub(super) async fn validate(admission: &Admission<'_>, object: Option<&Object>)
     });
     let outcomes = futures::future::join_all(asked).await;
     outcomes.into_iter().collect()
+}
+
+/// The shape in which a webhook is asked; none where its rules, selectors or conditions leave the request out.
+async fn concerning<'a>(
+    admission: &Admission<'a>,
+    hook: &Hook,
+    object: Option<&Object>,
+) -> ApiResult<Option<&'a Resource>> {
+    let shape = matching::shape(admission, &hook.criteria, object).await?;
+    let Some(shape) = shape.filter(|_| !hook.conditions.is_empty()) else {
+        return Ok(shape);
+    };
+    let rights = Rights::new(admission.context);
+    let (namespace, seen) = (
+        inputs::namespace(admission),
+        Seen::new(admission, object, shape),
+    );
+    let inputs = seen.inputs(&Value::Null, &namespace, &rights);
+    match hook.conditions.match_inputs(&inputs) {
+        Ok(matches) => Ok(matches.then_some(shape)),
+        Err(text) => {
+            tracing::warn!(
+                webhook = hook.name,
+                text,
+                "a match condition failed; the request is refused"
+            );
+            let (group, plural) = (&admission.resource.group, &admission.resource.plural);
+            let name = admission.name(object);
+            Err(ApiError::forbidden(group, plural, name, &text))
+        }
+    }
 }
 
 /// What a failure means for the request.
@@ -290,7 +332,11 @@ async fn change(
 }
 
 /// A patched object with the fields that its type has.
-fn decoded(admission: &Admission<'_>, shape: &Resource, patched: Value) -> Result<Object, String> {
+pub(super) fn decoded(
+    admission: &Admission<'_>,
+    shape: &Resource,
+    patched: Value,
+) -> Result<Object, String> {
     let (group, version, kind) =
         admission
             .kind
@@ -302,13 +348,13 @@ fn decoded(admission: &Admission<'_>, shape: &Resource, patched: Value) -> Resul
 }
 
 /// A webhook cannot make another kind of an object.
-fn keep_identity(new: &mut Object, sent: &Object) {
+pub(super) fn keep_identity(new: &mut Object, sent: &Object) {
     new.set_api_version(sent.api_version());
     new.set_kind(sent.kind());
 }
 
 /// The object in another shape of its kind.
-fn shaped(admission: &Admission<'_>, object: &Object, shape: &Resource) -> Object {
+pub(super) fn shaped(admission: &Admission<'_>, object: &Object, shape: &Resource) -> Object {
     let mut object = object.clone();
     if !std::ptr::eq(shape, admission.resource) {
         entry::to_storage(admission.resource, &mut object);

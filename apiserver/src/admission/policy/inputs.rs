@@ -1,0 +1,155 @@
+//! What the expressions of policies and of the conditions of webhooks look at.
+
+use std::borrow::Cow;
+
+use auth::User;
+use auth::request::Attributes;
+use cel::admission::Inputs;
+use cel::authorizer::{Authorizer, Check, Decision};
+use resources::Resource;
+use schema::Object;
+use serde_json::Value;
+
+use crate::ApiServer;
+use crate::admission::Admission;
+use crate::admission::webhook::{review, shaped};
+use crate::context::Context;
+
+static NULL: Value = Value::Null;
+
+/// The request in one shape of its objects.
+pub(in crate::admission) struct Seen<'a> {
+    object: Option<Cow<'a, Object>>,
+    old: Option<Cow<'a, Object>>,
+    request: Value,
+}
+
+/// An object as `shape` has it; the same where that is the shape of the request.
+fn in_shape<'a>(
+    admission: &Admission<'_>,
+    object: &'a Object,
+    shape: &Resource,
+) -> Cow<'a, Object> {
+    if std::ptr::eq(shape, admission.resource) {
+        return Cow::Borrowed(object);
+    }
+    Cow::Owned(shaped(admission, object, shape))
+}
+
+impl<'a> Seen<'a> {
+    pub(in crate::admission) fn new(
+        admission: &Admission<'a>,
+        object: Option<&'a Object>,
+        shape: &Resource,
+    ) -> Seen<'a> {
+        let options = admission.options();
+        let request = review::Request {
+            uid: "",
+            resource: shape,
+            requested: admission.resource,
+            subresource: admission.subresource,
+            kind: admission.kind,
+            name: admission.name(object),
+            namespace: admission.namespace(object),
+            operation: admission.operation,
+            user: &admission.context.user,
+            object: None,
+            old: None,
+            dry_run: admission.dry_run,
+            options: &options,
+        };
+        let mut request = request.to_json("v1")["request"].take();
+        if let Some(fields) = request.as_object_mut() {
+            for field in ["uid", "object", "oldObject"] {
+                fields.remove(field);
+            }
+        }
+        Seen {
+            object: object.map(|object| in_shape(admission, object, shape)),
+            old: admission.old.map(|old| in_shape(admission, old, shape)),
+            request,
+        }
+    }
+
+    pub(in crate::admission) fn inputs<'b>(
+        &'b self,
+        params: &'b Value,
+        namespace: &'b Value,
+        rights: &'b Rights<'_>,
+    ) -> Inputs<'b> {
+        let value =
+            |object: &'b Option<Cow<'a, Object>>| object.as_ref().map(|object| object.value());
+        Inputs {
+            object: value(&self.object).unwrap_or(&NULL),
+            old: value(&self.old).unwrap_or(&NULL),
+            request: &self.request,
+            params,
+            namespace,
+            authorizer: Some(rights),
+        }
+    }
+}
+
+/// The namespace of what is written, as policies see it; null for what is in none.
+pub(in crate::admission) fn namespace(admission: &Admission<'_>) -> Value {
+    if !admission.resource.namespaced {
+        return Value::Null;
+    }
+    let name = &admission.context.info.namespace;
+    let found = admission
+        .context
+        .server
+        .world
+        .get("", "namespaces", "", name);
+    let Some(entry) = found else {
+        return Value::Null;
+    };
+    let mut namespace = entry.object();
+    for field in ["managedFields", "ownerReferences", "selfLink"] {
+        namespace.metadata_mut().remove(field);
+    }
+    namespace.into_value()
+}
+
+/// What the user of the request may do.
+pub(in crate::admission) struct Rights<'a> {
+    server: &'a ApiServer,
+    user: &'a User,
+}
+
+impl<'a> Rights<'a> {
+    pub(in crate::admission) fn new(context: &'a Context) -> Rights<'a> {
+        Rights {
+            server: &context.server,
+            user: &context.user,
+        }
+    }
+}
+
+impl Authorizer for Rights<'_> {
+    fn decide(&self, check: &Check) -> Decision {
+        let attributes = Attributes {
+            verb: &check.verb,
+            group: &check.group,
+            version: "*",
+            resource: &check.resource,
+            subresource: &check.subresource,
+            namespace: &check.namespace,
+            name: &check.name,
+            path: &check.path,
+            field_selector: &check.field_selector,
+        };
+        let decision = match &check.service_account {
+            None => self.server.authorizer.authorize(self.user, &attributes),
+            Some((namespace, name)) => {
+                let account = User::service_account(namespace, name, "").authenticated();
+                self.server.authorizer.authorize(&account, &attributes)
+            }
+        };
+        Decision {
+            allowed: decision.allowed,
+            reason: decision.reason,
+            error: String::new(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The parameters that a binding gives its policy.
+
+use resources::Resource;
+use schema::selector::LabelSelector;
+use serde_json::Value;
+
+use super::{Binding, Policy};
+use crate::admission::Admission;
+use crate::status::ApiResult;
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    let text = value.get(field).and_then(Value::as_str);
+    text.unwrap_or_default()
+}
+
+/// Why a policy or a binding cannot be used.
+pub(super) enum Unfit {
+    Policy(String),
+    Binding(String),
+}
+
+impl Unfit {
+    /// Kubernetes' text.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Unfit::Policy(reason) => format!("failed to configure policy: {reason}"),
+            Unfit::Binding(reason) => format!("failed to configure binding: {reason}"),
+        }
+    }
+}
+
+/// The parameters, each of which the policy is asked with: one null where there are none to be had.
+pub(super) async fn collect<C>(
+    admission: &Admission<'_>,
+    policy: &Policy<C>,
+    binding: &Binding,
+) -> ApiResult<Result<Vec<Value>, Unfit>> {
+    if policy.param_kind.is_null() {
+        return Ok(Ok(vec![Value::Null]));
+    }
+    let Some(resource) = kind(admission, &policy.param_kind) else {
+        let (version, kind) = (
+            text(&policy.param_kind, "apiVersion"),
+            text(&policy.param_kind, "kind"),
+        );
+        let reason =
+            format!("failed to find resource referenced by paramKind: '{version}, Kind={kind}'");
+        return Ok(Err(Unfit::Policy(reason)));
+    };
+    if binding.param_ref.is_null() {
+        return Ok(Ok(vec![Value::Null]));
+    }
+    let namespace = match place(admission, resource, text(&binding.param_ref, "namespace")) {
+        Ok(namespace) => namespace.to_owned(),
+        Err(reason) => return Ok(Err(Unfit::Binding(reason.to_owned()))),
+    };
+    let mut found = find(admission, resource, &namespace, &binding.param_ref);
+    if found.is_empty() {
+        // They may be younger than our cache.
+        let server = &admission.context.server;
+        server.world.wait_most_recent(&*server.store).await?;
+        found = find(admission, resource, &namespace, &binding.param_ref);
+    }
+    if found.is_empty() && text(&binding.param_ref, "parameterNotFoundAction") == "Deny" {
+        let reason = "no params found for policy binding with `Deny` parameterNotFoundAction";
+        return Ok(Err(Unfit::Binding(reason.to_owned())));
+    }
+    Ok(Ok(found))
+}
+
+fn kind(_: &Admission<'_>, param_kind: &Value) -> Option<&'static Resource> {
+    let (version, kind) = (text(param_kind, "apiVersion"), text(param_kind, "kind"));
+    let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+    resources::by_kind(group, version, kind)
+}
+
+/// The namespace where the parameters are.
+fn place<'a>(
+    admission: &'a Admission<'_>,
+    resource: &Resource,
+    asked: &'a str,
+) -> Result<&'a str, &'static str> {
+    match (resource.namespaced, asked) {
+        (false, "") => Ok(""),
+        (false, _) => {
+            Err("paramRef.namespace must not be provided for a cluster-scoped `paramKind`")
+        }
+        (true, "") if !admission.resource.namespaced => Err(
+            "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources",
+        ),
+        (true, "") => Ok(&admission.context.info.namespace),
+        (true, asked) => Ok(asked),
+    }
+}
+
+fn find(
+    admission: &Admission<'_>,
+    resource: &Resource,
+    namespace: &str,
+    reference: &Value,
+) -> Vec<Value> {
+    let Some(cache) = admission.context.server.world.cache(resource) else {
+        return Vec::new();
+    };
+    let name = text(reference, "name");
+    if !name.is_empty() {
+        let entry = cache.get(&resources::storage_key(resource, namespace, name));
+        return entry
+            .map(|entry| entry.object_as(resource).into_value())
+            .into_iter()
+            .collect();
+    }
+    let Ok(selector) = LabelSelector::from_object(reference.get("selector")) else {
+        return Vec::new();
+    };
+    let prefix = if namespace.is_empty() {
+        cache.prefix.clone()
+    } else {
+        format!("{}{namespace}/", cache.prefix)
+    };
+    let snapshot = cache.snapshot(0);
+    let all = snapshot.tree.iter_prefix(&prefix);
+    all.filter(|entry| selector.matches(entry.labels()))
+        .map(|entry| entry.object_as(resource).into_value())
+        .collect()
+}

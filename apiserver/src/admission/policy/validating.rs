@@ -1,0 +1,192 @@
+//! ValidatingAdmissionPolicy: what its bindings make of the refusals.
+
+use cel::admission::{Annotation, Decision, ValidatingPolicy};
+use schema::Object;
+use serde_json::{Value, json};
+
+use super::inputs::{Rights, Seen, namespace};
+use super::{Binding, Hooks, InForce, params};
+use crate::admission::Admission;
+use crate::admission::webhook::matching;
+use crate::status::{ApiError, ApiResult};
+
+/// Bytes of an annotation of the audit log.
+const ANNOTATION_BYTES_MAX: usize = 10 * 1024;
+
+/// A refusal: message and reason.
+type Refusal = (String, String);
+
+/// Asks every policy that the request concerns. The first refusal counts.
+pub(in crate::admission) async fn validate(
+    admission: &Admission<'_>,
+    object: Option<&Object>,
+) -> ApiResult<()> {
+    if matching::is_exempt(admission.resource) {
+        return Ok(());
+    }
+    let hooks: Hooks<ValidatingPolicy> = admission.context.server.policies.validating.hooks();
+    let mut refused: Option<Refusal> = None;
+    for hook in hooks.iter() {
+        let refusal = ask(admission, hook, object).await?;
+        refused = refused.or(refusal);
+    }
+    match refused {
+        None => Ok(()),
+        Some((message, reason)) => Err(refusal(admission, object, &message, &reason)),
+    }
+}
+
+/// The first refusal of one policy.
+async fn ask(
+    admission: &Admission<'_>,
+    hook: &InForce<ValidatingPolicy>,
+    object: Option<&Object>,
+) -> ApiResult<Option<Refusal>> {
+    let policy = &*hook.policy;
+    let Some(shape) = matching::shape(admission, &policy.criteria, object).await? else {
+        return Ok(None);
+    };
+    let rights = Rights::new(admission.context);
+    let mut seen = None;
+    let mut refused: Option<Refusal> = None;
+    for binding in &hook.bindings {
+        if matching::shape(admission, &binding.criteria, object)
+            .await?
+            .is_none()
+        {
+            continue;
+        }
+        let params = match params::collect(admission, policy, binding).await? {
+            Ok(params) => params,
+            Err(unfit) => {
+                if policy.fails_closed && refused.is_none() {
+                    let by = match unfit {
+                        params::Unfit::Policy(_) => String::new(),
+                        params::Unfit::Binding(_) => format!(" with binding '{}'", binding.name),
+                    };
+                    refused = Some((denied(&policy.name, &by, &unfit.text()), String::new()));
+                }
+                continue;
+            }
+        };
+        let (seen, namespace) =
+            seen.get_or_insert_with(|| (Seen::new(admission, object, shape), namespace(admission)));
+        for params in &params {
+            let inputs = seen.inputs(params, namespace, &rights);
+            let (decisions, annotations) = policy.compiled.judge(&inputs);
+            let refusal = act(admission, &policy.name, binding, decisions, annotations);
+            refused = refused.or(refusal);
+        }
+    }
+    Ok(refused)
+}
+
+fn denied(policy: &str, by: &str, text: &str) -> String {
+    format!("ValidatingAdmissionPolicy '{policy}'{by} denied request: {text}")
+}
+
+/// Does with the decisions what the binding says.
+fn act(
+    admission: &Admission<'_>,
+    policy: &str,
+    binding: &Binding,
+    decisions: Vec<Decision>,
+    annotations: Vec<Annotation>,
+) -> Option<Refusal> {
+    let by = format!(" with binding '{}'", binding.name);
+    let mut refused = None;
+    for decision in decisions {
+        for action in &binding.actions {
+            match action.as_str() {
+                "Deny" => {
+                    let text = denied(policy, &by, &decision.message);
+                    refused.get_or_insert((text, decision.reason.clone()));
+                }
+                "Warn" => admission.context.warn(format!(
+                    "Validation failed for ValidatingAdmissionPolicy '{policy}'{by}: {}",
+                    decision.message
+                )),
+                _ => audit_failure(policy, binding, &decision),
+            }
+        }
+    }
+    for annotation in annotations {
+        match annotation.value {
+            Ok(text) => {
+                let key = format!("{policy}/{}", annotation.key);
+                audit(&key, cut(&text, ANNOTATION_BYTES_MAX));
+            }
+            Err(text) => {
+                refused.get_or_insert((denied(policy, &by, &text), String::new()));
+            }
+        }
+    }
+    refused
+}
+
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+fn audit_failure(policy: &str, binding: &Binding, decision: &Decision) {
+    let value = json!([{
+        "message": decision.message,
+        "policy": policy,
+        "binding": binding.name,
+        "expressionIndex": decision.index,
+        "validationActions": binding.actions
+    }]);
+    audit(
+        "validation.policy.admission.k8s.io/validation_failure",
+        &value.to_string(),
+    );
+}
+
+/// Annotations stand in the log of the server.
+fn audit(key: &str, value: &str) {
+    tracing::info!(target: "audit", key, value, "annotation of an admission policy");
+}
+
+/// The Status of a refusal.
+fn refusal(
+    admission: &Admission<'_>,
+    object: Option<&Object>,
+    message: &str,
+    reason: &str,
+) -> ApiError {
+    let name = admission.name(object);
+    let mut error = ApiError::forbidden(
+        &admission.resource.group,
+        &admission.resource.plural,
+        name,
+        message,
+    );
+    let (code, reason) = match reason {
+        "Unauthorized" => (401, "Unauthorized"),
+        "Forbidden" => (403, "Forbidden"),
+        "RequestEntityTooLarge" => (413, "RequestEntityTooLarge"),
+        _ => (422, "Invalid"),
+    };
+    error.code = code;
+    error.reason = reason.into();
+    let details = error
+        .details
+        .get_or_insert_with(|| Value::Object(Default::default()));
+    details["causes"] = json!([{ "message": message }]);
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_letters() {
+        assert_eq!(cut("short", 10), "short");
+        assert_eq!(cut("äöü", 3), "ä");
+    }
+}
