@@ -141,19 +141,12 @@ fn typed(expected: Expected<'_>, value: Value, body: &Bytes) -> ApiResult<Object
         )
     })?;
     let api_version = expected.api_version();
-    if object.kind().is_empty() && object.api_version().is_empty() {
-        object.set_kind(expected.kind);
-        object.set_api_version(&api_version);
-    }
+    // What the path says already may be left out, each for itself.
     if object.kind().is_empty() {
-        return Err(refuse_text(expected, body, "Object 'Kind' is missing in"));
+        object.set_kind(expected.kind);
     }
     if object.api_version().is_empty() {
-        return Err(refuse_text(
-            expected,
-            body,
-            "Object 'apiVersion' is missing in",
-        ));
+        object.set_api_version(&api_version);
     }
     if object.kind() != expected.kind || object.group() != expected.group {
         let known = resources::by_kind(object.group(), object.version(), object.kind()).is_some();

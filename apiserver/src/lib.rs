@@ -42,6 +42,7 @@ mod port_forward;
 mod quota_status;
 mod read_version;
 mod request;
+mod requester;
 mod reviews;
 mod selection;
 mod serve;

@@ -294,7 +294,8 @@ impl Resource {
                     copy_field(new, old, &name);
                 }
             }
-        } else if self.has_status() {
+        } else if self.has_status() && subresource != "approval" {
+            // An approval is a condition in status: the kind's own rule says what else of it stays.
             copy_field(new, old, "status");
         }
         (self.on_subresource_update)(subresource, new, old);

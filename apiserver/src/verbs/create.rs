@@ -11,6 +11,7 @@ use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::managed::{self, Owner};
+use crate::requester;
 use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
 use crate::write::Commit;
@@ -92,6 +93,7 @@ pub(crate) async fn create_object(
         object.set_name(&generate_name(&prefix, host::random()));
     }
     resource.prepare_create(&mut object);
+    requester::enter(&context.user, resource, &mut object);
     if object.name().is_empty() {
         let error = FieldError::required(
             &Path::new("metadata").child("name"),

@@ -66,8 +66,6 @@ async fn bodies_that_cannot_be_read_are_400() {
         "null",
         "7",
         "{\"a\":1} trailing",
-        "{\"kind\":\"ConfigMap\"}",
-        "{\"apiVersion\":\"v1\"}",
         "{\"apiVersion\":\"v1\",\"kind\":\"Pod\"}",
         "{\"apiVersion\":\"apps/v1\",\"kind\":\"ConfigMap\"}",
         "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":7}",

@@ -4,6 +4,7 @@ mod admission;
 mod apply;
 mod bad_input;
 mod client_certificate;
+mod conformance;
 mod crud;
 mod delete;
 mod discovery;

@@ -3,7 +3,7 @@
 use schema::Object;
 use serde_json::{Map, Value, json};
 
-use crate::look::{Look, each_map, fill, fill_zero, make_map, with_map};
+use crate::look::{Look, each_map, fill, fill_zero, make_map, spec, with_map};
 
 /// Type, affinity, traffic policies, ports and address families. Addresses and node ports are the allocator's.
 pub(crate) fn service(object: &mut Object) {
@@ -42,6 +42,15 @@ pub(crate) fn service(object: &mut Object) {
             fill(spec, "allocateLoadBalancerNodePorts", true);
         }
     });
+    if spec(object).text("type") == "LoadBalancer" {
+        with_map(object, &["status", "loadBalancer"], |balancer| {
+            each_map(balancer, "ingress", |way| {
+                if !way.text("ip").is_empty() {
+                    fill(way, "ipMode", "VIP");
+                }
+            });
+        });
+    }
 }
 
 fn externally_accessible(spec: &Map<String, Value>) -> bool {
