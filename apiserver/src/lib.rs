@@ -38,6 +38,7 @@ mod metrics;
 mod negotiate;
 mod openapi;
 mod outgoing;
+mod policy_status;
 mod port_forward;
 mod quota_status;
 mod read_version;
@@ -129,8 +130,8 @@ impl ApiServer {
         })
     }
 
-    /// Starts the caches, the bootstrap objects, the endpoints of the `kubernetes` Service, compaction and the counting of
-    /// quotas. Returns at
+    /// Starts the caches, the bootstrap objects, the endpoints of the `kubernetes` Service, compaction, the counting of
+    /// quotas and the status of policies. Returns at
     /// once; [`ApiServer::ready`] tells when clients can be served.
     pub fn start(self: &Arc<Self>) -> Tasks {
         let mut tasks = JoinSet::new();
@@ -139,6 +140,7 @@ impl ApiServer {
         tasks.spawn(host::here(endpoints::run(self.clone())));
         tasks.spawn(host::here(compaction::run(self.clone())));
         tasks.spawn(host::here(quota_status::run(self.clone())));
+        tasks.spawn(host::here(policy_status::run(self.clone())));
         Tasks {
             tasks,
             stopping: self.stopping.clone(),

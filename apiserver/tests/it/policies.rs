@@ -426,3 +426,49 @@ async fn policies_that_wish_to_see_later_changes_are_asked_again() {
     let changed = until(&server, MAPS, object, both).await.ok();
     assert_eq!(changed["data"]["trace"], "aba");
 }
+
+#[tokio::test]
+async fn the_status_says_what_is_wrong_for_the_kinds_that_are_named() {
+    let server = Server::start().await;
+    let path = format!("{GROUP}/validatingadmissionpolicies/checked");
+    let spec = json!({"validations": [{"expression": "object.spec.replicas > '1'"}, {"expression": "object.spec.replicas > 1"}]});
+    let policy = policy(
+        "ValidatingAdmissionPolicy",
+        "checked",
+        json!({"resourceRules": [
+        {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}]}),
+        spec,
+    );
+    server
+        .post(&format!("{GROUP}/validatingadmissionpolicies"), policy)
+        .await
+        .ok();
+    let status_of = |generation: i64| {
+        let (server, path) = (&server, &path);
+        async move {
+            let looks = async {
+                loop {
+                    let status = server.get(path).await.ok()["status"].clone();
+                    if status["observedGeneration"] == generation {
+                        return status;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), looks)
+                .await
+                .expect("the status comes")
+        }
+    };
+    let status = status_of(1).await;
+    let warnings = status["typeChecking"]["expressionWarnings"]
+        .as_array()
+        .unwrap();
+    assert_eq!(warnings.len(), 1, "{status}");
+    assert_eq!(warnings[0]["fieldRef"], "spec.validations[0].expression");
+    let text = warnings[0]["warning"].as_str().unwrap();
+    assert!(text.starts_with("apps/v1, Kind=Deployment: ERROR: <input>:1:22: found no matching overload for '_>_' applied to '(int, string)'"), "{text}");
+    let patch = json!([{"op": "replace", "path": "/spec/validations/0/expression", "value": "object.spec.replicas > 2"}]);
+    server.patch(&path, "json-patch+json", patch).await.ok();
+    assert_eq!(status_of(2).await["typeChecking"], json!({}));
+}
