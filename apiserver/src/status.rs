@@ -209,7 +209,10 @@ impl ApiError {
 
     /// A refusal whose Status lists a machine-readable cause, as the namespace plugin does.
     pub(crate) fn with_cause(mut self, reason: &str, message: &str, field: &str) -> ApiError {
-        let mut cause = json!({ "reason": reason, "message": message });
+        let mut cause = json!({ "reason": reason });
+        if !message.is_empty() {
+            cause["message"] = message.into();
+        }
         if !field.is_empty() {
             cause["field"] = field.into();
         }

@@ -11,6 +11,7 @@ mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_resize;
 mod pod_security;
 mod pod_topology_labels;
 mod policy;
@@ -284,6 +285,11 @@ const PLUGINS: &[Plugin] = &[
         name: "PodTopologyLabels",
         mutate: pod_topology_labels::mutate,
         validate: no_validation,
+    },
+    Plugin {
+        name: "PodResizeValidator",
+        mutate: no_mutation,
+        validate: pod_resize::validate,
     },
     Plugin {
         name: "RBACEscalation",

@@ -516,3 +516,42 @@ async fn approving_needs_a_right_on_the_signer() {
     grant("signers", signers).await;
     as_jane("approval", approved).await.ok();
 }
+
+#[tokio::test]
+async fn a_pod_is_not_resized_beyond_its_node() {
+    let server = Server::start().await;
+    server.account("default").await;
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": {"kubernetes.io/os": "linux"}},
+        "status": {"allocatable": {"cpu": "1", "memory": "1Gi"}}});
+    server.post("/api/v1/nodes", node).await.ok();
+    let mut resizable = pod("p");
+    resizable["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "4"}});
+    server.post(PODS, resizable).await.ok();
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    server
+        .post(&format!("{PODS}/p/binding"), binding)
+        .await
+        .ok();
+    server.get("/api/v1/nodes").await.ok();
+    let resize = async |cpu: &str| {
+        let body = json!({"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": cpu}}}]}});
+        server
+            .patch(
+                &format!("{PODS}/p/resize"),
+                "strategic-merge-patch+json",
+                body,
+            )
+            .await
+    };
+    resize("500m").await.ok();
+    let refused = resize("2").await;
+    assert_eq!(
+        refused.refused().2,
+        "pods \"p\" is forbidden: Node didn't have enough allocatable resources: cpu, requested: 2000, allocatable: 1000"
+    );
+    assert_eq!(
+        refused.body["details"]["causes"],
+        json!([{"reason": "NodeCapacity"}])
+    );
+}
