@@ -463,6 +463,50 @@ fn schemas_that_nest_too_deep_are_none() {
     assert!(Structural::compile(&nested(DEPTH_MAX + 1)).is_none());
 }
 
+/// The stack of a thread of the server holds the deepest that gets in.
+#[test]
+fn the_deepest_schemas_and_objects_fit_the_stack() {
+    let run = || {
+        let levels = crate::decode::DEPTH_MAX - 1;
+        let body = format!("{}{{}}{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+        let nested =
+            |wrap: fn(Value) -> Value, leaf: Value| (1..DEPTH_MAX).fold(leaf, |s, _| wrap(s));
+        let leaf = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let schemas = [
+            nested(
+                |inner| json!({"type": "object", "properties": {"a": inner}}),
+                leaf,
+            ),
+            json!({"type": "object", "properties": {"a": {"type": "object", "additionalProperties": true}}}),
+            nested(
+                |inner| json!({"type": "object", "allOf": [inner]}),
+                json!({"required": ["b"]}),
+            ),
+        ];
+        for schema in schemas {
+            let mut errors = ErrorList::new();
+            definition::check(&schema, &Path::new("s"), false, &mut errors);
+            let schema = compiled(schema);
+            let validation = crate::decode::FieldValidation::Warn;
+            let mut object = crate::decode::json(&schema, body.as_bytes(), validation)
+                .unwrap()
+                .value;
+            schema.default(&mut object);
+            schema.validate(&object, Some(&json!({"a": 1})));
+            let who = crate::apply::Who {
+                manager: "m",
+                api_version: "a/v1",
+                subresource: "",
+                now: "2026-01-01T00:00:00Z",
+                reset: &[],
+            };
+            let _ = crate::apply::apply(&schema, &json!({}), &object, &who, true);
+        }
+    };
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(run);
+    thread.unwrap().join().unwrap();
+}
+
 /// Schemas, most of them sound.
 pub(super) fn schema() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
