@@ -126,6 +126,10 @@ impl Program {
         })
     }
 
+    pub(crate) fn expr(&self) -> &ast::Expr {
+        &self.expr
+    }
+
     /// What the expression is known to give.
     pub fn result(&self) -> &Type {
         &self.result

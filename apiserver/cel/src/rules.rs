@@ -2,9 +2,11 @@
 //!
 //! - `types`: what a schema says about values, as types of the language
 //! - `compile`: the rules of a schema, and what is wrong with them
+//! - `estimate`: what a rule may cost at most
 //! - `validate`: an object against them
 
 mod compile;
+mod estimate;
 mod types;
 mod validate;
 

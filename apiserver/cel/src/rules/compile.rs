@@ -6,6 +6,7 @@ use schema::field::{ErrorList, FieldError, Path};
 use schema::structural::{Additional, Node, Rule, Structural};
 use schema::types::{self, MapType};
 
+use super::estimate::{self, RULE_COST_MAX, SCHEMA_COST_MAX, SLACK};
 use super::types::Types;
 use crate::types::Type;
 use crate::{Environment, Program};
@@ -67,6 +68,7 @@ impl Rules {
         let mut compiler = Compiler {
             types: Types::default(),
             errors: None,
+            cost: 0,
         };
         let part = compiler.part(schema.root(), &Place::default(), None)?;
         Some(Rules(Arc::new(part)))
@@ -78,13 +80,23 @@ pub fn check(schema: &Structural, path: &Path) -> ErrorList {
     let mut compiler = Compiler {
         types: Types::default(),
         errors: Some(ErrorList::new()),
+        cost: 0,
     };
     let place = Place {
         path: Some(path.clone()),
         uncorrelated: None,
+        times: Some(1),
     };
     compiler.part(schema.root(), &place, None);
-    compiler.errors.unwrap_or_default()
+    let mut errors = compiler.errors.unwrap_or_default();
+    if compiler.cost > SCHEMA_COST_MAX * SLACK {
+        let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
+        errors.push(FieldError::forbidden(
+            path,
+            estimate::complaint(what, compiler.cost, SCHEMA_COST_MAX),
+        ));
+    }
+    errors
 }
 
 /// Where in the schema we are.
@@ -94,6 +106,8 @@ struct Place {
     path: Option<Path>,
     /// The list or map around, whose items have no counterpart in the old object.
     uncorrelated: Option<String>,
+    /// How many values there may be here in one object; none where nothing says it.
+    times: Option<u64>,
 }
 
 impl Place {
@@ -103,9 +117,17 @@ impl Place {
             let shown = || path.map(ToString::to_string).unwrap_or_default();
             (!correlates(node)).then(shown)
         });
+        let times = match node.items.is_some() || matches!(node.additional, Additional::Of(_)) {
+            true => self
+                .times
+                .zip(estimate::declared_items(node))
+                .map(|(outer, own)| outer.saturating_mul(own)),
+            false => self.times,
+        };
         Place {
             path: path.map(step),
             uncorrelated,
+            times,
         }
     }
 }
@@ -114,6 +136,8 @@ struct Compiler {
     types: Types,
     /// None when nobody reads them.
     errors: Option<ErrorList>,
+    /// What all rules may cost at most, as far as they could be compiled.
+    cost: u64,
 }
 
 /// Whether what is below has a counterpart in the old object.
@@ -196,11 +220,18 @@ impl Compiler {
         let rules: Vec<(usize, &Rule)> = rules.collect();
         rules
             .into_iter()
-            .map(|(at, rule)| self.rule(at, rule, ty, place))
+            .map(|(at, rule)| self.rule(at, rule, node, ty, place))
             .collect()
     }
 
-    fn rule(&mut self, at: usize, rule: &Rule, ty: Option<&Type>, place: &Place) -> Compiled {
+    fn rule(
+        &mut self,
+        at: usize,
+        rule: &Rule,
+        node: &Node,
+        ty: Option<&Type>,
+        place: &Place,
+    ) -> Compiled {
         let path = place
             .path
             .as_ref()
@@ -216,6 +247,9 @@ impl Compiler {
                 &*rule.rule,
                 text.clone(),
             ));
+        }
+        if let (Ok(program), Some(path)) = (&program, &path) {
+            self.estimate(program, node, place, path);
         }
         let uses_old = program
             .as_ref()
@@ -235,6 +269,18 @@ impl Compiler {
             message,
             uses_old,
             optional_old,
+        }
+    }
+
+    fn estimate(&mut self, program: &Program, node: &Node, place: &Place, path: &Path) {
+        let times = place
+            .times
+            .unwrap_or_else(|| estimate::times_in_request(node));
+        let cost = estimate::most(program.expr(), node).saturating_mul(times);
+        self.cost = self.cost.saturating_add(cost);
+        if cost > RULE_COST_MAX * SLACK {
+            let text = estimate::complaint("estimated rule cost", cost, RULE_COST_MAX);
+            self.complain(FieldError::forbidden(&path.child("rule"), text));
         }
     }
 

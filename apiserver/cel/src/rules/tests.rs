@@ -232,3 +232,37 @@ fn expressions_are_checked_against_the_schema() {
         )]
     );
 }
+
+#[test]
+fn rules_that_no_budget_could_pay_are_refused() {
+    let list = |limits: Json, rule: &str| {
+        let mut list = json!({"type": "array", "items": {"type": "string"}, "x-kubernetes-validations": [{"rule": rule}]});
+        for (key, value) in limits.as_object().unwrap() {
+            list[key] = value.clone();
+        }
+        complaints(json!({"a": list})).join("; ")
+    };
+    let squared = "self.all(x, self.all(y, x == y))";
+    let text = list(json!({}), squared);
+    let end = "estimated rule cost exceeds budget by factor of more than 100x (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)";
+    assert!(
+        text.starts_with(
+            "s.properties[spec].properties[a].x-kubernetes-validations[0].rule: Forbidden: "
+        ),
+        "{text}"
+    );
+    assert!(text.contains(end), "{text}");
+    let bounded = json!({"maxItems": 10, "items": {"type": "string", "maxLength": 20}});
+    assert_eq!(list(bounded, squared), "");
+    assert_eq!(list(json!({}), "self.all(x, x != '')"), "");
+    assert_eq!(list(json!({}), "self.size() < 5"), "");
+    // What operators write.
+    let usual = json!({
+        "name": {"type": "string", "x-kubernetes-validations": rule("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")},
+        "replicas": {"type": "integer", "x-kubernetes-validations": rule("self >= oldSelf")},
+        "kinds": {"type": "array", "maxItems": 64, "items": {"type": "object", "properties": {"k": {"type": "string", "maxLength": 63}},
+            "x-kubernetes-validations": rule("has(self.k) ? self.k.size() > 0 && self.k.startsWith('x') : true")}},
+        "map": {"type": "object", "additionalProperties": {"type": "string"}, "x-kubernetes-validations": rule("self.all(k, k.size() < 64)")},
+    });
+    assert_eq!(complaints(usual), Vec::<String>::new());
+}
