@@ -38,7 +38,6 @@ mod metrics;
 mod negotiate;
 mod openapi;
 mod outgoing;
-mod policy_status;
 mod port_forward;
 mod quota_status;
 mod read_version;
@@ -130,9 +129,8 @@ impl ApiServer {
         })
     }
 
-    /// Starts the caches, the bootstrap objects, the endpoints of the `kubernetes` Service, compaction, the counting of
-    /// quotas and the status of policies. Returns at
-    /// once; [`ApiServer::ready`] tells when clients can be served.
+    /// Starts the caches, the bootstrap objects, the endpoints of the `kubernetes` Service, compaction and the counting of
+    /// quotas. Returns at once; [`ApiServer::ready`] tells when clients can be served.
     pub fn start(self: &Arc<Self>) -> Tasks {
         let mut tasks = JoinSet::new();
         tasks.spawn(host::here(self.world.clone().follow(self.store.clone())));
@@ -140,7 +138,6 @@ impl ApiServer {
         tasks.spawn(host::here(endpoints::run(self.clone())));
         tasks.spawn(host::here(compaction::run(self.clone())));
         tasks.spawn(host::here(quota_status::run(self.clone())));
-        tasks.spawn(host::here(policy_status::run(self.clone())));
         Tasks {
             tasks,
             stopping: self.stopping.clone(),

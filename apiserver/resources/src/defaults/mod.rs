@@ -5,6 +5,7 @@ pub(crate) mod admission;
 pub(crate) mod batch;
 pub(crate) mod network;
 pub(crate) mod pod;
+pub(crate) mod policy_status;
 pub(crate) mod prepare;
 pub(crate) mod rbac;
 pub(crate) mod scaler;

@@ -49,6 +49,8 @@ pub(super) static KINDS: &[BuiltIn] = &[
         columns: table::admission::VALIDATING_POLICY,
         cells: table::admission::validating_policy,
         defaults: defaults::admission::policy,
+        on_create: defaults::policy_status::create,
+        on_update: defaults::policy_status::update,
         check: validate::admission::validating_policy,
         ..ADMISSION
     },

@@ -1,85 +1,31 @@
-//! The status of ValidatingAdmissionPolicies: what is wrong with their expressions for the kinds that they name.
-//!
-//! It stands here and not among the controllers since only here the types of the kinds are known. Every server looks; the
-//! first one writes.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! The status of ValidatingAdmissionPolicies: what is wrong with their expressions for the kinds that they name. It is there with
+//! the answer to the write, so that nobody writes the policy a second time.
 
 use cel::Type;
 use cel::admission::{table_type, type_check};
 use schema::Object;
 use serde_json::{Value, json};
 
-use crate::ApiServer;
-use crate::entry::Entry;
-use crate::write::{Extra, Step};
-
-const GROUP: &str = "admissionregistration.k8s.io";
-const PLURAL: &str = "validatingadmissionpolicies";
 /// Kinds that the expressions of one policy are checked for, as in Kubernetes.
 const KINDS_MAX: usize = 10;
-/// After a status that could not be written.
-const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-pub(crate) async fn run(server: Arc<ApiServer>) {
-    server.started.wait().await;
-    let Some(cache) = server.world.named(GROUP, PLURAL) else {
-        return;
-    };
-    let mut wake = cache.subscribe();
-    loop {
-        wake.mark_unchanged();
-        let mut all_written = true;
-        for entry in server.world.list(GROUP, PLURAL, "") {
-            all_written &= look(&server, &entry).await;
-        }
-        if !all_written {
-            tokio::time::sleep(AGAIN_AFTER).await;
-        } else if wake.changed().await.is_err() {
-            return;
-        }
+/// A new policy.
+pub(crate) fn create(object: &mut Object) {
+    object.remove(&["status"]);
+    check(object, 1);
+}
+
+/// A policy whose spec may have changed.
+pub(crate) fn update(new: &mut Object, old: &Object) {
+    if new.get(&["spec"]) != old.get(&["spec"]) {
+        check(new, old.generation() + 1);
     }
 }
 
-/// Whether the status of a policy is about its newest generation.
-fn is_current(policy: &Object) -> bool {
-    policy.get_i64(&["status", "observedGeneration"]) >= Some(policy.generation())
-}
-
-/// Writes the status of one policy where it is old; false where that failed.
-async fn look(server: &Arc<ApiServer>, entry: &Entry) -> bool {
-    let policy = entry.object();
-    let Some(resource) = resources::find(GROUP, "v1", PLURAL) else {
-        return true;
-    };
-    if is_current(&policy) {
-        return true;
-    }
-    let mut decide = |old: &Object| {
-        if is_current(old) {
-            return Ok(Step::Keep(old.clone()));
-        }
-        let mut new = old.clone();
-        new.set(&["status", "observedGeneration"], old.generation());
-        new.set(&["status", "typeChecking"], checked(old));
-        Ok(Step::Write(new, Extra::default()))
-    };
-    let written = server.change(resource, "", policy.name(), false, &mut decide);
-    match written.await {
-        // It was deleted.
-        Err(error) if error.code == 404 => true,
-        Err(error) => {
-            let message = error.message;
-            tracing::debug!(
-                policy = policy.name(),
-                message,
-                "the status of a policy is written later"
-            );
-            false
-        }
-        Ok(_) => true,
-    }
+fn check(policy: &mut Object, generation: i64) {
+    let found = checked(policy);
+    policy.set(&["status", "observedGeneration"], generation);
+    policy.set(&["status", "typeChecking"], found);
 }
 
 /// `status.typeChecking` of a policy.
@@ -116,7 +62,7 @@ fn kinds(spec: &Value) -> Vec<(String, Type)> {
         for group in words("apiGroups") {
             for version in words("apiVersions") {
                 for plural in words("resources") {
-                    let Some(resource) = resources::find(group, version, plural) else {
+                    let Some(resource) = crate::find(group, version, plural) else {
                         continue;
                     };
                     let name = format!("{group}/{version}, Kind={}", resource.kind);
