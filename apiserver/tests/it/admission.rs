@@ -285,6 +285,82 @@ async fn quotas_are_given_back() {
 }
 
 #[tokio::test]
+async fn quotas_capture_the_life_of_every_kind() {
+    let server = Server::start().await;
+    server.account("default").await;
+    const KINDS: &[(&str, &str, &str)] = &[
+        ("/api/v1", "v1", "ConfigMap"),
+        ("/api/v1", "v1", "Secret"),
+        ("/api/v1", "v1", "PersistentVolumeClaim"),
+        ("/api/v1", "v1", "ReplicationController"),
+        ("/apis/apps/v1", "apps/v1", "ReplicaSet"),
+        ("/apis/batch/v1", "batch/v1", "Job"),
+    ];
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Always"}});
+    let spec = |kind: &str| match kind {
+        "ReplicationController" => {
+            json!({"replicas": 0, "selector": {"a": "b"}, "template": template})
+        }
+        "ReplicaSet" => {
+            json!({"replicas": 0, "selector": {"matchLabels": {"a": "b"}}, "template": template})
+        }
+        "Job" => {
+            json!({"template": {"spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}}})
+        }
+        "PersistentVolumeClaim" => {
+            json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}})
+        }
+        _ => Value::Null,
+    };
+    let names = [
+        "configmaps",
+        "secrets",
+        "persistentvolumeclaims",
+        "replicationcontrollers",
+        "count/replicasets.apps",
+        "count/jobs.batch",
+    ];
+    let all = |amount: &str, storage: &str| {
+        let mut map = serde_json::Map::new();
+        for name in names {
+            map.insert(name.to_owned(), amount.into());
+        }
+        map.insert("requests.storage".to_owned(), storage.into());
+        Value::Object(map)
+    };
+    quota(&server, all("2", "1Gi"), json!([])).await;
+    let path =
+        |kind: &str, root: &str| format!("{root}/namespaces/default/{}s", kind.to_lowercase());
+    for (root, version, kind) in KINDS {
+        let mut object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}});
+        if !spec(kind).is_null() {
+            object["spec"] = spec(kind);
+        }
+        server.post(&path(kind, root), object).await.ok();
+    }
+    let charged = server.get(&format!("{QUOTAS}/q")).await.ok();
+    assert_eq!(charged["status"]["used"], all("1", "1Gi"));
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "y"}, "spec": spec("PersistentVolumeClaim")});
+    let more = server
+        .post(&path("PersistentVolumeClaim", "/api/v1"), claim)
+        .await;
+    assert!(more.refused().2.ends_with(
+        "requested: requests.storage=1Gi, used: requests.storage=1Gi, limited: requests.storage=1Gi"
+    ));
+    for (root, _, kind) in KINDS {
+        let uri = format!("{}/x", path(kind, root));
+        let background = json!({"propagationPolicy": "Background"});
+        server.delete(&uri, background).await.ok();
+        if *kind == "PersistentVolumeClaim" {
+            // Nobody uses it: what a controller does.
+            let free = json!({"metadata": {"finalizers": null}});
+            server.patch(&uri, "merge-patch+json", free).await.ok();
+        }
+    }
+    used(&server, |used| *used == all("0", "0")).await;
+}
+
+#[tokio::test]
 async fn pod_security_refuses_and_warns() {
     let server = Server::start().await;
     server.account("default").await;
