@@ -50,11 +50,12 @@ fn alike(a: &Type, b: &Type) -> bool {
     a.accepts(b, &mut Vec::new()) || b.accepts(a, &mut Vec::new())
 }
 
-/// One type for two values that may stand in the same place.
+/// One type for two values that may stand in the same place: the one that says less.
 fn join(a: Type, b: &Type) -> Type {
     match (&a, b) {
-        (Type::Dyn | Type::Null, other) => other.clone(),
-        (Type::List(list), Type::List(_)) if list.item.is_dyn() => b.clone(),
+        (_, Type::Dyn) => Type::Dyn,
+        (Type::Null, other) => other.clone(),
+        (Type::List(_), Type::List(list)) if list.item.is_dyn() => b.clone(),
         _ => a,
     }
 }
@@ -314,24 +315,28 @@ impl<'e> Checker<'e> {
         }
     }
 
-    fn joined(&mut self, known: Type, ty: &Type, at: u32) -> Type {
+    /// `known` is the type of the entries before; none for the first one.
+    fn joined(&mut self, known: Option<Type>, ty: &Type, at: u32) -> Option<Type> {
+        let Some(known) = known else {
+            return Some(ty.clone());
+        };
         if !alike(&known, ty) {
             self.complain(at, format!("expected type '{known}' but found '{ty}'"));
         }
-        join(known, ty)
+        Some(join(known, ty))
     }
 
     fn list(&mut self, items: &mut [Entry<()>]) -> Type {
-        let mut item = Type::Dyn;
+        let mut item = None;
         for entry in items {
             let ty = self.entry(&mut entry.value, entry.optional);
             item = self.joined(item, &ty, entry.value.at);
         }
-        Type::list(item)
+        Type::list(item.unwrap_or(Type::Dyn))
     }
 
     fn map(&mut self, items: &mut [Entry<Expr>]) -> Type {
-        let (mut keys, mut values) = (Type::Dyn, Type::Dyn);
+        let (mut keys, mut values) = (None, None);
         for entry in items {
             let key = self.check(&mut entry.key);
             if !matches!(
@@ -344,7 +349,7 @@ impl<'e> Checker<'e> {
             let value = self.entry(&mut entry.value, entry.optional);
             values = self.joined(values, &value, entry.value.at);
         }
-        Type::map(keys, values)
+        Type::map(keys.unwrap_or(Type::Dyn), values.unwrap_or(Type::Dyn))
     }
 
     fn message(&mut self, at: u32, name: &Arc<str>, fields: &mut [Entry<Arc<str>>]) -> Type {

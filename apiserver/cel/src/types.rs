@@ -87,8 +87,8 @@ impl Type {
                     bound.push((*param, other.clone()));
                     true
                 }
-                Some((_, known)) if known.is_dyn() && !other.is_dyn() => {
-                    *known = other.clone();
+                Some((_, known)) if known.is_dyn() || other.is_dyn() => {
+                    *known = Type::Dyn;
                     true
                 }
                 Some((_, known)) => {
