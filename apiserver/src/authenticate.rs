@@ -1,10 +1,12 @@
 //! Who is asking: a trusted user from inside the process, a client certificate, a bearer token, or nobody.
 
 use auth::bearer::{self, WebSocketToken};
+use auth::bootstrap_token::{self, BootstrapToken};
 use auth::user::GROUP_MASTERS;
 use auth::{User, impersonation};
 use http::{Extensions, HeaderMap, header};
 use kv::mutants::{Bug, planted};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::ApiServer;
@@ -94,16 +96,11 @@ pub(crate) async fn user_of_token(
     now: i64,
 ) -> ApiResult<(User, Vec<String>)> {
     if let Some(user) = server.config.static_tokens.authenticate(token) {
-        // A token without audiences of its own is meant for this server, and good for nobody else.
-        let own = server.config.api_audiences.iter();
-        let good_for: Vec<String> = own
-            .filter(|audience| audiences.contains(audience))
-            .cloned()
-            .collect();
-        if good_for.is_empty() {
-            return Err(refuse(&"static token shown to another audience"));
-        }
-        return Ok((user.authenticated(), good_for));
+        return Ok((user.authenticated(), meant_for_us(server, audiences)?));
+    }
+    if let Some(token) = BootstrapToken::parse(token) {
+        let user = user_of_bootstrap_token(server, &token, now).await?;
+        return Ok((user.authenticated(), meant_for_us(server, audiences)?));
     }
     let claims = server
         .config
@@ -148,6 +145,41 @@ pub(crate) async fn user_of_token(
         .cloned()
         .collect();
     Ok((claims.user(), good_for))
+}
+
+/// The audiences of a token that has none of its own: it is meant for this server, and good for nobody else.
+fn meant_for_us(server: &ApiServer, audiences: &[String]) -> ApiResult<Vec<String>> {
+    let own = server.config.api_audiences.iter();
+    let good_for: Vec<String> = own
+        .filter(|audience| audiences.contains(audience))
+        .cloned()
+        .collect();
+    if good_for.is_empty() {
+        return Err(refuse(&"token without audiences shown to another audience"));
+    }
+    Ok(good_for)
+}
+
+async fn user_of_bootstrap_token(
+    server: &ApiServer,
+    token: &BootstrapToken<'_>,
+    now: i64,
+) -> ApiResult<User> {
+    server.world.wait_loaded().await?;
+    let namespace = bootstrap_token::NAMESPACE;
+    let secret = server
+        .world
+        .get("", "secrets", namespace, &token.secret_name())
+        .map(|entry| entry.object())
+        .filter(|secret| secret.deletion_timestamp().is_none())
+        .ok_or_else(|| refuse(&"bootstrap token without a secret"))?;
+    let text = |key: &str| secret.value().get(key).and_then(Value::as_str);
+    let data = secret.value().get("data").and_then(Value::as_object);
+    let data = data.into_iter().flatten();
+    let data = data.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)));
+    token
+        .user(text("type").unwrap_or_default(), &data.collect(), now)
+        .map_err(|error| refuse(&error))
 }
 
 /// Applies `Impersonate-*` headers: every part of the wanted identity is a right of its own.

@@ -11,6 +11,7 @@
 
 pub mod aggregate;
 pub mod bearer;
+pub mod bootstrap_token;
 pub mod escalation;
 pub mod impersonation;
 pub mod node;

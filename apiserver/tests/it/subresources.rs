@@ -227,6 +227,41 @@ async fn static_tokens_are_good_for_this_server_only() {
 }
 
 #[tokio::test]
+async fn a_bootstrap_token_lives_as_long_as_its_secret() {
+    let server = Server::start().await;
+    let who = async || {
+        let request = http::Request::builder()
+            .method(Method::POST)
+            .uri("/apis/authentication.k8s.io/v1/selfsubjectreviews")
+            .header("authorization", "Bearer abcdef.0123456789abcdef")
+            .header("content-type", "application/json")
+            .body("{}".into())
+            .unwrap();
+        server.read(request).await
+    };
+    assert_eq!(who().await.code, 401);
+    let secrets = "/api/v1/namespaces/kube-system/secrets";
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bootstrap-token-abcdef"},
+        "type": "bootstrap.kubernetes.io/token", "stringData": {"token-id": "abcdef", "token-secret": "0123456789abcdef",
+            "usage-bootstrap-authentication": "true", "auth-extra-groups": "system:bootstrappers:node"}});
+    server.post(secrets, secret).await.ok();
+    let uri = format!("{secrets}/bootstrap-token-abcdef");
+    // A read of the newest state: this member knows the secret now.
+    server.get(&uri).await.ok();
+    let said = who().await.ok()["status"]["userInfo"].clone();
+    assert_eq!(said["username"], "system:bootstrap:abcdef");
+    let groups = [
+        "system:bootstrappers",
+        "system:bootstrappers:node",
+        "system:authenticated",
+    ];
+    assert_eq!(said["groups"], json!(groups));
+    server.delete(&uri, json!(null)).await.ok();
+    assert_eq!(server.get(&uri).await.code, 404);
+    assert_eq!(who().await.code, 401);
+}
+
+#[tokio::test]
 async fn tokens_are_bound_and_reviewed() {
     let server = Server::start().await;
     server.account("default").await;
