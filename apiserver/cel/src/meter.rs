@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use crate::Value;
 use crate::authorizer::Authorizer;
@@ -15,10 +15,8 @@ pub const CALL_COST_MAX: u64 = 1_000_000;
 /// Kubernetes' limit of everything that is evaluated for one object.
 pub const BUDGET: u64 = 10_000_000;
 
-/// Bytes that a compiled pattern may take.
-const REGEX_SIZE_MAX: usize = 256 * 1024;
 /// What compiling a pattern costs that is not a literal.
-const REGEX_COST: u64 = 2_000;
+const REGEX_COST: u64 = 20_000;
 
 /// Why there is no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,20 +125,7 @@ impl<'m> Meter<'m> {
     }
 }
 
+/// A pattern of Go's syntax; the error is Go's text.
 pub(crate) fn compile_regex(pattern: &str) -> Result<Arc<Regex>, String> {
-    let built = RegexBuilder::new(pattern)
-        .size_limit(REGEX_SIZE_MAX)
-        .dfa_size_limit(REGEX_SIZE_MAX)
-        .build();
-    let text = |error: regex::Error| {
-        let reason = error.to_string();
-        let last = reason
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .trim_start_matches("error: ")
-            .to_string();
-        format!("error parsing regexp: {last}: `{pattern}`")
-    };
-    built.map(Arc::new).map_err(text)
+    schema::structural::pattern::compile(pattern)
 }

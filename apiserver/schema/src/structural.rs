@@ -18,7 +18,7 @@ pub mod definition;
 mod embedded;
 mod format;
 mod node;
-mod pattern;
+pub mod pattern;
 mod prune;
 mod unique;
 mod validate;

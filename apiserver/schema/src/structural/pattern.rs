@@ -22,7 +22,7 @@ const REPEAT_MAX: u32 = 1000;
 static KEPT: LazyLock<Mutex<HashMap<Box<str>, Arc<Regex>>>> = LazyLock::new(Mutex::default);
 
 /// Compiles a pattern, or says as Go does why it is none.
-pub(super) fn compile(pattern: &str) -> Result<Arc<Regex>, String> {
+pub fn compile(pattern: &str) -> Result<Arc<Regex>, String> {
     let kept = |map: &HashMap<Box<str>, Arc<Regex>>| map.get(pattern).cloned();
     let lock = || KEPT.lock().unwrap_or_else(|broken| broken.into_inner());
     if let Some(regex) = kept(&lock()) {
