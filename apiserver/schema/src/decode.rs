@@ -57,8 +57,29 @@ pub struct Decoded {
     pub unknown: Vec<String>,
     /// Paths of fields that occurred more than once.
     pub duplicate: Vec<String>,
-    /// Both as texts, in the order of the body: `unknown field "spec.foo"`. Each is a warning.
+    /// Both as texts, in the order of the body: `unknown field "spec.foo"`. Each is a warning. In
+    /// YAML duplicates come first, and by their lines: `line 3: key "foo" already set in map`.
     pub problems: Vec<String>,
+}
+
+impl Decoded {
+    /// All problems as one text, with the words of the parser that Kubernetes has for YAML.
+    pub fn strict_text(&self) -> String {
+        strict_text(&self.problems)
+    }
+}
+
+fn strict_text(problems: &[String]) -> String {
+    let (lines, others): (Vec<&str>, Vec<&str>) = problems
+        .iter()
+        .map(String::as_str)
+        .partition(|text| text.starts_with("line "));
+    let yaml = format!("yaml: unmarshal errors:\n  {}", lines.join("\n  "));
+    let yaml = (!lines.is_empty()).then_some(yaml.as_str());
+    yaml.into_iter()
+        .chain(others)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Why a body cannot be used; each is a 400.
@@ -122,7 +143,7 @@ fn checked(
         Schema::Custom(schema) => custom::checked(schema, value, &mut problems)?,
     };
     if problems.strict && !problems.list.is_empty() {
-        return Err(DecodeError::Strict(problems.texts().join(", ")));
+        return Err(DecodeError::Strict(strict_text(&problems.texts())));
     }
     let texts = problems.texts();
     let (unknown, duplicate): (Vec<_>, Vec<_>) = problems
@@ -148,6 +169,8 @@ enum Problem {
 #[derive(Debug, Default)]
 struct Problems {
     list: Vec<(Problem, String)>,
+    /// The duplicates of a YAML text, as they are told.
+    lines: Vec<String>,
     muted: bool,
     strict: bool,
 }
@@ -156,6 +179,7 @@ impl Problems {
     fn new(validation: FieldValidation) -> Problems {
         Problems {
             list: Vec::new(),
+            lines: Vec::new(),
             muted: validation == FieldValidation::Ignore,
             strict: validation == FieldValidation::Strict,
         }
@@ -190,7 +214,17 @@ impl Problems {
             Problem::Unknown => format!("unknown field \"{path}\""),
             Problem::Duplicate => format!("duplicate field \"{path}\""),
         };
-        self.list.iter().map(text).collect()
+        let told = |(problem, _): &&(Problem, String)| {
+            self.lines.is_empty() || *problem == Problem::Unknown
+        };
+        let others = self.list.iter().filter(told).map(text);
+        self.lines.iter().cloned().chain(others).collect()
+    }
+
+    fn has_duplicates(&self) -> bool {
+        self.list
+            .iter()
+            .any(|(problem, _)| *problem == Problem::Duplicate)
     }
 }
 

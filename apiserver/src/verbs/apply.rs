@@ -38,17 +38,17 @@ impl Configuration {
         let validation = decode::field_validation(context, "PatchOptions")?;
         let decoded = schema::decode::yaml(None, body, FieldValidation::Warn)
             .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
-        let value = decoded.value;
+        let value = &decoded.value;
         if !value.is_object() {
             return Err(ApiError::bad_request(format!(
                 "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-                schema::object::kind_of(&value)
+                schema::object::kind_of(value)
             )));
         }
         if validation == FieldValidation::Strict && !decoded.problems.is_empty() {
             return Err(ApiError::bad_request(format!(
-                "error strict decoding YAML: {}",
-                decoded.problems.join(", ")
+                "error strict decoding YAML: error converting YAML to JSON: {}",
+                decoded.strict_text()
             )));
         }
         if validation == FieldValidation::Warn {
@@ -56,6 +56,7 @@ impl Configuration {
                 context.warn(problem);
             }
         }
+        let value = decoded.value;
         check_kind(expected, &value)?;
         let entries = value.pointer("/metadata/managedFields");
         if entries.is_some_and(|entries| !entries.is_null()) {

@@ -192,9 +192,15 @@ fn yaml_and_patched_values_take_the_same_walk() {
     assert_eq!(
         decoded.problems,
         [
-            r#"unknown field "spec.foo""#,
-            r#"duplicate field "spec.replicas""#
+            r#"line 4: key "replicas" already set in map"#,
+            r#"unknown field "spec.foo""#
         ]
+    );
+    assert_eq!(decoded.duplicate, ["spec.replicas"]);
+    let error = yaml(deployment(), body, FieldValidation::Strict).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "strict decoding error: yaml: unmarshal errors:\n  line 4: key \"replicas\" already set in map, unknown field \"spec.foo\""
     );
     let patched = value(
         deployment(),
@@ -243,6 +249,12 @@ fn the_deepest_bodies_fit_the_stack() {
     on_small_stack(|| {
         let body = format!("{}1{}", "[".repeat(255), "]".repeat(255));
         assert!(yaml(None, body.as_bytes(), FieldValidation::Strict).is_ok());
+        for (levels, told) in [(60, "line 1: key"), (250, "duplicate field")] {
+            let (open, close) = ("{a: ".repeat(levels), "}".repeat(levels));
+            let body = format!("{open}{{b: 1, b: 2}}{close}");
+            let decoded = yaml(None, body.as_bytes(), FieldValidation::Warn).unwrap();
+            assert!(decoded.problems[0].starts_with(told), "{levels}");
+        }
     });
 }
 
@@ -346,7 +358,7 @@ fn custom_resources_are_pruned_and_their_metadata_is_typed() {
     assert_eq!(
         decoded.problems,
         [
-            r#"duplicate field "spec.size""#,
+            r#"line 1: key "size" already set in map"#,
             r#"unknown field "spec.nope""#
         ]
     );

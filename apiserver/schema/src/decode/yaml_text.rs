@@ -3,15 +3,18 @@
 //! Bounded in depth, nodes, scalar bytes and alias expansion, since a small text can describe a
 //! huge value.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::{Budget, DuplicateKeyPolicy, Options};
+use serde_saphyr::{Budget, DuplicateKeyPolicy, Options, Spanned};
 
-use super::{Expect, Problems, Step, Trail};
+use super::{Expect, PROBLEMS_MAX, Problems, Step, Trail};
 
 const DEPTH_MAX: usize = 256;
+/// Lines are told no deeper: with its place a value takes much more of the stack.
+const DEPTH_OF_LINES_MAX: usize = 64;
 const NODES_MAX: usize = 500_000;
 const SCALAR_BYTES_MAX: usize = 16 << 20;
 const ALIASED_EVENTS_MAX: usize = 100_000;
@@ -24,14 +27,21 @@ pub(super) fn parse(
     problems: &mut Problems,
 ) -> Result<Value, String> {
     let text = String::from_utf8_lossy(bytes);
-    let node: Node = serde_saphyr::from_str_with_options(&text, options())
+    let node: Node = serde_saphyr::from_str_with_options(&text, options(DEPTH_MAX))
         .map_err(|e| format!("error converting YAML to JSON: yaml: {e}"))?;
-    Ok(value_of(node, expect, None, problems))
+    let value = value_of(node, expect, None, problems);
+    if problems.has_duplicates() {
+        // Kubernetes tells them by their lines, for which it is worth to read the text again.
+        let options = options(DEPTH_OF_LINES_MAX);
+        let twice: Result<Twice, _> = serde_saphyr::from_str_with_options(&text, options);
+        problems.lines = twice.map(Twice::texts).unwrap_or_default();
+    }
+    Ok(value)
 }
 
-fn options() -> Options {
+fn options(depth_max: usize) -> Options {
     let mut budget = Budget::default();
-    budget.max_depth = DEPTH_MAX;
+    budget.max_depth = depth_max;
     budget.max_nodes = NODES_MAX;
     budget.max_events = 3 * NODES_MAX;
     budget.max_total_scalar_bytes = SCALAR_BYTES_MAX;
@@ -87,6 +97,97 @@ fn value_of(
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
         deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+/// The keys that occur again in a text, each with the line of its value.
+struct Twice(Vec<(u64, String)>);
+
+impl Twice {
+    fn texts(self) -> Vec<String> {
+        let text = |(line, key): (u64, String)| {
+            let key = crate::field::go_quote(&key);
+            format!("line {line}: key {key} already set in map")
+        };
+        self.0.into_iter().map(text).collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for Twice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Twice, D::Error> {
+        deserializer.deserialize_any(TwiceVisitor)
+    }
+}
+
+struct TwiceVisitor;
+
+impl<'de> Visitor<'de> for TwiceVisitor {
+    type Value = Twice;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        NodeVisitor.expecting(f)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Twice, E> {
+        Ok(Twice(Vec::new()))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Twice, E> {
+        Ok(Twice(Vec::new()))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Twice, E> {
+        Ok(Twice(Vec::new()))
+    }
+
+    fn visit_i128<E>(self, _: i128) -> Result<Twice, E> {
+        Ok(Twice(Vec::new()))
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<Twice, E> {
+        Ok(Twice(Vec::new()))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Twice, E> {
+        Ok(Twice(Vec::new()))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Twice, E> {
+        Ok(Twice(Vec::new()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Twice, E> {
+        Ok(Twice(Vec::new()))
+    }
+
+    fn visit_none<E>(self) -> Result<Twice, E> {
+        Ok(Twice(Vec::new()))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Twice, D::Error> {
+        Twice::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Twice, A::Error> {
+        let mut found = Vec::new();
+        while let Some(Twice(inner)) = access.next_element()? {
+            found.extend(inner);
+            found.truncate(PROBLEMS_MAX);
+        }
+        Ok(Twice(found))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Twice, A::Error> {
+        let (mut found, mut seen) = (Vec::new(), HashSet::new());
+        while let Some(Key(key)) = access.next_key()? {
+            let value: Spanned<Twice> = access.next_value()?;
+            found.extend(value.value.0);
+            if !seen.insert(key.clone()) {
+                found.push((value.referenced.line(), key));
+            }
+            found.truncate(PROBLEMS_MAX);
+        }
+        Ok(Twice(found))
     }
 }
 
@@ -228,7 +329,21 @@ mod tests {
         assert_eq!(value, json!({"a": 2, "b": [{"c": 2}]}));
         assert_eq!(
             found.texts(),
-            [r#"duplicate field "b[0].c""#, r#"duplicate field "a""#]
+            [
+                r#"line 4: key "c" already set in map"#,
+                r#"line 5: key "a" already set in map"#
+            ]
+        );
+        let mut found = Problems::default();
+        let text = b"\na: {b: 1, b: 2}\na:\n  b: 1\n'x y': [1]\n'x y':\n- 2\n{}";
+        parse(&text[..text.len() - 3], Expect::Any, &mut found).unwrap();
+        assert_eq!(
+            found.texts(),
+            [
+                r#"line 2: key "b" already set in map"#,
+                r#"line 4: key "a" already set in map"#,
+                r#"line 7: key "x y" already set in map"#
+            ]
         );
     }
 
