@@ -164,6 +164,9 @@ impl Watcher {
                 true => world.revision(),
                 false => version,
             };
+            if planted(Bug::ExpiresForNothing) && version < world.revision() {
+                return Err(ApiError::too_old(version, world.revision()));
+            }
             let cursor = cache
                 .cursor_after(from)
                 .map_err(|oldest| ApiError::too_old(version, oldest.0));

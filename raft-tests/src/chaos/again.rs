@@ -198,6 +198,7 @@ async fn try_again(test: &Test<'_>, first: &Over, schedule: &[Planned]) -> Resul
     }
     if failed {
         fs::rename(&tried, &small)?;
+        say(&format!("that one is in {} now", small.display()));
         write(&test.folder.join(SMALL_SCHEDULE), schedule)?;
     }
     over.map(|_| failed)

@@ -164,6 +164,8 @@ bugs! {
             "What asks for any version, resourceVersion=0, gets the past that this member's cache shows."
         WatchResumesNow "watch-resumes-now" "Kubernetes' API concepts: efficient detection of changes"
             "A watch that goes on from a version gets what comes from now on, and not what came in between."
+        ExpiresForNothing "expires-for-nothing" "Kubernetes' API concepts: 410 Gone"
+            "Whatever version but the newest a watch goes on from is too old, though all that came after it is there."
 
         // Rights.
         RevokedRightsStay "revoked-rights-stay" "rule K11"
