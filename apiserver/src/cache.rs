@@ -5,6 +5,7 @@
 //! whatever clients do.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
@@ -70,6 +71,8 @@ pub(crate) struct Cache {
     pub(crate) prefix: String,
     state: RwLock<State>,
     wake: watch::Sender<u64>,
+    /// Another cache took its place, or its kind is gone: watches end.
+    closed: AtomicBool,
 }
 
 struct State {
@@ -118,7 +121,48 @@ impl Cache {
             prefix,
             state: RwLock::new(state),
             wake: watch::Sender::new(0),
+            closed: AtomicBool::new(false),
         }
+    }
+
+    /// An empty cache that knows what comes after `revision`.
+    pub(crate) fn since(shapes: Vec<Handle>, prefix: String, revision: i64) -> Cache {
+        let cache = Cache::new(shapes, prefix);
+        cache.write().floor = revision;
+        cache
+    }
+
+    /// The same objects in other shapes. What is `alike` is taken over as it is, with the changes of before; else every
+    /// object is read again, and watches begin at `revision`.
+    pub(crate) fn reshaped(&self, shapes: Vec<Handle>, alike: bool, revision: i64) -> Cache {
+        let cache = Cache::new(shapes, self.prefix.clone());
+        let old = self.read();
+        if alike {
+            let mut state = cache.write();
+            state.tree = old.tree.clone();
+            state.changed = old.changed;
+            state.ring = old.ring.clone();
+            state.first = old.first;
+            state.floor = old.floor;
+            state.bytes = old.bytes;
+            drop(state);
+            return cache;
+        }
+        let again = |entry: &Arc<Entry>| cache.entry(entry.key(), &entry.stored(), entry.revision);
+        let entries: Vec<_> = old.tree.iter_from("").filter_map(again).collect();
+        drop(old);
+        cache.reset(entries, revision);
+        cache
+    }
+
+    /// Ends the watches of this cache.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.wake.send_modify(|_| {});
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {

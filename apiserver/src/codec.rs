@@ -126,6 +126,15 @@ impl Versioned {
         .json
     }
 
+    /// The bytes as they are stored: without the version.
+    pub(crate) fn stored(&self) -> Bytes {
+        let (at, len) = (self.at as usize, self.version_len as usize);
+        let mut out = Vec::with_capacity(self.json.len());
+        out.extend_from_slice(&self.json[..at]);
+        out.extend_from_slice(&self.json[at + len..]);
+        Bytes::from(out)
+    }
+
     /// What follows `kind` and `apiVersion`, from `"metadata"` on: lists of built-in kinds leave the first two out.
     pub(crate) fn list_item_tail(&self) -> Bytes {
         self.json.slice(self.at as usize - METADATA.len()..)
@@ -164,6 +173,7 @@ mod tests {
         );
         let later: Value = serde_json::from_slice(&versioned.with_revision(1234567)).unwrap();
         assert_eq!(later["metadata"]["resourceVersion"], "1234567");
+        assert_eq!(versioned.stored(), stored);
         assert_eq!(
             &versioned.list_item_tail()[..],
             br#""metadata":{"resourceVersion":"42","name":"x"},"data":{"metadata":{}}}"#

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use resources::Resource;
+use resources::custom::Custom;
 use schema::Object;
 use schema::decode::{Decoded, FieldValidation};
 use schema::field::{FieldError, Path};
+use schema::structural::{Schema, Structural};
 use serde_json::Value;
 
 use crate::context::Context;
@@ -17,6 +19,8 @@ pub(crate) struct Expected<'a> {
     pub(crate) group: &'a str,
     pub(crate) version: &'a str,
     pub(crate) kind: &'a str,
+    /// The schema of a custom resource.
+    pub(crate) custom: Option<&'a Structural>,
 }
 
 impl<'a> Expected<'a> {
@@ -25,6 +29,15 @@ impl<'a> Expected<'a> {
             group: &resource.group,
             version: &resource.version,
             kind: &resource.kind,
+            custom: resource.custom.as_ref().map(Custom::schema),
+        }
+    }
+
+    /// What describes such objects.
+    pub(crate) fn schema(&self) -> Schema<'a> {
+        match self.custom {
+            Some(custom) => custom.into(),
+            None => schema::type_of(self.group, self.version, self.kind).into(),
         }
     }
 
@@ -79,7 +92,7 @@ pub(crate) fn patched(
     validation: FieldValidation,
     shown: impl Fn() -> String,
 ) -> ApiResult<Object> {
-    let ty = schema::type_of(expected.group, expected.version, expected.kind);
+    let ty = expected.schema();
     let head = json_head(&patched);
     let decoded = schema::decode::value(ty, patched, validation).map_err(|error| {
         let error = FieldError::invalid(&Path::new("patch"), shown(), error.to_string());
@@ -111,7 +124,7 @@ fn value(
     format: BodyFormat,
     validation: FieldValidation,
 ) -> ApiResult<Value> {
-    let ty = schema::type_of(expected.group, expected.version, expected.kind);
+    let ty = expected.schema();
     let refuse = |error: &dyn std::fmt::Display| refuse(expected, body, format, error);
     let decoded = match format {
         BodyFormat::Json => {
@@ -121,7 +134,17 @@ fn value(
             schema::decode::yaml(ty, body, validation).map_err(|error| refuse(&error))?
         }
         BodyFormat::Protobuf => {
-            return schema::protobuf::decode_or(body, ty).map_err(|error| refuse(&error));
+            let built_in = match ty {
+                Schema::BuiltIn(ty) => Some(ty),
+                Schema::Custom(_) => {
+                    return Err(ApiError::unsupported_media(&[
+                        negotiate::JSON,
+                        negotiate::YAML,
+                    ]));
+                }
+                Schema::Any => None,
+            };
+            return schema::protobuf::decode_or(body, built_in).map_err(|error| refuse(&error));
         }
     };
     if validation == FieldValidation::Warn {

@@ -1,18 +1,20 @@
 //! Discovery, in the legacy form (`/api`, `/apis`, one list a version) and the aggregated one, and `/version`.
-//! All of it is derived from `resources::ALL` once.
+//! All of it is derived from `resources::ALL` and the custom resources.
 
-use std::sync::OnceLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use resources::{Group, Resource};
+use resources::{Handle, Resource};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 
 use crate::config::{VERSION_MINOR, git_version};
 use crate::context::Context;
+use crate::customs::Customs;
 use crate::negotiate::{self, Output};
 use crate::status::ApiError;
 
@@ -21,11 +23,119 @@ const AGGREGATED: &[(&str, &str)] = &[
     ("v2beta1", "apidiscovery.k8s.io/v2beta1"),
 ];
 
-/// Documents that are made at most once.
+/// Documents that are kept until something changes.
 #[derive(Default)]
 pub(crate) struct Documents {
     core: [OnceLock<Tagged>; 2],
-    groups: [OnceLock<Tagged>; 2],
+    /// With the change of the custom resources that they show.
+    groups: [Mutex<Option<(u64, Tagged)>>; 2],
+    /// Groups as the aggregated form has them, each with the change that it shows: a change of one group makes one anew.
+    pieces: Mutex<BTreeMap<String, (u64, Arc<str>)>>,
+}
+
+impl Documents {
+    fn aggregated_groups(&self, customs: &Customs, at: usize) -> Tagged {
+        let changes = customs.changes();
+        let mut kept = lock(&self.groups[at]);
+        if let Some((known, tagged)) = kept.as_ref()
+            && *known == changes
+        {
+            return tagged.clone();
+        }
+        let groups: Vec<Served> = all_groups(customs)
+            .into_iter()
+            .filter(|group| !group.name.is_empty())
+            .collect();
+        let mut pieces = lock(&self.pieces);
+        let names: BTreeSet<&str> = groups.iter().map(|group| &*group.name).collect();
+        pieces.retain(|name, _| names.contains(name.as_str()));
+        let mut body = format!(
+            r#"{{"kind":"APIGroupDiscoveryList","apiVersion":"{}","metadata":{{}},"items":["#,
+            AGGREGATED[at].1
+        );
+        for (n, group) in groups.iter().enumerate() {
+            let fresh = || {
+                (
+                    group.changed,
+                    Arc::from(aggregated_group(customs, group).to_string()),
+                )
+            };
+            let piece = pieces.entry(group.name.clone()).or_insert_with(fresh);
+            if piece.0 != group.changed {
+                *piece = fresh();
+            }
+            if n > 0 {
+                body.push(',');
+            }
+            body.push_str(&piece.1);
+        }
+        body.push_str("]}");
+        let tagged = Tagged::new(Bytes::from(body));
+        *kept = Some((changes, tagged.clone()));
+        tagged
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A group and its versions, preferred first.
+struct Served {
+    name: String,
+    versions: Vec<String>,
+    /// The last change of its custom resources.
+    changed: u64,
+}
+
+/// All groups, the built-in ones first.
+fn all_groups(customs: &Customs) -> Vec<Served> {
+    let mut groups: Vec<Served> = resources::groups()
+        .iter()
+        .map(|group| Served {
+            name: group.name.to_owned(),
+            versions: group.versions.iter().map(|v| (*v).to_owned()).collect(),
+            changed: 0,
+        })
+        .collect();
+    let built_in = groups.len();
+    for (name, changed) in customs.groups() {
+        let mut versions: Vec<String> = customs
+            .of_group(&name)
+            .iter()
+            .map(|resource| resource.version.to_string())
+            .collect();
+        versions.sort_by(|a, b| resources::compare_versions(a, b));
+        versions.dedup();
+        match groups[..built_in]
+            .iter_mut()
+            .find(|group| group.name == name)
+        {
+            Some(group) => {
+                versions.retain(|version| !group.versions.contains(version));
+                group.versions.extend(versions);
+                group.changed = changed;
+            }
+            None => groups.push(Served {
+                name,
+                versions,
+                changed,
+            }),
+        }
+    }
+    groups
+}
+
+/// One group by its name; none where it serves nothing.
+fn group_named(customs: &Customs, name: &str) -> Option<Served> {
+    // All of them are looked at only where the name is that of a group.
+    let known = resources::groups().iter().any(|group| group.name == name);
+    if !known && customs.of_group(name).is_empty() {
+        return None;
+    }
+    all_groups(customs)
+        .into_iter()
+        .find(|group| group.name == name)
 }
 
 /// A document and its entity tag.
@@ -76,21 +186,22 @@ impl Tagged {
 /// Answers discovery paths; none for other paths.
 pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let customs = &context.server.world.customs;
     let value = match segments.as_slice() {
         ["version"] => version(),
         ["api"] | ["apis"] => {
             let core = segments[0] == "api";
             if let Some(at) = aggregated_version(&context.headers) {
                 let documents = &context.server.discovery;
-                let cell = if core {
-                    &documents.core[at]
+                let tagged = if core {
+                    let make = || {
+                        let value = aggregated_core(AGGREGATED[at].1);
+                        Tagged::new(Bytes::from(value.to_string()))
+                    };
+                    documents.core[at].get_or_init(make).clone()
                 } else {
-                    &documents.groups[at]
+                    documents.aggregated_groups(customs, at)
                 };
-                let tagged = cell.get_or_init(|| {
-                    let value = aggregated(AGGREGATED[at].1, core);
-                    Tagged::new(Bytes::from(value.to_string()))
-                });
                 let content_type = if at == 0 {
                     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
                 } else {
@@ -101,24 +212,26 @@ pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
             if core {
                 api_versions(context)
             } else {
-                group_list()
+                group_list(customs)
             }
         }
-        ["api", version] => resource_list("", version)?,
+        ["api", version] => resource_list(customs, "", version)?,
         ["apis", group] => {
-            let group = resources::groups()
-                .into_iter()
-                .find(|known| !known.name.is_empty() && known.name == *group)?;
+            let group = group_named(customs, group).filter(|group| !group.name.is_empty())?;
             let mut value = group_value(&group);
             value["kind"] = "APIGroup".into();
             value["apiVersion"] = "v1".into();
             value
         }
-        ["apis", group, version] if !group.is_empty() => resource_list(group, version)?,
-        [""] => root(),
+        ["apis", group, version] if !group.is_empty() => resource_list(customs, group, version)?,
+        [""] => root(customs),
         _ => return None,
     };
-    if let Err(error) = negotiate::output(&context.headers, &context.query, true) {
+    if let Err(error) = negotiate::output(
+        &context.headers,
+        &context.query,
+        negotiate::Offer::EVERYTHING,
+    ) {
         // `/version` and the root answer any client; discovery is negotiated.
         if !matches!(segments.as_slice(), ["version"] | [""]) {
             let error: ApiError = error;
@@ -180,7 +293,7 @@ fn version() -> Value {
     })
 }
 
-fn root() -> Value {
+fn root(customs: &Customs) -> Value {
     let mut paths: Vec<String> = [
         "/.well-known/openid-configuration",
         "/api",
@@ -197,7 +310,7 @@ fn root() -> Value {
     ]
     .map(str::to_owned)
     .to_vec();
-    for group in resources::groups()
+    for group in all_groups(customs)
         .iter()
         .filter(|group| !group.name.is_empty())
     {
@@ -224,14 +337,14 @@ fn api_versions(context: &Context) -> Value {
     })
 }
 
-fn group_value(group: &Group) -> Value {
+fn group_value(group: &Served) -> Value {
     let version = |version: &str| json!({ "groupVersion": format!("{}/{version}", group.name), "version": version });
     let versions: Vec<Value> = group.versions.iter().map(|name| version(name)).collect();
     json!({ "name": group.name, "versions": versions, "preferredVersion": versions[0] })
 }
 
-fn group_list() -> Value {
-    let groups: Vec<Value> = resources::groups()
+fn group_list(customs: &Customs) -> Value {
+    let groups: Vec<Value> = all_groups(customs)
         .iter()
         .filter(|group| !group.name.is_empty())
         .map(group_value)
@@ -239,18 +352,30 @@ fn group_list() -> Value {
     json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups })
 }
 
-fn of_version<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Resource> {
-    resources::ALL
-        .iter()
-        .filter(move |resource| resource.group == group && resource.version == version)
+fn of_version(customs: &Customs, group: &str, version: &str) -> Vec<Handle> {
+    let built_in = resources::ALL.iter().map(Handle::from);
+    let list = built_in.filter(|resource| resource.group == group && resource.version == version);
+    let mut list: Vec<Handle> = list.collect();
+    let mut custom = customs.of_group(group);
+    custom.retain(|resource| resource.version == version);
+    list.extend(custom);
+    list
 }
 
-fn resource_list(group: &str, version: &str) -> Option<Value> {
+/// The verbs that discovery shows.
+fn verbs(resource: &Resource) -> &'static [&'static str] {
+    match &resource.custom {
+        Some(custom) => custom.listed_verbs(),
+        None => resource.verbs,
+    }
+}
+
+fn resource_list(customs: &Customs, group: &str, version: &str) -> Option<Value> {
     let mut list: Vec<Value> = Vec::new();
-    for resource in of_version(group, version) {
+    for resource in &of_version(customs, group, version) {
         let mut value = json!({
             "name": &resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
-            "kind": &resource.kind, "verbs": resource.verbs
+            "kind": &resource.kind, "verbs": verbs(resource)
         });
         if !resource.short_names.is_empty() {
             value["shortNames"] = json!(resource.short_names);
@@ -291,37 +416,41 @@ fn resource_list(group: &str, version: &str) -> Option<Value> {
 fn storage_version_hash(resource: &Resource) -> String {
     use base64::Engine;
     let stored = resources::storage_resource(resource);
-    let digest = Sha512::digest(format!(
-        "{}/{}/{}",
-        stored.group, stored.version, stored.kind
-    ));
+    let version = match &resource.custom {
+        Some(custom) => custom.storage_version(),
+        None => &stored.version,
+    };
+    let digest = Sha512::digest(format!("{}/{version}/{}", stored.group, stored.kind));
     base64::engine::general_purpose::STANDARD.encode(&digest[..8])
 }
 
-fn aggregated(api_version: &str, core: bool) -> Value {
-    let groups: Vec<Value> = resources::groups()
+fn aggregated_core(api_version: &str) -> Value {
+    let customs = Customs::default();
+    let groups = all_groups(&customs);
+    let groups: Vec<Value> = groups
         .iter()
-        .filter(|group| group.name.is_empty() == core)
-        .map(|group| {
-            let versions: Vec<Value> = group
-                .versions
-                .iter()
-                .map(|version| {
-                    let list: Vec<Value> = of_version(group.name, version)
-                        .map(aggregated_resource)
-                        .collect();
-                    json!({ "version": version, "resources": list, "freshness": "Current" })
-                })
-                .collect();
-            let mut metadata = Map::new();
-            if !group.name.is_empty() {
-                metadata.insert("name".into(), group.name.into());
-            }
-            metadata.insert("creationTimestamp".into(), Value::Null);
-            json!({ "metadata": metadata, "versions": versions })
-        })
+        .filter(|group| group.name.is_empty())
+        .map(|group| aggregated_group(&customs, group))
         .collect();
     json!({ "kind": "APIGroupDiscoveryList", "apiVersion": api_version, "metadata": {}, "items": groups })
+}
+
+fn aggregated_group(customs: &Customs, group: &Served) -> Value {
+    let versions: Vec<Value> = group
+        .versions
+        .iter()
+        .map(|version| {
+            let list = of_version(customs, &group.name, version);
+            let list: Vec<Value> = list.iter().map(|one| aggregated_resource(one)).collect();
+            json!({ "version": version, "resources": list, "freshness": "Current" })
+        })
+        .collect();
+    let mut metadata = Map::new();
+    if !group.name.is_empty() {
+        metadata.insert("name".into(), group.name.as_str().into());
+    }
+    metadata.insert("creationTimestamp".into(), Value::Null);
+    json!({ "metadata": metadata, "versions": versions })
 }
 
 fn aggregated_resource(resource: &Resource) -> Value {
@@ -331,7 +460,7 @@ fn aggregated_resource(resource: &Resource) -> Value {
         "responseKind": kind(&resource.group, &resource.version, &resource.kind),
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
-        "verbs": resource.verbs
+        "verbs": verbs(resource)
     });
     if !resource.short_names.is_empty() {
         value["shortNames"] = json!(resource.short_names);

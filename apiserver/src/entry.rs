@@ -7,7 +7,7 @@ use resources::{Handle, Resource, Storage};
 use schema::Object;
 use serde_json::Value;
 
-use crate::codec::Versioned;
+use crate::codec::{self, Versioned};
 
 /// An object at one revision. Shared by lists, watches, admission and authorization; never changed.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Entry {
     /// The object's resourceVersion.
     pub(crate) revision: i64,
     pub(crate) encoded: Versioned,
+    /// What is stored, where that is not what is shown: another version, or fields that the schema lost since.
+    raw: Option<Box<Bytes>>,
     labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the selectable fields of every API shape of the object; absent is empty.
     fields: Box<[(Arc<str>, Box<str>)]>,
@@ -32,8 +34,17 @@ impl Entry {
         revision: i64,
         shapes: &[Handle],
     ) -> Option<Entry> {
-        let encoded = Versioned::splice(stored, revision)?;
-        let object = Object::new(serde_json::from_slice(&encoded.json).ok()?).ok()?;
+        let mut encoded = Versioned::splice(stored, revision)?;
+        let mut object = Object::new(serde_json::from_slice(&encoded.json).ok()?).ok()?;
+        let mut raw = None;
+        if let Some(custom) = shapes.first().and_then(|shape| shape.custom.as_ref()) {
+            let before = object.clone();
+            custom.read_stored(&mut object);
+            if object != before {
+                raw = Some(Box::new(stored.clone()));
+                encoded = Versioned::splice(&codec::encode(object.value()), revision)?;
+            }
+        }
         let labels = object
             .labels()
             .map(|(key, value)| (key.into(), value.into()))
@@ -60,6 +71,7 @@ impl Entry {
             names_at,
             revision,
             encoded,
+            raw,
             labels,
             fields: fields.into_boxed_slice(),
         })
@@ -91,6 +103,19 @@ impl Entry {
         self.names()
             .rsplit_once('/')
             .map_or("", |(namespace, _)| namespace)
+    }
+
+    /// The bytes in the store.
+    pub(crate) fn stored(&self) -> Bytes {
+        match &self.raw {
+            Some(raw) => (**raw).clone(),
+            None => self.encoded.stored(),
+        }
+    }
+
+    /// Whether the store has another form of the object than is shown.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.raw.is_some()
     }
 
     /// The complete object as JSON, resourceVersion included.
@@ -131,16 +156,25 @@ impl Entry {
 
 /// Whether objects of `resource` are stored in another resource's shape.
 pub(crate) fn is_converted(resource: &Resource) -> bool {
-    matches!(resource.storage, Storage::Shared(_))
+    match &resource.custom {
+        Some(custom) => !custom.is_storage(),
+        None => matches!(resource.storage, Storage::Shared(_)),
+    }
 }
 
 pub(crate) fn from_storage(resource: &Resource, object: &mut Object) {
+    if let Some(custom) = &resource.custom {
+        custom.read(object);
+    }
     if let Storage::Shared(shared) = resource.storage {
         (shared.from_storage)(object);
     }
 }
 
 pub(crate) fn to_storage(resource: &Resource, object: &mut Object) {
+    if let Some(custom) = &resource.custom {
+        custom.write(object);
+    }
     if let Storage::Shared(shared) = resource.storage {
         (shared.to_storage)(object);
     }

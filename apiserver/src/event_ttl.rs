@@ -31,7 +31,7 @@ impl Leases {
         server: &ApiServer,
         resource: &Resource,
     ) -> ApiResult<i64> {
-        if resource.plural != "events" {
+        if resource.plural != "events" || resource.custom.is_some() {
             return Ok(0);
         }
         let mut open = self.open.lock().await;

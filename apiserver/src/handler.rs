@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::ApiServer;
 use crate::body;
 use crate::context::Context;
-use crate::negotiate::{self, Output};
+use crate::negotiate::{self, Offer, Output};
 use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
 use crate::{authenticate, discovery, health, openapi, reviews, subresources, verbs};
@@ -102,7 +102,10 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
     let query = Query::parse(parts.uri.query());
     let info = RequestInfo::parse(&method, parts.uri.path(), &query);
     let headers = parts.headers.clone();
-    let output = negotiate::output(&headers, &query, has_other_forms(&info));
+    let served = server
+        .world
+        .find(&info.group, &info.version, &info.resource);
+    let output = negotiate::output(&headers, &query, offer(served.as_deref()));
     let plain = Output {
         form: negotiate::Form::Object,
         ..output.clone().unwrap_or(Output::PLAIN)
@@ -134,19 +137,24 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
     if let Some(id) = id {
         response.headers_mut().insert("audit-id", id);
     }
-    server
-        .metrics
-        .observe(&info, response.status(), started.elapsed());
+    server.metrics.observe(
+        &info,
+        served.as_deref(),
+        response.status(),
+        started.elapsed(),
+    );
     if response.status().is_client_error() || response.status().is_server_error() {
         body.drain(&headers).await;
     }
     response
 }
 
-/// Whether the resource can be shown as a Table or as mere metadata: reviews, which nobody lists, cannot.
-fn has_other_forms(info: &RequestInfo) -> bool {
-    resources::find(&info.group, &info.version, &info.resource)
-        .is_none_or(|resource| !resource.is_virtual() || resource.allows("list"))
+/// Reviews, which nobody lists, have no other forms.
+fn offer(resource: Option<&Resource>) -> Offer {
+    resource.map_or(Offer::EVERYTHING, |resource| Offer {
+        other_forms: !resource.is_virtual() || resource.allows("list"),
+        protobuf: resource.custom.is_none(),
+    })
 }
 
 /// The Status of an error, in the encoding that was asked for.
@@ -187,7 +195,8 @@ async fn pipeline(
         Err(error) => return Err(error),
     };
     let context = Context::new(server, info, query, parts.headers, user, output);
-    let route = route(&context.info, &parts.method)?;
+    let resource = find(&context.server, &context.info).await?;
+    let route = route(resource, &context.info, &parts.method)?;
     let mut response = if context.info.is_long_running() {
         serve_stream(&context, route, &parts.method, &mut parts.extensions).await?
     } else {
@@ -251,7 +260,35 @@ enum Route {
     Write(Handle),
 }
 
-fn route(info: &RequestInfo, method: &Method) -> ApiResult<Route> {
+/// The resource of a request. One that a definition brought through another member may not be known here yet.
+async fn find(server: &ApiServer, info: &RequestInfo) -> ApiResult<Option<Handle>> {
+    let find = || {
+        server
+            .world
+            .find(&info.group, &info.version, &info.resource)
+    };
+    if !info.is_resource {
+        return Ok(None);
+    }
+    let found = match find() {
+        None if info.group.contains('.') => {
+            server.world.wait_most_recent(&*server.store).await?;
+            find()
+        }
+        found => found,
+    };
+    match found.as_ref().and_then(|resource| resource.custom.as_ref()) {
+        Some(custom) if !custom.is_convertible() => Err(ApiError::internal(format!(
+            "conversion webhook for {}/{}, Kind={} failed: versions that a webhook converts are not served",
+            info.group,
+            info.version,
+            found.as_ref().map_or("", |resource| &*resource.kind)
+        ))),
+        _ => Ok(found),
+    }
+}
+
+fn route(resource: Option<Handle>, info: &RequestInfo, method: &Method) -> ApiResult<Route> {
     if !info.is_resource {
         return Ok(if matches!(*method, Method::GET | Method::HEAD) {
             Route::Page
@@ -259,8 +296,7 @@ fn route(info: &RequestInfo, method: &Method) -> ApiResult<Route> {
             Route::NotFound
         });
     }
-    let found = resources::find(&info.group, &info.version, &info.resource);
-    let Some(resource) = found.map(Handle::from) else {
+    let Some(resource) = resource else {
         return Ok(Route::NotFound);
     };
     let named = !info.name.is_empty() && !info.is_collection();

@@ -24,7 +24,9 @@ mod codec;
 mod compaction;
 mod config;
 mod context;
+mod customs;
 mod decode;
+mod definitions;
 mod discovery;
 mod endpoints;
 mod entry;
@@ -137,6 +139,7 @@ impl ApiServer {
         tasks.spawn(host::here(bootstrap::run(self.clone())));
         tasks.spawn(host::here(endpoints::run(self.clone())));
         tasks.spawn(host::here(compaction::run(self.clone())));
+        tasks.spawn(host::here(definitions::run(self.clone())));
         tasks.spawn(host::here(quota_status::run(self.clone())));
         Tasks {
             tasks,

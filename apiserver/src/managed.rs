@@ -116,13 +116,10 @@ pub(crate) fn track(
         return;
     };
     let sent = new.metadata_mut().remove("managedFields");
-    let Some(ty) = schema::type_of(&resource.group, &resource.version, &resource.kind) else {
-        return;
-    };
     let nothing = json!({ "metadata": {} });
     let before = old.map_or(&nothing, Object::value);
     let entries = with_who(context, resource, (manager, subresource), |who| {
-        updated(ty, before, new.value(), sent.as_ref(), who)
+        updated(resource.schema(), before, new.value(), sent.as_ref(), who)
     });
     put(new, entries);
 }

@@ -93,10 +93,16 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn observe(&self, info: &RequestInfo, code: StatusCode, elapsed: Duration) {
+    pub(crate) fn observe(
+        &self,
+        info: &RequestInfo,
+        served: Option<&Resource>,
+        code: StatusCode,
+        elapsed: Duration,
+    ) {
         // Only names that exist become labels: clients must not be able to grow this table.
-        let known = info.is_resource
-            && resources::find(&info.group, &info.version, &info.resource).is_some();
+        let served = served.filter(|_| info.is_resource);
+        let known = served.is_some();
         let of = |text: &'_ str| {
             if known {
                 text.to_owned()
@@ -104,7 +110,7 @@ impl Metrics {
                 String::new()
             }
         };
-        let subresource = resources::find(&info.group, &info.version, &info.resource)
+        let subresource = served
             .and_then(|resource| resource.subresource(&info.subresource))
             .map_or("", |subresource| subresource.name);
         let scope = match (known, info.is_collection(), info.namespace.is_empty()) {

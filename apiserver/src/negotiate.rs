@@ -110,11 +110,27 @@ impl Output {
     }
 }
 
-/// Picks the first clause of Accept that this server can answer. Not every resource has `other_forms` than the object.
+/// What a resource can be shown as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offer {
+    /// As a Table, and as mere metadata.
+    pub(crate) other_forms: bool,
+    /// Objects in protobuf, which custom resources do not have.
+    pub(crate) protobuf: bool,
+}
+
+impl Offer {
+    pub(crate) const EVERYTHING: Offer = Offer {
+        other_forms: true,
+        protobuf: true,
+    };
+}
+
+/// Picks the first clause of Accept that this server can answer.
 pub(crate) fn output(
     headers: &HeaderMap,
     query: &crate::request::Query,
-    other_forms: bool,
+    offer: Offer,
 ) -> ApiResult<Output> {
     let include = match query.get("includeObject") {
         None | Some("" | "Metadata") => Include::Metadata,
@@ -162,7 +178,7 @@ pub(crate) fn output(
         let encoding = match media.as_str() {
             JSON | "*/*" | "application/*" => Encoding::Json,
             YAML => Encoding::Yaml,
-            PROTOBUF => Encoding::Protobuf,
+            PROTOBUF if offer.protobuf || parameter("as").is_some() => Encoding::Protobuf,
             _ => continue,
         };
         let version = match parameter("v") {
@@ -173,7 +189,7 @@ pub(crate) fn output(
         };
         let form = match parameter("as") {
             None => Form::Object,
-            Some(_) if !other_forms => continue,
+            Some(_) if !offer.other_forms => continue,
             Some("Table") => Form::Table { version, include },
             Some("PartialObjectMetadata" | "PartialObjectMetadataList") => {
                 Form::Partial { version }
@@ -186,7 +202,10 @@ pub(crate) fn output(
             form,
         });
     }
-    Err(ApiError::not_acceptable(WRITTEN))
+    Err(ApiError::not_acceptable(match offer.protobuf {
+        true => WRITTEN,
+        false => &[JSON, YAML],
+    }))
 }
 
 /// Whether the client takes gzip.
@@ -379,7 +398,7 @@ mod tests {
     fn accept(text: &str) -> Result<Form, u16> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_str(text).unwrap());
-        output(&headers, &Query::default(), true)
+        output(&headers, &Query::default(), Offer::EVERYTHING)
             .map(|output| output.form)
             .map_err(|error| error.code)
     }

@@ -1,32 +1,82 @@
-//! `/openapi/v2` and `/openapi/v3`: generated from the schema table and the list of kinds when first asked for, and
-//! kept as bytes.
+//! `/openapi/v2` and `/openapi/v3`: generated from the schema table, the list of kinds and the custom resources when
+//! first asked for, and kept as bytes.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use schema::openapi::{self, Served, ServedSubresource};
+use resources::Handle;
+use resources::custom::Custom as CustomResource;
+use schema::openapi::{self, Custom, Served, ServedSubresource};
+use serde_json::{Value, json};
 
 use crate::config::git_version;
 use crate::context::Context;
+use crate::customs::Customs;
 use crate::discovery::Tagged;
 use crate::negotiate::{self, JSON};
 use crate::status::ApiError;
 
+/// Documents that are kept until what they show changes.
 #[derive(Default)]
 pub(crate) struct Documents {
-    index: OnceLock<Tagged>,
-    v2: OnceLock<Tagged>,
-    v2_protobuf: OnceLock<Tagged>,
-    v3: Mutex<BTreeMap<(String, String), Tagged>>,
+    index: Kept,
+    v2: Kept,
+    v2_protobuf: Kept,
+    v3: Mutex<BTreeMap<(String, String), Page>>,
+}
+
+/// A document of everything, with the change of the custom resources that it shows.
+type Kept = Mutex<Option<(u64, Tagged)>>;
+
+/// What is known of one group version; `changed` is the last change of the group's custom resources that it shows.
+struct Page {
+    changed: u64,
+    hash: String,
+    document: Option<Tagged>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The document that is kept, made anew when custom resources have changed since.
+fn kept(kept: &Kept, customs: &Customs, make: impl FnOnce() -> Tagged) -> Tagged {
+    let changes = customs.changes();
+    let mut kept = lock(kept);
+    if let Some((known, document)) = kept.as_ref()
+        && *known == changes
+    {
+        return document.clone();
+    }
+    let document = make();
+    *kept = Some((changes, document.clone()));
+    document
+}
+
+/// Everything that is served.
+fn everything(customs: &Customs) -> Vec<Handle> {
+    let mut list: Vec<Handle> = resources::ALL.iter().map(Handle::from).collect();
+    for (group, _) in customs.groups() {
+        list.extend(customs.of_group(&group));
+    }
+    list
+}
+
+/// What is served in one version of a group.
+fn of_version(customs: &Customs, group: &str, version: &str) -> Vec<Handle> {
+    let mut list: Vec<Handle> = resources::ALL.iter().map(Handle::from).collect();
+    list.extend(customs.of_group(group));
+    list.retain(|resource| resource.group == group && resource.version == version);
+    list
 }
 
 /// The kinds in the form that the generator takes.
-fn with_served<T>(make: impl FnOnce(&[Served<'_>]) -> T) -> T {
-    let subresources: Vec<Vec<ServedSubresource<'_>>> = resources::ALL
+fn with_served<T>(list: &[Handle], make: impl FnOnce(&[Served<'_>]) -> T) -> T {
+    let subresources: Vec<Vec<ServedSubresource<'_>>> = list
         .iter()
         .map(|resource| {
             let list = resource.subresources.iter();
@@ -40,10 +90,15 @@ fn with_served<T>(make: impl FnOnce(&[Served<'_>]) -> T) -> T {
             .collect()
         })
         .collect();
-    let served: Vec<Served<'_>> = resources::ALL
+    let schemas: Vec<Option<Value>> = list
+        .iter()
+        .map(|resource| resource.custom.as_ref().map(CustomResource::written_schema))
+        .collect();
+    let served: Vec<Served<'_>> = list
         .iter()
         .zip(&subresources)
-        .map(|(resource, subresources)| Served {
+        .zip(&schemas)
+        .map(|((resource, subresources), schema)| Served {
             group: &resource.group,
             version: &resource.version,
             plural: &resource.plural,
@@ -52,10 +107,53 @@ fn with_served<T>(make: impl FnOnce(&[Served<'_>]) -> T) -> T {
             namespaced: resource.namespaced,
             verbs: resource.verbs,
             subresources,
-            custom: None,
+            custom: schema.as_ref().map(|schema| Custom {
+                list_kind: &resource.list_kind,
+                schema: Some(schema),
+            }),
         })
         .collect();
     make(&served)
+}
+
+/// The hash of a group version, which is made anew only when the group has changed.
+fn hash_of(context: &Context, group: &str, version: &str) -> String {
+    let customs = &context.server.world.customs;
+    let changed = customs.changed(group);
+    let key = (group.to_owned(), version.to_owned());
+    if let Some(page) = lock(&context.server.openapi.v3).get(&key)
+        && page.changed == changed
+    {
+        return page.hash.clone();
+    }
+    let list = of_version(customs, group, version);
+    let hash = with_served(&list, |served| openapi::hash_of(served, group, version));
+    let page = Page {
+        changed,
+        hash: hash.clone(),
+        document: None,
+    };
+    if !list.is_empty() {
+        lock(&context.server.openapi.v3).insert(key, page);
+    }
+    hash
+}
+
+fn index(context: &Context) -> Value {
+    let customs = &context.server.world.customs;
+    let mut versions: BTreeSet<(String, String)> = BTreeSet::new();
+    for resource in everything(customs) {
+        versions.insert((resource.group.to_string(), resource.version.to_string()));
+    }
+    lock(&context.server.openapi.v3).retain(|key, _| versions.contains(key));
+    let mut paths = serde_json::Map::new();
+    for (group, version) in versions {
+        let path = openapi::root_path(&group, &version);
+        let hash = hash_of(context, &group, &version);
+        let url = format!("/openapi/v3/{path}?hash={hash}");
+        paths.insert(path, json!({ "serverRelativeURL": url }));
+    }
+    json!({ "paths": paths })
 }
 
 fn tagged(value: &serde_json::Value) -> Tagged {
@@ -65,23 +163,24 @@ fn tagged(value: &serde_json::Value) -> Tagged {
 /// Answers the paths of OpenAPI; none for other paths.
 pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
     let documents = &context.server.openapi;
+    let customs = &context.server.world.customs;
+    let v2 = || {
+        with_served(&everything(customs), |served| {
+            openapi::v2_document(served, &git_version())
+        })
+    };
     let is_protobuf =
         |media: &str| matches!(media, openapi::V2_PROTOBUF | openapi::V2_PROTOBUF_ASKED);
     if path == "/openapi/v2" && accepts(&context.headers, is_protobuf) {
         // kubectl takes nothing else.
-        let document = documents.v2_protobuf.get_or_init(|| {
-            let document = with_served(|served| openapi::v2_document(served, &git_version()));
-            Tagged::new(Bytes::from(openapi::v2_protobuf(&document)))
+        let document = kept(&documents.v2_protobuf, customs, || {
+            Tagged::new(Bytes::from(openapi::v2_protobuf(&v2())))
         });
         return Some(document.respond(&context.headers, openapi::V2_PROTOBUF));
     }
     let document = match path {
-        "/openapi/v2" => documents.v2.get_or_init(|| {
-            with_served(|served| tagged(&openapi::v2_document(served, &git_version())))
-        }),
-        "/openapi/v3" => documents
-            .index
-            .get_or_init(|| with_served(|served| tagged(&openapi::v3_index(served)))),
+        "/openapi/v2" => kept(&documents.v2, customs, || tagged(&v2())),
+        "/openapi/v3" => kept(&documents.index, customs, || tagged(&index(context))),
         _ => return group_version(context, path.strip_prefix("/openapi/v3/")?),
     };
     Some(checked(context, || {
@@ -126,7 +225,12 @@ fn group_version(context: &Context, rest: &str) -> Option<Response> {
         ["apis", group, version] => ((*group).to_owned(), (*version).to_owned()),
         _ => return None,
     };
-    let hash = with_served(|served| openapi::hash_of(served, &group, &version));
+    let customs = &context.server.world.customs;
+    let list = of_version(customs, &group, &version);
+    if list.is_empty() {
+        return None;
+    }
+    let hash = hash_of(context, &group, &version);
     let asked = context.query.get("hash").filter(|asked| !asked.is_empty());
     if asked.is_some_and(|asked| asked != hash) {
         // The client has an old index: send it to the present document.
@@ -142,27 +246,20 @@ fn group_version(context: &Context, rest: &str) -> Option<Response> {
         return Some(response);
     }
     let key = (group, version);
-    let known = context
-        .server
-        .openapi
-        .v3
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(&key)
-        .cloned();
+    let pages = &context.server.openapi.v3;
+    let known = lock(pages).get(&key).and_then(|page| page.document.clone());
     let document = match known {
         Some(document) => document,
         None => {
-            let value =
-                with_served(|served| openapi::v3_document(served, &key.0, &key.1, &git_version()))?;
+            let value = with_served(&list, |served| {
+                openapi::v3_document(served, &key.0, &key.1, &git_version())
+            })?;
             let document = tagged(&value);
-            context
-                .server
-                .openapi
-                .v3
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(key, document.clone());
+            if let Some(page) = lock(pages).get_mut(&key)
+                && page.hash == hash
+            {
+                page.document = Some(document.clone());
+            }
             document
         }
     };

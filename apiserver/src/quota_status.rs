@@ -155,7 +155,7 @@ impl Seen {
 }
 
 /// The objects in the quota's namespace that it can count.
-fn objects<'a>(server: &'a ApiServer, quota: &Object) -> Vec<(&'a Arc<Cache>, Vec<Arc<Entry>>)> {
+fn objects(server: &ApiServer, quota: &Object) -> Vec<(Arc<Cache>, Vec<Arc<Entry>>)> {
     server
         .world
         .caches()
@@ -169,12 +169,13 @@ fn objects<'a>(server: &'a ApiServer, quota: &Object) -> Vec<(&'a Arc<Cache>, Ve
         .map(|cache| {
             let prefix = format!("{}{}/", cache.prefix, quota.namespace());
             let snapshot = cache.snapshot(0);
-            (cache, snapshot.tree.iter_prefix(&prefix).cloned().collect())
+            let entries = snapshot.tree.iter_prefix(&prefix).cloned().collect();
+            (cache, entries)
         })
         .collect()
 }
 
-fn mark(objects: &[(&Arc<Cache>, Vec<Arc<Entry>>)]) -> Mark {
+fn mark(objects: &[(Arc<Cache>, Vec<Arc<Entry>>)]) -> Mark {
     objects
         .iter()
         .map(|(_, entries)| {

@@ -15,11 +15,14 @@ use resources::{Handle, Resource};
 use tokio::time::Instant;
 
 use crate::cache::{Cache, Snapshot};
+use crate::customs::{self, Customs};
 use crate::entry::Entry;
 use crate::status::{ApiError, ApiResult};
 
 /// The prefix of everything that is a Kubernetes object.
-const REGISTRY: &str = "/registry/";
+pub(crate) const REGISTRY: &str = "/registry/";
+/// The prefix of the definitions of custom resources.
+const DEFINITIONS: &str = "/registry/customresourcedefinitions/";
 /// Keys read at once while loading.
 const LOAD_PAGE: i64 = 2_000;
 /// How far back the history of a fresh server reaches at most.
@@ -34,6 +37,8 @@ pub(crate) struct World {
     by_prefix: BTreeMap<String, Arc<Cache>>,
     /// By group and plural.
     by_name: BTreeMap<&'static str, BTreeMap<&'static str, Arc<Cache>>>,
+    /// What came at run time.
+    pub(crate) customs: Customs,
     /// Revision up to which every cache is complete; 0 until the first load is done.
     revision: watch::Sender<i64>,
     /// The newest revision when the first load began, which starts further back; 0 until then.
@@ -56,6 +61,7 @@ impl World {
         let mut world = World {
             by_prefix: BTreeMap::new(),
             by_name: BTreeMap::new(),
+            customs: Customs::default(),
             revision: watch::Sender::new(0),
             first: AtomicI64::new(0),
         };
@@ -74,16 +80,30 @@ impl World {
     }
 
     /// The cache behind a stored resource.
-    pub(crate) fn cache(&self, resource: &Resource) -> Option<&Arc<Cache>> {
-        self.named(&resource.group, &resource.plural)
+    pub(crate) fn cache(&self, resource: &Resource) -> Option<Arc<Cache>> {
+        match resource.custom {
+            Some(_) => self.customs.cache(resource),
+            None => self.named(&resource.group, &resource.plural).cloned(),
+        }
+    }
+
+    /// The resource served at `/apis/<group>/<version>/<plural>`.
+    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Handle> {
+        match resources::find(group, version, plural) {
+            Some(resource) => Some(resource.into()),
+            None => self.customs.find(group, version, plural),
+        }
     }
 
     pub(crate) fn named(&self, group: &str, plural: &str) -> Option<&Arc<Cache>> {
         self.by_name.get(group)?.get(plural)
     }
 
-    pub(crate) fn caches(&self) -> impl Iterator<Item = &Arc<Cache>> {
-        self.by_prefix.values()
+    pub(crate) fn caches(&self) -> impl Iterator<Item = Arc<Cache>> {
+        self.by_prefix
+            .values()
+            .cloned()
+            .chain(self.customs.caches())
     }
 
     /// An object of a built-in kind, as of this member's cache.
@@ -172,7 +192,15 @@ impl World {
         cache.snapshot(self.revision())
     }
 
-    fn cache_of_key(&self, key: &str) -> Option<&Arc<Cache>> {
+    /// The cache that a key belongs to; one of a custom resource is made where it is not there.
+    fn cache_of_key(&self, key: &str, revision: i64) -> Option<Arc<Cache>> {
+        if let Some(prefix) = customs::prefix_of(key) {
+            return Some(self.customs.cache_at(prefix, revision - 1));
+        }
+        self.built_in_cache_of_key(key).cloned()
+    }
+
+    fn built_in_cache_of_key(&self, key: &str) -> Option<&Arc<Cache>> {
         let rest = key.strip_prefix(REGISTRY)?;
         let end = REGISTRY.len() + rest.find('/')? + 1;
         self.by_prefix.get(&key[..end])
@@ -238,25 +266,36 @@ impl World {
     }
 
     fn apply(&self, revision: i64, events: &[kv::Event]) {
-        let mut changes: BTreeMap<&str, Vec<KeyChange>> = BTreeMap::new();
+        let mut changes: Vec<(Arc<Cache>, Vec<KeyChange>)> = Vec::new();
         for event in events {
             let Ok(key) = std::str::from_utf8(&event.kv.key) else {
                 continue;
             };
-            let Some(cache) = self.cache_of_key(key) else {
+            let Some(cache) = self.cache_of_key(key, revision) else {
                 continue;
             };
-            let list = changes.entry(&cache.prefix).or_default();
-            if event.kind == EventKind::Delete as i32 {
-                list.push((key.to_owned(), None));
+            let change = if event.kind == EventKind::Delete as i32 {
+                (key.to_owned(), None)
             } else if let Some(entry) = cache.entry(key, &event.kv.value, revision) {
-                list.push((key.to_owned(), Some(entry)));
+                (key.to_owned(), Some(entry))
+            } else {
+                continue;
+            };
+            match changes.iter_mut().find(|(one, _)| Arc::ptr_eq(one, &cache)) {
+                Some((_, list)) => list.push(change),
+                None => changes.push((cache, vec![change])),
             }
         }
-        for (prefix, list) in changes {
-            if let Some(cache) = self.by_prefix.get(prefix) {
-                cache.apply(revision, list);
+        let mut definitions: Vec<KeyChange> = Vec::new();
+        for (cache, list) in changes {
+            if cache.prefix == DEFINITIONS {
+                definitions.clone_from(&list);
             }
+            cache.apply(revision, list);
+        }
+        for (key, entry) in definitions {
+            let name = &key[DEFINITIONS.len()..];
+            self.customs.apply(name, entry.as_ref(), revision);
         }
     }
 
@@ -273,6 +312,8 @@ impl World {
         };
         let base = base.min(newest);
         let mut entries: BTreeMap<&str, Vec<Arc<Entry>>> = BTreeMap::new();
+        // In which shapes these are shown is known when all definitions are.
+        let mut custom_objects: Vec<customs::Stored> = Vec::new();
         let mut from = REGISTRY.as_bytes().to_vec();
         let mut end = REGISTRY.as_bytes().to_vec();
         if let Some(last) = end.last_mut() {
@@ -292,7 +333,12 @@ impl World {
                 let Ok(key) = std::str::from_utf8(&pair.key) else {
                     continue;
                 };
-                let Some(cache) = self.cache_of_key(key) else {
+                if customs::prefix_of(key).is_some() {
+                    let stored = (key.to_owned(), pair.value.clone(), pair.mod_revision);
+                    custom_objects.push(stored);
+                    continue;
+                }
+                let Some(cache) = self.built_in_cache_of_key(key) else {
                     continue;
                 };
                 if let Some(entry) = cache.entry(key, &pair.value, pair.mod_revision) {
@@ -310,6 +356,8 @@ impl World {
         for (prefix, cache) in &self.by_prefix {
             cache.reset(entries.remove(prefix.as_str()).unwrap_or_default(), base);
         }
+        let definitions = self.list("apiextensions.k8s.io", "customresourcedefinitions", "");
+        self.customs.reload(&definitions, custom_objects, base);
         if first_start {
             self.first.store(newest.max(1), Ordering::Release);
         }

@@ -17,6 +17,7 @@ use schema::Object;
 
 use crate::ApiServer;
 use crate::codec::{self, Versioned};
+use crate::definitions;
 use crate::entry;
 use crate::status::{ApiError, ApiResult};
 
@@ -46,6 +47,27 @@ impl Extra {
         self.ops.push(delete(&key));
     }
 
+    /// Loses the transaction where `key` is not at this revision; 0 is absent.
+    pub(crate) fn expect(&mut self, key: String, revision: i64) {
+        self.compare.push(match revision {
+            0 => created_at(&key, 0),
+            revision => modified_at(&key, revision),
+        });
+    }
+
+    /// The same, and moves the key on.
+    pub(crate) fn replace(&mut self, key: String, revision: i64) {
+        self.ops.push(put(&key, Bytes::new(), 0));
+        self.expect(key, revision);
+    }
+
+    /// Both.
+    pub(crate) fn and(mut self, other: Extra) -> Extra {
+        self.compare.extend(other.compare);
+        self.ops.extend(other.ops);
+        self
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.compare.is_empty() && self.ops.is_empty()
     }
@@ -62,6 +84,8 @@ pub(crate) enum Commit {
 pub(crate) struct Current {
     pub(crate) object: Object,
     pub(crate) revision: i64,
+    /// It is stored in another form than it would be now.
+    stale: bool,
 }
 
 /// What to do with the object that was read.
@@ -69,6 +93,9 @@ pub(crate) enum Step {
     Write(Object, Extra),
     Remove(Object, Extra),
     Keep(Object),
+    /// The client wants what is there already: written only where it is stored in another form, which is how objects move
+    /// to the version of a custom resource in which they are to be stored.
+    Same(Object),
 }
 
 /// Decides what becomes of an object; again where somebody else was faster. Decisions that wait for nobody are plain
@@ -286,6 +313,7 @@ impl ApiServer {
             return Ok(entry.map(|entry| Current {
                 object: entry.object_as(resource),
                 revision: entry.revision,
+                stale: entry.is_stale(),
             }));
         }
         let request = RangeRequest {
@@ -300,10 +328,16 @@ impl ApiServer {
         let versioned = Versioned::splice(&pair.value, pair.mod_revision).ok_or_else(broken)?;
         let value = serde_json::from_slice(&versioned.json).map_err(|_| broken())?;
         let mut object = Object::new(value).map_err(|_| broken())?;
+        let stale = resource.custom.as_ref().is_some_and(|custom| {
+            let mut now = object.clone();
+            custom.read_stored(&mut now);
+            now != object
+        });
         entry::from_storage(resource, &mut object);
         Ok(Some(Current {
             object,
             revision: pair.mod_revision,
+            stale,
         }))
     }
 
@@ -334,6 +368,13 @@ impl ApiServer {
                 _ => decide.decide(&current.object).await,
             };
             let step = match step {
+                Ok(Step::Same(object)) if current.stale => {
+                    Ok(Step::Write(object, Extra::default()))
+                }
+                Ok(Step::Same(object)) => Ok(Step::Keep(object)),
+                other => other,
+            };
+            let step = match step {
                 step @ (Err(_) | Ok(Step::Keep(_))) if !fresh => {
                     fresh = true;
                     doubted = Some((current.revision, step));
@@ -342,7 +383,7 @@ impl ApiServer {
                 other => other?,
             };
             let (object, removed, commit) = match step {
-                Step::Keep(object) => {
+                Step::Keep(object) | Step::Same(object) => {
                     return Ok(Outcome {
                         object,
                         removed: false,
@@ -377,6 +418,7 @@ impl ApiServer {
                 Commit::Done(revision) => {
                     let mut object = object;
                     object.set_resource_version(&revision.to_string());
+                    definitions::wait_served(self, resource, &object).await;
                     return Ok(Outcome { object, removed });
                 }
                 Commit::Lost => fresh = true,

@@ -173,6 +173,7 @@ impl From<&BuiltIn> for Resource {
             check_update: entry.check_update,
             check_subresource_update: entry.check_subresource_update,
             advise: entry.advise,
+            custom: None,
         }
     }
 }

@@ -8,6 +8,9 @@ use crate::resource::Resource;
 
 /// The value of a selectable field as text; absent reads as empty.
 pub(crate) fn value(resource: &Resource, object: &Object, name: &str) -> String {
+    if resource.custom.is_some() {
+        return plain(object, name);
+    }
     match (&*resource.kind, name) {
         ("Pod", "spec.hostNetwork") | ("Node", "spec.unschedulable") => {
             object.get_bool(&path(name)).unwrap_or(false).to_string()

@@ -1,9 +1,12 @@
-//! The list of built-in kinds and the pure rules of each: defaults, preparation, validation, tables, field selectors.
+//! The list of built-in kinds, those that definitions bring, and the pure rules of each: defaults, preparation,
+//! validation, tables, field selectors.
 //!
 //! One entry a kind in `groups/<group>.rs`; [`ALL`] is the list, everything else asks it. The API server is generic over
 //! it and knows no kind by name except where a subresource is an action (binding, eviction, log, exec).
 
 mod builtin;
+pub mod custom;
+pub mod definition;
 mod handle;
 mod resource;
 
@@ -26,6 +29,7 @@ mod laws;
 #[cfg(test)]
 mod reference;
 
+use std::cmp::Ordering;
 use std::sync::LazyLock;
 
 pub use handle::Handle;
@@ -104,7 +108,11 @@ pub fn storage_prefix(resource: &Resource) -> String {
         Storage::Shared(shared) => shared.plural,
         Storage::Own | Storage::Virtual => &resource.plural,
     };
-    format!("/registry/{plural}/")
+    match resource.custom {
+        // Groups of definitions have a dot, and plurals of built-in kinds have none.
+        Some(_) => format!("/registry/{}/{plural}/", resource.group),
+        None => format!("/registry/{plural}/"),
+    }
 }
 
 /// Key of one object. The namespace is ignored for cluster-scoped kinds.
@@ -119,5 +127,63 @@ pub fn storage_key(resource: &Resource, namespace: &str, name: &str) -> String {
 
 /// Cells of one row of a Table. `now` in unix seconds.
 pub fn table(resource: &Resource, object: &Object, now: i64) -> Vec<Value> {
-    (resource.cells)(object, now)
+    match &resource.custom {
+        Some(custom) => custom.cells(object, now),
+        None => (resource.cells)(object, now),
+    }
+}
+
+/// The order of versions: the most stable first, then the newest (`v2`, `v1`, `v2beta1`, `v1alpha3`); other names come
+/// last, in the order of their letters.
+pub fn compare_versions(a: &str, b: &str) -> Ordering {
+    fn rank(name: &str) -> Option<(u8, u64, u64)> {
+        let rest = name.strip_prefix('v')?;
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let major = rest[..end].parse().ok()?;
+        let (stability, minor) = match &rest[end..] {
+            "" => (2, ""),
+            other => match other.strip_prefix("beta") {
+                Some(minor) => (1, minor),
+                None => (0, other.strip_prefix("alpha")?),
+            },
+        };
+        let minor = match (stability, minor) {
+            (2, _) => 0,
+            (_, minor) => minor.parse().ok()?,
+        };
+        Some((stability, major, minor))
+    }
+    match (rank(a), rank(b)) {
+        (Some(a), Some(b)) => b.cmp(&a),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => a.cmp(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compare_versions;
+
+    #[test]
+    fn versions_stand_in_the_order_of_kubernetes() {
+        let sorted = [
+            "v10",
+            "v2",
+            "v1",
+            "v11beta2",
+            "v10beta3",
+            "v3beta1",
+            "v12alpha1",
+            "v11alpha2",
+            "foo1",
+            "foo10",
+        ];
+        let mut shuffled = sorted;
+        shuffled.reverse();
+        shuffled.sort_by(|a, b| compare_versions(a, b));
+        assert_eq!(shuffled, sorted);
+    }
 }

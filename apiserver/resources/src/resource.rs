@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use schema::Object;
 use schema::field::ErrorList;
+use schema::structural::Schema;
 use serde_json::Value;
 
 use crate::builtin::SCALE;
+use crate::custom::{self, Custom};
 use crate::{field_selector, meta, scale, table};
 
 /// Text of an entry: of the program, or that of a definition that came at run time.
@@ -28,6 +30,14 @@ pub const STANDARD_VERBS: &[&str] = &[
     "patch",
     "update",
     "watch",
+];
+/// What a write of the status alone does not change.
+const STATUS_ONLY: &[&[&str]] = &[
+    &["spec"],
+    &["metadata", "labels"],
+    &["metadata", "annotations"],
+    &["metadata", "finalizers"],
+    &["metadata", "ownerReferences"],
 ];
 /// Verbs of a status-like subresource.
 pub const GET_PATCH_UPDATE: &[&str] = &["get", "patch", "update"];
@@ -195,6 +205,8 @@ pub struct Resource {
     pub check_subresource_update: fn(&str, &Object, &Object, &mut ErrorList),
     /// Texts for `Warning` headers.
     pub advise: fn(&Object) -> Vec<String>,
+    /// Where the kind came at run time: the version of the definition, whose schema rules then.
+    pub custom: Option<Custom>,
 }
 
 impl Resource {
@@ -246,8 +258,19 @@ impl Resource {
         matches!(self.storage, Storage::Virtual)
     }
 
+    /// What describes objects of this kind.
+    pub fn schema(&self) -> Schema<'_> {
+        match &self.custom {
+            Some(custom) => custom.schema().into(),
+            None => schema::type_of(&self.group, &self.version, &self.kind).into(),
+        }
+    }
+
     /// Kubernetes defaulting.
     pub fn default(&self, object: &mut Object) {
+        if let Some(custom) = &self.custom {
+            custom.schema().default(object.value_mut());
+        }
         (self.defaults)(object);
     }
 
@@ -264,7 +287,11 @@ impl Resource {
             object.metadata_mut().remove(field);
         }
         (self.on_create)(object);
-        if self.has_status() {
+        if self.custom.is_some() {
+            if self.has_status() {
+                object.remove(&["status"]);
+            }
+        } else if self.has_status() {
             object.set_default(&["status"], Value::Object(serde_json::Map::new()));
         }
     }
@@ -298,7 +325,10 @@ impl Resource {
             // An approval is a condition in status: the kind's own rule says what else of it stays.
             copy_field(new, old, "status");
         }
-        (self.on_subresource_update)(subresource, new, old);
+        match self.custom {
+            Some(_) => custom::keep_all_but_status(new, old),
+            None => (self.on_subresource_update)(subresource, new, old),
+        }
         meta::carry_over(new, old);
         self.carry_generation(new, old);
     }
@@ -311,14 +341,21 @@ impl Resource {
         } else {
             meta::validate(object, self.namespaced, self.name_rule)
         };
-        (self.check)(object, &mut errors);
+        self.check_fields(object, None, &mut errors);
         errors
+    }
+
+    fn check_fields(&self, object: &Object, old: Option<&Object>, errors: &mut ErrorList) {
+        match &self.custom {
+            Some(custom) => errors.extend(custom.check(self, object, old)),
+            None => (self.check)(object, errors),
+        }
     }
 
     /// Every reason why the update may not be stored.
     pub fn validate_update(&self, new: &Object, old: &Object) -> ErrorList {
         let mut errors = meta::validate_update(new, old);
-        (self.check)(new, &mut errors);
+        self.check_fields(new, Some(old), &mut errors);
         (self.check_update)(new, old, &mut errors);
         errors
     }
@@ -331,6 +368,9 @@ impl Resource {
         old: &Object,
     ) -> ErrorList {
         let mut errors = meta::validate_update(new, old);
+        if self.custom.is_some() {
+            self.check_fields(new, Some(old), &mut errors);
+        }
         (self.check_subresource_update)(subresource, new, old, &mut errors);
         errors
     }
@@ -385,6 +425,9 @@ impl Resource {
     /// them: nobody comes to own them there.
     pub fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
         match (subresource, &*self.kind) {
+            ("status", _) if self.custom.is_some() => STATUS_ONLY,
+            (_, _) if self.custom.is_some() && self.has_status() => &[&["status"]],
+            (_, _) if self.custom.is_some() => &[],
             ("status", "Deployment") => &[&["spec"], &["metadata", "labels"]],
             ("status", "Pod") => &[
                 &["spec"],
@@ -400,13 +443,7 @@ impl Resource {
                 | "ResourceClaim"
                 | "ValidatingAdmissionPolicy"
                 | "VolumeAttachment",
-            ) => &[
-                &["spec"],
-                &["metadata", "labels"],
-                &["metadata", "annotations"],
-                &["metadata", "finalizers"],
-                &["metadata", "ownerReferences"],
-            ],
+            ) => STATUS_ONLY,
             ("status", _) => &[&["spec"]],
             _ if self.has_status() => &[&["status"]],
             _ => &[],
@@ -416,9 +453,12 @@ impl Resource {
     fn carry_generation(&self, new: &mut Object, old: &Object) {
         match self.generation {
             Some(fields) => {
-                let changed = fields
-                    .iter()
-                    .any(|field| !same(new.get(&[field]), old.get(&[field])));
+                let changed = match &self.custom {
+                    Some(_) => custom::is_changed(self, new, old),
+                    None => fields
+                        .iter()
+                        .any(|field| !same(new.get(&[field]), old.get(&[field]))),
+                };
                 let generation = old.generation().max(1);
                 new.set_generation(if changed {
                     generation.saturating_add(1)

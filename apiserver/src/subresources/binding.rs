@@ -19,6 +19,7 @@ const BINDING: Expected<'static> = Expected {
     group: "",
     version: "v1",
     kind: "Binding",
+    custom: None,
 };
 
 /// Serves both `pods/<name>/binding` and the older `bindings`.

@@ -19,6 +19,7 @@ const EVICTION: Expected<'static> = Expected {
     group: "policy",
     version: "v1",
     kind: "Eviction",
+    custom: None,
 };
 /// More pods than this on their way out at once make the budget wait.
 const DISRUPTED_PODS_MAX: usize = 2_000;

@@ -20,6 +20,7 @@ pub(crate) const SCALE: Expected<'static> = Expected {
     group: "autoscaling",
     version: "v1",
     kind: "Scale",
+    custom: None,
 };
 
 pub(super) async fn handle(

@@ -105,6 +105,7 @@ async fn admit(context: &Context, resource: &Resource, action: &str) -> ApiResul
         group: "",
         version: "v1",
         kind,
+        custom: None,
     };
     let mut options = connect_options(kind, &context.query);
     let admission =

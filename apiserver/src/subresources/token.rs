@@ -20,6 +20,7 @@ const TOKEN_REQUEST: Expected<'static> = Expected {
     group: "authentication.k8s.io",
     version: "v1",
     kind: "TokenRequest",
+    custom: None,
 };
 
 pub(super) async fn create(

@@ -76,9 +76,7 @@ impl Configuration {
 
     /// Whether the configuration fits the type that it names.
     pub(crate) fn check(&self, expected: Expected<'_>) -> ApiResult<()> {
-        let ty = schema::type_of(expected.group, expected.version, expected.kind)
-            .ok_or_else(ApiError::no_such_resource)?;
-        schema::apply::fits(ty, &self.value).map_err(managed::refuse)
+        schema::apply::fits(expected.schema(), &self.value).map_err(managed::refuse)
     }
 
     /// The object after it, with its managed fields.
@@ -89,10 +87,8 @@ impl Configuration {
         subresource: &str,
         live: &Value,
     ) -> ApiResult<Object> {
-        let ty = schema::type_of(&resource.group, &resource.version, &resource.kind)
-            .ok_or_else(ApiError::no_such_resource)?;
         let merged = managed::with_who(context, resource, (&self.manager, subresource), |who| {
-            schema::apply::apply(ty, live, &self.value, who, self.force)
+            schema::apply::apply(resource.schema(), live, &self.value, who, self.force)
         });
         let merged = merged.map_err(managed::refuse)?;
         Object::new(merged).map_err(|error| ApiError::bad_request(error.to_string()))

@@ -10,6 +10,7 @@ use schema::field::{FieldError, Path};
 use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
+use crate::definitions;
 use crate::managed::{self, Owner};
 use crate::requester;
 use crate::service_allocation;
@@ -67,6 +68,7 @@ pub(crate) async fn create_object(
     dry_run: bool,
     owner: Owner<'_>,
 ) -> ApiResult<Object> {
+    definitions::refuse_terminating(resource)?;
     settle_namespace(context, resource, &mut object)?;
     if !object.resource_version().is_empty() && object.resource_version() != "0" {
         return Err(ApiError::bad_request(
@@ -120,7 +122,11 @@ pub(crate) async fn create_object(
             }
             object.set_name(&generate_name(&prefix, host::random()));
         }
-        let extra = plan.fill(&context.server, &mut object)?;
+        let server = &context.server;
+        let mut extra = plan.fill(server, &mut object)?;
+        definitions::guard(server, resource, &mut extra);
+        let names = definitions::settle(server, resource, &mut object, context.now).await?;
+        let extra = extra.and(names);
         let errors = resource.validate(&object);
         if !errors.is_empty() {
             return Err(ApiError::invalid(
@@ -153,9 +159,10 @@ pub(crate) async fn create_object(
         {
             Commit::Done(revision) => {
                 object.set_resource_version(&revision.to_string());
+                definitions::wait_served(server, resource, &object).await;
                 return Ok(object);
             }
-            Commit::Lost if generated => {}
+            Commit::Lost if generated => definitions::is_open(server, resource).await?,
             Commit::Lost => {
                 let taken = !allocates
                     || context
@@ -170,6 +177,7 @@ pub(crate) async fn create_object(
                         object.name(),
                     ));
                 }
+                definitions::is_open(server, resource).await?;
                 // What the client named is in the template; what we chose may be chosen anew.
                 plan.check_claims(&context.server, &template).await?;
             }

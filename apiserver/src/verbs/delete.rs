@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::StatusCode;
 use kv::mutants::{Bug, planted};
-use resources::Resource;
+use resources::{Resource, definition};
 use schema::Object;
 use schema::field::{FieldError, Path};
 use serde_json::Value;
@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
 use crate::decode::Expected;
+use crate::definitions;
 use crate::negotiate::{self, BodyFormat};
 use crate::service_allocation;
 use crate::status::{self, ApiError, ApiResult};
@@ -186,6 +187,7 @@ fn parse_body(context: &Context, body: &Bytes) -> ApiResult<Value> {
         group: "",
         version: "v1",
         kind: "DeleteOptions",
+        custom: None,
     };
     let refuse = |error: &dyn std::fmt::Display| {
         ApiError::bad_request(format!(
@@ -250,6 +252,26 @@ pub(crate) async fn delete_object(
     options: &DeleteOptions,
 ) -> ApiResult<Outcome> {
     delete_with(context, resource, (namespace, name), options, |_| {}).await
+}
+
+/// The same for an object under a definition that goes: nobody else is asked.
+pub(crate) async fn delete_unasked(
+    context: &Context,
+    resource: &Resource,
+    (namespace, name): (&str, &str),
+    options: &DeleteOptions,
+) -> ApiResult<Outcome> {
+    let mut decide = |old: &Object| -> ApiResult<Step> {
+        Ok(match plan(resource, old, options, context.now) {
+            Plan::Remove => Step::Remove(old.clone(), Extra::default()),
+            Plan::Mark(object) => Step::Write(object, Extra::default()),
+            Plan::Nothing => Step::Keep(old.clone()),
+        })
+    };
+    let server = &context.server;
+    server
+        .change(resource, namespace, name, false, &mut decide)
+        .await
 }
 
 /// Deletes one object; where it stays for a while, it stays with what `note` writes on it.
@@ -359,6 +381,12 @@ pub(crate) fn plan(
     options: &DeleteOptions,
     now: i64,
 ) -> Plan {
+    let terminated;
+    let mut object = object;
+    if definitions::is_definition(resource) && object.deletion_timestamp().is_none() {
+        terminated = terminated_at(object, now);
+        object = &terminated;
+    }
     let mut marked = object.clone();
     let finalizers = finalizers_for(object, options.propagation);
     let finalizers_changed = finalizers != object.finalizers();
@@ -406,6 +434,13 @@ pub(crate) fn plan(
         }
     }
     Plan::Remove
+}
+
+/// A definition whose objects go first.
+fn terminated_at(object: &Object, now: i64) -> Object {
+    let mut object = object.clone();
+    definition::terminate(&mut object, &schema::time::now_rfc3339(now));
+    object
 }
 
 fn mark(object: &mut Object, at: i64, seconds: i64) {

@@ -46,7 +46,7 @@ pub(crate) async fn entry(context: &Context, resource: &Resource) -> ApiResult<A
     let now = cache.get(&key);
     let found = match (exact, now) {
         (Some(version), Some(entry)) if entry.revision <= version => Some(entry),
-        (Some(version), _) => past(&*context.server.store, cache, &key, version).await?,
+        (Some(version), _) => past(&*context.server.store, &cache, &key, version).await?,
         (None, now) => now,
     };
     found.ok_or_else(|| context.not_found(resource, &context.info.name))

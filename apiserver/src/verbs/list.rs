@@ -79,7 +79,7 @@ pub(crate) async fn read(
                 .await?;
         }
     }
-    let snapshot = world.snapshot(cache);
+    let snapshot = world.snapshot(&cache);
     match options.at {
         ReadAt::Exact(revision) if planted(Bug::LaterPagesAreNewer) && options.continued => {
             Ok(from_snapshot(&snapshot, revision, options, selection))
@@ -89,7 +89,7 @@ pub(crate) async fn read(
             Ok(from_snapshot(&snapshot, revision, options, selection))
         }
         ReadAt::Exact(revision) => {
-            match from_store(store, cache, revision, options, selection).await {
+            match from_store(store, &cache, revision, options, selection).await {
                 Err(error) if error.reason == "Expired" && options.continued => {
                     let start = options.start.as_deref().unwrap_or_default();
                     Err(ApiError::continue_expired(Some(encode_token(-1, start))))
@@ -330,6 +330,14 @@ impl<I: Iterator<Item = Bytes>> Iterator for Joined<I> {
 
 /// The items of a list without their `kind` and `apiVersion`, as Kubernetes sends them.
 fn item(resource: &Resource, entry: &Entry) -> (&'static [u8], Bytes) {
+    if resource.custom.is_some() {
+        // These keep both.
+        if !entry::is_converted(resource) {
+            return (b"", entry.json().clone());
+        }
+        let object = entry.object_as(resource);
+        return (b"", Bytes::from(object.value().to_string()));
+    }
     if !entry::is_converted(resource) {
         return (b"{", entry.encoded.list_item_tail());
     }

@@ -20,6 +20,8 @@ const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
+/// Custom resources have no lists that merge by keys of Kubernetes' types.
+const ACCEPTED_CUSTOM: &[&str] = &[JSON_PATCH, MERGE_PATCH, APPLY_PATCH];
 const ACCEPTED: &[&str] = &[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH];
 
 /// A patch whose body was read once; applied as often as the write has to be tried.
@@ -119,6 +121,9 @@ pub(crate) async fn patch(
         return apply::apply(context, resource, subresource, &body).await;
     }
     let dry_run = context.dry_run("PatchOptions", None)?;
+    if resource.custom.is_some() && negotiate::media_type(&context.headers) == STRATEGIC_PATCH {
+        return Err(ApiError::unsupported_media(ACCEPTED_CUSTOM));
+    }
     let patch = Patch::read(&context.headers, &body)?;
     let manager = manager(context)?;
     let validation = decode::field_validation(context, "PatchOptions")?;

@@ -12,6 +12,7 @@ use schema::field::{FieldError, Path};
 use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
+use crate::definitions;
 use crate::managed::{self, Owner};
 use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
@@ -177,6 +178,12 @@ impl Door<'_> {
         } else {
             crate::write::Extra::default()
         };
+        let extra = if self.subresource.is_empty() {
+            let (server, now) = (&context.server, context.now);
+            extra.and(definitions::settle(server, resource, &mut new, now).await?)
+        } else {
+            extra
+        };
         let errors = if self.is_of_object() {
             resource.validate_update(&new, old)
         } else {
@@ -203,7 +210,7 @@ impl Door<'_> {
         }
         managed::keep_times(&mut new, old);
         if new == *old {
-            return Ok(Step::Keep(new));
+            return Ok(Step::Same(new));
         }
         Ok(Step::Write(new, extra))
     }

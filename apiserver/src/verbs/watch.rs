@@ -238,6 +238,7 @@ impl Watcher {
         loop {
             // Before the changes are read: whatever is at or below it is in the ring by then.
             let complete = self.world.revision();
+            let closed = self.cache.is_closed();
             self.wake.mark_unchanged();
             match self.cache.read_changes(&mut self.cursor, CHANGES_PER_TURN) {
                 Err(oldest) => {
@@ -261,6 +262,11 @@ impl Watcher {
                     }
                 }
                 Ok(_) => {}
+            }
+            if closed {
+                // The definition changed: the client comes back, and is served as it says now.
+                self.ended = true;
+                return None;
             }
             let now = Instant::now();
             if now >= self.end {

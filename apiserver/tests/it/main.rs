@@ -6,6 +6,8 @@ mod bad_input;
 mod client_certificate;
 mod conformance;
 mod crud;
+mod custom_resources;
+mod definitions;
 mod delete;
 mod discovery;
 mod http;

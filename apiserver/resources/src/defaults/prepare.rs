@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use schema::Object;
 use serde_json::{Map, Value, json};
 
+use crate::definition;
 use crate::look::{Look, each_map, make_map, with_map};
 use crate::resource::copy_field;
 use crate::{meta, pod};
@@ -378,6 +379,11 @@ pub(crate) fn definition_create(object: &mut Object) {
         json!({"conditions": null, "storedVersions": stored,
         "acceptedNames": {"plural": "", "kind": ""}}),
     );
+}
+
+/// Objects may be stored in a version for as long as somebody says so.
+pub(crate) fn definition_update(new: &mut Object, _: &Object) {
+    definition::add_stored_version(new);
 }
 
 /// A signing request never changes after its creation.

@@ -27,8 +27,11 @@ pub(super) static DEFINITIONS: &[BuiltIn] = &[BuiltIn {
     generation: Some(&["spec"]),
     defaults: defaults::custom_resource_definition,
     on_create: defaults::prepare::definition_create,
+    on_update: defaults::prepare::definition_update,
     on_subresource_update: defaults::prepare::status_only,
+    unconditional_update: false,
     check: validate::extensions::definition,
+    advise: validate::extensions::definition_warnings,
     check_update: validate::extensions::definition_update,
     ..CLUSTER
 }];

@@ -5,6 +5,10 @@ use std::collections::BTreeSet;
 use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
+use schema::structural::definition::{
+    self, check, check_column, check_scale, check_selectable_fields,
+};
+use serde_json::Value;
 
 use super::{complain, immutable, items, one_of, optional_one_of, require};
 use crate::look::{Look, spec};
@@ -119,6 +123,11 @@ pub(crate) fn definition(object: &Object, errors: &mut ErrorList) {
         ));
     }
     versions(object, errors);
+    if let Some(problem) = crate::definition::approval_problem(object) {
+        let path = Path::new("metadata").child("annotations");
+        let path = path.key("api-approved.kubernetes.io");
+        errors.push(FieldError::required(&path, problem));
+    }
     let conversion = spec.at("conversion");
     optional_one_of(
         conversion,
@@ -151,6 +160,10 @@ fn versions(object: &Object, errors: &mut ErrorList) {
         ));
         return;
     }
+    let schema = |version: &Value| version.at("schema").at("openAPIV3Schema").clone();
+    let common = versions[1..]
+        .iter()
+        .all(|version| schema(version) == schema(&versions[0]));
     let mut seen = BTreeSet::new();
     for (path, version) in items(spec(object), "versions", &path) {
         let name = version.text("name");
@@ -163,10 +176,7 @@ fn versions(object: &Object, errors: &mut ErrorList) {
         if !seen.insert(name) {
             errors.push(FieldError::duplicate(&path.child("name"), name));
         }
-        if !version.at("schema").at("openAPIV3Schema").is_object() {
-            let path = path.child("schema").child("openAPIV3Schema");
-            errors.push(FieldError::required(&path, "schemas are required"));
-        }
+        version_fields(version, &path, common, errors);
     }
     if versions
         .iter()
@@ -180,6 +190,40 @@ fn versions(object: &Object, errors: &mut ErrorList) {
             "must have exactly one version marked as storage version",
         ));
     }
+}
+
+/// The schema of a version, and what is said in its terms. Kubernetes names the places of what all versions have in
+/// common by the fields of an older form.
+fn version_fields(version: &Value, path: &Path, common: bool, errors: &mut ErrorList) {
+    let has_status = version.at("subresources").has("status");
+    let schema = version.at("schema").at("openAPIV3Schema");
+    let at = match common {
+        true => Path::new("spec").child("validation"),
+        false => path.child("schema"),
+    };
+    let compiled = check(schema, &at.child("openAPIV3Schema"), has_status, errors);
+    for (path, column) in items(version, "additionalPrinterColumns", path) {
+        check_column(column, &path, errors);
+    }
+    if version.at("subresources").has("scale") {
+        let scale = version.at("subresources").at("scale");
+        check_scale(scale, &path.child("subresources"), errors);
+    }
+    if let Some(compiled) = compiled {
+        let fields = version.list("selectableFields");
+        check_selectable_fields(fields, &compiled, &path.child("selectableFields"), errors);
+    }
+}
+
+/// Formats that nobody checks.
+pub(crate) fn definition_warnings(object: &Object) -> Vec<String> {
+    let mut texts = Vec::new();
+    for (path, version) in items(spec(object), "versions", &Path::new("spec")) {
+        let path = path.child("schema").child("openAPIV3Schema");
+        let found = definition::warnings(version.at("schema").at("openAPIV3Schema"));
+        texts.extend(found.iter().map(|text| format!("{path}: {text}")));
+    }
+    texts
 }
 
 /// Names, group and scope of a definition stay, since stored objects live under them.

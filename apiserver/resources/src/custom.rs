@@ -1,0 +1,461 @@
+//! Kinds that come at run time: what a CustomResourceDefinition says, as [`Resource`]s.
+//!
+//! A definition is read when it is established; its schemas are compiled when they are first needed, since most of the
+//! thousands that may be there are never asked for.
+
+use std::sync::{Arc, OnceLock};
+
+use schema::Object;
+use schema::field::{ErrorList, FieldError, Path};
+use schema::jsonpath::{self, JsonPath};
+use schema::structural::Structural;
+use serde_json::Value;
+
+use crate::builtin::{NAMESPACED, SCALE, status};
+use crate::look::{Look, spec};
+use crate::resource::{Column, Resource, Scale, SelectorForm, Subresource, Text};
+use crate::table::human_duration;
+use crate::{definition, meta};
+
+/// Verbs of a custom resource, in Kubernetes' order.
+const VERBS: &[&str] = &[
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "create",
+    "update",
+    "watch",
+];
+/// What is left of them while the definition is deleted.
+const TERMINATING_VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "watch"];
+const WITH_STATUS: &[Subresource] = &[status("")];
+const WITH_SCALE: &[Subresource] = &[SCALE];
+const WITH_BOTH: &[Subresource] = &[SCALE, status("")];
+const CREATED: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+const NAMED: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
+
+/// Bytes that somebody keeps anyway: the JSON of a definition.
+pub type Source = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// What all versions of a custom resource share.
+pub struct Definition {
+    /// Name of the definition: plural and group.
+    pub name: String,
+    /// Whether its objects are being deleted; no more may come.
+    pub terminating: bool,
+    /// Whether its versions differ in more than their name, so that a webhook converts.
+    pub by_webhook: bool,
+    group: Text,
+    versions: Vec<Version>,
+    storage: usize,
+    source: Source,
+}
+
+struct Version {
+    name: Text,
+    compiled: OnceLock<Compiled>,
+}
+
+struct Compiled {
+    schema: Structural,
+    columns: Vec<(JsonPath, String)>,
+}
+
+/// One version of a custom resource.
+#[derive(Clone)]
+pub struct Custom {
+    /// What it comes from.
+    pub definition: Arc<Definition>,
+    at: usize,
+}
+
+/// The served versions of an established definition; none where it is not established.
+pub fn served(object: &Object, source: Source) -> Vec<Resource> {
+    if object.condition_status(definition::ESTABLISHED) != Some("True") {
+        return Vec::new();
+    }
+    let spec = spec(object);
+    let versions = spec.list("versions");
+    let definition = Arc::new(Definition {
+        name: object.name().to_owned(),
+        terminating: object.condition_status(definition::TERMINATING) == Some("True"),
+        by_webhook: spec.at("conversion").text("strategy") == "Webhook",
+        group: spec.text("group").to_owned().into(),
+        versions: versions
+            .iter()
+            .map(|version| Version {
+                name: version.text("name").to_owned().into(),
+                compiled: OnceLock::new(),
+            })
+            .collect(),
+        storage: versions
+            .iter()
+            .position(|version| version.flag("storage"))
+            .unwrap_or(0),
+        source,
+    });
+    let mut served: Vec<(usize, &Value)> = versions
+        .iter()
+        .enumerate()
+        .filter(|(_, version)| version.flag("served"))
+        .collect();
+    served.sort_by(|(_, a), (_, b)| crate::compare_versions(a.text("name"), b.text("name")));
+    served
+        .into_iter()
+        .map(|(at, version)| {
+            let definition = definition.clone();
+            resource(object, version, Custom { definition, at })
+        })
+        .collect()
+}
+
+fn resource(object: &Object, version: &Value, custom: Custom) -> Resource {
+    let names = object.at("status").at("acceptedNames");
+    let text = |key: &str| Text::from(names.text(key).to_owned());
+    let texts = |key: &str| -> Vec<Text> {
+        let names = names.texts(key);
+        names.iter().map(|name| (*name).to_owned().into()).collect()
+    };
+    let subresources = version.at("subresources");
+    let (has_status, has_scale) = (subresources.has("status"), subresources.has("scale"));
+    let path = |key: &str| {
+        let text = subresources.at("scale").text(key);
+        Text::from(text.trim_start_matches('.').to_owned())
+    };
+    let selectable = version.list("selectableFields").iter();
+    Resource {
+        group: custom.definition.group.clone(),
+        version: custom.definition.versions[custom.at].name.clone(),
+        kind: text("kind"),
+        list_kind: text("listKind"),
+        plural: text("plural"),
+        singular: text("singular"),
+        short_names: texts("shortNames"),
+        categories: texts("categories"),
+        namespaced: spec(object).text("scope") == "Namespaced",
+        verbs: VERBS,
+        subresources: match (has_status, has_scale) {
+            (false, false) => &[],
+            (true, false) => WITH_STATUS,
+            (false, true) => WITH_SCALE,
+            (true, true) => WITH_BOTH,
+        },
+        scale: has_scale.then(|| Scale {
+            spec_replicas: path("specReplicasPath"),
+            status_replicas: path("statusReplicasPath"),
+            selector: path("labelSelectorPath"),
+            selector_form: SelectorForm::Text,
+        }),
+        generation: Some(&[]),
+        field_selectors: selectable
+            .map(|field| field.text("jsonPath").trim_start_matches('.').into())
+            .collect(),
+        unconditional_update: false,
+        columns: columns(version),
+        on_create: |_| {},
+        custom: Some(custom),
+        ..Resource::from(&NAMESPACED)
+    }
+}
+
+fn columns(version: &Value) -> Vec<Column> {
+    let name = Column {
+        name: "Name".into(),
+        r#type: "string".into(),
+        format: "name".into(),
+        description: NAMED.into(),
+        priority: 0,
+    };
+    let own = version.list("additionalPrinterColumns");
+    let mut columns = vec![name];
+    if own.is_empty() {
+        columns.push(Column {
+            name: "Age".into(),
+            r#type: "date".into(),
+            format: "".into(),
+            description: CREATED.into(),
+            priority: 0,
+        });
+    }
+    columns.extend(own.iter().map(|column| {
+        let text = |key: &str| Text::from(column.text(key).to_owned());
+        Column {
+            name: text("name"),
+            r#type: text("type"),
+            format: text("format"),
+            description: match column.text("description") {
+                "" => format!(
+                    "Custom resource definition column (in JSONPath format): {}",
+                    column.text("jsonPath")
+                )
+                .into(),
+                text => text.to_owned().into(),
+            },
+            priority: column.int("priority").unwrap_or(0) as i32,
+        }
+    }));
+    columns
+}
+
+impl Definition {
+    fn compiled(&self, at: usize) -> &Compiled {
+        self.versions[at].compiled.get_or_init(|| {
+            let object: Value = serde_json::from_slice((*self.source).as_ref()).unwrap_or_default();
+            let version = object.at("spec").list("versions").get(at);
+            let version = version.unwrap_or(&Value::Null);
+            let schema = version.at("schema").at("openAPIV3Schema");
+            let columns = version.list("additionalPrinterColumns").iter();
+            let columns = columns.map(|column| {
+                let path = JsonPath::parse(column.text("jsonPath"));
+                path.ok().map(|path| (path, column.text("type").to_owned()))
+            });
+            let age = || JsonPath::parse(".metadata.creationTimestamp").ok();
+            let mut columns: Vec<(JsonPath, String)> = columns.flatten().collect();
+            if version.list("additionalPrinterColumns").is_empty() {
+                columns.extend(age().map(|path| (path, "date".to_owned())));
+            }
+            Compiled {
+                schema: Structural::compile(schema).unwrap_or_else(|| Structural::open().clone()),
+                columns,
+            }
+        })
+    }
+}
+
+impl Custom {
+    /// The verbs that discovery lists.
+    pub fn listed_verbs(&self) -> &'static [&'static str] {
+        match self.definition.terminating {
+            true => TERMINATING_VERBS,
+            false => VERBS,
+        }
+    }
+
+    /// The schema of this version.
+    pub fn schema(&self) -> &Structural {
+        &self.definition.compiled(self.at).schema
+    }
+
+    /// The schema as it was written.
+    pub fn written_schema(&self) -> Value {
+        let source = (*self.definition.source).as_ref();
+        let object: Value = serde_json::from_slice(source).unwrap_or_default();
+        let version = object.at("spec").list("versions").get(self.at);
+        version
+            .unwrap_or(&Value::Null)
+            .at("schema")
+            .at("openAPIV3Schema")
+            .clone()
+    }
+
+    /// The version in which objects are stored.
+    pub fn storage_version(&self) -> &str {
+        &self.definition.versions[self.definition.storage].name
+    }
+
+    /// Whether objects are stored in this version.
+    pub fn is_storage(&self) -> bool {
+        self.at == self.definition.storage
+    }
+
+    /// Whether this version and the stored one are the same but for their names.
+    pub fn is_convertible(&self) -> bool {
+        self.is_storage() || !self.definition.by_webhook
+    }
+
+    /// Makes what is stored an object of this version: converted, pruned, with its defaults.
+    pub fn read(&self, object: &mut Object) {
+        self.convert(self.at, object);
+        self.schema().prune(object.value_mut());
+        self.schema().default(object.value_mut());
+    }
+
+    /// The same for the version in which objects are stored.
+    pub fn read_stored(&self, object: &mut Object) {
+        let stored = Custom {
+            definition: self.definition.clone(),
+            at: self.definition.storage,
+        };
+        stored.read(object);
+    }
+
+    /// Makes an object of this version what is stored of it.
+    pub fn write(&self, object: &mut Object) {
+        if !self.is_storage() {
+            self.convert(self.definition.storage, object);
+            let compiled = self.definition.compiled(self.definition.storage);
+            compiled.schema.prune(object.value_mut());
+        }
+    }
+
+    /// To another version. Where a webhook converts this is its place; such versions are not served by themselves.
+    fn convert(&self, to: usize, object: &mut Object) {
+        let to = &self.definition.versions[to];
+        if object.version() != to.name && !self.definition.by_webhook {
+            object.set_api_version(&format!("{}/{}", self.definition.group, to.name));
+        }
+    }
+
+    /// The cells of a row.
+    pub(crate) fn cells(&self, object: &Object, now: i64) -> Vec<Value> {
+        let columns = &self.definition.compiled(self.at).columns;
+        let age = |then: i64| human_duration(now - then);
+        let own = columns
+            .iter()
+            .map(|(path, ty)| jsonpath::cell(path, ty, object.value(), age));
+        std::iter::once(object.name().into()).chain(own).collect()
+    }
+
+    /// What is wrong with an object besides its metadata.
+    pub(crate) fn check(
+        &self,
+        resource: &Resource,
+        object: &Object,
+        old: Option<&Object>,
+    ) -> ErrorList {
+        let mut errors = self
+            .schema()
+            .validate(object.value(), old.map(Object::value));
+        if let Some(scale) = &resource.scale {
+            check_scale(scale, object, &mut errors);
+        }
+        errors
+    }
+}
+
+fn check_scale(scale: &Scale, object: &Object, errors: &mut ErrorList) {
+    for path in [&scale.spec_replicas, &scale.status_replicas] {
+        let fields: Vec<&str> = path.split('.').collect();
+        if let Some(count) = object.get_i64(&fields).filter(|count| *count < 0) {
+            let at = fields[1..]
+                .iter()
+                .fold(Path::new(fields[0]), |path, field| path.child(field));
+            let detail = "should be a non-negative integer";
+            errors.push(FieldError::invalid(&at, count, detail));
+        }
+    }
+}
+
+/// The generation of a changed object: everything counts but its metadata and, where that is written for itself, its
+/// status.
+pub(crate) fn is_changed(resource: &Resource, new: &Object, old: &Object) -> bool {
+    let counts = |key: &str| key != "metadata" && !(key == "status" && resource.has_status());
+    fn fields(object: &Object) -> impl Iterator<Item = (&String, &Value)> {
+        object.value().as_object().into_iter().flatten()
+    }
+    let of = |object| -> Vec<(&String, &Value)> {
+        fields(object).filter(|(key, _)| counts(key)).collect()
+    };
+    of(new) != of(old)
+}
+
+/// An update through the status of a custom resource changes nothing else.
+pub(crate) fn keep_all_but_status(new: &mut Object, old: &Object) {
+    meta::keep_client_metadata(new, old);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn definition(extra: Value) -> Object {
+        let mut value = json!({"metadata": {"name": "widgets.example.com"}, "spec": {
+            "group": "example.com", "scope": "Namespaced", "versions": [
+                {"name": "v1beta1", "served": true, "storage": false, "schema": {"openAPIV3Schema": {"type": "object",
+                    "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer", "default": 3}}}}}}},
+                {"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object",
+                    "x-kubernetes-preserve-unknown-fields": true}},
+                    "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.count", "statusReplicasPath": ".status.count"}},
+                    "selectableFields": [{"jsonPath": ".spec.color"}],
+                    "additionalPrinterColumns": [{"name": "Color", "type": "string", "jsonPath": ".spec.color"}]}]},
+            "status": {"acceptedNames": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList",
+                "shortNames": ["wd"]}, "conditions": [{"type": "Established", "status": "True"}]}});
+        if let (Some(spec), Some(extra)) = (value["spec"].as_object_mut(), extra.as_object()) {
+            spec.extend(extra.clone());
+        }
+        Object::new(value).unwrap()
+    }
+
+    fn of(object: &Object) -> Vec<Resource> {
+        served(object, Arc::new(object.value().to_string().into_bytes()))
+    }
+
+    #[test]
+    fn a_definition_is_its_served_versions() {
+        let resources = of(&definition(json!({})));
+        let versions: Vec<_> = resources.iter().map(Resource::api_version).collect();
+        assert_eq!(versions, ["example.com/v1", "example.com/v1beta1"]);
+        let v1 = &resources[0];
+        assert_eq!(
+            crate::storage_key(v1, "n", "x"),
+            "/registry/example.com/widgets/n/x"
+        );
+        assert!(v1.has_status() && v1.scale.is_some() && v1.selects_by("spec.color"));
+        assert!(!resources[1].has_status() && !resources[1].selects_by("spec.color"));
+        let mut pending = definition(json!({}));
+        pending.set(&["status", "conditions"], json!([]));
+        assert_eq!(of(&pending).len(), 0);
+    }
+
+    #[test]
+    fn versions_convert_by_their_name() {
+        let resources = of(&definition(json!({})));
+        let stored = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "x"},
+            "spec": {"color": "red"}, "more": 1});
+        let mut object = Object::new(stored).unwrap();
+        let beta = resources[1].custom.as_ref().unwrap();
+        beta.read(&mut object);
+        assert_eq!(object.api_version(), "example.com/v1beta1");
+        assert_eq!(object.value()["spec"], json!({"size": 3}));
+        assert_eq!(object.value()["more"], Value::Null);
+        beta.write(&mut object);
+        assert_eq!(object.api_version(), "example.com/v1");
+        let by_webhook = of(&definition(json!({"conversion": {"strategy": "Webhook"}})));
+        assert!(by_webhook[0].custom.as_ref().unwrap().is_convertible());
+        assert!(!by_webhook[1].custom.as_ref().unwrap().is_convertible());
+    }
+
+    #[test]
+    fn rows_show_the_columns_of_the_definition() {
+        let resources = of(&definition(json!({})));
+        let object = Object::new(
+            json!({"metadata": {"name": "x", "creationTimestamp": "1970-01-01T00:00:00Z"},
+            "spec": {"color": "red"}}),
+        )
+        .unwrap();
+        assert_eq!(
+            crate::table(&resources[0], &object, 90),
+            [json!("x"), json!("red")]
+        );
+        assert_eq!(
+            crate::table(&resources[1], &object, 90),
+            [json!("x"), json!("90s")]
+        );
+        let names = |at: usize| resources[at].columns.iter().map(|c| c.name.to_string());
+        assert_eq!(names(1).collect::<Vec<_>>(), ["Name", "Age"]);
+    }
+
+    #[test]
+    fn generations_count_intents() {
+        let resources = of(&definition(json!({})));
+        let object = |spec: i64, status: i64, label: &str| {
+            Object::new(
+                json!({"metadata": {"labels": {"l": label}}, "spec": spec, "status": status}),
+            )
+            .unwrap()
+        };
+        let changed = |at: usize, new: &Object| is_changed(&resources[at], new, &object(1, 1, "a"));
+        assert!(!changed(0, &object(1, 1, "b")) && changed(0, &object(2, 1, "a")));
+        assert!(
+            !changed(0, &object(1, 2, "a")),
+            "status is written for itself"
+        );
+        assert!(
+            changed(1, &object(1, 2, "a")),
+            "status is a field like others"
+        );
+    }
+}

@@ -1,0 +1,336 @@
+//! CustomResourceDefinitions beyond the rules of other objects: names that only one may have, and the deletion of all
+//! objects before a definition goes.
+//!
+//! Names are decided when a definition is written, in the same transaction: a key for the group changes with every
+//! decision about names, so two members cannot give one name twice. What is left to do afterwards (names that come free,
+//! objects that have to go) every member does, since whatever it writes it writes at most once.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use kv::RangeRequest;
+use resources::{Resource, definition};
+use schema::Object;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::ApiServer;
+use crate::bootstrap;
+use crate::cache::Cache;
+use crate::status::{ApiError, ApiResult};
+use crate::verbs::delete::{self, DeleteOptions};
+use crate::world::REVISION_WAIT;
+use crate::write::{Decide, Extra, Step};
+
+const GROUP: &str = "apiextensions.k8s.io";
+const PLURAL: &str = "customresourcedefinitions";
+/// Keys that change with every decision about the names of a group.
+const NAMES_PREFIX: &str = "/kontiki/definitionnames/";
+/// Deletions in flight at once.
+const IN_FLIGHT: usize = 16;
+/// How long objects may take before they are looked at again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// The pause after a store that does not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) fn is_definition(resource: &Resource) -> bool {
+    resource.group == GROUP && resource.plural == PLURAL
+}
+
+/// Decides names and conditions of a definition that is about to be written; what is answered belongs to the write.
+pub(crate) async fn settle(
+    server: &ApiServer,
+    resource: &Resource,
+    object: &mut Object,
+    now: i64,
+) -> ApiResult<Extra> {
+    let mut extra = Extra::default();
+    if !is_definition(resource) || object.deletion_timestamp().is_some() {
+        return Ok(extra);
+    }
+    let group = object
+        .get_str(&["spec", "group"])
+        .unwrap_or_default()
+        .to_owned();
+    let key = format!("{NAMES_PREFIX}{group}");
+    let request = RangeRequest {
+        key: Bytes::from(key.clone()),
+        ..RangeRequest::default()
+    };
+    let answer = server.store.range(request).await?;
+    let decided = answer.body.kvs.first().map_or(0, |pair| pair.mod_revision);
+    // Whoever decided last is in the caches then.
+    let deadline = Instant::now() + REVISION_WAIT;
+    server.world.wait_for(decided, deadline).await?;
+    let before = definition::accepted(object);
+    let own = object.name().to_owned();
+    let customs = &server.world.customs;
+    let taken = |sort, name: &str| customs.is_taken(&group, &own, sort, name);
+    definition::settle(object, &taken, &schema::time::now_rfc3339(now));
+    if definition::accepted(object) != before {
+        extra.replace(key, decided);
+    }
+    Ok(extra)
+}
+
+/// Waits until this server serves what a write of a definition says. The write is done, so there is nothing to refuse.
+pub(crate) async fn wait_served(server: &ApiServer, resource: &Resource, object: &Object) {
+    if !is_definition(resource) {
+        return;
+    }
+    let revision = object.resource_version().parse().unwrap_or(0);
+    let deadline = Instant::now() + REVISION_WAIT;
+    if server.world.wait_for(revision, deadline).await.is_err() {
+        tracing::info!(revision, "a definition is written and not served here yet");
+    }
+}
+
+/// No object is written under another definition than the one that was looked at.
+pub(crate) fn guard(server: &ApiServer, resource: &Resource, extra: &mut Extra) {
+    if let Some(custom) = &resource.custom {
+        let name = &custom.definition.name;
+        let revision = server.world.customs.revision(name).unwrap_or(0);
+        extra.expect(format!("/registry/{PLURAL}/{name}"), revision);
+    }
+}
+
+/// Whether objects of a custom resource may still come, asked of the newest definition.
+pub(crate) async fn is_open(server: &ApiServer, resource: &Resource) -> ApiResult<()> {
+    let Some(custom) = &resource.custom else {
+        return Ok(());
+    };
+    server.world.wait_most_recent(&*server.store).await?;
+    match server.world.customs.of_definition(&custom.definition.name) {
+        Some(now) => refuse_terminating(&now),
+        None => Err(ApiError::no_such_resource()),
+    }
+}
+
+/// Kubernetes' refusal of new objects under a definition that is being deleted.
+pub(crate) fn refuse_terminating(resource: &Resource) -> ApiResult<()> {
+    match &resource.custom {
+        Some(custom) if custom.definition.terminating => Err(ApiError::method_not_allowed(
+            "create not allowed while custom resource definition is terminating",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Follows the definitions.
+pub(crate) async fn run(server: Arc<ApiServer>) {
+    server.ready().await;
+    let Some(cache) = server.world.named(GROUP, PLURAL).cloned() else {
+        return;
+    };
+    let busy: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let mut finalizers = JoinSet::new();
+    let mut wake = cache.subscribe();
+    let mut cursor = None;
+    loop {
+        wake.mark_unchanged();
+        for changed in changed(&cache, &mut cursor) {
+            match changed {
+                Changed::Deleting(name) => {
+                    let (server, busy) = (server.clone(), busy.clone());
+                    let is_new = lock(&busy).insert(name.clone());
+                    if is_new {
+                        finalizers.spawn(host::here(async move {
+                            finalize(&server, &name).await;
+                            lock(&busy).remove(&name);
+                        }));
+                    }
+                }
+                Changed::Names(group) => resettle(&server, &group).await,
+            }
+        }
+        while finalizers.try_join_next().is_some() {}
+        if wake.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn lock(busy: &Mutex<BTreeSet<String>>) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+    busy.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+enum Changed {
+    /// This definition waits for its objects to go.
+    Deleting(String),
+    /// Names of this group may have come free.
+    Names(String),
+}
+
+/// What there is to do since the last call.
+fn changed(cache: &Cache, cursor: &mut Option<u64>) -> Vec<Changed> {
+    let mut todo = Vec::new();
+    let mut look = |object: &Object| {
+        if definition::is_terminating(object) {
+            todo.push(Changed::Deleting(object.name().to_owned()));
+        }
+    };
+    let read = cursor.as_mut().map(|at| cache.read_changes(at, usize::MAX));
+    let Some(Ok(changes)) = read else {
+        let snapshot = cache.snapshot(0);
+        *cursor = Some(snapshot.cursor);
+        snapshot
+            .tree
+            .iter_from("")
+            .for_each(|entry| look(&entry.object()));
+        return todo;
+    };
+    let mut groups = BTreeSet::new();
+    for change in changes {
+        let (old, new) = (&change.old, &change.new);
+        let new = new.as_ref().map(|entry| entry.object());
+        if let Some(new) = &new {
+            look(new);
+        }
+        let Some(old) = old.as_ref().map(|entry| entry.object()) else {
+            continue;
+        };
+        let names = |object: Option<&Object>| object.map(definition::accepted).unwrap_or_default();
+        if names(Some(&old)) != names(new.as_ref()) {
+            groups.insert(
+                old.get_str(&["spec", "group"])
+                    .unwrap_or_default()
+                    .to_owned(),
+            );
+        }
+    }
+    todo.extend(groups.into_iter().map(Changed::Names));
+    todo
+}
+
+/// Decides again about the definitions of a group that wait for names.
+async fn resettle(server: &Arc<ApiServer>, group: &str) {
+    let Some(resource) = resources::find(GROUP, "v1", PLURAL) else {
+        return;
+    };
+    for name in server.world.customs.refused(group) {
+        let mut settling = Settling { server, resource };
+        let outcome = server
+            .change(resource, "", &name, false, &mut settling)
+            .await;
+        if let Err(error) = outcome {
+            tracing::debug!(name, message = error.message, "names of a definition");
+        }
+    }
+}
+
+struct Settling<'s> {
+    server: &'s Arc<ApiServer>,
+    resource: &'s Resource,
+}
+
+impl Decide for Settling<'_> {
+    fn decide<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>> {
+        Box::pin(async move {
+            let mut new = old.clone();
+            let now = crate::clock::unix_seconds();
+            let extra = settle(self.server, self.resource, &mut new, now).await?;
+            Ok(match new == *old {
+                true => Step::Keep(new),
+                false => Step::Write(new, extra),
+            })
+        })
+    }
+}
+
+/// Deletes all objects of a definition, and then lets it go.
+async fn finalize(server: &Arc<ApiServer>, name: &str) {
+    loop {
+        match finalize_once(server, name).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(
+                    name,
+                    message = error.message,
+                    "deleting the objects of a definition"
+                );
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One pass; true when there is nothing left to do.
+async fn finalize_once(server: &Arc<ApiServer>, name: &str) -> ApiResult<bool> {
+    server.world.wait_most_recent(&*server.store).await?;
+    let definitions = server.world.get(GROUP, PLURAL, "", name);
+    if !definitions.is_some_and(|entry| definition::is_terminating(&entry.object())) {
+        return Ok(true);
+    }
+    let resource = server.world.customs.of_definition(name);
+    let cache = resource.as_ref().and_then(|r| server.world.cache(r));
+    if let (Some(resource), Some(cache)) = (resource, cache)
+        && cache.len() > 0
+    {
+        let mut wake = cache.subscribe();
+        empty(server, &resource, &cache).await?;
+        // Those with finalizers go when somebody takes them off.
+        server.world.wait_most_recent(&*server.store).await?;
+        while cache.len() > 0 && !cache.is_closed() {
+            let changed = tokio::time::timeout(AGAIN, wake.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
+                break;
+            }
+        }
+        return Ok(false);
+    }
+    let definition = resources::find(GROUP, "v1", PLURAL).ok_or_else(ApiError::no_such_resource)?;
+    match server
+        .change(definition, "", name, false, &mut Finishing)
+        .await
+    {
+        Err(error) if error.code != 404 => Err(error),
+        _ => Ok(true),
+    }
+}
+
+struct Finishing;
+
+impl Decide for Finishing {
+    fn decide<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>> {
+        Box::pin(async move {
+            if !definition::is_terminating(old) {
+                return Ok(Step::Keep(old.clone()));
+            }
+            let mut new = old.clone();
+            let now = schema::time::now_rfc3339(crate::clock::unix_seconds());
+            definition::finish(&mut new, &now);
+            Ok(match new.finalizers().is_empty() {
+                true => Step::Remove(new, Extra::default()),
+                false => Step::Write(new, Extra::default()),
+            })
+        })
+    }
+}
+
+/// Asks for the deletion of every object, past admission: the definition goes, and nobody may keep what is under it.
+async fn empty(server: &Arc<ApiServer>, resource: &Resource, cache: &Cache) -> ApiResult<()> {
+    let snapshot = cache.snapshot(0);
+    let entries: Vec<_> = snapshot.tree.iter_from("").cloned().collect();
+    let context = bootstrap::internal(server, resource, "", "");
+    let mut outcomes = futures::stream::iter(entries)
+        .map(|entry| {
+            let (context, options) = (&context, DeleteOptions::default());
+            async move {
+                let place = (entry.namespace(), entry.name());
+                delete::delete_unasked(context, resource, place, &options).await
+            }
+        })
+        .buffer_unordered(IN_FLIGHT);
+    while let Some(outcome) = outcomes.next().await {
+        match outcome {
+            Err(error) if error.code != 404 => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

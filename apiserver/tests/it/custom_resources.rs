@@ -1,0 +1,474 @@
+//! Custom resources as they are served: schemas, versions, subresources, columns, selectors.
+
+use http::{Method, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::definitions::{DEFINITIONS, WIDGETS, any, definition, widget};
+use crate::server::{Answer, Server};
+
+const MERGE: &str = "merge-patch+json";
+
+/// A schema with a default, a range and a part where any field goes.
+fn schema() -> Value {
+    json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {
+            "size": {"type": "integer", "minimum": 0, "default": 3},
+            "color": {"type": "string"},
+            "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+                "items": {"type": "object", "required": ["name"], "properties": {
+                    "name": {"type": "string"}, "port": {"type": "integer"}}}}}},
+        "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}})
+}
+
+fn full() -> Value {
+    let mut value = definition("example.com", "Widget", schema());
+    let version = &mut value["spec"]["versions"][0];
+    version["subresources"] = json!({"status": {}, "scale": {"specReplicasPath": ".spec.size",
+        "statusReplicasPath": ".status.size", "labelSelectorPath": ".status.selector"}});
+    version["additionalPrinterColumns"] = json!([
+        {"name": "Color", "type": "string", "jsonPath": ".spec.color"},
+        {"name": "Size", "type": "integer", "jsonPath": ".spec.size", "description": "How big."}]);
+    version["selectableFields"] = json!([{"jsonPath": ".spec.color"}]);
+    value
+}
+
+async fn start(definition: Value) -> Server {
+    let server = Server::start().await;
+    server.post(DEFINITIONS, definition).await.ok();
+    server
+}
+
+async fn send(
+    server: &Server,
+    method: Method,
+    uri: &str,
+    (ty, accept): (&str, &str),
+    body: &str,
+) -> Answer {
+    let request = server
+        .request(method, uri)
+        .header(header::CONTENT_TYPE, ty)
+        .header(header::ACCEPT, accept);
+    server
+        .read(
+            request
+                .body(axum::body::Body::from(body.to_owned()))
+                .unwrap(),
+        )
+        .await
+}
+
+fn warnings(answer: &Answer) -> Vec<&str> {
+    let list = answer.headers.get_all(header::WARNING).iter();
+    list.map(|value| value.to_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn objects_are_pruned_defaulted_and_validated() {
+    let server = start(full()).await;
+    let created = server
+        .post(
+            WIDGETS,
+            widget("a", json!({"color": "red", "lost": 1, "open": {"kept": 1}})),
+        )
+        .await
+        .ok();
+    assert_eq!(
+        created["spec"],
+        json!({"color": "red", "size": 3, "open": {"kept": 1}})
+    );
+    assert_eq!(created["metadata"]["generation"], 1);
+    let bad = server.post(WIDGETS, widget("b", json!({"size": -1}))).await;
+    let text = "Widget.example.com \"b\" is invalid: spec.size: Invalid value: -1: spec.size in body should be greater than or equal to 0";
+    let text = text.replacen("spec.size: ", "[spec.size: ", 1)
+        + ", spec.size: Invalid value: -1: should be a non-negative integer]";
+    assert_eq!(bad.refused(), (422, "Invalid", &*text));
+    // A default that comes later is there for what is stored already.
+    let patch = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/later",
+        "value": {"type": "string", "default": "x"}}]);
+    let uri = format!("{DEFINITIONS}/widgets.example.com");
+    server.patch(&uri, "json-patch+json", patch).await.ok();
+    assert_eq!(
+        server.get(&format!("{WIDGETS}/a")).await.ok()["spec"]["later"],
+        "x"
+    );
+    assert_eq!(
+        server.get(WIDGETS).await.ok()["items"][0]["spec"]["later"],
+        "x"
+    );
+}
+
+#[tokio::test]
+async fn unknown_and_duplicate_fields_are_told_or_refused() {
+    let server = start(full()).await;
+    let body = r#"{"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "a", "unknownMeta": "x"},
+        "spec": {"lost": 1, "color": "a", "color": "b"}}"#;
+    let json = ("application/json", "application/json");
+    let strict = send(
+        &server,
+        Method::POST,
+        &format!("{WIDGETS}?fieldValidation=Strict"),
+        json,
+        body,
+    )
+    .await;
+    let (code, _, message) = strict.refused();
+    assert_eq!(code, 400);
+    for part in [
+        r#"duplicate field "spec.color""#,
+        r#"unknown field "spec.lost""#,
+        r#"unknown field "metadata.unknownMeta""#,
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    let told = send(&server, Method::POST, WIDGETS, json, body).await;
+    assert_eq!(warnings(&told).len(), 3, "{:?}", warnings(&told));
+    assert_eq!(told.ok()["spec"], json!({"color": "b", "size": 3}));
+    let yaml = "apiVersion: example.com/v1\nkind: Widget\nmetadata:\n  name: b\nspec:\n  lost: 1\n";
+    let uri = format!("{WIDGETS}/b?fieldManager=m&fieldValidation=Strict");
+    let applied = send(
+        &server,
+        Method::PATCH,
+        &uri,
+        ("application/apply-patch+yaml", "application/json"),
+        yaml,
+    )
+    .await;
+    assert!(
+        applied.text.contains("lost"),
+        "{} {}",
+        applied.code,
+        applied.text
+    );
+    assert!(applied.code.is_client_error() || applied.code.is_server_error());
+}
+
+#[tokio::test]
+async fn every_patch_but_the_strategic_one() {
+    let server = start(full()).await;
+    server
+        .post(WIDGETS, widget("a", json!({"size": 1})))
+        .await
+        .ok();
+    let uri = format!("{WIDGETS}/a");
+    let merged = server
+        .patch(&uri, MERGE, json!({"spec": {"color": "red"}}))
+        .await
+        .ok();
+    assert_eq!(
+        (&merged["spec"]["color"], &merged["metadata"]["generation"]),
+        (&json!("red"), &json!(2))
+    );
+    let json = json!([{"op": "replace", "path": "/spec/size", "value": 5}]);
+    assert_eq!(
+        server.patch(&uri, "json-patch+json", json).await.ok()["spec"]["size"],
+        5
+    );
+    let labelled = server
+        .patch(&uri, MERGE, json!({"metadata": {"labels": {"l": "1"}}}))
+        .await
+        .ok();
+    assert_eq!(
+        labelled["metadata"]["generation"], 3,
+        "labels are no intent"
+    );
+    let strategic = server
+        .patch(&uri, "strategic-merge-patch+json", json!({}))
+        .await;
+    assert_eq!(strategic.code, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let text = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+    assert_eq!(strategic.refused().2, text);
+    let port = |name: &str, port: i64| {
+        json!({"apiVersion": "example.com/v1", "kind": "Widget",
+        "metadata": {"name": "a"}, "spec": {"ports": [{"name": name, "port": port}]}})
+    };
+    for (manager, name) in [("one", "http"), ("two", "dns")] {
+        let uri = format!("{uri}?fieldManager={manager}");
+        server
+            .patch(&uri, "apply-patch+yaml", port(name, 1))
+            .await
+            .ok();
+    }
+    let both = server.get(&uri).await.ok();
+    assert_eq!(
+        both["spec"]["ports"].as_array().unwrap().len(),
+        2,
+        "items have keys"
+    );
+    let conflict = server
+        .patch(
+            &format!("{uri}?fieldManager=three"),
+            "apply-patch+yaml",
+            port("dns", 2),
+        )
+        .await;
+    assert_eq!(conflict.code, StatusCode::CONFLICT, "{}", conflict.text);
+    let unversioned = server.put(&uri, widget("a", json!({}))).await;
+    assert!(
+        unversioned.refused().2.contains("metadata.resourceVersion"),
+        "{}",
+        unversioned.text
+    );
+    let gone = server.delete(&uri, Value::Null).await.ok();
+    assert_eq!(
+        (&gone["status"], &gone["details"]["kind"]),
+        (&json!("Success"), &json!("widgets"))
+    );
+    server.post(WIDGETS, widget("b", json!({}))).await.ok();
+    let all = server.delete(WIDGETS, Value::Null).await.ok();
+    assert_eq!(all["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn protobuf_is_not_for_custom_resources() {
+    let server = start(full()).await;
+    let protobuf = "application/vnd.kubernetes.protobuf";
+    let body = send(
+        &server,
+        Method::POST,
+        WIDGETS,
+        (protobuf, "application/json"),
+        "k8s\0",
+    )
+    .await;
+    assert_eq!(body.code, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let answer = send(&server, Method::GET, WIDGETS, ("", protobuf), "").await;
+    assert_eq!(answer.code, StatusCode::NOT_ACCEPTABLE);
+    let accept = format!("{protobuf}, application/json");
+    let either = send(&server, Method::GET, WIDGETS, ("", &accept), "").await;
+    assert_eq!(either.ok()["kind"], "WidgetList");
+}
+
+#[tokio::test]
+async fn status_and_scale_have_their_own_doors() {
+    let server = start(full()).await;
+    let mut new = widget("a", json!({"size": 2}));
+    new["status"] = json!({"size": 9});
+    assert_eq!(server.post(WIDGETS, new).await.ok().get("status"), None);
+    let uri = format!("{WIDGETS}/a");
+    let patch = json!({"spec": {"size": 7}, "metadata": {"labels": {"l": "1"}}, "status": {"size": 1, "selector": "a=b"}});
+    let status = server
+        .patch(&format!("{uri}/status"), MERGE, patch)
+        .await
+        .ok();
+    assert_eq!(
+        (&status["spec"]["size"], &status["status"]["size"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(
+        (
+            status["metadata"].get("labels"),
+            &status["metadata"]["generation"]
+        ),
+        (None, &json!(1))
+    );
+    let main = server
+        .patch(&uri, MERGE, json!({"status": {"size": 4}}))
+        .await
+        .ok();
+    assert_eq!(main["status"]["size"], 1);
+    let scale = server.get(&format!("{uri}/scale")).await.ok();
+    assert_eq!(
+        (&scale["kind"], &scale["spec"]["replicas"]),
+        (&json!("Scale"), &json!(2))
+    );
+    assert_eq!(scale["status"], json!({"replicas": 1, "selector": "a=b"}));
+    server
+        .patch(
+            &format!("{uri}/scale"),
+            MERGE,
+            json!({"spec": {"replicas": 6}}),
+        )
+        .await
+        .ok();
+    let scaled = server.get(&uri).await.ok();
+    assert_eq!(
+        (&scaled["spec"]["size"], &scaled["metadata"]["generation"]),
+        (&json!(6), &json!(2))
+    );
+}
+
+#[tokio::test]
+async fn tables_show_the_columns_of_the_definition() {
+    let server = start(full()).await;
+    server
+        .post(WIDGETS, widget("a", json!({"color": "red"})))
+        .await
+        .ok();
+    let accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+    let table = send(&server, Method::GET, WIDGETS, ("", accept), "")
+        .await
+        .ok();
+    let columns: Vec<_> = table["columnDefinitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["name"].clone())
+        .collect();
+    assert_eq!(columns, ["Name", "Color", "Size"]);
+    assert_eq!(table["columnDefinitions"][2]["description"], "How big.");
+    assert_eq!(table["rows"][0]["cells"], json!(["a", "red", 3]));
+    let mut events = Vec::new();
+    let request = server
+        .request(Method::GET, &format!("{WIDGETS}?watch=1"))
+        .header(header::ACCEPT, accept);
+    let response = server
+        .send(request.body(axum::body::Body::empty()).unwrap())
+        .await;
+    events.push(response.status());
+    assert_eq!(events, [StatusCode::OK]);
+}
+
+#[tokio::test]
+async fn selectable_fields_select_in_lists_and_watches() {
+    let server = start(full()).await;
+    for (name, color) in [("a", "red"), ("b", "blue")] {
+        server
+            .post(WIDGETS, widget(name, json!({"color": color})))
+            .await
+            .ok();
+    }
+    let list = server
+        .get(&format!("{WIDGETS}?fieldSelector=spec.color%3Dblue"))
+        .await
+        .ok();
+    assert_eq!(
+        (
+            list["items"].as_array().unwrap().len(),
+            &list["items"][0]["metadata"]["name"]
+        ),
+        (1, &json!("b"))
+    );
+    let other = server
+        .get(&format!("{WIDGETS}?fieldSelector=spec.size%3D3"))
+        .await;
+    assert_eq!(other.code, StatusCode::BAD_REQUEST);
+    let mut events = server
+        .watch(&format!("{WIDGETS}?watch=1&fieldSelector=spec.color%3Dred"))
+        .await;
+    assert_eq!(events.line().await, "ADDED a");
+    server
+        .patch(
+            &format!("{WIDGETS}/b"),
+            MERGE,
+            json!({"spec": {"color": "red"}}),
+        )
+        .await
+        .ok();
+    assert_eq!(events.line().await, "ADDED b");
+    server
+        .patch(
+            &format!("{WIDGETS}/a"),
+            MERGE,
+            json!({"spec": {"color": "blue"}}),
+        )
+        .await
+        .ok();
+    assert_eq!(events.line().await, "DELETED a");
+}
+
+#[tokio::test]
+async fn versions_show_the_same_objects() {
+    let mut value = definition("example.com", "Widget", any());
+    let mut second = value["spec"]["versions"][0].clone();
+    second["name"] = json!("v2");
+    second["storage"] = json!(false);
+    second["schema"]["openAPIV3Schema"] = schema();
+    value["spec"]["versions"] = json!([value["spec"]["versions"][0], second]);
+    let server = start(value.clone()).await;
+    server
+        .post(WIDGETS, widget("a", json!({"color": "red", "extra": 1})))
+        .await
+        .ok();
+    let newer = WIDGETS.replace("/v1/", "/v2/");
+    let shown = server.get(&format!("{newer}/a")).await.ok();
+    assert_eq!(
+        (&shown["apiVersion"], &shown["spec"]),
+        (
+            &json!("example.com/v2"),
+            &json!({"color": "red", "size": 3})
+        )
+    );
+    let list = server.get(&newer).await.ok();
+    assert_eq!(
+        (&list["apiVersion"], &list["items"][0]["apiVersion"]),
+        (&json!("example.com/v2"), &json!("example.com/v2"))
+    );
+    assert_eq!(
+        server.get(&format!("{WIDGETS}/a")).await.ok()["spec"]["extra"],
+        1
+    );
+    let mut events = server.watch(&format!("{newer}?watch=1")).await;
+    assert_eq!(
+        events.next().await.unwrap()["object"]["apiVersion"],
+        "example.com/v2"
+    );
+    // Another version becomes the stored one: what is there is rewritten by an update that changes nothing.
+    for version in value["spec"]["versions"].as_array_mut().unwrap() {
+        version["storage"] = json!(version["name"] == "v2");
+    }
+    let uri = format!("{DEFINITIONS}/widgets.example.com");
+    let spec = json!({"spec": {"versions": value["spec"]["versions"]}});
+    let definition = server.patch(&uri, MERGE, spec).await.ok();
+    assert_eq!(definition["status"]["storedVersions"], json!(["v1", "v2"]));
+    assert!(
+        events.next().await.is_none(),
+        "the watch ends, and is opened again"
+    );
+    let before = server.get(&format!("{newer}/a")).await.ok();
+    let after = server.put(&format!("{newer}/a"), before.clone()).await.ok();
+    assert_ne!(
+        after["metadata"]["resourceVersion"],
+        before["metadata"]["resourceVersion"]
+    );
+    let again = server.put(&format!("{newer}/a"), after.clone()).await.ok();
+    assert_eq!(
+        again["metadata"]["resourceVersion"],
+        after["metadata"]["resourceVersion"]
+    );
+    let dropped = json!([{"op": "remove", "path": "/status/storedVersions/0"}]);
+    server
+        .patch(&format!("{uri}/status"), "json-patch+json", dropped)
+        .await
+        .ok();
+}
+
+#[tokio::test]
+async fn a_server_that_starts_knows_what_is_there() {
+    let server = start(full()).await;
+    server
+        .post(WIDGETS, widget("a", json!({"color": "red"})))
+        .await
+        .ok();
+    let version = server.get(WIDGETS).await.ok()["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let other = Server::over(server.store.clone()).await;
+    let list = other
+        .get(&format!("{WIDGETS}?fieldSelector=spec.color%3Dred"))
+        .await
+        .ok();
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    // What one member establishes the other serves at once.
+    server
+        .post(DEFINITIONS, definition("example.org", "Thing", any()))
+        .await
+        .ok();
+    let things = "/apis/example.org/v1/namespaces/default/things";
+    let thing = json!({"apiVersion": "example.org/v1", "kind": "Thing", "metadata": {"name": "t"}});
+    other.post(things, thing).await.ok();
+    assert_eq!(
+        server.get(things).await.ok()["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    let mut events = other
+        .watch(&format!("{WIDGETS}?watch=1&resourceVersion={version}"))
+        .await;
+    server.post(WIDGETS, widget("b", json!({}))).await.ok();
+    assert_eq!(events.line().await, "ADDED b");
+}

@@ -1,0 +1,372 @@
+//! CustomResourceDefinitions: their names, conditions and status, what discovery and OpenAPI say of them, their end.
+
+use http::{HeaderMap, Method, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::server::{Answer, Server};
+
+pub(crate) const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub(crate) const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
+
+/// A definition of `<kind>s.<group>` whose only version is v1.
+pub(crate) fn definition(group: &str, kind: &str, schema: Value) -> Value {
+    let singular = kind.to_lowercase();
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{singular}s.{group}")},
+        "spec": {"group": group, "scope": "Namespaced", "names": {"plural": format!("{singular}s"), "kind": kind},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}})
+}
+
+pub(crate) fn any() -> Value {
+    json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+pub(crate) fn widget(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec})
+}
+
+fn condition<'a>(object: &'a Value, ty: &str) -> &'a Value {
+    let list = object["status"]["conditions"].as_array().unwrap();
+    list.iter()
+        .find(|one| one["type"] == ty)
+        .unwrap_or(&Value::Null)
+}
+
+/// Asks until the answer is as wanted.
+pub(crate) async fn until(server: &Server, uri: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let answer = server.get(uri).await;
+        if wanted(&answer) {
+            return answer;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{uri}: {} {}",
+            answer.code,
+            answer.text
+        );
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_definition_is_established_and_served_with_the_answer() {
+    let server = Server::start().await;
+    let created = server
+        .post(DEFINITIONS, definition("example.com", "Widget", any()))
+        .await
+        .ok();
+    assert_eq!(
+        condition(&created, "NamesAccepted")["reason"],
+        "NoConflicts"
+    );
+    assert_eq!(
+        condition(&created, "Established")["reason"],
+        "InitialNamesAccepted"
+    );
+    assert_eq!(created["status"]["storedVersions"], json!(["v1"]));
+    let names = json!({"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"});
+    assert_eq!(created["status"]["acceptedNames"], names);
+    assert_eq!(created["metadata"]["generation"], 1);
+    server
+        .post(WIDGETS, widget("a", json!({"x": 1})))
+        .await
+        .ok();
+    let list = server.get(WIDGETS).await.ok();
+    assert_eq!(
+        (&list["kind"], &list["items"][0]["kind"]),
+        (&json!("WidgetList"), &json!("Widget"))
+    );
+    let definitions = server.get(DEFINITIONS).await.ok();
+    assert_eq!(definitions["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn bad_schemas_are_refused_where_they_stand() {
+    let server = Server::start().await;
+    let schema = json!({"type": "object", "properties": {"spec": {"properties": {"a": {"type": "string"}}}}});
+    let answer = server
+        .post(DEFINITIONS, definition("example.com", "Widget", schema))
+        .await;
+    let (code, reason, message) = answer.refused();
+    assert_eq!((code, reason), (422, "Invalid"));
+    let wanted = "spec.validation.openAPIV3Schema.properties[spec].type: Required value: must not be empty for specified object fields";
+    assert!(message.contains(wanted), "{message}");
+    let own = server
+        .post(DEFINITIONS, definition("x.k8s.io", "Widget", any()))
+        .await;
+    let wanted = "metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation";
+    assert!(own.refused().2.contains(wanted), "{}", own.text);
+}
+
+#[tokio::test]
+async fn names_belong_to_one_definition_of_a_group() {
+    let server = Server::start().await;
+    let with_short = |kind: &str, name: &str| {
+        let mut value = definition("example.com", kind, any());
+        value["spec"]["names"]["shortNames"] = json!([name]);
+        value
+    };
+    server
+        .post(DEFINITIONS, with_short("Widget", "w"))
+        .await
+        .ok();
+    let second = server
+        .post(DEFINITIONS, with_short("Window", "w"))
+        .await
+        .ok();
+    assert_eq!(
+        condition(&second, "NamesAccepted")["reason"],
+        "ShortNamesConflict"
+    );
+    assert_eq!(
+        condition(&second, "NamesAccepted")["message"],
+        "\"w\" is already in use"
+    );
+    assert_eq!(condition(&second, "Established")["status"], "False");
+    let windows = "/apis/example.com/v1/namespaces/default/windows";
+    assert_eq!(server.get(windows).await.code, StatusCode::NOT_FOUND);
+    let elsewhere = with_short("Widget", "w");
+    let mut elsewhere = elsewhere.clone();
+    elsewhere["metadata"]["name"] = json!("widgets.example.org");
+    elsewhere["spec"]["group"] = json!("example.org");
+    let elsewhere = server.post(DEFINITIONS, elsewhere).await.ok();
+    assert_eq!(condition(&elsewhere, "Established")["status"], "True");
+    // The name comes free with its holder.
+    server
+        .delete(&format!("{DEFINITIONS}/widgets.example.com"), Value::Null)
+        .await
+        .ok();
+    until(&server, windows, |answer| answer.code == StatusCode::OK).await;
+}
+
+#[tokio::test]
+async fn the_status_is_written_for_itself() {
+    let server = Server::start().await;
+    server
+        .post(DEFINITIONS, definition("example.com", "Widget", any()))
+        .await
+        .ok();
+    let uri = format!("{DEFINITIONS}/widgets.example.com");
+    let patch = json!({"spec": {"names": {"shortNames": ["w"]}}, "status": {"conditions": [
+        {"type": "StatusUpdate", "status": "True", "reason": "E2E", "message": "Set from e2e test"}]}});
+    let patched = server
+        .patch(&format!("{uri}/status"), "merge-patch+json", patch)
+        .await
+        .ok();
+    assert_eq!(condition(&patched, "StatusUpdate")["reason"], "E2E");
+    assert_eq!(patched["spec"]["names"].get("shortNames"), None);
+    let mut object = server.get(&format!("{uri}/status")).await.ok();
+    object["status"]["conditions"][0]["message"] = json!("again");
+    let updated = server.put(&format!("{uri}/status"), object).await.ok();
+    assert_eq!(condition(&updated, "StatusUpdate")["message"], "again");
+}
+
+#[tokio::test]
+async fn watches_see_definitions_come_and_go() {
+    let server = Server::start().await;
+    let mut events = server.watch(&format!("{DEFINITIONS}?watch=1")).await;
+    server
+        .post(DEFINITIONS, definition("example.com", "Widget", any()))
+        .await
+        .ok();
+    assert_eq!(events.line().await, "ADDED widgets.example.com");
+    server
+        .delete(&format!("{DEFINITIONS}/widgets.example.com"), Value::Null)
+        .await
+        .ok();
+    let mut line = events.line().await;
+    while line.starts_with("MODIFIED") {
+        line = events.line().await;
+    }
+    assert_eq!(line, "DELETED widgets.example.com");
+}
+
+#[tokio::test]
+async fn a_definition_goes_after_its_objects() {
+    let server = Server::start().await;
+    let uri = format!("{DEFINITIONS}/widgets.example.com");
+    server
+        .post(DEFINITIONS, definition("example.com", "Widget", any()))
+        .await
+        .ok();
+    let mut held = widget("held", json!({}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    server.post(WIDGETS, held).await.ok();
+    server.post(WIDGETS, widget("free", json!({}))).await.ok();
+    let mut events = server
+        .watch(&format!(
+            "{WIDGETS}?watch=1&fieldSelector=metadata.name%3Dfree"
+        ))
+        .await;
+    assert_eq!(events.line().await, "ADDED free");
+    let deleted = server.delete(&uri, Value::Null).await.ok();
+    assert_eq!(
+        deleted["metadata"]["finalizers"],
+        json!(["customresourcecleanup.apiextensions.k8s.io"])
+    );
+    assert_eq!(
+        condition(&deleted, "Terminating")["reason"],
+        "InstanceDeletionPending"
+    );
+    assert_eq!(events.line().await, "DELETED free");
+    let late = server.post(WIDGETS, widget("late", json!({}))).await;
+    let text = "create not allowed while custom resource definition is terminating";
+    assert_eq!(late.refused(), (405, "MethodNotAllowed", text));
+    let listed = server.get("/apis/example.com/v1").await.ok();
+    assert_eq!(
+        listed["resources"][0]["verbs"],
+        json!(["delete", "deletecollection", "get", "list", "watch"])
+    );
+    let release = json!({"metadata": {"finalizers": null}});
+    server
+        .patch(&format!("{WIDGETS}/held"), "merge-patch+json", release)
+        .await
+        .ok();
+    until(&server, &uri, |answer| answer.code == StatusCode::NOT_FOUND).await;
+    assert_eq!(server.get(WIDGETS).await.code, StatusCode::NOT_FOUND);
+    // The same again finds nothing of before.
+    server
+        .post(DEFINITIONS, definition("example.com", "Widget", any()))
+        .await
+        .ok();
+    assert_eq!(server.get(WIDGETS).await.ok()["items"], json!([]));
+}
+
+async fn discovery(server: &Server, tag: &str) -> (StatusCode, HeaderMap, Value) {
+    let accept =
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+    let request = server
+        .request(Method::GET, "/apis")
+        .header(header::ACCEPT, accept);
+    let request = request
+        .header(header::IF_NONE_MATCH, tag)
+        .body(axum::body::Body::empty());
+    let answer = server.read(request.unwrap()).await;
+    (answer.code, answer.headers, answer.body)
+}
+
+#[tokio::test]
+async fn discovery_shows_what_is_served() {
+    let server = Server::start().await;
+    let (_, headers, _) = discovery(&server, "").await;
+    let tag = headers[header::ETAG].to_str().unwrap().to_owned();
+    assert_eq!(discovery(&server, &tag).await.0, StatusCode::NOT_MODIFIED);
+    let mut value = definition("example.com", "Widget", any());
+    value["spec"]["names"]["shortNames"] = json!(["wd"]);
+    value["spec"]["names"]["categories"] = json!(["all"]);
+    let mut beta = value["spec"]["versions"][0].clone();
+    beta["name"] = json!("v1beta1");
+    beta["storage"] = json!(false);
+    value["spec"]["versions"][0]["subresources"] = json!({"status": {}});
+    value["spec"]["versions"] = json!([beta, value["spec"]["versions"][0]]);
+    server.post(DEFINITIONS, value).await.ok();
+    let (code, _, body) = discovery(&server, &tag).await;
+    assert_eq!(code, StatusCode::OK);
+    let groups = body["items"].as_array().unwrap();
+    let group = groups
+        .iter()
+        .find(|group| group["metadata"]["name"] == "example.com")
+        .unwrap();
+    assert_eq!(
+        (
+            &group["versions"][0]["version"],
+            &group["versions"][1]["version"]
+        ),
+        (&json!("v1"), &json!("v1beta1"))
+    );
+    let shown = &group["versions"][0]["resources"][0];
+    assert_eq!(
+        shown["responseKind"],
+        json!({"group": "example.com", "version": "v1", "kind": "Widget"})
+    );
+    assert_eq!(
+        (&shown["shortNames"], &shown["categories"]),
+        (&json!(["wd"]), &json!(["all"]))
+    );
+    assert_eq!(shown["subresources"][0]["responseKind"]["kind"], "Widget");
+    assert_eq!(shown["singularResource"], "widget");
+    let legacy = server.get("/apis/example.com").await.ok();
+    assert_eq!(legacy["preferredVersion"]["groupVersion"], "example.com/v1");
+    let list = server.get("/apis").await.ok();
+    let named = |list: &Value| {
+        list["groups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|group| group["name"] == "example.com")
+    };
+    assert!(named(&list));
+    let resources = server.get("/apis/example.com/v1").await.ok();
+    let names: Vec<&Value> = resources["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert_eq!(names, [&json!("widgets"), &json!("widgets/status")]);
+    server
+        .delete(&format!("{DEFINITIONS}/widgets.example.com"), Value::Null)
+        .await
+        .ok();
+    until(&server, "/apis", |answer| !named(&answer.body)).await;
+    assert_eq!(
+        server.get("/apis/example.com/v1").await.code,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn openapi_follows_the_definitions() {
+    let server = Server::start().await;
+    let path = "apis/example.com/v1";
+    let before = server.get("/openapi/v3").await.ok();
+    assert_eq!(before["paths"].get(path), None);
+    let pods = before["paths"]["api/v1"].clone();
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "description": "What it is.",
+        "properties": {"size": {"type": "integer"}}}}});
+    server
+        .post(DEFINITIONS, definition("example.com", "Widget", schema))
+        .await
+        .ok();
+    let index = server.get("/openapi/v3").await.ok();
+    let url = index["paths"][path]["serverRelativeURL"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(index["paths"]["api/v1"], pods, "others keep their hash");
+    let document = server.get(&url).await.ok();
+    let schema = &document["components"]["schemas"]["com.example.v1.Widget"];
+    assert_eq!(schema["properties"]["spec"]["description"], "What it is.");
+    assert_eq!(
+        schema["x-kubernetes-group-version-kind"][0]["kind"],
+        "Widget"
+    );
+    let two = server.get("/openapi/v2").await.ok();
+    assert!(two["definitions"].get("com.example.v1.Widget").is_some());
+    let patch = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/color",
+        "value": {"type": "string"}}]);
+    let uri = format!("{DEFINITIONS}/widgets.example.com");
+    server.patch(&uri, "json-patch+json", patch).await.ok();
+    let changed = server.get("/openapi/v3").await.ok();
+    assert_ne!(
+        changed["paths"][path]["serverRelativeURL"]
+            .as_str()
+            .unwrap(),
+        url
+    );
+    let moved = server.get(&url).await;
+    assert_eq!(moved.code, StatusCode::MOVED_PERMANENTLY);
+    // A version that is no longer served is no longer described.
+    let patch = json!([{"op": "replace", "path": "/spec/versions/0/served", "value": false}]);
+    server.patch(&uri, "json-patch+json", patch).await.ok();
+    assert_eq!(
+        server.get("/openapi/v3").await.ok()["paths"].get(path),
+        None
+    );
+    assert_eq!(
+        server.get("/openapi/v2").await.ok()["definitions"].get("com.example.v1.Widget"),
+        None
+    );
+}
