@@ -5,8 +5,9 @@
 
 use std::sync::{Arc, OnceLock};
 
+use cel::rules::{Judgement, Rules};
 use schema::Object;
-use schema::field::{ErrorList, FieldError, Path};
+use schema::field::{ErrorKind, ErrorList, FieldError, Path};
 use schema::jsonpath::{self, JsonPath};
 use schema::structural::Structural;
 use serde_json::Value;
@@ -60,6 +61,8 @@ struct Version {
 
 struct Compiled {
     schema: Structural,
+    /// Those of the schema; compiled when the first object is written.
+    rules: OnceLock<Option<Rules>>,
     columns: Vec<(JsonPath, String)>,
 }
 
@@ -218,6 +221,7 @@ impl Definition {
             }
             Compiled {
                 schema: Structural::compile(schema).unwrap_or_else(|| Structural::open().clone()),
+                rules: OnceLock::new(),
                 columns,
             }
         })
@@ -321,8 +325,45 @@ impl Custom {
         if let Some(scale) = &resource.scale {
             check_scale(scale, object, &mut errors);
         }
+        if self.rules().is_some() && errors.iter().any(is_blocking) {
+            let path = Path::new("<nil>");
+            errors.push(FieldError::invalid(&path, Value::Null, NOT_CHECKED));
+        } else {
+            errors.extend(self.judge(object, old).errors);
+        }
         errors
     }
+
+    fn rules(&self) -> Option<&Rules> {
+        let compiled = self.definition.compiled(self.at);
+        let rules = compiled
+            .rules
+            .get_or_init(|| Rules::compile(&compiled.schema));
+        rules.as_ref()
+    }
+
+    /// What the rules of the schema say of an object.
+    pub(crate) fn judge(&self, object: &Object, old: Option<&Object>) -> Judgement {
+        let old = old.map(Object::value);
+        let rules = self
+            .rules()
+            .map(|rules| rules.validate(object.value(), old));
+        rules.unwrap_or_default()
+    }
+}
+
+const NOT_CHECKED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+
+/// Whether rules could meet values that their types do not allow.
+fn is_blocking(error: &FieldError) -> bool {
+    matches!(
+        error.kind,
+        ErrorKind::NotSupported
+            | ErrorKind::Required
+            | ErrorKind::TooLong
+            | ErrorKind::TooMany
+            | ErrorKind::TypeInvalid
+    )
 }
 
 fn check_scale(scale: &Scale, object: &Object, errors: &mut ErrorList) {

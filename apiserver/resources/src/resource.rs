@@ -380,6 +380,15 @@ impl Resource {
         (self.advise)(object)
     }
 
+    /// The same of an update: also what rules say of parts that did not change, which is no reason to refuse it.
+    pub fn update_warnings(&self, new: &Object, old: &Object) -> Vec<String> {
+        let mut warnings = self.warnings(new);
+        if let Some(custom) = &self.custom {
+            warnings.extend(custom.judge(new, Some(old)).warnings);
+        }
+        warnings
+    }
+
     /// Whether a field selector may name this field.
     pub fn selects_by(&self, name: &str) -> bool {
         name == "metadata.name"

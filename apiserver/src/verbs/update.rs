@@ -199,7 +199,7 @@ impl Door<'_> {
         }
         self.validate(&new, old).await?;
         if self.is_of_object() {
-            for warning in resource.warnings(&new) {
+            for warning in resource.update_warnings(&new, old) {
                 context.warn(warning);
             }
         }

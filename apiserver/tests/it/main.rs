@@ -16,6 +16,7 @@ mod odd_store;
 mod patch;
 mod policies;
 mod protobuf;
+mod rules;
 mod server;
 mod start;
 mod subresources;

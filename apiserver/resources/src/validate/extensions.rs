@@ -210,6 +210,8 @@ fn version_fields(version: &Value, path: &Path, common: bool, errors: &mut Error
         check_scale(scale, &path.child("subresources"), errors);
     }
     if let Some(compiled) = compiled {
+        let path_of_schema = at.child("openAPIV3Schema");
+        errors.extend(cel::rules::check(&compiled, &path_of_schema));
         let fields = version.list("selectableFields");
         check_selectable_fields(fields, &compiled, &path.child("selectableFields"), errors);
     }

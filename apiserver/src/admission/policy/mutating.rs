@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::inputs::{Rights, Seen, namespace};
 use super::{Binding, Hooks, InForce, Policy, params};
 use crate::admission::Admission;
-use crate::admission::webhook::{decoded, keep_identity, matching, shaped};
+use crate::admission::webhook::{decoded, keep_identity, matching, schema_of, shaped};
 use crate::entry;
 use crate::status::{ApiError, ApiResult};
 
@@ -191,11 +191,7 @@ fn made(
             for field in ["apiVersion", "kind"] {
                 configuration[field] = sent.value()[field].clone();
             }
-            let (group, version, kind) =
-                admission
-                    .kind
-                    .unwrap_or((&shape.group, &shape.version, &shape.kind));
-            let ty = schema::type_of(group, version, kind);
+            let ty = schema_of(admission, shape);
             schema::apply::overlay(ty, sent.value(), &configuration)
                 .map_err(|error| format!("error applying patch: {error}"))?
         }

@@ -1,6 +1,6 @@
 //! The parameters that a binding gives its policy.
 
-use resources::Resource;
+use resources::{Handle, Resource};
 use schema::selector::LabelSelector;
 use serde_json::Value;
 
@@ -50,16 +50,16 @@ pub(super) async fn collect<C>(
     if binding.param_ref.is_null() {
         return Ok(Ok(vec![Value::Null]));
     }
-    let namespace = match place(admission, resource, text(&binding.param_ref, "namespace")) {
+    let namespace = match place(admission, &resource, text(&binding.param_ref, "namespace")) {
         Ok(namespace) => namespace.to_owned(),
         Err(reason) => return Ok(Err(Unfit::Binding(reason.to_owned()))),
     };
-    let mut found = find(admission, resource, &namespace, &binding.param_ref);
+    let mut found = find(admission, &resource, &namespace, &binding.param_ref);
     if found.is_empty() {
         // They may be younger than our cache.
         let server = &admission.context.server;
         server.world.wait_most_recent(&*server.store).await?;
-        found = find(admission, resource, &namespace, &binding.param_ref);
+        found = find(admission, &resource, &namespace, &binding.param_ref);
     }
     if found.is_empty() && text(&binding.param_ref, "parameterNotFoundAction") == "Deny" {
         let reason = "no params found for policy binding with `Deny` parameterNotFoundAction";
@@ -68,10 +68,15 @@ pub(super) async fn collect<C>(
     Ok(Ok(found))
 }
 
-fn kind(_: &Admission<'_>, param_kind: &Value) -> Option<&'static Resource> {
+fn kind(admission: &Admission<'_>, param_kind: &Value) -> Option<Handle> {
     let (version, kind) = (text(param_kind, "apiVersion"), text(param_kind, "kind"));
     let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
-    resources::by_kind(group, version, kind)
+    if let Some(resource) = resources::by_kind(group, version, kind) {
+        return Some(resource.into());
+    }
+    let customs = admission.context.server.world.customs.of_group(group);
+    let mut of_kind = customs.into_iter().filter(|one| one.kind == kind);
+    of_kind.find(|one| one.version == version)
 }
 
 /// The namespace where the parameters are.

@@ -16,6 +16,7 @@ use host::watch;
 use resources::Resource;
 use schema::Object;
 use schema::decode::FieldValidation;
+use schema::structural::Schema;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -331,17 +332,21 @@ async fn change(
     Ok(true)
 }
 
+/// What describes the objects that are written.
+pub(super) fn schema_of<'a>(admission: &Admission<'_>, shape: &'a Resource) -> Schema<'a> {
+    match admission.kind {
+        Some((group, version, kind)) => schema::type_of(group, version, kind).into(),
+        None => shape.schema(),
+    }
+}
+
 /// A patched object with the fields that its type has.
 pub(super) fn decoded(
     admission: &Admission<'_>,
     shape: &Resource,
     patched: Value,
 ) -> Result<Object, String> {
-    let (group, version, kind) =
-        admission
-            .kind
-            .unwrap_or((&shape.group, &shape.version, &shape.kind));
-    let ty = schema::type_of(group, version, kind);
+    let ty = schema_of(admission, shape);
     let decoded = schema::decode::value(ty, patched, FieldValidation::Ignore)
         .map_err(|error| error.to_string())?;
     Object::new(decoded.value).map_err(|error| error.to_string())
