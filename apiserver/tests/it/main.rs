@@ -6,6 +6,7 @@ mod bad_input;
 mod client_certificate;
 mod conformance;
 mod crud;
+mod custom_fields;
 mod custom_resources;
 mod definitions;
 mod delete;
