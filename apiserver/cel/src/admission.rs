@@ -15,7 +15,8 @@ mod typed;
 mod validating;
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::Value as Json;
 
@@ -122,12 +123,15 @@ fn compile(environment: &Environment, text: &str, wanted: Wanted) -> Result<Prog
 #[derive(Debug, Default)]
 struct Composed {
     names: Vec<String>,
+    /// Where a name stands first.
+    places: HashMap<String, usize>,
     programs: Vec<Result<Program, String>>,
-    types: Vec<Type>,
+    types: Arc<ComposedType>,
 }
 
-#[derive(Debug)]
-struct ComposedType(Vec<(Arc<str>, Type)>);
+/// The types of the variables so far; it grows while they are compiled.
+#[derive(Debug, Default)]
+struct ComposedType(RwLock<HashMap<Arc<str>, Type>>);
 
 impl ObjectType for ComposedType {
     fn name(&self) -> &str {
@@ -135,7 +139,9 @@ impl ObjectType for ComposedType {
     }
 
     fn field(&self, name: &str) -> Option<(Arc<str>, Type)> {
-        self.0.iter().find(|(known, _)| **known == *name).cloned()
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let (name, ty) = known.get_key_value(name)?;
+        Some((name.clone(), ty.clone()))
     }
 }
 
@@ -145,43 +151,45 @@ impl Composed {
         let mut composed = Composed::default();
         environment.declare("variables", composed.ty());
         for variable in list(spec, "variables") {
-            let program = compile(environment, text(variable, "expression"), Wanted::Any);
-            composed.types.push(
-                program
-                    .as_ref()
-                    .map_or(Type::Dyn, |program| program.result().clone()),
-            );
+            let (name, source) = (text(variable, "name"), text(variable, "expression"));
+            let program = compile(environment, source, Wanted::Any);
+            let ty = program
+                .as_ref()
+                .map_or(Type::Dyn, |program| program.result().clone());
+            let mut types = composed
+                .types
+                .0
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            types.insert(name.into(), ty);
+            drop(types);
+            let place = composed.names.len();
+            composed.places.entry(name.to_owned()).or_insert(place);
             composed.programs.push(program);
-            composed.names.push(text(variable, "name").to_owned());
-            environment.declare("variables", composed.ty());
+            composed.names.push(name.to_owned());
         }
         composed
     }
 
     fn ty(&self) -> Type {
-        let fields = self
-            .names
-            .iter()
-            .zip(&self.types)
-            .map(|(name, ty)| (name.as_str().into(), ty.clone()));
-        Type::Object(Arc::new(ComposedType(fields.collect())))
+        Type::Object(self.types.clone())
     }
 
-    /// The variables that must be known before this program runs.
-    fn needed(&self, program: &Program, before: usize) -> Vec<usize> {
-        let mut needed = vec![false; before];
-        let mark = |program: &Program, needed: &mut [bool]| {
-            for (at, name) in self.names.iter().enumerate().take(needed.len()) {
-                needed[at] |= program.uses_field("variables", name);
+    /// The variables that this one needs and that are not known yet, itself included, in an order in which they can be worked
+    /// out.
+    fn needed(&self, at: usize, known: &[Option<Outcome<'_>>]) -> BTreeSet<usize> {
+        let mut needed = BTreeSet::new();
+        let mut todo = vec![at];
+        while let Some(at) = todo.pop() {
+            if known[at].is_some() || !needed.insert(at) {
+                continue;
             }
-        };
-        mark(program, &mut needed);
-        for at in (0..before).rev() {
-            if let (true, Ok(program)) = (needed[at], &self.programs[at]) {
-                mark(program, &mut needed[..at]);
+            if let Ok(program) = &self.programs[at] {
+                let names = program.fields_of("variables");
+                todo.extend(names.filter_map(|name| self.places.get(name)));
             }
         }
-        (0..before).filter(|at| needed[*at]).collect()
+        needed
     }
 }
 
@@ -312,18 +320,13 @@ impl<'a> Activation<'a> for Run<'a> {
         if variable != "variables" {
             return None;
         }
-        let at = self.composed.names.iter().position(|name| name == field)?;
+        let at = *self.composed.places.get(field)?;
         let known = self.known.borrow()[at].clone();
         if known.is_some() {
             return known;
         }
-        if let Ok(program) = &self.composed.programs[at] {
-            self.composed
-                .needed(program, at)
-                .into_iter()
-                .for_each(|before| self.work_out(before));
-        }
-        self.work_out(at);
+        let needed = self.composed.needed(at, &self.known.borrow());
+        needed.into_iter().for_each(|before| self.work_out(before));
         self.known.borrow()[at].clone()
     }
 }

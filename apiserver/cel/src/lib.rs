@@ -140,9 +140,10 @@ impl Program {
         self.uses.contains(variable)
     }
 
-    /// Whether it takes this field of this variable.
-    pub fn uses_field(&self, variable: &str, field: &str) -> bool {
-        self.fields.contains(&format!("{variable}.{field}"))
+    /// The fields that it takes of this variable.
+    pub fn fields_of<'p>(&'p self, variable: &'p str) -> impl Iterator<Item = &'p str> {
+        let all = self.fields.iter();
+        all.filter_map(move |field| field.strip_prefix(variable)?.strip_prefix('.'))
     }
 
     /// Runs it, for at most [`CALL_COST_MAX`]; with what it cost.

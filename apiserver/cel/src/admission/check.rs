@@ -1,5 +1,7 @@
 //! What is wrong with the expressions of policies and webhooks.
 
+use std::collections::BTreeMap;
+
 use schema::field::{ErrorList, FieldError, Path};
 use serde_json::Value as Json;
 
@@ -118,6 +120,9 @@ pub(super) fn without_authorizer(spec: &Json) -> Declared {
     }
 }
 
+/// Larger policies are not checked for each of their kinds, since that is done while somebody waits.
+const CHECKED_BYTES_MAX: usize = 128 * 1024;
+
 /// What is wrong with the expressions of a ValidatingAdmissionPolicy for objects of a kind: field and text. `kind` is the
 /// kind as `group/version, Kind=kind` reads.
 pub fn type_check(
@@ -125,29 +130,42 @@ pub fn type_check(
     kinds: &[(String, Type)],
     param_object: Option<&Type>,
 ) -> Vec<(String, String)> {
-    let mut warnings = Vec::new();
-    for (at, validation) in list(spec, "validations").iter().enumerate() {
-        for field in ["expression", "messageExpression"] {
-            let source = text(validation, field);
-            if source.trim().is_empty() {
-                continue;
-            }
-            let found = kinds.iter().filter_map(|(kind, ty)| {
-                let declared = Declared {
-                    object: Some(ty.clone()),
-                    param_object: param_object.cloned(),
-                    ..declared(spec)
-                };
-                let mut environment = declared.environment();
-                Composed::compile(spec, &mut environment);
-                let error = Program::compile(&environment, source).err()?;
-                Some(format!("{kind}: {error}\n"))
-            });
-            let found: Vec<String> = found.collect();
-            if !found.is_empty() {
-                warnings.push((format!("spec.validations[{at}].{field}"), found.join("\n")));
+    let bytes = |field: &str, of: &str| {
+        list(spec, field)
+            .iter()
+            .map(|one| text(one, of).len())
+            .sum::<usize>()
+    };
+    let all = bytes("variables", "expression")
+        + bytes("validations", "expression")
+        + bytes("validations", "messageExpression");
+    if all > CHECKED_BYTES_MAX {
+        return Vec::new();
+    }
+    let mut found: BTreeMap<(usize, &str), Vec<String>> = BTreeMap::new();
+    for (kind, ty) in kinds {
+        let declared = Declared {
+            object: Some(ty.clone()),
+            param_object: param_object.cloned(),
+            ..declared(spec)
+        };
+        let mut environment = declared.environment();
+        Composed::compile(spec, &mut environment);
+        for (at, validation) in list(spec, "validations").iter().enumerate() {
+            for field in ["expression", "messageExpression"] {
+                let source = text(validation, field);
+                if source.trim().is_empty() {
+                    continue;
+                }
+                if let Err(error) = Program::compile(&environment, source) {
+                    let texts = found.entry((at, field)).or_default();
+                    texts.push(format!("{kind}: {error}\n"));
+                }
             }
         }
     }
-    warnings
+    let warnings = found
+        .into_iter()
+        .map(|((at, field), texts)| (format!("spec.validations[{at}].{field}"), texts.join("\n")));
+    warnings.collect()
 }

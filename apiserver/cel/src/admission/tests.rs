@@ -89,13 +89,13 @@ fn variables_are_worked_out_once_when_they_are_needed() {
         "validations": [{"expression": "variables.good == 1 || variables.bad == 1"}]});
     assert!(refusals(spec, object(1)).is_empty());
     let mut variables = vec![json!({"name": "v0", "expression": "1"})];
-    for at in 1..300 {
+    for at in 1..3_000 {
         variables.push(
             json!({"name": format!("v{at}"), "expression": format!("variables.v{} + 1", at - 1)}),
         );
     }
     let spec =
-        json!({"variables": variables, "validations": [{"expression": "variables.v299 == 300"}]});
+        json!({"variables": variables, "validations": [{"expression": "variables.v2999 == 3000"}]});
     assert!(refusals(spec, object(1)).is_empty());
     let bad = json!({"variables": [{"name": "bad", "expression": "object.spec.missing"}], "validations": [{"expression": "variables.bad == 1"}]});
     assert!(
