@@ -7,6 +7,7 @@ mod client_certificate;
 mod conformance;
 mod crud;
 mod custom_fields;
+mod custom_openapi;
 mod custom_resources;
 mod definitions;
 mod delete;
