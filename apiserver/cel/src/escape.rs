@@ -1,30 +1,15 @@
 //! How the names of properties are spelled in expressions over schemas, as Kubernetes documents it.
 
-const KEYWORDS: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
+use crate::parser::RESERVED;
+
+/// Literals and operators that are words; the rest is [`RESERVED`].
+const KEYWORDS: &[&str] = &["true", "false", "null", "in"];
 /// After a first `__`, which itself is spelled `__underscores__`.
 const SYMBOLS: &[(&str, char)] = &[("dot", '.'), ("dash", '-'), ("slash", '/')];
+
+fn is_keyword(name: &str) -> bool {
+    KEYWORDS.contains(&name) || RESERVED.contains(&name)
+}
 
 fn is_identifier(name: &str) -> bool {
     let mut chars = name.chars();
@@ -36,7 +21,7 @@ fn is_identifier(name: &str) -> bool {
 
 /// How an expression spells this property; none where it cannot.
 pub fn escape(name: &str) -> Option<String> {
-    if KEYWORDS.contains(&name) {
+    if is_keyword(name) {
         return Some(format!("__{name}__"));
     }
     let mut made = String::with_capacity(name.len());
@@ -65,7 +50,7 @@ pub fn unescape(spelled: &str) -> Option<String> {
     if let Some(word) = spelled
         .strip_prefix("__")
         .and_then(|rest| rest.strip_suffix("__"))
-        && KEYWORDS.contains(&word)
+        && is_keyword(word)
     {
         return Some(word.to_string());
     }

@@ -13,7 +13,7 @@ pub(crate) const DEPTH_MAX: u16 = 250;
 pub(crate) const LENGTH_MAX: usize = 100_000;
 
 /// Words that are no variable names.
-const RESERVED: &[&str] = &[
+pub(crate) const RESERVED: &[&str] = &[
     "as",
     "break",
     "const",
@@ -428,63 +428,52 @@ impl Parser {
 
     fn list(&mut self) -> Parsed {
         let at = self.expect("[")?;
-        let mut items = Vec::new();
-        while self.eat("]").is_none() {
-            let optional = self.eat("?").is_some();
-            let value = self.expr()?;
-            items.push(Entry {
-                key: (),
-                value,
-                optional,
-            });
-            if self.eat(",").is_none() {
-                self.expect("]")?;
-                break;
-            }
-        }
+        let items = self.entries("]", |_| Ok(()))?;
         node(at, Kind::List(items))
     }
 
     fn map(&mut self) -> Parsed {
         let at = self.expect("{")?;
-        let mut items = Vec::new();
-        while self.eat("}").is_none() {
-            let optional = self.eat("?").is_some();
-            let key = self.expr()?;
-            self.expect(":")?;
-            let value = self.expr()?;
-            items.push(Entry {
-                key,
-                value,
-                optional,
-            });
-            if self.eat(",").is_none() {
-                self.expect("}")?;
-                break;
-            }
-        }
+        let items = self.entries("}", |parser| {
+            let key = parser.expr()?;
+            parser.expect(":")?;
+            Ok(key)
+        })?;
         node(at, Kind::Map(items))
     }
 
     fn message(&mut self, name: Arc<str>) -> Parsed {
         let at = self.expect("{")?;
-        let mut fields = Vec::new();
-        while self.eat("}").is_none() {
+        let fields = self.entries("}", |parser| {
+            let key = parser.ident()?;
+            parser.expect(":")?;
+            Ok(key)
+        })?;
+        node(at, Kind::Message { name, fields })
+    }
+
+    /// Entries up to `close`; a comma may follow the last one, and each may be optional.
+    fn entries<K>(
+        &mut self,
+        close: &'static str,
+        key: impl Fn(&mut Self) -> Result<K, Issue>,
+    ) -> Result<Vec<Entry<K>>, Issue> {
+        let mut entries = Vec::new();
+        while self.eat(close).is_none() {
             let optional = self.eat("?").is_some();
-            let key = self.ident()?;
-            self.expect(":")?;
+            let key = key(self)?;
             let value = self.expr()?;
-            fields.push(Entry {
+            entries.push(Entry {
                 key,
                 value,
                 optional,
             });
             if self.eat(",").is_none() {
-                self.expect("}")?;
+                self.expect(close)?;
                 break;
             }
         }
-        node(at, Kind::Message { name, fields })
+        Ok(entries)
     }
 
     fn member_call(&mut self, operand: Expr, name: Arc<str>, open: u32) -> Parsed {
