@@ -245,3 +245,16 @@ fn policies_are_checked_against_the_kinds_they_match() {
     assert!(warnings[0].1.starts_with("apps/v1, Kind=Deployment: ERROR: <input>:1:22: found no matching overload for '_>_' applied to '(int, string)'"));
     assert!(warnings[1].1.contains("undefined field 'nonsense'"));
 }
+
+/// The deepest expression asks for the deepest variable at its deepest place.
+#[test]
+fn depths_add_up_to_what_a_stack_bears() {
+    let nested = |inner: &str| "[".repeat(240) + inner + &"]".repeat(240);
+    let body = move || {
+        let spec = json!({"variables": [{"name": "deep", "expression": nested("object.spec.replicas")}],
+            "validations": [{"expression": format!("{} != []", nested("variables.deep"))}]});
+        assert!(refusals(spec, object(1)).is_empty());
+    };
+    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+    thread.spawn(body).unwrap().join().unwrap();
+}
