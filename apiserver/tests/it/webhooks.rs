@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::definitions::{DEFINITIONS, WIDGETS, definition, widget};
 use crate::server::{Answer, MAPS, PODS, Server, config_map, pod};
 
 const HOOKS: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -114,6 +115,10 @@ async fn serve(State(reviews): State<Reviews>, uri: Uri, body: Bytes) -> Respons
         "/managed" => patch(
             uid,
             &json!([{"op": "add", "path": "/data/added", "value": "x"}, {"op": "replace", "path": "/metadata/managedFields/0/operation", "value": "Odd"}]),
+        ),
+        "/color" => patch(
+            uid,
+            &json!([{"op": "add", "path": "/spec/color", "value": "blue"}, {"op": "add", "path": "/spec/lost", "value": 1}]),
         ),
         "/bad-patch" => patch(uid, &json!([{"op": "remove", "path": "/no/such/path"}])),
         "/replicas" => patch(
@@ -849,4 +854,54 @@ async fn an_external_name_is_looked_up() {
         "{}",
         refused.text
     );
+}
+
+#[tokio::test]
+async fn custom_resources_are_mutated_pruned_and_denied() {
+    let cluster = Cluster::start().await;
+    let server = &cluster.server;
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+        "color": {"type": "string"}, "size": {"type": "integer", "default": 3}}}}});
+    let mut widgets = definition("example.com", "Widget", schema.clone());
+    let versions = widgets["spec"]["versions"].as_array_mut().unwrap();
+    versions.push(json!({"name": "v2", "served": true, "storage": false, "schema": {"openAPIV3Schema": schema}}));
+    server.post(DEFINITIONS, widgets).await.ok();
+    let rules = |operations: &[&str]| json!({"rules": [{"apiGroups": ["example.com"], "apiVersions": ["v2"], "resources": ["widgets"], "operations": operations}]});
+    cluster
+        .mutating(json!([cluster.hook("/color", rules(&["CREATE"]))]))
+        .await;
+    // Asked about version 2, though it is version 1 that is written.
+    let made = server.post(WIDGETS, widget("a", json!({}))).await.ok();
+    assert_eq!(made["apiVersion"], "example.com/v1");
+    assert_eq!(made["spec"], json!({"color": "blue", "size": 3}));
+    let reviews = cluster.reviews.take();
+    let request = &reviews[0].1["request"];
+    assert_eq!(request["kind"]["version"], "v2");
+    assert_eq!(request["requestKind"]["version"], "v1");
+    assert_eq!(request["object"]["apiVersion"], "example.com/v2");
+    cluster
+        .validating(json!([cluster.hook("/deny", rules(&["UPDATE", "DELETE"]))]))
+        .await;
+    let uri = format!("{WIDGETS}/a");
+    let body = json!({"spec": {"size": 4}});
+    let refused = server.patch(&uri, "merge-patch+json", body).await;
+    assert_eq!(refused.code, StatusCode::FORBIDDEN);
+    assert_eq!(
+        server.delete(&uri, json!(null)).await.code,
+        StatusCode::FORBIDDEN
+    );
+    cluster.uninstall("Validating").await;
+    server.delete(&uri, json!(null)).await.ok();
+}
+
+#[tokio::test]
+async fn a_definition_can_be_denied() {
+    let cluster = Cluster::start().await;
+    let rules = json!({"rules": [{"apiGroups": ["apiextensions.k8s.io"], "apiVersions": ["*"], "resources": ["customresourcedefinitions"], "operations": ["CREATE"]}]});
+    cluster
+        .validating(json!([cluster.hook("/deny", rules)]))
+        .await;
+    let widgets = definition("example.com", "Widget", json!({"type": "object"}));
+    let refused = cluster.server.post(DEFINITIONS, widgets).await;
+    assert_eq!(refused.code, StatusCode::FORBIDDEN);
 }

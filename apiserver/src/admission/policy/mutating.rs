@@ -125,7 +125,7 @@ impl Rounds {
         let rights = Rights::new(admission.context);
         let namespace = namespace(admission);
         let matches = {
-            let seen = Seen::new(admission, Some(&*object), shape);
+            let seen = Seen::new(admission, Some(&*object), &shape);
             policy
                 .compiled
                 .matches(&seen.inputs(&params, &namespace, &rights))
@@ -150,12 +150,12 @@ impl Rounds {
         let before = object.clone();
         for index in 0..policy.compiled.mutations() {
             let change = {
-                let seen = Seen::new(admission, Some(&*object), shape);
+                let seen = Seen::new(admission, Some(&*object), &shape);
                 policy
                     .compiled
                     .mutate(index, &seen.inputs(&params, &namespace, &rights))
             };
-            let made = change.and_then(|change| made(admission, shape, object, change));
+            let made = change.and_then(|change| made(admission, &shape, object, change));
             match made {
                 Ok(new) => *object = new,
                 Err(text) => note(admission, policy, binding, object, &text, refused),

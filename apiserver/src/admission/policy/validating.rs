@@ -69,8 +69,8 @@ async fn ask(
                 continue;
             }
         };
-        let (seen, namespace) =
-            seen.get_or_insert_with(|| (Seen::new(admission, object, shape), namespace(admission)));
+        let (seen, namespace) = seen
+            .get_or_insert_with(|| (Seen::new(admission, object, &shape), namespace(admission)));
         for params in &params {
             let inputs = seen.inputs(params, namespace, &rights);
             let (decisions, annotations) = policy.compiled.judge(&inputs);

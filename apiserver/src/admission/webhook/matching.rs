@@ -1,12 +1,15 @@
 //! Whether a webhook or a policy is asked about a request, and in which shape it gets the object.
 
-use resources::Resource;
+use std::ops::Deref;
+
+use resources::{Handle, Resource};
 use schema::Object;
 use schema::selector::LabelSelector;
 
 use super::hook::{Criteria, Rule, Subject};
 use crate::admission::{Admission, Operation};
 use crate::status::{ApiError, ApiResult};
+use crate::world::World;
 
 /// Kinds that no webhook judges: a broken one could not be taken away any more.
 const EXEMPT: &[&str] = &[
@@ -22,12 +25,32 @@ pub(crate) fn is_exempt(resource: &Resource) -> bool {
     resource.group == "admissionregistration.k8s.io" && EXEMPT.contains(&&*resource.kind)
 }
 
+/// The resource in whose shape an object is seen.
+#[derive(Clone)]
+pub(crate) enum Shape<'a> {
+    /// That of the request.
+    Own(&'a Resource),
+    /// Another one of the same objects.
+    Other(Handle),
+}
+
+impl Deref for Shape<'_> {
+    type Target = Resource;
+
+    fn deref(&self) -> &Resource {
+        match self {
+            Shape::Own(resource) => resource,
+            Shape::Other(resource) => resource,
+        }
+    }
+}
+
 /// The shape in which it gets the object; none where it is not asked.
 pub(crate) async fn shape<'a>(
     admission: &Admission<'a>,
     criteria: &Criteria,
     object: Option<&Object>,
-) -> ApiResult<Option<&'a Resource>> {
+) -> ApiResult<Option<Shape<'a>>> {
     let namespace = admission.namespace(object);
     let Some(shape) = by_rules(admission, criteria, namespace, object) else {
         return Ok(None);
@@ -47,10 +70,10 @@ fn by_rules<'a>(
     criteria: &Criteria,
     namespace: &str,
     object: Option<&Object>,
-) -> Option<&'a Resource> {
+) -> Option<Shape<'a>> {
     let own = admission.resource;
     if criteria.open && criteria.rules.is_empty() && criteria.excluded.is_empty() {
-        return Some(own);
+        return Some(Shape::Own(own));
     }
     let first = |rules: &[Rule], resource: &Resource| {
         let subject = Subject {
@@ -65,7 +88,8 @@ fn by_rules<'a>(
         rules.iter().position(|rule| rule.matches(&subject))
     };
     let excluded = |resource: &Resource| first(&criteria.excluded, resource).is_some();
-    if excluded(own) || criteria.equivalent && equivalents(own).any(excluded) {
+    let others = || equivalents(&admission.context.server.world, own);
+    if excluded(own) || criteria.equivalent && others().iter().any(|other| excluded(other)) {
         return None;
     }
     let named = |resource: &Resource| match criteria.open && criteria.rules.is_empty() {
@@ -73,22 +97,36 @@ fn by_rules<'a>(
         false => first(&criteria.rules, resource),
     };
     if named(own).is_some() {
-        return Some(own);
+        return Some(Shape::Own(own));
     }
     if !criteria.equivalent {
         return None;
     }
-    let others = equivalents(own).filter_map(|other| Some((named(other)?, other)));
-    others.min_by_key(|(rule, _)| *rule).map(|(_, other)| other)
+    let others = others().into_iter();
+    let others = others.filter_map(|other| Some((named(&other)?, other)));
+    let first = others.min_by_key(|(rule, _)| *rule);
+    first.map(|(_, other)| Shape::Other(other))
 }
 
-/// Other resources that show the same stored objects.
-fn equivalents(own: &Resource) -> impl Iterator<Item = &'static Resource> {
-    let prefix = (!own.is_virtual()).then(|| resources::storage_prefix(own));
-    resources::ALL.iter().filter(move |other| {
-        let is_own = other.group == own.group && other.version == own.version;
-        !is_own && !other.is_virtual() && Some(resources::storage_prefix(other)) == prefix
-    })
+/// Other resources that show the same stored objects: the other group of events, other versions of a definition.
+fn equivalents(world: &World, own: &Resource) -> Vec<Handle> {
+    if own.custom.is_some() {
+        let mut others = world.customs.of_group(&own.group);
+        others.retain(|other| other.plural == own.plural && other.version != own.version);
+        return others;
+    }
+    if own.is_virtual() {
+        return Vec::new();
+    }
+    let prefix = resources::storage_prefix(own);
+    resources::ALL
+        .iter()
+        .filter(|other| {
+            let is_own = other.group == own.group && other.version == own.version;
+            !is_own && !other.is_virtual() && resources::storage_prefix(other) == prefix
+        })
+        .map(Handle::from)
+        .collect()
 }
 
 /// Either the new or the old object has the labels.
@@ -139,11 +177,15 @@ mod tests {
 
     #[test]
     fn events_are_the_same_in_both_groups() {
-        let events = resources::find("", "v1", "events").unwrap();
-        let others: Vec<_> = equivalents(events).map(|other| &*other.group).collect();
-        assert_eq!(others, ["events.k8s.io"]);
-        let pods = resources::find("", "v1", "pods").unwrap();
-        assert_eq!(equivalents(pods).count(), 0);
+        let world = World::new(&resources::ALL);
+        let equivalents = |plural: &str| {
+            let own = resources::find("", "v1", plural).unwrap();
+            equivalents(&world, own)
+        };
+        let others = equivalents("events");
+        assert_eq!(others.len(), 1);
+        assert_eq!(others[0].group, "events.k8s.io");
+        assert!(equivalents("pods").is_empty());
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::entry;
 use crate::status::{ApiError, ApiResult, quoted};
 use crate::world::World;
 use hook::Hook;
+use matching::Shape;
 use review::{Request, Verdict};
 
 /// Warnings that are taken from one answer.
@@ -185,7 +186,7 @@ pub(super) async fn mutate(
         if rounds.again && !rounds.due.contains(&index) {
             continue;
         }
-        let outcome = change(admission, hook, shape, object.as_deref_mut()).await;
+        let outcome = change(admission, hook, &shape, object.as_deref_mut()).await;
         if matches!(outcome, Ok(true)) {
             rounds.changed = true;
             rounds.note_change();
@@ -218,7 +219,7 @@ pub(super) async fn validate(admission: &Admission<'_>, object: Option<&Object>)
         }
     }
     let asked = concerned.into_iter().map(|(hook, shape)| async move {
-        match ask(admission, hook, shape, object, false).await {
+        match ask(admission, hook, &shape, object, false).await {
             Ok(_) => Ok(()),
             Err(failure) => judge(admission, hook, failure),
         }
@@ -232,19 +233,20 @@ async fn concerning<'a>(
     admission: &Admission<'a>,
     hook: &Hook,
     object: Option<&Object>,
-) -> ApiResult<Option<&'a Resource>> {
+) -> ApiResult<Option<Shape<'a>>> {
     let shape = matching::shape(admission, &hook.criteria, object).await?;
-    let Some(shape) = shape.filter(|_| !hook.conditions.is_empty()) else {
-        return Ok(shape);
-    };
+    let Some(shape) = shape else { return Ok(None) };
+    if hook.conditions.is_empty() {
+        return Ok(Some(shape));
+    }
     let rights = Rights::new(admission.context);
     let (namespace, seen) = (
         inputs::namespace(admission),
-        Seen::new(admission, object, shape),
+        Seen::new(admission, object, &shape),
     );
     let inputs = seen.inputs(&Value::Null, &namespace, &rights);
     match hook.conditions.match_inputs(&inputs) {
-        Ok(matches) => Ok(matches.then_some(shape)),
+        Ok(matches) => Ok(matches.then(|| shape.clone())),
         Err(text) => {
             tracing::warn!(
                 webhook = hook.name,
