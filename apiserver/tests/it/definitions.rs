@@ -370,3 +370,28 @@ async fn openapi_follows_the_definitions() {
         None
     );
 }
+
+#[tokio::test]
+async fn definitions_are_listed_and_deleted_by_their_labels() {
+    let server = Server::start().await;
+    for (kind, label) in [("Red", "warm"), ("Orange", "warm"), ("Blue", "cold")] {
+        let mut value = definition("example.com", kind, any());
+        value["metadata"]["labels"] = json!({"is": label});
+        server.post(DEFINITIONS, value).await.ok();
+    }
+    let warm = format!("{DEFINITIONS}?labelSelector=is%3Dwarm");
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items
+            .map(|item| item["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let listed = server.get(&warm).await.ok();
+    assert_eq!(names(&listed), ["oranges.example.com", "reds.example.com"]);
+    server.delete(&warm, Value::Null).await.ok();
+    let rest = until(&server, DEFINITIONS, |answer| {
+        names(&answer.body).len() == 1
+    })
+    .await;
+    assert_eq!(names(&rest.body), ["blues.example.com"]);
+}
