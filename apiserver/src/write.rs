@@ -14,6 +14,7 @@ use kv::{
 };
 use resources::Resource;
 use schema::Object;
+use serde_json::Value;
 
 use crate::ApiServer;
 use crate::codec::{self, Versioned};
@@ -26,6 +27,9 @@ const ATTEMPTS_MAX: usize = 64;
 /// A write whose leader went away is sent again this often, with this pause: together longer than an election.
 const UNSURE_ATTEMPTS_MAX: usize = 40;
 const UNSURE_PAUSE: Duration = Duration::from_millis(100);
+/// Lists and maps in each other in one object, what the server writes into it included. JSON is read to a depth of 127,
+/// and a list, an event or a review has a few levels of its own.
+const DEPTH_MAX: usize = 120;
 
 /// Keys that change in the same transaction as the object (service addresses).
 #[derive(Clone, Debug, Default)]
@@ -187,7 +191,7 @@ fn fate(op: &RequestOp, decided_on: i64, found: Option<&KeyValue>) -> Fate {
 
 /// The uid in a stored object; none where it has none, which is no object of this server's.
 fn uid(value: &[u8]) -> Option<String> {
-    let object: serde_json::Value = serde_json::from_slice(value).ok()?;
+    let object: Value = serde_json::from_slice(value).ok()?;
     Some(object["metadata"]["uid"].as_str()?.to_owned())
 }
 
@@ -283,7 +287,7 @@ impl ApiServer {
         extra: Extra,
     ) -> ApiResult<Commit> {
         let lease = self.leases.for_write(self, resource).await?;
-        let value = stored(resource, object);
+        let value = stored(resource, object)?;
         self.commit(key, 0, put(key, value, lease), extra).await
     }
 
@@ -296,7 +300,7 @@ impl ApiServer {
         extra: Extra,
     ) -> ApiResult<Commit> {
         let lease = self.leases.for_write(self, resource).await?;
-        let value = stored(resource, object);
+        let value = stored(resource, object)?;
         self.commit(key, revision, put(key, value, lease), extra)
             .await
     }
@@ -390,6 +394,7 @@ impl ApiServer {
                     });
                 }
                 Step::Write(object, _) if dry_run => {
+                    stored(resource, &object)?;
                     return Ok(Outcome {
                         object,
                         removed: false,
@@ -428,14 +433,33 @@ impl ApiServer {
     }
 }
 
-/// The bytes under which an object of `resource` is stored.
-fn stored(resource: &Resource, object: &Object) -> Bytes {
+/// The bytes under which an object of `resource` is stored. Refuses what could not be read again.
+pub(crate) fn stored(resource: &Resource, object: &Object) -> ApiResult<Bytes> {
+    if !fits(object.value(), DEPTH_MAX) {
+        return Err(ApiError::bad_request(format!(
+            "the object is nested deeper than {DEPTH_MAX} levels"
+        )));
+    }
     if !entry::is_converted(resource) {
-        return codec::encode(object.value());
+        return Ok(codec::encode(object.value()));
     }
     let mut object = object.clone();
     entry::to_storage(resource, &mut object);
-    codec::encode(object.value())
+    Ok(codec::encode(object.value()))
+}
+
+/// Whether lists and maps are nested no deeper than `levels`. Looks no deeper itself.
+fn fits(value: &Value, levels: usize) -> bool {
+    let below = levels.checked_sub(1);
+    match value {
+        Value::Array(list) => {
+            below.is_some_and(|levels| list.iter().all(|item| fits(item, levels)))
+        }
+        Value::Object(map) => {
+            below.is_some_and(|levels| map.values().all(|item| fits(item, levels)))
+        }
+        _ => true,
+    }
 }
 
 #[cfg(test)]
@@ -454,6 +478,29 @@ mod tests {
     const OURS: &str = r#"{"metadata":{"uid":"ours"},"a":1}"#;
     const OURS_CHANGED: &str = r#"{"metadata":{"uid":"ours"},"a":2}"#;
     const THEIRS: &str = r#"{"metadata":{"uid":"theirs"},"a":1}"#;
+
+    #[test]
+    fn what_is_stored_can_be_read() {
+        let maps = resources::find("", "v1", "configmaps").unwrap();
+        let nested = |levels: usize| {
+            let data = (1..levels).fold(Value::Null, |inner, level| match level % 2 {
+                0 => Value::Array(vec![inner]),
+                _ => serde_json::json!({"a": inner}),
+            });
+            let value = serde_json::json!({"kind": "ConfigMap", "apiVersion": "v1",
+                "metadata": {"name": "x"}, "data": data});
+            Object::new(value).unwrap()
+        };
+        let bytes = stored(maps, &nested(DEPTH_MAX)).unwrap();
+        let read = entry::Entry::new("/registry/configmaps/n/x", 21, &bytes, 7, &[]);
+        assert!(read.is_some());
+        assert_eq!(stored(maps, &nested(DEPTH_MAX + 1)).unwrap_err().code, 400);
+        let mut deep = nested(2);
+        let fields = nested(DEPTH_MAX).get(&["data"]).unwrap().clone();
+        deep.metadata_mut()
+            .insert("managedFields".to_owned(), fields);
+        assert!(stored(maps, &deep).is_err());
+    }
 
     #[test]
     fn a_create_is_known_by_its_uid() {

@@ -142,6 +142,7 @@ pub(crate) async fn create_object(
         }
         let key = resources::storage_key(resource, object.namespace(), object.name());
         if dry_run {
+            crate::write::stored(resource, &object)?;
             return match context.server.current(resource, &key, true).await? {
                 Some(_) if !generated => Err(ApiError::already_exists(
                     &resource.group,

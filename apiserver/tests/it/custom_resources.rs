@@ -435,6 +435,25 @@ async fn versions_show_the_same_objects() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_read_again_is_not_stored() {
+    let server = start(full()).await;
+    let deep = (0..200).fold(json!(1), |inner, _| json!({"a": inner}));
+    let deep = widget("a", json!({"open": {"deep": deep}}));
+    for uri in [WIDGETS.to_owned(), format!("{WIDGETS}?dryRun=All")] {
+        let answer = server.post(&uri, deep.clone()).await;
+        assert_eq!(answer.code, StatusCode::BAD_REQUEST, "{uri}");
+    }
+    let kept = server
+        .post(WIDGETS, widget("a", json!({"size": 1})))
+        .await
+        .ok();
+    let patch = json!({"spec": deep["spec"]});
+    let refused = server.patch(&format!("{WIDGETS}/a"), MERGE, patch).await;
+    assert_eq!(refused.code, StatusCode::BAD_REQUEST);
+    assert_eq!(server.get(&format!("{WIDGETS}/a")).await.ok(), kept);
+}
+
+#[tokio::test]
 async fn a_server_that_starts_knows_what_is_there() {
     let server = start(full()).await;
     server
