@@ -30,8 +30,10 @@ const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
 /// Keys that change with every decision about the names of a group.
 const NAMES_PREFIX: &str = "/kontiki/definitionnames/";
-/// Deletions in flight at once.
+/// Deletions in flight at once, for one definition.
 const IN_FLIGHT: usize = 16;
+/// Definitions whose objects are being deleted at once.
+pub(crate) const EMPTYING_MAX: usize = 4;
 /// How long objects may take before they are looked at again.
 const AGAIN: Duration = Duration::from_secs(5);
 /// The pause after a store that does not answer.
@@ -312,8 +314,15 @@ impl Decide for Finishing {
     }
 }
 
+/// Whether the deletion of an object is under way and waits for others: to ask again would only cost a read of the store.
+fn is_held(object: &Object) -> bool {
+    object.deletion_timestamp().is_some() && !object.finalizers().is_empty()
+}
+
 /// Asks for the deletion of every object, past admission: the definition goes, and nobody may keep what is under it.
 async fn empty(server: &Arc<ApiServer>, resource: &Resource, cache: &Cache) -> ApiResult<()> {
+    // However many definitions go at once, the others' requests go on.
+    let _permit = server.emptying.acquire().await;
     let snapshot = cache.snapshot(0);
     let entries: Vec<_> = snapshot.tree.iter_from("").cloned().collect();
     let context = bootstrap::internal(server, resource, "", "");
@@ -321,8 +330,12 @@ async fn empty(server: &Arc<ApiServer>, resource: &Resource, cache: &Cache) -> A
         .map(|entry| {
             let (context, options) = (&context, DeleteOptions::default());
             async move {
+                if is_held(&entry.object()) {
+                    return Ok(());
+                }
                 let place = (entry.namespace(), entry.name());
-                delete::delete_unasked(context, resource, place, &options).await
+                let deletion = delete::delete_unasked(context, resource, place, &options);
+                deletion.await.map(drop)
             }
         })
         .buffer_unordered(IN_FLIGHT);
@@ -333,4 +346,23 @@ async fn empty(server: &Arc<ApiServer>, resource: &Resource, cache: &Cache) -> A
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_waits_for_finalizers_is_not_asked_again() {
+        for (deleted, finalizers, held) in [
+            (Some("2026-01-01T00:00:00Z"), ["x.io/f"].as_slice(), true),
+            (Some("2026-01-01T00:00:00Z"), &[], false),
+            (None, &["x.io/f"], false),
+        ] {
+            let value =
+                json!({"metadata": {"deletionTimestamp": deleted, "finalizers": finalizers}});
+            assert_eq!(is_held(&Object::new(value).unwrap()), held);
+        }
+    }
 }

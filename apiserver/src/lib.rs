@@ -60,6 +60,7 @@ mod write;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -84,6 +85,8 @@ pub struct ApiServer {
     pub(crate) discovery: discovery::Documents,
     pub(crate) kubelets: kubelet::Kubelets,
     pub(crate) leases: event_ttl::Leases,
+    /// Room for the deletion of the objects of definitions.
+    pub(crate) emptying: Semaphore,
     pub(crate) started: health::Started,
     pub(crate) stopping: CancellationToken,
 }
@@ -123,6 +126,7 @@ impl ApiServer {
             discovery: discovery::Documents::default(),
             kubelets: kubelet::Kubelets::new(&config),
             leases: event_ttl::Leases::default(),
+            emptying: Semaphore::new(definitions::EMPTYING_MAX),
             started: health::Started::default(),
             stopping: CancellationToken::new(),
             store,
