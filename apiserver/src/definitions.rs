@@ -132,9 +132,12 @@ pub(crate) async fn run(server: Arc<ApiServer>) {
     let mut finalizers = JoinSet::new();
     let mut wake = cache.subscribe();
     let mut cursor = None;
+    let mut again = BTreeSet::new();
     loop {
         wake.mark_unchanged();
-        for changed in changed(&cache, &mut cursor) {
+        let mut todo = changed(&cache, &mut cursor);
+        todo.extend(std::mem::take(&mut again).into_iter().map(Changed::Names));
+        for changed in todo {
             match changed {
                 Changed::Deleting(name) => {
                     let (server, busy) = (server.clone(), busy.clone());
@@ -146,11 +149,22 @@ pub(crate) async fn run(server: Arc<ApiServer>) {
                         }));
                     }
                 }
-                Changed::Names(group) => resettle(&server, &group).await,
+                Changed::Names(group) => {
+                    if !resettle(&server, &group).await {
+                        again.insert(group);
+                    }
+                }
             }
         }
         while finalizers.try_join_next().is_some() {}
-        if wake.changed().await.is_err() {
+        let is_closed = match again.is_empty() {
+            true => wake.changed().await.is_err(),
+            false => {
+                let changed = tokio::time::timeout(PAUSE, wake.changed()).await;
+                matches!(changed, Ok(Err(_)))
+            }
+        };
+        if is_closed {
             return;
         }
     }
@@ -163,7 +177,7 @@ fn lock(busy: &Mutex<BTreeSet<String>>) -> std::sync::MutexGuard<'_, BTreeSet<St
 enum Changed {
     /// This definition waits for its objects to go.
     Deleting(String),
-    /// Names of this group may have come free.
+    /// Names of this group may have come free, or were never decided.
     Names(String),
 }
 
@@ -175,44 +189,53 @@ fn changed(cache: &Cache, cursor: &mut Option<u64>) -> Vec<Changed> {
             todo.push(Changed::Deleting(object.name().to_owned()));
         }
     };
+    let group_of = |object: &Object| {
+        let group = object.get_str(&["spec", "group"]);
+        group.unwrap_or_default().to_owned()
+    };
+    let mut groups = BTreeSet::new();
     let read = cursor.as_mut().map(|at| cache.read_changes(at, usize::MAX));
     let Some(Ok(changes)) = read else {
         let snapshot = cache.snapshot(0);
         *cursor = Some(snapshot.cursor);
-        snapshot
-            .tree
-            .iter_from("")
-            .for_each(|entry| look(&entry.object()));
+        for entry in snapshot.tree.iter_from("") {
+            let object = entry.object();
+            look(&object);
+            // What came free in the meantime was not seen.
+            if definition::is_refused(&object) {
+                groups.insert(group_of(&object));
+            }
+        }
+        todo.extend(groups.into_iter().map(Changed::Names));
         return todo;
     };
-    let mut groups = BTreeSet::new();
     for change in changes {
         let (old, new) = (&change.old, &change.new);
         let new = new.as_ref().map(|entry| entry.object());
         if let Some(new) = &new {
             look(new);
+            if new.condition(definition::NAMES_ACCEPTED).is_none() {
+                groups.insert(group_of(new));
+            }
         }
         let Some(old) = old.as_ref().map(|entry| entry.object()) else {
             continue;
         };
         let names = |object: Option<&Object>| object.map(definition::accepted).unwrap_or_default();
         if names(Some(&old)) != names(new.as_ref()) {
-            groups.insert(
-                old.get_str(&["spec", "group"])
-                    .unwrap_or_default()
-                    .to_owned(),
-            );
+            groups.insert(group_of(&old));
         }
     }
     todo.extend(groups.into_iter().map(Changed::Names));
     todo
 }
 
-/// Decides again about the definitions of a group that wait for names.
-async fn resettle(server: &Arc<ApiServer>, group: &str) {
+/// Decides again about the definitions of a group that wait for names. False where that has to be tried once more.
+async fn resettle(server: &Arc<ApiServer>, group: &str) -> bool {
     let Some(resource) = resources::find(GROUP, "v1", PLURAL) else {
-        return;
+        return true;
     };
+    let mut done = true;
     for name in server.world.customs.refused(group) {
         let mut settling = Settling { server, resource };
         let outcome = server
@@ -220,8 +243,11 @@ async fn resettle(server: &Arc<ApiServer>, group: &str) {
             .await;
         if let Err(error) = outcome {
             tracing::debug!(name, message = error.message, "names of a definition");
+            // One that is gone by now waits for nothing.
+            done &= error.code == 404;
         }
     }
+    done
 }
 
 struct Settling<'s> {
@@ -351,7 +377,50 @@ async fn empty(server: &Arc<ApiServer>, resource: &Resource, cache: &Cache) -> A
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    fn entry(
+        cache: &Cache,
+        group: &str,
+        conditions: Value,
+        revision: i64,
+    ) -> Arc<crate::entry::Entry> {
+        let name = format!("widgets.{group}");
+        let value = json!({"kind": "CustomResourceDefinition", "apiVersion": "apiextensions.k8s.io/v1",
+            "metadata": {"name": name}, "spec": {"group": group}, "status": {"conditions": conditions}});
+        let key = format!("/registry/{PLURAL}/{name}");
+        let stored = crate::codec::encode(&value);
+        cache.entry(&key, &stored, revision).unwrap()
+    }
+
+    fn groups(todo: Vec<Changed>) -> Vec<String> {
+        let group = |changed| match changed {
+            Changed::Names(group) => Some(group),
+            Changed::Deleting(_) => None,
+        };
+        todo.into_iter().filter_map(group).collect()
+    }
+
+    #[test]
+    fn definitions_that_wait_are_found_at_the_start() {
+        let cache = Cache::new(Vec::new(), format!("/registry/{PLURAL}/"));
+        let names = |status: &str| json!([{"type": "NamesAccepted", "status": status}]);
+        let mut cursor = None;
+        cache.reset(
+            vec![
+                entry(&cache, "a.io", names("True"), 1),
+                entry(&cache, "b.io", names("False"), 2),
+                entry(&cache, "c.io", Value::Null, 3),
+            ],
+            3,
+        );
+        assert_eq!(groups(changed(&cache, &mut cursor)), ["b.io", "c.io"]);
+        assert!(groups(changed(&cache, &mut cursor)).is_empty());
+        // One that another writer left undecided.
+        let new = entry(&cache, "d.io", Value::Null, 4);
+        cache.apply(4, vec![(new.key().to_owned(), Some(new.clone()))]);
+        assert_eq!(groups(changed(&cache, &mut cursor)), ["d.io"]);
+    }
 
     #[test]
     fn what_waits_for_finalizers_is_not_asked_again() {

@@ -141,6 +141,40 @@ async fn names_belong_to_one_definition_of_a_group() {
     until(&server, windows, |answer| answer.code == StatusCode::OK).await;
 }
 
+/// Writes a definition past the API server, which leaves its names undecided.
+async fn write_undecided(store: &dyn kv::Store, kind: &str) {
+    let mut value = definition("example.com", kind, any());
+    value["spec"]["names"]["singular"] = json!(kind.to_lowercase());
+    value["spec"]["names"]["listKind"] = json!(format!("{kind}List"));
+    value["metadata"]["uid"] = json!(kind);
+    value["status"] = json!({"conditions": null, "storedVersions": ["v1"]});
+    let name = value["metadata"]["name"].as_str().unwrap();
+    let put = kv::PutRequest {
+        key: format!("/registry/customresourcedefinitions/{name}").into(),
+        value: value.to_string().into(),
+        ..kv::PutRequest::default()
+    };
+    let op = kv::RequestOp {
+        request: Some(kv::Request::Put(put)),
+    };
+    let request = kv::TxnRequest {
+        success: vec![op],
+        ..kv::TxnRequest::default()
+    };
+    store.txn(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn names_that_another_writer_left_undecided_are_decided() {
+    let store = kv::mem::MemStore::new();
+    write_undecided(&*store, "Widget").await;
+    let server = Server::over(store.clone()).await;
+    until(&server, WIDGETS, |answer| answer.code == StatusCode::OK).await;
+    write_undecided(&*store, "Window").await;
+    let windows = "/apis/example.com/v1/namespaces/default/windows";
+    until(&server, windows, |answer| answer.code == StatusCode::OK).await;
+}
+
 #[tokio::test]
 async fn the_status_is_written_for_itself() {
     let server = Server::start().await;
