@@ -133,7 +133,8 @@ fn resource(object: &Object, version: &Value, custom: Custom) -> Resource {
         version: custom.definition.versions[custom.at].name.clone(),
         kind: text("kind"),
         list_kind: text("listKind"),
-        plural: text("plural"),
+        // Objects are stored under it, so it is the one that cannot change.
+        plural: Text::from(spec(object).at("names").text("plural").to_owned()),
         singular: text("singular"),
         short_names: texts("shortNames"),
         categories: texts("categories"),
@@ -404,7 +405,7 @@ mod tests {
 
     fn definition(extra: Value) -> Object {
         let mut value = json!({"metadata": {"name": "widgets.example.com"}, "spec": {
-            "group": "example.com", "scope": "Namespaced", "versions": [
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "widgets"}, "versions": [
                 {"name": "v1beta1", "served": true, "storage": false, "schema": {"openAPIV3Schema": {"type": "object",
                     "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer", "default": 3}}}}}}},
                 {"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object",
@@ -412,7 +413,7 @@ mod tests {
                     "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.count", "statusReplicasPath": ".status.count"}},
                     "selectableFields": [{"jsonPath": ".spec.color"}],
                     "additionalPrinterColumns": [{"name": "Color", "type": "string", "jsonPath": ".spec.color"}]}]},
-            "status": {"acceptedNames": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList",
+            "status": {"acceptedNames": {"plural": "moved", "singular": "widget", "kind": "Widget", "listKind": "WidgetList",
                 "shortNames": ["wd"]}, "conditions": [{"type": "Established", "status": "True"}]}});
         if let (Some(spec), Some(extra)) = (value["spec"].as_object_mut(), extra.as_object()) {
             spec.extend(extra.clone());

@@ -105,6 +105,12 @@ pub(crate) fn definition(object: &Object, errors: &mut ErrorList) {
             complain(names::is_dns1035_label(name), &path, name, errors);
         }
     }
+    for field in ["shortNames", "categories"] {
+        for (at, name) in kinds.texts(field).into_iter().enumerate() {
+            let path = names_path.child(field).index(at);
+            complain(names::is_dns1035_label(name), &path, name, errors);
+        }
+    }
     if !kinds.text("kind").is_empty() && kinds.text("kind") == kinds.text("listKind") {
         let detail = "kind and listKind may not be the same";
         errors.push(FieldError::invalid(
@@ -147,6 +153,32 @@ pub(crate) fn definition(object: &Object, errors: &mut ErrorList) {
             &path,
             "required when strategy is set to Webhook",
         ));
+    }
+    if conversion.text("strategy") == "Webhook" {
+        review_versions(conversion, &path.child("conversion"), errors);
+    }
+}
+
+/// The versions of a review that a converter understands.
+fn review_versions(conversion: &Value, path: &Path, errors: &mut ErrorList) {
+    let path = path.child("conversionReviewVersions");
+    let versions = conversion.texts("conversionReviewVersions");
+    if versions.is_empty() {
+        errors.push(FieldError::required(&path, ""));
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for (at, version) in versions.iter().enumerate() {
+        let path = path.index(at);
+        if seen.insert(version) {
+            complain(names::is_dns1035_label(version), &path, version, errors);
+        } else {
+            errors.push(FieldError::invalid(&path, *version, "duplicate version"));
+        }
+    }
+    if !versions.contains(&"v1") && !versions.contains(&"v1beta1") {
+        let detail = "must include at least one of v1, v1beta1";
+        errors.push(FieldError::invalid(&path, versions, detail));
     }
 }
 
@@ -242,5 +274,103 @@ pub(crate) fn definition_update(new: &Object, old: &Object, errors: &mut ErrorLi
             &path,
             errors,
         );
+    }
+    stored_versions(new, errors);
+}
+
+/// Versions in which objects may still be stored stay.
+fn stored_versions(object: &Object, errors: &mut ErrorList) {
+    let path = Path::new("status").child("storedVersions");
+    let versions = spec(object).list("versions");
+    let stored = object.at("status").texts("storedVersions");
+    for (at, name) in stored.into_iter().enumerate() {
+        if versions.iter().any(|version| version.text("name") == name) {
+            continue;
+        }
+        let detail = format!(
+            "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until \
+             a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+        );
+        errors.push(FieldError::invalid(&path.index(at), name, detail));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn cron() -> Value {
+        let version = |name: &str, storage: bool| {
+            json!({"name": name, "served": true, "storage": storage,
+                "schema": {"openAPIV3Schema": {"type": "object"}}})
+        };
+        json!({"metadata": {"name": "crons.x.io"}, "spec": {"group": "x.io", "scope": "Namespaced",
+            "names": {"plural": "crons", "singular": "cron", "kind": "Cron", "listKind": "CronList"},
+            "versions": [version("v1", true), version("v2", false)]}, "status": {"storedVersions": ["v1"]}})
+    }
+
+    fn texts(check: impl FnOnce(&mut ErrorList)) -> Vec<String> {
+        let mut errors = ErrorList::new();
+        check(&mut errors);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    fn errors(value: Value) -> Vec<String> {
+        texts(|errors| definition(&Object::new(value).unwrap(), errors))
+    }
+
+    #[test]
+    fn short_names_and_categories_are_labels() {
+        let mut value = cron();
+        value["spec"]["names"]["shortNames"] = json!(["cr", "C R"]);
+        value["spec"]["names"]["categories"] = json!(["All"]);
+        let errors = errors(value);
+        let wanted = [
+            "spec.names.shortNames[1]: Invalid value: \"C R\": a DNS-1035",
+            "spec.names.categories[0]: Invalid value: \"All\": a DNS-1035",
+        ];
+        assert_eq!(errors.len(), wanted.len(), "{errors:?}");
+        for (error, wanted) in errors.iter().zip(wanted) {
+            assert!(error.starts_with(wanted), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_converter_says_what_reviews_it_understands() {
+        for (versions, wanted) in [
+            (json!(["v2", "v1"]), None),
+            (json!(null), Some(": Required value")),
+            (
+                json!(["v2"]),
+                Some(": Invalid value: [\"v2\"]: must include at least one of v1, v1beta1"),
+            ),
+            (
+                json!(["v1", "v1"]),
+                Some("[1]: Invalid value: \"v1\": duplicate version"),
+            ),
+        ] {
+            let mut value = cron();
+            value["spec"]["conversion"] = json!({"strategy": "Webhook", "conversionReviewVersions": versions,
+                "webhook": {"clientConfig": {"url": "https://x.io"}}});
+            let path = "spec.conversion.conversionReviewVersions";
+            let wanted = wanted.map(|text| format!("{path}{text}"));
+            assert_eq!(errors(value), Vec::from_iter(wanted));
+        }
+    }
+
+    #[test]
+    fn versions_in_which_objects_may_be_stored_stay() {
+        let without = |at: usize| {
+            let mut new = cron();
+            new["spec"]["versions"].as_array_mut().unwrap().remove(at);
+            let (new, old) = (Object::new(new).unwrap(), Object::new(cron()).unwrap());
+            texts(|errors| definition_update(&new, &old, errors))
+        };
+        let wanted = "status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions; v1 was previously a \
+            storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted \
+            in v1 and removes v1 from status.storedVersions";
+        assert_eq!(without(0), [wanted]);
+        assert_eq!(without(1), [] as [&str; 0]);
     }
 }
