@@ -15,6 +15,7 @@ use crate::status::ApiResult;
 const GROUP: &str = "certificates.k8s.io";
 const REQUESTS: &str = "certificatesigningrequests";
 const API_CLIENT: &str = "kubernetes.io/kube-apiserver-client";
+const UNREADABLE: &str = "failed to parse CSR: it is no certificate request in PEM";
 
 fn signer(request: &Object) -> &str {
     request.get_str(&["spec", "signerName"]).unwrap_or_default()
@@ -83,7 +84,8 @@ pub(super) fn subject(admission: &Admission<'_>, object: Option<&Object>) -> Api
     }
     let pem = request.get_str(&["spec", "request"]).unwrap_or_default();
     let pem = base64::engine::general_purpose::STANDARD.decode(pem);
-    let groups = pem.ok().as_deref().map(organizations).unwrap_or_default();
+    let groups = pem.ok().as_deref().map_or(Err(UNREADABLE), organizations);
+    let groups = groups.map_err(|text| admission.forbid(request, text))?;
     if !groups.iter().any(|group| group == GROUP_MASTERS) {
         return Ok(());
     }
@@ -91,36 +93,48 @@ pub(super) fn subject(admission: &Admission<'_>, object: Option<&Object>) -> Api
     Err(admission.forbid(request, &text))
 }
 
-/// The organizations in the subject of a certificate request: the groups that the certificate would be good for.
-fn organizations(pem: &[u8]) -> Vec<String> {
-    let Ok(der) = CertificateSigningRequestDer::from_pem_slice(pem) else {
-        return Vec::new();
-    };
-    let Ok((_, request)) = X509CertificationRequest::from_der(&der) else {
-        return Vec::new();
-    };
+/// The organizations in the subject of a certificate request: the groups that the certificate would be good for. What
+/// cannot be read here may be readable to whoever signs it, so it is an error.
+fn organizations(pem: &[u8]) -> Result<Vec<String>, &'static str> {
+    let der = CertificateSigningRequestDer::from_pem_slice(pem).map_err(|_| UNREADABLE)?;
+    let (_, request) = X509CertificationRequest::from_der(&der).map_err(|_| UNREADABLE)?;
     let subject = &request.certification_request_info.subject;
     subject
         .iter_organization()
-        .filter_map(|organization| organization.as_str().ok())
-        .map(str::to_owned)
-        .collect()
+        .map(|organization| organization.as_str().map(str::to_owned))
+        .collect::<Result<_, _>>()
+        .map_err(|_| "failed to parse CSR: an organization in the subject is not readable")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rcgen::{CertificateParams, DnType, KeyPair};
+    use rcgen::string::BmpString;
+    use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
 
-    #[test]
-    fn groups_stand_in_the_subject() {
+    fn request(organization: DnValue) -> String {
         let mut params = CertificateParams::default();
         let name = &mut params.distinguished_name;
         name.push(DnType::CommonName, "jane");
-        name.push(DnType::OrganizationName, GROUP_MASTERS);
+        name.push(DnType::OrganizationName, organization);
         let key = KeyPair::generate().unwrap();
-        let pem = params.serialize_request(&key).unwrap().pem().unwrap();
-        assert_eq!(organizations(pem.as_bytes()), [GROUP_MASTERS]);
-        assert_eq!(organizations(b"nothing"), [""; 0]);
+        params.serialize_request(&key).unwrap().pem().unwrap()
+    }
+
+    #[test]
+    fn groups_stand_in_the_subject() {
+        let pem = request(GROUP_MASTERS.into());
+        assert_eq!(organizations(pem.as_bytes()).unwrap(), [GROUP_MASTERS]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_nothing() {
+        assert_eq!(organizations(b"nothing"), Err(UNREADABLE));
+        let other =
+            "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n";
+        assert_eq!(organizations(other.as_bytes()), Err(UNREADABLE));
+        let wide = BmpString::try_from(GROUP_MASTERS).unwrap();
+        let pem = request(DnValue::BmpString(wide));
+        assert!(organizations(pem.as_bytes()).is_err());
     }
 }
