@@ -457,3 +457,42 @@ async fn the_status_says_what_is_wrong_for_the_kinds_that_are_named() {
     let status = json!({"observedGeneration": 2, "typeChecking": {}});
     assert_eq!(patched["status"], status);
 }
+
+#[tokio::test]
+async fn reviews_are_judged_by_no_policy() {
+    let server = Server::start().await;
+    let everything = policy(
+        "ValidatingAdmissionPolicy",
+        "nothing",
+        rules("*", "*"),
+        json!({"validations": [{"expression": "false"}]}),
+    );
+    validate_with(&server, everything, json!({"validationActions": ["Deny"]})).await;
+    until(&server, MAPS, map("a", json!({})), is_refused).await;
+    let attributes = json!({"resourceAttributes": {"verb": "get", "resource": "pods"}});
+    for (group, plural, kind, spec) in [
+        (
+            "authentication",
+            "selfsubjectreviews",
+            "SelfSubjectReview",
+            json!({}),
+        ),
+        (
+            "authentication",
+            "tokenreviews",
+            "TokenReview",
+            json!({"token": "x"}),
+        ),
+        (
+            "authorization",
+            "selfsubjectaccessreviews",
+            "SelfSubjectAccessReview",
+            attributes,
+        ),
+    ] {
+        let review =
+            json!({"apiVersion": format!("{group}.k8s.io/v1"), "kind": kind, "spec": spec});
+        let path = format!("/apis/{group}.k8s.io/v1/{plural}");
+        server.post(&path, review).await.ok();
+    }
+}

@@ -12,16 +12,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cel::admission::{MutatingPolicy, ValidatingPolicy};
 use host::watch;
+use resources::Resource;
 use schema::Object;
 use serde_json::Value;
 
 use super::webhook::hook::Criteria;
+use super::webhook::matching;
 use crate::cache::Cache;
 use crate::world::World;
 pub(super) use mutating::Rounds;
 pub(super) use validating::validate;
 
 const GROUP: &str = "admissionregistration.k8s.io";
+
+/// Whether no policy judges the resource: besides the policies themselves the reviews of tokens and of access, without
+/// which nobody could be authenticated or authorized to take a broken policy away. Webhooks do see reviews.
+fn is_exempt(resource: &Resource) -> bool {
+    const REVIEWS: &[&str] = &["authentication.k8s.io", "authorization.k8s.io"];
+    matching::is_exempt(resource) || resource.is_virtual() && REVIEWS.contains(&&*resource.group)
+}
 
 /// All policies of the cluster, as of this member's caches.
 pub(crate) struct Policies {

@@ -27,7 +27,7 @@ pub(in crate::admission) struct Rounds {
 
 impl Rounds {
     pub(in crate::admission) fn new(admission: &Admission<'_>) -> Rounds {
-        let hooks = if matching::is_exempt(admission.resource) {
+        let hooks = if super::is_exempt(admission.resource) {
             Hooks::default()
         } else {
             admission.context.server.policies.mutating.hooks()

@@ -21,7 +21,7 @@ pub(in crate::admission) async fn validate(
     admission: &Admission<'_>,
     object: Option<&Object>,
 ) -> ApiResult<()> {
-    if matching::is_exempt(admission.resource) {
+    if super::is_exempt(admission.resource) {
         return Ok(());
     }
     let hooks: Hooks<ValidatingPolicy> = admission.context.server.policies.validating.hooks();
