@@ -296,6 +296,12 @@ const PLUGINS: &[Plugin] = &[
         mutate: no_mutation,
         validate: rbac_escalation::validate,
     },
+    // In Kubernetes a check of the kinds' own, as the one before.
+    Plugin {
+        name: "PolicyParameters",
+        mutate: no_mutation,
+        validate: policy::reading::validate,
+    },
 ];
 
 /// Waits for what the plugins will look for in the caches, where it is not there yet.
@@ -306,6 +312,7 @@ pub(crate) async fn prefetch(
 ) -> ApiResult<()> {
     namespace_lifecycle::prefetch(context, resource).await?;
     runtime_class::prefetch(context, object).await?;
+    policy::reading::prefetch(context, resource, object).await?;
     service_account::prefetch(context, resource, object).await
 }
 

@@ -496,3 +496,86 @@ async fn reviews_are_judged_by_no_policy() {
         server.post(&path, review).await.ok();
     }
 }
+
+#[tokio::test]
+async fn who_writes_a_policy_may_read_its_parameters() {
+    let server = Server::start().await;
+    let all = |name: &str, rules: Value| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules});
+    let grant = async |name: &str, rules: Value| {
+        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "jane"}]});
+        for (plural, object) in [
+            ("clusterroles", all(name, rules)),
+            ("clusterrolebindings", binding),
+        ] {
+            let path = format!("/apis/rbac.authorization.k8s.io/v1/{plural}");
+            server.post(&path, object).await.ok();
+            // A list is no older than what was written.
+            server.get(&path).await.ok();
+        }
+    };
+    grant("policies", json!([{"apiGroups": ["admissionregistration.k8s.io"], "resources": ["*"], "verbs": ["*"]}])).await;
+    let as_jane = async |method: &str, path: &str, object: Value| {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header("content-type", "application/json");
+        let request = request.extension(User::new("jane", ["dev"]));
+        server
+            .read(request.body(Body::from(object.to_string())).unwrap())
+            .await
+    };
+    let spec = json!({"paramKind": {"apiVersion": "v1", "kind": "Secret"}, "validations": [{"expression": "params != null"}]});
+    let policies = format!("{GROUP}/validatingadmissionpolicies");
+    let bindings = format!("{GROUP}/validatingadmissionpolicybindings");
+    let refused = as_jane("POST", &policies, validating("own", spec.clone())).await;
+    assert_eq!(
+        refused.refused(),
+        (
+            422,
+            "Invalid",
+            "ValidatingAdmissionPolicy.admissionregistration.k8s.io \"own\" is invalid: spec.paramKind: Forbidden: user \"jane\" must have \"get\" permission on all objects of the referenced paramKind (kind=Secret, apiVersion=v1)"
+        )
+    );
+    // A policy of somebody else's is no way around it.
+    server
+        .post(&policies, validating("theirs", spec.clone()))
+        .await
+        .ok();
+    let bound = |name: &str| {
+        let reference =
+            json!({"name": name, "namespace": "default", "parameterNotFoundAction": "Allow"});
+        let spec = json!({"validationActions": ["Warn"], "paramRef": reference});
+        binding("ValidatingAdmissionPolicyBinding", "theirs", spec)
+    };
+    let refused = as_jane("POST", &bindings, bound("one")).await;
+    assert_eq!(
+        refused.refused(),
+        (
+            422,
+            "Invalid",
+            "ValidatingAdmissionPolicyBinding.admissionregistration.k8s.io \"theirs-binding\" is invalid: spec.paramRef: Forbidden: user \"jane\" does not have \"get\" permission on the object referenced by paramRef"
+        )
+    );
+    grant("one", json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["one"], "verbs": ["get"]}])).await;
+    as_jane("POST", &bindings, bound("one")).await.ok();
+    let path = format!("{bindings}/theirs-binding");
+    let mut other = server.get(&path).await.ok();
+    other["metadata"]["labels"] = json!({"still": "the-same"});
+    let mut other = as_jane("PUT", &path, other).await.ok();
+    other["spec"]["paramRef"]["name"] = "two".into();
+    let refused = as_jane("PUT", &path, other).await;
+    assert_eq!(refused.code, 422, "{}", refused.text);
+    // What is written by who may read all is left alone by others' changes of something else.
+    let path = format!("{policies}/theirs");
+    let mut labelled = server.get(&path).await.ok();
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    as_jane("PUT", &path, labelled).await.ok();
+    grant(
+        "all",
+        json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]),
+    )
+    .await;
+    as_jane("POST", &policies, validating("own", spec))
+        .await
+        .ok();
+}

@@ -6,6 +6,7 @@
 pub(super) mod inputs;
 mod mutating;
 mod params;
+pub(super) mod reading;
 mod validating;
 
 use std::sync::{Arc, Mutex, PoisonError};

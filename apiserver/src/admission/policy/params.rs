@@ -8,7 +8,7 @@ use super::{Binding, Policy};
 use crate::admission::Admission;
 use crate::status::ApiResult;
 
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     let text = value.get(field).and_then(Value::as_str);
     text.unwrap_or_default()
 }
@@ -68,7 +68,7 @@ pub(super) async fn collect<C>(
     Ok(Ok(found))
 }
 
-fn kind(admission: &Admission<'_>, param_kind: &Value) -> Option<Handle> {
+pub(super) fn kind(admission: &Admission<'_>, param_kind: &Value) -> Option<Handle> {
     let (version, kind) = (text(param_kind, "apiVersion"), text(param_kind, "kind"));
     let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
     if let Some(resource) = resources::by_kind(group, version, kind) {
