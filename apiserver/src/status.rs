@@ -18,6 +18,9 @@ pub(crate) struct ApiError {
     pub(crate) retry_after: Option<u32>,
     /// Metadata of the Status, used for the fresh continue token of an expired list.
     pub(crate) continue_token: Option<String>,
+    /// Whether it is the store that says so: the object that was to be changed is not there. Code and reason do not tell,
+    /// for webhooks choose theirs freely.
+    pub(crate) is_absence: bool,
 }
 
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
@@ -62,6 +65,7 @@ impl ApiError {
             details: None,
             retry_after: None,
             continue_token: None,
+            is_absence: false,
         }
     }
 
@@ -77,6 +81,14 @@ impl ApiError {
             format!("{} {} not found", qualified(group, plural), quoted(name)),
         )
         .with_details(details(group, plural, name))
+    }
+
+    /// The object that was to be changed is not there.
+    pub(crate) fn absent(group: &str, plural: &str, name: &str) -> ApiError {
+        ApiError {
+            is_absence: true,
+            ..ApiError::not_found(group, plural, name)
+        }
     }
 
     /// The path exists but the server has no such thing (unknown subresource, unserved verb target).

@@ -345,7 +345,8 @@ impl ApiServer {
         }))
     }
 
-    /// Reads, lets `decide` choose, and writes; again and again while others write in between.
+    /// Reads, lets `decide` choose, and writes; again and again while others write in between. Where there is nothing to
+    /// change, the error is [`ApiError::absent`].
     pub(crate) async fn change(
         &self,
         resource: &Resource,
@@ -361,7 +362,7 @@ impl ApiServer {
         for _ in 0..ATTEMPTS_MAX {
             let Some(current) = self.current(resource, &key, fresh).await? else {
                 if fresh {
-                    return Err(ApiError::not_found(&resource.group, &resource.plural, name));
+                    return Err(ApiError::absent(&resource.group, &resource.plural, name));
                 }
                 fresh = true;
                 continue;

@@ -147,7 +147,7 @@ pub(crate) async fn apply(
     for _ in 0..ATTEMPTS_MAX {
         let outcome = update::apply(context, resource, subresource, dry_run, owner, &mut make);
         match outcome.await {
-            Err(error) if error.code == 404 && subresource.is_empty() => {}
+            Err(error) if error.is_absence && subresource.is_empty() => {}
             outcome => {
                 let object = outcome?.object;
                 return Ok(context.respond_object(StatusCode::OK, resource, object));

@@ -38,12 +38,7 @@ pub(crate) async fn update(
     })
     .await;
     match outcome {
-        Err(error)
-            if error.code == 404
-                && error.reason == "NotFound"
-                && resource.create_on_update
-                && subresource.is_empty() =>
-        {
+        Err(error) if error.is_absence && resource.create_on_update && subresource.is_empty() => {
             admit_create_on_update(context, resource)?;
             let mut object = object.clone();
             object.set_resource_version("");

@@ -73,6 +73,9 @@ async fn serve(State(reviews): State<Reviews>, uri: Uri, body: Bytes) -> Respons
         "/deny" => {
             json!({"uid": uid, "allowed": false, "status": {"message": "not here", "code": 403, "reason": "Forbidden"}})
         }
+        "/not-found" => {
+            json!({"uid": uid, "allowed": false, "status": {"message": "not here", "code": 404, "reason": "NotFound"}})
+        }
         "/never" => std::future::pending().await,
         "/broken" => return (StatusCode::INTERNAL_SERVER_ERROR, "oh no").into_response(),
         "/other-uid" => json!({"uid": "other", "allowed": true}),
@@ -904,4 +907,39 @@ async fn a_definition_can_be_denied() {
     let widgets = definition("example.com", "Widget", json!({"type": "object"}));
     let refused = cluster.server.post(DEFINITIONS, widgets).await;
     assert_eq!(refused.code, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_denial_with_404_is_no_absence() {
+    let cluster = Cluster::start().await;
+    let server = &cluster.server;
+    let events = "/api/v1/namespaces/default/events";
+    let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "message": "words",
+        "involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"}});
+    server.post(events, event.clone()).await.ok();
+    server.post(MAPS, config_map("a", "1")).await.ok();
+    let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps", "events"], "operations": ["*"]}]);
+    cluster
+        .validating(json!([cluster.hook("/not-found", json!({"rules": rules}))]))
+        .await;
+    let mut other = event;
+    other["message"] = "other words".into();
+    let put = server.put(&format!("{events}/e"), other).await;
+    let applied = server
+        .patch(
+            &format!("{MAPS}/a?fieldManager=m&force=true"),
+            "apply-patch+yaml",
+            config_map("a", "2"),
+        )
+        .await;
+    for answer in [put, applied] {
+        assert_eq!(answer.code, StatusCode::NOT_FOUND, "{}", answer.text);
+    }
+    let reviews = cluster.reviews.take();
+    let mut operations: Vec<_> = reviews
+        .iter()
+        .map(|(_, review)| review["request"]["operation"].as_str().unwrap())
+        .collect();
+    operations.dedup();
+    assert_eq!(operations, ["UPDATE"]);
 }
