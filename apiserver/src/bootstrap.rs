@@ -40,7 +40,8 @@ pub(crate) async fn run(server: Arc<ApiServer>) {
     follow_aggregation(&server).await;
 }
 
-/// A request of the server to itself.
+/// A request of the server to itself. Policies and webhooks of the cluster are not asked about it: one that runs in the
+/// cluster cannot answer before there is a server, and one that cannot answer must not keep servers from getting ready.
 pub(crate) fn internal(
     server: &Arc<ApiServer>,
     resource: &Resource,
@@ -57,14 +58,18 @@ pub(crate) fn internal(
         name: name.to_owned(),
         ..RequestInfo::default()
     };
-    Context::new(
+    let context = Context::new(
         server.clone(),
         info,
         Query::default(),
         http::HeaderMap::new(),
         User::loopback(),
         Output::PLAIN,
-    )
+    );
+    Context {
+        is_own: true,
+        ..context
+    }
 }
 
 async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {

@@ -31,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) deadline: Instant,
     /// Unix seconds at which the request arrived.
     pub(crate) now: i64,
+    /// The server asks itself, for what it needs to be ready.
+    pub(crate) is_own: bool,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -52,6 +54,7 @@ impl Context {
             output,
             deadline: Instant::now() + crate::handler::REQUEST_TIMEOUT,
             now: crate::clock::unix_seconds(),
+            is_own: false,
             warnings: Mutex::new(Vec::new()),
         }
     }

@@ -943,3 +943,24 @@ async fn a_denial_with_404_is_no_absence() {
     operations.dedup();
     assert_eq!(operations, ["UPDATE"]);
 }
+
+#[tokio::test]
+async fn a_webhook_that_cannot_answer_keeps_no_server_from_getting_ready() {
+    let cluster = Cluster::start().await;
+    let server = &cluster.server;
+    let rules = json!([{"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"], "operations": ["CREATE", "UPDATE"]}]);
+    cluster
+        .validating(json!([
+            cluster.hook("/broken", json!({"rules": rules.clone()}))
+        ]))
+        .await;
+    cluster
+        .mutating(json!([cluster.hook("/broken", json!({"rules": rules}))]))
+        .await;
+    let made = server.post(MAPS, config_map("a", "1")).await;
+    assert!(made.code.is_server_error(), "{}", made.text);
+    let viewer = "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:basic-user";
+    server.delete(viewer, json!(null)).await.ok();
+    let next = Server::over(server.store.clone()).await;
+    next.get(viewer).await.ok();
+}
