@@ -1,4 +1,4 @@
-//! LimitRanges of a namespace: default requests and limits of containers, and their bounds.
+//! LimitRanges of a namespace: default requests and limits of containers, their bounds, and those of claims.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use schema::Object;
 use schema::quantity::Quantity;
 use serde_json::{Map, Value};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Operation};
 use crate::status::ApiResult;
 
 /// The `spec.limits` items of all LimitRanges of the request's namespace, with their types.
@@ -87,19 +87,57 @@ fn fill(container: &mut Value, field: &str, defaults: Option<&Value>) {
 }
 
 pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
-    let Some(pod) = object.filter(|_| admission.creates("", "pods")) else {
+    let Some(object) = object.filter(|_| concerns(admission)) else {
         return Ok(());
     };
     let limits = limits(admission);
     if limits.is_empty() {
         return Ok(());
     }
+    let problems = match admission.is("", "pods") {
+        true => of_pod(&limits, object),
+        false => of_claim(&limits, object),
+    };
+    match problems.as_slice() {
+        [] => Ok(()),
+        [one] => Err(admission.forbid(object, one)),
+        several => Err(admission.forbid(object, &format!("[{}]", several.join(", ")))),
+    }
+}
+
+/// Whether the write can change what the bounds are about. What is on its way out may always be written.
+fn concerns(admission: &Admission<'_>) -> bool {
+    let is_leaving = |old: &Object| old.deletion_timestamp().is_some();
+    if admission.old.is_some_and(is_leaving) {
+        return false;
+    }
+    let claims = admission.is("", "persistentvolumeclaims");
+    match (admission.operation, admission.subresource) {
+        (Operation::Create, "") => claims || admission.is("", "pods"),
+        (Operation::Update, "") => claims,
+        (Operation::Update, "resize") => admission.is("", "pods"),
+        _ => false,
+    }
+}
+
+fn of_claim(limits: &[Value], claim: &Object) -> Vec<String> {
+    const KIND: &str = "PersistentVolumeClaim";
+    let get = |field: &str, name: &str| {
+        let value = claim.get(&["spec", "resources", field, name])?;
+        parse(value)
+    };
+    of_type(limits, KIND)
+        .flat_map(|item| bounds(KIND, item, "requests", &get))
+        .collect()
+}
+
+fn of_pod(limits: &[Value], pod: &Object) -> Vec<String> {
     let mut pod_copy = pod.clone();
     let mut problems: Vec<String> = Vec::new();
     let mut totals: BTreeMap<(&'static str, String), Quantity> = BTreeMap::new();
     for container in containers(&mut pod_copy) {
-        for item in of_type(&limits, "Container") {
-            problems.extend(bounds("Container", item, &|field, name| {
+        for item in of_type(limits, "Container") {
+            problems.extend(bounds("Container", item, "limits", &|field, name| {
                 quantity(container, field, name)
             }));
         }
@@ -117,16 +155,12 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
             }
         }
     }
-    for item in of_type(&limits, "Pod") {
+    for item in of_type(limits, "Pod") {
         let total =
             |field: &'static str, name: &str| totals.get(&(field, name.to_owned())).copied();
-        problems.extend(bounds("Pod", item, &total));
+        problems.extend(bounds("Pod", item, "limits", &total));
     }
-    match problems.as_slice() {
-        [] => Ok(()),
-        [one] => Err(admission.forbid(pod, one)),
-        several => Err(admission.forbid(pod, &format!("[{}]", several.join(", ")))),
-    }
+    problems
 }
 
 fn quantity(container: &Value, field: &str, name: &str) -> Option<Quantity> {
@@ -138,10 +172,11 @@ fn parse(value: &Value) -> Option<Quantity> {
     Quantity::from_json(value).ok()
 }
 
-/// The texts for every bound of one item that is broken.
+/// The texts for every bound of one item that is broken. `capped` is the field that a maximum is about.
 fn bounds(
     kind: &str,
     item: &Value,
+    capped: &'static str,
     get: &dyn Fn(&'static str, &str) -> Option<Quantity>,
 ) -> Vec<String> {
     let mut problems = Vec::new();
@@ -167,17 +202,51 @@ fn bounds(
     }
     for (name, value) in each("max") {
         let Some(max) = parse(&value) else { continue };
-        match get("limits", &name) {
+        let word = capped.trim_end_matches('s');
+        match get(capped, &name) {
             None => problems.push(format!(
-                "maximum {name} usage per {kind} is {max}.  No limit is specified"
+                "maximum {name} usage per {kind} is {max}.  No {word} is specified"
             )),
             Some(limit) if limit > max => {
                 problems.push(format!(
-                    "maximum {name} usage per {kind} is {max}, but limit is {limit}"
+                    "maximum {name} usage per {kind} is {max}, but {word} is {limit}"
                 ));
             }
             Some(_) => {}
         }
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn claims_are_bounded_by_what_they_request() {
+        let limits = [
+            json!({"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "5Gi"}}),
+        ];
+        let problems = |requests: Value| {
+            let claim = json!({"spec": {"resources": {"requests": requests}}});
+            of_claim(&limits, &Object::new(claim).unwrap())
+        };
+        assert_eq!(problems(json!({"storage": "5Gi"})), [""; 0]);
+        assert_eq!(
+            problems(json!({"storage": "6Gi"})),
+            ["maximum storage usage per PersistentVolumeClaim is 5Gi, but request is 6Gi"]
+        );
+        assert_eq!(
+            problems(json!({"storage": "1Mi"})),
+            ["minimum storage usage per PersistentVolumeClaim is 1Gi, but request is 1Mi"]
+        );
+        assert_eq!(
+            problems(json!({})),
+            [
+                "minimum storage usage per PersistentVolumeClaim is 1Gi.  No request is specified",
+                "maximum storage usage per PersistentVolumeClaim is 5Gi.  No request is specified"
+            ]
+        );
+    }
 }

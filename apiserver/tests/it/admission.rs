@@ -161,6 +161,38 @@ async fn limit_ranges_fill_in_and_bound() {
         refused.refused().2,
         "pods \"q\" is forbidden: maximum cpu usage per Container is 1, but limit is 2"
     );
+    // Nor is there a way around it afterwards.
+    let limits =
+        json!({"spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": "2"}}}]}});
+    let resize = format!("{PODS}/p/resize");
+    let refused = server
+        .patch(&resize, "strategic-merge-patch+json", limits)
+        .await;
+    assert_eq!(
+        refused.refused().2,
+        "pods \"p\" is forbidden: maximum cpu usage per Container is 1, but limit is 2"
+    );
+}
+
+#[tokio::test]
+async fn limit_ranges_bound_claims() {
+    let server = Server::start().await;
+    let range = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "l"}, "spec": {"limits": [
+        {"type": "PersistentVolumeClaim", "max": {"storage": "5Gi"}}]}});
+    let ranges = "/api/v1/namespaces/default/limitranges";
+    server.post(ranges, range).await.ok();
+    server.get(ranges).await.ok();
+    let claim = |name: &str, size: &str| {
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}})
+    };
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    server.post(claims, claim("a", "5Gi")).await.ok();
+    let refused = server.post(claims, claim("b", "6Gi")).await;
+    assert_eq!(
+        refused.refused().2,
+        "persistentvolumeclaims \"b\" is forbidden: maximum storage usage per PersistentVolumeClaim is 5Gi, but request is 6Gi"
+    );
 }
 
 const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
