@@ -538,6 +538,10 @@ async fn a_bound_pod_gets_the_labels_of_its_zone() {
     let bound = server.get(&format!("{PODS}/p")).await.ok();
     let labels = json!({"app": "web", "topology.kubernetes.io/zone": "a"});
     assert_eq!(bound["metadata"]["labels"], labels);
+    let mut placed = pod("q");
+    placed["spec"]["nodeName"] = "n".into();
+    let made = server.post(PODS, placed).await.ok();
+    assert_eq!(made["metadata"]["labels"], labels);
 }
 
 #[tokio::test]
