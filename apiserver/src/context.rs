@@ -1,6 +1,6 @@
 //! What every verb gets to know about its request.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use auth::User;
 use axum::response::Response;
@@ -20,6 +20,28 @@ use crate::status::{ApiError, ApiResult};
 const WARNINGS_LETTERS_MAX: usize = 4_096;
 const CUT_WARNING_LETTERS: usize = 256;
 
+/// What the answer warns of. Shared with whoever sends the answer, for refusals warn too.
+#[derive(Clone, Default)]
+pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, text: String) {
+        let mut warnings = self.lock();
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+
+    /// As many of them as an answer takes.
+    pub(crate) fn take(&self) -> Vec<String> {
+        bounded(std::mem::take(&mut *self.lock()))
+    }
+}
+
 pub(crate) struct Context {
     pub(crate) server: Arc<ApiServer>,
     pub(crate) info: RequestInfo,
@@ -33,7 +55,7 @@ pub(crate) struct Context {
     pub(crate) now: i64,
     /// The server asks itself, for what it needs to be ready.
     pub(crate) is_own: bool,
-    warnings: Mutex<Vec<String>>,
+    pub(crate) warnings: Warnings,
 }
 
 impl Context {
@@ -55,28 +77,13 @@ impl Context {
             deadline: Instant::now() + crate::handler::REQUEST_TIMEOUT,
             now: crate::clock::unix_seconds(),
             is_own: false,
-            warnings: Mutex::new(Vec::new()),
+            warnings: Warnings::default(),
         }
     }
 
     /// Adds a `Warning` header to the answer; the same text only once.
     pub(crate) fn warn(&self, text: impl Into<String>) {
-        let text = text.into();
-        let mut warnings = self
-            .warnings
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !warnings.contains(&text) {
-            warnings.push(text);
-        }
-    }
-
-    pub(crate) fn take_warnings(&self) -> Vec<String> {
-        let mut warnings = self
-            .warnings
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        bounded(std::mem::take(&mut *warnings))
+        self.warnings.add(text.into());
     }
 
     /// The one dry-run value is `All`.

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::ApiServer;
 use crate::body;
-use crate::context::Context;
+use crate::context::{Context, Warnings};
 use crate::negotiate::{self, Offer, Output};
 use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
@@ -110,6 +110,7 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         form: negotiate::Form::Object,
         ..output.clone().unwrap_or(Output::PLAIN)
     };
+    let warnings = Warnings::default();
     let outcome = AssertUnwindSafe(pipeline(
         server.clone(),
         info.clone(),
@@ -117,6 +118,7 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         output,
         parts,
         &mut body,
+        warnings.clone(),
     ))
     .catch_unwind()
     .await;
@@ -129,6 +131,11 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
             respond_error(&headers, &plain, &ApiError::internal(text))
         }
     };
+    for text in warnings.take() {
+        if let Some(value) = warning(&text) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
     let id = headers
         .get("audit-id")
         .filter(|id| id.len() <= 64)
@@ -176,6 +183,7 @@ async fn pipeline(
     output: ApiResult<Output>,
     mut parts: Parts,
     body: &mut body::Incoming,
+    warnings: Warnings,
 ) -> ApiResult<Response> {
     let now = crate::clock::unix_seconds();
     let user = server
@@ -195,10 +203,14 @@ async fn pipeline(
         Err(error) => return Err(error),
     };
     let context = Context::new(server, info, query, parts.headers, user, output);
+    let context = Context {
+        warnings,
+        ..context
+    };
     let resource = find(&context.server, &context.info).await?;
     let route = route(resource, &context.info, &parts.method)?;
-    let mut response = if context.info.is_long_running() {
-        serve_stream(&context, route, &parts.method, &mut parts.extensions).await?
+    if context.info.is_long_running() {
+        serve_stream(&context, route, &parts.method, &mut parts.extensions).await
     } else {
         let work = serve(&context, route, &parts.method, body);
         tokio::time::timeout_at(context.deadline, work)
@@ -207,18 +219,17 @@ async fn pipeline(
                 ApiError::timeout(
                     "request did not complete within requested timeout - context deadline exceeded",
                 )
-            })??
-    };
-    for text in context.take_warnings() {
-        let escaped = text
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"")
-            .replace(['\r', '\n'], " ");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
-            response.headers_mut().append(header::WARNING, value);
-        }
+            })?
     }
-    Ok(response)
+}
+
+/// The header for a warning, in UTF-8.
+fn warning(text: &str) -> Option<HeaderValue> {
+    let escaped = text
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace(char::is_control, " ");
+    HeaderValue::from_bytes(format!("299 - \"{escaped}\"").as_bytes()).ok()
 }
 
 fn authorize(server: &ApiServer, user: &User, info: &RequestInfo, query: &Query) -> ApiResult<()> {

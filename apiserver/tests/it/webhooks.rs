@@ -82,6 +82,9 @@ async fn serve(State(reviews): State<Reviews>, uri: Uri, body: Bytes) -> Respons
         "/warn" => {
             json!({"uid": uid, "allowed": true, "warnings": ["careful \"now\"", "and later"]})
         }
+        "/warn-and-deny" => {
+            json!({"uid": uid, "allowed": false, "warnings": ["später\t\"nicht\""]})
+        }
         "/chatter" => {
             let warnings: Vec<String> = (0..100_000).map(|index| format!("w{index}")).collect();
             json!({"uid": uid, "allowed": true, "warnings": warnings})
@@ -702,6 +705,19 @@ async fn warnings_reach_the_client() {
         warnings,
         ["299 - \"careful \\\"now\\\"\"", "299 - \"and later\""]
     );
+}
+
+#[tokio::test]
+async fn refusals_warn_too_and_in_any_language() {
+    let cluster = Cluster::start().await;
+    cluster
+        .validating(json!([cluster.hook("/warn-and-deny", json!({}))]))
+        .await;
+    let refused = cluster.server.post(MAPS, config_map("a", "1")).await;
+    assert!(refused.code.is_client_error(), "{}", refused.text);
+    let warnings = refused.headers.get_all("warning").iter();
+    let warnings: Vec<_> = warnings.map(|value| value.as_bytes()).collect();
+    assert_eq!(warnings, ["299 - \"später \\\"nicht\\\"\"".as_bytes()]);
 }
 
 #[tokio::test]
