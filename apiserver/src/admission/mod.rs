@@ -32,6 +32,7 @@ use crate::context::Context;
 use crate::decode::Expected;
 use crate::status::ApiResult;
 pub(crate) use policy::Policies;
+pub(crate) use resource_quota::Queues;
 pub(crate) use webhook::Webhooks;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

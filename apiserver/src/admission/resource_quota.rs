@@ -1,14 +1,39 @@
 //! ResourceQuota: what a namespace may hold. Each quota that an object concerns is charged by a write of its own, compared
 //! by its revision, so that requests at the same time cannot exceed it together. A charge for a write that fails
-//! afterwards stays until the quota is counted again, as in Kubernetes.
+//! afterwards stays until the quota is counted again, as in Kubernetes. The requests of one member take turns, so that only
+//! members contend for a quota and nobody loses all attempts.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use resources::quota::{self, Amounts};
 use schema::Object;
 use serde_json::{Map, Value};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::admission::{Admission, Operation};
 use crate::status::{ApiError, ApiResult};
 use crate::write::{Extra, Step};
+
+/// Where charges wait for their turn, first come, first served. Namespaces share a queue by the hash of their name, so that
+/// there are so many however many namespaces come and go.
+const QUEUES: usize = 256;
+
+pub(crate) struct Queues(Vec<Mutex<()>>);
+
+impl Default for Queues {
+    fn default() -> Queues {
+        Queues((0..QUEUES).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl Queues {
+    async fn turn(&self, namespace: &str) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        namespace.hash(&mut hasher);
+        let index = hasher.finish() % self.0.len() as u64;
+        self.0[index as usize].lock().await
+    }
+}
 
 /// Charges the quotas of the namespace, or refuses what would exceed one.
 pub(super) async fn charge(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
@@ -33,6 +58,10 @@ pub(super) async fn charge(admission: &Admission<'_>, object: Option<&Object>) -
         .collect();
     let resource =
         resources::find("", "v1", "resourcequotas").ok_or_else(ApiError::no_such_resource)?;
+    if charged.is_empty() {
+        return Ok(());
+    }
+    let _turn = server.quotas.turn(namespace).await;
     for asking in [true, false] {
         for entry in &charged {
             let mut decide = |quota: &Object| -> ApiResult<Step> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::server::{PODS, Server, pod};
+use crate::server::{MAPS, PODS, Server, config_map, pod};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
@@ -254,6 +254,19 @@ async fn quotas_are_charged_and_never_exceeded() {
             .2
             .contains("used: services.nodeports=1, limited: services.nodeports=1")
     );
+}
+
+#[tokio::test]
+async fn a_crowd_under_a_quota_takes_turns() {
+    let server = Server::start().await;
+    quota(&server, json!({"configmaps": "1000"}), json!([])).await;
+    let names: Vec<String> = (0..200).map(|index| format!("m{index}")).collect();
+    let made = names
+        .iter()
+        .map(|name| server.post(MAPS, config_map(name, "1")));
+    for answer in futures::future::join_all(made).await {
+        answer.ok();
+    }
 }
 
 #[tokio::test]
