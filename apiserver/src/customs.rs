@@ -90,7 +90,7 @@ impl Marks {
         let versions = object.get_array(&["spec", "versions"]);
         let versions = versions.into_iter().flatten().map(|version| {
             let of = |key: &str| version.get(key).map(Value::to_string).unwrap_or_default();
-            ["name", "storage", "schema", "selectableFields"].map(of)
+            ["name", "served", "storage", "schema", "selectableFields"].map(of)
         });
         let established = is(definition::ESTABLISHED);
         let conversion = part(&["spec", "conversion"]);

@@ -369,6 +369,29 @@ async fn selectable_fields_select_in_lists_and_watches() {
 }
 
 #[tokio::test]
+async fn a_version_that_becomes_served_selects_what_was_there_before() {
+    let mut value = definition("example.com", "Widget", schema());
+    let mut beta = value["spec"]["versions"][0].clone();
+    beta["name"] = json!("v1beta1");
+    beta["storage"] = json!(false);
+    beta["served"] = json!(false);
+    beta["selectableFields"] = json!([{"jsonPath": ".spec.color"}]);
+    value["spec"]["versions"] = json!([value["spec"]["versions"][0], beta]);
+    let server = start(value).await;
+    for (name, color) in [("a", "red"), ("b", "blue")] {
+        let object = widget(name, json!({"color": color}));
+        server.post(WIDGETS, object).await.ok();
+    }
+    let patch = json!([{"op": "replace", "path": "/spec/versions/1/served", "value": true}]);
+    let uri = format!("{DEFINITIONS}/widgets.example.com");
+    server.patch(&uri, "json-patch+json", patch).await.ok();
+    let red = "/apis/example.com/v1beta1/widgets?fieldSelector=spec.color%3Dred";
+    let list = server.get(red).await.ok();
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
+    assert_eq!(list["items"][0]["metadata"]["name"], "a");
+}
+
+#[tokio::test]
 async fn versions_show_the_same_objects() {
     let mut value = definition("example.com", "Widget", any());
     let mut second = value["spec"]["versions"][0].clone();
