@@ -222,38 +222,25 @@ impl Customs {
         if let Some(cache) = self.read().caches.get(prefix) {
             return cache.clone();
         }
-        let cache = Arc::new(Cache::since(Vec::new(), prefix.to_owned(), revision));
-        let mut state = self.write();
-        state.caches.insert(prefix.to_owned(), cache.clone());
-        cache
+        self.write().cache_at(prefix, revision)
     }
 
     /// Takes in a definition as it is at `revision`; none where it was deleted.
     pub(crate) fn apply(&self, name: &str, definition: Option<&Arc<Entry>>, revision: i64) {
         self.read.fetch_add(1, Ordering::Relaxed);
-        let object = definition.map(|entry| entry.object());
-        let mut state = self.write();
-        state.hold(name, object.as_ref());
-        match (&object, definition) {
-            (Some(object), Some(entry)) => state.define(name, object, entry, revision),
-            _ => state.drop_kind(name, revision),
-        }
+        let definition = definition.map(|entry| (entry.object(), entry));
+        self.write().apply(name, definition, revision);
     }
 
-    /// Begins anew with these definitions and objects.
+    /// Begins anew with these definitions and objects: at once, so that nobody finds a part of them.
     pub(crate) fn reload(&self, definitions: &[Arc<Entry>], objects: Vec<Stored>, revision: i64) {
-        let mut state = self.write();
-        for cache in std::mem::take(&mut state.caches).into_values() {
-            cache.close();
-        }
-        let changes = state.changes;
-        *state = State {
-            changes,
+        let mut new = State {
+            changes: self.changes() + 1,
             ..State::default()
         };
-        drop(state);
         for entry in definitions {
-            self.apply(entry.name(), Some(entry), revision);
+            self.read.fetch_add(1, Ordering::Relaxed);
+            new.apply(entry.name(), Some((entry.object(), entry)), revision);
         }
         let mut by_prefix: BTreeMap<String, Vec<Stored>> = BTreeMap::new();
         for stored in objects {
@@ -263,16 +250,37 @@ impl Customs {
             }
         }
         for (prefix, list) in by_prefix {
-            let cache = self.cache_at(&prefix, revision);
+            let cache = new.cache_at(&prefix, revision);
             let entries = list
                 .iter()
                 .filter_map(|(key, value, revision)| cache.entry(key, value, *revision));
             cache.reset(entries.collect(), revision);
         }
+        let old = std::mem::replace(&mut *self.write(), new);
+        // Whoever finds its cache closed finds the one in its place.
+        for cache in old.caches.into_values() {
+            cache.close();
+        }
     }
 }
 
 impl State {
+    fn cache_at(&mut self, prefix: &str, revision: i64) -> Arc<Cache> {
+        let cache = self.caches.entry(prefix.to_owned()).or_insert_with(|| {
+            let cache = Cache::since(Vec::new(), prefix.to_owned(), revision);
+            Arc::new(cache)
+        });
+        cache.clone()
+    }
+
+    fn apply(&mut self, name: &str, definition: Option<(Object, &Arc<Entry>)>, revision: i64) {
+        self.hold(name, definition.as_ref().map(|(object, _)| object));
+        match definition {
+            Some((object, entry)) => self.define(name, &object, entry, revision),
+            None => self.drop_kind(name, revision),
+        }
+    }
+
     /// Enters the names that a definition holds, in place of those that it held.
     fn hold(&mut self, name: &str, object: Option<&Object>) {
         if let Some(kind) = self.kinds.get_mut(name)
@@ -440,6 +448,39 @@ mod tests {
         assert!(!customs.is_taken("else.com", "x", Sort::Resource, "widget"));
         customs.apply("widgets.example.com", None, 2);
         assert!(!taken("others.example.com", "widget"));
+    }
+
+    #[test]
+    fn a_reload_takes_place_at_once() {
+        let customs = Customs::default();
+        let definitions: Vec<_> = (0..100)
+            .map(|n| definition(&format!("kind{n}"), n + 1))
+            .collect();
+        let key = "/registry/example.com/kind99s/n/x";
+        let value =
+            Bytes::from_static(br#"{"kind":"kind99","apiVersion":"example.com/v1","metadata":{}}"#);
+        let reload = || customs.reload(&definitions, vec![(key.into(), value.clone(), 90)], 100);
+        reload();
+        let found = || {
+            let last = customs.find("example.com", "v1", "kind99s")?;
+            Some(customs.cache(&last)?.len())
+        };
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        let (before, seen) = (customs.caches(), customs.changes());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    assert_eq!(found(), Some(1));
+                }
+            });
+            for _ in 0..5 {
+                reload();
+            }
+            is_done.store(true, Ordering::Relaxed);
+        });
+        assert!(before.iter().all(|cache| cache.is_closed()));
+        assert!(!customs.caches().iter().any(|cache| cache.is_closed()));
+        assert!(customs.changes() > seen);
     }
 
     #[test]
