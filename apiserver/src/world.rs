@@ -192,6 +192,18 @@ impl World {
         cache.snapshot(self.revision())
     }
 
+    /// The present cache behind a stored resource, with its state.
+    pub(crate) fn snapshot_of(&self, resource: &Resource) -> Option<(Arc<Cache>, Snapshot)> {
+        loop {
+            let cache = self.cache(resource)?;
+            let snapshot = self.snapshot(&cache);
+            // Another may have taken its place before that revision, and have gone on without it.
+            if !cache.is_closed() {
+                return Some((cache, snapshot));
+            }
+        }
+    }
+
     /// The cache that a key belongs to; one of a custom resource is made where it is not there.
     fn cache_of_key(&self, key: &str, revision: i64) -> Option<Arc<Cache>> {
         if let Some(prefix) = customs::prefix_of(key) {

@@ -66,9 +66,6 @@ pub(crate) async fn read(
 ) -> ApiResult<Page> {
     let world = &context.server.world;
     let store = &*context.server.store;
-    let cache = world
-        .cache(resource)
-        .ok_or_else(ApiError::no_such_resource)?;
     match options.at {
         ReadAt::MostRecent => {
             world.wait_most_recent(store).await?;
@@ -79,7 +76,10 @@ pub(crate) async fn read(
                 .await?;
         }
     }
-    let snapshot = world.snapshot(&cache);
+    // Only now: while the request waited, a definition may have changed, and another cache have come with it.
+    let (cache, snapshot) = world
+        .snapshot_of(resource)
+        .ok_or_else(ApiError::no_such_resource)?;
     match options.at {
         ReadAt::Exact(revision) if planted(Bug::LaterPagesAreNewer) && options.continued => {
             Ok(from_snapshot(&snapshot, revision, options, selection))

@@ -125,10 +125,6 @@ impl Watcher {
     ) -> ApiResult<Watcher> {
         let server = &context.server;
         let world = server.world.clone();
-        let cache = world
-            .cache(resource)
-            .ok_or_else(ApiError::no_such_resource)?
-            .clone();
         match options.version {
             Some(version) if version > 0 => {
                 world
@@ -140,13 +136,15 @@ impl Watcher {
                 world.wait_most_recent(&*server.store).await?;
             }
         }
-        let wake = cache.subscribe();
         let from_state = options.initial_events || options.version.unwrap_or(0) == 0;
         // sendInitialEvents=false says that the client knows the state, or does not want it.
         let skip_state =
             !options.initial_events && context.query.get("sendInitialEvents").is_some();
-        let (initial, cursor, sent) = if from_state {
-            let snapshot = world.snapshot(&cache);
+        // Only now: while the request waited, a definition may have changed, and another cache have come with it.
+        let (cache, (initial, cursor, sent)) = if from_state {
+            let (cache, snapshot) = world
+                .snapshot_of(resource)
+                .ok_or_else(ApiError::no_such_resource)?;
             let initial = if skip_state {
                 VecDeque::new()
             } else {
@@ -157,8 +155,12 @@ impl Watcher {
                     .cloned()
                     .collect()
             };
-            (initial, snapshot.cursor, snapshot.revision)
+            (cache, (initial, snapshot.cursor, snapshot.revision))
         } else {
+            // One that is closed is read to its end and sends nothing that it does not have: the client comes back.
+            let cache = world
+                .cache(resource)
+                .ok_or_else(ApiError::no_such_resource)?;
             let version = options.version.unwrap_or(0);
             let from = match planted(Bug::WatchResumesNow) {
                 true => world.revision(),
@@ -171,10 +173,11 @@ impl Watcher {
                 .cursor_after(from)
                 .map_err(|oldest| ApiError::too_old(version, oldest.0));
             match cursor {
-                Ok(cursor) => (VecDeque::new(), cursor, version),
+                Ok(cursor) => (cache, (VecDeque::new(), cursor, version)),
                 Err(error) => return Err(error),
             }
         };
+        let wake = cache.subscribe();
         let seconds = options.timeout_seconds.unwrap_or_else(|| {
             TIMEOUT_SECONDS_MIN + u64::from(host::random::<u16>()) % TIMEOUT_SECONDS_MIN
         });

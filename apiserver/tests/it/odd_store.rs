@@ -14,6 +14,7 @@ use kv::{
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::definitions::{DEFINITIONS, WIDGETS, any, definition, widget};
 use crate::server::{MAPS, PODS, Server, config_map, pod};
 
 /// What to do when a write to a key with this prefix arrives.
@@ -252,6 +253,55 @@ async fn version_zero_is_not_the_past() {
     for name in ["a", "b"] {
         let event = events.next().await.unwrap();
         assert_eq!(event["object"]["metadata"]["name"], name);
+    }
+}
+
+/// The request waits with its member's caches, and one of them is replaced meanwhile.
+#[tokio::test]
+async fn a_definition_that_changes_while_a_list_waits_hides_nothing() {
+    let (server, odd) = start().await;
+    let created = definition("example.com", "Widget", any());
+    let mut changed = server.post(DEFINITIONS, created).await.ok();
+    server.post(WIDGETS, widget("a", json!({}))).await.ok();
+    let mut second = server.get(&format!("{WIDGETS}/a")).await.ok();
+    odd.awake.send_replace(false);
+    let schema = "/spec/versions/0/schema/openAPIV3Schema";
+    changed.pointer_mut(schema).unwrap()["description"] = "Another.".into();
+    second["metadata"]["name"] = "b".into();
+    for (key, mut value) in [
+        ("customresourcedefinitions/widgets.example.com", changed),
+        ("example.com/widgets/default/b", second),
+    ] {
+        value["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("resourceVersion");
+        let put = PutRequest {
+            key: format!("/registry/{key}").into(),
+            value: value.to_string().into(),
+            ..PutRequest::default()
+        };
+        let request = TxnRequest {
+            success: vec![RequestOp {
+                request: Some(Request::Put(put)),
+            }],
+            ..TxnRequest::default()
+        };
+        odd.inner.txn(request).await.unwrap();
+    }
+    let watched = format!("{WIDGETS}?watch=1");
+    let caches_go_on = async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        odd.awake.send_replace(true);
+    };
+    let (list, mut events, ()) =
+        tokio::join!(server.get(WIDGETS), server.watch(&watched), caches_go_on);
+    let list = list.ok();
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(2), "{list}");
+    for name in ["a", "b"] {
+        assert_eq!(events.line().await, format!("ADDED {name}"));
     }
 }
 
