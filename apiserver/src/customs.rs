@@ -132,6 +132,21 @@ impl Customs {
         versions.find(|one| one.version == version).cloned()
     }
 
+    /// What is served now of the definition and version of a custom resource, and the revision of the definition; none
+    /// where it is gone, though another of its name may be there.
+    pub(crate) fn present(&self, resource: &Resource) -> Option<(Handle, i64)> {
+        let definition = &resource.custom.as_ref()?.definition;
+        let state = self.read();
+        let kind = state.kinds.get(&definition.name)?;
+        let mut versions = kind.resources.iter();
+        let found = versions.find(|one| {
+            let custom = one.custom.as_ref();
+            one.version == resource.version
+                && custom.is_some_and(|custom| custom.definition.uid == definition.uid)
+        })?;
+        Some((found.clone(), kind.revision))
+    }
+
     /// Any served version of a definition.
     pub(crate) fn of_definition(&self, name: &str) -> Option<Handle> {
         self.read().kinds.get(name)?.resources.first().cloned()
@@ -206,11 +221,6 @@ impl Customs {
         let state = self.read();
         let group = state.groups.get(group);
         group.map_or_else(Vec::new, |group| group.refused.iter().cloned().collect())
-    }
-
-    /// The revision of a definition that is there.
-    pub(crate) fn revision(&self, name: &str) -> Option<i64> {
-        Some(self.read().kinds.get(name)?.revision)
     }
 
     pub(crate) fn caches(&self) -> Vec<Arc<Cache>> {
@@ -436,6 +446,28 @@ mod tests {
         assert!(customs.find("example.com", "v1", "widgets").is_none() && served.is_closed());
         customs.apply("widgets.example.com", Some(&definition("widget", 9)), 9);
         assert_eq!(customs.cache(&widgets).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn another_definition_of_the_same_name_is_another() {
+        let customs = Customs::default();
+        let name = "widgets.example.com";
+        let first = definition("widget", 1);
+        customs.apply(name, Some(&first), 1);
+        let widgets = customs.find("example.com", "v1", "widgets").unwrap();
+        // A change of something else.
+        customs.apply(name, Some(&definition("widget", 2)), 2);
+        let revision = || customs.present(&widgets).map(|(_, revision)| revision);
+        assert_eq!(revision(), Some(2));
+        customs.apply(name, None, 3);
+        assert_eq!(revision(), None);
+        let mut second = first.object();
+        second.set_uid("another");
+        let stored = crate::codec::encode(second.value());
+        let second = Entry::new(first.key(), first.key().len() - name.len(), &stored, 4, &[]);
+        customs.apply(name, second.map(Arc::new).as_ref(), 4);
+        assert!(customs.find("example.com", "v1", "widgets").is_some());
+        assert_eq!(revision(), None);
     }
 
     #[test]

@@ -91,25 +91,32 @@ pub(crate) async fn wait_served(server: &ApiServer, resource: &Resource, object:
     }
 }
 
-/// No object is written under another definition than the one that was looked at.
-pub(crate) fn guard(server: &ApiServer, resource: &Resource, extra: &mut Extra) {
+/// No object is written under a definition that is gone, being deleted or another one of the same name: refuses it where
+/// that is known, and else lets the write fail where the definition is not at this revision any more.
+pub(crate) fn guard(server: &ApiServer, resource: &Resource, extra: &mut Extra) -> ApiResult<()> {
     if let Some(custom) = &resource.custom {
-        let name = &custom.definition.name;
-        let revision = server.world.customs.revision(name).unwrap_or(0);
-        extra.expect(format!("/registry/{PLURAL}/{name}"), revision);
+        let revision = open_at(server, resource)?;
+        let key = format!("/registry/{PLURAL}/{}", custom.definition.name);
+        extra.expect(key, revision);
     }
+    Ok(())
+}
+
+/// The revision at which the definition of a custom resource takes new objects, as far as this member knows.
+fn open_at(server: &ApiServer, resource: &Resource) -> ApiResult<i64> {
+    let present = server.world.customs.present(resource);
+    let (now, revision) = present.ok_or_else(ApiError::no_such_resource)?;
+    refuse_terminating(&now)?;
+    Ok(revision)
 }
 
 /// Whether objects of a custom resource may still come, asked of the newest definition.
 pub(crate) async fn is_open(server: &ApiServer, resource: &Resource) -> ApiResult<()> {
-    let Some(custom) = &resource.custom else {
+    if resource.custom.is_none() {
         return Ok(());
-    };
-    server.world.wait_most_recent(&*server.store).await?;
-    match server.world.customs.of_definition(&custom.definition.name) {
-        Some(now) => refuse_terminating(&now),
-        None => Err(ApiError::no_such_resource()),
     }
+    server.world.wait_most_recent(&*server.store).await?;
+    open_at(server, resource).map(drop)
 }
 
 /// Kubernetes' refusal of new objects under a definition that is being deleted.

@@ -257,7 +257,7 @@ fn authorize(server: &ApiServer, user: &User, info: &RequestInfo, query: &Query)
     server.authorizer.require(user, &attributes)
 }
 
-/// What serves a request, decided before its body is read.
+/// What serves a request, decided before its body is read (and again after it for custom resources).
 enum Route {
     NotFound,
     /// A page about no API object.
@@ -383,6 +383,7 @@ async fn serve(
     };
     let body = held.as_ref().map(|held| held.bytes.clone());
     let body = body.unwrap_or_default();
+    let route = rerouted(context, route, method).await?;
     let _slot = limits.enter(context, method)?;
     match route {
         Route::NotFound | Route::Connect(_) => Ok(page_not_found()),
@@ -396,6 +397,17 @@ async fn serve(
         }
         Route::Read(resource) => verbs::list::list(context, &resource).await,
         Route::Write(resource) => write(context, &resource, body).await,
+    }
+}
+
+/// The same route, or another one where the definition of a custom resource changed while the body was on its way.
+async fn rerouted(context: &Context, decided: Route, method: &Method) -> ApiResult<Route> {
+    match &decided {
+        Route::Subresource(resource, _) | Route::Write(resource) if resource.custom.is_some() => {
+            let resource = find(&context.server, &context.info).await?;
+            route(resource, &context.info, method)
+        }
+        _ => Ok(decided),
     }
 }
 

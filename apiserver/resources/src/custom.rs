@@ -44,6 +44,8 @@ pub type Source = Arc<dyn AsRef<[u8]> + Send + Sync>;
 pub struct Definition {
     /// Name of the definition: plural and group.
     pub name: String,
+    /// Tells it from an earlier one of the same name.
+    pub uid: String,
     /// Whether its objects are being deleted; no more may come.
     pub terminating: bool,
     /// Whether its versions differ in more than their name, so that a webhook converts.
@@ -83,6 +85,7 @@ pub fn served(object: &Object, source: Source) -> Vec<Resource> {
     let versions = spec.list("versions");
     let definition = Arc::new(Definition {
         name: object.name().to_owned(),
+        uid: object.uid().to_owned(),
         terminating: object.condition_status(definition::TERMINATING) == Some("True"),
         by_webhook: spec.at("conversion").text("strategy") == "Webhook",
         group: spec.text("group").to_owned().into(),

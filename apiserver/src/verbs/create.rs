@@ -124,7 +124,7 @@ pub(crate) async fn create_object(
         }
         let server = &context.server;
         let mut extra = plan.fill(server, &mut object)?;
-        definitions::guard(server, resource, &mut extra);
+        definitions::guard(server, resource, &mut extra)?;
         let names = definitions::settle(server, resource, &mut object, context.now).await?;
         let extra = extra.and(names);
         let errors = resource.validate(&object);

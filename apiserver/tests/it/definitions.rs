@@ -268,6 +268,69 @@ async fn a_definition_goes_after_its_objects() {
     assert_eq!(server.get(WIDGETS).await.ok()["items"], json!([]));
 }
 
+/// What is answered to the create of a widget whose body comes after `meanwhile`.
+async fn create_around(server: &Server, meanwhile: impl Future<Output = ()>) -> Answer {
+    let (reading, is_read) = tokio::sync::oneshot::channel();
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let text = widget("late", json!({})).to_string();
+    let body = futures::stream::once(async move {
+        reading.send(()).unwrap();
+        released.await.unwrap();
+        Ok::<_, std::io::Error>(text)
+    });
+    let request = server
+        .request(Method::POST, WIDGETS)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(axum::body::Body::from_stream(body))
+        .unwrap();
+    let others = async {
+        is_read.await.unwrap();
+        meanwhile.await;
+        release.send(()).unwrap();
+    };
+    tokio::join!(server.read(request), others).0
+}
+
+#[tokio::test]
+async fn nothing_is_created_under_a_definition_that_went_while_the_body_came() {
+    let server = Server::start().await;
+    let uri = format!("{DEFINITIONS}/widgets.example.com");
+    let created = definition("example.com", "Widget", any());
+    server.post(DEFINITIONS, created.clone()).await.ok();
+    let delete = async {
+        server.delete(&uri, Value::Null).await.ok();
+        until(&server, &uri, |answer| answer.code == StatusCode::NOT_FOUND).await;
+    };
+    let late = create_around(&server, delete).await;
+    assert_eq!(late.code, StatusCode::NOT_FOUND, "{}", late.text);
+
+    // Another one of the same name has its objects elsewhere.
+    server.post(DEFINITIONS, created.clone()).await.ok();
+    let mut wide = created.clone();
+    wide["spec"]["scope"] = json!("Cluster");
+    let replace = async {
+        server.delete(&uri, Value::Null).await.ok();
+        until(&server, &uri, |answer| answer.code == StatusCode::NOT_FOUND).await;
+        server.post(DEFINITIONS, wide).await.ok();
+    };
+    let late = create_around(&server, replace).await;
+    assert_eq!(late.code, StatusCode::NOT_FOUND, "{}", late.text);
+    let all = server.get("/apis/example.com/v1/widgets").await.ok();
+    assert_eq!(all["items"], json!([]));
+
+    server.delete(&uri, Value::Null).await.ok();
+    until(&server, &uri, |answer| answer.code == StatusCode::NOT_FOUND).await;
+    server.post(DEFINITIONS, created).await.ok();
+    let mut held = widget("held", json!({}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    server.post(WIDGETS, held).await.ok();
+    let begin = async {
+        server.delete(&uri, Value::Null).await.ok();
+    };
+    let late = create_around(&server, begin).await;
+    assert_eq!(late.code, StatusCode::METHOD_NOT_ALLOWED, "{}", late.text);
+}
+
 async fn discovery(server: &Server, tag: &str) -> (StatusCode, HeaderMap, Value) {
     let accept =
         "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
