@@ -147,11 +147,6 @@ impl Customs {
         Some((found.clone(), kind.revision))
     }
 
-    /// Any served version of a definition.
-    pub(crate) fn of_definition(&self, name: &str) -> Option<Handle> {
-        self.read().kinds.get(name)?.resources.first().cloned()
-    }
-
     pub(crate) fn cache(&self, resource: &Resource) -> Option<Arc<Cache>> {
         let prefix = resources::storage_prefix(resource);
         self.read().caches.get(&prefix).cloned()

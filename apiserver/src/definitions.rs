@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use kv::RangeRequest;
-use resources::{Resource, definition};
+use resources::{Handle, Resource, custom, definition};
 use schema::Object;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::ApiServer;
 use crate::bootstrap;
 use crate::cache::Cache;
+use crate::entry::Entry;
 use crate::status::{ApiError, ApiResult};
 use crate::verbs::delete::{self, DeleteOptions};
 use crate::world::REVISION_WAIT;
@@ -297,11 +298,12 @@ async fn finalize(server: &Arc<ApiServer>, name: &str) {
 /// One pass; true when there is nothing left to do.
 async fn finalize_once(server: &Arc<ApiServer>, name: &str) -> ApiResult<bool> {
     server.world.wait_most_recent(&*server.store).await?;
-    let definitions = server.world.get(GROUP, PLURAL, "", name);
-    if !definitions.is_some_and(|entry| definition::is_terminating(&entry.object())) {
+    let entry = server.world.get(GROUP, PLURAL, "", name);
+    let entry = entry.filter(|entry| definition::is_terminating(&entry.object()));
+    let Some(entry) = entry else {
         return Ok(true);
-    }
-    let resource = server.world.customs.of_definition(name);
+    };
+    let resource = stored_form(&entry);
     let cache = resource.as_ref().and_then(|r| server.world.cache(r));
     if let (Some(resource), Some(cache)) = (resource, cache)
         && cache.len() > 0
@@ -326,6 +328,21 @@ async fn finalize_once(server: &Arc<ApiServer>, name: &str) -> ApiResult<bool> {
         Err(error) if error.code != 404 => Err(error),
         _ => Ok(true),
     }
+}
+
+/// What is stored under a definition, whether that version is served or not; none where it was never established.
+fn stored_form(entry: &Entry) -> Option<Handle> {
+    let mut object = entry.object();
+    let versions = object.get_array(&["spec", "versions"]).cloned();
+    let mut versions = versions.unwrap_or_default();
+    for version in versions.iter_mut().filter_map(|one| one.as_object_mut()) {
+        version.insert("served".to_owned(), true.into());
+    }
+    object.set(&["spec", "versions"], versions);
+    let source: custom::Source = Arc::new(entry.json().clone());
+    let mut all = custom::served(&object, source).into_iter();
+    let stored = all.find(|one| one.custom.as_ref().is_some_and(|one| one.is_storage()));
+    stored.map(Handle::from)
 }
 
 struct Finishing;

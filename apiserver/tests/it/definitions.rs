@@ -268,6 +268,22 @@ async fn a_definition_goes_after_its_objects() {
     assert_eq!(server.get(WIDGETS).await.ok()["items"], json!([]));
 }
 
+#[tokio::test]
+async fn objects_go_with_a_definition_that_serves_no_version() {
+    let server = Server::start().await;
+    let created = definition("example.com", "Widget", any());
+    server.post(DEFINITIONS, created.clone()).await.ok();
+    server.post(WIDGETS, widget("a", json!({}))).await.ok();
+    let uri = format!("{DEFINITIONS}/widgets.example.com");
+    let patch = json!([{"op": "replace", "path": "/spec/versions/0/served", "value": false}]);
+    server.patch(&uri, "json-patch+json", patch).await.ok();
+    assert_eq!(server.get(WIDGETS).await.code, StatusCode::NOT_FOUND);
+    server.delete(&uri, Value::Null).await.ok();
+    until(&server, &uri, |answer| answer.code == StatusCode::NOT_FOUND).await;
+    server.post(DEFINITIONS, created).await.ok();
+    assert_eq!(server.get(WIDGETS).await.ok()["items"], json!([]));
+}
+
 /// What is answered to the create of a widget whose body comes after `meanwhile`.
 async fn create_around(server: &Server, meanwhile: impl Future<Output = ()>) -> Answer {
     let (reading, is_read) = tokio::sync::oneshot::channel();
