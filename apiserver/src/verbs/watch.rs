@@ -241,8 +241,9 @@ impl Watcher {
         loop {
             // Before the changes are read: whatever is at or below it is in the ring by then.
             let complete = self.world.revision();
-            let closed = self.cache.is_closed();
+            // This first: a close in between would be looked for and be forgotten.
             self.wake.mark_unchanged();
+            let closed = self.cache.is_closed();
             match self.cache.read_changes(&mut self.cursor, CHANGES_PER_TURN) {
                 Err(oldest) => {
                     self.ended = true;
