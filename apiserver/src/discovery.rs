@@ -116,6 +116,8 @@ fn all_groups(customs: &Customs) -> Vec<Served> {
                 group.versions.extend(versions);
                 group.changed = changed;
             }
+            // It emptied since the groups were listed.
+            None if versions.is_empty() => {}
             None => groups.push(Served {
                 name,
                 versions,
