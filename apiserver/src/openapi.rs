@@ -226,11 +226,12 @@ fn group_version(context: &Context, rest: &str) -> Option<Response> {
         _ => return None,
     };
     let customs = &context.server.world.customs;
+    // The hash first: what changes in between is shown too early under it, and never stays under the next one.
+    let hash = hash_of(context, &group, &version);
     let list = of_version(customs, &group, &version);
     if list.is_empty() {
         return None;
     }
-    let hash = hash_of(context, &group, &version);
     let asked = context.query.get("hash").filter(|asked| !asked.is_empty());
     if asked.is_some_and(|asked| asked != hash) {
         // The client has an old index: send it to the present document.
