@@ -21,6 +21,8 @@ use crate::write::Commit;
 const GENERATE_ATTEMPTS: usize = 8;
 /// How often an address chosen for a Service may be taken by somebody faster.
 const ALLOCATE_ATTEMPTS: usize = 16;
+/// How often other definitions of a group may be faster: so many of them are created at once.
+const NAMES_ATTEMPTS: usize = 256;
 /// Longest prefix that leaves room for the suffix.
 const GENERATED_PREFIX_MAX: usize = 58;
 /// Kubernetes' alphabet for generated names: no vowels, no look-alikes.
@@ -110,7 +112,11 @@ pub(crate) async fn create_object(
     }
     let plan = service_allocation::Plan::for_create(&context.server, resource, &object)?;
     let template = object;
-    for attempt in 0..ALLOCATE_ATTEMPTS {
+    let attempts = match definitions::is_definition(resource) {
+        true => NAMES_ATTEMPTS,
+        false => ALLOCATE_ATTEMPTS,
+    };
+    for attempt in 0..attempts {
         let mut object = template.clone();
         if generated && attempt > 0 {
             if attempt >= GENERATE_ATTEMPTS {
@@ -184,10 +190,18 @@ pub(crate) async fn create_object(
             }
         }
     }
-    Err(ApiError::too_many_requests(
-        "the server could not find a free address for the service",
-        1,
-    ))
+    Err(ApiError::too_many_requests(overtaken(resource), 1))
+}
+
+/// What a client is told whose object lost every race for what goes with it.
+fn overtaken(resource: &Resource) -> &'static str {
+    if definitions::is_definition(resource) {
+        return "the server could not settle the names of the definition, others of its group were always faster";
+    }
+    match resource.custom {
+        Some(_) => "the definition of the custom resource keeps changing, please try again later",
+        None => "the server could not find a free address for the service",
+    }
 }
 
 /// What a client may not say about a new object.

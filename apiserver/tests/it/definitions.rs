@@ -176,6 +176,19 @@ async fn names_that_another_writer_left_undecided_are_decided() {
 }
 
 #[tokio::test]
+async fn many_definitions_of_a_group_are_created_at_once() {
+    let server = Server::start().await;
+    let creates = (0..40).map(|n| {
+        let value = definition("example.com", &format!("Kind{n}"), any());
+        server.post(DEFINITIONS, value)
+    });
+    for created in futures::future::join_all(creates).await {
+        let created = created.ok();
+        assert_eq!(condition(&created, "Established")["status"], "True");
+    }
+}
+
+#[tokio::test]
 async fn the_status_is_written_for_itself() {
     let server = Server::start().await;
     server
