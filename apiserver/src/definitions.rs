@@ -148,13 +148,9 @@ pub(crate) async fn run(server: Arc<ApiServer>) {
         for changed in todo {
             match changed {
                 Changed::Deleting(name) => {
-                    let (server, busy) = (server.clone(), busy.clone());
-                    let is_new = lock(&busy).insert(name.clone());
-                    if is_new {
-                        finalizers.spawn(host::here(async move {
-                            finalize(&server, &name).await;
-                            lock(&busy).remove(&name);
-                        }));
+                    if let Some(mine) = Busy::take(&busy, &name) {
+                        let server = server.clone();
+                        finalizers.spawn(host::here(finalize_all(server, mine)));
                     }
                 }
                 Changed::Names(group) => {
@@ -175,6 +171,29 @@ pub(crate) async fn run(server: Arc<ApiServer>) {
         if is_closed {
             return;
         }
+    }
+}
+
+/// A definition whose objects are being deleted here, until it is dropped.
+struct Busy {
+    all: Arc<Mutex<BTreeSet<String>>>,
+    name: String,
+}
+
+impl Busy {
+    /// None where somebody else is at it.
+    fn take(all: &Arc<Mutex<BTreeSet<String>>>, name: &str) -> Option<Busy> {
+        let is_new = lock(all).insert(name.to_owned());
+        is_new.then(|| Busy {
+            all: all.clone(),
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        lock(&self.all).remove(&self.name);
     }
 }
 
@@ -274,6 +293,20 @@ impl Decide for Settling<'_> {
                 false => Step::Write(new, extra),
             })
         })
+    }
+}
+
+/// Does it for a definition, and again where one of the same name is to go by then: nobody else began while this was busy.
+async fn finalize_all(server: Arc<ApiServer>, mine: Busy) {
+    let mut mine = Some(mine);
+    while let Some(busy) = mine.take() {
+        finalize(&server, &busy.name).await;
+        let (all, name) = (busy.all.clone(), busy.name.clone());
+        drop(busy);
+        let entry = server.world.get(GROUP, PLURAL, "", &name);
+        if entry.is_some_and(|entry| definition::is_terminating(&entry.object())) {
+            mine = Busy::take(&all, &name);
+        }
     }
 }
 
@@ -457,5 +490,15 @@ mod tests {
                 json!({"metadata": {"deletionTimestamp": deleted, "finalizers": finalizers}});
             assert_eq!(is_held(&Object::new(value).unwrap()), held);
         }
+    }
+
+    #[test]
+    fn a_name_is_busy_until_its_holder_is_dropped() {
+        let all = Arc::default();
+        let first = Busy::take(&all, "a");
+        assert!(first.is_some() && Busy::take(&all, "a").is_none());
+        assert!(Busy::take(&all, "b").is_some());
+        drop(first);
+        assert!(Busy::take(&all, "a").is_some());
     }
 }
