@@ -8,7 +8,7 @@ KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
 PICTURES = $(or $(FOLDER),$(CARGO_TARGET_DIR)/pictures)
 PREPARE = deploy/claim-cache.sh && rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
-.PHONY: help up down reset status build test fmt lint reference deny bench bench-store crash sim kube-sim mutants chaos chaos-ui measure smoke nightly pictures
+.PHONY: help up down reset status build test fmt lint reference deny bench bench-store bench-api crash sim kube-sim mutants chaos chaos-ui measure smoke nightly pictures
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -97,3 +97,8 @@ bench-store: ## measure the store alone against Debian's etcd: 14 workloads, CPU
 	@deploy/setup.sh build bench
 	@$(PREPARE) && cargo build --release --locked -p kontiki -p bench --bins
 	@$(CARGO_TARGET_DIR)/release/bench store $(BENCH)
+
+bench-api: ## measure the API alone: CPU of every verb, watches, memory, custom resources (about 20 minutes; BENCH="--kubeconfig FILE" for any cluster)
+	@deploy/setup.sh build
+	@$(PREPARE) && cargo build --release --locked -p kontiki -p bench --bins
+	@ulimit -n $$(ulimit -Hn) && $(CARGO_TARGET_DIR)/release/bench api $(BENCH)

@@ -1,4 +1,5 @@
-//! Three members of Kontiki or of etcd on this machine, with the same certificates, timeouts and file system.
+//! Members of Kontiki or of etcd on this machine, with the same certificates, timeouts and file system: three of them, or
+//! one of Kontiki where its API is measured alone.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -68,16 +69,29 @@ const LEADERLESS_MAX: Duration = Duration::from_secs(10);
 impl Cluster {
     /// Starts three members with empty data and waits until each answers a linearizable read.
     pub(crate) async fn start(setting: &Setting, system: System, agents: bool) -> Result<Cluster> {
+        Cluster::start_members(setting, system, agents, NAMES.len()).await
+    }
+
+    /// The same with so many members of Kontiki, three at most.
+    pub(crate) async fn start_members(
+        setting: &Setting,
+        system: System,
+        agents: bool,
+        count: usize,
+    ) -> Result<Cluster> {
         let dir = tempfile::Builder::new()
             .prefix("kontiki-bench-")
             .tempdir_in(&setting.dir)?;
         let kontiki = setting.kontiki.as_path();
         let pki = dir.path().join("pki");
-        let members = NAMES.map(|name| format!("{name}=127.0.0.1")).join(",");
+        let members: Vec<String> = NAMES[..count]
+            .iter()
+            .map(|name| format!("{name}=127.0.0.1"))
+            .collect();
         let made = Command::new(kontiki)
             .args(["pki", "--dir"])
             .arg(&pki)
-            .args(["--members", &members])
+            .args(["--members", &members.join(",")])
             .stdout(Stdio::null())
             .status()
             .context("running `kontiki pki`")?;
@@ -98,14 +112,14 @@ impl Cluster {
             system,
             kontiki: kontiki.into(),
             dir,
-            members: vec![None, None, None],
+            members: (0..count).map(|_| None).collect(),
             joining: None,
             tls,
         };
-        for index in 0..3 {
+        for index in 0..count {
             cluster.start_member(index, agents)?;
         }
-        for index in 0..3 {
+        for index in 0..count {
             cluster.wait_serving(index).await?;
         }
         Ok(cluster)
@@ -117,6 +131,11 @@ impl Cluster {
 
     pub(crate) fn peer_port(&self, index: usize) -> u16 {
         self.system.ports() + 10 + index as u16
+    }
+
+    /// Of Kontiki's API.
+    pub(crate) fn api_port(&self, index: usize) -> u16 {
+        self.system.ports() + 20 + index as u16
     }
 
     pub(crate) fn client(&self, index: usize) -> Result<Client> {
@@ -166,7 +185,7 @@ impl Cluster {
                 .context("no peer address in server.env")?;
             initial.push(format!("{identity}@127.0.0.1:{}", self.peer_port(member)));
         }
-        let api = format!("127.0.0.1:{}", self.system.ports() + 20 + index as u16);
+        let api = format!("127.0.0.1:{}", self.api_port(index));
         let peer = format!("127.0.0.1:{}", self.peer_port(index));
         command.args(["server", "--initial-members", &initial.join(",")]);
         command.args([
@@ -293,7 +312,7 @@ impl Cluster {
         }
     }
 
-    fn last_words(&self, index: usize) -> String {
+    pub(crate) fn last_words(&self, index: usize) -> String {
         let log = self.dir.path().join(format!("{}.log", NAMES[index]));
         let log = std::fs::read_to_string(log).unwrap_or_default();
         let mut tail: Vec<&str> = log.lines().rev().take(8).collect();
@@ -361,7 +380,7 @@ impl Cluster {
     pub(crate) async fn leader(&self) -> Result<usize> {
         let deadline = Instant::now() + LEADERLESS_MAX;
         loop {
-            for index in 0..3 {
+            for index in 0..self.members.len() {
                 let runs = self.members[index].is_some();
                 if runs && self.client(index)?.leads().await.unwrap_or(false) {
                     return Ok(index);
@@ -395,7 +414,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for index in 0..3 {
+        for index in 0..self.members.len() {
             let _ = self.kill(index);
         }
     }

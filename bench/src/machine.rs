@@ -14,6 +14,24 @@ const APPEND_BYTES: usize = 512;
 const APPENDS: usize = 200;
 
 pub(crate) fn describe(setting: &Setting) -> Result<()> {
+    host(setting)?;
+    say(&format!(
+        "versions: {}; {}",
+        first_line(Command::new(&setting.kontiki).arg("--version")),
+        first_line(Command::new("etcd").arg("--version"))
+    ));
+    Ok(())
+}
+
+/// Where nothing else is measured beside it.
+pub(crate) fn describe_alone(setting: &Setting) -> Result<()> {
+    host(setting)?;
+    let version = first_line(Command::new(&setting.kontiki).arg("--version"));
+    say(&format!("version: {version}"));
+    Ok(())
+}
+
+fn host(setting: &Setting) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     say(&format!(
         "machine: {cores} cores; data in {} ({})",
@@ -27,11 +45,6 @@ pub(crate) fn describe(setting: &Setting) -> Result<()> {
     say(&format!(
         "disk: an append of {APPEND_BYTES} bytes with fdatasync takes {:.2} ms (median of {APPENDS})",
         sync_ms(&setting.dir)?
-    ));
-    say(&format!(
-        "versions: {}; {}",
-        first_line(Command::new(&setting.kontiki).arg("--version")),
-        first_line(Command::new("etcd").arg("--version"))
     ));
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Figures against etcd, measured in the same run on the same machine: three members each, the same certificates, TLS
 //! for clients and between members, an fsync on a quorum before each answer, rounds that alternate. A target, never a
-//! test: it prints medians, and ratios with the etcd of this run.
+//! test: it prints medians, and ratios with the etcd of this run. And figures of the API, alone or of any other cluster.
 
+mod api;
 mod client;
 mod cluster;
 mod failover;
@@ -60,7 +61,9 @@ enum What {
     FirstPod,
     /// Puts, updates, reads, lists, watches, leases, compaction, restart and catch-up: about 22 minutes
     Store(store::StoreArgs),
-    /// Everything but `store` and `watchers`, with the default sizes: about 12 minutes
+    /// Every verb of the API, watches, custom resources, memory: of members started for it, or of any cluster
+    Api(Box<api::ApiArgs>),
+    /// Everything but `store`, `api` and `watchers`, with the default sizes: about 12 minutes
     All,
 }
 
@@ -83,7 +86,7 @@ impl Setting {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let What::Store(_) = cli.what {
+    if let What::Store(_) | What::Api(_) = cli.what {
         // The servers need the cores; one thread drives them all, and none of its time goes into passing work around.
         runtime.worker_threads(1);
     }
@@ -96,31 +99,51 @@ fn main() -> Result<()> {
 
 /// Ends early on a signal: what is dropped then stops its processes and removes its directories.
 async fn until_stopped(cli: Cli) -> Result<()> {
+    if let What::Api(args) = &cli.what {
+        // What was made on a cluster that stays is removed first.
+        let setting = setting(&cli, !args.is_foreign())?;
+        if !args.is_foreign() {
+            machine::describe_alone(&setting)?;
+        }
+        return api::run(&setting, args, signalled()).await;
+    }
+    tokio::select! {
+        result = measure(cli) => result,
+        stopped = signalled() => stopped,
+    }
+}
+
+/// Answers only when the program is to end.
+async fn signalled() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::select! {
-        result = measure(cli) => result,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         _ = terminate.recv() => bail!("terminated"),
         _ = hangup.recv() => bail!("the terminal is gone"),
     }
 }
 
-async fn measure(cli: Cli) -> Result<()> {
-    let kontiki = cli
-        .kontiki
-        .clone()
-        .map_or_else(cluster::built_kontiki, Ok)?;
+fn setting(cli: &Cli, needs_kontiki: bool) -> Result<Setting> {
+    let kontiki = match &cli.kontiki {
+        Some(given) => given.clone(),
+        None if needs_kontiki => cluster::built_kontiki()?,
+        None => PathBuf::new(),
+    };
     let rounds = cli.rounds.unwrap_or(match cli.what {
         What::Store(_) => 3,
         _ => 5,
     });
-    let setting = Setting {
+    Ok(Setting {
         kontiki,
-        dir: cli.dir,
+        dir: cli.dir.clone(),
         rounds: rounds.max(1),
         began: Instant::now(),
-    };
+    })
+}
+
+async fn measure(cli: Cli) -> Result<()> {
+    let setting = setting(&cli, true)?;
     machine::describe(&setting)?;
     match cli.what {
         What::Puts { seconds } => puts::run(&setting, seconds).await,
@@ -129,6 +152,7 @@ async fn measure(cli: Cli) -> Result<()> {
         What::Watchers => watchers::run(&setting).await,
         What::FirstPod => first_pod::run(&setting).await,
         What::Store(args) => store::run(&setting, &args).await,
+        What::Api(args) => api::run(&setting, &args, std::future::pending()).await,
         What::All => {
             puts::run(&setting, 8).await?;
             failover::run(&setting, 20).await?;

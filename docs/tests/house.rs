@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
         "raft-tests",
         &["host", "kv", "store", "apiserver", "auth", "agents"],
     ),
-    ("bench", "bench", &["kv"]),
+    ("bench", "bench", &["kv", "agent-runtime"]),
     ("docs", "docs", &[]),
 ];
 

@@ -55,7 +55,11 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn start(cluster: &Cluster) -> Result<Meter> {
-        let pids = cluster.pids();
+        Meter::at(cluster.pids())
+    }
+
+    /// Of servers of which only the processes are known, if any.
+    pub(crate) fn at(pids: Vec<u32>) -> Result<Meter> {
         for pid in &pids {
             reset_peak(*pid)?;
         }
@@ -160,6 +164,14 @@ impl Load {
         self.latencies.len() as u64
     }
 
+    pub(crate) fn per_second(&self) -> f64 {
+        self.operations() as f64 / self.seconds
+    }
+
+    pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
+        self.latencies.quantile_ms(share)
+    }
+
     /// An error for those who cannot do with less than all.
     pub(crate) fn complete(&self) -> Result<()> {
         let done = self.operations();
@@ -173,7 +185,7 @@ impl Load {
     }
 
     pub(crate) fn figures(&self, workload: &str, aims: &Aims, writes: bool) -> Vec<Figure> {
-        let rate = self.operations() as f64 / self.seconds;
+        let rate = self.per_second();
         let ms = |share| self.latencies.quantile_ms(share);
         let mut figures = vec![
             Figure::new(workload, "rate", "/s", rate).aim(aims.rate),
@@ -205,6 +217,16 @@ pub(crate) async fn drive<S: Send + 'static>(
     clients: Vec<S>,
     operation: Operation<S>,
 ) -> Result<Load> {
+    drive_at(cluster.pids(), span, clients, operation).await
+}
+
+/// The same for servers of which only the processes are known.
+pub(crate) async fn drive_at<S: Send + 'static>(
+    pids: Vec<u32>,
+    span: Span,
+    clients: Vec<S>,
+    operation: Operation<S>,
+) -> Result<Load> {
     let (phase, operations) = match span {
         Span::Time { .. } => (WARMING, None),
         Span::Operations(operations) => (COUNTING, Some(operations)),
@@ -214,7 +236,7 @@ pub(crate) async fn drive<S: Send + 'static>(
         next: AtomicU64::new(0),
         operations,
     });
-    let mut meter = Meter::start(cluster)?;
+    let mut meter = Meter::at(pids.clone())?;
     let mut began = Instant::now();
     let tasks: Vec<_> = clients
         .into_iter()
@@ -223,7 +245,7 @@ pub(crate) async fn drive<S: Send + 'static>(
     let mut measured = None;
     if let Span::Time { warm_up, counted } = span {
         tokio::time::sleep(warm_up).await;
-        meter = Meter::start(cluster)?;
+        meter = Meter::at(pids.clone())?;
         began = Instant::now();
         course.phase.store(COUNTING, Ordering::Relaxed);
         tokio::time::sleep(counted).await;

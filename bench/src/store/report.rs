@@ -10,14 +10,14 @@ pub(crate) enum Bound {
 }
 
 impl Bound {
-    fn holds(self, value: f64) -> bool {
+    pub(crate) fn holds(self, value: f64) -> bool {
         match self {
             Bound::AtLeast(limit) => value >= limit,
             Bound::AtMost(limit) => value <= limit,
         }
     }
 
-    fn text(self, unit: &str) -> String {
+    pub(crate) fn text(self, unit: &str) -> String {
         match self {
             Bound::AtLeast(limit) => format!(">= {limit}{unit}"),
             Bound::AtMost(limit) => format!("<= {limit}{unit}"),
