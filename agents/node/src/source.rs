@@ -10,11 +10,14 @@ use agent_runtime::{ApiError, Client, ListParams, ResourceRef, WatchParams};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::volumes::payload::ObjectKind;
 
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// A watch that ends sooner than this is followed by the next one only after a pause.
+const LIVED: Duration = Duration::from_secs(1);
 /// A server ends a watch after this time, so that watches spread over the servers again.
 const WATCH_SECONDS: u32 = 480;
 
@@ -38,6 +41,7 @@ pub(crate) async fn reflect(
     let mut pause = RETRY_MIN;
     let mut version: Option<String> = None;
     loop {
+        let started = Instant::now();
         let result = match version.clone() {
             None => list(
                 &client,
@@ -60,21 +64,28 @@ pub(crate) async fn reflect(
                 .await
             }
         };
-        match result {
+        let wanted = match result {
             Ok(next) => {
+                let lived = version.is_none() || started.elapsed() >= LIVED;
                 version = next;
-                pause = RETRY_MIN;
+                if lived {
+                    pause = RETRY_MIN;
+                    continue;
+                }
+                // A server that ends each watch at once (it is stopping, say) would be asked again and again.
+                None
             }
             Err(error) => {
                 tracing::debug!(resource = %resource.plural, %namespace, error = %error.message, "watch interrupted");
                 if !error.is_transport() {
                     version = None;
                 }
-                let jitter = pause.mul_f64(0.5 + f64::from(rand::random::<u8>()) / 255.0);
-                tokio::time::sleep(error.retry_after.unwrap_or(jitter)).await;
-                pause = (pause * 2).min(RETRY_MAX);
+                error.retry_after
             }
-        }
+        };
+        let jitter = pause.mul_f64(0.5 + f64::from(rand::random::<u8>()) / 255.0);
+        tokio::time::sleep(wanted.unwrap_or(jitter)).await;
+        pause = (pause * 2).min(RETRY_MAX);
     }
 }
 
@@ -337,5 +348,54 @@ impl Watched {
             .ok()?
             .ok()?;
         known.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_runtime::resource_ref::PODS;
+    use agent_runtime::{Body, BoxError, InProcessService};
+    use http_body_util::{BodyExt, Full};
+
+    /// Lists nothing and ends every watch at once, but the third, which never begins.
+    fn hasty(third: Arc<Notify>) -> Client {
+        let watches = Arc::new(Mutex::new(0));
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let (watches, third) = (watches.clone(), third.clone());
+            async move {
+                let query = request.uri().query().unwrap_or_default();
+                let mut body = r#"{"metadata": {"resourceVersion": "1"}, "items": []}"#;
+                if query.contains("watch=1") {
+                    body = "";
+                    let begun = {
+                        let mut watches = watches.lock().unwrap();
+                        *watches += 1;
+                        *watches
+                    };
+                    if begun == 3 {
+                        third.notify_one();
+                        std::future::pending::<()>().await;
+                    }
+                }
+                let body = Full::from(body).map_err(BoxError::from).boxed_unsync();
+                Ok::<_, BoxError>(http::Response::new(body))
+            }
+        });
+        Client::in_process(InProcessService::new(service))
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_every_watch_at_once_is_not_hurried() {
+        let third = Arc::new(Notify::new());
+        let client = hasty(third.clone());
+        let started = Instant::now();
+        let reflecting = reflect(client, PODS, String::new(), String::new(), |_| {});
+        tokio::select! {
+            () = reflecting => unreachable!("it goes on for ever"),
+            () = third.notified() => {}
+        }
+        // Two pauses, the second of which is twice as long; each may be half as long as it should be.
+        assert!(started.elapsed() >= (RETRY_MIN + 2 * RETRY_MIN) / 2);
     }
 }
