@@ -23,6 +23,8 @@ use crate::write::{Decide, Extra, Outcome, Step};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+/// Kinds whose dependents stay unless a deletion says otherwise: they are older than the garbage collector.
+const ORPHANS: &[(&str, &str)] = &[("", "replicationcontrollers"), ("batch", "jobs")];
 /// Kinds whose deletion answers the object itself; the others answer a Status.
 const RETURNS_OBJECT: &[(&str, &str)] = &[
     ("", "pods"),
@@ -215,16 +217,30 @@ fn parse_body(context: &Context, body: &Bytes) -> ApiResult<Value> {
     }
 }
 
+fn is_in(kinds: &[(&str, &str)], resource: &Resource) -> bool {
+    kinds.contains(&(&resource.group, &resource.plural))
+}
+
+/// Says so where pods of a Job stay because nothing was said about them.
+pub(crate) fn warn_of_orphans(context: &Context, resource: &Resource, options: &DeleteOptions) {
+    if resource.group == "batch" && resource.plural == "jobs" && options.propagation.is_none() {
+        context.warn(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove \
+             them or set propagationPolicy=Orphan to suppress this warning",
+        );
+    }
+}
+
 pub(crate) async fn delete(
     context: &Context,
     resource: &Resource,
     body: Bytes,
 ) -> ApiResult<Response> {
     let options = DeleteOptions::read(context, &body)?;
+    warn_of_orphans(context, resource, &options);
     let (namespace, name) = update::place(context, resource);
     let outcome = delete_object(context, resource, namespace, name, &options).await?;
-    let returns_object =
-        !outcome.removed || RETURNS_OBJECT.contains(&(&resource.group, &resource.plural));
+    let returns_object = !outcome.removed || is_in(RETURNS_OBJECT, resource);
     if returns_object {
         let accepted = !outcome.removed && options.orphan_dependents == Some(false);
         let code = if accepted {
@@ -388,7 +404,7 @@ pub(crate) fn plan(
         object = &terminated;
     }
     let mut marked = object.clone();
-    let finalizers = finalizers_for(object, options.propagation);
+    let finalizers = finalizers_for(resource, object, options.propagation);
     let finalizers_changed = finalizers != object.finalizers();
     if finalizers_changed {
         marked.set_finalizers(&finalizers);
@@ -470,10 +486,19 @@ fn plan_namespace(mut marked: Object, now: i64) -> Plan {
     Plan::Mark(marked)
 }
 
-/// The finalizers that the propagation policy asks for; others stay.
-fn finalizers_for(object: &Object, propagation: Option<Propagation>) -> Vec<&str> {
+/// The finalizers that the propagation policy asks for; others stay. Without a policy, what the object says itself holds,
+/// and then what is usual for its kind.
+fn finalizers_for<'a>(
+    resource: &Resource,
+    object: &'a Object,
+    propagation: Option<Propagation>,
+) -> Vec<&'a str> {
     let mut list = object.finalizers();
     let Some(propagation) = propagation else {
+        let says = |name: &&str| *name == FOREGROUND || *name == ORPHAN;
+        if is_in(ORPHANS, resource) && !list.iter().any(says) {
+            list.push(ORPHAN);
+        }
         return list;
     };
     list.retain(|name| *name != FOREGROUND && *name != ORPHAN);
@@ -646,6 +671,34 @@ mod tests {
             ..DeleteOptions::default()
         };
         assert_eq!(plan(maps, &marked, &background, 9), Plan::Remove);
+    }
+
+    #[test]
+    fn old_kinds_leave_their_dependents_unless_told_otherwise() {
+        let with = |resource: &Resource, finalizers: &[&str], propagation| {
+            let kind = (resource.api_version(), &resource.kind);
+            let metadata = json!({"name": "o", "finalizers": finalizers});
+            let object = json!({"apiVersion": kind.0, "kind": kind.1, "metadata": metadata});
+            let options = DeleteOptions {
+                propagation,
+                ..DeleteOptions::default()
+            };
+            match plan(resource, &Object::new(object).unwrap(), &options, 5) {
+                Plan::Mark(marked) => marked.finalizers().join(","),
+                Plan::Remove => String::new(),
+                Plan::Nothing => panic!("it is not being deleted yet"),
+            }
+        };
+        let controllers = resources::find("", "v1", "replicationcontrollers").unwrap();
+        let jobs = resources::find("batch", "v1", "jobs").unwrap();
+        for old in [controllers, jobs] {
+            assert_eq!(with(old, &[], None), ORPHAN);
+            assert_eq!(with(old, &["x"], None), "x,orphan");
+            assert_eq!(with(old, &[FOREGROUND], None), FOREGROUND);
+            assert_eq!(with(old, &[], Some(Propagation::Background)), "");
+        }
+        let sets = resources::find("apps", "v1", "replicasets").unwrap();
+        assert_eq!(with(sets, &[], None), "");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(crate) async fn delete_collection(
     body: Bytes,
 ) -> ApiResult<Response> {
     let options = DeleteOptions::read(context, &body)?;
+    delete::warn_of_orphans(context, resource, &options);
     let selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
     let page = list::read(
         context,
