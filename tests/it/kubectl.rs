@@ -1,6 +1,7 @@
 //! What a user does with kubectl, command by command. The node is simulated: what is tested is the control plane.
 
 use crate::cluster::{Cluster, Runtime};
+use crate::conformance::kubectl_behaviours;
 use crate::tools::{Kubectl, SOON, have, wait_for};
 
 #[test]
@@ -12,6 +13,7 @@ fn a_users_day() {
     looking_around(&cluster);
     working_with_objects(&cluster);
     a_deployment_lives(&cluster);
+    kubectl_behaviours(&cluster);
     pods_and_their_node(&cluster);
     looking_back(&cluster);
 }

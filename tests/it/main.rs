@@ -4,6 +4,7 @@
 //! What a machine lacks is said and skipped, never passed over in silence: `make test` installs all of it.
 
 mod cluster;
+mod conformance;
 mod curl;
 mod docker;
 mod etcd;

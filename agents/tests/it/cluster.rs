@@ -1,8 +1,9 @@
 //! A cluster in this process, and waiting for things to become true in it.
 
+use crate::machines::Machines;
 use agent_runtime::cache::{Cache, Key};
 use agent_runtime::kinds::{
-    ConfigMap, Deployment, EndpointSlice, Kind, Namespace, Pod, ReplicaSet, ServiceAccount,
+    ConfigMap, Deployment, EndpointSlice, Kind, Namespace, Node, Pod, ReplicaSet, ServiceAccount,
 };
 use agent_runtime::resource_ref::{DEPLOYMENTS, PODS};
 use agent_runtime::worker::{self, Next};
@@ -29,7 +30,7 @@ RE1BtJpI1QfTXch8rcAQAKycV+ArFvs1rLz443VsFJkGSc+S8AZgmmhx
 ";
 
 /// How long anything may take. Generous: machines that run tests are busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Pods of this image never become ready.
 pub(crate) const BROKEN: &str = "broken";
@@ -43,6 +44,10 @@ pub(crate) struct Cluster {
     pub(crate) namespaces: Arc<Cache<Namespace>>,
     pub(crate) accounts: Arc<Cache<ServiceAccount>>,
     pub(crate) config_maps: Arc<Cache<ConfigMap>>,
+    /// For caches of what not every test looks at.
+    pub(crate) hub: Arc<Hub>,
+    /// The nodes, where there are any.
+    pub(crate) machines: Option<Machines>,
     _tasks: Tasks,
     _stop: DropGuard,
 }
@@ -92,6 +97,35 @@ impl Cluster {
 
     /// A cluster, and what is needed to start controllers in it.
     pub(crate) async fn without_controllers() -> (Self, AgentContext) {
+        let (cluster, context) = Self::bare().await;
+        tokio::spawn(pretend_to_run(
+            cluster.client.clone(),
+            cluster.pods.clone(),
+            context.stop.clone(),
+        ));
+        (cluster, context)
+    }
+
+    /// A cluster whose pods get a node from the scheduler and are run there by node agents, with simulated containers.
+    pub(crate) async fn with_nodes(names: &[&str]) -> Self {
+        let (mut cluster, context) = Self::bare().await;
+        cluster.machines = Some(Machines::start(&cluster.client, names));
+        tokio::spawn(controllers::run_without_election(context.clone()));
+        tokio::spawn(scheduler::run(context));
+        let nodes = cluster.hub.cache::<Node>();
+        for name in names {
+            let free = |node: &Arc<Node>| node.is_ready() && node.spec.taints.is_empty();
+            cluster
+                .until("a node that takes pods", &nodes, |nodes| {
+                    nodes.get("", name).filter(free)
+                })
+                .await;
+        }
+        cluster
+    }
+
+    /// A cluster in which nothing happens by itself.
+    async fn bare() -> (Self, AgentContext) {
         let (api, tasks) = api_server().await;
         let client = client_of(&api);
         let stop = CancellationToken::new();
@@ -111,18 +145,14 @@ impl Cluster {
             accounts: hub.cache(),
             config_maps: hub.cache(),
             client,
+            machines: None,
             _tasks: tasks,
-            _stop: stop.clone().drop_guard(),
+            _stop: stop.drop_guard(),
+            hub,
         };
-        tokio::time::timeout(PATIENCE, hub.wait_synced())
+        tokio::time::timeout(PATIENCE, cluster.hub.wait_synced())
             .await
             .expect("the caches sync");
-        tokio::spawn(pretend_to_run(
-            hub,
-            cluster.client.clone(),
-            cluster.pods.clone(),
-            stop,
-        ));
         (cluster, context)
     }
 
@@ -147,6 +177,37 @@ impl Cluster {
             Ok(result) => result,
             Err(_) => panic!("waited in vain: {what}\n{}", self.describe()),
         }
+    }
+
+    /// Creates a pod in `default`, once that may have pods.
+    pub(crate) async fn create_pod(&self, body: &Value) -> Value {
+        self.until("the account", &self.accounts, |accounts| {
+            accounts.get("default", "default")
+        })
+        .await;
+        let made = self.client.create(&PODS, "default", body).await;
+        made.unwrap()
+    }
+
+    /// Waits until a pod of `default` is as `wanted`.
+    pub(crate) async fn pod(
+        &self,
+        what: &str,
+        name: &str,
+        wanted: impl Fn(&Pod) -> bool,
+    ) -> Arc<Pod> {
+        self.until(what, &self.pods, |pods| {
+            pods.get("default", name).filter(|pod| wanted(pod))
+        })
+        .await
+    }
+
+    /// Waits until a pod of `default` is no more.
+    pub(crate) async fn pod_gone(&self, name: &str) {
+        self.until("a pod to go", &self.pods, |pods| {
+            pods.get("default", name).is_none().then_some(())
+        })
+        .await;
     }
 
     /// Waits until a Deployment is as `wanted`.
@@ -277,13 +338,8 @@ pub(crate) fn image_of(set: &ReplicaSet) -> String {
         .to_owned()
 }
 
-/// Stands in for the nodes: pods get an address and become ready. The hub lives as long as this does.
-async fn pretend_to_run(
-    hub: Arc<Hub>,
-    client: Client,
-    pods: Arc<Cache<Pod>>,
-    stop: CancellationToken,
-) {
+/// Stands in for the nodes: pods get an address and become ready.
+async fn pretend_to_run(client: Client, pods: Arc<Cache<Pod>>, stop: CancellationToken) {
     let queue = Arc::new(Queue::new());
     let keys = queue.clone();
     pods.subscribe(move |change| {
@@ -292,7 +348,7 @@ async fn pretend_to_run(
         }
     });
     worker::run(queue, 2, stop, move |key| {
-        let (client, pods, _hub) = (client.clone(), pods.clone(), hub.clone());
+        let (client, pods) = (client.clone(), pods.clone());
         async move {
             let Some(pod) = pods.by_key(&key) else { return Next::Done };
             let broken = pod.spec.containers.iter().any(|c| c.image == BROKEN);

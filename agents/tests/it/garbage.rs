@@ -1,7 +1,7 @@
 //! What becomes of dependents when their owner is deleted.
 
 use crate::cluster::Cluster;
-use agent_runtime::resource_ref::{CONFIG_MAPS, DEPLOYMENTS, REPLICA_SETS};
+use agent_runtime::resource_ref::{CONFIG_MAPS, DEPLOYMENTS, PODS, REPLICA_SETS};
 use agent_runtime::{DeleteParams, PatchType, Propagation};
 use serde_json::json;
 
@@ -58,7 +58,7 @@ async fn foreground_deletion_takes_the_owner_last() {
     cluster
         .client
         .patch(
-            &agent_runtime::resource_ref::PODS,
+            &PODS,
             "default",
             &held,
             PatchType::Merge,
@@ -85,13 +85,7 @@ async fn foreground_deletion_takes_the_owner_last() {
     );
     cluster
         .client
-        .patch(
-            &agent_runtime::resource_ref::PODS,
-            "default",
-            &held,
-            PatchType::Merge,
-            &pin(json!(null)),
-        )
+        .patch(&PODS, "default", &held, PatchType::Merge, &pin(json!(null)))
         .await
         .unwrap();
     everything_gone(&cluster).await;
@@ -200,4 +194,37 @@ async fn a_dependent_of_nobody_goes_and_one_of_somebody_stays() {
             (names(maps) == ["kube-root-ca.crt"]).then_some(())
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_circle_of_owners_goes_as_a_whole() {
+    let cluster = Cluster::start().await;
+    let mut uids = vec![];
+    for name in ["a", "b", "c"] {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        uids.push(cluster.create_pod(&pod).await["metadata"]["uid"].clone());
+    }
+    for (pod, owner) in [(0, 2), (1, 0), (2, 1)] {
+        let names = ["a", "b", "c"];
+        let reference = json!([{"apiVersion": "v1", "kind": "Pod", "name": names[owner], "uid": uids[owner],
+            "controller": true, "blockOwnerDeletion": true}]);
+        let body = json!({"metadata": {"ownerReferences": reference}});
+        let form = PatchType::Strategic;
+        let patched = cluster
+            .client
+            .patch(&PODS, "default", names[pod], form, &body)
+            .await;
+        patched.unwrap();
+    }
+    // Each waits for the one that depends on it, all around.
+    let params = DeleteParams {
+        propagation: Some(Propagation::Foreground),
+        ..DeleteParams::uid(uids[0].as_str().unwrap())
+    };
+    let deleted = cluster.client.delete(&PODS, "default", "a", &params).await;
+    deleted.unwrap();
+    for name in ["a", "b", "c"] {
+        cluster.pod_gone(name).await;
+    }
 }

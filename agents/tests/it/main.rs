@@ -1,9 +1,15 @@
-//! The controllers against a real API server over the in-memory store, all in this process. No node runs: a stand-in
-//! says that pods are ready.
+//! The controllers against a real API server over the in-memory store, all in this process. Where no node runs, a stand-in
+//! says that pods are ready; some tests have the scheduler, and node agents whose containers are simulated.
 
 mod cluster;
 mod garbage;
 mod handover;
+mod lifecycles;
+mod machines;
 mod namespaces;
+mod pods;
 mod rollouts;
 mod runtime;
+mod scheduling;
+mod services;
+mod volumes;

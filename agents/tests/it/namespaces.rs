@@ -1,8 +1,11 @@
 //! Namespaces: what they are born with, and how they go.
 
 use crate::cluster::Cluster;
-use agent_runtime::resource_ref::{CONFIG_MAPS, NAMESPACES, PODS, SERVICE_ACCOUNTS};
-use agent_runtime::{DeleteParams, PatchType};
+use agent_runtime::kinds::condition;
+use agent_runtime::resource_ref::{
+    CONFIG_MAPS, ENDPOINT_SLICES, ENDPOINTS, NAMESPACES, PODS, SERVICE_ACCOUNTS, SERVICES,
+};
+use agent_runtime::{DeleteParams, ListParams, PatchType};
 use serde_json::json;
 
 async fn namespace(cluster: &Cluster, name: &str) {
@@ -102,6 +105,9 @@ async fn a_namespace_goes_with_everything_in_it_and_pods_go_first() {
     });
     let held = held.await;
     assert_eq!(held.status.phase, "Terminating");
+    // It is said of every pass whether content could be deleted, so that one can tell that there was a pass.
+    let failure = condition(&held.status.conditions, "NamespaceDeletionContentFailure");
+    assert!(failure.is_some_and(|c| c.status == "False"), "{held:?}");
     assert!(
         cluster.config_maps.get("b", "m").is_some(),
         "what pods use stays while they do"
@@ -134,4 +140,37 @@ async fn a_namespace_goes_with_everything_in_it_and_pods_go_first() {
             c.get("b", "default")
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_takes_its_services_with_it() {
+    let cluster = Cluster::start().await;
+    namespace(&cluster, "c").await;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "c"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
+    let made = cluster.client.create(&SERVICES, "c", &service).await;
+    made.unwrap();
+    cluster
+        .until("the slice of the service", &cluster.slices, |slices| {
+            slices.in_namespace("c").first().cloned()
+        })
+        .await;
+    let deleted = cluster
+        .client
+        .delete(&NAMESPACES, "", "c", &DeleteParams::default())
+        .await;
+    deleted.unwrap();
+    cluster
+        .until("the namespace to go", &cluster.namespaces, |c| {
+            c.get("", "c").is_none().then_some(())
+        })
+        .await;
+    namespace(&cluster, "c").await;
+    for resource in [SERVICES, ENDPOINTS, ENDPOINT_SLICES] {
+        let left = cluster
+            .client
+            .list(&resource, "c", &ListParams::default())
+            .await;
+        assert_eq!(left.unwrap()["items"], json!([]), "{resource}");
+    }
 }

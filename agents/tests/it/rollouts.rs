@@ -1,7 +1,7 @@
 //! Deployments from their creation to their last rollback.
 
 use crate::cluster::{BROKEN, Cluster, image_of};
-use agent_runtime::resource_ref::{DEPLOYMENTS, ENDPOINTS, PODS, SERVICES};
+use agent_runtime::resource_ref::{DEPLOYMENTS, ENDPOINTS, PODS, REPLICA_SETS, SERVICES};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,6 +112,39 @@ async fn a_broken_template_does_not_take_the_old_pods_down() {
             .iter()
             .all(|set| image_of(set) == "good" || set.spec.replicas == Some(0))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_that_is_not_done_gives_way_to_the_next() {
+    let cluster = Cluster::start().await;
+    let labels = json!({"app": "web", "pod": "older"});
+    let set = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "older", "namespace": "default", "labels": labels},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "older"}]}}}});
+    let made = cluster.client.create(&REPLICA_SETS, "default", &set).await;
+    made.unwrap();
+    let ready = cluster.until("the set to be ready", &cluster.sets, |sets| {
+        let set = sets.get("default", "older");
+        set.filter(|set| set.status.ready_replicas == 1)
+    });
+    ready.await;
+    // One pod, and none may be missing: the pod of the adopted set stays as long as the new one is broken.
+    cluster.create_deployment(1, BROKEN).await;
+    cluster
+        .sets_are(&[(BROKEN, 1, "1"), ("older", 1, "")])
+        .await;
+    cluster
+        .deployment("the old pod to serve", |d| {
+            d.status.available_replicas == 1 && d.status.updated_replicas == 1
+        })
+        .await;
+    let adopted = cluster.sets.get("default", "older").unwrap();
+    assert!(adopted.metadata.controller().is_some());
+    cluster.set_image("good").await;
+    cluster.rolled_out("the second template", 1).await;
+    cluster
+        .sets_are(&[(BROKEN, 0, "1"), ("good", 1, "2"), ("older", 0, "")])
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,6 +14,8 @@ struct Case {
     object: Value,
     /// What is written to `status`, where the kind has one, and read back.
     status: Value,
+    /// What the three objects of a walk are called, in the order of a list.
+    names: [&'static str; 3],
 }
 
 fn case(root: &'static str, plural: &'static str, namespaced: bool, object: Value) -> Case {
@@ -23,12 +25,18 @@ fn case(root: &'static str, plural: &'static str, namespaced: bool, object: Valu
         namespaced,
         object,
         status: Value::Null,
+        names: ["walk-a", "walk-b", "walk-c"],
     }
 }
 
 impl Case {
     fn with_status(mut self, status: Value) -> Case {
         self.status = status;
+        self
+    }
+
+    fn with_names(mut self, names: [&'static str; 3]) -> Case {
+        self.names = names;
         self
     }
 
@@ -126,6 +134,10 @@ fn network() -> Vec<Case> {
             json!({"kind": "IngressClass", "spec": {"controller": "example.com/controller"}})),
         case(networking, "networkpolicies", true,
             json!({"kind": "NetworkPolicy", "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}})),
+        case(networking, "ipaddresses", false,
+            json!({"kind": "IPAddress", "spec": {"parentRef": {"group": "example.com", "resource": "things",
+                "namespace": "default", "name": "thing"}}}))
+            .with_names(["192.0.2.1", "255.255.255.255", "fe80::42:1dff:fe84:f9e2"]),
         case(networking, "servicecidrs", false,
             json!({"kind": "ServiceCIDR", "spec": {"cidrs": ["10.240.1.0/24"]}}))
             .with_status(json!({"conditions": condition()})),
@@ -393,7 +405,8 @@ async fn walk(server: &Server, case: &Case) {
         .await;
 
     let mut uids = Vec::new();
-    for name in ["walk-a", "walk-b", "walk-c"] {
+    let [first, ..] = case.names;
+    for name in case.names {
         let made = server.post(&case.collection(), case.named(name)).await;
         assert_eq!(made.code, 201, "{plural}: {}", made.text);
         let made = made.ok();
@@ -403,7 +416,7 @@ async fn walk(server: &Server, case: &Case) {
         assert_eq!(got, made, "{plural}");
         assert_eq!(expect(&mut events, "ADDED", name).await, made, "{plural}");
     }
-    let again = server.post(&case.collection(), case.named("walk-a")).await;
+    let again = server.post(&case.collection(), case.named(first)).await;
     assert_eq!(again.refused().1, "AlreadyExists", "{plural}");
 
     let mut lists = vec![all.clone()];
@@ -444,8 +457,9 @@ async fn patched(server: &Server, case: &Case, events: &mut Events) {
             json!([{"op": "replace", "path": "/metadata/annotations/patched", "value": "json"}]),
         ),
     ];
+    let [name, ..] = case.names;
     for (kind, patch) in patches {
-        let patched = server.patch(&case.one("walk-a"), kind, patch).await.ok();
+        let patched = server.patch(&case.one(name), kind, patch).await.ok();
         let said = &patched["metadata"]["annotations"]["patched"];
         assert!(
             kind.starts_with(said.as_str().unwrap()),
@@ -453,7 +467,7 @@ async fn patched(server: &Server, case: &Case, events: &mut Events) {
             case.plural
         );
         assert_eq!(
-            expect(events, "MODIFIED", "walk-a").await,
+            expect(events, "MODIFIED", name).await,
             patched,
             "{}",
             case.plural
@@ -462,13 +476,14 @@ async fn patched(server: &Server, case: &Case, events: &mut Events) {
 }
 
 async fn updated(server: &Server, case: &Case, events: &mut Events) {
-    let uri = case.one("walk-b");
+    let [_, name, _] = case.names;
+    let uri = case.one(name);
     let mut object = server.get(&uri).await.ok();
     object["metadata"]["annotations"]["updated"] = "true".into();
     let updated = server.put(&uri, object.clone()).await.ok();
     assert_eq!(updated["metadata"]["annotations"]["updated"], "true");
     assert_eq!(
-        expect(events, "MODIFIED", "walk-b").await,
+        expect(events, "MODIFIED", name).await,
         updated,
         "{}",
         case.plural
@@ -480,7 +495,8 @@ async fn updated(server: &Server, case: &Case, events: &mut Events) {
 
 /// Status is read, patched and replaced through its own door, and nothing else passes there.
 async fn status(server: &Server, case: &Case) {
-    let uri = format!("{}/status", case.one("walk-b"));
+    let object = case.one(case.names[1]);
+    let uri = format!("{object}/status");
     let before = server.get(&uri).await.ok();
     let patch = json!({"status": case.status});
     let patched = server.patch(&uri, "merge-patch+json", patch).await;
@@ -495,18 +511,14 @@ async fn status(server: &Server, case: &Case) {
     for part in ["spec", "data", "template", "subsets"] {
         assert_eq!(patched.get(part), before.get(part), "{}", case.plural);
     }
-    let object = server.get(&uri).await.ok();
-    let updated = server.put(&uri, object).await.ok();
+    let read = server.get(&uri).await.ok();
+    let updated = server.put(&uri, read).await.ok();
     contains(&updated["status"], &case.status, case.plural);
-    let whole = server.get(&case.one("walk-b")).await.ok();
+    let whole = server.get(&object).await.ok();
     assert_eq!(whole["status"], updated["status"]);
     // The door of the object leaves status alone.
     let ignored = server
-        .patch(
-            &case.one("walk-b"),
-            "merge-patch+json",
-            json!({"status": null}),
-        )
+        .patch(&object, "merge-patch+json", json!({"status": null}))
         .await
         .ok();
     assert_eq!(ignored["status"], whole["status"], "{}", case.plural);
@@ -532,10 +544,11 @@ fn contains(found: &Value, wanted: &Value, about: &str) {
 }
 
 async fn deleted(server: &Server, case: &Case, events: &mut Events) {
-    let uri = case.one("walk-a");
+    let [first, rest @ ..] = case.names;
+    let uri = case.one(first);
     server.delete(&uri, Value::Null).await.ok();
     released(server, &uri).await;
-    expect(events, "DELETED", "walk-a").await;
+    expect(events, "DELETED", first).await;
     assert_eq!(
         server.get(&uri).await.refused().1,
         "NotFound",
@@ -543,12 +556,12 @@ async fn deleted(server: &Server, case: &Case, events: &mut Events) {
         case.plural
     );
 
-    let rest = format!("{}?labelSelector=walk%3Dthis", case.collection());
-    server.call(Method::DELETE, &rest, Value::Null).await.ok();
-    for name in ["walk-b", "walk-c"] {
+    let uri = format!("{}?labelSelector=walk%3Dthis", case.collection());
+    server.call(Method::DELETE, &uri, Value::Null).await.ok();
+    for name in rest {
         released(server, &case.one(name)).await;
     }
-    let list = server.get(&rest).await.ok();
+    let list = server.get(&uri).await.ok();
     assert_eq!(list["items"], json!([]), "{}", case.plural);
 }
 
@@ -586,7 +599,6 @@ fn no_kind_is_forgotten() {
         "pods",
         "customresourcedefinitions",
         "apiservices",
-        "ipaddresses",
     ];
     for resource in resources::ALL.iter() {
         let root = match resource.api_version() {

@@ -527,6 +527,29 @@ async fn who_may_what_can_be_asked_in_every_form() {
     assert!(me["status"]["userInfo"]["username"].is_string());
 }
 
+/// What is answered and not stored has no rows and no metadata: who takes nothing else is told so.
+#[tokio::test]
+async fn what_is_not_stored_is_no_table() {
+    let server = ready().await;
+    let uri = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let review = json!({"kind": "SelfSubjectAccessReview",
+        "spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}});
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let metadata = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+    for accept in [table, metadata] {
+        let ask = |accept: String| {
+            let request = server.request(Method::POST, uri).header("accept", accept);
+            let request = request.header("content-type", "application/json");
+            request.body(review.to_string().into()).unwrap()
+        };
+        let refused = server.read(ask(accept.to_owned())).await;
+        assert_eq!(refused.code, 406, "{}", refused.text);
+        assert_eq!(refused.body["reason"], "NotAcceptable");
+        let answer = server.read(ask(format!("{accept},application/json"))).await;
+        assert_eq!(answer.ok()["status"]["allowed"], true);
+    }
+}
+
 #[tokio::test]
 async fn a_claim_may_be_inline_and_a_deadline_may_shrink() {
     let server = ready().await;

@@ -1,0 +1,74 @@
+//! Nodes for a cluster of the tests: node agents as they are, with simulated containers.
+
+use agent_runtime::Client;
+use agents::{HollowConfig, NodeConfig, RuntimeKind, ServerIdentity};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// The address that every one of them reports.
+pub(crate) const NODE_IP: &str = "127.0.0.1";
+
+/// Node agents that run. Dropped, they end, and their directories go.
+pub(crate) struct Machines {
+    _stop: DropGuard,
+    /// Dropped after the agents have been told to end.
+    _dirs: Vec<TempDir>,
+}
+
+impl Machines {
+    pub(crate) fn start(client: &Client, names: &[&str]) -> Machines {
+        let stop = CancellationToken::new();
+        let identity = identity();
+        let mut dirs = Vec::new();
+        for name in names {
+            let dir = tempfile::tempdir().unwrap();
+            let config = config(name, dir.path(), identity.clone());
+            tokio::spawn(agents::run_node(config, client.clone(), stop.clone()));
+            dirs.push(dir);
+        }
+        Machines {
+            _stop: stop.drop_guard(),
+            _dirs: dirs,
+        }
+    }
+}
+
+fn config(name: &str, dir: &Path, server: ServerIdentity) -> NodeConfig {
+    let hollow = HollowConfig {
+        start_delay_min: Duration::ZERO,
+        start_delay_max: Duration::from_millis(5),
+        ..HollowConfig::default()
+    };
+    NodeConfig {
+        node_name: name.to_owned(),
+        data_dir: dir.to_owned(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        runtime: RuntimeKind::Hollow(hollow),
+        node_ip: NODE_IP.parse().unwrap(),
+        cluster_domain: "cluster.local".into(),
+        cluster_dns: Vec::new(),
+        labels: BTreeMap::new(),
+        taints: Vec::new(),
+        max_pods: 110,
+        server,
+    }
+}
+
+/// Nobody asks these nodes for anything, but they will not start without.
+fn identity() -> ServerIdentity {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec![NODE_IP.to_owned()]).unwrap();
+    ServerIdentity {
+        certificate_pem: params.signed_by(&key, &ca).unwrap().pem(),
+        key_pem: key.serialize_pem(),
+        client_ca_pem: ca.pem(),
+        client_names: vec!["kube-apiserver-kubelet-client".into()],
+    }
+}

@@ -1,0 +1,114 @@
+//! What a Service gets: its endpoints, soon, and none where nothing matches.
+
+use crate::cluster::Cluster;
+use agent_runtime::kinds::{EndpointSlice, Endpoints};
+use agent_runtime::resource_ref::{REPLICATION_CONTROLLERS, SERVICES};
+use agent_runtime::{Cache, DeleteParams};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+fn service(name: &str, app: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"selector": {"app": app}, "ports": [{"port": 80}]}})
+}
+
+fn slices_of(slices: &Cache<EndpointSlice>, service: &str) -> Vec<Arc<EndpointSlice>> {
+    let labels = [("kubernetes.io/service-name".to_owned(), service.to_owned())].into();
+    slices.with_labels("default", &labels)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_matches_nothing_has_empty_endpoints() {
+    let cluster = Cluster::start().await;
+    let endpoints = cluster.hub.cache::<Endpoints>();
+    let made = cluster
+        .client
+        .create(&SERVICES, "default", &service("none", "nothing"))
+        .await;
+    made.unwrap();
+    let found = cluster.until("the endpoints", &endpoints, |all| {
+        all.get("default", "none")
+    });
+    assert!(found.await.subsets.is_empty());
+    let slice = cluster.until("the slice", &cluster.slices, |slices| {
+        let of = slices_of(slices, "none");
+        (of.len() == 1).then(|| of[0].clone())
+    });
+    let slice = slice.await;
+    assert!(slice.endpoints.is_empty());
+    assert_eq!(slice.metadata.controller().unwrap().name, "none");
+
+    let deleted = cluster
+        .client
+        .delete(&SERVICES, "default", "none", &DeleteParams::default())
+        .await;
+    deleted.unwrap();
+    let gone = cluster.until("the endpoints to go", &endpoints, |all| {
+        all.get("default", "none").is_none().then_some(())
+    });
+    gone.await;
+    let gone = cluster.until("the slice to go", &cluster.slices, |slices| {
+        slices_of(slices, "none").is_empty().then_some(())
+    });
+    gone.await;
+}
+
+/// The bounds are those of the conformance suite, and so is the number of Services; its clients make 15 at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_follow_many_services_soon() {
+    const SERVICES_MADE: usize = 200;
+    const AT_ONCE: usize = 15;
+    let cluster = Cluster::start().await;
+    let labels = json!({"app": "served"});
+    let controller = json!({"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "served", "namespace": "default"},
+        "spec": {"replicas": 1, "selector": labels,
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "pause"}]}}}});
+    let client = &cluster.client;
+    let made = client
+        .create(&REPLICATION_CONTROLLERS, "default", &controller)
+        .await;
+    made.unwrap();
+    let ready = cluster.until("the pod", &cluster.pods, |pods| {
+        pods.list().into_iter().find(|pod| pod.is_ready())
+    });
+    ready.await;
+
+    let endpoints = cluster.hub.cache::<Endpoints>();
+    let found = Arc::new(Mutex::new(HashMap::<String, Instant>::new()));
+    let finding = found.clone();
+    endpoints.subscribe(move |change| {
+        let object = change.latest();
+        let ours = object.metadata.name.starts_with("s-");
+        if ours && object.subsets.iter().any(|s| !s.addresses.is_empty()) {
+            let mut found = finding.lock().unwrap();
+            let name = object.metadata.name.clone();
+            found.entry(name).or_insert_with(Instant::now);
+        }
+    });
+    let names: Vec<String> = (0..SERVICES_MADE).map(|n| format!("s-{n}")).collect();
+    let mut asked = HashMap::new();
+    for names in names.chunks(AT_ONCE) {
+        let mut requests = tokio::task::JoinSet::new();
+        for name in names {
+            asked.insert(name.clone(), Instant::now());
+            let (client, body) = (client.clone(), service(name, "served"));
+            requests.spawn(async move { client.create(&SERVICES, "default", &body).await });
+        }
+        while let Some(made) = requests.join_next().await {
+            made.unwrap().unwrap();
+        }
+    }
+    let all = cluster.until("endpoints for all", &endpoints, |_| {
+        let found = found.lock().unwrap();
+        (found.len() == SERVICES_MADE).then_some(())
+    });
+    all.await;
+    let found = found.lock().unwrap();
+    let mut waits: Vec<Duration> = names.iter().map(|n| found[n] - asked[n]).collect();
+    waits.sort();
+    let [median, most] = [SERVICES_MADE / 2, SERVICES_MADE * 99 / 100].map(|at| waits[at]);
+    assert!(median <= Duration::from_secs(20), "median {median:?}");
+    assert!(most <= Duration::from_secs(50), "99 of 100 {most:?}");
+}
