@@ -7,6 +7,8 @@
 pub(crate) mod atomic;
 pub(crate) mod payload;
 mod sub_path;
+#[cfg(test)]
+mod together;
 mod tree;
 
 use std::collections::BTreeMap;
