@@ -168,6 +168,12 @@ impl Incoming {
         Incoming { body, begun: false }
     }
 
+    /// The body itself, for those who pass it on without reading it.
+    pub(crate) fn take(&mut self) -> Body {
+        self.begun = true;
+        std::mem::take(&mut self.body)
+    }
+
     /// Takes the rest of a refused request's body from the client, within bounds, and drops it.
     pub(crate) async fn drain(&mut self, headers: &HeaderMap) {
         // Who asked first and got no word has sent nothing, and will not after this answer.

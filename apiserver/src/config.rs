@@ -47,6 +47,9 @@ pub struct Config {
     pub history: Duration,
     /// None: logs, exec and port-forward answer 503.
     pub kubelet_identity: Option<KubeletIdentity>,
+    /// Whether requests may be proxied to pods and nodes at loopback and link-local addresses. Not where others than the
+    /// machine's owner use the API: what listens there expects nobody else.
+    pub proxy_to_loopback: bool,
     pub static_tokens: auth::static_tokens::StaticTokens,
     /// Whether requests without credentials become `system:anonymous` (and so meet RBAC) or get 401.
     pub anonymous: bool,
@@ -74,6 +77,7 @@ impl Config {
             cluster_domain: "cluster.local".to_owned(),
             history: HISTORY,
             kubelet_identity: None,
+            proxy_to_loopback: false,
             static_tokens: auth::static_tokens::StaticTokens::default(),
             anonymous: true,
         }

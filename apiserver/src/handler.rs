@@ -14,7 +14,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use resources::{Handle, Resource, Subresource};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -23,6 +23,7 @@ use crate::ApiServer;
 use crate::body;
 use crate::context::{Context, Warnings};
 use crate::negotiate::{self, Offer, Output};
+use crate::proxy::Arrival;
 use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
 use crate::{authenticate, discovery, health, openapi, reviews, subresources, verbs};
@@ -199,7 +200,7 @@ async fn pipeline(
     let output = match output {
         Ok(output) => output,
         // Only API objects are negotiated; other paths choose their own form.
-        Err(_) if !info.is_resource => Output::PLAIN,
+        Err(_) if !info.is_resource || info.is_proxied() => Output::PLAIN,
         Err(error) => return Err(error),
     };
     let context = Context::new(server, info, query, parts.headers, user, output);
@@ -210,7 +211,13 @@ async fn pipeline(
     let resource = find(&context.server, &context.info).await?;
     let route = route(resource, &context.info, &parts.method)?;
     if context.info.is_long_running() {
-        serve_stream(&context, route, &parts.method, &mut parts.extensions).await
+        let arrival = Arrival {
+            method: &parts.method,
+            uri: &parts.uri,
+            extensions: &mut parts.extensions,
+            body,
+        };
+        serve_stream(&context, route, arrival).await
     } else {
         let work = serve(&context, route, &parts.method, body);
         tokio::time::timeout_at(context.deadline, work)
@@ -262,7 +269,7 @@ enum Route {
     NotFound,
     /// A page about no API object.
     Page,
-    /// A connection to a node agent.
+    /// A connection to a node agent, or to a backend.
     Connect(Handle),
     Subresource(Handle, &'static Subresource),
     /// Answered and not stored.
@@ -325,7 +332,9 @@ fn route(resource: Option<Handle>, info: &RequestInfo, method: &Method) -> ApiRe
         let Some(subresource) = resource.subresource(&info.subresource) else {
             return Ok(Route::NotFound);
         };
-        if !subresource.verbs.contains(&info.verb) {
+        // A backend may know methods that are no verbs: who may use any verb may use them.
+        let any_verb = info.is_proxied() && info.verb.is_empty();
+        if !any_verb && !subresource.verbs.contains(&info.verb) {
             return Err(not_allowed());
         }
         return Ok(if subresources::is_connect(subresource.name) {
@@ -353,14 +362,11 @@ fn route(resource: Option<Handle>, info: &RequestInfo, method: &Method) -> ApiRe
 async fn serve_stream(
     context: &Context,
     route: Route,
-    method: &Method,
-    extensions: &mut Extensions,
+    arrival: Arrival<'_>,
 ) -> ApiResult<Response> {
     match route {
-        Route::Connect(resource) => {
-            subresources::connect(context, &resource, method, extensions).await
-        }
-        Route::Read(resource) => verbs::watch::watch(context, &resource, extensions).await,
+        Route::Connect(resource) => subresources::connect(context, &resource, arrival).await,
+        Route::Read(resource) => verbs::watch::watch(context, &resource, arrival.extensions).await,
         _ => Ok(page_not_found()),
     }
 }

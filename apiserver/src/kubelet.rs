@@ -17,6 +17,7 @@ use schema::Object;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::config::Config;
 use crate::status::{ApiError, ApiResult};
@@ -25,6 +26,7 @@ const PORT_DEFAULT: u16 = 10_250;
 /// A node agent that is there answers the first bytes within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const NO_CERTIFICATE: &str = "this server has no client certificate for node agents";
 /// Kubernetes' order of preference.
 const ADDRESS_TYPES: &[&str] = &[
     "InternalIP",
@@ -66,7 +68,16 @@ impl NodeAddress {
         Some(NodeAddress { host, port })
     }
 
-    fn authority(&self) -> String {
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `host:port`.
+    pub(crate) fn authority(&self) -> String {
         match self.host.parse::<IpAddr>() {
             Ok(IpAddr::V6(address)) => format!("[{address}]:{}", self.port),
             _ => format!("{}:{}", self.host, self.port),
@@ -92,29 +103,41 @@ impl Kubelets {
         }
     }
 
+    /// Opens a connection, as the server that node agents know.
+    pub(crate) async fn connect(
+        &self,
+        address: &NodeAddress,
+    ) -> Result<TlsStream<TcpStream>, String> {
+        let tls = self.tls.as_ref().ok_or(NO_CERTIFICATE)?;
+        let name = ServerName::try_from(address.host.clone());
+        let name = name.map_err(|error| error.to_string())?;
+        let connect = async {
+            let stream = TcpStream::connect(address.authority()).await?;
+            stream.set_nodelay(true)?;
+            tls.connect(name, stream).await
+        };
+        match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+            Ok(connected) => connected.map_err(|error| error.to_string()),
+            Err(_) => Err("dial tcp: i/o timeout".to_owned()),
+        }
+    }
+
     /// Opens a connection and sends one request; the connection lives as long as the answer.
     pub(crate) async fn send(
         &self,
         address: &NodeAddress,
         request: Request<Body>,
     ) -> ApiResult<Response<Incoming>> {
-        let tls = self.tls.as_ref().ok_or_else(|| {
-            ApiError::unavailable("this server has no client certificate for node agents")
-        })?;
+        if self.tls.is_none() {
+            return Err(ApiError::unavailable(NO_CERTIFICATE));
+        }
         let failed = |error: &dyn std::fmt::Display| {
             ApiError::internal(format!("error dialing backend: {error}"))
         };
-        let name = ServerName::try_from(address.host.clone()).map_err(|error| failed(&error))?;
-        let connect = async {
-            let stream = TcpStream::connect(address.authority()).await?;
-            stream.set_nodelay(true)?;
-            tls.connect(name, stream).await
-        };
-        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(failed(&error)),
-            Err(_) => return Err(failed(&"dial tcp: i/o timeout")),
-        };
+        let stream = self
+            .connect(address)
+            .await
+            .map_err(|error| failed(&error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| failed(&error))?;

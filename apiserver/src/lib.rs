@@ -41,6 +41,7 @@ mod negotiate;
 mod openapi;
 mod outgoing;
 mod port_forward;
+mod proxy;
 mod quota_status;
 mod read_version;
 mod request;

@@ -20,6 +20,8 @@ pub(crate) struct RequestInfo {
     pub(crate) name: String,
     /// What follows the subresource (the target path of a proxy request).
     pub(crate) rest: String,
+    /// Segments of the path before that.
+    pub(crate) segments: usize,
 }
 
 impl RequestInfo {
@@ -66,6 +68,7 @@ impl RequestInfo {
         info.name = parts.get(1).copied().unwrap_or_default().to_owned();
         info.subresource = parts.get(2).copied().unwrap_or_default().to_owned();
         info.rest = parts.get(3..).unwrap_or_default().join("/");
+        info.segments = segments.len() - parts.len().saturating_sub(3);
         if info.name.is_empty() {
             verb = match verb {
                 "get" => "list",
@@ -91,6 +94,11 @@ impl RequestInfo {
     /// Whether the name came from the path, not from a field selector.
     pub(crate) fn is_collection(&self) -> bool {
         matches!(self.verb, "list" | "watch" | "deletecollection")
+    }
+
+    /// Whether a backend answers, in whatever form and by whatever method it likes.
+    pub(crate) fn is_proxied(&self) -> bool {
+        self.is_resource && self.subresource == "proxy"
     }
 
     /// Requests that live as long as their client: no deadline, no in-flight slot.

@@ -53,6 +53,10 @@ impl Default for ServeLimits {
     }
 }
 
+/// Who sent a request: the other end of its connection. A request extension.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerAddress(pub(crate) SocketAddr);
+
 /// Serves `router` until `shutdown`, then drains. `tls` may ask for a client certificate but must not
 /// require one: see [`crate::ask_client_certificate`].
 pub async fn serve_tls(
@@ -132,6 +136,7 @@ async fn serve_connection(
             PeerCertificate(chain.iter().map(|one| one.clone().into_owned()).collect())
         });
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(PeerAddress(peer));
         if let Some(certificate) = &certificate {
             request.extensions_mut().insert(certificate.clone());
         }

@@ -349,6 +349,11 @@ impl ApiError {
         error
     }
 
+    /// A backend that cannot be reached, or is not there. Without `Retry-After`: its owner has to act first.
+    pub(crate) fn unreachable(message: impl Into<String>) -> ApiError {
+        ApiError::new(503, "ServiceUnavailable", message)
+    }
+
     /// A write that may or may not have happened. Without `Retry-After`, on which client libraries would repeat it.
     pub(crate) fn fate_unknown(error: kv::StoreError) -> ApiError {
         match error {

@@ -158,7 +158,7 @@ pub(crate) async fn bridge(
 
 /// Copies both ways until one side ends or a direction stands still for [`IDLE_MAX`]. The directions do not wait for
 /// each other: a command that blocks on its output reads no input, and must not keep its output from being taken.
-async fn copy_until_idle<A, B>(a: &mut A, b: &mut B) -> std::io::Result<()>
+pub(crate) async fn copy_until_idle<A, B>(a: &mut A, b: &mut B) -> std::io::Result<()>
 where
     A: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     B: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,

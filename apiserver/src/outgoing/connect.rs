@@ -31,7 +31,7 @@ const ENDPOINTS_MAX: usize = 4;
 
 /// Why there is no connection, in the words of Go's dialer.
 #[derive(Debug)]
-pub(super) struct Dial(String);
+pub(crate) struct Dial(String);
 
 impl fmt::Display for Dial {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,7 +124,7 @@ impl Connector {
     }
 }
 
-async fn dial(address: SocketAddr) -> Result<TcpStream, Dial> {
+pub(crate) async fn dial(address: SocketAddr) -> Result<TcpStream, Dial> {
     let failed = |text: &str| Dial(format!("dial tcp {address}: {text}"));
     match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => {

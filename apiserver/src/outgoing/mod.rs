@@ -24,7 +24,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::world::World;
+pub(crate) use connect::dial;
 use connect::{Connector, Dial};
+pub(crate) use roots::unverified;
 
 /// Connections to one peer that wait for their next request.
 const IDLE_MAX: usize = 25;

@@ -3,22 +3,23 @@
 
 pub(crate) mod binding;
 mod eviction;
+mod proxy;
 pub(crate) mod scale;
 mod streams;
 mod token;
 
 use axum::response::Response;
 use bytes::Bytes;
-use http::{Extensions, Method};
 use resources::{Resource, Subresource};
 use schema::Object;
 use serde_json::Value;
 
 use crate::context::Context;
+use crate::proxy::Arrival;
 use crate::status::{ApiError, ApiResult};
 use crate::verbs;
 
-/// Subresources that are connections to a node agent.
+/// Subresources that are connections to a node agent or to a program in a pod.
 pub(crate) fn is_connect(name: &str) -> bool {
     matches!(name, "log" | "exec" | "attach" | "portforward" | "proxy")
 }
@@ -26,10 +27,12 @@ pub(crate) fn is_connect(name: &str) -> bool {
 pub(crate) async fn connect(
     context: &Context,
     resource: &Resource,
-    method: &Method,
-    extensions: &mut Extensions,
+    arrival: Arrival<'_>,
 ) -> ApiResult<Response> {
-    streams::connect(context, resource, method, extensions).await
+    if context.info.is_proxied() {
+        return proxy::connect(context, resource, arrival).await;
+    }
+    streams::connect(context, resource, arrival.method, arrival.extensions).await
 }
 
 pub(crate) async fn handle(

@@ -26,12 +26,6 @@ pub(super) async fn connect(
     extensions: &mut Extensions,
 ) -> ApiResult<Response> {
     let action = context.info.subresource.as_str();
-    if action == "proxy" || resource.plural != "pods" {
-        return Err(ApiError::unavailable(format!(
-            "{}/{action} is not served by this server yet",
-            resource.plural
-        )));
-    }
     let (namespace, name) = (context.info.namespace.as_str(), context.info.name.as_str());
     if action == "log" {
         check_log_options(name, &context.query)?;

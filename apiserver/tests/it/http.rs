@@ -25,17 +25,17 @@ use crate::server::{MAPS, Server, config_map};
 const DEADLINE: Duration = Duration::from_secs(60);
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-type Tls = TokioIo<tokio_rustls::client::TlsStream<TcpStream>>;
+pub(crate) type Tls = TokioIo<tokio_rustls::client::TlsStream<TcpStream>>;
 
 /// A listener, and a way to connect to it.
-struct Listening {
+pub(crate) struct Listening {
     port: u16,
     connector: TlsConnector,
     _serving: JoinSet<()>,
 }
 
 impl Listening {
-    async fn start(server: &Server) -> Listening {
+    pub(crate) async fn start(server: &Server) -> Listening {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::IpAddress(LOCALHOST)];
@@ -74,7 +74,7 @@ impl Listening {
         }
     }
 
-    async fn connect(&self) -> Tls {
+    pub(crate) async fn connect(&self) -> Tls {
         let stream = TcpStream::connect((LOCALHOST, self.port)).await.unwrap();
         let name = ServerName::from(LOCALHOST);
         TokioIo::new(self.connector.connect(name, stream).await.unwrap())
@@ -114,7 +114,7 @@ fn post(token: &str, body: Body) -> Request<Body> {
 }
 
 /// Lets the owner of the one static token write.
-async fn admit_jane(server: &Server) {
+pub(crate) async fn admit_jane(server: &Server) {
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "jane"},
         "subjects": [{"kind": "User", "name": "jane", "apiGroup": "rbac.authorization.k8s.io"}],
         "roleRef": {"kind": "ClusterRole", "name": "cluster-admin", "apiGroup": "rbac.authorization.k8s.io"}});

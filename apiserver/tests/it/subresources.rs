@@ -1,5 +1,7 @@
 //! Status, scale, binding, eviction, tokens, reviews.
 
+pub(crate) mod proxy;
+
 use http::Method;
 use serde_json::json;
 

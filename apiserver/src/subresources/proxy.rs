@@ -1,0 +1,159 @@
+//! `proxy` of pods, Services and nodes: finds the address, asks admission, and lets [`crate::proxy`] pass the request on.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::response::Response;
+use resources::Resource;
+use schema::Object;
+
+use crate::admission::{self, Admission, Operation};
+use crate::context::Context;
+use crate::decode::Expected;
+use crate::kubelet::NodeAddress;
+use crate::proxy::target::{self, Id};
+use crate::proxy::{self, Arrival, Passage, Stream};
+use crate::status::{ApiError, ApiResult};
+
+/// Where a request leads.
+enum Backend {
+    Address(SocketAddr),
+    /// The port of a node's agent.
+    Node(NodeAddress),
+}
+
+pub(super) async fn connect(
+    context: &Context,
+    resource: &Resource,
+    arrival: Arrival<'_>,
+) -> ApiResult<Response> {
+    admit(context, resource).await?;
+    let id = Id::parse(&context.info.name, &resource.singular)?;
+    let backend = match &*resource.plural {
+        "pods" => pod(context, resource, &id).await?,
+        "services" => service(context, resource, &id).await?,
+        "nodes" => node(context, resource, &id).await?,
+        _ => return Err(ApiError::no_such_resource()),
+    };
+    let (prefix, rest) = proxy::split(arrival.uri.path(), context.info.segments);
+    if let Some(redirect) = proxy::to_root(context, &arrival, rest) {
+        return Ok(redirect);
+    }
+    let query = arrival.uri.query().map(|query| format!("?{query}"));
+    let passage = Passage {
+        authority: match &backend {
+            Backend::Address(address) => address.to_string(),
+            Backend::Node(address) => address.authority(),
+        },
+        path: format!("{}{}", proxy::clean(rest), query.unwrap_or_default()),
+        prefix: prefix.to_owned(),
+    };
+    let open = async {
+        match &backend {
+            Backend::Address(address) => proxy::open(*address, id.https).await,
+            Backend::Node(address) => {
+                let stream = context.server.kubelets.connect(address).await?;
+                Ok(Box::new(stream) as Box<dyn Stream>)
+            }
+        }
+    };
+    proxy::pass(context, arrival, passage, open).await
+}
+
+/// Policies and webhooks may refuse the connection.
+async fn admit(context: &Context, resource: &Resource) -> ApiResult<()> {
+    let kind = match &*resource.plural {
+        "pods" => "PodProxyOptions",
+        "services" => "ServiceProxyOptions",
+        _ => "NodeProxyOptions",
+    };
+    let expected = Expected {
+        group: "",
+        version: "v1",
+        kind,
+        custom: None,
+    };
+    let mut options = Object::empty("v1", kind);
+    if !context.info.rest.is_empty() {
+        options.set(&["path"], context.info.rest.as_str());
+    }
+    let admission =
+        Admission::new(context, Operation::Connect, resource, "proxy", false).carrying(expected);
+    admission::mutate(&admission, Some(&mut options)).await?;
+    admission::validate(&admission, Some(&options)).await
+}
+
+/// The addresses that may be dialed.
+fn allowed(context: &Context) -> fn(IpAddr) -> bool {
+    match context.server.config.proxy_to_loopback {
+        true => |_| true,
+        false => target::is_proxyable,
+    }
+}
+
+/// The object that the path names, as it is now.
+async fn current(context: &Context, resource: &Resource, name: &str) -> ApiResult<Object> {
+    let key = resources::storage_key(resource, &context.info.namespace, name);
+    let found = context.server.current(resource, &key, true).await?;
+    let found = found.ok_or_else(|| context.not_found(resource, name))?;
+    Ok(found.object)
+}
+
+async fn pod(context: &Context, resource: &Resource, id: &Id<'_>) -> ApiResult<Backend> {
+    let pod = current(context, resource, id.name).await?;
+    target::of_pod(&pod, id, allowed(context)).map(Backend::Address)
+}
+
+async fn service(context: &Context, resource: &Resource, id: &Id<'_>) -> ApiResult<Backend> {
+    let service = current(context, resource, id.name).await?;
+    let world = &context.server.world;
+    let namespace = context.info.namespace.as_str();
+    let slices: Vec<Object> = world
+        .list("discovery.k8s.io", "endpointslices", namespace)
+        .iter()
+        .map(|entry| entry.object())
+        .collect();
+    let mut endpoints = target::of_service(&service, &slices, id)?;
+    let start = host::random::<u64>() as usize % endpoints.len();
+    endpoints.rotate_left(start);
+    let is_allowed = allowed(context);
+    // The pod has to say so too.
+    let found = endpoints.iter().find(|endpoint| {
+        let ip = endpoint.address.ip();
+        let pod = world.get("", "pods", namespace, &endpoint.pod);
+        is_allowed(ip)
+            && pod.is_some_and(|pod| {
+                let pod = pod.object();
+                let ips = target::pod_ips(&pod);
+                ips.iter().any(|own| own.parse() == Ok(ip))
+            })
+    });
+    match found {
+        Some(endpoint) => Ok(Backend::Address(endpoint.address)),
+        None => Err(target::no_endpoints(&context.info.name)),
+    }
+}
+
+async fn node(context: &Context, resource: &Resource, id: &Id<'_>) -> ApiResult<Backend> {
+    let node = current(context, resource, id.name).await?;
+    let name = id.name;
+    let address = NodeAddress::of(&node).ok_or_else(|| {
+        ApiError::internal(format!(
+            "no preferred addresses found; known addresses: [] (node {name})"
+        ))
+    })?;
+    if id.port.is_empty() || id.port.parse() == Ok(address.port()) {
+        return Ok(Backend::Node(address));
+    }
+    let port = target::port_number(id)?;
+    let found = tokio::net::lookup_host((address.host(), port)).await;
+    let found: Vec<SocketAddr> = found.into_iter().flatten().collect();
+    let is_allowed = allowed(context);
+    if found.iter().any(|address| !is_allowed(address.ip())) {
+        return Err(target::not_allowed());
+    }
+    // Dialed by its address: a second look at the name could find another one.
+    match found.first() {
+        Some(address) => Ok(Backend::Address(*address)),
+        None => Err(ApiError::bad_request("no addresses for hostname")),
+    }
+}
