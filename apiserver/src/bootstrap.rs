@@ -12,6 +12,7 @@ use schema::Object;
 use serde_json::{Value, json};
 
 use crate::ApiServer;
+use crate::config::Config;
 use crate::context::Context;
 use crate::managed::{self, Owner};
 use crate::negotiate::Output;
@@ -23,6 +24,7 @@ use crate::write::{Extra, Step};
 
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const RBAC: &str = "rbac.authorization.k8s.io";
+const AUTHENTICATION: &str = "extension-apiserver-authentication";
 const SERVER: Owner<'static> = Owner::Manager(managed::SERVER, "");
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -82,12 +84,7 @@ async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
     }
     let config_maps =
         resources::find("", "v1", "configmaps").ok_or_else(ApiError::no_such_resource)?;
-    let authentication = json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": { "name": "extension-apiserver-authentication", "namespace": "kube-system" },
-        "data": { "client-ca-file": server.config.ca_pem }
-    });
-    ensure(server, config_maps, object(authentication)?).await?;
+    ensure(server, config_maps, object(authentication(&server.config))?).await?;
     let services = resources::find("", "v1", "services").ok_or_else(ApiError::no_such_resource)?;
     let address = Range::parse(&server.config.service_cidr)
         .ok_or_else(|| ApiError::internal("the service address range is not usable"))?
@@ -104,6 +101,28 @@ async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
         }
     });
     ensure(server, services, object(service)?).await
+}
+
+/// How servers of other API versions know clients, and this server when it passes requests on.
+fn authentication(config: &Config) -> Value {
+    let mut data = json!({ "client-ca-file": config.ca_pem });
+    if let Some(proxy) = &config.front_proxy {
+        data["requestheader-client-ca-file"] = proxy.ca_pem.as_str().into();
+        for (key, list) in [
+            ("allowed-names", r#"["front-proxy-client"]"#),
+            ("username-headers", r#"["X-Remote-User"]"#),
+            ("uid-headers", r#"["X-Remote-Uid"]"#),
+            ("group-headers", r#"["X-Remote-Group"]"#),
+            ("extra-headers-prefix", r#"["X-Remote-Extra-"]"#),
+        ] {
+            data[format!("requestheader-{key}")] = list.into();
+        }
+    }
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": AUTHENTICATION, "namespace": "kube-system" },
+        "data": data
+    })
 }
 
 fn object(value: Value) -> ApiResult<Object> {
@@ -147,6 +166,24 @@ async fn ensure(server: &Arc<ApiServer>, resource: &Resource, wanted: Object) ->
                 .change(resource, &namespace, &name, false, &mut decide)
                 .await
                 .map(|_| ())
+        }
+        Some(entry) if resource.plural == "configmaps" && name == AUTHENTICATION => {
+            let wanted = wanted.get(&["data"]).cloned().unwrap_or_default();
+            if entry.object().get(&["data"]) == Some(&wanted) {
+                return Ok(());
+            }
+            let mut decide = |old: &Object| {
+                let mut new = old.clone();
+                for (key, value) in wanted.as_object().into_iter().flatten() {
+                    new.set(&["data", key], value.clone());
+                }
+                Ok(match new == *old {
+                    true => Step::Keep(new),
+                    false => Step::Write(new, Extra::default()),
+                })
+            };
+            let changed = server.change(resource, &namespace, &name, false, &mut decide);
+            changed.await.map(|_| ())
         }
         Some(_) => Ok(()),
     }

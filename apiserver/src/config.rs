@@ -24,6 +24,16 @@ pub struct KubeletIdentity {
     pub key_pem: String,
 }
 
+/// With what this server passes requests on to servers of other API versions.
+#[derive(Clone)]
+pub struct FrontProxy {
+    /// The authority that those servers find in `kube-system/extension-apiserver-authentication`: whoever has a
+    /// certificate of it is believed about who asks.
+    pub ca_pem: String,
+    pub certificate_pem: String,
+    pub key_pem: String,
+}
+
 /// Settings of one API server. The cluster-wide ones must be the same on every member.
 pub struct Config {
     /// Signs service account tokens.
@@ -47,6 +57,8 @@ pub struct Config {
     pub history: Duration,
     /// None: logs, exec and port-forward answer 503.
     pub kubelet_identity: Option<KubeletIdentity>,
+    /// None: servers of other API versions are reached, and cannot know who asks.
+    pub front_proxy: Option<FrontProxy>,
     /// Whether requests may be proxied to pods and nodes at loopback and link-local addresses. Not where others than the
     /// machine's owner use the API: what listens there expects nobody else.
     pub proxy_to_loopback: bool,
@@ -77,6 +89,7 @@ impl Config {
             cluster_domain: "cluster.local".to_owned(),
             history: HISTORY,
             kubelet_identity: None,
+            front_proxy: None,
             proxy_to_loopback: false,
             static_tokens: auth::static_tokens::StaticTokens::default(),
             anonymous: true,

@@ -12,6 +12,8 @@ use resources::{Handle, Resource};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 
+use crate::ApiServer;
+use crate::aggregation::{Aggregation, discovered};
 use crate::config::{VERSION_MINOR, git_version};
 use crate::context::Context;
 use crate::customs::Customs;
@@ -34,15 +36,15 @@ pub(crate) struct Documents {
 }
 
 impl Documents {
-    fn aggregated_groups(&self, customs: &Customs, at: usize) -> Tagged {
-        let changes = customs.changes();
+    fn aggregated_groups(&self, sources: &Sources<'_>, at: usize) -> Tagged {
+        let changes = sources.changes();
         let mut kept = lock(&self.groups[at]);
         if let Some((known, tagged)) = kept.as_ref()
             && *known == changes
         {
             return tagged.clone();
         }
-        let groups: Vec<Served> = all_groups(customs)
+        let groups: Vec<Served> = all_groups(sources)
             .into_iter()
             .filter(|group| !group.name.is_empty())
             .collect();
@@ -57,7 +59,7 @@ impl Documents {
             let fresh = || {
                 (
                     group.changed,
-                    Arc::from(aggregated_group(customs, group).to_string()),
+                    Arc::from(aggregated_group(sources, group).to_string()),
                 )
             };
             let piece = pieces.entry(group.name.clone()).or_insert_with(fresh);
@@ -80,21 +82,52 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What is served besides the built-in kinds.
+pub(crate) struct Sources<'a> {
+    pub(crate) customs: &'a Customs,
+    pub(crate) aggregation: &'a Aggregation,
+}
+
+impl<'a> Sources<'a> {
+    pub(crate) fn of(server: &'a ApiServer) -> Sources<'a> {
+        Sources {
+            customs: &server.world.customs,
+            aggregation: &server.aggregation,
+        }
+    }
+
+    /// Goes up with every change of it.
+    pub(crate) fn changes(&self) -> u64 {
+        self.customs.changes() + self.aggregation.changes()
+    }
+}
+
 /// A group and its versions, preferred first.
 struct Served {
     name: String,
     versions: Vec<String>,
-    /// The last change of its custom resources.
+    /// Those that other servers serve, with the names of their APIServices.
+    remote: BTreeMap<String, String>,
+    /// Groups of a higher one come first.
+    priority: i64,
+    /// The last change of its custom resources, or of what other servers say.
     changed: u64,
 }
 
-/// All groups, the built-in ones first.
-fn all_groups(customs: &Customs) -> Vec<Served> {
+/// Groups of definitions stand here among the others.
+const DEFINED_PRIORITY: i64 = 1_000;
+
+/// All groups, by their priority.
+fn all_groups(sources: &Sources<'_>) -> Vec<Served> {
+    let customs = sources.customs;
     let mut groups: Vec<Served> = resources::groups()
         .iter()
         .map(|group| Served {
             name: group.name.to_owned(),
             versions: group.versions.iter().map(|v| (*v).to_owned()).collect(),
+            remote: BTreeMap::new(),
+            priority: resources::priorities(group.name, group.versions[0])
+                .map_or(i64::MAX, |(of_group, _)| of_group),
             changed: 0,
         })
         .collect();
@@ -121,21 +154,71 @@ fn all_groups(customs: &Customs) -> Vec<Served> {
             None => groups.push(Served {
                 name,
                 versions,
+                remote: BTreeMap::new(),
+                priority: DEFINED_PRIORITY,
                 changed,
             }),
         }
     }
+    add_remote(&mut groups, sources);
     groups
 }
 
+/// Adds what other servers serve; the preferred of their versions is the one of the highest priority.
+fn add_remote(groups: &mut Vec<Served>, sources: &Sources<'_>) {
+    let mut remote = sources.aggregation.all();
+    if remote.is_empty() {
+        return;
+    }
+    let changed = sources.changes();
+    remote.sort_by(|a, b| {
+        let (a, b) = (&a.remote, &b.remote);
+        let by_version = || resources::compare_versions(&a.version, &b.version);
+        b.version_priority
+            .cmp(&a.version_priority)
+            .then_with(by_version)
+    });
+    for one in remote.iter().map(|one| &one.remote) {
+        let at = match groups.iter().position(|group| group.name == one.group) {
+            Some(at) => at,
+            None => {
+                groups.push(Served {
+                    name: one.group.clone(),
+                    versions: Vec::new(),
+                    remote: BTreeMap::new(),
+                    priority: 0,
+                    changed,
+                });
+                groups.len() - 1
+            }
+        };
+        let group = &mut groups[at];
+        group.priority = group.priority.max(one.group_priority);
+        group.changed = changed;
+        if !group.versions.contains(&one.version) {
+            group.versions.push(one.version.clone());
+        }
+        group.remote.insert(one.version.clone(), one.name.clone());
+    }
+    // Built-in groups are in this order already, and those of definitions are alike.
+    groups.sort_by_key(|group| std::cmp::Reverse(group.priority));
+}
+
 /// One group by its name; none where it serves nothing.
-fn group_named(customs: &Customs, name: &str) -> Option<Served> {
+fn group_named(sources: &Sources<'_>, name: &str) -> Option<Served> {
     // All of them are looked at only where the name is that of a group.
     let known = resources::groups().iter().any(|group| group.name == name);
-    if !known && customs.of_group(name).is_empty() {
+    let is_remote = || {
+        sources
+            .aggregation
+            .all()
+            .iter()
+            .any(|one| one.remote.group == name)
+    };
+    if !known && sources.customs.of_group(name).is_empty() && !is_remote() {
         return None;
     }
-    all_groups(customs)
+    all_groups(sources)
         .into_iter()
         .find(|group| group.name == name)
 }
@@ -188,7 +271,8 @@ impl Tagged {
 /// Answers discovery paths; none for other paths.
 pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
-    let customs = &context.server.world.customs;
+    let sources = &Sources::of(&context.server);
+    let customs = sources.customs;
     let value = match segments.as_slice() {
         ["version"] => version(),
         ["api"] | ["apis"] => {
@@ -202,7 +286,7 @@ pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
                     };
                     documents.core[at].get_or_init(make).clone()
                 } else {
-                    documents.aggregated_groups(customs, at)
+                    documents.aggregated_groups(sources, at)
                 };
                 let content_type = if at == 0 {
                     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -214,19 +298,19 @@ pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
             if core {
                 api_versions(context)
             } else {
-                group_list(customs)
+                group_list(sources)
             }
         }
         ["api", version] => resource_list(customs, "", version)?,
         ["apis", group] => {
-            let group = group_named(customs, group).filter(|group| !group.name.is_empty())?;
+            let group = group_named(sources, group).filter(|group| !group.name.is_empty())?;
             let mut value = group_value(&group);
             value["kind"] = "APIGroup".into();
             value["apiVersion"] = "v1".into();
             value
         }
         ["apis", group, version] if !group.is_empty() => resource_list(customs, group, version)?,
-        [""] => root(customs),
+        [""] => root(sources),
         _ => return None,
     };
     if let Err(error) = negotiate::output(
@@ -295,7 +379,7 @@ fn version() -> Value {
     })
 }
 
-fn root(customs: &Customs) -> Value {
+fn root(sources: &Sources<'_>) -> Value {
     let mut paths: Vec<String> = [
         "/.well-known/openid-configuration",
         "/api",
@@ -312,7 +396,7 @@ fn root(customs: &Customs) -> Value {
     ]
     .map(str::to_owned)
     .to_vec();
-    for group in all_groups(customs)
+    for group in all_groups(sources)
         .iter()
         .filter(|group| !group.name.is_empty())
     {
@@ -345,8 +429,8 @@ fn group_value(group: &Served) -> Value {
     json!({ "name": group.name, "versions": versions, "preferredVersion": versions[0] })
 }
 
-fn group_list(customs: &Customs) -> Value {
-    let groups: Vec<Value> = all_groups(customs)
+fn group_list(sources: &Sources<'_>) -> Value {
+    let groups: Vec<Value> = all_groups(sources)
         .iter()
         .filter(|group| !group.name.is_empty())
         .map(group_value)
@@ -427,32 +511,40 @@ fn storage_version_hash(resource: &Resource) -> String {
 }
 
 fn aggregated_core(api_version: &str) -> Value {
-    let customs = Customs::default();
-    let groups = all_groups(&customs);
-    let groups: Vec<Value> = groups
-        .iter()
-        .filter(|group| group.name.is_empty())
-        .map(|group| aggregated_group(&customs, group))
-        .collect();
+    let groups = vec![aggregated_of(
+        String::new(),
+        &["v1".to_owned()],
+        |version| aggregated_version_of(&Customs::default(), "", version),
+    )];
     json!({ "kind": "APIGroupDiscoveryList", "apiVersion": api_version, "metadata": {}, "items": groups })
 }
 
-fn aggregated_group(customs: &Customs, group: &Served) -> Value {
-    let versions: Vec<Value> = group
-        .versions
-        .iter()
-        .map(|version| {
-            let list = of_version(customs, &group.name, version);
-            let list: Vec<Value> = list.iter().map(|one| aggregated_resource(one)).collect();
-            json!({ "version": version, "resources": list, "freshness": "Current" })
-        })
-        .collect();
+fn aggregated_group(sources: &Sources<'_>, group: &Served) -> Value {
+    aggregated_of(group.name.clone(), &group.versions, |version| {
+        match group.remote.get(version) {
+            Some(service) => {
+                let found = sources.aggregation.discovered(service);
+                discovered::aggregated(&group.name, version, found.as_deref())
+            }
+            None => aggregated_version_of(sources.customs, &group.name, version),
+        }
+    })
+}
+
+fn aggregated_of(name: String, versions: &[String], show: impl Fn(&str) -> Value) -> Value {
+    let versions: Vec<Value> = versions.iter().map(|version| show(version)).collect();
     let mut metadata = Map::new();
-    if !group.name.is_empty() {
-        metadata.insert("name".into(), group.name.as_str().into());
+    if !name.is_empty() {
+        metadata.insert("name".into(), name.into());
     }
     metadata.insert("creationTimestamp".into(), Value::Null);
     json!({ "metadata": metadata, "versions": versions })
+}
+
+fn aggregated_version_of(customs: &Customs, group: &str, version: &str) -> Value {
+    let list = of_version(customs, group, version);
+    let list: Vec<Value> = list.iter().map(|one| aggregated_resource(one)).collect();
+    json!({ "version": version, "resources": list, "freshness": "Current" })
 }
 
 fn aggregated_resource(resource: &Resource) -> Value {

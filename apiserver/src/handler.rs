@@ -1,6 +1,7 @@
 //! The one pipeline that every request takes: identify, authenticate, impersonate, authorize, route, read the body,
 //! take a place, serve, encode, measure. A panic in any of it is a 500 and a log line, never a dead connection.
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use crate::negotiate::{self, Offer, Output};
 use crate::proxy::Arrival;
 use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
-use crate::{authenticate, discovery, health, openapi, reviews, subresources, verbs};
+use crate::{aggregation, authenticate, discovery, health, openapi, reviews, subresources, verbs};
 
 /// Every request that is not long-running is answered within this time.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -197,10 +198,11 @@ async fn pipeline(
         server.world.wait_loaded().await?;
     }
     authorize(&server, &user, &info, &query)?;
+    let other = aggregation::server_of(&server, &info);
     let output = match output {
         Ok(output) => output,
-        // Only API objects are negotiated; other paths choose their own form.
-        Err(_) if !info.is_resource || info.is_proxied() => Output::PLAIN,
+        // Only API objects are negotiated; other paths choose their own form, and other servers theirs.
+        Err(_) if !info.is_resource || info.is_proxied() || other.is_some() => Output::PLAIN,
         Err(error) => return Err(error),
     };
     let context = Context::new(server, info, query, parts.headers, user, output);
@@ -208,6 +210,15 @@ async fn pipeline(
         warnings,
         ..context
     };
+    if let Some(other) = other {
+        let arrival = Arrival {
+            method: &parts.method,
+            uri: &parts.uri,
+            extensions: &mut parts.extensions,
+            body,
+        };
+        return pass_on(&context, arrival, &other).await;
+    }
     let resource = find(&context.server, &context.info).await?;
     let route = route(resource, &context.info, &parts.method)?;
     if context.info.is_long_running() {
@@ -219,15 +230,30 @@ async fn pipeline(
         };
         serve_stream(&context, route, arrival).await
     } else {
-        let work = serve(&context, route, &parts.method, body);
-        tokio::time::timeout_at(context.deadline, work)
-            .await
-            .map_err(|_| {
-                ApiError::timeout(
-                    "request did not complete within requested timeout - context deadline exceeded",
-                )
-            })?
+        in_time(&context, serve(&context, route, &parts.method, body)).await
     }
+}
+
+async fn in_time(
+    context: &Context,
+    work: impl Future<Output = ApiResult<Response>>,
+) -> ApiResult<Response> {
+    let text = "request did not complete within requested timeout - context deadline exceeded";
+    let done = tokio::time::timeout_at(context.deadline, work).await;
+    done.unwrap_or_else(|_| Err(ApiError::timeout(text)))
+}
+
+/// Serves what another server has to answer. It counts as work here until the answer begins.
+async fn pass_on(
+    context: &Context,
+    arrival: Arrival<'_>,
+    other: &aggregation::Served,
+) -> ApiResult<Response> {
+    if context.info.is_long_running() {
+        return aggregation::pass(context, arrival, other).await;
+    }
+    let _slot = context.server.limits.enter(context, arrival.method)?;
+    in_time(context, aggregation::pass(context, arrival, other)).await
 }
 
 /// The header for a warning, in UTF-8.

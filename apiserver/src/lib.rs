@@ -12,6 +12,7 @@
 //! ```
 
 mod admission;
+mod aggregation;
 mod authenticate;
 mod authorize;
 mod body;
@@ -68,7 +69,7 @@ use tokio_util::sync::CancellationToken;
 /// The body type of requests to [`ApiServer::router`].
 pub use axum::body::Body;
 pub use client_certificate::{PeerCertificate, ask_client_certificate};
-pub use config::{Config, HISTORY, KubeletIdentity, VERSION_MINOR, git_version};
+pub use config::{Config, FrontProxy, HISTORY, KubeletIdentity, VERSION_MINOR, git_version};
 pub use serve::{ServeLimits, serve_tls};
 
 /// One API server over one member of the store. Shared by its router and its background tasks.
@@ -86,6 +87,7 @@ pub struct ApiServer {
     pub(crate) openapi: openapi::Documents,
     pub(crate) discovery: discovery::Documents,
     pub(crate) kubelets: kubelet::Kubelets,
+    pub(crate) aggregation: aggregation::Aggregation,
     pub(crate) leases: event_ttl::Leases,
     /// Room for the deletion of the objects of definitions.
     pub(crate) emptying: Semaphore,
@@ -128,6 +130,7 @@ impl ApiServer {
             openapi: openapi::Documents::default(),
             discovery: discovery::Documents::default(),
             kubelets: kubelet::Kubelets::new(&config),
+            aggregation: aggregation::Aggregation::new(&world, config.front_proxy.clone()),
             leases: event_ttl::Leases::default(),
             emptying: Semaphore::new(definitions::EMPTYING_MAX),
             started: health::Started::default(),
@@ -148,6 +151,7 @@ impl ApiServer {
         tasks.spawn(host::here(compaction::run(self.clone())));
         tasks.spawn(host::here(definitions::run(self.clone())));
         tasks.spawn(host::here(quota_status::run(self.clone())));
+        tasks.spawn(host::here(aggregation::run(self.clone())));
         Tasks {
             tasks,
             stopping: self.stopping.clone(),

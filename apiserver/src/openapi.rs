@@ -2,7 +2,7 @@
 //! first asked for, and kept as bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -13,10 +13,11 @@ use resources::custom::Custom as CustomResource;
 use schema::openapi::{self, Custom, Served, ServedSubresource};
 use serde_json::{Value, json};
 
+use crate::aggregation::{self, Discovered, discovered};
 use crate::config::git_version;
 use crate::context::Context;
 use crate::customs::Customs;
-use crate::discovery::Tagged;
+use crate::discovery::{Sources, Tagged};
 use crate::negotiate::{self, JSON};
 use crate::status::ApiError;
 
@@ -44,8 +45,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The document that is kept, made anew when custom resources have changed since.
-fn kept(kept: &Kept, customs: &Customs, make: impl FnOnce() -> Tagged) -> Tagged {
-    let changes = customs.changes();
+fn kept(kept: &Kept, sources: &Sources<'_>, make: impl FnOnce() -> Tagged) -> Tagged {
+    let changes = sources.changes();
     let mut kept = lock(kept);
     if let Some((known, document)) = kept.as_ref()
         && *known == changes
@@ -147,6 +148,16 @@ fn index(context: &Context) -> Value {
     }
     lock(&context.server.openapi.v3).retain(|key, _| versions.contains(key));
     let mut paths = serde_json::Map::new();
+    let remote = remote(context);
+    for (served, found) in &remote {
+        let (group, version) = (&served.remote.group, &served.remote.version);
+        versions.remove(&(group.clone(), version.clone()));
+        if let Some((hash, _)) = &found.v3 {
+            let path = openapi::root_path(group, version);
+            let url = format!("/openapi/v3/{path}?hash={hash}");
+            paths.insert(path, json!({ "serverRelativeURL": url }));
+        }
+    }
     for (group, version) in versions {
         let path = openapi::root_path(&group, &version);
         let hash = hash_of(context, &group, &version);
@@ -156,6 +167,17 @@ fn index(context: &Context) -> Value {
     json!({ "paths": paths })
 }
 
+/// What other servers serve and said of themselves.
+fn remote(context: &Context) -> Vec<(Arc<aggregation::Served>, Arc<Discovered>)> {
+    let aggregation = &context.server.aggregation;
+    let all = aggregation.all().into_iter();
+    all.filter_map(|served| {
+        let found = aggregation.discovered(&served.remote.name)?;
+        Some((served, found))
+    })
+    .collect()
+}
+
 fn tagged(value: &serde_json::Value) -> Tagged {
     Tagged::new(Bytes::from(value.to_string()))
 }
@@ -163,24 +185,30 @@ fn tagged(value: &serde_json::Value) -> Tagged {
 /// Answers the paths of OpenAPI; none for other paths.
 pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
     let documents = &context.server.openapi;
-    let customs = &context.server.world.customs;
+    let sources = &Sources::of(&context.server);
     let v2 = || {
-        with_served(&everything(customs), |served| {
+        let mut document = with_served(&everything(sources.customs), |served| {
             openapi::v2_document(served, &git_version())
-        })
+        });
+        for (_, found) in remote(context) {
+            if let Some(part) = &found.v2 {
+                discovered::add_to_v2(&mut document, part);
+            }
+        }
+        document
     };
     let is_protobuf =
         |media: &str| matches!(media, openapi::V2_PROTOBUF | openapi::V2_PROTOBUF_ASKED);
     if path == "/openapi/v2" && accepts(&context.headers, is_protobuf) {
         // kubectl takes nothing else.
-        let document = kept(&documents.v2_protobuf, customs, || {
+        let document = kept(&documents.v2_protobuf, sources, || {
             Tagged::new(Bytes::from(openapi::v2_protobuf(&v2())))
         });
         return Some(document.respond(&context.headers, openapi::V2_PROTOBUF));
     }
     let document = match path {
-        "/openapi/v2" => kept(&documents.v2, customs, || tagged(&v2())),
-        "/openapi/v3" => kept(&documents.index, customs, || tagged(&index(context))),
+        "/openapi/v2" => kept(&documents.v2, sources, || tagged(&v2())),
+        "/openapi/v3" => kept(&documents.index, sources, || tagged(&index(context))),
         _ => return group_version(context, path.strip_prefix("/openapi/v3/")?),
     };
     Some(checked(context, || {
@@ -225,6 +253,14 @@ fn group_version(context: &Context, rest: &str) -> Option<Response> {
         ["apis", group, version] => ((*group).to_owned(), (*version).to_owned()),
         _ => return None,
     };
+    if let Some(served) = context.server.aggregation.find(&group, &version) {
+        let found = context.server.aggregation.discovered(&served.remote.name)?;
+        let (_, document) = found.v3.as_ref()?;
+        let document = Tagged::new(document.clone());
+        return Some(checked(context, || {
+            document.respond(&context.headers, JSON)
+        }));
+    }
     let customs = &context.server.world.customs;
     // The hash first: what changes in between is shown too early under it, and never stays under the next one.
     let hash = hash_of(context, &group, &version);

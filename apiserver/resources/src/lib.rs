@@ -20,6 +20,7 @@ mod field_selector;
 mod groups;
 mod look;
 mod pod;
+mod priorities;
 mod scale;
 mod table;
 mod validate;
@@ -34,6 +35,7 @@ use std::sync::LazyLock;
 
 pub use handle::Handle;
 pub use pod::qos_class;
+pub use priorities::of as priorities;
 pub use resource::{
     CREATE_ONLY, Column, GET_PATCH_UPDATE, Resource, STANDARD_VERBS, Scale, SelectorForm, Shared,
     Storage, Subresource, Text,

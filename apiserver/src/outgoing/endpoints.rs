@@ -10,7 +10,7 @@ pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Where a Service leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Resolved {
+pub(crate) enum Resolved {
     Addresses(Vec<SocketAddr>),
     /// An ExternalName: a name to look up.
     Name(String, u16),
@@ -18,7 +18,7 @@ pub(super) enum Resolved {
 
 /// Why a Service leads nowhere, in Kubernetes' words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ResolveError {
+pub(crate) enum ResolveError {
     #[error("service {0:?} not found")]
     NoService(String),
     #[error("no service port {0} found for service {1:?}")]
@@ -30,7 +30,7 @@ pub(super) enum ResolveError {
 }
 
 /// The ready endpoints of a port of the service.
-pub(super) fn resolve(
+pub(crate) fn resolve(
     service: &Object,
     slices: &[Object],
     port: u16,

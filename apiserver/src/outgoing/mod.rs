@@ -4,6 +4,7 @@
 //! `clientConfig`; it keeps some connections open and opens others as needed. Redirects are not followed: they would
 //! let whoever answers choose where this server's requests go.
 
+mod backend;
 mod connect;
 mod endpoints;
 mod roots;
@@ -24,8 +25,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::world::World;
+pub(crate) use backend::{Backend, Trust};
 pub(crate) use connect::dial;
 use connect::{Connector, Dial};
+pub(crate) use endpoints::{ResolveError, resolve};
 pub(crate) use roots::unverified;
 
 /// Connections to one peer that wait for their next request.
@@ -59,7 +62,7 @@ impl Destination {
         }
     }
 
-    fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         let (Destination::Service { port, .. } | Destination::Host { port, .. }) = self;
         let name = self.server_name();
         if name.contains(':') && !name.starts_with('[') {
@@ -184,7 +187,8 @@ fn reason(error: &hyper_util::client::legacy::Error) -> String {
     last
 }
 
-async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, String> {
+/// Reads an answer to its end; one that is too large is refused.
+pub(crate) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, String> {
     let declared = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());

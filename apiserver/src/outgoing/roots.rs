@@ -3,10 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 /// Where systems keep their roots, in the order in which Go looks.
 const SYSTEM_FILES: &[&str] = &[
@@ -20,42 +20,44 @@ const SYSTEM_FILES: &[&str] = &[
 
 /// TLS towards a peer. Without any root the handshake fails: nobody is trusted by default.
 pub(super) fn client_config(ca_pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
-    let roots = if ca_pem.is_empty() {
-        system().clone()
-    } else {
-        Arc::new(bundle(ca_pem)?)
-    };
+    config(Some(ca_pem), None)
+}
+
+/// The same, or towards anybody where there is no `ca_pem` at all, with the certificate and key that are shown there.
+pub(super) fn config(
+    ca_pem: Option<&[u8]>,
+    identity: Option<(&str, &str)>,
+) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let anyone = Arc::new(Anyone(provider.signature_verification_algorithms));
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .map_err(|error| error.to_string())?;
+    let builder = match ca_pem {
+        None => builder.dangerous().with_custom_certificate_verifier(anyone),
+        Some([]) => builder.with_root_certificates(system().clone()),
+        Some(ca_pem) => builder.with_root_certificates(bundle(ca_pem)?),
+    };
+    let Some((certificate, key)) = identity else {
+        return Ok(Arc::new(builder.with_no_client_auth()));
+    };
+    let unusable = |error: &dyn std::fmt::Display| format!("the client certificate: {error}");
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unusable(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| unusable(&error))?;
+    let config = builder.with_client_auth_cert(chain, key);
+    config.map(Arc::new).map_err(|error| unusable(&error))
 }
 
 /// TLS towards a peer of whom nothing is known but its address: encrypted, and not authenticated.
 pub(crate) fn unverified() -> Result<Arc<ClientConfig>, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let anyone = Arc::new(Anyone::new(&provider));
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(anyone)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    config(None, None)
 }
 
 /// Takes any certificate whose key the peer has.
 #[derive(Debug)]
-pub(super) struct Anyone(WebPkiSupportedAlgorithms);
-
-impl Anyone {
-    pub(super) fn new(provider: &CryptoProvider) -> Anyone {
-        Anyone(provider.signature_verification_algorithms)
-    }
-}
+struct Anyone(WebPkiSupportedAlgorithms);
 
 impl ServerCertVerifier for Anyone {
     fn verify_server_cert(

@@ -1,11 +1,11 @@
 //! Passes a request on to a backend and its answer back, streaming both: pods, Services and nodes by their `proxy`
-//! subresource.
+//! subresource. Servers of other API versions (`aggregation`) share what is said of headers and tunnels.
 //!
 //! A connection serves one request and ends with it, or when nothing moves on it for hours. Redirects go to the client.
 //! An upgrade becomes a tunnel only where the backend agreed to one: a backend that answered otherwise and was still
 //! given the client's bytes would be a way around authorization.
 
-mod headers;
+pub(crate) mod headers;
 mod html;
 mod idle;
 mod links;
@@ -13,7 +13,7 @@ mod page_body;
 pub(crate) mod target;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -169,9 +169,15 @@ pub(crate) async fn pass(
 }
 
 /// The name under which the client asked this server.
-fn asked_host(headers: &HeaderMap, uri: &Uri) -> Option<HeaderValue> {
+pub(crate) fn asked_host(headers: &HeaderMap, uri: &Uri) -> Option<HeaderValue> {
     let named = headers.get(header::HOST).cloned();
     named.or_else(|| HeaderValue::from_str(uri.authority()?.as_str()).ok())
+}
+
+/// Who sent a request; unknown within the process.
+pub(crate) fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    let peer = extensions.get::<PeerAddress>()?;
+    Some(peer.0.ip())
 }
 
 fn request(
@@ -181,9 +187,8 @@ fn request(
     asked: Option<HeaderValue>,
     upgrade: bool,
 ) -> ApiResult<Request<Body>> {
-    let peer = arrival.extensions.get::<PeerAddress>();
     let way = headers::Way {
-        peer: peer.map(|peer| peer.0.ip()),
+        peer: peer(arrival.extensions),
         host: asked.clone(),
         path: arrival.uri.path(),
         upgrade,
@@ -264,7 +269,7 @@ fn relayed(answer: Response<Body>, links: Links) -> Response {
 }
 
 /// Agrees to the upgrade as the backend did, and carries bytes until one side ends.
-fn tunnel(
+pub(crate) fn tunnel(
     context: &Context,
     client: OnUpgrade,
     answer: Response<hyper::body::Incoming>,

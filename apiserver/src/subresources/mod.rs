@@ -56,7 +56,7 @@ pub(crate) async fn handle(
 }
 
 /// Puts a condition into the status, in place of the one of its type.
-fn set_condition(object: &mut Object, condition: Value) {
+pub(crate) fn set_condition(object: &mut Object, condition: Value) {
     let mut conditions = object
         .get_array(&["status", "conditions"])
         .cloned()

@@ -1,5 +1,7 @@
 //! Discovery, health, version.
 
+mod aggregation;
+
 use http::Method;
 
 use crate::server::Server;

@@ -1,7 +1,7 @@
 //! apiregistration.k8s.io/v1 and apiextensions.k8s.io/v1: how the API is extended.
 
 use crate::builtin::{BuiltIn, CLUSTER, status};
-use crate::{defaults, table, validate};
+use crate::{defaults, meta, table, validate};
 
 pub(super) static REGISTRATION: &[BuiltIn] = &[BuiltIn {
     group: "apiregistration.k8s.io",
@@ -11,7 +11,9 @@ pub(super) static REGISTRATION: &[BuiltIn] = &[BuiltIn {
     subresources: &[status("APIService")],
     columns: table::extensions::API_SERVICE,
     cells: table::extensions::api_service,
+    name_rule: meta::path_segment,
     defaults: defaults::api_service,
+    on_create: defaults::prepare::api_service_create,
     on_subresource_update: defaults::prepare::status_only,
     check: validate::extensions::api_service,
     ..CLUSTER
