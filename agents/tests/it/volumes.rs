@@ -27,7 +27,16 @@ async fn walk<T: Kind>(cluster: &Cluster, resource: &ResourceRef, cache: &Cache<
         assert!(read.unwrap_err().is_not_found(), "{kind}");
         assert_eq!(listed().await, 0, "{kind}");
     };
+    // So that it is not taken for gone before the cache has seen it at all.
+    let seen = async |made: &Value| {
+        let uid = made["metadata"]["uid"].as_str().unwrap();
+        let seen = cluster.until(kind, cache, |all| {
+            all.get(namespace, "v").filter(|o| o.meta().uid == uid)
+        });
+        seen.await;
+    };
     let made = client.create(resource, namespace, &body).await.unwrap();
+    seen(&made).await;
     let protected = made["metadata"]["finalizers"][0].as_str();
     assert!(
         protected.is_some_and(|f| f.ends_with("-protection")),
@@ -47,6 +56,7 @@ async fn walk<T: Kind>(cluster: &Cluster, resource: &ResourceRef, cache: &Cache<
     gone().await;
 
     let again = client.create(resource, namespace, &body).await.unwrap();
+    seen(&again).await;
     assert_ne!(again["metadata"]["uid"], made["metadata"]["uid"]);
     loop {
         let mut object = client.get(resource, namespace, "v").await.unwrap();
