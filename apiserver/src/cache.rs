@@ -148,9 +148,10 @@ impl Cache {
             drop(state);
             return cache;
         }
-        let again = |entry: &Arc<Entry>| cache.entry(entry.key(), &entry.stored(), entry.revision);
-        let entries: Vec<_> = old.tree.iter_from("").filter_map(again).collect();
+        let tree = old.tree.clone();
         drop(old);
+        let again = |entry: &Arc<Entry>| cache.entry(entry.key(), &entry.stored(), entry.revision);
+        let entries: Vec<_> = tree.iter_from("").filter_map(again).collect();
         cache.reset(entries, revision);
         cache
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::ApiServer;
-use crate::entry::{self, Entry};
+use crate::entry::Entry;
 use crate::negotiate::{self, Output};
 use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
@@ -126,7 +126,7 @@ impl Context {
         resource: &Resource,
         entry: &Entry,
     ) -> Response {
-        if self.output.is_plain() && !entry::is_converted(resource) {
+        if self.output.is_plain() && entry.is_as(resource) {
             return negotiate::respond_bytes(
                 &self.headers,
                 code,

@@ -62,6 +62,34 @@ struct Kind {
     revision: i64,
 }
 
+/// A definition that was read.
+struct Defined<'e> {
+    object: Object,
+    entry: &'e Arc<Entry>,
+}
+
+impl Defined<'_> {
+    fn new(entry: &Arc<Entry>) -> Defined<'_> {
+        let object = entry.object();
+        Defined { object, entry }
+    }
+
+    /// The prefix of its objects.
+    fn prefix(&self) -> String {
+        let of = |path: &[&str]| self.object.get_str(path).unwrap_or_default();
+        let (group, plural) = (of(&["spec", "group"]), of(&["spec", "names", "plural"]));
+        format!("{}{group}/{plural}/", crate::world::REGISTRY)
+    }
+}
+
+/// What a definition is served as from now on.
+struct Made {
+    marks: Marks,
+    resources: Vec<Handle>,
+    /// In the place of the one that is there.
+    cache: Option<Cache>,
+}
+
 /// The prefix of a key of a custom resource.
 pub(crate) fn prefix_of(key: &str) -> Option<&str> {
     let rest = key.strip_prefix(crate::world::REGISTRY)?;
@@ -233,8 +261,13 @@ impl Customs {
     /// Takes in a definition as it is at `revision`; none where it was deleted.
     pub(crate) fn apply(&self, name: &str, definition: Option<&Arc<Entry>>, revision: i64) {
         self.read.fetch_add(1, Ordering::Relaxed);
-        let definition = definition.map(|entry| (entry.object(), entry));
-        self.write().apply(name, definition, revision);
+        let definition = definition.map(|entry| Defined::new(entry));
+        // Objects are read again before the lock that every request needs: this is the only writer.
+        let made = definition
+            .as_ref()
+            .and_then(|definition| self.read().made(name, definition, revision));
+        self.write()
+            .apply(name, definition.as_ref(), made, revision);
     }
 
     /// Begins anew with these definitions and objects: at once, so that nobody finds a part of them.
@@ -245,7 +278,9 @@ impl Customs {
         };
         for entry in definitions {
             self.read.fetch_add(1, Ordering::Relaxed);
-            new.apply(entry.name(), Some((entry.object(), entry)), revision);
+            let definition = Defined::new(entry);
+            let made = new.made(entry.name(), &definition, revision);
+            new.apply(entry.name(), Some(&definition), made, revision);
         }
         let mut by_prefix: BTreeMap<String, Vec<Stored>> = BTreeMap::new();
         for stored in objects {
@@ -278,12 +313,44 @@ impl State {
         cache.clone()
     }
 
-    fn apply(&mut self, name: &str, definition: Option<(Object, &Arc<Entry>)>, revision: i64) {
-        self.hold(name, definition.as_ref().map(|(object, _)| object));
+    fn apply(
+        &mut self,
+        name: &str,
+        definition: Option<&Defined<'_>>,
+        made: Option<Made>,
+        revision: i64,
+    ) {
+        self.hold(name, definition.map(|definition| &definition.object));
         match definition {
-            Some((object, entry)) => self.define(name, &object, entry, revision),
+            Some(definition) => self.define(name, definition, made),
             None => self.drop_kind(name, revision),
         }
+    }
+
+    /// What a definition is served as; none where nothing of that changes.
+    fn made(&self, name: &str, definition: &Defined<'_>, revision: i64) -> Option<Made> {
+        let object = &definition.object;
+        let marks = Marks::of(object);
+        let before = self.kinds.get(name).map(|kind| kind.marks);
+        if before == Some(marks) {
+            return None;
+        }
+        let before = before.unwrap_or_default();
+        let source: custom::Source = Arc::new(definition.entry.json().clone());
+        let served = custom::served(object, source);
+        let resources: Vec<Handle> = served.into_iter().map(Handle::from).collect();
+        let (shapes, prefix) = (resources.clone(), definition.prefix());
+        let cache = match self.caches.get(&prefix) {
+            // Its watches go on: only whether more may come has changed.
+            Some(_) if before.shown == marks.shown => None,
+            Some(old) => Some(old.reshaped(shapes, before.objects == marks.objects, revision)),
+            None => Some(Cache::since(shapes, prefix, revision)),
+        };
+        Some(Made {
+            marks,
+            resources,
+            cache,
+        })
     }
 
     /// Enters the names that a definition holds, in place of those that it held.
@@ -320,37 +387,21 @@ impl State {
         kind.held = held;
     }
 
-    fn define(&mut self, name: &str, object: &Object, entry: &Arc<Entry>, revision: i64) {
-        let marks = Marks::of(object);
+    fn define(&mut self, name: &str, definition: &Defined<'_>, made: Option<Made>) {
         let Some(kind) = self.kinds.get_mut(name) else {
             return;
         };
-        kind.revision = entry.revision;
-        let before = std::mem::replace(&mut kind.marks, marks);
-        if before == marks {
-            return;
-        }
-        let source: custom::Source = Arc::new(entry.json().clone());
-        let served = custom::served(object, source);
-        kind.resources = served.into_iter().map(Handle::from).collect();
-        let shapes = kind.resources.clone();
+        kind.revision = definition.entry.revision;
+        let Some(made) = made else { return };
+        kind.marks = made.marks;
+        kind.resources = made.resources;
         let group = kind.group.clone();
         self.touch(&group);
-        let plural = object
-            .get_str(&["spec", "names", "plural"])
-            .unwrap_or_default();
-        let prefix = format!("{}{group}/{plural}/", crate::world::REGISTRY);
-        let cache = match self.caches.get(&prefix) {
-            // Its watches go on: only whether more may come has changed.
-            Some(_) if before.shown == marks.shown => return,
-            Some(old) => {
-                let cache = old.reshaped(shapes, before.objects == marks.objects, revision);
-                old.close();
-                cache
-            }
-            None => Cache::since(shapes, prefix.clone(), revision),
-        };
-        self.caches.insert(prefix, Arc::new(cache));
+        let Some(cache) = made.cache else { return };
+        let old = self.caches.insert(definition.prefix(), Arc::new(cache));
+        if let Some(old) = old {
+            old.close();
+        }
     }
 
     fn drop_kind(&mut self, name: &str, revision: i64) {

@@ -1,9 +1,9 @@
 //! One object as the cache holds it: encoded once, with the few facts that selectors ask for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use resources::{Handle, Resource, Storage};
+use resources::{Handle, Resource, Storage, Text};
 use schema::Object;
 use serde_json::Value;
 
@@ -18,11 +18,25 @@ pub(crate) struct Entry {
     /// The object's resourceVersion.
     pub(crate) revision: i64,
     pub(crate) encoded: Versioned,
-    /// What is stored, where that is not what is shown: another version, or fields that the schema lost since.
-    raw: Option<Box<Bytes>>,
+    /// What is special about an object of a custom resource; none where it is stored and shown alike.
+    custom: Option<Box<OfCustom>>,
     labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the selectable fields of every API shape of the object; absent is empty.
     fields: Box<[(Arc<str>, Box<str>)]>,
+}
+
+/// What more there is to know of an object that a definition brought.
+#[derive(Debug)]
+struct OfCustom {
+    /// The version of the encoded object: the one in which it is stored.
+    version: Text,
+    /// What is stored, where that is not what is shown: fields that the schema lost or got since.
+    raw: Option<Bytes>,
+    /// Whether it would be stored in another form now.
+    is_stale: bool,
+    /// What a webhook made of it, once for each version that somebody asked for: it lives as long as the entry, which the
+    /// next change of the definition ends.
+    forms: Mutex<Vec<Arc<Entry>>>,
 }
 
 impl Entry {
@@ -36,22 +50,43 @@ impl Entry {
     ) -> Option<Entry> {
         let mut encoded = Versioned::splice(stored, revision)?;
         let mut object = Object::new(serde_json::from_slice(&encoded.json).ok()?).ok()?;
-        let mut raw = None;
+        let mut of_custom = None;
         if let Some(custom) = shapes.first().and_then(|shape| shape.custom.as_ref()) {
             let before = object.clone();
             custom.read_stored(&mut object);
-            if object != before {
-                raw = Some(Box::new(stored.clone()));
+            let is_read = object != before;
+            if is_read {
                 encoded = Versioned::splice(&codec::encode(object.value()), revision)?;
             }
+            let is_stale = is_read || object.version() != custom.storage_version();
+            if is_stale || custom.definition.by_webhook {
+                of_custom = Some(OfCustom {
+                    version: Text::from(object.version().to_owned()),
+                    raw: is_read.then(|| stored.clone()),
+                    is_stale,
+                    forms: Mutex::default(),
+                });
+            }
         }
+        let place = (key, names_at, revision);
+        let shapes = shapes.iter().map(|shape| &**shape);
+        Some(Entry::of(place, &object, encoded, shapes, of_custom))
+    }
+
+    fn of<'r>(
+        (key, names_at, revision): (&str, usize, i64),
+        object: &Object,
+        encoded: Versioned,
+        shapes: impl Iterator<Item = &'r Resource>,
+        custom: Option<OfCustom>,
+    ) -> Entry {
         let labels = object
             .labels()
             .map(|(key, value)| (key.into(), value.into()))
             .collect();
         let mut fields = Vec::new();
         for resource in shapes {
-            if resource.field_selectors.is_empty() {
+            if resource.field_selectors.is_empty() || !is_made_here(resource, object) {
                 continue;
             }
             let mut shaped = object.clone();
@@ -66,15 +101,49 @@ impl Entry {
                 }
             }
         }
-        Some(Entry {
+        Entry {
             key: key.into(),
             names_at,
             revision,
             encoded,
-            raw,
+            custom: custom.map(Box::new),
             labels,
             fields: fields.into_boxed_slice(),
-        })
+        }
+    }
+
+    /// What a webhook made of it for `resource`, kept for the next who asks.
+    pub(crate) fn keep_form(&self, resource: &Resource, object: &Object) -> Option<Arc<Entry>> {
+        let custom = self.custom.as_ref()?;
+        let encoded = Versioned::splice(&codec::encode(object.value()), self.revision)?;
+        let of_custom = OfCustom {
+            version: resource.version.clone(),
+            raw: None,
+            is_stale: custom.is_stale,
+            forms: Mutex::default(),
+        };
+        let place = (&*self.key, self.names_at, self.revision);
+        let shapes = std::iter::once(resource);
+        let form = Arc::new(Entry::of(place, object, encoded, shapes, Some(of_custom)));
+        let mut forms = custom.forms.lock().unwrap_or_else(PoisonError::into_inner);
+        forms.retain(|one| !one.is_as(resource));
+        forms.push(form.clone());
+        Some(form)
+    }
+
+    /// What a webhook made of it for `resource` before.
+    pub(crate) fn form(&self, resource: &Resource) -> Option<Arc<Entry>> {
+        let custom = self.custom.as_ref()?;
+        let forms = custom.forms.lock().unwrap_or_else(PoisonError::into_inner);
+        forms.iter().find(|one| one.is_as(resource)).cloned()
+    }
+
+    /// Whether the encoded object is one of `resource`, as it is shown.
+    pub(crate) fn is_as(&self, resource: &Resource) -> bool {
+        match &self.custom {
+            Some(custom) if resource.custom.is_some() => custom.version == resource.version,
+            _ => !is_converted(resource),
+        }
     }
 
     #[cfg(test)]
@@ -107,15 +176,13 @@ impl Entry {
 
     /// The bytes in the store.
     pub(crate) fn stored(&self) -> Bytes {
-        match &self.raw {
-            Some(raw) => (**raw).clone(),
-            None => self.encoded.stored(),
-        }
+        let raw = self.custom.as_ref().and_then(|custom| custom.raw.clone());
+        raw.unwrap_or_else(|| self.encoded.stored())
     }
 
     /// Whether the store has another form of the object than is shown.
     pub(crate) fn is_stale(&self) -> bool {
-        self.raw.is_some()
+        self.custom.as_ref().is_some_and(|custom| custom.is_stale)
     }
 
     /// The complete object as JSON, resourceVersion included.
@@ -146,7 +213,8 @@ impl Entry {
         Object::new(value).expect("checked when it entered the cache")
     }
 
-    /// The object in the shape of `resource`, which shares this storage.
+    /// The object in the shape of `resource`, which shares this storage. Where a webhook has to convert, the caller sees
+    /// to that first ([`crate::conversion`]); else the object stays what it is.
     pub(crate) fn object_as(&self, resource: &Resource) -> Object {
         let mut object = self.object();
         from_storage(resource, &mut object);
@@ -162,19 +230,29 @@ pub(crate) fn is_converted(resource: &Resource) -> bool {
     }
 }
 
+/// Whether the object can be had in the shape of `resource` without asking anybody.
+fn is_made_here(resource: &Resource, object: &Object) -> bool {
+    let custom = resource.custom.as_ref();
+    custom
+        .is_none_or(|custom| !custom.definition.by_webhook || object.version() == resource.version)
+}
+
+/// The object in the shape of `resource`, as far as no webhook is needed.
 pub(crate) fn from_storage(resource: &Resource, object: &mut Object) {
-    if let Some(custom) = &resource.custom {
-        custom.read(object);
+    if let Some(custom) = resource
+        .custom
+        .as_ref()
+        .filter(|_| is_made_here(resource, object))
+    {
+        custom.rename(object);
     }
     if let Storage::Shared(shared) = resource.storage {
         (shared.from_storage)(object);
     }
 }
 
+/// The object of a built-in `resource` as it is stored.
 pub(crate) fn to_storage(resource: &Resource, object: &mut Object) {
-    if let Some(custom) = &resource.custom {
-        custom.write(object);
-    }
     if let Storage::Shared(shared) = resource.storage {
         (shared.to_storage)(object);
     }

@@ -314,21 +314,12 @@ async fn find(server: &ApiServer, info: &RequestInfo) -> ApiResult<Option<Handle
     if !info.is_resource {
         return Ok(None);
     }
-    let found = match find() {
+    match find() {
         None if info.group.contains('.') => {
             server.world.wait_most_recent(&*server.store).await?;
-            find()
+            Ok(find())
         }
-        found => found,
-    };
-    match found.as_ref().and_then(|resource| resource.custom.as_ref()) {
-        Some(custom) if !custom.is_convertible() => Err(ApiError::internal(format!(
-            "conversion webhook for {}/{}, Kind={} failed: versions that a webhook converts are not served",
-            info.group,
-            info.version,
-            found.as_ref().map_or("", |resource| &*resource.kind)
-        ))),
-        _ => Ok(found),
+        found => Ok(found),
     }
 }
 

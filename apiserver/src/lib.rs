@@ -25,6 +25,7 @@ mod codec;
 mod compaction;
 mod config;
 mod context;
+mod conversion;
 mod customs;
 mod decode;
 mod definitions;
@@ -82,6 +83,7 @@ pub struct ApiServer {
     pub(crate) webhooks: admission::Webhooks,
     pub(crate) policies: admission::Policies,
     pub(crate) quotas: admission::Queues,
+    pub(crate) conversions: conversion::Conversions,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) limits: handler::Limits,
     pub(crate) openapi: openapi::Documents,
@@ -125,6 +127,7 @@ impl ApiServer {
             webhooks: admission::Webhooks::new(&world),
             policies: admission::Policies::new(&world),
             quotas: admission::Queues::default(),
+            conversions: conversion::Conversions::default(),
             metrics: metrics::Metrics::new(),
             limits: handler::Limits::default(),
             openapi: openapi::Documents::default(),

@@ -18,6 +18,15 @@ const BUCKETS: &[f64] = &[
     10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
 ];
 
+/// Kubernetes' buckets of a call of a conversion webhook, and of the conversion by its versions.
+const CONVERSION_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0,
+];
+const VERSION_BUCKETS: &[f64] = &[
+    0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096,
+    8.192, 16.384,
+];
+
 pub(crate) struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
@@ -25,6 +34,41 @@ pub(crate) struct Metrics {
     watches: IntGaugeVec,
     objects: IntGaugeVec,
     revision: IntGauge,
+    conversions: Conversions,
+}
+
+/// What conversion webhooks did.
+struct Conversions {
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    versions: HistogramVec,
+}
+
+impl Conversions {
+    fn new() -> Conversions {
+        const VALID: &str = "names and labels are constants";
+        let labels = ["result", "failure_type"];
+        let requests = Opts::new(
+            "apiserver_conversion_webhook_request_total",
+            "Counter for conversion webhook requests with success/failure and failure error type",
+        );
+        let durations = HistogramOpts::new(
+            "apiserver_conversion_webhook_duration_seconds",
+            "Conversion webhook request latency",
+        );
+        let versions = HistogramOpts::new(
+            "apiserver_crd_conversion_webhook_duration_seconds",
+            "CRD webhook conversion duration in seconds",
+        );
+        let by_version = ["crd_name", "from_version", "to_version", "succeeded"];
+        Conversions {
+            requests: IntCounterVec::new(requests, &labels).expect(VALID),
+            durations: HistogramVec::new(durations.buckets(CONVERSION_BUCKETS.to_vec()), &labels)
+                .expect(VALID),
+            versions: HistogramVec::new(versions.buckets(VERSION_BUCKETS.to_vec()), &by_version)
+                .expect(VALID),
+        }
+    }
 }
 
 /// Counts an open watch until it is dropped.
@@ -72,12 +116,16 @@ impl Metrics {
             "Revision of the store up to which all caches are complete.",
         )
         .expect(VALID);
+        let conversions = Conversions::new();
         for collector in [
             Box::new(requests.clone()) as Box<dyn prometheus::core::Collector>,
             Box::new(durations.clone()),
             Box::new(watches.clone()),
             Box::new(objects.clone()),
             Box::new(revision.clone()),
+            Box::new(conversions.requests.clone()),
+            Box::new(conversions.durations.clone()),
+            Box::new(conversions.versions.clone()),
         ] {
             registry
                 .register(collector)
@@ -90,6 +138,7 @@ impl Metrics {
             watches,
             objects,
             revision,
+            conversions,
         }
     }
 
@@ -140,6 +189,33 @@ impl Metrics {
                 .with_label_values(&labels)
                 .observe(elapsed.as_secs_f64());
         }
+    }
+
+    /// Counts a call of the conversion webhook of a definition; `failure` is the sort of what went wrong.
+    pub(crate) fn observe_conversion(
+        &self,
+        definition: &str,
+        (from, to): (&str, &str),
+        failure: Option<&str>,
+        elapsed: Duration,
+    ) {
+        let result = if failure.is_some() {
+            "failure"
+        } else {
+            "success"
+        };
+        let labels = [result, failure.unwrap_or_default()];
+        let seconds = elapsed.as_secs_f64();
+        let conversions = &self.conversions;
+        conversions.requests.with_label_values(&labels).inc();
+        let durations = conversions.durations.with_label_values(&labels);
+        durations.observe(seconds);
+        let succeeded = if failure.is_some() { "false" } else { "true" };
+        let labels = [definition, from, to, succeeded];
+        conversions
+            .versions
+            .with_label_values(&labels)
+            .observe(seconds);
     }
 
     pub(crate) fn open_watch(&self, resource: &Resource) -> OpenWatch {

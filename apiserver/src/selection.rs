@@ -86,6 +86,27 @@ impl Selection {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
+    /// Whether it depends on labels.
+    pub(crate) fn has_labels(&self) -> bool {
+        !self.labels.is_empty()
+    }
+
+    /// Whether it depends on fields that versions of an object may have differently.
+    pub(crate) fn has_fields(&self) -> bool {
+        self.fields.terms.iter().any(|term| !is_of_place(term))
+    }
+
+    /// Whether it may match the entry: namespace and name do, which are the same in all versions.
+    pub(crate) fn may_match(&self, entry: &Entry) -> bool {
+        entry.key().starts_with(&self.prefix)
+            && self
+                .fields
+                .terms
+                .iter()
+                .filter(|term| is_of_place(term))
+                .all(|term| (entry.field(&term.field) == term.value) == term.equal)
+    }
+
     pub(crate) fn matches(&self, entry: &Entry) -> bool {
         entry.key().starts_with(&self.prefix)
             && (self.labels.is_empty() || self.labels.matches(entry.labels()))
@@ -95,6 +116,10 @@ impl Selection {
                 .iter()
                 .all(|term| (entry.field(&term.field) == term.value) == term.equal)
     }
+}
+
+fn is_of_place(term: &FieldTerm) -> bool {
+    matches!(&*term.field, "metadata.name" | "metadata.namespace")
 }
 
 fn group_version(resource: &Resource) -> String {

@@ -21,6 +21,8 @@ pub(crate) struct ApiError {
     /// Whether it is the store that says so: the object that was to be changed is not there. Code and reason do not tell,
     /// for webhooks choose theirs freely.
     pub(crate) is_absence: bool,
+    /// Whether a webhook that converts failed: who needs the object in no special version may go on with the stored one.
+    pub(crate) is_inconvertible: bool,
 }
 
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
@@ -66,6 +68,7 @@ impl ApiError {
             retry_after: None,
             continue_token: None,
             is_absence: false,
+            is_inconvertible: false,
         }
     }
 
@@ -171,6 +174,13 @@ impl ApiError {
     }
 
     /// What Kubernetes answers to a configuration that does not fit its type: an error without a reason.
+    /// No object of the version that was asked for: the webhook that makes it failed. Kubernetes gives no reason either.
+    pub(crate) fn not_converted(message: String) -> ApiError {
+        let mut error = ApiError::unknown(message);
+        error.is_inconvertible = true;
+        error
+    }
+
     pub(crate) fn unknown(message: impl Into<String>) -> ApiError {
         ApiError::new(500, "", message)
     }

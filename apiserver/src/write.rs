@@ -283,11 +283,10 @@ impl ApiServer {
         &self,
         resource: &Resource,
         key: &str,
-        object: &Object,
+        value: Bytes,
         extra: Extra,
     ) -> ApiResult<Commit> {
         let lease = self.leases.for_write(self, resource).await?;
-        let value = stored(resource, object)?;
         self.commit(key, 0, put(key, value, lease), extra).await
     }
 
@@ -296,11 +295,10 @@ impl ApiServer {
         resource: &Resource,
         key: &str,
         revision: i64,
-        object: &Object,
+        value: Bytes,
         extra: Extra,
     ) -> ApiResult<Commit> {
         let lease = self.leases.for_write(self, resource).await?;
-        let value = stored(resource, object)?;
         self.commit(key, revision, put(key, value, lease), extra)
             .await
     }
@@ -312,12 +310,37 @@ impl ApiServer {
         key: &str,
         fresh: bool,
     ) -> ApiResult<Option<Current>> {
+        self.current_in(resource, Version::Asked, key, fresh).await
+    }
+
+    /// Whether there is anything under `key`, as of now.
+    pub(crate) async fn is_there(&self, key: &str) -> ApiResult<bool> {
+        let request = RangeRequest {
+            key: Bytes::from(key.to_owned()),
+            ..RangeRequest::default()
+        };
+        Ok(!self.store.range(request).await?.body.kvs.is_empty())
+    }
+
+    async fn current_in(
+        &self,
+        resource: &Resource,
+        version: Version,
+        key: &str,
+        fresh: bool,
+    ) -> ApiResult<Option<Current>> {
         if !fresh {
             let entry = self.world.cache(resource).and_then(|cache| cache.get(key));
-            return Ok(entry.map(|entry| Current {
-                object: entry.object_as(resource),
-                revision: entry.revision,
-                stale: entry.is_stale(),
+            let Some(entry) = entry else { return Ok(None) };
+            let (revision, stale) = (entry.revision, entry.is_stale());
+            let object = match version {
+                Version::Asked => self.form(resource, entry).await?.object_as(resource),
+                Version::Stored => entry.object(),
+            };
+            return Ok(Some(Current {
+                object,
+                revision,
+                stale,
             }));
         }
         let request = RangeRequest {
@@ -332,12 +355,18 @@ impl ApiServer {
         let versioned = Versioned::splice(&pair.value, pair.mod_revision).ok_or_else(broken)?;
         let value = serde_json::from_slice(&versioned.json).map_err(|_| broken())?;
         let mut object = Object::new(value).map_err(|_| broken())?;
-        let stale = resource.custom.as_ref().is_some_and(|custom| {
-            let mut now = object.clone();
-            custom.read_stored(&mut now);
-            now != object
-        });
-        entry::from_storage(resource, &mut object);
+        let mut stale = false;
+        match &resource.custom {
+            Some(custom) => {
+                let before = object.clone();
+                custom.read_stored(&mut object);
+                stale = object != before || object.version() != custom.storage_version();
+                if version == Version::Asked {
+                    object = self.converted(custom, object).await?;
+                }
+            }
+            None => entry::from_storage(resource, &mut object),
+        }
         Ok(Some(Current {
             object,
             revision: pair.mod_revision,
@@ -355,12 +384,27 @@ impl ApiServer {
         dry_run: bool,
         decide: &mut dyn Decide,
     ) -> ApiResult<Outcome> {
+        let place = (namespace, name);
+        self.change_in(resource, Version::Asked, place, dry_run, decide)
+            .await
+    }
+
+    /// The same for an object in this version of its resource.
+    pub(crate) async fn change_in(
+        &self,
+        resource: &Resource,
+        version: Version,
+        (namespace, name): (&str, &str),
+        dry_run: bool,
+        decide: &mut dyn Decide,
+    ) -> ApiResult<Outcome> {
         let key = resources::storage_key(resource, namespace, name);
         // A dry run makes no comparison at its end that would find a stale copy.
         let mut fresh = dry_run;
         let mut doubted = None;
         for _ in 0..ATTEMPTS_MAX {
-            let Some(current) = self.current(resource, &key, fresh).await? else {
+            let current = self.current_in(resource, version, &key, fresh).await?;
+            let Some(current) = current else {
                 if fresh {
                     return Err(ApiError::absent(&resource.group, &resource.plural, name));
                 }
@@ -395,9 +439,9 @@ impl ApiServer {
                     });
                 }
                 Step::Write(object, _) if dry_run => {
-                    stored(resource, &object)?;
+                    let written = self.written(resource, version, object).await?;
                     return Ok(Outcome {
-                        object,
+                        object: written.shown,
                         removed: false,
                     });
                 }
@@ -408,10 +452,11 @@ impl ApiServer {
                     });
                 }
                 Step::Write(object, extra) => {
+                    let written = self.written(resource, version, object).await?;
                     let commit = self
-                        .commit_update(resource, &key, current.revision, &object, extra)
+                        .commit_update(resource, &key, current.revision, written.value, extra)
                         .await?;
-                    (object, false, commit)
+                    (written.shown, false, commit)
                 }
                 Step::Remove(object, extra) => {
                     let commit = self
@@ -434,19 +479,67 @@ impl ApiServer {
     }
 }
 
-/// The bytes under which an object of `resource` is stored. Refuses what could not be read again.
-pub(crate) fn stored(resource: &Resource, object: &Object) -> ApiResult<Bytes> {
-    if !fits(object.value(), DEPTH_MAX) {
-        return Err(ApiError::bad_request(format!(
-            "the object is nested deeper than {DEPTH_MAX} levels"
-        )));
+/// In which version an object is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// That of the resource.
+    Asked,
+    /// The one in which it is stored, and stays: what is about metadata needs no other.
+    Stored,
+}
+
+/// An object that is about to be written.
+pub(crate) struct Written {
+    /// What is stored.
+    pub(crate) value: Bytes,
+    /// What the answer shows.
+    pub(crate) shown: Object,
+}
+
+impl ApiServer {
+    /// An object of `resource` as it is stored, and as it is read again: what another version cannot hold is lost, and the
+    /// client is shown that. A webhook that cannot convert back refuses the write before it is done. (Kubernetes converts
+    /// back afterwards, and then fails a write that took effect.)
+    pub(crate) async fn written(
+        &self,
+        resource: &Resource,
+        version: Version,
+        object: Object,
+    ) -> ApiResult<Written> {
+        let is_converted = version == Version::Asked && entry::is_converted(resource);
+        if !is_converted {
+            let value = encoded(&object)?;
+            let shown = object;
+            return Ok(Written { value, shown });
+        }
+        check_depth(&object)?;
+        let Some(custom) = &resource.custom else {
+            let mut stored = object.clone();
+            entry::to_storage(resource, &mut stored);
+            let (value, shown) = (encoded(&stored)?, object);
+            return Ok(Written { value, shown });
+        };
+        let mut stored = self.converted(&custom.storage(), object).await?;
+        let value = encoded(&stored)?;
+        custom.read_stored(&mut stored);
+        let shown = self.converted(custom, stored).await?;
+        Ok(Written { value, shown })
     }
-    if !entry::is_converted(resource) {
-        return Ok(codec::encode(object.value()));
-    }
-    let mut object = object.clone();
-    entry::to_storage(resource, &mut object);
+}
+
+/// The bytes of an object that is stored like that. Refuses what could not be read again.
+fn encoded(object: &Object) -> ApiResult<Bytes> {
+    check_depth(object)?;
     Ok(codec::encode(object.value()))
+}
+
+fn check_depth(object: &Object) -> ApiResult<()> {
+    if fits(object.value(), DEPTH_MAX) {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "the object is nested deeper than {DEPTH_MAX} levels"
+    )))
 }
 
 /// Whether lists and maps are nested no deeper than `levels`. Looks no deeper itself.
@@ -482,7 +575,6 @@ mod tests {
 
     #[test]
     fn what_is_stored_can_be_read() {
-        let maps = resources::find("", "v1", "configmaps").unwrap();
         let nested = |levels: usize| {
             let data = (1..levels).fold(Value::Null, |inner, level| match level % 2 {
                 0 => Value::Array(vec![inner]),
@@ -492,15 +584,15 @@ mod tests {
                 "metadata": {"name": "x"}, "data": data});
             Object::new(value).unwrap()
         };
-        let bytes = stored(maps, &nested(DEPTH_MAX)).unwrap();
+        let bytes = encoded(&nested(DEPTH_MAX)).unwrap();
         let read = entry::Entry::new("/registry/configmaps/n/x", 21, &bytes, 7, &[]);
         assert!(read.is_some());
-        assert_eq!(stored(maps, &nested(DEPTH_MAX + 1)).unwrap_err().code, 400);
+        assert_eq!(encoded(&nested(DEPTH_MAX + 1)).unwrap_err().code, 400);
         let mut deep = nested(2);
         let fields = nested(DEPTH_MAX).get(&["data"]).unwrap().clone();
         deep.metadata_mut()
             .insert("managedFields".to_owned(), fields);
-        assert!(stored(maps, &deep).is_err());
+        assert!(encoded(&deep).is_err());
     }
 
     #[test]

@@ -207,6 +207,29 @@ fn columns(version: &Value) -> Vec<Column> {
 }
 
 impl Definition {
+    /// The group of its objects.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// `spec.conversion.webhook`; none where versions convert by their names.
+    pub fn webhook(&self) -> Option<Value> {
+        if !self.by_webhook {
+            return None;
+        }
+        let mut object: Value = serde_json::from_slice((*self.source).as_ref()).unwrap_or_default();
+        Some(object["spec"]["conversion"]["webhook"].take())
+    }
+
+    /// Whether it has a version, served or not.
+    pub fn has_version(&self, name: &str) -> bool {
+        self.position(name).is_some()
+    }
+
+    fn position(&self, version: &str) -> Option<usize> {
+        self.versions.iter().position(|one| one.name == version)
+    }
+
     fn compiled(&self, at: usize) -> &Compiled {
         self.versions[at].compiled.get_or_init(|| {
             let object: Value = serde_json::from_slice((*self.source).as_ref()).unwrap_or_default();
@@ -268,42 +291,54 @@ impl Custom {
         self.at == self.definition.storage
     }
 
-    /// Whether this version and the stored one are the same but for their names.
-    pub fn is_convertible(&self) -> bool {
-        self.is_storage() || !self.definition.by_webhook
-    }
-
-    /// Makes what is stored an object of this version: converted, pruned, with its defaults.
-    pub fn read(&self, object: &mut Object) {
-        self.convert(self.at, object);
-        self.schema().prune(object.value_mut());
-        self.schema().default(object.value_mut());
-    }
-
-    /// The same for the version in which objects are stored.
-    pub fn read_stored(&self, object: &mut Object) {
-        let stored = Custom {
+    /// The version in which objects are stored, served or not.
+    pub fn storage(&self) -> Custom {
+        Custom {
             definition: self.definition.clone(),
             at: self.definition.storage,
+        }
+    }
+
+    /// The name of this version.
+    pub fn version(&self) -> &Text {
+        &self.definition.versions[self.at].name
+    }
+
+    /// `group/version` of objects of this version.
+    pub fn api_version(&self) -> String {
+        format!("{}/{}", self.definition.group, self.version())
+    }
+
+    /// What is stored, as it is read: pruned and with its defaults by the schema of the version that it is stored in,
+    /// which need not be the one in which objects are stored now. As in Kubernetes, other versions are made of that, and
+    /// get no defaults of their own.
+    pub fn read_stored(&self, object: &mut Object) {
+        let definition = &self.definition;
+        let at = match definition.position(object.version()) {
+            Some(at) => at,
+            // Only a foreign writer or an edited status can leave that. No webhook knows such a version.
+            None if definition.by_webhook => return,
+            None => {
+                object.set_api_version(&self.storage().api_version());
+                definition.storage
+            }
         };
-        stored.read(object);
+        let schema = &definition.compiled(at).schema;
+        schema.prune(object.value_mut());
+        schema.default(object.value_mut());
     }
 
-    /// Makes an object of this version what is stored of it.
-    pub fn write(&self, object: &mut Object) {
-        if !self.is_storage() {
-            self.convert(self.definition.storage, object);
-            let compiled = self.definition.compiled(self.definition.storage);
-            compiled.schema.prune(object.value_mut());
+    /// Makes an object of another version one of this, where versions differ in nothing but their names and fields.
+    pub fn rename(&self, object: &mut Object) {
+        if object.version() != *self.version() {
+            object.set_api_version(&self.api_version());
+            self.prune(object);
         }
     }
 
-    /// To another version. Where a webhook converts this is its place; such versions are not served by themselves.
-    fn convert(&self, to: usize, object: &mut Object) {
-        let to = &self.definition.versions[to];
-        if object.version() != to.name && !self.definition.by_webhook {
-            object.set_api_version(&format!("{}/{}", self.definition.group, to.name));
-        }
+    /// Drops what this version does not have.
+    pub fn prune(&self, object: &mut Object) {
+        self.schema().prune(object.value_mut());
     }
 
     /// The cells of a row.
@@ -450,17 +485,42 @@ mod tests {
         let resources = of(&definition(json!({})));
         let stored = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "x"},
             "spec": {"color": "red"}, "more": 1});
-        let mut object = Object::new(stored).unwrap();
-        let beta = resources[1].custom.as_ref().unwrap();
-        beta.read(&mut object);
+        let mut object = Object::new(stored.clone()).unwrap();
+        let (v1, beta) = (&resources[0], &resources[1]);
+        let of = |resource: &Resource| resource.custom.clone().unwrap();
+        of(beta).read_stored(&mut object);
+        assert_eq!(object.value(), &stored, "read as what it is");
+        of(beta).rename(&mut object);
         assert_eq!(object.api_version(), "example.com/v1beta1");
-        assert_eq!(object.value()["spec"], json!({"size": 3}));
+        assert_eq!(object.value()["spec"], json!({}));
         assert_eq!(object.value()["more"], Value::Null);
-        beta.write(&mut object);
+        of(v1).rename(&mut object);
         assert_eq!(object.api_version(), "example.com/v1");
-        let by_webhook = of(&definition(json!({"conversion": {"strategy": "Webhook"}})));
-        assert!(by_webhook[0].custom.as_ref().unwrap().is_convertible());
-        assert!(!by_webhook[1].custom.as_ref().unwrap().is_convertible());
+        assert!(of(beta).storage().is_storage());
+    }
+
+    #[test]
+    fn what_was_stored_before_is_read_by_its_own_schema() {
+        let resources = of(&definition(json!({})));
+        let v1 = resources[0].custom.clone().unwrap();
+        let older = |version: &str| {
+            let stored = json!({"apiVersion": format!("example.com/{version}"), "kind": "Widget",
+                "metadata": {"name": "x"}, "spec": {"color": "red"}});
+            let mut object = Object::new(stored).unwrap();
+            v1.read_stored(&mut object);
+            object.into_value()
+        };
+        assert_eq!(older("v1beta1")["spec"], json!({"size": 3}));
+        assert_eq!(older("v1beta1")["apiVersion"], "example.com/v1beta1");
+        assert_eq!(older("gone")["apiVersion"], "example.com/v1");
+        assert_eq!(older("gone")["spec"], json!({"color": "red"}));
+        let by_webhook = json!({"conversion": {"strategy": "Webhook", "webhook": {"a": 1}}});
+        let by_webhook = of(&definition(by_webhook))[0].custom.clone().unwrap();
+        let mut object = Object::new(json!({"apiVersion": "example.com/gone", "lost": 1})).unwrap();
+        by_webhook.read_stored(&mut object);
+        assert_eq!(object.value()["lost"], 1, "nobody knows what it is");
+        assert_eq!(by_webhook.definition.webhook(), Some(json!({"a": 1})));
+        assert_eq!(v1.definition.webhook(), None);
     }
 
     #[test]

@@ -229,7 +229,7 @@ fn common(object: &Object, path: &Path, errors: &mut ErrorList) {
 }
 
 /// Keys and values of labels.
-pub(crate) fn labels(map: &Value, path: &Path, errors: &mut ErrorList) {
+pub fn labels(map: &Value, path: &Path, errors: &mut ErrorList) {
     let Some(map) = map.as_object() else { return };
     for (key, value) in map {
         label_name(key, path, errors);
@@ -248,7 +248,7 @@ pub(crate) fn label_name(key: &str, path: &Path, errors: &mut ErrorList) {
 }
 
 /// Keys and total size of annotations.
-pub(crate) fn annotations(map: &Value, path: &Path, errors: &mut ErrorList) {
+pub fn annotations(map: &Value, path: &Path, errors: &mut ErrorList) {
     let Some(map) = map.as_object() else { return };
     let mut size = 0;
     for (key, value) in map {

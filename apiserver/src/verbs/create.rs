@@ -15,7 +15,7 @@ use crate::managed::{self, Owner};
 use crate::requester;
 use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
-use crate::write::Commit;
+use crate::write::{Commit, Version};
 
 /// How often a generated name may collide.
 const GENERATE_ATTEMPTS: usize = 8;
@@ -147,21 +147,19 @@ pub(crate) async fn create_object(
             context.warn(warning);
         }
         let key = resources::storage_key(resource, object.namespace(), object.name());
+        let taken = ApiError::already_exists(&resource.group, &resource.plural, object.name());
+        let written = server.written(resource, Version::Asked, object).await?;
+        let mut object = written.shown;
         if dry_run {
-            crate::write::stored(resource, &object)?;
-            return match context.server.current(resource, &key, true).await? {
-                Some(_) if !generated => Err(ApiError::already_exists(
-                    &resource.group,
-                    &resource.plural,
-                    object.name(),
-                )),
+            return match server.is_there(&key).await? {
+                true if !generated => Err(taken),
                 _ => Ok(object),
             };
         }
         let allocates = !extra.is_empty();
         match context
             .server
-            .commit_create(resource, &key, &object, extra)
+            .commit_create(resource, &key, written.value, extra)
             .await?
         {
             Commit::Done(revision) => {
@@ -171,18 +169,8 @@ pub(crate) async fn create_object(
             }
             Commit::Lost if generated => definitions::is_open(server, resource).await?,
             Commit::Lost => {
-                let taken = !allocates
-                    || context
-                        .server
-                        .current(resource, &key, true)
-                        .await?
-                        .is_some();
-                if taken {
-                    return Err(ApiError::already_exists(
-                        &resource.group,
-                        &resource.plural,
-                        object.name(),
-                    ));
+                if !allocates || server.is_there(&key).await? {
+                    return Err(taken);
                 }
                 definitions::is_open(server, resource).await?;
                 // What the client named is in the template; what we chose may be chosen anew.

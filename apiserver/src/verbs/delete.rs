@@ -19,7 +19,7 @@ use crate::negotiate::{self, BodyFormat};
 use crate::service_allocation;
 use crate::status::{self, ApiError, ApiResult};
 use crate::verbs::update;
-use crate::write::{Decide, Extra, Outcome, Step};
+use crate::write::{Decide, Extra, Outcome, Step, Version};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
@@ -270,7 +270,7 @@ pub(crate) async fn delete_object(
     delete_with(context, resource, (namespace, name), options, |_| {}).await
 }
 
-/// The same for an object under a definition that goes: nobody else is asked.
+/// The same for an object under a definition that goes: nobody else is asked, and it stays in its version.
 pub(crate) async fn delete_unasked(
     context: &Context,
     resource: &Resource,
@@ -284,17 +284,18 @@ pub(crate) async fn delete_unasked(
             Plan::Nothing => Step::Keep(old.clone()),
         })
     };
-    let server = &context.server;
+    let (server, place) = (&context.server, (namespace, name));
     server
-        .change(resource, namespace, name, false, &mut decide)
+        .change_in(resource, Version::Stored, place, false, &mut decide)
         .await
 }
 
-/// Deletes one object; where it stays for a while, it stays with what `note` writes on it.
+/// Deletes one object; where it stays for a while, it stays with what `note` writes on it. What a webhook cannot convert is
+/// deleted in the version in which it is stored: a dead one must not keep a namespace from going.
 pub(crate) async fn delete_with(
     context: &Context,
     resource: &Resource,
-    (namespace, name): (&str, &str),
+    place: (&str, &str),
     options: &DeleteOptions,
     note: impl Fn(&mut Object) + Send + Sync,
 ) -> ApiResult<Outcome> {
@@ -304,9 +305,17 @@ pub(crate) async fn delete_with(
         options,
         note,
     };
-    context
-        .server
-        .change(resource, namespace, name, options.dry_run, &mut deletion)
+    let (server, dry_run) = (&context.server, options.dry_run);
+    if !server.seems_inconvertible(resource) {
+        let (namespace, name) = place;
+        let outcome = server.change(resource, namespace, name, dry_run, &mut deletion);
+        match outcome.await {
+            Err(error) if error.is_inconvertible => {}
+            outcome => return outcome,
+        }
+    }
+    server
+        .change_in(resource, Version::Stored, place, dry_run, &mut deletion)
         .await
 }
 
@@ -340,6 +349,11 @@ impl<N: Fn(&mut Object) + Send + Sync> Decide for Deletion<'_, N> {
 impl<N: Sync> Deletion<'_, N> {
     async fn admit(&self, old: &Object) -> ApiResult<()> {
         let (context, resource) = (self.context, self.resource);
+        let customs = &context.server.world.customs;
+        let other = (resource.custom.is_some() && old.version() != resource.version)
+            .then(|| customs.find(&resource.group, old.version(), &resource.plural));
+        let other = other.flatten();
+        let resource = other.as_deref().unwrap_or(resource);
         if context.info.subresource == "eviction" {
             // It was admitted as an eviction.
             return Ok(());

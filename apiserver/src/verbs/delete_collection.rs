@@ -13,6 +13,7 @@ use crate::selection::Selection;
 use crate::status::ApiResult;
 use crate::verbs::delete::{self, DeleteOptions};
 use crate::verbs::list;
+use crate::write::Version;
 
 /// Deletions in flight at once: enough to fill the store's write batches, few enough not to crowd others out.
 const IN_FLIGHT: usize = 16;
@@ -30,6 +31,7 @@ pub(crate) async fn delete_collection(
         resource,
         &ListOptions::from_query(&context.query)?,
         &selection,
+        Version::Stored,
     )
     .await?;
     let revision = page.revision;

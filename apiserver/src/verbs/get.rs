@@ -13,18 +13,29 @@ use tokio::time::Instant;
 use crate::cache::Cache;
 use crate::context::Context;
 use crate::entry::Entry;
+use crate::negotiate::Form;
 use crate::read_version::{exact_version, parse_version};
 use crate::status::{ApiError, ApiResult};
 use crate::world::REVISION_WAIT;
 
 pub(crate) async fn get(context: &Context, resource: &Resource) -> ApiResult<Response> {
-    let entry = entry(context, resource).await?;
+    let entry = match context.output.form {
+        // Metadata is the same in all versions: no webhook is asked.
+        Form::Partial { .. } => stored(context, resource).await?,
+        Form::Object | Form::Table { .. } => entry(context, resource).await?,
+    };
     Ok(context.respond_entry(StatusCode::OK, resource, &entry))
 }
 
-/// The object that the path names, at the version that `resourceVersion` demands. With `resourceVersionMatch=Exact` as it
-/// was then, which Kubernetes has for lists only: 404 where it was not there, 410 where its history is compacted.
+/// The object that the path names, as the resource shows it.
 pub(crate) async fn entry(context: &Context, resource: &Resource) -> ApiResult<Arc<Entry>> {
+    let stored = stored(context, resource).await?;
+    context.server.form(resource, stored).await
+}
+
+/// The object that the path names as it is stored, at the version that `resourceVersion` demands. With `resourceVersionMatch=Exact` as it
+/// was then, which Kubernetes has for lists only: 404 where it was not there, 410 where its history is compacted.
+async fn stored(context: &Context, resource: &Resource) -> ApiResult<Arc<Entry>> {
     let world = &context.server.world;
     let wanted = parse_version(context.query.get("resourceVersion"))?;
     let exact = exact_version(&context.query, wanted)?;

@@ -15,14 +15,17 @@ use schema::protobuf::ProtobufError;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use crate::ApiServer;
 use crate::cache::{Cache, Snapshot};
 use crate::context::Context;
+use crate::conversion::{self, Asker};
 use crate::entry::{self, Entry};
 use crate::negotiate::{self, Encoding, Form};
 use crate::read_version::{ListOptions, ReadAt, encode_token};
 use crate::selection::Selection;
 use crate::status::{ApiError, ApiResult};
 use crate::world::REVISION_WAIT;
+use crate::write::Version;
 
 /// Bytes of one frame of a list.
 const FRAME_BYTES: usize = 64 * 1024;
@@ -32,7 +35,12 @@ const PAGE: usize = 1_000;
 pub(crate) async fn list(context: &Context, resource: &Handle) -> ApiResult<Response> {
     let options = ListOptions::from_query(&context.query)?;
     let selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
-    let page = read(context, resource, &options, &selection).await?;
+    let version = match context.output.form {
+        // Metadata is the same in all versions: no webhook is asked.
+        Form::Partial { .. } => Version::Stored,
+        Form::Object | Form::Table { .. } => Version::Asked,
+    };
+    let page = read(context, resource, &options, &selection, version).await?;
     respond(context, resource, page)
 }
 
@@ -58,12 +66,110 @@ impl Page {
     }
 }
 
+/// Who reads a list, and of what.
+struct Reader<'a> {
+    server: &'a ApiServer,
+    resource: &'a Resource,
+    selection: &'a Selection,
+    version: Version,
+}
+
+impl Reader<'_> {
+    /// Whether only the converted objects show which of them are selected.
+    fn selects_converted(&self) -> bool {
+        let by_labels = self.selection.has_labels() && self.version == Version::Asked;
+        conversion::by_webhook(self.resource).is_some()
+            && (by_labels || self.selection.has_fields())
+    }
+
+    /// Those of the entries that are selected.
+    async fn select(&self, mut entries: Vec<Arc<Entry>>) -> ApiResult<Vec<Arc<Entry>>> {
+        if self.selects_converted() {
+            entries.retain(|entry| self.selection.may_match(entry));
+            entries = self.forms(entries).await?;
+        }
+        entries.retain(|entry| self.selection.matches(entry));
+        Ok(entries)
+    }
+
+    async fn forms(&self, entries: Vec<Arc<Entry>>) -> ApiResult<Vec<Arc<Entry>>> {
+        let (server, resource) = (self.server, self.resource);
+        server.forms(resource, entries, Asker::Request).await
+    }
+
+    /// The page of the newest state.
+    async fn present(
+        &self,
+        snapshot: &Snapshot,
+        revision: i64,
+        options: &ListOptions,
+    ) -> ApiResult<Page> {
+        match self.selects_converted() {
+            true => self.converted_page(snapshot, revision, options).await,
+            false => Ok(from_snapshot(snapshot, revision, options, self.selection)),
+        }
+    }
+
+    /// The page of a state that a webhook has to convert before anything can be selected.
+    async fn converted_page(
+        &self,
+        snapshot: &Snapshot,
+        revision: i64,
+        options: &ListOptions,
+    ) -> ApiResult<Page> {
+        let selection = self.selection;
+        let candidates: Vec<Arc<Entry>> = snapshot
+            .tree
+            .iter_from(&start_key(options, selection))
+            .take_while(|entry| entry.key().starts_with(&selection.prefix))
+            .filter(|entry| selection.may_match(entry))
+            .cloned()
+            .collect();
+        let last = candidates.last().map(|entry| entry.key().to_owned());
+        let (limit, turn) = match options.limit {
+            0 => (usize::MAX, candidates.len()),
+            limit => (limit, PAGE),
+        };
+        let mut candidates = candidates.into_iter();
+        let mut entries: Vec<Arc<Entry>> = Vec::new();
+        while entries.len() < limit && candidates.len() > 0 {
+            let some = candidates.by_ref().take(turn).collect();
+            entries.extend(self.select(some).await?);
+        }
+        entries.truncate(limit);
+        let end = entries.last().map(|entry| entry.key());
+        let more = entries.len() == limit && end != last.as_deref();
+        Ok(page(entries, revision, more, None, selection))
+    }
+}
+
+/// Reads what a list is about. In the stored `version` nobody is asked to convert, and the entries are as they are stored.
 pub(crate) async fn read(
     context: &Context,
     resource: &Resource,
     options: &ListOptions,
     selection: &Selection,
+    version: Version,
 ) -> ApiResult<Page> {
+    let reader = Reader {
+        server: &context.server,
+        resource,
+        selection,
+        version,
+    };
+    let mut page = read_stored(context, &reader, options).await?;
+    if version == Version::Asked {
+        page.entries = reader.forms(page.entries).await?;
+    }
+    Ok(page)
+}
+
+async fn read_stored(
+    context: &Context,
+    reader: &Reader<'_>,
+    options: &ListOptions,
+) -> ApiResult<Page> {
+    let resource = reader.resource;
     let world = &context.server.world;
     let store = &*context.server.store;
     match options.at {
@@ -82,14 +188,14 @@ pub(crate) async fn read(
         .ok_or_else(ApiError::no_such_resource)?;
     match options.at {
         ReadAt::Exact(revision) if planted(Bug::LaterPagesAreNewer) && options.continued => {
-            Ok(from_snapshot(&snapshot, revision, options, selection))
+            reader.present(&snapshot, revision, options).await
         }
         // Nothing of this resource changed since: the newest state is the asked one.
         ReadAt::Exact(revision) if snapshot.changed <= revision => {
-            Ok(from_snapshot(&snapshot, revision, options, selection))
+            reader.present(&snapshot, revision, options).await
         }
         ReadAt::Exact(revision) => {
-            match from_store(store, &cache, revision, options, selection).await {
+            match from_store(store, &cache, revision, options, reader).await {
                 Err(error) if error.reason == "Expired" && options.continued => {
                     let start = options.start.as_deref().unwrap_or_default();
                     Err(ApiError::continue_expired(Some(encode_token(-1, start))))
@@ -100,12 +206,7 @@ pub(crate) async fn read(
                 other => other,
             }
         }
-        _ => Ok(from_snapshot(
-            &snapshot,
-            snapshot.revision,
-            options,
-            selection,
-        )),
+        _ => reader.present(&snapshot, snapshot.revision, options).await,
     }
 }
 
@@ -184,8 +285,9 @@ async fn from_store(
     cache: &Cache,
     revision: i64,
     options: &ListOptions,
-    selection: &Selection,
+    reader: &Reader<'_>,
 ) -> ApiResult<Page> {
+    let selection = reader.selection;
     let mut from = Bytes::from(start_key(options, selection));
     let mut end = selection.prefix.clone().into_bytes();
     if let Some(last) = end.last_mut() {
@@ -209,17 +311,17 @@ async fn from_store(
         };
         let answer = store.range(request).await?.body;
         let total = usize::try_from(answer.count).unwrap_or(0);
-        for (at, pair) in answer.kvs.iter().enumerate() {
+        let read = answer.kvs.iter().filter_map(|pair| {
             let key = String::from_utf8_lossy(&pair.key);
-            let Some(entry) = cache.entry(&key, &pair.value, pair.mod_revision) else {
-                continue;
-            };
-            if !selection.matches(&entry) {
-                continue;
-            }
+            cache.entry(&key, &pair.value, pair.mod_revision)
+        });
+        for entry in reader.select(read.collect()).await? {
+            let key = entry.key().to_owned();
             entries.push(entry);
             if entries.len() == limit {
-                let after = total.saturating_sub(at + 1);
+                let before = answer.kvs.iter();
+                let before = before.take_while(|pair| *pair.key <= *key.as_bytes());
+                let after = total.saturating_sub(before.count());
                 return Ok(page(
                     entries,
                     revision,
@@ -332,7 +434,7 @@ impl<I: Iterator<Item = Bytes>> Iterator for Joined<I> {
 fn item(resource: &Resource, entry: &Entry) -> (&'static [u8], Bytes) {
     if resource.custom.is_some() {
         // These keep both.
-        if !entry::is_converted(resource) {
+        if entry.is_as(resource) {
             return (b"", entry.json().clone());
         }
         let object = entry.object_as(resource);

@@ -19,15 +19,17 @@ use schema::Object;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::ApiServer;
 use crate::cache::{Cache, Change};
 use crate::context::Context;
+use crate::conversion::{self, Asker};
 use crate::entry::{self, Entry};
 use crate::negotiate::{self, Encoding, Form, Output};
 use crate::read_version::WatchOptions;
 use crate::selection::Selection;
 use crate::status::{ApiError, ApiResult};
 use crate::websocket;
-use crate::world::{REVISION_WAIT, World};
+use crate::world::REVISION_WAIT;
 
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// The last bookmark comes this long before the end, so that it arrives.
@@ -96,9 +98,11 @@ struct Watcher {
     resource: Handle,
     selection: Selection,
     output: Output,
+    /// Whether only what a webhook makes of an object shows whether it is selected.
+    by_form: bool,
     bookmarks: bool,
     cache: Arc<Cache>,
-    world: Arc<World>,
+    server: Arc<ApiServer>,
     wake: watch::Receiver<u64>,
     /// Objects that were there at the start, still to be sent as ADDED.
     initial: VecDeque<Arc<Entry>>,
@@ -140,6 +144,7 @@ impl Watcher {
         // sendInitialEvents=false says that the client knows the state, or does not want it.
         let skip_state =
             !options.initial_events && context.query.get("sendInitialEvents").is_some();
+        let by_form = selects_forms(context.output.form, resource, &selection);
         // Only now: while the request waited, a definition may have changed, and another cache have come with it.
         let (cache, (initial, cursor, sent)) = if from_state {
             let (cache, snapshot) = world
@@ -151,7 +156,10 @@ impl Watcher {
                 snapshot
                     .tree
                     .iter_prefix(&selection.prefix)
-                    .filter(|entry| selection.matches(entry))
+                    .filter(|entry| match by_form {
+                        true => selection.may_match(entry),
+                        false => selection.matches(entry),
+                    })
                     .cloned()
                     .collect()
             };
@@ -190,7 +198,8 @@ impl Watcher {
             output: context.output,
             bookmarks: options.bookmarks,
             cache,
-            world,
+            server: server.clone(),
+            by_form,
             wake,
             initial,
             initial_end,
@@ -226,8 +235,18 @@ impl Watcher {
             return None;
         }
         let mut frame = BytesMut::new();
-        while let Some(entry) = self.initial.pop_front() {
-            self.write(&mut frame, "ADDED", entry.json(), Some(&entry));
+        while !self.initial.is_empty() {
+            let count = self.initial.len().min(CHANGES_PER_TURN);
+            let some: Vec<Arc<Entry>> = self.initial.drain(..count).collect();
+            let forms = match self.forms(some).await {
+                Ok(forms) => forms,
+                Err(error) => return self.end_with(frame, error),
+            };
+            for entry in forms {
+                if !self.by_form || self.selection.matches(&entry) {
+                    self.write(&mut frame, "ADDED", entry.json(), &entry);
+                }
+            }
             if frame.len() >= FRAME_BYTES {
                 return Some(frame.freeze());
             }
@@ -240,7 +259,7 @@ impl Watcher {
         }
         loop {
             // Before the changes are read: whatever is at or below it is in the ring by then.
-            let complete = self.world.revision();
+            let complete = self.server.world.revision();
             // This first: a close in between would be looked for and be forgotten.
             self.wake.mark_unchanged();
             let closed = self.cache.is_closed();
@@ -251,6 +270,10 @@ impl Watcher {
                     return Some(frame.freeze());
                 }
                 Ok(changes) if !changes.is_empty() => {
+                    let changes = match self.changes(changes).await {
+                        Ok(changes) => changes,
+                        Err(error) => return self.end_with(frame, error),
+                    };
                     for change in changes {
                         self.sent = change.revision;
                         self.write_change(&mut frame, &change);
@@ -294,6 +317,76 @@ impl Watcher {
         }
     }
 
+    /// Ends the watch for a reason that the client is told.
+    fn end_with(&mut self, mut frame: BytesMut, error: ApiError) -> Option<Bytes> {
+        self.ended = true;
+        if self.stopping.is_cancelled() {
+            return None;
+        }
+        self.write_error(&mut frame, &error);
+        Some(frame.freeze())
+    }
+
+    /// Whether what is sent is what a webhook makes of the stored objects.
+    fn sends_forms(&self) -> bool {
+        let is_whole = !matches!(self.output.form, Form::Partial { .. });
+        conversion::by_webhook(&self.resource).is_some() && (is_whole || self.by_form)
+    }
+
+    /// The entries as they are sent. A watch that waits for a webhook holds up nobody but its own client.
+    async fn forms(&self, entries: Vec<Arc<Entry>>) -> ApiResult<Vec<Arc<Entry>>> {
+        if !self.sends_forms() {
+            return Ok(entries);
+        }
+        let forms = self.server.forms(&self.resource, entries, Asker::Watch);
+        tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => Err(ApiError::unavailable("the server is stopping")),
+            forms = forms => forms,
+        }
+    }
+
+    /// The changes with their entries as they are sent.
+    async fn changes(&self, changes: Vec<Arc<Change>>) -> ApiResult<Vec<Arc<Change>>> {
+        if !self.sends_forms() {
+            return Ok(changes);
+        }
+        // What was there before matters where it may have been selected, or is shown for the last time.
+        let wanted = |change: &Change| {
+            let may = |entry: &&Arc<Entry>| self.selection.may_match(entry);
+            let new = change.new.as_ref().filter(may);
+            let old = change.old.as_ref().filter(may);
+            let old = old.filter(|_| self.by_form || new.is_none());
+            [old.cloned(), new.cloned()]
+        };
+        let mut entries: Vec<Arc<Entry>> = Vec::new();
+        let mut places = Vec::with_capacity(changes.len());
+        for change in &changes {
+            places.push(wanted(change).map(|entry| {
+                entries.extend(entry);
+                entries.len()
+            }));
+        }
+        let forms = self.forms(entries).await?;
+        let mut from = 0;
+        let mut at = |end: usize| {
+            let form = (end > from).then(|| forms[end - 1].clone());
+            from = end;
+            form
+        };
+        let shown = changes.iter().zip(places).map(|(change, [old, new])| {
+            let (old, new) = (at(old), at(new));
+            Arc::new(Change {
+                revision: change.revision,
+                // One that stays selected need not be known as it was.
+                old: old.or_else(|| change.old.clone().filter(|_| new.is_some())),
+                new,
+                gone: None,
+            })
+        });
+        Ok(shown.collect())
+    }
+
     /// An object that starts or stops to match is added or deleted for this client.
     fn write_change(&mut self, frame: &mut BytesMut, change: &Change) {
         let old = change
@@ -305,44 +398,32 @@ impl Watcher {
             .as_ref()
             .filter(|entry| self.selection.matches(entry));
         match (old, new) {
-            (None, Some(new)) => self.write(frame, "ADDED", new.json(), Some(new)),
-            (Some(_), Some(new)) => self.write(frame, "MODIFIED", new.json(), Some(new)),
+            (None, Some(new)) => self.write(frame, "ADDED", new.json(), new),
+            (Some(_), Some(new)) => self.write(frame, "MODIFIED", new.json(), new),
             (Some(old), None) => {
                 let gone = change
                     .gone
                     .clone()
                     .unwrap_or_else(|| old.encoded.with_revision(change.revision));
-                self.write(frame, "DELETED", &gone, None);
+                self.write(frame, "DELETED", &gone, old);
             }
             (None, None) => {}
         }
     }
 
-    fn write(
-        &mut self,
-        frame: &mut BytesMut,
-        kind: &str,
-        json: &Bytes,
-        entry: Option<&Arc<Entry>>,
-    ) {
+    fn write(&mut self, frame: &mut BytesMut, kind: &str, json: &Bytes, entry: &Arc<Entry>) {
         let plain = self.output.encoding == Encoding::Json
             && self.output.form == Form::Object
-            && !entry::is_converted(&self.resource);
+            && entry.is_as(&self.resource);
         if plain {
             write_event(frame, kind, json);
             return;
         }
-        let object = match entry {
-            Some(entry) => entry.object_as(&self.resource),
-            None => {
-                let value: Value = serde_json::from_slice(json).unwrap_or_default();
-                let Ok(mut object) = Object::new(value) else {
-                    return;
-                };
-                entry::from_storage(&self.resource, &mut object);
-                object
-            }
+        let value: Value = serde_json::from_slice(json).unwrap_or_default();
+        let Ok(mut object) = Object::new(value) else {
+            return;
         };
+        entry::from_storage(&self.resource, &mut object);
         let value = self.shape(object);
         write_value(self.output.encoding, frame, kind, &value);
     }
@@ -395,6 +476,13 @@ impl Watcher {
     fn write_error(&self, frame: &mut BytesMut, error: &ApiError) {
         write_value(self.output.encoding, frame, "ERROR", &error.to_status());
     }
+}
+
+/// Whether only what a webhook makes of an object shows whether it is selected: its own fields, and its labels as this
+/// version has them. Of metadata alone the labels are those that are stored.
+fn selects_forms(form: Form, resource: &Resource, selection: &Selection) -> bool {
+    let by_labels = selection.has_labels() && !matches!(form, Form::Partial { .. });
+    conversion::by_webhook(resource).is_some() && (by_labels || selection.has_fields())
 }
 
 /// Refuses a watch in protobuf of what has no form in it.

@@ -9,16 +9,11 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::service::TowerToHyperService;
 use kv::{PutRequest, RequestOp, Store, TxnRequest};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use crate::definitions::{DEFINITIONS, WIDGETS, definition, widget};
+use crate::listener::Listener;
 use crate::server::{Answer, MAPS, PODS, Server, config_map, pod};
 
 const HOOKS: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -26,9 +21,8 @@ const HOOKS: &str = "/apis/admissionregistration.k8s.io/v1";
 /// The webhook, and the cluster that it is installed in.
 struct Cluster {
     server: Server,
-    ca: String,
+    listener: Listener,
     reviews: Reviews,
-    _task: JoinSet<()>,
 }
 
 /// Every review that came, with its path.
@@ -141,52 +135,15 @@ impl Cluster {
     async fn start() -> Cluster {
         let server = Server::start().await;
         server.account("default").await;
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let params = CertificateParams::new(["hook.default.svc".to_owned()]).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                key.serialize_der().try_into().unwrap(),
-            )
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let reviews = Reviews::default();
         let router = Router::new().fallback(serve).with_state(reviews.clone());
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, router) = (acceptor.clone(), router.clone());
-                connections.spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else {
-                        return;
-                    };
-                    let serving =
-                        hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                    let service = TowerToHyperService::new(router);
-                    let _ = serving
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-            }
-        });
+        let listener = Listener::start("hook.default.svc", router).await;
         let cluster = Cluster {
             server,
-            ca: authority.pem(),
+            listener,
             reviews,
-            _task: task,
         };
-        cluster.service(port).await;
+        cluster.service(cluster.listener.port).await;
         cluster
     }
 
@@ -225,7 +182,7 @@ impl Cluster {
     }
 
     fn hook(&self, path: &str, extra: Value) -> Value {
-        let bundle = base64::engine::general_purpose::STANDARD.encode(&self.ca);
+        let bundle = base64::engine::general_purpose::STANDARD.encode(&self.listener.ca);
         let mut hook = json!({
             "name": format!("{}.example.com", &path[1..]),
             "clientConfig": {"service": {"namespace": "default", "name": "hook", "path": path}, "caBundle": bundle},
@@ -502,7 +459,7 @@ async fn failures_close_or_are_left_out() {
     }
     let service = |name: &str, port: u16| {
         json!({"timeoutSeconds": 5, "clientConfig": {"service": {"namespace": "default", "name": name, "port": port},
-            "caBundle": base64::engine::general_purpose::STANDARD.encode(&cluster.ca)}})
+            "caBundle": base64::engine::general_purpose::STANDARD.encode(&cluster.listener.ca)}})
     };
     let mut untrusted = cluster.hook("/allow", json!({"timeoutSeconds": 5}));
     untrusted["clientConfig"]["caBundle"].take();

@@ -162,7 +162,9 @@ pub(crate) fn definition(object: &Object, errors: &mut ErrorList) {
 /// The versions of a review that a converter understands.
 fn review_versions(conversion: &Value, path: &Path, errors: &mut ErrorList) {
     let path = path.child("conversionReviewVersions");
-    let versions = conversion.texts("conversionReviewVersions");
+    // The error names the field as it was before `webhook` was around it, as in Kubernetes.
+    let webhook = conversion.at("webhook");
+    let versions = webhook.texts("conversionReviewVersions");
     if versions.is_empty() {
         errors.push(FieldError::required(&path, ""));
         return;
@@ -351,8 +353,8 @@ mod tests {
             ),
         ] {
             let mut value = cron();
-            value["spec"]["conversion"] = json!({"strategy": "Webhook", "conversionReviewVersions": versions,
-                "webhook": {"clientConfig": {"url": "https://x.io"}}});
+            value["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook":
+                {"conversionReviewVersions": versions, "clientConfig": {"url": "https://x.io"}}});
             let path = "spec.conversion.conversionReviewVersions";
             let wanted = wanted.map(|text| format!("{path}{text}"));
             assert_eq!(errors(value), Vec::from_iter(wanted));

@@ -14,6 +14,7 @@ use crate::ApiServer;
 use crate::admission::Admission;
 use crate::admission::webhook::{review, shaped};
 use crate::context::Context;
+use crate::status::ApiResult;
 
 static NULL: Value = Value::Null;
 
@@ -25,23 +26,27 @@ pub(in crate::admission) struct Seen<'a> {
 }
 
 /// An object as `shape` has it; the same where that is the shape of the request.
-fn in_shape<'a>(
+async fn in_shape<'a>(
     admission: &Admission<'_>,
-    object: &'a Object,
+    object: Option<&'a Object>,
     shape: &Resource,
-) -> Cow<'a, Object> {
+) -> ApiResult<Option<Cow<'a, Object>>> {
+    let Some(object) = object else {
+        return Ok(None);
+    };
     if std::ptr::eq(shape, admission.resource) {
-        return Cow::Borrowed(object);
+        return Ok(Some(Cow::Borrowed(object)));
     }
-    Cow::Owned(shaped(admission, object, shape))
+    let shaped = shaped(admission, object, shape).await?;
+    Ok(Some(Cow::Owned(shaped)))
 }
 
 impl<'a> Seen<'a> {
-    pub(in crate::admission) fn new(
+    pub(in crate::admission) async fn new(
         admission: &Admission<'a>,
         object: Option<&'a Object>,
         shape: &Resource,
-    ) -> Seen<'a> {
+    ) -> ApiResult<Seen<'a>> {
         let options = admission.options();
         let request = review::Request {
             uid: "",
@@ -64,11 +69,11 @@ impl<'a> Seen<'a> {
                 fields.remove(field);
             }
         }
-        Seen {
-            object: object.map(|object| in_shape(admission, object, shape)),
-            old: admission.old.map(|old| in_shape(admission, old, shape)),
+        Ok(Seen {
+            object: in_shape(admission, object, shape).await?,
+            old: in_shape(admission, admission.old, shape).await?,
             request,
-        }
+        })
     }
 
     pub(in crate::admission) fn inputs<'b>(

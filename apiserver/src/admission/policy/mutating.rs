@@ -7,8 +7,7 @@ use serde_json::Value;
 use super::inputs::{Rights, Seen, namespace};
 use super::{Binding, Hooks, InForce, Policy, params};
 use crate::admission::Admission;
-use crate::admission::webhook::{decoded, keep_identity, matching, schema_of, shaped};
-use crate::entry;
+use crate::admission::webhook::{decoded, keep_identity, matching, schema_of, shaped, unshaped};
 use crate::status::{ApiError, ApiResult};
 
 /// A policy with one of its bindings and one of their parameters.
@@ -125,7 +124,7 @@ impl Rounds {
         let rights = Rights::new(admission.context);
         let namespace = namespace(admission);
         let matches = {
-            let seen = Seen::new(admission, Some(&*object), &shape);
+            let seen = Seen::new(admission, Some(&*object), &shape).await?;
             policy
                 .compiled
                 .matches(&seen.inputs(&params, &namespace, &rights))
@@ -150,12 +149,15 @@ impl Rounds {
         let before = object.clone();
         for index in 0..policy.compiled.mutations() {
             let change = {
-                let seen = Seen::new(admission, Some(&*object), &shape);
+                let seen = Seen::new(admission, Some(&*object), &shape).await?;
                 policy
                     .compiled
                     .mutate(index, &seen.inputs(&params, &namespace, &rights))
             };
-            let made = change.and_then(|change| made(admission, &shape, object, change));
+            let made = match change {
+                Ok(change) => made(admission, &shape, object, change).await,
+                Err(text) => Err(text),
+            };
             match made {
                 Ok(new) => *object = new,
                 Err(text) => note(admission, policy, binding, object, &text, refused),
@@ -173,13 +175,14 @@ impl Rounds {
 }
 
 /// The object with a change.
-fn made(
+async fn made(
     admission: &Admission<'_>,
     shape: &resources::Resource,
     object: &Object,
     change: Change,
 ) -> Result<Object, String> {
-    let sent = shaped(admission, object, shape);
+    let sent = shaped(admission, object, shape).await;
+    let sent = sent.map_err(|error| error.message)?;
     let value = match change {
         Change::Patch(patch) => match schema::patch::json::apply_value(sent.value(), &patch) {
             Ok(value) => value,
@@ -201,11 +204,8 @@ fn made(
     if admission.kind.is_none() {
         shape.default(&mut new);
     }
-    if !std::ptr::eq(shape, admission.resource) {
-        entry::to_storage(shape, &mut new);
-        entry::from_storage(admission.resource, &mut new);
-    }
-    Ok(new)
+    let new = unshaped(admission, new, shape).await;
+    new.map_err(|error| error.message)
 }
 
 /// Notes why a policy could not do its work, where that refuses the request.

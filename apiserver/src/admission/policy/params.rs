@@ -1,11 +1,16 @@
 //! The parameters that a binding gives its policy.
 
+use std::sync::Arc;
+
 use resources::{Handle, Resource};
+use schema::Object;
 use schema::selector::LabelSelector;
 use serde_json::Value;
 
 use super::{Binding, Policy};
 use crate::admission::Admission;
+use crate::conversion::Asker;
+use crate::entry::Entry;
 use crate::status::ApiResult;
 
 pub(super) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
@@ -54,12 +59,12 @@ pub(super) async fn collect<C>(
         Ok(namespace) => namespace.to_owned(),
         Err(reason) => return Ok(Err(Unfit::Binding(reason.to_owned()))),
     };
-    let mut found = find(admission, &resource, &namespace, &binding.param_ref);
+    let mut found = find(admission, &resource, &namespace, &binding.param_ref).await?;
     if found.is_empty() {
         // They may be younger than our cache.
         let server = &admission.context.server;
         server.world.wait_most_recent(&*server.store).await?;
-        found = find(admission, &resource, &namespace, &binding.param_ref);
+        found = find(admission, &resource, &namespace, &binding.param_ref).await?;
     }
     if found.is_empty() && text(&binding.param_ref, "parameterNotFoundAction") == "Deny" {
         let reason = "no params found for policy binding with `Deny` parameterNotFoundAction";
@@ -98,25 +103,23 @@ fn place<'a>(
     }
 }
 
-fn find(
+async fn find(
     admission: &Admission<'_>,
     resource: &Resource,
     namespace: &str,
     reference: &Value,
-) -> Vec<Value> {
-    let Some(cache) = admission.context.server.world.cache(resource) else {
-        return Vec::new();
+) -> ApiResult<Vec<Value>> {
+    let server = &admission.context.server;
+    let Some(cache) = server.world.cache(resource) else {
+        return Ok(Vec::new());
     };
     let name = text(reference, "name");
     if !name.is_empty() {
         let entry = cache.get(&resources::storage_key(resource, namespace, name));
-        return entry
-            .map(|entry| entry.object_as(resource).into_value())
-            .into_iter()
-            .collect();
+        return shown(admission, resource, entry.into_iter().collect()).await;
     }
     let Ok(selector) = LabelSelector::from_object(reference.get("selector")) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let prefix = if namespace.is_empty() {
         cache.prefix.clone()
@@ -125,7 +128,18 @@ fn find(
     };
     let snapshot = cache.snapshot(0);
     let all = snapshot.tree.iter_prefix(&prefix);
-    all.filter(|entry| selector.matches(entry.labels()))
-        .map(|entry| entry.object_as(resource).into_value())
-        .collect()
+    let selected = all.filter(|entry| selector.matches(entry.labels()));
+    shown(admission, resource, selected.cloned().collect()).await
+}
+
+/// The objects of entries, in the version that the policy names.
+async fn shown(
+    admission: &Admission<'_>,
+    resource: &Resource,
+    entries: Vec<Arc<Entry>>,
+) -> ApiResult<Vec<Value>> {
+    let server = &admission.context.server;
+    let forms = server.forms(resource, entries, Asker::Request).await?;
+    let objects = forms.iter().map(|entry| entry.object_as(resource));
+    Ok(objects.map(Object::into_value).collect())
 }

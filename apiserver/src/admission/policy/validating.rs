@@ -69,8 +69,13 @@ async fn ask(
                 continue;
             }
         };
-        let (seen, namespace) = seen
-            .get_or_insert_with(|| (Seen::new(admission, object, &shape), namespace(admission)));
+        if seen.is_none() {
+            let new = Seen::new(admission, object, &shape).await?;
+            seen = Some((new, namespace(admission)));
+        }
+        let Some((seen, namespace)) = &seen else {
+            continue;
+        };
         for params in &params {
             let inputs = seen.inputs(params, namespace, &rights);
             let (decisions, annotations) = policy.compiled.judge(&inputs);

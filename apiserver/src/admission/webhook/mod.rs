@@ -23,7 +23,6 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::admission::policy::inputs::{self, Rights, Seen};
 use crate::cache::Cache;
-use crate::entry;
 use crate::status::{ApiError, ApiResult, quoted};
 use crate::world::World;
 use hook::Hook;
@@ -242,7 +241,7 @@ async fn concerning<'a>(
     let rights = Rights::new(admission.context);
     let (namespace, seen) = (
         inputs::namespace(admission),
-        Seen::new(admission, object, &shape),
+        Seen::new(admission, object, &shape).await?,
     );
     let inputs = seen.inputs(&Value::Null, &namespace, &rights);
     match hook.conditions.match_inputs(&inputs) {
@@ -315,7 +314,8 @@ async fn change(
             quoted(&hook.name)
         )));
     };
-    let sent = shaped(admission, object, shape);
+    let sent = shaped(admission, object, shape).await;
+    let sent = sent.map_err(Failure::Refused)?;
     let patched = schema::patch::json::apply(sent.value(), &verdict.patch)
         .map_err(|error| internal(&error))?;
     let mut new = decoded(admission, shape, patched).map_err(|error| internal(&error))?;
@@ -326,11 +326,9 @@ async fn change(
     if admission.kind.is_none() {
         shape.default(&mut new);
     }
-    if !std::ptr::eq(shape, admission.resource) {
-        entry::to_storage(shape, &mut new);
-        entry::from_storage(admission.resource, &mut new);
-    }
-    *object = new;
+    *object = unshaped(admission, new, shape)
+        .await
+        .map_err(Failure::Refused)?;
     Ok(true)
 }
 
@@ -361,13 +359,30 @@ pub(super) fn keep_identity(new: &mut Object, sent: &Object) {
 }
 
 /// The object in another shape of its kind.
-pub(super) fn shaped(admission: &Admission<'_>, object: &Object, shape: &Resource) -> Object {
-    let mut object = object.clone();
-    if !std::ptr::eq(shape, admission.resource) {
-        entry::to_storage(admission.resource, &mut object);
-        entry::from_storage(shape, &mut object);
+pub(super) async fn shaped(
+    admission: &Admission<'_>,
+    object: &Object,
+    shape: &Resource,
+) -> ApiResult<Object> {
+    let object = object.clone();
+    if std::ptr::eq(shape, admission.resource) {
+        return Ok(object);
     }
-    object
+    let server = &admission.context.server;
+    server.in_shape(admission.resource, shape, object).await
+}
+
+/// An object of another shape in that of the request.
+pub(super) async fn unshaped(
+    admission: &Admission<'_>,
+    object: Object,
+    shape: &Resource,
+) -> ApiResult<Object> {
+    if std::ptr::eq(shape, admission.resource) {
+        return Ok(object);
+    }
+    let server = &admission.context.server;
+    server.in_shape(shape, admission.resource, object).await
 }
 
 /// One call.
@@ -389,7 +404,8 @@ async fn ask(
         .as_ref()
         .map_err(|error| Failure::Call(format!("could not get REST client: {error}")))?;
     let uid = crate::chance::uuid().to_string();
-    let body = body(admission, hook, shape, object, &uid);
+    let body = body(admission, hook, shape, object, &uid).await;
+    let body = body.map_err(Failure::Refused)?;
     let now = Instant::now();
     let deadline = admission.context.deadline.min(now + hook.timeout);
     let query = format!("timeout={}s", seconds_up(deadline - now));
@@ -413,15 +429,21 @@ fn seconds_up(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-fn body(
+async fn body(
     admission: &Admission<'_>,
     hook: &Hook,
     shape: &Resource,
     object: Option<&Object>,
     uid: &str,
-) -> Bytes {
-    let object = object.map(|object| shaped(admission, object, shape));
-    let old = admission.old.map(|old| shaped(admission, old, shape));
+) -> ApiResult<Bytes> {
+    let object = match object {
+        Some(object) => Some(shaped(admission, object, shape).await?),
+        None => None,
+    };
+    let old = match admission.old {
+        Some(old) => Some(shaped(admission, old, shape).await?),
+        None => None,
+    };
     let request = Request {
         uid,
         resource: shape,
@@ -437,7 +459,8 @@ fn body(
         dry_run: admission.dry_run,
         options: &admission.options(),
     };
-    Bytes::from(request.to_json(hook.review_version).to_string())
+    let review = request.to_json(hook.review_version);
+    Ok(Bytes::from(review.to_string()))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use resources::Resource;
 use serde_json::{Value, json};
 
 use crate::admission::Operation;
+use crate::outgoing;
 use crate::status::{ApiError, quoted};
 
 /// Everything that a review tells.
@@ -92,7 +93,7 @@ pub(crate) fn read(
     if !status.is_success() {
         return Err(format!(
             "failed to call webhook: {}",
-            unexpected(status.as_u16(), body)
+            outgoing::unexpected(status.as_u16(), body)
         ));
     }
     let review: Value = serde_json::from_slice(body).map_err(|error| {
@@ -194,52 +195,6 @@ impl Verdict {
         let details = self.result.get("details").filter(|one| one.is_object());
         ApiError::by_webhook(code, text("reason"), message, details.cloned())
     }
-}
-
-/// What Kubernetes' client says about an answer that is no success.
-fn unexpected(code: u16, body: &[u8]) -> String {
-    // A Status speaks for itself.
-    let status: Option<Value> = serde_json::from_slice(body).ok();
-    let message = status
-        .as_ref()
-        .filter(|status| status.get("kind").and_then(Value::as_str) == Some("Status"))
-        .and_then(|status| status.get("message")?.as_str());
-    if let Some(message) = message.filter(|message| !message.is_empty()) {
-        return message.to_owned();
-    }
-    let text = match code {
-        400 => "the server rejected our request for an unknown reason",
-        401 => "the server has asked for the client to provide credentials",
-        403 => "the server does not allow access to the requested resource",
-        404 => "the server could not find the requested resource",
-        405 => "the server does not allow this method on the requested resource",
-        409 => "the server reported a conflict",
-        422 => "the server rejected our request due to an error in our request",
-        429 => "the server has received too many requests and has asked us to try again later",
-        500 => {
-            const SHOWN: usize = 2_048;
-            let body = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
-            let body = if body.trim().is_empty() {
-                "unknown".to_owned()
-            } else {
-                body.trim().to_owned()
-            };
-            return format!(
-                "an error on the server ({}) has prevented the request from succeeding",
-                quoted(&body)
-            );
-        }
-        503 => "the server is currently unable to handle the request",
-        504 => {
-            "the server was unable to return a response in the time allotted, but may still be processing the request"
-        }
-        code => {
-            return format!(
-                "the server responded with the status code {code} but did not return more information"
-            );
-        }
-    };
-    text.to_owned()
 }
 
 #[cfg(test)]
