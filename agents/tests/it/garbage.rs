@@ -1,6 +1,7 @@
 //! What becomes of dependents when their owner is deleted.
 
 use crate::cluster::Cluster;
+use agent_runtime::kinds::Pod;
 use agent_runtime::resource_ref::{CONFIG_MAPS, DEPLOYMENTS, PODS, REPLICA_SETS};
 use agent_runtime::{DeleteParams, PatchType, Propagation};
 use serde_json::json;
@@ -216,6 +217,10 @@ async fn a_circle_of_owners_goes_as_a_whole() {
             .patch(&PODS, "default", names[pod], form, &body)
             .await;
         patched.unwrap();
+    }
+    for name in ["a", "b", "c"] {
+        let owned = |pod: &Pod| pod.metadata.controller().is_some();
+        cluster.pod("the pod to have an owner", name, owned).await;
     }
     // Each waits for the one that depends on it, all around.
     let params = DeleteParams {

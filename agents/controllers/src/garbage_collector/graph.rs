@@ -213,6 +213,28 @@ impl Graph {
             .collect()
     }
 
+    /// Whether an object waits for itself: for a dependent that waits for one of its own, and so on around.
+    pub(super) fn waits_in_a_circle(&self, uid: &str) -> bool {
+        let waits = |uid: &str| self.nodes.get(uid).filter(|n| n.waits_for_dependents());
+        let mut seen = BTreeSet::new();
+        let mut ahead = vec![uid];
+        while let Some(owner) = ahead.pop() {
+            let dependents = waits(owner).into_iter().flat_map(|n| &n.dependents);
+            for dependent in dependents.filter_map(|d| waits(d)) {
+                if !dependent.blocks(owner) {
+                    continue;
+                }
+                if dependent.uid == uid {
+                    return true;
+                }
+                if seen.insert(&dependent.uid) {
+                    ahead.push(&dependent.uid);
+                }
+            }
+        }
+        false
+    }
+
     pub(super) fn all_dependents(&self, uid: &str) -> Vec<Node> {
         let dependents = self
             .nodes
@@ -362,5 +384,25 @@ mod tests {
         assert_eq!(graph.all_dependents("rs").len(), 1);
         graph.observe(&PODS, &meta("p", "", &[]));
         assert!(graph.all_dependents("rs").is_empty());
+    }
+
+    #[test]
+    fn who_waits_for_itself_is_found() {
+        let mut graph = Graph::default();
+        let circle = [("a", "c"), ("b", "a"), ("c", "b")];
+        for (uid, owner) in circle {
+            graph.observe(&REPLICA_SETS, &meta(uid, owner, &[]));
+        }
+        graph.observe(&REPLICA_SETS, &meta("d", "a", &[FOREGROUND]));
+        for (index, (uid, owner)) in circle.into_iter().enumerate() {
+            graph.observe(&REPLICA_SETS, &meta(uid, owner, &[FOREGROUND]));
+            let around = ["a", "b", "c"].map(|uid| graph.waits_in_a_circle(uid));
+            assert_eq!(around, [index == 2; 3]);
+        }
+        assert!(!graph.waits_in_a_circle("d"), "it only hangs on the circle");
+        let mut free = meta("b", "a", &[FOREGROUND]);
+        free.owner_references[0].block_owner_deletion = Some(false);
+        graph.observe(&REPLICA_SETS, &free);
+        assert!(!graph.waits_in_a_circle("a"));
     }
 }

@@ -252,6 +252,10 @@ impl Collector {
         if blocking.is_empty() {
             return self.remove_finalizer(resource, meta, FOREGROUND).await;
         }
+        if self.graph().waits_in_a_circle(&meta.uid) {
+            // Each was deleted before it was known that the next one waits, too.
+            self.unblock_owners(resource, meta).await?;
+        }
         for (uid, deleting) in blocking {
             if !deleting {
                 self.queue.add(Work::Examine(uid));
