@@ -231,20 +231,22 @@ impl Core {
             incarnation: self.transport.me.incarnation,
             etcd_url: config.etcd_url.clone(),
         };
+        let known = || {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let member = metrics.membership_config.get_node(&config.member_id);
+            member.cloned()
+        };
         let mut leadership = self.leadership.subscribe();
         loop {
-            let known = {
-                let metrics = self.raft.metrics();
-                let metrics = metrics.borrow_watched();
-                metrics
-                    .membership_config
-                    .get_node(&config.member_id)
-                    .cloned()
-            };
+            // Its own log may be behind, and an earlier run of this member have published others since.
+            let settled = known().as_ref() == Some(&node) && self.catch_up().await.is_ok();
+            let known = known();
             if known.as_ref() == Some(&node) {
-                return;
-            }
-            if known.is_some() {
+                if settled {
+                    return;
+                }
+            } else if known.is_some() {
                 let change = MemberChange::Describe {
                     id: config.member_id,
                     node: node.clone(),

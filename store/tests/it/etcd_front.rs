@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use kv::Store;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
@@ -394,6 +395,44 @@ async fn etcdctl_operates_a_cluster() {
         .await;
     assert!(!good && text.contains("member not found"), "{text}");
     fronts.stop.cancel();
+}
+
+/// Its own log is behind when it starts, and still has what it would publish.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_said_of_a_member_while_it_was_gone_does_not_outlive_its_return() {
+    if !have_etcdctl() {
+        return;
+    }
+    let mut fronts = Fronts::start(3).await;
+    let away = fronts.cluster.follower().await;
+    let near = fronts.cluster.nodes.keys().copied();
+    let near = near.filter(|id| *id != away).min().unwrap();
+    let seen = |fronts: &Fronts| {
+        let members = fronts.cluster.node(near).status().members;
+        let member = members.into_iter().find(|member| member.id == away);
+        member.unwrap().peer_address
+    };
+    let own = seen(&fronts);
+    fronts.cluster.kill(away).await;
+    let id = format!("{away:x}");
+    let other = "--peer-urls=https://elsewhere:1";
+    let (good, said) = fronts
+        .run(
+            &fronts.endpoint(near),
+            &["member", "update", &id, other],
+            "",
+        )
+        .await;
+    assert!(good, "{said}");
+    assert_eq!(seen(&fronts), "elsewhere:1");
+
+    fronts.cluster.run(away).await.unwrap();
+    // There the others reach it, and it catches up.
+    fronts.cluster.wires.name_also(&own, "elsewhere:1");
+    eventually("its own address", || async {
+        (seen(&fronts) == own).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

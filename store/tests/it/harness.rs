@@ -85,6 +85,13 @@ impl Wires {
         self.ports.lock().unwrap()[name].clone()
     }
 
+    /// Gives who listens as `name` another name too.
+    pub(crate) fn name_also(&self, name: &str, other: &str) {
+        let mut ports = self.ports.lock().unwrap();
+        let port = ports[name].clone();
+        ports.insert(other.into(), port);
+    }
+
     pub(crate) fn mend(&self, name: &str) {
         self.cut.lock().unwrap().remove(name);
     }
