@@ -94,6 +94,8 @@ struct Registry<C> {
 
 struct Read<C> {
     wakes: Vec<watch::Receiver<u64>>,
+    /// Something has changed that is not read yet, as reading it may have failed.
+    stale: bool,
     hooks: Hooks<C>,
 }
 
@@ -111,6 +113,7 @@ impl<C> Registry<C> {
             compile,
             read: Mutex::new(Read {
                 wakes: wakes.collect(),
+                stale: false,
                 hooks: Arc::default(),
             }),
             policies,
@@ -120,18 +123,23 @@ impl<C> Registry<C> {
 
     fn hooks(&self) -> Hooks<C> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = false;
-        for wake in &mut read.wakes {
+        let Read {
+            wakes,
+            stale,
+            hooks,
+        } = &mut *read;
+        for wake in wakes {
             if wake.has_changed().unwrap_or(false) {
                 // Before the look: what comes during it is looked at next time.
                 wake.mark_unchanged();
-                changed = true;
+                *stale = true;
             }
         }
-        if changed {
-            read.hooks = Arc::new(self.load(&read.hooks));
+        if *stale {
+            *hooks = Arc::new(self.load(hooks));
+            *stale = false;
         }
-        read.hooks.clone()
+        hooks.clone()
     }
 
     fn load(&self, before: &[InForce<C>]) -> Vec<InForce<C>> {
