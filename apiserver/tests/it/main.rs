@@ -13,6 +13,7 @@ mod custom_resources;
 mod definitions;
 mod delete;
 mod discovery;
+mod golden;
 mod http;
 mod list;
 mod listener;
