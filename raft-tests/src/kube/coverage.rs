@@ -9,7 +9,7 @@ use crate::sim::coverage::{Coverage, Event, LEADER_CHANGES, SNAPSHOTS, messages}
 use crate::sim::nemesis::Kind as OfStore;
 
 /// All that has to happen besides faults.
-const EVENTS: [Event; 15] = [
+const EVENTS: [Event; 17] = [
     LEADER_CHANGES,
     SNAPSHOTS,
     ("things that watches show late", late_views),
@@ -29,6 +29,16 @@ const EVENTS: [Event; 15] = [
         messages(&ran.recording, |body| matches!(body, WatchBody::Progress))
     }),
     ("conflicts", |ran| refusals(ran, "409")),
+    ("fields taken over by force", |ran| {
+        rest(ran, |call| {
+            call.request.contains("force=true") && matches!(call.fate, RestFate::Done(_))
+        })
+    }),
+    ("fields that were another's", |ran| {
+        rest(ran, |call| {
+            call.request.contains("force=false") && call.answer.starts_with("409")
+        })
+    }),
     ("lists whose pages were too old", |ran| refusals(ran, "410")),
     ("requests without an answer", |ran| {
         rest(ran, |call| call.returned.is_none())

@@ -152,7 +152,19 @@ pub struct Call {
     pub releases: bool,
     /// Of a binding: the node.
     pub node: String,
+    /// Of a server-side apply: what it wants.
+    pub applies: Option<Applied>,
     pub told: Told,
+}
+
+/// One field of an object's `data`, as somebody applies it. Nobody else ever writes this value.
+#[derive(Clone, Debug, Hash)]
+pub struct Applied {
+    pub manager: String,
+    pub field: String,
+    pub value: String,
+    /// Takes the field over from whom it is.
+    pub force: bool,
 }
 
 /// The answer to a request.

@@ -430,6 +430,7 @@ fn finish(options: &Options, run: &Run, schedule: &Schedule) -> Ran {
         lasted,
         leaders,
         installed: world.installed(),
+        disks: world.disks(),
         looks: world.oracle().looks(),
     }
 }

@@ -8,7 +8,7 @@ use http::Method;
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use super::history::{Call, Seen, Told, Verb, key};
+use super::history::{Applied, Call, Seen, Told, Verb, key};
 use super::rest::{Plan, Rest, page};
 use super::schedule::Turn;
 
@@ -22,6 +22,7 @@ const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
+const APPLY: &str = "application/apply-patch+yaml";
 
 /// Objects as a client saw them last.
 pub type Known = BTreeMap<String, Value>;
@@ -51,8 +52,9 @@ impl Writer<'_> {
         match self.rest.rng.random_range(0..100) {
             0..22 => self.create().await,
             22..40 => self.update().await,
-            40..52 => self.patch().await,
-            52..66 => self.delete().await,
+            40..49 => self.patch().await,
+            49..55 => self.apply().await,
+            55..66 => self.delete().await,
             66..70 => self.let_go().await,
             70..71 => self.delete_all().await,
             71..85 => self.get().await,
@@ -194,6 +196,38 @@ impl Writer<'_> {
             expects,
             ..self.plan(Verb::Patch, &name, Method::PATCH)
         };
+        let key = plan.key.clone();
+        let answer = self.rest.call(plan).await;
+        self.learn(&key, answer);
+    }
+
+    /// A field of its own, or one that all want and that the other writes own as well.
+    async fn apply(&mut self) {
+        let name = match self.some_known().filter(|_| self.rest.rng.random_bool(0.7)) {
+            Some(object) => text(&object, "name"),
+            None => self.name(),
+        };
+        let manager = format!("client-{}", self.rest.client);
+        let applied = Applied {
+            field: match self.rest.rng.random_bool(0.5) {
+                true => manager.clone(),
+                false => "value".into(),
+            },
+            manager,
+            value: self.value.clone(),
+            force: self.rest.rng.random_bool(0.4),
+        };
+        let body = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},
+            "data": {&applied.field: applied.value}
+        });
+        let mut plan = Plan {
+            body: Some((APPLY, &body)),
+            ..self.plan(Verb::Patch, &name, Method::PATCH)
+        };
+        let (manager, force) = (&applied.manager, applied.force);
+        plan.path = format!("{}?fieldManager={manager}&force={force}", plan.path);
+        plan.applies = Some(applied);
         let key = plan.key.clone();
         let answer = self.rest.call(plan).await;
         self.learn(&key, answer);

@@ -14,7 +14,7 @@ use rand::rngs::SmallRng;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::history::{Ask, Call, Seen, Told, Verb};
+use super::history::{Applied, Ask, Call, Seen, Told, Verb};
 use super::schedule::Turn;
 use super::scribe::Scribe;
 use super::wire::{Answer, Broken, Road, request};
@@ -193,6 +193,7 @@ impl Rest {
             expects_uid: plan.expects_uid.clone(),
             releases: plan.body.is_some_and(|(_, body)| releases(plan.verb, body)),
             node: plan.node.clone(),
+            applies: plan.applies.clone(),
             ..Call::default()
         });
         self.during = Some(id);
@@ -256,6 +257,7 @@ pub struct Plan<'a> {
     pub expects: Option<i64>,
     pub expects_uid: Option<String>,
     pub node: String,
+    pub applies: Option<Applied>,
 }
 
 /// Whether a write leaves no finalizer, if it is done.

@@ -154,6 +154,8 @@ bugs! {
             "An update that demands a version replaces whatever is there."
         FinalizersIgnored "finalizers-ignored" "reliability plan"
             "A deletion takes objects away whose finalizers are still there."
+        AppliesByForce "applies-by-force" "Kubernetes' server-side apply: conflicts"
+            "What is applied takes fields over from whom they are, whether or not it was told to."
         ClaimsWithoutCompare "claims-without-compare" "Kubernetes: addresses of services are given once"
             "An address or a port of a service is taken without a look whether somebody else has just taken it."
 

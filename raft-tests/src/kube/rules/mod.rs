@@ -1,5 +1,6 @@
 //! Kubernetes' invariants, as pure functions over a [`History`].
 
+mod applied;
 mod control;
 mod informers;
 mod objects;
@@ -44,6 +45,7 @@ pub fn check(history: &History) -> Vec<Verdict> {
     found.extend(objects::check(history));
     found.extend(running::check(history));
     found.extend(control::check(history));
+    found.extend(applied::check(history));
     found
 }
 
