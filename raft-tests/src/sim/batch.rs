@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::coverage::{BATCH, Coverage};
 use super::smaller::{Lists, smaller};
+use super::world::home;
 use super::{Options, Ran};
 use crate::recording::{RestFate, Violation};
 use crate::{mutants, report};
@@ -281,6 +282,16 @@ fn keep<S: Scheduled>(
 
 fn written(folder: &Path, ran: &Ran, say: Say<'_>) -> Result<()> {
     report::write(folder, &ran.recording, &ran.violations)?;
+    for (id, disk) in &ran.disks {
+        let to = folder.join(format!("data-m{id}"));
+        // Of an earlier run of this seed.
+        if to.exists() {
+            std::fs::remove_dir_all(&to)?;
+        }
+        if let Err(error) = disk.save(&home(*id), &to) {
+            say(format!("the data of m{id} is not kept: {error}"));
+        }
+    }
     say(format!("report: {}", folder.join("report.html").display()));
     Ok(())
 }

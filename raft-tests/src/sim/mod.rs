@@ -27,6 +27,7 @@ pub mod smaller;
 pub mod world;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once};
@@ -42,7 +43,7 @@ use tokio::time::Instant;
 
 use self::clients::{Mix, Shared};
 use self::command::CLUSTERS;
-use self::disk::Crash;
+use self::disk::{Crash, Disk};
 use self::net::address;
 use self::schedule::{Schedule, Wish, by};
 use self::world::World;
@@ -75,6 +76,8 @@ pub struct Ran {
     pub leaders: usize,
     /// Snapshots that members took from others.
     pub installed: u64,
+    /// What is on the disk of each machine that ever was.
+    pub disks: BTreeMap<u64, Disk>,
     /// How often a member was held against Raft's rules.
     pub looks: u64,
 }
@@ -470,6 +473,7 @@ async fn finish(options: &Options, world: &Arc<World>) -> Ran {
         lasted,
         leaders,
         installed: world.installed(),
+        disks: world.disks(),
         looks,
     }
 }

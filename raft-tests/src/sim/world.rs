@@ -1,6 +1,7 @@
 //! Machines with members on them: started, killed, cut off from power, paused and started again.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -68,6 +69,11 @@ pub enum NoAnswer {
     /// The process ended meanwhile.
     Died,
     TimedOut,
+}
+
+/// A member's data directory, on its disk.
+pub fn home(id: u64) -> PathBuf {
+    format!("/m{id}").into()
 }
 
 impl World {
@@ -138,6 +144,14 @@ impl World {
         if let Some(machine) = self.lock().get_mut(&id) {
             machine.removed = true;
         }
+    }
+
+    pub fn disks(&self) -> BTreeMap<u64, Disk> {
+        let machines = self.lock();
+        let disks = machines
+            .iter()
+            .map(|(id, machine)| (*id, machine.disk.clone()));
+        disks.collect()
     }
 
     pub fn disk(&self, id: u64) -> Option<Disk> {
@@ -268,7 +282,7 @@ impl World {
             clock: machine.clock.clone(),
             network: self.net.of(id, life),
             engine: machine.disk.engine(),
-            ..Config::new(format!("/m{id}").into(), CLUSTER, id, nobody)
+            ..Config::new(home(id), CLUSTER, id, nobody)
         };
         Some((process, config))
     }

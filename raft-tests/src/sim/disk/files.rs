@@ -19,6 +19,15 @@ pub(super) struct FileTree {
 }
 
 impl FileTree {
+    /// The files of a directory, by their paths in it.
+    pub(super) fn below<'a>(
+        &'a self,
+        dir: &'a Path,
+    ) -> impl Iterator<Item = (&'a Path, &'a Bytes)> {
+        let files = self.seen.iter();
+        files.filter_map(move |(file, contents)| Some((file.strip_prefix(dir).ok()?, contents)))
+    }
+
     pub(super) fn unlock(&mut self) {
         self.locked = false;
     }

@@ -110,6 +110,24 @@ fn logged(op: &LogOp) -> Option<Logged> {
 }
 
 impl StoredLog {
+    /// What makes an empty log into this one, as a process sees it.
+    pub(super) fn as_ops(&self) -> Vec<LogOp> {
+        let Image {
+            vote,
+            committed,
+            purged,
+            records,
+            ..
+        } = &self.seen;
+        let entries = records.iter().map(|(index, record)| LogOp::Append {
+            index: *index,
+            record: record.clone(),
+        });
+        let purged = purged.map(LogOp::Purge).into_iter();
+        let ops = purged.chain(vote.map(LogOp::Vote)).chain(entries);
+        ops.chain([LogOp::Committed(*committed)]).collect()
+    }
+
     pub(super) fn take_journal(&mut self) -> Vec<Logged> {
         std::mem::take(&mut self.journal)
     }

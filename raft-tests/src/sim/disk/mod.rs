@@ -6,6 +6,7 @@
 
 mod files;
 mod log;
+mod saved;
 mod state;
 
 use std::io;

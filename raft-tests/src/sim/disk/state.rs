@@ -57,6 +57,15 @@ pub(super) struct StoredState {
 }
 
 impl StoredState {
+    /// What makes an empty state into the one that a process would find; nothing where none was ever made.
+    pub(super) fn stored(&self) -> Option<(Vec<Write>, Position)> {
+        self.flushed
+            .snapshot()
+            .into_batch()
+            .ok()
+            .filter(|_| self.made)
+    }
+
     /// Some first ones of the batches may have been flushed on the way. The product's state has no log of its own: what is
     /// in memory goes with the process.
     pub(super) fn draw_kept(&self, rng: &mut SmallRng) -> usize {
@@ -110,6 +119,10 @@ impl Held {
     }
 
     fn encode(&self) -> Vec<u8> {
+        self.snapshot().encode_to_vec()
+    }
+
+    fn snapshot(&self) -> Snapshot {
         let time = |revision| self.times.get(&revision).copied().unwrap_or(0);
         let revision = |(revision, events): (i64, &Arc<[Event]>)| StoredRevision {
             revision,
@@ -127,26 +140,32 @@ impl Held {
             leases: self.leases.values().copied().collect(),
             records: self.records.iter().map(record).collect(),
         }
-        .encode_to_vec()
     }
 
     fn decode(bytes: &[u8]) -> io::Result<Held> {
         let snapshot = Snapshot::decode(bytes).map_err(damaged)?;
-        let position = snapshot.position.ok_or_else(|| damaged("no position"))?;
-        let mut writes: Vec<Write> = snapshot.keys.into_iter().map(Write::Put).collect();
-        writes.extend(snapshot.revisions.into_iter().map(|stored| Write::Events {
+        let mut held = Held::default();
+        held.store(&snapshot.into_batch()?);
+        Ok(held)
+    }
+}
+
+impl Snapshot {
+    /// What makes an empty state into it.
+    fn into_batch(self) -> io::Result<(Vec<Write>, Position)> {
+        let position = self.position.ok_or_else(|| damaged("no position"))?;
+        let mut writes: Vec<Write> = self.keys.into_iter().map(Write::Put).collect();
+        writes.extend(self.revisions.into_iter().map(|stored| Write::Events {
             revision: stored.revision,
             now_ms: stored.now_ms,
             events: stored.events.into(),
         }));
-        writes.extend(snapshot.leases.into_iter().map(Write::Lease));
-        writes.extend(snapshot.records.into_iter().map(|record| Write::Record {
+        writes.extend(self.leases.into_iter().map(Write::Lease));
+        writes.extend(self.records.into_iter().map(|record| Write::Record {
             name: record.name,
             value: Some(record.value),
         }));
-        let mut held = Held::default();
-        held.store(&(writes, position));
-        Ok(held)
+        Ok((writes, position))
     }
 }
 
