@@ -1,5 +1,5 @@
 //! The objects that every cluster has, made at start and repaired where rights are missing: namespaces, roles and
-//! bindings, priority classes, the `kubernetes` Service, and what extension servers need to authenticate clients.
+//! bindings, priority classes, flow schemas and priority levels, the `kubernetes` Service, and what extension servers need to authenticate clients.
 //! After that this task keeps aggregated cluster roles up to date.
 
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use auth::rule::{Rule, covers};
 use auth::{User, aggregate};
 use resources::Resource;
+use resources::bootstrap::flow;
 use schema::Object;
 use serde_json::{Value, json};
 
@@ -26,6 +27,8 @@ const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const RBAC: &str = "rbac.authorization.k8s.io";
 const AUTHENTICATION: &str = "extension-apiserver-authentication";
 const SERVER: Owner<'static> = Owner::Manager(managed::SERVER, "");
+/// Who writes flow schemas and priority levels, as in Kubernetes.
+const FLOW_PRODUCER: &str = "api-priority-and-fairness-config-producer-v1";
 const RETRY: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(server: Arc<ApiServer>) {
@@ -138,7 +141,11 @@ async fn ensure(server: &Arc<ApiServer>, resource: &Resource, wanted: Object) ->
     match present {
         None => {
             let context = internal(server, resource, &namespace, "");
-            match create::create_object(&context, resource, wanted, false, SERVER).await {
+            let owner = match resource.group == flow::GROUP {
+                true => Owner::Manager(FLOW_PRODUCER, ""),
+                false => SERVER,
+            };
+            match create::create_object(&context, resource, wanted, false, owner).await {
                 Ok(created) => {
                     // What follows may look for it in the caches.
                     let revision = created.resource_version().parse().unwrap_or(0);
@@ -185,8 +192,77 @@ async fn ensure(server: &Arc<ApiServer>, resource: &Resource, wanted: Object) ->
             let changed = server.change(resource, &namespace, &name, false, &mut decide);
             changed.await.map(|_| ())
         }
+        Some(entry) if resource.group == flow::GROUP => {
+            let mut wanted = wanted;
+            resource.default(&mut wanted);
+            if maintained(&entry.object(), &wanted).is_none() {
+                return Ok(());
+            }
+            let context = internal(server, resource, &namespace, &name);
+            let mut make =
+                |old: &Object| Ok(maintained(old, &wanted).unwrap_or_else(|| old.clone()));
+            let owner = Owner::Manager(FLOW_PRODUCER, "");
+            let updated = update::apply(&context, resource, "", false, owner, &mut make).await;
+            updated.map(|_| ())
+        }
         Some(_) => Ok(()),
     }
+}
+
+/// Puts the flow schemas and priority levels right: what was deleted comes back, what was changed too where the server
+/// keeps it, and what an older server kept and this one does not know goes.
+pub(crate) async fn keep_flow_control(server: &Arc<ApiServer>) -> ApiResult<()> {
+    let wanted = resources::bootstrap::all();
+    let wanted = wanted
+        .into_iter()
+        .filter(|(resource, _)| resource.group == flow::GROUP);
+    let mut names = Vec::new();
+    for (resource, object) in wanted {
+        names.push((resource, object.name().to_owned()));
+        ensure(server, resource, object).await?;
+    }
+    for plural in ["flowschemas", "prioritylevelconfigurations"] {
+        let Some(resource) = resources::find(flow::GROUP, "v1", plural) else {
+            continue;
+        };
+        for entry in server.world.list(flow::GROUP, plural, "") {
+            let is_known = names
+                .iter()
+                .any(|(kind, name)| kind.plural == plural && name == entry.name());
+            let is_kept = |object: &Object| object.annotation(flow::AUTO_UPDATE) == Some("true");
+            if is_known || !is_kept(&entry.object()) {
+                continue;
+            }
+            let mut decide = |old: &Object| {
+                Ok(match is_kept(old) {
+                    true => Step::Remove(old.clone(), Extra::default()),
+                    false => Step::Keep(old.clone()),
+                })
+            };
+            let gone = server.change(resource, "", entry.name(), false, &mut decide);
+            if let Err(error) = gone.await
+                && error.code != 404
+            {
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A flow schema or priority level as it should be; none where it is. Its annotation says whether the server keeps the
+/// spec; without one the server does as long as nobody changed it.
+fn maintained(present: &Object, wanted: &Object) -> Option<Object> {
+    let keeps = match present.annotation(flow::AUTO_UPDATE) {
+        Some(text) => text == "true",
+        None => present.generation() <= 1,
+    };
+    let mut new = present.clone();
+    new.set_annotation(flow::AUTO_UPDATE, if keeps { "true" } else { "false" });
+    if keeps && let Some(spec) = wanted.get(&["spec"]) {
+        new.set(&["spec"], spec.clone());
+    }
+    (new != *present).then_some(new)
 }
 
 /// The present role or binding with what it lacks; none where it lacks nothing.
@@ -281,6 +357,33 @@ async fn follow_aggregation(server: &Arc<ApiServer>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_spec_is_kept_while_nobody_took_it_over() {
+        let level = |annotation: Value, generation: u64, shares: u32| {
+            let mut value = json!({"metadata": {"name": "x", "generation": generation}, "spec": {"shares": shares}});
+            if !annotation.is_null() {
+                value["metadata"]["annotations"] = json!({ flow::AUTO_UPDATE: annotation });
+            }
+            object(value).unwrap()
+        };
+        let wanted = level("true".into(), 1, 30);
+        for (annotation, generation, shares, expected) in [
+            (json!("true"), 1, 30, None),
+            (json!("true"), 5, 99, Some(("true", 30))),
+            (json!("false"), 5, 99, None),
+            (Value::Null, 1, 99, Some(("true", 30))),
+            (Value::Null, 2, 99, Some(("false", 99))),
+        ] {
+            let present = level(annotation, generation, shares);
+            let new = maintained(&present, &wanted);
+            let seen = new.as_ref().map(|new| {
+                let shares = new.get(&["spec", "shares"]).and_then(Value::as_u64);
+                (new.annotation(flow::AUTO_UPDATE).unwrap(), shares.unwrap())
+            });
+            assert_eq!(seen, expected, "{present:?}");
+        }
+    }
 
     #[test]
     fn missing_rights_are_added_and_extra_ones_stay() {

@@ -4,9 +4,9 @@
 //! own: one that reads too slowly finds its cursor gone from the ring and gets 410, so memory is bounded by the ring
 //! whatever clients do.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use host::watch;
@@ -73,6 +73,27 @@ pub(crate) struct Cache {
     wake: watch::Sender<u64>,
     /// Another cache took its place, or its kind is gone: watches end.
     closed: AtomicBool,
+    /// Watches by the namespace that they see, all being the empty one. Those that see one object or one node's are left
+    /// out: few writes are for them.
+    watches: Mutex<BTreeMap<String, u32>>,
+}
+
+/// Counted until it is dropped.
+pub(crate) struct Watched {
+    cache: Arc<Cache>,
+    namespace: String,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let mut watches = self.cache.watches();
+        if let Some(count) = watches.get_mut(&self.namespace) {
+            *count -= 1;
+            if *count == 0 {
+                watches.remove(&self.namespace);
+            }
+        }
+    }
 }
 
 struct State {
@@ -84,6 +105,8 @@ struct State {
     /// Changes after this revision are all in the ring.
     floor: i64,
     bytes: usize,
+    /// Of all objects in the tree, as JSON.
+    tree_bytes: usize,
 }
 
 impl State {
@@ -115,6 +138,7 @@ impl Cache {
             first: 0,
             floor: 0,
             bytes: 0,
+            tree_bytes: 0,
         };
         Cache {
             shapes,
@@ -122,7 +146,42 @@ impl Cache {
             state: RwLock::new(state),
             wake: watch::Sender::new(0),
             closed: AtomicBool::new(false),
+            watches: Mutex::default(),
         }
+    }
+
+    fn watches(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a watch of everything in a namespace (of all, where it is empty).
+    pub(crate) fn watched(self: &Arc<Self>, namespace: &str) -> Watched {
+        *self.watches().entry(namespace.to_owned()).or_default() += 1;
+        Watched {
+            cache: self.clone(),
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    /// How many watches see the objects of a namespace.
+    pub(crate) fn watches_of(&self, namespace: &str) -> u32 {
+        let watches = self.watches();
+        let of = |namespace| watches.get(namespace).copied().unwrap_or(0);
+        match namespace {
+            "" => of(""),
+            namespace => of("") + of(namespace),
+        }
+    }
+
+    /// How many objects there are under a prefix, and how large one of this cache is on average.
+    pub(crate) fn size(&self, prefix: &str) -> (usize, usize) {
+        let state = self.read();
+        let all = state.tree.len();
+        let count = match prefix == self.prefix {
+            true => all,
+            false => state.tree.count_prefix(prefix),
+        };
+        (count, state.tree_bytes.checked_div(all).unwrap_or(0))
     }
 
     /// An empty cache that knows what comes after `revision`.
@@ -145,6 +204,7 @@ impl Cache {
             state.first = old.first;
             state.floor = old.floor;
             state.bytes = old.bytes;
+            state.tree_bytes = old.tree_bytes;
             drop(state);
             return cache;
         }
@@ -167,15 +227,11 @@ impl Cache {
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
-        self.state
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
-        self.state
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Builds the entry of a stored value. None where the value is not an object.
@@ -196,8 +252,10 @@ impl Cache {
         let mut state = self.write();
         let mut tree = Tree::default();
         let mut changed = 0;
+        let mut tree_bytes = 0;
         for entry in entries {
             changed = changed.max(entry.revision);
+            tree_bytes += entry.json().len();
             tree.insert(entry);
         }
         // Cursors from before point below `first` and so learn that they missed something.
@@ -205,6 +263,7 @@ impl Cache {
         state.ring.clear();
         state.bytes = 0;
         state.tree = tree;
+        state.tree_bytes = tree_bytes;
         // A deletion may have come after the last put, so the load's revision is the safe answer.
         state.changed = if changed == 0 { 0 } else { revision };
         state.floor = revision;
@@ -221,6 +280,9 @@ impl Cache {
                 Some(entry) => state.tree.insert(entry.clone()),
                 None => state.tree.remove(&key),
             };
+            let bytes =
+                |entry: &Option<Arc<Entry>>| entry.as_ref().map_or(0, |one| one.json().len());
+            state.tree_bytes = (state.tree_bytes + bytes(&new)).saturating_sub(bytes(&old));
             if old.is_some() || new.is_some() {
                 state.push(Change::new(revision, old, new));
             }
@@ -344,5 +406,22 @@ mod tests {
             serde_json::from_slice(changes[0].gone.as_ref().unwrap()).unwrap();
         assert_eq!(gone["metadata"]["resourceVersion"], "4");
         assert_eq!((cache.len(), cache.snapshot(3).revision), (0, 4));
+        assert_eq!(cache.size("/registry/pods/"), (0, 0));
+    }
+
+    #[test]
+    fn it_knows_how_much_there_is_and_who_sees_it() {
+        let cache = Arc::new(Cache::new(Vec::new(), "/registry/pods/".into()));
+        let bytes = entry("n/a", 3).json().len();
+        cache.reset(vec![entry("n/a", 3), entry("n/b", 4), entry("na/c", 5)], 5);
+        assert_eq!(cache.size("/registry/pods/"), (3, bytes));
+        assert_eq!(cache.size("/registry/pods/n/"), (2, bytes));
+        put(&cache, "n/a", 6);
+        assert_eq!(cache.size("/registry/pods/n/"), (2, bytes));
+        let (all, some) = (cache.watched(""), cache.watched("n"));
+        let of = |namespace| cache.watches_of(namespace);
+        assert_eq!((of("n"), of("m"), of("")), (2, 1, 1));
+        drop((all, some));
+        assert_eq!((of("n"), cache.watches().len()), (0, 0));
     }
 }

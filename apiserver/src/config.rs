@@ -63,6 +63,8 @@ pub struct Config {
     /// machine's owner use the API: what listens there expects nobody else.
     pub proxy_to_loopback: bool,
     pub static_tokens: auth::static_tokens::StaticTokens,
+    /// Requests that are worked on at once, in seats, which priority levels divide; administrators and probes need none.
+    pub seats: u32,
     /// Whether requests without credentials become `system:anonymous` (and so meet RBAC) or get 401.
     pub anonymous: bool,
 }
@@ -92,6 +94,7 @@ impl Config {
             front_proxy: None,
             proxy_to_loopback: false,
             static_tokens: auth::static_tokens::StaticTokens::default(),
+            seats: crate::flow::SEATS,
             anonymous: true,
         }
     }

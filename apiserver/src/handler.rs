@@ -1,5 +1,5 @@
-//! The one pipeline that every request takes: identify, authenticate, impersonate, authorize, route, read the body,
-//! take a place, serve, encode, measure. A panic in any of it is a 500 and a log line, never a dead connection.
+//! The one pipeline that every request takes: identify, authenticate, impersonate, classify, authorize, route, read the
+//! body, wait for a place, serve, encode, measure. A panic in any of it is a 500 and a log line, never a dead connection.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -17,15 +17,16 @@ use futures::FutureExt;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use resources::{Handle, Resource, Subresource};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::ApiServer;
 use crate::body;
 use crate::context::{Context, Warnings};
+use crate::flow::{self, Kind, Stored, Urgency};
 use crate::negotiate::{self, Offer, Output};
 use crate::proxy::Arrival;
 use crate::request::{Query, RequestInfo};
+use crate::selection::Selection;
 use crate::status::{ApiError, ApiResult};
 use crate::{aggregation, authenticate, discovery, health, openapi, reviews, subresources, verbs};
 
@@ -36,54 +37,37 @@ const ALWAYS_ALLOWED: &[&str] = &["/healthz", "/livez", "/readyz"];
 /// Where nodes and the control plane show that they live.
 const HEARTBEAT_NAMESPACES: &[&str] = &["kube-node-lease", "kube-system"];
 
-/// How many requests are worked on at once, with Kubernetes' defaults. Long-running ones do not count, and neither do
-/// those whose body is still on its way.
-pub(crate) struct Limits {
-    reading: Semaphore,
-    writing: Semaphore,
-    bodies: body::Budget,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            reading: Semaphore::new(400),
-            writing: Semaphore::new(200),
-            bodies: body::Budget::default(),
-        }
-    }
-}
-
-impl Limits {
-    /// A place for one request; none is needed by probes, and by administrators, who must get through to a server that
-    /// others flood.
-    fn enter(&self, context: &Context, method: &Method) -> ApiResult<Option<SemaphorePermit<'_>>> {
-        if context.user.in_group(GROUP_MASTERS) || is_probe(&context.info) {
-            return Ok(None);
-        }
-        let slots = if matches!(*method, Method::GET | Method::HEAD) {
-            &self.reading
-        } else {
-            &self.writing
-        };
-        slots.try_acquire().map(Some).map_err(|_| {
-            ApiError::too_many_requests("too many requests, please try again later", 1)
-        })
-    }
-}
-
 /// What a request's body counts against: administrators, nodes and heartbeats must get through to a server whose budget
 /// others have spent.
 fn account<'a>(user: &'a User, info: &RequestInfo) -> body::Account<'a> {
-    let is_heartbeat = info.group == "coordination.k8s.io"
-        && info.resource == "leases"
-        && HEARTBEAT_NAMESPACES.contains(&info.namespace.as_str());
+    let is_heartbeat = is_lease(info) && HEARTBEAT_NAMESPACES.contains(&info.namespace.as_str());
     if user.in_group(GROUP_MASTERS) {
         body::Account::Nothing
     } else if is_heartbeat || user.node_identity().is_some() {
         body::Account::User(&user.name)
     } else {
         body::Account::UserAndCommon(&user.name)
+    }
+}
+
+fn is_lease(info: &RequestInfo) -> bool {
+    info.group == "coordination.k8s.io" && info.resource == "leases"
+}
+
+/// What shows that a node or a part of the control plane lives is kept waiting by nobody: they would be taken for dead
+/// just when there is much to do.
+fn urgency(user: &User, info: &RequestInfo) -> Urgency {
+    let own = match info.namespace.as_str() {
+        // The name of a new one is in the body, where admission looks at it.
+        "kube-node-lease" => user
+            .node_identity()
+            .is_some_and(|own| info.name.is_empty() || info.name == own),
+        "kube-system" => user.name.starts_with("system:kube-"),
+        _ => false,
+    };
+    match own && is_lease(info) && !info.is_collection() {
+        true => Urgency::Now,
+        false => Urgency::Ordinary,
     }
 }
 
@@ -113,14 +97,19 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         ..output.clone().unwrap_or(Output::PLAIN)
     };
     let warnings = Warnings::default();
-    let outcome = AssertUnwindSafe(pipeline(
-        server.clone(),
-        info.clone(),
+    let mut matched = None;
+    let asked = Asked {
+        info: info.clone(),
         query,
         output,
         parts,
+    };
+    let outcome = AssertUnwindSafe(pipeline(
+        server.clone(),
+        asked,
         &mut body,
         warnings.clone(),
+        &mut matched,
     ))
     .catch_unwind()
     .await;
@@ -133,6 +122,9 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
             respond_error(&headers, &plain, &ApiError::internal(text))
         }
     };
+    if let Some(matched) = &matched {
+        matched.mark(&mut response);
+    }
     for text in warnings.take() {
         if let Some(value) = warning(&text) {
             response.headers_mut().append(header::WARNING, value);
@@ -178,15 +170,27 @@ fn respond_error(headers: &HeaderMap, output: &Output, error: &ApiError) -> Resp
     response
 }
 
-async fn pipeline(
-    server: Arc<ApiServer>,
+/// What a client asks for.
+struct Asked {
     info: RequestInfo,
     query: Query,
     output: ApiResult<Output>,
-    mut parts: Parts,
+    parts: Parts,
+}
+
+async fn pipeline(
+    server: Arc<ApiServer>,
+    asked: Asked,
     body: &mut body::Incoming,
     warnings: Warnings,
+    matched: &mut Option<flow::Matched>,
 ) -> ApiResult<Response> {
+    let Asked {
+        info,
+        query,
+        output,
+        mut parts,
+    } = asked;
     let now = crate::clock::unix_seconds();
     let user = server
         .authenticator
@@ -197,6 +201,7 @@ async fn pipeline(
     if !is_probe(&info) && (info.is_resource || !user.in_group(GROUP_MASTERS)) {
         server.world.wait_loaded().await?;
     }
+    *matched = server.flow.classify(&user, &info);
     authorize(&server, &user, &info, &query)?;
     let other = aggregation::server_of(&server, &info);
     let output = match output {
@@ -217,7 +222,7 @@ async fn pipeline(
             extensions: &mut parts.extensions,
             body,
         };
-        return pass_on(&context, arrival, &other).await;
+        return pass_on(&context, arrival, &other, matched.as_ref()).await;
     }
     let resource = find(&context.server, &context.info).await?;
     let route = route(resource, &context.info, &parts.method)?;
@@ -228,9 +233,10 @@ async fn pipeline(
             extensions: &mut parts.extensions,
             body,
         };
-        serve_stream(&context, route, arrival).await
+        serve_stream(&context, route, arrival, matched.as_ref()).await
     } else {
-        in_time(&context, serve(&context, route, &parts.method, body)).await
+        let work = serve(&context, route, &parts.method, body, matched.as_ref());
+        in_time(&context, work).await
     }
 }
 
@@ -248,11 +254,15 @@ async fn pass_on(
     context: &Context,
     arrival: Arrival<'_>,
     other: &aggregation::Served,
+    matched: Option<&flow::Matched>,
 ) -> ApiResult<Response> {
     if context.info.is_long_running() {
         return aggregation::pass(context, arrival, other).await;
     }
-    let _slot = context.server.limits.enter(context, arrival.method)?;
+    let _held = match enter(context, matched, Kind::Small).await {
+        Ok(held) => held,
+        Err(refusal) => return Ok(refusal),
+    };
     in_time(context, aggregation::pass(context, arrival, other)).await
 }
 
@@ -380,11 +390,92 @@ async fn serve_stream(
     context: &Context,
     route: Route,
     arrival: Arrival<'_>,
+    matched: Option<&flow::Matched>,
 ) -> ApiResult<Response> {
     match route {
         Route::Connect(resource) => subresources::connect(context, &resource, arrival).await,
-        Route::Read(resource) => verbs::watch::watch(context, &resource, arrival.extensions).await,
+        Route::Read(resource) => {
+            // A place until the watch is open, and its bytes until what there is already is sent.
+            let kind = match begins_with_state(context) {
+                true => Kind::List(stored(context, &resource)),
+                false => Kind::Small,
+            };
+            let (_seat, bytes) = match enter(context, matched, kind).await {
+                Ok(Some(held)) => (Some(held.seat), Some(held.bytes)),
+                Ok(None) => (None, None),
+                Err(refusal) => return Ok(refusal),
+            };
+            verbs::watch::watch(context, &resource, arrival.extensions, bytes).await
+        }
         _ => Ok(page_not_found()),
+    }
+}
+
+/// Waits for a place; none is needed by probes. The answer to the client where there is no place for it.
+async fn enter(
+    context: &Context,
+    matched: Option<&flow::Matched>,
+    kind: Kind,
+) -> Result<Option<flow::Held>, Response> {
+    let Some(matched) = matched.filter(|_| !is_probe(&context.info)) else {
+        return Ok(None);
+    };
+    let urgency = urgency(&context.user, &context.info);
+    let is_watch = context.info.verb == "watch";
+    let held = matched.enter(kind, urgency, context.deadline, is_watch);
+    held.await.map(Some)
+}
+
+/// Whether a watch sends what there is already.
+fn begins_with_state(context: &Context) -> bool {
+    let query = &context.query;
+    let version = query.get("resourceVersion").unwrap_or_default();
+    match query.get("sendInitialEvents") {
+        Some(_) => query.flag("sendInitialEvents"),
+        None => version.is_empty() || version == "0",
+    }
+}
+
+/// What kind of work a request is.
+fn kind(context: &Context, route: &Route) -> Kind {
+    match route {
+        Route::Read(resource) if context.info.verb == "list" => {
+            Kind::List(stored(context, resource))
+        }
+        Route::Write(resource) | Route::Subresource(resource, _) if context.info.verb != "get" => {
+            let cache = context.server.world.cache(resource);
+            let namespace = &context.info.namespace;
+            Kind::Write {
+                watches: cache.map_or(0, |cache| cache.watches_of(namespace)),
+            }
+        }
+        _ => Kind::Small,
+    }
+}
+
+/// The objects of a list or of the beginning of a watch.
+fn stored(context: &Context, resource: &Resource) -> Stored {
+    let Some(cache) = context.server.world.cache(resource) else {
+        return Stored::default();
+    };
+    let namespace = &context.info.namespace;
+    let (objects, object_bytes) = cache.size(&Selection::all(resource, namespace).prefix);
+    let objects = match context.info.name.is_empty() {
+        true => objects,
+        false => objects.min(1),
+    };
+    let limit = context
+        .query
+        .get("limit")
+        .and_then(|text| text.parse().ok());
+    let query = &context.query;
+    let selects = |name: &str| query.get(name).is_some_and(|text| !text.is_empty());
+    Stored {
+        objects: objects as u64,
+        object_bytes: object_bytes as u64,
+        limit: limit.unwrap_or(0),
+        streamed: context.output.is_plain() || context.info.verb == "watch",
+        selective: selects("labelSelector") || selects("fieldSelector"),
     }
 }
 
@@ -394,20 +485,33 @@ async fn serve(
     route: Route,
     method: &Method,
     body: &mut body::Incoming,
+    matched: Option<&flow::Matched>,
 ) -> ApiResult<Response> {
-    let limits = &context.server.limits;
     let held = match route {
         Route::NotFound | Route::Page | Route::Read(_) | Route::Connect(_) => None,
         Route::Subresource(..) | Route::Virtual(_) | Route::Write(_) => {
             let account = account(&context.user, &context.info);
-            let read = limits.bodies.read(body, &context.headers, account);
+            let bodies = &context.server.bodies;
+            let read = bodies.read(body, &context.headers, account);
             Some(read.await?)
         }
     };
     let body = held.as_ref().map(|held| held.bytes.clone());
     let body = body.unwrap_or_default();
     let route = rerouted(context, route, method).await?;
-    let _slot = limits.enter(context, method)?;
+    let held = match enter(context, matched, kind(context, &route)).await {
+        Ok(held) => held,
+        Err(refusal) => return Ok(refusal),
+    };
+    let response = work(context, route, body).await?;
+    Ok(match held {
+        // The work is done: what is left is to send it.
+        Some(flow::Held { seat: _seat, bytes }) => bytes.counted(response),
+        None => response,
+    })
+}
+
+async fn work(context: &Context, route: Route, body: Bytes) -> ApiResult<Response> {
     match route {
         Route::NotFound | Route::Connect(_) => Ok(page_not_found()),
         Route::Page => Ok(page(context).await.unwrap_or_else(page_not_found)),
@@ -483,6 +587,49 @@ async fn page(context: &Context) -> Option<Response> {
 mod tests {
     use super::*;
     use body::Account;
+
+    #[test]
+    fn only_own_signs_of_life_are_urgent() {
+        let leases = "/apis/coordination.k8s.io/v1/namespaces";
+        let node = User::node("n1");
+        let scheduler = User::component("kube-scheduler");
+        let account = User::service_account("kube-system", "x", "");
+        for (user, uri, expected) in [
+            (
+                &node,
+                format!("{leases}/kube-node-lease/leases/n1"),
+                Urgency::Now,
+            ),
+            (
+                &node,
+                format!("{leases}/kube-node-lease/leases/n2"),
+                Urgency::Ordinary,
+            ),
+            (
+                &scheduler,
+                format!("{leases}/kube-system/leases/kube-scheduler"),
+                Urgency::Now,
+            ),
+            (
+                &scheduler,
+                format!("{leases}/default/leases/x"),
+                Urgency::Ordinary,
+            ),
+            (
+                &scheduler,
+                "/api/v1/namespaces/kube-system/pods/x".into(),
+                Urgency::Ordinary,
+            ),
+            (
+                &account,
+                format!("{leases}/kube-system/leases/x"),
+                Urgency::Ordinary,
+            ),
+        ] {
+            let info = RequestInfo::parse(&Method::PUT, &uri, &Query::parse(None));
+            assert_eq!(urgency(user, &info), expected, "{} {uri}", user.name);
+        }
+    }
 
     #[test]
     fn who_must_get_through_needs_no_room_among_all() {

@@ -1,4 +1,5 @@
-//! `/healthz`, `/livez`, `/readyz` with their checks, `/metrics`, and the documents that let others verify our tokens.
+//! `/healthz`, `/livez`, `/readyz` with their checks, `/metrics`, what flow control shows, and the documents that let
+//! others verify our tokens.
 
 use std::time::Duration;
 
@@ -90,6 +91,11 @@ const CHECKS: &[Check] = &[
         test: Test::Now(ApiServer::is_ready),
     },
     Check {
+        name: "poststarthook/priority-and-fairness-config-producer",
+        live: false,
+        test: Test::Now(ApiServer::is_ready),
+    },
+    Check {
         name: "poststarthook/scheduling/bootstrap-system-priority-classes",
         live: false,
         test: Test::Now(ApiServer::is_ready),
@@ -128,6 +134,13 @@ pub(crate) async fn respond(context: &Context, path: &str) -> Option<Response> {
             ));
         }
         _ => {}
+    }
+    if let Some(text) = crate::flow::respond(&context.server.flow, path) {
+        return Some(text_response(
+            StatusCode::OK,
+            text,
+            "text/plain; charset=utf-8",
+        ));
     }
     for endpoint in ["healthz", "livez", "readyz"] {
         let Some(rest) = path

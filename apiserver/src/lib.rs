@@ -6,9 +6,9 @@
 //! is a plain service, so tests and the agents of the same process call it directly.
 //!
 //! ```text
-//! serve ─► handler ─► authenticate ─► authorize ─► verbs/* ─► admission ─► write ─► kv::Store
-//!                                                    ▲                                  │
-//!                                                    └──────── world/cache ◄── watch ───┘
+//! serve ─► handler ─► authenticate ─► authorize ─► flow ─► verbs/* ─► admission ─► write ─► kv::Store
+//!                                                            ▲                                  │
+//!                                                            └──────── world/cache ◄── watch ───┘
 //! ```
 
 mod admission;
@@ -33,6 +33,7 @@ mod discovery;
 mod endpoints;
 mod entry;
 mod event_ttl;
+mod flow;
 mod handler;
 mod health;
 mod kubelet;
@@ -85,7 +86,8 @@ pub struct ApiServer {
     pub(crate) quotas: admission::Queues,
     pub(crate) conversions: conversion::Conversions,
     pub(crate) metrics: metrics::Metrics,
-    pub(crate) limits: handler::Limits,
+    pub(crate) flow: flow::FlowControl,
+    pub(crate) bodies: body::Budget,
     pub(crate) openapi: openapi::Documents,
     pub(crate) discovery: discovery::Documents,
     pub(crate) kubelets: kubelet::Kubelets,
@@ -121,6 +123,7 @@ impl ApiServer {
     /// Nothing runs until [`ApiServer::start`].
     pub fn new(store: Arc<dyn kv::Store>, config: Config) -> Arc<ApiServer> {
         let world = Arc::new(world::World::new(&resources::ALL));
+        let metrics = metrics::Metrics::new();
         Arc::new(ApiServer {
             authenticator: authenticate::Authenticator::new(&config),
             authorizer: authorize::Authorizer::new(&world),
@@ -128,8 +131,9 @@ impl ApiServer {
             policies: admission::Policies::new(&world),
             quotas: admission::Queues::default(),
             conversions: conversion::Conversions::default(),
-            metrics: metrics::Metrics::new(),
-            limits: handler::Limits::default(),
+            flow: flow::FlowControl::new(&world, config.seats, metrics.registry()),
+            metrics,
+            bodies: body::Budget::default(),
             openapi: openapi::Documents::default(),
             discovery: discovery::Documents::default(),
             kubelets: kubelet::Kubelets::new(&config),
@@ -144,8 +148,8 @@ impl ApiServer {
         })
     }
 
-    /// Starts the caches, the bootstrap objects, the endpoints of the `kubernetes` Service, compaction and the counting of
-    /// quotas. Returns at once; [`ApiServer::ready`] tells when clients can be served.
+    /// Starts the caches, the bootstrap objects, the endpoints of the `kubernetes` Service, compaction, the counting of
+    /// quotas and flow control. Returns at once; [`ApiServer::ready`] tells when clients can be served.
     pub fn start(self: &Arc<Self>) -> Tasks {
         let mut tasks = JoinSet::new();
         tasks.spawn(host::here(self.world.clone().follow(self.store.clone())));
@@ -155,6 +159,7 @@ impl ApiServer {
         tasks.spawn(host::here(definitions::run(self.clone())));
         tasks.spawn(host::here(quota_status::run(self.clone())));
         tasks.spawn(host::here(aggregation::run(self.clone())));
+        tasks.spawn(host::here(flow::run(self.clone())));
         Tasks {
             tasks,
             stopping: self.stopping.clone(),

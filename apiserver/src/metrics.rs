@@ -142,6 +142,11 @@ impl Metrics {
         }
     }
 
+    /// Where others count.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     pub(crate) fn observe(
         &self,
         info: &RequestInfo,
@@ -239,6 +244,7 @@ impl Metrics {
             }
         }
         self.revision.set(server.world.revision());
+        server.flow.observe();
         // The process's own registry holds what the store counts, under etcd's names, and the process's memory and CPU.
         let mut families = prometheus::gather();
         families.extend(self.registry.gather());

@@ -81,6 +81,12 @@ impl Selection {
         }
     }
 
+    /// Whether it is about more than one object, or what one node has.
+    pub(crate) fn is_wide(&self) -> bool {
+        let is_free = |field| self.fields.required_value(field).is_none();
+        is_free("metadata.name") && is_free("spec.nodeName")
+    }
+
     /// Whether every object of the prefix is meant.
     pub(crate) fn is_plain(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()

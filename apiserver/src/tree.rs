@@ -96,6 +96,22 @@ impl Tree {
             .skip(skip)
     }
 
+    /// How many keys are below `key`, counted by chunks.
+    fn rank(&self, key: &str) -> usize {
+        let Some(index) = self.chunk_of(key) else {
+            return 0;
+        };
+        let before: usize = self.chunks[..index].iter().map(|chunk| chunk.len()).sum();
+        before + self.chunks[index].partition_point(|entry| entry.key() < key)
+    }
+
+    /// How many keys begin with `prefix`, which ends with a slash.
+    pub(crate) fn count_prefix(&self, prefix: &str) -> usize {
+        // `0` follows the slash.
+        let end = format!("{}0", prefix.strip_suffix('/').unwrap_or(prefix));
+        self.rank(&end).saturating_sub(self.rank(prefix))
+    }
+
     /// Entries whose key begins with `prefix`.
     pub(crate) fn iter_prefix<'a>(
         &'a self,
@@ -136,6 +152,8 @@ mod tests {
                 let want: Vec<_> = model.range(start.to_owned()..).map(|(k, v)| (k.clone(), *v)).collect();
                 assert_eq!(got, want);
                 assert!(model.iter().all(|(k, v)| tree.get(k).is_some_and(|e| e.revision == *v)));
+                assert_eq!(tree.count_prefix("/registry/pods/"), model.len());
+                assert_eq!(tree.count_prefix("/registry/nodes/"), 0);
             }
         }
     }

@@ -1,9 +1,12 @@
-//! The objects that a cluster has from its first moment: namespaces, RBAC roles and bindings, priority classes. Clients
+//! The objects that a cluster has from its first moment: namespaces, RBAC roles and bindings, priority classes, and what
+//! keeps requests apart ([`flow`]). Clients
 //! and tests name them, so their names and contents are facts; `bootstrap/rbac.tsv` holds the RBAC ones.
 //!
 //! Lines of the table: `ClusterRole name labels aggregation`, `Role namespace/name - -`, each followed by its
 //! `rule verbs groups resources names urls`, and `ClusterRoleBinding name role subjects` (`RoleBinding` likewise), where
 //! subjects are separated by spaces. Lists are separated by commas, `-` stands for nothing and `""` for the core group.
+
+pub mod flow;
 
 use schema::Object;
 use serde_json::{Value, json};
@@ -30,6 +33,9 @@ pub fn all() -> Vec<(&'static Resource, Object)> {
     add(RBAC_GROUP, "clusterrolebindings", cluster_role_bindings());
     add(RBAC_GROUP, "roles", roles());
     add(RBAC_GROUP, "rolebindings", role_bindings());
+    let levels = flow::priority_levels();
+    add(flow::GROUP, "prioritylevelconfigurations", levels);
+    add(flow::GROUP, "flowschemas", flow::flow_schemas());
     objects
 }
 

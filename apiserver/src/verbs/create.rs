@@ -11,6 +11,7 @@ use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::definitions;
+use crate::flow;
 use crate::managed::{self, Owner};
 use crate::requester;
 use crate::service_allocation;
@@ -98,6 +99,7 @@ pub(crate) async fn create_object(
     }
     resource.prepare_create(&mut object);
     requester::enter(&context.user, resource, &mut object);
+    flow::enter_status(context, resource, &mut object);
     if object.name().is_empty() {
         let error = FieldError::required(
             &Path::new("metadata").child("name"),

@@ -20,6 +20,7 @@ use crate::cache::{Cache, Snapshot};
 use crate::context::Context;
 use crate::conversion::{self, Asker};
 use crate::entry::{self, Entry};
+use crate::flow;
 use crate::negotiate::{self, Encoding, Form};
 use crate::read_version::{ListOptions, ReadAt, encode_token};
 use crate::selection::Selection;
@@ -494,6 +495,9 @@ fn send(
         );
     }
     let mut response = Response::new(Body::empty());
+    response
+        .extensions_mut()
+        .insert(flow::AnswerBytes(about as u64));
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -20,10 +20,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::ApiServer;
-use crate::cache::{Cache, Change};
+use crate::cache::{Cache, Change, Watched};
 use crate::context::Context;
 use crate::conversion::{self, Asker};
 use crate::entry::{self, Entry};
+use crate::flow;
 use crate::negotiate::{self, Encoding, Form, Output};
 use crate::read_version::WatchOptions;
 use crate::selection::Selection;
@@ -44,6 +45,7 @@ pub(crate) async fn watch(
     context: &Context,
     resource: &Handle,
     extensions: &mut Extensions,
+    bytes: Option<flow::Bytes>,
 ) -> ApiResult<Response> {
     let encoding = context.output.encoding;
     if encoding == Encoding::Yaml {
@@ -58,7 +60,12 @@ pub(crate) async fn watch(
     // What was authorized is this name (from the path of the `/watch/` form, or from the selector): no more is served.
     selection.narrow_to_name(&context.info.name);
     let (end, frames) = match Watcher::open(context, resource, &options, selection).await {
-        Ok(watcher) => {
+        Ok(mut watcher) => {
+            watcher.initial_bytes = bytes.map(|mut bytes| {
+                let initial = watcher.initial.iter();
+                bytes.settle(initial.map(|entry| entry.json().len() as u64).sum());
+                bytes
+            });
             let end = watcher.end;
             let frames = futures::stream::unfold(watcher, |mut watcher| async move {
                 let frame = watcher.next_frame().await?;
@@ -106,6 +113,8 @@ struct Watcher {
     wake: watch::Receiver<u64>,
     /// Objects that were there at the start, still to be sent as ADDED.
     initial: VecDeque<Arc<Entry>>,
+    /// Held until they are sent.
+    initial_bytes: Option<flow::Bytes>,
     /// Revision of the bookmark that ends the initial events.
     initial_end: Option<i64>,
     cursor: u64,
@@ -118,6 +127,7 @@ struct Watcher {
     columns_sent: bool,
     stopping: tokio_util::sync::CancellationToken,
     _open: crate::metrics::OpenWatch,
+    _watched: Option<Watched>,
 }
 
 impl Watcher {
@@ -191,6 +201,11 @@ impl Watcher {
         });
         let now = Instant::now();
         let end = now + Duration::from_secs(seconds.min(7 * 86_400));
+        let namespace = match selection.prefix == cache.prefix {
+            true => "",
+            false => &context.info.namespace,
+        };
+        let watched = selection.is_wide().then(|| cache.watched(namespace));
         let initial_end = options.initial_events.then_some(sent);
         let mut watcher = Watcher {
             resource: resource.clone(),
@@ -202,6 +217,7 @@ impl Watcher {
             by_form,
             wake,
             initial,
+            initial_bytes: None,
             initial_end,
             cursor,
             sent,
@@ -211,6 +227,7 @@ impl Watcher {
             columns_sent: false,
             stopping: server.stopping.clone(),
             _open: server.metrics.open_watch(resource),
+            _watched: watched,
         };
         watcher.schedule_bookmark(now);
         Ok(watcher)
@@ -257,6 +274,7 @@ impl Watcher {
         if !frame.is_empty() {
             return Some(frame.freeze());
         }
+        self.initial_bytes = None;
         loop {
             // Before the changes are read: whatever is at or below it is in the ring by then.
             let complete = self.server.world.revision();

@@ -7,6 +7,7 @@ use super::{
     at_most_hundred_percent, count_or_percent, immutable, items, label_selector, one_of,
     optional_one_of, require,
 };
+use crate::bootstrap;
 use crate::look::{Look, spec};
 
 /// Pods may use values up to this; higher ones are for the system.
@@ -82,8 +83,34 @@ pub(crate) fn priority_class_update(new: &Object, old: &Object, errors: &mut Err
     );
 }
 
+/// The schemas and levels of last resort are what the server counts on: nobody changes them. Of `exempt`, the shares may
+/// change, which others borrow.
+fn fixed(object: &Object, wanted: Vec<Object>, free: &[&str], errors: &mut ErrorList) {
+    let name = object.name();
+    if !bootstrap::flow::MANDATORY.contains(&name) {
+        return;
+    }
+    let without = |object: &Object| {
+        let mut object = object.clone();
+        object.remove(free);
+        object.get(&["spec"]).cloned()
+    };
+    let wanted = wanted.iter().find(|wanted| wanted.name() == name);
+    if wanted.is_some_and(|wanted| without(wanted) != without(object)) {
+        let value = object.get(&["spec"]).cloned().unwrap_or_default();
+        let detail = format!("spec of '{name}' must equal the fixed value");
+        errors.push(FieldError::invalid(&Path::new("spec"), value, detail));
+    }
+}
+
 /// FlowSchema.
 pub(crate) fn flow_schema(object: &Object, errors: &mut ErrorList) {
+    fixed(
+        object,
+        bootstrap::flow::flow_schemas(),
+        &["spec", ""],
+        errors,
+    );
     let (spec, path) = (spec(object), Path::new("spec"));
     let precedence = spec.int("matchingPrecedence").unwrap_or(0);
     if precedence <= 0 {
@@ -160,6 +187,8 @@ pub(crate) fn flow_schema(object: &Object, errors: &mut ErrorList) {
 
 /// PriorityLevelConfiguration.
 pub(crate) fn priority_level(object: &Object, errors: &mut ErrorList) {
+    let levels = bootstrap::flow::priority_levels();
+    fixed(object, levels, &["spec", "exempt"], errors);
     let (spec, path) = (spec(object), Path::new("spec"));
     one_of(spec, "type", &["Exempt", "Limited"], &path, errors);
     let (limited, exempt) = (spec.at("limited"), spec.at("exempt"));
@@ -216,6 +245,13 @@ pub(crate) fn priority_level(object: &Object, errors: &mut ErrorList) {
                             let path = response_path.child("queuing").child(field);
                             errors.push(FieldError::invalid(&path, number, "must be positive"));
                         }
+                    }
+                    let number = |field| queuing.int(field).unwrap_or_default();
+                    let (queues, hand) = (number("queues"), number("handSize"));
+                    if hand > queues {
+                        let path = response_path.child("queuing").child("handSize");
+                        let detail = format!("should not be greater than queues ({queues})");
+                        errors.push(FieldError::invalid(&path, hand, detail));
                     }
                 }
                 _ => {}

@@ -183,8 +183,12 @@ fn configuration() -> Vec<Case> {
                 "priorityLevelConfiguration": {"name": "global-default"}, "distinguisherMethod": {"type": "ByUser"},
                 "rules": [{"subjects": [{"kind": "User", "user": {"name": "u"}}],
                     "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]}]}}))
-            .with_status(json!({"conditions": [{"type": "Dangling", "status": "True", "reason": "r", "message": "m",
-                "lastTransitionTime": "2026-01-01T00:00:00Z"}]})),
+            .with_status(json!({"conditions": [
+                // What the server says itself; else it would write at the same time.
+                {"type": "Dangling", "status": "False", "reason": "Found", "lastTransitionTime": "2026-01-01T00:00:00Z",
+                    "message": "This FlowSchema references the PriorityLevelConfiguration object named \"global-default\" and it exists"},
+                {"type": "StatusUpdate", "status": "True", "reason": "r", "message": "m",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"}]})),
         case("/apis/flowcontrol.apiserver.k8s.io/v1", "prioritylevelconfigurations", false,
             json!({"kind": "PriorityLevelConfiguration", "spec": {"type": "Limited",
                 "limited": {"nominalConcurrencyShares": 2, "limitResponse": {"type": "Reject"}}}}))
