@@ -27,6 +27,7 @@ use crate::negotiate::{self, Offer, Output};
 use crate::proxy::Arrival;
 use crate::request::{Query, RequestInfo};
 use crate::selection::Selection;
+use crate::serve::MayRest;
 use crate::status::{ApiError, ApiResult};
 use crate::{aggregation, authenticate, discovery, health, openapi, reviews, subresources, verbs};
 
@@ -124,6 +125,9 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
     };
     if let Some(matched) = &matched {
         matched.mark(&mut response);
+    }
+    if info.is_long_running() && info.verb != "watch" {
+        response.extensions_mut().insert(MayRest);
     }
     for text in warnings.take() {
         if let Some(value) = warning(&text) {

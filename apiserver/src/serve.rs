@@ -2,8 +2,14 @@
 //!
 //! `axum::serve` is not used: it gives hyper no timer, so that hyper's header timeout never fires.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+mod activity;
+mod impatient;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,26 +18,44 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::client_certificate::PeerCertificate;
+pub(crate) use activity::MayRest;
+use activity::{Activity, Bounds, Verdict};
+use impatient::Impatient;
 
 /// Bounds of one listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeLimits {
     /// Connections at once; more wait in the kernel's queue.
     pub connections_max: usize,
+    /// Of one address; more are closed at once, so that nobody alone takes all.
+    pub connections_per_address_max: usize,
     pub handshake_timeout: Duration,
-    /// From the first byte of a request to the end of its headers.
+    /// From the first byte of a request to the end of its headers, and from the handshake to the first request.
     pub header_timeout: Duration,
     pub header_bytes_max: usize,
+    /// A connection without a request, as in Kubernetes.
+    pub idle_timeout: Duration,
+    /// A client that takes nothing of an answer; the answer is given up, and the connection where nothing at all can be
+    /// written. Logs, exec and their like may rest.
+    pub stall_timeout: Duration,
     /// Requests at once on one HTTP/2 connection, as in Kubernetes.
     pub streams_max: u32,
+    /// Streams that a client opened and reset before they were looked at.
+    pub resets_max: usize,
+    /// Bytes of a request body that HTTP/2 takes before the server asks for them, for a stream and for a connection.
+    pub stream_window_bytes: u32,
+    pub connection_window_bytes: u32,
+    /// Bytes of an answer that HTTP/2 keeps for a stream.
+    pub send_buffer_bytes: usize,
     pub keep_alive_every: Duration,
     pub keep_alive_timeout: Duration,
     /// How long open requests may go on after shutdown began.
@@ -42,10 +66,17 @@ impl Default for ServeLimits {
     fn default() -> ServeLimits {
         ServeLimits {
             connections_max: 10_000,
+            connections_per_address_max: 5_000,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
             header_bytes_max: 1 << 20,
+            idle_timeout: Duration::from_secs(90),
+            stall_timeout: Duration::from_secs(60),
             streams_max: 250,
+            resets_max: 64,
+            stream_window_bytes: 256 << 10,
+            connection_window_bytes: 1 << 20,
+            send_buffer_bytes: 256 << 10,
             keep_alive_every: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(10),
@@ -56,6 +87,47 @@ impl Default for ServeLimits {
 /// Who sent a request: the other end of its connection. A request extension.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerAddress(pub(crate) SocketAddr);
+
+/// How many connections each address has.
+#[derive(Default)]
+struct Addresses(Mutex<BTreeMap<IpAddr, usize>>);
+
+/// One of them, until it is dropped.
+struct Counted {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    fn count(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<Counted> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(Counted {
+            addresses: self.clone(),
+            address,
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self
+            .addresses
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
 
 /// Serves `router` until `shutdown`, then drains. `tls` may ask for a client certificate but must not
 /// require one: see [`crate::ask_client_certificate`].
@@ -68,8 +140,8 @@ pub async fn serve_tls(
 ) {
     let acceptor = TlsAcceptor::from(tls);
     let slots = Arc::new(Semaphore::new(limits.connections_max));
-    let graceful = GracefulShutdown::new();
-    let mut connections = tokio::task::JoinSet::new();
+    let addresses = Arc::new(Addresses::default());
+    let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
         let slot = tokio::select! {
@@ -88,27 +160,28 @@ pub async fn serve_tls(
             },
             () = shutdown.cancelled() => break,
         };
-        let (acceptor, router, watcher, stop) = (
-            acceptor.clone(),
-            router.clone(),
-            graceful.watcher(),
-            shutdown.clone(),
-        );
+        let address = peer.ip().to_canonical();
+        let Some(counted) = addresses.count(address, limits.connections_per_address_max) else {
+            tracing::debug!(%peer, "closed: its address has too many connections");
+            continue;
+        };
+        let (acceptor, router, stop) = (acceptor.clone(), router.clone(), shutdown.clone());
         connections.spawn(async move {
             let handshake = tokio::select! {
                 handshake = tokio::time::timeout(limits.handshake_timeout, handshake(&acceptor, stream)) => handshake,
                 () = stop.cancelled() => return,
             };
             match handshake {
-                Ok(Ok(stream)) => serve_connection(stream, peer, router, &limits, watcher).await,
+                Ok(Ok(stream)) => serve_connection(stream, peer, router, &limits, stop).await,
                 Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
             }
-            drop(slot);
+            drop((slot, counted));
         });
     }
     drop(listener);
-    if tokio::time::timeout(limits.drain_timeout, graceful.shutdown())
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.drain_timeout, drained)
         .await
         .is_err()
     {
@@ -124,24 +197,8 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> std::io::Result
     acceptor.accept(stream).await
 }
 
-async fn serve_connection(
-    stream: TlsStream,
-    peer: SocketAddr,
-    router: Router,
-    limits: &ServeLimits,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    let certificate =
-        stream.get_ref().1.peer_certificates().map(|chain| {
-            PeerCertificate(chain.iter().map(|one| one.clone().into_owned()).collect())
-        });
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(PeerAddress(peer));
-        if let Some(certificate) = &certificate {
-            request.extensions_mut().insert(certificate.clone());
-        }
-        router.clone().oneshot(request.map(Body::new))
-    });
+/// How requests are read.
+fn protocol(limits: &ServeLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -154,15 +211,92 @@ async fn serve_connection(
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_max)
         .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(64)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
+        .max_pending_accept_reset_streams(limits.resets_max)
+        .max_send_buf_size(limits.send_buffer_bytes)
+        .initial_stream_window_size(limits.stream_window_bytes)
+        .initial_connection_window_size(limits.connection_window_bytes)
         .keep_alive_interval(limits.keep_alive_every)
         .keep_alive_timeout(limits.keep_alive_timeout);
-    let connection = builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-        .into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, %peer, "connection ended");
+    builder
+}
+
+async fn serve_connection(
+    stream: TlsStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: &ServeLimits,
+    shutdown: CancellationToken,
+) {
+    let certificate =
+        stream.get_ref().1.peer_certificates().map(|chain| {
+            PeerCertificate(chain.iter().map(|one| one.clone().into_owned()).collect())
+        });
+    let resting = Arc::new(AtomicUsize::new(0));
+    let activity = Arc::new(Activity::new(resting.clone()));
+    let own = activity.clone();
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(PeerAddress(peer));
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
+        let (router, activity) = (router.clone(), own.clone());
+        let open = activity.begin();
+        async move {
+            let response = router.oneshot(request.map(Body::new)).await?;
+            Ok::<_, std::convert::Infallible>(activity.answer(open, response))
+        }
+    });
+    let stream = TokioIo::new(Impatient::new(stream, limits.stall_timeout, resting));
+    let builder = protocol(limits);
+    let mut connection = pin!(builder.serve_connection_with_upgrades(stream, service));
+    let bounds = Bounds {
+        first: limits.header_timeout,
+        idle: limits.idle_timeout,
+        stall: limits.stall_timeout,
+    };
+    let mut leaving = false;
+    let mut look = Instant::now() + bounds.first;
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut connection => {
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, %peer, "connection ended");
+                }
+                return;
+            }
+            () = shutdown.cancelled(), if !leaving => {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep_until(look) => match activity.judge(look, &bounds) {
+                // The other side was told, and did not go.
+                Verdict::Idle if leaving => return,
+                Verdict::Idle => {
+                    leaving = true;
+                    look = Instant::now() + limits.keep_alive_timeout;
+                    connection.as_mut().graceful_shutdown();
+                }
+                Verdict::Until(next) => look = next,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_counted_and_forgotten() {
+        let addresses = Arc::new(Addresses::default());
+        let one: IpAddr = [192, 0, 2, 1].into();
+        let other: IpAddr = [192, 0, 2, 2].into();
+        let held = [addresses.count(one, 2), addresses.count(one, 2)];
+        assert!(held.iter().all(Option::is_some));
+        assert!(addresses.count(one, 2).is_none());
+        assert!(addresses.count(other, 2).is_some());
+        drop(held);
+        assert!(addresses.0.lock().unwrap().is_empty());
     }
 }

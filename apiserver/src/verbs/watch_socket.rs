@@ -24,6 +24,9 @@ use crate::websocket;
 /// Clients have nothing to say on a watch.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
+/// For a client to take a frame.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
+
 /// How long after its end a watch waits for a client that has not read everything yet.
 const CLOSING_MAX: Duration = Duration::from_secs(10);
 
@@ -75,12 +78,12 @@ async fn serve<C: AsyncRead + AsyncWrite + Unpin>(
     };
     match tokio::time::timeout_at(deadline, carried).await {
         Ok(outcome) => outcome,
-        Err(_) => {
-            let error =
-                std::io::Error::new(std::io::ErrorKind::TimedOut, "the client did not read");
-            Err(error.into())
-        }
+        Err(_) => Err(not_read()),
     }
+}
+
+fn not_read() -> tungstenite::Error {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, "the client did not read").into()
 }
 
 /// The events of a frame: lines of text, or messages that follow their length.
@@ -113,10 +116,15 @@ async fn carry(
                 let Some(frame) = frame else {
                     return sink.close().await;
                 };
-                for message in messages(encoding, frame).map_err(std::io::Error::other)? {
-                    sink.feed(message).await?;
-                }
-                sink.flush().await?;
+                let messages = messages(encoding, frame).map_err(std::io::Error::other)?;
+                let sent = async {
+                    for message in messages {
+                        sink.feed(message).await?;
+                    }
+                    sink.flush().await
+                };
+                let sent = tokio::time::timeout(TAKEN_WITHIN, sent).await;
+                sent.unwrap_or_else(|_| Err(not_read()))?;
             }
             message = stream.next() => match message {
                 None => return Ok(()),

@@ -36,6 +36,10 @@ pub(crate) struct Listening {
 
 impl Listening {
     pub(crate) async fn start(server: &Server) -> Listening {
+        Listening::bounded(server, ServeLimits::default()).await
+    }
+
+    pub(crate) async fn bounded(server: &Server, limits: ServeLimits) -> Listening {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::IpAddress(LOCALHOST)];
@@ -64,7 +68,7 @@ impl Listening {
             listener,
             Arc::new(own),
             server.router(),
-            ServeLimits::default(),
+            limits,
             CancellationToken::new(),
         ));
         Listening {
@@ -75,12 +79,29 @@ impl Listening {
     }
 
     pub(crate) async fn connect(&self) -> Tls {
-        let stream = TcpStream::connect((LOCALHOST, self.port)).await.unwrap();
+        self.try_connect().await.unwrap()
+    }
+
+    pub(crate) async fn try_connect(&self) -> std::io::Result<Tls> {
+        let stream = TcpStream::connect((LOCALHOST, self.port)).await?;
         let name = ServerName::from(LOCALHOST);
-        TokioIo::new(self.connector.connect(name, stream).await.unwrap())
+        let stream = self.connector.connect(name, stream).await?;
+        Ok(TokioIo::new(stream))
     }
 
     async fn send(&self, http2: bool, request: Request<Body>) -> (StatusCode, Value) {
+        let (parts, body) = self.answer(http2, request).await;
+        let whole = timeout(DEADLINE, body.collect()).await.expect("in time");
+        let bytes = whole.expect("a whole answer").to_bytes();
+        (parts.status, serde_json::from_slice(&bytes).expect("JSON"))
+    }
+
+    /// The head of an answer, and its body on its way.
+    pub(crate) async fn answer(
+        &self,
+        http2: bool,
+        request: Request<Body>,
+    ) -> (http::response::Parts, hyper::body::Incoming) {
         let stream = self.connect().await;
         let answer = async {
             let response = if http2 {
@@ -94,9 +115,7 @@ impl Listening {
                 tokio::spawn(connection);
                 sender.send_request(request).await
             };
-            let (parts, body) = response.expect("an answer").into_parts();
-            let bytes = body.collect().await.expect("a whole answer").to_bytes();
-            (parts.status, serde_json::from_slice(&bytes).expect("JSON"))
+            response.expect("an answer").into_parts()
         };
         timeout(DEADLINE, answer).await.expect("in time")
     }
