@@ -1,7 +1,7 @@
 //! Who is asking, and may they?
 //!
-//! Authentication turns a client certificate ([`x509`]), a service account token ([`token`]) or a static
-//! token ([`static_tokens`]) into a [`User`]; [`impersonation`] turns one user into another. Authorization
+//! Authentication turns a client certificate ([`x509`]), a service account token ([`token`]), a token of somebody else
+//! ([`jwt`]) or a static token ([`static_tokens`]) into a [`User`]; [`impersonation`] turns one user into another. Authorization
 //! ([`policy`]) asks the node authorizer ([`node`]) and RBAC ([`rbac`]) in this order, as
 //! `--authorization-mode=Node,RBAC` does. Two admission checks live here because they are about rights:
 //! [`escalation`] (nobody grants what they do not hold) and [`node_restriction`] (a node writes only its own).
@@ -14,6 +14,7 @@ pub mod bearer;
 pub mod bootstrap_token;
 pub mod escalation;
 pub mod impersonation;
+pub mod jwt;
 pub mod node;
 pub mod node_graph;
 pub mod node_restriction;
