@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::authorities::Rotation;
 use crate::pki::{self, Authority, Pair};
 use crate::up::{say, shell_word};
 use crate::{cli, local};
@@ -64,6 +65,7 @@ pub(crate) struct Orders {
     pub(crate) members: Vec<String>,
     pub(crate) nodes: Vec<String>,
     pub(crate) change: Option<Change>,
+    pub(crate) rotation: Rotation,
 }
 
 /// How the store's members have changed, which the bundle does not know by itself.
@@ -86,6 +88,7 @@ impl Orders {
             members: args.members.clone(),
             nodes: args.nodes.clone(),
             change: added.or(removed).or(recovered),
+            rotation: args.rotation.wanted(),
         }
     }
 }
@@ -131,9 +134,11 @@ pub(crate) fn make(dir: &Path, orders: &Orders) -> Result<()> {
         ids = changed(ids, change)?;
         pki::write_secret(&ids_file(dir), &serde_json::to_vec_pretty(&ids)?)?;
     }
-    let authority = Authority::open_or_create(dir, "ca", "kontiki-ca")?;
-    let peers = Authority::open_or_create(dir, "peer-ca", "kontiki-peer-ca")?;
-    local::store_port_certificates(dir)?;
+    orders.rotation.turn(dir)?;
+    let renew = orders.rotation.renew;
+    let authority = Authority::open_or_create(dir, "ca", "kontiki-ca")?.renewing(renew);
+    let peers = Authority::open_or_create(dir, "peer-ca", "kontiki-peer-ca")?.renewing(renew);
+    local::store_port_certificates(dir, renew)?;
     pki::ensure_signing_key(&dir.join("sa.key"))?;
     let admin = Pair::in_dir(dir, "admin");
     authority.ensure(
@@ -315,6 +320,7 @@ mod tests {
             members: members.to_vec(),
             nodes: nodes.to_vec(),
             change: None,
+            rotation: Rotation::default(),
         };
         super::make(dir, &orders)
     }
@@ -357,6 +363,7 @@ mod tests {
                 dir,
                 &Orders {
                     change: Some(change),
+                    rotation: Rotation::default(),
                     ..Orders::default()
                 },
             )

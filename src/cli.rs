@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::authorities::{self, Rotation};
 use crate::local::{Home, SERVICE_CIDR, Wishes};
+use crate::pki::Renew;
 use crate::up;
 
 #[derive(Parser)]
@@ -148,6 +150,28 @@ pub(crate) struct UpArgs {
     pub(crate) home: HomeArgs,
     #[command(flatten)]
     pub(crate) wishes: WishArgs,
+    #[command(flatten)]
+    pub(crate) rotation: RotationArgs,
+}
+
+/// New certificates, and new authorities.
+#[derive(Args)]
+pub(crate) struct RotationArgs {
+    /// Issue all certificates anew, whatever life they have left; what runs takes them without a restart
+    #[arg(long)]
+    renew: bool,
+    /// A step to new authorities, when all machines have the files of the last one
+    #[arg(long, value_name = "STEP", value_enum)]
+    authorities: Option<authorities::Step>,
+}
+
+impl RotationArgs {
+    pub(crate) fn wanted(&self) -> Rotation {
+        Rotation {
+            renew: Renew::all_if(self.renew),
+            step: self.authorities,
+        }
+    }
 }
 
 /// What a cluster on this machine is to be like.
@@ -312,6 +336,85 @@ pub(crate) struct ServerArgs {
     pub(crate) with_node: Option<PathBuf>,
     #[command(flatten, next_help_heading = "The node agent of --with-node")]
     pub(crate) node: NodeArgs,
+    #[command(flatten, next_help_heading = "Who is who, and who may do what")]
+    pub(crate) access: AccessArgs,
+}
+
+/// Files about users and rights; what they say holds anew whenever they change.
+#[derive(Args, Clone)]
+pub(crate) struct AccessArgs {
+    /// AuthenticationConfiguration: issuers of tokens (OpenID Connect), and who may come without credentials
+    #[arg(long, env = "KONTIKI_AUTHENTICATION_CONFIG", value_name = "FILE")]
+    pub(crate) authentication_config: Option<PathBuf>,
+    /// AuthorizationConfiguration: who is asked whether a user may do something [default: Node, then RBAC]
+    #[arg(long, env = "KONTIKI_AUTHORIZATION_CONFIG", value_name = "FILE")]
+    pub(crate) authorization_config: Option<PathBuf>,
+    /// Kubeconfig of a webhook that knows tokens which nobody else knows
+    #[arg(
+        long,
+        env = "KONTIKI_AUTHENTICATION_TOKEN_WEBHOOK_CONFIG",
+        value_name = "FILE"
+    )]
+    pub(crate) authentication_token_webhook_config: Option<PathBuf>,
+    /// Version of the TokenReviews that it gets
+    #[arg(long, env = "KONTIKI_AUTHENTICATION_TOKEN_WEBHOOK_VERSION", default_value = "v1", value_parser = ["v1", "v1beta1"])]
+    pub(crate) authentication_token_webhook_version: String,
+    /// Its answers hold for so many seconds
+    #[arg(
+        long,
+        env = "KONTIKI_AUTHENTICATION_TOKEN_WEBHOOK_CACHE_SECONDS",
+        default_value_t = 120
+    )]
+    pub(crate) authentication_token_webhook_cache_seconds: u64,
+    /// Static tokens, a line each: token,user,uid,"group1,group2"
+    #[arg(long, env = "KONTIKI_TOKEN_AUTH_FILE", value_name = "FILE")]
+    pub(crate) token_auth_file: Option<PathBuf>,
+    /// Authorities of proxies that name users in headers
+    #[arg(
+        long,
+        env = "KONTIKI_REQUESTHEADER_CLIENT_CA_FILE",
+        value_name = "FILE"
+    )]
+    pub(crate) requestheader_client_ca_file: Option<PathBuf>,
+    /// Common names of these proxies, separated by commas [default: any]
+    #[arg(
+        long,
+        env = "KONTIKI_REQUESTHEADER_ALLOWED_NAMES",
+        value_delimiter = ','
+    )]
+    pub(crate) requestheader_allowed_names: Vec<String>,
+    /// Headers with the user's name
+    #[arg(
+        long,
+        env = "KONTIKI_REQUESTHEADER_USERNAME_HEADERS",
+        value_delimiter = ',',
+        default_value = "X-Remote-User"
+    )]
+    pub(crate) requestheader_username_headers: Vec<String>,
+    /// Headers with the user's uid
+    #[arg(
+        long,
+        env = "KONTIKI_REQUESTHEADER_UID_HEADERS",
+        value_delimiter = ',',
+        default_value = "X-Remote-Uid"
+    )]
+    pub(crate) requestheader_uid_headers: Vec<String>,
+    /// Headers with the user's groups
+    #[arg(
+        long,
+        env = "KONTIKI_REQUESTHEADER_GROUP_HEADERS",
+        value_delimiter = ',',
+        default_value = "X-Remote-Group"
+    )]
+    pub(crate) requestheader_group_headers: Vec<String>,
+    /// Prefixes of headers with whatever else is known of the user
+    #[arg(
+        long,
+        env = "KONTIKI_REQUESTHEADER_EXTRA_HEADERS_PREFIX",
+        value_delimiter = ',',
+        default_value = "X-Remote-Extra-"
+    )]
+    pub(crate) requestheader_extra_headers_prefix: Vec<String>,
 }
 
 /// `name=id@host:port`.
@@ -422,6 +525,8 @@ pub(crate) struct PkiArgs {
     /// Machines that run pods: NAME=HOST, separated by commas
     #[arg(long, value_delimiter = ',')]
     pub(crate) nodes: Vec<String>,
+    #[command(flatten)]
+    pub(crate) rotation: RotationArgs,
     /// A member that was added to the store, or that takes the place of the one of its name: NAME=HOST
     #[arg(long, value_name = "NAME=HOST", requires = "member_id")]
     pub(crate) add_member: Option<String>,

@@ -8,20 +8,40 @@ use apiserver::ApiServer;
 use auth::User;
 use http::{Request, Response};
 use http_body_util::BodyExt;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-/// Runs every agent until `stop`. They start when the API can serve them.
+/// Runs every agent until `stop`. They start when the API can serve them, and begin anew when the cluster's authorities
+/// are others: it is they who tell the namespaces.
 pub(crate) async fn run(
     api: &Arc<ApiServer>,
     member: &str,
-    ca_pem: &str,
+    mut ca_pem: watch::Receiver<String>,
     stop: &CancellationToken,
 ) {
     tokio::select! {
         () = api.ready() => {}
         () = stop.cancelled() => return,
     }
+    while !stop.is_cancelled() {
+        let pem = ca_pem.borrow_and_update().clone();
+        let round = stop.child_token();
+        let agents = run_agents(api, member, &pem, &round);
+        tokio::pin!(agents);
+        tokio::select! {
+            () = &mut agents => return,
+            Ok(()) = ca_pem.changed() => {
+                tracing::info!("the cluster's authorities have changed: the agents begin anew");
+                round.cancel();
+                agents.await;
+            }
+        }
+    }
+}
+
+/// One round, until `stop`.
+async fn run_agents(api: &Arc<ApiServer>, member: &str, ca_pem: &str, stop: &CancellationToken) {
     let running = agents::ALL.iter().map(|agent| {
         let context = AgentContext {
             client: client(api, agent.user),

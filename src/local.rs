@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::host_name;
-use crate::pki::{self, Authority, Leaf, Pair, Usage};
+use crate::pki::{self, Authority, Leaf, Pair, Renew, Usage};
 
 /// First port for etcd clients. Not etcd's own 2379: Debian's etcd may run on the same machine.
 pub(crate) const ETCD_PORT: u16 = 6490;
@@ -337,12 +337,13 @@ fn absent_is_fine(removed: std::io::Result<()>) -> std::io::Result<()> {
     }
 }
 
-/// Makes every certificate of the plan that is missing or about to expire, and the administrator's kubeconfig.
-pub(crate) fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str) -> Result<()> {
+/// Makes every certificate of the plan that is missing or about to expire, or all of them, and the administrator's
+/// kubeconfig.
+pub(crate) fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str, renew: Renew) -> Result<()> {
     let dir = home.pki();
-    let authority = Authority::open_or_create(&dir, "ca", "kontiki-ca")?;
-    let peers = Authority::open_or_create(&dir, "peer-ca", "kontiki-peer-ca")?;
-    store_port_certificates(&dir)?;
+    let authority = Authority::open_or_create(&dir, "ca", "kontiki-ca")?.renewing(renew);
+    let peers = Authority::open_or_create(&dir, "peer-ca", "kontiki-peer-ca")?.renewing(renew);
+    store_port_certificates(&dir, renew)?;
     pki::ensure_signing_key(&dir.join("sa.key"))?;
     let admin = home.admin();
     authority.ensure(&admin, &client("kubernetes-admin", Some("system:masters")))?;
@@ -401,8 +402,9 @@ pub(crate) const STORE_CA: &str = "store-ca.crt";
 
 /// That port bypasses RBAC, so it has an authority of its own, which issues one certificate: no certificate for the
 /// API, whoever it is of, opens it.
-pub(crate) fn store_port_certificates(dir: &Path) -> Result<()> {
+pub(crate) fn store_port_certificates(dir: &Path, renew: Renew) -> Result<()> {
     let authority = Authority::open_or_create(dir, "store-ca", "kontiki-store-ca")?;
+    let authority = authority.renewing(renew);
     authority.ensure(
         &Pair::in_dir(dir, "store-admin"),
         &client("store-admin", None),
@@ -695,7 +697,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home(dir.path().join("home"));
         let plan = home.plan(&wishes(3), &mut counter()).unwrap();
-        ensure_pki(&home, &plan, "10.0.0.5").unwrap();
+        ensure_pki(&home, &plan, "10.0.0.5", Renew::WhereNeeded).unwrap();
         let letter = home.0.join("letter");
         fs::write(&letter, "mine").unwrap();
         assert!(!home.wipe(&plan).unwrap());
@@ -711,7 +713,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home(dir.path().join("home"));
         let plan = home.plan(&wishes(3), &mut counter()).unwrap();
-        ensure_pki(&home, &plan, "10.0.0.5").unwrap();
+        ensure_pki(&home, &plan, "10.0.0.5", Renew::WhereNeeded).unwrap();
         let config: serde_json::Value =
             serde_json::from_str(&pki::read(&home.kubeconfig()).unwrap()).unwrap();
         assert_eq!(config["contexts"].as_array().unwrap().len(), 3);

@@ -1,6 +1,9 @@
 //! The one binary: read the command line, set up logging, dispatch.
 
+mod access;
+mod authorities;
 mod bundle;
+mod certificates;
 mod cli;
 mod control_plane;
 mod local;
@@ -11,6 +14,7 @@ mod probe;
 mod process;
 #[cfg(test)]
 mod reference;
+mod reload;
 mod resize;
 mod server;
 mod store_cli;
@@ -52,7 +56,14 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Up(args) => up::up(&args.home.home(), &args.wishes.wishes()).await,
+        Command::Up(args) => {
+            up::up(
+                &args.home.home(),
+                &args.wishes.wishes(),
+                args.rotation.wanted(),
+            )
+            .await
+        }
         Command::Down(args) => up::down(&args.home()),
         Command::Reset(args) => up::reset(&args.home()),
         Command::Status(args) => up::status(&args.home()).await,

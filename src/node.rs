@@ -2,16 +2,20 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use agents::{
     Client, ClientConfig, HollowConfig, Identity, NodeConfig, RuntimeKind, ServerIdentity,
 };
 use anyhow::{Context, Result};
+use apiserver::ApiServer;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::cli::{AgentArgs, NodeArgs, host_name};
 use crate::pki::{self, Pair};
+use crate::reload::{self, Followed};
 use crate::{local, server, up};
 
 /// `kontiki agent`: runs until SIGTERM or SIGINT.
@@ -29,6 +33,7 @@ pub(crate) async fn run_process(args: AgentArgs) -> Result<()> {
         &args.data_dir,
         &args.pki_dir,
         &args.cluster_domain,
+        None,
         stop,
     )
     .await;
@@ -36,26 +41,30 @@ pub(crate) async fn run_process(args: AgentArgs) -> Result<()> {
     outcome
 }
 
-/// Runs a node agent until `stop`. Containers go on when it ends.
+/// Runs a node agent until `stop`. Containers go on when it ends. What `api`, of the same process, shows in its metrics
+/// includes this agent's certificates.
 pub(crate) async fn run(
     args: &NodeArgs,
     servers: Vec<String>,
     data_dir: &Path,
     pki_dir: &Path,
     cluster_domain: &str,
+    api: Option<Arc<ApiServer>>,
     stop: CancellationToken,
 ) -> Result<()> {
     // The Secrets that pods mount are below it.
     pki::create_private_dir(data_dir)?;
     let ca = pki::read(&pki_dir.join("ca.crt"))?;
-    let client = Pair::in_dir(pki_dir, "client");
-    let identity = Identity::Certificate {
-        cert_pem: pki::read(&client.cert)?,
-        key_pem: pki::read(&client.key)?,
+    let pair = |name: &str| -> Result<(String, String)> {
+        let pair = Pair::in_dir(pki_dir, name);
+        Ok((pki::read(&pair.cert)?, pki::read(&pair.key)?))
     };
-    let client = Client::connect(ClientConfig::new(servers, ca.clone(), identity))
+    let (cert, key) = pair("client")?;
+    let identity = certificate(&cert, &key);
+    let client = Client::connect(ClientConfig::new(servers.clone(), ca.clone(), identity))
         .map_err(anyhow::Error::msg)?;
-    let serving = Pair::in_dir(pki_dir, "server");
+    let (cert, key) = pair("server")?;
+    let serving = watch::Sender::new(serving(&ca, &cert, &key));
     let address = args.node_ip.clone().unwrap_or_else(up::node_ip);
     let node_ip: IpAddr = address
         .parse()
@@ -74,12 +83,7 @@ pub(crate) async fn run(
         labels: Default::default(),
         taints: Vec::new(),
         max_pods: args.pods_max,
-        server: ServerIdentity {
-            certificate_pem: pki::read(&serving.cert)?,
-            key_pem: pki::read(&serving.key)?,
-            client_ca_pem: ca,
-            client_names: vec![local::KUBELET_CLIENT.to_string()],
-        },
+        server: serving.subscribe(),
     };
     info!(
         node = config.node_name,
@@ -87,7 +91,64 @@ pub(crate) async fn run(
         port = args.node_port,
         "node agent starts"
     );
-    agents::run_node(config, client, stop)
-        .await
-        .context("the node agent does not run")
+    let followed = followed(pki_dir, servers, client.clone(), serving);
+    let following = reload::follow(followed, api, stop.clone());
+    let running = async {
+        agents::run_node(config, client, stop)
+            .await
+            .context("the node agent does not run")
+    };
+    tokio::pin!(following, running);
+    tokio::select! {
+        outcome = &mut running => outcome,
+        () = &mut following => running.await,
+    }
+}
+
+fn certificate(cert: &str, key: &str) -> Identity {
+    Identity::Certificate {
+        cert_pem: cert.to_owned(),
+        key_pem: key.to_owned(),
+    }
+}
+
+fn serving(ca: &str, cert: &str, key: &str) -> ServerIdentity {
+    ServerIdentity {
+        certificate_pem: cert.to_owned(),
+        key_pem: key.to_owned(),
+        client_ca_pem: ca.to_owned(),
+        client_names: vec![local::KUBELET_CLIENT.to_string()],
+    }
+}
+
+/// What the agent takes anew when its files change.
+fn followed(
+    pki_dir: &Path,
+    servers: Vec<String>,
+    client: Client,
+    server: watch::Sender<ServerIdentity>,
+) -> Vec<Followed> {
+    let ca = pki_dir.join("ca.crt");
+    let of_client = Followed::pair(
+        "node-client",
+        std::slice::from_ref(&ca),
+        Pair::in_dir(pki_dir, "client"),
+        move |ca, cert, key| {
+            client
+                .replace_tls(&servers, ca, &certificate(cert, key))
+                .map_err(anyhow::Error::msg)
+        },
+    );
+    let of_server = Followed::pair(
+        "node-server",
+        std::slice::from_ref(&ca),
+        Pair::in_dir(pki_dir, "server"),
+        move |ca, cert, key| {
+            let identity = serving(ca, cert, key);
+            identity.check().map_err(anyhow::Error::msg)?;
+            server.send_replace(identity);
+            Ok(())
+        },
+    );
+    vec![of_client, of_server]
 }

@@ -61,9 +61,28 @@ impl Pair {
     }
 }
 
+/// Which certificates are issued anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Renew {
+    /// Those that are missing, end soon, or do not fit what is wanted now.
+    #[default]
+    WhereNeeded,
+    All,
+}
+
+impl Renew {
+    pub(crate) fn all_if(all: bool) -> Renew {
+        match all {
+            true => Renew::All,
+            false => Renew::WhereNeeded,
+        }
+    }
+}
+
 /// A certificate authority whose key is at hand.
 pub(crate) struct Authority {
     pub(crate) pair: Pair,
+    renew: Renew,
 }
 
 impl Authority {
@@ -91,13 +110,21 @@ impl Authority {
                 write_public(&pair.cert, self_signed(common_name, &key)?.as_bytes())?;
             }
         }
-        Ok(Authority { pair })
+        Ok(Authority {
+            pair,
+            renew: Renew::WhereNeeded,
+        })
+    }
+
+    pub(crate) fn renewing(self, renew: Renew) -> Authority {
+        Authority { renew, ..self }
     }
 
     /// Issues `leaf` to `pair`, unless a certificate of this authority with the same names and enough life left is
     /// there already.
     pub(crate) fn ensure(&self, pair: &Pair, leaf: &Leaf) -> Result<()> {
-        if pair.exists() && !needs_renewal(pair, leaf, &self.pair).unwrap_or(true) {
+        let fits = || pair.exists() && !needs_renewal(pair, leaf, &self.pair).unwrap_or(true);
+        if self.renew == Renew::WhereNeeded && fits() {
             return Ok(());
         }
         let authority_key = KeyPair::from_pem(&read(&self.pair.key)?)
@@ -177,12 +204,17 @@ fn valid_for(params: &mut CertificateParams, days: i64) {
     params.not_after = now + Duration::days(days);
 }
 
-/// Whether the certificate ends soon, is of another authority, or does not carry all the names that are wanted now.
+/// Whether the certificate ends soon, is of another authority or another key, or does not carry all the names that are
+/// wanted now.
 fn needs_renewal(pair: &Pair, leaf: &Leaf, authority: &Pair) -> Result<bool> {
     let pem = parse(&pair.cert)?;
     let cert = pem.parse_x509()?;
     let ends = cert.validity().not_after.to_datetime();
     if ends < OffsetDateTime::now_utc() + Duration::days(RENEW_DAYS) {
+        return Ok(true);
+    }
+    let key = KeyPair::from_pem(&read(&pair.key)?)?;
+    if cert.public_key().subject_public_key.data != key.public_key_raw() {
         return Ok(true);
     }
     let authority = parse(&authority.cert)?;
@@ -217,6 +249,12 @@ fn parse(cert: &Path) -> Result<Pem> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(read(cert)?.as_bytes())
         .map_err(|error| anyhow::anyhow!("{}: {error}", cert.display()))?;
     Ok(pem)
+}
+
+/// Until when the first certificate of a text is valid, in seconds since 1970.
+pub(crate) fn end_of(pem: &str) -> Option<i64> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
+    Some(pem.parse_x509().ok()?.validity().not_after.timestamp())
 }
 
 /// Which key an authority has.
@@ -258,7 +296,7 @@ pub(crate) fn write_secret(path: &Path, content: &[u8]) -> Result<()> {
     write_with_mode(path, content, 0o600)
 }
 
-fn write_public(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn write_public(path: &Path, content: &[u8]) -> Result<()> {
     write_with_mode(path, content, 0o644)
 }
 
@@ -307,6 +345,26 @@ mod tests {
             .ensure(&pair, &leaf(&["localhost", "10.0.0.7"]))
             .unwrap();
         assert_ne!(first, read(&pair.cert).unwrap());
+    }
+
+    #[test]
+    fn a_leaf_that_has_lost_its_key_is_issued_anew_and_so_are_all_when_that_is_wished() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_create(dir.path(), "ca", "kontiki-ca").unwrap();
+        let pair = Pair::in_dir(dir.path(), "server");
+        authority.ensure(&pair, &leaf(&["localhost"])).unwrap();
+        let first = read(&pair.cert).unwrap();
+        // As after a renewal that was cut short between its two files.
+        let key = KeyPair::generate().unwrap().serialize_pem();
+        write_secret(&pair.key, key.as_bytes()).unwrap();
+        authority.ensure(&pair, &leaf(&["localhost"])).unwrap();
+        let second = read(&pair.cert).unwrap();
+        assert_ne!(first, second);
+        authority.ensure(&pair, &leaf(&["localhost"])).unwrap();
+        assert_eq!(second, read(&pair.cert).unwrap());
+        let renewing = authority.renewing(Renew::All);
+        renewing.ensure(&pair, &leaf(&["localhost"])).unwrap();
+        assert_ne!(second, read(&pair.cert).unwrap());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use store::etcd::client::{Client, ClientError, Member as Listed};
 
 use crate::local::{self, Home, Member, Plan};
+use crate::pki::Renew;
 use crate::process::Process;
 use crate::store_cli::Session;
 use crate::up::{self, Progress, say};
@@ -150,7 +151,7 @@ fn take_in(home: &Home, plan: &mut Plan, member: Member) -> Result<()> {
     // The node agent stands on its own from now on: it shall not end with one of several members.
     plan.node.apart |= plan.members.len() > 1;
     home.save(plan)?;
-    local::ensure_pki(home, plan, &up::node_ip())
+    local::ensure_pki(home, plan, &up::node_ip(), Renew::WhereNeeded)
 }
 
 /// What an earlier member of the name has left is kept for a look, but never used again.
@@ -275,7 +276,7 @@ fn forget(home: &Home, plan: &mut Plan, name: &str) -> Result<()> {
         _ => {}
     }
     home.save(plan)?;
-    local::ensure_pki(home, plan, &up::node_ip())
+    local::ensure_pki(home, plan, &up::node_ip(), Renew::WhereNeeded)
 }
 
 /// `kontiki store member remove` of a member of this home: takes it out of the store and out of the plan. Answers its

@@ -9,18 +9,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use apiserver::{ApiServer, KubeletIdentity};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::cli::ServerArgs;
 use crate::local::STORE_CA;
 use crate::pki::{self, Pair};
-use crate::{control_plane, node};
+use crate::{access, certificates, control_plane, node};
 
 /// How long agents and open requests may take to end, and then the store to hand over and flush.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -60,13 +58,19 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
     let api_listener = listen(&args.api_listen, "--api-listen").await?;
     let etcd_listener = match args.etcd_listen {
         Some(address) => Some((
-            store_port_tls(&args.pki_dir, &pems)?,
+            watch::Sender::new(store_port_tls(&args.pki_dir, &pems)?.server_config()?),
             store::etcd::bind(address).await?,
         )),
         None => None,
     };
     let advertise = resolve(&args.api_advertise).await?;
-    let tls = Arc::new(tls_config(&pems)?);
+    let request_header = access::request_header(&args.access)?;
+    let proxies = request_header.as_ref().map_or("", |it| &it.ca_pem);
+    let tls = watch::Sender::new(certificates::api_tls(
+        &[&pems.ca, proxies].join("\n"),
+        &pems.server.0,
+        &pems.server.1,
+    )?);
 
     // Every Secret is in it.
     pki::create_private_dir(&args.data_dir)?;
@@ -74,29 +78,52 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         .await
         .context("the store does not start")?;
     let stop = CancellationToken::new();
-    let api = ApiServer::new(store.clone(), api_config(&args, &pems, advertise)?);
+    let api_config = apiserver::Config {
+        request_header,
+        ..api_config(&args, &pems, advertise)?
+    };
+    let api = ApiServer::new(store.clone(), api_config);
+    if let Err(error) = access::take(&api, &args.access) {
+        within(STORE_STOP, "the store", store.shutdown()).await;
+        return Err(error);
+    }
     let api_tasks = api.start();
     let limits = apiserver::ServeLimits::default();
     let serving = tokio::spawn(apiserver::serve_tls(
         api_listener,
-        tls,
+        tls.subscribe(),
         api.router(),
         limits,
         stop.clone(),
     ));
-    let etcd = etcd_listener.map(|(tls, listener)| {
+    let (etcd_tls, etcd_listener) = etcd_listener.unzip();
+    let etcd = etcd_listener.zip(etcd_tls.as_ref()).map(|(listener, tls)| {
         tokio::spawn(store::etcd::serve(
             listener,
-            tls,
+            tls.subscribe(),
             store.clone(),
             stop.clone().cancelled_owned(),
         ))
     });
     info!(name = %args.name, api = %args.api_listen, peers = %args.peer_listen, "member started");
+    let ca = watch::Sender::new(pems.ca.clone());
     let mut agents = tokio::spawn(run_agents(
         args.clone(),
         api.clone(),
-        pems.ca.clone(),
+        ca.subscribe(),
+        stop.clone(),
+    ));
+    let in_use = certificates::InUse {
+        api: api.clone(),
+        store: store.clone(),
+        tls,
+        etcd_tls,
+        ca,
+    };
+    let following = tokio::spawn(certificates::follow(
+        args.pki_dir.clone(),
+        args.access.clone(),
+        in_use,
         stop.clone(),
     ));
 
@@ -132,6 +159,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         agents_end,
         within(DRAIN, "the API's tasks", api_tasks.stop()),
         within(DRAIN, "open requests", serving),
+        within(DRAIN, "the certificates", following),
         etcd_end,
     );
     within(STORE_STOP, "the store", store.shutdown()).await;
@@ -152,26 +180,31 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
 async fn run_agents(
     args: ServerArgs,
     api: Arc<ApiServer>,
-    ca_pem: String,
+    ca_pem: watch::Receiver<String>,
     stop: CancellationToken,
 ) -> Result<()> {
     let control_plane = async {
         if !args.no_agents {
-            control_plane::run(&api, &args.name, &ca_pem, &stop).await;
+            control_plane::run(&api, &args.name, ca_pem, &stop).await;
         }
         stop.cancelled().await;
         Ok(())
     };
     let node = async {
         if let Some(dir) = &args.with_node {
-            run_node(&args, dir, &stop).await?;
+            run_node(&args, api.clone(), dir, &stop).await?;
         }
         Ok(())
     };
     tokio::try_join!(control_plane, node).map(|_| ())
 }
 
-async fn run_node(args: &ServerArgs, dir: &Path, stop: &CancellationToken) -> Result<()> {
+async fn run_node(
+    args: &ServerArgs,
+    api: Arc<ApiServer>,
+    dir: &Path,
+    stop: &CancellationToken,
+) -> Result<()> {
     let port = args.api_listen.rsplit(':').next().unwrap_or_default();
     let servers = vec![format!("https://127.0.0.1:{port}")];
     node::run(
@@ -180,6 +213,7 @@ async fn run_node(args: &ServerArgs, dir: &Path, stop: &CancellationToken) -> Re
         &dir.join("data"),
         &dir.join("pki"),
         &args.cluster_domain,
+        Some(api),
         stop.clone(),
     )
     .await
@@ -274,30 +308,6 @@ fn api_config(args: &ServerArgs, pems: &Pems, advertise: SocketAddr) -> Result<a
     Ok(config)
 }
 
-/// Clients may show a certificate of the cluster's CA; those without one authenticate by token, or are anonymous.
-fn tls_config(pems: &Pems) -> Result<rustls::ServerConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = rustls::RootCertStore::empty();
-    for authority in CertificateDer::pem_slice_iter(pems.ca.as_bytes()) {
-        roots.add(authority.context("ca.crt is not a certificate")?)?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .allow_unauthenticated()
-        .build()?;
-    let chain = CertificateDer::pem_slice_iter(pems.server.0.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .context("server.crt is not a certificate")?;
-    let key = PrivateKeyDer::from_pem_slice(pems.server.1.as_bytes())
-        .context("server.key is not a key")?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(apiserver::ask_client_certificate(verifier))
-        .with_single_cert(chain, key)
-        .context("server.crt and server.key do not belong together")?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
 /// Waits for the wish to stop; a hang-up of the terminal that started the process is none.
 pub(crate) async fn stop_signal() -> &'static str {
     let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
@@ -325,7 +335,9 @@ async fn within<F: Future>(patience: Duration, what: &str, stopping: F) {
 
 #[cfg(test)]
 mod tests {
-    use rustls::pki_types::UnixTime;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, UnixTime};
+    use rustls::server::WebPkiClientVerifier;
 
     use super::*;
 
@@ -336,6 +348,7 @@ mod tests {
             members: vec!["a=10.0.0.1".into()],
             nodes: vec!["w=10.0.0.2".into()],
             change: None,
+            rotation: Default::default(),
         };
         crate::bundle::make(dir.path(), &orders).unwrap();
         let member = dir.path().join("member-a/pki");

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::authorities::Rotation;
 use crate::local::{self, Home, Member, Plan, Wishes};
 use crate::probe::Probe;
 use crate::process::Process;
@@ -23,7 +24,7 @@ pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(25);
 
 /// Starts what does not run, waits until the cluster serves and its node is ready, brings it to the wished number of
 /// members, and says how to use it.
-pub(crate) async fn up(home: &Home, wishes: &Wishes) -> Result<()> {
+pub(crate) async fn up(home: &Home, wishes: &Wishes, rotation: Rotation) -> Result<()> {
     crate::pki::create_private_dir(&home.0)?;
     let _lock = lock(home)?;
     let kept = home.load()?;
@@ -33,7 +34,8 @@ pub(crate) async fn up(home: &Home, wishes: &Wishes) -> Result<()> {
     if kept.as_ref() != Some(&plan) {
         home.save(&plan)?;
     }
-    local::ensure_pki(home, &plan, &node_ip)?;
+    rotation.turn(&home.pki())?;
+    local::ensure_pki(home, &plan, &node_ip, rotation.renew)?;
     let program = program()?;
     for (process, command) in &missing {
         process.start(&program, command)?;

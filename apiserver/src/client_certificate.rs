@@ -84,18 +84,32 @@ pub(crate) struct Trust {
 impl Trust {
     /// Without a usable CA no certificate is trusted.
     pub(crate) fn new(ca_pem: &str) -> Trust {
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()).flatten() {
-            if let Err(error) = roots.add(certificate) {
-                tracing::error!(%error, "a CA certificate is not usable for client certificates");
+        Trust::of(ca_pem).unwrap_or_else(|error| {
+            tracing::warn!(error, "no client certificate is trusted");
+            Trust {
+                verifier: None,
+                known: Mutex::default(),
             }
+        })
+    }
+
+    /// An error unless every certificate of `ca_pem` is usable, and there is one.
+    pub(crate) fn of(ca_pem: &str) -> Result<Trust, String> {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
+            let added = certificate
+                .map_err(|error| error.to_string())
+                .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
+            added.map_err(|error| format!("an authority of clients is not usable: {error}"))?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        Trust {
-            verifier: verifier.build().ok(),
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| format!("the authorities of clients are not usable: {error}"))?;
+        Ok(Trust {
+            verifier: Some(verifier),
             known: Mutex::default(),
-        }
+        })
     }
 
     /// The leaf, when a CA of the cluster stands behind it. Its validity in time is the caller's to check again with

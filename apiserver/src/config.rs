@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use auth::token::{Signer, Verifier};
 
+pub use crate::authenticate::RequestHeaderConfig;
+
 /// The minor version of Kubernetes whose behaviour this server follows.
 pub const VERSION_MINOR: &str = "36";
 
@@ -65,6 +67,8 @@ pub struct Config {
     pub static_tokens: auth::static_tokens::StaticTokens,
     /// Requests that are worked on at once, in seats, which priority levels divide; administrators and probes need none.
     pub seats: u32,
+    /// None: nobody names users in headers.
+    pub request_header: Option<RequestHeaderConfig>,
     /// Whether requests without credentials become `system:anonymous` (and so meet RBAC) or get 401.
     pub anonymous: bool,
 }
@@ -95,6 +99,7 @@ impl Config {
             proxy_to_loopback: false,
             static_tokens: auth::static_tokens::StaticTokens::default(),
             seats: crate::flow::SEATS,
+            request_header: None,
             anonymous: true,
         }
     }

@@ -198,15 +198,22 @@ async fn pipeline(
     let now = crate::clock::unix_seconds();
     let user = server
         .authenticator
-        .authenticate(&server, &parts.headers, &parts.extensions, now)
+        .authenticate(
+            &server,
+            parts.uri.path(),
+            &parts.headers,
+            &parts.extensions,
+            now,
+        )
         .await?;
+    server.authenticator.strip(&mut parts.headers);
     let user = authenticate::impersonate(&server, user, &parts.headers).await?;
     // Objects and rights come from the caches; an administrator may ask a server that has none how it is.
     if !is_probe(&info) && (info.is_resource || !user.in_group(GROUP_MASTERS)) {
         server.world.wait_loaded().await?;
     }
     *matched = server.flow.classify(&user, &info);
-    authorize(&server, &user, &info, &query)?;
+    authorize(&server, &user, &info, &query).await?;
     let other = aggregation::server_of(&server, &info);
     let output = match output {
         Ok(output) => output,
@@ -279,7 +286,12 @@ fn warning(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_bytes(format!("299 - \"{escaped}\"").as_bytes()).ok()
 }
 
-fn authorize(server: &ApiServer, user: &User, info: &RequestInfo, query: &Query) -> ApiResult<()> {
+async fn authorize(
+    server: &ApiServer,
+    user: &User,
+    info: &RequestInfo,
+    query: &Query,
+) -> ApiResult<()> {
     if is_probe(info) {
         return Ok(());
     }
@@ -301,7 +313,7 @@ fn authorize(server: &ApiServer, user: &User, info: &RequestInfo, query: &Query)
             field_selector: query.get("fieldSelector").unwrap_or_default(),
         };
     }
-    server.authorizer.require(user, &attributes)
+    server.authorizer.require(user, &attributes).await
 }
 
 /// What serves a request, decided before its body is read (and again after it for custom resources).

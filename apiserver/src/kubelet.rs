@@ -19,7 +19,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::config::Config;
+use crate::config::{Config, KubeletIdentity};
+use crate::held::Held;
 use crate::status::{ApiError, ApiResult};
 
 const PORT_DEFAULT: u16 = 10_250;
@@ -86,21 +87,30 @@ impl NodeAddress {
 }
 
 pub(crate) struct Kubelets {
-    tls: Option<TlsConnector>,
+    tls: Held<Option<TlsConnector>>,
 }
 
 impl Kubelets {
     pub(crate) fn new(config: &Config) -> Kubelets {
         let tls = config.kubelet_identity.as_ref().and_then(|identity| {
-            let made = client_config(&config.ca_pem, &identity.certificate_pem, &identity.key_pem);
+            let made = connector(&config.ca_pem, identity);
             if let Err(error) = &made {
-                tracing::error!(%error, "the client certificate for node agents is not usable");
+                tracing::error!(
+                    error,
+                    "the client certificate for node agents is not usable"
+                );
             }
             made.ok()
         });
         Kubelets {
-            tls: tls.map(|config| TlsConnector::from(Arc::new(config))),
+            tls: Held::new(tls),
         }
+    }
+
+    /// Connections are made so from now on; those that are open stay.
+    pub(crate) fn call_as(&self, ca_pem: &str, identity: &KubeletIdentity) -> Result<(), String> {
+        self.tls.set(Some(connector(ca_pem, identity)?));
+        Ok(())
     }
 
     /// Opens a connection, as the server that node agents know.
@@ -108,7 +118,8 @@ impl Kubelets {
         &self,
         address: &NodeAddress,
     ) -> Result<TlsStream<TcpStream>, String> {
-        let tls = self.tls.as_ref().ok_or(NO_CERTIFICATE)?;
+        let tls = self.tls.get();
+        let tls = tls.as_ref().as_ref().ok_or(NO_CERTIFICATE)?;
         let name = ServerName::try_from(address.host.clone());
         let name = name.map_err(|error| error.to_string())?;
         let connect = async {
@@ -128,7 +139,7 @@ impl Kubelets {
         address: &NodeAddress,
         request: Request<Body>,
     ) -> ApiResult<Response<Incoming>> {
-        if self.tls.is_none() {
+        if self.tls.get().is_none() {
             return Err(ApiError::unavailable(NO_CERTIFICATE));
         }
         let failed = |error: &dyn std::fmt::Display| {
@@ -168,6 +179,12 @@ impl Kubelets {
     pub(crate) fn host(address: &NodeAddress) -> String {
         address.authority()
     }
+}
+
+fn connector(ca_pem: &str, identity: &KubeletIdentity) -> Result<TlsConnector, String> {
+    let config = client_config(ca_pem, &identity.certificate_pem, &identity.key_pem)
+        .map_err(|error| error.to_string())?;
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn client_config(

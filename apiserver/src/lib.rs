@@ -36,17 +36,20 @@ mod event_ttl;
 mod flow;
 mod handler;
 mod health;
+mod held;
 mod kubelet;
 mod managed;
 mod message_bytes;
 mod metrics;
 mod negotiate;
+mod oidc;
 mod openapi;
 mod outgoing;
 mod port_forward;
 mod proxy;
 mod quota_status;
 mod read_version;
+mod recent;
 mod request;
 mod requester;
 mod reviews;
@@ -62,7 +65,9 @@ mod websocket;
 mod world;
 mod write;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -71,7 +76,9 @@ use tokio_util::sync::CancellationToken;
 /// The body type of requests to [`ApiServer::router`].
 pub use axum::body::Body;
 pub use client_certificate::{PeerCertificate, ask_client_certificate};
-pub use config::{Config, FrontProxy, HISTORY, KubeletIdentity, VERSION_MINOR, git_version};
+pub use config::{
+    Config, FrontProxy, HISTORY, KubeletIdentity, RequestHeaderConfig, VERSION_MINOR, git_version,
+};
 pub use serve::{ServeLimits, serve_tls};
 
 /// One API server over one member of the store. Shared by its router and its background tasks.
@@ -164,6 +171,65 @@ impl ApiServer {
             tasks,
             stopping: self.stopping.clone(),
         }
+    }
+
+    /// From now on certificates of these authorities name users, those of open connections included. An error where `ca_pem`
+    /// has none that is usable: the former stay.
+    pub fn trust_clients_of(&self, ca_pem: &str) -> Result<(), String> {
+        self.authenticator.trust_clients_of(ca_pem)
+    }
+
+    /// From now on these proxies name users. On an error nothing changes.
+    pub fn trust_front_proxies(&self, config: &RequestHeaderConfig) -> Result<(), String> {
+        self.authenticator.trust_front_proxies(config)
+    }
+
+    /// From now on these are the static tokens: the lines of `--token-auth-file`.
+    pub fn take_token_file(&self, text: &str) -> Result<(), String> {
+        let tokens = auth::static_tokens::StaticTokens::from_csv(text);
+        self.authenticator
+            .take_tokens(tokens.map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    /// From now on this AuthenticationConfiguration holds, in YAML. On an error the former does.
+    pub fn take_authentication_config(&self, text: &str) -> Result<(), String> {
+        let own_issuers = self.config.verifier.issuers();
+        self.authenticator.take_file(text, &self.world, own_issuers)
+    }
+
+    /// From now on this AuthorizationConfiguration holds, in YAML. On an error the former does.
+    pub fn take_authorization_config(&self, text: &str) -> Result<(), String> {
+        self.authorizer.take_file(text, &self.world)
+    }
+
+    /// From now on tokens that nobody else knows are put to the webhook that a kubeconfig file names, in TokenReviews of
+    /// this version; its answers hold for `time`. On an error nothing changes.
+    pub fn ask_about_tokens(
+        &self,
+        file: &Path,
+        version: &str,
+        time: Duration,
+    ) -> Result<(), String> {
+        let webhook = authenticate::TokenWebhook::read(&self.world, file, version, time)?;
+        self.authenticator.take_webhook(webhook);
+        Ok(())
+    }
+
+    /// From now on node agents are called with this certificate, and theirs are checked against `ca_pem`. On an error both
+    /// stay as they were.
+    pub fn call_nodes_as(&self, ca_pem: &str, identity: &KubeletIdentity) -> Result<(), String> {
+        self.kubelets.call_as(ca_pem, identity)
+    }
+
+    /// Counts in `/metrics` that a file's new content was taken, or was not usable.
+    pub fn count_reload(&self, what: &str, taken: bool) {
+        self.metrics.count_reload(what, taken);
+    }
+
+    /// Shows in `/metrics` until when a certificate is valid, in seconds since 1970.
+    pub fn show_expiry(&self, what: &str, seconds: i64) {
+        self.metrics.show_expiry(what, seconds);
     }
 
     /// Waits until the caches are loaded and the bootstrap objects are there.

@@ -35,6 +35,8 @@ pub(crate) struct Metrics {
     objects: IntGaugeVec,
     revision: IntGauge,
     conversions: Conversions,
+    reloads: IntCounterVec,
+    expiries: IntGaugeVec,
 }
 
 /// What conversion webhooks did.
@@ -117,6 +119,22 @@ impl Metrics {
         )
         .expect(VALID);
         let conversions = Conversions::new();
+        let reloads = IntCounterVec::new(
+            Opts::new(
+                "kontiki_file_reloads_total",
+                "Contents of changed certificate and configuration files, by whether they were usable and taken.",
+            ),
+            &["file", "result"],
+        )
+        .expect(VALID);
+        let expiries = IntGaugeVec::new(
+            Opts::new(
+                "kontiki_certificate_expiration_timestamp_seconds",
+                "Until when the certificates in use are valid.",
+            ),
+            &["file"],
+        )
+        .expect(VALID);
         for collector in [
             Box::new(requests.clone()) as Box<dyn prometheus::core::Collector>,
             Box::new(durations.clone()),
@@ -126,6 +144,8 @@ impl Metrics {
             Box::new(conversions.requests.clone()),
             Box::new(conversions.durations.clone()),
             Box::new(conversions.versions.clone()),
+            Box::new(reloads.clone()),
+            Box::new(expiries.clone()),
         ] {
             registry
                 .register(collector)
@@ -139,12 +159,23 @@ impl Metrics {
             objects,
             revision,
             conversions,
+            reloads,
+            expiries,
         }
     }
 
     /// Where others count.
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    pub(crate) fn count_reload(&self, file: &str, taken: bool) {
+        let result = if taken { "taken" } else { "refused" };
+        self.reloads.with_label_values(&[file, result]).inc();
+    }
+
+    pub(crate) fn show_expiry(&self, file: &str, seconds: i64) {
+        self.expiries.with_label_values(&[file]).set(seconds);
     }
 
     pub(crate) fn observe(

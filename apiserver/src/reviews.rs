@@ -39,8 +39,12 @@ pub(crate) async fn handle(
     admission::mutate(&admission, Some(&mut review)).await?;
     admission::validate(&admission, Some(&review)).await?;
     let status = match &*resource.plural {
-        "selfsubjectaccessreviews" => access(context, resource, &review, context.user.clone())?,
-        "subjectaccessreviews" => access(context, resource, &review, subject(resource, &review)?)?,
+        "selfsubjectaccessreviews" => {
+            access(context, resource, &review, context.user.clone()).await?
+        }
+        "subjectaccessreviews" => {
+            access(context, resource, &review, subject(resource, &review)?).await?
+        }
         "localsubjectaccessreviews" => {
             if review.get_str(&["spec", "resourceAttributes", "namespace"])
                 != Some(context.info.namespace.as_str())
@@ -60,7 +64,7 @@ pub(crate) async fn handle(
                 ));
             }
             review.set_namespace(&context.info.namespace);
-            access(context, resource, &review, subject(resource, &review)?)?
+            access(context, resource, &review, subject(resource, &review)?).await?
         }
         "selfsubjectrulesreviews" => {
             let namespace = review.get_str(&["spec", "namespace"]).unwrap_or_default();
@@ -70,7 +74,7 @@ pub(crate) async fn handle(
             context
                 .server
                 .authorizer
-                .with_policy(|policy| policy.rules_review(&context.user, namespace))
+                .rules_review(&context.user, namespace)
         }
         "tokenreviews" => token_review(context, &review).await?,
         "selfsubjectreviews" => json!({ "userInfo": context.user.to_user_info() }),
@@ -130,7 +134,12 @@ fn subject(resource: &Resource, review: &Object) -> ApiResult<User> {
     Ok(user)
 }
 
-fn access(context: &Context, resource: &Resource, review: &Object, user: User) -> ApiResult<Value> {
+async fn access(
+    context: &Context,
+    resource: &Resource,
+    review: &Object,
+    user: User,
+) -> ApiResult<Value> {
     let about = review.get_object(&["spec", "resourceAttributes"]);
     let path = review.get_object(&["spec", "nonResourceAttributes"]);
     let text = |from: Option<&serde_json::Map<String, Value>>, field: &str| {
@@ -192,8 +201,15 @@ fn access(context: &Context, resource: &Resource, review: &Object, user: User) -
             ..Attributes::default()
         }
     };
-    let decision = context.server.authorizer.authorize(&user, &attributes);
+    let authorizer = &context.server.authorizer;
+    let decision = authorizer.authorize(&user, &attributes).await;
     let mut status = json!({ "allowed": decision.allowed });
+    if decision.denied {
+        status["denied"] = true.into();
+    }
+    if !decision.error.is_empty() {
+        status["evaluationError"] = decision.error.into();
+    }
     if !decision.reason.is_empty() {
         status["reason"] = decision.reason.into();
     }

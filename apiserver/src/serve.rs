@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -129,16 +129,16 @@ impl Drop for Counted {
     }
 }
 
-/// Serves `router` until `shutdown`, then drains. `tls` may ask for a client certificate but must not
+/// Serves `router` until `shutdown`, then drains; new connections with the newest of `tls`. It may ask for a client
+/// certificate but must not
 /// require one: see [`crate::ask_client_certificate`].
 pub async fn serve_tls(
     listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
+    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
     router: Router,
     limits: ServeLimits,
     shutdown: CancellationToken,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let addresses = Arc::new(Addresses::default());
     let mut connections = JoinSet::new();
@@ -165,7 +165,8 @@ pub async fn serve_tls(
             tracing::debug!(%peer, "closed: its address has too many connections");
             continue;
         };
-        let (acceptor, router, stop) = (acceptor.clone(), router.clone(), shutdown.clone());
+        let acceptor = TlsAcceptor::from(tls.borrow().clone());
+        let (router, stop) = (router.clone(), shutdown.clone());
         connections.spawn(async move {
             let handshake = tokio::select! {
                 handshake = tokio::time::timeout(limits.handshake_timeout, handshake(&acceptor, stream)) => handshake,

@@ -131,7 +131,7 @@ async fn start() -> Option<Cluster> {
         .expect("the server gets ready");
     servers.spawn(serve_tls(
         listener,
-        authority.server_config(),
+        tokio::sync::watch::Sender::new(authority.server_config()).subscribe(),
         server.router(),
         ServeLimits::default(),
         CancellationToken::new(),

@@ -56,6 +56,7 @@ pub enum StartError {
 pub struct Node {
     pub(crate) core: Arc<Core>,
     log_writer: Mutex<Option<Writer>>,
+    proof: Proof,
     /// Held as long as the member runs.
     _data_dir: DataDir,
 }
@@ -81,11 +82,12 @@ impl Node {
             tasks,
             stop.clone(),
         );
-        let launched = launch(config, proof, raft_config, log, replica, transport).await;
+        let launched = launch(config, proof.clone(), raft_config, log, replica, transport).await;
         match launched {
             Ok(core) => Ok(Arc::new(Node {
                 core,
                 log_writer: Mutex::new(Some(log_writer)),
+                proof,
                 _data_dir: data_dir,
             })),
             Err(error) => {
@@ -100,6 +102,12 @@ impl Node {
     /// Waits until this member has caught up with a leader: what it had acknowledged before a restart is there again.
     pub async fn wait_ready(&self) -> Result<(), StoreError> {
         self.core.catch_up().await.map(|_| ())
+    }
+
+    /// Connections to and from other members are made with these certificates from now on; those that are open stay. On an
+    /// error the certificates of before stay, too.
+    pub fn replace_tls(&self, identity: &crate::TlsIdentity) -> Result<(), TlsError> {
+        self.proof.replace(identity)
     }
 
     /// Ends with the reason when this member can no longer serve, because its disk failed or its data is damaged. The

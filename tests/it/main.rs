@@ -13,6 +13,7 @@ mod hosts;
 mod kube_rs;
 mod kubectl;
 mod moving_in;
+mod rotation;
 mod start_stop;
 mod store;
 mod tools;

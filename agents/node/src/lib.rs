@@ -26,6 +26,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use agent_runtime::Client;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use runtime::hollow::HollowConfig;
@@ -56,7 +57,7 @@ pub struct Taint {
 }
 
 /// How the agent's own HTTPS server identifies itself and its clients.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ServerIdentity {
     /// Certificate chain, PEM.
     pub certificate_pem: String,
@@ -66,6 +67,19 @@ pub struct ServerIdentity {
     pub client_ca_pem: String,
     /// Common names of the clients that are let in: the API server's kubelet client.
     pub client_names: Vec<String>,
+}
+
+impl std::fmt::Debug for ServerIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServerIdentity(..)")
+    }
+}
+
+impl ServerIdentity {
+    /// An error where the certificate, the key or the CA cannot be used, or do not belong together.
+    pub fn check(&self) -> Result<(), String> {
+        server::acceptor(self).map(|_| ())
+    }
 }
 
 /// Everything that makes one node.
@@ -91,8 +105,8 @@ pub struct NodeConfig {
     pub taints: Vec<Taint>,
     /// Pods that the node takes.
     pub max_pods: u32,
-    /// Identity of the agent's server.
-    pub server: ServerIdentity,
+    /// Identity of the agent's server: new connections have the newest that is usable.
+    pub server: watch::Receiver<ServerIdentity>,
 }
 
 /// The agent cannot run.

@@ -670,12 +670,13 @@ mod tests {
                 effect: "NoSchedule".into(),
             }],
             max_pods: 110,
-            server: ServerIdentity {
+            server: tokio::sync::watch::Sender::new(ServerIdentity {
                 certificate_pem: String::new(),
                 key_pem: String::new(),
                 client_ca_pem: String::new(),
                 client_names: Vec::new(),
-            },
+            })
+            .subscribe(),
         }
     }
 

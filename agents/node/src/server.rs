@@ -21,6 +21,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -38,6 +39,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Server {
     listener: TcpListener,
+    identity: watch::Receiver<ServerIdentity>,
     acceptor: TlsAcceptor,
     client_names: Arc<[String]>,
     port: u16,
@@ -45,7 +47,9 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn bind(config: &NodeConfig) -> Result<Server, Error> {
-        let acceptor = acceptor(&config.server).map_err(Error::Identity)?;
+        let mut identity = config.server.clone();
+        let first = identity.borrow_and_update().clone();
+        let acceptor = acceptor(&first).map_err(Error::Identity)?;
         let listen = |source| Error::Listen {
             address: config.listen,
             source,
@@ -54,8 +58,9 @@ impl Server {
         let port = listener.local_addr().map_err(listen)?.port();
         Ok(Server {
             listener,
+            identity,
             acceptor,
-            client_names: config.server.client_names.clone().into(),
+            client_names: first.client_names.into(),
             port,
         })
     }
@@ -65,7 +70,7 @@ impl Server {
     }
 
     /// Serves until dropped; every connection ends with it.
-    pub(crate) async fn serve(self, agent: Arc<Agent>) {
+    pub(crate) async fn serve(mut self, agent: Arc<Agent>) {
         let router = router(agent);
         let mut connections = JoinSet::new();
         loop {
@@ -81,6 +86,7 @@ impl Server {
                     continue;
                 }
             };
+            self.take_identity();
             let (acceptor, names, router) = (
                 self.acceptor.clone(),
                 self.client_names.clone(),
@@ -95,7 +101,29 @@ impl Server {
     }
 }
 
-fn acceptor(identity: &ServerIdentity) -> Result<TlsAcceptor, String> {
+impl Server {
+    /// Takes a new identity if there is one, for the connection that has just come and for those after it.
+    fn take_identity(&mut self) {
+        if !self.identity.has_changed().unwrap_or(false) {
+            return;
+        }
+        let identity = self.identity.borrow_and_update();
+        match acceptor(&identity) {
+            Ok(acceptor) => {
+                self.acceptor = acceptor;
+                self.client_names = identity.client_names.clone().into();
+            }
+            Err(error) => {
+                tracing::error!(
+                    error,
+                    "the new server identity is unusable, the old one stays"
+                );
+            }
+        }
+    }
+}
+
+pub(crate) fn acceptor(identity: &ServerIdentity) -> Result<TlsAcceptor, String> {
     let text = |error: rustls_pki_types::pem::Error| error.to_string();
     let certificates = |pem: &str| {
         CertificateDer::pem_slice_iter(pem.as_bytes())

@@ -216,7 +216,7 @@ const ACCEPT_METADATA_LIST: &str =
 impl Client {
     /// A client of remote servers. Fails on unusable addresses, certificates or keys; it does not connect yet.
     pub fn connect(config: ClientConfig) -> Result<Self, String> {
-        let tls = tls_config(&config)?;
+        let tls = tls_config(&config.servers, &config.ca_pem, &config.identity)?;
         let token = match &config.identity {
             Identity::Token(token) => Some(token.trim()),
             _ => None,
@@ -229,6 +229,20 @@ impl Client {
                 user_agent: config.user_agent,
             }),
         })
+    }
+
+    /// From now on servers are checked against this CA, and a certificate among the credentials is shown to them; a token
+    /// stays what it is. Requests under way end as they began. On an error nothing changes.
+    pub fn replace_tls(
+        &self,
+        servers: &[String],
+        ca_pem: &str,
+        identity: &Identity,
+    ) -> Result<(), String> {
+        if let Transport::Remote(remote) = &self.inner.transport {
+            remote.replace_tls(Arc::new(tls_config(servers, ca_pem, identity)?));
+        }
+        Ok(())
     }
 
     /// A client that calls an API server in this process. The service decides who the caller is.
@@ -789,15 +803,19 @@ impl Query {
     }
 }
 
-fn tls_config(config: &ClientConfig) -> Result<rustls::ClientConfig, String> {
+fn tls_config(
+    servers: &[String],
+    ca_pem: &str,
+    identity: &Identity,
+) -> Result<rustls::ClientConfig, String> {
     let mut roots = rustls::RootCertStore::empty();
-    for cert in CertificateDer::pem_slice_iter(config.ca_pem.as_bytes()) {
+    for cert in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         let cert = cert.map_err(|e| format!("CA certificate: {e}"))?;
         roots
             .add(cert)
             .map_err(|e| format!("CA certificate: {e}"))?;
     }
-    if roots.is_empty() && config.servers.iter().any(|s| !s.starts_with("http://")) {
+    if roots.is_empty() && servers.iter().any(|s| !s.starts_with("http://")) {
         return Err("no CA certificate is given for a TLS server".into());
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -805,7 +823,7 @@ fn tls_config(config: &ClientConfig) -> Result<rustls::ClientConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|e| format!("TLS: {e}"))?;
     let builder = builder.with_root_certificates(roots);
-    let mut tls = match &config.identity {
+    let mut tls = match identity {
         Identity::Certificate { cert_pem, key_pem } => {
             let chain = CertificateDer::pem_slice_iter(cert_pem.as_bytes())
                 .collect::<Result<Vec<_>, _>>()

@@ -14,8 +14,8 @@ use rustls_pki_types::ServerName;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -40,7 +40,7 @@ pub(crate) enum Transport {
 pub(crate) struct Remote {
     servers: Vec<Server>,
     current: AtomicUsize,
-    pool: PooledClient<Connector, Body>,
+    pool: RwLock<PooledClient<Connector, Body>>,
     authorization: Option<HeaderValue>,
 }
 
@@ -123,22 +123,24 @@ impl Remote {
             }
             None => None,
         };
-        let mut builder = PooledClient::builder(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(90))
-            // A peer that vanished without a reset is found by pings, as client-go does (30 s, then 15 s).
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
-            .http2_keep_alive_while_idle(true)
-            .http2_adaptive_window(true);
         Ok(Self {
             servers,
             current: AtomicUsize::new(0),
-            pool: builder.build(Connector { tls }),
+            pool: RwLock::new(pool(tls)),
             authorization,
         })
+    }
+
+    /// Requests go over new connections from now on; those under way end on theirs.
+    pub(crate) fn replace_tls(&self, tls: Arc<rustls::ClientConfig>) {
+        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = pool(tls);
+    }
+
+    fn pool(&self) -> PooledClient<Connector, Body> {
+        self.pool
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     async fn call(&self, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
@@ -163,7 +165,7 @@ impl Remote {
                 .headers_mut()
                 .insert(http::header::AUTHORIZATION, value.clone());
         }
-        match self.pool.request(request).await {
+        match self.pool().request(request).await {
             Ok(response) => Ok(response.map(|body| {
                 use http_body_util::BodyExt;
                 body.map_err(|e| Box::new(e) as BoxError).boxed_unsync()
@@ -185,6 +187,20 @@ impl Remote {
             .current
             .compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
     }
+}
+
+fn pool(tls: Arc<rustls::ClientConfig>) -> PooledClient<Connector, Body> {
+    let mut builder = PooledClient::builder(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(90))
+        // A peer that vanished without a reset is found by pings, as client-go does (30 s, then 15 s).
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .http2_keep_alive_timeout(Duration::from_secs(10))
+        .http2_keep_alive_while_idle(true)
+        .http2_adaptive_window(true);
+    builder.build(Connector { tls })
 }
 
 fn parse_server(text: &str) -> Result<Server, String> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The address that every one of them reports.
@@ -54,7 +55,7 @@ fn config(name: &str, dir: &Path, server: ServerIdentity) -> NodeConfig {
         labels: BTreeMap::new(),
         taints: Vec::new(),
         max_pods: 110,
-        server,
+        server: watch::Sender::new(server).subscribe(),
     }
 }
 

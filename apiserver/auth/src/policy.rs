@@ -83,11 +83,11 @@ impl Policy {
         if user.in_group(GROUP_MASTERS) {
             return Decision::allow("");
         }
-        let by_node = node::authorize(&self.nodes, &self.node_rules, user, attributes);
+        let by_node = self.by_node(user, attributes);
         if by_node.allowed {
             return by_node;
         }
-        let by_rbac = self.rbac.authorize(user, attributes);
+        let by_rbac = self.by_rbac(user, attributes);
         if by_rbac.allowed {
             return by_rbac;
         }
@@ -97,6 +97,16 @@ impl Policy {
             .filter(|reason| !reason.is_empty())
             .collect();
         Decision::no_opinion(reasons.join("\n"))
+    }
+
+    /// What the node authorizer says.
+    pub fn by_node(&self, user: &User, attributes: &Attributes<'_>) -> Decision {
+        node::authorize(&self.nodes, &self.node_rules, user, attributes)
+    }
+
+    /// What RBAC says.
+    pub fn by_rbac(&self, user: &User, attributes: &Attributes<'_>) -> Decision {
+        self.rbac.authorize(user, attributes)
     }
 
     /// `status` of a SelfSubjectRulesReview.

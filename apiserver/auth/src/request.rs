@@ -38,7 +38,11 @@ impl Attributes<'_> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     pub allowed: bool,
+    /// No other authorizer is asked any more.
+    pub denied: bool,
     pub reason: String,
+    /// What kept an authorizer from deciding.
+    pub error: String,
 }
 
 impl Decision {
@@ -46,14 +50,23 @@ impl Decision {
         Decision {
             allowed: true,
             reason: reason.into(),
+            ..Decision::default()
         }
     }
 
-    /// No authorizer of ours denies for good; without any allowance the request is refused.
+    /// For good, whoever would be asked next.
+    pub fn deny(reason: impl Into<String>) -> Self {
+        Decision {
+            denied: true,
+            ..Decision::no_opinion(reason)
+        }
+    }
+
+    /// Without any allowance the request is refused.
     pub fn no_opinion(reason: impl Into<String>) -> Self {
         Decision {
-            allowed: false,
             reason: reason.into(),
+            ..Decision::default()
         }
     }
 }

@@ -316,6 +316,11 @@ impl Verifier {
         Verifier { keys, issuers }
     }
 
+    /// Whose tokens these are.
+    pub fn issuers(&self) -> &[String] {
+        &self.issuers
+    }
+
     /// Checks form, algorithm, key, signature, issuer, time and audience. A token must be for at least one of
     /// `audiences`; those it is for are left in the claims.
     pub fn verify(&self, token: &str, audiences: &[String], now: i64) -> Result<Claims, Error> {

@@ -64,7 +64,7 @@ fn require(admission: &Admission<'_>, request: &Object, verb: &'static str) -> A
         context
             .server
             .authorizer
-            .authorize(&context.user, &attributes)
+            .authorize_in_place(&context.user, &attributes)
             .allowed
     });
     if allowed {

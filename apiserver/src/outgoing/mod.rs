@@ -1,4 +1,5 @@
-//! Calls that this server makes to programs outside: admission webhooks, and whatever else a `clientConfig` names.
+//! Calls that this server makes to programs outside: admission webhooks and whatever else a `clientConfig` names, webhooks
+//! that a kubeconfig file names, and issuers of tokens.
 //!
 //! A Service is dialed without kube-proxy and without DNS: its endpoints stand in this process's caches. One [`Peer`] is one
 //! `clientConfig`; it keeps some connections open and opens others as needed. Redirects are not followed: they would
@@ -7,6 +8,8 @@
 mod backend;
 mod connect;
 mod endpoints;
+pub(crate) mod kubeconfig;
+pub(crate) mod review;
 mod roots;
 
 use std::error::Error as _;
@@ -17,7 +20,7 @@ use std::time::Duration;
 use axum::body::Body;
 use base64::Engine;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioTimer;
@@ -30,7 +33,7 @@ pub(crate) use backend::{Backend, Trust};
 pub(crate) use connect::dial;
 use connect::{Connector, Dial};
 pub(crate) use endpoints::{ResolveError, resolve};
-pub(crate) use roots::unverified;
+pub(crate) use roots::{check as check_roots, unverified};
 
 /// Connections to one peer that wait for their next request.
 const IDLE_MAX: usize = 25;
@@ -79,6 +82,16 @@ pub(crate) struct Peer {
     /// `https://host:port/path`, without a query.
     url: String,
     client: Client<Connector, Full<Bytes>>,
+    authorization: Option<HeaderValue>,
+}
+
+/// Who this server is towards a peer.
+#[derive(Default)]
+pub(crate) struct Credentials {
+    /// Certificate and key, PEM.
+    pub(crate) certificate: Option<(String, String)>,
+    /// The header of that name.
+    pub(crate) authorization: Option<HeaderValue>,
 }
 
 /// What came back, read to its end.
@@ -91,13 +104,15 @@ pub(crate) struct Answer {
 /// Why a call brought no answer, in the words of Go's HTTP client.
 #[derive(Debug)]
 pub(crate) struct CallError {
+    /// As Go spells it.
+    method: &'static str,
     url: String,
     reason: String,
 }
 
 impl fmt::Display for CallError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Post {:?}: {}", self.url, self.reason)
+        write!(formatter, "{} {:?}: {}", self.method, self.url, self.reason)
     }
 }
 
@@ -120,6 +135,30 @@ impl Peer {
         Peer::new(world, destination, url, &bundle)
     }
 
+    /// A peer at an https URL.
+    pub(crate) fn of_url(world: &Arc<World>, url: &str, ca_pem: &[u8]) -> Result<Peer, String> {
+        Peer::of_url_as(world, url, ca_pem, Credentials::default())
+    }
+
+    /// The same, for which this server is somebody.
+    pub(crate) fn of_url_as(
+        world: &Arc<World>,
+        url: &str,
+        ca_pem: &[u8],
+        credentials: Credentials,
+    ) -> Result<Peer, String> {
+        let (destination, url) = of_url(url)?;
+        let certificate = credentials.certificate.as_ref();
+        let certificate =
+            certificate.map(|(certificate, key)| (certificate.as_str(), key.as_str()));
+        let tls = roots::config(Some(ca_pem), certificate)?;
+        let peer = Peer::over(world, destination, url, tls)?;
+        Ok(Peer {
+            authorization: credentials.authorization,
+            ..peer
+        })
+    }
+
     /// `ca_pem` is what the peer's certificate is checked against; the system's roots where it is empty.
     pub(crate) fn new(
         world: &Arc<World>,
@@ -127,13 +166,26 @@ impl Peer {
         url: String,
         ca_pem: &[u8],
     ) -> Result<Peer, String> {
-        let connector = Connector::new(world.clone(), destination, roots::client_config(ca_pem)?)?;
+        Peer::over(world, destination, url, roots::client_config(ca_pem)?)
+    }
+
+    fn over(
+        world: &Arc<World>,
+        destination: Destination,
+        url: String,
+        tls: Arc<rustls::ClientConfig>,
+    ) -> Result<Peer, String> {
+        let connector = Connector::new(world.clone(), destination, tls)?;
         let client = Client::builder(connect::OnHost)
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME_MAX)
             .pool_max_idle_per_host(IDLE_MAX)
             .build(connector);
-        Ok(Peer { url, client })
+        Ok(Peer {
+            url,
+            client,
+            authorization: None,
+        })
     }
 
     /// Posts JSON. `query` is empty or `a=b&..`; the answer has to be complete at the deadline.
@@ -147,22 +199,29 @@ impl Peer {
             "" => self.url.clone(),
             query => format!("{}?{query}", self.url),
         };
-        let call = self.send(&url, body);
-        let reason = match tokio::time::timeout_at(deadline, call).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(reason)) => reason,
-            Err(_) => "context deadline exceeded".to_owned(),
-        };
-        Err(CallError { url, reason })
+        let request = Request::post(&url)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::USER_AGENT, "kube-apiserver-admission");
+        let call = self.send(request, body);
+        in_time("Post", url, call, deadline).await
     }
 
-    async fn send(&self, url: &str, body: Bytes) -> Result<Answer, String> {
-        let request = Request::post(url)
-            .header(header::CONTENT_TYPE, "application/json")
+    /// Gets what is there; the answer has to be complete at the deadline.
+    pub(crate) async fn get(&self, deadline: Instant) -> Result<Answer, CallError> {
+        let request = Request::get(&self.url).header(header::USER_AGENT, "kube-apiserver");
+        let call = self.send(request, Bytes::new());
+        in_time("Get", self.url.clone(), call, deadline).await
+    }
+
+    async fn send(&self, request: http::request::Builder, body: Bytes) -> Result<Answer, String> {
+        let mut request = request
             .header(header::ACCEPT, "application/json, */*")
-            .header(header::USER_AGENT, "kube-apiserver-admission")
             .body(Full::new(body))
             .map_err(|error| error.to_string())?;
+        if let Some(authorization) = &self.authorization {
+            let headers = request.headers_mut();
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
         let response = self.client.request(request).await;
         let response = response.map_err(|error| reason(&error))?;
         let (parts, body) = response.into_parts();
@@ -172,6 +231,24 @@ impl Peer {
             body,
         })
     }
+}
+
+async fn in_time(
+    method: &'static str,
+    url: String,
+    call: impl Future<Output = Result<Answer, String>>,
+    deadline: Instant,
+) -> Result<Answer, CallError> {
+    let reason = match tokio::time::timeout_at(deadline, call).await {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(reason)) => reason,
+        Err(_) => "context deadline exceeded".to_owned(),
+    };
+    Err(CallError {
+        method,
+        url,
+        reason,
+    })
 }
 
 /// The innermost reason: what dialing said, else what the connection said.

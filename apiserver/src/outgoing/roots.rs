@@ -94,6 +94,11 @@ impl ServerCertVerifier for Anyone {
     }
 }
 
+/// Whether these can be roots.
+pub(crate) fn check(pem: &[u8]) -> Result<(), String> {
+    bundle(pem).map(|_| ())
+}
+
 fn bundle(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {

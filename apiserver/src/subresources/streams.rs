@@ -41,7 +41,8 @@ pub(super) async fn connect(
             name,
             ..Attributes::default()
         };
-        context.server.authorizer.require(&context.user, &create)?;
+        let authorizer = &context.server.authorizer;
+        authorizer.require(&context.user, &create).await?;
     }
     if action != "log" {
         admit(context, resource, action).await?;

@@ -154,7 +154,7 @@ pub(crate) async fn apply(
                 return Ok(context.respond_object(StatusCode::OK, resource, object));
             }
         }
-        update::admit_create_on_update(context, resource)?;
+        update::admit_create_on_update(context, resource).await?;
         let object = make(&nothing(resource))?;
         refuse_uid(resource, &object)?;
         match create::create_object(context, resource, object, dry_run, owner).await {

@@ -39,7 +39,7 @@ pub(crate) async fn update(
     .await;
     match outcome {
         Err(error) if error.is_absence && resource.create_on_update && subresource.is_empty() => {
-            admit_create_on_update(context, resource)?;
+            admit_create_on_update(context, resource).await?;
             let mut object = object.clone();
             object.set_resource_version("");
             let created = create::create_object(context, resource, object, dry_run, owner).await?;
@@ -50,7 +50,10 @@ pub(crate) async fn update(
 }
 
 /// Creating by PUT needs the right to create.
-pub(crate) fn admit_create_on_update(context: &Context, resource: &Resource) -> ApiResult<()> {
+pub(crate) async fn admit_create_on_update(
+    context: &Context,
+    resource: &Resource,
+) -> ApiResult<()> {
     let attributes = auth::Attributes {
         verb: "create",
         group: &resource.group,
@@ -64,6 +67,7 @@ pub(crate) fn admit_create_on_update(context: &Context, resource: &Resource) -> 
         .server
         .authorizer
         .require(&context.user, &attributes)
+        .await
 }
 
 pub(crate) fn check_name(context: &Context, object: &Object) -> ApiResult<()> {

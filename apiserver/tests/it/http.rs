@@ -15,6 +15,7 @@ use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls_pki_types::{PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -66,7 +67,7 @@ impl Listening {
         let mut serving = JoinSet::new();
         serving.spawn(serve_tls(
             listener,
-            Arc::new(own),
+            watch::Sender::new(Arc::new(own)).subscribe(),
             server.router(),
             limits,
             CancellationToken::new(),

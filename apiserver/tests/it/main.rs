@@ -2,6 +2,8 @@
 
 mod admission;
 mod apply;
+mod authentication;
+mod authorization;
 mod bad_input;
 mod client_certificate;
 mod conformance;
@@ -21,6 +23,7 @@ mod http;
 mod list;
 mod listener;
 mod odd_store;
+mod outside;
 mod patch;
 mod policies;
 mod protobuf;

@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
@@ -71,6 +72,13 @@ const SEND_BUFFER: usize = 64 << 10;
 /// For calls under way at a stop.
 const DRAIN: Duration = Duration::from_secs(3);
 
+impl FrontTls {
+    /// What the port serves with.
+    pub fn server_config(&self) -> Result<Arc<rustls::ServerConfig>, FrontError> {
+        server_config(self).map(Arc::new)
+    }
+}
+
 /// Listens for etcd clients. Fails at once where the address is taken or is not loopback.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, FrontError> {
     if !address.ip().is_loopback() {
@@ -81,14 +89,14 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, FrontError> {
         .map_err(|source| FrontError::Listen { address, source })
 }
 
-/// Serves etcd clients until `shutdown` completes.
+/// Serves etcd clients until `shutdown` completes, new connections with the newest of `tls`
+/// ([`FrontTls::server_config`]).
 pub async fn serve(
     listener: TcpListener,
-    tls: FrontTls,
+    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
     store: Arc<Node>,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), FrontError> {
-    let acceptor = TlsAcceptor::from(Arc::new(server_config(&tls)?));
+) {
     let client_url = listener
         .local_addr()
         .map(|address| format!("https://{address}"))
@@ -103,7 +111,7 @@ pub async fn serve(
     tokio::select! {
         biased;
         () = shutdown => {}
-        () = accept(&listener, &acceptor, &front, &connections, &handshakes) => {}
+        () = accept(&listener, &tls, &front, &connections, &handshakes) => {}
     }
     front.stop.cancel();
     connections.close();
@@ -115,12 +123,11 @@ pub async fn serve(
     if tokio::time::timeout(2 * DRAIN, drained).await.is_err() {
         tracing::warn!("some calls of etcd clients did not end in time");
     }
-    Ok(())
 }
 
 async fn accept(
     listener: &TcpListener,
-    acceptor: &TlsAcceptor,
+    tls: &watch::Receiver<Arc<rustls::ServerConfig>>,
     front: &Arc<Front>,
     connections: &TaskTracker,
     handshakes: &Arc<Handshakes>,
@@ -138,7 +145,7 @@ async fn accept(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection of an etcd client stays slow");
         }
-        let (front, acceptor) = (front.clone(), acceptor.clone());
+        let (front, acceptor) = (front.clone(), TlsAcceptor::from(tls.borrow().clone()));
         let handshake = handshakes.start();
         connections.spawn(async move {
             let shaken = tokio::select! {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
@@ -156,10 +156,45 @@ impl Tls {
     }
 }
 
+/// The certificates of a member, which are replaced when their files are. Connections that are open go on with those that
+/// they were made with.
+pub struct Certificates {
+    cluster_id: u64,
+    member_id: u64,
+    current: RwLock<Arc<Tls>>,
+}
+
+impl Certificates {
+    fn new(
+        identity: &TlsIdentity,
+        cluster_id: u64,
+        member_id: u64,
+    ) -> Result<Certificates, TlsError> {
+        Ok(Certificates {
+            cluster_id,
+            member_id,
+            current: RwLock::new(Arc::new(Tls::new(identity, cluster_id, member_id)?)),
+        })
+    }
+
+    fn current(&self) -> Arc<Tls> {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn replace(&self, identity: &TlsIdentity) -> Result<(), TlsError> {
+        let tls = Arc::new(Tls::new(identity, self.cluster_id, self.member_id)?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = tls;
+        Ok(())
+    }
+}
+
 /// How the two ends of a connection know of each other who they are.
 #[derive(Clone)]
 pub enum Proof {
-    Certificates(Arc<Tls>),
+    Certificates(Arc<Certificates>),
     /// On a network that knows it by itself, see [`Network::voucher`].
     Network(Arc<dyn Voucher>),
 }
@@ -173,8 +208,18 @@ impl Proof {
     ) -> Result<Proof, TlsError> {
         Ok(match network.voucher() {
             Some(voucher) => Proof::Network(voucher),
-            None => Proof::Certificates(Arc::new(Tls::new(identity, cluster_id, member_id)?)),
+            None => Proof::Certificates(Arc::new(Certificates::new(
+                identity, cluster_id, member_id,
+            )?)),
         })
+    }
+
+    /// From now on with these certificates. On an error those of before stay.
+    pub fn replace(&self, identity: &TlsIdentity) -> Result<(), TlsError> {
+        match self {
+            Proof::Certificates(certificates) => certificates.replace(identity),
+            Proof::Network(_) => Ok(()),
+        }
     }
 
     /// Goes on only if it is this member that was dialled.
@@ -187,8 +232,11 @@ impl Proof {
         match self {
             Proof::Network(voucher) if voucher.member_at(address) == Some(member_id) => Ok(stream),
             Proof::Network(_) => Err(io::Error::other("another member is there")),
-            Proof::Certificates(tls) => {
-                let config = tls.client(member_id).map_err(io::Error::other)?;
+            Proof::Certificates(certificates) => {
+                let config = certificates
+                    .current()
+                    .client(member_id)
+                    .map_err(io::Error::other)?;
                 // The verifier goes by the member's id; the name only has to be well-formed.
                 let name = ServerName::try_from("member.kontiki.internal");
                 let name = name.map_err(io::Error::other)?;
@@ -207,8 +255,8 @@ impl Proof {
     ) -> io::Result<(Box<dyn ByteStream>, Option<u64>)> {
         match self {
             Proof::Network(voucher) => Ok((stream, voucher.member_at(address))),
-            Proof::Certificates(tls) => {
-                let acceptor = TlsAcceptor::from(tls.server.clone());
+            Proof::Certificates(certificates) => {
+                let acceptor = TlsAcceptor::from(certificates.current().server.clone());
                 let stream = acceptor.accept(stream).await?;
                 let chain = stream.get_ref().1.peer_certificates();
                 let proved = chain.and_then(|chain| member_of(chain.first()?, cluster_id));

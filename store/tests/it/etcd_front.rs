@@ -53,7 +53,8 @@ impl Fronts {
                 cert: certificates.server.0.clone(),
                 key: certificates.server.1.clone(),
             };
-            let (node, stop) = (node.clone(), stop.clone());
+            let tls = tokio::sync::watch::Sender::new(tls.server_config().unwrap());
+            let (node, stop, tls) = (node.clone(), stop.clone(), tls.subscribe());
             tokio::spawn(async move { serve(listener, tls, node, stop.cancelled()).await });
         }
         Fronts {

@@ -41,6 +41,10 @@ impl Authority {
         }
     }
 
+    pub(crate) fn pem(&self) -> &str {
+        &self.pem
+    }
+
     pub(crate) fn identity(&self, cluster: u64, member: u64) -> TlsIdentity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();

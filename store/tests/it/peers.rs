@@ -9,7 +9,6 @@ use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use openraft::raft::AppendEntriesRequest;
 use rustls::pki_types::ServerName;
-use store::Limits;
 use store::disk::log_id;
 use store::env::{ByteStream, Network, Tcp};
 use store::peer::tls::Tls;
@@ -17,9 +16,12 @@ use store::peer::wire::{
     Answer, Call, Connection, Hello, Lane, Refusal, Request, Response, Welcome,
 };
 use store::raft::types::{Entry, Membership, PeerNode, Vote};
+use store::{Limits, TlsIdentity};
 use tokio_rustls::TlsConnector;
 
-use crate::harness::{AUTHORITY, CLUSTER, Cluster, DEADLINE, eventually, get, put, put_request};
+use crate::harness::{
+    AUTHORITY, Authority, CLUSTER, Cluster, DEADLINE, eventually, get, put, put_request,
+};
 
 /// Comes in at member 1 as another one, which shows this directory.
 async fn come(cluster: &Cluster, lane: Lane, from: u64, incarnation: u64) -> (Connection, Welcome) {
@@ -196,4 +198,51 @@ async fn the_way_to_each_member_is_measured_and_its_traffic_counted() {
     let failures = "etcd_network_peer_sent_failures_total";
     cluster.wires.cut("m3");
     eventually(failures, || ready(counted(failures, 3))).await;
+}
+
+/// All members trust a second authority first, then show certificates of it, then trust the first one no more; clients write
+/// meanwhile. At each step connections are made anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_and_their_authority_are_replaced_under_writes() {
+    let cluster = Cluster::start(3, Limits::default()).await;
+    let second = Authority::new();
+    let both = [AUTHORITY.pem(), second.pem()].concat();
+    let steps = [
+        (both.as_str(), &*AUTHORITY),
+        (both.as_str(), &second),
+        (second.pem(), &second),
+    ];
+    for (number, (trusted, issuer)) in steps.into_iter().enumerate() {
+        for (id, node) in &cluster.nodes {
+            let identity = TlsIdentity {
+                ca_pem: trusted.as_bytes().to_vec(),
+                ..issuer.identity(CLUSTER, *id)
+            };
+            node.replace_tls(&identity).unwrap();
+            put(node, "step", &number.to_string()).await;
+        }
+        for id in 1..=3 {
+            let name = format!("m{id}");
+            cluster.wires.cut(&name);
+            cluster.wires.mend(&name);
+            let node = cluster.node(id);
+            put(node, &name, &number.to_string()).await;
+            assert_eq!(get(node, &name).await, Some(number.to_string()));
+        }
+    }
+    let node = cluster.node(1);
+    let broken = TlsIdentity {
+        cert_pem: b"nothing".to_vec(),
+        ..second.identity(CLUSTER, 1)
+    };
+    assert!(node.replace_tls(&broken).is_err());
+    let of_another = second.identity(CLUSTER, 2);
+    assert!(node.replace_tls(&of_another).is_err());
+    put(node, "step", "last").await;
+    // Nobody of the first authority is let in any more.
+    let tls = Tls::new(&AUTHORITY.identity(CLUSTER, 9), CLUSTER, 9).unwrap();
+    let stream = Tcp.dial(cluster.wires.address("m1")).await.unwrap();
+    let name = ServerName::try_from("member.kontiki.internal").unwrap();
+    let connector = TlsConnector::from(tls.client(1).unwrap());
+    assert!(connector.connect(name, stream).await.is_err());
 }

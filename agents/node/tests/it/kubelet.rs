@@ -99,12 +99,13 @@ impl Node {
             labels: [("disk".to_owned(), "ssd".to_owned())].into(),
             taints: Vec::new(),
             max_pods: 110,
-            server: ServerIdentity {
+            server: tokio::sync::watch::Sender::new(ServerIdentity {
                 certificate_pem: server.certificate,
                 key_pem: server.key,
                 client_ca_pem: ca.pem(),
                 client_names: vec!["kube-apiserver-kubelet-client".into()],
-            },
+            })
+            .subscribe(),
         };
         let cancel = CancellationToken::new();
         let task = tokio::spawn(node_agent::run(config, api.client(), cancel.clone()));

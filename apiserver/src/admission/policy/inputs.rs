@@ -145,16 +145,21 @@ impl Authorizer for Rights<'_> {
             field_selector: &check.field_selector,
         };
         let decision = match &check.service_account {
-            None => self.server.authorizer.authorize(self.user, &attributes),
+            None => self
+                .server
+                .authorizer
+                .authorize_in_place(self.user, &attributes),
             Some((namespace, name)) => {
                 let account = User::service_account(namespace, name, "").authenticated();
-                self.server.authorizer.authorize(&account, &attributes)
+                self.server
+                    .authorizer
+                    .authorize_in_place(&account, &attributes)
             }
         };
         Decision {
             allowed: decision.allowed,
             reason: decision.reason,
-            error: String::new(),
+            error: decision.error,
         }
     }
 }

@@ -149,7 +149,7 @@ fn may_read(
     let decision = context
         .server
         .authorizer
-        .authorize(&context.user, &attributes);
+        .authorize_in_place(&context.user, &attributes);
     decision.allowed
 }
 

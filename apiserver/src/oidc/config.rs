@@ -1,0 +1,813 @@
+//! The file of `--authentication-config`, as `apiserver.config.k8s.io` has it: read, judged with the texts of Kubernetes, and
+//! compiled.
+
+use std::collections::BTreeSet;
+
+use cel::types::Type;
+use cel::{Environment, Program};
+use http::Uri;
+use schema::field::{FieldError, Path, aggregate};
+use serde::Deserialize;
+
+use super::claims::{ClaimRule, Mapping, Rule, Source, claims_environment, user_environment};
+
+const API_VERSIONS: [&str; 3] = [
+    "apiserver.config.k8s.io/v1",
+    "apiserver.config.k8s.io/v1beta1",
+    "apiserver.config.k8s.io/v1alpha1",
+];
+const ISSUERS_MAX: usize = 64;
+/// A file that is larger is a mistake.
+const FILE_BYTES_MAX: usize = 4 << 20;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    api_version: String,
+    kind: String,
+    #[serde(default)]
+    jwt: Vec<Jwt>,
+    anonymous: Option<AnonymousFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Jwt {
+    issuer: IssuerFile,
+    #[serde(default)]
+    claim_validation_rules: Vec<ClaimValidationRule>,
+    #[serde(default)]
+    claim_mappings: ClaimMappings,
+    #[serde(default)]
+    user_validation_rules: Vec<UserValidationRule>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct IssuerFile {
+    #[serde(default)]
+    url: String,
+    #[serde(rename = "discoveryURL", default)]
+    discovery_url: String,
+    #[serde(default)]
+    certificate_authority: String,
+    #[serde(default)]
+    audiences: Vec<String>,
+    #[serde(default)]
+    audience_match_policy: String,
+    #[serde(default)]
+    egress_selector_type: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ClaimValidationRule {
+    #[serde(default)]
+    claim: String,
+    #[serde(default)]
+    required_value: String,
+    #[serde(default)]
+    expression: String,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ClaimMappings {
+    #[serde(default)]
+    username: Prefixed,
+    #[serde(default)]
+    groups: Prefixed,
+    #[serde(default)]
+    uid: Uid,
+    #[serde(default)]
+    extra: Vec<Extra>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Prefixed {
+    #[serde(default)]
+    claim: String,
+    prefix: Option<String>,
+    #[serde(default)]
+    expression: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Uid {
+    #[serde(default)]
+    claim: String,
+    #[serde(default)]
+    expression: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Extra {
+    #[serde(default)]
+    key: String,
+    #[serde(default)]
+    value_expression: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct UserValidationRule {
+    #[serde(default)]
+    expression: String,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AnonymousFile {
+    #[serde(default)]
+    enabled: bool,
+    #[serde(default)]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Condition {
+    path: String,
+}
+
+/// Who may come without credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Anonymous {
+    pub(crate) enabled: bool,
+    /// Only for these paths; for all where there is none.
+    pub(crate) paths: Vec<String>,
+}
+
+impl Anonymous {
+    pub(crate) fn of(enabled: bool) -> Anonymous {
+        Anonymous {
+            enabled,
+            paths: Vec::new(),
+        }
+    }
+
+    pub(crate) fn may_ask(&self, path: &str) -> bool {
+        self.enabled && (self.paths.is_empty() || self.paths.iter().any(|one| one == path))
+    }
+}
+
+/// One issuer of tokens, ready but for its keys.
+#[derive(Debug)]
+pub(crate) struct IssuerSettings {
+    pub(crate) url: String,
+    /// Where the discovery document is.
+    pub(crate) discovery_url: String,
+    pub(crate) ca_pem: String,
+    pub(crate) audiences: Vec<String>,
+    pub(crate) mapping: Mapping,
+}
+
+/// What the file says.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) issuers: Vec<IssuerSettings>,
+    /// None where the file says nothing about it.
+    pub(crate) anonymous: Option<Anonymous>,
+}
+
+/// Reads the file; `own_issuers` are those of service account tokens, which nobody else may issue for.
+pub(crate) fn parse(text: &str, own_issuers: &[String]) -> Result<Settings, String> {
+    if text.len() > FILE_BYTES_MAX {
+        return Err(format!("the file is larger than {FILE_BYTES_MAX} bytes"));
+    }
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let file: File = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if file.kind != "AuthenticationConfiguration" || !API_VERSIONS.contains(&&*file.api_version) {
+        return Err(format!(
+            "is a {} of {}, not an AuthenticationConfiguration of {}",
+            file.kind, file.api_version, API_VERSIONS[0]
+        ));
+    }
+    let mut errors = Vec::new();
+    let path = Path::new("jwt");
+    if file.jwt.len() > ISSUERS_MAX {
+        errors.push(FieldError::too_many(&path, file.jwt.len(), ISSUERS_MAX));
+    }
+    let mut urls = BTreeSet::new();
+    let mut issuers = Vec::new();
+    for (index, jwt) in file.jwt.into_iter().enumerate() {
+        let path = path.index(index);
+        let issuer_path = path.child("issuer");
+        let url_path = issuer_path.child("url");
+        if !urls.insert(jwt.issuer.url.clone()) {
+            errors.push(FieldError::duplicate(&url_path, jwt.issuer.url.as_str()));
+        }
+        if own_issuers.contains(&jwt.issuer.url) {
+            let text = format!(
+                "URL must not overlap with disallowed issuers: [{}]",
+                own_issuers.join(" ")
+            );
+            errors.push(FieldError::invalid(
+                &url_path,
+                jwt.issuer.url.as_str(),
+                text,
+            ));
+        }
+        issuer(&jwt.issuer, &issuer_path, &mut errors);
+        let mapping = mapping(&jwt, &path, &mut errors);
+        let discovery = match jwt.issuer.discovery_url.as_str() {
+            "" => format!(
+                "{}/.well-known/openid-configuration",
+                jwt.issuer.url.trim_end_matches('/')
+            ),
+            given => given.to_owned(),
+        };
+        issuers.extend(mapping.map(|mapping| IssuerSettings {
+            url: jwt.issuer.url,
+            discovery_url: discovery,
+            ca_pem: jwt.issuer.certificate_authority,
+            audiences: jwt.issuer.audiences,
+            mapping,
+        }));
+    }
+    let anonymous = file.anonymous.map(|it| anonymous(it, &mut errors));
+    if !errors.is_empty() {
+        return Err(aggregate(&errors));
+    }
+    Ok(Settings { issuers, anonymous })
+}
+
+fn anonymous(file: AnonymousFile, errors: &mut Vec<FieldError>) -> Anonymous {
+    let path = Path::new("anonymous").child("conditions");
+    if !file.enabled && !file.conditions.is_empty() {
+        let text = "enabled should be set to true when conditions are defined";
+        errors.push(FieldError::invalid(&path, file.conditions.len(), text));
+    }
+    Anonymous {
+        enabled: file.enabled,
+        paths: file.conditions.into_iter().map(|it| it.path).collect(),
+    }
+}
+
+fn issuer(issuer: &IssuerFile, path: &Path, errors: &mut Vec<FieldError>) {
+    let url_path = path.child("url");
+    match issuer.url.as_str() {
+        "" => errors.push(FieldError::required(&url_path, "URL is required")),
+        url => check_url(url, &url_path, errors),
+    }
+    if !issuer.discovery_url.is_empty() {
+        let path = path.child("discoveryURL");
+        let same = |a: &str, b: &str| a.trim_end_matches('/') == b.trim_end_matches('/');
+        if same(&issuer.discovery_url, &issuer.url) {
+            let text = "discoveryURL must be different from URL";
+            errors.push(FieldError::invalid(
+                &path,
+                issuer.discovery_url.as_str(),
+                text,
+            ));
+        }
+        check_url(&issuer.discovery_url, &path, errors);
+    }
+    let audiences = path.child("audiences");
+    if issuer.audiences.is_empty() {
+        let text = "at least one jwt.issuer.audiences is required";
+        errors.push(FieldError::required(&audiences, text));
+    }
+    let mut known = BTreeSet::new();
+    for (index, audience) in issuer.audiences.iter().enumerate() {
+        let path = audiences.index(index);
+        if audience.is_empty() {
+            errors.push(FieldError::required(&path, "audience can't be empty"));
+        }
+        if !known.insert(audience) {
+            errors.push(FieldError::duplicate(&path, audience.as_str()));
+        }
+    }
+    let policy = path.child("audienceMatchPolicy");
+    match (
+        issuer.audience_match_policy.as_str(),
+        issuer.audiences.len(),
+    ) {
+        ("MatchAny", _) | ("", 0 | 1) => {}
+        ("", _) => {
+            let text = "audienceMatchPolicy must be set to MatchAny for multiple audiences";
+            errors.push(FieldError::invalid(&policy, "", text));
+        }
+        (other, _) => errors.push(FieldError::not_supported(&policy, other, &["MatchAny"])),
+    }
+    if !issuer.egress_selector_type.is_empty() {
+        let path = path.child("egressSelectorType");
+        let text = "there is no egress selector configuration here";
+        errors.push(FieldError::invalid(
+            &path,
+            issuer.egress_selector_type.as_str(),
+            text,
+        ));
+    }
+    let bundle = issuer.certificate_authority.as_bytes();
+    if !bundle.is_empty()
+        && let Err(error) = crate::outgoing::check_roots(bundle)
+    {
+        errors.push(FieldError::invalid(
+            &path.child("certificateAuthority"),
+            "<omitted>",
+            error,
+        ));
+    }
+}
+
+fn check_url(url: &str, path: &Path, errors: &mut Vec<FieldError>) {
+    let mut wrong = |text: &str| errors.push(FieldError::invalid(path, url, text));
+    if url.contains('#') {
+        return wrong("URL must not contain a fragment");
+    }
+    let Ok(parsed) = url.parse::<Uri>() else {
+        return wrong("URL cannot be parsed");
+    };
+    if parsed.scheme_str() != Some("https") || parsed.host().is_none_or(str::is_empty) {
+        wrong("URL scheme must be https");
+    }
+    if parsed
+        .authority()
+        .is_some_and(|it| it.as_str().contains('@'))
+    {
+        wrong("URL must not contain a username or password");
+    }
+    if parsed.query().is_some() {
+        wrong("URL must not contain a query");
+    }
+}
+
+/// Compiles expressions, and complains about those that cannot be.
+struct Compiler<'a> {
+    environment: Environment,
+    errors: &'a mut Vec<FieldError>,
+}
+
+impl Compiler<'_> {
+    fn compile(&mut self, text: &str, path: &Path, accepts: &[Type]) -> Option<Program> {
+        let program = match Program::compile(&self.environment, text) {
+            Ok(program) => program,
+            Err(error) => {
+                let error = format!("compilation failed: {error}");
+                self.errors.push(FieldError::invalid(path, text, error));
+                return None;
+            }
+        };
+        let result = program.result().to_string();
+        let fits = program.result().is_dyn() || accepts.iter().any(|ty| ty.to_string() == result);
+        if !fits {
+            let wanted: Vec<String> = accepts.iter().map(Type::to_string).collect();
+            let text_of = format!("must evaluate to {}", wanted.join(" or "));
+            self.errors.push(FieldError::invalid(path, text, text_of));
+            return None;
+        }
+        Some(program)
+    }
+
+    fn rule(&mut self, expression: &str, message: &str, path: &Path) -> Option<Rule> {
+        Some(Rule {
+            program: self.compile(expression, &path.child("expression"), &[Type::Bool])?,
+            expression: expression.to_owned(),
+            message: message.to_owned(),
+        })
+    }
+
+    /// A claim or an expression; none where neither is given.
+    fn source(
+        &mut self,
+        (claim, prefix, expression): (&str, Option<&str>, &str),
+        path: &Path,
+        accepts: &[Type],
+    ) -> Option<Source> {
+        match (claim, expression) {
+            ("", "") => None,
+            (name, "") => Some(Source::Claim {
+                name: name.to_owned(),
+                prefix: prefix.unwrap_or_default().to_owned(),
+            }),
+            ("", expression) => self
+                .compile(expression, &path.child("expression"), accepts)
+                .map(Source::Expression),
+            _ => {
+                let text = "claim and expression can't both be set";
+                self.errors.push(FieldError::invalid(path, "", text));
+                None
+            }
+        }
+    }
+}
+
+fn texts() -> [Type; 2] {
+    [Type::String, Type::list(Type::String)]
+}
+
+fn mapping(jwt: &Jwt, path: &Path, errors: &mut Vec<FieldError>) -> Option<Mapping> {
+    let before = errors.len();
+    let claim_rules = claim_rules(jwt, path, errors);
+    let maps = &jwt.claim_mappings;
+    let path_of_maps = path.child("claimMappings");
+    for (name, prefixed) in [("username", &maps.username), ("groups", &maps.groups)] {
+        let path = path_of_maps.child(name).child("prefix");
+        match (&prefixed.prefix, prefixed.claim.is_empty()) {
+            (None, false) => errors.push(FieldError::required(
+                &path,
+                "prefix is required when claim is set. It can be set to an empty string to disable prefixing",
+            )),
+            (Some(prefix), true) => errors.push(FieldError::invalid(
+                &path,
+                prefix.as_str(),
+                match prefixed.expression.is_empty() {
+                    true => "non-empty prefix isn't allowed when claim is not set",
+                    false => "prefix can't be set when expression is set",
+                },
+            )),
+            _ => {}
+        }
+    }
+    let mut compiler = Compiler {
+        environment: claims_environment(),
+        errors,
+    };
+    let prefixed = |it: &'_ Prefixed| (it.claim.clone(), it.prefix.clone(), it.expression.clone());
+    let (claim, prefix, expression) = prefixed(&maps.username);
+    let username = compiler.source(
+        (&claim, prefix.as_deref(), &expression),
+        &path_of_maps.child("username"),
+        &[Type::String],
+    );
+    if claim.is_empty() && expression.is_empty() {
+        let path = path_of_maps.child("username");
+        let text = "claim or expression is required";
+        compiler.errors.push(FieldError::required(&path, text));
+    }
+    let (claim, prefix, expression) = prefixed(&maps.groups);
+    let groups = compiler.source(
+        (&claim, prefix.as_deref(), &expression),
+        &path_of_maps.child("groups"),
+        &texts(),
+    );
+    let uid = compiler.source(
+        (&maps.uid.claim, None, &maps.uid.expression),
+        &path_of_maps.child("uid"),
+        &[Type::String],
+    );
+    let extra = extra(&maps.extra, &path_of_maps.child("extra"), &mut compiler);
+    if username_trusts_email(jwt) {
+        let path = path_of_maps.child("username").child("expression");
+        let text = "claims.email_verified must be used in claimMappings.username.expression or \
+                    claimMappings.extra[*].valueExpression or claimValidationRules[*].expression when claims.email is \
+                    used in claimMappings.username.expression";
+        let expression = maps.username.expression.as_str();
+        compiler
+            .errors
+            .push(FieldError::invalid(&path, expression, text));
+    }
+    compiler.environment = user_environment();
+    let user_rules = user_rules(jwt, &path.child("userValidationRules"), &mut compiler);
+    if errors.len() > before {
+        return None;
+    }
+    Some(Mapping {
+        claim_rules,
+        username: username?,
+        groups,
+        uid,
+        extra,
+        user_rules,
+    })
+}
+
+/// Whether a name is made of an address that nobody looks whether it is verified.
+fn username_trusts_email(jwt: &Jwt) -> bool {
+    let maps = &jwt.claim_mappings;
+    let extra = maps.extra.iter().map(|it| it.value_expression.as_str());
+    let rules = jwt
+        .claim_validation_rules
+        .iter()
+        .map(|it| it.expression.as_str());
+    let mut all = [maps.username.expression.as_str()]
+        .into_iter()
+        .chain(extra)
+        .chain(rules);
+    names_claim(&maps.username.expression, "email")
+        && !all.any(|it| names_claim(it, "email_verified"))
+}
+
+/// Whether an expression takes this claim.
+fn names_claim(expression: &str, claim: &str) -> bool {
+    let Ok(program) = Program::compile(&claims_environment(), expression) else {
+        return false;
+    };
+    let in_brackets = [format!("claims[\"{claim}\"]"), format!("claims['{claim}']")];
+    program.fields_of("claims").any(|field| field == claim)
+        || in_brackets.iter().any(|it| expression.contains(it))
+}
+
+fn claim_rules(jwt: &Jwt, path: &Path, errors: &mut Vec<FieldError>) -> Vec<ClaimRule> {
+    let path = path.child("claimValidationRules");
+    let mut seen = BTreeSet::new();
+    let mut compiler = Compiler {
+        environment: claims_environment(),
+        errors,
+    };
+    let mut rules = Vec::new();
+    for (index, rule) in jwt.claim_validation_rules.iter().enumerate() {
+        let path = path.index(index);
+        let wrong = |field: &str, value: &str, text: &str| {
+            FieldError::invalid(&path.child(field), value, text)
+        };
+        match (rule.claim.as_str(), rule.expression.as_str()) {
+            ("", "") => {
+                let text = "claim or expression is required";
+                compiler.errors.push(FieldError::required(&path, text));
+            }
+            (claim, "") => {
+                if !rule.message.is_empty() {
+                    let text = "message can't be set when claim is set";
+                    compiler.errors.push(wrong("message", &rule.message, text));
+                }
+                if !seen.insert(claim) {
+                    compiler
+                        .errors
+                        .push(FieldError::duplicate(&path.child("claim"), claim));
+                }
+                rules.push(ClaimRule::Value {
+                    claim: claim.to_owned(),
+                    value: rule.required_value.clone(),
+                });
+            }
+            ("", expression) => {
+                if !rule.required_value.is_empty() {
+                    let text = "requiredValue can't be set when expression is set";
+                    compiler
+                        .errors
+                        .push(wrong("requiredValue", &rule.required_value, text));
+                }
+                if !seen.insert(expression) {
+                    let path = path.child("expression");
+                    compiler
+                        .errors
+                        .push(FieldError::duplicate(&path, expression));
+                }
+                let compiled = compiler.rule(expression, &rule.message, &path);
+                rules.extend(compiled.map(ClaimRule::Expression));
+            }
+            _ => {
+                let text = "claim and expression can't both be set";
+                compiler
+                    .errors
+                    .push(FieldError::invalid(&path, rule.claim.as_str(), text));
+            }
+        }
+    }
+    rules
+}
+
+fn extra(all: &[Extra], path: &Path, compiler: &mut Compiler<'_>) -> Vec<(String, Program)> {
+    let mut seen = BTreeSet::new();
+    let mut compiled = Vec::new();
+    for (index, one) in all.iter().enumerate() {
+        let path = path.index(index);
+        let key = path.child("key");
+        let domain = one.key.split_once('/').map(|(domain, _)| domain);
+        let reserved = |domain: &str| {
+            ["kubernetes.io", "k8s.io"]
+                .iter()
+                .any(|own| domain == *own || domain.ends_with(&format!(".{own}")))
+        };
+        let problem = match domain {
+            _ if one.key.is_empty() => Some("key is required"),
+            None | Some("") => Some("must be a domain-prefixed path (such as \"acme.io/foo\")"),
+            Some(domain) if reserved(domain) => {
+                Some("k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use")
+            }
+            _ if one.key.chars().any(char::is_uppercase) => Some("key must be lowercase"),
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            compiler
+                .errors
+                .push(FieldError::invalid(&key, one.key.as_str(), problem));
+        }
+        if !seen.insert(&one.key) {
+            compiler
+                .errors
+                .push(FieldError::duplicate(&key, one.key.as_str()));
+        }
+        let path = path.child("valueExpression");
+        if one.value_expression.is_empty() {
+            compiler
+                .errors
+                .push(FieldError::required(&path, "valueExpression is required"));
+            continue;
+        }
+        let program = compiler.compile(&one.value_expression, &path, &texts());
+        compiled.extend(program.map(|program| (one.key.clone(), program)));
+    }
+    compiled
+}
+
+fn user_rules(jwt: &Jwt, path: &Path, compiler: &mut Compiler<'_>) -> Vec<Rule> {
+    let mut seen = BTreeSet::new();
+    let mut rules = Vec::new();
+    for (index, rule) in jwt.user_validation_rules.iter().enumerate() {
+        let path = path.index(index);
+        let of_expression = path.child("expression");
+        if rule.expression.is_empty() {
+            compiler.errors.push(FieldError::required(
+                &of_expression,
+                "expression is required",
+            ));
+            continue;
+        }
+        if !seen.insert(&rule.expression) {
+            let expression = rule.expression.as_str();
+            compiler
+                .errors
+                .push(FieldError::duplicate(&of_expression, expression));
+        }
+        rules.extend(compiler.rule(&rule.expression, &rule.message, &path));
+    }
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// What is wrong with a file with this issuer; JSON is YAML.
+    fn problem(change: impl FnOnce(&mut Value)) -> String {
+        let mut jwt = json!({
+            "issuer": {"url": "https://issuer.example", "audiences": ["a"]},
+            "claimMappings": {"username": {"claim": "sub", "prefix": ""}},
+        });
+        change(&mut jwt);
+        let kind = "AuthenticationConfiguration";
+        let file = json!({"apiVersion": API_VERSIONS[0], "kind": kind, "jwt": [jwt]});
+        let own = ["https://own.example".to_owned()];
+        parse(&file.to_string(), &own).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn issuers_are_judged_with_the_texts_of_kubernetes() {
+        assert_eq!(problem(|_| {}), "");
+        for (field, value, text) in [
+            (
+                "url",
+                json!(""),
+                "jwt[0].issuer.url: Required value: URL is required",
+            ),
+            (
+                "url",
+                json!("http://issuer.example"),
+                "URL scheme must be https",
+            ),
+            (
+                "url",
+                json!("https://u:p@issuer.example"),
+                "must not contain a username or password",
+            ),
+            (
+                "url",
+                json!("https://issuer.example?a=b"),
+                "URL must not contain a query",
+            ),
+            (
+                "url",
+                json!("https://issuer.example#a"),
+                "URL must not contain a fragment",
+            ),
+            (
+                "url",
+                json!("https://own.example"),
+                "must not overlap with disallowed issuers",
+            ),
+            (
+                "discoveryURL",
+                json!("https://issuer.example/"),
+                "must be different from URL",
+            ),
+            (
+                "audiences",
+                json!([]),
+                "at least one jwt.issuer.audiences is required",
+            ),
+            (
+                "audiences",
+                json!(["a", "a"]),
+                "jwt[0].issuer.audiences[1]: Duplicate value",
+            ),
+            (
+                "audiences",
+                json!(["a", "b"]),
+                "must be set to MatchAny for multiple audiences",
+            ),
+            (
+                "audienceMatchPolicy",
+                json!("MatchAll"),
+                "Unsupported value: \"MatchAll\"",
+            ),
+            (
+                "certificateAuthority",
+                json!("x"),
+                "jwt[0].issuer.certificateAuthority: Invalid value",
+            ),
+            ("unknown", json!("x"), "unknown"),
+        ] {
+            let found = problem(|jwt| jwt["issuer"][field] = value.clone());
+            assert!(found.contains(text), "{field} {value}: {found}");
+        }
+    }
+
+    #[test]
+    fn mappings_and_rules_are_judged_with_the_texts_of_kubernetes() {
+        let username = |value: Value| ("claimMappings", json!({ "username": value }));
+        let extra = |key: &str| {
+            let extra = json!([{"key": key, "valueExpression": "claims.x"}]);
+            (
+                "claimMappings",
+                json!({"username": {"claim": "sub", "prefix": ""}, "extra": extra}),
+            )
+        };
+        for ((field, value), text) in [
+            (
+                username(json!({})),
+                "username: Required value: claim or expression is required",
+            ),
+            (
+                username(json!({"claim": "sub"})),
+                "prefix is required when claim is set",
+            ),
+            (
+                username(json!({"claim": "sub", "prefix": "", "expression": "claims.sub"})),
+                "can't both be set",
+            ),
+            (
+                username(json!({"prefix": "p", "expression": "claims.sub"})),
+                "prefix can't be set when expression is set",
+            ),
+            (
+                username(json!({"expression": "claims.sub +"})),
+                "compilation failed",
+            ),
+            (
+                username(json!({"expression": "1 + 1"})),
+                "must evaluate to string",
+            ),
+            (
+                username(json!({"expression": "claims.email"})),
+                "claims.email_verified must be used",
+            ),
+            (
+                username(json!({"expression": "claims['email']"})),
+                "claims.email_verified must be used",
+            ),
+            (extra("foo"), "must be a domain-prefixed path"),
+            (extra("a.k8s.io/foo"), "are reserved for Kubernetes use"),
+            (extra("example.com/Foo"), "key must be lowercase"),
+            (
+                ("claimValidationRules", json!([{}])),
+                "claim or expression is required",
+            ),
+            (
+                (
+                    "claimValidationRules",
+                    json!([{"claim": "a", "message": "m"}]),
+                ),
+                "message can't be set when claim is set",
+            ),
+            (
+                (
+                    "claimValidationRules",
+                    json!([{"expression": "claims.a"}, {"expression": "claims.a"}]),
+                ),
+                "Duplicate value",
+            ),
+            (
+                (
+                    "userValidationRules",
+                    json!([{"expression": "user.name == 'x'"}]),
+                ),
+                "userValidationRules[0].expression",
+            ),
+            (
+                (
+                    "userValidationRules",
+                    json!([{"expression": "user.username"}]),
+                ),
+                "must evaluate to bool",
+            ),
+        ] {
+            let found = problem(|jwt| jwt[field] = value.clone());
+            assert!(found.contains(text), "{field} {value}: {text}: {found}");
+        }
+        let verified = "claims.email_verified ? claims.email : claims.sub";
+        let (field, value) = username(json!({ "expression": verified }));
+        assert_eq!(problem(|jwt| jwt[field] = value), "");
+    }
+}
