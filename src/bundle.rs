@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::authorities::Rotation;
 use crate::pki::{self, Authority, Pair};
 use crate::up::{say, shell_word};
-use crate::{cli, local};
+use crate::{cli, encryption, local};
 
 const API_PORT: u16 = 6443;
 const PEER_PORT: u16 = 6480;
@@ -140,6 +140,8 @@ pub(crate) fn make(dir: &Path, orders: &Orders) -> Result<()> {
     let peers = Authority::open_or_create(dir, "peer-ca", "kontiki-peer-ca")?.renewing(renew);
     local::store_port_certificates(dir, renew)?;
     pki::ensure_signing_key(&dir.join("sa.key"))?;
+    let names = ids.members.iter().map(|(name, ..)| member_dir(name));
+    encryption::ensure(dir, names.map(|name| dir.join(name).join("pki")))?;
     let admin = Pair::in_dir(dir, "admin");
     authority.ensure(
         &admin,

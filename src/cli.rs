@@ -41,12 +41,42 @@ pub(crate) enum Command {
     Pki(PkiArgs),
     /// Look at the store, back it up, and change its members.
     Store(StoreArgs),
+    /// Write objects again that are stored in clear, or encrypted with an earlier key than the first.
+    Reencrypt(ReencryptArgs),
     /// Show the versions of an object that are still known, newest first, and what each has changed.
     History(PastArgs),
     /// Show what differs between two versions of an object.
     Diff(DiffArgs),
     /// Make an object again what it was; one that was deleted is made anew.
     Undo(UndoArgs),
+}
+
+/// What else there is to know.
+const REENCRYPT: &str = "Objects that are stored with the first key already are left as they are. It may be stopped and \
+                         run again at any time.";
+
+#[derive(Args)]
+#[command(after_help = REENCRYPT)]
+pub(crate) struct ReencryptArgs {
+    /// Of which resources, as for kubectl: `secrets`, `deployments.apps`
+    #[arg(default_value = "secrets", value_name = "RESOURCE")]
+    pub(crate) resources: Vec<String>,
+    /// How to reach the API server; its current context counts [default: ~/.kube/config]
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+impl ReencryptArgs {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        kubeconfig(self.kubeconfig.as_ref())
+    }
+}
+
+fn kubeconfig(given: Option<&PathBuf>) -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    given
+        .cloned()
+        .unwrap_or_else(|| home().join(".kube/config"))
 }
 
 /// How far back it goes.
@@ -70,9 +100,7 @@ pub(crate) struct ObjectArgs {
 
 impl ObjectArgs {
     pub(crate) fn kubeconfig(&self) -> PathBuf {
-        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-        let given = self.kubeconfig.clone();
-        given.unwrap_or_else(|| home().join(".kube/config"))
+        kubeconfig(self.kubeconfig.as_ref())
     }
 
     pub(crate) fn kind_and_name(&self) -> anyhow::Result<(String, String)> {
@@ -286,9 +314,13 @@ pub(crate) struct ServerArgs {
     /// Directory of the store's data
     #[arg(long, env = "KONTIKI_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
-    /// Directory with ca.crt, server.*, kubelet-client.*, peer-ca.crt, peer.* and sa.key
+    /// Directory with ca.crt, server.*, kubelet-client.*, peer-ca.crt, peer.*, sa.key and encryption.yaml
     #[arg(long, env = "KONTIKI_PKI_DIR", value_name = "DIR")]
     pub(crate) pki_dir: PathBuf,
+    /// What is stored encrypted, and with which keys: an EncryptionConfiguration (apiserver.config.k8s.io/v1). It is read
+    /// again when it changes [default: encryption.yaml in --pki-dir]
+    #[arg(long, env = "KONTIKI_ENCRYPTION_PROVIDER_CONFIG", value_name = "FILE")]
+    pub(crate) encryption_provider_config: Option<PathBuf>,
     /// Address of the HTTPS API
     #[arg(long, env = "KONTIKI_API_LISTEN", default_value = "0.0.0.0:6443")]
     pub(crate) api_listen: String,

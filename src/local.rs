@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::host_name;
+use crate::encryption;
 use crate::pki::{self, Authority, Leaf, Pair, Renew, Usage};
 
 /// First port for etcd clients. Not etcd's own 2379: Debian's etcd may run on the same machine.
@@ -345,6 +346,9 @@ pub(crate) fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str, renew: Renew) 
     let peers = Authority::open_or_create(&dir, "peer-ca", "kontiki-peer-ca")?.renewing(renew);
     store_port_certificates(&dir, renew)?;
     pki::ensure_signing_key(&dir.join("sa.key"))?;
+    let members = plan.members.iter();
+    let copies = members.map(|member| home.process_dir(&member.name).join("pki"));
+    encryption::ensure(&dir, copies)?;
     let admin = home.admin();
     authority.ensure(&admin, &client("kubernetes-admin", Some("system:masters")))?;
     for member in &plan.members {
@@ -395,7 +399,13 @@ pub(crate) fn client<'a>(common_name: &'a str, organization: Option<&'a str>) ->
 }
 
 /// What of the cluster's certificates and keys each member has.
-pub(crate) const SHARED: [&str; 4] = ["ca.crt", "peer-ca.crt", STORE_CA, "sa.key"];
+pub(crate) const SHARED: [&str; 5] = [
+    "ca.crt",
+    "peer-ca.crt",
+    STORE_CA,
+    "sa.key",
+    encryption::FILE,
+];
 
 /// Whose certificates open the store's own port.
 pub(crate) const STORE_CA: &str = "store-ca.crt";

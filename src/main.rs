@@ -6,12 +6,14 @@ mod bundle;
 mod certificates;
 mod cli;
 mod control_plane;
+mod encryption;
 mod local;
 mod node;
 mod past;
 mod pki;
 mod probe;
 mod process;
+mod reencrypt;
 #[cfg(test)]
 mod reference;
 mod reload;
@@ -70,6 +72,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Server(args) => server::run(*args).await,
         Command::Agent(args) => node::run_process(*args).await,
         Command::Store(args) => store_cli::run(&args).await,
+        Command::Reencrypt(args) => reencrypt::run(&args).await,
         Command::History(args) => past::history(&args).await,
         Command::Diff(args) => past::diff(&args).await,
         Command::Undo(args) => past::undo(&args).await,

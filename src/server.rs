@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 use crate::cli::ServerArgs;
 use crate::local::STORE_CA;
 use crate::pki::{self, Pair};
-use crate::{access, certificates, control_plane, node};
+use crate::{access, certificates, control_plane, encryption, node};
 
 /// How long agents and open requests may take to end, and then the store to hand over and flush.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -71,6 +71,8 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         &pems.server.0,
         &pems.server.1,
     )?);
+    let encryption = encryption::Source::of(&args);
+    let (holds, text) = encryption.read()?;
 
     // Every Secret is in it.
     pki::create_private_dir(&args.data_dir)?;
@@ -80,6 +82,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
     let stop = CancellationToken::new();
     let api_config = apiserver::Config {
         request_header,
+        encryption: holds,
         ..api_config(&args, &pems, advertise)?
     };
     let api = ApiServer::new(store.clone(), api_config);
@@ -88,6 +91,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         return Err(error);
     }
     let api_tasks = api.start();
+    let reading = tokio::spawn(encryption.follow(text, api.clone(), stop.clone()));
     let limits = apiserver::ServeLimits::default();
     let serving = tokio::spawn(apiserver::serve_tls(
         api_listener,
@@ -160,6 +164,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         within(DRAIN, "the API's tasks", api_tasks.stop()),
         within(DRAIN, "open requests", serving),
         within(DRAIN, "the certificates", following),
+        within(DRAIN, "the keys' reader", reading),
         etcd_end,
     );
     within(STORE_STOP, "the store", store.shutdown()).await;

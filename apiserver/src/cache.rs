@@ -5,6 +5,7 @@
 //! whatever clients do.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -12,7 +13,9 @@ use bytes::Bytes;
 use host::watch;
 use resources::Handle;
 
+use crate::encryption::{Opened, Unreadable};
 use crate::entry::Entry;
+use crate::status::{ApiError, ApiResult};
 use crate::tree::Tree;
 use crate::world::KeyChange;
 
@@ -58,6 +61,24 @@ pub(crate) struct Snapshot {
     pub(crate) cursor: u64,
     /// Revision of the last change that this resource saw.
     pub(crate) changed: i64,
+    unreadable: Arc<BTreeMap<String, Unreadable>>,
+}
+
+impl Snapshot {
+    /// An error where something under `prefix` cannot be read: a list without it would say that it is not there.
+    pub(crate) fn check_readable(&self, prefix: &str) -> ApiResult<()> {
+        check_readable(&self.unreadable, prefix)
+    }
+}
+
+fn check_readable(unreadable: &BTreeMap<String, Unreadable>, prefix: &str) -> ApiResult<()> {
+    let from = (Bound::Included(prefix), Bound::Unbounded);
+    match unreadable.range::<str, _>(from).next() {
+        Some((key, one)) if key.starts_with(prefix) => {
+            Err(ApiError::unreadable_in_list(key, &one.why))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A cursor or a revision that the ring no longer covers; carries the oldest revision that it does.
@@ -98,6 +119,8 @@ impl Drop for Watched {
 
 struct State {
     tree: Tree,
+    /// What is stored and cannot be decrypted, by key. None of it is in the tree.
+    unreadable: Arc<BTreeMap<String, Unreadable>>,
     changed: i64,
     ring: VecDeque<Arc<Change>>,
     /// Sequence number of the ring's first change.
@@ -112,6 +135,16 @@ struct State {
 impl State {
     fn next(&self) -> u64 {
         self.first + self.ring.len() as u64
+    }
+
+    /// Forgets all changes up to `revision`: cursors from before point below `first` and so learn that they missed
+    /// something.
+    fn expire(&mut self, revision: i64) {
+        self.first = self.next() + 1;
+        self.ring.clear();
+        self.bytes = 0;
+        self.changed = revision;
+        self.floor = revision;
     }
 
     fn push(&mut self, change: Change) {
@@ -133,6 +166,7 @@ impl Cache {
     pub(crate) fn new(shapes: Vec<Handle>, prefix: String) -> Cache {
         let state = State {
             tree: Tree::default(),
+            unreadable: Arc::default(),
             changed: 0,
             ring: VecDeque::new(),
             first: 0,
@@ -196,8 +230,10 @@ impl Cache {
     pub(crate) fn reshaped(&self, shapes: Vec<Handle>, alike: bool, revision: i64) -> Cache {
         let cache = Cache::new(shapes, self.prefix.clone());
         let old = self.read();
+        let unreadable = old.unreadable.clone();
         if alike {
             let mut state = cache.write();
+            state.unreadable = unreadable;
             state.tree = old.tree.clone();
             state.changed = old.changed;
             state.ring = old.ring.clone();
@@ -210,9 +246,10 @@ impl Cache {
         }
         let tree = old.tree.clone();
         drop(old);
-        let again = |entry: &Arc<Entry>| cache.entry(entry.key(), &entry.stored(), entry.revision);
+        let again = |entry: &Arc<Entry>| cache.entry(entry.key(), &entry.opened(), entry.revision);
         let entries: Vec<_> = tree.iter_from("").filter_map(again).collect();
         cache.reset(entries, revision);
+        cache.write().unreadable = unreadable;
         cache
     }
 
@@ -234,8 +271,21 @@ impl Cache {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Group and plural of the resource as which its objects are stored.
+    pub(crate) fn resource(&self) -> (&str, &str) {
+        match self.shapes.first() {
+            Some(shape) => (&shape.group, &shape.plural),
+            // Custom resources have their group in the prefix.
+            None => {
+                let mut parts = self.prefix.trim_matches('/').split('/').skip(1);
+                let group = parts.next().unwrap_or_default();
+                (group, parts.next().unwrap_or_default())
+            }
+        }
+    }
+
     /// Builds the entry of a stored value. None where the value is not an object.
-    pub(crate) fn entry(&self, key: &str, stored: &Bytes, revision: i64) -> Option<Arc<Entry>> {
+    pub(crate) fn entry(&self, key: &str, stored: &Opened, revision: i64) -> Option<Arc<Entry>> {
         let entry = Entry::new(key, self.prefix.len(), stored, revision, &self.shapes);
         if entry.is_none() {
             tracing::warn!(
@@ -250,6 +300,7 @@ impl Cache {
     /// Replaces everything: at start, and after the store compacted what this cache had not read yet.
     pub(crate) fn reset(&self, entries: Vec<Arc<Entry>>, revision: i64) {
         let mut state = self.write();
+        state.unreadable = Arc::default();
         let mut tree = Tree::default();
         let mut changed = 0;
         let mut tree_bytes = 0;
@@ -258,24 +309,47 @@ impl Cache {
             tree_bytes += entry.json().len();
             tree.insert(entry);
         }
-        // Cursors from before point below `first` and so learn that they missed something.
-        state.first = state.next() + 1;
-        state.ring.clear();
-        state.bytes = 0;
+        state.expire(revision);
         state.tree = tree;
         state.tree_bytes = tree_bytes;
         // A deletion may have come after the last put, so the load's revision is the safe answer.
         state.changed = if changed == 0 { 0 } else { revision };
-        state.floor = revision;
         let next = state.next();
         drop(state);
         self.wake.send_replace(next);
+    }
+
+    /// What came at `revision` under `key` cannot be read. Whoever watches ends, for it cannot be told what it is.
+    pub(crate) fn lose(&self, key: &str, revision: i64, unreadable: Unreadable) {
+        let mut state = self.write();
+        state.tree.remove(key);
+        Arc::make_mut(&mut state.unreadable).insert(key.to_owned(), unreadable);
+        state.expire(revision);
+        let next = state.next();
+        drop(state);
+        self.wake.send_replace(next);
+    }
+
+    /// How many of its objects cannot be read, with the first of them.
+    pub(crate) fn unreadables(&self) -> Option<(usize, String, Unreadable)> {
+        let state = self.read();
+        let (key, first) = state.unreadable.iter().next()?;
+        Some((state.unreadable.len(), key.clone(), first.clone()))
+    }
+
+    /// An error where something under `prefix` cannot be read.
+    pub(crate) fn check_readable(&self, prefix: &str) -> ApiResult<()> {
+        check_readable(&self.read().unreadable, prefix)
     }
 
     /// Applies the changes of one revision together: (key, new state or none for a deletion).
     pub(crate) fn apply(&self, revision: i64, changes: Vec<KeyChange>) {
         let mut state = self.write();
         for (key, new) in changes {
+            if state.unreadable.contains_key(&key) {
+                Arc::make_mut(&mut state.unreadable).remove(&key);
+                state.expire(revision);
+            }
             let old = match &new {
                 Some(entry) => state.tree.insert(entry.clone()),
                 None => state.tree.remove(&key),
@@ -300,11 +374,21 @@ impl Cache {
             revision: applied.max(state.changed),
             cursor: state.next(),
             changed: state.changed,
+            unreadable: state.unreadable.clone(),
         }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.read().tree.get(key).cloned()
+    }
+
+    /// As [`Cache::get`]; an error where it is there and cannot be read.
+    pub(crate) fn find(&self, key: &str) -> ApiResult<Option<Arc<Entry>>> {
+        let state = self.read();
+        match state.unreadable.get(key) {
+            Some(unreadable) => Err(ApiError::internal(&unreadable.why)),
+            None => Ok(state.tree.get(key).cloned()),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -69,6 +69,8 @@ pub struct Config {
     pub seats: u32,
     /// None: nobody names users in headers.
     pub request_header: Option<RequestHeaderConfig>,
+    /// What is stored encrypted, and with which keys; nothing by default. [`crate::ApiServer::encrypt_by`] changes it.
+    pub encryption: crate::Encryption,
     /// Whether requests without credentials become `system:anonymous` (and so meet RBAC) or get 401.
     pub anonymous: bool,
 }
@@ -100,6 +102,7 @@ impl Config {
             static_tokens: auth::static_tokens::StaticTokens::default(),
             seats: crate::flow::SEATS,
             request_header: None,
+            encryption: crate::Encryption::default(),
             anonymous: true,
         }
     }

@@ -10,17 +10,17 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use bytes::Bytes;
 use resources::definition::{self, Sort};
 use resources::{Handle, Resource, custom};
 use schema::Object;
 use serde_json::Value;
 
 use crate::cache::Cache;
+use crate::encryption::Opened;
 use crate::entry::Entry;
 
 /// What is under `/registry/<group>/<plural>/`, where groups of definitions have a dot: key, value, revision.
-pub(crate) type Stored = (String, Bytes, i64);
+pub(crate) type Stored = (String, Opened, i64);
 
 #[derive(Default)]
 pub(crate) struct Customs {
@@ -98,6 +98,12 @@ pub(crate) fn prefix_of(key: &str) -> Option<&str> {
     rest[..group]
         .contains('.')
         .then(|| &key[..key.len() - rest.len() + group + 1 + plural + 1])
+}
+
+/// Group and plural of the custom resource that a key is of.
+pub(crate) fn resource_of(key: &str) -> Option<(&str, &str)> {
+    let prefix = prefix_of(key)?.strip_prefix(crate::world::REGISTRY)?;
+    prefix.trim_end_matches('/').split_once('/')
 }
 
 /// By what a change of a definition is judged: hashes of parts of it.
@@ -435,6 +441,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use serde_json::json;
 
@@ -449,7 +457,7 @@ mod tests {
         let stored = crate::codec::encode(&value);
         let key = format!("/registry/customresourcedefinitions/{name}s.example.com");
         let at = "/registry/customresourcedefinitions/".len();
-        Arc::new(Entry::new(&key, at, &stored, revision, &[]).unwrap())
+        Arc::new(Entry::new(&key, at, &stored.into(), revision, &[]).unwrap())
     }
 
     #[test]
@@ -478,7 +486,7 @@ mod tests {
         let key = format!("{prefix}n/x");
         let value =
             Bytes::from_static(br#"{"kind":"widget","apiVersion":"example.com/v1","metadata":{}}"#);
-        let entry = cache.entry(&key, &value, 5);
+        let entry = cache.entry(&key, &value.into(), 5);
         cache.apply(5, vec![(key.clone(), entry)]);
         customs.apply("widgets.example.com", Some(&definition("widget", 6)), 6);
         let widgets = customs.find("example.com", "v1", "widgets").unwrap();
@@ -510,7 +518,13 @@ mod tests {
         let mut second = first.object();
         second.set_uid("another");
         let stored = crate::codec::encode(second.value());
-        let second = Entry::new(first.key(), first.key().len() - name.len(), &stored, 4, &[]);
+        let second = Entry::new(
+            first.key(),
+            first.key().len() - name.len(),
+            &stored.into(),
+            4,
+            &[],
+        );
         customs.apply(name, second.map(Arc::new).as_ref(), 4);
         assert!(customs.find("example.com", "v1", "widgets").is_some());
         assert_eq!(revision(), None);
@@ -537,7 +551,13 @@ mod tests {
         let key = "/registry/example.com/kind99s/n/x";
         let value =
             Bytes::from_static(br#"{"kind":"kind99","apiVersion":"example.com/v1","metadata":{}}"#);
-        let reload = || customs.reload(&definitions, vec![(key.into(), value.clone(), 90)], 100);
+        let reload = || {
+            customs.reload(
+                &definitions,
+                vec![(key.into(), value.clone().into(), 90)],
+                100,
+            )
+        };
         reload();
         let found = || {
             let last = customs.find("example.com", "v1", "kind99s")?;

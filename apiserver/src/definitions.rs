@@ -447,7 +447,7 @@ mod tests {
             "metadata": {"name": name}, "spec": {"group": group}, "status": {"conditions": conditions}});
         let key = format!("/registry/{PLURAL}/{name}");
         let stored = crate::codec::encode(&value);
-        cache.entry(&key, &stored, revision).unwrap()
+        cache.entry(&key, &stored.into(), revision).unwrap()
     }
 
     fn groups(todo: Vec<Changed>) -> Vec<String> {

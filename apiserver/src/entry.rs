@@ -8,6 +8,7 @@ use schema::Object;
 use serde_json::Value;
 
 use crate::codec::{self, Versioned};
+use crate::encryption::Opened;
 
 /// An object at one revision. Shared by lists, watches, admission and authorization; never changed.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Entry {
     pub(crate) encoded: Versioned,
     /// What is special about an object of a custom resource; none where it is stored and shown alike.
     custom: Option<Box<OfCustom>>,
+    /// The mark of the key under which it is stored; see [`Opened`].
+    pub(crate) mark: u32,
     labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the selectable fields of every API shape of the object; absent is empty.
     fields: Box<[(Arc<str>, Box<str>)]>,
@@ -44,10 +47,11 @@ impl Entry {
     pub(crate) fn new(
         key: &str,
         names_at: usize,
-        stored: &Bytes,
+        opened: &Opened,
         revision: i64,
         shapes: &[Handle],
     ) -> Option<Entry> {
+        let stored = &opened.value;
         let mut encoded = Versioned::splice(stored, revision)?;
         let mut object = Object::new(serde_json::from_slice(&encoded.json).ok()?).ok()?;
         let mut of_custom = None;
@@ -70,7 +74,9 @@ impl Entry {
         }
         let place = (key, names_at, revision);
         let shapes = shapes.iter().map(|shape| &**shape);
-        Some(Entry::of(place, &object, encoded, shapes, of_custom))
+        let mark = opened.mark;
+        let entry = Entry::of(place, &object, encoded, shapes, of_custom);
+        Some(Entry { mark, ..entry })
     }
 
     fn of<'r>(
@@ -107,6 +113,7 @@ impl Entry {
             revision,
             encoded,
             custom: custom.map(Box::new),
+            mark: 0,
             labels,
             fields: fields.into_boxed_slice(),
         }
@@ -124,7 +131,9 @@ impl Entry {
         };
         let place = (&*self.key, self.names_at, self.revision);
         let shapes = std::iter::once(resource);
-        let form = Arc::new(Entry::of(place, object, encoded, shapes, Some(of_custom)));
+        let mark = self.mark;
+        let form = Entry::of(place, object, encoded, shapes, Some(of_custom));
+        let form = Arc::new(Entry { mark, ..form });
         let mut forms = custom.forms.lock().unwrap_or_else(PoisonError::into_inner);
         forms.retain(|one| !one.is_as(resource));
         forms.push(form.clone());
@@ -149,7 +158,7 @@ impl Entry {
     #[cfg(test)]
     pub(crate) fn for_test(key: &str, revision: i64) -> Entry {
         let stored = Bytes::from_static(br#"{"kind":"Pod","apiVersion":"v1","metadata":{}}"#);
-        Entry::new(key, "/registry/pods/".len(), &stored, revision, &[]).unwrap()
+        Entry::new(key, "/registry/pods/".len(), &stored.into(), revision, &[]).unwrap()
     }
 
     /// The storage key.
@@ -174,10 +183,12 @@ impl Entry {
             .map_or("", |(namespace, _)| namespace)
     }
 
-    /// The bytes in the store.
-    pub(crate) fn stored(&self) -> Bytes {
+    /// What the store has, in clear.
+    pub(crate) fn opened(&self) -> Opened {
         let raw = self.custom.as_ref().and_then(|custom| custom.raw.clone());
-        raw.unwrap_or_else(|| self.encoded.stored())
+        let value = raw.unwrap_or_else(|| self.encoded.stored());
+        let mark = self.mark;
+        Opened { value, mark }
     }
 
     /// Whether the store has another form of the object than is shown.

@@ -30,6 +30,7 @@ mod customs;
 mod decode;
 mod definitions;
 mod discovery;
+mod encryption;
 mod endpoints;
 mod entry;
 mod event_ttl;
@@ -79,6 +80,7 @@ pub use client_certificate::{PeerCertificate, ask_client_certificate};
 pub use config::{
     Config, FrontProxy, HISTORY, KubeletIdentity, RequestHeaderConfig, VERSION_MINOR, git_version,
 };
+pub use encryption::{Encryption, EncryptionError};
 pub use serve::{ServeLimits, serve_tls};
 
 /// One API server over one member of the store. Shared by its router and its background tasks.
@@ -128,9 +130,10 @@ impl Drop for Tasks {
 
 impl ApiServer {
     /// Nothing runs until [`ApiServer::start`].
-    pub fn new(store: Arc<dyn kv::Store>, config: Config) -> Arc<ApiServer> {
-        let world = Arc::new(world::World::new(&resources::ALL));
-        let metrics = metrics::Metrics::new();
+    pub fn new(store: Arc<dyn kv::Store>, mut config: Config) -> Arc<ApiServer> {
+        let encryption = std::mem::take(&mut config.encryption);
+        let world = Arc::new(world::World::new(&resources::ALL, encryption));
+        let metrics = metrics::Metrics::new(&world);
         Arc::new(ApiServer {
             authenticator: authenticate::Authenticator::new(&config),
             authorizer: authorize::Authorizer::new(&world),
@@ -230,6 +233,11 @@ impl ApiServer {
     /// Shows in `/metrics` until when a certificate is valid, in seconds since 1970.
     pub fn show_expiry(&self, what: &str, seconds: i64) {
         self.metrics.show_expiry(what, seconds);
+    }
+
+    /// From now on what is written is encrypted by this configuration, and what is stored is read with its keys.
+    pub fn encrypt_by(&self, encryption: Encryption) {
+        self.world.encrypt_by(encryption);
     }
 
     /// Waits until the caches are loaded and the bootstrap objects are there.

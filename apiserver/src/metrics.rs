@@ -11,6 +11,7 @@ use resources::Resource;
 
 use crate::ApiServer;
 use crate::request::RequestInfo;
+use crate::world::World;
 
 /// Kubernetes' buckets of the request duration.
 const BUCKETS: &[f64] = &[
@@ -83,7 +84,7 @@ impl Drop for OpenWatch {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Metrics {
+    pub(crate) fn new(world: &World) -> Metrics {
         const VALID: &str = "names and labels are constants";
         let registry = Registry::new();
         let requests = IntCounterVec::new(
@@ -146,6 +147,7 @@ impl Metrics {
             Box::new(conversions.versions.clone()),
             Box::new(reloads.clone()),
             Box::new(expiries.clone()),
+            Box::new(world.sealer.operations().clone()),
         ] {
             registry
                 .register(collector)

@@ -345,6 +345,11 @@ impl ApiError {
         .with_details(json!({ "causes": [{ "message": message.to_string() }] }))
     }
 
+    /// What Kubernetes answers to a list of which one object cannot be decrypted.
+    pub(crate) fn unreadable_in_list(key: &str, why: &str) -> ApiError {
+        ApiError::internal(format!("unable to transform key {}: {why}", quoted(key)))
+    }
+
     pub(crate) fn too_many_requests(message: impl Into<String>, seconds: u32) -> ApiError {
         let mut error = ApiError::new(429, "TooManyRequests", message)
             .with_details(json!({ "retryAfterSeconds": seconds }));

@@ -12,10 +12,12 @@ use futures::StreamExt;
 use host::watch;
 use kv::{EventKind, RangeRequest, Store, StoreError, WatchItem, WatchRequest};
 use resources::{Handle, Resource};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::cache::{Cache, Snapshot};
 use crate::customs::{self, Customs};
+use crate::encryption::{Encryption, Sealer, Unreadable};
 use crate::entry::Entry;
 use crate::status::{ApiError, ApiResult};
 
@@ -41,12 +43,16 @@ pub(crate) struct World {
     pub(crate) customs: Customs,
     /// Revision up to which every cache is complete; 0 until the first load is done.
     revision: watch::Sender<i64>,
+    /// What is stored encrypted, and how.
+    pub(crate) sealer: Arc<Sealer>,
+    /// Everything is to be read again.
+    again: Notify,
     /// The newest revision when the first load began, which starts further back; 0 until then.
     first: AtomicI64,
 }
 
 impl World {
-    pub(crate) fn new(all: &'static [Resource]) -> World {
+    pub(crate) fn new(all: &'static [Resource], encryption: Encryption) -> World {
         let mut shapes: BTreeMap<String, Vec<Handle>> = BTreeMap::new();
         for resource in all.iter().filter(|resource| !resource.is_virtual()) {
             let list = shapes
@@ -63,6 +69,8 @@ impl World {
             by_name: BTreeMap::new(),
             customs: Customs::default(),
             revision: watch::Sender::new(0),
+            sealer: Arc::new(Sealer::new(encryption)),
+            again: Notify::new(),
             first: AtomicI64::new(0),
         };
         for (prefix, shapes) in shapes {
@@ -253,7 +261,18 @@ impl World {
             }
             other => other?,
         };
-        while let Some(item) = stream.next().await {
+        loop {
+            let item = tokio::select! {
+                biased;
+                () = self.again.notified() => {
+                    *loaded = false;
+                    return Ok(());
+                }
+                item = stream.next() => match item {
+                    Some(item) => item,
+                    None => return Err(StoreError::Stopped),
+                },
+            };
             match item {
                 WatchItem::Events { revision, events } => {
                     self.apply(revision, &events);
@@ -266,7 +285,33 @@ impl World {
                 }
             }
         }
-        Err(StoreError::Stopped)
+    }
+
+    /// From now on another configuration of encryption holds. What could not be read before is tried again.
+    pub(crate) fn encrypt_by(&self, encryption: Encryption) {
+        self.sealer.replace(encryption);
+        self.retry_unreadable();
+    }
+
+    /// Reads everything again where something was tried with an earlier configuration only.
+    pub(crate) fn retry_unreadable(&self) {
+        let version = self.sealer.version();
+        let outdated = |cache: &Arc<Cache>| {
+            let unreadable = cache.unreadables();
+            unreadable.is_some_and(|(_, _, first)| first.tried < version)
+        };
+        if self.caches().any(|cache| outdated(&cache)) {
+            self.again.notify_one();
+        }
+    }
+
+    /// Says of what is missing here what is to be done.
+    fn report_unreadable(&self) {
+        for cache in self.caches() {
+            if let Some((count, key, unreadable)) = cache.unreadables() {
+                report(cache.resource().1, count, &key, &unreadable);
+            }
+        }
     }
 
     fn advance(&self, revision: i64) {
@@ -288,10 +333,19 @@ impl World {
             };
             let change = if event.kind == EventKind::Delete as i32 {
                 (key.to_owned(), None)
-            } else if let Some(entry) = cache.entry(key, &event.kv.value, revision) {
-                (key.to_owned(), Some(entry))
             } else {
-                continue;
+                match self.sealer.open(cache.resource(), key, &event.kv.value) {
+                    Ok(opened) => match cache.entry(key, &opened, revision) {
+                        Some(entry) => (key.to_owned(), Some(entry)),
+                        None => continue,
+                    },
+                    Err(unreadable) => {
+                        report(cache.resource().1, 1, key, &unreadable);
+                        cache.lose(key, revision, unreadable);
+                        self.retry_unreadable();
+                        continue;
+                    }
+                }
             };
             match changes.iter_mut().find(|(one, _)| Arc::ptr_eq(one, &cache)) {
                 Some((_, list)) => list.push(change),
@@ -326,6 +380,7 @@ impl World {
         let mut entries: BTreeMap<&str, Vec<Arc<Entry>>> = BTreeMap::new();
         // In which shapes these are shown is known when all definitions are.
         let mut custom_objects: Vec<customs::Stored> = Vec::new();
+        let mut unreadable: Vec<(String, Unreadable)> = Vec::new();
         let mut from = REGISTRY.as_bytes().to_vec();
         let mut end = REGISTRY.as_bytes().to_vec();
         if let Some(last) = end.last_mut() {
@@ -345,15 +400,24 @@ impl World {
                 let Ok(key) = std::str::from_utf8(&pair.key) else {
                     continue;
                 };
-                if customs::prefix_of(key).is_some() {
-                    let stored = (key.to_owned(), pair.value.clone(), pair.mod_revision);
-                    custom_objects.push(stored);
-                    continue;
-                }
-                let Some(cache) = self.built_in_cache_of_key(key) else {
+                let built_in = self.built_in_cache_of_key(key);
+                let resource = match (built_in, customs::resource_of(key)) {
+                    (Some(cache), _) => cache.resource(),
+                    (None, Some(resource)) => resource,
+                    (None, None) => continue,
+                };
+                let opened = match self.sealer.open(resource, key, &pair.value) {
+                    Ok(opened) => opened,
+                    Err(error) => {
+                        unreadable.push((key.to_owned(), error));
+                        continue;
+                    }
+                };
+                let Some(cache) = built_in else {
+                    custom_objects.push((key.to_owned(), opened, pair.mod_revision));
                     continue;
                 };
-                if let Some(entry) = cache.entry(key, &pair.value, pair.mod_revision) {
+                if let Some(entry) = cache.entry(key, &opened, pair.mod_revision) {
                     entries.entry(&cache.prefix).or_default().push(entry);
                 }
             }
@@ -370,6 +434,13 @@ impl World {
         }
         let definitions = self.list("apiextensions.k8s.io", "customresourcedefinitions", "");
         self.customs.reload(&definitions, custom_objects, base);
+        for (key, unreadable) in unreadable {
+            if let Some(cache) = self.cache_of_key(&key, base + 1) {
+                cache.lose(&key, base, unreadable);
+            }
+        }
+        self.report_unreadable();
+        self.retry_unreadable();
         if first_start {
             self.first.store(newest.max(1), Ordering::Release);
         }
@@ -377,4 +448,15 @@ impl World {
         self.revision.send_replace(base.max(1));
         Ok(())
     }
+}
+
+fn report(resource: &str, count: usize, key: &str, unreadable: &Unreadable) {
+    tracing::error!(
+        resource,
+        count,
+        key,
+        error = unreadable.why,
+        "stored objects cannot be decrypted; they answer 500 until the key with which they were written is in the file of \
+         --encryption-provider-config again, also as the last one"
+    );
 }

@@ -12,13 +12,14 @@ use kv::{
     Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, KeyValue,
     PutRequest, RangeRequest, Request, RequestOp, StoreError, TxnRequest,
 };
-use resources::Resource;
+use resources::{Resource, Storage};
 use schema::Object;
 use serde_json::Value;
 
 use crate::ApiServer;
 use crate::codec::{self, Versioned};
 use crate::definitions;
+use crate::encryption::Opened;
 use crate::entry;
 use crate::status::{ApiError, ApiResult};
 
@@ -98,7 +99,7 @@ pub(crate) enum Step {
     Remove(Object, Extra),
     Keep(Object),
     /// The client wants what is there already: written only where it is stored in another form, which is how objects move
-    /// to the version of a custom resource in which they are to be stored.
+    /// to the version of a custom resource in which they are to be stored, and to the newest key of their encryption.
     Same(Object),
 }
 
@@ -203,6 +204,7 @@ impl ApiServer {
     /// attempt would meet what their first one made.
     async fn commit(
         &self,
+        resource: &Resource,
         key: &str,
         decided_on: i64,
         op: RequestOp,
@@ -214,7 +216,7 @@ impl ApiServer {
         };
         let mut request = TxnRequest {
             compare: vec![unchanged],
-            success: vec![op],
+            success: vec![self.sealed(resource, key, op.clone())],
             failure: Vec::new(),
         };
         if planted(Bug::BindsWithoutCompare) && decided_on > 0 && key.contains("/pods/") {
@@ -228,15 +230,12 @@ impl ApiServer {
                 Ok(answer) if answer.body.succeeded => return Ok(Commit::Done(answer.revision)),
                 Ok(_) => {
                     return match unsure {
-                        Some(error) => {
-                            self.settle(key, decided_on, &request.success[0], error)
-                                .await
-                        }
+                        Some(error) => self.settle(resource, key, decided_on, &op, error).await,
                         None => Ok(Commit::Lost),
                     };
                 }
                 Err(error @ StoreError::LeaderChanged) if decided_on == 0 => {
-                    return self.settle(key, 0, &request.success[0], error).await;
+                    return self.settle(resource, key, 0, &op, error).await;
                 }
                 Err(error @ StoreError::LeaderChanged) => unsure = Some(error),
                 Err(error @ (StoreError::TimedOut | StoreError::Stopped)) => {
@@ -255,10 +254,40 @@ impl ApiServer {
         ))
     }
 
+    /// The write as the store gets to see it.
+    fn sealed(&self, resource: &Resource, key: &str, mut op: RequestOp) -> RequestOp {
+        if let Some(Request::Put(put)) = &mut op.request {
+            let clear = std::mem::take(&mut put.value);
+            let of = self.stored_as(resource);
+            put.value = self.world.sealer.seal((&of.0, &of.1), key, clear);
+        }
+        op
+    }
+
+    /// What the store has under a key, in clear.
+    fn opened(&self, resource: &Resource, pair: &KeyValue, key: &str) -> ApiResult<Opened> {
+        let of = self.stored_as(resource);
+        let opened = self.world.sealer.open((&of.0, &of.1), key, &pair.value);
+        opened.map_err(|unreadable| ApiError::internal(unreadable.why))
+    }
+
+    /// Group and plural of the resource as which objects of `resource` are stored.
+    fn stored_as(&self, resource: &Resource) -> (String, String) {
+        let (group, plural) = (resource.group.to_string(), resource.plural.to_string());
+        match (&resource.storage, self.world.cache(resource)) {
+            (Storage::Shared(_), Some(cache)) => {
+                let (group, plural) = cache.resource();
+                (group.to_owned(), plural.to_owned())
+            }
+            _ => (group, plural),
+        }
+    }
+
     /// What a write did that did not succeed the second time, or is sent once only. Where that cannot be told, the client
     /// gets the `error` that made it unsure, as from Kubernetes.
     async fn settle(
         &self,
+        resource: &Resource,
         key: &str,
         decided_on: i64,
         op: &RequestOp,
@@ -270,8 +299,14 @@ impl ApiServer {
         };
         let answer = self.store.range(request).await;
         let answer = answer.map_err(ApiError::fate_unknown)?;
-        let found = answer.body.kvs.first();
-        match fate(op, decided_on, found) {
+        let mut found = answer.body.kvs.into_iter().next();
+        if let Some(pair) = &mut found {
+            match self.opened(resource, pair, key) {
+                Ok(opened) => pair.value = opened.value,
+                Err(_) => return Err(ApiError::fate_unknown(error)),
+            }
+        }
+        match fate(op, decided_on, found.as_ref()) {
             Fate::Done(revision) => Ok(Commit::Done(revision)),
             Fate::NotDone => Ok(Commit::Lost),
             Fate::Unknown => Err(ApiError::fate_unknown(error)),
@@ -287,7 +322,8 @@ impl ApiServer {
         extra: Extra,
     ) -> ApiResult<Commit> {
         let lease = self.leases.for_write(self, resource).await?;
-        self.commit(key, 0, put(key, value, lease), extra).await
+        let op = put(key, value, lease);
+        self.commit(resource, key, 0, op, extra).await
     }
 
     async fn commit_update(
@@ -299,8 +335,8 @@ impl ApiServer {
         extra: Extra,
     ) -> ApiResult<Commit> {
         let lease = self.leases.for_write(self, resource).await?;
-        self.commit(key, revision, put(key, value, lease), extra)
-            .await
+        let op = put(key, value, lease);
+        self.commit(resource, key, revision, op, extra).await
     }
 
     /// The object under `key`: from the cache, or linearizably from the store when `fresh`.
@@ -332,7 +368,8 @@ impl ApiServer {
         if !fresh {
             let entry = self.world.cache(resource).and_then(|cache| cache.get(key));
             let Some(entry) = entry else { return Ok(None) };
-            let (revision, stale) = (entry.revision, entry.is_stale());
+            let stale = entry.is_stale() || self.is_outdated(resource, entry.mark);
+            let revision = entry.revision;
             let object = match version {
                 Version::Asked => self.form(resource, entry).await?.object_as(resource),
                 Version::Stored => entry.object(),
@@ -352,7 +389,8 @@ impl ApiServer {
             return Ok(None);
         };
         let broken = || ApiError::internal(format!("the stored value of {key} is not an object"));
-        let versioned = Versioned::splice(&pair.value, pair.mod_revision).ok_or_else(broken)?;
+        let opened = self.opened(resource, pair, key)?;
+        let versioned = Versioned::splice(&opened.value, pair.mod_revision).ok_or_else(broken)?;
         let value = serde_json::from_slice(&versioned.json).map_err(|_| broken())?;
         let mut object = Object::new(value).map_err(|_| broken())?;
         let mut stale = false;
@@ -370,8 +408,14 @@ impl ApiServer {
         Ok(Some(Current {
             object,
             revision: pair.mod_revision,
-            stale,
+            stale: stale || self.is_outdated(resource, opened.mark),
         }))
+    }
+
+    /// Whether objects of a resource are written under another key now than under that of this mark.
+    fn is_outdated(&self, resource: &Resource, mark: u32) -> bool {
+        let of = self.stored_as(resource);
+        self.world.sealer.mark((&of.0, &of.1)) != mark
     }
 
     /// Reads, lets `decide` choose, and writes; again and again while others write in between. Where there is nothing to
@@ -460,7 +504,7 @@ impl ApiServer {
                 }
                 Step::Remove(object, extra) => {
                     let commit = self
-                        .commit(&key, current.revision, delete(&key), extra)
+                        .commit(resource, &key, current.revision, delete(&key), extra)
                         .await?;
                     (object, true, commit)
                 }
@@ -585,7 +629,7 @@ mod tests {
             Object::new(value).unwrap()
         };
         let bytes = encoded(&nested(DEPTH_MAX)).unwrap();
-        let read = entry::Entry::new("/registry/configmaps/n/x", 21, &bytes, 7, &[]);
+        let read = entry::Entry::new("/registry/configmaps/n/x", 21, &bytes.into(), 7, &[]);
         assert!(read.is_some());
         assert_eq!(encoded(&nested(DEPTH_MAX + 1)).unwrap_err().code, 400);
         let mut deep = nested(2);

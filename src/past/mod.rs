@@ -2,7 +2,7 @@
 //! (`resourceVersionMatch=Exact`), as far back as the store's history goes.
 
 mod changes;
-mod find;
+pub(crate) mod find;
 
 use std::io::Write;
 

@@ -7,6 +7,7 @@ mod cluster;
 mod conformance;
 mod curl;
 mod docker;
+mod encryption;
 mod etcd;
 mod failover;
 mod hosts;

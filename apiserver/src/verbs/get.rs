@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
+use kv::RangeRequest;
 use kv::mutants::{Bug, planted};
-use kv::{RangeRequest, Store};
 use resources::Resource;
 use tokio::time::Instant;
 
+use crate::ApiServer;
 use crate::cache::Cache;
 use crate::context::Context;
 use crate::entry::Entry;
@@ -54,18 +55,17 @@ async fn stored(context: &Context, resource: &Resource) -> ApiResult<Arc<Entry>>
         .cache(resource)
         .ok_or_else(ApiError::no_such_resource)?;
     let key = resources::storage_key(resource, &context.info.namespace, &context.info.name);
-    let now = cache.get(&key);
-    let found = match (exact, now) {
+    let found = match (exact, cache.get(&key)) {
         (Some(version), Some(entry)) if entry.revision <= version => Some(entry),
-        (Some(version), _) => past(&*context.server.store, &cache, &key, version).await?,
-        (None, now) => now,
+        (Some(version), _) => past(&context.server, &cache, &key, version).await?,
+        (None, _) => cache.find(&key)?,
     };
     found.ok_or_else(|| context.not_found(resource, &context.info.name))
 }
 
 /// The object under `key` as it was at a revision.
 async fn past(
-    store: &dyn Store,
+    server: &ApiServer,
     cache: &Cache,
     key: &str,
     revision: i64,
@@ -76,14 +76,20 @@ async fn past(
         serializable: true,
         ..RangeRequest::default()
     };
+    let store = &server.store;
     match store.range(request).await.map_err(ApiError::from) {
         Err(error) if error.reason == "Expired" => {
             Err(ApiError::too_old(revision, store.status().compact_revision))
         }
         Err(error) => Err(error),
         Ok(answer) => {
-            let pair = answer.body.kvs.first();
-            Ok(pair.and_then(|pair| cache.entry(key, &pair.value, pair.mod_revision)))
+            let Some(pair) = answer.body.kvs.first() else {
+                return Ok(None);
+            };
+            let sealer = &server.world.sealer;
+            let opened = sealer.open(cache.resource(), key, &pair.value);
+            let opened = opened.map_err(|unreadable| ApiError::internal(unreadable.why))?;
+            Ok(cache.entry(key, &opened, pair.mod_revision))
         }
     }
 }

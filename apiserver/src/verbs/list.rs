@@ -7,8 +7,8 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
+use kv::RangeRequest;
 use kv::mutants::{Bug, planted};
-use kv::{RangeRequest, Store};
 use resources::{Handle, Resource};
 use schema::Object;
 use schema::protobuf::ProtobufError;
@@ -188,6 +188,11 @@ async fn read_stored(
         .snapshot_of(resource)
         .ok_or_else(ApiError::no_such_resource)?;
     match options.at {
+        // What could not be read then is found out by reading it.
+        ReadAt::Exact(revision) if snapshot.changed > revision => {}
+        _ => snapshot.check_readable(&reader.selection.prefix)?,
+    }
+    match options.at {
         ReadAt::Exact(revision) if planted(Bug::LaterPagesAreNewer) && options.continued => {
             reader.present(&snapshot, revision, options).await
         }
@@ -196,7 +201,7 @@ async fn read_stored(
             reader.present(&snapshot, revision, options).await
         }
         ReadAt::Exact(revision) => {
-            match from_store(store, &cache, revision, options, reader).await {
+            match from_store(&context.server, &cache, revision, options, reader).await {
                 Err(error) if error.reason == "Expired" && options.continued => {
                     let start = options.start.as_deref().unwrap_or_default();
                     Err(ApiError::continue_expired(Some(encode_token(-1, start))))
@@ -282,7 +287,7 @@ fn page(
 }
 
 async fn from_store(
-    store: &dyn Store,
+    server: &ApiServer,
     cache: &Cache,
     revision: i64,
     options: &ListOptions,
@@ -310,13 +315,18 @@ async fn from_store(
             serializable: true,
             ..RangeRequest::default()
         };
-        let answer = store.range(request).await?.body;
+        let answer = server.store.range(request).await?.body;
         let total = usize::try_from(answer.count).unwrap_or(0);
         let read = answer.kvs.iter().filter_map(|pair| {
             let key = String::from_utf8_lossy(&pair.key);
-            cache.entry(&key, &pair.value, pair.mod_revision)
+            let sealer = &server.world.sealer;
+            match sealer.open(cache.resource(), &key, &pair.value) {
+                Ok(opened) => cache.entry(&key, &opened, pair.mod_revision).map(Ok),
+                Err(error) => Some(Err(ApiError::unreadable_in_list(&key, &error.why))),
+            }
         });
-        for entry in reader.select(read.collect()).await? {
+        let read: Vec<Arc<Entry>> = read.collect::<ApiResult<_>>()?;
+        for entry in reader.select(read).await? {
             let key = entry.key().to_owned();
             entries.push(entry);
             if entries.len() == limit {

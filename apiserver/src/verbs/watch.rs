@@ -160,6 +160,7 @@ impl Watcher {
             let (cache, snapshot) = world
                 .snapshot_of(resource)
                 .ok_or_else(ApiError::no_such_resource)?;
+            snapshot.check_readable(&selection.prefix)?;
             let initial = if skip_state {
                 VecDeque::new()
             } else {
@@ -179,6 +180,7 @@ impl Watcher {
             let cache = world
                 .cache(resource)
                 .ok_or_else(ApiError::no_such_resource)?;
+            cache.check_readable(&selection.prefix)?;
             let version = options.version.unwrap_or(0);
             let from = match planted(Bug::WatchResumesNow) {
                 true => world.revision(),

@@ -16,6 +16,7 @@ mod custom_resources;
 mod definitions;
 mod delete;
 mod discovery;
+mod encryption;
 mod flow;
 mod golden;
 mod hostile;

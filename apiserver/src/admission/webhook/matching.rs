@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn events_are_the_same_in_both_groups() {
-        let world = World::new(&resources::ALL);
+        let world = World::new(&resources::ALL, crate::Encryption::default());
         let equivalents = |plural: &str| {
             let own = resources::find("", "v1", plural).unwrap();
             equivalents(&world, own)

@@ -1,0 +1,370 @@
+//! The file that says which resources are stored encrypted, and with which keys: Kubernetes' `EncryptionConfiguration`
+//! (`apiserver.config.k8s.io/v1`), with its precedence, limits and texts.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use super::provider::{Key, Kind, Provider};
+
+/// Why a configuration is refused; says what is wrong where, and nothing of a key.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum EncryptionError {
+    #[error("the encryption configuration is not an EncryptionConfiguration: {0}")]
+    Unreadable(String),
+    #[error("the encryption configuration is invalid: {0}")]
+    Invalid(String),
+}
+
+/// What is stored encrypted, and with which keys. Nothing, by default.
+#[derive(Default)]
+pub struct Encryption {
+    rules: Vec<Rule>,
+}
+
+struct Rule {
+    resources: Vec<Pattern>,
+    providers: Vec<Provider>,
+}
+
+/// What a rule is for, the most specific one last: the rule of the most specific pattern holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Pattern {
+    /// `*.*`
+    Everything,
+    /// `*.apps`, and `*.` for the core group
+    Group(String),
+    /// `deployments.apps`, and `secrets` for the core group
+    One { group: String, plural: String },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct File {
+    kind: String,
+    api_version: String,
+    #[serde(default)]
+    resources: Vec<FileRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileRule {
+    #[serde(default)]
+    resources: Vec<String>,
+    #[serde(default)]
+    providers: Vec<FileProvider>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileProvider {
+    aesgcm: Option<FileKeys>,
+    identity: Option<Nothing>,
+    aescbc: Option<Unsupported>,
+    secretbox: Option<Unsupported>,
+    kms: Option<Unsupported>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// A provider of Kubernetes that this server has not.
+type Unsupported = serde::de::IgnoredAny;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileKeys {
+    #[serde(default)]
+    keys: Vec<FileKey>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileKey {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    secret: String,
+}
+
+const API_VERSION: &str = "apiserver.config.k8s.io/v1";
+const KIND: &str = "EncryptionConfiguration";
+
+impl Encryption {
+    /// Reads a configuration in YAML or JSON.
+    pub fn parse(text: &str) -> Result<Encryption, EncryptionError> {
+        let mut options = serde_saphyr::Options::default();
+        // A part of the text in the error might be a key.
+        options.with_snippet = false;
+        let file: File = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| EncryptionError::Unreadable(error.to_string()))?;
+        if file.kind != KIND || file.api_version != API_VERSION {
+            return Err(EncryptionError::Unreadable(format!(
+                "it is a {:?} of {:?}; expected is a {KIND} of {API_VERSION}",
+                file.kind, file.api_version
+            )));
+        }
+        if file.resources.is_empty() {
+            return Err(at_least_one("resources"));
+        }
+        let rules = file.resources.iter().enumerate();
+        let rules = rules.map(|(at, rule)| self::rule(rule, &format!("resources[{at}]")));
+        Ok(Encryption {
+            rules: rules.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The providers of a resource, the one that writes first; none where nothing is said of it.
+    pub(super) fn providers(&self, group: &str, plural: &str) -> Vec<&Provider> {
+        let fits = |pattern: &&Pattern| match pattern {
+            Pattern::Everything => true,
+            Pattern::Group(of) => of == group,
+            Pattern::One {
+                group: of,
+                plural: one,
+            } => of == group && one == plural,
+        };
+        let best = |rule: &Rule| rule.resources.iter().filter(fits).max().cloned();
+        let Some(holds) = self.rules.iter().filter_map(best).max() else {
+            return Vec::new();
+        };
+        // Rules of the same pattern are one after the other.
+        let rules = self
+            .rules
+            .iter()
+            .filter(|rule| rule.resources.contains(&holds));
+        rules.flat_map(|rule| &rule.providers).collect()
+    }
+}
+
+fn invalid(path: &str, what: &str) -> EncryptionError {
+    EncryptionError::Invalid(format!("{path}: {what}"))
+}
+
+fn at_least_one(path: &str) -> EncryptionError {
+    invalid(
+        path,
+        &format!("Required value: at least one {path} is required"),
+    )
+}
+
+fn rule(rule: &FileRule, path: &str) -> Result<Rule, EncryptionError> {
+    let (resources, providers) = (format!("{path}.resources"), format!("{path}.providers"));
+    if rule.resources.is_empty() {
+        return Err(at_least_one(&resources));
+    }
+    if rule.providers.is_empty() {
+        return Err(at_least_one(&providers));
+    }
+    let names = rule.resources.iter().enumerate();
+    let patterns = names.map(|(at, name)| pattern(name, &format!("{resources}[{at}]")));
+    let list = rule.providers.iter().enumerate();
+    let list = list.map(|(at, one)| provider(one, &format!("{providers}[{at}]")));
+    Ok(Rule {
+        resources: patterns.collect::<Result<_, _>>()?,
+        providers: list.collect::<Result<_, _>>()?,
+    })
+}
+
+fn pattern(name: &str, path: &str) -> Result<Pattern, EncryptionError> {
+    let refuse = |why: &str| Err(invalid(path, &format!("Invalid value: {name:?}: {why}")));
+    if name.chars().any(char::is_uppercase) {
+        return refuse("resource name should be lowercase");
+    }
+    match name.split_once('.') {
+        Some(("*", "*")) => Ok(Pattern::Everything),
+        Some(("*", group)) if !group.contains('*') => Ok(Pattern::Group(group.to_owned())),
+        _ if name.contains('*') => refuse(
+            "use '*.<group>' to encrypt all the resources in a group, '*.' to encrypt only core resources, or '*.*' to encrypt all resources",
+        ),
+        _ if name.is_empty() => refuse("a resource has a name"),
+        Some((plural, group)) => Ok(Pattern::One {
+            group: group.to_owned(),
+            plural: plural.to_owned(),
+        }),
+        None => Ok(Pattern::One {
+            group: String::new(),
+            plural: name.to_owned(),
+        }),
+    }
+}
+
+fn provider(provider: &FileProvider, path: &str) -> Result<Provider, EncryptionError> {
+    let unsupported = [
+        ("aescbc", &provider.aescbc),
+        ("secretbox", &provider.secretbox),
+        ("kms", &provider.kms),
+    ];
+    if let Some((name, _)) = unsupported.iter().find(|(_, given)| given.is_some()) {
+        return Err(invalid(
+            &format!("{path}.{name}"),
+            "Forbidden: this server has the providers aesgcm and identity; let a kube-apiserver write the objects with one of \
+             them before they come here",
+        ));
+    }
+    let mut found: Vec<Provider> = Vec::new();
+    if let Some(file) = &provider.aesgcm {
+        let kind = Kind::AesGcm;
+        let keys = self::keys(kind, file, &format!("{path}.{}.keys", kind.name()))?;
+        found.push(Provider::Keyed { kind, keys });
+    }
+    found.extend(provider.identity.as_ref().map(|_| Provider::Identity));
+    match found.pop() {
+        None => Err(invalid(
+            path,
+            "Required value: provider does not contain any of the expected providers: KMS, AESGCM, AESCBC, Secretbox, Identity",
+        )),
+        Some(_) if !found.is_empty() => Err(invalid(
+            path,
+            "Invalid value: more than one provider specified in a single element, should split into different list elements",
+        )),
+        Some(provider) => Ok(provider),
+    }
+}
+
+fn keys(kind: Kind, file: &FileKeys, path: &str) -> Result<Vec<Key>, EncryptionError> {
+    if file.keys.is_empty() {
+        return Err(at_least_one(path));
+    }
+    let keys = file.keys.iter().enumerate();
+    let keys = keys.map(|(at, key)| self::key(kind, key, &format!("{path}[{at}]")));
+    keys.collect()
+}
+
+fn key(kind: Kind, key: &FileKey, path: &str) -> Result<Key, EncryptionError> {
+    let mandatory = |field: &str| {
+        let what = format!("Required value: {field} is a mandatory field for a key");
+        invalid(&format!("{path}.{field}"), &what)
+    };
+    if key.name.is_empty() {
+        return Err(mandatory("name"));
+    }
+    if key.secret.is_empty() {
+        return Err(mandatory("secret"));
+    }
+    if key.name.contains(':') {
+        let what = "Invalid value: a name of a key must not contain ':'";
+        return Err(invalid(&format!("{path}.name"), what));
+    }
+    let path = format!("{path}.secret");
+    let secret = STANDARD
+        .decode(&key.secret)
+        .map_err(|_| invalid(&path, "Invalid value: secrets must be base64 encoded"))?;
+    Key::new(kind, &key.name, &secret).ok_or_else(|| {
+        let (is, lengths) = (secret.len(), kind.key_lengths());
+        let lengths: Vec<String> = lengths.iter().map(usize::to_string).collect();
+        let lengths = lengths.join(" ");
+        invalid(
+            &path,
+            &format!(
+                "Invalid value: secret is not of the expected length, got {is}, expected one of [{lengths}]"
+            ),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    fn file(rules: &str) -> Result<Encryption, EncryptionError> {
+        Encryption::parse(&format!(
+            "apiVersion: {API_VERSION}\nkind: {KIND}\nresources:\n{rules}"
+        ))
+    }
+
+    fn refusal(rules: &str) -> String {
+        file(rules).err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_most_specific_rule_holds() {
+        let keys =
+            |name: &str| format!("[{{aesgcm: {{keys: [{{name: {name}, secret: {SECRET}}}]}}}}]");
+        let rules = [
+            ("['*.*']", keys("all")),
+            ("['*.apps', '*.']", keys("group")),
+            ("[secrets, jobs.batch]", keys("one")),
+            ("[secrets]", "[{identity: {}}]".to_owned()),
+        ]
+        .map(|(resources, providers)| {
+            format!("- resources: {resources}\n  providers: {providers}\n")
+        })
+        .concat();
+        let encryption = file(&rules).unwrap();
+        let names = |group: &str, plural: &str| -> Vec<String> {
+            let providers = encryption.providers(group, plural);
+            let name = |provider: &&Provider| match provider {
+                Provider::Identity => "identity".to_owned(),
+                Provider::Keyed { keys, .. } => {
+                    let mut parts = keys[0].prefix().split(':');
+                    parts.nth(4).unwrap_or_default().to_owned()
+                }
+            };
+            providers.iter().map(name).collect()
+        };
+        assert_eq!(names("", "secrets"), ["one", "identity"]);
+        assert_eq!(names("", "configmaps"), ["group"]);
+        assert_eq!(names("apps", "deployments"), ["group"]);
+        assert_eq!(names("batch", "jobs"), ["one"]);
+        assert_eq!(names("batch", "cronjobs"), ["all"]);
+        assert!(Encryption::default().providers("", "secrets").is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_where_it_is() {
+        let key = |name: &str, secret: &str| {
+            format!(
+                "- resources: [secrets]\n  providers: [{{aesgcm: {{keys: [{{name: '{name}', secret: '{secret}'}}]}}}}]"
+            )
+        };
+        let short = "resources[0].providers[0].aesgcm.keys[0].secret: Invalid value: secret is not of the expected length, got 3, expected one of [16 32]";
+        for (rules, part) in [
+            (key("k", "QUJD"), short),
+            (key("k", "%"), "secrets must be base64 encoded"),
+            (
+                key("", SECRET),
+                "keys[0].name: Required value: name is a mandatory field for a key",
+            ),
+            (key("a:b", SECRET), "must not contain ':'"),
+            (
+                "- resources: [secrets]\n  providers: []".into(),
+                "at least one resources[0].providers is required",
+            ),
+            (
+                "- resources: []\n  providers: [{identity: {}}]".into(),
+                "at least one resources[0].resources is required",
+            ),
+            (
+                "- resources: ['*']\n  providers: [{identity: {}}]".into(),
+                "use '*.<group>'",
+            ),
+            (
+                "- resources: [Secrets]\n  providers: [{identity: {}}]".into(),
+                "should be lowercase",
+            ),
+            (
+                "- resources: [secrets]\n  providers: [{}]".into(),
+                "does not contain any",
+            ),
+            (
+                "- resources: [secrets]\n  providers: [{kms: {name: a}}]".into(),
+                "providers[0].kms: Forbidden",
+            ),
+            (
+                "- resources: [secrets]\n  providers: [{rot13: {}}]".into(),
+                "rot13",
+            ),
+        ] {
+            let text = refusal(&rules);
+            assert!(text.contains(part), "{rules}: {text}");
+            assert!(!text.contains(SECRET), "{text}");
+        }
+        let text = Encryption::parse("kind: Secret\napiVersion: v1").err();
+        assert!(text.unwrap().to_string().contains("expected is a"));
+    }
+}
