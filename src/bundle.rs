@@ -139,6 +139,7 @@ pub(crate) fn make(dir: &Path, orders: &Orders) -> Result<()> {
     let authority = Authority::open_or_create(dir, "ca", "kontiki-ca")?.renewing(renew);
     let peers = Authority::open_or_create(dir, "peer-ca", "kontiki-peer-ca")?.renewing(renew);
     local::store_port_certificates(dir, renew)?;
+    local::front_proxy_certificates(dir, renew)?;
     pki::ensure_signing_key(&dir.join("sa.key"))?;
     let names = ids.members.iter().map(|(name, ..)| member_dir(name));
     encryption::ensure(dir, names.map(|name| dir.join(name).join("pki")))?;

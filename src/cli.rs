@@ -314,7 +314,7 @@ pub(crate) struct ServerArgs {
     /// Directory of the store's data
     #[arg(long, env = "KONTIKI_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
-    /// Directory with ca.crt, server.*, kubelet-client.*, peer-ca.crt, peer.*, sa.key and encryption.yaml
+    /// Directory with ca.crt, server.*, kubelet-client.*, front-proxy-ca.crt, front-proxy-client.*, peer-ca.crt, peer.*, sa.key and encryption.yaml
     #[arg(long, env = "KONTIKI_PKI_DIR", value_name = "DIR")]
     pub(crate) pki_dir: PathBuf,
     /// What is stored encrypted, and with which keys: an EncryptionConfiguration (apiserver.config.k8s.io/v1). It is read

@@ -345,6 +345,7 @@ pub(crate) fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str, renew: Renew) 
     let authority = Authority::open_or_create(&dir, "ca", "kontiki-ca")?.renewing(renew);
     let peers = Authority::open_or_create(&dir, "peer-ca", "kontiki-peer-ca")?.renewing(renew);
     store_port_certificates(&dir, renew)?;
+    front_proxy_certificates(&dir, renew)?;
     pki::ensure_signing_key(&dir.join("sa.key"))?;
     let members = plan.members.iter();
     let copies = members.map(|member| home.process_dir(&member.name).join("pki"));
@@ -399,13 +400,21 @@ pub(crate) fn client<'a>(common_name: &'a str, organization: Option<&'a str>) ->
 }
 
 /// What of the cluster's certificates and keys each member has.
-pub(crate) const SHARED: [&str; 5] = [
+pub(crate) const SHARED: [&str; 8] = [
     "ca.crt",
     "peer-ca.crt",
     STORE_CA,
     "sa.key",
     encryption::FILE,
+    FRONT_PROXY_CA,
+    "front-proxy-client.crt",
+    "front-proxy-client.key",
 ];
+
+/// Whose certificates servers of other API versions believe about who asks.
+pub(crate) const FRONT_PROXY_CA: &str = "front-proxy-ca.crt";
+/// The certificate with which members pass requests on to them.
+pub(crate) const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
 
 /// Whose certificates open the store's own port.
 pub(crate) const STORE_CA: &str = "store-ca.crt";
@@ -418,6 +427,17 @@ pub(crate) fn store_port_certificates(dir: &Path, renew: Renew) -> Result<()> {
     authority.ensure(
         &Pair::in_dir(dir, "store-admin"),
         &client("store-admin", None),
+    )
+}
+
+/// Whoever has a certificate of this authority may claim to be anybody towards servers of other API versions, so it issues
+/// nothing else.
+pub(crate) fn front_proxy_certificates(dir: &Path, renew: Renew) -> Result<()> {
+    let authority = Authority::open_or_create(dir, "front-proxy-ca", "kontiki-front-proxy-ca")?;
+    let authority = authority.renewing(renew);
+    authority.ensure(
+        &Pair::in_dir(dir, FRONT_PROXY_CLIENT),
+        &client(FRONT_PROXY_CLIENT, None),
     )
 }
 

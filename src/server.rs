@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use apiserver::{ApiServer, KubeletIdentity};
+use apiserver::{ApiServer, FrontProxy, KubeletIdentity};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::cli::ServerArgs;
-use crate::local::STORE_CA;
+use crate::local::{FRONT_PROXY_CA, FRONT_PROXY_CLIENT, STORE_CA};
 use crate::pki::{self, Pair};
 use crate::{access, certificates, control_plane, encryption, node};
 
@@ -32,6 +32,9 @@ struct Pems {
     peer_ca: String,
     peer: (String, String),
     signing_key: String,
+    /// The authority, the certificate and the key towards servers of other API versions. None in a directory of before
+    /// there was one, until `kontiki up` or `kontiki pki` makes it.
+    front_proxy: Option<(String, String, String)>,
 }
 
 impl Pems {
@@ -47,6 +50,13 @@ impl Pems {
             peer_ca: pki::read(&dir.join("peer-ca.crt"))?,
             peer: pair("peer")?,
             signing_key: pki::read(&dir.join("sa.key"))?,
+            front_proxy: match dir.join(FRONT_PROXY_CA) {
+                authority if authority.exists() => {
+                    let (certificate, key) = pair(FRONT_PROXY_CLIENT)?;
+                    Some((pki::read(&authority)?, certificate, key))
+                }
+                _ => None,
+            },
         })
     }
 }
@@ -307,6 +317,12 @@ fn api_config(args: &ServerArgs, pems: &Pems, advertise: SocketAddr) -> Result<a
     config.cluster_domain = args.cluster_domain.clone();
     let (certificate_pem, key_pem) = pems.kubelet_client.clone();
     config.kubelet_identity = Some(KubeletIdentity {
+        certificate_pem,
+        key_pem,
+    });
+    let front_proxy = pems.front_proxy.clone();
+    config.front_proxy = front_proxy.map(|(ca_pem, certificate_pem, key_pem)| FrontProxy {
+        ca_pem,
         certificate_pem,
         key_pem,
     });
