@@ -140,7 +140,7 @@ impl Headers {
     }
 }
 
-fn texts<'a>(headers: &'a HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = &'a str> {
+fn texts(headers: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = &str> {
     let all = headers.get_all(name).into_iter();
     all.filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
 }

@@ -40,7 +40,7 @@ enum Link {
     AlwaysDeny,
     Node,
     Rbac,
-    Webhook(AccessWebhook),
+    Webhook(Box<AccessWebhook>),
 }
 
 struct Followed {
@@ -111,7 +111,9 @@ impl Authorizer {
                 Settings::AlwaysDeny => Link::AlwaysDeny,
                 Settings::Node => Link::Node,
                 Settings::Rbac => Link::Rbac,
-                Settings::Webhook(settings) => Link::Webhook(AccessWebhook::new(world, settings)?),
+                Settings::Webhook(settings) => {
+                    Link::Webhook(Box::new(AccessWebhook::new(world, settings)?))
+                }
             })
         });
         self.chain.set(chain.collect::<Result<_, String>>()?);
