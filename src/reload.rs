@@ -19,6 +19,9 @@ use crate::pki::{self, Pair};
 /// How often the files are looked at. A change counts at the second look.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// What is done with the contents of files.
+type Take = dyn FnMut(&[String]) -> Result<()> + Send;
+
 /// Files that belong together, and what is done with their content.
 pub(crate) struct Followed {
     /// What it is, in the log and in metrics.
@@ -26,7 +29,7 @@ pub(crate) struct Followed {
     files: Vec<PathBuf>,
     /// Which of them is a certificate whose end is shown.
     certificate: Option<usize>,
-    take: Box<dyn FnMut(&[String]) -> Result<()> + Send>,
+    take: Box<Take>,
 }
 
 impl Followed {
