@@ -1,6 +1,7 @@
 //! The one binary: read the command line, set up logging, dispatch.
 
 mod access;
+mod audit_log;
 mod authorities;
 mod bundle;
 mod certificates;

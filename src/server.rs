@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 use crate::cli::ServerArgs;
 use crate::local::{FRONT_PROXY_CA, FRONT_PROXY_CLIENT, STORE_CA};
 use crate::pki::{self, Pair};
-use crate::{access, certificates, control_plane, encryption, node};
+use crate::{access, audit_log, certificates, control_plane, encryption, node};
 
 /// How long agents and open requests may take to end, and then the store to hand over and flush.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -83,6 +83,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
     )?);
     let encryption = encryption::Source::of(&args);
     let (holds, text) = encryption.read()?;
+    let (auditing, audit_log) = audit_log::of(&args.audit)?.unzip();
 
     // Every Secret is in it.
     pki::create_private_dir(&args.data_dir)?;
@@ -93,6 +94,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
     let api_config = apiserver::Config {
         request_header,
         encryption: holds,
+        auditing,
         ..api_config(&args, &pems, advertise)?
     };
     let api = ApiServer::new(store.clone(), api_config);
@@ -177,6 +179,10 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         within(DRAIN, "the keys' reader", reading),
         etcd_end,
     );
+    if let Some(log) = audit_log {
+        let closing = tokio::task::spawn_blocking(move || log.close());
+        within(DRAIN, "the audit log", closing).await;
+    }
     within(STORE_STOP, "the store", store.shutdown()).await;
     match failure {
         None => {

@@ -71,6 +71,8 @@ pub struct Config {
     pub request_header: Option<RequestHeaderConfig>,
     /// What is stored encrypted, and with which keys; nothing by default. [`crate::ApiServer::encrypt_by`] changes it.
     pub encryption: crate::Encryption,
+    /// Of which requests is told what, and whom; of none by default.
+    pub auditing: Option<crate::Auditing>,
     /// Whether requests without credentials become `system:anonymous` (and so meet RBAC) or get 401.
     pub anonymous: bool,
 }
@@ -103,6 +105,7 @@ impl Config {
             seats: crate::flow::SEATS,
             request_header: None,
             encryption: crate::Encryption::default(),
+            auditing: None,
             anonymous: true,
         }
     }

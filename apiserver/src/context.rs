@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::ApiServer;
+use crate::audit::Audit;
 use crate::entry::Entry;
 use crate::negotiate::{self, Output};
 use crate::request::{Query, RequestInfo};
@@ -56,6 +57,8 @@ pub(crate) struct Context {
     /// The server asks itself, for what it needs to be ready.
     pub(crate) is_own: bool,
     pub(crate) warnings: Warnings,
+    /// What is told of the request.
+    pub(crate) audit: Audit,
 }
 
 impl Context {
@@ -78,6 +81,7 @@ impl Context {
             now: crate::clock::unix_seconds(),
             is_own: false,
             warnings: Warnings::default(),
+            audit: Audit::default(),
         }
     }
 

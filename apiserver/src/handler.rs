@@ -20,6 +20,7 @@ use resources::{Handle, Resource, Subresource};
 use tokio::time::Instant;
 
 use crate::ApiServer;
+use crate::audit::{self, Audit};
 use crate::body;
 use crate::context::{Context, Warnings};
 use crate::flow::{self, Kind, Stored, Urgency};
@@ -29,7 +30,9 @@ use crate::request::{Query, RequestInfo};
 use crate::selection::Selection;
 use crate::serve::MayRest;
 use crate::status::{ApiError, ApiResult};
-use crate::{aggregation, authenticate, discovery, health, openapi, reviews, subresources, verbs};
+use crate::{
+    aggregation, authenticate, authorize, discovery, health, openapi, reviews, subresources, verbs,
+};
 
 /// Every request that is not long-running is answered within this time.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -98,6 +101,8 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         ..output.clone().unwrap_or(Output::PLAIN)
     };
     let warnings = Warnings::default();
+    let id = audit_id(&headers);
+    let audit = Audit::of(server.auditing.as_ref(), &id, &parts, &info);
     let mut matched = None;
     let asked = Asked {
         info: info.clone(),
@@ -109,20 +114,25 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         server.clone(),
         asked,
         &mut body,
-        warnings.clone(),
+        (warnings.clone(), audit.clone()),
         &mut matched,
     ))
     .catch_unwind()
     .await;
-    let mut response = match outcome {
+    let response = match outcome {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => respond_error(&headers, &plain, &error),
+        Ok(Err(error)) => {
+            audit.fail(&error);
+            respond_error(&headers, &plain, &error)
+        }
         Err(_panic) => {
+            audit.panicked();
             tracing::error!(%method, path = info.path, "a request handler panicked");
             let text = "This request caused apiserver to panic. Look in the logs for details.";
             respond_error(&headers, &plain, &ApiError::internal(text))
         }
     };
+    let mut response = audit::finish(&audit, info.is_long_running(), response).await;
     if let Some(matched) = &matched {
         matched.mark(&mut response);
     }
@@ -134,12 +144,7 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
             response.headers_mut().append(header::WARNING, value);
         }
     }
-    let id = headers
-        .get("audit-id")
-        .filter(|id| id.len() <= 64)
-        .cloned()
-        .or_else(|| HeaderValue::from_str(&crate::chance::uuid().to_string()).ok());
-    if let Some(id) = id {
+    if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("audit-id", id);
     }
     server.metrics.observe(
@@ -152,6 +157,16 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         body.drain(&headers).await;
     }
     response
+}
+
+/// What the client calls the request, or a new name for it.
+fn audit_id(headers: &HeaderMap) -> String {
+    headers
+        .get("audit-id")
+        .filter(|id| id.len() <= 64)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| !id.is_empty())
+        .map_or_else(|| crate::chance::uuid().to_string(), str::to_owned)
 }
 
 /// Reviews, which nobody lists, have no other forms.
@@ -186,7 +201,7 @@ async fn pipeline(
     server: Arc<ApiServer>,
     asked: Asked,
     body: &mut body::Incoming,
-    warnings: Warnings,
+    (warnings, audit): (Warnings, Audit),
     matched: &mut Option<flow::Matched>,
 ) -> ApiResult<Response> {
     let Asked {
@@ -205,15 +220,25 @@ async fn pipeline(
             &parts.extensions,
             now,
         )
-        .await?;
+        .await
+        .inspect_err(|error| audit.refuse_unknown(&parts.headers, error))?;
     server.authenticator.strip(&mut parts.headers);
+    audit.begin(&user);
+    if audit.tells_answer() {
+        // It is read once more.
+        parts.headers.remove(header::ACCEPT_ENCODING);
+    }
+    let itself = user.name.clone();
     let user = authenticate::impersonate(&server, user, &parts.headers).await?;
+    if user.name != itself || parts.headers.contains_key("impersonate-user") {
+        audit.impersonate(&user);
+    }
     // Objects and rights come from the caches; an administrator may ask a server that has none how it is.
     if !is_probe(&info) && (info.is_resource || !user.in_group(GROUP_MASTERS)) {
         server.world.wait_loaded().await?;
     }
     *matched = server.flow.classify(&user, &info);
-    authorize(&server, &user, &info, &query).await?;
+    authorize(&server, &user, &info, &query, &audit).await?;
     let other = aggregation::server_of(&server, &info);
     let output = match output {
         Ok(output) => output,
@@ -224,6 +249,7 @@ async fn pipeline(
     let context = Context::new(server, info, query, parts.headers, user, output);
     let context = Context {
         warnings,
+        audit,
         ..context
     };
     if let Some(other) = other {
@@ -291,6 +317,7 @@ async fn authorize(
     user: &User,
     info: &RequestInfo,
     query: &Query,
+    audit: &Audit,
 ) -> ApiResult<()> {
     if is_probe(info) {
         return Ok(());
@@ -313,7 +340,9 @@ async fn authorize(
             field_selector: query.get("fieldSelector").unwrap_or_default(),
         };
     }
-    server.authorizer.require(user, &attributes).await
+    let decision = server.authorizer.authorize(user, &attributes).await;
+    audit.decide(decision.allowed, &decision.reason);
+    authorize::required(user, &attributes, &decision)
 }
 
 /// What serves a request, decided before its body is read (and again after it for custom resources).
@@ -514,6 +543,7 @@ async fn serve(
     };
     let body = held.as_ref().map(|held| held.bytes.clone());
     let body = body.unwrap_or_default();
+    context.audit.sent(&context.headers, &body);
     let route = rerouted(context, route, method).await?;
     let held = match enter(context, matched, kind(context, &route)).await {
         Ok(held) => held,

@@ -13,6 +13,7 @@
 
 mod admission;
 mod aggregation;
+mod audit;
 mod authenticate;
 mod authorize;
 mod body;
@@ -74,6 +75,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use audit::{AuditPolicy, AuditPolicyError, AuditSink, Auditing};
 /// The body type of requests to [`ApiServer::router`].
 pub use axum::body::Body;
 pub use client_certificate::{PeerCertificate, ask_client_certificate};
@@ -94,6 +96,7 @@ pub struct ApiServer {
     pub(crate) policies: admission::Policies,
     pub(crate) quotas: admission::Queues,
     pub(crate) conversions: conversion::Conversions,
+    pub(crate) auditing: Option<Arc<Auditing>>,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) flow: flow::FlowControl,
     pub(crate) bodies: body::Budget,
@@ -140,6 +143,7 @@ impl ApiServer {
             webhooks: admission::Webhooks::new(&world),
             policies: admission::Policies::new(&world),
             quotas: admission::Queues::default(),
+            auditing: config.auditing.take().map(Arc::new),
             conversions: conversion::Conversions::default(),
             flow: flow::FlowControl::new(&world, config.seats, metrics.registry()),
             metrics,

@@ -38,6 +38,7 @@ pub(crate) struct Metrics {
     conversions: Conversions,
     reloads: IntCounterVec,
     expiries: IntGaugeVec,
+    audit_lost: IntCounterVec,
 }
 
 /// What conversion webhooks did.
@@ -136,6 +137,14 @@ impl Metrics {
             &["file"],
         )
         .expect(VALID);
+        let audit_lost = IntCounterVec::new(
+            Opts::new(
+                "apiserver_audit_error_total",
+                "Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the error.",
+            ),
+            &["plugin"],
+        )
+        .expect(VALID);
         for collector in [
             Box::new(requests.clone()) as Box<dyn prometheus::core::Collector>,
             Box::new(durations.clone()),
@@ -147,6 +156,7 @@ impl Metrics {
             Box::new(conversions.versions.clone()),
             Box::new(reloads.clone()),
             Box::new(expiries.clone()),
+            Box::new(audit_lost.clone()),
             Box::new(world.sealer.operations().clone()),
         ] {
             registry
@@ -163,6 +173,7 @@ impl Metrics {
             conversions,
             reloads,
             expiries,
+            audit_lost,
         }
     }
 
@@ -278,6 +289,10 @@ impl Metrics {
         }
         self.revision.set(server.world.revision());
         server.flow.observe();
+        if let Some(auditing) = &server.auditing {
+            let counter = self.audit_lost.with_label_values(&["log"]);
+            counter.inc_by(auditing.sink.lost().saturating_sub(counter.get()));
+        }
         // The process's own registry holds what the store counts, under etcd's names, and the process's memory and CPU.
         let mut families = prometheus::gather();
         families.extend(self.registry.gather());

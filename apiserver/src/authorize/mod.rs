@@ -178,18 +178,7 @@ impl Authorizer {
 
     /// An error with the text of Kubernetes unless it is allowed.
     pub(crate) async fn require(&self, user: &User, attributes: &Attributes<'_>) -> ApiResult<()> {
-        let decision = self.authorize(user, attributes).await;
-        if decision.allowed {
-            return Ok(());
-        }
-        if !decision.error.is_empty() {
-            return Err(ApiError::internal(decision.error));
-        }
-        Err(refusal(Forbidden::by_authorizer(
-            user,
-            attributes,
-            &decision.reason,
-        )))
+        required(user, attributes, &self.authorize(user, attributes).await)
     }
 
     /// `status` of a SelfSubjectRulesReview.
@@ -215,6 +204,25 @@ impl Authorizer {
         self.catch_up();
         ask(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// 403 with the text of Kubernetes unless the decision allows it.
+pub(crate) fn required(
+    user: &User,
+    attributes: &Attributes<'_>,
+    decision: &Decision,
+) -> ApiResult<()> {
+    if decision.allowed {
+        return Ok(());
+    }
+    if !decision.error.is_empty() {
+        return Err(ApiError::internal(decision.error.clone()));
+    }
+    Err(refusal(Forbidden::by_authorizer(
+        user,
+        attributes,
+        &decision.reason,
+    )))
 }
 
 /// The Status of a refusal.

@@ -36,6 +36,7 @@ pub(crate) async fn create(
 ) -> ApiResult<Response> {
     let dry_run = context.dry_run("CreateOptions", None)?;
     let object = decode::object(context, Expected::of(resource), &body, "CreateOptions")?;
+    context.audit.refer(&object);
     let manager = managed::manager(context, "CreateOptions")?;
     let owner = Owner::Manager(&manager, "");
     let object = create_object(context, resource, object, dry_run, owner).await?;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod apply;
+mod audit;
 mod authentication;
 mod authorization;
 mod bad_input;

@@ -74,6 +74,7 @@ impl std::fmt::Display for Standard {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Policy {
     enforce: Standard,
+    audit: Standard,
     warn: Standard,
 }
 
@@ -107,9 +108,14 @@ fn policy<'a>(label: impl Fn(&str) -> Option<&'a str>) -> (Policy, Vec<FieldErro
         Standard { level, minor }
     };
     let enforce = standard("enforce", Level::Restricted);
-    let _audit = standard("audit", Level::Privileged);
+    let audit = standard("audit", Level::Privileged);
     let warn = standard("warn", Level::Privileged);
-    (Policy { enforce, warn }, errors)
+    let policy = Policy {
+        enforce,
+        audit,
+        warn,
+    };
+    (policy, errors)
 }
 
 fn bad_label(key: &str, value: &str, detail: &str) -> FieldError {
@@ -162,7 +168,7 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
         && let Some(template) = template(admission, object)
     {
         let (policy, _) = policy_of(admission);
-        warn(admission, policy.warn, template);
+        tell(admission, &policy, template);
     }
     Ok(())
 }
@@ -201,6 +207,10 @@ fn pod(admission: &Admission<'_>, pod: &Object) -> ApiResult<()> {
     {
         return Ok(());
     }
+    admission.context.audit.annotate(
+        "pod-security.kubernetes.io/enforce-policy",
+        &policy.enforce.to_string(),
+    );
     let refused = judged(
         policy.enforce,
         &pod.value()["metadata"],
@@ -214,18 +224,24 @@ fn pod(admission: &Admission<'_>, pod: &Object) -> ApiResult<()> {
         );
         return Err(admission.forbid(pod, &text));
     }
-    warn(admission, policy.warn, pod.value());
+    tell(admission, &policy, pod.value());
     Ok(())
 }
 
-fn warn(admission: &Admission<'_>, standard: Standard, template: &Value) {
-    let violated = judged(standard, &template["metadata"], &template["spec"]);
-    if !violated.is_empty() {
-        admission.context.warn(format!(
-            "would violate PodSecurity {}: {}",
-            quoted(&standard.to_string()),
-            told(&violated)
-        ));
+/// Tells the client and the audit log what they are to know.
+fn tell(admission: &Admission<'_>, policy: &Policy, template: &Value) {
+    let violation = |standard: Standard| {
+        let violated = judged(standard, &template["metadata"], &template["spec"]);
+        let standard = quoted(&standard.to_string());
+        let text = || format!("would violate PodSecurity {standard}: {}", told(&violated));
+        (!violated.is_empty()).then(text)
+    };
+    if let Some(text) = violation(policy.audit) {
+        let key = "pod-security.kubernetes.io/audit-violations";
+        admission.context.audit.annotate(key, &text);
+    }
+    if let Some(text) = violation(policy.warn) {
+        admission.context.warn(text);
     }
 }
 

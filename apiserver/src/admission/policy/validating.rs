@@ -111,7 +111,7 @@ fn act(
                     "Validation failed for ValidatingAdmissionPolicy '{policy}'{by}: {}",
                     decision.message
                 )),
-                _ => audit_failure(policy, binding, &decision),
+                _ => audit_failure(admission, policy, binding, &decision),
             }
         }
     }
@@ -119,7 +119,8 @@ fn act(
         match annotation.value {
             Ok(text) => {
                 let key = format!("{policy}/{}", annotation.key);
-                audit(&key, cut(&text, ANNOTATION_BYTES_MAX));
+                let text = cut(&text, ANNOTATION_BYTES_MAX);
+                admission.context.audit.annotate_also(&key, text);
             }
             Err(text) => {
                 refused.get_or_insert((denied(policy, &by, &text), String::new()));
@@ -137,23 +138,16 @@ fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..end]
 }
 
-fn audit_failure(policy: &str, binding: &Binding, decision: &Decision) {
-    let value = json!([{
+fn audit_failure(admission: &Admission<'_>, policy: &str, binding: &Binding, decision: &Decision) {
+    let failure = json!({
         "message": decision.message,
         "policy": policy,
         "binding": binding.name,
         "expressionIndex": decision.index,
         "validationActions": binding.actions
-    }]);
-    audit(
-        "validation.policy.admission.k8s.io/validation_failure",
-        &value.to_string(),
-    );
-}
-
-/// Annotations stand in the log of the server.
-fn audit(key: &str, value: &str) {
-    tracing::info!(target: "audit", key, value, "annotation of an admission policy");
+    });
+    let key = "validation.policy.admission.k8s.io/validation_failure";
+    admission.context.audit.annotate_one_more(key, failure);
 }
 
 /// The Status of a refusal.
