@@ -50,13 +50,7 @@ impl Selection {
                 .iter()
                 .find(|term| !resource.selects_by(&term.field))
             {
-                return Err(ApiError::bad_request(format!(
-                    "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {}",
-                    format!("{}, Resource={}", group_version(resource), &resource.plural),
-                    query.get("labelSelector").unwrap_or_default(),
-                    text,
-                    term.field
-                )));
+                return Err(ApiError::bad_request(not_selectable(resource, &term.field)));
             }
             selection.fields = fields;
         }
@@ -128,10 +122,12 @@ fn is_of_place(term: &FieldTerm) -> bool {
     matches!(&*term.field, "metadata.name" | "metadata.namespace")
 }
 
-fn group_version(resource: &Resource) -> String {
-    if resource.group.is_empty() {
-        format!("/{}", &resource.version)
-    } else {
-        format!("{}/{}", &resource.group, &resource.version)
+/// As Kubernetes' conversion of field labels says it: kinds without fields of their own name the two that all have.
+fn not_selectable(resource: &Resource, field: &str) -> String {
+    match resource.field_selectors.is_empty() && resource.custom.is_none() {
+        true => format!(
+            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+        ),
+        false => format!("field label not supported: {field}"),
     }
 }
