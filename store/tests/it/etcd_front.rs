@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kv::Store;
@@ -414,7 +415,7 @@ async fn what_was_said_of_a_member_while_it_was_gone_does_not_outlive_its_return
         member.unwrap().peer_address
     };
     let own = seen(&fronts);
-    fronts.cluster.kill(away).await;
+    fronts.cluster.wires.cut(&own);
     let id = format!("{away:x}");
     let other = "--peer-urls=https://elsewhere:1";
     let (good, said) = fronts
@@ -427,6 +428,13 @@ async fn what_was_said_of_a_member_while_it_was_gone_does_not_outlive_its_return
     assert!(good, "{said}");
     assert_eq!(seen(&fronts), "elsewhere:1");
 
+    // Its front has its directory as well.
+    fronts.stop.cancel();
+    eventually("the end of its front", || async {
+        (Arc::strong_count(fronts.cluster.node(away)) == 1).then_some(())
+    })
+    .await;
+    fronts.cluster.kill(away).await;
     fronts.cluster.run(away).await.unwrap();
     // There the others reach it, and it catches up.
     fronts.cluster.wires.name_also(&own, "elsewhere:1");
