@@ -1,10 +1,10 @@
 //! The status of ResourceQuotas: what is used, counted from the caches. Admission charges what comes; this gives back what
-//! went, and what was charged for writes that failed.
+//! went.
 //!
 //! It stands here and not among the controllers since a quota can count objects of every kind, and only here there is a
 //! cache of each. Every server counts; a write compares the quota's revision, and none is made where the count is right
-//! already. A charge comes a moment before its object: so a count that is lower than the charges waits until the quota
-//! has been left alone for a while.
+//! already. Whatever adds to a quota writes it in the same transaction: so what is counted in caches that have come to the
+//! quota's revision is right for as long as the quota stays at it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,8 +23,6 @@ use crate::status::ApiError;
 use crate::write::{Extra, Step};
 
 const EVERY: Duration = Duration::from_secs(1);
-/// Between the last charge and a count that is lower.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// A pod whose deletion is overdue counts no more, which no event tells.
 const RECOUNTED_AFTER: Duration = Duration::from_secs(60);
 
@@ -47,7 +45,6 @@ struct Counter {
 
 struct Seen {
     revision: i64,
-    since: Instant,
     /// The objects that were counted last, and when; none where they have to be counted again.
     counted: Option<(Mark, Instant)>,
     used: Memo,
@@ -106,13 +103,11 @@ impl Counter {
             let seen = self.seen.entry(entry.key().to_owned());
             let seen = seen.or_insert(Seen {
                 revision: entry.revision,
-                since: now,
                 counted: None,
                 used: Memo::default(),
             });
             if seen.revision != entry.revision {
                 seen.revision = entry.revision;
-                seen.since = now;
                 seen.counted = None;
             }
             seen.count(server, entry, now).await;
@@ -122,6 +117,10 @@ impl Counter {
 
 impl Seen {
     async fn count(&mut self, server: &Arc<ApiServer>, entry: &Entry, now: Instant) {
+        if entry.revision > server.world.revision() {
+            // Other caches may not have come to it yet.
+            return;
+        }
         let quota = entry.object();
         let objects = objects(server, &quota);
         let mark = mark(&objects);
@@ -145,11 +144,9 @@ impl Seen {
                 });
             }
         }
-        let settled = now - self.since >= SETTLED_AFTER;
-        match judge(&quota, &used, settled) {
-            Verdict::Right => self.counted = Some((mark, now)),
-            Verdict::Wait => {}
-            Verdict::Write(counted) => write(server, &quota, *counted).await,
+        match corrected(&quota, &used) {
+            None => self.counted = Some((mark, now)),
+            Some(counted) => write(server, &quota, counted).await,
         }
     }
 }
@@ -185,28 +182,11 @@ fn mark(objects: &[(Arc<Cache>, Vec<Arc<Entry>>)]) -> Mark {
         .collect()
 }
 
-/// What follows from a count.
-enum Verdict {
-    Right,
-    /// Less is used than charged, and the quota was charged only just now.
-    Wait,
-    /// The quota as it should be.
-    Write(Box<Object>),
-}
-
-fn judge(quota: &Object, used: &Amounts, settled: bool) -> Verdict {
+/// The quota as it should be; none where it is.
+fn corrected(quota: &Object, used: &Amounts) -> Option<Object> {
     let of = |path: &[&str]| quota::amounts(quota.get(path).unwrap_or(&Value::Null));
-    let (charged, wanted) = (of(&["status", "used"]), of(&["spec", "hard"]));
-    let same_limits = of(&["status", "hard"]) == wanted;
-    if same_limits && charged == *used {
-        return Verdict::Right;
-    }
-    let is_lower = same_limits
-        && used
-            .iter()
-            .all(|(name, amount)| charged.get(name).is_some_and(|charged| amount <= charged));
-    if is_lower && !settled {
-        return Verdict::Wait;
+    if of(&["status", "hard"]) == of(&["spec", "hard"]) && of(&["status", "used"]) == *used {
+        return None;
     }
     let mut counted = quota.clone();
     let hard = quota.get(&["spec", "hard"]).cloned();
@@ -219,7 +199,7 @@ fn judge(quota: &Object, used: &Amounts, settled: bool) -> Verdict {
         .map(|(name, amount)| (name.clone(), amount.to_string().into()))
         .collect();
     counted.set(&["status", "used"], Value::Object(used));
-    Verdict::Write(Box::new(counted))
+    Some(counted)
 }
 
 /// Writes the count, unless somebody has written the quota since it was made.
@@ -255,26 +235,21 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn told(status: Value, used: &str, settled: bool) -> String {
+    fn told(status: Value, used: &str) -> Option<Value> {
         let quota = json!({"spec": {"hard": {"pods": "5"}}, "status": status});
         let quota = Object::new(quota).unwrap();
         let used = quota::amounts(&json!({ "pods": used }));
-        match judge(&quota, &used, settled) {
-            Verdict::Right => "right".to_owned(),
-            Verdict::Wait => "wait".to_owned(),
-            Verdict::Write(quota) => quota.get(&["status"]).unwrap().to_string(),
-        }
+        corrected(&quota, &used).map(|quota| quota.get(&["status"]).unwrap().clone())
     }
 
     #[test]
-    fn a_lower_count_waits_for_what_was_just_charged() {
+    fn a_count_is_written_where_it_is_another_one() {
         let status = |used: &str| json!({"hard": {"pods": "5"}, "used": {"pods": used}});
-        assert_eq!(told(status("2"), "2", false), "right");
-        assert_eq!(told(status("2"), "1", false), "wait");
-        assert_eq!(told(status("2"), "1", true), status("1").to_string());
-        assert_eq!(told(status("2"), "3", false), status("3").to_string());
-        assert_eq!(told(json!({}), "0", false), status("0").to_string());
+        assert_eq!(told(status("2"), "2"), None);
+        assert_eq!(told(status("2"), "1"), Some(status("1")));
+        assert_eq!(told(status("2"), "3"), Some(status("3")));
+        assert_eq!(told(json!({}), "0"), Some(status("0")));
         let other = json!({"hard": {"pods": "9"}, "used": {"pods": "2"}});
-        assert_eq!(told(other, "1", false), status("1").to_string());
+        assert_eq!(told(other, "1"), Some(status("1")));
     }
 }

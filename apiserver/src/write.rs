@@ -32,7 +32,7 @@ const UNSURE_PAUSE: Duration = Duration::from_millis(100);
 /// and a list, an event or a review has a few levels of its own.
 const DEPTH_MAX: usize = 120;
 
-/// Keys that change in the same transaction as the object (service addresses).
+/// Keys that change in the same transaction as the object (service addresses, quotas).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Extra {
     pub(crate) compare: Vec<Compare>,
@@ -311,6 +311,24 @@ impl ApiServer {
             Fate::NotDone => Ok(Commit::Lost),
             Fate::Unknown => Err(ApiError::fate_unknown(error)),
         }
+    }
+
+    /// Has another object become this in the transaction of `extra`, which is lost where that is not at this revision any more.
+    pub(crate) async fn also_update(
+        &self,
+        resource: &Resource,
+        key: &str,
+        revision: i64,
+        object: Object,
+        extra: &mut Extra,
+    ) -> ApiResult<()> {
+        let written = self.written(resource, Version::Stored, object).await?;
+        let op = put(key, written.value, 0);
+        extra.ops.push(self.sealed(resource, key, op));
+        if !planted(Bug::QuotasWithoutCompare) {
+            extra.expect(key.to_owned(), revision);
+        }
+        Ok(())
     }
 
     /// Creates a key that must not exist.

@@ -32,7 +32,7 @@ use crate::context::Context;
 use crate::decode::Expected;
 use crate::status::ApiResult;
 pub(crate) use policy::Policies;
-pub(crate) use resource_quota::Queues;
+pub(crate) use resource_quota::{Charge, Look, Queues, charge};
 pub(crate) use webhook::Webhooks;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,7 +347,7 @@ pub(crate) async fn mutate(
     }
 }
 
-/// Lets every plugin, webhook and quota refuse the write. `object` is none on delete.
+/// Lets every plugin and webhook refuse the write. `object` is none on delete. Quotas come after it, with [`charge`].
 pub(crate) async fn validate(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
     PLUGINS
         .iter()
@@ -356,8 +356,7 @@ pub(crate) async fn validate(admission: &Admission<'_>, object: Option<&Object>)
         policy::validate(admission, object).await?;
         webhook::validate(admission, object).await?;
     }
-    // Last: nobody refuses any more what was charged.
-    resource_quota::charge(admission, object).await
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! ResourceQuota: what a namespace may hold. Each quota that an object concerns is charged by a write of its own, compared
-//! by its revision, so that requests at the same time cannot exceed it together. A charge for a write that fails
-//! afterwards stays until the quota is counted again, as in Kubernetes. The requests of one member take turns, so that only
-//! members contend for a quota and nobody loses all attempts.
+//! ResourceQuota: what a namespace may hold. The quotas that an object concerns are charged in the transaction that writes
+//! it, and each is compared by its revision: requests at the same time cannot exceed one together, and nothing is charged
+//! for a write that fails. The requests of one member take turns, so that only members contend for a quota and nobody
+//! loses all attempts.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::admission::{Admission, Operation};
 use crate::status::{ApiError, ApiResult};
-use crate::write::{Extra, Step};
+use crate::write::Extra;
 
 /// Where charges wait for their turn, first come, first served. Namespaces share a queue by the hash of their name, so that
 /// there are so many however many namespaces come and go.
@@ -35,58 +35,72 @@ impl Queues {
     }
 }
 
-/// Charges the quotas of the namespace, or refuses what would exceed one.
-pub(super) async fn charge(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
-    let Some(object) = object.filter(|_| concerns(admission)) else {
-        return Ok(());
-    };
+/// What a write costs the quotas of its namespace, and the turn in which it is to be written.
+#[derive(Default)]
+pub(crate) struct Charge<'a> {
+    pub(crate) extra: Extra,
+    _turn: Option<MutexGuard<'a, ()>>,
+}
+
+/// Which state of a quota the first charge is made on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// That of this member's cache, which saves a read; a stale one loses the transaction.
+    Cached,
+    /// The present one: an attempt on the cached state was lost, or nobody would make a second one.
+    Fresh,
+}
+
+/// Charges the quotas of the namespace, or refuses what would exceed one. What the caches refuse is looked up first.
+pub(crate) async fn charge<'a>(
+    admission: &Admission<'a>,
+    object: &Object,
+    look: Look,
+) -> ApiResult<Charge<'a>> {
+    if !concerns(admission) {
+        return Ok(Charge::default());
+    }
     let context = admission.context;
     let (server, namespace) = (&context.server, context.info.namespace.as_str());
     let quotas = server.world.list("", "resourcequotas", namespace);
-    if quotas.is_empty() {
-        return Ok(());
-    }
     let wanted = Wanted::of(admission, object);
-    if wanted.is_nothing() {
-        return Ok(());
+    if quotas.is_empty() || wanted.is_nothing() {
+        return Ok(Charge::default());
     }
-    let forbid = |text: String| admission.forbid(object, &text);
-    // All are asked before one is charged. What the caches refuse is looked up where it is charged.
-    let charged: Vec<_> = quotas
-        .iter()
-        .filter(|entry| !matches!(wanted.charged(&entry.object()), Ok(None)))
-        .collect();
+    let is_charged = |quota: &Object| !matches!(wanted.charged(quota), Ok(None));
+    if !quotas.iter().any(|entry| is_charged(&entry.object())) {
+        return Ok(Charge::default());
+    }
     let resource =
         resources::find("", "v1", "resourcequotas").ok_or_else(ApiError::no_such_resource)?;
-    if charged.is_empty() {
-        return Ok(());
-    }
-    let _turn = server.quotas.turn(namespace).await;
-    for asking in [true, false] {
-        for entry in &charged {
-            let mut decide = |quota: &Object| -> ApiResult<Step> {
-                Ok(match wanted.charged(quota).map_err(forbid)? {
-                    Some(charged) => Step::Write(charged, Extra::default()),
-                    None => Step::Keep(quota.clone()),
-                })
-            };
-            // Where there is one only, it is asked and charged at once.
-            if asking && charged.len() == 1 {
-                continue;
-            }
-            let dry_run = asking || admission.dry_run;
-            let outcome = server
-                .change(resource, namespace, entry.name(), dry_run, &mut decide)
-                .await;
-            match outcome {
-                Err(error) if error.code == 404 => {}
-                outcome => {
-                    outcome?;
-                }
-            }
+    let turn = server.quotas.turn(namespace).await;
+    let mut extra = Extra::default();
+    for entry in &quotas {
+        let key = entry.key();
+        let mut charged = None;
+        if look == Look::Cached
+            && let Some(known) = server.current(resource, key, false).await?
+            && let Ok(cost) = wanted.charged(&known.object)
+        {
+            charged = Some((cost, known.revision));
+        }
+        if charged.is_none()
+            && let Some(now) = server.current(resource, key, true).await?
+        {
+            let cost = wanted.charged(&now.object);
+            let cost = cost.map_err(|text| admission.forbid(object, &text))?;
+            charged = Some((cost, now.revision));
+        }
+        if let Some((Some(cost), revision)) = charged {
+            server
+                .also_update(resource, key, revision, cost, &mut extra)
+                .await?;
         }
     }
-    Ok(())
+    Ok(Charge {
+        extra,
+        _turn: Some(turn),
+    })
 }
 
 /// Whether the write can change what its namespace holds.

@@ -7,7 +7,7 @@ use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
 
-use crate::admission::{self, Admission, Operation};
+use crate::admission::{self, Admission, Look, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::definitions;
@@ -119,10 +119,15 @@ pub(crate) async fn create_object(
         true => NAMES_ATTEMPTS,
         false => ALLOCATE_ATTEMPTS,
     };
-    for attempt in 0..attempts {
+    let mut look = match dry_run {
+        true => Look::Fresh,
+        false => Look::Cached,
+    };
+    let mut collisions = 0;
+    for _ in 0..attempts {
         let mut object = template.clone();
-        if generated && attempt > 0 {
-            if attempt >= GENERATE_ATTEMPTS {
+        if generated && collisions > 0 {
+            if collisions >= GENERATE_ATTEMPTS {
                 return Err(ApiError::generate_name_exhausted(
                     &resource.group,
                     &resource.plural,
@@ -149,6 +154,9 @@ pub(crate) async fn create_object(
         for warning in resource.warnings(&object) {
             context.warn(warning);
         }
+        let charge = admission::charge(&admission, &object, look).await?;
+        let is_charged = !charge.extra.is_empty();
+        let extra = extra.and(charge.extra.clone());
         let key = resources::storage_key(resource, object.namespace(), object.name());
         let taken = ApiError::already_exists(&resource.group, &resource.plural, object.name());
         let written = server.written(resource, Version::Asked, object).await?;
@@ -170,11 +178,13 @@ pub(crate) async fn create_object(
                 definitions::wait_served(server, resource, &object).await;
                 return Ok(object);
             }
-            Commit::Lost if generated => definitions::is_open(server, resource).await?,
             Commit::Lost => {
-                if !allocates || server.is_there(&key).await? {
+                look = Look::Fresh;
+                let is_taken = !allocates || server.is_there(&key).await?;
+                if is_taken && !generated {
                     return Err(taken);
                 }
+                collisions += usize::from(is_taken || !is_charged);
                 definitions::is_open(server, resource).await?;
                 // What the client named is in the template; what we chose may be chosen anew.
                 plan.check_claims(&context.server, &template).await?;
@@ -191,7 +201,10 @@ fn overtaken(resource: &Resource) -> &'static str {
     }
     match resource.custom {
         Some(_) => "the definition of the custom resource keeps changing, please try again later",
-        None => "the server could not find a free address for the service",
+        None if resource.group.is_empty() && resource.plural == "services" => {
+            "the server could not find a free address for the service"
+        }
+        None => "the quotas of the namespace change too fast, please try again later",
     }
 }
 

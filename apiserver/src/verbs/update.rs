@@ -9,7 +9,7 @@ use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
 
-use crate::admission::{self, Admission, Operation};
+use crate::admission::{self, Admission, Charge, Look, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::definitions;
@@ -211,7 +211,12 @@ impl Door<'_> {
         if new == *old {
             return Ok(Step::Same(new));
         }
-        Ok(Step::Write(new, extra))
+        // The scale of something is no object that a quota counts.
+        let charge = match self.subresource {
+            "scale" => Charge::default(),
+            _ => admission::charge(&self.admission().of(old), &new, Look::Fresh).await?,
+        };
+        Ok(Step::Write(new, extra.and(charge.extra)))
     }
 
     fn admission(&self) -> Admission<'_> {

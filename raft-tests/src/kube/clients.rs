@@ -69,5 +69,8 @@ async fn take(rest: &mut Rest, known: &mut Known, turn: &Turn) {
         Work::Bindings => workloads::bind(rest, turn).await,
         Work::Services => workloads::serve(rest).await,
         Work::Namespaces => workloads::come_and_go(rest, turn).await,
+        Work::Sets => workloads::keep_sets(rest).await,
+        Work::Jobs => workloads::do_once(rest, turn).await,
+        Work::Quotas => workloads::fill(rest).await,
     }
 }

@@ -18,6 +18,7 @@ use super::history::{PodRun, is_deleting, key, uid};
 use super::informers::Heard;
 use super::rest::{Rest, Shared};
 use super::wire::{NoEvent, request};
+use super::workloads;
 
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -289,6 +290,10 @@ impl Kubelet {
             let code = self.send(Method::DELETE, &path, JSON, &options).await?;
             return matches!(code, 200..300 | 404 | 409).then_some(());
         }
+        if is_over(pod) {
+            self.end(&key);
+            return Some(());
+        }
         if !own {
             // Another one of that name would be in its way.
             self.end(&key);
@@ -307,7 +312,10 @@ impl Kubelet {
             self.running.insert(key, (uid(pod).into(), place));
         }
         if pod["status"]["phase"] == "Running" && is_ready(pod) {
-            return Some(());
+            return match ends_itself(pod) {
+                true => self.complete(pod).await,
+                false => Some(()),
+            };
         }
         let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": self.time()});
         let ip = match pod["status"]["podIP"].as_str() {
@@ -325,6 +333,18 @@ impl Kubelet {
         let code = self
             .send(Method::PATCH, &format!("{path}/status"), STRATEGIC, &status)
             .await?;
+        matches!(code, 200..300 | 404 | 409).then_some(())
+    }
+
+    /// A pod that ends by itself has done so.
+    async fn complete(&mut self, pod: &Value) -> Option<()> {
+        let path = format!("{}/status", pod_path(pod));
+        self.rest.pause(Duration::from_millis(300)).await;
+        let status = json!({"metadata": {"uid": uid(pod)}, "status": {"phase": "Succeeded"}});
+        let code = self.send(Method::PATCH, &path, STRATEGIC, &status).await?;
+        if code == 200 {
+            self.end(&key_of(pod));
+        }
         matches!(code, 200..300 | 404 | 409).then_some(())
     }
 
@@ -351,6 +371,15 @@ fn is_ready(object: &Value) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     let mut conditions = conditions.into_iter().flatten();
     conditions.any(|one| one["type"] == "Ready" && one["status"] == "True")
+}
+
+fn ends_itself(pod: &Value) -> bool {
+    pod["spec"]["containers"][0]["image"] == workloads::ENDS
+}
+
+/// Whether nothing of a pod will ever run again.
+fn is_over(pod: &Value) -> bool {
+    pod["status"]["phase"] == "Succeeded" || pod["status"]["phase"] == "Failed"
 }
 
 fn key_of(pod: &Value) -> String {

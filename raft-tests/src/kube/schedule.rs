@@ -59,10 +59,16 @@ pub enum Work {
     Services,
     /// Namespaces that come with something in them and go.
     Namespaces,
+    /// StatefulSets that grow, shrink, change and go, and a DaemonSet.
+    Sets,
+    /// Jobs that are to be done once.
+    Jobs,
+    /// Objects of which there may be only so many.
+    Quotas,
 }
 
 /// Who wants things to run, where somebody is there to run them.
-pub const WORKLOADS: [(u32, Work); 6] = [
+pub const WORKLOADS: [(u32, Work); 10] = [
     (50, Work::Deployments),
     (51, Work::Ordinals),
     (52, Work::Bindings),
@@ -70,6 +76,10 @@ pub const WORKLOADS: [(u32, Work); 6] = [
     (54, Work::Services),
     (55, Work::Services),
     (56, Work::Namespaces),
+    (57, Work::Sets),
+    (58, Work::Jobs),
+    (59, Work::Quotas),
+    (60, Work::Quotas),
 ];
 
 impl Work {
@@ -77,7 +87,7 @@ impl Work {
     pub fn think_max(self) -> Duration {
         Duration::from_millis(match self {
             Work::Objects => 120,
-            Work::Namespaces => 2800,
+            Work::Namespaces | Work::Jobs => 2800,
             _ => 700,
         })
     }
@@ -91,6 +101,9 @@ impl Work {
             Work::Bindings => "bindings",
             Work::Services => "services",
             Work::Namespaces => "namespaces",
+            Work::Sets => "sets",
+            Work::Jobs => "jobs",
+            Work::Quotas => "quotas",
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Clients that want things to run (W13): Deployments that change, pods with fixed names that are made again whenever they
-//! go, services, namespaces that come and go, and somebody who binds pods beside the scheduler and against himself.
+//! Clients that want things to run (W13): Deployments, StatefulSets and a DaemonSet that change, Jobs, pods with fixed names
+//! that are made again whenever they go, services, namespaces that come and go, more objects than a quota has room for, and
+//! somebody who binds pods beside the scheduler and against himself.
 
 use std::time::Duration;
 
@@ -19,6 +20,13 @@ const NAMESPACE: &str = "default";
 /// Pods with fixed names, as a StatefulSet has them.
 pub const ORDINALS: [&str; 2] = ["web-0", "web-1"];
 const DEPLOYMENTS: [&str; 2] = ["one", "two"];
+const SETS: &str = "ordered";
+const DAEMONS: &str = "everywhere";
+/// The image of a pod that ends by itself, and well.
+pub const ENDS: &str = "ends";
+/// Where there may be only so many services.
+const NARROW: &str = "narrow";
+const ROOM: u32 = 3;
 const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
 /// Within a turn.
@@ -184,4 +192,111 @@ pub async fn come_and_go(rest: &mut Rest, turn: &Turn) {
     }
     rest.pause(4 * PAUSE_MAX).await;
     ask(rest, Method::DELETE, &format!("{all}/{name}"), None).await;
+}
+
+/// A StatefulSet that grows, shrinks, changes and goes, and a DaemonSet that changes.
+pub async fn keep_sets(rest: &mut Rest) {
+    let all = format!("/apis/apps/v1/namespaces/{NAMESPACE}");
+    let image = format!("i{}", rest.rng.random_range(0..3));
+    let (plural, kind, name) = match rest.rng.random_bool(0.7) {
+        true => ("statefulsets", "StatefulSet", SETS),
+        false => ("daemonsets", "DaemonSet", DAEMONS),
+    };
+    let labels = json!({"app": name});
+    let template = json!({"metadata": {"labels": labels}, "spec": pod_spec(&image)});
+    let replicas: Option<u32> = match kind {
+        "StatefulSet" => Some(rest.rng.random_range(0..4)),
+        _ => None,
+    };
+    let (all, one) = (format!("{all}/{plural}"), format!("{all}/{plural}/{name}"));
+    match rest.rng.random_range(0..10) {
+        0..4 => {
+            let mut spec = json!({"selector": {"matchLabels": labels}, "template": template});
+            if let Some(replicas) = replicas {
+                spec["replicas"] = replicas.into();
+                spec["serviceName"] = name.into();
+            }
+            let metadata = json!({"name": name});
+            let body =
+                json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": spec});
+            ask(rest, Method::POST, &all, Some((JSON, &body))).await;
+        }
+        4..7 => {
+            let mut spec = json!({});
+            match replicas {
+                Some(replicas) => spec["replicas"] = replicas.into(),
+                None => spec["template"] = template,
+            }
+            let body = json!({"spec": spec});
+            ask(rest, Method::PATCH, &one, Some((MERGE, &body))).await;
+        }
+        7..9 => {
+            let body = json!({"spec": {"template": template}});
+            ask(rest, Method::PATCH, &one, Some((MERGE, &body))).await;
+        }
+        _ => {
+            ask(rest, Method::DELETE, &one, None).await;
+        }
+    }
+}
+
+/// Creates a Job whose pods end by themselves; some are deleted before or after.
+pub async fn do_once(rest: &mut Rest, turn: &Turn) {
+    let all = format!("/apis/batch/v1/namespaces/{NAMESPACE}/jobs");
+    let name = format!("job-{}-{}", rest.client, turn.at_ms);
+    let mut pod = pod_spec(ENDS);
+    pod["restartPolicy"] = "Never".into();
+    let mut spec = json!({
+        "completions": rest.rng.random_range(1..4), "parallelism": rest.rng.random_range(1..3),
+        "backoffLimit": 100,
+        "template": {"spec": pod}
+    });
+    if rest.rng.random_bool(0.5) {
+        spec["completionMode"] = "Indexed".into();
+    }
+    let metadata = json!({"name": name});
+    let body = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec});
+    ask(rest, Method::POST, &all, Some((JSON, &body))).await;
+    if rest.rng.random_bool(0.2) {
+        rest.pause(4 * PAUSE_MAX).await;
+        let one = format!("{all}/{name}?propagationPolicy=Background");
+        ask(rest, Method::DELETE, &one, None).await;
+    }
+}
+
+/// Creates services where a quota has room for a few, and deletes some. Nothing is created before the member that is asked
+/// knows the quota: until then it has nothing to obey.
+pub async fn fill(rest: &mut Rest) {
+    let inside = format!("/api/v1/namespaces/{NARROW}");
+    let quota = format!("{inside}/resourcequotas");
+    let asked = ask(rest, Method::GET, &format!("{quota}/few"), None).await;
+    match asked {
+        Some((200, quota)) if quota["status"]["used"]["services"].is_string() => {}
+        Some((200, _)) => return,
+        _ => {
+            let body =
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NARROW}});
+            ask(
+                rest,
+                Method::POST,
+                "/api/v1/namespaces",
+                Some((JSON, &body)),
+            )
+            .await;
+            let hard = json!({"services": ROOM.to_string()});
+            let body = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": hard}});
+            ask(rest, Method::POST, &quota, Some((JSON, &body))).await;
+            return;
+        }
+    }
+    let all = format!("{inside}/services");
+    let name = format!("q{}", rest.rng.random_range(0..8));
+    if rest.rng.random_bool(0.4) {
+        ask(rest, Method::DELETE, &format!("{all}/{name}"), None).await;
+        return;
+    }
+    let spec = json!({"ports": [{"port": 80}]});
+    let body =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
+    ask(rest, Method::POST, &all, Some((JSON, &body))).await;
 }

@@ -158,6 +158,8 @@ bugs! {
             "What is applied takes fields over from whom they are, whether or not it was told to."
         ClaimsWithoutCompare "claims-without-compare" "Kubernetes: addresses of services are given once"
             "An address or a port of a service is taken without a look whether somebody else has just taken it."
+        QuotasWithoutCompare "quotas-without-compare" "reliability plan: a quota is never exceeded"
+            "A quota is charged by what a member knew of it, whether or not another has charged it since."
 
         // Lists and watches.
         LaterPagesAreNewer "later-pages-are-newer" "reliability plan"

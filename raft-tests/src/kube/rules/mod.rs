@@ -2,6 +2,7 @@
 
 mod applied;
 mod control;
+mod counted;
 mod informers;
 mod objects;
 mod reads;
@@ -46,6 +47,7 @@ pub fn check(history: &History) -> Vec<Verdict> {
     found.extend(running::check(history));
     found.extend(control::check(history));
     found.extend(applied::check(history));
+    found.extend(counted::check(history));
     found
 }
 

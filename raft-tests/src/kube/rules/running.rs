@@ -6,6 +6,10 @@ use serde_json::Value;
 
 use super::{Evidence, Verdict, verdict};
 use crate::kube::history::{Call, History, PodRun, Told, Truth, Verb, is_deleting, uid};
+use crate::kube::workloads;
+
+/// On a pod of a Job until it is counted.
+const TRACKED: &str = "batch.kubernetes.io/job-tracking";
 
 pub(super) fn check(history: &History) -> Vec<Verdict> {
     let mut found = bound(history);
@@ -133,6 +137,9 @@ pub fn unfinished(truth: &Truth) -> Vec<(String, String)> {
                 absent.for_each(|wanted| miss(format!("{wanted} is not there")));
             }
             Some("deployments") => behind(key, object).into_iter().for_each(miss),
+            Some("statefulsets") => behind_set(key, object).into_iter().for_each(miss),
+            Some("daemonsets") => behind_daemons(key, object).into_iter().for_each(miss),
+            Some("jobs") if !is_done(object) => miss(format!("{key} is not done")),
             Some("replicasets") => {
                 let pods = all
                     .iter()
@@ -145,8 +152,16 @@ pub fn unfinished(truth: &Truth) -> Vec<(String, String)> {
                     miss(format!("{key} has {has} pods and wants {wants}"));
                 }
             }
-            Some("pods") if object["status"]["phase"] != "Running" && is_scheduled(object) => {
-                miss(format!("{key} does not run"));
+            Some("pods") => {
+                let phase = &object["status"]["phase"];
+                let over = phase == "Succeeded" || phase == "Failed";
+                if phase != "Running" && !over && is_scheduled(object) {
+                    miss(format!("{key} does not run"));
+                }
+                let finalizers = object["metadata"]["finalizers"].as_array();
+                if over && finalizers.is_some_and(|all| all.iter().any(|one| one == TRACKED)) {
+                    miss(format!("{key} is over and not counted"));
+                }
             }
             _ => {}
         }
@@ -164,20 +179,67 @@ fn is_owned_by(object: &Value, owner: &str) -> bool {
     owners.is_some_and(|owners| owners.iter().any(|reference| reference["uid"] == owner))
 }
 
+/// The counts of a status that are not `wants`, told with the status.
+fn other_than(
+    key: &str,
+    object: &Value,
+    wants: u64,
+    counts: &[&str],
+    more: bool,
+) -> Option<String> {
+    let status = &object["status"];
+    let observed = status["observedGeneration"] == object["metadata"]["generation"];
+    let count = |field: &&str| status[field].as_u64().unwrap_or(0) == wants;
+    let done = observed && more && counts.iter().all(count);
+    (!done).then(|| format!("{key} wants {wants} and says {status}"))
+}
+
+/// Whether a StatefulSet's status is not what its specification wants.
+fn behind_set(key: &str, set: &Value) -> Option<String> {
+    let wants = set["spec"]["replicas"].as_u64().unwrap_or(1);
+    let status = &set["status"];
+    let settled = status["currentRevision"] == status["updateRevision"];
+    let counts = [
+        "replicas",
+        "currentReplicas",
+        "readyReplicas",
+        "availableReplicas",
+    ];
+    other_than(key, set, wants, &counts, settled)
+}
+
+/// Whether a DaemonSet's status is not that of a pod on each node.
+fn behind_daemons(key: &str, set: &Value) -> Option<String> {
+    let wants = u64::from(workloads::NODES);
+    let counts = [
+        "desiredNumberScheduled",
+        "currentNumberScheduled",
+        "numberReady",
+        "numberAvailable",
+        "updatedNumberScheduled",
+    ];
+    let none_elsewhere = set["status"]["numberMisscheduled"].as_u64().unwrap_or(0) == 0;
+    other_than(key, set, wants, &counts, none_elsewhere)
+}
+
+/// Whether a Job is complete, and has counted each of its completions.
+fn is_done(job: &Value) -> bool {
+    let conditions = job["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|one| one["type"] == "Complete" && one["status"] == "True")
+        && job["status"]["succeeded"] == job["spec"]["completions"]
+}
+
 /// Whether a Deployment's status is not what its specification wants.
 fn behind(key: &str, deployment: &Value) -> Option<String> {
     let wants = deployment["spec"]["replicas"].as_u64().unwrap_or(1);
-    let status = &deployment["status"];
-    let count = |field: &str| status[field].as_u64().unwrap_or(0);
     let counts = [
         "replicas",
         "updatedReplicas",
         "readyReplicas",
         "availableReplicas",
     ];
-    let observed = status["observedGeneration"] == deployment["metadata"]["generation"];
-    let done = observed && counts.iter().all(|field| count(field) == wants);
-    (!done).then(|| format!("{key} wants {wants} and says {status}"))
+    other_than(key, deployment, wants, &counts, true)
 }
 
 #[cfg(test)]
