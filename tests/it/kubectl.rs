@@ -13,6 +13,7 @@ fn a_users_day() {
     looking_around(&cluster);
     working_with_objects(&cluster);
     a_deployment_lives(&cluster);
+    sets_live(&cluster);
     kubectl_behaviours(&cluster);
     pods_and_their_node(&cluster);
     looking_back(&cluster);
@@ -409,6 +410,50 @@ fn rolled_out(k: &Kubectl) {
 
 fn image(k: &Kubectl) -> String {
     k.ok("get deployment web -o jsonpath={.spec.template.spec.containers[0].image}")
+}
+
+/// The history of DaemonSets and StatefulSets, as kubectl reads it and goes back in it.
+fn sets_live(cluster: &Cluster) {
+    let k = cluster.kubectl();
+    let set = |kind: &str, more: &str| {
+        format!(
+            r#"{{"apiVersion":"apps/v1","kind":"{kind}","metadata":{{"name":"past"}},"spec":{{{more}"selector":{{"matchLabels":{{"app":"{kind}"}}}},
+            "template":{{"metadata":{{"labels":{{"app":"{kind}"}}}},"spec":{{"containers":[{{"name":"c","image":"one"}}]}}}}}}}}"#
+        )
+    };
+    let daemons = set("DaemonSet", "");
+    let stateful = set("StatefulSet", r#""replicas":2,"serviceName":"past","#);
+    for (name, body) in [("daemonset/past", daemons), ("statefulset/past", stateful)] {
+        let image = || {
+            k.ok(&format!(
+                "get {name} -o jsonpath={{.spec.template.spec.containers[0].image}}"
+            ))
+        };
+        let rolled_out = || k.ok(&format!("rollout status {name} --timeout=90s"));
+        k.ok_with("apply -f -", &body);
+        rolled_out();
+        k.ok(&format!("set image {name} c=two"));
+        rolled_out();
+        let history = k.ok(&format!("rollout history {name}"));
+        let has = |number: &str| history.lines().any(|line| line.starts_with(number));
+        assert!(has("1") && has("2") && !has("3"), "{history}");
+        let first = k.ok(&format!("rollout history {name} --revision=1"));
+        assert!(first.contains("Image:\tone"), "{first}");
+        k.ok(&format!("rollout undo {name}"));
+        rolled_out();
+        assert_eq!(image(), "one");
+        let history = k.ok(&format!("rollout history {name}"));
+        let has = |number: &str| history.lines().any(|line| line.starts_with(number));
+        assert!(!has("1") && has("2") && has("3"), "{history}");
+        k.ok(&format!("rollout undo {name} --to-revision=2"));
+        rolled_out();
+        assert_eq!(image(), "two");
+        k.ok(&format!("rollout restart {name}"));
+        rolled_out();
+        let described = k.ok(&format!("describe {name}"));
+        assert!(described.contains("SuccessfulCreate"), "{described}");
+        k.ok(&format!("delete {name} --timeout=60s"));
+    }
 }
 
 fn pods_and_their_node(cluster: &Cluster) {

@@ -5,12 +5,14 @@
 //! the result before the same key is looked at again. Few controllers need an answer from the server in the middle
 //! (namespace deletion, garbage collection) or a state of their own (node lifecycle): they are tasks with a pure core.
 
+mod daemon_set;
 mod deployment;
 mod discovery;
 mod disruption;
 mod endpoint_slice;
 mod endpoints;
 mod garbage_collector;
+mod history;
 mod manager;
 mod namespace;
 mod node_lifecycle;
@@ -23,6 +25,9 @@ mod replication;
 mod replication_controller;
 mod root_ca;
 mod service_account;
+#[cfg(test)]
+mod simulation;
+mod stateful_set;
 mod storage_protection;
 mod taint_eviction;
 #[cfg(test)]
@@ -40,6 +45,8 @@ pub static CONTROLLERS: &[Controller] = &[
     replica_set::CONTROLLER,
     replication_controller::CONTROLLER,
     deployment::CONTROLLER,
+    daemon_set::CONTROLLER,
+    stateful_set::CONTROLLER,
     endpoint_slice::CONTROLLER,
     endpoints::CONTROLLER,
     garbage_collector::CONTROLLER,

@@ -31,6 +31,32 @@ pub(crate) fn owners(owners: &[OwnerReference]) -> Value {
     }
 }
 
+/// A value without the fields that are null: to the API they are absent.
+pub(crate) fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(_, v)| !v.is_null())
+            .map(|(k, v)| (k.clone(), without_nulls(v)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
+}
+
+/// Puts a text at a path of objects; what is in the way is replaced.
+pub(crate) fn set_path(value: &mut Value, path: &[&str], text: &str) {
+    let mut place = value;
+    for key in path {
+        if !place.is_object() {
+            *place = json!({});
+        }
+        place = &mut place[*key];
+    }
+    *place = text.into();
+}
+
 /// A condition that begins now.
 pub(crate) fn condition(
     kind: &str,

@@ -29,8 +29,27 @@ pub(crate) fn create_pod(
     owner: &ObjectMeta,
     template: &Value,
 ) -> Op {
-    let prefix = format!("{}-", owner.name);
-    let name = world.generate_name(&prefix);
+    let name = world.generate_name(&format!("{}-", owner.name));
+    reported(
+        resource,
+        owner,
+        Op::create(
+            &PODS,
+            &owner.namespace,
+            pod_body(resource, owner, template, &name),
+        ),
+        ("SuccessfulCreate", format!("Created pod: {name}")),
+        ("FailedCreate", "Error creating: "),
+    )
+}
+
+/// A pod of a template for its controller.
+pub(crate) fn pod_body(
+    resource: &ResourceRef,
+    owner: &ObjectMeta,
+    template: &Value,
+    name: &str,
+) -> Value {
     let mut metadata = Map::new();
     for key in ["labels", "annotations", "finalizers"] {
         if let Some(value) = template
@@ -40,21 +59,14 @@ pub(crate) fn create_pod(
             metadata.insert(key.into(), value.clone());
         }
     }
-    metadata.insert("name".into(), name.as_str().into());
-    metadata.insert("generateName".into(), prefix.into());
+    metadata.insert("name".into(), name.into());
+    metadata.insert("generateName".into(), format!("{}-", owner.name).into());
     metadata.insert("namespace".into(), owner.namespace.as_str().into());
     metadata.insert(
         "ownerReferences".into(),
         json!([controller_reference(resource, owner)]),
     );
-    let body = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template.get("spec").cloned().unwrap_or_default()});
-    reported(
-        resource,
-        owner,
-        Op::create(&PODS, &owner.namespace, body),
-        ("SuccessfulCreate", format!("Created pod: {name}")),
-        ("FailedCreate", "Error creating: "),
-    )
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template.get("spec").cloned().unwrap_or_default()})
 }
 
 /// Deletes a pod of a controller, with the events that tell of it.
@@ -91,6 +103,22 @@ pub(crate) fn reported(
     }
 }
 
+/// An event about an object.
+pub(crate) fn event(
+    resource: &ResourceRef,
+    about: &ObjectMeta,
+    kind: EventType,
+    reason: &'static str,
+    message: String,
+) -> Op {
+    Op::Event(Box::new(Report {
+        regarding: reference(resource, about),
+        kind,
+        reason,
+        message,
+    }))
+}
+
 /// What a controller is to one candidate.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
@@ -105,8 +133,7 @@ pub(crate) enum Claim {
 }
 
 /// The rules of ownership, as in Kubernetes.
-pub(crate) fn claim(owner: &ObjectMeta, selector: &LabelSelector, candidate: &ObjectMeta) -> Claim {
-    let selected = selector.matches(&candidate.labels);
+pub(crate) fn claim(owner: &ObjectMeta, selected: bool, candidate: &ObjectMeta) -> Claim {
     match candidate.controller() {
         Some(controller) if controller.uid != owner.uid => Claim::Ignore,
         Some(_) if selected => Claim::Keep,
@@ -177,10 +204,22 @@ pub(crate) fn claim_plan<'a>(
     of: &ResourceRef,
     candidates: impl Iterator<Item = &'a ObjectMeta>,
 ) -> Option<Vec<Op>> {
+    let selected = |candidate: &ObjectMeta| selector.matches(&candidate.labels);
+    claim_plan_where(resource, owner, &selected, of, candidates)
+}
+
+/// The same for owners that look at more than labels.
+pub(crate) fn claim_plan_where<'a>(
+    resource: &ResourceRef,
+    owner: &ObjectMeta,
+    selected: &dyn Fn(&ObjectMeta) -> bool,
+    of: &ResourceRef,
+    candidates: impl Iterator<Item = &'a ObjectMeta>,
+) -> Option<Vec<Op>> {
     let mut adoptions = Vec::new();
     let mut releases = Vec::new();
     for candidate in candidates {
-        match claim(owner, selector, candidate) {
+        match claim(owner, selected(candidate), candidate) {
             Claim::Adopt => adoptions.push(adopt(resource, owner, of, candidate)),
             Claim::Release => releases.push(release(owner, of, candidate)),
             Claim::Keep | Claim::Ignore => {}

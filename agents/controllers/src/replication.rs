@@ -204,7 +204,11 @@ fn conditions(target: &Target<'_>, pods: usize, world: &World) -> Vec<Condition>
 }
 
 /// When the next pod that is ready becomes available.
-fn until_available(pods: &[Arc<Pod>], min_ready_seconds: i64, now: Micros) -> Option<Duration> {
+pub(crate) fn until_available(
+    pods: &[Arc<Pod>],
+    min_ready_seconds: i64,
+    now: Micros,
+) -> Option<Duration> {
     if min_ready_seconds == 0 {
         return None;
     }

@@ -37,13 +37,17 @@ fn cache<T: Kind>(documents: &[Value], kind: &str) -> Arc<Cache<T>> {
     Arc::new(cache)
 }
 
-/// A world that holds the objects of a YAML stream.
-pub(crate) fn world(text: &str) -> World {
-    let documents: Vec<Value> = text
-        .split("---\n")
+/// The objects of a YAML stream.
+pub(crate) fn documents(text: &str) -> Vec<Value> {
+    text.split("---\n")
         .filter(|d| !d.trim().is_empty())
         .map(yaml)
-        .collect();
+        .collect()
+}
+
+/// A world that holds the objects of a YAML stream.
+pub(crate) fn world(text: &str) -> World {
+    let documents = documents(text);
     let caches = Caches {
         pods: cache(&documents, "Pod"),
         nodes: cache(&documents, "Node"),
@@ -59,6 +63,7 @@ pub(crate) fn world(text: &str) -> World {
         deployments: cache(&documents, "Deployment"),
         stateful_sets: cache(&documents, "StatefulSet"),
         daemon_sets: cache(&documents, "DaemonSet"),
+        controller_revisions: cache(&documents, "ControllerRevision"),
         disruption_budgets: cache(&documents, "PodDisruptionBudget"),
         claims: cache(&documents, "PersistentVolumeClaim"),
         volumes: cache(&documents, "PersistentVolume"),

@@ -2,8 +2,8 @@
 
 use agent_runtime::cache::Cache;
 use agent_runtime::kinds::{
-    ConfigMap, DaemonSet, Deployment, EndpointSlice, Endpoints, Lease, Namespace, Node,
-    PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget, ReplicaSet,
+    ConfigMap, ControllerRevision, DaemonSet, Deployment, EndpointSlice, Endpoints, Lease,
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget, ReplicaSet,
     ReplicationController, Service, ServiceAccount, StatefulSet,
 };
 use agent_runtime::timestamp::{Micros, Moment};
@@ -36,6 +36,7 @@ pub struct Caches {
     pub deployments: Arc<Cache<Deployment>>,
     pub stateful_sets: Arc<Cache<StatefulSet>>,
     pub daemon_sets: Arc<Cache<DaemonSet>>,
+    pub controller_revisions: Arc<Cache<ControllerRevision>>,
     pub disruption_budgets: Arc<Cache<PodDisruptionBudget>>,
     pub claims: Arc<Cache<PersistentVolumeClaim>>,
     pub volumes: Arc<Cache<PersistentVolume>>,
@@ -60,6 +61,7 @@ impl Caches {
             deployments: hub.cache(),
             stateful_sets: hub.cache(),
             daemon_sets: hub.cache(),
+            controller_revisions: hub.cache(),
             disruption_budgets: hub.cache(),
             claims: hub.cache(),
             volumes: hub.cache(),
@@ -70,12 +72,28 @@ impl Caches {
 /// Since when a controller has seen what it still sees, by key. No clock of another machine has a part in it, and whoever
 /// takes over begins anew, as in Kubernetes.
 #[derive(Default)]
-pub struct Sightings(Mutex<HashMap<Key, BTreeMap<String, Instant>>>);
+pub struct Sightings {
+    since: Mutex<HashMap<Key, BTreeMap<String, Instant>>>,
+    delays: Mutex<HashMap<Key, BTreeMap<String, Delay>>>,
+}
+
+/// What was done last, and how long it has to wait before it is done again.
+#[derive(Clone, Copy)]
+struct Delay {
+    since: Instant,
+    length: Duration,
+}
+
+/// The first delay; each next one is twice as long, up to the last.
+const DELAY_MIN: Duration = Duration::from_secs(1);
+const DELAY_MAX: Duration = Duration::from_secs(15 * 60);
+/// What was not done for so long begins with the first delay again.
+const DELAY_FORGOTTEN: Duration = Duration::from_secs(30 * 60);
 
 impl Sightings {
     /// For how long each of these has been seen about the key, in their order; everything else about it is forgotten.
     fn ages(&self, key: &Key, seen: &[String], now: Instant) -> Vec<Duration> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         let before = all.remove(key).unwrap_or_default();
         let since = |name: &String| before.get(name).copied().unwrap_or(now);
         let since: Vec<Instant> = seen.iter().map(since).collect();
@@ -87,6 +105,30 @@ impl Sightings {
             .into_iter()
             .map(|since| now.saturating_duration_since(since))
             .collect()
+    }
+
+    /// Permits something about the key unless it was permitted a short time ago: then says how long it has to wait.
+    fn permit(&self, key: &Key, what: &str, now: Instant) -> Result<(), Duration> {
+        let mut all = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
+        let delays = all.entry(key.clone()).or_default();
+        let passed = |delay: &Delay| now.saturating_duration_since(delay.since);
+        let length = match delays.get(what).filter(|d| passed(d) < DELAY_FORGOTTEN) {
+            Some(delay) if passed(delay) < delay.length => {
+                return Err(delay.length - passed(delay));
+            }
+            Some(delay) => (delay.length * 2).min(DELAY_MAX),
+            None => {
+                delays.retain(|_, delay| passed(delay) < DELAY_FORGOTTEN);
+                DELAY_MIN
+            }
+        };
+        delays.insert(what.to_owned(), Delay { since: now, length });
+        Ok(())
+    }
+
+    fn forget(&self, key: &Key) {
+        let mut delays = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
+        delays.remove(key);
     }
 }
 
@@ -134,6 +176,17 @@ impl World {
         self.sightings.ages(key, seen, self.steady)
     }
 
+    /// Permits what must not be done again and again, such as replacing a pod that fails each time: at once at first, then
+    /// after delays that double. A refusal says how long to wait.
+    pub(crate) fn permit(&self, key: &Key, what: &str) -> Result<(), Duration> {
+        self.sightings.permit(key, what, self.steady)
+    }
+
+    /// Forgets the delays of a key that is gone.
+    pub(crate) fn forget(&self, key: &Key) {
+        self.sightings.forget(key);
+    }
+
     /// `base` and five random characters, as the API server makes names from `generateName`. Names are chosen here, so
     /// that a repeated create after a lost answer is refused instead of doubled.
     pub fn generate_name(&self, base: &str) -> String {
@@ -164,4 +217,39 @@ fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_done_again_and_again_waits_twice_as_long_each_time() {
+        let (sightings, key) = (Sightings::default(), Key::new("a", "x"));
+        let began = Instant::now();
+        let at = |seconds: u64| sightings.permit(&key, "n1", began + Duration::from_secs(seconds));
+        assert_eq!(at(0), Ok(()));
+        assert_eq!(at(0), Err(Duration::from_secs(1)));
+        assert_eq!(at(1), Ok(()));
+        assert_eq!(at(2), Err(Duration::from_secs(1)));
+        assert_eq!(at(3), Ok(()));
+        assert_eq!(at(6), Err(Duration::from_secs(1)));
+        let other = sightings.permit(&key, "n2", began + Duration::from_secs(6));
+        assert_eq!(other, Ok(()));
+        let mut now = 7;
+        for _ in 0..20 {
+            assert_eq!(at(now), Ok(()));
+            now += DELAY_MAX.as_secs();
+        }
+        assert_eq!(at(now - 1), Err(Duration::from_secs(1)));
+        assert_eq!(at(now + DELAY_FORGOTTEN.as_secs()), Ok(()));
+        assert_eq!(at(now + DELAY_FORGOTTEN.as_secs() + 1), Ok(()), "1 s again");
+        assert_eq!(
+            sightings.delays.lock().unwrap()[&key].len(),
+            1,
+            "n2 is forgotten"
+        );
+        sightings.forget(&key);
+        assert!(sightings.delays.lock().unwrap().is_empty());
+    }
 }

@@ -62,6 +62,11 @@ fn perform<'a>(
                     return Err(error);
                 }
             },
+            Op::Sequence(ops) => {
+                for op in ops {
+                    perform(client, recorder, op, written).await?;
+                }
+            }
             Op::SlowStart(ops) => return slow_start(client, recorder, ops, written).await,
             Op::Parallel(ops) => return parallel(client, recorder, ops, written).await,
             Op::Confirm {

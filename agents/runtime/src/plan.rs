@@ -90,6 +90,8 @@ pub enum Op {
         /// Recorded when it failed, the error's text appended to the message.
         failure: Box<Report>,
     },
+    /// Operations that need one another, in order; a failure ends them. One of several [`Op::SlowStart`] or [`Op::Parallel`] operations may be such a sequence.
+    Sequence(Vec<Op>),
     /// Independent operations, started in batches of 1, 2, 4.. A batch with a failure is the last one, so that a refusal that hits all is not asked for a thousand times.
     SlowStart(Vec<Op>),
     /// Independent operations, all tried.
@@ -207,7 +209,7 @@ impl Op {
                 op.lines(out);
                 out.push(format!("  then {success}"));
             }
-            Self::SlowStart(ops) | Self::Parallel(ops) => {
+            Self::Sequence(ops) | Self::SlowStart(ops) | Self::Parallel(ops) => {
                 for op in ops {
                     op.lines(out);
                 }

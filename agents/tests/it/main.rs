@@ -12,4 +12,5 @@ mod rollouts;
 mod runtime;
 mod scheduling;
 mod services;
+mod sets;
 mod volumes;

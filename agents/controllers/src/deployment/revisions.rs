@@ -2,7 +2,7 @@
 //! way through the history.
 
 use super::Rollout;
-use crate::patches;
+use crate::patches::{self, set_path, without_nulls};
 use crate::pod_control::{controller_reference, reported};
 use crate::replication::is_refusal;
 use crate::world::{SAFE_CHARACTERS, World};
@@ -46,19 +46,6 @@ fn comparable(template: &Value) -> Value {
         metadata.retain(|_, value| value.as_object().is_none_or(|fields| !fields.is_empty()));
     }
     template
-}
-
-fn without_nulls(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => fields
-            .iter()
-            .filter(|(_, v)| !v.is_null())
-            .map(|(k, v)| (k.clone(), without_nulls(v)))
-            .collect::<serde_json::Map<_, _>>()
-            .into(),
-        Value::Array(items) => items.iter().map(without_nulls).collect(),
-        other => other.clone(),
-    }
 }
 
 /// A short name for a template: FNV-1a of its canonical JSON and the collision count, in letters that make no words.
@@ -292,15 +279,4 @@ fn extended_history(history: Option<&String>, revision: i64) -> String {
         text = entries.join(",");
     }
     text
-}
-
-fn set_path(value: &mut Value, path: &[&str], text: &str) {
-    let mut place = value;
-    for key in path {
-        if !place.is_object() {
-            *place = json!({});
-        }
-        place = &mut place[*key];
-    }
-    *place = text.into();
 }

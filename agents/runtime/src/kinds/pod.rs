@@ -58,6 +58,14 @@ fields! {
         pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
         pub resource_claims: Vec<Value>,
     }
+    /// The part of a pod template that says which nodes its pods may run on.
+    pub struct PodPlacement {
+        pub node_name: String,
+        pub node_selector: Labels,
+        pub affinity: Option<Affinity>,
+        pub tolerations: Vec<Toleration>,
+        pub host_network: bool,
+    }
     /// A container (also an init container: then `restart_policy` `Always` makes it a sidecar).
     pub struct Container {
         pub name: String,

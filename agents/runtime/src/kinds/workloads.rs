@@ -2,8 +2,8 @@
 
 use super::{Condition, IntOrString, LabelSelector, Labels, ObjectMeta, fields, kind};
 use crate::resource_ref::{
-    DAEMON_SETS, DEPLOYMENTS, JOBS, POD_DISRUPTION_BUDGETS, REPLICA_SETS, REPLICATION_CONTROLLERS,
-    STATEFUL_SETS,
+    CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, JOBS, POD_DISRUPTION_BUDGETS, REPLICA_SETS,
+    REPLICATION_CONTROLLERS, STATEFUL_SETS,
 };
 use serde_json::Value;
 
@@ -84,26 +84,100 @@ fields! {
         pub conditions: Vec<Condition>,
         pub collision_count: Option<i32>,
     }
-    /// A StatefulSet, as far as others look at it.
+    /// A StatefulSet.
     pub struct StatefulSet {
         pub metadata: ObjectMeta,
         pub spec: StatefulSetSpec,
+        pub status: StatefulSetStatus,
     }
     /// What it wants.
     pub struct StatefulSetSpec {
         pub replicas: Option<i32>,
         pub selector: Option<LabelSelector>,
         pub template: Value,
+        pub volume_claim_templates: Vec<Value>,
+        pub service_name: String,
+        pub pod_management_policy: String,
+        pub update_strategy: StatefulSetUpdateStrategy,
+        pub revision_history_limit: Option<i32>,
+        pub min_ready_seconds: i32,
+        pub persistent_volume_claim_retention_policy: Option<ClaimRetentionPolicy>,
+        pub ordinals: Option<StatefulSetOrdinals>,
     }
-    /// A DaemonSet, as far as others look at it.
+    /// `RollingUpdate` or `OnDelete`.
+    pub struct StatefulSetUpdateStrategy {
+        #[serde(rename = "type")]
+        pub kind: String,
+        pub rolling_update: Option<RollingUpdateStatefulSet>,
+    }
+    /// Bounds of a rolling update.
+    pub struct RollingUpdateStatefulSet {
+        pub partition: Option<i32>,
+        pub max_unavailable: Option<IntOrString>,
+    }
+    /// `Retain` or `Delete`, for either end of a claim.
+    pub struct ClaimRetentionPolicy {
+        pub when_deleted: String,
+        pub when_scaled: String,
+    }
+    /// Where the ordinals begin.
+    pub struct StatefulSetOrdinals {
+        pub start: i32,
+    }
+    /// What it has.
+    pub struct StatefulSetStatus {
+        pub observed_generation: i64,
+        pub replicas: i32,
+        pub ready_replicas: i32,
+        pub current_replicas: i32,
+        pub updated_replicas: i32,
+        pub available_replicas: i32,
+        pub current_revision: String,
+        pub update_revision: String,
+        pub collision_count: Option<i32>,
+    }
+    /// A DaemonSet.
     pub struct DaemonSet {
         pub metadata: ObjectMeta,
         pub spec: DaemonSetSpec,
+        pub status: DaemonSetStatus,
     }
     /// What it wants.
     pub struct DaemonSetSpec {
         pub selector: Option<LabelSelector>,
         pub template: Value,
+        pub update_strategy: DaemonSetUpdateStrategy,
+        pub min_ready_seconds: i32,
+        pub revision_history_limit: Option<i32>,
+    }
+    /// `RollingUpdate` or `OnDelete`.
+    pub struct DaemonSetUpdateStrategy {
+        #[serde(rename = "type")]
+        pub kind: String,
+        pub rolling_update: Option<RollingUpdateDaemonSet>,
+    }
+    /// Bounds of a rolling update.
+    pub struct RollingUpdateDaemonSet {
+        pub max_unavailable: Option<IntOrString>,
+        pub max_surge: Option<IntOrString>,
+    }
+    /// What it has.
+    pub struct DaemonSetStatus {
+        pub current_number_scheduled: i32,
+        pub number_misscheduled: i32,
+        pub desired_number_scheduled: i32,
+        pub number_ready: i32,
+        pub observed_generation: i64,
+        pub updated_number_scheduled: i32,
+        pub number_available: i32,
+        pub number_unavailable: i32,
+        pub collision_count: Option<i32>,
+    }
+    /// A template that a StatefulSet or DaemonSet has or had, as the patch that brings it back.
+    pub struct ControllerRevision {
+        pub metadata: ObjectMeta,
+        pub data: Value,
+        pub revision: i64,
     }
     /// A Job, as far as others look at it.
     pub struct Job {
@@ -139,5 +213,6 @@ kind!(ReplicationController, REPLICATION_CONTROLLERS);
 kind!(Deployment, DEPLOYMENTS);
 kind!(StatefulSet, STATEFUL_SETS);
 kind!(DaemonSet, DAEMON_SETS);
+kind!(ControllerRevision, CONTROLLER_REVISIONS);
 kind!(Job, JOBS);
 kind!(PodDisruptionBudget, POD_DISRUPTION_BUDGETS);

@@ -288,6 +288,32 @@ pub(crate) fn daemon_set_create(object: &mut Object) {
         &["status"],
         json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0}),
     );
+    if template_generation(object).is_none_or(|generation| generation < 1) {
+        object.set_annotation(TEMPLATE_GENERATION, "1");
+    }
+}
+
+/// Counts the templates that a DaemonSet has had: the older way, from before revisions, of telling which pods are new.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn template_generation(object: &Object) -> Option<i64> {
+    object.annotation(TEMPLATE_GENERATION)?.parse().ok()
+}
+
+/// The number of the template is the server's: whatever a client writes, it goes on with the template and only so.
+pub(crate) fn daemon_set_update(new: &mut Object, old: &Object) {
+    let before = template_generation(old).unwrap_or(0);
+    let template = |object: &Object| object.at("spec").at("template").clone();
+    let generation = if template(new) == template(old) {
+        before
+    } else {
+        before.saturating_add(1)
+    };
+    if generation > 0 {
+        new.set_annotation(TEMPLATE_GENERATION, &generation.to_string());
+    } else {
+        new.remove_annotation(TEMPLATE_GENERATION);
+    }
 }
 
 /// A replica count from the first moment on.

@@ -37,6 +37,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         cells: table::workload::daemon_set,
         defaults: defaults::workload::daemon_set,
         on_create: defaults::prepare::daemon_set_create,
+        on_update: defaults::prepare::daemon_set_update,
         check: validate::workload::daemon_set,
         check_update: validate::workload::selector_update,
         advise: validate::warnings::workload,

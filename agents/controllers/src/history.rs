@@ -1,0 +1,237 @@
+//! The templates that a DaemonSet or StatefulSet has or had, kept as ControllerRevisions.
+//!
+//! The data of a revision is the patch that brings its template back, in the form that `kubectl rollout undo` sends as it
+//! is and `kubectl rollout history` reads. Two revisions are the same when their data is: nothing else is compared, so that
+//! a template that comes back finds its revision however the object was written.
+
+use crate::patches::without_nulls;
+use crate::pod_control::controller_reference;
+use crate::world::{SAFE_CHARACTERS, World};
+use agent_runtime::kinds::{ControllerRevision, Labels, ObjectMeta, Pod};
+use agent_runtime::plan::Op;
+use agent_runtime::resource_ref::CONTROLLER_REVISIONS;
+use agent_runtime::{Change, Key, Queue, ResourceRef};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// On a pod: which revision it was made of.
+pub(crate) const REVISION_LABEL: &str = "controller-revision-hash";
+/// As much of the owner's name as a revision's has; the API's limit is 253.
+const PREFIX_BYTES_MAX: usize = 223;
+
+/// The data of the revision of a template.
+pub(crate) fn data(template: &Value) -> Value {
+    let mut template = without_nulls(template);
+    if let Some(fields) = template.as_object_mut() {
+        fields.insert("$patch".into(), "replace".into());
+    }
+    json!({"spec": {"template": template}})
+}
+
+/// Whether this is a revision of the template whose [`data`] this is.
+pub(crate) fn is_of(revision: &ControllerRevision, data: &Value) -> bool {
+    without_nulls(&revision.data) == *data
+}
+
+/// The template of a revision.
+pub(crate) fn template(revision: &ControllerRevision) -> Option<Value> {
+    let mut template = revision.data.pointer("/spec/template")?.clone();
+    template.as_object_mut()?.remove("$patch");
+    Some(template)
+}
+
+/// The revision that a pod was made of, by its label.
+pub(crate) fn revision_of(pod: &Pod) -> &str {
+    let label = pod.metadata.labels.get(REVISION_LABEL);
+    label.map(String::as_str).unwrap_or_default()
+}
+
+/// Orders by number, then by age.
+pub(crate) fn sort(revisions: &mut [Arc<ControllerRevision>]) {
+    revisions.sort_by(|a, b| {
+        let by = |r: &ControllerRevision| (r.revision, r.metadata.created());
+        by(a)
+            .cmp(&by(b))
+            .then_with(|| a.metadata.name.cmp(&b.metadata.name))
+    });
+}
+
+/// One more than any of these has.
+pub(crate) fn next_number(revisions: &[Arc<ControllerRevision>]) -> i64 {
+    let last = revisions.iter().map(|revision| revision.revision).max();
+    last.unwrap_or(0).max(0).saturating_add(1)
+}
+
+/// A short text for data: FNV-1 of its JSON and the count of collisions, in letters that make no words.
+fn hash(data: &Value, collision_count: i32) -> String {
+    let mut hash: u32 = 0x811c_9dc5;
+    for byte in data
+        .to_string()
+        .bytes()
+        .chain(collision_count.to_string().bytes())
+    {
+        hash = hash.wrapping_mul(0x0100_0193) ^ u32::from(byte);
+    }
+    let digits = hash.to_string().into_bytes().into_iter();
+    digits
+        .map(|digit| char::from(SAFE_CHARACTERS[usize::from(digit) % SAFE_CHARACTERS.len()]))
+        .collect()
+}
+
+/// Who gets a revision.
+pub(crate) struct Owner<'a> {
+    pub(crate) resource: ResourceRef,
+    pub(crate) meta: &'a ObjectMeta,
+    pub(crate) template: &'a Value,
+    pub(crate) collision_count: Option<i32>,
+    /// The label under which the revision carries its hash.
+    pub(crate) hash_label: &'static str,
+}
+
+/// Stores the owner's template under the next number. When another revision has the name, the collision is counted
+/// instead, and the next name will differ.
+pub(crate) fn create(world: &World, owner: &Owner<'_>, number: i64) -> Op {
+    let meta = owner.meta;
+    let data = data(owner.template);
+    let collisions = owner.collision_count.unwrap_or(0);
+    let hash = hash(&data, collisions);
+    let mut prefix = meta.name.as_str();
+    while prefix.len() > PREFIX_BYTES_MAX {
+        let mut chars = prefix.chars();
+        chars.next_back();
+        prefix = chars.as_str();
+    }
+    let name = format!("{prefix}-{hash}");
+    let cache = &world.caches.controller_revisions;
+    if cache.get(&meta.namespace, &name).is_some() {
+        let count = collisions.saturating_add(1);
+        return Op::status(&owner.resource, meta, json!({"collisionCount": count}));
+    }
+    let mut labels: Labels = owner
+        .template
+        .pointer("/metadata/labels")
+        .and_then(|labels| serde_json::from_value(labels.clone()).ok())
+        .unwrap_or_default();
+    labels.insert(owner.hash_label.into(), hash);
+    let body = json!({
+        "apiVersion": "apps/v1", "kind": "ControllerRevision",
+        "metadata": {
+            "name": name, "namespace": meta.namespace, "labels": labels, "annotations": meta.annotations,
+            "ownerReferences": [controller_reference(&owner.resource, meta)],
+        },
+        "data": data, "revision": number,
+    });
+    Op::create(&CONTROLLER_REVISIONS, &meta.namespace, body)
+}
+
+/// Gives a revision another number: the one of a template that has become the current one again.
+pub(crate) fn renumber(revision: &ControllerRevision, number: i64) -> Op {
+    let meta = &revision.metadata;
+    let body = json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, "revision": number});
+    Op::merge(&CONTROLLER_REVISIONS, meta, body)
+}
+
+/// Enqueues whom a change of a revision concerns: its owner of this kind before and after, or, for a revision without one,
+/// all whose selector matches (`selecting` lists them).
+pub(crate) fn enqueue_owners(
+    queue: &Queue<Key>,
+    kind: &str,
+    change: &Change<ControllerRevision>,
+    selecting: impl Fn(&ObjectMeta) -> Vec<Key>,
+) {
+    for revision in change.sides() {
+        let meta = &revision.metadata;
+        match meta.controller() {
+            Some(owner) if owner.kind == kind => queue.add(Key::new(&meta.namespace, &owner.name)),
+            Some(_) => {}
+            None => selecting(meta).into_iter().for_each(|key| queue.add(key)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{object, world};
+    use agent_runtime::resource_ref::STATEFUL_SETS;
+
+    fn created(owner: &ObjectMeta, template: &Value, collisions: Option<i32>) -> Op {
+        let owner = Owner {
+            resource: STATEFUL_SETS,
+            meta: owner,
+            template,
+            collision_count: collisions,
+            hash_label: "controller.kubernetes.io/hash",
+        };
+        create(&world(""), &owner, 3)
+    }
+
+    fn name(op: &Op) -> String {
+        let Op::Create { body, .. } = op else {
+            panic!("{op:?}")
+        };
+        body["metadata"]["name"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_data_is_the_patch_that_replaces_the_template() {
+        let written = json!({"metadata": {"creationTimestamp": null, "labels": {"a": "b"}}, "spec": {"containers": []}});
+        let stored = data(&written);
+        assert_eq!(
+            stored.to_string(),
+            r#"{"spec":{"template":{"$patch":"replace","metadata":{"labels":{"a":"b"}},"spec":{"containers":[]}}}}"#
+        );
+        let revision = ControllerRevision {
+            data: stored.clone(),
+            ..ControllerRevision::default()
+        };
+        assert!(is_of(&revision, &stored) && !is_of(&revision, &data(&json!({}))));
+        assert_eq!(template(&revision), Some(without_nulls(&written)));
+        assert_eq!(template(&ControllerRevision::default()), None);
+    }
+
+    #[test]
+    fn names_are_hashes_that_differ_by_template_and_collision() {
+        let owner: ObjectMeta = object("{name: web, namespace: a, uid: u}");
+        let (one, two) = (json!({"spec": {"x": 1}}), json!({"spec": {"x": 2}}));
+        let first = name(&created(&owner, &one, None));
+        assert_eq!(first, name(&created(&owner, &one, Some(0))));
+        assert_ne!(first, name(&created(&owner, &two, None)));
+        assert_ne!(first, name(&created(&owner, &one, Some(1))));
+        let owner = ObjectMeta {
+            name: "x".repeat(253),
+            ..owner
+        };
+        assert!(name(&created(&owner, &one, None)).len() <= 253);
+    }
+
+    #[test]
+    fn the_hash_is_that_of_kubernetes() {
+        // FNV-1 of `{}0`, 32 bits, in decimal, in the safe alphabet.
+        let mut expected: u64 = 2_166_136_261;
+        for byte in *b"{}0" {
+            expected = (expected * 16_777_619) % (1 << 32);
+            expected ^= u64::from(byte);
+        }
+        let digits = "bcdfghjklmnpqrstvwxz2456789".as_bytes();
+        let letters: String = expected
+            .to_string()
+            .bytes()
+            .map(|digit| char::from(digits[usize::from(digit) % 27]))
+            .collect();
+        assert_eq!(hash(&json!({}), 0), letters);
+    }
+
+    #[test]
+    fn numbers_go_on_and_never_overflow() {
+        let numbered = |revision| {
+            Arc::new(ControllerRevision {
+                revision,
+                ..ControllerRevision::default()
+            })
+        };
+        assert_eq!(next_number(&[]), 1);
+        assert_eq!(next_number(&[numbered(4), numbered(2)]), 5);
+        assert_eq!(next_number(&[numbered(i64::MAX)]), i64::MAX);
+    }
+}

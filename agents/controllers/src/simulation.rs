@@ -1,0 +1,288 @@
+//! A cluster in memory that takes plans at their word: what a controller wants is done, and it is asked again. For tests
+//! that a controller arrives somewhere, and rests there.
+
+use crate::testing::{after, documents, world};
+use crate::world::{Caches, Sightings, World};
+use agent_runtime::kinds::Kind;
+use agent_runtime::plan::{Op, Plan};
+use agent_runtime::{ApiError, Cache, Key};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Numbers that look random, the same for the same seed.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    /// One of `0..sides`.
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// See the module head.
+pub(crate) struct Simulation {
+    caches: Arc<Caches>,
+    sightings: Arc<Sightings>,
+    objects: BTreeMap<(String, Key), Value>,
+    version: u64,
+    /// Since the beginning.
+    pub(crate) seconds: u64,
+    /// Reasons of the events so far.
+    pub(crate) events: Vec<String>,
+}
+
+impl Simulation {
+    /// A cluster that holds the objects of a YAML stream.
+    pub(crate) fn new(text: &str) -> Self {
+        let mut simulation = Self {
+            caches: world("").caches,
+            sightings: Arc::default(),
+            objects: BTreeMap::new(),
+            version: 0,
+            seconds: 0,
+            events: Vec::new(),
+        };
+        documents(text)
+            .into_iter()
+            .for_each(|object| simulation.put(object));
+        simulation
+    }
+
+    pub(crate) fn world(&self) -> World {
+        World::new(
+            self.caches.clone(),
+            self.sightings.clone(),
+            after(self.seconds),
+            None,
+            "CA".into(),
+            self.version,
+        )
+    }
+
+    /// The objects of a kind, by name.
+    pub(crate) fn all(&self, kind: &str) -> Vec<Value> {
+        let of_kind = self.objects.iter().filter(|((k, _), _)| k == kind);
+        of_kind.map(|(_, object)| object.clone()).collect()
+    }
+
+    pub(crate) fn get(&self, kind: &str, name: &str) -> Option<Value> {
+        let mut all = self.objects.iter();
+        all.find(|((k, key), _)| k == kind && *key.name == *name)
+            .map(|(_, object)| object.clone())
+    }
+
+    /// Merges a patch into an object.
+    pub(crate) fn patch(&mut self, kind: &str, name: &str, patch: &Value) {
+        let mut object = self.get(kind, name).expect("an object to patch");
+        merge(&mut object, patch);
+        self.put(object);
+    }
+
+    /// Reconciles, and does what is wanted; whether there was anything to do.
+    pub(crate) fn step(&mut self, key: &Key, reconcile: fn(&Key, &World) -> Plan) -> bool {
+        let plan = reconcile(key, &self.world());
+        let busy = !plan.ops.is_empty();
+        for op in plan.ops {
+            if self.perform(op).is_err() {
+                break;
+            }
+        }
+        busy
+    }
+
+    fn perform(&mut self, op: Op) -> Result<(), ApiError> {
+        match op {
+            Op::Event(report) => self.events.push(report.reason.to_owned()),
+            Op::Reported { op, success, .. } => {
+                self.perform(*op)?;
+                self.events.push(success.reason.to_owned());
+            }
+            Op::Sequence(ops) | Op::SlowStart(ops) | Op::Parallel(ops) => {
+                for op in ops {
+                    self.perform(op)?;
+                }
+            }
+            Op::Confirm {
+                resource,
+                name,
+                uid,
+                ..
+            } => {
+                let object = self.get(&resource.kind, &name);
+                if object.is_none_or(|object| object["metadata"]["uid"] != uid) {
+                    return Err(conflict());
+                }
+            }
+            Op::Create {
+                resource, mut body, ..
+            } => {
+                let name = body["metadata"]["name"].as_str().unwrap().to_owned();
+                if self.get(&resource.kind, &name).is_some() {
+                    return Err(conflict());
+                }
+                body["metadata"]["uid"] = format!("uid-{}", self.version).into();
+                let created = agent_runtime::timestamp::time(after(self.seconds).wall);
+                body["metadata"]["creationTimestamp"] = created.into();
+                if body["kind"] == "Pod" {
+                    body["status"] = json!({"phase": "Pending"});
+                }
+                self.put(body);
+            }
+            Op::Patch {
+                resource,
+                name,
+                body,
+                ..
+            } => {
+                let Some(object) = self.get(&resource.kind, &name) else {
+                    return Ok(());
+                };
+                for field in ["uid", "resourceVersion"] {
+                    let wanted = &body["metadata"][field];
+                    if !wanted.is_null() && *wanted != object["metadata"][field] {
+                        return Err(conflict());
+                    }
+                }
+                self.patch(&resource.kind, &name, &body);
+            }
+            Op::Update { .. } => panic!("no controller of the simulation replaces objects"),
+            Op::Delete {
+                resource,
+                name,
+                params,
+                ..
+            } => {
+                let uid = params.uid.unwrap_or_default();
+                self.delete(&resource.kind, &name, &uid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Pods that run go later; everything else at once.
+    fn delete(&mut self, kind: &str, name: &str, uid: &str) {
+        let Some(object) = self.get(kind, name) else {
+            return;
+        };
+        if object["metadata"]["uid"] != uid {
+            return;
+        }
+        if kind == "Pod" && object["status"]["phase"] == "Running" {
+            let mark = json!({"metadata": {"deletionTimestamp": "2026-01-01T10:00:00Z"}});
+            self.patch(kind, name, &mark);
+        } else {
+            self.remove(kind, name);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, kind: &str, name: &str) {
+        let found = self
+            .objects
+            .keys()
+            .find(|(k, key)| k == kind && *key.name == *name);
+        if let Some((kind, key)) = found.cloned() {
+            self.objects.remove(&(kind.clone(), key.clone()));
+            match kind.as_str() {
+                "Pod" => self.caches.pods.remove(&key),
+                "Node" => self.caches.nodes.remove(&key),
+                "ControllerRevision" => self.caches.controller_revisions.remove(&key),
+                "PersistentVolumeClaim" => self.caches.claims.remove(&key),
+                "DaemonSet" => self.caches.daemon_sets.remove(&key),
+                "StatefulSet" => self.caches.stateful_sets.remove(&key),
+                other => panic!("no {other} in the simulation"),
+            }
+        }
+    }
+
+    /// Stores an object under its next version.
+    pub(crate) fn put(&mut self, mut object: Value) {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        let kind = object["kind"].as_str().unwrap().to_owned();
+        let text = |field: &str| {
+            object["metadata"][field]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let key = Key::new(&text("namespace"), &text("name"));
+        match kind.as_str() {
+            "Pod" => apply(&self.caches.pods, &object),
+            "Node" => apply(&self.caches.nodes, &object),
+            "ControllerRevision" => apply(&self.caches.controller_revisions, &object),
+            "PersistentVolumeClaim" => apply(&self.caches.claims, &object),
+            "DaemonSet" => apply(&self.caches.daemon_sets, &object),
+            "StatefulSet" => apply(&self.caches.stateful_sets, &object),
+            other => panic!("no {other} in the simulation"),
+        }
+        self.objects.insert((kind, key), object);
+    }
+
+    /// A pod becomes ready; one that is going is gone. Whether either happened.
+    pub(crate) fn run(&mut self, name: &str) -> bool {
+        let Some(pod) = self.get("Pod", name) else {
+            return false;
+        };
+        if !pod["metadata"]["deletionTimestamp"].is_null() {
+            self.remove("Pod", name);
+            return true;
+        }
+        let bound = pod.pointer("/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0/values/0");
+        let node = bound.and_then(Value::as_str).unwrap_or("n");
+        if bound.is_some() && self.get("Node", node).is_none() {
+            // Nobody binds it to a node that is not there.
+            return false;
+        }
+        let now = agent_runtime::timestamp::time(after(self.seconds).wall);
+        let status = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}]});
+        let waiting = pod["status"]["phase"] == "Pending";
+        if waiting {
+            self.patch(
+                "Pod",
+                name,
+                &json!({"spec": {"nodeName": node}, "status": status}),
+            );
+        }
+        waiting
+    }
+
+    pub(crate) fn names(&self, kind: &str) -> Vec<String> {
+        let all = self.all(kind).into_iter();
+        all.map(|object| object["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+fn apply<T: Kind>(cache: &Cache<T>, object: &Value) {
+    cache.apply(serde_json::from_value(object.clone()).expect("an object of the simulation"));
+}
+
+fn conflict() -> ApiError {
+    ApiError {
+        code: 409,
+        reason: "Conflict".into(),
+        ..ApiError::default()
+    }
+}
+
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in fields {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(key);
+        } else {
+            merge(&mut target[key.as_str()], value);
+        }
+    }
+}
