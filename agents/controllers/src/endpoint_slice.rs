@@ -23,8 +23,8 @@ pub(crate) const CONTROLLER: Controller = Controller {
     body: Body::Keyed { wire, reconcile },
 };
 
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -427,7 +427,7 @@ impl Packing<'_> {
 }
 
 /// Endpoints as JSON; conditions are written in full, `false` included.
-fn written(endpoints: &[Endpoint]) -> Value {
+pub(crate) fn written(endpoints: &[Endpoint]) -> Value {
     endpoints
         .iter()
         .map(|endpoint| {
@@ -445,7 +445,7 @@ fn written(endpoints: &[Endpoint]) -> Value {
 }
 
 /// Ports as JSON; the name is written although it be empty.
-fn written_ports(ports: &Ports) -> Value {
+pub(crate) fn written_ports(ports: &[EndpointPort]) -> Value {
     ports
         .iter()
         .map(|port| {
@@ -457,8 +457,8 @@ fn written_ports(ports: &Ports) -> Value {
 }
 
 /// A server may leave out an empty name.
-fn same_ports(a: &Ports, b: &Ports) -> bool {
-    let named = |ports: &Ports| {
+pub(crate) fn same_ports(a: &[EndpointPort], b: &[EndpointPort]) -> bool {
+    let named = |ports: &[EndpointPort]| {
         ports
             .iter()
             .map(|p| EndpointPort {

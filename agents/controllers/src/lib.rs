@@ -10,6 +10,7 @@ mod deployment;
 mod discovery;
 mod disruption;
 mod endpoint_slice;
+mod endpoint_slice_mirroring;
 mod endpoints;
 mod garbage_collector;
 mod history;
@@ -48,6 +49,7 @@ pub static CONTROLLERS: &[Controller] = &[
     daemon_set::CONTROLLER,
     stateful_set::CONTROLLER,
     endpoint_slice::CONTROLLER,
+    endpoint_slice_mirroring::CONTROLLER,
     endpoints::CONTROLLER,
     garbage_collector::CONTROLLER,
     pod_gc::CONTROLLER,

@@ -1,8 +1,8 @@
 //! Pieces of patches that several controllers build.
 
-use agent_runtime::kinds::{Condition, OwnerReference};
+use agent_runtime::kinds::{Condition, Labels, OwnerReference};
 use agent_runtime::timestamp::{self, Micros};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A number of a status as Kubernetes writes it: zero means that the field is left out.
 pub(crate) fn or_absent(number: i64) -> Value {
@@ -73,4 +73,14 @@ pub(crate) fn condition(
         last_transition_time: Some(timestamp::time(now)),
         ..Condition::default()
     }
+}
+
+/// What makes labels or annotations exactly these.
+pub(crate) fn map(old: &Labels, new: &Labels) -> Value {
+    let gone = old.keys().filter(|key| !new.contains_key(*key));
+    let gone = gone.map(|key| (key.clone(), Value::Null));
+    let wanted = new
+        .iter()
+        .map(|(key, value)| (key.clone(), value.as_str().into()));
+    gone.chain(wanted).collect::<Map<_, _>>().into()
 }

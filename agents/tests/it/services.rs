@@ -2,8 +2,8 @@
 
 use crate::cluster::Cluster;
 use agent_runtime::kinds::{EndpointSlice, Endpoints};
-use agent_runtime::resource_ref::{REPLICATION_CONTROLLERS, SERVICES};
-use agent_runtime::{Cache, DeleteParams};
+use agent_runtime::resource_ref::{ENDPOINTS, REPLICATION_CONTROLLERS, SERVICES};
+use agent_runtime::{Cache, DeleteParams, PatchType};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -111,4 +111,55 @@ async fn endpoints_follow_many_services_soon() {
     let [median, most] = [SERVICES_MADE / 2, SERVICES_MADE * 99 / 100].map(|at| waits[at]);
     assert!(median <= Duration::from_secs(20), "median {median:?}");
     assert!(most <= Duration::from_secs(50), "99 of 100 {most:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_made_by_hand_are_mirrored() {
+    let cluster = Cluster::start().await;
+    let client = &cluster.client;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "db", "namespace": "default"},
+        "spec": {"ports": [{"name": "example", "port": 80}]}});
+    client.create(&SERVICES, "default", &service).await.unwrap();
+    let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "db", "namespace": "default", "labels": {"team": "x"}},
+        "subsets": [{"addresses": [{"ip": "10.1.2.3"}], "ports": [{"name": "example", "port": 80}]}]});
+    let made = client.create(&ENDPOINTS, "default", &endpoints).await;
+    made.unwrap();
+    let mirrored = async |what: &str, address: &str, port: i32| {
+        let slice = cluster.until(what, &cluster.slices, |slices| {
+            let of = slices_of(slices, "db");
+            let is = |slice: &EndpointSlice| {
+                let endpoints = slice.endpoints.iter().flat_map(|e| &e.addresses);
+                endpoints.collect::<Vec<_>>() == [address] && slice.ports[0].port == Some(port)
+            };
+            (of.len() == 1 && is(&of[0])).then(|| of[0].clone())
+        });
+        slice.await
+    };
+    let slice = mirrored("the mirror", "10.1.2.3", 80).await;
+    let labels = &slice.metadata.labels;
+    assert_eq!(
+        labels["endpointslice.kubernetes.io/managed-by"],
+        "endpointslicemirroring-controller.k8s.io"
+    );
+    assert_eq!(labels["team"], "x");
+    assert_eq!(slice.address_type, "IPv4");
+    let owner = slice.metadata.controller().unwrap();
+    assert_eq!([&*owner.kind, &*owner.name], ["Endpoints", "db"]);
+
+    let moved = json!({"subsets": [{"addresses": [{"ip": "10.2.3.4"}], "ports": [{"name": "example", "port": 8080}]}]});
+    let form = PatchType::Merge;
+    let patched = client
+        .patch(&ENDPOINTS, "default", "db", form, &moved)
+        .await;
+    patched.unwrap();
+    let same = mirrored("the change", "10.2.3.4", 8080).await;
+    assert_eq!(same.metadata.uid, slice.metadata.uid);
+
+    let all = DeleteParams::default();
+    let deleted = client.delete(&ENDPOINTS, "default", "db", &all).await;
+    deleted.unwrap();
+    let gone = cluster.until("the mirror to go", &cluster.slices, |slices| {
+        slices_of(slices, "db").is_empty().then_some(())
+    });
+    gone.await;
 }
