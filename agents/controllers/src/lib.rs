@@ -14,6 +14,7 @@ mod endpoint_slice_mirroring;
 mod endpoints;
 mod garbage_collector;
 mod history;
+mod job;
 mod manager;
 mod namespace;
 mod node_lifecycle;
@@ -48,6 +49,8 @@ pub static CONTROLLERS: &[Controller] = &[
     deployment::CONTROLLER,
     daemon_set::CONTROLLER,
     stateful_set::CONTROLLER,
+    job::CONTROLLER,
+    job::ORPHANS,
     endpoint_slice::CONTROLLER,
     endpoint_slice_mirroring::CONTROLLER,
     endpoints::CONTROLLER,

@@ -29,7 +29,19 @@ pub(crate) fn create_pod(
     owner: &ObjectMeta,
     template: &Value,
 ) -> Op {
-    let name = world.generate_name(&format!("{}-", owner.name));
+    let prefix = format!("{}-", owner.name);
+    create_pod_named(world, resource, owner, &prefix, template)
+}
+
+/// The same with another beginning of its name.
+pub(crate) fn create_pod_named(
+    world: &World,
+    resource: &ResourceRef,
+    owner: &ObjectMeta,
+    prefix: &str,
+    template: &Value,
+) -> Op {
+    let name = world.generate_name(prefix);
     reported(
         resource,
         owner,

@@ -64,6 +64,8 @@ pub(crate) fn world(text: &str) -> World {
         stateful_sets: cache(&documents, "StatefulSet"),
         daemon_sets: cache(&documents, "DaemonSet"),
         controller_revisions: cache(&documents, "ControllerRevision"),
+        jobs: cache(&documents, "Job"),
+        cron_jobs: cache(&documents, "CronJob"),
         disruption_budgets: cache(&documents, "PodDisruptionBudget"),
         claims: cache(&documents, "PersistentVolumeClaim"),
         volumes: cache(&documents, "PersistentVolume"),

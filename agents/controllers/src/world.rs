@@ -2,9 +2,9 @@
 
 use agent_runtime::cache::Cache;
 use agent_runtime::kinds::{
-    ConfigMap, ControllerRevision, DaemonSet, Deployment, EndpointSlice, Endpoints, Lease,
-    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget, ReplicaSet,
-    ReplicationController, Service, ServiceAccount, StatefulSet,
+    ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment, EndpointSlice, Endpoints, Job,
+    Lease, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget,
+    ReplicaSet, ReplicationController, Service, ServiceAccount, StatefulSet,
 };
 use agent_runtime::timestamp::{Micros, Moment};
 use agent_runtime::{ApiError, Hub, Key};
@@ -37,6 +37,8 @@ pub struct Caches {
     pub stateful_sets: Arc<Cache<StatefulSet>>,
     pub daemon_sets: Arc<Cache<DaemonSet>>,
     pub controller_revisions: Arc<Cache<ControllerRevision>>,
+    pub jobs: Arc<Cache<Job>>,
+    pub cron_jobs: Arc<Cache<CronJob>>,
     pub disruption_budgets: Arc<Cache<PodDisruptionBudget>>,
     pub claims: Arc<Cache<PersistentVolumeClaim>>,
     pub volumes: Arc<Cache<PersistentVolume>>,
@@ -62,6 +64,8 @@ impl Caches {
             stateful_sets: hub.cache(),
             daemon_sets: hub.cache(),
             controller_revisions: hub.cache(),
+            jobs: hub.cache(),
+            cron_jobs: hub.cache(),
             disruption_budgets: hub.cache(),
             claims: hub.cache(),
             volumes: hub.cache(),

@@ -4,6 +4,7 @@
 mod cluster;
 mod garbage;
 mod handover;
+mod jobs;
 mod lifecycles;
 mod machines;
 mod namespaces;

@@ -4,6 +4,7 @@
 //! would be lost: writers send patches, or change a `Value` fetched for the purpose.
 //! Every field tolerates absence and `null`, and a field at its default is left out when written.
 
+mod batch;
 mod core;
 mod meta;
 mod network;
@@ -14,6 +15,7 @@ mod volume;
 mod workloads;
 
 pub use self::core::*;
+pub use batch::*;
 pub use meta::*;
 pub use network::*;
 pub use node::*;

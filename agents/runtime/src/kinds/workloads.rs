@@ -2,7 +2,7 @@
 
 use super::{Condition, IntOrString, LabelSelector, Labels, ObjectMeta, fields, kind};
 use crate::resource_ref::{
-    CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, JOBS, POD_DISRUPTION_BUDGETS, REPLICA_SETS,
+    CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, POD_DISRUPTION_BUDGETS, REPLICA_SETS,
     REPLICATION_CONTROLLERS, STATEFUL_SETS,
 };
 use serde_json::Value;
@@ -179,12 +179,6 @@ fields! {
         pub data: Value,
         pub revision: i64,
     }
-    /// A Job, as far as others look at it.
-    pub struct Job {
-        pub metadata: ObjectMeta,
-        pub spec: Value,
-        pub status: Value,
-    }
     /// A PodDisruptionBudget.
     pub struct PodDisruptionBudget {
         pub metadata: ObjectMeta,
@@ -214,5 +208,4 @@ kind!(Deployment, DEPLOYMENTS);
 kind!(StatefulSet, STATEFUL_SETS);
 kind!(DaemonSet, DAEMON_SETS);
 kind!(ControllerRevision, CONTROLLER_REVISIONS);
-kind!(Job, JOBS);
 kind!(PodDisruptionBudget, POD_DISRUPTION_BUDGETS);
