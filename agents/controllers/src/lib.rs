@@ -5,6 +5,7 @@
 //! the result before the same key is looked at again. Few controllers need an answer from the server in the middle
 //! (namespace deletion, garbage collection) or a state of their own (node lifecycle): they are tasks with a pure core.
 
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod discovery;
@@ -49,6 +50,7 @@ pub static CONTROLLERS: &[Controller] = &[
     deployment::CONTROLLER,
     daemon_set::CONTROLLER,
     stateful_set::CONTROLLER,
+    cron_job::CONTROLLER,
     job::CONTROLLER,
     job::ORPHANS,
     endpoint_slice::CONTROLLER,
