@@ -35,6 +35,7 @@ mod storage_protection;
 mod taint_eviction;
 #[cfg(test)]
 mod testing;
+mod ttl_after_finished;
 mod world;
 
 pub use manager::{Body, Controller, TaskContext, run, run_without_election};
@@ -61,6 +62,7 @@ pub static CONTROLLERS: &[Controller] = &[
     node_lifecycle::CONTROLLER,
     taint_eviction::CONTROLLER,
     disruption::CONTROLLER,
+    ttl_after_finished::CONTROLLER,
     storage_protection::CLAIMS,
     storage_protection::VOLUMES,
 ];
