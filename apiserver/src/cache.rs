@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 use host::watch;
 use resources::Handle;
+use schema::pick::Pick;
 
 use crate::encryption::{Opened, Unreadable};
-use crate::entry::Entry;
+use crate::entry::{self, Entry};
 use crate::status::{ApiError, ApiResult};
 use crate::tree::Tree;
 use crate::world::KeyChange;
@@ -88,6 +89,8 @@ pub(crate) struct TooOld(pub(crate) i64);
 pub(crate) struct Cache {
     /// All API shapes of the stored objects, the stored one first.
     pub(crate) shapes: Vec<Handle>,
+    /// What of an object its entry is made of.
+    needed: Option<Pick>,
     /// Storage prefix, with its slash.
     pub(crate) prefix: String,
     state: RwLock<State>,
@@ -175,6 +178,7 @@ impl Cache {
             tree_bytes: 0,
         };
         Cache {
+            needed: entry::needed(&shapes),
             shapes,
             prefix,
             state: RwLock::new(state),
@@ -286,7 +290,8 @@ impl Cache {
 
     /// Builds the entry of a stored value. None where the value is not an object.
     pub(crate) fn entry(&self, key: &str, stored: &Opened, revision: i64) -> Option<Arc<Entry>> {
-        let entry = Entry::new(key, self.prefix.len(), stored, revision, &self.shapes);
+        let (names_at, needed) = (self.prefix.len(), self.needed.as_ref());
+        let entry = Entry::new(key, names_at, stored, revision, &self.shapes, needed);
         if entry.is_none() {
             tracing::warn!(
                 key,

@@ -457,7 +457,7 @@ mod tests {
         let stored = crate::codec::encode(&value);
         let key = format!("/registry/customresourcedefinitions/{name}s.example.com");
         let at = "/registry/customresourcedefinitions/".len();
-        Arc::new(Entry::new(&key, at, &stored.into(), revision, &[]).unwrap())
+        Arc::new(Entry::new(&key, at, &stored.into(), revision, &[], None).unwrap())
     }
 
     #[test]
@@ -524,6 +524,7 @@ mod tests {
             &stored.into(),
             4,
             &[],
+            None,
         );
         customs.apply(name, second.map(Arc::new).as_ref(), 4);
         assert!(customs.find("example.com", "v1", "widgets").is_some());

@@ -1,10 +1,12 @@
 //! One object as the cache holds it: encoded once, with the few facts that selectors ask for.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use resources::{Handle, Resource, Storage, Text};
 use schema::Object;
+use schema::pick::Pick;
 use serde_json::Value;
 
 use crate::codec::{self, Versioned};
@@ -43,17 +45,23 @@ struct OfCustom {
 }
 
 impl Entry {
-    /// None where `stored` is not an object (which only a foreign writer can cause).
+    /// None where `stored` is not an object (which only a foreign writer can cause). `needed` is what [`needed`] says of the
+    /// shapes.
     pub(crate) fn new(
         key: &str,
         names_at: usize,
         opened: &Opened,
         revision: i64,
         shapes: &[Handle],
+        needed: Option<&Pick>,
     ) -> Option<Entry> {
         let stored = &opened.value;
         let mut encoded = Versioned::splice(stored, revision)?;
-        let mut object = Object::new(serde_json::from_slice(&encoded.json).ok()?).ok()?;
+        let value = match needed {
+            Some(pick) => pick.read(&encoded.json),
+            None => serde_json::from_slice(&encoded.json),
+        };
+        let mut object = Object::new(value.ok()?).ok()?;
         let mut of_custom = None;
         if let Some(custom) = shapes.first().and_then(|shape| shape.custom.as_ref()) {
             let before = object.clone();
@@ -95,8 +103,10 @@ impl Entry {
             if resource.field_selectors.is_empty() || !is_made_here(resource, object) {
                 continue;
             }
-            let mut shaped = object.clone();
-            from_storage(resource, &mut shaped);
+            let mut shaped = Cow::Borrowed(object);
+            if is_converted(resource) {
+                from_storage(resource, shaped.to_mut());
+            }
             for name in &resource.field_selectors {
                 if let Some(value) = resource
                     .field(&shaped, name)
@@ -158,7 +168,8 @@ impl Entry {
     #[cfg(test)]
     pub(crate) fn for_test(key: &str, revision: i64) -> Entry {
         let stored = Bytes::from_static(br#"{"kind":"Pod","apiVersion":"v1","metadata":{}}"#);
-        Entry::new(key, "/registry/pods/".len(), &stored.into(), revision, &[]).unwrap()
+        let names_at = "/registry/pods/".len();
+        Entry::new(key, names_at, &stored.into(), revision, &[], None).unwrap()
     }
 
     /// The storage key.
@@ -224,6 +235,13 @@ impl Entry {
         Object::new(value).expect("checked when it entered the cache")
     }
 
+    /// Some members of the object.
+    pub(crate) fn part(&self, pick: &Pick) -> Object {
+        let value = pick.read(self.json());
+        let value = value.expect("parsed when it entered the cache");
+        Object::new(value).expect("checked when it entered the cache")
+    }
+
     /// The object in the shape of `resource`, which shares this storage. Where a webhook has to convert, the caller sees
     /// to that first ([`crate::conversion`]); else the object stays what it is.
     pub(crate) fn object_as(&self, resource: &Resource) -> Object {
@@ -231,6 +249,16 @@ impl Entry {
         from_storage(resource, &mut object);
         object
     }
+}
+
+/// What of an object an entry of these shapes is made of; none where that may be all of it.
+pub(crate) fn needed(shapes: &[Handle]) -> Option<Pick> {
+    let is_whole = |shape: &Handle| shape.custom.is_some() || is_converted(shape);
+    if shapes.iter().any(is_whole) {
+        return None;
+    }
+    let fields = shapes.iter().flat_map(|shape| shape.field_paths());
+    Some(Pick::of(std::iter::once("metadata.labels").chain(fields)))
 }
 
 /// Whether objects of `resource` are stored in another resource's shape.

@@ -647,7 +647,7 @@ mod tests {
             Object::new(value).unwrap()
         };
         let bytes = encoded(&nested(DEPTH_MAX)).unwrap();
-        let read = entry::Entry::new("/registry/configmaps/n/x", 21, &bytes.into(), 7, &[]);
+        let read = entry::Entry::new("/registry/configmaps/n/x", 21, &bytes.into(), 7, &[], None);
         assert!(read.is_some());
         assert_eq!(encoded(&nested(DEPTH_MAX + 1)).unwrap_err().code, 400);
         let mut deep = nested(2);

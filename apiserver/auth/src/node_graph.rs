@@ -21,6 +21,15 @@ pub enum Target {
     ResourceSlice,
 }
 
+/// Where [`NodeGraph::upsert_pod`] looks.
+pub(crate) const READ_OF_POD: &[&str] = &[
+    "metadata.namespace",
+    "metadata.name",
+    "metadata.annotations",
+    "spec",
+    "status.resourceClaimStatuses",
+];
+
 type Key = (Target, String, String);
 
 /// The relation, as one edge set per fed object, with an index from a target to the objects that lead to it.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::node;
-use crate::node_graph::{NodeGraph, Target};
+use crate::node_graph::{self, NodeGraph, Target};
 use crate::rbac::{Authorizer, Kind};
 use crate::request::{Attributes, Decision};
 use crate::rule::Rule;
@@ -20,6 +20,11 @@ pub const WATCHED: &[(&str, &str)] = &[
     ("storage.k8s.io", "volumeattachments"),
     ("resource.k8s.io", "resourceslices"),
 ];
+
+/// What [`Policy::upsert`] looks at in an object, as paths whose names are joined by dots; none where that is all of it.
+pub fn read_of(group: &str, resource: &str) -> Option<&'static [&'static str]> {
+    ((group, resource) == ("", "pods")).then_some(node_graph::READ_OF_POD)
+}
 
 /// Everything that decides about a request, kept up to date by [`Policy::upsert`] and [`Policy::remove`].
 #[derive(Clone, Debug, Default)]

@@ -61,6 +61,16 @@ pub(crate) fn value(resource: &Resource, object: &Object, name: &str) -> String 
     }
 }
 
+/// The paths that [`value`] looks at for a field of a built-in kind, their names joined by dots.
+pub(crate) fn reads<'a>(kind: &str, name: &'a str) -> Vec<&'a str> {
+    match (kind, name) {
+        ("Pod", "status.podIP") => vec![name, "status.podIPs"],
+        ("Event", _) => vec![name, "source", "reportingComponent", "involvedObject"],
+        ("Job", "status.successful") => vec!["status.succeeded"],
+        _ => vec![name],
+    }
+}
+
 fn path(name: &str) -> Vec<&str> {
     name.split('.').collect()
 }

@@ -172,6 +172,31 @@ fn field_selectors_answer() {
 }
 
 #[test]
+fn fields_are_read_from_where_they_are_said_to_be() {
+    let full = json!({
+        "metadata": { "name": "sample", "namespace": "n" },
+        "spec": { "nodeName": "n1", "hostNetwork": true, "clusterIP": "10.0.0.1", "type": "x", "signerName": "s",
+                  "unschedulable": true, "driver": "d", "restartPolicy": "Never", "schedulerName": "s",
+                  "serviceAccountName": "a" },
+        "status": { "phase": "Running", "podIP": "10.1.0.1", "podIPs": [{ "ip": "10.1.0.2" }, { "ip": "::1" }],
+                    "replicas": 3, "succeeded": 2, "nominatedNodeName": "n2" },
+        "involvedObject": { "kind": "Pod", "name": "p", "namespace": "n", "uid": "u" },
+        "source": { "component": "c" }, "reportingComponent": "r", "reason": "x", "type": "t", "other": 1,
+    });
+    for resource in ALL.iter() {
+        let whole = Object::new(full.clone()).unwrap();
+        let picked = schema::pick::Pick::of(resource.field_paths());
+        let picked = picked.read(full.to_string().as_bytes()).unwrap();
+        assert!(picked.get("other").is_none(), "{}", resource.kind);
+        let picked = Object::new(picked).unwrap();
+        for name in &resource.field_selectors {
+            let of = |object| resource.field(object, name);
+            assert_eq!(of(&picked), of(&whole), "{} {name}", resource.kind);
+        }
+    }
+}
+
+#[test]
 fn preparing_twice_changes_nothing_and_generation_moves_with_intent() {
     for resource in ALL.iter().filter(|r| !r.is_virtual()) {
         let mut old = sample(resource);

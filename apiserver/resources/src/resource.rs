@@ -402,6 +402,13 @@ impl Resource {
             .then(|| field_selector::value(self, object, name))
     }
 
+    /// Where the values of all selectable fields of a built-in kind come from, as paths whose names are joined by dots:
+    /// with nothing else in an object, [`Resource::field`] answers the same.
+    pub fn field_paths(&self) -> impl Iterator<Item = &str> {
+        let names = self.field_selectors.iter();
+        names.flat_map(|name| field_selector::reads(&self.kind, name))
+    }
+
     /// The Scale object of an object; None for kinds without scale.
     pub fn scale_of(&self, object: &Object) -> Option<Value> {
         self.scale.as_ref().map(|paths| scale::read(paths, object))

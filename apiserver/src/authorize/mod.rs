@@ -17,12 +17,14 @@ use auth::{Policy, User, policy};
 use futures::FutureExt;
 use host::watch;
 use kv::mutants::{Bug, planted};
+use schema::pick::Pick;
 
 use config::Settings;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use webhook::AccessWebhook;
 
 use crate::cache::Cache;
+use crate::entry::Entry;
 use crate::held::Held;
 use crate::status::{ApiError, ApiResult};
 use crate::world::World;
@@ -48,6 +50,8 @@ struct Followed {
     plural: &'static str,
     cache: Arc<Cache>,
     wake: watch::Receiver<u64>,
+    /// What the policy looks at in an object; none where that is all of it.
+    read: Option<Pick>,
     /// None: everything has to be read again.
     cursor: Option<u64>,
 }
@@ -70,6 +74,7 @@ impl Authorizer {
                     plural,
                     cache,
                     wake,
+                    read: policy::read_of(group, plural).map(|read| Pick::of(read.iter().copied())),
                     cursor: None,
                 })
             })
@@ -251,9 +256,7 @@ impl Followed {
             }
             for change in changes {
                 match (&change.new, &change.old) {
-                    (Some(new), _) => {
-                        policy.upsert(self.group, self.plural, &new.object().into_value())
-                    }
+                    (Some(new), _) => self.tell(policy, new),
                     (None, Some(_)) if planted(Bug::RevokedRightsStay) => {}
                     (None, Some(old)) => {
                         policy.remove(self.group, self.plural, old.namespace(), old.name())
@@ -267,8 +270,22 @@ impl Followed {
     fn load(&mut self, policy: &mut Policy) {
         let snapshot = self.cache.snapshot(0);
         for entry in snapshot.tree.iter_prefix(&self.cache.prefix) {
-            policy.upsert(self.group, self.plural, &entry.object().into_value());
+            self.tell(policy, entry);
         }
         self.cursor = Some(snapshot.cursor);
+    }
+
+    fn tell(&self, policy: &mut Policy, entry: &Entry) {
+        let (group, plural) = (self.group, self.plural);
+        // A pod without a node is related to nothing: nearly all pods are written like that once.
+        if plural == "pods" && entry.field("spec.nodeName").is_empty() {
+            policy.remove(group, plural, entry.namespace(), entry.name());
+            return;
+        }
+        let object = match &self.read {
+            Some(read) => entry.part(read),
+            None => entry.object(),
+        };
+        policy.upsert(group, plural, object.value());
     }
 }
