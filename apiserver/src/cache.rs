@@ -11,11 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use host::watch;
-use resources::Handle;
+use resources::{Handle, Text};
 use schema::pick::Pick;
 
 use crate::encryption::{Opened, Unreadable};
 use crate::entry::{self, Entry};
+use crate::interest::{Group, Groups, Interest};
+use crate::negotiate::{Encoding, Form};
 use crate::status::{ApiError, ApiResult};
 use crate::tree::Tree;
 use crate::world::KeyChange;
@@ -25,6 +27,10 @@ const RING_LEN_MAX: usize = 16_384;
 /// Bytes of superseded states that the ring may hold on to.
 const RING_BYTES_MAX: usize = 64 << 20;
 
+/// The latest changes keep their events as they were sent, where these are not long: whoever reads in time sends the same.
+const FRAMES_MAX: usize = 64;
+const FRAME_BYTES_MAX: usize = 64 << 10;
+
 /// One change of one object.
 #[derive(Debug)]
 pub(crate) struct Change {
@@ -33,6 +39,27 @@ pub(crate) struct Change {
     pub(crate) new: Option<Arc<Entry>>,
     /// `old` as of this revision: what a DELETED event shows.
     pub(crate) gone: Option<Bytes>,
+    frames: Mutex<Frames>,
+}
+
+/// The event of a change as watches of the same sort send it, made by the first of them.
+#[derive(Debug, Default)]
+enum Frames {
+    Kept(Vec<(FrameOf, Bytes)>),
+    /// The change is of long ago, or it is of a large object.
+    #[default]
+    NotKept,
+}
+
+/// For which watches an event is written alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FrameOf {
+    /// ADDED, MODIFIED or DELETED.
+    pub(crate) kind: &'static str,
+    pub(crate) encoding: Encoding,
+    pub(crate) form: Form,
+    pub(crate) group: Text,
+    pub(crate) version: Text,
 }
 
 impl Change {
@@ -41,12 +68,51 @@ impl Change {
             (Some(old), None) => Some(old.encoded.with_revision(revision)),
             _ => None,
         };
+        let shown = new.as_ref().or(old.as_ref());
+        let is_small = shown.is_some_and(|entry| entry.json().len() <= FRAME_BYTES_MAX);
+        let frames = match is_small {
+            true => Frames::Kept(Vec::new()),
+            false => Frames::NotKept,
+        };
+        Change {
+            frames: Mutex::new(frames),
+            ..Change::as_shown(revision, old, new, gone)
+        }
+    }
+
+    /// A change in a form of its own, which no other watch sends.
+    pub(crate) fn as_shown(
+        revision: i64,
+        old: Option<Arc<Entry>>,
+        new: Option<Arc<Entry>>,
+        gone: Option<Bytes>,
+    ) -> Change {
         Change {
             revision,
             old,
             new,
             gone,
+            frames: Mutex::default(),
         }
+    }
+
+    /// The event as it is written for such watches.
+    pub(crate) fn frame(&self, of: FrameOf, make: impl FnOnce() -> Bytes) -> Bytes {
+        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        let Frames::Kept(kept) = &mut *frames else {
+            drop(frames);
+            return make();
+        };
+        if let Some((_, frame)) = kept.iter().find(|(known, _)| *known == of) {
+            return frame.clone();
+        }
+        let frame = make();
+        kept.push((of, frame.clone()));
+        frame
+    }
+
+    fn drop_frames(&self) {
+        *self.frames.lock().unwrap_or_else(PoisonError::into_inner) = Frames::NotKept;
     }
 
     fn bytes(&self) -> usize {
@@ -95,11 +161,36 @@ pub(crate) struct Cache {
     pub(crate) prefix: String,
     state: RwLock<State>,
     wake: watch::Sender<u64>,
+    /// Locked after the state.
+    groups: Mutex<Groups>,
     /// Another cache took its place, or its kind is gone: watches end.
     closed: AtomicBool,
     /// Watches by the namespace that they see, all being the empty one. Those that see one object or one node's are left
     /// out: few writes are for them.
     watches: Mutex<BTreeMap<String, u32>>,
+}
+
+fn lock(groups: &Mutex<Groups>) -> MutexGuard<'_, Groups> {
+    groups.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A watch's place among those of the same interest, until it is dropped.
+pub(crate) struct Member {
+    cache: Arc<Cache>,
+    group: Arc<Group>,
+}
+
+impl Member {
+    /// Wakes when there are changes for the watch that it has not seen, and when the cache is closed.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.group.subscribe()
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        lock(&self.cache.groups).leave(&self.group);
+    }
 }
 
 /// Counted until it is dropped.
@@ -142,8 +233,9 @@ impl State {
 
     /// Forgets all changes up to `revision`: cursors from before point below `first` and so learn that they missed
     /// something.
-    fn expire(&mut self, revision: i64) {
+    fn expire(&mut self, revision: i64, groups: &Mutex<Groups>) {
         self.first = self.next() + 1;
+        lock(groups).forget(self.first);
         self.ring.clear();
         self.bytes = 0;
         self.changed = revision;
@@ -154,6 +246,10 @@ impl State {
         self.changed = change.revision;
         self.bytes += change.bytes();
         self.ring.push_back(Arc::new(change));
+        let aged = self.ring.len().checked_sub(FRAMES_MAX + 1);
+        if let Some(aged) = aged.and_then(|index| self.ring.get(index)) {
+            aged.drop_frames();
+        }
         while self.ring.len() > RING_LEN_MAX || (self.bytes > RING_BYTES_MAX && self.ring.len() > 1)
         {
             if let Some(dropped) = self.ring.pop_front() {
@@ -183,6 +279,7 @@ impl Cache {
             prefix,
             state: RwLock::new(state),
             wake: watch::Sender::new(0),
+            groups: Mutex::default(),
             closed: AtomicBool::new(false),
             watches: Mutex::default(),
         }
@@ -260,7 +357,23 @@ impl Cache {
     /// Ends the watches of this cache.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.wake.send_modify(|_| {});
+        let next = *self.wake.borrow();
+        self.wake_all(next);
+    }
+
+    fn wake_all(&self, next: u64) {
+        self.wake.send_replace(next);
+        let groups: Vec<Arc<Group>> = lock(&self.groups).all().cloned().collect();
+        groups.iter().for_each(|group| group.wake());
+    }
+
+    /// Enters a watch among those of its interest: from now on it is told what is for it.
+    pub(crate) fn join(self: &Arc<Self>, interest: &Interest) -> Member {
+        let state = self.read();
+        Member {
+            cache: self.clone(),
+            group: lock(&self.groups).join(interest, state.next()),
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -314,14 +427,14 @@ impl Cache {
             tree_bytes += entry.json().len();
             tree.insert(entry);
         }
-        state.expire(revision);
+        state.expire(revision, &self.groups);
         state.tree = tree;
         state.tree_bytes = tree_bytes;
         // A deletion may have come after the last put, so the load's revision is the safe answer.
         state.changed = if changed == 0 { 0 } else { revision };
         let next = state.next();
         drop(state);
-        self.wake.send_replace(next);
+        self.wake_all(next);
     }
 
     /// What came at `revision` under `key` cannot be read. Whoever watches ends, for it cannot be told what it is.
@@ -329,10 +442,10 @@ impl Cache {
         let mut state = self.write();
         state.tree.remove(key);
         Arc::make_mut(&mut state.unreadable).insert(key.to_owned(), unreadable);
-        state.expire(revision);
+        state.expire(revision, &self.groups);
         let next = state.next();
         drop(state);
-        self.wake.send_replace(next);
+        self.wake_all(next);
     }
 
     /// How many of its objects cannot be read, with the first of them.
@@ -350,10 +463,12 @@ impl Cache {
     /// Applies the changes of one revision together: (key, new state or none for a deletion).
     pub(crate) fn apply(&self, revision: i64, changes: Vec<KeyChange>) {
         let mut state = self.write();
+        let mut woken: Vec<Arc<Group>> = Vec::new();
         for (key, new) in changes {
             if state.unreadable.contains_key(&key) {
                 Arc::make_mut(&mut state.unreadable).remove(&key);
-                state.expire(revision);
+                state.expire(revision, &self.groups);
+                woken.extend(lock(&self.groups).all().cloned());
             }
             let old = match &new {
                 Some(entry) => state.tree.insert(entry.clone()),
@@ -363,12 +478,20 @@ impl Cache {
                 |entry: &Option<Arc<Entry>>| entry.as_ref().map_or(0, |one| one.json().len());
             state.tree_bytes = (state.tree_bytes + bytes(&new)).saturating_sub(bytes(&old));
             if old.is_some() || new.is_some() {
+                let (number, first) = (state.next(), state.first);
+                let states = (old.as_deref(), new.as_deref());
+                for group in lock(&self.groups).note(states, number, first) {
+                    if !woken.iter().any(|known| Arc::ptr_eq(known, group)) {
+                        woken.push(group.clone());
+                    }
+                }
                 state.push(Change::new(revision, old, new));
             }
         }
         let next = state.next();
         drop(state);
         self.wake.send_replace(next);
+        woken.iter().for_each(|group| group.wake());
     }
 
     /// `applied` is a revision that every cache has reached (read before this call).
@@ -428,6 +551,32 @@ impl Cache {
         Ok(changes)
     }
 
+    /// Up to `max` changes from `cursor` on that may be for a watch, which is moved past them and past those before them
+    /// that are not.
+    pub(crate) fn changes_for(
+        &self,
+        member: &Member,
+        cursor: &mut u64,
+        max: usize,
+    ) -> Result<Vec<Arc<Change>>, TooOld> {
+        let state = self.read();
+        let Some(numbers) = member.group.changes(*cursor, max) else {
+            drop(state);
+            return self.read_changes(cursor, max);
+        };
+        let at = |number: &u64| {
+            let index = number.checked_sub(state.first)?;
+            state.ring.get(index as usize).cloned()
+        };
+        let changes: Option<Vec<_>> = numbers.iter().map(at).collect();
+        let changes = changes.ok_or(TooOld(state.floor))?;
+        *cursor = match numbers.last() {
+            Some(last) if numbers.len() == max => last + 1,
+            _ => state.next(),
+        };
+        Ok(changes)
+    }
+
     /// Wakes when there are changes that its holder has not seen.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.wake.subscribe()
@@ -437,6 +586,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interest::Term;
 
     fn entry(name: &str, revision: i64) -> Arc<Entry> {
         Arc::new(Entry::for_test(&format!("/registry/pods/{name}"), revision))
@@ -475,6 +625,61 @@ mod tests {
         assert_eq!(cache.read_changes(&mut cursor, 1).err(), Some(TooOld(9)));
         cache.reset(Vec::new(), 99_999);
         assert_eq!(cache.cursor_after(99_998), Err(TooOld(99_999)));
+    }
+
+    #[test]
+    fn a_watch_of_one_object_sleeps_while_others_change_and_never_falls_behind() {
+        let cache = Arc::new(Cache::new(Vec::new(), "/registry/pods/".into()));
+        cache.reset(vec![entry("n/a", 3)], 5);
+        let mut cursor = cache.cursor_after(5).unwrap();
+        let interest = Interest {
+            namespace: "n".into(),
+            term: Term::Field("metadata.name".into(), "a".into()),
+        };
+        let member = cache.join(&interest);
+        let mut wake = member.subscribe();
+        put(&cache, "n/a", 6);
+        assert!(wake.has_changed().unwrap());
+        wake.mark_unchanged();
+        let read = |cursor: &mut u64| -> Result<Vec<i64>, TooOld> {
+            let changes = cache.changes_for(&member, cursor, 9)?;
+            Ok(changes.iter().map(|change| change.revision).collect())
+        };
+        assert_eq!(read(&mut cursor), Ok(vec![6]));
+        let last = 7 + RING_LEN_MAX as i64;
+        for revision in 7..=last {
+            put(&cache, "n/b", revision);
+        }
+        assert!(!wake.has_changed().unwrap());
+        put(&cache, "n/a", last + 1);
+        assert!(wake.has_changed().unwrap());
+        assert_eq!(read(&mut cursor), Ok(vec![last + 1]));
+        put(&cache, "n/a", last + 2);
+        wake.mark_unchanged();
+        cache.reset(Vec::new(), last + 9);
+        assert!(wake.has_changed().unwrap());
+        assert_eq!(read(&mut cursor), Err(TooOld(last + 9)));
+    }
+
+    #[test]
+    fn an_event_is_written_once_for_all_watches_of_a_sort_that_read_in_time() {
+        let of = |kind| FrameOf {
+            kind,
+            encoding: Encoding::Json,
+            form: Form::Object,
+            group: "".into(),
+            version: "v1".into(),
+        };
+        let change = Change::new(3, None, Some(entry("n/a", 3)));
+        let first = change.frame(of("ADDED"), || Bytes::from_static(b"first"));
+        let second = change.frame(of("ADDED"), || Bytes::from_static(b"second"));
+        assert_eq!((&first[..], &second[..]), (&b"first"[..], &b"first"[..]));
+        let other = change.frame(of("MODIFIED"), || Bytes::from_static(b"other"));
+        assert_eq!(&other[..], b"other");
+        change.drop_frames();
+        for made in ["a", "b"] {
+            assert_eq!(change.frame(of("ADDED"), || Bytes::from(made)), made);
+        }
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod flow;
 mod handler;
 mod health;
 mod held;
+mod interest;
 mod kubelet;
 mod managed;
 mod message_bytes;

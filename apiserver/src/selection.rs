@@ -4,6 +4,7 @@ use resources::Resource;
 use schema::selector::{FieldSelector, FieldTerm, LabelSelector};
 
 use crate::entry::Entry;
+use crate::interest::{Interest, Term};
 use crate::request::Query;
 use crate::status::{ApiError, ApiResult};
 
@@ -79,6 +80,29 @@ impl Selection {
     pub(crate) fn is_wide(&self) -> bool {
         let is_free = |field| self.fields.required_value(field).is_none();
         is_free("metadata.name") && is_free("spec.nodeName")
+    }
+
+    /// What all that is selected has in common, of a cache with this prefix: one term, and of those the one that fewest
+    /// objects have. Where only the `forms` that a webhook makes show what is selected, the place alone is common.
+    pub(crate) fn interest(&self, cache_prefix: &str, forms: bool) -> Interest {
+        let namespace = self.prefix.strip_prefix(cache_prefix).unwrap_or_default();
+        let fields = self.fields.terms.iter().filter(|term| term.equal);
+        let fields = fields.filter(|term| !forms || is_of_place(term));
+        let field = fields.min_by_key(|term| match &*term.field {
+            "metadata.name" => 0,
+            "metadata.namespace" => 2,
+            _ => 1,
+        });
+        let label = self.labels.required_pair().filter(|_| !forms);
+        let term = match (field, label) {
+            (Some(term), _) => Term::Field(term.field.clone(), term.value.clone()),
+            (None, Some((key, value))) => Term::Label(key.to_owned(), value.to_owned()),
+            (None, None) => Term::Any,
+        };
+        Interest {
+            namespace: namespace.trim_end_matches('/').to_owned(),
+            term,
+        }
     }
 
     /// Whether every object of the prefix is meant.

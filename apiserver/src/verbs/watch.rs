@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::ApiServer;
-use crate::cache::{Cache, Change, Watched};
+use crate::cache::{Cache, Change, FrameOf, Member, Watched};
 use crate::context::Context;
 use crate::conversion::{self, Asker};
 use crate::entry::{self, Entry};
@@ -109,6 +109,7 @@ struct Watcher {
     by_form: bool,
     bookmarks: bool,
     cache: Arc<Cache>,
+    member: Member,
     server: Arc<ApiServer>,
     wake: watch::Receiver<u64>,
     /// Objects that were there at the start, still to be sent as ADDED.
@@ -197,7 +198,8 @@ impl Watcher {
                 Err(error) => return Err(error),
             }
         };
-        let wake = cache.subscribe();
+        let member = cache.join(&selection.interest(&cache.prefix, by_form));
+        let wake = member.subscribe();
         let seconds = options.timeout_seconds.unwrap_or_else(|| {
             TIMEOUT_SECONDS_MIN + u64::from(host::random::<u16>()) % TIMEOUT_SECONDS_MIN
         });
@@ -215,6 +217,7 @@ impl Watcher {
             output: context.output,
             bookmarks: options.bookmarks,
             cache,
+            member,
             server: server.clone(),
             by_form,
             wake,
@@ -283,7 +286,10 @@ impl Watcher {
             // This first: a close in between would be looked for and be forgotten.
             self.wake.mark_unchanged();
             let closed = self.cache.is_closed();
-            match self.cache.read_changes(&mut self.cursor, CHANGES_PER_TURN) {
+            let read = self
+                .cache
+                .changes_for(&self.member, &mut self.cursor, CHANGES_PER_TURN);
+            match read {
                 Err(oldest) => {
                     self.ended = true;
                     self.write_error(&mut frame, &ApiError::too_old(self.sent, oldest.0));
@@ -294,13 +300,9 @@ impl Watcher {
                         Ok(changes) => changes,
                         Err(error) => return self.end_with(frame, error),
                     };
-                    for change in changes {
-                        self.sent = change.revision;
-                        self.write_change(&mut frame, &change);
-                    }
-                    if !frame.is_empty() {
+                    if let Some(frame) = self.frame_of(&changes) {
                         self.ended = Instant::now() >= self.end;
-                        return Some(frame.freeze());
+                        return Some(frame);
                     }
                     if Instant::now() < self.end {
                         // Changes that are not for this watcher: others may have their turn.
@@ -396,19 +398,29 @@ impl Watcher {
         };
         let shown = changes.iter().zip(places).map(|(change, [old, new])| {
             let (old, new) = (at(old), at(new));
-            Arc::new(Change {
-                revision: change.revision,
-                // One that stays selected need not be known as it was.
-                old: old.or_else(|| change.old.clone().filter(|_| new.is_some())),
-                new,
-                gone: None,
-            })
+            // One that stays selected need not be known as it was.
+            let old = old.or_else(|| change.old.clone().filter(|_| new.is_some()));
+            Arc::new(Change::as_shown(change.revision, old, new, None))
         });
         Ok(shown.collect())
     }
 
+    /// The events of these changes that are for this client; none where there are none.
+    fn frame_of(&mut self, changes: &[Arc<Change>]) -> Option<Bytes> {
+        if let [change] = changes {
+            self.sent = change.revision;
+            return self.event(change).filter(|event| !event.is_empty());
+        }
+        let mut frame = BytesMut::new();
+        for change in changes {
+            self.sent = change.revision;
+            frame.extend(self.event(change));
+        }
+        (!frame.is_empty()).then(|| frame.freeze())
+    }
+
     /// An object that starts or stops to match is added or deleted for this client.
-    fn write_change(&mut self, frame: &mut BytesMut, change: &Change) {
+    fn event(&mut self, change: &Change) -> Option<Bytes> {
         let old = change
             .old
             .as_ref()
@@ -418,16 +430,43 @@ impl Watcher {
             .as_ref()
             .filter(|entry| self.selection.matches(entry));
         match (old, new) {
-            (None, Some(new)) => self.write(frame, "ADDED", new.json(), new),
-            (Some(_), Some(new)) => self.write(frame, "MODIFIED", new.json(), new),
+            (None, Some(new)) => Some(self.framed(change, "ADDED", new.json(), new)),
+            (Some(_), Some(new)) => Some(self.framed(change, "MODIFIED", new.json(), new)),
             (Some(old), None) => {
                 let gone = change
                     .gone
                     .clone()
                     .unwrap_or_else(|| old.encoded.with_revision(change.revision));
-                self.write(frame, "DELETED", &gone, old);
+                Some(self.framed(change, "DELETED", &gone, old))
             }
-            (None, None) => {}
+            (None, None) => None,
+        }
+    }
+
+    /// One event. Rows of a Table are of this moment and this client, all else is the same for others.
+    fn framed(
+        &mut self,
+        change: &Change,
+        kind: &'static str,
+        json: &Bytes,
+        entry: &Arc<Entry>,
+    ) -> Bytes {
+        let (encoding, form) = (self.output.encoding, self.output.form);
+        let of = FrameOf {
+            kind,
+            encoding,
+            form,
+            group: self.resource.group.clone(),
+            version: self.resource.version.clone(),
+        };
+        let mut make = || {
+            let mut frame = BytesMut::new();
+            self.write(&mut frame, kind, json, entry);
+            frame.freeze()
+        };
+        match form {
+            Form::Table { .. } => make(),
+            Form::Object | Form::Partial { .. } => change.frame(of, make),
         }
     }
 

@@ -133,6 +133,21 @@ impl LabelSelector {
         }
     }
 
+    /// A label that whatever is selected has, when the selector says so.
+    pub fn required_pair(&self) -> Option<(&str, &str)> {
+        self.requirements.iter().find_map(|requirement| {
+            let is_of_values = matches!(
+                requirement.operator,
+                Operator::Equals | Operator::DoubleEquals | Operator::In
+            );
+            let mut values = requirement.values.iter();
+            match (values.next(), values.next()) {
+                (Some(value), None) if is_of_values => Some((&*requirement.key, &**value)),
+                _ => None,
+            }
+        })
+    }
+
     /// Reads the query parameter `labelSelector`.
     pub fn parse(text: &str) -> Result<LabelSelector, SelectorError> {
         Parser::new(text).selector()
