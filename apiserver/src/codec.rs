@@ -135,10 +135,51 @@ impl Versioned {
         Bytes::from(out)
     }
 
+    /// The value of `metadata`.
+    pub(crate) fn metadata(&self) -> Bytes {
+        let start = self.at as usize - 1;
+        let end = end_of_object(&self.json[start..]);
+        self.json.slice(start..start + end)
+    }
+
     /// What follows `kind` and `apiVersion`, from `"metadata"` on: lists of built-in kinds leave the first two out.
     pub(crate) fn list_item_tail(&self) -> Bytes {
         self.json.slice(self.at as usize - METADATA.len()..)
     }
+}
+
+/// Where the object ends with which a JSON text begins.
+fn end_of_object(json: &[u8]) -> usize {
+    let mut depth = 0;
+    let mut at = 0;
+    while let Some(byte) = json.get(at) {
+        at += 1;
+        match byte {
+            b'"' => at += length_of_string(&json[at..]),
+            b'{' => depth += 1,
+            b'}' if depth == 1 => return at,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    at
+}
+
+/// How long the rest of a string is with whose inside a JSON text begins, its closing quote included.
+fn length_of_string(json: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(found) = json[at..]
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'\\'))
+    {
+        at += found + 1;
+        if json[at - 1] == b'"' {
+            return at;
+        }
+        // Whatever is escaped.
+        at = (at + 1).min(json.len());
+    }
+    json.len()
 }
 
 #[cfg(test)]
@@ -178,6 +219,23 @@ mod tests {
             &versioned.list_item_tail()[..],
             br#""metadata":{"resourceVersion":"42","name":"x"},"data":{"metadata":{}}}"#
         );
+    }
+
+    #[test]
+    fn metadata_is_a_part_of_it() {
+        for metadata in [
+            json!({}),
+            json!({"name": "x", "labels": {"a": "}"}, "z": [{}, [{}]]}),
+            json!({"annotations": {"a\"}{": "\\", "b": "\\\"}", "c": "\u{1}ü"}}),
+        ] {
+            let stored = encode(
+                &json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"a": {}}}),
+            );
+            let versioned = Versioned::splice(&stored, 42).unwrap();
+            let found: Value = serde_json::from_slice(&versioned.metadata()).unwrap();
+            let whole: Value = serde_json::from_slice(&versioned.json).unwrap();
+            assert_eq!(found, whole["metadata"]);
+        }
     }
 
     #[test]

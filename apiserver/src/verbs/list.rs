@@ -15,6 +15,7 @@ use schema::protobuf::ProtobufError;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use super::list_forms;
 use crate::ApiServer;
 use crate::cache::{Cache, Snapshot};
 use crate::context::Context;
@@ -54,7 +55,7 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    fn metadata(&self) -> Value {
+    pub(super) fn metadata(&self) -> Value {
         let mut metadata = Map::new();
         metadata.insert("resourceVersion".into(), self.revision.to_string().into());
         if let Some(token) = &self.token {
@@ -361,6 +362,9 @@ fn respond(context: &Context, resource: &Handle, page: Page) -> ApiResult<Respon
     if output.encoding == Encoding::Protobuf && output.form == Form::Object {
         return protobuf(context, resource, &page);
     }
+    if let Some(response) = list_forms::respond(context, resource, &page) {
+        return Ok(response);
+    }
     let metadata = page.metadata();
     let objects = page.entries.iter().map(|entry| entry.object_as(resource));
     let value = match context.output.form {
@@ -421,8 +425,8 @@ fn protobuf(context: &Context, resource: &Resource, page: &Page) -> ApiResult<Re
 }
 
 /// Small pieces of a body as frames.
-struct Joined<I> {
-    pieces: I,
+pub(super) struct Joined<I> {
+    pub(super) pieces: I,
 }
 
 impl<I: Iterator<Item = Bytes>> Iterator for Joined<I> {
@@ -486,7 +490,7 @@ fn stream(context: &Context, resource: &Handle, page: Page) -> Response {
 }
 
 /// A body of `about` so many bytes: as a whole where it is small, else frame by frame as the client takes them.
-fn send(
+pub(super) fn send(
     context: &Context,
     content_type: &'static str,
     about: usize,

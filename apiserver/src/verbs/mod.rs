@@ -6,6 +6,7 @@ pub(crate) mod delete;
 pub(crate) mod delete_collection;
 pub(crate) mod get;
 pub(crate) mod list;
+mod list_forms;
 pub(crate) mod patch;
 pub(crate) mod update;
 pub(crate) mod watch;
