@@ -5,8 +5,10 @@
 //! the key), and what it accepted means nothing until [`Trust::verify`] has seen it.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use auth::User;
 use rustls::DigitallySignedStruct;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
@@ -20,7 +22,29 @@ const KNOWN_MAX: usize = 4_096;
 
 /// What the client showed in the handshake, the leaf first. A request extension. Not verified against any CA.
 #[derive(Clone, Debug)]
-pub struct PeerCertificate(pub Arc<[CertificateDer<'static>]>);
+pub struct PeerCertificate {
+    chain: Arc<[CertificateDer<'static>]>,
+    /// Of all requests of the connection.
+    known: Arc<Mutex<Option<Known>>>,
+}
+
+/// Whom the last request that was let in was found to come from.
+#[derive(Debug)]
+struct Known {
+    by: Arc<Trust>,
+    user: User,
+    /// Unix seconds.
+    lifetime: RangeInclusive<i64>,
+}
+
+impl PeerCertificate {
+    pub fn new(chain: impl Into<Arc<[CertificateDer<'static>]>>) -> PeerCertificate {
+        PeerCertificate {
+            chain: chain.into(),
+            known: Arc::default(),
+        }
+    }
+}
 
 /// The verifier for a listener: asks for a certificate, accepts none and any. `inner` checks the signatures of the
 /// handshake and names the CAs to the client.
@@ -75,6 +99,7 @@ impl ClientCertVerifier for Ask {
 }
 
 /// The CAs whose certificates identify users.
+#[derive(Debug)]
 pub(crate) struct Trust {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// Digests of chains that were verified: a connection's thousandth request costs a hash, not a signature.
@@ -112,6 +137,25 @@ impl Trust {
         })
     }
 
+    /// The user whom the certificate names, when a CA of the cluster stands behind it and it is valid `now`. A connection's
+    /// thousandth request costs a look at what its first one found out.
+    pub(crate) fn user(self: &Arc<Self>, peer: &PeerCertificate, now: i64) -> Result<User, String> {
+        let mut known = peer.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let holds = |known: &&Known| Arc::ptr_eq(&known.by, self) && known.lifetime.contains(&now);
+        if let Some(known) = known.as_ref().filter(holds) {
+            return Ok(known.user.clone());
+        }
+        let leaf = self.verify(peer).map_err(|error| error.to_string())?;
+        let found = auth::x509::user_and_lifetime(leaf, now);
+        let (user, lifetime) = found.map_err(|error| error.to_string())?;
+        *known = Some(Known {
+            by: self.clone(),
+            user: user.clone(),
+            lifetime,
+        });
+        Ok(user)
+    }
+
     /// The leaf, when a CA of the cluster stands behind it. Its validity in time is the caller's to check again with
     /// every request.
     pub(crate) fn verify<'a>(
@@ -119,11 +163,11 @@ impl Trust {
         peer: &'a PeerCertificate,
     ) -> Result<&'a CertificateDer<'static>, rustls::Error> {
         let (leaf, intermediates) = peer
-            .0
+            .chain
             .split_first()
             .ok_or(rustls::Error::NoCertificatesPresented)?;
         let mut hasher = Sha256::new();
-        for certificate in peer.0.iter() {
+        for certificate in peer.chain.iter() {
             hasher.update((certificate.len() as u64).to_be_bytes());
             hasher.update(certificate);
         }

@@ -228,10 +228,10 @@ async fn serve_connection(
     limits: &ServeLimits,
     shutdown: CancellationToken,
 ) {
-    let certificate =
-        stream.get_ref().1.peer_certificates().map(|chain| {
-            PeerCertificate(chain.iter().map(|one| one.clone().into_owned()).collect())
-        });
+    let certificate = stream.get_ref().1.peer_certificates().map(|chain| {
+        let chain = chain.iter().map(|one| one.clone().into_owned());
+        PeerCertificate::new(chain.collect::<Vec<_>>())
+    });
     let resting = Arc::new(AtomicUsize::new(0));
     let activity = Arc::new(Activity::new(resting.clone()));
     let own = activity.clone();

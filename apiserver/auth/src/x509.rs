@@ -3,6 +3,8 @@
 //! The chain is verified by rustls against the client CA during the handshake. A connection can outlive its
 //! certificate, so that validity is checked here again for each request, together with the key usage.
 
+use std::ops::RangeInclusive;
+
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -30,6 +32,11 @@ pub enum Error {
 
 /// Reads the user from a client certificate in DER form. `now` is in seconds since 1970.
 pub fn user_from_cert(der: &[u8], now: i64) -> Result<User, Error> {
+    user_and_lifetime(der, now).map(|(user, _)| user)
+}
+
+/// The same, with the time in which it holds.
+pub fn user_and_lifetime(der: &[u8], now: i64) -> Result<(User, RangeInclusive<i64>), Error> {
     let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| Error::Malformed)?;
     if !rest.is_empty() {
         return Err(Error::Malformed);
@@ -63,7 +70,9 @@ pub fn user_from_cert(der: &[u8], now: i64) -> Result<User, Error> {
         EXTRA_CREDENTIAL_ID.to_owned(),
         vec![format!("X509SHA256={}", hex(&Sha256::digest(der)))],
     );
-    Ok(user.authenticated())
+    let validity = certificate.validity();
+    let lifetime = validity.not_before.timestamp()..=validity.not_after.timestamp();
+    Ok((user.authenticated(), lifetime))
 }
 
 fn check_usable(certificate: &X509Certificate<'_>, now: i64) -> Result<(), Error> {

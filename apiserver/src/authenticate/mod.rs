@@ -150,8 +150,7 @@ impl Authenticator {
         }
         // Time is checked with every request, since a connection may outlive its certificate.
         let trust = self.trust.get();
-        let leaf = trust.verify(peer).map_err(|error| refuse(&error))?;
-        auth::x509::user_from_cert(leaf, now).map_err(|error| refuse(&error))
+        trust.user(peer, now).map_err(|error| refuse(&error))
     }
 
     /// Takes from the headers what nothing behind this server may see; see [`request_header::strip`].

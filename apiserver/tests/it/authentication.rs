@@ -349,7 +349,7 @@ fn client(authority: &Authority, name: &str) -> PeerCertificate {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
-    PeerCertificate([certificate.der().clone()].into())
+    PeerCertificate::new([certificate.der().clone()])
 }
 
 #[tokio::test]

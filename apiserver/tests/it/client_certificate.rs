@@ -29,7 +29,7 @@ fn client(authority: &Authority, name: &str, group: &str) -> PeerCertificate {
         .push(ExtendedKeyUsagePurpose::ClientAuth);
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
-    PeerCertificate([certificate.der().clone()].into())
+    PeerCertificate::new([certificate.der().clone()])
 }
 
 async fn ask(server: &Server, peer: PeerCertificate, token: Option<&str>) -> Answer {
@@ -59,6 +59,6 @@ async fn only_the_cluster_ca_names_users() {
     assert_eq!(refused.refused(), (401, "Unauthorized", "Unauthorized"));
     let by_token = ask(&server, foreign, Some("jane-token")).await;
     assert!(by_token.refused().2.contains("User \"jane\" cannot list"));
-    let empty = PeerCertificate([].into());
+    let empty = PeerCertificate::new([]);
     assert_eq!(ask(&server, empty, None).await.refused().0, 401);
 }
