@@ -148,7 +148,7 @@ async fn ensure(server: &Arc<ApiServer>, resource: &Resource, wanted: Object) ->
             match create::create_object(&context, resource, wanted, false, owner).await {
                 Ok(created) => {
                     // What follows may look for it in the caches.
-                    let revision = created.resource_version().parse().unwrap_or(0);
+                    let revision = created.object.resource_version().parse().unwrap_or(0);
                     let deadline = tokio::time::Instant::now() + crate::world::REVISION_WAIT;
                     server.world.wait_for(revision, deadline).await
                 }

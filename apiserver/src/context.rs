@@ -16,6 +16,7 @@ use crate::entry::Entry;
 use crate::negotiate::{self, Output};
 use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
+use crate::write::Outcome;
 
 /// Letters of all warnings of an answer together; where there are more, each one is cut, and the last ones are left out.
 const WARNINGS_LETTERS_MAX: usize = 4_096;
@@ -121,6 +122,22 @@ impl Context {
     ) -> Response {
         let value = negotiate::shape(&self.output, resource, object, self.now);
         self.respond_value(code, &value)
+    }
+
+    /// An answer of what a write left: the bytes that were stored, unless another form was asked for.
+    pub(crate) fn respond_outcome(
+        &self,
+        code: StatusCode,
+        resource: &Resource,
+        outcome: Outcome,
+    ) -> Response {
+        let stored = outcome.versioned().filter(|_| self.output.is_plain());
+        match stored {
+            Some(stored) => {
+                negotiate::respond_bytes(&self.headers, code, negotiate::JSON, stored.json)
+            }
+            None => self.respond_object(code, resource, outcome.object),
+        }
     }
 
     /// An answer of one cached object: its bytes, unless another form was asked for.

@@ -119,6 +119,24 @@ impl<F: FnMut(&Object) -> ApiResult<Step> + Send> Decide for F {
 pub(crate) struct Outcome {
     pub(crate) object: Object,
     pub(crate) removed: bool,
+    /// What was stored of it, where that is also what is shown.
+    pub(crate) stored: Option<Bytes>,
+}
+
+impl Outcome {
+    pub(crate) fn of(object: Object) -> Outcome {
+        Outcome {
+            object,
+            removed: false,
+            stored: None,
+        }
+    }
+
+    /// What was stored under the object's version.
+    pub(crate) fn versioned(&self) -> Option<Versioned> {
+        let revision = self.object.resource_version().parse().ok()?;
+        Versioned::splice(self.stored.as_ref()?, revision)
+    }
 }
 
 fn created_at(key: &str, revision: i64) -> Compare {
@@ -493,28 +511,24 @@ impl ApiServer {
                 }
                 other => other?,
             };
+            let mut stored = None;
             let (object, removed, commit) = match step {
                 Step::Keep(object) | Step::Same(object) => {
-                    return Ok(Outcome {
-                        object,
-                        removed: false,
-                    });
+                    return Ok(Outcome::of(object));
                 }
                 Step::Write(object, _) if dry_run => {
                     let written = self.written(resource, version, object).await?;
-                    return Ok(Outcome {
-                        object: written.shown,
-                        removed: false,
-                    });
+                    return Ok(Outcome::of(written.shown));
                 }
                 Step::Remove(object, _) if dry_run => {
                     return Ok(Outcome {
-                        object,
                         removed: true,
+                        ..Outcome::of(object)
                     });
                 }
                 Step::Write(object, extra) => {
                     let written = self.written(resource, version, object).await?;
+                    stored = written.shown_bytes();
                     let commit = self
                         .commit_update(resource, &key, current.revision, written.value, extra)
                         .await?;
@@ -532,7 +546,11 @@ impl ApiServer {
                     let mut object = object;
                     object.set_resource_version(&revision.to_string());
                     definitions::wait_served(self, resource, &object).await;
-                    return Ok(Outcome { object, removed });
+                    return Ok(Outcome {
+                        object,
+                        removed,
+                        stored,
+                    });
                 }
                 Commit::Lost => fresh = true,
             }
@@ -556,6 +574,15 @@ pub(crate) struct Written {
     pub(crate) value: Bytes,
     /// What the answer shows.
     pub(crate) shown: Object,
+    /// Whether both are the same.
+    is_alike: bool,
+}
+
+impl Written {
+    /// The bytes of what the answer shows, where they are there.
+    pub(crate) fn shown_bytes(&self) -> Option<Bytes> {
+        self.is_alike.then(|| self.value.clone())
+    }
 }
 
 impl ApiServer {
@@ -571,21 +598,31 @@ impl ApiServer {
         let is_converted = version == Version::Asked && entry::is_converted(resource);
         if !is_converted {
             let value = encoded(&object)?;
-            let shown = object;
-            return Ok(Written { value, shown });
+            return Ok(Written {
+                value,
+                shown: object,
+                is_alike: true,
+            });
         }
         check_depth(&object)?;
         let Some(custom) = &resource.custom else {
             let mut stored = object.clone();
             entry::to_storage(resource, &mut stored);
-            let (value, shown) = (encoded(&stored)?, object);
-            return Ok(Written { value, shown });
+            return Ok(Written {
+                value: encoded(&stored)?,
+                shown: object,
+                is_alike: false,
+            });
         };
         let mut stored = self.converted(&custom.storage(), object).await?;
         let value = encoded(&stored)?;
         custom.read_stored(&mut stored);
         let shown = self.converted(custom, stored).await?;
-        Ok(Written { value, shown })
+        Ok(Written {
+            value,
+            shown,
+            is_alike: false,
+        })
     }
 }
 

@@ -150,8 +150,7 @@ pub(crate) async fn apply(
         match outcome.await {
             Err(error) if error.is_absence && subresource.is_empty() => {}
             outcome => {
-                let object = outcome?.object;
-                return Ok(context.respond_object(StatusCode::OK, resource, object));
+                return Ok(context.respond_outcome(StatusCode::OK, resource, outcome?));
             }
         }
         update::admit_create_on_update(context, resource).await?;
@@ -159,7 +158,7 @@ pub(crate) async fn apply(
         refuse_uid(resource, &object)?;
         match create::create_object(context, resource, object, dry_run, owner).await {
             Err(error) if error.reason == "AlreadyExists" => {}
-            created => return Ok(context.respond_object(StatusCode::CREATED, resource, created?)),
+            created => return Ok(context.respond_outcome(StatusCode::CREATED, resource, created?)),
         }
     }
     Err(ApiError::modified(

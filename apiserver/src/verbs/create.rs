@@ -16,7 +16,7 @@ use crate::managed::{self, Owner};
 use crate::requester;
 use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
-use crate::write::{Commit, Version};
+use crate::write::{Commit, Outcome, Version};
 
 /// How often a generated name may collide.
 const GENERATE_ATTEMPTS: usize = 8;
@@ -39,8 +39,8 @@ pub(crate) async fn create(
     context.audit.refer(&object);
     let manager = managed::manager(context, "CreateOptions")?;
     let owner = Owner::Manager(&manager, "");
-    let object = create_object(context, resource, object, dry_run, owner).await?;
-    Ok(context.respond_object(StatusCode::CREATED, resource, object))
+    let created = create_object(context, resource, object, dry_run, owner).await?;
+    Ok(context.respond_outcome(StatusCode::CREATED, resource, created))
 }
 
 /// Puts the request's namespace into the object, or refuses another one.
@@ -71,7 +71,7 @@ pub(crate) async fn create_object(
     mut object: Object,
     dry_run: bool,
     owner: Owner<'_>,
-) -> ApiResult<Object> {
+) -> ApiResult<Outcome> {
     definitions::refuse_terminating(resource)?;
     settle_namespace(context, resource, &mut object)?;
     if !object.resource_version().is_empty() && object.resource_version() != "0" {
@@ -160,11 +160,12 @@ pub(crate) async fn create_object(
         let key = resources::storage_key(resource, object.namespace(), object.name());
         let taken = ApiError::already_exists(&resource.group, &resource.plural, object.name());
         let written = server.written(resource, Version::Asked, object).await?;
+        let stored = written.shown_bytes();
         let mut object = written.shown;
         if dry_run {
             return match server.is_there(&key).await? {
                 true if !generated => Err(taken),
-                _ => Ok(object),
+                _ => Ok(Outcome::of(object)),
             };
         }
         let allocates = !extra.is_empty();
@@ -176,7 +177,10 @@ pub(crate) async fn create_object(
             Commit::Done(revision) => {
                 object.set_resource_version(&revision.to_string());
                 definitions::wait_served(server, resource, &object).await;
-                return Ok(object);
+                return Ok(Outcome {
+                    stored,
+                    ..Outcome::of(object)
+                });
             }
             Commit::Lost => {
                 look = Look::Fresh;

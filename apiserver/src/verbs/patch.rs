@@ -138,5 +138,5 @@ pub(crate) async fn patch(
     };
     let owner = Owner::Manager(&manager, subresource);
     let outcome = update::apply(context, resource, subresource, dry_run, owner, &mut make).await?;
-    Ok(context.respond_object(StatusCode::OK, resource, outcome.object))
+    Ok(context.respond_outcome(StatusCode::OK, resource, outcome))
 }

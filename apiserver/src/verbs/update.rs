@@ -43,9 +43,9 @@ pub(crate) async fn update(
             let mut object = object.clone();
             object.set_resource_version("");
             let created = create::create_object(context, resource, object, dry_run, owner).await?;
-            Ok(context.respond_object(StatusCode::CREATED, resource, created))
+            Ok(context.respond_outcome(StatusCode::CREATED, resource, created))
         }
-        outcome => Ok(context.respond_object(StatusCode::OK, resource, outcome?.object)),
+        outcome => Ok(context.respond_outcome(StatusCode::OK, resource, outcome?)),
     }
 }
 
