@@ -68,7 +68,7 @@ pub(super) fn claim_plan(
         owners.retain(|owner| owner.uid != job.uid);
         let mut finalizers = meta.finalizers.clone();
         finalizers.retain(|finalizer| finalizer != TRACKING);
-        match claim(job, selector, meta) {
+        match claim(job, selector.matches(&meta.labels), meta) {
             Claim::Adopt => {
                 owners.push(controller_reference(&JOBS, job));
                 finalizers.push(TRACKING.into());

@@ -145,7 +145,7 @@ impl Simulation {
             return;
         }
         match op {
-            Op::SlowStart(ops) | Op::Parallel(ops) => {
+            Op::Sequence(ops) | Op::SlowStart(ops) | Op::Parallel(ops) => {
                 for op in ops {
                     self.perform(op, left);
                 }
