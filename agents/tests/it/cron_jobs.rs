@@ -6,7 +6,7 @@ use agent_runtime::client::Propagation;
 use agent_runtime::kinds::{CronJob, Job};
 use agent_runtime::resource_ref::{CRON_JOBS, JOBS, PODS};
 use agent_runtime::timestamp::{self, seconds};
-use agent_runtime::{DeleteParams, PatchType};
+use agent_runtime::{DeleteParams, ListParams, PatchType};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -109,8 +109,11 @@ async fn a_forbidden_second_run_waits_for_the_first() {
     let (schedule, second) = minutes_ago(1);
     patch_cron_job(&cluster, "one", json!({"schedule": schedule})).await;
     told(&cluster, "one", "JobAlreadyActive").await;
-    let jobs = cluster.hub.cache::<Job>();
-    assert_eq!(jobs.in_namespace("default").len(), 1);
+    let all = cluster
+        .client
+        .list(&JOBS, "default", &ListParams::default())
+        .await;
+    assert_eq!(all.unwrap()["items"].as_array().unwrap().len(), 1);
     active_are(&cluster, "one", &[first]).await;
     let how = DeleteParams {
         propagation: Some(Propagation::Background),
@@ -136,11 +139,13 @@ async fn a_run_is_replaced_by_the_next() {
     )
     .await;
     active_are(&cluster, "next", &[first]).await;
+    let old = format!("next-{first}");
+    let runs = |job: &Job| job.status.ready == Some(1);
+    job_is(&cluster, "the first to run", &old, runs).await;
     let (schedule, second) = minutes_ago(1);
     patch_cron_job(&cluster, "next", json!({"schedule": schedule})).await;
     active_are(&cluster, "next", &[second]).await;
     let jobs = cluster.hub.cache::<Job>();
-    let old = format!("next-{first}");
     let gone = cluster.until("the first to go", &jobs, |jobs| {
         jobs.get("default", &old).is_none().then_some(())
     });
@@ -158,8 +163,9 @@ async fn a_suspended_cron_job_does_not_run() {
     // By the time that the second has run, the first has been looked at.
     let witness = create_cron_job(&cluster, "witness", 3, &json!({})).await;
     active_are(&cluster, "witness", &[witness]).await;
-    let jobs = cluster.hub.cache::<Job>();
-    assert!(jobs.get("default", &format!("held-{held}")).is_none());
+    let name = format!("held-{held}");
+    let made = cluster.client.get(&JOBS, "default", &name).await;
+    assert!(made.unwrap_err().is_not_found());
     active_are(&cluster, "held", &[]).await;
     patch_cron_job(&cluster, "held", json!({"suspend": false})).await;
     active_are(&cluster, "held", &[held]).await;
