@@ -438,7 +438,7 @@ fn sets_live(cluster: &Cluster) {
         let has = |number: &str| history.lines().any(|line| line.starts_with(number));
         assert!(has("1") && has("2") && !has("3"), "{history}");
         let first = k.ok(&format!("rollout history {name} --revision=1"));
-        assert!(first.contains("Image:\tone"), "{first}");
+        assert!(first.contains("one") && !first.contains("two"), "{first}");
         k.ok(&format!("rollout undo {name}"));
         rolled_out();
         assert_eq!(image(), "one");
@@ -450,8 +450,9 @@ fn sets_live(cluster: &Cluster) {
         assert_eq!(image(), "two");
         k.ok(&format!("rollout restart {name}"));
         rolled_out();
-        let described = k.ok(&format!("describe {name}"));
-        assert!(described.contains("SuccessfulCreate"), "{described}");
+        k.until(&format!("describe {name}"), |out| {
+            out.contains("SuccessfulCreate")
+        });
         k.ok(&format!("delete {name} --timeout=60s"));
     }
 }

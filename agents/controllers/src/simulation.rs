@@ -83,10 +83,10 @@ impl Simulation {
         self.put(object);
     }
 
-    /// Reconciles, and does what is wanted; whether there was anything to do.
+    /// Reconciles, and does what is wanted; whether there was anything to do, or will be.
     pub(crate) fn step(&mut self, key: &Key, reconcile: fn(&Key, &World) -> Plan) -> bool {
         let plan = reconcile(key, &self.world());
-        let busy = !plan.ops.is_empty();
+        let busy = !plan.ops.is_empty() || plan.again_in.is_some();
         for op in plan.ops {
             if self.perform(op).is_err() {
                 break;

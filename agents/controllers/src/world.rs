@@ -88,11 +88,8 @@ struct Delay {
     length: Duration,
 }
 
-/// The first delay; each next one is twice as long, up to the last.
+/// The first delay; each next one is twice as long, up to the longest. What was not done for twice the longest begins anew.
 const DELAY_MIN: Duration = Duration::from_secs(1);
-const DELAY_MAX: Duration = Duration::from_secs(15 * 60);
-/// What was not done for so long begins with the first delay again.
-const DELAY_FORGOTTEN: Duration = Duration::from_secs(30 * 60);
 
 impl Sightings {
     /// For how long each of these has been seen about the key, in their order; everything else about it is forgotten.
@@ -112,17 +109,23 @@ impl Sightings {
     }
 
     /// Permits something about the key unless it was permitted a short time ago: then says how long it has to wait.
-    fn permit(&self, key: &Key, what: &str, now: Instant) -> Result<(), Duration> {
+    fn permit(
+        &self,
+        key: &Key,
+        what: &str,
+        longest: Duration,
+        now: Instant,
+    ) -> Result<(), Duration> {
         let mut all = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
         let delays = all.entry(key.clone()).or_default();
         let passed = |delay: &Delay| now.saturating_duration_since(delay.since);
-        let length = match delays.get(what).filter(|d| passed(d) < DELAY_FORGOTTEN) {
+        let length = match delays.get(what).filter(|d| passed(d) < longest * 2) {
             Some(delay) if passed(delay) < delay.length => {
                 return Err(delay.length - passed(delay));
             }
-            Some(delay) => (delay.length * 2).min(DELAY_MAX),
+            Some(delay) => (delay.length * 2).min(longest),
             None => {
-                delays.retain(|_, delay| passed(delay) < DELAY_FORGOTTEN);
+                delays.retain(|_, delay| passed(delay) < longest * 2);
                 DELAY_MIN
             }
         };
@@ -181,9 +184,9 @@ impl World {
     }
 
     /// Permits what must not be done again and again, such as replacing a pod that fails each time: at once at first, then
-    /// after delays that double. A refusal says how long to wait.
-    pub(crate) fn permit(&self, key: &Key, what: &str) -> Result<(), Duration> {
-        self.sightings.permit(key, what, self.steady)
+    /// after delays that double up to the longest. A refusal says how long to wait.
+    pub(crate) fn permit(&self, key: &Key, what: &str, longest: Duration) -> Result<(), Duration> {
+        self.sightings.permit(key, what, longest, self.steady)
     }
 
     /// Forgets the delays of a key that is gone.
@@ -231,23 +234,27 @@ mod tests {
     fn what_is_done_again_and_again_waits_twice_as_long_each_time() {
         let (sightings, key) = (Sightings::default(), Key::new("a", "x"));
         let began = Instant::now();
-        let at = |seconds: u64| sightings.permit(&key, "n1", began + Duration::from_secs(seconds));
+        let longest = Duration::from_secs(900);
+        let after = |what: &str, seconds: u64| {
+            let now = began + Duration::from_secs(seconds);
+            sightings.permit(&key, what, longest, now)
+        };
+        let at = |seconds: u64| after("n1", seconds);
         assert_eq!(at(0), Ok(()));
         assert_eq!(at(0), Err(Duration::from_secs(1)));
         assert_eq!(at(1), Ok(()));
         assert_eq!(at(2), Err(Duration::from_secs(1)));
         assert_eq!(at(3), Ok(()));
         assert_eq!(at(6), Err(Duration::from_secs(1)));
-        let other = sightings.permit(&key, "n2", began + Duration::from_secs(6));
-        assert_eq!(other, Ok(()));
+        assert_eq!(after("n2", 6), Ok(()));
         let mut now = 7;
         for _ in 0..20 {
             assert_eq!(at(now), Ok(()));
-            now += DELAY_MAX.as_secs();
+            now += longest.as_secs();
         }
         assert_eq!(at(now - 1), Err(Duration::from_secs(1)));
-        assert_eq!(at(now + DELAY_FORGOTTEN.as_secs()), Ok(()));
-        assert_eq!(at(now + DELAY_FORGOTTEN.as_secs() + 1), Ok(()), "1 s again");
+        assert_eq!(at(now + 2 * longest.as_secs()), Ok(()));
+        assert_eq!(at(now + 2 * longest.as_secs() + 1), Ok(()), "1 s again");
         assert_eq!(
             sightings.delays.lock().unwrap()[&key].len(),
             1,

@@ -196,23 +196,24 @@ fn a_rollout_keeps_to_its_bounds_all_the_way() {
 
 #[test]
 fn a_pod_that_always_fails_is_made_anew_less_and_less_often() {
-    let mut cluster = cluster(
-        20,
-        "{type: RollingUpdate, rollingUpdate: {maxUnavailable: 1}}",
-    );
-    let mut made = 0;
-    // An hour, looked at each second.
-    for _ in 0..3600 {
-        cluster.step(&key(), reconcile);
-        for pod in cluster.all("Pod") {
-            if pod["status"]["phase"] == "Pending" {
-                made += 1;
-                let name = pod["metadata"]["name"].as_str().unwrap();
-                cluster.patch("Pod", name, &json!({"status": {"phase": "Failed"}}));
+    for bound in ["maxUnavailable: 1", "maxUnavailable: 0, maxSurge: 1"] {
+        let strategy = format!("{{type: RollingUpdate, rollingUpdate: {{{bound}}}}}");
+        let mut cluster = cluster(10, &strategy);
+        let mut made = 0;
+        // An hour, looked at each second.
+        for _ in 0..3600 {
+            cluster.step(&key(), reconcile);
+            for pod in cluster.all("Pod") {
+                if pod["status"]["phase"] == "Pending" {
+                    made += 1;
+                    let name = pod["metadata"]["name"].as_str().unwrap();
+                    cluster.patch("Pod", name, &json!({"status": {"phase": "Failed"}}));
+                }
             }
+            cluster.seconds += 1;
         }
-        cluster.seconds += 1;
+        // After 1, 2, 4 .. 900 seconds: twelve or so for each node.
+        assert!((10 * 10..15 * 10).contains(&made), "{bound}: {made}");
+        assert!(cluster.names("Pod").len() <= 20, "{bound}");
     }
-    // After 1, 2, 4 .. 900 seconds: twelve or so for each node.
-    assert!((10 * 20..15 * 20).contains(&made), "{made}");
 }

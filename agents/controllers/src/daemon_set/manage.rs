@@ -9,6 +9,10 @@ use agent_runtime::kinds::Pod;
 use agent_runtime::plan::Op;
 use agent_runtime::resource_ref::DAEMON_SETS;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Before a pod is replaced that failed again and again on the same node.
+const LONGEST_DELAY: Duration = Duration::from_secs(15 * 60);
 
 impl Daemons<'_> {
     pub(super) fn manage(&self) -> Work {
@@ -44,13 +48,14 @@ impl Daemons<'_> {
             .filter(staying)
             .cloned()
             .partition(|pod| pod.is_finished());
+        let mut waits = false;
         for pod in ended {
-            self.clear_away(node, pod, work);
+            waits |= !self.clear_away(node, pod, work);
         }
         if !self.surges() {
             work.delete.extend(live.into_iter().skip(1));
         } else if live.is_empty() {
-            if runs {
+            if runs && !waits {
                 work.create.push(node.to_owned());
             }
         } else if live.len() > 1 {
@@ -59,18 +64,18 @@ impl Daemons<'_> {
     }
 
     /// A pod that ended is deleted, and another one made when it is gone. One that failed may have to wait: a node that
-    /// refuses the pod each time would otherwise be asked as fast as it can answer.
-    fn clear_away(&self, node: &str, pod: Arc<Pod>, work: &mut Work) {
+    /// refuses the pod each time would otherwise be asked as fast as it can answer. Whether it goes now.
+    fn clear_away(&self, node: &str, pod: Arc<Pod>, work: &mut Work) -> bool {
         if work.delete.len() >= BURST {
-            return;
+            return false;
         }
         let set = &self.set.metadata;
         let path = format!("{}/{}", pod.metadata.namespace, pod.metadata.name);
         if pod.status.phase == "Failed" {
             let what = format!("{}/{node}", set.uid);
-            if let Err(wait) = self.world.permit(self.key, &what) {
+            if let Err(wait) = self.world.permit(self.key, &what, LONGEST_DELAY) {
                 work.again_in = Some(work.again_in.map_or(wait, |sooner| sooner.min(wait)));
-                return;
+                return false;
             }
             let message =
                 format!("Found failed daemon pod {path} on node {node}, will try to kill it");
@@ -85,6 +90,7 @@ impl Daemons<'_> {
                 .push(event(set, kind, "SucceededDaemonPod", message));
         }
         work.delete.push(pod);
+        true
     }
 
     /// While surging an old pod and a new one may be on a node, until the new one is available or the old one fails.

@@ -88,6 +88,7 @@ fn selector_of(set: &StatefulSet) -> Option<&LabelSelector> {
 
 fn reconcile(key: &Key, world: &World) -> Plan {
     let Some(set) = world.caches.stateful_sets.by_key(key) else {
+        world.forget(key);
         return Plan::none();
     };
     let Some(selector) = selector_of(&set) else {
@@ -119,7 +120,7 @@ fn reconcile(key: &Key, world: &World) -> Plan {
     let pods = pods.into_iter().filter(|pod| mine(&pod.metadata)).collect();
     let revisions = revisions.into_iter().filter(|r| mine(&r.metadata));
     match revisions::look(&set, revisions.collect(), world) {
-        Ok(history) => Replicas::new(&set, world, &history, pods).plan(),
+        Ok(history) => Replicas::new(&set, key, world, &history, pods).plan(),
         // A set that goes gets no history any more.
         Err(_) if meta.is_deleting() => Plan::none(),
         Err(op) => Plan::of(vec![op]),
@@ -129,6 +130,7 @@ fn reconcile(key: &Key, world: &World) -> Plan {
 /// A StatefulSet and its pods by ordinal.
 struct Replicas<'a> {
     set: &'a StatefulSet,
+    key: &'a Key,
     world: &'a World,
     history: &'a History,
     /// All of them.
@@ -144,6 +146,7 @@ struct Replicas<'a> {
 impl<'a> Replicas<'a> {
     fn new(
         set: &'a StatefulSet,
+        key: &'a Key,
         world: &'a World,
         history: &'a History,
         all: Vec<Arc<Pod>>,
@@ -165,6 +168,7 @@ impl<'a> Replicas<'a> {
         condemned.sort_by_key(|(ordinal, _)| std::cmp::Reverse(*ordinal));
         Self {
             set,
+            key,
             world,
             history,
             all,
@@ -183,7 +187,7 @@ impl<'a> Replicas<'a> {
             plan.again(delay);
         }
         if !self.set.metadata.is_deleting() {
-            self.work(&mut plan.ops);
+            self.work(&mut plan);
             plan.ops.extend(self.history.surplus(self.set, &self.all));
         }
         plan

@@ -3,37 +3,42 @@
 use super::claims::Readiness;
 use super::{BURST, Replicas};
 use agent_runtime::kinds::Pod;
-use agent_runtime::plan::Op;
+use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::PODS;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Before a pod is replaced that ended again and again.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 impl Replicas<'_> {
     /// One step: what is wanted first, then what is not, then the update.
-    pub(super) fn work(&self, ops: &mut Vec<Op>) {
+    pub(super) fn work(&self, plan: &mut Plan) {
         let goes_on = if self.in_order() {
-            self.tend_in_order(ops) && {
-                self.leave_claims(ops);
-                self.shrink_in_order(ops)
+            self.tend_in_order(plan) && {
+                self.leave_claims(&mut plan.ops);
+                self.shrink_in_order(&mut plan.ops)
             }
         } else {
-            self.tend_at_once(ops);
-            self.leave_claims(ops);
-            self.shrink_at_once(ops);
+            self.tend_at_once(plan);
+            self.leave_claims(&mut plan.ops);
+            self.shrink_at_once(&mut plan.ops);
             true
         };
         if goes_on && self.set.spec.update_strategy.kind != "OnDelete" {
-            self.update(ops);
+            self.update(&mut plan.ops);
         }
     }
 
     /// Makes the first pod that is missing. Whether all are there and available.
-    fn tend_in_order(&self, ops: &mut Vec<Op>) -> bool {
+    fn tend_in_order(&self, plan: &mut Plan) -> bool {
         for ordinal in self.ordinals() {
             let Some(pod) = self.pods.get(&ordinal) else {
-                ops.extend(self.create(ordinal));
+                plan.ops.extend(self.create(ordinal));
                 return false;
             };
-            ops.extend(self.tend(pod, ordinal));
+            let work = self.tend(pod, ordinal, plan);
+            plan.ops.extend(work);
             if self.is_unavailable(pod) {
                 return false;
             }
@@ -42,12 +47,12 @@ impl Replicas<'_> {
     }
 
     /// Makes all pods that are missing, so many at a time.
-    fn tend_at_once(&self, ops: &mut Vec<Op>) {
+    fn tend_at_once(&self, plan: &mut Plan) {
         let mut missing = 0;
         let mut batch = Vec::new();
         for ordinal in self.ordinals() {
             let work = match self.pods.get(&ordinal) {
-                Some(pod) => self.tend(pod, ordinal),
+                Some(pod) => self.tend(pod, ordinal, plan),
                 None if missing == BURST => break,
                 None => {
                     missing += 1;
@@ -59,7 +64,7 @@ impl Replicas<'_> {
             }
         }
         if !batch.is_empty() {
-            ops.push(Op::SlowStart(batch));
+            plan.push(Op::SlowStart(batch));
         }
     }
 
@@ -76,14 +81,21 @@ impl Replicas<'_> {
     }
 
     /// Looks after a pod that is wanted. One that ended is deleted whether it failed or not: pods that are evicted, or
-    /// whose node started anew, may end as if they were done.
-    fn tend(&self, pod: &Arc<Pod>, ordinal: i64) -> Vec<Op> {
+    /// whose node started anew, may end as if they were done. One that ends each time at once has to wait a little.
+    fn tend(&self, pod: &Arc<Pod>, ordinal: i64, plan: &mut Plan) -> Vec<Op> {
         let meta = &pod.metadata;
         if meta.is_deleting() {
             return Vec::new();
         }
         if pod.is_finished() {
-            return vec![self.delete(meta)];
+            let what = format!("{}/{ordinal}", self.set.metadata.uid);
+            return match self.world.permit(self.key, &what, LONGEST_DELAY) {
+                Ok(()) => vec![self.delete(meta)],
+                Err(wait) => {
+                    plan.again(wait);
+                    Vec::new()
+                }
+            };
         }
         let mut ops = Vec::new();
         if pod.status.phase == "Pending" {

@@ -168,6 +168,16 @@ fn pods_are_made_one_after_the_other() {
 }
 
 #[test]
+fn a_pod_that_ends_each_time_is_made_anew_less_and_less_often() {
+    let text = set(&format!("replicas: 1, {ROLLING}"), "");
+    let failed = pod(0, "new", "phase: Failed");
+    let world = world(&[text, revision("new", 1), failed].concat());
+    let lines = || reconcile(&Key::new("a", "web"), &world).lines();
+    assert!(lines().contains(&"delete pods a/web-0".to_owned()));
+    assert_eq!(lines()[1..], ["again in 1s"]);
+}
+
+#[test]
 fn in_parallel_nobody_waits() {
     check(
         PARALLEL,
