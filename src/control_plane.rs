@@ -47,6 +47,7 @@ async fn run_agents(api: &Arc<ApiServer>, member: &str, ca_pem: &str, stop: &Can
             client: client(api, agent.user),
             identity: format!("{member}_{:016x}", rand::random::<u64>()),
             cluster_ca_pem: ca_pem.to_owned(),
+            scheduler_config: "".into(),
             stop: stop.clone(),
         };
         (agent.run)(context)

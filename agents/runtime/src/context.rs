@@ -12,6 +12,8 @@ pub struct AgentContext {
     pub identity: String,
     /// Certificate of the cluster's CA in PEM: published to every namespace as `kube-root-ca.crt`. Empty when unknown.
     pub cluster_ca_pem: String,
+    /// The scheduler's configuration: the text of a `KubeSchedulerConfiguration`, empty for the default.
+    pub scheduler_config: std::sync::Arc<str>,
     /// Cancelled when the process stops; an agent returns soon after.
     pub stop: CancellationToken,
 }

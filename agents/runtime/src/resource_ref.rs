@@ -117,6 +117,34 @@ pub const PRIORITY_CLASSES: ResourceRef = of(
     "PriorityClass",
     false,
 );
+/// StorageClasses.
+pub const STORAGE_CLASSES: ResourceRef = of(
+    "storage.k8s.io",
+    "v1",
+    "storageclasses",
+    "StorageClass",
+    false,
+);
+/// CSINodes.
+pub const CSI_NODES: ResourceRef = of("storage.k8s.io", "v1", "csinodes", "CSINode", false);
+/// CSIDrivers.
+pub const CSI_DRIVERS: ResourceRef = of("storage.k8s.io", "v1", "csidrivers", "CSIDriver", false);
+/// CSIStorageCapacities.
+pub const CSI_STORAGE_CAPACITIES: ResourceRef = of(
+    "storage.k8s.io",
+    "v1",
+    "csistoragecapacities",
+    "CSIStorageCapacity",
+    true,
+);
+/// VolumeAttachments.
+pub const VOLUME_ATTACHMENTS: ResourceRef = of(
+    "storage.k8s.io",
+    "v1",
+    "volumeattachments",
+    "VolumeAttachment",
+    false,
+);
 /// ClusterRoles.
 pub const CLUSTER_ROLES: ResourceRef = of(
     "rbac.authorization.k8s.io",

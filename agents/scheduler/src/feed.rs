@@ -6,10 +6,12 @@
 use crate::object::{Node, Pod};
 use crate::preempt::Budget;
 use crate::selector::{LabelSelector, Labels, labels};
+use crate::volume::object::{Attachment, Capacity, Claim, Class, CsiNode, Driver, Volume};
 use agent_runtime::kinds::{Kind, ObjectMeta};
 use agent_runtime::resource_ref::{
-    NAMESPACES, NODES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS,
-    SERVICES, STATEFUL_SETS,
+    CSI_DRIVERS, CSI_NODES, CSI_STORAGE_CAPACITIES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS,
+    SERVICES, STATEFUL_SETS, STORAGE_CLASSES, VOLUME_ATTACHMENTS,
 };
 use agent_runtime::{Cache, Hub, Key, ResourceRef};
 use serde::{Deserialize, Deserializer};
@@ -97,6 +99,13 @@ compiled! {
     Pod, PODS, Pod::compile;
     Node, NODES, Node::compile;
     Budget, POD_DISRUPTION_BUDGETS, Budget::compile;
+    Claim, PERSISTENT_VOLUME_CLAIMS, Claim::compile;
+    Volume, PERSISTENT_VOLUMES, Volume::compile;
+    Class, STORAGE_CLASSES, Class::compile;
+    CsiNode, CSI_NODES, CsiNode::compile;
+    Driver, CSI_DRIVERS, Driver::compile;
+    Capacity, CSI_STORAGE_CAPACITIES, Capacity::compile;
+    Attachment, VOLUME_ATTACHMENTS, Attachment::compile;
     NamespaceLabels, NAMESPACES, |object: &Value| NamespaceLabels(labels(object.pointer("/metadata/labels")));
     ServiceSelector, SERVICES, |object: &Value| ServiceSelector(map_selector(object));
     ReplicaSetSelector, REPLICA_SETS, |object: &Value| ReplicaSetSelector(owned(object, label_selector(object)));
@@ -105,11 +114,11 @@ compiled! {
         |object: &Value| ReplicationControllerSelector(owned(object, Some(map_selector(object))));
 }
 
-fn label_selector(object: &Value) -> Option<LabelSelector> {
+pub(crate) fn label_selector(object: &Value) -> Option<LabelSelector> {
     LabelSelector::parse(object.pointer("/spec/selector"))
 }
 
-fn map_selector(object: &Value) -> LabelSelector {
+pub(crate) fn map_selector(object: &Value) -> LabelSelector {
     LabelSelector::from_labels(&labels(object.pointer("/spec/selector")))
 }
 
@@ -137,6 +146,20 @@ pub(crate) enum Source {
     ReplicationController,
     /// [`Feed::budgets`].
     Budget,
+    /// [`Feed::classes`].
+    Class,
+    /// [`Feed::csi_nodes`].
+    CsiNode,
+    /// [`Feed::drivers`].
+    Driver,
+    /// [`Feed::capacities`].
+    Capacity,
+    /// [`Feed::attachments`].
+    Attachment,
+    /// [`Feed::volumes`].
+    Volume,
+    /// [`Feed::claims`].
+    Claim,
     /// [`Feed::pods`].
     Pod,
 }
@@ -157,6 +180,13 @@ pub(crate) struct Feed {
     pub(crate) stateful_sets: Arc<Cache<Seen<StatefulSetSelector>>>,
     pub(crate) replication_controllers: Arc<Cache<Seen<ReplicationControllerSelector>>>,
     pub(crate) budgets: Arc<Cache<Seen<Budget>>>,
+    pub(crate) claims: Arc<Cache<Seen<Claim>>>,
+    pub(crate) volumes: Arc<Cache<Seen<Volume>>>,
+    pub(crate) classes: Arc<Cache<Seen<Class>>>,
+    pub(crate) csi_nodes: Arc<Cache<Seen<CsiNode>>>,
+    pub(crate) drivers: Arc<Cache<Seen<Driver>>>,
+    pub(crate) capacities: Arc<Cache<Seen<Capacity>>>,
+    pub(crate) attachments: Arc<Cache<Seen<Attachment>>>,
     changed: Arc<Changed>,
 }
 
@@ -173,6 +203,13 @@ impl Feed {
             stateful_sets: watch(hub, Source::StatefulSet, &changed),
             replication_controllers: watch(hub, Source::ReplicationController, &changed),
             budgets: watch(hub, Source::Budget, &changed),
+            claims: watch(hub, Source::Claim, &changed),
+            volumes: watch(hub, Source::Volume, &changed),
+            classes: watch(hub, Source::Class, &changed),
+            csi_nodes: watch(hub, Source::CsiNode, &changed),
+            drivers: watch(hub, Source::Driver, &changed),
+            capacities: watch(hub, Source::Capacity, &changed),
+            attachments: watch(hub, Source::Attachment, &changed),
             changed,
         };
         hub.wait_synced().await;

@@ -6,6 +6,9 @@
 //! What no node takes is parked with the reasons, as an event and in the pod's `PodScheduled` condition; pods of lower
 //! priority may have to make room ([`preempt`]).
 
+mod bind_volumes;
+pub mod config;
+pub mod explain;
 mod feed;
 pub mod object;
 pub mod plugins;
@@ -17,6 +20,7 @@ mod run;
 pub mod schedule;
 pub mod selector;
 pub mod snapshot;
+pub mod volume;
 pub mod world;
 mod write;
 

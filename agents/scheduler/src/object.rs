@@ -4,6 +4,7 @@
 
 use crate::resources::{Resources, items, pod_requests};
 use crate::selector::{LabelSelector, Labels, NodeSelectorTerm, Requirement, labels, strings};
+use crate::volume::object::{PodVolume, pod_volumes};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,6 +72,8 @@ pub struct Pod {
     pub preferred_affinity: Vec<(i64, AffinityTerm)>,
     /// Topology spread constraints.
     pub spread: Vec<SpreadConstraint>,
+    /// Volumes that matter to where it runs.
+    pub volumes: Vec<PodVolume>,
     /// The `PodScheduled` condition as (status, reason, message).
     pub scheduled_condition: Option<(String, String, String)>,
 }
@@ -191,6 +194,14 @@ pub struct SpreadConstraint {
 }
 
 impl SpreadConstraint {
+    /// One that counts nothing yet.
+    pub fn without_selector(value: &Value) -> SpreadConstraint {
+        SpreadConstraint {
+            selector: None,
+            ..SpreadConstraint::parse(value, &Labels::new())
+        }
+    }
+
     fn parse(value: &Value, pod_labels: &Labels) -> SpreadConstraint {
         SpreadConstraint {
             max_skew: value.get("maxSkew").and_then(Value::as_i64).unwrap_or(1),
@@ -202,6 +213,15 @@ impl SpreadConstraint {
             honor_taints: text(value, "/nodeTaintsPolicy") == "Honor",
         }
     }
+}
+
+/// How pods without spread constraints of their own are spread.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DefaultSpread {
+    /// Over hosts and zones, softly.
+    System,
+    /// By these, which count the pods that belong to the same owner or Service.
+    List(Vec<SpreadConstraint>),
 }
 
 /// `labelSelector`, narrowed to pods that share the values of `matchLabelKeys`.
@@ -249,6 +269,7 @@ impl Pod {
                 })
                 .collect()
         };
+        let node_affinity = spec.pointer("/affinity/nodeAffinity").unwrap_or(&null);
         let scored = pod_requests(spec, true);
         let mut preferred_affinity = weighted(
             "/affinity/podAffinity/preferredDuringSchedulingIgnoredDuringExecution",
@@ -295,26 +316,8 @@ impl Pod {
             host_ports: host_ports(spec),
             images: images(spec),
             node_selector: labels(spec.get("nodeSelector")),
-            required_nodes: spec
-                .pointer("/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution")
-                .filter(|required| required.is_object())
-                .map(|required| {
-                    items(required, "nodeSelectorTerms")
-                        .filter_map(NodeSelectorTerm::parse)
-                        .collect()
-                }),
-            preferred_nodes: spec
-                .pointer("/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-                .filter_map(|term| {
-                    Some((
-                        weight(term),
-                        NodeSelectorTerm::parse(term.get("preference")?)?,
-                    ))
-                })
-                .collect(),
+            required_nodes: required_terms(node_affinity),
+            preferred_nodes: preferred_terms(node_affinity),
             tolerations: items(spec, "tolerations").map(toleration).collect(),
             affinity: terms("/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution"),
             anti_affinity: terms(
@@ -324,6 +327,7 @@ impl Pod {
             spread: items(spec, "topologySpreadConstraints")
                 .map(|c| SpreadConstraint::parse(c, &pod_labels))
                 .collect(),
+            volumes: pod_volumes(&text(object, "/metadata/name"), spec),
             scheduled_condition: object
                 .pointer("/status/conditions")
                 .and_then(Value::as_array)
@@ -355,6 +359,22 @@ impl Pod {
             .iter()
             .filter(keeps_out)
             .all(|taint| self.tolerations.iter().any(|t| t.tolerates(taint)))
+    }
+
+    /// The names of the claims that it uses, those made for it included.
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().filter_map(|volume| match volume {
+            PodVolume::Claim(name) | PodVolume::Ephemeral(name) => Some(name.as_str()),
+            PodVolume::Disk(_) => None,
+        })
+    }
+
+    /// The names of the claims that it names itself.
+    pub fn named_claims(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().filter_map(|volume| match volume {
+            PodVolume::Claim(name) => Some(name.as_str()),
+            PodVolume::Ephemeral(_) | PodVolume::Disk(_) => None,
+        })
     }
 
     /// Whether it takes part in affinity in either direction.
@@ -426,6 +446,30 @@ impl Node {
     }
 }
 
+/// The required terms of a node affinity; those that do not parse match no node and are left out.
+pub(crate) fn required_terms(node_affinity: &Value) -> Option<Vec<NodeSelectorTerm>> {
+    let required = node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution");
+    let terms = |required| {
+        items(required, "nodeSelectorTerms")
+            .filter_map(NodeSelectorTerm::parse)
+            .collect()
+    };
+    required.filter(|r| r.is_object()).map(terms)
+}
+
+/// The preferred terms of a node affinity with their weights.
+pub(crate) fn preferred_terms(node_affinity: &Value) -> Vec<(i64, NodeSelectorTerm)> {
+    items(
+        node_affinity,
+        "preferredDuringSchedulingIgnoredDuringExecution",
+    )
+    .filter_map(|term| {
+        let preference = NodeSelectorTerm::parse(term.get("preference")?)?;
+        Some((weight(term), preference))
+    })
+    .collect()
+}
+
 fn host_ports(spec: &Value) -> Vec<HostPort> {
     let sidecars = items(spec, "initContainers").filter(|c| text(c, "/restartPolicy") == "Always");
     let mut ports = Vec::new();
@@ -485,7 +529,7 @@ fn toleration(value: &Value) -> Toleration {
     }
 }
 
-fn controller_uid(object: &Value) -> Option<String> {
+pub(crate) fn controller_uid(object: &Value) -> Option<String> {
     let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
     let controller = owners
         .iter()

@@ -1,6 +1,7 @@
 //! Preemption: which pods of lower priority have to leave a node so that the pod fits there, and which node is cheapest.
 //! Pure; the loop does the evicting.
 
+use crate::config::Profile;
 use crate::object::{Pod, text};
 use crate::plugins::Rejection;
 use crate::schedule::{Diagnosis, Filters, count_reasons};
@@ -10,9 +11,6 @@ use serde_json::Value;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// At least this many nodes are tried, or a tenth of all, if that is more.
-const CANDIDATES_MIN: usize = 100;
 
 /// A PodDisruptionBudget, compiled.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +76,7 @@ struct Candidate {
 pub fn preempt(
     pod: &Pod,
     snapshot: &Snapshot,
+    profile: &Profile,
     diagnosis: &Diagnosis,
     budgets: &[Budget],
     offset: usize,
@@ -96,7 +95,8 @@ pub fn preempt(
         .filter(|(_, rejection)| rejection.resolvable)
         .map(|(name, _)| name)
         .collect();
-    let wanted = (promising.len() / 10).max(CANDIDATES_MIN);
+    let args = &profile.args.preemption;
+    let wanted = (promising.len() * args.percent / 100).max(args.at_least);
     let mut refusals = vec![
         Rejection::lasting("Preemption is not helpful for scheduling");
         diagnosis.nodes - promising.len()
@@ -113,7 +113,7 @@ pub fn preempt(
         offset % promising.len()
     };
     for name in promising[start..].iter().chain(&promising[..start]) {
-        match select_victims(pod, &mut trial, name, budgets) {
+        match select_victims(pod, &mut trial, profile, name, budgets) {
             Ok(candidate) => candidates.push(candidate),
             Err(rejection) => refusals.push(rejection),
         }
@@ -151,6 +151,7 @@ fn victims_are_leaving(pod: &Pod, snapshot: &Snapshot, diagnosis: &Diagnosis) ->
 fn select_victims(
     pod: &Pod,
     trial: &mut Snapshot,
+    profile: &Profile,
     node: &str,
     budgets: &[Budget],
 ) -> Result<Candidate, Rejection> {
@@ -172,8 +173,8 @@ fn select_victims(
     for victim in &lower {
         trial.remove_pod(&victim.uid);
     }
-    let selected =
-        fits(pod, trial, node).map(|()| reprieve(pod, trial, node, lower.clone(), budgets));
+    let selected = fits(pod, trial, profile, node)
+        .map(|()| reprieve(pod, trial, profile, node, lower.clone(), budgets));
     for victim in lower {
         if !trial.holds(&victim.uid) {
             trial.assume(victim, node);
@@ -187,8 +188,8 @@ fn select_victims(
     })
 }
 
-fn fits(pod: &Pod, trial: &Snapshot, node: &str) -> Result<(), Rejection> {
-    let filters = Filters::prepare(pod, trial);
+fn fits(pod: &Pod, trial: &Snapshot, profile: &Profile, node: &str) -> Result<(), Rejection> {
+    let filters = Filters::prepare(pod, trial, profile);
     if let Some((_, rejection)) = filters.reject_all {
         return Err(rejection);
     }
@@ -204,6 +205,7 @@ fn fits(pod: &Pod, trial: &Snapshot, node: &str) -> Result<(), Rejection> {
 fn reprieve(
     pod: &Pod,
     trial: &mut Snapshot,
+    profile: &Profile,
     node: &str,
     mut lower: Vec<Arc<Pod>>,
     budgets: &[Budget],
@@ -215,7 +217,7 @@ fn reprieve(
     for (others, protected) in [(protected, true), (free, false)] {
         for other in others {
             trial.assume(other.clone(), node);
-            if fits(pod, trial, node).is_err() {
+            if fits(pod, trial, profile, node).is_err() {
                 trial.remove_pod(&other.uid);
                 violations += usize::from(protected);
                 victims.push(other);
@@ -297,9 +299,10 @@ mod tests {
     }
 
     fn plan(pod: &Pod, cluster: &Snapshot, budgets: &[Budget]) -> (String, Preemption) {
-        match schedule(pod, cluster, &mut |_| 0) {
+        let profile = Profile::default();
+        match schedule(pod, cluster, &profile, 0, &mut |_| 0) {
             Decision::Unschedulable(diagnosis) => {
-                let preemption = preempt(pod, cluster, &diagnosis, budgets, 0);
+                let preemption = preempt(pod, cluster, &profile, &diagnosis, budgets, 0);
                 let words = match &preemption {
                     Preemption::Useless(words) | Preemption::Waiting(words) => Some(words.as_str()),
                     Preemption::Evict { .. } => None,

@@ -6,17 +6,14 @@
 //!
 //! Deciding is one step of one loop, so no change can slip in between taking a pod out and parking it.
 
+use crate::config::Config;
 use crate::object::Pod;
-use crate::plugins::{Change, FILTERS, GATES};
+use crate::plugins::Change;
 use crate::snapshot::Millis;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Backoff after the first attempt; doubles with each.
-const BACKOFF_FIRST_MS: Millis = 1_000;
-/// Backoff never exceeds this.
-const BACKOFF_MAX_MS: Millis = 10_000;
 /// How long a pod stays unschedulable at most.
 const UNSCHEDULABLE_MAX_MS: Millis = 300_000;
 
@@ -34,9 +31,10 @@ pub struct Queued {
 }
 
 impl Queued {
-    fn backoff_until(&self) -> Millis {
-        let doublings = self.attempts.saturating_sub(1).min(10);
-        self.since + (BACKOFF_FIRST_MS << doublings).min(BACKOFF_MAX_MS)
+    fn backoff_until(&self, config: &Config) -> Millis {
+        let doublings = self.attempts.saturating_sub(1).min(30);
+        let backoff = config.backoff_first.saturating_mul(1 << doublings);
+        self.since.saturating_add(backoff.min(config.backoff_max))
     }
 }
 
@@ -55,12 +53,21 @@ enum Place {
 /// The queue. All times are passed in.
 #[derive(Debug, Default)]
 pub struct Queue {
+    config: Arc<Config>,
     entries: BTreeMap<String, (Queued, Place)>,
     /// Every entry once more, ordered: active ones first, then by pool and time.
     order: BTreeSet<Place>,
 }
 
 impl Queue {
+    /// An empty queue for pods of these profiles.
+    pub fn new(config: Arc<Config>) -> Queue {
+        Queue {
+            config,
+            ..Queue::default()
+        }
+    }
+
     /// A pod that waits to be scheduled has appeared or changed. Status changes of a known pod do not move it.
     pub fn set(&mut self, pod: Arc<Pod>, now: Millis) {
         let Some((mut queued, place)) = self.take(&pod.uid) else {
@@ -114,17 +121,20 @@ impl Queue {
     /// Something else went wrong (binding failed); tries again after the backoff.
     pub fn retry(&mut self, mut queued: Queued, now: Millis) {
         queued.since = now;
-        let place = Place::ErrorBackoff(queued.backoff_until(), queued.pod.uid.clone());
+        let place = Place::ErrorBackoff(queued.backoff_until(&self.config), queued.pod.uid.clone());
         self.insert(queued, place);
     }
 
     /// The cluster has changed: moves on the pods that it may help. Returns how many.
     pub fn wake(&mut self, change: &Change, now: Millis) -> usize {
+        let config = self.config.clone();
         let helps = |queued: &Queued| {
             queued.refused_by.is_empty()
-                || FILTERS.iter().any(|filter| {
-                    queued.refused_by.contains(filter.name)
-                        && (filter.wakes_on)(&queued.pod, change)
+                || config.profile(&queued.pod).is_none_or(|profile| {
+                    profile.filters.iter().any(|filter| {
+                        queued.refused_by.contains(filter.name)
+                            && (filter.wakes_on)(&queued.pod, change, &profile.args)
+                    })
                 })
         };
         // Only that pool is walked: most changes meet a long queue, or one in which nobody is refused.
@@ -216,10 +226,9 @@ impl Queue {
 
     /// Into the active pool, unless a gate is closed.
     fn activate(&mut self, mut queued: Queued, now: Millis) {
-        if GATES
-            .iter()
-            .any(|gate| (gate.closed)(&queued.pod).is_some())
-        {
+        let profile = self.config.profile(&queued.pod);
+        let mut gates = profile.into_iter().flat_map(|profile| &profile.gates);
+        if gates.any(|gate| (gate.closed)(&queued.pod).is_some()) {
             let place = Place::Gated(queued.pod.uid.clone());
             return self.insert(queued, place);
         }
@@ -229,7 +238,7 @@ impl Queue {
     }
 
     fn back_off(&mut self, queued: Queued, now: Millis) {
-        let until = queued.backoff_until();
+        let until = queued.backoff_until(&self.config);
         if until <= now {
             return self.activate(queued, now);
         }

@@ -43,6 +43,16 @@ impl Resources {
         resources
     }
 
+    /// The amount of a resource by its name.
+    pub fn get(&self, name: &str) -> i64 {
+        match name {
+            "cpu" => self.milli_cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            _ => self.scalar.get(name).copied().unwrap_or(0),
+        }
+    }
+
     /// Adds `other`.
     pub fn add(&mut self, other: &Resources) {
         self.combine(other, i64::saturating_add);

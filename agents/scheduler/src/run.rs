@@ -1,12 +1,15 @@
 //! The loop around the pure parts: while elected, takes in what changed, decides about one pod after the other, and
 //! lets bindings and reports go on in the background, a bounded number at a time.
 
+use crate::bind_volumes::bind_volumes;
+use crate::config::{Config, Profile};
 use crate::feed::{Feed, OwnedSelector, Source};
-use crate::object::{DEFAULT_SCHEDULER, Pod};
+use crate::object::Pod;
 use crate::preempt::{Preemption, preempt};
 use crate::queue::Queued;
 use crate::schedule::{Decision, Diagnosis, schedule};
 use crate::snapshot::Millis;
+use crate::volume::bind::VolumePlan;
 use crate::world::World;
 use crate::write;
 use agent_runtime::{
@@ -14,8 +17,10 @@ use agent_runtime::{
     timestamp,
 };
 use rand::RngExt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,32 +28,52 @@ use tokio_util::sync::CancellationToken;
 /// Writes under way at once; when so many are, deciding waits.
 const WRITES_MAX: usize = 64;
 
-/// Schedules pods whenever elected, until `context.stop`.
+/// Schedules pods whenever elected, until `context.stop`. Whoever starts it has read the configuration once, so that a
+/// wrong one is not met here.
 pub async fn run(context: AgentContext) {
+    let scheduling = match Config::parse(&context.scheduler_config) {
+        Ok(config) => Arc::new(config),
+        Err(error) => {
+            tracing::error!(
+                error,
+                "the scheduler does not run: its configuration is wrong"
+            );
+            return;
+        }
+    };
     let config = ElectorConfig::new("kube-system", "kube-scheduler", &context.identity);
     let elector = Elector::new(context.client.clone(), config);
     elector
         .run(context.stop.clone(), |stop| {
-            lead(context.client.clone(), stop)
+            lead(context.client.clone(), scheduling.clone(), stop)
         })
         .await;
 }
 
 /// What happens while elected.
-async fn lead(client: Client, stop: CancellationToken) {
+async fn lead(client: Client, config: Arc<Config>, stop: CancellationToken) {
     let hub = Hub::new(client.clone(), &stop);
     let feed = tokio::select! {
         biased;
         () = stop.cancelled() => return,
         feed = Feed::open(&hub) => feed,
     };
-    let events = EventRecorder::start(client.clone(), DEFAULT_SCHEDULER, "", &stop);
+    // A recorder for each profile: events say which scheduler they are of.
+    let recorders = config.profiles().map(|profile| {
+        let name = &profile.scheduler_name;
+        let recorder = EventRecorder::start(client.clone(), name, "", &stop);
+        (name.clone(), recorder)
+    });
+    let events = recorders.collect();
     let scheduler = Scheduler {
-        world: World::new(DEFAULT_SCHEDULER),
+        world: World::new(config),
+        start: 0,
         client,
-        feed,
+        feed: Arc::new(feed),
         events,
         writes: JoinSet::new(),
+        volumes: JoinSet::new(),
+        volume_writers: Arc::new(Semaphore::new(WRITES_MAX)),
         started: Instant::now(),
     };
     scheduler.run(&stop).await;
@@ -57,10 +82,15 @@ async fn lead(client: Client, stop: CancellationToken) {
 struct Scheduler {
     world: World,
     client: Client,
-    feed: Feed,
-    events: EventRecorder,
+    feed: Arc<Feed>,
+    events: BTreeMap<String, EventRecorder>,
+    /// Where the next search among the nodes begins.
+    start: usize,
     /// Dropped, and with it every write under way, when the leadership ends.
     writes: JoinSet<Done>,
+    /// Pods whose volumes are being bound, as many as there are: waiting for a volume must not keep others waiting.
+    volumes: JoinSet<VolumesDone>,
+    volume_writers: Arc<Semaphore>,
     started: Instant,
 }
 
@@ -80,12 +110,23 @@ enum Done {
     Reported,
 }
 
+/// The end of waiting for volumes.
+struct VolumesDone {
+    queued: Queued,
+    node: String,
+    plan: VolumePlan,
+    result: Result<(), String>,
+}
+
 impl Scheduler {
     async fn run(mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             self.take_in();
             while let Some(done) = self.writes.try_join_next() {
                 self.finish(done);
+            }
+            while let Some(done) = self.volumes.try_join_next() {
+                self.finish_volumes(done);
             }
             self.world.expire(self.now());
             if self.writes.len() < WRITES_MAX
@@ -101,8 +142,16 @@ impl Scheduler {
                 () = stop.cancelled() => return,
                 () = self.feed.wait() => {}
                 Some(done) = self.writes.join_next() => self.finish(done),
+                Some(done) = self.volumes.join_next() => self.finish_volumes(done),
                 () = tokio::time::sleep_until(wakeup) => {}
             }
+        }
+    }
+
+    /// An event about the pod, in the name of the scheduler that it asks for.
+    fn tell(&self, pod: &Pod, kind: EventType, reason: &'static str, message: &str) {
+        if let Some(events) = self.events.get(&pod.scheduler_name) {
+            events.event(write::reference(pod), kind, reason, message);
         }
     }
 
@@ -166,17 +215,47 @@ impl Scheduler {
                     let owner = owner.as_ref().map(|owner| selector_of(&owner.0));
                     self.world.set_owner("ReplicationController", full, owner);
                 }
+                Source::Claim
+                | Source::Volume
+                | Source::Class
+                | Source::CsiNode
+                | Source::Driver
+                | Source::Capacity
+                | Source::Attachment => self.take_in_volumes(source, &key, now),
             }
+        }
+    }
+
+    fn take_in_volumes(&mut self, source: Source, key: &Key, now: Millis) {
+        let name = &*key.name;
+        let full = (key.namespace.to_string(), name.to_string());
+        let (world, feed) = (&mut self.world, &self.feed);
+        match source {
+            Source::Claim => world.set_claim(full, value(&feed.claims, key), now),
+            Source::Volume => world.set_volume(name, value(&feed.volumes, key), now),
+            Source::Class => world.set_class(name, value(&feed.classes, key), now),
+            Source::CsiNode => world.set_csi_node(name, value(&feed.csi_nodes, key), now),
+            Source::Driver => world.set_driver(name, value(&feed.drivers, key), now),
+            Source::Capacity => world.set_capacity(full, value(&feed.capacities, key), now),
+            Source::Attachment => world.set_attachment(name, value(&feed.attachments, key), now),
+            _ => {}
         }
     }
 
     fn decide(&mut self, queued: Queued) {
         let pod = queued.pod.clone();
-        let decision = schedule(&pod, &self.world.snapshot, &mut |n| {
-            host::rng().random_range(0..n)
-        });
+        let Some(profile) = self.world.config.profile(&pod).cloned() else {
+            return;
+        };
+        let pick = &mut |n| host::rng().random_range(0..n);
+        let decision = schedule(&pod, &self.world.snapshot, &profile, self.start, pick);
         match decision {
-            Decision::Bind { node, feasible } => {
+            Decision::Bind {
+                node,
+                feasible,
+                evaluated,
+            } => {
+                self.start = (self.start + evaluated) % self.world.snapshot.node_count().max(1);
                 tracing::debug!(
                     namespace = pod.namespace,
                     name = pod.name,
@@ -184,25 +263,81 @@ impl Scheduler {
                     feasible,
                     "pod assumed"
                 );
-                self.world.snapshot.assume(pod.clone(), &node);
-                let client = self.client.clone();
-                self.writes.spawn(host::here(async move {
-                    let result = write::bind(&client, &pod, &node).await;
-                    Done::Bound {
-                        queued,
-                        node,
-                        result,
-                    }
-                }));
+                let plan = match profile.binds_volumes {
+                    true => self.world.volume_plan(&pod, &node),
+                    false => VolumePlan::default(),
+                };
+                self.world.snapshot.assume(pod, &node);
+                match plan.is_empty() {
+                    true => self.bind(queued, node),
+                    false => self.bind_volumes(queued, node, plan, &profile),
+                }
             }
-            Decision::Unschedulable(diagnosis) => self.refuse(queued, diagnosis),
+            Decision::Unschedulable(diagnosis) => self.refuse(queued, &profile, diagnosis),
+        }
+    }
+
+    fn bind(&mut self, queued: Queued, node: String) {
+        let client = self.client.clone();
+        self.writes.spawn(host::here(async move {
+            let result = write::bind(&client, &queued.pod, &node).await;
+            Done::Bound {
+                queued,
+                node,
+                result,
+            }
+        }));
+    }
+
+    /// The volumes first, and then the pod.
+    fn bind_volumes(&mut self, queued: Queued, node: String, plan: VolumePlan, profile: &Profile) {
+        let timeout = profile.args.volumes_timeout;
+        self.world.assume_volumes(&plan, &node);
+        let (client, feed) = (self.client.clone(), self.feed.clone());
+        let writers = self.volume_writers.clone();
+        self.volumes.spawn(host::here(async move {
+            let pod = &queued.pod;
+            let binding = bind_volumes(&client, &feed, &writers, pod, &node, &plan, timeout);
+            let result = binding.await;
+            VolumesDone {
+                queued,
+                node,
+                plan,
+                result,
+            }
+        }));
+    }
+
+    fn finish_volumes(&mut self, done: Result<VolumesDone, tokio::task::JoinError>) {
+        match done {
+            Ok(done) => match done.result {
+                Ok(()) => self.bind(done.queued, done.node),
+                Err(words) => {
+                    let (pod, now) = (&done.queued.pod, self.now());
+                    let message = format!("running PreBind plugin \"VolumeBinding\": {words}");
+                    tracing::warn!(
+                        namespace = pod.namespace,
+                        name = pod.name,
+                        node = done.node,
+                        message,
+                        "binding failed"
+                    );
+                    self.world.revert_volumes(&done.plan);
+                    if self.world.pod(pod).is_some() {
+                        self.tell(pod, EventType::Warning, "FailedScheduling", &message);
+                    }
+                    self.world.binding_failed(done.queued, now);
+                }
+            },
+            // As below.
+            Err(error) => tracing::error!(%error, "waiting for volumes ended abnormally"),
         }
     }
 
     /// Nothing takes the pod: makes room if that helps, says why, and parks the pod.
-    fn refuse(&mut self, queued: Queued, diagnosis: Diagnosis) {
+    fn refuse(&mut self, queued: Queued, profile: &Profile, diagnosis: Diagnosis) {
         let pod = queued.pod.clone();
-        let (words, room) = self.make_room(&pod, &diagnosis);
+        let (words, room) = self.make_room(&pod, profile, &diagnosis);
         let message = diagnosis.message(words.as_deref());
         tracing::debug!(
             namespace = pod.namespace,
@@ -210,12 +345,7 @@ impl Scheduler {
             message,
             "unschedulable"
         );
-        self.events.event(
-            write::reference(&pod),
-            EventType::Warning,
-            "FailedScheduling",
-            message.clone(),
-        );
+        self.tell(&pod, EventType::Warning, "FailedScheduling", &message);
         self.world.queue.park(queued, diagnosis.plugins, self.now());
 
         let nominated = self
@@ -228,7 +358,8 @@ impl Scheduler {
         if status.is_none() && room.is_none() {
             return;
         }
-        let (client, events) = (self.client.clone(), self.events.clone());
+        let client = self.client.clone();
+        let events = self.events.get(&pod.scheduler_name).cloned();
         self.writes.spawn(host::here(async move {
             if let Some(status) = status
                 && let Err(error) = write::report(&client, &pod, &status).await
@@ -236,7 +367,7 @@ impl Scheduler {
             {
                 tracing::warn!(namespace = pod.namespace, name = pod.name, %error, "the pod's condition could not be written");
             }
-            if let Some(Room { node, victims }) = room {
+            if let (Some(Room { node, victims }), Some(events)) = (room, events) {
                 evict_all(&client, &events, &pod, &node, &victims).await;
             }
             Done::Reported
@@ -247,9 +378,10 @@ impl Scheduler {
     fn make_room(
         &mut self,
         pod: &Arc<Pod>,
+        profile: &Profile,
         diagnosis: &Diagnosis,
     ) -> (Option<String>, Option<Room>) {
-        if diagnosis.nodes == 0 {
+        if diagnosis.nodes == 0 || !profile.preempts {
             return (None, None);
         }
         let budgets: Vec<_> = self
@@ -261,6 +393,7 @@ impl Scheduler {
         match preempt(
             pod,
             &self.world.snapshot,
+            profile,
             diagnosis,
             &budgets,
             host::rng().random_range(0..diagnosis.nodes),
@@ -292,12 +425,7 @@ impl Scheduler {
                     "Successfully assigned {}/{} to {node}",
                     pod.namespace, pod.name
                 );
-                self.events.event(
-                    write::reference(pod),
-                    EventType::Normal,
-                    "Scheduled",
-                    message,
-                );
+                self.tell(pod, EventType::Normal, "Scheduled", &message);
             }
             Ok(Done::Bound {
                 queued,
@@ -310,11 +438,11 @@ impl Scheduler {
                         "binding rejected: running Bind plugin \"DefaultBinder\": {}",
                         error.message
                     );
-                    self.events.event(
-                        write::reference(&queued.pod),
+                    self.tell(
+                        &queued.pod,
                         EventType::Warning,
                         "FailedScheduling",
-                        message,
+                        &message,
                     );
                 }
                 self.world.binding_failed(queued, now);

@@ -1,7 +1,8 @@
 //! One decision: which node takes the pod, or why none does. Pure: the only chance is the caller's `pick` among equals.
 
+use crate::config::Profile;
 use crate::object::Pod;
-use crate::plugins::{Check, FILTERS, Prepared, Rejection, SCORES};
+use crate::plugins::{Check, Prepared, Rejection};
 use crate::snapshot::{NodeInfo, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,8 @@ pub enum Decision {
         node: String,
         /// How many nodes could have taken the pod.
         feasible: usize,
+        /// How many nodes were looked at.
+        evaluated: usize,
     },
     /// No node takes the pod now.
     Unschedulable(Diagnosis),
@@ -80,14 +83,18 @@ pub(crate) struct Filters<'a> {
 }
 
 impl<'a> Filters<'a> {
-    pub(crate) fn prepare(pod: &'a Pod, snapshot: &'a Snapshot) -> Filters<'a> {
+    pub(crate) fn prepare(
+        pod: &'a Pod,
+        snapshot: &'a Snapshot,
+        profile: &'a Profile,
+    ) -> Filters<'a> {
         let mut filters = Filters {
             reject_all: None,
             only: None,
             checks: Vec::new(),
         };
-        for filter in FILTERS {
-            match (filter.prepare)(pod, snapshot) {
+        for filter in &profile.filters {
+            match (filter.prepare)(pod, snapshot, &profile.args) {
                 Prepared::Pass => {}
                 Prepared::RejectAll(rejection) => {
                     filters.reject_all.get_or_insert((filter.name, rejection));
@@ -111,15 +118,7 @@ impl<'a> Filters<'a> {
         if let Some((names, by)) = &self.only
             && !names.contains(info.name())
         {
-            let reason = format!("node(s) didn't satisfy plugin(s) [{}]", by.join(" "));
-            let plugin = by.first().copied().unwrap_or_default();
-            return Err((
-                plugin,
-                Rejection {
-                    reasons: vec![reason.into()],
-                    resolvable: false,
-                },
-            ));
+            return Err((by.first().copied().unwrap_or_default(), not_named(by)));
         }
         self.checks
             .iter()
@@ -127,13 +126,29 @@ impl<'a> Filters<'a> {
     }
 }
 
-/// Decides where the pod goes. `pick(n)` chooses one of `n` equally good nodes, as an index below `n`.
-pub fn schedule(pod: &Pod, snapshot: &Snapshot, pick: &mut dyn FnMut(usize) -> usize) -> Decision {
-    let nodes = match feasible(pod, snapshot) {
+/// A node is none of those that these filters have named.
+pub(crate) fn not_named(by: &[&str]) -> Rejection {
+    let reason = format!("node(s) didn't satisfy plugin(s) [{}]", by.join(" "));
+    Rejection {
+        reasons: vec![reason.into()],
+        resolvable: false,
+    }
+}
+
+/// Decides where the pod goes. `start` is the place among the nodes where the search begins, for profiles that do not
+/// look at all of them; `pick(n)` chooses one of `n` equally good nodes, as an index below `n`.
+pub fn schedule(
+    pod: &Pod,
+    snapshot: &Snapshot,
+    profile: &Profile,
+    start: usize,
+    pick: &mut dyn FnMut(usize) -> usize,
+) -> Decision {
+    let Feasible { nodes, evaluated } = match feasible(pod, snapshot, profile, start) {
         Ok(nodes) => nodes,
         Err(diagnosis) => return Decision::Unschedulable(diagnosis),
     };
-    let totals = total_scores(pod, snapshot, &nodes);
+    let totals = total_scores(pod, snapshot, profile, &nodes);
     let best = totals.iter().copied().max().unwrap_or(0);
     let equals: Vec<&NodeInfo> = nodes
         .iter()
@@ -145,16 +160,28 @@ pub fn schedule(pod: &Pod, snapshot: &Snapshot, pick: &mut dyn FnMut(usize) -> u
     Decision::Bind {
         node: chosen.name().to_string(),
         feasible: nodes.len(),
+        evaluated,
     }
 }
 
-/// The nodes that pass every filter, at least one.
-fn feasible<'s>(pod: &Pod, snapshot: &'s Snapshot) -> Result<Vec<&'s NodeInfo>, Diagnosis> {
+/// At least one node that passes every filter.
+struct Feasible<'s> {
+    nodes: Vec<&'s NodeInfo>,
+    evaluated: usize,
+}
+
+/// The nodes that pass every filter, until there are enough of them.
+fn feasible<'s>(
+    pod: &Pod,
+    snapshot: &'s Snapshot,
+    profile: &Profile,
+    start: usize,
+) -> Result<Feasible<'s>, Diagnosis> {
     let mut diagnosis = Diagnosis {
         nodes: snapshot.node_count(),
         ..Diagnosis::default()
     };
-    let filters = Filters::prepare(pod, snapshot);
+    let filters = Filters::prepare(pod, snapshot, profile);
     if let Some((plugin, rejection)) = &filters.reject_all {
         diagnosis.for_all = Some(rejection.reasons.join(", "));
         diagnosis.plugins.insert(plugin);
@@ -167,9 +194,19 @@ fn feasible<'s>(pod: &Pod, snapshot: &'s Snapshot) -> Result<Vec<&'s NodeInfo>, 
     let crowded = with_nominated(pod, snapshot);
     let crowded = crowded
         .as_ref()
-        .map(|(names, snapshot)| (names, snapshot, Filters::prepare(pod, snapshot)));
-    let mut nodes = Vec::new();
-    for info in snapshot.nodes() {
+        .map(|(names, snapshot)| (names, snapshot, Filters::prepare(pod, snapshot, profile)));
+    let enough = profile.enough(snapshot.node_count());
+    let start = start % snapshot.node_count().max(1);
+    let (mut nodes, mut evaluated) = (Vec::new(), 0);
+    for info in snapshot
+        .nodes()
+        .skip(start)
+        .chain(snapshot.nodes().take(start))
+    {
+        if nodes.len() >= enough {
+            break;
+        }
+        evaluated += 1;
         let mut verdict = filters.check(info);
         if let (Ok(()), Some((names, crowded, filters))) = (&verdict, &crowded)
             && names.contains(info.name())
@@ -190,13 +227,16 @@ fn feasible<'s>(pod: &Pod, snapshot: &'s Snapshot) -> Result<Vec<&'s NodeInfo>, 
     if nodes.is_empty() {
         Err(diagnosis)
     } else {
-        Ok(nodes)
+        Ok(Feasible { nodes, evaluated })
     }
 }
 
 /// The cluster with the pods for which room is kept in place, and the nodes where that makes a difference. A node must
 /// take the pod both with them, since they will come, and without them, since they may not.
-fn with_nominated(pod: &Pod, snapshot: &Snapshot) -> Option<(BTreeSet<String>, Snapshot)> {
+pub(crate) fn with_nominated(
+    pod: &Pod,
+    snapshot: &Snapshot,
+) -> Option<(BTreeSet<String>, Snapshot)> {
     let nominated: Vec<_> = snapshot.nominated_above(pod.priority, &pod.uid).collect();
     if nominated.is_empty() {
         return None;
@@ -212,17 +252,22 @@ fn with_nominated(pod: &Pod, snapshot: &Snapshot) -> Option<(BTreeSet<String>, S
 }
 
 /// The weighted sum over the score plugins, for each node.
-fn total_scores(pod: &Pod, snapshot: &Snapshot, nodes: &[&NodeInfo]) -> Vec<i64> {
+fn total_scores(
+    pod: &Pod,
+    snapshot: &Snapshot,
+    profile: &Profile,
+    nodes: &[&NodeInfo],
+) -> Vec<i64> {
     let mut totals = vec![0; nodes.len()];
     if nodes.len() < 2 {
         return totals;
     }
-    for plugin in SCORES {
-        let Some(values) = (plugin.score)(pod, snapshot, nodes) else {
+    for (plugin, weight) in &profile.scores {
+        let Some(scores) = (plugin.score)(pod, snapshot, &profile.args, nodes) else {
             continue;
         };
-        for (total, value) in totals.iter_mut().zip(values) {
-            *total += plugin.weight * value;
+        for (total, value) in totals.iter_mut().zip(scores.normalized) {
+            *total += weight * value;
         }
     }
     totals
@@ -250,7 +295,7 @@ mod tests {
     }
 
     fn unschedulable(pod: &Pod, snapshot: &Snapshot) -> Diagnosis {
-        match schedule(pod, snapshot, &mut first) {
+        match schedule(pod, snapshot, &Profile::default(), 0, &mut first) {
             Decision::Unschedulable(diagnosis) => diagnosis,
             bound => panic!("{bound:?}"),
         }
@@ -265,12 +310,19 @@ mod tests {
             testing::node("b", json!({}), json!({})),
         ];
         let cluster = testing::snapshot(nodes, vec![there]);
-        let decision = schedule(&asking("p", "1"), &cluster, &mut first);
+        let decision = schedule(
+            &asking("p", "1"),
+            &cluster,
+            &Profile::default(),
+            0,
+            &mut first,
+        );
         assert_eq!(
             decision,
             Decision::Bind {
                 node: "b".into(),
-                feasible: 2
+                feasible: 2,
+                evaluated: 2,
             }
         );
     }
@@ -338,9 +390,29 @@ mod tests {
         let mut higher = asking("h", "2");
         higher.priority = 11;
         assert!(matches!(
-            schedule(&higher, &cluster, &mut first),
+            schedule(&higher, &cluster, &Profile::default(), 0, &mut first),
             Decision::Bind { .. }
         ));
+    }
+
+    #[test]
+    fn a_profile_that_looks_at_a_part_of_the_nodes_goes_round() {
+        let nodes = (0..300).map(|n| testing::node(&format!("n{n:03}"), json!({}), json!({})));
+        let cluster = testing::snapshot(nodes.collect(), vec![]);
+        let profile = Profile {
+            percentage: Some(10),
+            ..Profile::default()
+        };
+        let decide =
+            |start: usize| schedule(&asking("p", "1"), &cluster, &profile, start, &mut first);
+        let bound = |node: &str, evaluated| Decision::Bind {
+            node: node.into(),
+            feasible: 100,
+            evaluated,
+        };
+        assert_eq!(decide(0), bound("n000", 100));
+        assert_eq!(decide(250), bound("n250", 100));
+        assert_eq!(decide(300), bound("n000", 100));
     }
 
     /// A random pod: its requests, and whether it wants a label, tolerates the taint, takes a host port.
@@ -391,7 +463,7 @@ mod tests {
             }
             for (index, spec) in pods.into_iter().enumerate() {
                 let pod = Arc::new(testing::labelled_pod(&format!("p{index}"), json!({}), spec));
-                match schedule(&pod, &snapshot, &mut |n| seed.wrapping_add(index) % n) {
+                match schedule(&pod, &snapshot, &Profile::default(), seed, &mut |n| seed.wrapping_add(index) % n) {
                     Decision::Bind { node, .. } => {
                         let target = snapshot.node(&node).unwrap().node.clone().unwrap();
                         prop_assert!(pod.wants_node(&target.name, &target.labels));

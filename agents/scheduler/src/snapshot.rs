@@ -8,6 +8,7 @@
 use crate::object::{HostPort, Node, Pod};
 use crate::resources::Resources;
 use crate::selector::{LabelSelector, Labels};
+use crate::volume::Volumes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -126,6 +127,8 @@ pub struct Snapshot {
     pub services: BTreeMap<(String, String), LabelSelector>,
     /// Selectors of ReplicaSets, StatefulSets and ReplicationControllers by uid.
     pub owners: BTreeMap<String, LabelSelector>,
+    /// Claims and volumes.
+    pub volumes: Arc<Volumes>,
     /// Nominated pods waiting for their victims to leave, by uid: node and pod.
     nominated: BTreeMap<String, (String, Arc<Pod>)>,
 }

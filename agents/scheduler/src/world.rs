@@ -1,12 +1,16 @@
 //! What the loop knows: the snapshot, the queue, and the objects as they were last applied to both. Pure; each method
 //! takes one change and says nothing to anybody.
 
+use crate::config::Config;
 use crate::object::{Node, Pod};
-use crate::plugins::Change;
+use crate::plugins::{Change, VolumeChange};
 use crate::preempt::Budget;
 use crate::queue::{Queue, Queued};
 use crate::selector::{LabelSelector, Labels};
 use crate::snapshot::{Millis, Snapshot};
+use crate::volume::Volumes;
+use crate::volume::bind::{Claims, VolumePlan};
+use crate::volume::object::{Attachment, Capacity, Claim, Class, CsiNode, Driver, Volume};
 use host::HashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,8 +20,8 @@ pub type Name = (String, String);
 
 /// See the module head.
 pub struct World {
-    /// Whose pods are ours.
-    scheduler_name: String,
+    /// Whose pods are ours, and what holds for them.
+    pub config: Arc<Config>,
     /// The cluster.
     pub snapshot: Snapshot,
     /// Pods that wait.
@@ -31,12 +35,12 @@ pub struct World {
 }
 
 impl World {
-    /// An empty world; `scheduler_name` is what a pod's `spec.schedulerName` must be for us to take it.
-    pub fn new(scheduler_name: &str) -> World {
+    /// An empty world. A pod is ours if its `spec.schedulerName` names one of the profiles.
+    pub fn new(config: Arc<Config>) -> World {
         World {
-            scheduler_name: scheduler_name.into(),
             snapshot: Snapshot::default(),
-            queue: Queue::default(),
+            queue: Queue::new(config.clone()),
+            config,
             budgets: BTreeMap::new(),
             pods: HashMap::default(),
             nodes: HashMap::default(),
@@ -69,7 +73,7 @@ impl World {
             self.take_away(&new, now);
         } else if !new.node_name.is_empty() {
             self.placed(old, new, now);
-        } else if new.scheduler_name == self.scheduler_name {
+        } else if self.config.profile(&new).is_some() {
             self.waiting(old, new, now);
         }
     }
@@ -180,6 +184,101 @@ impl World {
         }
     }
 
+    fn volumes(&mut self) -> &mut Volumes {
+        Arc::make_mut(&mut self.snapshot.volumes)
+    }
+
+    fn wake_by(&mut self, change: VolumeChange, now: Millis) {
+        self.queue.wake(&Change::Volumes(change), now);
+    }
+
+    /// A claim is now like this, or gone.
+    pub fn set_claim(&mut self, name: Name, new: Option<Arc<Claim>>, now: Millis) {
+        let there = new.is_some();
+        let old = self.volumes().set_claim(name.clone(), new);
+        if there {
+            let (namespace, name) = name;
+            let new = old.is_none();
+            let change = VolumeChange::Claim {
+                namespace,
+                name,
+                new,
+            };
+            self.wake_by(change, now);
+        }
+    }
+
+    /// A volume is now like this, or gone.
+    pub fn set_volume(&mut self, name: &str, new: Option<Arc<Volume>>, now: Millis) {
+        let old = self.volumes().set_volume(name, new.clone());
+        if let Some(new) = new {
+            self.wake_by(VolumeChange::Volume { old, new }, now);
+        }
+    }
+
+    /// A class is now like this, or gone.
+    pub fn set_class(&mut self, name: &str, new: Option<Arc<Class>>, now: Millis) {
+        if let (old, Some(new)) = put(&mut self.volumes().classes, name.to_owned(), new) {
+            self.wake_by(VolumeChange::Class { old, new }, now);
+        }
+    }
+
+    /// What drivers say of a node is now this, or nothing.
+    pub fn set_csi_node(&mut self, name: &str, new: Option<Arc<CsiNode>>, now: Millis) {
+        if let (old, Some(new)) = put(&mut self.volumes().csi_nodes, name.to_owned(), new) {
+            self.wake_by(VolumeChange::CsiNode { old, new }, now);
+        }
+    }
+
+    /// A driver is now like this, or gone.
+    pub fn set_driver(&mut self, name: &str, new: Option<Arc<Driver>>, now: Millis) {
+        let (old, new) = put(&mut self.volumes().drivers, name.to_owned(), new);
+        let tells =
+            |driver: &Option<Arc<Driver>>| driver.as_ref().is_some_and(|d| d.tells_capacity);
+        if tells(&old) && !tells(&new) {
+            self.wake_by(VolumeChange::DriverStopsTelling, now);
+        }
+    }
+
+    /// The room for volumes of a class is now this, or nothing.
+    pub fn set_capacity(&mut self, name: Name, new: Option<Arc<Capacity>>, now: Millis) {
+        let (old, new) = put(&mut self.volumes().capacities, name, new);
+        let Some(new) = new else { return };
+        if old.is_none_or(|old| new.largest > old.largest) {
+            self.wake_by(VolumeChange::MoreRoom, now);
+        }
+    }
+
+    /// An attachment is now like this, or gone.
+    pub fn set_attachment(&mut self, name: &str, new: Option<Arc<Attachment>>, now: Millis) {
+        let gone = new.is_none();
+        let old = self.volumes().set_attachment(name, new);
+        if let Some(old) = old.filter(|_| gone) {
+            let node = old.node.clone();
+            self.wake_by(VolumeChange::Detached { node }, now);
+        }
+    }
+
+    /// What has to be written about the pod's volumes before it can be bound to a node that was found to do.
+    pub fn volume_plan(&self, pod: &Pod, node: &str) -> VolumePlan {
+        let claims = Claims::of(pod, &self.snapshot.volumes).ok().flatten();
+        let node = self.snapshot.node(node).and_then(|info| info.node.clone());
+        let plan = claims
+            .zip(node)
+            .map(|(claims, node)| claims.plan(&node.name, &node.labels));
+        plan.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// The plan holds from now on, before it is written.
+    pub fn assume_volumes(&mut self, plan: &VolumePlan, node: &str) {
+        self.volumes().assume(plan, node);
+    }
+
+    /// The plan will not come true.
+    pub fn revert_volumes(&mut self, plan: &VolumePlan) {
+        self.volumes().revert(plan);
+    }
+
     /// Binding failed: the room is free again, and the pod tries again unless it is gone or placed by now.
     pub fn binding_failed(&mut self, mut queued: Queued, now: Millis) {
         let assumed = self.snapshot.assumed_node(&queued.pod.uid).is_some();
@@ -218,6 +317,19 @@ impl World {
     }
 }
 
+/// Puts or takes away an entry; gives back what it was and what it is.
+fn put<K: Ord, V>(
+    map: &mut BTreeMap<K, Arc<V>>,
+    key: K,
+    new: Option<Arc<V>>,
+) -> (Option<Arc<V>>, Option<Arc<V>>) {
+    let old = match &new {
+        Some(value) => map.insert(key, value.clone()),
+        None => map.remove(&key),
+    };
+    (old, new)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,7 +350,7 @@ mod tests {
     }
 
     fn world() -> World {
-        let mut world = World::new("default-scheduler");
+        let mut world = World::new(Arc::new(Config::default()));
         world.set_node("n", Some(Arc::new(node("n", json!({}), json!({})))), 0);
         world
     }
@@ -314,6 +426,42 @@ mod tests {
         world.set_pod(name("p"), Some(Arc::new(finished)), 20_000);
         assert_eq!(used(&world), 0);
         assert_eq!(world.queue.pop(20_000).unwrap().pod.uid, "v");
+    }
+
+    #[test]
+    fn a_volume_is_given_once_although_nothing_is_written_yet() {
+        use crate::config::Profile;
+        use crate::schedule::{Decision, schedule};
+        use crate::volume::testing::{claim, class, using, volume};
+        let mut world = world();
+        let waits = class("w", "kubernetes.io/no-provisioner", "WaitForFirstConsumer");
+        world.set_class("w", Some(Arc::new(Class::compile(&waits))), 0);
+        let only = volume("v", "w", "1Gi", &[]);
+        world.set_volume("v", Some(Arc::new(Volume::compile(&only))), 0);
+        let mut decide = |uid: &str, claim_name: &str| {
+            let of_claim = claim(claim_name, "w", "1Gi");
+            world.set_claim(
+                name(claim_name),
+                Some(Arc::new(Claim::compile(&of_claim))),
+                0,
+            );
+            let pod = Pod::compile(&json!({
+                "metadata": {"name": uid, "namespace": "default", "uid": uid}, "spec": using(&[claim_name]),
+            }));
+            let decision = schedule(&pod, &world.snapshot, &Profile::default(), 0, &mut |_| 0);
+            let plan = world.volume_plan(&pod, "n");
+            world.assume_volumes(&plan, "n");
+            (matches!(decision, Decision::Bind { .. }), plan)
+        };
+        let (first, plan) = decide("a", "p");
+        assert!(first && plan.bindings.len() == 1);
+        assert!(!decide("b", "q").0, "the volume is promised to the first");
+        assert!(decide("a", "p").0, "which may try again");
+        world.revert_volumes(&plan);
+        let again = Pod::compile(&json!({
+            "metadata": {"name": "b", "namespace": "default", "uid": "b"}, "spec": using(&["q"]),
+        }));
+        assert_eq!(world.volume_plan(&again, "n").bindings.len(), 1);
     }
 
     #[test]

@@ -70,7 +70,9 @@ pub(crate) async fn evict(client: &Client, preemptor: &Pod, victim: &Pod) -> Res
     }
 }
 
-async fn bounded<T>(write: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+pub(crate) async fn bounded<T>(
+    write: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
     match tokio::time::timeout(WRITE_TIMEOUT, write).await {
         Ok(result) => result,
         Err(_) => Err(ApiError::transport("the API server did not answer in time")),

@@ -133,6 +133,7 @@ impl Cluster {
             client: client.clone(),
             identity: "test".into(),
             cluster_ca_pem: "CA".into(),
+            scheduler_config: "".into(),
             stop: stop.clone(),
         };
         let hub = Hub::new(client.clone(), &stop);

@@ -32,6 +32,7 @@ pub async fn run(api: Arc<ApiServer>, member: u64, scribe: Arc<Scribe>, stop: Ca
             client: client(&api, agent.user, watcher),
             identity,
             cluster_ca_pem: "CA".into(),
+            scheduler_config: "".into(),
             stop: stop.clone(),
         };
         (agent.run)(context)

@@ -1,6 +1,6 @@
 //! NodeResourcesBalancedAllocation: prefers the node whose cpu and memory use the pod brings closer together.
 
-use super::{SCORE_MAX, Score};
+use super::{Args, SCORE_MAX, Score, Scores};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 
@@ -10,35 +10,40 @@ pub(super) const SCORE: Score = Score {
     score,
 };
 
-fn score(pod: &Pod, _: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
-    if pod.requests.milli_cpu == 0 && pod.requests.memory == 0 {
+fn score(pod: &Pod, _: &Snapshot, args: &Args, nodes: &[&NodeInfo]) -> Option<Scores> {
+    if args.balanced.iter().all(|name| pod.requests.get(name) == 0) {
         return None;
     }
     let value = |info: &&NodeInfo| {
-        let with = balance(info, pod.requests.milli_cpu, pod.requests.memory);
-        let without = balance(info, 0, 0);
+        let with = balance(info, pod, &args.balanced, true);
+        let without = balance(info, pod, &args.balanced, false);
         SCORE_MAX / 2 + (SCORE_MAX / 2 + with - without) / 2
     };
-    Some(nodes.iter().map(value).collect())
+    Some(Scores::plain(nodes.iter().map(value).collect()))
 }
 
-/// How close the used fractions of cpu and memory are, from 0 to [`SCORE_MAX`], with this much more used.
-fn balance(info: &NodeInfo, milli_cpu: i64, memory: i64) -> i64 {
+/// How close the used fractions of the resources are, from 0 to [`SCORE_MAX`], with the pod or without.
+fn balance(info: &NodeInfo, pod: &Pod, resources: &[String], with: bool) -> i64 {
     let Some(node) = &info.node else { return 0 };
-    let fraction = |used: i64, capacity: i64| {
-        (capacity > 0).then(|| (used as f64 / capacity as f64).clamp(0.0, 1.0))
+    let fraction = |name: &String| {
+        let (asked, capacity) = (pod.requests.get(name), node.allocatable.get(name));
+        let usual = ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str());
+        if capacity <= 0 || asked == 0 && !usual {
+            return None;
+        }
+        let more = if with { asked } else { 0 };
+        let used = info.requested.get(name).saturating_add(more);
+        Some((used as f64 / capacity as f64).clamp(0.0, 1.0))
     };
-    let cpu = fraction(
-        info.requested.milli_cpu.saturating_add(milli_cpu),
-        node.allocatable.milli_cpu,
-    );
-    let memory = fraction(
-        info.requested.memory.saturating_add(memory),
-        node.allocatable.memory,
-    );
-    let deviation = match (cpu, memory) {
-        (Some(cpu), Some(memory)) => ((cpu - memory) / 2.0).abs(),
-        _ => 0.0,
+    let fractions: Vec<f64> = resources.iter().filter_map(fraction).collect();
+    let deviation = match fractions.as_slice() {
+        [] | [_] => 0.0,
+        [one, other] => ((one - other) / 2.0).abs(),
+        more => {
+            let mean = more.iter().sum::<f64>() / more.len() as f64;
+            let squares = more.iter().map(|f| (f - mean) * (f - mean));
+            (squares.sum::<f64>() / more.len() as f64).sqrt()
+        }
     };
     ((1.0 - deviation) * SCORE_MAX as f64) as i64
 }

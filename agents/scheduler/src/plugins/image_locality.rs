@@ -1,7 +1,7 @@
 //! ImageLocality: prefers nodes that have the images already, scaled down for images that few nodes have, so that a
 //! popular image does not pull everything onto one node.
 
-use super::{SCORE_MAX, Score};
+use super::{Args, SCORE_MAX, Score, Scores};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 
@@ -17,7 +17,7 @@ const SMALLEST: i64 = 23 * MEBIBYTE;
 /// A container's share of the sum at which more does not count.
 const LARGEST_PER_CONTAINER: i64 = 1000 * MEBIBYTE;
 
-fn score(pod: &Pod, snapshot: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+fn score(pod: &Pod, snapshot: &Snapshot, _: &Args, nodes: &[&NodeInfo]) -> Option<Scores> {
     let total = snapshot.node_count().max(1) as f64;
     let largest = (LARGEST_PER_CONTAINER * pod.images.len() as i64).max(SMALLEST + 1);
     let value = |info: &&NodeInfo| {
@@ -29,7 +29,7 @@ fn score(pod: &Pod, snapshot: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>
         let sum: i64 = sizes.fold(0, i64::saturating_add);
         SCORE_MAX * (sum.clamp(SMALLEST, largest) - SMALLEST) / (largest - SMALLEST)
     };
-    Some(nodes.iter().map(value).collect())
+    Some(Scores::plain(nodes.iter().map(value).collect()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! InterPodAffinity: pods that want to be near or away from other pods, and the anti-affinity of pods that are
 //! already there against the newcomer.
 
-use super::{Change, Filter, Prepared, Rejection, SCORE_MAX, Score};
+use super::{Args, Change, Filter, Prepared, Rejection, SCORE_MAX, Score, Scores};
 use crate::object::{AffinityTerm, Pod};
 use crate::snapshot::{NodeInfo, Snapshot};
 use std::collections::BTreeMap;
@@ -17,13 +17,10 @@ pub(super) const SCORE: Score = Score {
     score,
 };
 
-/// What a required affinity of a placed pod counts for when the newcomer is scored.
-const HARD_AFFINITY_WEIGHT: i64 = 1;
-
 /// Counts by (topology key, its value).
 type Counts<'a> = BTreeMap<(&'a str, &'a str), i64>;
 
-fn prepare<'a>(pod: &'a Pod, snapshot: &'a Snapshot) -> Prepared<'a> {
+fn prepare<'a>(pod: &'a Pod, snapshot: &'a Snapshot, _: &'a Args) -> Prepared<'a> {
     let namespace = snapshot.namespace_labels(&pod.namespace);
     let mut against = Counts::new();
     for (info, other) in snapshot.pods_with_affinity() {
@@ -108,27 +105,31 @@ fn at(counts: &Counts<'_>, term: &AffinityTerm, info: &NodeInfo) -> i64 {
         .unwrap_or(0)
 }
 
-fn wakes_on(pod: &Pod, change: &Change) -> bool {
+fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
     match change {
         Change::PodPlaced(_) => !pod.affinity.is_empty(),
         Change::PodGone(_) => true,
         Change::NodeAdded(_) => true,
         Change::NodeUpdated { .. } => change.node_part_changed(|node| &node.labels),
         Change::Namespace => pod.has_affinity(),
-        Change::NodeRemoved => false,
+        Change::NodeRemoved | Change::Volumes(_) => false,
     }
 }
 
-fn score(pod: &Pod, snapshot: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+fn score(pod: &Pod, snapshot: &Snapshot, args: &Args, nodes: &[&NodeInfo]) -> Option<Scores> {
     let namespace = snapshot.namespace_labels(&pod.namespace);
+    let args = &args.affinity;
+    if args.ignore_preferences_of_placed && pod.preferred_affinity.is_empty() {
+        return None;
+    }
     let mut counts = Counts::new();
     for (info, other) in snapshot.pods_with_affinity() {
         for term in other
             .affinity
             .iter()
-            .filter(|term| term.matches(pod, namespace))
+            .filter(|term| args.hard_weight > 0 && term.matches(pod, namespace))
         {
-            count(&mut counts, term, info, HARD_AFFINITY_WEIGHT);
+            count(&mut counts, term, info, args.hard_weight);
         }
         for (weight, term) in other
             .preferred_affinity
@@ -171,7 +172,8 @@ fn score(pod: &Pod, snapshot: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>
         true => (SCORE_MAX as f64 * ((value - smallest) as f64 / range)) as i64,
         false => 0,
     };
-    Some(raw.into_iter().map(scale).collect())
+    let normalized = raw.iter().copied().map(scale).collect();
+    Some(Scores { raw, normalized })
 }
 
 #[cfg(test)]

@@ -12,12 +12,19 @@ mod node_name;
 mod node_ports;
 mod node_resources_fit;
 mod node_unschedulable;
+mod node_volume_limits;
 mod pod_topology_spread;
 mod scheduling_gates;
 mod taint_toleration;
+mod volume_binding;
+mod volume_restrictions;
+mod volume_zone;
 
+pub(crate) use crate::config::args::Args;
 use crate::object::{Node, Pod};
 use crate::snapshot::{NodeInfo, Snapshot};
+use crate::volume::bind::Hopeless;
+use crate::volume::object::{Class, CsiNode, Volume};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -45,6 +52,14 @@ impl Rejection {
 
     /// A reason that stays, whoever leaves.
     pub fn lasting(reason: &'static str) -> Rejection {
+        Rejection {
+            reasons: vec![reason.into()],
+            resolvable: false,
+        }
+    }
+
+    /// A claim of the pod cannot be had on any node.
+    pub(crate) fn hopeless(Hopeless(reason): Hopeless) -> Rejection {
         Rejection {
             reasons: vec![reason.into()],
             resolvable: false,
@@ -82,6 +97,46 @@ pub enum Change {
     PodGone(Arc<Pod>),
     /// A namespace appeared or changed its labels.
     Namespace,
+    /// Something about volumes.
+    Volumes(VolumeChange),
+}
+
+/// A change of volumes, or of what is said of them. `old` is absent for what is new.
+#[derive(Debug, Clone)]
+pub enum VolumeChange {
+    /// A claim appeared or changed.
+    Claim {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Whether it was not there before.
+        new: bool,
+    },
+    /// A volume appeared or changed.
+    Volume {
+        old: Option<Arc<Volume>>,
+        new: Arc<Volume>,
+    },
+    /// A class appeared or changed.
+    Class {
+        old: Option<Arc<Class>>,
+        new: Arc<Class>,
+    },
+    /// What drivers say of a node has changed.
+    CsiNode {
+        old: Option<Arc<CsiNode>>,
+        new: Arc<CsiNode>,
+    },
+    /// A driver does not tell any more how much room there is.
+    DriverStopsTelling,
+    /// There is more room than before for volumes of a class.
+    MoreRoom,
+    /// A volume was detached from a node.
+    Detached {
+        /// The node.
+        node: String,
+    },
 }
 
 impl Change {
@@ -116,20 +171,64 @@ pub struct Filter {
     /// Name as in Kubernetes.
     pub name: &'static str,
     /// Looks at the pod and the cluster once a decision.
-    pub prepare: for<'a> fn(&'a Pod, &'a Snapshot) -> Prepared<'a>,
+    pub prepare: for<'a> fn(&'a Pod, &'a Snapshot, &'a Args) -> Prepared<'a>,
     /// Whether the change may have removed this filter's reason against the pod.
-    pub wakes_on: fn(&Pod, &Change) -> bool,
+    pub wakes_on: fn(&Pod, &Change, &Args) -> bool,
 }
 
 /// Values nodes.
 pub struct Score {
     /// Name as in Kubernetes.
     pub name: &'static str,
-    /// How much it counts.
+    /// How much it counts where nothing else is said.
     pub weight: i64,
-    /// A value from 0 to [`SCORE_MAX`] for each of the nodes, or `None` when it has nothing to say.
-    pub score: fn(&Pod, &Snapshot, &[&NodeInfo]) -> Option<Vec<i64>>,
+    /// A value for each of the nodes, or `None` when it has nothing to say.
+    pub score: fn(&Pod, &Snapshot, &Args, &[&NodeInfo]) -> Option<Scores>,
 }
+
+/// The values that a score gives to nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scores {
+    /// As they are before they are compared with each other.
+    pub raw: Vec<i64>,
+    /// From 0 to [`SCORE_MAX`].
+    pub normalized: Vec<i64>,
+}
+
+impl Scores {
+    /// Values that are from 0 to [`SCORE_MAX`] by themselves.
+    fn plain(values: Vec<i64>) -> Scores {
+        Scores {
+            raw: values.clone(),
+            normalized: values,
+        }
+    }
+
+    /// Scaled so that the largest becomes [`SCORE_MAX`]; with `reverse` the largest becomes 0.
+    fn scaled(raw: Vec<i64>, reverse: bool) -> Scores {
+        Scores {
+            normalized: normalize(raw.clone(), reverse),
+            raw,
+        }
+    }
+}
+
+/// Plugins are told apart by their names.
+macro_rules! named {
+    ($($plugin:ident)*) => { $(
+        impl PartialEq for $plugin {
+            fn eq(&self, other: &Self) -> bool {
+                self.name == other.name
+            }
+        }
+        impl std::fmt::Debug for $plugin {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name)
+            }
+        }
+    )* };
+}
+named!(Gate Filter Score);
 
 /// Gates.
 pub static GATES: &[Gate] = &[scheduling_gates::GATE];
@@ -142,6 +241,10 @@ pub static FILTERS: &[Filter] = &[
     node_affinity::FILTER,
     node_ports::FILTER,
     node_resources_fit::FILTER,
+    volume_restrictions::FILTER,
+    node_volume_limits::FILTER,
+    volume_binding::FILTER,
+    volume_zone::FILTER,
     pod_topology_spread::FILTER,
     inter_pod_affinity::FILTER,
 ];
@@ -212,8 +315,18 @@ pub(crate) mod testing {
         snapshot: &Snapshot,
         node: &str,
     ) -> Option<String> {
+        verdict_with(filter, pod, snapshot, &Args::default(), node)
+    }
+
+    pub(crate) fn verdict_with(
+        filter: &Filter,
+        pod: &Pod,
+        snapshot: &Snapshot,
+        args: &Args,
+        node: &str,
+    ) -> Option<String> {
         let info = snapshot.node(node).unwrap();
-        let rejection = match (filter.prepare)(pod, snapshot) {
+        let rejection = match (filter.prepare)(pod, snapshot, args) {
             Prepared::Pass => None,
             Prepared::RejectAll(rejection) => Some(rejection),
             Prepared::Only(names, _) if !names.contains(node) => {
@@ -225,8 +338,17 @@ pub(crate) mod testing {
     }
 
     pub(crate) fn scores(score: &Score, pod: &Pod, snapshot: &Snapshot) -> Option<Vec<i64>> {
+        scores_with(score, pod, snapshot, &Args::default())
+    }
+
+    pub(crate) fn scores_with(
+        score: &Score,
+        pod: &Pod,
+        snapshot: &Snapshot,
+        args: &Args,
+    ) -> Option<Vec<i64>> {
         let nodes: Vec<&NodeInfo> = snapshot.nodes().collect();
-        (score.score)(pod, snapshot, &nodes)
+        Some((score.score)(pod, snapshot, args, &nodes)?.normalized)
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! NodeAffinity: `nodeSelector` and required node affinity decide, preferred node affinity scores.
 
-use super::{Change, Filter, Prepared, Rejection, Score, normalize};
+use super::{Args, Change, Filter, Prepared, Rejection, Score, Scores};
 use crate::object::Pod;
+use crate::selector::NodeSelectorTerm;
 use crate::snapshot::{NodeInfo, Snapshot};
 use std::collections::BTreeSet;
 
@@ -16,15 +17,27 @@ pub(super) const SCORE: Score = Score {
     score,
 };
 
-fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot) -> Prepared<'a> {
-    if pod.node_selector.is_empty() && pod.required_nodes.is_none() {
+fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot, args: &'a Args) -> Prepared<'a> {
+    let added = args.added_affinity.required.as_ref();
+    if pod.node_selector.is_empty() && pod.required_nodes.is_none() && added.is_none() {
         return Prepared::Pass;
     }
-    let check = Box::new(|info: &NodeInfo| match &info.node {
-        Some(node) if pod.wants_node(&node.name, &node.labels) => Ok(()),
-        _ => Err(Rejection::lasting(
-            "node(s) didn't match Pod's node affinity/selector",
-        )),
+    let check = Box::new(move |info: &NodeInfo| {
+        let Some(node) = &info.node else {
+            return Ok(());
+        };
+        let matches = |term: &NodeSelectorTerm| term.matches(&node.name, &node.labels);
+        if !added.is_none_or(|terms| terms.iter().any(matches)) {
+            return Err(Rejection::lasting(
+                "node(s) didn't match scheduler-enforced node affinity",
+            ));
+        }
+        match pod.wants_node(&node.name, &node.labels) {
+            true => Ok(()),
+            false => Err(Rejection::lasting(
+                "node(s) didn't match Pod's node affinity/selector",
+            )),
+        }
     });
     match pinned_names(pod) {
         None => Prepared::Each(check),
@@ -48,26 +61,25 @@ fn pinned_names(pod: &Pod) -> Option<BTreeSet<String>> {
     Some(names)
 }
 
-fn wakes_on(pod: &Pod, change: &Change) -> bool {
+fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
     change.node_part_changed(|node| &node.labels)
         && change
             .node()
             .is_some_and(|node| pod.wants_node(&node.name, &node.labels))
 }
 
-fn score(pod: &Pod, _: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
-    if pod.preferred_nodes.is_empty() {
+fn score(pod: &Pod, _: &Snapshot, args: &Args, nodes: &[&NodeInfo]) -> Option<Scores> {
+    let added = &args.added_affinity.preferred;
+    if pod.preferred_nodes.is_empty() && added.is_empty() {
         return None;
     }
     let value = |info: &&NodeInfo| {
         let Some(node) = &info.node else { return 0 };
-        let matching = pod
-            .preferred_nodes
-            .iter()
-            .filter(|(_, term)| term.matches(&node.name, &node.labels));
+        let terms = added.iter().chain(&pod.preferred_nodes);
+        let matching = terms.filter(|(_, term)| term.matches(&node.name, &node.labels));
         matching.map(|(weight, _)| weight).sum()
     };
-    Some(normalize(nodes.iter().map(value).collect(), false))
+    Some(Scores::scaled(nodes.iter().map(value).collect(), false))
 }
 
 #[cfg(test)]
@@ -109,6 +121,27 @@ mod tests {
             let got = ["n1", "n2"].map(|n| verdict(&FILTER, &pod, &cluster(), n).is_none());
             assert_eq!(got, expected, "{:?}", pod.required_nodes);
         }
+    }
+
+    #[test]
+    fn what_the_profile_adds_holds_for_every_pod() {
+        use super::super::testing::{scores_with, verdict_with};
+        let disk = |disk: &str| {
+            let term =
+                json!({"matchExpressions": [{"key": "disk", "operator": "In", "values": [disk]}]});
+            crate::selector::NodeSelectorTerm::parse(&term).unwrap()
+        };
+        let mut args = Args::default();
+        args.added_affinity.required = Some(vec![disk("ssd")]);
+        args.added_affinity.preferred = vec![(5, disk("hdd"))];
+        let plain = pod(json!({}));
+        let got = ["n1", "n2"].map(|n| verdict_with(&FILTER, &plain, &cluster(), &args, n));
+        let refused = "node(s) didn't match scheduler-enforced node affinity".to_string();
+        assert_eq!(got, [None, Some(refused)]);
+        assert_eq!(
+            scores_with(&SCORE, &plain, &cluster(), &args).unwrap(),
+            [0, 100]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! NodeName: a pod that names its node goes nowhere else.
 
-use super::{Change, Filter, Prepared, Rejection};
+use super::{Args, Change, Filter, Prepared, Rejection};
 use crate::object::Pod;
 use crate::snapshot::Snapshot;
 
@@ -10,7 +10,7 @@ pub(super) const FILTER: Filter = Filter {
     wakes_on,
 };
 
-fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot) -> Prepared<'a> {
+fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot, _: &'a Args) -> Prepared<'a> {
     if pod.node_name.is_empty() {
         return Prepared::Pass;
     }
@@ -22,6 +22,6 @@ fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot) -> Prepared<'a> {
     }))
 }
 
-fn wakes_on(pod: &Pod, change: &Change) -> bool {
+fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
     matches!(change, Change::NodeAdded(node) if node.name == pod.node_name)
 }

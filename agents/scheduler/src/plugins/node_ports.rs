@@ -1,6 +1,6 @@
 //! NodePorts: a host port is given once a node.
 
-use super::{Change, Filter, Prepared, Rejection};
+use super::{Args, Change, Filter, Prepared, Rejection};
 use crate::object::Pod;
 use crate::snapshot::Snapshot;
 
@@ -10,7 +10,7 @@ pub(super) const FILTER: Filter = Filter {
     wakes_on,
 };
 
-fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot) -> Prepared<'a> {
+fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot, _: &'a Args) -> Prepared<'a> {
     if pod.host_ports.is_empty() {
         return Prepared::Pass;
     }
@@ -22,7 +22,7 @@ fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot) -> Prepared<'a> {
     }))
 }
 
-fn wakes_on(pod: &Pod, change: &Change) -> bool {
+fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
     match change {
         Change::PodGone(gone) => gone
             .host_ports

@@ -1,6 +1,7 @@
 //! NodeResourcesFit: what the pod asks for must be left on the node; emptier nodes score higher (LeastAllocated).
 
-use super::{Change, Filter, Prepared, Rejection, SCORE_MAX, Score};
+use super::{Args, Change, Filter, Prepared, Rejection, SCORE_MAX, Score, Scores};
+use crate::config::args::{FitArgs, Strategy};
 use crate::object::{Node, Pod};
 use crate::snapshot::{NodeInfo, Snapshot};
 use std::borrow::Cow;
@@ -16,11 +17,11 @@ pub(super) const SCORE: Score = Score {
     score,
 };
 
-fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot) -> Prepared<'a> {
-    Prepared::Each(Box::new(|info| check(pod, info)))
+fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot, args: &'a Args) -> Prepared<'a> {
+    Prepared::Each(Box::new(|info| check(pod, info, &args.fit)))
 }
 
-fn check(pod: &Pod, info: &NodeInfo) -> Result<(), Rejection> {
+fn check(pod: &Pod, info: &NodeInfo, args: &FitArgs) -> Result<(), Rejection> {
     let Some(node) = &info.node else {
         return Ok(());
     };
@@ -54,7 +55,7 @@ fn check(pod: &Pod, info: &NodeInfo) -> Result<(), Rejection> {
         capacity.ephemeral_storage,
         used.ephemeral_storage,
     );
-    for (name, amount) in &asked.scalar {
+    for (name, amount) in asked.scalar.iter().filter(|(name, _)| !args.ignores(name)) {
         let of = |resources: &crate::resources::Resources| {
             resources.scalar.get(name).copied().unwrap_or(0)
         };
@@ -75,54 +76,91 @@ fn check(pod: &Pod, info: &NodeInfo) -> Result<(), Rejection> {
     }
 }
 
-fn wakes_on(pod: &Pod, change: &Change) -> bool {
+fn wakes_on(pod: &Pod, change: &Change, args: &Args) -> bool {
     match change {
         Change::PodGone(_) => true,
-        Change::NodeAdded(node) => fits_empty(pod, node),
+        Change::NodeAdded(node) => fits_empty(pod, node, args),
         Change::NodeUpdated { old, new } => {
             (old.allocatable != new.allocatable || old.pods_max != new.pods_max)
-                && fits_empty(pod, new)
+                && fits_empty(pod, new, args)
         }
         _ => false,
     }
 }
 
 /// Whether the node could hold the pod if nothing else were there.
-fn fits_empty(pod: &Pod, node: &Node) -> bool {
-    check(pod, &NodeInfo::empty(node.clone().into())).is_ok()
+fn fits_empty(pod: &Pod, node: &Node, args: &Args) -> bool {
+    check(pod, &NodeInfo::empty(node.clone().into()), &args.fit).is_ok()
 }
 
-fn score(pod: &Pod, _: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
-    Some(
-        nodes
-            .iter()
-            .map(|info| least_allocated(pod, info))
-            .collect(),
-    )
+fn score(pod: &Pod, _: &Snapshot, args: &Args, nodes: &[&NodeInfo]) -> Option<Scores> {
+    let values = nodes.iter().map(|info| value(pod, info, &args.fit));
+    Some(Scores::plain(values.collect()))
 }
 
-fn least_allocated(pod: &Pod, info: &NodeInfo) -> i64 {
+/// The weighted mean over the resources that the node has.
+fn value(pod: &Pod, info: &NodeInfo, args: &FitArgs) -> i64 {
     let Some(node) = &info.node else { return 0 };
-    let parts = [
-        (
-            info.scored.0.saturating_add(pod.scored.0),
-            node.allocatable.milli_cpu,
-        ),
-        (
-            info.scored.1.saturating_add(pod.scored.1),
-            node.allocatable.memory,
-        ),
-    ];
-    let known = parts.into_iter().filter(|(_, capacity)| *capacity != 0);
-    let (sum, count) = known.fold((0, 0), |(sum, count), (requested, capacity)| {
-        let free = if requested > capacity || capacity < 0 {
-            0
-        } else {
-            ((capacity - requested) as i128 * SCORE_MAX as i128 / capacity as i128) as i64
+    let (mut sum, mut weights) = (0, 0);
+    for (name, weight) in &args.resources {
+        let capacity = node.allocatable.get(name);
+        let asked = match name.as_str() {
+            "cpu" => pod.scored.0,
+            "memory" => pod.scored.1,
+            _ => pod.requests.get(name),
         };
-        (sum + free, count + 1)
-    });
-    if count == 0 { 0 } else { sum / count }
+        let used = match name.as_str() {
+            "cpu" => info.scored.0,
+            "memory" => info.scored.1,
+            _ => info.requested.get(name),
+        };
+        // An extended resource that the pod does not ask for says nothing about where it should go.
+        let usual = ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str());
+        if capacity == 0 || asked == 0 && !usual {
+            continue;
+        }
+        let part = part(used.saturating_add(asked), capacity, &args.strategy);
+        // By ratio, what scores nothing counts for nothing.
+        if part > 0 || !matches!(args.strategy, Strategy::RequestedToCapacityRatio(_)) {
+            sum += part * weight;
+            weights += weight;
+        }
+    }
+    match (weights, &args.strategy) {
+        (0, _) => 0,
+        (_, Strategy::RequestedToCapacityRatio(_)) => (sum as f64 / weights as f64).round() as i64,
+        _ => sum / weights,
+    }
+}
+
+/// What one resource says, with so much of its capacity in use.
+fn part(used: i64, capacity: i64, strategy: &Strategy) -> i64 {
+    let percent = |amount: i64| (i128::from(amount) * 100 / i128::from(capacity)) as i64;
+    let overfull = used > capacity || capacity < 0;
+    match strategy {
+        Strategy::LeastAllocated if overfull => 0,
+        Strategy::LeastAllocated => {
+            (i128::from(capacity - used) * i128::from(SCORE_MAX) / i128::from(capacity)) as i64
+        }
+        Strategy::MostAllocated if capacity < 0 => 0,
+        Strategy::MostAllocated => {
+            (i128::from(used.min(capacity)) * i128::from(SCORE_MAX) / i128::from(capacity)) as i64
+        }
+        Strategy::RequestedToCapacityRatio(shape) if overfull => on_line(shape, 100),
+        Strategy::RequestedToCapacityRatio(shape) => on_line(shape, percent(used)),
+    }
+}
+
+/// The score at a percentage on the line through the points, level before the first and behind the last.
+fn on_line(shape: &[(i64, i64)], percent: i64) -> i64 {
+    let Some(next) = shape.iter().position(|(used, _)| percent <= *used) else {
+        return shape.last().map_or(0, |(_, score)| *score);
+    };
+    let (used, score) = shape[next];
+    let Some((used_before, score_before)) = next.checked_sub(1).map(|at| shape[at]) else {
+        return score;
+    };
+    score_before + (score - score_before) * (percent - used_before) / (used - used_before)
 }
 
 #[cfg(test)]
@@ -174,13 +212,22 @@ mod tests {
         let there = labelled_pod("there", json!({}), requests(json!({"cpu": "1"})));
         let cluster = snapshot(vec![tiny], vec![there]);
         let info = cluster.node("n").unwrap();
-        let one = check(&pod(requests(json!({"cpu": "1"}))), info).unwrap_err();
+        let one = check(
+            &pod(requests(json!({"cpu": "1"}))),
+            info,
+            &Args::default().fit,
+        )
+        .unwrap_err();
         assert_eq!(one.reasons, ["Too many pods", "Insufficient cpu"]);
         assert!(one.resolvable);
         assert!(
-            !check(&pod(requests(json!({"cpu": "2"}))), info)
-                .unwrap_err()
-                .resolvable
+            !check(
+                &pod(requests(json!({"cpu": "2"}))),
+                info,
+                &Args::default().fit
+            )
+            .unwrap_err()
+            .resolvable
         );
     }
 
@@ -196,7 +243,7 @@ mod tests {
         let mut asking = requests(huge);
         asking["initContainers"] = json!([{"image": "a:1"}, {"image": "a:1"}, {"image": "b:1"}]);
         let pod = pod(asking);
-        assert!(check(&pod, cluster.node("n").unwrap()).is_err());
+        assert!(check(&pod, cluster.node("n").unwrap(), &Args::default().fit).is_err());
         for score in super::super::SCORES {
             for value in scores(score, &pod, &cluster).unwrap_or_default() {
                 assert!((0..=SCORE_MAX).contains(&value), "{} {value}", score.name);
@@ -225,5 +272,56 @@ mod tests {
             scores(&SCORE, &pod(json!({"containers": [{}]})), &cluster).unwrap(),
             [47, 97]
         );
+    }
+
+    #[test]
+    fn strategies() {
+        use super::super::testing::scores_with;
+        let there = labelled_pod(
+            "there",
+            json!({}),
+            requests(json!({"cpu": "1", "memory": "2Gi"})),
+        );
+        let nodes = || {
+            vec![
+                node("n", json!({}), json!({})),
+                node("o", json!({}), json!({})),
+            ]
+        };
+        let cluster = snapshot(nodes(), vec![there]);
+        let asking = pod(requests(json!({"cpu": "1", "memory": "4Gi"})));
+        let by = |strategy: Strategy, cpu: i64, memory: i64| {
+            let mut args = Args::default();
+            args.fit.strategy = strategy;
+            args.fit.resources = vec![
+                ("cpu".into(), cpu),
+                ("memory".into(), memory),
+                ("x/y".into(), 9),
+            ];
+            scores_with(&SCORE, &asking, &cluster, &args).unwrap()
+        };
+        // In use with the pod: on n half of the cores and three quarters of the memory, on o a quarter and a half.
+        assert_eq!(by(Strategy::LeastAllocated, 1, 1), [37, 62]);
+        assert_eq!(by(Strategy::MostAllocated, 1, 1), [62, 37]);
+        assert_eq!(by(Strategy::MostAllocated, 3, 1), [56, 31]);
+        let shape = |points: &[(i64, i64)]| Strategy::RequestedToCapacityRatio(points.to_vec());
+        assert_eq!(by(shape(&[(0, 0), (100, 100)]), 1, 1), [63, 38]);
+        // Nothing for the memory on n, which then does not count.
+        assert_eq!(by(shape(&[(50, 100), (75, 0)]), 1, 1), [100, 100]);
+    }
+
+    #[test]
+    fn extended_resources_that_others_care_for_are_left_out() {
+        use super::super::testing::verdict_with;
+        let cluster = snapshot(vec![node("n", json!({}), json!({}))], vec![]);
+        let asking = pod(requests(
+            json!({"example.com/gpu": "1", "other.com/x": "1"}),
+        ));
+        let mut args = Args::default();
+        args.fit.ignored_groups.insert("example.com".into());
+        let verdict = |args: &Args| verdict_with(&FILTER, &asking, &cluster, args, "n");
+        assert_eq!(verdict(&args).unwrap(), "Insufficient other.com/x");
+        args.fit.ignored.insert("other.com/x".into());
+        assert_eq!(verdict(&args), None);
     }
 }

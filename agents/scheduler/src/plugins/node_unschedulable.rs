@@ -1,6 +1,6 @@
 //! NodeUnschedulable: a cordoned node takes only pods that tolerate the taint that a cordon stands for.
 
-use super::{Change, Filter, Prepared, Rejection};
+use super::{Args, Change, Filter, Prepared, Rejection};
 use crate::object::{Pod, Taint};
 use crate::snapshot::Snapshot;
 
@@ -10,7 +10,7 @@ pub(super) const FILTER: Filter = Filter {
     wakes_on,
 };
 
-fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot) -> Prepared<'a> {
+fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot, _: &'a Args) -> Prepared<'a> {
     let cordon = Taint {
         key: "node.kubernetes.io/unschedulable".into(),
         value: String::new(),
@@ -31,7 +31,7 @@ fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot) -> Prepared<'a> {
     }))
 }
 
-fn wakes_on(_: &Pod, change: &Change) -> bool {
+fn wakes_on(_: &Pod, change: &Change, _: &Args) -> bool {
     change.node_part_changed(|node| &node.unschedulable)
         && change.node().is_some_and(|node| !node.unschedulable)
 }

@@ -3,8 +3,8 @@
 //! Hard constraints filter, soft ones score. A pod without constraints of its own is spread softly over hosts and
 //! zones when a Service or its controller selects it, which is nearly every pod of a Deployment.
 
-use super::{Change, Filter, Prepared, Rejection, SCORE_MAX, Score};
-use crate::object::{Pod, SpreadConstraint};
+use super::{Args, Change, Filter, Prepared, Rejection, SCORE_MAX, Score, Scores};
+use crate::object::{DefaultSpread, Pod, SpreadConstraint};
 use crate::selector::LabelSelector;
 use crate::snapshot::{NodeInfo, Snapshot};
 use std::collections::BTreeMap;
@@ -26,8 +26,14 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 /// The places of one constraint with the number of matching pods in each.
 type Places<'a> = BTreeMap<&'a str, i64>;
 
-fn prepare<'a>(pod: &'a Pod, snapshot: &'a Snapshot) -> Prepared<'a> {
-    let constraints: Vec<&SpreadConstraint> = pod.spread.iter().filter(|c| c.hard).collect();
+fn prepare<'a>(pod: &'a Pod, snapshot: &'a Snapshot, args: &'a Args) -> Prepared<'a> {
+    let constraints: Vec<SpreadConstraint> = match pod.spread.is_empty() {
+        false => pod.spread.iter().filter(|c| c.hard).cloned().collect(),
+        true => {
+            let defaults = default_constraints(pod, snapshot, &args.spread);
+            defaults.into_iter().filter(|c| c.hard).collect()
+        }
+    };
     if constraints.is_empty() {
         return Prepared::Pass;
     }
@@ -103,7 +109,7 @@ fn matching(info: &NodeInfo, selector: Option<&LabelSelector>, pod: &Pod) -> i64
     pods.filter(|other| selector.matches(&other.labels)).count() as i64
 }
 
-fn wakes_on(pod: &Pod, change: &Change) -> bool {
+fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
     match change {
         Change::PodPlaced(other) | Change::PodGone(other) => other.namespace == pod.namespace,
         Change::NodeAdded(_) | Change::NodeRemoved => true,
@@ -111,17 +117,20 @@ fn wakes_on(pod: &Pod, change: &Change) -> bool {
             change.node_part_changed(|node| &node.labels)
                 || change.node_part_changed(|node| &node.taints)
         }
-        Change::Namespace => false,
+        Change::Namespace | Change::Volumes(_) => false,
     }
 }
 
-fn score(pod: &Pod, snapshot: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+fn score(pod: &Pod, snapshot: &Snapshot, args: &Args, nodes: &[&NodeInfo]) -> Option<Scores> {
     let own: Vec<SpreadConstraint> = pod.spread.iter().filter(|c| !c.hard).cloned().collect();
-    let all_labels_required = !pod.spread.is_empty();
-    let constraints = if all_labels_required {
-        own
-    } else {
-        default_constraints(pod, snapshot)
+    // Hosts and zones for all are a proposal: nodes that do not say where they are take part all the same.
+    let all_labels_required = !pod.spread.is_empty() || args.spread != DefaultSpread::System;
+    let constraints = match pod.spread.is_empty() {
+        false => own,
+        true => {
+            let defaults = default_constraints(pod, snapshot, &args.spread);
+            defaults.into_iter().filter(|c| !c.hard).collect()
+        }
     };
     if constraints.is_empty() {
         return None;
@@ -178,7 +187,8 @@ fn score(pod: &Pod, snapshot: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>
             parts.sum::<f64>().round() as i64
         })
         .collect();
-    Some(spread_normalize(&raw, &scored))
+    let normalized = spread_normalize(&raw, &scored);
+    Some(Scores { raw, normalized })
 }
 
 /// Pods by place over all nodes that count, for the places of the nodes to be scored. Hosts are counted when scored.
@@ -233,7 +243,12 @@ fn spread_normalize(raw: &[i64], scored: &[bool]) -> Vec<i64> {
     raw.iter().zip(scored).map(value).collect()
 }
 
-fn default_constraints(pod: &Pod, snapshot: &Snapshot) -> Vec<SpreadConstraint> {
+/// For a pod that says nothing itself, when anything selects it.
+fn default_constraints(
+    pod: &Pod,
+    snapshot: &Snapshot,
+    defaults: &DefaultSpread,
+) -> Vec<SpreadConstraint> {
     let Some(selector) = snapshot.default_spread_selector(pod) else {
         return Vec::new();
     };
@@ -246,7 +261,16 @@ fn default_constraints(pod: &Pod, snapshot: &Snapshot) -> Vec<SpreadConstraint> 
         honor_affinity: true,
         honor_taints: false,
     };
-    vec![constraint(HOSTNAME, 3), constraint(ZONE, 5)]
+    match defaults {
+        DefaultSpread::System => vec![constraint(HOSTNAME, 3), constraint(ZONE, 5)],
+        DefaultSpread::List(list) => list
+            .iter()
+            .map(|given| SpreadConstraint {
+                selector: Some(selector.clone()),
+                ..given.clone()
+            })
+            .collect(),
+    }
 }
 
 #[cfg(test)]
@@ -338,5 +362,34 @@ mod tests {
             .insert(("default".into(), "web".into()), selector);
         let values = scores(&SCORE, &pod, &cluster).unwrap();
         assert!(values[0] < values[1], "{values:?}");
+    }
+
+    #[test]
+    fn a_profile_may_spread_by_rules_of_its_own() {
+        use super::super::testing::verdict_with;
+        let mut cluster = snapshot(
+            vec![zoned("a1", "a"), zoned("b1", "b")],
+            vec![web("w1", "a1")],
+        );
+        let pod = labelled_pod("new", json!({"app": "web"}), json!({}));
+        let rule = json!({"maxSkew": 1, "topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"});
+        let list = vec![SpreadConstraint::without_selector(&rule)];
+        let args = Args {
+            spread: DefaultSpread::List(list),
+            ..Args::default()
+        };
+        let verdicts = |cluster: &Snapshot| {
+            ["a1", "b1"].map(|node| verdict_with(&FILTER, &pod, cluster, &args, node).is_some())
+        };
+        assert_eq!(
+            verdicts(&cluster),
+            [false, false],
+            "nothing selects the pod"
+        );
+        let selector = LabelSelector::from_labels(&pod.labels);
+        cluster
+            .services
+            .insert(("default".into(), "web".into()), selector);
+        assert_eq!(verdicts(&cluster), [true, false]);
     }
 }

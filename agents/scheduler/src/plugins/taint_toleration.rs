@@ -1,6 +1,6 @@
 //! TaintToleration: taints keep pods out unless tolerated; the soft ones (`PreferNoSchedule`) only cost score.
 
-use super::{Change, Filter, Prepared, Rejection, Score, normalize};
+use super::{Args, Change, Filter, Prepared, Rejection, Score, Scores};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 
@@ -15,7 +15,7 @@ pub(super) const SCORE: Score = Score {
     score,
 };
 
-fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot) -> Prepared<'a> {
+fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot, _: &'a Args) -> Prepared<'a> {
     Prepared::Each(Box::new(|info| {
         match info
             .node
@@ -28,14 +28,14 @@ fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot) -> Prepared<'a> {
     }))
 }
 
-fn wakes_on(pod: &Pod, change: &Change) -> bool {
+fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
     change.node_part_changed(|node| &node.taints)
         && change
             .node()
             .is_some_and(|node| pod.tolerates_all(&node.taints))
 }
 
-fn score(pod: &Pod, _: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
+fn score(pod: &Pod, _: &Snapshot, _: &Args, nodes: &[&NodeInfo]) -> Option<Scores> {
     let soft = |effect: &str| effect.is_empty() || effect == "PreferNoSchedule";
     let tolerations: Vec<_> = pod
         .tolerations
@@ -52,7 +52,10 @@ fn score(pod: &Pod, _: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
             .filter(|taint| !tolerations.iter().any(|t| t.tolerates(taint)))
             .count() as i64
     };
-    Some(normalize(nodes.iter().map(intolerable).collect(), true))
+    Some(Scores::scaled(
+        nodes.iter().map(intolerable).collect(),
+        true,
+    ))
 }
 
 #[cfg(test)]

@@ -1,0 +1,487 @@
+//! What the scheduler thinks of every node for one pod: the verdict of each filter and the value of each score. Pure,
+//! over a picture of the cluster that is put together from API objects; the decision itself is made of the same
+//! functions.
+
+use crate::config::{Config, Profile};
+use crate::object::{Node, Pod, text};
+use crate::plugins::{Filter, Prepared, Rejection};
+use crate::preempt::{Budget, Preemption, preempt};
+use crate::schedule::{Decision, not_named, schedule, with_nominated};
+use crate::selector::labels;
+use crate::snapshot::{NodeInfo, Snapshot};
+use crate::volume::object::{Attachment, Capacity, Claim, Class, CsiNode, Driver, Volume};
+use crate::world::World;
+use agent_runtime::ResourceRef;
+use agent_runtime::resource_ref::{
+    CSI_DRIVERS, CSI_NODES, CSI_STORAGE_CAPACITIES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS,
+    SERVICES, STATEFUL_SETS, STORAGE_CLASSES, VOLUME_ATTACHMENTS,
+};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Everything that a decision depends on.
+pub const RESOURCES: &[ResourceRef] = &[
+    NODES,
+    NAMESPACES,
+    SERVICES,
+    REPLICA_SETS,
+    STATEFUL_SETS,
+    REPLICATION_CONTROLLERS,
+    POD_DISRUPTION_BUDGETS,
+    STORAGE_CLASSES,
+    CSI_NODES,
+    CSI_DRIVERS,
+    CSI_STORAGE_CAPACITIES,
+    VOLUME_ATTACHMENTS,
+    PERSISTENT_VOLUMES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+];
+
+/// A picture of the cluster.
+pub struct Picture {
+    world: World,
+    config: Arc<Config>,
+}
+
+impl Picture {
+    /// Of an empty cluster.
+    pub fn new(config: Config) -> Picture {
+        let config = Arc::new(config);
+        Picture {
+            world: World::new(config.clone()),
+            config,
+        }
+    }
+
+    /// Puts one object of [`RESOURCES`] into it.
+    pub fn add(&mut self, resource: &ResourceRef, object: &Value) {
+        let world = &mut self.world;
+        let name = text(object, "/metadata/name");
+        let full = (text(object, "/metadata/namespace"), name.clone());
+        match &*resource.plural {
+            "nodes" => world.set_node(&name, Some(Arc::new(Node::compile(object))), 0),
+            "namespaces" => {
+                world.set_namespace(&name, Some(labels(object.pointer("/metadata/labels"))), 0);
+            }
+            "services" => world.set_service(full, Some(crate::feed::map_selector(object))),
+            "replicasets" => self.add_owner("ReplicaSet", full, object),
+            "statefulsets" => self.add_owner("StatefulSet", full, object),
+            "replicationcontrollers" => self.add_owner("ReplicationController", full, object),
+            "poddisruptionbudgets" => {
+                world.set_budget(full, Some(Arc::new(Budget::compile(object))));
+            }
+            "storageclasses" => world.set_class(&name, Some(Arc::new(Class::compile(object))), 0),
+            "csinodes" => world.set_csi_node(&name, Some(Arc::new(CsiNode::compile(object))), 0),
+            "csidrivers" => world.set_driver(&name, Some(Arc::new(Driver::compile(object))), 0),
+            "csistoragecapacities" => {
+                world.set_capacity(full, Some(Arc::new(Capacity::compile(object))), 0);
+            }
+            "volumeattachments" => {
+                world.set_attachment(&name, Some(Arc::new(Attachment::compile(object))), 0);
+            }
+            "persistentvolumes" => {
+                world.set_volume(&name, Some(Arc::new(Volume::compile(object))), 0);
+            }
+            "persistentvolumeclaims" => {
+                world.set_claim(full, Some(Arc::new(Claim::compile(object))), 0);
+            }
+            "pods" => world.set_pod(full, Some(Arc::new(Pod::compile(object))), 0),
+            _ => {}
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.world.snapshot
+    }
+
+    fn add_owner(&mut self, kind: &'static str, name: (String, String), object: &Value) {
+        let selector = match kind {
+            "ReplicationController" => Some(crate::feed::map_selector(object)),
+            _ => crate::feed::label_selector(object),
+        };
+        let uid = text(object, "/metadata/uid");
+        self.world
+            .set_owner(kind, name, Some((&uid, selector.as_ref())));
+    }
+
+    /// What the scheduler thinks of every node for this pod, as if it were not on any; an error when none of the
+    /// profiles is the pod's.
+    pub fn explain(mut self, object: &Value) -> Result<Explanation, String> {
+        let mut pod = Pod::compile(object);
+        let Some(profile) = self.config.profile(&pod).cloned() else {
+            let names: Vec<_> = self
+                .config
+                .profiles()
+                .map(|p| p.scheduler_name.as_str())
+                .collect();
+            return Err(format!(
+                "the pod is scheduled by {:?}, which is none of the profiles: {}",
+                pod.scheduler_name,
+                names.join(", ")
+            ));
+        };
+        let on_node = std::mem::take(&mut pod.node_name);
+        self.world.snapshot.remove_pod(&pod.uid);
+        let budgets: Vec<Budget> = self.world.budgets.values().map(|b| (**b).clone()).collect();
+        let mut explanation = explain(&pod, &self.world.snapshot, &profile, &budgets);
+        explanation.node = Some(on_node).filter(|node| !node.is_empty());
+        Ok(explanation)
+    }
+}
+
+/// A YAML or JSON file with one object.
+pub fn object_from(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| format!("not YAML: {error}"))
+}
+
+/// See the module head.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub name: String,
+    /// Whose profile holds.
+    pub scheduler_name: String,
+    /// The node where it is, if it is on one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// What keeps it out of the queue: then nothing of the rest is asked yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Gated>,
+    /// Nodes with the highest total: one of these is chosen.
+    pub best: Vec<String>,
+    /// What the event says when no node will do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Where preemption would make room, and whose pods would have to go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preemption: Option<Room>,
+    /// Every node.
+    pub nodes: Vec<OfNode>,
+}
+
+/// A closed gate.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Gated {
+    /// The plugin.
+    pub plugin: &'static str,
+    /// What it says.
+    pub message: String,
+}
+
+/// Room that preemption would make.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Room {
+    /// On this node
+    pub node: String,
+    /// these would have to go, by namespace and name.
+    pub victims: Vec<String>,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OfNode {
+    /// Its name.
+    pub node: String,
+    /// Whether every filter passes it.
+    pub feasible: bool,
+    /// Each filter in its order. The scheduler itself asks only until the first refusal.
+    pub filters: Vec<OfFilter>,
+    /// Each score; only of feasible nodes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<OfScore>,
+    /// The sum of what they count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
+}
+
+/// What a filter says of a node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OfFilter {
+    /// The filter.
+    pub plugin: &'static str,
+    /// Why not; empty when it passes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// The node is refused only because room is kept on it for pods that will come.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub for_nominated_pods: bool,
+}
+
+/// What a score says of a node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OfScore {
+    /// The score.
+    pub plugin: &'static str,
+    /// Before the nodes are compared; absent, as the next, when it has nothing to say about the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw: Option<i64>,
+    /// From 0 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normalized: Option<i64>,
+    /// How much it counts.
+    pub weight: i64,
+    /// What it adds to the total.
+    pub weighted: i64,
+}
+
+fn explain(pod: &Pod, snapshot: &Snapshot, profile: &Profile, budgets: &[Budget]) -> Explanation {
+    let mut nodes = filter(pod, snapshot, profile);
+    score(pod, snapshot, profile, &mut nodes);
+    let (message, preemption) = outcome(pod, snapshot, profile, budgets);
+    let highest = nodes.iter().filter_map(|node| node.total).max();
+    let best = nodes
+        .iter()
+        .filter(|node| node.total.is_some() && node.total == highest);
+    let gates = profile.gates.iter().filter_map(|gate| {
+        Some(Gated {
+            plugin: gate.name,
+            message: (gate.closed)(pod)?,
+        })
+    });
+    Explanation {
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        scheduler_name: pod.scheduler_name.clone(),
+        node: None,
+        gates: gates.collect(),
+        best: best.map(|node| node.node.clone()).collect(),
+        message,
+        preemption,
+        nodes,
+    }
+}
+
+fn filter(pod: &Pod, snapshot: &Snapshot, profile: &Profile) -> Vec<OfNode> {
+    let crowded = with_nominated(pod, snapshot);
+    let mut nodes: Vec<OfNode> = snapshot
+        .nodes()
+        .map(|info| OfNode {
+            node: info.name().to_owned(),
+            feasible: true,
+            filters: Vec::new(),
+            scores: Vec::new(),
+            total: None,
+        })
+        .collect();
+    for filter in &profile.filters {
+        let alone = verdicts(filter, pod, snapshot, profile);
+        let with_others = crowded.as_ref().map(|(names, crowded)| {
+            let mut verdicts = verdicts(filter, pod, crowded, profile);
+            verdicts.retain(|node, _| names.contains(node));
+            verdicts
+        });
+        for of_node in &mut nodes {
+            let refused = alone.get(&of_node.node);
+            let later = with_others.as_ref().and_then(|all| all.get(&of_node.node));
+            let reasons = refused.or(later).map(|rejection| {
+                let reasons = rejection.reasons.iter();
+                reasons.map(ToString::to_string).collect()
+            });
+            of_node.feasible &= reasons.is_none();
+            of_node.filters.push(OfFilter {
+                plugin: filter.name,
+                reasons: reasons.unwrap_or_default(),
+                for_nominated_pods: refused.is_none() && later.is_some(),
+            });
+        }
+    }
+    nodes
+}
+
+/// The refusals of one filter by node.
+fn verdicts(
+    filter: &Filter,
+    pod: &Pod,
+    snapshot: &Snapshot,
+    profile: &Profile,
+) -> BTreeMap<String, Rejection> {
+    let names = snapshot.nodes().map(|info| info.name().to_owned());
+    match (filter.prepare)(pod, snapshot, &profile.args) {
+        Prepared::Pass => BTreeMap::new(),
+        Prepared::RejectAll(rejection) => names.map(|name| (name, rejection.clone())).collect(),
+        Prepared::Only(allowed, check) => refusals(snapshot, |info| {
+            if !allowed.contains(info.name()) {
+                return Err(not_named(&[filter.name]));
+            }
+            check(info)
+        }),
+        Prepared::Each(check) => refusals(snapshot, check),
+    }
+}
+
+fn refusals(
+    snapshot: &Snapshot,
+    check: impl Fn(&NodeInfo) -> Result<(), Rejection>,
+) -> BTreeMap<String, Rejection> {
+    let refused = |info: &NodeInfo| Some((info.name().to_owned(), check(info).err()?));
+    snapshot.nodes().filter_map(refused).collect()
+}
+
+fn score(pod: &Pod, snapshot: &Snapshot, profile: &Profile, nodes: &mut [OfNode]) {
+    let infos: Vec<&NodeInfo> = nodes
+        .iter()
+        .filter(|node| node.feasible)
+        .filter_map(|node| snapshot.node(&node.node))
+        .collect();
+    for (score, weight) in &profile.scores {
+        let values = (score.score)(pod, snapshot, &profile.args, &infos);
+        let feasible = nodes.iter_mut().filter(|node| node.feasible);
+        for (at, node) in feasible.enumerate() {
+            let of = |list: &Vec<i64>| list.get(at).copied();
+            let normalized = values.as_ref().and_then(|values| of(&values.normalized));
+            let weighted = weight * normalized.unwrap_or(0);
+            node.scores.push(OfScore {
+                plugin: score.name,
+                raw: values.as_ref().and_then(|values| of(&values.raw)),
+                normalized,
+                weight: *weight,
+                weighted,
+            });
+            node.total = Some(node.total.unwrap_or(0) + weighted);
+        }
+    }
+    // A profile without scores still has feasible nodes.
+    for node in nodes.iter_mut().filter(|node| node.feasible) {
+        node.total.get_or_insert(0);
+    }
+}
+
+/// What the event says when no node will do, and what preemption would do about it.
+fn outcome(
+    pod: &Pod,
+    snapshot: &Snapshot,
+    profile: &Profile,
+    budgets: &[Budget],
+) -> (Option<String>, Option<Room>) {
+    let Decision::Unschedulable(diagnosis) = schedule(pod, snapshot, profile, 0, &mut |_| 0) else {
+        return (None, None);
+    };
+    if !profile.preempts || diagnosis.nodes == 0 {
+        return (Some(diagnosis.message(None)), None);
+    }
+    match preempt(pod, snapshot, profile, &diagnosis, budgets, 0) {
+        Preemption::Waiting(words) | Preemption::Useless(words) => {
+            (Some(diagnosis.message(Some(&words))), None)
+        }
+        Preemption::Evict { node, victims } => {
+            let names = victims
+                .iter()
+                .map(|v| format!("{}/{}", v.namespace, v.name));
+            let victims = names.collect();
+            (Some(diagnosis.message(None)), Some(Room { node, victims }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node(name: &str, cpu: &str) -> Value {
+        json!({"metadata": {"name": name}, "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "10"}}})
+    }
+
+    fn pod(name: &str, cpu: &str, on: &str) -> Value {
+        json!({"metadata": {"name": name, "namespace": "default", "uid": name},
+            "spec": {"nodeName": on, "priority": 1, "containers": [{"resources": {"requests": {"cpu": cpu}}}]}})
+    }
+
+    fn picture(objects: &[(ResourceRef, Value)]) -> Picture {
+        let mut picture = Picture::new(Config::default());
+        for (resource, object) in objects {
+            picture.add(resource, object);
+        }
+        picture
+    }
+
+    #[test]
+    fn every_filter_and_every_score_is_told_for_every_node() {
+        let mut cordoned = node("b", "1");
+        cordoned["spec"] = json!({"unschedulable": true});
+        let objects = [(NODES, node("a", "4")), (NODES, cordoned)];
+        let told = picture(&objects).explain(&pod("p", "2", "")).unwrap();
+        assert_eq!((told.best, told.message), (vec!["a".to_string()], None));
+        let [a, b] = told.nodes.as_slice() else {
+            panic!("{:?}", told.nodes)
+        };
+        assert!(a.feasible && a.filters.iter().all(|filter| filter.reasons.is_empty()));
+        let fit = a
+            .scores
+            .iter()
+            .find(|s| s.plugin == "NodeResourcesFit")
+            .unwrap();
+        assert_eq!(
+            (fit.raw, fit.normalized, fit.weighted),
+            (Some(73), Some(73), 73)
+        );
+        let sum: i64 = a.scores.iter().map(|score| score.weighted).sum();
+        assert_eq!(a.total, Some(sum));
+        // The scheduler would stop at the first of these.
+        let refused: Vec<_> = b.filters.iter().filter(|f| !f.reasons.is_empty()).collect();
+        assert_eq!(refused.len(), 2, "{refused:?}");
+        assert!(!b.feasible && b.total.is_none() && b.scores.is_empty());
+    }
+
+    #[test]
+    fn a_pod_that_is_placed_is_explained_as_if_it_were_not() {
+        let placed = pod("p", "3", "a");
+        let objects = [(NODES, node("a", "4")), (PODS, placed.clone())];
+        let told = picture(&objects).explain(&placed).unwrap();
+        assert_eq!(
+            (told.node.as_deref(), told.best),
+            (Some("a"), vec!["a".to_string()])
+        );
+    }
+
+    #[test]
+    fn who_would_have_to_go_is_told() {
+        let mut low = pod("low", "3", "a");
+        low["spec"]["priority"] = json!(0);
+        let objects = [(NODES, node("a", "4")), (PODS, low)];
+        let told = picture(&objects).explain(&pod("p", "2", "")).unwrap();
+        assert_eq!(
+            told.message.unwrap(),
+            "0/1 nodes are available: 1 Insufficient cpu."
+        );
+        let room = told.preemption.unwrap();
+        assert_eq!(
+            (room.node.as_str(), room.victims),
+            ("a", vec!["default/low".to_string()])
+        );
+    }
+
+    #[test]
+    fn room_that_is_kept_for_others_is_told_as_such() {
+        let mut nominated = pod("n", "3", "");
+        nominated["status"] = json!({"nominatedNodeName": "a"});
+        let objects = [(NODES, node("a", "4")), (PODS, nominated)];
+        let told = picture(&objects).explain(&pod("p", "2", "")).unwrap();
+        let fit = told.nodes[0]
+            .filters
+            .iter()
+            .find(|f| f.plugin == "NodeResourcesFit");
+        assert!(fit.unwrap().for_nominated_pods);
+    }
+
+    #[test]
+    fn a_pod_of_another_scheduler_is_not_ours_to_explain() {
+        let mut foreign = pod("p", "2", "");
+        foreign["spec"]["schedulerName"] = json!("other");
+        let error = picture(&[]).explain(&foreign).unwrap_err();
+        assert_eq!(
+            error,
+            "the pod is scheduled by \"other\", which is none of the profiles: default-scheduler"
+        );
+    }
+}
