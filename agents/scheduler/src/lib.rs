@@ -15,6 +15,8 @@ pub mod plugins;
 pub mod preempt;
 pub mod quantity;
 pub mod queue;
+#[cfg(test)]
+mod reference;
 pub mod resources;
 mod run;
 pub mod schedule;

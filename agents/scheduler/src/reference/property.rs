@@ -1,0 +1,435 @@
+//! On random clusters the real scheduler and the reference say the same, plugin by plugin.
+
+use super::{Cluster, filter, score};
+use crate::config::{Config, Profile};
+use crate::explain::Picture;
+use crate::object::Pod;
+use crate::plugins::testing::verdict;
+use crate::schedule::{Decision, schedule};
+use crate::snapshot::{NodeInfo, Snapshot};
+use agent_runtime::resource_ref::{
+    CSI_NODES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, SERVICES,
+    STORAGE_CLASSES,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// Throws from a row of numbers, so that a failure shrinks to the shortest and smallest row.
+struct Dice {
+    row: Vec<u32>,
+    at: usize,
+}
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        let thrown = self.row.get(self.at).copied().unwrap_or(0);
+        self.at += 1;
+        thrown as usize % n
+    }
+
+    fn once_in(&mut self, n: usize) -> bool {
+        self.below(n) == n - 1
+    }
+
+    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len())]
+    }
+
+    /// Up to `most` of what `make` makes.
+    fn some(&mut self, most: usize, mut make: impl FnMut(&mut Dice) -> Value) -> Value {
+        let count = self.below(most + 1);
+        (0..count).map(|_| make(self)).collect()
+    }
+}
+
+const ZONE: &str = "topology.kubernetes.io/zone";
+const HOSTNAME: &str = "kubernetes.io/hostname";
+const APPS: &[&str] = &["web", "db", "cache"];
+const KEYS: &[&str] = &[ZONE, HOSTNAME, "rack"];
+
+fn node(dice: &mut Dice, at: usize) -> Value {
+    let name = format!("n{at}");
+    let mut labels = json!({HOSTNAME: name, "rank": dice.below(4).to_string()});
+    for (key, values) in [
+        (ZONE, &["a", "b"] as &[&str]),
+        ("rack", &["x", "y"]),
+        ("disk", &["ssd", "hdd"]),
+    ] {
+        if !dice.once_in(4) {
+            labels[key] = json!(dice.one(values));
+        }
+    }
+    let mut spec = json!({"unschedulable": dice.once_in(8)});
+    spec["taints"] = dice.some(2, |dice| {
+        json!({"key": dice.one(&["t", "u"]), "value": dice.one(&["", "v"]),
+            "effect": dice.one(&["PreferNoSchedule", "PreferNoSchedule", "NoSchedule", "NoExecute"])})
+    });
+    let mut images = Vec::new();
+    for name in ["web:1", "db:1"] {
+        if dice.once_in(2) {
+            let size = (dice.below(40) + 1) * 50_000_000;
+            images.push(json!({"names": [name], "sizeBytes": size}));
+        }
+    }
+    json!({"metadata": {"name": name, "labels": labels}, "spec": spec, "status": {
+        "images": images,
+        "allocatable": {"cpu": (2 + dice.below(6)).to_string(), "memory": format!("{}Gi", 2 + dice.below(14)),
+            "ephemeral-storage": format!("{}Gi", 1 + dice.below(9)), "pods": (1 + dice.below(9)).to_string(),
+            "example.com/gpu": dice.below(3).to_string()}}})
+}
+
+fn requirement(dice: &mut Dice) -> Value {
+    match dice.below(6) {
+        0 => json!({"key": "disk", "operator": "In", "values": ["ssd"]}),
+        1 => json!({"key": "disk", "operator": "NotIn", "values": ["ssd"]}),
+        2 => json!({"key": "rack", "operator": "Exists"}),
+        3 => json!({"key": "rack", "operator": "DoesNotExist"}),
+        4 => json!({"key": "rank", "operator": "Gt", "values": ["1"]}),
+        _ => json!({"key": "rank", "operator": "Lt", "values": ["3"]}),
+    }
+}
+
+fn node_affinity(dice: &mut Dice) -> Value {
+    let term = |dice: &mut Dice| json!({"matchExpressions": dice.some(2, requirement)});
+    let mut affinity = json!({});
+    if dice.once_in(3) {
+        let terms = dice.some(2, term);
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"] =
+            json!({"nodeSelectorTerms": terms});
+    }
+    affinity["preferredDuringSchedulingIgnoredDuringExecution"] = dice.some(2, |dice| {
+        let requirements = [requirement(dice)];
+        json!({"weight": 1 + dice.below(100), "preference": {"matchExpressions": requirements}})
+    });
+    affinity
+}
+
+fn selector(dice: &mut Dice) -> Value {
+    match dice.below(4) {
+        0 => json!({"matchLabels": {"app": dice.one(APPS)}}),
+        1 => {
+            json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["web", "db"]}]})
+        }
+        2 => json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]}),
+        _ => json!({}),
+    }
+}
+
+fn pod_affinity(dice: &mut Dice) -> Value {
+    let term = |dice: &mut Dice| {
+        let mut term = json!({"topologyKey": dice.one(KEYS), "labelSelector": selector(dice)});
+        match dice.below(5) {
+            3 => term["namespaces"] = json!(["other"]),
+            4 => term["namespaceSelector"] = json!({"matchLabels": {"team": "red"}}),
+            _ => {}
+        }
+        term
+    };
+    let weighted =
+        |dice: &mut Dice| json!({"weight": 1 + dice.below(100), "podAffinityTerm": term(dice)});
+    json!({
+        "requiredDuringSchedulingIgnoredDuringExecution": dice.some(1, term),
+        "preferredDuringSchedulingIgnoredDuringExecution": dice.some(2, weighted),
+    })
+}
+
+fn spread(dice: &mut Dice) -> Value {
+    let mut constraint = json!({"maxSkew": 1 + dice.below(3), "topologyKey": dice.one(KEYS),
+        "whenUnsatisfiable": dice.one(&["ScheduleAnyway", "DoNotSchedule"]), "labelSelector": selector(dice),
+        "nodeAffinityPolicy": dice.one(&["Honor", "Ignore"]), "nodeTaintsPolicy": dice.one(&["Ignore", "Honor"])});
+    if constraint["whenUnsatisfiable"] == "DoNotSchedule" && dice.once_in(3) {
+        constraint["minDomains"] = json!(1 + dice.below(4));
+    }
+    constraint
+}
+
+fn container(dice: &mut Dice) -> Value {
+    let mut requests = json!({});
+    for (resource, amounts) in [
+        ("cpu", &["250m", "1", "2"] as &[&str]),
+        ("memory", &["256Mi", "1Gi", "3Gi"]),
+    ] {
+        if !dice.once_in(3) {
+            requests[resource] = json!(dice.one(amounts));
+        }
+    }
+    if dice.once_in(5) {
+        requests["ephemeral-storage"] = json!("2Gi");
+    }
+    if dice.once_in(6) {
+        requests["example.com/gpu"] = json!("1");
+    }
+    let ports = dice.some(1, |dice| {
+        json!({"hostPort": dice.below(3), "protocol": dice.one(&["TCP", "UDP"]), "hostIP": dice.one(&["", "10.0.0.1", "10.0.0.2"])})
+    });
+    json!({"image": dice.one(&["web:1", "db:1", "none:1"]), "ports": ports, "resources": {"requests": requests}})
+}
+
+/// A pod; with volumes only where claims are.
+fn pod(dice: &mut Dice, name: &str) -> Value {
+    let namespace = dice.one(&["default", "default", "other"]);
+    let mut spec = json!({"containers": [container(dice)]});
+    if dice.once_in(4) {
+        spec["containers"]
+            .as_array_mut()
+            .unwrap()
+            .push(container(dice));
+    }
+    if dice.once_in(5) {
+        spec["initContainers"] =
+            json!([{"resources": {"requests": {"cpu": "2", "memory": "2Gi"}}}]);
+    }
+    spec["tolerations"] = dice.some(2, |dice| match dice.below(4) {
+        0 => json!({"operator": "Exists"}),
+        1 => json!({"key": "t", "operator": "Exists", "effect": dice.one(&["", "NoSchedule", "PreferNoSchedule"])}),
+        2 => json!({"key": "u", "value": "v"}),
+        _ => json!({"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}),
+    });
+    if dice.once_in(4) {
+        spec["nodeSelector"] = json!({"disk": dice.one(&["ssd", "hdd"])});
+    }
+    if dice.once_in(2) {
+        spec["affinity"] = json!({"nodeAffinity": node_affinity(dice)});
+    }
+    if dice.once_in(3) {
+        spec["affinity"]["podAffinity"] = pod_affinity(dice);
+    }
+    if dice.once_in(3) {
+        spec["affinity"]["podAntiAffinity"] = pod_affinity(dice);
+    }
+    if dice.once_in(3) {
+        spec["topologySpreadConstraints"] = dice.some(2, spread);
+    }
+    if namespace == "default" && dice.once_in(2) {
+        spec["volumes"] = dice.some(
+            2,
+            |dice| json!({"persistentVolumeClaim": {"claimName": format!("c{}", dice.below(6))}}),
+        );
+    }
+    json!({"metadata": {"name": name, "namespace": namespace, "uid": name, "labels": {"app": dice.one(APPS)}}, "spec": spec})
+}
+
+fn volume(dice: &mut Dice, at: usize) -> Value {
+    let mut volume = json!({
+        "metadata": {"name": format!("v{at}"), "resourceVersion": "1", "labels": {}},
+        "spec": {"storageClassName": dice.one(&["", "hand", "made"]), "capacity": {"storage": format!("{}Gi", 1 + dice.below(4))},
+            "accessModes": ["ReadWriteOnce", "ReadWriteMany"]},
+        "status": {"phase": if dice.once_in(4) { "Released" } else { "Available" }}});
+    if dice.once_in(2) {
+        volume["spec"]["csi"] = json!({"driver": "disks", "volumeHandle": format!("h{at}")});
+    }
+    if dice.once_in(2) {
+        let term = json!({"matchExpressions": [requirement(dice)]});
+        volume["spec"]["nodeAffinity"] = json!({"required": {"nodeSelectorTerms": [term]}});
+    }
+    if dice.once_in(2) {
+        volume["metadata"]["labels"] = json!({ZONE: dice.one(&["a", "b", "a__b"])});
+    }
+    if dice.once_in(3) {
+        volume["spec"]["claimRef"] =
+            json!({"namespace": "default", "name": format!("c{}", dice.below(6))});
+    }
+    volume
+}
+
+fn claim(dice: &mut Dice, at: usize) -> Value {
+    let mut claim = json!({
+        "metadata": {"name": format!("c{at}"), "namespace": "default", "uid": format!("c{at}"), "resourceVersion": "1", "annotations": {}},
+        "spec": {"storageClassName": dice.one(&["hand", "made", "now", ""]),
+            "accessModes": [dice.one(&["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"])],
+            "resources": {"requests": {"storage": format!("{}Gi", 1 + dice.below(3))}}}});
+    if dice.once_in(2) {
+        claim["spec"]["volumeName"] = json!(format!("v{}", dice.below(6)));
+        claim["metadata"]["annotations"] = json!({"pv.kubernetes.io/bind-completed": "yes"});
+    } else if dice.once_in(4) {
+        claim["metadata"]["annotations"] =
+            json!({"volume.kubernetes.io/selected-node": format!("n{}", dice.below(4))});
+    }
+    if dice.once_in(10) {
+        claim["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    }
+    claim
+}
+
+fn class(name: &str, provisioner: &str, mode: &str) -> Value {
+    json!({"metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": mode})
+}
+
+fn cluster(dice: &mut Dice) -> Cluster {
+    let nodes: Vec<Value> = (0..1 + dice.below(6)).map(|at| node(dice, at)).collect();
+    let mut made = class("made", "disks", "WaitForFirstConsumer");
+    if dice.once_in(2) {
+        made["allowedTopologies"] =
+            json!([{"matchLabelExpressions": [{"key": ZONE, "values": ["a"]}]}]);
+    }
+    let service = |name: &str, app: &str| json!({"metadata": {"name": name, "namespace": "default"}, "spec": {"selector": {"app": app}}});
+    let mut cluster = Cluster {
+        namespaces: vec![
+            json!({"metadata": {"name": "default", "labels": {"team": "blue"}}}),
+            json!({"metadata": {"name": "other", "labels": {"team": "red"}}}),
+        ],
+        services: vec![service("web", "web")],
+        claims: (0..5).map(|at| claim(dice, at)).collect(),
+        volumes: (0..5).map(|at| volume(dice, at)).collect(),
+        classes: vec![
+            class(
+                "hand",
+                "kubernetes.io/no-provisioner",
+                "WaitForFirstConsumer",
+            ),
+            made,
+            class("now", "disks", "Immediate"),
+        ],
+        ..Cluster::default()
+    };
+    for node in &nodes {
+        if dice.once_in(2) {
+            let limit = json!({"name": "disks", "allocatable": {"count": 1 + dice.below(2)}});
+            let name = &node["metadata"]["name"];
+            cluster
+                .csi_nodes
+                .push(json!({"metadata": {"name": name}, "spec": {"drivers": [limit]}}));
+        }
+    }
+    for at in 0..dice.below(12) {
+        let mut placed = pod(dice, &format!("p{at}"));
+        let node = &nodes[dice.below(nodes.len())];
+        placed["spec"]["nodeName"] = node["metadata"]["name"].clone();
+        if dice.once_in(8) {
+            placed["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        cluster.pods.push(placed);
+    }
+    cluster.nodes = nodes;
+    cluster
+}
+
+/// The same cluster as the real scheduler sees it.
+fn picture(cluster: &Cluster) -> Picture {
+    let mut picture = Picture::new(Config::default());
+    let all = [
+        (NODES, &cluster.nodes),
+        (NAMESPACES, &cluster.namespaces),
+        (SERVICES, &cluster.services),
+        (STORAGE_CLASSES, &cluster.classes),
+        (CSI_NODES, &cluster.csi_nodes),
+        (PERSISTENT_VOLUMES, &cluster.volumes),
+        (PERSISTENT_VOLUME_CLAIMS, &cluster.claims),
+        (PODS, &cluster.pods),
+    ];
+    for (resource, objects) in all {
+        objects
+            .iter()
+            .for_each(|object| picture.add(&resource, object));
+    }
+    picture
+}
+
+fn name(node: &Value) -> &str {
+    node["metadata"]["name"].as_str().unwrap()
+}
+
+/// Filters agree on every node; gives back the nodes that all of them pass.
+fn filters_agree(
+    cluster: &Cluster,
+    pod: &Value,
+    snapshot: &Snapshot,
+) -> Result<Vec<String>, TestCaseError> {
+    let compiled = Pod::compile(pod);
+    let mut feasible = Vec::new();
+    for node in &cluster.nodes {
+        let mut passes = true;
+        for plugin in Profile::default().filters {
+            let expected = filter(plugin.name, cluster, pod, node).join(", ");
+            let got = verdict(plugin, &compiled, snapshot, name(node));
+            prop_assert_eq!(
+                got.unwrap_or_default(),
+                expected.clone(),
+                "{} on {}: {}",
+                plugin.name,
+                node,
+                pod
+            );
+            passes &= expected.is_empty();
+        }
+        if passes {
+            feasible.push(name(node).to_owned());
+        }
+    }
+    Ok(feasible)
+}
+
+/// Scores agree on these nodes; gives back the totals.
+fn scores_agree(
+    cluster: &Cluster,
+    pod: &Value,
+    snapshot: &Snapshot,
+    names: &[String],
+) -> Result<Vec<i64>, TestCaseError> {
+    let compiled = Pod::compile(pod);
+    let nodes: Vec<&Value> = names
+        .iter()
+        .map(|wanted| cluster.nodes.iter().find(|n| name(n) == wanted).unwrap())
+        .collect();
+    let infos: Vec<&NodeInfo> = names
+        .iter()
+        .map(|name| snapshot.node(name).unwrap())
+        .collect();
+    let profile = Profile::default();
+    let mut totals = vec![0; names.len()];
+    for (plugin, weight) in &profile.scores {
+        let expected = score(plugin.name, cluster, pod, &nodes);
+        let got = (plugin.score)(&compiled, snapshot, &profile.args, &infos);
+        let got = got.map(|scores| (scores.raw, scores.normalized));
+        prop_assert_eq!(&got, &expected, "{} on {:?}: {}", plugin.name, names, pod);
+        for (total, value) in totals.iter_mut().zip(expected.unwrap_or_default().1) {
+            *total += weight * value;
+        }
+    }
+    Ok(totals)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn the_real_scheduler_agrees_with_the_slow_one(row in prop::collection::vec(any::<u32>(), 0..900)) {
+        let mut dice = Dice { row, at: 0 };
+        let cluster = cluster(&mut dice);
+        let pod = pod(&mut dice, "new");
+        let picture = picture(&cluster);
+        let snapshot = picture.snapshot();
+        let feasible = filters_agree(&cluster, &pod, snapshot)?;
+        // Scores are compared on nodes that no filter would let through as well: there are more of them.
+        let all: Vec<String> = cluster.nodes.iter().map(|node| name(node).to_owned()).collect();
+        scores_agree(&cluster, &pod, snapshot, &all)?;
+        // Nobody scores nothing.
+        let totals = match feasible.is_empty() {
+            true => Vec::new(),
+            false => scores_agree(&cluster, &pod, snapshot, &feasible)?,
+        };
+        let best = totals.iter().max();
+        let mut expected: Vec<&String> = feasible.iter().zip(&totals).filter(|(_, t)| Some(*t) == best).map(|(n, _)| n).collect();
+        // One node is taken without being scored.
+        if feasible.len() == 1 {
+            expected = feasible.iter().collect();
+        }
+        let (mut decided, mut equals) = (Vec::new(), 1);
+        for at in 0.. {
+            if at >= equals {
+                break;
+            }
+            let decision = schedule(&Pod::compile(&pod), snapshot, &Profile::default(), 0, &mut |n| {
+                equals = n;
+                at
+            });
+            match decision {
+                Decision::Bind { node, .. } => decided.push(node),
+                Decision::Unschedulable(diagnosis) => prop_assert!(feasible.is_empty(), "{}", diagnosis.message(None)),
+            }
+        }
+        decided.sort();
+        expected.sort();
+        prop_assert_eq!(decided.iter().collect::<Vec<_>>(), expected);
+    }
+}

@@ -1,0 +1,102 @@
+//! Amounts: what is asked for, what is there, what is used.
+
+use super::{Cluster, list, words};
+use serde_json::Value;
+
+/// Units that the test's objects use, in thousandths.
+fn thousandths(quantity: &str) -> i64 {
+    let units = [("m", 1), ("Mi", 1000 << 20), ("Gi", 1000 << 30), ("", 1000)];
+    for (unit, factor) in units {
+        if let Some(number) = quantity.strip_suffix(unit)
+            && let Ok(number) = number.parse::<i64>()
+        {
+            return number * factor;
+        }
+    }
+    panic!("{quantity}")
+}
+
+/// Thousandths of cores, or whole units of anything else.
+pub(super) fn amount(amounts: &Value, resource: &str) -> i64 {
+    let Some(quantity) = amounts.get(resource) else {
+        return 0;
+    };
+    let value = thousandths(words(quantity));
+    if resource == "cpu" {
+        value
+    } else {
+        value / 1000
+    }
+}
+
+/// Containers together, or the largest init container if that is more.
+fn asked(pod: &Value, resource: &str, default: i64) -> i64 {
+    let of = |container: &Value| match container["resources"]["requests"].get(resource) {
+        Some(_) => amount(&container["resources"]["requests"], resource),
+        None => default,
+    };
+    let containers: i64 = list(&pod["spec"]["containers"]).iter().map(of).sum();
+    let init = list(&pod["spec"]["initContainers"]).iter().map(of).max();
+    containers.max(init.unwrap_or(0))
+}
+
+/// As [`asked`]; a container that says nothing counts a little.
+fn asked_for_score(pod: &Value, resource: &str) -> i64 {
+    let default = if resource == "cpu" { 100 } else { 200 << 20 };
+    asked(pod, resource, default)
+}
+
+pub(super) fn fit(cluster: &Cluster, pod: &Value, node: &Value) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let there = cluster.pods_on(node);
+    let allocatable = &node["status"]["allocatable"];
+    if there.len() as i64 + 1 > amount(allocatable, "pods") {
+        reasons.push("Too many pods".to_owned());
+    }
+    for resource in ["cpu", "memory", "ephemeral-storage", "example.com/gpu"] {
+        let wanted = asked(pod, resource, 0);
+        let used: i64 = there.iter().map(|other| asked(other, resource, 0)).sum();
+        if wanted > 0 && used + wanted > amount(allocatable, resource) {
+            reasons.push(format!("Insufficient {resource}"));
+        }
+    }
+    reasons
+}
+
+pub(super) fn least_allocated(cluster: &Cluster, pod: &Value, node: &Value) -> i64 {
+    let free = |resource: &str| {
+        let capacity = amount(&node["status"]["allocatable"], resource);
+        let there = cluster.pods_on(node);
+        let used: i64 = there
+            .iter()
+            .map(|other| asked_for_score(other, resource))
+            .sum();
+        let used = used + asked_for_score(pod, resource);
+        if used > capacity {
+            0
+        } else {
+            (capacity - used) * 100 / capacity
+        }
+    };
+    (free("cpu") + free("memory")) / 2
+}
+
+pub(super) fn asks_for_anything(pod: &Value) -> bool {
+    asked(pod, "cpu", 0) > 0 || asked(pod, "memory", 0) > 0
+}
+
+/// By how much the use of cpu and memory comes closer together.
+pub(super) fn balanced(cluster: &Cluster, pod: &Value, node: &Value) -> i64 {
+    let balance = |with: bool| {
+        let used = |resource: &str| {
+            let there = cluster.pods_on(node);
+            let used: i64 = there.iter().map(|other| asked(other, resource, 0)).sum();
+            let more = if with { asked(pod, resource, 0) } else { 0 };
+            let capacity = amount(&node["status"]["allocatable"], resource);
+            ((used + more) as f64 / capacity as f64).min(1.0)
+        };
+        let deviation = ((used("cpu") - used("memory")) / 2.0).abs();
+        ((1.0 - deviation) * 100.0) as i64
+    };
+    50 + (50 + balance(true) - balance(false)) / 2
+}
