@@ -5,6 +5,7 @@
 //! the result before the same key is looked at again. Few controllers need an answer from the server in the middle
 //! (namespace deletion, garbage collection) or a state of their own (node lifecycle): they are tasks with a pure core.
 
+mod certificate_cleaner;
 mod cron_job;
 mod daemon_set;
 mod deployment;
@@ -13,6 +14,7 @@ mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
+mod ephemeral_volume;
 mod garbage_collector;
 mod history;
 mod job;
@@ -20,6 +22,7 @@ mod manager;
 mod namespace;
 mod node_lifecycle;
 mod patches;
+mod persistent_volume;
 mod pod_control;
 mod pod_gc;
 mod ranking;
@@ -35,6 +38,7 @@ mod storage_protection;
 mod taint_eviction;
 #[cfg(test)]
 mod testing;
+mod token_cleaner;
 mod ttl_after_finished;
 mod world;
 
@@ -63,8 +67,13 @@ pub static CONTROLLERS: &[Controller] = &[
     taint_eviction::CONTROLLER,
     disruption::CONTROLLER,
     ttl_after_finished::CONTROLLER,
+    persistent_volume::CONTROLLER,
+    persistent_volume::DEFAULT_CLASS,
     storage_protection::CLAIMS,
     storage_protection::VOLUMES,
+    ephemeral_volume::CONTROLLER,
+    token_cleaner::CONTROLLER,
+    certificate_cleaner::CONTROLLER,
 ];
 
 #[cfg(test)]

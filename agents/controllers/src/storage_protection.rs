@@ -62,7 +62,7 @@ fn wire_volumes(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
 }
 
 /// Names of the claims that a pod mounts, with those that are made for it.
-fn claims_of(pod: &Pod) -> Vec<String> {
+pub(crate) fn claims_of(pod: &Pod) -> Vec<String> {
     pod.spec
         .volumes
         .iter()

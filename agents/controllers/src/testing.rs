@@ -47,28 +47,35 @@ pub(crate) fn documents(text: &str) -> Vec<Value> {
 
 /// A world that holds the objects of a YAML stream.
 pub(crate) fn world(text: &str) -> World {
-    let documents = documents(text);
+    world_of(&documents(text))
+}
+
+/// A world that holds these objects.
+pub(crate) fn world_of(documents: &[Value]) -> World {
     let caches = Caches {
-        pods: cache(&documents, "Pod"),
-        nodes: cache(&documents, "Node"),
-        leases: cache(&documents, "Lease"),
-        namespaces: cache(&documents, "Namespace"),
-        services: cache(&documents, "Service"),
-        endpoints: cache(&documents, "Endpoints"),
-        endpoint_slices: cache(&documents, "EndpointSlice"),
-        service_accounts: cache(&documents, "ServiceAccount"),
-        root_ca_config_maps: cache(&documents, "ConfigMap"),
-        replica_sets: cache(&documents, "ReplicaSet"),
-        replication_controllers: cache(&documents, "ReplicationController"),
-        deployments: cache(&documents, "Deployment"),
-        stateful_sets: cache(&documents, "StatefulSet"),
-        daemon_sets: cache(&documents, "DaemonSet"),
-        controller_revisions: cache(&documents, "ControllerRevision"),
-        jobs: cache(&documents, "Job"),
-        cron_jobs: cache(&documents, "CronJob"),
-        disruption_budgets: cache(&documents, "PodDisruptionBudget"),
-        claims: cache(&documents, "PersistentVolumeClaim"),
-        volumes: cache(&documents, "PersistentVolume"),
+        pods: cache(documents, "Pod"),
+        nodes: cache(documents, "Node"),
+        leases: cache(documents, "Lease"),
+        namespaces: cache(documents, "Namespace"),
+        services: cache(documents, "Service"),
+        endpoints: cache(documents, "Endpoints"),
+        endpoint_slices: cache(documents, "EndpointSlice"),
+        service_accounts: cache(documents, "ServiceAccount"),
+        root_ca_config_maps: cache(documents, "ConfigMap"),
+        replica_sets: cache(documents, "ReplicaSet"),
+        replication_controllers: cache(documents, "ReplicationController"),
+        deployments: cache(documents, "Deployment"),
+        stateful_sets: cache(documents, "StatefulSet"),
+        daemon_sets: cache(documents, "DaemonSet"),
+        controller_revisions: cache(documents, "ControllerRevision"),
+        jobs: cache(documents, "Job"),
+        cron_jobs: cache(documents, "CronJob"),
+        disruption_budgets: cache(documents, "PodDisruptionBudget"),
+        claims: cache(documents, "PersistentVolumeClaim"),
+        volumes: cache(documents, "PersistentVolume"),
+        storage_classes: cache(documents, "StorageClass"),
+        signing_requests: cache(documents, "CertificateSigningRequest"),
+        bootstrap_tokens: cache(documents, "Secret"),
     };
     World::new(
         Arc::new(caches),

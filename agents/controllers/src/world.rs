@@ -2,9 +2,10 @@
 
 use agent_runtime::cache::Cache;
 use agent_runtime::kinds::{
-    ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment, EndpointSlice, Endpoints, Job,
-    Lease, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget,
-    ReplicaSet, ReplicationController, Service, ServiceAccount, StatefulSet,
+    CertificateSigningRequest, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment,
+    EndpointSlice, Endpoints, Job, Lease, Namespace, Node, PersistentVolume, PersistentVolumeClaim,
+    Pod, PodDisruptionBudget, ReplicaSet, ReplicationController, Secret, Service, ServiceAccount,
+    StatefulSet, StorageClass,
 };
 use agent_runtime::timestamp::{Micros, Moment};
 use agent_runtime::{ApiError, Hub, Key};
@@ -42,6 +43,10 @@ pub struct Caches {
     pub disruption_budgets: Arc<Cache<PodDisruptionBudget>>,
     pub claims: Arc<Cache<PersistentVolumeClaim>>,
     pub volumes: Arc<Cache<PersistentVolume>>,
+    pub storage_classes: Arc<Cache<StorageClass>>,
+    pub signing_requests: Arc<Cache<CertificateSigningRequest>>,
+    /// Only the Secrets that are bootstrap tokens.
+    pub bootstrap_tokens: Arc<Cache<Secret>>,
 }
 
 impl Caches {
@@ -69,6 +74,9 @@ impl Caches {
             disruption_budgets: hub.cache(),
             claims: hub.cache(),
             volumes: hub.cache(),
+            storage_classes: hub.cache(),
+            signing_requests: hub.cache(),
+            bootstrap_tokens: hub.cache_where(&format!("type={}", crate::token_cleaner::TOKEN)),
         }
     }
 }

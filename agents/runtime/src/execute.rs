@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::error::ApiError;
 use crate::events::EventRecorder;
 use crate::hub::Written;
-use crate::plan::{Op, Plan};
+use crate::plan::{Op, Plan, Report};
 use crate::resource_ref::ResourceRef;
 use futures::future::{BoxFuture, FutureExt, join_all};
 use serde_json::Value;
@@ -46,26 +46,19 @@ fn perform<'a>(
             Op::Reported {
                 op,
                 success,
-                mut failure,
+                failure,
             } => match perform(client, recorder, *op, written).await {
                 Ok(()) => recorder.report(*success),
-                Err(error) => {
-                    // A namespace that goes away refuses creates, and a stale copy is read again and the plan made
-                    // anew: nothing that anybody should read about.
-                    if !error.is_namespace_terminating()
-                        && !error.is_conflict()
-                        && !error.is_already_exists()
-                    {
-                        failure.message.push_str(&error.message);
-                        recorder.report(*failure);
-                    }
-                    return Err(error);
-                }
+                Err(error) => return Err(told(recorder, error, *failure)),
             },
             Op::Sequence(ops) => {
                 for op in ops {
                     perform(client, recorder, op, written).await?;
                 }
+            }
+            Op::Refused { op, failure } => {
+                let performed = perform(client, recorder, *op, written).await;
+                performed.map_err(|error| told(recorder, error, *failure))?;
             }
             Op::SlowStart(ops) => return slow_start(client, recorder, ops, written).await,
             Op::Parallel(ops) => return parallel(client, recorder, ops, written).await,
@@ -90,6 +83,27 @@ fn perform<'a>(
                     });
                 }
             }
+            Op::Absent {
+                resource,
+                namespace,
+                name,
+                uid,
+            } => match client.get(&resource, &namespace, &name).await {
+                Ok(object)
+                    if object.pointer("/metadata/uid").and_then(Value::as_str)
+                        == Some(uid.as_str()) =>
+                {
+                    return Err(ApiError {
+                        code: 409,
+                        reason: "Conflict".into(),
+                        message: format!("{resource} {name:?} is still there"),
+                        ..ApiError::default()
+                    });
+                }
+                Ok(_) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            },
             Op::Create {
                 resource,
                 namespace,
@@ -169,6 +183,16 @@ fn perform<'a>(
         Ok(())
     }
     .boxed()
+}
+
+/// Records a failure. A namespace that goes away refuses creates, and a stale copy is read again and the plan made anew:
+/// nothing that anybody should read about.
+fn told(recorder: &EventRecorder, error: ApiError, mut failure: Report) -> ApiError {
+    if !error.is_namespace_terminating() && !error.is_conflict() && !error.is_already_exists() {
+        failure.message.push_str(&error.message);
+        recorder.report(failure);
+    }
+    error
 }
 
 /// Creates an object. When nobody knows whether an attempt was stored, the name that was chosen for it tells: else the

@@ -14,6 +14,7 @@ pub mod execute;
 pub mod hub;
 pub mod kinds;
 pub mod kubeconfig;
+pub mod local_path;
 pub mod plan;
 pub mod queue;
 mod reflector;

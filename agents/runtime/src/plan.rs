@@ -31,6 +31,17 @@ pub enum Op {
         /// Expected incarnation.
         uid: String,
     },
+    /// Reads an object past all caches; the plan ends here (and is made again later) while this incarnation is there.
+    Absent {
+        /// Resource.
+        resource: ResourceRef,
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+        /// The incarnation that should be gone.
+        uid: String,
+    },
     /// Creates an object.
     Create {
         /// Resource.
@@ -87,6 +98,13 @@ pub enum Op {
         op: Box<Op>,
         /// Recorded when it succeeded.
         success: Box<Report>,
+        /// Recorded when it failed, the error's text appended to the message.
+        failure: Box<Report>,
+    },
+    /// Does the operation, and records an event when it failed.
+    Refused {
+        /// The operation.
+        op: Box<Op>,
         /// Recorded when it failed, the error's text appended to the message.
         failure: Box<Report>,
     },
@@ -209,6 +227,7 @@ impl Op {
                 op.lines(out);
                 out.push(format!("  then {success}"));
             }
+            Self::Refused { op, .. } => op.lines(out),
             Self::Sequence(ops) | Self::SlowStart(ops) | Self::Parallel(ops) => {
                 for op in ops {
                     op.lines(out);
@@ -221,6 +240,12 @@ impl Op {
                 name,
                 ..
             } => out.push(format!("confirm {resource} {}", path(namespace, name))),
+            Self::Absent {
+                resource,
+                namespace,
+                name,
+                ..
+            } => out.push(format!("absent {resource} {}", path(namespace, name))),
             Self::Create {
                 resource,
                 namespace,

@@ -117,6 +117,14 @@ pub const PRIORITY_CLASSES: ResourceRef = of(
     "PriorityClass",
     false,
 );
+/// CertificateSigningRequests.
+pub const CERTIFICATE_SIGNING_REQUESTS: ResourceRef = of(
+    "certificates.k8s.io",
+    "v1",
+    "certificatesigningrequests",
+    "CertificateSigningRequest",
+    false,
+);
 /// StorageClasses.
 pub const STORAGE_CLASSES: ResourceRef = of(
     "storage.k8s.io",

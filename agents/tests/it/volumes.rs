@@ -1,10 +1,12 @@
 //! The lives of volumes and of claims.
 
 use crate::cluster::Cluster;
-use agent_runtime::kinds::{Kind, PersistentVolume, PersistentVolumeClaim};
-use agent_runtime::resource_ref::{PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
+use agent_runtime::kinds::{Kind, Node, PersistentVolume, PersistentVolumeClaim, StorageClass};
+use agent_runtime::local_path::{REMOVE, ROOT};
+use agent_runtime::resource_ref::{NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
 use agent_runtime::{Cache, DeleteParams, ListParams, PatchType, ResourceRef};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Patched, deleted, made again, updated, and deleted as a collection, with the finalizer that protects what is in use.
 async fn walk<T: Kind>(cluster: &Cluster, resource: &ResourceRef, cache: &Cache<T>, body: Value) {
@@ -90,4 +92,183 @@ async fn volumes_and_claims_come_and_go() {
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": size}, "storageClassName": "none"}});
     let cache = cluster.hub.cache::<PersistentVolumeClaim>();
     walk(&cluster, &PERSISTENT_VOLUME_CLAIMS, &cache, body).await;
+}
+
+async fn create(cluster: &Cluster, resource: &ResourceRef, body: Value) {
+    let namespace = if resource.namespaced { "default" } else { "" };
+    let made = cluster.client.create(resource, namespace, &body).await;
+    made.unwrap();
+}
+
+fn claim(name: &str, spec: Value) -> Value {
+    let mut all =
+        json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    for (field, value) in spec.as_object().unwrap() {
+        all[field] = value.clone();
+    }
+    json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "default"}, "spec": all})
+}
+
+fn static_volume(name: &str, size: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": {
+        "capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "storageClassName": "manual",
+        "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": format!("/srv/{name}")}}})
+}
+
+/// Waits until a claim of `default` is as `wanted`.
+async fn claim_is(
+    cluster: &Cluster,
+    what: &str,
+    name: &str,
+    wanted: impl Fn(&PersistentVolumeClaim) -> bool,
+) -> Arc<PersistentVolumeClaim> {
+    let claims = cluster.hub.cache::<PersistentVolumeClaim>();
+    let found = cluster.until(what, &claims, |all| {
+        all.get("default", name).filter(|claim| wanted(claim))
+    });
+    found.await
+}
+
+/// Waits until a volume is in a phase.
+async fn volume_is(cluster: &Cluster, name: &str, phase: &str) -> Arc<PersistentVolume> {
+    let volumes = cluster.hub.cache::<PersistentVolume>();
+    let found = cluster.until(phase, &volumes, |all| {
+        all.get("", name)
+            .filter(|volume| volume.status.phase == phase)
+    });
+    found.await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_finds_its_volume_and_leaves_it_released() {
+    let cluster = Cluster::start().await;
+    let client = &cluster.client;
+    let spec = json!({"storageClassName": "manual"});
+    create(
+        &cluster,
+        &PERSISTENT_VOLUME_CLAIMS,
+        claim("c", spec.clone()),
+    )
+    .await;
+    for (name, size) in [("large", "5Gi"), ("fit", "2Gi"), ("small", "1Mi")] {
+        create(&cluster, &PERSISTENT_VOLUMES, static_volume(name, size)).await;
+    }
+    let bound = claim_is(&cluster, "a bound claim", "c", |c| {
+        c.status.phase == "Bound"
+    })
+    .await;
+    // Whichever came first: the claim did not wait for a better one.
+    let name = bound.spec.volume_name.as_str();
+    assert_ne!(name, "small");
+    assert_eq!(
+        bound.metadata.annotations["pv.kubernetes.io/bind-completed"],
+        "yes"
+    );
+    assert!(!bound.status.capacity.is_empty());
+    let volume = volume_is(&cluster, name, "Bound").await;
+    assert_eq!(
+        volume.spec.claim_ref.as_ref().unwrap().uid,
+        bound.metadata.uid
+    );
+
+    let all = DeleteParams::default();
+    client
+        .delete(&PERSISTENT_VOLUME_CLAIMS, "default", "c", &all)
+        .await
+        .unwrap();
+    volume_is(&cluster, name, "Released").await;
+    // It is not bound again by itself; the other one fits the next claim.
+    create(&cluster, &PERSISTENT_VOLUME_CLAIMS, claim("d", spec)).await;
+    let other = claim_is(&cluster, "the next bound claim", "d", |c| {
+        c.status.phase == "Bound"
+    })
+    .await;
+    assert_ne!(other.spec.volume_name, name);
+    // Who takes the claim away gives the volume back.
+    let free = json!({"spec": {"claimRef": null}});
+    client
+        .patch(&PERSISTENT_VOLUMES, "", name, PatchType::Merge, &free)
+        .await
+        .unwrap();
+    volume_is(&cluster, name, "Available").await;
+    client
+        .delete(&PERSISTENT_VOLUMES, "", &other.spec.volume_name, &all)
+        .await
+        .unwrap();
+    let held = client
+        .get(&PERSISTENT_VOLUMES, "", &other.spec.volume_name)
+        .await;
+    assert!(held.is_ok(), "a bound volume stays until its claim is gone");
+}
+
+/// The test is the scheduler, which chooses a node, and the agent of that node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_is_made_for_a_claim_grows_and_goes() {
+    let cluster = Cluster::start().await;
+    let client = &cluster.client;
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n",
+        "labels": {"kubernetes.io/hostname": "n"}, "annotations": {ROOT: "/data/local-path"}}});
+    create(&cluster, &NODES, node).await;
+    let classes = cluster.hub.cache::<StorageClass>();
+    let class = cluster.until("the class", &classes, |all| all.get("", "local-path"));
+    class.await;
+    // A claim that says nothing of its class gets the default one, before or after it is stored.
+    create(&cluster, &PERSISTENT_VOLUME_CLAIMS, claim("c", json!({}))).await;
+    let of_class =
+        |c: &PersistentVolumeClaim| c.spec.storage_class_name.as_deref() == Some("local-path");
+    claim_is(&cluster, "a class", "c", of_class).await;
+    let chosen = json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n"}}});
+    let form = PatchType::Merge;
+    let patch = async |body: &Value| {
+        client
+            .patch(&PERSISTENT_VOLUME_CLAIMS, "default", "c", form, body)
+            .await
+            .unwrap();
+    };
+    patch(&chosen).await;
+    let bound = claim_is(&cluster, "a bound claim", "c", |c| {
+        c.status.phase == "Bound"
+    })
+    .await;
+    let name = format!("pvc-{}", bound.metadata.uid);
+    assert_eq!(bound.spec.volume_name, name);
+    let volume = volume_is(&cluster, &name, "Bound").await;
+    let path = &volume.spec.host_path.as_ref().unwrap().path;
+    assert_eq!(*path, format!("/data/local-path/{name}"));
+
+    patch(&json!({"spec": {"resources": {"requests": {"storage": "3Gi"}}}})).await;
+    let grown = |c: &PersistentVolumeClaim| {
+        c.status
+            .capacity
+            .get("storage")
+            .is_some_and(|size| size == "3Gi")
+    };
+    claim_is(&cluster, "a larger claim", "c", grown).await;
+
+    let all = DeleteParams::default();
+    client
+        .delete(&PERSISTENT_VOLUME_CLAIMS, "default", "c", &all)
+        .await
+        .unwrap();
+    let nodes = cluster.hub.cache::<Node>();
+    let asked = cluster.until("the node to be asked", &nodes, |nodes| {
+        let node = nodes.get("", "n")?;
+        node.metadata
+            .annotations
+            .get(REMOVE)
+            .filter(|names| **names == name)
+            .cloned()
+    });
+    asked.await;
+    assert!(
+        client.get(&PERSISTENT_VOLUMES, "", &name).await.is_ok(),
+        "not before the directory"
+    );
+    let removed = json!({"metadata": {"annotations": {REMOVE: null}}});
+    client.patch(&NODES, "", "n", form, &removed).await.unwrap();
+    let volumes = cluster.hub.cache::<PersistentVolume>();
+    let gone = cluster.until("the volume to go", &volumes, |all| {
+        all.get("", &name).is_none().then_some(())
+    });
+    gone.await;
 }

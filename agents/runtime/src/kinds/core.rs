@@ -2,7 +2,8 @@
 
 use super::{Condition, Labels, LocalObjectReference, ObjectMeta, ObjectReference, fields, kind};
 use crate::resource_ref::{
-    CONFIG_MAPS, EVENTS, NAMESPACES, PRIORITY_CLASSES, SECRETS, SERVICE_ACCOUNTS,
+    CERTIFICATE_SIGNING_REQUESTS, CONFIG_MAPS, EVENTS, NAMESPACES, PRIORITY_CLASSES, SECRETS,
+    SERVICE_ACCOUNTS,
 };
 
 fields! {
@@ -42,6 +43,16 @@ fields! {
         #[serde(rename = "type")]
         pub kind: String,
     }
+    /// A request for a certificate.
+    pub struct CertificateSigningRequest {
+        pub metadata: ObjectMeta,
+        pub status: CertificateSigningRequestStatus,
+    }
+    /// What was decided, and the certificate (base64) where there is one.
+    pub struct CertificateSigningRequestStatus {
+        pub conditions: Vec<Condition>,
+        pub certificate: String,
+    }
     /// An event.
     pub struct Event {
         pub metadata: ObjectMeta,
@@ -69,3 +80,4 @@ kind!(ConfigMap, CONFIG_MAPS);
 kind!(Secret, SECRETS);
 kind!(Event, EVENTS);
 kind!(PriorityClass, PRIORITY_CLASSES);
+kind!(CertificateSigningRequest, CERTIFICATE_SIGNING_REQUESTS);

@@ -1,7 +1,10 @@
 //! Volumes of a pod.
 
-use super::{LabelSelector, LocalObjectReference, ObjectMeta, fields};
+use super::{
+    Condition, LabelSelector, Labels, LocalObjectReference, ObjectMeta, ObjectReference, fields,
+};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 fields! {
     /// A volume; exactly one source is set (an unset volume is an emptyDir). `other` holds sources without a type here.
@@ -131,7 +134,7 @@ fields! {
         pub name: String,
         pub device_path: String,
     }
-    /// A PersistentVolumeClaim, as far as the scheduler looks at it.
+    /// A PersistentVolumeClaim.
     pub struct PersistentVolumeClaim {
         pub metadata: ObjectMeta,
         pub spec: PersistentVolumeClaimSpec,
@@ -144,19 +147,57 @@ fields! {
         pub storage_class_name: Option<String>,
         pub selector: Option<LabelSelector>,
         pub volume_mode: Option<String>,
+        pub resources: VolumeResources,
+        pub data_source: Option<Value>,
+        pub data_source_ref: Option<Value>,
+        pub volume_attributes_class_name: Option<String>,
     }
-    /// Whether it is bound.
+    /// How much is claimed.
+    pub struct VolumeResources {
+        pub requests: BTreeMap<String, Value>,
+    }
+    /// Whether it is bound, and what was got.
     pub struct PersistentVolumeClaimStatus {
         pub phase: String,
+        pub access_modes: Vec<String>,
+        pub capacity: BTreeMap<String, Value>,
+        pub conditions: Vec<Condition>,
+        pub current_volume_attributes_class_name: Option<String>,
     }
-    /// A PersistentVolume, as far as its protection looks at it.
+    /// A PersistentVolume.
     pub struct PersistentVolume {
         pub metadata: ObjectMeta,
+        pub spec: PersistentVolumeSpec,
         pub status: PersistentVolumeStatus,
+    }
+    /// What a volume is; of the sources those that somebody looks at.
+    pub struct PersistentVolumeSpec {
+        pub capacity: BTreeMap<String, Value>,
+        pub access_modes: Vec<String>,
+        pub claim_ref: Option<ObjectReference>,
+        pub persistent_volume_reclaim_policy: String,
+        pub storage_class_name: String,
+        pub volume_mode: Option<String>,
+        pub volume_attributes_class_name: Option<String>,
+        pub node_affinity: Option<Value>,
+        pub host_path: Option<HostPathVolumeSource>,
+        pub nfs: Option<Value>,
     }
     /// Whether it is bound.
     pub struct PersistentVolumeStatus {
         pub phase: String,
+        pub message: String,
+        pub reason: String,
+    }
+    /// A class of volumes.
+    pub struct StorageClass {
+        pub metadata: ObjectMeta,
+        pub provisioner: String,
+        pub parameters: Labels,
+        pub reclaim_policy: Option<String>,
+        pub mount_options: Vec<String>,
+        pub allow_volume_expansion: Option<bool>,
+        pub volume_binding_mode: Option<String>,
     }
     /// Where registry credentials are.
     pub struct ImagePullSecrets {
@@ -168,3 +209,4 @@ super::kind!(
     crate::resource_ref::PERSISTENT_VOLUME_CLAIMS
 );
 super::kind!(PersistentVolume, crate::resource_ref::PERSISTENT_VOLUMES);
+super::kind!(StorageClass, crate::resource_ref::STORAGE_CLASSES);

@@ -1,0 +1,188 @@
+//! Volumes and claims find each other, volumes are made for claims, and given back when their claim is gone.
+//!
+//! A binding is written in two objects: first `spec.claimRef` of the volume, then `spec.volumeName` of the claim. Each
+//! reconcile does the next step that is missing and every write wakes both sides, so that whoever begins anew in the
+//! middle goes on from there. A volume that names a claim by its uid is never another's; one whose claim is gone is
+//! released, and never bound again by itself. Claims have a namespace and volumes have none: that tells their keys apart.
+
+mod binding;
+mod claim;
+mod class;
+mod default_class;
+mod expansion;
+mod matching;
+mod provision;
+mod reclaim;
+mod size;
+#[cfg(test)]
+mod tests;
+mod volume;
+
+use crate::manager::{Body, Controller};
+use crate::storage_protection::claims_of;
+use crate::world::{Caches, World};
+use agent_runtime::events::reference;
+use agent_runtime::kinds::{
+    Node, ObjectMeta, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod,
+};
+use agent_runtime::local_path::REMOVE;
+use agent_runtime::plan::{Op, Plan, Report};
+use agent_runtime::{Cache, EventType, Key, Queue, ResourceRef};
+use std::sync::Arc;
+
+pub(crate) use default_class::CONTROLLER as DEFAULT_CLASS;
+
+pub(crate) const CONTROLLER: Controller = Controller {
+    name: "persistentvolume-controller",
+    help: "binds claims to volumes, provisions volumes and reclaims them",
+    // Two that choose the same volume are told apart by its version.
+    workers: 4,
+    body: Body::Keyed { wire, reconcile },
+};
+
+const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
+const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
+const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+const YES: &str = "yes";
+
+fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
+    wire_claims(caches, queue);
+    wire_volumes(caches, queue);
+    let (claims, keys) = (caches.claims.clone(), queue.clone());
+    caches.storage_classes.subscribe(move |change| {
+        let name = &change.latest().metadata.name;
+        enqueue_claims(&claims, &keys, |claim| {
+            let class = class::of_claim(claim);
+            let grows = claim.status.phase == "Bound" && class == name;
+            grows || (is_pending(claim) && (class.is_empty() || class == name))
+        });
+    });
+    let (volumes, keys) = (caches.volumes.clone(), queue.clone());
+    caches.nodes.subscribe(move |change| {
+        let asked = |node: &Option<Arc<Node>>| {
+            let annotations = node.as_ref().map(|node| &node.metadata.annotations);
+            annotations.and_then(|annotations| annotations.get(REMOVE).cloned())
+        };
+        if change.old.is_some() && change.new.is_some() && asked(&change.old) == asked(&change.new)
+        {
+            return;
+        }
+        for volume in volumes.list() {
+            if reclaim::waits_for_node(&volume) {
+                keys.add(Key::of(&volume.metadata));
+            }
+        }
+    });
+    // Claims tell for which pod they wait.
+    let (claims, keys) = (caches.claims.clone(), queue.clone());
+    caches.pods.subscribe(move |change| {
+        let waits = |pod: &Arc<Pod>| pod.spec.node_name.is_empty() && !pod.is_finished();
+        if change.old.as_ref().is_some_and(waits) == change.new.as_ref().is_some_and(waits) {
+            return;
+        }
+        let namespace = &change.latest().metadata.namespace;
+        for name in claims_of(change.latest()) {
+            if claims
+                .get(namespace, &name)
+                .is_some_and(|claim| is_pending(&claim))
+            {
+                keys.add(Key::new(namespace, &name));
+            }
+        }
+    });
+}
+
+fn wire_claims(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
+    let (volumes, keys) = (caches.volumes.clone(), queue.clone());
+    caches.claims.subscribe(move |change| {
+        let latest = change.latest();
+        keys.add(Key::of(&latest.metadata));
+        let names = |claim: &Arc<PersistentVolumeClaim>| claim.spec.volume_name.clone();
+        let [old, new] = [&change.old, &change.new].map(|side| side.as_ref().map(names));
+        if old == new {
+            return;
+        }
+        for name in old.iter().chain(&new).filter(|name| !name.is_empty()) {
+            keys.add(Key::new("", name));
+        }
+        // What was taken for the claim and is not its volume has to be told.
+        for volume in volumes.list() {
+            let refers = |claim: &ObjectReference| {
+                claim.name == latest.metadata.name && claim.namespace == latest.metadata.namespace
+            };
+            if volume.spec.claim_ref.as_ref().is_some_and(refers) {
+                keys.add(Key::of(&volume.metadata));
+            }
+        }
+    });
+}
+
+fn wire_volumes(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
+    let (claims, keys) = (caches.claims.clone(), queue.clone());
+    caches.volumes.subscribe(move |change| {
+        let latest = change.latest();
+        keys.add(Key::of(&latest.metadata));
+        for claim in change.sides().filter_map(|v| v.spec.claim_ref.as_ref()) {
+            keys.add(Key::new(&claim.namespace, &claim.name));
+        }
+        let is_free = latest.spec.claim_ref.is_none() && latest.status.phase == "Available";
+        if change.old.is_none() || change.new.is_none() || is_free {
+            let (name, class) = (&latest.metadata.name, class::of_volume(latest));
+            enqueue_claims(&claims, &keys, |claim| {
+                let fits = is_free && is_pending(claim) && class::of_claim(claim) == class;
+                claim.spec.volume_name == *name || fits
+            });
+        }
+    });
+}
+
+fn is_pending(claim: &PersistentVolumeClaim) -> bool {
+    claim.spec.volume_name.is_empty()
+}
+
+fn enqueue_claims(
+    claims: &Cache<PersistentVolumeClaim>,
+    keys: &Queue<Key>,
+    concerned: impl Fn(&PersistentVolumeClaim) -> bool,
+) {
+    for claim in claims.list() {
+        if concerned(&claim) {
+            keys.add(Key::of(&claim.metadata));
+        }
+    }
+}
+
+fn reconcile(key: &Key, world: &World) -> Plan {
+    if key.namespace.is_empty() {
+        let volume = world.caches.volumes.by_key(key);
+        volume.map_or_else(Plan::none, |volume| volume::reconcile(&volume, world))
+    } else {
+        let claim = world.caches.claims.by_key(key);
+        claim.map_or_else(Plan::none, |claim| claim::reconcile(&claim, world))
+    }
+}
+
+fn event(
+    resource: &ResourceRef,
+    about: &ObjectMeta,
+    kind: EventType,
+    reason: &'static str,
+    message: impl Into<String>,
+) -> Op {
+    Op::Event(Box::new(Report {
+        regarding: reference(resource, about),
+        kind,
+        reason,
+        message: message.into(),
+    }))
+}
+
+/// Whether the volume is meant for the claim: by its uid, or by its name alone where somebody has reserved it.
+fn is_meant_for(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+    volume.spec.claim_ref.as_ref().is_some_and(|wanted| {
+        wanted.name == claim.metadata.name
+            && wanted.namespace == claim.metadata.namespace
+            && (wanted.uid.is_empty() || wanted.uid == claim.metadata.uid)
+    })
+}

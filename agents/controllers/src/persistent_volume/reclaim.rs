@@ -1,0 +1,134 @@
+//! What becomes of a volume whose claim is gone: kept, left to who provisioned it, or deleted with its directory.
+//!
+//! A directory is removed by the agent of its node, which is asked by an annotation of the Node. The volume notes that it
+//! was asked, so that a name that is gone from the annotation means that the directory is gone.
+
+use super::binding::{self, volume_failed, volume_phase};
+use super::{PROVISIONED_BY, provision};
+use crate::world::World;
+use agent_runtime::ResourceRef;
+use agent_runtime::kinds::{Node, ObjectMeta, ObjectReference, PersistentVolume};
+use agent_runtime::local_path::{self, PROVISIONER, REMOVE, REMOVED_MAX, SIMULATED};
+use agent_runtime::plan::{Op, Plan};
+use agent_runtime::resource_ref::{NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
+use serde_json::json;
+
+const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";
+/// On a volume: the agent of its node has been asked to remove its directory.
+const ASKED: &str = "kontiki.io/local-path-removal-asked";
+
+/// Releases a volume whose claim is gone, then reclaims it.
+pub(super) fn plan(volume: &PersistentVolume, named: &ObjectReference, world: &World) -> Plan {
+    let mut plan = unneeded(volume, world);
+    if !plan.ops.is_empty() {
+        // A volume may be newer than what is seen of claims: nobody's volume is given away.
+        let absent = Op::Absent {
+            resource: PERSISTENT_VOLUME_CLAIMS,
+            namespace: named.namespace.clone(),
+            name: named.name.clone(),
+            uid: named.uid.clone(),
+        };
+        plan.ops.insert(0, absent);
+    }
+    plan
+}
+
+/// Releases and reclaims a volume of which it is known that its claim does not need it.
+pub(super) fn unneeded(volume: &PersistentVolume, world: &World) -> Plan {
+    if !matches!(volume.status.phase.as_str(), "Released" | "Failed") {
+        let op = volume_phase(volume, "Released", "", world);
+        return Plan::of(op.into_iter().collect());
+    }
+    if volume.metadata.annotations.contains_key(MIGRATED_TO) {
+        return Plan::none();
+    }
+    let fail = |reason, text: &str| Plan::of(volume_failed(volume, reason, text, world));
+    match volume.spec.persistent_volume_reclaim_policy.as_str() {
+        "Retain" => Plan::none(),
+        "Delete" => delete(volume, world),
+        "Recycle" => fail(
+            "VolumeFailedRecycle",
+            "No recycler plugin found for the volume!",
+        ),
+        _ => fail(
+            "VolumeUnknownReclaimPolicy",
+            "Volume has unrecognized PersistentVolumeReclaimPolicy",
+        ),
+    }
+}
+
+fn delete(volume: &PersistentVolume, world: &World) -> Plan {
+    let by = volume.metadata.annotations.get(PROVISIONED_BY);
+    match by.map_or("", String::as_str) {
+        PROVISIONER => remove(volume, world),
+        by if !by.is_empty() && !by.starts_with("kubernetes.io/") => Plan::none(),
+        _ => {
+            let text = no_deleter(volume);
+            Plan::of(volume_failed(volume, "VolumeFailedDelete", &text, world))
+        }
+    }
+}
+
+/// Nothing here deletes volumes that somebody else has made.
+fn no_deleter(volume: &PersistentVolume) -> String {
+    let name = &volume.metadata.name;
+    let why = match (&volume.spec.host_path, &volume.spec.nfs) {
+        (Some(host), _) if !host.path.starts_with("/tmp/") => {
+            let path = &host.path;
+            return format!("host_path deleter only supports /tmp/.+ but received provided {path}");
+        }
+        (None, None) => "no volume plugin matched",
+        _ => "no deletable volume plugin matched",
+    };
+    format!("error getting deleter volume plugin for volume \"{name}\": {why}")
+}
+
+/// The next step of removing a directory and its volume.
+fn remove(volume: &PersistentVolume, world: &World) -> Plan {
+    let (meta, delete) = (
+        &volume.metadata,
+        Plan::of(vec![Op::delete(&PERSISTENT_VOLUMES, &volume.metadata)]),
+    );
+    if meta.is_deleting() {
+        return Plan::none();
+    }
+    // With a node that is gone its directories are, as far as the cluster knows.
+    let Some(node) = provision::node_of(volume.spec.node_affinity.as_ref(), world) else {
+        return delete;
+    };
+    if node.metadata.annotations.contains_key(SIMULATED) {
+        return delete;
+    }
+    let annotation = node.metadata.annotations.get(REMOVE).map(String::as_str);
+    let names = local_path::names(annotation);
+    let is_listed = names.contains(&meta.name.as_str());
+    let is_asked = meta.annotations.get(ASKED) == Some(&node.metadata.uid);
+    match (is_asked, is_listed) {
+        (true, true) => Plan::none(),
+        (true, false) => delete,
+        (false, false) if names.len() >= REMOVED_MAX => Plan::none(),
+        (false, false) => {
+            let all = [names.as_slice(), &[&meta.name]].concat().join(",");
+            let ask = annotate(&NODES, &node.metadata, REMOVE, &all);
+            Plan::of(vec![ask, note_asked(meta, &node)])
+        }
+        (false, true) => Plan::of(vec![note_asked(meta, &node)]),
+    }
+}
+
+fn note_asked(volume: &ObjectMeta, node: &Node) -> Op {
+    annotate(&PERSISTENT_VOLUMES, volume, ASKED, &node.metadata.uid)
+}
+
+fn annotate(resource: &ResourceRef, meta: &ObjectMeta, name: &str, value: &str) -> Op {
+    let mut metadata = binding::versioned(&meta.resource_version);
+    metadata["annotations"] = json!({ name: value });
+    Op::merge(resource, meta, json!({ "metadata": metadata }))
+}
+
+/// Whether it waits for the agent of its node.
+pub(super) fn waits_for_node(volume: &PersistentVolume) -> bool {
+    let by = volume.metadata.annotations.get(PROVISIONED_BY);
+    by.is_some_and(|by| by == PROVISIONER)
+        && matches!(volume.status.phase.as_str(), "Released" | "Failed")
+}
