@@ -8,6 +8,7 @@
 mod agent;
 mod clock;
 mod etc;
+mod local_path;
 mod logs;
 mod node;
 mod pod;
@@ -165,6 +166,7 @@ pub async fn run(
         () = agent.clone().follow_pods() => {}
         () = agent.clone().follow_runtime() => {}
         () = agent.clone().sweep() => {}
+        () = local_path::remove_unneeded(agent.clone()) => {}
         () = node::keep_status(agent.clone(), port) => {}
         () = node::keep_lease(agent.clone()) => {}
         () = server.serve(agent.clone()) => {}

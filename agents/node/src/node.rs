@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::clock;
+use crate::local_path;
 use crate::runtime::{Image, RuntimeInfo};
 use crate::{KUBELET_VERSION, NodeConfig, RuntimeKind};
 
@@ -385,10 +386,13 @@ fn object(config: &NodeConfig) -> Value {
     ] {
         labels.insert(key.to_owned(), value.to_owned());
     }
-    let mut annotations = json!({"volumes.kubernetes.io/controller-managed-attach-detach": "true"});
+    let mut annotations = json!({
+        "volumes.kubernetes.io/controller-managed-attach-detach": "true",
+        agent_runtime::local_path::ROOT: local_path::root(&config.data_dir),
+    });
     if matches!(config.runtime, RuntimeKind::Hollow(_)) {
         labels.insert("type".to_owned(), "hollow".to_owned());
-        annotations["kontiki.io/hollow"] =
+        annotations[agent_runtime::local_path::SIMULATED] =
             json!("containers on this node are simulated, nothing runs");
     }
     let taints: Vec<Value> = config

@@ -384,6 +384,8 @@ pub(crate) struct Volume {
     #[serde(rename = "downwardAPI")]
     pub(crate) downward_api: Option<DownwardVolume>,
     pub(crate) projected: Option<ProjectedVolume>,
+    pub(crate) persistent_volume_claim: Option<ClaimVolume>,
+    pub(crate) ephemeral: Option<Value>,
     /// Whatever else the volume says; its keys name the kinds that this node cannot mount.
     #[serde(flatten)]
     pub(crate) other: BTreeMap<String, Value>,
@@ -402,6 +404,13 @@ pub(crate) struct HostPathVolume {
     pub(crate) path: String,
     #[serde(rename = "type")]
     pub(crate) kind: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ClaimVolume {
+    pub(crate) claim_name: String,
+    pub(crate) read_only: bool,
 }
 
 /// A configMap or secret, as a volume of its own or as a source of a projected one.

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::quantity;
 use crate::spec::{Container, EnvSource, FieldRef, KeyRef, Pod, ResourceFieldRef};
+use crate::volumes::claimed::Claimed;
 
 /// Everything outside the pod that an environment or a downward volume may refer to.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +19,8 @@ pub(crate) struct Sources {
     pub(crate) config_maps: BTreeMap<String, Option<Value>>,
     /// Secrets of the pod's namespace by name; `None` means known to be absent.
     pub(crate) secrets: BTreeMap<String, Option<Value>>,
+    /// Where the volumes of the pod's claims are, by the name that the pod has for them.
+    pub(crate) claimed: BTreeMap<String, Claimed>,
     /// Services whose variables this pod sees: its namespace's, and `default/kubernetes`.
     pub(crate) services: Vec<Value>,
     /// Addresses of the pod, empty before the sandbox has one.

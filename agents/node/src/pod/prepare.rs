@@ -1,14 +1,16 @@
 //! What has to be there before a container starts: objects that the pod refers to, tokens, volumes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use agent_runtime::resource_ref::SERVICE_ACCOUNTS;
+use agent_runtime::resource_ref::{PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, SERVICE_ACCOUNTS};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::env::Sources;
 use super::worker::Worker;
 use crate::clock;
+use crate::volumes::claimed::{self, Claimed};
 use crate::volumes::payload::{self, ObjectKind, Tokens};
 use crate::volumes::{self, Paths};
 
@@ -84,6 +86,7 @@ impl Worker {
                 };
             }
         }
+        sources.claimed = self.claimed().await.map_err(|error| error.to_string())?;
         sources.services = self
             .agent
             .services
@@ -91,6 +94,36 @@ impl Worker {
             .await
             .ok_or("services have not yet been read at least once, cannot construct envvars")?;
         Ok(sources)
+    }
+
+    /// Where the volumes of the pod's claims are. A node may not watch claims; what is bound stays what it is.
+    async fn claimed(&mut self) -> Result<BTreeMap<String, Claimed>, volumes::MountError> {
+        for volume in &self.pod.spec.volumes {
+            let Some(name) = claimed::claim_name(&self.pod, volume) else {
+                continue;
+            };
+            if self.claimed.contains_key(&volume.name) {
+                continue;
+            }
+            let namespace = &self.pod.metadata.namespace;
+            let failure = |text: &str| volumes::MountError {
+                volume: volume.name.clone(),
+                message: format!("error processing PVC {namespace}/{name}: {text}"),
+            };
+            let client = &self.agent.client;
+            let claim = client
+                .get(&PERSISTENT_VOLUME_CLAIMS, namespace, &name)
+                .await;
+            let claim = claim.map_err(|error| failure(&error.message))?;
+            let bound =
+                claimed::bound_to(&self.pod, volume, &claim).map_err(|text| failure(&text))?;
+            let found = client.get(&PERSISTENT_VOLUMES, "", &bound).await;
+            let found = found.map_err(|error| failure(&error.message))?;
+            let place = claimed::place(&claim, &found, &self.agent.config.node_name)
+                .map_err(|text| failure(&text))?;
+            self.claimed.insert(volume.name.clone(), place);
+        }
+        Ok(self.claimed.clone())
     }
 
     async fn refresh_tokens(&mut self) -> Result<(), String> {

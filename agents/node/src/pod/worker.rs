@@ -29,6 +29,7 @@ use crate::etc;
 use crate::runtime::{Observed, RuntimeError};
 use crate::source::{Owned, Watched};
 use crate::spec::{Pod, Role};
+use crate::volumes::claimed::Claimed;
 use crate::volumes::payload::Reference;
 
 /// How often a pod is looked at without any reason: events of the runtime may be lost.
@@ -60,6 +61,8 @@ pub(crate) struct Worker {
     pub(super) messages: BTreeMap<String, String>,
     pub(super) tokens: BTreeMap<(String, usize), Token>,
     pub(super) followed: BTreeMap<Reference, Arc<Watched>>,
+    /// Where the volumes of claims are, by the pod's name for them.
+    pub(super) claimed: BTreeMap<String, Claimed>,
     /// Tries in a row that could not make the volumes.
     pub(super) mount_failures: u32,
     sandbox_failures: u32,
@@ -100,6 +103,7 @@ impl Worker {
             messages: BTreeMap::new(),
             tokens: BTreeMap::new(),
             followed: BTreeMap::new(),
+            claimed: BTreeMap::new(),
             mount_failures: 0,
             sandbox_failures: 0,
             verdict: None,

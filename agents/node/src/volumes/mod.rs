@@ -5,6 +5,7 @@
 //! All functions here block on the file system; the worker calls them on a blocking thread.
 
 pub(crate) mod atomic;
+pub(crate) mod claimed;
 pub(crate) mod payload;
 mod sub_path;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::pod::env::{Sources, expand};
 use crate::quantity;
 use crate::runtime::BindMount;
 use crate::spec::{Container, EmptyDirVolume, HostPathVolume, Pod};
+use claimed::Claimed;
 use payload::Tokens;
 pub(crate) use sub_path::Pinned;
 
@@ -61,6 +63,18 @@ pub(crate) fn prepare(
         let dir = pod_dir.join("volumes").join(&volume.name);
         let path = if let Some(source) = &volume.host_path {
             host_path(source).map_err(failure)?
+        } else if let Some(name) = claimed::claim_name(pod, volume) {
+            let place = sources
+                .claimed
+                .get(&volume.name)
+                .ok_or_else(|| failure(format!("failed to sync claim cache: {name}")))?;
+            match place {
+                Claimed::Path(source) => host_path(source).map_err(failure)?,
+                Claimed::Directory(path) => {
+                    empty_dir(path, &EmptyDirVolume::default(), None, group).map_err(failure)?;
+                    path.clone()
+                }
+            }
         } else if let Some(files) = payload::files(pod, volume, sources, tokens).map_err(failure)? {
             atomic::write(&dir, &files, group, now).map_err(|error| failure(error.to_string()))?;
             dir
@@ -261,14 +275,15 @@ pub(crate) fn container_mounts(
     Ok(mounts)
 }
 
-/// Whether a volume is made of API objects, which containers must not write to.
+/// Whether a volume is made of API objects, which containers must not write to, or a claim that the pod only reads.
 pub(crate) fn is_read_only(pod: &Pod, name: &str) -> bool {
     pod.spec.volumes.iter().any(|volume| {
         let from_api = volume.config_map.is_some()
             || volume.secret.is_some()
             || volume.downward_api.is_some()
             || volume.projected.is_some();
-        volume.name == name && from_api
+        let claim = volume.persistent_volume_claim.as_ref();
+        volume.name == name && (from_api || claim.is_some_and(|claim| claim.read_only))
     })
 }
 

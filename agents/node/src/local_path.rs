@@ -1,0 +1,117 @@
+//! The directories that are volumes of claims: where they are, and their removal when the controller asks for it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_runtime::local_path::{REMOVE, is_volume_name, names};
+use agent_runtime::resource_ref::NODES;
+use agent_runtime::{EventType, PatchType};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::agent::Agent;
+use crate::source::{Change, reflect};
+use crate::volumes;
+
+/// Before another try at what could not be removed or told.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The directory of all such directories.
+pub(crate) fn root(data_dir: &Path) -> PathBuf {
+    data_dir.join("local-path")
+}
+
+/// Removes what the annotation of this node's object names, and takes from it what is no more; runs until dropped.
+pub(crate) async fn remove_unneeded(agent: Arc<Agent>) {
+    if agent.is_hollow() {
+        // There is nothing to remove, and the controller knows.
+        return std::future::pending().await;
+    }
+    let (sender, mut asked) = watch::channel(None);
+    let client = agent.client.clone();
+    let selector = format!("metadata.name={}", agent.config.node_name);
+    let following = reflect(client, NODES, String::new(), selector, move |change| {
+        let node = match change {
+            Change::Replaced(all) => all.into_iter().next(),
+            Change::Applied(node) => Some(node),
+            Change::Deleted(_) => None,
+        };
+        // Most changes of a node are its heartbeats.
+        let asked = node.and_then(|node| Asked::of(&node));
+        sender.send_if_modified(|known: &mut Option<Asked>| {
+            let same = |known: &Asked| asked.as_ref().is_some_and(|asked| asked.list == known.list);
+            let is_new = !known.as_ref().map_or(asked.is_none(), same);
+            *known = asked.clone();
+            is_new
+        });
+    });
+    let removing = async {
+        let mut again = false;
+        loop {
+            tokio::select! {
+                changed = asked.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(RETRY), if again => {}
+            }
+            let now = asked.borrow_and_update().clone();
+            again = match now {
+                Some(asked) => !remove(&agent, asked).await,
+                None => false,
+            };
+        }
+    };
+    tokio::select! {
+        () = following => {}
+        () = removing => {}
+    }
+}
+
+/// What the controller has asked for, in the version of the node in which it did.
+#[derive(Clone)]
+struct Asked {
+    list: String,
+    version: String,
+}
+
+impl Asked {
+    fn of(node: &Value) -> Option<Asked> {
+        let metadata = &node["metadata"];
+        let list = metadata["annotations"][REMOVE].as_str()?.to_owned();
+        let version = metadata["resourceVersion"].as_str()?.to_owned();
+        Some(Asked { list, version })
+    }
+}
+
+/// Whether all is removed and told.
+async fn remove(agent: &Arc<Agent>, asked: Asked) -> bool {
+    let mut left = Vec::new();
+    for name in names(Some(&asked.list)) {
+        // Nobody else's directory is removed, whoever writes such a name.
+        if !is_volume_name(name) {
+            continue;
+        }
+        let dir = root(&agent.config.data_dir).join(name);
+        let removed = tokio::task::spawn_blocking(move || volumes::remove(&dir)).await;
+        if let Err(error) = removed.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            let text = format!("cannot remove the directory of volume {name}: {error}");
+            agent.node_event(EventType::Warning, "VolumeFailedDelete", text);
+            left.push(name);
+        }
+    }
+    let rest = if left.is_empty() {
+        Value::Null
+    } else {
+        left.join(",").into()
+    };
+    let metadata = json!({"resourceVersion": asked.version, "annotations": {REMOVE: rest}});
+    let patch = json!({ "metadata": metadata });
+    let name = &agent.config.node_name;
+    let told = agent
+        .client
+        .patch(&NODES, "", name, PatchType::Merge, &patch)
+        .await;
+    if let Err(error) = &told {
+        tracing::debug!(error = %error.message, "the removal of volumes is told later");
+    }
+    told.is_ok() && left.is_empty()
+}
