@@ -123,7 +123,7 @@ fn reconcile(key: &Key, world: &World) -> Plan {
         Ok(history) => Replicas::new(&set, key, world, &history, pods).plan(),
         // A set that goes gets no history any more.
         Err(_) if meta.is_deleting() => Plan::none(),
-        Err(op) => Plan::of(vec![op]),
+        Err(ops) => Plan::of(ops),
     }
 }
 

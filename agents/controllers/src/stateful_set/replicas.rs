@@ -122,7 +122,8 @@ impl Replicas<'_> {
         let unavailable = |(_, pod): &&(i64, Arc<Pod>)| self.is_unavailable(pod);
         let lowest = self.condemned.iter().rev().find(unavailable);
         let waits = lowest.is_some_and(|(lowest, _)| lowest != ordinal);
-        if !pod.metadata.is_deleting() && !(waits && self.is_unavailable(pod)) {
+        let stuck = waits && self.is_unavailable(pod);
+        if !(stuck || pod.metadata.is_deleting()) {
             ops.push(self.delete(&pod.metadata));
         }
         false

@@ -23,7 +23,7 @@ pub(super) fn look(
     set: &StatefulSet,
     mut revisions: Vec<Arc<ControllerRevision>>,
     world: &World,
-) -> Result<History, Op> {
+) -> Result<History, Vec<Op>> {
     history::sort(&mut revisions);
     let data = history::data(&set.spec.template);
     let number = history::next_number(&revisions);
@@ -36,11 +36,11 @@ pub(super) fn look(
             collision_count: set.status.collision_count,
             hash_label: "controller.kubernetes.io/hash",
         };
-        return Err(history::create(world, &owner, number));
+        return Err(vec![history::create(world, &owner, number)]);
     };
     let last = revisions.last().map(|last| &last.metadata.uid);
     if last != Some(&update.metadata.uid) && update.revision < number {
-        return Err(history::renumber(update, number));
+        return Err(vec![history::renumber(update, number)]);
     }
     let has_name =
         |revision: &&Arc<ControllerRevision>| revision.metadata.name == set.status.current_revision;
