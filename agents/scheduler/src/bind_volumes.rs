@@ -54,12 +54,14 @@ pub(crate) async fn bind_volumes(
             return Ok(());
         }
         tokio::select! {
-            _ = claims.changed() => {}
-            _ = volumes.changed() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            biased;
+            // First, so that changes that never end do not keep it from being looked at.
             () = tokio::time::sleep_until(deadline) => {
                 return Err("binding volumes: context deadline exceeded".into());
             }
+            _ = claims.changed() => {}
+            _ = volumes.changed() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
 }
