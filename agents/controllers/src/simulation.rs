@@ -150,7 +150,9 @@ impl Simulation {
                 }
                 self.patch(&resource.kind, &name, &body);
             }
-            Op::Update { .. } => panic!("no controller of the simulation replaces objects"),
+            Op::Absent { .. } | Op::Refused { .. } | Op::Update { .. } => {
+                panic!("no controller of the simulation does that")
+            }
             Op::Delete {
                 resource,
                 name,

@@ -170,7 +170,9 @@ impl Simulation {
                 ..
             } => self.patch(&resource.plural, &name, form, &body),
             Op::Confirm { .. } => {}
-            Op::Update { .. } => panic!("a Job is never updated as a whole"),
+            Op::Absent { .. } | Op::Refused { .. } | Op::Update { .. } => {
+                panic!("no Job is treated like that")
+            }
         }
         *left -= 1;
     }
