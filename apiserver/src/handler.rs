@@ -31,7 +31,8 @@ use crate::selection::Selection;
 use crate::serve::MayRest;
 use crate::status::{ApiError, ApiResult};
 use crate::{
-    aggregation, authenticate, authorize, discovery, health, openapi, reviews, subresources, verbs,
+    aggregation, authenticate, authorize, discovery, health, openapi, reviews, subresources, usage,
+    verbs,
 };
 
 /// Every request that is not long-running is answered within this time.
@@ -173,7 +174,8 @@ fn audit_id(headers: &HeaderMap) -> String {
 fn offer(resource: Option<&Resource>) -> Offer {
     resource.map_or(Offer::EVERYTHING, |resource| Offer {
         other_forms: !resource.is_virtual() || resource.allows("list"),
-        protobuf: resource.custom.is_none(),
+        // Their windows have no protobuf form here.
+        protobuf: resource.custom.is_none() && resource.group != resources::METRICS,
     })
 }
 
@@ -563,6 +565,9 @@ async fn work(context: &Context, route: Route, body: Bytes) -> ApiResult<Respons
         Route::Page => Ok(page(context).await.unwrap_or_else(page_not_found)),
         Route::Subresource(resource, subresource) => {
             subresources::handle(context, &resource, subresource, body).await
+        }
+        Route::Virtual(resource) if resource.group == resources::METRICS => {
+            usage::handle(context, &resource).await
         }
         Route::Virtual(resource) => reviews::handle(context, &resource, body).await,
         Route::Read(resource) if context.info.verb == "get" => {

@@ -63,6 +63,7 @@ mod spdy;
 mod status;
 mod subresources;
 mod tree;
+mod usage;
 mod verbs;
 mod websocket;
 mod world;
@@ -104,6 +105,7 @@ pub struct ApiServer {
     pub(crate) openapi: openapi::Documents,
     pub(crate) discovery: discovery::Documents,
     pub(crate) kubelets: kubelet::Kubelets,
+    pub(crate) usage: usage::Scraper,
     pub(crate) aggregation: aggregation::Aggregation,
     pub(crate) leases: event_ttl::Leases,
     /// Room for the deletion of the objects of definitions.
@@ -152,6 +154,7 @@ impl ApiServer {
             openapi: openapi::Documents::default(),
             discovery: discovery::Documents::default(),
             kubelets: kubelet::Kubelets::new(&config),
+            usage: usage::Scraper::default(),
             aggregation: aggregation::Aggregation::new(&world, config.front_proxy.clone()),
             leases: event_ttl::Leases::default(),
             emptying: Semaphore::new(definitions::EMPTYING_MAX),

@@ -77,7 +77,8 @@ impl World {
             let cache = Arc::new(Cache::new(shapes, prefix.clone()));
             for shape in all
                 .iter()
-                .filter(|shape| resources::storage_prefix(shape) == prefix)
+                // What is not stored may bear the name of something that is.
+                .filter(|shape| !shape.is_virtual() && resources::storage_prefix(shape) == prefix)
             {
                 let of_group = world.by_name.entry(&shape.group).or_default();
                 of_group.insert(&shape.plural, cache.clone());

@@ -455,6 +455,31 @@ fn sets_live(cluster: &Cluster) {
         });
         k.ok(&format!("delete {name} --timeout=60s"));
     }
+/// Of a simulated node; any member asks it.
+fn what_they_use(k: &Kubectl, node: &str) {
+    let top = k.ok("top nodes --no-headers");
+    let words: Vec<&str> = top.split_whitespace().collect();
+    assert_eq!((words.len(), words[0]), (5, node), "{top}");
+    assert!(words[1].ends_with('m') && words[3].ends_with("Mi"), "{top}");
+    let use_more = "annotate pod ngx kontiki.io/usage-cpu=250m kontiki.io/usage-memory=64Mi";
+    k.ok(use_more);
+    // What a node said is passed on for a little while.
+    let has = |out: &str, wanted: &[&str]| {
+        let mut lines = out.lines();
+        lines.any(|line| line.split_whitespace().eq(wanted.iter().copied()))
+    };
+    k.until("top pods --no-headers", |out| {
+        has(out, &["ngx", "250m", "64Mi"])
+    });
+    let containers = k.ok("top pods --containers");
+    assert!(
+        has(&containers, &["ngx", "ngx", "250m", "64Mi"]),
+        "{containers}"
+    );
+    assert!(k.ok("top pod ngx --sum=true").contains("250m"));
+    let missing = k.fails("top pod none");
+    assert!(missing.contains("NotFound"), "{missing}");
+    assert!(k.ok("get podmetrics ngx").contains("250m"));
 }
 
 fn pods_and_their_node(cluster: &Cluster) {
@@ -471,6 +496,7 @@ fn pods_and_their_node(cluster: &Cluster) {
         "{describe}"
     );
     assert!(k.ok("get events").contains("Scheduled"));
+    what_they_use(&k, node);
 
     assert_eq!(
         k.ok(&format!("cordon {node}")).trim(),

@@ -17,6 +17,7 @@ mod endpoints;
 mod ephemeral_volume;
 mod garbage_collector;
 mod history;
+mod horizontal_pod_autoscaler;
 mod job;
 mod manager;
 mod namespace;
@@ -69,6 +70,7 @@ pub static CONTROLLERS: &[Controller] = &[
     ttl_after_finished::CONTROLLER,
     persistent_volume::CONTROLLER,
     persistent_volume::DEFAULT_CLASS,
+    horizontal_pod_autoscaler::CONTROLLER,
     storage_protection::CLAIMS,
     storage_protection::VOLUMES,
     ephemeral_volume::CONTROLLER,

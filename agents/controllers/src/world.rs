@@ -3,9 +3,9 @@
 use agent_runtime::cache::Cache;
 use agent_runtime::kinds::{
     CertificateSigningRequest, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment,
-    EndpointSlice, Endpoints, Job, Lease, Namespace, Node, PersistentVolume, PersistentVolumeClaim,
-    Pod, PodDisruptionBudget, ReplicaSet, ReplicationController, Secret, Service, ServiceAccount,
-    StatefulSet, StorageClass,
+    EndpointSlice, Endpoints, HorizontalPodAutoscaler, Job, Lease, Namespace, Node,
+    PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget, ReplicaSet,
+    ReplicationController, Secret, Service, ServiceAccount, StatefulSet, StorageClass,
 };
 use agent_runtime::timestamp::{Micros, Moment};
 use agent_runtime::{ApiError, Hub, Key};
@@ -41,6 +41,7 @@ pub struct Caches {
     pub jobs: Arc<Cache<Job>>,
     pub cron_jobs: Arc<Cache<CronJob>>,
     pub disruption_budgets: Arc<Cache<PodDisruptionBudget>>,
+    pub autoscalers: Arc<Cache<HorizontalPodAutoscaler>>,
     pub claims: Arc<Cache<PersistentVolumeClaim>>,
     pub volumes: Arc<Cache<PersistentVolume>>,
     pub storage_classes: Arc<Cache<StorageClass>>,
@@ -72,6 +73,7 @@ impl Caches {
             jobs: hub.cache(),
             cron_jobs: hub.cache(),
             disruption_budgets: hub.cache(),
+            autoscalers: hub.cache(),
             claims: hub.cache(),
             volumes: hub.cache(),
             storage_classes: hub.cache(),

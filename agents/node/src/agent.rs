@@ -22,6 +22,7 @@ use crate::runtime::hollow::HollowRuntime;
 use crate::runtime::{Observed, Runtime};
 use crate::source::{Change, Objects, Owned, Services, reflect};
 use crate::spec::{Pod, Role};
+use crate::stats::Stats;
 use crate::{NodeConfig, RuntimeKind, volumes};
 
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
@@ -36,6 +37,7 @@ pub(crate) struct Agent {
     pub(crate) objects: Objects,
     pub(crate) services: Services,
     pub(crate) capacity: Capacity,
+    pub(crate) stats: Stats,
     /// Cancelled when the agent ends; containers go on.
     pub(crate) stop: CancellationToken,
     events: EventRecorder,
@@ -74,6 +76,7 @@ impl Agent {
             services: Services::follow(client.clone()),
             events: EventRecorder::start(client.clone(), "kubelet", &config.node_name, stop),
             capacity: Capacity::of(&config),
+            stats: Stats::default(),
             host_ip: config.node_ip.to_string(),
             stop: stop.clone(),
             client,

@@ -18,6 +18,7 @@ mod runtime;
 mod server;
 mod source;
 mod spec;
+mod stats;
 mod streaming;
 mod volumes;
 
@@ -169,6 +170,7 @@ pub async fn run(
         () = local_path::remove_unneeded(agent.clone()) => {}
         () = node::keep_status(agent.clone(), port) => {}
         () = node::keep_lease(agent.clone()) => {}
+        () = stats::keep(agent.clone()) => {}
         () = server.serve(agent.clone()) => {}
     }
     agent.drop_workers();

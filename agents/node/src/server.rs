@@ -30,7 +30,7 @@ use crate::pod::plan::Observation;
 use crate::portforward::Patience;
 use crate::runtime::{ExecRequest, Observed};
 use crate::spec::Pod;
-use crate::{Error, NodeConfig, ServerIdentity, clock, logs, portforward, streaming};
+use crate::{Error, NodeConfig, ServerIdentity, clock, logs, portforward, stats, streaming};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -200,6 +200,8 @@ fn router(agent: Arc<Agent>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", get(pods))
+        .route("/stats/summary", get(stats_summary))
+        .route("/metrics/resource", get(metrics_resource))
         .route(
             "/containerLogs/{namespace}/{pod}/{container}",
             get(container_logs),
@@ -230,6 +232,27 @@ async fn pods(State(agent): State<Arc<Agent>>) -> Response {
         .collect();
     axum::Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
         .into_response()
+}
+
+async fn stats_summary(
+    State(agent): State<Arc<Agent>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let snapshot = stats::snapshot(&agent).await;
+    let snapshot = snapshot.map_err(|error| internal(error.to_string()))?;
+    let starts = stats::pod_starts(&agent.pod_objects());
+    let only = parse_query(query.as_deref());
+    let only = only
+        .iter()
+        .any(|(name, value)| name == "only_cpu_and_memory" && is_true(value));
+    Ok(axum::Json(stats::summary(&snapshot, &starts, only)).into_response())
+}
+
+async fn metrics_resource(State(agent): State<Arc<Agent>>) -> Response {
+    let snapshot = stats::snapshot(&agent).await;
+    let text = stats::exposition(snapshot.as_ref().ok());
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 /// A request that cannot be served; the body is plain text, which the API server puts into a Status.
@@ -505,7 +528,7 @@ async fn forward(
 fn exec_request(query: &[(String, String)]) -> ExecRequest {
     let mut request = ExecRequest::default();
     for (name, value) in query {
-        let on = matches!(value.as_str(), "1" | "true" | "True" | "TRUE" | "t" | "T");
+        let on = is_true(value);
         match name.as_str() {
             "command" => request.command.push(value.clone()),
             "input" | "stdin" => request.stdin |= on,
@@ -516,6 +539,10 @@ fn exec_request(query: &[(String, String)]) -> ExecRequest {
         }
     }
     request
+}
+
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "true" | "True" | "TRUE" | "t" | "T")
 }
 
 /// Decodes a query string, repeated names kept in order.

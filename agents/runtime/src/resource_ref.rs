@@ -91,6 +91,14 @@ pub const CONTROLLER_REVISIONS: ResourceRef = of(
 pub const JOBS: ResourceRef = of("batch", "v1", "jobs", "Job", true);
 /// CronJobs.
 pub const CRON_JOBS: ResourceRef = of("batch", "v1", "cronjobs", "CronJob", true);
+/// HorizontalPodAutoscalers.
+pub const HORIZONTAL_POD_AUTOSCALERS: ResourceRef = of(
+    "autoscaling",
+    "v2",
+    "horizontalpodautoscalers",
+    "HorizontalPodAutoscaler",
+    true,
+);
 /// EndpointSlices.
 pub const ENDPOINT_SLICES: ResourceRef = of(
     "discovery.k8s.io",
@@ -225,7 +233,7 @@ impl fmt::Display for ResourceRef {
 
 /// Appends `text` with everything but unreserved characters percent-encoded, so that it is one path segment or one
 /// query value whatever it contains.
-pub(crate) fn push_escaped(out: &mut String, text: &str) {
+pub fn push_escaped(out: &mut String, text: &str) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

@@ -48,6 +48,7 @@ pub(crate) struct Cluster {
     pub(crate) hub: Arc<Hub>,
     /// The nodes, where there are any.
     pub(crate) machines: Option<Machines>,
+    api: Arc<ApiServer>,
     _tasks: Tasks,
     _stop: DropGuard,
 }
@@ -109,7 +110,11 @@ impl Cluster {
     /// A cluster whose pods get a node from the scheduler and are run there by node agents, with simulated containers.
     pub(crate) async fn with_nodes(names: &[&str]) -> Self {
         let (mut cluster, context) = Self::bare().await;
-        cluster.machines = Some(Machines::start(&cluster.client, names));
+        let machines = Machines::start(&cluster.client, names);
+        let asker = &machines.asker;
+        let called = cluster.api.call_nodes_as(&asker.ca_pem, &asker.identity);
+        called.expect("a usable identity");
+        cluster.machines = Some(machines);
         tokio::spawn(controllers::run_without_election(context.clone()));
         tokio::spawn(scheduler::run(context));
         let nodes = cluster.hub.cache::<Node>();
@@ -147,6 +152,7 @@ impl Cluster {
             config_maps: hub.cache(),
             client,
             machines: None,
+            api,
             _tasks: tasks,
             _stop: stop.drop_guard(),
             hub,

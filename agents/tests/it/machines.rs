@@ -2,7 +2,8 @@
 
 use agent_runtime::Client;
 use agents::{HollowConfig, NodeConfig, RuntimeKind, ServerIdentity};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use apiserver::KubeletIdentity;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -13,8 +14,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// The address that every one of them reports.
 pub(crate) const NODE_IP: &str = "127.0.0.1";
 
+const CLIENT: &str = "kube-apiserver-kubelet-client";
+
+/// Who may ask the nodes, and by whose certificate they are known.
+pub(crate) struct Asker {
+    pub(crate) ca_pem: String,
+    pub(crate) identity: KubeletIdentity,
+}
+
 /// Node agents that run. Dropped, they end, and their directories go.
 pub(crate) struct Machines {
+    pub(crate) asker: Asker,
     _stop: DropGuard,
     /// Dropped after the agents have been told to end.
     _dirs: Vec<TempDir>,
@@ -23,7 +33,7 @@ pub(crate) struct Machines {
 impl Machines {
     pub(crate) fn start(client: &Client, names: &[&str]) -> Machines {
         let stop = CancellationToken::new();
-        let identity = identity();
+        let (identity, asker) = identities();
         let mut dirs = Vec::new();
         for name in names {
             let dir = tempfile::tempdir().unwrap();
@@ -32,6 +42,7 @@ impl Machines {
             dirs.push(dir);
         }
         Machines {
+            asker,
             _stop: stop.drop_guard(),
             _dirs: dirs,
         }
@@ -59,17 +70,34 @@ fn config(name: &str, dir: &Path, server: ServerIdentity) -> NodeConfig {
     }
 }
 
-/// Nobody asks these nodes for anything, but they will not start without.
-fn identity() -> ServerIdentity {
+/// The identity of the nodes' servers, and that of the one client that they let in.
+fn identities() -> (ServerIdentity, Asker) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec![NODE_IP.to_owned()]).unwrap();
-    ServerIdentity {
-        certificate_pem: params.signed_by(&key, &ca).unwrap().pem(),
-        key_pem: key.serialize_pem(),
+    let issue = |common_name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![NODE_IP.to_owned()]).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        let certificate = params.signed_by(&key, &ca).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    };
+    let (certificate_pem, key_pem) = issue("system:node:n");
+    let server = ServerIdentity {
+        certificate_pem,
+        key_pem,
         client_ca_pem: ca.pem(),
-        client_names: vec!["kube-apiserver-kubelet-client".into()],
-    }
+        client_names: vec![CLIENT.into()],
+    };
+    let (certificate_pem, key_pem) = issue(CLIENT);
+    let asker = Asker {
+        ca_pem: ca.pem(),
+        identity: KubeletIdentity {
+            certificate_pem,
+            key_pem,
+        },
+    };
+    (server, asker)
 }

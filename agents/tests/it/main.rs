@@ -1,6 +1,7 @@
 //! The controllers against a real API server over the in-memory store, all in this process. Where no node runs, a stand-in
 //! says that pods are ready; some tests have the scheduler, and node agents whose containers are simulated.
 
+mod autoscaling;
 mod cluster;
 mod cron_jobs;
 mod garbage;

@@ -233,7 +233,7 @@ mod tests {
         );
         assert_eq!(
             (cluster_roles().len(), cluster_role_bindings().len()),
-            (70, 51)
+            (71, 51)
         );
         assert_eq!((roles().len(), role_bindings().len()), (7, 7));
     }

@@ -64,6 +64,15 @@ pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static Resour
         .find(|r| r.kind == kind && r.version == version && r.group == group)
 }
 
+/// The group of what pods and nodes use.
+pub const METRICS: &str = "metrics.k8s.io";
+
+/// Whether an APIService may give a built-in group to another server. Clusters bring a metrics-server or their own source
+/// of figures; without all other groups this server could not do its work.
+pub fn may_be_taken_over(group: &str) -> bool {
+    group == METRICS
+}
+
 /// A group and its versions, preferred first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {

@@ -24,6 +24,8 @@ const GROUPS: &[(&str, i64)] = &[
     ("discovery.k8s.io", 16_200),
     ("resource.k8s.io", 16_200),
     ("flowcontrol.apiserver.k8s.io", 16_100),
+    // As a metrics-server registers it.
+    ("metrics.k8s.io", 100),
 ];
 /// Of a group that is not in the list.
 const OTHERS: i64 = 16_000;

@@ -25,6 +25,9 @@ pub(crate) const PLURAL: &str = "apiservices";
 
 /// Whether a group version stays with this server whatever is registered for it: it cannot do without.
 fn is_own(group: &str, version: &str) -> bool {
+    if resources::may_be_taken_over(group) {
+        return false;
+    }
     let mut groups = resources::groups().into_iter();
     groups.any(|one| one.name == group && one.versions.contains(&version))
 }

@@ -103,6 +103,10 @@ fn name_of(group: &str, version: &str) -> String {
 /// What has to be there under a name.
 fn wanted(server: &ApiServer, name: &str) -> Option<Wanted> {
     let (group, version) = parse(name);
+    if resources::may_be_taken_over(group) {
+        // Whoever installs a server for it makes the APIService, and some installers refuse to take over one that is there.
+        return None;
+    }
     if let Some(priorities) = resources::priorities(group, version) {
         return Some(Wanted::new(BUILT_IN, group, version, priorities));
     }

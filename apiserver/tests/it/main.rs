@@ -34,5 +34,6 @@ mod server;
 mod stalled_store;
 mod start;
 mod subresources;
+mod usage;
 mod watch;
 mod webhooks;

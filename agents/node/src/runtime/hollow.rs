@@ -16,17 +16,20 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
 use crate::source::Owned;
+use crate::stats::Used;
+use crate::stats::load::Load;
 
 use super::{
     ContainerSpec, ExecRequest, Exit, Identity, Image, LogChunk, LogRequest, Observed, Output,
-    RegistryLogin, Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SandboxSpec, Session,
-    SessionControl, State,
+    RegistryLogin, Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SANDBOX, SandboxSpec,
+    Session, SessionControl, State,
 };
 
 /// Bound of the event channel: hints that overflow are made good by the periodic look.
@@ -88,8 +91,29 @@ struct Simulated {
 
 struct Run {
     started_at: OffsetDateTime,
+    /// Processor time that it pretends to have used, and until when that is counted.
+    spent: (u64, OffsetDateTime),
     /// Set by `stop`.
     stopped: Option<(OffsetDateTime, i64)>,
+}
+
+impl Run {
+    fn from(now: OffsetDateTime) -> Run {
+        Run {
+            started_at: now,
+            spent: (0, now),
+            stopped: None,
+        }
+    }
+
+    /// Counts on under this load, and gives what was used.
+    fn spend(&mut self, load: &Load, now: OffsetDateTime) -> u64 {
+        let (spent, until) = self.spent;
+        if let Ok(time) = Duration::try_from(now - until) {
+            self.spent = (spent.saturating_add(load.spent(time)), now);
+        }
+        self.spent.0
+    }
 }
 
 /// What a simulated container does.
@@ -329,10 +353,7 @@ impl Runtime for HollowRuntime {
             created_at: now,
             ip: (!spec.host_network).then_some(ip),
             program: Program::default(),
-            run: Some(Run {
-                started_at: now,
-                stopped: None,
-            }),
+            run: Some(Run::from(now)),
             _timer: None,
         };
         world.containers.insert(id.clone(), sandbox);
@@ -380,10 +401,7 @@ impl Runtime for HollowRuntime {
         {
             let mut world = self.world();
             let container = world.containers.get_mut(id).ok_or_else(|| missing(id))?;
-            container.run = Some(Run {
-                started_at: OffsetDateTime::now_utc(),
-                stopped: None,
-            });
+            container.run = Some(Run::from(OffsetDateTime::now_utc()));
             let end = container.program.end;
             container._timer = end.map(|(after, _)| self.notify_at(&identity.pod_uid, after));
         }
@@ -519,6 +537,39 @@ impl Runtime for HollowRuntime {
             }
         });
         Box::pin(stream::iter(shown).chain(more.flatten()))
+    }
+
+    async fn usage(&self, pods: &[Arc<Value>]) -> Result<Vec<Used>> {
+        let by_uid = pods.iter().filter_map(|pod| {
+            let uid = pod.pointer("/metadata/uid").and_then(Value::as_str)?;
+            Some((uid, &**pod))
+        });
+        let by_uid: BTreeMap<&str, &Value> = by_uid.collect();
+        let now = OffsetDateTime::now_utc();
+        let mut used = Vec::new();
+        for (id, container) in &mut self.world().containers {
+            let is_running = matches!(container.state(now), State::Running { .. });
+            let identity = &container.identity;
+            let (Some(run), true) = (&mut container.run, is_running) else {
+                continue;
+            };
+            if identity.container == SANDBOX {
+                continue;
+            }
+            let pod = by_uid.get(identity.pod_uid.as_str()).copied();
+            let load = Load::of(pod, &identity.pod_uid, &identity.container);
+            used.push(Used {
+                id: id.clone(),
+                identity: identity.clone(),
+                started_at: run.started_at,
+                at: now,
+                cpu_nanos: run.spend(&load, now),
+                memory: load.memory(),
+                network: None,
+                rate: Some(load.rate()),
+            });
+        }
+        Ok(used)
     }
 
     async fn image(&self, name: &str) -> Result<Option<Image>> {

@@ -10,14 +10,18 @@ pub(crate) mod pause;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
+
+use crate::stats::Used;
 
 /// A call into the runtime failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -307,6 +311,10 @@ pub(crate) trait Runtime: Send + Sync {
     async fn dial(&self, sandbox: &str, port: u16) -> Result<TcpStream>;
 
     fn logs(&self, id: &str, request: &LogRequest) -> BoxStream<'static, Result<LogChunk>>;
+
+    /// What the running containers and sandboxes of this node have used; one that cannot be measured is left out. `pods`
+    /// are the node's pods as the API has them: what is simulated uses what they say.
+    async fn usage(&self, pods: &[Arc<Value>]) -> Result<Vec<Used>>;
 
     /// The image of that name if it is present.
     async fn image(&self, name: &str) -> Result<Option<Image>>;

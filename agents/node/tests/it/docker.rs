@@ -99,6 +99,52 @@ pub(crate) fn exec_path(pod: &str, container: &str, script: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_what_its_containers_use() {
+    if !image_is_ready() {
+        return;
+    }
+    let (api, dir) = (Api::new(), tempfile::tempdir().unwrap());
+    let node = Node::start(&api, "docker-u", dir.path(), RuntimeKind::Docker).await;
+    let busy = sh("while true; do true; done");
+    let containers = json!([{"name": "busy", "command": busy, "resources": {"limits": {"cpu": "200m"}}}, {"name": "idle", "command": sh("sleep 1000")}]);
+    api.put(
+        "pods",
+        pod(
+            "load",
+            "docker-u",
+            json!({"containers": containers, "automountServiceAccountToken": false}),
+        ),
+    );
+    api.wait_pod("load", "ready", |pod| condition(pod, "Ready"))
+        .await;
+    // The node measures at its own pace: after a start the counters since then are enough.
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let (status, text) = node.get("/stats/summary").await;
+        let summary: Value = serde_json::from_str(&text).unwrap();
+        let containers = summary["pods"][0]["containers"].as_array().cloned();
+        let of = |name: &str| {
+            let all = containers.iter().flatten();
+            let one = all.clone().find(|one| one["name"] == name)?;
+            let cpu = one["cpu"]["usageNanoCores"].as_u64()?;
+            Some((cpu, one["memory"]["workingSetBytes"].as_u64()?))
+        };
+        if let (Some((busy, memory)), Some((idle, _))) = (of("busy"), of("idle")) {
+            assert_eq!(status, 200);
+            // A fifth of a core is allowed, and a busy machine may give less.
+            assert!((20_000_000..300_000_000).contains(&busy), "{text}");
+            assert!(idle < busy && memory > 0, "{text}");
+            assert!(summary["pods"][0]["network"]["rxBytes"].is_u64(), "{text}");
+            assert!(summary["node"]["cpu"]["usageNanoCores"].is_u64(), "{text}");
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{text}");
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    api.delete_pod("load", 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn containers_share_network_and_volumes_and_see_their_configuration() {
     if !image_is_ready() {
         return;

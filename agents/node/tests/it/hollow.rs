@@ -47,6 +47,33 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
     assert!(node.get("/pods").await.1.contains("\"web\""));
     let (status, log) = node.get("/containerLogs/default/web/c").await;
     assert!(status == 200 && log.contains("simulated"), "{log}");
+    let (status, summary) = node.get("/stats/summary?only_cpu_and_memory=true").await;
+    let summary: Value = serde_json::from_str(&summary).unwrap();
+    let used = &summary["pods"][0];
+    assert_eq!((status, &used["podRef"]["name"]), (200, &json!("web")));
+    assert!(
+        used["containers"][0]["cpu"]["usageNanoCores"].as_u64() > Some(0),
+        "{summary}"
+    );
+    assert!(
+        summary["node"]["cpu"]["usageNanoCores"].as_u64() > used["cpu"]["usageNanoCores"].as_u64()
+    );
+    let mut busy = api.get("pods", "default", "web").unwrap();
+    busy["metadata"]["annotations"]["kontiki.io/usage-cpu"] = json!("1500m");
+    busy["metadata"]["annotations"]["kontiki.io/usage-memory"] = json!("1Gi");
+    api.put("pods", busy);
+    loop {
+        let summary: Value = serde_json::from_str(&node.get("/stats/summary").await.1).unwrap();
+        let used = &summary["pods"][0]["containers"][0];
+        if used["cpu"]["usageNanoCores"] == 1_500_000_000_u64 {
+            assert_eq!(used["memory"]["workingSetBytes"], 1_u64 << 30);
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let (status, text) = node.get("/metrics/resource").await;
+    let series = "container_memory_working_set_bytes{container=\"c\",namespace=\"default\",pod=\"web\"} 1073741824 ";
+    assert!(status == 200 && text.contains(series), "{text}");
     let (_, _, status) = node
         .exec("/exec/default/web/c?command=false&output=1", b"")
         .await;

@@ -4,6 +4,7 @@
 //! would be lost: writers send patches, or change a `Value` fetched for the purpose.
 //! Every field tolerates absence and `null`, and a field at its default is left out when written.
 
+mod autoscaling;
 mod batch;
 mod core;
 mod meta;
@@ -15,6 +16,7 @@ mod volume;
 mod workloads;
 
 pub use self::core::*;
+pub use autoscaling::*;
 pub use batch::*;
 pub use meta::*;
 pub use network::*;

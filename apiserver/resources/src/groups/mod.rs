@@ -8,6 +8,7 @@ mod core;
 mod discovery;
 mod extensions;
 mod flowcontrol;
+mod metrics;
 mod networking;
 mod policy;
 mod rbac;
@@ -40,4 +41,5 @@ pub(crate) static LISTS: &[&[BuiltIn]] = &[
     discovery::KINDS,
     resource_claims::KINDS,
     flowcontrol::KINDS,
+    metrics::KINDS,
 ];

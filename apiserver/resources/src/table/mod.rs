@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod devices;
 pub(crate) mod event;
 pub(crate) mod extensions;
+pub(crate) mod metrics;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod pod;
@@ -59,6 +60,14 @@ pub(crate) const fn integer(name: &'static str, description: &'static str) -> Co
 /// A yes-or-no column.
 pub(crate) const fn boolean(name: &'static str, description: &'static str) -> Column {
     column(name, "boolean", description, 0)
+}
+
+/// An amount of something.
+pub(crate) const fn quantity(name: &'static str, description: &'static str) -> Column {
+    Column {
+        format: "quantity",
+        ..text(name, description)
+    }
 }
 
 /// A text column that only `-o wide` shows.

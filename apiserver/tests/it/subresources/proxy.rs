@@ -183,7 +183,10 @@ async fn start() -> Server {
     start_with("CA".to_owned(), |_| {}).await
 }
 
-async fn start_with(ca_pem: String, tell: impl FnOnce(&mut apiserver::Config)) -> Server {
+pub(crate) async fn start_with(
+    ca_pem: String,
+    tell: impl FnOnce(&mut apiserver::Config),
+) -> Server {
     let store = MemStore::new();
     let server = Server::told(store.clone(), store, ca_pem, |config| {
         config.proxy_to_loopback = true;
@@ -401,7 +404,7 @@ async fn what_is_not_there_or_not_allowed_is_refused() {
     );
 }
 
-async fn run_node(server: &Server, port: u16) {
+pub(crate) async fn run_node(server: &Server, port: u16) {
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}});
     server.post("/api/v1/nodes", node).await.ok();
     let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],

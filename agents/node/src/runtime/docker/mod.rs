@@ -8,11 +8,12 @@ mod answer;
 mod body;
 mod process;
 mod session;
+mod usage;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,16 +26,19 @@ use bollard::models::{
 use bollard::query_parameters as query;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 use self::answer::{failure, image_reference, log_chunk, observed, outputs, status_of};
 use self::body::{container_host_config, no_restart, port_bindings};
 use self::session::{AttachControl, ExecControl};
+use self::usage::Watched;
 use super::netns::{self, Namespace};
 use super::{
     ContainerSpec, ExecRequest, Identity, Image, LogChunk, LogRequest, Observed, RegistryLogin,
     Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SandboxSpec, Session, pause,
 };
+use crate::stats::Used;
 
 const LABEL_POD_NAME: &str = "io.kubernetes.pod.name";
 const LABEL_POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
@@ -56,6 +60,8 @@ pub(crate) struct DockerRuntime {
     owner: String,
     /// Status references of images by id, since every container status needs one.
     image_ids: Mutex<BTreeMap<String, String>>,
+    /// Running containers and where they are measured.
+    watched: usage::Known,
     /// Held while the pause image is looked for and imported, so that many first pods import it once.
     importing: tokio::sync::Mutex<()>,
     /// The lowest score that this machine lets a process have.
@@ -70,6 +76,7 @@ impl DockerRuntime {
             connection: tokio::sync::OnceCell::new(),
             owner,
             image_ids: Mutex::default(),
+            watched: usage::Known::default(),
             importing: tokio::sync::Mutex::default(),
             oom_score_adj_min: oom_score_adj_min(),
         }
@@ -525,6 +532,26 @@ impl Runtime for DockerRuntime {
             Err(error) => return Box::pin(futures::stream::iter([Err(error)])),
         };
         Box::pin(lines.map(|line| line.map(log_chunk).map_err(failure)))
+    }
+
+    async fn usage(&self, _pods: &[Arc<Value>]) -> Result<Vec<Used>> {
+        let filters = HashMap::from([(
+            "label".to_owned(),
+            vec![format!("{LABEL_OWNER}={}", self.owner)],
+        )]);
+        let options = query::ListContainersOptionsBuilder::new()
+            .filters(&filters)
+            .build();
+        let docker = self.docker().await?;
+        let listed = docker.list_containers(Some(options)).await;
+        let listed = listed.map_err(failure)?.into_iter();
+        let running: Vec<String> = listed.filter_map(|summary| summary.id).collect();
+        for id in self.watched.keep(&running) {
+            if let Some(watched) = self.observe(&id).await?.and_then(Watched::of) {
+                self.watched.add(watched);
+            }
+        }
+        usage::measure(docker, &self.watched).await
     }
 
     async fn image(&self, name: &str) -> Result<Option<Image>> {
