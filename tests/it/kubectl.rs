@@ -455,6 +455,8 @@ fn sets_live(cluster: &Cluster) {
         });
         k.ok(&format!("delete {name} --timeout=60s"));
     }
+}
+
 /// Of a simulated node; any member asks it.
 fn what_they_use(k: &Kubectl, node: &str) {
     let top = k.ok("top nodes --no-headers");
