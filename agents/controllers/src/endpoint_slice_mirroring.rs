@@ -264,11 +264,12 @@ fn contents(endpoints: &Endpoints) -> (Vec<Content>, Skipped) {
 /// Where an address is at a port, and whether it is ready there.
 type Places<'a> = BTreeMap<(&'a str, &'a str), (&'a EndpointAddress, bool)>;
 
+/// Ports, and who is at all of them.
+type Repacked<'a> = (Vec<&'a EndpointsPort>, Vec<(&'a EndpointAddress, bool)>);
+
 /// Each address once for each set of ports that it has in common with others, the ready ones first. Of one that is in
 /// both lists it holds that it is not ready.
-fn repacked(
-    subsets: &[EndpointSubset],
-) -> Vec<(Vec<&EndpointsPort>, Vec<(&EndpointAddress, bool)>)> {
+fn repacked(subsets: &[EndpointSubset]) -> Vec<Repacked<'_>> {
     // A subset without ports has one that is none.
     let mut by_port: Vec<(Option<&EndpointsPort>, Places<'_>)> = Vec::new();
     for subset in subsets {

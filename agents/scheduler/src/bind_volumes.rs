@@ -306,7 +306,7 @@ mod tests {
         };
         let made = |host: &str| volume("v", "w", "1Gi", &[host]);
         assert_eq!(
-            progress(&written, &[waiting.clone()]),
+            progress(&written, std::slice::from_ref(&waiting)),
             Ok(false),
             "not seen yet"
         );

@@ -376,7 +376,7 @@ mod tests {
             let zone = find(zone).unwrap();
             let fits = |second: i64| {
                 let at = Timestamp::from_second(second).unwrap().to_zoned(zone.clone());
-                i64::from(at.minute()) == i64::from(minute) && at.hour() as u32 % step == 0
+                i64::from(at.minute()) == i64::from(minute) && (at.hour() as u32).is_multiple_of(step)
             };
             let mut first = (start / 60 + 1) * 60;
             while !fits(first) {

@@ -36,14 +36,13 @@ fn plan(text: &str) -> Vec<String> {
 const NOW_MINUTES: u32 = 29_454_360;
 
 fn body(plan: &Plan) -> Option<Value> {
-    let creates = plan.ops.iter().find_map(|op| match op {
+    plan.ops.iter().find_map(|op| match op {
         Op::Reported { op, .. } => match &**op {
             Op::Create { body, .. } => Some(body.clone()),
             _ => None,
         },
         _ => None,
-    });
-    creates
+    })
 }
 
 #[test]

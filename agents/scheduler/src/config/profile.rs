@@ -263,7 +263,7 @@ impl Plugins {
         let everywhere = set(fields, EVERYWHERE);
         let points: Vec<_> = POINTS
             .iter()
-            .map(|point| (*point, set(fields, *point)))
+            .map(|point| (*point, set(fields, point)))
             .collect();
         Plugins {
             everywhere: defaults(&everywhere),

@@ -356,8 +356,11 @@ pub struct Class {
     /// Claims are bound when a pod needs them; `None` when the class does not say.
     pub waits: Option<bool>,
     /// Where volumes can be made: any of the terms, each with values by label.
-    pub topologies: Option<Vec<Vec<(String, Vec<String>)>>>,
+    pub topologies: Option<Vec<Topology>>,
 }
+
+/// Values by label, all of which hold.
+pub type Topology = Vec<(String, Vec<String>)>;
 
 impl Class {
     /// Compiles an API object.
