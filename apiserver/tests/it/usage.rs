@@ -10,6 +10,7 @@ use axum::routing::get;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::definitions::until;
 use crate::server::{Answer, PODS, Server, pod};
 use crate::subresources::proxy::{Backend, Ca, run_node, start_with};
 
@@ -133,7 +134,7 @@ async fn nodes_and_pods_show_what_their_node_says() {
     assert_eq!(one["metadata"]["labels"], json!({"app": "a"}));
     let containers = json!([
         {"name": "c", "usage": {"cpu": "1234567n", "memory": "64Mi"}},
-        {"name": "d", "usage": {"cpu": "0", "memory": "1000"}}]);
+        {"name": "d", "usage": {"cpu": "0", "memory": "1k"}}]);
     assert_eq!(one["containers"], containers);
     // One of another incarnation and one that was not measured as a whole are left out.
     let all = cluster.get("pods?limit=500").await.ok();
@@ -270,13 +271,14 @@ async fn another_server_may_take_the_group_over_and_give_it_back() {
             "insecureSkipTLSVerify": true, "service": {"namespace": "kube-system", "name": "metrics-server"}}});
     server.post(services, theirs).await.ok();
     // The Service is not there: its server is asked, in vain, and not this one.
-    assert_eq!(
-        cluster.get("nodes").await.code,
-        StatusCode::SERVICE_UNAVAILABLE
-    );
+    let nodes = format!("{ROOT}/nodes");
+    until(server, &nodes, |answer| {
+        answer.code == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
     server
         .delete(&format!("{services}/{name}"), Value::Null)
         .await
         .ok();
-    assert_eq!(cluster.get("nodes").await.code, StatusCode::OK);
+    until(server, &nodes, |answer| answer.code == StatusCode::OK).await;
 }
