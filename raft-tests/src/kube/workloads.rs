@@ -22,6 +22,8 @@ pub const ORDINALS: [&str; 2] = ["web-0", "web-1"];
 const DEPLOYMENTS: [&str; 2] = ["one", "two"];
 const SETS: &str = "ordered";
 const DAEMONS: &str = "everywhere";
+/// The finalizer of a Job's pod, until it is counted.
+pub const TRACKED: &str = "batch.kubernetes.io/job-tracking";
 /// The image of a pod that ends by itself, and well.
 pub const ENDS: &str = "ends";
 /// Where there may be only so many services.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{Evidence, Verdict, verdict};
 use crate::kube::history::{History, Told, Truth, finalizers, is_deleting, uid};
+use crate::kube::workloads::TRACKED;
 
 pub(super) fn check(history: &History) -> Vec<Verdict> {
     let truth = &history.truth;
@@ -51,7 +52,7 @@ fn lifetimes(
         let both = [Evidence::Change(made), Evidence::Change(*revision)];
         match (before, now) {
             (Some(was), None) => {
-                let let_go = is_deleting(was) && released.contains(key);
+                let let_go = is_deleting(was) && (released.contains(key) || is_only_tracked(was));
                 if finalizers(was) > 0 && !let_go {
                     let story = format!(
                         "{key} is gone at version {revision}. At version {made} it had finalizers, and nobody removed them."
@@ -92,6 +93,12 @@ fn lifetimes(
         (before, made) = (now, *revision);
     }
     found
+}
+
+/// Whether nothing holds a pod but that its Job has to count it: the controller lets go of it, and K14 looks at the counts.
+fn is_only_tracked(object: &Value) -> bool {
+    let finalizers = object["metadata"]["finalizers"].as_array();
+    finalizers.is_some_and(|all| all.iter().all(|one| one == TRACKED))
 }
 
 /// K5: a pod gets a node once.
@@ -256,6 +263,16 @@ mod tests {
             rules_with(&gone, vec![release(refused)]),
             ["K6: finalizer ignored"]
         );
+        let tracked = |others: &[&str]| {
+            let finalizers = [&[TRACKED], others].concat();
+            let metadata = json!({"uid": "u", "finalizers": finalizers, "deletionTimestamp": "2026-01-01T00:00:00Z"});
+            [
+                (2, "x/a", Some(json!({ "metadata": metadata }))),
+                (3, "x/a", None),
+            ]
+        };
+        assert_eq!(rules(&tracked(&[])), Vec::<String>::new());
+        assert_eq!(rules(&tracked(&["a/b"])), ["K6: finalizer ignored"]);
         let alive = json!({"metadata": {"uid": "u", "finalizers": ["a/b"]}});
         let gone = [(2, "x/a", Some(alive)), (3, "x/a", None)];
         assert_eq!(

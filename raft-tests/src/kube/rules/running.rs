@@ -6,10 +6,7 @@ use serde_json::Value;
 
 use super::{Evidence, Verdict, verdict};
 use crate::kube::history::{Call, History, PodRun, Told, Truth, Verb, is_deleting, uid};
-use crate::kube::workloads;
-
-/// On a pod of a Job until it is counted.
-const TRACKED: &str = "batch.kubernetes.io/job-tracking";
+use crate::kube::workloads::{self, TRACKED};
 
 pub(super) fn check(history: &History) -> Vec<Verdict> {
     let mut found = bound(history);
