@@ -42,14 +42,12 @@ pub(crate) fn create_pod_named(
     template: &Value,
 ) -> Op {
     let name = world.generate_name(prefix);
+    let mut pod = pod_body(resource, owner, template, &name);
+    pod["metadata"]["generateName"] = prefix.into();
     reported(
         resource,
         owner,
-        Op::create(
-            &PODS,
-            &owner.namespace,
-            pod_body(resource, owner, template, &name),
-        ),
+        Op::create(&PODS, &owner.namespace, pod),
         ("SuccessfulCreate", format!("Created pod: {name}")),
         ("FailedCreate", "Error creating: "),
     )
