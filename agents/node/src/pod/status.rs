@@ -185,7 +185,8 @@ fn container_status(inputs: &Inputs<'_>, role: Role, container: &Container) -> V
             Some(current) => current.identity.attempt,
             None => plan::recorded_restarts(inputs.pod, &container.name),
         },
-        "image": container.image,
+        // Until it is replaced, a container runs what was asked for before.
+        "image": current.map_or(&container.image, |current| &current.image),
         "imageID": current.map_or("", |current| current.image_id.as_str()),
         "started": started,
     });

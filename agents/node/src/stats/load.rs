@@ -82,7 +82,8 @@ impl Load {
 
     /// What a load adds to the counter in some time.
     pub(crate) fn spent(&self, time: Duration) -> u64 {
-        let nanos = u128::from(self.nanocores) * time.as_nanos() / 1_000_000_000;
+        let product = u128::from(self.nanocores).saturating_mul(time.as_nanos());
+        let nanos = product / 1_000_000_000;
         u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 }
