@@ -677,6 +677,17 @@ mod tests {
     }
 
     #[test]
+    fn the_image_is_the_one_that_runs() {
+        let mut pod = pod("Always", false);
+        pod.spec.containers[0].image = "img:2".into();
+        pod.spec.containers[1].image = "img:2".into();
+        let containers = [(SANDBOX, 0, running()), ("a", 0, running())];
+        let status = status(&case(pod, &containers));
+        assert_eq!(status["containerStatuses"][0]["image"], "img:1");
+        assert_eq!(status["containerStatuses"][1]["image"], "img:2");
+    }
+
+    #[test]
     fn restarts_carry_the_last_state() {
         let containers = [
             (SANDBOX, 0, running()),
