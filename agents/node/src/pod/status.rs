@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::conditions::conditions;
-use super::container::Qos;
+use super::container::{LABEL_HASH, Qos, definition_hash};
 use super::plan::{self, Observation, Waiting};
 use super::probe::Results;
 use crate::clock;
@@ -185,8 +185,7 @@ fn container_status(inputs: &Inputs<'_>, role: Role, container: &Container) -> V
             Some(current) => current.identity.attempt,
             None => plan::recorded_restarts(inputs.pod, &container.name),
         },
-        // Until it is replaced, a container runs what was asked for before.
-        "image": current.map_or(&container.image, |current| &current.image),
+        "image": image(inputs.pod, container, current),
         "imageID": current.map_or("", |current| current.image_id.as_str()),
         "started": started,
     });
@@ -204,6 +203,24 @@ fn container_status(inputs: &Inputs<'_>, role: Role, container: &Container) -> V
         status["volumeMounts"] = container.volume_mounts.iter().map(mount_status).collect();
     }
     status
+}
+
+/// The image of the container that is there. Until it is replaced that is the one which was asked for before, and which only
+/// the recorded status names: the runtime knows its content.
+fn image<'a>(pod: &'a Pod, container: &'a Container, current: Option<&Observed>) -> &'a str {
+    let hash = current.and_then(|current| current.labels.get(LABEL_HASH));
+    if hash.is_none_or(|hash| *hash == definition_hash(container)) {
+        return &container.image;
+    }
+    let lists = ["containerStatuses", "initContainerStatuses"];
+    let recorded = lists
+        .iter()
+        .filter_map(|list| pod.status[list].as_array())
+        .flatten()
+        .find(|status| status["name"] == container.name.as_str());
+    recorded
+        .and_then(|status| status["image"].as_str())
+        .unwrap_or(&container.image)
 }
 
 fn mount_status(mount: &crate::spec::VolumeMount) -> Value {
@@ -679,12 +696,18 @@ mod tests {
     #[test]
     fn the_image_is_the_one_that_runs() {
         let mut pod = pod("Always", false);
+        pod.status = json!({"containerStatuses": [{"name": "a", "image": "img:1"}, {"name": "b", "image": "img:1"}]});
+        let before = definition_hash(&pod.spec.containers[0]);
+        let mut old = observed(&pod, "a", 0, running());
+        old.labels.insert(LABEL_HASH.to_owned(), before);
+        assert_eq!(image(&pod, &pod.spec.containers[0], Some(&old)), "img:1");
         pod.spec.containers[0].image = "img:2".into();
-        pod.spec.containers[1].image = "img:2".into();
-        let containers = [(SANDBOX, 0, running()), ("a", 0, running())];
-        let status = status(&case(pod, &containers));
-        assert_eq!(status["containerStatuses"][0]["image"], "img:1");
-        assert_eq!(status["containerStatuses"][1]["image"], "img:2");
+        let changed = &pod.spec.containers[0];
+        assert_eq!(image(&pod, changed, Some(&old)), "img:1");
+        assert_eq!(image(&pod, changed, None), "img:2");
+        let hash = definition_hash(changed);
+        old.labels.insert(LABEL_HASH.to_owned(), hash);
+        assert_eq!(image(&pod, changed, Some(&old)), "img:2");
     }
 
     #[test]
