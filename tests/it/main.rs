@@ -10,6 +10,7 @@ mod docker;
 mod encryption;
 mod etcd;
 mod failover;
+mod helm;
 mod hosts;
 mod kube_rs;
 mod kubectl;
