@@ -216,6 +216,11 @@ impl Plan {
         }
     }
 
+    /// Whether there is nothing to choose.
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self, Plan::Nothing)
+    }
+
     /// Chooses what is not chosen yet and lists the claims.
     pub(crate) fn fill(&self, server: &ApiServer, service: &mut Object) -> ApiResult<Extra> {
         let Plan::Service(range) = self else {

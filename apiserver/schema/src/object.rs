@@ -27,6 +27,13 @@ pub struct OwnerReference<'a> {
     pub block_owner_deletion: bool,
 }
 
+impl Default for Object {
+    /// An object that says nothing.
+    fn default() -> Object {
+        Object(Value::Object(Map::new()))
+    }
+}
+
 impl Object {
     /// Wraps a value; refuses anything but a JSON object.
     pub fn new(value: Value) -> Result<Object, NotAnObject> {

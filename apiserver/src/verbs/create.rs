@@ -114,7 +114,11 @@ pub(crate) async fn create_object(
         ));
     }
     let plan = service_allocation::Plan::for_create(&context.server, resource, &object)?;
-    let template = object;
+    let is_filled_in = generated
+        || resource.custom.is_some()
+        || definitions::is_definition(resource)
+        || !plan.is_nothing();
+    let mut template = object;
     let attempts = match definitions::is_definition(resource) {
         true => NAMES_ATTEMPTS,
         false => ALLOCATE_ATTEMPTS,
@@ -125,7 +129,11 @@ pub(crate) async fn create_object(
     };
     let mut collisions = 0;
     for _ in 0..attempts {
-        let mut object = template.clone();
+        // What each attempt has to fill in anew is kept without it; all else is taken as it is.
+        let mut object = match is_filled_in {
+            true => template.clone(),
+            false => std::mem::take(&mut template),
+        };
         if generated && collisions > 0 {
             if collisions >= GENERATE_ATTEMPTS {
                 return Err(ApiError::generate_name_exhausted(
@@ -183,6 +191,9 @@ pub(crate) async fn create_object(
                 });
             }
             Commit::Lost => {
+                if !is_filled_in {
+                    template = object;
+                }
                 look = Look::Fresh;
                 let is_taken = !allocates || server.is_there(&key).await?;
                 if is_taken && !generated {

@@ -88,6 +88,8 @@ fn walk(
 ) -> Diff {
     let mut diff = match (old, new) {
         (None, None) => return Diff::default(),
+        // Most of an object stays as it is, and to see that is cheaper than to name its parts.
+        (Some(before), Some(after)) if before == after => return Diff::default(),
         (Some(one), None) | (None, Some(one)) => {
             shaped(atom.shape(one, depth), old, new, skipped, depth)
         }
