@@ -8,7 +8,7 @@ KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
 PICTURES = $(or $(FOLDER),$(CARGO_TARGET_DIR)/pictures)
 PREPARE = deploy/claim-cache.sh && rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
-.PHONY: help up down reset status build test fmt lint reference deny bench bench-store bench-api crash sim kube-sim mutants chaos chaos-ui measure smoke nightly pictures
+.PHONY: help up down reset status build test fmt lint reference deny bench bench-store bench-api crash sim kube-sim mutants fuzz chaos chaos-ui measure smoke nightly pictures
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,10 @@ sim: ## run clusters in virtual time, with faults, one a seed, and judge what th
 
 mutants: ## plant bugs in the store and the API server, one at a time, and see that the simulations find each (MUTANTS="--only acks-unsynced")
 	@$(PREPARE) && cargo run --release --locked -p raft-tests --features mutants -- mutants $(MUTANTS)
+
+fuzz: ## look for inputs that break what reads a stranger's bytes, by coverage (FUZZ="--seconds 600 json apply")
+	@deploy/setup.sh build
+	@$(PREPARE) && deploy/fuzz.sh $(FUZZ)
 
 kube-sim: ## run control planes in virtual time, with faults, one a seed, and judge what clients of the API saw (SEEDS=300)
 	@$(PREPARE) && cargo run --release --locked -p raft-tests -- kube-sim --seeds $(or $(SEEDS),300)

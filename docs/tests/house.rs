@@ -16,6 +16,11 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     ("spdy", "apiserver/spdy", &[]),
     ("cel", "apiserver/cel", &["schema"]),
     (
+        "fuzz",
+        "apiserver/fuzz",
+        &["schema", "resources", "auth", "spdy", "cel"],
+    ),
+    (
         "apiserver",
         "apiserver",
         &["host", "kv", "schema", "resources", "auth", "spdy", "cel"],
