@@ -18,6 +18,7 @@ pub(crate) async fn run(
     api: &Arc<ApiServer>,
     member: &str,
     mut ca_pem: watch::Receiver<String>,
+    scheduler_config: &Arc<str>,
     stop: &CancellationToken,
 ) {
     tokio::select! {
@@ -27,7 +28,7 @@ pub(crate) async fn run(
     while !stop.is_cancelled() {
         let pem = ca_pem.borrow_and_update().clone();
         let round = stop.child_token();
-        let agents = run_agents(api, member, &pem, &round);
+        let agents = run_agents(api, member, &pem, scheduler_config, &round);
         tokio::pin!(agents);
         tokio::select! {
             () = &mut agents => return,
@@ -41,13 +42,19 @@ pub(crate) async fn run(
 }
 
 /// One round, until `stop`.
-async fn run_agents(api: &Arc<ApiServer>, member: &str, ca_pem: &str, stop: &CancellationToken) {
+async fn run_agents(
+    api: &Arc<ApiServer>,
+    member: &str,
+    ca_pem: &str,
+    scheduler_config: &Arc<str>,
+    stop: &CancellationToken,
+) {
     let running = agents::ALL.iter().map(|agent| {
         let context = AgentContext {
             client: client(api, agent.user),
             identity: format!("{member}_{:016x}", rand::random::<u64>()),
             cluster_ca_pem: ca_pem.to_owned(),
-            scheduler_config: "".into(),
+            scheduler_config: scheduler_config.clone(),
             stop: stop.clone(),
         };
         (agent.run)(context)

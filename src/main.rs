@@ -8,6 +8,7 @@ mod certificates;
 mod cli;
 mod control_plane;
 mod encryption;
+mod explain;
 mod local;
 mod node;
 mod past;
@@ -26,7 +27,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, ExplainCommand};
 
 /// RocksDB's memory as well. The system's allocator takes a sixth of the processor under writes; mimalloc saves as much as
 /// this one and holds a quarter more memory.
@@ -77,6 +78,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::History(args) => past::history(&args).await,
         Command::Diff(args) => past::diff(&args).await,
         Command::Undo(args) => past::undo(&args).await,
+        Command::Explain(ExplainCommand::Pod(args)) => explain::pod(&args).await,
         Command::Pki(args) => bundle::make(&args.dir, &bundle::Orders::of(&args)),
     }
 }

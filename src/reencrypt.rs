@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
 
 use crate::cli::ReencryptArgs;
-use crate::past::find::{explained, resource};
+use crate::past::find::{client, explained, resource};
 
 /// Objects of one answer.
 const PAGE: usize = 200;
@@ -14,9 +14,7 @@ const PAGE: usize = 200;
 const ATTEMPTS_MAX: usize = 20;
 
 pub(crate) async fn run(args: &ReencryptArgs) -> Result<()> {
-    let config = agents::kubeconfig::load(&args.kubeconfig())
-        .map_err(|error| anyhow!("{error}; name a kubeconfig by --kubeconfig or KUBECONFIG"))?;
-    let client = Client::connect(config).map_err(|error| anyhow!(error))?;
+    let client = client(&args.kubeconfig())?;
     for word in &args.resources {
         let resource = resource(&client, word).await?;
         let (seen, written) = all(&client, &resource).await?;

@@ -1,4 +1,4 @@
-//! The reference page of the command line, derived from the one list of flags in `cli.rs`. `make reference` writes it.
+//! The reference page of the command line, derived from the one list of flags in `cli`. `make reference` writes it.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -81,6 +81,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         &pems.server.0,
         &pems.server.1,
     )?);
+    let scheduler_config = scheduler_config(&args)?;
     let encryption = encryption::Source::of(&args);
     let (holds, text) = encryption.read()?;
     let (auditing, audit_log) = audit_log::of(&args.audit)?.unzip();
@@ -127,6 +128,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         args.clone(),
         api.clone(),
         ca.subscribe(),
+        scheduler_config,
         stop.clone(),
     ));
     let in_use = certificates::InUse {
@@ -202,11 +204,12 @@ async fn run_agents(
     args: ServerArgs,
     api: Arc<ApiServer>,
     ca_pem: watch::Receiver<String>,
+    scheduler_config: Arc<str>,
     stop: CancellationToken,
 ) -> Result<()> {
     let control_plane = async {
         if !args.no_agents {
-            control_plane::run(&api, &args.name, ca_pem, &stop).await;
+            control_plane::run(&api, &args.name, ca_pem, &scheduler_config, &stop).await;
         }
         stop.cancelled().await;
         Ok(())
@@ -218,6 +221,18 @@ async fn run_agents(
         Ok(())
     };
     tokio::try_join!(control_plane, node).map(|_| ())
+}
+
+/// The text of the scheduler's configuration, which is looked through here: a server that does not schedule as it was told
+/// shall not start.
+fn scheduler_config(args: &ServerArgs) -> Result<Arc<str>> {
+    let Some(file) = &args.scheduler_config else {
+        return Ok("".into());
+    };
+    let text = pki::read(file).context("--scheduler-config")?;
+    agents::SchedulerConfig::parse(&text)
+        .map_err(|error| anyhow!("--scheduler-config {}: {error}", file.display()))?;
+    Ok(text.into())
 }
 
 async fn run_node(

@@ -6,11 +6,14 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use agent_runtime::client::{Body, BoxError};
+pub use agent_runtime::resource_ref;
 pub use agent_runtime::{
     AgentContext, ApiError, Client, ClientConfig, Identity, InProcessService, ResourceRef,
     kubeconfig,
 };
 pub use node_agent::{HollowConfig, NodeConfig, RuntimeKind, ServerIdentity, run as run_node};
+pub use scheduler::config::Config as SchedulerConfig;
+pub use scheduler::explain;
 
 /// An agent of the control plane.
 pub struct Agent {

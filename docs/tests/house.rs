@@ -8,10 +8,15 @@ use std::path::{Path, PathBuf};
 /// Crate, its folder, and the workspace crates that it may depend on. Any other edge fails.
 const ARROWS: &[(&str, &str, &[&str])] = &[
     ("host", "store/host", &[]),
+    ("cron", "store/cron", &[]),
     ("kv", "store/kv", &[]),
     ("store", "store", &["host", "kv"]),
     ("schema", "apiserver/schema", &[]),
-    ("resources", "apiserver/resources", &["schema", "cel"]),
+    (
+        "resources",
+        "apiserver/resources",
+        &["schema", "cel", "cron"],
+    ),
     ("auth", "apiserver/auth", &["schema"]),
     ("spdy", "apiserver/spdy", &[]),
     ("cel", "apiserver/cel", &["schema"]),
@@ -29,7 +34,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     (
         "controllers",
         "agents/controllers",
-        &["host", "agent-runtime"],
+        &["host", "cron", "agent-runtime"],
     ),
     ("scheduler", "agents/scheduler", &["host", "agent-runtime"]),
     ("node-agent", "agents/node", &["agent-runtime"]),
@@ -58,7 +63,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("bollard", &["node-agent"]),
     ("axum", &["apiserver", "node-agent"]),
     ("jsonwebtoken", &["auth"]),
-    ("rcgen", &["kontiki", "raft-tests", "bench"]),
+    ("rcgen", &["kontiki", "controllers", "raft-tests", "bench"]),
 ];
 
 fn root() -> PathBuf {

@@ -1,8 +1,17 @@
-//! From what a person calls a kind to the resource that the API serves.
+//! From a kubeconfig to the server, and from what a person calls a kind to the resource that it serves.
+
+use std::path::Path;
 
 use agents::{ApiError, Client, ResourceRef};
 use anyhow::{Result, anyhow};
 use serde_json::Value;
+
+/// A client of the server that the current context of a kubeconfig names.
+pub(crate) fn client(kubeconfig: &Path) -> Result<Client> {
+    let config = agents::kubeconfig::load(kubeconfig)
+        .map_err(|error| anyhow!("{error}; name a kubeconfig by --kubeconfig or KUBECONFIG"))?;
+    Client::connect(config).map_err(|error| anyhow!(error))
+}
 
 /// The resource that `word` means: its plural, singular or short name or its kind, with or without its group
 /// (`deployments.apps`). The core group comes first, as for kubectl.
@@ -68,7 +77,10 @@ fn in_list(list: &Value, group: &str, version: &str, word: &str) -> Option<Resou
 /// What the server said, or that none answered.
 pub(crate) fn explained(error: ApiError) -> anyhow::Error {
     match error.code {
-        0 => anyhow!("the API server does not answer: {error}"),
+        0 => anyhow!(
+            "the API server does not answer: {error}. `kontiki status` shows whether a cluster on this machine runs; \
+             --kubeconfig or KUBECONFIG names another one"
+        ),
         _ => anyhow!("{error}"),
     }
 }

@@ -19,7 +19,7 @@ use find::explained;
 const FIELDS_SHOWN: usize = 3;
 
 /// An object, whether it is there or not.
-struct Object {
+pub(crate) struct Object {
     client: Client,
     resource: ResourceRef,
     namespace: String,
@@ -28,7 +28,7 @@ struct Object {
 
 /// Why there is no older version.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum End {
+pub(crate) enum End {
     Made,
     /// The store has dropped what was before.
     Compacted,
@@ -39,17 +39,23 @@ enum End {
 impl Object {
     async fn open(args: &ObjectArgs) -> Result<Object> {
         let (kind, name) = args.kind_and_name()?;
-        let file = args.kubeconfig();
-        let config = agents::kubeconfig::load(&file)
-            .map_err(|error| anyhow!("{error}; name a kubeconfig by --kubeconfig or KUBECONFIG"))?;
-        let client = Client::connect(config).map_err(|error| anyhow!(error))?;
+        let client = find::client(&args.kubeconfig())?;
         let resource = find::resource(&client, &kind).await?;
-        Ok(Object {
+        Ok(Object::new(client, resource, &args.namespace, &name))
+    }
+
+    pub(crate) fn new(
+        client: Client,
+        resource: ResourceRef,
+        namespace: &str,
+        name: &str,
+    ) -> Object {
+        Object {
             client,
             resource,
-            namespace: args.namespace.clone(),
-            name,
-        })
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     fn path(&self) -> String {
@@ -60,7 +66,7 @@ impl Object {
         self.resource.object_path(namespace, &self.name, None)
     }
 
-    async fn now(&self) -> Result<Option<Value>> {
+    pub(crate) async fn now(&self) -> Result<Option<Value>> {
         match self.client.get_path(&self.path()).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.code == 404 => Ok(None),
@@ -69,7 +75,7 @@ impl Object {
     }
 
     /// As it was at a revision; the end of its history where it was not there or nobody knows.
-    async fn at(&self, revision: u64) -> Result<Result<Value, End>> {
+    pub(crate) async fn at(&self, revision: u64) -> Result<Result<Value, End>> {
         if revision == 0 {
             return Ok(Err(End::Made));
         }
@@ -126,7 +132,7 @@ impl std::fmt::Display for Object {
     }
 }
 
-fn revision(object: &Value) -> Result<u64> {
+pub(crate) fn revision(object: &Value) -> Result<u64> {
     let text = object["metadata"]["resourceVersion"].as_str();
     text.and_then(|text| text.parse().ok())
         .context("the server's objects have no numbers as versions: it is not a Kontiki")
@@ -280,7 +286,7 @@ async fn before_the_last_change(object: &Object, now: &Value) -> Result<Value> {
     }
 }
 
-fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     match written {

@@ -9,6 +9,7 @@ mod curl;
 mod docker;
 mod encryption;
 mod etcd;
+mod explain;
 mod failover;
 mod helm;
 mod hosts;

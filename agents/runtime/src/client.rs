@@ -401,6 +401,20 @@ impl Client {
         .await
     }
 
+    /// What an object would be if it were created: with defaults, and as admission has it. Nothing is stored.
+    pub async fn create_dry_run(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        let mut query = Query::default();
+        query.add("dryRun", "All");
+        query.add("fieldValidation", "Strict");
+        let path = query.onto(resource.collection_path(namespace));
+        self.write(Method::POST, &path, ACCEPT, body).await
+    }
+
     /// Creates a subresource (binding, eviction, token, scale..).
     pub async fn create_sub(
         &self,

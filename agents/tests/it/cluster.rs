@@ -109,7 +109,13 @@ impl Cluster {
 
     /// A cluster whose pods get a node from the scheduler and are run there by node agents, with simulated containers.
     pub(crate) async fn with_nodes(names: &[&str]) -> Self {
-        let (mut cluster, context) = Self::bare().await;
+        Self::with_nodes_and_profiles(names, "").await
+    }
+
+    /// The same, with a scheduler that is configured so.
+    pub(crate) async fn with_nodes_and_profiles(names: &[&str], config: &str) -> Self {
+        let (mut cluster, mut context) = Self::bare().await;
+        context.scheduler_config = config.into();
         let machines = Machines::start(&cluster.client, names);
         let asker = &machines.asker;
         let called = cluster.api.call_nodes_as(&asker.ca_pem, &asker.identity);

@@ -86,13 +86,13 @@ pub(super) fn next_look(
     since: Micros,
     now: Micros,
 ) -> Option<Duration> {
-    let next = match schedule {
+    let next = match schedule.is_every() {
         // Counted from the last time that was kept.
-        Schedule::Every(_) => match last_due(schedule, zone, since, now).ok()? {
+        true => match last_due(schedule, zone, since, now).ok()? {
             Some(due) => schedule.next(due.at, zone)?,
             None => schedule.next(since, zone)?,
         },
-        Schedule::Fields(_) => schedule.next(since.max(now), zone)?,
+        false => schedule.next(since.max(now), zone)?,
     };
     let wait = next.saturating_sub(now).max(0);
     Some(Duration::from_micros(u64::try_from(wait).unwrap_or(0)))

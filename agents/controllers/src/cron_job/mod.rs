@@ -5,7 +5,6 @@
 
 mod due;
 mod jobs;
-mod notation;
 mod schedule;
 mod zone;
 

@@ -1,11 +1,10 @@
-//! Cron schedules: the five fields, the `@` names and `@every`, and when they come round next.
+//! Cron schedules: when they come round next. How they are written is `cron`'s matter.
 //!
 //! A schedule is a set of moments: those whose wall clock, in the schedule's time zone, shows what the fields say. A wall
-//! clock that leaps over a time skips its run, and one that shows it twice runs it twice, as in Kubernetes. The notation
-//! and the messages are those of the library that Kubernetes reads schedules with.
+//! clock that leaps over a time skips its run, and one that shows it twice runs it twice, as in Kubernetes.
 
-use super::notation::{DAYS, HOURS, MINUTES, MONTHS, WEEKDAYS, field, go_duration};
 use agent_runtime::timestamp::{Micros, seconds};
+use cron::Fields;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Zoned};
@@ -15,113 +14,64 @@ const YEARS_MAX: i16 = 5;
 
 /// When something is to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Schedule {
-    /// So long after the last time.
-    Every(Micros),
-    Fields(Fields),
-}
-
-/// Allowed values, a bit each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fields {
-    minutes: u64,
-    hours: u64,
-    days: u64,
-    months: u64,
-    weekdays: u64,
-    /// Whether one of the two fields of days leaves the choice to the other. Else a day that either allows will do.
-    any_day: bool,
-}
+pub(super) struct Schedule(cron::Schedule);
 
 impl Schedule {
     /// Reads a schedule.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            return Err("empty spec string".into());
-        }
-        if let Some(duration) = text.strip_prefix("@every ") {
-            let every = go_duration(duration).ok_or_else(|| {
-                format!("failed to parse duration {text}: time: invalid duration {duration:?}")
-            })?;
-            let whole = every / seconds(1) * seconds(1);
-            return Ok(Self::Every(whole.max(seconds(1))));
-        }
-        let text = match text {
-            "@yearly" | "@annually" => "0 0 1 1 *",
-            "@monthly" => "0 0 1 * *",
-            "@weekly" => "0 0 * * 0",
-            "@daily" | "@midnight" => "0 0 * * *",
-            "@hourly" => "0 * * * *",
-            text if text.starts_with('@') => {
-                return Err(format!("unrecognized descriptor: {text}"));
-            }
-            text => text,
-        };
-        let fields: Vec<&str> = text.split_whitespace().collect();
-        let [minutes, hours, days, months, weekdays] = fields[..] else {
-            let (count, all) = (fields.len(), fields.join(" "));
-            return Err(format!("expected exactly 5 fields, found {count}: [{all}]"));
-        };
-        let (minutes, hours) = (field(minutes, &MINUTES)?, field(hours, &HOURS)?);
-        let (days, months) = (field(days, &DAYS)?, field(months, &MONTHS)?);
-        let weekdays = field(weekdays, &WEEKDAYS)?;
-        Ok(Self::Fields(Fields {
-            minutes: minutes.bits,
-            hours: hours.bits,
-            days: days.bits,
-            months: months.bits,
-            weekdays: weekdays.bits,
-            any_day: days.any || weekdays.any,
-        }))
+        cron::parse(text).map(Self)
+    }
+
+    /// Whether it is a span, so that it comes round as counted from some last time.
+    pub(super) fn is_every(&self) -> bool {
+        matches!(self.0, cron::Schedule::Every(_))
     }
 
     /// The first time after this one; `None` if there is none within five years.
     pub(super) fn next(&self, after: Micros, zone: &TimeZone) -> Option<Micros> {
         let second = after.div_euclid(seconds(1));
-        match self {
-            Self::Every(every) => seconds(second).checked_add(*every),
-            Self::Fields(fields) => fields.next(second, zone).map(seconds),
+        match &self.0 {
+            cron::Schedule::Every(every) => seconds(second).checked_add(seconds(*every)),
+            cron::Schedule::Fields(fields) => next(fields, second, zone).map(seconds),
         }
     }
 }
 
-impl Fields {
-    fn next(&self, after: i64, zone: &TimeZone) -> Option<i64> {
-        let after = Timestamp::from_second(after).ok()?;
-        let start = after.to_zoned(zone.clone());
-        let year_max = start.year().saturating_add(YEARS_MAX);
-        // From the beginning of the next minute on. Zones are off by whole minutes, but were not always.
-        let step = 60 - i64::from(start.second());
-        let mut at = start.checked_add(step.seconds()).ok()?;
-        loop {
-            if at.year() > year_max {
-                return None;
-            }
-            at = if !has(self.months, at.month()) {
-                let month = at.date().first_of_month().checked_add(1.month()).ok()?;
-                begin(month, zone)?
-            } else if !self.allows_day(&at) {
-                begin(at.date().tomorrow().ok()?, zone)?
-            } else if !has(self.hours, at.hour()) {
-                let step = 3600 - i64::from(at.minute()) * 60 - i64::from(at.second());
-                at.checked_add(step.seconds()).ok()?
-            } else if !has(self.minutes, at.minute()) {
-                at.checked_add((60 - i64::from(at.second())).seconds())
-                    .ok()?
-            } else {
-                return Some(at.timestamp().as_second());
-            };
+fn next(fields: &Fields, after: i64, zone: &TimeZone) -> Option<i64> {
+    let after = Timestamp::from_second(after).ok()?;
+    let start = after.to_zoned(zone.clone());
+    let year_max = start.year().saturating_add(YEARS_MAX);
+    // From the beginning of the next minute on. Zones are off by whole minutes, but were not always.
+    let step = 60 - i64::from(start.second());
+    let mut at = start.checked_add(step.seconds()).ok()?;
+    loop {
+        if at.year() > year_max {
+            return None;
         }
-    }
-
-    fn allows_day(&self, at: &Zoned) -> bool {
-        let day = has(self.days, at.day());
-        let weekday = has(self.weekdays, at.weekday().to_sunday_zero_offset());
-        if self.any_day {
-            day && weekday
+        at = if !has(fields.months, at.month()) {
+            let month = at.date().first_of_month().checked_add(1.month()).ok()?;
+            begin(month, zone)?
+        } else if !allows_day(fields, &at) {
+            begin(at.date().tomorrow().ok()?, zone)?
+        } else if !has(fields.hours, at.hour()) {
+            let step = 3600 - i64::from(at.minute()) * 60 - i64::from(at.second());
+            at.checked_add(step.seconds()).ok()?
+        } else if !has(fields.minutes, at.minute()) {
+            at.checked_add((60 - i64::from(at.second())).seconds())
+                .ok()?
         } else {
-            day || weekday
-        }
+            return Some(at.timestamp().as_second());
+        };
+    }
+}
+
+fn allows_day(fields: &Fields, at: &Zoned) -> bool {
+    let day = has(fields.days, at.day());
+    let weekday = has(fields.weekdays, at.weekday().to_sunday_zero_offset());
+    if fields.any_day {
+        day && weekday
+    } else {
+        day || weekday
     }
 }
 

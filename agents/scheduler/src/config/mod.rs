@@ -90,8 +90,9 @@ impl Config {
         if !profiles.is_empty() {
             config.profiles.clear();
         }
+        let alone = profiles.len() == 1;
         for (path, item) in profiles {
-            let profile = Profile::take(item, &path, problems);
+            let profile = Profile::take(item, &path, alone, problems);
             let name = profile.scheduler_name.clone();
             if config
                 .profiles
@@ -308,6 +309,11 @@ mod tests {
         assert_eq!(
             error("profiles:\n- schedulerName: a\n- schedulerName: a\n"),
             "profiles[1].schedulerName: Duplicate value: \"a\""
+        );
+        // Only one that is alone has the usual name.
+        assert_eq!(
+            error("profiles:\n- schedulerName: a\n- {}\n"),
+            "profiles[1].schedulerName: Required value"
         );
     }
 

@@ -103,10 +103,12 @@ impl Default for Profile {
 }
 
 impl Profile {
-    pub(super) fn take(item: &Value, path: &str, problems: &mut Problems) -> Profile {
+    /// One without a name is the default scheduler's, if it is the only one.
+    pub(super) fn take(item: &Value, path: &str, alone: bool, problems: &mut Problems) -> Profile {
         let mut fields = Fields::of(Some(item), path, problems);
         let name = fields.text("schedulerName", problems);
-        let name = name.unwrap_or(DEFAULT_SCHEDULER).to_owned();
+        let unnamed = if alone { DEFAULT_SCHEDULER } else { "" };
+        let name = name.unwrap_or(unnamed).to_owned();
         if name.is_empty() {
             problems.required(&fields.path_of("schedulerName"), "");
         }

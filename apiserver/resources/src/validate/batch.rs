@@ -6,7 +6,7 @@ use schema::names;
 use serde_json::Value;
 
 use super::pod::template;
-use super::{cron, immutable, items, label_selector, not_negative, one_of, optional_one_of};
+use super::{immutable, items, label_selector, not_negative, one_of, optional_one_of};
 use crate::look::{Look, spec};
 
 /// Job.
@@ -256,7 +256,7 @@ pub(crate) fn cron_job(object: &Object, errors: &mut ErrorList) {
             schedule,
             detail,
         ));
-    } else if let Err(message) = cron::check(schedule) {
+    } else if let Err(message) = cron::parse(schedule) {
         errors.push(FieldError::invalid(
             &path.child("schedule"),
             schedule,

@@ -7,7 +7,6 @@ pub(crate) mod batch;
 pub(crate) mod certificate;
 pub(crate) mod config;
 pub(crate) mod container;
-pub(crate) mod cron;
 pub(crate) mod devices;
 pub(crate) mod endpoints;
 pub(crate) mod event;

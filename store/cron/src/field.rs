@@ -1,37 +1,37 @@
-//! How the fields of a schedule are written, with the messages that users know.
+//! One of the five fields.
 
-use agent_runtime::timestamp::Micros;
+use std::num::IntErrorKind;
 
 /// Bounds and names of a field.
-pub(super) struct Bounds {
-    low: u32,
-    high: u32,
+pub(crate) struct Bounds {
+    low: u64,
+    high: u64,
     names: &'static [&'static str],
 }
 
-pub(super) const MINUTES: Bounds = Bounds {
+pub(crate) const MINUTES: Bounds = Bounds {
     low: 0,
     high: 59,
     names: &[],
 };
-pub(super) const HOURS: Bounds = Bounds {
+pub(crate) const HOURS: Bounds = Bounds {
     low: 0,
     high: 23,
     names: &[],
 };
-pub(super) const DAYS: Bounds = Bounds {
+pub(crate) const DAYS: Bounds = Bounds {
     low: 1,
     high: 31,
     names: &[],
 };
-pub(super) const MONTHS: Bounds = Bounds {
+pub(crate) const MONTHS: Bounds = Bounds {
     low: 1,
     high: 12,
     names: &[
         "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
     ],
 };
-pub(super) const WEEKDAYS: Bounds = Bounds {
+pub(crate) const WEEKDAYS: Bounds = Bounds {
     low: 0,
     high: 6,
     names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
@@ -39,13 +39,13 @@ pub(super) const WEEKDAYS: Bounds = Bounds {
 
 /// What a field, or a part of it, allows, and whether it is a star.
 #[derive(Default)]
-pub(super) struct Allowed {
-    pub(super) bits: u64,
-    pub(super) any: bool,
+pub(crate) struct Allowed {
+    pub(crate) bits: u64,
+    pub(crate) any: bool,
 }
 
-/// Reads a field.
-pub(super) fn field(text: &str, bounds: &Bounds) -> Result<Allowed, String> {
+/// Reads a field: parts with commas between them.
+pub(crate) fn field(text: &str, bounds: &Bounds) -> Result<Allowed, String> {
     let mut all = Allowed::default();
     for part in text.split(',').filter(|part| !part.is_empty()) {
         let part = range(part, bounds)?;
@@ -106,57 +106,21 @@ fn range(text: &str, bounds: &Bounds) -> Result<Allowed, String> {
     })
 }
 
-fn number(text: &str, bounds: &Bounds) -> Result<u32, String> {
+fn number(text: &str, bounds: &Bounds) -> Result<u64, String> {
     let lower = text.to_lowercase();
     match bounds.names.iter().position(|name| *name == lower) {
-        Some(at) => Ok(bounds.low + u32::try_from(at).unwrap_or(0)),
+        Some(at) => Ok(bounds.low + u64::try_from(at).unwrap_or(0)),
         None => plain_number(text),
     }
 }
 
-fn plain_number(text: &str) -> Result<u32, String> {
-    let number: i64 = text.parse().map_err(|_| {
-        format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax")
+fn plain_number(text: &str) -> Result<u64, String> {
+    let number: i64 = text.parse().map_err(|error: std::num::ParseIntError| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: {why}")
     })?;
-    u32::try_from(number).map_err(|_| format!("negative number ({number}) not allowed: {text}"))
-}
-
-/// A Go duration such as `1h30m`, not longer than such a one can be.
-pub(super) fn go_duration(text: &str) -> Option<Micros> {
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut nanos = 0.0;
-    while !rest.is_empty() {
-        let unit = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let amount: f64 = rest[..unit].parse().ok()?;
-        const UNITS: [(&str, f64); 8] = [
-            ("ns", 1.0),
-            ("us", 1e3),
-            ("µs", 1e3),
-            ("μs", 1e3),
-            ("ms", 1e6),
-            ("s", 1e9),
-            ("m", 6e10),
-            ("h", 3.6e12),
-        ];
-        let (name, size) = UNITS
-            .iter()
-            .find(|(name, _)| rest[unit..].starts_with(name))?;
-        nanos += amount * size;
-        rest = &rest[unit + name.len()..];
-    }
-    if nanos >= 9_223_372_036_854_775_807.0 {
-        return None;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "bounded by the line above")]
-    let micros = (nanos / 1e3) as Micros;
-    Some(if negative { -micros } else { micros })
+    u64::try_from(number).map_err(|_| format!("negative number ({number}) not allowed: {text}"))
 }

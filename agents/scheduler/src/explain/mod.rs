@@ -1,144 +1,21 @@
 //! What the scheduler thinks of every node for one pod: the verdict of each filter and the value of each score. Pure,
 //! over a picture of the cluster that is put together from API objects; the decision itself is made of the same
-//! functions.
+//! functions. How the objects come here from a cluster is in `read`.
 
-use crate::config::{Config, Profile};
-use crate::object::{Node, Pod, text};
+mod picture;
+mod read;
+
+pub use picture::{Picture, RESOURCES, objects_from};
+pub use read::{AsOf, Unread};
+
+use crate::config::Profile;
+use crate::object::Pod;
 use crate::plugins::{Filter, Prepared, Rejection};
 use crate::preempt::{Budget, Preemption, preempt};
 use crate::schedule::{Decision, not_named, schedule, with_nominated};
-use crate::selector::labels;
 use crate::snapshot::{NodeInfo, Snapshot};
-use crate::volume::object::{Attachment, Capacity, Claim, Class, CsiNode, Driver, Volume};
-use crate::world::World;
-use agent_runtime::ResourceRef;
-use agent_runtime::resource_ref::{
-    CSI_DRIVERS, CSI_NODES, CSI_STORAGE_CAPACITIES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS,
-    PERSISTENT_VOLUMES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS,
-    SERVICES, STATEFUL_SETS, STORAGE_CLASSES, VOLUME_ATTACHMENTS,
-};
 use serde::Serialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-/// Everything that a decision depends on.
-pub const RESOURCES: &[ResourceRef] = &[
-    NODES,
-    NAMESPACES,
-    SERVICES,
-    REPLICA_SETS,
-    STATEFUL_SETS,
-    REPLICATION_CONTROLLERS,
-    POD_DISRUPTION_BUDGETS,
-    STORAGE_CLASSES,
-    CSI_NODES,
-    CSI_DRIVERS,
-    CSI_STORAGE_CAPACITIES,
-    VOLUME_ATTACHMENTS,
-    PERSISTENT_VOLUMES,
-    PERSISTENT_VOLUME_CLAIMS,
-    PODS,
-];
-
-/// A picture of the cluster.
-pub struct Picture {
-    world: World,
-    config: Arc<Config>,
-}
-
-impl Picture {
-    /// Of an empty cluster.
-    pub fn new(config: Config) -> Picture {
-        let config = Arc::new(config);
-        Picture {
-            world: World::new(config.clone()),
-            config,
-        }
-    }
-
-    /// Puts one object of [`RESOURCES`] into it.
-    pub fn add(&mut self, resource: &ResourceRef, object: &Value) {
-        let world = &mut self.world;
-        let name = text(object, "/metadata/name");
-        let full = (text(object, "/metadata/namespace"), name.clone());
-        match &*resource.plural {
-            "nodes" => world.set_node(&name, Some(Arc::new(Node::compile(object))), 0),
-            "namespaces" => {
-                world.set_namespace(&name, Some(labels(object.pointer("/metadata/labels"))), 0);
-            }
-            "services" => world.set_service(full, Some(crate::feed::map_selector(object))),
-            "replicasets" => self.add_owner("ReplicaSet", full, object),
-            "statefulsets" => self.add_owner("StatefulSet", full, object),
-            "replicationcontrollers" => self.add_owner("ReplicationController", full, object),
-            "poddisruptionbudgets" => {
-                world.set_budget(full, Some(Arc::new(Budget::compile(object))));
-            }
-            "storageclasses" => world.set_class(&name, Some(Arc::new(Class::compile(object))), 0),
-            "csinodes" => world.set_csi_node(&name, Some(Arc::new(CsiNode::compile(object))), 0),
-            "csidrivers" => world.set_driver(&name, Some(Arc::new(Driver::compile(object))), 0),
-            "csistoragecapacities" => {
-                world.set_capacity(full, Some(Arc::new(Capacity::compile(object))), 0);
-            }
-            "volumeattachments" => {
-                world.set_attachment(&name, Some(Arc::new(Attachment::compile(object))), 0);
-            }
-            "persistentvolumes" => {
-                world.set_volume(&name, Some(Arc::new(Volume::compile(object))), 0);
-            }
-            "persistentvolumeclaims" => {
-                world.set_claim(full, Some(Arc::new(Claim::compile(object))), 0);
-            }
-            "pods" => world.set_pod(full, Some(Arc::new(Pod::compile(object))), 0),
-            _ => {}
-        }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn snapshot(&self) -> &Snapshot {
-        &self.world.snapshot
-    }
-
-    fn add_owner(&mut self, kind: &'static str, name: (String, String), object: &Value) {
-        let selector = match kind {
-            "ReplicationController" => Some(crate::feed::map_selector(object)),
-            _ => crate::feed::label_selector(object),
-        };
-        let uid = text(object, "/metadata/uid");
-        self.world
-            .set_owner(kind, name, Some((&uid, selector.as_ref())));
-    }
-
-    /// What the scheduler thinks of every node for this pod, as if it were not on any; an error when none of the
-    /// profiles is the pod's.
-    pub fn explain(mut self, object: &Value) -> Result<Explanation, String> {
-        let mut pod = Pod::compile(object);
-        let Some(profile) = self.config.profile(&pod).cloned() else {
-            let names: Vec<_> = self
-                .config
-                .profiles()
-                .map(|p| p.scheduler_name.as_str())
-                .collect();
-            return Err(format!(
-                "the pod is scheduled by {:?}, which is none of the profiles: {}",
-                pod.scheduler_name,
-                names.join(", ")
-            ));
-        };
-        let on_node = std::mem::take(&mut pod.node_name);
-        self.world.snapshot.remove_pod(&pod.uid);
-        let budgets: Vec<Budget> = self.world.budgets.values().map(|b| (**b).clone()).collect();
-        let mut explanation = explain(&pod, &self.world.snapshot, &profile, &budgets);
-        explanation.node = Some(on_node).filter(|node| !node.is_empty());
-        Ok(explanation)
-    }
-}
-
-/// A YAML or JSON file with one object.
-pub fn object_from(text: &str) -> Result<Value, String> {
-    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| format!("not YAML: {error}"))
-}
 
 /// See the module head.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -386,7 +263,10 @@ fn outcome(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::config::Config;
+    use agent_runtime::ResourceRef;
+    use agent_runtime::resource_ref::{NODES, PODS};
+    use serde_json::{Value, json};
 
     fn node(name: &str, cpu: &str) -> Value {
         json!({"metadata": {"name": name}, "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "10"}}})

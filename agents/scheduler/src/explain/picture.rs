@@ -1,0 +1,172 @@
+//! A picture of a cluster, put together from API objects.
+
+use super::{Explanation, explain};
+use crate::config::Config;
+use crate::object::{Node, Pod, text};
+use crate::preempt::Budget;
+use crate::selector::labels;
+#[cfg(test)]
+use crate::snapshot::Snapshot;
+use crate::volume::object::{Attachment, Capacity, Claim, Class, CsiNode, Driver, Volume};
+use crate::world::World;
+use agent_runtime::ResourceRef;
+use agent_runtime::resource_ref::{
+    CSI_DRIVERS, CSI_NODES, CSI_STORAGE_CAPACITIES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS,
+    SERVICES, STATEFUL_SETS, STORAGE_CLASSES, VOLUME_ATTACHMENTS,
+};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Everything that a decision depends on.
+pub const RESOURCES: &[ResourceRef] = &[
+    NODES,
+    NAMESPACES,
+    SERVICES,
+    REPLICA_SETS,
+    STATEFUL_SETS,
+    REPLICATION_CONTROLLERS,
+    POD_DISRUPTION_BUDGETS,
+    STORAGE_CLASSES,
+    CSI_NODES,
+    CSI_DRIVERS,
+    CSI_STORAGE_CAPACITIES,
+    VOLUME_ATTACHMENTS,
+    PERSISTENT_VOLUMES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+];
+
+/// A picture of the cluster.
+pub struct Picture {
+    world: World,
+    config: Arc<Config>,
+}
+
+impl Picture {
+    /// Of an empty cluster.
+    pub fn new(config: Config) -> Picture {
+        let config = Arc::new(config);
+        Picture {
+            world: World::new(config.clone()),
+            config,
+        }
+    }
+
+    /// Puts one object of [`RESOURCES`] into it.
+    pub fn add(&mut self, resource: &ResourceRef, object: &Value) {
+        let world = &mut self.world;
+        let name = text(object, "/metadata/name");
+        let full = (text(object, "/metadata/namespace"), name.clone());
+        match &*resource.plural {
+            "nodes" => world.set_node(&name, Some(Arc::new(Node::compile(object))), 0),
+            "namespaces" => {
+                world.set_namespace(&name, Some(labels(object.pointer("/metadata/labels"))), 0);
+            }
+            "services" => world.set_service(full, Some(crate::feed::map_selector(object))),
+            "replicasets" => self.add_owner("ReplicaSet", full, object),
+            "statefulsets" => self.add_owner("StatefulSet", full, object),
+            "replicationcontrollers" => self.add_owner("ReplicationController", full, object),
+            "poddisruptionbudgets" => {
+                world.set_budget(full, Some(Arc::new(Budget::compile(object))));
+            }
+            "storageclasses" => world.set_class(&name, Some(Arc::new(Class::compile(object))), 0),
+            "csinodes" => world.set_csi_node(&name, Some(Arc::new(CsiNode::compile(object))), 0),
+            "csidrivers" => world.set_driver(&name, Some(Arc::new(Driver::compile(object))), 0),
+            "csistoragecapacities" => {
+                world.set_capacity(full, Some(Arc::new(Capacity::compile(object))), 0);
+            }
+            "volumeattachments" => {
+                world.set_attachment(&name, Some(Arc::new(Attachment::compile(object))), 0);
+            }
+            "persistentvolumes" => {
+                world.set_volume(&name, Some(Arc::new(Volume::compile(object))), 0);
+            }
+            "persistentvolumeclaims" => {
+                world.set_claim(full, Some(Arc::new(Claim::compile(object))), 0);
+            }
+            "pods" => world.set_pod(full, Some(Arc::new(Pod::compile(object))), 0),
+            _ => {}
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.world.snapshot
+    }
+
+    fn add_owner(&mut self, kind: &'static str, name: (String, String), object: &Value) {
+        let selector = match kind {
+            "ReplicationController" => Some(crate::feed::map_selector(object)),
+            _ => crate::feed::label_selector(object),
+        };
+        let uid = text(object, "/metadata/uid");
+        self.world
+            .set_owner(kind, name, Some((&uid, selector.as_ref())));
+    }
+
+    /// What the scheduler thinks of every node for this pod, as if it were not on any; an error when none of the
+    /// profiles is the pod's.
+    pub fn explain(mut self, object: &Value) -> Result<Explanation, String> {
+        let mut pod = Pod::compile(object);
+        let Some(profile) = self.config.profile(&pod).cloned() else {
+            let names: Vec<_> = self
+                .config
+                .profiles()
+                .map(|p| p.scheduler_name.as_str())
+                .collect();
+            let (asked, known) = (&pod.scheduler_name, names.join(", "));
+            return Err(format!(
+                "the pod is scheduled by {asked:?}, which is none of the profiles: {known}"
+            ));
+        };
+        let on_node = std::mem::take(&mut pod.node_name);
+        self.world.snapshot.remove_pod(&pod.uid);
+        let budgets: Vec<Budget> = self.world.budgets.values().map(|b| (**b).clone()).collect();
+        let mut explanation = explain(&pod, &self.world.snapshot, &profile, &budgets);
+        explanation.node = Some(on_node).filter(|node| !node.is_empty());
+        Ok(explanation)
+    }
+}
+
+/// The objects of a YAML or JSON file: one in each of its documents, or several in a List.
+pub fn objects_from(text: &str) -> Result<Vec<Value>, String> {
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
+        .map_err(|error| format!("not YAML: {error}"))?;
+    let mut objects = Vec::new();
+    for mut document in documents {
+        if !document.is_object() {
+            return Err("a document of it is no object".into());
+        }
+        match document.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) if document["kind"] == "List" => objects.extend(items),
+            _ => objects.push(document),
+        }
+    }
+    Ok(objects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_documents_and_lists() {
+        let text = "kind: Pod\n---\n---\nkind: List\nitems: [{kind: Node}, {kind: Node}]\n---\n{\"kind\": \"Service\"}\n";
+        let objects = objects_from(text).unwrap();
+        let kinds: Vec<_> = objects.iter().map(|object| &object["kind"]).collect();
+        assert_eq!(kinds, ["Pod", "Node", "Node", "Service"]);
+        // What the server is to take strictly has nothing added to it.
+        assert_eq!(objects[0], serde_json::json!({"kind": "Pod"}));
+        assert_eq!(objects_from("").unwrap(), Vec::<Value>::new());
+        assert!(objects_from("{").unwrap_err().starts_with("not YAML: "));
+        for odd in ["5", "[]", "kind: Pod\n---\nword\n"] {
+            assert_eq!(
+                objects_from(odd).unwrap_err(),
+                "a document of it is no object",
+                "{odd}"
+            );
+        }
+    }
+}

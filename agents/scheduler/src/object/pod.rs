@@ -1,0 +1,266 @@
+//! Pods.
+
+use super::affinity::{preferred_terms, required_terms, weight};
+use super::port::host_ports;
+use super::taint::toleration;
+use super::{
+    AffinityTerm, DEFAULT_SCHEDULER, HostPort, SpreadConstraint, Taint, Toleration, controller_uid,
+    text,
+};
+use crate::resources::{Resources, items, pod_requests};
+use crate::selector::{Labels, NodeSelectorTerm, labels};
+use crate::volume::object::{PodVolume, pod_volumes};
+use serde_json::Value;
+
+/// A pod, compiled.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pod {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The identity of this incarnation.
+    pub uid: String,
+    /// The revision that this was read from.
+    pub resource_version: String,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// Labels.
+    pub labels: Labels,
+    /// The uid of the controlling owner.
+    pub controller_uid: Option<String>,
+    /// `metadata.creationTimestamp`; RFC 3339 text sorts by time.
+    pub created: String,
+    /// Whether deletion was asked for.
+    pub deleting: bool,
+    /// Whether it ran to its end (`Succeeded` or `Failed`) and uses nothing any more.
+    pub finished: bool,
+    /// `spec.nodeName`, empty when not yet bound.
+    pub node_name: String,
+    /// `spec.schedulerName`.
+    pub scheduler_name: String,
+    /// `spec.priority`.
+    pub priority: i32,
+    /// Whether `spec.preemptionPolicy` is not `Never`.
+    pub may_preempt: bool,
+    /// `status.nominatedNodeName`.
+    pub nominated_node: String,
+    /// `status.startTime`, empty when not started.
+    pub started: String,
+    /// Names of the scheduling gates that are still closed.
+    pub gates: Vec<String>,
+    /// What it asks for.
+    pub requests: Resources,
+    /// What it counts for when nodes are scored: thousandths of a core and bytes.
+    pub scored: (i64, i64),
+    /// Ports on the host.
+    pub host_ports: Vec<HostPort>,
+    /// Images of all containers, init containers and image volumes, normalized.
+    pub images: Vec<String>,
+    /// `spec.nodeSelector`.
+    pub node_selector: Labels,
+    /// Required node affinity: any of the terms; `None` when not given.
+    pub required_nodes: Option<Vec<NodeSelectorTerm>>,
+    /// Preferred node affinity.
+    pub preferred_nodes: Vec<(i64, NodeSelectorTerm)>,
+    /// Tolerations.
+    pub tolerations: Vec<Toleration>,
+    /// Required pod affinity.
+    pub affinity: Vec<AffinityTerm>,
+    /// Required pod anti-affinity.
+    pub anti_affinity: Vec<AffinityTerm>,
+    /// Preferred pod affinity; anti-affinity has negative weights.
+    pub preferred_affinity: Vec<(i64, AffinityTerm)>,
+    /// Topology spread constraints.
+    pub spread: Vec<SpreadConstraint>,
+    /// Volumes that matter to where it runs.
+    pub volumes: Vec<PodVolume>,
+    /// The `PodScheduled` condition as (status, reason, message).
+    pub scheduled_condition: Option<(String, String, String)>,
+}
+
+impl Pod {
+    /// Compiles an API object.
+    pub fn compile(object: &Value) -> Pod {
+        let null = Value::Null;
+        let spec = object.get("spec").unwrap_or(&null);
+        let namespace = text(object, "/metadata/namespace");
+        let pod_labels = labels(object.pointer("/metadata/labels"));
+        let terms = |path: &str| -> Vec<AffinityTerm> {
+            let terms = spec
+                .pointer(path)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten();
+            terms
+                .map(|term| AffinityTerm::parse(term, &namespace, &pod_labels))
+                .collect()
+        };
+        let weighted = |path: &str, sign: i64| -> Vec<(i64, AffinityTerm)> {
+            let terms = spec
+                .pointer(path)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten();
+            let empty = Value::Null;
+            terms
+                .map(|term| {
+                    let inner = term.get("podAffinityTerm").unwrap_or(&empty);
+                    (
+                        sign * weight(term),
+                        AffinityTerm::parse(inner, &namespace, &pod_labels),
+                    )
+                })
+                .collect()
+        };
+        let node_affinity = spec.pointer("/affinity/nodeAffinity").unwrap_or(&null);
+        let scored = pod_requests(spec, true);
+        let mut preferred_affinity = weighted(
+            "/affinity/podAffinity/preferredDuringSchedulingIgnoredDuringExecution",
+            1,
+        );
+        preferred_affinity.extend(weighted(
+            "/affinity/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution",
+            -1,
+        ));
+        Pod {
+            name: text(object, "/metadata/name"),
+            uid: text(object, "/metadata/uid"),
+            resource_version: text(object, "/metadata/resourceVersion"),
+            generation: object
+                .pointer("/metadata/generation")
+                .and_then(Value::as_i64)
+                .unwrap_or(0),
+            controller_uid: controller_uid(object),
+            created: text(object, "/metadata/creationTimestamp"),
+            deleting: object
+                .pointer("/metadata/deletionTimestamp")
+                .is_some_and(Value::is_string),
+            finished: matches!(
+                text(object, "/status/phase").as_str(),
+                "Succeeded" | "Failed"
+            ),
+            node_name: text(spec, "/nodeName"),
+            scheduler_name: Some(text(spec, "/schedulerName"))
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| DEFAULT_SCHEDULER.into()),
+            priority: spec
+                .get("priority")
+                .and_then(Value::as_i64)
+                .and_then(|p| p.try_into().ok())
+                .unwrap_or(0),
+            may_preempt: text(spec, "/preemptionPolicy") != "Never",
+            nominated_node: text(object, "/status/nominatedNodeName"),
+            started: text(object, "/status/startTime"),
+            gates: items(spec, "schedulingGates")
+                .map(|gate| text(gate, "/name"))
+                .collect(),
+            requests: pod_requests(spec, false),
+            scored: (scored.milli_cpu, scored.memory),
+            host_ports: host_ports(spec),
+            images: images(spec),
+            node_selector: labels(spec.get("nodeSelector")),
+            required_nodes: required_terms(node_affinity),
+            preferred_nodes: preferred_terms(node_affinity),
+            tolerations: items(spec, "tolerations").map(toleration).collect(),
+            affinity: terms("/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution"),
+            anti_affinity: terms(
+                "/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution",
+            ),
+            preferred_affinity,
+            spread: items(spec, "topologySpreadConstraints")
+                .map(|c| SpreadConstraint::parse(c, &pod_labels))
+                .collect(),
+            volumes: pod_volumes(&text(object, "/metadata/name"), spec),
+            scheduled_condition: object
+                .pointer("/status/conditions")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .find(|condition| text(condition, "/type") == "PodScheduled")
+                .map(|c| (text(c, "/status"), text(c, "/reason"), text(c, "/message"))),
+            labels: pod_labels,
+            namespace,
+        }
+    }
+
+    /// Whether a node with this name and these labels satisfies `nodeSelector` and required node affinity.
+    pub fn wants_node(&self, name: &str, labels: &Labels) -> bool {
+        self.node_selector
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
+            && self
+                .required_nodes
+                .as_ref()
+                .is_none_or(|terms| terms.iter().any(|term| term.matches(name, labels)))
+    }
+
+    /// Whether every taint that keeps pods out (`NoSchedule`, `NoExecute`) is tolerated.
+    pub fn tolerates_all(&self, taints: &[Taint]) -> bool {
+        let keeps_out =
+            |taint: &&Taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute";
+        taints
+            .iter()
+            .filter(keeps_out)
+            .all(|taint| self.tolerations.iter().any(|t| t.tolerates(taint)))
+    }
+
+    /// The names of the claims that it uses, those made for it included.
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().filter_map(|volume| match volume {
+            PodVolume::Claim(name) | PodVolume::Ephemeral(name) => Some(name.as_str()),
+            PodVolume::Disk(_) => None,
+        })
+    }
+
+    /// The names of the claims that it names itself.
+    pub fn named_claims(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().filter_map(|volume| match volume {
+            PodVolume::Claim(name) => Some(name.as_str()),
+            PodVolume::Ephemeral(_) | PodVolume::Disk(_) => None,
+        })
+    }
+
+    /// Whether it takes part in affinity in either direction.
+    pub fn has_affinity(&self) -> bool {
+        !self.affinity.is_empty()
+            || !self.anti_affinity.is_empty()
+            || !self.preferred_affinity.is_empty()
+    }
+}
+
+/// Image names as nodes report them: with `:latest` when neither tag nor digest is given.
+fn images(spec: &Value) -> Vec<String> {
+    let containers = items(spec, "initContainers")
+        .chain(items(spec, "containers"))
+        .map(|c| text(c, "/image"));
+    let volumes = items(spec, "volumes")
+        .map(|v| text(v, "/image/reference"))
+        .filter(|image| !image.is_empty());
+    containers
+        .chain(volumes)
+        .map(|image| {
+            let tagged = image.rfind(':') > image.rfind('/');
+            if tagged {
+                image
+            } else {
+                format!("{image}:latest")
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn images_without_tag_mean_latest() {
+        let spec = json!({"containers": [{"image": "nginx"}, {"image": "reg:5000/app"}, {"image": "reg:5000/app:1"}]});
+        assert_eq!(
+            images(&spec),
+            ["nginx:latest", "reg:5000/app:latest", "reg:5000/app:1"]
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! Objects of the API: their past, and writing them again.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+pub(super) fn kubeconfig(given: Option<&PathBuf>) -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    given
+        .cloned()
+        .unwrap_or_else(|| home().join(".kube/config"))
+}
+
+/// What else there is to know.
+const REENCRYPT: &str = "Objects that are stored with the first key already are left as they are. It may be stopped and \
+                         run again at any time.";
+
+#[derive(Args)]
+#[command(after_help = REENCRYPT)]
+pub(crate) struct ReencryptArgs {
+    /// Of which resources, as for kubectl: `secrets`, `deployments.apps`
+    #[arg(default_value = "secrets", value_name = "RESOURCE")]
+    pub(crate) resources: Vec<String>,
+    /// How to reach the API server; its current context counts [default: ~/.kube/config]
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+impl ReencryptArgs {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        kubeconfig(self.kubeconfig.as_ref())
+    }
+}
+
+/// How far back it goes.
+const PAST: &str = "The API server keeps the history of the last five to ten minutes, or as long as it was told to \
+                    (`kontiki server --history-minutes`). What a revision is, `kubectl get` shows as an object's \
+                    resourceVersion.";
+
+/// An object of the API, and how to come to it.
+#[derive(Args)]
+pub(crate) struct ObjectArgs {
+    /// KIND NAME, or KIND/NAME; kinds as for kubectl: `deploy web`, `deployments.apps/web`
+    #[arg(required = true, num_args = 1..=2, value_name = "OBJECT")]
+    pub(crate) object: Vec<String>,
+    /// Its namespace
+    #[arg(long, short, default_value = "default")]
+    pub(crate) namespace: String,
+    /// How to reach the API server; its current context counts [default: ~/.kube/config]
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+impl ObjectArgs {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        kubeconfig(self.kubeconfig.as_ref())
+    }
+
+    pub(crate) fn kind_and_name(&self) -> anyhow::Result<(String, String)> {
+        let words: Vec<&str> = match self.object.as_slice() {
+            [one] => one.splitn(2, '/').collect(),
+            more => more.iter().map(String::as_str).collect(),
+        };
+        match words.as_slice() {
+            [kind, name] if !kind.is_empty() && !name.is_empty() => {
+                Ok(((*kind).to_owned(), (*name).to_owned()))
+            }
+            _ => anyhow::bail!("which object? Say KIND NAME or KIND/NAME, such as `deploy web`"),
+        }
+    }
+}
+
+#[derive(Args)]
+#[command(after_help = PAST)]
+pub(crate) struct PastArgs {
+    #[command(flatten)]
+    pub(crate) object: ObjectArgs,
+    /// Begin with the version of this revision; for an object that was deleted [default: the newest]
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) at: Option<u64>,
+    /// Only the newest so many versions [default: all]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Args)]
+#[command(after_help = PAST)]
+pub(crate) struct DiffArgs {
+    #[command(flatten)]
+    pub(crate) object: ObjectArgs,
+    /// The earlier version [default: the one before the later]
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) from: Option<u64>,
+    /// The later version [default: the newest]
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) to: Option<u64>,
+}
+
+#[derive(Args)]
+#[command(after_help = PAST)]
+pub(crate) struct UndoArgs {
+    #[command(flatten)]
+    pub(crate) object: ObjectArgs,
+    /// What it shall be as [default: before the last change of what clients say of it, its status aside]
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) to: Option<u64>,
+    /// Only show what would change
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
