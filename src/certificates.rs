@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use agents::{Signing, SigningPair};
 use anyhow::{Context, Result};
 use apiserver::{ApiServer, KubeletIdentity};
 use rustls::pki_types::pem::PemObject;
@@ -27,6 +28,8 @@ pub(crate) struct InUse {
     pub(crate) etcd_tls: Option<watch::Sender<Arc<rustls::ServerConfig>>>,
     /// The cluster's authorities, as namespaces are told.
     pub(crate) ca: watch::Sender<String>,
+    /// The files of the authority that signs requests, and that authority.
+    pub(crate) signing: (Pair, Signing),
 }
 
 /// Takes the files of `pki_dir`, and those about users and rights, anew when they change, until `stop`.
@@ -49,6 +52,7 @@ fn followed(dir: &Path, access: &AccessArgs, in_use: InUse) -> Vec<Followed> {
         tls,
         etcd_tls,
         ca,
+        signing: (signing_files, signing),
     } = in_use;
     let ca_file = dir.join("ca.crt");
     let named: Vec<PathBuf> = [ca_file.clone()]
@@ -93,6 +97,14 @@ fn followed(dir: &Path, access: &AccessArgs, in_use: InUse) -> Vec<Followed> {
                 Ok(store.replace_tls(&identity)?)
             },
         ),
+        Followed::pair("signing", &[], signing_files, move |_, cert, key| {
+            let pair = SigningPair {
+                certificate_pem: cert.to_owned(),
+                key_pem: key.to_owned(),
+            };
+            signing.replace(pair);
+            Ok(())
+        }),
     ];
     if let Some(tls) = etcd_tls {
         all.push(Followed::pair(

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use agents::{AgentContext, Body, BoxError, Client, InProcessService};
+use agents::{AgentContext, Body, BoxError, Client, ControllerOptions, InProcessService};
 use apiserver::ApiServer;
 use auth::User;
 use http::{Request, Response};
@@ -12,13 +12,20 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+/// What the agents are told besides where the API is.
+pub(crate) struct Settings {
+    /// The text of a KubeSchedulerConfiguration; empty for the default.
+    pub(crate) scheduler_config: Arc<str>,
+    pub(crate) controllers: Arc<ControllerOptions>,
+}
+
 /// Runs every agent until `stop`. They start when the API can serve them, and begin anew when the cluster's authorities
 /// are others: it is they who tell the namespaces.
 pub(crate) async fn run(
     api: &Arc<ApiServer>,
     member: &str,
     mut ca_pem: watch::Receiver<String>,
-    scheduler_config: &Arc<str>,
+    settings: &Settings,
     stop: &CancellationToken,
 ) {
     tokio::select! {
@@ -28,7 +35,7 @@ pub(crate) async fn run(
     while !stop.is_cancelled() {
         let pem = ca_pem.borrow_and_update().clone();
         let round = stop.child_token();
-        let agents = run_agents(api, member, &pem, scheduler_config, &round);
+        let agents = run_agents(api, member, &pem, settings, &round);
         tokio::pin!(agents);
         tokio::select! {
             () = &mut agents => return,
@@ -46,7 +53,7 @@ async fn run_agents(
     api: &Arc<ApiServer>,
     member: &str,
     ca_pem: &str,
-    scheduler_config: &Arc<str>,
+    settings: &Settings,
     stop: &CancellationToken,
 ) {
     let running = agents::ALL.iter().map(|agent| {
@@ -54,7 +61,8 @@ async fn run_agents(
             client: client(api, agent.user),
             identity: format!("{member}_{:016x}", rand::random::<u64>()),
             cluster_ca_pem: ca_pem.to_owned(),
-            scheduler_config: scheduler_config.clone(),
+            scheduler_config: settings.scheduler_config.clone(),
+            controllers: settings.controllers.clone(),
             stop: stop.clone(),
         };
         (agent.run)(context)

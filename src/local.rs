@@ -369,6 +369,7 @@ pub(crate) fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str, renew: Renew) 
                 pki::write_secret(&member_pki.join(shared), &content)?;
             }
         }
+        signing_key(&dir, &member_pki)?;
     }
     let node_pki = home.process_dir(&node_dir(&plan.node.name)).join("pki");
     node_certificates(
@@ -383,6 +384,17 @@ pub(crate) fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str, renew: Renew) 
         &home.kubeconfig(),
         kubeconfig(&plan.servers(), &ca, &admin)?.as_bytes(),
     )
+}
+
+/// Members on this machine sign the certificates of approved requests: whoever can read their files can read the authority's
+/// as well. Those on other machines are given no such power by themselves.
+fn signing_key(dir: &Path, member_pki: &Path) -> Result<()> {
+    let key = pki::read(&dir.join("ca.key"))?;
+    let copy = member_pki.join("ca.key");
+    match fs::read_to_string(&copy) {
+        Ok(present) if present == key => Ok(()),
+        _ => pki::write_secret(&copy, key.as_bytes()),
+    }
 }
 
 pub(crate) fn node_dir(name: &str) -> String {

@@ -7,6 +7,7 @@ mod bundle;
 mod certificates;
 mod cli;
 mod control_plane;
+mod controller_args;
 mod encryption;
 mod explain;
 mod local;

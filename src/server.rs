@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agents::{ControllerOptions, Signing};
 use anyhow::{Context, Result, anyhow, bail};
 use apiserver::{ApiServer, FrontProxy, KubeletIdentity};
 use tokio::net::TcpListener;
@@ -86,6 +87,11 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
     let (holds, text) = encryption.read()?;
     let (auditing, audit_log) = audit_log::of(&args.audit)?.unzip();
 
+    let signing = Signing::by(args.controllers.signing_pair(&args.pki_dir)?);
+    let options =
+        args.controllers
+            .options(signing.clone(), &args.service_cidr, &args.api_advertise)?;
+
     // Every Secret is in it.
     pki::create_private_dir(&args.data_dir)?;
     let store = store::Node::start(store_config(&args, &pems))
@@ -128,7 +134,10 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         args.clone(),
         api.clone(),
         ca.subscribe(),
-        scheduler_config,
+        control_plane::Settings {
+            scheduler_config,
+            controllers: Arc::new(options),
+        },
         stop.clone(),
     ));
     let in_use = certificates::InUse {
@@ -137,6 +146,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         tls,
         etcd_tls,
         ca,
+        signing: (args.controllers.signing_files(&args.pki_dir), signing),
     };
     let following = tokio::spawn(certificates::follow(
         args.pki_dir.clone(),
@@ -204,12 +214,12 @@ async fn run_agents(
     args: ServerArgs,
     api: Arc<ApiServer>,
     ca_pem: watch::Receiver<String>,
-    scheduler_config: Arc<str>,
+    settings: control_plane::Settings,
     stop: CancellationToken,
 ) -> Result<()> {
     let control_plane = async {
         if !args.no_agents {
-            control_plane::run(&api, &args.name, ca_pem, &scheduler_config, &stop).await;
+            control_plane::run(&api, &args.name, ca_pem, &settings, &stop).await;
         }
         stop.cancelled().await;
         Ok(())

@@ -8,8 +8,8 @@ use std::pin::Pin;
 pub use agent_runtime::client::{Body, BoxError};
 pub use agent_runtime::resource_ref;
 pub use agent_runtime::{
-    AgentContext, ApiError, Client, ClientConfig, Identity, InProcessService, ResourceRef,
-    kubeconfig,
+    AgentContext, ApiError, Cidr, Client, ClientConfig, ControllerOptions, Identity,
+    InProcessService, NodeRanges, ResourceRef, Signing, SigningPair, kubeconfig,
 };
 pub use node_agent::{HollowConfig, NodeConfig, RuntimeKind, ServerIdentity, run as run_node};
 pub use scheduler::config::Config as SchedulerConfig;

@@ -33,4 +33,6 @@ pub(crate) struct AuditArgs {
         default_value_t = 30
     )]
     pub(crate) audit_log_maxage: u64,
+    #[command(flatten)]
+    pub(crate) webhook: crate::audit_webhook::AuditWebhookArgs,
 }

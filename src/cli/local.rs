@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::text::{hex, name};
 use crate::authorities::{self, Rotation};
+use crate::hollow::UpHollow;
 use crate::local::{Home, Wishes};
 use crate::pki::Renew;
 use crate::up;
@@ -34,6 +35,8 @@ pub(crate) struct UpArgs {
     pub(crate) wishes: WishArgs,
     #[command(flatten)]
     pub(crate) rotation: RotationArgs,
+    #[command(flatten)]
+    pub(crate) hollow: UpHollow,
 }
 
 /// New certificates, and new authorities.
@@ -92,6 +95,7 @@ impl WishArgs {
             etcd_port: self.etcd_port,
             node_port: self.node_port,
             node_name: self.node_name.clone(),
+            ..Wishes::default()
         }
     }
 }

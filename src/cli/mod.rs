@@ -22,6 +22,8 @@ pub(crate) use text::{host_name, name};
 
 use clap::{Parser, Subcommand};
 
+use crate::hollow::HollowArgs;
+
 #[derive(Parser)]
 #[command(
     name = "kontiki",
@@ -36,7 +38,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Make and start a cluster on this machine, or start what is missing of it, and say how to use it.
-    Up(UpArgs),
+    Up(Box<UpArgs>),
     /// Stop the cluster on this machine. Its data and its containers are kept.
     Down(HomeArgs),
     /// Stop the cluster on this machine, remove its containers and wipe its data.
@@ -47,6 +49,8 @@ pub(crate) enum Command {
     Server(Box<ServerArgs>),
     /// Run the node agent: it starts this machine's pods.
     Agent(Box<AgentArgs>),
+    /// Run hollow nodes: thousands of simulated ones in one process, against any cluster.
+    Hollow(Box<HollowArgs>),
     /// Make the certificates of a cluster on several machines.
     Pki(PkiArgs),
     /// Look at the store, back it up, and change its members.

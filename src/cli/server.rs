@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::text::hex;
 use super::{AccessArgs, AuditArgs, NodeArgs};
+use crate::controller_args::ControllerArgs;
 use crate::local::SERVICE_CIDR;
 
 #[derive(Args, Clone)]
@@ -89,6 +90,8 @@ pub(crate) struct ServerArgs {
     pub(crate) with_node: Option<PathBuf>,
     #[command(flatten, next_help_heading = "The node agent of --with-node")]
     pub(crate) node: NodeArgs,
+    #[command(flatten, next_help_heading = "The controllers")]
+    pub(crate) controllers: ControllerArgs,
     #[command(flatten, next_help_heading = "Who is who, and who may do what")]
     pub(crate) access: AccessArgs,
     #[command(flatten, next_help_heading = "The audit log")]

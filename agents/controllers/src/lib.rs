@@ -5,7 +5,11 @@
 //! the result before the same key is looked at again. Few controllers need an answer from the server in the middle
 //! (namespace deletion, garbage collection) or a state of their own (node lifecycle): they are tasks with a pure core.
 
+mod bootstrap_signer;
+mod certificate_approval;
 mod certificate_cleaner;
+mod certificate_signing;
+mod cloud_node;
 mod cron_job;
 mod daemon_set;
 mod deployment;
@@ -19,9 +23,12 @@ mod garbage_collector;
 mod history;
 mod horizontal_pod_autoscaler;
 mod job;
+mod load_balancer;
 mod manager;
 mod namespace;
+mod node_ipam;
 mod node_lifecycle;
+mod node_ttl;
 mod patches;
 mod persistent_volume;
 mod pod_control;
@@ -76,11 +83,27 @@ pub static CONTROLLERS: &[Controller] = &[
     ephemeral_volume::CONTROLLER,
     token_cleaner::CONTROLLER,
     certificate_cleaner::CONTROLLER,
+    certificate_approval::CONTROLLER,
+    certificate_signing::CONTROLLER,
+    node_ipam::CONTROLLER,
+    node_ttl::CONTROLLER,
+    bootstrap_signer::CONTROLLER,
+    cloud_node::CONTROLLER,
+    load_balancer::CONTROLLER,
 ];
 
 #[cfg(test)]
 mod tests {
     use super::CONTROLLERS;
+
+    #[test]
+    fn the_page_about_controllers_names_each() {
+        let page = include_str!("../../../docs/reference/controllers.md");
+        for controller in CONTROLLERS {
+            let row = format!("| `{}` | {} |", controller.name, controller.help);
+            assert!(page.contains(&row), "{row}");
+        }
+    }
 
     #[test]
     fn names_are_unique_and_explained() {

@@ -9,7 +9,8 @@ use agent_runtime::plan::Plan;
 use agent_runtime::timestamp::Moment;
 use agent_runtime::worker::{self, Next};
 use agent_runtime::{
-    AgentContext, ApiError, Client, Elector, ElectorConfig, EventRecorder, Hub, Queue,
+    AgentContext, ApiError, Client, ControllerOptions, Elector, ElectorConfig, EventRecorder, Hub,
+    Queue,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -58,6 +59,8 @@ pub struct TaskContext {
     pub recorder: EventRecorder,
     /// The cluster's CA.
     pub cluster_ca_pem: Arc<str>,
+    /// What the operator has chosen.
+    pub options: Arc<ControllerOptions>,
     /// Cancelled when the leadership or the process ends.
     pub stop: CancellationToken,
 }
@@ -105,6 +108,7 @@ pub async fn run_without_election(context: AgentContext) {
                 &context.stop,
             ),
             cluster_ca_pem: context.cluster_ca_pem.as_str().into(),
+            options: context.controllers.clone(),
             stop: context.stop.clone(),
         };
         match controller.body {
@@ -199,7 +203,8 @@ impl Keyed {
             failure,
             self.context.cluster_ca_pem.clone(),
             host::random(),
-        );
+        )
+        .with_options(self.context.options.clone());
         let plan = (self.reconcile)(&key, &world);
         let again_in = plan.again_in;
         if !plan.ops.is_empty() {
@@ -281,6 +286,7 @@ mod tests {
             caches: crate::testing::world("").caches.clone(),
             recorder: EventRecorder::silent(),
             cluster_ca_pem: "".into(),
+            options: Arc::default(),
             stop,
         }
     }

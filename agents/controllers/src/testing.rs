@@ -76,6 +76,7 @@ pub(crate) fn world_of(documents: &[Value]) -> World {
         storage_classes: cache(documents, "StorageClass"),
         signing_requests: cache(documents, "CertificateSigningRequest"),
         bootstrap_tokens: cache(documents, "Secret"),
+        cluster_infos: cache(documents, "ConfigMap"),
         autoscalers: cache(documents, "HorizontalPodAutoscaler"),
     };
     World::new(

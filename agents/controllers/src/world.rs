@@ -8,7 +8,7 @@ use agent_runtime::kinds::{
     ReplicationController, Secret, Service, ServiceAccount, StatefulSet, StorageClass,
 };
 use agent_runtime::timestamp::{Micros, Moment};
-use agent_runtime::{ApiError, Hub, Key};
+use agent_runtime::{ApiError, ControllerOptions, Hub, Key};
 use host::HashMap;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +48,8 @@ pub struct Caches {
     pub signing_requests: Arc<Cache<CertificateSigningRequest>>,
     /// Only the Secrets that are bootstrap tokens.
     pub bootstrap_tokens: Arc<Cache<Secret>>,
+    /// Only the ConfigMaps named [`crate::bootstrap_signer::NAME`].
+    pub cluster_infos: Arc<Cache<ConfigMap>>,
 }
 
 impl Caches {
@@ -79,6 +81,8 @@ impl Caches {
             storage_classes: hub.cache(),
             signing_requests: hub.cache(),
             bootstrap_tokens: hub.cache_where(&format!("type={}", crate::token_cleaner::TOKEN)),
+            cluster_infos: hub
+                .cache_where(&format!("metadata.name={}", crate::bootstrap_signer::NAME)),
         }
     }
 }
@@ -162,6 +166,8 @@ pub struct World {
     pub last_failure: Option<ApiError>,
     /// The cluster's CA certificate, PEM.
     pub cluster_ca_pem: Arc<str>,
+    /// What the operator has chosen.
+    pub(crate) options: Arc<ControllerOptions>,
     /// State of the generator of name suffixes.
     seed: AtomicU64,
 }
@@ -183,8 +189,21 @@ impl World {
             sightings,
             last_failure,
             cluster_ca_pem,
+            options: Arc::default(),
             seed: AtomicU64::new(seed),
         }
+    }
+
+    /// The same world of an operator who has chosen this.
+    pub(crate) fn with_options(self, options: Arc<ControllerOptions>) -> Self {
+        Self { options, ..self }
+    }
+
+    /// Bits that nobody can tell before.
+    pub(crate) fn random_bits(&self) -> u64 {
+        mix(self
+            .seed
+            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed))
     }
 
     /// For how long this controller has seen each of these about the key, in their order; what else it has seen about it
@@ -213,9 +232,7 @@ impl World {
             chars.next_back();
             base = chars.as_str();
         }
-        let mut bits = mix(self
-            .seed
-            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed));
+        let mut bits = self.random_bits();
         let mut name = base.to_owned();
         for _ in 0..5 {
             name.push(char::from(

@@ -5,6 +5,7 @@
 //! by a call into the same process is decided by whoever builds the [`Client`], never by the agent.
 
 pub mod cache;
+pub mod cidr;
 pub mod client;
 pub mod context;
 pub mod elector;
@@ -26,11 +27,12 @@ pub mod watch;
 pub mod worker;
 
 pub use cache::{Cache, Change, Key};
+pub use cidr::{Cidr, NodeRanges};
 pub use client::{
     Body, BoxError, Client, ClientConfig, DeleteParams, Identity, InProcessService, ListParams,
     PatchType, Propagation, WatchParams,
 };
-pub use context::AgentContext;
+pub use context::{AgentContext, ControllerOptions, Signing, SigningPair};
 pub use elector::{Elector, ElectorConfig};
 pub use error::ApiError;
 pub use events::{EventRecorder, EventType};

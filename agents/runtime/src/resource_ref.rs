@@ -161,6 +161,24 @@ pub const VOLUME_ATTACHMENTS: ResourceRef = of(
     "VolumeAttachment",
     false,
 );
+/// Roles.
+pub const ROLES: ResourceRef = of("rbac.authorization.k8s.io", "v1", "roles", "Role", true);
+/// RoleBindings.
+pub const ROLE_BINDINGS: ResourceRef = of(
+    "rbac.authorization.k8s.io",
+    "v1",
+    "rolebindings",
+    "RoleBinding",
+    true,
+);
+/// SubjectAccessReviews.
+pub const SUBJECT_ACCESS_REVIEWS: ResourceRef = of(
+    "authorization.k8s.io",
+    "v1",
+    "subjectaccessreviews",
+    "SubjectAccessReview",
+    false,
+);
 /// ClusterRoles.
 pub const CLUSTER_ROLES: ResourceRef = of(
     "rbac.authorization.k8s.io",

@@ -145,6 +145,7 @@ impl Cluster {
             identity: "test".into(),
             cluster_ca_pem: "CA".into(),
             scheduler_config: "".into(),
+            controllers: Default::default(),
             stop: stop.clone(),
         };
         let hub = Hub::new(client.clone(), &stop);

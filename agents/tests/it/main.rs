@@ -8,6 +8,7 @@ mod garbage;
 mod handover;
 mod jobs;
 mod lifecycles;
+mod loops;
 mod machines;
 mod namespaces;
 mod pods;

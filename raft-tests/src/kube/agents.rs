@@ -33,6 +33,7 @@ pub async fn run(api: Arc<ApiServer>, member: u64, scribe: Arc<Scribe>, stop: Ca
             identity,
             cluster_ca_pem: "CA".into(),
             scheduler_config: "".into(),
+            controllers: Default::default(),
             stop: stop.clone(),
         };
         (agent.run)(context)

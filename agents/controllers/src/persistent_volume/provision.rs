@@ -4,7 +4,7 @@
 //! The name of such a volume follows from the claim, so that it is made once however often that is tried.
 
 use super::claim::say;
-use super::{BOUND_BY_CONTROLLER, PROVISIONED_BY, SELECTED_NODE, YES, binding, class};
+use super::{BOUND_BY_CONTROLLER, PROVISIONED_BY, SELECTED_NODE, YES, binding, class, reclaim};
 use crate::world::World;
 use agent_runtime::EventType;
 use agent_runtime::kinds::{Node, PersistentVolumeClaim, StorageClass};
@@ -156,11 +156,16 @@ fn volume(
     let meta = &claim.metadata;
     let size = claim.spec.resources.requests.get("storage");
     let policy = class.reclaim_policy.as_deref().unwrap_or("Delete");
+    let finalizers: &[&str] = match policy {
+        "Delete" => &[reclaim::FINALIZER],
+        _ => &[],
+    };
     let on_node = json!({"key": HOSTNAME, "operator": "In", "values": [host]});
     json!({
         "apiVersion": "v1", "kind": "PersistentVolume",
         "metadata": {
             "name": name,
+            "finalizers": finalizers,
             "annotations": {BOUND_BY_CONTROLLER: YES, PROVISIONED_BY: PROVISIONER},
         },
         "spec": {

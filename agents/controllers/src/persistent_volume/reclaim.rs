@@ -17,6 +17,44 @@ const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";
 /// On a volume: the agent of its node has been asked to remove its directory.
 const ASKED: &str = "kontiki.io/local-path-removal-asked";
 
+/// On volumes that are made here and deleted with their claim: one that somebody deletes by hand is there until its directory
+/// is gone, as with external provisioners.
+pub(super) const FINALIZER: &str = "external-provisioner.volume.kubernetes.io/finalizer";
+
+fn is_held(volume: &PersistentVolume) -> bool {
+    volume
+        .metadata
+        .finalizers
+        .iter()
+        .any(|name| name == FINALIZER)
+}
+
+/// Puts the finalizer on a volume that is to go with its directory, and takes it from one whose directory is to stay.
+pub(super) fn hold(volume: &PersistentVolume) -> Option<Op> {
+    let meta = &volume.metadata;
+    let is_own = meta
+        .annotations
+        .get(PROVISIONED_BY)
+        .is_some_and(|by| by == PROVISIONER);
+    let is_deleted = volume.spec.persistent_volume_reclaim_policy == "Delete";
+    let is_lacking = is_deleted && volume.status.phase == "Bound" && !meta.is_deleting();
+    match (is_own, is_held(volume)) {
+        (true, false) if is_lacking => Some(finalizers(volume, true)),
+        (true, true) if !is_deleted => Some(finalizers(volume, false)),
+        _ => None,
+    }
+}
+
+fn finalizers(volume: &PersistentVolume, with: bool) -> Op {
+    let meta = &volume.metadata;
+    let others = meta.finalizers.iter().filter(|name| *name != FINALIZER);
+    let own = with.then_some(FINALIZER);
+    let all: Vec<&str> = others.map(String::as_str).chain(own).collect();
+    let mut metadata = binding::versioned(&meta.resource_version);
+    metadata["finalizers"] = json!(all);
+    Op::merge(&PERSISTENT_VOLUMES, meta, json!({ "metadata": metadata }))
+}
+
 /// Releases a volume whose claim is gone, then reclaims it.
 pub(super) fn plan(volume: &PersistentVolume, named: &ObjectReference, world: &World) -> Plan {
     let mut plan = unneeded(volume, world);
@@ -85,13 +123,13 @@ fn no_deleter(volume: &PersistentVolume) -> String {
 
 /// The next step of removing a directory and its volume.
 fn remove(volume: &PersistentVolume, world: &World) -> Plan {
-    let (meta, delete) = (
-        &volume.metadata,
-        Plan::of(vec![Op::delete(&PERSISTENT_VOLUMES, &volume.metadata)]),
-    );
-    if meta.is_deleting() {
-        return Plan::none();
-    }
+    let meta = &volume.metadata;
+    // First it is deleted, then let go: it is never there without its directory and as if nothing were.
+    let delete = match (meta.is_deleting(), is_held(volume)) {
+        (false, _) => Plan::of(vec![Op::delete(&PERSISTENT_VOLUMES, meta)]),
+        (true, true) => Plan::of(vec![finalizers(volume, false)]),
+        (true, false) => return Plan::none(),
+    };
     // With a node that is gone its directories are, as far as the cluster knows.
     let Some(node) = provision::node_of(volume.spec.node_affinity.as_ref(), world) else {
         return delete;

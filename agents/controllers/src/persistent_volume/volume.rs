@@ -8,6 +8,14 @@ use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::{PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
 
 pub(super) fn reconcile(volume: &PersistentVolume, world: &World) -> Plan {
+    let mut plan = step(volume, world);
+    if plan.ops.is_empty() {
+        plan.ops.extend(reclaim::hold(volume));
+    }
+    plan
+}
+
+fn step(volume: &PersistentVolume, world: &World) -> Plan {
     let phase = |phase| {
         let op = binding::volume_phase(volume, phase, "", world);
         Plan::of(op.into_iter().collect())

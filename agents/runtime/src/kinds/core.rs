@@ -5,6 +5,7 @@ use crate::resource_ref::{
     CERTIFICATE_SIGNING_REQUESTS, CONFIG_MAPS, EVENTS, NAMESPACES, PRIORITY_CLASSES, SECRETS,
     SERVICE_ACCOUNTS,
 };
+use serde_json::Value;
 
 fields! {
     /// A namespace.
@@ -46,7 +47,19 @@ fields! {
     /// A request for a certificate.
     pub struct CertificateSigningRequest {
         pub metadata: ObjectMeta,
+        pub spec: CertificateSigningRequestSpec,
         pub status: CertificateSigningRequestStatus,
+    }
+    /// What is asked for (`request` is PEM in base64), and by whom.
+    pub struct CertificateSigningRequestSpec {
+        pub request: String,
+        pub signer_name: String,
+        pub expiration_seconds: Option<i64>,
+        pub usages: Vec<String>,
+        pub username: String,
+        pub uid: String,
+        pub groups: Vec<String>,
+        pub extra: Option<Value>,
     }
     /// What was decided, and the certificate (base64) where there is one.
     pub struct CertificateSigningRequestStatus {

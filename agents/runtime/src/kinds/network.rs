@@ -9,6 +9,22 @@ fields! {
     pub struct Service {
         pub metadata: ObjectMeta,
         pub spec: ServiceSpec,
+        pub status: ServiceStatus,
+    }
+    /// Where the service is reached from outside.
+    pub struct ServiceStatus {
+        pub load_balancer: LoadBalancerStatus,
+    }
+    /// The addresses of a load balancer.
+    pub struct LoadBalancerStatus {
+        pub ingress: Vec<LoadBalancerIngress>,
+    }
+    /// One of them.
+    pub struct LoadBalancerIngress {
+        pub ip: String,
+        pub hostname: String,
+        pub ip_mode: Option<String>,
+        pub ports: Option<Value>,
     }
     /// What a service offers and whom it selects.
     pub struct ServiceSpec {
@@ -30,6 +46,9 @@ fields! {
         pub ip_families: Vec<String>,
         pub ip_family_policy: Option<String>,
         pub traffic_distribution: Option<String>,
+        pub load_balancer_class: Option<String>,
+        #[serde(rename = "loadBalancerIP")]
+        pub load_balancer_ip: String,
     }
     /// A port of a service.
     pub struct ServicePort {

@@ -136,6 +136,7 @@ impl Server {
                 let is_fresh = same("resourceVersion") && same("uid");
                 if is_fresh {
                     self.change(&resource.kind, name, body);
+                    self.let_go(&resource.kind, name);
                 }
                 is_fresh
             }
@@ -148,11 +149,34 @@ impl Server {
                 if let Some(at) = self.at(&resource.kind, name)
                     && params.uid.as_deref() == Some(text(&self.objects[at], "/metadata/uid"))
                 {
-                    self.objects.remove(at);
+                    self.delete(&resource.kind, name);
                 }
                 true
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// Marks an object as being deleted, and lets it go unless a finalizer holds it.
+    fn delete(&mut self, kind: &str, name: &str) {
+        let mark = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        let at = self.at(kind, name);
+        if at.is_some_and(|at| text(&self.objects[at], "/metadata/deletionTimestamp").is_empty()) {
+            self.change(kind, name, &mark);
+        }
+        self.let_go(kind, name);
+    }
+
+    fn let_go(&mut self, kind: &str, name: &str) {
+        let Some(at) = self.at(kind, name) else {
+            return;
+        };
+        let meta = &self.objects[at]["metadata"];
+        let is_held = meta["finalizers"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty());
+        if !meta["deletionTimestamp"].is_null() && !is_held {
+            self.objects.remove(at);
         }
     }
 
@@ -195,6 +219,17 @@ impl Server {
                 );
             }
             4 => self.objects.retain(|o| text(o, "/metadata/name") != claim),
+            5 if dice.below(2) == 0 => {
+                let volumes = self
+                    .objects
+                    .iter()
+                    .filter(|o| o["kind"] == "PersistentVolume");
+                let names: Vec<String> =
+                    volumes.map(|o| text(o, "/metadata/name").into()).collect();
+                if !names.is_empty() {
+                    self.delete("PersistentVolume", &names[dice.below(names.len())]);
+                }
+            }
             5 => self
                 .objects
                 .retain(|o| text(o, "/metadata/name") != volume || dice.below(2) == 0),

@@ -616,6 +616,46 @@ fn a_directory_is_removed_by_its_node_before_its_volume_goes() {
 }
 
 #[test]
+fn a_volume_that_is_deleted_by_hand_goes_after_its_directory() {
+    let affinity = ", nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [host1]}]}]}}";
+    let held = "finalizers: [x/y, external-provisioner.volume.kubernetes.io/finalizer]";
+    let look = |phase: &str, policy: &str, more: &str, asked: &str, claim: &str| {
+        let volume = volume("v", "6Gi", &format!("{OURS}{affinity}"), phase)
+            .replace("Retain", policy)
+            .replace("uid: v-u", &format!("uid: v-u, {more}, annotations: {{pv.kubernetes.io/provisioned-by: kontiki.io/local-path{asked}}}"));
+        let world = world(&[CLASSES, claim, &volume].concat());
+        let mut lines = reconcile(&Key::new("", "v"), &world).lines();
+        lines.retain(|line| !line.starts_with("absent"));
+        lines
+    };
+    let going = format!("deletionTimestamp: '2026-01-01T00:00:00Z', {held}");
+    let asked = ", kontiki.io/local-path-removal-asked: nu";
+    let freed = "patch persistentvolumes v {\"metadata\":{\"finalizers\":[\"x/y\"]}}";
+    let asks = |lines: Vec<String>| lines.len() == 2 && lines[0].starts_with("patch nodes n1");
+    assert!(asks(look("Released", "Delete", &going, "", "")));
+    assert_eq!(look("Released", "Delete", &going, asked, ""), [freed]);
+    assert_eq!(
+        look("Released", "Delete", held, asked, ""),
+        ["delete persistentvolumes v"]
+    );
+    let let_go = "deletionTimestamp: '2026-01-01T00:00:00Z', finalizers: [x/y]";
+    assert!(look("Released", "Delete", let_go, asked, "").is_empty());
+    // While its claim is there, its directory is.
+    let claim = claim(COMPLETE, &format!("{SLOW}, volumeName: v"), "phase: Bound");
+    assert!(look("Bound", "Delete", &going, "", &claim).is_empty());
+    assert_eq!(look("Bound", "Retain", &going, "", &claim), [freed]);
+    // Those of before it get it, and those whose policy has changed lose it.
+    let added = "patch persistentvolumes v {\"metadata\":{\"finalizers\":[\"x/y\",\"external-provisioner.volume.kubernetes.io/finalizer\"]}}";
+    assert_eq!(
+        look("Bound", "Delete", "finalizers: [x/y]", "", &claim),
+        [added]
+    );
+    assert!(look("Bound", "Delete", held, "", &claim).is_empty());
+    assert_eq!(look("Bound", "Retain", held, "", &claim), [freed]);
+    assert!(look("Bound", "Retain", "finalizers: [x/y]", "", &claim).is_empty());
+}
+
+#[test]
 fn claims_grow_with_their_directory_and_others_wait() {
     let bound = |size: &str, by: &str| {
         volume("v", size, OURS, "Bound").replace(
