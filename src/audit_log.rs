@@ -101,15 +101,15 @@ impl AuditLog {
 }
 
 /// The audit log that the command line wants, if any.
-pub(crate) fn of(args: &AuditArgs) -> Result<Option<(Auditing, Arc<AuditLog>)>> {
-    let Some(path) = &args.audit_log_path else {
+pub(crate) fn of(args: &AuditArgs) -> Result<(Option<Auditing>, Option<Arc<AuditLog>>)> {
+    if args.audit_log_path.is_none() && args.webhook.audit_webhook_config_file.is_none() {
         if args.audit_policy_file.is_some() {
             bail!(
-                "--audit-policy-file has no effect without --audit-log-path: name the log's file too"
+                "--audit-policy-file has no effect without --audit-log-path or --audit-webhook-config-file: name one of them too"
             );
         }
-        return Ok(None);
-    };
+        return Ok((None, None));
+    }
     let policy = match &args.audit_policy_file {
         None => AuditPolicy::default_policy(),
         Some(file) => AuditPolicy::parse(&pki::read(file)?)
@@ -127,9 +127,10 @@ pub(crate) fn of(args: &AuditArgs) -> Result<Option<(Auditing, Arc<AuditLog>)>> 
         files_kept: args.audit_log_maxbackup,
         age_max: Duration::from_secs(args.audit_log_maxage.saturating_mul(86_400)),
     };
-    let log = AuditLog::open(path, limits)?;
-    let sink = log.clone();
-    Ok(Some((Auditing { policy, sink }, log)))
+    let path = args.audit_log_path.as_ref();
+    let log = path.map(|path| AuditLog::open(path, limits)).transpose()?;
+    let sink = log.clone().map(|log| log as Arc<dyn AuditSink>);
+    Ok((Some(Auditing { policy, sink }), log))
 }
 
 fn write_all(

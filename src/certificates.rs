@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agents::{Signing, SigningPair};
 use anyhow::{Context, Result};
-use apiserver::{ApiServer, KubeletIdentity};
+use apiserver::{ApiServer, FrontProxy, KubeletIdentity};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access;
 use crate::cli::AccessArgs;
-use crate::local::STORE_CA;
+use crate::local::{FRONT_PROXY_CA, FRONT_PROXY_CLIENT, STORE_CA};
 use crate::pki::Pair;
 use crate::reload::{self, Followed};
 
@@ -30,6 +30,8 @@ pub(crate) struct InUse {
     pub(crate) ca: watch::Sender<String>,
     /// The files of the authority that signs requests, and that authority.
     pub(crate) signing: (Pair, Signing),
+    /// What is told of which requests, where a file says it.
+    pub(crate) audit_policy: Option<PathBuf>,
 }
 
 /// Takes the files of `pki_dir`, and those about users and rights, anew when they change, until `stop`.
@@ -53,6 +55,7 @@ fn followed(dir: &Path, access: &AccessArgs, in_use: InUse) -> Vec<Followed> {
         etcd_tls,
         ca,
         signing: (signing_files, signing),
+        audit_policy,
     } = in_use;
     let ca_file = dir.join("ca.crt");
     let named: Vec<PathBuf> = [ca_file.clone()]
@@ -60,7 +63,7 @@ fn followed(dir: &Path, access: &AccessArgs, in_use: InUse) -> Vec<Followed> {
         .chain(access.requestheader_client_ca_file.clone())
         .collect();
     let pair = |name: &str| Pair::in_dir(dir, name);
-    let trusting = api.clone();
+    let (trusting, calling) = (api.clone(), api.clone());
     let mut all = vec![
         // Before the others: who is trusted must be so when certificates of it come.
         Followed::file("ca", ca_file.clone(), move |pem| {
@@ -81,7 +84,9 @@ fn followed(dir: &Path, access: &AccessArgs, in_use: InUse) -> Vec<Followed> {
                     certificate_pem: cert.to_owned(),
                     key_pem: key.to_owned(),
                 };
-                api.call_nodes_as(ca, &identity).map_err(anyhow::Error::msg)
+                calling
+                    .call_nodes_as(ca, &identity)
+                    .map_err(anyhow::Error::msg)
             },
         ),
         Followed::pair(
@@ -106,6 +111,30 @@ fn followed(dir: &Path, access: &AccessArgs, in_use: InUse) -> Vec<Followed> {
             Ok(())
         }),
     ];
+    if let Some(file) = audit_policy {
+        let auditing = api.clone();
+        all.push(Followed::file("audit-policy-file", file, move |text| {
+            auditing.take_audit_policy(text).map_err(anyhow::Error::msg)
+        }));
+    }
+    let signing = api.clone();
+    all.push(Followed::file("sa", dir.join("sa.key"), move |keys| {
+        signing.sign_tokens_with(keys).map_err(anyhow::Error::msg)
+    }));
+    let passing = api;
+    all.push(Followed::pair(
+        "front-proxy-client",
+        &[dir.join(FRONT_PROXY_CA)],
+        pair(FRONT_PROXY_CLIENT),
+        move |ca, cert, key| {
+            let identity = FrontProxy {
+                ca_pem: ca.to_owned(),
+                certificate_pem: cert.to_owned(),
+                key_pem: key.to_owned(),
+            };
+            passing.pass_on_as(&identity).map_err(anyhow::Error::msg)
+        },
+    ));
     if let Some(tls) = etcd_tls {
         all.push(Followed::pair(
             "etcd-server",

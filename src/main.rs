@@ -2,6 +2,7 @@
 
 mod access;
 mod audit_log;
+mod audit_webhook;
 mod authorities;
 mod bundle;
 mod certificates;

@@ -85,7 +85,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
     let scheduler_config = scheduler_config(&args)?;
     let encryption = encryption::Source::of(&args);
     let (holds, text) = encryption.read()?;
-    let (auditing, audit_log) = audit_log::of(&args.audit)?.unzip();
+    let (auditing, audit_log) = audit_log::of(&args.audit)?;
 
     let signing = Signing::by(args.controllers.signing_pair(&args.pki_dir)?);
     let options =
@@ -105,6 +105,10 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         ..api_config(&args, &pems, advertise)?
     };
     let api = ApiServer::new(store.clone(), api_config);
+    if let Some(file) = &args.audit.webhook.audit_webhook_config_file {
+        let begun = api.audit_to(file, args.audit.webhook.batches());
+        begun.map_err(|error| anyhow!("--audit-webhook-config-file: {error}"))?;
+    }
     if let Err(error) = access::take(&api, &args.access) {
         within(STORE_STOP, "the store", store.shutdown()).await;
         return Err(error);
@@ -147,6 +151,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         etcd_tls,
         ca,
         signing: (args.controllers.signing_files(&args.pki_dir), signing),
+        audit_policy: args.audit.audit_policy_file.clone(),
     };
     let following = tokio::spawn(certificates::follow(
         args.pki_dir.clone(),
@@ -191,6 +196,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         within(DRAIN, "the keys' reader", reading),
         etcd_end,
     );
+    within(DRAIN, "the audit webhook", api.close_audit()).await;
     if let Some(log) = audit_log {
         let closing = tokio::task::spawn_blocking(move || log.close());
         within(DRAIN, "the audit log", closing).await;
@@ -334,7 +340,7 @@ fn store_config(args: &ServerArgs, pems: &Pems) -> store::Config {
 
 fn api_config(args: &ServerArgs, pems: &Pems, advertise: SocketAddr) -> Result<apiserver::Config> {
     let issuer = format!("https://kubernetes.default.svc.{}", args.cluster_domain);
-    let signer = auth::token::Signer::from_pem(&pems.signing_key, &issuer)
+    let (signer, accepted) = auth::token::signing_keys(&pems.signing_key, &issuer)
         .map_err(|error| anyhow!("sa.key: {error}"))?;
     let mut config = apiserver::Config::new(
         Arc::new(signer),
@@ -343,6 +349,8 @@ fn api_config(args: &ServerArgs, pems: &Pems, advertise: SocketAddr) -> Result<a
         advertise.ip(),
         advertise.port(),
     );
+    let keys = std::iter::once(config.signer.public_key().clone());
+    config.verifier = config.verifier.led_by(keys.chain(accepted).collect());
     config.service_cidr = args.service_cidr.clone();
     config.history = Duration::from_secs(60 * args.history_minutes);
     config.cluster_domain = args.cluster_domain.clone();

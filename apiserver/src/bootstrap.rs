@@ -13,9 +13,9 @@ use schema::Object;
 use serde_json::{Value, json};
 
 use crate::ApiServer;
-use crate::config::Config;
+use crate::authorities;
 use crate::context::Context;
-use crate::managed::{self, Owner};
+use crate::managed::{self, Owner, Versions};
 use crate::negotiate::Output;
 use crate::request::{Query, RequestInfo};
 use crate::service_allocation::Range;
@@ -25,7 +25,6 @@ use crate::write::{Extra, Step};
 
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const RBAC: &str = "rbac.authorization.k8s.io";
-const AUTHENTICATION: &str = "extension-apiserver-authentication";
 const SERVER: Owner<'static> = Owner::Manager(managed::SERVER, "");
 /// Who writes flow schemas and priority levels, as in Kubernetes.
 const FLOW_PRODUCER: &str = "api-priority-and-fairness-config-producer-v1";
@@ -42,7 +41,7 @@ pub(crate) async fn run(server: Arc<ApiServer>) {
     }
     server.started.set();
     tracing::info!("bootstrap objects are there");
-    follow_aggregation(&server).await;
+    tokio::join!(follow_aggregation(&server), authorities::follow(&server));
 }
 
 /// A request of the server to itself. Policies and webhooks of the cluster are not asked about it: one that runs in the
@@ -85,9 +84,7 @@ async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
     for (resource, object) in resources::bootstrap::all() {
         ensure(server, resource, object).await?;
     }
-    let config_maps =
-        resources::find("", "v1", "configmaps").ok_or_else(ApiError::no_such_resource)?;
-    ensure(server, config_maps, object(authentication(&server.config))?).await?;
+    tell_authorities(server).await?;
     let services = resources::find("", "v1", "services").ok_or_else(ApiError::no_such_resource)?;
     let address = Range::parse(&server.config.service_cidr)
         .ok_or_else(|| ApiError::internal("the service address range is not usable"))?
@@ -106,26 +103,11 @@ async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
     ensure(server, services, object(service)?).await
 }
 
-/// How servers of other API versions know clients, and this server when it passes requests on.
-fn authentication(config: &Config) -> Value {
-    let mut data = json!({ "client-ca-file": config.ca_pem });
-    if let Some(proxy) = &config.front_proxy {
-        data["requestheader-client-ca-file"] = proxy.ca_pem.as_str().into();
-        for (key, list) in [
-            ("allowed-names", r#"["front-proxy-client"]"#),
-            ("username-headers", r#"["X-Remote-User"]"#),
-            ("uid-headers", r#"["X-Remote-Uid"]"#),
-            ("group-headers", r#"["X-Remote-Group"]"#),
-            ("extra-headers-prefix", r#"["X-Remote-Extra-"]"#),
-        ] {
-            data[format!("requestheader-{key}")] = list.into();
-        }
-    }
-    json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": { "name": AUTHENTICATION, "namespace": "kube-system" },
-        "data": data
-    })
+/// Says in the cluster whose certificates are believed.
+pub(crate) async fn tell_authorities(server: &Arc<ApiServer>) -> ApiResult<()> {
+    let config_maps = resources::find("", "v1", "configmaps");
+    let config_maps = config_maps.ok_or_else(ApiError::no_such_resource)?;
+    ensure(server, config_maps, server.authorities.config_map()?).await
 }
 
 fn object(value: Value) -> ApiResult<Object> {
@@ -174,7 +156,7 @@ async fn ensure(server: &Arc<ApiServer>, resource: &Resource, wanted: Object) ->
                 .await
                 .map(|_| ())
         }
-        Some(entry) if resource.plural == "configmaps" && name == AUTHENTICATION => {
+        Some(entry) if resource.plural == "configmaps" && name == authorities::NAME => {
             let wanted = wanted.get(&["data"]).cloned().unwrap_or_default();
             if entry.object().get(&["data"]) == Some(&wanted) {
                 return Ok(());
@@ -199,8 +181,9 @@ async fn ensure(server: &Arc<ApiServer>, resource: &Resource, wanted: Object) ->
                 return Ok(());
             }
             let context = internal(server, resource, &namespace, &name);
-            let mut make =
-                |old: &Object| Ok(maintained(old, &wanted).unwrap_or_else(|| old.clone()));
+            let mut make = |old: &Object, _: &Versions<'_>| {
+                Ok(maintained(old, &wanted).unwrap_or_else(|| old.clone()))
+            };
             let owner = Owner::Manager(FLOW_PRODUCER, "");
             let updated = update::apply(&context, resource, "", false, owner, &mut make).await;
             updated.map(|_| ())
@@ -329,7 +312,7 @@ async fn follow_aggregation(server: &Arc<ApiServer>) {
                 .and_then(Value::as_str)
                 .unwrap_or_default();
             let context = internal(server, resource, "", name);
-            let mut make = |old: &Object| {
+            let mut make = |old: &Object, _: &Versions<'_>| {
                 let mut new = old.clone();
                 new.set(&["rules"], Value::Array(rules.clone()));
                 Ok(new)

@@ -29,7 +29,7 @@ use crate::proxy::Arrival;
 use crate::request::{Query, RequestInfo};
 use crate::selection::Selection;
 use crate::serve::MayRest;
-use crate::status::{ApiError, ApiResult};
+use crate::status::{ApiError, ApiResult, quoted};
 use crate::{
     aggregation, authenticate, authorize, discovery, health, openapi, reviews, subresources, usage,
     verbs,
@@ -103,7 +103,7 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
     };
     let warnings = Warnings::default();
     let id = audit_id(&headers);
-    let audit = Audit::of(server.auditing.as_ref(), &id, &parts, &info);
+    let audit = Audit::of(server.auditors.now(), &id, &parts, &info);
     let mut matched = None;
     let asked = Asked {
         info: info.clone(),
@@ -174,8 +174,7 @@ fn audit_id(headers: &HeaderMap) -> String {
 fn offer(resource: Option<&Resource>) -> Offer {
     resource.map_or(Offer::EVERYTHING, |resource| Offer {
         other_forms: !resource.is_virtual() || resource.allows("list"),
-        // Their windows have no protobuf form here.
-        protobuf: resource.custom.is_none() && resource.group != resources::METRICS,
+        protobuf: resource.custom.is_none(),
     })
 }
 
@@ -212,7 +211,11 @@ async fn pipeline(
         output,
         mut parts,
     } = asked;
-    let now = crate::clock::unix_seconds();
+    let (now, begun) = (crate::clock::unix_seconds(), Instant::now());
+    let allowed = match info.is_long_running() {
+        true => REQUEST_TIMEOUT,
+        false => time_allowed(&query)?,
+    };
     let user = server
         .authenticator
         .authenticate(
@@ -252,6 +255,7 @@ async fn pipeline(
     let context = Context {
         warnings,
         audit,
+        deadline: begun + allowed,
         ..context
     };
     if let Some(other) = other {
@@ -277,6 +281,22 @@ async fn pipeline(
         let work = serve(&context, route, &parts.method, body, matched.as_ref());
         in_time(&context, work).await
     }
+}
+
+/// How long a request may take: as long as its query says, and never longer than others.
+fn time_allowed(query: &Query) -> ApiResult<Duration> {
+    let Some(text) = query.get("timeout").filter(|text| !text.is_empty()) else {
+        return Ok(REQUEST_TIMEOUT);
+    };
+    let nanos = schema::time::parse_duration(text).ok_or_else(|| {
+        let text = quoted(text);
+        ApiError::bad_request(format!(
+            "invalid timeout specified in the request URL - time: invalid duration {text}"
+        ))
+    })?;
+    let asked = u64::try_from(nanos).map(Duration::from_nanos);
+    let asked = asked.ok().filter(|asked| !asked.is_zero());
+    Ok(asked.map_or(REQUEST_TIMEOUT, |asked| asked.min(REQUEST_TIMEOUT)))
 }
 
 async fn in_time(
@@ -468,8 +488,8 @@ async fn enter(
         return Ok(None);
     };
     let urgency = urgency(&context.user, &context.info);
-    let is_watch = context.info.verb == "watch";
-    let held = matched.enter(kind, urgency, context.deadline, is_watch);
+    let who = (&context.user, &context.info);
+    let held = matched.enter(who, kind, urgency, context.deadline);
     held.await.map(Some)
 }
 

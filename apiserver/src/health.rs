@@ -122,20 +122,21 @@ pub(crate) async fn respond(context: &Context, path: &str) -> Option<Response> {
             let config = &context.server.config;
             let address =
                 std::net::SocketAddr::new(config.advertise_address, config.advertise_port);
-            let document = config
+            let keys = context.server.account_tokens.now();
+            let document = keys
                 .verifier
                 .openid_configuration(&format!("https://{address}/openid/v1/jwks"));
             return Some(document_response(&document, "application/json"));
         }
         "/openid/v1/jwks" => {
             return Some(document_response(
-                &context.server.config.verifier.jwks(),
+                &context.server.account_tokens.now().verifier.jwks(),
                 "application/jwk-set+json",
             ));
         }
         _ => {}
     }
-    if let Some(text) = crate::flow::respond(&context.server.flow, path) {
+    if let Some(text) = crate::flow::respond(&context.server.flow, path, &context.query) {
         return Some(text_response(
             StatusCode::OK,
             text,

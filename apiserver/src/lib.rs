@@ -11,10 +11,12 @@
 //!                                                            └──────── world/cache ◄── watch ───┘
 //! ```
 
+mod account_tokens;
 mod admission;
 mod aggregation;
 mod audit;
 mod authenticate;
+mod authorities;
 mod authorize;
 mod body;
 mod bootstrap;
@@ -70,14 +72,14 @@ mod world;
 mod write;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use audit::{AuditPolicy, AuditPolicyError, AuditSink, Auditing};
+pub use audit::{AuditBatches, AuditPolicy, AuditPolicyError, AuditSink, Auditing};
 /// The body type of requests to [`ApiServer::router`].
 pub use axum::body::Body;
 pub use client_certificate::{PeerCertificate, ask_client_certificate};
@@ -98,7 +100,10 @@ pub struct ApiServer {
     pub(crate) policies: admission::Policies,
     pub(crate) quotas: admission::Queues,
     pub(crate) conversions: conversion::Conversions,
-    pub(crate) auditing: Option<Arc<Auditing>>,
+    pub(crate) account_tokens: account_tokens::AccountTokens,
+    pub(crate) authorities: authorities::Authorities,
+    pub(crate) auditors: audit::Auditors,
+    audit_webhook: OnceLock<Arc<audit::AuditWebhook>>,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) flow: flow::FlowControl,
     pub(crate) bodies: body::Budget,
@@ -142,11 +147,14 @@ impl ApiServer {
         let metrics = metrics::Metrics::new(&world);
         Arc::new(ApiServer {
             authenticator: authenticate::Authenticator::new(&config),
+            account_tokens: account_tokens::AccountTokens::new(&config),
+            authorities: authorities::Authorities::new(&config),
             authorizer: authorize::Authorizer::new(&world),
             webhooks: admission::Webhooks::new(&world),
             policies: admission::Policies::new(&world),
             quotas: admission::Queues::default(),
-            auditing: config.auditing.take().map(Arc::new),
+            auditors: audit::Auditors::new(config.auditing.take()),
+            audit_webhook: OnceLock::new(),
             conversions: conversion::Conversions::default(),
             flow: flow::FlowControl::new(&world, config.seats, metrics.registry()),
             metrics,
@@ -187,12 +195,60 @@ impl ApiServer {
     /// From now on certificates of these authorities name users, those of open connections included. An error where `ca_pem`
     /// has none that is usable: the former stay.
     pub fn trust_clients_of(&self, ca_pem: &str) -> Result<(), String> {
-        self.authenticator.trust_clients_of(ca_pem)
+        self.authenticator.trust_clients_of(ca_pem)?;
+        self.authorities.name_clients(ca_pem);
+        Ok(())
+    }
+
+    /// From now on requests are passed on to servers of other API versions with this certificate, and those are told its
+    /// authority. An error where it is not usable: the former stays.
+    pub fn pass_on_as(&self, identity: &FrontProxy) -> Result<(), String> {
+        self.aggregation.pass_on_as(identity)?;
+        self.authorities.name_proxies(&identity.ca_pem);
+        Ok(())
+    }
+
+    /// From now on tokens of service accounts are signed with the first key of this PEM. Its other keys, and those that were
+    /// in use before, go on being accepted. On an error nothing changes.
+    pub fn sign_tokens_with(&self, keys_pem: &str) -> Result<(), String> {
+        self.account_tokens.take(keys_pem)
     }
 
     /// From now on these proxies name users. On an error nothing changes.
     pub fn trust_front_proxies(&self, config: &RequestHeaderConfig) -> Result<(), String> {
         self.authenticator.trust_front_proxies(config)
+    }
+
+    /// From now on this policy says what is told of which requests, in YAML. On an error the former does.
+    pub fn take_audit_policy(&self, text: &str) -> Result<(), String> {
+        let policy = AuditPolicy::parse(text).map_err(|error| error.to_string())?;
+        let told = policy.tells_secrets();
+        if !told.is_empty() {
+            tracing::warn!(
+                resources = told.join(","),
+                "the audit policy has bodies of secret objects told: give them the level Metadata"
+            );
+        }
+        self.auditors.take_policy(policy);
+        Ok(())
+    }
+
+    /// From now on events go to the webhook that a kubeconfig file names, too. To be called once, of a server that tells of
+    /// requests.
+    pub fn audit_to(&self, file: &Path, batches: AuditBatches) -> Result<(), String> {
+        let peer = outgoing::kubeconfig::Target::read(file)?.peer(&self.world)?;
+        let webhook = audit::AuditWebhook::start(peer, batches);
+        if self.audit_webhook.set(webhook.clone()).is_ok() {
+            self.auditors.add("webhook", webhook);
+        }
+        Ok(())
+    }
+
+    /// Sends the events that wait, and no more. To be called when no requests are served any more.
+    pub async fn close_audit(&self) {
+        if let Some(webhook) = self.audit_webhook.get() {
+            webhook.close().await;
+        }
     }
 
     /// From now on these are the static tokens: the lines of `--token-auth-file`.
@@ -205,7 +261,8 @@ impl ApiServer {
 
     /// From now on this AuthenticationConfiguration holds, in YAML. On an error the former does.
     pub fn take_authentication_config(&self, text: &str) -> Result<(), String> {
-        let own_issuers = self.config.verifier.issuers();
+        let keys = self.account_tokens.now();
+        let own_issuers = keys.verifier.issuers();
         self.authenticator.take_file(text, &self.world, own_issuers)
     }
 

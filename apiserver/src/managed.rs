@@ -1,5 +1,7 @@
 //! Who owns which fields of an object: the manager that a request names, and its entry in `metadata.managedFields`.
 
+mod versions;
+
 use resources::Resource;
 use schema::Object;
 use schema::apply::{ApplyError, Who, same_but_times, updated};
@@ -8,6 +10,8 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::status::{ApiError, ApiResult};
+
+pub(crate) use versions::Versions;
 
 /// Longest name of a manager.
 const NAME_BYTES_MAX: usize = 128;
@@ -87,6 +91,7 @@ pub(crate) fn with_who<T>(
     context: &Context,
     resource: &Resource,
     (manager, subresource): (&str, &str),
+    versions: Option<&Versions<'_>>,
     with: impl FnOnce(&Who<'_>) -> T,
 ) -> T {
     // A scale is written through the object itself.
@@ -101,15 +106,16 @@ pub(crate) fn with_who<T>(
         subresource,
         now: &schema::time::now_rfc3339(context.now),
         reset: resource.reset_fields(door),
+        versions: versions.map(|versions| versions as &dyn schema::apply::Versions),
     })
 }
 
-/// Enters what the write of `new` in place of `old` changes into its managed fields.
-pub(crate) fn track(
+/// Enters what the create of an object sets into its managed fields. What entries a client sends with it in other versions
+/// is not looked into.
+pub(crate) fn track_new(
     context: &Context,
     resource: &Resource,
     owner: Owner<'_>,
-    old: Option<&Object>,
     new: &mut Object,
 ) {
     let Owner::Manager(manager, subresource) = owner else {
@@ -117,10 +123,38 @@ pub(crate) fn track(
     };
     let sent = new.metadata_mut().remove("managedFields");
     let nothing = json!({ "metadata": {} });
-    let before = old.map_or(&nothing, Object::value);
-    let entries = with_who(context, resource, (manager, subresource), |who| {
-        updated(resource.schema(), before, new.value(), sent.as_ref(), who)
+    let entries = with_who(context, resource, (manager, subresource), None, |who| {
+        updated(resource.schema(), &nothing, new.value(), sent.as_ref(), who)
     });
+    put(new, entries);
+}
+
+/// Enters what the write of `new` in place of `old` changes into its managed fields. A conversion webhook that fails stands
+/// in no update's way: then fields of the same name count as the same.
+pub(crate) async fn track(
+    context: &Context,
+    resource: &Resource,
+    owner: Owner<'_>,
+    old: &Object,
+    new: &mut Object,
+) {
+    let Owner::Manager(manager, subresource) = owner else {
+        return;
+    };
+    let sent = new.metadata_mut().remove("managedFields");
+    let versions = Versions::of(resource);
+    let entries = loop {
+        let known = Some(&versions);
+        let entries = with_who(context, resource, (manager, subresource), known, |who| {
+            let (old, new) = (old.value(), new.value());
+            updated(resource.schema(), old, new, sent.as_ref(), who)
+        });
+        // Nobody waits for a webhook that did not answer a moment ago.
+        let dead = context.server.seems_inconvertible(resource);
+        if dead || !versions.answer(context).await {
+            break entries;
+        }
+    };
     put(new, entries);
 }
 

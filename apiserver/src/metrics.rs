@@ -289,9 +289,10 @@ impl Metrics {
         }
         self.revision.set(server.world.revision());
         server.flow.observe();
-        if let Some(auditing) = &server.auditing {
-            let counter = self.audit_lost.with_label_values(&["log"]);
-            counter.inc_by(auditing.sink.lost().saturating_sub(counter.get()));
+        let auditor = server.auditors.now();
+        for (plugin, lost) in auditor.iter().flat_map(|auditor| auditor.lost()) {
+            let counter = self.audit_lost.with_label_values(&[plugin]);
+            counter.inc_by(lost.saturating_sub(counter.get()));
         }
         // The process's own registry holds what the store counts, under etcd's names, and the process's memory and CPU.
         let mut families = prometheus::gather();

@@ -161,6 +161,11 @@ impl Query {
         )
     }
 
+    /// A query of these pairs, which are not encoded.
+    pub(crate) fn of(pairs: Vec<(String, String)>) -> Query {
+        Query(pairs)
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0
             .iter()

@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use crate::ApiServer;
 use crate::context::Context;
 use crate::kubelet::{Kubelets, NodeAddress};
+use crate::request::Query;
 use crate::status::{ApiError, ApiResult};
 
 /// What a node agent is asked to speak.
@@ -37,11 +38,11 @@ pub(crate) fn is_requested(headers: &HeaderMap) -> bool {
     upgrade::is_upgrade(headers)
 }
 
-/// Serves `exec` or `attach`.
+/// Serves `exec` or `attach`; `query` says which streams there are.
 pub(crate) async fn bridge(
     context: &Context,
-    address: &NodeAddress,
-    path: &str,
+    query: &Query,
+    (address, path): (&NodeAddress, &str),
     extensions: &mut Extensions,
 ) -> ApiResult<Response> {
     let protocol = match upgrade::negotiate(&context.headers, &[REMOTE_COMMAND_PROTOCOL]) {
@@ -52,7 +53,7 @@ pub(crate) async fn bridge(
         .remove::<OnUpgrade>()
         .ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded; use HTTP/1.1"))?;
     let node = dial(&context.server, address, path, NODE_COMMAND_PROTOCOL).await?;
-    let flag = |name: &str| context.query.flag(name);
+    let flag = |name: &str| query.flag(name);
     let options = Options {
         stdin: flag("stdin"),
         stdout: flag("stdout"),

@@ -18,6 +18,9 @@ use find::explained;
 /// Of a version in the table of all.
 const FIELDS_SHOWN: usize = 3;
 
+/// Lines of a table that are printed together.
+const LINES_AT_ONCE: usize = 256;
+
 /// An object, whether it is there or not.
 pub(crate) struct Object {
     client: Client,
@@ -101,19 +104,6 @@ impl Object {
         })
     }
 
-    /// The versions from this one back, newest first, and why there are no more.
-    async fn versions(&self, newest: Value, limit: usize) -> Result<(Vec<Value>, End)> {
-        let mut found = vec![newest];
-        while found.len() < limit {
-            let last = found.last().expect("it has one from the beginning on");
-            match self.at(revision(last)?.saturating_sub(1)).await? {
-                Ok(older) => found.push(older),
-                Err(end) => return Ok((found, end)),
-            }
-        }
-        Ok((found, End::Enough))
-    }
-
     fn absent(&self) -> anyhow::Error {
         anyhow!(
             "{self} is not there. One that was deleted has its history before that: name a revision at which it was there, \
@@ -144,18 +134,27 @@ pub(crate) async fn history(args: &PastArgs) -> Result<()> {
         Some(revision) => object.must_be_at(revision).await?,
         None => object.now().await?.ok_or_else(|| object.absent())?,
     };
-    let limit = match args.limit {
-        0 => usize::MAX,
-        limit => limit.saturating_add(1),
-    };
-    let (versions, end) = object.versions(newest, limit).await?;
-    let shown = versions.len().min(limit - usize::from(limit < usize::MAX));
     let head = ["REVISION", "WHEN", "WHO", "WHAT"].map(String::from);
-    let mut lines = vec![head.to_vec()];
-    for (at, version) in versions.iter().take(shown).enumerate() {
-        lines.push(line(versions.get(at + 1), version, end)?);
-    }
-    print(&table(&lines))?;
+    let mut page = Page::new(head.to_vec());
+    let (mut version, mut shown) = (newest, 0);
+    // Two versions are held at a time, however many there are.
+    let end = loop {
+        let older = object.at(revision(&version)?.saturating_sub(1)).await?;
+        let end = older.as_ref().err().copied().unwrap_or(End::Enough);
+        let full = page.add(line(older.as_ref().ok(), &version, end)?);
+        if let Some(full) = full
+            && !write(&full)?
+        {
+            return Ok(());
+        }
+        shown += 1;
+        match older {
+            Ok(older) if shown != args.limit => version = older,
+            Ok(_) => break End::Enough,
+            Err(end) => break end,
+        }
+    };
+    print(&page.rest())?;
     if end == End::Compacted {
         eprintln!("What was before is not known any more: the store's history begins there.");
     }
@@ -287,11 +286,61 @@ async fn before_the_last_change(object: &Object, now: &Value) -> Result<Value> {
 }
 
 pub(crate) fn print(text: &str) -> Result<()> {
+    write(text).map(|_| ())
+}
+
+/// Whether somebody still reads.
+fn write(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     match written {
         // Whoever reads it has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot print"),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).context("cannot print"),
+    }
+}
+
+/// The lines of a table that are not printed yet. They stand under each other as far as they are printed together.
+struct Page(Vec<Vec<String>>);
+
+impl Page {
+    fn new(head: Vec<String>) -> Page {
+        Page(vec![head])
+    }
+
+    /// The page, where it is full now.
+    fn add(&mut self, line: Vec<String>) -> Option<String> {
+        self.0.push(line);
+        (self.0.len() >= LINES_AT_ONCE).then(|| self.rest())
+    }
+
+    /// What there is of it.
+    fn rest(&mut self) -> String {
+        table(&std::mem::take(&mut self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_without_end_is_printed_page_by_page() {
+        let mut page = Page::new(vec!["N".into(), "WHAT".into()]);
+        let mut text = String::new();
+        let mut held = 0;
+        for at in 0..10 * LINES_AT_ONCE {
+            text += &page
+                .add(vec![at.to_string(), "x".into()])
+                .unwrap_or_default();
+            held = held.max(page.0.len());
+        }
+        text += &page.rest();
+        assert!(held < LINES_AT_ONCE);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 10 * LINES_AT_ONCE + 1);
+        assert_eq!((lines[0], lines[1]), ("N    WHAT", "0    x"));
+        assert_eq!(lines.last(), Some(&"2559  x"));
+        assert_eq!(page.rest(), "");
     }
 }

@@ -294,6 +294,29 @@ impl Signer {
     }
 }
 
+/// Reads the keys of a file: the first one signs, the others are only accepted, be they private or public. A key that is
+/// replaced stays behind the new one until its tokens have run out.
+pub fn signing_keys(pem: &str, issuer: &str) -> Result<(Signer, Vec<PublicKey>), Error> {
+    const BEGIN: &str = "-----BEGIN ";
+    let mut blocks = pem
+        .match_indices(BEGIN)
+        .map(|(at, _)| &pem[at..])
+        .map(|rest| {
+            let end = rest[BEGIN.len()..].find(BEGIN);
+            end.map_or(rest, |end| &rest[..BEGIN.len() + end])
+        });
+    let signer = Signer::from_pem(blocks.next().unwrap_or(pem), issuer)?;
+    let others = blocks.map(|block| match block.contains("PRIVATE KEY") {
+        true => Signer::from_pem(block, issuer).map(|signer| signer.public),
+        false => PublicKey::from_pem(block),
+    });
+    let others: Result<Vec<PublicKey>, Error> = others.collect();
+    Ok((signer, others?))
+}
+
+/// Keys that are accepted at most; beyond them the oldest goes.
+const KEYS_MAX: usize = 16;
+
 /// Checks tokens against a list of public keys: the current one and those that are being rotated out.
 #[derive(Clone, Debug)]
 pub struct Verifier {
@@ -314,6 +337,18 @@ impl Verifier {
     /// The first issuer is the one that tokens are issued for; the others are accepted.
     pub fn new(keys: Vec<PublicKey>, issuers: Vec<String>) -> Self {
         Verifier { keys, issuers }
+    }
+
+    /// The same with other keys before those that there are.
+    pub fn led_by(&self, mut keys: Vec<PublicKey>) -> Verifier {
+        let is_new = |key: &&PublicKey| !keys.iter().any(|known| known.id == key.id);
+        let kept: Vec<PublicKey> = self.keys.iter().filter(is_new).cloned().collect();
+        keys.extend(kept);
+        keys.truncate(KEYS_MAX);
+        Verifier {
+            keys,
+            issuers: self.issuers.clone(),
+        }
     }
 
     /// Whose tokens these are.
@@ -656,6 +691,47 @@ mod tests {
             ),
             Err(Error::Signature)
         );
+    }
+
+    #[test]
+    fn a_file_may_have_keys_that_are_only_accepted() {
+        let keys: Vec<KeyPair> = (0..3).map(|_| KeyPair::generate().unwrap()).collect();
+        let [new, old, older] = keys.as_slice() else {
+            unreachable!("there are three")
+        };
+        let file = format!(
+            "{}\n{}{}",
+            new.serialize_pem(),
+            old.serialize_pem(),
+            older.public_key_pem()
+        );
+        let (signer, accepted) = signing_keys(&file, ISSUER).unwrap();
+        let id = |key: &KeyPair| {
+            let signer = Signer::from_pem(&key.serialize_pem(), ISSUER).unwrap();
+            signer.public_key().id().to_owned()
+        };
+        assert_eq!(signer.public_key().id(), id(new));
+        let ids: Vec<&str> = accepted.iter().map(PublicKey::id).collect();
+        assert_eq!(ids, [id(old), id(older)]);
+        for broken in [
+            "",
+            "no key",
+            &format!("{file}-----BEGIN PUBLIC KEY-----\nMAo=\n"),
+        ] {
+            assert!(signing_keys(broken, ISSUER).is_err(), "{broken}");
+        }
+        // What signs moves to the front, what is known stays, and the oldest goes.
+        let verifier = verifier(&signer);
+        let ids = |verifier: &Verifier| -> Vec<String> {
+            verifier.keys.iter().map(|key| key.id.clone()).collect()
+        };
+        let led = verifier.led_by(accepted);
+        assert_eq!(ids(&led), [id(old), id(older), id(new)]);
+        let many = (0..40).fold(led, |verifier, _| {
+            verifier.led_by(vec![self::signer().public_key().clone()])
+        });
+        assert_eq!(many.keys.len(), KEYS_MAX);
+        assert!(!ids(&many).contains(&id(new)));
     }
 
     #[test]

@@ -230,6 +230,11 @@ impl Definition {
         self.versions.iter().position(|one| one.name == version)
     }
 
+    fn position_of(&self, api_version: &str) -> Option<usize> {
+        let (group, version) = api_version.rsplit_once('/')?;
+        self.position(version).filter(|_| group == self.group)
+    }
+
     fn compiled(&self, at: usize) -> &Compiled {
         self.versions[at].compiled.get_or_init(|| {
             let object: Value = serde_json::from_slice((*self.source).as_ref()).unwrap_or_default();
@@ -297,6 +302,19 @@ impl Custom {
             definition: self.definition.clone(),
             at: self.definition.storage,
         }
+    }
+
+    /// Another version of the same definition, served or not, by the `group/version` of its objects.
+    pub fn sibling(&self, api_version: &str) -> Option<Custom> {
+        let at = self.definition.position_of(api_version)?;
+        let definition = self.definition.clone();
+        Some(Custom { definition, at })
+    }
+
+    /// Its schema.
+    pub fn sibling_schema(&self, api_version: &str) -> Option<&Structural> {
+        let at = self.definition.position_of(api_version)?;
+        Some(&self.definition.compiled(at).schema)
     }
 
     /// The name of this version.

@@ -11,6 +11,7 @@
 //! - `atom`: what the schema says of a place
 //! - `fields`, `compare`, `merge`, `remove`, `check`: the walks along values
 //! - `managers`: the entries of `managedFields`, and what an update does to them
+//! - `versions`: the same write in the versions that the entries have
 //! - `operation`: applying, with its conflicts
 //! - `overlay`: a configuration laid over an object, without owners
 //! - `client_side`: what was applied by kubectl without the server's help before
@@ -27,6 +28,7 @@ mod operation;
 mod overlay;
 mod remove;
 mod set;
+mod versions;
 
 #[cfg(test)]
 mod laws;
@@ -37,3 +39,4 @@ pub use element::InOrder;
 pub use managers::{Who, same_but_times, updated};
 pub use operation::{ApplyError, Conflict, apply, fits};
 pub use overlay::overlay;
+pub use versions::Versions;

@@ -450,6 +450,7 @@ impl Walk<'_> {
                 None => Err(place.mismatch_number(&n, "int64")),
             },
             (Element::Double, v @ Value::Number(_)) => Ok(v),
+            (Element::Duration, Value::String(text)) => duration_text(text),
             (Element::Bytes, Value::String(text)) => base64_text(text),
             (Element::StringList | Element::Verbs, Value::Array(items)) => {
                 let items = items
@@ -566,9 +567,21 @@ fn time_text(text: &str, format: fn(i64, u32) -> String) -> Checked {
     }
 }
 
+/// A span of time in the one spelling in which Go writes it.
+fn duration_text(text: String) -> Checked {
+    match time::parse_duration(&text) {
+        Some(nanos) => Ok(time::duration_text(nanos).into()),
+        None => Err(DecodeError::Type(format!(
+            "time: invalid duration {}",
+            crate::field::go_quote(&text)
+        ))),
+    }
+}
+
 fn zero_of(element: Element) -> Value {
     match element {
         Element::String | Element::Bytes => "".into(),
+        Element::Duration => "0s".into(),
         Element::Bool => false.into(),
         Element::Int32 | Element::Int64 | Element::Double => 0.into(),
         Element::StringList | Element::Verbs => Value::Null,
@@ -611,6 +624,7 @@ fn go_element(element: Element) -> &'static str {
         Element::Int64 => "int64",
         Element::Double => "float64",
         Element::Bytes => "[]uint8",
+        Element::Duration => "string",
         Element::StringList | Element::Verbs => "[]string",
         Element::Message(id) => GO_NAMES
             .get(usize::from(id.index()))

@@ -1,8 +1,12 @@
 //! Points in time as Kubernetes writes them: RFC 3339, in UTC, to the second (`Time`) or to the
 //! microsecond (`MicroTime`). The clock itself is the caller's.
 
+mod duration;
+
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
+
+pub use duration::{duration_text, parse_duration};
 
 /// `Time`: seconds since 1970 as `2026-11-21T02:16:31Z`. Out of range (before the year 0 or after
 /// 9999) is clamped, since such a time never comes from a clock.

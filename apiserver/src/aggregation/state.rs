@@ -26,7 +26,7 @@ type ByVersion = BTreeMap<(String, String), Arc<Served>>;
 
 pub(crate) struct Aggregation {
     world: Arc<World>,
-    identity: Option<FrontProxy>,
+    identity: Mutex<Option<FrontProxy>>,
     followed: Mutex<Option<Followed>>,
     served: RwLock<Arc<ByVersion>>,
     /// The answer for all who ask while nobody has registered anything.
@@ -62,7 +62,7 @@ impl Aggregation {
         });
         Aggregation {
             world: world.clone(),
-            identity,
+            identity: Mutex::new(identity),
             followed: Mutex::new(followed),
             served: RwLock::default(),
             is_empty: AtomicBool::new(true),
@@ -105,6 +105,30 @@ impl Aggregation {
             all.insert(name.to_owned(), Arc::new(discovered));
             self.changes.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    /// From now on requests are passed on with this certificate, over connections of their own.
+    pub(crate) fn pass_on_as(&self, identity: &FrontProxy) -> Result<(), String> {
+        let anybody = Target {
+            namespace: "default".to_owned(),
+            name: "any".to_owned(),
+            port: 443,
+            ca_bundle: String::new(),
+            insecure: true,
+        };
+        self.backend(&anybody, Some(identity))?;
+        // Nobody else changes what is served meanwhile.
+        let _followed = lock(&self.followed);
+        *lock(&self.identity) = Some(identity.clone());
+        let served = self.served();
+        let anew = served.iter().map(|(key, one)| {
+            let backend = Arc::new(self.backend(&one.remote.service, Some(identity)));
+            let remote = one.remote.clone();
+            (key.clone(), Arc::new(Served { remote, backend }))
+        });
+        let anew: ByVersion = anew.collect();
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(anew);
+        Ok(())
     }
 
     fn served(&self) -> Arc<ByVersion> {
@@ -180,12 +204,15 @@ impl Aggregation {
         let known = known.filter(|known| known.remote.service == remote.service);
         let backend = match known {
             Some(known) => known.backend.clone(),
-            None => Arc::new(self.backend(&remote.service)),
+            None => {
+                let identity = lock(&self.identity).clone();
+                Arc::new(self.backend(&remote.service, identity.as_ref()))
+            }
         };
         now.insert(key, Arc::new(Served { remote, backend }));
     }
 
-    fn backend(&self, target: &Target) -> Result<Backend, String> {
+    fn backend(&self, target: &Target, identity: Option<&FrontProxy>) -> Result<Backend, String> {
         let destination = Destination::Service {
             namespace: target.namespace.clone(),
             name: target.name.clone(),
@@ -195,7 +222,6 @@ impl Aggregation {
             true => Trust::Anyone,
             false => Trust::Bundle(&target.ca_bundle),
         };
-        let identity = self.identity.as_ref();
         let identity = identity.map(|one| (one.certificate_pem.as_str(), one.key_pem.as_str()));
         Backend::new(&self.world, destination, trust, identity)
     }

@@ -5,8 +5,10 @@
 //! go to a sink that never waits. A request whose client goes away is told of too: nobody gets past the log by hanging up.
 
 mod answer;
+mod auditor;
 mod event;
 mod policy;
+mod webhook;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,9 +24,12 @@ use crate::request::RequestInfo;
 use crate::serve::PeerAddress;
 use crate::status::ApiError;
 pub(crate) use answer::finish;
+pub(crate) use auditor::{Auditor, Auditors};
 use event::Facts;
 pub use policy::{AuditPolicy, AuditPolicyError};
 use policy::{Level, Stage};
+pub use webhook::AuditBatches;
+pub(crate) use webhook::AuditWebhook;
 
 /// Where events go, a line of JSON each.
 pub trait AuditSink: Send + Sync + 'static {
@@ -37,7 +42,8 @@ pub trait AuditSink: Send + Sync + 'static {
 /// Of which requests is told what, and whom.
 pub struct Auditing {
     pub policy: AuditPolicy,
-    pub sink: Arc<dyn AuditSink>,
+    /// None where only a webhook is told, with [`crate::ApiServer::audit_to`].
+    pub sink: Option<Arc<dyn AuditSink>>,
 }
 
 /// What is told of one request; see the module head.
@@ -45,7 +51,7 @@ pub struct Auditing {
 pub(crate) struct Audit(Option<Arc<Record>>);
 
 struct Record {
-    auditing: Arc<Auditing>,
+    auditor: Arc<Auditor>,
     facts: Mutex<State>,
 }
 
@@ -59,12 +65,12 @@ struct State {
 impl Audit {
     /// Of a request that has just come; nothing is told of it before it is known who sent it.
     pub(crate) fn of(
-        auditing: Option<&Arc<Auditing>>,
+        auditor: Option<Arc<Auditor>>,
         id: &str,
         parts: &Parts,
         info: &RequestInfo,
     ) -> Audit {
-        let Some(auditing) = auditing else {
+        let Some(auditor) = auditor else {
             return Audit(None);
         };
         let text = |name: header::HeaderName| {
@@ -89,7 +95,7 @@ impl Audit {
         };
         let state = State { facts, done: false };
         Audit(Some(Arc::new(Record {
-            auditing: auditing.clone(),
+            auditor,
             facts: Mutex::new(state),
         })))
     }
@@ -100,7 +106,7 @@ impl Audit {
         let mut state = record.lock();
         let facts = &mut state.facts;
         facts.user = user.clone();
-        facts.verdict = record.auditing.policy.judge(user, &facts.info);
+        facts.verdict = record.auditor.policy.judge(user, &facts.info);
         record.tell(&state, Stage::RequestReceived);
     }
 
@@ -109,7 +115,7 @@ impl Audit {
         let Some(record) = &self.0 else { return };
         let mut state = record.lock();
         let facts = &mut state.facts;
-        facts.verdict = record.auditing.policy.judge(&User::default(), &facts.info);
+        facts.verdict = record.auditor.policy.judge(&User::default(), &facts.info);
         let how = match headers.get(header::AUTHORIZATION) {
             Some(value) if value.as_bytes().starts_with(b"Bearer ") => "bearer",
             Some(value) if value.as_bytes().starts_with(b"Basic ") => "basic",
@@ -260,7 +266,7 @@ impl Record {
         let event = state.facts.event(stage, crate::clock::unix_micros());
         let mut line = serde_json::to_vec(&event).expect("a JSON value always encodes");
         line.push(b'\n');
-        self.auditing.sink.take(line);
+        self.auditor.tell(line);
     }
 }
 

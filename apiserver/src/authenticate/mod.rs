@@ -241,11 +241,12 @@ async fn user_of_account_token(
     audiences: &[String],
     now: i64,
 ) -> ApiResult<(User, Vec<String>)> {
-    let verified = server.config.verifier.verify(token, audiences, now);
+    let keys = server.account_tokens.now();
+    let verified = keys.verifier.verify(token, audiences, now);
     let claims = match verified {
         Ok(claims) => claims,
         // Somebody else may know it, and says why not.
-        Err(_) if !server.config.verifier.may_be_ours(token) => {
+        Err(_) if !keys.verifier.may_be_ours(token) => {
             tracing::debug!("a token that is not of a service account");
             return Err(ApiError::unauthorized());
         }

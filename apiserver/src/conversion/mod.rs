@@ -191,12 +191,20 @@ impl ApiServer {
             to.rename(&mut object);
             return Ok(object);
         }
+        let mut converted = self.converted_all(to, vec![object]).await?;
+        converted.pop().ok_or_else(ApiError::no_such_resource)
+    }
+
+    /// What the webhook makes of objects of other versions, all in one call within its bounds.
+    pub(crate) async fn converted_all(
+        &self,
+        to: &Custom,
+        objects: Vec<Object>,
+    ) -> ApiResult<Vec<Object>> {
         let converter = self.converter(to);
         let _waiting = self.conversions.enter(&converter, Asker::Request)?;
-        let sent = [Sent::of(object)];
-        let converted = converter.convert(&self.metrics, &sent, to).await?;
-        let mut converted = converted.into_iter();
-        converted.next().ok_or_else(ApiError::no_such_resource)
+        let sent: Vec<Sent> = objects.into_iter().map(Sent::of).collect();
+        converter.convert(&self.metrics, &sent, to).await
     }
 
     /// An object of `resource` in the shape of another that shows the same stored objects.

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::demand::Seen;
 use super::metrics::OfSchema;
+use super::present::{Entered, Present, Presents, State};
 use super::queues::{Arrival, Counts, Look, Place, QueueSet, Refusal, Room, Shape, Started, Want};
 use super::retry::RetryAfter;
 
@@ -16,6 +17,7 @@ pub(crate) struct Level {
     pub(crate) name: String,
     epoch: Instant,
     inner: Mutex<Inner>,
+    present: Arc<Presents>,
     /// Wakes the task that gives back lingering seats.
     poke: Arc<Notify>,
 }
@@ -76,6 +78,7 @@ impl Level {
                 retry: RetryAfter::default(),
                 totals: Totals::default(),
             }),
+            present: Arc::default(),
             poke,
         }
     }
@@ -125,8 +128,35 @@ impl Level {
             counts: inner.set.counts(),
             room: inner.set.room(),
             totals: inner.totals,
-            queues: inner.set.look().collect(),
+            queues: match inner.set.has_queues() {
+                true => inner.set.look().collect(),
+                false => Vec::new(),
+            },
         }
+    }
+
+    /// Its requests, and how many stand before those that wait.
+    pub(crate) fn present(&self) -> Vec<(Present, Option<usize>)> {
+        let present = self.present.all();
+        let inner = self.lock();
+        let index = |present: &Present| match present.state {
+            State::Waits(place) => inner.set.index_of(place),
+            State::Arrives | State::Runs(..) => None,
+        };
+        let with_index = present.into_iter().map(|one| {
+            let index = index(&one);
+            (one, index)
+        });
+        with_index.collect()
+    }
+
+    /// Shows a request to those who look, from now until what is answered is dropped.
+    pub(crate) fn show(&self, present: Present) -> Entered {
+        self.present.enter(present)
+    }
+
+    pub(crate) fn queue_of(&self, started: &Started) -> Option<usize> {
+        self.lock().set.queue_of(started)
     }
 
     /// Waits for a turn until `deadline` at most.
@@ -135,6 +165,7 @@ impl Level {
         want: Want,
         metrics: &OfSchema,
         deadline: Instant,
+        entered: &Entered,
     ) -> Result<Started, Refusal> {
         let now = self.now_ns();
         let mut turn = None;
@@ -165,6 +196,7 @@ impl Level {
             }
         };
         let begun = Instant::now();
+        entered.waits(place);
         metrics.queue_length.observe(place.length as f64);
         metrics.in_queue.inc();
         let mut waiting = Waiting {

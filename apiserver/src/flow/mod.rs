@@ -15,6 +15,7 @@ mod dump;
 mod estimate;
 mod level;
 mod metrics;
+mod present;
 mod queues;
 mod retry;
 mod shares;
@@ -44,6 +45,7 @@ use estimate::BYTES_MIN;
 pub(crate) use estimate::{Kind, Stored};
 use level::Level;
 use metrics::{Metrics, OfSchema};
+use present::{Entered, Present};
 use queues::{Room, Shape, Started};
 use shares::{Bounds, Share};
 pub(crate) use task::{enter_status, run};
@@ -316,27 +318,32 @@ impl Matched {
     /// Waits for a place for a request of this kind; the answer to the client where there is none.
     pub(crate) async fn enter(
         &self,
+        (user, info): (&User, &RequestInfo),
         kind: Kind,
         urgency: Urgency,
         deadline: Instant,
-        is_watch: bool,
     ) -> Result<Held, Response> {
         let flow = &self.flow;
         let want = estimate::want(self.number, kind, flow.nominal.max(1));
         let after = estimate::after(kind, flow.nominal.max(1));
         let kept = after.map_or(0, |(seats, _)| seats);
         flow.metrics.seats.observe(f64::from(want.seats.max(kept)));
+        let shown = Present::new(flow, (user, info), want.seats, after);
+        let shown = flow.level.show(shown);
         let entered = match urgency {
             Urgency::Now => Ok(flow.level.force(want)),
             Urgency::Ordinary => {
                 let deadline = deadline.min(Instant::now() + WAIT_MAX);
-                flow.level.enter(want, &flow.metrics, deadline).await
+                flow.level
+                    .enter(want, &flow.metrics, deadline, &shown)
+                    .await
             }
         };
         let started = entered.map_err(|refusal| {
             flow.metrics.refused(refusal).inc();
             too_many_requests(flow.level.retry_after())
         })?;
+        shown.runs(flow.level.queue_of(&started));
         flow.metrics.dispatched.inc();
         flow.metrics.executing.inc();
         flow.metrics.executing_seats.add(i64::from(want.seats));
@@ -345,7 +352,8 @@ impl Matched {
             started,
             begun: Instant::now(),
             after,
-            is_watch,
+            is_watch: info.verb == "watch",
+            _shown: shown,
         };
         let bytes = Bytes {
             level: flow.level.clone(),
@@ -378,6 +386,7 @@ pub(crate) struct Seat {
     begun: Instant,
     after: Option<(u32, u64)>,
     is_watch: bool,
+    _shown: Entered,
 }
 
 impl Drop for Seat {

@@ -66,6 +66,12 @@ pub(crate) struct Place {
     pub(crate) length: usize,
 }
 
+impl Place {
+    pub(crate) fn queue(&self) -> usize {
+        self.queue
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     Runs(Started),
@@ -150,8 +156,8 @@ pub(crate) struct Look {
     pub(crate) waiting: usize,
     pub(crate) running: u32,
     pub(crate) seats: u32,
-    /// Its virtual time in seconds of one seat.
-    pub(crate) tag_ms: u64,
+    /// Its virtual time in nanoseconds of one seat.
+    pub(crate) tag_ns: u64,
 }
 
 impl<T> QueueSet<T> {
@@ -204,8 +210,24 @@ impl<T> QueueSet<T> {
             waiting: queue.waiting.len(),
             running: queue.running,
             seats: queue.seats,
-            tag_ms: queue.tag / 1_000_000,
+            tag_ns: queue.tag,
         })
+    }
+
+    /// Whether requests are in queues.
+    pub(crate) fn has_queues(&self) -> bool {
+        matches!(self.shape, Shape::Queue { .. }) || self.counts.waiting > 0
+    }
+
+    /// The queue of a request that runs, where there are some.
+    pub(crate) fn queue_of(&self, started: &Started) -> Option<usize> {
+        self.has_queues().then_some(started.queue)
+    }
+
+    /// How many stand before one that still waits.
+    pub(crate) fn index_of(&self, place: Place) -> Option<usize> {
+        let waiting = &self.queues.get(place.queue)?.waiting;
+        waiting.iter().position(|one| one.id == place.id)
     }
 
     /// A request comes. Only where it has to wait a token is made; then [`QueueSet::next`] says who runs, and it may be this
@@ -411,6 +433,11 @@ impl<T> QueueSet<T> {
         };
         held == 0 || held + want.bytes <= self.room.flow_bytes
     }
+}
+
+/// What a request is charged before it is known what it takes.
+pub(crate) fn work_guessed(seats: u32) -> u64 {
+    work(seats, GUESS_NS)
 }
 
 fn work(seats: u32, ns: u64) -> u64 {

@@ -15,7 +15,7 @@ use super::{Configured, FlowControl, Shape};
 use crate::ApiServer;
 use crate::bootstrap;
 use crate::context::Context;
-use crate::managed::Owner;
+use crate::managed::{Owner, Versions};
 use crate::status::ApiResult;
 use crate::verbs::update;
 
@@ -147,7 +147,7 @@ async fn tell(server: &Arc<ApiServer>) {
 
 async fn write_status(server: &Arc<ApiServer>, resource: &Resource, name: &str) -> ApiResult<()> {
     let context = bootstrap::internal(server, resource, "", name);
-    let mut make = |old: &Object| {
+    let mut make = |old: &Object, _: &Versions<'_>| {
         let mut new = old.clone();
         if let Some(condition) = judged(server, old) {
             let now = schema::time::now_rfc3339(context.now);

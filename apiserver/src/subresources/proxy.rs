@@ -12,6 +12,7 @@ use crate::decode::Expected;
 use crate::kubelet::NodeAddress;
 use crate::proxy::target::{self, Id};
 use crate::proxy::{self, Arrival, Passage, Stream};
+use crate::request::percent_encode;
 use crate::status::{ApiError, ApiResult};
 
 /// Where a request leads.
@@ -26,7 +27,7 @@ pub(super) async fn connect(
     resource: &Resource,
     arrival: Arrival<'_>,
 ) -> ApiResult<Response> {
-    admit(context, resource).await?;
+    let admitted = admit(context, resource, arrival.uri.path()).await?;
     let id = Id::parse(&context.info.name, &resource.singular)?;
     let backend = match &*resource.plural {
         "pods" => pod(context, resource, &id).await?,
@@ -44,7 +45,11 @@ pub(super) async fn connect(
             Backend::Address(address) => address.to_string(),
             Backend::Node(address) => address.authority(),
         },
-        path: format!("{}{}", proxy::clean(rest), query.unwrap_or_default()),
+        path: format!(
+            "{}{}",
+            proxy::clean(admitted.as_deref().unwrap_or(rest)),
+            query.unwrap_or_default()
+        ),
         prefix: prefix.to_owned(),
     };
     let open = async {
@@ -59,8 +64,8 @@ pub(super) async fn connect(
     proxy::pass(context, arrival, passage, open).await
 }
 
-/// Policies and webhooks may refuse the connection.
-async fn admit(context: &Context, resource: &Resource) -> ApiResult<()> {
+/// Policies and webhooks may refuse the connection, or lead it to another path, which is answered then.
+async fn admit(context: &Context, resource: &Resource, asked: &str) -> ApiResult<Option<String>> {
     let kind = match &*resource.plural {
         "pods" => "PodProxyOptions",
         "services" => "ServiceProxyOptions",
@@ -73,13 +78,34 @@ async fn admit(context: &Context, resource: &Resource) -> ApiResult<()> {
         custom: None,
     };
     let mut options = Object::empty("v1", kind);
-    if !context.info.rest.is_empty() {
-        options.set(&["path"], context.info.rest.as_str());
+    let path = path_option(&context.info.rest, asked);
+    if !path.is_empty() {
+        options.set(&["path"], path.as_str());
     }
     let admission =
         Admission::new(context, Operation::Connect, resource, "proxy", false).carrying(expected);
     admission::mutate(&admission, Some(&mut options)).await?;
-    admission::validate(&admission, Some(&options)).await
+    admission::validate(&admission, Some(&options)).await?;
+    let admitted = options.get_str(&["path"]).unwrap_or_default();
+    Ok((admitted != path).then(|| encoded(admitted)))
+}
+
+/// What the options say of the path at the backend: from its root, with the slash that the request ends with.
+fn path_option(rest: &str, asked: &str) -> String {
+    let mut path = match rest {
+        "" => String::new(),
+        rest => format!("/{rest}"),
+    };
+    if asked.ends_with('/') {
+        path.push('/');
+    }
+    path
+}
+
+/// A path as a request has it.
+fn encoded(path: &str) -> String {
+    let segments: Vec<String> = path.split('/').map(percent_encode).collect();
+    segments.join("/")
 }
 
 /// The addresses that may be dialed.
@@ -155,5 +181,27 @@ async fn node(context: &Context, resource: &Resource, id: &Id<'_>) -> ApiResult<
     match found.first() {
         Some(address) => Ok(Backend::Address(*address)),
         None => Err(ApiError::bad_request("no addresses for hostname")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_of_a_proxy_name_the_path_from_the_root() {
+        assert_eq!(path_option("", "/api/v1/nodes/n/proxy"), "");
+        assert_eq!(path_option("", "/api/v1/nodes/n/proxy/"), "/");
+        assert_eq!(path_option("a/b", "/api/v1/nodes/n/proxy/a/b"), "/a/b");
+        assert_eq!(path_option("a", "/api/v1/nodes/n/proxy/a/"), "/a/");
+    }
+
+    #[test]
+    fn a_path_that_admission_chose_stays_a_path() {
+        let passed = |path: &str| proxy::clean(&encoded(path));
+        assert_eq!(passed("/a b/c?d#e"), "/a%20b/c%3Fd%23e");
+        assert_eq!(passed("/a/../../b/"), "/b/");
+        assert_eq!(passed("x\r\nHost: y"), "/x%0D%0AHost%3A%20y");
+        assert_eq!(passed(""), "/");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::decode::{self, Expected};
-use crate::managed::{self, Owner};
+use crate::managed::{self, Owner, Versions};
 use crate::status::{ApiError, ApiResult};
 use crate::verbs::apply::Configuration;
 use crate::verbs::patch::{self, Patch};
@@ -90,8 +90,8 @@ async fn apply(context: &Context, resource: &Resource, body: &Bytes) -> ApiResul
         of_object.metadata_mut().remove(field);
     }
     let config = config.of(of_object.into_value());
-    let mut change = |old: &Object| -> ApiResult<Object> {
-        let new = config.merged(context, resource, "scale", old.value())?;
+    let mut change = |old: &Object, versions: &Versions<'_>| -> ApiResult<Object> {
+        let new = config.merged(context, resource, "scale", old.value(), versions)?;
         update::check_name(context, &new)?;
         check_count(scale.name(), new.get_i64(&replicas_at).unwrap_or(0))?;
         Ok(new)
@@ -125,7 +125,7 @@ async fn replace(
     manager: &str,
     make: &mut (dyn FnMut(&Value) -> ApiResult<Object> + Send),
 ) -> ApiResult<Response> {
-    let mut change = |old: &Object| -> ApiResult<Object> {
+    let mut change = |old: &Object, _: &Versions<'_>| -> ApiResult<Object> {
         let scale = make(&present(resource, old)?)?;
         update::check_name(context, &scale)?;
         let replicas = scale.get_i64(&["spec", "replicas"]).unwrap_or(0);

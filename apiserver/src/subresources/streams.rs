@@ -13,7 +13,7 @@ use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
 use crate::decode::Expected;
 use crate::kubelet::NodeAddress;
-use crate::request::percent_encode;
+use crate::request::{Query, percent_encode};
 use crate::status::{ApiError, ApiResult};
 use crate::{port_forward, read_version, spdy, websocket};
 
@@ -44,9 +44,11 @@ pub(super) async fn connect(
         let authorizer = &context.server.authorizer;
         authorizer.require(&context.user, &create).await?;
     }
-    if action != "log" {
-        admit(context, resource, action).await?;
-    }
+    let admitted = match action {
+        "log" => None,
+        _ => admit(context, resource, action).await?,
+    };
+    let query = admitted.as_ref().unwrap_or(&context.query);
     let key = resources::storage_key(resource, namespace, name);
     let pod = context
         .server
@@ -57,7 +59,7 @@ pub(super) async fn connect(
     let container = if action == "portforward" {
         String::new()
     } else {
-        container_of(context, &pod, action)?
+        container_of(query, &pod, action)?
     };
     let Some(address) = node_of(context, &pod)? else {
         if action == "log" {
@@ -72,7 +74,7 @@ pub(super) async fn connect(
             "pod {name} does not have a host assigned"
         )));
     };
-    let path = agent_path(action, namespace, name, &container, &context.query);
+    let path = agent_path(action, namespace, name, &container, query);
     if action == "log" {
         return log(context, &address, &path).await;
     }
@@ -81,7 +83,7 @@ pub(super) async fn connect(
         return port_forward::serve(context, address, path, extensions).await;
     }
     if spdy::is_requested(&context.headers) {
-        return spdy::bridge(context, &address, &path, extensions).await;
+        return spdy::bridge(context, query, (&address, &path), extensions).await;
     }
     if *method != Method::GET || !websocket::is_requested(&context.headers) {
         return Err(ApiError::bad_request("Upgrade request required"));
@@ -89,8 +91,9 @@ pub(super) async fn connect(
     websocket::bridge(context, &address, &path, extensions).await
 }
 
-/// Webhooks may refuse the connection.
-async fn admit(context: &Context, resource: &Resource, action: &str) -> ApiResult<()> {
+/// Policies and webhooks may refuse the connection, or make it another one: then what follows goes by the query that is
+/// answered.
+async fn admit(context: &Context, resource: &Resource, action: &str) -> ApiResult<Option<Query>> {
     let kind = match action {
         "exec" => "PodExecOptions",
         "attach" => "PodAttachOptions",
@@ -102,15 +105,38 @@ async fn admit(context: &Context, resource: &Resource, action: &str) -> ApiResul
         kind,
         custom: None,
     };
-    let mut options = connect_options(kind, &context.query);
+    let asked = connect_options(kind, &context.query);
+    let mut options = asked.clone();
     let admission =
         Admission::new(context, Operation::Connect, resource, action, false).carrying(expected);
     admission::mutate(&admission, Some(&mut options)).await?;
-    admission::validate(&admission, Some(&options)).await
+    admission::validate(&admission, Some(&options)).await?;
+    Ok((options != asked).then(|| query_of(&options)))
+}
+
+/// The query that such options stand for.
+fn query_of(options: &Object) -> Query {
+    let mut pairs = Vec::new();
+    let mut put = |name: &str, value: String| pairs.push((name.to_owned(), value));
+    for stream in ["stdin", "stdout", "stderr", "tty"] {
+        if options.get(&[stream]).and_then(Value::as_bool) == Some(true) {
+            put(stream, "true".to_owned());
+        }
+    }
+    if let Some(container) = options.get_str(&["container"]) {
+        put("container", container.to_owned());
+    }
+    for word in options.get_array(&["command"]).into_iter().flatten() {
+        put("command", word.as_str().unwrap_or_default().to_owned());
+    }
+    for port in options.get_array(&["ports"]).into_iter().flatten() {
+        put("ports", port.to_string());
+    }
+    Query::of(pairs)
 }
 
 /// What the query says, as the object that it stands for.
-fn connect_options(kind: &str, query: &crate::request::Query) -> Object {
+fn connect_options(kind: &str, query: &Query) -> Object {
     let mut options = Object::empty("v1", kind);
     if kind == "PodPortForwardOptions" {
         let ports: Vec<i64> = query
@@ -139,13 +165,7 @@ fn connect_options(kind: &str, query: &crate::request::Query) -> Object {
 }
 
 /// The path and query at the node agent.
-fn agent_path(
-    action: &str,
-    namespace: &str,
-    pod: &str,
-    container: &str,
-    query: &crate::request::Query,
-) -> String {
+fn agent_path(action: &str, namespace: &str, pod: &str, container: &str, query: &Query) -> String {
     let head = match action {
         "log" => format!("/containerLogs/{namespace}/{pod}/{container}"),
         "portforward" => format!("/portForward/{namespace}/{pod}"),
@@ -195,7 +215,7 @@ fn agent_path(
 }
 
 /// The bounds of a log's options.
-fn check_log_options(pod: &str, query: &crate::request::Query) -> ApiResult<()> {
+fn check_log_options(pod: &str, query: &Query) -> ApiResult<()> {
     let mut errors = Vec::new();
     for (name, least, text) in [
         ("tailLines", 0, "must be greater than or equal to 0"),
@@ -230,11 +250,11 @@ fn names_of(pod: &Object, list: &str) -> Vec<String> {
 }
 
 /// The container that was asked for, or the only one.
-fn container_of(context: &Context, pod: &Object, action: &str) -> ApiResult<String> {
+fn container_of(query: &Query, pod: &Object, action: &str) -> ApiResult<String> {
     let main = names_of(pod, "containers");
     let init = names_of(pod, "initContainers");
     let ephemeral = names_of(pod, "ephemeralContainers");
-    let asked = context.query.get("container").unwrap_or_default();
+    let asked = query.get("container").unwrap_or_default();
     let all = || main.iter().chain(&init).chain(&ephemeral);
     if !asked.is_empty() {
         if all().any(|name| name == asked) {
@@ -308,4 +328,54 @@ async fn log(context: &Context, address: &NodeAddress, path: &str) -> ApiResult<
         HeaderValue::from_static("no-cache, private"),
     );
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn path(kind: &str, action: &str, query: &str, change: Value) -> String {
+        let query = Query::parse(Some(query));
+        let mut options = connect_options(kind, &query).into_value();
+        for (field, value) in change.as_object().unwrap() {
+            options[field] = value.clone();
+        }
+        let query = query_of(&Object::new(options).unwrap());
+        let container = query.get("container").unwrap_or_default();
+        agent_path(action, "n", "p", container, &query)
+    }
+
+    #[test]
+    fn the_options_that_admission_leaves_are_what_the_node_is_asked_for() {
+        let query = "command=sh&command=-c&stdin=1&stdout=true&tty=false&container=a";
+        let exec = |change: Value| path("PodExecOptions", "exec", query, change);
+        let streams = "input=1&stdin=true&output=1&stdout=true";
+        assert_eq!(
+            exec(json!({})),
+            format!("/exec/n/p/a?command=sh&command=-c&{streams}")
+        );
+        assert_eq!(
+            exec(json!({"container": "b", "command": ["ls", "/a b"], "stdin": false, "tty": true})),
+            "/exec/n/p/b?command=ls&command=%2Fa%20b&output=1&stdout=true&tty=1"
+        );
+        let attach = path("PodAttachOptions", "attach", query, json!({"stderr": true}));
+        assert_eq!(
+            attach,
+            format!("/attach/n/p/a?{streams}&error=1&stderr=true")
+        );
+        let ports = path(
+            "PodPortForwardOptions",
+            "portforward",
+            "ports=1,2",
+            json!({"ports": [3]}),
+        );
+        assert_eq!(ports, "/portForward/n/p?ports=3");
+        // Of any other form there is nothing.
+        let odd = exec(
+            json!({"command": "ls", "stdin": "yes", "stdout": null, "container": 1, "ports": {}}),
+        );
+        assert_eq!(odd, "/exec/n/p/");
+    }
 }

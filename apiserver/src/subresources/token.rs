@@ -79,7 +79,8 @@ pub(super) async fn create(
     let id = crate::chance::uuid().to_string();
     let token = context
         .server
-        .config
+        .account_tokens
+        .now()
         .signer
         .issue(&request, context.now, &id)
         .map_err(ApiError::internal)?;

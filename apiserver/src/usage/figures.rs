@@ -127,41 +127,10 @@ impl Measured {
     }
 }
 
-/// A duration as Kubernetes writes it, to the millisecond: `10.25s`, `1m5s`, `1h0m0s`.
-pub(super) fn duration_text(nanos: u64) -> String {
-    let millis = (nanos + 500_000) / 1_000_000;
-    let (minutes, millis) = (millis / 60_000, millis % 60_000);
-    let mut seconds = (millis / 1_000).to_string();
-    if millis % 1_000 > 0 {
-        let fraction = format!(".{:03}", millis % 1_000);
-        seconds.push_str(fraction.trim_end_matches('0'));
-    }
-    match (minutes / 60, minutes % 60) {
-        (0, 0) => format!("{seconds}s"),
-        (0, minutes) => format!("{minutes}m{seconds}s"),
-        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn durations_are_written_as_kubernetes_does() {
-        for (millis, text) in [
-            (0, "0s"),
-            (15_000, "15s"),
-            (10_250, "10.25s"),
-            (10_007, "10.007s"),
-            (60_000, "1m0s"),
-            (65_500, "1m5.5s"),
-            (3_600_000, "1h0m0s"),
-        ] {
-            assert_eq!(duration_text(millis * 1_000_000), text);
-        }
-    }
 
     #[test]
     fn a_summary_is_read_and_pods_that_are_measured_in_part_are_left_out() {

@@ -137,12 +137,18 @@ fn shell(context: &Context, kind: &str, about: &Entry, figure: &Figure) -> Map<S
     let object = json!({
         "kind": kind, "apiVersion": "metrics.k8s.io/v1beta1", "metadata": metadata,
         "timestamp": schema::time::now_rfc3339(seconds),
-        "window": figures::duration_text(figure.window_nanos),
+        "window": schema::time::duration_text(window(figure.window_nanos)),
     });
     match object {
         Value::Object(map) => map,
         _ => Map::new(),
     }
+}
+
+/// To the millisecond: what lies below is noise of the clocks.
+fn window(nanos: u64) -> i64 {
+    let millis = nanos.saturating_add(500_000) / 1_000_000;
+    i64::try_from(millis.saturating_mul(1_000_000)).unwrap_or(i64::MAX)
 }
 
 fn usage(figure: &Figure) -> Value {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::decode::{self, Expected};
-use crate::managed::{self, Owner};
+use crate::managed::{self, Owner, Versions};
 use crate::status::{ApiError, ApiResult};
 use crate::verbs::{create, update};
 
@@ -87,8 +87,10 @@ impl Configuration {
         resource: &Resource,
         subresource: &str,
         live: &Value,
+        versions: &Versions<'_>,
     ) -> ApiResult<Object> {
-        let merged = managed::with_who(context, resource, (&self.manager, subresource), |who| {
+        let (manager, versions) = ((&*self.manager, subresource), Some(versions));
+        let merged = managed::with_who(context, resource, manager, versions, |who| {
             schema::apply::apply(resource.schema(), live, &self.value, who, self.force)
         });
         let merged = merged.map_err(managed::refuse)?;
@@ -139,8 +141,8 @@ pub(crate) async fn apply(
     let dry_run = context.dry_run("PatchOptions", None)?;
     let config = Configuration::read(context, Expected::of(resource), body)?;
     let owner = Owner::Entered;
-    let mut make = |old: &Object| -> ApiResult<Object> {
-        let mut object = config.merged(context, resource, subresource, old.value())?;
+    let mut make = |old: &Object, versions: &Versions<'_>| -> ApiResult<Object> {
+        let mut object = config.merged(context, resource, subresource, old.value(), versions)?;
         create::settle_namespace(context, resource, &mut object)?;
         update::check_name(context, &object)?;
         Ok(object)
@@ -154,7 +156,7 @@ pub(crate) async fn apply(
             }
         }
         update::admit_create_on_update(context, resource).await?;
-        let object = make(&nothing(resource))?;
+        let object = make(&nothing(resource), &Versions::of(resource))?;
         refuse_uid(resource, &object)?;
         match create::create_object(context, resource, object, dry_run, owner).await {
             Err(error) if error.reason == "AlreadyExists" => {}

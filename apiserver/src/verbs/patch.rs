@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::context::Context;
 use crate::decode::{self, Expected};
-use crate::managed::{self, Owner};
+use crate::managed::{self, Owner, Versions};
 use crate::negotiate;
 use crate::status::{ApiError, ApiResult};
 use crate::verbs::{apply, update};
@@ -128,7 +128,7 @@ pub(crate) async fn patch(
     let manager = manager(context)?;
     let validation = decode::field_validation(context, "PatchOptions")?;
     let expected = Expected::of(resource);
-    let mut make = |old: &Object| -> ApiResult<Object> {
+    let mut make = |old: &Object, _: &Versions<'_>| -> ApiResult<Object> {
         let patched = patch.apply(expected, old.value())?;
         let mut object =
             decode::patched(context, expected, patched, validation, || patch.to_string())?;

@@ -13,7 +13,7 @@ use crate::admission::{self, Admission, Charge, Look, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::definitions;
-use crate::managed::{self, Owner};
+use crate::managed::{self, Owner, Versions};
 use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
 use crate::subresources::scale;
@@ -33,9 +33,14 @@ pub(crate) async fn update(
     create::settle_namespace(context, resource, &mut object)?;
     let manager = managed::manager(context, "UpdateOptions")?;
     let owner = Owner::Manager(&manager, subresource);
-    let outcome = apply(context, resource, subresource, dry_run, owner, &mut |_| {
-        Ok(object.clone())
-    })
+    let outcome = apply(
+        context,
+        resource,
+        subresource,
+        dry_run,
+        owner,
+        &mut |_, _| Ok(object.clone()),
+    )
     .await;
     match outcome {
         Err(error) if error.is_absence && resource.create_on_update && subresource.is_empty() => {
@@ -96,14 +101,18 @@ fn check_namespace(context: &Context, resource: &Resource, object: &Object) -> A
     Ok(())
 }
 
-/// Changes the object that the path names. `make` gets the present object and answers what the client wants instead.
+/// What gets the present object and the versions of its managers, and answers what the client wants instead. Where it
+/// needs another version from a webhook, it is run again when that is there.
+pub(crate) type Make<'a> = dyn FnMut(&Object, &Versions<'_>) -> ApiResult<Object> + Send + 'a;
+
+/// Changes the object that the path names.
 pub(crate) async fn apply(
     context: &Context,
     resource: &Resource,
     subresource: &'static str,
     dry_run: bool,
     owner: Owner<'_>,
-    make: &mut (dyn FnMut(&Object) -> ApiResult<Object> + Send),
+    make: &mut Make<'_>,
 ) -> ApiResult<Outcome> {
     let (namespace, name) = place(context, resource);
     let door = Door {
@@ -121,15 +130,24 @@ pub(crate) async fn apply(
 }
 
 /// A change of an object, through itself or one of its subresources.
-struct Update<'a> {
+struct Update<'a, 'm> {
     door: Door<'a>,
-    make: &'a mut (dyn FnMut(&Object) -> ApiResult<Object> + Send),
+    make: &'a mut Make<'m>,
 }
 
-impl Decide for Update<'_> {
+impl Decide for Update<'_, '_> {
     fn decide<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>> {
-        let (door, made) = (self.door, (self.make)(old));
-        Box::pin(async move { door.successor(made?, old).await })
+        let (door, make) = (self.door, &mut *self.make);
+        Box::pin(async move {
+            let versions = Versions::of(door.resource);
+            let made = loop {
+                let made = make(old, &versions);
+                if !versions.answer(door.context).await {
+                    break made;
+                }
+            };
+            door.successor(made?, old).await
+        })
     }
 }
 
@@ -165,7 +183,7 @@ impl Door<'_> {
         check_version(resource, &new, old)?;
         carry_server_fields(&mut new, old);
         resource.default(&mut new);
-        managed::track(context, resource, self.owner, Some(old), &mut new);
+        managed::track(context, resource, self.owner, old, &mut new).await;
         self.mutate(&mut new, old).await?;
         if self.is_of_object() {
             resource.prepare_update(&mut new, old);

@@ -393,3 +393,40 @@ async fn many_appliers_race_and_none_is_lost() {
     assert_eq!(object["data"].as_object().unwrap().len(), 8);
     assert_eq!(managers(&object).len(), 8);
 }
+
+#[tokio::test]
+async fn an_autoscaler_has_the_same_owners_in_both_versions() {
+    let server = Server::start().await;
+    let uri = |version: &str| {
+        format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers/h")
+    };
+    let scaler = |version: &str, spec: Value| {
+        let mut object = json!({"apiVersion": format!("autoscaling/{version}"), "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "h"}, "spec": spec});
+        let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+        object["spec"]["scaleTargetRef"] = target;
+        object["spec"]["maxReplicas"] = 3.into();
+        object
+    };
+    let metrics = |percent: i64| {
+        json!({"metrics": [{"type": "Resource", "resource": {"name": "cpu",
+            "target": {"type": "Utilization", "averageUtilization": percent}}}]})
+    };
+    let first = scaler("v1", json!({"targetCPUUtilizationPercentage": 50}));
+    apply_as(&server, &uri("v1"), "one", &first).await.ok();
+    let same = apply_as(&server, &uri("v2"), "two", &scaler("v2", metrics(50))).await;
+    assert_eq!(managers(&same.ok()), ["one Apply ", "two Apply "]);
+    let refused = apply_as(&server, &uri("v2"), "two", &scaler("v2", metrics(60))).await;
+    assert_eq!(
+        refused.refused().2,
+        "Apply failed with 1 conflict: conflict with \"one\": .spec.targetCPUUtilizationPercentage"
+    );
+    // What an entry of a version says that is gone, nobody knows.
+    let entries = json!({"metadata": {"managedFields": [{"manager": "old", "operation": "Update",
+        "apiVersion": "autoscaling/v2beta2", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:x": {}}}}]}});
+    let patched = server
+        .patch(&uri("v2"), "merge-patch+json", entries)
+        .await
+        .ok();
+    assert_eq!(managers(&patched), Vec::<String>::new());
+}

@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use apiserver::{AuditPolicy, AuditSink, Auditing};
+use apiserver::{AuditBatches, AuditPolicy, AuditSink, Auditing};
 use auth::User;
 use axum::body::Body;
 use http::{Method, Request};
 use kv::mem::MemStore;
 use serde_json::{Value, json};
 
+use crate::outside::Outside;
 use crate::server::{MAPS, Server, config_map};
 
 const SECRETS: &str = "/api/v1/namespaces/default/secrets";
@@ -49,6 +50,7 @@ async fn start(policy: AuditPolicy) -> (Server, Arc<Told>) {
     let (store, told) = (MemStore::new(), Arc::new(Told::default()));
     let sink = told.clone();
     let server = Server::told(store.clone(), store, "CA".into(), |config| {
+        let sink: Option<Arc<dyn AuditSink>> = Some(sink);
         config.auditing = Some(Auditing { policy, sink });
     });
     let ready = tokio::time::timeout(Duration::from_secs(30), server.api.ready());
@@ -257,4 +259,117 @@ async fn whoever_hangs_up_is_told_of() {
         event["responseStatus"]["message"],
         "Connection closed early"
     );
+}
+
+#[tokio::test]
+async fn another_policy_holds_for_what_comes_after_it() {
+    let (server, told) = start(policy("rules:\n- level: None\n")).await;
+    let read = async |id: &str| {
+        let request = request(Method::GET, MAPS, id, &Value::Null);
+        server.read(request).await.ok()
+    };
+    read("one").await;
+    assert!(told.of("one").is_empty());
+    let text = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n  omitStages: [RequestReceived]\n";
+    server.api.take_audit_policy(text).unwrap();
+    read("two").await;
+    assert_eq!(told.one("two")["level"], "Metadata");
+    // One that does not hold changes nothing.
+    let broken = text.replace("Metadata", "Everything");
+    assert!(server.api.take_audit_policy(&broken).is_err());
+    read("three").await;
+    assert_eq!(told.one("three")["level"], "Metadata");
+}
+
+/// Events that came to a webhook since the last look.
+fn delivered(outside: &Outside) -> Vec<Value> {
+    let lists = outside.asked("/audit").into_iter();
+    let events = lists.flat_map(|list| {
+        assert_eq!(
+            (&list["kind"], &list["apiVersion"]),
+            (&json!("EventList"), &json!("audit.k8s.io/v1"))
+        );
+        list["items"].as_array().unwrap().clone()
+    });
+    events.collect()
+}
+
+#[tokio::test]
+async fn a_webhook_is_told_the_same_and_nobody_waits_for_it() {
+    let outside = Outside::start().await;
+    outside.answer("/audit", &json!({}));
+    let rules = "rules:\n- level: Metadata\n  verbs: [create]\n  omitStages: [RequestReceived]\n";
+    let (server, told) = start(policy(rules)).await;
+    let batches = AuditBatches {
+        batch_events: 1,
+        initial_backoff: Duration::from_millis(1),
+        ..AuditBatches::default()
+    };
+    let file = outside.kubeconfig("/audit");
+    server.api.audit_to(&file, batches).unwrap();
+    let write = async |id: &str| {
+        let request = request(Method::POST, MAPS, id, &config_map(id, "1"));
+        server.read(request).await.ok()
+    };
+    write("one").await;
+    let came = async || loop {
+        let events = delivered(&outside);
+        if !events.is_empty() {
+            return events;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let wait = Duration::from_secs(30);
+    let events = tokio::time::timeout(wait, came()).await.expect("it comes");
+    assert_eq!(events, [told.one("one")]);
+    // What it refuses is lost, and counted; what it cannot take now comes again, and is lost in the end.
+    let lost = async |wanted: u64| {
+        let line = format!("apiserver_audit_error_total{{plugin=\"webhook\"}} {wanted}\n");
+        let seen = async {
+            while !server.get("/metrics").await.text.contains(&line) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(wait, seen).await.expect(&line);
+    };
+    outside.fail("/audit", 403);
+    write("two").await;
+    lost(1).await;
+    assert_eq!(delivered(&outside).len(), 1);
+    outside.fail("/audit", 503);
+    write("three").await;
+    lost(2).await;
+    assert_eq!(delivered(&outside).len(), 5);
+    // Nobody waits for one that does not answer.
+    outside.hang("/audit");
+    for at in 0..20 {
+        write(&format!("late-{at}")).await;
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_webhook_is_sent_at_the_end() {
+    let outside = Outside::start().await;
+    outside.answer("/audit", &json!({}));
+    let rules = "rules:\n- level: Metadata\n  verbs: [create]\n  omitStages: [RequestReceived]\n";
+    let (server, _) = start(policy(rules)).await;
+    let batches = AuditBatches {
+        batch_wait: Duration::from_secs(3_600),
+        ..AuditBatches::default()
+    };
+    let file = outside.kubeconfig("/audit");
+    server.api.audit_to(&file, batches).unwrap();
+    for id in ["one", "two"] {
+        let request = request(Method::POST, MAPS, id, &config_map(id, "1"));
+        server.read(request).await.ok();
+    }
+    assert!(delivered(&outside).is_empty());
+    let closing = server.api.close_audit();
+    let closed = tokio::time::timeout(Duration::from_secs(30), closing).await;
+    closed.expect("it ends");
+    let ids: Vec<Value> = delivered(&outside)
+        .iter()
+        .map(|event| event["auditID"].clone())
+        .collect();
+    assert_eq!(ids, ["one", "two"]);
 }

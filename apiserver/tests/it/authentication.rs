@@ -15,6 +15,7 @@ use rcgen::{
 };
 use serde_json::{Value, json};
 
+use crate::definitions::until;
 use crate::outside::Outside;
 use crate::server::{Answer, Server};
 
@@ -446,6 +447,45 @@ async fn authorities_of_clients_overlap_and_change() {
     server.api.trust_clients_of(&second.pem()).unwrap();
     // Also over connections that were made before.
     assert_eq!((code(&old).await, code(&new).await), (401, 200));
+    // Other servers are told.
+    let uri = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+    until(&server, uri, |answer| {
+        answer.body["data"]["client-ca-file"] == second.pem()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_key_of_account_tokens_changes_and_tokens_of_before_go_on() {
+    let server = Server::start().await;
+    server.account("default").await;
+    let uri = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let issue = async || {
+        let request =
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        let issued = server.post(uri, request).await.ok();
+        issued["status"]["token"].as_str().unwrap().to_owned()
+    };
+    let name = "system:serviceaccount:default:default";
+    let before = issue().await;
+    assert_eq!(user(&server, &before).await["username"], name);
+    let keys = || rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let next = keys();
+    server.api.sign_tokens_with(&next).unwrap();
+    assert!(server.api.sign_tokens_with("no key").is_err());
+    let after = issue().await;
+    let header = |token: &str| token.split('.').next().unwrap().to_owned();
+    assert_ne!(header(&before), header(&after));
+    for token in [&before, &after] {
+        assert_eq!(user(&server, token).await["username"], name);
+    }
+    let published = server.get("/openid/v1/jwks").await.ok();
+    assert_eq!(published["keys"].as_array().unwrap().len(), 2);
+    // A key that nobody was told of is none.
+    let foreign = Server::start().await;
+    foreign.account("default").await;
+    foreign.api.sign_tokens_with(&keys()).unwrap();
+    is_refused(&foreign, &after).await;
 }
 
 #[tokio::test]

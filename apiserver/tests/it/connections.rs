@@ -331,3 +331,108 @@ async fn a_body_that_trickles_has_a_deadline() {
         begun.elapsed()
     );
 }
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend_from_slice(&[kind, flags]);
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// A header of HPACK that no table has; `name` is its code in the static table, or its text.
+fn header(name: Result<u8, &str>, value: &str) -> Vec<u8> {
+    let mut header = Vec::new();
+    let put = |text: &str, header: &mut Vec<u8>| {
+        header.push(u8::try_from(text.len()).unwrap());
+        header.extend_from_slice(text.as_bytes());
+    };
+    match name {
+        Ok(code) => header.push(code),
+        Err(name) => {
+            header.push(0);
+            put(name, &mut header);
+        }
+    }
+    put(value, &mut header);
+    header
+}
+
+#[tokio::test]
+async fn ten_thousand_watches_on_one_connection_are_as_many_as_a_connection_may_have() {
+    const WATCHES: u32 = 10_000;
+    let limits = ServeLimits::default();
+    let streams_max = limits.streams_max as usize;
+    let (server, listening) = started(limits).await;
+    let path = format!("{MAPS}?watch=1&resourceVersion={}", newest(&server).await);
+    let head = [
+        // GET, https
+        vec![0x82, 0x87],
+        header(Ok(0x04), &path),
+        header(Ok(0x01), "127.0.0.1"),
+        header(Err("authorization"), "Bearer jane-token"),
+    ]
+    .concat();
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    sent.extend(frame(4, 0, 0, &[]));
+    for at in 0..WATCHES {
+        sent.extend(frame(1, 5, 2 * at + 1, &head));
+    }
+    let stream = listening.connect().await.into_inner();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let writing = tokio::spawn(async move {
+        // It may be closed in the middle.
+        let _ = writer.write_all(&sent).await;
+        writer
+    });
+    let (mut answered, mut refused) = (0, 0);
+    let reading = async {
+        while answered + refused < WATCHES as usize {
+            let mut head = [0; 9];
+            if reader.read_exact(&mut head).await.is_err() {
+                return;
+            }
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            if reader.read_exact(&mut payload).await.is_err() {
+                return;
+            }
+            match head[3] {
+                // HEADERS; RST_STREAM with REFUSED_STREAM.
+                1 => answered += 1,
+                3 if payload == [0, 0, 0, 7] => refused += 1,
+                // GOAWAY: the server has had enough.
+                7 => return,
+                0 | 4 | 6 | 8 => {}
+                other => panic!("a frame of type {other}: {payload:?}"),
+            }
+        }
+    };
+    timeout(DEADLINE, reading).await.expect("all are answered");
+    assert!(answered <= streams_max, "{answered} watches at once");
+    assert!(
+        refused > 0 || answered < streams_max,
+        "{answered} {refused}"
+    );
+    healthy(&server, &listening).await;
+    // What they held is given back with the connection.
+    drop((reader, writing.await.unwrap()));
+    let watches = "apiserver_longrunning_requests";
+    let open = async || {
+        let text = server.get("/metrics").await.text;
+        let lines = text.lines().filter(|line| {
+            line.starts_with(watches) && line.contains("configmaps") && line.contains("WATCH")
+        });
+        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum::<f64>()
+    };
+    let ended = async {
+        while open().await > 0.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(DEADLINE, ended).await.expect("the watches end");
+    healthy(&server, &listening).await;
+}

@@ -707,3 +707,71 @@ async fn the_status_is_written_in_its_version() {
         (&json!(5), &json!("a:1"))
     );
 }
+
+#[tokio::test]
+async fn managers_of_another_version_own_what_the_webhook_makes_of_their_fields() {
+    let cluster = Cluster::start().await;
+    let server = &cluster.server;
+    let apply = async |version: &str, manager: &str, fields: Value| {
+        let mut config = json!({"apiVersion": format!("example.com/{version}"), "kind": "Host"});
+        for (key, value) in fields.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        let uri = match version {
+            "v1" => V1,
+            _ => V2,
+        };
+        let uri = format!("{uri}/a?fieldManager={manager}");
+        server.patch(&uri, "apply-patch+yaml", config).await
+    };
+    let fields_of = |object: &Value, manager: &str| -> String {
+        let entries = object["metadata"]["managedFields"].as_array().unwrap();
+        let found = entries.iter().find(|entry| entry["manager"] == manager);
+        found.map_or(String::new(), |entry| {
+            format!("{} {}", entry["apiVersion"], entry["fieldsV1"])
+        })
+    };
+    apply("v1", "one", json!({"hostPort": "a:1", "old": "x"}))
+        .await
+        .ok();
+    cluster.hook.take();
+    // The same value in another version is no conflict, another value is.
+    let shared = apply("v2", "two", json!({"host": "a"})).await.ok();
+    assert!(fields_of(&shared, "one").contains("f:hostPort"));
+    assert_eq!(
+        fields_of(&shared, "two"),
+        "\"example.com/v2\" {\"f:host\":{}}"
+    );
+    let refused = apply("v2", "two", json!({"host": "b"})).await;
+    let text = "Apply failed with 1 conflict: conflict with \"one\": .hostPort";
+    assert_eq!(refused.refused(), (409, "Conflict", text));
+    // An update takes it.
+    let patch = json!({"host": "c"});
+    let patched = server
+        .patch(&format!("{V2}/a?fieldManager=edit"), MERGE, patch)
+        .await
+        .ok();
+    assert_eq!(
+        fields_of(&patched, "one"),
+        "\"example.com/v1\" {\"f:old\":{}}"
+    );
+    assert_eq!(fields_of(&patched, "two"), "");
+    assert!(fields_of(&patched, "edit").contains("f:host"));
+    assert_eq!(server.get(&format!("{V1}/a")).await.ok()["hostPort"], "c:1");
+
+    // In the stored version nobody has to wait for a webhook that is dead, except who applies.
+    cluster.hook.set(Mode::Broken);
+    let patch = json!({"old": "y"});
+    let patched = server
+        .patch(&format!("{V1}/a?fieldManager=late"), MERGE, patch)
+        .await
+        .ok();
+    assert!(fields_of(&patched, "late").contains("f:old"));
+    let refused = apply("v1", "one", json!({"hostPort": "d:1"})).await;
+    assert_eq!(refused.code, 500, "{}", refused.text);
+    assert!(
+        refused.text.contains("failed to convert"),
+        "{}",
+        refused.text
+    );
+}

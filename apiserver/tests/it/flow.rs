@@ -392,6 +392,25 @@ async fn what_waits_gets_its_turn_and_who_leaves_is_forgotten() {
         .map(|at| write(&server, "jane", &format!("b{at}")))
         .collect();
     until(&server, &waiting, 5.0).await;
+    let dump = "/debug/api_priority_and_fairness/dump_requests?includeRequestDetails=1";
+    let dump = server.get(dump).await.text;
+    let rows: Vec<Vec<&str>> = dump
+        .lines()
+        .map(|line| line.split(',').map(str::trim).collect())
+        .collect();
+    assert_eq!(rows[0][9..12], ["StartTime", "UserName", "Verb"]);
+    let of_jane = rows.iter().filter(|row| row[..2] == ["tiny", "tiny"]);
+    let (running, queued): (Vec<_>, Vec<_>) = of_jane.partition(|row| row[3] == "-1");
+    assert_eq!((running.len(), queued.len()), (3, 5), "{dump}");
+    for row in &queued {
+        assert_eq!(row[9], "0001-01-01T00:00:00Z");
+        let details = ["create", MAPS, "default", "", "v1", "configmaps", ""];
+        assert_eq!(row[10..], [&["jane"][..], &details[..]].concat());
+    }
+    assert!(running.iter().all(|row| row[9] != queued[0][9]));
+    // Whoever looks is there, too, and has no queue.
+    let own = rows.iter().filter(|row| row[0] == "exempt");
+    assert_eq!(own.map(|row| row[2]).collect::<Vec<_>>(), ["-1"]);
     // One who leaves makes room.
     later.pop().unwrap().abort();
     until(&server, &waiting, 4.0).await;

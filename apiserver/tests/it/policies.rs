@@ -579,3 +579,39 @@ async fn who_writes_a_policy_may_read_its_parameters() {
         .await
         .ok();
 }
+
+#[tokio::test]
+async fn a_request_that_has_no_time_left_is_not_judged_by_all_its_parameters() {
+    let server = Server::start().await;
+    for index in 0..40 {
+        let mut params = map(&format!("p-{index}"), json!({}));
+        params["metadata"]["labels"] = json!({"params": "yes"});
+        server.post(MAPS, params).await.ok();
+    }
+    // Each of them uses up the budget of a policy.
+    let ten = "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]";
+    let nested = ["a", "b", "c", "d", "e", "f"].iter().rev().fold(
+        "a + b + c + d + e + f >= 0 || params.data.x == 'y'".to_owned(),
+        |inner, name| format!("{ten}.all({name}, {inner})"),
+    );
+    let validations = vec![json!({ "expression": nested }); 10];
+    let policy = validating(
+        "slow",
+        json!({"paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}, "validations": validations}),
+    );
+    let spec = json!({"validationActions": ["Deny"], "paramRef": {
+        "selector": {"matchLabels": {"params": "yes"}}, "parameterNotFoundAction": "Allow"}});
+    validate_with(&server, policy, spec).await;
+    let uri = format!("{MAPS}?dryRun=All&timeout=1s");
+    let answer = loop {
+        let answer = server.post(&uri, map("x", json!({}))).await;
+        // In force it is once the caches have it.
+        if answer.code != 201 {
+            break answer;
+        }
+    };
+    assert_eq!(answer.code, 504, "{}", answer.text);
+    let odd = server.get(&format!("{MAPS}?timeout=soon")).await;
+    let text = "invalid timeout specified in the request URL - time: invalid duration \"soon\"";
+    assert_eq!(odd.refused(), (400, "BadRequest", text));
+}

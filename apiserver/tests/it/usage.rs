@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
 use http::{Method, StatusCode};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::definitions::until;
@@ -173,6 +174,31 @@ async fn nodes_and_pods_show_what_their_node_says() {
         .collect();
     assert_eq!(headings, ["Name", "cpu", "memory", "Window"]);
     assert_eq!(table["rows"][0]["cells"], json!(["db", "2n", "2", "10.5s"]));
+
+    // In protobuf they say the same. A list is whole, as a metrics-server's.
+    for path in ["nodes/n", "namespaces/default/pods?limit=1"] {
+        let request = cluster
+            .server
+            .request(Method::GET, &format!("{ROOT}/{path}"))
+            .header("accept", "application/vnd.kubernetes.protobuf")
+            .body(Body::empty())
+            .unwrap();
+        let response = cluster.server.send(request).await;
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let spoken = schema::protobuf::decode(&bytes).unwrap();
+        let json = cluster.get(path).await.ok();
+        assert_eq!(spoken["kind"], json["kind"]);
+        for field in ["timestamp", "window", "usage"] {
+            assert_eq!(spoken[field], json[field], "{path}: {field}");
+        }
+        let measured = |list: &Value| -> Vec<Value> {
+            let items = list["items"].as_array();
+            let item = |item: &Value| json!([item["containers"], item["window"]]);
+            items.into_iter().flatten().map(item).collect()
+        };
+        assert_eq!(measured(&spoken), measured(&json), "{path}");
+        assert!(json["items"].is_null() || measured(&json).len() == 2);
+    }
 }
 
 #[tokio::test]

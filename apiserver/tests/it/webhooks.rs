@@ -120,6 +120,10 @@ async fn serve(State(reviews): State<Reviews>, uri: Uri, body: Bytes) -> Respons
             uid,
             &json!([{"op": "add", "path": "/spec/color", "value": "blue"}, {"op": "add", "path": "/spec/lost", "value": 1}]),
         ),
+        "/container" => patch(
+            uid,
+            &json!([{"op": "add", "path": "/container", "value": "other"}]),
+        ),
         "/bad-patch" => patch(uid, &json!([{"op": "remove", "path": "/no/such/path"}])),
         "/replicas" => patch(
             uid,
@@ -936,4 +940,22 @@ async fn a_webhook_that_cannot_answer_keeps_no_server_from_getting_ready() {
     server.delete(viewer, json!(null)).await.ok();
     let next = Server::over(server.store.clone()).await;
     next.get(viewer).await.ok();
+}
+
+#[tokio::test]
+async fn what_a_webhook_makes_of_a_connection_is_what_is_opened() {
+    let cluster = Cluster::start().await;
+    let server = &cluster.server;
+    server.post(PODS, pod("p")).await.ok();
+    let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/exec"], "operations": ["CONNECT"]}]);
+    cluster
+        .mutating(json!([cluster.hook("/container", json!({"rules": rules}))]))
+        .await;
+    let exec = format!("{PODS}/p/exec?command=ls&stdout=true&container=main");
+    let refused = server.call(Method::POST, &exec, Value::Null).await;
+    let text = "container other is not valid for pod p";
+    assert_eq!(refused.refused(), (400, "BadRequest", text));
+    let attach = format!("{PODS}/p/attach?stdin=true&container=none");
+    let refused = server.call(Method::POST, &attach, Value::Null).await;
+    assert_eq!(refused.refused().2, "container none is not valid for pod p");
 }

@@ -171,6 +171,7 @@ fn element(element: Element) -> Type {
         Element::Int32 | Element::Int64 => Type::Int,
         Element::Double => Type::Double,
         Element::Bytes => Type::Bytes,
+        Element::Duration => Type::Duration,
         Element::StringList | Element::Verbs => texts(),
         Element::Message(id) => {
             let ty = types::type_by_id(id);

@@ -1,6 +1,7 @@
 //! Timestamps and durations. Both are whole nanoseconds.
 
 use ::time::{OffsetDateTime, UtcOffset};
+pub(crate) use schema::time::parse_duration;
 
 use super::Function;
 use crate::meter::{EvalError, Meter, Outcome};
@@ -103,62 +104,6 @@ pub(crate) fn format_timestamp(nanos: i128) -> String {
             .ok()
     });
     text.unwrap_or_default()
-}
-
-/// As Go writes and reads durations: `1h2m3.5s`.
-pub(crate) fn parse_duration(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    let mut total: i128 = 0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(end);
-        let end = after
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        total = total.checked_add(amount(number, unit)?)?;
-        rest = after;
-    }
-    i64::try_from(if negative { -total } else { total }).ok()
-}
-
-fn amount(number: &str, unit: &str) -> Option<i128> {
-    let unit: i128 = match unit {
-        "ns" => 1,
-        "us" | "µs" | "μs" => 1_000,
-        "ms" => 1_000_000,
-        "s" => SECOND,
-        "m" => 60 * SECOND,
-        "h" => 3_600 * SECOND,
-        _ => return None,
-    };
-    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() && part.is_empty() || whole.len() > 20 || part.contains('.') {
-        return None;
-    }
-    let whole: i128 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().ok()?
-    };
-    let part = &part[..part.len().min(18)];
-    let scale = 10i128.pow(part.len() as u32);
-    let part: i128 = if part.is_empty() {
-        0
-    } else {
-        part.parse().ok()?
-    };
-    Some(whole * unit + part * unit / scale)
 }
 
 /// Seconds, as protobuf's JSON has it.

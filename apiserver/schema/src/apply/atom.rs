@@ -156,7 +156,7 @@ impl<'a> Atom<'a> {
     /// An item of a list or map, or a single value.
     pub(super) fn of_element(element: Element) -> Atom<'a> {
         match element {
-            Element::String | Element::Bytes => Atom::Scalar(Scalar::String),
+            Element::String | Element::Bytes | Element::Duration => Atom::Scalar(Scalar::String),
             Element::Bool => Atom::Scalar(Scalar::Bool),
             Element::Int32 | Element::Int64 | Element::Double => Atom::Scalar(Scalar::Number),
             Element::StringList | Element::Verbs => {

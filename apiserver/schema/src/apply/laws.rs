@@ -55,6 +55,7 @@ fn who<'a>(manager: &'a str) -> Who<'a> {
         subresource: "",
         now: "2026-01-01T00:00:00Z",
         reset: &[],
+        versions: None,
     }
 }
 
@@ -287,8 +288,9 @@ proptest! {
             let new = &settled(schema, &configs[2]);
             let before = managers(&live);
             let changes = super::compare::compare(schema, &live, new, super::managers::UNOWNED);
-            let after = before.clone().update(&live, &changes, &who("editor"));
             let taken = changes.taken();
+            let seen = super::versions::Seen::of(schema, (&live, new), changes, &before, &who("editor"));
+            let after = before.clone().update(&live, &seen, &who("editor"));
             for entry in &after.0 {
                 let has = entry.set.intersection(&taken);
                 prop_assert!(entry.manager == "editor" || has.is_empty());

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::compare::{Changes, compare};
+use super::compare::compare;
 use super::set::Set;
+use super::versions::{Seen, Versions, has_unknown};
 use crate::structural::Schema;
 use crate::time;
 
@@ -39,6 +40,8 @@ pub struct Who<'a> {
     pub now: &'a str,
     /// Paths that the door does not write, whatever the request says of them.
     pub reset: &'a [&'a [&'a str]],
+    /// The versions that entries may have; none where all of them name the same fields.
+    pub versions: Option<&'a dyn Versions>,
 }
 
 /// One entry of `managedFields`.
@@ -176,16 +179,16 @@ impl Managers {
         Some(self.0.into_iter().map(Entry::write).collect())
     }
 
-    /// After an ordinary write that made `new` of `old`: the writer owns what it changed, and the
-    /// others do not. An object that is there and has no managers gets none: its fields have unknown
-    /// owners.
-    pub(super) fn update(mut self, old: &Value, changes: &Changes, who: &Who<'_>) -> Managers {
+    /// After an ordinary write: the writer owns what it changed, and the others do not. An object
+    /// that is there and has no managers gets none: its fields have unknown owners.
+    pub(super) fn update(mut self, old: &Value, seen: &Seen, who: &Who<'_>) -> Managers {
         let untracked = self.0.is_empty() && old.pointer("/metadata/uid").is_some();
-        if untracked || changes.is_empty() {
+        self.forget_unknown(who);
+        if untracked || seen.own().is_empty() {
             return self;
         }
-        let taken = changes.taken();
-        self.give_up(changes, &taken, |_| true);
+        self.give_up(seen, |_| true);
+        let taken = seen.own().taken();
         if !taken.is_empty() {
             let own = Entry::new(who, false);
             let own = self.entry(own);
@@ -196,17 +199,12 @@ impl Managers {
         self
     }
 
-    /// Takes from the chosen entries what was written, and from them what is gone. Entries of
-    /// another version are about the same fields where these have the same names.
-    pub(super) fn give_up(
-        &mut self,
-        changes: &Changes,
-        taken: &Set,
-        chosen: impl Fn(&Entry) -> bool,
-    ) {
+    /// Takes from the chosen entries what was written, and from them what is gone.
+    pub(super) fn give_up(&mut self, seen: &Seen, chosen: impl Fn(&Entry) -> bool) {
         for entry in &mut self.0 {
             if chosen(entry) {
-                entry.set.subtract(taken);
+                let changes = seen.by(entry);
+                entry.set.subtract(&changes.taken());
                 entry.set.subtract(&changes.removed);
             }
         }
@@ -297,7 +295,8 @@ pub fn updated<'a>(
     who: &Who<'_>,
 ) -> Option<Value> {
     let stored = entries(old);
-    let changes = compare(schema.into(), old, new, &skipped(who));
+    let schema = schema.into();
+    let changes = compare(schema, old, new, &skipped(who));
     let sent = sent.filter(|_| who.subresource.is_empty() && sent != stored);
     let managers = match sent {
         Some(_) if is_reset(sent) => Managers::default(),
@@ -305,10 +304,11 @@ pub fn updated<'a>(
             Some(managers) if !managers.0.is_empty() => managers,
             _ => Managers::stored(old),
         },
-        None if changes.is_empty() => return stored.cloned(),
+        None if changes.is_empty() && !has_unknown(stored, who) => return stored.cloned(),
         None => Managers::stored(old),
     };
-    managers.update(old, &changes, who).write()
+    let seen = Seen::of(schema, (old, new), changes, &managers, who);
+    managers.update(old, &seen, who).write()
 }
 
 /// The `managedFields` of an object.

@@ -9,6 +9,7 @@ use super::managers::{Entry, Managers, UNOWNED, Who, skipped};
 use super::merge::merge;
 use super::remove::remove;
 use super::set::Set;
+use super::versions::Seen;
 use super::{check, managers};
 use crate::decode::{self, FieldValidation};
 use crate::field::go_quote;
@@ -114,15 +115,18 @@ impl Operation<'_> {
             };
             let nothing = Value::Object(Map::new());
             let all = compare(self.schema, &nothing, self.live, &skipped(&before));
+            let all = Seen::of(self.schema, (&nothing, self.live), all, &managers, &before);
             managers = managers.update(&nothing, &all, &before);
         }
+        managers.forget_unknown(self.who);
         let mut set = fields(self.schema, self.config);
         for path in UNOWNED.iter().chain(self.who.reset) {
             set.drop_field(path);
         }
         let own = managers.entry(Entry::new(self.who, true));
         let last = std::mem::replace(&mut own.set, set.clone());
-        own.api_version = self.who.api_version.to_owned();
+        let own_version = self.who.api_version.to_owned();
+        let last_version = std::mem::replace(&mut own.api_version, own_version);
         // In the form in which objects are stored, so that another spelling is no change.
         let merged = merge(self.schema, self.live, self.config);
         let mut merged = decode::value(self.schema, merged, FieldValidation::Ignore)
@@ -131,21 +135,30 @@ impl Operation<'_> {
         if let Schema::Custom(schema) = self.schema {
             schema.default(&mut merged);
         }
-        let mut object = self.prune(merged, &managers, &last);
+        let mut object = self.prune(merged, &managers, (&last, &last_version))?;
 
         let changes = compare(self.schema, self.live, &object, &skipped(self.who));
-        let taken = changes.taken();
+        let both = (self.live, &object);
+        let seen = Seen::of(self.schema, both, changes, &managers, self.who);
+        if let Some(problem) = &seen.problem {
+            return Err(ApplyError::Misfit(format!(
+                "failed to convert old object: {problem}"
+            )));
+        }
         let own = Entry::new(self.who, true);
         let others = managers.0.iter().filter(|entry| !entry.is_same(&own));
         let conflicts: Conflicts = others
-            .map(|entry| (shown(entry), entry.set.intersection(&taken)))
+            .map(|entry| {
+                let taken = seen.by(entry).taken();
+                (shown(entry), entry.set.intersection(&taken))
+            })
             .filter(|(_, set)| !set.is_empty())
             .collect();
         if !force && !conflicts.is_empty() {
             return Ok(Err(conflicts));
         }
-        managers.give_up(&changes, &taken, |entry| !entry.is_same(&own));
-        let changed = set != last || !changes.is_empty();
+        managers.give_up(&seen, |entry| !entry.is_same(&own));
+        let changed = set != last || !seen.own().is_empty();
         let mut entries = managers.0.iter_mut();
         if let Some(entry) = entries.find(|entry| changed && entry.is_same(&own)) {
             entry.time = Some(self.who.now.to_owned());
@@ -154,33 +167,52 @@ impl Operation<'_> {
         Ok(Ok(object))
     }
 
-    /// Drops what this manager applied before, applies no longer, and nobody else owns.
-    fn prune(&self, merged: Value, managers: &Managers, last: &Set) -> Value {
-        let mut owned = Set::default();
-        for entry in &managers.0 {
-            owned.add(entry.set.clone());
+    /// Drops what this manager applied before, in the version of then, applies no longer, and nobody
+    /// else owns.
+    fn prune(
+        &self,
+        merged: Value,
+        managers: &Managers,
+        (last, last_version): (&Set, &str),
+    ) -> Result<Value, ApplyError> {
+        let who = self.who;
+        let mut owned = managers.owned_by_version(who);
+        let last_version = match who.versions {
+            Some(_) => last_version,
+            None => who.api_version,
+        };
+        let of_last = owned.remove(last_version).unwrap_or_default();
+        if last.is_within(&of_last) {
+            return Ok(merged);
         }
-        if last.is_within(&owned) {
-            return merged;
-        }
-        // What identifies the object has no owner, and stays.
-        for path in UNOWNED {
-            owned.put_field(path);
-        }
-        let schema = self.schema;
-        let all = with_parents(schema, fields(schema, &merged));
+        let failed = |problem: String| {
+            ApplyError::Misfit(format!(
+                "failed to convert merged object to last applied version: {problem}"
+            ))
+        };
+        let schema = who.schema_of(self.schema, last_version);
+        let convert_one = |object: Value, from: &str, to: &str| {
+            let converted = who.converted([object], from, to).map_err(failed);
+            converted.map(|[object]| object)
+        };
+        let merged = convert_one(merged, who.api_version, last_version)?;
         let last = with_parents(schema, last.clone());
-        let paths = |object: &Value| with_parents(schema, fields(schema, object));
-        // Back comes what others own, ..
-        let mut kept = paths(&remove(schema, &merged, &last));
-        kept.add(with_parents(schema, owned));
-        let mut gone = all.clone();
-        gone.subtract(&kept);
+        let bare = remove(schema, &merged, &last);
+        // Back comes what others own, what the version at hand names first, ..
+        let mut pruned = add_back(schema, &merged, &bare, of_last);
+        for (version, owned) in owned {
+            let both = [merged.clone(), pruned];
+            let both = who.converted(both, last_version, version);
+            let [whole, part] = both.map_err(failed)?;
+            let schema = who.schema_of(self.schema, version);
+            let added = add_back(schema, &whole, &part, owned);
+            pruned = convert_one(added, version, last_version)?;
+        }
         // .. and what this manager never had.
-        let kept = paths(&remove(schema, &merged, &gone));
-        let mut gone = all;
-        gone.subtract(&kept);
-        remove(schema, &merged, &gone.intersection(&last))
+        let mut gone = with_parents(schema, fields(schema, &merged));
+        gone.subtract(&with_parents(schema, fields(schema, &pruned)));
+        let kept = remove(schema, &merged, &gone.intersection(&last));
+        convert_one(kept, last_version, who.api_version)
     }
 
     /// With the annotation of client-side apply kept up.
@@ -188,6 +220,19 @@ impl Operation<'_> {
         client_side::sync(&mut object, self.config, self.who);
         object
     }
+}
+
+/// `pruned` with what is owned of what was there before.
+fn add_back(schema: Schema<'_>, merged: &Value, pruned: &Value, mut owned: Set) -> Value {
+    // What identifies the object has no owner, and stays.
+    for path in UNOWNED {
+        owned.put_field(path);
+    }
+    let mut kept = with_parents(schema, fields(schema, pruned));
+    kept.add(with_parents(schema, owned));
+    let mut gone = with_parents(schema, fields(schema, merged));
+    gone.subtract(&kept);
+    remove(schema, merged, &gone)
 }
 
 fn write(object: &mut Value, managers: managers::Managers) {

@@ -17,6 +17,7 @@ fn who<'a>(manager: &'a str, now: &'a str) -> Who<'a> {
         subresource: "",
         now,
         reset: &[&["status"]],
+        versions: None,
     }
 }
 
@@ -422,6 +423,7 @@ fn other_doors_own_other_fields() {
     let status = Who {
         subresource: "status",
         reset: &[&["spec"]],
+        versions: None,
         ..who("controller", "2026-01-01T00:00:05Z")
     };
     let live = applied(&nothing(), &config(json!({"replicas": 1})), "one");

@@ -253,14 +253,14 @@ fn item(edition: Edition, ty: FieldType) -> Value {
             json!({"allOf": [schema], "default": {}})
         }
         Element::Message(_) => schema,
-        Element::String => json!({"type": "string", "default": ""}),
+        Element::String | Element::Duration => json!({"type": "string", "default": ""}),
         _ => schema,
     }
 }
 
 fn element(edition: Edition, ty: FieldType) -> Value {
     match ty.element {
-        Element::String => json!({"type": "string"}),
+        Element::String | Element::Duration => json!({"type": "string"}),
         Element::Bool => json!({"type": "boolean"}),
         Element::Int32 => json!({"type": "integer", "format": "int32"}),
         Element::Int64 => json!({"type": "integer", "format": "int64"}),

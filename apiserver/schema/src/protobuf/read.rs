@@ -319,6 +319,11 @@ fn element(
             other => return Err(other.wrong(name)),
         },
         Element::Bytes => BASE64.encode(wire.bytes(name)?).into(),
+        Element::Duration => {
+            let nanos = last(wire.bytes(name)?, 1)?.map(|wire| wire.varint(name));
+            let nanos = nanos.transpose()?.unwrap_or(0);
+            time::duration_text(nanos as i64).into()
+        }
         Element::StringList | Element::Verbs => strings(name, wire.bytes(name)?)?,
         Element::Message(id) => form(type_by_id(id), name, wire.bytes(name)?, depth)?,
     })

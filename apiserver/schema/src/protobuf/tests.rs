@@ -333,6 +333,7 @@ impl Maker {
             Element::Int32 => [0, 1, -1, i32::MAX, i32::MIN][n as usize % 5].into(),
             Element::Int64 => [0, 1, -1, i64::MAX, i64::MIN][n as usize % 5].into(),
             Element::Double => [0.0, 1.5, -1e300][n as usize % 3].into(),
+            Element::Duration => ["0s", "10.5s", "-1h0m0.000000001s"][n as usize % 3].into(),
             Element::Bytes => ["", "AA==", "AP8="][n as usize % 3].into(),
             Element::StringList | Element::Verbs => json!(["a", ""]),
             Element::Message(id) => self.message(types::type_by_id(id), depth + 1),

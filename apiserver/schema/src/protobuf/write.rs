@@ -114,6 +114,12 @@ fn element(element: Element, tag: u32, value: &Value, out: &mut Vec<u8>) -> Writ
             let raw = BASE64.decode(text).map_err(|_| unsupported(value))?;
             bytes(tag, &raw, out);
         }
+        (Element::Duration, Value::String(text)) => {
+            let nanos = time::parse_duration(text).ok_or_else(|| unsupported(value))?;
+            let mut body = Vec::new();
+            number(1, nanos as u64, &mut body);
+            bytes(tag, &body, out);
+        }
         (Element::StringList | Element::Verbs, Value::Array(items)) => {
             bytes(tag, &strings(1, items)?, out);
         }

@@ -391,7 +391,7 @@ fn equal_parts_are_one() {
 pub(super) fn of_built_in(ty: &crate::Type) -> Value {
     use crate::types::{Container, Element, Form, ListType};
     let element = |element: Element| match element {
-        Element::String | Element::Bytes => json!({"type": "string"}),
+        Element::String | Element::Bytes | Element::Duration => json!({"type": "string"}),
         Element::Bool => json!({"type": "boolean"}),
         Element::Int32 => json!({"type": "integer", "format": "int32"}),
         Element::Int64 => json!({"type": "integer", "format": "int64"}),
@@ -499,6 +499,7 @@ fn the_deepest_schemas_and_objects_fit_the_stack() {
                 subresource: "",
                 now: "2026-01-01T00:00:00Z",
                 reset: &[],
+                versions: None,
             };
             let _ = crate::apply::apply(&schema, &json!({}), &object, &who, true);
         }

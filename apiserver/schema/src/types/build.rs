@@ -268,6 +268,7 @@ impl Builder {
             "int64" => Element::Int64,
             "double" => Element::Double,
             "bytes" => Element::Bytes,
+            "duration" => Element::Duration,
             "[]string" => Element::StringList,
             name => {
                 let id = self.by_name.get(name);
@@ -304,6 +305,7 @@ fn always_written(ty: FieldType) -> Option<Value> {
     match (ty.container, ty.element) {
         (Container::List | Container::Map, _) => Some(Value::Null),
         (Container::One, Element::String | Element::Bytes) => Some("".into()),
+        (Container::One, Element::Duration) => Some("0s".into()),
         (Container::One, Element::Bool) => Some(false.into()),
         (Container::One, Element::Int32 | Element::Int64) => Some(0.into()),
         (Container::One, _) => None,

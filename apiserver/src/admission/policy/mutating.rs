@@ -101,6 +101,7 @@ impl Rounds {
                 changed |= self
                     .invoke(admission, policy, binding, params, object, again, refused)
                     .await?;
+                params::pause().await;
             }
         }
         Ok(changed)

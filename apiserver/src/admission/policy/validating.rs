@@ -77,10 +77,13 @@ async fn ask(
             continue;
         };
         for params in &params {
-            let inputs = seen.inputs(params, namespace, &rights);
-            let (decisions, annotations) = policy.compiled.judge(&inputs);
+            let (decisions, annotations) = {
+                let inputs = seen.inputs(params, namespace, &rights);
+                policy.compiled.judge(&inputs)
+            };
             let refusal = act(admission, &policy.name, binding, decisions, annotations);
             refused = refused.or(refusal);
+            params::pause().await;
         }
     }
     Ok(refused)

@@ -2,7 +2,7 @@
 //! reached it.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use apiserver::KubeletIdentity;
@@ -574,7 +574,7 @@ async fn policies_judge_the_path() {
     let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
         "metadata": {"name": "paths"}, "spec": {
             "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CONNECT"], "resources": ["pods/proxy"]}]},
-            "validations": [{"expression": "request.kind.kind == 'PodProxyOptions' && object.path != 'admin/x'", "message": "not there"}]}});
+            "validations": [{"expression": "request.kind.kind == 'PodProxyOptions' && object.path != '/admin/x'", "message": "not there"}]}});
     let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": "paths"}, "spec": {"policyName": "paths", "validationActions": ["Deny"]}});
     let group = "/apis/admissionregistration.k8s.io/v1";
@@ -604,4 +604,139 @@ async fn policies_judge_the_path() {
         .expect("the policy comes into force");
     let seen = server.get(&format!("{PODS}/p/proxy/other")).await;
     assert_eq!(seen.body["uri"], "/other", "{}", seen.text);
+}
+
+#[tokio::test]
+async fn policies_may_lead_to_another_path() {
+    let (server, backend) = (start().await, Backend::start(None).await);
+    run_pod(&server, "p", "127.0.0.1", backend.port).await;
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": "paths"}, "spec": {"reinvocationPolicy": "Never",
+            "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CONNECT"], "resources": ["pods/proxy"]}]},
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {
+                "expression": "[JSONPatch{op: 'replace', path: '/path', value: '/safe place' + object.path}]"}}]}});
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": "paths"}, "spec": {"policyName": "paths"}});
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    for (plural, object) in [
+        ("mutatingadmissionpolicies", policy),
+        ("mutatingadmissionpolicybindings", binding),
+    ] {
+        server.post(&format!("{group}/{plural}"), object).await.ok();
+    }
+    let until = async {
+        loop {
+            let seen = server.get(&format!("{PODS}/p/proxy/a/../b/?c=d")).await;
+            if seen.body["uri"] == "/safe%20place/b/?c=d" {
+                return;
+            }
+            assert_eq!(seen.body["uri"], "/b/?c=d", "{}", seen.text);
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, until)
+        .await
+        .expect("the policy comes into force");
+}
+
+/// A backend that answers everything with what `answer` says, and the paths that it was asked for.
+async fn recording(
+    tls: Option<rustls::ServerConfig>,
+    answer: impl Fn() -> Response + Clone + Send + Sync + 'static,
+) -> (Backend, Arc<Mutex<Vec<String>>>) {
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = asked.clone();
+    let router = Router::new().fallback(move |request: Request| {
+        seen.lock().unwrap().push(request.uri().path().to_owned());
+        std::future::ready(answer())
+    });
+    (Backend::serve(router, tls).await, asked)
+}
+
+/// Who is refused an upgrade by a backend must not be left with an open way to it, which nobody authorizes any more.
+#[tokio::test]
+async fn cve_2018_1002105_a_refused_upgrade_leaves_no_tunnel() {
+    let refusal = || (StatusCode::BAD_REQUEST, "no upgrade").into_response();
+    let (backend, asked) = recording(None, refusal).await;
+    let server = start().await;
+    admit_jane(&server).await;
+    run_pod(&server, "p", "127.0.0.1", backend.port).await;
+    let listening = Listening::start(&server).await;
+    let mut stream = listening.connect().await.into_inner();
+    let upgrade = format!(
+        "GET {PODS}/p/proxy/first HTTP/1.1\r\nhost: api\r\nauthorization: Bearer jane-token\r\n\
+         connection: Upgrade\r\nupgrade: websocket\r\n\r\n"
+    );
+    let smuggled = "GET /second HTTP/1.1\r\nhost: api\r\nconnection: close\r\n\r\n";
+    stream.write_all(upgrade.as_bytes()).await.unwrap();
+    stream.write_all(smuggled.as_bytes()).await.unwrap();
+    let mut answers = Vec::new();
+    let read = async {
+        let _ = stream.read_to_end(&mut answers).await;
+    };
+    timeout(DEADLINE, read).await.expect("the server closes");
+    let answers = String::from_utf8_lossy(&answers).into_owned();
+    assert!(answers.starts_with("HTTP/1.1 400 "), "{answers}");
+    // What follows is a request to the API server, of somebody whom it does not know.
+    if let Some((_, second)) = answers[1..].split_once("HTTP/1.1 ") {
+        assert!(second.starts_with("403 "), "{answers}");
+    }
+    assert_eq!(*asked.lock().unwrap(), ["/first"]);
+}
+
+/// A node that answers an upgrade with a redirect must not choose who else gets the request and this server's certificate.
+#[tokio::test]
+async fn cve_2020_8559_a_redirected_upgrade_leads_nowhere() {
+    let ca = Ca::new();
+    let tls = || Some(ca.server(&["127.0.0.1"], Some(&ca)));
+    let (elsewhere, led) = recording(tls(), || StatusCode::OK.into_response()).await;
+    let location = format!("https://127.0.0.1:{}/exec/default/p/main", elsewhere.port);
+    let redirect = move || (StatusCode::FOUND, [("location", location.clone())]).into_response();
+    let (node, asked) = recording(tls(), redirect).await;
+    let (certificate, key) = ca.issue(&["kubelet-client"]);
+    let server = start_with(ca.0.pem(), |config| {
+        config.kubelet_identity = Some(KubeletIdentity {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        });
+    })
+    .await;
+    admit_jane(&server).await;
+    run_node(&server, node.port).await;
+    let mut object = pod("p");
+    object["spec"]["nodeName"] = "n".into();
+    server.post(PODS, object).await.ok();
+    let listening = Listening::start(&server).await;
+    for (uri, protocol) in [
+        (
+            "/api/v1/nodes/n/proxy/exec/default/p/main".to_owned(),
+            "SPDY/3.1",
+        ),
+        (format!("{PODS}/p/exec?command=ls&stdout=true"), "SPDY/3.1"),
+        (format!("{PODS}/p/exec?command=ls&stdout=true"), "websocket"),
+    ] {
+        let (mut sender, connection) = http1::handshake(listening.connect().await).await.unwrap();
+        tokio::spawn(connection.with_upgrades());
+        let request = http::Request::get(&uri)
+            .header("host", "api:6443")
+            .header("authorization", "Bearer jane-token")
+            .header("connection", "Upgrade")
+            .header("upgrade", protocol)
+            .header("x-stream-protocol-version", "v4.channel.k8s.io")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("sec-websocket-protocol", "v4.channel.k8s.io")
+            .body(Body::empty())
+            .unwrap();
+        let answer = timeout(DEADLINE, sender.send_request(request)).await;
+        let answer = answer.expect("in time").unwrap();
+        assert!(
+            answer.status().is_server_error(),
+            "{uri}: {}",
+            answer.status()
+        );
+        assert!(!answer.headers().contains_key("location"), "{uri}");
+        assert_eq!(asked.lock().unwrap().drain(..).count(), 1, "{uri}");
+    }
+    assert!(led.lock().unwrap().is_empty(), "{:?}", led.lock().unwrap());
 }
