@@ -8,10 +8,10 @@ KONTIKI = $(CARGO_TARGET_DIR)/release/kontiki
 PICTURES = $(or $(FOLDER),$(CARGO_TARGET_DIR)/pictures)
 PREPARE = deploy/claim-cache.sh && rocksdb="$$(deploy/rocksdb.sh)" && eval "$$rocksdb"
 
-.PHONY: help up down reset status build test fmt lint reference deny bench bench-store bench-api crash sim kube-sim mutants fuzz chaos chaos-ui measure smoke nightly pictures
+.PHONY: help up down reset status build test fmt lint reference deny bench bench-store bench-api bench-agents crash sim kube-sim mutants fuzz chaos chaos-ui measure smoke nightly pictures
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 up: ## install what is missing, build, start three members and a node agent (RUNTIME=hollow: without Docker)
 	@deploy/setup.sh build $(if $(filter docker,$(RUNTIME)),docker)
@@ -106,3 +106,8 @@ bench-api: ## measure the API alone: CPU of every verb, watches, memory, custom 
 	@deploy/setup.sh build
 	@$(PREPARE) && cargo build --release --locked -p kontiki -p bench --bins
 	@ulimit -n $$(ulimit -Hn) && $(CARGO_TARGET_DIR)/release/bench api $(BENCH)
+
+bench-agents: ## measure the scheduler and the controllers: Kubernetes' own workloads, rollouts, a lost node (BENCH="--scale 0.1 --only 1,3")
+	@deploy/setup.sh build
+	@$(PREPARE) && cargo build --release --locked -p kontiki -p bench --bins
+	@ulimit -n $$(ulimit -Hn) && $(CARGO_TARGET_DIR)/release/bench agents $(BENCH)

@@ -31,8 +31,8 @@ use crate::selection::Selection;
 use crate::serve::MayRest;
 use crate::status::{ApiError, ApiResult, quoted};
 use crate::{
-    aggregation, authenticate, authorize, discovery, health, openapi, reviews, subresources, usage,
-    verbs,
+    aggregation, authenticate, authorize, binding_batch, discovery, health, openapi, reviews,
+    subresources, usage, verbs,
 };
 
 /// Every request that is not long-running is answered within this time.
@@ -267,8 +267,13 @@ async fn pipeline(
         };
         return pass_on(&context, arrival, &other, matched.as_ref()).await;
     }
-    let resource = find(&context.server, &context.info).await?;
-    let route = route(resource, &context.info, &parts.method)?;
+    let route = match binding_batch::is_asked(&context.server, &context.info) {
+        true => Route::Bindings,
+        false => {
+            let resource = find(&context.server, &context.info).await?;
+            route(resource, &context.info, &parts.method)?
+        }
+    };
     if context.info.is_long_running() {
         let arrival = Arrival {
             method: &parts.method,
@@ -344,6 +349,9 @@ async fn authorize(
     if is_probe(info) {
         return Ok(());
     }
+    if binding_batch::is_asked(server, info) {
+        return binding_batch::authorize(user, info);
+    }
     let mut attributes = Attributes {
         verb: info.verb,
         path: &info.path,
@@ -379,6 +387,8 @@ enum Route {
     Virtual(Handle),
     Read(Handle),
     Write(Handle),
+    /// Many bindings at once.
+    Bindings,
 }
 
 /// The resource of a request. One that a definition brought through another member may not be known here yet.
@@ -504,8 +514,11 @@ fn begins_with_state(context: &Context) -> bool {
 }
 
 /// What kind of work a request is.
-fn kind(context: &Context, route: &Route) -> Kind {
+fn kind(context: &Context, route: &Route, body: &Bytes) -> Kind {
     match route {
+        Route::Bindings => Kind::Batch {
+            writes: binding_batch::count(body),
+        },
         Route::Read(resource) if context.info.verb == "list" => {
             Kind::List(stored(context, resource))
         }
@@ -556,7 +569,7 @@ async fn serve(
 ) -> ApiResult<Response> {
     let held = match route {
         Route::NotFound | Route::Page | Route::Read(_) | Route::Connect(_) => None,
-        Route::Subresource(..) | Route::Virtual(_) | Route::Write(_) => {
+        Route::Subresource(..) | Route::Virtual(_) | Route::Write(_) | Route::Bindings => {
             let account = account(&context.user, &context.info);
             let bodies = &context.server.bodies;
             let read = bodies.read(body, &context.headers, account);
@@ -567,7 +580,7 @@ async fn serve(
     let body = body.unwrap_or_default();
     context.audit.sent(&context.headers, &body);
     let route = rerouted(context, route, method).await?;
-    let held = match enter(context, matched, kind(context, &route)).await {
+    let held = match enter(context, matched, kind(context, &route, &body)).await {
         Ok(held) => held,
         Err(refusal) => return Ok(refusal),
     };
@@ -595,6 +608,7 @@ async fn work(context: &Context, route: Route, body: Bytes) -> ApiResult<Respons
         }
         Route::Read(resource) => verbs::list::list(context, &resource).await,
         Route::Write(resource) => write(context, &resource, body).await,
+        Route::Bindings => binding_batch::create(context, &body).await,
     }
 }
 

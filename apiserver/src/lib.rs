@@ -18,6 +18,7 @@ mod audit;
 mod authenticate;
 mod authorities;
 mod authorize;
+mod binding_batch;
 mod body;
 mod bootstrap;
 mod cache;

@@ -2,6 +2,7 @@
 //! for clients and between members, an fsync on a quorum before each answer, rounds that alternate. A target, never a
 //! test: it prints medians, and ratios with the etcd of this run. And figures of the API, alone or of any other cluster.
 
+mod agents;
 mod api;
 mod client;
 mod cluster;
@@ -63,7 +64,9 @@ enum What {
     Store(store::StoreArgs),
     /// Every verb of the API, watches, custom resources, memory: of members started for it, or of any cluster
     Api(Box<api::ApiArgs>),
-    /// Everything but `store`, `api` and `watchers`, with the default sizes: about 12 minutes
+    /// Kubernetes' benchmark of its scheduler, rollouts, a lost node, the end of a namespace: of members started for it
+    Agents(agents::AgentsArgs),
+    /// Everything but `store`, `api`, `agents` and `watchers`, with the default sizes: about 12 minutes
     All,
 }
 
@@ -86,7 +89,7 @@ impl Setting {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let What::Store(_) | What::Api(_) = cli.what {
+    if let What::Store(_) | What::Api(_) | What::Agents(_) = cli.what {
         // The servers need the cores; one thread drives them all, and none of its time goes into passing work around.
         runtime.worker_threads(1);
     }
@@ -107,6 +110,11 @@ async fn until_stopped(cli: Cli) -> Result<()> {
         }
         return api::run(&setting, args, signalled()).await;
     }
+    if let What::Agents(args) = &cli.what {
+        let setting = setting(&cli, true)?;
+        machine::describe_alone(&setting)?;
+        return agents::run(&setting, args).await;
+    }
     tokio::select! {
         result = measure(cli) => result,
         stopped = signalled() => stopped,
@@ -114,7 +122,7 @@ async fn until_stopped(cli: Cli) -> Result<()> {
 }
 
 /// Answers only when the program is to end.
-async fn signalled() -> Result<()> {
+pub(crate) async fn signalled() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::select! {
@@ -153,6 +161,7 @@ async fn measure(cli: Cli) -> Result<()> {
         What::FirstPod => first_pod::run(&setting).await,
         What::Store(args) => store::run(&setting, &args).await,
         What::Api(args) => api::run(&setting, &args, std::future::pending()).await,
+        What::Agents(args) => agents::run(&setting, &args).await,
         What::All => {
             puts::run(&setting, 8).await?;
             failover::run(&setting, 20).await?;

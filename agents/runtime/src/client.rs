@@ -572,6 +572,11 @@ impl Client {
         self.read(path, ACCEPT).await
     }
 
+    /// Posts to any path; the answer is JSON.
+    pub async fn post_path(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
+        self.write(Method::POST, path, ACCEPT, body).await
+    }
+
     /// Opens a watch. Errors before the first event (410 among them) are the error of this call.
     pub async fn watch_stream(
         &self,

@@ -7,6 +7,7 @@
 //! priority may have to make room ([`preempt`]).
 
 mod bind_volumes;
+mod binder;
 pub mod config;
 pub mod explain;
 mod feed;

@@ -2,6 +2,7 @@
 //! lets bindings and reports go on in the background, a bounded number at a time.
 
 use crate::bind_volumes::bind_volumes;
+use crate::binder::{Binder, Placed};
 use crate::config::{Config, Profile};
 use crate::feed::{Feed, OwnedSelector, Source};
 use crate::object::Pod;
@@ -13,19 +14,18 @@ use crate::volume::bind::VolumePlan;
 use crate::world::World;
 use crate::write;
 use agent_runtime::{
-    AgentContext, ApiError, Client, Elector, ElectorConfig, EventRecorder, EventType, Hub, Key,
-    timestamp,
+    AgentContext, Client, Elector, ElectorConfig, EventRecorder, EventType, Hub, Key, timestamp,
 };
 use rand::RngExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Writes under way at once; when so many are, deciding waits.
+/// Writes under way at once beside bindings; when so many are, deciding waits.
 const WRITES_MAX: usize = 64;
 
 /// Schedules pods whenever elected, until `context.stop`. Whoever starts it has read the configuration once, so that a
@@ -71,6 +71,8 @@ async fn lead(client: Client, config: Arc<Config>, stop: CancellationToken) {
         client,
         feed: Arc::new(feed),
         events,
+        binder: Binder::default(),
+        bindings: JoinSet::new(),
         writes: JoinSet::new(),
         volumes: JoinSet::new(),
         volume_writers: Arc::new(Semaphore::new(WRITES_MAX)),
@@ -86,8 +88,10 @@ struct Scheduler {
     events: BTreeMap<String, EventRecorder>,
     /// Where the next search among the nodes begins.
     start: usize,
-    /// Dropped, and with it every write under way, when the leadership ends.
-    writes: JoinSet<Done>,
+    binder: Binder,
+    /// Dropped, and with them every write under way, when the leadership ends.
+    bindings: JoinSet<Sent>,
+    writes: JoinSet<()>,
     /// Pods whose volumes are being bound, as many as there are: waiting for a volume must not keep others waiting.
     volumes: JoinSet<VolumesDone>,
     volume_writers: Arc<Semaphore>,
@@ -100,14 +104,10 @@ struct Room {
     victims: Vec<Arc<Pod>>,
 }
 
-/// The end of a background write.
-enum Done {
-    Bound {
-        queued: Queued,
-        node: String,
-        result: Result<(), ApiError>,
-    },
-    Reported,
+/// Bindings that were sent, and what became of each; nothing where the server takes no batches.
+struct Sent {
+    batch: Vec<Placed>,
+    results: Option<Vec<write::Bound>>,
 }
 
 /// The end of waiting for volumes.
@@ -122,14 +122,18 @@ impl Scheduler {
     async fn run(mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             self.take_in();
+            while let Some(done) = self.bindings.try_join_next() {
+                self.finish_bindings(done);
+            }
             while let Some(done) = self.writes.try_join_next() {
-                self.finish(done);
+                finish_write(done);
             }
             while let Some(done) = self.volumes.try_join_next() {
                 self.finish_volumes(done);
             }
             self.world.expire(self.now());
-            if self.writes.len() < WRITES_MAX
+            self.send_bindings();
+            if !self.is_behind()
                 && let Some(queued) = self.world.queue.pop(self.now())
             {
                 self.decide(queued);
@@ -141,7 +145,8 @@ impl Scheduler {
                 biased;
                 () = stop.cancelled() => return,
                 () = self.feed.wait() => {}
-                Some(done) = self.writes.join_next() => self.finish(done),
+                Some(done) = self.bindings.join_next() => self.finish_bindings(done),
+                Some(done) = self.writes.join_next() => finish_write(done),
                 Some(done) = self.volumes.join_next() => self.finish_volumes(done),
                 () = tokio::time::sleep_until(wakeup) => {}
             }
@@ -159,13 +164,15 @@ impl Scheduler {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
+    /// Whether the background has to catch up before more is decided.
+    fn is_behind(&self) -> bool {
+        self.writes.len() >= WRITES_MAX || self.binder.is_full()
+    }
+
     /// When to look again at the latest. With the background full, only its progress matters.
     fn wakeup(&self) -> Instant {
         const AT_LATEST: Duration = Duration::from_secs(60);
-        let due = self
-            .world
-            .next_wakeup()
-            .filter(|_| self.writes.len() < WRITES_MAX);
+        let due = self.world.next_wakeup().filter(|_| !self.is_behind());
         let latest = Instant::now() + AT_LATEST;
         due.map_or(latest, |due| {
             (self.started + Duration::from_millis(due)).min(latest)
@@ -269,7 +276,7 @@ impl Scheduler {
                 };
                 self.world.snapshot.assume(pod, &node);
                 match plan.is_empty() {
-                    true => self.bind(queued, node),
+                    true => self.binder.add(queued, node),
                     false => self.bind_volumes(queued, node, plan, &profile),
                 }
             }
@@ -277,16 +284,18 @@ impl Scheduler {
         }
     }
 
-    fn bind(&mut self, queued: Queued, node: String) {
-        let client = self.client.clone();
-        self.writes.spawn(host::here(async move {
-            let result = write::bind(&client, &queued.pod, &node).await;
-            Done::Bound {
-                queued,
-                node,
-                result,
+    fn send_bindings(&mut self) {
+        loop {
+            let batch = self.binder.next();
+            if batch.is_empty() {
+                return;
             }
-        }));
+            let client = self.client.clone();
+            self.bindings.spawn(host::here(async move {
+                let results = bind(&client, &batch).await;
+                Sent { batch, results }
+            }));
+        }
     }
 
     /// The volumes first, and then the pod.
@@ -308,10 +317,10 @@ impl Scheduler {
         }));
     }
 
-    fn finish_volumes(&mut self, done: Result<VolumesDone, tokio::task::JoinError>) {
+    fn finish_volumes(&mut self, done: Result<VolumesDone, JoinError>) {
         match done {
             Ok(done) => match done.result {
-                Ok(()) => self.bind(done.queued, done.node),
+                Ok(()) => self.binder.add(done.queued, done.node),
                 Err(words) => {
                     let (pod, now) = (&done.queued.pod, self.now());
                     let message = format!("running PreBind plugin \"VolumeBinding\": {words}");
@@ -370,7 +379,6 @@ impl Scheduler {
             if let (Some(Room { node, victims }), Some(events)) = (room, events) {
                 evict_all(&client, &events, &pod, &node, &victims).await;
             }
-            Done::Reported
         }));
     }
 
@@ -410,46 +418,65 @@ impl Scheduler {
         }
     }
 
-    fn finish(&mut self, done: Result<Done, tokio::task::JoinError>) {
-        let now = self.now();
+    fn finish_bindings(&mut self, done: Result<Sent, JoinError>) {
+        self.binder.finish();
         match done {
-            Ok(Done::Reported) => {}
-            Ok(Done::Bound {
-                queued,
-                node,
-                result: Ok(()),
+            Ok(Sent {
+                batch,
+                results: Some(results),
             }) => {
-                let pod = &queued.pod;
-                self.world.snapshot.finish_binding(&pod.uid, now);
-                let message = format!(
-                    "Successfully assigned {}/{} to {node}",
-                    pod.namespace, pod.name
-                );
-                self.tell(pod, EventType::Normal, "Scheduled", &message);
-            }
-            Ok(Done::Bound {
-                queued,
-                node,
-                result: Err(error),
-            }) => {
-                tracing::warn!(namespace = queued.pod.namespace, name = queued.pod.name, node, %error, "binding failed");
-                if !error.is_not_found() {
-                    let message = format!(
-                        "binding rejected: running Bind plugin \"DefaultBinder\": {}",
-                        error.message
-                    );
-                    self.tell(
-                        &queued.pod,
-                        EventType::Warning,
-                        "FailedScheduling",
-                        &message,
-                    );
+                for ((queued, node), result) in batch.into_iter().zip(results) {
+                    self.finish_binding(queued, node, result);
                 }
-                self.world.binding_failed(queued, now);
             }
-            // A panic in a write is a bug; the assumption it leaves behind ends with this leadership.
-            Err(error) => tracing::error!(%error, "a background write ended abnormally"),
+            Ok(Sent { batch, .. }) => {
+                tracing::info!("this API server takes bindings one by one");
+                self.binder.go_singly(batch);
+            }
+            // A panic in a write is a bug; the assumptions it leaves behind end with this leadership.
+            Err(error) => tracing::error!(%error, "a binding ended abnormally"),
         }
+    }
+
+    fn finish_binding(&mut self, queued: Queued, node: String, result: write::Bound) {
+        let now = self.now();
+        let Err(error) = result else {
+            let pod = &queued.pod;
+            self.world.snapshot.finish_binding(&pod.uid, now);
+            let message = format!(
+                "Successfully assigned {}/{} to {node}",
+                pod.namespace, pod.name
+            );
+            return self.tell(pod, EventType::Normal, "Scheduled", &message);
+        };
+        let pod = &queued.pod;
+        tracing::warn!(namespace = pod.namespace, name = pod.name, node, %error, "binding failed");
+        if !error.is_not_found() {
+            let message = format!(
+                "binding rejected: running Bind plugin \"DefaultBinder\": {}",
+                error.message
+            );
+            self.tell(pod, EventType::Warning, "FailedScheduling", &message);
+        }
+        self.world.binding_failed(queued, now);
+    }
+}
+
+/// Sends a batch; a pod that is alone goes through the door that every API server has.
+async fn bind(client: &Client, batch: &[Placed]) -> Option<Vec<write::Bound>> {
+    if let [(queued, node)] = batch {
+        return Some(vec![write::bind(client, &queued.pod, node).await]);
+    }
+    let pods: Vec<write::Assignment> = batch
+        .iter()
+        .map(|(queued, node)| (queued.pod.clone(), node.clone()))
+        .collect();
+    write::bind_all(client, &pods).await
+}
+
+fn finish_write(done: Result<(), JoinError>) {
+    if let Err(error) = done {
+        tracing::error!(%error, "a background write ended abnormally");
     }
 }
 

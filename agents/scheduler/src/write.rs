@@ -1,4 +1,4 @@
-//! What the scheduler writes: bindings, the `PodScheduled` condition, nominations, evictions. The bodies are pure
+//! What the scheduler writes: bindings, one by one and many at once, the `PodScheduled` condition, nominations, evictions. The bodies are pure
 //! functions; the sending around them bounds its time.
 
 use crate::object::Pod;
@@ -7,21 +7,121 @@ use agent_runtime::resource_ref::PODS;
 use agent_runtime::{ApiError, Client, DeleteParams, PatchType, timestamp};
 use serde_json::{Value, json};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// A write that takes longer has failed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Where our API server takes many bindings at once. No other has it.
+const BATCH_PATH: &str = "/kontiki/v1/bindings";
+/// It takes so many at once.
+pub(crate) const BATCH_MAX: usize = 256;
+/// Of a batch, so many are asked about or sent again at once.
+const SINGLES_MAX: usize = 16;
+
+/// A pod and the node that it goes to.
+pub(crate) type Assignment = (Arc<Pod>, String);
+/// What became of it.
+pub(crate) type Bound = Result<(), ApiError>;
+
+/// Puts pods onto their nodes; what became of each, in their order. `None` where the server has no such door, and nothing
+/// was done.
+pub(crate) async fn bind_all(client: &Client, pods: &[Assignment]) -> Option<Vec<Bound>> {
+    let items: Vec<Value> = pods.iter().map(|(pod, node)| binding(pod, node)).collect();
+    let sent = bounded(client.post_path(BATCH_PATH, &json!({ "items": items }))).await;
+    let answered = match sent {
+        Err(error) if has_no_batches(&error) => return None,
+        Err(error) => vec![Err(error); pods.len()],
+        Ok(answer) => results(&answer, pods.len()),
+    };
+    Some(settle_all(client, pods, answered).await)
+}
+
+/// Other servers refuse the path: first because nobody has a right to it, then because nobody serves it.
+fn has_no_batches(error: &ApiError) -> bool {
+    matches!(error.code, 403 | 404 | 405 | 501)
+}
+
+/// The answers for `count` pods. Where they are not that many, nobody knows what became of any.
+fn results(answer: &Value, count: usize) -> Vec<Bound> {
+    let items = answer.get("items").and_then(Value::as_array);
+    match items.filter(|items| items.len() == count) {
+        Some(items) => items.iter().map(result).collect(),
+        None => {
+            let error = ApiError::malformed("the answer is not about the bindings that were sent");
+            vec![Err(error); count]
+        }
+    }
+}
+
+fn result(status: &Value) -> Bound {
+    match status.get("status").and_then(Value::as_str) {
+        Some("Success") => Ok(()),
+        _ => Err(ApiError::from_status(status)),
+    }
+}
+
+/// Finds out about those of unknown fate, and sends alone those that the server wants to get again.
+async fn settle_all(client: &Client, pods: &[Assignment], mut answers: Vec<Bound>) -> Vec<Bound> {
+    let permits = Arc::new(Semaphore::new(SINGLES_MAX));
+    let mut open = JoinSet::new();
+    for (index, answer) in answers.iter().enumerate() {
+        let (Err(error), Some((pod, node))) = (answer, pods.get(index)) else {
+            continue;
+        };
+        let again = is_postponed(error);
+        if !again && !is_unsure(error) {
+            continue;
+        }
+        let (client, permits) = (client.clone(), permits.clone());
+        let (pod, node, error) = (pod.clone(), node.clone(), error.clone());
+        open.spawn(host::here(async move {
+            let _permit = permits.acquire().await;
+            let settled = match again {
+                true => bind(&client, &pod, &node).await,
+                false => settle(&client, &pod, &node, error).await,
+            };
+            (index, settled)
+        }));
+    }
+    while let Some(settled) = open.join_next().await {
+        if let Ok((index, settled)) = settled
+            && let Some(answer) = answers.get_mut(index)
+        {
+            *answer = settled;
+        }
+    }
+    answers
+}
+
+/// The server has not done it, and wants to be asked again: what the client does by itself for a single request.
+fn is_postponed(error: &ApiError) -> bool {
+    error.retry_after.is_some() && (error.code == 429 || error.code >= 500)
+}
+
+/// Whether the binding may have been stored all the same.
+fn is_unsure(error: &ApiError) -> bool {
+    error.is_transport() || error.code >= 500 || error.is_conflict()
+}
+
 /// Puts the pod onto the node. When nobody knows whether the binding was stored, the pod itself tells: to take it for
 /// failed would give the room away a second time.
-pub(crate) async fn bind(client: &Client, pod: &Pod, node: &str) -> Result<(), ApiError> {
+pub(crate) async fn bind(client: &Client, pod: &Pod, node: &str) -> Bound {
     let body = binding(pod, node);
     let bound =
         bounded(client.create_sub(&PODS, &pod.namespace, &pod.name, "binding", &body)).await;
-    let Err(error) = bound else { return Ok(()) };
-    if !(error.is_transport() || error.code >= 500 || error.is_conflict()) {
-        return Err(error);
+    match bound {
+        Ok(_) => Ok(()),
+        Err(error) if is_unsure(&error) => settle(client, pod, node, error).await,
+        Err(error) => Err(error),
     }
+}
+
+/// Asks the pod where it is.
+async fn settle(client: &Client, pod: &Pod, node: &str, error: ApiError) -> Bound {
     match bounded(client.get(&PODS, &pod.namespace, &pod.name)).await {
         Ok(found) if is_bound(&found, pod, node) => Ok(()),
         _ => Err(error),
@@ -183,6 +283,41 @@ mod tests {
         assert!(!is_bound(&found("u", "m"), &pod(), "n"));
         assert!(!is_bound(&found("v", "n"), &pod(), "n"));
         assert!(!is_bound(&json!({}), &pod(), "n"));
+    }
+
+    #[test]
+    fn only_a_server_without_the_door_is_taken_for_one() {
+        let code = |code| ApiError {
+            code,
+            ..ApiError::default()
+        };
+        assert!([403, 404, 405, 501].map(code).iter().all(has_no_batches));
+        // Of these nobody knows whether it has one, or what it did.
+        assert!(
+            ![0, 400, 409, 429, 500, 503, 504]
+                .map(code)
+                .iter()
+                .any(has_no_batches)
+        );
+    }
+
+    #[test]
+    fn answers_belong_to_pods_by_their_order_or_to_none() {
+        let answer = json!({"items": [
+            {"kind": "Status", "status": "Success", "code": 201},
+            {"kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "m"},
+            {"kind": "Status", "status": "Failure", "code": 429, "details": {"retryAfterSeconds": 1}},
+        ]});
+        let told = results(&answer, 3);
+        assert!(told[0].is_ok());
+        let conflict = told[1].as_ref().unwrap_err();
+        assert!(is_unsure(conflict) && !is_postponed(conflict));
+        assert!(is_postponed(told[2].as_ref().unwrap_err()));
+        for wrong in [answer, json!({}), json!({"items": 7}), json!([])] {
+            let told = results(&wrong, 2);
+            let unsure = |bound: &Bound| bound.as_ref().is_err_and(is_unsure);
+            assert!(told.len() == 2 && told.iter().all(unsure), "{wrong}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ const LIST_SEATS_MAX: u32 = 100;
 /// One request takes so much of its level at most.
 const LEVEL_PERCENT_MAX: u32 = 15;
 const WATCHES_PER_SEAT: u32 = 10;
+const WRITES_PER_SEAT: u32 = 32;
 /// What an event to all watchers takes.
 pub(crate) const EVENT_NS: u64 = 5_000_000;
 /// Answers below this are not counted: there are many of them, and they are soon gone.
@@ -27,6 +28,8 @@ pub(crate) enum Kind {
     List(Stored),
     /// A write, of a resource with so many watches that see it.
     Write { watches: u32 },
+    /// So many writes in one request.
+    Batch { writes: u32 },
 }
 
 /// The objects that a list is about.
@@ -50,12 +53,19 @@ pub(crate) fn seats_max(nominal: u32, is_list: bool) -> u32 {
 }
 
 pub(crate) fn want(flow: u64, kind: Kind, nominal: u32) -> Want {
-    let Kind::List(stored) = kind else {
-        return Want {
-            flow,
-            seats: 1,
-            bytes: 0,
-        };
+    let stored = match kind {
+        Kind::List(stored) => stored,
+        _ => {
+            let seats = match kind {
+                Kind::Batch { writes } => writes.div_ceil(WRITES_PER_SEAT),
+                _ => 1,
+            };
+            return Want {
+                flow,
+                seats: seats.clamp(1, seats_max(nominal, false)),
+                bytes: 0,
+            };
+        }
     };
     let objects = match stored.limit {
         0 => stored.objects,
@@ -120,6 +130,8 @@ mod tests {
             assert_eq!(given, expected);
         }
         assert_eq!(want(1, Kind::Small, 245).seats, 1);
+        let batch = |writes| want(1, Kind::Batch { writes }, 245).seats;
+        assert_eq!([1, 32, 33, 256].map(batch), [1, 1, 2, 8]);
         let of_a_node = Stored {
             objects: 100_000,
             object_bytes: 4_000,

@@ -15,7 +15,7 @@ use crate::status::{self, ApiError, ApiResult};
 use crate::verbs::create;
 use crate::write::{Extra, Step};
 
-const BINDING: Expected<'static> = Expected {
+pub(crate) const BINDING: Expected<'static> = Expected {
     group: "",
     version: "v1",
     kind: "Binding",
@@ -29,7 +29,18 @@ pub(crate) async fn create(
     body: &Bytes,
 ) -> ApiResult<Response> {
     let dry_run = context.dry_run("CreateOptions", None)?;
-    let mut binding = decode::object(context, BINDING, body, "CreateOptions")?;
+    let binding = decode::object(context, BINDING, body, "CreateOptions")?;
+    bind(context, resource, binding, dry_run).await?;
+    Ok(context.respond_value(StatusCode::CREATED, &status::success_created()))
+}
+
+/// Admits and carries out one binding, however it came.
+pub(crate) async fn bind(
+    context: &Context,
+    resource: &Resource,
+    mut binding: Object,
+    dry_run: bool,
+) -> ApiResult<()> {
     create::settle_namespace(context, resource, &mut binding)?;
     let name = if context.info.name.is_empty() {
         binding.name().to_owned()
@@ -56,7 +67,7 @@ pub(crate) async fn create(
         .server
         .change(pods, &context.info.namespace, &name, dry_run, &mut decide)
         .await?;
-    Ok(context.respond_value(StatusCode::CREATED, &status::success_created()))
+    Ok(())
 }
 
 fn check_target(binding: &Object) -> ApiResult<()> {

@@ -373,3 +373,10 @@ async fn what_waits_for_a_webhook_is_sent_at_the_end() {
         .collect();
     assert_eq!(ids, ["one", "two"]);
 }
+
+#[tokio::test]
+async fn where_requests_are_told_of_bindings_come_one_by_one() {
+    let (server, _) = start(AuditPolicy::default_policy()).await;
+    let items = json!({"items": [{"metadata": {"name": "p", "namespace": "default"}}]});
+    assert_eq!(server.post("/kontiki/v1/bindings", items).await.code, 404);
+}

@@ -400,6 +400,26 @@ async fn a_write_of_unknown_fate_is_settled_here() {
     assert_eq!(taken.refused().1, "AlreadyExists");
 }
 
+/// The answer for one of many bindings is lost with the leader: it alone is in doubt.
+#[tokio::test]
+async fn one_binding_of_unknown_fate_leaves_the_others_alone() {
+    let (server, odd) = start().await;
+    server.account("default").await;
+    for name in ["a", "b", "c"] {
+        server.post(PODS, pod(name)).await.ok();
+    }
+    odd.play(Trick::Lose("/registry/pods/default/b"));
+    let items = ["a", "b", "c"].map(
+        |name| json!({"metadata": {"name": name, "namespace": "default"}, "target": {"name": "n"}}),
+    );
+    let answer = server.post("/kontiki/v1/bindings", json!({"items": items}));
+    let answer = answer.await.ok();
+    let codes = answer["items"].as_array().unwrap().iter();
+    let codes: Vec<_> = codes.map(|item| item["code"].as_u64().unwrap()).collect();
+    assert_eq!(codes, [201, 500, 201]);
+    assert_eq!(odd.played.load(Ordering::Relaxed), 1);
+}
+
 /// Others write between a write whose answer is lost and its second attempt.
 #[tokio::test]
 async fn a_write_of_unknown_fate_is_done_once_whatever_others_do() {

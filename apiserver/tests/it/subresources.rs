@@ -1,5 +1,6 @@
 //! Status, scale, binding, eviction, tokens, reviews.
 
+mod bindings;
 pub(crate) mod proxy;
 
 use http::Method;

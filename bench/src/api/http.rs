@@ -25,15 +25,15 @@ const REFUSAL_LETTERS: usize = 300;
 /// Of one request: as long as a server may take for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// For all requests that only prepare and clean up.
-pub(super) const JSON: &str = "application/json";
-pub(super) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
-pub(super) const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
-pub(super) const APPLY_PATCH: &str = "application/apply-patch+yaml";
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+pub(crate) const MERGE_PATCH: &str = "application/merge-patch+json";
+pub(crate) const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+pub(crate) const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 /// One server, and who its clients are.
 #[derive(Clone)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     host: String,
     port: u16,
     tls: Arc<rustls::ClientConfig>,
@@ -42,7 +42,7 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// The first server of a configuration.
-    pub(super) fn new(config: &ClientConfig) -> Result<Endpoint> {
+    pub(crate) fn new(config: &ClientConfig) -> Result<Endpoint> {
         let server = config.servers.first().context("no server is named")?;
         let (host, port) = host_and_port(server)?;
         let authorization = match &config.identity {
@@ -62,7 +62,7 @@ impl Endpoint {
         })
     }
 
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 }
@@ -114,17 +114,17 @@ fn tls(config: &ClientConfig) -> Result<rustls::ClientConfig> {
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    pub(super) method: Method,
-    pub(super) path: String,
-    pub(super) accept: &'static str,
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) accept: &'static str,
     /// With the body; none of both for reads.
-    pub(super) content_type: &'static str,
-    pub(super) body: Bytes,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Bytes,
 }
 
 impl Request {
-    pub(super) fn get(path: impl Into<String>) -> Request {
+    pub(crate) fn get(path: impl Into<String>) -> Request {
         Request {
             method: Method::GET,
             path: path.into(),
@@ -134,14 +134,14 @@ impl Request {
         }
     }
 
-    pub(super) fn delete(path: impl Into<String>) -> Request {
+    pub(crate) fn delete(path: impl Into<String>) -> Request {
         Request {
             method: Method::DELETE,
             ..Request::get(path)
         }
     }
 
-    pub(super) fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Request {
+    pub(crate) fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Request {
         Request {
             method: Method::POST,
             content_type: JSON,
@@ -150,14 +150,14 @@ impl Request {
         }
     }
 
-    pub(super) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Request {
+    pub(crate) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Request {
         Request {
             method: Method::PUT,
             ..Request::post(path, body)
         }
     }
 
-    pub(super) fn patch(
+    pub(crate) fn patch(
         path: impl Into<String>,
         content_type: &'static str,
         body: impl Into<Bytes>,
@@ -169,31 +169,31 @@ impl Request {
         }
     }
 
-    pub(super) fn accepting(self, accept: &'static str) -> Request {
+    pub(crate) fn accepting(self, accept: &'static str) -> Request {
         Request { accept, ..self }
     }
 }
 
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) chunks: Vec<Bytes>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) chunks: Vec<Bytes>,
 }
 
 impl Answer {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.chunks.iter().map(Bytes::len).sum()
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.chunks.concat()
     }
 
-    pub(super) fn json(&self) -> Result<serde_json::Value> {
+    pub(crate) fn json(&self) -> Result<serde_json::Value> {
         serde_json::from_slice(&self.bytes()).context("the answer is no JSON")
     }
 
     /// An error unless it is a success.
-    pub(super) fn accepted(self) -> Result<Answer, Failure> {
+    pub(crate) fn accepted(self) -> Result<Answer, Failure> {
         match self.status {
             200..300 => Ok(self),
             status => {
@@ -207,13 +207,13 @@ impl Answer {
 
 /// A connection; clones share it.
 #[derive(Clone)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     requests: SendRequest<Bytes>,
     endpoint: Endpoint,
 }
 
 impl Connection {
-    pub(super) async fn open(endpoint: &Endpoint) -> Result<Connection> {
+    pub(crate) async fn open(endpoint: &Endpoint) -> Result<Connection> {
         let socket = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
             .await
             .with_context(|| format!("no connection to {}", endpoint.address()))?;
@@ -235,7 +235,7 @@ impl Connection {
     }
 
     /// The whole answer, whatever its status.
-    pub(super) async fn call(&self, request: &Request) -> Result<Answer, Failure> {
+    pub(crate) async fn call(&self, request: &Request) -> Result<Answer, Failure> {
         let answer = async {
             let (status, mut body) = self.send(request).await?;
             let mut chunks = Vec::new();
@@ -248,12 +248,12 @@ impl Connection {
     }
 
     /// A success, or an error.
-    pub(super) async fn ask(&self, request: &Request) -> Result<Answer, Failure> {
+    pub(crate) async fn ask(&self, request: &Request) -> Result<Answer, Failure> {
         self.call(request).await?.accepted()
     }
 
     /// An answer without end: the stream of its body, once the server has begun it.
-    pub(super) async fn stream(&self, request: &Request) -> Result<RecvStream, Failure> {
+    pub(crate) async fn stream(&self, request: &Request) -> Result<RecvStream, Failure> {
         let begun = crate::store::wire::within(PATIENCE, self.send(request)).await?;
         match begun {
             (200, body) => Ok(body),
@@ -287,7 +287,7 @@ impl Connection {
 }
 
 /// None at the end.
-pub(super) async fn next_chunk(body: &mut RecvStream) -> Result<Option<Bytes>, Failure> {
+pub(crate) async fn next_chunk(body: &mut RecvStream) -> Result<Option<Bytes>, Failure> {
     let Some(chunk) = body.data().await else {
         return Ok(None);
     };

@@ -3,9 +3,9 @@
 //! rates and latencies are what this machine allowed at the time.
 
 mod definitions;
-mod http;
-mod objects;
-mod plane;
+pub(crate) mod http;
+pub(crate) mod objects;
+pub(crate) mod plane;
 mod population;
 mod reads;
 mod report;

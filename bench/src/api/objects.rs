@@ -17,19 +17,19 @@ const NO_SCHEDULER: &str = "kontiki-bench-none";
 /// Schemas that contain themselves are cut here; a pod's do not.
 const DEPTH_MAX: usize = 24;
 /// Stands where a name is put into a text that is made once.
-const NAME: &str = "%NAME%";
+pub(crate) const NAME: &str = "%NAME%";
 
 /// The text of an object, made once; a name is put into it as often as there are objects.
 #[derive(Clone)]
-pub(super) struct Template(Vec<String>);
+pub(crate) struct Template(Vec<String>);
 
 impl Template {
-    pub(super) fn new(object: &Value) -> Template {
+    pub(crate) fn new(object: &Value) -> Template {
         let text = object.to_string();
         Template(text.split(NAME).map(str::to_owned).collect())
     }
 
-    pub(super) fn named(&self, name: &str) -> Bytes {
+    pub(crate) fn named(&self, name: &str) -> Bytes {
         self.0.join(name).into()
     }
 }

@@ -390,7 +390,7 @@ fn rights() -> [(String, serde_json::Value); 2] {
 }
 
 /// Waits until a server says that it is ready.
-async fn wait_ready(endpoint: &Endpoint) -> Result<()> {
+pub(crate) async fn wait_ready(endpoint: &Endpoint) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(120);
     const PAUSE: Duration = Duration::from_millis(5);
     let deadline = std::time::Instant::now() + PATIENCE;

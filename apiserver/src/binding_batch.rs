@@ -1,0 +1,201 @@
+//! Many bindings in one request, for a scheduler that decides faster than requests come and go.
+//!
+//! `POST /kontiki/v1/bindings` with `{"items": [Binding, ..]}` answers `{"items": [Status, ..]}` in the same order. Each
+//! item is what `pods/NAME/binding` would have got: the same right is asked for, the same admission and the same checks
+//! take place, and its refusal is its own. It is no resource and in no discovery document; other API servers refuse the path,
+//! and whoever asked goes on with single bindings.
+//!
+//! The items are not one transaction. In the store a transaction is one revision, and a watch that breaks off between two
+//! events of one revision goes on behind it: a client would never hear of the other pods. A compare that does not hold would
+//! also refuse all items for one. So each item is a transaction of its own, all of them under way together, and the log
+//! syncs them together: the pods have a revision each, and share the wait.
+
+use auth::User;
+use auth::request::{Attributes, Forbidden};
+use auth::user::{GROUP_AUTHENTICATED, GROUP_MASTERS};
+use axum::response::Response;
+use bytes::Bytes;
+use futures::future::join_all;
+use http::StatusCode;
+use resources::Resource;
+use schema::Object;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+use crate::ApiServer;
+use crate::authorize::{self, refusal};
+use crate::context::Context;
+use crate::decode;
+use crate::negotiate::{self, BodyFormat};
+use crate::request::RequestInfo;
+use crate::status::{self, ApiError, ApiResult};
+use crate::subresources::binding;
+
+pub(crate) const PATH: &str = "/kontiki/v1/bindings";
+/// Items of one request at most.
+const ITEMS_MAX: usize = 256;
+
+#[derive(Deserialize)]
+struct Batch<T> {
+    items: Vec<T>,
+}
+
+/// Whether a request is one. Where requests are audited none is: the log tells of each binding, so each has to come as a
+/// request of its own.
+pub(crate) fn is_asked(server: &ApiServer, info: &RequestInfo) -> bool {
+    !info.is_resource && info.verb == "post" && info.path == PATH && server.auditing.is_none()
+}
+
+/// Whoever is known may ask: each item is judged for itself.
+pub(crate) fn authorize(user: &User, info: &RequestInfo) -> ApiResult<()> {
+    if user.in_group(GROUP_AUTHENTICATED) || user.in_group(GROUP_MASTERS) {
+        return Ok(());
+    }
+    let attributes = Attributes {
+        verb: info.verb,
+        path: &info.path,
+        ..Attributes::default()
+    };
+    Err(refusal(Forbidden::by_authorizer(user, &attributes, "")))
+}
+
+/// How many writes a body is, before any of them is looked at; at least one.
+pub(crate) fn count(body: &Bytes) -> u32 {
+    let items = serde_json::from_slice::<Batch<IgnoredAny>>(body).map_or(1, |b| b.items.len());
+    u32::try_from(items.clamp(1, ITEMS_MAX)).unwrap_or(1)
+}
+
+pub(crate) async fn create(context: &Context, body: &Bytes) -> ApiResult<Response> {
+    // An administrator's request comes here without.
+    context.server.world.wait_loaded().await?;
+    if negotiate::body_format(&context.headers)? != BodyFormat::Json {
+        return Err(ApiError::unsupported_media(&[negotiate::JSON]));
+    }
+    let items = parse(body)?;
+    let pods = resources::find("", "v1", "pods").ok_or_else(ApiError::no_such_resource)?;
+    let results = join_all(items.iter().map(|item| one(context, pods, item))).await;
+    let results: Vec<Value> = results
+        .into_iter()
+        .map(|result| match result {
+            Ok(()) => status::success_created(),
+            Err(error) => told(&error),
+        })
+        .collect();
+    Ok(context.respond_value(StatusCode::OK, &json!({ "items": results })))
+}
+
+fn parse(body: &Bytes) -> ApiResult<Vec<Value>> {
+    let batch: Batch<Value> = serde_json::from_slice(body)
+        .map_err(|error| ApiError::bad_request(format!("a list of bindings is wanted: {error}")))?;
+    match batch.items.len() {
+        0 => Err(ApiError::bad_request("there are no items")),
+        count if count > ITEMS_MAX => Err(ApiError::bad_request(format!(
+            "{count} items are too many: at most {ITEMS_MAX} are taken at once"
+        ))),
+        _ => Ok(batch.items),
+    }
+}
+
+/// The Status of a refusal, with the pause that would have been a header.
+fn told(error: &ApiError) -> Value {
+    let mut status = error.to_status();
+    if let Some(seconds) = error.retry_after {
+        status["details"]["retryAfterSeconds"] = seconds.into();
+    }
+    status
+}
+
+async fn one(context: &Context, pods: &Resource, item: &Value) -> ApiResult<()> {
+    let text = |pointer| item.pointer(pointer).and_then(Value::as_str);
+    let (Some(namespace), Some(name)) = (text("/metadata/namespace"), text("/metadata/name"))
+    else {
+        return Err(ApiError::bad_request(
+            "a binding in a list has a namespace and a name",
+        ));
+    };
+    if namespace.is_empty() || name.is_empty() {
+        return Err(ApiError::bad_request(
+            "the namespace and the name of a binding are not empty",
+        ));
+    }
+    let context = alone(context, namespace, name);
+    let attributes = Attributes {
+        verb: "create",
+        version: "v1",
+        resource: "pods",
+        subresource: "binding",
+        namespace,
+        name,
+        ..Attributes::default()
+    };
+    let authorizer = &context.server.authorizer;
+    let decision = authorizer.authorize(&context.user, &attributes).await;
+    authorize::required(&context.user, &attributes, &decision)?;
+    let dry_run = context.dry_run("CreateOptions", None)?;
+    let body = Bytes::from(item.to_string());
+    let decoded: Object = decode::object(&context, binding::BINDING, &body, "CreateOptions")?;
+    binding::bind(&context, pods, decoded, dry_run).await
+}
+
+/// What the request would be if the item had come alone.
+fn alone(context: &Context, namespace: &str, name: &str) -> Context {
+    let info = RequestInfo {
+        path: format!("/api/v1/namespaces/{namespace}/pods/{name}/binding"),
+        verb: "create",
+        is_resource: true,
+        version: "v1".into(),
+        namespace: namespace.into(),
+        resource: "pods".into(),
+        subresource: "binding".into(),
+        name: name.into(),
+        ..RequestInfo::default()
+    };
+    Context {
+        server: context.server.clone(),
+        info,
+        query: context.query.clone(),
+        headers: context.headers.clone(),
+        user: context.user.clone(),
+        output: context.output.clone(),
+        warnings: context.warnings.clone(),
+        audit: context.audit.clone(),
+        ..*context
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(items: usize) -> Bytes {
+        Bytes::from(json!({ "items": vec![json!({}); items] }).to_string())
+    }
+
+    #[test]
+    fn a_batch_is_bounded_and_never_empty() {
+        assert_eq!(parse(&body(ITEMS_MAX)).unwrap().len(), ITEMS_MAX);
+        for wrong in [
+            body(0),
+            body(ITEMS_MAX + 1),
+            "[]".into(),
+            "{".into(),
+            "".into(),
+        ] {
+            assert_eq!(parse(&wrong).unwrap_err().code, 400, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_work_is_known_before_it_is_done() {
+        assert_eq!(count(&body(17)), 17);
+        assert_eq!((count(&body(0)), count(&"{".into())), (1, 1));
+        assert_eq!(count(&body(5_000)), 256);
+    }
+
+    #[test]
+    fn a_pause_that_is_asked_for_is_in_the_status() {
+        let error = ApiError::too_many_requests("later", 3);
+        assert_eq!(told(&error)["details"]["retryAfterSeconds"], 3);
+    }
+}
