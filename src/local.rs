@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::host_name;
 use crate::encryption;
+use crate::hollow::{self, Hollow, HollowWish};
 use crate::pki::{self, Authority, Leaf, Pair, Renew, Usage};
 
 /// First port for etcd clients. Not etcd's own 2379: Debian's etcd may run on the same machine.
@@ -20,6 +21,10 @@ pub(crate) const SERVICE_CIDR: &str = "10.96.0.0/12";
 pub(crate) const KUBERNETES_SERVICE_IP: &str = "10.96.0.1";
 /// Who the API server is towards node agents.
 pub(crate) const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
+/// Who may do anything.
+pub(crate) const ADMIN: &str = "kubernetes-admin";
+/// Above the node agent's port is that of the hollow nodes.
+const HOLLOW_PORT_ABOVE: u16 = 100;
 
 /// Everything that is decided once about a local cluster; `<home>/cluster.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +32,9 @@ pub(crate) struct Plan {
     pub(crate) cluster_id: u64,
     pub(crate) members: Vec<Member>,
     pub(crate) node: Node,
+    /// Simulated nodes beside that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hollow: Option<Hollow>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +79,7 @@ pub(crate) struct Wishes {
     pub(crate) etcd_port: Option<u16>,
     pub(crate) node_port: Option<u16>,
     pub(crate) node_name: Option<String>,
+    pub(crate) hollow: HollowWish,
 }
 
 impl Plan {
@@ -81,7 +90,11 @@ impl Plan {
         let peer_ports = neighbours(wishes.peer_port.unwrap_or(6480), count)?;
         let node = Node {
             name: wishes.node_name.clone().unwrap_or_else(host_name),
-            runtime: wishes.runtime.clone().unwrap_or_else(|| "docker".into()),
+            runtime: wishes.runtime.clone().unwrap_or_else(|| {
+                // Who asks for simulated nodes needs no Docker.
+                let simulated = wishes.hollow.is_any();
+                if simulated { "hollow" } else { "docker" }.into()
+            }),
             port: wishes.node_port.unwrap_or(10250),
             apart: false,
         };
@@ -98,8 +111,16 @@ impl Plan {
             members: members.collect(),
             cluster_id: random() | 1,
             node,
+            hollow: None,
         };
-        plan.complete(wishes.etcd_port)
+        plan.with_hollow(&wishes.hollow)?.complete(wishes.etcd_port)
+    }
+
+    /// With the hollow nodes that are wished.
+    fn with_hollow(mut self, wish: &HollowWish) -> Result<Plan> {
+        let port = self.node.port.saturating_add(HOLLOW_PORT_ABOVE);
+        self.hollow = wish.on(self.hollow.as_ref(), port)?;
+        Ok(self)
     }
 
     /// With ports for etcd clients where it has none yet: from the wished one on, else from the first ten of which
@@ -122,8 +143,8 @@ impl Plan {
         match self.ports().into_iter().find(|port| !taken.insert(*port)) {
             None => Ok(self),
             Some(twice) => bail!(
-                "port {twice} would be used twice: choose --api-port, --peer-port, --etcd-port and --node-port further \
-                 apart"
+                "port {twice} would be used twice: choose --api-port, --peer-port, --etcd-port, --node-port and \
+                 --hollow-port further apart"
             ),
         }
     }
@@ -132,7 +153,8 @@ impl Plan {
     fn ports(&self) -> Vec<u16> {
         let members = self.members.iter();
         let of_members = members.flat_map(|m| [m.api_port, m.peer_port, m.etcd_port]);
-        let all = of_members.chain([self.node.port]);
+        let hollow = self.hollow.as_ref().map(|hollow| hollow.port);
+        let all = of_members.chain([self.node.port]).chain(hollow);
         all.filter(|port| *port != 0).collect()
     }
 
@@ -305,13 +327,13 @@ impl Home {
                 self.0.display()
             );
         }
-        Ok(plan)
+        plan.with_hollow(&wishes.hollow)?.complete(None)
     }
 
     /// Removes what a cluster of this plan put here, and the directory where nothing else is in it. True if it is gone.
     pub(crate) fn wipe(&self, plan: &Plan) -> Result<bool> {
         let names = plan.members.iter().map(|member| member.name.clone());
-        let folders = names.chain([node_dir(&plan.node.name), "pki".into()]);
+        let folders = names.chain([node_dir(&plan.node.name), hollow::ROLE.into(), "pki".into()]);
         for folder in folders.map(|name| self.process_dir(&name)) {
             absent_is_fine(fs::remove_dir_all(&folder))
                 .with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -351,7 +373,7 @@ pub(crate) fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str, renew: Renew) 
     let copies = members.map(|member| home.process_dir(&member.name).join("pki"));
     encryption::ensure(&dir, copies)?;
     let admin = home.admin();
-    authority.ensure(&admin, &client("kubernetes-admin", Some("system:masters")))?;
+    authority.ensure(&admin, &client(ADMIN, Some("system:masters")))?;
     for member in &plan.members {
         let member_pki = home.process_dir(&member.name).join("pki");
         member_certificates(
@@ -380,6 +402,11 @@ pub(crate) fn ensure_pki(home: &Home, plan: &Plan, node_ip: &str, renew: Renew) 
     )?;
     let ca = pki::read(&authority.pair.cert)?;
     pki::write_secret(&node_pki.join("ca.crt"), ca.as_bytes())?;
+    if plan.hollow.is_some() {
+        let dir = hollow::pki_dir(home);
+        hollow_certificates(&authority, &dir, &[node_ip.to_string()])?;
+        pki::write_secret(&dir.join("ca.crt"), ca.as_bytes())?;
+    }
     pki::write_secret(
         &home.kubeconfig(),
         kubeconfig(&plan.servers(), &ca, &admin)?.as_bytes(),
@@ -519,6 +546,23 @@ pub(crate) fn node_certificates(
     let server = Leaf {
         common_name: &user,
         organization: Some("system:nodes"),
+        names,
+        uris: vec![],
+        usage: Usage::Server,
+    };
+    authority.ensure(&Pair::in_dir(dir, "server"), &server)
+}
+
+/// The certificates of the hollow nodes: one user towards the API for all of them, and one server.
+fn hollow_certificates(authority: &Authority, dir: &Path, addresses: &[String]) -> Result<()> {
+    let user = hollow::USER;
+    authority.ensure(&Pair::in_dir(dir, "client"), &client(user, Some(user)))?;
+    let local = ["localhost".to_string(), "127.0.0.1".to_string()];
+    let mut names: Vec<String> = local.into_iter().chain(addresses.iter().cloned()).collect();
+    names.dedup();
+    let server = Leaf {
+        common_name: user,
+        organization: None,
         names,
         uris: vec![],
         usage: Usage::Server,

@@ -11,6 +11,7 @@ mod control_plane;
 mod controller_args;
 mod encryption;
 mod explain;
+mod hollow;
 mod local;
 mod node;
 mod past;
@@ -63,18 +64,16 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(args) => {
-            up::up(
-                &args.home.home(),
-                &args.wishes.wishes(),
-                args.rotation.wanted(),
-            )
-            .await
+            let mut wishes = args.wishes.wishes();
+            wishes.hollow = args.hollow.wish()?;
+            up::up(&args.home.home(), &wishes, args.rotation.wanted()).await
         }
         Command::Down(args) => up::down(&args.home()),
         Command::Reset(args) => up::reset(&args.home()),
         Command::Status(args) => up::status(&args.home()).await,
         Command::Server(args) => server::run(*args).await,
         Command::Agent(args) => node::run_process(*args).await,
+        Command::Hollow(args) => hollow::process::run(*args).await,
         Command::Store(args) => store_cli::run(&args).await,
         Command::Reencrypt(args) => reencrypt::run(&args).await,
         Command::History(args) => past::history(&args).await,
@@ -95,7 +94,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 fn start_logging(command: &Command) {
     let default = match command {
         // openraft logs its inner life, refused attempts as errors among it; the store says what matters of it.
-        Command::Server(_) | Command::Agent(_) => "info,openraft=off",
+        Command::Server(_) | Command::Agent(_) | Command::Hollow(_) => "info,openraft=off",
         _ => "warn",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
     pub(crate) dir: PathBuf,
-    /// Second word of its command line, `server` or `agent`.
+    /// Second word of its command line: `server`, `agent` or `hollow`.
     pub(crate) role: &'static str,
 }
 
@@ -34,11 +34,14 @@ impl Process {
             .ok()?;
         let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        let data = self.dir.join("data");
-        let ours = words.get(1) == Some(&self.role.as_bytes())
-            && words
-                .iter()
-                .any(|word| *word == data.as_os_str().as_encoded_bytes());
+        // Hollow nodes have no data.
+        let dirs = ["data", "pki"].map(|name| self.dir.join(name));
+        let is_dir = |word: &[u8]| {
+            let mut dirs = dirs.iter();
+            dirs.any(|dir| dir.as_os_str().as_encoded_bytes() == word)
+        };
+        let ours =
+            words.get(1) == Some(&self.role.as_bytes()) && words.iter().any(|word| is_dir(word));
         (ours && !is_zombie(pid)).then_some(pid)
     }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::authorities::Rotation;
+use crate::hollow::{self, Hollow};
 use crate::local::{self, Home, Member, Plan, Wishes};
 use crate::probe::Probe;
 use crate::process::Process;
@@ -52,7 +53,9 @@ pub(crate) async fn up(home: &Home, wishes: &Wishes, rotation: Rotation) -> Resu
         changed |= refresh(home, &plan, &progress).await?;
     }
     start_agent(home, &plan)?;
+    changed |= start_hollow(home, &plan, &progress).await?;
     wait_node(home, &plan, &progress).await?;
+    wait_hollow(home, &plan, &progress).await?;
     progress.done();
     print_access(home, &plan, !changed);
     Ok(())
@@ -83,6 +86,44 @@ fn start_agent(home: &Home, plan: &Plan) -> Result<()> {
         agent.start(&program()?, &command)?;
     }
     Ok(())
+}
+
+fn hollow_process(home: &Home) -> Process {
+    Process {
+        dir: home.process_dir(hollow::ROLE),
+        role: hollow::ROLE,
+    }
+}
+
+/// Starts the hollow nodes, or starts them anew where they run otherwise than the plan says, or stops them where it has
+/// none. True if anything was to do.
+async fn start_hollow(home: &Home, plan: &Plan, progress: &Progress) -> Result<bool> {
+    let process = hollow_process(home);
+    let Some(hollow) = &plan.hollow else {
+        return process.stop(STOP_PATIENCE);
+    };
+    hollow::grants::ensure(home, plan).await?;
+    let command = hollow::command(home, plan, hollow, &node_ip());
+    if process.running().is_some() {
+        let words = process.command_line();
+        if words
+            .iter()
+            .filter(|word| !word.is_empty())
+            .eq(command.iter())
+        {
+            return Ok(false);
+        }
+        progress.say("restarting the hollow nodes");
+        process.stop(STOP_PATIENCE)?;
+    }
+    require_free(
+        hollow.port,
+        "port of the hollow nodes",
+        "--hollow-port",
+        true,
+    )?;
+    process.start(&program()?, &command)?;
+    Ok(true)
 }
 
 /// Starts anew, one after the other, what runs with a command line that is out of date: members of a former version
@@ -328,6 +369,49 @@ async fn wait_node(home: &Home, plan: &Plan, progress: &Progress) -> Result<()> 
     }
 }
 
+/// Waits until every hollow node has told of itself once.
+async fn wait_hollow(home: &Home, plan: &Plan, progress: &Progress) -> Result<()> {
+    let Some(hollow) = &plan.hollow else {
+        return Ok(());
+    };
+    let probe = Probe::new(&home.pki().join("ca.crt"), &home.admin())?;
+    let process = hollow_process(home);
+    let mut deadline = Instant::now() + READY_DEADLINE;
+    let (mut last, mut best) = (String::from("not started yet"), 0);
+    loop {
+        progress.say(&format!("waiting for hollow nodes: {last}"));
+        match hollow_state(&probe, hollow).await {
+            Ok(state) if state.waiting == 0 => return Ok(()),
+            Ok(state) => {
+                last = format!("{} of {} are ready", state.ready, hollow.nodes);
+                if state.ready > best {
+                    // Thousands take their time; only a standstill ends the patience.
+                    (best, deadline) = (state.ready, Instant::now() + READY_DEADLINE);
+                }
+            }
+            Err(error) => last = error.root_cause().to_string(),
+        }
+        check_alive(&process, "the process of the hollow nodes", deadline, &last)?;
+        tokio::time::sleep(POLL * 5).await;
+    }
+}
+
+/// How far hollow nodes are, as their process says it.
+#[derive(serde::Deserialize)]
+struct HollowState {
+    ready: u64,
+    waiting: u64,
+    silent: u64,
+    pods: u64,
+}
+
+async fn hollow_state(probe: &Probe, hollow: &Hollow) -> Result<HollowState> {
+    match probe.get(hollow.port, "/progress").await? {
+        (200, body) => Ok(serde_json::from_slice(&body)?),
+        (status, _) => bail!("they answer {status}"),
+    }
+}
+
 fn check_alive(process: &Process, what: &str, deadline: Instant, last: &str) -> Result<()> {
     if process.running().is_none() {
         return Err(has_stopped(process, what));
@@ -419,6 +503,16 @@ fn print_access(home: &Home, plan: &Plan, ran_already: bool) {
         "The cluster {state}: {members}, node {} ({}).",
         plan.node.name, plan.node.runtime
     ));
+    if let Some(hollow) = &plan.hollow {
+        let tainted = match plan.node.runtime.as_str() {
+            "hollow" => "",
+            _ => "; pods come to them that tolerate kontiki.io/hollow",
+        };
+        say(&format!(
+            "Besides, {} hollow nodes: what runs there is simulated{tainted}.",
+            hollow.nodes
+        ));
+    }
     say("");
     say(&format!(
         "  export KUBECONFIG={}",
@@ -505,7 +599,7 @@ pub(crate) fn down(home: &Home) -> Result<()> {
 /// The agent first, while it can still say what it knows; then all members at once, so that each waits for its own end
 /// only. Answers how many processes ran.
 fn stop(home: &Home, plan: &Plan) -> Result<usize> {
-    let mut stopped = 0;
+    let mut stopped = usize::from(hollow_process(home).stop(STOP_PATIENCE)?);
     if !plan.one_process() {
         stopped += usize::from(agent_process(home, plan).stop(STOP_PATIENCE)?);
     }
@@ -638,6 +732,20 @@ pub(crate) async fn status(home: &Home) -> Result<()> {
     well &= agent.is_some();
     let state = agent.map_or("stopped".to_string(), |pid| format!("running (pid {pid})"));
     say(&format!("node   {}  {state}", plan.node.name));
+    if let Some(hollow) = &plan.hollow {
+        let state = match hollow_process(home).running() {
+            None => "stopped".to_string(),
+            Some(pid) => match hollow_state(&probe, hollow).await {
+                Ok(it) => format!(
+                    "running (pid {pid}): {} ready, {} silent, {} pods",
+                    it.ready, it.silent, it.pods
+                ),
+                Err(error) => format!("not ready (pid {pid}): {}", error.root_cause()),
+            },
+        };
+        well &= state.starts_with("running");
+        say(&format!("hollow {} nodes  {state}", hollow.nodes));
+    }
     if !well {
         bail!("not everything runs; `kontiki up` starts what is missing");
     }

@@ -11,6 +11,7 @@ pub use agent_runtime::{
     AgentContext, ApiError, Cidr, Client, ClientConfig, ControllerOptions, Identity,
     InProcessService, NodeRanges, ResourceRef, Signing, SigningPair, kubeconfig,
 };
+pub use node_agent::hollow;
 pub use node_agent::{HollowConfig, NodeConfig, RuntimeKind, ServerIdentity, run as run_node};
 pub use scheduler::config::Config as SchedulerConfig;
 pub use scheduler::explain;

@@ -8,6 +8,7 @@
 mod agent;
 mod clock;
 mod etc;
+pub mod hollow;
 mod local_path;
 mod logs;
 mod node;
@@ -132,6 +133,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// There is no such number of hollow nodes.
+    #[error("{0}")]
+    Hollow(String),
     /// The certificates or keys in the configuration are unusable.
     #[error("the server identity is unusable: {0}")]
     Identity(String),
@@ -158,7 +162,7 @@ pub async fn run(
     std::fs::create_dir_all(&pods_dir).map_err(data_dir)?;
     std::fs::set_permissions(&pods_dir, std::fs::Permissions::from_mode(0o750))
         .map_err(data_dir)?;
-    let server = server::Server::bind(&config).await?;
+    let server = server::Server::bind(config.listen, &config.server).await?;
     let port = server.port();
     let agent = agent::Agent::new(config, client, &cancel);
     tracing::info!(node = %agent.config.node_name, port, runtime = agent.runtime.scheme(), "node agent starts");
@@ -171,7 +175,7 @@ pub async fn run(
         () = node::keep_status(agent.clone(), port) => {}
         () = node::keep_lease(agent.clone()) => {}
         () = stats::keep(agent.clone()) => {}
-        () = server.serve(agent.clone()) => {}
+        () = server.serve(server::router(agent.clone())) => {}
     }
     agent.drop_workers();
     Ok(())

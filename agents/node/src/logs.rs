@@ -140,8 +140,15 @@ pub(crate) fn read(
         stdout: options.stdout,
         stderr: options.stderr,
     };
+    cut(runtime.logs(id, &request), options)
+}
+
+/// The lines of a log, cut as the options say.
+pub(crate) fn cut(
+    lines: BoxStream<'static, Result<LogChunk>>,
+    options: Options,
+) -> BoxStream<'static, Result<Bytes>> {
     let cutter = Cutter::new(options);
-    let lines = runtime.logs(id, &request);
     // The limit ends a followed log at once, without waiting for a line that would not be shown.
     let cut = futures::stream::unfold(
         (lines, cutter, false),

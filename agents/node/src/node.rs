@@ -143,7 +143,7 @@ impl Space {
 
 /// How the node is, measured now.
 #[derive(Debug, Clone, PartialEq)]
-struct Health {
+pub(crate) struct Health {
     /// Versions of the runtime, or why it does not answer.
     runtime: Result<RuntimeInfo, String>,
     memory_pressure: bool,
@@ -151,9 +151,21 @@ struct Health {
     images: Vec<Image>,
 }
 
+impl Health {
+    /// Of a node on which nothing is ever short.
+    pub(crate) fn of(runtime: Result<RuntimeInfo, String>) -> Health {
+        Health {
+            runtime,
+            memory_pressure: false,
+            disk_pressure: false,
+            images: Vec::new(),
+        }
+    }
+}
+
 /// What does not change while the machine runs.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Machine {
+pub(crate) struct Machine {
     machine_id: String,
     system_uuid: String,
     boot_id: String,
@@ -162,6 +174,22 @@ struct Machine {
 }
 
 impl Machine {
+    /// Of a node that has no machine: ids that follow from its name.
+    pub(crate) fn pretended(name: &str) -> Machine {
+        use sha2::{Digest, Sha256};
+        let digest = Sha256::digest(name.as_bytes());
+        let id: String = digest[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Machine {
+            system_uuid: id.clone(),
+            boot_id: id.clone(),
+            machine_id: id,
+            ..Machine::default()
+        }
+    }
+
     fn read() -> Machine {
         let text = |path: &str| {
             std::fs::read_to_string(path)
@@ -256,9 +284,9 @@ pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
 }
 
 /// Status by type of the node's conditions.
-type Conditions = BTreeMap<String, String>;
+pub(crate) type Conditions = BTreeMap<String, String>;
 
-fn conditions_of(status: &Value) -> Conditions {
+pub(crate) fn conditions_of(status: &Value) -> Conditions {
     let list = status.get("conditions").and_then(Value::as_array);
     let text = |condition: &Value, field: &str| {
         let text = condition.get(field).and_then(Value::as_str);
@@ -374,7 +402,7 @@ async fn register(agent: &Agent) -> Result<(), ApiError> {
 }
 
 /// The Node object without its status.
-fn object(config: &NodeConfig) -> Value {
+pub(crate) fn object(config: &NodeConfig) -> Value {
     let architecture = architecture();
     let mut labels = config.labels.clone();
     for (key, value) in [
@@ -421,7 +449,7 @@ fn architecture() -> &'static str {
 }
 
 /// The node's status but for the times of its conditions.
-fn status(
+pub(crate) fn status(
     config: &NodeConfig,
     capacity: &Capacity,
     machine: &Machine,
@@ -555,10 +583,10 @@ async fn shown(agent: &Agent) -> Option<Value> {
 }
 
 /// Statuses and times by type of condition, as last changed.
-type Transitions = BTreeMap<String, (String, OffsetDateTime)>;
+pub(crate) type Transitions = BTreeMap<String, (String, OffsetDateTime)>;
 
 /// Those on record, so that a restart of the agent does not look like a change.
-fn transitions_of(node: &Value) -> Transitions {
+pub(crate) fn transitions_of(node: &Value) -> Transitions {
     let conditions = node
         .pointer("/status/conditions")
         .and_then(Value::as_array)
@@ -577,7 +605,7 @@ fn transitions_of(node: &Value) -> Transitions {
     conditions.iter().filter_map(read).collect()
 }
 
-fn stamp(status: &mut Value, transitions: &mut Transitions, now: OffsetDateTime) {
+pub(crate) fn stamp(status: &mut Value, transitions: &mut Transitions, now: OffsetDateTime) {
     for condition in status["conditions"].as_array_mut().into_iter().flatten() {
         let text = |field: &str| {
             condition

@@ -3,6 +3,7 @@
 //! A client must show a certificate of the cluster's CA whose common name is among the configured ones; there is no
 //! other way in, since exec is root on the node. HTTP/1.1 only: WebSockets upgrade its connections.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use crate::pod::plan::Observation;
 use crate::portforward::Patience;
 use crate::runtime::{ExecRequest, Observed};
 use crate::spec::Pod;
-use crate::{Error, NodeConfig, ServerIdentity, clock, logs, portforward, stats, streaming};
+use crate::{Error, ServerIdentity, clock, logs, portforward, stats, streaming};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,15 +47,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) async fn bind(config: &NodeConfig) -> Result<Server, Error> {
-        let mut identity = config.server.clone();
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        identity: &watch::Receiver<ServerIdentity>,
+    ) -> Result<Server, Error> {
+        let mut identity = identity.clone();
         let first = identity.borrow_and_update().clone();
         let acceptor = acceptor(&first).map_err(Error::Identity)?;
-        let listen = |source| Error::Listen {
-            address: config.listen,
-            source,
-        };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let listen = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
         let port = listener.local_addr().map_err(listen)?.port();
         Ok(Server {
             listener,
@@ -70,8 +71,7 @@ impl Server {
     }
 
     /// Serves until dropped; every connection ends with it.
-    pub(crate) async fn serve(mut self, agent: Arc<Agent>) {
-        let router = router(agent);
+    pub(crate) async fn serve(mut self, router: Router) {
         let mut connections = JoinSet::new();
         loop {
             while connections.len() >= CONNECTIONS_MAX {
@@ -196,7 +196,7 @@ fn forbidden(name: &str) -> Router {
     })
 }
 
-fn router(agent: Arc<Agent>) -> Router {
+pub(crate) fn router(agent: Arc<Agent>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", get(pods))
@@ -256,7 +256,7 @@ async fn metrics_resource(State(agent): State<Arc<Agent>>) -> Response {
 }
 
 /// A request that cannot be served; the body is plain text, which the API server puts into a Status.
-struct Refusal(StatusCode, String);
+pub(crate) struct Refusal(pub(crate) StatusCode, pub(crate) String);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
@@ -276,15 +276,15 @@ struct Found {
     observed: Observation,
 }
 
-fn missing(text: String) -> Refusal {
+pub(crate) fn missing(text: String) -> Refusal {
     Refusal(StatusCode::NOT_FOUND, text)
 }
 
-fn internal(text: String) -> Refusal {
+pub(crate) fn internal(text: String) -> Refusal {
     Refusal(StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 
-fn bad(text: impl Into<String>) -> Refusal {
+pub(crate) fn bad(text: impl Into<String>) -> Refusal {
     Refusal(StatusCode::BAD_REQUEST, text.into())
 }
 
@@ -329,7 +329,7 @@ async fn find_pod(
     })
 }
 
-fn container_status<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+pub(crate) fn container_status<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     ["containerStatuses", "initContainerStatuses"]
         .iter()
         .filter_map(|field| object.get("status")?.get(field)?.as_array())
@@ -414,7 +414,7 @@ async fn attach_by_uid(
     .await
 }
 
-const NO_WEBSOCKET: &str = "unable to upgrade: a WebSocket is needed";
+pub(crate) const NO_WEBSOCKET: &str = "unable to upgrade: a WebSocket is needed";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
@@ -525,7 +525,7 @@ async fn forward(
 }
 
 /// The API server's names (`input`, `output`, `error`) and the public ones (`stdin`, ..) mean the same.
-fn exec_request(query: &[(String, String)]) -> ExecRequest {
+pub(crate) fn exec_request(query: &[(String, String)]) -> ExecRequest {
     let mut request = ExecRequest::default();
     for (name, value) in query {
         let on = is_true(value);
@@ -541,12 +541,12 @@ fn exec_request(query: &[(String, String)]) -> ExecRequest {
     request
 }
 
-fn is_true(value: &str) -> bool {
+pub(crate) fn is_true(value: &str) -> bool {
     matches!(value, "1" | "true" | "True" | "TRUE" | "t" | "T")
 }
 
 /// Decodes a query string, repeated names kept in order.
-fn parse_query(query: Option<&str>) -> Vec<(String, String)> {
+pub(crate) fn parse_query(query: Option<&str>) -> Vec<(String, String)> {
     let pairs = query
         .unwrap_or_default()
         .split('&')

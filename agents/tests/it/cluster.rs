@@ -1,6 +1,6 @@
 //! A cluster in this process, and waiting for things to become true in it.
 
-use crate::machines::Machines;
+use crate::machines::{Asker, Machines};
 use agent_runtime::cache::{Cache, Key};
 use agent_runtime::kinds::{
     ConfigMap, Deployment, EndpointSlice, Kind, Namespace, Node, Pod, ReplicaSet, ServiceAccount,
@@ -10,6 +10,7 @@ use agent_runtime::worker::{self, Next};
 use agent_runtime::{
     AgentContext, Body, BoxError, Client, Hub, InProcessService, PatchType, Queue,
 };
+use agents::hollow::HollowNodes;
 use apiserver::{ApiServer, Config, Tasks};
 use auth::User;
 use http::{Request, Response};
@@ -133,6 +134,38 @@ impl Cluster {
                 .await;
         }
         cluster
+    }
+
+    /// A cluster whose nodes are hollow ones of one process. They serve nothing unless `asker` is given.
+    pub(crate) async fn with_hollow(nodes: HollowNodes, asker: Option<&Asker>) -> Self {
+        let (cluster, context) = Self::bare().await;
+        if let Some(asker) = asker {
+            let called = cluster.api.call_nodes_as(&asker.ca_pem, &asker.identity);
+            called.expect("a usable identity");
+        }
+        tokio::spawn(controllers::run_without_election(context.clone()));
+        tokio::spawn(scheduler::run(context.clone()));
+        let count = nodes.count as usize;
+        let clients = vec![cluster.client.clone()];
+        tokio::spawn(agents::hollow::run(nodes, clients, context.stop));
+        let cache = cluster.hub.cache::<Node>();
+        let free = |node: &Arc<Node>| node.is_ready() && node.spec.taints.is_empty();
+        cluster
+            .until("nodes that take pods", &cache, |nodes| {
+                (nodes.list().iter().filter(|node| free(node)).count() == count).then_some(())
+            })
+            .await;
+        cluster
+    }
+
+    /// The answer to a GET as it is.
+    pub(crate) async fn text(&self, path: &str) -> (u16, String) {
+        let mut request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+        request.extensions_mut().insert(User::loopback());
+        let response = self.api.router().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8_lossy(&body).into_owned())
     }
 
     /// A cluster in which nothing happens by itself.

@@ -71,7 +71,7 @@ fn config(name: &str, dir: &Path, server: ServerIdentity) -> NodeConfig {
 }
 
 /// The identity of the nodes' servers, and that of the one client that they let in.
-fn identities() -> (ServerIdentity, Asker) {
+pub(crate) fn identities() -> (ServerIdentity, Asker) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

@@ -7,6 +7,7 @@ mod cluster;
 mod cron_jobs;
 mod garbage;
 mod handover;
+mod hollow;
 mod jobs;
 mod lifecycles;
 mod loops;

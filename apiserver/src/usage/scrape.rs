@@ -16,7 +16,8 @@ use super::figures::NodeFigures;
 use crate::ApiServer;
 use crate::kubelet::NodeAddress;
 
-const PATH: &str = "/stats/summary?only_cpu_and_memory=true";
+/// The node is named for those that share a port, as hollow ones do; others do not read it.
+const PATH: &str = "/stats/summary?only_cpu_and_memory=true&node=";
 /// For so long what a node said is passed on without asking again, as a metrics-server does. That it did not answer, too.
 const FRESH: Duration = Duration::from_secs(15);
 /// A node that is well answers in milliseconds.
@@ -104,7 +105,7 @@ impl Scraper {
         let Ok(_place) = self.places.acquire().await else {
             return (asked.node, None);
         };
-        let answer = tokio::time::timeout(NODE_DEADLINE, ask(server, &asked.address)).await;
+        let answer = tokio::time::timeout(NODE_DEADLINE, ask(server, &asked)).await;
         let answer = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         if let Err(error) = &answer {
             tracing::debug!(node = asked.node, error, "a node does not say what it uses");
@@ -139,8 +140,10 @@ impl Scraper {
     }
 }
 
-async fn ask(server: &ApiServer, address: &NodeAddress) -> Result<NodeFigures, String> {
-    let answer = server.kubelets.get(address, PATH).await;
+async fn ask(server: &ApiServer, asked: &Asked) -> Result<NodeFigures, String> {
+    // A node's name is a DNS name: it needs no escapes.
+    let path = format!("{PATH}{}", asked.node);
+    let answer = server.kubelets.get(&asked.address, &path).await;
     let answer = answer.map_err(|error| error.message)?;
     if answer.status() != StatusCode::OK {
         return Err(format!("it answers {}", answer.status()));

@@ -74,7 +74,7 @@ impl Desired {
     }
 }
 
-pub(super) fn version(object: &Value) -> u64 {
+pub(crate) fn version(object: &Value) -> u64 {
     object
         .pointer("/metadata/resourceVersion")
         .and_then(Value::as_str)

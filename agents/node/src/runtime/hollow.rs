@@ -37,7 +37,8 @@ const EVENTS_MAX: usize = 1024;
 /// Output that a simulated container may produce.
 const LOG_LINES_MAX: usize = 1000;
 
-const NOTICE: &str = "kontiki: this container is simulated by a hollow node; nothing is running";
+pub(crate) const NOTICE: &str =
+    "kontiki: this container is simulated by a hollow node; nothing is running";
 
 /// How long things take and how big the pretended machine is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,10 +119,10 @@ impl Run {
 
 /// What a simulated container does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Program {
-    lines: Vec<(Duration, String)>,
+pub(crate) struct Program {
+    pub(crate) lines: Vec<(Duration, String)>,
     /// When it ends by itself and with which code.
-    end: Option<(Duration, i64)>,
+    pub(crate) end: Option<(Duration, i64)>,
 }
 
 impl HollowRuntime {
@@ -171,7 +172,7 @@ fn hash(value: impl Hash) -> u64 {
     hasher.finish()
 }
 
-fn seconds(duration: Duration) -> time::Duration {
+pub(crate) fn seconds(duration: Duration) -> time::Duration {
     time::Duration::try_from(duration).unwrap_or(time::Duration::MAX)
 }
 
@@ -225,13 +226,8 @@ impl Simulated {
 }
 
 /// Reads a command line as far as it can be simulated.
-fn program(spec: &ContainerSpec) -> Program {
-    let words: Vec<&str> = spec
-        .command
-        .iter()
-        .chain(&spec.args)
-        .map(String::as_str)
-        .collect();
+pub(crate) fn program(command: &[String], args: &[String]) -> Program {
+    let words: Vec<&str> = command.iter().chain(args).map(String::as_str).collect();
     let script = match words.as_slice() {
         [shell, flag, script, ..]
             if shell.ends_with("sh") && flag.starts_with('-') && flag.contains('c') =>
@@ -381,7 +377,7 @@ impl Runtime for HollowRuntime {
             image: spec.image.clone(),
             created_at: OffsetDateTime::now_utc(),
             ip: None,
-            program: program(spec),
+            program: program(&spec.command, &spec.args),
             run: None,
             _timer: None,
         };
@@ -449,27 +445,7 @@ impl Runtime for HollowRuntime {
                 "container {id} is not running"
             )));
         }
-        let spec = ContainerSpec {
-            command: request.command.clone(),
-            ..ContainerSpec::default()
-        };
-        let simulated = program(&spec);
-        let mut output: Vec<Result<Output>> =
-            vec![Ok(Output::Stderr(Bytes::from(format!("{NOTICE}\n"))))];
-        output.extend(
-            simulated
-                .lines
-                .iter()
-                .map(|(_, line)| Ok(Output::Stdout(Bytes::from(format!("{line}\n"))))),
-        );
-        let (pause, code) = simulated.end.unwrap_or((Duration::ZERO, 0));
-        let ended =
-            stream::once(tokio::time::sleep(pause)).filter_map(|()| futures::future::ready(None));
-        Ok(Session {
-            output: Box::pin(stream::iter(output).chain(ended)),
-            input: Box::pin(tokio::io::sink()),
-            control: Box::new(HollowControl { code }),
-        })
+        Ok(pretend(&request.command))
     }
 
     async fn attach(&self, id: &str, _request: &ExecRequest) -> Result<Session> {
@@ -593,6 +569,23 @@ impl Runtime for HollowRuntime {
     }
 }
 
+/// A session in which a command is simulated, and says so.
+pub(crate) fn pretend(command: &[String]) -> Session {
+    let simulated = program(command, &[]);
+    let mut output: Vec<Result<Output>> =
+        vec![Ok(Output::Stderr(Bytes::from(format!("{NOTICE}\n"))))];
+    let lines = simulated.lines.iter();
+    output.extend(lines.map(|(_, line)| Ok(Output::Stdout(Bytes::from(format!("{line}\n"))))));
+    let (pause, code) = simulated.end.unwrap_or((Duration::ZERO, 0));
+    let ended =
+        stream::once(tokio::time::sleep(pause)).filter_map(|()| futures::future::ready(None));
+    Session {
+        output: Box::pin(stream::iter(output).chain(ended)),
+        input: Box::pin(tokio::io::sink()),
+        control: Box::new(HollowControl { code }),
+    }
+}
+
 struct HollowControl {
     code: i64,
 }
@@ -617,7 +610,7 @@ fn missing(id: &str) -> RuntimeError {
 }
 
 /// Looks like a container id, and is the same for the same attempt of the same container.
-fn identifier(node: &str, identity: &Identity) -> String {
+pub(crate) fn identifier(node: &str, identity: &Identity) -> String {
     use sha2::{Digest, Sha256};
     let text = format!(
         "{node}/{}/{}/{}",
@@ -655,10 +648,14 @@ mod tests {
             (&["sleep", "-1"], None),
         ];
         for (command, end) in cases {
-            assert_eq!(program(&spec(command)).end, *end, "{command:?}");
+            assert_eq!(
+                program(&spec(command).command, &[]).end,
+                *end,
+                "{command:?}"
+            );
         }
         assert_eq!(
-            program(&spec(&["sh", "-c", "echo 'hi'"])).lines,
+            program(&spec(&["sh", "-c", "echo 'hi'"]).command, &[]).lines,
             [(Duration::ZERO, "hi".to_owned())]
         );
     }

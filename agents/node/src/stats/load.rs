@@ -99,7 +99,7 @@ fn hash(value: impl Hash) -> u64 {
 }
 
 /// A simulated node uses what its containers do, and a little itself.
-pub(super) fn of_node(used: &[Used], now: OffsetDateTime) -> Used {
+pub(crate) fn of_node(used: &[Used], now: OffsetDateTime) -> Used {
     let sum =
         |of: &dyn Fn(&Used) -> u64, own: u64| used.iter().map(of).fold(own, u64::saturating_add);
     let rates = |one: &Used| one.rate.map_or(0, |rate| rate.nanocores);

@@ -21,8 +21,8 @@ use crate::runtime::RuntimeError;
 
 pub(crate) use exposition::exposition;
 pub(crate) use summary::summary;
-use usage::{Measured, Series};
-pub(crate) use usage::{Memory, Network, Rate, Used};
+use usage::Series;
+pub(crate) use usage::{Measured, Memory, Network, Rate, Used};
 
 /// How often real containers are measured; so does Kubernetes' node agent.
 const PERIOD: Duration = Duration::from_secs(10);

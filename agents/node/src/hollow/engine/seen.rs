@@ -1,0 +1,174 @@
+//! What watches and lists have told is taken in: pods and nodes get their turn, or are forgotten.
+
+use serde_json::Value;
+
+use super::{Engine, Key, RETURN};
+use crate::hollow::follow::Change;
+use crate::hollow::life::Life;
+use crate::hollow::nodes::{Names, Shown};
+use crate::hollow::slim::Slim;
+use crate::hollow::world::{Entry, Uid};
+
+/// What a watch or a list has told.
+pub(super) enum Seen {
+    Pod {
+        number: u64,
+        pod: Slim,
+    },
+    PodGone(String),
+    /// Of this node, or of all.
+    PodsListed {
+        number: u64,
+        node: Option<u32>,
+    },
+    Node {
+        number: u64,
+        node: u32,
+        shown: Shown,
+    },
+    NodeGone(u32),
+    NodesListed(u64),
+}
+
+impl Engine {
+    pub(super) fn see(&mut self, seen: Seen) {
+        match seen {
+            Seen::Pod { number, pod } => self.see_pod(number, pod),
+            Seen::PodGone(uid) => self.lose_pod(&Uid::from(uid)),
+            Seen::PodsListed { number, node } => {
+                let left: Vec<Uid> = {
+                    let world = self.world();
+                    let all = world.pods.iter().filter(|(_, entry)| {
+                        entry.listed < number && node.is_none_or(|node| entry.node == node)
+                    });
+                    all.map(|(uid, _)| uid.clone()).collect()
+                };
+                left.iter().for_each(|uid| self.lose_pod(uid));
+            }
+            Seen::Node {
+                number,
+                node,
+                shown,
+            } => self.see_node(number, node, shown),
+            Seen::NodeGone(node) => self.lose_node(node),
+            Seen::NodesListed(number) => {
+                let left: Vec<u32> = {
+                    let world = self.world();
+                    let all = world.places.iter().filter(|place| {
+                        place.listed < number && place.node.is_registered() && !place.writing
+                    });
+                    all.map(|place| place.node.number).collect()
+                };
+                // One that was registered after the list is in the watch that follows; it is told once more at worst.
+                left.into_iter().for_each(|node| self.lose_node(node));
+            }
+        }
+    }
+
+    fn see_pod(&mut self, number: u64, pod: Slim) {
+        let Some(node) = self.names.number(&pod.node) else {
+            return;
+        };
+        let uid = Uid::from(pod.uid.as_str());
+        {
+            let mut world = self.world();
+            if let Some(entry) = world.pods.get_mut(&uid) {
+                entry.listed = number;
+                if pod.version > entry.life.pod.version {
+                    entry.stage = self.config.stages.choose(&pod.object());
+                    entry.seen = Some(pod);
+                }
+            } else {
+                let stage = self.config.stages.choose(&pod.object());
+                let entry = Entry {
+                    life: Life::new(pod),
+                    node,
+                    stage,
+                    seen: None,
+                    removed: false,
+                    listed: number,
+                    queued: false,
+                    writing: false,
+                    due: None,
+                    failures: 0,
+                };
+                world.pods.insert(uid.clone(), entry);
+                if let Some(place) = world.place(node) {
+                    place.pods.insert(uid.clone());
+                }
+            }
+        }
+        self.queue(Key::Pod(uid));
+    }
+
+    fn lose_pod(&mut self, uid: &Uid) {
+        if let Some(entry) = self.world().pods.get_mut(uid) {
+            entry.removed = true;
+        }
+        self.queue(Key::Pod(uid.clone()));
+    }
+
+    fn see_node(&mut self, number: u64, node: u32, shown: Shown) {
+        let woken: Vec<Uid> = {
+            let mut world = self.world();
+            let Some(place) = world.place(node) else {
+                return;
+            };
+            place.listed = number;
+            if place.writing {
+                // What the answer says is newer.
+                place.seen = Some(shown);
+                return;
+            }
+            let before = place.node.behaviour();
+            if !place.node.see(shown) {
+                return;
+            }
+            match before == place.node.behaviour() {
+                true => Vec::new(),
+                false => place.pods.iter().cloned().collect(),
+            }
+        };
+        self.queue(Key::Node(node));
+        self.queue(Key::Lease(node));
+        woken.into_iter().for_each(|uid| self.queue(Key::Pod(uid)));
+    }
+
+    fn lose_node(&mut self, node: u32) {
+        if let Some(place) = self.world().place(node) {
+            place.node.lose();
+        }
+        let at = self.clock.elapsed() + RETURN;
+        self.schedule(Key::Node(node), at);
+    }
+}
+
+pub(super) fn pod_seen(node: Option<u32>, change: Change) -> Option<Seen> {
+    match change {
+        Change::Present(number, object) => {
+            let pod = Slim::of(object)?;
+            Some(Seen::Pod { number, pod })
+        }
+        Change::Deleted(object) => {
+            let uid = object.pointer("/metadata/uid").and_then(Value::as_str)?;
+            Some(Seen::PodGone(uid.to_owned()))
+        }
+        Change::Listed(number) => Some(Seen::PodsListed { number, node }),
+    }
+}
+
+pub(super) fn node_seen(names: &Names, change: Change) -> Option<Seen> {
+    let number_of = |object: &Value| {
+        let name = object.pointer("/metadata/name").and_then(Value::as_str)?;
+        names.number(name)
+    };
+    match change {
+        Change::Present(number, object) => Some(Seen::Node {
+            number,
+            node: number_of(&object)?,
+            shown: Shown::of(&object),
+        }),
+        Change::Deleted(object) => Some(Seen::NodeGone(number_of(&object)?)),
+        Change::Listed(number) => Some(Seen::NodesListed(number)),
+    }
+}

@@ -1,0 +1,176 @@
+//! Whose turn it is: what is to be written is decided, and its write is started.
+
+use super::{Engine, Key, PODS_SHARE, lock};
+use crate::hollow::life::{self, Event, Write};
+use crate::hollow::nodes::{Behaviour, Errand};
+use crate::hollow::world::{Uid, World};
+use crate::hollow::writes;
+
+impl Engine {
+    /// Starts writes while there are places for them.
+    pub(super) fn start_writes(&mut self) {
+        let most = self.config.writes_max.max(1);
+        let urgent_most = most - most / PODS_SHARE;
+        while self.writes.len() < most {
+            let of_pods = match (self.urgent.is_empty(), self.pods.is_empty()) {
+                (true, true) => return,
+                (false, true) => false,
+                (true, false) => true,
+                (false, false) => self.urgent_writes >= urgent_most,
+            };
+            match of_pods {
+                true => {
+                    if let Some(uid) = self.pods.pop_front() {
+                        self.turn_of_pod(uid);
+                    }
+                }
+                false => match self.urgent.pop_front() {
+                    Some(Key::Node(number)) => self.turn_of_node(number),
+                    Some(Key::Lease(number)) => self.turn_of_lease(number),
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    fn turn_of_pod(&mut self, uid: Uid) {
+        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let world = self.world.clone();
+        let mut guard = lock(&world);
+        let World { places, pods } = &mut *guard;
+        let Some(entry) = pods.get_mut(&uid) else {
+            return;
+        };
+        entry.queued = false;
+        let Some(place) = places.get_mut(usize::try_from(entry.node).unwrap_or(usize::MAX)) else {
+            return;
+        };
+        if entry.writing {
+            return;
+        }
+        let behaviour = place.node.behaviour();
+        let mut there = life::Place {
+            node: entry.node,
+            node_name: &place.node.name,
+            host_ip: &self.host_ip,
+            slow: match behaviour {
+                Behaviour::Slow => self.config.slow_factor.max(1),
+                _ => 1,
+            },
+            stage: self.config.stages.get(entry.stage),
+            addresses: &mut place.node.addresses,
+        };
+        if entry.removed {
+            entry.life.step(Event::Removed, &mut there, now);
+            place.pods.remove(&uid);
+            pods.remove(&uid);
+            return;
+        }
+        if behaviour == Behaviour::Silent {
+            // As on a node without power: what is seen is looked at when it is back.
+            return;
+        }
+        let event = entry.seen.take().map_or(Event::Look, Event::Seen);
+        let step = entry.life.step(event, &mut there, now);
+        let writing = step.write.is_some();
+        entry.writing = writing;
+        let (namespace, name) = (
+            entry.life.pod.namespace.clone(),
+            entry.life.pod.name.clone(),
+        );
+        drop(guard);
+        for note in step.notes {
+            self.note(&uid, (&namespace, &name), note, elapsed);
+        }
+        if let Some(at) = step.wake {
+            let at = self.clock.until(at, elapsed);
+            self.schedule(Key::Pod(uid.clone()), at);
+        }
+        let client = self.clients[0].clone();
+        let key = Key::Pod(uid.clone());
+        match step.write {
+            None => {}
+            Some(Write::Status(patch)) => drop(self.writes.spawn(async move {
+                (
+                    key,
+                    writes::status(&client, &namespace, &name, &uid, &patch).await,
+                )
+            })),
+            Some(Write::Delete) => drop(self.writes.spawn(async move {
+                (key, writes::delete(&client, &namespace, &name, &uid).await)
+            })),
+        }
+    }
+
+    fn turn_of_node(&mut self, number: u32) {
+        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let (periods, count) = (self.config.periods, self.config.count);
+        let world = self.world.clone();
+        let mut guard = lock(&world);
+        let Some(place) = guard.place(number) else {
+            return;
+        };
+        place.queued = false;
+        if place.writing {
+            return;
+        }
+        let errand = place.node.errand(elapsed, &periods, count);
+        let client = self.clients[0].clone();
+        let (key, name) = (Key::Node(number), place.node.name.clone());
+        let errand = match errand {
+            Ok(errand) => errand,
+            Err(wake) => {
+                drop(guard);
+                if let Some(at) = wake {
+                    self.schedule(key, at);
+                }
+                return;
+            }
+        };
+        place.writing = true;
+        let (status, ready) = place.node.status(&self.template, (elapsed, now), count);
+        let object = place.node.object(&self.template);
+        drop(guard);
+        self.urgent_writes += 1;
+        match errand {
+            Errand::Register => drop(self.writes.spawn(async move {
+                (key, writes::register(&client, object, status, ready).await)
+            })),
+            Errand::Report => {
+                drop(self.writes.spawn(async move {
+                    (key, writes::report(&client, &name, status, ready).await)
+                }))
+            }
+        }
+    }
+
+    fn turn_of_lease(&mut self, number: u32) {
+        let now = self.clock.now();
+        let world = self.world.clone();
+        let mut guard = lock(&world);
+        let Some(place) = guard.place(number) else {
+            return;
+        };
+        place.lease.queued = false;
+        if place.lease.writing {
+            return;
+        }
+        if place.node.is_silent() || !place.node.is_registered() {
+            drop(guard);
+            self.wait_for_lease(number);
+            return;
+        }
+        place.lease.writing = true;
+        let (name, uid) = (place.node.name.clone(), place.node.uid().to_owned());
+        let spec = place.node.lease_spec(now);
+        drop(guard);
+        self.urgent_writes += 1;
+        let client = self.clients[0].clone();
+        drop(self.writes.spawn(async move {
+            (
+                Key::Lease(number),
+                writes::renew(&client, &name, &uid, spec).await,
+            )
+        }));
+    }
+}

@@ -1,0 +1,350 @@
+//! The node agent's HTTPS API for all hollow nodes at one port. A pod is found by its name, since names are unique in a
+//! cluster; what is asked of a node says of which (`?node=`), as Kontiki's API server does.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::engine::{Clock, lock};
+use super::nodes::Names;
+use super::world::World;
+use crate::pod::container::identity;
+use crate::pod::plan::Observation;
+use crate::runtime::hollow::{NOTICE, pretend, program};
+use crate::runtime::{LogChunk, Observed, Output, Result as RuntimeResult, State as RunState};
+use crate::server::{
+    NO_WEBSOCKET, Refusal, bad, container_status, exec_request, internal, is_true, missing,
+    parse_query,
+};
+use crate::spec::Pod;
+use crate::stats::load::{Load, of_node};
+use crate::stats::{Measured, Snapshot, Used, exposition, pod_starts, summary};
+use crate::{logs, streaming};
+
+/// A followed log looks whether its container still runs.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Of what a container's command says, so much is in its log.
+const LINES_MAX: usize = 1000;
+
+#[derive(Clone)]
+struct Kubelet {
+    world: Arc<Mutex<World>>,
+    clock: Clock,
+    names: Names,
+    memory_bytes: u64,
+}
+
+pub(super) fn router(
+    world: Arc<Mutex<World>>,
+    clock: Clock,
+    names: Names,
+    memory_bytes: u64,
+) -> Router {
+    let kubelet = Kubelet {
+        world,
+        clock,
+        names,
+        memory_bytes,
+    };
+    let simulated = || async { internal(NOTICE.to_owned()) };
+    Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/progress", get(progress))
+        .route("/pods", get(pods))
+        .route("/stats/summary", get(stats_summary))
+        .route("/metrics/resource", get(metrics_resource))
+        .route(
+            "/containerLogs/{namespace}/{pod}/{container}",
+            get(container_logs),
+        )
+        .route("/exec/{namespace}/{pod}/{container}", any(exec))
+        .route(
+            "/exec/{namespace}/{pod}/{uid}/{container}",
+            any(exec_by_uid),
+        )
+        .route("/attach/{*rest}", any(simulated))
+        .route("/portForward/{*rest}", any(simulated))
+        .with_state(kubelet)
+}
+
+/// A pod of one of the nodes, as it is now.
+struct Found {
+    object: Value,
+    pod: Pod,
+    observed: Observation,
+    node: String,
+}
+
+impl Kubelet {
+    fn find(&self, namespace: &str, name: &str, container: &str) -> Result<Found, Refusal> {
+        let unknown = || missing(format!("pod {name:?} not found in namespace {namespace:?}"));
+        let now = self.clock.now();
+        let world = lock(&self.world);
+        let entry = world.find(namespace, name).ok_or_else(unknown)?;
+        let pod = entry.life.pod.pod().map_err(internal)?;
+        if pod.container(container).is_none() {
+            let text = format!("container {container:?} not found in pod {name:?}");
+            return Err(missing(text));
+        }
+        let node = self.names.of(entry.node);
+        Ok(Found {
+            observed: entry.life.observation(&pod, &node, now),
+            object: entry.life.pod.object(),
+            pod,
+            node,
+        })
+    }
+
+    /// The node that is asked.
+    fn asked(&self, query: &[(String, String)]) -> Result<u32, Refusal> {
+        let name = query.iter().find(|(name, _)| name == "node");
+        let Some((_, name)) = name else {
+            let text = "this port answers for many hollow nodes: say which with ?node=NAME";
+            return Err(bad(text));
+        };
+        let number = self.names.number(name);
+        number.ok_or_else(|| missing(format!("node {name:?} is not one of the hollow nodes here")))
+    }
+
+    /// The pods of a node.
+    fn objects(&self, number: u32) -> Vec<Arc<Value>> {
+        let mut world = lock(&self.world);
+        let uids = match world.place(number) {
+            Some(place) => place.pods.clone(),
+            None => return Vec::new(),
+        };
+        let pods = uids.iter().filter_map(|uid| world.pods.get(uid));
+        pods.map(|entry| Arc::new(entry.life.pod.object()))
+            .collect()
+    }
+
+    /// What the containers of a node pretend to use now.
+    fn snapshot(&self, number: u32) -> (Snapshot, Vec<Arc<Value>>) {
+        let now = self.clock.now();
+        let node_name = self.names.of(number);
+        let objects = self.objects(number);
+        let mut used = Vec::new();
+        for object in &objects {
+            let Ok(pod) = Pod::decode(object) else {
+                continue;
+            };
+            let world = lock(&self.world);
+            let Some(entry) = world.pods.get(pod.metadata.uid.as_str()) else {
+                continue;
+            };
+            for run in entry.life.running(now) {
+                let load = Load::of(Some(object), &pod.metadata.uid, &run.container);
+                let time = Duration::try_from(now - run.begins).unwrap_or_default();
+                used.push(Used {
+                    id: run.id(&pod, &node_name),
+                    identity: identity(&pod, &run.container, run.attempt),
+                    started_at: run.begins,
+                    at: now,
+                    cpu_nanos: load.spent(time),
+                    memory: load.memory(),
+                    network: None,
+                    rate: Some(load.rate()),
+                });
+            }
+        }
+        let measured = |used: Used| Measured {
+            rate: used.rate,
+            used,
+        };
+        let snapshot = Snapshot {
+            node_name,
+            memory_bytes: self.memory_bytes,
+            booted_at: None,
+            node: Some(measured(of_node(&used, now))),
+            containers: used.into_iter().map(measured).collect(),
+        };
+        (snapshot, objects)
+    }
+}
+
+async fn progress(State(kubelet): State<Kubelet>) -> Response {
+    axum::Json(lock(&kubelet.world).progress()).into_response()
+}
+
+async fn pods(
+    State(kubelet): State<Kubelet>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let number = kubelet.asked(&parse_query(query.as_deref()))?;
+    let items = kubelet.objects(number);
+    let items: Vec<&Value> = items.iter().map(|object| &**object).collect();
+    let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
+    Ok(axum::Json(list).into_response())
+}
+
+async fn stats_summary(
+    State(kubelet): State<Kubelet>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = parse_query(query.as_deref());
+    let (snapshot, objects) = kubelet.snapshot(kubelet.asked(&query)?);
+    let mut only = query
+        .iter()
+        .filter(|(name, _)| name == "only_cpu_and_memory");
+    let only = only.any(|(_, value)| is_true(value));
+    Ok(axum::Json(summary(&snapshot, &pod_starts(&objects), only)).into_response())
+}
+
+async fn metrics_resource(
+    State(kubelet): State<Kubelet>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let (snapshot, _) = kubelet.snapshot(kubelet.asked(&parse_query(query.as_deref()))?);
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], exposition(Some(&snapshot))).into_response())
+}
+
+async fn container_logs(
+    State(kubelet): State<Kubelet>,
+    Path((namespace, name, container)): Path<(String, String, String)>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let now = kubelet.clock.now();
+    let options = logs::Options::parse(&parse_query(query.as_deref()), now).map_err(bad)?;
+    let found = kubelet.find(&namespace, &name, &container)?;
+    let status = container_status(&found.object, &container);
+    let chosen = logs::choose(&found.observed, status, &name, &container, options.previous);
+    let chosen = chosen.map_err(bad)?.clone();
+    let mut lines = lines(&found, &chosen, now);
+    if let Some(tail) = options.tail_lines {
+        let tail = usize::try_from(tail).unwrap_or(usize::MAX);
+        lines.drain(..lines.len().saturating_sub(tail));
+    }
+    let mut lines: BoxStream<'static, RuntimeResult<LogChunk>> =
+        Box::pin(stream::iter(lines.into_iter().map(Ok)));
+    if options.follow && chosen.is_running() {
+        lines = Box::pin(lines.chain(until_it_ends(kubelet, namespace, name, chosen)));
+    }
+    let body = logs::cut(lines, options).map(|bytes| bytes.map_err(std::io::Error::other));
+    let kind = [(header::CONTENT_TYPE, "text/plain")];
+    Ok((kind, Body::from_stream(body)).into_response())
+}
+
+/// What a container has said: that it is simulated, what it is, and what its command says.
+fn lines(found: &Found, container: &Observed, now: OffsetDateTime) -> Vec<LogChunk> {
+    let (began, ended) = match &container.state {
+        RunState::Running { started_at } => (*started_at, None),
+        RunState::Exited(exit) => (exit.started_at.unwrap_or(exit.finished_at), Some(exit)),
+        RunState::Created => return Vec::new(),
+    };
+    let name = &container.identity.container;
+    let who = format!(
+        "container {name} of pod {}/{}, run {}, on node {}",
+        container.identity.pod_namespace,
+        container.identity.pod_name,
+        container.identity.attempt,
+        found.node
+    );
+    let mut all = vec![
+        (began, NOTICE.to_owned()),
+        (
+            began,
+            format!("{who}: started from image {}", container.image),
+        ),
+    ];
+    if let Some((_, spec)) = found.pod.container(name) {
+        let said = program(&spec.command, &spec.args).lines;
+        let said = said.into_iter().take(LINES_MAX);
+        all.extend(said.map(|(after, line)| (began + after, line)));
+    }
+    if let Some(exit) = ended {
+        all.push((
+            exit.finished_at,
+            format!("{who}: ended with code {}", exit.code),
+        ));
+    }
+    let end = ended.map_or(now, |exit| exit.finished_at);
+    all.retain(|(at, _)| *at <= end);
+    all.into_iter()
+        .map(|(at, line)| LogChunk {
+            output: Output::Stdout(Bytes::from(format!("{line}\n"))),
+            timestamp: at.format(&Rfc3339).unwrap_or_default(),
+        })
+        .collect()
+}
+
+/// Says nothing, until the container does not run any more.
+fn until_it_ends(
+    kubelet: Kubelet,
+    namespace: String,
+    name: String,
+    container: Observed,
+) -> impl futures::Stream<Item = RuntimeResult<LogChunk>> + Send + 'static {
+    stream::once(async move {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let found = kubelet.find(&namespace, &name, &container.identity.container);
+            let runs = found.is_ok_and(|found| {
+                let latest = found.observed.latest(&container.identity.container);
+                latest.is_some_and(|latest| latest.id == container.id && latest.is_running())
+            });
+            if !runs {
+                return;
+            }
+        }
+    })
+    .filter_map(|()| futures::future::ready(None))
+}
+
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+async fn exec(
+    State(kubelet): State<Kubelet>,
+    Path((namespace, name, container)): Path<(String, String, String)>,
+    RawQuery(query): RawQuery,
+    upgrade: Upgrade,
+) -> Result<Response, Refusal> {
+    let request = exec_request(&parse_query(query.as_deref()));
+    if !(request.stdin || request.stdout || request.stderr) {
+        return Err(bad("you must specify at least 1 of stdin, stdout, stderr"));
+    }
+    if request.command.is_empty() {
+        return Err(bad("you must specify at least 1 command"));
+    }
+    let found = kubelet.find(&namespace, &name, &container)?;
+    let running = found
+        .observed
+        .latest(&container)
+        .is_some_and(Observed::is_running);
+    if !running {
+        return Err(missing(format!("container not found (\"{container}\")")));
+    }
+    let upgrade = upgrade.map_err(|_| bad(NO_WEBSOCKET))?;
+    let upgrade = upgrade.protocols(streaming::PROTOCOLS);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        streaming::carry(socket, Ok(pretend(&request.command))).await;
+    }))
+}
+
+async fn exec_by_uid(
+    state: State<Kubelet>,
+    Path((namespace, name, uid, container)): Path<(String, String, String, String)>,
+    query: RawQuery,
+    upgrade: Upgrade,
+) -> Result<Response, Refusal> {
+    let found = state.0.find(&namespace, &name, &container)?;
+    if found.pod.metadata.uid != uid {
+        let text = format!("pod {name:?} not found in namespace {namespace:?}");
+        return Err(Refusal(StatusCode::NOT_FOUND, text));
+    }
+    exec(state, Path((namespace, name, container)), query, upgrade).await
+}

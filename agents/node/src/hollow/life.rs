@@ -1,0 +1,581 @@
+//! The life of one simulated pod: a state machine that is told what is seen and what time it is, and answers what is to be
+//! written and when it wants to be asked again.
+//!
+//! What comes next is decided by the same plan as on a real node ([`crate::pod::plan`]), and what is written is assembled by
+//! the same hands ([`crate::pod::status`]); only that the orders are carried out on [`Run`]s instead of containers.
+//! Architecture invariant: no I/O, no clock, no chance.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use agent_runtime::EventType;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::addresses::Addresses;
+use super::runs::{self, Run, SCHEME, Sandbox};
+use super::slim::Slim;
+use super::stages::Stage;
+use crate::clock;
+use crate::pod::backoff::Backoffs;
+use crate::pod::plan::{self, Action, Facts, Observation, Waiting};
+use crate::pod::status::{self, Inputs, Verdict};
+use crate::runtime::hollow::seconds;
+use crate::spec::{Pod, Probe, Role};
+
+/// Orders that are carried out at once lead to the next ones; no pod needs more rounds than it has containers.
+const ROUNDS_MAX: usize = 64;
+/// Before another try to get an address.
+const ADDRESS_RETRY: time::Duration = time::Duration::seconds(2);
+/// A container that ends itself when it is told to.
+const TERMINATED: i64 = 143;
+const KILLED: i64 = 137;
+
+/// What happened to a pod.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Event {
+    /// Time, perhaps.
+    Look,
+    /// The API has it so: from a watch, a list, or the answer to a write.
+    Seen(Slim),
+    /// The API has it no more.
+    Removed,
+}
+
+/// What is to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Write {
+    /// A strategic merge patch of the status.
+    Status(Value),
+    /// The object, at once: everything has ended.
+    Delete,
+}
+
+/// An event to be told.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Note {
+    /// The container that it is about.
+    pub(super) container: Option<(Role, String)>,
+    pub(super) kind: EventType,
+    pub(super) reason: &'static str,
+    pub(super) text: String,
+}
+
+/// What follows from an event.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Step {
+    pub(super) write: Option<Write>,
+    pub(super) wake: Option<OffsetDateTime>,
+    pub(super) notes: Vec<Note>,
+    /// Nothing is left of the pod.
+    pub(super) gone: bool,
+}
+
+impl Step {
+    fn wake(&mut self, at: OffsetDateTime) {
+        self.wake = Some(self.wake.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// Where the pod lives.
+pub(super) struct Place<'a> {
+    pub(super) node: u32,
+    pub(super) node_name: &'a str,
+    pub(super) host_ip: &'a str,
+    pub(super) addresses: &'a mut Addresses,
+    pub(super) stage: &'a Stage,
+    /// How many times longer everything takes.
+    pub(super) slow: u32,
+}
+
+impl Place<'_> {
+    fn pace(&self) -> (&Stage, u32) {
+        (self.stage, self.slow)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Life {
+    pub(super) pod: Slim,
+    sandbox: Option<Sandbox>,
+    runs: Vec<Run>,
+    backoffs: Backoffs,
+    started_at: Option<OffsetDateTime>,
+    verdict: Option<Verdict>,
+    adopted: bool,
+    removed: bool,
+    /// The version of which nothing more is written.
+    rests: Option<u64>,
+    /// What was sent last and, once the API has taken it, of which version it made the pod: a status that comes back in other
+    /// words is not sent for ever.
+    sending: u64,
+    sent: Option<(u64, u64)>,
+    /// The container and run whose back-off was told last.
+    announced: Option<(Box<str>, u32)>,
+    address_missed: bool,
+}
+
+impl Life {
+    pub(super) fn new(pod: Slim) -> Life {
+        Life {
+            pod,
+            sandbox: None,
+            runs: Vec::new(),
+            backoffs: Backoffs::default(),
+            started_at: None,
+            verdict: None,
+            adopted: false,
+            removed: false,
+            rests: None,
+            sending: 0,
+            sent: None,
+            announced: None,
+            address_missed: false,
+        }
+    }
+
+    /// The address that the pod holds.
+    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+        let sandbox = self.sandbox.as_ref()?;
+        sandbox.ip.filter(|_| !sandbox.stopped)
+    }
+
+    /// The runs that go on now.
+    pub(super) fn running(&self, now: OffsetDateTime) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(move |run| run.is_running(now))
+    }
+
+    pub(super) fn observation(&self, pod: &Pod, node: &str, now: OffsetDateTime) -> Observation {
+        runs::observe(pod, node, self.sandbox.as_ref(), &self.runs, now)
+    }
+
+    /// The API has taken the last status, and the pod has this version.
+    pub(super) fn taken(&mut self, version: u64) {
+        self.sent = Some((self.sending, version));
+    }
+
+    /// The API has not taken the last write of this version, or has nothing more to do for it: there is none until there is
+    /// another version.
+    pub(super) fn rest(&mut self) {
+        self.rests = Some(self.pod.version);
+    }
+
+    pub(super) fn step(
+        &mut self,
+        event: Event,
+        place: &mut Place<'_>,
+        now: OffsetDateTime,
+    ) -> Step {
+        match event {
+            Event::Look => {}
+            Event::Seen(pod) => {
+                if pod.version > self.pod.version {
+                    self.pod = pod;
+                }
+            }
+            Event::Removed => self.removed = true,
+        }
+        let mut step = Step::default();
+        if self.removed {
+            self.release(place);
+            step.gone = true;
+            return step;
+        }
+        let Ok(pod) = self.decode(place) else {
+            // The API server has checked it; what it let through nevertheless does not run.
+            return step;
+        };
+        self.adopt(&pod, place, now);
+        let over = match pod.metadata.deletion_timestamp.is_some() {
+            true => self.wind_down(&pod, place, now, &mut step),
+            false => self.live(&pod, place, now, &mut step),
+        };
+        self.write(&pod, place, over, now, &mut step);
+        for at in self.runs.iter().filter_map(|run| run.next_change(now)) {
+            step.wake(at);
+        }
+        step
+    }
+
+    fn decode(&self, place: &Place<'_>) -> Result<Pod, String> {
+        let mut pod = self.pod.pod()?;
+        if place.stage.ready.is_some() {
+            // What is said of readiness holds for containers without a probe, too.
+            let spec = &mut pod.spec;
+            for container in spec.init_containers.iter_mut().chain(&mut spec.containers) {
+                container.readiness_probe.get_or_insert_with(Probe::default);
+            }
+        }
+        Ok(pod)
+    }
+
+    /// Takes over what is on record, once.
+    fn adopt(&mut self, pod: &Pod, place: &mut Place<'_>, now: OffsetDateTime) {
+        if std::mem::replace(&mut self.adopted, true) {
+            return;
+        }
+        let started = pod.status["startTime"].as_str().and_then(clock::parse);
+        self.started_at = Some(started.unwrap_or(now));
+        let (sandbox, runs) = runs::recorded(pod, place.stage, place.slow);
+        self.sandbox = sandbox.filter(|sandbox| match sandbox.ip {
+            Some(ip) if !sandbox.stopped => place.addresses.claim(place.node, ip),
+            _ => true,
+        });
+        self.runs = runs;
+        // Runs know their sandbox by its number, and the first one is all that a record tells of.
+    }
+
+    fn release(&mut self, place: &mut Place<'_>) {
+        if let Some(ip) = self.address() {
+            place.addresses.free(place.node, ip);
+        }
+        if let Some(sandbox) = &mut self.sandbox {
+            sandbox.stopped = true;
+        }
+    }
+
+    /// Goes on with a pod that shall run. True where it has been ended.
+    fn live(
+        &mut self,
+        pod: &Pod,
+        place: &mut Place<'_>,
+        now: OffsetDateTime,
+        step: &mut Step,
+    ) -> bool {
+        if plan::is_recorded_terminal(pod) {
+            self.wind_down(pod, place, now, step);
+            return true;
+        }
+        let began = self.started_at.unwrap_or(now);
+        if let Some(deadline) = plan::deadline(pod, began) {
+            if deadline > now {
+                step.wake(deadline);
+            } else if self.verdict.is_none() {
+                let message = "Pod was active on the node longer than the specified deadline";
+                step.notes.push(Note {
+                    container: None,
+                    kind: EventType::Normal,
+                    reason: "DeadlineExceeded",
+                    text: message.to_owned(),
+                });
+                self.verdict = Some(Verdict {
+                    reason: "DeadlineExceeded",
+                    message: message.to_owned(),
+                });
+            }
+        }
+        if self.verdict.is_some() {
+            return self.wind_down(pod, place, now, step);
+        }
+        for _ in 0..ROUNDS_MAX {
+            let plan = self.plan(pod, place, now);
+            if let Some(at) = plan.wake_at {
+                step.wake(at);
+            }
+            let mut changed = false;
+            for action in plan.actions {
+                changed |= self.carry_out(pod, action, place, now, step);
+            }
+            if !changed {
+                break;
+            }
+        }
+        false
+    }
+
+    fn plan(&self, pod: &Pod, place: &Place<'_>, now: OffsetDateTime) -> plan::Plan {
+        let observed = self.observation(pod, place.node_name, now);
+        plan::plan(&Facts {
+            pod,
+            observed: &observed,
+            backoffs: &self.backoffs,
+            probes: &self.probes(pod, place, now).0,
+            holds: &BTreeMap::new(),
+            now,
+        })
+    }
+
+    /// What the probes say by container id, and when they say something else.
+    fn probes(
+        &self,
+        pod: &Pod,
+        place: &Place<'_>,
+        now: OffsetDateTime,
+    ) -> (
+        BTreeMap<String, crate::pod::probe::Results>,
+        Option<OffsetDateTime>,
+    ) {
+        let mut next = None;
+        let mut results = BTreeMap::new();
+        for run in self.running(now) {
+            let (result, at) = runs::readiness(pod, run, place.pace(), now);
+            next = next.into_iter().chain(at).min();
+            results.insert(run.id(pod, place.node_name), result);
+        }
+        (results, next)
+    }
+
+    /// True where the next plan will see something else.
+    fn carry_out(
+        &mut self,
+        pod: &Pod,
+        action: Action,
+        place: &mut Place<'_>,
+        now: OffsetDateTime,
+        step: &mut Step,
+    ) -> bool {
+        match action {
+            Action::RunSandbox { attempt } => {
+                self.release(place);
+                let ip = match pod.spec.host_network {
+                    true => None,
+                    false => match place.addresses.take(place.node) {
+                        Some(ip) => Some(ip),
+                        None => {
+                            self.without_address(now, step);
+                            return false;
+                        }
+                    },
+                };
+                self.address_missed = false;
+                self.sandbox = Some(Sandbox {
+                    attempt,
+                    ip,
+                    since: now,
+                    stopped: false,
+                });
+                true
+            }
+            Action::Start {
+                container,
+                attempt,
+                replaces,
+            } => self.start(pod, (&container, attempt, replaces), place, now),
+            Action::Stop { id, .. } => {
+                let pause = self.pause(&id, pod, place);
+                self.stop(&id, pod, pause, place, now, step)
+            }
+            Action::StopSandbox { .. } => {
+                self.release(place);
+                true
+            }
+            Action::Remove { id } => {
+                let node = place.node_name;
+                self.runs.retain(|run| run.id(pod, node) != id);
+                false
+            }
+        }
+    }
+
+    fn without_address(&mut self, now: OffsetDateTime, step: &mut Step) {
+        step.wake(now + ADDRESS_RETRY);
+        if !std::mem::replace(&mut self.address_missed, true) {
+            step.notes.push(Note {
+                container: None,
+                kind: EventType::Warning,
+                reason: "FailedCreatePodSandBox",
+                text: "Failed to create pod sandbox: no address of the node's range is free".into(),
+            });
+        }
+    }
+
+    fn start(
+        &mut self,
+        pod: &Pod,
+        (name, attempt, replaces): (&str, u32, Option<OffsetDateTime>),
+        place: &Place<'_>,
+        now: OffsetDateTime,
+    ) -> bool {
+        let known = |run: &Run| &*run.container == name && run.attempt == attempt;
+        let (Some(found), Some(sandbox)) = (pod.container(name), &self.sandbox) else {
+            return false;
+        };
+        if self.runs.iter().any(known) {
+            return false;
+        }
+        let sandbox = sandbox.attempt;
+        if let Some(failed_at) = replaces {
+            self.backoffs.next(name, failed_at, now);
+        }
+        let run = runs::begin(pod, found, attempt, sandbox, place.pace(), now);
+        let changed = run.begins <= now;
+        self.runs.push(run);
+        changed
+    }
+
+    /// How long it takes to stop a container.
+    fn pause(&self, id: &str, pod: &Pod, place: &Place<'_>) -> Duration {
+        let pause = place.stage.delete.sample((&pod.metadata.uid, id, "delete"));
+        pause.saturating_mul(place.slow)
+    }
+
+    /// True where it has ended already.
+    fn stop(
+        &mut self,
+        id: &str,
+        pod: &Pod,
+        pause: Duration,
+        place: &Place<'_>,
+        now: OffsetDateTime,
+        step: &mut Step,
+    ) -> bool {
+        let grace = Duration::from_secs(u64::try_from(pod.grace_seconds()).unwrap_or(0));
+        let code = if pause > grace { KILLED } else { TERMINATED };
+        let at = now + seconds(pause.min(grace));
+        let node = place.node_name;
+        let Some(run) = self.runs.iter_mut().find(|run| run.id(pod, node) == id) else {
+            return false;
+        };
+        if run.ends.is_none_or(|(end, _)| at < end) {
+            // A second order counts only where it shortens the first: the grace period has been cut.
+            run.ends = Some((at, code));
+        }
+        if !std::mem::replace(&mut run.stopping, true) {
+            let role = pod
+                .container(&run.container)
+                .map_or(Role::App, |(role, _)| role);
+            step.notes.push(Note {
+                container: Some((role, run.container.to_string())),
+                kind: EventType::Normal,
+                reason: "Killing",
+                text: format!("Stopping container {}", run.container),
+            });
+        }
+        at <= now
+    }
+
+    /// Ends what runs, in the order of a real node. True when nothing runs any more.
+    fn wind_down(
+        &mut self,
+        pod: &Pod,
+        place: &mut Place<'_>,
+        now: OffsetDateTime,
+        step: &mut Step,
+    ) -> bool {
+        self.runs.retain(|run| run.begins <= now);
+        for _ in 0..ROUNDS_MAX {
+            let observed = self.observation(pod, place.node_name, now);
+            let Some(group) = plan::termination(pod, &observed).into_iter().next() else {
+                self.release(place);
+                return true;
+            };
+            let mut changed = false;
+            for action in group {
+                changed |= self.carry_out(pod, action, place, now, step);
+            }
+            if !changed {
+                break;
+            }
+        }
+        false
+    }
+
+    /// Compares what is with what is on record.
+    fn write(
+        &mut self,
+        pod: &Pod,
+        place: &Place<'_>,
+        over: bool,
+        now: OffsetDateTime,
+        step: &mut Step,
+    ) {
+        let leaving = pod.metadata.deletion_timestamp.is_some();
+        let settled = plan::is_recorded_terminal(pod);
+        let plan = match over || leaving || self.verdict.is_some() {
+            true => plan::Plan::default(),
+            false => self.plan(pod, place, now),
+        };
+        self.tell(pod, &plan.waiting, now, step);
+        let (probes, ready_at) = self.probes(pod, place, now);
+        if let Some(at) = ready_at {
+            step.wake(at);
+        }
+        if self
+            .rests
+            .is_some_and(|version| version >= self.pod.version)
+        {
+            return;
+        }
+        let observed = self.observation(pod, place.node_name, now);
+        let status = status::assemble(&Inputs {
+            pod,
+            observed: &observed,
+            probes: &probes,
+            waiting: &plan.waiting,
+            messages: &BTreeMap::new(),
+            verdict: self.verdict.as_ref(),
+            over: over || settled,
+            scheme: SCHEME,
+            host_ip: place.host_ip,
+            started_at: self.started_at.unwrap_or(now),
+            now,
+        });
+        let digest = digest(&status);
+        let sent = |(sent, version)| sent == digest && self.pod.version <= version;
+        // What has ended is on record for good, also where a former process wrote it in other words.
+        let recorded = (settled && !leaving)
+            || self.sent.is_some_and(sent)
+            || status::is_recorded(pod, &status);
+        step.write = match (recorded, leaving && over) {
+            (false, _) => {
+                self.sending = digest;
+                Some(Write::Status(status::patch(pod, &status)))
+            }
+            (true, true) => Some(Write::Delete),
+            (true, false) => None,
+        };
+    }
+
+    /// Notes for what has begun, and for what waits.
+    fn tell(
+        &mut self,
+        pod: &Pod,
+        waiting: &BTreeMap<String, Waiting>,
+        now: OffsetDateTime,
+        step: &mut Step,
+    ) {
+        let role = |name: &str| pod.container(name).map_or(Role::App, |(role, _)| role);
+        for run in self
+            .runs
+            .iter_mut()
+            .filter(|run| run.begins <= now && !run.told)
+        {
+            run.told = true;
+            step.notes.push(Note {
+                container: Some((role(&run.container), run.container.to_string())),
+                kind: EventType::Normal,
+                reason: "Started",
+                text: "Container started".to_owned(),
+            });
+        }
+        for name in waiting.keys() {
+            let attempts = self.runs.iter().filter(|run| *run.container == **name);
+            let Some(attempt) = attempts.map(|run| run.attempt).max() else {
+                continue;
+            };
+            let about = (Box::from(name.as_str()), attempt);
+            if self.announced.as_ref() == Some(&about) {
+                continue;
+            }
+            self.announced = Some(about);
+            let text = format!(
+                "Back-off restarting failed container {name} in pod {}",
+                pod.display()
+            );
+            step.notes.push(Note {
+                container: Some((role(name), name.clone())),
+                kind: EventType::Warning,
+                reason: "BackOff",
+                text,
+            });
+        }
+    }
+}
+
+fn digest(status: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    status.to_string().hash(&mut hasher);
+    hasher.finish()
+}

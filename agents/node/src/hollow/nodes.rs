@@ -1,0 +1,471 @@
+//! One hollow node: who it is, what the API was told of it, and what it has to tell next. Pure; times are those since the
+//! process began, which no setting of a clock moves.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use super::addresses::{self, Addresses};
+use crate::clock;
+use crate::node::{self, Capacity, Conditions, Health, Machine, Transitions};
+use crate::pod::desired::version;
+use crate::runtime::RuntimeInfo;
+use crate::{HollowConfig, NodeConfig};
+
+/// Turns how a node behaves while it runs.
+pub(super) const BEHAVIOUR: &str = "kontiki.io/hollow-behaviour";
+pub(super) const LEASE_SECONDS: i64 = 40;
+
+/// How a node behaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Behaviour {
+    /// As it should.
+    #[default]
+    Steady,
+    /// As one that is switched off: it tells nothing of itself and of its pods, and takes no orders.
+    Silent,
+    /// Everything of its pods takes longer.
+    Slow,
+    /// It is ready and not ready in turns.
+    Flapping,
+}
+
+impl Behaviour {
+    /// By its name; none for anything else.
+    pub(super) fn named(name: &str) -> Option<Behaviour> {
+        match name {
+            "steady" => Some(Behaviour::Steady),
+            "silent" => Some(Behaviour::Silent),
+            "slow" => Some(Behaviour::Slow),
+            "flapping" => Some(Behaviour::Flapping),
+            _ => None,
+        }
+    }
+}
+
+/// How often nodes tell of themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Periods {
+    /// Between renewals of a node's lease.
+    pub lease: Duration,
+    /// Between reports of an unchanged status.
+    pub report: Duration,
+    /// How long a flapping node is ready, and how long not.
+    pub flap: Duration,
+}
+
+impl Default for Periods {
+    fn default() -> Periods {
+        Periods {
+            lease: Duration::from_secs(10),
+            report: Duration::from_secs(300),
+            flap: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Names of nodes by number, and back.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    prefix: String,
+    count: u32,
+    width: usize,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str, count: u32) -> Names {
+        Names {
+            prefix: format!("{prefix}-"),
+            count,
+            // The number of nodes may grow without new names for the old ones.
+            width: 5,
+        }
+    }
+
+    pub(super) fn of(&self, number: u32) -> String {
+        format!("{}{number:0width$}", self.prefix, width = self.width)
+    }
+
+    pub(super) fn number(&self, name: &str) -> Option<u32> {
+        let digits = name.strip_prefix(&self.prefix)?;
+        let plain = digits.len() == self.width && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.parse().ok().filter(|_| plain)?;
+        (number < self.count).then_some(number)
+    }
+}
+
+/// What a node has to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Errand {
+    Register,
+    Report,
+}
+
+/// The node as the API shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Shown {
+    pub(super) uid: String,
+    pub(super) behaviour: Option<Behaviour>,
+    version: u64,
+    conditions: Conditions,
+    transitions: Transitions,
+}
+
+impl Shown {
+    pub(super) fn of(node: &Value) -> Shown {
+        let text = |path: &str| {
+            node.pointer(path)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let behaviour = &node["metadata"]["annotations"][BEHAVIOUR];
+        Shown {
+            uid: text("/metadata/uid").to_owned(),
+            version: version(node),
+            behaviour: behaviour.as_str().and_then(Behaviour::named),
+            conditions: node::conditions_of(&node["status"]),
+            transitions: node::transitions_of(node),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) number: u32,
+    pub(super) name: String,
+    pub(super) addresses: Addresses,
+    /// From the command line.
+    given: Behaviour,
+    /// From the annotation.
+    asked: Option<Behaviour>,
+    /// Empty while it is not registered.
+    uid: String,
+    /// The newest that was shown of it: a watch may be behind the answers to writes.
+    version: u64,
+    told: Conditions,
+    transitions: Transitions,
+    /// When the status was told, and whether as ready.
+    reported: Option<(Duration, bool)>,
+}
+
+impl Node {
+    pub(super) fn new(number: u32, name: String, given: Behaviour) -> Node {
+        Node {
+            number,
+            name,
+            given,
+            addresses: Addresses::default(),
+            asked: None,
+            uid: String::new(),
+            version: 0,
+            told: Conditions::new(),
+            transitions: Transitions::new(),
+            reported: None,
+        }
+    }
+
+    pub(super) fn behaviour(&self) -> Behaviour {
+        self.asked.unwrap_or(self.given)
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.behaviour() == Behaviour::Silent
+    }
+
+    pub(super) fn is_registered(&self) -> bool {
+        !self.uid.is_empty()
+    }
+
+    /// The API has taken it as ready.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_registered() && self.reported.is_some_and(|(_, ready)| ready)
+    }
+
+    /// The API has taken what it says of itself.
+    pub(super) fn is_told(&self) -> bool {
+        self.is_registered() && self.reported.is_some()
+    }
+
+    pub(super) fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// Evenly over a period, by its number.
+    pub(super) fn phase(&self, period: Duration, count: u32) -> Duration {
+        period.mul_f64(f64::from(self.number) / f64::from(count.max(1)))
+    }
+
+    /// Whether it says that it is ready, and when it will say something else.
+    fn readiness(&self, now: Duration, periods: &Periods, count: u32) -> (bool, Option<Duration>) {
+        if self.behaviour() != Behaviour::Flapping {
+            return (true, None);
+        }
+        let flap = periods.flap.max(Duration::from_millis(1));
+        let shifted = now + self.phase(flap * 2, count);
+        let turns = shifted.as_nanos() / flap.as_nanos();
+        let into =
+            Duration::from_nanos(u64::try_from(shifted.as_nanos() % flap.as_nanos()).unwrap_or(0));
+        (turns.is_multiple_of(2), Some(now + flap - into))
+    }
+
+    /// What it has to tell now, or when it has to look again.
+    pub(super) fn errand(
+        &self,
+        now: Duration,
+        periods: &Periods,
+        count: u32,
+    ) -> Result<Errand, Option<Duration>> {
+        if self.is_silent() {
+            return Err(None);
+        }
+        if !self.is_registered() {
+            return Ok(Errand::Register);
+        }
+        let (ready, change) = self.readiness(now, periods, count);
+        match self.reported {
+            Some((at, told)) if told == ready && now < at + periods.report => {
+                Err(Some(change.map_or(at + periods.report, |change| {
+                    change.min(at + periods.report)
+                })))
+            }
+            _ => Ok(Errand::Report),
+        }
+    }
+
+    /// Takes in what a watch or an answer shows. True where the node has something to tell or to do because of it.
+    pub(super) fn see(&mut self, shown: Shown) -> bool {
+        let is_new = self.uid != shown.uid;
+        if !is_new && shown.version < self.version {
+            return false;
+        }
+        self.version = shown.version;
+        let before = self.behaviour();
+        self.asked = shown.behaviour;
+        let contradicted = self
+            .told
+            .iter()
+            .any(|(kind, status)| shown.conditions.get(kind) != Some(status));
+        if is_new {
+            self.uid = shown.uid;
+        }
+        if is_new || contradicted {
+            self.told = shown.conditions;
+            self.transitions = shown.transitions;
+            self.reported = None;
+        }
+        is_new || contradicted || before != self.behaviour()
+    }
+
+    /// The API has it no more.
+    pub(super) fn lose(&mut self) {
+        self.uid.clear();
+        self.asked = None;
+        self.reported = None;
+        self.told.clear();
+        self.transitions.clear();
+    }
+
+    /// The status to tell, and whether it is ready in it.
+    pub(super) fn status(
+        &mut self,
+        template: &Template,
+        now: (Duration, OffsetDateTime),
+        count: u32,
+    ) -> (Value, bool) {
+        let (ready, _) = self.readiness(now.0, &template.periods, count);
+        let runtime = match ready {
+            true => Ok(RuntimeInfo {
+                version: concat!("hollow://", env!("CARGO_PKG_VERSION")).to_owned(),
+                hollow: true,
+                ..RuntimeInfo::default()
+            }),
+            false => Err("this hollow node flaps".to_owned()),
+        };
+        let config = template.config(self);
+        let machine = Machine::pretended(&self.name);
+        let health = Health::of(runtime);
+        let capacity = Capacity::of(&config);
+        let mut status = node::status(&config, &capacity, &machine, &health, template.port);
+        node::stamp(&mut status, &mut self.transitions, now.1);
+        (status, ready)
+    }
+
+    /// The status was taken as it was told.
+    pub(super) fn reported(&mut self, status: &Value, ready: bool, now: Duration) {
+        self.told = node::conditions_of(status);
+        self.reported = Some((now, ready));
+    }
+
+    pub(super) fn object(&self, template: &Template) -> Value {
+        let mut object = node::object(&template.config(self));
+        let range = addresses::range(self.number);
+        object["spec"]["podCIDRs"] = json!([range]);
+        object["spec"]["podCIDR"] = range.into();
+        object
+    }
+
+    /// The spec of its lease now.
+    pub(super) fn lease_spec(&self, now: OffsetDateTime) -> Value {
+        json!({
+            "holderIdentity": self.name,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": clock::format_micro(now),
+        })
+    }
+}
+
+/// What all hollow nodes have in common.
+pub(super) struct Template {
+    pub(super) config: NodeConfig,
+    pub(super) zones: u32,
+    pub(super) periods: Periods,
+    /// Of the server that answers for all of them.
+    pub(super) port: u16,
+}
+
+impl Template {
+    /// The configuration of one.
+    fn config(&self, node: &Node) -> NodeConfig {
+        let mut config = self.config.clone();
+        config.node_name.clone_from(&node.name);
+        if self.zones > 0 {
+            let zone = format!("zone-{}", node.number % self.zones + 1);
+            config
+                .labels
+                .insert("topology.kubernetes.io/zone".to_owned(), zone);
+            config.labels.insert(
+                "topology.kubernetes.io/region".to_owned(),
+                "hollow".to_owned(),
+            );
+        }
+        config
+    }
+}
+
+/// The size that a hollow node pretends.
+pub(super) fn size(cpu_count: u32, memory_bytes: u64) -> HollowConfig {
+    HollowConfig {
+        cpu_count,
+        memory_bytes,
+        ..HollowConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERIODS: Periods = Periods {
+        lease: Duration::from_secs(10),
+        report: Duration::from_secs(300),
+        flap: Duration::from_secs(60),
+    };
+
+    fn shown(uid: &str, ready: &str, behaviour: Option<&str>) -> Shown {
+        Shown::of(&json!({
+            "metadata": {"uid": uid, "annotations": {BEHAVIOUR: behaviour}},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        }))
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn ready() -> Value {
+        json!({"conditions": [{"type": "Ready", "status": "True"}]})
+    }
+
+    #[test]
+    fn names_are_numbers_and_back() {
+        let names = Names::new("hollow", 20);
+        assert_eq!(names.of(7), "hollow-00007");
+        assert_eq!(names.number("hollow-00019"), Some(19));
+        for other in [
+            "hollow-00020",
+            "hollow-7",
+            "other-00007",
+            "hollow-0000x",
+            "hollow-+0007",
+        ] {
+            assert_eq!(names.number(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_node_registers_reports_and_rests_until_the_next_report() {
+        let mut node = Node::new(3, "n".into(), Behaviour::Steady);
+        assert_eq!(node.errand(at(0), &PERIODS, 10), Ok(Errand::Register));
+        assert!(node.see(shown("u", "Unknown", None)));
+        assert_eq!(node.errand(at(1), &PERIODS, 10), Ok(Errand::Report));
+        node.reported(&ready(), true, at(1));
+        assert!(node.is_ready());
+        assert_eq!(node.errand(at(2), &PERIODS, 10), Err(Some(at(301))));
+        assert_eq!(node.errand(at(301), &PERIODS, 10), Ok(Errand::Report));
+    }
+
+    #[test]
+    fn what_the_api_shows_otherwise_is_told_again_and_a_deleted_node_comes_back() {
+        let mut node = Node::new(3, "n".into(), Behaviour::Steady);
+        node.see(shown("u", "True", None));
+        node.reported(&ready(), true, at(1));
+        assert!(!node.see(shown("u", "True", None)));
+        assert!(node.see(shown("u", "Unknown", None)));
+        assert_eq!(node.errand(at(2), &PERIODS, 10), Ok(Errand::Report));
+        node.lose();
+        assert_eq!(node.errand(at(3), &PERIODS, 10), Ok(Errand::Register));
+        assert!(!node.is_ready());
+    }
+
+    #[test]
+    fn what_a_late_watch_shows_is_not_contradicted() {
+        let of = |version: &str, ready: &str| {
+            let metadata = json!({"uid": "u", "resourceVersion": version});
+            let conditions = json!([{"type": "Ready", "status": ready}]);
+            Shown::of(&json!({"metadata": metadata, "status": {"conditions": conditions}}))
+        };
+        let mut node = Node::new(3, "n".into(), Behaviour::Steady);
+        node.see(of("7", "True"));
+        node.reported(&ready(), true, at(1));
+        assert!(!node.see(of("5", "Unknown")));
+        assert!(node.is_ready());
+        assert!(node.see(of("8", "Unknown")));
+    }
+
+    #[test]
+    fn an_annotation_turns_what_the_command_line_said() {
+        let mut node = Node::new(0, "n".into(), Behaviour::Silent);
+        assert_eq!(node.errand(at(0), &PERIODS, 10), Err(None));
+        assert!(node.see(shown("u", "True", Some("steady"))));
+        assert!(node.errand(at(0), &PERIODS, 10).is_ok());
+        node.see(shown("u", "True", Some("silent")));
+        assert!(node.is_silent());
+        node.see(shown("u", "True", Some("nonsense")));
+        assert_eq!(
+            node.behaviour(),
+            Behaviour::Silent,
+            "what is not understood says nothing"
+        );
+    }
+
+    #[test]
+    fn a_flapping_node_tells_the_opposite_after_each_turn() {
+        let mut node = Node::new(0, "n".into(), Behaviour::Flapping);
+        node.see(shown("u", "True", None));
+        node.reported(&ready(), true, at(5));
+        assert_eq!(node.errand(at(5), &PERIODS, 10), Err(Some(at(60))));
+        assert_eq!(node.errand(at(60), &PERIODS, 10), Ok(Errand::Report));
+        node.reported(&json!({}), false, at(60));
+        assert_eq!(node.errand(at(61), &PERIODS, 10), Err(Some(at(120))));
+        assert!(!node.is_ready());
+    }
+
+    #[test]
+    fn phases_spread_evenly_over_a_period() {
+        let phases: Vec<_> = (0..5)
+            .map(|n| Node::new(n, String::new(), Behaviour::Steady).phase(at(10), 5))
+            .collect();
+        assert_eq!(phases, [at(0), at(2), at(4), at(6), at(8)]);
+    }
+}

@@ -1,0 +1,282 @@
+//! The containers of a simulated pod: when each run began and when it ends, both known from its beginning on. What the
+//! runtime of a real node would answer at some time follows from that. Pure.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::stages::Stage;
+use crate::clock;
+use crate::pod::container::{LABEL_HASH, LABEL_SANDBOX, definition_hash, identity};
+use crate::pod::plan::Observation;
+use crate::pod::probe::Results;
+use crate::runtime::hollow::{identifier, program, seconds};
+use crate::runtime::{Exit, Observed, SANDBOX, State};
+use crate::spec::{Container, Pod, Role};
+
+/// The scheme of container ids.
+pub(super) const SCHEME: &str = "hollow";
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Sandbox {
+    pub(super) attempt: u32,
+    /// None in the node's own network.
+    pub(super) ip: Option<Ipv4Addr>,
+    pub(super) since: OffsetDateTime,
+    pub(super) stopped: bool,
+}
+
+/// One run of a container.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Run {
+    pub(super) container: Box<str>,
+    pub(super) attempt: u32,
+    image: Box<str>,
+    hash: Box<str>,
+    sandbox: u32,
+    /// Until then it is being started.
+    pub(super) begins: OffsetDateTime,
+    pub(super) ends: Option<(OffsetDateTime, i64)>,
+    /// It ends because it was told to.
+    pub(super) stopping: bool,
+    /// Its start has been told in an event.
+    pub(super) told: bool,
+}
+
+impl Run {
+    /// The container's id, which follows from what it is of.
+    pub(super) fn id(&self, pod: &Pod, node: &str) -> String {
+        identifier(node, &identity(pod, &self.container, self.attempt))
+    }
+
+    pub(super) fn is_running(&self, now: OffsetDateTime) -> bool {
+        self.begins <= now && self.ends.is_none_or(|(at, _)| at > now)
+    }
+
+    /// When the state of this run changes next.
+    pub(super) fn next_change(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        let ends = self.ends.map(|(at, _)| at);
+        let changes = [Some(self.begins), ends].into_iter().flatten();
+        changes.filter(|at| *at > now).min()
+    }
+
+    fn state(&self, now: OffsetDateTime) -> State {
+        match self.ends {
+            Some((at, code)) if at <= now => State::Exited(Exit {
+                code,
+                oom_killed: false,
+                start_error: None,
+                started_at: Some(self.begins),
+                finished_at: at,
+            }),
+            _ => State::Running {
+                started_at: self.begins,
+            },
+        }
+    }
+}
+
+/// How much longer everything takes on a slow node.
+pub(super) fn slowed(duration: Duration, factor: u32) -> time::Duration {
+    seconds(duration.saturating_mul(factor))
+}
+
+/// A run that is ordered now.
+pub(super) fn begin(
+    pod: &Pod,
+    (role, container): (Role, &Container),
+    attempt: u32,
+    sandbox: u32,
+    (stage, slow): (&Stage, u32),
+    now: OffsetDateTime,
+) -> Run {
+    let what = (&pod.metadata.uid, &container.name, attempt);
+    let begins = now + slowed(stage.start.sample((what, "start")), slow);
+    Run {
+        container: container.name.as_str().into(),
+        attempt,
+        image: container.image.as_str().into(),
+        hash: definition_hash(container).into(),
+        sandbox,
+        begins,
+        ends: end(pod, role, container, attempt, (stage, slow), begins),
+        stopping: false,
+        told: false,
+    }
+}
+
+/// When a run ends by itself, and with which code.
+fn end(
+    pod: &Pod,
+    role: Role,
+    container: &Container,
+    attempt: u32,
+    (stage, slow): (&Stage, u32),
+    begins: OffsetDateTime,
+) -> Option<(OffsetDateTime, i64)> {
+    let what = (&pod.metadata.uid, &container.name, attempt);
+    let after = |duration: Duration| begins + slowed(duration, slow);
+    let said = || program(&container.command, &container.args).end;
+    let said = stage.program.then(said).flatten();
+    if let (Some((duration, code)), true) = (said, role != Role::Sidecar) {
+        return Some((after(duration), code));
+    }
+    let fail = stage.fail.as_ref().filter(|_| role == Role::App);
+    if let Some(fail) = fail
+        && fail.strikes(&pod.metadata.uid, &container.name, attempt)
+    {
+        return Some((after(fail.after.sample((what, "fail"))), fail.exit_code));
+    }
+    match role {
+        Role::Sidecar => None,
+        Role::Init => Some((after(stage.init.sample((what, "init"))), 0)),
+        Role::App => {
+            let run = stage.run.as_ref()?.sample((what, "run"));
+            Some((after(run), stage.exit_code))
+        }
+    }
+}
+
+/// What a runtime would answer now.
+pub(super) fn observe(
+    pod: &Pod,
+    node: &str,
+    sandbox: Option<&Sandbox>,
+    runs: &[Run],
+    now: OffsetDateTime,
+) -> Observation {
+    let sandbox_id = |attempt: u32| identifier(node, &identity(pod, SANDBOX, attempt));
+    let mut all = Vec::with_capacity(runs.len() + 1);
+    if let Some(sandbox) = sandbox {
+        let state = match sandbox.stopped {
+            false => State::Running {
+                started_at: sandbox.since,
+            },
+            true => State::Exited(Exit {
+                code: 0,
+                oom_killed: false,
+                start_error: None,
+                started_at: Some(sandbox.since),
+                finished_at: sandbox.since,
+            }),
+        };
+        all.push(Observed {
+            id: sandbox_id(sandbox.attempt),
+            identity: identity(pod, SANDBOX, sandbox.attempt),
+            state,
+            created_at: sandbox.since,
+            image: String::new(),
+            image_id: String::new(),
+            labels: Default::default(),
+            ip: sandbox.ip.map(|ip| ip.to_string()),
+            pid: None,
+        });
+    }
+    let begun = runs.iter().filter(|run| run.begins <= now);
+    all.extend(begun.map(|run| {
+        Observed {
+            id: run.id(pod, node),
+            identity: identity(pod, &run.container, run.attempt),
+            state: run.state(now),
+            created_at: run.begins,
+            image: run.image.to_string(),
+            image_id: format!("{SCHEME}://{}", run.image),
+            labels: [
+                (LABEL_SANDBOX.to_owned(), sandbox_id(run.sandbox)),
+                (LABEL_HASH.to_owned(), run.hash.to_string()),
+            ]
+            .into(),
+            ip: None,
+            pid: None,
+        }
+    }));
+    Observation::new(all)
+}
+
+/// What probes have found of a run: they succeed, after the time that the stage says.
+pub(super) fn readiness(
+    pod: &Pod,
+    run: &Run,
+    (stage, slow): (&Stage, u32),
+    now: OffsetDateTime,
+) -> (Results, Option<OffsetDateTime>) {
+    let what = (&pod.metadata.uid, &run.container, run.attempt);
+    let after = stage.ready.map(|ready| ready.sample((what, "ready")));
+    let ready_at = run.begins + slowed(after.unwrap_or_default(), slow);
+    let results = Results {
+        startup: Some(true),
+        liveness: Some(true),
+        readiness: (ready_at <= now).then_some(true),
+    };
+    (results, (ready_at > now).then_some(ready_at))
+}
+
+/// The sandbox and the runs that a former process has left on record, so that a restart of this one changes nothing.
+pub(super) fn recorded(pod: &Pod, stage: &Stage, slow: u32) -> (Option<Sandbox>, Vec<Run>) {
+    let text = |value: &Value, path: &str| {
+        let found = value.pointer(path).and_then(Value::as_str);
+        found.and_then(clock::parse)
+    };
+    let statuses = |list: &str| pod.status[list].as_array().cloned().unwrap_or_default();
+    let mut runs = Vec::new();
+    let all = statuses("initContainerStatuses")
+        .into_iter()
+        .chain(statuses("containerStatuses"));
+    for status in all {
+        let name = status["name"].as_str().unwrap_or_default();
+        let Some((role, container)) = pod.container(name) else {
+            continue;
+        };
+        if status.get("containerID").is_none() {
+            continue;
+        }
+        let attempt = status["restartCount"].as_u64().unwrap_or(0);
+        let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
+        let exit = |state: &Value| {
+            let code = state["exitCode"].as_i64()?;
+            Some((
+                text(state, "/startedAt")?,
+                text(state, "/finishedAt")?,
+                code,
+            ))
+        };
+        let mut left = |attempt: u32, begins, ends| {
+            runs.push(Run {
+                container: name.into(),
+                attempt,
+                image: status["image"].as_str().unwrap_or(&container.image).into(),
+                hash: definition_hash(container).into(),
+                sandbox: 0,
+                begins,
+                ends,
+                stopping: false,
+                told: true,
+            });
+        };
+        let last = exit(&status["lastState"]["terminated"]);
+        if let Some(begins) = text(&status, "/state/running/startedAt") {
+            let ends = end(pod, role, container, attempt, (stage, slow), begins);
+            left(attempt, begins, ends);
+        } else if let Some((begins, at, code)) = exit(&status["state"]["terminated"]) {
+            left(attempt, begins, Some((at, code)));
+        } else if let Some((begins, at, code)) = last {
+            left(attempt, begins, Some((at, code)));
+            continue;
+        }
+        if let (Some((begins, at, code)), Some(before)) = (last, attempt.checked_sub(1)) {
+            left(before, begins, Some((at, code)));
+        }
+    }
+    let ip = pod.status["podIP"].as_str().and_then(|ip| ip.parse().ok());
+    let since = text(&pod.status, "/startTime");
+    let is_over = matches!(pod.recorded_phase(), "Succeeded" | "Failed");
+    let sandbox = since.filter(|_| ip.is_some()).map(|since| Sandbox {
+        attempt: 0,
+        ip: ip.filter(|_| !pod.spec.host_network),
+        since,
+        stopped: is_over,
+    });
+    (sandbox, runs)
+}
