@@ -8,6 +8,7 @@
 
 mod bind_volumes;
 mod binder;
+mod classes;
 pub mod config;
 pub mod explain;
 mod feed;
@@ -23,6 +24,7 @@ mod run;
 pub mod schedule;
 pub mod selector;
 pub mod snapshot;
+pub mod tracked;
 pub mod volume;
 pub mod world;
 mod write;

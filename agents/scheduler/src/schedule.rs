@@ -1,8 +1,9 @@
 //! One decision: which node takes the pod, or why none does. Pure: the only chance is the caller's `pick` among equals.
 
+use crate::classes;
 use crate::config::Profile;
 use crate::object::Pod;
-use crate::plugins::{Check, Prepared, Rejection};
+use crate::plugins::{Check, Prepared, Reads, Rejection};
 use crate::snapshot::{NodeInfo, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,12 +89,22 @@ impl<'a> Filters<'a> {
         snapshot: &'a Snapshot,
         profile: &'a Profile,
     ) -> Filters<'a> {
+        Filters::prepare_some(pod, snapshot, profile, |_| true)
+    }
+
+    /// Only those filters that read what is wanted.
+    pub(crate) fn prepare_some(
+        pod: &'a Pod,
+        snapshot: &'a Snapshot,
+        profile: &'a Profile,
+        wanted: impl Fn(Reads) -> bool,
+    ) -> Filters<'a> {
         let mut filters = Filters {
             reject_all: None,
             only: None,
             checks: Vec::new(),
         };
-        for filter in &profile.filters {
+        for filter in profile.filters.iter().filter(|filter| wanted(filter.reads)) {
             match (filter.prepare)(pod, snapshot, &profile.args) {
                 Prepared::Pass => {}
                 Prepared::RejectAll(rejection) => {
@@ -111,6 +122,11 @@ impl<'a> Filters<'a> {
             }
         }
         filters
+    }
+
+    /// Whether the node does.
+    pub(crate) fn passes(&self, info: &NodeInfo) -> bool {
+        self.reject_all.is_none() && self.check(info).is_ok()
     }
 
     /// The first filter that refuses the node, with its reasons.
@@ -138,6 +154,18 @@ pub(crate) fn not_named(by: &[&str]) -> Rejection {
 /// Decides where the pod goes. `start` is the place among the nodes where the search begins, for profiles that do not
 /// look at all of them; `pick(n)` chooses one of `n` equally good nodes, as an index below `n`.
 pub fn schedule(
+    pod: &Pod,
+    snapshot: &Snapshot,
+    profile: &Profile,
+    start: usize,
+    pick: &mut dyn FnMut(usize) -> usize,
+) -> Decision {
+    classes::decide(pod, snapshot, profile, pick)
+        .unwrap_or_else(|| from_scratch(pod, snapshot, profile, start, pick))
+}
+
+/// The same decision, with nothing taken from what was counted for pods before.
+pub fn from_scratch(
     pod: &Pod,
     snapshot: &Snapshot,
     profile: &Profile,
@@ -252,7 +280,7 @@ pub(crate) fn with_nominated(
 }
 
 /// The weighted sum over the score plugins, for each node.
-fn total_scores(
+pub(crate) fn total_scores(
     pod: &Pod,
     snapshot: &Snapshot,
     profile: &Profile,

@@ -5,10 +5,13 @@
 //! away again. It is confirmed when the watch shows the pod on its node, forgotten when binding fails, and expires
 //! when the confirmation does not come.
 
+use crate::classes::{Journal, Kept};
 use crate::object::{HostPort, Node, Pod};
 use crate::resources::Resources;
 use crate::selector::{LabelSelector, Labels};
+use crate::tracked::Tracked;
 use crate::volume::Volumes;
+use host::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -25,6 +28,8 @@ pub struct NodeInfo {
     pub node: Option<Arc<Node>>,
     /// By uid.
     pub pods: BTreeMap<String, Arc<Pod>>,
+    /// Those of them with affinity of any kind.
+    with_affinity: Vec<Arc<Pod>>,
     /// Sum of what the pods ask for.
     pub requested: Resources,
     /// Sum of what the pods count for in scoring: thousandths of a core and bytes.
@@ -59,8 +64,16 @@ impl NodeInfo {
             .any(|port| self.ports.keys().any(|taken| taken.conflicts(port)))
     }
 
+    /// The pods with affinity of any kind.
+    pub fn pods_with_affinity(&self) -> &[Arc<Pod>] {
+        &self.with_affinity
+    }
+
     fn add(&mut self, pod: Arc<Pod>) {
         self.count(&pod);
+        if pod.has_affinity() {
+            self.with_affinity.push(pod.clone());
+        }
         for port in &pod.host_ports {
             *self.ports.entry(port.clone()).or_default() += 1;
         }
@@ -69,6 +82,7 @@ impl NodeInfo {
 
     fn remove(&mut self, uid: &str) -> Option<Arc<Pod>> {
         let pod = self.pods.remove(uid)?;
+        self.with_affinity.retain(|other| other.uid != uid);
         // Recounted instead of subtracted: a sum that was too large to be counted must not stay wrong afterwards.
         if self.requested.is_saturated() {
             self.requested = Resources::default();
@@ -97,6 +111,16 @@ impl NodeInfo {
         self.scored.1 = self.scored.1.saturating_add(pod.scored.1);
     }
 
+    /// The same with more pods on it.
+    pub(crate) fn with<'a>(&self, pods: impl Iterator<Item = &'a Arc<Pod>>) -> NodeInfo {
+        let mut crowded = self.clone();
+        for pod in pods {
+            crowded.remove(&pod.uid);
+            crowded.add(pod.clone());
+        }
+        crowded
+    }
+
     fn is_empty(&self) -> bool {
         self.node.is_none() && self.pods.is_empty()
     }
@@ -112,8 +136,15 @@ struct Assumed {
 /// The whole picture. Cloning shares pods and nodes.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    nodes: BTreeMap<String, NodeInfo>,
-    node_of_pod: BTreeMap<String, String>,
+    /// Where a node stands stays the same as long as it is there or pods are known on it.
+    slots: Vec<NodeInfo>,
+    slot_of_node: BTreeMap<String, u32>,
+    free_slots: Vec<u32>,
+    journal: Journal,
+    /// What was counted for earlier decisions.
+    pub(crate) kept: Kept,
+    /// Slots by uid.
+    slot_of_pod: HashMap<String, u32>,
     assumed: BTreeMap<String, Assumed>,
     /// On how many nodes an image is.
     image_nodes: BTreeMap<String, i64>,
@@ -122,7 +153,7 @@ pub struct Snapshot {
     /// Uids of pods with affinity of any kind, so that their absence costs nothing.
     with_affinity: BTreeSet<String>,
     /// Labels by namespace.
-    pub namespaces: BTreeMap<String, Labels>,
+    pub namespaces: Tracked<BTreeMap<String, Labels>>,
     /// Selectors of Services by (namespace, name); they and the owners' drive default spreading.
     pub services: BTreeMap<(String, String), LabelSelector>,
     /// Selectors of ReplicaSets, StatefulSets and ReplicationControllers by uid.
@@ -136,12 +167,39 @@ pub struct Snapshot {
 impl Snapshot {
     /// Nodes that are there, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
-        self.nodes.values().filter(|info| info.node.is_some())
+        let infos = self.slot_of_node.values().map(|slot| self.slot(*slot));
+        infos.filter(|info| info.node.is_some())
+    }
+
+    /// The node in a slot, which may be there or not.
+    pub(crate) fn slot(&self, slot: u32) -> &NodeInfo {
+        &self.slots[slot as usize]
+    }
+
+    /// Where the node stands, if it is there or pods are known on it.
+    pub(crate) fn slot_of(&self, name: &str) -> Option<u32> {
+        self.slot_of_node.get(name).copied()
+    }
+
+    /// One more than the largest slot.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Which slots have changed.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Whether any placed pod has affinity of any kind.
+    pub(crate) fn any_affinity(&self) -> bool {
+        !self.with_affinity.is_empty()
     }
 
     /// One node that is there.
     pub fn node(&self, name: &str) -> Option<&NodeInfo> {
-        self.nodes.get(name).filter(|info| info.node.is_some())
+        let slot = self.slot_of_node.get(name)?;
+        Some(self.slot(*slot)).filter(|info| info.node.is_some())
     }
 
     /// How many nodes are there.
@@ -157,7 +215,7 @@ impl Snapshot {
     /// Placed pods with affinity of any kind, each with its node.
     pub fn pods_with_affinity(&self) -> impl Iterator<Item = (&NodeInfo, &Arc<Pod>)> {
         self.with_affinity.iter().filter_map(|uid| {
-            let info = self.nodes.get(self.node_of_pod.get(uid)?)?;
+            let info = self.slot(*self.slot_of_pod.get(uid)?);
             Some((info, info.pods.get(uid)?))
         })
     }
@@ -171,11 +229,15 @@ impl Snapshot {
     /// it, all together. `None` when nothing selects it.
     pub fn default_spread_selector(&self, pod: &Pod) -> Option<LabelSelector> {
         let mut combined = LabelSelector::default();
-        let of_namespace = |((namespace, _), selector): &(&(String, String), &LabelSelector)| {
-            *namespace == pod.namespace && !selector.is_empty() && selector.matches(&pod.labels)
-        };
-        for (_, selector) in self.services.iter().filter(of_namespace) {
-            combined = combined.and(selector);
+        let from = (pod.namespace.clone(), String::new());
+        let of_namespace = self
+            .services
+            .range(from..)
+            .take_while(|((namespace, _), _)| *namespace == pod.namespace);
+        for (_, selector) in of_namespace {
+            if !selector.is_empty() && selector.matches(&pod.labels) {
+                combined = combined.and(selector);
+            }
         }
         if let Some(selector) = pod
             .controller_uid
@@ -193,25 +255,53 @@ impl Snapshot {
         for image in node.images.keys() {
             *self.image_nodes.entry(image.clone()).or_default() += 1;
         }
-        let info = self.nodes.entry(node.name.clone()).or_default();
-        self.nodes_present += usize::from(info.node.is_none());
-        info.node = Some(node);
+        let slot = self.slot_for(&node.name);
+        let info = self.change(slot);
+        let new = info.node.replace(node).is_none();
+        self.nodes_present += usize::from(new);
+    }
+
+    /// The slot of a node that is there, or may come.
+    fn slot_for(&mut self, name: &str) -> u32 {
+        if let Some(slot) = self.slot_of_node.get(name) {
+            return *slot;
+        }
+        let slot = self.free_slots.pop().unwrap_or_else(|| {
+            self.slots.push(NodeInfo::default());
+            self.slots.len() as u32 - 1
+        });
+        self.slot_of_node.insert(name.to_string(), slot);
+        slot
+    }
+
+    /// The node in a slot, for a change.
+    fn change(&mut self, slot: u32) -> &mut NodeInfo {
+        self.journal.note(slot);
+        &mut self.slots[slot as usize]
+    }
+
+    /// Gives the slot of a node back if nothing is known of it any more.
+    fn free_if_empty(&mut self, name: &str, slot: u32) {
+        if self.slots[slot as usize].is_empty() {
+            self.slots[slot as usize] = NodeInfo::default();
+            self.slot_of_node.remove(name);
+            self.free_slots.push(slot);
+        }
     }
 
     /// A node went away; its pods stay known until they go.
     pub fn remove_node(&mut self, name: &str) {
         self.forget_images(name);
-        let Some(info) = self.nodes.get_mut(name) else {
+        let Some(slot) = self.slot_of_node.get(name).copied() else {
             return;
         };
-        self.nodes_present -= usize::from(info.node.take().is_some());
-        if info.is_empty() {
-            self.nodes.remove(name);
-        }
+        let was_there = self.change(slot).node.take().is_some();
+        self.nodes_present -= usize::from(was_there);
+        self.free_if_empty(name, slot);
     }
 
     fn forget_images(&mut self, node: &str) {
-        let Some(old) = self.nodes.get(node).and_then(|info| info.node.clone()) else {
+        let Some(old) = self.node(node).and_then(|info| info.node.clone()) else {
             return;
         };
         for image in old.images.keys() {
@@ -227,12 +317,13 @@ impl Snapshot {
     /// The API shows this pod on a node: adds it, replaces what was known, and confirms an assumption.
     pub fn set_pod(&mut self, pod: Arc<Pod>) {
         self.remove_pod(&pod.uid);
-        self.place(pod.node_name.clone(), pod);
+        let node = pod.node_name.clone();
+        self.place(&node, pod);
     }
 
     /// Whether the pod occupies a node, assumed or confirmed.
     pub fn holds(&self, uid: &str) -> bool {
-        self.node_of_pod.contains_key(uid)
+        self.slot_of_pod.contains_key(uid)
     }
 
     /// Takes the pod away, assumed or confirmed.
@@ -240,11 +331,15 @@ impl Snapshot {
         self.assumed.remove(uid);
         self.nominated.remove(uid);
         self.with_affinity.remove(uid);
-        let node = self.node_of_pod.remove(uid)?;
-        let info = self.nodes.get_mut(&node)?;
+        let slot = self.slot_of_pod.remove(uid)?;
+        let info = self.change(slot);
         let pod = info.remove(uid);
         if info.is_empty() {
-            self.nodes.remove(&node);
+            // Without a node the name is in none but this table.
+            let name = self.slot_of_node.iter().find(|(_, other)| **other == slot);
+            if let Some(name) = name.map(|(name, _)| name.clone()) {
+                self.free_if_empty(&name, slot);
+            }
         }
         pod
     }
@@ -259,7 +354,7 @@ impl Snapshot {
                 expires: None,
             },
         );
-        self.place(node.to_string(), pod);
+        self.place(node, pod);
     }
 
     /// Binding has succeeded; the confirmation is due within [`ASSUMED_TTL_MS`].
@@ -329,12 +424,13 @@ impl Snapshot {
             .map(|(_, (node, pod))| (node.as_str(), pod))
     }
 
-    fn place(&mut self, node: String, pod: Arc<Pod>) {
+    fn place(&mut self, node: &str, pod: Arc<Pod>) {
         if pod.has_affinity() {
             self.with_affinity.insert(pod.uid.clone());
         }
-        self.node_of_pod.insert(pod.uid.clone(), node.clone());
-        self.nodes.entry(node).or_default().add(pod);
+        let slot = self.slot_for(node);
+        self.slot_of_pod.insert(pod.uid.clone(), slot);
+        self.change(slot).add(pod);
     }
 }
 
@@ -444,6 +540,8 @@ mod tests {
         );
         snapshot.remove_pod("a");
         snapshot.remove_node("n2");
-        assert_eq!(snapshot.nodes.len(), 1);
+        assert_eq!(snapshot.slot_of_node.len(), 1);
+        snapshot.set_node(node("n3"));
+        assert_eq!(snapshot.slots.len(), 2, "the slot is used again");
     }
 }

@@ -1,12 +1,13 @@
 //! NodeResourcesBalancedAllocation: prefers the node whose cpu and memory use the pod brings closer together.
 
-use super::{Args, SCORE_MAX, Score, Scores};
+use super::{Args, SCORE_MAX, Score, Scores, Values};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 
 pub(super) const SCORE: Score = Score {
     name: "NodeResourcesBalancedAllocation",
     weight: 1,
+    values: Values::Plain,
     score,
 };
 

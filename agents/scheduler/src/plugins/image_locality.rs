@@ -1,13 +1,14 @@
 //! ImageLocality: prefers nodes that have the images already, scaled down for images that few nodes have, so that a
 //! popular image does not pull everything onto one node.
 
-use super::{Args, SCORE_MAX, Score, Scores};
+use super::{Args, SCORE_MAX, Score, Scores, Values};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 
 pub(super) const SCORE: Score = Score {
     name: "ImageLocality",
     weight: 1,
+    values: Values::Images,
     score,
 };
 

@@ -1,19 +1,21 @@
 //! InterPodAffinity: pods that want to be near or away from other pods, and the anti-affinity of pods that are
 //! already there against the newcomer.
 
-use super::{Args, Change, Filter, Prepared, Rejection, SCORE_MAX, Score, Scores};
+use super::{Args, Change, Filter, Prepared, Reads, Rejection, SCORE_MAX, Score, Scores, Values};
 use crate::object::{AffinityTerm, Pod};
 use crate::snapshot::{NodeInfo, Snapshot};
 use std::collections::BTreeMap;
 
 pub(super) const FILTER: Filter = Filter {
     name: "InterPodAffinity",
+    reads: Reads::Affinity,
     prepare,
     wakes_on,
 };
 pub(super) const SCORE: Score = Score {
     name: "InterPodAffinity",
     weight: 2,
+    values: Values::Affinity,
     score,
 };
 
@@ -167,13 +169,20 @@ fn score(pod: &Pod, snapshot: &Snapshot, args: &Args, nodes: &[&NodeInfo]) -> Op
     // From the least to the most among the nodes, whatever their distance from zero.
     let smallest = raw.iter().copied().min().unwrap_or(0);
     let largest = raw.iter().copied().max().unwrap_or(0);
+    let normalized = raw.iter().map(|raw| stretch(*raw, smallest, largest));
+    Some(Scores {
+        normalized: normalized.collect(),
+        raw,
+    })
+}
+
+/// A raw value in relation to the smallest and the largest.
+pub(crate) fn stretch(raw: i64, smallest: i64, largest: i64) -> i64 {
     let range = largest.saturating_sub(smallest) as f64;
-    let scale = |value: i64| match range > 0.0 {
-        true => (SCORE_MAX as f64 * ((value - smallest) as f64 / range)) as i64,
+    match range > 0.0 {
+        true => (SCORE_MAX as f64 * ((raw - smallest) as f64 / range)) as i64,
         false => 0,
-    };
-    let normalized = raw.iter().copied().map(scale).collect();
-    Some(Scores { raw, normalized })
+    }
 }
 
 #[cfg(test)]

@@ -6,14 +6,14 @@
 
 mod balanced_allocation;
 mod image_locality;
-mod inter_pod_affinity;
-mod node_affinity;
+pub(crate) mod inter_pod_affinity;
+pub(crate) mod node_affinity;
 mod node_name;
 mod node_ports;
 mod node_resources_fit;
 mod node_unschedulable;
 mod node_volume_limits;
-mod pod_topology_spread;
+pub(crate) mod pod_topology_spread;
 mod scheduling_gates;
 mod taint_toleration;
 mod volume_binding;
@@ -166,10 +166,43 @@ pub struct Gate {
     pub closed: fn(&Pod) -> Option<String>,
 }
 
+/// What a filter reads besides the pod and its own arguments, and so until when its verdict on a node holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// The node and what is on it.
+    Node,
+    /// Pods anywhere, for spreading.
+    Spread,
+    /// Pods anywhere, for affinity.
+    Affinity,
+    /// Claims and volumes, about which nothing is kept. Says nothing of a pod without volumes.
+    Volumes,
+}
+
+/// What the values of a score come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// Each from its node and what is on it, and they count as they are.
+    Plain,
+    /// Each from its node, and they count in relation to the largest.
+    Compared {
+        /// Whether the largest becomes 0.
+        reverse: bool,
+    },
+    /// Each from the images of its node and the number of nodes that have them.
+    Images,
+    /// From pods anywhere, for spreading.
+    Spread,
+    /// From pods anywhere, for affinity.
+    Affinity,
+}
+
 /// Sorts nodes out.
 pub struct Filter {
     /// Name as in Kubernetes.
     pub name: &'static str,
+    /// What has to be the same for the verdict on a node to be the same.
+    pub reads: Reads,
     /// Looks at the pod and the cluster once a decision.
     pub prepare: for<'a> fn(&'a Pod, &'a Snapshot, &'a Args) -> Prepared<'a>,
     /// Whether the change may have removed this filter's reason against the pod.
@@ -182,6 +215,8 @@ pub struct Score {
     pub name: &'static str,
     /// How much it counts where nothing else is said.
     pub weight: i64,
+    /// What has to be the same for the raw value of a node to be the same.
+    pub values: Values,
     /// A value for each of the nodes, or `None` when it has nothing to say.
     pub score: fn(&Pod, &Snapshot, &Args, &[&NodeInfo]) -> Option<Scores>,
 }
@@ -264,14 +299,19 @@ pub static SCORES: &[Score] = &[
 fn normalize(mut values: Vec<i64>, reverse: bool) -> Vec<i64> {
     let largest = values.iter().copied().max().unwrap_or(0).max(0);
     for value in &mut values {
-        let scaled = if largest == 0 {
-            0
-        } else {
-            (i128::from(SCORE_MAX) * i128::from(*value) / i128::from(largest)) as i64
-        };
-        *value = if reverse { SCORE_MAX - scaled } else { scaled };
+        *value = scale(*value, largest, reverse);
     }
     values
+}
+
+/// One raw value in relation to the largest, which is not below zero.
+pub(crate) fn scale(value: i64, largest: i64, reverse: bool) -> i64 {
+    let scaled = if largest == 0 {
+        0
+    } else {
+        (i128::from(SCORE_MAX) * i128::from(value) / i128::from(largest)) as i64
+    };
+    if reverse { SCORE_MAX - scaled } else { scaled }
 }
 
 #[cfg(test)]

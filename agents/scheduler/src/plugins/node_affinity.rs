@@ -1,6 +1,6 @@
 //! NodeAffinity: `nodeSelector` and required node affinity decide, preferred node affinity scores.
 
-use super::{Args, Change, Filter, Prepared, Rejection, Score, Scores};
+use super::{Args, Change, Filter, Prepared, Reads, Rejection, Score, Scores, Values};
 use crate::object::Pod;
 use crate::selector::NodeSelectorTerm;
 use crate::snapshot::{NodeInfo, Snapshot};
@@ -8,12 +8,14 @@ use std::collections::BTreeSet;
 
 pub(super) const FILTER: Filter = Filter {
     name: "NodeAffinity",
+    reads: Reads::Node,
     prepare,
     wakes_on,
 };
 pub(super) const SCORE: Score = Score {
     name: "NodeAffinity",
     weight: 2,
+    values: Values::Compared { reverse: false },
     score,
 };
 
@@ -49,7 +51,7 @@ fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot, args: &'a Args) -> Prepared<'a> {
 }
 
 /// The names to which the required terms pin the pod, when every term pins.
-fn pinned_names(pod: &Pod) -> Option<BTreeSet<String>> {
+pub(crate) fn pinned_names(pod: &Pod) -> Option<BTreeSet<String>> {
     let terms = pod
         .required_nodes
         .as_ref()

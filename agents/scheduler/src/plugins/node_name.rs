@@ -1,11 +1,12 @@
 //! NodeName: a pod that names its node goes nowhere else.
 
-use super::{Args, Change, Filter, Prepared, Rejection};
+use super::{Args, Change, Filter, Prepared, Reads, Rejection};
 use crate::object::Pod;
 use crate::snapshot::Snapshot;
 
 pub(super) const FILTER: Filter = Filter {
     name: "NodeName",
+    reads: Reads::Node,
     prepare,
     wakes_on,
 };

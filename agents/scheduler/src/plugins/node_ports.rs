@@ -1,11 +1,12 @@
 //! NodePorts: a host port is given once a node.
 
-use super::{Args, Change, Filter, Prepared, Rejection};
+use super::{Args, Change, Filter, Prepared, Reads, Rejection};
 use crate::object::Pod;
 use crate::snapshot::Snapshot;
 
 pub(super) const FILTER: Filter = Filter {
     name: "NodePorts",
+    reads: Reads::Node,
     prepare,
     wakes_on,
 };

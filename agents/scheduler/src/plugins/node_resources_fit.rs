@@ -1,6 +1,6 @@
 //! NodeResourcesFit: what the pod asks for must be left on the node; emptier nodes score higher (LeastAllocated).
 
-use super::{Args, Change, Filter, Prepared, Rejection, SCORE_MAX, Score, Scores};
+use super::{Args, Change, Filter, Prepared, Reads, Rejection, SCORE_MAX, Score, Scores, Values};
 use crate::config::args::{FitArgs, Strategy};
 use crate::object::{Node, Pod};
 use crate::snapshot::{NodeInfo, Snapshot};
@@ -8,12 +8,14 @@ use std::borrow::Cow;
 
 pub(super) const FILTER: Filter = Filter {
     name: "NodeResourcesFit",
+    reads: Reads::Node,
     prepare,
     wakes_on,
 };
 pub(super) const SCORE: Score = Score {
     name: "NodeResourcesFit",
     weight: 1,
+    values: Values::Plain,
     score,
 };
 

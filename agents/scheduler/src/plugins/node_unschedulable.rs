@@ -1,11 +1,12 @@
 //! NodeUnschedulable: a cordoned node takes only pods that tolerate the taint that a cordon stands for.
 
-use super::{Args, Change, Filter, Prepared, Rejection};
+use super::{Args, Change, Filter, Prepared, Reads, Rejection};
 use crate::object::{Pod, Taint};
 use crate::snapshot::Snapshot;
 
 pub(super) const FILTER: Filter = Filter {
     name: "NodeUnschedulable",
+    reads: Reads::Node,
     prepare,
     wakes_on,
 };

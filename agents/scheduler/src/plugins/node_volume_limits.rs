@@ -1,6 +1,6 @@
 //! NodeVolumeLimits: a node holds only as many volumes of a driver as the driver says in its CSINode.
 
-use super::{Args, Change, Filter, Prepared, Rejection, VolumeChange};
+use super::{Args, Change, Filter, Prepared, Reads, Rejection, VolumeChange};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 use crate::volume::Volumes;
@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const FILTER: Filter = Filter {
     name: "NodeVolumeLimits",
+    reads: Reads::Volumes,
     prepare,
     wakes_on,
 };

@@ -3,7 +3,7 @@
 //! Hard constraints filter, soft ones score. A pod without constraints of its own is spread softly over hosts and
 //! zones when a Service or its controller selects it, which is nearly every pod of a Deployment.
 
-use super::{Args, Change, Filter, Prepared, Rejection, SCORE_MAX, Score, Scores};
+use super::{Args, Change, Filter, Prepared, Reads, Rejection, SCORE_MAX, Score, Scores, Values};
 use crate::object::{DefaultSpread, Pod, SpreadConstraint};
 use crate::selector::LabelSelector;
 use crate::snapshot::{NodeInfo, Snapshot};
@@ -11,29 +11,25 @@ use std::collections::BTreeMap;
 
 pub(super) const FILTER: Filter = Filter {
     name: "PodTopologySpread",
+    reads: Reads::Spread,
     prepare,
     wakes_on,
 };
 pub(super) const SCORE: Score = Score {
     name: "PodTopologySpread",
     weight: 2,
+    values: Values::Spread,
     score,
 };
 
-const HOSTNAME: &str = "kubernetes.io/hostname";
+pub(crate) const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// The places of one constraint with the number of matching pods in each.
 type Places<'a> = BTreeMap<&'a str, i64>;
 
 fn prepare<'a>(pod: &'a Pod, snapshot: &'a Snapshot, args: &'a Args) -> Prepared<'a> {
-    let constraints: Vec<SpreadConstraint> = match pod.spread.is_empty() {
-        false => pod.spread.iter().filter(|c| c.hard).cloned().collect(),
-        true => {
-            let defaults = default_constraints(pod, snapshot, &args.spread);
-            defaults.into_iter().filter(|c| c.hard).collect()
-        }
-    };
+    let constraints = constraints(pod, snapshot, args, true);
     if constraints.is_empty() {
         return Prepared::Pass;
     }
@@ -59,6 +55,31 @@ fn prepare<'a>(pod: &'a Pod, snapshot: &'a Snapshot, args: &'a Args) -> Prepared
         }
         Ok(())
     }))
+}
+
+/// The hard or the soft constraints that hold for the pod, its own or those by default.
+pub(crate) fn constraints(
+    pod: &Pod,
+    snapshot: &Snapshot,
+    args: &Args,
+    hard: bool,
+) -> Vec<SpreadConstraint> {
+    if !pod.spread.is_empty() {
+        let wanted = pod.spread.iter().filter(|c| c.hard == hard);
+        return wanted.cloned().collect();
+    }
+    if hard && args.spread == DefaultSpread::System {
+        return Vec::new();
+    }
+    let mut defaults = default_constraints(pod, snapshot, &args.spread);
+    defaults.retain(|c| c.hard == hard);
+    defaults
+}
+
+/// Whether nodes take part in the score only if they say where they are in every respect. Hosts and zones for all are a
+/// proposal: nodes that do not say where they are take part all the same.
+pub(crate) fn all_labels_required(pod: &Pod, args: &Args) -> bool {
+    !pod.spread.is_empty() || args.spread != DefaultSpread::System
 }
 
 fn check(
@@ -93,14 +114,14 @@ fn check(
 }
 
 /// Whether the node takes part in counting for the constraint.
-fn counts(constraint: &SpreadConstraint, pod: &Pod, info: &NodeInfo) -> bool {
+pub(crate) fn counts(constraint: &SpreadConstraint, pod: &Pod, info: &NodeInfo) -> bool {
     let Some(node) = &info.node else { return false };
     (!constraint.honor_affinity || pod.wants_node(&node.name, &node.labels))
         && (!constraint.honor_taints || pod.tolerates_all(&node.taints))
 }
 
 /// How many pods on the node are of the pod's namespace, staying, and selected.
-fn matching(info: &NodeInfo, selector: Option<&LabelSelector>, pod: &Pod) -> i64 {
+pub(crate) fn matching(info: &NodeInfo, selector: Option<&LabelSelector>, pod: &Pod) -> i64 {
     let Some(selector) = selector else { return 0 };
     let pods = info
         .pods
@@ -122,16 +143,8 @@ fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
 }
 
 fn score(pod: &Pod, snapshot: &Snapshot, args: &Args, nodes: &[&NodeInfo]) -> Option<Scores> {
-    let own: Vec<SpreadConstraint> = pod.spread.iter().filter(|c| !c.hard).cloned().collect();
-    // Hosts and zones for all are a proposal: nodes that do not say where they are take part all the same.
-    let all_labels_required = !pod.spread.is_empty() || args.spread != DefaultSpread::System;
-    let constraints = match pod.spread.is_empty() {
-        false => own,
-        true => {
-            let defaults = default_constraints(pod, snapshot, &args.spread);
-            defaults.into_iter().filter(|c| !c.hard).collect()
-        }
-    };
+    let all_labels_required = all_labels_required(pod, args);
+    let constraints = constraints(pod, snapshot, args, false);
     if constraints.is_empty() {
         return None;
     }
@@ -182,13 +195,18 @@ fn score(pod: &Pod, snapshot: &Snapshot, args: &Args, nodes: &[&NodeInfo]) -> Op
                         ),
                         false => (places.get(place).copied().unwrap_or(0), places.len()),
                     };
-                    count as f64 * ((size + 2) as f64).ln() + (constraint.max_skew - 1) as f64
+                    part(count, size, constraint)
                 });
             parts.sum::<f64>().round() as i64
         })
         .collect();
     let normalized = spread_normalize(&raw, &scored);
     Some(Scores { raw, normalized })
+}
+
+/// What one constraint adds for a node with so many pods in its place, of which there are `size`.
+pub(crate) fn part(count: i64, size: usize, constraint: &SpreadConstraint) -> f64 {
+    count as f64 * ((size + 2) as f64).ln() + (constraint.max_skew - 1) as f64
 }
 
 /// Pods by place over all nodes that count, for the places of the nodes to be scored. Hosts are counted when scored.
@@ -235,12 +253,19 @@ fn spread_normalize(raw: &[i64], scored: &[bool]) -> Vec<i64> {
         taking_part().min().unwrap_or(0),
         taking_part().max().unwrap_or(0),
     );
-    let value = |(raw, scored): (&i64, &bool)| match (*scored, largest) {
-        (false, _) => 0,
-        (true, 0) => SCORE_MAX,
-        (true, _) => SCORE_MAX * (largest + smallest - raw) / largest,
+    let value = |(raw, scored): (&i64, &bool)| match *scored {
+        true => spread_scale(*raw, smallest, largest),
+        false => 0,
     };
     raw.iter().zip(scored).map(value).collect()
+}
+
+/// The raw value of a node that takes part, in relation to the smallest and the largest.
+pub(crate) fn spread_scale(raw: i64, smallest: i64, largest: i64) -> i64 {
+    match largest {
+        0 => SCORE_MAX,
+        _ => SCORE_MAX * (largest + smallest - raw) / largest,
+    }
 }
 
 /// For a pod that says nothing itself, when anything selects it.

@@ -1,17 +1,19 @@
 //! TaintToleration: taints keep pods out unless tolerated; the soft ones (`PreferNoSchedule`) only cost score.
 
-use super::{Args, Change, Filter, Prepared, Rejection, Score, Scores};
+use super::{Args, Change, Filter, Prepared, Reads, Rejection, Score, Scores, Values};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 
 pub(super) const FILTER: Filter = Filter {
     name: "TaintToleration",
+    reads: Reads::Node,
     prepare,
     wakes_on,
 };
 pub(super) const SCORE: Score = Score {
     name: "TaintToleration",
     weight: 3,
+    values: Values::Compared { reverse: true },
     score,
 };
 

@@ -1,13 +1,14 @@
 //! VolumeBinding: the pod goes where its claims have their volumes, or can get them. The matching is in
 //! [`crate::volume::bind`]; what it decides is written before the pod is bound.
 
-use super::{Args, Change, Filter, Prepared, Rejection, VolumeChange};
+use super::{Args, Change, Filter, Prepared, Reads, Rejection, VolumeChange};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 use crate::volume::bind::Claims;
 
 pub(super) const FILTER: Filter = Filter {
     name: "VolumeBinding",
+    reads: Reads::Volumes,
     prepare,
     wakes_on,
 };

@@ -1,6 +1,6 @@
 //! VolumeZone: a volume that says by its labels in which zone or region it is keeps the pod there.
 
-use super::{Args, Change, Filter, Prepared, Rejection, VolumeChange};
+use super::{Args, Change, Filter, Prepared, Reads, Rejection, VolumeChange};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 use crate::volume::bind::{Hopeless, mode_not_set, not_found};
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 pub(super) const FILTER: Filter = Filter {
     name: "VolumeZone",
+    reads: Reads::Volumes,
     prepare,
     wakes_on,
 };

@@ -1,11 +1,13 @@
 //! The scheduler once more, slow and obvious, for tests: it keeps nothing, counts everything again for every node, and reads
 //! the API objects as they stand instead of what was compiled from them. It shares no code with the real one, so that a
-//! mistake has to be made twice to stay hidden. `property` compares both, plugin by plugin and number by number.
+//! mistake has to be made twice to stay hidden. `property` compares both, plugin by plugin and number by number;
+//! `sequence` compares decisions while the cluster changes between them.
 
 mod affinity;
 mod nodes;
 mod property;
 mod resources;
+mod sequence;
 mod spread;
 mod volumes;
 

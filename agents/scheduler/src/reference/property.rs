@@ -15,23 +15,27 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// Throws from a row of numbers, so that a failure shrinks to the shortest and smallest row.
-struct Dice {
+pub(super) struct Dice {
     row: Vec<u32>,
     at: usize,
 }
 
 impl Dice {
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn new(row: Vec<u32>) -> Dice {
+        Dice { row, at: 0 }
+    }
+
+    pub(super) fn below(&mut self, n: usize) -> usize {
         let thrown = self.row.get(self.at).copied().unwrap_or(0);
         self.at += 1;
         thrown as usize % n
     }
 
-    fn once_in(&mut self, n: usize) -> bool {
+    pub(super) fn once_in(&mut self, n: usize) -> bool {
         self.below(n) == n - 1
     }
 
-    fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+    pub(super) fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
         of[self.below(of.len())]
     }
 
@@ -47,7 +51,7 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 const APPS: &[&str] = &["web", "db", "cache"];
 const KEYS: &[&str] = &[ZONE, HOSTNAME, "rack"];
 
-fn node(dice: &mut Dice, at: usize) -> Value {
+pub(super) fn node(dice: &mut Dice, at: usize) -> Value {
     let name = format!("n{at}");
     let mut labels = json!({HOSTNAME: name, "rank": dice.below(4).to_string()});
     for (key, values) in [
@@ -166,7 +170,7 @@ fn container(dice: &mut Dice) -> Value {
 }
 
 /// A pod; with volumes only where claims are.
-fn pod(dice: &mut Dice, name: &str) -> Value {
+pub(super) fn pod(dice: &mut Dice, name: &str) -> Value {
     let namespace = dice.one(&["default", "default", "other"]);
     let mut spec = json!({"containers": [container(dice)]});
     if dice.once_in(4) {
@@ -232,7 +236,7 @@ fn volume(dice: &mut Dice, at: usize) -> Value {
     volume
 }
 
-fn claim(dice: &mut Dice, at: usize) -> Value {
+pub(super) fn claim(dice: &mut Dice, at: usize) -> Value {
     let mut claim = json!({
         "metadata": {"name": format!("c{at}"), "namespace": "default", "uid": format!("c{at}"), "resourceVersion": "1", "annotations": {}},
         "spec": {"storageClassName": dice.one(&["hand", "made", "now", ""]),
@@ -255,7 +259,7 @@ fn class(name: &str, provisioner: &str, mode: &str) -> Value {
     json!({"metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": mode})
 }
 
-fn cluster(dice: &mut Dice) -> Cluster {
+pub(super) fn cluster(dice: &mut Dice) -> Cluster {
     let nodes: Vec<Value> = (0..1 + dice.below(6)).map(|at| node(dice, at)).collect();
     let mut made = class("made", "disks", "WaitForFirstConsumer");
     if dice.once_in(2) {
@@ -325,7 +329,7 @@ fn picture(cluster: &Cluster) -> Picture {
     picture
 }
 
-fn name(node: &Value) -> &str {
+pub(super) fn name(node: &Value) -> &str {
     node["metadata"]["name"].as_str().unwrap()
 }
 
@@ -394,7 +398,7 @@ proptest! {
 
     #[test]
     fn the_real_scheduler_agrees_with_the_slow_one(row in prop::collection::vec(any::<u32>(), 0..900)) {
-        let mut dice = Dice { row, at: 0 };
+        let mut dice = Dice::new(row);
         let cluster = cluster(&mut dice);
         let pod = pod(&mut dice, "new");
         let picture = picture(&cluster);
