@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agents::{ControllerOptions, Signing};
+use agents::Signing;
 use anyhow::{Context, Result, anyhow, bail};
 use apiserver::{ApiServer, FrontProxy, KubeletIdentity};
 use tokio::net::TcpListener;

@@ -134,6 +134,7 @@ async fn run(fate: fn(usize) -> Fate) -> Run {
         identity: "test".into(),
         cluster_ca_pem: "CA".into(),
         scheduler_config: "".into(),
+        controllers: Default::default(),
         stop: stop.clone(),
     };
     tokio::spawn(scheduler::run(context));

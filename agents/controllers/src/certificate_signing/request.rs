@@ -67,14 +67,15 @@ impl Request {
                 continue;
             };
             for extension in &asked.extensions {
-                match extension.parsed_extension() {
+                let is_read = match extension.parsed_extension() {
                     ParsedExtension::SubjectAlternativeName(all) => {
-                        if !all.general_names.iter().all(|name| names.add(name)) {
-                            return Err(unreadable("subject alternative name"));
-                        }
+                        all.general_names.iter().all(|name| names.add(name))
                     }
-                    ParsedExtension::ParseError { .. } => return Err(unreadable("extension")),
-                    _ => {}
+                    ParsedExtension::ParseError { .. } => false,
+                    _ => true,
+                };
+                if !is_read {
+                    return Err(unreadable("extension"));
                 }
             }
         }

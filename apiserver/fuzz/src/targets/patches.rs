@@ -147,5 +147,6 @@ fn who() -> Who<'static> {
         subresource: "",
         now: "2026-01-01T00:00:00Z",
         reset: &[],
+        versions: None,
     }
 }
