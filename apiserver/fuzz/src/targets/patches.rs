@@ -123,6 +123,13 @@ pub(crate) const MANAGED_FIELDS: Target = Target {
         };
         let old = samples::pod();
         let mut new = old.clone();
+        new["metadata"]["managedFields"] = sent;
+        // What is no list of entries does not get past the decoder.
+        let Ok(decoded) = decode::value(ty, new, FieldValidation::Ignore) else {
+            return;
+        };
+        let mut new = decoded.value;
+        let sent = new["metadata"]["managedFields"].take();
         new["spec"]["terminationGracePeriodSeconds"] = json!(5);
         let Some(managers) = apply::updated(ty, &old, &new, Some(&sent), &who()) else {
             return;
