@@ -134,6 +134,8 @@ async fn run(
     while open {
         let due = batch.since.map(|since| since + batches.batch_wait);
         let full = tokio::select! {
+            biased;
+            () = until(due) => batch.take(),
             line = receiver.recv() => match line {
                 Some(line) => {
                     let length = line.len();
@@ -145,7 +147,6 @@ async fn run(
                     batch.take()
                 }
             },
-            () = until(due) => batch.take(),
         };
         let Some(full) = full else { continue };
         if let Some(throttle) = &mut throttle {

@@ -713,7 +713,8 @@ async fn managers_of_another_version_own_what_the_webhook_makes_of_their_fields(
     let cluster = Cluster::start().await;
     let server = &cluster.server;
     let apply = async |version: &str, manager: &str, fields: Value| {
-        let mut config = json!({"apiVersion": format!("example.com/{version}"), "kind": "Host"});
+        let mut config = json!({"apiVersion": format!("example.com/{version}"), "kind": "Host",
+            "metadata": {"name": "a"}});
         for (key, value) in fields.as_object().unwrap() {
             config[key] = value.clone();
         }

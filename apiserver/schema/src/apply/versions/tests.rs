@@ -93,7 +93,7 @@ fn applied(live: &Value, config: &Value, who: &Who<'_>, force: bool) -> Result<V
 #[test]
 fn a_field_that_another_version_calls_otherwise_is_the_same_field() {
     let versions = Renamed::new();
-    let nothing = json!({"apiVersion": "x.io/v1", "kind": "X", "metadata": {}});
+    let nothing = json!({});
     let config = object("v1", json!({"size": 1, "paused": true}));
     let live = applied(&nothing, &config, &who("one", "x.io/v1", &versions), false).unwrap();
     let live = shown(&versions, &live, "v2");
@@ -147,7 +147,7 @@ fn an_update_takes_fields_from_the_managers_of_other_versions() {
 #[test]
 fn what_was_applied_in_one_version_is_taken_back_in_another() {
     let versions = Renamed::new();
-    let nothing = json!({"apiVersion": "x.io/v1", "kind": "X", "metadata": {}});
+    let nothing = json!({});
     let config = object("v1", json!({"size": 1, "paused": true}));
     let live = applied(&nothing, &config, &who("one", "x.io/v1", &versions), false).unwrap();
     let live = shown(&versions, &live, "v2");
