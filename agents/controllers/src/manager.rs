@@ -7,7 +7,7 @@ use agent_runtime::execute::execute;
 use agent_runtime::hub::Written;
 use agent_runtime::plan::Plan;
 use agent_runtime::timestamp::Moment;
-use agent_runtime::worker::{self, Next};
+use agent_runtime::worker::{self, Next, Turn};
 use agent_runtime::{
     AgentContext, ApiError, Client, ControllerOptions, Elector, ElectorConfig, EventRecorder, Hub,
     Queue,
@@ -19,6 +19,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// One controller.
@@ -190,7 +191,13 @@ async fn run_keyed(
 }
 
 impl Keyed {
-    async fn work(&self, key: Key) -> Next {
+    async fn work(&self, key: Key) -> Turn {
+        let mut decided_in = Duration::ZERO;
+        let next = self.work_once(key, &mut decided_in).await;
+        Turn { next, decided_in }
+    }
+
+    async fn work_once(&self, key: Key, decided_in: &mut Duration) -> Next {
         let Memory { written, failure } = self.memory().remove(&key).unwrap_or_default();
         if !self.is_seen(&key, &written).await {
             self.memory().insert(key, Memory { written, failure });
@@ -205,7 +212,9 @@ impl Keyed {
             host::random(),
         )
         .with_options(self.context.options.clone());
+        let begun = Instant::now();
         let plan = (self.reconcile)(&key, &world);
+        *decided_in = begun.elapsed();
         let again_in = plan.again_in;
         if !plan.ops.is_empty() {
             tracing::debug!(controller = self.name, %key, plan = ?plan.lines(), "plan");
@@ -332,7 +341,7 @@ mod tests {
                 sightings: Arc::default(),
                 memory: Mutex::default(),
             };
-            assert_eq!(keyed.work(Key::new("a", "x")).await, next);
+            assert_eq!(keyed.work(Key::new("a", "x")).await.next, next);
             assert_eq!(keyed.memory().len(), remembered);
         }
     }

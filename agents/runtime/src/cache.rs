@@ -14,7 +14,7 @@ use host::HashMap;
 use host::watch;
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -107,12 +107,15 @@ pub struct Version {
     pub changes: u64,
 }
 
+/// Objects by a value that several have. They are in it, not only their keys: who asks for thousands would otherwise look up each.
+type Index<T> = HashMap<String, BTreeMap<Key, Arc<T>>>;
+
 struct Objects<T> {
     map: BTreeMap<Key, Arc<T>>,
-    by_owner: HashMap<String, BTreeSet<Key>>,
-    by_node: HashMap<String, BTreeSet<Key>>,
+    by_owner: Index<T>,
+    by_node: Index<T>,
     /// By namespace, those that nobody controls.
-    uncontrolled: HashMap<String, BTreeSet<Key>>,
+    uncontrolled: Index<T>,
 }
 
 impl<T: Kind> Cache<T> {
@@ -207,14 +210,12 @@ impl<T: Kind> Cache<T> {
         self.indexed(|objects| objects.uncontrolled.get(namespace))
     }
 
-    fn indexed(&self, keys: impl Fn(&Objects<T>) -> Option<&BTreeSet<Key>>) -> Vec<Arc<T>> {
+    fn indexed(&self, of: impl Fn(&Objects<T>) -> Option<&BTreeMap<Key, Arc<T>>>) -> Vec<Arc<T>> {
         let objects = self.read();
-        keys(&objects)
-            .into_iter()
-            .flatten()
-            .filter_map(|key| objects.map.get(key))
-            .cloned()
-            .collect()
+        let Some(found) = of(&objects) else {
+            return Vec::new();
+        };
+        found.values().cloned().collect()
     }
 
     /// Calls `subscriber` for every object there is (as added) and for every change from now on.
@@ -380,24 +381,16 @@ impl<T: Kind> Cache<T> {
 }
 
 impl<T: Kind> Objects<T> {
-    fn index(&mut self, key: &Key, object: &T) {
+    fn index(&mut self, key: &Key, object: &Arc<T>) {
         for owner in &object.meta().owner_references {
-            self.by_owner
-                .entry(owner.uid.clone())
-                .or_default()
-                .insert(key.clone());
+            add_to(&mut self.by_owner, &owner.uid, key, object);
         }
         if !object.node_name().is_empty() {
-            self.by_node
-                .entry(object.node_name().to_owned())
-                .or_default()
-                .insert(key.clone());
+            add_to(&mut self.by_node, object.node_name(), key, object);
         }
         if object.meta().controller().is_none() {
-            self.uncontrolled
-                .entry(object.meta().namespace.clone())
-                .or_default()
-                .insert(key.clone());
+            let namespace = &object.meta().namespace;
+            add_to(&mut self.uncontrolled, namespace, key, object);
         }
     }
 
@@ -410,10 +403,20 @@ impl<T: Kind> Objects<T> {
     }
 }
 
-fn remove_from(index: &mut HashMap<String, BTreeSet<Key>>, value: &str, key: &Key) {
-    if let Some(keys) = index.get_mut(value) {
-        keys.remove(key);
-        if keys.is_empty() {
+fn add_to<T>(index: &mut Index<T>, value: &str, key: &Key, object: &Arc<T>) {
+    match index.get_mut(value) {
+        Some(found) => drop(found.insert(key.clone(), object.clone())),
+        None => {
+            let first = BTreeMap::from([(key.clone(), object.clone())]);
+            index.insert(value.to_owned(), first);
+        }
+    }
+}
+
+fn remove_from<T>(index: &mut Index<T>, value: &str, key: &Key) {
+    if let Some(found) = index.get_mut(value) {
+        found.remove(key);
+        if found.is_empty() {
             index.remove(value);
         }
     }

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1000);
+/// So many resting keys are looked through for those whose rest is over.
+const RESTING_MANY: usize = 256;
 
 /// See the module head.
 pub struct Queue<K> {
@@ -32,6 +34,8 @@ struct State<K> {
     sequence: HashMap<u64, K>,
     next_sequence: u64,
     failures: HashMap<K, u32>,
+    /// Keys that are not to be worked on before a time.
+    resting: HashMap<K, Instant>,
     closed: bool,
 }
 
@@ -46,6 +50,7 @@ impl<K> Default for Queue<K> {
             sequence: HashMap::default(),
             next_sequence: 0,
             failures: HashMap::default(),
+            resting: HashMap::default(),
             closed: false,
         };
         Self {
@@ -61,9 +66,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         Self::default()
     }
 
-    /// Adds a key to be worked on now.
+    /// Adds a key to be worked on now, or when its [rest](Queue::rest) is over.
     pub fn add(&self, key: K) {
-        if self.lock().add(key) {
+        if self.lock().add(key, Instant::now()) {
             self.wake.notify_one();
         }
     }
@@ -73,18 +78,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         if after.is_zero() {
             return self.add(key);
         }
-        let due = Instant::now() + after;
-        let mut state = self.lock();
-        if state.closed || state.due.get(&key).is_some_and(|pending| *pending <= due) {
-            return;
+        if self.lock().add_at(key, Instant::now() + after) {
+            self.wake.notify_one();
         }
-        let sequence = state.next_sequence;
-        state.next_sequence += 1;
-        state.due.insert(key.clone(), due);
-        state.sequence.insert(sequence, key);
-        state.delayed.push(Reverse((due, sequence)));
-        drop(state);
-        self.wake.notify_one();
     }
 
     /// Adds a key after a delay that doubles with each call until [`Queue::forget`].
@@ -150,12 +146,22 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
+    /// A key that is being worked on is not worked on again for a while, whoever adds it.
+    pub fn rest(&self, key: &K, pause: Duration) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        // A key that never comes again leaves nothing behind for long.
+        if state.resting.len() >= RESTING_MANY {
+            state.resting.retain(|_, until| *until > now);
+        }
+        state.resting.insert(key.clone(), now + pause);
+    }
+
     /// Gives a key back after work; it is queued again if it was added meanwhile.
     pub fn done(&self, key: &K) {
         let mut state = self.lock();
         state.processing.remove(key);
-        if state.dirty.contains(key) && !state.closed {
-            state.ready.push_back(key.clone());
+        if state.dirty.remove(key) && state.add(key.clone(), Instant::now()) {
             drop(state);
             self.wake.notify_one();
         }
@@ -174,11 +180,34 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
 impl<K: Clone + Eq + Hash> State<K> {
     /// Whether a waiter should wake.
-    fn add(&mut self, key: K) -> bool {
-        if self.closed || !self.dirty.insert(key.clone()) || self.processing.contains(&key) {
+    fn add(&mut self, key: K, now: Instant) -> bool {
+        if self.closed || self.dirty.contains(&key) {
             return false;
         }
+        if self.processing.contains(&key) {
+            self.dirty.insert(key);
+            return false;
+        }
+        match self.resting.get(&key).copied() {
+            Some(until) if until > now => return self.add_at(key, until),
+            Some(_) => drop(self.resting.remove(&key)),
+            None => {}
+        }
+        self.dirty.insert(key.clone());
         self.ready.push_back(key);
+        true
+    }
+
+    /// Whether a waiter should wake.
+    fn add_at(&mut self, key: K, due: Instant) -> bool {
+        if self.closed || self.due.get(&key).is_some_and(|pending| *pending <= due) {
+            return false;
+        }
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.due.insert(key.clone(), due);
+        self.sequence.insert(sequence, key);
+        self.delayed.push(Reverse((due, sequence)));
         true
     }
 
@@ -203,7 +232,7 @@ impl<K: Clone + Eq + Hash> State<K> {
             self.sequence.remove(&sequence);
             if current {
                 self.due.remove(&key);
-                self.add(key);
+                self.add(key, now);
             }
         }
     }
@@ -260,6 +289,39 @@ mod tests {
         assert!(!waiter.is_finished());
         queue.close();
         assert_eq!(waiter.await.unwrap(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_rests_comes_once_when_its_rest_is_over() {
+        let queue = Queue::new();
+        let start = Instant::now();
+        queue.add("a");
+        queue.next().await;
+        queue.add("a");
+        queue.rest(&"a", Duration::from_secs(3));
+        queue.done(&"a");
+        queue.add("a");
+        queue.add_after("a", Duration::from_secs(1));
+        queue.add("b");
+        assert_eq!(queue.next().await, Some("b"));
+        queue.done(&"b");
+        assert_eq!(queue.next().await, Some("a"));
+        assert_eq!(start.elapsed().as_secs(), 3);
+        queue.done(&"a");
+        assert!(queue.is_empty());
+        queue.add("a");
+        assert_eq!(queue.next().await, Some("a"));
+        assert_eq!(start.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rests_that_are_over_are_forgotten() {
+        let queue = Queue::new();
+        for key in 0..10 * RESTING_MANY {
+            queue.rest(&key, Duration::from_millis(1));
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert!(queue.lock().resting.len() <= RESTING_MANY);
     }
 
     #[tokio::test]
