@@ -71,6 +71,7 @@ async fn take(rest: &mut Rest, known: &mut Known, turn: &Turn) {
         Work::Namespaces => workloads::come_and_go(rest, turn).await,
         Work::Sets => workloads::keep_sets(rest).await,
         Work::Jobs => workloads::do_once(rest, turn).await,
+        Work::CronJobs => workloads::plan_ahead(rest).await,
         Work::Quotas => workloads::fill(rest).await,
     }
 }

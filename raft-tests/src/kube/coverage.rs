@@ -9,7 +9,7 @@ use crate::sim::coverage::{Coverage, Event, LEADER_CHANGES, SNAPSHOTS, messages}
 use crate::sim::nemesis::Kind as OfStore;
 
 /// All that has to happen besides faults.
-const EVENTS: [Event; 17] = [
+const EVENTS: [Event; 18] = [
     LEADER_CHANGES,
     SNAPSHOTS,
     ("things that watches show late", late_views),
@@ -49,6 +49,12 @@ const EVENTS: [Event; 17] = [
     ("pods that ran", |ran| rest(ran, |call| call.verb == RAN)),
     ("writes of controllers", |ran| {
         rest(ran, |call| call.request.contains(" as m"))
+    }),
+    ("Jobs of CronJobs", |ran| {
+        rest(ran, |call| {
+            let is_job = call.request.starts_with("POST") && call.request.contains("/jobs");
+            is_job && call.request.contains(" as m")
+        })
     }),
     ("controllers that changed their place", |ran| {
         places(ran).saturating_sub(1)

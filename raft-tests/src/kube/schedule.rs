@@ -63,12 +63,14 @@ pub enum Work {
     Sets,
     /// Jobs that are to be done once.
     Jobs,
+    /// CronJobs that come due once.
+    CronJobs,
     /// Objects of which there may be only so many.
     Quotas,
 }
 
 /// Who wants things to run, where somebody is there to run them.
-pub const WORKLOADS: [(u32, Work); 10] = [
+pub const WORKLOADS: [(u32, Work); 11] = [
     (50, Work::Deployments),
     (51, Work::Ordinals),
     (52, Work::Bindings),
@@ -80,6 +82,7 @@ pub const WORKLOADS: [(u32, Work); 10] = [
     (58, Work::Jobs),
     (59, Work::Quotas),
     (60, Work::Quotas),
+    (61, Work::CronJobs),
 ];
 
 impl Work {
@@ -103,6 +106,7 @@ impl Work {
             Work::Namespaces => "namespaces",
             Work::Sets => "sets",
             Work::Jobs => "jobs",
+            Work::CronJobs => "cron jobs",
             Work::Quotas => "quotas",
         }
     }

@@ -1,5 +1,5 @@
-//! Clients that want things to run (W13): Deployments, StatefulSets and a DaemonSet that change, Jobs, pods with fixed names
-//! that are made again whenever they go, services, namespaces that come and go, more objects than a quota has room for, and
+//! Clients that want things to run (W13): Deployments, StatefulSets and a DaemonSet that change, Jobs, CronJobs, pods with
+//! fixed names that are made again whenever they go, services, namespaces that come and go, more objects than a quota has room for, and
 //! somebody who binds pods beside the scheduler and against himself.
 
 use std::time::Duration;
@@ -22,6 +22,9 @@ pub const ORDINALS: [&str; 2] = ["web-0", "web-1"];
 const DEPLOYMENTS: [&str; 2] = ["one", "two"];
 const SETS: &str = "ordered";
 const DAEMONS: &str = "everywhere";
+const CRON_JOBS: [&str; 3] = ["morning", "noon", "night"];
+/// When CronJobs come due: in the minute of [`FIRST_MINUTE_MS`](crate::sim::clock::FIRST_MINUTE_MS), once a year.
+pub const DUE: &str = "14 22 14 11 *";
 /// The finalizer of a Job's pod, until it is counted.
 pub const TRACKED: &str = "batch.kubernetes.io/job-tracking";
 /// The image of a pod that ends by itself, and well.
@@ -263,6 +266,35 @@ pub async fn do_once(rest: &mut Rest, turn: &Turn) {
         rest.pause(4 * PAUSE_MAX).await;
         let one = format!("{all}/{name}?propagationPolicy=Background");
         ask(rest, Method::DELETE, &one, None).await;
+    }
+}
+
+/// Creates a CronJob that comes due while faults are on, suspends it, goes on with it, or deletes it.
+pub async fn plan_ahead(rest: &mut Rest) {
+    let all = format!("/apis/batch/v1/namespaces/{NAMESPACE}/cronjobs");
+    let name = CRON_JOBS[rest.rng.random_range(0..CRON_JOBS.len())];
+    let one = format!("{all}/{name}");
+    match rest.rng.random_range(0..10) {
+        0..6 => {
+            let mut pod = pod_spec(ENDS);
+            pod["restartPolicy"] = "Never".into();
+            let policies = ["Allow", "Forbid", "Replace"];
+            let policy = policies[rest.rng.random_range(0..policies.len())];
+            let job =
+                json!({"spec": {"backoffLimit": 100, "completions": 1, "template": {"spec": pod}}});
+            let spec = json!({"schedule": DUE, "timeZone": "Etc/UTC", "concurrencyPolicy": policy, "jobTemplate": job});
+            let metadata = json!({"name": name});
+            let body = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": spec});
+            ask(rest, Method::POST, &all, Some((JSON, &body))).await;
+        }
+        6..9 => {
+            let body = json!({"spec": {"suspend": rest.rng.random_bool(0.4)}});
+            ask(rest, Method::PATCH, &one, Some((MERGE, &body))).await;
+        }
+        _ => {
+            let one = format!("{one}?propagationPolicy=Background");
+            ask(rest, Method::DELETE, &one, None).await;
+        }
     }
 }
 

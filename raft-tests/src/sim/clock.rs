@@ -6,8 +6,10 @@ use std::time::Duration;
 use store::env::Clock;
 use tokio::time::Instant;
 
-/// Virtual time begins here, milliseconds since 1970.
-pub const BEGAN_UNIX_MS: i64 = 1_700_000_000_000;
+/// Virtual time begins here, milliseconds since 1970: so that a minute begins while a run has its faults.
+pub const BEGAN_UNIX_MS: i64 = FIRST_MINUTE_MS - 7_000;
+/// The first minute that begins in a run: 2023-11-14 22:14 UTC.
+pub const FIRST_MINUTE_MS: i64 = 1_700_000_040_000;
 
 /// One machine's clock.
 pub struct SimClock {

@@ -1,4 +1,5 @@
-//! What is counted: K10 of quotas (never more than there may be), and K14 (a Job counts no pod twice).
+//! What is counted: K10 of quotas (never more than there may be), K14 (a Job counts no pod twice), and K15 (a CronJob starts
+//! one Job for a time).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ use crate::kube::history::{History, Truth, uid};
 pub(super) fn check(history: &History) -> Vec<Verdict> {
     let mut found = exceeded(&history.truth);
     found.extend(counted_twice(&history.truth));
+    found.extend(started_twice(&history.truth));
     found
 }
 
@@ -106,6 +108,39 @@ fn counted_twice(truth: &Truth) -> Vec<Verdict> {
     found
 }
 
+/// When a Job of a CronJob should have been started, RFC 3339, as the controller says.
+const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
+
+/// K15: one life of a CronJob starts one Job for each time that it comes due.
+fn started_twice(truth: &Truth) -> Vec<Verdict> {
+    let mut started: BTreeMap<(&str, &str), (&str, i64)> = BTreeMap::new();
+    let mut found = Vec::new();
+    for (key, states) in truth.objects().filter(|(key, _)| key.starts_with("jobs/")) {
+        for (revision, state) in states {
+            let Some(job) = state.as_deref() else {
+                continue;
+            };
+            let owner = &job["metadata"]["ownerReferences"][0];
+            let due = job["metadata"]["annotations"][SCHEDULED].as_str();
+            let (Some("CronJob"), Some(owner), Some(due)) =
+                (owner["kind"].as_str(), owner["uid"].as_str(), due)
+            else {
+                continue;
+            };
+            let (first, since) = *started.entry((owner, due)).or_insert((uid(job), *revision));
+            let is_told = found.iter().any(|(told, _)| *told == uid(job));
+            if first != uid(job) && !is_told {
+                let story = format!(
+                    "{key} is started at version {revision} for {due}. Its CronJob had started one for that time at version {since}."
+                );
+                let evidence = [Evidence::Change(since), Evidence::Change(*revision)];
+                found.push((uid(job), verdict("K15: started twice", story, evidence)));
+            }
+        }
+    }
+    found.into_iter().map(|(_, verdict)| verdict).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -185,5 +220,30 @@ mod tests {
             (5, key, job(3)),
         ];
         assert_eq!(rules(&twice), ["K14: counted twice"]);
+    }
+
+    #[test]
+    fn a_cron_job_starts_one_job_for_a_time() {
+        let job = |uid: &str, owner: &str, due: &str| {
+            let owner = json!({"kind": "CronJob", "uid": owner});
+            let metadata =
+                json!({"uid": uid, "ownerReferences": [owner], "annotations": {SCHEDULED: due}});
+            Some(json!({"metadata": metadata}))
+        };
+        let (one, other) = ("jobs/n/c-1", "jobs/n/c-2");
+        let once = [
+            (2, one, job("a", "c", "22:14")),
+            (3, one, job("a", "c", "22:14")),
+            (4, other, job("b", "c", "22:15")),
+            (5, "jobs/n/d-1", job("e", "d", "22:14")),
+        ];
+        assert!(rules(&once).is_empty());
+        let again = [
+            (2, one, job("a", "c", "22:14")),
+            (3, one, None),
+            (4, one, job("f", "c", "22:14")),
+            (5, one, job("f", "c", "22:14")),
+        ];
+        assert_eq!(rules(&again), ["K15: started twice"]);
     }
 }

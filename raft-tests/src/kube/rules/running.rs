@@ -136,6 +136,7 @@ pub fn unfinished(truth: &Truth) -> Vec<(String, String)> {
             Some("deployments") => behind(key, object).into_iter().for_each(miss),
             Some("statefulsets") => behind_set(key, object).into_iter().for_each(miss),
             Some("daemonsets") => behind_daemons(key, object).into_iter().for_each(miss),
+            Some("cronjobs") => late(key, object, &all).into_iter().for_each(miss),
             Some("jobs") if !is_done(object) => miss(format!("{key} is not done")),
             Some("replicasets") => {
                 let pods = all
@@ -165,6 +166,9 @@ pub fn unfinished(truth: &Truth) -> Vec<(String, String)> {
     }
     missing
 }
+
+/// When CronJobs come due, see [`workloads::DUE`].
+const DUE_AT: &str = "2023-11-14T22:14:00Z";
 
 /// Whether the scheduler has to do with a pod, or it has a node.
 fn is_scheduled(pod: &Value) -> bool {
@@ -225,6 +229,25 @@ fn is_done(job: &Value) -> bool {
     let mut conditions = conditions.into_iter().flatten();
     conditions.any(|one| one["type"] == "Complete" && one["status"] == "True")
         && job["status"]["succeeded"] == job["spec"]["completions"]
+}
+
+/// Whether a CronJob has not started what was due, or takes a Job for active that is not.
+fn late(key: &str, cron_job: &Value, all: &[(&str, &Value)]) -> Option<String> {
+    let (spec, status) = (&cron_job["spec"], &cron_job["status"]);
+    let created = cron_job["metadata"]["creationTimestamp"].as_str();
+    let waits = spec["suspend"] != true
+        && created.is_some_and(|created| created < DUE_AT)
+        && status["lastScheduleTime"].is_null();
+    if waits {
+        return Some(format!("{key} has started nothing for {DUE_AT}"));
+    }
+    let mut active = status["active"].as_array().into_iter().flatten();
+    let is_active = |reference: &Value| {
+        let job = all.iter().find(|(_, job)| uid(job) == reference["uid"]);
+        job.is_some_and(|(_, job)| !is_done(job))
+    };
+    let stale = active.find(|reference| !is_active(reference))?;
+    Some(format!("{key} has {} as active", stale["name"]))
 }
 
 /// Whether a Deployment's status is not what its specification wants.
@@ -367,6 +390,19 @@ mod tests {
         ];
         assert_eq!(count(good), 0);
         assert_eq!(count(vec![("deployments/n/d", deployment(3))]), 1);
+        let cron_job = |created: &str, suspend: bool, status: Value| {
+            let metadata = json!({"uid": "c", "creationTimestamp": created});
+            json!({"metadata": metadata, "spec": {"suspend": suspend}, "status": status})
+        };
+        let (before, after) = ("2023-11-14T22:13:59Z", DUE_AT);
+        let one = |cron_job: Value| count(vec![("cronjobs/n/c", cron_job)]);
+        assert_eq!(one(cron_job(before, false, json!({}))), 1);
+        assert_eq!(one(cron_job(before, true, json!({}))), 0);
+        assert_eq!(one(cron_job(after, false, json!({}))), 0);
+        let started = json!({"lastScheduleTime": DUE_AT});
+        assert_eq!(one(cron_job(before, false, started)), 0);
+        let stale = json!({"lastScheduleTime": DUE_AT, "active": [{"uid": "j", "name": "j"}]});
+        assert_eq!(one(cron_job(before, false, stale)), 1);
         assert_eq!(count(vec![("replicasets/n/r", rs(1))]), 1);
         assert_eq!(
             count(vec![
