@@ -171,37 +171,58 @@ fn typed(expected: Expected<'_>, value: Value, body: &Bytes) -> ApiResult<Object
     if object.api_version().is_empty() {
         object.set_api_version(&api_version);
     }
-    if object.kind() != expected.kind || object.group() != expected.group {
-        let known = resources::by_kind(object.group(), object.version(), object.kind()).is_some();
-        return Err(ApiError::bad_request(
-            if known || object.group() == expected.group && object.version() == expected.version {
-                format!(
-                    "{} in version {:?} cannot be handled as a {}: converting ({}) to ({}): unknown conversion",
-                    object.kind(),
-                    object.version(),
-                    expected.kind,
-                    object.kind(),
-                    expected.kind
-                )
-            } else {
-                format!(
-                    "{} in version {:?} cannot be handled as a {}: no kind {:?} is registered for version {:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
-                    object.kind(),
-                    object.version(),
-                    expected.kind,
-                    object.kind(),
-                    object.api_version()
-                )
-            },
-        ));
+    let is_strange = object.kind() != expected.kind || object.group() != expected.group;
+    if is_strange && expected.custom.is_none() {
+        return Err(strange_kind(expected, &object));
     }
-    if object.version() != expected.version {
+    if object.api_version() != api_version {
         return Err(ApiError::bad_request(format!(
             "the API version in the data ({}) does not match the expected API version ({api_version})",
             object.api_version()
         )));
     }
+    if is_strange {
+        // The objects of definitions have one type, so that their kind is a field like others.
+        let text = format!("must be {}", expected.kind);
+        let error = FieldError::invalid(&Path::new("kind"), object.kind(), text);
+        let name = object.name();
+        return Err(ApiError::invalid(
+            expected.group,
+            object.kind(),
+            name,
+            &[error],
+        ));
+    }
     Ok(object)
+}
+
+/// An object of another built-in kind, or of none.
+fn strange_kind(expected: Expected<'_>, object: &Object) -> ApiError {
+    let (kind, version) = (object.kind(), object.version());
+    let why = match resources::by_kind(object.group(), version, kind) {
+        // In Kubernetes' words, which are Go's names of the types.
+        Some(_) => format!(
+            "converting ({version}.{kind}) to ({}.{}): unknown conversion",
+            go_package(expected.group),
+            expected.kind
+        ),
+        None => format!(
+            "no kind {kind:?} is registered for version {:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+            object.api_version()
+        ),
+    };
+    ApiError::bad_request(format!(
+        "{kind} in version {version:?} cannot be handled as a {}: {why}",
+        expected.kind
+    ))
+}
+
+/// The package that holds the types of a group.
+fn go_package(group: &str) -> &str {
+    match group {
+        "" | "events.k8s.io" => "core",
+        _ => group.split('.').next().unwrap_or(group),
+    }
 }
 
 fn refuse(
@@ -210,24 +231,52 @@ fn refuse(
     format: BodyFormat,
     error: &dyn std::fmt::Display,
 ) -> ApiError {
-    // The kind in the data opens the text where it can be read at all.
-    let named: Option<(String, String)> = match format {
-        BodyFormat::Protobuf => None,
-        _ => serde_json::from_slice::<Value>(body)
-            .ok()
-            .and_then(|value| {
-                let object = Object::new(value).ok()?;
-                (!object.kind().is_empty())
-                    .then(|| (object.kind().to_owned(), object.version().to_owned()))
-            }),
+    let read = match format {
+        BodyFormat::Json => schema::decode::json(Schema::Any, body, FieldValidation::Ignore),
+        BodyFormat::Yaml => schema::decode::yaml(Schema::Any, body, FieldValidation::Ignore),
+        BodyFormat::Protobuf => return refuse_text(expected, body, &error.to_string()),
     };
-    match named {
-        Some((kind, version)) => ApiError::bad_request(format!(
+    // Kubernetes looks for version and kind first, and says more of a body that has them.
+    let head = match &read {
+        Ok(decoded) => head_of(expected, &decoded.value),
+        Err(error) if format == BodyFormat::Json => Err(error.to_string()),
+        Err(error) => return refuse_text(expected, body, &error.to_string()),
+    };
+    match head {
+        Ok((kind, version)) => ApiError::bad_request(format!(
             "{kind} in version {version:?} cannot be handled as a {}: {error}",
             expected.kind
         )),
-        None => refuse_text(expected, body, &error.to_string()),
+        Err(error) => {
+            let text = format!("couldn't get version/kind; json parse error: {error}");
+            refuse_text(expected, body, &text)
+        }
     }
+}
+
+/// Kind and version of a body; what it does not say, the path does.
+fn head_of<'a>(expected: Expected<'a>, body: &'a Value) -> Result<(&'a str, &'a str), String> {
+    let found = match body {
+        Value::Object(_) | Value::Null => None,
+        Value::Array(_) => Some("array"),
+        Value::String(_) => Some("string"),
+        Value::Number(_) => Some("number"),
+        Value::Bool(_) => Some("bool"),
+    };
+    if let Some(found) = found {
+        return Err(format!(
+            r#"json: cannot unmarshal {found} into Go value of type struct {{ APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }}"#
+        ));
+    }
+    let text = |field: &str, otherwise: &'a str| {
+        let text = body.get(field).and_then(Value::as_str);
+        text.filter(|text| !text.is_empty()).unwrap_or(otherwise)
+    };
+    let version = text("apiVersion", expected.version);
+    let version = version
+        .rsplit_once('/')
+        .map_or(version, |(_, version)| version);
+    Ok((text("kind", expected.kind), version))
 }
 
 fn refuse_text(expected: Expected<'_>, body: &Bytes, error: &str) -> ApiError {

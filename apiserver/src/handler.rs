@@ -258,6 +258,9 @@ async fn pipeline(
         deadline: begun + allowed,
         ..context
     };
+    if context.info.group.is_empty() && context.info.resource == "endpoints" {
+        context.warn("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
+    }
     if let Some(other) = other {
         let arrival = Arrival {
             method: &parts.method,
@@ -484,7 +487,7 @@ async fn serve_stream(
             };
             verbs::watch::watch(context, &resource, arrival.extensions, bytes).await
         }
-        _ => Ok(page_not_found()),
+        _ => not_found(context),
     }
 }
 
@@ -594,8 +597,8 @@ async fn serve(
 
 async fn work(context: &Context, route: Route, body: Bytes) -> ApiResult<Response> {
     match route {
-        Route::NotFound | Route::Connect(_) => Ok(page_not_found()),
-        Route::Page => Ok(page(context).await.unwrap_or_else(page_not_found)),
+        Route::NotFound | Route::Connect(_) => not_found(context),
+        Route::Page => page(context).await.map_or_else(|| not_found(context), Ok),
         Route::Subresource(resource, subresource) => {
             subresources::handle(context, &resource, subresource, body).await
         }
@@ -638,6 +641,25 @@ async fn write(context: &Context, resource: &Resource, body: Bytes) -> ApiResult
 
 fn not_allowed() -> ApiError {
     ApiError::method_not_allowed("the server does not allow this method on the requested resource")
+}
+
+/// What nobody serves. Under the paths of its own groups Kubernetes says so with a Status, and elsewhere with a page.
+fn not_found(context: &Context) -> ApiResult<Response> {
+    match is_of_own_group(&context.info.path) {
+        true => Err(ApiError::no_such_resource()),
+        false => Ok(page_not_found()),
+    }
+}
+
+fn is_of_own_group(path: &str) -> bool {
+    let mut parts = path.trim_start_matches('/').split('/');
+    match (parts.next(), parts.next()) {
+        (Some("api"), _) => true,
+        (Some("apis"), Some(group)) if !group.is_empty() => resources::ALL
+            .iter()
+            .any(|resource| resource.group == group),
+        _ => false,
+    }
 }
 
 /// What Kubernetes says about paths that nobody serves.

@@ -175,14 +175,19 @@ fn perform<'a>(
                 // Gone, or another incarnation has the name: either way the deed is done.
                 Err(error)
                     if error.is_not_found()
-                        || (error.is_conflict()
-                            && error.message.contains("UID in precondition")) => {}
+                        || (error.is_conflict() && names_another(&error.message)) => {}
                 Err(error) => return Err(error),
             },
         }
         Ok(())
     }
     .boxed()
+}
+
+/// Whether a delete was refused because its object is gone and another one has the name.
+fn names_another(message: &str) -> bool {
+    // The second is what servers of earlier versions say.
+    message.contains("the UID in the precondition") || message.contains("UID in precondition")
 }
 
 /// Records a failure. A namespace that goes away refuses creates, and a stale copy is read again and the plan made anew:

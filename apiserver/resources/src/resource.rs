@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::builtin::SCALE;
 use crate::custom::{self, Custom};
-use crate::{field_selector, meta, scale, table};
+use crate::{field_selector, meta, scale, table, validate};
 
 /// Text of an entry: of the program, or that of a definition that came at run time.
 pub type Text = Cow<'static, str>;
@@ -375,14 +375,28 @@ impl Resource {
         errors
     }
 
-    /// Texts for `Warning` headers of a create or update.
+    /// Texts for `Warning` headers of a create.
     pub fn warnings(&self, object: &Object) -> Vec<String> {
-        (self.advise)(object)
+        let mut warnings = match self.custom {
+            Some(_) => Vec::new(),
+            None => validate::warnings::of_creation(object),
+        };
+        warnings.extend((self.advise)(object));
+        warnings
     }
 
     /// The same of an update: also what rules say of parts that did not change, which is no reason to refuse it.
     pub fn update_warnings(&self, new: &Object, old: &Object) -> Vec<String> {
-        let mut warnings = self.warnings(new);
+        let mut warnings = match (&*self.group, &*self.kind) {
+            // Agents change pods all the time, and nobody reads what they are told.
+            ("", "Pod") => Vec::new(),
+            ("apps" | "batch", _) | ("", "ReplicationController" | "PodTemplate")
+                if new.generation() == old.generation() =>
+            {
+                Vec::new()
+            }
+            _ => (self.advise)(new),
+        };
         if let Some(custom) = &self.custom {
             warnings.extend(custom.judge(new, Some(old)).warnings);
         }

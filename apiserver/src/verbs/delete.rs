@@ -374,21 +374,25 @@ pub(crate) fn check_preconditions(
     object: &Object,
     options: &DeleteOptions,
 ) -> ApiResult<()> {
-    let refuse = |what: &str, wanted: &str, is: &str| {
+    // Kubernetes names the kind here, not the resource.
+    let refuse = |what: &str, wanted: &str, is: &str, guess: &str| {
         let cause = format!(
-            "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}"
+            "the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). The object might have been {guess}"
         );
         Err(ApiError::conflict(
             &resource.group,
-            &resource.plural,
+            &resource.kind,
             object.name(),
             &cause,
         ))
     };
     match (&options.uid, &options.resource_version) {
-        (Some(uid), _) if uid != object.uid() => refuse("UID", uid, object.uid()),
+        (Some(uid), _) if uid != object.uid() => {
+            refuse("UID", uid, object.uid(), "deleted and then recreated")
+        }
         (_, Some(version)) if version != object.resource_version() => {
-            refuse("ResourceVersion", version, object.resource_version())
+            let is = object.resource_version();
+            refuse("ResourceVersion", version, is, "modified")
         }
         _ => Ok(()),
     }

@@ -303,7 +303,8 @@ fn check_version(resource: &Resource, new: &Object, old: &Object) -> ApiResult<(
     let (group, plural) = (&resource.group, &resource.plural);
     if !new.uid().is_empty() && new.uid() != old.uid() {
         let cause = format!(
-            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            resources::storage_key(resource, old.namespace(), old.name()),
             new.uid(),
             old.uid()
         );

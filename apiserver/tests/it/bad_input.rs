@@ -19,15 +19,26 @@ async fn raw(server: &Server, uri: &str, content_type: &str, body: impl Into<Bod
 async fn unknown_paths_are_not_found() {
     let server = Server::start().await;
     for uri in [
-        "/apis/none/v1/things",
         "/api/v1/namespaces/default/things",
         "/api/v2/pods",
-        "/nothing",
+        "/apis/apps/v9",
         "/apis/apps/v1/pods",
         "/api/v1/pods/x",
         "/api/v1/namespaces/default/nodes",
         "/api/v1/namespaces/default/pods/x/nothing",
     ] {
+        let answer = server.get(uri).await;
+        assert_eq!(
+            answer.refused(),
+            (
+                404,
+                "NotFound",
+                "the server could not find the requested resource"
+            ),
+            "{uri}"
+        );
+    }
+    for uri in ["/apis/none/v1/things", "/apis/none", "/nothing", "/apix/v1"] {
         let answer = server.get(uri).await;
         assert_eq!(
             (answer.code.as_u16(), answer.text.as_str()),
@@ -303,5 +314,35 @@ async fn queries_are_checked() {
                 .is_client_error(),
             "{name}"
         );
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_body_is_said_in_kubernetes_words() {
+    let server = Server::start().await;
+    for (body, text) in [
+        (
+            "{\"kind\":\"ConfigMap\"",
+            r#"the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input ("{\"kind\":\"ConfigMap\"")"#,
+        ),
+        (
+            "[]",
+            r#"the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" } ("[]")"#,
+        ),
+        (
+            "{\"metadata\":{\"name\":\"a\"},\"data\":{\"a\":1}}",
+            r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string"#,
+        ),
+        (
+            "{\"apiVersion\":\"apps/v1\",\"kind\":\"Deployment\"}",
+            r#"Deployment in version "v1" cannot be handled as a ConfigMap: converting (v1.Deployment) to (core.ConfigMap): unknown conversion"#,
+        ),
+        (
+            "{\"apiVersion\":\"v1\",\"kind\":\"Nothing\"}",
+            r#"Nothing in version "v1" cannot be handled as a ConfigMap: no kind "Nothing" is registered for version "v1" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+        ),
+    ] {
+        let answer = raw(&server, MAPS, "application/json", body).await;
+        assert_eq!(answer.refused(), (400, "BadRequest", text));
     }
 }

@@ -151,6 +151,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         on_create: defaults::prepare::namespace_create,
         on_update: defaults::prepare::namespace_update,
         check: validate::namespace::namespace,
+        check_subresource_update: validate::namespace::namespace_subresource,
         ..CLUSTER
     },
     BuiltIn {
@@ -168,6 +169,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         on_create: defaults::prepare::keep_status,
         check: validate::node::node,
         check_update: validate::node::node_update,
+        advise: validate::warnings::node,
         ..CLUSTER
     },
     BuiltIn {
@@ -181,6 +183,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         on_create: defaults::prepare::pending,
         check: validate::volume::claim,
         check_update: validate::volume::claim_update,
+        advise: validate::warnings::claim,
         ..NAMESPACED
     },
     BuiltIn {
@@ -194,6 +197,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         on_create: defaults::prepare::pending,
         check: validate::volume::volume,
         check_update: validate::volume::volume_update,
+        advise: validate::warnings::volume,
         ..CLUSTER
     },
     BuiltIn {
@@ -235,6 +239,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         cells: table::workload::pod_template,
         defaults: defaults::workload::pod_template,
         check: validate::workload::pod_template,
+        advise: validate::warnings::pod_template,
         ..NAMESPACED
     },
     BuiltIn {
@@ -296,6 +301,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         }],
         columns: table::NAME_AGE,
         cells: table::name_age,
+        advise: validate::warnings::service_account,
         ..NAMESPACED
     },
     BuiltIn {
@@ -316,6 +322,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         on_update: defaults::prepare::service_update,
         check: validate::service::service,
         check_update: validate::service::service_update,
+        advise: validate::warnings::service,
         ..NAMESPACED
     },
 ];

@@ -25,5 +25,6 @@ pub(super) static KINDS: &[BuiltIn] = &[BuiltIn {
     defaults: defaults::service::endpoint_slice,
     check: validate::endpoints::endpoint_slice,
     check_update: validate::endpoints::endpoint_slice_update,
+    advise: validate::warnings::endpoint_slice,
     ..NAMESPACED
 }];

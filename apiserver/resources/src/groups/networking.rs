@@ -52,6 +52,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         cells: table::network::network_policy,
         defaults: defaults::network::network_policy,
         check: validate::network::network_policy,
+        advise: validate::warnings::network_policy,
         ..NAMESPACED
     },
     BuiltIn {

@@ -26,5 +26,6 @@ pub(super) static RUNTIMES: &[BuiltIn] = &[BuiltIn {
     cells: table::node::runtime_class,
     check: validate::node::runtime_class,
     check_update: validate::node::runtime_class_update,
+    advise: validate::warnings::runtime_class,
     ..CLUSTER
 }];

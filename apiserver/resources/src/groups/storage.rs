@@ -34,6 +34,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         cells: table::volume::csi_storage_capacity,
         check: validate::storage::csi_storage_capacity,
         check_update: validate::storage::csi_storage_capacity_update,
+        advise: validate::warnings::storage_capacity,
         ..NAMESPACED
     },
     BuiltIn {
@@ -46,6 +47,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         defaults: defaults::storage::storage_class,
         check: validate::storage::storage_class,
         check_update: validate::storage::storage_class_update,
+        advise: validate::warnings::storage_class,
         ..CLUSTER
     },
     BuiltIn {

@@ -3,19 +3,54 @@
 use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
+use serde_json::Value;
 
 use super::items;
-use crate::look::spec;
+use crate::look::{Look, spec, status};
 
 /// Namespace: finalizers have to be standard or qualified.
 pub(crate) fn namespace(object: &Object, errors: &mut ErrorList) {
-    for (_, finalizer) in items(spec(object), "finalizers", &Path::new("spec")) {
-        let path = Path::new("spec").child("finalizers");
-        let text = finalizer.as_str().unwrap_or("");
-        super::complain(names::is_qualified_name(text), &path, text, errors);
-        if !text.contains('/') && !matches!(text, "kubernetes" | "orphan" | "foregroundDeletion") {
-            let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(FieldError::invalid(&path, text, detail));
+    for (_, name) in items(spec(object), "finalizers", &Path::new("spec")) {
+        finalizer(name, &Path::new("spec").child("finalizers"), errors);
+    }
+}
+
+fn finalizer(name: &Value, path: &Path, errors: &mut ErrorList) {
+    let text = name.as_str().unwrap_or("");
+    super::complain(names::is_qualified_name(text), path, text, errors);
+    if !text.contains('/') && !matches!(text, "kubernetes" | "orphan" | "foregroundDeletion") {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(FieldError::invalid(path, text, detail));
+    }
+}
+
+/// The doors for finalizers and for the phase, which says whether the namespace goes away.
+pub(crate) fn namespace_subresource(
+    subresource: &str,
+    new: &Object,
+    _old: &Object,
+    errors: &mut ErrorList,
+) {
+    if subresource == "finalize" {
+        for (path, name) in items(spec(new), "finalizers", &Path::new("spec")) {
+            finalizer(name, &path, errors);
         }
+        return;
+    }
+    let phase = status(new).text("phase");
+    let (only, detail) = match new.deletion_timestamp() {
+        None => (
+            "Active",
+            "may only be 'Active' if `deletionTimestamp` is empty",
+        ),
+        Some(_) => (
+            "Terminating",
+            "may only be 'Terminating' if `deletionTimestamp` is not empty",
+        ),
+    };
+    // Absent, it says nothing.
+    if !phase.is_empty() && phase != only {
+        let path = Path::new("status").child("Phase");
+        errors.push(FieldError::invalid(&path, phase, detail));
     }
 }

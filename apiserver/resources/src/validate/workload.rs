@@ -243,7 +243,7 @@ pub(crate) fn stateful_set(object: &Object, errors: &mut ErrorList) {
         let path = path.child("persistentVolumeClaimRetentionPolicy");
         optional_one_of(policy, field, &["Delete", "Retain"], &path, errors);
     }
-    for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
+    for field in ["replicas", "minReadySeconds"] {
         not_negative(spec, field, &path, errors);
     }
     not_negative(
