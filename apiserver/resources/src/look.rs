@@ -97,6 +97,13 @@ pub(crate) fn with_map(
     }
 }
 
+/// Calls the function on `spec`, which an object has even where nobody wrote it: its defaults are those of the object.
+pub(crate) fn with_spec(object: &mut Object, change: impl FnOnce(&mut Map<String, Value>)) {
+    if let Some(spec) = make_map(object.fields_mut(), "spec") {
+        change(spec);
+    }
+}
+
 /// The map at a key, made when absent or null; None when something else is there.
 pub(crate) fn make_map<'a>(
     map: &'a mut Map<String, Value>,

@@ -4,7 +4,7 @@ use schema::Object;
 use serde_json::{Map, Value};
 
 use super::{pod, workload};
-use crate::look::{Look, each_map, fill, fill_zero, map_in, with_map};
+use crate::look::{Look, each_map, fill, fill_zero, make_map, map_in, with_spec};
 
 /// One pod to completion, six retries.
 pub(crate) fn job(object: &mut Object) {
@@ -12,7 +12,7 @@ pub(crate) fn job(object: &mut Object) {
         .get_object(&["spec", "template", "metadata", "labels"])
         .filter(|labels| !labels.is_empty())
         .cloned();
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         if !spec.has("completions") && !spec.has("parallelism") {
             fill(spec, "completions", 1);
         }
@@ -33,7 +33,7 @@ pub(crate) fn job(object: &mut Object) {
         };
         fill(spec, "podReplacementPolicy", replacement);
         failure_policy(spec);
-        pod::template(spec, "template");
+        pod::required_template(spec, "template");
     });
     if let Some(labels) = labels {
         workload::inherit_labels(object, labels);
@@ -52,15 +52,15 @@ fn failure_policy(spec: &mut Map<String, Value>) {
 
 /// Concurrent runs allowed, three good and one bad job kept.
 pub(crate) fn cron_job(object: &mut Object) {
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         fill_zero(spec, "concurrencyPolicy", "Allow");
         fill(spec, "suspend", false);
         fill(spec, "successfulJobsHistoryLimit", 3);
         fill(spec, "failedJobsHistoryLimit", 1);
-        if let Some(job) = map_in(spec, "jobTemplate").and_then(|template| map_in(template, "spec"))
-        {
+        let template = make_map(spec, "jobTemplate");
+        if let Some(job) = template.and_then(|template| make_map(template, "spec")) {
             failure_policy(job);
-            pod::template(job, "template");
+            pod::required_template(job, "template");
         }
     });
 }

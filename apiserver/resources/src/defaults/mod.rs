@@ -17,7 +17,7 @@ use schema::Object;
 use schema::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
-use crate::look::{Look, each_map, fill, fill_zero, make_map, map_in, with_map};
+use crate::look::{Look, each_map, fill, fill_zero, make_map, map_in, with_map, with_spec};
 
 /// Every namespace carries its name as a label, so that selectors can name namespaces.
 pub(crate) fn namespace(object: &mut Object) {
@@ -132,7 +132,7 @@ pub(crate) fn custom_resource_definition(object: &mut Object) {
 
 /// Flow schemas match late unless they say otherwise.
 pub(crate) fn flow_schema(object: &mut Object) {
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         fill_zero(spec, "matchingPrecedence", 1000)
     });
 }

@@ -3,11 +3,11 @@
 use schema::Object;
 use serde_json::json;
 
-use crate::look::{Look, each_map, fill_zero, with_map};
+use crate::look::{Look, each_map, fill_zero, with_map, with_spec};
 
 /// A policy with no types speaks of ingress, and of egress when it has egress rules.
 pub(crate) fn network_policy(object: &mut Object) {
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         for rules in ["ingress", "egress"] {
             each_map(spec, rules, |rule| {
                 each_map(rule, "ports", |port| fill_zero(port, "protocol", "TCP"))

@@ -4,7 +4,7 @@ use schema::Object;
 use serde_json::{Map, Value};
 
 use super::{canonical_resources, empty, storage};
-use crate::look::{Look, each_map, fill, fill_zero, make_map, map_in, with_map};
+use crate::look::{Look, each_map, fill, fill_zero, make_map, map_in, with_map, with_spec};
 
 type Fields = Map<String, Value>;
 
@@ -14,10 +14,7 @@ pub(crate) const CONTAINER_LISTS: [&str; 3] =
 
 /// A pod gets more defaults than a template: requests from limits, host ports, service links.
 pub(crate) fn pod(object: &mut Object) {
-    if !object.at("spec").is_object() {
-        return;
-    }
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         template_spec(spec);
         fill(spec, "enableServiceLinks", true);
         let host_network = spec.flag("hostNetwork");

@@ -3,11 +3,11 @@
 use schema::Object;
 use serde_json::{Map, Value, json};
 
-use crate::look::{Look, fill, make_map, with_map};
+use crate::look::{Look, fill, make_map, with_spec};
 
 /// At least one replica, and CPU at 80 % when no metric is named.
 pub(crate) fn v2(object: &mut Object) {
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         fill(spec, "minReplicas", 1);
         if spec.list("metrics").is_empty() {
             spec.insert(
@@ -44,5 +44,5 @@ fn rules(rules: &mut Map<String, Value>, policies: Value) {
 
 /// At least one replica; the CPU target is added by the conversion to v2.
 pub(crate) fn v1(object: &mut Object) {
-    with_map(object, &["spec"], |spec| fill(spec, "minReplicas", 1));
+    with_spec(object, |spec| fill(spec, "minReplicas", 1));
 }

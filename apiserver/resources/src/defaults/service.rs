@@ -3,11 +3,11 @@
 use schema::Object;
 use serde_json::{Map, Value, json};
 
-use crate::look::{Look, each_map, fill, fill_zero, make_map, spec, with_map};
+use crate::look::{Look, each_map, fill, fill_zero, make_map, spec, with_map, with_spec};
 
 /// Type, affinity, traffic policies, ports and address families. Addresses and node ports are the allocator's.
 pub(crate) fn service(object: &mut Object) {
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         fill_zero(spec, "type", "ClusterIP");
         fill_zero(spec, "sessionAffinity", "None");
         match spec.text("sessionAffinity") {

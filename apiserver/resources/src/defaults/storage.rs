@@ -5,11 +5,11 @@ use schema::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
 use super::{canonical_amounts, canonical_resources, pod};
-use crate::look::{Look, fill, fill_zero, map_in, with_map};
+use crate::look::{Look, fill, fill_zero, map_in, with_spec};
 
 /// A claim asks for a filesystem.
 pub(crate) fn claim(object: &mut Object) {
-    with_map(object, &["spec"], claim_spec);
+    with_spec(object, claim_spec);
 }
 
 /// The spec of a claim or of a claim template.
@@ -38,7 +38,7 @@ pub(crate) fn claim_spec(spec: &mut Map<String, Value>) {
 
 /// A volume is kept when released and holds a filesystem.
 pub(crate) fn volume(object: &mut Object) {
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         fill_zero(spec, "persistentVolumeReclaimPolicy", "Retain");
         fill(spec, "volumeMode", "Filesystem");
         if let Some(capacity) = map_in(spec, "capacity") {
@@ -56,7 +56,7 @@ pub(crate) fn storage_class(object: &mut Object) {
 
 /// What a driver does unless it says otherwise.
 pub(crate) fn csi_driver(object: &mut Object) {
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         for (field, value) in [
             ("attachRequired", true),
             ("podInfoOnMount", false),

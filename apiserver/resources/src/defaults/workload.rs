@@ -4,16 +4,16 @@ use schema::Object;
 use serde_json::{Map, Value, json};
 
 use super::{pod, storage};
-use crate::look::{Look, each_map, fill, fill_zero, make_map, map_in, with_map};
+use crate::look::{Look, each_map, fill, fill_zero, make_map, map_in, with_spec};
 
 /// A stored template.
 pub(crate) fn pod_template(object: &mut Object) {
-    pod::template(object.fields_mut(), "template");
+    pod::required_template(object.fields_mut(), "template");
 }
 
 /// RollingUpdate with a quarter down and a quarter extra.
 pub(crate) fn deployment(object: &mut Object) {
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         fill(spec, "replicas", 1);
         fill(spec, "revisionHistoryLimit", 10);
         fill(spec, "progressDeadlineSeconds", 600);
@@ -32,7 +32,7 @@ pub(crate) fn deployment(object: &mut Object) {
 
 /// One replica.
 pub(crate) fn replica_set(object: &mut Object) {
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         fill(spec, "replicas", 1);
         pod::required_template(spec, "template");
     });
@@ -40,7 +40,7 @@ pub(crate) fn replica_set(object: &mut Object) {
 
 /// Ordered, rolling, and claims are retained.
 pub(crate) fn stateful_set(object: &mut Object) {
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         fill(spec, "replicas", 1);
         fill(spec, "revisionHistoryLimit", 10);
         fill_zero(spec, "podManagementPolicy", "OrderedReady");
@@ -72,7 +72,7 @@ pub(crate) fn stateful_set(object: &mut Object) {
 
 /// One node at a time.
 pub(crate) fn daemon_set(object: &mut Object) {
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         fill(spec, "revisionHistoryLimit", 10);
         if let Some(strategy) = make_map(spec, "updateStrategy") {
             fill_zero(strategy, "type", "RollingUpdate");
@@ -93,7 +93,7 @@ pub(crate) fn replication_controller(object: &mut Object) {
         .get_object(&["spec", "template", "metadata", "labels"])
         .filter(|labels| !labels.is_empty())
         .cloned();
-    with_map(object, &["spec"], |spec| {
+    with_spec(object, |spec| {
         fill(spec, "replicas", 1);
         if let Some(labels) = &labels
             && spec.at("selector").as_object().is_none_or(Map::is_empty)

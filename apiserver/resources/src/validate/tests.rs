@@ -858,3 +858,42 @@ fn scale_reads_and_writes() {
     assert!(deployments.apply_scale(&mut object, 5));
     assert_eq!(object.get_i64(&["spec", "replicas"]), Some(5));
 }
+
+#[test]
+fn what_has_no_spec_is_judged_with_its_defaults() {
+    assert_eq!(
+        errors(json!({"apiVersion": "v1", "kind": "Pod"})),
+        ["spec.containers: Required value"]
+    );
+    assert_eq!(
+        errors(json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver"})),
+        none()
+    );
+}
+
+#[test]
+fn a_namespace_has_the_phase_that_its_deletion_says() {
+    let namespaces = by_kind("", "v1", "Namespace").unwrap();
+    let mut old = created(json!({"apiVersion": "v1", "kind": "Namespace"}));
+    old.set_resource_version("1");
+    let texts = |subresource: &str, new: &Object| -> Vec<String> {
+        let errors = namespaces.validate_subresource_update(subresource, new, &old);
+        errors.iter().map(ToString::to_string).collect()
+    };
+    let mut new = old.clone();
+    new.set(&["status", "phase"], "Terminating");
+    assert_eq!(
+        texts("status", &new),
+        [
+            "status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"
+        ]
+    );
+    let mut new = old.clone();
+    new.set(&["spec", "finalizers"], json!(["kubernetes", "abc"]));
+    assert_eq!(
+        texts("finalize", &new),
+        [
+            "spec.finalizers[1]: Invalid value: \"abc\": name is neither a standard finalizer name nor is it fully qualified"
+        ]
+    );
+}
