@@ -23,7 +23,6 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use crate::ApiServer;
 use crate::authorize::{self, refusal};
 use crate::context::Context;
 use crate::decode;
@@ -41,10 +40,9 @@ struct Batch<T> {
     items: Vec<T>,
 }
 
-/// Whether a request is one. Where requests are audited none is: the log tells of each binding, so each has to come as a
-/// request of its own.
-pub(crate) fn is_asked(server: &ApiServer, info: &RequestInfo) -> bool {
-    !info.is_resource && info.verb == "post" && info.path == PATH && server.auditors.now().is_none()
+/// Whether a request is one.
+pub(crate) fn is_asked(info: &RequestInfo) -> bool {
+    !info.is_resource && info.verb == "post" && info.path == PATH
 }
 
 /// Whoever is known may ask: each item is judged for itself.
@@ -75,13 +73,6 @@ pub(crate) async fn create(context: &Context, body: &Bytes) -> ApiResult<Respons
     let items = parse(body)?;
     let pods = resources::find("", "v1", "pods").ok_or_else(ApiError::no_such_resource)?;
     let results = join_all(items.iter().map(|item| one(context, pods, item))).await;
-    let results: Vec<Value> = results
-        .into_iter()
-        .map(|result| match result {
-            Ok(()) => status::success_created(),
-            Err(error) => told(&error),
-        })
-        .collect();
     Ok(context.respond_value(StatusCode::OK, &json!({ "items": results })))
 }
 
@@ -106,7 +97,24 @@ fn told(error: &ApiError) -> Value {
     status
 }
 
-async fn one(context: &Context, pods: &Resource, item: &Value) -> ApiResult<()> {
+/// Serves an item, and tells the audit log of it as of a request that came alone.
+async fn one(context: &Context, pods: &Resource, item: &Value) -> Value {
+    let (namespace, name) = match place(item) {
+        Ok(place) => place,
+        Err(error) => return told(&error),
+    };
+    let context = alone(context, namespace, name);
+    let result = bind(&context, pods, item).await;
+    let answer = match &result {
+        Ok(()) => status::success_created(),
+        Err(error) => told(error),
+    };
+    context.audit.finish_part(&result, &answer);
+    answer
+}
+
+/// Namespace and name of the pod.
+fn place(item: &Value) -> ApiResult<(&str, &str)> {
     let text = |pointer| item.pointer(pointer).and_then(Value::as_str);
     let (Some(namespace), Some(name)) = (text("/metadata/namespace"), text("/metadata/name"))
     else {
@@ -119,23 +127,28 @@ async fn one(context: &Context, pods: &Resource, item: &Value) -> ApiResult<()> 
             "the namespace and the name of a binding are not empty",
         ));
     }
-    let context = alone(context, namespace, name);
+    Ok((namespace, name))
+}
+
+async fn bind(context: &Context, pods: &Resource, item: &Value) -> ApiResult<()> {
     let attributes = Attributes {
         verb: "create",
         version: "v1",
         resource: "pods",
         subresource: "binding",
-        namespace,
-        name,
+        namespace: &context.info.namespace,
+        name: &context.info.name,
         ..Attributes::default()
     };
     let authorizer = &context.server.authorizer;
     let decision = authorizer.authorize(&context.user, &attributes).await;
+    context.audit.decide(decision.allowed, &decision.reason);
     authorize::required(&context.user, &attributes, &decision)?;
     let dry_run = context.dry_run("CreateOptions", None)?;
     let body = Bytes::from(item.to_string());
-    let decoded: Object = decode::object(&context, binding::BINDING, &body, "CreateOptions")?;
-    binding::bind(&context, pods, decoded, dry_run).await
+    context.audit.sent(&context.headers, &body);
+    let decoded: Object = decode::object(context, binding::BINDING, &body, "CreateOptions")?;
+    binding::bind(context, pods, decoded, dry_run).await
 }
 
 /// What the request would be if the item had come alone.
@@ -153,13 +166,13 @@ fn alone(context: &Context, namespace: &str, name: &str) -> Context {
     };
     Context {
         server: context.server.clone(),
+        audit: context.audit.part(&info),
         info,
         query: context.query.clone(),
         headers: context.headers.clone(),
         user: context.user.clone(),
         output: context.output,
         warnings: context.warnings.clone(),
-        audit: context.audit.clone(),
         ..*context
     }
 }

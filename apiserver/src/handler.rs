@@ -270,7 +270,7 @@ async fn pipeline(
         };
         return pass_on(&context, arrival, &other, matched.as_ref()).await;
     }
-    let route = match binding_batch::is_asked(&context.server, &context.info) {
+    let route = match binding_batch::is_asked(&context.info) {
         true => Route::Bindings,
         false => {
             let resource = find(&context.server, &context.info).await?;
@@ -352,7 +352,7 @@ async fn authorize(
     if is_probe(info) {
         return Ok(());
     }
-    if binding_batch::is_asked(server, info) {
+    if binding_batch::is_asked(info) {
         return binding_batch::authorize(user, info);
     }
     let mut attributes = Attributes {

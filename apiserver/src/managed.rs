@@ -110,9 +110,9 @@ pub(crate) fn with_who<T>(
     })
 }
 
-/// Enters what the create of an object sets into its managed fields. What entries a client sends with it in other versions
-/// is not looked into.
-pub(crate) fn track_new(
+/// Enters what the create of an object sets into its managed fields. A client may send entries with it, of other versions
+/// too: they lose what the create sets, like those of an object that is there already.
+pub(crate) async fn track_new(
     context: &Context,
     resource: &Resource,
     owner: Owner<'_>,
@@ -122,10 +122,23 @@ pub(crate) fn track_new(
         return;
     };
     let sent = new.metadata_mut().remove("managedFields");
-    let nothing = json!({ "metadata": {} });
-    let entries = with_who(context, resource, (manager, subresource), None, |who| {
-        updated(resource.schema(), &nothing, new.value(), sent.as_ref(), who)
-    });
+    let nothing = json!({ "apiVersion": new.api_version(), "kind": new.kind(), "metadata": {} });
+    // Without entries there is nothing to convert.
+    let versions = sent.as_ref().map(|_| Versions::of(resource));
+    let entries = loop {
+        let known = versions.as_ref();
+        let entries = with_who(context, resource, (manager, subresource), known, |who| {
+            updated(resource.schema(), &nothing, new.value(), sent.as_ref(), who)
+        });
+        match &versions {
+            Some(versions) if !context.server.seems_inconvertible(resource) => {
+                if !versions.answer(context).await {
+                    break entries;
+                }
+            }
+            _ => break entries,
+        }
+    };
     put(new, entries);
 }
 

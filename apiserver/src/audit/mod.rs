@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::negotiate;
 use crate::request::RequestInfo;
 use crate::serve::PeerAddress;
-use crate::status::ApiError;
+use crate::status::{ApiError, ApiResult};
 pub(crate) use answer::finish;
 pub(crate) use auditor::{Auditor, Auditors};
 use event::Facts;
@@ -130,9 +130,59 @@ impl Audit {
         state.done = true;
     }
 
-    /// In whose name it is done.
+    /// In whose name it is done. That holds for its parts too, which may be told of where the whole is not.
     pub(crate) fn impersonate(&self, user: &User) {
-        self.change(|facts| facts.impersonated = Some(user.clone()));
+        if let Some(record) = &self.0 {
+            record.lock().facts.impersonated = Some(user.clone());
+        }
+    }
+
+    /// One of the requests that a request holds. It is judged and told of as if it had come alone, and names the whole.
+    pub(crate) fn part(&self, info: &RequestInfo) -> Audit {
+        let Some(record) = &self.0 else {
+            return Audit(None);
+        };
+        let whole = record.lock();
+        let whole = &whole.facts;
+        let mut facts = Facts {
+            verdict: record.auditor.policy.judge(&whole.user, info),
+            id: crate::chance::uuid().to_string(),
+            uri: info.path.clone(),
+            info: info.clone(),
+            source_ips: whole.source_ips.clone(),
+            user_agent: whole.user_agent.clone(),
+            received: crate::clock::unix_micros(),
+            user: whole.user.clone(),
+            impersonated: whole.impersonated.clone(),
+            ..Facts::default()
+        };
+        let (key, id) = ("kontiki.io/part-of", whole.id.clone());
+        facts.annotations.insert(key.to_owned(), id);
+        let state = State { facts, done: false };
+        record.tell(&state, Stage::RequestReceived);
+        Audit(Some(Arc::new(Record {
+            auditor: record.auditor.clone(),
+            facts: Mutex::new(state),
+        })))
+    }
+
+    /// What became of a part.
+    pub(crate) fn finish_part(&self, result: &ApiResult<()>, answer: &Value) {
+        let code = match result {
+            Ok(()) => 201,
+            Err(error) => {
+                self.fail(error);
+                error.code
+            }
+        };
+        if self.tells_answer() {
+            self.change(|facts| {
+                facts.status = Some(event::response_status(answer.clone()));
+                facts.response = Some(answer.clone());
+            });
+        }
+        self.code(code);
+        self.end(Stage::ResponseComplete);
     }
 
     /// What the authorizer has said.

@@ -82,7 +82,7 @@ pub(crate) async fn create_object(
     strip_server_fields(&mut object);
     resource.default(&mut object);
     // What admission adds belongs to nobody.
-    managed::track_new(context, resource, owner, &mut object);
+    managed::track_new(context, resource, owner, &mut object).await;
 
     admission::prefetch(context, resource, &object).await?;
     let admission = Admission::new(context, Operation::Create, resource, "", dry_run);

@@ -430,3 +430,26 @@ async fn an_autoscaler_has_the_same_owners_in_both_versions() {
         .ok();
     assert_eq!(managers(&patched), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn managers_that_come_with_a_new_object_lose_what_is_set_by_it() {
+    let server = Server::start().await;
+    let uri = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers?fieldManager=maker";
+    let entry = |manager: &str, api_version: &str, fields: Value| {
+        json!({"manager": manager, "operation": "Update", "apiVersion": api_version,
+            "fieldsType": "FieldsV1", "time": "2026-01-01T00:00:00Z", "fieldsV1": fields})
+    };
+    let created = server
+        .post(
+            uri,
+            json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+                "metadata": {"name": "h", "managedFields": [
+                    entry("new", "autoscaling/v2", json!({"f:spec": {"f:maxReplicas": {}}})),
+                    entry("old", "autoscaling/v1", json!({"f:spec": {"f:maxReplicas": {}}})),
+                ]},
+                "spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}}),
+        )
+        .await
+        .ok();
+    assert_eq!(managers(&created), ["maker Update "]);
+}

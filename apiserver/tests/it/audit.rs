@@ -11,7 +11,7 @@ use kv::mem::MemStore;
 use serde_json::{Value, json};
 
 use crate::outside::Outside;
-use crate::server::{MAPS, Server, config_map};
+use crate::server::{MAPS, PODS, Server, config_map, pod};
 
 const SECRETS: &str = "/api/v1/namespaces/default/secrets";
 
@@ -375,8 +375,32 @@ async fn what_waits_for_a_webhook_is_sent_at_the_end() {
 }
 
 #[tokio::test]
-async fn where_requests_are_told_of_bindings_come_one_by_one() {
-    let (server, _) = start(AuditPolicy::default_policy()).await;
-    let items = json!({"items": [{"metadata": {"name": "p", "namespace": "default"}}]});
-    assert_eq!(server.post("/kontiki/v1/bindings", items).await.code, 404);
+async fn each_binding_of_many_is_told_of_like_one_that_came_alone() {
+    let rules = "omitStages: [RequestReceived]\nrules:\n- level: Request\n  resources: [{group: '', resources: [pods/binding]}]\n";
+    let (server, told) = start(policy(rules)).await;
+    server.account("default").await;
+    server.post(PODS, pod("p")).await.ok();
+    let binding = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, "namespace": "default"},
+            "target": {"kind": "Node", "name": "n"}})
+    };
+    let body = json!({"items": [binding("p"), binding("absent")]});
+    let all = request(Method::POST, "/kontiki/v1/bindings", "all", &body);
+    server.read(all).await.ok();
+    // The policy has no rule for the whole.
+    assert!(told.of("all").is_empty());
+    let events = told.0.lock().unwrap().clone();
+    let mut seen: Vec<_> = events
+        .iter()
+        .map(|event| {
+            assert_eq!(event["verb"], "create");
+            assert_eq!(event["objectRef"]["subresource"], "binding");
+            assert_eq!(event["annotations"]["kontiki.io/part-of"], "all");
+            assert_eq!(event["requestObject"]["target"]["name"], "n");
+            let name = event["objectRef"]["name"].as_str().unwrap();
+            (name, event["responseStatus"]["code"].as_u64().unwrap())
+        })
+        .collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [("absent", 404), ("p", 201)]);
 }
