@@ -137,8 +137,8 @@ const HISTORY: &str = "TIME is by the clock of the member that took the write. I
 pub(crate) struct HistoryArgs {
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
-    /// Only the newest so many revisions [default: all]
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    /// Only the newest so many revisions; 0 is all of them, which have to fit into memory [default: 1000]
+    #[arg(long, default_value_t = 1000, hide_default_value = true)]
     pub(crate) limit: usize,
 }
 

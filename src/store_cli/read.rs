@@ -113,10 +113,7 @@ pub(super) async fn history(session: &Session, args: &HistoryArgs) -> Result<()>
     let shown = &args.keys;
     let keys = keys(&shown.key, shown.prefix)?;
     let client = session.any().await?;
-    let (begins, mut revisions) = client.history(&keys).await?;
-    if args.limit > 0 {
-        revisions.drain(..revisions.len().saturating_sub(args.limit));
-    }
+    let (begins, revisions) = client.history(&keys, args.limit).await?;
     let numbers: Vec<i64> = revisions.iter().map(number).collect();
     let times = client.times_of(&numbers).await?;
     let revisions: Vec<(Revision, i64)> = revisions.into_iter().zip(times).collect();

@@ -482,7 +482,7 @@ impl Client {
     /// The oldest revision of keys that can be read, and when it was made. To be asked where an older one cannot: else all
     /// that has ever happened to the keys would be looked through.
     pub async fn history_begins(&self, keys: &Keys) -> Result<Moment, ClientError> {
-        let revision = match self.changes(keys, 1, 1).await {
+        let revision = match self.changes(keys, (1, 1), 0).await {
             Err(ClientError::Compacted(revision)) => revision,
             other => other.map(|_| 1)?,
         };
@@ -506,14 +506,19 @@ impl Client {
         Ok(times)
     }
 
-    /// All that is retained of keys up to now: what they were when history begins, and each change since. Answers the
-    /// revision at which history begins, and the revisions ascending.
-    pub async fn history(&self, keys: &Keys) -> Result<(i64, Vec<Revision>), ClientError> {
+    /// What is retained of keys up to now: what they were when history begins, and each change since; only the `newest` of
+    /// it where that is not 0, so that nothing older has to be held. Answers the revision at which history begins, and the
+    /// revisions ascending.
+    pub async fn history(
+        &self,
+        keys: &Keys,
+        newest: usize,
+    ) -> Result<(i64, Vec<Revision>), ClientError> {
         let (now, _) = self.get(&Keys::one(Bytes::from_static(&[0])), 0, 1).await?;
         let mut from = 1;
         // Compaction may go on meanwhile; then it is read again from where history begins now.
         loop {
-            let attempt = self.history_from(keys, from, now).await;
+            let attempt = self.history_from(keys, (from, now), newest).await;
             match attempt {
                 Err(ClientError::Compacted(revision)) if revision > from => from = revision,
                 Ok(revisions) => return Ok((from, revisions)),
@@ -525,19 +530,29 @@ impl Client {
     async fn history_from(
         &self,
         keys: &Keys,
-        from: i64,
-        now: i64,
+        (from, now): (i64, i64),
+        newest: usize,
     ) -> Result<Vec<Revision>, ClientError> {
+        let changes = self.changes(keys, (from, now), newest).await?;
+        let is_full = newest > 0 && changes.len() >= newest;
         let base = match from {
             1 => Vec::new(),
+            // It is older than all changes.
+            _ if is_full => Vec::new(),
             _ => self.get(keys, from, 0).await?.1,
         };
-        let changes = self.changes(keys, from, now).await?;
-        Ok(joined(base, changes))
+        let mut all = joined(base, changes);
+        keep_newest(&mut all, newest);
+        Ok(all)
     }
 
-    /// The changes from one revision to another that has happened already.
-    async fn changes(&self, keys: &Keys, from: i64, to: i64) -> Result<Vec<Revision>, ClientError> {
+    /// The changes from one revision to another that has happened already; the `newest` of them, and where it is 0 all.
+    async fn changes(
+        &self,
+        keys: &Keys,
+        (from, to): (i64, i64),
+        newest: usize,
+    ) -> Result<Vec<Revision>, ClientError> {
         let create = WatchUnion::Create(WatchCreate {
             key: keys.start.clone(),
             range_end: keys.end.clone(),
@@ -581,7 +596,13 @@ impl Client {
             changes.extend(events.filter(|change| change.revision() <= to));
             let past = |change: &Revision| change.revision() >= to;
             let over = changes[before..].last().is_some_and(past) && !body.fragment;
-            if over || (progress && header.revision >= to) {
+            // Not at each answer: what is kept is moved.
+            let is_long = changes.len() / 2 >= newest;
+            let done = over || (progress && header.revision >= to);
+            if done || is_long {
+                keep_newest(&mut changes, newest);
+            }
+            if done {
                 return Ok(changes);
             }
         }
@@ -733,6 +754,13 @@ fn change(event: kv::Event) -> Revision {
 }
 
 /// What keys were when history begins, and their changes since, each once.
+/// Drops all but the last `newest`; none where that is 0.
+fn keep_newest(revisions: &mut Vec<Revision>, newest: usize) {
+    if newest > 0 {
+        revisions.drain(..revisions.len().saturating_sub(newest));
+    }
+}
+
 fn joined(base: Vec<Record>, changes: Vec<Revision>) -> Vec<Revision> {
     let of = |revision: &Revision| (revision.revision(), revision.key().clone());
     let mut all: BTreeMap<(i64, Bytes), Vec<Revision>> = BTreeMap::new();
@@ -748,6 +776,16 @@ fn joined(base: Vec<Record>, changes: Vec<Revision>) -> Vec<Revision> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_newest_revisions_are_kept() {
+        let deleted = |revision| Revision::Delete(Bytes::from_static(b"k"), revision);
+        for (newest, first, len) in [(0, 1, 5), (2, 4, 2), (9, 1, 5)] {
+            let mut revisions: Vec<Revision> = (1..=5).map(deleted).collect();
+            keep_newest(&mut revisions, newest);
+            assert_eq!((revisions[0].revision(), revisions.len()), (first, len));
+        }
+    }
 
     #[test]
     fn a_prefix_is_a_range() {

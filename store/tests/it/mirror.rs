@@ -196,7 +196,7 @@ async fn each_transaction_is_applied_once_and_whole_however_often_the_mirror_is_
     // Once each, in order, and both keys of each transaction in one revision.
     assert_eq!(here[&b"/pair/left"[..]].version, TRANSACTIONS as i64);
     let pair = Keys::prefix("/pair/");
-    let (_, history) = destination(&fronts)[1].history(&pair).await.unwrap();
+    let (_, history) = destination(&fronts)[1].history(&pair, 0).await.unwrap();
     let mut revisions: BTreeMap<i64, Vec<Bytes>> = BTreeMap::new();
     for revision in history {
         let Revision::Put(record) = revision else {
