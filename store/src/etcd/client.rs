@@ -753,7 +753,6 @@ fn change(event: kv::Event) -> Revision {
     }
 }
 
-/// What keys were when history begins, and their changes since, each once.
 /// Drops all but the last `newest`; none where that is 0.
 fn keep_newest(revisions: &mut Vec<Revision>, newest: usize) {
     if newest > 0 {
@@ -761,6 +760,7 @@ fn keep_newest(revisions: &mut Vec<Revision>, newest: usize) {
     }
 }
 
+/// What keys were when history begins, and their changes since, each once.
 fn joined(base: Vec<Record>, changes: Vec<Revision>) -> Vec<Revision> {
     let of = |revision: &Revision| (revision.revision(), revision.key().clone());
     let mut all: BTreeMap<(i64, Bytes), Vec<Revision>> = BTreeMap::new();
