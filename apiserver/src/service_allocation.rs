@@ -9,7 +9,7 @@ use kv::RangeRequest;
 use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::ApiServer;
 use crate::status::{ApiError, ApiResult};
@@ -228,6 +228,7 @@ impl Plan {
         };
         let taken = Taken::read(server, wants_ports(service));
         let mut extra = Extra::default();
+        check_families(service)?;
         settle_address(range, &taken, service)?;
         settle_ports(server.config.node_ports, &taken, &[], service)?;
         if let Some(address) = has_address(service) {
@@ -315,6 +316,46 @@ fn settle_address(range: &Range, taken: &Taken, service: &mut Object) -> ApiResu
     Ok(())
 }
 
+/// What a Service says of families.
+fn families(service: &Object) -> [Option<&Value>; 2] {
+    ["ipFamilyPolicy", "ipFamilies"].map(|field| service.get(&["spec", field]))
+}
+
+/// This cluster has IPv4 service addresses only. A headless Service without a selector may have endpoints of any family,
+/// for they are made by hand.
+fn check_families(service: &Object) -> ApiResult<()> {
+    let spec = service.get(&["spec"]).unwrap_or(&Value::Null);
+    let text = |field: &str| spec.get(field).and_then(Value::as_str).unwrap_or_default();
+    let selector = spec.get("selector").and_then(Value::as_object);
+    let is_by_hand = text("clusterIP") == "None" && selector.is_none_or(Map::is_empty);
+    if text("type") == "ExternalName" || is_by_hand {
+        return Ok(());
+    }
+    let path = Path::new("spec");
+    let mut errors = Vec::new();
+    if text("ipFamilyPolicy") == "RequireDualStack" {
+        let detail = "this cluster is not configured for dual-stack services";
+        let policy = text("ipFamilyPolicy");
+        errors.push(FieldError::invalid(
+            &path.child("ipFamilyPolicy"),
+            policy,
+            detail,
+        ));
+    }
+    let families = spec.get("ipFamilies").and_then(Value::as_array);
+    for (at, family) in families.into_iter().flatten().enumerate() {
+        if family != "IPv4" {
+            let path = path.child("ipFamilies").index(at);
+            let detail = "not configured on this cluster";
+            errors.push(FieldError::invalid(&path, family.clone(), detail));
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(ApiError::invalid("", "Service", service.name(), &errors)),
+    }
+}
+
 /// The list forms of the address and the families that Kubernetes fills in with it.
 fn complete_families(service: &mut Object) {
     if let Some(address) = service.get_str(&["spec", "clusterIP"]).map(str::to_owned) {
@@ -391,6 +432,10 @@ pub(crate) fn for_update(
         return Ok(Extra::default());
     }
     carry_over(new, old);
+    // What was let in once stays.
+    if families(new) != families(old) {
+        check_families(new)?;
+    }
     let old_ports = named_ports(old);
     let kept_address = has_address(old).is_some() && has_address(old) == has_address(new);
     let mut taken = Taken::read(server, wants_ports(new));

@@ -63,6 +63,27 @@ fn service(name: &str, extra: Value) -> Value {
 }
 
 #[tokio::test]
+async fn services_have_the_families_of_the_cluster() {
+    let server = Server::start().await;
+    let dual = json!({"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]});
+    let refused = server.post(SERVICES, service("a", dual)).await;
+    assert_eq!(
+        refused.refused(),
+        (
+            422,
+            "Invalid",
+            "Service \"a\" is invalid: [spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services, spec.ipFamilies[1]: Invalid value: \"IPv6\": not configured on this cluster]"
+        )
+    );
+    let prefers = json!({"ipFamilyPolicy": "PreferDualStack"});
+    server.post(SERVICES, service("a", prefers)).await.ok();
+    // Its endpoints are made by hand.
+    let by_hand = json!({"clusterIP": "None", "selector": null});
+    let made = server.post(SERVICES, service("b", by_hand)).await.ok();
+    assert_eq!(made["spec"]["ipFamilyPolicy"], "RequireDualStack");
+}
+
+#[tokio::test]
 async fn service_addresses_are_unique_and_come_back() {
     let server = Server::start().await;
     // So many at once that some certainly draw the same port and have to draw again.

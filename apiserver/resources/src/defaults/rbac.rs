@@ -1,9 +1,8 @@
-//! Defaults of role bindings and signing requests.
+//! Defaults of role bindings.
 
 use schema::Object;
-use serde_json::json;
 
-use crate::look::{Look, each_map, fill, fill_zero, with_map};
+use crate::look::{Look, each_map, fill_zero, with_map};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -16,16 +15,5 @@ pub(crate) fn binding(object: &mut Object) {
         if matches!(subject.text("kind"), "User" | "Group") {
             fill_zero(subject, "apiGroup", GROUP);
         }
-    });
-}
-
-/// Usages of a certificate for TLS.
-pub(crate) fn signing_request(object: &mut Object) {
-    with_map(object, &["spec"], |spec| {
-        fill(
-            spec,
-            "usages",
-            json!(["digital signature", "key encipherment"]),
-        )
     });
 }

@@ -67,7 +67,6 @@ pub(super) static CERTIFICATES: &[BuiltIn] = &[BuiltIn {
     field_selectors: &["spec.signerName"],
     columns: table::rbac::SIGNING_REQUEST,
     cells: table::rbac::signing_request,
-    defaults: defaults::rbac::signing_request,
     on_update: defaults::prepare::signing_request_update,
     on_subresource_update: defaults::prepare::signing_request_subresource,
     check: validate::certificate::signing_request,

@@ -1,18 +1,74 @@
 //! Certificate signing requests.
 
+use std::collections::BTreeSet;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
+use serde_json::Value;
 
 use crate::look::{Look, spec, status};
+
+/// What a certificate may be good for, in the order of the letters.
+const USAGES: &[&str] = &[
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+
+/// Whether base64 is of a PEM block of the right kind. Whoever signs it reads the rest.
+fn holds_request(text: &str) -> bool {
+    let head = b"-----BEGIN CERTIFICATE REQUEST-----";
+    let pem = STANDARD.decode(text).unwrap_or_default();
+    pem.windows(head.len()).any(|part| part == head)
+}
+
+fn usages(spec: &Value, path: &Path, errors: &mut ErrorList) {
+    let usages = spec.list("usages");
+    if usages.is_empty() {
+        errors.push(FieldError::required(path, ""));
+    }
+    let mut seen = BTreeSet::new();
+    for (at, usage) in usages.iter().enumerate() {
+        let usage = usage.as_str().unwrap_or_default();
+        if !USAGES.contains(&usage) {
+            errors.push(FieldError::not_supported(&path.index(at), usage, USAGES));
+        }
+        if !seen.insert(usage) {
+            errors.push(FieldError::duplicate(&path.index(at), usage));
+        }
+    }
+}
 
 /// CertificateSigningRequest.
 pub(crate) fn signing_request(object: &Object, errors: &mut ErrorList) {
     let (spec, path) = (spec(object), Path::new("spec"));
-    if spec.text("request").is_empty() {
+    if !holds_request(spec.text("request")) {
         errors.push(FieldError::invalid(
             &path.child("request"),
-            "",
+            spec.text("request"),
             "PEM block type must be CERTIFICATE REQUEST",
         ));
     }
@@ -40,9 +96,7 @@ pub(crate) fn signing_request(object: &Object, errors: &mut ErrorList) {
             }
         }
     }
-    if spec.list("usages").is_empty() {
-        errors.push(FieldError::required(&path.child("usages"), ""));
-    }
+    usages(spec, &path.child("usages"), errors);
     if let Some(seconds) = spec
         .int("expirationSeconds")
         .filter(|seconds| *seconds < 600)

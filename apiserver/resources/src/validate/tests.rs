@@ -768,7 +768,7 @@ fn everyday_objects_are_valid() {
         json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}}),
         json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "data": {}, "revision": 1}),
         json!({"apiVersion": "v1", "kind": "PodTemplate", "template": {"spec": {"containers": [{"name": "c", "image": "x"}]}}}),
-        json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "spec": {"request": "eA==", "signerName": "kubernetes.io/kube-apiserver-client"}}),
+        json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "spec": {"request": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K", "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}}),
         json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "runc"}),
         json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "webhooks": [{"name": "a.b.c", "sideEffects": "None",
             "admissionReviewVersions": ["v1"], "clientConfig": {"service": {"name": "s", "namespace": "n"}},
@@ -896,4 +896,30 @@ fn a_namespace_has_the_phase_that_its_deletion_says() {
             "spec.finalizers[1]: Invalid value: \"abc\": name is neither a standard finalizer name nor is it fully qualified"
         ]
     );
+}
+
+#[test]
+fn a_signing_request_holds_a_request_for_known_uses() {
+    let of = |request: &str, usages: Value| {
+        errors(
+            json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+            "spec": {"request": request, "signerName": "a.b/c", "usages": usages}}),
+        )
+    };
+    assert_eq!(
+        of("YQ==", json!(["client auth"])),
+        ["spec.request: Invalid value: \"YQ==\": PEM block type must be CERTIFICATE REQUEST"]
+    );
+    let found = of(
+        "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K",
+        json!(["client auth", "flying", "client auth"]),
+    );
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].starts_with(
+            "spec.usages[1]: Unsupported value: \"flying\": supported values: \"any\", \"cert sign\", "
+        ),
+        "{found:?}"
+    );
+    assert_eq!(found[1], "spec.usages[2]: Duplicate value: \"client auth\"");
 }

@@ -661,10 +661,27 @@ async fn cve_2018_1002105_a_refused_upgrade_leaves_no_tunnel() {
     let server = start().await;
     admit_jane(&server).await;
     run_pod(&server, "p", "127.0.0.1", backend.port).await;
+    // The agent's own port, where this server shows a certificate, is another one.
+    run_node(&server, 1).await;
+    let own = json!({"addresses": ["127.0.0.1"], "targetRef": {"kind": "Pod", "namespace": "default", "name": "p"}});
+    serve_pod(&server, "s", json!([own]), backend.port).await;
     let listening = Listening::start(&server).await;
+    for way in [
+        format!("{PODS}/p/proxy"),
+        format!("{SERVICES}/s:web/proxy"),
+        format!("/api/v1/nodes/n:{}/proxy", backend.port),
+    ] {
+        refused_upgrade_leads_nowhere(&listening, &way).await;
+        assert_eq!(*asked.lock().unwrap(), ["/first"], "{way}");
+        asked.lock().unwrap().clear();
+    }
+}
+
+/// Asks for an upgrade, which is refused, and at once for something more over the same connection.
+async fn refused_upgrade_leads_nowhere(listening: &Listening, way: &str) {
     let mut stream = listening.connect().await.into_inner();
     let upgrade = format!(
-        "GET {PODS}/p/proxy/first HTTP/1.1\r\nhost: api\r\nauthorization: Bearer jane-token\r\n\
+        "GET {way}/first HTTP/1.1\r\nhost: api\r\nauthorization: Bearer jane-token\r\n\
          connection: Upgrade\r\nupgrade: websocket\r\n\r\n"
     );
     let smuggled = "GET /second HTTP/1.1\r\nhost: api\r\nconnection: close\r\n\r\n";
@@ -681,7 +698,6 @@ async fn cve_2018_1002105_a_refused_upgrade_leaves_no_tunnel() {
     if let Some((_, second)) = answers[1..].split_once("HTTP/1.1 ") {
         assert!(second.starts_with("403 "), "{answers}");
     }
-    assert_eq!(*asked.lock().unwrap(), ["/first"]);
 }
 
 /// A node that answers an upgrade with a redirect must not choose who else gets the request and this server's certificate.
