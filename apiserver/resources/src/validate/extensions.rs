@@ -128,6 +128,11 @@ pub(crate) fn definition(object: &Object, errors: &mut ErrorList) {
             detail,
         ));
     }
+    if spec.flag("preserveUnknownFields") {
+        let path = path.child("preserveUnknownFields");
+        let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        errors.push(FieldError::invalid(&path, true, detail));
+    }
     versions(object, errors);
     if let Some(problem) = crate::definition::approval_problem(object) {
         let path = Path::new("metadata").child("annotations");

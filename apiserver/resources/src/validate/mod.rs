@@ -11,6 +11,7 @@ pub(crate) mod devices;
 pub(crate) mod endpoints;
 pub(crate) mod event;
 pub(crate) mod extensions;
+mod flow_rules;
 pub(crate) mod lease;
 pub(crate) mod namespace;
 pub(crate) mod network;

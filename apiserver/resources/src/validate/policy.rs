@@ -4,8 +4,8 @@ use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
 
 use super::{
-    at_most_hundred_percent, count_or_percent, immutable, items, label_selector, one_of,
-    optional_one_of, require,
+    at_most_hundred_percent, count_or_percent, flow_rules, immutable, items, label_selector,
+    one_of, optional_one_of, require,
 };
 use crate::bootstrap;
 use crate::look::{Look, spec};
@@ -160,27 +160,17 @@ pub(crate) fn flow_schema(object: &Object, errors: &mut ErrorList) {
             ));
         }
         for (path, subject) in items(rule, "subjects", &path) {
-            one_of(
-                subject,
-                "kind",
-                &["Group", "ServiceAccount", "User"],
-                &path,
-                errors,
-            );
+            flow_rules::subject(subject, &path, errors);
         }
         if rule.list("resourceRules").is_empty() && rule.list("nonResourceRules").is_empty() {
             let detail = "at least one of resourceRules and nonResourceRules has to be non-empty";
             errors.push(FieldError::required(&path, detail));
         }
-        for field in ["resourceRules", "nonResourceRules"] {
-            for (path, rule) in items(rule, field, &path) {
-                if rule.list("verbs").is_empty() {
-                    errors.push(FieldError::required(
-                        &path.child("verbs"),
-                        "verbs must contain at least one value",
-                    ));
-                }
-            }
+        for (path, rule) in items(rule, "resourceRules", &path) {
+            flow_rules::resources(rule, &path, errors);
+        }
+        for (path, rule) in items(rule, "nonResourceRules", &path) {
+            flow_rules::urls(rule, &path, errors);
         }
     }
 }

@@ -923,3 +923,19 @@ fn a_signing_request_holds_a_request_for_known_uses() {
     );
     assert_eq!(found[1], "spec.usages[2]: Duplicate value: \"client auth\"");
 }
+
+#[test]
+fn a_definition_does_not_keep_unknown_fields_as_a_whole() {
+    let found = errors(
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "crons.stable.example.com"},
+            "spec": {"group": "stable.example.com", "scope": "Namespaced", "names": {"plural": "crons", "kind": "Cron"},
+            "preserveUnknownFields": true,
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]}}),
+    );
+    assert_eq!(
+        found,
+        [
+            "spec.preserveUnknownFields: Invalid value: true: cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
+        ]
+    );
+}
