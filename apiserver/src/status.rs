@@ -308,6 +308,11 @@ impl ApiError {
         ApiError::expired(format!("too old resource version: {asked} ({oldest})"))
     }
 
+    /// A list of a state that is not kept any more.
+    pub(crate) fn list_too_old() -> ApiError {
+        ApiError::expired("The resourceVersion for the provided list is too old.")
+    }
+
     pub(crate) fn continue_expired(token: Option<String>) -> ApiError {
         let mut error = match &token {
             None => ApiError::expired(
@@ -439,9 +444,7 @@ impl From<kv::StoreError> for ApiError {
     fn from(error: kv::StoreError) -> ApiError {
         use kv::{Refusal, StoreError};
         match error {
-            StoreError::Refused(Refusal::Compacted { .. }) => {
-                ApiError::expired("The resourceVersion for the provided list is too old.")
-            }
+            StoreError::Refused(Refusal::Compacted { .. }) => ApiError::list_too_old(),
             StoreError::Refused(Refusal::TooLarge) => ApiError::new(
                 413,
                 "RequestEntityTooLarge",

@@ -207,9 +207,7 @@ async fn read_stored(
                     let start = options.start.as_deref().unwrap_or_default();
                     Err(ApiError::continue_expired(Some(encode_token(-1, start))))
                 }
-                Err(error) if error.reason == "Expired" => {
-                    Err(ApiError::too_old(revision, store.status().compact_revision))
-                }
+                Err(error) if error.reason == "Expired" => Err(ApiError::list_too_old()),
                 other => other,
             }
         }

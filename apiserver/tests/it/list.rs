@@ -173,7 +173,14 @@ async fn expired_pages_offer_a_way_on() {
         "{MAPS}?resourceVersion={}&resourceVersionMatch=Exact",
         revision - 1
     );
-    assert_eq!(server.get(&exact).await.refused().0, 410);
+    assert_eq!(
+        server.get(&exact).await.refused(),
+        (
+            410,
+            "Expired",
+            "The resourceVersion for the provided list is too old."
+        )
+    );
 }
 
 #[tokio::test]
