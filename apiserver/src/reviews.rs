@@ -150,9 +150,9 @@ async fn access(
     };
     let spec = Path::new("spec");
     let problem = match (about, path) {
-        (Some(_), Some(_)) => Some(FieldError::invalid(
+        (Some(_), Some(path)) => Some(FieldError::invalid(
             &spec.child("nonResourceAttributes"),
-            Value::Null,
+            Value::Object(path.clone()),
             "cannot be specified in combination with resourceAttributes",
         )),
         (None, None) => Some(FieldError::invalid(

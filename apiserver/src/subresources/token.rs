@@ -131,8 +131,10 @@ async fn bind(
         ("v1", "Secret") => "secrets",
         ("v1", "Node") => "nodes",
         (version, kind) => {
+            // The core group has no name, and its slash all the same.
+            let slash = if version.contains('/') { "" } else { "/" };
             return Err(ApiError::bad_request(format!(
-                "cannot bind token for serviceaccount to object of type {version}, Kind={kind}"
+                "cannot bind token for serviceaccount to object of type {slash}{version}, Kind={kind}"
             )));
         }
     };
