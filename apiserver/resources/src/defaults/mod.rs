@@ -132,9 +132,7 @@ pub(crate) fn custom_resource_definition(object: &mut Object) {
 
 /// Flow schemas match late unless they say otherwise.
 pub(crate) fn flow_schema(object: &mut Object) {
-    with_spec(object, |spec| {
-        fill_zero(spec, "matchingPrecedence", 1000)
-    });
+    with_spec(object, |spec| fill_zero(spec, "matchingPrecedence", 1000));
 }
 
 /// Shares and queue sizes of a priority level.
