@@ -355,11 +355,16 @@ impl ApiError {
         ApiError::internal(format!("unable to transform key {}: {why}", quoted(key)))
     }
 
+    /// 0 seconds say nothing of when to ask again.
     pub(crate) fn too_many_requests(message: impl Into<String>, seconds: u32) -> ApiError {
-        let mut error = ApiError::new(429, "TooManyRequests", message)
-            .with_details(json!({ "retryAfterSeconds": seconds }));
-        error.retry_after = Some(seconds);
-        error
+        let error = ApiError::new(429, "TooManyRequests", message);
+        if seconds == 0 {
+            return error.with_details(json!({}));
+        }
+        ApiError {
+            retry_after: Some(seconds),
+            ..error.with_details(json!({ "retryAfterSeconds": seconds }))
+        }
     }
 
     pub(crate) fn unavailable(message: impl Into<String>) -> ApiError {

@@ -129,6 +129,8 @@ fn assign(old: &Object, binding: &Object, now: &str) -> ApiResult<Object> {
         &["spec", "nodeName"],
         binding.get_str(&["target", "name"]).unwrap_or_default(),
     );
+    // Where the pod was expected says nothing more, and autoscalers would still count on it.
+    pod.remove(&["status", "nominatedNodeName"]);
     for (key, value) in binding.annotations() {
         pod.set_annotation(key, value);
     }
@@ -147,7 +149,7 @@ mod tests {
     #[test]
     fn a_pod_is_bound_once() {
         let pod = Object::new(
-            json!({"metadata": {"name": "p", "uid": "u"}, "spec": {}, "status": {"conditions": [
+            json!({"metadata": {"name": "p", "uid": "u"}, "spec": {}, "status": {"nominatedNodeName": "n1", "conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}}),
         )
         .unwrap();
@@ -159,6 +161,7 @@ mod tests {
         assert_eq!(bound.get_str(&["spec", "nodeName"]), Some("n1"));
         assert_eq!(bound.condition_status("PodScheduled"), Some("True"));
         assert_eq!(bound.annotation("a"), Some("b"));
+        assert_eq!(bound.get(&["status", "nominatedNodeName"]), None);
         let again = assign(&bound, &binding, "now").unwrap_err();
         assert_eq!(
             again.message,

@@ -77,9 +77,9 @@ async fn evict(context: &Context, resource: &Resource, options: &DeleteOptions) 
     match (deleted.await, verdict) {
         (Ok(_), _) => Ok(true),
         // The pod may count by now: the client asks again after a while.
-        (Err(error), Verdict::Unready(budget)) if error.code == 409 => Err(refused(&format!(
-            "The disruption budget {budget} is still being processed by the server."
-        ))),
+        (Err(error), Verdict::Unready(budget)) if error.code == 409 => Err(refused_for_now(
+            &format!("The disruption budget {budget} is still being processed by the server."),
+        )),
         (Err(error), _) if error.code == 409 => Ok(false),
         (Err(error), _) => Err(error),
     }
@@ -121,12 +121,51 @@ fn needs_budget(pod: &Object) -> bool {
     !matches!(phase(pod), "Succeeded" | "Failed" | "Pending") && pod.deletion_timestamp().is_none()
 }
 
-fn refused(cause: &str) -> ApiError {
-    ApiError::too_many_requests(
-        "Cannot evict pod as it would violate the pod's disruption budget.",
-        10,
+const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
+
+/// The budget is about to change: client libraries ask again by themselves.
+fn refused_for_now(cause: &str) -> ApiError {
+    ApiError::too_many_requests(REFUSED, 10).with_cause("DisruptionBudget", cause, "")
+}
+
+/// Nothing is left. Without `Retry-After`: nobody knows when there will be, and `kubectl drain` says that it waits and
+/// asks every five seconds, where its library would wait in silence.
+fn refused(budget: &Object) -> ApiError {
+    ApiError::too_many_requests(REFUSED, 0).with_cause(
+        "DisruptionBudget",
+        &why_exhausted(budget),
+        "",
     )
-    .with_cause("DisruptionBudget", cause, "")
+}
+
+/// What the controller of budgets said last.
+fn disruption_allowed(budget: &Object) -> Option<&Value> {
+    let mut conditions = budget.get_array(&["status", "conditions"])?.iter();
+    conditions.find(|condition| condition["type"] == "DisruptionAllowed")
+}
+
+fn why_exhausted(budget: &Object) -> String {
+    let name = budget.name();
+    let count = |field| budget.get_i64(&["status", field]).unwrap_or(0);
+    let (desired, healthy) = (count("desiredHealthy"), count("currentHealthy"));
+    let (reason, message) = disruption_allowed(budget)
+        .filter(|condition| condition["status"] == "False")
+        .map_or(("", ""), |condition| {
+            let text = |field: &str| condition[field].as_str().unwrap_or("");
+            (text("reason"), text("message"))
+        });
+    let refusing = format!("The disruption budget {name} does not allow evicting pods currently");
+    if reason == "SyncFailed" && !message.is_empty() {
+        format!("{refusing} because it failed sync: {message}")
+    } else if healthy <= desired {
+        format!(
+            "The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"
+        )
+    } else if !message.is_empty() {
+        format!("{refusing} ({reason}): {message}")
+    } else {
+        refusing
+    }
 }
 
 async fn spend_budget(context: &Context, pod: &Object, dry_run: bool) -> ApiResult<Verdict> {
@@ -198,7 +237,7 @@ fn spend(budget: &Object, pod: &Object, now: &str) -> ApiResult<Option<Object>> 
         .unwrap_or(0)
         < budget.generation()
     {
-        return Err(refused(&format!(
+        return Err(refused_for_now(&format!(
             "The disruption budget {name} is still being processed by the server."
         )));
     }
@@ -220,16 +259,30 @@ fn spend(budget: &Object, pod: &Object, now: &str) -> ApiResult<Option<Object>> 
         ));
     }
     if allowed == 0 {
-        return Err(refused(&format!(
-            "The disruption budget {name} needs {desired} healthy pods and has {healthy} currently"
-        )));
+        return Err(refused(budget));
     }
     let mut spent = budget.clone();
     spent.set(&["status", "disruptionsAllowed"], allowed - 1);
     let mut disrupted = disrupted.cloned().unwrap_or_default();
     disrupted.insert(pod.name().to_owned(), Value::from(now));
     spent.set(&["status", "disruptedPods"], Value::Object(disrupted));
+    if allowed == 1 {
+        super::set_condition(&mut spent, exhausted(budget, now));
+    }
     Ok(Some(spent))
+}
+
+/// What the budget says of itself once the last disruption is spent.
+fn exhausted(budget: &Object, now: &str) -> Value {
+    let since = disruption_allowed(budget)
+        .filter(|condition| condition["status"] == "False")
+        .and_then(|condition| condition["lastTransitionTime"].as_str())
+        .unwrap_or(now);
+    json!({
+        "type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods", "message": "",
+        "observedGeneration": budget.get_i64(&["status", "observedGeneration"]).unwrap_or(0),
+        "lastTransitionTime": since
+    })
 }
 
 #[cfg(test)]
@@ -240,14 +293,59 @@ mod tests {
     fn budgets_run_out() {
         let pod = Object::new(json!({"metadata": {"name": "p"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})).unwrap();
         let budget = Object::new(json!({"metadata": {"name": "b"}, "status":
-            {"disruptionsAllowed": 1, "currentHealthy": 3, "desiredHealthy": 2, "observedGeneration": 1}})).unwrap();
+            {"disruptionsAllowed": 1, "currentHealthy": 3, "desiredHealthy": 2, "observedGeneration": 1,
+             "conditions": [{"type": "DisruptionAllowed", "status": "True", "reason": "SufficientPods", "lastTransitionTime": "s"}]}})).unwrap();
         let spent = spend(&budget, &pod, "t").unwrap().unwrap();
         assert_eq!(spent.get_i64(&["status", "disruptionsAllowed"]), Some(0));
-        let refused = spend(&spent, &pod, "t").unwrap_err();
-        assert_eq!((refused.code, refused.retry_after), (429, Some(10)));
         assert_eq!(
-            refused.to_status()["details"]["causes"][0]["message"],
-            "The disruption budget b needs 2 healthy pods and has 3 currently"
+            spent.get(&["status", "conditions"]),
+            Some(
+                &json!([{"type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods", "message": "",
+                          "observedGeneration": 1, "lastTransitionTime": "t"}])
+            )
+        );
+        let refused = spend(&spent, &pod, "t").unwrap_err();
+        assert_eq!((refused.code, refused.retry_after), (429, None));
+        assert!(
+            refused.to_status()["details"]
+                .get("retryAfterSeconds")
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_budget_that_is_not_judged_yet_is_asked_again_soon() {
+        let pod = Object::new(json!({"metadata": {"name": "p"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})).unwrap();
+        let budget = Object::new(json!({"metadata": {"name": "b", "generation": 2}, "status":
+            {"disruptionsAllowed": 1, "observedGeneration": 1}}))
+        .unwrap();
+        let refused = spend(&budget, &pod, "t").unwrap_err();
+        assert_eq!((refused.code, refused.retry_after), (429, Some(10)));
+    }
+
+    #[test]
+    fn a_refusal_names_what_is_missing() {
+        let why = |healthy: i64, reason: &str, message: &str| {
+            let budget = json!({"metadata": {"name": "b"}, "status": {
+                "currentHealthy": healthy, "desiredHealthy": 2, "conditions": [
+                {"type": "DisruptionAllowed", "status": "False", "reason": reason, "message": message}]}});
+            why_exhausted(&Object::new(budget).unwrap())
+        };
+        assert_eq!(
+            why(2, "InsufficientPods", ""),
+            "The disruption budget b needs 2 healthy pods and has 2 currently"
+        );
+        assert_eq!(
+            why(2, "SyncFailed", "no scale"),
+            "The disruption budget b does not allow evicting pods currently because it failed sync: no scale"
+        );
+        assert_eq!(
+            why(3, "InsufficientPods", ""),
+            "The disruption budget b does not allow evicting pods currently"
+        );
+        assert_eq!(
+            why(3, "Other", "wait"),
+            "The disruption budget b does not allow evicting pods currently (Other): wait"
         );
     }
 }

@@ -42,7 +42,7 @@ impl Rollout<'_> {
             return Vec::new();
         }
         let min_available = self.desired() - self.max_unavailable();
-        let new_unavailable = replicas(new) - i64::from(new.status.available_replicas);
+        let new_unavailable = replicas(new) - available(new, replicas(new));
         let budget = old_total + replicas(new) - min_available - new_unavailable;
         if budget <= 0 {
             return Vec::new();
@@ -68,18 +68,20 @@ impl Rollout<'_> {
     }
 
     fn drop_available(&self, sizes: &mut [i64], new: &ReplicaSet, min_available: i64) {
-        let available: i64 = self
-            .old
-            .iter()
-            .map(|set| &**set)
-            .chain([new])
-            .map(|set| i64::from(set.status.available_replicas))
-            .sum();
-        let mut budget = (available - min_available).max(0);
+        let old = self.old.iter().zip(&*sizes);
+        let total: i64 = old.map(|(set, size)| available(set, *size)).sum::<i64>()
+            + available(new, replicas(new));
+        let mut budget = (total - min_available).max(0);
         for size in sizes {
             let count = (*size).min(budget);
             *size -= count;
             budget -= count;
         }
     }
+}
+
+/// How many available pods a set of this size has at most: a set that was just made smaller still counts those that are
+/// about to go, and whoever trusted that would take the last ones that serve.
+fn available(set: &ReplicaSet, size: i64) -> i64 {
+    i64::from(set.status.available_replicas).min(size)
 }

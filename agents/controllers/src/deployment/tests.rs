@@ -90,6 +90,25 @@ fn old_replicas_go_as_new_ones_become_available() {
 }
 
 #[test]
+fn what_a_smaller_set_still_counts_as_available_is_not_spent() {
+    let spec = "replicas: 5, strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 3, maxUnavailable: 2}}";
+    let head = deployment(spec, PROGRESSING).replace("revision: '1'", "revision: '2'");
+    let with = |old: (i32, i32), new: (i32, i32)| {
+        plan(
+            &[
+                head.clone(),
+                set("old", "old", old.0, old.1, 1, (5, 8)),
+                set("new", "new", new.0, new.1, 2, (5, 8)),
+            ]
+            .concat(),
+        )
+    };
+    assert_eq!(sizes(&with((4, 18), (5, 0))), ["old from 4 to 3"]);
+    assert_eq!(sizes(&with((3, 3), (5, 9))), ["old from 3 to 0"]);
+    assert_eq!(sizes(&with((3, 3), (5, 0))), Vec::<String>::new());
+}
+
+#[test]
 fn no_surge_and_no_unavailability_still_moves() {
     let head = deployment("replicas: 1, strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 0, maxUnavailable: 0}}", PROGRESSING).replace("revision: '1'", "revision: '2'");
     let lines = plan(

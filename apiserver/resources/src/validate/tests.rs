@@ -506,6 +506,44 @@ fn workloads() {
 }
 
 #[test]
+fn pods_of_a_stateful_set_may_mount_its_claims() {
+    let mut set = deployment();
+    set["kind"] = "StatefulSet".into();
+    set["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);
+    set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] =
+        json!([{"name": "data", "mountPath": "/data"}]);
+    assert_eq!(errors(set.clone()), none());
+
+    let mut devices = set.clone();
+    let container = &mut devices["spec"]["template"]["spec"]["containers"][0];
+    container["volumeMounts"] = Value::Null;
+    container["volumeDevices"] = json!([{"name": "data", "devicePath": "/dev/xvda"}]);
+    assert_eq!(errors(devices), none(), "a claim may be a raw device, too");
+
+    let mut replaced = set.clone();
+    replaced["spec"]["template"]["spec"]["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
+    assert_eq!(
+        errors(replaced),
+        none(),
+        "the claim takes the volume's place"
+    );
+
+    set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["name"] = "other".into();
+    assert_eq!(
+        errors(set.clone()),
+        ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""]
+    );
+    set["kind"] = "ReplicaSet".into();
+    set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["name"] = "data".into();
+    assert_eq!(
+        errors(set),
+        ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"data\""],
+        "other kinds make no claims"
+    );
+}
+
+#[test]
 fn jobs() {
     let job = |restart: &str| {
         json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template":

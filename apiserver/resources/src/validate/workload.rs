@@ -1,8 +1,10 @@
 //! The kinds that make pods from a template and keep them.
 
+use std::borrow::Cow;
+
 use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::pod::{selector_matches_template, template};
 use super::{
@@ -31,12 +33,35 @@ fn selector_and_template(spec: &Value, empty: &str, path: &Path, errors: &mut Er
         ));
     }
     selector_matches_template(selector, spec.at("template"), path, errors);
-    kept_template(
-        spec.at("template"),
-        "ReplicaSet",
-        &path.child("template"),
-        errors,
+    let pods = with_claims(spec);
+    kept_template(&pods, "ReplicaSet", &path.child("template"), errors);
+}
+
+/// The template as the pods will have it: each claim a StatefulSet makes is a volume of its pods, which takes the place of
+/// one of that name, so containers may mount it though the template names no such volume.
+fn with_claims(spec: &Value) -> Cow<'_, Value> {
+    let template = spec.at("template");
+    let claims: Vec<&str> = spec
+        .list("volumeClaimTemplates")
+        .iter()
+        .map(|claim| claim.at("metadata").text("name"))
+        .filter(|name| !name.is_empty())
+        .collect();
+    if claims.is_empty() || !template.at("spec").is_object() {
+        return Cow::Borrowed(template);
+    }
+    let mut volumes: Vec<Value> = (template.at("spec").list("volumes").iter())
+        .filter(|volume| !claims.contains(&volume.text("name")))
+        .cloned()
+        .collect();
+    volumes.extend(
+        claims
+            .iter()
+            .map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}})),
     );
+    let mut pods = template.clone();
+    pods["spec"]["volumes"] = Value::Array(volumes);
+    Cow::Owned(pods)
 }
 
 /// The template of pods that are made again when they end.
