@@ -5,8 +5,8 @@ use crate::patches;
 use crate::world::{Caches, World};
 use agent_runtime::events::reference;
 use agent_runtime::kinds::{
-    Condition, IntOrString, Labels, ObjectMeta, OwnerReference, Pod, PodDisruptionBudget,
-    PodDisruptionBudgetStatus, condition,
+    Condition, IntOrString, LabelSelector, Labels, ObjectMeta, OwnerReference, Pod,
+    PodDisruptionBudget, PodDisruptionBudgetStatus, condition,
 };
 use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::resource_ref::POD_DISRUPTION_BUDGETS;
@@ -112,8 +112,12 @@ fn reconcile(key: &Key, world: &World) -> Plan {
             &budget.metadata,
             written(&status, &budget.status),
         ));
+        if pods.is_empty() {
+            let message = "No matching pods found".to_owned();
+            plan.push(event(&budget, EventType::Normal, "NoPods", message));
+        }
         if unmanaged {
-            plan.push(warn(&budget, "UnmanagedPods", UNMANAGED.to_owned()));
+            plan.push(warn(&budget, "UnmanagedPods", unmanaged_pods(&budget)));
         }
     }
     if let Some(delay) = recheck {
@@ -165,12 +169,50 @@ fn still_disrupted(granted: &Labels, pods: &[Arc<Pod>], now: Micros) -> (Labels,
     )
 }
 
-const UNMANAGED: &str = "Pods selected by this PodDisruptionBudget are not managed by a controller and do not count. To count them, give \".spec.minAvailable\" as a number.";
+fn unmanaged_pods(budget: &PodDisruptionBudget) -> String {
+    let selector = budget.spec.selector.as_ref().map(shown).unwrap_or_default();
+    format!(
+        "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, the \
+         status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these \
+         pods please set \".spec.minAvailable\" field of the PDB to an integer value."
+    )
+}
+
+/// A selector as Kubernetes' Go code prints it into messages.
+fn shown(selector: &LabelSelector) -> String {
+    let labels = selector.match_labels.iter();
+    let labels: String = labels
+        .map(|(key, value)| format!("{key}: {value},"))
+        .collect();
+    let requirements = selector.match_expressions.iter();
+    let requirements: String = requirements
+        .map(|r| {
+            format!(
+                "LabelSelectorRequirement{{Key:{},Operator:{},Values:[{}],}},",
+                r.key,
+                r.operator,
+                r.values.join(" ")
+            )
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{requirements}}},}}"
+    )
+}
 
 fn warn(budget: &PodDisruptionBudget, reason: &'static str, message: String) -> Op {
+    event(budget, EventType::Warning, reason, message)
+}
+
+fn event(
+    budget: &PodDisruptionBudget,
+    kind: EventType,
+    reason: &'static str,
+    message: String,
+) -> Op {
     Op::Event(Box::new(Report {
         regarding: reference(&POD_DISRUPTION_BUDGETS, &budget.metadata),
-        kind: EventType::Warning,
+        kind,
         reason,
         message,
     }))
@@ -378,6 +420,33 @@ mod tests {
         format!(
             "---\nkind: Pod\nmetadata: {{name: {name}, namespace: a, ownerReferences: [{owner}]}}\nstatus: {{conditions: [{{type: Ready, status: 'True'}}]}}\n"
         )
+    }
+
+    #[test]
+    fn a_budget_without_pods_says_so_once() {
+        let budget = "kind: PodDisruptionBudget\nmetadata: {name: b, namespace: a, generation: 1}\nspec: {minAvailable: 1, selector: {matchLabels: {app: web}}}\n";
+        let lines = |text: &str| reconcile(&Key::new("a", "b"), &world(text)).lines();
+        let first = lines(budget);
+        assert!(
+            first.len() == 2
+                && first[1].starts_with("event Normal a/b NoPods")
+                && first[1].ends_with("No matching pods found"),
+            "{first:#?}"
+        );
+        let known = "status: {observedGeneration: 1, desiredHealthy: 1, conditions: [{type: DisruptionAllowed, status: 'False', reason: InsufficientPods, observedGeneration: 1, lastTransitionTime: '2026-01-01T00:00:00Z'}]}\n";
+        assert_eq!(lines(&[budget, known].concat()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn unmanaged_pods_are_named_by_their_selector() {
+        let selector: LabelSelector =
+            serde_json::from_value(json!({"matchLabels": {"app": "web", "tier": "a"},
+            "matchExpressions": [{"key": "k", "operator": "In", "values": ["x", "y"]}]}))
+            .unwrap();
+        assert_eq!(
+            shown(&selector),
+            "&LabelSelector{MatchLabels:map[string]string{app: web,tier: a,},MatchExpressions:[]LabelSelectorRequirement{LabelSelectorRequirement{Key:k,Operator:In,Values:[x y],},},}"
+        );
     }
 
     #[test]

@@ -75,23 +75,95 @@ pub(crate) fn resource_quota(object: &Object, errors: &mut ErrorList) {
         }
     }
     let path = Path::new("spec");
-    for scope in spec(object).texts("scopes") {
-        if !SCOPES.contains(&scope) {
-            let value = spec(object).at("scopes").clone();
+    scopes(spec(object), &path.child("scopes"), errors);
+    selected_scopes(spec(object), &path.child("scopeSelector"), errors);
+}
+
+/// Whether a quota of this scope can count the resource; resources that are not Kubernetes' own go with any.
+fn counts(scope: &str, resource: &str) -> bool {
+    let standard = (is_count(resource) && !resource.starts_with("count/"))
+        || matches!(
+            resource,
+            "cpu" | "memory" | "ephemeral-storage" | "requests.storage"
+        )
+        || matches!(
+            resource.split_once('.'),
+            Some((
+                "requests" | "limits",
+                "cpu" | "memory" | "ephemeral-storage"
+            ))
+        );
+    let computes = matches!(
+        resource,
+        "cpu" | "memory" | "requests.cpu" | "requests.memory" | "limits.cpu" | "limits.memory"
+    );
+    !standard
+        || match scope {
+            "BestEffort" => resource == "pods",
+            "VolumeAttributesClass" => {
+                matches!(resource, "persistentvolumeclaims" | "requests.storage")
+            }
+            _ => resource == "pods" || computes,
+        }
+}
+
+/// Scopes that no object is in at the same time.
+fn contradict(scopes: &[&str]) -> bool {
+    let both = |one, other| scopes.contains(&one) && scopes.contains(&other);
+    both("BestEffort", "NotBestEffort") || both("Terminating", "NotTerminating")
+}
+
+fn scopes(spec: &Value, path: &Path, errors: &mut ErrorList) {
+    let scopes = spec.texts("scopes");
+    let mut refuse =
+        |detail: &str| errors.push(FieldError::invalid(path, spec.at("scopes").clone(), detail));
+    for scope in &scopes {
+        if !SCOPES.contains(scope) {
+            refuse("unsupported scope");
+            continue;
+        }
+        for _ in spec
+            .entries("hard")
+            .filter(|(resource, _)| !counts(scope, resource))
+        {
+            refuse("unsupported scope applied to resource");
+        }
+    }
+    if contradict(&scopes) {
+        refuse("conflicting scopes");
+    }
+}
+
+fn selected_scopes(spec: &Value, path: &Path, errors: &mut ErrorList) {
+    let selector = spec.at("scopeSelector");
+    let mut names = Vec::new();
+    let whole = path.child("matchExpressions");
+    for (path, term) in items(selector, "matchExpressions", path) {
+        let scope = term.text("scopeName");
+        names.push(scope);
+        if SCOPES.contains(&scope) {
+            for _ in spec
+                .entries("hard")
+                .filter(|(resource, _)| !counts(scope, resource))
+            {
+                let detail = "unsupported scope applied to resource";
+                errors.push(FieldError::invalid(&whole, selector.clone(), detail));
+            }
+        } else {
             errors.push(FieldError::invalid(
-                &path.child("scopes"),
-                value,
+                &path.child("scopeName"),
+                scope,
                 "unsupported scope",
             ));
         }
-    }
-    let selector = spec(object).at("scopeSelector");
-    for (path, term) in items(selector, "matchExpressions", &path.child("scopeSelector")) {
-        if !SCOPES.contains(&term.text("scopeName")) {
+        let valued = matches!(scope, "PriorityClass" | "VolumeAttributesClass");
+        if SCOPES.contains(&scope) && !valued && term.text("operator") != "Exists" {
             errors.push(FieldError::invalid(
-                &path.child("scopeName"),
-                term.text("scopeName"),
-                "unsupported scope",
+                &path.child("operator"),
+                term.text("operator"),
+                "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
+                 ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or \
+                 ResourceQuotaScopeCrossNamespacePodAffinity",
             ));
         }
         let values = term.list("values");
@@ -112,6 +184,13 @@ pub(crate) fn resource_quota(object: &Object, errors: &mut ErrorList) {
                 "not a valid selector operator",
             )),
         }
+    }
+    if contradict(&names) {
+        errors.push(FieldError::invalid(
+            &whole,
+            selector.clone(),
+            "conflicting scopes",
+        ));
     }
 }
 

@@ -506,6 +506,55 @@ fn workloads() {
 }
 
 #[test]
+fn a_quota_counts_only_what_can_be_in_its_scopes() {
+    let quota = |hard: Value, more: Value| {
+        let mut quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": more});
+        quota["spec"]["hard"] = hard;
+        errors(quota)
+    };
+    let scopes = |scopes: Value| json!({"scopes": scopes});
+    let term = |scope: &str, operator: &str| json!({"scopeSelector": {"matchExpressions": [{"scopeName": scope, "operator": operator}]}});
+    assert_eq!(
+        quota(json!({"pods": "1"}), scopes(json!(["BestEffort"]))),
+        none()
+    );
+    assert_eq!(
+        quota(json!({"requests.cpu": "1"}), scopes(json!(["BestEffort"]))),
+        ["spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource"]
+    );
+    let computed = json!({"requests.cpu": "1", "limits.memory": "1Gi", "requests.example.com/gpu": "1", "count/jobs.batch": "1"});
+    assert_eq!(
+        quota(computed, scopes(json!(["NotBestEffort", "Terminating"]))),
+        none(),
+        "resources of others go with any scope"
+    );
+    assert_eq!(
+        quota(json!({"services": "1"}), term("PriorityClass", "Exists")).len(),
+        1
+    );
+    assert_eq!(
+        quota(
+            json!({"requests.storage": "1Gi"}),
+            term("VolumeAttributesClass", "Exists")
+        ),
+        none()
+    );
+    assert_eq!(
+        quota(
+            json!({"pods": "1"}),
+            scopes(json!(["Terminating", "NotTerminating"]))
+        ),
+        ["spec.scopes: Invalid value: [\"Terminating\",\"NotTerminating\"]: conflicting scopes"]
+    );
+    let without_values = quota(json!({"pods": "1"}), term("Terminating", "DoesNotExist"));
+    assert!(
+        without_values.len() == 1
+            && without_values[0].contains("must be 'Exist' when scope is any of"),
+        "{without_values:?}"
+    );
+}
+
+#[test]
 fn pods_of_a_stateful_set_may_mount_its_claims() {
     let mut set = deployment();
     set["kind"] = "StatefulSet".into();
