@@ -56,7 +56,7 @@ pub struct TaskContext {
     pub hub: Arc<Hub>,
     /// The typed caches.
     pub caches: Arc<Caches>,
-    /// Events, reported under the controller's name.
+    /// Events, reported under the name that Kubernetes' controller of this kind reports under.
     pub recorder: EventRecorder,
     /// The cluster's CA.
     pub cluster_ca_pem: Arc<str>,
@@ -86,6 +86,18 @@ pub async fn run(context: AgentContext) {
         .await;
 }
 
+/// Whom the events of a controller are from. Some of Kubernetes' controllers call themselves something else there, and
+/// whoever filters events goes by that.
+fn event_source(controller: &'static str) -> &'static str {
+    match controller {
+        "disruption-controller" => "controllermanager",
+        "node-ipam-controller" => "cidrAllocator",
+        "node-lifecycle-controller" => "node-controller",
+        "service-lb-controller" => "service-controller",
+        other => other,
+    }
+}
+
 /// Runs all controllers until the context's token is cancelled (tests, and processes that are alone).
 pub async fn run_without_election(context: AgentContext) {
     let hub = Hub::new(context.client.clone(), &context.stop);
@@ -104,7 +116,7 @@ pub async fn run_without_election(context: AgentContext) {
             caches: caches.clone(),
             recorder: EventRecorder::start(
                 context.client.clone(),
-                controller.name,
+                event_source(controller.name),
                 "",
                 &context.stop,
             ),
@@ -273,6 +285,21 @@ mod tests {
     use agent_runtime::resource_ref::PODS;
     use agent_runtime::{ClientConfig, Identity};
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn events_come_from_the_names_kubernetes_uses() {
+        let known = |name: &str| CONTROLLERS.iter().any(|controller| controller.name == name);
+        for (name, source) in [
+            ("disruption-controller", "controllermanager"),
+            ("node-lifecycle-controller", "node-controller"),
+            ("service-lb-controller", "service-controller"),
+            ("node-ipam-controller", "cidrAllocator"),
+            ("deployment-controller", "deployment-controller"),
+        ] {
+            assert!(known(name), "{name}");
+            assert_eq!(event_source(name), source);
+        }
+    }
 
     static BEGUN: AtomicUsize = AtomicUsize::new(0);
 
