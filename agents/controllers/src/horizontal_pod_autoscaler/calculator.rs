@@ -65,6 +65,7 @@ pub(super) struct Proposal {
 /// Everything that a reckoning needs besides the figures.
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
+    pub(super) namespace: &'a str,
     pub(super) pods: &'a [Arc<Pod>],
     /// As the scale wants them.
     pub(super) replicas: i32,
@@ -410,6 +411,7 @@ mod tests {
 
     fn subject(pods: &[Arc<Pod>]) -> Subject<'_> {
         Subject {
+            namespace: "a",
             pods,
             replicas: i32::try_from(pods.len()).unwrap(),
             tolerances: Tolerances::new(None, None),

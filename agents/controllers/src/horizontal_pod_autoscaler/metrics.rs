@@ -236,7 +236,8 @@ fn of_object(
     let (metric, object) = (&source.metric.name, &source.described_object);
     let value = value(reading).map_err(|error| {
         let (kind, name) = (&object.kind, &object.name);
-        format!("unable to get metric {metric}: {kind} on {name}: {error}")
+        let namespace = subject.namespace;
+        format!("unable to get metric {metric}: {kind} on {namespace} {name}/{error}")
     });
     let status = |current: Value| {
         json!({"type": "Object", "object":
@@ -274,8 +275,10 @@ fn of_external(
 ) -> Result<Wanted, Nested> {
     let metric = &source.metric.name;
     let printed = selector::printed(source.metric.selector.as_ref());
-    let value = value(reading)
-        .map_err(|error| format!("unable to get external metric {metric}/{printed}: {error}"));
+    let value = value(reading).map_err(|error| {
+        let namespace = subject.namespace;
+        format!("unable to get external metric {namespace}/{metric}/{printed}: {error}")
+    });
     let status = |current: Value| json!({"type": "External", "external": {"metric": identifier(&source.metric), "current": current}});
     if let Some(average) = &source.target.average_value {
         let value = value.map_err(|error| {

@@ -255,6 +255,7 @@ async fn measure(
         behavior.scale_down.unwrap_or_default(),
     );
     let subject = Subject {
+        namespace: &key.namespace,
         pods: &pods,
         replicas: scale.wanted,
         tolerances: Tolerances::new(up.tolerance.as_ref(), down.tolerance.as_ref()),

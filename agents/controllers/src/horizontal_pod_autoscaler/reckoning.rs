@@ -305,6 +305,7 @@ mod tests {
             Need::Measures => {
                 let pods = pods(usize::try_from(wanted).unwrap());
                 let subject = Subject {
+                    namespace: "a",
                     pods: &pods,
                     replicas: wanted,
                     tolerances: Tolerances::new(None, None),
@@ -446,15 +447,18 @@ mod tests {
         let lines = look(
             three,
             4,
-            vec![Ok(Reading::Value(1)), usage(&[1]), Err("gone".into())],
+            vec![
+                Ok(Reading::Value(1)),
+                Err("late".into()),
+                Err("gone".into()),
+            ],
         );
-        assert!(
-            lines.contains(
-                &"FailedGetObjectMetric: unable to get metric hits: Ingress on main: gone"
-                    .to_owned()
-            ),
-            "{lines:#?}"
-        );
+        for event in [
+            "FailedGetObjectMetric: unable to get metric hits: Ingress on a main/gone",
+            "FailedGetExternalMetric: unable to get external metric a/queue/&LabelSelector{MatchLabels:map[string]string{q: jobs,},MatchExpressions:[]LabelSelectorRequirement{},}: late",
+        ] {
+            assert!(lines.contains(&event.to_owned()), "{event}: {lines:#?}");
+        }
     }
 
     #[test]
@@ -463,6 +467,7 @@ mod tests {
         let (mut memory, scale) = (Memory::default(), scale(2));
         let pods = pods(2);
         let subject = Subject {
+            namespace: "a",
             pods: &pods,
             replicas: 2,
             tolerances: Tolerances::new(None, None),

@@ -181,7 +181,8 @@ impl<'a> Sources<'a> {
             "labelSelector",
             &selector::text(metric.selector.as_ref()),
         );
-        sum(&self.get(&path).await?).map(Reading::Value)
+        let list = self.get(&path).await;
+        sum(&list.map_err(|error| unfetched("external", &error))?).map(Reading::Value)
     }
 
     async fn get(&self, path: &str) -> Result<Value, String> {
@@ -194,7 +195,8 @@ impl<'a> Sources<'a> {
             let namespace = self.namespace;
             let mut path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods");
             query(&mut path, "labelSelector", self.pods);
-            self.usage = Some(self.get(&path).await);
+            let list = self.get(&path).await;
+            self.usage = Some(list.map_err(|error| unfetched("resource", &error)));
         }
         match &self.usage {
             Some(Ok(list)) => Ok(list),
@@ -210,7 +212,8 @@ impl<'a> Sources<'a> {
         metric: &MetricIdentifier,
         pods: Option<&str>,
     ) -> Result<Value, String> {
-        let version = self.custom_version().await?;
+        let version = self.custom_version().await;
+        let version = version.map_err(|error| unfetched("custom", &error))?;
         let mut path = format!("/apis/{CUSTOM}/{version}/namespaces/{}", self.namespace);
         for part in [resource, name, &metric.name] {
             if !part.is_empty() {
@@ -225,7 +228,8 @@ impl<'a> Sources<'a> {
         query(&mut path, "labelSelector", pods.unwrap_or_default());
         let selector = selector::text(metric.selector.as_ref());
         query(&mut path, "metricLabelSelector", &selector);
-        self.get(&path).await
+        let list = self.get(&path).await;
+        list.map_err(|error| unfetched("custom", &error))
     }
 
     async fn custom_version(&mut self) -> Result<&'static str, String> {
@@ -242,6 +246,11 @@ impl<'a> Sources<'a> {
         self.custom = Some(found.clone());
         found
     }
+}
+
+/// An error as Kubernetes words it, which tells what did not answer from what has answered nothing.
+fn unfetched(api: &str, error: &str) -> String {
+    format!("unable to fetch metrics from {api} metrics API: {error}")
 }
 
 fn custom_version(group: &Value) -> Result<&'static str, String> {
@@ -434,6 +443,17 @@ mod tests {
         assert_eq!(sum(&list), Ok(3500));
         assert_eq!(first_value(&list), Ok(1500));
         assert_eq!(custom_figures(&list).unwrap()["p"].window, seconds(30));
+    }
+
+    #[test]
+    fn an_api_that_does_not_answer_is_named() {
+        assert_eq!(
+            unfetched(
+                "custom",
+                "no custom metrics API (custom.metrics.k8s.io) registered"
+            ),
+            "unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered"
+        );
     }
 
     #[test]
