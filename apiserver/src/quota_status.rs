@@ -14,6 +14,7 @@ use host::HashMap;
 use resources::quota::{self, Amounts};
 use schema::Object;
 use serde_json::{Map, Value};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::ApiServer;
@@ -23,6 +24,8 @@ use crate::status::ApiError;
 use crate::write::{Extra, Step};
 
 const EVERY: Duration = Duration::from_secs(1);
+/// Before quotas that were just written are looked at, so that what comes together is looked at once.
+const SOON: Duration = Duration::from_millis(25);
 /// A pod whose deletion is overdue counts no more, which no event tells.
 const RECOUNTED_AFTER: Duration = Duration::from_secs(60);
 
@@ -31,9 +34,55 @@ pub(crate) async fn run(server: Arc<ApiServer>) {
     let mut counter = Counter::default();
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut news = News::of(&server);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            biased;
+            _ = ticks.tick() => {}
+            () = news.unsettled(&server) => {}
+        }
         counter.turn(&server).await;
+    }
+}
+
+/// Quotas that grant what their status does not say yet. They limit nothing until it does, so they do not wait for their
+/// turn.
+struct News {
+    changes: Option<watch::Receiver<u64>>,
+    /// The newest revision that was looked at.
+    seen: i64,
+}
+
+impl News {
+    fn of(server: &ApiServer) -> News {
+        let quotas = server.world.named("", "resourcequotas");
+        News {
+            changes: quotas.map(|cache| cache.subscribe()),
+            seen: 0,
+        }
+    }
+
+    /// Ends when there is one. May be dropped before: a turn looks at all.
+    async fn unsettled(&mut self, server: &ApiServer) {
+        loop {
+            let Some(changes) = &mut self.changes else {
+                return std::future::pending().await;
+            };
+            if changes.changed().await.is_err() {
+                self.changes = None;
+                continue;
+            }
+            tokio::time::sleep(SOON).await;
+            let quotas = server.world.list("", "resourcequotas", "");
+            let seen = self.seen;
+            for entry in &quotas {
+                self.seen = self.seen.max(entry.revision);
+            }
+            let mut written = quotas.iter().filter(|entry| entry.revision > seen);
+            if written.any(|entry| !grants_as_told(&entry.object())) {
+                return;
+            }
+        }
     }
 }
 
@@ -182,10 +231,18 @@ fn mark(objects: &[(Arc<Cache>, Vec<Arc<Entry>>)]) -> Mark {
         .collect()
 }
 
+fn amounts(quota: &Object, part: &str, field: &str) -> Amounts {
+    quota::amounts(quota.get(&[part, field]).unwrap_or(&Value::Null))
+}
+
+/// Whether the status has the limits that the quota asks for, which are those that hold.
+fn grants_as_told(quota: &Object) -> bool {
+    amounts(quota, "status", "hard") == amounts(quota, "spec", "hard")
+}
+
 /// The quota as it should be; none where it is.
 fn corrected(quota: &Object, used: &Amounts) -> Option<Object> {
-    let of = |path: &[&str]| quota::amounts(quota.get(path).unwrap_or(&Value::Null));
-    if of(&["status", "hard"]) == of(&["spec", "hard"]) && of(&["status", "used"]) == *used {
+    if grants_as_told(quota) && amounts(quota, "status", "used") == *used {
         return None;
     }
     let mut counted = quota.clone();
@@ -240,6 +297,19 @@ mod tests {
         let quota = Object::new(quota).unwrap();
         let used = quota::amounts(&json!({ "pods": used }));
         corrected(&quota, &used).map(|quota| quota.get(&["status"]).unwrap().clone())
+    }
+
+    #[test]
+    fn limits_that_hold_not_yet_are_news() {
+        let told = |status: Value| {
+            let quota =
+                json!({"spec": {"hard": {"pods": "5", "requests.cpu": "1"}}, "status": status});
+            grants_as_told(&Object::new(quota).unwrap())
+        };
+        let hard = |pods: &str| json!({"hard": {"pods": pods, "requests.cpu": "1"}, "used": {"pods": "7"}});
+        assert!(!told(json!({})));
+        assert!(!told(hard("4")));
+        assert!(told(hard("5")), "whatever is used");
     }
 
     #[test]
