@@ -160,6 +160,8 @@ async fn write(client: &Client, step: &Step) -> Result<(), ApiError> {
 struct Correlator {
     component: String,
     host: String,
+    /// What the name of the last new event ends with.
+    stamp: Micros,
     seen: HashMap<String, Seen>,
     similar: HashMap<String, (Micros, Vec<String>)>,
     budgets: HashMap<String, (f64, Micros)>,
@@ -185,6 +187,7 @@ impl Correlator {
         Self {
             component: component.into(),
             host: host.into(),
+            stamp: 0,
             seen: HashMap::default(),
             similar: HashMap::default(),
             budgets: HashMap::default(),
@@ -210,11 +213,15 @@ impl Correlator {
             format!("{group}|{}|{message}", object.field_path)
         };
         forget_oldest(&mut self.seen, |seen| seen.last);
-        let seen = self.seen.entry(key.clone()).or_insert_with(|| Seen {
-            name: format!("{}.{:x}", object.name, now.saturating_mul(1000)),
-            count: 0,
-            first: now,
-            last: now,
+        let seen = self.seen.entry(key.clone()).or_insert_with(|| {
+            // What is said of an object within one microsecond must not get one name: all but the first would be lost.
+            self.stamp = now.saturating_mul(1000).max(self.stamp.saturating_add(1));
+            Seen {
+                name: format!("{}.{:x}", object.name, self.stamp),
+                count: 0,
+                first: now,
+                last: now,
+            }
         });
         seen.count = seen.count.saturating_add(1);
         seen.last = now;
@@ -336,6 +343,26 @@ mod tests {
                 .count,
             1
         );
+    }
+
+    #[test]
+    fn events_of_one_moment_have_names_of_their_own() {
+        let mut correlator = Correlator::new("test", "");
+        let mut name = |message: &str, at| {
+            let step = correlator.observe(&report("p", message), at);
+            step.unwrap().name
+        };
+        let names = [
+            name("memory", seconds(1)),
+            name("disk", seconds(1)),
+            name("late", seconds(1) - 5),
+            name("ready", seconds(2)),
+        ];
+        assert_eq!(names[0], format!("p.{:x}", seconds(1) * 1000));
+        assert_eq!(names[3], format!("p.{:x}", seconds(2) * 1000));
+        let unlike: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(unlike.len(), names.len(), "{names:?}");
+        assert_eq!(name("disk", seconds(3)), names[1], "and keep them");
     }
 
     #[test]
