@@ -79,6 +79,8 @@ fn related(set: &ReplicaSet, world: &World) -> Vec<String> {
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::world;
@@ -215,6 +217,43 @@ spec:
             lines[0].contains("\"reason\":\"FailedCreate\"") && lines[0].contains("exceeded quota"),
             "{lines:#?}"
         );
+    }
+
+    #[test]
+    fn pods_that_fail_as_fast_as_they_are_made_are_made_ever_more_slowly() {
+        // All made at ten o'clock, which is now.
+        let failed = |count: usize| {
+            let pods = (0..count).map(|n| {
+                pod(&format!("p{n}"), "rs", "app: web", "phase: Failed").replace(
+                    "uid: p",
+                    "creationTimestamp: '2026-01-01T10:00:00Z', uid: p",
+                )
+            });
+            [SET.to_owned()].into_iter().chain(pods).collect::<String>()
+        };
+        let look = |text: &str, seconds: u64| {
+            let mut world = world(text);
+            world.now = crate::testing::after(seconds).wall;
+            let plan = reconcile(&Key::new("a", "web"), &world);
+            let made = plan
+                .lines()
+                .iter()
+                .filter(|l| l.starts_with("create"))
+                .count();
+            (made, plan.again_in.map(|wait| wait.as_secs()))
+        };
+        assert_eq!(look(SET, 0), (2, None));
+        assert_eq!(look(&failed(1), 0), (2, None), "no more than one of two");
+        assert_eq!(look(&failed(2), 0), (0, Some(1)));
+        assert_eq!(look(&failed(2), 1), (2, None));
+        assert_eq!(look(&failed(8), 1), (0, Some(7)));
+        assert_eq!(look(&failed(8), 8), (2, None));
+        assert_eq!(look(&failed(100), 0), (0, Some(256)));
+        assert_eq!(look(&failed(100), 256), (2, None));
+        let ahead = failed(100).replace("2026-01-01T10", "2026-01-01T13");
+        assert_eq!(look(&ahead, 0), (0, Some(256)), "of a clock that is ahead");
+        let long_ago = failed(100).replace("2026-01-01T10", "2026-01-01T09");
+        assert_eq!(look(&long_ago, 0), (2, None));
     }
 
     #[test]

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// Pods created or deleted in one reconcile.
 const BURST: usize = 500;
+/// Pods made within this time that failed delay others.
+const FAILED_LATELY: Micros = timestamp::seconds(600);
 
 /// A ReplicaSet or ReplicationController, seen alike.
 pub(crate) struct Target<'a> {
@@ -51,10 +53,9 @@ pub(crate) fn reconcile(target: &Target<'_>, world: &World) -> Plan {
         .into_iter()
         .filter(|pod| pod.metadata.is_controlled_by(&meta.uid))
         .collect();
-    let (going, rest): (Vec<_>, Vec<_>) = mine
-        .into_iter()
-        .filter(|pod| !pod.is_finished())
-        .partition(|pod| pod.metadata.is_deleting());
+    let (ended, live): (Vec<_>, Vec<_>) = mine.into_iter().partition(|pod| pod.is_finished());
+    let (going, rest): (Vec<_>, Vec<_>) =
+        live.into_iter().partition(|pod| pod.metadata.is_deleting());
     let mut plan = Plan::none();
     if let Some(op) = status_op(target, &rest, going.len(), world) {
         plan.push(op);
@@ -63,14 +64,23 @@ pub(crate) fn reconcile(target: &Target<'_>, world: &World) -> Plan {
         plan.again(delay);
     }
     if !meta.is_deleting() {
-        manage(target, &rest, world, &mut plan);
+        manage(target, &rest, &ended, world, &mut plan);
     }
     plan
 }
 
-fn manage(target: &Target<'_>, pods: &[Arc<Pod>], world: &World, plan: &mut Plan) {
+fn manage(
+    target: &Target<'_>,
+    pods: &[Arc<Pod>],
+    ended: &[Arc<Pod>],
+    world: &World,
+    plan: &mut Plan,
+) {
     let wanted = usize::try_from(target.replicas).unwrap_or(0);
     if pods.len() < wanted {
+        if let Some(wait) = hold_back(ended, wanted, world.now) {
+            return plan.again(wait);
+        }
         let count = (wanted - pods.len()).min(BURST);
         plan.push(Op::SlowStart(
             (0..count)
@@ -87,6 +97,24 @@ fn manage(target: &Target<'_>, pods: &[Arc<Pod>], world: &World, plan: &mut Plan
                 .collect(),
         ));
     }
+}
+
+/// How long nothing is to be made, because more pods than are wanted have failed in a short time: what refuses every pod
+/// would otherwise be asked as fast as pods can be made. It follows from the pods that failed, so that the next leader knows
+/// it, too; a clock that is wrong makes it no longer than it can be anyway.
+fn hold_back(ended: &[Arc<Pod>], wanted: usize, now: Micros) -> Option<Duration> {
+    let since = now.saturating_sub(FAILED_LATELY);
+    let failed = ended.iter().filter(|pod| pod.status.phase == "Failed");
+    let created: Vec<Micros> = failed
+        .map(|pod| pod.metadata.created())
+        .filter(|at| *at > since)
+        .collect();
+    let newest = *created.iter().max()?;
+    let doublings = u32::try_from((created.len() / wanted.max(1)).min(9)).unwrap_or(9);
+    let delay = timestamp::seconds(1) << doublings.checked_sub(1)?;
+    let left = newest.saturating_add(delay).saturating_sub(now).min(delay);
+    let left = u64::try_from(left).ok().filter(|left| *left > 0)?;
+    Some(Duration::from_micros(left))
 }
 
 fn victims(target: &Target<'_>, pods: &[Arc<Pod>], count: usize, world: &World) -> Vec<Arc<Pod>> {

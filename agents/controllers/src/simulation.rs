@@ -34,6 +34,8 @@ pub(crate) struct Simulation {
     pub(crate) seconds: u64,
     /// Reasons of the events so far.
     pub(crate) events: Vec<String>,
+    /// How many writes a leader can still do that is cut off.
+    left: Option<u64>,
 }
 
 impl Simulation {
@@ -46,6 +48,7 @@ impl Simulation {
             version: 0,
             seconds: 0,
             events: Vec::new(),
+            left: None,
         };
         documents(text)
             .into_iter()
@@ -95,7 +98,30 @@ impl Simulation {
         busy
     }
 
+    /// A leader is cut off after so many writes of a reconcile, and another one takes over who remembers nothing.
+    pub(crate) fn cut_off(&mut self, key: &Key, reconcile: fn(&Key, &World) -> Plan, writes: u64) {
+        self.left = Some(writes);
+        self.step(key, reconcile);
+        self.left = None;
+        self.sightings = Arc::default();
+    }
+
+    /// Nothing reaches the cluster any more of who is cut off.
+    fn write(&mut self) -> Result<(), ApiError> {
+        match &mut self.left {
+            None => Ok(()),
+            Some(0) => Err(conflict()),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+
     fn perform(&mut self, op: Op) -> Result<(), ApiError> {
+        if matches!(op, Op::Create { .. } | Op::Patch { .. } | Op::Delete { .. }) {
+            self.write()?;
+        }
         match op {
             Op::Event(report) => self.events.push(report.reason.to_owned()),
             Op::Reported { op, success, .. } => {
@@ -192,6 +218,7 @@ impl Simulation {
             match kind.as_str() {
                 "Pod" => self.caches.pods.remove(&key),
                 "Node" => self.caches.nodes.remove(&key),
+                "ReplicaSet" => self.caches.replica_sets.remove(&key),
                 "ControllerRevision" => self.caches.controller_revisions.remove(&key),
                 "PersistentVolumeClaim" => self.caches.claims.remove(&key),
                 "DaemonSet" => self.caches.daemon_sets.remove(&key),
@@ -216,6 +243,7 @@ impl Simulation {
         match kind.as_str() {
             "Pod" => apply(&self.caches.pods, &object),
             "Node" => apply(&self.caches.nodes, &object),
+            "ReplicaSet" => apply(&self.caches.replica_sets, &object),
             "ControllerRevision" => apply(&self.caches.controller_revisions, &object),
             "PersistentVolumeClaim" => apply(&self.caches.claims, &object),
             "DaemonSet" => apply(&self.caches.daemon_sets, &object),

@@ -35,6 +35,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Pods of this image never become ready.
 pub(crate) const BROKEN: &str = "broken";
+/// Pods of this image fail at once.
+pub(crate) const FAILING: &str = "failing";
 
 pub(crate) struct Cluster {
     pub(crate) client: Client,
@@ -100,7 +102,7 @@ impl Cluster {
     /// A cluster, and what is needed to start controllers in it.
     pub(crate) async fn without_controllers() -> (Self, AgentContext) {
         let (cluster, context) = Self::bare().await;
-        tokio::spawn(pretend_to_run(
+        host::spawn(pretend_to_run(
             cluster.client.clone(),
             cluster.pods.clone(),
             context.stop.clone(),
@@ -168,8 +170,13 @@ impl Cluster {
         (status, String::from_utf8_lossy(&body).into_owned())
     }
 
+    /// Its API server.
+    pub(crate) fn api(&self) -> &Arc<ApiServer> {
+        &self.api
+    }
+
     /// A cluster in which nothing happens by itself.
-    async fn bare() -> (Self, AgentContext) {
+    pub(crate) async fn bare() -> (Self, AgentContext) {
         let (api, tasks) = api_server().await;
         let client = client_of(&api);
         let stop = CancellationToken::new();
@@ -208,6 +215,17 @@ impl Cluster {
         &self,
         what: &str,
         cache: &Cache<T>,
+        wanted: impl FnMut(&Cache<T>) -> Option<R>,
+    ) -> R {
+        self.until_within(PATIENCE, what, cache, wanted).await
+    }
+
+    /// The same for what takes longer.
+    pub(crate) async fn until_within<T: Kind, R>(
+        &self,
+        patience: Duration,
+        what: &str,
+        cache: &Cache<T>,
         mut wanted: impl FnMut(&Cache<T>) -> Option<R>,
     ) -> R {
         let mut version = cache.version();
@@ -220,7 +238,7 @@ impl Cluster {
                 version.changed().await.expect("the cache lives");
             }
         };
-        match tokio::time::timeout(PATIENCE, waiting).await {
+        match tokio::time::timeout(patience, waiting).await {
             Ok(result) => result,
             Err(_) => panic!("waited in vain: {what}\n{}", self.describe()),
         }
@@ -282,6 +300,24 @@ impl Cluster {
                 && [s.replicas, s.updated_replicas, s.available_replicas] == [replicas; 3]
         })
         .await
+    }
+
+    /// The same as [`Cluster::rolled_out`] for any Deployment, and with more patience.
+    pub(crate) async fn until_rolled_out(&self, name: &str, replicas: i32) {
+        let is_so = |all: &Cache<Deployment>| {
+            let deployment = all.get("default", name)?;
+            let status = &deployment.status;
+            let counts = [
+                status.replicas,
+                status.updated_replicas,
+                status.available_replicas,
+            ];
+            let observed = status.observed_generation >= deployment.metadata.generation;
+            (observed && counts == [replicas; 3]).then_some(())
+        };
+        let patience = PATIENCE * 30;
+        self.until_within(patience, "the rollout", &self.deployments, is_so)
+            .await;
     }
 
     pub(crate) async fn create_deployment(&self, replicas: i32, image: &str) {
@@ -398,13 +434,17 @@ async fn pretend_to_run(client: Client, pods: Arc<Cache<Pod>>, stop: Cancellatio
         let (client, pods) = (client.clone(), pods.clone());
         async move {
             let Some(pod) = pods.by_key(&key) else { return Next::Done };
-            let broken = pod.spec.containers.iter().any(|c| c.image == BROKEN);
-            if broken || pod.is_ready() || !pod.is_active() {
+            let is_of = |image: &str| pod.spec.containers.iter().any(|c| c.image == image);
+            if is_of(BROKEN) || pod.is_ready() || !pod.is_active() {
                 return Next::Done;
             }
             let now = agent_runtime::timestamp::time(agent_runtime::timestamp::now());
             let ip = format!("10.1.{}.{}", rand::random_range(0..250), rand::random_range(1..250));
-            let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}]}});
+            let status = if is_of(FAILING) {
+                json!({"status": {"phase": "Failed", "reason": "NodeAffinity"}})
+            } else {
+                json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}]}})
+            };
             match client.patch_status(&PODS, &key.namespace, &key.name, PatchType::Strategic, &status).await {
                 Err(error) if !error.is_not_found() => Next::Backoff,
                 _ => Next::Done,

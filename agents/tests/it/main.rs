@@ -2,6 +2,7 @@
 //! says that pods are ready; some tests have the scheduler, and node agents whose containers are simulated.
 
 mod autoscaling;
+mod bad_input;
 mod bindings;
 mod cluster;
 mod cron_jobs;

@@ -131,6 +131,7 @@ fn after_any_disturbance_there_is_one_pod_of_the_last_template_on_each_node() {
                 (6, Some(pod)) => {
                     cluster.run(&pod);
                 }
+                (7, _) => cluster.cut_off(&key(), reconcile, dice.roll(4)),
                 _ => {
                     cluster.step(&key(), reconcile);
                 }

@@ -112,6 +112,7 @@ fn after_any_disturbance_there_are_all_pods_of_the_last_template() {
                 5 | 6 => {
                     cluster.run(&name);
                 }
+                7 => cluster.cut_off(&key(), reconcile, dice.roll(4)),
                 _ => {
                     cluster.step(&key(), reconcile);
                 }
