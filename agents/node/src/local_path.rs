@@ -1,9 +1,11 @@
-//! The directories that are volumes of claims: where they are, and their removal when the controller asks for it.
+//! The directories that are volumes of claims: where they are, and their removal when the controller asks for it; also of
+//! those that somebody made a volume of by hand.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_runtime::host_path::{How, RECLAIM, annotation, tasks};
 use agent_runtime::local_path::{REMOVE, is_volume_name, names};
 use agent_runtime::resource_ref::NODES;
 use agent_runtime::{EventType, PatchType};
@@ -40,7 +42,10 @@ pub(crate) async fn remove_unneeded(agent: Arc<Agent>) {
         // Most changes of a node are its heartbeats.
         let asked = node.and_then(|node| Asked::of(&node));
         sender.send_if_modified(|known: &mut Option<Asked>| {
-            let same = |known: &Asked| asked.as_ref().is_some_and(|asked| asked.list == known.list);
+            let same = |known: &Asked| {
+                let mut asked = asked.iter();
+                asked.any(|asked| asked.list == known.list && asked.reclaim == known.reclaim)
+            };
             let is_new = !known.as_ref().map_or(asked.is_none(), same);
             *known = asked.clone();
             is_new
@@ -69,23 +74,33 @@ pub(crate) async fn remove_unneeded(agent: Arc<Agent>) {
 /// What the controller has asked for, in the version of the node in which it did.
 #[derive(Clone)]
 struct Asked {
-    list: String,
+    list: Option<String>,
+    /// As [`RECLAIM`] has it.
+    reclaim: Option<String>,
     version: String,
 }
 
 impl Asked {
     fn of(node: &Value) -> Option<Asked> {
         let metadata = &node["metadata"];
-        let list = metadata["annotations"][REMOVE].as_str()?.to_owned();
+        let annotation = |name| Some(metadata["annotations"].get(name)?.as_str()?.to_owned());
+        let (list, reclaim) = (annotation(REMOVE), annotation(RECLAIM));
+        if list.is_none() && reclaim.is_none() {
+            return None;
+        }
         let version = metadata["resourceVersion"].as_str()?.to_owned();
-        Some(Asked { list, version })
+        Some(Asked {
+            list,
+            reclaim,
+            version,
+        })
     }
 }
 
 /// Whether all is removed and told.
 async fn remove(agent: &Arc<Agent>, asked: Asked) -> bool {
     let mut left = Vec::new();
-    for name in names(Some(&asked.list)) {
+    for name in names(asked.list.as_deref()) {
         // Nobody else's directory is removed, whoever writes such a name.
         if !is_volume_name(name) {
             continue;
@@ -103,7 +118,23 @@ async fn remove(agent: &Arc<Agent>, asked: Asked) -> bool {
     } else {
         left.join(",").into()
     };
-    let metadata = json!({"resourceVersion": asked.version, "annotations": {REMOVE: rest}});
+    let mut unfinished = tasks(asked.reclaim.as_deref());
+    for (name, task) in std::mem::take(&mut unfinished) {
+        let (work, how) = (task.clone(), task.how);
+        let done = tokio::task::spawn_blocking(move || volumes::reclaim(&work)).await;
+        if let Err(error) = done.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            let (reason, verb) = match how {
+                How::Remove => ("VolumeFailedDelete", "remove"),
+                How::Scrub => ("VolumeFailedRecycle", "empty"),
+            };
+            let text = format!("cannot {verb} the directory of volume {name}: {error}");
+            agent.node_event(EventType::Warning, reason, text);
+            unfinished.insert(name, task);
+        }
+    }
+    let is_done = left.is_empty() && unfinished.is_empty();
+    let annotations = json!({REMOVE: rest, RECLAIM: annotation(&unfinished)});
+    let metadata = json!({"resourceVersion": asked.version, "annotations": annotations});
     let patch = json!({ "metadata": metadata });
     let name = &agent.config.node_name;
     let told = agent
@@ -113,5 +144,5 @@ async fn remove(agent: &Arc<Agent>, asked: Asked) -> bool {
     if let Err(error) = &told {
         tracing::debug!(error = %error.message, "the removal of volumes is told later");
     }
-    told.is_ok() && left.is_empty()
+    told.is_ok() && is_done
 }

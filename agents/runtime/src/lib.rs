@@ -12,6 +12,7 @@ pub mod elector;
 pub mod error;
 pub mod events;
 pub mod execute;
+pub mod host_path;
 pub mod hub;
 pub mod kinds;
 pub mod kubeconfig;

@@ -49,6 +49,23 @@ impl Machines {
     }
 }
 
+/// A node agent that has nothing to run containers with, and all the rest of a real one.
+pub(crate) fn without_containers(client: &Client, name: &str) -> Machines {
+    let stop = CancellationToken::new();
+    let (identity, asker) = identities();
+    let dir = tempfile::tempdir().unwrap();
+    let config = NodeConfig {
+        runtime: RuntimeKind::DockerAt(dir.path().join("no.sock")),
+        ..config(name, dir.path(), identity)
+    };
+    tokio::spawn(agents::run_node(config, client.clone(), stop.clone()));
+    Machines {
+        asker,
+        _stop: stop.drop_guard(),
+        _dirs: vec![dir],
+    }
+}
+
 fn config(name: &str, dir: &Path, server: ServerIdentity) -> NodeConfig {
     let hollow = HollowConfig {
         start_delay_min: Duration::ZERO,

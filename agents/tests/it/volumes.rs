@@ -1,6 +1,7 @@
 //! The lives of volumes and of claims.
 
 use crate::cluster::Cluster;
+use agent_runtime::host_path::RECLAIM;
 use agent_runtime::kinds::{Kind, Node, PersistentVolume, PersistentVolumeClaim, StorageClass};
 use agent_runtime::local_path::{REMOVE, ROOT};
 use agent_runtime::resource_ref::{NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
@@ -271,4 +272,56 @@ async fn a_directory_is_made_for_a_claim_grows_and_goes() {
         all.get("", &name).is_none().then_some(())
     });
     gone.await;
+}
+
+/// The agent is a real one, and its directories are this machine's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_agent_of_a_node_removes_and_empties_the_directories_of_volumes_made_by_hand() {
+    let cluster = Cluster::start().await;
+    let _agent = crate::machines::without_containers(&cluster.client, "n");
+    let nodes = cluster.hub.cache::<Node>();
+    let registered = cluster.until("the node", &nodes, |nodes| nodes.get("", "n"));
+    registered.await;
+    let volumes = cluster.hub.cache::<PersistentVolume>();
+    cluster.hub.wait_synced().await;
+    let place = tempfile::tempdir_in("/tmp").unwrap();
+    let client = &cluster.client;
+    for policy in ["Delete", "Recycle", "Retain"] {
+        let name = policy.to_lowercase();
+        let dir = place.path().join(&name);
+        std::fs::create_dir_all(dir.join("deep")).unwrap();
+        std::fs::write(dir.join("deep/file"), "1").unwrap();
+        let mut volume = static_volume(&name, "1Gi");
+        volume["spec"]["persistentVolumeReclaimPolicy"] = policy.into();
+        volume["spec"]["hostPath"]["path"] = dir.to_str().unwrap().into();
+        create(&cluster, &PERSISTENT_VOLUMES, volume).await;
+        let spec = json!({"storageClassName": "manual", "volumeName": name});
+        create(&cluster, &PERSISTENT_VOLUME_CLAIMS, claim(&name, spec)).await;
+        let is_bound = |c: &PersistentVolumeClaim| c.status.phase == "Bound";
+        claim_is(&cluster, "a bound claim", &name, is_bound).await;
+        volume_is(&cluster, &name, "Bound").await;
+        let all = DeleteParams::default();
+        client
+            .delete(&PERSISTENT_VOLUME_CLAIMS, "default", &name, &all)
+            .await
+            .unwrap();
+    }
+    let gone = cluster.until("the deleted one to go", &volumes, |all| {
+        all.get("", "delete").is_none().then_some(())
+    });
+    gone.await;
+    assert!(!place.path().join("delete").exists());
+    let free = volume_is(&cluster, "recycle", "Available").await;
+    assert!(free.spec.claim_ref.is_none());
+    let left = std::fs::read_dir(place.path().join("recycle")).unwrap();
+    assert_eq!(left.count(), 0);
+    volume_is(&cluster, "retain", "Released").await;
+    assert!(place.path().join("retain/deep/file").exists());
+    cluster
+        .until("nothing to be left to do", &nodes, |nodes| {
+            let node = nodes.get("", "n")?;
+            let asked = node.metadata.annotations.get(RECLAIM);
+            asked.is_none().then_some(())
+        })
+        .await;
 }

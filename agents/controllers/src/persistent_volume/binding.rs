@@ -1,6 +1,6 @@
 //! The steps of a binding, and the states of both sides.
 
-use super::{BIND_COMPLETED, BOUND_BY_CONTROLLER, YES, event, is_meant_for, size};
+use super::{BIND_COMPLETED, BOUND_BY_CONTROLLER, YES, event, host_path, is_meant_for, size};
 use crate::world::World;
 use agent_runtime::EventType;
 use agent_runtime::kinds::{PersistentVolume, PersistentVolumeClaim};
@@ -71,12 +71,13 @@ fn name_volume(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Opti
 /// had reserved it.
 pub(super) fn unbind(volume: &PersistentVolume) -> Plan {
     let mut metadata = versioned(volume.metadata.resource_version.as_str());
-    let spec = if volume
-        .metadata
-        .annotations
-        .contains_key(BOUND_BY_CONTROLLER)
-    {
-        metadata["annotations"] = json!({BOUND_BY_CONTROLLER: null});
+    let annotations = &volume.metadata.annotations;
+    let is_taken = annotations.contains_key(BOUND_BY_CONTROLLER);
+    let taken = is_taken.then_some((BOUND_BY_CONTROLLER, Value::Null));
+    for (name, none) in taken.into_iter().chain(host_path::forget(volume)) {
+        metadata["annotations"][name] = none;
+    }
+    let spec = if is_taken {
         json!({"claimRef": null})
     } else {
         json!({"claimRef": {"uid": null}})

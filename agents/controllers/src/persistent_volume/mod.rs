@@ -10,6 +10,7 @@ mod claim;
 mod class;
 mod default_class;
 mod expansion;
+mod host_path;
 mod matching;
 mod provision;
 mod reclaim;
@@ -61,8 +62,9 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     let (volumes, keys) = (caches.volumes.clone(), queue.clone());
     caches.nodes.subscribe(move |change| {
         let asked = |node: &Option<Arc<Node>>| {
-            let annotations = node.as_ref().map(|node| &node.metadata.annotations);
-            annotations.and_then(|annotations| annotations.get(REMOVE).cloned())
+            let node = node.as_ref()?;
+            let removals = node.metadata.annotations.get(REMOVE).cloned();
+            Some((removals, host_path::asked(node).cloned()))
         };
         if change.old.is_some() && change.new.is_some() && asked(&change.old) == asked(&change.new)
         {

@@ -4,18 +4,18 @@
 //! was asked, so that a name that is gone from the annotation means that the directory is gone.
 
 use super::binding::{self, volume_failed, volume_phase};
-use super::{PROVISIONED_BY, provision};
+use super::{PROVISIONED_BY, host_path, provision};
 use crate::world::World;
 use agent_runtime::ResourceRef;
 use agent_runtime::kinds::{Node, ObjectMeta, ObjectReference, PersistentVolume};
 use agent_runtime::local_path::{self, PROVISIONER, REMOVE, REMOVED_MAX, SIMULATED};
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::{NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";
 /// On a volume: the agent of its node has been asked to remove its directory.
-const ASKED: &str = "kontiki.io/local-path-removal-asked";
+pub(super) const ASKED: &str = "kontiki.io/local-path-removal-asked";
 
 /// On volumes that are made here and deleted with their claim: one that somebody deletes by hand is there until its directory
 /// is gone, as with external provisioners.
@@ -84,10 +84,13 @@ pub(super) fn unneeded(volume: &PersistentVolume, world: &World) -> Plan {
     match volume.spec.persistent_volume_reclaim_policy.as_str() {
         "Retain" => Plan::none(),
         "Delete" => delete(volume, world),
-        "Recycle" => fail(
-            "VolumeFailedRecycle",
-            "No recycler plugin found for the volume!",
-        ),
+        "Recycle" => match host_path::directory(volume) {
+            Some((path, how)) => host_path::plan(volume, path, how, world),
+            None => fail(
+                "VolumeFailedRecycle",
+                "No recycler plugin found for the volume!",
+            ),
+        },
         _ => fail(
             "VolumeUnknownReclaimPolicy",
             "Volume has unrecognized PersistentVolumeReclaimPolicy",
@@ -100,23 +103,22 @@ fn delete(volume: &PersistentVolume, world: &World) -> Plan {
     match by.map_or("", String::as_str) {
         PROVISIONER => remove(volume, world),
         by if !by.is_empty() && !by.starts_with("kubernetes.io/") => Plan::none(),
-        _ => {
-            let text = no_deleter(volume);
-            Plan::of(volume_failed(volume, "VolumeFailedDelete", &text, world))
-        }
+        _ => match host_path::directory(volume) {
+            Some((path, how)) => host_path::plan(volume, path, how, world),
+            None => {
+                let text = no_deleter(volume);
+                Plan::of(volume_failed(volume, "VolumeFailedDelete", &text, world))
+            }
+        },
     }
 }
 
-/// Nothing here deletes volumes that somebody else has made.
+/// Nothing else is deleted here that somebody has made.
 fn no_deleter(volume: &PersistentVolume) -> String {
     let name = &volume.metadata.name;
-    let why = match (&volume.spec.host_path, &volume.spec.nfs) {
-        (Some(host), _) if !host.path.starts_with("/tmp/") => {
-            let path = &host.path;
-            return format!("host_path deleter only supports /tmp/.+ but received provided {path}");
-        }
-        (None, None) => "no volume plugin matched",
-        _ => "no deletable volume plugin matched",
+    let why = match &volume.spec.nfs {
+        None => "no volume plugin matched",
+        Some(_) => "no deletable volume plugin matched",
     };
     format!("error getting deleter volume plugin for volume \"{name}\": {why}")
 }
@@ -147,18 +149,19 @@ fn remove(volume: &PersistentVolume, world: &World) -> Plan {
         (false, false) if names.len() >= REMOVED_MAX => Plan::none(),
         (false, false) => {
             let all = [names.as_slice(), &[&meta.name]].concat().join(",");
-            let ask = annotate(&NODES, &node.metadata, REMOVE, &all);
+            let ask = annotate(&NODES, &node.metadata, REMOVE, &all.into());
             Plan::of(vec![ask, note_asked(meta, &node)])
         }
         (false, true) => Plan::of(vec![note_asked(meta, &node)]),
     }
 }
 
-fn note_asked(volume: &ObjectMeta, node: &Node) -> Op {
-    annotate(&PERSISTENT_VOLUMES, volume, ASKED, &node.metadata.uid)
+pub(super) fn note_asked(volume: &ObjectMeta, node: &Node) -> Op {
+    let uid = node.metadata.uid.as_str().into();
+    annotate(&PERSISTENT_VOLUMES, volume, ASKED, &uid)
 }
 
-fn annotate(resource: &ResourceRef, meta: &ObjectMeta, name: &str, value: &str) -> Op {
+pub(super) fn annotate(resource: &ResourceRef, meta: &ObjectMeta, name: &str, value: &Value) -> Op {
     let mut metadata = binding::versioned(&meta.resource_version);
     metadata["annotations"] = json!({ name: value });
     Op::merge(resource, meta, json!({ "metadata": metadata }))
@@ -167,6 +170,6 @@ fn annotate(resource: &ResourceRef, meta: &ObjectMeta, name: &str, value: &str) 
 /// Whether it waits for the agent of its node.
 pub(super) fn waits_for_node(volume: &PersistentVolume) -> bool {
     let by = volume.metadata.annotations.get(PROVISIONED_BY);
-    by.is_some_and(|by| by == PROVISIONER)
+    (by.is_some_and(|by| by == PROVISIONER) || host_path::directory(volume).is_some())
         && matches!(volume.status.phase.as_str(), "Released" | "Failed")
 }

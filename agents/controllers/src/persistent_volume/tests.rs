@@ -1,2 +1,3 @@
 mod convergence;
+mod host_path;
 mod traps;

@@ -19,6 +19,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use agent_runtime::host_path::{Task, below_tmp};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use time::OffsetDateTime;
 
@@ -307,6 +308,14 @@ pub(crate) fn remove(pod_dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
+}
+
+/// Removes or empties a directory below `/tmp` that somebody made a volume of.
+pub(crate) fn reclaim(task: &Task) -> io::Result<()> {
+    let Some(below) = below_tmp(&task.path) else {
+        return Err(io::Error::other("only what is below /tmp is reclaimed"));
+    };
+    tree::reclaim(Path::new("/tmp"), below, task.how)
 }
 
 /// UIDs of the pods that have a directory here.
