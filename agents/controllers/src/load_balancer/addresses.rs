@@ -1,7 +1,7 @@
 //! Which addresses a Service may have. Values in, values out.
 
 use super::{is_local, wants};
-use agent_runtime::kinds::{EndpointSlice, Node, Service};
+use agent_runtime::kinds::{EndpointSlice, Node, Service, ServicePort};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -67,22 +67,32 @@ pub(super) fn grant(
     }
     let mut holder = None;
     all.retain(|address| match taken_by(*address, service, services) {
-        Some(other) => {
-            holder.get_or_insert_with(|| (other.clone(), shared_port(service, other)));
+        Some(taken) => {
+            holder.get_or_insert(taken);
             false
         }
         None => true,
     });
     match holder {
-        Some((other, Some((protocol, port)))) if all.is_empty() => {
-            let meta = &other.metadata;
+        Some(Taken { by, port, use_ }) if all.is_empty() => {
+            let ((protocol, port), meta) = (port, &by.metadata);
             Granted::Refused(format!(
-                "port {port}/{protocol} of all its addresses is in use by Service {}/{}",
+                "port {port}/{protocol} of all its addresses is {use_} Service {}/{}",
                 meta.namespace, meta.name
             ))
         }
         _ => Granted::Addresses(all.iter().map(ToString::to_string).collect()),
     }
+}
+
+/// A protocol and a number.
+type Port = (String, i32);
+
+/// A port that cannot be had.
+struct Taken<'a> {
+    by: &'a Service,
+    port: Port,
+    use_: &'static str,
 }
 
 /// The families of the Service in its order; whether each is IPv6.
@@ -122,39 +132,80 @@ fn nodes_of(slices: &[Arc<EndpointSlice>]) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The Service that has one of the ports on an address.
+/// The Service that has one of the ports on an address: by a load balancer, or by a node port, which is one of every address.
 fn taken_by<'a>(
     address: IpAddr,
-    service: &Service,
+    service: &'a Service,
     services: &'a [Arc<Service>],
-) -> Option<&'a Arc<Service>> {
+) -> Option<Taken<'a>> {
     let has = |service: &Service| {
         let ingress = &service.status.load_balancer.ingress;
         ingress.iter().any(|place| place.ip.parse() == Ok(address))
     };
-    let mine = has(service);
-    services.iter().find(|other| {
-        other.metadata.uid != service.metadata.uid
-            && wants(other)
-            && has(other)
-            // Where both have it, which only two at a time could do, the older one keeps it.
-            && (!mine || age(other) < age(service))
-            && shared_port(service, other).is_some()
+    let (mine, wanted) = (has(service), offered(service));
+    if let Some(port) = own_conflict(service) {
+        let (by, use_) = (service, "a node port of the same");
+        return Some(Taken { by, port, use_ });
+    }
+    // Where both have it, the older one keeps it: nobody takes a port by making a node port of its number.
+    let comes_first = |other: &&Arc<Service>| {
+        other.metadata.uid != service.metadata.uid && (!mine || age(other) < age(service))
+    };
+    services.iter().filter(comes_first).find_map(|other| {
+        let shared = |ports: BTreeSet<Port>| wanted.intersection(&ports).next().cloned();
+        let balanced = (wants(other) && has(other)).then(|| offered(other));
+        let found = balanced.and_then(shared).map(|port| (port, "in use by"));
+        let found = found.or_else(|| Some((shared(node_ports(other))?, "a node port of")));
+        let ((port, use_), by) = (found?, other);
+        Some(Taken { by, port, use_ })
     })
+}
+
+/// A port that one entry of the Service offers while another has it as its node port.
+fn own_conflict(service: &Service) -> Option<Port> {
+    let ports = &service.spec.ports;
+    let collides = |entry: &&ServicePort| {
+        let mut others = ports.iter();
+        others.any(|other| {
+            other.node_port == entry.port
+                && other.port != entry.port
+                && protocol(other) == protocol(entry)
+        })
+    };
+    let found = ports.iter().find(collides)?;
+    Some((protocol(found).to_owned(), found.port))
 }
 
 fn age(service: &Service) -> (i64, &str) {
     (service.metadata.created(), &service.metadata.uid)
 }
 
-/// A port that both offer.
-fn shared_port(one: &Service, other: &Service) -> Option<(String, i32)> {
-    let ports = |service: &Service| -> BTreeSet<(String, i32)> {
-        let protocol = |text: &str| if text.is_empty() { "TCP" } else { text }.to_owned();
-        let ports = service.spec.ports.iter();
-        ports
-            .map(|port| (protocol(&port.protocol), port.port))
-            .collect()
-    };
-    ports(one).intersection(&ports(other)).next().cloned()
+fn protocol(port: &ServicePort) -> &str {
+    match port.protocol.as_str() {
+        "" => "TCP",
+        protocol => protocol,
+    }
+}
+
+/// The ports of its load balancer.
+fn offered(service: &Service) -> BTreeSet<Port> {
+    let ports = service.spec.ports.iter();
+    ports
+        .map(|port| (protocol(port).to_owned(), port.port))
+        .collect()
+}
+
+/// The ports that it has on every node.
+pub(super) fn node_ports(service: &Service) -> BTreeSet<Port> {
+    let spec = &service.spec;
+    if !matches!(spec.kind.as_str(), "NodePort" | "LoadBalancer") {
+        return BTreeSet::new();
+    }
+    let ports = spec.ports.iter();
+    let ports = ports.map(|port| (protocol(port).to_owned(), port.node_port));
+    let health = ("TCP".to_owned(), spec.health_check_node_port);
+    ports
+        .chain([health])
+        .filter(|(_, number)| *number != 0)
+        .collect()
 }

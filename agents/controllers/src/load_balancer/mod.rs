@@ -1,7 +1,7 @@
 //! Services of type LoadBalancer, on the addresses of the nodes themselves: the cloud of a cluster that has none.
 //!
 //! A Service gets the addresses of all nodes that may take traffic from outside, but not those on which another one has one
-//! of its ports already. Each look does the next step that is missing: the finalizer, the addresses, and in the end the
+//! of its ports already, be it as a node port. Each look does the next step that is missing: the finalizer, the addresses, and in the end the
 //! addresses and the finalizer off again.
 
 mod addresses;
@@ -31,6 +31,15 @@ const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
 fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     let (services, keys) = (Arc::downgrade(&caches.services), queue.clone());
     caches.services.subscribe(move |change| {
+        let node_ports = |side: &Option<Arc<Service>>| {
+            let ports = side.as_ref().map(|one| addresses::node_ports(one));
+            ports.unwrap_or_default()
+        };
+        if node_ports(&change.old) != node_ports(&change.new)
+            && let Some(services) = services.upgrade()
+        {
+            enqueue(&services, &keys);
+        }
         let concerned = |service: &Arc<Service>| wants(service) || has_finalizer(service);
         if !change.sides().any(concerned) {
             return;

@@ -197,6 +197,45 @@ fn a_port_of_an_address_has_one_service() {
 }
 
 #[test]
+fn a_node_port_of_another_is_a_port_of_every_address() {
+    let wanted = service("web", "ipFamilies: [IPv4]", "").replace("port: 80", "port: 30080");
+    let other = |ports: &str, day: &str| {
+        format!(
+            "---\nkind: Service\nmetadata: {{name: other, namespace: a, uid: other, creationTimestamp: '2026-01-01T{day}:00:00Z'}}\nspec: {{type: NodePort, {ports}}}\n"
+        )
+    };
+    let look = |other: &str, wanted: &str| lines(&[NODES, other, wanted].concat());
+    let refused = "Error syncing load balancer: failed to ensure load balancer: port 30080/TCP of all its addresses is a node port of Service a/other";
+    let refused = said("Warning", "SyncLoadBalancerFailed", refused);
+    let free = patch(&["10.0.0.1", "203.0.113.2"]);
+    let taken = other("ports: [{port: 1, nodePort: 30080}]", "08");
+    assert_eq!(look(&taken, &wanted), [refused.clone()]);
+    let healthy = other("healthCheckNodePort: 30080, ports: [{port: 1}]", "08");
+    assert_eq!(look(&healthy, &wanted), [refused.clone()]);
+    for harmless in [
+        other("ports: [{port: 30080, nodePort: 30081}]", "08"),
+        other("ports: [{port: 1, nodePort: 30080, protocol: UDP}]", "08"),
+        taken.replace("NodePort,", "ClusterIP,"),
+    ] {
+        assert_eq!(look(&harmless, &wanted)[0], free, "{harmless}");
+    }
+    // What is there already is taken away by nobody who comes later.
+    let given = "10.0.0.1 203.0.113.2";
+    let mine = service("web", "ipFamilies: [IPv4]", given).replace("port: 80", "port: 30080");
+    assert_eq!(look(&taken, &mine), [patch(&[]), refused]);
+    let later = other("ports: [{port: 1, nodePort: 30080}]", "09").replace("09:00", "09:30");
+    assert!(look(&later, &mine).is_empty());
+    // Its own node port of the same entry leads to the same place, that of another entry does not.
+    let own = wanted.replace("port: 30080,", "port: 30080, nodePort: 30080,");
+    assert_eq!(look("", &own)[0], free);
+    let crossed = wanted.replace(
+        "{port: 30080,",
+        "{port: 1, protocol: TCP, nodePort: 30080}, {port: 30080,",
+    );
+    assert!(look("", &crossed)[0].contains("is a node port of the same Service a/web"));
+}
+
+#[test]
 fn an_address_can_be_wished_for() {
     let wished =
         |ip: &str| lines(&[NODES, &service("web", &format!("loadBalancerIP: {ip}"), "")].concat());

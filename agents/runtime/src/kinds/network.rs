@@ -49,6 +49,7 @@ fields! {
         pub load_balancer_class: Option<String>,
         #[serde(rename = "loadBalancerIP")]
         pub load_balancer_ip: String,
+        pub health_check_node_port: i32,
     }
     /// A port of a service.
     pub struct ServicePort {
