@@ -8,6 +8,7 @@
 mod agent;
 mod clock;
 mod etc;
+mod follow;
 pub mod hollow;
 mod local_path;
 mod logs;

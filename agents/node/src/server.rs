@@ -14,7 +14,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{MethodRouter, any, get};
 use futures::StreamExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -196,32 +196,47 @@ fn forbidden(name: &str) -> Router {
     })
 }
 
-pub(crate) fn router(agent: Arc<Agent>) -> Router {
+/// What answers the requests of a node's API. What takes a pod by its name also takes it with its uid.
+pub(crate) struct Answers<S> {
+    pub(crate) pods: MethodRouter<S>,
+    pub(crate) stats_summary: MethodRouter<S>,
+    pub(crate) metrics_resource: MethodRouter<S>,
+    pub(crate) container_logs: MethodRouter<S>,
+    pub(crate) exec: [MethodRouter<S>; 2],
+    pub(crate) attach: [MethodRouter<S>; 2],
+    pub(crate) port_forward: [MethodRouter<S>; 2],
+}
+
+/// The paths of a node's API.
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>(answers: Answers<S>) -> Router<S> {
+    let ([exec, exec_by_uid], [attach, attach_by_uid]) = (answers.exec, answers.attach);
+    let [forward, forward_by_uid] = answers.port_forward;
+    let (logs, usage) = (answers.container_logs, answers.metrics_resource);
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
-        .route("/pods", get(pods))
-        .route("/stats/summary", get(stats_summary))
-        .route("/metrics/resource", get(metrics_resource))
-        .route(
-            "/containerLogs/{namespace}/{pod}/{container}",
-            get(container_logs),
-        )
-        .route("/exec/{namespace}/{pod}/{container}", any(exec))
-        .route(
-            "/exec/{namespace}/{pod}/{uid}/{container}",
-            any(exec_by_uid),
-        )
-        .route("/attach/{namespace}/{pod}/{container}", any(attach))
-        .route(
-            "/attach/{namespace}/{pod}/{uid}/{container}",
-            any(attach_by_uid),
-        )
-        .route("/portForward/{namespace}/{pod}", any(port_forward))
-        .route(
-            "/portForward/{namespace}/{pod}/{uid}",
-            any(port_forward_by_uid),
-        )
-        .with_state(agent)
+        .route("/pods", answers.pods)
+        .route("/stats/summary", answers.stats_summary)
+        .route("/metrics/resource", usage)
+        .route("/containerLogs/{namespace}/{pod}/{container}", logs)
+        .route("/exec/{namespace}/{pod}/{container}", exec)
+        .route("/exec/{namespace}/{pod}/{uid}/{container}", exec_by_uid)
+        .route("/attach/{namespace}/{pod}/{container}", attach)
+        .route("/attach/{namespace}/{pod}/{uid}/{container}", attach_by_uid)
+        .route("/portForward/{namespace}/{pod}", forward)
+        .route("/portForward/{namespace}/{pod}/{uid}", forward_by_uid)
+}
+
+pub(crate) fn router(agent: Arc<Agent>) -> Router {
+    let answers = Answers {
+        pods: get(pods),
+        stats_summary: get(stats_summary),
+        metrics_resource: get(metrics_resource),
+        container_logs: get(container_logs),
+        exec: [any(exec), any(exec_by_uid)],
+        attach: [any(attach), any(attach_by_uid)],
+        port_forward: [any(port_forward), any(port_forward_by_uid)],
+    };
+    routes(answers).with_state(agent)
 }
 
 async fn pods(State(agent): State<Arc<Agent>>) -> Response {

@@ -6,20 +6,13 @@ use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use agent_runtime::resource_ref::{CONFIG_MAPS, SECRETS};
-use agent_runtime::{ApiError, Client, ListParams, ResourceRef, WatchParams};
+use agent_runtime::{Client, ResourceRef};
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
+use crate::follow::{Followed, Listener, Step};
 use crate::volumes::payload::ObjectKind;
-
-const RETRY_MIN: Duration = Duration::from_millis(200);
-const RETRY_MAX: Duration = Duration::from_secs(10);
-/// A watch that ends sooner than this is followed by the next one only after a pause.
-const LIVED: Duration = Duration::from_secs(1);
-/// A server ends a watch after this time, so that watches spread over the servers again.
-const WATCH_SECONDS: u32 = 480;
 
 /// One step of keeping a local copy equal to the API.
 #[derive(Debug)]
@@ -36,129 +29,54 @@ pub(crate) async fn reflect(
     resource: ResourceRef,
     namespace: String,
     field_selector: String,
-    mut on_change: impl FnMut(Change) + Send,
+    on_change: impl FnMut(Change) + Send,
 ) {
-    let mut pause = RETRY_MIN;
-    let mut version: Option<String> = None;
-    loop {
-        let started = Instant::now();
-        let result = match version.clone() {
-            None => list(
-                &client,
-                &resource,
-                &namespace,
-                &field_selector,
-                &mut on_change,
-            )
-            .await
-            .map(Some),
-            Some(from) => {
-                follow(
-                    &client,
-                    &resource,
-                    &namespace,
-                    &field_selector,
-                    from,
-                    &mut on_change,
-                )
-                .await
-            }
-        };
-        let wanted = match result {
-            Ok(next) => {
-                let lived = version.is_none() || started.elapsed() >= LIVED;
-                version = next;
-                if lived {
-                    pause = RETRY_MIN;
-                    continue;
-                }
-                // A server that ends each watch at once (it is stopping, say) would be asked again and again.
-                None
-            }
-            Err(error) => {
-                tracing::debug!(resource = %resource.plural, %namespace, error = %error.message, "watch interrupted");
-                if !error.is_transport() {
-                    version = None;
-                }
-                error.retry_after
-            }
-        };
-        let jitter = pause.mul_f64(0.5 + f64::from(rand::random::<u8>()) / 255.0);
-        tokio::time::sleep(wanted.unwrap_or(jitter)).await;
-        pause = (pause * 2).min(RETRY_MAX);
-    }
+    let followed = Followed {
+        client,
+        resource,
+        namespace,
+        label_selector: String::new(),
+        field_selector,
+        cached: false,
+        lists: Arc::new(Semaphore::new(1)),
+    };
+    let collector = Collector {
+        on_change,
+        number: 0,
+        listed: Vec::new(),
+    };
+    followed.run(collector).await;
 }
 
-async fn list(
-    client: &Client,
-    resource: &ResourceRef,
-    namespace: &str,
-    field_selector: &str,
-    on_change: &mut (impl FnMut(Change) + Send),
-) -> Result<String, ApiError> {
-    let params = ListParams {
-        field_selector: field_selector.to_owned(),
-        ..ListParams::default()
-    };
-    let mut list = client.list(resource, namespace, &params).await?;
-    let version = list
-        .pointer("/metadata/resourceVersion")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
-    let items = match list.get_mut("items").map(Value::take) {
-        Some(Value::Array(items)) => items,
-        _ => Vec::new(),
-    };
-    on_change(Change::Replaced(items));
-    Ok(version)
+/// Puts a list together, which may break off and begin anew.
+struct Collector<F> {
+    on_change: F,
+    number: u64,
+    listed: Vec<Value>,
 }
 
-/// Follows the changes after a version. The version to go on from, or none when a new list is needed.
-async fn follow(
-    client: &Client,
-    resource: &ResourceRef,
-    namespace: &str,
-    field_selector: &str,
-    mut version: String,
-    on_change: &mut (impl FnMut(Change) + Send),
-) -> Result<Option<String>, ApiError> {
-    let params = WatchParams {
-        field_selector: field_selector.to_owned(),
-        resource_version: Some(version.clone()),
-        timeout_seconds: WATCH_SECONDS,
-        ..WatchParams::default()
-    };
-    let mut events = match client.watch_stream(resource, namespace, &params).await {
-        Ok(events) => events,
-        Err(error) if error.is_gone() => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    loop {
-        let event = match events.next().await {
-            Ok(Some(event)) => event,
-            Ok(None) => return Ok(Some(version)),
-            Err(error) if error.is_gone() => return Ok(None),
-            // The connection broke: go on from the last version on another one.
-            Err(error) if error.is_transport() => {
-                tracing::debug!(resource = %resource.plural, error = %error.message, "watch connection lost");
-                tokio::time::sleep(RETRY_MIN).await;
-                return Ok(Some(version));
+impl<F: FnMut(Change) + Send> Listener for Collector<F> {
+    fn take(&mut self, step: Step) -> impl Future<Output = bool> + Send {
+        match step {
+            Step::Item(number, object) => {
+                if self.number != number {
+                    self.number = number;
+                    self.listed.clear();
+                }
+                self.listed.push(object);
             }
-            Err(error) => return Err(error),
-        };
-        if let Some(seen) = event
-            .object
-            .pointer("/metadata/resourceVersion")
-            .and_then(Value::as_str)
-        {
-            version = seen.to_owned();
+            Step::Listed(number) => {
+                let mut all = std::mem::take(&mut self.listed);
+                if self.number != number {
+                    // This list is empty, and what is there is of one that broke off.
+                    all.clear();
+                }
+                (self.on_change)(Change::Replaced(all));
+            }
+            Step::Changed(_, object) => (self.on_change)(Change::Applied(object)),
+            Step::Deleted(object) => (self.on_change)(Change::Deleted(object)),
         }
-        match event.kind.as_str() {
-            "ADDED" | "MODIFIED" => on_change(Change::Applied(event.object)),
-            "DELETED" => on_change(Change::Deleted(event.object)),
-            _ => {}
-        }
+        std::future::ready(true)
     }
 }
 
@@ -348,54 +266,5 @@ impl Watched {
             .ok()?
             .ok()?;
         known.clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use agent_runtime::resource_ref::PODS;
-    use agent_runtime::{Body, BoxError, InProcessService};
-    use http_body_util::{BodyExt, Full};
-
-    /// Lists nothing and ends every watch at once, but the third, which never begins.
-    fn hasty(third: Arc<Notify>) -> Client {
-        let watches = Arc::new(Mutex::new(0));
-        let service = tower::service_fn(move |request: http::Request<Body>| {
-            let (watches, third) = (watches.clone(), third.clone());
-            async move {
-                let query = request.uri().query().unwrap_or_default();
-                let mut body = r#"{"metadata": {"resourceVersion": "1"}, "items": []}"#;
-                if query.contains("watch=1") {
-                    body = "";
-                    let begun = {
-                        let mut watches = watches.lock().unwrap();
-                        *watches += 1;
-                        *watches
-                    };
-                    if begun == 3 {
-                        third.notify_one();
-                        std::future::pending::<()>().await;
-                    }
-                }
-                let body = Full::from(body).map_err(BoxError::from).boxed_unsync();
-                Ok::<_, BoxError>(http::Response::new(body))
-            }
-        });
-        Client::in_process(InProcessService::new(service))
-    }
-
-    #[tokio::test]
-    async fn a_server_that_ends_every_watch_at_once_is_not_hurried() {
-        let third = Arc::new(Notify::new());
-        let client = hasty(third.clone());
-        let started = Instant::now();
-        let reflecting = reflect(client, PODS, String::new(), String::new(), |_| {});
-        tokio::select! {
-            () = reflecting => unreachable!("it goes on for ever"),
-            () = third.notified() => {}
-        }
-        // Two pauses, the second of which is twice as long; each may be half as long as it should be.
-        assert!(started.elapsed() >= (RETRY_MIN + 2 * RETRY_MIN) / 2);
     }
 }

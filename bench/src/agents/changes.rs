@@ -16,7 +16,7 @@ use super::report::Row;
 use super::scheduling::{first_of_all, node_name};
 use super::stage::{CONTROLLERS, SCHEDULER, Stage, Task, pods};
 use super::workloads::{BEFORE, MEASURED, node};
-use crate::api::http::{Connection, MERGE_PATCH, Request, STRATEGIC_PATCH, next_chunk};
+use crate::api::http::{Connection, MERGE_PATCH, Request, STRATEGIC_PATCH, each_line};
 use crate::store::load::Meter;
 
 const ROLLED_PODS: usize = 1_000;
@@ -289,31 +289,24 @@ async fn renew(connection: Connection, nodes: usize, silent: Arc<AtomicUsize>) {
 async fn stand_in(stage: &Stage, silent: Arc<AtomicUsize>) -> Result<Task> {
     let (reader, writer) = (stage.connection(0), stage.connection(1));
     let path = format!("{}?watch=true", pods(MEASURED));
-    let mut body = reader.stream(&Request::get(path)).await?;
+    let body = reader.stream(&Request::get(path)).await?;
     Ok(Task::spawn(async move {
         let _reader = reader;
-        let mut rest = Vec::new();
-        while let Ok(Some(chunk)) = next_chunk(&mut body).await {
-            rest.extend_from_slice(&chunk);
-            let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else {
-                continue;
+        each_line(body, |line| {
+            let Ok(event) = serde_json::from_slice::<Value>(line) else {
+                return;
             };
-            for line in rest[..end].split(|byte| *byte == b'\n') {
-                let Ok(event) = serde_json::from_slice::<Value>(line) else {
-                    continue;
-                };
-                let gone = silent.load(Ordering::Relaxed);
-                if event["type"] != "DELETED"
-                    && event["object"]["spec"]["nodeName"] != node_name(gone).as_str()
-                    && let Some(request) = answer(&event["object"])
-                {
-                    let writer = writer.clone();
-                    // As many at once as pods change at once: each is one small request.
-                    tokio::spawn(async move { writer.call(&request).await });
-                }
+            let gone = silent.load(Ordering::Relaxed);
+            if event["type"] != "DELETED"
+                && event["object"]["spec"]["nodeName"] != node_name(gone).as_str()
+                && let Some(request) = answer(&event["object"])
+            {
+                let writer = writer.clone();
+                // As many at once as pods change at once: each is one small request.
+                tokio::spawn(async move { writer.call(&request).await });
             }
-            rest.drain(..=end);
-        }
+        })
+        .await;
     }))
 }
 

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use super::rates::Times;
 use super::workloads::{BEFORE, MARK, MEASURED};
 use crate::Setting;
-use crate::api::http::{Connection, Endpoint, MERGE_PATCH, Request, next_chunk};
+use crate::api::http::{Connection, Endpoint, MERGE_PATCH, Request, each_line};
 use crate::api::objects::{NAME, Template};
 use crate::api::plane::wait_ready;
 use crate::cluster::{Cluster, System};
@@ -272,22 +272,15 @@ impl Stage {
             pods(MEASURED)
         );
         let connection = self.connection(0);
-        let mut body = connection.stream(&Request::get(path)).await?;
+        let body = connection.stream(&Request::get(path)).await?;
         Ok(Task::spawn(async move {
             let _connection = connection;
-            let mut rest = Vec::new();
-            while let Ok(Some(chunk)) = next_chunk(&mut body).await {
-                rest.extend_from_slice(&chunk);
-                let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else {
-                    continue;
-                };
-                for line in rest[..end].split(|byte| *byte == b'\n') {
-                    if let Some(pod) = bound(line) {
-                        times.bind(pod);
-                    }
+            each_line(body, |line| {
+                if let Some(pod) = bound(line) {
+                    times.bind(pod);
                 }
-                rest.drain(..=end);
-            }
+            })
+            .await;
         }))
     }
 

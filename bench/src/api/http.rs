@@ -296,9 +296,38 @@ pub(crate) async fn next_chunk(body: &mut RecvStream) -> Result<Option<Bytes>, F
     Ok(Some(chunk))
 }
 
+/// Hands on the lines of a watch until it ends.
+pub(crate) async fn each_line(mut body: RecvStream, mut take: impl FnMut(&[u8])) {
+    let mut rest = Vec::new();
+    while let Ok(Some(chunk)) = next_chunk(&mut body).await {
+        rest.extend_from_slice(&chunk);
+        let used = whole_lines(&rest, &mut take);
+        rest.drain(..used);
+    }
+}
+
+/// Hands on the lines that are whole; how many bytes they are.
+fn whole_lines(bytes: &[u8], take: &mut impl FnMut(&[u8])) -> usize {
+    let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else {
+        return 0;
+    };
+    bytes[..end].split(|byte| *byte == b'\n').for_each(take);
+    end + 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_whole_lines_are_handed_on() {
+        let mut seen = Vec::new();
+        let mut take = |line: &[u8]| seen.push(line.to_vec());
+        assert_eq!(whole_lines(b"one\ntwo\nthr", &mut take), 8);
+        assert_eq!(whole_lines(b"thr", &mut take), 0);
+        assert_eq!(whole_lines(b"three\n", &mut take), 6);
+        assert_eq!(seen, [&b"one"[..], b"two", b"three"]);
+    }
 
     #[test]
     fn a_server_is_a_host_and_a_port() {

@@ -27,8 +27,8 @@ use crate::pod::plan::Observation;
 use crate::runtime::hollow::{NOTICE, pretend, program};
 use crate::runtime::{LogChunk, Observed, Output, Result as RuntimeResult, State as RunState};
 use crate::server::{
-    NO_WEBSOCKET, Refusal, bad, container_status, exec_request, internal, is_true, missing,
-    parse_query,
+    Answers, NO_WEBSOCKET, Refusal, bad, container_status, exec_request, internal, is_true,
+    missing, parse_query, routes,
 };
 use crate::spec::Pod;
 use crate::stats::load::{Load, of_node};
@@ -61,23 +61,17 @@ pub(super) fn router(
         memory_bytes,
     };
     let simulated = || async { internal(NOTICE.to_owned()) };
-    Router::new()
-        .route("/healthz", get(|| async { "ok" }))
+    let answers = Answers {
+        pods: get(pods),
+        stats_summary: get(stats_summary),
+        metrics_resource: get(metrics_resource),
+        container_logs: get(container_logs),
+        exec: [any(exec), any(exec_by_uid)],
+        attach: [any(simulated), any(simulated)],
+        port_forward: [any(simulated), any(simulated)],
+    };
+    routes(answers)
         .route("/progress", get(progress))
-        .route("/pods", get(pods))
-        .route("/stats/summary", get(stats_summary))
-        .route("/metrics/resource", get(metrics_resource))
-        .route(
-            "/containerLogs/{namespace}/{pod}/{container}",
-            get(container_logs),
-        )
-        .route("/exec/{namespace}/{pod}/{container}", any(exec))
-        .route(
-            "/exec/{namespace}/{pod}/{uid}/{container}",
-            any(exec_by_uid),
-        )
-        .route("/attach/{*rest}", any(simulated))
-        .route("/portForward/{*rest}", any(simulated))
         .with_state(kubelet)
 }
 

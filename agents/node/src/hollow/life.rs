@@ -2,36 +2,31 @@
 //! written and when it wants to be asked again.
 //!
 //! What comes next is decided by the same plan as on a real node ([`crate::pod::plan`]), and what is written is assembled by
-//! the same hands ([`crate::pod::status`]); only that the orders are carried out on [`Run`]s instead of containers.
+//! the same hands ([`crate::pod::status`]); only that the orders are carried out on [`Run`]s instead of containers ([`orders`]).
 //! Architecture invariant: no I/O, no clock, no chance.
 
+mod orders;
+mod telling;
+
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use agent_runtime::EventType;
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::addresses::Addresses;
-use super::runs::{self, Run, SCHEME, Sandbox};
+use super::runs::{self, Run, Sandbox};
 use super::slim::Slim;
 use super::stages::Stage;
 use crate::clock;
 use crate::pod::backoff::Backoffs;
-use crate::pod::plan::{self, Action, Facts, Observation, Waiting};
-use crate::pod::status::{self, Inputs, Verdict};
-use crate::runtime::hollow::seconds;
+use crate::pod::plan::{self, Facts, Observation};
+use crate::pod::status::Verdict;
 use crate::spec::{Pod, Probe, Role};
 
 /// Orders that are carried out at once lead to the next ones; no pod needs more rounds than it has containers.
 const ROUNDS_MAX: usize = 64;
-/// Before another try to get an address.
-const ADDRESS_RETRY: time::Duration = time::Duration::seconds(2);
-/// A container that ends itself when it is told to.
-const TERMINATED: i64 = 143;
-const KILLED: i64 = 137;
 
 /// What happened to a pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -316,266 +311,4 @@ impl Life {
         }
         (results, next)
     }
-
-    /// True where the next plan will see something else.
-    fn carry_out(
-        &mut self,
-        pod: &Pod,
-        action: Action,
-        place: &mut Place<'_>,
-        now: OffsetDateTime,
-        step: &mut Step,
-    ) -> bool {
-        match action {
-            Action::RunSandbox { attempt } => {
-                self.release(place);
-                let ip = match pod.spec.host_network {
-                    true => None,
-                    false => match place.addresses.take(place.node) {
-                        Some(ip) => Some(ip),
-                        None => {
-                            self.without_address(now, step);
-                            return false;
-                        }
-                    },
-                };
-                self.address_missed = false;
-                self.sandbox = Some(Sandbox {
-                    attempt,
-                    ip,
-                    since: now,
-                    stopped: false,
-                });
-                true
-            }
-            Action::Start {
-                container,
-                attempt,
-                replaces,
-            } => self.start(pod, (&container, attempt, replaces), place, now),
-            Action::Stop { id, .. } => {
-                let pause = self.pause(&id, pod, place);
-                self.stop(&id, pod, pause, place, now, step)
-            }
-            Action::StopSandbox { .. } => {
-                self.release(place);
-                true
-            }
-            Action::Remove { id } => {
-                let node = place.node_name;
-                self.runs.retain(|run| run.id(pod, node) != id);
-                false
-            }
-        }
-    }
-
-    fn without_address(&mut self, now: OffsetDateTime, step: &mut Step) {
-        step.wake(now + ADDRESS_RETRY);
-        if !std::mem::replace(&mut self.address_missed, true) {
-            step.notes.push(Note {
-                container: None,
-                kind: EventType::Warning,
-                reason: "FailedCreatePodSandBox",
-                text: "Failed to create pod sandbox: no address of the node's range is free".into(),
-            });
-        }
-    }
-
-    fn start(
-        &mut self,
-        pod: &Pod,
-        (name, attempt, replaces): (&str, u32, Option<OffsetDateTime>),
-        place: &Place<'_>,
-        now: OffsetDateTime,
-    ) -> bool {
-        let known = |run: &Run| &*run.container == name && run.attempt == attempt;
-        let (Some(found), Some(sandbox)) = (pod.container(name), &self.sandbox) else {
-            return false;
-        };
-        if self.runs.iter().any(known) {
-            return false;
-        }
-        let sandbox = sandbox.attempt;
-        if let Some(failed_at) = replaces {
-            self.backoffs.next(name, failed_at, now);
-        }
-        let run = runs::begin(pod, found, attempt, sandbox, place.pace(), now);
-        let changed = run.begins <= now;
-        self.runs.push(run);
-        changed
-    }
-
-    /// How long it takes to stop a container.
-    fn pause(&self, id: &str, pod: &Pod, place: &Place<'_>) -> Duration {
-        let pause = place.stage.delete.sample((&pod.metadata.uid, id, "delete"));
-        pause.saturating_mul(place.slow)
-    }
-
-    /// True where it has ended already.
-    fn stop(
-        &mut self,
-        id: &str,
-        pod: &Pod,
-        pause: Duration,
-        place: &Place<'_>,
-        now: OffsetDateTime,
-        step: &mut Step,
-    ) -> bool {
-        let grace = Duration::from_secs(u64::try_from(pod.grace_seconds()).unwrap_or(0));
-        let code = if pause > grace { KILLED } else { TERMINATED };
-        let at = now + seconds(pause.min(grace));
-        let node = place.node_name;
-        let Some(run) = self.runs.iter_mut().find(|run| run.id(pod, node) == id) else {
-            return false;
-        };
-        if run.ends.is_none_or(|(end, _)| at < end) {
-            // A second order counts only where it shortens the first: the grace period has been cut.
-            run.ends = Some((at, code));
-        }
-        if !std::mem::replace(&mut run.stopping, true) {
-            let role = pod
-                .container(&run.container)
-                .map_or(Role::App, |(role, _)| role);
-            step.notes.push(Note {
-                container: Some((role, run.container.to_string())),
-                kind: EventType::Normal,
-                reason: "Killing",
-                text: format!("Stopping container {}", run.container),
-            });
-        }
-        at <= now
-    }
-
-    /// Ends what runs, in the order of a real node. True when nothing runs any more.
-    fn wind_down(
-        &mut self,
-        pod: &Pod,
-        place: &mut Place<'_>,
-        now: OffsetDateTime,
-        step: &mut Step,
-    ) -> bool {
-        self.runs.retain(|run| run.begins <= now);
-        for _ in 0..ROUNDS_MAX {
-            let observed = self.observation(pod, place.node_name, now);
-            let Some(group) = plan::termination(pod, &observed).into_iter().next() else {
-                self.release(place);
-                return true;
-            };
-            let mut changed = false;
-            for action in group {
-                changed |= self.carry_out(pod, action, place, now, step);
-            }
-            if !changed {
-                break;
-            }
-        }
-        false
-    }
-
-    /// Compares what is with what is on record.
-    fn write(
-        &mut self,
-        pod: &Pod,
-        place: &Place<'_>,
-        over: bool,
-        now: OffsetDateTime,
-        step: &mut Step,
-    ) {
-        let leaving = pod.metadata.deletion_timestamp.is_some();
-        let settled = plan::is_recorded_terminal(pod);
-        let plan = match over || leaving || self.verdict.is_some() {
-            true => plan::Plan::default(),
-            false => self.plan(pod, place, now),
-        };
-        self.tell(pod, &plan.waiting, now, step);
-        let (probes, ready_at) = self.probes(pod, place, now);
-        if let Some(at) = ready_at {
-            step.wake(at);
-        }
-        if self
-            .rests
-            .is_some_and(|version| version >= self.pod.version)
-        {
-            return;
-        }
-        let observed = self.observation(pod, place.node_name, now);
-        let status = status::assemble(&Inputs {
-            pod,
-            observed: &observed,
-            probes: &probes,
-            waiting: &plan.waiting,
-            messages: &BTreeMap::new(),
-            verdict: self.verdict.as_ref(),
-            over: over || settled,
-            scheme: SCHEME,
-            host_ip: place.host_ip,
-            started_at: self.started_at.unwrap_or(now),
-            now,
-        });
-        let digest = digest(&status);
-        let sent = |(sent, version)| sent == digest && self.pod.version <= version;
-        // What has ended is on record for good, also where a former process wrote it in other words.
-        let recorded = (settled && !leaving)
-            || self.sent.is_some_and(sent)
-            || status::is_recorded(pod, &status);
-        step.write = match (recorded, leaving && over) {
-            (false, _) => {
-                self.sending = digest;
-                Some(Write::Status(status::patch(pod, &status)))
-            }
-            (true, true) => Some(Write::Delete),
-            (true, false) => None,
-        };
-    }
-
-    /// Notes for what has begun, and for what waits.
-    fn tell(
-        &mut self,
-        pod: &Pod,
-        waiting: &BTreeMap<String, Waiting>,
-        now: OffsetDateTime,
-        step: &mut Step,
-    ) {
-        let role = |name: &str| pod.container(name).map_or(Role::App, |(role, _)| role);
-        for run in self
-            .runs
-            .iter_mut()
-            .filter(|run| run.begins <= now && !run.told)
-        {
-            run.told = true;
-            step.notes.push(Note {
-                container: Some((role(&run.container), run.container.to_string())),
-                kind: EventType::Normal,
-                reason: "Started",
-                text: "Container started".to_owned(),
-            });
-        }
-        for name in waiting.keys() {
-            let attempts = self.runs.iter().filter(|run| *run.container == **name);
-            let Some(attempt) = attempts.map(|run| run.attempt).max() else {
-                continue;
-            };
-            let about = (Box::from(name.as_str()), attempt);
-            if self.announced.as_ref() == Some(&about) {
-                continue;
-            }
-            self.announced = Some(about);
-            let text = format!(
-                "Back-off restarting failed container {name} in pod {}",
-                pod.display()
-            );
-            step.notes.push(Note {
-                container: Some((role(name), name.clone())),
-                kind: EventType::Warning,
-                reason: "BackOff",
-                text,
-            });
-        }
-    }
-}
-
-fn digest(status: &Value) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    status.to_string().hash(&mut hasher);
-    hasher.finish()
 }

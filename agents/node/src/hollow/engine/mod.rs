@@ -21,13 +21,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::follow::Followed;
+use super::follow::Sink;
 use super::nodes::{Names, Template};
 use super::wheel::Wheel;
 use super::world::{Uid, World};
 use super::writes::Answer;
 use super::{HollowNodes, WATCHES_A_CLIENT, Watches};
 use crate::clock;
+use crate::follow::Followed;
 use seen::{Seen, node_seen, pod_seen};
 
 /// What was seen and waits to be taken in; watches wait when there is more.
@@ -169,6 +170,7 @@ impl Engine {
         let followed = |client: &Client, resource, labels: &str, fields: String| Followed {
             client: client.clone(),
             resource,
+            namespace: String::new(),
             label_selector: labels.to_owned(),
             field_selector: fields,
             cached: false,
@@ -177,9 +179,17 @@ impl Engine {
         let mut tasks = JoinSet::new();
         let names = self.names.clone();
         let nodes = followed(&self.clients[0], NODES, "type=hollow", String::new());
-        tasks.spawn(nodes.run(sender.clone(), move |change| node_seen(&names, change)));
+        let sink = Sink {
+            sender: sender.clone(),
+            convert: move |step| node_seen(&names, step),
+        };
+        tasks.spawn(nodes.run(sink));
         let mut follow_pods = |followed: Followed, node| {
-            tasks.spawn(followed.run(sender.clone(), move |change| pod_seen(node, change)));
+            let sink = Sink {
+                sender: sender.clone(),
+                convert: move |step| pod_seen(node, step),
+            };
+            tasks.spawn(followed.run(sink));
         };
         match self.config.watches {
             Watches::Shared => {

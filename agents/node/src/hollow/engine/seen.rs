@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Engine, Key, RETURN};
-use crate::hollow::follow::Change;
+use crate::follow::Step;
 use crate::hollow::life::Life;
 use crate::hollow::nodes::{Names, Shown};
 use crate::hollow::slim::Slim;
@@ -143,32 +143,32 @@ impl Engine {
     }
 }
 
-pub(super) fn pod_seen(node: Option<u32>, change: Change) -> Option<Seen> {
-    match change {
-        Change::Present(number, object) => {
+pub(super) fn pod_seen(node: Option<u32>, step: Step) -> Option<Seen> {
+    match step {
+        Step::Item(number, object) | Step::Changed(number, object) => {
             let pod = Slim::of(object)?;
             Some(Seen::Pod { number, pod })
         }
-        Change::Deleted(object) => {
+        Step::Deleted(object) => {
             let uid = object.pointer("/metadata/uid").and_then(Value::as_str)?;
             Some(Seen::PodGone(uid.to_owned()))
         }
-        Change::Listed(number) => Some(Seen::PodsListed { number, node }),
+        Step::Listed(number) => Some(Seen::PodsListed { number, node }),
     }
 }
 
-pub(super) fn node_seen(names: &Names, change: Change) -> Option<Seen> {
+pub(super) fn node_seen(names: &Names, step: Step) -> Option<Seen> {
     let number_of = |object: &Value| {
         let name = object.pointer("/metadata/name").and_then(Value::as_str)?;
         names.number(name)
     };
-    match change {
-        Change::Present(number, object) => Some(Seen::Node {
+    match step {
+        Step::Item(number, object) | Step::Changed(number, object) => Some(Seen::Node {
             number,
             node: number_of(&object)?,
             shown: Shown::of(&object),
         }),
-        Change::Deleted(object) => Some(Seen::NodeGone(number_of(&object)?)),
-        Change::Listed(number) => Some(Seen::NodesListed(number)),
+        Step::Deleted(object) => Some(Seen::NodeGone(number_of(&object)?)),
+        Step::Listed(number) => Some(Seen::NodesListed(number)),
     }
 }

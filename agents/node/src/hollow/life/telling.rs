@@ -1,0 +1,123 @@
+//! What is written of a pod and told about it.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use agent_runtime::EventType;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::{Life, Note, Place, Step, Write};
+use crate::hollow::runs::SCHEME;
+use crate::pod::plan::{self, Waiting};
+use crate::pod::status::{self, Inputs};
+use crate::spec::{Pod, Role};
+
+impl Life {
+    /// Compares what is with what is on record.
+    pub(super) fn write(
+        &mut self,
+        pod: &Pod,
+        place: &Place<'_>,
+        over: bool,
+        now: OffsetDateTime,
+        step: &mut Step,
+    ) {
+        let leaving = pod.metadata.deletion_timestamp.is_some();
+        let settled = plan::is_recorded_terminal(pod);
+        let plan = match over || leaving || self.verdict.is_some() {
+            true => plan::Plan::default(),
+            false => self.plan(pod, place, now),
+        };
+        self.tell(pod, &plan.waiting, now, step);
+        let (probes, ready_at) = self.probes(pod, place, now);
+        if let Some(at) = ready_at {
+            step.wake(at);
+        }
+        if self
+            .rests
+            .is_some_and(|version| version >= self.pod.version)
+        {
+            return;
+        }
+        let observed = self.observation(pod, place.node_name, now);
+        let status = status::assemble(&Inputs {
+            pod,
+            observed: &observed,
+            probes: &probes,
+            waiting: &plan.waiting,
+            messages: &BTreeMap::new(),
+            verdict: self.verdict.as_ref(),
+            over: over || settled,
+            scheme: SCHEME,
+            host_ip: place.host_ip,
+            started_at: self.started_at.unwrap_or(now),
+            now,
+        });
+        let digest = digest(&status);
+        let sent = |(sent, version)| sent == digest && self.pod.version <= version;
+        // What has ended is on record for good, also where a former process wrote it in other words.
+        let recorded = (settled && !leaving)
+            || self.sent.is_some_and(sent)
+            || status::is_recorded(pod, &status);
+        step.write = match (recorded, leaving && over) {
+            (false, _) => {
+                self.sending = digest;
+                Some(Write::Status(status::patch(pod, &status)))
+            }
+            (true, true) => Some(Write::Delete),
+            (true, false) => None,
+        };
+    }
+
+    /// Notes for what has begun, and for what waits.
+    fn tell(
+        &mut self,
+        pod: &Pod,
+        waiting: &BTreeMap<String, Waiting>,
+        now: OffsetDateTime,
+        step: &mut Step,
+    ) {
+        let role = |name: &str| pod.container(name).map_or(Role::App, |(role, _)| role);
+        for run in self
+            .runs
+            .iter_mut()
+            .filter(|run| run.begins <= now && !run.told)
+        {
+            run.told = true;
+            step.notes.push(Note {
+                container: Some((role(&run.container), run.container.to_string())),
+                kind: EventType::Normal,
+                reason: "Started",
+                text: "Container started".to_owned(),
+            });
+        }
+        for name in waiting.keys() {
+            let attempts = self.runs.iter().filter(|run| *run.container == **name);
+            let Some(attempt) = attempts.map(|run| run.attempt).max() else {
+                continue;
+            };
+            let about = (Box::from(name.as_str()), attempt);
+            if self.announced.as_ref() == Some(&about) {
+                continue;
+            }
+            self.announced = Some(about);
+            let text = format!(
+                "Back-off restarting failed container {name} in pod {}",
+                pod.display()
+            );
+            step.notes.push(Note {
+                container: Some((role(name), name.clone())),
+                kind: EventType::Warning,
+                reason: "BackOff",
+                text,
+            });
+        }
+    }
+}
+
+fn digest(status: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    status.to_string().hash(&mut hasher);
+    hasher.finish()
+}

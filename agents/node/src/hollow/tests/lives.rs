@@ -1,0 +1,264 @@
+//! One pod or a few, from their beginning to their end.
+
+use super::*;
+
+#[test]
+fn a_pod_starts_runs_and_leaves_with_its_address() {
+    let mut sim = Sim::new();
+    let pod = sim.bind("", one("Always", &[]));
+    assert_eq!(
+        sim.status(pod)["containerStatuses"][0]["state"]["waiting"]["reason"],
+        "ContainerCreating"
+    );
+    sim.advance(secs(2));
+    let status = sim.status(pod);
+    assert_eq!(
+        (&status["phase"], &status["hostIP"]),
+        (&json!("Running"), &json!("10.0.0.1"))
+    );
+    assert_eq!(status["podIP"], "100.64.1.1");
+    assert_eq!(status["containerStatuses"][0]["imageID"], "hollow://i");
+    assert_eq!(sim.condition(pod, "Ready"), "True");
+    let writes = sim.writes;
+    sim.advance(secs(3600));
+    assert_eq!(sim.writes, writes, "one that runs writes nothing");
+    sim.delete(pod, 30);
+    assert_eq!(sim.status(pod)["phase"], "Running");
+    sim.advance(secs(1));
+    assert_eq!(sim.pods[pod].object, None);
+    assert_eq!(sim.addresses.count(), 0);
+    assert_eq!(sim.pods[pod].notes, ["Started", "Killing"]);
+}
+
+#[test]
+fn what_is_told_of_its_end_is_told_before_the_object_goes() {
+    let mut sim = Sim::new();
+    let pod = sim.bind("stubborn", one("Always", &[]));
+    sim.advance(secs(2));
+    sim.delete(pod, 10);
+    sim.advance(secs(9));
+    assert_eq!(
+        sim.status(pod)["phase"],
+        "Running",
+        "it is killed after its grace period"
+    );
+    let before = sim.writes;
+    sim.advance(secs(2));
+    assert_eq!(
+        (sim.pods[pod].object.is_none(), sim.writes - before),
+        (true, 2)
+    );
+    assert_eq!(
+        sim.pods[pod].phases,
+        ["Pending", "Running", "Failed"],
+        "137 is no success"
+    );
+}
+
+#[test]
+fn a_grace_period_that_is_cut_counts() {
+    let mut sim = Sim::new();
+    let pod = sim.bind("stubborn", one("Always", &[]));
+    sim.advance(secs(2));
+    sim.delete(pod, 1000);
+    sim.advance(secs(5));
+    sim.delete(pod, 3);
+    sim.advance(secs(4));
+    assert_eq!(sim.pods[pod].object, None);
+}
+
+#[test]
+fn commands_and_policies_decide_how_a_pod_ends() {
+    for (policy, command, phase, restarts) in [
+        ("Never", &["sleep", "5"][..], "Succeeded", 0),
+        ("Never", &["sh", "-c", "exit 3"], "Failed", 0),
+        ("OnFailure", &["true"], "Succeeded", 0),
+        ("OnFailure", &["false"], "Running", 4),
+        ("Always", &["true"], "Running", 4),
+    ] {
+        let mut sim = Sim::new();
+        let pod = sim.bind("", one(policy, command));
+        sim.advance(secs(90));
+        let status = sim.status(pod);
+        assert_eq!(status["phase"], phase, "{policy} {command:?}");
+        assert_eq!(
+            status["containerStatuses"][0]["restartCount"], restarts,
+            "{policy} {command:?}"
+        );
+        let ended = phase != "Running";
+        assert_eq!(
+            sim.addresses.count(),
+            u32::from(!ended),
+            "the address of an ended pod is free"
+        );
+    }
+}
+
+#[test]
+fn a_crashing_container_waits_ever_longer() {
+    let mut sim = Sim::new();
+    let pod = sim.bind("crashing", one("Always", &[]));
+    let mut restarts = Vec::new();
+    for _ in 0..12 {
+        sim.advance(secs(60));
+        restarts.push(
+            sim.status(pod)["containerStatuses"][0]["restartCount"]
+                .as_u64()
+                .unwrap(),
+        );
+    }
+    // At once, then after 10, 20, 40, 80, 160 and 300 seconds, each run taking 2 more.
+    assert_eq!(restarts, [3, 4, 5, 5, 5, 6, 6, 6, 6, 6, 7, 7]);
+    let state = &sim.status(pod)["containerStatuses"][0];
+    assert_eq!(state["state"]["waiting"]["reason"], "CrashLoopBackOff");
+    assert_eq!(state["lastState"]["terminated"]["exitCode"], 3);
+    let told = sim.pods[pod]
+        .notes
+        .iter()
+        .filter(|note| **note == "BackOff");
+    assert!(told.count() <= 8);
+}
+
+#[test]
+fn init_containers_run_one_after_the_other_before_the_rest() {
+    let mut sim = Sim::new();
+    let spec = json!({"restartPolicy": "Always", "initContainers": [
+        {"name": "i", "image": "x", "command": ["sleep", "3"]}, {"name": "s", "image": "x", "restartPolicy": "Always"},
+        {"name": "j", "image": "x", "command": ["sleep", "3"]}], "containers": [{"name": "c", "image": "x"}]});
+    let pod = sim.bind("", spec);
+    let states = |sim: &Sim| {
+        let of = |list: &str| {
+            sim.status(pod)[list]
+                .as_array()
+                .cloned()
+                .unwrap_or_default()
+        };
+        let all = of("initContainerStatuses")
+            .into_iter()
+            .chain(of("containerStatuses"));
+        all.map(|status| {
+            status["state"]
+                .as_object()
+                .unwrap()
+                .keys()
+                .next()
+                .unwrap()
+                .clone()
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+    };
+    sim.advance(secs(2));
+    assert_eq!(states(&sim), "running waiting waiting waiting");
+    assert_eq!(sim.condition(pod, "Initialized"), "False");
+    sim.advance(secs(3));
+    assert_eq!(states(&sim), "terminated running running waiting");
+    sim.advance(secs(5));
+    assert_eq!(states(&sim), "terminated running terminated running");
+    assert_eq!(sim.condition(pod, "Ready"), "True");
+}
+
+#[test]
+fn readiness_comes_when_the_stage_says_and_slow_nodes_take_longer() {
+    for (slow, before, after) in [(1, 4, 2), (10, 50, 10)] {
+        let mut sim = Sim::new();
+        sim.slow = slow;
+        let pod = sim.bind("unready", one("Always", &[]));
+        sim.advance(secs(before));
+        assert_eq!(
+            (&sim.status(pod)["phase"], sim.condition(pod, "Ready")),
+            (&json!("Running"), "False")
+        );
+        sim.advance(secs(after));
+        assert_eq!(sim.condition(pod, "Ready"), "True");
+    }
+}
+
+#[test]
+fn a_deadline_fails_the_pod() {
+    let mut sim = Sim::new();
+    let mut spec = one("Always", &[]);
+    spec["activeDeadlineSeconds"] = 10.into();
+    let pod = sim.bind("", spec);
+    sim.advance(secs(9));
+    assert_eq!(sim.status(pod)["phase"], "Running");
+    sim.advance(secs(2));
+    assert_eq!(
+        (&sim.status(pod)["phase"], &sim.status(pod)["reason"]),
+        (&json!("Failed"), &json!("DeadlineExceeded"))
+    );
+}
+
+#[test]
+fn a_restart_of_the_process_changes_nothing() {
+    let mut sim = Sim::new();
+    let stages = ["", "crashing", "ending", "unready", "slow"];
+    for stage in stages {
+        sim.bind(stage, one("Always", &[]));
+    }
+    let done = sim.bind("", one("Never", &["true"]));
+    sim.advance(secs(30));
+    let before: Vec<Value> = (0..sim.pods.len())
+        .map(|pod| sim.status(pod).clone())
+        .collect();
+    let writes = sim.writes;
+    sim.restart();
+    sim.check();
+    for (pod, before) in before
+        .iter()
+        .enumerate()
+        .filter(|(pod, _)| *pod != 1 && *pod != 2)
+    {
+        assert_eq!(sim.status(pod), before);
+    }
+    assert!(
+        sim.writes <= writes + 2,
+        "only what crashes may be started early: it lost its back-off"
+    );
+    assert_eq!(sim.status(done)["phase"], "Succeeded");
+    sim.advance(secs(60));
+}
+
+#[test]
+fn a_node_without_a_free_address_says_so_once_and_goes_on_when_there_is_one() {
+    let mut sim = Sim::new();
+    for _ in 0..254 {
+        sim.bind("", one("Always", &[]));
+    }
+    let late = sim.bind("", one("Always", &[]));
+    sim.advance(secs(20));
+    assert_eq!(sim.status(late)["phase"], "Pending");
+    assert_eq!(sim.pods[late].notes, ["FailedCreatePodSandBox"]);
+    sim.delete(0, 0);
+    sim.advance(secs(10));
+    assert_eq!(sim.status(late)["phase"], "Running");
+}
+
+#[test]
+fn a_status_that_comes_back_otherwise_is_not_sent_for_ever() {
+    let mut sim = Sim::new();
+    let pod = sim.bind("", one("Always", &[]));
+    sim.advance(secs(2));
+    // Somebody else takes a field that the node writes.
+    let mut life = sim.pods[pod].life.take().unwrap();
+    let mut object = sim.pods[pod].object.clone().unwrap();
+    object["status"].as_object_mut().unwrap().remove("qosClass");
+    object["metadata"]["resourceVersion"] = "1000".into();
+    let slim = Slim::of(object).unwrap();
+    let stages = Stages::read(STAGES).unwrap();
+    let mut place = Place {
+        node: 1,
+        node_name: "hollow-00001",
+        host_ip: "10.0.0.1",
+        addresses: &mut sim.addresses,
+        stage: stages.get(usize::MAX),
+        slow: 1,
+    };
+    assert!(
+        life.step(Event::Seen(slim), &mut place, sim.now)
+            .write
+            .is_some()
+    );
+    life.taken(1000);
+    assert_eq!(life.step(Event::Look, &mut place, sim.now).write, None);
+}
