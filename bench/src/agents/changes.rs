@@ -238,7 +238,7 @@ async fn complete(args: &AgentsArgs, stage: &Stage, count: usize) -> Result<()> 
 }
 
 /// Lets the controllers begin, and waits until they do: they make the account of a new namespace.
-async fn controllers(stage: &Stage) -> Result<()> {
+pub(super) async fn controllers(stage: &Stage) -> Result<()> {
     const NEW: &str = "kontiki-bench-new";
     stage.release(CONTROLLERS).await?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NEW}});

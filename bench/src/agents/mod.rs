@@ -1,9 +1,10 @@
 //! The scheduler and the controllers: Kubernetes' own benchmark of its scheduler against ours in its server, next to the
 //! thresholds of Kubernetes' CI; and how long a rollout, the loss of a node and the end of a large namespace take.
 //!
-//! Nodes are objects and nothing else. What needs pods that run on thousands of them is `kontiki up --hollow`.
+//! Nodes are objects and nothing else, but where thousands of them run pods: those are `kontiki hollow`.
 
 mod changes;
+mod hollow;
 mod rates;
 mod report;
 mod scheduling;
@@ -47,6 +48,7 @@ enum Wanted {
     Failure,
     Namespace,
     Memory,
+    Hollow,
 }
 
 impl FromStr for Wanted {
@@ -61,8 +63,9 @@ impl FromStr for Wanted {
             ("failure", _) => Ok(Wanted::Failure),
             ("namespace", _) => Ok(Wanted::Namespace),
             ("memory", _) => Ok(Wanted::Memory),
+            ("hollow", _) => Ok(Wanted::Hollow),
             _ => Err(
-                "a number of a workload (1 to 9, 12), or rollout, failure, namespace, memory"
+                "a number of a workload (1 to 9, 12), or rollout, failure, namespace, memory, hollow"
                     .into(),
             ),
         }
@@ -71,7 +74,7 @@ impl FromStr for Wanted {
 
 #[derive(clap::Args)]
 pub(crate) struct AgentsArgs {
-    /// Measure only these, separated by commas: numbers of workloads (1 to 9, 12), rollout, failure, namespace, memory
+    /// Measure only these, separated by commas: numbers of workloads (1 to 9, 12), rollout, failure, namespace, memory, hollow
     #[arg(long, value_delimiter = ',')]
     only: Vec<Wanted>,
     /// Part of the full sizes, as 0.1
@@ -147,31 +150,39 @@ async fn every(setting: &Setting, args: &AgentsArgs, rows: &mut Vec<Row>) -> Res
             (Wanted::Failure, "node failure"),
             (Wanted::Namespace, "namespace"),
             (Wanted::Memory, "memory"),
+            (Wanted::Hollow, "hollow nodes"),
         ] {
             if !args.wants(wanted) {
                 continue;
             }
             setting.progress(name);
             let mut stage = Stage::start(setting, usize::from(*members)).await?;
-            let row = match wanted {
-                Wanted::Rollout => changes::rollout(args, &stage, *members).await,
-                Wanted::Failure => changes::failure(args, &stage, *members).await,
-                Wanted::Namespace => changes::namespace(args, &stage, *members).await,
+            let measured = match wanted {
+                Wanted::Rollout => alone(changes::rollout(args, &stage, *members).await),
+                Wanted::Failure => alone(changes::failure(args, &stage, *members).await),
+                Wanted::Namespace => alone(changes::namespace(args, &stage, *members).await),
+                Wanted::Hollow => hollow::run(setting, args, &stage, *members).await,
                 Wanted::Memory | Wanted::Workload(_) => {
-                    changes::memory(args, &stage, *members).await
+                    alone(changes::memory(args, &stage, *members).await)
                 }
             };
-            keep(setting, rows, said(&mut stage, row).context(name)?);
+            for row in said(&mut stage, measured).context(name)? {
+                keep(setting, rows, row);
+            }
         }
     }
     Ok(())
 }
 
+fn alone(row: Result<Row>) -> Result<Vec<Row>> {
+    row.map(|row| vec![row])
+}
+
 /// A failure together with what servers said that ended by themselves.
-fn said(stage: &mut Stage, row: Result<Row>) -> Result<Row> {
+fn said<T>(stage: &mut Stage, measured: Result<T>) -> Result<T> {
     match stage.casualties() {
-        said if said.is_empty() => row,
-        said => row.context(said),
+        said if said.is_empty() => measured,
+        said => measured.context(said),
     }
 }
 
@@ -223,6 +234,7 @@ mod tests {
     fn parts_are_chosen_by_number_and_name() {
         let args = parsed("agents --only 1,12,rollout --members 3").unwrap();
         assert!(args.wants(Wanted::Workload(12)) && args.wants(Wanted::Rollout));
+        assert!(!args.wants(Wanted::Hollow) && parsed("agents --only hollow").is_ok());
         assert!(!args.wants(Wanted::Workload(2)) && !args.wants(Wanted::Memory));
         assert_eq!(args.members, [3]);
         let all = parsed("agents").unwrap();

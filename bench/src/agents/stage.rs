@@ -2,6 +2,7 @@
 //! holds its Lease; nodes that are objects and nothing more; pods; and a watch that sees them bound.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,6 +87,21 @@ impl Stage {
 
     pub(super) fn pids(&self) -> Vec<u32> {
         self.cluster.pids()
+    }
+
+    /// Where the cluster's authorities are, and the administrator's certificate.
+    pub(super) fn pki(&self) -> PathBuf {
+        self.cluster.pki()
+    }
+
+    /// The first member's API.
+    pub(super) fn server(&self) -> String {
+        format!("https://127.0.0.1:{}", self.cluster.api_port(0))
+    }
+
+    /// How many there are.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.len()
     }
 
     /// Of the member that has most.

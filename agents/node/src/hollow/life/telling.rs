@@ -47,7 +47,8 @@ impl Life {
             probes: &probes,
             waiting: &plan.waiting,
             messages: &BTreeMap::new(),
-            verdict: self.verdict.as_ref(),
+            // What fails is told when nothing of it runs any more, as node agents do: it is told once.
+            verdict: self.verdict.as_ref().filter(|_| over),
             over: over || settled,
             scheme: SCHEME,
             host_ip: place.host_ip,

@@ -187,6 +187,8 @@ fn a_deadline_fails_the_pod() {
         (&sim.status(pod)["phase"], &sim.status(pod)["reason"]),
         (&json!("Failed"), &json!("DeadlineExceeded"))
     );
+    let state = &sim.status(pod)["containerStatuses"][0]["state"];
+    assert!(state["terminated"].is_object(), "{state}");
 }
 
 #[test]
