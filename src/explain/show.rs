@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agents::explain::{Explanation, OfNode, OfScore};
+use agents::explain::{Explanation, OfGroup, OfNode, OfScore};
 use anyhow::Result;
 
 use crate::store_cli::table;
@@ -82,6 +82,12 @@ fn outcome(explanation: &Explanation) -> String {
             gate.plugin, gate.message
         );
     }
+    if let Some(queue) = &explanation.queue {
+        text += &format!("{}: {}.\n", queue.plugin, queue.message);
+    }
+    if let Some(group) = &explanation.group {
+        text += &of_group(group);
+    }
     let best = explanation.best.join(", ");
     match explanation.best.len() {
         0 => {}
@@ -101,6 +107,29 @@ fn outcome(explanation: &Explanation) -> String {
     }
     if explanation.nodes.is_empty() {
         text += "There are no nodes.\n";
+    }
+    text
+}
+
+/// The group that it is placed with.
+fn of_group(group: &OfGroup) -> String {
+    let OfGroup {
+        plugin,
+        name,
+        min_count,
+        there,
+        placed,
+        ..
+    } = group;
+    let mut text = format!(
+        "{plugin}: pod group {name:?} needs {min_count} pods; {there} are there, of which {placed} have a node"
+    );
+    if let Some(fit) = group.fit {
+        text += &format!(" and {fit} find one");
+    }
+    text += ".\n";
+    if let Some(message) = &group.message {
+        text += &format!("{message}\n");
     }
     text
 }
@@ -214,6 +243,29 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("PodTopologySpread, InterPodAffinity\n"));
+    }
+
+    #[test]
+    fn turns_and_groups_are_told_before_the_outcome() {
+        let mut told = explanation(&[("a", "4")]);
+        told.queue = Some(agents::explain::OfQueue {
+            plugin: "EarliestDeadline",
+            message: "its deadline is tomorrow".into(),
+        });
+        told.group = Some(OfGroup {
+            plugin: "GangScheduling",
+            name: "g".into(),
+            min_count: 3,
+            there: 4,
+            placed: 1,
+            fit: Some(1),
+            message: Some("1 of 2.".into()),
+        });
+        let text = text(&told, &basis());
+        let expected = "\nEarliestDeadline: its deadline is tomorrow.\n\
+            GangScheduling: pod group \"g\" needs 3 pods; 4 are there, of which 1 have a node and 1 find one.\n\
+            1 of 2.\nThe best node is a.\n";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A pod that is alone is sent at once. What is decided while a batch is under way waits for the next one, so batches grow
 //! with the load by themselves, and nothing waits for a timer.
 
+use crate::gang;
 use crate::queue::Queued;
 use crate::write::BATCH_MAX;
 use std::collections::VecDeque;
@@ -50,12 +51,37 @@ impl Binder {
                 (pays && under_way < BATCHES_MAX, BATCH_MAX)
             }
         };
-        let size = size.min(self.waiting.len());
+        let size = self.whole_gangs(size.min(self.waiting.len()));
         if !room || size == 0 {
             return Vec::new();
         }
         self.under_way += 1;
         self.waiting.drain(..size).collect()
+    }
+
+    /// Less than `size`, where that keeps a group together that stands across it and is no larger than a batch.
+    fn whole_gangs(&self, size: usize) -> usize {
+        let group = |at: usize| gang::key(&self.waiting.get(at)?.0.pod);
+        let Some(across) = group(size).filter(|_| size > 0) else {
+            return size;
+        };
+        let before = (0..size)
+            .rev()
+            .take_while(|at| group(*at).as_ref() == Some(&across));
+        match before.count() {
+            inside if inside < size => size - inside,
+            _ => size,
+        }
+    }
+
+    /// Takes out the pods of a group that were not sent yet.
+    pub(crate) fn withdraw(&mut self, key: &gang::Key) -> Vec<Placed> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (out, rest): (Vec<Placed>, Vec<Placed>) = waiting
+            .into_iter()
+            .partition(|(queued, _)| gang::key(&queued.pod).as_ref() == Some(key));
+        self.waiting = rest.into();
+        out
     }
 
     /// What was sent was answered, or came to nothing.
@@ -124,6 +150,39 @@ mod tests {
         assert!(binder.next().is_empty(), "two are under way");
         binder.finish();
         assert_eq!(binder.next().len(), BATCH_MAX);
+    }
+
+    #[test]
+    fn a_group_is_not_torn_between_batches_unless_it_is_larger_than_one() {
+        let member = |group: &str, number: usize| {
+            let (mut queued, node) = placed(number);
+            let group = crate::object::Group {
+                name: group.into(),
+                min_count: 2,
+            };
+            let pod = Arc::make_mut(&mut queued.pod);
+            pod.group = Some(group);
+            (queued, node)
+        };
+        let mut binder = Binder::default();
+        add(&mut binder, 0..BATCH_MAX - 2);
+        for number in 0..5 {
+            let (queued, node) = member("g", number);
+            binder.add(queued, node);
+        }
+        assert_eq!(binder.next().len(), BATCH_MAX - 2);
+        binder.finish();
+        assert_eq!(binder.next().len(), 5);
+        binder.finish();
+        for number in 0..BATCH_MAX + 3 {
+            let (queued, node) = member("h", number);
+            binder.add(queued, node);
+        }
+        assert_eq!(binder.next().len(), BATCH_MAX);
+        add(&mut binder, 0..1);
+        assert_eq!(binder.withdraw(&("d".into(), "h".into())).len(), 3);
+        binder.finish();
+        assert_eq!(names(&binder.next()), ["0"]);
     }
 
     #[test]

@@ -5,10 +5,18 @@
 //! these filters cares about the change. What nothing wakes is tried again after five minutes all the same.
 //!
 //! Deciding is one step of one loop, so no change can slip in between taking a pod out and parking it.
+//!
+//! What comes before priority is up to the [`Sort`](crate::plugins::Sort) of the configuration. Where namespaces take turns,
+//! the active pods of each stand together, and whose turn it is, is kept beside them. Where groups are placed together, a pod
+//! is kept out like one with a closed gate until its group is complete.
+
+mod gangs;
 
 use crate::config::Config;
+use crate::gang::Members;
 use crate::object::Pod;
-use crate::plugins::Change;
+use crate::plugins::{Change, SYSTEM_CRITICAL};
+use crate::shares::{Share, Turns};
 use crate::snapshot::Millis;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,8 +49,7 @@ impl Queued {
 /// Where a pod waits; the key by which it stands there, so that it can be found again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
-    /// Priority, time of queueing, time of creation, uid.
-    Active(Reverse<i32>, Millis, String, String),
+    Active(Standing),
     Backoff(Millis, String),
     /// After an error, as opposed to a refusal; not taken early.
     ErrorBackoff(Millis, String),
@@ -50,10 +57,43 @@ enum Place {
     Gated(String),
 }
 
+/// Where an active pod stands. The fields are compared in their order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Standing {
+    /// The namespace where namespaces take turns; empty for pods that are not part of that.
+    namespace: String,
+    /// From the plugin that sorts.
+    rank: i64,
+    priority: Reverse<i32>,
+    since: Millis,
+    created: String,
+    uid: String,
+}
+
+impl Standing {
+    /// Before all of the namespace.
+    fn first_of(namespace: &str) -> Standing {
+        Standing {
+            namespace: namespace.to_owned(),
+            rank: i64::MIN,
+            priority: Reverse(i32::MAX),
+            since: 0,
+            created: String::new(),
+            uid: String::new(),
+        }
+    }
+}
+
 /// The queue. All times are passed in.
 #[derive(Debug, Default)]
 pub struct Queue {
     config: Arc<Config>,
+    /// Where namespaces take turns: whose is next.
+    turns: Option<Turns>,
+    /// Who is in which group.
+    members: Members,
+    /// Pods that were kept out for their group since this was last asked for.
+    kept_out: Vec<Arc<Pod>>,
     entries: BTreeMap<String, (Queued, Place)>,
     /// Every entry once more, ordered: active ones first, then by pool and time.
     order: BTreeSet<Place>,
@@ -63,6 +103,7 @@ impl Queue {
     /// An empty queue for pods of these profiles.
     pub fn new(config: Arc<Config>) -> Queue {
         Queue {
+            turns: config.sort.by_share.then(Turns::default),
             config,
             ..Queue::default()
         }
@@ -70,6 +111,17 @@ impl Queue {
 
     /// A pod that waits to be scheduled has appeared or changed. Status changes of a known pod do not move it.
     pub fn set(&mut self, pod: Arc<Pod>, now: Millis) {
+        let key = self.gang_of(&pod);
+        if key.is_some() && !self.is_gated(&pod) {
+            self.members.join(&pod, false);
+        }
+        self.put(pod, now);
+        if let Some(key) = key {
+            self.let_in(&key, now);
+        }
+    }
+
+    fn put(&mut self, pod: Arc<Pod>, now: Millis) {
         let Some((mut queued, place)) = self.take(&pod.uid) else {
             let queued = Queued {
                 pod,
@@ -84,8 +136,8 @@ impl Queue {
         match place {
             Place::Gated(_) => self.activate(queued, now),
             Place::Unschedulable(..) if moved => self.back_off(queued, now),
-            Place::Active(_, since, ..) => {
-                let place = active(&queued.pod, since);
+            Place::Active(standing) => {
+                let place = self.active(&queued.pod, standing.since);
                 self.insert(queued, place);
             }
             place => self.insert(queued, place),
@@ -100,14 +152,43 @@ impl Queue {
     /// The next pod to schedule. When nothing is active, the pod whose backoff ends soonest is taken early.
     pub fn pop(&mut self, now: Millis) -> Option<Queued> {
         self.flush(now);
-        let next = self.order.first()?;
-        let (Place::Active(.., uid) | Place::Backoff(_, uid)) = next else {
+        let next = self.first()?;
+        let (Place::Active(Standing { uid, .. }) | Place::Backoff(_, uid)) = next else {
             return None;
         };
         let uid = uid.clone();
         let (mut queued, _) = self.take(&uid)?;
         queued.attempts += 1;
         Some(queued)
+    }
+
+    /// The place of the pod that is next, if that is one that can be taken.
+    fn first(&self) -> Option<&Place> {
+        let first = self.order.first()?;
+        let (Some(turns), Place::Active(standing)) = (&self.turns, first) else {
+            return Some(first);
+        };
+        match turns.next().filter(|_| !standing.namespace.is_empty()) {
+            Some(namespace) => {
+                let start = Place::Active(Standing::first_of(namespace));
+                self.order.range(start..).next()
+            }
+            None => Some(first),
+        }
+    }
+
+    /// Where namespaces take turns: one has this share from now on.
+    pub fn set_share(&mut self, namespace: &str, share: Share) {
+        if let Some(turns) = &mut self.turns {
+            turns.set_share(namespace, share);
+        }
+    }
+
+    /// Whether a gate of the pod itself is closed.
+    fn is_gated(&self, pod: &Pod) -> bool {
+        let profile = self.config.profile(pod);
+        let mut gates = profile.into_iter().flat_map(|profile| &profile.gates);
+        gates.any(|gate| (gate.closed)(pod).is_some())
     }
 
     /// These filters refused the pod; it waits for a change that one of them cares about.
@@ -226,14 +307,19 @@ impl Queue {
 
     /// Into the active pool, unless a gate is closed.
     fn activate(&mut self, mut queued: Queued, now: Millis) {
-        let profile = self.config.profile(&queued.pod);
-        let mut gates = profile.into_iter().flat_map(|profile| &profile.gates);
-        if gates.any(|gate| (gate.closed)(&queued.pod).is_some()) {
+        let gated = self.is_gated(&queued.pod);
+        let key = self.gang_of(&queued.pod).filter(|_| !gated);
+        let incomplete = key.filter(|key| !self.members.is_complete(key));
+        if gated || incomplete.is_some() {
+            if let Some(key) = incomplete {
+                self.members.keep_out(key, &queued.pod.uid);
+                self.kept_out.push(queued.pod.clone());
+            }
             let place = Place::Gated(queued.pod.uid.clone());
             return self.insert(queued, place);
         }
         queued.since = now;
-        let place = active(&queued.pod, now);
+        let place = self.active(&queued.pod, now);
         self.insert(queued, place);
     }
 
@@ -246,43 +332,72 @@ impl Queue {
         self.insert(queued, place);
     }
 
+    fn active(&self, pod: &Pod, since: Millis) -> Place {
+        let takes_turns = self.turns.is_some() && pod.priority < SYSTEM_CRITICAL;
+        Place::Active(Standing {
+            namespace: match takes_turns {
+                true => pod.namespace.clone(),
+                false => String::new(),
+            },
+            rank: (self.config.sort.rank)(pod),
+            priority: Reverse(pod.priority),
+            since,
+            created: pod.created.clone(),
+            uid: pod.uid.clone(),
+        })
+    }
+
     fn insert(&mut self, queued: Queued, place: Place) {
-        self.order.insert(place.clone());
-        if let Some((_, old)) = self
-            .entries
-            .insert(queued.pod.uid.clone(), (queued, place.clone()))
+        self.occupy(&place);
+        let uid = queued.pod.uid.clone();
+        if let Some((_, old)) = self.entries.insert(uid, (queued, place.clone()))
             && old != place
         {
-            self.order.remove(&old);
+            self.vacate(&old);
         }
     }
 
     fn take(&mut self, uid: &str) -> Option<(Queued, Place)> {
         let (queued, place) = self.entries.remove(uid)?;
-        self.order.remove(&place);
+        self.vacate(&place);
         Some((queued, place))
+    }
+
+    fn occupy(&mut self, place: &Place) {
+        if self.order.insert(place.clone())
+            && let (Some(turns), Some(namespace)) = (&mut self.turns, place.takes_turns())
+        {
+            turns.add(namespace);
+        }
+    }
+
+    fn vacate(&mut self, place: &Place) {
+        if self.order.remove(place)
+            && let (Some(turns), Some(namespace)) = (&mut self.turns, place.takes_turns())
+        {
+            turns.remove(namespace);
+        }
     }
 }
 
 impl Place {
+    /// The namespace whose turn has to come.
+    fn takes_turns(&self) -> Option<&str> {
+        match self {
+            Place::Active(standing) if !standing.namespace.is_empty() => Some(&standing.namespace),
+            _ => None,
+        }
+    }
+
     fn uid(&self) -> &str {
         match self {
-            Place::Active(.., uid)
+            Place::Active(Standing { uid, .. })
             | Place::Backoff(_, uid)
             | Place::ErrorBackoff(_, uid)
             | Place::Unschedulable(_, uid)
             | Place::Gated(uid) => uid,
         }
     }
-}
-
-fn active(pod: &Pod, since: Millis) -> Place {
-    Place::Active(
-        Reverse(pod.priority),
-        since,
-        pod.created.clone(),
-        pod.uid.clone(),
-    )
 }
 
 fn same_pool(a: &Place, b: &Place) -> bool {

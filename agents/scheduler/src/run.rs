@@ -1,10 +1,13 @@
 //! The loop around the pure parts: while elected, takes in what changed, decides about one pod after the other, and
 //! lets bindings and reports go on in the background, a bounded number at a time.
 
+mod gangs;
+
 use crate::bind_volumes::bind_volumes;
 use crate::binder::{Binder, Placed};
 use crate::config::{Config, Profile};
 use crate::feed::{Feed, OwnedSelector, Source};
+use crate::gang::Held;
 use crate::object::Pod;
 use crate::preempt::{Preemption, preempt};
 use crate::queue::Queued;
@@ -17,7 +20,7 @@ use agent_runtime::{
     AgentContext, Client, Elector, ElectorConfig, EventRecorder, EventType, Hub, Key, timestamp,
 };
 use rand::RngExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -76,6 +79,8 @@ async fn lead(client: Client, config: Arc<Config>, stop: CancellationToken) {
         writes: JoinSet::new(),
         volumes: JoinSet::new(),
         volume_writers: Arc::new(Semaphore::new(WRITES_MAX)),
+        held: Held::default(),
+        reports: VecDeque::new(),
         started: Instant::now(),
     };
     scheduler.run(&stop).await;
@@ -95,6 +100,10 @@ struct Scheduler {
     /// Pods whose volumes are being bound, as many as there are: waiting for a volume must not keep others waiting.
     volumes: JoinSet<VolumesDone>,
     volume_writers: Arc<Semaphore>,
+    /// Pods of groups that wait for the volumes of each other.
+    held: Held<Placed>,
+    /// What has to be told to pods of groups, a few at a time: no more than there are pods that wait.
+    reports: VecDeque<gangs::Report>,
     started: Instant,
 }
 
@@ -115,6 +124,8 @@ struct VolumesDone {
     queued: Queued,
     node: String,
     plan: VolumePlan,
+    /// Who waits for it, if it is of a group.
+    held: Option<u64>,
     result: Result<(), String>,
 }
 
@@ -133,8 +144,9 @@ impl Scheduler {
             }
             self.world.expire(self.now());
             self.send_bindings();
+            self.send_reports();
             if !self.is_behind()
-                && let Some(queued) = self.world.queue.pop(self.now())
+                && let Some(queued) = self.world.pop(self.now())
             {
                 self.decide(queued);
                 tokio::task::yield_now().await;
@@ -254,6 +266,9 @@ impl Scheduler {
         let Some(profile) = self.world.config.profile(&pod).cloned() else {
             return;
         };
+        if let Some(key) = self.world.queue.gang_of(&pod) {
+            return self.decide_gang(key, queued);
+        }
         let pick = &mut |n| host::rng().random_range(0..n);
         let decision = schedule(&pod, &self.world.snapshot, &profile, self.start, pick);
         match decision {
@@ -277,7 +292,10 @@ impl Scheduler {
                 self.world.snapshot.assume(pod, &node);
                 match plan.is_empty() {
                     true => self.binder.add(queued, node),
-                    false => self.bind_volumes(queued, node, plan, &profile),
+                    false => {
+                        self.world.assume_volumes(&plan, &node);
+                        self.bind_volumes(queued, node, plan, &profile, None);
+                    }
                 }
             }
             Decision::Unschedulable(diagnosis) => self.refuse(queued, &profile, diagnosis),
@@ -298,10 +316,16 @@ impl Scheduler {
         }
     }
 
-    /// The volumes first, and then the pod.
-    fn bind_volumes(&mut self, queued: Queued, node: String, plan: VolumePlan, profile: &Profile) {
+    /// The volumes first, and then the pod; one of a group also after the volumes of the others, which `held` stands for.
+    fn bind_volumes(
+        &mut self,
+        queued: Queued,
+        node: String,
+        plan: VolumePlan,
+        profile: &Profile,
+        held: Option<u64>,
+    ) {
         let timeout = profile.args.volumes_timeout;
-        self.world.assume_volumes(&plan, &node);
         let (client, feed) = (self.client.clone(), self.feed.clone());
         let writers = self.volume_writers.clone();
         self.volumes.spawn(host::here(async move {
@@ -312,6 +336,7 @@ impl Scheduler {
                 queued,
                 node,
                 plan,
+                held,
                 result,
             }
         }));
@@ -320,7 +345,10 @@ impl Scheduler {
     fn finish_volumes(&mut self, done: Result<VolumesDone, JoinError>) {
         match done {
             Ok(done) => match done.result {
-                Ok(()) => self.binder.add(done.queued, done.node),
+                Ok(()) => match done.held {
+                    Some(number) => self.finish_held(number, Some((done.queued, done.node))),
+                    None => self.binder.add(done.queued, done.node),
+                },
                 Err(words) => {
                     let (pod, now) = (&done.queued.pod, self.now());
                     let message = format!("running PreBind plugin \"VolumeBinding\": {words}");
@@ -336,6 +364,9 @@ impl Scheduler {
                         self.tell(pod, EventType::Warning, "FailedScheduling", &message);
                     }
                     self.world.binding_failed(done.queued, now);
+                    if let Some(number) = done.held {
+                        self.finish_held(number, None);
+                    }
                 }
             },
             // As below.
@@ -370,15 +401,19 @@ impl Scheduler {
         let client = self.client.clone();
         let events = self.events.get(&pod.scheduler_name).cloned();
         self.writes.spawn(host::here(async move {
-            if let Some(status) = status
-                && let Err(error) = write::report(&client, &pod, &status).await
-                && !error.is_not_found()
-            {
-                tracing::warn!(namespace = pod.namespace, name = pod.name, %error, "the pod's condition could not be written");
+            if let Some(status) = status {
+                write_refusal(&client, &pod, &status).await;
             }
             if let (Some(Room { node, victims }), Some(events)) = (room, events) {
                 evict_all(&client, &events, &pod, &node, &victims).await;
             }
+        }));
+    }
+
+    fn write_status(&mut self, pod: Arc<Pod>, status: serde_json::Value) {
+        let client = self.client.clone();
+        self.writes.spawn(host::here(async move {
+            write_refusal(&client, &pod, &status).await;
         }));
     }
 
@@ -458,7 +493,11 @@ impl Scheduler {
             );
             self.tell(pod, EventType::Warning, "FailedScheduling", &message);
         }
+        let key = self.world.queue.gang_of(pod);
         self.world.binding_failed(queued, now);
+        if let Some(key) = key {
+            self.withdraw_gang(&key);
+        }
     }
 }
 
@@ -472,6 +511,14 @@ async fn bind(client: &Client, batch: &[Placed]) -> Option<Vec<write::Bound>> {
         .map(|(queued, node)| (queued.pod.clone(), node.clone()))
         .collect();
     write::bind_all(client, &pods).await
+}
+
+async fn write_refusal(client: &Client, pod: &Pod, status: &serde_json::Value) {
+    if let Err(error) = write::report(client, pod, status).await
+        && !error.is_not_found()
+    {
+        tracing::warn!(namespace = pod.namespace, name = pod.name, %error, "the pod's condition could not be written");
+    }
 }
 
 fn finish_write(done: Result<(), JoinError>) {

@@ -9,6 +9,7 @@ use crate::classes::{Journal, Kept};
 use crate::object::{HostPort, Node, Pod};
 use crate::resources::Resources;
 use crate::selector::{LabelSelector, Labels};
+use crate::shares::Usage;
 use crate::tracked::Tracked;
 use crate::volume::Volumes;
 use host::HashMap;
@@ -160,11 +161,21 @@ pub struct Snapshot {
     pub owners: BTreeMap<String, LabelSelector>,
     /// Claims and volumes.
     pub volumes: Arc<Volumes>,
+    /// What each namespace has, where that decides whose turn it is.
+    pub usage: Option<Usage>,
     /// Nominated pods waiting for their victims to leave, by uid: node and pod.
     nominated: BTreeMap<String, (String, Arc<Pod>)>,
 }
 
 impl Snapshot {
+    /// Of an empty cluster, which counts what namespaces have if there is something to count it in.
+    pub(crate) fn counting(usage: Option<Usage>) -> Snapshot {
+        Snapshot {
+            usage,
+            ..Snapshot::default()
+        }
+    }
+
     /// Nodes that are there, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
         let infos = self.slot_of_node.values().map(|slot| self.slot(*slot));
@@ -256,6 +267,10 @@ impl Snapshot {
             *self.image_nodes.entry(image.clone()).or_default() += 1;
         }
         let slot = self.slot_for(&node.name);
+        if let Some(usage) = &mut self.usage {
+            let old = self.slots[slot as usize].node.as_deref();
+            usage.set_node(old, Some(&node));
+        }
         let info = self.change(slot);
         let new = info.node.replace(node).is_none();
         self.nodes_present += usize::from(new);
@@ -295,7 +310,11 @@ impl Snapshot {
         let Some(slot) = self.slot_of_node.get(name).copied() else {
             return;
         };
-        let was_there = self.change(slot).node.take().is_some();
+        let old = self.change(slot).node.take();
+        let was_there = old.is_some();
+        if let Some(usage) = &mut self.usage {
+            usage.set_node(old.as_deref(), None);
+        }
         self.nodes_present -= usize::from(was_there);
         self.free_if_empty(name, slot);
     }
@@ -334,7 +353,11 @@ impl Snapshot {
         let slot = self.slot_of_pod.remove(uid)?;
         let info = self.change(slot);
         let pod = info.remove(uid);
-        if info.is_empty() {
+        let empty = info.is_empty();
+        if let (Some(usage), Some(pod)) = (&mut self.usage, &pod) {
+            usage.remove(pod);
+        }
+        if empty {
             // Without a node the name is in none but this table.
             let name = self.slot_of_node.iter().find(|(_, other)| **other == slot);
             if let Some(name) = name.map(|(name, _)| name.clone()) {
@@ -427,6 +450,9 @@ impl Snapshot {
     fn place(&mut self, node: &str, pod: Arc<Pod>) {
         if pod.has_affinity() {
             self.with_affinity.insert(pod.uid.clone());
+        }
+        if let Some(usage) = &mut self.usage {
+            usage.add(&pod);
         }
         let slot = self.slot_for(node);
         self.slot_of_pod.insert(pod.uid.clone(), slot);

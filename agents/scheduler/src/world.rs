@@ -2,11 +2,13 @@
 //! takes one change and says nothing to anybody.
 
 use crate::config::Config;
+use crate::gang;
 use crate::object::{Node, Pod};
 use crate::plugins::{Change, VolumeChange};
 use crate::preempt::Budget;
 use crate::queue::{Queue, Queued};
 use crate::selector::{LabelSelector, Labels};
+use crate::shares::Usage;
 use crate::snapshot::{Millis, Snapshot};
 use crate::volume::Volumes;
 use crate::volume::bind::{Claims, VolumePlan};
@@ -37,8 +39,9 @@ pub struct World {
 impl World {
     /// An empty world. A pod is ours if its `spec.schedulerName` names one of the profiles.
     pub fn new(config: Arc<Config>) -> World {
+        let usage = config.sort.by_share.then(Usage::default);
         World {
-            snapshot: Snapshot::default(),
+            snapshot: Snapshot::counting(usage),
             queue: Queue::new(config.clone()),
             config,
             budgets: BTreeMap::new(),
@@ -52,6 +55,43 @@ impl World {
     pub fn pod(&self, pod: &Pod) -> Option<&Arc<Pod>> {
         let known = self.pods.get(&(pod.namespace.clone(), pod.name.clone()))?;
         (known.uid == pod.uid).then_some(known)
+    }
+
+    /// The next pod to schedule.
+    pub fn pop(&mut self, now: Millis) -> Option<Queued> {
+        self.settle_shares();
+        self.queue.pop(now)
+    }
+
+    /// Tells the queue what has changed in the shares of namespaces.
+    fn settle_shares(&mut self) {
+        let (Some(usage), Some(args)) = (&mut self.snapshot.usage, self.config.shares()) else {
+            return;
+        };
+        for namespace in usage.take_changed() {
+            let labels = self.snapshot.namespaces.get(&namespace);
+            let (share, _) = usage.share(&namespace, args.weight(&namespace, labels));
+            self.queue.set_share(&namespace, share);
+        }
+    }
+
+    /// How many pods of the group have a node, as the API says or as was decided.
+    pub fn placed_of(&self, key: &gang::Key) -> usize {
+        let members = self.queue.members().of(key);
+        members
+            .filter(|(uid, placed)| *placed || self.snapshot.holds(uid))
+            .count()
+    }
+
+    /// Whether as many pods of the group have a node as have to.
+    pub fn is_gang_placed(&self, key: &gang::Key) -> bool {
+        self.placed_of(key) >= self.queue.members().min_count(key)
+    }
+
+    /// A decision was not meant: the pod occupies nothing, and its volumes are free.
+    pub(crate) fn take_back(&mut self, pod: &Pod, plan: &VolumePlan) {
+        self.revert_volumes(plan);
+        self.snapshot.forget(&pod.uid);
     }
 
     /// A pod is now like this, or gone.
@@ -69,8 +109,14 @@ impl World {
         }
         let Some(new) = new else { return };
         let old = old.filter(|_| same);
+        if let Some(old) = old.as_ref().filter(|old| old.group != new.group) {
+            self.queue.member_gone(old);
+        }
         if new.finished {
             self.take_away(&new, now);
+            if new.succeeded {
+                self.queue.member_placed(&new, now);
+            }
         } else if !new.node_name.is_empty() {
             self.placed(old, new, now);
         } else if self.config.profile(&new).is_some() {
@@ -81,6 +127,7 @@ impl World {
     /// It no longer waits or occupies anything.
     fn take_away(&mut self, pod: &Arc<Pod>, now: Millis) {
         self.queue.remove(&pod.uid);
+        self.queue.member_gone(pod);
         if let Some(placed) = self.snapshot.remove_pod(&pod.uid) {
             self.queue.wake(&Change::PodGone(placed), now);
         }
@@ -89,6 +136,10 @@ impl World {
     fn placed(&mut self, old: Option<Arc<Pod>>, new: Arc<Pod>, now: Millis) {
         self.queue.remove(&new.uid);
         self.snapshot.set_pod(new.clone());
+        match new.deleting {
+            true => self.queue.member_gone(&new),
+            false => self.queue.member_placed(&new, now),
+        }
         let news = old
             .as_ref()
             .is_none_or(|old| old.node_name != new.node_name || old.labels != new.labels);
@@ -102,6 +153,7 @@ impl World {
     fn waiting(&mut self, old: Option<Arc<Pod>>, new: Arc<Pod>, now: Millis) {
         if new.deleting {
             self.queue.remove(&new.uid);
+            self.queue.member_gone(&new);
             self.snapshot.withdraw_nomination(&new.uid);
             return;
         }
@@ -146,6 +198,9 @@ impl World {
         match labels {
             Some(labels) => drop(self.snapshot.namespaces.insert(name.to_string(), labels)),
             None => drop(self.snapshot.namespaces.remove(name)),
+        }
+        if let Some(usage) = &mut self.snapshot.usage {
+            usage.note(name);
         }
         self.queue.wake(&Change::Namespace, now);
     }

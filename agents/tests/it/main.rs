@@ -15,6 +15,7 @@ mod loops;
 mod machines;
 mod namespaces;
 mod pods;
+mod profiles;
 mod rollouts;
 mod runtime;
 mod scheduling;

@@ -265,6 +265,15 @@ impl Parts {
                 Values::Affinity => {
                     self.score_affinity(candidates, pod, snapshot, profile, *weight, &mut totals)
                 }
+                Values::Anything => {
+                    let infos = candidates.iter().map(|slot| snapshot.slot(*slot));
+                    let infos: Vec<&NodeInfo> = infos.collect();
+                    let scores = (score.score)(pod, snapshot, &profile.args, &infos);
+                    let values = scores.into_iter().flat_map(|scores| scores.normalized);
+                    for (total, value) in totals.iter_mut().zip(values) {
+                        *total += weight * value;
+                    }
+                }
             }
         }
         let highest = totals.iter().copied().max().unwrap_or(0);

@@ -7,9 +7,11 @@ pub mod args;
 mod fields;
 mod profile;
 
+pub(crate) use profile::GANG_SCHEDULING;
 pub use profile::Profile;
 
 use crate::object::{DEFAULT_SCHEDULER, Pod};
+use crate::plugins::Sort;
 use crate::snapshot::Millis;
 use fields::{Fields, Problems};
 use serde_json::Value;
@@ -41,6 +43,8 @@ const CONNECTION: &[&str] = &[
 #[derive(Debug, Clone)]
 pub struct Config {
     profiles: BTreeMap<String, Arc<Profile>>,
+    /// Which pod is next: the same for all profiles.
+    pub sort: &'static Sort,
     /// Backoff after the first attempt; doubles with each.
     pub backoff_first: Millis,
     /// Backoff never exceeds this.
@@ -51,6 +55,7 @@ impl Default for Config {
     fn default() -> Config {
         let profile = Profile::default();
         Config {
+            sort: profile.sort,
             profiles: BTreeMap::from([(DEFAULT_SCHEDULER.to_owned(), Arc::new(profile))]),
             backoff_first: 1_000,
             backoff_max: 10_000,
@@ -91,8 +96,16 @@ impl Config {
             config.profiles.clear();
         }
         let alone = profiles.len() == 1;
+        let mut first: Option<Profile> = None;
         for (path, item) in profiles {
             let profile = Profile::take(item, &path, alone, problems);
+            config.sort = profile.sort;
+            same_sort(
+                first.get_or_insert_with(|| profile.clone()),
+                &profile,
+                &path,
+                problems,
+            );
             let name = profile.scheduler_name.clone();
             if config
                 .profiles
@@ -136,9 +149,26 @@ impl Config {
         self.profiles.get(&pod.scheduler_name)
     }
 
+    /// What FairShare was given; the same in all profiles.
+    pub fn shares(&self) -> Option<&args::ShareArgs> {
+        let first = self.profiles.values().next()?;
+        self.sort.by_share.then_some(&*first.args.shares)
+    }
+
     /// All profiles, by name.
     pub fn profiles(&self) -> impl Iterator<Item = &Arc<Profile>> {
         self.profiles.values()
+    }
+}
+
+/// There is one queue, so all profiles have to sort it alike.
+fn same_sort(first: &Profile, profile: &Profile, path: &str, problems: &mut Problems) {
+    let why = "queueSort must be the same for all profiles";
+    let value = format!("{:?}", profile.sort.name);
+    if first.sort != profile.sort {
+        problems.invalid(&fields::below(path, "plugins.queueSort"), &value, why);
+    } else if profile.sort.by_share && first.args.shares != profile.args.shares {
+        problems.invalid(&fields::below(path, "pluginConfig.args"), &value, why);
     }
 }
 
@@ -281,7 +311,7 @@ mod tests {
         );
         assert_eq!(
             error("profiles:\n- plugins: {queueSort: {disabled: [{name: PrioritySort}]}}"),
-            "profiles[0].plugins.queueSort: Invalid value: \"default-scheduler\": one queue sort plugin required for profile with scheduler name \"default-scheduler\""
+            "profiles[0].plugins.queueSort: Invalid value: \"default-scheduler\": only one queue sort plugin required for profile with scheduler name \"default-scheduler\", but got 0"
         );
         assert_eq!(
             error(
@@ -314,6 +344,96 @@ mod tests {
         assert_eq!(
             error("profiles:\n- schedulerName: a\n- {}\n"),
             "profiles[1].schedulerName: Required value"
+        );
+    }
+
+    #[test]
+    fn plugins_that_are_not_there_by_default() {
+        let config = parse(
+            "profiles:\n- plugins:\n    multiPoint: {disabled: [{name: PrioritySort}], enabled: [{name: GangScheduling}, {name: FairShare}]}\n    \
+             score: {enabled: [{name: DataLocality, weight: 3}]}\n  pluginConfig:\n  - name: FairShare\n    args: {kind: FairShareArgs, \
+             weights: [{namespace: a, weight: 3}, {namespace: b}], weightLabel: team.example/weight}\n",
+        )
+        .unwrap();
+        let profile = profile(&config, DEFAULT_SCHEDULER);
+        assert!(profile.gangs);
+        assert_eq!(
+            (config.sort.name, profile.sort.name),
+            ("FairShare", "FairShare")
+        );
+        let last = profile
+            .scores
+            .last()
+            .map(|(score, weight)| (score.name, *weight));
+        assert_eq!(last, Some(("DataLocality", 3)));
+        let labels = |value: &str| -> crate::selector::Labels {
+            [("team.example/weight".to_owned(), value.to_owned())].into()
+        };
+        let shares = config.shares().unwrap();
+        assert_eq!(shares.weight("a", Some(&labels("7"))), 3);
+        assert_eq!(shares.weight("b", None), 1);
+        assert_eq!(shares.weight("c", Some(&labels("7"))), 7);
+        for odd in ["", "0", "-1", "x", "99999999999999999999"] {
+            assert_eq!(shares.weight("c", Some(&labels(odd))), 1, "{odd}");
+        }
+        assert_eq!(Config::default().shares(), None);
+        assert!(Config::default().profiles().all(|profile| !profile.gangs));
+    }
+
+    #[test]
+    fn what_the_documentation_shows_can_be_used() {
+        let page = include_str!("../../../../docs/reference/scheduling.md");
+        let blocks = page.split("```yaml\n").skip(1);
+        let files = blocks.filter_map(|rest| rest.split("```").next());
+        let files: Vec<&str> = files.filter(|text| text.contains(KIND)).collect();
+        assert!(files.len() >= 5, "{files:?}");
+        for file in files {
+            Config::parse(file).unwrap_or_else(|error| panic!("{error}\n{file}"));
+        }
+    }
+
+    #[test]
+    fn one_queue_is_sorted_in_one_way() {
+        let sorted = |plugin: &str, rest: &str| {
+            format!(
+                "plugins: {{queueSort: {{disabled: [{{name: '*'}}], enabled: [{{name: {plugin}}}]}}}}{rest}"
+            )
+        };
+        let fair = |weight: u8| {
+            let args = format!(
+                "\n  pluginConfig: [{{name: FairShare, args: {{weights: [{{namespace: a, weight: {weight}}}]}}}}]"
+            );
+            sorted("FairShare", &args)
+        };
+        let two = |one: &str, other: &str| {
+            format!("profiles:\n- schedulerName: a\n  {one}\n- schedulerName: b\n  {other}\n")
+        };
+        assert!(parse(&two(&fair(2), &fair(2))).is_ok());
+        let deadlines = sorted("EarliestDeadline", "");
+        assert!(parse(&two(&deadlines, &deadlines)).is_ok());
+        assert_eq!(
+            error(&two(&deadlines, "plugins: {}")),
+            "profiles[1].plugins.queueSort: Invalid value: \"PrioritySort\": queueSort must be the same for all profiles"
+        );
+        assert_eq!(
+            error(&two(&fair(2), &fair(3))),
+            "profiles[1].pluginConfig.args: Invalid value: \"FairShare\": queueSort must be the same for all profiles"
+        );
+        assert_eq!(
+            error("profiles:\n- plugins: {queueSort: {enabled: [{name: FairShare}]}}"),
+            "profiles[0].plugins.queueSort: Invalid value: \"default-scheduler\": only one queue sort plugin required for profile with scheduler name \"default-scheduler\", but got 2"
+        );
+        assert_eq!(
+            error("profiles:\n- plugins: {permit: {enabled: [{name: GangScheduling}]}}"),
+            "profiles[0].plugins: Invalid value: \"GangScheduling\": must be enabled both at preEnqueue and at permit"
+        );
+        assert_eq!(
+            error(
+                "profiles: [{pluginConfig: [{name: FairShare, args: {weights: [{namespace: a, weight: 0}, {namespace: a, weight: 2}, {}]}}]}]"
+            ),
+            "[profiles[0].pluginConfig[0].args.weights[0].weight: Invalid value: 0: not in valid range [1, 1000000], \
+             profiles[0].pluginConfig[0].args.weights[1].namespace: Duplicate value: \"a\", \
+             profiles[0].pluginConfig[0].args.weights[2].namespace: Required value]"
         );
     }
 

@@ -4,7 +4,7 @@ use super::args::Args;
 use super::fields::{Fields, Problems, below};
 use super::take_percentage;
 use crate::object::DEFAULT_SCHEDULER;
-use crate::plugins::{FILTERS, Filter, GATES, Gate, SCORES, Score};
+use crate::plugins::{FILTERS, Filter, GATES, Gate, SCORES, SORTS, Score, Sort};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -72,6 +72,17 @@ const PLUGINS: &[(&str, &[&str])] = &[
     ("DefaultBinder", &["bind"]),
 ];
 
+/// Those that work only where a file enables them, which Kubernetes does not have or does not have by default.
+const OPTIONAL: &[(&str, &[&str])] = &[
+    (GANG_SCHEDULING, &["preEnqueue", "permit"]),
+    ("FairShare", &["queueSort"]),
+    ("EarliestDeadline", &["queueSort"]),
+    ("DataLocality", &["score"]),
+];
+
+/// The plugin that places the pods of a group together: it works at both of its points or not at all.
+pub(crate) const GANG_SCHEDULING: &str = "GangScheduling";
+
 /// See the module head.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
@@ -79,6 +90,10 @@ pub struct Profile {
     pub scheduler_name: String,
     /// What keeps pods out of the queue.
     pub gates: Vec<&'static Gate>,
+    /// Which pod is next.
+    pub sort: &'static Sort,
+    /// Whether groups of pods are placed together or not at all.
+    pub gangs: bool,
     /// Filters in the order in which they are asked.
     pub filters: Vec<&'static Filter>,
     /// Scores with their weights.
@@ -156,7 +171,8 @@ impl Profile {
 
 /// Where a plugin works, if there is such a plugin.
 fn works_at(plugin: &str) -> Option<&'static [&'static str]> {
-    let found = PLUGINS.iter().find(|(name, _)| *name == plugin);
+    let mut all = PLUGINS.iter().chain(OPTIONAL);
+    let found = all.find(|(name, _)| *name == plugin);
     found.map(|(_, points)| *points)
 }
 
@@ -303,10 +319,20 @@ impl Plugins {
             given.into_iter().find(|w| *w > 0).unwrap_or(default)
         };
         let has = |point: &str, name: &str| self.at(point).iter().any(|asked| asked.name == name);
+        let gang = ["preEnqueue", "permit"].map(|point| has(point, GANG_SCHEDULING));
+        if gang[0] != gang[1] {
+            let why = "must be enabled both at preEnqueue and at permit";
+            problems.invalid(path, &format!("{GANG_SCHEDULING:?}"), why);
+        }
         let scores = self.at("score");
         Profile {
             scheduler_name: name.to_owned(),
             gates: named(GATES, &self.at("preEnqueue"), |gate| gate.name),
+            sort: named(SORTS, &self.at("queueSort"), |sort| sort.name)
+                .first()
+                .copied()
+                .unwrap_or(&SORTS[0]),
+            gangs: gang == [true, true],
             filters: named(FILTERS, &self.at("filter"), |filter| filter.name),
             scores: scores
                 .iter()
@@ -347,15 +373,16 @@ impl Plugins {
                 }
             }
         }
-        let needed = [
-            ("queueSort", "one queue sort plugin required"),
-            ("bind", "at least one bind plugin is needed"),
-        ];
-        for (point, words) in needed {
-            if self.at(point).is_empty() {
-                let why = format!("{words} for profile with scheduler name {name:?}");
-                problems.invalid(&below(path, point), &format!("{name:?}"), &why);
-            }
+        if self.at("bind").is_empty() {
+            let words = "at least one bind plugin is needed";
+            let why = format!("{words} for profile with scheduler name {name:?}");
+            problems.invalid(&below(path, "bind"), &format!("{name:?}"), &why);
+        }
+        let sorts = self.at("queueSort").len();
+        if sorts != 1 {
+            let words = "only one queue sort plugin required";
+            let why = format!("{words} for profile with scheduler name {name:?}, but got {sorts}");
+            problems.invalid(&below(path, "queueSort"), &format!("{name:?}"), &why);
         }
     }
 }
@@ -374,6 +401,7 @@ mod tests {
     fn every_plugin_of_the_lists_can_be_named_in_a_file() {
         let listed = GATES.iter().map(|g| (g.name, "preEnqueue"));
         let listed = listed
+            .chain(SORTS.iter().map(|s| (s.name, "queueSort")))
             .chain(FILTERS.iter().map(|f| (f.name, "filter")))
             .chain(SCORES.iter().map(|s| (s.name, "score")));
         for (name, point) in listed {
@@ -383,9 +411,14 @@ mod tests {
             );
         }
         let by_default = Profile::default();
-        assert_eq!(by_default.filters.len(), FILTERS.len());
-        assert_eq!(by_default.scores.len(), SCORES.len());
+        let optional = |name: &str| OPTIONAL.iter().any(|(other, _)| *other == name);
+        let usual = |name: &&str| !optional(name);
+        let filters = FILTERS.iter().map(|f| f.name).filter(usual).count();
+        let scores = SCORES.iter().map(|s| s.name).filter(usual).count();
+        assert_eq!(by_default.filters.len(), filters);
+        assert_eq!(by_default.scores.len(), scores);
         assert!(by_default.preempts && by_default.binds_volumes);
+        assert!(!by_default.gangs && by_default.sort.name == "PrioritySort");
     }
 
     #[test]

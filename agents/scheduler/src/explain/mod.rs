@@ -2,9 +2,11 @@
 //! over a picture of the cluster that is put together from API objects; the decision itself is made of the same
 //! functions. How the objects come here from a cluster is in `read`.
 
+mod beyond;
 mod picture;
 mod read;
 
+pub use beyond::{OfGroup, OfQueue};
 pub use picture::{Picture, RESOURCES, objects_from};
 pub use read::{AsOf, Unread};
 
@@ -33,6 +35,12 @@ pub struct Explanation {
     /// What keeps it out of the queue: then nothing of the rest is asked yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<Gated>,
+    /// What decides when its turn is, where that is more than priority and time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<OfQueue>,
+    /// The group that it is placed with, where the profile does that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<OfGroup>,
     /// Nodes with the highest total: one of these is chosen.
     pub best: Vec<String>,
     /// What the event says when no node will do.
@@ -131,6 +139,8 @@ fn explain(pod: &Pod, snapshot: &Snapshot, profile: &Profile, budgets: &[Budget]
         scheduler_name: pod.scheduler_name.clone(),
         node: None,
         gates: gates.collect(),
+        queue: None,
+        group: None,
         best: best.map(|node| node.node.clone()).collect(),
         message,
         preemption,

@@ -1,7 +1,8 @@
 //! A picture of a cluster, put together from API objects.
 
-use super::{Explanation, explain};
-use crate::config::Config;
+use super::{Explanation, Gated, beyond, explain};
+use crate::config::{Config, GANG_SCHEDULING};
+use crate::gang;
 use crate::object::{Node, Pod, text};
 use crate::preempt::Budget;
 use crate::selector::labels;
@@ -122,8 +123,19 @@ impl Picture {
         };
         let on_node = std::mem::take(&mut pod.node_name);
         self.world.snapshot.remove_pod(&pod.uid);
+        let name = (pod.namespace.clone(), pod.name.clone());
+        self.world.set_pod(name, Some(Arc::new(pod.clone())), 0);
         let budgets: Vec<Budget> = self.world.budgets.values().map(|b| (**b).clone()).collect();
         let mut explanation = explain(&pod, &self.world.snapshot, &profile, &budgets);
+        explanation.queue = beyond::of_queue(&pod, &self.world);
+        explanation.group = beyond::of_group(&pod, &mut self.world);
+        let group = explanation.group.as_ref();
+        if group.is_some_and(|group| group.there < group.min_count) {
+            explanation.gates.push(Gated {
+                plugin: GANG_SCHEDULING,
+                message: gang::INCOMPLETE.into(),
+            });
+        }
         explanation.node = Some(on_node).filter(|node| !node.is_empty());
         Ok(explanation)
     }

@@ -3,6 +3,7 @@
 //! object must not stop the rest.
 
 mod affinity;
+mod group;
 mod node;
 mod pod;
 mod port;
@@ -11,6 +12,7 @@ mod taint;
 
 pub use affinity::AffinityTerm;
 pub(crate) use affinity::{preferred_terms, required_terms};
+pub use group::{GROUP_LABEL, Group};
 pub use node::Node;
 pub use pod::Pod;
 pub use port::HostPort;

@@ -1,6 +1,7 @@
 //! Pods.
 
 use super::affinity::{preferred_terms, required_terms, weight};
+use super::group::{self, Group};
 use super::port::host_ports;
 use super::taint::toleration;
 use super::{
@@ -10,6 +11,7 @@ use super::{
 use crate::resources::{Resources, items, pod_requests};
 use crate::selector::{Labels, NodeSelectorTerm, labels};
 use crate::volume::object::{PodVolume, pod_volumes};
+use agent_runtime::timestamp::Micros;
 use serde_json::Value;
 
 /// A pod, compiled.
@@ -35,6 +37,8 @@ pub struct Pod {
     pub deleting: bool,
     /// Whether it ran to its end (`Succeeded` or `Failed`) and uses nothing any more.
     pub finished: bool,
+    /// Whether that end was a good one.
+    pub succeeded: bool,
     /// `spec.nodeName`, empty when not yet bound.
     pub node_name: String,
     /// `spec.schedulerName`.
@@ -49,6 +53,10 @@ pub struct Pod {
     pub started: String,
     /// Names of the scheduling gates that are still closed.
     pub gates: Vec<String>,
+    /// Who it is placed with, together or not at all, where the profile knows of groups.
+    pub group: Option<Group>,
+    /// By when it should be through, for the profiles that sort by that.
+    pub deadline: Option<Micros>,
     /// What it asks for.
     pub requests: Resources,
     /// What it counts for when nodes are scored: thousandths of a core and bytes.
@@ -152,9 +160,10 @@ impl Pod {
             may_preempt: text(spec, "/preemptionPolicy") != "Never",
             nominated_node: text(object, "/status/nominatedNodeName"),
             started: text(object, "/status/startTime"),
-            gates: items(spec, "schedulingGates")
-                .map(|gate| text(gate, "/name"))
-                .collect(),
+            succeeded: group::succeeded(object),
+            gates: group::gates(spec),
+            group: group::group(object, spec),
+            deadline: group::deadline(object, spec),
             requests: pod_requests(spec, false),
             scored: (scored.milli_cpu, scored.memory),
             host_ports: host_ports(spec),

@@ -2,9 +2,15 @@
 //!
 //! A *gate* keeps a pod out of the queue. A *filter* looks once at the pod and the whole cluster and gives back a
 //! check for single nodes; the first filter that refuses a node names its reason. A *score* values all nodes that
-//! passed, from 0 to [`SCORE_MAX`], and counts with its weight. All are plain functions of the pod and the snapshot.
+//! passed, from 0 to [`SCORE_MAX`], and counts with its weight. A *sort* says which of two waiting pods is next. All are
+//! plain functions of the pod and the snapshot.
+//!
+//! Not every one of them works where nothing is said: which do is the table in `config::profile`.
 
 mod balanced_allocation;
+mod data_locality;
+mod earliest_deadline;
+mod fair_share;
 mod image_locality;
 pub(crate) mod inter_pod_affinity;
 pub(crate) mod node_affinity;
@@ -14,6 +20,7 @@ mod node_resources_fit;
 mod node_unschedulable;
 mod node_volume_limits;
 pub(crate) mod pod_topology_spread;
+mod priority_sort;
 mod scheduling_gates;
 mod taint_toleration;
 mod volume_binding;
@@ -166,6 +173,19 @@ pub struct Gate {
     pub closed: fn(&Pod) -> Option<String>,
 }
 
+/// Says which of the pods that wait is next. Every profile of a configuration has the same, since there is one queue.
+pub struct Sort {
+    /// Name as in Kubernetes, or ours where it has none.
+    pub name: &'static str,
+    /// Where the pod stands before priority and time are compared: the smallest is first.
+    pub rank: fn(&Pod) -> i64,
+    /// Whether namespaces come first that have less than others of what the cluster has.
+    pub by_share: bool,
+}
+
+/// The least priority of the pods without which a cluster does not work. They are ahead of all others in every sort.
+pub(crate) const SYSTEM_CRITICAL: i32 = 2_000_000_000;
+
 /// What a filter reads besides the pod and its own arguments, and so until when its verdict on a node holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
@@ -195,6 +215,8 @@ pub enum Values {
     Spread,
     /// From pods anywhere, for affinity.
     Affinity,
+    /// From anything: asked at every decision, of the nodes that passed.
+    Anything,
 }
 
 /// Sorts nodes out.
@@ -263,7 +285,7 @@ macro_rules! named {
         }
     )* };
 }
-named!(Gate Filter Score);
+named!(Gate Filter Score Sort);
 
 /// Gates.
 pub static GATES: &[Gate] = &[scheduling_gates::GATE];
@@ -293,6 +315,14 @@ pub static SCORES: &[Score] = &[
     inter_pod_affinity::SCORE,
     balanced_allocation::SCORE,
     image_locality::SCORE,
+    data_locality::SCORE,
+];
+
+/// Sorts, of which one is in use.
+pub static SORTS: &[Sort] = &[
+    priority_sort::SORT,
+    fair_share::SORT,
+    earliest_deadline::SORT,
 ];
 
 /// Scales raw values so that the largest becomes [`SCORE_MAX`]; with `reverse` the largest becomes 0.

@@ -309,6 +309,11 @@ impl Volume {
         terms.is_none_or(|terms| terms.iter().any(|term| term.matches("", node)))
     }
 
+    /// Whether it can be reached from some nodes only.
+    pub fn has_places(&self) -> bool {
+        self.nodes.is_some()
+    }
+
     /// Whether it belongs to this claim, by its name and, where one is given, by its uid.
     pub fn belongs_to(&self, claim: &Claim) -> bool {
         self.claim.as_ref().is_some_and(|of| {

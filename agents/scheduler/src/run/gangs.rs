@@ -1,0 +1,147 @@
+//! Pods of groups: one decision for all of a group that wait, and what is told to them.
+
+use super::{Scheduler, WRITES_MAX};
+use crate::binder::Placed;
+use crate::gang::{self, Bound, Released, Verdict, place};
+use crate::object::Pod;
+use crate::queue::Queued;
+use crate::write;
+use agent_runtime::{EventType, timestamp};
+use rand::RngExt;
+use std::sync::Arc;
+
+/// What a pod of a group is to be told.
+pub(super) struct Report {
+    pod: Arc<Pod>,
+    message: String,
+}
+
+impl Scheduler {
+    /// Decides about a pod and all of its group that wait with it.
+    pub(super) fn decide_gang(&mut self, key: gang::Key, first: Queued) {
+        let mut waiting = self.world.queue.take_gang(&key);
+        waiting.push(first);
+        let pick = &mut |n| host::rng().random_range(0..n);
+        let now = self.now();
+        match place(&mut self.world, &key, waiting, &mut self.start, pick) {
+            Verdict::Placed { bound, refused } => {
+                self.bind_gang(key, bound);
+                for (queued, diagnosis) in refused {
+                    self.report(&queued.pod, diagnosis.message(None));
+                    self.world.queue.park(queued, diagnosis.plugins, now);
+                }
+            }
+            Verdict::Refused {
+                waiting,
+                message,
+                plugins,
+                ..
+            } => {
+                for queued in waiting {
+                    self.report(&queued.pod, message.clone());
+                    self.world.queue.park(queued, plugins.clone(), now);
+                }
+            }
+            Verdict::Incomplete(waiting) => {
+                for queued in waiting {
+                    self.world.queue.put_back(queued, now);
+                }
+            }
+        }
+    }
+
+    /// Binds the volumes of those that need it, and then all pods right after each other.
+    fn bind_gang(&mut self, key: gang::Key, bound: Vec<Bound>) {
+        let (ready, open): (Vec<Bound>, Vec<Bound>) = bound
+            .into_iter()
+            .partition(|bound| bound.volumes.is_empty());
+        let ready: Vec<Placed> = ready.into_iter().map(|b| (b.queued, b.node)).collect();
+        if open.is_empty() {
+            return self.bind_together(ready);
+        }
+        let number = self.held.begin(key, ready, open.len());
+        for Bound {
+            queued,
+            node,
+            volumes,
+        } in open
+        {
+            match self.world.config.profile(&queued.pod).cloned() {
+                Some(profile) => self.bind_volumes(queued, node, volumes, &profile, Some(number)),
+                None => self.finish_held(number, None),
+            }
+        }
+    }
+
+    fn bind_together(&mut self, placed: Vec<Placed>) {
+        for (queued, node) in placed {
+            self.binder.add(queued, node);
+        }
+    }
+
+    /// The volumes of a pod of a group are bound, or will not be.
+    pub(super) fn finish_held(&mut self, number: u64, ready: Option<Placed>) {
+        match self.held.finish(number, ready) {
+            Released::Nothing => {}
+            // Some may have been deleted meanwhile.
+            Released::Bind(key, placed) => match self.world.is_gang_placed(&key) {
+                true => self.bind_together(placed),
+                false => self.give_back(placed),
+            },
+            Released::GiveBack(placed) => self.give_back(placed),
+        }
+    }
+
+    /// A pod of the group was not bound: if too few are left, those that were not sent yet are not sent. What is bound already
+    /// stays, and counts when the others are tried again.
+    pub(super) fn withdraw_gang(&mut self, key: &gang::Key) {
+        if !self.world.is_gang_placed(key) {
+            let placed = self.binder.withdraw(key);
+            self.give_back(placed);
+        }
+    }
+
+    fn give_back(&mut self, placed: Vec<Placed>) {
+        let now = self.now();
+        for (queued, _) in placed {
+            self.world.binding_failed(queued, now);
+        }
+    }
+
+    fn report(&mut self, pod: &Arc<Pod>, message: String) {
+        tracing::debug!(
+            namespace = pod.namespace,
+            name = pod.name,
+            message,
+            "unschedulable"
+        );
+        let pod = pod.clone();
+        self.reports.push_back(Report { pod, message });
+    }
+
+    /// Tells pods why they wait, as long as there is room for writes.
+    pub(super) fn send_reports(&mut self) {
+        for pod in self.world.queue.take_kept_out() {
+            self.report(&pod, gang::INCOMPLETE.into());
+        }
+        while self.writes.len() < WRITES_MAX
+            && let Some(Report { pod, message }) = self.reports.pop_front()
+        {
+            let outdated = message == gang::INCOMPLETE && !self.world.queue.is_kept_out(&pod);
+            let Some(pod) = self.world.pod(&pod).filter(|_| !outdated).cloned() else {
+                continue;
+            };
+            if self.world.snapshot.holds(&pod.uid) || pod.deleting || pod.finished {
+                continue;
+            }
+            let now = timestamp::time(timestamp::now());
+            let nominated = &pod.nominated_node;
+            let Some(status) = write::refusal(&pod, "Unschedulable", &message, nominated, &now)
+            else {
+                continue;
+            };
+            self.tell(&pod, EventType::Warning, "FailedScheduling", &message);
+            self.write_status(pod, status);
+        }
+    }
+}
