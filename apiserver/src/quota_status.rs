@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::HashMap;
+use host::watch;
 use resources::quota::{self, Amounts};
 use schema::Object;
 use serde_json::{Map, Value};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::ApiServer;

@@ -447,7 +447,7 @@ fn revisions_that_are_not_there(curl: &Curl, store: &str) {
     );
     compact(curl, store, newest());
     let exact = format!("{MAPS}?resourceVersion={old}&resourceVersionMatch=Exact");
-    refused(curl.get(&exact), 410, "Expired", "resource version");
+    refused(curl.get(&exact), 410, "Expired", "resourceVersion");
     // A member that has just started knows no more than the store has kept.
     for said in [curl.cluster.kontiki(&["down"]), curl.cluster.up()] {
         assert!(said.success, "{said}");

@@ -35,8 +35,11 @@ async fn give_chips(cluster: &Cluster, node: &str, chips: u32) {
     let amount = json!({CHIPS: chips.to_string()});
     let status = json!({"status": {"capacity": amount, "allocatable": amount}});
     let form = PatchType::Strategic;
-    let patched = cluster.client.patch_status(&NODES, "", node, form, &status);
-    patched.await.unwrap();
+    let client = &cluster.client;
+    client
+        .patch_status(&NODES, "", node, form, &status)
+        .await
+        .unwrap();
 }
 
 async fn told(cluster: &Cluster, name: &str, words: &str) {

@@ -339,13 +339,13 @@ async fn quotas_are_given_back() {
     })
     .await;
     // Other limits are taken over.
-    let body = json!({"spec": {"hard": {"pods": "7", "count/pods": null, "secrets": "1"}}});
+    let body = json!({"spec": {"hard": {"pods": "7", "count/pods": null, "count/secrets": "1"}}});
     server
         .patch(&format!("{QUOTAS}/q"), "merge-patch+json", body)
         .await
         .ok();
     used(&server, |used| {
-        *used == json!({"pods": "1", "secrets": "0"})
+        *used == json!({"pods": "1", "count/secrets": "0"})
     })
     .await;
 }

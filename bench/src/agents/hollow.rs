@@ -66,12 +66,17 @@ pub(super) async fn run(
     let watch = count_ready(stage, ready.clone()).await?;
     let all = || async { Ok(ready.load(Ordering::Relaxed) >= nodes) };
     let patience = args.patience();
-    stage.within(patience, "hollow nodes to be ready", all).await?;
+    stage
+        .within(patience, "hollow nodes to be ready", all)
+        .await?;
     let up = began.elapsed().as_secs_f64();
     drop(watch);
     let mut rows = vec![Row {
         sizes: format!("{nodes}/0/0"),
-        note: format!("all ready after {up:.1} s{}", aim(up, NODES_READY_SECONDS, "s")),
+        note: format!(
+            "all ready after {up:.1} s{}",
+            aim(up, NODES_READY_SECONDS, "s")
+        ),
         ..Row::new("hollow nodes", members)
     }];
     stage.release(SCHEDULER).await?;
@@ -206,7 +211,9 @@ async fn load(
         }
         if Instant::now() > deadline {
             let most = args.patience;
-            bail!("after {most} s {available} of {pods} pods are available: --patience SECONDS waits longer");
+            bail!(
+                "after {most} s {available} of {pods} pods are available: --patience SECONDS waits longer"
+            );
         }
         tokio::time::sleep(LOOK).await;
     }

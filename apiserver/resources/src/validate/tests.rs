@@ -584,11 +584,12 @@ fn pods_of_a_stateful_set_may_mount_its_claims() {
         ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""]
     );
     set["kind"] = "ReplicaSet".into();
+    set["spec"]["volumeClaimTemplates"] = Value::Null;
     set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["name"] = "data".into();
     assert_eq!(
         errors(set),
         ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"data\""],
-        "other kinds make no claims"
+        "without a claim there is no volume"
     );
 }
 

@@ -289,9 +289,12 @@ fn duplicate_env(container: &Value, path: &str, warnings: &mut Vec<String>) {
     }
 }
 
+/// Where a port stands, its hostIP and its hostPort.
+type Taken<'a> = (String, &'a str, i64);
+
 /// Ports of all containers of a pod, which share its address.
 fn ports(spec: &Value, path: &str, warnings: &mut Vec<String>) {
-    let mut all: BTreeMap<(i64, &str), Vec<(String, &str, i64)>> = BTreeMap::new();
+    let mut all: BTreeMap<(i64, &str), Vec<Taken<'_>>> = BTreeMap::new();
     for (container, path) in containers(spec, path) {
         for (at, port) in container.list("ports").iter().enumerate() {
             let path = format!("{path}.ports[{at}]");
