@@ -33,8 +33,9 @@ pub(crate) const CONTROLLER: Controller = Controller {
 
 /// After the scheduled time, so that clocks that differ a little agree that it has come.
 const AFTER: Duration = Duration::from_millis(100);
-/// Wall clocks are set, and machines sleep: nobody waits longer without looking at the clock.
-const LOOK_MAX: Duration = Duration::from_secs(300);
+/// Wall clocks are set, and machines sleep: nobody waits longer without looking at the clock. More than a minute, so that a schedule
+/// of every minute is looked at once for each time.
+const LOOK_MAX: Duration = Duration::from_secs(65);
 
 fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     let keys = queue.clone();
