@@ -287,7 +287,7 @@ impl Scene {
         self.lines(wanted).len()
     }
 
-    /// Lets so much time pass; what is on the tape of it.
+    /// Lets so much of the paused time pass, in which nothing may happen that could be waited for; what is on the tape of it.
     async fn pass(&self, time: Duration) -> Vec<Line> {
         let before = self.count(|_| true);
         tokio::time::sleep(time).await;

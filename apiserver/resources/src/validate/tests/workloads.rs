@@ -1,0 +1,187 @@
+//! The kinds that make pods from a template.
+
+use super::*;
+
+#[test]
+fn workloads() {
+    assert_eq!(errors(deployment()), none());
+    let object = created(deployment());
+    assert_eq!(object.get_i64(&["spec", "replicas"]), Some(1));
+    assert_eq!(
+        object.get(&["spec", "strategy"]),
+        Some(
+            &json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}})
+        )
+    );
+    assert_eq!(object.get(&["status"]), Some(&json!({})));
+    let with = |path: &[&str], value: Value| {
+        let mut object = Object::new(deployment()).unwrap();
+        object.set(path, value);
+        errors(object.into_value())
+    };
+    assert_eq!(
+        with(
+            &["spec", "selector"],
+            json!({"matchLabels": {"app": "other"}})
+        ),
+        [
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`"
+        ]
+    );
+    assert_eq!(
+        with(
+            &["spec", "template", "spec", "restartPolicy"],
+            json!("Never")
+        ),
+        [
+            "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\""
+        ]
+    );
+    assert_eq!(
+        with(
+            &["spec", "strategy"],
+            json!({"type": "Recreate", "rollingUpdate": {}})
+        ),
+        [
+            "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"
+        ]
+    );
+    assert_eq!(
+        with(
+            &["spec", "strategy"],
+            json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}})
+        ),
+        [
+            "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0"
+        ]
+    );
+    assert_eq!(
+        with(&["spec", "replicas"], json!(-1)),
+        ["spec.replicas: Invalid value: -1: must be greater than or equal to 0"]
+    );
+    assert_eq!(
+        update_errors(deployment(), |new| {
+            new.set(&["spec", "selector", "matchLabels", "x"], "y");
+            new.set(&["spec", "template", "metadata", "labels", "x"], "y");
+        }),
+        [
+            "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"web\",\"x\":\"y\"}}: field is immutable"
+        ]
+    );
+    for kind in ["ReplicaSet", "DaemonSet", "StatefulSet"] {
+        let mut value = deployment();
+        value["kind"] = kind.into();
+        assert_eq!(errors(value.clone()), none(), "{kind}");
+        value["spec"]["selector"] = Value::Null;
+        assert_eq!(errors(value)[0], "spec.selector: Required value", "{kind}");
+    }
+    let mut bare = deployment();
+    bare["spec"] = json!({});
+    assert_eq!(
+        errors(bare),
+        [
+            "spec.selector: Required value",
+            "spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`",
+            "spec.template.spec.containers: Required value"
+        ]
+    );
+    let mut set = deployment();
+    set["kind"] = "StatefulSet".into();
+    assert_eq!(
+        update_errors(set.clone(), |new| new.set(&["spec", "replicas"], 3)),
+        none()
+    );
+    let refused = update_errors(set, |new| new.set(&["spec", "serviceName"], "other"));
+    assert!(
+        refused[0]
+            .starts_with("spec: Forbidden: updates to statefulset spec for fields other than"),
+        "{refused:?}"
+    );
+    let controller = json!({"apiVersion": "v1", "kind": "ReplicationController", "spec": {"template":
+        {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}}});
+    assert_eq!(errors(controller.clone()), none());
+    let object = created(controller);
+    assert_eq!(object.get(&["spec", "selector"]), Some(&json!({"a": "b"})));
+    assert_eq!(object.label("a"), Some("b"));
+}
+
+#[test]
+fn pods_of_a_stateful_set_may_mount_its_claims() {
+    let mut set = deployment();
+    set["kind"] = "StatefulSet".into();
+    set["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);
+    set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] =
+        json!([{"name": "data", "mountPath": "/data"}]);
+    assert_eq!(errors(set.clone()), none());
+
+    let mut devices = set.clone();
+    let container = &mut devices["spec"]["template"]["spec"]["containers"][0];
+    container["volumeMounts"] = Value::Null;
+    container["volumeDevices"] = json!([{"name": "data", "devicePath": "/dev/xvda"}]);
+    assert_eq!(errors(devices), none(), "a claim may be a raw device, too");
+
+    let mut replaced = set.clone();
+    replaced["spec"]["template"]["spec"]["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
+    assert_eq!(
+        errors(replaced),
+        none(),
+        "the claim takes the volume's place"
+    );
+
+    set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["name"] = "other".into();
+    assert_eq!(
+        errors(set.clone()),
+        ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""]
+    );
+    set["kind"] = "ReplicaSet".into();
+    set["spec"]["volumeClaimTemplates"] = Value::Null;
+    set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["name"] = "data".into();
+    assert_eq!(
+        errors(set),
+        ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"data\""],
+        "without a claim there is no volume"
+    );
+}
+
+#[test]
+fn jobs() {
+    let job = |restart: &str| {
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template":
+            {"spec": {"restartPolicy": restart, "containers": [{"name": "c", "image": "x"}]}}}})
+    };
+    assert_eq!(errors(job("Never")), none());
+    assert_eq!(
+        errors(job("Always")),
+        [
+            "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""
+        ]
+    );
+    let object = created(job("OnFailure"));
+    assert_eq!(
+        object.get(&["spec", "selector"]),
+        Some(&json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "0a1b"}}))
+    );
+    assert_eq!(
+        object.get_str(&["spec", "template", "metadata", "labels", "job-name"]),
+        Some("j")
+    );
+    assert_eq!(object.get_i64(&["spec", "backoffLimit"]), Some(6));
+    assert_eq!(
+        update_errors(job("Never"), |new| new.set(&["spec", "parallelism"], 0)),
+        none()
+    );
+    assert_eq!(
+        update_errors(job("Never"), |new| new.set(&["spec", "completions"], 5)),
+        ["spec.completions: Invalid value: 5: field is immutable"]
+    );
+    let cron = |schedule: &str| {
+        json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "j"}, "spec": {"schedule": schedule,
+            "jobTemplate": {"spec": job("Never")["spec"].clone()}}})
+    };
+    assert_eq!(errors(cron("*/5 * * * *")), none());
+    assert_eq!(
+        errors(cron("* * *")),
+        ["spec.schedule: Invalid value: \"* * *\": expected exactly 5 fields, found 3: [* * *]"]
+    );
+}
