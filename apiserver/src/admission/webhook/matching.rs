@@ -1,6 +1,8 @@
 //! Whether a webhook or a policy is asked about a request, and in which shape it gets the object.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::sync::LazyLock;
 
 use resources::{Handle, Resource};
 use schema::Object;
@@ -118,16 +120,24 @@ fn equivalents(world: &World, own: &Resource) -> Vec<Handle> {
     if own.is_virtual() {
         return Vec::new();
     }
-    let prefix = resources::storage_prefix(own);
-    resources::ALL
-        .iter()
-        .filter(|other| {
-            let is_own = other.group == own.group && other.version == own.version;
-            !is_own && !other.is_virtual() && resources::storage_prefix(other) == prefix
-        })
-        .map(Handle::from)
-        .collect()
+    let name = (&*own.group, &*own.version, &*own.plural);
+    BUILT_IN.get(&name).cloned().unwrap_or_default()
 }
+
+/// [`equivalents`] of the built-in resources that have some, by group, version and plural: found once, asked by each request.
+static BUILT_IN: LazyLock<BTreeMap<(&str, &str, &str), Vec<Handle>>> = LazyLock::new(|| {
+    let stored = || resources::ALL.iter().filter(|one| !one.is_virtual());
+    let of = |own: &Resource| {
+        let prefix = resources::storage_prefix(own);
+        let others = stored().filter(|other| {
+            let is_own = other.group == own.group && other.version == own.version;
+            !is_own && resources::storage_prefix(other) == prefix
+        });
+        others.map(Handle::from).collect::<Vec<_>>()
+    };
+    let all = stored().map(|own| ((&*own.group, &*own.version, &*own.plural), of(own)));
+    all.filter(|(_, others)| !others.is_empty()).collect()
+});
 
 /// Either the new or the old object has the labels.
 fn objects_match(selector: &LabelSelector, new: Option<&Object>, old: Option<&Object>) -> bool {

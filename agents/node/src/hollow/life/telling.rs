@@ -13,6 +13,9 @@ use crate::pod::plan::{self, Waiting};
 use crate::pod::status::{self, Inputs};
 use crate::spec::{Pod, Role};
 
+/// A pod that runs so soon after it was seen is told of once, as one that runs.
+const FIRST_WORD: time::Duration = time::Duration::milliseconds(200);
+
 impl Life {
     /// Compares what is with what is on record.
     pub(super) fn write(
@@ -38,6 +41,9 @@ impl Life {
             .rests
             .is_some_and(|version| version >= self.pod.version)
         {
+            return;
+        }
+        if !over && !leaving && self.verdict.is_none() && self.begins_soon(pod, now) {
             return;
         }
         let observed = self.observation(pod, place.node_name, now);
@@ -69,6 +75,14 @@ impl Life {
             (true, true) => Some(Write::Delete),
             (true, false) => None,
         };
+    }
+
+    /// Whether nothing is on record of the pod yet and its first containers are about to run: a wake is set for that.
+    fn begins_soon(&self, pod: &Pod, now: OffsetDateTime) -> bool {
+        let unknown = self.sent.is_none() && pod.status["startTime"].is_null();
+        let until = self.started_at.unwrap_or(now) + FIRST_WORD;
+        let mut begin = self.runs.iter().filter(|run| run.begins > now);
+        unknown && begin.any(|run| run.begins <= until)
     }
 
     /// Notes for what has begun, and for what waits.

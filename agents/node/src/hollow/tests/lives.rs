@@ -6,10 +6,6 @@ use super::*;
 fn a_pod_starts_runs_and_leaves_with_its_address() {
     let mut sim = Sim::new();
     let pod = sim.bind("", one("Always", &[]));
-    assert_eq!(
-        sim.status(pod)["containerStatuses"][0]["state"]["waiting"]["reason"],
-        "ContainerCreating"
-    );
     sim.advance(secs(2));
     let status = sim.status(pod);
     assert_eq!(
@@ -28,6 +24,31 @@ fn a_pod_starts_runs_and_leaves_with_its_address() {
     assert_eq!(sim.pods[pod].object, None);
     assert_eq!(sim.addresses.count(), 0);
     assert_eq!(sim.pods[pod].notes, ["Started", "Killing"]);
+}
+
+#[test]
+fn what_runs_at_once_is_told_of_once() {
+    let mut sim = Sim::new();
+    for _ in 0..20 {
+        sim.bind("", one("Always", &[]));
+    }
+    assert_eq!(sim.writes, 0);
+    sim.advance(secs(2));
+    assert!((0..20).all(|pod| sim.status(pod)["phase"] == "Running"));
+    assert_eq!(sim.writes, 20);
+}
+
+#[test]
+fn what_starts_slowly_is_told_to_be_starting() {
+    let mut sim = Sim::new();
+    let pod = sim.bind("slow", one("Always", &[]));
+    let waiting =
+        |sim: &Sim| sim.status(pod)["containerStatuses"][0]["state"]["waiting"]["reason"].clone();
+    assert_eq!(waiting(&sim), "ContainerCreating");
+    assert_eq!(sim.writes, 1);
+    sim.advance(secs(100));
+    assert_eq!(sim.status(pod)["phase"], "Running");
+    assert_eq!(sim.writes, 2);
 }
 
 #[test]
