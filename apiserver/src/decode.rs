@@ -218,7 +218,7 @@ fn strange_kind(expected: Expected<'_>, object: &Object) -> ApiError {
 }
 
 /// The package that holds the types of a group.
-fn go_package(group: &str) -> &str {
+pub(crate) fn go_package(group: &str) -> &str {
     match group {
         "" | "events.k8s.io" => "core",
         _ => group.split('.').next().unwrap_or(group),

@@ -10,6 +10,7 @@ use schema::Object;
 use schema::protobuf::ProtobufError;
 use serde_json::{Value, json};
 
+use crate::decode;
 use crate::status::{ApiError, ApiResult};
 
 pub(crate) const JSON: &str = "application/json";
@@ -70,6 +71,8 @@ pub(crate) enum Form {
     },
     Partial {
         version: &'static str,
+        /// Whether a list was asked for; what is shown has to be one then, and must not be one else.
+        of_list: bool,
     },
 }
 
@@ -191,8 +194,9 @@ pub(crate) fn output(
             None => Form::Object,
             Some(_) if !offer.other_forms => continue,
             Some("Table") => Form::Table { version, include },
-            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => {
-                Form::Partial { version }
+            Some(kind @ ("PartialObjectMetadata" | "PartialObjectMetadataList")) => {
+                let of_list = kind.ends_with("List");
+                Form::Partial { version, of_list }
             }
             Some(_) => continue,
         };
@@ -205,6 +209,33 @@ pub(crate) fn output(
     Err(ApiError::not_acceptable(match offer.protobuf {
         true => WRITTEN,
         false => &[JSON, YAML],
+    }))
+}
+
+/// Refuses metadata in the other number than what is shown has, in Kubernetes' words.
+pub(crate) fn check_number(output: &Output, resource: &Resource, is_list: bool) -> ApiResult<()> {
+    let Form::Partial { of_list, .. } = output.form else {
+        return Ok(());
+    };
+    if of_list == is_list {
+        return Ok(());
+    }
+    let kind = match is_list {
+        true => &resource.list_kind,
+        false => &resource.kind,
+    };
+    let shown = match (&resource.custom, is_list) {
+        (Some(_), true) => "unstructured.UnstructuredList".to_owned(),
+        (Some(_), false) => "unstructured.Unstructured".to_owned(),
+        (None, _) => format!("{}.{kind}", decode::go_package(&resource.group)),
+    };
+    Err(ApiError::not_acceptable_text(match is_list {
+        true => format!(
+            "you requested PartialObjectMetadata, but the requested object is a list (*{shown})"
+        ),
+        false => format!(
+            "you requested PartialObjectMetadataList, but the requested object is not a list (*{shown})"
+        ),
     }))
 }
 
@@ -269,7 +300,7 @@ pub(crate) fn table(
 pub(crate) fn shape(output: &Output, resource: &Resource, object: Object, now: i64) -> Value {
     match output.form {
         Form::Object => object.into_value(),
-        Form::Partial { version } => partial(&object, version),
+        Form::Partial { version, .. } => partial(&object, version),
         Form::Table { version, include } => {
             let metadata = json!({ "resourceVersion": object.resource_version() });
             table(resource, &[object], metadata, (version, include), true, now)
@@ -426,7 +457,8 @@ mod tests {
         assert_eq!(
             accept("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
             Ok(Form::Partial {
-                version: "meta.k8s.io/v1"
+                version: "meta.k8s.io/v1",
+                of_list: false
             })
         );
     }

@@ -31,7 +31,8 @@ pub(crate) struct ListOptions {
     pub(crate) continued: bool,
 }
 
-/// None where the version is absent or empty. 422 where it is not a number.
+/// None where the version is absent or empty. 422 where it is not a number, in the words of Kubernetes' storage: what it
+/// names is the field alone. (Kubernetes' code there is 500, which its own issues call a bug.)
 pub(crate) fn parse_version(text: Option<&str>) -> ApiResult<Option<i64>> {
     let text = text.unwrap_or_default();
     if text.is_empty() {
@@ -47,11 +48,8 @@ pub(crate) fn parse_version(text: Option<&str>) -> ApiResult<Option<i64>> {
         (None, false) => "invalid syntax",
     };
     let detail = format!("strconv.ParseUint: parsing {text:?}: {detail}");
-    Err(list_options_error(FieldError::invalid(
-        &Path::new("resourceVersion"),
-        text,
-        detail,
-    )))
+    let error = FieldError::invalid(&Path::new("resourceVersion"), text, detail);
+    Err(ApiError::invalid_text(error.to_string()))
 }
 
 pub(crate) fn list_options_error(error: FieldError) -> ApiError {
@@ -145,7 +143,17 @@ impl ListOptions {
                 continued: true,
             });
         }
-        let version = parse_version(query.get("resourceVersion"))?;
+        let version = parse_version(query.get("resourceVersion")).map_err(|error| {
+            let is_exact = limit > 0 || query.get("resourceVersionMatch") == Some("Exact");
+            match is_exact {
+                // Such a list is read from the storage itself, which has another way to say it.
+                true => ApiError::bad_request(format!(
+                    "invalid resource version: {}",
+                    error.message
+                )),
+                false => error,
+            }
+        })?;
         let wanted = check_match(query, version)?;
         let at = match (version, wanted) {
             (None, _) => ReadAt::MostRecent,
@@ -293,6 +301,7 @@ mod tests {
             ("resourceVersion=7&resourceVersionMatch=Maybe", Err(422)),
             ("resourceVersion=-1", Err(422)),
             ("resourceVersion=abc", Err(422)),
+            ("resourceVersion=abc&limit=5", Err(400)),
             ("resourceVersion=18446744073709551616", Err(422)),
             ("limit=9223372036854775808", Err(400)),
             ("continue=nonsense", Err(400)),
@@ -300,6 +309,21 @@ mod tests {
         ] {
             assert_eq!(list(query).map(|options| options.at), expected, "{query}");
         }
+    }
+
+    #[test]
+    fn a_version_that_is_none_is_named_alone() {
+        let refused = |query: &str| {
+            let error = ListOptions::from_query(&Query::parse(Some(query))).unwrap_err();
+            (error.code, error.message)
+        };
+        let text =
+            r#"resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax"#;
+        assert_eq!(refused("resourceVersion=abc"), (422, text.to_owned()));
+        assert_eq!(
+            refused("resourceVersion=abc&limit=5"),
+            (400, format!("invalid resource version: {text}"))
+        );
     }
 
     #[test]

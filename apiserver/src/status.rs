@@ -210,6 +210,11 @@ impl ApiError {
         ApiError::new(422, "Invalid", message).with_details(json!({}))
     }
 
+    /// 422 that says nothing but its message.
+    pub(crate) fn invalid_text(message: impl Into<String>) -> ApiError {
+        ApiError::new(422, "Invalid", message)
+    }
+
     pub(crate) fn unauthorized() -> ApiError {
         ApiError::new(401, "Unauthorized", "Unauthorized")
     }
@@ -259,6 +264,11 @@ impl ApiError {
                 accepted.join(", ")
             ),
         )
+    }
+
+    /// A form that was asked for and that what is shown does not have.
+    pub(crate) fn not_acceptable_text(message: impl Into<String>) -> ApiError {
+        ApiError::new(406, "NotAcceptable", message)
     }
 
     /// A kind, as `v1.Table`, that has no form in protobuf.

@@ -171,7 +171,7 @@ fn respond_list(context: &Context, resource: &Resource, objects: Vec<Object>) ->
             true,
             context.now,
         ),
-        Form::Partial { version } => json!({
+        Form::Partial { version, .. } => json!({
             "kind": "PartialObjectMetadataList", "apiVersion": version, "metadata": {},
             "items": items(&|object| negotiate::partial(&object, version)),
         }),

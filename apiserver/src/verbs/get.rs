@@ -14,7 +14,7 @@ use crate::ApiServer;
 use crate::cache::Cache;
 use crate::context::Context;
 use crate::entry::Entry;
-use crate::negotiate::Form;
+use crate::negotiate::{self, Form};
 use crate::read_version::{exact_version, parse_version};
 use crate::status::{ApiError, ApiResult};
 use crate::world::REVISION_WAIT;
@@ -25,6 +25,7 @@ pub(crate) async fn get(context: &Context, resource: &Resource) -> ApiResult<Res
         Form::Partial { .. } => stored(context, resource).await?,
         Form::Object | Form::Table { .. } => entry(context, resource).await?,
     };
+    negotiate::check_number(&context.output, resource, false)?;
     Ok(context.respond_entry(StatusCode::OK, resource, &entry))
 }
 

@@ -36,6 +36,7 @@ const PAGE: usize = 1_000;
 
 pub(crate) async fn list(context: &Context, resource: &Handle) -> ApiResult<Response> {
     let options = ListOptions::from_query(&context.query)?;
+    negotiate::check_number(&context.output, resource, true)?;
     let selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
     let version = match context.output.form {
         // Metadata is the same in all versions: no webhook is asked.
@@ -370,7 +371,7 @@ fn respond(context: &Context, resource: &Handle, page: Page) -> ApiResult<Respon
             let items: Vec<Value> = objects.map(Object::into_value).collect();
             json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata, "items": items })
         }
-        Form::Partial { version } => {
+        Form::Partial { version, .. } => {
             let items: Vec<Value> = objects
                 .map(|object| negotiate::partial(&object, version))
                 .collect();

@@ -29,7 +29,7 @@ pub(super) fn respond(context: &Context, resource: &Handle, page: &Page) -> Opti
         return None;
     }
     match output.form {
-        Form::Partial { version } => Some(partial(context, page, version)),
+        Form::Partial { version, .. } => Some(partial(context, page, version)),
         Form::Table {
             version,
             include: Include::Metadata,

@@ -490,7 +490,7 @@ impl Watcher {
     fn shape(&mut self, object: Object) -> Value {
         match self.output.form {
             Form::Object => object.into_value(),
-            Form::Partial { version } => negotiate::partial(&object, version),
+            Form::Partial { version, .. } => negotiate::partial(&object, version),
             Form::Table { version, include } => {
                 let metadata = json!({ "resourceVersion": object.resource_version() });
                 let columns = !std::mem::replace(&mut self.columns_sent, true);
@@ -517,7 +517,7 @@ impl Watcher {
             Form::Object => {
                 json!({ "kind": &self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata })
             }
-            Form::Partial { version } => {
+            Form::Partial { version, .. } => {
                 json!({ "kind": "PartialObjectMetadata", "apiVersion": version, "metadata": metadata })
             }
             Form::Table { version, .. } => {

@@ -354,6 +354,24 @@ async fn tables_and_metadata_are_other_forms() {
     .ok();
     assert_eq!(partial["kind"], "PartialObjectMetadataList");
     assert!(partial["items"][0].get("data").is_none());
+    // The number has to be right, too.
+    for (accept, uri, text) in [
+        (
+            "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+            MAPS.to_owned(),
+            "you requested PartialObjectMetadata, but the requested object is a list (*core.ConfigMapList)",
+        ),
+        (
+            "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+            format!("{MAPS}/m01"),
+            "you requested PartialObjectMetadataList, but the requested object is not a list (*core.ConfigMap)",
+        ),
+    ] {
+        let refused = with(accept, uri).await;
+        assert_eq!(refused.code, 406);
+        assert_eq!(refused.body["reason"], "NotAcceptable");
+        assert_eq!(refused.body["message"], text);
+    }
     assert_eq!(with("application/cbor", MAPS.to_owned()).await.code, 406);
     let yaml = with("application/yaml", format!("{MAPS}/m01")).await;
     assert!(yaml.text.contains("kind: ConfigMap"));
