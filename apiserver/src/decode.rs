@@ -81,6 +81,13 @@ pub(crate) fn object(
     let validation = field_validation(context, options_kind)?;
     let format = negotiate::body_format(&context.headers)?;
     let value = value(context, expected, body, format, validation)?;
+    if expected.custom.is_some() && is_kindless(&value) {
+        let text = match format {
+            BodyFormat::Json => missing_kind(String::from_utf8_lossy(body)),
+            BodyFormat::Yaml | BodyFormat::Protobuf => missing_kind(&value),
+        };
+        return Err(refuse(expected, body, format, &text));
+    }
     typed(expected, value, body)
 }
 
@@ -101,7 +108,21 @@ pub(crate) fn patched(
     if validation == FieldValidation::Warn {
         warn(context, &decoded);
     }
+    if expected.custom.is_some() && is_kindless(&decoded.value) {
+        let text = missing_kind(decoded.value.to_string());
+        let error = FieldError::invalid(&Path::new("patch"), shown(), text);
+        return Err(ApiError::invalid("", "", "", &[error]));
+    }
     typed(expected, decoded.value, &head)
+}
+
+fn is_kindless(value: &Value) -> bool {
+    let kind = value.get("kind").and_then(Value::as_str);
+    kind.unwrap_or_default().is_empty()
+}
+
+fn missing_kind(shown: impl std::fmt::Display) -> String {
+    format!("Object 'Kind' is missing in '{shown}'")
 }
 
 /// Kind and version of a value, as a body for error texts.
@@ -153,7 +174,8 @@ fn value(
     Ok(decoded.value)
 }
 
-/// Checks kind and version; fills in what is missing.
+/// Checks kind and version; fills in what is missing, which is of built-in kinds only: the type of all custom objects
+/// is the same, so that they have to say what they are.
 fn typed(expected: Expected<'_>, value: Value, body: &Bytes) -> ApiResult<Object> {
     let mut object = Object::new(value).map_err(|_| {
         refuse(
@@ -168,7 +190,7 @@ fn typed(expected: Expected<'_>, value: Value, body: &Bytes) -> ApiResult<Object
     if object.kind().is_empty() {
         object.set_kind(expected.kind);
     }
-    if object.api_version().is_empty() {
+    if object.api_version().is_empty() && expected.custom.is_none() {
         object.set_api_version(&api_version);
     }
     let is_strange = object.kind() != expected.kind || object.group() != expected.group;

@@ -100,6 +100,34 @@ async fn objects_are_pruned_defaulted_and_validated() {
 }
 
 #[tokio::test]
+async fn objects_say_what_they_are() {
+    let server = start(full()).await;
+    let json = ("application/json", "application/json");
+    let kindless = r#"{"apiVersion":"example.com/v1","metadata":{"name":"a"}}"#;
+    let versionless = r#"{"kind":"Widget","metadata":{"name":"a"}}"#;
+    let text = format!(
+        "Widget in version \"v1\" cannot be handled as a Widget: Object 'Kind' is missing in '{kindless}'"
+    );
+    let refused = send(&server, Method::POST, WIDGETS, json, kindless).await;
+    assert_eq!(refused.refused(), (400, "BadRequest", &*text));
+    let refused = send(&server, Method::POST, WIDGETS, json, versionless).await;
+    let text = "the API version in the data () does not match the expected API version (example.com/v1)";
+    assert_eq!(refused.refused(), (400, "BadRequest", text));
+    server.post(WIDGETS, widget("a", json!({}))).await.ok();
+    let uri = format!("{WIDGETS}/a");
+    let refused = send(&server, Method::PUT, &uri, json, versionless).await;
+    assert_eq!(refused.refused(), (400, "BadRequest", text));
+    let patch = json!({"kind": null});
+    let refused = server.patch(&uri, MERGE, patch).await;
+    assert_eq!((refused.refused().0, refused.refused().1), (422, "Invalid"));
+    let told = &refused.body["details"]["causes"][0]["message"];
+    assert!(
+        told.as_str().unwrap().contains("Object 'Kind' is missing"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
 async fn unknown_and_duplicate_fields_are_told_or_refused() {
     let server = start(full()).await;
     let body = r#"{"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "a", "unknownMeta": "x"},
