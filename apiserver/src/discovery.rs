@@ -17,6 +17,7 @@ use crate::aggregation::{Aggregation, discovered};
 use crate::config::{VERSION_MINOR, git_version};
 use crate::context::Context;
 use crate::customs::Customs;
+use crate::health;
 use crate::negotiate::{self, Output};
 use crate::status::ApiError;
 
@@ -268,6 +269,20 @@ impl Tagged {
     }
 }
 
+/// Whether Kubernetes has a route for GET alone under a path, so that other methods are refused there and not ignored.
+pub(crate) fn is_get_only(path: &str) -> bool {
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match segments.as_slice() {
+        ["version" | "api"] | ["openid", "v1", "jwks"] => true,
+        [".well-known", "openid-configuration"] => true,
+        ["api", version] => *version == "v1",
+        ["apis", group, version] => resources::ALL
+            .iter()
+            .any(|resource| resource.group == *group && resource.version == *version),
+        _ => false,
+    }
+}
+
 /// Answers discovery paths; none for other paths.
 pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
@@ -396,6 +411,7 @@ fn root(sources: &Sources<'_>) -> Value {
     ]
     .map(str::to_owned)
     .to_vec();
+    paths.extend(health::paths());
     for group in all_groups(sources)
         .iter()
         .filter(|group| !group.name.is_empty())

@@ -415,11 +415,10 @@ async fn find(server: &ApiServer, info: &RequestInfo) -> ApiResult<Option<Handle
 
 fn route(resource: Option<Handle>, info: &RequestInfo, method: &Method) -> ApiResult<Route> {
     if !info.is_resource {
-        return Ok(if matches!(*method, Method::GET | Method::HEAD) {
-            Route::Page
-        } else {
-            Route::NotFound
-        });
+        return match *method == Method::GET || !discovery::is_get_only(&info.path) {
+            true => Ok(Route::Page),
+            false => Err(not_allowed()),
+        };
     }
     let Some(resource) = resource else {
         return Ok(Route::NotFound);
@@ -434,6 +433,10 @@ fn route(resource: Option<Handle>, info: &RequestInfo, method: &Method) -> ApiRe
     };
     if misplaced {
         return Ok(Route::NotFound);
+    }
+    // Authorized as a get. Routes of built-in kinds know it only where a backend answers; custom ones go by the verb.
+    if *method == Method::HEAD && resource.custom.is_none() && !info.is_proxied() {
+        return Err(not_allowed());
     }
     if !info.subresource.is_empty() {
         let Some(subresource) = resource.subresource(&info.subresource) else {
@@ -735,6 +738,37 @@ mod tests {
         ] {
             let info = RequestInfo::parse(&Method::PUT, &uri, &Query::parse(None));
             assert_eq!(urgency(user, &info), expected, "{} {uri}", user.name);
+        }
+    }
+
+    #[test]
+    fn methods_are_those_of_kubernetes_routes() {
+        let code = |method: &Method, uri: &str| {
+            let info = RequestInfo::parse(method, uri, &Query::parse(None));
+            let resource = resources::find(&info.group, &info.version, &info.resource);
+            match route(resource.map(Handle::from), &info, method) {
+                Ok(Route::NotFound) => 404,
+                Ok(_) => 200,
+                Err(error) => error.code,
+            }
+        };
+        let pods = "/api/v1/namespaces/default/pods";
+        for (method, uri, expected) in [
+            (Method::HEAD, pods.to_owned(), 405),
+            (Method::HEAD, format!("{pods}/p"), 405),
+            (Method::HEAD, format!("{pods}/p/log"), 405),
+            (Method::HEAD, format!("{pods}/p/proxy/x"), 200),
+            (Method::POST, "/healthz".to_owned(), 200),
+            (Method::DELETE, "/readyz/ping".to_owned(), 200),
+            (Method::POST, "/apis".to_owned(), 200),
+            (Method::POST, "/version".to_owned(), 405),
+            (Method::HEAD, "/api".to_owned(), 405),
+            (Method::HEAD, "/apis/apps/v1/".to_owned(), 405),
+            (Method::PUT, "/apis/apps/v1".to_owned(), 405),
+            (Method::GET, "/apis/apps/v1".to_owned(), 200),
+            (Method::POST, "/apis/example.com/v1".to_owned(), 200),
+        ] {
+            assert_eq!(code(&method, &uri), expected, "{method} {uri}");
         }
     }
 

@@ -36,13 +36,15 @@ impl Started {
     }
 }
 
-/// One check: its name, whether `/livez` asks it too, and the test.
+/// One check: its name, whether only `/readyz` asks it, what is told where it fails, and the test.
 struct Check {
     name: &'static str,
-    live: bool,
+    ready_only: bool,
+    why: &'static str,
     test: Test,
 }
 
+#[derive(Clone, Copy)]
 enum Test {
     Now(fn(&ApiServer) -> bool),
     /// A linearizable read of the store, as in Kubernetes: a member that was cut off from the others, or removed, cannot
@@ -54,6 +56,27 @@ enum Test {
 const STORE_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Check {
+    const fn new(name: &'static str, why: &'static str, test: Test) -> Check {
+        Check {
+            name,
+            ready_only: false,
+            why,
+            test,
+        }
+    }
+
+    /// What Kubernetes does once after its start and each by itself: here it is all there at the same time.
+    const fn hook(name: &'static str) -> Check {
+        Check::new(name, "not finished", Test::Now(ApiServer::is_ready))
+    }
+
+    const fn of_readiness(self) -> Check {
+        Check {
+            ready_only: true,
+            ..self
+        }
+    }
+
     async fn passes(&self, server: &ApiServer) -> bool {
         match self.test {
             Test::Now(test) => test(server),
@@ -64,48 +87,72 @@ impl Check {
     }
 }
 
+const NO_STORE: &str = "error getting data from etcd: context deadline exceeded";
+
+/// Under Kubernetes' names and in its order: whoever takes one out with `exclude` finds it.
 const CHECKS: &[Check] = &[
-    Check {
-        name: "ping",
-        live: true,
-        test: Test::Now(|_| true),
-    },
-    Check {
-        name: "log",
-        live: true,
-        test: Test::Now(|_| true),
-    },
-    Check {
-        name: "etcd",
-        live: true,
-        test: Test::Store,
-    },
-    Check {
-        name: "informer-sync",
-        live: false,
-        test: Test::Now(|server| server.world.is_loaded()),
-    },
-    Check {
-        name: "poststarthook/rbac/bootstrap-roles",
-        live: false,
-        test: Test::Now(ApiServer::is_ready),
-    },
-    Check {
-        name: "poststarthook/priority-and-fairness-config-producer",
-        live: false,
-        test: Test::Now(ApiServer::is_ready),
-    },
-    Check {
-        name: "poststarthook/scheduling/bootstrap-system-priority-classes",
-        live: false,
-        test: Test::Now(ApiServer::is_ready),
-    },
-    Check {
-        name: "shutdown",
-        live: false,
-        test: Test::Now(|server| !server.stopping.is_cancelled()),
-    },
+    Check::new("ping", "", Test::Now(|_| true)),
+    Check::new("log", "logging blocked", Test::Now(|_| true)),
+    Check::new("etcd", NO_STORE, Test::Store),
+    Check::new("etcd-readiness", NO_STORE, Test::Store).of_readiness(),
+    Check::new(
+        "informer-sync",
+        "informers not started yet",
+        Test::Now(|server| server.world.is_loaded()),
+    )
+    .of_readiness(),
+    Check::hook("poststarthook/start-apiserver-admission-initializer"),
+    Check::hook("poststarthook/generic-apiserver-start-informers"),
+    Check::hook("poststarthook/priority-and-fairness-config-consumer"),
+    Check::hook("poststarthook/priority-and-fairness-filter"),
+    Check::hook("poststarthook/storage-object-count-tracker-hook"),
+    Check::hook("poststarthook/start-apiextensions-informers"),
+    Check::hook("poststarthook/start-apiextensions-controllers"),
+    Check::hook("poststarthook/crd-informer-synced"),
+    Check::hook("poststarthook/start-system-namespaces-controller"),
+    Check::hook("poststarthook/start-cluster-authentication-info-controller"),
+    Check::hook("poststarthook/start-kube-apiserver-identity-lease-controller"),
+    Check::hook("poststarthook/start-kube-apiserver-identity-lease-garbage-collector"),
+    Check::hook("poststarthook/start-legacy-token-tracking-controller"),
+    Check::hook("poststarthook/start-service-ip-repair-controllers"),
+    Check::hook("poststarthook/rbac/bootstrap-roles"),
+    Check::hook("poststarthook/scheduling/bootstrap-system-priority-classes"),
+    Check::hook("poststarthook/priority-and-fairness-config-producer"),
+    Check::hook("poststarthook/bootstrap-controller"),
+    Check::hook("poststarthook/start-kubernetes-service-cidr-controller"),
+    Check::hook("poststarthook/aggregator-reload-proxy-client-cert"),
+    Check::hook("poststarthook/start-kube-aggregator-informers"),
+    Check::hook("poststarthook/apiservice-status-local-available-controller"),
+    Check::hook("poststarthook/apiservice-status-remote-available-controller"),
+    Check::hook("poststarthook/apiservice-registration-controller"),
+    Check::hook("poststarthook/apiservice-discovery-controller"),
+    Check::hook("poststarthook/kube-apiserver-autoregistration"),
+    Check::hook("autoregister-completion"),
+    Check::hook("poststarthook/apiservice-openapi-controller"),
+    Check::hook("poststarthook/apiservice-openapiv3-controller"),
+    Check::new(
+        "shutdown",
+        "process is shutting down",
+        Test::Now(|server| !server.stopping.is_cancelled()),
+    )
+    .of_readiness(),
 ];
+
+const ENDPOINTS: &[&str] = &["healthz", "livez", "readyz"];
+
+fn checks_of(endpoint: &str) -> impl Iterator<Item = &'static Check> + use<> {
+    let is_readiness = endpoint == "readyz";
+    CHECKS
+        .iter()
+        .filter(move |check| is_readiness || !check.ready_only)
+}
+
+/// The paths of single checks.
+pub(crate) fn paths() -> impl Iterator<Item = String> {
+    ENDPOINTS.iter().flat_map(|endpoint| {
+        checks_of(endpoint).map(move |check| format!("/{endpoint}/{}", check.name))
+    })
+}
 
 /// Answers the paths of this file; none for other paths.
 pub(crate) async fn respond(context: &Context, path: &str) -> Option<Response> {
@@ -143,17 +190,14 @@ pub(crate) async fn respond(context: &Context, path: &str) -> Option<Response> {
             "text/plain; charset=utf-8",
         ));
     }
-    for endpoint in ["healthz", "livez", "readyz"] {
+    for endpoint in ENDPOINTS {
         let Some(rest) = path
             .strip_prefix('/')
-            .and_then(|path| path.strip_prefix(endpoint))
+            .and_then(|path| path.strip_prefix(*endpoint))
         else {
             continue;
         };
-        let checks: Vec<&Check> = CHECKS
-            .iter()
-            .filter(|check| endpoint != "livez" || check.live)
-            .collect();
+        let checks: Vec<&Check> = checks_of(endpoint).collect();
         if rest.is_empty() {
             return Some(all_checks(context, endpoint, &checks).await);
         }
@@ -163,7 +207,7 @@ pub(crate) async fn respond(context: &Context, path: &str) -> Option<Response> {
         return Some(if check.passes(&context.server).await {
             text_response(StatusCode::OK, "ok".into(), "text/plain; charset=utf-8")
         } else {
-            let text = format!("internal server error: {} failed\n", check.name);
+            let text = format!("internal server error: {}\n", check.why);
             text_response(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 text,
@@ -188,12 +232,17 @@ async fn all_checks(context: &Context, endpoint: &str, checks: &[&Check]) -> Res
             lines.push_str(&format!("[-]{} failed: reason withheld\n", check.name));
         }
     }
-    for name in excluded
+    let mut unknown: Vec<String> = excluded
         .iter()
         .filter(|name| !checks.iter().any(|check| check.name == **name))
-    {
+        .map(|name| format!("{name:?}"))
+        .collect();
+    unknown.sort();
+    unknown.dedup();
+    if !unknown.is_empty() {
         lines.push_str(&format!(
-            "warn: some health checks cannot be excluded: no matches for {name:?}\n"
+            "warn: some health checks cannot be excluded: no matches for {}\n",
+            unknown.join(",")
         ));
     }
     let verbose = context.query.get("verbose").is_some();

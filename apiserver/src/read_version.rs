@@ -147,10 +147,9 @@ impl ListOptions {
             let is_exact = limit > 0 || query.get("resourceVersionMatch") == Some("Exact");
             match is_exact {
                 // Such a list is read from the storage itself, which has another way to say it.
-                true => ApiError::bad_request(format!(
-                    "invalid resource version: {}",
-                    error.message
-                )),
+                true => {
+                    ApiError::bad_request(format!("invalid resource version: {}", error.message))
+                }
                 false => error,
             }
         })?;
@@ -317,8 +316,7 @@ mod tests {
             let error = ListOptions::from_query(&Query::parse(Some(query))).unwrap_err();
             (error.code, error.message)
         };
-        let text =
-            r#"resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax"#;
+        let text = r#"resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax"#;
         assert_eq!(refused("resourceVersion=abc"), (422, text.to_owned()));
         assert_eq!(
             refused("resourceVersion=abc&limit=5"),

@@ -5,7 +5,6 @@ use bytes::Bytes;
 use http::StatusCode;
 use resources::Resource;
 use schema::Object;
-use schema::field::{FieldError, Path};
 
 use crate::admission::{self, Admission, Look, Operation};
 use crate::context::Context;
@@ -101,16 +100,14 @@ pub(crate) async fn create_object(
     resource.prepare_create(&mut object);
     requester::enter(&context.user, resource, &mut object);
     flow::enter_status(context, resource, &mut object);
-    if object.name().is_empty() {
-        let error = FieldError::required(
-            &Path::new("metadata").child("name"),
-            "name or generateName is required",
-        );
+    if object.name().is_empty() && !resource.is_virtual() {
+        // Nothing can be claimed for it; what else is wrong with it is told with the name.
+        let errors = resource.validate(&object);
         return Err(ApiError::invalid(
             &resource.group,
             &resource.kind,
             "",
-            &[error],
+            &errors,
         ));
     }
     let plan = service_allocation::Plan::for_create(&context.server, resource, &object)?;

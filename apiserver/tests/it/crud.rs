@@ -6,6 +6,27 @@ use serde_json::json;
 use crate::server::{MAPS, Server, config_map};
 
 #[tokio::test]
+async fn a_missing_name_is_told_with_whatever_else_is_wrong() {
+    let server = Server::start().await;
+    let mut nameless = config_map("a", "1");
+    nameless["metadata"] = json!({"labels": {"-": "x"}});
+    nameless["data"]["a/b"] = "1".into();
+    let refused = server.post(MAPS, nameless).await;
+    assert_eq!(refused.code, 422, "{}", refused.text);
+    let causes = refused.body["details"]["causes"].as_array().unwrap();
+    let fields: Vec<&str> = causes
+        .iter()
+        .map(|cause| cause["field"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        fields,
+        ["metadata.name", "metadata.labels", "data[a/b]"],
+        "{}",
+        refused.text
+    );
+}
+
+#[tokio::test]
 async fn an_object_lives() {
     let server = Server::start().await;
     let created = server.post(MAPS, config_map("a", "1")).await;

@@ -111,7 +111,8 @@ async fn objects_say_what_they_are() {
     let refused = send(&server, Method::POST, WIDGETS, json, kindless).await;
     assert_eq!(refused.refused(), (400, "BadRequest", &*text));
     let refused = send(&server, Method::POST, WIDGETS, json, versionless).await;
-    let text = "the API version in the data () does not match the expected API version (example.com/v1)";
+    let text =
+        "the API version in the data () does not match the expected API version (example.com/v1)";
     assert_eq!(refused.refused(), (400, "BadRequest", text));
     server.post(WIDGETS, widget("a", json!({}))).await.ok();
     let uri = format!("{WIDGETS}/a");

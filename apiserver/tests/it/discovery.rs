@@ -113,6 +113,34 @@ async fn health_and_version_answer_anybody() {
     assert!(
         verbose.text.contains("[+]ping ok\n") && verbose.text.ends_with("readyz check passed\n")
     );
+    let names = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("[+]"));
+        lines
+            .map(|line| line.trim_end_matches(" ok").to_owned())
+            .collect()
+    };
+    let of_readiness = ["etcd-readiness", "informer-sync", "shutdown"];
+    for endpoint in ["healthz", "livez"] {
+        let others = names(&anonymous(&format!("/{endpoint}?verbose")).await.text);
+        let mut expected = names(&verbose.text);
+        expected.retain(|name| !of_readiness.contains(&name.as_str()));
+        assert_eq!(others, expected, "{endpoint}");
+        assert!(others.contains(&"autoregister-completion".to_owned()));
+    }
+    let paths = server.get("/").await.ok()["paths"].clone();
+    for path in ["/livez/ping", "/readyz/poststarthook/crd-informer-synced"] {
+        assert!(paths.as_array().unwrap().contains(&path.into()), "{path}");
+        assert_eq!(anonymous(path).await.text, "ok", "{path}");
+    }
+    let excluded = anonymous("/readyz?verbose&exclude=nothing&exclude=etcd&exclude=also").await;
+    assert!(
+        excluded.text.contains("[+]etcd excluded: ok\n")
+            && excluded.text.contains(
+                "warn: some health checks cannot be excluded: no matches for \"also\",\"nothing\"\n"
+            ),
+        "{}",
+        excluded.text
+    );
     let version = anonymous("/version").await.ok();
     assert!(
         version["gitVersion"]
