@@ -200,6 +200,11 @@ impl Audit {
         });
     }
 
+    /// Whether what was sent is told, too.
+    pub(crate) fn tells_bodies(&self) -> bool {
+        self.level() >= Level::Request
+    }
+
     /// Says one thing more under a key, behind what was said before.
     pub(crate) fn annotate_also(&self, key: &str, value: &str) {
         self.change(|facts| match facts.annotations.get_mut(key) {

@@ -139,6 +139,32 @@ pub(crate) async fn dial(address: SocketAddr) -> Result<TcpStream, Dial> {
     }
 }
 
+/// What Go says of a certificate for other names.
+fn wrong_name(expected: &ServerName<'_>, presented: &[String]) -> String {
+    let is_address = matches!(expected, ServerName::IpAddress(_));
+    let (head, expected) = (
+        if is_address { "IpAddress(" } else { "DnsName(" },
+        expected.to_str(),
+    );
+    let names: Vec<&str> = presented
+        .iter()
+        .filter_map(|name| name.strip_prefix(head)?.strip_suffix(')'))
+        .map(|name| name.trim_matches('"'))
+        .collect();
+    match (names.is_empty(), is_address) {
+        (false, _) => format!(
+            "certificate is valid for {}, not {expected}",
+            names.join(", ")
+        ),
+        (true, true) => format!(
+            "cannot validate certificate for {expected} because it doesn't contain any IP SANs"
+        ),
+        (true, false) => {
+            format!("certificate is not valid for any names, but wanted to match {expected}")
+        }
+    }
+}
+
 /// Kubernetes' texts of what is wrong with a certificate; users search for them.
 fn handshake(error: &io::Error) -> Dial {
     let inner = error
@@ -150,9 +176,16 @@ fn handshake(error: &io::Error) -> Dial {
                 CertificateError::UnknownIssuer => {
                     "certificate signed by unknown authority".to_owned()
                 }
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => {
                     "certificate has expired or is not yet valid".to_owned()
                 }
+                CertificateError::NotValidForNameContext {
+                    expected,
+                    presented,
+                } => wrong_name(expected, presented),
                 other => other.to_string(),
             };
             format!("tls: failed to verify certificate: x509: {problem}")
@@ -224,5 +257,39 @@ impl Write for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_names_are_told_as_go_tells_them() {
+        let text = |expected: &'static str, presented: &[&str]| {
+            let presented: Vec<String> = presented.iter().map(|name| (*name).to_owned()).collect();
+            wrong_name(&ServerName::try_from(expected).unwrap(), &presented)
+        };
+        let presented = [
+            "DnsName(\"a.example\")",
+            "IpAddress(192.0.2.1)",
+            "DnsName(\"b.example\")",
+        ];
+        assert_eq!(
+            text("hook.n.svc", &presented),
+            "certificate is valid for a.example, b.example, not hook.n.svc"
+        );
+        assert_eq!(
+            text("192.0.2.2", &presented),
+            "certificate is valid for 192.0.2.1, not 192.0.2.2"
+        );
+        assert_eq!(
+            text("192.0.2.2", &presented[..1]),
+            "cannot validate certificate for 192.0.2.2 because it doesn't contain any IP SANs"
+        );
+        assert_eq!(
+            text("hook.n.svc", &[]),
+            "certificate is not valid for any names, but wanted to match hook.n.svc"
+        );
     }
 }

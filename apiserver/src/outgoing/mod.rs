@@ -299,11 +299,7 @@ fn of_service(service: &Value) -> (Destination, String) {
         port: port.and_then(|port| port.try_into().ok()).unwrap_or(443),
     };
     let path = text("path");
-    let slash = if path.is_empty() || path.starts_with('/') {
-        ""
-    } else {
-        "/"
-    };
+    let slash = if path.starts_with('/') { "" } else { "/" };
     let url = format!("https://{}{slash}{path}", destination.authority());
     (destination, url)
 }
@@ -320,7 +316,11 @@ fn of_url(url: &str) -> Result<(Destination, String), String> {
         host: host.trim_matches(['[', ']']).to_owned(),
         port: uri.port_u16().unwrap_or(443),
     };
-    Ok((destination, url.to_owned()))
+    let slash = match url.split_once("://") {
+        Some((_, rest)) if !rest.contains(['/', '?']) => "/",
+        _ => "",
+    };
+    Ok((destination, format!("{url}{slash}")))
 }
 
 /// What Kubernetes' client says about an answer that is no success.
@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn a_service_is_a_name_in_its_namespace() {
         let (destination, url) = of_service(&json!({"namespace": "n", "name": "s"}));
-        assert_eq!(url, "https://s.n.svc:443");
+        assert_eq!(url, "https://s.n.svc:443/");
         assert_eq!(destination.server_name(), "s.n.svc");
         let full = json!({"namespace": "n", "name": "s", "path": "/a/b", "port": 8443});
         assert_eq!(of_service(&full).1, "https://s.n.svc:8443/a/b");
@@ -388,6 +388,10 @@ mod tests {
         let (destination, url) = of_url("https://[::1]:8443/x").unwrap();
         assert_eq!(destination.authority(), "[::1]:8443");
         assert_eq!(url, "https://[::1]:8443/x");
+        assert_eq!(
+            of_url("https://example.com").unwrap().1,
+            "https://example.com/"
+        );
         let (destination, _) = of_url("https://example.com/x").unwrap();
         assert_eq!(destination.authority(), "example.com:443");
         assert!(of_url("http://example.com").is_err());

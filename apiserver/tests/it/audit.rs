@@ -138,6 +138,76 @@ async fn a_write_is_told_with_who_what_and_what_became_of_it() {
     assert!(told.of("four").is_empty());
 }
 
+/// The old version of the review does not look at the uid, which an answer that is always the same does not have.
+#[tokio::test]
+async fn what_webhooks_say_and_do_is_told() {
+    use base64::Engine;
+    let outside = Outside::start().await;
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let answer = |response: Value| json!({"apiVersion": "admission.k8s.io/v1beta1", "kind": "AdmissionReview", "response": response});
+    let operations = r#"[{"op":"add","path":"/data/hooked","value":"yes"}]"#;
+    outside.answer(
+        "/change",
+        &answer(json!({"allowed": true, "patch": encode(operations),
+            "auditAnnotations": {"why": "because", "not a key": "x"}})),
+    );
+    outside.fail("/broken", 500);
+    let (server, told) = start(policy("rules: [{level: Request}]")).await;
+    let hook = |path: &str| {
+        json!({"name": format!("{}.example.com", &path[1..]), "sideEffects": "None", "admissionReviewVersions": ["v1beta1"],
+            "failurePolicy": "Ignore",
+            "clientConfig": {"url": format!("{}{path}", outside.url), "caBundle": encode(&outside.ca)},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}]})
+    };
+    for kind in ["Mutating", "Validating"] {
+        let hooks = match kind {
+            "Mutating" => json!([hook("/broken"), hook("/change")]),
+            _ => json!([hook("/broken")]),
+        };
+        let uri = format!(
+            "/apis/admissionregistration.k8s.io/v1/{}webhookconfigurations",
+            kind.to_lowercase()
+        );
+        let configuration = json!({"apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": format!("{kind}WebhookConfiguration"), "metadata": {"name": "c"}, "webhooks": hooks});
+        server.post(&uri, configuration).await.ok();
+    }
+    server.get(MAPS).await.ok();
+    let made = request(Method::POST, MAPS, "one", &config_map("a", "1"));
+    assert_eq!(server.read(made).await.ok()["data"]["hooked"], "yes");
+    let events = told.of("one");
+    let annotations = &events.last().unwrap()["annotations"];
+    let end = "webhook.admission.k8s.io/round_0_index";
+    for (key, value) in [
+        ("change.example.com/why".to_owned(), "because".to_owned()),
+        (
+            format!("failed-open.mutation.{end}_0"),
+            "broken.example.com".into(),
+        ),
+        (
+            format!("failed-open.validating.{end}_0"),
+            "broken.example.com".into(),
+        ),
+        (
+            format!("mutation.{end}_0"),
+            r#"{"configuration":"c","webhook":"broken.example.com","mutated":false}"#.into(),
+        ),
+        (
+            format!("mutation.{end}_1"),
+            r#"{"configuration":"c","webhook":"change.example.com","mutated":true}"#.into(),
+        ),
+        (
+            format!("patch.{end}_1"),
+            format!(
+                r#"{{"configuration":"c","webhook":"change.example.com","patch":{operations},"patchType":"JSONPatch"}}"#
+            ),
+        ),
+    ] {
+        assert_eq!(annotations[&key], value, "{key}: {annotations}");
+    }
+    assert!(!annotations.to_string().contains("not a key"));
+}
+
 #[tokio::test]
 async fn refusals_say_who_was_refused_and_why() {
     let (server, told) = start(policy(

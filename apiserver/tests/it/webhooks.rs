@@ -124,6 +124,9 @@ async fn serve(State(reviews): State<Reviews>, uri: Uri, body: Bytes) -> Respons
             uid,
             &json!([{"op": "add", "path": "/container", "value": "other"}]),
         ),
+        "/no-patch" => {
+            json!({"uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": "ew=="})
+        }
         "/bad-patch" => patch(uid, &json!([{"op": "remove", "path": "/no/such/path"}])),
         "/replicas" => patch(
             uid,
@@ -470,11 +473,11 @@ async fn failures_close_or_are_left_out() {
     for (hook, reason) in [
         (
             cluster.hook("/x", service("none", 443)),
-            "Post \"https://none.default.svc:443?timeout=5s\": service \"none\" not found",
+            "Post \"https://none.default.svc:443/?timeout=5s\": service \"none\" not found",
         ),
         (
             cluster.hook("/x", service("hook", 444)),
-            "Post \"https://hook.default.svc:444?timeout=5s\": no service port 444 found for service \"hook\"",
+            "Post \"https://hook.default.svc:444/?timeout=5s\": no service port 444 found for service \"hook\"",
         ),
         (
             cluster.hook("/x", service("kubernetes", 443)),
@@ -493,8 +496,11 @@ async fn failures_close_or_are_left_out() {
         code == 500 && text.starts_with("Internal error occurred: "),
         "{code} {text}"
     );
+    let (code, text) = refusal(&make(cluster.hook("/no-patch", json!({}))).await);
+    let wanted = "failed calling webhook \"no-patch.example.com\": received undecodable patch in webhook response: unexpected end of JSON input";
+    assert!(code == 500 && text.ends_with(wanted), "{code} {text}");
     let ignored = json!({"timeoutSeconds": 1, "failurePolicy": "Ignore"});
-    for path in ["/broken", "/never"] {
+    for path in ["/broken", "/never", "/no-patch"] {
         make(cluster.hook(path, ignored.clone())).await.ok();
         let uri = format!("{MAPS}/a");
         server.delete(&uri, json!(null)).await.ok();

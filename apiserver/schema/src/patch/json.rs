@@ -19,13 +19,18 @@ pub fn apply(original: &Value, patch: &[u8]) -> Result<Value, PatchError> {
     apply_value(original, &patch.value)
 }
 
+/// What Go says of JSON that is no list of operations.
+pub fn not_a_patch(value: &Value) -> String {
+    format!(
+        "json: cannot unmarshal {} into Go value of type jsonpatch.Patch",
+        crate::object::kind_of(value)
+    )
+}
+
 /// Applies a patch that is parsed already.
 pub fn apply_value(original: &Value, patch: &Value) -> Result<Value, PatchError> {
     let Value::Array(operations) = patch else {
-        return Err(PatchError::BadRequest(format!(
-            "json: cannot unmarshal {} into Go value of type jsonpatch.Patch",
-            crate::object::kind_of(patch)
-        )));
+        return Err(PatchError::BadRequest(not_a_patch(patch)));
     };
     if operations.len() > OPERATIONS_MAX {
         return Err(PatchError::TooLarge(format!(

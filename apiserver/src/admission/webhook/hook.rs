@@ -17,6 +17,8 @@ const TIMEOUT_SECONDS_DEFAULT: u64 = 10;
 /// A webhook, ready to be asked.
 pub(crate) struct Hook {
     pub(crate) name: String,
+    /// The name of its configuration.
+    pub(crate) configuration: String,
     pub(crate) criteria: Criteria,
     pub(crate) conditions: Conditions,
     /// Whether a call that fails refuses the request.
@@ -96,7 +98,7 @@ pub(crate) struct Subject<'a> {
 }
 
 impl Hook {
-    fn of(world: &Arc<World>, hook: &Value) -> Hook {
+    fn of(world: &Arc<World>, configuration: &str, hook: &Value) -> Hook {
         let text = |field: &str| hook.get(field).and_then(Value::as_str).unwrap_or_default();
         let versions = texts(hook, "admissionReviewVersions");
         let known = |version: &String| match version.as_str() {
@@ -107,6 +109,7 @@ impl Hook {
         let timeout = hook.get("timeoutSeconds").and_then(Value::as_u64);
         Hook {
             name: text("name").to_owned(),
+            configuration: configuration.to_owned(),
             criteria: Criteria::of_webhook(hook),
             conditions: Conditions::compile(hook),
             fails_closed: text("failurePolicy") != "Ignore",
@@ -131,9 +134,11 @@ impl Hook {
             .unwrap_or_default()
             .iter()
             .map(|hook| {
-                let same = before.iter().find(|old| old.source == *hook);
+                let same = before
+                    .iter()
+                    .find(|old| old.configuration == configuration.name() && old.source == *hook);
                 same.cloned()
-                    .unwrap_or_else(|| Arc::new(Hook::of(world, hook)))
+                    .unwrap_or_else(|| Arc::new(Hook::of(world, configuration.name(), hook)))
             })
             .collect()
     }

@@ -29,6 +29,8 @@ use hook::Hook;
 use matching::Shape;
 use review::{Request, Verdict};
 
+/// The end of the keys under which the audit log has what became of calls.
+const ANNOTATION: &str = "webhook.admission.k8s.io/";
 /// Warnings that are taken from one answer.
 const WARNINGS_MAX: usize = 256;
 
@@ -185,7 +187,9 @@ pub(super) async fn mutate(
         if rounds.again && !rounds.due.contains(&index) {
             continue;
         }
-        let outcome = change(admission, hook, &shape, object.as_deref_mut()).await;
+        let place = format!("round_{}_index_{index}", u8::from(rounds.again));
+        let outcome = change(admission, hook, &shape, object.as_deref_mut(), &place).await;
+        note_mutation(admission, hook, matches!(outcome, Ok(true)), &place);
         if matches!(outcome, Ok(true)) {
             rounds.changed = true;
             rounds.note_change();
@@ -195,7 +199,12 @@ pub(super) async fn mutate(
         }
         match outcome {
             Ok(_) => {}
-            Err(failure) => judge(admission, hook, failure)?,
+            Err(failure) => judge(
+                admission,
+                hook,
+                failure,
+                &format!("mutation.{ANNOTATION}{place}"),
+            )?,
         }
     }
     rounds.left = object.as_deref().cloned();
@@ -212,17 +221,22 @@ pub(super) async fn validate(admission: &Admission<'_>, object: Option<&Object>)
         return Ok(());
     }
     let mut concerned = Vec::new();
-    for hook in hooks.iter() {
+    for (index, hook) in hooks.iter().enumerate() {
         if let Some(shape) = concerning(admission, hook, object).await? {
-            concerned.push((hook, shape));
+            concerned.push((index, hook, shape));
         }
     }
-    let asked = concerned.into_iter().map(|(hook, shape)| async move {
-        match ask(admission, hook, &shape, object, false).await {
-            Ok(_) => Ok(()),
-            Err(failure) => judge(admission, hook, failure),
-        }
-    });
+    let asked = concerned
+        .into_iter()
+        .map(|(index, hook, shape)| async move {
+            match ask(admission, hook, &shape, object, false).await {
+                Ok(_) => Ok(()),
+                Err(failure) => {
+                    let place = format!("validating.{ANNOTATION}round_0_index_{index}");
+                    judge(admission, hook, failure, &place)
+                }
+            }
+        });
     let outcomes = futures::future::join_all(asked).await;
     outcomes.into_iter().collect()
 }
@@ -259,8 +273,30 @@ async fn concerning<'a>(
     }
 }
 
-/// What a failure means for the request.
-fn judge(admission: &Admission<'_>, hook: &Hook, failure: Failure) -> ApiResult<()> {
+/// Tells the audit log that a mutating webhook was asked, and whether it changed something.
+fn note_mutation(admission: &Admission<'_>, hook: &Hook, mutated: bool, place: &str) {
+    let (configuration, webhook) = (quoted(&hook.configuration), quoted(&hook.name));
+    let value = format!(
+        "{{\"configuration\":{configuration},\"webhook\":{webhook},\"mutated\":{mutated}}}"
+    );
+    let audit = &admission.context.audit;
+    audit.annotate(&format!("mutation.{ANNOTATION}{place}"), &value);
+}
+
+/// Tells the audit log what a webhook changed, where it has bodies, too.
+fn note_patch(admission: &Admission<'_>, hook: &Hook, patch: &Value, place: &str) {
+    let audit = &admission.context.audit;
+    if audit.tells_bodies() {
+        let (configuration, webhook) = (quoted(&hook.configuration), quoted(&hook.name));
+        let value = format!(
+            "{{\"configuration\":{configuration},\"webhook\":{webhook},\"patch\":{patch},\"patchType\":\"JSONPatch\"}}"
+        );
+        audit.annotate(&format!("patch.{ANNOTATION}{place}"), &value);
+    }
+}
+
+/// What a failure means for the request. `place` is where the audit log has that it is left out.
+fn judge(admission: &Admission<'_>, hook: &Hook, failure: Failure, place: &str) -> ApiResult<()> {
     let reason = match failure {
         Failure::Refused(error) => return Err(error),
         Failure::Call(reason) => reason,
@@ -279,6 +315,8 @@ fn judge(admission: &Admission<'_>, hook: &Hook, failure: Failure) -> ApiResult<
         reason,
         "webhook failed; it is left out"
     );
+    let audit = &admission.context.audit;
+    audit.annotate(&format!("failed-open.{place}"), &hook.name);
     if Instant::now() >= admission.context.deadline {
         return Err(ApiError::timeout(
             "request did not complete within requested timeout",
@@ -293,32 +331,43 @@ async fn change(
     hook: &Hook,
     shape: &Resource,
     object: Option<&mut Object>,
+    place: &str,
 ) -> Result<bool, Failure> {
     let verdict = ask(admission, hook, shape, object.as_deref(), true).await?;
     if verdict.patch.is_empty() {
         return Ok(false);
     }
     let internal = |text: &dyn std::fmt::Display| Failure::Refused(ApiError::internal(text));
-    if verdict.patch_type != "JSONPatch" {
-        let kind = quoted(&verdict.patch_type);
-        return Err(Failure::Call(format!("unsupported patch type {kind}")));
+    // No answer either: the failure policy decides.
+    let undecodable = |text: &dyn std::fmt::Display| {
+        Failure::Call(format!(
+            "received undecodable patch in webhook response: {text}"
+        ))
+    };
+    let operations = schema::decode::json(Schema::Any, &verdict.patch, FieldValidation::Ignore)
+        .map_err(|error| undecodable(&error))?
+        .value;
+    match operations.as_array() {
+        None => return Err(undecodable(&schema::patch::json::not_a_patch(&operations))),
+        Some(operations) if operations.is_empty() => return Ok(false),
+        Some(_) => {}
     }
     let Some(object) = object else {
-        let operations: Value =
-            serde_json::from_slice(&verdict.patch).map_err(|error| internal(&error))?;
-        if operations.as_array().is_some_and(Vec::is_empty) {
-            return Ok(false);
-        }
         return Err(internal(&format!(
             "admission webhook {} attempted to modify the object, which is not supported for this operation",
             quoted(&hook.name)
         )));
     };
+    if verdict.patch_type != "JSONPatch" {
+        let kind = quoted(&verdict.patch_type);
+        return Err(Failure::Call(format!("unsupported patch type {kind}")));
+    }
     let sent = shaped(admission, object, shape).await;
     let sent = sent.map_err(Failure::Refused)?;
-    let patched = schema::patch::json::apply(sent.value(), &verdict.patch)
+    let patched = schema::patch::json::apply_value(sent.value(), &operations)
         .map_err(|error| internal(&error))?;
     let mut new = decoded(admission, shape, patched).map_err(|error| internal(&error))?;
+    note_patch(admission, hook, &operations, place);
     keep_identity(&mut new, &sent);
     if new == sent {
         return Ok(false);
@@ -412,8 +461,16 @@ async fn ask(
     let answer = peer.post(&query, body, deadline).await;
     let answer =
         answer.map_err(|error| Failure::Call(format!("failed to call webhook: {error}")))?;
+    let asked = (uid.as_str(), hook.review_version);
     let verdict =
-        review::read(answer.status, &answer.body, &uid, mutating).map_err(Failure::Call)?;
+        review::read(answer.status, &answer.body, asked, mutating).map_err(Failure::Call)?;
+    for (key, value) in &verdict.annotations {
+        let key = format!("{}/{key}", hook.name);
+        // What could be no key of an annotation is left out, as in Kubernetes.
+        if schema::names::is_qualified_name(&key).is_empty() {
+            admission.context.audit.annotate(&key, value);
+        }
+    }
     for warning in verdict.warnings.iter().take(WARNINGS_MAX) {
         admission.context.warn(warning.as_str());
     }

@@ -4,6 +4,8 @@ use auth::User;
 use base64::Engine;
 use http::StatusCode;
 use resources::Resource;
+use schema::decode::FieldValidation;
+use schema::structural::Schema;
 use serde_json::{Value, json};
 
 use crate::admission::Operation;
@@ -81,13 +83,15 @@ pub(crate) struct Verdict {
     pub(crate) patch: Vec<u8>,
     pub(crate) patch_type: String,
     pub(crate) warnings: Vec<String>,
+    /// For the audit log, under the webhook's name.
+    pub(crate) annotations: Vec<(String, String)>,
 }
 
-/// Reads an answer. The error is the reason why it is none, in Kubernetes' words.
+/// Reads an answer to a review of this `version`. The error is the reason why it is none, in Kubernetes' words.
 pub(crate) fn read(
     status: StatusCode,
     body: &[u8],
-    uid: &str,
+    (uid, version): (&str, &str),
     mutating: bool,
 ) -> Result<Verdict, String> {
     if !status.is_success() {
@@ -96,14 +100,32 @@ pub(crate) fn read(
             outgoing::unexpected(status.as_u16(), body)
         ));
     }
-    let review: Value = serde_json::from_slice(body).map_err(|error| {
+    let decoded = schema::decode::json(Schema::Any, body, FieldValidation::Ignore);
+    let decoded = decoded.map_err(|error| {
         format!("failed to call webhook: couldn't get version/kind; json parse error: {error}")
     })?;
-    verify(&review, uid, mutating)
+    let review = decoded.value;
+    let told = |field: &str| {
+        review
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let other = match told("apiVersion") {
+        "admission.k8s.io/v1" => "v1",
+        "admission.k8s.io/v1beta1" => "v1beta1",
+        _ => version,
+    };
+    if other != version && told("kind") == "AdmissionReview" {
+        return Err(format!(
+            "failed to call webhook: converting ({other}.AdmissionReview) to ({version}.AdmissionReview): unknown conversion"
+        ));
+    }
+    verify(&review, (uid, version), mutating)
         .map_err(|reason| format!("received invalid webhook response: {reason}"))
 }
 
-fn verify(review: &Value, uid: &str, mutating: bool) -> Result<Verdict, String> {
+fn verify(review: &Value, (uid, version): (&str, &str), mutating: bool) -> Result<Verdict, String> {
     let text = |value: &Value, field: &str| {
         let text = value.get(field).and_then(Value::as_str);
         text.unwrap_or_default().to_owned()
@@ -112,7 +134,8 @@ fn verify(review: &Value, uid: &str, mutating: bool) -> Result<Verdict, String> 
         return Err("webhook response was absent".to_owned());
     };
     let (api_version, kind) = (text(review, "apiVersion"), text(review, "kind"));
-    let is_beta = api_version == "admission.k8s.io/v1beta1" && kind == "AdmissionReview";
+    // The old version was never checked.
+    let is_beta = version == "v1beta1";
     let patch = text(response, "patch");
     let patch_type = response.get("patchType").filter(|one| !one.is_null());
     if !is_beta {
@@ -159,6 +182,7 @@ fn verify(review: &Value, uid: &str, mutating: bool) -> Result<Verdict, String> 
         .map_err(|error| format!("illegal base64 data in response.patch: {error}"))?;
     let patch_type = patch_type.and_then(Value::as_str);
     let warnings = response.get("warnings").and_then(Value::as_array);
+    let annotations = response.get("auditAnnotations").and_then(Value::as_object);
     Ok(Verdict {
         allowed: response.get("allowed").and_then(Value::as_bool) == Some(true),
         result: response.get("status").cloned().unwrap_or_default(),
@@ -172,6 +196,11 @@ fn verify(review: &Value, uid: &str, mutating: bool) -> Result<Verdict, String> 
             .flatten()
             .filter_map(Value::as_str)
             .map(str::to_owned)
+            .collect(),
+        annotations: annotations
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
             .collect(),
     })
 }
@@ -207,7 +236,7 @@ mod tests {
     }
 
     fn read_ok(response: Value, mutating: bool) -> Result<Verdict, String> {
-        read(StatusCode::OK, &answer(response), "u", mutating)
+        read(StatusCode::OK, &answer(response), ("u", "v1"), mutating)
     }
 
     #[test]
@@ -252,16 +281,31 @@ mod tests {
         }
         let strange = json!({"response": {"uid": "u"}}).to_string();
         assert_eq!(
-            read(StatusCode::OK, strange.as_bytes(), "u", false).unwrap_err(),
+            read(StatusCode::OK, strange.as_bytes(), ("u", "v1"), false).unwrap_err(),
             "received invalid webhook response: expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got /, Kind="
         );
-        assert!(read(StatusCode::OK, b"<html>", "u", false).is_err());
         assert_eq!(
-            read(StatusCode::NOT_FOUND, b"404 page not found", "u", false).unwrap_err(),
+            read(StatusCode::OK, b"<html>", ("u", "v1"), false).unwrap_err(),
+            "failed to call webhook: couldn't get version/kind; json parse error: invalid character '<' looking for beginning of value"
+        );
+        assert_eq!(
+            read(
+                StatusCode::NOT_FOUND,
+                b"404 page not found",
+                ("u", "v1"),
+                false
+            )
+            .unwrap_err(),
             "failed to call webhook: the server could not find the requested resource"
         );
         assert_eq!(
-            read(StatusCode::INTERNAL_SERVER_ERROR, b"oh\n", "u", false).unwrap_err(),
+            read(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                b"oh\n",
+                ("u", "v1"),
+                false
+            )
+            .unwrap_err(),
             "failed to call webhook: an error on the server (\"oh\") has prevented the request from succeeding"
         );
     }
@@ -295,7 +339,13 @@ mod tests {
     fn the_old_version_of_the_review_is_read_as_it_was() {
         let review = json!({"apiVersion": "admission.k8s.io/v1beta1", "kind": "AdmissionReview",
             "response": {"allowed": true, "patch": "W10="}});
-        let verdict = read(StatusCode::OK, review.to_string().as_bytes(), "u", true).unwrap();
+        let review = review.to_string();
+        let read = |version: &str| read(StatusCode::OK, review.as_bytes(), ("u", version), true);
+        assert_eq!(
+            read("v1").unwrap_err(),
+            "failed to call webhook: converting (v1beta1.AdmissionReview) to (v1.AdmissionReview): unknown conversion"
+        );
+        let verdict = read("v1beta1").unwrap();
         assert!(verdict.allowed);
         assert_eq!(
             (verdict.patch.as_slice(), verdict.patch_type.as_str()),
