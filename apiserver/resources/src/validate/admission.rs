@@ -408,10 +408,22 @@ fn texts_of_validation(validation: &Value, path: &Path, errors: &mut ErrorList) 
     optional_one_of(validation, "reason", REASONS, path, errors);
 }
 
+const MUTATING_OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "UPDATE"];
+
 /// MutatingAdmissionPolicy.
 pub(crate) fn mutating_policy(object: &Object, errors: &mut ErrorList) {
     policy(object, errors);
     let (spec, path) = (spec(object), Path::new("spec"));
+    // Nothing is left to change of what is deleted.
+    for rule in spec.at("matchConstraints").list("resourceRules") {
+        for operation in rule.texts("operations") {
+            if !MUTATING_OPERATIONS.contains(&operation) {
+                let path = path.child("operations");
+                let error = FieldError::not_supported(&path, operation, MUTATING_OPERATIONS);
+                errors.push(error);
+            }
+        }
+    }
     cel::admission::check_mutating(spec, &path, errors);
     if spec.list("mutations").is_empty() {
         errors.push(FieldError::required(
@@ -427,11 +439,19 @@ pub(crate) fn mutating_policy(object: &Object, errors: &mut ErrorList) {
             &path,
             errors,
         );
-        let field = match mutation.text("patchType") {
-            "ApplyConfiguration" => "applyConfiguration",
-            "JSONPatch" => "jsonPatch",
+        let (field, other) = match mutation.text("patchType") {
+            "ApplyConfiguration" => ("applyConfiguration", "jsonPatch"),
+            "JSONPatch" => ("jsonPatch", "applyConfiguration"),
             _ => continue,
         };
+        if mutation.has(other) {
+            let detail = format!(
+                "must not be specified when patchType is {}",
+                mutation.text("patchType")
+            );
+            let shown = format!("{{{other}}}");
+            errors.push(FieldError::invalid(&path.child(other), shown, detail));
+        }
         if !mutation.has(field) {
             let detail = format!(
                 "must be specified when patchType is {}",
