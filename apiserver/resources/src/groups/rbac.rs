@@ -70,5 +70,6 @@ pub(super) static CERTIFICATES: &[BuiltIn] = &[BuiltIn {
     on_update: defaults::prepare::signing_request_update,
     on_subresource_update: defaults::prepare::signing_request_subresource,
     check: validate::certificate::signing_request,
+    check_subresource_update: validate::certificate::signing_request_subresource,
     ..CLUSTER
 }];

@@ -108,19 +108,161 @@ pub(crate) fn signing_request(object: &Object, errors: &mut ErrorList) {
             detail,
         ));
     }
-    let has = |kind: &str| {
-        status(object)
-            .list("conditions")
-            .iter()
-            .any(|c| c.text("type") == kind)
-    };
-    if has("Approved") && has("Denied") {
-        let detail = "Approved and Denied conditions are mutually exclusive";
-        let conditions = status(object).at("conditions").clone();
-        errors.push(FieldError::invalid(
-            &Path::new("status").child("conditions"),
-            conditions,
-            detail,
-        ));
+}
+
+/// What the approver and the signer of a request write: its conditions and its certificate.
+pub(crate) fn signing_request_subresource(
+    _: &str,
+    new: &Object,
+    old: &Object,
+    errors: &mut ErrorList,
+) {
+    let path = Path::new("status");
+    let (before, after) = (types(old), types(new));
+    conditions(new, &before, &path.child("conditions"), errors);
+    let count = |types: &[&str], kind: &str| types.iter().filter(|one| **one == kind).count();
+    for kind in ["Approved", "Denied", "Failed"] {
+        if count(&after, kind) < count(&before, kind) {
+            let detail = format!("updates may not remove a condition of type {kind:?}");
+            errors.push(FieldError::forbidden(&path.child("conditions"), detail));
+        }
     }
+    let (had, has) = (
+        status(old).text("certificate"),
+        status(new).text("certificate"),
+    );
+    if had == has {
+        return;
+    }
+    let path = path.child("certificate");
+    if let (Some(detail), None) = (broken_certificate(has), broken_certificate(had)) {
+        errors.push(FieldError::invalid(&path, "<certificate data>", detail));
+    }
+    if !had.is_empty() {
+        let detail = "updates may not modify existing certificate content";
+        errors.push(FieldError::forbidden(&path, detail));
+    }
+}
+
+fn types(object: &Object) -> Vec<&str> {
+    let conditions = status(object).list("conditions").iter();
+    conditions.map(|condition| condition.text("type")).collect()
+}
+
+/// What was there before may stay as it is.
+fn conditions(object: &Object, before: &[&str], path: &Path, errors: &mut ErrorList) {
+    let mut sorted = before.to_vec();
+    sorted.sort_unstable();
+    let had_twice = sorted.windows(2).any(|pair| pair[0] == pair[1]);
+    let had_both = before.contains(&"Approved") && before.contains(&"Denied");
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    for (at, condition) in status(object).list("conditions").iter().enumerate() {
+        let (path, whole) = (path.index(at), path);
+        let kind = condition.text("type");
+        if kind.is_empty() && !before.contains(&"") {
+            errors.push(FieldError::required(&path.child("type"), ""));
+        }
+        let allowed: &[&str] = match kind {
+            "Approved" | "Denied" | "Failed" => &["True"],
+            _ => &["False", "True", "Unknown"],
+        };
+        match condition.text("status") {
+            "" => errors.push(FieldError::required(&path.child("status"), "")),
+            value if !allowed.contains(&value) => {
+                let error = FieldError::not_supported(&path.child("status"), value, allowed);
+                errors.push(error);
+            }
+            _ => {}
+        }
+        let other = match kind {
+            "Approved" => "Denied",
+            "Denied" => "Approved",
+            _ => "",
+        };
+        if !other.is_empty() && seen.contains(other) && !had_both {
+            let detail = "Approved and Denied conditions are mutually exclusive";
+            errors.push(FieldError::invalid(whole, kind, detail));
+        }
+        if !seen.insert(kind) && !had_twice {
+            errors.push(FieldError::duplicate(&path.child("type"), kind));
+        }
+    }
+}
+
+/// Why base64 is of no certificates in PEM, in Kubernetes' words; none where it is, or is of nothing.
+fn broken_certificate(text: &str) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    let pem = STANDARD.decode(text).unwrap_or_default();
+    let blocks = pem_blocks(&String::from_utf8_lossy(&pem));
+    for block in &blocks {
+        if block.kind != "CERTIFICATE" {
+            return Some(format!(
+                "only CERTIFICATE PEM blocks are allowed, found {:?}",
+                block.kind
+            ));
+        }
+        if block.has_headers {
+            return Some("no PEM block headers are permitted".to_owned());
+        }
+        if !is_sequence(&block.content) {
+            return Some("x509: malformed certificate".to_owned());
+        }
+    }
+    let none = "must contain at least one CERTIFICATE PEM block";
+    blocks.is_empty().then(|| none.to_owned())
+}
+
+struct Block {
+    kind: String,
+    has_headers: bool,
+    content: Vec<u8>,
+}
+
+/// What is no block is skipped, as in Go.
+fn pem_blocks(text: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(&str, bool, String)> = None;
+    for line in text.lines().map(str::trim_end) {
+        let begins = line.strip_prefix("-----BEGIN ");
+        if let Some(kind) = begins.and_then(|rest| rest.strip_suffix("-----")) {
+            open = Some((kind, false, String::new()));
+            continue;
+        }
+        let Some((kind, has_headers, content)) = &mut open else {
+            continue;
+        };
+        let ends = line.strip_prefix("-----END ");
+        if ends.and_then(|rest| rest.strip_suffix("-----")) == Some(*kind) {
+            if let Ok(content) = STANDARD.decode(content.as_bytes()) {
+                blocks.push(Block {
+                    kind: (*kind).to_owned(),
+                    has_headers: *has_headers,
+                    content,
+                });
+            }
+            open = None;
+        } else if line.contains(':') {
+            *has_headers = true;
+        } else {
+            content.push_str(line.trim());
+        }
+    }
+    blocks
+}
+
+/// Whether this is one DER sequence, which is all that is looked at of a certificate here.
+fn is_sequence(der: &[u8]) -> bool {
+    let (length, head) = match der {
+        [0x30, short @ 0..=0x7f, ..] => (usize::from(*short), 2),
+        [0x30, 0x81, length, ..] => (usize::from(*length), 3),
+        [0x30, 0x82, high, low, ..] => ((usize::from(*high) << 8) | usize::from(*low), 4),
+        [0x30, 0x83, a, b, c, ..] => (
+            (usize::from(*a) << 16) | (usize::from(*b) << 8) | usize::from(*c),
+            5,
+        ),
+        _ => return false,
+    };
+    length > 0 && der.len() == head + length
 }

@@ -572,3 +572,76 @@ fn mutating_policies_mutate_in_one_way_and_nothing_that_is_deleted() {
         ]
     );
 }
+
+#[test]
+fn what_becomes_of_a_signing_request_is_checked() {
+    use base64::Engine;
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let request = |status: Value| {
+        let value = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+            "metadata": {"name": "r", "resourceVersion": "1"}, "status": status});
+        Object::new(value).unwrap()
+    };
+    let update = |old: Value, new: Value| -> Vec<String> {
+        let (old, new) = (request(old), request(new));
+        let errors = resource(&new).validate_subresource_update("status", &new, &old);
+        errors.iter().map(ToString::to_string).collect()
+    };
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status});
+    let certificate = "-----BEGIN CERTIFICATE-----\nMAMCAQA=\n-----END CERTIFICATE-----\n";
+    let good =
+        json!({"certificate": encode(certificate), "conditions": [condition("Approved", "True")]});
+    assert_eq!(update(json!({}), good.clone()), none());
+    for (new, expected) in [
+        (
+            json!({"conditions": [condition("Approved", "False"), condition("", "")]}),
+            &[
+                r#"status.conditions[0].status: Unsupported value: "False": supported values: "True""#,
+                "status.conditions[1].type: Required value",
+                "status.conditions[1].status: Required value",
+            ][..],
+        ),
+        (
+            json!({"conditions": [condition("Denied", "True"), condition("Approved", "True"), condition("Denied", "True")]}),
+            &[
+                r#"status.conditions: Invalid value: "Approved": Approved and Denied conditions are mutually exclusive"#,
+                r#"status.conditions: Invalid value: "Denied": Approved and Denied conditions are mutually exclusive"#,
+                r#"status.conditions[2].type: Duplicate value: "Denied""#,
+            ],
+        ),
+        (
+            json!({"certificate": encode("nothing")}),
+            &[
+                r#"status.certificate: Invalid value: "<certificate data>": must contain at least one CERTIFICATE PEM block"#,
+            ],
+        ),
+        (
+            json!({"certificate": encode(&certificate.replace("CERTIFICATE", "KEY"))}),
+            &[
+                r#"status.certificate: Invalid value: "<certificate data>": only CERTIFICATE PEM blocks are allowed, found "KEY""#,
+            ],
+        ),
+        (
+            json!({"certificate": encode(&certificate.replace("MAMC", "a: b\n\nMAMC"))}),
+            &[
+                r#"status.certificate: Invalid value: "<certificate data>": no PEM block headers are permitted"#,
+            ],
+        ),
+        (
+            json!({"certificate": encode(&certificate.replace("MAMC", "MAQC"))}),
+            &[
+                r#"status.certificate: Invalid value: "<certificate data>": x509: malformed certificate"#,
+            ],
+        ),
+    ] {
+        assert_eq!(update(json!({}), new.clone()), expected, "{new}");
+    }
+    let other = json!({"certificate": encode(&certificate.replace("CAQA", "CAQE"))});
+    assert_eq!(
+        update(good, other),
+        [
+            r#"status.conditions: Forbidden: updates may not remove a condition of type "Approved""#,
+            "status.certificate: Forbidden: updates may not modify existing certificate content",
+        ]
+    );
+}
