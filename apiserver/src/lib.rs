@@ -43,6 +43,7 @@ mod handler;
 mod health;
 mod held;
 mod interest;
+mod key_pair;
 mod kubelet;
 mod managed;
 mod message_bytes;

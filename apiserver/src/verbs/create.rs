@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::definitions;
 use crate::flow;
+use crate::key_pair;
 use crate::managed::{self, Owner};
 use crate::requester;
 use crate::service_allocation;
@@ -156,7 +157,8 @@ pub(crate) async fn create_object(
             ));
         }
         admission::validate(&admission, Some(&object)).await?;
-        for warning in resource.warnings(&object) {
+        let about_keys = key_pair::warning(resource, &object);
+        for warning in resource.warnings(&object).into_iter().chain(about_keys) {
             context.warn(warning);
         }
         let charge = admission::charge(&admission, &object, look).await?;

@@ -13,6 +13,7 @@ use crate::admission::{self, Admission, Charge, Look, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::definitions;
+use crate::key_pair;
 use crate::managed::{self, Owner, Versions};
 use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
@@ -216,7 +217,12 @@ impl Door<'_> {
         }
         self.validate(&new, old).await?;
         if self.is_of_object() {
-            for warning in resource.update_warnings(&new, old) {
+            let about_keys = key_pair::warning(resource, &new);
+            for warning in resource
+                .update_warnings(&new, old)
+                .into_iter()
+                .chain(about_keys)
+            {
                 context.warn(warning);
             }
         }
