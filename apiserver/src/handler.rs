@@ -128,6 +128,7 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         }
         Err(_panic) => {
             audit.panicked();
+            server.metrics.terminate(&info, served.as_deref(), 500);
             tracing::error!(%method, path = info.path, "a request handler panicked");
             let text = "This request caused apiserver to panic. Look in the logs for details.";
             respond_error(&headers, &plain, &ApiError::internal(text))
@@ -226,7 +227,11 @@ async fn pipeline(
             now,
         )
         .await
-        .inspect_err(|error| audit.refuse_unknown(&parts.headers, error))?;
+        .inspect(|user| server.metrics.calls.authenticated(Some(user)))
+        .inspect_err(|error| {
+            server.metrics.calls.authenticated(None);
+            audit.refuse_unknown(&parts.headers, error);
+        })?;
     server.authenticator.strip(&mut parts.headers);
     audit.begin(&user);
     if audit.tells_answer() {
@@ -260,6 +265,7 @@ async fn pipeline(
     };
     if context.info.group.is_empty() && context.info.resource == "endpoints" {
         context.warn("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
+        context.server.metrics.calls.deprecated("endpoints");
     }
     if let Some(other) = other {
         let arrival = Arrival {
@@ -312,8 +318,20 @@ async fn in_time(
     work: impl Future<Output = ApiResult<Response>>,
 ) -> ApiResult<Response> {
     let text = "request did not complete within requested timeout - context deadline exceeded";
+    let _working = context.server.metrics.calls.begin(context.info.verb);
     let done = tokio::time::timeout_at(context.deadline, work).await;
-    done.unwrap_or_else(|_| Err(ApiError::timeout(text)))
+    done.unwrap_or_else(|_| {
+        terminate(context, 504);
+        Err(ApiError::timeout(text))
+    })
+}
+
+fn terminate(context: &Context, code: u16) {
+    let info = &context.info;
+    let world = &context.server.world;
+    let served = world.find(&info.group, &info.version, &info.resource);
+    let metrics = &context.server.metrics;
+    metrics.terminate(info, served.as_deref(), code);
 }
 
 /// Serves what another server has to answer. It counts as work here until the answer begins.
@@ -374,6 +392,7 @@ async fn authorize(
         };
     }
     let decision = server.authorizer.authorize(user, &attributes).await;
+    server.metrics.calls.authorized(&decision);
     audit.decide(decision.allowed, &decision.reason);
     authorize::required(user, &attributes, &decision)
 }
@@ -506,7 +525,11 @@ async fn enter(
     let urgency = urgency(&context.user, &context.info);
     let who = (&context.user, &context.info);
     let held = matched.enter(who, kind, urgency, context.deadline);
-    held.await.map(Some)
+    let held = held.await;
+    if let Err(refusal) = &held {
+        terminate(context, refusal.status().as_u16());
+    }
+    held.map(Some)
 }
 
 /// Whether a watch sends what there is already.

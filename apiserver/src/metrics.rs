@@ -1,5 +1,7 @@
 //! `/metrics`, under the names that Kubernetes' API server uses, so that existing dashboards work.
 
+mod calls;
+
 use std::time::Duration;
 
 use http::StatusCode;
@@ -12,6 +14,7 @@ use resources::Resource;
 use crate::ApiServer;
 use crate::request::RequestInfo;
 use crate::world::World;
+pub(crate) use calls::{Calls, WebhookCall, WebhookOutcome};
 
 /// Kubernetes' buckets of the request duration.
 const BUCKETS: &[f64] = &[
@@ -34,6 +37,9 @@ pub(crate) struct Metrics {
     durations: HistogramVec,
     watches: IntGaugeVec,
     objects: IntGaugeVec,
+    /// The same under the newer name.
+    resource_objects: IntGaugeVec,
+    pub(crate) calls: Calls,
     revision: IntGauge,
     conversions: Conversions,
     reloads: IntCounterVec,
@@ -115,6 +121,15 @@ impl Metrics {
             &["resource"],
         )
         .expect(VALID);
+        let resource_objects = IntGaugeVec::new(
+            Opts::new(
+                "apiserver_resource_objects",
+                "Number of stored objects at the time of last check split by kind.",
+            ),
+            &["group", "resource"],
+        )
+        .expect(VALID);
+        let calls = Calls::new(&registry);
         let revision = IntGauge::new(
             "apiserver_watch_cache_revision",
             "Revision of the store up to which all caches are complete.",
@@ -150,6 +165,7 @@ impl Metrics {
             Box::new(durations.clone()),
             Box::new(watches.clone()),
             Box::new(objects.clone()),
+            Box::new(resource_objects.clone()),
             Box::new(revision.clone()),
             Box::new(conversions.requests.clone()),
             Box::new(conversions.durations.clone()),
@@ -169,6 +185,8 @@ impl Metrics {
             durations,
             watches,
             objects,
+            resource_objects,
+            calls,
             revision,
             conversions,
             reloads,
@@ -240,6 +258,19 @@ impl Metrics {
         }
     }
 
+    /// Counts a request that this server gave up.
+    pub(crate) fn terminate(&self, info: &RequestInfo, served: Option<&Resource>, code: u16) {
+        let served = served.filter(|_| info.is_resource);
+        let of = |text: &'_ str| match served {
+            Some(_) => text.to_owned(),
+            None => String::new(),
+        };
+        let verb = info.verb.to_ascii_uppercase();
+        let (group, version, resource) = (of(&info.group), of(&info.version), of(&info.resource));
+        let labels = [verb.as_str(), &group, &version, &resource];
+        self.calls.terminated(labels, &code.to_string());
+    }
+
     /// Counts a call of the conversion webhook of a definition; `failure` is the sort of what went wrong.
     pub(crate) fn observe_conversion(
         &self,
@@ -285,6 +316,9 @@ impl Metrics {
                 self.objects
                     .with_label_values(&[&resource.group_resource()])
                     .set(count);
+                let (group, plural): (&str, &str) = (&resource.group, &resource.plural);
+                let gauge = self.resource_objects.with_label_values(&[group, plural]);
+                gauge.set(count);
             }
         }
         self.revision.set(server.world.revision());

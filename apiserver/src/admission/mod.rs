@@ -27,6 +27,7 @@ mod webhook;
 use resources::Resource;
 use schema::Object;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::decode::Expected;
@@ -321,6 +322,27 @@ pub(crate) async fn prefetch(
 /// once more, and with them the webhooks that wish to.
 pub(crate) async fn mutate(
     admission: &Admission<'_>,
+    object: Option<&mut Object>,
+) -> ApiResult<()> {
+    let begun = Instant::now();
+    let outcome = mutate_in_rounds(admission, object).await;
+    measure(admission, "admit", begun, outcome.is_err());
+    outcome
+}
+
+/// Counts a step and its time.
+fn measure(admission: &Admission<'_>, step: &'static str, begun: Instant, rejected: bool) {
+    let calls = &admission.context.server.metrics.calls;
+    calls.admitted(
+        step,
+        admission.operation.as_str(),
+        rejected,
+        begun.elapsed(),
+    );
+}
+
+async fn mutate_in_rounds(
+    admission: &Admission<'_>,
     mut object: Option<&mut Object>,
 ) -> ApiResult<()> {
     let mut rounds = webhook::Rounds::new(admission);
@@ -349,6 +371,13 @@ pub(crate) async fn mutate(
 
 /// Lets every plugin and webhook refuse the write. `object` is none on delete. Quotas come after it, with [`charge`].
 pub(crate) async fn validate(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
+    let begun = Instant::now();
+    let outcome = validate_by_all(admission, object).await;
+    measure(admission, "validate", begun, outcome.is_err());
+    outcome
+}
+
+async fn validate_by_all(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
     PLUGINS
         .iter()
         .try_for_each(|plugin| (plugin.validate)(admission, object))?;

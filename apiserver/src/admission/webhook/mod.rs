@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::admission::policy::inputs::{self, Rights, Seen};
 use crate::cache::Cache;
+use crate::metrics::{WebhookCall, WebhookOutcome};
 use crate::status::{ApiError, ApiResult, quoted};
 use crate::world::World;
 use hook::Hook;
@@ -188,7 +189,9 @@ pub(super) async fn mutate(
             continue;
         }
         let place = format!("round_{}_index_{index}", u8::from(rounds.again));
+        let begun = Instant::now();
         let outcome = change(admission, hook, &shape, object.as_deref_mut(), &place).await;
+        count(admission, hook, "admit", begun, outcome.as_ref().err());
         note_mutation(admission, hook, matches!(outcome, Ok(true)), &place);
         if matches!(outcome, Ok(true)) {
             rounds.changed = true;
@@ -229,7 +232,10 @@ pub(super) async fn validate(admission: &Admission<'_>, object: Option<&Object>)
     let asked = concerned
         .into_iter()
         .map(|(index, hook, shape)| async move {
-            match ask(admission, hook, &shape, object, false).await {
+            let begun = Instant::now();
+            let outcome = ask(admission, hook, &shape, object, false).await;
+            count(admission, hook, "validating", begun, outcome.as_ref().err());
+            match outcome {
                 Ok(_) => Ok(()),
                 Err(failure) => {
                     let place = format!("validating.{ANNOTATION}round_0_index_{index}");
@@ -271,6 +277,38 @@ async fn concerning<'a>(
             Err(ApiError::forbidden(group, plural, name, &text))
         }
     }
+}
+
+/// Counts a call, its time and what became of it.
+fn count(
+    admission: &Admission<'_>,
+    hook: &Hook,
+    kind: &'static str,
+    begun: Instant,
+    failure: Option<&Failure>,
+) {
+    let outcome = match failure {
+        None => WebhookOutcome::Allowed,
+        Some(Failure::Call(_)) => WebhookOutcome::Failed {
+            closed: hook.fails_closed,
+        },
+        Some(Failure::Refused(error)) if error.message.starts_with("admission webhook ") => {
+            WebhookOutcome::Refused(error.code)
+        }
+        Some(Failure::Refused(_)) => WebhookOutcome::Refused(0),
+    };
+    let call = WebhookCall {
+        name: &hook.name,
+        kind,
+        operation: admission.operation.as_str(),
+        elapsed: begun.elapsed(),
+    };
+    admission
+        .context
+        .server
+        .metrics
+        .calls
+        .called(&call, &outcome);
 }
 
 /// Tells the audit log that a mutating webhook was asked, and whether it changed something.
