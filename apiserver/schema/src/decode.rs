@@ -13,7 +13,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::quantity::Quantity;
 use crate::structural::Schema;
@@ -118,6 +118,18 @@ pub fn yaml<'a>(
     let mut problems = Problems::new(validation);
     let value = yaml_text::parse(bytes, Expect::of(schema), &mut problems);
     checked(schema, value.map_err(DecodeError::Syntax)?, problems)
+}
+
+/// A double as Go prints it: without a fraction where it has none, so that a number is the same by whatever way it came.
+pub(crate) fn double(number: Number) -> Value {
+    /// Every whole number up to here is a double of its own.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    match number.as_f64() {
+        Some(double) if number.is_f64() && double.fract() == 0.0 && double.abs() <= EXACT_MAX => {
+            (double as i64).into()
+        }
+        _ => Value::Number(number),
+    }
 }
 
 /// Checks a value that did not come as text: the result of a patch.
@@ -449,7 +461,7 @@ impl Walk<'_> {
                 Some(integer) => Ok(integer.into()),
                 None => Err(place.mismatch_number(&n, "int64")),
             },
-            (Element::Double, v @ Value::Number(_)) => Ok(v),
+            (Element::Double, Value::Number(n)) => Ok(double(n)),
             (Element::Duration, Value::String(text)) => duration_text(text),
             (Element::Bytes, Value::String(text)) => base64_text(text),
             (Element::StringList | Element::Verbs, Value::Array(items)) => {

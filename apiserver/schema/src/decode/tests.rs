@@ -397,3 +397,17 @@ fn defaults_fill_what_is_absent_or_null() {
         assert_eq!(object, after);
     }
 }
+
+#[test]
+fn a_double_is_the_same_by_whatever_way_it_came() {
+    let schema = type_named("apiextensions.JSONSchemaProps");
+    for (text, expected) in [
+        (r#"{"maximum":7.0}"#, r#"{"maximum":7}"#),
+        (r#"{"maximum":7}"#, r#"{"maximum":7}"#),
+        (r#"{"maximum":1e2}"#, r#"{"maximum":100}"#),
+        (r#"{"maximum":1.5}"#, r#"{"maximum":1.5}"#),
+    ] {
+        let read = json(schema, text.as_bytes(), FieldValidation::Strict).unwrap();
+        assert_eq!(read.value.to_string(), expected, "{text}");
+    }
+}

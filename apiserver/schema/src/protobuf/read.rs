@@ -314,7 +314,8 @@ fn element(
             Wire::Fixed64(bits) => {
                 let double = f64::from_bits(bits);
                 let number = Number::from_f64(double);
-                Value::Number(number.ok_or_else(|| ProtobufError::Value(double.to_string()))?)
+                let number = number.ok_or_else(|| ProtobufError::Value(double.to_string()))?;
+                crate::decode::double(number)
             }
             other => return Err(other.wrong(name)),
         },

@@ -132,7 +132,7 @@ fn special_messages() {
             json!({"spec": {"group": "g", "scope": "Namespaced", "names": {"plural": "p", "kind": "K"}, "versions": [
             {"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"$ref": "x", "type": "object", "default": {"a": [1, null]},
                 "additionalProperties": {"type": "string"}, "items": [{"type": "string"}], "not": {"items": {"type": "integer"}},
-                "additionalItems": false, "dependencies": {"a": ["b"], "c": {"type": "null"}}, "maximum": 0.0, "x-kubernetes-validations": [{"rule": "r"}]}}}]}}),
+                "additionalItems": false, "dependencies": {"a": ["b"], "c": {"type": "null"}}, "maximum": 0, "x-kubernetes-validations": [{"rule": "r"}]}}}]}}),
         ),
         (
             "v1",
@@ -332,7 +332,7 @@ impl Maker {
             Element::Bool => n.is_multiple_of(2).into(),
             Element::Int32 => [0, 1, -1, i32::MAX, i32::MIN][n as usize % 5].into(),
             Element::Int64 => [0, 1, -1, i64::MAX, i64::MIN][n as usize % 5].into(),
-            Element::Double => [0.0, 1.5, -1e300][n as usize % 3].into(),
+            Element::Double => [json!(0), json!(1.5), json!(-1e300)][n as usize % 3].clone(),
             Element::Duration => ["0s", "10.5s", "-1h0m0.000000001s"][n as usize % 3].into(),
             Element::Bytes => ["", "AA==", "AP8="][n as usize % 3].into(),
             Element::StringList | Element::Verbs => json!(["a", ""]),
