@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::builtin::SCALE;
 use crate::custom::{self, Custom};
-use crate::{field_selector, meta, scale, table, validate};
+use crate::{defaults, field_selector, meta, scale, table, validate};
 
 /// Text of an entry: of the program, or that of a definition that came at run time.
 pub type Text = Cow<'static, str>;
@@ -331,6 +331,13 @@ impl Resource {
         }
         meta::carry_over(new, old);
         self.carry_generation(new, old);
+    }
+
+    /// Fills in the times that an update through a subresource leaves to the server; `now` is in seconds since 1970.
+    pub fn stamp_subresource_update(&self, new: &mut Object, old: &Object, now: i64) {
+        if (&*self.group, &*self.kind) == ("certificates.k8s.io", "CertificateSigningRequest") {
+            defaults::signing::stamp(new, old, &schema::time::now_rfc3339(now));
+        }
     }
 
     /// Every reason why the object may not be stored.

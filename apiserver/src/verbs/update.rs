@@ -190,6 +190,7 @@ impl Door<'_> {
             resource.prepare_update(&mut new, old);
         } else {
             resource.prepare_subresource_update(self.subresource, &mut new, old);
+            resource.stamp_subresource_update(&mut new, old, context.now);
         }
         let extra = if self.is_of_object() {
             service_allocation::for_update(&context.server, resource, &mut new, old)?

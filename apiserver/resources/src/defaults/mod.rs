@@ -10,6 +10,7 @@ pub(crate) mod prepare;
 pub(crate) mod rbac;
 pub(crate) mod scaler;
 pub(crate) mod service;
+pub(crate) mod signing;
 pub(crate) mod storage;
 pub(crate) mod workload;
 

@@ -67,8 +67,8 @@ pub(super) static CERTIFICATES: &[BuiltIn] = &[BuiltIn {
     field_selectors: &["spec.signerName"],
     columns: table::rbac::SIGNING_REQUEST,
     cells: table::rbac::signing_request,
-    on_update: defaults::prepare::signing_request_update,
-    on_subresource_update: defaults::prepare::signing_request_subresource,
+    on_update: defaults::signing::update,
+    on_subresource_update: defaults::signing::subresource,
     check: validate::certificate::signing_request,
     check_subresource_update: validate::certificate::signing_request_subresource,
     ..CLUSTER

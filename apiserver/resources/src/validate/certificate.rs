@@ -112,7 +112,7 @@ pub(crate) fn signing_request(object: &Object, errors: &mut ErrorList) {
 
 /// What the approver and the signer of a request write: its conditions and its certificate.
 pub(crate) fn signing_request_subresource(
-    _: &str,
+    subresource: &str,
     new: &Object,
     old: &Object,
     errors: &mut ErrorList,
@@ -125,6 +125,14 @@ pub(crate) fn signing_request_subresource(
         if count(&after, kind) < count(&before, kind) {
             let detail = format!("updates may not remove a condition of type {kind:?}");
             errors.push(FieldError::forbidden(&path.child("conditions"), detail));
+        }
+    }
+    if subresource == "status" {
+        for kind in ["Approved", "Denied"] {
+            if count(&after, kind) > count(&before, kind) {
+                let detail = format!("updates may not add a condition of type {kind:?}");
+                errors.push(FieldError::forbidden(&path.child("conditions"), detail));
+            }
         }
     }
     let (had, has) = (

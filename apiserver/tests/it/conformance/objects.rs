@@ -472,7 +472,24 @@ async fn a_certificate_request_is_approved_and_signed_through_its_doors() {
     let status = format!("{uri}/status");
     let denied = json!({"status": {"conditions": [{"type": "Denied", "status": "True", "reason": "r", "message": "m"}]}});
     let after = server.patch(&status, MERGE, denied).await;
-    assert_ne!(after.body["status"]["conditions"][0]["type"], "Denied");
+    assert_eq!(after.code, 422);
+    let message = after.body["message"].as_str().unwrap();
+    assert!(
+        message.ends_with(
+            "status.conditions: Forbidden: updates may not add a condition of type \"Denied\"]"
+        ),
+        "{message}"
+    );
+    // Both doors take metadata, and say when a condition was written.
+    for door in ["approval", "status"] {
+        let patch = json!({"metadata": {"annotations": {door: "seen"}}});
+        let patched = server
+            .patch(&format!("{uri}/{door}"), MERGE, patch)
+            .await
+            .ok();
+        assert_eq!(patched["metadata"]["annotations"][door], "seen");
+        assert!(patched["status"]["conditions"][0]["lastUpdateTime"].is_string());
+    }
     let signed = json!({"status": {"certificate": encode(&certificate)}});
     let signed = server.patch(&status, MERGE, signed).await.ok();
     assert_eq!(signed["status"]["certificate"], encode(&certificate));
