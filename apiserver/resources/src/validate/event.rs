@@ -39,7 +39,7 @@ fn place(object: &Object, target: &str, errors: &mut ErrorList) {
 pub(crate) fn core_event(object: &Object, errors: &mut ErrorList) {
     place(object, "involvedObject", errors);
     if object.at("eventTime").is_string() {
-        modern(object, "reportingComponent", errors);
+        modern(object, "reportingComponent", "message", errors);
     }
 }
 
@@ -54,12 +54,12 @@ pub(crate) fn event(object: &Object, errors: &mut ErrorList) {
         return;
     }
     place(object, "regarding", errors);
-    modern(object, "reportingController", errors);
+    modern(object, "reportingController", "note", errors);
     strict(object, errors);
 }
 
 /// Events with an event time name who reports and what was done.
-fn modern(object: &Object, controller: &str, errors: &mut ErrorList) {
+fn modern(object: &Object, controller: &str, message: &str, errors: &mut ErrorList) {
     let text = |field: &str| object.at(field).as_str().unwrap_or("");
     for field in [controller, "reportingInstance", "action", "reason"] {
         let path = Path::new(field);
@@ -68,7 +68,7 @@ fn modern(object: &Object, controller: &str, errors: &mut ErrorList) {
         } else if field != controller && text(field).len() > 128 {
             errors.push(FieldError::invalid(
                 &path,
-                text(field),
+                "",
                 "can have at most 128 characters",
             ));
         }
@@ -81,42 +81,36 @@ fn modern(object: &Object, controller: &str, errors: &mut ErrorList) {
             errors,
         );
     }
+    // The note of one shape is the message of the other, and called so in both.
+    if text(message).len() > 1024 {
+        let detail = "can have at most 1024 characters";
+        errors.push(FieldError::invalid(&Path::new("message"), "", detail));
+    }
 }
 
 /// What events.k8s.io asks for beyond that.
 fn strict(object: &Object, errors: &mut ErrorList) {
-    let text = |field: &str| object.at(field).as_str().unwrap_or("");
-    if text("note").len() > 1024 {
-        let detail = "can have at most 1024 characters";
-        errors.push(FieldError::invalid(
-            &Path::new("note"),
-            text("note"),
-            detail,
-        ));
-    }
-    if !matches!(text("type"), "Normal" | "Warning") {
-        errors.push(FieldError::invalid(
-            &Path::new("type"),
-            text("type"),
-            "has invalid value",
-        ));
+    let kind = object.at("type").as_str().unwrap_or("");
+    if !matches!(kind, "Normal" | "Warning") {
+        let detail = format!("has invalid value: {kind}");
+        errors.push(FieldError::invalid(&Path::new("type"), "", detail));
     }
 }
 
-/// Only the series of an event goes on.
+/// Only the series of an event goes on. The names are those of the server itself, as in Kubernetes.
 pub(crate) fn event_update(new: &Object, old: &Object, errors: &mut ErrorList) {
     let fields = [
-        "regarding",
-        "related",
-        "reason",
-        "note",
-        "type",
-        "action",
-        "reportingController",
-        "reportingInstance",
+        ("regarding", "involvedObject"),
+        ("reason", "reason"),
+        ("note", "message"),
+        ("type", "type"),
+        ("action", "action"),
+        ("related", "related"),
+        ("reportingController", "reportingController"),
+        ("reportingInstance", "reportingInstance"),
     ];
-    for field in fields {
-        immutable(new.at(field), old.at(field), &Path::new(field), errors);
+    for (field, name) in fields {
+        immutable(new.at(field), old.at(field), &Path::new(name), errors);
     }
     if same_time(new.at("eventTime"), old.at("eventTime")) {
         return;

@@ -530,6 +530,34 @@ fn a_signing_request_holds_a_request_for_known_uses() {
 }
 
 #[test]
+fn of_an_event_only_the_series_goes_on() {
+    let event = || {
+        json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "eventTime": "2026-01-01T00:00:00.000000Z", "action": "a",
+            "reason": "r", "type": "Normal", "note": "n", "reportingController": "c", "reportingInstance": "i",
+            "regarding": {"namespace": "default"}})
+    };
+    let series = json!({"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"});
+    assert_eq!(
+        update_errors(event(), |new| new.set(&["series"], series)),
+        none()
+    );
+    assert_eq!(
+        update_errors(event(), |new| new.set(&["note"], "other")),
+        ["message: Invalid value: \"other\": field is immutable"]
+    );
+    let mut long = event();
+    long["note"] = "x".repeat(1025).into();
+    long["type"] = "Odd".into();
+    assert_eq!(
+        errors(long),
+        [
+            "message: Invalid value: \"\": can have at most 1024 characters",
+            "type: Invalid value: \"\": has invalid value: Odd"
+        ]
+    );
+}
+
+#[test]
 fn a_definition_does_not_keep_unknown_fields_as_a_whole() {
     let found = errors(
         json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "crons.stable.example.com"},
