@@ -1,5 +1,5 @@
 //! The objects that every cluster has, made at start and repaired where rights are missing: namespaces, roles and
-//! bindings, priority classes, flow schemas and priority levels, the `kubernetes` Service, and what extension servers need to authenticate clients.
+//! bindings, priority classes, flow schemas and priority levels, the `kubernetes` Service and ServiceCIDR, and what extension servers need to authenticate clients.
 //! After that this task keeps aggregated cluster roles up to date.
 
 use std::sync::Arc;
@@ -28,6 +28,8 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const SERVER: Owner<'static> = Owner::Manager(managed::SERVER, "");
 /// Who writes flow schemas and priority levels, as in Kubernetes.
 const FLOW_PRODUCER: &str = "api-priority-and-fairness-config-producer-v1";
+/// Who says that the range of the services is ready, as in Kubernetes.
+const SERVICE_RANGES: &str = "kubernetes-service-cidr-controller";
 const RETRY: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(server: Arc<ApiServer>) {
@@ -86,9 +88,9 @@ async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
     }
     tell_authorities(server).await?;
     let services = resources::find("", "v1", "services").ok_or_else(ApiError::no_such_resource)?;
-    let address = Range::parse(&server.config.service_cidr)
-        .ok_or_else(|| ApiError::internal("the service address range is not usable"))?
-        .first();
+    let range = Range::parse(&server.config.service_cidr)
+        .ok_or_else(|| ApiError::internal("the service address range is not usable"))?;
+    let address = range.first();
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {
@@ -100,7 +102,52 @@ async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
             "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": server.config.advertise_port }]
         }
     });
-    ensure(server, services, object(service)?).await
+    ensure(server, services, object(service)?).await?;
+    ensure_service_range(server, &range).await
+}
+
+/// The `kubernetes` ServiceCIDR: where the addresses of services come from. One that names another range than this server
+/// has is left to whoever wrote it.
+async fn ensure_service_range(server: &Arc<ApiServer>, range: &Range) -> ApiResult<()> {
+    let kind = resources::find("networking.k8s.io", "v1", "servicecidrs")
+        .ok_or_else(ApiError::no_such_resource)?;
+    let cidrs = json!([range.cidr()]);
+    let wanted = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": { "name": "kubernetes" }, "spec": { "cidrs": cidrs }
+    });
+    ensure(server, kind, object(wanted)?).await?;
+    let is_settled = |present: &Object| {
+        present.condition("Ready").is_some()
+            || present.deletion_timestamp().is_some()
+            || present.get(&["spec", "cidrs"]) != Some(&cidrs)
+    };
+    let present = server
+        .world
+        .get(&kind.group, &kind.plural, "", "kubernetes");
+    if present.is_some_and(|entry| is_settled(&entry.object())) {
+        return Ok(());
+    }
+    let context = internal(server, kind, "", "kubernetes");
+    let ready = json!({
+        "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+        "lastTransitionTime": schema::time::now_rfc3339(context.now)
+    });
+    let mut make = |old: &Object, _: &Versions<'_>| {
+        let mut new = old.clone();
+        if !is_settled(old) {
+            let mut conditions = old
+                .get_array(&["status", "conditions"])
+                .cloned()
+                .unwrap_or_default();
+            conditions.push(ready.clone());
+            new.set(&["status", "conditions"], conditions);
+        }
+        Ok(new)
+    };
+    let owner = Owner::Manager(SERVICE_RANGES, "status");
+    let updated = update::apply(&context, kind, "status", false, owner, &mut make).await;
+    updated.map(|_| ())
 }
 
 /// Says in the cluster whose certificates are believed.

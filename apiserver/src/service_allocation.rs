@@ -52,6 +52,12 @@ impl Range {
         })
     }
 
+    /// The range as text, without bits of an address in it.
+    pub(crate) fn cidr(&self) -> String {
+        let bits = 32 - self.size.trailing_zeros();
+        format!("{}/{bits}", Ipv4Addr::from(self.base))
+    }
+
     /// The address of the `kubernetes` Service.
     pub(crate) fn first(&self) -> Ipv4Addr {
         Ipv4Addr::from(self.base + 1)

@@ -185,6 +185,14 @@ async fn every_cluster_has_its_own_objects() {
         .await
         .ok();
     assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
+    let range = server
+        .get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes/status")
+        .await
+        .ok();
+    assert_eq!(range["kind"], "ServiceCIDR");
+    assert_eq!(range["spec"]["cidrs"][0], "10.96.0.0/12");
+    assert_eq!(range["status"]["conditions"][0]["type"], "Ready");
+    assert_eq!(range["status"]["conditions"][0]["status"], "True");
     let mut events = server
         .watch("/api/v1/namespaces/default/endpoints?watch=1")
         .await;
