@@ -81,7 +81,27 @@ async fn a_schema_is_described_in_both_versions_of_openapi() {
         assert_eq!(spec["required"], json!(["size"]));
         assert_eq!(spec["properties"]["size"]["description"], "How big.");
         assert_eq!(published["properties"]["kind"]["type"], "string");
+        // The words that the conformance suite looks for in what `kubectl explain` prints.
+        let begins = |field: &str, words: &str| {
+            let description = &published["properties"][field]["description"];
+            assert!(
+                description.as_str().unwrap().starts_with(words),
+                "{description}"
+            );
+        };
+        begins("apiVersion", "APIVersion defines");
+        begins("metadata", "Standard object's metadata");
     }
+    let meta =
+        &document["components"]["schemas"]["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"];
+    let created = &meta["properties"]["creationTimestamp"]["description"];
+    assert!(
+        created
+            .as_str()
+            .unwrap()
+            .starts_with("CreationTimestamp is a timestamp"),
+        "{created}"
+    );
     // A part with any fields says nothing of them where clients would take the others for unknown.
     let open = |published: &Value| published["properties"]["spec"]["properties"]["open"].clone();
     assert_eq!(
