@@ -110,7 +110,12 @@ pub(crate) fn event_update(new: &Object, old: &Object, errors: &mut ErrorList) {
         ("reportingInstance", "reportingInstance"),
     ];
     for (field, name) in fields {
-        immutable(new.at(field), old.at(field), &Path::new(name), errors);
+        let (now, before) = (new.at(field), old.at(field));
+        // Events that came in through core/v1 leave texts empty, and to be empty and not to be there is the same.
+        if is_unsaid(now) && is_unsaid(before) {
+            continue;
+        }
+        immutable(now, before, &Path::new(name), errors);
     }
     if same_time(new.at("eventTime"), old.at("eventTime")) {
         return;
@@ -121,6 +126,10 @@ pub(crate) fn event_update(new: &Object, old: &Object, errors: &mut ErrorList) {
         &Path::new("eventTime"),
         errors,
     );
+}
+
+fn is_unsaid(value: &Value) -> bool {
+    value.is_null() || value == ""
 }
 
 fn same_time(a: &Value, b: &Value) -> bool {

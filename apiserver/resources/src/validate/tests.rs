@@ -545,6 +545,15 @@ fn of_an_event_only_the_series_goes_on() {
         update_errors(event(), |new| new.set(&["note"], "other")),
         ["message: Invalid value: \"other\": field is immutable"]
     );
+    let mut older = event();
+    older["reportingInstance"] = "".into();
+    older["eventTime"] = Value::Null;
+    assert_eq!(
+        update_errors(older, |new| {
+            new.remove(&["reportingInstance"]);
+        }),
+        none()
+    );
     let mut long = event();
     long["note"] = "x".repeat(1025).into();
     long["type"] = "Odd".into();
