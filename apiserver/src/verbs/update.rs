@@ -178,9 +178,15 @@ impl Door<'_> {
         matches!(self.subresource, "" | "scale")
     }
 
-    /// Decides what to store for `new` in place of `old`.
-    async fn successor(&self, mut new: Object, old: &Object) -> ApiResult<Step> {
+    /// Decides what to store for `new` in place of `stored`.
+    async fn successor(&self, mut new: Object, stored: &Object) -> ApiResult<Step> {
         let (context, resource) = (self.context, self.resource);
+        // A default that came after the object was stored is no change that a client made.
+        let mut old = stored.clone();
+        if resource.custom.is_none() {
+            resource.default(&mut old);
+        }
+        let old = &old;
         check_version(resource, &new, old)?;
         carry_server_fields(&mut new, old);
         resource.default(&mut new);
@@ -233,7 +239,7 @@ impl Door<'_> {
             return Ok(Step::Remove(new, extra));
         }
         managed::keep_times(&mut new, old);
-        if new == *old {
+        if new == *stored {
             return Ok(Step::Same(new));
         }
         // The scale of something is no object that a quota counts.

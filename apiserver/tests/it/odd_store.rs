@@ -186,6 +186,41 @@ async fn successor(odd: &Odd, name: &str) -> TxnRequest {
     }
 }
 
+/// An older server stored it.
+#[tokio::test]
+async fn what_lacks_a_default_of_today_can_be_labelled() {
+    let (server, odd) = start().await;
+    server.account("default").await;
+    server.post(PODS, pod("p")).await.ok();
+    let key = "/registry/pods/default/p";
+    let request = RangeRequest {
+        key: key.into(),
+        ..RangeRequest::default()
+    };
+    let Answer { body, .. } = odd.inner.range(request).await.unwrap();
+    let mut object: Value = serde_json::from_slice(&body.kvs[0].value).unwrap();
+    let spec = object["spec"].as_object_mut().unwrap();
+    assert_eq!(spec.remove("enableServiceLinks"), Some(true.into()));
+    let put = PutRequest {
+        key: key.into(),
+        value: object.to_string().into(),
+        ..PutRequest::default()
+    };
+    let request = TxnRequest {
+        success: vec![RequestOp {
+            request: Some(Request::Put(put)),
+        }],
+        ..TxnRequest::default()
+    };
+    odd.inner.txn(request).await.unwrap();
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    let uri = format!("{PODS}/p");
+    let labelled = server.patch(&uri, "merge-patch+json", label).await.ok();
+    assert_eq!(labelled["spec"]["enableServiceLinks"], true);
+    assert_eq!(labelled["metadata"]["labels"]["a"], "b");
+    assert_eq!(labelled["metadata"]["generation"], 1);
+}
+
 #[tokio::test]
 async fn a_budget_pays_for_one_pod_and_not_for_its_successor() {
     let (server, odd) = start().await;

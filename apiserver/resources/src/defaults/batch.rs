@@ -57,10 +57,12 @@ pub(crate) fn cron_job(object: &mut Object) {
         fill(spec, "suspend", false);
         fill(spec, "successfulJobsHistoryLimit", 3);
         fill(spec, "failedJobsHistoryLimit", 1);
-        let template = make_map(spec, "jobTemplate");
-        if let Some(job) = template.and_then(|template| make_map(template, "spec")) {
-            failure_policy(job);
-            pod::required_template(job, "template");
+        if let Some(template) = make_map(spec, "jobTemplate") {
+            make_map(template, "metadata");
+            if let Some(job) = make_map(template, "spec") {
+                failure_policy(job);
+                pod::required_template(job, "template");
+            }
         }
     });
 }

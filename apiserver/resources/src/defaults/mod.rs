@@ -169,7 +169,12 @@ pub(crate) fn resource_claim(object: &mut Object) {
 
 /// A template defaults like the claim it makes.
 pub(crate) fn resource_claim_template(object: &mut Object) {
-    with_map(object, &["spec", "spec"], claim_spec);
+    with_map(object, &["spec"], |spec| {
+        make_map(spec, "metadata");
+        if let Some(claim) = map_in(spec, "spec") {
+            claim_spec(claim);
+        }
+    });
 }
 
 fn claim_spec(spec: &mut Map<String, Value>) {

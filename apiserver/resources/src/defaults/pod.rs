@@ -185,9 +185,11 @@ pub(crate) fn volume(volume: &mut Fields) {
     }
     if let Some(template) =
         map_in(volume, "ephemeral").and_then(|source| map_in(source, "volumeClaimTemplate"))
-        && let Some(spec) = map_in(template, "spec")
     {
-        storage::claim_spec(spec);
+        make_map(template, "metadata");
+        if let Some(spec) = map_in(template, "spec") {
+            storage::claim_spec(spec);
+        }
     }
     source_defaults(volume);
 }
@@ -233,9 +235,13 @@ pub(crate) fn required_template(parent: &mut Fields, key: &str) {
     template(parent, key);
 }
 
-/// Defaults of the pod template at a key: `template`.
+/// Defaults of the pod template at a key: `template`. Its metadata is there even when it says nothing, as that of every
+/// template inside an object: protobuf always carries it, and an object read and sent back that way has to be the same.
 pub(crate) fn template(parent: &mut Fields, key: &str) {
-    if let Some(spec) = map_in(parent, key).and_then(|template| map_in(template, "spec")) {
-        template_spec(spec);
+    if let Some(template) = map_in(parent, key) {
+        make_map(template, "metadata");
+        if let Some(spec) = map_in(template, "spec") {
+            template_spec(spec);
+        }
     }
 }

@@ -185,3 +185,36 @@ fn jobs() {
         ["spec.schedule: Invalid value: \"* * *\": expected exactly 5 fields, found 3: [* * *]"]
     );
 }
+
+#[test]
+fn a_template_inside_an_object_has_metadata() {
+    let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "b"}],
+        "volumes": [{"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}}}]}});
+    let made = |group: &str, kind: &str, field: &str, value: &Value| {
+        let mut object = json!({"apiVersion": group, "kind": kind, "metadata": {"name": "sample"}});
+        object[field] = value.clone();
+        created(object).into_value()
+    };
+    let stored = made("v1", "PodTemplate", "template", &template);
+    assert_eq!(stored["template"]["metadata"], json!({}));
+    let volume = &stored["template"]["spec"]["volumes"][0];
+    let claim = &volume["ephemeral"]["volumeClaimTemplate"];
+    assert_eq!(claim["metadata"], json!({}));
+    let pod = made("v1", "Pod", "spec", &template["spec"]);
+    let claim = &pod["spec"]["volumes"][0]["ephemeral"]["volumeClaimTemplate"];
+    assert_eq!(claim["metadata"], json!({}));
+    let cron = json!({"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template}}});
+    let cron = made("batch/v1", "CronJob", "spec", &cron);
+    let job = &cron["spec"]["jobTemplate"];
+    assert_eq!(job["metadata"], json!({}));
+    assert_eq!(job["spec"]["template"]["metadata"], json!({}));
+    let claims = json!({"spec": {"devices": {}}});
+    let claims = made(
+        "resource.k8s.io/v1",
+        "ResourceClaimTemplate",
+        "spec",
+        &claims,
+    );
+    assert_eq!(claims["spec"]["metadata"], json!({}));
+}
