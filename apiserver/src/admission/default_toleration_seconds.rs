@@ -12,9 +12,10 @@ const TAINTS: &[&str] = &[
     "node.kubernetes.io/unreachable",
 ];
 
+/// Also with an update: who replaces the tolerations by others has these again.
 pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<()> {
     let applies = admission.is("", "pods")
-        && admission.operation == Operation::Create
+        && matches!(admission.operation, Operation::Create | Operation::Update)
         && admission.subresource.is_empty();
     if applies {
         add(pod);

@@ -600,4 +600,14 @@ async fn a_claim_may_be_inline_and_a_deadline_may_shrink() {
     let labelled = json!({"metadata": {"labels": {"a": "b"}, "generation": 77}});
     let same = server.patch(&uri, MERGE, labelled).await.ok();
     assert_eq!(same["metadata"]["generation"], 2);
+    // Tolerations that replace those that every pod has stand beside them.
+    let toleration =
+        json!([{"key": "foo", "operator": "Equal", "value": "bar", "effect": "NoSchedule"}]);
+    let tolerant = server
+        .patch(&uri, MERGE, json!({"spec": {"tolerations": toleration}}))
+        .await
+        .ok();
+    let tolerations = tolerant["spec"]["tolerations"].as_array().unwrap();
+    assert_eq!((tolerations.len(), &tolerations[0]), (3, &toleration[0]));
+    assert_eq!(tolerant["metadata"]["generation"], 3);
 }
