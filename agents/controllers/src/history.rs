@@ -149,6 +149,24 @@ pub(crate) fn enqueue_owners(
     }
 }
 
+/// Whether somebody has added a revision of a template that its owner has one of already. Both stay until the owner is
+/// looked at for another reason: nothing has changed for its pods, and who has made it may still want it.
+pub(crate) fn joins_its_like(
+    change: &Change<ControllerRevision>,
+    of_owner: impl Fn(&str) -> Vec<Arc<ControllerRevision>>,
+) -> bool {
+    let (None, Some(added)) = (&change.old, &change.new) else {
+        return false;
+    };
+    let Some(owner) = added.metadata.controller() else {
+        return false;
+    };
+    let is_like = |other: &Arc<ControllerRevision>| {
+        other.metadata.uid != added.metadata.uid && other.data == added.data
+    };
+    of_owner(&owner.uid).iter().any(is_like)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +189,40 @@ mod tests {
             panic!("{op:?}")
         };
         body["metadata"]["name"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_revision_that_is_added_beside_its_like_wakes_nobody() {
+        let revision = |uid: &str, image: &str| -> Arc<ControllerRevision> {
+            let owner = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "ds", "controller": true});
+            let whole = json!({
+                "metadata": {"name": uid, "namespace": "a", "uid": uid, "ownerReferences": [owner]},
+                "data": {"spec": {"template": image}}, "revision": 1,
+            });
+            Arc::new(serde_json::from_value(whole).unwrap())
+        };
+        let (old, new) = (revision("r1", "i"), revision("r2", "i"));
+        let there = |uid: &str| match uid {
+            "ds" => vec![revision("r1", "i"), revision("r2", "i")],
+            _ => Vec::new(),
+        };
+        let added = |new: &Arc<ControllerRevision>| Change {
+            old: None,
+            new: Some(new.clone()),
+        };
+        assert!(joins_its_like(&added(&new), there));
+        assert!(!joins_its_like(&added(&revision("r3", "other")), there));
+        assert!(!joins_its_like(&added(&new), |_| vec![revision("r2", "i")]));
+        let changed = Change {
+            old: Some(old.clone()),
+            new: Some(new),
+        };
+        assert!(!joins_its_like(&changed, there));
+        let gone = Change {
+            old: Some(old),
+            new: None,
+        };
+        assert!(!joins_its_like(&gone, there));
     }
 
     #[test]

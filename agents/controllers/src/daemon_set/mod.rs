@@ -55,9 +55,11 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         let sides = [change.old.as_ref(), change.new.as_ref()];
         enqueue_owners(&keys, "DaemonSet", sides, |pod| of_pod(&pod.metadata));
     });
-    let keys = queue.clone();
+    let (revisions, keys) = (caches.controller_revisions.clone(), queue.clone());
     caches.controller_revisions.subscribe(move |change| {
-        history::enqueue_owners(&keys, "DaemonSet", change, &selecting);
+        if !history::joins_its_like(change, |owner| revisions.owned_by(owner)) {
+            history::enqueue_owners(&keys, "DaemonSet", change, &selecting);
+        }
     });
     let (sets, keys) = (caches.daemon_sets.clone(), queue.clone());
     caches.nodes.subscribe(move |change| {
