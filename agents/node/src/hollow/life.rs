@@ -8,7 +8,7 @@
 mod orders;
 mod telling;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use agent_runtime::EventType;
@@ -110,6 +110,8 @@ pub(super) struct Life {
     /// The container and run whose back-off was told last.
     announced: Option<(Box<str>, u32)>,
     address_missed: bool,
+    /// Containers that were to begin and whose image cannot be pulled.
+    unpulled: BTreeSet<Box<str>>,
 }
 
 impl Life {
@@ -128,7 +130,18 @@ impl Life {
             sent: None,
             announced: None,
             address_missed: false,
+            unpulled: BTreeSet::new(),
         }
+    }
+
+    /// Whether the node has taken the pod in this life of its process.
+    pub(super) fn has_begun(&self) -> bool {
+        self.adopted
+    }
+
+    /// The node does not take the pod: it fails, and nothing of it runs.
+    pub(super) fn refuse(&mut self, verdict: Verdict) {
+        self.verdict.get_or_insert(verdict);
     }
 
     /// The address that the pod holds.

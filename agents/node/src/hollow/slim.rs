@@ -22,6 +22,8 @@ pub(super) struct Slim {
     /// Of the node that it is bound to.
     pub(super) node: String,
     pub(super) version: u64,
+    /// It asks for ports of the node.
+    pub(super) takes_ports: bool,
     text: Box<str>,
 }
 
@@ -48,6 +50,7 @@ impl Slim {
             namespace: text(&object, "/metadata/namespace"),
             name: text(&object, "/metadata/name"),
             node: text(&object, "/spec/nodeName"),
+            takes_ports: takes_ports(&object),
             version,
             uid,
             text: object.to_string().into(),
@@ -61,6 +64,19 @@ impl Slim {
     pub(super) fn object(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
+}
+
+fn takes_ports(object: &Value) -> bool {
+    let lists = ["/spec/containers", "/spec/initContainers"];
+    let containers = lists
+        .iter()
+        .filter_map(|path| object.pointer(path)?.as_array());
+    let ports = containers
+        .flatten()
+        .filter_map(|container| container.get("ports")?.as_array());
+    ports
+        .flatten()
+        .any(|port| port.get("hostPort").is_some_and(|port| *port != 0))
 }
 
 /// Kubernetes reads a member that is null as absent.
@@ -96,5 +112,9 @@ mod tests {
         whole.spec.volumes.clear();
         assert_eq!(slim.pod().unwrap(), whole);
         assert_eq!(Slim::of(json!({"metadata": {"name": "p"}})), None);
+        assert!(!slim.takes_ports);
+        let mut object = object;
+        object["spec"]["containers"][0]["ports"] = json!([{"containerPort": 1}, {"hostPort": 2}]);
+        assert!(Slim::of(object).unwrap().takes_ports);
     }
 }

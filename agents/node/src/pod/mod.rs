@@ -1,5 +1,6 @@
 //! One pod on this node: what to do next ([`plan`]), doing it ([`worker`]), and reporting it ([`status`]).
 
+pub(crate) mod admission;
 pub(crate) mod backoff;
 mod conditions;
 pub(crate) mod container;

@@ -15,6 +15,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
+use super::admission;
 use super::backoff::Backoffs;
 use super::container;
 use super::desired::{Desired, version};
@@ -158,10 +159,37 @@ impl Worker {
             .pod_event(&self.pod, container, kind, reason, text);
     }
 
+    /// Why this node does not take the pod, of which nothing has begun. Of two that come at once, one is taken.
+    fn refusal(&self) -> Option<Verdict> {
+        let pod = &self.pod;
+        let is_new = !admission::was_taken(pod)
+            && !plan::is_recorded_terminal(pod)
+            && self.observed.sandbox().is_none()
+            && self.observed.all_containers().next().is_none();
+        if !is_new || admission::host_ports(pod).next().is_none() {
+            return None;
+        }
+        let is_there = |other: &Pod| {
+            other.metadata.uid != pod.metadata.uid
+                && !plan::is_recorded_terminal(other)
+                && (admission::was_taken(other) || other.metadata.uid < pod.metadata.uid)
+        };
+        let objects = self.agent.pod_objects();
+        let others = objects.iter().filter_map(|object| Pod::decode(object).ok());
+        let others: Vec<Pod> = others.filter(is_there).collect();
+        let verdict = admission::refusal(pod, &others)?;
+        let text = verdict.message.trim_start_matches(admission::REJECTED);
+        self.event(None, EventType::Warning, verdict.reason, text.to_owned());
+        Some(verdict)
+    }
+
     /// Looks, plans and acts once; says when to come back at the latest.
     async fn round(&mut self) -> Result<OffsetDateTime, RuntimeError> {
         self.observe().await?;
         let now = clock::now();
+        if self.verdict.is_none() {
+            self.verdict = self.refusal();
+        }
         let deadline = plan::deadline(&self.pod, self.started_at);
         if self.verdict.is_none()
             && !plan::is_recorded_terminal(&self.pod)

@@ -1,10 +1,39 @@
 //! Whose turn it is: what is to be written is decided, and its write is started.
 
+use agent_runtime::EventType;
+
 use super::{Engine, Key, PODS_SHARE, lock};
-use crate::hollow::life::{self, Event, Write};
+use crate::hollow::life::{self, Event, Note, Write};
 use crate::hollow::nodes::{Behaviour, Errand};
 use crate::hollow::world::{Uid, World};
 use crate::hollow::writes;
+use crate::pod::admission::{self, REJECTED, was_taken};
+use crate::pod::plan::is_recorded_terminal;
+use crate::pod::status::Verdict;
+use crate::spec::Pod;
+
+/// Why the node does not take a pod of which nothing has begun.
+fn refusal(world: &World, uid: &Uid) -> Option<Verdict> {
+    let entry = world.pods.get(uid)?;
+    if entry.life.has_begun() || !entry.life.pod.takes_ports {
+        return None;
+    }
+    let pod = entry.life.pod.pod().ok()?;
+    if was_taken(&pod) || is_recorded_terminal(&pod) {
+        return None;
+    }
+    let place = world.places.get(usize::try_from(entry.node).ok()?)?;
+    let others = place.pods.iter().filter(|other| *other != uid);
+    let others = others.filter_map(|other| world.pods.get(other));
+    let taken = others.filter(|other| other.life.pod.takes_ports && !other.removed);
+    let taken = taken.filter_map(|other| {
+        let pod = other.life.pod.pod().ok()?;
+        let is_there = other.life.has_begun() || was_taken(&pod);
+        (is_there && !is_recorded_terminal(&pod)).then_some(pod)
+    });
+    let taken: Vec<Pod> = taken.collect();
+    admission::refusal(&pod, &taken)
+}
 
 impl Engine {
     /// Starts writes while there are places for them.
@@ -37,6 +66,7 @@ impl Engine {
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
         let world = self.world.clone();
         let mut guard = lock(&world);
+        let refused = refusal(&guard, &uid);
         let World { places, pods } = &mut *guard;
         let Some(entry) = pods.get_mut(&uid) else {
             return;
@@ -71,6 +101,15 @@ impl Engine {
             return;
         }
         let event = entry.seen.take().map_or(Event::Look, Event::Seen);
+        let note = refused.as_ref().map(|verdict| Note {
+            container: None,
+            kind: EventType::Warning,
+            reason: verdict.reason,
+            text: verdict.message.trim_start_matches(REJECTED).to_owned(),
+        });
+        if let Some(verdict) = refused {
+            entry.life.refuse(verdict);
+        }
         let step = entry.life.step(event, &mut there, now);
         let writing = step.write.is_some();
         entry.writing = writing;
@@ -79,7 +118,7 @@ impl Engine {
             entry.life.pod.name.clone(),
         );
         drop(guard);
-        for note in step.notes {
+        for note in note.into_iter().chain(step.notes) {
             self.note(&uid, (&namespace, &name), note, elapsed);
         }
         if let Some(at) = step.wake {

@@ -1,5 +1,6 @@
 //! Carries out on [`Run`]s what a real node would do with containers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent_runtime::EventType;
@@ -7,12 +8,15 @@ use time::OffsetDateTime;
 
 use super::{Life, Note, Place, ROUNDS_MAX, Step};
 use crate::hollow::runs::{self, Run, Sandbox};
-use crate::pod::plan::{self, Action};
-use crate::runtime::hollow::seconds;
-use crate::spec::{Pod, Role};
+use crate::pod::plan::{self, Action, StopReason, Waiting};
+use crate::runtime::hollow::{is_missing, not_found, seconds};
+use crate::spec::{Container, Pod, Role};
 
 /// Before another try to get an address.
 const ADDRESS_RETRY: time::Duration = time::Duration::seconds(2);
+/// A container that gives way to one of another image goes on so long at least, as on a real node: who has just changed
+/// the pod finds it ready.
+const CHANGE_MIN: Duration = Duration::from_millis(500);
 /// A container that ends itself when it is told to.
 const TERMINATED: i64 = 143;
 const KILLED: i64 = 137;
@@ -53,9 +57,13 @@ impl Life {
                 container,
                 attempt,
                 replaces,
-            } => self.start(pod, (&container, attempt, replaces), place, now),
-            Action::Stop { id, .. } => {
-                let pause = self.pause(&id, pod, place);
+            } => self.start(pod, (&container, attempt, replaces), place, now, step),
+            Action::Stop { id, reason, .. } => {
+                let least = match reason {
+                    StopReason::DefinitionChanged => CHANGE_MIN,
+                    _ => Duration::ZERO,
+                };
+                let pause = self.pause(&id, pod, place).max(least);
                 self.stop(&id, pod, pause, place, now, step)
             }
             Action::StopSandbox { .. } => {
@@ -82,12 +90,40 @@ impl Life {
         }
     }
 
+    fn without_image(&mut self, (role, container): (Role, &Container), step: &mut Step) {
+        if self.unpulled.insert(container.name.as_str().into()) {
+            let image = &container.image;
+            step.notes.push(Note {
+                container: Some((role, container.name.clone())),
+                kind: EventType::Warning,
+                reason: "Failed",
+                text: format!("Failed to pull image {image:?}: {}", not_found(image)),
+            });
+        }
+    }
+
+    /// Adds why containers wait whose image cannot be pulled.
+    pub(super) fn wait_for_images(&self, pod: &Pod, waiting: &mut BTreeMap<String, Waiting>) {
+        for name in &self.unpulled {
+            let image = pod.container(name).map(|(_, container)| &container.image);
+            if let Some(image) = image.filter(|image| is_missing(image)) {
+                let text = not_found(image);
+                let waits = Waiting {
+                    reason: "ImagePullBackOff".to_owned(),
+                    message: format!("Back-off pulling image {image:?}: ErrImagePull: {text}"),
+                };
+                waiting.insert(name.to_string(), waits);
+            }
+        }
+    }
+
     fn start(
         &mut self,
         pod: &Pod,
         (name, attempt, replaces): (&str, u32, Option<OffsetDateTime>),
         place: &Place<'_>,
         now: OffsetDateTime,
+        step: &mut Step,
     ) -> bool {
         let known = |run: &Run| &*run.container == name && run.attempt == attempt;
         let (Some(found), Some(sandbox)) = (pod.container(name), &self.sandbox) else {
@@ -97,6 +133,11 @@ impl Life {
             return false;
         }
         let sandbox = sandbox.attempt;
+        if is_missing(&found.1.image) {
+            self.without_image(found, step);
+            return false;
+        }
+        self.unpulled.remove(name);
         if let Some(failed_at) = replaces {
             self.backoffs.next(name, failed_at, now);
         }

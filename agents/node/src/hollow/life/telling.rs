@@ -28,11 +28,15 @@ impl Life {
     ) {
         let leaving = pod.metadata.deletion_timestamp.is_some();
         let settled = plan::is_recorded_terminal(pod);
-        let plan = match over || leaving || self.verdict.is_some() {
-            true => plan::Plan::default(),
-            false => self.plan(pod, place, now),
+        let lives = !(over || leaving || self.verdict.is_some());
+        let mut plan = match lives {
+            true => self.plan(pod, place, now),
+            false => plan::Plan::default(),
         };
         self.tell(pod, &plan.waiting, now, step);
+        if lives {
+            self.wait_for_images(pod, &mut plan.waiting);
+        }
         let (probes, ready_at) = self.probes(pod, place, now);
         if let Some(at) = ready_at {
             step.wake(at);

@@ -1,6 +1,7 @@
 //! One pod or a few, from their beginning to their end.
 
 use super::*;
+use crate::pod::status::Verdict;
 
 #[test]
 fn a_pod_starts_runs_and_leaves_with_its_address() {
@@ -284,4 +285,75 @@ fn a_status_that_comes_back_otherwise_is_not_sent_for_ever() {
     );
     life.taken(1000);
     assert_eq!(life.step(Event::Look, &mut place, sim.now).write, None);
+}
+
+#[test]
+fn a_pod_that_the_node_does_not_take_fails_and_nothing_of_it_runs() {
+    let object = json!({
+        "metadata": {"name": "p", "namespace": "d", "uid": "u", "resourceVersion": "1", "generation": 1},
+        "spec": one("Always", &[]),
+        "status": {"phase": "Pending"},
+    });
+    let mut life = Life::new(Slim::of(object).unwrap());
+    life.refuse(Verdict {
+        reason: "NodePorts",
+        message: "Pod was rejected: why".to_owned(),
+    });
+    let (stages, mut addresses) = (Stages::default(), Addresses::default());
+    let mut place = Place {
+        node: 1,
+        node_name: "hollow-00001",
+        host_ip: "10.0.0.1",
+        addresses: &mut addresses,
+        stage: stages.get(0),
+        slow: 1,
+    };
+    let now = OffsetDateTime::UNIX_EPOCH + secs(1_800_000_000);
+    let step = life.step(Event::Look, &mut place, now);
+    let Some(Write::Status(patch)) = step.write else {
+        panic!("{step:?}")
+    };
+    let status = &patch["status"];
+    assert_eq!(
+        [&status["phase"], &status["reason"], &status["message"]],
+        ["Failed", "NodePorts", "Pod was rejected: why"]
+    );
+    assert_eq!((life.address(), addresses.count()), (None, 0));
+}
+
+#[test]
+fn a_container_waits_for_an_image_that_nobody_has() {
+    let mut sim = Sim::new();
+    let mut spec = one("Always", &[]);
+    spec["containers"][0]["image"] = "foo:non-existent".into();
+    let pod = sim.bind("", spec);
+    sim.advance(secs(60));
+    let waits = &sim.status(pod)["containerStatuses"][0]["state"]["waiting"];
+    assert_eq!(waits["reason"], "ImagePullBackOff");
+    assert_eq!(sim.status(pod)["phase"], "Pending");
+    assert_eq!(sim.pods[pod].notes, ["Failed"]);
+    sim.pods[pod].object.as_mut().unwrap()["spec"]["containers"][0]["image"] = "foo".into();
+    sim.store(pod);
+    sim.tell(pod);
+    sim.advance(secs(2));
+    assert_eq!(sim.status(pod)["phase"], "Running");
+    assert_eq!(sim.condition(pod, "Ready"), "True");
+}
+
+#[test]
+fn a_container_of_another_image_is_ready_until_it_gives_way() {
+    let mut sim = Sim::new();
+    let pod = sim.bind("", one("Always", &[]));
+    sim.advance(secs(2));
+    sim.pods[pod].object.as_mut().unwrap()["spec"]["containers"][0]["image"] = "other".into();
+    sim.store(pod);
+    sim.tell(pod);
+    sim.advance(Duration::from_millis(400));
+    assert_eq!(sim.condition(pod, "Ready"), "True");
+    sim.advance(secs(30));
+    assert_eq!(
+        sim.status(pod)["containerStatuses"][0]["imageID"],
+        "hollow://other"
+    );
+    assert_eq!(sim.condition(pod, "Ready"), "True");
 }
