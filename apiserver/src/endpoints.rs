@@ -3,7 +3,8 @@
 //! Each server keeps a key under a short lease of the store. Every server reads all these keys every few seconds and
 //! writes Endpoints and EndpointSlice when they differ, so the list is right while any one server lives.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,13 +122,34 @@ fn endpoints_of(addresses: &[SocketAddr]) -> Value {
     })
 }
 
-/// A slice has one list of ports for all its endpoints: the first server's port, and the servers that have it too.
+/// A slice has one list of ports for all its endpoints. Servers that share their address have all theirs in it; else it is
+/// the first server's port, and the servers that have it too.
 fn slice_of(addresses: &[SocketAddr]) -> Value {
-    let port = addresses.first().map_or(0, SocketAddr::port);
-    let endpoints: Vec<Value> = addresses
+    let first = addresses.first();
+    let together = addresses
         .iter()
-        .filter(|address| address.port() == port)
-        .map(|address| json!({ "addresses": [address.ip().to_string()], "conditions": { "ready": true } }))
+        .all(|address| Some(address.ip()) == first.map(SocketAddr::ip));
+    let listening: Vec<&SocketAddr> = addresses
+        .iter()
+        .filter(|address| together || Some(address.port()) == first.map(SocketAddr::port))
+        .collect();
+    let ips: BTreeSet<IpAddr> = listening.iter().map(|address| address.ip()).collect();
+    let ports: BTreeSet<u16> = listening.iter().map(|address| address.port()).collect();
+    let endpoints: Vec<Value> = ips
+        .iter()
+        .map(|ip| json!({ "addresses": [ip.to_string()], "conditions": { "ready": true } }))
+        .collect();
+    // Names of ports are unique in a slice; the service's own is the first one's.
+    let ports: Vec<Value> = ports
+        .iter()
+        .enumerate()
+        .map(|(number, port)| {
+            let name = match number {
+                0 => "https".to_owned(),
+                _ => format!("https-{port}"),
+            };
+            json!({ "name": name, "port": port, "protocol": "TCP" })
+        })
         .collect();
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
@@ -137,7 +159,7 @@ fn slice_of(addresses: &[SocketAddr]) -> Value {
         },
         "addressType": if addresses.first().is_some_and(SocketAddr::is_ipv6) { "IPv6" } else { "IPv4" },
         "endpoints": endpoints,
-        "ports": [{ "name": "https", "port": port, "protocol": "TCP" }]
+        "ports": ports
     })
 }
 
@@ -199,6 +221,30 @@ mod tests {
         assert_eq!(
             slice_of(&addresses)["endpoints"].as_array().unwrap().len(),
             2
+        );
+    }
+
+    #[test]
+    fn servers_of_one_machine_are_one_endpoint_with_all_their_ports() {
+        let addresses: Vec<SocketAddr> = ["10.0.0.1:6443", "10.0.0.1:6444", "10.0.0.1:6445"]
+            .iter()
+            .map(|a| a.parse().unwrap())
+            .collect();
+        let slice = slice_of(&addresses);
+        assert_eq!(slice["endpoints"].as_array().unwrap().len(), 1);
+        let ports = slice["ports"].as_array().unwrap();
+        let ports: Vec<(&str, u64)> = ports
+            .iter()
+            .map(|port| {
+                (
+                    port["name"].as_str().unwrap(),
+                    port["port"].as_u64().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            ports,
+            [("https", 6443), ("https-6444", 6444), ("https-6445", 6445)]
         );
     }
 }

@@ -10,7 +10,7 @@ use agent_runtime::kinds::{
 };
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::ENDPOINTS;
-use agent_runtime::{Key, Queue};
+use agent_runtime::{Key, Queue, timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ const MANAGER: &str = "endpoint-controller";
 pub(crate) const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 const ADDRESSES_MAX: usize = 1000;
+/// When the last change happened that the addresses follow, so that it can be measured how long they took.
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     let keys = queue.clone();
@@ -72,8 +74,11 @@ fn reconcile(key: &Key, world: &World) -> Plan {
     match existing {
         None => {
             let mut metadata = json!({"name": service.metadata.name, "namespace": service.metadata.namespace, "labels": labels});
+            if let Some(time) = trigger_time(&service, world) {
+                metadata["annotations"][TRIGGER_TIME] = time.into();
+            }
             if truncated {
-                metadata["annotations"] = json!({OVER_CAPACITY: annotation});
+                metadata["annotations"][OVER_CAPACITY] = annotation;
             }
             let body = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": subsets});
             Plan::of(vec![Op::create(
@@ -101,6 +106,9 @@ fn reconcile(key: &Key, world: &World) -> Plan {
                 json!({"uid": old.metadata.uid, "resourceVersion": old.metadata.resource_version});
             metadata["labels"] = gone.chain(wanted).collect::<serde_json::Map<_, _>>().into();
             metadata["annotations"] = json!({OVER_CAPACITY: annotation});
+            if let Some(time) = trigger_time(&service, world) {
+                metadata["annotations"][TRIGGER_TIME] = time.into();
+            }
             let subsets = if subsets.is_empty() {
                 Value::Null
             } else {
@@ -113,6 +121,19 @@ fn reconcile(key: &Key, world: &World) -> Plan {
             )])
         }
     }
+}
+
+/// The latest of the times at which the service was made and its pods became ready or unready.
+fn trigger_time(service: &Service, world: &World) -> Option<String> {
+    let pods = &world.caches.pods;
+    let pods = pods.with_labels(&service.metadata.namespace, &service.spec.selector);
+    let turned = pods.iter().filter_map(|pod| {
+        let ready = pod.condition("Ready")?;
+        ready.last_transition_time.clone()
+    });
+    let times = turned.chain([service.metadata.creation_timestamp.clone()]);
+    let times = times.filter_map(|text| Some((timestamp::parse(&text)?, text)));
+    times.max().map(|(_, text)| text)
 }
 
 fn labels(service: &Service) -> Labels {
@@ -263,6 +284,28 @@ mod tests {
             &world(&[SERVICE, PODS, &format!("---\n{body}\n")].concat()),
         );
         assert_eq!(again, Plan::none());
+    }
+
+    #[test]
+    fn the_last_change_that_they_follow_is_on_them() {
+        let at = |time: &str| format!("lastTransitionTime: '2026-01-01T00:{time}Z'");
+        let service = SERVICE.replace(
+            "namespace: a}",
+            "namespace: a, creationTimestamp: '2026-01-01T00:01:00Z'}",
+        );
+        let time = |time: &str| {
+            let pods = PODS.replace("type: Ready", &format!("type: Ready, {}", at(time)));
+            let plan = reconcile(
+                &Key::new("a", "web"),
+                &world(&[&service, &pods].map(String::as_str).concat()),
+            );
+            let Op::Create { body, .. } = &plan.ops[0] else {
+                panic!("{plan:?}")
+            };
+            body["metadata"]["annotations"][TRIGGER_TIME].clone()
+        };
+        assert_eq!(time("02:00"), "2026-01-01T00:02:00Z");
+        assert_eq!(time("00:30"), "2026-01-01T00:01:00Z");
     }
 
     #[test]

@@ -181,13 +181,14 @@ impl<'a> Sources<'a> {
             "labelSelector",
             &selector::text(metric.selector.as_ref()),
         );
-        let list = self.get(&path).await;
+        let resource = format!("{}.external.metrics.k8s.io", metric.name);
+        let list = self.get(&path, &resource).await;
         sum(&list.map_err(|error| unfetched("external", &error))?).map(Reading::Value)
     }
 
-    async fn get(&self, path: &str) -> Result<Value, String> {
+    async fn get(&self, path: &str, resource: &str) -> Result<Value, String> {
         let answer = self.client.get_path(path).await;
-        answer.map_err(|error| error.message)
+        answer.map_err(|error| worded(error, resource))
     }
 
     async fn usage(&mut self) -> Result<&Value, String> {
@@ -195,7 +196,7 @@ impl<'a> Sources<'a> {
             let namespace = self.namespace;
             let mut path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods");
             query(&mut path, "labelSelector", self.pods);
-            let list = self.get(&path).await;
+            let list = self.get(&path, "pods.metrics.k8s.io").await;
             self.usage = Some(list.map_err(|error| unfetched("resource", &error)));
         }
         match &self.usage {
@@ -228,7 +229,7 @@ impl<'a> Sources<'a> {
         query(&mut path, "labelSelector", pods.unwrap_or_default());
         let selector = selector::text(metric.selector.as_ref());
         query(&mut path, "metricLabelSelector", &selector);
-        let list = self.get(&path).await;
+        let list = self.get(&path, &format!("{resource}.{CUSTOM}")).await;
         list.map_err(|error| unfetched("custom", &error))
     }
 
@@ -251,6 +252,14 @@ impl<'a> Sources<'a> {
 /// An error as Kubernetes words it, which tells what did not answer from what has answered nothing.
 fn unfetched(api: &str, error: &str) -> String {
     format!("unable to fetch metrics from {api} metrics API: {error}")
+}
+
+/// What went wrong, in the words of Kubernetes' client: where an API is not there at all, the answer is no Status.
+fn worded(error: ApiError, resource: &str) -> String {
+    match error.code == 404 && error.details.is_none() {
+        true => format!("the server could not find the requested resource (get {resource})"),
+        false => error.message,
+    }
 }
 
 fn custom_version(group: &Value) -> Result<&'static str, String> {
@@ -454,6 +463,20 @@ mod tests {
             ),
             "unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered"
         );
+    }
+
+    #[test]
+    fn an_api_that_is_not_there_is_said_not_to_be_found() {
+        let resource = "queue.external.metrics.k8s.io";
+        let absent = ApiError::from_response(404, None, b"404 page not found\n");
+        assert_eq!(
+            worded(absent, resource),
+            "the server could not find the requested resource (get queue.external.metrics.k8s.io)"
+        );
+        let status = json!({"kind": "Status", "reason": "NotFound", "message": "no queue", "details": {"name": "queue"}});
+        let known = ApiError::from_response(404, None, status.to_string().as_bytes());
+        assert_eq!(worded(known, resource), "no queue");
+        assert_eq!(worded(ApiError::transport("refused"), resource), "refused");
     }
 
     #[test]

@@ -198,6 +198,8 @@ fn container_status(inputs: &Inputs<'_>, role: Role, container: &Container) -> V
         if !resources.requests.is_empty() {
             status["allocatedResources"] = json!(resources.requests);
         }
+    } else if current.is_some() {
+        status["resources"] = json!({});
     }
     if !container.volume_mounts.is_empty() {
         status["volumeMounts"] = container.volume_mounts.iter().map(mount_status).collect();
