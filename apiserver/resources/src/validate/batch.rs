@@ -6,7 +6,7 @@ use schema::names;
 use serde_json::Value;
 
 use super::pod::template;
-use super::{immutable, items, label_selector, not_negative, one_of, optional_one_of};
+use super::{complain, immutable, items, label_selector, not_negative, one_of, optional_one_of};
 use crate::look::{Look, spec};
 
 /// Job.
@@ -36,6 +36,29 @@ pub(crate) fn job(object: &Object, errors: &mut ErrorList) {
     }
 }
 
+/// Who counts the pods of a job: a domain, a slash, and a path.
+fn managed_by(value: &str, path: &Path, errors: &mut ErrorList) {
+    const LENGTH_MAX: usize = 63;
+    let in_paths = |char: char| char.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(char);
+    match value.split_once('/') {
+        _ if value.is_empty() => errors.push(FieldError::required(path, "")),
+        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => {
+            complain(names::is_dns1123_subdomain(host), path, host, errors);
+            if !rest.chars().all(in_paths) {
+                let detail = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+                errors.push(FieldError::invalid(path, rest, detail));
+            }
+        }
+        _ => {
+            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            errors.push(FieldError::invalid(path, value, detail));
+        }
+    }
+    if value.len() > LENGTH_MAX {
+        errors.push(FieldError::too_long(path, LENGTH_MAX));
+    }
+}
+
 fn job_spec(spec: &Value, path: &Path, errors: &mut ErrorList) {
     for field in [
         "parallelism",
@@ -62,6 +85,9 @@ fn job_spec(spec: &Value, path: &Path, errors: &mut ErrorList) {
         path,
         errors,
     );
+    if spec.has("managedBy") {
+        managed_by(spec.text("managedBy"), &path.child("managedBy"), errors);
+    }
     if spec.text("completionMode") == "Indexed" {
         if !spec.has("completions") {
             errors.push(FieldError::required(

@@ -157,6 +157,23 @@ fn jobs() {
             "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""
         ]
     );
+    let managed = |by: &str| {
+        let mut job = job("Never");
+        job["spec"]["managedBy"] = by.into();
+        errors(job)
+    };
+    assert_eq!(managed("example.com/other"), none());
+    assert_eq!(
+        managed("nodomain"),
+        [
+            "spec.managedBy: Invalid value: \"nodomain\": must be a domain-prefixed path (such as \"acme.io/foo\")"
+        ]
+    );
+    assert_eq!(managed(""), ["spec.managedBy: Required value"]);
+    assert_eq!(
+        managed(&format!("a.io/{}", "b".repeat(59))),
+        ["spec.managedBy: Too long: may not be more than 63 bytes"]
+    );
     let object = created(job("OnFailure"));
     assert_eq!(
         object.get(&["spec", "selector"]),
