@@ -141,7 +141,9 @@ impl Life {
 
     /// The node does not take the pod: it fails, and nothing of it runs.
     pub(super) fn refuse(&mut self, verdict: Verdict) {
-        self.verdict.get_or_insert(verdict);
+        if self.verdict.is_none() {
+            self.verdict = Some(verdict);
+        }
     }
 
     /// The address that the pod holds.

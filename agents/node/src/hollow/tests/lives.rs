@@ -15,6 +15,7 @@ fn a_pod_starts_runs_and_leaves_with_its_address() {
     );
     assert_eq!(status["podIP"], "100.64.1.1");
     assert_eq!(status["containerStatuses"][0]["imageID"], "hollow://i");
+    assert_eq!(status["containerStatuses"][0]["resources"], json!({}));
     assert_eq!(sim.condition(pod, "Ready"), "True");
     let writes = sim.writes;
     sim.advance(secs(3600));
