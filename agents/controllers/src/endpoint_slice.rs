@@ -10,8 +10,9 @@ use agent_runtime::kinds::{
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::{ENDPOINT_SLICES, SERVICES};
 use agent_runtime::selector::contains_all;
-use agent_runtime::{Cache, Key, Queue};
+use agent_runtime::{Cache, Key, Queue, timestamp};
 use serde_json::{Value, json};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
+/// When the last change happened that the endpoints follow, so that it can be measured how long they took.
+pub(crate) const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const ZONE: &str = "topology.kubernetes.io/zone";
 const PER_SLICE_MAX: usize = 100;
 
@@ -203,6 +206,7 @@ fn reconcile(key: &Key, world: &World) -> Plan {
             family,
             labels: labels(&service),
             world,
+            changed_at: OnceCell::new(),
         };
         plan.ops
             .extend(packing.plan(desired(&service, family, world), &matching));
@@ -215,6 +219,19 @@ fn reconcile(key: &Key, world: &World) -> Plan {
             .map(|slice| Op::delete(&ENDPOINT_SLICES, &slice.metadata)),
     );
     plan
+}
+
+/// The latest of the times at which the service was made and its pods became ready or unready.
+pub(crate) fn trigger_time(service: &Service, world: &World) -> Option<String> {
+    let pods = &world.caches.pods;
+    let pods = pods.with_labels(&service.metadata.namespace, &service.spec.selector);
+    let turned = pods.iter().filter_map(|pod| {
+        let ready = pod.condition("Ready")?;
+        ready.last_transition_time.clone()
+    });
+    let times = turned.chain([service.metadata.creation_timestamp.clone()]);
+    let times = times.filter_map(|text| Some((timestamp::parse(&text)?, text)));
+    times.max().map(|(_, text)| text)
 }
 
 fn families(service: &Service) -> Vec<&'static str> {
@@ -340,6 +357,8 @@ struct Packing<'a> {
     family: &'static str,
     labels: Labels,
     world: &'a World,
+    /// What [`trigger_time`] says, once it was asked.
+    changed_at: OnceCell<Option<String>>,
 }
 
 impl Packing<'_> {
@@ -404,6 +423,7 @@ impl Packing<'_> {
                 .map(|(key, value)| (key.clone(), value.as_str().into()));
             metadata["labels"] = gone.chain(wanted).collect::<serde_json::Map<_, _>>().into();
         }
+        self.stamp(&mut metadata);
         Some(Op::merge(
             &ENDPOINT_SLICES,
             &slice.metadata,
@@ -414,7 +434,7 @@ impl Packing<'_> {
     fn create(&self, ports: &Ports, endpoints: &[Endpoint]) -> Op {
         let meta = &self.service.metadata;
         let prefix = format!("{}-", meta.name);
-        let body = json!({
+        let mut body = json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": self.family,
             "metadata": {
                 "name": self.world.generate_name(&prefix), "generateName": prefix, "namespace": meta.namespace,
@@ -422,7 +442,15 @@ impl Packing<'_> {
             },
             "endpoints": written(endpoints), "ports": written_ports(ports),
         });
+        self.stamp(&mut body["metadata"]);
         Op::create(&ENDPOINT_SLICES, &meta.namespace, body)
+    }
+
+    fn stamp(&self, metadata: &mut Value) {
+        let time = || trigger_time(self.service, self.world);
+        if let Some(time) = self.changed_at.get_or_init(time) {
+            metadata["annotations"][TRIGGER_TIME] = time.as_str().into();
+        }
     }
 }
 
@@ -571,6 +599,23 @@ spec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{name: http, port: 80,
         let mut object = body(op).clone();
         object["metadata"]["uid"] = "slice".into();
         format!("---\n{object}\n")
+    }
+
+    #[test]
+    fn the_last_change_that_a_slice_follows_is_on_it() {
+        let pod = pod("p1", "1", "True", "").replace(
+            "type: Ready",
+            "type: Ready, lastTransitionTime: '2026-01-01T00:02:00Z'",
+        );
+        let made = ops(&[SERVICE, &pod].concat());
+        let time = |op: &Op| body(op)["metadata"]["annotations"][TRIGGER_TIME].clone();
+        assert_eq!(time(&made[0]), "2026-01-01T00:02:00Z");
+        let later = pod.replace("00:02:00Z", "00:03:00Z");
+        let text = [SERVICE, &stored(&made[0]), &later].concat();
+        assert!(ops(&text).is_empty(), "nothing is written for that alone");
+        let unready = later.replace("status: 'True'", "status: 'False'");
+        let written = ops(&[SERVICE, &stored(&made[0]), &unready].concat());
+        assert_eq!(time(&written[0]), "2026-01-01T00:03:00Z");
     }
 
     #[test]

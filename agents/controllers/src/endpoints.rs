@@ -1,7 +1,8 @@
 //! Endpoints: the older form of EndpointSlices, still read by `kubectl get endpoints` and old programs.
 
 use crate::endpoint_slice::{
-    HEADLESS, address, enqueue_services_of_pods, is_selecting, or_tcp, pod_reference, target_port,
+    HEADLESS, TRIGGER_TIME, address, enqueue_services_of_pods, is_selecting, or_tcp, pod_reference,
+    target_port, trigger_time,
 };
 use crate::manager::{Body, Controller};
 use crate::world::{Caches, World};
@@ -10,7 +11,7 @@ use agent_runtime::kinds::{
 };
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::ENDPOINTS;
-use agent_runtime::{Key, Queue, timestamp};
+use agent_runtime::{Key, Queue};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,8 +29,6 @@ const MANAGER: &str = "endpoint-controller";
 pub(crate) const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 const ADDRESSES_MAX: usize = 1000;
-/// When the last change happened that the addresses follow, so that it can be measured how long they took.
-const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     let keys = queue.clone();
@@ -121,19 +120,6 @@ fn reconcile(key: &Key, world: &World) -> Plan {
             )])
         }
     }
-}
-
-/// The latest of the times at which the service was made and its pods became ready or unready.
-fn trigger_time(service: &Service, world: &World) -> Option<String> {
-    let pods = &world.caches.pods;
-    let pods = pods.with_labels(&service.metadata.namespace, &service.spec.selector);
-    let turned = pods.iter().filter_map(|pod| {
-        let ready = pod.condition("Ready")?;
-        ready.last_transition_time.clone()
-    });
-    let times = turned.chain([service.metadata.creation_timestamp.clone()]);
-    let times = times.filter_map(|text| Some((timestamp::parse(&text)?, text)));
-    times.max().map(|(_, text)| text)
 }
 
 fn labels(service: &Service) -> Labels {
