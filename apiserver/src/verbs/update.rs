@@ -8,6 +8,7 @@ use kv::mutants::{Bug, planted};
 use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
+use std::borrow::Cow;
 
 use crate::admission::{self, Admission, Charge, Look, Operation};
 use crate::context::Context;
@@ -181,12 +182,13 @@ impl Door<'_> {
     /// Decides what to store for `new` in place of `stored`.
     async fn successor(&self, mut new: Object, stored: &Object) -> ApiResult<Step> {
         let (context, resource) = (self.context, self.resource);
-        // A default that came after the object was stored is no change that a client made.
-        let mut old = stored.clone();
-        if resource.custom.is_none() {
-            resource.default(&mut old);
+        // A default that came after the object was stored is no change that a client made. What a subresource carries over
+        // is as it was stored.
+        let mut old = Cow::Borrowed(stored);
+        if resource.custom.is_none() && self.is_of_object() {
+            resource.default(old.to_mut());
         }
-        let old = &old;
+        let old = &*old;
         check_version(resource, &new, old)?;
         carry_server_fields(&mut new, old);
         resource.default(&mut new);
