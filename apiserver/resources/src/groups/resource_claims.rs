@@ -13,6 +13,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         generation: Some(&["spec"]),
         columns: table::NAME_AGE,
         cells: table::name_age,
+        check: validate::devices::class,
         ..CLUSTER
     },
     BuiltIn {

@@ -21,47 +21,38 @@ pub(crate) fn claim_template(object: &Object, errors: &mut ErrorList) {
     claim_spec(spec(object).at("spec"), &path, errors);
 }
 
+/// Kubernetes' limits of a claim.
+const REQUESTS_MAX: usize = 32;
+const ALTERNATIVES_MAX: usize = 8;
+const SELECTORS_MAX: usize = 32;
+const EXPRESSION_BYTES_MAX: usize = 10 * 1024;
+
+/// DeviceClass.
+pub(crate) fn class(object: &Object, errors: &mut ErrorList) {
+    let (spec, path) = (spec(object), Path::new("spec"));
+    selectors(spec, &path, errors);
+    bounded(spec, "config", REQUESTS_MAX, &path, errors);
+    for (path, config) in items(spec, "config", &path) {
+        opaque(config, &path, errors);
+    }
+}
+
 fn claim_spec(spec: &Value, path: &Path, errors: &mut ErrorList) {
     let (devices, path) = (spec.at("devices"), path.child("devices"));
+    for field in ["requests", "constraints", "config"] {
+        bounded(devices, field, REQUESTS_MAX, &path, errors);
+    }
     let mut seen = BTreeSet::new();
     for (path, request) in items(devices, "requests", &path) {
         let name = request.text("name");
-        if require(request, "name", &path, errors) {
-            complain(
-                names::is_dns1123_label(name),
-                &path.child("name"),
-                name,
-                errors,
-            );
-            if !seen.insert(name) {
-                errors.push(FieldError::duplicate(&path.child("name"), name));
-            }
+        if request_name(request, &path, errors) && !seen.insert(name) {
+            errors.push(FieldError::duplicate(&path.child("name"), name));
         }
         match (
             request.has("exactly"),
             request.list("firstAvailable").is_empty(),
         ) {
-            (true, true) => {
-                let (exactly, path) = (request.at("exactly"), path.child("exactly"));
-                require(exactly, "deviceClassName", &path, errors);
-                one_of(
-                    exactly,
-                    "allocationMode",
-                    &["All", "ExactCount"],
-                    &path,
-                    errors,
-                );
-                if exactly.text("allocationMode") == "ExactCount"
-                    && exactly.int("count").unwrap_or(0) <= 0
-                {
-                    let count = exactly.int("count").unwrap_or(0);
-                    errors.push(FieldError::invalid(
-                        &path.child("count"),
-                        count,
-                        "must be greater than zero",
-                    ));
-                }
-            }
+            (true, true) => asked(request.at("exactly"), &path.child("exactly"), errors),
             (false, true) => {
                 let detail = "exactly one of `exactly` or `firstAvailable` is required";
                 errors.push(FieldError::required(&path, detail));
@@ -70,8 +61,189 @@ fn claim_spec(spec: &Value, path: &Path, errors: &mut ErrorList) {
                 let detail = "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set";
                 errors.push(FieldError::invalid(&path, Value::Null, detail));
             }
-            (false, false) => {}
+            (false, false) => alternatives(request, &path, errors),
         }
+    }
+    for (path, constraint) in items(devices, "constraints", &path) {
+        of_requests(constraint, devices, &path, errors);
+        let attribute = ["matchAttribute", "distinctAttribute"]
+            .into_iter()
+            .find(|field| constraint.has(field));
+        match attribute {
+            Some(field) => full_name(constraint.text(field), &path.child(field), errors),
+            None => {
+                let detail = "exactly one of \"matchAttribute\" or \"distinctAttribute\" is required, but multiple fields are set";
+                errors.push(FieldError::required(&path, detail));
+            }
+        }
+    }
+    for (path, config) in items(devices, "config", &path) {
+        of_requests(config, devices, &path, errors);
+        opaque(config, &path, errors);
+    }
+}
+
+fn bounded(parent: &Value, field: &str, max: usize, path: &Path, errors: &mut ErrorList) {
+    let count = parent.list(field).len();
+    if count > max {
+        errors.push(FieldError::too_many(&path.child(field), count, max));
+    }
+}
+
+/// Whether there is a name.
+fn request_name(request: &Value, path: &Path, errors: &mut ErrorList) -> bool {
+    let name = request.text("name");
+    let there = require(request, "name", path, errors);
+    if there {
+        let path = path.child("name");
+        complain(names::is_dns1123_label(name), &path, name, errors);
+    }
+    there
+}
+
+/// Requests of which the first that can be met counts.
+fn alternatives(request: &Value, path: &Path, errors: &mut ErrorList) {
+    bounded(request, "firstAvailable", ALTERNATIVES_MAX, path, errors);
+    let mut seen = BTreeSet::new();
+    for (path, alternative) in items(request, "firstAvailable", path) {
+        let name = alternative.text("name");
+        if request_name(alternative, &path, errors) && !seen.insert(name) {
+            errors.push(FieldError::duplicate(&path.child("name"), name));
+        }
+        asked(alternative, &path, errors);
+    }
+}
+
+/// Of which class, which of them, and how many.
+fn asked(request: &Value, path: &Path, errors: &mut ErrorList) {
+    if require(request, "deviceClassName", path, errors) {
+        let name = request.text("deviceClassName");
+        let path = path.child("deviceClassName");
+        complain(names::is_dns1123_subdomain(name), &path, name, errors);
+    }
+    selectors(request, path, errors);
+    let modes = &["All", "ExactCount"];
+    one_of(request, "allocationMode", modes, path, errors);
+    let count = request.int("count").unwrap_or(0);
+    let detail = match request.text("allocationMode") {
+        "All" if count != 0 => "must not be specified when allocationMode is 'All'",
+        "ExactCount" if count <= 0 => "must be greater than zero",
+        _ => return,
+    };
+    errors.push(FieldError::invalid(&path.child("count"), count, detail));
+}
+
+/// Of an expression only the grammar is looked at: what there is of a device is its driver's to say.
+fn selectors(parent: &Value, path: &Path, errors: &mut ErrorList) {
+    bounded(parent, "selectors", SELECTORS_MAX, path, errors);
+    for (path, selector) in items(parent, "selectors", path) {
+        let path = path.child("cel");
+        if !selector.has("cel") {
+            errors.push(FieldError::required(&path, ""));
+            continue;
+        }
+        let (expression, path) = (
+            selector.at("cel").text("expression"),
+            path.child("expression"),
+        );
+        if expression.len() > EXPRESSION_BYTES_MAX {
+            let detail = format!("may not be more than {EXPRESSION_BYTES_MAX} bytes");
+            errors.push(FieldError::invalid(&path, "", detail));
+            continue;
+        }
+        let environment = cel::Environment::new().with("device", cel::Type::Dyn);
+        if let Err(error) = cel::Program::compile(&environment, expression) {
+            let text = error.to_string();
+            if text.contains("Syntax error") {
+                let detail = format!("compilation failed: {text}");
+                errors.push(FieldError::invalid(&path, expression, detail));
+            }
+        }
+    }
+}
+
+/// The requests of the claim that something is about.
+fn of_requests(parent: &Value, devices: &Value, path: &Path, errors: &mut ErrorList) {
+    bounded(parent, "requests", REQUESTS_MAX, path, errors);
+    let mut seen = BTreeSet::new();
+    for (at, name) in parent.texts("requests").into_iter().enumerate() {
+        let path = path.child("requests").index(at);
+        if name.split('/').count() <= 2 {
+            for part in name.split('/') {
+                complain(names::is_dns1123_label(part), &path, part, errors);
+            }
+        }
+        if !is_request(devices, name) {
+            let detail = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
+            errors.push(FieldError::invalid(&path, name, detail));
+        }
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(&path, name));
+        }
+    }
+}
+
+fn is_request(devices: &Value, name: &str) -> bool {
+    let named =
+        |list: &'_ [Value], name: &str| list.iter().position(|one| one.text("name") == name);
+    let (name, alternative) = match name.split_once('/') {
+        Some((name, alternative)) => (name, Some(alternative)),
+        None => (name, None),
+    };
+    let requests = devices.list("requests");
+    match (named(requests, name), alternative) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(at), Some(alternative)) => {
+            named(requests[at].list("firstAvailable"), alternative).is_some()
+        }
+    }
+}
+
+/// A domain and an identifier of an attribute.
+fn full_name(name: &str, path: &Path, errors: &mut ErrorList) {
+    const ID_BYTES_MAX: usize = 32;
+    let Some((domain, id)) = name.split_once('/') else {
+        errors.push(FieldError::invalid(path, name, "must include a domain"));
+        return;
+    };
+    match domain {
+        "" => errors.push(FieldError::invalid(
+            path,
+            "",
+            "the domain must not be empty",
+        )),
+        domain => complain(names::is_dns1123_subdomain(domain), path, domain, errors),
+    }
+    match id {
+        "" => errors.push(FieldError::invalid(path, "", "the name must not be empty")),
+        id if id.len() > ID_BYTES_MAX => {
+            let detail = format!("may not be more than {ID_BYTES_MAX} bytes");
+            errors.push(FieldError::invalid(path, id, detail));
+        }
+        id => complain(names::is_c_identifier(id), path, id, errors),
+    }
+}
+
+/// Parameters for a driver.
+fn opaque(config: &Value, path: &Path, errors: &mut ErrorList) {
+    let (opaque, path) = (config.at("opaque"), path.child("opaque"));
+    if !config.has("opaque") {
+        errors.push(FieldError::required(&path, ""));
+        return;
+    }
+    if require(opaque, "driver", &path, errors) {
+        let driver = opaque.text("driver");
+        let path = path.child("driver");
+        complain(names::is_dns1123_subdomain(driver), &path, driver, errors);
+    }
+    let parameters = opaque.at("parameters");
+    let path = path.child("parameters");
+    if parameters.is_null() {
+        errors.push(FieldError::required(&path, ""));
+    } else if !parameters.is_object() {
+        let detail = "parameters must be a valid JSON object";
+        errors.push(FieldError::invalid(&path, "<value omitted>", detail));
     }
 }
 

@@ -682,3 +682,58 @@ fn what_becomes_of_a_signing_request_is_checked() {
         ]
     );
 }
+
+#[test]
+fn claims_of_devices_name_what_there_is() {
+    let claim = |devices: Value| {
+        errors(
+            json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": "c"},
+            "spec": {"devices": devices}}),
+        )
+    };
+    let requests = json!([{"name": "a", "exactly": {"deviceClassName": "gpu"}},
+        {"name": "b", "firstAvailable": [{"name": "big", "deviceClassName": "gpu"}]}]);
+    let with = |field: &str, value: Value| {
+        let mut devices = json!({"requests": requests});
+        devices[field] = value;
+        claim(devices)
+    };
+    let fine = json!([{"requests": ["a", "b/big"], "matchAttribute": "example.com/numa"}]);
+    assert_eq!(with("constraints", fine), none());
+    let named = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
+    assert_eq!(
+        with(
+            "constraints",
+            json!([{"requests": ["c", "b/small", "a"], "matchAttribute": "numa"}, {}])
+        ),
+        [
+            format!("spec.devices.constraints[0].requests[0]: Invalid value: \"c\": {named}"),
+            format!("spec.devices.constraints[0].requests[1]: Invalid value: \"b/small\": {named}"),
+            "spec.devices.constraints[0].matchAttribute: Invalid value: \"numa\": must include a domain".to_owned(),
+            "spec.devices.constraints[1]: Required value: exactly one of \"matchAttribute\" or \"distinctAttribute\" is required, but multiple fields are set".to_owned(),
+        ]
+    );
+    assert_eq!(
+        with("config", json!([{"requests": ["a"]}])),
+        ["spec.devices.config[0].opaque: Required value"]
+    );
+    let selected = |selector: Value| {
+        errors(
+            json!({"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "c"},
+            "spec": {"selectors": [selector]}}),
+        )
+    };
+    let fine = json!({"cel": {"expression": "device.driver == 'x' && device.attributes['x'].big"}});
+    assert_eq!(selected(fine), none());
+    assert_eq!(
+        selected(json!({})),
+        ["spec.selectors[0].cel: Required value"]
+    );
+    let broken = selected(json!({"cel": {"expression": "device."}}));
+    assert!(
+        broken[0].starts_with(
+            "spec.selectors[0].cel.expression: Invalid value: \"device.\": compilation failed: ERROR: <input>:1:8: Syntax error"
+        ),
+        "{broken:?}"
+    );
+}
