@@ -9,13 +9,20 @@
 //! events of one revision goes on behind it: a client would never hear of the other pods. A compare that does not hold would
 //! also refuse all items for one. So each item is a transaction of its own, all of them under way together, and the log
 //! syncs them together: the pods have a revision each, and share the wait.
+//!
+//! Items may belong together: `"together": [{"items": [0, 1, 2], "atLeast": 2}]`. Then all of them are admitted and checked
+//! against their pods before any is written, and where fewer than that would go through, none is. What is left to chance is
+//! what becomes of a pod in the milliseconds between its check and its write, which is no other than what may become of
+//! it right behind the write, and a store that fails in between.
+
+use std::collections::BTreeSet;
 
 use auth::User;
 use auth::request::{Attributes, Forbidden};
 use auth::user::{GROUP_AUTHENTICATED, GROUP_MASTERS};
 use axum::response::Response;
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use http::StatusCode;
 use resources::Resource;
 use schema::Object;
@@ -29,7 +36,7 @@ use crate::decode;
 use crate::negotiate::{self, BodyFormat};
 use crate::request::RequestInfo;
 use crate::status::{self, ApiError, ApiResult};
-use crate::subresources::binding;
+use crate::subresources::binding::{self, Admitted};
 
 pub(crate) const PATH: &str = "/kontiki/v1/bindings";
 /// Items of one request at most.
@@ -38,6 +45,16 @@ const ITEMS_MAX: usize = 256;
 #[derive(Deserialize)]
 struct Batch<T> {
     items: Vec<T>,
+    #[serde(default)]
+    together: Vec<Together>,
+}
+
+/// Items that are of use only if so many of them are carried out.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Together {
+    items: Vec<usize>,
+    at_least: usize,
 }
 
 /// Whether a request is one.
@@ -70,22 +87,52 @@ pub(crate) async fn create(context: &Context, body: &Bytes) -> ApiResult<Respons
     if negotiate::body_format(&context.headers)? != BodyFormat::Json {
         return Err(ApiError::unsupported_media(&[negotiate::JSON]));
     }
-    let items = parse(body)?;
+    let Batch { items, together } = parse(body)?;
     let pods = resources::find("", "v1", "pods").ok_or_else(ApiError::no_such_resource)?;
-    let results = join_all(items.iter().map(|item| one(context, pods, item))).await;
+    let bound = together.iter().flat_map(|set| &set.items).copied();
+    let bound: BTreeSet<usize> = bound.collect();
+    let alone = (0..items.len()).filter(|at| !bound.contains(at));
+    let alone = alone.map(async |at| (at, one(context, pods, &items[at]).await));
+    let sets = together
+        .iter()
+        .map(|set| as_one(context, pods, &items, set));
+    let (alone, sets) = join(join_all(alone), join_all(sets)).await;
+    let mut results = vec![Value::Null; items.len()];
+    for (at, answer) in alone.into_iter().chain(sets.into_iter().flatten()) {
+        results[at] = answer;
+    }
     Ok(context.respond_value(StatusCode::OK, &json!({ "items": results })))
 }
 
-fn parse(body: &Bytes) -> ApiResult<Vec<Value>> {
+fn parse(body: &Bytes) -> ApiResult<Batch<Value>> {
     let batch: Batch<Value> = serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request(format!("a list of bindings is wanted: {error}")))?;
     match batch.items.len() {
-        0 => Err(ApiError::bad_request("there are no items")),
-        count if count > ITEMS_MAX => Err(ApiError::bad_request(format!(
-            "{count} items are too many: at most {ITEMS_MAX} are taken at once"
-        ))),
-        _ => Ok(batch.items),
+        0 => return Err(ApiError::bad_request("there are no items")),
+        count if count > ITEMS_MAX => {
+            return Err(ApiError::bad_request(format!(
+                "{count} items are too many: at most {ITEMS_MAX} are taken at once"
+            )));
+        }
+        _ => {}
     }
+    let mut seen = BTreeSet::new();
+    for Together { items, at_least } in &batch.together {
+        if items.is_empty() || *at_least > items.len() {
+            return Err(ApiError::bad_request(format!(
+                "{at_least} of {} items cannot be carried out together",
+                items.len()
+            )));
+        }
+        for at in items {
+            if *at >= batch.items.len() || !seen.insert(at) {
+                return Err(ApiError::bad_request(format!(
+                    "item {at} is not there, or belongs to others already"
+                )));
+            }
+        }
+    }
+    Ok(batch)
 }
 
 /// The Status of a refusal, with the pause that would have been a header.
@@ -97,20 +144,80 @@ fn told(error: &ApiError) -> Value {
     status
 }
 
-/// Serves an item, and tells the audit log of it as of a request that came alone.
+/// Serves an item that belongs to no others.
 async fn one(context: &Context, pods: &Resource, item: &Value) -> Value {
-    let (namespace, name) = match place(item) {
-        Ok(place) => place,
-        Err(error) => return told(&error),
-    };
-    let context = alone(context, namespace, name);
-    let result = bind(&context, pods, item).await;
-    let answer = match &result {
-        Ok(()) => status::success_created(),
-        Err(error) => told(error),
-    };
-    context.audit.finish_part(&result, &answer);
-    answer
+    match Part::judge(context, pods, item).await {
+        Ok(part) => part.finish(true).await,
+        Err(answer) => answer,
+    }
+}
+
+/// Serves items that belong together.
+async fn as_one(
+    context: &Context,
+    pods: &Resource,
+    items: &[Value],
+    set: &Together,
+) -> Vec<(usize, Value)> {
+    let judged = set.items.iter().map(async |at| {
+        let mut part = Part::judge(context, pods, &items[*at]).await?;
+        part.check().await;
+        Ok(part)
+    });
+    let judged: Vec<Result<Part, Value>> = join_all(judged).await;
+    let able = judged.iter().flatten().filter(|part| part.admitted.is_ok());
+    let enough = able.count() >= set.at_least;
+    let answers = judged.into_iter().map(async |part| match part {
+        Ok(part) => part.finish(enough).await,
+        Err(answer) => answer,
+    });
+    let answers = join_all(answers).await;
+    set.items.iter().copied().zip(answers).collect()
+}
+
+/// An item, as if it had come alone.
+struct Part {
+    context: Context,
+    admitted: ApiResult<Admitted>,
+}
+
+impl Part {
+    /// Asks for the right to it and for all objections. The answer, where nobody can tell what it is about.
+    async fn judge(context: &Context, pods: &Resource, item: &Value) -> Result<Part, Value> {
+        let (namespace, name) = place(item).map_err(|error| told(&error))?;
+        let context = alone(context, namespace, name);
+        let admitted = admit(&context, pods, item).await;
+        Ok(Part { context, admitted })
+    }
+
+    /// Whether its pod would take it now.
+    async fn check(&mut self) {
+        if let Ok(admitted) = &self.admitted
+            && let Err(error) = binding::check(&self.context, admitted).await
+        {
+            self.admitted = Err(error);
+        }
+    }
+
+    /// Carries it out if `enough` of those that it belongs to can be, and tells the audit log of it as of a request that came
+    /// alone.
+    async fn finish(self, enough: bool) -> Value {
+        let Part { context, admitted } = self;
+        let result = match admitted {
+            Ok(admitted) if enough => binding::carry_out(&context, &admitted).await,
+            Ok(_) => Err(ApiError::withheld(format!(
+                "pod {} is not bound: too few of the bindings that belong together can be carried out",
+                context.info.name
+            ))),
+            Err(error) => Err(error),
+        };
+        let answer = match &result {
+            Ok(()) => status::success_created(),
+            Err(error) => told(error),
+        };
+        context.audit.finish_part(&result, &answer);
+        answer
+    }
 }
 
 /// Namespace and name of the pod.
@@ -130,7 +237,7 @@ fn place(item: &Value) -> ApiResult<(&str, &str)> {
     Ok((namespace, name))
 }
 
-async fn bind(context: &Context, pods: &Resource, item: &Value) -> ApiResult<()> {
+async fn admit(context: &Context, pods: &Resource, item: &Value) -> ApiResult<Admitted> {
     let attributes = Attributes {
         verb: "create",
         version: "v1",
@@ -148,7 +255,7 @@ async fn bind(context: &Context, pods: &Resource, item: &Value) -> ApiResult<()>
     let body = Bytes::from(item.to_string());
     context.audit.sent(&context.headers, &body);
     let decoded: Object = decode::object(context, binding::BINDING, &body, "CreateOptions")?;
-    binding::bind(context, pods, decoded, dry_run).await
+    binding::admit(context, pods, decoded, dry_run).await
 }
 
 /// What the request would be if the item had come alone.
@@ -187,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_bounded_and_never_empty() {
-        assert_eq!(parse(&body(ITEMS_MAX)).unwrap().len(), ITEMS_MAX);
+        assert_eq!(parse(&body(ITEMS_MAX)).unwrap().items.len(), ITEMS_MAX);
         for wrong in [
             body(0),
             body(ITEMS_MAX + 1),
@@ -195,7 +302,31 @@ mod tests {
             "{".into(),
             "".into(),
         ] {
-            assert_eq!(parse(&wrong).unwrap_err().code, 400, "{wrong:?}");
+            assert_eq!(parse(&wrong).err().unwrap().code, 400, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn items_belong_to_one_set_at_most_and_are_there() {
+        let with = |together: Value| {
+            let body = json!({"items": [{}, {}, {}], "together": together});
+            parse(&Bytes::from(body.to_string())).map(|batch| batch.together.len())
+        };
+        let fine = json!([{"items": [2, 0], "atLeast": 2}, {"items": [1], "atLeast": 0}]);
+        assert_eq!(with(fine).ok(), Some(2));
+        for wrong in [
+            json!([{"items": [], "atLeast": 0}]),
+            json!([{"items": [0, 1], "atLeast": 3}]),
+            json!([{"items": [3], "atLeast": 1}]),
+            json!([{"items": [0, 0], "atLeast": 1}]),
+            json!([{"items": [0], "atLeast": 1}, {"items": [0], "atLeast": 1}]),
+            json!([{"items": [0], "atLeast": -1}]),
+            json!([{"items": [0]}]),
+            json!([{"items": [0], "atLeast": 1, "atMost": 1}]),
+            json!({}),
+        ] {
+            let refused = with(wrong.clone()).err().map(|error| error.code);
+            assert_eq!(refused, Some(400), "{wrong}");
         }
     }
 

@@ -133,6 +133,11 @@ impl ApiError {
         error
     }
 
+    /// What would have been done and was not, since too little of what belongs to it can be. Kubernetes has no reason for it.
+    pub(crate) fn withheld(message: impl Into<String>) -> ApiError {
+        ApiError::new(424, "", message)
+    }
+
     pub(crate) fn conflict(group: &str, plural: &str, name: &str, cause: &str) -> ApiError {
         ApiError::new(
             409,

@@ -34,13 +34,32 @@ pub(crate) async fn create(
     Ok(context.respond_value(StatusCode::CREATED, &status::success_created()))
 }
 
-/// Admits and carries out one binding, however it came.
-pub(crate) async fn bind(
+/// A binding that nobody objects to.
+pub(crate) struct Admitted {
+    /// Of the pod.
+    name: String,
+    binding: Object,
+    dry_run: bool,
+}
+
+/// Admits and carries out one binding.
+async fn bind(
+    context: &Context,
+    resource: &Resource,
+    binding: Object,
+    dry_run: bool,
+) -> ApiResult<()> {
+    let admitted = admit(context, resource, binding, dry_run).await?;
+    carry_out(context, &admitted).await
+}
+
+/// Asks everybody who may object.
+pub(crate) async fn admit(
     context: &Context,
     resource: &Resource,
     mut binding: Object,
     dry_run: bool,
-) -> ApiResult<()> {
+) -> ApiResult<Admitted> {
     create::settle_namespace(context, resource, &mut binding)?;
     let name = if context.info.name.is_empty() {
         binding.name().to_owned()
@@ -53,7 +72,6 @@ pub(crate) async fn bind(
             binding.name()
         )));
     }
-    let pods = resources::find("", "v1", "pods").ok_or_else(ApiError::no_such_resource)?;
     // The older door is a resource of its own.
     let subresource = context.info.subresource.as_str();
     let admission = Admission::new(context, Operation::Create, resource, subresource, dry_run)
@@ -61,11 +79,31 @@ pub(crate) async fn bind(
     admission::mutate(&admission, Some(&mut binding)).await?;
     check_target(&binding)?;
     admission::validate(&admission, Some(&binding)).await?;
+    Ok(Admitted {
+        name,
+        binding,
+        dry_run,
+    })
+}
+
+/// Whether the pod as it is now would take it.
+pub(crate) async fn check(context: &Context, admitted: &Admitted) -> ApiResult<()> {
+    change(context, admitted, true).await
+}
+
+/// Writes it into the pod.
+pub(crate) async fn carry_out(context: &Context, admitted: &Admitted) -> ApiResult<()> {
+    change(context, admitted, admitted.dry_run).await
+}
+
+async fn change(context: &Context, admitted: &Admitted, dry_run: bool) -> ApiResult<()> {
+    let pods = resources::find("", "v1", "pods").ok_or_else(ApiError::no_such_resource)?;
+    let Admitted { name, binding, .. } = admitted;
     let now = schema::time::now_rfc3339(context.now);
-    let mut decide = |old: &Object| Ok(Step::Write(assign(old, &binding, &now)?, Extra::default()));
+    let mut decide = |old: &Object| Ok(Step::Write(assign(old, binding, &now)?, Extra::default()));
     context
         .server
-        .change(pods, &context.info.namespace, &name, dry_run, &mut decide)
+        .change(pods, &context.info.namespace, name, dry_run, &mut decide)
         .await?;
     Ok(())
 }

@@ -132,6 +132,43 @@ async fn each_binding_meets_every_check_and_fails_alone() {
 }
 
 #[tokio::test]
+async fn what_belongs_together_is_bound_as_far_as_it_is_of_use_or_not_at_all() {
+    let server = Server::start().await;
+    server.account("default").await;
+    for name in ["a", "b", "other"] {
+        server.post(PODS, pod(name)).await.ok();
+    }
+    let mut gated = pod("gated");
+    gated["spec"]["schedulingGates"] = json!([{"name": "example.com/g"}]);
+    server.post(PODS, gated).await.ok();
+    let items = ["a", "gated", "b", "other", "absent"].map(|name| binding("default", name, "n"));
+    let with = |at_least: usize| {
+        let mut body = batch(&items);
+        body["together"] = json!([{"items": [0, 1, 2], "atLeast": at_least}]);
+        body
+    };
+    let code = |code, reason: &str| (code, reason.to_owned());
+    let [conflict, absent] = [code(409, "Conflict"), code(404, "NotFound")];
+    let node = async |name: &str| {
+        let pod = server.get(&format!("{PODS}/{name}")).await.ok();
+        pod["spec"].get("nodeName").cloned()
+    };
+    let all = codes(server.post(BINDINGS, with(3)).await);
+    let withheld = code(424, "");
+    let expected = [&withheld, &conflict, &withheld, &code(201, ""), &absent];
+    assert_eq!(all.iter().collect::<Vec<_>>(), expected);
+    assert_eq!((node("a").await, node("b").await), (None, None));
+    assert_eq!(node("other").await, Some(json!("n")));
+    // Two of the three are of use.
+    let some = codes(server.post(BINDINGS, with(2)).await);
+    assert_eq!(some[..3], [code(201, ""), conflict, code(201, "")]);
+    assert_eq!(
+        (node("a").await, node("b").await),
+        (Some(json!("n")), Some(json!("n")))
+    );
+}
+
+#[tokio::test]
 async fn each_pod_has_an_event_and_a_version_of_its_own() {
     const PODS_BOUND: usize = 40;
     let server = Server::start().await;
