@@ -9,8 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_runtime::pressure::{self, Pressure};
 use agent_runtime::resource_ref::{LEASES, NODES};
-use agent_runtime::{ApiError, EventType, PatchType};
+use agent_runtime::{ApiError, EventType, PatchType, timestamp};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -19,6 +20,7 @@ use crate::agent::Agent;
 use crate::clock;
 use crate::local_path;
 use crate::runtime::{Image, RuntimeInfo};
+use crate::stats;
 use crate::{KUBELET_VERSION, NodeConfig, RuntimeKind};
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -228,6 +230,8 @@ pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
         agent.node_event(EventType::Warning, "HollowNode", text);
     }
     let mut recorded: Option<(Health, Instant)> = None;
+    // What was told of how long work waits here; it goes with the status.
+    let mut told_pressure: Option<Pressure> = None;
     let mut transitions = transitions_of(&shown(&agent).await.unwrap_or_default());
     let on_record = transitions
         .iter()
@@ -235,6 +239,7 @@ pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
     let mut told: Conditions = on_record.collect();
     loop {
         let health = measure(&agent).await;
+        let pressure = measured_pressure(&agent).await;
         if recorded.is_some()
             && let Some(node) = shown(&agent).await
             && is_contradicted(&told, &node)
@@ -242,14 +247,19 @@ pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
             (told, transitions) = (conditions_of(&node["status"]), transitions_of(&node));
             recorded = None;
         }
-        let due = recorded
-            .as_ref()
-            .is_none_or(|(old, at)| *old != health || at.elapsed() >= REPORT_PERIOD);
+        let due = recorded.as_ref().is_none_or(|(old, at)| {
+            *old != health
+                || at.elapsed() >= REPORT_PERIOD
+                || stats::pressure::is_news(told_pressure, pressure, at.elapsed())
+        });
         if due {
             let now = clock::now();
             let mut status = status(&agent.config, &agent.capacity, &machine, &health, port);
             stamp(&mut status, &mut transitions, now);
-            let patch = json!({"status": &status});
+            let mut patch = json!({"status": &status});
+            if !agent.is_hollow() {
+                patch["metadata"] = told_of(pressure, timestamp::now());
+            }
             let name = &agent.config.node_name;
             match agent
                 .client
@@ -262,6 +272,7 @@ pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
                         announce(&agent, reason);
                     }
                     told = current;
+                    told_pressure = pressure;
                     recorded = Some((health, Instant::now()));
                 }
                 Err(error) if error.is_not_found() => {
@@ -377,6 +388,21 @@ async fn measure(agent: &Arc<Agent>) -> Health {
             memory("MemAvailable").is_some_and(|bytes| bytes < MEMORY_AVAILABLE_BYTES_MIN);
     }
     health
+}
+
+/// How long work waits on this machine; of a hollow node nothing is known.
+async fn measured_pressure(agent: &Agent) -> Option<Pressure> {
+    if agent.is_hollow() {
+        return None;
+    }
+    let measured = tokio::task::spawn_blocking(stats::pressure::measure).await;
+    measured.ok().flatten()
+}
+
+/// The metadata that says it; what was said before is taken away where nothing is known.
+pub(crate) fn told_of(pressure: Option<Pressure>, now: timestamp::Micros) -> Value {
+    let told = pressure.map(|pressure| pressure.tell(now));
+    json!({"annotations": {pressure::ANNOTATION: told}})
 }
 
 /// Makes the Node object, or brings the labels of an existing one up to date.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use agent_runtime::pressure::{self, Pressure};
+use agent_runtime::timestamp::Micros;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -107,6 +109,8 @@ pub(super) enum Errand {
 pub(super) struct Shown {
     pub(super) uid: String,
     pub(super) behaviour: Option<Behaviour>,
+    /// How long work shall seem to wait on it.
+    pressure: Option<Pressure>,
     version: u64,
     conditions: Conditions,
     transitions: Transitions,
@@ -124,6 +128,9 @@ impl Shown {
             uid: text("/metadata/uid").to_owned(),
             version: version(node),
             behaviour: behaviour.as_str().and_then(Behaviour::named),
+            pressure: node["metadata"]["annotations"][pressure::PRETENDED]
+                .as_str()
+                .and_then(Pressure::pretended),
             conditions: node::conditions_of(&node["status"]),
             transitions: node::transitions_of(node),
         }
@@ -139,6 +146,10 @@ pub(super) struct Node {
     given: Behaviour,
     /// From the annotation.
     asked: Option<Behaviour>,
+    /// How long work shall seem to wait, from another annotation.
+    pressure: Option<Pressure>,
+    /// What is being told of that, and what was told last.
+    pressure_told: [Option<Pressure>; 2],
     /// Empty while it is not registered.
     uid: String,
     /// The newest that was shown of it: a watch may be behind the answers to writes.
@@ -157,6 +168,8 @@ impl Node {
             given,
             addresses: Addresses::default(),
             asked: None,
+            pressure: None,
+            pressure_told: [None; 2],
             uid: String::new(),
             version: 0,
             told: Conditions::new(),
@@ -224,7 +237,11 @@ impl Node {
         }
         let (ready, change) = self.readiness(now, periods, count);
         match self.reported {
-            Some((at, told)) if told == ready && now < at + periods.report => {
+            Some((at, told))
+                if told == ready
+                    && self.pressure_told[1] == self.pressure
+                    && now < at + periods.report =>
+            {
                 Err(Some(change.map_or(at + periods.report, |change| {
                     change.min(at + periods.report)
                 })))
@@ -242,6 +259,7 @@ impl Node {
         self.version = shown.version;
         let before = self.behaviour();
         self.asked = shown.behaviour;
+        let pressure = std::mem::replace(&mut self.pressure, shown.pressure);
         let contradicted = self
             .told
             .iter()
@@ -254,13 +272,16 @@ impl Node {
             self.transitions = shown.transitions;
             self.reported = None;
         }
-        is_new || contradicted || before != self.behaviour()
+        let pressed = pressure != self.pressure;
+        is_new || contradicted || pressed || before != self.behaviour()
     }
 
     /// The API has it no more.
     pub(super) fn lose(&mut self) {
         self.uid.clear();
         self.asked = None;
+        self.pressure = None;
+        self.pressure_told = [None; 2];
         self.reported = None;
         self.told.clear();
         self.transitions.clear();
@@ -291,9 +312,17 @@ impl Node {
         (status, ready)
     }
 
+    /// The metadata to tell with the status: how long work seems to wait, or that nothing is known of it any more.
+    pub(super) fn told_pressure(&mut self, now: Micros) -> Option<Value> {
+        self.pressure_told[0] = self.pressure;
+        let known = self.pressure.is_some() || self.pressure_told[1].is_some();
+        known.then(|| node::told_of(self.pressure, now))
+    }
+
     /// The status was taken as it was told.
     pub(super) fn reported(&mut self, status: &Value, ready: bool, now: Duration) {
         self.told = node::conditions_of(status);
+        self.pressure_told[1] = self.pressure_told[0];
         self.reported = Some((now, ready));
     }
 
@@ -459,6 +488,35 @@ mod tests {
         node.reported(&json!({}), false, at(60));
         assert_eq!(node.errand(at(61), &PERIODS, 10), Err(Some(at(120))));
         assert!(!node.is_ready());
+    }
+
+    #[test]
+    fn what_a_node_is_asked_to_pretend_is_told_at_once_and_taken_back_once() {
+        let asked = |pressure: Option<&str>| {
+            let annotations = json!({pressure::PRETENDED: pressure});
+            let conditions = json!([{"type": "Ready", "status": "True"}]);
+            Shown::of(
+                &json!({"metadata": {"uid": "u", "annotations": annotations},
+                "status": {"conditions": conditions}}),
+            )
+        };
+        let mut node = Node::new(0, "n".into(), Behaviour::Steady);
+        node.see(asked(None));
+        assert_eq!(node.told_pressure(0), None, "it has nothing to say of it");
+        node.reported(&ready(), true, at(1));
+        assert!(node.see(asked(Some("cpu=80"))));
+        assert_eq!(node.errand(at(2), &PERIODS, 10), Ok(Errand::Report));
+        let told = node.told_pressure(0).unwrap();
+        let told = told["annotations"][pressure::ANNOTATION].as_str().unwrap();
+        assert_eq!(Pressure::read(told), Some((Pressure::of([80, 0, 0]), 0)));
+        node.reported(&ready(), true, at(2));
+        assert_eq!(node.errand(at(3), &PERIODS, 10), Err(Some(at(302))));
+        assert!(node.see(asked(Some("nonsense"))));
+        assert_eq!(node.errand(at(4), &PERIODS, 10), Ok(Errand::Report));
+        let gone = json!({"annotations": {pressure::ANNOTATION: null}});
+        assert_eq!(node.told_pressure(0), Some(gone));
+        node.reported(&ready(), true, at(4));
+        assert_eq!(node.told_pressure(0), None);
     }
 
     #[test]

@@ -117,8 +117,17 @@ pub(super) async fn register(client: &Client, node: Value, status: Value, ready:
     }
 }
 
-pub(super) async fn report(client: &Client, name: &str, status: Value, ready: bool) -> Answer {
-    let patch = json!({"status": &status});
+/// Writes the status, and what of the metadata goes with it.
+pub(super) async fn report(
+    client: &Client,
+    name: &str,
+    (status, ready): (Value, bool),
+    metadata: Option<Value>,
+) -> Answer {
+    let mut patch = json!({"status": &status});
+    if let Some(metadata) = metadata {
+        patch["metadata"] = metadata;
+    }
     let kind = PatchType::Strategic;
     match client.patch_status(&NODES, "", name, kind, &patch).await {
         Ok(node) => Answer::Node(Box::new(Told {

@@ -5,6 +5,7 @@ pub(crate) mod cgroup;
 mod exposition;
 pub(crate) mod load;
 mod machine;
+pub(crate) mod pressure;
 mod summary;
 mod usage;
 

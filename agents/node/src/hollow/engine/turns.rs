@@ -169,17 +169,24 @@ impl Engine {
         place.writing = true;
         let (status, ready) = place.node.status(&self.template, (elapsed, now), count);
         let object = place.node.object(&self.template);
+        // A node that is just being made has nothing to say of it.
+        let metadata = match errand {
+            Errand::Register => None,
+            Errand::Report => {
+                let micros = now.unix_timestamp().saturating_mul(1_000_000);
+                place.node.told_pressure(micros)
+            }
+        };
         drop(guard);
         self.urgent_writes += 1;
         match errand {
             Errand::Register => drop(self.writes.spawn(async move {
                 (key, writes::register(&client, object, status, ready).await)
             })),
-            Errand::Report => {
-                drop(self.writes.spawn(async move {
-                    (key, writes::report(&client, &name, status, ready).await)
-                }))
-            }
+            Errand::Report => drop(self.writes.spawn(async move {
+                let told = writes::report(&client, &name, (status, ready), metadata);
+                (key, told.await)
+            })),
         }
     }
 
