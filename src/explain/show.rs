@@ -131,6 +131,12 @@ fn of_group(group: &OfGroup) -> String {
     if let Some(message) = &group.message {
         text += &format!("{message}\n");
     }
+    if !group.victims.is_empty() {
+        let victims = group.victims.join(", ");
+        text += &format!(
+            "Preemption would make room for the group; these would have to go: {victims}.\n"
+        );
+    }
     text
 }
 
@@ -260,11 +266,12 @@ mod tests {
             placed: 1,
             fit: Some(1),
             message: Some("1 of 2.".into()),
+            victims: vec!["d/low".into()],
         });
         let text = text(&told, &basis());
         let expected = "\nEarliestDeadline: its deadline is tomorrow.\n\
             GangScheduling: pod group \"g\" needs 3 pods; 4 are there, of which 1 have a node and 1 find one.\n\
-            1 of 2.\nThe best node is a.\n";
+            1 of 2.\nPreemption would make room for the group; these would have to go: d/low.\nThe best node is a.\n";
         assert!(text.contains(expected), "{text}");
     }
 

@@ -2,6 +2,7 @@
 //! Pure; the loop does the evicting.
 
 use crate::config::Profile;
+use crate::gang::Others;
 use crate::object::{Pod, text};
 use crate::plugins::Rejection;
 use crate::schedule::{Diagnosis, Filters, count_reasons};
@@ -41,6 +42,13 @@ impl Budget {
         }
     }
 
+    /// The pod goes: where it counts, one less may go.
+    pub(crate) fn spend(&mut self, pod: &Pod) {
+        if self.covers(pod) && self.disrupted.insert(pod.name.clone()) {
+            self.disruptions_allowed -= 1;
+        }
+    }
+
     fn covers(&self, pod: &Pod) -> bool {
         self.namespace == pod.namespace
             && self
@@ -72,13 +80,28 @@ struct Candidate {
     violations: usize,
 }
 
-/// Looks for the cheapest node to make room on. `offset` is where the search starts among the nodes.
+impl Candidate {
+    /// With those who are of no use without the victims.
+    fn with_rest(mut self, others: &Others, budgets: &[Budget]) -> Candidate {
+        let rest = others.rest_of(&self.victims);
+        if !rest.is_empty() {
+            self.victims.extend(rest);
+            let (protected, _) = split_by_budget(self.victims.clone(), budgets);
+            self.violations = protected.len();
+        }
+        self
+    }
+}
+
+/// Looks for the cheapest node to make room on. `others` says what holds for groups of pods, and `offset` is where the search
+/// starts among the nodes.
 pub fn preempt(
     pod: &Pod,
     snapshot: &Snapshot,
     profile: &Profile,
     diagnosis: &Diagnosis,
     budgets: &[Budget],
+    others: &Others,
     offset: usize,
 ) -> Preemption {
     if !pod.may_preempt {
@@ -113,8 +136,8 @@ pub fn preempt(
         offset % promising.len()
     };
     for name in promising[start..].iter().chain(&promising[..start]) {
-        match select_victims(pod, &mut trial, profile, name, budgets) {
-            Ok(candidate) => candidates.push(candidate),
+        match select_victims(pod, &mut trial, profile, name, budgets, others) {
+            Ok(candidate) => candidates.push(candidate.with_rest(others, budgets)),
             Err(rejection) => refusals.push(rejection),
         }
         if candidates.len() >= wanted {
@@ -154,13 +177,14 @@ fn select_victims(
     profile: &Profile,
     node: &str,
     budgets: &[Budget],
+    others: &Others,
 ) -> Result<Candidate, Rejection> {
     let lower: Vec<Arc<Pod>> = trial
         .node(node)
         .map(|info| {
             info.pods
                 .values()
-                .filter(|other| other.priority < pod.priority)
+                .filter(|other| other.priority < pod.priority && !others.spares(other, pod))
                 .cloned()
                 .collect()
         })
@@ -188,7 +212,12 @@ fn select_victims(
     })
 }
 
-fn fits(pod: &Pod, trial: &Snapshot, profile: &Profile, node: &str) -> Result<(), Rejection> {
+pub(crate) fn fits(
+    pod: &Pod,
+    trial: &Snapshot,
+    profile: &Profile,
+    node: &str,
+) -> Result<(), Rejection> {
     let filters = Filters::prepare(pod, trial, profile);
     if let Some((_, rejection)) = filters.reject_all {
         return Err(rejection);
@@ -226,6 +255,14 @@ fn reprieve(
     }
     victims.sort_by_cached_key(|other| importance(other));
     (victims, violations)
+}
+
+/// Those that a budget protects, and then the others, the most important first.
+pub(crate) fn in_order_of_reprieve(mut pods: Vec<Arc<Pod>>, budgets: &[Budget]) -> Vec<Arc<Pod>> {
+    pods.sort_by_cached_key(|other| importance(other));
+    let (mut protected, free) = split_by_budget(pods, budgets);
+    protected.extend(free);
+    protected
 }
 
 /// Sorts the most important first: higher priority, then started earlier.
@@ -302,7 +339,8 @@ mod tests {
         let profile = Profile::default();
         match schedule(pod, cluster, &profile, 0, &mut |_| 0) {
             Decision::Unschedulable(diagnosis) => {
-                let preemption = preempt(pod, cluster, &profile, &diagnosis, budgets, 0);
+                let others = Others::default();
+                let preemption = preempt(pod, cluster, &profile, &diagnosis, budgets, &others, 0);
                 let words = match &preemption {
                     Preemption::Useless(words) | Preemption::Waiting(words) => Some(words.as_str()),
                     Preemption::Evict { .. } => None,

@@ -7,7 +7,7 @@ use crate::bind_volumes::bind_volumes;
 use crate::binder::{Binder, Placed};
 use crate::config::{Config, Profile};
 use crate::feed::{Feed, OwnedSelector, Source};
-use crate::gang::Held;
+use crate::gang::{Held, Others};
 use crate::object::Pod;
 use crate::preempt::{Preemption, preempt};
 use crate::queue::Queued;
@@ -132,6 +132,7 @@ struct VolumesDone {
 impl Scheduler {
     async fn run(mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
+            self.world.set_clock(timestamp::now(), self.now());
             self.take_in();
             while let Some(done) = self.bindings.try_join_next() {
                 self.finish_bindings(done);
@@ -309,8 +310,9 @@ impl Scheduler {
                 return;
             }
             let client = self.client.clone();
+            let together = self.together(&batch);
             self.bindings.spawn(host::here(async move {
-                let results = bind(&client, &batch).await;
+                let results = bind(&client, &batch, &together).await;
                 Sent { batch, results }
             }));
         }
@@ -439,6 +441,7 @@ impl Scheduler {
             profile,
             diagnosis,
             &budgets,
+            &Others::default(),
             host::rng().random_range(0..diagnosis.nodes),
         ) {
             Preemption::Waiting(words) => (Some(words), None),
@@ -502,7 +505,11 @@ impl Scheduler {
 }
 
 /// Sends a batch; a pod that is alone goes through the door that every API server has.
-async fn bind(client: &Client, batch: &[Placed]) -> Option<Vec<write::Bound>> {
+async fn bind(
+    client: &Client,
+    batch: &[Placed],
+    together: &[write::Together],
+) -> Option<Vec<write::Bound>> {
     if let [(queued, node)] = batch {
         return Some(vec![write::bind(client, &queued.pod, node).await]);
     }
@@ -510,7 +517,7 @@ async fn bind(client: &Client, batch: &[Placed]) -> Option<Vec<write::Bound>> {
         .iter()
         .map(|(queued, node)| (queued.pod.clone(), node.clone()))
         .collect();
-    write::bind_all(client, &pods).await
+    write::bind_all(client, &pods, together).await
 }
 
 async fn write_refusal(client: &Client, pod: &Pod, status: &serde_json::Value) {

@@ -345,6 +345,25 @@ impl Snapshot {
         self.slot_of_pod.contains_key(uid)
     }
 
+    /// A pod that occupies a node.
+    pub(crate) fn pod(&self, uid: &str) -> Option<&Arc<Pod>> {
+        let slot = self.slot_of_pod.get(uid)?;
+        self.slot(*slot).pods.get(uid)
+    }
+
+    /// The node that a pod occupies.
+    pub(crate) fn node_of(&self, uid: &str) -> Option<&str> {
+        let slot = self.slot_of_pod.get(uid)?;
+        let mut names = self.slot_of_node.iter();
+        let info = self.slot(*slot);
+        match &info.node {
+            Some(node) => Some(&node.name),
+            None => names
+                .find(|(_, other)| *other == slot)
+                .map(|(name, _)| name.as_str()),
+        }
+    }
+
     /// Takes the pod away, assumed or confirmed.
     pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<Pod>> {
         self.assumed.remove(uid);

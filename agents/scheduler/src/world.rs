@@ -1,6 +1,8 @@
 //! What the loop knows: the snapshot, the queue, and the objects as they were last applied to both. Pure; each method
 //! takes one change and says nothing to anybody.
 
+mod pressure;
+
 use crate::config::Config;
 use crate::gang;
 use crate::object::{Node, Pod};
@@ -13,8 +15,9 @@ use crate::snapshot::{Millis, Snapshot};
 use crate::volume::Volumes;
 use crate::volume::bind::{Claims, VolumePlan};
 use crate::volume::object::{Attachment, Capacity, Claim, Class, CsiNode, Driver, Volume};
+use agent_runtime::timestamp::Micros;
 use host::HashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Namespace and name.
@@ -32,6 +35,12 @@ pub struct World {
     pub budgets: BTreeMap<Name, Arc<Budget>>,
     pods: HashMap<Name, Arc<Pod>>,
     nodes: HashMap<String, Arc<Node>>,
+    /// By which what nodes say of themselves gets old.
+    clock: Micros,
+    /// When what a node has said of the pressure on it counts no more.
+    expiries: BTreeSet<(Micros, String)>,
+    /// Whether any profile goes by that.
+    heeds_pressure: bool,
     /// Which owner a selector in the snapshot is of, by source and name.
     owner_uids: HashMap<(&'static str, Name), String>,
 }
@@ -40,14 +49,18 @@ impl World {
     /// An empty world. A pod is ours if its `spec.schedulerName` names one of the profiles.
     pub fn new(config: Arc<Config>) -> World {
         let usage = config.sort.by_share.then(Usage::default);
+        let heeds_pressure = config.profiles().any(|profile| profile.heeds_pressure());
         World {
             snapshot: Snapshot::counting(usage),
+            clock: 0,
+            expiries: BTreeSet::new(),
+            heeds_pressure,
             queue: Queue::new(config.clone()),
-            config,
             budgets: BTreeMap::new(),
             pods: HashMap::default(),
             nodes: HashMap::default(),
             owner_uids: HashMap::default(),
+            config,
         }
     }
 
@@ -86,6 +99,19 @@ impl World {
     /// Whether as many pods of the group have a node as have to.
     pub fn is_gang_placed(&self, key: &gang::Key) -> bool {
         self.placed_of(key) >= self.queue.members().min_count(key)
+    }
+
+    /// How many of these pods of the group, which have a node that nobody else knows of, have to get it for the group to be
+    /// whole.
+    pub(crate) fn needed_of<'a>(
+        &self,
+        key: &gang::Key,
+        uids: impl Iterator<Item = &'a str>,
+    ) -> usize {
+        let these = uids.filter(|uid| self.snapshot.holds(uid)).count();
+        let others = self.placed_of(key).saturating_sub(these);
+        let min_count = self.queue.members().min_count(key);
+        min_count.saturating_sub(others)
     }
 
     /// A decision was not meant: the pod occupies nothing, and its volumes are free.
@@ -128,8 +154,22 @@ impl World {
     fn take_away(&mut self, pod: &Arc<Pod>, now: Millis) {
         self.queue.remove(&pod.uid);
         self.queue.member_gone(pod);
+        self.give_up_rooms(pod);
         if let Some(placed) = self.snapshot.remove_pod(&pod.uid) {
             self.queue.wake(&Change::PodGone(placed), now);
+        }
+    }
+
+    /// Room that was made for a group is not kept when too few of it are left.
+    fn give_up_rooms(&mut self, gone: &Pod) {
+        let Some(key) = self.queue.gang_of(gone) else {
+            return;
+        };
+        let members = self.queue.members();
+        if !members.is_complete(&key) {
+            for (uid, _) in members.of(&key) {
+                self.snapshot.withdraw_nomination(uid);
+            }
         }
     }
 
@@ -154,6 +194,7 @@ impl World {
         if new.deleting {
             self.queue.remove(&new.uid);
             self.queue.member_gone(&new);
+            self.give_up_rooms(&new);
             self.snapshot.withdraw_nomination(&new.uid);
             return;
         }
@@ -171,12 +212,18 @@ impl World {
     /// A node is now like this, or gone.
     pub fn set_node(&mut self, name: &str, new: Option<Arc<Node>>, now: Millis) {
         let Some(new) = new else {
+            self.forget_pressure(name);
             if self.nodes.remove(name).is_some() {
                 self.snapshot.remove_node(name);
                 self.queue.wake(&Change::NodeRemoved, now);
             }
             return;
         };
+        let new = self.heard(name, new);
+        self.put_node(name, new, now);
+    }
+
+    fn put_node(&mut self, name: &str, new: Arc<Node>, now: Millis) {
         let old = self.nodes.insert(name.to_string(), new.clone());
         if old.as_ref().is_some_and(|old| **old == *new) {
             return;
@@ -316,12 +363,7 @@ impl World {
 
     /// What has to be written about the pod's volumes before it can be bound to a node that was found to do.
     pub fn volume_plan(&self, pod: &Pod, node: &str) -> VolumePlan {
-        let claims = Claims::of(pod, &self.snapshot.volumes).ok().flatten();
-        let node = self.snapshot.node(node).and_then(|info| info.node.clone());
-        let plan = claims
-            .zip(node)
-            .map(|(claims, node)| claims.plan(&node.name, &node.labels));
-        plan.and_then(Result::ok).unwrap_or_default()
+        volume_plan(&self.snapshot, pod, node)
     }
 
     /// The plan holds from now on, before it is written.
@@ -372,6 +414,16 @@ impl World {
     }
 }
 
+/// What has to be written about the pod's volumes before it can be bound to a node that was found to do.
+pub(crate) fn volume_plan(snapshot: &Snapshot, pod: &Pod, node: &str) -> VolumePlan {
+    let claims = Claims::of(pod, &snapshot.volumes).ok().flatten();
+    let node = snapshot.node(node).and_then(|info| info.node.clone());
+    let plan = claims
+        .zip(node)
+        .map(|(claims, node)| claims.plan(&node.name, &node.labels));
+    plan.and_then(Result::ok).unwrap_or_default()
+}
+
 /// Puts or takes away an entry; gives back what it was and what it is.
 fn put<K: Ord, V>(
     map: &mut BTreeMap<K, Arc<V>>,
@@ -391,7 +443,6 @@ mod tests {
     use crate::plugins::testing::node;
     use crate::snapshot::ASSUMED_TTL_MS;
     use serde_json::json;
-    use std::collections::BTreeSet;
 
     fn pod(name: &str, uid: &str, on: &str) -> Arc<Pod> {
         Arc::new(Pod::compile(&json!({

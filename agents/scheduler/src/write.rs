@@ -27,17 +27,51 @@ pub(crate) type Assignment = (Arc<Pod>, String);
 /// What became of it.
 pub(crate) type Bound = Result<(), ApiError>;
 
+/// Some of a batch, by their places in it, that are of use only if so many of them are bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Together {
+    pub(crate) items: Vec<usize>,
+    pub(crate) at_least: usize,
+}
+
 /// Puts pods onto their nodes; what became of each, in their order. `None` where the server has no such door, and nothing
-/// was done.
-pub(crate) async fn bind_all(client: &Client, pods: &[Assignment]) -> Option<Vec<Bound>> {
-    let items: Vec<Value> = pods.iter().map(|(pod, node)| binding(pod, node)).collect();
-    let sent = bounded(client.post_path(BATCH_PATH, &json!({ "items": items }))).await;
+/// was done. A server that does not know of what belongs together binds what it can.
+pub(crate) async fn bind_all(
+    client: &Client,
+    pods: &[Assignment],
+    together: &[Together],
+) -> Option<Vec<Bound>> {
+    let sent = bounded(client.post_path(BATCH_PATH, &batch(pods, together))).await;
     let answered = match sent {
         Err(error) if has_no_batches(&error) => return None,
         Err(error) => vec![Err(error); pods.len()],
         Ok(answer) => results(&answer, pods.len()),
     };
-    Some(settle_all(client, pods, answered).await)
+    let alone = may_go_alone(&answered, together);
+    Some(settle_all(client, pods, answered, &alone).await)
+}
+
+fn batch(pods: &[Assignment], together: &[Together]) -> Value {
+    let items: Vec<Value> = pods.iter().map(|(pod, node)| binding(pod, node)).collect();
+    let mut batch = json!({ "items": items });
+    if !together.is_empty() {
+        let sets = together.iter();
+        let sets = sets.map(|set| json!({"items": set.items, "atLeast": set.at_least}));
+        batch["together"] = sets.collect();
+    }
+    batch
+}
+
+/// Which of a batch may be sent once more by themselves: of those that belong together only where the others were bound.
+fn may_go_alone(answers: &[Bound], together: &[Together]) -> Vec<bool> {
+    let mut alone = vec![true; answers.len()];
+    for set in together {
+        let any = set.items.iter().any(|at| answers[*at].is_ok());
+        for at in &set.items {
+            alone[*at] = any;
+        }
+    }
+    alone
 }
 
 /// Other servers refuse the path: first because nobody has a right to it, then because nobody serves it.
@@ -65,14 +99,19 @@ fn result(status: &Value) -> Bound {
 }
 
 /// Finds out about those of unknown fate, and sends alone those that the server wants to get again.
-async fn settle_all(client: &Client, pods: &[Assignment], mut answers: Vec<Bound>) -> Vec<Bound> {
+async fn settle_all(
+    client: &Client,
+    pods: &[Assignment],
+    mut answers: Vec<Bound>,
+    alone: &[bool],
+) -> Vec<Bound> {
     let permits = Arc::new(Semaphore::new(SINGLES_MAX));
     let mut open = JoinSet::new();
     for (index, answer) in answers.iter().enumerate() {
         let (Err(error), Some((pod, node))) = (answer, pods.get(index)) else {
             continue;
         };
-        let again = is_postponed(error);
+        let again = is_postponed(error) && alone[index];
         if !again && !is_unsure(error) {
             continue;
         }
@@ -273,6 +312,25 @@ mod tests {
             nominated.pointer("/status/nominatedNodeName"),
             Some(&json!("n"))
         );
+    }
+
+    #[test]
+    fn what_belongs_together_is_told_and_none_of_it_goes_alone_unless_others_went() {
+        let pods: Vec<Assignment> = (0..4).map(|_| (Arc::new(pod()), "n".to_owned())).collect();
+        assert_eq!(batch(&pods, &[]).get("together"), None);
+        let set = |items: &[usize], at_least| Together {
+            items: items.to_vec(),
+            at_least,
+        };
+        let sets = [set(&[0, 2], 2), set(&[1], 1)];
+        assert_eq!(
+            batch(&pods, &sets)["together"],
+            json!([{"items": [0, 2], "atLeast": 2}, {"items": [1], "atLeast": 1}])
+        );
+        let later = || Err(ApiError::transport("later"));
+        let answers = [later(), Ok(()), later(), later()];
+        let alone = may_go_alone(&answers, &sets);
+        assert_eq!(alone, [false, true, false, true]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::journal::Reader;
 use crate::config::Profile;
 use crate::object::Pod;
-use crate::plugins::{Reads, Values};
+use crate::plugins::{Reads, SYSTEM_CRITICAL, Values};
 use crate::schedule::Filters;
 use crate::snapshot::{NodeInfo, Snapshot};
 
@@ -22,11 +22,20 @@ pub(super) struct Local {
     pub(super) images: Option<Images>,
 }
 
-/// Raw values of a score that counts in relation to the largest.
+/// How values of nodes are compared.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum How {
+    /// In relation to the largest, which becomes 0 with `reverse`.
+    ByLargest { reverse: bool },
+    /// As they are, with their mean in the place of what is not known.
+    OrMean,
+}
+
+/// Raw values of a score that count only beside each other.
 #[derive(Debug)]
 pub(super) struct Compared {
     pub(super) weight: i64,
-    pub(super) reverse: bool,
+    pub(super) how: How,
     /// By slot.
     pub(super) raw: Vec<i64>,
     /// How many of them are not zero.
@@ -65,17 +74,21 @@ fn same(one: &Pod, other: &Pod) -> bool {
         && one.node_selector == other.node_selector
         && one.required_nodes == other.required_nodes
         && one.preferred_nodes == other.preferred_nodes
+        && one.pressure_sensitivity == other.pressure_sensitivity
+        && (one.priority >= SYSTEM_CRITICAL) == (other.priority >= SYSTEM_CRITICAL)
 }
 
 impl Local {
     pub(super) fn new(pod: &Pod, profile: &Profile) -> Local {
         let compared = profile.scores.iter().filter_map(|(score, weight)| {
-            let Values::Compared { reverse } = score.values else {
-                return None;
+            let how = match score.values {
+                Values::Compared { reverse } => How::ByLargest { reverse },
+                Values::Known => How::OrMean,
+                _ => return None,
             };
             Some(Compared {
                 weight: *weight,
-                reverse,
+                how,
                 raw: Vec::new(),
                 some: 0,
             })
@@ -156,7 +169,7 @@ impl Local {
         let mut compared = self.compared.iter_mut();
         for (score, weight) in &self.profile.scores {
             let column = match score.values {
-                Values::Compared { .. } => compared.next(),
+                Values::Compared { .. } | Values::Known => compared.next(),
                 Values::Plain => None,
                 _ => continue,
             };

@@ -29,11 +29,11 @@ use crate::object::{Pod, SpreadConstraint};
 use crate::plugins::inter_pod_affinity::stretch;
 use crate::plugins::node_affinity::pinned_names;
 use crate::plugins::pod_topology_spread::{all_labels_required, constraints};
-use crate::plugins::{Reads, Values, scale};
+use crate::plugins::{Reads, Values, or_mean, scale};
 use crate::schedule::{Decision, Filters, total_scores};
 use crate::snapshot::{NodeInfo, Snapshot};
 use affinity::{Own, Placed};
-use local::{Compared, Local};
+use local::{Compared, How, Local};
 use recent::Recent;
 use spread::Spread;
 use std::collections::{BTreeMap, BTreeSet};
@@ -253,7 +253,7 @@ impl Parts {
         }
         for (score, weight) in &profile.scores {
             match score.values {
-                Values::Plain | Values::Compared { .. } | Values::Images => {}
+                Values::Plain | Values::Compared { .. } | Values::Known | Values::Images => {}
                 Values::Spread => {
                     let soft = constraints(pod, snapshot, &profile.args, false);
                     if !soft.is_empty() {
@@ -324,8 +324,18 @@ impl Compared {
             return;
         }
         let raw = || candidates.iter().map(|slot| self.raw[*slot as usize]);
+        let reverse = match self.how {
+            How::ByLargest { reverse } => reverse,
+            How::OrMean => {
+                let values = or_mean(raw().collect());
+                for (total, value) in totals.iter_mut().zip(values) {
+                    *total += self.weight * value;
+                }
+                return;
+            }
+        };
         let largest = raw().max().unwrap_or(0).max(0);
-        let mut value = remembering(|raw| self.weight * scale(raw, largest, self.reverse));
+        let mut value = remembering(|raw| self.weight * scale(raw, largest, reverse));
         for (total, raw) in totals.iter_mut().zip(raw()) {
             *total += value(raw);
         }

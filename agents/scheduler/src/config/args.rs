@@ -1,9 +1,11 @@
 //! The arguments of plugins: what they are, what holds where a file says nothing, and what a file may say.
 
 use super::fields::{Fields, Problems};
-use crate::object::{DefaultSpread, SpreadConstraint, preferred_terms, required_terms};
+use crate::object::{DefaultSpread, SpreadConstraint, WEIGHT_MAX, preferred_terms, required_terms};
+use crate::plugins::pressure_aware;
 use crate::selector::Labels;
 use crate::selector::NodeSelectorTerm;
+use agent_runtime::pressure::FIGURES;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,6 +33,17 @@ pub struct Args {
     pub preemption: PreemptionArgs,
     /// `FairShareArgs`.
     pub shares: Arc<ShareArgs>,
+    /// `PressureAwareArgs`.
+    pub pressure: PressureArgs,
+}
+
+/// How the pressures on a node count, in the order of their figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PressureArgs {
+    /// For pods that do not say themselves how much they mind.
+    pub weights: [i64; 3],
+    /// A node above that is refused.
+    pub most: [Option<u8>; 3],
 }
 
 /// What the share of a namespace is divided by.
@@ -116,6 +129,10 @@ impl Default for Args {
                 at_least: 100,
             },
             shares: Arc::default(),
+            pressure: PressureArgs {
+                weights: [1; 3],
+                most: [None; 3],
+            },
         }
     }
 }
@@ -150,6 +167,7 @@ impl Args {
             "VolumeBinding" => self.take_volume_binding(&mut fields, problems),
             "DefaultPreemption" => self.preemption.take(&mut fields, problems),
             "FairShare" => Arc::make_mut(&mut self.shares).take(&mut fields, problems),
+            pressure_aware::NAME => self.pressure.take(&mut fields, problems),
             _ => {}
         }
         fields.end(problems);
@@ -438,6 +456,39 @@ impl PreemptionArgs {
             problems.invalid(&percent_path, "0", &zero("minCandidateNodesAbsolute"));
             problems.invalid(&least_path, "0", &zero("minCandidateNodesPercentage"));
         }
+    }
+}
+
+impl PressureArgs {
+    fn take(&mut self, fields: &mut Fields<'_>, problems: &mut Problems) {
+        let resources = take_resources(fields, problems);
+        let path = fields.path_of("resources");
+        if !resources.is_empty() {
+            self.weights = [0; 3];
+        }
+        for (at, (name, weight)) in resources.iter().enumerate() {
+            let path = format!("{path}[{at}]");
+            let all = 1..=i64::from(WEIGHT_MAX);
+            let words = "not in valid range [1, 100]";
+            problems.in_range(&format!("{path}.weight"), *weight, all, words);
+            match FIGURES.iter().position(|known| known == name) {
+                None => problems.unsupported(&format!("{path}.name"), name, &FIGURES),
+                Some(figure) if self.weights[figure] != 0 => {
+                    problems.duplicate(&format!("{path}.name"), name);
+                }
+                Some(figure) => self.weights[figure] = *weight,
+            }
+        }
+        let mut most = fields.object("maxPressure", problems);
+        for (figure, name) in FIGURES.into_iter().enumerate() {
+            let Some(percent) = most.number(name, problems) else {
+                continue;
+            };
+            let words = "not in valid range [0, 100]";
+            problems.in_range(&most.path_of(name), percent, 0..=100, words);
+            self.most[figure] = u8::try_from(percent).ok();
+        }
+        most.end(problems);
     }
 }
 

@@ -381,6 +381,30 @@ mod tests {
     }
 
     #[test]
+    fn pressure_counts_by_weights_and_up_to_limits() {
+        let with = |args: &str| {
+            let plugins = "plugins: {multiPoint: {enabled: [{name: PressureAware, weight: 4}]}}";
+            parse(&format!(
+                "profiles:\n- {plugins}\n  pluginConfig: [{{name: PressureAware, args: {args}}}]\n"
+            ))
+        };
+        let found = with("{resources: [{name: io, weight: 5}], maxPressure: {cpu: 80}}").unwrap();
+        let found = profile(&found, DEFAULT_SCHEDULER);
+        assert!(found.heeds_pressure() && !Profile::default().heeds_pressure());
+        assert_eq!(found.filters.last().unwrap().name, "PressureAware");
+        assert_eq!(found.scores.last().unwrap().1, 4);
+        assert_eq!(found.args.pressure.weights, [0, 0, 5]);
+        assert_eq!(found.args.pressure.most, [Some(80), None, None]);
+        assert_eq!(
+            with("{resources: [{name: gpu}, {name: io, weight: 101}, {name: io}], maxPressure: {cpu: 101}}").unwrap_err(),
+            "[profiles[0].pluginConfig[0].args.resources[0].name: Unsupported value: \"gpu\": supported values: \"cpu\", \"memory\", \"io\", \
+             profiles[0].pluginConfig[0].args.resources[1].weight: Invalid value: 101: not in valid range [1, 100], \
+             profiles[0].pluginConfig[0].args.resources[2].name: Duplicate value: \"io\", \
+             profiles[0].pluginConfig[0].args.maxPressure.cpu: Invalid value: 101: not in valid range [0, 100]]"
+        );
+    }
+
+    #[test]
     fn what_the_documentation_shows_can_be_used() {
         let page = include_str!("../../../../docs/reference/scheduling.md");
         let blocks = page.split("```yaml\n").skip(1);

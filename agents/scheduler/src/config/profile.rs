@@ -4,7 +4,7 @@ use super::args::Args;
 use super::fields::{Fields, Problems, below};
 use super::take_percentage;
 use crate::object::DEFAULT_SCHEDULER;
-use crate::plugins::{FILTERS, Filter, GATES, Gate, SCORES, SORTS, Score, Sort};
+use crate::plugins::{FILTERS, Filter, GATES, Gate, SCORES, SORTS, Score, Sort, pressure_aware};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -78,6 +78,7 @@ const OPTIONAL: &[(&str, &[&str])] = &[
     ("FairShare", &["queueSort"]),
     ("EarliestDeadline", &["queueSort"]),
     ("DataLocality", &["score"]),
+    (pressure_aware::NAME, &["filter", "preScore", "score"]),
 ];
 
 /// The plugin that places the pods of a group together: it works at both of its points or not at all.
@@ -151,6 +152,13 @@ impl Profile {
         }
         fields.end(problems);
         profile
+    }
+
+    /// Whether it goes by the pressure on nodes.
+    pub fn heeds_pressure(&self) -> bool {
+        let name = pressure_aware::NAME;
+        self.filters.iter().any(|filter| filter.name == name)
+            || self.scores.iter().any(|(score, _)| score.name == name)
     }
 
     /// How many feasible nodes are enough among so many.

@@ -1,7 +1,7 @@
 //! What plugins say of a pod that look beyond its nodes: when its turn is, and what becomes of its group.
 
 use crate::config::GANG_SCHEDULING;
-use crate::gang::{Verdict, place};
+use crate::gang::{Relief, Verdict, place};
 use crate::object::Pod;
 use crate::world::World;
 use agent_runtime::timestamp;
@@ -36,6 +36,9 @@ pub struct OfGroup {
     /// What the event says when too few do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Who would have to go for the group, by namespace and name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub victims: Vec<String>,
 }
 
 /// What the sort says, unless it is only priority and time.
@@ -79,13 +82,24 @@ pub(super) fn of_group(pod: &Pod, world: &mut World) -> Option<OfGroup> {
         placed: world.placed_of(&key),
         fit: None,
         message: None,
+        victims: Vec::new(),
     };
     let waiting = world.queue.take_gang(&key);
     match place(world, &key, waiting, &mut 0, &mut |_| 0) {
         Verdict::Placed { bound, .. } => told.fit = Some(bound.len()),
-        Verdict::Refused { fit, message, .. } => {
+        Verdict::Refused {
+            fit,
+            message,
+            relief,
+            ..
+        } => {
             told.fit = Some(fit);
             told.message = Some(message);
+            if let Relief::Evict { victims, .. } = relief {
+                let names = victims.iter();
+                let names = names.map(|(v, _)| format!("{}/{}", v.namespace, v.name));
+                told.victims = names.collect();
+            }
         }
         Verdict::Incomplete(_) => {}
     }
@@ -131,8 +145,21 @@ mod tests {
         assert_eq!((told.gates.len(), group.there, group.fit), (0, 3, Some(2)));
         assert_eq!(
             group.message.unwrap(),
-            "2 of 3 waiting pods of pod group \"g\" fit, and 3 are needed: 0/1 nodes are available: 1 Insufficient cpu."
+            "2 of 3 waiting pods of pod group \"g\" fit, and 3 are needed: 0/1 nodes are available: 1 Insufficient cpu. \
+             preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
         );
+        // Somebody who matters less.
+        let mut low = pod("low", "3", "n");
+        low["spec"]["priority"] = json!(-1);
+        low["metadata"]["labels"] = json!({});
+        let others = [pod("b", "3", ""), pod("c", "2", ""), low];
+        let told = picture(plugins, &others).explain(&asked).unwrap();
+        let group = told.group.unwrap();
+        assert_eq!(
+            (group.fit, group.victims),
+            (Some(2), vec!["team/low".to_owned()])
+        );
+        assert_eq!(told.preemption, None);
         let others = [pod("b", "3", "n"), pod("c", "2", "")];
         let group = picture(plugins, &others)
             .explain(&asked)

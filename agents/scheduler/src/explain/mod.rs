@@ -11,6 +11,7 @@ pub use picture::{Picture, RESOURCES, objects_from};
 pub use read::{AsOf, Unread};
 
 use crate::config::Profile;
+use crate::gang::Others;
 use crate::object::Pod;
 use crate::plugins::{Filter, Prepared, Rejection};
 use crate::preempt::{Budget, Preemption, preempt};
@@ -256,7 +257,8 @@ fn outcome(
     if !profile.preempts || diagnosis.nodes == 0 {
         return (Some(diagnosis.message(None)), None);
     }
-    match preempt(pod, snapshot, profile, &diagnosis, budgets, 0) {
+    let others = Others::default();
+    match preempt(pod, snapshot, profile, &diagnosis, budgets, &others, 0) {
         Preemption::Waiting(words) | Preemption::Useless(words) => {
             (Some(diagnosis.message(Some(&words))), None)
         }
@@ -362,6 +364,37 @@ mod tests {
             .iter()
             .find(|f| f.plugin == "NodeResourcesFit");
         assert!(fit.unwrap().for_nominated_pods);
+    }
+
+    #[test]
+    fn pressure_is_told_as_verdict_and_value_and_is_as_old_as_the_picture() {
+        let config = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nprofiles:\n\
+            - plugins: {multiPoint: {enabled: [{name: PressureAware, weight: 2}]}}\n  pluginConfig:\n  \
+            - {name: PressureAware, args: {resources: [{name: cpu}], maxPressure: {cpu: 80}}}\n";
+        let told = |now: Option<&str>| {
+            let mut picture = Picture::new(Config::parse(config).unwrap());
+            if let Some(now) = now {
+                picture.set_clock(agent_runtime::timestamp::parse(now).unwrap());
+            }
+            for (name, cpu) in [("a", 90), ("b", 30)] {
+                let figures =
+                    json!({"at": "2026-01-01T00:00:00Z", "cpu": cpu, "memory": 0, "io": 0});
+                let mut node = node(name, "4");
+                node["metadata"]["annotations"] =
+                    json!({"node.kontiki.io/pressure": figures.to_string()});
+                picture.add(&NODES, &node);
+            }
+            picture.explain(&pod("p", "1", "")).unwrap().nodes
+        };
+        let of_past = told(None);
+        let refused = of_past[0].filters.last().unwrap();
+        assert_eq!(refused.plugin, "PressureAware");
+        assert_eq!(refused.reasons, ["node(s) had too much cpu pressure"]);
+        let value = of_past[1].scores.last().unwrap();
+        assert_eq!((value.raw, value.weighted), (Some(70), 140));
+        let now = told(Some("2026-01-01T00:11:00Z"));
+        assert!(now[0].feasible, "what was said is too old by now");
+        assert_eq!(now[1].scores.last().unwrap().raw, Some(-1));
     }
 
     #[test]

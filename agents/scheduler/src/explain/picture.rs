@@ -16,6 +16,7 @@ use agent_runtime::resource_ref::{
     PERSISTENT_VOLUMES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS,
     SERVICES, STATEFUL_SETS, STORAGE_CLASSES, VOLUME_ATTACHMENTS,
 };
+use agent_runtime::timestamp::Micros;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub const RESOURCES: &[ResourceRef] = &[
 pub struct Picture {
     world: World,
     config: Arc<Config>,
+    /// It is of now. Otherwise it is of when the last of the nodes has said something.
+    is_of_now: bool,
 }
 
 impl Picture {
@@ -51,7 +54,24 @@ impl Picture {
         Picture {
             world: World::new(config.clone()),
             config,
+            is_of_now: false,
         }
+    }
+
+    /// What nodes have said of themselves is as old as it is at this time.
+    pub(crate) fn set_clock(&mut self, now: Micros) {
+        self.is_of_now = true;
+        self.world.set_clock(now, 0);
+    }
+
+    fn add_node(&mut self, object: &Value) {
+        let node = Node::compile(object);
+        if let Some(told) = node.pressure.filter(|_| !self.is_of_now) {
+            let newest = told.at.max(self.world.clock());
+            self.world.set_clock(newest, 0);
+        }
+        let name = node.name.clone();
+        self.world.set_node(&name, Some(Arc::new(node)), 0);
     }
 
     /// Puts one object of [`RESOURCES`] into it.
@@ -60,7 +80,7 @@ impl Picture {
         let name = text(object, "/metadata/name");
         let full = (text(object, "/metadata/namespace"), name.clone());
         match &*resource.plural {
-            "nodes" => world.set_node(&name, Some(Arc::new(Node::compile(object))), 0),
+            "nodes" => self.add_node(object),
             "namespaces" => {
                 world.set_namespace(&name, Some(labels(object.pointer("/metadata/labels"))), 0);
             }
@@ -130,6 +150,10 @@ impl Picture {
         explanation.queue = beyond::of_queue(&pod, &self.world);
         explanation.group = beyond::of_group(&pod, &mut self.world);
         let group = explanation.group.as_ref();
+        if group.is_some() {
+            // Room is made for the group or not at all.
+            explanation.preemption = None;
+        }
         if group.is_some_and(|group| group.there < group.min_count) {
             explanation.gates.push(Gated {
                 plugin: GANG_SCHEDULING,

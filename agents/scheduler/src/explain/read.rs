@@ -2,7 +2,7 @@
 
 use super::picture::{Picture, RESOURCES};
 use agent_runtime::resource_ref::push_escaped;
-use agent_runtime::{ApiError, Client, ResourceRef};
+use agent_runtime::{ApiError, Client, ResourceRef, timestamp};
 use serde_json::Value;
 
 /// Objects of one answer.
@@ -31,7 +31,10 @@ impl Picture {
     /// are of. Tells its revision.
     pub async fn read(&mut self, client: &Client, as_of: AsOf) -> Result<String, Unread> {
         let mut revision = match as_of {
-            AsOf::Now => None,
+            AsOf::Now => {
+                self.set_clock(timestamp::now());
+                None
+            }
             AsOf::Revision(revision) => Some(revision.to_string()),
         };
         for resource in RESOURCES {

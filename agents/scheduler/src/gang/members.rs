@@ -80,6 +80,11 @@ impl Members {
         }
     }
 
+    /// All groups.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.gangs.keys()
+    }
+
     /// Whether as many are there as the group needs.
     pub(crate) fn is_complete(&self, key: &Key) -> bool {
         self.gangs.get(key).is_some_and(Gang::is_complete)

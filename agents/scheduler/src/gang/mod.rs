@@ -2,18 +2,24 @@
 //!
 //! A pod of a group waits outside the queue until as many of its group are there as the group needs ([`Members`]). Then all
 //! that wait are decided about in one go, each over what was decided for those before it ([`place`]). If too few find a
-//! node, nothing is kept. If enough do, they wait for the volumes of each other ([`Held`]) and are bound right after each
+//! node, nothing is kept, and less important pods may have to make room ([`room`]). If enough do, they wait for the volumes of each other ([`Held`]) and are bound right after each
 //! other. Groups are decided about one after the other, so two of them never hold what the other one needs.
 
 mod held;
 mod members;
+mod others;
 mod place;
 #[cfg(test)]
 mod property;
+mod room;
+#[cfg(test)]
+mod room_property;
 
 pub(crate) use held::{Held, Released};
 pub(crate) use members::Members;
+pub(crate) use others::Others;
 pub(crate) use place::{Bound, Verdict, place};
+pub(crate) use room::Relief;
 
 use crate::object::Pod;
 

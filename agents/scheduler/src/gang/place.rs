@@ -1,6 +1,7 @@
 //! One decision about all pods of a group that wait.
 
 use super::Key;
+use super::room::{Relief, give_up_room, make_room};
 use crate::config::Config;
 use crate::object::{DefaultSpread, Pod};
 use crate::queue::Queued;
@@ -37,6 +38,8 @@ pub(crate) enum Verdict {
         message: String,
         /// The filters that refused any of them.
         plugins: BTreeSet<&'static str>,
+        /// Who could make room.
+        relief: Relief,
     },
     /// Too few of them are there, since some have gone.
     Incomplete(Vec<Queued>),
@@ -55,6 +58,7 @@ pub(crate) fn place(
     if waiting.len() < needed {
         return Verdict::Incomplete(waiting);
     }
+    let kept = give_up_room(&waiting, &mut world.snapshot);
     // What is large finds its place before what is small has taken it.
     waiting.sort_by_cached_key(|queued| order(&queued.pod));
     let all = waiting.len();
@@ -63,7 +67,7 @@ pub(crate) fn place(
         return Verdict::Placed { bound, refused };
     }
     let fit = bound.len();
-    let message = message(key, fit, all, needed, refused.first());
+    let mut message = message(key, fit, all, needed, refused.first());
     let plugins = refused
         .iter()
         .flat_map(|(_, diagnosis)| diagnosis.plugins.iter().copied())
@@ -73,7 +77,23 @@ pub(crate) fn place(
         world.take_back(&placed.queued.pod, &placed.volumes);
         waiting.push(placed.queued);
     }
+    waiting.sort_by_cached_key(|queued| order(&queued.pod));
+    let pods = waiting.iter().map(|queued| queued.pod.clone()).collect();
+    let relief = make_room(world, key, pods, needed, &kept, pick);
+    match &relief {
+        Relief::Waiting => {
+            for (pod, node) in kept {
+                world.snapshot.nominate(pod, &node);
+            }
+        }
+        Relief::Useless(Some(words)) => {
+            message.push_str(" preemption: ");
+            message.push_str(words);
+        }
+        Relief::Evict { .. } | Relief::Useless(None) => {}
+    }
     Verdict::Refused {
+        relief,
         waiting,
         fit,
         message,
@@ -134,7 +154,7 @@ fn try_all(
 }
 
 /// Whether a pod may fit because another one was placed, and not only in spite of it.
-fn depends_on_others(pod: &Pod, config: &Config) -> bool {
+pub(super) fn depends_on_others(pod: &Pod, config: &Config) -> bool {
     let by_default = |list: &[crate::object::SpreadConstraint]| list.iter().any(|c| c.hard);
     let spread = config.profile(pod).map(|profile| &profile.args.spread);
     !pod.affinity.is_empty()

@@ -23,8 +23,9 @@ enum Step {
     AddNode(u8),
     /// The pod at this index goes.
     Delete(usize),
-    /// So many decisions. Bindings of the index fail when it is given.
-    Decide(u8, Option<u8>),
+    /// So many decisions. Bindings from the index on are refused when it is given, by a server that knows what belongs together
+    /// or by another one.
+    Decide(u8, Option<(u8, bool)>),
     /// The scheduler starts anew from what the API says.
     Restart,
 }
@@ -34,7 +35,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (0..=GROUPS, 1..4_u8).prop_map(|(group, cpu)| Step::Create(group, cpu)),
         2 => (1..9_u8).prop_map(Step::AddNode),
         1 => (0..50_usize).prop_map(Step::Delete),
-        5 => (1..5_u8, prop::option::weighted(0.2, 0..4_u8)).prop_map(|(n, f)| Step::Decide(n, f)),
+        5 => (1..5_u8, prop::option::weighted(0.2, (0..4_u8, any::<bool>()))).prop_map(|(n, f)| Step::Decide(n, f)),
         1 => Just(Step::Restart),
     ];
     prop::collection::vec(step, 1..60)
@@ -117,8 +118,8 @@ impl Cluster {
         }
     }
 
-    /// One decision, and its bindings, of which those from `fails` on are not stored. Returns whether there was one.
-    fn decide(&mut self, fails: Option<u8>) -> bool {
+    /// One decision, and its bindings, of which those from `fails` on are refused. Returns whether there was one.
+    fn decide(&mut self, fails: Option<(u8, bool)>) -> bool {
         let Some(first) = self.world.pop(self.now) else {
             return false;
         };
@@ -134,10 +135,20 @@ impl Cluster {
                 for (queued, diagnosis) in refused {
                     self.world.queue.park(queued, diagnosis.plugins, self.now);
                 }
+                let uids = bound.iter().map(|placed| &*placed.queued.pod.uid);
+                let needed = self.world.needed_of(&key, uids);
+                let all = bound.len();
+                let (stored, knows) = match fails {
+                    Some((fails, knows)) => (all.min(fails.into()), knows),
+                    None => (all, true),
+                };
+                let stored = if knows && stored < needed { 0 } else { stored };
                 for (at, placed) in bound.into_iter().enumerate() {
                     let uid = placed.queued.pod.uid.clone();
-                    if fails.is_some_and(|fails| at >= usize::from(fails)) {
-                        self.disturbed.push(key.clone());
+                    if at >= stored {
+                        if !knows {
+                            self.disturbed.push(key.clone());
+                        }
                         self.world.binding_failed(placed.queued, self.now);
                         continue;
                     }

@@ -7,6 +7,7 @@ mod group;
 mod node;
 mod pod;
 mod port;
+mod pressure;
 mod spread;
 mod taint;
 
@@ -16,6 +17,8 @@ pub use group::{GROUP_LABEL, Group};
 pub use node::Node;
 pub use pod::Pod;
 pub use port::HostPort;
+pub use pressure::Told;
+pub(crate) use pressure::WEIGHT_MAX;
 pub use spread::{DefaultSpread, SpreadConstraint};
 pub use taint::{Taint, Toleration};
 

@@ -1,5 +1,6 @@
 //! Nodes.
 
+use super::pressure::{self, Told};
 use super::{Taint, text};
 use crate::resources::{Resources, items};
 use crate::selector::{Labels, labels, strings};
@@ -23,6 +24,8 @@ pub struct Node {
     pub pods_max: i64,
     /// Size in bytes by image name.
     pub images: BTreeMap<String, i64>,
+    /// How long work waits there, for the profiles that go by it.
+    pub pressure: Option<Told>,
 }
 
 impl Node {
@@ -63,6 +66,7 @@ impl Node {
                 .map(|p| p.as_str().map_or_else(|| p.to_string(), str::to_string))
                 .map_or(0, |p| crate::quantity::value(&p)),
             images: by_name,
+            pressure: pressure::told(object),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::affinity::{preferred_terms, required_terms, weight};
 use super::group::{self, Group};
 use super::port::host_ports;
+use super::pressure::sensitivity;
 use super::taint::toleration;
 use super::{
     AffinityTerm, DEFAULT_SCHEDULER, HostPort, SpreadConstraint, Taint, Toleration, controller_uid,
@@ -57,6 +58,8 @@ pub struct Pod {
     pub group: Option<Group>,
     /// By when it should be through, for the profiles that sort by that.
     pub deadline: Option<Micros>,
+    /// How much it minds each of the pressures on a node, for the profiles that go by them.
+    pub pressure_sensitivity: Option<[u8; 3]>,
     /// What it asks for.
     pub requests: Resources,
     /// What it counts for when nodes are scored: thousandths of a core and bytes.
@@ -164,6 +167,7 @@ impl Pod {
             gates: group::gates(spec),
             group: group::group(object, spec),
             deadline: group::deadline(object, spec),
+            pressure_sensitivity: sensitivity(object),
             requests: pod_requests(spec, false),
             scored: (scored.milli_cpu, scored.memory),
             host_ports: host_ports(spec),

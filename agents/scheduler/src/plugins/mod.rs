@@ -20,6 +20,7 @@ mod node_resources_fit;
 mod node_unschedulable;
 mod node_volume_limits;
 pub(crate) mod pod_topology_spread;
+pub(crate) mod pressure_aware;
 mod priority_sort;
 mod scheduling_gates;
 mod taint_toleration;
@@ -209,6 +210,8 @@ pub enum Values {
         /// Whether the largest becomes 0.
         reverse: bool,
     },
+    /// Each from its node, or [`UNKNOWN`], which counts as the mean of the others.
+    Known,
     /// Each from the images of its node and the number of nodes that have them.
     Images,
     /// From pods anywhere, for spreading.
@@ -304,6 +307,7 @@ pub static FILTERS: &[Filter] = &[
     volume_zone::FILTER,
     pod_topology_spread::FILTER,
     inter_pod_affinity::FILTER,
+    pressure_aware::FILTER,
 ];
 
 /// Scores.
@@ -316,6 +320,7 @@ pub static SCORES: &[Score] = &[
     balanced_allocation::SCORE,
     image_locality::SCORE,
     data_locality::SCORE,
+    pressure_aware::SCORE,
 ];
 
 /// Sorts, of which one is in use.
@@ -330,6 +335,20 @@ fn normalize(mut values: Vec<i64>, reverse: bool) -> Vec<i64> {
     let largest = values.iter().copied().max().unwrap_or(0).max(0);
     for value in &mut values {
         *value = scale(*value, largest, reverse);
+    }
+    values
+}
+
+/// The raw value of a node of which nothing is known.
+pub(crate) const UNKNOWN: i64 = -1;
+
+/// Puts the mean of the others, rounded down, in the place of what is not known; 0 where nothing is.
+pub(crate) fn or_mean(mut values: Vec<i64>) -> Vec<i64> {
+    let known = values.iter().filter(|value| **value != UNKNOWN);
+    let (sum, count) = known.fold((0, 0), |(sum, count), value| (sum + value, count + 1));
+    let mean = if count == 0 { 0 } else { sum / count };
+    for value in values.iter_mut().filter(|value| **value == UNKNOWN) {
+        *value = mean;
     }
     values
 }
@@ -427,5 +446,11 @@ pub(crate) mod testing {
         assert_eq!(normalize(vec![0, 1, 4], true), [100, 75, 0]);
         assert_eq!(normalize(vec![0, 0], false), [0, 0]);
         assert_eq!(normalize(vec![0, 0], true), [100, 100]);
+    }
+
+    #[test]
+    fn what_is_not_known_is_as_the_others_are_on_average() {
+        assert_eq!(or_mean(vec![10, UNKNOWN, 13, UNKNOWN]), [10, 11, 13, 11]);
+        assert_eq!(or_mean(vec![UNKNOWN, UNKNOWN]), [0, 0]);
     }
 }

@@ -5,6 +5,7 @@
 
 mod affinity;
 mod nodes;
+mod pressure;
 mod property;
 mod resources;
 mod sequence;
@@ -24,6 +25,8 @@ struct Cluster {
     volumes: Vec<Value>,
     classes: Vec<Value>,
     csi_nodes: Vec<Value>,
+    /// What the wall clock says, in microseconds.
+    now: i64,
 }
 
 impl Cluster {
@@ -49,6 +52,7 @@ fn filter(name: &str, cluster: &Cluster, pod: &Value, node: &Value) -> Vec<Strin
         "VolumeZone" => volumes::zone(cluster, pod, node),
         "PodTopologySpread" => spread::filter(cluster, pod, node),
         "InterPodAffinity" => affinity::filter(cluster, pod, node),
+        "PressureAware" => pressure::filter(cluster, pod, node),
         other => panic!("the reference does not know the filter {other}"),
     }
 }
@@ -77,6 +81,7 @@ fn score(
         "ImageLocality" => Some(plain(feasible, |node| nodes::images(cluster, pod, node))),
         "PodTopologySpread" => spread::score(cluster, pod, feasible),
         "InterPodAffinity" => affinity::score(cluster, pod, feasible),
+        "PressureAware" => pressure::score(cluster, pod, feasible),
         other => panic!("the reference does not know the score {other}"),
     }
 }

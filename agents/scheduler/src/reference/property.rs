@@ -1,10 +1,10 @@
 //! On random clusters the real scheduler and the reference say the same, plugin by plugin.
 
-use super::{Cluster, filter, score};
+use super::{Cluster, filter, pressure, score};
 use crate::config::{Config, Profile};
 use crate::explain::Picture;
 use crate::object::Pod;
-use crate::plugins::testing::verdict;
+use crate::plugins::testing::verdict_with;
 use crate::schedule::{Decision, schedule};
 use crate::snapshot::{NodeInfo, Snapshot};
 use agent_runtime::resource_ref::{
@@ -51,7 +51,36 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 const APPS: &[&str] = &["web", "db", "cache"];
 const KEYS: &[&str] = &[ZONE, HOSTNAME, "rack"];
 
-pub(super) fn node(dice: &mut Dice, at: usize) -> Value {
+/// When the clusters begin.
+pub(super) const BEGIN: i64 = 1_767_225_600_000_000;
+
+/// The usual plugins, and one that goes by what nodes say of themselves.
+pub(super) fn config() -> Config {
+    Config::parse(pressure::CONFIG).unwrap()
+}
+
+/// Of the only profile.
+pub(super) fn profile() -> Profile {
+    let config = config();
+    let profile = config.profiles().next().unwrap();
+    (**profile).clone()
+}
+
+/// What a node says of the pressure on it: nothing, lies, something old, something of the future, or the truth.
+fn told(dice: &mut Dice, now: i64) -> Value {
+    let age = [0, 30, 400, 659, 660, 5_000, -60, -100_000][dice.below(8)];
+    let at = agent_runtime::timestamp::time(now - age * 1_000_000);
+    let mut figure = || [0, 10, 50, 51, 80, 81, 90, 91, 100][dice.below(9)];
+    let told = json!({"at": at, "cpu": figure(), "memory": figure(), "io": figure()});
+    match dice.below(8) {
+        0 => json!(null),
+        1 => json!(told.to_string().replace("\"io\":", "\"io\":1")),
+        2 => json!("calm"),
+        _ => json!(told.to_string()),
+    }
+}
+
+pub(super) fn node(dice: &mut Dice, at: usize, now: i64) -> Value {
     let name = format!("n{at}");
     let mut labels = json!({HOSTNAME: name, "rank": dice.below(4).to_string()});
     for (key, values) in [
@@ -75,7 +104,8 @@ pub(super) fn node(dice: &mut Dice, at: usize) -> Value {
             images.push(json!({"names": [name], "sizeBytes": size}));
         }
     }
-    json!({"metadata": {"name": name, "labels": labels}, "spec": spec, "status": {
+    let annotations = json!({"node.kontiki.io/pressure": told(dice, now)});
+    json!({"metadata": {"name": name, "labels": labels, "annotations": annotations}, "spec": spec, "status": {
         "images": images,
         "allocatable": {"cpu": (2 + dice.below(6)).to_string(), "memory": format!("{}Gi", 2 + dice.below(14)),
             "ephemeral-storage": format!("{}Gi", 1 + dice.below(9)), "pods": (1 + dice.below(9)).to_string(),
@@ -210,7 +240,15 @@ pub(super) fn pod(dice: &mut Dice, name: &str) -> Value {
             |dice| json!({"persistentVolumeClaim": {"claimName": format!("c{}", dice.below(6))}}),
         );
     }
-    json!({"metadata": {"name": name, "namespace": namespace, "uid": name, "labels": {"app": dice.one(APPS)}}, "spec": spec})
+    if dice.once_in(8) {
+        spec["priority"] = json!(2_000_000_000);
+    }
+    let mut metadata = json!({"name": name, "namespace": namespace, "uid": name, "labels": {"app": dice.one(APPS)}});
+    if dice.once_in(3) {
+        let minds = dice.one(&["none", "io", "memory=3,cpu", "cpu=100"]);
+        metadata["annotations"] = json!({"scheduling.kontiki.io/pressure-sensitivity": minds});
+    }
+    json!({"metadata": metadata, "spec": spec})
 }
 
 fn volume(dice: &mut Dice, at: usize) -> Value {
@@ -260,7 +298,9 @@ fn class(name: &str, provisioner: &str, mode: &str) -> Value {
 }
 
 pub(super) fn cluster(dice: &mut Dice) -> Cluster {
-    let nodes: Vec<Value> = (0..1 + dice.below(6)).map(|at| node(dice, at)).collect();
+    let nodes: Vec<Value> = (0..1 + dice.below(6))
+        .map(|at| node(dice, at, BEGIN))
+        .collect();
     let mut made = class("made", "disks", "WaitForFirstConsumer");
     if dice.once_in(2) {
         made["allowedTopologies"] =
@@ -268,6 +308,7 @@ pub(super) fn cluster(dice: &mut Dice) -> Cluster {
     }
     let service = |name: &str, app: &str| json!({"metadata": {"name": name, "namespace": "default"}, "spec": {"selector": {"app": app}}});
     let mut cluster = Cluster {
+        now: BEGIN,
         namespaces: vec![
             json!({"metadata": {"name": "default", "labels": {"team": "blue"}}}),
             json!({"metadata": {"name": "other", "labels": {"team": "red"}}}),
@@ -310,7 +351,8 @@ pub(super) fn cluster(dice: &mut Dice) -> Cluster {
 
 /// The same cluster as the real scheduler sees it.
 fn picture(cluster: &Cluster) -> Picture {
-    let mut picture = Picture::new(Config::default());
+    let mut picture = Picture::new(config());
+    picture.set_clock(cluster.now);
     let all = [
         (NODES, &cluster.nodes),
         (NAMESPACES, &cluster.namespaces),
@@ -340,12 +382,13 @@ fn filters_agree(
     snapshot: &Snapshot,
 ) -> Result<Vec<String>, TestCaseError> {
     let compiled = Pod::compile(pod);
+    let profile = profile();
     let mut feasible = Vec::new();
     for node in &cluster.nodes {
         let mut passes = true;
-        for plugin in Profile::default().filters {
+        for plugin in &profile.filters {
             let expected = filter(plugin.name, cluster, pod, node).join(", ");
-            let got = verdict(plugin, &compiled, snapshot, name(node));
+            let got = verdict_with(plugin, &compiled, snapshot, &profile.args, name(node));
             prop_assert_eq!(
                 got.unwrap_or_default(),
                 expected.clone(),
@@ -379,7 +422,7 @@ fn scores_agree(
         .iter()
         .map(|name| snapshot.node(name).unwrap())
         .collect();
-    let profile = Profile::default();
+    let profile = profile();
     let mut totals = vec![0; names.len()];
     for (plugin, weight) in &profile.scores {
         let expected = score(plugin.name, cluster, pod, &nodes);
@@ -419,11 +462,12 @@ proptest! {
             expected = feasible.iter().collect();
         }
         let (mut decided, mut equals) = (Vec::new(), 1);
+        let profile = profile();
         for at in 0.. {
             if at >= equals {
                 break;
             }
-            let decision = schedule(&Pod::compile(&pod), snapshot, &Profile::default(), 0, &mut |n| {
+            let decision = schedule(&Pod::compile(&pod), snapshot, &profile, 0, &mut |n| {
                 equals = n;
                 at
             });

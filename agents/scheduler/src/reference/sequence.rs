@@ -1,9 +1,9 @@
 //! While the cluster changes between decisions, decisions from what was counted before are those from scratch, and those
 //! of the reference.
 
-use super::property::{Dice, claim, cluster, name, node, pod};
+use super::property::{Dice, claim, cluster, config, name, node, pod, profile};
 use super::{Cluster, filter, score};
-use crate::config::{Config, Profile};
+use crate::config::Profile;
 use crate::object::{Node, Pod};
 use crate::schedule::{Decision, from_scratch, schedule};
 use crate::selector::{LabelSelector, labels};
@@ -35,7 +35,8 @@ fn full_name(object: &Value) -> (String, String) {
 
 impl Both {
     fn new(api: Cluster) -> Both {
-        let mut world = World::new(Arc::new(Config::default()));
+        let mut world = World::new(Arc::new(config()));
+        world.set_clock(api.now, 0);
         for class in &api.classes {
             world.set_class(name(class), Some(Arc::new(Class::compile(class))), 0);
         }
@@ -61,6 +62,7 @@ impl Both {
         }
         api.nodes.iter().for_each(|node| both.set_node(node));
         api.pods.iter().for_each(|pod| both.set_pod(pod));
+        both.api.now = api.now;
         both.api.classes = api.classes;
         both.api.csi_nodes = api.csi_nodes;
         both.api.volumes = api.volumes;
@@ -105,10 +107,10 @@ impl Both {
 
     /// One change.
     fn change(&mut self, dice: &mut Dice, templates: &[Value]) {
-        match dice.below(12) {
+        match dice.below(13) {
             0 | 1 => {
                 let at = dice.below(7);
-                let node = node(dice, at);
+                let node = node(dice, at, self.api.now);
                 self.set_node(&node);
             }
             2 if self.api.nodes.len() > 1 => {
@@ -141,6 +143,10 @@ impl Both {
                 self.set_claim(&claim);
             }
             9 => {
+                self.api.now += [1, 60, 200, 260][dice.below(4)] * 1_000_000;
+                self.world.set_clock(self.api.now, 0);
+            }
+            10 => {
                 let placed = pod(dice, "");
                 self.place(dice, placed);
             }
@@ -270,7 +276,7 @@ proptest! {
             templates.push(json!({"metadata": {"name": "plain", "namespace": "default", "uid": "plain", "labels": {"app": app}},
                 "spec": {"containers": [{"image": "web:1", "resources": {"requests": {"cpu": "250m"}}}]}}));
         }
-        let profile = Profile::default();
+        let profile = profile();
         for _ in 0..30 {
             for _ in 0..=dice.below(3) {
                 both.change(&mut dice, &templates);

@@ -1,13 +1,14 @@
 //! Pods of groups: one decision for all of a group that wait, and what is told to them.
 
-use super::{Scheduler, WRITES_MAX};
+use super::{Scheduler, WRITES_MAX, evict_all};
 use crate::binder::Placed;
-use crate::gang::{self, Bound, Released, Verdict, place};
+use crate::gang::{self, Bound, Released, Relief, Verdict, place};
 use crate::object::Pod;
 use crate::queue::Queued;
 use crate::write;
 use agent_runtime::{EventType, timestamp};
 use rand::RngExt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a pod of a group is to be told.
@@ -35,8 +36,10 @@ impl Scheduler {
                 waiting,
                 message,
                 plugins,
+                relief,
                 ..
             } => {
+                self.relieve(relief);
                 for queued in waiting {
                     self.report(&queued.pod, message.clone());
                     self.world.queue.park(queued, plugins.clone(), now);
@@ -48,6 +51,30 @@ impl Scheduler {
                 }
             }
         }
+    }
+
+    /// Keeps the room that is made, and makes it.
+    fn relieve(&mut self, relief: Relief) {
+        let Relief::Evict { nodes, victims } = relief else {
+            return;
+        };
+        for (pod, node) in nodes {
+            self.world.snapshot.nominate(pod, &node);
+        }
+        let with_node = |(victim, pod): (Arc<Pod>, Arc<Pod>)| {
+            let node = self.world.snapshot.node_of(&victim.uid).unwrap_or_default();
+            (node.to_owned(), victim, pod)
+        };
+        let victims: Vec<_> = victims.into_iter().map(with_node).collect();
+        let client = self.client.clone();
+        let events = self.events.clone();
+        self.writes.spawn(host::here(async move {
+            for (node, victim, pod) in victims {
+                if let Some(events) = events.get(&pod.scheduler_name) {
+                    evict_all(&client, events, &pod, &node, &[victim]).await;
+                }
+            }
+        }));
     }
 
     /// Binds the volumes of those that need it, and then all pods right after each other.
@@ -71,6 +98,22 @@ impl Scheduler {
                 None => self.finish_held(number, None),
             }
         }
+    }
+
+    /// Which pods of a batch are of use only if some of the others are bound with them.
+    pub(super) fn together(&self, batch: &[Placed]) -> Vec<write::Together> {
+        let mut sets: BTreeMap<gang::Key, Vec<usize>> = BTreeMap::new();
+        for (at, (queued, _)) in batch.iter().enumerate() {
+            if let Some(key) = self.world.queue.gang_of(&queued.pod) {
+                sets.entry(key).or_default().push(at);
+            }
+        }
+        let sets = sets.into_iter().map(|(key, items)| {
+            let uids = items.iter().map(|at| &*batch[*at].0.pod.uid);
+            let at_least = self.world.needed_of(&key, uids).min(items.len());
+            write::Together { items, at_least }
+        });
+        sets.filter(|set| set.at_least > 1).collect()
     }
 
     fn bind_together(&mut self, placed: Vec<Placed>) {
@@ -135,7 +178,8 @@ impl Scheduler {
                 continue;
             }
             let now = timestamp::time(timestamp::now());
-            let nominated = &pod.nominated_node;
+            let nominated = self.world.snapshot.nominated_node(&pod.uid);
+            let nominated = nominated.unwrap_or_default();
             let Some(status) = write::refusal(&pod, "Unschedulable", &message, nominated, &now)
             else {
                 continue;

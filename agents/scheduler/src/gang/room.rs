@@ -1,0 +1,265 @@
+//! Room for a group: which pods have to go so that as many of the group fit as it needs. All of them or none.
+//!
+//! First every pod of the group gets a node that nobody has to leave for it, if there is one. For each of the others, as long as
+//! the group needs more, the cheapest node is taken as for a pod that is alone ([`preempt`]), over what was decided for those
+//! before. In the end those are spared whose going was of no use in the light of the rest, the most important first.
+
+use super::Key;
+use super::others::{Others, spend};
+use super::place::depends_on_others;
+use crate::config::Profile;
+use crate::object::Pod;
+use crate::preempt::{Budget, Preemption, fits, in_order_of_reprieve, preempt};
+use crate::queue::Queued;
+use crate::schedule::{Decision, schedule};
+use crate::snapshot::Snapshot;
+use crate::volume::bind::VolumePlan;
+use crate::world::{World, volume_plan};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What can be done for a group of which too few fit.
+#[derive(Debug)]
+pub(crate) enum Relief {
+    /// When all victims are gone, these pods fit onto these nodes.
+    Evict {
+        nodes: Vec<(Arc<Pod>, String)>,
+        /// Each with the pod that it leaves for.
+        victims: Vec<(Arc<Pod>, Arc<Pod>)>,
+    },
+    /// Nothing now: the victims of an earlier round are still leaving.
+    Waiting,
+    /// Nothing, with the words for the event if it was tried.
+    Useless(Option<String>),
+}
+
+/// Looks for room for so many of these pods. Room was `kept` for some of them since an earlier round. Changes nothing.
+pub(super) fn make_room(
+    world: &World,
+    own: &Key,
+    pods: Vec<Arc<Pod>>,
+    needed: usize,
+    kept: &[(Arc<Pod>, String)],
+    pick: &mut dyn FnMut(usize) -> usize,
+) -> Relief {
+    let preempts = |pod: &Arc<Pod>| world.config.profile(pod).is_some_and(|p| p.preempts);
+    if !pods.iter().any(preempts) || world.snapshot.node_count() == 0 {
+        return Relief::Useless(None);
+    }
+    if kept
+        .iter()
+        .any(|(pod, node)| victims_are_leaving(pod, node, &world.snapshot))
+    {
+        return Relief::Waiting;
+    }
+    let mut trial = Trial::new(world, own);
+    let mut open = trial.place_without_victims(pods, pick);
+    let mut words = None;
+    loop {
+        let before = trial.nodes.len();
+        let mut refused = Vec::new();
+        for pod in open {
+            if trial.nodes.len() >= needed {
+                break;
+            }
+            if let Err((pod, why)) = trial.place(pod, pick) {
+                words = words.or(why);
+                refused.push(pod);
+            }
+        }
+        if trial.nodes.len() >= needed {
+            trial.spare();
+            return match trial.victims.is_empty() {
+                // Another order than that of the decision would do; the next decision may find it.
+                true => Relief::Useless(None),
+                false => Relief::Evict {
+                    nodes: trial.nodes,
+                    victims: trial.victims,
+                },
+            };
+        }
+        // One pod may need another one of the group to be near.
+        let again = trial.nodes.len() > before
+            && refused
+                .iter()
+                .any(|pod| depends_on_others(pod, &world.config));
+        if !again {
+            return Relief::Useless(words);
+        }
+        open = refused;
+    }
+}
+
+/// Whether pods of lower priority are on their way out of the node where room is kept for the pod.
+fn victims_are_leaving(pod: &Pod, node: &str, snapshot: &Snapshot) -> bool {
+    let leaving = |other: &Arc<Pod>| other.deleting && other.priority < pod.priority;
+    let node = snapshot.node(node);
+    node.is_some_and(|info| info.pods.values().any(leaving))
+}
+
+/// The cluster as it would be.
+struct Trial<'w> {
+    world: &'w World,
+    cluster: Snapshot,
+    budgets: Vec<Budget>,
+    others: Others,
+    nodes: Vec<(Arc<Pod>, String)>,
+    victims: Vec<(Arc<Pod>, Arc<Pod>)>,
+}
+
+impl Trial<'_> {
+    fn new<'w>(world: &'w World, own: &Key) -> Trial<'w> {
+        let budgets = world.budgets.values().map(|budget| (**budget).clone());
+        Trial {
+            cluster: world.snapshot.clone(),
+            budgets: budgets.collect(),
+            others: Others::of(own, world),
+            nodes: Vec::new(),
+            victims: Vec::new(),
+            world,
+        }
+    }
+
+    fn profile(&self, pod: &Pod) -> Option<&Arc<Profile>> {
+        self.world.config.profile(pod)
+    }
+
+    fn put(&mut self, pod: Arc<Pod>, node: String) {
+        let binds = self.profile(&pod).is_some_and(|p| p.binds_volumes);
+        let plan = match binds && !pod.volumes.is_empty() {
+            true => volume_plan(&self.cluster, &pod, &node),
+            false => VolumePlan::default(),
+        };
+        if !plan.is_empty() {
+            Arc::make_mut(&mut self.cluster.volumes).assume(&plan, &node);
+        }
+        self.cluster.assume(pod.clone(), &node);
+        self.nodes.push((pod, node));
+    }
+
+    /// Those that find no node as it is.
+    fn place_without_victims(
+        &mut self,
+        pods: Vec<Arc<Pod>>,
+        pick: &mut dyn FnMut(usize) -> usize,
+    ) -> Vec<Arc<Pod>> {
+        let mut rest = Vec::new();
+        for pod in pods {
+            let Some(profile) = self.profile(&pod).cloned() else {
+                continue;
+            };
+            match schedule(&pod, &self.cluster, &profile, 0, pick) {
+                Decision::Bind { node, .. } => self.put(pod, node),
+                Decision::Unschedulable(_) => rest.push(pod),
+            }
+        }
+        rest
+    }
+
+    /// Gives the pod a node, with victims if need be; or gives it back with what preemption says.
+    fn place(
+        &mut self,
+        pod: Arc<Pod>,
+        pick: &mut dyn FnMut(usize) -> usize,
+    ) -> Result<(), (Arc<Pod>, Option<String>)> {
+        let Some(profile) = self.profile(&pod).cloned() else {
+            return Err((pod, None));
+        };
+        let diagnosis = match schedule(&pod, &self.cluster, &profile, 0, pick) {
+            Decision::Bind { node, .. } => {
+                self.put(pod, node);
+                return Ok(());
+            }
+            Decision::Unschedulable(diagnosis) if profile.preempts => diagnosis,
+            Decision::Unschedulable(_) => return Err((pod, None)),
+        };
+        // What the pod hoped for before does not keep it from looking elsewhere.
+        let mut asking = (*pod).clone();
+        asking.nominated_node = String::new();
+        let (cluster, budgets, others) = (&self.cluster, &self.budgets, &self.others);
+        let offset = pick(diagnosis.nodes.max(1));
+        match preempt(
+            &asking, cluster, &profile, &diagnosis, budgets, others, offset,
+        ) {
+            Preemption::Evict { node, victims } => {
+                for victim in &victims {
+                    self.cluster.remove_pod(&victim.uid);
+                }
+                spend(&mut self.budgets, &victims);
+                self.others.take(&victims);
+                self.victims
+                    .extend(victims.into_iter().map(|victim| (victim, pod.clone())));
+                self.put(pod, node);
+                Ok(())
+            }
+            Preemption::Waiting(words) | Preemption::Useless(words) => Err((pod, Some(words))),
+        }
+    }
+
+    /// Puts those back without whom the group fits all the same; of a group that would be broken all or none.
+    fn spare(&mut self) {
+        let all: Vec<Arc<Pod>> = self
+            .victims
+            .iter()
+            .map(|(victim, _)| victim.clone())
+            .collect();
+        let mut bound: BTreeMap<Key, Vec<Arc<Pod>>> = BTreeMap::new();
+        let mut units: Vec<Vec<Arc<Pod>>> = Vec::new();
+        let budgets: Vec<Budget> = self.world.budgets.values().map(|b| (**b).clone()).collect();
+        for victim in in_order_of_reprieve(all, &budgets) {
+            match self.others.bound_to(&victim) {
+                Some(key) => bound.entry(key).or_default().push(victim),
+                None => units.push(vec![victim]),
+            }
+        }
+        // Groups first: they are what is hardest to have again.
+        for unit in bound.into_values().chain(units) {
+            for pod in &unit {
+                if let Some(node) = self.world.snapshot.node_of(&pod.uid) {
+                    self.cluster.assume(pod.clone(), node);
+                }
+            }
+            let back = unit.iter().all(|pod| self.all_fit_beside(pod));
+            for pod in unit {
+                match back {
+                    true => self.victims.retain(|(victim, _)| victim.uid != pod.uid),
+                    false => drop(self.cluster.remove_pod(&pod.uid)),
+                }
+            }
+        }
+    }
+
+    /// Whether every pod of the group can still be where it was put.
+    fn all_fit_beside(&mut self, back: &Pod) -> bool {
+        let reaches = !back.anti_affinity.is_empty();
+        let there = self.world.snapshot.node_of(&back.uid).unwrap_or_default();
+        let nodes = self.nodes.clone();
+        nodes.iter().all(|(pod, node)| {
+            let touched = reaches || node == there || depends_on_others(pod, &self.world.config);
+            !touched || self.still_fits(pod, node)
+        })
+    }
+
+    fn still_fits(&mut self, pod: &Arc<Pod>, node: &str) -> bool {
+        let Some(profile) = self.profile(pod).cloned() else {
+            return false;
+        };
+        self.cluster.remove_pod(&pod.uid);
+        let fits = fits(pod, &self.cluster, &profile, node).is_ok();
+        self.cluster.assume(pod.clone(), node);
+        fits
+    }
+}
+
+/// Gives up the room that is kept for pods of the group, and tells where it was: it is decided about all of them anew, and
+/// none is to keep out another.
+pub(super) fn give_up_room(waiting: &[Queued], snapshot: &mut Snapshot) -> Vec<(Arc<Pod>, String)> {
+    let kept = waiting.iter().filter_map(|queued| {
+        let node = snapshot.nominated_node(&queued.pod.uid)?;
+        Some((queued.pod.clone(), node.to_owned()))
+    });
+    let kept: Vec<_> = kept.collect();
+    kept.iter()
+        .for_each(|(pod, _)| snapshot.withdraw_nomination(&pod.uid));
+    kept
+}
