@@ -166,7 +166,14 @@ async fn as_one(
     });
     let judged: Vec<Result<Part, Value>> = join_all(judged).await;
     let able = judged.iter().flatten().filter(|part| part.admitted.is_ok());
-    let enough = able.count() >= set.at_least;
+    // One pod counts once, however often it is named.
+    let able: BTreeSet<(&str, &str)> = able
+        .map(|part| {
+            let info = &part.context.info;
+            (info.namespace.as_str(), info.name.as_str())
+        })
+        .collect();
+    let enough = able.len() >= set.at_least;
     let answers = judged.into_iter().map(async |part| match part {
         Ok(part) => part.finish(enough).await,
         Err(answer) => answer,

@@ -33,9 +33,8 @@ fn mismatch(certificate_pem: &[u8], key_pem: &[u8]) -> Option<&'static str> {
     let Ok(key) = PrivateKeyDer::from_pem_slice(key_pem) else {
         return Some("failed to find any PEM data in key input");
     };
-    let Ok(key) = rustls::crypto::ring::sign::any_supported_type(&key) else {
-        return Some("failed to parse private key");
-    };
+    // Of a kind of key that this TLS does not know nothing is said: others may.
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).ok()?;
     match CertifiedKey::new(chain, key).keys_match() {
         // A key that does not tell its public half may fit.
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => None,

@@ -68,6 +68,9 @@ pub(crate) struct BuiltIn {
     pub(crate) advise: fn(&Object) -> Vec<String>,
 }
 
+/// Of kinds whose fields have none.
+pub(crate) fn no_defaults(_: &mut Object) {}
+
 /// The neutral entry of a namespaced kind.
 pub(crate) const NAMESPACED: BuiltIn = BuiltIn {
     group: "",
@@ -88,7 +91,7 @@ pub(crate) const NAMESPACED: BuiltIn = BuiltIn {
     graceful: false,
     columns: table::NAME_CREATED,
     cells: table::name_created,
-    defaults: |_| {},
+    defaults: no_defaults,
     on_create: defaults::prepare::drop_status,
     on_update: |_, _| {},
     on_subresource_update: |_, _, _| {},

@@ -185,7 +185,7 @@ impl Door<'_> {
         // A default that came after the object was stored is no change that a client made. What a subresource carries over
         // is as it was stored.
         let mut old = Cow::Borrowed(stored);
-        if resource.custom.is_none() && self.is_of_object() {
+        if resource.custom.is_none() && resource.has_defaults() && self.is_of_object() {
             resource.default(old.to_mut());
         }
         let old = &*old;

@@ -154,7 +154,12 @@ fn selectors(parent: &Value, path: &Path, errors: &mut ErrorList) {
         let environment = cel::Environment::new().with("device", cel::Type::Dyn);
         if let Err(error) = cel::Program::compile(&environment, expression) {
             let text = error.to_string();
-            if text.contains("Syntax error") {
+            // The lines after the first ones show the expression, which may say so itself.
+            if text
+                .lines()
+                .next()
+                .is_some_and(|line| line.contains(": Syntax error"))
+            {
                 let detail = format!("compilation failed: {text}");
                 errors.push(FieldError::invalid(&path, expression, detail));
             }

@@ -465,6 +465,13 @@ fn scale_reads_and_writes() {
 }
 
 #[test]
+fn it_is_known_which_kinds_have_no_defaults() {
+    let has = |group, version, kind| by_kind(group, version, kind).unwrap().has_defaults();
+    assert!(has("", "v1", "Pod") && has("apps", "v1", "Deployment"));
+    assert!(!has("coordination.k8s.io", "v1", "Lease") && !has("", "v1", "ConfigMap"));
+}
+
+#[test]
 fn what_has_no_spec_is_judged_with_its_defaults() {
     assert_eq!(
         errors(json!({"apiVersion": "v1", "kind": "Pod"})),

@@ -159,6 +159,12 @@ async fn what_belongs_together_is_bound_as_far_as_it_is_of_use_or_not_at_all() {
     assert_eq!(all.iter().collect::<Vec<_>>(), expected);
     assert_eq!((node("a").await, node("b").await), (None, None));
     assert_eq!(node("other").await, Some(json!("n")));
+    // One that is named twice is still one.
+    let twice = ["a", "a"].map(|name| binding("default", name, "n"));
+    let mut body = batch(&twice);
+    body["together"] = json!([{"items": [0, 1], "atLeast": 2}]);
+    let answers = codes(server.post(BINDINGS, body).await);
+    assert_eq!(answers, [withheld.clone(), withheld.clone()]);
     // Two of the three are of use.
     let some = codes(server.post(BINDINGS, with(2)).await);
     assert_eq!(some[..3], [code(201, ""), conflict, code(201, "")]);

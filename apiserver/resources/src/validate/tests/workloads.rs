@@ -174,6 +174,16 @@ fn jobs() {
         managed(&format!("a.io/{}", "b".repeat(59))),
         ["spec.managedBy: Too long: may not be more than 63 bytes"]
     );
+    // One that was stored before this was checked can be labelled, and not be made wrong in another way.
+    let mut old = job("Never");
+    old["spec"]["managedBy"] = "nodomain".into();
+    let labelled = |job: &mut Object| job.set_label("a", "b");
+    assert_eq!(update_errors(old.clone(), labelled), none());
+    let worse = |job: &mut Object| job.value_mut()["spec"]["parallelism"] = (-1).into();
+    assert_eq!(
+        update_errors(old, worse),
+        ["spec.parallelism: Invalid value: -1: must be greater than or equal to 0"]
+    );
     let object = created(job("OnFailure"));
     assert_eq!(
         object.get(&["spec", "selector"]),
