@@ -4,7 +4,7 @@
 //! is and `kubectl rollout history` reads. Two revisions are the same when their data is: nothing else is compared, so that
 //! a template that comes back finds its revision however the object was written.
 
-use crate::patches::without_nulls;
+use crate::patches::{drop_empty_claim_metadata, without_nulls};
 use crate::pod_control::controller_reference;
 use crate::world::{SAFE_CHARACTERS, World};
 use agent_runtime::kinds::{ControllerRevision, Labels, ObjectMeta, Pod};
@@ -22,6 +22,7 @@ const PREFIX_BYTES_MAX: usize = 223;
 /// The data of the revision of a template.
 pub(crate) fn data(template: &Value) -> Value {
     let mut template = without_nulls(template);
+    drop_empty_claim_metadata(&mut template);
     if let Some(fields) = template.as_object_mut() {
         fields.insert("$patch".into(), "replace".into());
     }
@@ -30,7 +31,11 @@ pub(crate) fn data(template: &Value) -> Value {
 
 /// Whether this is a revision of the template whose [`data`] this is.
 pub(crate) fn is_of(revision: &ControllerRevision, data: &Value) -> bool {
-    without_nulls(&revision.data) == *data
+    let mut own = without_nulls(&revision.data);
+    if let Some(template) = own.pointer_mut("/spec/template") {
+        drop_empty_claim_metadata(template);
+    }
+    own == *data
 }
 
 /// The template of a revision.
@@ -255,6 +260,31 @@ mod tests {
             ..owner
         };
         assert!(name(&created(&owner, &one, None)).len() <= 253);
+    }
+
+    #[test]
+    fn metadata_that_is_there_by_default_makes_no_other_revision_of_a_template() {
+        let template = |claim: Value| json!({"spec": {"volumes": [{"name": "v", "ephemeral": {"volumeClaimTemplate": claim}}]}});
+        let spec = json!({"storageClassName": "fast"});
+        let bare = template(json!({"spec": spec}));
+        let empty = template(json!({"metadata": {}, "spec": spec}));
+        let named = template(json!({"metadata": {"labels": {"a": "b"}}, "spec": spec}));
+        let stored = |template: &Value| ControllerRevision {
+            data: json!({"spec": {"template": template}}),
+            ..ControllerRevision::default()
+        };
+        let mut wanted = empty.clone();
+        wanted["$patch"] = "replace".into();
+        let mut before = bare.clone();
+        before["$patch"] = "replace".into();
+        for revision in [stored(&wanted), stored(&before)] {
+            assert!(is_of(&revision, &data(&empty)) && is_of(&revision, &data(&bare)));
+            assert!(!is_of(&revision, &data(&named)));
+        }
+        let owner: ObjectMeta = object("{name: web, namespace: a, uid: u}");
+        let name_of = |template: &Value| name(&created(&owner, template, None));
+        assert_eq!(name_of(&empty), name_of(&bare));
+        assert_ne!(name_of(&empty), name_of(&named));
     }
 
     #[test]

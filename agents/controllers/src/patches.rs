@@ -45,6 +45,20 @@ pub(crate) fn without_nulls(value: &Value) -> Value {
     }
 }
 
+/// Takes the empty metadata of ephemeral volumes' claims out of a pod template: the API writes it by default, and older
+/// builds of it did not.
+pub(crate) fn drop_empty_claim_metadata(template: &mut Value) {
+    let volumes = template
+        .pointer_mut("/spec/volumes")
+        .and_then(Value::as_array_mut);
+    for volume in volumes.into_iter().flatten() {
+        let claim = volume.pointer_mut("/ephemeral/volumeClaimTemplate");
+        if let Some(fields) = claim.and_then(Value::as_object_mut) {
+            fields.retain(|name, value| name != "metadata" || *value != json!({}));
+        }
+    }
+}
+
 /// Puts a text at a path of objects; what is in the way is replaced.
 pub(crate) fn set_path(value: &mut Value, path: &[&str], text: &str) {
     let mut place = value;

@@ -2,7 +2,7 @@
 //! way through the history.
 
 use super::Rollout;
-use crate::patches::{self, set_path, without_nulls};
+use crate::patches::{self, drop_empty_claim_metadata, set_path, without_nulls};
 use crate::pod_control::{controller_reference, reported};
 use crate::replication::is_refusal;
 use crate::world::{SAFE_CHARACTERS, World};
@@ -36,6 +36,7 @@ pub(super) fn find_new(
 /// A template without what does not make a difference: the hash label that we add, nulls, and empty metadata.
 fn comparable(template: &Value) -> Value {
     let mut template = without_nulls(template);
+    drop_empty_claim_metadata(&mut template);
     if let Some(labels) = template
         .pointer_mut("/metadata/labels")
         .and_then(Value::as_object_mut)

@@ -69,6 +69,36 @@ fn a_new_template_starts_within_the_surge_and_gets_the_next_revision() {
 }
 
 #[test]
+fn metadata_that_is_there_by_default_makes_no_other_set_of_a_template() {
+    let with = |text: String, claim: &str| {
+        let volume = format!("{{name: v, ephemeral: {{volumeClaimTemplate: {{{claim}}}}}}}");
+        text.replace(
+            "image: new}]",
+            &format!("image: new}}], volumes: [{volume}]"),
+        )
+    };
+    let bare = "spec: {storageClassName: fast}";
+    let empty = format!("metadata: {{}}, {bare}");
+    let named = format!("metadata: {{labels: {{a: b}}}}, {bare}");
+    let created = |claim: &str, sets: &str| {
+        let head = with(deployment("replicas: 2", PROGRESSING), claim);
+        let lines = plan(&[head.as_str(), sets].concat());
+        let line = lines.into_iter().find(|line| line.starts_with("create "))?;
+        Some(line.split_whitespace().nth(2)?.to_owned())
+    };
+    for claim in [bare, empty.as_str()] {
+        let stored = with(set("one", "new", 2, 2, 1, (2, 3)), claim);
+        assert_eq!(created(bare, &stored), None);
+        assert_eq!(created(&empty, &stored), None);
+        assert!(created(&named, &stored).is_some());
+    }
+    // The name, which is by a hash, is as it was.
+    assert!(created(bare, "").is_some());
+    assert_eq!(created(bare, ""), created(&empty, ""));
+    assert_ne!(created(bare, ""), created(&named, ""));
+}
+
+#[test]
 fn old_replicas_go_as_new_ones_become_available() {
     let spec = "replicas: 4, strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 25%, maxUnavailable: 25%}}";
     let head = deployment(spec, PROGRESSING).replace("revision: '1'", "revision: '2'");
