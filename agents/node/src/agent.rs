@@ -52,6 +52,17 @@ struct Pods {
     synced: bool,
 }
 
+impl Pods {
+    /// The objects that the API still has.
+    fn present(&self) -> Vec<Arc<Value>> {
+        let entries = self.by_uid.values();
+        entries
+            .filter(|entry| !entry.desired.is_removed())
+            .map(|entry| entry.desired.object())
+            .collect()
+    }
+}
+
 struct Entry {
     desired: Arc<Desired>,
     /// Holds the pod's task; it may have ended before the object is gone.
@@ -254,7 +265,12 @@ impl Agent {
         self.pods().by_uid.clear();
     }
 
-    /// The pods of this node as the API has them.
+    /// The pods of this node without those whose object is gone, although something of them may still run.
+    pub(crate) fn present_objects(&self) -> Vec<Arc<Value>> {
+        self.pods().present()
+    }
+
+    /// The pods of this node as the API has them, or had them while something of them may still run.
     pub(crate) fn pod_objects(&self) -> Vec<Arc<Value>> {
         self.pods()
             .by_uid
@@ -358,4 +374,28 @@ fn uid(object: &Value) -> &str {
         .pointer("/metadata/uid")
         .and_then(Value::as_str)
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_whose_object_is_gone_is_not_present_while_its_task_ends() {
+        let mut pods = Pods::default();
+        for uid in ["gone", "there"] {
+            let entry = Entry {
+                desired: Arc::new(Desired::new(json!({"metadata": {"uid": uid}}))),
+                _task: None,
+            };
+            pods.by_uid.insert(uid.to_owned(), entry);
+        }
+        assert_eq!(pods.present().len(), 2);
+        pods.by_uid["gone"].desired.remove();
+        let present = pods.present();
+        let uids: Vec<&str> = present.iter().map(|object| uid(object)).collect();
+        assert_eq!(uids, ["there"]);
+    }
 }

@@ -174,7 +174,8 @@ impl Worker {
                 && !plan::is_recorded_terminal(other)
                 && (admission::was_taken(other) || other.metadata.uid < pod.metadata.uid)
         };
-        let objects = self.agent.pod_objects();
+        // Who was deleted by force holds no port any more, though it may not have ended.
+        let objects = self.agent.present_objects();
         let others = objects.iter().filter_map(|object| Pod::decode(object).ok());
         let others: Vec<Pod> = others.filter(is_there).collect();
         let verdict = admission::refusal(pod, &others)?;
