@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::node::Capacity;
+use crate::pod::admission::Admitted;
 use crate::pod::desired::Desired;
 use crate::pod::env::Sources;
 use crate::pod::worker::Worker;
@@ -43,6 +44,8 @@ pub(crate) struct Agent {
     events: EventRecorder,
     host_ip: String,
     pods: Mutex<Pods>,
+    /// Locked before the pods, never after them.
+    admitted: Mutex<Admitted>,
 }
 
 #[derive(Default)]
@@ -93,6 +96,7 @@ impl Agent {
             client,
             runtime,
             pods: Mutex::default(),
+            admitted: Mutex::default(),
             config,
         })
     }
@@ -192,6 +196,11 @@ impl Agent {
         self.pods.lock().expect("no panic while locked")
     }
 
+    /// Who has host ports.
+    pub(crate) fn admitted(&self) -> std::sync::MutexGuard<'_, Admitted> {
+        self.admitted.lock().expect("no panic while locked")
+    }
+
     fn replace_pods(self: &Arc<Agent>, all: Vec<Value>) {
         let present: BTreeSet<String> = all.iter().map(|object| uid(object).to_owned()).collect();
         let gone: Vec<String> = self
@@ -237,6 +246,7 @@ impl Agent {
     }
 
     fn remove_pod(&self, uid: &str) {
+        self.admitted().forget(uid);
         let mut pods = self.pods();
         let Some(entry) = pods.by_uid.get(uid) else {
             return;
@@ -249,6 +259,7 @@ impl Agent {
 
     /// The task of a pod has ended. Its entry stays while the object does, lest a late event start it again.
     fn forget_pod(&self, uid: &str) {
+        self.admitted().forget(uid);
         let mut pods = self.pods();
         if pods
             .by_uid

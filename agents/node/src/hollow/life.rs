@@ -134,9 +134,14 @@ impl Life {
         }
     }
 
-    /// Whether the node has taken the pod in this life of its process.
+    /// Whether the node has looked at the pod in this life of its process, and so decided about it.
     pub(super) fn has_begun(&self) -> bool {
         self.adopted
+    }
+
+    /// Whether it shall fail and nothing of it has run, be that on record yet or not.
+    pub(super) fn is_refused(&self) -> bool {
+        self.verdict.is_some() && self.sandbox.is_none() && self.runs.is_empty()
     }
 
     /// The node does not take the pod: it fails, and nothing of it runs.

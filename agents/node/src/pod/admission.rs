@@ -2,6 +2,9 @@
 //!
 //! Pure. The reasons and messages are a kubelet's.
 
+use std::collections::BTreeSet;
+
+use super::plan::is_recorded_terminal;
 use super::status::Verdict;
 use crate::spec::{ContainerPort, Pod, Role};
 
@@ -21,6 +24,46 @@ pub(crate) fn host_ports(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
         .filter(|(role, _)| *role != Role::Init)
         .flat_map(|(_, container)| &container.ports)
         .filter(|port| port.host_port != 0)
+}
+
+/// Who has host ports on the node, by UID, known before the API has it: whoever decides under one lock that holds this never
+/// gives a port twice.
+#[derive(Debug, Default)]
+pub(crate) struct Admitted(BTreeSet<String>);
+
+impl Admitted {
+    /// Takes a pod that has begun already or that gets the ports it asks for beside those that are present; else says why
+    /// not.
+    pub(crate) fn take(
+        &mut self,
+        pod: &Pod,
+        has_begun: bool,
+        present: impl FnOnce() -> Vec<Pod>,
+    ) -> Option<Verdict> {
+        let uid = &pod.metadata.uid;
+        if self.0.contains(uid) {
+            return None;
+        }
+        if !has_begun {
+            let is_there = |other: &Pod| {
+                other.metadata.uid != *uid
+                    && !is_recorded_terminal(other)
+                    && (was_taken(other) || self.0.contains(&other.metadata.uid))
+            };
+            let others: Vec<Pod> = present().into_iter().filter(is_there).collect();
+            let verdict = refusal(pod, &others);
+            if verdict.is_some() {
+                return verdict;
+            }
+        }
+        self.0.insert(uid.clone());
+        None
+    }
+
+    /// The pod is gone, or its task has ended.
+    pub(crate) fn forget(&mut self, uid: &str) {
+        self.0.remove(uid);
+    }
 }
 
 /// Why a new pod is not taken beside these.
@@ -75,6 +118,34 @@ mod tests {
             None
         );
         assert_eq!(refused(json!({"containerPort": 21017})), None);
+    }
+
+    #[test]
+    fn of_two_that_come_at_once_the_first_is_taken_and_keeps_its_port_until_it_is_gone() {
+        let asking = |uid: &str, status: Value| {
+            let ports = json!([{"containerPort": 80, "hostPort": 21017}]);
+            let spec = json!({"containers": [{"name": "c", "image": "i", "ports": ports}]});
+            let metadata = json!({"name": uid, "uid": uid});
+            Pod::decode(&json!({"metadata": metadata, "spec": spec, "status": status})).unwrap()
+        };
+        let new = |uid: &str| asking(uid, json!({}));
+        let both = || vec![new("a"), new("b")];
+        let mut admitted = Admitted::default();
+        assert!(admitted.take(&new("b"), false, both).is_none());
+        assert!(admitted.take(&new("a"), false, both).is_some());
+        assert!(admitted.take(&new("b"), false, both).is_none(), "once");
+        let ended = || vec![new("a"), asking("b", json!({"phase": "Failed"}))];
+        assert!(admitted.take(&new("c"), false, ended).is_none());
+        admitted.forget("b");
+        admitted.forget("c");
+        assert!(admitted.take(&new("a"), false, both).is_none());
+        assert!(
+            admitted.take(&new("b"), true, both).is_none(),
+            "what has begun is not asked again"
+        );
+        let begun = || vec![asking("d", json!({"startTime": "2026-01-01T00:00:00Z"}))];
+        let mut admitted = Admitted::default();
+        assert!(admitted.take(&new("a"), false, begun).is_some());
     }
 
     #[test]

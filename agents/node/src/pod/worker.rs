@@ -162,23 +162,19 @@ impl Worker {
     /// Why this node does not take the pod, of which nothing has begun. Of two that come at once, one is taken.
     fn refusal(&self) -> Option<Verdict> {
         let pod = &self.pod;
-        let is_new = !admission::was_taken(pod)
-            && !plan::is_recorded_terminal(pod)
-            && self.observed.sandbox().is_none()
-            && self.observed.all_containers().next().is_none();
-        if !is_new || admission::host_ports(pod).next().is_none() {
+        if plan::is_recorded_terminal(pod) || admission::host_ports(pod).next().is_none() {
             return None;
         }
-        let is_there = |other: &Pod| {
-            other.metadata.uid != pod.metadata.uid
-                && !plan::is_recorded_terminal(other)
-                && (admission::was_taken(other) || other.metadata.uid < pod.metadata.uid)
-        };
+        let has_begun = admission::was_taken(pod)
+            || self.observed.sandbox().is_some()
+            || self.observed.all_containers().next().is_some();
         // Who was deleted by force holds no port any more, though it may not have ended.
-        let objects = self.agent.present_objects();
-        let others = objects.iter().filter_map(|object| Pod::decode(object).ok());
-        let others: Vec<Pod> = others.filter(is_there).collect();
-        let verdict = admission::refusal(pod, &others)?;
+        let present = || -> Vec<Pod> {
+            let objects = self.agent.present_objects();
+            let pods = objects.iter().filter_map(|object| Pod::decode(object).ok());
+            pods.collect()
+        };
+        let verdict = self.agent.admitted().take(pod, has_begun, present)?;
         let text = verdict.message.trim_start_matches(admission::REJECTED);
         self.event(None, EventType::Warning, verdict.reason, text.to_owned());
         Some(verdict)

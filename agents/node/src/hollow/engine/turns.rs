@@ -28,7 +28,8 @@ fn refusal(world: &World, uid: &Uid) -> Option<Verdict> {
     let taken = others.filter(|other| other.life.pod.takes_ports && !other.removed);
     let taken = taken.filter_map(|other| {
         let pod = other.life.pod.pod().ok()?;
-        let is_there = other.life.has_begun() || was_taken(&pod);
+        let has_begun = other.life.has_begun() && !other.life.is_refused();
+        let is_there = has_begun || was_taken(&pod);
         (is_there && !is_recorded_terminal(&pod)).then_some(pod)
     });
     let taken: Vec<Pod> = taken.collect();

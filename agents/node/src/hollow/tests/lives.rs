@@ -319,6 +319,7 @@ fn a_pod_that_the_node_does_not_take_fails_and_nothing_of_it_runs() {
         [&status["phase"], &status["reason"], &status["message"]],
         ["Failed", "NodePorts", "Pod was rejected: why"]
     );
+    assert!(life.has_begun() && life.is_refused(), "it holds no port");
     assert_eq!((life.address(), addresses.count()), (None, 0));
 }
 
