@@ -111,6 +111,8 @@ pub(super) struct Shown {
     pub(super) behaviour: Option<Behaviour>,
     /// How long work shall seem to wait on it.
     pressure: Option<Pressure>,
+    /// It says how long work waits on it, whoever wrote that.
+    tells_pressure: bool,
     version: u64,
     conditions: Conditions,
     transitions: Transitions,
@@ -131,6 +133,7 @@ impl Shown {
             pressure: node["metadata"]["annotations"][pressure::PRETENDED]
                 .as_str()
                 .and_then(Pressure::pretended),
+            tells_pressure: node["metadata"]["annotations"][pressure::ANNOTATION].is_string(),
             conditions: node::conditions_of(&node["status"]),
             transitions: node::transitions_of(node),
         }
@@ -266,6 +269,8 @@ impl Node {
             .any(|(kind, status)| shown.conditions.get(kind) != Some(status));
         if is_new {
             self.uid = shown.uid;
+            // Of what another life of the process told, only that there is something to take back is of interest.
+            self.pressure_told[1] = shown.tells_pressure.then(Pressure::default);
         }
         if is_new || contradicted {
             self.told = shown.conditions;
@@ -517,6 +522,21 @@ mod tests {
         assert_eq!(node.told_pressure(0), Some(gone));
         node.reported(&ready(), true, at(4));
         assert_eq!(node.told_pressure(0), None);
+    }
+
+    #[test]
+    fn what_another_life_of_the_process_told_is_taken_back() {
+        let annotations = json!({pressure::ANNOTATION: Pressure::of([80, 0, 0]).tell(0)});
+        let metadata = json!({"uid": "u", "annotations": annotations});
+        let shown = Shown::of(&json!({"metadata": metadata, "status": ready()}));
+        let mut node = Node::new(0, "n".into(), Behaviour::Steady);
+        assert!(node.see(shown));
+        assert_eq!(node.errand(at(0), &PERIODS, 10), Ok(Errand::Report));
+        let gone = json!({"annotations": {pressure::ANNOTATION: null}});
+        assert_eq!(node.told_pressure(0), Some(gone));
+        node.reported(&ready(), true, at(0));
+        assert_eq!(node.told_pressure(0), None);
+        assert_eq!(node.errand(at(1), &PERIODS, 10), Err(Some(at(300))));
     }
 
     #[test]
