@@ -163,7 +163,7 @@ pub(super) fn depends_on_others(pod: &Pod, config: &Config) -> bool {
 }
 
 /// Whether a pod finds no node if the other one has found none: then nobody need look again, since there is only less room.
-fn fares_as(one: &Pod, other: &Pod, config: &Config) -> bool {
+pub(super) fn fares_as(one: &Pod, other: &Pod, config: &Config) -> bool {
     let essence = |pod: &Pod| Pod {
         name: String::new(),
         uid: String::new(),

@@ -6,7 +6,7 @@
 
 use super::Key;
 use super::others::{Others, spend};
-use super::place::depends_on_others;
+use super::place::{depends_on_others, fares_as};
 use crate::config::Profile;
 use crate::object::Pod;
 use crate::preempt::{Budget, Preemption, fits, in_order_of_reprieve, preempt};
@@ -15,8 +15,12 @@ use crate::schedule::{Decision, schedule};
 use crate::snapshot::Snapshot;
 use crate::volume::bind::VolumePlan;
 use crate::world::{World, volume_plan};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// So often at most it is asked whether a pod of the group still fits when victims stay. The loop decides about nobody else
+/// meanwhile; what is left then goes unasked, of the least important first.
+const CHECKS_MAX: usize = 10_000;
 
 /// What can be done for a group of which too few fit.
 #[derive(Debug)]
@@ -54,21 +58,16 @@ pub(super) fn make_room(
     }
     let mut trial = Trial::new(world, own);
     let mut open = trial.place_without_victims(pods, pick);
+    if trial.nodes.len() + open.len() < needed {
+        return Relief::Useless(None);
+    }
     let mut words = None;
     loop {
         let before = trial.nodes.len();
-        let mut refused = Vec::new();
-        for pod in open {
-            if trial.nodes.len() >= needed {
-                break;
-            }
-            if let Err((pod, why)) = trial.place(pod, pick) {
-                words = words.or(why);
-                refused.push(pod);
-            }
-        }
+        let round = trial.place_all(open, needed, pick);
+        words = words.or(round.words);
         if trial.nodes.len() >= needed {
-            trial.spare();
+            trial.spare(CHECKS_MAX);
             return match trial.victims.is_empty() {
                 // Another order than that of the decision would do; the next decision may find it.
                 true => Relief::Useless(None),
@@ -79,14 +78,10 @@ pub(super) fn make_room(
             };
         }
         // One pod may need another one of the group to be near.
-        let again = trial.nodes.len() > before
-            && refused
-                .iter()
-                .any(|pod| depends_on_others(pod, &world.config));
-        if !again {
+        if !round.hope || trial.nodes.len() == before {
             return Relief::Useless(words);
         }
-        open = refused;
+        open = round.refused;
     }
 }
 
@@ -95,6 +90,15 @@ fn victims_are_leaving(pod: &Pod, node: &str, snapshot: &Snapshot) -> bool {
     let leaving = |other: &Arc<Pod>| other.deleting && other.priority < pod.priority;
     let node = snapshot.node(node);
     node.is_some_and(|info| info.pods.values().any(leaving))
+}
+
+/// What came of a round over the pods that have no node yet.
+struct Round {
+    refused: Vec<Arc<Pod>>,
+    /// What preemption said first.
+    words: Option<String>,
+    /// Whether any of the refused may fit since others were placed.
+    hope: bool,
 }
 
 /// The cluster as it would be.
@@ -156,6 +160,48 @@ impl Trial<'_> {
         rest
     }
 
+    /// Gives nodes to these pods until the group has as many as it needs, or cannot get them any more.
+    fn place_all(
+        &mut self,
+        open: Vec<Arc<Pod>>,
+        needed: usize,
+        pick: &mut dyn FnMut(usize) -> usize,
+    ) -> Round {
+        let world = self.world;
+        let config = &world.config;
+        let mut refused: Vec<Arc<Pod>> = Vec::new();
+        let (mut words, mut hope) = (None, false);
+        // Refusals before this are of a cluster that has changed since.
+        let mut current = 0;
+        let mut left = open.len();
+        for pod in open {
+            // Each costs a search over all nodes, so none is begun in vain.
+            if self.nodes.len() >= needed || !hope && self.nodes.len() + left < needed {
+                break;
+            }
+            left -= 1;
+            let known = refused[current..].iter();
+            let known = known.rev().any(|other| fares_as(other, &pod, config));
+            let placed = match known {
+                true => Err((pod, None)),
+                false => self.place(pod, pick),
+            };
+            match placed {
+                Ok(()) => current = refused.len(),
+                Err((pod, why)) => {
+                    words = words.or(why);
+                    hope |= depends_on_others(&pod, config);
+                    refused.push(pod);
+                }
+            }
+        }
+        Round {
+            refused,
+            words,
+            hope,
+        }
+    }
+
     /// Gives the pod a node, with victims if need be; or gives it back with what preemption says.
     fn place(
         &mut self,
@@ -197,7 +243,7 @@ impl Trial<'_> {
     }
 
     /// Puts those back without whom the group fits all the same; of a group that would be broken all or none.
-    fn spare(&mut self) {
+    fn spare(&mut self, mut checks: usize) {
         let all: Vec<Arc<Pod>> = self
             .victims
             .iter()
@@ -212,6 +258,12 @@ impl Trial<'_> {
                 None => units.push(vec![victim]),
             }
         }
+        let config = &self.world.config;
+        let depend = self.nodes.iter();
+        let depend: Vec<bool> = depend
+            .map(|(pod, _)| depends_on_others(pod, config))
+            .collect();
+        let mut stay: BTreeSet<String> = BTreeSet::new();
         // Groups first: they are what is hardest to have again.
         for unit in bound.into_values().chain(units) {
             for pod in &unit {
@@ -219,25 +271,44 @@ impl Trial<'_> {
                     self.cluster.assume(pod.clone(), node);
                 }
             }
-            let back = unit.iter().all(|pod| self.all_fit_beside(pod));
+            let back = unit
+                .iter()
+                .all(|pod| self.all_fit_beside(pod, &depend, &mut checks));
             for pod in unit {
                 match back {
-                    true => self.victims.retain(|(victim, _)| victim.uid != pod.uid),
+                    true => {
+                        stay.insert(pod.uid.clone());
+                    }
                     false => drop(self.cluster.remove_pod(&pod.uid)),
                 }
             }
+            if checks == 0 {
+                break;
+            }
         }
+        self.victims
+            .retain(|(victim, _)| !stay.contains(&victim.uid));
     }
 
-    /// Whether every pod of the group can still be where it was put.
-    fn all_fit_beside(&mut self, back: &Pod) -> bool {
+    /// Whether every pod of the group can still be where it was put, as far as that may be asked. `depend` says which of them
+    /// go by what is elsewhere.
+    fn all_fit_beside(&mut self, back: &Pod, depend: &[bool], checks: &mut usize) -> bool {
         let reaches = !back.anti_affinity.is_empty();
         let there = self.world.snapshot.node_of(&back.uid).unwrap_or_default();
-        let nodes = self.nodes.clone();
-        nodes.iter().all(|(pod, node)| {
-            let touched = reaches || node == there || depends_on_others(pod, &self.world.config);
-            !touched || self.still_fits(pod, node)
-        })
+        for (at, depends) in depend.iter().enumerate() {
+            if !reaches && !depends && self.nodes[at].1 != there {
+                continue;
+            }
+            let Some(left) = checks.checked_sub(1) else {
+                return false;
+            };
+            *checks = left;
+            let (pod, node) = self.nodes[at].clone();
+            if !self.still_fits(&pod, &node) {
+                return false;
+            }
+        }
+        true
     }
 
     fn still_fits(&mut self, pod: &Arc<Pod>, node: &str) -> bool {

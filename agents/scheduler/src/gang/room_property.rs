@@ -85,6 +85,25 @@ impl Cluster {
         }
     }
 
+    /// For how many pods of the group preemption looks at the nodes when nothing can be bound.
+    fn searches(&mut self, group: &str) -> usize {
+        let waiting = self.world.queue.take_gang(&key(group));
+        let mut searches = 0;
+        let pick = &mut |_| {
+            searches += 1;
+            0
+        };
+        let verdict = place(&mut self.world, &key(group), waiting, &mut 0, pick);
+        assert!(matches!(
+            verdict,
+            Verdict::Refused {
+                relief: Relief::Useless(Some(_)),
+                ..
+            }
+        ));
+        searches
+    }
+
     /// Names of those who go, or none.
     fn victims(&mut self, group: &str) -> Vec<String> {
         match self.relief(group) {
@@ -129,6 +148,28 @@ fn nobody_goes_unless_the_whole_group_fits_then() {
     ));
     cluster.add(&pod("high", 4, 9, None, "n1"));
     assert_eq!(cluster.victims("g"), ["high", "low"]);
+}
+
+#[test]
+fn for_pods_that_are_alike_room_is_looked_for_once() {
+    let mut cluster = Cluster::new(&[4]);
+    cluster.add(&pod("high", 4, 20, None, "n0"));
+    for at in 0..20 {
+        cluster.add(&pod(&format!("a{at}"), 1, 10, Some(("g", 5)), ""));
+    }
+    assert_eq!(cluster.searches("g"), 1);
+}
+
+#[test]
+fn nobody_looks_for_room_for_the_rest_of_a_group_that_cannot_become_whole() {
+    let mut cluster = Cluster::new(&[4]);
+    cluster.add(&pod("high", 4, 20, None, "n0"));
+    for at in 0..10 {
+        let name = format!("a{at}");
+        cluster.add(&pod(&name, 1, at, Some(("g", 8)), ""));
+    }
+    // The third that is refused leaves seven for eight.
+    assert_eq!(cluster.searches("g"), 3);
 }
 
 #[test]
