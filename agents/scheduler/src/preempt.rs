@@ -162,7 +162,7 @@ fn victims_are_leaving(pod: &Pod, snapshot: &Snapshot, diagnosis: &Diagnosis) ->
     let leaving = |info: &NodeInfo| {
         info.pods
             .values()
-            .any(|p| p.deleting && p.priority < pod.priority)
+            .any(|p| snapshot.is_leaving(p) && p.priority < pod.priority)
     };
     !pod.nominated_node.is_empty()
         && !lasting
@@ -481,5 +481,24 @@ mod tests {
             plan(&waiting, &cluster, &[]).1,
             Preemption::Waiting(_)
         ));
+    }
+
+    #[test]
+    fn nobody_else_has_to_either_while_the_eviction_is_only_being_written() {
+        let mut cluster = snapshot(
+            vec![
+                node("a", json!({}), json!({})),
+                node("b", json!({}), json!({})),
+            ],
+            vec![pod("a1", 5, "4", "a"), pod("b1", 0, "4", "b")],
+        );
+        let mut waiting = pod("p", 10, "2", "");
+        waiting.nominated_node = "a".into();
+        cluster.begin_eviction("a1");
+        let (_, preemption) = plan(&waiting, &cluster, &[]);
+        assert!(matches!(preemption, Preemption::Waiting(_)));
+        cluster.end_eviction("a1");
+        let (_, preemption) = plan(&waiting, &cluster, &[]);
+        assert_eq!(victims(&preemption), ("b", vec!["b1"]));
     }
 }

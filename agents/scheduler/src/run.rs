@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +77,8 @@ async fn lead(client: Client, config: Arc<Config>, stop: CancellationToken) {
         binder: Binder::default(),
         bindings: JoinSet::new(),
         writes: JoinSet::new(),
+        evicting: BTreeMap::new(),
+        evictors: Arc::new(Semaphore::new(WRITES_MAX)),
         volumes: JoinSet::new(),
         volume_writers: Arc::new(Semaphore::new(WRITES_MAX)),
         held: Held::default(),
@@ -97,6 +99,9 @@ struct Scheduler {
     /// Dropped, and with them every write under way, when the leadership ends.
     bindings: JoinSet<Sent>,
     writes: JoinSet<()>,
+    /// Uids of those whom a write under way evicts.
+    evicting: BTreeMap<task::Id, Vec<String>>,
+    evictors: Arc<Semaphore>,
     /// Pods whose volumes are being bound, as many as there are: waiting for a volume must not keep others waiting.
     volumes: JoinSet<VolumesDone>,
     volume_writers: Arc<Semaphore>,
@@ -111,6 +116,13 @@ struct Scheduler {
 struct Room {
     node: String,
     victims: Vec<Arc<Pod>>,
+}
+
+/// Who leaves a node, and for whom.
+struct Eviction {
+    victim: Arc<Pod>,
+    pod: Arc<Pod>,
+    node: String,
 }
 
 /// Bindings that were sent, and what became of each; nothing where the server takes no batches.
@@ -137,8 +149,8 @@ impl Scheduler {
             while let Some(done) = self.bindings.try_join_next() {
                 self.finish_bindings(done);
             }
-            while let Some(done) = self.writes.try_join_next() {
-                finish_write(done);
+            while let Some(done) = self.writes.try_join_next_with_id() {
+                self.finish_write(done);
             }
             while let Some(done) = self.volumes.try_join_next() {
                 self.finish_volumes(done);
@@ -159,7 +171,7 @@ impl Scheduler {
                 () = stop.cancelled() => return,
                 () = self.feed.wait() => {}
                 Some(done) = self.bindings.join_next() => self.finish_bindings(done),
-                Some(done) = self.writes.join_next() => finish_write(done),
+                Some(done) = self.writes.join_next_with_id() => self.finish_write(done),
                 Some(done) = self.volumes.join_next() => self.finish_volumes(done),
                 () = tokio::time::sleep_until(wakeup) => {}
             }
@@ -397,19 +409,51 @@ impl Scheduler {
             .unwrap_or_default();
         let now = timestamp::time(timestamp::now());
         let status = write::refusal(&pod, "Unschedulable", &message, nominated, &now);
-        if status.is_none() && room.is_none() {
+        let Some(Room { node, victims }) = room else {
+            if let Some(status) = status {
+                self.write_status(pod, status);
+            }
             return;
+        };
+        let eviction = |victim| Eviction {
+            victim,
+            pod: pod.clone(),
+            node: node.clone(),
+        };
+        let evictions = victims.into_iter().map(eviction).collect();
+        self.evict(status.map(|status| (pod.clone(), status)), evictions);
+    }
+
+    /// Writes a status, if there is one to be written first, and then evicts these all at once. Until that is done nobody else
+    /// has to go in their stead.
+    fn evict(&mut self, first: Option<(Arc<Pod>, serde_json::Value)>, evictions: Vec<Eviction>) {
+        let victims = evictions.iter().map(|eviction| &eviction.victim.uid);
+        let victims: Vec<String> = victims.cloned().collect();
+        for uid in &victims {
+            self.world.snapshot.begin_eviction(uid);
         }
         let client = self.client.clone();
-        let events = self.events.get(&pod.scheduler_name).cloned();
-        self.writes.spawn(host::here(async move {
-            if let Some(status) = status {
+        let (events, permits) = (self.events.clone(), self.evictors.clone());
+        let write = self.writes.spawn(host::here(async move {
+            if let Some((pod, status)) = first {
                 write_refusal(&client, &pod, &status).await;
             }
-            if let (Some(Room { node, victims }), Some(events)) = (room, events) {
-                evict_all(&client, &events, &pod, &node, &victims).await;
-            }
+            evict_all(&client, &events, &permits, evictions).await;
         }));
+        self.evicting.insert(write.id(), victims);
+    }
+
+    fn finish_write(&mut self, done: Result<(task::Id, ()), JoinError>) {
+        let id = match done {
+            Ok((id, ())) => id,
+            Err(error) => {
+                tracing::error!(%error, "a background write ended abnormally");
+                error.id()
+            }
+        };
+        for uid in self.evicting.remove(&id).unwrap_or_default() {
+            self.world.snapshot.end_eviction(&uid);
+        }
     }
 
     fn write_status(&mut self, pod: Arc<Pod>, status: serde_json::Value) {
@@ -528,12 +572,6 @@ async fn write_refusal(client: &Client, pod: &Pod, status: &serde_json::Value) {
     }
 }
 
-fn finish_write(done: Result<(), JoinError>) {
-    if let Err(error) = done {
-        tracing::error!(%error, "a background write ended abnormally");
-    }
-}
-
 /// The compiled object in a cache, if it is there.
 fn value<T: crate::feed::Compiled>(
     cache: &agent_runtime::Cache<crate::feed::Seen<T>>,
@@ -546,27 +584,45 @@ fn selector_of(owner: &OwnedSelector) -> (&str, Option<&crate::selector::LabelSe
     (&owner.uid, owner.selector.as_ref())
 }
 
+/// All at once, as far as there are permits.
 async fn evict_all(
     client: &Client,
-    events: &EventRecorder,
-    pod: &Pod,
-    node: &str,
-    victims: &[Arc<Pod>],
+    events: &BTreeMap<String, EventRecorder>,
+    permits: &Arc<Semaphore>,
+    evictions: Vec<Eviction>,
 ) {
-    for victim in victims {
-        match write::evict(client, pod, victim).await {
-            Ok(()) => {
-                let message = format!("Preempted by pod {} on node {node}", pod.uid);
-                events.event(
-                    write::reference(victim),
-                    EventType::Normal,
-                    "Preempted",
-                    message,
-                );
-            }
-            Err(error) => {
-                tracing::warn!(namespace = victim.namespace, name = victim.name, %error, "a victim could not be evicted");
-            }
+    let mut open = JoinSet::new();
+    for eviction in evictions {
+        let Some(events) = events.get(&eviction.pod.scheduler_name).cloned() else {
+            continue;
+        };
+        let (client, permits) = (client.clone(), permits.clone());
+        open.spawn(host::here(async move {
+            let _permit = permits.acquire().await;
+            evict(&client, &events, &eviction).await;
+        }));
+    }
+    while let Some(done) = open.join_next().await {
+        if let Err(error) = done {
+            tracing::error!(%error, "an eviction ended abnormally");
+        }
+    }
+}
+
+async fn evict(client: &Client, events: &EventRecorder, eviction: &Eviction) {
+    let Eviction { victim, pod, node } = eviction;
+    match write::evict(client, pod, victim).await {
+        Ok(()) => {
+            let message = format!("Preempted by pod {} on node {node}", pod.uid);
+            events.event(
+                write::reference(victim),
+                EventType::Normal,
+                "Preempted",
+                message,
+            );
+        }
+        Err(error) => {
+            tracing::warn!(namespace = victim.namespace, name = victim.name, %error, "a victim could not be evicted");
         }
     }
 }

@@ -165,6 +165,8 @@ pub struct Snapshot {
     pub usage: Option<Usage>,
     /// Nominated pods waiting for their victims to leave, by uid: node and pod.
     nominated: BTreeMap<String, (String, Arc<Pod>)>,
+    /// Uids of pods that are being evicted, which the API need not show yet.
+    evicting: BTreeSet<String>,
 }
 
 impl Snapshot {
@@ -397,6 +399,21 @@ impl Snapshot {
             },
         );
         self.place(node, pod);
+    }
+
+    /// It was decided that the pod goes.
+    pub(crate) fn begin_eviction(&mut self, uid: &str) {
+        self.evicting.insert(uid.to_owned());
+    }
+
+    /// The pod is gone, or whoever was to evict it has done what it could.
+    pub(crate) fn end_eviction(&mut self, uid: &str) {
+        self.evicting.remove(uid);
+    }
+
+    /// Whether the pod is on its way out.
+    pub(crate) fn is_leaving(&self, pod: &Pod) -> bool {
+        pod.deleting || self.evicting.contains(&pod.uid)
     }
 
     /// Binding has succeeded; the confirmation is due within [`ASSUMED_TTL_MS`].

@@ -155,6 +155,7 @@ impl World {
         self.queue.remove(&pod.uid);
         self.queue.member_gone(pod);
         self.give_up_rooms(pod);
+        self.snapshot.end_eviction(&pod.uid);
         if let Some(placed) = self.snapshot.remove_pod(&pod.uid) {
             self.queue.wake(&Change::PodGone(placed), now);
         }

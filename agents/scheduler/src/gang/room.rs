@@ -87,7 +87,7 @@ pub(super) fn make_room(
 
 /// Whether pods of lower priority are on their way out of the node where room is kept for the pod.
 fn victims_are_leaving(pod: &Pod, node: &str, snapshot: &Snapshot) -> bool {
-    let leaving = |other: &Arc<Pod>| other.deleting && other.priority < pod.priority;
+    let leaving = |other: &Arc<Pod>| snapshot.is_leaving(other) && other.priority < pod.priority;
     let node = snapshot.node(node);
     node.is_some_and(|info| info.pods.values().any(leaving))
 }

@@ -260,6 +260,11 @@ fn while_the_victims_leave_nobody_else_has_to_and_the_room_is_kept() {
     for queued in waiting {
         cluster.world.queue.put_back(queued, 0);
     }
+    // Also before the API shows that they leave, as long as somebody is about to say so.
+    let first = victims[0].0.uid.clone();
+    cluster.world.snapshot.begin_eviction(&first);
+    assert!(matches!(cluster.relief("g"), Some(Relief::Waiting)));
+    cluster.world.snapshot.end_eviction(&first);
     let mut leaving = pod(&victims[0].0.name, 2, 0, None, &victims[0].0.node_name);
     leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     cluster.add(&leaving);

@@ -1,6 +1,6 @@
 //! Pods of groups: one decision for all of a group that wait, and what is told to them.
 
-use super::{Scheduler, WRITES_MAX, evict_all};
+use super::{Eviction, Scheduler, WRITES_MAX};
 use crate::binder::Placed;
 use crate::gang::{self, Bound, Released, Relief, Verdict, place};
 use crate::object::Pod;
@@ -61,20 +61,13 @@ impl Scheduler {
         for (pod, node) in nodes {
             self.world.snapshot.nominate(pod, &node);
         }
-        let with_node = |(victim, pod): (Arc<Pod>, Arc<Pod>)| {
+        let eviction = |(victim, pod): (Arc<Pod>, Arc<Pod>)| {
             let node = self.world.snapshot.node_of(&victim.uid).unwrap_or_default();
-            (node.to_owned(), victim, pod)
+            let node = node.to_owned();
+            Eviction { victim, pod, node }
         };
-        let victims: Vec<_> = victims.into_iter().map(with_node).collect();
-        let client = self.client.clone();
-        let events = self.events.clone();
-        self.writes.spawn(host::here(async move {
-            for (node, victim, pod) in victims {
-                if let Some(events) = events.get(&pod.scheduler_name) {
-                    evict_all(&client, events, &pod, &node, &[victim]).await;
-                }
-            }
-        }));
+        let evictions = victims.into_iter().map(eviction).collect();
+        self.evict(None, evictions);
     }
 
     /// Binds the volumes of those that need it, and then all pods right after each other.
