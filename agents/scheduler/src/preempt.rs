@@ -1,62 +1,22 @@
 //! Preemption: which pods of lower priority have to leave a node so that the pod fits there, and which node is cheapest.
 //! Pure; the loop does the evicting.
 
+mod budget;
+mod victims;
+
+pub use budget::Budget;
+pub(crate) use victims::{fits, in_order_of_reprieve};
+
 use crate::config::Profile;
 use crate::gang::Others;
-use crate::object::{Pod, text};
+use crate::object::Pod;
 use crate::plugins::Rejection;
-use crate::schedule::{Diagnosis, Filters, count_reasons};
-use crate::selector::LabelSelector;
+use crate::schedule::{Diagnosis, count_reasons};
 use crate::snapshot::{NodeInfo, Snapshot};
-use serde_json::Value;
+use budget::split_by_budget;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// A PodDisruptionBudget, compiled.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Budget {
-    namespace: String,
-    selector: Option<LabelSelector>,
-    disruptions_allowed: i64,
-    /// Pods whose eviction is on its way and already counted.
-    disrupted: BTreeSet<String>,
-}
-
-impl Budget {
-    /// Compiles an API object.
-    pub fn compile(object: &Value) -> Budget {
-        let disrupted = object
-            .pointer("/status/disruptedPods")
-            .and_then(Value::as_object);
-        Budget {
-            namespace: text(object, "/metadata/namespace"),
-            selector: LabelSelector::parse(object.pointer("/spec/selector")),
-            disruptions_allowed: object
-                .pointer("/status/disruptionsAllowed")
-                .and_then(Value::as_i64)
-                .unwrap_or(0),
-            disrupted: disrupted
-                .map(|pods| pods.keys().cloned().collect())
-                .unwrap_or_default(),
-        }
-    }
-
-    /// The pod goes: where it counts, one less may go.
-    pub(crate) fn spend(&mut self, pod: &Pod) {
-        if self.covers(pod) && self.disrupted.insert(pod.name.clone()) {
-            self.disruptions_allowed -= 1;
-        }
-    }
-
-    fn covers(&self, pod: &Pod) -> bool {
-        self.namespace == pod.namespace
-            && self
-                .selector
-                .as_ref()
-                .is_some_and(|s| s.matches(&pod.labels))
-    }
-}
+use victims::select_victims;
 
 /// What preemption can do.
 #[derive(Debug, Clone, PartialEq)]
@@ -167,125 +127,6 @@ fn victims_are_leaving(pod: &Pod, snapshot: &Snapshot, diagnosis: &Diagnosis) ->
     !pod.nominated_node.is_empty()
         && !lasting
         && snapshot.node(&pod.nominated_node).is_some_and(leaving)
-}
-
-/// The smallest set found by taking all lower pods away and putting back, the most important first, what may stay.
-/// Leaves `trial` as it was.
-fn select_victims(
-    pod: &Pod,
-    trial: &mut Snapshot,
-    profile: &Profile,
-    node: &str,
-    budgets: &[Budget],
-    others: &Others,
-) -> Result<Candidate, Rejection> {
-    let lower: Vec<Arc<Pod>> = trial
-        .node(node)
-        .map(|info| {
-            info.pods
-                .values()
-                .filter(|other| other.priority < pod.priority && !others.spares(other, pod))
-                .cloned()
-                .collect()
-        })
-        .unwrap_or_default();
-    if lower.is_empty() {
-        return Err(Rejection::lasting(
-            "No preemption victims found for incoming pod",
-        ));
-    }
-    for victim in &lower {
-        trial.remove_pod(&victim.uid);
-    }
-    let selected = fits(pod, trial, profile, node)
-        .map(|()| reprieve(pod, trial, profile, node, lower.clone(), budgets));
-    for victim in lower {
-        if !trial.holds(&victim.uid) {
-            trial.assume(victim, node);
-        }
-    }
-    let (victims, violations) = selected?;
-    Ok(Candidate {
-        node: node.to_string(),
-        victims,
-        violations,
-    })
-}
-
-pub(crate) fn fits(
-    pod: &Pod,
-    trial: &Snapshot,
-    profile: &Profile,
-    node: &str,
-) -> Result<(), Rejection> {
-    let filters = Filters::prepare(pod, trial, profile);
-    if let Some((_, rejection)) = filters.reject_all {
-        return Err(rejection);
-    }
-    match trial.node(node) {
-        Some(info) => filters.check(info).map_err(|(_, rejection)| rejection),
-        None => Err(Rejection::lasting(
-            "Preemption is not helpful for scheduling",
-        )),
-    }
-}
-
-/// Those of `lower` that must go, the most important first, and how many of them a budget would protect.
-fn reprieve(
-    pod: &Pod,
-    trial: &mut Snapshot,
-    profile: &Profile,
-    node: &str,
-    mut lower: Vec<Arc<Pod>>,
-    budgets: &[Budget],
-) -> (Vec<Arc<Pod>>, usize) {
-    lower.sort_by_cached_key(|other| importance(other));
-    let (protected, free) = split_by_budget(lower, budgets);
-    let mut victims = Vec::new();
-    let mut violations = 0;
-    for (others, protected) in [(protected, true), (free, false)] {
-        for other in others {
-            trial.assume(other.clone(), node);
-            if fits(pod, trial, profile, node).is_err() {
-                trial.remove_pod(&other.uid);
-                violations += usize::from(protected);
-                victims.push(other);
-            }
-        }
-    }
-    victims.sort_by_cached_key(|other| importance(other));
-    (victims, violations)
-}
-
-/// Those that a budget protects, and then the others, the most important first.
-pub(crate) fn in_order_of_reprieve(mut pods: Vec<Arc<Pod>>, budgets: &[Budget]) -> Vec<Arc<Pod>> {
-    pods.sort_by_cached_key(|other| importance(other));
-    let (mut protected, free) = split_by_budget(pods, budgets);
-    protected.extend(free);
-    protected
-}
-
-/// Sorts the most important first: higher priority, then started earlier.
-fn importance(pod: &Pod) -> (Reverse<i32>, String) {
-    (Reverse(pod.priority), pod.started.clone())
-}
-
-/// Pods whose eviction would break a budget, and the others.
-fn split_by_budget(pods: Vec<Arc<Pod>>, budgets: &[Budget]) -> (Vec<Arc<Pod>>, Vec<Arc<Pod>>) {
-    let mut left: Vec<i64> = budgets
-        .iter()
-        .map(|budget| budget.disruptions_allowed)
-        .collect();
-    pods.into_iter().partition(|pod| {
-        let mut broken = false;
-        for (left, budget) in left.iter_mut().zip(budgets) {
-            if budget.covers(pod) && !budget.disrupted.contains(&pod.name) {
-                *left -= 1;
-                broken |= *left < 0;
-            }
-        }
-        broken
-    })
 }
 
 /// Fewest broken budgets, then the lowest top priority, then the least sum of priorities, then the fewest victims,
