@@ -628,7 +628,7 @@ fn what_becomes_of_a_signing_request_is_checked() {
     };
     let update = |old: Value, new: Value| -> Vec<String> {
         let (old, new) = (request(old), request(new));
-        let errors = resource(&new).validate_subresource_update("status", &new, &old);
+        let errors = resource(&new).validate_subresource_update("approval", &new, &old);
         errors.iter().map(ToString::to_string).collect()
     };
     let condition = |kind: &str, status: &str| json!({"type": kind, "status": status});
