@@ -155,7 +155,9 @@ fn for_pods_that_are_alike_room_is_looked_for_once() {
     let mut cluster = Cluster::new(&[4]);
     cluster.add(&pod("high", 4, 20, None, "n0"));
     for at in 0..20 {
-        cluster.add(&pod(&format!("a{at}"), 1, 10, Some(("g", 5)), ""));
+        let mut alike = pod(&format!("a{at}"), 1, 10, Some(("g", 5)), "");
+        alike["metadata"]["labels"]["name"] = "a".into();
+        cluster.add(&alike);
     }
     assert_eq!(cluster.searches("g"), 1);
 }
