@@ -124,8 +124,11 @@ fn equivalents(world: &World, own: &Resource) -> Vec<Handle> {
     BUILT_IN.get(&name).cloned().unwrap_or_default()
 }
 
+/// Group, version and plural.
+type Name = (&'static str, &'static str, &'static str);
+
 /// [`equivalents`] of the built-in resources that have some, by group, version and plural: found once, asked by each request.
-static BUILT_IN: LazyLock<BTreeMap<(&str, &str, &str), Vec<Handle>>> = LazyLock::new(|| {
+static BUILT_IN: LazyLock<BTreeMap<Name, Vec<Handle>>> = LazyLock::new(|| {
     let stored = || resources::ALL.iter().filter(|one| !one.is_virtual());
     let of = |own: &Resource| {
         let prefix = resources::storage_prefix(own);
