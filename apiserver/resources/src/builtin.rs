@@ -56,6 +56,8 @@ pub(crate) struct BuiltIn {
     pub(crate) on_update: fn(&mut Object, &Object),
     /// What an update through a subresource (name, new, old) does besides the generic rules.
     pub(crate) on_subresource_update: fn(&str, &mut Object, &Object),
+    /// Times that an update through a subresource leaves to the server (new, old, now in RFC 3339).
+    pub(crate) stamp: Option<fn(&mut Object, &Object, &str)>,
     /// Rule for metadata.name; messages when broken. Second argument: the name is a generateName prefix.
     pub(crate) name_rule: fn(&str, bool) -> Vec<String>,
     /// Validation of the kind's own fields.
@@ -95,6 +97,7 @@ pub(crate) const NAMESPACED: BuiltIn = BuiltIn {
     on_create: defaults::prepare::drop_status,
     on_update: |_, _| {},
     on_subresource_update: |_, _, _| {},
+    stamp: None,
     name_rule: meta::subdomain,
     check: |_, _| {},
     check_update: |_, _, _| {},
@@ -171,6 +174,7 @@ impl From<&BuiltIn> for Resource {
             on_create: entry.on_create,
             on_update: entry.on_update,
             on_subresource_update: entry.on_subresource_update,
+            stamp: entry.stamp,
             name_rule: entry.name_rule,
             check: entry.check,
             check_update: entry.check_update,

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::builtin::SCALE;
 use crate::custom::{self, Custom};
-use crate::{defaults, field_selector, meta, scale, table, validate};
+use crate::{field_selector, meta, scale, table, validate};
 
 /// Text of an entry: of the program, or that of a definition that came at run time.
 pub type Text = Cow<'static, str>;
@@ -195,6 +195,8 @@ pub struct Resource {
     pub on_update: fn(&mut Object, &Object),
     /// What an update through a subresource (name, new, old) does besides the generic rules.
     pub on_subresource_update: fn(&str, &mut Object, &Object),
+    /// Times that an update through a subresource (new, old, now in RFC 3339) leaves to the server.
+    pub stamp: Option<fn(&mut Object, &Object, &str)>,
     /// Rule for metadata.name; messages when broken. Second argument: the name is a generateName prefix.
     pub name_rule: fn(&str, bool) -> Vec<String>,
     /// Validation of the kind's own fields.
@@ -342,8 +344,8 @@ impl Resource {
 
     /// Fills in the times that an update through a subresource leaves to the server; `now` is in seconds since 1970.
     pub fn stamp_subresource_update(&self, new: &mut Object, old: &Object, now: i64) {
-        if (&*self.group, &*self.kind) == ("certificates.k8s.io", "CertificateSigningRequest") {
-            defaults::signing::stamp(new, old, &schema::time::now_rfc3339(now));
+        if let Some(stamp) = self.stamp {
+            stamp(new, old, &schema::time::now_rfc3339(now));
         }
     }
 

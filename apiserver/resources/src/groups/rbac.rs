@@ -69,6 +69,7 @@ pub(super) static CERTIFICATES: &[BuiltIn] = &[BuiltIn {
     cells: table::rbac::signing_request,
     on_update: defaults::signing::update,
     on_subresource_update: defaults::signing::subresource,
+    stamp: Some(defaults::signing::stamp),
     check: validate::certificate::signing_request,
     check_subresource_update: validate::certificate::signing_request_subresource,
     ..CLUSTER

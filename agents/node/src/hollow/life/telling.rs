@@ -47,7 +47,7 @@ impl Life {
         {
             return;
         }
-        if !over && !leaving && self.verdict.is_none() && self.begins_soon(pod, now) {
+        if lives && self.begins_soon(pod, now) {
             return;
         }
         let observed = self.observation(pod, place.node_name, now);
