@@ -1,10 +1,7 @@
 //! Label selectors and node selector terms, compiled once a pod and matched often.
 
+pub use agent_runtime::kinds::Labels;
 use serde_json::Value;
-use std::collections::BTreeMap;
-
-/// Labels as the API stores them.
-pub type Labels = BTreeMap<String, String>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Operator {

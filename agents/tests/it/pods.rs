@@ -56,17 +56,20 @@ async fn a_pod_lives_and_a_watch_sees_it() {
     let mut watch = watch.unwrap();
     cluster.create_pod(&pod("p")).await;
     let made = running(&cluster, "p").await;
-    assert_eq!(made.status.host_ip, NODE_IP);
-    assert_eq!(made.status.host_ips[0].ip, NODE_IP);
+    let shown = cluster.client.get(&PODS, "default", "p").await.unwrap();
+    assert_eq!(shown["status"]["hostIP"], NODE_IP);
+    assert_eq!(shown["status"]["hostIPs"][0]["ip"], NODE_IP);
     assert!(made.status.pod_ip.starts_with("10."));
 
     let change = json!({"metadata": {"labels": {"test-pod": "patched"}}, "spec": {"containers": [{"name": "c", "image": "two"}]}});
     patch(&cluster, "p", change).await;
     let follows = |pod: &Pod| {
         let status = &pod.status.container_statuses;
-        pod.is_ready() && status.iter().any(|c| c.image == "two")
+        pod.is_ready() && status.iter().any(|c| c.restart_count == 1)
     };
     let patched = cluster.pod("the other image", "p", follows).await;
+    let shown = cluster.client.get(&PODS, "default", "p").await.unwrap();
+    assert_eq!(shown["status"]["containerStatuses"][0]["image"], "two");
     assert_eq!(patched.metadata.labels["test-pod"], "patched");
     assert_eq!(patched.metadata.uid, made.metadata.uid);
 
@@ -267,7 +270,8 @@ async fn a_runtime_class_without_overhead_adds_none() {
     };
     let pod = cluster.pod("the pod to be scheduled", "p", scheduled).await;
     assert_eq!(pod.spec.node_name, "one");
-    assert!(pod.spec.overhead.is_empty());
+    let shown = cluster.client.get(&PODS, "default", "p").await.unwrap();
+    assert_eq!(shown["spec"].get("overhead"), None, "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,12 +1,8 @@
 //! `meta/v1`.
 
-use super::fields;
+use super::{Exact, Labels, fields};
 use crate::timestamp::{self, Micros};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-
-/// String to string, ordered.
-pub type Labels = BTreeMap<String, String>;
 
 fields! {
     /// Metadata of every object.
@@ -130,6 +126,8 @@ pub enum IntOrString {
     /// Text.
     Text(String),
 }
+
+impl Exact for IntOrString {}
 
 impl Default for IntOrString {
     fn default() -> Self {

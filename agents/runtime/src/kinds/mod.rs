@@ -7,6 +7,7 @@
 mod autoscaling;
 mod batch;
 mod core;
+mod labels;
 mod meta;
 mod network;
 mod node;
@@ -18,6 +19,7 @@ mod workloads;
 pub use self::core::*;
 pub use autoscaling::*;
 pub use batch::*;
+pub use labels::Labels;
 pub use meta::*;
 pub use network::*;
 pub use node::*;
@@ -29,6 +31,7 @@ pub use workloads::*;
 use crate::resource_ref::ResourceRef;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
 
 /// A kind that can be kept in a cache.
 pub trait Kind: DeserializeOwned + Send + Sync + 'static {
@@ -56,6 +59,7 @@ macro_rules! fields {
                 pub $field: $ty,
             )*
         }
+        impl $crate::kinds::Exact for $name {}
     )* };
 }
 pub(crate) use fields;
@@ -75,11 +79,42 @@ macro_rules! kind {
 }
 pub(crate) use kind;
 
-pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Default + Exact + Deserialize<'de>>(
     decoder: D,
 ) -> Result<T, D::Error> {
-    Ok(Option::<T>::deserialize(decoder)?.unwrap_or_default())
+    let mut value = Option::<T>::deserialize(decoder)?.unwrap_or_default();
+    value.make_exact();
+    Ok(value)
 }
+
+/// What may have reserved more memory than it fills while it was read. What stays in a cache must not: a list of one grows to
+/// room for four.
+pub(crate) trait Exact {
+    /// Gives back what is reserved and not filled. Fields of fields are read with their own call.
+    fn make_exact(&mut self) {}
+}
+
+impl<T: Exact> Exact for Vec<T> {
+    fn make_exact(&mut self) {
+        self.shrink_to_fit();
+    }
+}
+
+impl<T: Exact> Exact for Option<T> {
+    fn make_exact(&mut self) {
+        if let Some(value) = self {
+            value.make_exact();
+        }
+    }
+}
+
+/// These are exact as they are read.
+macro_rules! exact {
+    ($($ty:ty),*) => { $(impl Exact for $ty {})* };
+}
+exact!(bool, i32, i64, String, Labels, serde_json::Value);
+
+impl<V> Exact for BTreeMap<String, V> {}
 
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -111,15 +146,28 @@ mod tests {
         let text = r#"{"metadata":{"name":"p","creationTimestamp":null,"labels":null,"x":1},"spec":{"containers":[{"name":"c","image":"i","ports":null,"livenessProbe":{"httpGet":{"port":"http"},"periodSeconds":3}}],"new":{}},"status":null}"#;
         let pod: Pod = serde_json::from_str(text).unwrap();
         assert_eq!(pod.metadata.name, "p");
-        assert_eq!(
-            pod.spec.containers[0]
-                .liveness_probe
-                .as_ref()
-                .unwrap()
-                .period_seconds,
-            Some(3)
-        );
+        assert_eq!(pod.spec.containers[0].image, "i");
         let again: Pod = serde_json::from_str(&serde_json::to_string(&pod).unwrap()).unwrap();
         assert_eq!(pod, again);
+    }
+
+    #[test]
+    fn nothing_is_reserved_that_is_not_filled() {
+        let text = r#"{"metadata":{"finalizers":["a"],"ownerReferences":[{"name":"o"}]},"spec":{"containers":[{"ports":[{"name":"p"}]}],
+            "tolerations":[{"key":"a"},{"key":"b"}]},"status":{"conditions":[{"type":"a"},{"type":"b"},{"type":"c"},{"type":"d"},{"type":"e"}]}}"#;
+        let pod: Pod = serde_json::from_str(text).unwrap();
+        assert_eq!(pod.metadata.finalizers.capacity(), 1);
+        assert_eq!(pod.metadata.owner_references.capacity(), 1);
+        assert_eq!(pod.spec.containers.capacity(), 1);
+        assert_eq!(pod.spec.containers[0].ports.capacity(), 1);
+        assert_eq!(pod.spec.tolerations.capacity(), 2);
+        assert_eq!(pod.status.conditions.capacity(), 5);
+    }
+
+    #[test]
+    fn a_pod_is_small() {
+        // A hundred thousand of them stay in the controllers' cache: think before you give it a field that nobody looks at.
+        assert!(size_of::<Pod>() <= 1024, "{}", size_of::<Pod>());
+        assert!(size_of::<Container>() <= 160, "{}", size_of::<Container>());
     }
 }

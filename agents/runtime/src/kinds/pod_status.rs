@@ -1,10 +1,7 @@
-//! Pods: the status. `ContainerStatus` and `Condition` are written by the node agent, so that fields which the API
-//! requires are written even at their default.
+//! Pods: the status.
 
-use super::{Condition, Labels, Pod, ResourceRequirements, condition, fields};
+use super::{Condition, Pod, condition, fields};
 use crate::timestamp::{self, Micros};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 fields! {
     /// What became of a pod.
@@ -14,11 +11,6 @@ fields! {
         pub conditions: Vec<Condition>,
         pub message: String,
         pub reason: String,
-        pub nominated_node_name: String,
-        #[serde(rename = "hostIP")]
-        pub host_ip: String,
-        #[serde(rename = "hostIPs")]
-        pub host_ips: Vec<HostIp>,
         #[serde(rename = "podIP")]
         pub pod_ip: String,
         #[serde(rename = "podIPs")]
@@ -26,16 +18,21 @@ fields! {
         pub start_time: Option<String>,
         pub init_container_statuses: Vec<ContainerStatus>,
         pub container_statuses: Vec<ContainerStatus>,
-        pub ephemeral_container_statuses: Vec<ContainerStatus>,
-        pub qos_class: String,
     }
     /// An address of the pod.
     pub struct PodIp {
         pub ip: String,
     }
-    /// An address of the host.
-    pub struct HostIp {
-        pub ip: String,
+    /// What became of a container.
+    pub struct ContainerStatus {
+        pub name: String,
+        pub state: ContainerState,
+        pub last_state: ContainerState,
+        pub ready: bool,
+        pub restart_count: i32,
+        #[serde(rename = "containerID")]
+        pub container_id: String,
+        pub started: Option<bool>,
     }
     /// Exactly one is set.
     pub struct ContainerState {
@@ -46,67 +43,16 @@ fields! {
     /// Not yet running.
     pub struct ContainerStateWaiting {
         pub reason: String,
-        pub message: String,
     }
     /// Running.
     pub struct ContainerStateRunning {
         pub started_at: Option<String>,
     }
-}
-
-/// Ended.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[allow(
-    missing_docs,
-    reason = "fields carry the names and meaning of the Kubernetes API"
-)]
-pub struct ContainerStateTerminated {
-    pub exit_code: i32,
-    #[serde(skip_serializing_if = "super::is_default")]
-    pub signal: i32,
-    #[serde(skip_serializing_if = "super::is_default")]
-    pub reason: String,
-    #[serde(skip_serializing_if = "super::is_default")]
-    pub message: String,
-    pub started_at: Option<String>,
-    pub finished_at: Option<String>,
-    #[serde(rename = "containerID", skip_serializing_if = "super::is_default")]
-    pub container_id: String,
-}
-
-/// What became of a container.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[allow(
-    missing_docs,
-    reason = "fields carry the names and meaning of the Kubernetes API"
-)]
-pub struct ContainerStatus {
-    pub name: String,
-    pub state: ContainerState,
-    pub last_state: ContainerState,
-    pub ready: bool,
-    pub restart_count: i32,
-    pub image: String,
-    #[serde(rename = "imageID")]
-    pub image_id: String,
-    #[serde(rename = "containerID", skip_serializing_if = "super::is_default")]
-    pub container_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub started: Option<bool>,
-    #[serde(
-        skip_serializing_if = "super::is_default",
-        deserialize_with = "super::nullable"
-    )]
-    pub allocated_resources: Labels,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
-    #[serde(
-        skip_serializing_if = "super::is_default",
-        deserialize_with = "super::nullable"
-    )]
-    pub volume_mounts: Vec<Value>,
+    /// Ended.
+    pub struct ContainerStateTerminated {
+        pub exit_code: i32,
+        pub finished_at: Option<String>,
+    }
 }
 
 impl Pod {

@@ -1,32 +1,15 @@
 //! Volumes of a pod.
 
-use super::{
-    Condition, LabelSelector, Labels, LocalObjectReference, ObjectMeta, ObjectReference, fields,
-};
+use super::{Condition, LabelSelector, Labels, ObjectMeta, ObjectReference, fields};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 fields! {
-    /// A volume; exactly one source is set (an unset volume is an emptyDir). `other` holds sources without a type here.
+    /// A volume, and its source where that makes or uses a claim.
     pub struct Volume {
         pub name: String,
-        pub empty_dir: Option<EmptyDirVolumeSource>,
-        pub host_path: Option<HostPathVolumeSource>,
-        pub config_map: Option<ConfigMapVolumeSource>,
-        pub secret: Option<SecretVolumeSource>,
-        #[serde(rename = "downwardAPI")]
-        pub downward_api: Option<DownwardApiVolumeSource>,
-        pub projected: Option<ProjectedVolumeSource>,
         pub persistent_volume_claim: Option<PersistentVolumeClaimVolumeSource>,
         pub ephemeral: Option<Value>,
-        pub nfs: Option<Value>,
-        pub csi: Option<Value>,
-        pub image: Option<Value>,
-    }
-    /// Scratch space that lives as long as the pod.
-    pub struct EmptyDirVolumeSource {
-        pub medium: String,
-        pub size_limit: Option<String>,
     }
     /// A path of the host.
     pub struct HostPathVolumeSource {
@@ -34,105 +17,9 @@ fields! {
         #[serde(rename = "type")]
         pub kind: Option<String>,
     }
-    /// A key of a ConfigMap or Secret as a file.
-    pub struct KeyToPath {
-        pub key: String,
-        pub path: String,
-        pub mode: Option<i32>,
-    }
-    /// A ConfigMap as files.
-    pub struct ConfigMapVolumeSource {
-        pub name: String,
-        pub items: Vec<KeyToPath>,
-        pub default_mode: Option<i32>,
-        pub optional: Option<bool>,
-    }
-    /// A Secret as files.
-    pub struct SecretVolumeSource {
-        pub secret_name: String,
-        pub items: Vec<KeyToPath>,
-        pub default_mode: Option<i32>,
-        pub optional: Option<bool>,
-    }
-    /// Pod fields as files.
-    pub struct DownwardApiVolumeSource {
-        pub items: Vec<DownwardApiVolumeFile>,
-        pub default_mode: Option<i32>,
-    }
-    /// One pod field as a file.
-    pub struct DownwardApiVolumeFile {
-        pub path: String,
-        pub field_ref: Option<ObjectFieldSelector>,
-        pub resource_field_ref: Option<ResourceFieldSelector>,
-        pub mode: Option<i32>,
-    }
-    /// A field of the pod.
-    pub struct ObjectFieldSelector {
-        pub api_version: String,
-        pub field_path: String,
-    }
-    /// A resource of a container.
-    pub struct ResourceFieldSelector {
-        pub container_name: String,
-        pub resource: String,
-        pub divisor: String,
-    }
-    /// Several sources in one directory.
-    pub struct ProjectedVolumeSource {
-        pub sources: Vec<VolumeProjection>,
-        pub default_mode: Option<i32>,
-    }
-    /// One source of a projected volume.
-    pub struct VolumeProjection {
-        pub secret: Option<SecretProjection>,
-        pub config_map: Option<ConfigMapProjection>,
-        #[serde(rename = "downwardAPI")]
-        pub downward_api: Option<DownwardApiProjection>,
-        pub service_account_token: Option<ServiceAccountTokenProjection>,
-        pub cluster_trust_bundle: Option<Value>,
-        pub pod_certificate: Option<Value>,
-    }
-    /// A Secret within a projected volume.
-    pub struct SecretProjection {
-        pub name: String,
-        pub items: Vec<KeyToPath>,
-        pub optional: Option<bool>,
-    }
-    /// A ConfigMap within a projected volume.
-    pub struct ConfigMapProjection {
-        pub name: String,
-        pub items: Vec<KeyToPath>,
-        pub optional: Option<bool>,
-    }
-    /// Pod fields within a projected volume.
-    pub struct DownwardApiProjection {
-        pub items: Vec<DownwardApiVolumeFile>,
-    }
-    /// A token of the pod's service account.
-    pub struct ServiceAccountTokenProjection {
-        pub audience: String,
-        pub expiration_seconds: Option<i64>,
-        pub path: String,
-    }
     /// A claim.
     pub struct PersistentVolumeClaimVolumeSource {
         pub claim_name: String,
-        pub read_only: bool,
-    }
-    /// Where a volume appears in a container.
-    pub struct VolumeMount {
-        pub name: String,
-        pub mount_path: String,
-        pub read_only: bool,
-        pub recursive_read_only: Option<String>,
-        pub sub_path: String,
-        pub sub_path_expr: String,
-        pub mount_propagation: Option<String>,
-    }
-    /// A block device of a container.
-    pub struct VolumeDevice {
-        pub name: String,
-        pub device_path: String,
     }
     /// A PersistentVolumeClaim.
     pub struct PersistentVolumeClaim {
@@ -198,10 +85,6 @@ fields! {
         pub mount_options: Vec<String>,
         pub allow_volume_expansion: Option<bool>,
         pub volume_binding_mode: Option<String>,
-    }
-    /// Where registry credentials are.
-    pub struct ImagePullSecrets {
-        pub items: Vec<LocalObjectReference>,
     }
 }
 super::kind!(
