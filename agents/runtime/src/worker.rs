@@ -42,7 +42,7 @@ impl From<Next> for Turn {
 
 /// A key rests so many times as long as its decision took, so that an owner of thousands does not keep a processor busy by itself
 /// while each of them changes: it is decided about all that has changed meanwhile at once.
-const REST_FACTOR: u32 = 9;
+const REST_FACTOR: u32 = 19;
 const REST_MAX: Duration = Duration::from_secs(1);
 /// Decisions that are quicker need no rest.
 const QUICK: Duration = Duration::from_micros(200);
@@ -105,10 +105,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_decision_costs_a_tenth_of_the_time_at_most() {
+    fn a_decision_costs_a_twentieth_of_the_time_at_most() {
         assert_eq!(rest_after(Duration::from_micros(150)), None);
         let rest = rest_after(Duration::from_millis(4));
-        assert_eq!(rest, Some(Duration::from_millis(36)));
+        assert_eq!(rest, Some(Duration::from_millis(76)));
         assert_eq!(rest_after(Duration::from_secs(5)), Some(REST_MAX));
     }
 
@@ -138,6 +138,6 @@ mod tests {
             }
         })
         .await;
-        assert_eq!(*turns.lock().unwrap(), [0, 90, 180]);
+        assert_eq!(*turns.lock().unwrap(), [0, 190, 380]);
     }
 }

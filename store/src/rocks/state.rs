@@ -230,7 +230,7 @@ impl OpenState {
         options.set_bytes_per_sync(1 << 20);
         options.set_keep_log_file_num(LOG_FILES);
         options.set_max_log_file_size(4 << 20);
-        let cache = Cache::new_lru_cache(128 << 20);
+        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
         let families = [KEYS, EVENTS, LEASES, META]
             .map(|name| ColumnFamilyDescriptor::new(name, family_options(name, &cache)));
         let db = DB::open_cf_descriptors(&options, &path, families).map_err(io_error)?;
@@ -283,6 +283,11 @@ impl OpenState {
     }
 }
 
+/// Both hold what a server above keeps in memory as well: what they give is fewer reads of files for the value before a
+/// write, and fewer files of events. A member of any size has them full, so they are no larger than that pays for.
+const BLOCK_CACHE_BYTES: usize = 64 << 20;
+const WRITE_BUFFER_BYTES: usize = 32 << 20;
+
 /// What RocksDB itself says for "the compressor's own".
 const WINDOW_DEFAULT: i32 = -14;
 
@@ -295,10 +300,9 @@ fn family_options(name: &str, cache: &Cache) -> Options {
         blocks.set_bloom_filter(10.0, false);
     }
     options.set_block_based_table_factory(&blocks);
-    options.set_write_buffer_size(if name == KEYS || name == EVENTS {
-        64 << 20
-    } else {
-        4 << 20
+    options.set_write_buffer_size(match name {
+        KEYS | EVENTS => WRITE_BUFFER_BYTES,
+        _ => 4 << 20,
     });
     options.set_compression_type(DBCompressionType::Lz4);
     if name == EVENTS {
