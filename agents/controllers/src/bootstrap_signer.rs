@@ -6,12 +6,13 @@
 //! there is left as it is but for the signatures, and for the authority where it is in the form in which it is made here.
 
 use crate::manager::{Body, Controller, TaskContext};
+use crate::queue_names::queue_of;
 use crate::token_cleaner::TOKEN;
 use agent_runtime::kinds::{ConfigMap, Secret};
 use agent_runtime::resource_ref::{CONFIG_MAPS, ROLE_BINDINGS, ROLES};
 use agent_runtime::timestamp::{self, Micros};
 use agent_runtime::worker::{self, Next};
-use agent_runtime::{ApiError, Key, PatchType, Queue};
+use agent_runtime::{ApiError, Key, PatchType};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use futures::future::BoxFuture;
@@ -39,7 +40,7 @@ const AUTHORITY: &str = "    certificate-authority-data: ";
 
 fn run(context: TaskContext) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        let queue = Arc::new(Queue::new());
+        let queue = queue_of(CONTROLLER.name);
         let key = Key::new(NAMESPACE, NAME);
         queue.add(key.clone());
         let (keys, one) = (queue.clone(), key.clone());

@@ -5,11 +5,12 @@ use crate::certificate_signing::holds;
 use crate::certificate_signing::request::Request;
 use crate::certificate_signing::rules::{KUBELET_CLIENT, kubelet_client};
 use crate::manager::{Body, Controller, TaskContext};
+use crate::queue_names::queue_of;
 use agent_runtime::kinds::{CertificateSigningRequest, Condition};
 use agent_runtime::resource_ref::{CERTIFICATE_SIGNING_REQUESTS, SUBJECT_ACCESS_REVIEWS};
 use agent_runtime::timestamp::{self, Micros};
 use agent_runtime::worker::{self, Next};
-use agent_runtime::{ApiError, Key, PatchType, Queue};
+use agent_runtime::{ApiError, Key, PatchType};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -35,7 +36,7 @@ const OTHER: Ground = (
 
 fn run(context: TaskContext) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        let queue = Arc::new(Queue::new());
+        let queue = queue_of(CONTROLLER.name);
         let keys = queue.clone();
         context.caches.signing_requests.subscribe(move |change| {
             let undecided = |request: &Arc<CertificateSigningRequest>| is_undecided(request);

@@ -33,6 +33,7 @@ mod patches;
 mod persistent_volume;
 mod pod_control;
 mod pod_gc;
+mod queue_names;
 mod ranking;
 mod replica_set;
 mod replication;

@@ -1,6 +1,7 @@
 //! Runs the controllers: one election, one hub, a queue and workers for each.
 
 use crate::CONTROLLERS;
+use crate::queue_names::queue_of;
 use crate::world::{Caches, Sightings, World};
 use agent_runtime::cache::Key;
 use agent_runtime::execute::execute;
@@ -10,7 +11,7 @@ use agent_runtime::timestamp::Moment;
 use agent_runtime::worker::{self, Next, Turn};
 use agent_runtime::{
     AgentContext, ApiError, Client, ControllerOptions, Elector, ElectorConfig, EventRecorder, Hub,
-    Queue,
+    Queue, metrics,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -68,12 +69,14 @@ pub struct TaskContext {
 
 /// How long a key waits for the caches to see its own writes before it goes to the end of its backoff.
 const SEEN_MAX: Duration = Duration::from_secs(10);
+/// Who runs the controllers, for figures and as the name of the lease.
+const MANAGER: &str = "kube-controller-manager";
 /// Before a task that ended by itself is begun anew.
 const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
 /// Competes for the lease `kube-system/kube-controller-manager` and runs all controllers while holding it.
 pub async fn run(context: AgentContext) {
-    let config = ElectorConfig::new("kube-system", "kube-controller-manager", &context.identity);
+    let config = ElectorConfig::new("kube-system", MANAGER, &context.identity);
     let elector = Elector::new(context.client.clone(), config);
     let stop = context.stop.clone();
     elector
@@ -109,6 +112,8 @@ pub async fn run_without_election(context: AgentContext) {
     }
     tracing::info!(controllers = CONTROLLERS.len(), "controllers start");
     let mut tasks = JoinSet::new();
+    let running = |controller: &Controller| metrics::runs(controller.name, MANAGER);
+    let _shown: Vec<_> = CONTROLLERS.iter().map(running).collect();
     for controller in CONTROLLERS {
         let task = TaskContext {
             client: context.client.clone(),
@@ -185,7 +190,7 @@ async fn run_keyed(
     reconcile: fn(&Key, &World) -> Plan,
     context: TaskContext,
 ) {
-    let queue = Arc::new(Queue::new());
+    let queue = queue_of(controller.name);
     wire(&context.caches, &queue);
     let stop = context.stop.clone();
     let keyed = Arc::new(Keyed {

@@ -4,12 +4,13 @@
 use crate::discovery::{Served, discover};
 use crate::manager::{Body, Controller, TaskContext};
 use crate::patches;
+use crate::queue_names::queue_of;
 use agent_runtime::client::{DeleteParams, ListParams, PatchType};
 use agent_runtime::kinds::{Condition, Namespace, condition};
 use agent_runtime::resource_ref::{NAMESPACES, PODS};
 use agent_runtime::timestamp::{self, Micros};
 use agent_runtime::worker::{self, Next};
-use agent_runtime::{ApiError, Key, Propagation, Queue};
+use agent_runtime::{ApiError, Key, Propagation};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ const AGAIN_MAX: Duration = Duration::from_secs(30);
 
 fn run(context: TaskContext) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        let queue = Arc::new(Queue::new());
+        let queue = queue_of(CONTROLLER.name);
         let keys = queue.clone();
         context.caches.namespaces.subscribe(move |change| {
             if change

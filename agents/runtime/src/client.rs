@@ -4,8 +4,9 @@
 //! when it certainly did not reach a server, or when the server itself asked for it (429 or 5xx with `Retry-After`).
 
 use crate::error::ApiError;
+use crate::metrics;
 use crate::resource_ref::{ResourceRef, push_escaped};
-use crate::transport::{Remote, Transport};
+use crate::transport::{Failure, Remote, Transport};
 use crate::watch::WatchStream;
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, header};
@@ -685,9 +686,12 @@ impl Client {
         loop {
             attempt += 1;
             let request = self.request(&method, path, accept, content_type, body.clone())?;
+            let begun = Instant::now();
             let (error, wait) =
-                match tokio::time::timeout_at(deadline, self.inner.transport.call(request)).await {
+                match tokio::time::timeout_at(deadline, self.call(&method, request)).await {
                     Err(_) => {
+                        let host = self.inner.transport.host();
+                        metrics::requested(&method, host, None, begun.elapsed());
                         // Whoever does not answer may have stopped; the next call goes to another.
                         self.inner.transport.rotate();
                         return Err(ApiError::transport(format!(
@@ -725,6 +729,21 @@ impl Client {
             tokio::time::sleep(wait).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+
+    /// Sends one request, once, and counts it.
+    async fn call(
+        &self,
+        method: &Method,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        let transport = &self.inner.transport;
+        let (host, begun) = (transport.host(), Instant::now());
+        let outcome = transport.call(request).await;
+        let code = outcome.as_ref().ok();
+        let code = code.map(|response| response.status().as_u16());
+        metrics::requested(method, host, code, begun.elapsed());
+        outcome
     }
 
     fn request(

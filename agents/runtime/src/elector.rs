@@ -9,6 +9,7 @@
 use crate::client::{Client, typed};
 use crate::error::ApiError;
 use crate::kinds::{Lease, LeaseSpec};
+use crate::metrics;
 use crate::resource_ref::LEASES;
 use crate::timestamp::{self, Micros};
 use serde_json::{Value, json};
@@ -91,6 +92,7 @@ impl Elector {
         F: Fn(CancellationToken) -> Fut,
         Fut: Future<Output = ()>,
     {
+        metrics::competes(&self.config.name);
         while !stop.is_cancelled() {
             let since = tokio::select! {
                 biased;
@@ -100,6 +102,7 @@ impl Elector {
             tracing::info!(lease = %self.config.name, identity = %self.config.identity, "elected leader");
             let leading = stop.child_token();
             {
+                let _shown = metrics::leads(&self.config.name);
                 let work = lead(leading.clone());
                 tokio::pin!(work);
                 let ended = tokio::select! {

@@ -17,6 +17,7 @@ pub mod hub;
 pub mod kinds;
 pub mod kubeconfig;
 pub mod local_path;
+pub mod metrics;
 pub mod plan;
 pub mod pressure;
 pub mod queue;

@@ -1,13 +1,17 @@
 //! A work queue with the semantics of client-go: a key that is added while it is worked on is worked on again
 //! afterwards, never by two workers at once; failures come back with a growing delay of their own.
 //!
+//! A queue with a name is counted and shown in `metrics`.
+//!
 //! The queue is bounded by the number of distinct keys, since a key is in it at most once.
 
-use host::{HashMap, HashSet};
+use crate::metrics::{self, QueueTally, Working};
+use host::HashMap;
+use prometheus::IntCounter;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -21,12 +25,16 @@ const RESTING_MANY: usize = 256;
 pub struct Queue<K> {
     state: Mutex<State<K>>,
     wake: Notify,
+    /// None where nobody looks.
+    tally: Option<QueueTally>,
 }
 
 struct State<K> {
     ready: VecDeque<K>,
-    dirty: HashSet<K>,
-    processing: HashSet<K>,
+    /// Keys that are ready, or will be once they are given back, and since when.
+    dirty: HashMap<K, Instant>,
+    /// Keys that are worked on, and since when.
+    processing: HashMap<K, Instant>,
     /// When each delayed key is due; the heap may hold outdated entries, this map is the truth.
     due: HashMap<K, Instant>,
     delayed: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -37,14 +45,15 @@ struct State<K> {
     /// Keys that are not to be worked on before a time.
     resting: HashMap<K, Instant>,
     closed: bool,
+    adds: Option<IntCounter>,
 }
 
 impl<K> Default for Queue<K> {
     fn default() -> Self {
         let state = State {
             ready: VecDeque::new(),
-            dirty: HashSet::default(),
-            processing: HashSet::default(),
+            dirty: HashMap::default(),
+            processing: HashMap::default(),
             due: HashMap::default(),
             delayed: BinaryHeap::new(),
             sequence: HashMap::default(),
@@ -52,11 +61,43 @@ impl<K> Default for Queue<K> {
             failures: HashMap::default(),
             resting: HashMap::default(),
             closed: false,
+            adds: None,
         };
         Self {
             state: Mutex::new(state),
             wake: Notify::new(),
+            tally: None,
         }
+    }
+}
+
+impl<K: Clone + Eq + Hash + Send + 'static> Queue<K> {
+    /// An empty queue that is counted under this name.
+    pub fn named(name: &'static str) -> Arc<Self> {
+        let mut queue = Self::default();
+        let tally = QueueTally::new(name);
+        let state = queue
+            .state
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        state.adds = Some(tally.adds.clone());
+        queue.tally = Some(tally);
+        let queue = Arc::new(queue);
+        let shown: Weak<Self> = Arc::downgrade(&queue);
+        metrics::show_queue(name, shown);
+        queue
+    }
+}
+
+impl<K: Clone + Eq + Hash + Send> Working for Queue<K> {
+    fn depth(&self) -> usize {
+        self.len()
+    }
+
+    fn under_way(&self) -> Vec<Duration> {
+        let now = Instant::now();
+        let elapsed = |begun: &Instant| now.saturating_duration_since(*begun);
+        self.lock().processing.values().map(elapsed).collect()
     }
 }
 
@@ -73,8 +114,15 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
+    fn count(&self, count: impl Fn(&QueueTally)) {
+        if let Some(tally) = &self.tally {
+            count(tally);
+        }
+    }
+
     /// Adds a key to be worked on after a while; an earlier time that is pending already wins.
     pub fn add_after(&self, key: K, after: Duration) {
+        self.count(|tally| tally.retries.inc());
         if after.is_zero() {
             return self.add(key);
         }
@@ -125,8 +173,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                     self.wake.notify_one();
                     return None;
                 }
-                state.release_due(Instant::now());
-                let taken = state.take();
+                let now = Instant::now();
+                state.release_due(now);
+                let taken = state.take(now);
                 let more = !state.ready.is_empty() || !state.delayed.is_empty();
                 if taken.is_some() && more {
                     // The next waiter takes over the watch of what is left.
@@ -134,8 +183,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 }
                 (taken, state.delayed.peek().map(|Reverse((due, _))| *due))
             };
-            if taken.is_some() {
-                return taken;
+            if let Some((key, waited)) = taken {
+                self.count(|tally| tally.waited.observe(waited.as_secs_f64()));
+                return Some(key);
             }
             match until {
                 Some(due) => {
@@ -159,11 +209,17 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
     /// Gives a key back after work; it is queued again if it was added meanwhile.
     pub fn done(&self, key: &K) {
+        let now = Instant::now();
         let mut state = self.lock();
-        state.processing.remove(key);
-        if state.dirty.remove(key) && state.add(key.clone(), Instant::now()) {
-            drop(state);
+        let begun = state.processing.remove(key);
+        let dirty = state.dirty.remove(key);
+        if dirty.is_some_and(|since| state.add_since(key.clone(), since, now)) {
             self.wake.notify_one();
+        }
+        drop(state);
+        if let Some(begun) = begun {
+            let worked = now.saturating_duration_since(begun).as_secs_f64();
+            self.count(|tally| tally.worked.observe(worked));
         }
     }
 
@@ -181,11 +237,16 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 impl<K: Clone + Eq + Hash> State<K> {
     /// Whether a waiter should wake.
     fn add(&mut self, key: K, now: Instant) -> bool {
-        if self.closed || self.dirty.contains(&key) {
+        self.add_since(key, now, now)
+    }
+
+    /// The same of a key that has been waiting since a time.
+    fn add_since(&mut self, key: K, since: Instant, now: Instant) -> bool {
+        if self.closed || self.dirty.contains_key(&key) {
             return false;
         }
-        if self.processing.contains(&key) {
-            self.dirty.insert(key);
+        if self.processing.contains_key(&key) {
+            self.dirty.insert(key, since);
             return false;
         }
         match self.resting.get(&key).copied() {
@@ -193,7 +254,10 @@ impl<K: Clone + Eq + Hash> State<K> {
             Some(_) => drop(self.resting.remove(&key)),
             None => {}
         }
-        self.dirty.insert(key.clone());
+        if let Some(adds) = &self.adds {
+            adds.inc();
+        }
+        self.dirty.insert(key.clone(), since);
         self.ready.push_back(key);
         true
     }
@@ -211,11 +275,12 @@ impl<K: Clone + Eq + Hash> State<K> {
         true
     }
 
-    fn take(&mut self) -> Option<K> {
+    /// The next key, and for how long it was ready.
+    fn take(&mut self, now: Instant) -> Option<(K, Duration)> {
         let key = self.ready.pop_front()?;
-        self.dirty.remove(&key);
-        self.processing.insert(key.clone());
-        Some(key)
+        let since = self.dirty.remove(&key).unwrap_or(now);
+        self.processing.insert(key.clone(), now);
+        Some((key, now.saturating_duration_since(since)))
     }
 
     fn release_due(&mut self, now: Instant) {

@@ -88,13 +88,20 @@ impl Transport {
         }
     }
 
+    /// Host and port of the server in use, for figures.
+    pub(crate) fn host(&self) -> &str {
+        match self {
+            Self::InProcess(_) => "in-process",
+            Self::Remote(remote) => remote.in_use().authority.as_str(),
+        }
+    }
+
     /// The server in use, for messages.
     pub(crate) fn current_server(&self) -> String {
         match self {
             Self::InProcess(_) => "in-process".into(),
             Self::Remote(remote) => {
-                let server =
-                    &remote.servers[remote.current.load(Ordering::Relaxed) % remote.servers.len()];
+                let server = remote.in_use();
                 format!("{}://{}", server.scheme, server.authority)
             }
         }
@@ -141,6 +148,10 @@ impl Remote {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    fn in_use(&self) -> &Server {
+        &self.servers[self.current.load(Ordering::Relaxed) % self.servers.len()]
     }
 
     async fn call(&self, mut request: Request<Body>) -> Result<Response<Body>, Failure> {

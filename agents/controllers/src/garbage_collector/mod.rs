@@ -9,6 +9,7 @@ mod graph;
 
 use crate::discovery::discover;
 use crate::manager::{Body, Controller, TaskContext};
+use crate::queue_names::queue_of;
 use agent_runtime::client::{DeleteParams, PatchType};
 use agent_runtime::kinds::{ObjectMeta, OwnerReference, PartialObject};
 use agent_runtime::worker::{self, Next};
@@ -44,7 +45,7 @@ struct Collector {
 fn run(context: TaskContext) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let stop = context.stop.clone();
-        let queue = Arc::new(Queue::new());
+        let queue = queue_of(CONTROLLER.name);
         let collector = Arc::new(Collector {
             context,
             graph: Mutex::default(),

@@ -13,13 +13,14 @@ mod selector;
 mod source;
 
 use crate::manager::{Body, Controller, TaskContext};
+use crate::queue_names::queue_of;
 use agent_runtime::client::PatchType;
 use agent_runtime::events::reference;
 use agent_runtime::kinds::{HorizontalPodAutoscaler, LabelSelector, Pod};
 use agent_runtime::resource_ref::HORIZONTAL_POD_AUTOSCALERS;
 use agent_runtime::timestamp::Moment;
 use agent_runtime::worker::{self, Next};
-use agent_runtime::{ApiError, EventRecorder, Key, Queue, ResourceRef};
+use agent_runtime::{ApiError, EventRecorder, Key, ResourceRef};
 use behavior::Memory;
 use calculator::{Subject, Tolerances};
 use futures::future::BoxFuture;
@@ -90,7 +91,7 @@ impl Known {
 
 fn run(context: TaskContext) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        let queue = Arc::new(Queue::new());
+        let queue = queue_of(CONTROLLER.name);
         let keys = queue.clone();
         context.caches.autoscalers.subscribe(move |change| {
             // A status that was written is no reason to look again.

@@ -6,13 +6,14 @@
 mod pool;
 
 use crate::manager::{Body, Controller, TaskContext};
+use crate::queue_names::queue_of;
 use agent_runtime::events::reference;
 use agent_runtime::execute::execute;
 use agent_runtime::kinds::Node;
 use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::resource_ref::NODES;
 use agent_runtime::worker::{self, Next};
-use agent_runtime::{Cidr, EventType, Key, NodeRanges, PatchType, Queue};
+use agent_runtime::{Cidr, EventType, Key, NodeRanges, PatchType};
 use futures::future::BoxFuture;
 use pool::{Exhausted, Pool};
 use serde_json::json;
@@ -33,7 +34,7 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
         };
         let memory = Memory::new(ranges, &context.caches.nodes.list());
         let memory = Arc::new(Mutex::new(memory));
-        let queue = Arc::new(Queue::new());
+        let queue = queue_of(CONTROLLER.name);
         let keys = queue.clone();
         context.caches.nodes.subscribe(move |change| {
             let shares = |node: &Arc<Node>| node.spec.pod_cidrs.clone();
