@@ -13,6 +13,7 @@ pub mod config;
 pub mod explain;
 mod feed;
 mod gang;
+mod metrics;
 pub mod object;
 pub mod plugins;
 pub mod preempt;

@@ -10,6 +10,7 @@
 //! the active pods of each stand together, and whose turn it is, is kept beside them. Where groups are placed together, a pod
 //! is kept out like one with a closed gate until its group is complete.
 
+mod arrivals;
 mod gangs;
 
 use crate::config::Config;
@@ -21,6 +22,10 @@ use crate::snapshot::Millis;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tokio::time::Instant;
+
+pub use arrivals::{Arrivals, Counts, Pool};
+use arrivals::{BACKOFF_OVER, FAILED, POD_ADDED, POD_UPDATED, WAITED_LONG};
 
 /// How long a pod stays unschedulable at most.
 const UNSCHEDULABLE_MAX_MS: Millis = 300_000;
@@ -32,6 +37,10 @@ pub struct Queued {
     pub pod: Arc<Pod>,
     /// How often it was taken out to be scheduled.
     pub attempts: u32,
+    /// When it could first be taken out; a closed gate kept it from that before.
+    pub first_active: Option<Millis>,
+    /// When the scheduler began the last attempt, for figures alone.
+    pub begun: Option<Instant>,
     /// When it was last queued.
     since: Millis,
     /// Filters that refused it last time.
@@ -97,6 +106,8 @@ pub struct Queue {
     entries: BTreeMap<String, (Queued, Place)>,
     /// Every entry once more, ordered: active ones first, then by pool and time.
     order: BTreeSet<Place>,
+    counts: Counts,
+    arrivals: Arrivals,
 }
 
 impl Queue {
@@ -126,16 +137,18 @@ impl Queue {
             let queued = Queued {
                 pod,
                 attempts: 0,
+                first_active: None,
+                begun: None,
                 since: now,
                 refused_by: BTreeSet::new(),
             };
-            return self.activate(queued, now);
+            return self.activate(queued, now, POD_ADDED);
         };
         let moved = asks_differently(&queued.pod, &pod);
         queued.pod = pod;
         match place {
-            Place::Gated(_) => self.activate(queued, now),
-            Place::Unschedulable(..) if moved => self.back_off(queued, now),
+            Place::Gated(_) => self.activate(queued, now, POD_UPDATED),
+            Place::Unschedulable(..) if moved => self.back_off(queued, now, POD_UPDATED),
             Place::Active(standing) => {
                 let place = self.active(&queued.pod, standing.since);
                 self.insert(queued, place);
@@ -196,6 +209,7 @@ impl Queue {
         queued.since = now;
         queued.refused_by = refused_by;
         let place = Place::Unschedulable(now, queued.pod.uid.clone());
+        self.arrivals.add(&place, FAILED);
         self.insert(queued, place);
     }
 
@@ -203,6 +217,7 @@ impl Queue {
     pub fn retry(&mut self, mut queued: Queued, now: Millis) {
         queued.since = now;
         let place = Place::ErrorBackoff(queued.backoff_until(&self.config), queued.pod.uid.clone());
+        self.arrivals.add(&place, FAILED);
         self.insert(queued, place);
     }
 
@@ -234,7 +249,7 @@ impl Queue {
             .collect();
         for uid in &woken {
             if let Some((queued, _)) = self.take(uid) {
-                self.back_off(queued, now);
+                self.back_off(queued, now, change.label());
             }
         }
         woken.len()
@@ -263,6 +278,16 @@ impl Queue {
             .into_iter()
             .chain(refused.and_then(due))
             .min()
+    }
+
+    /// How many pods wait in each pool.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What has come into the pools since the last call.
+    pub fn take_arrivals(&mut self) -> Arrivals {
+        std::mem::take(&mut self.arrivals)
     }
 
     /// How many pods wait, in every pool.
@@ -297,16 +322,20 @@ impl Queue {
                 .filter(|place| same_pool(place, &start) && due(place))
             {
                 let uid = place.uid().to_string();
-                let Some((queued, _)) = self.take(&uid) else {
+                let Some((queued, place)) = self.take(&uid) else {
                     break;
                 };
-                self.activate(queued, now);
+                let event = match place {
+                    Place::Unschedulable(..) => WAITED_LONG,
+                    _ => BACKOFF_OVER,
+                };
+                self.activate(queued, now, event);
             }
         }
     }
 
     /// Into the active pool, unless a gate is closed.
-    fn activate(&mut self, mut queued: Queued, now: Millis) {
+    fn activate(&mut self, mut queued: Queued, now: Millis, event: &'static str) {
         let gated = self.is_gated(&queued.pod);
         let key = self.gang_of(&queued.pod).filter(|_| !gated);
         let incomplete = key.filter(|key| !self.members.is_complete(key));
@@ -316,19 +345,25 @@ impl Queue {
                 self.kept_out.push(queued.pod.clone());
             }
             let place = Place::Gated(queued.pod.uid.clone());
+            if event != POD_UPDATED {
+                self.arrivals.add(&place, event);
+            }
             return self.insert(queued, place);
         }
         queued.since = now;
+        queued.first_active.get_or_insert(now);
         let place = self.active(&queued.pod, now);
+        self.arrivals.add(&place, event);
         self.insert(queued, place);
     }
 
-    fn back_off(&mut self, queued: Queued, now: Millis) {
+    fn back_off(&mut self, queued: Queued, now: Millis, event: &'static str) {
         let until = queued.backoff_until(&self.config);
         if until <= now {
-            return self.activate(queued, now);
+            return self.activate(queued, now, event);
         }
         let place = Place::Backoff(until, queued.pod.uid.clone());
+        self.arrivals.add(&place, event);
         self.insert(queued, place);
     }
 
@@ -364,17 +399,21 @@ impl Queue {
     }
 
     fn occupy(&mut self, place: &Place) {
-        if self.order.insert(place.clone())
-            && let (Some(turns), Some(namespace)) = (&mut self.turns, place.takes_turns())
-        {
+        if !self.order.insert(place.clone()) {
+            return;
+        }
+        *self.counts.of(Pool::of(place)) += 1;
+        if let (Some(turns), Some(namespace)) = (&mut self.turns, place.takes_turns()) {
             turns.add(namespace);
         }
     }
 
     fn vacate(&mut self, place: &Place) {
-        if self.order.remove(place)
-            && let (Some(turns), Some(namespace)) = (&mut self.turns, place.takes_turns())
-        {
+        if !self.order.remove(place) {
+            return;
+        }
+        *self.counts.of(Pool::of(place)) -= 1;
+        if let (Some(turns), Some(namespace)) = (&mut self.turns, place.takes_turns()) {
             turns.remove(namespace);
         }
     }

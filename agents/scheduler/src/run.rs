@@ -8,6 +8,7 @@ use crate::binder::{Binder, Placed};
 use crate::config::{Config, Profile};
 use crate::feed::{Feed, OwnedSelector, Source};
 use crate::gang::{Held, Others};
+use crate::metrics::{self, Outcome};
 use crate::object::Pod;
 use crate::preempt::{Preemption, preempt};
 use crate::queue::Queued;
@@ -83,6 +84,7 @@ async fn lead(client: Client, config: Arc<Config>, stop: CancellationToken) {
         volume_writers: Arc::new(Semaphore::new(WRITES_MAX)),
         held: Held::default(),
         reports: VecDeque::new(),
+        pending: metrics::Pending::default(),
         started: Instant::now(),
     };
     scheduler.run(&stop).await;
@@ -109,6 +111,7 @@ struct Scheduler {
     held: Held<Placed>,
     /// What has to be told to pods of groups, a few at a time: no more than there are pods that wait.
     reports: VecDeque<gangs::Report>,
+    pending: metrics::Pending,
     started: Instant,
 }
 
@@ -158,6 +161,8 @@ impl Scheduler {
             self.world.expire(self.now());
             self.send_bindings();
             self.send_reports();
+            let queue = &mut self.world.queue;
+            self.pending.show(queue.counts(), &queue.take_arrivals());
             if !self.is_behind()
                 && let Some(queued) = self.world.pop(self.now())
             {
@@ -274,7 +279,9 @@ impl Scheduler {
         }
     }
 
-    fn decide(&mut self, queued: Queued) {
+    fn decide(&mut self, mut queued: Queued) {
+        let begun = Instant::now();
+        queued.begun = Some(begun);
         let pod = queued.pod.clone();
         let Some(profile) = self.world.config.profile(&pod).cloned() else {
             return;
@@ -284,6 +291,7 @@ impl Scheduler {
         }
         let pick = &mut |n| host::rng().random_range(0..n);
         let decision = schedule(&pod, &self.world.snapshot, &profile, self.start, pick);
+        metrics::decided(begun.elapsed());
         match decision {
             Decision::Bind {
                 node,
@@ -373,6 +381,7 @@ impl Scheduler {
                         message,
                         "binding failed"
                     );
+                    metrics::ended(&done.queued, Outcome::Error);
                     self.world.revert_volumes(&done.plan);
                     if self.world.pod(pod).is_some() {
                         self.tell(pod, EventType::Warning, "FailedScheduling", &message);
@@ -392,6 +401,7 @@ impl Scheduler {
     fn refuse(&mut self, queued: Queued, profile: &Profile, diagnosis: Diagnosis) {
         let pod = queued.pod.clone();
         let (words, room) = self.make_room(&pod, profile, &diagnosis);
+        metrics::ended(&queued, Outcome::Unschedulable);
         let message = diagnosis.message(words.as_deref());
         tracing::debug!(
             namespace = pod.namespace,
@@ -479,7 +489,7 @@ impl Scheduler {
             .values()
             .map(|budget| (**budget).clone())
             .collect();
-        match preempt(
+        let found = preempt(
             pod,
             &self.world.snapshot,
             profile,
@@ -487,7 +497,12 @@ impl Scheduler {
             &budgets,
             &Others::default(),
             host::rng().random_range(0..diagnosis.nodes),
-        ) {
+        );
+        metrics::preempted(match &found {
+            Preemption::Evict { victims, .. } => Some(victims.len()),
+            _ => None,
+        });
+        match found {
             Preemption::Waiting(words) => (Some(words), None),
             Preemption::Useless(words) => {
                 self.world.snapshot.withdraw_nomination(&pod.uid);
@@ -524,6 +539,7 @@ impl Scheduler {
         let now = self.now();
         let Err(error) = result else {
             let pod = &queued.pod;
+            metrics::bound(&queued, now);
             self.world.snapshot.finish_binding(&pod.uid, now);
             let message = format!(
                 "Successfully assigned {}/{} to {node}",
@@ -532,6 +548,7 @@ impl Scheduler {
             return self.tell(pod, EventType::Normal, "Scheduled", &message);
         };
         let pod = &queued.pod;
+        metrics::ended(&queued, Outcome::Error);
         tracing::warn!(namespace = pod.namespace, name = pod.name, node, %error, "binding failed");
         if !error.is_not_found() {
             let message = format!(

@@ -148,6 +148,32 @@ pub enum VolumeChange {
 }
 
 impl Change {
+    /// What Kubernetes calls such an event.
+    pub(crate) fn label(&self) -> &'static str {
+        let change = match self {
+            Change::NodeAdded(_) => return "NodeAdd",
+            Change::NodeUpdated { .. } => return "NodeUpdate",
+            Change::NodeRemoved => return "NodeDelete",
+            Change::PodPlaced(_) => return "AssignedPodAdd",
+            Change::PodGone(_) => return "AssignedPodDelete",
+            Change::Namespace => return "NamespaceUpdate",
+            Change::Volumes(change) => change,
+        };
+        match change {
+            VolumeChange::Claim { new: true, .. } => "PersistentVolumeClaimAdd",
+            VolumeChange::Claim { .. } => "PersistentVolumeClaimUpdate",
+            VolumeChange::Volume { old: None, .. } => "PersistentVolumeAdd",
+            VolumeChange::Volume { .. } => "PersistentVolumeUpdate",
+            VolumeChange::Class { old: None, .. } => "StorageClassAdd",
+            VolumeChange::Class { .. } => "StorageClassUpdate",
+            VolumeChange::CsiNode { old: None, .. } => "CSINodeAdd",
+            VolumeChange::CsiNode { .. } => "CSINodeUpdate",
+            VolumeChange::DriverStopsTelling => "CSIDriverUpdate",
+            VolumeChange::MoreRoom => "CSIStorageCapacityUpdate",
+            VolumeChange::Detached { .. } => "VolumeAttachmentDelete",
+        }
+    }
+
     /// The node as it is now, when the change is about a node that is there.
     fn node(&self) -> Option<&Node> {
         match self {

@@ -1,5 +1,6 @@
 //! Pods of groups in the queue: who is kept out until the group is complete, and the taking out of a whole group.
 
+use super::arrivals::LET_IN;
 use super::{Place, Queue, Queued};
 use crate::gang::{self, Members};
 use crate::object::Pod;
@@ -57,7 +58,7 @@ impl Queue {
 
     /// A pod that was taken out is to be tried again without more ado; one whose group is not complete any more waits.
     pub fn put_back(&mut self, queued: Queued, now: Millis) {
-        self.activate(queued, now);
+        self.activate(queued, now, LET_IN);
     }
 
     /// Pods that were kept out for their group since the last call, and are still.
@@ -82,7 +83,7 @@ impl Queue {
             if entry.is_some_and(|(_, place)| matches!(place, Place::Gated(_)))
                 && let Some((queued, _)) = self.take(&uid)
             {
-                self.activate(queued, now);
+                self.activate(queued, now, LET_IN);
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::{Eviction, Scheduler, WRITES_MAX};
 use crate::binder::Placed;
 use crate::gang::{self, Bound, Released, Relief, Verdict, place};
+use crate::metrics::{self, Outcome};
 use crate::object::Pod;
 use crate::queue::Queued;
 use crate::write;
@@ -10,6 +11,7 @@ use agent_runtime::{EventType, timestamp};
 use rand::RngExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// What a pod of a group is to be told.
 pub(super) struct Report {
@@ -22,12 +24,19 @@ impl Scheduler {
     pub(super) fn decide_gang(&mut self, key: gang::Key, first: Queued) {
         let mut waiting = self.world.queue.take_gang(&key);
         waiting.push(first);
+        let begun = Instant::now();
+        for queued in &mut waiting {
+            queued.begun = Some(begun);
+        }
         let pick = &mut |n| host::rng().random_range(0..n);
         let now = self.now();
-        match place(&mut self.world, &key, waiting, &mut self.start, pick) {
+        let verdict = place(&mut self.world, &key, waiting, &mut self.start, pick);
+        metrics::decided(begun.elapsed());
+        match verdict {
             Verdict::Placed { bound, refused } => {
                 self.bind_gang(key, bound);
                 for (queued, diagnosis) in refused {
+                    metrics::ended(&queued, Outcome::Unschedulable);
                     self.report(&queued.pod, diagnosis.message(None));
                     self.world.queue.park(queued, diagnosis.plugins, now);
                 }
@@ -39,8 +48,13 @@ impl Scheduler {
                 relief,
                 ..
             } => {
+                metrics::preempted(match &relief {
+                    Relief::Evict { victims, .. } => Some(victims.len()),
+                    _ => None,
+                });
                 self.relieve(relief);
                 for queued in waiting {
+                    metrics::ended(&queued, Outcome::Unschedulable);
                     self.report(&queued.pod, message.clone());
                     self.world.queue.park(queued, plugins.clone(), now);
                 }
