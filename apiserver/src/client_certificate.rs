@@ -44,6 +44,12 @@ impl PeerCertificate {
             known: Arc::default(),
         }
     }
+
+    /// Until when the certificate is valid, once a user was found by it, in Unix seconds.
+    pub(crate) fn valid_until(&self) -> Option<i64> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().map(|known| *known.lifetime.end())
+    }
 }
 
 /// The verifier for a listener: asks for a certificate, accepts none and any. `inner` checks the signatures of the

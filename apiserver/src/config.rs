@@ -19,6 +19,16 @@ pub fn git_version() -> String {
     format!("v1.{VERSION_MINOR}.1+kontiki.{}", env!("CARGO_PKG_VERSION"))
 }
 
+/// `platform` of `/version`, in Go's words.
+pub(crate) fn platform() -> String {
+    let machine = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{}/{machine}", std::env::consts::OS)
+}
+
 /// The client certificate with which this server calls node agents.
 #[derive(Clone)]
 pub struct KubeletIdentity {

@@ -1,6 +1,8 @@
 //! What every verb gets to know about its request.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use auth::User;
 use axum::response::Response;
@@ -44,6 +46,21 @@ impl Warnings {
     }
 }
 
+/// What of a request's time was not this server's own: waiting for a place, and for webhooks. Shared as warnings are.
+#[derive(Clone, Default)]
+pub(crate) struct Outside(Arc<AtomicU64>);
+
+impl Outside {
+    pub(crate) fn add(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    pub(crate) fn total(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
 pub(crate) struct Context {
     pub(crate) server: Arc<ApiServer>,
     pub(crate) info: RequestInfo,
@@ -58,6 +75,7 @@ pub(crate) struct Context {
     /// The server asks itself, for what it needs to be ready.
     pub(crate) is_own: bool,
     pub(crate) warnings: Warnings,
+    pub(crate) outside: Outside,
     /// What is told of the request.
     pub(crate) audit: Audit,
 }
@@ -82,6 +100,7 @@ impl Context {
             now: crate::clock::unix_seconds(),
             is_own: false,
             warnings: Warnings::default(),
+            outside: Outside::default(),
             audit: Audit::default(),
         }
     }

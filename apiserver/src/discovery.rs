@@ -14,7 +14,7 @@ use sha2::{Digest, Sha512};
 
 use crate::ApiServer;
 use crate::aggregation::{Aggregation, discovered};
-use crate::config::{VERSION_MINOR, git_version};
+use crate::config::{VERSION_MINOR, git_version, platform};
 use crate::context::Context;
 use crate::customs::Customs;
 use crate::health;
@@ -390,7 +390,7 @@ fn version() -> Value {
         "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
         "gitVersion": git_version(), "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "none", "compiler": "rustc",
-        "platform": format!("{}/{}", std::env::consts::OS, match std::env::consts::ARCH { "x86_64" => "amd64", "aarch64" => "arm64", other => other })
+        "platform": platform(),
     })
 }
 

@@ -22,8 +22,9 @@ use tokio::time::Instant;
 use crate::ApiServer;
 use crate::audit::{self, Audit};
 use crate::body;
-use crate::context::{Context, Warnings};
+use crate::context::{Context, Outside, Warnings};
 use crate::flow::{self, Kind, Stored, Urgency};
+use crate::metrics::Served;
 use crate::negotiate::{self, Offer, Output};
 use crate::proxy::Arrival;
 use crate::request::{Query, RequestInfo};
@@ -101,7 +102,9 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         form: negotiate::Form::Object,
         ..output.clone().unwrap_or(Output::PLAIN)
     };
-    let warnings = Warnings::default();
+    let (warnings, outside) = (Warnings::default(), Outside::default());
+    let dry_run = dry_run_of(&query);
+    let applies = info.verb == "patch" && verbs::patch::is_applied(&headers);
     let id = audit_id(&headers);
     let audit = Audit::of(server.auditors.now(), &id, &parts, &info);
     let mut matched = None;
@@ -115,7 +118,7 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         server.clone(),
         asked,
         &mut body,
-        (warnings.clone(), audit.clone()),
+        (warnings.clone(), outside.clone(), audit.clone()),
         &mut matched,
     ))
     .catch_unwind()
@@ -149,16 +152,28 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("audit-id", id);
     }
-    server.metrics.observe(
-        &info,
-        served.as_deref(),
-        response.status(),
-        started.elapsed(),
-    );
+    let request = Served {
+        code: response.status(),
+        dry_run,
+        applies,
+        elapsed: started.elapsed(),
+        outside: outside.total(),
+        bytes: flow::bytes_of(&response),
+    };
+    server.metrics.observe(&info, served.as_deref(), &request);
     if response.status().is_client_error() || response.status().is_server_error() {
         body.drain(&headers).await;
     }
     response
+}
+
+/// Whether the request only tries, for figures: what it says is not looked through yet.
+fn dry_run_of(query: &Query) -> &'static str {
+    match query.get("dryRun") {
+        None | Some("") => "",
+        Some("All") => "All",
+        Some(_) => "invalid",
+    }
 }
 
 /// What the client calls the request, or a new name for it.
@@ -203,7 +218,7 @@ async fn pipeline(
     server: Arc<ApiServer>,
     asked: Asked,
     body: &mut body::Incoming,
-    (warnings, audit): (Warnings, Audit),
+    (warnings, outside, audit): (Warnings, Outside, Audit),
     matched: &mut Option<flow::Matched>,
 ) -> ApiResult<Response> {
     let Asked {
@@ -259,6 +274,7 @@ async fn pipeline(
     let context = Context::new(server, info, query, parts.headers, user, output);
     let context = Context {
         warnings,
+        outside,
         audit,
         deadline: begun + allowed,
         ..context
@@ -318,7 +334,6 @@ async fn in_time(
     work: impl Future<Output = ApiResult<Response>>,
 ) -> ApiResult<Response> {
     let text = "request did not complete within requested timeout - context deadline exceeded";
-    let _working = context.server.metrics.calls.begin(context.info.verb);
     let done = tokio::time::timeout_at(context.deadline, work).await;
     done.unwrap_or_else(|_| {
         terminate(context, 504);
@@ -348,6 +363,7 @@ async fn pass_on(
         Ok(held) => held,
         Err(refusal) => return Ok(refusal),
     };
+    let _working = context.server.metrics.calls.begin(context.info.verb);
     in_time(context, aggregation::pass(context, arrival, other)).await
 }
 
@@ -525,7 +541,13 @@ async fn enter(
     let urgency = urgency(&context.user, &context.info);
     let who = (&context.user, &context.info);
     let held = matched.enter(who, kind, urgency, context.deadline);
+    let (waiting, begun) = (
+        context.server.metrics.calls.wait(context.info.verb),
+        Instant::now(),
+    );
     let held = held.await;
+    drop(waiting);
+    context.outside.add(begun.elapsed());
     if let Err(refusal) = &held {
         terminate(context, refusal.status().as_u16());
     }
@@ -613,7 +635,9 @@ async fn serve(
         Ok(held) => held,
         Err(refusal) => return Ok(refusal),
     };
+    let working = context.server.metrics.calls.begin(context.info.verb);
     let response = work(context, route, body).await?;
+    drop(working);
     Ok(match held {
         // The work is done: what is left is to send it.
         Some(flow::Held { seat: _seat, bytes }) => bytes.counted(response),

@@ -1,10 +1,13 @@
 //! `/metrics`, under the names that Kubernetes' API server uses, so that existing dashboards work.
 
 mod calls;
+mod plugins;
+mod requests;
+mod storage;
+mod watched;
 
 use std::time::Duration;
 
-use http::StatusCode;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -15,12 +18,12 @@ use crate::ApiServer;
 use crate::request::RequestInfo;
 use crate::world::World;
 pub(crate) use calls::{Calls, WebhookCall, WebhookOutcome};
-
-/// Kubernetes' buckets of the request duration.
-const BUCKETS: &[f64] = &[
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
-    10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
-];
+pub(crate) use plugins::{Asked as AskedPlugin, Plugins};
+use requests::{Labels, Requests};
+pub(crate) use requests::{OpenWatch, Served};
+pub(crate) use storage::Storage;
+pub(crate) use watched::Sent;
+use watched::Watched;
 
 /// Kubernetes' buckets of a call of a conversion webhook, and of the conversion by its versions.
 const CONVERSION_BUCKETS: &[f64] = &[
@@ -33,13 +36,15 @@ const VERSION_BUCKETS: &[f64] = &[
 
 pub(crate) struct Metrics {
     registry: Registry,
-    requests: IntCounterVec,
-    durations: HistogramVec,
-    watches: IntGaugeVec,
+    requests: Requests,
     objects: IntGaugeVec,
     /// The same under the newer name.
     resource_objects: IntGaugeVec,
     pub(crate) calls: Calls,
+    /// The plugins of admission.
+    pub(crate) plugins: Plugins,
+    watched: Watched,
+    pub(crate) storage: Storage,
     revision: IntGauge,
     conversions: Conversions,
     reloads: IntCounterVec,
@@ -81,38 +86,10 @@ impl Conversions {
     }
 }
 
-/// Counts an open watch until it is dropped.
-pub(crate) struct OpenWatch(IntGauge);
-
-impl Drop for OpenWatch {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 impl Metrics {
     pub(crate) fn new(world: &World) -> Metrics {
         const VALID: &str = "names and labels are constants";
         let registry = Registry::new();
-        let requests = IntCounterVec::new(
-            Opts::new("apiserver_request_total", "Counter of apiserver requests broken out for each verb, group, version, resource, scope and HTTP response code."),
-            &["verb", "group", "version", "resource", "subresource", "scope", "code"],
-        )
-        .expect(VALID);
-        let durations = HistogramVec::new(
-            HistogramOpts::new("apiserver_request_duration_seconds", "Response latency distribution in seconds for each verb, group, version, resource, subresource and scope.")
-                .buckets(BUCKETS.to_vec()),
-            &["verb", "group", "version", "resource", "subresource", "scope"],
-        )
-        .expect(VALID);
-        let watches = IntGaugeVec::new(
-            Opts::new(
-                "apiserver_longrunning_requests",
-                "Gauge of all active long-running apiserver requests.",
-            ),
-            &["verb", "group", "version", "resource"],
-        )
-        .expect(VALID);
         let objects = IntGaugeVec::new(
             Opts::new(
                 "apiserver_storage_objects",
@@ -161,10 +138,7 @@ impl Metrics {
         )
         .expect(VALID);
         for collector in [
-            Box::new(requests.clone()) as Box<dyn prometheus::core::Collector>,
-            Box::new(durations.clone()),
-            Box::new(watches.clone()),
-            Box::new(objects.clone()),
+            Box::new(objects.clone()) as Box<dyn prometheus::core::Collector>,
             Box::new(resource_objects.clone()),
             Box::new(revision.clone()),
             Box::new(conversions.requests.clone()),
@@ -180,10 +154,11 @@ impl Metrics {
                 .expect("every collector is registered once");
         }
         Metrics {
+            requests: Requests::new(&registry),
+            plugins: Plugins::new(&registry),
+            watched: Watched::new(&registry),
+            storage: Storage::new(&registry),
             registry,
-            requests,
-            durations,
-            watches,
             objects,
             resource_objects,
             calls,
@@ -209,65 +184,15 @@ impl Metrics {
         self.expiries.with_label_values(&[file]).set(seconds);
     }
 
-    pub(crate) fn observe(
-        &self,
-        info: &RequestInfo,
-        served: Option<&Resource>,
-        code: StatusCode,
-        elapsed: Duration,
-    ) {
-        // Only names that exist become labels: clients must not be able to grow this table.
-        let served = served.filter(|_| info.is_resource);
-        let known = served.is_some();
-        let of = |text: &'_ str| {
-            if known {
-                text.to_owned()
-            } else {
-                String::new()
-            }
-        };
-        let subresource = served
-            .and_then(|resource| resource.subresource(&info.subresource))
-            .map_or("", |subresource| subresource.name);
-        let scope = match (known, info.is_collection(), info.namespace.is_empty()) {
-            (false, ..) => "",
-            (true, false, _) => "resource",
-            (true, true, false) => "namespace",
-            (true, true, true) => "cluster",
-        };
-        let verb = info.verb.to_ascii_uppercase();
-        let (group, version, resource) = (of(&info.group), of(&info.version), of(&info.resource));
-        let labels = [
-            verb.as_str(),
-            &group,
-            &version,
-            &resource,
-            subresource,
-            scope,
-        ];
-        let code = code.as_u16().to_string();
-        self.requests
-            .with_label_values(&[
-                labels[0], labels[1], labels[2], labels[3], labels[4], labels[5], &code,
-            ])
-            .inc();
-        if !info.is_long_running() {
-            self.durations
-                .with_label_values(&labels)
-                .observe(elapsed.as_secs_f64());
-        }
+    /// Counts a request that was answered.
+    pub(crate) fn observe(&self, info: &RequestInfo, served: Option<&Resource>, request: &Served) {
+        self.requests.observe(info, served, request);
     }
 
     /// Counts a request that this server gave up.
     pub(crate) fn terminate(&self, info: &RequestInfo, served: Option<&Resource>, code: u16) {
-        let served = served.filter(|_| info.is_resource);
-        let of = |text: &'_ str| match served {
-            Some(_) => text.to_owned(),
-            None => String::new(),
-        };
-        let verb = info.verb.to_ascii_uppercase();
-        let (group, version, resource) = (of(&info.group), of(&info.version), of(&info.resource));
-        let labels = [verb.as_str(), &group, &version, &resource];
+        let labels = Labels::of(info, served, false);
+        let labels = [labels.verb, labels.group, labels.version, labels.resource];
         self.calls.terminated(labels, &code.to_string());
     }
 
@@ -298,15 +223,13 @@ impl Metrics {
             .observe(seconds);
     }
 
-    pub(crate) fn open_watch(&self, resource: &Resource) -> OpenWatch {
-        let gauge = self.watches.with_label_values(&[
-            "WATCH",
-            &resource.group,
-            &resource.version,
-            &resource.plural,
-        ]);
-        gauge.inc();
-        OpenWatch(gauge)
+    pub(crate) fn open_watch(&self, info: &RequestInfo, resource: &Resource) -> OpenWatch {
+        self.requests.open_watch(info, resource)
+    }
+
+    /// Where a watch of the resource counts what it sends.
+    pub(crate) fn sent_to_watches(&self, resource: &Resource) -> Sent {
+        self.watched.of(resource)
     }
 
     pub(crate) fn render(&self, server: &ApiServer) -> String {
@@ -322,6 +245,8 @@ impl Metrics {
             }
         }
         self.revision.set(server.world.revision());
+        self.storage.show(&server.store.status());
+        self.storage.show_services(&server.world);
         server.flow.observe();
         let auditor = server.auditors.now();
         for (plugin, lost) in auditor.iter().flat_map(|auditor| auditor.lost()) {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,6 +18,7 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use prometheus::{IntCounter, register_int_counter};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -139,6 +140,7 @@ pub async fn serve_tls(
     limits: ServeLimits,
     shutdown: CancellationToken,
 ) {
+    LazyLock::force(&HANDSHAKE_ERRORS);
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let addresses = Arc::new(Addresses::default());
     let mut connections = JoinSet::new();
@@ -174,8 +176,14 @@ pub async fn serve_tls(
             };
             match handshake {
                 Ok(Ok(stream)) => serve_connection(stream, peer, router, &limits, stop).await,
-                Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
-                Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
+                Ok(Err(error)) => {
+                    HANDSHAKE_ERRORS.inc();
+                    tracing::debug!(%error, %peer, "TLS handshake failed");
+                }
+                Err(_) => {
+                    HANDSHAKE_ERRORS.inc();
+                    tracing::debug!(%peer, "TLS handshake timed out");
+                }
             }
             drop((slot, counted));
         });
@@ -190,6 +198,15 @@ pub async fn serve_tls(
     }
     connections.shutdown().await;
 }
+
+/// In the process's registry: listeners know no server.
+static HANDSHAKE_ERRORS: LazyLock<IntCounter> = LazyLock::new(|| {
+    register_int_counter!(
+        "apiserver_tls_handshake_errors_total",
+        "Connections whose TLS handshake did not come about."
+    )
+    .expect("each name is registered once in a process")
+});
 
 type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 

@@ -15,6 +15,7 @@ use kv::{
 use resources::{Resource, Storage};
 use schema::Object;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::ApiServer;
 use crate::codec::{self, Versioned};
@@ -214,6 +215,15 @@ fn uid(value: &[u8]) -> Option<String> {
     Some(object["metadata"]["uid"].as_str()?.to_owned())
 }
 
+/// What a write does, for figures.
+fn operation(decided_on: i64, op: &RequestOp) -> &'static str {
+    match &op.request {
+        Some(Request::DeleteRange(_)) => "delete",
+        _ if decided_on == 0 => "create",
+        _ => "update",
+    }
+}
+
 impl ApiServer {
     /// Writes once, where the key is still at the revision that was `decided_on` (0: absent). The store itself finds out
     /// what became of a write whose leader went away, nearly always. Where it cannot, the write is sent again: its
@@ -244,7 +254,11 @@ impl ApiServer {
         request.success.extend(extra.ops);
         let mut unsure = None;
         for _ in 0..UNSURE_ATTEMPTS_MAX {
-            match self.store.txn(request.clone()).await {
+            let begun = Instant::now();
+            let outcome = self.store.txn(request.clone()).await;
+            let storage = &self.metrics.storage;
+            storage.wrote(operation(decided_on, &op), resource, begun.elapsed());
+            match outcome {
                 Ok(answer) if answer.body.succeeded => return Ok(Commit::Done(answer.revision)),
                 Ok(_) => {
                     return match unsure {

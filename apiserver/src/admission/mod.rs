@@ -31,6 +31,7 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::decode::Expected;
+use crate::metrics::AskedPlugin;
 use crate::status::ApiResult;
 pub(crate) use policy::Policies;
 pub(crate) use resource_quota::{Charge, Look, Queues, charge};
@@ -187,17 +188,35 @@ type Validate = fn(&Admission<'_>, Option<&Object>) -> ApiResult<()>;
 /// One admission plugin; either half may do nothing.
 struct Plugin {
     /// Kubernetes' name of the plugin.
-    #[cfg_attr(not(test), allow(dead_code))]
     name: &'static str,
-    mutate: Mutate,
-    validate: Validate,
+    mutate: Option<Mutate>,
+    validate: Option<Validate>,
 }
 
-fn no_mutation(_: &Admission<'_>, _: &mut Object) -> ApiResult<()> {
-    Ok(())
-}
-
-fn no_validation(_: &Admission<'_>, _: Option<&Object>) -> ApiResult<()> {
+/// Asks the plugins one after the other until one refuses, and counts how long each takes. `ask` has nothing for a plugin
+/// without that half.
+fn ask_each(
+    admission: &Admission<'_>,
+    step: &'static str,
+    mut ask: impl FnMut(&Plugin) -> Option<ApiResult<()>>,
+) -> ApiResult<()> {
+    let figures = &admission.context.server.metrics.plugins;
+    let mut since = Instant::now();
+    for (place, plugin) in PLUGINS.iter().enumerate() {
+        let Some(outcome) = ask(plugin) else {
+            continue;
+        };
+        let asked = AskedPlugin {
+            place,
+            name: plugin.name,
+            step,
+            operation: admission.operation,
+        };
+        let now = Instant::now();
+        figures.took(asked, outcome.is_err(), now - since);
+        since = now;
+        outcome?;
+    }
     Ok(())
 }
 
@@ -205,104 +224,104 @@ fn no_validation(_: &Admission<'_>, _: Option<&Object>) -> ApiResult<()> {
 const PLUGINS: &[Plugin] = &[
     Plugin {
         name: "NamespaceLifecycle",
-        mutate: namespace_lifecycle::admit,
-        validate: namespace_lifecycle::validate,
+        mutate: Some(namespace_lifecycle::admit),
+        validate: Some(namespace_lifecycle::validate),
     },
     Plugin {
         name: "LimitRanger",
-        mutate: limit_ranger::mutate,
-        validate: limit_ranger::validate,
+        mutate: Some(limit_ranger::mutate),
+        validate: Some(limit_ranger::validate),
     },
     Plugin {
         name: "ServiceAccount",
-        mutate: service_account::mutate,
-        validate: no_validation,
+        mutate: Some(service_account::mutate),
+        validate: None,
     },
     Plugin {
         name: "NodeRestriction",
-        mutate: no_mutation,
-        validate: node_restriction::validate,
+        mutate: None,
+        validate: Some(node_restriction::validate),
     },
     Plugin {
         name: "TaintNodesByCondition",
-        mutate: taint_nodes_by_condition::mutate,
-        validate: no_validation,
+        mutate: Some(taint_nodes_by_condition::mutate),
+        validate: None,
     },
     Plugin {
         name: "PodSecurity",
-        mutate: no_mutation,
-        validate: pod_security::validate,
+        mutate: None,
+        validate: Some(pod_security::validate),
     },
     Plugin {
         name: "Priority",
-        mutate: priority::mutate,
-        validate: priority::validate,
+        mutate: Some(priority::mutate),
+        validate: Some(priority::validate),
     },
     Plugin {
         name: "DefaultTolerationSeconds",
-        mutate: default_toleration_seconds::mutate,
-        validate: no_validation,
+        mutate: Some(default_toleration_seconds::mutate),
+        validate: None,
     },
     Plugin {
         name: "DefaultStorageClass",
-        mutate: default_storage_class::mutate,
-        validate: no_validation,
+        mutate: Some(default_storage_class::mutate),
+        validate: None,
     },
     Plugin {
         name: "StorageObjectInUseProtection",
-        mutate: storage_protection::mutate,
-        validate: no_validation,
+        mutate: Some(storage_protection::mutate),
+        validate: None,
     },
     Plugin {
         name: "PersistentVolumeClaimResize",
-        mutate: no_mutation,
-        validate: claim_resize::validate,
+        mutate: None,
+        validate: Some(claim_resize::validate),
     },
     Plugin {
         name: "RuntimeClass",
-        mutate: runtime_class::mutate,
-        validate: runtime_class::validate,
+        mutate: Some(runtime_class::mutate),
+        validate: Some(runtime_class::validate),
     },
     Plugin {
         name: "CertificateApproval",
-        mutate: no_mutation,
-        validate: certificates::approval,
+        mutate: None,
+        validate: Some(certificates::approval),
     },
     Plugin {
         name: "CertificateSigning",
-        mutate: no_mutation,
-        validate: certificates::signing,
+        mutate: None,
+        validate: Some(certificates::signing),
     },
     Plugin {
         name: "CertificateSubjectRestriction",
-        mutate: no_mutation,
-        validate: certificates::subject,
+        mutate: None,
+        validate: Some(certificates::subject),
     },
     Plugin {
         name: "DefaultIngressClass",
-        mutate: default_ingress_class::mutate,
-        validate: no_validation,
+        mutate: Some(default_ingress_class::mutate),
+        validate: None,
     },
     Plugin {
         name: "PodTopologyLabels",
-        mutate: pod_topology_labels::mutate,
-        validate: no_validation,
+        mutate: Some(pod_topology_labels::mutate),
+        validate: None,
     },
     Plugin {
         name: "PodResizeValidator",
-        mutate: no_mutation,
-        validate: pod_resize::validate,
+        mutate: None,
+        validate: Some(pod_resize::validate),
     },
     Plugin {
         name: "RBACEscalation",
-        mutate: no_mutation,
-        validate: rbac_escalation::validate,
+        mutate: None,
+        validate: Some(rbac_escalation::validate),
     },
     // In Kubernetes a check of the kinds' own, as the one before.
     Plugin {
         name: "PolicyParameters",
-        mutate: no_mutation,
-        validate: policy::reading::validate,
+        mutate: None,
+        validate: Some(policy::reading::validate),
     },
 ];
 
@@ -349,9 +368,9 @@ async fn mutate_in_rounds(
     let mut policies = policy::Rounds::new(admission);
     loop {
         if let Some(object) = object.as_deref_mut() {
-            PLUGINS
-                .iter()
-                .try_for_each(|plugin| (plugin.mutate)(admission, object))?;
+            ask_each(admission, "admit", |plugin| {
+                plugin.mutate.map(|mutate| mutate(admission, object))
+            })?;
         }
         if admission.context.is_own {
             return Ok(());
@@ -378,9 +397,9 @@ pub(crate) async fn validate(admission: &Admission<'_>, object: Option<&Object>)
 }
 
 async fn validate_by_all(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
-    PLUGINS
-        .iter()
-        .try_for_each(|plugin| (plugin.validate)(admission, object))?;
+    ask_each(admission, "validate", |plugin| {
+        plugin.validate.map(|validate| validate(admission, object))
+    })?;
     if !admission.context.is_own {
         policy::validate(admission, object).await?;
         webhook::validate(admission, object).await?;

@@ -119,7 +119,12 @@ impl Authenticator {
         let mut refused = false;
         if let Some(peer) = extensions.get::<PeerCertificate>() {
             match self.user_of_certificate(peer, headers, now) {
-                Ok(user) => return Ok(user.authenticated()),
+                Ok(user) => {
+                    if let Some(until) = peer.valid_until() {
+                        server.metrics.calls.certified(until - now);
+                    }
+                    return Ok(user.authenticated());
+                }
                 // A good token next to it still counts.
                 Err(_) => refused = true,
             }

@@ -415,6 +415,14 @@ pub(crate) struct Bytes {
 #[derive(Clone, Copy)]
 pub(crate) struct AnswerBytes(pub(crate) u64);
 
+/// How large an answer is, where that is known.
+pub(crate) fn bytes_of(response: &Response) -> Option<u64> {
+    use http_body::Body as _;
+    let told = response.extensions().get::<AnswerBytes>();
+    let exact = response.body().size_hint().exact();
+    exact.or(told.map(|told| told.0))
+}
+
 impl Bytes {
     /// The answer is known to be so large; small ones do not count.
     pub(crate) fn settle(&mut self, bytes: u64) {
@@ -438,11 +446,8 @@ impl Bytes {
     }
 
     /// The answer with these bytes, as its client takes them.
-    pub(crate) fn counted(mut self, mut response: Response) -> Response {
-        use http_body::Body as _;
-        let told = response.extensions_mut().remove::<AnswerBytes>();
-        let exact = response.body().size_hint().exact();
-        if let Some(bytes) = exact.or(told.map(|told| told.0)) {
+    pub(crate) fn counted(mut self, response: Response) -> Response {
+        if let Some(bytes) = bytes_of(&response) {
             self.settle(bytes);
         }
         if self.left == 0 {

@@ -6,12 +6,30 @@ use std::time::Duration;
 use auth::User;
 use auth::request::Decision;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 /// Kubernetes' buckets of an admission step, and of a webhook.
-const STEP_BUCKETS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
+pub(super) const STEP_BUCKETS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
 const WEBHOOK_BUCKETS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0];
+/// Half an hour to a year.
+const CERTIFICATE_BUCKETS: &[f64] = &[
+    0.0,
+    1_800.0,
+    3_600.0,
+    7_200.0,
+    21_600.0,
+    43_200.0,
+    86_400.0,
+    172_800.0,
+    345_600.0,
+    604_800.0,
+    2_592_000.0,
+    7_776_000.0,
+    15_552_000.0,
+    31_104_000.0,
+];
 /// Larger codes of webhooks count as this one: they choose theirs freely.
 const CODE_MAX: u16 = 600;
 
@@ -19,12 +37,15 @@ pub(crate) struct Calls {
     known: IntCounter,
     unknown: IntCounter,
     users: IntCounterVec,
+    certificates: Histogram,
     allowed: IntCounter,
     denied: IntCounter,
     no_opinion: IntCounter,
     undecided: IntCounter,
     reads: IntGauge,
     writes: IntGauge,
+    waiting_reads: IntGauge,
+    waiting_writes: IntGauge,
     terminations: IntCounterVec,
     deprecated: IntGaugeVec,
     steps: HistogramVec,
@@ -34,8 +55,15 @@ pub(crate) struct Calls {
     webhook_fail_opens: IntCounterVec,
 }
 
-/// Counts a request as worked on until it is dropped.
+/// Counts a request as worked on, or as waiting, until it is dropped.
 pub(crate) struct InFlight(IntGauge);
+
+impl InFlight {
+    fn one(gauge: &IntGauge) -> InFlight {
+        gauge.inc();
+        InFlight(gauge.clone())
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -57,9 +85,11 @@ pub(crate) enum WebhookOutcome {
     Allowed,
     /// Its own word, with its code; 0 where it is this server that could not go on.
     Refused(u16),
-    /// No answer, and whether that refuses the request.
+    /// No answer that counts, and whether that refuses the request.
     Failed {
         closed: bool,
+        /// Of the answer, where it is its code that does not do.
+        code: u16,
     },
 }
 
@@ -87,6 +117,12 @@ impl Calls {
             "Counter of authenticated attempts.",
             &["result"],
         );
+        let certificates = histograms(
+            "apiserver_client_certificate_expiration_seconds",
+            "For how long the client certificates are still valid with which requests come.",
+            &[],
+            CERTIFICATE_BUCKETS,
+        );
         let authorizations = counters(
             "authorization_attempts_total",
             "Counter of authorization attempts broken down by result. It can be either 'allowed', 'denied', 'no-opinion' or 'error'.",
@@ -97,6 +133,11 @@ impl Calls {
             "Number of requests that are worked on now, per request kind.",
             &["request_kind"],
         );
+        let waiting = gauges(
+            "apiserver_current_inqueue_requests",
+            "Number of requests that wait for a place among those that are worked on, per request kind.",
+            &["request_kind"],
+        );
         Calls {
             known: authentications.with_label_values(&["success"]),
             unknown: authentications.with_label_values(&["failure"]),
@@ -105,12 +146,15 @@ impl Calls {
                 "Counter of authenticated requests broken out by username.",
                 &["username"],
             ),
+            certificates: certificates.with_label_values::<&str>(&[]),
             allowed: authorizations.with_label_values(&["allowed"]),
             denied: authorizations.with_label_values(&["denied"]),
             no_opinion: authorizations.with_label_values(&["no-opinion"]),
             undecided: authorizations.with_label_values(&["error"]),
             reads: in_flight.with_label_values(&["readOnly"]),
             writes: in_flight.with_label_values(&["mutating"]),
+            waiting_reads: waiting.with_label_values(&["readOnly"]),
+            waiting_writes: waiting.with_label_values(&["mutating"]),
             terminations: counters(
                 "apiserver_request_terminations_total",
                 "Number of requests which apiserver terminated in self-defense.",
@@ -166,6 +210,11 @@ impl Calls {
         self.users.with_label_values(&[group_of(&user.name)]).inc();
     }
 
+    /// A request came with a client certificate that is valid for so long.
+    pub(crate) fn certified(&self, seconds: i64) {
+        self.certificates.observe(seconds as f64);
+    }
+
     pub(crate) fn authorized(&self, decision: &Decision) {
         let counter = match decision {
             Decision { allowed: true, .. } => &self.allowed,
@@ -178,12 +227,18 @@ impl Calls {
 
     /// A request that is worked on, which is no watch and nothing else that lives as long as its client.
     pub(crate) fn begin(&self, verb: &str) -> InFlight {
-        let gauge = match verb {
-            "get" | "list" | "watch" | "head" | "options" => &self.reads,
-            _ => &self.writes,
-        };
-        gauge.inc();
-        InFlight(gauge.clone())
+        InFlight::one(match reads(verb) {
+            true => &self.reads,
+            false => &self.writes,
+        })
+    }
+
+    /// A request that may have to wait before that.
+    pub(crate) fn wait(&self, verb: &str) -> InFlight {
+        InFlight::one(match reads(verb) {
+            true => &self.waiting_reads,
+            false => &self.waiting_writes,
+        })
     }
 
     /// This server gave a request up. The labels are those of its counter, up to the resource.
@@ -213,7 +268,6 @@ impl Calls {
     }
 
     pub(crate) fn called(&self, call: &WebhookCall<'_>, outcome: &WebhookOutcome) {
-        const UNAVAILABLE: u16 = 503;
         let WebhookCall {
             name,
             kind,
@@ -224,7 +278,7 @@ impl Calls {
             WebhookOutcome::Allowed => (200, false, ""),
             WebhookOutcome::Refused(0) => (0, true, "apiserver_internal_error"),
             WebhookOutcome::Refused(code) => (*code, true, "no_error"),
-            WebhookOutcome::Failed { closed } => (UNAVAILABLE, *closed, "calling_webhook_error"),
+            WebhookOutcome::Failed { closed, code } => (*code, *closed, "calling_webhook_error"),
         };
         let code = code.min(CODE_MAX).to_string();
         let labels = [name, kind, operation, &code, truth(rejected)];
@@ -240,6 +294,10 @@ impl Calls {
             self.webhook_fail_opens.with_label_values(&labels).inc();
         }
     }
+}
+
+fn reads(verb: &str) -> bool {
+    matches!(verb, "get" | "list" | "watch" | "head" | "options")
 }
 
 fn truth(value: bool) -> &'static str {
@@ -272,6 +330,7 @@ mod tests {
         calls.authorized(&Decision::no_opinion("why"));
         calls.terminated(["LIST", "", "v1", "pods"], "504");
         calls.deprecated("endpoints");
+        calls.certified(5_000);
         calls.admitted("admit", "CREATE", false, Duration::ZERO);
         let call = WebhookCall {
             name: "h.example.com",
@@ -282,12 +341,19 @@ mod tests {
         for outcome in [
             WebhookOutcome::Allowed,
             WebhookOutcome::Refused(999),
-            WebhookOutcome::Failed { closed: false },
-            WebhookOutcome::Failed { closed: true },
+            WebhookOutcome::Failed {
+                closed: false,
+                code: 503,
+            },
+            WebhookOutcome::Failed {
+                closed: true,
+                code: 404,
+            },
         ] {
             calls.called(&call, &outcome);
         }
         let working = calls.begin("create");
+        let waiting = calls.wait("list");
         let text = || {
             TextEncoder::new()
                 .encode_to_string(&registry.gather())
@@ -296,20 +362,25 @@ mod tests {
         assert!(
             text().contains("apiserver_current_inflight_requests{request_kind=\"mutating\"} 1")
         );
-        drop(working);
+        assert!(text().contains("apiserver_current_inqueue_requests{request_kind=\"readOnly\"} 1"));
+        drop((working, waiting));
         let text = text();
         let hook = "name=\"h.example.com\",operation=\"CREATE\"";
         for line in [
             "apiserver_current_inflight_requests{request_kind=\"mutating\"} 0".to_owned(),
+            "apiserver_current_inqueue_requests{request_kind=\"readOnly\"} 0".to_owned(),
+            format!("apiserver_admission_webhook_request_total{{code=\"503\",{hook},rejected=\"false\",type=\"admit\"}} 1"),
             "authentication_attempts{result=\"failure\"} 1".to_owned(),
             "authenticated_user_requests{username=\"email_id\"} 1".to_owned(),
+            "apiserver_client_certificate_expiration_seconds_bucket{le=\"7200\"} 1".to_owned(),
+            "apiserver_client_certificate_expiration_seconds_bucket{le=\"3600\"} 0".to_owned(),
             "authorization_attempts_total{result=\"no-opinion\"} 1".to_owned(),
             "apiserver_request_terminations_total{code=\"504\",component=\"apiserver\",group=\"\",resource=\"pods\",verb=\"LIST\",version=\"v1\"} 1".to_owned(),
             "apiserver_requested_deprecated_apis{group=\"\",removed_release=\"\",resource=\"endpoints\",subresource=\"\",version=\"v1\"} 1".to_owned(),
             "apiserver_admission_step_admission_duration_seconds_count{operation=\"CREATE\",rejected=\"false\",type=\"admit\"} 1".to_owned(),
             format!("apiserver_admission_webhook_request_total{{code=\"600\",{hook},rejected=\"true\",type=\"admit\"}} 1"),
             "apiserver_admission_webhook_fail_open_count{name=\"h.example.com\",type=\"admit\"} 1".to_owned(),
-            format!("apiserver_admission_webhook_rejection_count{{error_type=\"calling_webhook_error\",{hook},rejection_code=\"503\",type=\"admit\"}} 1"),
+            format!("apiserver_admission_webhook_rejection_count{{error_type=\"calling_webhook_error\",{hook},rejection_code=\"404\",type=\"admit\"}} 1"),
         ] {
             assert!(text.contains(&line), "{line}\n{text}");
         }

@@ -3,7 +3,7 @@
 
 use axum::response::Response;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
@@ -93,7 +93,12 @@ fn refuse(error: &schema::patch::PatchError) -> ApiError {
 
 /// Whether the request is a server-side apply.
 pub(crate) fn is_apply(context: &Context) -> bool {
-    negotiate::media_type(&context.headers) == APPLY_PATCH
+    is_applied(&context.headers)
+}
+
+/// The same, by the headers of a patch.
+pub(crate) fn is_applied(headers: &HeaderMap) -> bool {
+    negotiate::media_type(headers) == APPLY_PATCH
 }
 
 /// Who owns what a patch of the other types changes.

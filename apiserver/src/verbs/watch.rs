@@ -127,6 +127,7 @@ struct Watcher {
     /// The first event of a Table watch carries the columns.
     columns_sent: bool,
     stopping: tokio_util::sync::CancellationToken,
+    sent_events: crate::metrics::Sent,
     _open: crate::metrics::OpenWatch,
     _watched: Option<Watched>,
 }
@@ -231,7 +232,8 @@ impl Watcher {
             ended: false,
             columns_sent: false,
             stopping: server.stopping.clone(),
-            _open: server.metrics.open_watch(resource),
+            sent_events: server.metrics.sent_to_watches(resource),
+            _open: server.metrics.open_watch(&context.info, resource),
             _watched: watched,
         };
         watcher.schedule_bookmark(now);
@@ -266,7 +268,9 @@ impl Watcher {
             };
             for entry in forms {
                 if !self.by_form || self.selection.matches(&entry) {
+                    let before = frame.len();
                     self.write(&mut frame, "ADDED", entry.json(), &entry);
+                    self.sent_events.event(frame.len() - before);
                 }
             }
             if frame.len() >= FRAME_BYTES {
@@ -429,7 +433,7 @@ impl Watcher {
             .new
             .as_ref()
             .filter(|entry| self.selection.matches(entry));
-        match (old, new) {
+        let event = match (old, new) {
             (None, Some(new)) => Some(self.framed(change, "ADDED", new.json(), new)),
             (Some(_), Some(new)) => Some(self.framed(change, "MODIFIED", new.json(), new)),
             (Some(old), None) => {
@@ -440,7 +444,8 @@ impl Watcher {
                 Some(self.framed(change, "DELETED", &gone, old))
             }
             (None, None) => None,
-        }
+        };
+        event.inspect(|event| self.sent_events.event(event.len()))
     }
 
     /// One event. Rows of a Table are of this moment and this client, all else is the same for others.
@@ -529,7 +534,9 @@ impl Watcher {
                 })
             }
         };
+        let before = frame.len();
         write_value(self.output.encoding, frame, "BOOKMARK", &value);
+        self.sent_events.event(frame.len() - before);
     }
 
     fn write_error(&self, frame: &mut BytesMut, error: &ApiError) {

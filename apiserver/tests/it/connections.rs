@@ -141,7 +141,7 @@ async fn until(server: &Server, line: &str, is_right: impl Fn(f64) -> bool) {
 }
 
 const BYTES: &str = "apiserver_flowcontrol_response_bytes{priority_level=\"global-default\"}";
-const WATCHES: &str = "apiserver_longrunning_requests{group=\"\",resource=\"configmaps\",verb=\"WATCH\",version=\"v1\"}";
+const WATCHES: &str = "apiserver_longrunning_requests{component=\"apiserver\",group=\"\",resource=\"configmaps\",scope=\"namespace\",subresource=\"\",verb=\"WATCH\",version=\"v1\"}";
 
 /// A list of 24 MB: more than sockets and buffers take.
 async fn fill(server: &Server) {

@@ -32,6 +32,8 @@ use review::{Request, Verdict};
 
 /// The end of the keys under which the audit log has what became of calls.
 const ANNOTATION: &str = "webhook.admission.k8s.io/";
+/// The code that is counted where there is no answer.
+const NO_ANSWER: u16 = 503;
 /// Warnings that are taken from one answer.
 const WARNINGS_MAX: usize = 256;
 
@@ -162,9 +164,16 @@ impl Rounds {
 
 /// Why a webhook's word does not count, or counts against the request.
 enum Failure {
-    /// The call brought no answer; the hook's failure policy decides.
-    Call(String),
+    /// The call brought no answer that counts; the hook's failure policy decides. With the code of the answer, for figures.
+    Call(String, u16),
     Refused(ApiError),
+}
+
+impl Failure {
+    /// There is no answer, or none that says anything.
+    fn call(reason: String) -> Failure {
+        Failure::Call(reason, NO_ANSWER)
+    }
 }
 
 /// One round of the mutating webhooks. `object` is none on delete.
@@ -191,6 +200,7 @@ pub(super) async fn mutate(
         let place = format!("round_{}_index_{index}", u8::from(rounds.again));
         let begun = Instant::now();
         let outcome = change(admission, hook, &shape, object.as_deref_mut(), &place).await;
+        admission.context.outside.add(begun.elapsed());
         count(admission, hook, "admit", begun, outcome.as_ref().err());
         note_mutation(admission, hook, matches!(outcome, Ok(true)), &place);
         if matches!(outcome, Ok(true)) {
@@ -243,7 +253,9 @@ pub(super) async fn validate(admission: &Admission<'_>, object: Option<&Object>)
                 }
             }
         });
+    let begun = Instant::now();
     let outcomes = futures::future::join_all(asked).await;
+    admission.context.outside.add(begun.elapsed());
     outcomes.into_iter().collect()
 }
 
@@ -289,8 +301,9 @@ fn count(
 ) {
     let outcome = match failure {
         None => WebhookOutcome::Allowed,
-        Some(Failure::Call(_)) => WebhookOutcome::Failed {
+        Some(Failure::Call(_, code)) => WebhookOutcome::Failed {
             closed: hook.fails_closed,
+            code: *code,
         },
         Some(Failure::Refused(error)) if error.message.starts_with("admission webhook ") => {
             WebhookOutcome::Refused(error.code)
@@ -337,7 +350,7 @@ fn note_patch(admission: &Admission<'_>, hook: &Hook, patch: &Value, place: &str
 fn judge(admission: &Admission<'_>, hook: &Hook, failure: Failure, place: &str) -> ApiResult<()> {
     let reason = match failure {
         Failure::Refused(error) => return Err(error),
-        Failure::Call(reason) => reason,
+        Failure::Call(reason, _) => reason,
     };
     let text = format!("failed calling webhook {}: {reason}", quoted(&hook.name));
     if hook.fails_closed {
@@ -378,7 +391,7 @@ async fn change(
     let internal = |text: &dyn std::fmt::Display| Failure::Refused(ApiError::internal(text));
     // No answer either: the failure policy decides.
     let undecodable = |text: &dyn std::fmt::Display| {
-        Failure::Call(format!(
+        Failure::call(format!(
             "received undecodable patch in webhook response: {text}"
         ))
     };
@@ -398,7 +411,7 @@ async fn change(
     };
     if verdict.patch_type != "JSONPatch" {
         let kind = quoted(&verdict.patch_type);
-        return Err(Failure::Call(format!("unsupported patch type {kind}")));
+        return Err(Failure::call(format!("unsupported patch type {kind}")));
     }
     let sent = shaped(admission, object, shape).await;
     let sent = sent.map_err(Failure::Refused)?;
@@ -489,7 +502,7 @@ async fn ask(
     let peer = hook
         .peer
         .as_ref()
-        .map_err(|error| Failure::Call(format!("could not get REST client: {error}")))?;
+        .map_err(|error| Failure::call(format!("could not get REST client: {error}")))?;
     let uid = crate::chance::uuid().to_string();
     let body = body(admission, hook, shape, object, &uid).await;
     let body = body.map_err(Failure::Refused)?;
@@ -498,10 +511,13 @@ async fn ask(
     let query = format!("timeout={}s", seconds_up(deadline - now));
     let answer = peer.post(&query, body, deadline).await;
     let answer =
-        answer.map_err(|error| Failure::Call(format!("failed to call webhook: {error}")))?;
+        answer.map_err(|error| Failure::call(format!("failed to call webhook: {error}")))?;
     let asked = (uid.as_str(), hook.review_version);
-    let verdict =
-        review::read(answer.status, &answer.body, asked, mutating).map_err(Failure::Call)?;
+    let verdict = review::read(answer.status, &answer.body, asked, mutating);
+    let verdict = verdict.map_err(|reason| match answer.status.is_success() {
+        true => Failure::call(reason),
+        false => Failure::Call(reason, answer.status.as_u16()),
+    })?;
     for (key, value) in &verdict.annotations {
         let key = format!("{}/{key}", hook.name);
         // What could be no key of an annotation is left out, as in Kubernetes.

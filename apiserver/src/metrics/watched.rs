@@ -1,0 +1,82 @@
+//! What watches send. Each has its handles, so that an event costs a few additions.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+    exponential_buckets,
+};
+use resources::Resource;
+
+pub(super) struct Watched {
+    events: IntCounterVec,
+    sizes: HistogramVec,
+}
+
+/// Where one watch counts what it sends.
+pub(crate) struct Sent {
+    events: IntCounter,
+    sizes: Histogram,
+}
+
+impl Sent {
+    /// An event of so many bytes.
+    pub(crate) fn event(&self, bytes: usize) {
+        self.events.inc();
+        self.sizes.observe(bytes as f64);
+    }
+}
+
+impl Watched {
+    pub(super) fn new(registry: &Registry) -> Watched {
+        const VALID: &str = "names and labels are constants, and registered once";
+        let labels = ["group", "version", "resource"];
+        let events = Opts::new(
+            "apiserver_watch_events_total",
+            "Events that were sent to watches.",
+        );
+        let events = IntCounterVec::new(events, &labels).expect(VALID);
+        let sizes = HistogramOpts::new(
+            "apiserver_watch_events_sizes",
+            "Bytes of the events that were sent to watches.",
+        );
+        let buckets = exponential_buckets(1024.0, 2.0, 8).expect("positive bounds");
+        let sizes = HistogramVec::new(sizes.buckets(buckets), &labels).expect(VALID);
+        registry.register(Box::new(events.clone())).expect(VALID);
+        registry.register(Box::new(sizes.clone())).expect(VALID);
+        Watched { events, sizes }
+    }
+
+    pub(super) fn of(&self, resource: &Resource) -> Sent {
+        let (group, version): (&str, &str) = (&resource.group, &resource.version);
+        let labels = [group, version, &resource.plural];
+        Sent {
+            events: self.events.with_label_values(&labels),
+            sizes: self.sizes.with_label_values(&labels),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus::TextEncoder;
+
+    #[test]
+    fn events_are_counted_with_their_sizes() {
+        let registry = Registry::new();
+        let watched = Watched::new(&registry);
+        let pods = resources::find("", "v1", "pods").unwrap();
+        let sent = watched.of(pods);
+        sent.event(1_500);
+        sent.event(100);
+        let text = TextEncoder::new().encode_to_string(&registry.gather());
+        let text = text.unwrap();
+        let of = "group=\"\",resource=\"pods\",version=\"v1\"";
+        for line in [
+            format!("apiserver_watch_events_total{{{of}}} 2"),
+            format!("apiserver_watch_events_sizes_bucket{{{of},le=\"1024\"}} 1"),
+            format!("apiserver_watch_events_sizes_sum{{{of}}} 1600"),
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line}\n{text}");
+        }
+    }
+}
