@@ -287,6 +287,7 @@ fn alone(context: &Context, namespace: &str, name: &str) -> Context {
         user: context.user.clone(),
         output: context.output,
         warnings: context.warnings.clone(),
+        outside: context.outside.clone(),
         ..*context
     }
 }

@@ -12,6 +12,7 @@ mod follow;
 pub mod hollow;
 mod local_path;
 mod logs;
+mod metrics;
 mod node;
 mod pod;
 mod portforward;

@@ -31,7 +31,7 @@ use crate::pod::plan::Observation;
 use crate::portforward::Patience;
 use crate::runtime::{ExecRequest, Observed};
 use crate::spec::Pod;
-use crate::{Error, ServerIdentity, clock, logs, portforward, stats, streaming};
+use crate::{Error, ServerIdentity, clock, logs, metrics, portforward, stats, streaming};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -200,7 +200,9 @@ fn forbidden(name: &str) -> Router {
 pub(crate) struct Answers<S> {
     pub(crate) pods: MethodRouter<S>,
     pub(crate) stats_summary: MethodRouter<S>,
+    pub(crate) metrics: MethodRouter<S>,
     pub(crate) metrics_resource: MethodRouter<S>,
+    pub(crate) metrics_cadvisor: MethodRouter<S>,
     pub(crate) container_logs: MethodRouter<S>,
     pub(crate) exec: [MethodRouter<S>; 2],
     pub(crate) attach: [MethodRouter<S>; 2],
@@ -216,7 +218,9 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(answers: Answers<S>) -> R
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", answers.pods)
         .route("/stats/summary", answers.stats_summary)
+        .route("/metrics", answers.metrics)
         .route("/metrics/resource", usage)
+        .route("/metrics/cadvisor", answers.metrics_cadvisor)
         .route("/containerLogs/{namespace}/{pod}/{container}", logs)
         .route("/exec/{namespace}/{pod}/{container}", exec)
         .route("/exec/{namespace}/{pod}/{uid}/{container}", exec_by_uid)
@@ -230,7 +234,9 @@ pub(crate) fn router(agent: Arc<Agent>) -> Router {
     let answers = Answers {
         pods: get(pods),
         stats_summary: get(stats_summary),
+        metrics: get(own_metrics),
         metrics_resource: get(metrics_resource),
+        metrics_cadvisor: get(metrics_cadvisor),
         container_logs: get(container_logs),
         exec: [any(exec), any(exec_by_uid)],
         attach: [any(attach), any(attach_by_uid)],
@@ -263,9 +269,27 @@ async fn stats_summary(
     Ok(axum::Json(stats::summary(&snapshot, &starts, only)).into_response())
 }
 
+async fn own_metrics(State(agent): State<Arc<Agent>>) -> Response {
+    let snapshot = stats::snapshot(&agent).await;
+    let mut text = stats::own(&agent.config.node_name, snapshot.as_ref().ok());
+    text.push_str(&metrics::of_process());
+    exposed(text)
+}
+
 async fn metrics_resource(State(agent): State<Arc<Agent>>) -> Response {
     let snapshot = stats::snapshot(&agent).await;
-    let text = stats::exposition(snapshot.as_ref().ok());
+    exposed(stats::exposition(snapshot.as_ref().ok()))
+}
+
+async fn metrics_cadvisor(State(agent): State<Arc<Agent>>) -> Response {
+    let snapshot = stats::snapshot(&agent).await;
+    let pods = agent.pod_objects();
+    let cpu_count = Some(i64::from(agent.capacity.cpu_count));
+    exposed(stats::cadvisor(snapshot.as_ref().ok(), &pods, cpu_count))
+}
+
+/// Text for Prometheus.
+pub(crate) fn exposed(text: String) -> Response {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

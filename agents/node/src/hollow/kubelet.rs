@@ -27,13 +27,13 @@ use crate::pod::plan::Observation;
 use crate::runtime::hollow::{NOTICE, pretend, program};
 use crate::runtime::{LogChunk, Observed, Output, Result as RuntimeResult, State as RunState};
 use crate::server::{
-    Answers, NO_WEBSOCKET, Refusal, bad, container_status, exec_request, internal, is_true,
-    missing, parse_query, routes,
+    Answers, NO_WEBSOCKET, Refusal, bad, container_status, exec_request, exposed, internal,
+    is_true, missing, parse_query, routes,
 };
 use crate::spec::Pod;
 use crate::stats::load::{Load, of_node};
-use crate::stats::{Measured, Snapshot, Used, exposition, pod_starts, summary};
-use crate::{logs, streaming};
+use crate::stats::{Measured, Snapshot, Used, cadvisor, exposition, own, pod_starts, summary};
+use crate::{logs, metrics, streaming};
 
 /// A followed log looks whether its container still runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -64,7 +64,9 @@ pub(super) fn router(
     let answers = Answers {
         pods: get(pods),
         stats_summary: get(stats_summary),
+        metrics: get(own_metrics),
         metrics_resource: get(metrics_resource),
+        metrics_cadvisor: get(metrics_cadvisor),
         container_logs: get(container_logs),
         exec: [any(exec), any(exec_by_uid)],
         attach: [any(simulated), any(simulated)],
@@ -203,8 +205,29 @@ async fn metrics_resource(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let (snapshot, _) = kubelet.snapshot(kubelet.asked(&parse_query(query.as_deref()))?);
-    let kind = "text/plain; version=0.0.4; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], exposition(Some(&snapshot))).into_response())
+    Ok(exposed(exposition(Some(&snapshot))))
+}
+
+async fn metrics_cadvisor(
+    State(kubelet): State<Kubelet>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let number = kubelet.asked(&parse_query(query.as_deref()))?;
+    let (snapshot, pods) = kubelet.snapshot(number);
+    Ok(exposed(cadvisor(Some(&snapshot), &pods, None)))
+}
+
+/// Of the process where no node is asked for: its own figures are not of one node.
+async fn own_metrics(
+    State(kubelet): State<Kubelet>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let query = parse_query(query.as_deref());
+    if query.is_empty() {
+        return Ok(exposed(metrics::of_process()));
+    }
+    let (snapshot, _) = kubelet.snapshot(kubelet.asked(&query)?);
+    Ok(exposed(own(&snapshot.node_name, Some(&snapshot))))
 }
 
 async fn container_logs(

@@ -14,6 +14,7 @@ use agent_runtime::{EventType, PatchType};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::admission;
 use super::backoff::Backoffs;
@@ -27,7 +28,8 @@ use super::status::{self, Inputs, Verdict};
 use crate::agent::Agent;
 use crate::clock;
 use crate::etc;
-use crate::runtime::{Observed, RuntimeError};
+use crate::metrics;
+use crate::runtime::{Observed, RuntimeError, State};
 use crate::source::{Owned, Watched};
 use crate::spec::{Pod, Role};
 use crate::volumes::claimed::Claimed;
@@ -67,6 +69,8 @@ pub(crate) struct Worker {
     /// Tries in a row that could not make the volumes.
     pub(super) mount_failures: u32,
     sandbox_failures: u32,
+    /// Its start has been counted, or is not this agent's to count.
+    start_counted: bool,
     pub(super) verdict: Option<Verdict>,
     pub(super) last_status: Option<Value>,
     pub(super) last_version: u64,
@@ -107,6 +111,7 @@ impl Worker {
             claimed: BTreeMap::new(),
             mount_failures: 0,
             sandbox_failures: 0,
+            start_counted: recorded.is_some(),
             verdict: None,
             last_status: None,
             last_version: 0,
@@ -117,13 +122,17 @@ impl Worker {
 
     /// Runs until the pod is gone from the node and from the API.
     pub(crate) async fn run(mut self) {
+        let mut is_first = true;
         loop {
             self.refresh();
             if self.desired.is_leaving() {
                 self.terminate().await;
                 return;
             }
-            let next = match self.round().await {
+            let begun = Instant::now();
+            let outcome = self.round().await;
+            metrics::looked_at(std::mem::take(&mut is_first), begun.elapsed());
+            let next = match outcome {
                 Ok(next) => next,
                 Err(error) => {
                     tracing::debug!(pod = %self.pod.display(), %error, "the runtime failed a round");
@@ -184,6 +193,7 @@ impl Worker {
     async fn round(&mut self) -> Result<OffsetDateTime, RuntimeError> {
         self.observe().await?;
         let now = clock::now();
+        self.count_start(now);
         if self.verdict.is_none() {
             self.verdict = self.refusal();
         }
@@ -265,6 +275,18 @@ impl Worker {
         Ok(clock::now())
     }
 
+    /// Counts how long it took until all containers ran, once.
+    fn count_start(&mut self, now: OffsetDateTime) {
+        let runs = |name: &str| {
+            let current = self.observed.current(name);
+            current.is_some_and(|container| matches!(container.state, State::Running { .. }))
+        };
+        if !self.start_counted && self.pod.spec.containers.iter().all(|one| runs(&one.name)) {
+            self.start_counted = true;
+            metrics::started(Duration::try_from(now - self.started_at).unwrap_or_default());
+        }
+    }
+
     fn plan(&self, now: OffsetDateTime) -> Plan {
         plan::plan(&Facts {
             pod: &self.pod,
@@ -320,7 +342,7 @@ impl Worker {
             let Some(current) = self.observed.current(&container.name) else {
                 continue;
             };
-            let crate::runtime::State::Running { started_at } = current.state else {
+            let State::Running { started_at } = current.state else {
                 continue;
             };
             let results = self.probes.get(&current.id).copied().unwrap_or_default();

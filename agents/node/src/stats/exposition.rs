@@ -8,10 +8,10 @@ use time::OffsetDateTime;
 use super::Snapshot;
 use super::usage::Measured;
 
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    kind: &'static str,
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) kind: &'static str,
 }
 
 const CONTAINER_CPU: Family = Family {
@@ -87,15 +87,15 @@ pub(crate) fn exposition(snapshot: Option<&Snapshot>) -> String {
     text
 }
 
-fn cpu(one: &Measured) -> f64 {
+pub(super) fn cpu(one: &Measured) -> f64 {
     one.used.cpu_nanos as f64 / 1e9
 }
 
-fn memory(one: &Measured) -> f64 {
+pub(super) fn memory(one: &Measured) -> f64 {
     one.used.memory.working_set as f64
 }
 
-fn start(one: &Measured) -> f64 {
+pub(super) fn start(one: &Measured) -> f64 {
     one.used.started_at.unix_timestamp_nanos() as f64 / 1e9
 }
 
@@ -135,7 +135,7 @@ fn container_labels(one: &Measured) -> String {
 }
 
 /// A family that has no samples is left out.
-fn family(
+pub(super) fn family(
     text: &mut String,
     family: &Family,
     samples: impl Iterator<Item = (String, f64, OffsetDateTime)>,

@@ -1,10 +1,13 @@
 //! What the node and its pods use: measured at a steady pace where containers are real, computed from a load where they
-//! are simulated, and told in the two forms of Kubernetes' node agent, `/stats/summary` and `/metrics/resource`.
+//! are simulated, and told in the forms of Kubernetes' node agent, `/stats/summary`, `/metrics/resource` and
+//! `/metrics/cadvisor`.
 
+mod cadvisor;
 pub(crate) mod cgroup;
 mod exposition;
 pub(crate) mod load;
 mod machine;
+mod own;
 pub(crate) mod pressure;
 mod summary;
 mod usage;
@@ -20,7 +23,9 @@ use crate::agent::Agent;
 use crate::clock;
 use crate::runtime::RuntimeError;
 
+pub(crate) use cadvisor::cadvisor;
 pub(crate) use exposition::exposition;
+pub(crate) use own::own;
 pub(crate) use summary::summary;
 use usage::Series;
 pub(crate) use usage::{Measured, Memory, Network, Rate, Used};

@@ -74,6 +74,16 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
     let (status, text) = node.get("/metrics/resource").await;
     let series = "container_memory_working_set_bytes{container=\"c\",namespace=\"default\",pod=\"web\"} 1073741824 ";
     assert!(status == 200 && text.contains(series), "{text}");
+    let (status, text) = node.get("/metrics/cadvisor").await;
+    let labels = "image=\"nginx:1\",name=\"";
+    assert!(status == 200 && text.contains(labels), "{text}");
+    let (status, text) = node.get("/metrics").await;
+    for line in [
+        "kubelet_node_name{node=\"hollow-1\"} 1",
+        "kubelet_running_pods 1",
+    ] {
+        assert!(status == 200 && text.contains(line), "{line}\n{text}");
+    }
     let (_, _, status) = node
         .exec("/exec/default/web/c?command=false&output=1", b"")
         .await;
