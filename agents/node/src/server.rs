@@ -284,7 +284,7 @@ async fn metrics_resource(State(agent): State<Arc<Agent>>) -> Response {
 async fn metrics_cadvisor(State(agent): State<Arc<Agent>>) -> Response {
     let snapshot = stats::snapshot(&agent).await;
     let pods = agent.pod_objects();
-    let cpu_count = Some(i64::from(agent.capacity.cpu_count));
+    let cpu_count = Some(agent.capacity.cpu_count);
     exposed(stats::cadvisor(snapshot.as_ref().ok(), &pods, cpu_count))
 }
 

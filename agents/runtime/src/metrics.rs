@@ -32,6 +32,10 @@ struct Families {
     durations: HistogramVec,
     leads: IntGaugeVec,
     controllers: IntGaugeVec,
+    zone_sizes: IntGaugeVec,
+    zone_unhealthy: IntGaugeVec,
+    zone_health: IntGaugeVec,
+    zone_evictions: IntCounterVec,
     queues: Arc<LiveQueues>,
 }
 
@@ -92,6 +96,22 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(|| {
             "running_managed_controllers",
             "Controllers that run in this process: 1 is yes.",
             &["name", "manager"],
+        ),
+        zone_sizes: gauges("node_collector_zone_size", "Nodes in a zone.", &["zone"]),
+        zone_unhealthy: gauges(
+            "node_collector_unhealthy_nodes_in_zone",
+            "Nodes in a zone that are not ready.",
+            &["zone"],
+        ),
+        zone_health: gauges(
+            "node_collector_zone_health",
+            "Percentage of the nodes in a zone that are ready.",
+            &["zone"],
+        ),
+        zone_evictions: counters(
+            "node_collector_evictions_total",
+            "Nodes that began to lose their pods because they fell silent.",
+            &["zone"],
         ),
         queues,
     }
@@ -252,6 +272,45 @@ pub fn runs(controller: &str, manager: &str) -> Shows {
     Shows::one(FAMILIES.controllers.with_label_values(&labels))
 }
 
+/// Shows how the zones of the cluster are, until it is dropped.
+#[must_use]
+#[derive(Default)]
+pub struct ShownZones(());
+
+impl ShownZones {
+    /// Each zone with how many of its nodes are ready and are not; zones that are not among them are shown no more.
+    pub fn show<'a>(&self, zones: impl Iterator<Item = (&'a str, usize, usize)>) {
+        self.clear();
+        for (zone, ready, unready) in zones {
+            let set = |gauges: &IntGaugeVec, value: usize| {
+                let gauge = gauges.with_label_values(&[zone]);
+                gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            };
+            let size = ready + unready;
+            set(&FAMILIES.zone_sizes, size);
+            set(&FAMILIES.zone_unhealthy, unready);
+            set(&FAMILIES.zone_health, 100 * ready / size.max(1));
+        }
+    }
+
+    /// A node of this zone begins to lose its pods.
+    pub fn evicts(&self, zone: &str) {
+        FAMILIES.zone_evictions.with_label_values(&[zone]).inc();
+    }
+
+    fn clear(&self) {
+        FAMILIES.zone_sizes.reset();
+        FAMILIES.zone_unhealthy.reset();
+        FAMILIES.zone_health.reset();
+    }
+}
+
+impl Drop for ShownZones {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,5 +370,21 @@ mod tests {
         has("running_managed_controllers{manager=\"a-manager\",name=\"a-controller\"} 1");
         drop(running);
         has("running_managed_controllers{manager=\"a-manager\",name=\"a-controller\"} 0");
+    }
+
+    #[test]
+    fn zones_are_shown_as_they_are_now() {
+        let zones = ShownZones::default();
+        zones.show([("r:a", 3, 1), ("r:b", 0, 0)].into_iter());
+        has("node_collector_zone_size{zone=\"r:a\"} 4");
+        has("node_collector_zone_health{zone=\"r:a\"} 75");
+        has("node_collector_unhealthy_nodes_in_zone{zone=\"r:a\"} 1");
+        zones.evicts("r:a");
+        zones.show([("r:b", 2, 0)].into_iter());
+        has("node_collector_zone_health{zone=\"r:b\"} 100");
+        has("node_collector_evictions_total{zone=\"r:a\"} 1");
+        assert!(!text().contains("zone_size{zone=\"r:a\"}"));
+        drop(zones);
+        assert!(!text().contains("node_collector_zone_size"));
     }
 }

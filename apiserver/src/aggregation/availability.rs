@@ -374,19 +374,28 @@ async fn write(server: &Arc<ApiServer>, remote: &Remote, verdict: &Verdict) -> A
         return Ok(());
     };
     let now = schema::time::now_rfc3339(crate::clock::unix_seconds());
+    let mut falls = false;
     let mut decide = |old: &Object| {
         // One that means another server by now is judged for itself.
         let is_meant = Remote::of(old).is_some_and(|one| one.service == remote.service);
-        Ok(match is_meant && !verdict.is_in(old) {
+        let writes = is_meant && !verdict.is_in(old);
+        let was_there = old.condition_status("Available") == Some("True");
+        falls = writes && was_there && verdict.status != "True";
+        Ok(match writes {
             true => Step::Write(verdict.put(old, &now), Extra::default()),
             false => Step::Keep(old.clone()),
         })
     };
-    match server
+    let written = server
         .change(resource, "", &remote.name, false, &mut decide)
-        .await
-    {
+        .await;
+    match written {
         Err(error) if error.code != 404 => Err(error),
+        Ok(_) if falls => {
+            let storage = &server.metrics.storage;
+            storage.service_fell(&remote.name, verdict.reason);
+            Ok(())
+        }
         _ => Ok(()),
     }
 }

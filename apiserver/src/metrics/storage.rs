@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use kv::StoreStatus;
-use prometheus::{HistogramOpts, HistogramVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 use resources::Resource;
 
 use crate::config::{VERSION_MINOR, git_version};
@@ -21,6 +23,7 @@ pub(crate) struct Storage {
     size: IntGauge,
     durations: HistogramVec,
     unavailable: IntGaugeVec,
+    falls: IntCounterVec,
 }
 
 impl Storage {
@@ -73,6 +76,12 @@ impl Storage {
         let labels = ["operation", "group", "resource"];
         let durations = HistogramVec::new(durations, &labels).expect(VALID);
         registry.register(Box::new(durations.clone())).expect(VALID);
+        let falls = Opts::new(
+            "aggregator_unavailable_apiservice_total",
+            "How often the server of an API version was found to be away, and why.",
+        );
+        let falls = IntCounterVec::new(falls, &["name", "reason"]).expect(VALID);
+        registry.register(Box::new(falls.clone())).expect(VALID);
         Storage {
             size: size.with_label_values(&[STORE]),
             durations,
@@ -81,6 +90,7 @@ impl Storage {
                 "Whether the server of an API version is away: 1 is yes.",
                 &["name"],
             ),
+            falls,
         }
     }
 
@@ -97,6 +107,11 @@ impl Storage {
             let gauge = self.unavailable.with_label_values(&[entry.name()]);
             gauge.set(i64::from(!available));
         }
+    }
+
+    /// The server of an API version was there before, and is away.
+    pub(crate) fn service_fell(&self, name: &str, reason: &str) {
+        self.falls.with_label_values(&[name, reason]).inc();
     }
 
     /// The store has done, or refused, a write of an object of this resource.
@@ -122,10 +137,12 @@ mod tests {
             ..StoreStatus::default()
         });
         let pods = resources::find("", "v1", "pods").unwrap();
+        storage.service_fell("v1.a.com", "MissingEndpoints");
         storage.wrote("create", pods, Duration::from_millis(7));
         let text = TextEncoder::new().encode_to_string(&registry.gather());
         let text = text.unwrap();
         for line in [
+            "aggregator_unavailable_apiservice_total{name=\"v1.a.com\",reason=\"MissingEndpoints\"} 1",
             "apiserver_storage_size_bytes{storage_cluster_id=\"etcd-0\"} 4096",
             "etcd_request_duration_seconds_bucket{group=\"\",operation=\"create\",resource=\"pods\",le=\"0.025\"} 1",
         ] {

@@ -10,6 +10,7 @@ use crate::world::Caches;
 use agent_runtime::events::reference;
 use agent_runtime::execute::execute;
 use agent_runtime::kinds::{Node, Pod};
+use agent_runtime::metrics::ShownZones;
 use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::resource_ref::{NODES, PODS};
 use agent_runtime::timestamp::{self, Micros, Moment};
@@ -57,6 +58,7 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
             }
         });
         let mut memory = Memory::default();
+        let shown = ShownZones::default();
         loop {
             tokio::select! {
                 biased;
@@ -66,6 +68,10 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
             }
             let nodes = context.caches.nodes.list();
             let plans = round(&mut memory, &nodes, &context.caches, Moment::now());
+            shown.show(memory.zones.counts());
+            for zone in memory.zones.take_evicting() {
+                shown.evicts(&zone);
+            }
             for (node, plan) in plans {
                 let outcome = execute(&context.client, &context.recorder, plan).await;
                 if outcome.error.is_some() {

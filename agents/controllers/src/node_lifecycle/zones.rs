@@ -31,9 +31,24 @@ pub(super) struct Zones {
     states: BTreeMap<String, ZoneState>,
     /// Tokens of each zone and when they were counted.
     budgets: BTreeMap<String, (f64, Instant)>,
+    /// Nodes of each zone that are ready, and that are not.
+    counts: BTreeMap<String, (usize, usize)>,
+    /// Zones of nodes that have begun to lose their pods since this was last asked for.
+    evicting: Vec<String>,
 }
 
 impl Zones {
+    /// Each zone with how many of its nodes are ready and are not.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+        let zones = self.counts.iter();
+        zones.map(|(zone, (ready, unready))| (zone.as_str(), *ready, *unready))
+    }
+
+    /// Zones of nodes that have begun to lose their pods since the last call.
+    pub(super) fn take_evicting(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.evicting)
+    }
+
     /// Takes the state of each zone from its nodes.
     pub(super) fn assess(&mut self, nodes: &[Arc<Node>]) {
         let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
@@ -46,9 +61,10 @@ impl Zones {
             }
         }
         self.states = counts
-            .into_iter()
-            .map(|(zone, (ready, unready))| (zone, state(ready, unready)))
+            .iter()
+            .map(|(zone, (ready, unready))| (zone.clone(), state(*ready, *unready)))
             .collect();
+        self.counts = counts;
         self.budgets
             .retain(|zone, _| self.states.contains_key(zone));
     }
@@ -77,9 +93,11 @@ impl Zones {
 
     /// A node of this zone begins to lose its pods.
     pub(super) fn spend(&mut self, node: &Node) {
-        if let Some((tokens, _)) = self.budgets.get_mut(&zone_of(node)) {
+        let zone = zone_of(node);
+        if let Some((tokens, _)) = self.budgets.get_mut(&zone) {
             *tokens -= 1.0;
         }
+        self.evicting.push(zone);
     }
 }
 
@@ -129,6 +147,8 @@ mod tests {
             Eviction::Allowed
         );
         zones.spend(&nodes[0]);
+        assert_eq!(zones.take_evicting().len(), 1);
+        assert!(zones.take_evicting().is_empty());
         assert_eq!(zones.may_taint(&nodes[1], after(9).steady), Eviction::Later);
         assert_eq!(
             zones.may_taint(&nodes[1], after(10).steady),
