@@ -3,6 +3,7 @@
 mod aggregation;
 
 use http::Method;
+use serde_json::json;
 
 use crate::server::Server;
 
@@ -151,12 +152,62 @@ async fn health_and_version_answer_anybody() {
     assert_eq!(anonymous("/metrics").await.code, 403);
     let metrics = server.get("/metrics").await.text;
     // The API's own figures, and those of the process's registry, where the store has its figures too.
-    for name in ["apiserver_request_total", "process_resident_memory_bytes"] {
+    for name in [
+        "apiserver_request_total",
+        "apiserver_request_sli_duration_seconds_bucket",
+        "apiserver_storage_size_bytes{storage_cluster_id=\"etcd-0\"} ",
+        "kubernetes_build_info{",
+        "process_resident_memory_bytes",
+    ] {
         assert!(metrics.contains(name), "{name} is missing");
     }
     assert_eq!(
         server.get("/openid/v1/jwks").await.ok()["keys"][0]["kty"],
         "EC"
+    );
+}
+
+/// As a Prometheus does it.
+#[tokio::test]
+async fn an_account_with_the_right_to_the_path_reads_the_figures() {
+    let server = Server::start().await;
+    server.account("default").await;
+    let uri = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let request =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    let issued = server.post(uri, request).await.ok();
+    let token = issued["status"]["token"].as_str().unwrap().to_owned();
+    let read = async |path: &str| {
+        let request = http::Request::builder()
+            .uri(path)
+            .header("authorization", format!("Bearer {token}"));
+        let request = request.body(Default::default()).unwrap();
+        server.read(request).await.code.as_u16()
+    };
+    assert_eq!(read("/metrics").await, 403);
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "scraper"},
+        "rules": [{"nonResourceURLs": ["/metrics", "/metrics/cadvisor"], "verbs": ["get"]}]});
+    server
+        .post(&format!("{rbac}/clusterroles"), role)
+        .await
+        .ok();
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "scraper"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "scraper"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "default", "name": "default"}]});
+    let bindings = format!("{rbac}/clusterrolebindings");
+    server.post(&bindings, binding).await.ok();
+    let allowed = async {
+        while read("/metrics").await != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = std::time::Duration::from_secs(30);
+    let allowed = tokio::time::timeout(limit, allowed).await;
+    allowed.expect("the binding holds");
+    assert_eq!(
+        read("/debug/api_priority_and_fairness/dump_queues").await,
+        403
     );
 }
 
