@@ -12,7 +12,6 @@ use agent_runtime::resource_ref::{ENDPOINT_SLICES, SERVICES};
 use agent_runtime::selector::contains_all;
 use agent_runtime::{Cache, Key, Queue, timestamp};
 use serde_json::{Value, json};
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -175,11 +174,14 @@ fn reconcile(key: &Key, world: &World) -> Plan {
         .by_key(key)
         .filter(|service| is_selecting(service))
     else {
+        world.ages(key, &[]);
         return Plan::none();
     };
     if service.metadata.is_deleting() {
         return Plan::none();
     }
+    let pods = selected(&service, world);
+    let trigger_time = trigger_time(key, &service, &pods, world);
     let owned = |slice: &EndpointSlice| {
         slice
             .metadata
@@ -206,10 +208,10 @@ fn reconcile(key: &Key, world: &World) -> Plan {
             family,
             labels: labels(&service),
             world,
-            changed_at: OnceCell::new(),
+            trigger_time: trigger_time.as_deref(),
         };
         plan.ops
-            .extend(packing.plan(desired(&service, family, world), &matching));
+            .extend(packing.plan(desired(&service, &pods, family, world), &matching));
     }
     let families = families(&service);
     plan.ops.extend(
@@ -221,17 +223,55 @@ fn reconcile(key: &Key, world: &World) -> Plan {
     plan
 }
 
-/// The latest of the times at which the service was made and its pods became ready or unready.
-pub(crate) fn trigger_time(service: &Service, world: &World) -> Option<String> {
+/// The pods behind a service, finished ones too.
+pub(crate) fn selected(service: &Service, world: &World) -> Vec<Arc<Pod>> {
     let pods = &world.caches.pods;
-    let pods = pods.with_labels(&service.metadata.namespace, &service.spec.selector);
+    pods.with_labels(&service.metadata.namespace, &service.spec.selector)
+}
+
+/// The earliest of the changes that a reconcile is the first to follow: the service was made, or a pod of it became ready or
+/// unready. `None` where it was woken by something else, such as a label.
+///
+/// Asked once in each reconcile, also where nothing comes to be written: what one has seen the next does not follow.
+pub(crate) fn trigger_time(
+    key: &Key,
+    service: &Service,
+    pods: &[Arc<Pod>],
+    world: &World,
+) -> Option<String> {
+    let made = service.metadata.creation_timestamp.as_str();
     let turned = pods.iter().filter_map(|pod| {
-        let ready = pod.condition("Ready")?;
-        ready.last_transition_time.clone()
+        let time = pod.condition("Ready")?.last_transition_time.as_deref()?;
+        Some((pod.metadata.uid.as_str(), time))
     });
-    let times = turned.chain([service.metadata.creation_timestamp.clone()]);
-    let times = times.filter_map(|text| Some((timestamp::parse(&text)?, text)));
-    times.max().map(|(_, text)| text)
+    let changes: Vec<(&str, &str)> = std::iter::once((service.metadata.uid.as_str(), made))
+        .chain(turned)
+        .collect();
+    let sighting = |(uid, time): &(&str, &str)| format!("{uid}@{time}");
+    let sightings: Vec<String> = changes.iter().map(sighting).collect();
+    let news = world.news(key, &sightings);
+    let times: Vec<&str> = if news[0] {
+        // What was followed before is not known: the service is new, or whoever follows it is.
+        vec![made]
+    } else {
+        let new = changes.iter().zip(news).filter(|(_, is_new)| *is_new);
+        new.map(|((_, time), _)| *time).collect()
+    };
+    let times = times.into_iter();
+    let earliest = times.filter_map(|text| Some((timestamp::parse(text)?, text)));
+    earliest.min().map(|(_, text)| text.to_owned())
+}
+
+/// The annotation of [`TRIGGER_TIME`] in a patch of what has these annotations: what is not known of this change is not left
+/// standing from an earlier one.
+pub(crate) fn stamp(metadata: &mut Value, time: Option<&str>, old: &Labels) {
+    match time {
+        Some(time) => metadata["annotations"][TRIGGER_TIME] = time.into(),
+        None if old.contains_key(TRIGGER_TIME) => {
+            metadata["annotations"][TRIGGER_TIME] = Value::Null;
+        }
+        None => {}
+    }
 }
 
 fn families(service: &Service) -> Vec<&'static str> {
@@ -265,26 +305,27 @@ fn labels(service: &Service) -> Labels {
 }
 
 /// The endpoints of a family, by the ports they have (a named port may differ from pod to pod), ordered by pod.
-fn desired(service: &Service, family: &str, world: &World) -> Vec<(Ports, Vec<Endpoint>)> {
+fn desired(
+    service: &Service,
+    pods: &[Arc<Pod>],
+    family: &str,
+    world: &World,
+) -> Vec<(Ports, Vec<Endpoint>)> {
     let mut groups: BTreeMap<String, (Ports, Vec<Endpoint>)> = BTreeMap::new();
-    for pod in world
-        .caches
-        .pods
-        .with_labels(&service.metadata.namespace, &service.spec.selector)
-    {
+    for pod in pods {
         if pod.is_finished() {
             continue;
         }
-        let Some(address) = address(&pod, family) else {
+        let Some(address) = address(pod, family) else {
             continue;
         };
-        let ports = ports(service, &pod);
+        let ports = ports(service, pod);
         let key = json!(ports).to_string();
         groups
             .entry(key)
             .or_insert_with(|| (ports, Vec::new()))
             .1
-            .push(endpoint(service, &pod, address, world));
+            .push(endpoint(service, pod, address, world));
     }
     groups.into_values().collect()
 }
@@ -357,8 +398,8 @@ struct Packing<'a> {
     family: &'static str,
     labels: Labels,
     world: &'a World,
-    /// What [`trigger_time`] says, once it was asked.
-    changed_at: OnceCell<Option<String>>,
+    /// See [`trigger_time`].
+    trigger_time: Option<&'a str>,
 }
 
 impl Packing<'_> {
@@ -423,7 +464,11 @@ impl Packing<'_> {
                 .map(|(key, value)| (key.clone(), value.as_str().into()));
             metadata["labels"] = gone.chain(wanted).collect::<serde_json::Map<_, _>>().into();
         }
-        self.stamp(&mut metadata);
+        stamp(
+            &mut metadata,
+            self.trigger_time,
+            &slice.metadata.annotations,
+        );
         Some(Op::merge(
             &ENDPOINT_SLICES,
             &slice.metadata,
@@ -442,15 +487,8 @@ impl Packing<'_> {
             },
             "endpoints": written(endpoints), "ports": written_ports(ports),
         });
-        self.stamp(&mut body["metadata"]);
+        stamp(&mut body["metadata"], self.trigger_time, &Labels::new());
         Op::create(&ENDPOINT_SLICES, &meta.namespace, body)
-    }
-
-    fn stamp(&self, metadata: &mut Value) {
-        let time = || trigger_time(self.service, self.world);
-        if let Some(time) = self.changed_at.get_or_init(time) {
-            metadata["annotations"][TRIGGER_TIME] = time.as_str().into();
-        }
     }
 }
 
@@ -602,20 +640,59 @@ spec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{name: http, port: 80,
     }
 
     #[test]
-    fn the_last_change_that_a_slice_follows_is_on_it() {
-        let pod = pod("p1", "1", "True", "").replace(
-            "type: Ready",
-            "type: Ready, lastTransitionTime: '2026-01-01T00:02:00Z'",
+    fn the_earliest_change_that_a_slice_is_the_first_to_follow_is_on_it() {
+        let service = SERVICE.replace(
+            "uid: s,",
+            "uid: s, creationTimestamp: '2026-01-01T00:01:00Z',",
         );
-        let made = ops(&[SERVICE, &pod].concat());
-        let time = |op: &Op| body(op)["metadata"]["annotations"][TRIGGER_TIME].clone();
-        assert_eq!(time(&made[0]), "2026-01-01T00:02:00Z");
-        let later = pod.replace("00:02:00Z", "00:03:00Z");
-        let text = [SERVICE, &stored(&made[0]), &later].concat();
-        assert!(ops(&text).is_empty(), "nothing is written for that alone");
-        let unready = later.replace("status: 'True'", "status: 'False'");
-        let written = ops(&[SERVICE, &stored(&made[0]), &unready].concat());
-        assert_eq!(time(&written[0]), "2026-01-01T00:03:00Z");
+        let pod_at = |name: &str, ip: &str, ready: &str, time: &str| {
+            let changed = format!("type: Ready, lastTransitionTime: '2026-01-01T00:{time}Z'");
+            pod(name, ip, ready, "").replace("type: Ready", &changed)
+        };
+        let text = [
+            &service,
+            &pod_at("p1", "1", "True", "02:00"),
+            &pod_at("p2", "2", "True", "02:30"),
+        ]
+        .map(String::as_str)
+        .concat();
+        let world = world(&text);
+        let key = Key::new("a", "web");
+        let apply = |text: &str| {
+            let pod = text.strip_prefix("---\n").unwrap();
+            world.caches.pods.apply(crate::testing::object(pod));
+        };
+        let time = |op: &Op| {
+            body(op)["metadata"]["annotations"]
+                .get(TRIGGER_TIME)
+                .cloned()
+        };
+        let at = |time: &str| Some(Value::from(format!("2026-01-01T00:{time}Z")));
+        let made = reconcile(&key, &world).ops;
+        assert_eq!(time(&made[0]), at("01:00"), "the service is new");
+        let slice = |op: &Op| {
+            let text = stored(op);
+            world
+                .caches
+                .endpoint_slices
+                .apply(crate::testing::object(text.strip_prefix("---\n").unwrap()));
+        };
+        slice(&made[0]);
+        assert_eq!(reconcile(&key, &world).ops, []);
+        apply(&pod_at("p1", "1", "False", "04:00"));
+        apply(&pod_at("p2", "2", "False", "03:00"));
+        let written = reconcile(&key, &world).ops;
+        assert_eq!(time(&written[0]), at("03:00"), "the earlier of two");
+        // Written or not, these two are followed; what is written next is so for its labels.
+        let mut labelled: Service = (*world.caches.services.by_key(&key).unwrap()).clone();
+        labelled.metadata.labels.clear();
+        labelled.metadata.resource_version = "9".into();
+        world.caches.services.apply(labelled);
+        let written = reconcile(&key, &world).ops;
+        assert_eq!(time(&written[0]), Some(Value::Null));
+        // A new pod counts by its own time, though others have changed later.
+        apply(&pod_at("p3", "3", "True", "02:10"));
+        assert_eq!(time(&reconcile(&key, &world).ops[0]), at("02:10"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Endpoints: the older form of EndpointSlices, still read by `kubectl get endpoints` and old programs.
 
 use crate::endpoint_slice::{
-    HEADLESS, TRIGGER_TIME, address, enqueue_services_of_pods, is_selecting, or_tcp, pod_reference,
-    target_port, trigger_time,
+    HEADLESS, address, enqueue_services_of_pods, is_selecting, or_tcp, pod_reference, selected,
+    stamp, target_port, trigger_time,
 };
 use crate::manager::{Body, Controller};
 use crate::world::{Caches, World};
@@ -49,6 +49,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
 fn reconcile(key: &Key, world: &World) -> Plan {
     let existing = world.caches.endpoints.by_key(key);
     let Some(service) = world.caches.services.by_key(key) else {
+        world.ages(key, &[]);
         // They go with their service, those that somebody made by hand too.
         let left = existing.filter(|endpoints| {
             !endpoints.metadata.is_deleting()
@@ -63,7 +64,9 @@ fn reconcile(key: &Key, world: &World) -> Plan {
     if !is_selecting(&service) || service.metadata.is_deleting() {
         return Plan::none();
     }
-    let (subsets, truncated) = subsets(&service, world);
+    let pods = selected(&service, world);
+    let trigger_time = trigger_time(key, &service, &pods, world);
+    let (subsets, truncated) = subsets(&service, pods);
     let labels = labels(&service);
     let annotation = if truncated {
         Value::from("truncated")
@@ -73,9 +76,7 @@ fn reconcile(key: &Key, world: &World) -> Plan {
     match existing {
         None => {
             let mut metadata = json!({"name": service.metadata.name, "namespace": service.metadata.namespace, "labels": labels});
-            if let Some(time) = trigger_time(&service, world) {
-                metadata["annotations"][TRIGGER_TIME] = time.into();
-            }
+            stamp(&mut metadata, trigger_time.as_deref(), &Labels::new());
             if truncated {
                 metadata["annotations"][OVER_CAPACITY] = annotation;
             }
@@ -105,9 +106,11 @@ fn reconcile(key: &Key, world: &World) -> Plan {
                 json!({"uid": old.metadata.uid, "resourceVersion": old.metadata.resource_version});
             metadata["labels"] = gone.chain(wanted).collect::<serde_json::Map<_, _>>().into();
             metadata["annotations"] = json!({OVER_CAPACITY: annotation});
-            if let Some(time) = trigger_time(&service, world) {
-                metadata["annotations"][TRIGGER_TIME] = time.into();
-            }
+            stamp(
+                &mut metadata,
+                trigger_time.as_deref(),
+                &old.metadata.annotations,
+            );
             let subsets = if subsets.is_empty() {
                 Value::Null
             } else {
@@ -138,7 +141,7 @@ fn is_ours(meta: &ObjectMeta) -> bool {
 }
 
 /// Addresses grouped by the ports they have in common, everything ordered, and whether some had to be left out.
-fn subsets(service: &Service, world: &World) -> (Vec<EndpointSubset>, bool) {
+fn subsets(service: &Service, pods: Vec<Arc<Pod>>) -> (Vec<EndpointSubset>, bool) {
     let family = service.spec.ip_families.first().map_or(
         if service.spec.cluster_ip.contains(':') {
             "IPv6"
@@ -148,9 +151,7 @@ fn subsets(service: &Service, world: &World) -> (Vec<EndpointSubset>, bool) {
         String::as_str,
     );
     let tolerated = service.spec.publish_not_ready_addresses;
-    let pods = &world.caches.pods;
     let mut found: Vec<(bool, Arc<Pod>, String)> = pods
-        .with_labels(&service.metadata.namespace, &service.spec.selector)
         .into_iter()
         .filter(|pod| !pod.is_finished() && (!pod.metadata.is_deleting() || tolerated))
         .filter_map(|pod| Some((pod.is_ready() || tolerated, address(&pod, family)?, pod)))
@@ -247,7 +248,8 @@ fn endpoint_address(service: &Service, pod: &Pod, ip: String) -> EndpointAddress
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::world;
+    use crate::endpoint_slice::TRIGGER_TIME;
+    use crate::testing::{object, world};
 
     const SERVICE: &str = "kind: Service\nmetadata: {name: web, namespace: a}\nspec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{port: 80, targetPort: 8080}]}\n";
     const PODS: &str = "---\nkind: Pod\nmetadata: {name: p1, namespace: a, uid: p1, labels: {app: web}}\nspec: {nodeName: n}\nstatus: {podIP: 10.1.0.1, conditions: [{type: Ready, status: 'True'}]}\n\
@@ -273,25 +275,40 @@ mod tests {
     }
 
     #[test]
-    fn the_last_change_that_they_follow_is_on_them() {
-        let at = |time: &str| format!("lastTransitionTime: '2026-01-01T00:{time}Z'");
+    fn the_earliest_change_that_they_are_the_first_to_follow_is_on_them() {
         let service = SERVICE.replace(
             "namespace: a}",
             "namespace: a, creationTimestamp: '2026-01-01T00:01:00Z'}",
         );
-        let time = |time: &str| {
-            let pods = PODS.replace("type: Ready", &format!("type: Ready, {}", at(time)));
-            let plan = reconcile(
-                &Key::new("a", "web"),
-                &world(&[&service, &pods].map(String::as_str).concat()),
-            );
-            let Op::Create { body, .. } = &plan.ops[0] else {
+        let world = world(&[&service, PODS].concat());
+        let key = Key::new("a", "web");
+        let time = |plan: &Plan| {
+            let (Op::Create { body, .. } | Op::Patch { body, .. }) = &plan.ops[0] else {
                 panic!("{plan:?}")
             };
-            body["metadata"]["annotations"][TRIGGER_TIME].clone()
+            body["metadata"]["annotations"].get(TRIGGER_TIME).cloned()
         };
-        assert_eq!(time("02:00"), "2026-01-01T00:02:00Z");
-        assert_eq!(time("00:30"), "2026-01-01T00:01:00Z");
+        let at = |time: &str| Some(Value::from(format!("2026-01-01T00:{time}Z")));
+        let made = reconcile(&key, &world);
+        assert_eq!(time(&made), at("01:00"), "the service is new");
+        let Op::Create { body, .. } = &made.ops[0] else {
+            panic!("{made:?}")
+        };
+        world.caches.endpoints.apply(object(&body.to_string()));
+        let turned = |name: &str, ip: &str, minute: &str| {
+            let text = format!(
+                "{{metadata: {{name: {name}, namespace: a, uid: {name}, labels: {{app: web}}}}, status: {{podIP: 10.1.0.{ip}, conditions: [{{type: Ready, status: 'True', lastTransitionTime: '2026-01-01T00:{minute}Z'}}]}}}}"
+            );
+            world.caches.pods.apply(object(&text));
+        };
+        turned("p1", "1", "04:00");
+        turned("p2", "2", "03:00");
+        assert_eq!(
+            time(&reconcile(&key, &world)),
+            at("03:00"),
+            "the earlier of two"
+        );
+        assert_eq!(time(&reconcile(&key, &world)), Some(Value::Null), "once");
     }
 
     #[test]

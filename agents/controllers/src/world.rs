@@ -122,6 +122,18 @@ impl Sightings {
             .collect()
     }
 
+    /// Which of these were not seen about the key when it was last asked, in their order; everything else about it is
+    /// forgotten.
+    fn news(&self, key: &Key, seen: &[String], now: Instant) -> Vec<bool> {
+        let all = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = all.get(key);
+        let is_new = |name: &String| before.is_none_or(|names| !names.contains_key(name));
+        let news = seen.iter().map(is_new).collect();
+        drop(all);
+        self.ages(key, seen, now);
+        news
+    }
+
     /// Permits something about the key unless it was permitted a short time ago: then says how long it has to wait.
     fn permit(
         &self,
@@ -210,6 +222,12 @@ impl World {
     /// is forgotten.
     pub(crate) fn ages(&self, key: &Key, seen: &[String]) -> Vec<Duration> {
         self.sightings.ages(key, seen, self.steady)
+    }
+
+    /// Which of these the controller has not seen about the key at its last reconcile, in their order; what else it has
+    /// seen about it is forgotten.
+    pub(crate) fn news(&self, key: &Key, seen: &[String]) -> Vec<bool> {
+        self.sightings.news(key, seen, self.steady)
     }
 
     /// Permits what must not be done again and again, such as replacing a pod that fails each time: at once at first, then
