@@ -14,7 +14,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::node::Capacity;
-use crate::pod::admission::Admitted;
+use crate::pod::admission::site::Site;
+use crate::pod::admission::{self, Admitted};
 use crate::pod::desired::Desired;
 use crate::pod::env::Sources;
 use crate::pod::worker::Worker;
@@ -46,6 +47,8 @@ pub(crate) struct Agent {
     pods: Mutex<Pods>,
     /// Locked before the pods, never after them.
     admitted: Mutex<Admitted>,
+    /// The node as it was seen last.
+    site: Mutex<Option<Arc<Site>>>,
 }
 
 #[derive(Default)]
@@ -97,6 +100,7 @@ impl Agent {
             runtime,
             pods: Mutex::default(),
             admitted: Mutex::default(),
+            site: Mutex::default(),
             config,
         })
     }
@@ -196,12 +200,23 @@ impl Agent {
         self.pods.lock().expect("no panic while locked")
     }
 
-    /// Who has host ports.
+    /// The node as it was seen last, if it was.
+    pub(crate) fn site(&self) -> Option<Arc<Site>> {
+        self.site.lock().expect("no panic while locked").clone()
+    }
+
+    /// Notes how the node was seen.
+    pub(crate) fn see_site(&self, site: Arc<Site>) {
+        *self.site.lock().expect("no panic while locked") = Some(site);
+    }
+
+    /// Who was taken in.
     pub(crate) fn admitted(&self) -> std::sync::MutexGuard<'_, Admitted> {
         self.admitted.lock().expect("no panic while locked")
     }
 
-    fn replace_pods(self: &Arc<Agent>, all: Vec<Value>) {
+    fn replace_pods(self: &Arc<Agent>, mut all: Vec<Value>) {
+        admission::in_order(&mut all);
         let present: BTreeSet<String> = all.iter().map(|object| uid(object).to_owned()).collect();
         let gone: Vec<String> = self
             .pods()

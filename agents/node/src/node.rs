@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::agent::Agent;
 use crate::clock;
 use crate::local_path;
+use crate::pod::admission::site::Site;
 use crate::runtime::{Image, RuntimeInfo};
 use crate::stats;
 use crate::{KUBELET_VERSION, NodeConfig, RuntimeKind};
@@ -605,7 +606,35 @@ async fn shown(agent: &Agent) -> Option<Value> {
         .client
         .get_path(&format!("{path}?resourceVersion=0"))
         .await;
-    asked.ok()
+    let node = asked.ok()?;
+    let site = site(Some(&node), &agent.config, &agent.capacity);
+    agent.see_site(Arc::new(site));
+    Some(node)
+}
+
+/// The node as it decides about pods, as the API has it now; where that does not answer, as it was seen last.
+pub(crate) async fn look(agent: &Agent) -> Arc<Site> {
+    let asked = agent.client.get(&NODES, "", &agent.config.node_name).await;
+    let seen = match (asked, agent.site()) {
+        (Err(_), Some(seen)) => return seen,
+        (asked, _) => asked.ok(),
+    };
+    let site = Arc::new(site(seen.as_ref(), &agent.config, &agent.capacity));
+    agent.see_site(site.clone());
+    site
+}
+
+/// What of a node decides about pods. What the API does not say of it yet is what it will be told.
+pub(crate) fn site(node: Option<&Value>, config: &NodeConfig, capacity: &Capacity) -> Site {
+    match node {
+        Some(node) if node["status"]["allocatable"].is_object() => Site::of(node),
+        Some(node) => {
+            let (metadata, spec) = (&node["metadata"], &node["spec"]);
+            let status = json!({"allocatable": capacity.quantities(true)});
+            Site::of(&json!({"metadata": metadata, "spec": spec, "status": status}))
+        }
+        None => site(Some(&object(config)), config, capacity),
+    }
 }
 
 /// Statuses and times by type of condition, as last changed.

@@ -1,6 +1,7 @@
 //! One hollow node: who it is, what the API was told of it, and what it has to tell next. Pure; times are those since the
 //! process began, which no setting of a clock moves.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use agent_runtime::pressure::{self, Pressure};
@@ -11,6 +12,7 @@ use time::OffsetDateTime;
 use super::addresses::{self, Addresses};
 use crate::clock;
 use crate::node::{self, Capacity, Conditions, Health, Machine, Transitions};
+use crate::pod::admission::site::Site;
 use crate::pod::desired::version;
 use crate::runtime::RuntimeInfo;
 use crate::{HollowConfig, NodeConfig};
@@ -116,6 +118,8 @@ pub(super) struct Shown {
     version: u64,
     conditions: Conditions,
     transitions: Transitions,
+    /// None where it does not say what it has room for.
+    site: Option<Site>,
 }
 
 impl Shown {
@@ -136,6 +140,9 @@ impl Shown {
             tells_pressure: node["metadata"]["annotations"][pressure::ANNOTATION].is_string(),
             conditions: node::conditions_of(&node["status"]),
             transitions: node::transitions_of(node),
+            site: node["status"]["allocatable"]
+                .is_object()
+                .then(|| Site::of(node)),
         }
     }
 }
@@ -159,6 +166,7 @@ pub(super) struct Node {
     version: u64,
     told: Conditions,
     transitions: Transitions,
+    site: Option<Site>,
     /// When the status was told, and whether as ready.
     reported: Option<(Duration, bool)>,
 }
@@ -177,7 +185,19 @@ impl Node {
             version: 0,
             told: Conditions::new(),
             transitions: Transitions::new(),
+            site: None,
             reported: None,
+        }
+    }
+
+    /// What decides about its pods.
+    pub(super) fn site(&self, template: &Template) -> Cow<'_, Site> {
+        match &self.site {
+            Some(site) => Cow::Borrowed(site),
+            None => {
+                let config = template.config(self);
+                Cow::Owned(node::site(None, &config, &Capacity::of(&config)))
+            }
         }
     }
 
@@ -260,6 +280,7 @@ impl Node {
             return false;
         }
         self.version = shown.version;
+        self.site = shown.site.or(self.site.take());
         let before = self.behaviour();
         self.asked = shown.behaviour;
         let pressure = std::mem::replace(&mut self.pressure, shown.pressure);
@@ -290,6 +311,7 @@ impl Node {
         self.reported = None;
         self.told.clear();
         self.transitions.clear();
+        self.site = None;
     }
 
     /// The status to tell, and whether it is ready in it.

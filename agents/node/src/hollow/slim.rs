@@ -3,16 +3,15 @@
 
 use serde_json::{Map, Value};
 
+use crate::pod::admission::share::Share;
+use crate::pod::admission::{has_ended, was_taken};
 use crate::pod::desired::version;
 use crate::spec::Pod;
 
 /// Nothing simulated depends on these, and they are much of an object.
-const NOT_KEPT: &[&str] = &[
-    "volumes",
-    "affinity",
-    "tolerations",
-    "topologySpreadConstraints",
-];
+const NOT_KEPT: &[&str] = &["volumes", "topologySpreadConstraints"];
+/// These count only while it is open whether the node takes the pod.
+const KEPT_UNTIL_TAKEN: &[&str] = &["affinity", "tolerations"];
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Slim {
@@ -22,8 +21,11 @@ pub(super) struct Slim {
     /// Of the node that it is bound to.
     pub(super) node: String,
     pub(super) version: u64,
-    /// It asks for ports of the node.
-    pub(super) takes_ports: bool,
+    /// What it takes of the node.
+    pub(super) share: Share,
+    /// Whether the API has it as taken by the node, and as ended.
+    pub(super) is_taken: bool,
+    pub(super) is_over: bool,
     text: Box<str>,
 }
 
@@ -42,15 +44,22 @@ impl Slim {
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
+        let is_taken = was_taken(&object);
         if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
             NOT_KEPT.iter().for_each(|field| drop(spec.remove(*field)));
+            if is_taken {
+                let fields = KEPT_UNTIL_TAKEN.iter();
+                fields.for_each(|field| drop(spec.remove(*field)));
+            }
         }
         drop_nulls(&mut object);
         Some(Slim {
             namespace: text(&object, "/metadata/namespace"),
             name: text(&object, "/metadata/name"),
             node: text(&object, "/spec/nodeName"),
-            takes_ports: takes_ports(&object),
+            share: Share::of(&object),
+            is_over: has_ended(&object),
+            is_taken,
             version,
             uid,
             text: object.to_string().into(),
@@ -64,19 +73,6 @@ impl Slim {
     pub(super) fn object(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
-}
-
-fn takes_ports(object: &Value) -> bool {
-    let lists = ["/spec/containers", "/spec/initContainers"];
-    let containers = lists
-        .iter()
-        .filter_map(|path| object.pointer(path)?.as_array());
-    let ports = containers
-        .flatten()
-        .filter_map(|container| container.get("ports")?.as_array());
-    ports
-        .flatten()
-        .any(|port| port.get("hostPort").is_some_and(|port| *port != 0))
 }
 
 /// Kubernetes reads a member that is null as absent.
@@ -112,9 +108,10 @@ mod tests {
         whole.spec.volumes.clear();
         assert_eq!(slim.pod().unwrap(), whole);
         assert_eq!(Slim::of(json!({"metadata": {"name": "p"}})), None);
-        assert!(!slim.takes_ports);
+        assert!(slim.text.contains("tolerations") && !slim.is_taken && !slim.is_over);
         let mut object = object;
-        object["spec"]["containers"][0]["ports"] = json!([{"containerPort": 1}, {"hostPort": 2}]);
-        assert!(Slim::of(object).unwrap().takes_ports);
+        object["status"] = json!({"phase": "Failed", "startTime": "2026-01-01T00:00:00Z"});
+        let slim = Slim::of(object).unwrap();
+        assert!(!slim.text.contains("tolerations") && slim.is_taken && slim.is_over);
     }
 }

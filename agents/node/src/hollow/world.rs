@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::life::Life;
-use super::nodes::{Node, Shown};
+use super::nodes::{Node, Shown, Template};
 use super::slim::Slim;
+use crate::pod::admission;
+use crate::pod::admission::share::{Share, Used};
+use crate::pod::status::Verdict;
 
 pub(super) type Uid = Arc<str>;
 
@@ -30,10 +33,35 @@ pub(super) struct Entry {
     pub(super) failures: u32,
 }
 
+impl Entry {
+    /// The pod as it was shown last.
+    fn newest(&self) -> &Slim {
+        let seen = self.seen.as_ref();
+        let newer = seen.filter(|seen| seen.version > self.life.pod.version);
+        newer.unwrap_or(&self.life.pod)
+    }
+
+    /// Whether it is open if the node takes it: nothing of it has begun.
+    pub(super) fn is_new(&self) -> bool {
+        let pod = self.newest();
+        !(self.life.has_begun() || pod.is_taken || pod.is_over)
+    }
+
+    /// What it takes of the node.
+    fn taken(&self) -> Option<&Share> {
+        let pod = self.newest();
+        let was_taken = pod.is_taken || self.life.has_begun() && !self.life.is_refused();
+        (was_taken && !pod.is_over && !self.removed).then_some(&pod.share)
+    }
+}
+
 /// A node, and what is under way about it.
 pub(super) struct Place {
     pub(super) node: Node,
     pub(super) pods: BTreeSet<Uid>,
+    /// The last list of its pods that has ended: what was seen in a later one is decided when that has ended, too, since
+    /// others may have been there before or be gone.
+    pub(super) pods_listed: u64,
     /// What a watch has shown while something was under way.
     pub(super) seen: Option<Shown>,
     pub(super) listed: u64,
@@ -77,6 +105,7 @@ impl World {
         let places = nodes.map(|node| Place {
             node,
             pods: BTreeSet::new(),
+            pods_listed: 0,
             seen: None,
             listed: 0,
             queued: false,
@@ -93,6 +122,32 @@ impl World {
 
     pub(super) fn place(&mut self, number: u32) -> Option<&mut Place> {
         self.places.get_mut(usize::try_from(number).ok()?)
+    }
+
+    /// A list of the pods of a node, or of all nodes, has ended. Says which may have waited for that.
+    pub(super) fn pods_listed(&mut self, number: u64, node: Option<u32>) -> Vec<Uid> {
+        let mut waiting = Vec::new();
+        let is_meant = |place: &&mut Place| node.is_none_or(|node| place.node.number == node);
+        for place in self.places.iter_mut().filter(is_meant) {
+            place.pods_listed = number;
+            let is_new = |uid: &&Uid| self.pods.get(*uid).is_some_and(Entry::is_new);
+            waiting.extend(place.pods.iter().filter(is_new).cloned());
+        }
+        waiting
+    }
+
+    /// Why the node does not take a new pod.
+    pub(super) fn refusal(&self, uid: &Uid, template: &Template) -> Option<Verdict> {
+        let entry = self.pods.get(uid).filter(|entry| entry.is_new())?;
+        let place = self.places.get(usize::try_from(entry.node).ok()?)?;
+        let others = place.pods.iter().filter(|other| *other != uid);
+        let mut used = Used::default();
+        for share in others.filter_map(|other| self.pods.get(other)?.taken()) {
+            used.add(share);
+        }
+        let pod = entry.newest();
+        let site = place.node.site(template);
+        admission::refusal(&site, &used, &pod.object(), &pod.share)
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -119,5 +174,72 @@ impl World {
             .collect();
         found.sort_by_key(|entry| std::cmp::Reverse(entry.life.pod.version));
         found.first().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::hollow::nodes::Behaviour;
+
+    fn entry(uid: &str, version: u64, status: Value) -> Entry {
+        let spec =
+            json!({"nodeName": "n", "containers": [{"name": "c", "ports": [{"hostPort": 80}]}]});
+        let metadata = json!({"uid": uid, "resourceVersion": version.to_string()});
+        let pod = json!({"metadata": metadata, "spec": spec, "status": status});
+        Entry {
+            life: Life::new(Slim::of(pod).unwrap()),
+            node: 0,
+            stage: 0,
+            seen: None,
+            removed: false,
+            listed: 1,
+            queued: false,
+            writing: false,
+            due: None,
+            failures: 0,
+        }
+    }
+
+    fn world(entries: Vec<(&str, Entry)>) -> World {
+        let node = Node::new(0, "n".to_owned(), Behaviour::Steady);
+        let mut world = World::new(std::iter::once(node));
+        for (uid, entry) in entries {
+            world.places[0].pods.insert(uid.into());
+            world.pods.insert(uid.into(), entry);
+        }
+        world
+    }
+
+    #[test]
+    fn what_was_taken_takes_room_until_it_has_ended_as_the_newest_word_says() {
+        let started = json!({"startTime": "2026-01-01T00:00:00Z"});
+        assert!(entry("a", 1, started.clone()).taken().is_some());
+        assert!(entry("a", 1, json!({})).taken().is_none(), "nobody knows");
+        let mut ended = entry("a", 1, started.clone());
+        let later = entry("a", 2, json!({"phase": "Succeeded"}));
+        ended.seen = Some(later.life.pod);
+        assert!(ended.taken().is_none() && !ended.is_new());
+        let mut gone = entry("a", 1, started);
+        gone.removed = true;
+        assert!(gone.taken().is_none());
+    }
+
+    #[test]
+    fn new_pods_wait_until_all_that_were_there_before_are_known() {
+        let mut world = world(vec![
+            ("new", entry("new", 1, json!({}))),
+            (
+                "begun",
+                entry("begun", 1, json!({"startTime": "2026-01-01T00:00:00Z"})),
+            ),
+        ]);
+        assert!(world.pods[&Uid::from("new")].listed > world.places[0].pods_listed);
+        assert_eq!(world.pods_listed(1, Some(7)), Vec::<Uid>::new());
+        assert_eq!(world.places[0].pods_listed, 0);
+        assert_eq!(world.pods_listed(1, None), [Uid::from("new")]);
+        assert_eq!(world.places[0].pods_listed, 1);
     }
 }

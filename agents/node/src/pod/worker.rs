@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::admission;
+use super::admission::{self, site::Site};
 use super::backoff::Backoffs;
 use super::container;
 use super::desired::{Desired, version};
@@ -29,6 +29,7 @@ use crate::agent::Agent;
 use crate::clock;
 use crate::etc;
 use crate::metrics;
+use crate::node;
 use crate::runtime::{Observed, RuntimeError, State};
 use crate::source::{Owned, Watched};
 use crate::spec::{Pod, Role};
@@ -169,21 +170,32 @@ impl Worker {
     }
 
     /// Why this node does not take the pod, of which nothing has begun. Of two that come at once, one is taken.
-    fn refusal(&self) -> Option<Verdict> {
-        let pod = &self.pod;
-        if plan::is_recorded_terminal(pod) || admission::host_ports(pod).next().is_none() {
+    async fn refusal(&self) -> Option<Verdict> {
+        let uid = &self.pod.metadata.uid;
+        if plan::is_recorded_terminal(&self.pod) || self.agent.admitted().has(uid) {
             return None;
         }
-        let has_begun = admission::was_taken(pod)
+        let object = self.desired.object();
+        let has_begun = admission::was_taken(&object)
             || self.observed.sandbox().is_some()
             || self.observed.all_containers().next().is_some();
-        // Who was deleted by force holds no port any more, though it may not have ended.
-        let present = || -> Vec<Pod> {
-            let objects = self.agent.present_objects();
-            let pods = objects.iter().filter_map(|object| Pod::decode(object).ok());
-            pods.collect()
+        if has_begun {
+            self.agent.admitted().keep(uid);
+            return None;
+        }
+        // Who was deleted by force holds nothing any more, though it may not have ended.
+        let decide = |site: &Site| {
+            let mut admitted = self.agent.admitted();
+            admitted.take(site, &object, &self.agent.present_objects())
         };
-        let verdict = self.agent.admitted().take(pod, has_begun, present)?;
+        if let Some(known) = self.agent.site()
+            && decide(&known).is_none()
+        {
+            return None;
+        }
+        // What is known of the node may be a little old: nobody is refused for that.
+        let site = node::look(&self.agent).await;
+        let verdict = decide(&site)?;
         let text = verdict.message.trim_start_matches(admission::REJECTED);
         self.event(None, EventType::Warning, verdict.reason, text.to_owned());
         Some(verdict)
@@ -195,7 +207,7 @@ impl Worker {
         let now = clock::now();
         self.count_start(now);
         if self.verdict.is_none() {
-            self.verdict = self.refusal();
+            self.verdict = self.refusal().await;
         }
         let deadline = plan::deadline(&self.pod, self.started_at);
         if self.verdict.is_none()

@@ -44,6 +44,10 @@ impl Engine {
                     all.map(|(uid, _)| uid.clone()).collect()
                 };
                 left.iter().for_each(|uid| self.lose_pod(uid));
+                let waiting = self.world().pods_listed(number, node);
+                waiting
+                    .into_iter()
+                    .for_each(|uid| self.queue(Key::Pod(uid)));
             }
             Seen::Node {
                 number,

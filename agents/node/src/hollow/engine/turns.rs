@@ -7,34 +7,7 @@ use crate::hollow::life::{self, Event, Note, Write};
 use crate::hollow::nodes::{Behaviour, Errand};
 use crate::hollow::world::{Uid, World};
 use crate::hollow::writes;
-use crate::pod::admission::{self, REJECTED, was_taken};
-use crate::pod::plan::is_recorded_terminal;
-use crate::pod::status::Verdict;
-use crate::spec::Pod;
-
-/// Why the node does not take a pod of which nothing has begun.
-fn refusal(world: &World, uid: &Uid) -> Option<Verdict> {
-    let entry = world.pods.get(uid)?;
-    if entry.life.has_begun() || !entry.life.pod.takes_ports {
-        return None;
-    }
-    let pod = entry.life.pod.pod().ok()?;
-    if was_taken(&pod) || is_recorded_terminal(&pod) {
-        return None;
-    }
-    let place = world.places.get(usize::try_from(entry.node).ok()?)?;
-    let others = place.pods.iter().filter(|other| *other != uid);
-    let others = others.filter_map(|other| world.pods.get(other));
-    let taken = others.filter(|other| other.life.pod.takes_ports && !other.removed);
-    let taken = taken.filter_map(|other| {
-        let pod = other.life.pod.pod().ok()?;
-        let has_begun = other.life.has_begun() && !other.life.is_refused();
-        let is_there = has_begun || was_taken(&pod);
-        (is_there && !is_recorded_terminal(&pod)).then_some(pod)
-    });
-    let taken: Vec<Pod> = taken.collect();
-    admission::refusal(&pod, &taken)
-}
+use crate::pod::admission::REJECTED;
 
 impl Engine {
     /// Starts writes while there are places for them.
@@ -67,7 +40,7 @@ impl Engine {
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
         let world = self.world.clone();
         let mut guard = lock(&world);
-        let refused = refusal(&guard, &uid);
+        let refused = guard.refusal(&uid, &self.template);
         let World { places, pods } = &mut *guard;
         let Some(entry) = pods.get_mut(&uid) else {
             return;
@@ -95,6 +68,9 @@ impl Engine {
             entry.life.step(Event::Removed, &mut there, now);
             place.pods.remove(&uid);
             pods.remove(&uid);
+            return;
+        }
+        if entry.listed > place.pods_listed && entry.is_new() {
             return;
         }
         if behaviour == Behaviour::Silent {

@@ -1,0 +1,73 @@
+//! A node, as far as it decides which pods it takes. Pure.
+
+use agent_runtime::kinds::{Labels, Node, Taint};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::share::Amounts;
+use crate::quantity;
+
+/// Which operating system all of our nodes have.
+pub(super) const OS: &str = "linux";
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Site {
+    name: String,
+    labels: Labels,
+    /// Those that drive pods out.
+    pub(super) taints: Vec<Taint>,
+    /// What pods may take of it together, and how many there may be.
+    pub(super) room: Amounts,
+    pub(super) pods: i64,
+    /// Its runtime can keep the groups of an image away from a container.
+    pub(super) keeps_groups_out: bool,
+}
+
+impl Site {
+    /// From the Node object.
+    pub(crate) fn of(node: &Value) -> Site {
+        let room = &node["status"]["allocatable"];
+        let pods = quantity::units_of(&room["pods"]).unwrap_or(0);
+        let taints = Vec::<Taint>::deserialize(&node["spec"]["taints"]).unwrap_or_default();
+        let driving = taints.into_iter().filter(|t| t.effect == "NoExecute");
+        Site {
+            name: node["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            labels: Labels::deserialize(&node["metadata"]["labels"]).unwrap_or_default(),
+            taints: driving.collect(),
+            room: Amounts::read(room),
+            pods: i64::try_from(pods).unwrap_or(i64::MAX),
+            keeps_groups_out: node["status"]["features"]["supplementalGroupsPolicy"] == true,
+        }
+    }
+
+    /// The Node that selectors are asked about.
+    pub(super) fn node(&self) -> Node {
+        let mut node = Node::default();
+        node.metadata.name.clone_from(&self.name);
+        node.metadata.labels.clone_from(&self.labels);
+        node
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_a_node_counts_what_decides_about_pods() {
+        let site = Site::of(&json!({
+            "metadata": {"name": "n", "labels": {"a": "b"}},
+            "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}, {"key": "l", "effect": "NoExecute"}]},
+            "status": {"allocatable": {"cpu": "2", "pods": "110"}, "capacity": {"cpu": "4"}},
+        }));
+        assert_eq!((site.room.get("cpu"), site.pods), (2000, 110));
+        assert_eq!(site.node().metadata.labels["a"], "b");
+        assert_eq!(site.taints.len(), 1);
+        assert_eq!(Site::of(&Value::Null), Site::default());
+    }
+}
