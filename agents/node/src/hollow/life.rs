@@ -6,14 +6,17 @@
 //! Architecture invariant: no I/O, no clock, no chance.
 
 mod orders;
+mod pulls;
 mod telling;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use agent_runtime::EventType;
 use serde_json::Value;
 use time::OffsetDateTime;
+
+use pulls::Pull;
 
 use super::addresses::Addresses;
 use super::runs::{self, Run, Sandbox};
@@ -111,7 +114,7 @@ pub(super) struct Life {
     announced: Option<(Box<str>, u32)>,
     address_missed: bool,
     /// Containers that were to begin and whose image cannot be pulled.
-    unpulled: BTreeSet<Box<str>>,
+    pulls: BTreeMap<Box<str>, Pull>,
 }
 
 impl Life {
@@ -130,7 +133,7 @@ impl Life {
             sent: None,
             announced: None,
             address_missed: false,
-            unpulled: BTreeSet::new(),
+            pulls: BTreeMap::new(),
         }
     }
 

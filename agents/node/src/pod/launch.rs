@@ -27,7 +27,7 @@ use crate::volumes::{self, Pinned};
 /// How long a failed start is left alone before the next try.
 const HOLD: time::Duration = time::Duration::seconds(10);
 /// How long `ErrImagePull` stays visible before it becomes `ImagePullBackOff`.
-const PULL_HOLD: time::Duration = time::Duration::seconds(3);
+pub(crate) const PULL_HOLD: time::Duration = time::Duration::seconds(3);
 /// Bound of a postStart hook, which Kubernetes leaves open.
 const POST_START_MAX: Duration = Duration::from_secs(600);
 

@@ -7,7 +7,7 @@ pub(crate) mod container;
 pub(crate) mod desired;
 pub(crate) mod env;
 pub(crate) mod handler;
-mod launch;
+pub(crate) mod launch;
 pub(crate) mod plan;
 mod prepare;
 pub(crate) mod probe;

@@ -1,6 +1,5 @@
 //! Carries out on [`Run`]s what a real node would do with containers.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent_runtime::EventType;
@@ -8,9 +7,9 @@ use time::OffsetDateTime;
 
 use super::{Life, Note, Place, ROUNDS_MAX, Step};
 use crate::hollow::runs::{self, Run, Sandbox};
-use crate::pod::plan::{self, Action, StopReason, Waiting};
-use crate::runtime::hollow::{is_missing, not_found, seconds};
-use crate::spec::{Container, Pod, Role};
+use crate::pod::plan::{self, Action, StopReason};
+use crate::runtime::hollow::{is_missing, seconds};
+use crate::spec::{Pod, Role};
 
 /// Before another try to get an address.
 const ADDRESS_RETRY: time::Duration = time::Duration::seconds(2);
@@ -90,33 +89,6 @@ impl Life {
         }
     }
 
-    fn without_image(&mut self, (role, container): (Role, &Container), step: &mut Step) {
-        if self.unpulled.insert(container.name.as_str().into()) {
-            let image = &container.image;
-            step.notes.push(Note {
-                container: Some((role, container.name.clone())),
-                kind: EventType::Warning,
-                reason: "Failed",
-                text: format!("Failed to pull image {image:?}: {}", not_found(image)),
-            });
-        }
-    }
-
-    /// Adds why containers wait whose image cannot be pulled.
-    pub(super) fn wait_for_images(&self, pod: &Pod, waiting: &mut BTreeMap<String, Waiting>) {
-        for name in &self.unpulled {
-            let image = pod.container(name).map(|(_, container)| &container.image);
-            if let Some(image) = image.filter(|image| is_missing(image)) {
-                let text = not_found(image);
-                let waits = Waiting {
-                    reason: "ImagePullBackOff".to_owned(),
-                    message: format!("Back-off pulling image {image:?}: ErrImagePull: {text}"),
-                };
-                waiting.insert(name.to_string(), waits);
-            }
-        }
-    }
-
     fn start(
         &mut self,
         pod: &Pod,
@@ -134,10 +106,10 @@ impl Life {
         }
         let sandbox = sandbox.attempt;
         if is_missing(&found.1.image) {
-            self.without_image(found, step);
+            self.pull(found, now, step);
             return false;
         }
-        self.unpulled.remove(name);
+        self.pulls.remove(name);
         if let Some(failed_at) = replaces {
             self.backoffs.next(name, failed_at, now);
         }

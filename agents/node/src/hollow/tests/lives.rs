@@ -324,16 +324,32 @@ fn a_pod_that_the_node_does_not_take_fails_and_nothing_of_it_runs() {
 }
 
 #[test]
-fn a_container_waits_for_an_image_that_nobody_has() {
+fn an_image_that_nobody_has_is_tried_again_and_again_until_there_is_another() {
     let mut sim = Sim::new();
     let mut spec = one("Always", &[]);
     spec["containers"][0]["image"] = "foo:non-existent".into();
     let pod = sim.bind("", spec);
-    sim.advance(secs(60));
-    let waits = &sim.status(pod)["containerStatuses"][0]["state"]["waiting"];
-    assert_eq!(waits["reason"], "ImagePullBackOff");
+    let waits = |sim: &Sim| sim.status(pod)["containerStatuses"][0]["state"]["waiting"].clone();
+    assert_eq!(
+        waits(&sim),
+        json!({"reason": "ErrImagePull", "message": "foo:non-existent: not found"})
+    );
+    sim.advance(secs(9));
+    let text =
+        "Back-off pulling image \"foo:non-existent\": ErrImagePull: foo:non-existent: not found";
+    assert_eq!(
+        waits(&sim),
+        json!({"reason": "ImagePullBackOff", "message": text})
+    );
+    let once = ["Pulling", "Failed", "Failed", "BackOff", "Failed"];
+    assert_eq!(sim.pods[pod].notes, once);
+    sim.advance(secs(2));
+    assert_eq!(waits(&sim)["reason"], "ErrImagePull", "it is tried again");
     assert_eq!(sim.status(pod)["phase"], "Pending");
-    assert_eq!(sim.pods[pod].notes, ["Failed"]);
+    // After 10, 20, 40, 80 and 160 seconds, then every five minutes; each try is told in two writes.
+    sim.advance(secs(3600 - 11));
+    assert_eq!(sim.pods[pod].notes, once.repeat(16));
+    assert_eq!(sim.writes, 32);
     sim.pods[pod].object.as_mut().unwrap()["spec"]["containers"][0]["image"] = "foo".into();
     sim.store(pod);
     sim.tell(pod);
