@@ -112,14 +112,15 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     });
     let (pods, keys) = (caches.pods.clone(), queue.clone());
     caches.jobs.subscribe(move |change| {
-        let over = change
-            .new
-            .as_ref()
-            .is_none_or(|job| job.finished().is_some());
-        if over {
-            let pods = pods.owned_by(&change.latest().metadata.uid);
-            for pod in pods.iter().filter(|pod| is_tracked(pod)) {
-                keys.add(Key::of(&pod.metadata));
+        // A Job that went and came again between two looks is another one: the first is no more.
+        for job in change.sides() {
+            let now = change.new.as_ref();
+            let same = now.filter(|now| now.metadata.uid == job.metadata.uid);
+            if same.is_none_or(|job| job.finished().is_some()) {
+                let pods = pods.owned_by(&job.metadata.uid);
+                for pod in pods.iter().filter(|pod| is_tracked(pod)) {
+                    keys.add(Key::of(&pod.metadata));
+                }
             }
         }
     });
@@ -155,7 +156,28 @@ fn is_orphan(pod: &Pod, world: &World) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::world;
+    use crate::testing::{object, world};
+
+    #[test]
+    fn a_job_that_comes_again_under_its_name_wakes_the_pods_of_the_one_before() {
+        let pod = format!(
+            "kind: Pod\nmetadata: {{name: p, namespace: a, uid: p, finalizers: [{TRACKING}], ownerReferences: [{{apiVersion: batch/v1, kind: Job, uid: j, name: j, controller: true}}]}}\n"
+        );
+        let job = "---\nkind: Job\nmetadata: {name: j, namespace: a, uid: j}\n";
+        let world = world(&[pod.as_str(), job].concat());
+        let queue = Arc::new(Queue::new());
+        wire(&world.caches, &queue);
+        let again = |uid: &str, version: &str| {
+            let text = format!(
+                "{{metadata: {{name: j, namespace: a, uid: {uid}, resourceVersion: '{version}'}}}}"
+            );
+            world.caches.jobs.apply(object(&text));
+        };
+        again("j", "2");
+        assert!(queue.is_empty(), "its Job goes on");
+        again("next", "3");
+        assert_eq!(queue.len(), 1);
+    }
 
     fn released(owner: &str, deleting: bool, job: &str) -> bool {
         let owners = if owner.is_empty() {

@@ -89,6 +89,28 @@ fn without_a_number_the_first_success_is_enough_and_the_others_end_in_peace() {
 }
 
 #[test]
+fn a_job_that_goes_lets_its_pods_go_also_those_that_wait_for_the_next_of_their_index() {
+    let mut job = Simulation::new(
+        "parallelism: 1, completions: 1, completionMode: Indexed, backoffLimitPerIndex: 5, backoffLimit: 2147483647",
+    );
+    job.settle();
+    job.finish_all(1);
+    job.settle();
+    let failed = job.pods()[0].metadata.name.clone();
+    job.delete(&failed);
+    job.settle();
+    assert_eq!(
+        job.pods()[0].metadata.finalizers,
+        [finalizer::TRACKING],
+        "the next of its index bears its failures"
+    );
+    job.job["metadata"]["deletionTimestamp"] = "2026-01-01T10:00:00Z".into();
+    job.set("parallelism", json!(1));
+    job.settle();
+    assert!(job.pods.is_empty(), "{:#?}", job.pods);
+}
+
+#[test]
 fn a_job_that_wants_nothing_is_complete_at_once() {
     let mut job = Simulation::new("parallelism: 1, completions: 0");
     job.settle();
