@@ -38,18 +38,24 @@ pub(crate) fn parse_version(text: Option<&str>) -> ApiResult<Option<i64>> {
     if text.is_empty() {
         return Ok(None);
     }
-    let number = text
-        .parse::<u64>()
-        .ok()
-        .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let detail = match (number, text.bytes().all(|byte| byte.is_ascii_digit())) {
-        (Some(number), _) => return Ok(Some(i64::try_from(number).unwrap_or(i64::MAX))),
-        (None, true) => "value out of range",
-        (None, false) => "invalid syntax",
+    match parse_uint(text) {
+        Ok(number) => Ok(Some(i64::try_from(number).unwrap_or(i64::MAX))),
+        Err(detail) => {
+            let error = FieldError::invalid(&Path::new("resourceVersion"), text, detail);
+            Err(ApiError::invalid_text(error.to_string()))
+        }
+    }
+}
+
+/// A number as Go's `strconv.ParseUint` reads it, or what that says of the text.
+pub(crate) fn parse_uint(text: &str) -> Result<u64, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let why = match (is_number, text.parse()) {
+        (true, Ok(number)) => return Ok(number),
+        (true, Err(_)) => "value out of range",
+        (false, _) => "invalid syntax",
     };
-    let detail = format!("strconv.ParseUint: parsing {text:?}: {detail}");
-    let error = FieldError::invalid(&Path::new("resourceVersion"), text, detail);
-    Err(ApiError::invalid_text(error.to_string()))
+    Err(format!("strconv.ParseUint: parsing {text:?}: {why}"))
 }
 
 pub(crate) fn list_options_error(error: FieldError) -> ApiError {
@@ -322,6 +328,20 @@ mod tests {
             refused("resourceVersion=abc&limit=5"),
             (400, format!("invalid resource version: {text}"))
         );
+    }
+
+    #[test]
+    fn numbers_are_read_as_go_reads_them() {
+        assert_eq!(parse_uint("18446744073709551615"), Ok(u64::MAX));
+        for (text, why) in [
+            ("18446744073709551616", "value out of range"),
+            ("+5", "invalid syntax"),
+            ("-1", "invalid syntax"),
+            ("", "invalid syntax"),
+        ] {
+            let told = format!("strconv.ParseUint: parsing {text:?}: {why}");
+            assert_eq!(parse_uint(text), Err(told));
+        }
     }
 
     #[test]

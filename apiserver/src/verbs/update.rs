@@ -16,6 +16,7 @@ use crate::decode::{self, Expected};
 use crate::definitions;
 use crate::key_pair;
 use crate::managed::{self, Owner, Versions};
+use crate::read_version::parse_uint;
 use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
 use crate::subresources::scale;
@@ -342,21 +343,15 @@ fn check_version(resource: &Resource, new: &Object, old: &Object) -> ApiResult<(
             ))
         }
         version if version == old.resource_version() || planted(Bug::UpdatesAnyVersion) => Ok(()),
-        version if version.parse::<u64>().is_err() => {
-            let path = Path::new("metadata").child("resourceVersion");
-            let error = FieldError::invalid(
-                &path,
-                version,
-                format!("strconv.ParseUint: parsing {version:?}: invalid syntax"),
-            );
-            Err(ApiError::invalid(
-                group,
-                &resource.kind,
-                old.name(),
-                &[error],
-            ))
-        }
-        _ => Err(ApiError::modified(group, plural, old.name())),
+        version => match parse_uint(version) {
+            Ok(_) => Err(ApiError::modified(group, plural, old.name())),
+            Err(detail) => {
+                let path = Path::new("metadata").child("resourceVersion");
+                let error = FieldError::invalid(&path, version, detail);
+                let kind = &resource.kind;
+                Err(ApiError::invalid(group, kind, old.name(), &[error]))
+            }
+        },
     }
 }
 
