@@ -27,6 +27,10 @@ const RING_LEN_MAX: usize = 16_384;
 /// Bytes of superseded states that the ring may hold on to.
 const RING_BYTES_MAX: usize = 64 << 20;
 
+/// Changes that are kept however old they are, and bytes of superseded states among them.
+const AGED_LEN_MAX: usize = 100;
+const AGED_BYTES_MAX: usize = 1 << 20;
+
 /// The latest changes keep their events as they were sent, where these are not long: whoever reads in time sends the same.
 const FRAMES_MAX: usize = 64;
 const FRAME_BYTES_MAX: usize = 64 << 10;
@@ -115,8 +119,10 @@ impl Change {
         *self.frames.lock().unwrap_or_else(PoisonError::into_inner) = Frames::NotKept;
     }
 
+    /// What only this change holds on to.
     fn bytes(&self) -> usize {
-        self.old.as_ref().map_or(0, |entry| entry.json().len())
+        let old = self.old.as_ref().map_or(0, |entry| entry.json().len());
+        old + self.gone.as_ref().map_or(0, Bytes::len)
     }
 }
 
@@ -252,12 +258,36 @@ impl State {
         }
         while self.ring.len() > RING_LEN_MAX || (self.bytes > RING_BYTES_MAX && self.ring.len() > 1)
         {
-            if let Some(dropped) = self.ring.pop_front() {
-                self.bytes -= dropped.bytes();
-                self.first += 1;
-                self.floor = dropped.revision;
-            }
+            self.drop_first();
         }
+    }
+
+    fn drop_first(&mut self) -> Option<Arc<Change>> {
+        let dropped = self.ring.pop_front()?;
+        self.bytes -= dropped.bytes();
+        self.first += 1;
+        self.floor = dropped.revision;
+        Some(dropped)
+    }
+
+    /// Drops the changes up to a revision but for the latest few, and gives them back.
+    fn age(&mut self, revision: i64) -> Vec<Arc<Change>> {
+        let mut dropped = Vec::new();
+        while self
+            .ring
+            .front()
+            .is_some_and(|first| first.revision <= revision)
+            && (self.ring.len() > AGED_LEN_MAX || self.bytes > AGED_BYTES_MAX)
+        {
+            dropped.extend(self.drop_first());
+        }
+        let aged = self.ring.iter();
+        aged.take_while(|change| change.revision <= revision)
+            .for_each(|change| change.drop_frames());
+        if self.ring.capacity() / 4 > self.ring.len() {
+            self.ring.shrink_to(self.ring.len() * 2);
+        }
+        dropped
     }
 }
 
@@ -494,6 +524,17 @@ impl Cache {
         woken.iter().for_each(|group| group.wake());
     }
 
+    /// Forgets what came up to a revision, but for the latest few changes: nobody is promised to resume from so long ago,
+    /// and a server at rest gives the memory back.
+    pub(crate) fn age(&self, revision: i64) {
+        let mut state = self.write();
+        let dropped = state.age(revision);
+        lock(&self.groups).age(state.first);
+        drop(state);
+        // Freeing many states takes a while; readers need not wait for it.
+        drop(dropped);
+    }
+
     /// `applied` is a revision that every cache has reached (read before this call).
     pub(crate) fn snapshot(&self, applied: i64) -> Snapshot {
         let state = self.read();
@@ -625,6 +666,42 @@ mod tests {
         assert_eq!(cache.read_changes(&mut cursor, 1).err(), Some(TooOld(9)));
         cache.reset(Vec::new(), 99_999);
         assert_eq!(cache.cursor_after(99_998), Err(TooOld(99_999)));
+    }
+
+    #[test]
+    fn what_is_old_goes_but_for_the_latest_few_and_whoever_knows_them_resumes() {
+        let cache = Arc::new(Cache::new(Vec::new(), "/registry/pods/".into()));
+        cache.reset(vec![entry("n/a", 3)], 5);
+        let interest = Interest {
+            namespace: "n".into(),
+            term: Term::Field("metadata.name".into(), "a".into()),
+        };
+        let member = cache.join(&interest);
+        put(&cache, "n/a", 6);
+        let mut cursor = cache.cursor_after(6).unwrap();
+        for revision in 7..=306 {
+            put(&cache, "n/b", revision);
+        }
+        let bytes = |cache: &Cache| cache.read().bytes;
+        let before = bytes(&cache);
+        cache.age(0);
+        assert_eq!((bytes(&cache), cache.cursor_after(5)), (before, Ok(1)));
+        cache.age(250);
+        assert_eq!(cache.cursor_after(205), Err(TooOld(206)), "100 are left");
+        cache.age(306);
+        assert_eq!(cache.cursor_after(206).unwrap(), cursor + 200);
+        assert!(bytes(&cache) < before / 2);
+        assert!(cache.read().ring.capacity() < 300);
+        assert!(
+            cache
+                .changes_for(&member, &mut cursor, 9)
+                .unwrap()
+                .is_empty(),
+            "a watch that has slept for long is not behind"
+        );
+        put(&cache, "n/a", 307);
+        let told = cache.changes_for(&member, &mut cursor, 9).unwrap();
+        assert_eq!(told[0].revision, 307);
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Drops history that is older than [`crate::Config::history`]. Every member tries that often; a key in the store lets one
-//! of them win, and what the winner wrote the time before is what is compacted, so at least that much stays.
+//! Drops history that is older than [`crate::Config::history`], from the store and from the caches. Every member tries that
+//! often; a key in the store lets one of them win, and what the winner wrote the time before is what is compacted, so at
+//! least that much stays.
 
 use std::sync::Arc;
 
@@ -22,10 +23,14 @@ struct Seen {
 
 pub(crate) async fn run(server: Arc<ApiServer>) {
     let mut seen = Seen::default();
+    let mut before = 0;
     let mut ticks = tokio::time::interval(server.config.history);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        // Caches let go of what came before the last tick: they know as much as the store, and as long.
+        server.world.age(before);
+        before = server.world.revision();
         match turn(&server, seen).await {
             Ok(next) => seen = next,
             Err(error) => tracing::debug!(%error, "compaction is tried again later"),

@@ -46,6 +46,16 @@ struct Seen {
     numbers: VecDeque<u64>,
 }
 
+impl Seen {
+    /// The ring begins with `first` now.
+    fn age(&mut self, first: u64) {
+        while let Some(old) = self.numbers.front().copied().filter(|old| *old < first) {
+            self.numbers.pop_front();
+            self.since = old + 1;
+        }
+    }
+}
+
 impl Group {
     fn new(interest: &Interest, since: u64) -> Group {
         Group {
@@ -81,10 +91,7 @@ impl Group {
     /// Takes note of a change; the ring begins with `first`.
     fn note(&self, number: u64, first: u64) {
         let mut seen = self.seen();
-        while let Some(old) = seen.numbers.front().copied().filter(|old| *old < first) {
-            seen.numbers.pop_front();
-            seen.since = old + 1;
-        }
+        seen.age(first);
         if seen.numbers.back() != Some(&number) {
             seen.numbers.push_back(number);
         }
@@ -188,6 +195,11 @@ impl Groups {
     /// All changes before `next` are gone from the ring, and nobody may go on from there.
     pub(crate) fn forget(&self, next: u64) {
         self.all().for_each(|group| group.forget(next));
+    }
+
+    /// The ring begins with `first` now; who knows what came before may go on.
+    pub(crate) fn age(&self, first: u64) {
+        self.all().for_each(|group| group.seen().age(first));
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Group>> {

@@ -146,6 +146,11 @@ impl World {
             .collect()
     }
 
+    /// Lets the caches forget what came up to a revision.
+    pub(crate) fn age(&self, revision: i64) {
+        self.caches().for_each(|cache| cache.age(revision));
+    }
+
     pub(crate) fn revision(&self) -> i64 {
         *self.revision.borrow()
     }
