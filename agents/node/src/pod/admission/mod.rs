@@ -10,13 +10,13 @@ pub(crate) mod site;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use agent_runtime::kinds::PodPlacement;
+use agent_runtime::kinds::{PodPlacement, Taint, Toleration};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::status::Verdict;
 use share::{Share, Used};
-use site::{OS, Site};
+use site::{MEMORY, OS, Site};
 
 /// What the message of a pod begins with that was not taken; its event says only what follows.
 pub(crate) const REJECTED: &str = "Pod was rejected: ";
@@ -98,7 +98,8 @@ pub(crate) fn in_order(pods: &mut [Value]) {
 
 /// Why a new pod that takes this share is not taken by a node of which so much is used.
 pub(crate) fn refusal(site: &Site, used: &Used, pod: &Value, share: &Share) -> Option<Verdict> {
-    let (reason, message) = unfit(site, pod)
+    let (reason, message) = pressed(site, pod)
+        .or_else(|| unfit(site, pod))
         .or_else(|| shortage(site, used, share).filter(|_| !is_critical(pod)))
         .or_else(|| predicate(site, used, pod, share))?;
     Some(Verdict {
@@ -108,6 +109,30 @@ pub(crate) fn refusal(site: &Site, used: &Used, pod: &Value, share: &Share) -> O
 }
 
 type Why = (&'static str, String);
+
+/// What the node is short of while it takes only those that it cannot do without, and, if it is only memory, those that have
+/// asked for some or do not mind.
+fn pressed(site: &Site, pod: &Value) -> Option<Why> {
+    if site.pressures.is_empty() || is_critical(pod) {
+        return None;
+    }
+    let short_of_memory = Taint {
+        key: "node.kubernetes.io/memory-pressure".to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Taint::default()
+    };
+    let tolerations = Vec::<Toleration>::deserialize(&pod["spec"]["tolerations"]);
+    let does_not_mind = || {
+        let mut tolerations = tolerations.into_iter().flatten();
+        pod["status"]["qosClass"] != "BestEffort"
+            || tolerations.any(|one| one.tolerates(&short_of_memory))
+    };
+    if site.pressures == [MEMORY] && does_not_mind() {
+        return None;
+    }
+    let message = format!("The node had condition: [{}]. ", site.pressures.join(" "));
+    Some(("Evicted", message))
+}
 
 /// What no room on the node would mend.
 fn unfit(site: &Site, pod: &Value) -> Option<Why> {
@@ -334,6 +359,41 @@ mod tests {
                 "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"
             )
         );
+    }
+
+    #[test]
+    fn a_node_that_is_short_takes_only_whom_it_must_or_who_does_not_mind() {
+        let short_of = |kinds: &[&'static str], pod: &Value| {
+            let pressures = kinds.to_vec();
+            let site = Site {
+                pressures,
+                ..site()
+            };
+            let verdict = refusal(&site, &Used::default(), pod, &Share::of(pod))?;
+            Some((verdict.reason, verdict.message))
+        };
+        let of_class = |class: &str| {
+            let mut pod = pod(json!({}));
+            pod["status"] = json!({"qosClass": class});
+            pod
+        };
+        let (careless, careful) = (of_class("BestEffort"), of_class("Burstable"));
+        let (reason, message) = short_of(&[MEMORY], &careless).unwrap();
+        assert_eq!(reason, "Evicted");
+        assert_eq!(
+            message,
+            "Pod was rejected: The node had condition: [MemoryPressure]. "
+        );
+        assert_eq!(short_of(&[MEMORY], &careful), None);
+        let mut content = careless.clone();
+        content["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+        assert_eq!(short_of(&[MEMORY], &content), None);
+        assert!(short_of(&[MEMORY, "DiskPressure"], &content).is_some());
+        assert!(short_of(&["DiskPressure"], &careful).is_some());
+        let mut critical = careless.clone();
+        critical["spec"]["priority"] = json!(CRITICAL_PRIORITY);
+        assert_eq!(short_of(&["DiskPressure"], &critical), None);
+        assert_eq!(short_of(&[], &careless), None);
     }
 
     #[test]

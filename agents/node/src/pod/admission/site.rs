@@ -7,6 +7,9 @@ use serde_json::Value;
 use super::share::Amounts;
 use crate::quantity;
 
+pub(super) const MEMORY: &str = "MemoryPressure";
+const PRESSURES: &[&str] = &[MEMORY, "DiskPressure", "PIDPressure"];
+
 /// Which operating system all of our nodes have.
 pub(super) const OS: &str = "linux";
 
@@ -19,6 +22,8 @@ pub(crate) struct Site {
     /// What pods may take of it together, and how many there may be.
     pub(super) room: Amounts,
     pub(super) pods: i64,
+    /// Of what it is short.
+    pub(super) pressures: Vec<&'static str>,
     /// Its runtime can keep the groups of an image away from a container.
     pub(super) keeps_groups_out: bool,
 }
@@ -39,6 +44,11 @@ impl Site {
             taints: driving.collect(),
             room: Amounts::read(room),
             pods: i64::try_from(pods).unwrap_or(i64::MAX),
+            pressures: PRESSURES
+                .iter()
+                .copied()
+                .filter(|kind| holds(node, kind))
+                .collect(),
             keeps_groups_out: node["status"]["features"]["supplementalGroupsPolicy"] == true,
         }
     }
@@ -52,6 +62,13 @@ impl Site {
     }
 }
 
+/// Whether a condition is on record.
+fn holds(node: &Value, kind: &str) -> bool {
+    let conditions = node["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|one| one["type"] == kind && one["status"] == "True")
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -63,11 +80,14 @@ mod tests {
         let site = Site::of(&json!({
             "metadata": {"name": "n", "labels": {"a": "b"}},
             "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}, {"key": "l", "effect": "NoExecute"}]},
-            "status": {"allocatable": {"cpu": "2", "pods": "110"}, "capacity": {"cpu": "4"}},
+            "status": {"allocatable": {"cpu": "2", "pods": "110"}, "capacity": {"cpu": "4"},
+                       "conditions": [{"type": "Ready", "status": "True"}, {"type": MEMORY, "status": "True"},
+                                      {"type": "DiskPressure", "status": "False"}]},
         }));
         assert_eq!((site.room.get("cpu"), site.pods), (2000, 110));
         assert_eq!(site.node().metadata.labels["a"], "b");
         assert_eq!(site.taints.len(), 1);
+        assert_eq!(site.pressures, [MEMORY]);
         assert_eq!(Site::of(&Value::Null), Site::default());
     }
 }
