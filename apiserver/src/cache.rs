@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use crate::encryption::{Opened, Unreadable};
 use crate::entry::{self, Entry};
 use crate::interest::{Group, Groups, Interest};
 use crate::negotiate::{Encoding, Form};
+use crate::packed::Packer;
 use crate::status::{ApiError, ApiResult};
 use crate::tree::Tree;
 use crate::world::KeyChange;
@@ -30,6 +31,11 @@ const RING_BYTES_MAX: usize = 64 << 20;
 /// Changes that are kept however old they are, and bytes of superseded states among them.
 const AGED_LEN_MAX: usize = 100;
 const AGED_BYTES_MAX: usize = 1 << 20;
+
+/// A cache with fewer bytes of objects is left as it is.
+const PACKED_BYTES_MIN: usize = 1 << 20;
+/// Objects that are looked at in one step: some milliseconds.
+const PACKED_AT_ONCE: usize = 256;
 
 /// The latest changes keep their events as they were sent, where these are not long: whoever reads in time sends the same.
 const FRAMES_MAX: usize = 64;
@@ -73,7 +79,7 @@ impl Change {
             _ => None,
         };
         let shown = new.as_ref().or(old.as_ref());
-        let is_small = shown.is_some_and(|entry| entry.json().len() <= FRAME_BYTES_MAX);
+        let is_small = shown.is_some_and(|entry| entry.json_len() <= FRAME_BYTES_MAX);
         let frames = match is_small {
             true => Frames::Kept(Vec::new()),
             false => Frames::NotKept,
@@ -121,7 +127,7 @@ impl Change {
 
     /// What only this change holds on to.
     fn bytes(&self) -> usize {
-        let old = self.old.as_ref().map_or(0, |entry| entry.json().len());
+        let old = self.old.as_ref().map_or(0, |entry| entry.json_len());
         old + self.gone.as_ref().map_or(0, Bytes::len)
     }
 }
@@ -171,6 +177,8 @@ pub(crate) struct Cache {
     groups: Mutex<Groups>,
     /// Another cache took its place, or its kind is gone: watches end.
     closed: AtomicBool,
+    /// Objects up to this revision are packed, if they are alike.
+    packed: AtomicI64,
     /// Watches by the namespace that they see, all being the empty one. Those that see one object or one node's are left
     /// out: few writes are for them.
     watches: Mutex<BTreeMap<String, u32>>,
@@ -215,6 +223,16 @@ impl Drop for Watched {
             }
         }
     }
+}
+
+/// How far a cache's objects at rest are packed.
+pub(crate) struct AtRest {
+    /// Their revisions: after the first, up to the second.
+    after: i64,
+    upto: i64,
+    packer: Packer,
+    /// The key to go on at.
+    start: String,
 }
 
 struct State {
@@ -311,6 +329,7 @@ impl Cache {
             wake: watch::Sender::new(0),
             groups: Mutex::default(),
             closed: AtomicBool::new(false),
+            packed: AtomicI64::new(i64::MIN),
             watches: Mutex::default(),
         }
     }
@@ -454,10 +473,11 @@ impl Cache {
         let mut tree_bytes = 0;
         for entry in entries {
             changed = changed.max(entry.revision);
-            tree_bytes += entry.json().len();
+            tree_bytes += entry.json_len();
             tree.insert(entry);
         }
         state.expire(revision, &self.groups);
+        self.packed.store(i64::MIN, Ordering::Relaxed);
         state.tree = tree;
         state.tree_bytes = tree_bytes;
         // A deletion may have come after the last put, so the load's revision is the safe answer.
@@ -504,8 +524,7 @@ impl Cache {
                 Some(entry) => state.tree.insert(entry.clone()),
                 None => state.tree.remove(&key),
             };
-            let bytes =
-                |entry: &Option<Arc<Entry>>| entry.as_ref().map_or(0, |one| one.json().len());
+            let bytes = |entry: &Option<Arc<Entry>>| entry.as_ref().map_or(0, |one| one.json_len());
             state.tree_bytes = (state.tree_bytes + bytes(&new)).saturating_sub(bytes(&old));
             if old.is_some() || new.is_some() {
                 let (number, first) = (state.next(), state.first);
@@ -533,6 +552,48 @@ impl Cache {
         drop(state);
         // Freeing many states takes a while; readers need not wait for it.
         drop(dropped);
+    }
+
+    /// What there is to pack: objects whose last change is no longer among those that are kept for watches.
+    pub(crate) fn at_rest(&self) -> Option<AtRest> {
+        let state = self.read();
+        let after = self.packed.load(Ordering::Relaxed);
+        (state.tree_bytes >= PACKED_BYTES_MIN && state.floor > after).then(|| AtRest {
+            after,
+            upto: state.floor,
+            packer: Packer::default(),
+            start: String::new(),
+        })
+    }
+
+    /// Packs some of them, and answers whether there are more. Nobody sees a difference.
+    pub(crate) fn pack(&self, rest: &mut AtRest) -> bool {
+        let tree = self.read().tree.clone();
+        let mut all = tree.iter_from(&rest.start);
+        let mut packed = Vec::new();
+        for entry in all.by_ref().take(PACKED_AT_ONCE) {
+            if entry.revision <= rest.after || entry.revision > rest.upto {
+                rest.packer.pass(&entry.encoded.json);
+            } else if let Some(one) = entry.packed(&mut rest.packer) {
+                packed.push((entry.clone(), Arc::new(one)));
+            }
+        }
+        let next = all.next().map(|entry| entry.key().to_owned());
+        // Else the chunks would be copied.
+        drop(all);
+        drop(tree);
+        if !packed.is_empty() {
+            let mut state = self.write();
+            for (plain, packed) in &packed {
+                state.tree.replace(plain, packed);
+            }
+        }
+        let Some(next) = next else {
+            self.packed.store(rest.upto, Ordering::Relaxed);
+            return false;
+        };
+        rest.start = next;
+        true
     }
 
     /// `applied` is a revision that every cache has reached (read before this call).
@@ -669,6 +730,78 @@ mod tests {
     }
 
     #[test]
+    fn objects_at_rest_are_packed_and_nobody_sees_a_difference() {
+        let cache = Cache::new(Vec::new(), "/registry/pods/".into());
+        let large = |key: &str, revision: i64| {
+            let value = format!(
+                r#"{{"kind":"Pod","apiVersion":"v1","metadata":{{"name":"{key}"}},"spec":"{}"}}"#,
+                "abcdefgh".repeat(600)
+            );
+            let key = format!("/registry/pods/{key}");
+            let stored = Opened::from(Bytes::from(value));
+            cache.entry(&key, &stored, revision).unwrap()
+        };
+        let all = (0..600).map(|at| large(&format!("n/{at:03}"), 3)).collect();
+        cache.reset(all, 5);
+        put(&cache, "n/007", 6);
+        let before = cache.snapshot(6);
+        let room =
+            |tree: &Tree| -> usize { tree.iter_from("").map(|one| one.encoded.json.room()).sum() };
+        let pack = |cache: &Cache| {
+            let mut rest = cache.at_rest()?;
+            let mut turns = 1;
+            while cache.pack(&mut rest) {
+                turns += 1;
+            }
+            Some(turns)
+        };
+        assert_eq!(pack(&cache), Some(3));
+        let after = cache.snapshot(6);
+        assert!(room(&after.tree) * 10 < room(&before.tree));
+        assert_eq!(after.tree.len(), 600);
+        for (one, other) in before.tree.iter_from("").zip(after.tree.iter_from("")) {
+            assert_eq!(
+                (one.json(), one.json_len()),
+                (other.json(), other.json_len())
+            );
+            assert_eq!((one.key(), one.revision), (other.key(), other.revision));
+            assert_eq!(one.opened().value, other.opened().value);
+        }
+        let changed = before.tree.get("/registry/pods/n/007").unwrap();
+        assert!(
+            Arc::ptr_eq(changed, after.tree.get("/registry/pods/n/007").unwrap()),
+            "the ring has it"
+        );
+        assert_eq!(pack(&cache), None, "there is nothing to do");
+        cache.apply(
+            9,
+            vec![("/registry/pods/n/300".into(), Some(large("n/300", 9)))],
+        );
+        assert_eq!(pack(&cache), None, "nor is it forgotten yet");
+        cache.write().floor = 9;
+        assert_eq!(pack(&cache), Some(3));
+        let changed = cache.get("/registry/pods/n/300").unwrap();
+        assert!(
+            changed.encoded.json.room() * 10 < changed.json_len(),
+            "by itself it is packed as well"
+        );
+    }
+
+    #[test]
+    fn what_changed_while_it_was_packed_stays_changed() {
+        let mut tree = Tree::default();
+        let entry = |revision| Arc::new(Entry::for_test("/registry/pods/a", revision));
+        let (old, new, packed) = (entry(1), entry(2), entry(1));
+        tree.replace(&old, &packed);
+        assert_eq!(tree.len(), 0, "it was deleted");
+        tree.insert(new.clone());
+        tree.replace(&old, &packed);
+        assert!(Arc::ptr_eq(tree.get("/registry/pods/a").unwrap(), &new));
+        tree.replace(&new, &packed);
+        assert!(Arc::ptr_eq(tree.get("/registry/pods/a").unwrap(), &packed));
+    }
+
+    #[test]
     fn what_is_old_goes_but_for_the_latest_few_and_whoever_knows_them_resumes() {
         let cache = Arc::new(Cache::new(Vec::new(), "/registry/pods/".into()));
         cache.reset(vec![entry("n/a", 3)], 5);
@@ -783,7 +916,7 @@ mod tests {
     #[test]
     fn it_knows_how_much_there_is_and_who_sees_it() {
         let cache = Arc::new(Cache::new(Vec::new(), "/registry/pods/".into()));
-        let bytes = entry("n/a", 3).json().len();
+        let bytes = entry("n/a", 3).json_len();
         cache.reset(vec![entry("n/a", 3), entry("n/b", 4), entry("na/c", 5)], 5);
         assert_eq!(cache.size("/registry/pods/"), (3, bytes));
         assert_eq!(cache.size("/registry/pods/n/"), (2, bytes));

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use schema::apply::InOrder;
 use serde_json::{Map, Value};
 
+use crate::packed::Json;
+
 const METADATA: &[u8] = b"\"metadata\":{";
 /// `kind` and `apiVersion` end well before this.
 const HEAD_MAX: usize = 512;
@@ -79,7 +81,7 @@ fn metadata_at(encoded: &[u8]) -> Option<usize> {
 /// An encoded object with its version in place.
 #[derive(Clone, Debug)]
 pub(crate) struct Versioned {
-    pub(crate) json: Bytes,
+    pub(crate) json: Json,
     /// Offset of the first member of `metadata`, which is `resourceVersion`.
     at: u32,
     version_len: u32,
@@ -109,7 +111,7 @@ impl Versioned {
         out.extend_from_slice(member.as_bytes());
         out.extend_from_slice(tail);
         Versioned {
-            json: Bytes::from(out),
+            json: Json::Plain(Bytes::from(out)),
             at: at as u32,
             version_len: member.len() as u32,
         }
@@ -117,34 +119,42 @@ impl Versioned {
 
     /// The same object under another version: the last state of a deleted object carries the deletion's revision.
     pub(crate) fn with_revision(&self, revision: i64) -> Bytes {
-        Versioned::insert(
-            &self.json,
-            self.at as usize,
-            self.version_len as usize,
-            revision,
-        )
-        .json
+        let (at, len) = (self.at as usize, self.version_len as usize);
+        Versioned::insert(&self.json.bytes(), at, len, revision)
+            .json
+            .bytes()
+    }
+
+    /// The same with its bytes in another form.
+    pub(crate) fn with_json(&self, json: Json) -> Versioned {
+        Versioned {
+            json,
+            at: self.at,
+            version_len: self.version_len,
+        }
     }
 
     /// The bytes as they are stored: without the version.
     pub(crate) fn stored(&self) -> Bytes {
         let (at, len) = (self.at as usize, self.version_len as usize);
-        let mut out = Vec::with_capacity(self.json.len());
-        out.extend_from_slice(&self.json[..at]);
-        out.extend_from_slice(&self.json[at + len..]);
+        let json = self.json.bytes();
+        let mut out = Vec::with_capacity(json.len());
+        out.extend_from_slice(&json[..at]);
+        out.extend_from_slice(&json[at + len..]);
         Bytes::from(out)
     }
 
     /// The value of `metadata`.
     pub(crate) fn metadata(&self) -> Bytes {
         let start = self.at as usize - 1;
-        let end = end_of_object(&self.json[start..]);
-        self.json.slice(start..start + end)
+        let json = self.json.bytes();
+        let end = end_of_object(&json[start..]);
+        json.slice(start..start + end)
     }
 
     /// What follows `kind` and `apiVersion`, from `"metadata"` on: lists of built-in kinds leave the first two out.
     pub(crate) fn list_item_tail(&self) -> Bytes {
-        self.json.slice(self.at as usize - METADATA.len()..)
+        self.json.bytes().slice(self.at as usize - METADATA.len()..)
     }
 }
 
@@ -207,7 +217,7 @@ mod tests {
             &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "data": {"metadata": {}}}),
         );
         let versioned = Versioned::splice(&stored, 42).unwrap();
-        let value: Value = serde_json::from_slice(&versioned.json).unwrap();
+        let value: Value = serde_json::from_slice(&versioned.json.bytes()).unwrap();
         assert_eq!(
             value["metadata"],
             json!({"name": "x", "resourceVersion": "42"})
@@ -233,7 +243,7 @@ mod tests {
             );
             let versioned = Versioned::splice(&stored, 42).unwrap();
             let found: Value = serde_json::from_slice(&versioned.metadata()).unwrap();
-            let whole: Value = serde_json::from_slice(&versioned.json).unwrap();
+            let whole: Value = serde_json::from_slice(&versioned.json.bytes()).unwrap();
             assert_eq!(found, whole["metadata"]);
         }
     }
@@ -242,7 +252,7 @@ mod tests {
     fn foreign_bytes_are_encoded_again() {
         let foreign = Bytes::from_static(br#"{"metadata": {}, "apiVersion":"v1","kind":"Pod"}"#);
         let value: Value =
-            serde_json::from_slice(&Versioned::splice(&foreign, 7).unwrap().json).unwrap();
+            serde_json::from_slice(&Versioned::splice(&foreign, 7).unwrap().json.bytes()).unwrap();
         assert_eq!(value["metadata"]["resourceVersion"], "7");
         assert!(Versioned::splice(&Bytes::from_static(b"[1]"), 7).is_none());
         assert!(Versioned::splice(&Bytes::from_static(b"\xff"), 7).is_none());

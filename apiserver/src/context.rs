@@ -153,7 +153,7 @@ impl Context {
         let stored = outcome.versioned().filter(|_| self.output.is_plain());
         match stored {
             Some(stored) => {
-                negotiate::respond_bytes(&self.headers, code, negotiate::JSON, stored.json)
+                negotiate::respond_bytes(&self.headers, code, negotiate::JSON, stored.json.bytes())
             }
             None => self.respond_object(code, resource, outcome.object),
         }
@@ -167,12 +167,7 @@ impl Context {
         entry: &Entry,
     ) -> Response {
         if self.output.is_plain() && entry.is_as(resource) {
-            return negotiate::respond_bytes(
-                &self.headers,
-                code,
-                negotiate::JSON,
-                entry.json().clone(),
-            );
+            return negotiate::respond_bytes(&self.headers, code, negotiate::JSON, entry.json());
         }
         self.respond_object(code, resource, entry.object_as(resource))
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::codec::{self, Versioned};
 use crate::encryption::Opened;
+use crate::packed::Packer;
 
 /// An object at one revision. Shared by lists, watches, admission and authorization; never changed.
 #[derive(Debug)]
@@ -58,8 +59,8 @@ impl Entry {
         let stored = &opened.value;
         let mut encoded = Versioned::splice(stored, revision)?;
         let value = match needed {
-            Some(pick) => pick.read(&encoded.json),
-            None => serde_json::from_slice(&encoded.json),
+            Some(pick) => pick.read(&encoded.json.bytes()),
+            None => serde_json::from_slice(&encoded.json.bytes()),
         };
         let mut object = Object::new(value.ok()?).ok()?;
         let mut of_custom = None;
@@ -208,8 +209,31 @@ impl Entry {
     }
 
     /// The complete object as JSON, resourceVersion included.
-    pub(crate) fn json(&self) -> &Bytes {
-        &self.encoded.json
+    pub(crate) fn json(&self) -> Bytes {
+        self.encoded.json.bytes()
+    }
+
+    /// How many bytes that is.
+    pub(crate) fn json_len(&self) -> usize {
+        self.encoded.json.len()
+    }
+
+    /// The same entry with its bytes packed; none where they stay as they are.
+    pub(crate) fn packed(&self, packer: &mut Packer) -> Option<Entry> {
+        if self.custom.is_some() {
+            return None;
+        }
+        let encoded = self.encoded.with_json(packer.pack(&self.encoded.json)?);
+        Some(Entry {
+            key: self.key.clone(),
+            names_at: self.names_at,
+            revision: self.revision,
+            encoded,
+            custom: None,
+            mark: self.mark,
+            labels: self.labels.clone(),
+            fields: self.fields.clone(),
+        })
     }
 
     pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
@@ -231,13 +255,13 @@ impl Entry {
     /// The object, parsed afresh: the cache keeps bytes, which take a sixth of the room.
     pub(crate) fn object(&self) -> Object {
         let value: Value =
-            serde_json::from_slice(self.json()).expect("parsed when it entered the cache");
+            serde_json::from_slice(&self.json()).expect("parsed when it entered the cache");
         Object::new(value).expect("checked when it entered the cache")
     }
 
     /// Some members of the object.
     pub(crate) fn part(&self, pick: &Pick) -> Object {
-        let value = pick.read(self.json());
+        let value = pick.read(&self.json());
         let value = value.expect("parsed when it entered the cache");
         Object::new(value).expect("checked when it entered the cache")
     }

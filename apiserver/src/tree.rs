@@ -69,6 +69,21 @@ impl Tree {
         }
     }
 
+    /// Puts `new` in the place of `old`, if that is still there.
+    pub(crate) fn replace(&mut self, old: &Arc<Entry>, new: &Arc<Entry>) {
+        let Some(index) = self.chunk_of(old.key()) else {
+            return;
+        };
+        let found = self.chunks[index].binary_search_by(|entry| entry.key().cmp(old.key()));
+        let Ok(at) = found else {
+            return;
+        };
+        if Arc::ptr_eq(&self.chunks[index][at], old) {
+            let chunks = Arc::make_mut(&mut self.chunks);
+            Arc::make_mut(&mut chunks[index])[at] = new.clone();
+        }
+    }
+
     pub(crate) fn remove(&mut self, key: &str) -> Option<Arc<Entry>> {
         let index = self.chunk_of(key)?;
         let at = self.chunks[index]

@@ -441,7 +441,7 @@ impl ApiServer {
         let broken = || ApiError::internal(format!("the stored value of {key} is not an object"));
         let opened = self.opened(resource, pair, key)?;
         let versioned = Versioned::splice(&opened.value, pair.mod_revision).ok_or_else(broken)?;
-        let value = serde_json::from_slice(&versioned.json).map_err(|_| broken())?;
+        let value = serde_json::from_slice(&versioned.json.bytes()).map_err(|_| broken())?;
         let mut object = Object::new(value).map_err(|_| broken())?;
         let mut stale = false;
         match &resource.custom {

@@ -59,7 +59,7 @@ impl Sent {
 
     pub(super) fn entry(entry: &Entry) -> Sent {
         Sent {
-            json: entry.json().clone(),
+            json: entry.json(),
             object: entry.object(),
         }
     }

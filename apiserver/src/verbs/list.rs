@@ -449,7 +449,7 @@ fn item(resource: &Resource, entry: &Entry) -> (&'static [u8], Bytes) {
     if resource.custom.is_some() {
         // These keep both.
         if entry.is_as(resource) {
-            return (b"", entry.json().clone());
+            return (b"", entry.json());
         }
         let object = entry.object_as(resource);
         return (b"", Bytes::from(object.value().to_string()));
@@ -473,11 +473,7 @@ fn stream(context: &Context, resource: &Handle, page: Page) -> Response {
         resource.api_version(),
         page.metadata()
     );
-    let about: usize = page
-        .entries
-        .iter()
-        .map(|entry| entry.json().len() + 1)
-        .sum();
+    let about: usize = page.entries.iter().map(|entry| entry.json_len() + 1).sum();
     let frames = Frames {
         resource: resource.clone(),
         entries: page.entries.into_iter(),

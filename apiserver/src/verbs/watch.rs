@@ -63,7 +63,7 @@ pub(crate) async fn watch(
         Ok(mut watcher) => {
             watcher.initial_bytes = bytes.map(|mut bytes| {
                 let initial = watcher.initial.iter();
-                bytes.settle(initial.map(|entry| entry.json().len() as u64).sum());
+                bytes.settle(initial.map(|entry| entry.json_len() as u64).sum());
                 bytes
             });
             let end = watcher.end;
@@ -269,7 +269,7 @@ impl Watcher {
             for entry in forms {
                 if !self.by_form || self.selection.matches(&entry) {
                     let before = frame.len();
-                    self.write(&mut frame, "ADDED", entry.json(), &entry);
+                    self.write(&mut frame, "ADDED", &entry.json(), &entry);
                     self.sent_events.event(frame.len() - before);
                 }
             }
@@ -434,8 +434,8 @@ impl Watcher {
             .as_ref()
             .filter(|entry| self.selection.matches(entry));
         let event = match (old, new) {
-            (None, Some(new)) => Some(self.framed(change, "ADDED", new.json(), new)),
-            (Some(_), Some(new)) => Some(self.framed(change, "MODIFIED", new.json(), new)),
+            (None, Some(new)) => Some(self.framed(change, "ADDED", &new.json(), new)),
+            (Some(_), Some(new)) => Some(self.framed(change, "MODIFIED", &new.json(), new)),
             (Some(old), None) => {
                 let gone = change
                     .gone

@@ -1,0 +1,201 @@
+//! The bytes of an object in the cache: as they are sent, or, of one at rest, what differs from another object.
+//!
+//! Objects of one kind are much alike, and neighbours by name mostly come from one template. Packed against a neighbour, a
+//! pod takes an eighth of its JSON, and is whole again in the time in which a memory of that size is copied a few times.
+
+use bytes::Bytes;
+use lz4_flex::block;
+
+/// Smaller objects are hardly worth it, and the compressor sees no further than the larger number.
+const BYTES_MIN: usize = 1 << 10;
+const BYTES_MAX: usize = 64 << 10;
+
+/// JSON of one object. Cloning shares it.
+#[derive(Clone, Debug)]
+pub(crate) enum Json {
+    Plain(Bytes),
+    Packed(Packed),
+}
+
+/// See the module head.
+#[derive(Clone, Debug)]
+pub(crate) struct Packed {
+    /// The bytes of the object that it was packed against. They stay as they were when that object changes.
+    like: Bytes,
+    own: Bytes,
+    len: u32,
+}
+
+impl Json {
+    /// The bytes as they are sent.
+    pub(crate) fn bytes(&self) -> Bytes {
+        match self {
+            Json::Plain(bytes) => bytes.clone(),
+            Json::Packed(packed) => packed.bytes(),
+        }
+    }
+
+    /// Their number.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Json::Plain(bytes) => bytes.len(),
+            Json::Packed(packed) => packed.len as usize,
+        }
+    }
+
+    /// The bytes that it takes by itself.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        match self {
+            Json::Plain(bytes) => bytes.len(),
+            Json::Packed(packed) => packed.own.len(),
+        }
+    }
+}
+
+impl Packed {
+    fn bytes(&self) -> Bytes {
+        let whole = block::decompress_with_dict(&self.own, self.len as usize, &self.like);
+        Bytes::from(whole.expect("packed by this module, in this memory"))
+    }
+}
+
+fn fits(bytes: &Bytes) -> bool {
+    (BYTES_MIN..=BYTES_MAX).contains(&bytes.len())
+}
+
+/// Packs objects one after the other, each against one before it.
+#[derive(Default)]
+pub(crate) struct Packer {
+    like: Option<Bytes>,
+}
+
+impl Packer {
+    /// Takes note of a neighbour that is not to be packed: others may be packed against what it is packed against, or itself.
+    pub(crate) fn pass(&mut self, json: &Json) {
+        match json {
+            Json::Packed(packed) => self.like = Some(packed.like.clone()),
+            Json::Plain(bytes) if self.like.is_none() && fits(bytes) => {
+                self.like = Some(bytes.clone());
+            }
+            Json::Plain(_) => {}
+        }
+    }
+
+    /// The bytes, packed; none where they stay as they are, be it that others are packed against them.
+    pub(crate) fn pack(&mut self, json: &Json) -> Option<Json> {
+        let Json::Plain(bytes) = json else {
+            return None;
+        };
+        if !fits(bytes) {
+            return None;
+        }
+        let Some(like) = self.like.clone() else {
+            self.like = Some(bytes.clone());
+            return None;
+        };
+        let own = block::compress_with_dict(bytes, &like);
+        if own.len() > bytes.len() / 4 {
+            // Not much alike: the next is tried against another.
+            self.like = None;
+        }
+        (own.len() <= bytes.len() / 2).then(|| {
+            Json::Packed(Packed {
+                like,
+                own: Bytes::copy_from_slice(&own),
+                len: bytes.len() as u32,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn pod(name: &str, node: &str, image: &str) -> Json {
+        let conditions = ["Initialized", "Ready", "ContainersReady", "PodScheduled"];
+        let conditions = conditions.map(|one| json!({"type": one, "status": "True", "lastTransitionTime": "2026-11-27T14:29:17Z"}));
+        let pod = json!({
+            "kind": "Pod", "apiVersion": "v1", "metadata": {"name": name, "namespace": "default", "labels": {"app": "web"}},
+            "spec": {"nodeName": node, "containers": [{"name": "c", "image": image, "resources": {"requests": {"cpu": "100m"}},
+                "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}],
+                "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
+                    {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]},
+            "status": {"phase": "Running", "conditions": conditions}});
+        Json::Plain(Bytes::from(pod.to_string()))
+    }
+
+    #[test]
+    fn pods_of_one_template_take_little_beside_the_first() {
+        let mut packer = Packer::default();
+        assert!(
+            packer.pack(&pod("web-0", "one", "web")).is_none(),
+            "others are packed against it"
+        );
+        for (name, node) in [("web-1", "two"), ("web-2", "three")] {
+            let plain = pod(name, node, "web");
+            let packed = packer.pack(&plain).unwrap();
+            assert!(
+                packed.room() * 8 < plain.room(),
+                "{} of {}",
+                packed.room(),
+                plain.room()
+            );
+            assert_eq!((packed.bytes(), packed.len()), (plain.bytes(), plain.len()));
+            assert!(packer.pack(&packed).is_none(), "it is packed already");
+        }
+    }
+
+    #[test]
+    fn one_is_packed_against_what_its_neighbour_is_packed_against() {
+        let mut packer = Packer::default();
+        packer.pack(&pod("web-0", "one", "web"));
+        let neighbour = packer.pack(&pod("web-1", "two", "web")).unwrap();
+        let mut later = Packer::default();
+        later.pass(&neighbour);
+        let packed = later.pack(&pod("web-2", "three", "web")).unwrap();
+        assert_eq!(packed.bytes(), pod("web-2", "three", "web").bytes());
+        let mut beside = Packer::default();
+        beside.pass(&pod("web-0", "one", "web"));
+        assert!(beside.pack(&pod("web-2", "three", "web")).is_some());
+    }
+
+    #[test]
+    fn what_is_small_or_large_or_unlike_stays_as_it_is() {
+        let mut packer = Packer::default();
+        let noise = |seed: u64, len: usize| {
+            let mut state = seed;
+            let bytes = (0..len).map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                (state >> 56) as u8
+            });
+            Json::Plain(bytes.collect())
+        };
+        for len in [0, 1, BYTES_MIN - 1, BYTES_MAX + 1] {
+            assert!(packer.pack(&Json::Plain(vec![b'a'; len].into())).is_none());
+        }
+        assert!(packer.like.is_none(), "nor is anything packed against it");
+        assert!(packer.pack(&noise(1, 2000)).is_none());
+        assert!(packer.pack(&noise(2, 2000)).is_none());
+        assert!(packer.like.is_none(), "the next is tried against another");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_the_same_again(texts in prop::collection::vec("[ab]{0,3}(abcd|web-[0-9]|.){200,900}", 2..6)) {
+            let mut packer = Packer::default();
+            for text in texts {
+                let plain = Json::Plain(Bytes::from(text));
+                if let Some(packed) = packer.pack(&plain) {
+                    prop_assert_eq!(packed.bytes(), plain.bytes());
+                    prop_assert!(packed.room() * 2 <= plain.len());
+                }
+            }
+        }
+    }
+}
