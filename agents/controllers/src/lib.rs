@@ -38,8 +38,10 @@ mod ranking;
 mod replica_set;
 mod replication;
 mod replication_controller;
+mod resource_claim;
 mod root_ca;
 mod service_account;
+mod service_cidrs;
 #[cfg(test)]
 mod simulation;
 mod stateful_set;
@@ -82,11 +84,13 @@ pub static CONTROLLERS: &[Controller] = &[
     storage_protection::CLAIMS,
     storage_protection::VOLUMES,
     ephemeral_volume::CONTROLLER,
+    resource_claim::CONTROLLER,
     token_cleaner::CONTROLLER,
     certificate_cleaner::CONTROLLER,
     certificate_approval::CONTROLLER,
     certificate_signing::CONTROLLER,
     node_ipam::CONTROLLER,
+    service_cidrs::CONTROLLER,
     node_ttl::CONTROLLER,
     bootstrap_signer::CONTROLLER,
     cloud_node::CONTROLLER,

@@ -83,7 +83,13 @@ impl Simulation {
     pub(crate) fn patch(&mut self, kind: &str, name: &str, patch: &Value) {
         let mut object = self.get(kind, name).expect("an object to patch");
         merge(&mut object, patch);
-        self.put(object);
+        let metadata = &object["metadata"];
+        let is_free = metadata["finalizers"].as_array().is_some_and(Vec::is_empty);
+        if is_free && !metadata["deletionTimestamp"].is_null() {
+            self.remove(kind, name);
+        } else {
+            self.put(object);
+        }
     }
 
     /// Reconciles, and does what is wanted; whether there was anything to do, or will be.
@@ -127,6 +133,33 @@ impl Simulation {
             Op::Reported { op, success, .. } => {
                 self.perform(*op)?;
                 self.events.push(success.reason.to_owned());
+            }
+            Op::Refused { op, .. } => self.perform(*op)?,
+            Op::Follow { first, mut then } => {
+                self.perform(*first)?;
+                if let Op::Patch {
+                    resource,
+                    name,
+                    body,
+                    ..
+                } = &mut *then
+                    && let Some(object) = self.get(&resource.kind, name)
+                {
+                    let version = &object["metadata"]["resourceVersion"];
+                    body["metadata"]["resourceVersion"] = version.clone();
+                }
+                self.perform(*then)?;
+            }
+            Op::Absent {
+                resource,
+                name,
+                uid,
+                ..
+            } => {
+                let object = self.get(&resource.kind, &name);
+                if object.is_some_and(|object| object["metadata"]["uid"] == uid) {
+                    return Err(conflict());
+                }
             }
             Op::Sequence(ops) | Op::SlowStart(ops) | Op::Parallel(ops) => {
                 for op in ops {
@@ -176,9 +209,7 @@ impl Simulation {
                 }
                 self.patch(&resource.kind, &name, &body);
             }
-            Op::Absent { .. } | Op::Refused { .. } | Op::Update { .. } => {
-                panic!("no controller of the simulation does that")
-            }
+            Op::Update { .. } => panic!("no controller of the simulation does that"),
             Op::Delete {
                 resource,
                 name,
@@ -192,7 +223,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Pods that run go later; everything else at once.
+    /// Pods that run go later, and so does what finalizers hold; everything else at once.
     fn delete(&mut self, kind: &str, name: &str, uid: &str) {
         let Some(object) = self.get(kind, name) else {
             return;
@@ -200,7 +231,9 @@ impl Simulation {
         if object["metadata"]["uid"] != uid {
             return;
         }
-        if kind == "Pod" && object["status"]["phase"] == "Running" {
+        let finalizers = object["metadata"]["finalizers"].as_array();
+        let is_held = finalizers.is_some_and(|finalizers| !finalizers.is_empty());
+        if is_held || (kind == "Pod" && object["status"]["phase"] == "Running") {
             let mark = json!({"metadata": {"deletionTimestamp": "2026-01-01T10:00:00Z"}});
             self.patch(kind, name, &mark);
         } else {
@@ -223,6 +256,10 @@ impl Simulation {
                 "PersistentVolumeClaim" => self.caches.claims.remove(&key),
                 "DaemonSet" => self.caches.daemon_sets.remove(&key),
                 "StatefulSet" => self.caches.stateful_sets.remove(&key),
+                "ResourceClaim" => self.caches.resource_claims.remove(&key),
+                "ResourceClaimTemplate" => self.caches.resource_claim_templates.remove(&key),
+                "ServiceCIDR" => self.caches.service_cidrs.remove(&key),
+                "IPAddress" => self.caches.ip_addresses.remove(&key),
                 other => panic!("no {other} in the simulation"),
             }
         }
@@ -248,6 +285,10 @@ impl Simulation {
             "PersistentVolumeClaim" => apply(&self.caches.claims, &object),
             "DaemonSet" => apply(&self.caches.daemon_sets, &object),
             "StatefulSet" => apply(&self.caches.stateful_sets, &object),
+            "ResourceClaim" => apply(&self.caches.resource_claims, &object),
+            "ResourceClaimTemplate" => apply(&self.caches.resource_claim_templates, &object),
+            "ServiceCIDR" => apply(&self.caches.service_cidrs, &object),
+            "IPAddress" => apply(&self.caches.ip_addresses, &object),
             other => panic!("no {other} in the simulation"),
         }
         self.objects.insert((kind, key), object);

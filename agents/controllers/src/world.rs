@@ -3,9 +3,10 @@
 use agent_runtime::cache::Cache;
 use agent_runtime::kinds::{
     CertificateSigningRequest, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment,
-    EndpointSlice, Endpoints, HorizontalPodAutoscaler, Job, Lease, Namespace, Node,
+    EndpointSlice, Endpoints, HorizontalPodAutoscaler, IpAddress, Job, Lease, Namespace, Node,
     PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget, ReplicaSet,
-    ReplicationController, Secret, Service, ServiceAccount, StatefulSet, StorageClass,
+    ReplicationController, ResourceClaim, ResourceClaimTemplate, Secret, Service, ServiceAccount,
+    ServiceCidr, StatefulSet, StorageClass,
 };
 use agent_runtime::timestamp::{Micros, Moment};
 use agent_runtime::{ApiError, ControllerOptions, Hub, Key};
@@ -45,6 +46,10 @@ pub struct Caches {
     pub claims: Arc<Cache<PersistentVolumeClaim>>,
     pub volumes: Arc<Cache<PersistentVolume>>,
     pub storage_classes: Arc<Cache<StorageClass>>,
+    pub resource_claims: Arc<Cache<ResourceClaim>>,
+    pub resource_claim_templates: Arc<Cache<ResourceClaimTemplate>>,
+    pub service_cidrs: Arc<Cache<ServiceCidr>>,
+    pub ip_addresses: Arc<Cache<IpAddress>>,
     pub signing_requests: Arc<Cache<CertificateSigningRequest>>,
     /// Only the Secrets that are bootstrap tokens.
     pub bootstrap_tokens: Arc<Cache<Secret>>,
@@ -79,6 +84,10 @@ impl Caches {
             claims: hub.cache(),
             volumes: hub.cache(),
             storage_classes: hub.cache(),
+            resource_claims: hub.cache(),
+            resource_claim_templates: hub.cache(),
+            service_cidrs: hub.cache(),
+            ip_addresses: hub.cache(),
             signing_requests: hub.cache(),
             bootstrap_tokens: hub.cache_where(&format!("type={}", crate::token_cleaner::TOKEN)),
             cluster_infos: hub

@@ -85,6 +85,20 @@ impl Cidr {
         self.first | hosts
     }
 
+    /// Whether all addresses of the other are in it.
+    pub fn contains(&self, other: &Cidr) -> bool {
+        self.overlaps(other) && self.prefix <= other.prefix
+    }
+
+    /// Whether a Service may have this address of the range: all but the first and, of IPv4, the last.
+    pub fn serves(&self, address: IpAddr) -> bool {
+        let Some(alone) = Self::new(address, if address.is_ipv4() { 32 } else { 128 }) else {
+            return false;
+        };
+        let is_broadcast = !self.is_v6 && alone.first == self.last();
+        self.contains(&alone) && alone.first != self.first && !is_broadcast
+    }
+
     /// Whether they have an address in common.
     pub fn overlaps(&self, other: &Cidr) -> bool {
         self.is_v6 == other.is_v6 && self.first <= other.last() && other.first <= self.last()
@@ -208,6 +222,26 @@ mod tests {
         assert_eq!(six.parts(64), 65536);
         assert_eq!(six.part(64, 1).to_string(), "fd00:0:0:1::/64");
         assert_eq!(cidr("::/0").parts(128), u64::MAX);
+    }
+
+    #[test]
+    fn the_first_and_the_last_address_of_a_range_serve_nobody() {
+        let serves = |range: &str, address: &str| cidr(range).serves(address.parse().unwrap());
+        for (range, address, expected) in [
+            ("10.0.0.0/30", "10.0.0.0", false),
+            ("10.0.0.0/30", "10.0.0.1", true),
+            ("10.0.0.0/30", "10.0.0.3", false),
+            ("10.0.0.0/30", "10.0.0.4", false),
+            ("10.0.0.0/30", "::1", false),
+            ("fd00::/112", "fd00::", false),
+            ("fd00::/112", "fd00::ffff", true),
+        ] {
+            assert_eq!(serves(range, address), expected, "{range} {address}");
+        }
+        assert!(cidr("10.0.0.0/8").contains(&cidr("10.1.0.0/16")));
+        assert!(cidr("10.0.0.0/8").contains(&cidr("10.0.0.0/8")));
+        assert!(!cidr("10.1.0.0/16").contains(&cidr("10.0.0.0/8")));
+        assert!(!cidr("::/0").contains(&cidr("10.0.0.0/8")));
     }
 
     #[test]

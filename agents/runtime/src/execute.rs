@@ -112,34 +112,17 @@ fn perform<'a>(
                 let stored = create(client, &resource, &namespace, &body).await?;
                 written.push(Written::Version(resource, revision(&stored)));
             }
-            Op::Patch {
-                resource,
-                namespace,
-                name,
-                subresource,
-                form,
-                body,
-            } => {
-                let answer = match subresource {
-                    Some(sub) => {
-                        client
-                            .patch_sub(&resource, &namespace, &name, sub, form, &body)
-                            .await
-                    }
-                    None => {
-                        client
-                            .patch(&resource, &namespace, &name, form, &body)
-                            .await
-                    }
+            Op::Patch { .. } => {
+                patch(client, op, written).await?;
+            }
+            Op::Follow { first, mut then } => {
+                let Some(version) = patch(client, *first, written).await? else {
+                    return Ok(());
                 };
-                match answer {
-                    Ok(stored) if subresource.is_none_or(|s| s == "status") => {
-                        written.push(Written::Version(resource, revision(&stored)))
-                    }
-                    Ok(_) => {}
-                    Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(error),
+                if let Op::Patch { body, .. } = &mut *then {
+                    body["metadata"]["resourceVersion"] = version.into();
                 }
+                perform(client, recorder, *then, written).await?;
             }
             Op::Update {
                 resource,
@@ -182,6 +165,47 @@ fn perform<'a>(
         Ok(())
     }
     .boxed()
+}
+
+/// Patches an object. Its version then; none where it is gone.
+async fn patch(
+    client: &Client,
+    op: Op,
+    written: &mut Vec<Written>,
+) -> Result<Option<String>, ApiError> {
+    let Op::Patch {
+        resource,
+        namespace,
+        name,
+        subresource,
+        form,
+        body,
+    } = op
+    else {
+        return Ok(None);
+    };
+    let answer = match subresource {
+        Some(sub) => {
+            client
+                .patch_sub(&resource, &namespace, &name, sub, form, &body)
+                .await
+        }
+        None => {
+            client
+                .patch(&resource, &namespace, &name, form, &body)
+                .await
+        }
+    };
+    let stored = match answer {
+        Ok(stored) => stored,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let version = revision(&stored);
+    if subresource.is_none_or(|s| s == "status") {
+        written.push(Written::Version(resource, version));
+    }
+    Ok(Some(version.to_string()))
 }
 
 /// Whether a delete was refused because its object is gone and another one has the name.

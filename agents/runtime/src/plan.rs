@@ -66,6 +66,14 @@ pub enum Op {
         /// The patch.
         body: Value,
     },
+    /// Patches an object, then once more: the second is refused where somebody has changed it after the first, whose answer
+    /// tells at which version that is. For what no single request can change, such as a status and finalizers.
+    Follow {
+        /// The first patch.
+        first: Box<Op>,
+        /// The second one, of the same object.
+        then: Box<Op>,
+    },
     /// Replaces an object or its subresource.
     Update {
         /// Resource.
@@ -228,6 +236,10 @@ impl Op {
                 out.push(format!("  then {success}"));
             }
             Self::Refused { op, .. } => op.lines(out),
+            Self::Follow { first, then } => {
+                first.lines(out);
+                then.lines(out);
+            }
             Self::Sequence(ops) | Self::SlowStart(ops) | Self::Parallel(ops) => {
                 for op in ops {
                     op.lines(out);

@@ -141,6 +141,30 @@ pub const STORAGE_CLASSES: ResourceRef = of(
     "StorageClass",
     false,
 );
+/// ResourceClaims.
+pub const RESOURCE_CLAIMS: ResourceRef = of(
+    "resource.k8s.io",
+    "v1",
+    "resourceclaims",
+    "ResourceClaim",
+    true,
+);
+/// ResourceSlices.
+pub const RESOURCE_SLICES: ResourceRef = of(
+    "resource.k8s.io",
+    "v1",
+    "resourceslices",
+    "ResourceSlice",
+    false,
+);
+/// DeviceClasses.
+pub const DEVICE_CLASSES: ResourceRef = of(
+    "resource.k8s.io",
+    "v1",
+    "deviceclasses",
+    "DeviceClass",
+    false,
+);
 /// CSINodes.
 pub const CSI_NODES: ResourceRef = of("storage.k8s.io", "v1", "csinodes", "CSINode", false);
 /// CSIDrivers.
@@ -187,6 +211,25 @@ pub const CLUSTER_ROLES: ResourceRef = of(
     "ClusterRole",
     false,
 );
+/// ResourceClaimTemplates.
+pub const RESOURCE_CLAIM_TEMPLATES: ResourceRef = of(
+    "resource.k8s.io",
+    "v1",
+    "resourceclaimtemplates",
+    "ResourceClaimTemplate",
+    true,
+);
+/// ServiceCIDRs: ranges for the addresses of Services.
+pub const SERVICE_CIDRS: ResourceRef = of(
+    "networking.k8s.io",
+    "v1",
+    "servicecidrs",
+    "ServiceCIDR",
+    false,
+);
+/// IPAddresses.
+pub const IP_ADDRESSES: ResourceRef =
+    of("networking.k8s.io", "v1", "ipaddresses", "IPAddress", false);
 
 impl ResourceRef {
     /// A resource known only at run time (discovery).

@@ -170,7 +170,7 @@ impl Simulation {
                 ..
             } => self.patch(&resource.plural, &name, form, &body),
             Op::Confirm { .. } => {}
-            Op::Absent { .. } | Op::Refused { .. } | Op::Update { .. } => {
+            Op::Absent { .. } | Op::Refused { .. } | Op::Follow { .. } | Op::Update { .. } => {
                 panic!("no Job is treated like that")
             }
         }

@@ -7,6 +7,7 @@
 mod autoscaling;
 mod batch;
 mod core;
+mod devices;
 mod labels;
 mod meta;
 mod network;
@@ -19,6 +20,7 @@ mod workloads;
 pub use self::core::*;
 pub use autoscaling::*;
 pub use batch::*;
+pub use devices::*;
 pub use labels::Labels;
 pub use meta::*;
 pub use network::*;

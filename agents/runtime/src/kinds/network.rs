@@ -1,7 +1,7 @@
 //! Services and their endpoints.
 
 use super::{IntOrString, Labels, ObjectMeta, ObjectReference, fields, kind};
-use crate::resource_ref::{ENDPOINT_SLICES, ENDPOINTS, SERVICES};
+use crate::resource_ref::{ENDPOINT_SLICES, ENDPOINTS, IP_ADDRESSES, SERVICE_CIDRS, SERVICES};
 use serde_json::Value;
 
 fields! {
@@ -116,7 +116,27 @@ fields! {
         pub protocol: String,
         pub app_protocol: Option<String>,
     }
+    /// Ranges for the addresses of Services.
+    pub struct ServiceCidr {
+        pub metadata: ObjectMeta,
+        pub spec: ServiceCidrSpec,
+        pub status: ServiceCidrStatus,
+    }
+    /// One range, or one of each family.
+    pub struct ServiceCidrSpec {
+        pub cidrs: Vec<String>,
+    }
+    /// Whether addresses are taken from them.
+    pub struct ServiceCidrStatus {
+        pub conditions: Vec<Value>,
+    }
+    /// An address that is taken; its name says which.
+    pub struct IpAddress {
+        pub metadata: ObjectMeta,
+    }
 }
 kind!(Service, SERVICES);
+kind!(ServiceCidr, SERVICE_CIDRS);
+kind!(IpAddress, IP_ADDRESSES);
 kind!(EndpointSlice, ENDPOINT_SLICES);
 kind!(Endpoints, ENDPOINTS);

@@ -18,6 +18,17 @@ fields! {
         pub start_time: Option<String>,
         pub init_container_statuses: Vec<ContainerStatus>,
         pub container_statuses: Vec<ContainerStatus>,
+        pub resource_claim_statuses: Vec<PodResourceClaimStatus>,
+        pub extended_resource_claim_status: Option<PodExtendedResourceClaimStatus>,
+    }
+    /// The claim that was made for an entry of the pod's `resourceClaims`; without a name none was needed.
+    pub struct PodResourceClaimStatus {
+        pub name: String,
+        pub resource_claim_name: Option<String>,
+    }
+    /// The claim that the scheduler has made for what containers ask for by the name of a resource.
+    pub struct PodExtendedResourceClaimStatus {
+        pub resource_claim_name: String,
     }
     /// An address of the pod.
     pub struct PodIp {
