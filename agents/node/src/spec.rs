@@ -61,6 +61,16 @@ pub(crate) struct PodSpec {
     pub(crate) host_aliases: Vec<HostAlias>,
     pub(crate) enable_service_links: Option<bool>,
     pub(crate) readiness_gates: Vec<ReadinessGate>,
+    pub(crate) resource_claims: Vec<PodResourceClaim>,
+}
+
+/// A claim on devices by its name, or one that is made from a template.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PodResourceClaim {
+    pub(crate) name: String,
+    pub(crate) resource_claim_name: Option<String>,
+    pub(crate) resource_claim_template_name: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

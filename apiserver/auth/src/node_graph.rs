@@ -28,6 +28,7 @@ pub(crate) const READ_OF_POD: &[&str] = &[
     "metadata.annotations",
     "spec",
     "status.resourceClaimStatuses",
+    "status.extendedResourceClaimStatus",
 ];
 
 type Key = (Target, String, String);
@@ -228,6 +229,8 @@ fn used_by_pod(namespace: &str, pod_name: &str, pod: &Value) -> HashSet<Key> {
     {
         add(Target::ResourceClaim, text(claim, &["resourceClaimName"]));
     }
+    let extended = ["status", "extendedResourceClaimStatus", "resourceClaimName"];
+    add(Target::ResourceClaim, text(pod, &extended));
     used
 }
 

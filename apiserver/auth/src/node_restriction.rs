@@ -257,6 +257,13 @@ fn check_pod_status(node: &str, write: &Write<'_>) -> Result<(), String> {
             quote(node)
         ));
     }
+    let extended = "/status/extendedResourceClaimStatus";
+    if old.pointer(extended) != write.object.pointer(extended) {
+        return Err(format!(
+            "node {} cannot update extended resource claim status",
+            quote(node)
+        ));
+    }
     Ok(())
 }
 

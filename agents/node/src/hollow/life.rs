@@ -24,6 +24,7 @@ use super::slim::Slim;
 use super::stages::Stage;
 use crate::clock;
 use crate::pod::backoff::Backoffs;
+use crate::pod::devices;
 use crate::pod::plan::{self, Facts, Observation};
 use crate::pod::status::Verdict;
 use crate::spec::{Pod, Probe, Role};
@@ -49,6 +50,9 @@ pub(super) enum Write {
     Status(Value),
     /// The object, at once: everything has ended.
     Delete,
+    /// Nothing yet: the claims on devices are to be looked at, and whether they let the pod begin is to be told
+    /// ([`Life::clear`]).
+    LookAtClaims,
 }
 
 /// An event to be told.
@@ -115,6 +119,10 @@ pub(super) struct Life {
     address_missed: bool,
     /// Containers that were to begin and whose image cannot be pulled.
     pulls: BTreeMap<Box<str>, Pull>,
+    /// The claims on devices let the pod begin.
+    is_cleared: bool,
+    /// Why they did not, as it was told last.
+    unclear: Box<str>,
 }
 
 impl Life {
@@ -134,7 +142,33 @@ impl Life {
             announced: None,
             address_missed: false,
             pulls: BTreeMap::new(),
+            is_cleared: false,
+            unclear: Box::default(),
         }
+    }
+
+    /// The claims on devices let the pod begin.
+    pub(super) fn clear(&mut self) {
+        self.is_cleared = true;
+    }
+
+    /// What keeps the pod waiting; a note where that is news.
+    pub(super) fn unclear(&mut self, text: String) -> Option<Note> {
+        if *self.unclear == *text {
+            return None;
+        }
+        self.unclear = text.as_str().into();
+        Some(Note {
+            container: None,
+            kind: EventType::Warning,
+            reason: devices::REASON,
+            text,
+        })
+    }
+
+    /// Whether nothing may begin before the claims on devices have been looked at.
+    fn waits_for_claims(&self, pod: &Pod) -> bool {
+        !self.is_cleared && self.sandbox.is_none() && devices::claims(pod).next().is_some()
     }
 
     /// Whether the node has looked at the pod in this life of its process, and so decided about it.
@@ -211,6 +245,10 @@ impl Life {
             false => self.live(&pod, place, now, &mut step),
         };
         self.write(&pod, place, over, now, &mut step);
+        let is_leaving = over || pod.metadata.deletion_timestamp.is_some();
+        if step.write.is_none() && !is_leaving && self.waits_for_claims(&pod) {
+            step.write = Some(Write::LookAtClaims);
+        }
         for at in self.runs.iter().filter_map(|run| run.next_change(now)) {
             step.wake(at);
         }
@@ -286,6 +324,9 @@ impl Life {
         }
         if self.verdict.is_some() {
             return self.wind_down(pod, place, now, step);
+        }
+        if self.waits_for_claims(pod) {
+            return false;
         }
         for _ in 0..ROUNDS_MAX {
             let plan = self.plan(pod, place, now);

@@ -43,6 +43,8 @@ struct Sim {
     version: u64,
     pods: Vec<Kept>,
     writes: usize,
+    /// Whether claims on devices are reserved by now.
+    claims_are_there: bool,
 }
 
 impl Sim {
@@ -55,6 +57,7 @@ impl Sim {
             version: 0,
             pods: Vec::new(),
             writes: 0,
+            claims_are_there: false,
         }
     }
 
@@ -134,6 +137,17 @@ impl Sim {
                 None => {
                     self.pods[number].life = Some(life);
                     return;
+                }
+                Some(Write::LookAtClaims) => {
+                    if self.claims_are_there {
+                        life.clear();
+                    }
+                    self.pods[number].life = Some(life);
+                    if !self.claims_are_there {
+                        return;
+                    }
+                    event = Event::Look;
+                    continue;
                 }
                 Some(Write::Status(patch)) => self.patch(number, &patch),
                 Some(Write::Delete) => {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::nodes::Shown;
 use super::slim::Slim;
+use crate::pod::devices::{self, Drivers};
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 
@@ -16,6 +17,10 @@ pub(super) enum Answer {
     /// The pod as it is now.
     Pod(Box<Slim>),
     Node(Box<Told>),
+    /// The pod's claims on devices let it begin.
+    Clear,
+    /// They do not yet, and why.
+    Unclear(String),
     /// There is nothing more to say.
     Done,
     /// There is no such object (any more).
@@ -63,6 +68,17 @@ pub(super) async fn status(
         // Another pod has its name.
         Err(error) if error.is_conflict() => Answer::Missing,
         Err(error) => failed("pod status", name, &error),
+    }
+}
+
+/// Looks at the claims of a pod on devices. Hollow nodes need no drivers.
+pub(super) async fn look_at_claims(client: &Client, pod: &Slim) -> Answer {
+    let Ok(pod) = pod.pod() else {
+        return Answer::Done;
+    };
+    match devices::look(client, &pod, Drivers::Pretended).await {
+        Ok(()) => Answer::Clear,
+        Err(text) => Answer::Unclear(text),
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod backoff;
 mod conditions;
 pub(crate) mod container;
 pub(crate) mod desired;
+pub(crate) mod devices;
 pub(crate) mod env;
 pub(crate) mod handler;
 pub(crate) mod launch;

@@ -20,6 +20,7 @@ use super::admission::{self, site::Site};
 use super::backoff::Backoffs;
 use super::container;
 use super::desired::{Desired, version};
+use super::devices::{self, Drivers};
 use super::handler::Target;
 use super::plan::{self, Action, Facts, Observation, Plan, Waiting};
 use super::prepare::{Prepared, Token};
@@ -72,6 +73,8 @@ pub(crate) struct Worker {
     sandbox_failures: u32,
     /// Its start has been counted, or is not this agent's to count.
     start_counted: bool,
+    /// Looks in a row at claims on devices that keep the pod waiting.
+    claim_failures: u32,
     pub(super) verdict: Option<Verdict>,
     pub(super) last_status: Option<Value>,
     pub(super) last_version: u64,
@@ -113,6 +116,7 @@ impl Worker {
             mount_failures: 0,
             sandbox_failures: 0,
             start_counted: recorded.is_some(),
+            claim_failures: 0,
             verdict: None,
             last_status: None,
             last_version: 0,
@@ -268,6 +272,12 @@ impl Worker {
         }
         if plan.actions.is_empty() {
             return Ok(next);
+        }
+        let makes_sandbox = |action: &Action| matches!(action, Action::RunSandbox { .. });
+        if plan.actions.iter().any(makes_sandbox)
+            && let Err(pause) = self.look_at_claims().await
+        {
+            return Ok(next.min(clock::now() + pause));
         }
         let desired = self.desired.clone();
         let interrupted = async {
@@ -584,6 +594,26 @@ impl Worker {
         let stopped = futures::future::try_join_all(futures).await?;
         self.pre_stopped.extend(stopped.into_iter().flatten());
         Ok(())
+    }
+
+    /// Whether the claims on devices let the pod begin; else when to look again. A node may not watch claims.
+    async fn look_at_claims(&mut self) -> Result<(), Duration> {
+        let drivers = match self.agent.is_hollow() {
+            true => Drivers::Pretended,
+            false => Drivers::Missing,
+        };
+        match devices::look(&self.agent.client, &self.pod, drivers).await {
+            Ok(()) => {
+                self.claim_failures = 0;
+                Ok(())
+            }
+            Err(text) => {
+                self.event(None, EventType::Warning, devices::REASON, text);
+                let pause = retry_pause(self.claim_failures);
+                self.claim_failures = self.claim_failures.saturating_add(1);
+                Err(pause)
+            }
+        }
     }
 
     async fn run_sandbox(&mut self, attempt: u32) -> Result<(), RuntimeError> {

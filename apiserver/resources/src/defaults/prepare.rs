@@ -386,6 +386,33 @@ pub(crate) fn status_only(subresource: &str, new: &mut Object, old: &Object) {
     }
 }
 
+/// The same for claims on devices. What drivers tell of devices goes with them.
+pub(crate) fn claim_status(subresource: &str, new: &mut Object, old: &Object) {
+    status_only(subresource, new, old);
+    let results = |claim: &Object| {
+        let allocation = claim.at("status").at("allocation");
+        allocation.at("devices").list("results").to_vec()
+    };
+    let (now, before) = (results(new), results(old));
+    let is_same = |device: &Value, result: &Value| {
+        let fields = ["driver", "pool", "device", "shareID"];
+        fields
+            .iter()
+            .all(|field| device.text(field) == result.text(field))
+    };
+    let is_in = |device: &Value, results: &[Value]| results.iter().any(|one| is_same(device, one));
+    let Some(status) = new.get_mut(&["status"]).and_then(Value::as_object_mut) else {
+        return;
+    };
+    let Some(devices) = status.get_mut("devices").and_then(Value::as_array_mut) else {
+        return;
+    };
+    devices.retain(|device| !is_in(device, &before) || is_in(device, &now));
+    if devices.is_empty() {
+        status.remove("devices");
+    }
+}
+
 /// What this server serves itself is there at once; nobody has been asked about the others yet.
 pub(crate) fn api_service_create(object: &mut Object) {
     object.remove(&["status"]);

@@ -24,9 +24,10 @@ pub(super) static KINDS: &[BuiltIn] = &[
         columns: table::devices::CLAIM,
         cells: table::devices::claim,
         defaults: defaults::resource_claim,
-        on_subresource_update: defaults::prepare::status_only,
+        on_subresource_update: defaults::prepare::claim_status,
         check: validate::devices::claim,
         check_update: validate::devices::spec_update,
+        check_subresource_update: validate::devices::claim_status,
         ..NAMESPACED
     },
     BuiltIn {

@@ -8,7 +8,7 @@ use schema::names;
 use serde_json::Value;
 
 use super::{complain, immutable, items, one_of, require};
-use crate::look::{Look, spec};
+use crate::look::{Look, spec, status};
 
 /// ResourceClaim.
 pub(crate) fn claim(object: &Object, errors: &mut ErrorList) {
@@ -255,6 +255,51 @@ fn opaque(config: &Value, path: &Path, errors: &mut ErrorList) {
 /// What is claimed never changes.
 pub(crate) fn spec_update(new: &Object, old: &Object, errors: &mut ErrorList) {
     immutable(spec(new), spec(old), &Path::new("spec"), errors);
+}
+
+/// As many consumers may use a claim at a time.
+const CONSUMERS_MAX: usize = 256;
+
+/// Who may use a claim, and which devices it has got.
+pub(crate) fn claim_status(subresource: &str, new: &Object, old: &Object, errors: &mut ErrorList) {
+    if subresource != "status" {
+        return;
+    }
+    let (now, before) = (status(new), status(old));
+    let path = Path::new("status");
+    let consumers = now.list("reservedFor");
+    let reserved = path.child("reservedFor");
+    if consumers.len() > CONSUMERS_MAX {
+        errors.push(FieldError::too_many(
+            &reserved,
+            consumers.len(),
+            CONSUMERS_MAX,
+        ));
+    }
+    let mut seen = BTreeSet::new();
+    for (path, consumer) in items(now, "reservedFor", &path) {
+        for field in ["resource", "name", "uid"] {
+            require(consumer, field, &path, errors);
+        }
+        if !seen.insert(consumer.text("uid")) {
+            let uid = consumer.text("uid");
+            errors.push(FieldError::duplicate(&path.child("uid"), uid));
+        }
+    }
+    let (allocation, allocated) = (now.at("allocation"), before.at("allocation"));
+    if !consumers.is_empty() && allocation.is_null() {
+        let detail = "may not be specified when `allocated` is not set";
+        errors.push(FieldError::forbidden(&reserved, detail));
+    }
+    let known = before.list("reservedFor");
+    let is_new = |consumer: &Value| !known.contains(consumer);
+    if !allocation.is_null() && new.deletion_timestamp().is_some() && consumers.iter().any(is_new) {
+        let detail = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set";
+        errors.push(FieldError::forbidden(&reserved, detail));
+    }
+    if !allocation.is_null() && !allocated.is_null() {
+        immutable(allocation, allocated, &path.child("allocation"), errors);
+    }
 }
 
 /// ResourceSlice.

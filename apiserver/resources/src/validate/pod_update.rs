@@ -1,11 +1,14 @@
 //! What may change in a pod that exists: next to nothing.
 
+use std::collections::BTreeSet;
+
 use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
+use schema::names;
 use serde_json::Value;
 
 use super::{container, pod};
-use crate::look::{Look, spec};
+use crate::look::{Look, spec, status};
 use crate::resource::same;
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
@@ -196,6 +199,29 @@ pub(crate) fn pod_subresource(
                 ));
             }
         }
+        "status" => claim_statuses(new, errors),
         _ => {}
+    }
+}
+
+/// The claims that were made for a pod are those of its entries.
+fn claim_statuses(pod: &Object, errors: &mut ErrorList) {
+    let path = Path::new("status");
+    let entries = spec(pod).list("resourceClaims");
+    let mut seen = BTreeSet::new();
+    for (path, status) in super::items(status(pod), "resourceClaimStatuses", &path) {
+        let (name, path) = (status.text("name"), path.child("name"));
+        if !entries.iter().any(|entry| entry.text("name") == name) {
+            let detail = "must match the name of an entry in `spec.resourceClaims`";
+            errors.push(FieldError::invalid(&path, name, detail));
+        }
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(&path, name));
+        }
+        if status.has("resourceClaimName") {
+            let claim = status.text("resourceClaimName");
+            // Kubernetes tells the same path of both.
+            super::complain(names::is_dns1123_subdomain(claim), &path, claim, errors);
+        }
     }
 }

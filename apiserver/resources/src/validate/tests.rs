@@ -744,3 +744,67 @@ fn claims_of_devices_name_what_there_is() {
         "{broken:?}"
     );
 }
+
+#[test]
+fn a_claim_is_reserved_where_it_has_devices() {
+    let claim = |status: Value| {
+        let object = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
+            "metadata": {"name": "c", "namespace": "n", "uid": "u", "resourceVersion": "1"}, "spec": {}, "status": status});
+        Object::new(object).unwrap()
+    };
+    let told = |old: &Object, new: Value| {
+        let mut new = claim(new);
+        let resource = resource(old);
+        resource.prepare_subresource_update("status", &mut new, old);
+        let errors = resource.validate_subresource_update("status", &new, old);
+        let shown: Vec<String> = errors.iter().map(|error| error.body()).collect();
+        (shown, new)
+    };
+    let result = |device: &str| json!({"driver": "d", "pool": "p", "device": device});
+    let devices =
+        |names: &[&str]| -> Vec<Value> { names.iter().map(|name| result(name)).collect() };
+    let allocation = |names: &[&str]| json!({"devices": {"results": devices(names)}});
+    let user = |uid: &str| json!({"resource": "pods", "name": uid, "uid": uid});
+    let (free, held) = (
+        claim(json!({})),
+        claim(json!({"allocation": allocation(&["a", "b"]), "devices": devices(&["a", "b"])})),
+    );
+
+    let both = json!({"allocation": allocation(&["a"]), "reservedFor": [user("x"), user("y")]});
+    assert_eq!(told(&free, both).0, none());
+    assert_eq!(
+        told(&free, json!({"reservedFor": [user("x")]})).0,
+        ["Forbidden: may not be specified when `allocated` is not set"]
+    );
+    let twice = json!({"allocation": allocation(&["a"]), "reservedFor": [user("x"), user("x")]});
+    assert_eq!(told(&free, twice).0, ["Duplicate value: \"x\""]);
+    let many: Vec<Value> = (0..257).map(|n| user(&n.to_string())).collect();
+    let many = json!({"allocation": allocation(&["a"]), "reservedFor": many});
+    assert_eq!(told(&free, many).0.len(), 1);
+    let other = json!({"allocation": allocation(&["a"])});
+    assert!(told(&held, other).0[0].ends_with("field is immutable"));
+
+    let (errors, freed) = told(&held, json!({"devices": devices(&["a", "b"])}));
+    assert_eq!(errors, none());
+    assert_eq!(freed.get(&["status", "devices"]), None, "nobody has them");
+    let kept = json!({"allocation": allocation(&["a", "b"]), "devices": devices(&["b"])});
+    let (errors, kept) = told(&held, kept);
+    assert_eq!(errors, none());
+    assert_eq!(
+        kept.get(&["status", "devices"]),
+        Some(&devices(&["b"]).into())
+    );
+
+    let mut going = held.clone();
+    going.metadata_mut().insert(
+        "deletionTimestamp".to_owned(),
+        "2026-01-01T00:00:00Z".into(),
+    );
+    let late = json!({"allocation": allocation(&["a", "b"]), "reservedFor": [user("x")]});
+    assert_eq!(
+        told(&going, late).0,
+        [
+            "Forbidden: new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set"
+        ]
+    );
+}

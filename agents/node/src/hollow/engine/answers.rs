@@ -27,6 +27,7 @@ impl Engine {
 
     fn finish_pod(&mut self, uid: Uid, answer: Answer) {
         let elapsed = self.clock.elapsed();
+        let mut note = None;
         let later = {
             let mut world = self.world();
             let Some(entry) = world.pods.get_mut(&uid) else {
@@ -34,6 +35,13 @@ impl Engine {
             };
             entry.writing = false;
             match answer {
+                Answer::Unclear(text) => {
+                    let pod = &entry.life.pod;
+                    let place = (pod.namespace.clone(), pod.name.clone());
+                    note = entry.life.unclear(text).map(|note| (place, note));
+                    entry.failures = entry.failures.saturating_add(1);
+                    Some(elapsed + pause(entry.failures, None))
+                }
                 Answer::Failed(wait) => {
                     entry.failures = entry.failures.saturating_add(1);
                     Some(elapsed + pause(entry.failures, wait))
@@ -41,6 +49,7 @@ impl Engine {
                 answer => {
                     entry.failures = 0;
                     match answer {
+                        Answer::Clear => entry.life.clear(),
                         Answer::Pod(pod) => {
                             entry.life.taken(pod.version);
                             let newest = entry.seen.as_ref().map_or(0, |seen| seen.version);
@@ -55,6 +64,9 @@ impl Engine {
                 }
             }
         };
+        if let Some(((namespace, name), note)) = note {
+            self.note(&uid, (&namespace, &name), note, elapsed);
+        }
         match later {
             Some(at) => self.schedule(Key::Pod(uid), at),
             None => self.queue(Key::Pod(uid)),

@@ -94,6 +94,10 @@ impl Engine {
             entry.life.pod.namespace.clone(),
             entry.life.pod.name.clone(),
         );
+        let looked_at = match step.write {
+            Some(Write::LookAtClaims) => Some(entry.life.pod.clone()),
+            _ => None,
+        };
         drop(guard);
         for note in note.into_iter().chain(step.notes) {
             self.note(&uid, (&namespace, &name), note, elapsed);
@@ -112,6 +116,12 @@ impl Engine {
                     writes::status(&client, &namespace, &name, &uid, &patch).await,
                 )
             })),
+            Some(Write::LookAtClaims) => {
+                if let Some(pod) = looked_at {
+                    self.writes
+                        .spawn(async move { (key, writes::look_at_claims(&client, &pod).await) });
+                }
+            }
             Some(Write::Delete) => drop(self.writes.spawn(async move {
                 (key, writes::delete(&client, &namespace, &name, &uid).await)
             })),

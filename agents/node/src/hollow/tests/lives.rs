@@ -260,6 +260,41 @@ fn a_node_without_a_free_address_says_so_once_and_goes_on_when_there_is_one() {
 }
 
 #[test]
+fn nothing_of_a_pod_begins_before_its_claims_are_there() {
+    let mut sim = Sim::new();
+    let mut spec = one("Always", &[]);
+    spec["resourceClaims"] = json!([{"name": "c", "resourceClaimName": "x"}]);
+    let (pod, gone) = (sim.bind("", spec.clone()), sim.bind("", spec));
+    sim.advance(secs(30));
+    let status = sim.status(pod);
+    assert_eq!(status["phase"], "Pending");
+    assert!(status["podIP"].is_null(), "{status}");
+    let waits = &status["containerStatuses"][0]["state"]["waiting"]["reason"];
+    assert_eq!(waits, "ContainerCreating");
+    sim.delete(gone, 30);
+    sim.advance(secs(5));
+    assert!(sim.pods[gone].object.is_none(), "it may go while it waits");
+    sim.claims_are_there = true;
+    sim.tell(pod);
+    sim.advance(secs(10));
+    assert_eq!(sim.status(pod)["phase"], "Running");
+    sim.claims_are_there = false;
+    sim.restart();
+    sim.advance(secs(10));
+    assert_eq!(sim.status(pod)["phase"], "Running");
+}
+
+#[test]
+fn what_keeps_a_pod_waiting_is_told_once() {
+    let object = json!({"metadata": {"name": "p", "namespace": "d", "uid": "u"}});
+    let mut life = Life::new(Slim::of(object).unwrap());
+    let mut told = |text: &str| life.unclear(text.to_owned()).map(|note| note.text);
+    assert_eq!(told("this").as_deref(), Some("this"));
+    assert_eq!(told("this"), None);
+    assert_eq!(told("that").as_deref(), Some("that"));
+}
+
+#[test]
 fn a_status_that_comes_back_otherwise_is_not_sent_for_ever() {
     let mut sim = Sim::new();
     let pod = sim.bind("", one("Always", &[]));

@@ -267,6 +267,39 @@ fn pod_updates() {
 }
 
 #[test]
+fn claims_in_the_status_are_those_of_the_spec() {
+    let mut old = created(container(json!({})));
+    old.set_resource_version("1");
+    old.set(
+        &["spec", "resourceClaims"],
+        json!([{"name": "a", "resourceClaimTemplateName": "t"}]),
+    );
+    let told = |statuses: Value| {
+        let mut new = old.clone();
+        new.set(&["status", "resourceClaimStatuses"], statuses);
+        let errors = resource(&old).validate_subresource_update("status", &new, &old);
+        let errors = errors.iter().map(|error| error.body());
+        errors.collect::<Vec<String>>()
+    };
+    assert_eq!(
+        told(json!([{"name": "a", "resourceClaimName": "p-a-x"}])),
+        none()
+    );
+    assert_eq!(told(json!([{"name": "a"}])), none());
+    assert_eq!(
+        told(json!([{"name": "a"}, {"name": "a"}, {"name": "b"}])),
+        [
+            "Duplicate value: \"a\"",
+            "Invalid value: \"b\": must match the name of an entry in `spec.resourceClaims`"
+        ]
+    );
+    assert_eq!(
+        told(json!([{"name": "a", "resourceClaimName": "X"}])).len(),
+        1
+    );
+}
+
+#[test]
 fn doors_of_the_pod() {
     let mut old = created(container(json!({})));
     old.set_resource_version("1");
