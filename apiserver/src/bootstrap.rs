@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::managed::{self, Owner, Versions};
 use crate::negotiate::Output;
 use crate::request::{Query, RequestInfo};
-use crate::service_allocation::Range;
+use crate::service_allocation::{self, Range};
 use crate::status::{ApiError, ApiResult};
 use crate::verbs::{create, update};
 use crate::write::{Extra, Step};
@@ -31,6 +31,8 @@ const FLOW_PRODUCER: &str = "api-priority-and-fairness-config-producer-v1";
 /// Who says that the range of the services is ready, as in Kubernetes.
 const SERVICE_RANGES: &str = "kubernetes-service-cidr-controller";
 const RETRY: Duration = Duration::from_millis(200);
+/// Between looks at the range of the services, as in Kubernetes.
+const RANGE_EVERY: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(server: Arc<ApiServer>) {
     // Until the store has a leader there is nothing to do but to ask again.
@@ -43,7 +45,32 @@ pub(crate) async fn run(server: Arc<ApiServer>) {
     }
     server.started.set();
     tracing::info!("bootstrap objects are there");
-    tokio::join!(follow_aggregation(&server), authorities::follow(&server));
+    tokio::join!(
+        follow_aggregation(&server),
+        authorities::follow(&server),
+        service_allocation::keep(&server),
+        keep_service_range(&server),
+    );
+}
+
+/// The ServiceCIDR of the server's own range comes back when it is deleted.
+async fn keep_service_range(server: &Arc<ApiServer>) {
+    loop {
+        tokio::time::sleep(RANGE_EVERY).await;
+        let kept = match own_range(server) {
+            Ok(range) => ensure_service_range(server, &range).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = kept {
+            let message = error.message;
+            tracing::debug!(message, "the range of services is put right later");
+        }
+    }
+}
+
+fn own_range(server: &ApiServer) -> ApiResult<Range> {
+    Range::parse(&server.config.service_cidr)
+        .ok_or_else(|| ApiError::internal("the service address range is not usable"))
 }
 
 /// A request of the server to itself. Policies and webhooks of the cluster are not asked about it: one that runs in the
@@ -88,8 +115,8 @@ async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
     }
     tell_authorities(server).await?;
     let services = resources::find("", "v1", "services").ok_or_else(ApiError::no_such_resource)?;
-    let range = Range::parse(&server.config.service_cidr)
-        .ok_or_else(|| ApiError::internal("the service address range is not usable"))?;
+    let range = own_range(server)?;
+    ensure_service_range(server, &range).await?;
     let address = range.first();
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
@@ -102,8 +129,7 @@ async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
             "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": server.config.advertise_port }]
         }
     });
-    ensure(server, services, object(service)?).await?;
-    ensure_service_range(server, &range).await
+    ensure(server, services, object(service)?).await
 }
 
 /// The `kubernetes` ServiceCIDR: where the addresses of services come from. One that names another range than this server

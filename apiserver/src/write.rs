@@ -363,6 +363,23 @@ impl ApiServer {
         Ok(())
     }
 
+    /// Makes another object in the transaction of `extra`, which is lost where there is one of that name.
+    pub(crate) async fn also_create(
+        &self,
+        resource: &Resource,
+        key: &str,
+        object: Object,
+        extra: &mut Extra,
+    ) -> ApiResult<()> {
+        let written = self.written(resource, Version::Stored, object).await?;
+        let op = put(key, written.value, 0);
+        extra.ops.push(self.sealed(resource, key, op));
+        if !planted(Bug::ClaimsWithoutCompare) {
+            extra.expect(key.to_owned(), 0);
+        }
+        Ok(())
+    }
+
     /// Creates a key that must not exist.
     pub(crate) async fn commit_create(
         &self,

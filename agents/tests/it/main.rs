@@ -17,6 +17,7 @@ mod machines;
 mod namespaces;
 mod pods;
 mod profiles;
+mod resource_claims;
 mod rollouts;
 mod runtime;
 mod scheduling;

@@ -1,8 +1,10 @@
 //! What a Service gets: its endpoints, soon, and none where nothing matches.
 
 use crate::cluster::Cluster;
-use agent_runtime::kinds::{EndpointSlice, Endpoints};
-use agent_runtime::resource_ref::{ENDPOINTS, REPLICATION_CONTROLLERS, SERVICES};
+use agent_runtime::kinds::{EndpointSlice, Endpoints, IpAddress, ServiceCidr};
+use agent_runtime::resource_ref::{
+    ENDPOINTS, IP_ADDRESSES, REPLICATION_CONTROLLERS, SERVICE_CIDRS, SERVICES,
+};
 use agent_runtime::{Cache, DeleteParams, PatchType};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -162,4 +164,75 @@ async fn endpoints_made_by_hand_are_mirrored() {
         slices_of(slices, "db").is_empty().then_some(())
     });
     gone.await;
+}
+
+fn ready(range: &ServiceCidr) -> Option<(&str, &str)> {
+    let conditions = range.status.conditions.iter();
+    let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
+    let condition = ready.next()?;
+    Some((condition["status"].as_str()?, condition["reason"].as_str()?))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_gives_addresses_and_stays_until_they_are_given_back() {
+    let cluster = Cluster::start().await;
+    let (client, all) = (&cluster.client, DeleteParams::default());
+    let ranges = cluster.hub.cache::<ServiceCidr>();
+    let addresses = cluster.hub.cache::<IpAddress>();
+    let range = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "more"}, "spec": {"cidrs": ["10.200.0.0/28"]}});
+    let mut chosen = service("chosen", "nothing");
+    chosen["spec"]["clusterIP"] = "10.200.0.5".into();
+    let early = client.create(&SERVICES, "default", &chosen).await;
+    let early = early.unwrap_err();
+    assert!(
+        early.message.contains("does not match the current range"),
+        "{early:?}"
+    );
+
+    client.create(&SERVICE_CIDRS, "", &range).await.unwrap();
+    let told = cluster.until("the range to be ready", &ranges, |ranges| {
+        let range = ranges.get("", "more")?;
+        (ready(&range) == Some(("True", ""))).then_some(range)
+    });
+    let told = told.await;
+    assert_eq!(
+        told.metadata.finalizers,
+        ["networking.k8s.io/service-cidr-finalizer"]
+    );
+    client.create(&SERVICES, "default", &chosen).await.unwrap();
+    let address = client.get(&IP_ADDRESSES, "", "10.200.0.5").await.unwrap();
+    let parent = json!({"resource": "services", "namespace": "default", "name": "chosen"});
+    assert_eq!(address["spec"]["parentRef"], parent);
+    let labels = &address["metadata"]["labels"];
+    assert_eq!(
+        labels["ipaddress.kubernetes.io/managed-by"],
+        "ipallocator.k8s.io"
+    );
+    let mut twice = service("twice", "nothing");
+    twice["spec"]["clusterIP"] = "10.200.0.5".into();
+    let refused = client.create(&SERVICES, "default", &twice).await;
+    assert!(refused.unwrap_err().message.contains("already allocated"));
+
+    client
+        .delete(&SERVICE_CIDRS, "", "more", &all)
+        .await
+        .unwrap();
+    let stays = cluster.until("why the range stays", &ranges, |ranges| {
+        let range = ranges.get("", "more")?;
+        (ready(&range) == Some(("False", "Terminating"))).then_some(())
+    });
+    stays.await;
+    let gone = client.delete(&SERVICES, "default", "chosen", &all).await;
+    gone.unwrap();
+    let given_back = cluster.until("the address to go", &addresses, |addresses| {
+        addresses.get("", "10.200.0.5").is_none().then_some(())
+    });
+    given_back.await;
+    let gone = cluster.until("the range to go", &ranges, |ranges| {
+        ranges.get("", "more").is_none().then_some(())
+    });
+    gone.await;
+    let kubernetes = client.get(&SERVICE_CIDRS, "", "kubernetes").await.unwrap();
+    assert_eq!(kubernetes["spec"]["cidrs"], json!(["10.96.0.0/12"]));
 }

@@ -144,6 +144,7 @@ pub(crate) async fn create_object(
         }
         let server = &context.server;
         let mut extra = plan.fill(server, &mut object)?;
+        plan.claim_address(context, &object, &mut extra).await?;
         definitions::guard(server, resource, &mut extra)?;
         let names = definitions::settle(server, resource, &mut object, context.now).await?;
         let extra = extra.and(names);

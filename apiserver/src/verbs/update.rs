@@ -202,7 +202,7 @@ impl Door<'_> {
             resource.stamp_subresource_update(&mut new, old, context.now);
         }
         let extra = if self.is_of_object() {
-            service_allocation::for_update(&context.server, resource, &mut new, old)?
+            service_allocation::for_update(context, resource, &mut new, old).await?
         } else {
             crate::write::Extra::default()
         };

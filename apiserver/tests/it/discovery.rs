@@ -244,6 +244,14 @@ async fn every_cluster_has_its_own_objects() {
     assert_eq!(range["spec"]["cidrs"][0], "10.96.0.0/12");
     assert_eq!(range["status"]["conditions"][0]["type"], "Ready");
     assert_eq!(range["status"]["conditions"][0]["status"], "True");
+    let address = server
+        .get("/apis/networking.k8s.io/v1/ipaddresses/10.96.0.1")
+        .await
+        .ok();
+    assert_eq!(
+        address["spec"]["parentRef"],
+        json!({"resource": "services", "namespace": "default", "name": "kubernetes"})
+    );
     let mut events = server
         .watch("/api/v1/namespaces/default/endpoints?watch=1")
         .await;

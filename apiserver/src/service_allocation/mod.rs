@@ -1,5 +1,9 @@
 //! Addresses and node ports of Services: chosen here, claimed as keys of the store in the same transaction as the
-//! Service, so that no two Services ever share one, whoever writes through whichever member.
+//! Service, so that no two Services ever share one, whoever writes through whichever member. Addresses are of the ranges of
+//! the ServiceCIDRs, and each has an IPAddress that comes and goes with the claim.
+
+mod addresses;
+mod range;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -11,14 +15,17 @@ use schema::Object;
 use schema::field::{FieldError, Path};
 use serde_json::{Map, Value, json};
 
+pub(crate) use addresses::keep;
+pub(crate) use range::Range;
+use range::{DRAWS, Ranges};
+
 use crate::ApiServer;
+use crate::context::Context;
 use crate::status::{ApiError, ApiResult};
 use crate::write::Extra;
 
 const ADDRESS_PREFIX: &str = "/kontiki/clusterips/";
 const PORT_PREFIX: &str = "/kontiki/nodeports/";
-/// Random draws before the range is searched in order.
-const DRAWS: usize = 32;
 
 fn address_key(address: &str) -> String {
     format!("{ADDRESS_PREFIX}{address}")
@@ -30,65 +37,6 @@ fn port_key(port: u16, protocol: &str) -> String {
 
 pub(crate) fn is_service(resource: &Resource) -> bool {
     resource.group.is_empty() && resource.plural == "services"
-}
-
-/// The block of addresses for Services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
-    base: u32,
-    size: u32,
-}
-
-impl Range {
-    /// None where the text is no IPv4 block with room for at least two addresses.
-    pub(crate) fn parse(cidr: &str) -> Option<Range> {
-        let (address, bits) = cidr.split_once('/')?;
-        let bits: u32 = bits.parse().ok().filter(|bits| (8..=30).contains(bits))?;
-        let size = 1u32 << (32 - bits);
-        let address: Ipv4Addr = address.parse().ok()?;
-        Some(Range {
-            base: u32::from(address) & !(size - 1),
-            size,
-        })
-    }
-
-    /// The range as text, without bits of an address in it.
-    pub(crate) fn cidr(&self) -> String {
-        let bits = 32 - self.size.trailing_zeros();
-        format!("{}/{bits}", Ipv4Addr::from(self.base))
-    }
-
-    /// The address of the `kubernetes` Service.
-    pub(crate) fn first(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.base + 1)
-    }
-
-    fn contains(&self, address: Ipv4Addr) -> bool {
-        let number = u32::from(address);
-        number > self.base && number < self.base + self.size - 1
-    }
-
-    /// The lower addresses are left to those who choose themselves, as in Kubernetes.
-    fn dynamic_start(&self) -> u32 {
-        let reserved = (self.size / 16).clamp(16, 256);
-        if self.size <= 32 { 1 } else { reserved }
-    }
-
-    /// A free address; `random` drives the draws.
-    fn pick(&self, used: &BTreeSet<Ipv4Addr>, random: &mut dyn FnMut() -> u64) -> Option<Ipv4Addr> {
-        let (start, end) = (self.dynamic_start(), self.size - 1);
-        let at = |offset: u32| Ipv4Addr::from(self.base + offset);
-        for _ in 0..DRAWS {
-            let offset = start + (random() % u64::from(end - start)) as u32;
-            if !used.contains(&at(offset)) {
-                return Some(at(offset));
-            }
-        }
-        (start..end)
-            .chain(2..start)
-            .map(at)
-            .find(|address| !used.contains(address))
-    }
 }
 
 fn needs_address(service: &Object) -> bool {
@@ -161,8 +109,8 @@ impl Taken {
         let services = server.world.list("", "services", "");
         let addresses = services
             .iter()
-            .filter_map(|entry| entry.field("spec.clusterIP").parse().ok())
-            .collect();
+            .filter_map(|entry| entry.field("spec.clusterIP").parse().ok());
+        let addresses = addresses.chain(addresses::all(server)).collect();
         let ports = services
             .iter()
             .filter(|entry| {
@@ -206,7 +154,7 @@ fn port_taken(service: &Object, index: usize, port: u16) -> ApiError {
 /// What a create has to claim.
 pub(crate) enum Plan {
     Nothing,
-    Service(Range),
+    Service(Ranges),
 }
 
 impl Plan {
@@ -216,7 +164,7 @@ impl Plan {
         _object: &Object,
     ) -> ApiResult<Plan> {
         if is_service(resource) {
-            Ok(Plan::Service(range(server)?))
+            Ok(Plan::Service(ranges(server)?))
         } else {
             Ok(Plan::Nothing)
         }
@@ -229,13 +177,13 @@ impl Plan {
 
     /// Chooses what is not chosen yet and lists the claims.
     pub(crate) fn fill(&self, server: &ApiServer, service: &mut Object) -> ApiResult<Extra> {
-        let Plan::Service(range) = self else {
+        let Plan::Service(ranges) = self else {
             return Ok(Extra::default());
         };
         let taken = Taken::read(server, wants_ports(service));
         let mut extra = Extra::default();
         check_families(service)?;
-        settle_address(range, &taken, service)?;
+        settle_address(ranges, &taken, service)?;
         settle_ports(server.config.node_ports, &taken, &[], service)?;
         if let Some(address) = has_address(service) {
             extra.claim(address_key(address), &owner(service));
@@ -246,15 +194,31 @@ impl Plan {
         Ok(extra)
     }
 
+    /// Adds what says whose the address is.
+    pub(crate) async fn claim_address(
+        &self,
+        context: &Context,
+        service: &Object,
+        extra: &mut Extra,
+    ) -> ApiResult<()> {
+        match (self, has_address(service)) {
+            (Plan::Service(_), Some(address)) => {
+                addresses::claim(context, service, address, extra).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// After a lost transaction: says which claim is taken where the client chose it. Ok where it was our choice.
     pub(crate) async fn check_claims(&self, server: &ApiServer, service: &Object) -> ApiResult<()> {
         let Plan::Service(_) = self else {
             return Ok(());
         };
-        if let Some(address) = has_address(service)
-            && exists(server, address_key(address)).await?
-        {
-            return Err(address_taken(service, address));
+        if let Some(address) = has_address(service) {
+            let claim = exists(server, address_key(address)).await?;
+            if claim || exists(server, addresses::key(address)?).await? {
+                return Err(address_taken(service, address));
+            }
         }
         for (index, (port, protocol)) in named_ports(service).into_iter().enumerate() {
             if exists(server, port_key(port, &protocol)).await? {
@@ -274,12 +238,15 @@ async fn exists(server: &ApiServer, key: String) -> ApiResult<bool> {
     Ok(server.store.range(request).await?.body.count > 0)
 }
 
-fn range(server: &ApiServer) -> ApiResult<Range> {
-    Range::parse(&server.config.service_cidr)
-        .ok_or_else(|| ApiError::internal("the service address range is not usable"))
+fn ranges(server: &ApiServer) -> ApiResult<Ranges> {
+    let own = Range::parse(&server.config.service_cidr)
+        .ok_or_else(|| ApiError::internal("the service address range is not usable"))?;
+    let told = server.world.list("networking.k8s.io", "servicecidrs", "");
+    let told: Vec<Object> = told.iter().map(|entry| entry.object()).collect();
+    Ok(Ranges::of(own, told.iter()))
 }
 
-fn settle_address(range: &Range, taken: &Taken, service: &mut Object) -> ApiResult<()> {
+fn settle_address(ranges: &Ranges, taken: &Taken, service: &mut Object) -> ApiResult<()> {
     if service.get_str(&["spec", "type"]) == Some("ExternalName") {
         return Ok(());
     }
@@ -291,7 +258,7 @@ fn settle_address(range: &Range, taken: &Taken, service: &mut Object) -> ApiResu
             .unwrap_or_default()
             .to_owned();
         if wanted.is_empty() {
-            let address = range
+            let address = ranges
                 .pick(&taken.addresses, &mut host::random)
                 .ok_or_else(|| {
                     ApiError::internal("failed to allocate a serviceIP: range is full")
@@ -303,10 +270,10 @@ fn settle_address(range: &Range, taken: &Taken, service: &mut Object) -> ApiResu
     } else if let Some(text) = has_address(service).map(str::to_owned) {
         let address: Option<Ipv4Addr> = text.parse().ok();
         match address {
-            Some(address) if range.contains(address) && taken.addresses.contains(&address) => {
+            Some(address) if ranges.contain(address) && taken.addresses.contains(&address) => {
                 return Err(address_taken(service, &text));
             }
-            Some(address) if range.contains(address) => {}
+            Some(address) if ranges.contain(address) => {}
             _ => {
                 let detail = format!(
                     "failed to allocate IP {text}: the provided network does not match the current range"
@@ -428,12 +395,13 @@ fn settle_ports(
 }
 
 /// Carries the allocations of the old Service over, adds what the new type needs, releases what it does not.
-pub(crate) fn for_update(
-    server: &ApiServer,
+pub(crate) async fn for_update(
+    context: &Context,
     resource: &Resource,
     new: &mut Object,
     old: &Object,
 ) -> ApiResult<Extra> {
+    let server = &*context.server;
     if !is_service(resource) {
         return Ok(Extra::default());
     }
@@ -447,7 +415,7 @@ pub(crate) fn for_update(
     let mut taken = Taken::read(server, wants_ports(new));
     taken.ports.retain(|port| !old_ports.contains(port));
     if !kept_address {
-        settle_address(&range(server)?, &taken, new)?;
+        settle_address(&ranges(server)?, &taken, new)?;
     }
     settle_ports(server.config.node_ports, &taken, &old_ports, new)?;
     let mut extra = Extra::default();
@@ -455,9 +423,11 @@ pub(crate) fn for_update(
     if before != after {
         if let Some(address) = before {
             extra.release(address_key(address));
+            extra.release(addresses::key(address)?);
         }
         if let Some(address) = after {
             extra.claim(address_key(address), &owner(new));
+            addresses::claim(context, new, address, &mut extra).await?;
         }
     }
     let new_ports = named_ports(new);
@@ -543,6 +513,9 @@ pub(crate) fn for_delete(resource: &Resource, service: &Object) -> Extra {
     }
     if let Some(address) = has_address(service) {
         extra.release(address_key(address));
+        if let Ok(key) = addresses::key(address) {
+            extra.release(key);
+        }
     }
     for (port, protocol) in named_ports(service) {
         extra.release(port_key(port, &protocol));
@@ -553,27 +526,6 @@ pub(crate) fn for_delete(resource: &Resource, service: &Object) -> Extra {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges_pick_free_addresses_only() {
-        let range = Range::parse("10.96.0.0/12").unwrap();
-        assert_eq!(range.first(), Ipv4Addr::new(10, 96, 0, 1));
-        assert!(
-            range.contains(Ipv4Addr::new(10, 111, 255, 254))
-                && !range.contains(Ipv4Addr::new(10, 112, 0, 1))
-        );
-        let small = Range::parse("10.0.0.0/29").unwrap();
-        let mut used = BTreeSet::from([small.first()]);
-        let mut seed = 7u64;
-        while let Some(address) = small.pick(&used, &mut || {
-            seed = seed.wrapping_mul(31).wrapping_add(1);
-            seed
-        }) {
-            assert!(used.insert(address) && small.contains(address));
-        }
-        assert_eq!(used.len(), 6);
-        assert!(Range::parse("10.0.0.0/33").is_none() && Range::parse("nonsense").is_none());
-    }
 
     #[test]
     fn updates_keep_what_they_do_not_mention() {
