@@ -359,8 +359,10 @@ mod tests {
             "containers": [{"env": [{"valueFrom": {"secretKeyRef": {"name": "env-secret"}}}], "envFrom": [{"secretRef": {"name": "all-secret"}}, {"configMapRef": {"name": "all-map"}}]}],
             "volumes": [{"name": "s", "secret": {"secretName": "vol-secret"}}, {"name": "c", "configMap": {"name": "vol-map"}},
                 {"name": "p", "projected": {"sources": [{"secret": {"name": "proj-secret"}}, {"configMap": {"name": "proj-map"}}, {"serviceAccountToken": {}}]}},
-                {"name": "d", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "tmp", "ephemeral": {"volumeClaimTemplate": {}}}]
-        }})
+                {"name": "d", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "tmp", "ephemeral": {"volumeClaimTemplate": {}}}],
+            "resourceClaims": [{"name": "r", "resourceClaimName": "named"}]
+        }, "status": {"resourceClaimStatuses": [{"name": "t", "resourceClaimName": "made"}],
+            "extendedResourceClaimStatus": {"resourceClaimName": "extended"}}})
     }
 
     fn volume() -> Value {
@@ -386,6 +388,9 @@ mod tests {
             (Target::ConfigMap, "proj-map"),
             (Target::PersistentVolumeClaim, "data"),
             (Target::PersistentVolumeClaim, "web-tmp"),
+            (Target::ResourceClaim, "named"),
+            (Target::ResourceClaim, "made"),
+            (Target::ResourceClaim, "extended"),
         ];
         for (target, name) in related {
             assert!(graph.related("n1", target, "a", name), "{target:?} {name}");

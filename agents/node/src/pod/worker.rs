@@ -44,6 +44,8 @@ pub(super) const RETRY: Duration = Duration::from_secs(2);
 /// The longest pause between tries to make volumes or a sandbox; what volumes refer to is watched, and its coming cuts
 /// the pause short.
 const RETRY_MAX: Duration = Duration::from_secs(120);
+/// The longest pause between looks at claims on devices, which nothing cuts short.
+const CLAIMS_RETRY_MAX: Duration = Duration::from_secs(10);
 const REPORTS_MAX: usize = 64;
 
 pub(crate) struct Worker {
@@ -609,7 +611,7 @@ impl Worker {
             }
             Err(text) => {
                 self.event(None, EventType::Warning, devices::REASON, text);
-                let pause = retry_pause(self.claim_failures);
+                let pause = retry_pause(self.claim_failures).min(CLAIMS_RETRY_MAX);
                 self.claim_failures = self.claim_failures.saturating_add(1);
                 Err(pause)
             }
