@@ -293,7 +293,7 @@ pub(crate) fn claim_status(subresource: &str, new: &Object, old: &Object, errors
     }
     let known = before.list("reservedFor");
     let is_new = |consumer: &Value| !known.contains(consumer);
-    if !allocation.is_null() && new.deletion_timestamp().is_some() && consumers.iter().any(is_new) {
+    if !allocation.is_null() && old.deletion_timestamp().is_some() && consumers.iter().any(is_new) {
         let detail = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set";
         errors.push(FieldError::forbidden(&reserved, detail));
     }
