@@ -36,7 +36,11 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
         "agents/controllers",
         &["host", "cron", "agent-runtime"],
     ),
-    ("scheduler", "agents/scheduler", &["host", "agent-runtime"]),
+    (
+        "scheduler",
+        "agents/scheduler",
+        &["host", "agent-runtime", "cel"],
+    ),
     ("node-agent", "agents/node", &["agent-runtime"]),
     (
         "agents",

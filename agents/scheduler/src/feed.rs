@@ -3,15 +3,18 @@
 //! Only the set of changed keys waits between the watches and the loop, so a slow loop sees fewer, later states and
 //! nothing piles up.
 
+use crate::devices::claim::{DeviceClaim, DeviceClass};
+use crate::devices::slice::Slice;
 use crate::object::{Node, Pod};
 use crate::preempt::Budget;
 use crate::selector::{LabelSelector, Labels, labels};
 use crate::volume::object::{Attachment, Capacity, Claim, Class, CsiNode, Driver, Volume};
 use agent_runtime::kinds::{Kind, ObjectMeta};
 use agent_runtime::resource_ref::{
-    CSI_DRIVERS, CSI_NODES, CSI_STORAGE_CAPACITIES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS,
-    PERSISTENT_VOLUMES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS,
-    SERVICES, STATEFUL_SETS, STORAGE_CLASSES, VOLUME_ATTACHMENTS,
+    CSI_DRIVERS, CSI_NODES, CSI_STORAGE_CAPACITIES, DEVICE_CLASSES, NAMESPACES, NODES,
+    PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS,
+    REPLICATION_CONTROLLERS, RESOURCE_CLAIMS, RESOURCE_SLICES, SERVICES, STATEFUL_SETS,
+    STORAGE_CLASSES, VOLUME_ATTACHMENTS,
 };
 use agent_runtime::{Cache, Hub, Key, ResourceRef};
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
@@ -154,6 +157,9 @@ compiled! {
     Driver, CSI_DRIVERS, Driver::compile;
     Capacity, CSI_STORAGE_CAPACITIES, Capacity::compile;
     Attachment, VOLUME_ATTACHMENTS, Attachment::compile;
+    DeviceClass, DEVICE_CLASSES, DeviceClass::compile;
+    Slice, RESOURCE_SLICES, Slice::compile;
+    DeviceClaim, RESOURCE_CLAIMS, DeviceClaim::compile;
     NamespaceLabels, NAMESPACES, |object: &Value| NamespaceLabels(labels(object.pointer("/metadata/labels")));
     ServiceSelector, SERVICES, |object: &Value| ServiceSelector(map_selector(object));
     ReplicaSetSelector, REPLICA_SETS, |object: &Value| ReplicaSetSelector(owned(object, label_selector(object)));
@@ -208,6 +214,12 @@ pub(crate) enum Source {
     Volume,
     /// [`Feed::claims`].
     Claim,
+    /// [`Feed::device_classes`].
+    DeviceClass,
+    /// [`Feed::slices`].
+    Slice,
+    /// [`Feed::device_claims`].
+    DeviceClaim,
     /// [`Feed::pods`].
     Pod,
 }
@@ -235,6 +247,9 @@ pub(crate) struct Feed {
     pub(crate) drivers: Arc<Cache<Seen<Driver>>>,
     pub(crate) capacities: Arc<Cache<Seen<Capacity>>>,
     pub(crate) attachments: Arc<Cache<Seen<Attachment>>>,
+    pub(crate) device_classes: Arc<Cache<Seen<DeviceClass>>>,
+    pub(crate) slices: Arc<Cache<Seen<Slice>>>,
+    pub(crate) device_claims: Arc<Cache<Seen<DeviceClaim>>>,
     changed: Arc<Changed>,
 }
 
@@ -258,6 +273,9 @@ impl Feed {
             drivers: watch(hub, Source::Driver, &changed),
             capacities: watch(hub, Source::Capacity, &changed),
             attachments: watch(hub, Source::Attachment, &changed),
+            device_classes: watch(hub, Source::DeviceClass, &changed),
+            slices: watch(hub, Source::Slice, &changed),
+            device_claims: watch(hub, Source::DeviceClaim, &changed),
             changed,
         };
         hub.wait_synced().await;

@@ -6,15 +6,18 @@
 //! What no node takes is parked with the reasons, as an event and in the pod's `PodScheduled` condition; pods of lower
 //! priority may have to make room ([`preempt`]).
 
+mod bind_claims;
 mod bind_volumes;
 mod binder;
 mod classes;
 pub mod config;
+pub mod devices;
 pub mod explain;
 mod feed;
 mod gang;
 mod metrics;
 pub mod object;
+pub mod plan;
 pub mod plugins;
 pub mod preempt;
 pub mod quantity;

@@ -14,6 +14,11 @@ pub fn value(text: &str) -> i64 {
     scaled(text, 1)
 }
 
+/// The quantity in thousandths, rounded up, for amounts beyond those of `i64`.
+pub fn thousandths(text: &str) -> i128 {
+    parse(text, 1000).unwrap_or(0)
+}
+
 /// Quantity times `scale`, rounded away from zero, saturating.
 fn scaled(text: &str, scale: i128) -> i64 {
     parse(text, scale).map_or(0, |number| {

@@ -103,6 +103,8 @@ pub struct Queue {
     members: Members,
     /// Pods that were kept out for their group since this was last asked for.
     kept_out: Vec<Arc<Pod>>,
+    /// Uids of pods that wait outside until what they claim is there.
+    held: BTreeSet<String>,
     entries: BTreeMap<String, (Queued, Place)>,
     /// Every entry once more, ordered: active ones first, then by pool and time.
     order: BTreeSet<Place>,
@@ -159,7 +161,22 @@ impl Queue {
 
     /// The pod is gone or somebody else has placed it.
     pub fn remove(&mut self, uid: &str) {
+        self.held.remove(uid);
         self.take(uid);
+    }
+
+    /// Keeps the pod out from the next time on that it would come in, or does so no more.
+    pub fn hold(&mut self, uid: &str, held: bool) {
+        if held {
+            self.held.insert(uid.to_owned());
+        } else {
+            self.held.remove(uid);
+        }
+    }
+
+    /// Whether the pod is kept out so.
+    pub fn is_held(&self, uid: &str) -> bool {
+        self.held.contains(uid)
     }
 
     /// The next pod to schedule. When nothing is active, the pod whose backoff ends soonest is taken early.
@@ -199,6 +216,9 @@ impl Queue {
 
     /// Whether a gate of the pod itself is closed.
     fn is_gated(&self, pod: &Pod) -> bool {
+        if self.held.contains(&pod.uid) {
+            return true;
+        }
         let profile = self.config.profile(pod);
         let mut gates = profile.into_iter().flat_map(|profile| &profile.gates);
         gates.any(|gate| (gate.closed)(pod).is_some())

@@ -89,7 +89,7 @@ impl Resources {
 }
 
 /// A quantity is a string, but a bare number is legal JSON for it too.
-fn quantity_text(value: &Value) -> String {
+pub(crate) fn quantity_text(value: &Value) -> String {
     value
         .as_str()
         .map_or_else(|| value.to_string(), str::to_string)

@@ -1,20 +1,21 @@
 //! The loop around the pure parts: while elected, takes in what changed, decides about one pod after the other, and
 //! lets bindings and reports go on in the background, a bounded number at a time.
 
+mod extenders;
 mod gangs;
+mod pre_bind;
 
-use crate::bind_volumes::bind_volumes;
 use crate::binder::{Binder, Placed};
 use crate::config::{Config, Profile};
+use crate::extender::Extenders;
 use crate::feed::{Feed, OwnedSelector, Source};
 use crate::gang::{Held, Others};
 use crate::metrics::{self, Outcome};
 use crate::object::Pod;
-use crate::preempt::{Preemption, preempt};
+use crate::preempt::{Preemption, candidates, cheapest};
 use crate::queue::Queued;
-use crate::schedule::{Decision, Diagnosis, schedule};
+use crate::schedule::{Decision, Diagnosis, schedule, schedule_asked};
 use crate::snapshot::Millis;
-use crate::volume::bind::VolumePlan;
 use crate::world::World;
 use crate::write;
 use agent_runtime::{
@@ -45,22 +46,36 @@ pub async fn run(context: AgentContext) {
             return;
         }
     };
+    let extenders = match Extenders::new(&scheduling) {
+        Ok(extenders) => Arc::new(extenders),
+        Err(error) => {
+            tracing::error!(error, "the scheduler does not run: its extenders");
+            return;
+        }
+    };
     let config = ElectorConfig::new("kube-system", "kube-scheduler", &context.identity);
     let elector = Elector::new(context.client.clone(), config);
     elector
         .run(context.stop.clone(), |stop| {
-            lead(context.client.clone(), scheduling.clone(), stop)
+            let (scheduling, extenders) = (scheduling.clone(), extenders.clone());
+            lead(context.client.clone(), scheduling, extenders, stop)
         })
         .await;
 }
 
 /// What happens while elected.
-async fn lead(client: Client, config: Arc<Config>, stop: CancellationToken) {
+async fn lead(
+    client: Client,
+    config: Arc<Config>,
+    extenders: Arc<Extenders>,
+    stop: CancellationToken,
+) {
     let hub = Hub::new(client.clone(), &stop);
+    let whole_nodes = config.extenders.iter().any(|e| e.wants_nodes());
     let feed = tokio::select! {
         biased;
         () = stop.cancelled() => return,
-        feed = Feed::open(&hub) => feed,
+        feed = Feed::open(&hub, whole_nodes) => feed,
     };
     // A recorder for each profile: events say which scheduler they are of.
     let recorders = config.profiles().map(|profile| {
@@ -80,8 +95,11 @@ async fn lead(client: Client, config: Arc<Config>, stop: CancellationToken) {
         writes: JoinSet::new(),
         evicting: BTreeMap::new(),
         evictors: Arc::new(Semaphore::new(WRITES_MAX)),
-        volumes: JoinSet::new(),
-        volume_writers: Arc::new(Semaphore::new(WRITES_MAX)),
+        pre_binding: JoinSet::new(),
+        pre_writers: Arc::new(Semaphore::new(WRITES_MAX)),
+        extenders,
+        delegated: JoinSet::new(),
+        delegates: extenders::permits(),
         held: Held::default(),
         reports: VecDeque::new(),
         pending: metrics::Pending::default(),
@@ -104,10 +122,14 @@ struct Scheduler {
     /// Uids of those whom a write under way evicts.
     evicting: BTreeMap<task::Id, Vec<String>>,
     evictors: Arc<Semaphore>,
-    /// Pods whose volumes are being bound, as many as there are: waiting for a volume must not keep others waiting.
-    volumes: JoinSet<VolumesDone>,
-    volume_writers: Arc<Semaphore>,
-    /// Pods of groups that wait for the volumes of each other.
+    /// Pods whose volumes and devices are being bound, as many as there are: waiting for a volume must not keep others waiting.
+    pre_binding: JoinSet<pre_bind::PreBound>,
+    pre_writers: Arc<Semaphore>,
+    extenders: Arc<Extenders>,
+    /// Pods that extenders bind, so many at once.
+    delegated: JoinSet<extenders::Delegated>,
+    delegates: Arc<Semaphore>,
+    /// Pods of groups that wait for the volumes and devices of each other.
     held: Held<Placed>,
     /// What has to be told to pods of groups, a few at a time: no more than there are pods that wait.
     reports: VecDeque<gangs::Report>,
@@ -134,16 +156,6 @@ struct Sent {
     results: Option<Vec<write::Bound>>,
 }
 
-/// The end of waiting for volumes.
-struct VolumesDone {
-    queued: Queued,
-    node: String,
-    plan: VolumePlan,
-    /// Who waits for it, if it is of a group.
-    held: Option<u64>,
-    result: Result<(), String>,
-}
-
 impl Scheduler {
     async fn run(mut self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
@@ -155,8 +167,11 @@ impl Scheduler {
             while let Some(done) = self.writes.try_join_next_with_id() {
                 self.finish_write(done);
             }
-            while let Some(done) = self.volumes.try_join_next() {
-                self.finish_volumes(done);
+            while let Some(done) = self.pre_binding.try_join_next() {
+                self.finish_pre_bind(done);
+            }
+            while let Some(done) = self.delegated.try_join_next() {
+                self.finish_delegated(done);
             }
             self.world.expire(self.now());
             self.send_bindings();
@@ -166,7 +181,7 @@ impl Scheduler {
             if !self.is_behind()
                 && let Some(queued) = self.world.pop(self.now())
             {
-                self.decide(queued);
+                self.decide(queued).await;
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -177,7 +192,8 @@ impl Scheduler {
                 () = self.feed.wait() => {}
                 Some(done) = self.bindings.join_next() => self.finish_bindings(done),
                 Some(done) = self.writes.join_next_with_id() => self.finish_write(done),
-                Some(done) = self.volumes.join_next() => self.finish_volumes(done),
+                Some(done) = self.pre_binding.join_next() => self.finish_pre_bind(done),
+                Some(done) = self.delegated.join_next() => self.finish_delegated(done),
                 () = tokio::time::sleep_until(wakeup) => {}
             }
         }
@@ -196,7 +212,7 @@ impl Scheduler {
 
     /// Whether the background has to catch up before more is decided.
     fn is_behind(&self) -> bool {
-        self.writes.len() >= WRITES_MAX || self.binder.is_full()
+        self.writes.len() >= WRITES_MAX || self.binder.is_full() || self.delegates_are_behind()
     }
 
     /// When to look again at the latest. With the background full, only its progress matters.
@@ -259,6 +275,9 @@ impl Scheduler {
                 | Source::Driver
                 | Source::Capacity
                 | Source::Attachment => self.take_in_volumes(source, &key, now),
+                Source::DeviceClass | Source::Slice | Source::DeviceClaim => {
+                    self.take_in_devices(source, &key, now);
+                }
             }
         }
     }
@@ -279,7 +298,23 @@ impl Scheduler {
         }
     }
 
-    fn decide(&mut self, mut queued: Queued) {
+    fn take_in_devices(&mut self, source: Source, key: &Key, now: Millis) {
+        let name = &*key.name;
+        let full = (key.namespace.to_string(), name.to_string());
+        let (world, feed) = (&mut self.world, &self.feed);
+        match source {
+            Source::DeviceClass => {
+                world.set_device_class(name, value(&feed.device_classes, key), now);
+            }
+            Source::Slice => world.set_slice(name, value(&feed.slices, key), now),
+            Source::DeviceClaim => {
+                world.set_device_claim(full, value(&feed.device_claims, key), now);
+            }
+            _ => {}
+        }
+    }
+
+    async fn decide(&mut self, mut queued: Queued) {
         let begun = Instant::now();
         queued.begun = Some(begun);
         let pod = queued.pod.clone();
@@ -287,10 +322,18 @@ impl Scheduler {
             return;
         };
         if let Some(key) = self.world.queue.gang_of(&pod) {
-            return self.decide_gang(key, queued);
+            return self.decide_gang(key, queued).await;
         }
+        let asked = match self.ask(&pod, &profile).await {
+            Ok(asked) => asked,
+            Err(error) => return self.fail(queued, &error),
+        };
         let pick = &mut |n| host::rng().random_range(0..n);
-        let decision = schedule(&pod, &self.world.snapshot, &profile, self.start, pick);
+        let (snapshot, start) = (&self.world.snapshot, self.start);
+        let decision = match &asked {
+            Some(asked) => schedule_asked(&pod, snapshot, &profile, start, pick, asked),
+            None => schedule(&pod, snapshot, &profile, start, pick),
+        };
         metrics::decided(begun.elapsed());
         match decision {
             Decision::Bind {
@@ -306,20 +349,22 @@ impl Scheduler {
                     feasible,
                     "pod assumed"
                 );
-                let plan = match profile.binds_volumes {
-                    true => self.world.volume_plan(&pod, &node),
-                    false => VolumePlan::default(),
-                };
+                let plan = self.world.plan(&pod, &node, &profile);
                 self.world.snapshot.assume(pod, &node);
                 match plan.is_empty() {
-                    true => self.binder.add(queued, node),
+                    true => self.bind_placed(queued, node),
                     false => {
-                        self.world.assume_volumes(&plan, &node);
-                        self.bind_volumes(queued, node, plan, &profile, None);
+                        plan.assume(&mut self.world.snapshot, &node);
+                        self.pre_bind(queued, node, plan, &profile, None);
                     }
                 }
             }
-            Decision::Unschedulable(diagnosis) => self.refuse(queued, &profile, diagnosis),
+            Decision::Unschedulable(diagnosis) => {
+                // Others may have been looked at if these had not been enough.
+                let evaluated = asked.map_or(0, |asked| asked.evaluated);
+                self.start = (self.start + evaluated) % self.world.snapshot.node_count().max(1);
+                self.refuse(queued, &profile, diagnosis).await;
+            }
         }
     }
 
@@ -338,71 +383,14 @@ impl Scheduler {
         }
     }
 
-    /// The volumes first, and then the pod; one of a group also after the volumes of the others, which `held` stands for.
-    fn bind_volumes(
-        &mut self,
-        queued: Queued,
-        node: String,
-        plan: VolumePlan,
-        profile: &Profile,
-        held: Option<u64>,
-    ) {
-        let timeout = profile.args.volumes_timeout;
-        let (client, feed) = (self.client.clone(), self.feed.clone());
-        let writers = self.volume_writers.clone();
-        self.volumes.spawn(host::here(async move {
-            let pod = &queued.pod;
-            let binding = bind_volumes(&client, &feed, &writers, pod, &node, &plan, timeout);
-            let result = binding.await;
-            VolumesDone {
-                queued,
-                node,
-                plan,
-                held,
-                result,
-            }
-        }));
-    }
-
-    fn finish_volumes(&mut self, done: Result<VolumesDone, JoinError>) {
-        match done {
-            Ok(done) => match done.result {
-                Ok(()) => match done.held {
-                    Some(number) => self.finish_held(number, Some((done.queued, done.node))),
-                    None => self.binder.add(done.queued, done.node),
-                },
-                Err(words) => {
-                    let (pod, now) = (&done.queued.pod, self.now());
-                    let message = format!("running PreBind plugin \"VolumeBinding\": {words}");
-                    tracing::warn!(
-                        namespace = pod.namespace,
-                        name = pod.name,
-                        node = done.node,
-                        message,
-                        "binding failed"
-                    );
-                    metrics::ended(&done.queued, Outcome::Error);
-                    self.world.revert_volumes(&done.plan);
-                    if self.world.pod(pod).is_some() {
-                        self.tell(pod, EventType::Warning, "FailedScheduling", &message);
-                    }
-                    self.world.binding_failed(done.queued, now);
-                    if let Some(number) = done.held {
-                        self.finish_held(number, None);
-                    }
-                }
-            },
-            // As below.
-            Err(error) => tracing::error!(%error, "waiting for volumes ended abnormally"),
-        }
-    }
-
     /// Nothing takes the pod: makes room if that helps, says why, and parks the pod.
-    fn refuse(&mut self, queued: Queued, profile: &Profile, diagnosis: Diagnosis) {
+    async fn refuse(&mut self, queued: Queued, profile: &Profile, diagnosis: Diagnosis) {
         let pod = queued.pod.clone();
-        let (words, room) = self.make_room(&pod, profile, &diagnosis);
+        let freed = self.free_devices(&pod, profile, &diagnosis);
+        let (words, room) = self.make_room(&pod, profile, &diagnosis).await;
         metrics::ended(&queued, Outcome::Unschedulable);
-        let message = diagnosis.message(words.as_deref());
+        let freed = freed.filter(|_| room.is_none());
+        let message = diagnosis.message_after(freed, words.as_deref());
         tracing::debug!(
             namespace = pod.namespace,
             name = pod.name,
@@ -417,8 +405,7 @@ impl Scheduler {
             .snapshot
             .nominated_node(&pod.uid)
             .unwrap_or_default();
-        let now = timestamp::time(timestamp::now());
-        let status = write::refusal(&pod, "Unschedulable", &message, nominated, &now);
+        let status = status_of(&pod, "Unschedulable", &message, nominated);
         let Some(Room { node, victims }) = room else {
             if let Some(status) = status {
                 self.write_status(pod, status);
@@ -474,7 +461,7 @@ impl Scheduler {
     }
 
     /// What preemption says and, if it helps, the node and who has to leave. Keeps the room for the pod.
-    fn make_room(
+    async fn make_room(
         &mut self,
         pod: &Arc<Pod>,
         profile: &Profile,
@@ -489,7 +476,7 @@ impl Scheduler {
             .values()
             .map(|budget| (**budget).clone())
             .collect();
-        let found = preempt(
+        let found = candidates(
             pod,
             &self.world.snapshot,
             profile,
@@ -498,11 +485,18 @@ impl Scheduler {
             &Others::default(),
             host::rng().random_range(0..diagnosis.nodes),
         );
-        metrics::preempted(match &found {
+        let preemption = match found {
+            Ok(found) => match self.ask_about_victims(pod, found).await {
+                Ok(left) => cheapest(left),
+                Err(error) => Preemption::Waiting(error),
+            },
+            Err(preemption) => preemption,
+        };
+        metrics::preempted(match &preemption {
             Preemption::Evict { victims, .. } => Some(victims.len()),
             _ => None,
         });
-        match found {
+        match preemption {
             Preemption::Waiting(words) => (Some(words), None),
             Preemption::Useless(words) => {
                 self.world.snapshot.withdraw_nomination(&pod.uid);
@@ -547,17 +541,30 @@ impl Scheduler {
             );
             return self.tell(pod, EventType::Normal, "Scheduled", &message);
         };
-        let pod = &queued.pod;
+        let message = format!(
+            "binding rejected: running Bind plugin \"DefaultBinder\": {}",
+            error.message
+        );
+        let message = Some(message).filter(|_| !error.is_not_found());
+        self.binding_refused(queued, &node, message);
+    }
+
+    /// The pod was not bound, which is told unless it is gone.
+    fn binding_refused(&mut self, queued: Queued, node: &str, message: Option<String>) {
+        let (pod, now) = (&queued.pod, self.now());
         metrics::ended(&queued, Outcome::Error);
-        tracing::warn!(namespace = pod.namespace, name = pod.name, node, %error, "binding failed");
-        if !error.is_not_found() {
-            let message = format!(
-                "binding rejected: running Bind plugin \"DefaultBinder\": {}",
-                error.message
-            );
+        tracing::warn!(
+            namespace = pod.namespace,
+            name = pod.name,
+            node,
+            message,
+            "binding failed"
+        );
+        if let Some(message) = message {
             self.tell(pod, EventType::Warning, "FailedScheduling", &message);
         }
         let key = self.world.queue.gang_of(pod);
+        self.unreserve(&queued.pod);
         self.world.binding_failed(queued, now);
         if let Some(key) = key {
             self.withdraw_gang(&key);
@@ -579,6 +586,12 @@ async fn bind(
         .map(|(queued, node)| (queued.pod.clone(), node.clone()))
         .collect();
     write::bind_all(client, &pods, together).await
+}
+
+/// The status that says why the pod waits, unless it says so already.
+fn status_of(pod: &Pod, reason: &str, message: &str, nominated: &str) -> Option<serde_json::Value> {
+    let now = timestamp::time(timestamp::now());
+    write::refusal(pod, reason, message, nominated, &now)
 }
 
 async fn write_refusal(client: &Client, pod: &Pod, status: &serde_json::Value) {

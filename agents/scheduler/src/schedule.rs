@@ -39,6 +39,11 @@ pub struct Diagnosis {
 impl Diagnosis {
     /// The message of the event and the condition, with what preemption had to say, if it was tried.
     pub fn message(&self, preemption: Option<&str>) -> String {
+        self.message_after(None, preemption)
+    }
+
+    /// The same with what was done about devices before.
+    pub fn message_after(&self, devices: Option<&str>, preemption: Option<&str>) -> String {
         if self.nodes == 0 {
             return "no nodes available to schedule pods".into();
         }
@@ -46,9 +51,12 @@ impl Diagnosis {
             Some(reason) => format!("0/{} nodes are available: {reason}.", self.nodes),
             None => count_reasons(self.nodes, self.rejected.values()),
         };
-        if let Some(preemption) = preemption {
-            message.push_str(" preemption: ");
-            message.push_str(preemption);
+        let preemption = preemption.map(|words| format!("preemption: {words}"));
+        let tried = devices.into_iter().chain(preemption.as_deref());
+        let tried: Vec<&str> = tried.collect();
+        if !tried.is_empty() {
+            message.push(' ');
+            message.push_str(&tried.join(", "));
         }
         message
     }

@@ -6,6 +6,7 @@
 //! when the confirmation does not come.
 
 use crate::classes::{Journal, Kept};
+use crate::devices::Devices;
 use crate::object::{HostPort, Node, Pod};
 use crate::resources::Resources;
 use crate::selector::{LabelSelector, Labels};
@@ -161,6 +162,8 @@ pub struct Snapshot {
     pub owners: BTreeMap<String, LabelSelector>,
     /// Claims and volumes.
     pub volumes: Arc<Volumes>,
+    /// Claims on devices, and the devices.
+    pub devices: Arc<Devices>,
     /// What each namespace has, where that decides whose turn it is.
     pub usage: Option<Usage>,
     /// Nominated pods waiting for their victims to leave, by uid: node and pod.

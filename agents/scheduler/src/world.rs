@@ -1,11 +1,13 @@
 //! What the loop knows: the snapshot, the queue, and the objects as they were last applied to both. Pure; each method
 //! takes one change and says nothing to anybody.
 
+mod devices;
 mod pressure;
 
-use crate::config::Config;
+use crate::config::{Config, Profile};
 use crate::gang;
 use crate::object::{Node, Pod};
+use crate::plan::Plan;
 use crate::plugins::{Change, VolumeChange};
 use crate::preempt::Budget;
 use crate::queue::{Queue, Queued};
@@ -13,7 +15,6 @@ use crate::selector::{LabelSelector, Labels};
 use crate::shares::Usage;
 use crate::snapshot::{Millis, Snapshot};
 use crate::volume::Volumes;
-use crate::volume::bind::{Claims, VolumePlan};
 use crate::volume::object::{Attachment, Capacity, Claim, Class, CsiNode, Driver, Volume};
 use agent_runtime::timestamp::Micros;
 use host::HashMap;
@@ -43,6 +44,8 @@ pub struct World {
     heeds_pressure: bool,
     /// Which owner a selector in the snapshot is of, by source and name.
     owner_uids: HashMap<(&'static str, Name), String>,
+    /// Pods whose claims on devices are not there yet.
+    kept_out: devices::KeptOut,
 }
 
 impl World {
@@ -60,6 +63,7 @@ impl World {
             pods: HashMap::default(),
             nodes: HashMap::default(),
             owner_uids: HashMap::default(),
+            kept_out: devices::KeptOut::default(),
             config,
         }
     }
@@ -114,9 +118,9 @@ impl World {
         min_count.saturating_sub(others)
     }
 
-    /// A decision was not meant: the pod occupies nothing, and its volumes are free.
-    pub(crate) fn take_back(&mut self, pod: &Pod, plan: &VolumePlan) {
-        self.revert_volumes(plan);
+    /// A decision was not meant: the pod occupies nothing, and its volumes and devices are free.
+    pub(crate) fn take_back(&mut self, pod: &Pod, plan: &Plan) {
+        plan.revert(&mut self.snapshot);
         self.snapshot.forget(&pod.uid);
     }
 
@@ -153,6 +157,7 @@ impl World {
     /// It no longer waits or occupies anything.
     fn take_away(&mut self, pod: &Arc<Pod>, now: Millis) {
         self.queue.remove(&pod.uid);
+        self.kept_out.forget(&pod.uid);
         self.queue.member_gone(pod);
         self.give_up_rooms(pod);
         self.snapshot.end_eviction(&pod.uid);
@@ -176,6 +181,7 @@ impl World {
 
     fn placed(&mut self, old: Option<Arc<Pod>>, new: Arc<Pod>, now: Millis) {
         self.queue.remove(&new.uid);
+        self.kept_out.forget(&new.uid);
         self.snapshot.set_pod(new.clone());
         match new.deleting {
             true => self.queue.member_gone(&new),
@@ -194,6 +200,7 @@ impl World {
     fn waiting(&mut self, old: Option<Arc<Pod>>, new: Arc<Pod>, now: Millis) {
         if new.deleting {
             self.queue.remove(&new.uid);
+            self.kept_out.forget(&new.uid);
             self.queue.member_gone(&new);
             self.give_up_rooms(&new);
             self.snapshot.withdraw_nomination(&new.uid);
@@ -207,6 +214,7 @@ impl World {
         } else if old.is_some_and(|old| !old.nominated_node.is_empty()) {
             self.snapshot.withdraw_nomination(&new.uid);
         }
+        self.look_for_claims(&new);
         self.queue.set(new, now);
     }
 
@@ -362,19 +370,9 @@ impl World {
         }
     }
 
-    /// What has to be written about the pod's volumes before it can be bound to a node that was found to do.
-    pub fn volume_plan(&self, pod: &Pod, node: &str) -> VolumePlan {
-        volume_plan(&self.snapshot, pod, node)
-    }
-
-    /// The plan holds from now on, before it is written.
-    pub fn assume_volumes(&mut self, plan: &VolumePlan, node: &str) {
-        self.volumes().assume(plan, node);
-    }
-
-    /// The plan will not come true.
-    pub fn revert_volumes(&mut self, plan: &VolumePlan) {
-        self.volumes().revert(plan);
+    /// What has to be written before the pod can be bound to a node that was found to do.
+    pub fn plan(&self, pod: &Pod, node: &str, profile: &Profile) -> Plan {
+        Plan::of(&self.snapshot, pod, node, profile)
     }
 
     /// Binding failed: the room is free again, and the pod tries again unless it is gone or placed by now.
@@ -413,16 +411,6 @@ impl World {
             .chain(self.snapshot.next_expiry())
             .min()
     }
-}
-
-/// What has to be written about the pod's volumes before it can be bound to a node that was found to do.
-pub(crate) fn volume_plan(snapshot: &Snapshot, pod: &Pod, node: &str) -> VolumePlan {
-    let claims = Claims::of(pod, &snapshot.volumes).ok().flatten();
-    let node = snapshot.node(node).and_then(|info| info.node.clone());
-    let plan = claims
-        .zip(node)
-        .map(|(claims, node)| claims.plan(&node.name, &node.labels));
-    plan.and_then(Result::ok).unwrap_or_default()
 }
 
 /// Puts or takes away an entry; gives back what it was and what it is.
@@ -537,7 +525,6 @@ mod tests {
 
     #[test]
     fn a_volume_is_given_once_although_nothing_is_written_yet() {
-        use crate::config::Profile;
         use crate::schedule::{Decision, schedule};
         use crate::volume::testing::{claim, class, using, volume};
         let mut world = world();
@@ -556,19 +543,20 @@ mod tests {
                 "metadata": {"name": uid, "namespace": "default", "uid": uid}, "spec": using(&[claim_name]),
             }));
             let decision = schedule(&pod, &world.snapshot, &Profile::default(), 0, &mut |_| 0);
-            let plan = world.volume_plan(&pod, "n");
-            world.assume_volumes(&plan, "n");
+            let plan = world.plan(&pod, "n", &Profile::default());
+            plan.assume(&mut world.snapshot, "n");
             (matches!(decision, Decision::Bind { .. }), plan)
         };
         let (first, plan) = decide("a", "p");
-        assert!(first && plan.bindings.len() == 1);
+        assert!(first && plan.volumes.bindings.len() == 1);
         assert!(!decide("b", "q").0, "the volume is promised to the first");
         assert!(decide("a", "p").0, "which may try again");
-        world.revert_volumes(&plan);
+        plan.revert(&mut world.snapshot);
         let again = Pod::compile(&json!({
             "metadata": {"name": "b", "namespace": "default", "uid": "b"}, "spec": using(&["q"]),
         }));
-        assert_eq!(world.volume_plan(&again, "n").bindings.len(), 1);
+        let plan = world.plan(&again, "n", &Profile::default());
+        assert_eq!(plan.volumes.bindings.len(), 1);
     }
 
     #[test]

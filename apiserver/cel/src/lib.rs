@@ -94,6 +94,11 @@ pub fn resource_check_type() -> Type {
     functions::named("resource_check")
 }
 
+/// The type of quantities.
+pub fn quantity_type() -> Type {
+    functions::named("quantity")
+}
+
 /// The value of the variable `authorizer`, or, of a question about a certain resource, `authorizer.requestResource`.
 pub fn check_value<'a>(check: Check) -> Value<'a> {
     Value::Check(Arc::new(check))

@@ -84,7 +84,7 @@ fn contains<'a>(meter: &mut Meter<'_>, item: &Value<'a>, whole: &Value<'a>) -> O
         }
         Value::Map(map) => {
             let key = item.key();
-            Ok(Value::Bool(key.is_some_and(|key| map.get(&key).is_some())))
+            Ok(Value::Bool(key.is_some_and(|key| map.has(&key))))
         }
         _ => Err(EvalError::no_overload()),
     }

@@ -84,6 +84,8 @@ pub enum List<'a> {
 pub enum Map<'a> {
     Json(&'a serde_json::Map<String, Json>, Type),
     Owned(Arc<BTreeMap<Key<'a>, Value<'a>>>),
+    /// A map of maps, in which a key that is not there has the empty one.
+    OrEmpty(Arc<BTreeMap<Key<'a>, Value<'a>>>),
     /// A message that an expression made, with the name of its type.
     Message(Arc<str>, Arc<BTreeMap<Key<'a>, Value<'a>>>),
 }
@@ -124,6 +126,26 @@ impl<'a> Value<'a> {
 
     pub fn list(items: Vec<Value<'a>>) -> Value<'a> {
         Value::List(List::Owned(Arc::new(items)))
+    }
+
+    /// A map with these keys.
+    pub fn map(fields: impl IntoIterator<Item = (&'a str, Value<'a>)>) -> Value<'a> {
+        Value::Map(Map::Owned(keyed(fields)))
+    }
+
+    /// A map of maps with these keys, in which every other key has the empty one. Only `in` sees that it is not there.
+    pub fn map_or_empty(fields: impl IntoIterator<Item = (&'a str, Value<'a>)>) -> Value<'a> {
+        Value::Map(Map::OrEmpty(keyed(fields)))
+    }
+
+    /// None for what is no quantity.
+    pub fn quantity(text: &str) -> Option<Value<'a>> {
+        Quantity::parse(text).ok().map(Value::Quantity)
+    }
+
+    /// None for what is no version.
+    pub fn semver(text: &str) -> Option<Value<'a>> {
+        crate::functions::semver::parse(text).map(|version| Value::Semver(Arc::new(version)))
     }
 
     pub(crate) fn some(value: Value<'a>) -> Value<'a> {
@@ -209,6 +231,14 @@ impl<'a> Value<'a> {
     }
 }
 
+fn keyed<'a>(
+    fields: impl IntoIterator<Item = (&'a str, Value<'a>)>,
+) -> Arc<BTreeMap<Key<'a>, Value<'a>>> {
+    let fields = fields.into_iter();
+    let keyed = fields.map(|(name, value)| (Key::String(Text::Borrowed(name)), value));
+    Arc::new(keyed.collect())
+}
+
 impl<'a> From<&Key<'a>> for Value<'a> {
     fn from(key: &Key<'a>) -> Value<'a> {
         match key {
@@ -259,7 +289,7 @@ impl<'a> Map<'a> {
     pub fn len(&self) -> usize {
         match self {
             Map::Json(fields, _) => fields.len(),
-            Map::Owned(fields) | Map::Message(_, fields) => fields.len(),
+            Map::Owned(fields) | Map::OrEmpty(fields) | Map::Message(_, fields) => fields.len(),
         }
     }
 
@@ -279,14 +309,30 @@ impl<'a> Map<'a> {
             Map::Owned(fields) | Map::Message(_, fields) => {
                 fields.get(&Key::String(Text::Borrowed(name))).cloned()
             }
+            Map::OrEmpty(fields) => {
+                let found = fields.get(&Key::String(Text::Borrowed(name)));
+                Some(found.cloned().unwrap_or_else(|| Value::map([])))
+            }
         }
     }
 
     pub fn get(&self, key: &Key<'a>) -> Option<Value<'a>> {
         match (self, key) {
             (Map::Owned(fields) | Map::Message(_, fields), _) => fields.get(key).cloned(),
+            (Map::OrEmpty(fields), _) => {
+                let found = fields.get(key).cloned();
+                Some(found.unwrap_or_else(|| Value::map([])))
+            }
             (Map::Json(..), Key::String(name)) => self.field(name),
             (Map::Json(..), _) => None,
+        }
+    }
+
+    /// Whether the key is there.
+    pub(crate) fn has(&self, key: &Key<'a>) -> bool {
+        match self {
+            Map::OrEmpty(fields) => fields.contains_key(key),
+            _ => self.get(key).is_some(),
         }
     }
 
@@ -303,7 +349,9 @@ impl<'a> Map<'a> {
                 .keys()
                 .map(|name| Key::String(Text::Borrowed(name)))
                 .collect(),
-            Map::Owned(fields) | Map::Message(_, fields) => fields.keys().cloned().collect(),
+            Map::Owned(fields) | Map::OrEmpty(fields) | Map::Message(_, fields) => {
+                fields.keys().cloned().collect()
+            }
         }
     }
 }

@@ -188,7 +188,7 @@ impl Parts {
             asks(Reads::Affinity) && (!pod.affinity.is_empty() || !pod.anti_affinity.is_empty());
         let nominated = nominated(pod, snapshot);
         // Those for whom room is kept would count in more places than their own.
-        let only_there = hard.is_empty() && !own && pod.volumes.is_empty();
+        let only_there = hard.is_empty() && !own && !pod.has_claims();
         let reach =
             |other: &Arc<Pod>| !other.anti_affinity.is_empty() || snapshot.holds(&other.uid);
         if !nominated.is_empty() && !only_there
@@ -210,9 +210,9 @@ impl Parts {
                     )
             });
         }
-        if !pod.volumes.is_empty() {
+        if pod.has_claims() {
             let filters =
-                Filters::prepare_some(pod, snapshot, profile, |reads| reads == Reads::Volumes);
+                Filters::prepare_some(pod, snapshot, profile, |reads| reads == Reads::Claims);
             candidates.retain(|slot| filters.passes(snapshot.slot(*slot)));
         }
         if !hard.is_empty() {

@@ -257,9 +257,9 @@ mod tests {
         assert_eq!(
             plugins("{}"),
             "NodeUnschedulable NodeName TaintToleration NodeAffinity NodePorts NodeResourcesFit VolumeRestrictions \
-             NodeVolumeLimits VolumeBinding VolumeZone PodTopologySpread InterPodAffinity; TaintToleration=3 \
+             NodeVolumeLimits VolumeBinding VolumeZone PodTopologySpread InterPodAffinity DynamicResources; TaintToleration=3 \
              NodeAffinity=2 NodeResourcesFit=1 PodTopologySpread=2 InterPodAffinity=2 \
-             NodeResourcesBalancedAllocation=1 ImageLocality=1"
+             DynamicResources=1 NodeResourcesBalancedAllocation=1 ImageLocality=1"
         );
     }
 
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(
             scores("{score: {enabled: [{name: ImageLocality, weight: 9}]}}"),
             "ImageLocality=9 TaintToleration=3 NodeAffinity=2 NodeResourcesFit=1 PodTopologySpread=2 InterPodAffinity=2 \
-             NodeResourcesBalancedAllocation=1"
+             DynamicResources=1 NodeResourcesBalancedAllocation=1"
         );
         let without = plugins("{filter: {disabled: [{name: NodePorts}]}}");
         assert!(!without.contains("NodePorts") && without.contains("NodeName"));

@@ -4,7 +4,9 @@ use super::args::Args;
 use super::fields::{Fields, Problems, below};
 use super::take_percentage;
 use crate::object::DEFAULT_SCHEDULER;
-use crate::plugins::{FILTERS, Filter, GATES, Gate, SCORES, SORTS, Score, Sort, pressure_aware};
+use crate::plugins::{
+    FILTERS, Filter, GATES, Gate, SCORES, SORTS, Score, Sort, dynamic_resources, pressure_aware,
+};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -66,6 +68,18 @@ const PLUGINS: &[(&str, &[&str])] = &[
         "InterPodAffinity",
         &["preFilter", "filter", "preScore", "score"],
     ),
+    (
+        dynamic_resources::NAME,
+        &[
+            "preEnqueue",
+            "preFilter",
+            "filter",
+            "postFilter",
+            "score",
+            "reserve",
+            "preBind",
+        ],
+    ),
     ("DefaultPreemption", &["preEnqueue", "postFilter"]),
     ("NodeResourcesBalancedAllocation", &["preScore", "score"]),
     ("ImageLocality", &["score"]),
@@ -103,6 +117,10 @@ pub struct Profile {
     pub preempts: bool,
     /// Whether volumes are bound before pods.
     pub binds_volumes: bool,
+    /// Whether claims get their devices before pods are bound.
+    pub allocates_devices: bool,
+    /// Whether claims that nobody uses give their devices back for a pod that finds no node.
+    pub deallocates: bool,
     /// How many of the nodes are looked at until enough are found; `None` for all of them, 0 for a share that shrinks
     /// as the cluster grows.
     pub percentage: Option<u8>,
@@ -351,6 +369,9 @@ impl Plugins {
                 .collect(),
             preempts: has("postFilter", "DefaultPreemption"),
             binds_volumes: has("reserve", "VolumeBinding") && has("preBind", "VolumeBinding"),
+            allocates_devices: has("reserve", dynamic_resources::NAME)
+                && has("preBind", dynamic_resources::NAME),
+            deallocates: has("postFilter", dynamic_resources::NAME),
             percentage: None,
             args: Args::default(),
         }
@@ -426,6 +447,7 @@ mod tests {
         assert_eq!(by_default.filters.len(), filters);
         assert_eq!(by_default.scores.len(), scores);
         assert!(by_default.preempts && by_default.binds_volumes);
+        assert!(by_default.allocates_devices && by_default.deallocates);
         assert!(!by_default.gangs && by_default.sort.name == "PrioritySort");
     }
 

@@ -13,6 +13,7 @@ pub use read::{AsOf, Unread};
 use crate::config::Profile;
 use crate::gang::Others;
 use crate::object::Pod;
+use crate::plugins::dynamic_resources::idle_claims;
 use crate::plugins::{Filter, Prepared, Rejection};
 use crate::preempt::{Budget, Preemption, preempt};
 use crate::schedule::{Decision, not_named, schedule, with_nominated};
@@ -131,7 +132,7 @@ fn explain(pod: &Pod, snapshot: &Snapshot, profile: &Profile, budgets: &[Budget]
     let gates = profile.gates.iter().filter_map(|gate| {
         Some(Gated {
             plugin: gate.name,
-            message: (gate.closed)(pod)?,
+            message: gate.message(pod, &snapshot.devices)?,
         })
     });
     Explanation {
@@ -254,13 +255,14 @@ fn outcome(
     let Decision::Unschedulable(diagnosis) = schedule(pod, snapshot, profile, 0, &mut |_| 0) else {
         return (None, None);
     };
+    let freed = idle_claims(pod, snapshot, profile, &diagnosis).map(|(_, words)| words);
     if !profile.preempts || diagnosis.nodes == 0 {
-        return (Some(diagnosis.message(None)), None);
+        return (Some(diagnosis.message_after(freed, None)), None);
     }
     let others = Others::default();
     match preempt(pod, snapshot, profile, &diagnosis, budgets, &others, 0) {
         Preemption::Waiting(words) | Preemption::Useless(words) => {
-            (Some(diagnosis.message(Some(&words))), None)
+            (Some(diagnosis.message_after(freed, Some(&words))), None)
         }
         Preemption::Evict { node, victims } => {
             let names = victims

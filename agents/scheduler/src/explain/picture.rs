@@ -2,6 +2,8 @@
 
 use super::{Explanation, Gated, beyond, explain};
 use crate::config::{Config, GANG_SCHEDULING};
+use crate::devices::claim::{DeviceClaim, DeviceClass};
+use crate::devices::slice::Slice;
 use crate::gang;
 use crate::object::{Node, Pod, text};
 use crate::preempt::Budget;
@@ -12,9 +14,10 @@ use crate::volume::object::{Attachment, Capacity, Claim, Class, CsiNode, Driver,
 use crate::world::World;
 use agent_runtime::ResourceRef;
 use agent_runtime::resource_ref::{
-    CSI_DRIVERS, CSI_NODES, CSI_STORAGE_CAPACITIES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS,
-    PERSISTENT_VOLUMES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS,
-    SERVICES, STATEFUL_SETS, STORAGE_CLASSES, VOLUME_ATTACHMENTS,
+    CSI_DRIVERS, CSI_NODES, CSI_STORAGE_CAPACITIES, DEVICE_CLASSES, NAMESPACES, NODES,
+    PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS,
+    REPLICATION_CONTROLLERS, RESOURCE_CLAIMS, RESOURCE_SLICES, SERVICES, STATEFUL_SETS,
+    STORAGE_CLASSES, VOLUME_ATTACHMENTS,
 };
 use agent_runtime::timestamp::Micros;
 use serde_json::Value;
@@ -36,6 +39,9 @@ pub const RESOURCES: &[ResourceRef] = &[
     VOLUME_ATTACHMENTS,
     PERSISTENT_VOLUMES,
     PERSISTENT_VOLUME_CLAIMS,
+    DEVICE_CLASSES,
+    RESOURCE_SLICES,
+    RESOURCE_CLAIMS,
     PODS,
 ];
 
@@ -105,6 +111,15 @@ impl Picture {
             }
             "persistentvolumeclaims" => {
                 world.set_claim(full, Some(Arc::new(Claim::compile(object))), 0);
+            }
+            "deviceclasses" => {
+                world.set_device_class(&name, Some(Arc::new(DeviceClass::compile(object))), 0);
+            }
+            "resourceslices" => {
+                world.set_slice(&name, Some(Arc::new(Slice::compile(object))), 0);
+            }
+            "resourceclaims" => {
+                world.set_device_claim(full, Some(Arc::new(DeviceClaim::compile(object))), 0);
             }
             "pods" => world.set_pod(full, Some(Arc::new(Pod::compile(object))), 0),
             _ => {}

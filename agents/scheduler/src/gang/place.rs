@@ -4,20 +4,20 @@ use super::Key;
 use super::room::{Relief, give_up_room, make_room};
 use crate::config::Config;
 use crate::object::{DefaultSpread, Pod};
+use crate::plan::Plan;
 use crate::queue::Queued;
 use crate::resources::Resources;
 use crate::schedule::{Decision, Diagnosis, schedule};
-use crate::volume::bind::VolumePlan;
 use crate::world::World;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
 
-/// A pod that was assumed onto a node, and what has to be written about its volumes first.
+/// A pod that was assumed onto a node, and what has to be written first.
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(crate) queued: Queued,
     pub(crate) node: String,
-    pub(crate) volumes: VolumePlan,
+    pub(crate) plan: Plan,
 }
 
 /// The outcome for a group.
@@ -74,7 +74,7 @@ pub(crate) fn place(
         .collect();
     let mut waiting: Vec<Queued> = refused.into_iter().map(|(queued, _)| queued).collect();
     for placed in bound.into_iter().rev() {
-        world.take_back(&placed.queued.pod, &placed.volumes);
+        world.take_back(&placed.queued.pod, &placed.plan);
         waiting.push(placed.queued);
     }
     waiting.sort_by_cached_key(|queued| order(&queued.pod));
@@ -136,11 +136,7 @@ fn try_all(
                 None => try_one(world, &queued.pod, start, pick),
             };
             match found {
-                Ok((node, volumes)) => bound.push(Bound {
-                    queued,
-                    node,
-                    volumes,
-                }),
+                Ok((node, plan)) => bound.push(Bound { queued, node, plan }),
                 Err(diagnosis) => refused.push((queued, diagnosis)),
             }
         }
@@ -175,10 +171,7 @@ pub(super) fn fares_as(one: &Pod, other: &Pod, config: &Config) -> bool {
         ..pod.clone()
     };
     let alike = one.requests == other.requests && one.labels == other.labels;
-    alike
-        && one.volumes.is_empty()
-        && !depends_on_others(one, config)
-        && essence(one) == essence(other)
+    alike && !one.has_claims() && !depends_on_others(one, config) && essence(one) == essence(other)
 }
 
 /// Assumes the pod onto the node that it gets.
@@ -187,7 +180,7 @@ fn try_one(
     pod: &std::sync::Arc<Pod>,
     start: &mut usize,
     pick: &mut dyn FnMut(usize) -> usize,
-) -> Result<(String, VolumePlan), Diagnosis> {
+) -> Result<(String, Plan), Diagnosis> {
     let Some(profile) = world.config.profile(pod).cloned() else {
         return Err(Diagnosis::default());
     };
@@ -197,11 +190,8 @@ fn try_one(
             node, evaluated, ..
         } => {
             *start = (*start + evaluated) % world.snapshot.node_count().max(1);
-            let plan = match profile.binds_volumes {
-                true => world.volume_plan(pod, &node),
-                false => VolumePlan::default(),
-            };
-            world.assume_volumes(&plan, &node);
+            let plan = world.plan(pod, &node, &profile);
+            plan.assume(&mut world.snapshot, &node);
             world.snapshot.assume(pod.clone(), &node);
             Ok((node, plan))
         }

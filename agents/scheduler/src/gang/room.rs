@@ -9,12 +9,12 @@ use super::others::{Others, spend};
 use super::place::{depends_on_others, fares_as};
 use crate::config::Profile;
 use crate::object::Pod;
+use crate::plan::Plan;
 use crate::preempt::{Budget, Preemption, fits, in_order_of_reprieve, preempt};
 use crate::queue::Queued;
 use crate::schedule::{Decision, schedule};
 use crate::snapshot::Snapshot;
-use crate::volume::bind::VolumePlan;
-use crate::world::{World, volume_plan};
+use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -129,13 +129,9 @@ impl Trial<'_> {
     }
 
     fn put(&mut self, pod: Arc<Pod>, node: String) {
-        let binds = self.profile(&pod).is_some_and(|p| p.binds_volumes);
-        let plan = match binds && !pod.volumes.is_empty() {
-            true => volume_plan(&self.cluster, &pod, &node),
-            false => VolumePlan::default(),
-        };
-        if !plan.is_empty() {
-            Arc::make_mut(&mut self.cluster.volumes).assume(&plan, &node);
+        if let Some(profile) = self.world.config.profile(&pod) {
+            let plan = Plan::of(&self.cluster, &pod, &node, profile);
+            plan.assume(&mut self.cluster, &node);
         }
         self.cluster.assume(pod.clone(), &node);
         self.nodes.push((pod, node));

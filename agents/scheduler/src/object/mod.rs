@@ -20,6 +20,7 @@ pub use port::HostPort;
 pub use pressure::Told;
 pub(crate) use pressure::WEIGHT_MAX;
 pub use spread::{DefaultSpread, SpreadConstraint};
+pub(crate) use taint::toleration;
 pub use taint::{Taint, Toleration};
 
 use serde_json::Value;

@@ -9,6 +9,7 @@ use super::{
     AffinityTerm, DEFAULT_SCHEDULER, HostPort, SpreadConstraint, Taint, Toleration, controller_uid,
     text,
 };
+use crate::devices::claim::{PodClaim, pod_claims};
 use crate::resources::{Resources, items, pod_requests};
 use crate::selector::{Labels, NodeSelectorTerm, labels};
 use crate::volume::object::{PodVolume, pod_volumes};
@@ -86,6 +87,8 @@ pub struct Pod {
     pub spread: Vec<SpreadConstraint>,
     /// Volumes that matter to where it runs.
     pub volumes: Vec<PodVolume>,
+    /// Claims on devices.
+    pub resource_claims: Vec<PodClaim>,
     /// The `PodScheduled` condition as (status, reason, message).
     pub scheduled_condition: Option<(String, String, String)>,
 }
@@ -185,6 +188,7 @@ impl Pod {
                 .map(|c| SpreadConstraint::parse(c, &pod_labels))
                 .collect(),
             volumes: pod_volumes(&text(object, "/metadata/name"), spec),
+            resource_claims: pod_claims(object),
             scheduled_condition: object
                 .pointer("/status/conditions")
                 .and_then(Value::as_array)
@@ -232,6 +236,11 @@ impl Pod {
             PodVolume::Claim(name) => Some(name.as_str()),
             PodVolume::Ephemeral(_) | PodVolume::Disk(_) => None,
         })
+    }
+
+    /// Whether it needs what is claimed: volumes or devices.
+    pub fn has_claims(&self) -> bool {
+        !self.volumes.is_empty() || !self.resource_claims.is_empty()
     }
 
     /// Whether it takes part in affinity in either direction.

@@ -33,7 +33,7 @@ impl Toleration {
     }
 }
 
-pub(super) fn toleration(value: &Value) -> Toleration {
+pub(crate) fn toleration(value: &Value) -> Toleration {
     Toleration {
         key: text(value, "/key"),
         exists: text(value, "/operator") == "Exists",

@@ -9,6 +9,7 @@
 
 mod balanced_allocation;
 mod data_locality;
+pub(crate) mod dynamic_resources;
 mod earliest_deadline;
 mod fair_share;
 mod image_locality;
@@ -29,6 +30,8 @@ mod volume_restrictions;
 mod volume_zone;
 
 pub(crate) use crate::config::args::Args;
+use crate::devices::Devices;
+use crate::devices::claim::DeviceClaim;
 use crate::object::{Node, Pod};
 use crate::snapshot::{NodeInfo, Snapshot};
 use crate::volume::bind::Hopeless;
@@ -107,6 +110,22 @@ pub enum Change {
     Namespace,
     /// Something about volumes.
     Volumes(VolumeChange),
+    /// Something about devices.
+    Devices(DeviceChange),
+}
+
+/// A change of devices, or of who has them.
+#[derive(Debug, Clone)]
+pub enum DeviceChange {
+    /// A claim appeared or changed. `old` is absent for one that is new.
+    Claim {
+        old: Option<Arc<DeviceClaim>>,
+        new: Arc<DeviceClaim>,
+    },
+    /// Devices were given back without any claim having changed.
+    Freed,
+    /// A class or a slice appeared or changed.
+    Offer,
 }
 
 /// A change of volumes, or of what is said of them. `old` is absent for what is new.
@@ -196,8 +215,17 @@ impl Change {
 pub struct Gate {
     /// Name as in Kubernetes.
     pub name: &'static str,
-    /// The message, or `None` to let the pod in.
+    /// The message, or `None` to let the pod in, as far as the pod alone tells.
     pub closed: fn(&Pod) -> Option<String>,
+    /// The same, as far as it depends on what the pod claims.
+    pub waits: fn(&Pod, &Devices) -> Option<String>,
+}
+
+impl Gate {
+    /// The message, or `None` to let the pod in.
+    pub fn message(&self, pod: &Pod, devices: &Devices) -> Option<String> {
+        (self.closed)(pod).or_else(|| (self.waits)(pod, devices))
+    }
 }
 
 /// Says which of the pods that wait is next. Every profile of a configuration has the same, since there is one queue.
@@ -222,8 +250,8 @@ pub enum Reads {
     Spread,
     /// Pods anywhere, for affinity.
     Affinity,
-    /// Claims and volumes, about which nothing is kept. Says nothing of a pod without volumes.
-    Volumes,
+    /// What is claimed, volumes or devices, about which nothing is kept. Says nothing of a pod that claims nothing.
+    Claims,
 }
 
 /// What the values of a score come from.
@@ -317,7 +345,7 @@ macro_rules! named {
 named!(Gate Filter Score Sort);
 
 /// Gates.
-pub static GATES: &[Gate] = &[scheduling_gates::GATE];
+pub static GATES: &[Gate] = &[scheduling_gates::GATE, dynamic_resources::GATE];
 
 /// Filters in the order in which they are asked.
 pub static FILTERS: &[Filter] = &[
@@ -333,6 +361,7 @@ pub static FILTERS: &[Filter] = &[
     volume_zone::FILTER,
     pod_topology_spread::FILTER,
     inter_pod_affinity::FILTER,
+    dynamic_resources::FILTER,
     pressure_aware::FILTER,
 ];
 
@@ -343,6 +372,7 @@ pub static SCORES: &[Score] = &[
     node_resources_fit::SCORE,
     pod_topology_spread::SCORE,
     inter_pod_affinity::SCORE,
+    dynamic_resources::SCORE,
     balanced_allocation::SCORE,
     image_locality::SCORE,
     data_locality::SCORE,

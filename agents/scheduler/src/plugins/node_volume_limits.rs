@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const FILTER: Filter = Filter {
     name: "NodeVolumeLimits",
-    reads: Reads::Volumes,
+    reads: Reads::Claims,
     prepare,
     wakes_on,
 };

@@ -6,6 +6,7 @@ use crate::object::Pod;
 pub(super) const GATE: Gate = Gate {
     name: "SchedulingGates",
     closed,
+    waits: |_, _| None,
 };
 
 fn closed(pod: &Pod) -> Option<String> {

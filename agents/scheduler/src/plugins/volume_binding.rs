@@ -8,7 +8,7 @@ use crate::volume::bind::Claims;
 
 pub(super) const FILTER: Filter = Filter {
     name: "VolumeBinding",
-    reads: Reads::Volumes,
+    reads: Reads::Claims,
     prepare,
     wakes_on,
 };

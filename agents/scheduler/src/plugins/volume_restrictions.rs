@@ -9,7 +9,7 @@ use crate::volume::object::{Disk, PodVolume};
 
 pub(super) const FILTER: Filter = Filter {
     name: "VolumeRestrictions",
-    reads: Reads::Volumes,
+    reads: Reads::Claims,
     prepare,
     wakes_on,
 };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 pub(super) const FILTER: Filter = Filter {
     name: "VolumeZone",
-    reads: Reads::Volumes,
+    reads: Reads::Claims,
     prepare,
     wakes_on,
 };

@@ -53,6 +53,8 @@ fn filter(name: &str, cluster: &Cluster, pod: &Value, node: &Value) -> Vec<Strin
         "PodTopologySpread" => spread::filter(cluster, pod, node),
         "InterPodAffinity" => affinity::filter(cluster, pod, node),
         "PressureAware" => pressure::filter(cluster, pod, node),
+        // Pods here claim no devices. What claims get has a reference beside the search.
+        "DynamicResources" => Vec::new(),
         other => panic!("the reference does not know the filter {other}"),
     }
 }
@@ -82,6 +84,7 @@ fn score(
         "PodTopologySpread" => spread::score(cluster, pod, feasible),
         "InterPodAffinity" => affinity::score(cluster, pod, feasible),
         "PressureAware" => pressure::score(cluster, pod, feasible),
+        "DynamicResources" => None,
         other => panic!("the reference does not know the score {other}"),
     }
 }

@@ -84,24 +84,18 @@ impl Scheduler {
         self.evict(None, evictions);
     }
 
-    /// Binds the volumes of those that need it, and then all pods right after each other.
+    /// Binds the volumes and devices of those that need it, and then all pods right after each other.
     fn bind_gang(&mut self, key: gang::Key, bound: Vec<Bound>) {
-        let (ready, open): (Vec<Bound>, Vec<Bound>) = bound
-            .into_iter()
-            .partition(|bound| bound.volumes.is_empty());
+        let (ready, open): (Vec<Bound>, Vec<Bound>) =
+            bound.into_iter().partition(|bound| bound.plan.is_empty());
         let ready: Vec<Placed> = ready.into_iter().map(|b| (b.queued, b.node)).collect();
         if open.is_empty() {
             return self.bind_together(ready);
         }
         let number = self.held.begin(key, ready, open.len());
-        for Bound {
-            queued,
-            node,
-            volumes,
-        } in open
-        {
+        for Bound { queued, node, plan } in open {
             match self.world.config.profile(&queued.pod).cloned() {
-                Some(profile) => self.bind_volumes(queued, node, volumes, &profile, Some(number)),
+                Some(profile) => self.pre_bind(queued, node, plan, &profile, Some(number)),
                 None => self.finish_held(number, None),
             }
         }
@@ -129,7 +123,7 @@ impl Scheduler {
         }
     }
 
-    /// The volumes of a pod of a group are bound, or will not be.
+    /// The volumes and devices of a pod of a group are bound, or will not be.
     pub(super) fn finish_held(&mut self, number: u64, ready: Option<Placed>) {
         match self.held.finish(number, ready) {
             Released::Nothing => {}
@@ -154,6 +148,7 @@ impl Scheduler {
     fn give_back(&mut self, placed: Vec<Placed>) {
         let now = self.now();
         for (queued, _) in placed {
+            self.unreserve(&queued.pod);
             self.world.binding_failed(queued, now);
         }
     }

@@ -112,7 +112,7 @@ fn normalize(text: &str) -> String {
     numbers.join(".") + rest
 }
 
-fn parse(text: &str) -> Option<Semver> {
+pub(crate) fn parse(text: &str) -> Option<Semver> {
     let (text, build) = match text.split_once('+') {
         Some((text, build)) => (text, Some(build)),
         None => (text, None),

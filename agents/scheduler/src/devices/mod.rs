@@ -1,0 +1,348 @@
+//! Devices as the scheduler sees them: what drivers offer, what claims have, and over it what was decided and not yet
+//! written.
+//!
+//! What a decision gives to a claim is *promised* until the API shows it, or the next decision would give the same devices
+//! away again. A claim that was written is as it was written until the watch shows that state or a newer one.
+
+pub mod allocate;
+pub mod claim;
+pub mod pool;
+pub mod selector;
+pub mod slice;
+pub mod wanted;
+
+use claim::{Allocation, DeviceClaim, DeviceClass};
+use pool::{Pool, Pools};
+use serde_json::Value;
+use slice::{DeviceId, PoolId, Slice};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Namespace and name.
+type Name = (String, String);
+
+/// What is to be written about one claim before its pod can be bound.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimStep {
+    /// As it was decided about.
+    pub claim: Arc<DeviceClaim>,
+    /// What it gets; absent for one that has devices already, and is only to know of its new user.
+    pub gets: Option<(Value, Allocation)>,
+}
+
+/// What is to be written about the claims of a pod.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ClaimPlan {
+    /// In the order of the pod.
+    pub steps: Vec<ClaimStep>,
+}
+
+impl ClaimPlan {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+/// See the module head. Cloning shares the objects.
+#[derive(Debug, Clone, Default)]
+pub struct Devices {
+    claims: BTreeMap<Name, Arc<DeviceClaim>>,
+    /// What we have written and the watch has not shown yet.
+    written: BTreeMap<Name, Arc<DeviceClaim>>,
+    /// By the uid of the claim: what it was promised.
+    promised: BTreeMap<String, Allocation>,
+    /// How many claims have a device, or were promised it.
+    taken: BTreeMap<DeviceId, usize>,
+    /// Classes by name.
+    pub classes: BTreeMap<String, Arc<DeviceClass>>,
+    slices: BTreeMap<String, Arc<Slice>>,
+    pools: Pools,
+}
+
+impl Devices {
+    /// A claim as it is.
+    pub fn claim(&self, namespace: &str, name: &str) -> Option<&Arc<DeviceClaim>> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let written = self.written.get(&key);
+        written.or_else(|| self.claims.get(&key))
+    }
+
+    /// The API says that a claim is like this, or gone. Gives back what it was.
+    pub fn set_claim(
+        &mut self,
+        key: Name,
+        new: Option<Arc<DeviceClaim>>,
+    ) -> Option<Arc<DeviceClaim>> {
+        let old = self.claim(&key.0, &key.1).cloned();
+        let revision_now = new.as_ref().map(|claim| revision(claim));
+        if self
+            .written
+            .get(&key)
+            .is_some_and(|written| revision_now.is_none_or(|now| now >= revision(written)))
+        {
+            self.written.remove(&key);
+        }
+        match new {
+            Some(claim) => drop(self.claims.insert(key.clone(), claim)),
+            None => drop(self.claims.remove(&key)),
+        }
+        self.recount(&key, old.as_deref());
+        old
+    }
+
+    /// We have written a claim, and this came of it. Gives back what it was.
+    pub fn wrote(&mut self, claim: Arc<DeviceClaim>) -> Option<Arc<DeviceClaim>> {
+        let key = claim.key();
+        let old = self.claim(&key.0, &key.1).cloned()?;
+        if revision(&old) >= revision(&claim) || old.uid != claim.uid {
+            return None;
+        }
+        self.written.insert(key.clone(), claim);
+        self.recount(&key, Some(&old));
+        Some(old)
+    }
+
+    /// Counts what a claim has now in the place of what it had.
+    fn recount(&mut self, key: &Name, old: Option<&DeviceClaim>) {
+        let new = self.claim(&key.0, &key.1).cloned();
+        let had = |claim: Option<&DeviceClaim>| claim.and_then(|claim| claim.allocation.clone());
+        let (old, new) = (had(old), had(new.as_deref()));
+        if old != new {
+            new.iter().for_each(|allocation| self.take(allocation));
+            old.iter().for_each(|allocation| self.give_back(allocation));
+        }
+    }
+
+    fn take(&mut self, allocation: &Allocation) {
+        for id in allocation.taken() {
+            *self.taken.entry(id.clone()).or_default() += 1;
+        }
+    }
+
+    fn give_back(&mut self, allocation: &Allocation) {
+        for id in allocation.taken() {
+            if let Some(count) = self.taken.get_mut(id) {
+                *count -= 1;
+                if *count == 0 {
+                    self.taken.remove(id);
+                }
+            }
+        }
+    }
+
+    /// A class is now like this, or gone. Whether that is news.
+    pub fn set_class(&mut self, name: &str, new: Option<Arc<DeviceClass>>) -> bool {
+        let old = match &new {
+            Some(class) => self.classes.insert(name.to_owned(), class.clone()),
+            None => self.classes.remove(name),
+        };
+        old != new
+    }
+
+    /// A slice is now like this, or gone. Whether that is news.
+    pub fn set_slice(&mut self, name: &str, new: Option<Arc<Slice>>) -> bool {
+        let old = match &new {
+            Some(slice) => self.slices.insert(name.to_owned(), slice.clone()),
+            None => self.slices.remove(name),
+        };
+        if old == new {
+            return false;
+        }
+        self.pools.set(old.as_ref(), new.as_ref());
+        true
+    }
+
+    /// What was decided holds from now on.
+    pub fn promise(&mut self, plan: &ClaimPlan) {
+        for step in &plan.steps {
+            let Some((_, allocation)) = &step.gets else {
+                continue;
+            };
+            let uid = step.claim.uid.clone();
+            self.take(allocation);
+            if let Some(before) = self.promised.insert(uid, allocation.clone()) {
+                self.give_back(&before);
+            }
+        }
+    }
+
+    /// It was written, or will not be. Whether anything was promised.
+    pub fn settle(&mut self, plan: &ClaimPlan) -> bool {
+        let mut any = false;
+        for step in plan.steps.iter().filter(|step| step.gets.is_some()) {
+            if let Some(allocation) = self.promised.remove(&step.claim.uid) {
+                self.give_back(&allocation);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Whether a claim was promised devices.
+    pub fn is_promised(&self, uid: &str) -> bool {
+        self.promised.contains_key(uid)
+    }
+
+    /// Whether a claim has the device, or was promised it.
+    pub fn is_taken(&self, id: &DeviceId) -> bool {
+        self.taken.contains_key(id)
+    }
+
+    fn pools_at(&self, node: &str, labels: &crate::selector::Labels) -> Vec<(&PoolId, &Pool)> {
+        self.pools.at(node, labels)
+    }
+}
+
+/// 0 for what is no number, which is before everything.
+fn revision(claim: &DeviceClaim) -> u64 {
+    claim.resource_version.parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Claims, slices and classes for tables.
+
+    use super::*;
+    use serde_json::json;
+
+    /// Devices from API objects, told apart by their kind.
+    pub(crate) fn devices(objects: &[Value]) -> Devices {
+        let mut devices = Devices::default();
+        for object in objects {
+            let name = crate::object::text(object, "/metadata/name");
+            match crate::object::text(object, "/kind").as_str() {
+                "ResourceClaim" => {
+                    let claim = Arc::new(DeviceClaim::compile(object));
+                    devices.set_claim(claim.key(), Some(claim));
+                }
+                "ResourceSlice" => {
+                    devices.set_slice(&name, Some(Arc::new(Slice::compile(object))));
+                }
+                "DeviceClass" => {
+                    devices.set_class(&name, Some(Arc::new(DeviceClass::compile(object))));
+                }
+                other => panic!("{other}"),
+            }
+        }
+        devices
+    }
+
+    /// A claim on one device of the class `card`.
+    pub(crate) fn claim(name: &str) -> Value {
+        json!({"kind": "ResourceClaim", "apiVersion": "resource.k8s.io/v1",
+            "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"), "resourceVersion": "1"},
+            "spec": {"devices": {"requests": [
+                {"name": "r", "exactly": {"deviceClassName": "card", "allocationMode": "ExactCount", "count": 1}}]}}})
+    }
+
+    /// The same with a device of a node, used by these pods.
+    pub(crate) fn allocated(name: &str, node: &str, device: &str, by: &[&str]) -> Value {
+        let mut claim = claim(name);
+        let users: Vec<Value> = by
+            .iter()
+            .map(|uid| json!({"resource": "pods", "name": uid, "uid": uid}))
+            .collect();
+        claim["status"] = json!({
+            "allocation": {
+                "devices": {"results": [{"request": "r", "driver": "d", "pool": node, "device": device}]},
+                "nodeSelector": {"nodeSelectorTerms": [{"matchFields": [
+                    {"key": "metadata.name", "operator": "In", "values": [node]}]}]}},
+            "reservedFor": users});
+        claim
+    }
+
+    pub(crate) fn card_class() -> Value {
+        json!({"kind": "DeviceClass", "metadata": {"name": "card"}, "spec": {}})
+    }
+
+    /// What a node has, in a pool of its own.
+    pub(crate) fn cards(node: &str, names: &[&str]) -> Value {
+        let devices: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+        json!({"kind": "ResourceSlice", "metadata": {"name": node}, "spec": {"driver": "d", "nodeName": node,
+            "pool": {"name": node, "generation": 1, "resourceSliceCount": 1}, "devices": devices}})
+    }
+
+    /// The spec of a pod that uses these claims.
+    pub(crate) fn using(claims: &[&str]) -> Value {
+        let claims: Vec<Value> = claims
+            .iter()
+            .map(|name| json!({"name": name, "resourceClaimName": name}))
+            .collect();
+        json!({"containers": [{}], "resourceClaims": claims})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{allocated, claim, devices};
+    use super::*;
+    use serde_json::json;
+
+    fn id(device: &str) -> DeviceId {
+        DeviceId::compile(&json!({"driver": "d", "pool": "n", "device": device}))
+    }
+
+    fn compiled(object: &Value) -> Arc<DeviceClaim> {
+        Arc::new(DeviceClaim::compile(object))
+    }
+
+    fn plan(claim: &Value, device: &str) -> ClaimPlan {
+        let json = allocated("c", "n", device, &[])["status"]["allocation"].clone();
+        let allocation = Allocation::compile(&json);
+        ClaimPlan {
+            steps: vec![ClaimStep {
+                claim: compiled(claim),
+                gets: Some((json, allocation)),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_device_is_taken_from_the_promise_until_its_claim_gives_it_back() {
+        let mut known = devices(&[claim("c")]);
+        let plan = plan(&claim("c"), "a");
+        known.promise(&plan);
+        assert!(known.is_taken(&id("a")) && known.is_promised("uid-c"));
+        let mut written = allocated("c", "n", "a", &["p"]);
+        written["metadata"]["resourceVersion"] = json!("3");
+        assert!(known.wrote(compiled(&written)).is_some());
+        assert!(known.settle(&plan) && !known.is_promised("uid-c"));
+        assert!(known.is_taken(&id("a")));
+        // What the watch shows late is no news.
+        let mut between = claim("c");
+        between["metadata"]["resourceVersion"] = json!("2");
+        known.set_claim(("default".into(), "c".into()), Some(compiled(&between)));
+        assert!(known.is_taken(&id("a")));
+        known.set_claim(("default".into(), "c".into()), Some(compiled(&written)));
+        assert!(known.is_taken(&id("a")));
+        let mut free = claim("c");
+        free["metadata"]["resourceVersion"] = json!("4");
+        let old = known.set_claim(("default".into(), "c".into()), Some(compiled(&free)));
+        assert!(old.unwrap().allocation.is_some());
+        assert!(!known.is_taken(&id("a")) && known.taken.is_empty());
+    }
+
+    #[test]
+    fn a_promise_that_is_not_kept_frees_its_devices() {
+        let mut known = devices(&[claim("c")]);
+        let plan = plan(&claim("c"), "a");
+        known.promise(&plan);
+        assert!(known.settle(&plan) && !known.settle(&plan));
+        assert!(known.taken.is_empty());
+    }
+
+    #[test]
+    fn a_claim_that_is_gone_is_gone_although_it_was_written() {
+        let mut known = devices(&[claim("c")]);
+        let mut written = allocated("c", "n", "a", &["p"]);
+        written["metadata"]["resourceVersion"] = json!("3");
+        known.wrote(compiled(&written));
+        known.set_claim(("default".into(), "c".into()), None);
+        assert!(known.claim("default", "c").is_none() && known.taken.is_empty());
+        assert!(
+            known.wrote(compiled(&written)).is_none(),
+            "nobody would take it away again"
+        );
+    }
+}

@@ -1,0 +1,284 @@
+//! DynamicResources: the pod goes where its claims have their devices, or can get them. What they get is found in
+//! [`crate::devices`]; it is written before the pod is bound.
+
+use super::{
+    Args, Change, DeviceChange, Filter, Gate, Prepared, Reads, Rejection, Score, Scores, Values,
+};
+use crate::config::Profile;
+use crate::devices::claim::{ClaimSource, DeviceClaim};
+use crate::devices::wanted::{NOT_AVAILABLE, Wanted, missing};
+use crate::object::Pod;
+use crate::schedule::Diagnosis;
+use crate::snapshot::{NodeInfo, Snapshot};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Name as in Kubernetes.
+pub(crate) const NAME: &str = "DynamicResources";
+
+/// Waits outside the queue while a claim is not there yet: somebody makes it, and nobody need hear of it.
+pub(super) const GATE: Gate = Gate {
+    name: NAME,
+    closed: |_| None,
+    waits: missing,
+};
+
+pub(super) const FILTER: Filter = Filter {
+    name: NAME,
+    reads: Reads::Claims,
+    prepare,
+    wakes_on,
+};
+
+pub(super) const SCORE: Score = Score {
+    name: NAME,
+    weight: 1,
+    values: Values::Anything,
+    score,
+};
+
+/// What is said where an idle claim is made to give its devices back, where there is none, and where no claim could be looked
+/// at.
+const GIVES_BACK: &str = "deallocation of ResourceClaim completed";
+const NOTHING_TO_GIVE_BACK: &str = "still not schedulable";
+const NOTHING_TO_LOOK_AT: &str = "no new claims to deallocate";
+
+fn prepare<'a>(pod: &'a Pod, snapshot: &'a Snapshot, _: &'a Args) -> Prepared<'a> {
+    let wanted = match Wanted::of(pod, &snapshot.devices) {
+        Err(words) => return Prepared::RejectAll(lasting(words)),
+        Ok(None) => return Prepared::Pass,
+        Ok(Some(wanted)) => wanted,
+    };
+    Prepared::Each(Box::new(move |info: &NodeInfo| match &info.node {
+        Some(node) => wanted.check(node).map_err(lasting),
+        None => Ok(()),
+    }))
+}
+
+/// No pod that leaves helps: devices are given back when claims are.
+fn lasting(words: String) -> Rejection {
+    Rejection {
+        reasons: vec![words.into()],
+        resolvable: false,
+    }
+}
+
+/// Earlier alternatives of requests are better. Nodes without a choice say nothing.
+fn score(pod: &Pod, snapshot: &Snapshot, _: &Args, nodes: &[&NodeInfo]) -> Option<Scores> {
+    let wanted = Wanted::of(pod, &snapshot.devices).ok().flatten()?;
+    if !wanted.has_choices() {
+        return None;
+    }
+    let of = |info: &&NodeInfo| info.node.as_ref().map_or(0, |node| wanted.score(node));
+    Some(Scores::scaled(nodes.iter().map(of).collect(), false))
+}
+
+fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
+    match change {
+        Change::NodeAdded(_) => true,
+        Change::NodeUpdated { .. } => change.node_part_changed(|node| &node.labels),
+        Change::Devices(DeviceChange::Offer | DeviceChange::Freed) => true,
+        Change::Devices(DeviceChange::Claim { old, new }) => match old {
+            Some(old) if old.allocation.is_some() && new.allocation.is_none() => true,
+            Some(old) => names(pod, new) && !is_same(old, new),
+            None => names(pod, new),
+        },
+        _ => false,
+    }
+}
+
+/// Whether the pod may mean this claim.
+pub(crate) fn names(pod: &Pod, claim: &DeviceClaim) -> bool {
+    let means = |source: &ClaimSource| match source {
+        ClaimSource::Named(name) | ClaimSource::Made(Some(name)) => *name == claim.name,
+        ClaimSource::Made(None) | ClaimSource::Needless | ClaimSource::Unknown => false,
+    };
+    let mut claims = pod.resource_claims.iter();
+    pod.namespace == claim.namespace && claims.any(|claim| means(&claim.source))
+}
+
+/// Whether nothing has happened to the claim that pods could notice: drivers may write to it as they like.
+fn is_same(old: &DeviceClaim, new: &DeviceClaim) -> bool {
+    let of = |claim: &DeviceClaim| {
+        let DeviceClaim {
+            uid,
+            controller_uid,
+            deleting,
+            ..
+        } = claim;
+        (uid.clone(), controller_uid.clone(), *deleting)
+    };
+    of(old) == of(new) && old.allocation == new.allocation && old.reserved_for == new.reserved_for
+}
+
+/// The claims that keep the pod from nodes, since what they have cannot be reached from there, and that nobody else uses:
+/// one of them might as well give it back. With what is said of it; `None` for pods of which nothing is said.
+pub(crate) fn idle_claims(
+    pod: &Pod,
+    snapshot: &Snapshot,
+    profile: &Profile,
+    diagnosis: &Diagnosis,
+) -> Option<(Vec<Arc<DeviceClaim>>, &'static str)> {
+    if pod.resource_claims.is_empty() || !profile.deallocates || diagnosis.nodes == 0 {
+        return None;
+    }
+    let Some(wanted) = Wanted::of(pod, &snapshot.devices).ok().flatten() else {
+        return Some((Vec::new(), NOTHING_TO_LOOK_AT));
+    };
+    let mut idle: BTreeMap<&str, &Arc<DeviceClaim>> = BTreeMap::new();
+    for (name, rejection) in &diagnosis.rejected {
+        if !rejection
+            .reasons
+            .iter()
+            .any(|reason| reason == NOT_AVAILABLE)
+        {
+            continue;
+        }
+        if let Some(node) = snapshot.node(name).and_then(|info| info.node.as_ref()) {
+            let unavailable = wanted.unavailable(&node.name, &node.labels);
+            idle.extend(unavailable.map(|claim| (claim.name.as_str(), claim)));
+        }
+    }
+    let idle = idle.into_values().cloned();
+    let idle = idle.filter(|claim| claim.is_idle_but_for(&pod.uid));
+    let idle: Vec<Arc<DeviceClaim>> = idle.collect();
+    let words = match idle.is_empty() {
+        true => NOTHING_TO_GIVE_BACK,
+        false => GIVES_BACK,
+    };
+    Some((idle, words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{node, pod, scores, snapshot, verdict};
+    use super::*;
+    use crate::devices::testing::{allocated, card_class, cards, claim, devices, using};
+    use crate::schedule::{Decision, schedule};
+    use serde_json::{Value, json};
+
+    fn cluster(objects: &[Value]) -> Snapshot {
+        let host = |name: &str| node(name, json!({}), json!({}));
+        let mut cluster = snapshot(vec![host("a"), host("b")], vec![]);
+        cluster.devices = Arc::new(devices(objects));
+        cluster
+    }
+
+    fn refused(pod: &Pod, cluster: &Snapshot) -> Diagnosis {
+        match schedule(pod, cluster, &Profile::default(), 0, &mut |_| 0) {
+            Decision::Unschedulable(diagnosis) => diagnosis,
+            bound => panic!("{bound:?}"),
+        }
+    }
+
+    fn message(spec: Value, objects: &[Value]) -> String {
+        refused(&pod(spec), &cluster(objects)).message(None)
+    }
+
+    #[test]
+    fn the_pod_goes_where_its_devices_are() {
+        let cluster = cluster(&[claim("c"), card_class(), cards("b", &["x"])]);
+        let asking = pod(using(&["c"]));
+        let decision = schedule(&asking, &cluster, &Profile::default(), 0, &mut |_| 0);
+        let Decision::Bind { node, feasible, .. } = decision else {
+            panic!("{decision:?}");
+        };
+        assert_eq!((node.as_str(), feasible), ("b", 1));
+        assert_eq!(verdict(&FILTER, &pod(json!({})), &cluster, "a"), None);
+    }
+
+    #[test]
+    fn messages_are_those_of_kubernetes() {
+        let offer = [card_class(), cards("a", &["x"])];
+        assert_eq!(
+            message(using(&["c"]), &[]),
+            "0/2 nodes are available: could not find ResourceClaim \"default/c\"."
+        );
+        assert_eq!(
+            message(using(&["c"]), &[claim("c")]),
+            "0/2 nodes are available: request r: device class card does not exist."
+        );
+        assert_eq!(
+            message(using(&["c"]), &[claim("c"), card_class()]),
+            "0/2 nodes are available: 2 cannot allocate all claims."
+        );
+        let elsewhere = [allocated("c", "z", "x", &["q"]), offer[0].clone()];
+        assert_eq!(
+            message(using(&["c"]), &elsewhere),
+            "0/2 nodes are available: 2 resourceclaim not available on the node."
+        );
+    }
+
+    #[test]
+    fn better_alternatives_draw() {
+        let mut asking = claim("c");
+        asking["spec"]["devices"]["requests"] = json!([{"name": "r", "firstAvailable": [
+            {"name": "two", "deviceClassName": "card", "allocationMode": "ExactCount", "count": 2},
+            {"name": "one", "deviceClassName": "card", "allocationMode": "ExactCount", "count": 1}]}]);
+        let offer = [
+            asking,
+            card_class(),
+            cards("a", &["x"]),
+            cards("b", &["y", "z"]),
+        ];
+        let cluster = cluster(&offer);
+        let values = scores(&SCORE, &pod(using(&["c"])), &cluster);
+        assert_eq!(values, Some(vec![87, 100]));
+        assert_eq!(scores(&SCORE, &pod(json!({})), &cluster), None);
+    }
+
+    #[test]
+    fn what_may_help_wakes_and_what_cannot_does_not() {
+        let asking = pod(using(&["c"]));
+        let wakes = |old: Option<Value>, new: Value| {
+            let compiled = |object: &Value| Arc::new(DeviceClaim::compile(object));
+            let change = DeviceChange::Claim {
+                old: old.as_ref().map(compiled),
+                new: compiled(&new),
+            };
+            wakes_on(&asking, &Change::Devices(change), &Args::default())
+        };
+        assert!(wakes(None, claim("c")) && !wakes(None, claim("d")));
+        let others = allocated("d", "a", "x", &[]);
+        assert!(
+            wakes(Some(others.clone()), claim("d")),
+            "somebody's device is free"
+        );
+        assert!(!wakes(Some(claim("d")), others));
+        let mine = allocated("c", "a", "x", &[]);
+        assert!(wakes(Some(claim("c")), mine.clone()));
+        let mut labelled = mine.clone();
+        labelled["metadata"]["labels"] = json!({"a": "b"});
+        assert!(!wakes(Some(mine), labelled));
+        for change in [DeviceChange::Offer, DeviceChange::Freed] {
+            assert!(wakes_on(
+                &asking,
+                &Change::Devices(change),
+                &Args::default()
+            ));
+        }
+        assert!(!wakes_on(&asking, &Change::NodeRemoved, &Args::default()));
+    }
+
+    #[test]
+    fn a_claim_that_nobody_uses_gives_back_what_cannot_be_reached() {
+        let idle = |objects: &[Value]| {
+            let cluster = cluster(objects);
+            let asking = pod(using(&["c", "d"]));
+            let (profile, diagnosis) = (Profile::default(), refused(&asking, &cluster));
+            let (claims, words) = idle_claims(&asking, &cluster, &profile, &diagnosis).unwrap();
+            let names = claims.iter().map(|claim| claim.name.as_str());
+            (names.collect::<Vec<_>>().join(" "), words)
+        };
+        let elsewhere = |name: &str, by: &[&str]| allocated(name, "z", "x", by);
+        let here = allocated("d", "a", "y", &[]);
+        let both = ("c d".to_owned(), GIVES_BACK);
+        assert_eq!(idle(&[elsewhere("c", &[]), here.clone()]), both);
+        assert_eq!(idle(&[elsewhere("c", &["p"]), here.clone()]), both);
+        let one = ("d".to_owned(), GIVES_BACK);
+        assert_eq!(idle(&[elsewhere("c", &["q"]), here.clone()]), one);
+        let used = [elsewhere("c", &["q"]), elsewhere("d", &["q"])];
+        assert_eq!(idle(&used), (String::new(), NOTHING_TO_GIVE_BACK));
+        assert_eq!(idle(&[here]), (String::new(), NOTHING_TO_LOOK_AT));
+    }
+}
