@@ -155,8 +155,25 @@ fn next(found: &Value, pod: &Pod, step: &ClaimStep) -> Result<Next, String> {
     Ok(Next::Status(body))
 }
 
-/// The pod does not use the claim after all. It will be told again if the pod finds a node.
-pub(crate) async fn unreserve(client: &Client, pod: &Pod, claim: &DeviceClaim) {
+/// The pod does not use the claims after all: they are told again if it finds a node. Gives them back as they are then.
+pub(crate) async fn unreserve(
+    client: &Client,
+    pod: &Pod,
+    claims: Vec<Arc<DeviceClaim>>,
+) -> Vec<Arc<DeviceClaim>> {
+    let mut now = Vec::with_capacity(claims.len());
+    for claim in claims {
+        let written = unreserve_one(client, pod, &claim).await;
+        now.push(written.unwrap_or(claim));
+    }
+    now
+}
+
+async fn unreserve_one(
+    client: &Client,
+    pod: &Pod,
+    claim: &DeviceClaim,
+) -> Option<Arc<DeviceClaim>> {
     let body = json!({
         "metadata": {"uid": claim.uid},
         "status": {"reservedFor": [{"$patch": "delete", "uid": pod.uid}]},
@@ -164,10 +181,14 @@ pub(crate) async fn unreserve(client: &Client, pod: &Pod, claim: &DeviceClaim) {
     let (namespace, name) = (&claim.namespace, &claim.name);
     let kind = PatchType::Strategic;
     let patch = client.patch_status(&RESOURCE_CLAIMS, namespace, name, kind, &body);
-    if let Err(error) = bounded(patch).await
-        && !error.is_not_found()
-    {
-        tracing::warn!(namespace, name, %error, "a claim could not be told that a pod does not use it");
+    match bounded(patch).await {
+        Ok(written) => Some(Arc::new(DeviceClaim::compile(&written))),
+        Err(error) => {
+            if !error.is_not_found() {
+                tracing::warn!(namespace, name, %error, "a claim could not be told that a pod does not use it");
+            }
+            None
+        }
     }
 }
 

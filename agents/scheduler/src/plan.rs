@@ -34,7 +34,7 @@ impl Plan {
         }
         if profile.allocates_devices {
             let wanted = Wanted::of(pod, &snapshot.devices).ok().flatten();
-            plan.claims = wanted.map_or_else(ClaimPlan::default, |wanted| wanted.plan(pod, node));
+            plan.claims = wanted.map_or_else(ClaimPlan::default, |wanted| wanted.plan(node));
         }
         plan
     }

@@ -60,6 +60,8 @@ pub struct Environment {
     variables: Vec<(Arc<str>, Type)>,
     /// Whether `Object{}` and `JSONPatch{}` can be made.
     pub mutation: bool,
+    /// Whether `cel.bind` names a value.
+    pub bindings: bool,
 }
 
 impl Environment {
@@ -117,7 +119,8 @@ impl Program {
     /// Parses and checks.
     pub fn compile(environment: &Environment, text: &str) -> Result<Program, CompileError> {
         let fail = |issues: Vec<Issue>| CompileError(report(text, issues));
-        let mut expr = parser::parse(text).map_err(|issue| fail(vec![issue]))?;
+        let mut expr =
+            parser::parse(text, environment.bindings).map_err(|issue| fail(vec![issue]))?;
         let mut checker = check::Checker::new(environment);
         let result = checker.check(&mut expr);
         if !checker.issues.is_empty() {

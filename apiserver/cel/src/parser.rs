@@ -64,11 +64,13 @@ struct Parser {
     next: usize,
     /// Open recursions.
     open: u16,
+    /// Whether `cel.bind` is a macro.
+    bindings: bool,
 }
 
 type Parsed = Result<Expr, Issue>;
 
-pub(crate) fn parse(text: &str) -> Parsed {
+pub(crate) fn parse(text: &str, bindings: bool) -> Parsed {
     let text: Vec<char> = text.chars().collect();
     if text.len() > LENGTH_MAX {
         let error = format!(
@@ -82,6 +84,7 @@ pub(crate) fn parse(text: &str) -> Parsed {
         tokens,
         next: 0,
         open: 0,
+        bindings,
     };
     let expr = parser.expr()?;
     match parser.peek().token {
@@ -484,8 +487,46 @@ impl Parser {
                 return call(full.into(), false, args, open);
             }
         }
+        let of_cel = matches!(&operand.kind, Kind::Ident(name) if &**name == "cel");
+        if self.bindings && of_cel && &*name == "bind" && args.len() == 3 {
+            return bind(args, open);
+        }
         member_macro(operand, name, args, open)
     }
+}
+
+/// `cel.bind(name, value, body)`: the body with a name for a value, which is worked out once. Made of what there is: a list with
+/// the value, each item of which becomes the body, and the first of what that gives.
+fn bind(mut args: Vec<Expr>, at: u32) -> Parsed {
+    let first = variable(
+        &args[0],
+        "cel.bind() variable names must be simple identifiers",
+    )?;
+    let body = args.pop().expect("there are three");
+    let value = args.pop().expect("there are three");
+    let item = Entry {
+        key: (),
+        value,
+        optional: false,
+    };
+    let fold = Comprehension {
+        fold: Fold::List,
+        range: node(at, Kind::List(vec![item]))?,
+        first,
+        second: None,
+        condition: None,
+        body,
+    };
+    let list = node(at, Kind::Fold(Box::new(fold)))?;
+    let zero = node(at, Kind::Literal(Literal::Int(0)))?;
+    node(
+        at,
+        Kind::Index {
+            operand: Box::new(list),
+            index: Box::new(zero),
+            optional: false,
+        },
+    )
 }
 
 fn call(name: Arc<str>, member: bool, args: Vec<Expr>, at: u32) -> Parsed {

@@ -44,8 +44,11 @@ impl ObjectType for DeviceType {
     }
 }
 
-static ENVIRONMENT: LazyLock<Environment> =
-    LazyLock::new(|| Environment::new().with("device", Type::Object(Arc::new(DeviceType))));
+static ENVIRONMENT: LazyLock<Environment> = LazyLock::new(|| {
+    let mut environment = Environment::new().with("device", Type::Object(Arc::new(DeviceType)));
+    environment.bindings = true;
+    environment
+});
 
 impl Selector {
     /// Compiles one selector of an API object.
@@ -201,6 +204,10 @@ mod tests {
                 false,
             ),
             ("device.allowMultipleAllocations", false),
+            (
+                "cel.bind(d, device.attributes['d.example.com'], d.ecc && d.cores == 8)",
+                true,
+            ),
             ("has(device.attributes['d.example.com'].color)", false),
             ("'color' in device.attributes['none.example.com']", false),
             ("'none.example.com' in device.attributes", false),

@@ -162,14 +162,14 @@ impl<'a> Wanted<'a> {
         requests.any(|request| request.is_choice)
     }
 
-    /// What has to be written before the pod can be bound to a node that was found to do.
-    pub fn plan(&self, pod: &Pod, node: &Node) -> ClaimPlan {
+    /// What has to be written before the pod can be bound to a node that was found to do. Claims that know the pod already are in
+    /// it, too: an earlier attempt may just be taking that back.
+    pub fn plan(&self, node: &Node) -> ClaimPlan {
         let allotted = self.allot(&node.name, &node.labels).unwrap_or_default();
         let mut allotted = allotted.into_iter();
         let mut steps: Vec<ClaimStep> = Vec::new();
         for claim in &self.claims {
-            let known = steps.iter().any(|step| step.claim.uid == claim.uid);
-            if known || claim.is_reserved_for(&pod.uid) && claim.allocation.is_some() {
+            if steps.iter().any(|step| step.claim.uid == claim.uid) {
                 continue;
             }
             let gets = match claim.allocation {
@@ -304,10 +304,7 @@ mod tests {
         let mut known = devices(&[claim("c"), card_class(), cards("n", &["a"])]);
         let first = pod(using(&["c"]));
         let here = node("n", json!({}), json!({}));
-        let plan = Wanted::of(&first, &known)
-            .unwrap()
-            .unwrap()
-            .plan(&first, &here);
+        let plan = Wanted::of(&first, &known).unwrap().unwrap().plan(&here);
         known.promise(&plan);
         assert_eq!(
             Wanted::of(&first, &known).err().unwrap(),
@@ -346,23 +343,23 @@ mod tests {
         spec["resourceClaims"][1]["name"] = json!("again");
         let pod = pod(spec);
         let here = node("n", json!({}), json!({}));
-        let plan = Wanted::of(&pod, &known).unwrap().unwrap().plan(&pod, &here);
+        let plan = Wanted::of(&pod, &known).unwrap().unwrap().plan(&here);
         assert_eq!(plan.steps.len(), 1);
         let (_, allocation) = plan.steps[0].gets.as_ref().unwrap();
         assert_eq!(allocation.devices.len(), 1);
     }
 
     #[test]
-    fn nothing_is_written_for_a_claim_that_knows_the_pod() {
+    fn claims_that_have_devices_are_only_told_of_the_pod() {
         let known = devices(&[
             allocated("mine", "n", "a", &["p"]),
             allocated("shared", "n", "b", &["q"]),
         ]);
         let pod = pod(using(&["mine", "shared"]));
         let here = node("n", json!({}), json!({}));
-        let plan = Wanted::of(&pod, &known).unwrap().unwrap().plan(&pod, &here);
-        let names: Vec<&str> = plan.steps.iter().map(|s| s.claim.name.as_str()).collect();
-        assert_eq!(names, ["shared"]);
-        assert_eq!(plan.steps[0].gets, None);
+        let plan = Wanted::of(&pod, &known).unwrap().unwrap().plan(&here);
+        let steps = plan.steps.iter();
+        let steps: Vec<_> = steps.map(|s| (&*s.claim.name, s.gets.is_some())).collect();
+        assert_eq!(steps, [("mine", false), ("shared", false)]);
     }
 }

@@ -300,6 +300,37 @@ mod tests {
     }
 
     #[test]
+    fn claims_on_devices_are_told_of_and_what_a_pod_waits_for() {
+        use crate::devices::testing::{card_class, cards, claim, using};
+        use agent_runtime::resource_ref::{DEVICE_CLASSES, RESOURCE_CLAIMS, RESOURCE_SLICES};
+        let mut asking = pod("p", "1", "");
+        asking["spec"]["resourceClaims"] = using(&["c"])["resourceClaims"].clone();
+        let mut objects = vec![
+            (NODES, node("a", "4")),
+            (NODES, node("b", "4")),
+            (DEVICE_CLASSES, card_class()),
+            (RESOURCE_SLICES, cards("b", &["x"])),
+        ];
+        let told = picture(&objects).explain(&asking).unwrap();
+        let gate = told.gates.first().unwrap();
+        assert_eq!(gate.plugin, "DynamicResources");
+        assert_eq!(gate.message, "could not find ResourceClaim \"default/c\"");
+        objects.push((RESOURCE_CLAIMS, claim("c")));
+        let told = picture(&objects).explain(&asking).unwrap();
+        assert_eq!((told.gates.len(), told.best), (0, vec!["b".to_string()]));
+        let mut filters = told.nodes[0].filters.iter();
+        let verdict = filters.find(|f| f.plugin == "DynamicResources").unwrap();
+        assert_eq!(verdict.reasons, ["cannot allocate all claims"]);
+        objects[3] = (RESOURCE_SLICES, cards("c", &["x"]));
+        let told = picture(&objects).explain(&asking).unwrap();
+        assert_eq!(
+            told.message.unwrap(),
+            "0/2 nodes are available: 2 cannot allocate all claims. still not schedulable, \
+             preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+        );
+    }
+
+    #[test]
     fn every_filter_and_every_score_is_told_for_every_node() {
         let mut cordoned = node("b", "1");
         cordoned["spec"] = json!({"unschedulable": true});
