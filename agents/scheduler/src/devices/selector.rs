@@ -2,7 +2,6 @@
 
 use super::slice::{Attribute, Device};
 use crate::object::text;
-use cel::value::Map;
 use cel::{Environment, ObjectType, Program, Type, Value as Term, Variables};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -95,7 +94,7 @@ impl Selector {
         let matches = match outcome {
             Ok(Term::Bool(matches)) => Ok(matches),
             Ok(other) => Err(format!(
-                "CEL runtime error: CEL result of type {} could not be converted to bool: type conversion error from '{}' to 'bool'",
+                "CEL runtime error: CEL result of type {} could not be converted to bool: unsupported native conversion from {} to 'bool'",
                 other.type_name(),
                 other.type_name()
             )),
@@ -156,9 +155,7 @@ fn by_domain<'a>(
         domains.entry(domain).or_default().push((name, value));
     }
     let domains = domains.into_iter();
-    let made = Term::map_or_empty(domains.map(|(domain, values)| (domain, Term::map(values))));
-    debug_assert!(matches!(made, Term::Map(Map::OrEmpty(_))));
-    made
+    Term::map_or_empty(domains.map(|(domain, values)| (domain, Term::map(values))))
 }
 
 #[cfg(test)]
