@@ -1,0 +1,144 @@
+//! What is written before a pod is bound, about its volumes and its devices, and what becomes of that.
+
+use super::Scheduler;
+use crate::bind_claims::{bind_claims, deallocate, unreserve};
+use crate::bind_volumes::bind_volumes;
+use crate::config::Profile;
+use crate::devices::claim::DeviceClaim;
+use crate::object::Pod;
+use crate::plan::Plan;
+use crate::plugins::dynamic_resources::{self, idle_claims};
+use crate::queue::Queued;
+use crate::schedule::Diagnosis;
+use agent_runtime::EventType;
+use rand::RngExt;
+use std::sync::Arc;
+use tokio::task::JoinError;
+
+/// The end of binding volumes and devices.
+pub(super) struct PreBound {
+    queued: Queued,
+    node: String,
+    plan: Plan,
+    /// Who waits for it, if it is of a group.
+    held: Option<u64>,
+    /// Claims as they were written, in the end or not.
+    written: Vec<Arc<DeviceClaim>>,
+    /// What failed in which plugin, in the words of the event.
+    result: Result<(), (&'static str, String)>,
+}
+
+impl Scheduler {
+    /// The volumes and devices first, and then the pod; one of a group also after those of the others, which `held` stands for.
+    pub(super) fn pre_bind(
+        &mut self,
+        queued: Queued,
+        node: String,
+        plan: Plan,
+        profile: &Profile,
+        held: Option<u64>,
+    ) {
+        let timeout = profile.args.volumes_timeout;
+        let (client, feed) = (self.client.clone(), self.feed.clone());
+        let writers = self.pre_writers.clone();
+        self.pre_binding.spawn(host::here(async move {
+            let pod = &queued.pod;
+            let mut written = Vec::new();
+            let mut result = Ok(());
+            if !plan.volumes.is_empty() {
+                let volumes = &plan.volumes;
+                let bound = bind_volumes(&client, &feed, &writers, pod, &node, volumes, timeout);
+                result = bound.await.map_err(|words| ("VolumeBinding", words));
+            }
+            if result.is_ok() && !plan.claims.is_empty() {
+                let bound = bind_claims(&client, &writers, pod, &plan.claims, &mut written);
+                let name = dynamic_resources::NAME;
+                result = bound.await.map_err(|words| (name, words));
+            }
+            if result.is_err() {
+                written = unreserve(&client, pod, written).await;
+            }
+            PreBound {
+                queued,
+                node,
+                plan,
+                held,
+                written,
+                result,
+            }
+        }));
+    }
+
+    pub(super) fn finish_pre_bind(&mut self, done: Result<PreBound, JoinError>) {
+        let done = match done {
+            Ok(done) => done,
+            // A bug; the promises that it leaves behind end with this leadership.
+            Err(error) => {
+                tracing::error!(%error, "binding volumes and devices ended abnormally");
+                return;
+            }
+        };
+        let now = self.now();
+        for claim in done.written {
+            self.world.wrote_claim(claim, now);
+        }
+        let Err((plugin, words)) = done.result else {
+            self.world.settle_claims(&done.plan);
+            return match done.held {
+                Some(number) => self.finish_held(number, Some((done.queued, done.node))),
+                None => self.binder.add(done.queued, done.node),
+            };
+        };
+        let pod = &done.queued.pod;
+        let message = format!("running PreBind plugin {plugin:?}: {words}");
+        tracing::warn!(
+            namespace = pod.namespace,
+            name = pod.name,
+            node = done.node,
+            message,
+            "binding failed"
+        );
+        self.world.revert_plan(&done.plan, now);
+        if self.world.pod(pod).is_some() {
+            self.tell(pod, EventType::Warning, "FailedScheduling", &message);
+        }
+        self.world.binding_failed(done.queued, now);
+        if let Some(number) = done.held {
+            self.finish_held(number, None);
+        }
+    }
+
+    /// The pod was not bound: its claims need not know of it.
+    pub(super) fn unreserve(&mut self, pod: &Arc<Pod>) {
+        if pod.resource_claims.is_empty() {
+            return;
+        }
+        let claims = self.world.claims_reserved_for(pod);
+        if claims.is_empty() {
+            return;
+        }
+        let (client, pod) = (self.client.clone(), pod.clone());
+        self.writes.spawn(host::here(async move {
+            unreserve(&client, &pod, claims).await;
+        }));
+    }
+
+    /// Where devices that nobody uses keep the pod from nodes, a claim gives some back. What is said of it.
+    pub(super) fn free_devices(
+        &mut self,
+        pod: &Arc<Pod>,
+        profile: &Profile,
+        diagnosis: &Diagnosis,
+    ) -> Option<&'static str> {
+        let snapshot = &self.world.snapshot;
+        let (mut idle, words) = idle_claims(pod, snapshot, profile, diagnosis)?;
+        if !idle.is_empty() {
+            let claim = idle.swap_remove(host::rng().random_range(0..idle.len()));
+            let (client, pod) = (self.client.clone(), pod.clone());
+            self.writes.spawn(host::here(async move {
+                deallocate(&client, &pod, &claim).await;
+            }));
+        }
+        Some(words)
+    }
+}
