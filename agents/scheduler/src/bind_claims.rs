@@ -54,14 +54,15 @@ async fn bind_claim(client: &Client, pod: &Pod, step: &ClaimStep) -> Result<Valu
     let DeviceClaim {
         namespace, name, ..
     } = &*step.claim;
+    let resource = &RESOURCE_CLAIMS;
     let mut last = String::new();
     for _ in 0..ATTEMPTS {
-        let found = bounded(client.get(&RESOURCE_CLAIMS, namespace, name)).await;
+        let found = bounded(client.get(resource, namespace, name)).await;
         let mut found =
             found.map_err(|error| format!("get claim {namespace}/{name}: {}", error.message))?;
         let mut todo = next(&found, pod, step)?;
         if let Next::Finalizer(body) = &todo {
-            let update = client.update(&RESOURCE_CLAIMS, namespace, name, body);
+            let update = client.update(resource, namespace, name, body);
             match bounded(update).await {
                 Ok(updated) => found = updated,
                 Err(error) => {
@@ -78,7 +79,7 @@ async fn bind_claim(client: &Client, pod: &Pod, step: &ClaimStep) -> Result<Valu
         let Next::Status(body) = todo else {
             return Ok(found);
         };
-        let update = client.update_status(&RESOURCE_CLAIMS, namespace, name, &body);
+        let update = client.update_status(resource, namespace, name, &body);
         match bounded(update).await {
             Ok(updated) => return Ok(updated),
             Err(error) => {
@@ -180,7 +181,8 @@ async fn unreserve_one(
     });
     let (namespace, name) = (&claim.namespace, &claim.name);
     let kind = PatchType::Strategic;
-    let patch = client.patch_status(&RESOURCE_CLAIMS, namespace, name, kind, &body);
+    let resource = &RESOURCE_CLAIMS;
+    let patch = client.patch_status(resource, namespace, name, kind, &body);
     match bounded(patch).await {
         Ok(written) => Some(Arc::new(DeviceClaim::compile(&written))),
         Err(error) => {
@@ -195,11 +197,12 @@ async fn unreserve_one(
 /// A claim that nobody uses gives its devices back, unless somebody has come to use it.
 pub(crate) async fn deallocate(client: &Client, pod: &Pod, claim: &DeviceClaim) {
     let (namespace, name) = (&claim.namespace, &claim.name);
-    let found = bounded(client.get(&RESOURCE_CLAIMS, namespace, name)).await;
+    let resource = &RESOURCE_CLAIMS;
+    let found = bounded(client.get(resource, namespace, name)).await;
     let written = match found {
         Ok(found) => match without_devices(&found, pod, claim) {
             Some(body) => {
-                let update = client.update_status(&RESOURCE_CLAIMS, namespace, name, &body);
+                let update = client.update_status(resource, namespace, name, &body);
                 bounded(update).await.map(drop)
             }
             None => Ok(()),

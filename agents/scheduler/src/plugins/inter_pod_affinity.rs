@@ -114,7 +114,7 @@ fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
         Change::NodeAdded(_) => true,
         Change::NodeUpdated { .. } => change.node_part_changed(|node| &node.labels),
         Change::Namespace => pod.has_affinity(),
-        Change::NodeRemoved | Change::Volumes(_) => false,
+        Change::NodeRemoved | Change::Volumes(_) | Change::Devices(_) => false,
     }
 }
 

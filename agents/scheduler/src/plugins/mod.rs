@@ -176,6 +176,11 @@ impl Change {
             Change::PodPlaced(_) => return "AssignedPodAdd",
             Change::PodGone(_) => return "AssignedPodDelete",
             Change::Namespace => return "NamespaceUpdate",
+            Change::Devices(DeviceChange::Claim { old: None, .. }) => return "ResourceClaimAdd",
+            Change::Devices(DeviceChange::Claim { .. } | DeviceChange::Freed) => {
+                return "ResourceClaimUpdate";
+            }
+            Change::Devices(DeviceChange::Offer) => return "ResourceSliceUpdate",
             Change::Volumes(change) => change,
         };
         match change {

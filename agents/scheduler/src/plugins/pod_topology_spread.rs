@@ -138,7 +138,7 @@ fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
             change.node_part_changed(|node| &node.labels)
                 || change.node_part_changed(|node| &node.taints)
         }
-        Change::Namespace | Change::Volumes(_) => false,
+        Change::Namespace | Change::Volumes(_) | Change::Devices(_) => false,
     }
 }
 
