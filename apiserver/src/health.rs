@@ -1,4 +1,4 @@
-//! `/healthz`, `/livez`, `/readyz` with their checks, `/metrics`, what flow control shows, and the documents that let
+//! `/healthz`, `/livez`, `/readyz` with their checks, `/metrics` and `/metrics/slis`, what flow control shows, and the documents that let
 //! others verify our tokens.
 
 use std::time::Duration;
@@ -91,6 +91,8 @@ impl Check {
     }
 }
 
+/// The type of text for Prometheus.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 const NO_STORE: &str = "error getting data from etcd: context deadline exceeded";
 
 /// Under Kubernetes' names and in its order: whoever takes one out with `exclude` finds it.
@@ -163,11 +165,11 @@ pub(crate) async fn respond(context: &Context, path: &str) -> Option<Response> {
     match path {
         "/metrics" => {
             let text = context.server.metrics.render(&context.server);
-            return Some(text_response(
-                StatusCode::OK,
-                text,
-                "text/plain; version=0.0.4; charset=utf-8",
-            ));
+            return Some(text_response(StatusCode::OK, text, EXPOSITION));
+        }
+        "/metrics/slis" => {
+            let text = context.server.metrics.render_checks();
+            return Some(text_response(StatusCode::OK, text, EXPOSITION));
         }
         "/.well-known/openid-configuration" => {
             let config = &context.server.config;
@@ -208,7 +210,10 @@ pub(crate) async fn respond(context: &Context, path: &str) -> Option<Response> {
         let check = checks
             .into_iter()
             .find(|check| rest.strip_prefix('/') == Some(check.name))?;
-        return Some(if check.passes(&context.server, endpoint).await {
+        let passes = check.passes(&context.server, endpoint).await;
+        let figures = &context.server.metrics.checks;
+        figures.made(check.name, endpoint, passes);
+        return Some(if passes {
             text_response(StatusCode::OK, "ok".into(), "text/plain; charset=utf-8")
         } else {
             let text = format!("internal server error: {}\n", check.why);
@@ -240,6 +245,8 @@ async fn all_checks(context: &Context, endpoint: &str, checks: &[&Check]) -> Res
         if matches!(check.test, Test::Store) {
             store = Some(passes);
         }
+        let figures = &context.server.metrics.checks;
+        figures.made(check.name, endpoint, passes);
         if passes {
             lines.push_str(&format!("[+]{} ok\n", check.name));
         } else {

@@ -1,6 +1,7 @@
 //! `/metrics`, under the names that Kubernetes' API server uses, so that existing dashboards work.
 
 mod calls;
+mod checks;
 mod plugins;
 mod requests;
 mod storage;
@@ -8,6 +9,7 @@ mod watched;
 
 use std::time::Duration;
 
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -18,6 +20,7 @@ use crate::ApiServer;
 use crate::request::RequestInfo;
 use crate::world::World;
 pub(crate) use calls::{Calls, WebhookCall, WebhookOutcome};
+use checks::Checks;
 pub(crate) use plugins::{Asked as AskedPlugin, Plugins};
 use requests::{Labels, Requests};
 pub(crate) use requests::{OpenWatch, Served};
@@ -41,6 +44,7 @@ pub(crate) struct Metrics {
     /// The same under the newer name.
     resource_objects: IntGaugeVec,
     pub(crate) calls: Calls,
+    pub(crate) checks: Checks,
     /// The plugins of admission.
     pub(crate) plugins: Plugins,
     watched: Watched,
@@ -155,6 +159,7 @@ impl Metrics {
         }
         Metrics {
             requests: Requests::new(&registry),
+            checks: Checks::new(&registry),
             plugins: Plugins::new(&registry),
             watched: Watched::new(&registry),
             storage: Storage::new(&registry),
@@ -256,10 +261,19 @@ impl Metrics {
         // The process's own registry holds what the store counts, under etcd's names, and the process's memory and CPU.
         let mut families = prometheus::gather();
         families.extend(self.registry.gather());
-        let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&families, &mut text) {
-            tracing::error!(%error, "metrics could not be encoded");
-        }
-        String::from_utf8(text).unwrap_or_default()
+        encoded(&families)
     }
+
+    /// What the checks of health said, alone.
+    pub(crate) fn render_checks(&self) -> String {
+        encoded(&self.checks.registry.gather())
+    }
+}
+
+fn encoded(families: &[MetricFamily]) -> String {
+    let mut text = Vec::new();
+    if let Err(error) = TextEncoder::new().encode(families, &mut text) {
+        tracing::error!(%error, "metrics could not be encoded");
+    }
+    String::from_utf8(text).unwrap_or_default()
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 const SOURCES: &[&str] = &[
     "apiserver/src/metrics.rs",
     "apiserver/src/metrics/calls.rs",
+    "apiserver/src/metrics/checks.rs",
     "apiserver/src/metrics/plugins.rs",
     "apiserver/src/metrics/requests.rs",
     "apiserver/src/metrics/storage.rs",

@@ -685,7 +685,7 @@ spec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{name: http, port: 80,
         assert_eq!(time(&written[0]), at("03:00"), "the earlier of two");
         // Written or not, these two are followed; what is written next is so for its labels.
         let mut labelled: Service = (*world.caches.services.by_key(&key).unwrap()).clone();
-        labelled.metadata.labels.clear();
+        labelled.metadata.labels = Labels::new();
         labelled.metadata.resource_version = "9".into();
         world.caches.services.apply(labelled);
         let written = reconcile(&key, &world).ops;

@@ -142,6 +142,10 @@ async fn health_and_version_answer_anybody() {
         "{}",
         excluded.text
     );
+    let levels = server.get("/metrics/slis").await.text;
+    let line = "kubernetes_healthcheck{name=\"etcd\",type=\"readyz\"} 1";
+    assert!(levels.lines().any(|one| one == line), "{levels}");
+    assert!(!levels.contains("apiserver_"), "{levels}");
     let version = anonymous("/version").await.ok();
     assert!(
         version["gitVersion"]
