@@ -168,9 +168,10 @@ mod tests {
         assert_eq!(state(&[old.clone(), new.clone()], "n"), None);
         assert!(state(&[old.clone(), new.clone()], "m").is_some());
         let mut pools = Pools::default();
+        let moved = slice("a", 2, 1, "m", &["x"]);
         pools.set(None, Some(&old));
-        pools.set(Some(&old), Some(&new));
-        pools.set(Some(&new), None);
+        pools.set(Some(&old), Some(&moved));
+        pools.set(Some(&moved), None);
         assert!(pools.pools.is_empty() && pools.of_node.is_empty() && pools.of_many.is_empty());
     }
 }

@@ -161,7 +161,7 @@ fn all_devices_or_none() {
     let mut part = slice(sized(&[("a", 1)]));
     part["spec"]["pool"]["resourceSliceCount"] = json!(2);
     assert_eq!(
-        Cluster::new(&[part.clone()]).told(&[all("any")]),
+        Cluster::new(std::slice::from_ref(&part)).told(&[all("any")]),
         "claim ns/c, request r: asks for all devices, but resource pool d/p is currently being updated"
     );
     assert_eq!(
@@ -170,7 +170,7 @@ fn all_devices_or_none() {
     );
     let twins = slice(sized(&[("a", 1), ("a", 1)]));
     assert_eq!(
-        Cluster::new(&[twins.clone()]).told(&[all("any")]),
+        Cluster::new(std::slice::from_ref(&twins)).told(&[all("any")]),
         "claim ns/c, request r: asks for all devices, but resource pool d/p is currently invalid"
     );
     assert_eq!(
@@ -184,9 +184,12 @@ fn an_alternative_is_taken_when_those_before_it_cannot_be_had() {
     let mut claim = json!({"requests": [{"name": "r", "firstAvailable": [asking("big", 2), asking("any", 1)]}]});
     claim["requests"][0]["firstAvailable"][0]["name"] = json!("large");
     claim["requests"][0]["firstAvailable"][1]["name"] = json!("small");
-    let first = three().give(&[claim.clone()]).unwrap();
+    let first = three().give(std::slice::from_ref(&claim)).unwrap();
     assert_eq!(names(&first), [["r/large=b", "r/large=c"]]);
-    let second = three().using(&["b"]).give(&[claim.clone()]).unwrap();
+    let second = three()
+        .using(&["b"])
+        .give(std::slice::from_ref(&claim))
+        .unwrap();
     assert_eq!(names(&second), [["r/small=a"]]);
     assert_eq!((first[0].score, second[0].score), (8, 7));
     // The class of the alternative that was chosen, and what is for it.
@@ -292,7 +295,7 @@ fn parts_of_a_card_share_its_counters() {
     ]));
     of_card["spec"]["sharedCounters"] =
         json!([{"name": "card", "counters": {"memory": {"value": "40Gi"}}}]);
-    let cluster = || Cluster::new(&[of_card.clone()]);
+    let cluster = || Cluster::new(std::slice::from_ref(&of_card));
     assert_eq!(cluster().told(&[one(asking("any", 2))]), "r=half1 r=half2");
     assert_eq!(
         cluster().told(&[one(asking("any", 3))]),
@@ -347,7 +350,7 @@ fn the_allocation_is_for_the_nodes_from_which_all_of_it_can_be_reached() {
     let zone = placed("b", "nodeSelector", selector(&["zone"]));
     let zone_too = placed("c", "nodeSelector", selector(&["zone"]));
     let here = placed("d", "nodeName", json!("n"));
-    assert_eq!(got(&[everywhere.clone()], 1), None);
+    assert_eq!(got(std::slice::from_ref(&everywhere), 1), None);
     assert_eq!(
         got(&[everywhere.clone(), zone.clone(), zone_too.clone()], 3),
         Some(selector(&["zone"]))
@@ -362,7 +365,7 @@ fn the_allocation_is_for_the_nodes_from_which_all_of_it_can_be_reached() {
     let mut mixed = placed("e", "perDeviceNodeSelection", json!(true));
     mixed["spec"]["devices"] = one_by_one;
     assert_eq!(
-        Cluster::new(&[mixed.clone()]).told(&[one(asking("any", 1))]),
+        Cluster::new(std::slice::from_ref(&mixed)).told(&[one(asking("any", 1))]),
         "r=y"
     );
     assert_eq!(got(&[mixed], 1), Some(named));
