@@ -792,18 +792,19 @@ async fn refused(response: Response<Body>, deadline: Instant) -> ApiError {
 }
 
 async fn collect(body: Body, deadline: Instant) -> Result<Bytes, ApiError> {
-    tokio::time::timeout_at(deadline, read_all(body))
+    tokio::time::timeout_at(deadline, read_all(body, ANSWER_BYTES_MAX))
         .await
         .unwrap_or_else(|_| Err(ApiError::transport("reading the answer timed out")))
 }
 
-async fn read_all(mut body: Body) -> Result<Bytes, ApiError> {
+/// The whole body, which may be so large.
+pub(crate) async fn read_all(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame =
             frame.map_err(|error| ApiError::transport(format!("reading the answer: {error}")))?;
         if let Ok(data) = frame.into_data() {
-            if whole.len() + data.len() > ANSWER_BYTES_MAX {
+            if whole.len() + data.len() > bytes_max {
                 return Err(ApiError::malformed("the answer is too large"));
             }
             whole.extend_from_slice(&data);

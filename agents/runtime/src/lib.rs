@@ -18,6 +18,7 @@ pub mod kinds;
 pub mod kubeconfig;
 pub mod local_path;
 pub mod metrics;
+pub mod outgoing;
 pub mod plan;
 pub mod pressure;
 pub mod queue;

@@ -133,14 +133,14 @@ impl Remote {
         Ok(Self {
             servers,
             current: AtomicUsize::new(0),
-            pool: RwLock::new(pool(tls)),
+            pool: RwLock::new(pool(Connector::new(tls))),
             authorization,
         })
     }
 
     /// Requests go over new connections from now on; those under way end on theirs.
     pub(crate) fn replace_tls(&self, tls: Arc<rustls::ClientConfig>) {
-        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = pool(tls);
+        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = pool(Connector::new(tls));
     }
 
     fn pool(&self) -> PooledClient<Connector, Body> {
@@ -200,7 +200,7 @@ impl Remote {
     }
 }
 
-fn pool(tls: Arc<rustls::ClientConfig>) -> PooledClient<Connector, Body> {
+pub(crate) fn pool(connector: Connector) -> PooledClient<Connector, Body> {
     let mut builder = PooledClient::builder(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -211,7 +211,7 @@ fn pool(tls: Arc<rustls::ClientConfig>) -> PooledClient<Connector, Body> {
         .http2_keep_alive_timeout(Duration::from_secs(10))
         .http2_keep_alive_while_idle(true)
         .http2_adaptive_window(true);
-    builder.build(Connector { tls })
+    builder.build(connector)
 }
 
 fn parse_server(text: &str) -> Result<Server, String> {
@@ -257,8 +257,23 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 #[derive(Clone)]
-struct Connector {
+pub(crate) struct Connector {
     tls: Arc<rustls::ClientConfig>,
+    /// Whom the certificate has to name, if that is not the host.
+    name: Option<ServerName<'static>>,
+}
+
+impl Connector {
+    pub(crate) fn new(tls: Arc<rustls::ClientConfig>) -> Self {
+        Self { tls, name: None }
+    }
+
+    pub(crate) fn expecting(self, name: ServerName<'static>) -> Self {
+        Self {
+            name: Some(name),
+            ..self
+        }
+    }
 }
 
 impl Service<Uri> for Connector {
@@ -271,9 +286,9 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let tls = self.tls.clone();
+        let (tls, name) = (self.tls.clone(), self.name.clone());
         Box::pin(async move {
-            match tokio::time::timeout(CONNECT_TIMEOUT, connect(uri, tls)).await {
+            match tokio::time::timeout(CONNECT_TIMEOUT, connect(uri, tls, name)).await {
                 Ok(stream) => stream.map(TokioIo::new),
                 Err(_) => Err("connecting timed out".into()),
             }
@@ -281,7 +296,11 @@ impl Service<Uri> for Connector {
     }
 }
 
-async fn connect(uri: Uri, tls: Arc<rustls::ClientConfig>) -> Result<Stream, BoxError> {
+async fn connect(
+    uri: Uri,
+    tls: Arc<rustls::ClientConfig>,
+    name: Option<ServerName<'static>>,
+) -> Result<Stream, BoxError> {
     let host = uri
         .host()
         .ok_or("the server has no host")?
@@ -295,13 +314,15 @@ async fn connect(uri: Uri, tls: Arc<rustls::ClientConfig>) -> Result<Stream, Box
     if !secure {
         return Ok(Stream::Plain(tcp));
     }
-    let stream = TlsConnector::from(tls)
-        .connect(ServerName::try_from(host)?, tcp)
-        .await?;
+    let name = match name {
+        Some(name) => name,
+        None => ServerName::try_from(host)?,
+    };
+    let stream = TlsConnector::from(tls).connect(name, tcp).await?;
     Ok(Stream::Tls(Box::new(stream)))
 }
 
-enum Stream {
+pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
