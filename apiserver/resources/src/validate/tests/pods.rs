@@ -170,6 +170,12 @@ fn pod_specs() {
             "spec.tolerations[0].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty, which means \
              \"match all values and all keys\"",
         ),
+        // Comparing is alpha in Kubernetes, and off.
+        (
+            "tolerations",
+            json!([{"key": "k", "operator": "Gt", "value": "5"}]),
+            "spec.tolerations[0].operator: Unsupported value: \"Gt\": supported values: \"Equal\", \"Exists\"",
+        ),
         (
             "topologySpreadConstraints",
             json!([{"maxSkew": 0, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]),
