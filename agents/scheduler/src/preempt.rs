@@ -15,6 +15,7 @@ use crate::schedule::{Diagnosis, count_reasons};
 use crate::snapshot::{NodeInfo, Snapshot};
 use budget::split_by_budget;
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use victims::select_victims;
 
@@ -34,10 +35,13 @@ pub enum Preemption {
     Useless(String),
 }
 
-struct Candidate {
-    node: String,
-    victims: Vec<Arc<Pod>>,
-    violations: usize,
+/// A node where room could be made.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Candidate {
+    pub(crate) node: String,
+    pub(crate) victims: Vec<Arc<Pod>>,
+    /// How many of them a budget would protect.
+    pub(crate) violations: usize,
 }
 
 impl Candidate {
@@ -64,13 +68,41 @@ pub fn preempt(
     others: &Others,
     offset: usize,
 ) -> Preemption {
+    match candidates(pod, snapshot, profile, diagnosis, budgets, others, offset) {
+        Ok(candidates) => cheapest(candidates),
+        Err(preemption) => preemption,
+    }
+}
+
+/// Makes room where that costs least.
+pub(crate) fn cheapest(candidates: Vec<Candidate>) -> Preemption {
+    match candidates.into_iter().min_by_key(cost) {
+        Some(best) => Preemption::Evict {
+            node: best.node,
+            victims: best.victims,
+        },
+        // There were some, and extenders have left none.
+        None => Preemption::Waiting("no candidate node for preemption".into()),
+    }
+}
+
+/// Where room could be made: at least one node, or what is to be said instead. Otherwise as [`preempt`].
+pub(crate) fn candidates(
+    pod: &Pod,
+    snapshot: &Snapshot,
+    profile: &Profile,
+    diagnosis: &Diagnosis,
+    budgets: &[Budget],
+    others: &Others,
+    offset: usize,
+) -> Result<Vec<Candidate>, Preemption> {
     if !pod.may_preempt {
-        return Preemption::Useless("not eligible due to preemptionPolicy=Never.".into());
+        let words = "not eligible due to preemptionPolicy=Never.";
+        return Err(Preemption::Useless(words.into()));
     }
     if victims_are_leaving(pod, snapshot, diagnosis) {
-        return Preemption::Waiting(
-            "not eligible due to a terminating pod on the nominated node.".into(),
-        );
+        let words = "not eligible due to a terminating pod on the nominated node.";
+        return Err(Preemption::Waiting(words.into()));
     }
     let promising: Vec<&String> = diagnosis
         .rejected
@@ -84,7 +116,7 @@ pub fn preempt(
         Rejection::lasting("Preemption is not helpful for scheduling");
         diagnosis.nodes - promising.len()
     ];
-    let mut candidates = Vec::new();
+    let (mut candidates, mut pointless) = (Vec::new(), BTreeSet::new());
     let mut trial = snapshot.clone();
     // Room that is kept for others of at least this priority is not there to be made once more.
     for (node, other) in snapshot.nominated_above(pod.priority, &pod.uid) {
@@ -97,6 +129,10 @@ pub fn preempt(
     };
     for name in promising[start..].iter().chain(&promising[..start]) {
         match select_victims(pod, &mut trial, profile, name, budgets, others) {
+            // What keeps the pod away is not that there is no room.
+            Ok(candidate) if candidate.victims.is_empty() => {
+                pointless.insert(format!("expected at least one victim pod on node {name:?}"));
+            }
             Ok(candidate) => candidates.push(candidate.with_rest(others, budgets)),
             Err(rejection) => refusals.push(rejection),
         }
@@ -104,12 +140,15 @@ pub fn preempt(
             break;
         }
     }
-    match candidates.into_iter().min_by_key(cost) {
-        Some(best) => Preemption::Evict {
-            node: best.node,
-            victims: best.victims,
-        },
-        None => Preemption::Useless(count_reasons(diagnosis.nodes, refusals.iter())),
+    let pointless: Vec<String> = pointless.into_iter().collect();
+    match pointless.as_slice() {
+        _ if !candidates.is_empty() => Ok(candidates),
+        [] => {
+            let words = count_reasons(diagnosis.nodes, refusals.iter());
+            Err(Preemption::Useless(words))
+        }
+        [one] => Err(Preemption::Waiting(one.clone())),
+        more => Err(Preemption::Waiting(format!("[{}]", more.join(", ")))),
     }
 }
 
@@ -270,6 +309,29 @@ mod tests {
             message,
             "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu. \
              preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+        );
+    }
+
+    #[test]
+    fn nobody_has_to_go_where_that_is_of_no_use() {
+        let nodes = ["a", "b"].map(|name| node(name, json!({}), json!({})));
+        let pods = vec![pod("a1", 0, "1", "a"), pod("b1", 0, "1", "b")];
+        let cluster = snapshot(nodes.to_vec(), pods);
+        // Somebody who is no plugin refuses both.
+        let rejected = ["a", "b"].map(|name| (name.to_owned(), Rejection::resolvable("no")));
+        let diagnosis = Diagnosis {
+            nodes: 2,
+            rejected: rejected.into(),
+            ..Diagnosis::default()
+        };
+        let others = Others::default();
+        let profile = Profile::default();
+        let asks = pod("p", 10, "1", "");
+        assert_eq!(
+            preempt(&asks, &cluster, &profile, &diagnosis, &[], &others, 0),
+            Preemption::Waiting(
+                "[expected at least one victim pod on node \"a\", expected at least one victim pod on node \"b\"]".into()
+            )
         );
     }
 
