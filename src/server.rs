@@ -247,6 +247,7 @@ fn scheduler_config(args: &ServerArgs) -> Result<Arc<str>> {
     };
     let text = pki::read(file).context("--scheduler-config")?;
     agents::SchedulerConfig::parse(&text)
+        .and_then(|config| config.check_extenders())
         .map_err(|error| anyhow!("--scheduler-config {}: {error}", file.display()))?;
     Ok(text.into())
 }

@@ -46,7 +46,8 @@ pub(crate) async fn pod(args: &ExplainPodArgs) -> Result<()> {
         // In the place of one of its name.
         picture.add(&PODS, &question.pod);
     }
-    let mut explanation = picture.explain(&question.pod).map_err(|error| {
+    let explained = picture.explain_asking(&question.pod).await;
+    let mut explanation = explained.map_err(|error| {
         anyhow!("{error}. If the servers have a --scheduler-config, say it here as well")
     })?;
     // The version that is explained may be of before that.
@@ -195,8 +196,11 @@ fn config(file: Option<&Path>) -> Result<SchedulerConfig> {
         return Ok(SchedulerConfig::default());
     };
     let text = pki::read(file).context("--scheduler-config")?;
-    SchedulerConfig::parse(&text)
-        .map_err(|error| anyhow!("--scheduler-config {}: {error}", file.display()))
+    let config = SchedulerConfig::parse(&text).and_then(|config| {
+        config.check_extenders()?;
+        Ok(config)
+    });
+    config.map_err(|error| anyhow!("--scheduler-config {}: {error}", file.display()))
 }
 
 #[cfg(test)]

@@ -43,8 +43,10 @@ pub(super) fn text(explanation: &Explanation, basis: &Basis) -> String {
         text += "\nRefusals, of each filter whose turn it would be; what is not named passes\n";
         text += &refusals(&refused);
     }
-    let asked = explanation.nodes.first().map_or(&[][..], |n| &n.filters);
-    let asked: Vec<&str> = asked.iter().map(|filter| filter.plugin).collect();
+    // Extenders are asked only about nodes that all plugins pass.
+    let asked = explanation.nodes.iter().max_by_key(|n| n.filters.len());
+    let asked = asked.map_or(&[][..], |n| &n.filters);
+    let asked: Vec<&str> = asked.iter().map(|filter| &*filter.plugin).collect();
     if !asked.is_empty() {
         text += &format!("\nFilters in their order: {}\n", asked.join(", "));
     }
@@ -97,7 +99,11 @@ fn outcome(explanation: &Explanation) -> String {
     if let Some(node) = &explanation.node {
         text += &format!("It is on {node}.\n");
     }
-    if let Some(message) = &explanation.message {
+    for error in &explanation.extender_errors {
+        text += &format!("{error}\n");
+    }
+    let message = explanation.message.as_ref();
+    if let Some(message) = message.filter(|m| !explanation.extender_errors.contains(m)) {
         text += &format!("{message}\n");
     }
     if let Some(room) = &explanation.preemption {
@@ -145,7 +151,7 @@ fn scores(mut nodes: Vec<&OfNode>) -> String {
     nodes.sort_by_key(|node| (std::cmp::Reverse(node.total), &node.node));
     let plugins = nodes.first().map_or(&[][..], |node| &node.scores);
     let mut head = vec!["NODE".to_owned(), "TOTAL".to_owned()];
-    head.extend(plugins.iter().map(|score| score.plugin.to_owned()));
+    head.extend(plugins.iter().map(|score| score.plugin.to_string()));
     let mut lines = vec![head];
     for node in nodes {
         let mut line = vec![node.node.clone(), node.total.unwrap_or(0).to_string()];
@@ -176,7 +182,7 @@ fn refusals(nodes: &[&OfNode]) -> String {
             if filter.for_nominated_pods {
                 reasons += " (room is kept for pods that will come)";
             }
-            let key = (at, filter.plugin, reasons);
+            let key = (at, &*filter.plugin, reasons);
             by_reason.entry(key).or_default().push(&node.node);
         }
     }

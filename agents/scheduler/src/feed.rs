@@ -135,6 +135,8 @@ macro_rules! compiled {
     )* };
 }
 
+/// A node as it stands, for extenders that keep none.
+pub(crate) struct WholeNode(pub(crate) Arc<str>);
 /// Labels of a namespace.
 pub(crate) struct NamespaceLabels(pub(crate) Labels);
 /// Selector of a Service.
@@ -149,6 +151,7 @@ pub(crate) struct ReplicationControllerSelector(pub(crate) OwnedSelector);
 compiled! {
     Pod, PODS, Pod::compile;
     Node, NODES, Node::compile;
+    WholeNode, NODES, |object: &Value| WholeNode(crate::extender::whole(object));
     Budget, POD_DISRUPTION_BUDGETS, Budget::compile;
     Claim, PERSISTENT_VOLUME_CLAIMS, Claim::compile;
     Volume, PERSISTENT_VOLUMES, Volume::compile;
@@ -250,12 +253,14 @@ pub(crate) struct Feed {
     pub(crate) device_classes: Arc<Cache<Seen<DeviceClass>>>,
     pub(crate) slices: Arc<Cache<Seen<Slice>>>,
     pub(crate) device_claims: Arc<Cache<Seen<DeviceClaim>>>,
+    /// Only where somebody wants them.
+    whole_nodes: Option<Arc<Cache<Seen<WholeNode>>>>,
     changed: Arc<Changed>,
 }
 
 impl Feed {
     /// Opens the watches and waits until each has seen a complete state.
-    pub(crate) async fn open(hub: &Hub) -> Feed {
+    pub(crate) async fn open(hub: &Hub, whole_nodes: bool) -> Feed {
         let changed = Arc::new(Changed::default());
         let feed = Feed {
             pods: watch(hub, Source::Pod, &changed),
@@ -276,6 +281,7 @@ impl Feed {
             device_classes: watch(hub, Source::DeviceClass, &changed),
             slices: watch(hub, Source::Slice, &changed),
             device_claims: watch(hub, Source::DeviceClaim, &changed),
+            whole_nodes: whole_nodes.then(|| hub.cache()),
             changed,
         };
         hub.wait_synced().await;
@@ -285,6 +291,12 @@ impl Feed {
     /// The keys that changed since the last call.
     pub(crate) fn take(&self) -> BTreeSet<(Source, Key)> {
         std::mem::take(&mut *lock(&self.changed.keys))
+    }
+
+    /// A node as it stands, if such are kept and it is there.
+    pub(crate) fn whole_node(&self, name: &str) -> Option<Arc<str>> {
+        let seen = self.whole_nodes.as_ref()?.get("", name)?;
+        Some(seen.value.0.clone())
     }
 
     /// Waits until there is something to take. May return without.

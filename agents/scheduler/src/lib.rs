@@ -13,6 +13,7 @@ mod classes;
 pub mod config;
 pub mod devices;
 pub mod explain;
+mod extender;
 mod feed;
 mod gang;
 mod metrics;

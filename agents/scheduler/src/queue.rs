@@ -14,6 +14,7 @@ mod arrivals;
 mod gangs;
 
 use crate::config::Config;
+use crate::extender;
 use crate::gang::Members;
 use crate::object::Pod;
 use crate::plugins::{Change, SYSTEM_CRITICAL};
@@ -246,6 +247,8 @@ impl Queue {
         let config = self.config.clone();
         let helps = |queued: &Queued| {
             queued.refused_by.is_empty()
+                // What such a one goes by is not known here.
+                || queued.refused_by.contains(extender::NAME)
                 || config.profile(&queued.pod).is_none_or(|profile| {
                     profile.filters.iter().any(|filter| {
                         queued.refused_by.contains(filter.name)
@@ -514,6 +517,15 @@ mod tests {
         assert_eq!(pop(&mut queue, 100_000), None);
         assert_eq!(queue.wake(&Change::PodGone(pod("other", 0)), 100_000), 1);
         assert_eq!(pop(&mut queue, 100_000).unwrap(), "p");
+    }
+
+    #[test]
+    fn what_an_extender_refused_is_tried_again_whatever_changes() {
+        let mut queue = Queue::default();
+        queue.set(pod("p", 0), 0);
+        let queued = queue.pop(0).unwrap();
+        queue.park(queued, BTreeSet::from([extender::NAME, "NodeName"]), 0);
+        assert_eq!(queue.wake(&Change::Namespace, 1), 1);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::classes;
 use crate::config::Profile;
+use crate::extender::Asked;
 use crate::object::Pod;
 use crate::plugins::{Check, Prepared, Reads, Rejection};
 use crate::snapshot::{NodeInfo, Snapshot};
@@ -180,15 +181,29 @@ pub fn from_scratch(
     start: usize,
     pick: &mut dyn FnMut(usize) -> usize,
 ) -> Decision {
-    let Feasible { nodes, evaluated } = match feasible(pod, snapshot, profile, start) {
-        Ok(nodes) => nodes,
-        Err(diagnosis) => return Decision::Unschedulable(diagnosis),
-    };
+    let Found {
+        nodes,
+        evaluated,
+        diagnosis,
+    } = search(pod, snapshot, profile, start);
+    if nodes.is_empty() {
+        return Decision::Unschedulable(diagnosis);
+    }
     let totals = total_scores(pod, snapshot, profile, &nodes);
+    choose(&nodes, &totals, evaluated, pick)
+}
+
+/// One of the nodes with the highest total.
+fn choose(
+    nodes: &[&NodeInfo],
+    totals: &[i64],
+    evaluated: usize,
+    pick: &mut dyn FnMut(usize) -> usize,
+) -> Decision {
     let best = totals.iter().copied().max().unwrap_or(0);
     let equals: Vec<&NodeInfo> = nodes
         .iter()
-        .zip(&totals)
+        .zip(totals)
         .filter(|(_, t)| **t == best)
         .map(|(info, _)| *info)
         .collect();
@@ -200,19 +215,63 @@ pub fn from_scratch(
     }
 }
 
-/// At least one node that passes every filter.
-struct Feasible<'s> {
-    nodes: Vec<&'s NodeInfo>,
-    evaluated: usize,
-}
-
-/// The nodes that pass every filter, until there are enough of them.
-fn feasible<'s>(
+/// The nodes that pass every filter, until there are enough of them, and how many were looked at.
+pub(crate) fn candidates<'s>(
     pod: &Pod,
     snapshot: &'s Snapshot,
     profile: &Profile,
     start: usize,
-) -> Result<Feasible<'s>, Diagnosis> {
+) -> (Vec<&'s NodeInfo>, usize) {
+    match classes::candidates(pod, snapshot, profile) {
+        Some(nodes) => (nodes, snapshot.node_count()),
+        None => {
+            let found = search(pod, snapshot, profile, start);
+            (found.nodes, found.evaluated)
+        }
+    }
+}
+
+/// The nodes that would do if nobody else waited: those that pass the filters which read nothing but the node.
+pub(crate) fn alone(pod: &Pod, snapshot: &Snapshot, profile: &Profile) -> Vec<String> {
+    let filters = Filters::prepare_some(pod, snapshot, profile, |reads| reads == Reads::Node);
+    let passing = snapshot.nodes().filter(|info| filters.passes(info));
+    passing.map(|info| info.name().to_owned()).collect()
+}
+
+/// Decides with what extenders have said of the nodes.
+pub(crate) fn schedule_asked(
+    pod: &Pod,
+    snapshot: &Snapshot,
+    profile: &Profile,
+    start: usize,
+    pick: &mut dyn FnMut(usize) -> usize,
+    asked: &Asked,
+) -> Decision {
+    let (mut nodes, evaluated) = candidates(pod, snapshot, profile, start);
+    asked.retain(&mut nodes);
+    if nodes.is_empty() {
+        let mut diagnosis = search(pod, snapshot, profile, start).diagnosis;
+        if diagnosis.for_all.is_none() {
+            asked.explain(&mut diagnosis, snapshot);
+        }
+        return Decision::Unschedulable(diagnosis);
+    }
+    let mut totals = total_scores(pod, snapshot, profile, &nodes);
+    asked.add_to(&mut totals, &nodes);
+    choose(&nodes, &totals, evaluated, pick)
+}
+
+/// What a search among the nodes has brought.
+struct Found<'s> {
+    /// Those that pass every filter.
+    nodes: Vec<&'s NodeInfo>,
+    evaluated: usize,
+    /// Why others do not.
+    diagnosis: Diagnosis,
+}
+
+/// The nodes that pass every filter, until there are enough of them.
+fn search<'s>(pod: &Pod, snapshot: &'s Snapshot, profile: &Profile, start: usize) -> Found<'s> {
     let mut diagnosis = Diagnosis {
         nodes: snapshot.node_count(),
         ..Diagnosis::default()
@@ -225,7 +284,11 @@ fn feasible<'s>(
             .nodes()
             .map(|info| (info.name().to_string(), rejection.clone()))
             .collect();
-        return Err(diagnosis);
+        return Found {
+            nodes: Vec::new(),
+            evaluated: 0,
+            diagnosis,
+        };
     }
     let crowded = with_nominated(pod, snapshot);
     let crowded = crowded
@@ -260,10 +323,10 @@ fn feasible<'s>(
             }
         }
     }
-    if nodes.is_empty() {
-        Err(diagnosis)
-    } else {
-        Ok(Feasible { nodes, evaluated })
+    Found {
+        nodes,
+        evaluated,
+        diagnosis,
     }
 }
 

@@ -5,6 +5,7 @@ mod devices;
 mod pressure;
 
 use crate::config::{Config, Profile};
+use crate::extender::Asked;
 use crate::gang;
 use crate::object::{Node, Pod};
 use crate::plan::Plan;
@@ -34,6 +35,8 @@ pub struct World {
     pub queue: Queue,
     /// PodDisruptionBudgets.
     pub budgets: BTreeMap<Name, Arc<Budget>>,
+    /// What extenders have said of the pods of the group that is being decided about, by uid.
+    pub(crate) asked: BTreeMap<String, Asked>,
     pods: HashMap<Name, Arc<Pod>>,
     nodes: HashMap<String, Arc<Node>>,
     /// By which what nodes say of themselves gets old.
@@ -60,6 +63,7 @@ impl World {
             heeds_pressure,
             queue: Queue::new(config.clone()),
             budgets: BTreeMap::new(),
+            asked: BTreeMap::new(),
             pods: HashMap::default(),
             nodes: HashMap::default(),
             owner_uids: HashMap::default(),

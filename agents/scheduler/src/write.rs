@@ -159,12 +159,17 @@ pub(crate) async fn bind(client: &Client, pod: &Pod, node: &str) -> Bound {
     }
 }
 
-/// Asks the pod where it is.
 async fn settle(client: &Client, pod: &Pod, node: &str, error: ApiError) -> Bound {
-    match bounded(client.get(&PODS, &pod.namespace, &pod.name)).await {
-        Ok(found) if is_bound(&found, pod, node) => Ok(()),
-        _ => Err(error),
+    match is_there(client, pod, node).await {
+        true => Ok(()),
+        false => Err(error),
     }
+}
+
+/// Asks the pod whether it is on the node.
+pub(crate) async fn is_there(client: &Client, pod: &Pod, node: &str) -> bool {
+    let found = bounded(client.get(&PODS, &pod.namespace, &pod.name)).await;
+    found.is_ok_and(|found| is_bound(&found, pod, node))
 }
 
 fn is_bound(found: &Value, pod: &Pod, node: &str) -> bool {

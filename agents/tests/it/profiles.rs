@@ -43,7 +43,7 @@ async fn give_chips(cluster: &Cluster, node: &str, chips: u32) {
         .unwrap();
 }
 
-async fn told(cluster: &Cluster, name: &str, words: &str) {
+pub(crate) async fn told(cluster: &Cluster, name: &str, words: &str) {
     let told = |pod: &Pod| {
         let scheduled = condition(&pod.status.conditions, "PodScheduled");
         scheduled.is_some_and(|c| c.status == "False" && c.message.contains(words))
@@ -108,7 +108,7 @@ fn pressed(figures: [u8; 3]) -> Value {
 }
 
 /// A node on which nothing runs pods, and the right to make some.
-async fn bare_node(client: &Client, name: &str, annotations: Value) {
+pub(crate) async fn bare_node(client: &Client, name: &str, annotations: Value) {
     let amount = json!({"cpu": "100", "memory": "100Gi", "pods": "100", CHIPS: "4"});
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "annotations": annotations},
         "status": {"capacity": amount, "allocatable": amount}});

@@ -342,7 +342,7 @@ async fn what_is_explained_is_what_the_scheduler_does() {
     assert_eq!(before.best, ["three"]);
     let one = before.nodes.iter().find(|node| node.node == "one").unwrap();
     let refusing = one.filters.iter().filter(|f| !f.reasons.is_empty());
-    let refusing: Vec<_> = refusing.map(|f| (f.plugin, f.reasons.clone())).collect();
+    let refusing: Vec<_> = refusing.map(|f| (&*f.plugin, f.reasons.clone())).collect();
     let reason = format!("Insufficient {CHIPS}");
     assert_eq!(refusing, [("NodeResourcesFit", vec![reason])]);
 

@@ -37,7 +37,7 @@ use local::{Compared, How, Local};
 use recent::Recent;
 use spread::Spread;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a snapshot keeps for its decisions. A clone begins with nothing.
 #[derive(Debug, Default)]
@@ -46,6 +46,17 @@ pub(crate) struct Kept(Mutex<Parts>);
 impl Clone for Kept {
     fn clone(&self) -> Kept {
         Kept::default()
+    }
+}
+
+impl Kept {
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        // A panic in between leaves parts that are half made good.
+        self.0.lock().unwrap_or_else(|poisoned| {
+            let mut parts = PoisonError::into_inner(poisoned);
+            *parts = Parts::default();
+            parts
+        })
     }
 }
 
@@ -70,12 +81,7 @@ pub(crate) fn decide(
     if profile.enough(snapshot.node_count()) < snapshot.node_count() {
         return None;
     }
-    // A panic in between leaves parts that are half made good.
-    let mut parts = snapshot.kept.0.lock().unwrap_or_else(|poisoned| {
-        let mut parts = PoisonError::into_inner(poisoned);
-        *parts = Parts::default();
-        parts
-    });
+    let mut parts = snapshot.kept.parts();
     let candidates = parts.filter(pod, snapshot, profile)?;
     let best = match candidates.as_slice() {
         [] => return None,
@@ -88,6 +94,20 @@ pub(crate) fn decide(
         feasible: candidates.len(),
         evaluated: snapshot.node_count(),
     })
+}
+
+/// The nodes that every filter passes; `None` when that has to be found from scratch.
+pub(crate) fn candidates<'s>(
+    pod: &Pod,
+    snapshot: &'s Snapshot,
+    profile: &Profile,
+) -> Option<Vec<&'s NodeInfo>> {
+    let all = profile.enough(snapshot.node_count()) >= snapshot.node_count();
+    if !all || few_names(pod, profile).is_some() {
+        return None;
+    }
+    let slots = snapshot.kept.parts().filter(pod, snapshot, profile)?;
+    Some(slots.iter().map(|slot| snapshot.slot(*slot)).collect())
 }
 
 /// The names of the only nodes that come into question, if the pod says them and they are few: as pods of a DaemonSet.

@@ -4,9 +4,12 @@
 //! be, is an error that names its path, and nothing starts.
 
 pub mod args;
+pub mod extenders;
 mod fields;
 mod profile;
+mod texts;
 
+pub use extenders::Extender;
 pub(crate) use profile::GANG_SCHEDULING;
 pub use profile::Profile;
 
@@ -49,6 +52,8 @@ pub struct Config {
     pub backoff_first: Millis,
     /// Backoff never exceeds this.
     pub backoff_max: Millis,
+    /// Servers that have a say in decisions, in the order in which they are asked.
+    pub extenders: Vec<Extender>,
 }
 
 impl Default for Config {
@@ -59,6 +64,7 @@ impl Default for Config {
             profiles: BTreeMap::from([(DEFAULT_SCHEDULER.to_owned(), Arc::new(profile))]),
             backoff_first: 1_000,
             backoff_max: 10_000,
+            extenders: Vec::new(),
         }
     }
 }
@@ -120,9 +126,23 @@ impl Config {
                 Arc::make_mut(profile).percentage = percentage;
             }
         }
+        config.take_extenders(&mut fields, problems);
         take_foreign(&mut fields, problems);
         fields.end(problems);
         config
+    }
+
+    fn take_extenders(&mut self, fields: &mut Fields<'_>, problems: &mut Problems) {
+        let taken = extenders::take(fields, problems);
+        self.extenders = taken.extenders;
+        // They come before what the arguments of a profile say, as in Kubernetes.
+        for profile in self
+            .profiles
+            .values_mut()
+            .filter(|_| !taken.ignored.is_empty())
+        {
+            Arc::make_mut(profile).args.fit.ignored = taken.ignored.clone();
+        }
     }
 
     fn take_backoff(&mut self, fields: &mut Fields<'_>, problems: &mut Problems) {
@@ -181,7 +201,7 @@ fn take_percentage(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<u
     u8::try_from(percentage).ok()
 }
 
-/// Fields that a file may have and that mean nothing here, and those that would mean something that we cannot do.
+/// Fields that a file may have and that mean nothing here.
 fn take_foreign(fields: &mut Fields<'_>, problems: &mut Problems) {
     if let Some(parallelism) = fields.number("parallelism", problems)
         && parallelism <= 0
@@ -205,9 +225,6 @@ fn take_foreign(fields: &mut Fields<'_>, problems: &mut Problems) {
             inner.value(field);
         }
         inner.end(problems);
-    }
-    if !fields.list("extenders", problems).is_empty() {
-        problems.forbidden("extenders", "extenders are not supported");
     }
 }
 
@@ -519,10 +536,6 @@ mod tests {
             (
                 "podInitialBackoffSeconds: 30",
                 "podMaxBackoffSeconds: Invalid value: 10: must be greater than or equal to PodInitialBackoffSeconds",
-            ),
-            (
-                "extenders: [{urlPrefix: x}]",
-                "extenders: Forbidden: extenders are not supported",
             ),
             (
                 "profiles: [{pluginConfig: [{name: InterPodAffinity, args: {hardPodAffinityWeight: 101}}]}]",

@@ -3,6 +3,7 @@
 //! functions. How the objects come here from a cluster is in `read`.
 
 mod beyond;
+mod extenders;
 mod picture;
 mod read;
 
@@ -11,14 +12,16 @@ pub use picture::{Picture, RESOURCES, objects_from};
 pub use read::{AsOf, Unread};
 
 use crate::config::Profile;
+use crate::extender::Asked;
 use crate::gang::Others;
 use crate::object::Pod;
 use crate::plugins::dynamic_resources::idle_claims;
 use crate::plugins::{Filter, Prepared, Rejection};
 use crate::preempt::{Budget, Preemption, preempt};
-use crate::schedule::{Decision, not_named, schedule, with_nominated};
+use crate::schedule::{Decision, not_named, schedule, schedule_asked, with_nominated};
 use crate::snapshot::{NodeInfo, Snapshot};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// See the module head.
@@ -45,6 +48,9 @@ pub struct Explanation {
     pub group: Option<OfGroup>,
     /// Nodes with the highest total: one of these is chosen.
     pub best: Vec<String>,
+    /// Extenders that were asked in vain, with what went wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extender_errors: Vec<String>,
     /// What the event says when no node will do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -94,8 +100,8 @@ pub struct OfNode {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OfFilter {
-    /// The filter.
-    pub plugin: &'static str,
+    /// The filter, or `Extender` and its address.
+    pub plugin: Cow<'static, str>,
     /// Why not; empty when it passes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
@@ -107,8 +113,8 @@ pub struct OfFilter {
 /// What a score says of a node.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OfScore {
-    /// The score.
-    pub plugin: &'static str,
+    /// The score, or `Extender` and its address.
+    pub plugin: Cow<'static, str>,
     /// Before the nodes are compared; absent, as the next, when it has nothing to say about the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw: Option<i64>,
@@ -121,10 +127,23 @@ pub struct OfScore {
     pub weighted: i64,
 }
 
-fn explain(pod: &Pod, snapshot: &Snapshot, profile: &Profile, budgets: &[Budget]) -> Explanation {
+/// With what extenders have said, if any were asked.
+fn explain(
+    pod: &Pod,
+    snapshot: &Snapshot,
+    profile: &Profile,
+    budgets: &[Budget],
+    asked: Option<&Asked>,
+) -> Explanation {
     let mut nodes = filter(pod, snapshot, profile);
+    if let Some(asked) = asked {
+        extenders::filter_asked(asked, &mut nodes);
+    }
     score(pod, snapshot, profile, &mut nodes);
-    let (message, preemption) = outcome(pod, snapshot, profile, budgets);
+    if let Some(asked) = asked {
+        extenders::score_asked(asked, &mut nodes);
+    }
+    let (message, preemption) = outcome(pod, snapshot, profile, budgets, asked);
     let highest = nodes.iter().filter_map(|node| node.total).max();
     let best = nodes
         .iter()
@@ -144,6 +163,7 @@ fn explain(pod: &Pod, snapshot: &Snapshot, profile: &Profile, budgets: &[Budget]
         queue: None,
         group: None,
         best: best.map(|node| node.node.clone()).collect(),
+        extender_errors: asked.map(extenders::errors).unwrap_or_default(),
         message,
         preemption,
         nodes,
@@ -178,7 +198,7 @@ fn filter(pod: &Pod, snapshot: &Snapshot, profile: &Profile) -> Vec<OfNode> {
             });
             of_node.feasible &= reasons.is_none();
             of_node.filters.push(OfFilter {
-                plugin: filter.name,
+                plugin: filter.name.into(),
                 reasons: reasons.unwrap_or_default(),
                 for_nominated_pods: refused.is_none() && later.is_some(),
             });
@@ -230,7 +250,7 @@ fn score(pod: &Pod, snapshot: &Snapshot, profile: &Profile, nodes: &mut [OfNode]
             let normalized = values.as_ref().and_then(|values| of(&values.normalized));
             let weighted = weight * normalized.unwrap_or(0);
             node.scores.push(OfScore {
-                plugin: score.name,
+                plugin: score.name.into(),
                 raw: values.as_ref().and_then(|values| of(&values.raw)),
                 normalized,
                 weight: *weight,
@@ -251,8 +271,17 @@ fn outcome(
     snapshot: &Snapshot,
     profile: &Profile,
     budgets: &[Budget],
+    asked: Option<&Asked>,
 ) -> (Option<String>, Option<Room>) {
-    let Decision::Unschedulable(diagnosis) = schedule(pod, snapshot, profile, 0, &mut |_| 0) else {
+    if let Some(error) = asked.and_then(|asked| asked.failed.clone()) {
+        return (Some(error), None);
+    }
+    let pick = &mut |_| 0;
+    let decision = match asked {
+        Some(asked) => schedule_asked(pod, snapshot, profile, 0, pick, asked),
+        None => schedule(pod, snapshot, profile, 0, pick),
+    };
+    let Decision::Unschedulable(diagnosis) = decision else {
         return (None, None);
     };
     let freed = idle_claims(pod, snapshot, profile, &diagnosis).map(|(_, words)| words);

@@ -1,9 +1,10 @@
 //! A picture of a cluster, put together from API objects.
 
-use super::{Explanation, Gated, beyond, explain};
-use crate::config::{Config, GANG_SCHEDULING};
+use super::{Explanation, Gated, beyond, explain, extenders};
+use crate::config::{Config, GANG_SCHEDULING, Profile};
 use crate::devices::claim::{DeviceClaim, DeviceClass};
 use crate::devices::slice::Slice;
+use crate::extender::{Asked, Extenders, whole};
 use crate::gang;
 use crate::object::{Node, Pod, text};
 use crate::preempt::Budget;
@@ -21,6 +22,7 @@ use agent_runtime::resource_ref::{
 };
 use agent_runtime::timestamp::Micros;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Everything that a decision depends on.
@@ -51,6 +53,15 @@ pub struct Picture {
     config: Arc<Config>,
     /// It is of now. Otherwise it is of when the last of the nodes has said something.
     is_of_now: bool,
+    /// Nodes as they stand, where extenders want to see them.
+    whole_nodes: BTreeMap<String, Arc<str>>,
+}
+
+/// A pod that is about to be explained.
+struct Subject {
+    pod: Pod,
+    profile: Arc<Profile>,
+    on_node: String,
 }
 
 impl Picture {
@@ -61,6 +72,7 @@ impl Picture {
             world: World::new(config.clone()),
             config,
             is_of_now: false,
+            whole_nodes: BTreeMap::new(),
         }
     }
 
@@ -77,6 +89,9 @@ impl Picture {
             self.world.set_clock(newest, 0);
         }
         let name = node.name.clone();
+        if self.config.extenders.iter().any(|e| e.wants_nodes()) {
+            self.whole_nodes.insert(name.clone(), whole(object));
+        }
         self.world.set_node(&name, Some(Arc::new(node)), 0);
     }
 
@@ -142,8 +157,23 @@ impl Picture {
     }
 
     /// What the scheduler thinks of every node for this pod, as if it were not on any; an error when none of the
-    /// profiles is the pod's.
+    /// profiles is the pod's. Extenders are not asked.
     pub fn explain(mut self, object: &Value) -> Result<Explanation, String> {
+        let subject = self.subject(object)?;
+        Ok(self.explain_with(subject, None))
+    }
+
+    /// The same, with what extenders say now.
+    pub async fn explain_asking(mut self, object: &Value) -> Result<Explanation, String> {
+        let subject = self.subject(object)?;
+        let all = Extenders::new(&self.config)?;
+        let (pod, profile) = (&subject.pod, &subject.profile);
+        let (snapshot, nodes) = (&self.world.snapshot, &self.whole_nodes);
+        let asked = extenders::ask(&all, pod, object, snapshot, profile, nodes).await;
+        Ok(self.explain_with(subject, asked.as_ref()))
+    }
+
+    fn subject(&mut self, object: &Value) -> Result<Subject, String> {
         let mut pod = Pod::compile(object);
         let Some(profile) = self.config.profile(&pod).cloned() else {
             let names: Vec<_> = self
@@ -160,8 +190,21 @@ impl Picture {
         self.world.snapshot.remove_pod(&pod.uid);
         let name = (pod.namespace.clone(), pod.name.clone());
         self.world.set_pod(name, Some(Arc::new(pod.clone())), 0);
+        Ok(Subject {
+            pod,
+            profile,
+            on_node,
+        })
+    }
+
+    fn explain_with(mut self, subject: Subject, asked: Option<&Asked>) -> Explanation {
+        let Subject {
+            pod,
+            profile,
+            on_node,
+        } = subject;
         let budgets: Vec<Budget> = self.world.budgets.values().map(|b| (**b).clone()).collect();
-        let mut explanation = explain(&pod, &self.world.snapshot, &profile, &budgets);
+        let mut explanation = explain(&pod, &self.world.snapshot, &profile, &budgets, asked);
         explanation.queue = beyond::of_queue(&pod, &self.world);
         explanation.group = beyond::of_group(&pod, &mut self.world);
         let group = explanation.group.as_ref();
@@ -176,7 +219,7 @@ impl Picture {
             });
         }
         explanation.node = Some(on_node).filter(|node| !node.is_empty());
-        Ok(explanation)
+        explanation
     }
 }
 

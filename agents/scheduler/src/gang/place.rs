@@ -7,7 +7,7 @@ use crate::object::{DefaultSpread, Pod};
 use crate::plan::Plan;
 use crate::queue::Queued;
 use crate::resources::Resources;
-use crate::schedule::{Decision, Diagnosis, schedule};
+use crate::schedule::{Decision, Diagnosis, schedule, schedule_asked};
 use crate::world::World;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
@@ -79,7 +79,11 @@ pub(crate) fn place(
     }
     waiting.sort_by_cached_key(|queued| order(&queued.pod));
     let pods = waiting.iter().map(|queued| queued.pod.clone()).collect();
-    let relief = make_room(world, key, pods, needed, &kept, pick);
+    // Extenders may refuse whatever room is made, so none is where they have a say.
+    let relief = match waiting.iter().any(|q| world.asked.contains_key(&q.pod.uid)) {
+        true => Relief::Useless(None),
+        false => make_room(world, key, pods, needed, &kept, pick),
+    };
     match &relief {
         Relief::Waiting => {
             for (pod, node) in kept {
@@ -128,9 +132,12 @@ fn try_all(
         let before = bound.len();
         let mut refused: Vec<(Queued, Diagnosis)> = Vec::new();
         while let Some(queued) = open.pop_front() {
-            let known = refused
-                .iter()
-                .find(|(other, _)| fares_as(&other.pod, &queued.pod, &config));
+            let alike = |(other, _): &&(Queued, Diagnosis)| {
+                // What extenders say is of one pod.
+                !world.asked.contains_key(&queued.pod.uid)
+                    && fares_as(&other.pod, &queued.pod, &config)
+            };
+            let known = refused.iter().find(alike);
             let found = match known.map(|(_, diagnosis)| diagnosis.clone()) {
                 Some(diagnosis) => Err(diagnosis),
                 None => try_one(world, &queued.pod, start, pick),
@@ -184,7 +191,11 @@ fn try_one(
     let Some(profile) = world.config.profile(pod).cloned() else {
         return Err(Diagnosis::default());
     };
-    match schedule(pod, &world.snapshot, &profile, *start, pick) {
+    let decision = match world.asked.get(&pod.uid) {
+        Some(asked) => schedule_asked(pod, &world.snapshot, &profile, *start, pick, asked),
+        None => schedule(pod, &world.snapshot, &profile, *start, pick),
+    };
+    match decision {
         Decision::Unschedulable(diagnosis) => Err(diagnosis),
         Decision::Bind {
             node, evaluated, ..

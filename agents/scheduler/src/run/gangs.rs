@@ -21,17 +21,27 @@ pub(super) struct Report {
 
 impl Scheduler {
     /// Decides about a pod and all of its group that wait with it.
-    pub(super) fn decide_gang(&mut self, key: gang::Key, first: Queued) {
+    pub(super) async fn decide_gang(&mut self, key: gang::Key, first: Queued) {
         let mut waiting = self.world.queue.take_gang(&key);
         waiting.push(first);
         let begun = Instant::now();
         for queued in &mut waiting {
             queued.begun = Some(begun);
         }
+        match self.ask_for_all(&waiting).await {
+            Ok(asked) => self.world.asked = asked,
+            Err(error) => {
+                for queued in waiting {
+                    self.fail(queued, &error);
+                }
+                return;
+            }
+        }
         let pick = &mut |n| host::rng().random_range(0..n);
         let now = self.now();
         let verdict = place(&mut self.world, &key, waiting, &mut self.start, pick);
         metrics::decided(begun.elapsed());
+        self.world.asked.clear();
         match verdict {
             Verdict::Placed { bound, refused } => {
                 self.bind_gang(key, bound);
@@ -119,7 +129,7 @@ impl Scheduler {
 
     fn bind_together(&mut self, placed: Vec<Placed>) {
         for (queued, node) in placed {
-            self.binder.add(queued, node);
+            self.bind_placed(queued, node);
         }
     }
 
