@@ -22,7 +22,6 @@ use site::{MEMORY, OS, Site};
 pub(crate) const REJECTED: &str = "Pod was rejected: ";
 /// From this priority on a pod is critical.
 const CRITICAL_PRIORITY: i64 = 2_000_000_000;
-const MIRROR: &str = "kubernetes.io/config.mirror";
 const OS_LABEL: &str = "kubernetes.io/os";
 
 /// Whether the pod was taken once, which nothing undoes.
@@ -156,7 +155,6 @@ fn unfit(site: &Site, pod: &Value) -> Option<Why> {
 fn is_critical(pod: &Value) -> bool {
     let priority = pod["spec"]["priority"].as_i64();
     priority.is_some_and(|priority| priority >= CRITICAL_PRIORITY)
-        || pod["metadata"]["annotations"][MIRROR].is_string()
 }
 
 /// The first resource of which the pod asks for more than is left.
@@ -331,9 +329,10 @@ mod tests {
         assert_eq!(reason(&critical), None);
         critical["spec"]["nodeSelector"] = json!({"zone": "b"});
         assert_eq!(reason(&critical), Some("NodeAffinity"));
+        // No pod here is made by the node itself, and anybody can say so of his.
         let mut mirror = asking(json!({"cpu": "8"}));
-        mirror["metadata"]["annotations"] = json!({MIRROR: "x"});
-        assert_eq!(reason(&mirror), None);
+        mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+        assert_eq!(reason(&mirror), Some("OutOfcpu"));
     }
 
     #[test]
@@ -364,11 +363,8 @@ mod tests {
     #[test]
     fn a_node_that_is_short_takes_only_whom_it_must_or_who_does_not_mind() {
         let short_of = |kinds: &[&'static str], pod: &Value| {
-            let pressures = kinds.to_vec();
-            let site = Site {
-                pressures,
-                ..site()
-            };
+            let mut site = site();
+            site.pressures = kinds.to_vec();
             let verdict = refusal(&site, &Used::default(), pod, &Share::of(pod))?;
             Some((verdict.reason, verdict.message))
         };
