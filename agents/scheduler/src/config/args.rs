@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, Problems};
 use crate::object::{DefaultSpread, SpreadConstraint, WEIGHT_MAX, preferred_terms, required_terms};
-use crate::plugins::pressure_aware;
+use crate::plugins::{dynamic_resources, pressure_aware};
 use crate::selector::Labels;
 use crate::selector::NodeSelectorTerm;
 use agent_runtime::pressure::FIGURES;
@@ -168,6 +168,11 @@ impl Args {
             "DefaultPreemption" => self.preemption.take(&mut fields, problems),
             "FairShare" => Arc::make_mut(&mut self.shares).take(&mut fields, problems),
             pressure_aware::NAME => self.pressure.take(&mut fields, problems),
+            // The search is bounded in steps, and nothing is waited for.
+            dynamic_resources::NAME => {
+                fields.text("filterTimeout", problems);
+                fields.text("bindingTimeout", problems);
+            }
             _ => {}
         }
         fields.end(problems);

@@ -489,6 +489,7 @@ mod tests {
              - {maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}\n  \
              - name: InterPodAffinity\n    args: {hardPodAffinityWeight: 7, ignorePreferredTermsOfExistingPods: true}\n  \
              - name: DefaultPreemption\n    args: {minCandidateNodesPercentage: 20, minCandidateNodesAbsolute: 5}\n  \
+             - name: DynamicResources\n    args: {filterTimeout: 10s, bindingTimeout: 600s}\n  \
              - name: VolumeBinding\n    args: {bindTimeoutSeconds: 30}\n",
         )
         .unwrap();
