@@ -197,8 +197,7 @@ impl Metrics {
     /// Counts a request that this server gave up.
     pub(crate) fn terminate(&self, info: &RequestInfo, served: Option<&Resource>, code: u16) {
         let labels = Labels::of(info, served, false);
-        let labels = [labels.verb, labels.group, labels.version, labels.resource];
-        self.calls.terminated(labels, &code.to_string());
+        self.calls.terminated(&labels, &code.to_string());
     }
 
     /// Counts a call of the conversion webhook of a definition; `failure` is the sort of what went wrong.

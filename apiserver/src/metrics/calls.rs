@@ -10,6 +10,8 @@ use prometheus::{
     Registry,
 };
 
+use super::requests::Labels;
+
 /// Kubernetes' buckets of an admission step, and of a webhook.
 pub(super) const STEP_BUCKETS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
 const WEBHOOK_BUCKETS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0];
@@ -158,7 +160,16 @@ impl Calls {
             terminations: counters(
                 "apiserver_request_terminations_total",
                 "Number of requests which apiserver terminated in self-defense.",
-                &["verb", "group", "version", "resource", "component", "code"],
+                &[
+                    "verb",
+                    "group",
+                    "version",
+                    "resource",
+                    "subresource",
+                    "scope",
+                    "component",
+                    "code",
+                ],
             ),
             deprecated: gauges(
                 "apiserver_requested_deprecated_apis",
@@ -241,9 +252,18 @@ impl Calls {
         })
     }
 
-    /// This server gave a request up. The labels are those of its counter, up to the resource.
-    pub(super) fn terminated(&self, [verb, group, version, resource]: [&str; 4], code: &str) {
-        let labels = [verb, group, version, resource, "apiserver", code];
+    /// This server gave a request up.
+    pub(super) fn terminated(&self, of: &Labels<'_>, code: &str) {
+        let labels = [
+            of.verb,
+            of.group,
+            of.version,
+            of.resource,
+            of.subresource,
+            of.scope,
+            "apiserver",
+            code,
+        ];
         self.terminations.with_label_values(&labels).inc();
     }
 
@@ -328,7 +348,15 @@ mod tests {
         calls.authenticated(None);
         calls.authorized(&Decision::allow(""));
         calls.authorized(&Decision::no_opinion("why"));
-        calls.terminated(["LIST", "", "v1", "pods"], "504");
+        let terminated = Labels {
+            verb: "LIST",
+            group: "",
+            version: "v1",
+            resource: "pods",
+            subresource: "",
+            scope: "cluster",
+        };
+        calls.terminated(&terminated, "504");
         calls.deprecated("endpoints");
         calls.certified(5_000);
         calls.admitted("admit", "CREATE", false, Duration::ZERO);
@@ -375,7 +403,7 @@ mod tests {
             "apiserver_client_certificate_expiration_seconds_bucket{le=\"7200\"} 1".to_owned(),
             "apiserver_client_certificate_expiration_seconds_bucket{le=\"3600\"} 0".to_owned(),
             "authorization_attempts_total{result=\"no-opinion\"} 1".to_owned(),
-            "apiserver_request_terminations_total{code=\"504\",component=\"apiserver\",group=\"\",resource=\"pods\",verb=\"LIST\",version=\"v1\"} 1".to_owned(),
+            "apiserver_request_terminations_total{code=\"504\",component=\"apiserver\",group=\"\",resource=\"pods\",scope=\"cluster\",subresource=\"\",verb=\"LIST\",version=\"v1\"} 1".to_owned(),
             "apiserver_requested_deprecated_apis{group=\"\",removed_release=\"\",resource=\"endpoints\",subresource=\"\",version=\"v1\"} 1".to_owned(),
             "apiserver_admission_step_admission_duration_seconds_count{operation=\"CREATE\",rejected=\"false\",type=\"admit\"} 1".to_owned(),
             format!("apiserver_admission_webhook_request_total{{code=\"600\",{hook},rejected=\"true\",type=\"admit\"}} 1"),

@@ -61,8 +61,8 @@ pub(super) struct Labels<'a> {
     pub(super) group: &'a str,
     pub(super) version: &'a str,
     pub(super) resource: &'a str,
-    subresource: &'a str,
-    scope: &'static str,
+    pub(super) subresource: &'a str,
+    pub(super) scope: &'static str,
 }
 
 impl<'a> Labels<'a> {
