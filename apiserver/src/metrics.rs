@@ -7,6 +7,7 @@ mod requests;
 mod storage;
 mod watched;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::proto::MetricFamily;
@@ -54,6 +55,9 @@ pub(crate) struct Metrics {
     reloads: IntCounterVec,
     expiries: IntGaugeVec,
     audit_lost: IntCounterVec,
+    /// Held while figures are brought up to date and read: two readers at a time would find services left out that are
+    /// there, and count what was lost twice.
+    showing: Mutex<()>,
 }
 
 /// What conversion webhooks did.
@@ -172,6 +176,7 @@ impl Metrics {
             reloads,
             expiries,
             audit_lost,
+            showing: Mutex::default(),
         }
     }
 
@@ -237,6 +242,7 @@ impl Metrics {
     }
 
     pub(crate) fn render(&self, server: &ApiServer) -> String {
+        let showing = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
         for cache in server.world.caches() {
             if let Some(resource) = cache.shapes.first() {
                 let count = i64::try_from(cache.len()).unwrap_or(i64::MAX);
@@ -260,6 +266,7 @@ impl Metrics {
         // The process's own registry holds what the store counts, under etcd's names, and the process's memory and CPU.
         let mut families = prometheus::gather();
         families.extend(self.registry.gather());
+        drop(showing);
         encoded(&families)
     }
 
