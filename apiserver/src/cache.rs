@@ -34,8 +34,9 @@ const AGED_BYTES_MAX: usize = 1 << 20;
 
 /// A cache with fewer bytes of objects is left as it is.
 const PACKED_BYTES_MIN: usize = 1 << 20;
-/// Objects that are looked at in one step: some milliseconds.
+/// Objects that are looked at in one step, and bytes that are packed in it: some milliseconds.
 const PACKED_AT_ONCE: usize = 256;
+const PACKED_BYTES_AT_ONCE: usize = 2 << 20;
 
 /// The latest changes keep their events as they were sent, where these are not long: whoever reads in time sends the same.
 const FRAMES_MAX: usize = 64;
@@ -571,14 +572,22 @@ impl Cache {
         let tree = self.read().tree.clone();
         let mut all = tree.iter_from(&rest.start);
         let mut packed = Vec::new();
-        for entry in all.by_ref().take(PACKED_AT_ONCE) {
+        let (mut looked_at, mut bytes) = (0, 0);
+        let next = loop {
+            let Some(entry) = all.next() else { break None };
+            if looked_at == PACKED_AT_ONCE || bytes >= PACKED_BYTES_AT_ONCE {
+                break Some(entry.key().to_owned());
+            }
+            looked_at += 1;
             if entry.revision <= rest.after || entry.revision > rest.upto {
                 rest.packer.pass(&entry.encoded.json);
-            } else if let Some(one) = entry.packed(&mut rest.packer) {
+                continue;
+            }
+            bytes += entry.json_len();
+            if let Some(one) = entry.packed(&mut rest.packer) {
                 packed.push((entry.clone(), Arc::new(one)));
             }
-        }
-        let next = all.next().map(|entry| entry.key().to_owned());
+        };
         // Else the chunks would be copied.
         drop(all);
         drop(tree);
@@ -785,6 +794,32 @@ mod tests {
             changed.encoded.json.room() * 10 < changed.json_len(),
             "by itself it is packed as well"
         );
+    }
+
+    #[test]
+    fn few_large_objects_are_packed_in_one_step() {
+        let cache = Cache::new(Vec::new(), "/registry/configmaps/".into());
+        let large = |at: usize| {
+            let data = "abcdefgh".repeat(8_000);
+            let value = format!(
+                r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"{at}"}},"data":{{"a":"{data}"}}}}"#
+            );
+            let key = format!("/registry/configmaps/n/{at:03}");
+            let stored = Opened::from(Bytes::from(value));
+            cache.entry(&key, &stored, 3).unwrap()
+        };
+        cache.reset((0..100).map(large).collect(), 5);
+        let mut rest = cache.at_rest().unwrap();
+        let (mut steps, mut packed) = (0, 0);
+        let mut goes_on = true;
+        while goes_on {
+            goes_on = cache.pack(&mut rest);
+            let small = |entry: &&Arc<Entry>| entry.encoded.json.room() < 60_000;
+            let now = cache.snapshot(5).tree.iter_from("").filter(small).count();
+            assert!((now - packed) * 64_000 <= PACKED_BYTES_AT_ONCE + 64_000);
+            (steps, packed) = (steps + 1, now);
+        }
+        assert_eq!((steps, packed), (4, 99), "others are packed against one");
     }
 
     #[test]
