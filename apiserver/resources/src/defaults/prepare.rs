@@ -1,6 +1,8 @@
 //! What creates and updates do to an object besides the generic rules of [`crate::Resource`]: the first status, fields
 //! that another door owns, and the few fields that are written in one form and kept in another.
 
+use std::collections::BTreeSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use schema::Object;
@@ -389,25 +391,25 @@ pub(crate) fn status_only(subresource: &str, new: &mut Object, old: &Object) {
 /// The same for claims on devices. What drivers tell of devices goes with them.
 pub(crate) fn claim_status(subresource: &str, new: &mut Object, old: &Object) {
     status_only(subresource, new, old);
-    let results = |claim: &Object| {
+    let named = |device: &Value| {
+        ["driver", "pool", "device", "shareID"].map(|field| device.text(field).to_owned())
+    };
+    let results = |claim: &Object| -> BTreeSet<[String; 4]> {
         let allocation = claim.at("status").at("allocation");
-        allocation.at("devices").list("results").to_vec()
+        let results = allocation.at("devices").list("results");
+        results.iter().map(named).collect()
     };
     let (now, before) = (results(new), results(old));
-    let is_same = |device: &Value, result: &Value| {
-        let fields = ["driver", "pool", "device", "shareID"];
-        fields
-            .iter()
-            .all(|field| device.text(field) == result.text(field))
-    };
-    let is_in = |device: &Value, results: &[Value]| results.iter().any(|one| is_same(device, one));
     let Some(status) = new.get_mut(&["status"]).and_then(Value::as_object_mut) else {
         return;
     };
     let Some(devices) = status.get_mut("devices").and_then(Value::as_array_mut) else {
         return;
     };
-    devices.retain(|device| !is_in(device, &before) || is_in(device, &now));
+    devices.retain(|device| {
+        let device = named(device);
+        !before.contains(&device) || now.contains(&device)
+    });
     if devices.is_empty() {
         status.remove("devices");
     }

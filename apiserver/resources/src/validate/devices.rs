@@ -259,6 +259,9 @@ pub(crate) fn spec_update(new: &Object, old: &Object, errors: &mut ErrorList) {
 
 /// As many consumers may use a claim at a time.
 const CONSUMERS_MAX: usize = 256;
+/// Devices that a claim may have got, and parameters that go with them: those of the class and those of the claim.
+const RESULTS_MAX: usize = 32;
+const CONFIGS_MAX: usize = 2 * REQUESTS_MAX;
 
 /// Who may use a claim, and which devices it has got.
 pub(crate) fn claim_status(subresource: &str, new: &Object, old: &Object, errors: &mut ErrorList) {
@@ -297,8 +300,15 @@ pub(crate) fn claim_status(subresource: &str, new: &Object, old: &Object, errors
         let detail = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set";
         errors.push(FieldError::forbidden(&reserved, detail));
     }
-    if !allocation.is_null() && !allocated.is_null() {
-        immutable(allocation, allocated, &path.child("allocation"), errors);
+    let path = path.child("allocation");
+    match (allocation.is_null(), allocated.is_null()) {
+        (false, false) => immutable(allocation, allocated, &path, errors),
+        (false, true) => {
+            let (devices, path) = (allocation.at("devices"), path.child("devices"));
+            bounded(devices, "results", RESULTS_MAX, &path, errors);
+            bounded(devices, "config", CONFIGS_MAX, &path, errors);
+        }
+        (true, _) => {}
     }
 }
 

@@ -781,6 +781,15 @@ fn a_claim_is_reserved_where_it_has_devices() {
     let many: Vec<Value> = (0..257).map(|n| user(&n.to_string())).collect();
     let many = json!({"allocation": allocation(&["a"]), "reservedFor": many});
     assert_eq!(told(&free, many).0.len(), 1);
+    let too_many = json!({"allocation": allocation(&["a"; 33])});
+    assert_eq!(
+        told(&free, too_many).0,
+        ["Too many: 33: must have at most 32 items"]
+    );
+    assert_eq!(
+        told(&free, json!({"allocation": allocation(&["a"; 32])})).0,
+        none()
+    );
     let other = json!({"allocation": allocation(&["a"])});
     assert!(told(&held, other).0[0].ends_with("field is immutable"));
 
