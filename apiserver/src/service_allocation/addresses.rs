@@ -29,6 +29,8 @@ const SERVER: Owner<'static> = Owner::Manager(managed::SERVER, "");
 const LOOK_EVERY: Duration = Duration::from_secs(180);
 /// An address this young may be of a Service that has not been seen yet.
 const YOUNG_SECONDS: i64 = 60;
+/// Objects that are read in one step.
+const AT_ONCE: usize = 64;
 
 fn kind() -> ApiResult<&'static Resource> {
     resources::find(GROUP, "v1", PLURAL).ok_or_else(ApiError::no_such_resource)
@@ -86,13 +88,20 @@ pub(crate) async fn keep(server: &Arc<ApiServer>) {
     }
 }
 
+/// All objects of a kind. Others may have their turn in between: there can be very many.
+async fn objects(server: &ApiServer, group: &str, plural: &str) -> Vec<Object> {
+    let mut objects = Vec::new();
+    for some in server.world.list(group, plural, "").chunks(AT_ONCE) {
+        objects.extend(some.iter().map(|entry| entry.object()));
+        tokio::task::yield_now().await;
+    }
+    objects
+}
+
 async fn put_right(server: &Arc<ApiServer>) -> ApiResult<()> {
     let kind = kind()?;
-    let objects = |group: &str, plural: &str| -> Vec<Object> {
-        let all = server.world.list(group, plural, "");
-        all.iter().map(|entry| entry.object()).collect()
-    };
-    let (services, addresses) = (objects("", "services"), objects(GROUP, PLURAL));
+    let services = objects(server, "", "services").await;
+    let addresses = objects(server, GROUP, PLURAL).await;
     let context = internal(server, kind, "", "");
     let (missing, orphans) = amiss(&services, &addresses, context.now);
     for (address, (namespace, name)) in missing {
@@ -109,7 +118,7 @@ async fn put_right(server: &Arc<ApiServer>) -> ApiResult<()> {
         );
         let object = object(address, (namespace, name))?;
         match create::create_object(&context, kind, object, false, SERVER).await {
-            Err(error) if error.reason != "AlreadyExists" => return Err(error),
+            Err(error) if error.reason != "AlreadyExists" => stop_at(error, name)?,
             _ => {}
         }
     }
@@ -122,10 +131,20 @@ async fn put_right(server: &Arc<ApiServer>) -> ApiResult<()> {
             })
         };
         match server.change(kind, "", name, false, &mut decide).await {
-            Err(error) if error.code != 404 => return Err(error),
+            Err(error) if error.code != 404 => stop_at(error, name)?,
             _ => {}
         }
     }
+    Ok(())
+}
+
+/// What is wrong with one does not keep the others from being put right, but for a store that does not answer.
+fn stop_at(error: ApiError, name: &str) -> ApiResult<()> {
+    if error.code >= 500 {
+        return Err(error);
+    }
+    let message = error.message;
+    tracing::warn!(name, message, "an address cannot be put right");
     Ok(())
 }
 
