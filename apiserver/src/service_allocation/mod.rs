@@ -257,16 +257,16 @@ fn settle_address(ranges: &Ranges, taken: &Taken, service: &mut Object) -> ApiRe
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        if wanted.is_empty() {
-            let address = ranges
-                .pick(&taken.addresses, &mut host::random)
-                .ok_or_else(|| {
-                    ApiError::internal("failed to allocate a serviceIP: range is full")
-                })?;
-            service.set(&["spec", "clusterIP"], address.to_string());
-        } else {
+        // What is wanted is looked at as if it were in the other field.
+        if !wanted.is_empty() {
             service.set(&["spec", "clusterIP"], wanted);
         }
+    }
+    if needs_address(service) {
+        let address = ranges
+            .pick(&taken.addresses, &mut host::random)
+            .ok_or_else(|| ApiError::internal("failed to allocate a serviceIP: range is full"))?;
+        service.set(&["spec", "clusterIP"], address.to_string());
     } else if let Some(text) = has_address(service).map(str::to_owned) {
         let address: Option<Ipv4Addr> = text.parse().ok();
         match address {
@@ -526,6 +526,35 @@ pub(crate) fn for_delete(resource: &Resource, service: &Object) -> Extra {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_is_asked_for_is_of_the_range_and_free_whichever_field_has_it() {
+        let range = Range::parse("10.96.0.0/28").unwrap();
+        let ranges = Ranges::of(range, std::iter::empty());
+        let taken = Taken {
+            addresses: BTreeSet::from([Ipv4Addr::new(10, 96, 0, 3)]),
+            ports: BTreeSet::new(),
+        };
+        let settled = |spec: Value| {
+            let object = json!({"metadata": {"name": "s", "namespace": "n"}, "spec": spec});
+            let mut service = Object::new(object).unwrap();
+            settle_address(&ranges, &taken, &mut service).map(|()| service)
+        };
+        let in_one = |address: &str| json!({ "clusterIP": address });
+        let in_list = |address: &str| json!({ "clusterIPs": [address] });
+        for address in ["8.8.8.8", "10.96.0.3", "10.96.0.16"] {
+            assert!(settled(in_one(address)).is_err(), "{address}");
+            assert!(settled(in_list(address)).is_err(), "{address}");
+        }
+        for (asked, address) in [("10.96.0.5", Some("10.96.0.5")), ("None", None)] {
+            for spec in [in_one(asked), in_list(asked)] {
+                assert_eq!(has_address(&settled(spec).unwrap()), address);
+            }
+        }
+        let service = settled(json!({})).unwrap();
+        let address = has_address(&service).unwrap().parse().unwrap();
+        assert!(ranges.contain(address) && !taken.addresses.contains(&address));
+    }
 
     #[test]
     fn updates_keep_what_they_do_not_mention() {
