@@ -105,12 +105,20 @@ struct Taken {
 }
 
 impl Taken {
-    fn read(server: &ApiServer, with_ports: bool) -> Taken {
-        let services = server.world.list("", "services", "");
-        let addresses = services
-            .iter()
-            .filter_map(|entry| entry.field("spec.clusterIP").parse().ok());
-        let addresses = addresses.chain(addresses::all(server)).collect();
+    /// Only what is asked for: most updates of Services ask for neither, and there can be very many Services.
+    fn read(server: &ApiServer, with_addresses: bool, with_ports: bool) -> Taken {
+        let (mut services, mut addresses) = (Vec::new(), BTreeSet::new());
+        if with_addresses || with_ports {
+            services = server.world.list("", "services", "");
+        }
+        if with_addresses {
+            addresses.extend(addresses::all(server));
+            let of_services = services.iter();
+            addresses.extend(
+                of_services
+                    .filter_map(|entry| entry.field("spec.clusterIP").parse::<Ipv4Addr>().ok()),
+            );
+        }
         let ports = services
             .iter()
             .filter(|entry| {
@@ -180,7 +188,7 @@ impl Plan {
         let Plan::Service(ranges) = self else {
             return Ok(Extra::default());
         };
-        let taken = Taken::read(server, wants_ports(service));
+        let taken = Taken::read(server, true, wants_ports(service));
         let mut extra = Extra::default();
         check_families(service)?;
         settle_address(ranges, &taken, service)?;
@@ -412,7 +420,7 @@ pub(crate) async fn for_update(
     }
     let old_ports = named_ports(old);
     let kept_address = has_address(old).is_some() && has_address(old) == has_address(new);
-    let mut taken = Taken::read(server, wants_ports(new));
+    let mut taken = Taken::read(server, !kept_address, wants_ports(new));
     taken.ports.retain(|port| !old_ports.contains(port));
     if !kept_address {
         settle_address(&ranges(server)?, &taken, new)?;
