@@ -207,11 +207,12 @@ pub(crate) fn pod_subresource(
 /// The claims that were made for a pod are those of its entries.
 fn claim_statuses(pod: &Object, errors: &mut ErrorList) {
     let path = Path::new("status");
-    let entries = spec(pod).list("resourceClaims");
+    let entries = spec(pod).list("resourceClaims").iter();
+    let entries: BTreeSet<&str> = entries.map(|entry| entry.text("name")).collect();
     let mut seen = BTreeSet::new();
     for (path, status) in super::items(status(pod), "resourceClaimStatuses", &path) {
         let (name, path) = (status.text("name"), path.child("name"));
-        if !entries.iter().any(|entry| entry.text("name") == name) {
+        if !entries.contains(name) {
             let detail = "must match the name of an entry in `spec.resourceClaims`";
             errors.push(FieldError::invalid(&path, name, detail));
         }
