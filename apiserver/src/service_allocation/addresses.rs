@@ -138,9 +138,10 @@ async fn put_right(server: &Arc<ApiServer>) -> ApiResult<()> {
     Ok(())
 }
 
-/// What is wrong with one does not keep the others from being put right, but for a store that does not answer.
+/// What is wrong with one does not keep the others from being put right, but for a store that does not answer, or has too
+/// much to do.
 fn stop_at(error: ApiError, name: &str) -> ApiResult<()> {
-    if error.code >= 500 {
+    if error.code >= 500 || error.code == 429 {
         return Err(error);
     }
     let message = error.message;
