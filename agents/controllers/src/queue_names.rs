@@ -44,6 +44,8 @@ fn queue_name(controller: &'static str) -> &'static str {
         "node-ipam-controller" => "cidrallocator_node",
         "bootstrap-signer-controller" => "bootstrap_signer_queue",
         "service-lb-controller" => "service",
+        "resourceclaim-controller" => "resource_claim",
+        "service-cidr-controller" => "ipaddresses",
         // Those that have no queue there, and those that are called alike.
         other => other,
     }
