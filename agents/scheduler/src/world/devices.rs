@@ -65,8 +65,11 @@ impl World {
 
     /// A claim on devices is now like this, or gone.
     pub fn set_device_claim(&mut self, name: Name, new: Option<Arc<DeviceClaim>>, now: Millis) {
-        let old = self.devices().set_claim(name.clone(), new.clone());
-        match (old, new) {
+        let old = self.devices().set_claim(name.clone(), new);
+        let now_is = self.snapshot.devices.claim(&name.0, &name.1).cloned();
+        match (old, now_is) {
+            // We have written it since: what is late is no news.
+            (Some(old), Some(new)) if Arc::ptr_eq(&old, &new) => {}
             (old, Some(new)) => self.wake_by_devices(DeviceChange::Claim { old, new }, now),
             (Some(old), None) if old.allocation.is_some() => {
                 self.wake_by_devices(DeviceChange::Freed, now);
@@ -264,6 +267,11 @@ mod tests {
             Decision::Unschedulable(_)
         ));
         world.queue.park(queued, refused_by, 20_000);
+        put(&mut world, &claim("c"), 50_000);
+        assert!(
+            world.pop(50_000).is_none(),
+            "the watch lags behind our write"
+        );
         let mut free = claim("c");
         free["metadata"]["resourceVersion"] = json!("3");
         put(&mut world, &free, 60_000);
