@@ -10,7 +10,7 @@ pub(crate) use victims::{fits, in_order_of_reprieve};
 use crate::config::Profile;
 use crate::gang::Others;
 use crate::object::Pod;
-use crate::plugins::Rejection;
+use crate::plugins::{Prepared, Rejection, dynamic_resources};
 use crate::schedule::{Diagnosis, count_reasons};
 use crate::snapshot::{NodeInfo, Snapshot};
 use budget::split_by_budget;
@@ -116,6 +116,15 @@ pub(crate) fn candidates(
         Rejection::lasting("Preemption is not helpful for scheduling");
         diagnosis.nodes - promising.len()
     ];
+    // Prepared once, so that what may be done for a decision is not done again for every node.
+    let mut filters = profile.filters.iter();
+    let devices = filters.find(|filter| filter.name == dynamic_resources::NAME);
+    let devices = devices.map(|filter| (filter.prepare)(pod, snapshot, &profile.args));
+    let has_devices = |node: &str| match (&devices, snapshot.node(node)) {
+        (Some(Prepared::RejectAll(rejection)), _) => Err(rejection.clone()),
+        (Some(Prepared::Only(_, check) | Prepared::Each(check)), Some(info)) => check(info),
+        _ => Ok(()),
+    };
     let (mut candidates, mut pointless) = (Vec::new(), BTreeSet::new());
     let mut trial = snapshot.clone();
     // Room that is kept for others of at least this priority is not there to be made once more.
@@ -128,7 +137,16 @@ pub(crate) fn candidates(
         offset % promising.len()
     };
     for name in promising[start..].iter().chain(&promising[..start]) {
-        match select_victims(pod, &mut trial, profile, name, budgets, others) {
+        let found = select_victims(
+            pod,
+            &mut trial,
+            profile,
+            name,
+            budgets,
+            others,
+            &has_devices,
+        );
+        match found {
             // What keeps the pod away is not that there is no room.
             Ok(candidate) if candidate.victims.is_empty() => {
                 pointless.insert(format!("expected at least one victim pod on node {name:?}"));
@@ -333,6 +351,27 @@ mod tests {
                 "[expected at least one victim pod on node \"a\", expected at least one victim pod on node \"b\"]".into()
             )
         );
+    }
+
+    #[test]
+    fn nobody_has_to_leave_a_node_that_lacks_the_devices() {
+        use crate::devices::testing::{card_class, cards, claim, devices, using};
+        let mut asking = pod("p", 10, "2", "");
+        asking.resource_claims = crate::plugins::testing::pod(using(&["c"])).resource_claims;
+        let on = |node_with_card: &str| {
+            let mut cluster = snapshot(
+                vec![node("a", json!({}), json!({}))],
+                vec![pod("a1", 1, "4", "a")],
+            );
+            let objects = [claim("c"), card_class(), cards(node_with_card, &["x"])];
+            cluster.devices = Arc::new(devices(&objects));
+            plan(&asking, &cluster, &[]).1
+        };
+        assert_eq!(victims(&on("a")), ("a", vec!["a1"]));
+        let Preemption::Useless(words) = on("elsewhere") else {
+            panic!()
+        };
+        assert!(words.contains("1 cannot allocate all claims"), "{words}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::classes;
 use crate::config::Profile;
 use crate::extender::Asked;
 use crate::object::Pod;
-use crate::plugins::{Check, Prepared, Reads, Rejection};
+use crate::plugins::{Check, Filter, Prepared, Reads, Rejection};
 use crate::snapshot::{NodeInfo, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -98,7 +98,7 @@ impl<'a> Filters<'a> {
         snapshot: &'a Snapshot,
         profile: &'a Profile,
     ) -> Filters<'a> {
-        Filters::prepare_some(pod, snapshot, profile, |_| true)
+        Filters::prepare_those(pod, snapshot, profile, |_| true)
     }
 
     /// Only those filters that read what is wanted.
@@ -108,12 +108,31 @@ impl<'a> Filters<'a> {
         profile: &'a Profile,
         wanted: impl Fn(Reads) -> bool,
     ) -> Filters<'a> {
+        Filters::prepare_those(pod, snapshot, profile, |filter| wanted(filter.reads))
+    }
+
+    /// All filters without the one of this name.
+    pub(crate) fn prepare_all_but(
+        name: &str,
+        pod: &'a Pod,
+        snapshot: &'a Snapshot,
+        profile: &'a Profile,
+    ) -> Filters<'a> {
+        Filters::prepare_those(pod, snapshot, profile, |filter| filter.name != name)
+    }
+
+    fn prepare_those(
+        pod: &'a Pod,
+        snapshot: &'a Snapshot,
+        profile: &'a Profile,
+        wanted: impl Fn(&Filter) -> bool,
+    ) -> Filters<'a> {
         let mut filters = Filters {
             reject_all: None,
             only: None,
             checks: Vec::new(),
         };
-        for filter in profile.filters.iter().filter(|filter| wanted(filter.reads)) {
+        for filter in profile.filters.iter().filter(|filter| wanted(filter)) {
             match (filter.prepare)(pod, snapshot, &profile.args) {
                 Prepared::Pass => {}
                 Prepared::RejectAll(rejection) => {

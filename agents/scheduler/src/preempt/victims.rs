@@ -5,14 +5,14 @@ use super::budget::{Budget, split_by_budget};
 use crate::config::Profile;
 use crate::gang::Others;
 use crate::object::Pod;
-use crate::plugins::Rejection;
+use crate::plugins::{Rejection, dynamic_resources};
 use crate::schedule::Filters;
 use crate::snapshot::Snapshot;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// The smallest set found by taking all lower pods away and putting back, the most important first, what may stay.
-/// Leaves `trial` as it was.
+/// Leaves `trial` as it was. `has_devices` says whether a node has those that the pod claims.
 pub(super) fn select_victims(
     pod: &Pod,
     trial: &mut Snapshot,
@@ -20,6 +20,7 @@ pub(super) fn select_victims(
     node: &str,
     budgets: &[Budget],
     others: &Others,
+    has_devices: &dyn Fn(&str) -> Result<(), Rejection>,
 ) -> Result<Candidate, Rejection> {
     let lower: Vec<Arc<Pod>> = trial
         .node(node)
@@ -40,6 +41,7 @@ pub(super) fn select_victims(
         trial.remove_pod(&victim.uid);
     }
     let selected = fits(pod, trial, profile, node)
+        .and_then(|()| has_devices(node))
         .map(|()| reprieve(pod, trial, profile, node, lower.clone(), budgets));
     for victim in lower {
         if !trial.holds(&victim.uid) {
@@ -54,13 +56,14 @@ pub(super) fn select_victims(
     })
 }
 
+/// Whether the node takes the pod, not counting devices: no pod that leaves gives them back, and to look for them takes long.
 pub(crate) fn fits(
     pod: &Pod,
     trial: &Snapshot,
     profile: &Profile,
     node: &str,
 ) -> Result<(), Rejection> {
-    let filters = Filters::prepare(pod, trial, profile);
+    let filters = Filters::prepare_all_but(dynamic_resources::NAME, pod, trial, profile);
     if let Some((_, rejection)) = filters.reject_all {
         return Err(rejection);
     }
@@ -110,4 +113,26 @@ pub(crate) fn in_order_of_reprieve(mut pods: Vec<Arc<Pod>>, budgets: &[Budget]) 
 /// Sorts the most important first: higher priority, then started earlier.
 fn importance(pod: &Pod) -> (Reverse<i32>, String) {
     (Reverse(pod.priority), pod.started.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::devices::testing::{card_class, cards, claim, devices, using};
+    use crate::plan::Plan;
+    use crate::plugins::testing::{node, pod, snapshot};
+    use serde_json::json;
+
+    #[test]
+    fn a_pod_that_was_promised_its_devices_fits_where_they_are() {
+        let asking = pod(using(&["c"]));
+        let mut cluster = snapshot(vec![node("a", json!({}), json!({}))], vec![]);
+        let objects = [claim("c"), card_class(), cards("a", &["x"])];
+        cluster.devices = Arc::new(devices(&objects));
+        let profile = Profile::default();
+        let plan = Plan::of(&cluster, &asking, "a", &profile);
+        plan.assume(&mut cluster, "a");
+        assert!(cluster.devices.is_promised("uid-c"));
+        assert_eq!(fits(&asking, &cluster, &profile, "a"), Ok(()));
+    }
 }
