@@ -34,7 +34,7 @@ impl<'a> Counters<'a> {
         }
         for (counter, amount) in needs {
             if let Some(left) = left.get_mut(&counter) {
-                *left -= amount;
+                *left = left.saturating_sub(amount);
             }
         }
         true
@@ -50,7 +50,7 @@ impl<'a> Counters<'a> {
         };
         for (counter, amount) in needs(candidate.device) {
             if let Some(left) = left.get_mut(&counter) {
-                *left += amount;
+                *left = left.saturating_add(amount);
             }
         }
     }
