@@ -55,7 +55,9 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         }
         let shared = change.new.as_ref();
         let shared = shared.filter(|claim| owning_pod(&claim.metadata).is_none());
-        if let Some(claim) = shared.filter(|claim| claim.status.allocation.is_some()) {
+        let shared = shared.filter(|claim| claim.status.allocation.is_some());
+        let before = change.old.as_deref();
+        if let Some(claim) = shared.filter(|claim| may_lack_users(before, claim)) {
             enqueue_users(claim, &pods.in_namespace(&claim.metadata.namespace), &keys);
         }
     });
@@ -73,6 +75,19 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
             }
         }
     });
+}
+
+/// Whether users may lack their reservation for what has become of the claim. That there is one more, or something else was
+/// written, is no reason to go through all pods.
+fn may_lack_users(old: Option<&ResourceClaim>, new: &ResourceClaim) -> bool {
+    old.is_none_or(|old| {
+        old.metadata.uid != new.metadata.uid
+            || old.status.allocation.is_none()
+            || !new
+                .status
+                .reserved_for
+                .starts_with(&old.status.reserved_for)
+    })
 }
 
 /// A claim that was not made for one pod may wait to be reserved for those that have a node.

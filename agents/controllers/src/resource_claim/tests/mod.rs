@@ -347,6 +347,18 @@ async fn templates_and_claims_wake_the_pods_that_wait_for_them() {
         "it may be reserved now"
     );
     assert_eq!(woken(&both, appears(claim("", ""))).await, ["a/k"]);
+    let (bare, used) = (claim("", "allocation: {}"), claim("", RESERVED));
+    let later = |text: &str| appears(text.replace("'7'", "'8'"));
+    assert_eq!(
+        woken(&[&*there, &*bare], later(&used)).await,
+        ["a/k"],
+        "one more user is no reason to look for others"
+    );
+    assert_eq!(
+        woken(&[&*there, &*used], later(&bare)).await,
+        ["a/k", "a/pod/p"],
+        "who is taken off may still use it"
+    );
     let made = appears(claim(OWNED, ""));
     assert_eq!(woken(&[&*other], made).await, ["a/k", "a/pod/p"]);
 }
