@@ -14,7 +14,8 @@ pub(super) fn base(pod: &str, claim: &str) -> String {
         return format!("{pod}-{claim}-");
     }
     let part = |name: &str| -> String {
-        let room = name.len() * BASE_MAX / length;
+        // No name begins with a hyphen.
+        let room = (name.len() * BASE_MAX / length).max(1);
         name.chars().take(room).collect()
     };
     let pod = part(pod);
@@ -66,6 +67,7 @@ mod tests {
             short.starts_with("ppp") && short.ends_with("ccc"),
             "{short}"
         );
+        assert!(base("p", &"c".repeat(63)).starts_with("p-ccc"));
         let dotted = base(&format!("{}.{}", "p".repeat(44), "p".repeat(155)), &claim);
         assert!(!dotted.contains(".-") && dotted.contains("p-c"), "{dotted}");
         assert!(
