@@ -15,7 +15,8 @@ pub(super) const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
 enum Standing {
     Stays,
     Gone,
-    /// The caches do not know the pod. They may be late, and a pod that is just being scheduled needs its reservation.
+    /// The caches do not know the pod, or still one of its name before it. They may be late, and a pod that is just being
+    /// scheduled needs its reservation.
     Unknown,
 }
 
@@ -77,7 +78,8 @@ fn standing(consumer: &Value, namespace: &str, world: &World) -> Standing {
     }
     match world.caches.pods.get(namespace, text(consumer, "name")) {
         None => Standing::Unknown,
-        Some(pod) if pod.metadata.uid != text(consumer, "uid") || is_done(&pod) => Standing::Gone,
+        Some(pod) if pod.metadata.uid != text(consumer, "uid") => Standing::Unknown,
+        Some(pod) if is_done(&pod) => Standing::Gone,
         Some(_) => Standing::Stays,
     }
 }
