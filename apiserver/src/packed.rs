@@ -118,9 +118,12 @@ mod tests {
     fn pod(name: &str, node: &str, image: &str) -> Json {
         let conditions = ["Initialized", "Ready", "ContainersReady", "PodScheduled"];
         let conditions = conditions.map(|one| json!({"type": one, "status": "True", "lastTransitionTime": "2026-11-27T14:29:17Z"}));
+        let env: Vec<_> = (0..20)
+            .map(|at| json!({"name": format!("SETTING_{at}"), "value": "as the template has it"}))
+            .collect();
         let pod = json!({
             "kind": "Pod", "apiVersion": "v1", "metadata": {"name": name, "namespace": "default", "labels": {"app": "web"}},
-            "spec": {"nodeName": node, "containers": [{"name": "c", "image": image, "resources": {"requests": {"cpu": "100m"}},
+            "spec": {"nodeName": node, "containers": [{"name": "c", "image": image, "env": env, "resources": {"requests": {"cpu": "100m"}},
                 "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}],
                 "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
                     {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]},
