@@ -254,7 +254,8 @@ mod tests {
             text.contains("NodeResourcesFit  1      Insufficient cpu  small"),
             "{text}"
         );
-        assert!(text.ends_with("PodTopologySpread, InterPodAffinity\n"));
+        let ends = "PodTopologySpread, InterPodAffinity, DynamicResources\n";
+        assert!(text.ends_with(ends), "{text}");
     }
 
     #[test]
@@ -308,7 +309,7 @@ mod tests {
         assert_eq!(value["whatIf"], json!(["Node b"]));
         assert_eq!(value["best"], json!(["b"]));
         assert_eq!(value["nodes"][2]["feasible"], false);
-        assert_eq!(value["nodes"][0]["filters"].as_array().unwrap().len(), 12);
+        assert_eq!(value["nodes"][0]["filters"].as_array().unwrap().len(), 13);
         assert_eq!(value["nodes"][0]["scores"][0]["plugin"], "TaintToleration");
     }
 }
