@@ -4,6 +4,7 @@
 use super::{Scheduler, WRITES_MAX, status_of};
 use crate::config::Profile;
 use crate::extender::{Asked, Reached, whole};
+use crate::metrics::{self, Outcome};
 use crate::object::Pod;
 use crate::preempt::Candidate;
 use crate::queue::Queued;
@@ -122,6 +123,7 @@ impl Scheduler {
             message,
             "deciding failed"
         );
+        metrics::ended(&queued, Outcome::Error);
         self.tell(&pod, EventType::Warning, "FailedScheduling", message);
         self.world.snapshot.withdraw_nomination(&pod.uid);
         if let Some(status) = status_of(&pod, "SchedulerError", message, "") {

@@ -5,6 +5,7 @@ use crate::bind_claims::{bind_claims, deallocate, unreserve};
 use crate::bind_volumes::bind_volumes;
 use crate::config::Profile;
 use crate::devices::claim::DeviceClaim;
+use crate::metrics::{self, Outcome};
 use crate::object::Pod;
 use crate::plan::Plan;
 use crate::plugins::dynamic_resources::{self, idle_claims};
@@ -86,7 +87,7 @@ impl Scheduler {
             self.world.settle_claims(&done.plan);
             return match done.held {
                 Some(number) => self.finish_held(number, Some((done.queued, done.node))),
-                None => self.binder.add(done.queued, done.node),
+                None => self.bind_placed(done.queued, done.node),
             };
         };
         let pod = &done.queued.pod;
@@ -98,6 +99,7 @@ impl Scheduler {
             message,
             "binding failed"
         );
+        metrics::ended(&done.queued, Outcome::Error);
         self.world.revert_plan(&done.plan, now);
         if self.world.pod(pod).is_some() {
             self.tell(pod, EventType::Warning, "FailedScheduling", &message);
