@@ -9,7 +9,7 @@ pub use agent_runtime::client::{Body, BoxError};
 pub use agent_runtime::resource_ref;
 pub use agent_runtime::{
     AgentContext, ApiError, Cidr, Client, ClientConfig, ControllerOptions, Identity,
-    InProcessService, NodeRanges, ResourceRef, Signing, SigningPair, kubeconfig,
+    InProcessService, NodeRanges, PatchType, ResourceRef, Signing, SigningPair, kubeconfig,
 };
 pub use node_agent::hollow;
 pub use node_agent::{HollowConfig, NodeConfig, RuntimeKind, ServerIdentity, run as run_node};

@@ -4,7 +4,7 @@
 //! `kontiki up --hollow` gives that user a role with what nodes need, and an admission policy that keeps it to nodes of the
 //! type `hollow` and to the pods on them. A cluster without hollow nodes has none of this.
 
-use agents::{Client, ClientConfig, Identity, ResourceRef};
+use agents::{Client, ClientConfig, Identity, PatchType, ResourceRef};
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ const ADMISSION: &str = "admissionregistration.k8s.io";
 const FLOW: &str = "flowcontrol.apiserver.k8s.io";
 const LEASES_NAMESPACE: &str = "kube-node-lease";
 
-/// Makes what is missing of it, as the administrator.
+/// Makes what is missing of it, as the administrator, and what a former version made otherwise.
 pub(crate) async fn ensure(home: &Home, plan: &Plan) -> Result<()> {
     let admin = home.admin();
     let identity = Identity::Certificate {
@@ -29,16 +29,16 @@ pub(crate) async fn ensure(home: &Home, plan: &Plan) -> Result<()> {
     let config = ClientConfig::new(plan.servers(), ca, identity);
     let client = Client::connect(config).map_err(|text| anyhow!(text))?;
     for (resource, namespace, object) in objects() {
-        match client.create(&resource, namespace, &object).await {
-            Err(error) if !error.is_already_exists() => {
-                return Err(anyhow!(
-                    "cannot make {} {NAME}: {}",
-                    resource.kind,
-                    error.message
-                ));
-            }
-            _ => {}
+        let mut written = client.create(&resource, namespace, &object).await;
+        if written
+            .as_ref()
+            .is_err_and(|error| error.is_already_exists())
+        {
+            let patch = client.patch(&resource, namespace, NAME, PatchType::Merge, &object);
+            written = patch.await;
         }
+        written
+            .map_err(|error| anyhow!("cannot make {} {NAME}: {}", resource.kind, error.message))?;
     }
     Ok(())
 }
@@ -71,6 +71,8 @@ fn objects() -> Vec<(ResourceRef, &'static str, Value)> {
             json!(["get", "list", "watch", "delete"])
         ),
         rule("", json!(["events"]), json!(["create", "patch"])),
+        // Whether what a pod claims is allocated and reserved for it.
+        rule("resource.k8s.io", json!(["resourceclaims"]), json!(["get"])),
     ]);
     let of_leases = json!([rule(
         "coordination.k8s.io",
@@ -158,4 +160,25 @@ fn flow() -> Value {
         "priorityLevelConfiguration": {"name": "system"},
         "rules": [{"subjects": [{"kind": "User", "user": {"name": USER}}], "resourceRules": [all]}],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hollow_nodes_may_read_the_claims_of_their_pods_and_change_none() {
+        let objects = objects();
+        let role = objects
+            .iter()
+            .find(|(resource, ..)| resource.kind == "ClusterRole");
+        let rules = role.unwrap().2["rules"].as_array().unwrap();
+        let of_claims: Vec<_> = rules
+            .iter()
+            .filter(|rule| rule["resources"] == json!(["resourceclaims"]))
+            .collect();
+        assert_eq!(of_claims.len(), 1);
+        assert_eq!(of_claims[0]["apiGroups"], json!(["resource.k8s.io"]));
+        assert_eq!(of_claims[0]["verbs"], json!(["get"]));
+    }
 }
