@@ -85,6 +85,7 @@ impl Packer {
     /// The bytes, packed; none where they stay as they are, be it that others are packed against them.
     pub(crate) fn pack(&mut self, json: &Json) -> Option<Json> {
         let Json::Plain(bytes) = json else {
+            self.pass(json);
             return None;
         };
         if !fits(bytes) {
@@ -161,6 +162,9 @@ mod tests {
         later.pass(&neighbour);
         let packed = later.pack(&pod("web-2", "three", "web")).unwrap();
         assert_eq!(packed.bytes(), pod("web-2", "three", "web").bytes());
+        let mut again = Packer::default();
+        assert!(again.pack(&neighbour).is_none());
+        assert!(again.pack(&pod("web-2", "three", "web")).is_some());
         let mut beside = Packer::default();
         beside.pass(&pod("web-0", "one", "web"));
         assert!(beside.pack(&pod("web-2", "three", "web")).is_some());
