@@ -222,9 +222,12 @@ fn refuse(reason: &str) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::node_graph::Pods;
 
     fn ask<'a>(
         verb: &'a str,
@@ -247,11 +250,33 @@ mod tests {
         }
     }
 
+    /// A pod on each of two nodes.
+    #[derive(Debug)]
+    struct Two;
+
+    impl Pods for Two {
+        fn pod(&self, _: &str, name: &str, _: &str) -> Option<Value> {
+            let spec = match name {
+                "p1" => {
+                    json!({"nodeName": "n1", "serviceAccountName": "bot", "volumes": [{"secret": {"secretName": "s1"}}, {"configMap": {"name": "c1"}}, {"persistentVolumeClaim": {"claimName": "d1"}}]})
+                }
+                "p2" => json!({"nodeName": "n2", "volumes": [{"secret": {"secretName": "s2"}}]}),
+                _ => return None,
+            };
+            Some(json!({"metadata": {"name": name, "namespace": "a"}, "spec": spec}))
+        }
+    }
+
+    fn graph() -> NodeGraph {
+        let mut graph = NodeGraph::of(Arc::new(Two));
+        graph.move_pod("a", "p1", "", "n1");
+        graph.move_pod("a", "p2", "", "n2");
+        graph
+    }
+
     #[test]
     fn a_node_reaches_only_its_own() {
-        let mut graph = NodeGraph::default();
-        graph.upsert_pod(&json!({"metadata": {"name": "p1", "namespace": "a"}, "spec": {"nodeName": "n1", "serviceAccountName": "bot", "volumes": [{"secret": {"secretName": "s1"}}, {"configMap": {"name": "c1"}}, {"persistentVolumeClaim": {"claimName": "d1"}}]}}));
-        graph.upsert_pod(&json!({"metadata": {"name": "p2", "namespace": "a"}, "spec": {"nodeName": "n2", "volumes": [{"secret": {"secretName": "s2"}}]}}));
+        let graph = graph();
         let rules = [Rule::from_value(
             &json!({"verbs": ["get", "list", "watch"], "apiGroups": [""], "resources": ["services"]}),
         )];

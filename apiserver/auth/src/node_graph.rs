@@ -1,9 +1,12 @@
 //! Which objects belong to which node: the relation that the node authorizer asks for.
 //!
 //! A node is related to its pods and, through them, to the secrets, config maps, claims, volumes and service
-//! accounts they use. The graph is fed with pods, persistent volumes and volume attachments as they change.
+//! accounts they use. Of pods only the names by node are kept: a cluster has a hundred thousand of them, each with several
+//! such objects, and a node asks seldom and has few. What they use is read from them when it asks ([`Pods`]).
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -21,54 +24,75 @@ pub enum Target {
     ResourceSlice,
 }
 
-/// Where [`NodeGraph::upsert_pod`] looks.
-pub(crate) const READ_OF_POD: &[&str] = &[
-    "metadata.namespace",
-    "metadata.name",
-    "metadata.annotations",
-    "spec",
-    "status.resourceClaimStatuses",
-    "status.extendedResourceClaimStatus",
-];
+/// Where the pods are.
+pub trait Pods: Debug + Send + Sync {
+    /// The pod as it is now. It may also be `None` if the text `mentions` occurs nowhere in it, so that most need not be read.
+    fn pod(&self, namespace: &str, name: &str, mentions: &str) -> Option<Value>;
+}
+
+/// There are none.
+#[derive(Debug)]
+struct NoPods;
+
+impl Pods for NoPods {
+    fn pod(&self, _: &str, _: &str, _: &str) -> Option<Value> {
+        None
+    }
+}
 
 type Key = (Target, String, String);
 
-/// The relation, as one edge set per fed object, with an index from a target to the objects that lead to it.
-#[derive(Clone, Debug, Default)]
+/// The relation, as the names of the pods on each node, with an index from a target to the objects that lead to it.
+#[derive(Clone, Debug)]
 pub struct NodeGraph {
-    /// Pods and attachments, by their own key: the node they are on and what they use there.
-    owners: HashMap<Key, (String, HashSet<Key>)>,
-    used_by: HashMap<Key, HashSet<Key>>,
+    pods: Arc<dyn Pods>,
+    /// By node and namespace.
+    pods_on: HashMap<Box<str>, HashMap<Box<str>, HashSet<Box<str>>>>,
+    /// Attachments and slices by name: their node.
+    named: HashMap<(Target, String), String>,
     /// Persistent volumes by name: the claim they are bound to and the secrets they need.
     volumes: HashMap<String, (Key, HashSet<Key>)>,
     volume_of_secret: HashMap<Key, HashSet<String>>,
 }
 
+impl Default for NodeGraph {
+    fn default() -> NodeGraph {
+        NodeGraph::of(Arc::new(NoPods))
+    }
+}
+
 impl NodeGraph {
-    /// Takes over a created or changed pod.
-    pub fn upsert_pod(&mut self, pod: &Value) {
-        let (namespace, name) = (meta(pod, "namespace"), meta(pod, "name"));
-        let key = (Target::Pod, namespace.to_owned(), name.to_owned());
-        self.remove_owner(&key);
-        let node = text(pod, &["spec", "nodeName"]);
-        if node.is_empty() {
-            return;
+    /// With nothing in it yet.
+    pub fn of(pods: Arc<dyn Pods>) -> NodeGraph {
+        NodeGraph {
+            pods,
+            pods_on: HashMap::new(),
+            named: HashMap::new(),
+            volumes: HashMap::new(),
+            volume_of_secret: HashMap::new(),
         }
-        let mirror = pod
-            .pointer("/metadata/annotations")
-            .is_some_and(|annotations| annotations.get("kubernetes.io/config.mirror").is_some());
-        // A node writes its mirror pods itself; what they mention must not widen its rights.
-        let mut used = if mirror {
-            HashSet::new()
-        } else {
-            used_by_pod(namespace, name, pod)
-        };
-        used.insert(key.clone());
-        self.insert_owner(key, node.to_owned(), used);
     }
 
-    pub fn remove_pod(&mut self, namespace: &str, name: &str) {
-        self.remove_owner(&(Target::Pod, namespace.to_owned(), name.to_owned()));
+    /// A pod was on one node and is on another; the names are empty where it is on none.
+    pub fn move_pod(&mut self, namespace: &str, name: &str, from: &str, to: &str) {
+        if from == to {
+            return;
+        }
+        if let Some(on) = self.pods_on.get_mut(from) {
+            if let Some(names) = on.get_mut(namespace) {
+                names.remove(name);
+                if names.is_empty() {
+                    on.remove(namespace);
+                }
+            }
+            if on.is_empty() {
+                self.pods_on.remove(from);
+            }
+        }
+        if !to.is_empty() {
+            let on = self.pods_on.entry(to.into()).or_default();
+            on.entry(namespace.into()).or_default().insert(name.into());
+        }
     }
 
     /// Takes over a created or changed PersistentVolume.
@@ -118,70 +142,76 @@ impl NodeGraph {
 
     /// Takes over an object that names its node itself: a VolumeAttachment or ResourceSlice.
     pub fn upsert_named(&mut self, target: Target, object: &Value) {
-        let key = (target, String::new(), meta(object, "name").to_owned());
-        self.remove_owner(&key);
-        let node = text(object, &["spec", "nodeName"]);
-        if !node.is_empty() {
-            let used = HashSet::from([key.clone()]);
-            self.insert_owner(key, node.to_owned(), used);
-        }
+        let key = (target, meta(object, "name").to_owned());
+        match text(object, &["spec", "nodeName"]) {
+            "" => self.named.remove(&key),
+            node => self.named.insert(key, node.to_owned()),
+        };
     }
 
     pub fn remove_named(&mut self, target: Target, name: &str) {
-        self.remove_owner(&(target, String::new(), name.to_owned()));
+        self.named.remove(&(target, name.to_owned()));
     }
 
     /// Does the object belong to the node?
     pub fn related(&self, node: &str, target: Target, namespace: &str, name: &str) -> bool {
-        let key = (target, namespace.to_owned(), name.to_owned());
-        if self.used_on(node, &key) {
-            return true;
+        if node.is_empty() {
+            return false;
         }
         match target {
+            Target::Pod => self.is_on(node, namespace, name),
+            Target::VolumeAttachment | Target::ResourceSlice => {
+                let on = self.named.get(&(target, name.to_owned()));
+                namespace.is_empty() && on.is_some_and(|on| on == node)
+            }
             Target::PersistentVolume => self
                 .volumes
                 .get(name)
                 .is_some_and(|(claim, _)| self.used_on(node, claim)),
-            Target::Secret => self.volume_of_secret.get(&key).is_some_and(|volumes| {
-                volumes
-                    .iter()
-                    .filter_map(|volume| self.volumes.get(volume))
-                    .any(|(claim, _)| self.used_on(node, claim))
-            }),
-            _ => false,
-        }
-    }
-
-    fn used_on(&self, node: &str, key: &Key) -> bool {
-        let owners = self.used_by.get(key).into_iter().flatten();
-        owners
-            .filter_map(|owner| self.owners.get(owner))
-            .any(|(on, _)| on == node)
-    }
-
-    fn insert_owner(&mut self, key: Key, node: String, used: HashSet<Key>) {
-        for target in &used {
-            self.used_by
-                .entry(target.clone())
-                .or_default()
-                .insert(key.clone());
-        }
-        self.owners.insert(key, (node, used));
-    }
-
-    fn remove_owner(&mut self, key: &Key) {
-        let Some((_, used)) = self.owners.remove(key) else {
-            return;
-        };
-        for target in used {
-            if let Some(owners) = self.used_by.get_mut(&target) {
-                owners.remove(key);
-                if owners.is_empty() {
-                    self.used_by.remove(&target);
-                }
+            _ => {
+                let key = (target, namespace.to_owned(), name.to_owned());
+                self.used_on(node, &key) || target == Target::Secret && self.mounted_on(node, &key)
             }
         }
     }
+
+    fn is_on(&self, node: &str, namespace: &str, pod: &str) -> bool {
+        let names = self.pods_on.get(node).and_then(|on| on.get(namespace));
+        names.is_some_and(|names| names.contains(pod))
+    }
+
+    /// Whether a volume that needs the secret is claimed there.
+    fn mounted_on(&self, node: &str, secret: &Key) -> bool {
+        let volumes = self.volume_of_secret.get(secret).into_iter().flatten();
+        volumes
+            .filter_map(|volume| self.volumes.get(volume))
+            .any(|(claim, _)| self.used_on(node, claim))
+    }
+
+    fn used_on(&self, node: &str, key: &Key) -> bool {
+        let (target, namespace, wanted) = key;
+        let on = self.pods_on.get(node);
+        let Some(names) = on.and_then(|on| on.get(namespace.as_str())) else {
+            return false;
+        };
+        // The name of a claim that is made for a pod is put together and stands nowhere in the pod.
+        let mentions = match target {
+            Target::PersistentVolumeClaim => "",
+            _ => wanted,
+        };
+        let pods = names
+            .iter()
+            .filter_map(|name| Some((name, self.pods.pod(namespace, name, mentions)?)));
+        // A pod of the same name may have come onto another node, of which nothing was told yet.
+        pods.filter(|(_, pod)| text(pod, &["spec", "nodeName"]) == node && !is_mirror(pod))
+            .any(|(name, pod)| used_by_pod(namespace, name, &pod).contains(key))
+    }
+}
+
+/// A node writes its mirror pods itself; what they mention must not widen its rights.
+fn is_mirror(pod: &Value) -> bool {
+    pod.pointer("/metadata/annotations")
+        .is_some_and(|annotations| annotations.get("kubernetes.io/config.mirror").is_some())
 }
 
 fn used_by_pod(namespace: &str, pod_name: &str, pod: &Value) -> HashSet<Key> {
@@ -348,6 +378,8 @@ fn meta<'a>(object: &'a Value, field: &str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use serde_json::json;
 
     use super::*;
@@ -369,10 +401,32 @@ mod tests {
         json!({"metadata": {"name": "pv1"}, "spec": {"claimRef": {"namespace": "a", "name": "data"}, "csi": {"nodeStageSecretRef": {"namespace": "csi", "name": "stage"}, "controllerPublishSecretRef": {"namespace": "csi", "name": "attach"}}}})
     }
 
+    /// One pod, which another may take the place of.
+    #[derive(Debug, Default)]
+    struct One(Mutex<Value>);
+
+    impl Pods for One {
+        fn pod(&self, namespace: &str, name: &str, mentions: &str) -> Option<Value> {
+            let pod = self.0.lock().unwrap().clone();
+            let named = meta(&pod, "namespace") == namespace && meta(&pod, "name") == name;
+            (named && pod.to_string().contains(mentions)).then_some(pod)
+        }
+    }
+
+    fn graph_of(pod: Value) -> NodeGraph {
+        let (name, namespace) = (
+            meta(&pod, "name").to_owned(),
+            meta(&pod, "namespace").to_owned(),
+        );
+        let node = text(&pod, &["spec", "nodeName"]).to_owned();
+        let mut graph = NodeGraph::of(Arc::new(One(Mutex::new(pod))));
+        graph.move_pod(&namespace, &name, "", &node);
+        graph
+    }
+
     #[test]
     fn a_node_is_related_to_what_its_pods_use() {
-        let mut graph = NodeGraph::default();
-        graph.upsert_pod(&pod("n1"));
+        let mut graph = graph_of(pod("n1"));
         graph.upsert_volume(&volume());
         let related = [
             (Target::Pod, "web"),
@@ -406,18 +460,24 @@ mod tests {
 
     #[test]
     fn the_relation_ends_with_the_pod() {
-        let mut graph = NodeGraph::default();
-        graph.upsert_pod(&pod("n1"));
+        let pods = Arc::new(One(Mutex::new(pod("n1"))));
+        let mut graph = NodeGraph::of(pods.clone());
+        graph.move_pod("a", "web", "", "n1");
         graph.upsert_volume(&volume());
-        graph.upsert_pod(&pod("n2"));
-        assert!(!graph.related("n1", Target::Secret, "a", "pull"));
+        assert!(graph.related("n1", Target::Secret, "a", "pull"));
+        *pods.0.lock().unwrap() = pod("n2");
+        assert!(
+            !graph.related("n1", Target::Secret, "a", "pull"),
+            "not told yet"
+        );
+        graph.move_pod("a", "web", "n1", "n2");
+        assert!(!graph.related("n1", Target::Pod, "a", "web"));
         assert!(graph.related("n2", Target::Secret, "csi", "stage"));
-        graph.remove_pod("a", "web");
+        graph.move_pod("a", "web", "n2", "");
         graph.remove_volume("pv1");
         assert!(!graph.related("n2", Target::Secret, "a", "pull"));
         assert!(
-            graph.owners.is_empty()
-                && graph.used_by.is_empty()
+            graph.pods_on.is_empty()
                 && graph.volumes.is_empty()
                 && graph.volume_of_secret.is_empty()
         );
@@ -425,14 +485,14 @@ mod tests {
 
     #[test]
     fn mirror_pods_and_unbound_pods_widen_nothing() {
-        let mut graph = NodeGraph::default();
         let mut mirror = pod("n1");
         mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
-        graph.upsert_pod(&mirror);
+        let graph = graph_of(mirror);
         assert!(graph.related("n1", Target::Pod, "a", "web"));
         assert!(!graph.related("n1", Target::Secret, "a", "pull"));
-        graph.upsert_pod(&pod(""));
-        assert!(graph.owners.is_empty());
+        let unbound = graph_of(pod(""));
+        assert!(unbound.pods_on.is_empty());
+        assert!(!unbound.related("", Target::Secret, "a", "pull"));
     }
 
     #[test]
@@ -443,7 +503,8 @@ mod tests {
             &json!({"metadata": {"name": "va"}, "spec": {"nodeName": "n1"}}),
         );
         assert!(graph.related("n1", Target::VolumeAttachment, "", "va"));
+        assert!(!graph.related("n2", Target::VolumeAttachment, "", "va"));
         graph.remove_named(Target::VolumeAttachment, "va");
-        assert!(graph.used_by.is_empty());
+        assert!(graph.named.is_empty());
     }
 }

@@ -1,9 +1,11 @@
 //! The authorizers together: node, then RBAC; the first that allows wins, and all reasons of refusal are told.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::node;
-use crate::node_graph::{self, NodeGraph, Target};
+use crate::node_graph::{NodeGraph, Pods, Target};
 use crate::rbac::{Authorizer, Kind};
 use crate::request::{Attributes, Decision};
 use crate::rule::Rule;
@@ -21,12 +23,8 @@ pub const WATCHED: &[(&str, &str)] = &[
     ("resource.k8s.io", "resourceslices"),
 ];
 
-/// What [`Policy::upsert`] looks at in an object, as paths whose names are joined by dots; none where that is all of it.
-pub fn read_of(group: &str, resource: &str) -> Option<&'static [&'static str]> {
-    ((group, resource) == ("", "pods")).then_some(node_graph::READ_OF_POD)
-}
-
-/// Everything that decides about a request, kept up to date by [`Policy::upsert`] and [`Policy::remove`].
+/// Everything that decides about a request, kept up to date by [`Policy::upsert`] and [`Policy::remove`], and for pods, of
+/// which it keeps only where they are, by [`NodeGraph::move_pod`].
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     pub rbac: Authorizer,
@@ -36,10 +34,11 @@ pub struct Policy {
 }
 
 impl Policy {
-    pub fn new(node_rules: Vec<Rule>) -> Self {
+    pub fn new(node_rules: Vec<Rule>, pods: Arc<dyn Pods>) -> Self {
         Policy {
+            rbac: Authorizer::default(),
+            nodes: NodeGraph::of(pods),
             node_rules,
-            ..Policy::default()
         }
     }
 
@@ -51,7 +50,6 @@ impl Policy {
                     self.rbac.upsert(kind, object);
                 }
             }
-            ("", "pods") => self.nodes.upsert_pod(object),
             ("", "persistentvolumes") => self.nodes.upsert_volume(object),
             ("storage.k8s.io", "volumeattachments") => {
                 self.nodes.upsert_named(Target::VolumeAttachment, object)
@@ -71,7 +69,6 @@ impl Policy {
                     self.rbac.remove(kind, namespace, name);
                 }
             }
-            ("", "pods") => self.nodes.remove_pod(namespace, name),
             ("", "persistentvolumes") => self.nodes.remove_volume(name),
             ("storage.k8s.io", "volumeattachments") => {
                 self.nodes.remove_named(Target::VolumeAttachment, name)
@@ -159,18 +156,17 @@ mod tests {
     use super::*;
 
     fn fixture() -> Policy {
-        let mut policy = Policy::new(vec![Rule::from_value(
-            &json!({"verbs": ["list"], "apiGroups": [""], "resources": ["services"]}),
-        )]);
+        let mut policy = Policy {
+            node_rules: vec![Rule::from_value(
+                &json!({"verbs": ["list"], "apiGroups": [""], "resources": ["services"]}),
+            )],
+            ..Policy::default()
+        };
         let group = "rbac.authorization.k8s.io";
         policy.upsert(group, "clusterroles", &json!({"metadata": {"name": "r"}, "rules": [{"verbs": ["get"], "apiGroups": ["apps"], "resources": ["deployments"]}, {"verbs": ["get"], "nonResourceURLs": ["/version"]}]}));
         policy.upsert(group, "clusterrolebindings", &json!({"metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [{"kind": "Group", "name": "system:authenticated"}]}));
         policy.upsert(group, "clusterrolebindings", &json!({"metadata": {"name": "lost"}, "roleRef": {"kind": "ClusterRole", "name": "x"}, "subjects": [{"kind": "User", "name": "system:node:n1"}]}));
-        policy.upsert(
-            "",
-            "pods",
-            &json!({"metadata": {"name": "p", "namespace": "a"}, "spec": {"nodeName": "n1"}}),
-        );
+        policy.nodes.move_pod("a", "p", "", "n1");
         policy
     }
 
@@ -242,7 +238,7 @@ mod tests {
     fn removed_objects_are_forgotten() {
         let mut policy = fixture();
         policy.remove("rbac.authorization.k8s.io", "clusterrolebindings", "", "b");
-        policy.remove("", "pods", "a", "p");
+        policy.nodes.move_pod("a", "p", "n1", "");
         let get = Attributes {
             verb: "get",
             group: "apps",

@@ -9,15 +9,17 @@
 mod config;
 mod webhook;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use auth::node_graph::Pods;
 use auth::request::{Attributes, Decision, Forbidden};
 use auth::user::GROUP_MASTERS;
 use auth::{Policy, User, policy};
 use futures::FutureExt;
 use host::watch;
 use kv::mutants::{Bug, planted};
-use schema::pick::Pick;
+use serde_json::Value;
 
 use config::Settings;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -33,6 +35,8 @@ pub(crate) struct Authorizer {
     /// Who is asked, in order; administrators may do everything before that.
     chain: Held<Vec<Link>>,
     policy: RwLock<Policy>,
+    /// What of pods matters is read from them.
+    pods: Arc<dyn Pods>,
     followed: Mutex<Vec<Followed>>,
 }
 
@@ -50,8 +54,6 @@ struct Followed {
     plural: &'static str,
     cache: Arc<Cache>,
     wake: watch::Receiver<u64>,
-    /// What the policy looks at in an object; none where that is all of it.
-    read: Option<Pick>,
     /// None: everything has to be read again.
     cursor: Option<u64>,
 }
@@ -63,6 +65,7 @@ impl Authorizer {
             .find(|role| role.name() == "system:node")
             .map(|role| auth::rule::Rule::list_from_role(&role.into_value()))
             .unwrap_or_default();
+        let pods: Arc<dyn Pods> = Arc::new(Cached(world.named("", "pods").cloned()));
         let followed = policy::WATCHED
             .iter()
             .filter_map(|(group, plural)| {
@@ -74,14 +77,14 @@ impl Authorizer {
                     plural,
                     cache,
                     wake,
-                    read: policy::read_of(group, plural).map(|read| Pick::of(read.iter().copied())),
                     cursor: None,
                 })
             })
             .collect();
         Authorizer {
             chain: Held::new(vec![Link::Node, Link::Rbac]),
-            policy: RwLock::new(Policy::new(node_rules)),
+            policy: RwLock::new(Policy::new(node_rules, pods.clone())),
+            pods,
             followed: Mutex::new(followed),
         }
     }
@@ -101,7 +104,7 @@ impl Authorizer {
         if fell_behind {
             let mut policy = self.policy.write().unwrap_or_else(PoisonError::into_inner);
             let node_rules = std::mem::take(&mut policy.node_rules);
-            *policy = Policy::new(node_rules);
+            *policy = Policy::new(node_rules, self.pods.clone());
             for one in followed.iter_mut() {
                 one.load(&mut policy);
             }
@@ -187,7 +190,7 @@ impl Authorizer {
     }
 
     /// `status` of a SelfSubjectRulesReview.
-    pub(crate) fn rules_review(&self, user: &User, namespace: &str) -> serde_json::Value {
+    pub(crate) fn rules_review(&self, user: &User, namespace: &str) -> Value {
         let mut status = self.with_policy(|policy| policy.rules_review(user, namespace));
         if self
             .chain
@@ -255,14 +258,11 @@ impl Followed {
                 return true;
             }
             for change in changes {
-                match (&change.new, &change.old) {
-                    (Some(new), _) => self.tell(policy, new),
-                    (None, Some(_)) if planted(Bug::RevokedRightsStay) => {}
-                    (None, Some(old)) => {
-                        policy.remove(self.group, self.plural, old.namespace(), old.name())
-                    }
-                    (None, None) => {}
+                let (old, new) = (change.old.as_deref(), change.new.as_deref());
+                if new.is_none() && planted(Bug::RevokedRightsStay) {
+                    continue;
                 }
+                self.tell(policy, old, new);
             }
         }
     }
@@ -270,22 +270,49 @@ impl Followed {
     fn load(&mut self, policy: &mut Policy) {
         let snapshot = self.cache.snapshot(0);
         for entry in snapshot.tree.iter_prefix(&self.cache.prefix) {
-            self.tell(policy, entry);
+            self.tell(policy, None, Some(entry));
         }
         self.cursor = Some(snapshot.cursor);
     }
 
-    fn tell(&self, policy: &mut Policy, entry: &Entry) {
+    fn tell(&self, policy: &mut Policy, old: Option<&Entry>, new: Option<&Entry>) {
         let (group, plural) = (self.group, self.plural);
-        // A pod without a node is related to nothing: nearly all pods are written like that once.
-        if plural == "pods" && entry.field("spec.nodeName").is_empty() {
-            policy.remove(group, plural, entry.namespace(), entry.name());
-            return;
+        let Some(either) = new.or(old) else { return };
+        let (namespace, name) = (either.namespace(), either.name());
+        if (group, plural) == ("", "pods") {
+            return policy
+                .nodes
+                .move_pod(namespace, name, node_of(old), node_of(new));
         }
-        let object = match &self.read {
-            Some(read) => entry.part(read),
-            None => entry.object(),
-        };
-        policy.upsert(group, plural, object.value());
+        match new {
+            Some(new) => policy.upsert(group, plural, new.object().value()),
+            None => policy.remove(group, plural, namespace, name),
+        }
+    }
+}
+
+fn node_of(pod: Option<&Entry>) -> &str {
+    pod.map_or("", |pod| pod.field("spec.nodeName"))
+}
+
+/// The pods of the cache.
+struct Cached(Option<Arc<Cache>>);
+
+impl fmt::Debug for Cached {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Cached")
+    }
+}
+
+impl Pods for Cached {
+    fn pod(&self, namespace: &str, name: &str, mentions: &str) -> Option<Value> {
+        let cache = self.0.as_ref()?;
+        let entry = cache.get(&format!("{}{namespace}/{name}", cache.prefix))?;
+        let json = entry.json();
+        // Names need no escapes in JSON, so they stand in the text as they are.
+        if !std::str::from_utf8(&json).ok()?.contains(mentions) {
+            return None;
+        }
+        serde_json::from_slice(&json).ok()
     }
 }
