@@ -340,9 +340,38 @@ impl Snapshot {
 
     /// The API shows this pod on a node: adds it, replaces what was known, and confirms an assumption.
     pub fn set_pod(&mut self, pod: Arc<Pod>) {
+        if self.renew(&pod) {
+            return;
+        }
         self.remove_pod(&pod.uid);
         let node = pod.node_name.clone();
         self.place(&node, pod);
+    }
+
+    /// Takes the newer state of a pod that stands where it stood and counts for what it counted for. A pod that starts
+    /// changes three times, and each time all that was counted on its node would have to be counted again for every class.
+    fn renew(&mut self, pod: &Arc<Pod>) -> bool {
+        let Some(slot) = self.slot_of_pod.get(&pod.uid) else {
+            return false;
+        };
+        if self.slot_of_node.get(&pod.node_name) != Some(slot) {
+            return false;
+        }
+        let info = &mut self.slots[*slot as usize];
+        let Some(known) = info.pods.get_mut(&pod.uid) else {
+            return false;
+        };
+        if !pod.counts_as(known) {
+            return false;
+        }
+        *known = pod.clone();
+        let mut with_affinity = info.with_affinity.iter_mut();
+        if let Some(known) = with_affinity.find(|other| other.uid == pod.uid) {
+            *known = pod.clone();
+        }
+        self.assumed.remove(&pod.uid);
+        self.nominated.remove(&pod.uid);
+        true
     }
 
     /// Whether the pod occupies a node, assumed or confirmed.
@@ -502,7 +531,7 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn pod(uid: &str, node: &str) -> Arc<Pod> {
         Arc::new(Pod::compile(&json!({
@@ -545,6 +574,38 @@ mod tests {
             1000,
             "a confirmed pod is not forgotten"
         );
+    }
+
+    #[test]
+    fn a_pod_that_only_tells_how_it_fares_does_not_change_its_node() {
+        let told = |version: &str, labels: Value| {
+            let mut object = json!({
+                "metadata": {"name": "a", "namespace": "default", "uid": "a", "resourceVersion": version, "labels": labels},
+                "spec": {"nodeName": "n1", "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+                    [{"topologyKey": "zone", "labelSelector": {}}]}}},
+            });
+            object["status"] = json!({"startTime": version, "conditions": [{"type": "PodScheduled", "status": version}]});
+            Arc::new(Pod::compile(&object))
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.set_node(node("n1"));
+        let mut first = Pod::clone(&told("1", json!({})));
+        first.node_name.clear();
+        snapshot.assume(Arc::new(first), "n1");
+        let before = snapshot.journal().end();
+        snapshot.set_pod(told("2", json!({})));
+        assert_eq!(snapshot.journal().end(), before);
+        assert_eq!(snapshot.assumed_node("a"), None, "it is confirmed");
+        assert_eq!(snapshot.pod("a").unwrap().started, "2");
+        let (_, known) = snapshot.pods_with_affinity().next().unwrap();
+        assert_eq!(known.started, "2");
+        assert_eq!(
+            snapshot.node("n1").unwrap().pods_with_affinity()[0].started,
+            "2"
+        );
+        snapshot.set_pod(told("3", json!({"app": "web"})));
+        assert!(snapshot.journal().end() > before);
+        assert_eq!(snapshot.pod("a").unwrap().started, "3");
     }
 
     #[test]

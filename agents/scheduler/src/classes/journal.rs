@@ -24,7 +24,7 @@ impl Journal {
     }
 
     /// The position after the last change.
-    fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.forgotten + self.changes.len() as u64
     }
 

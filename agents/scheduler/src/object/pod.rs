@@ -201,6 +201,79 @@ impl Pod {
         }
     }
 
+    /// Whether it counts for the same as the other does, where both occupy the same node: all but how it fares there.
+    pub(crate) fn counts_as(&self, other: &Pod) -> bool {
+        // Named one by one, so that a field that is added has to be put on one side or the other.
+        let Pod {
+            namespace,
+            name,
+            uid,
+            resource_version: _,
+            generation: _,
+            labels,
+            controller_uid,
+            created,
+            deleting,
+            finished,
+            succeeded,
+            node_name: _,
+            scheduler_name,
+            priority,
+            may_preempt,
+            nominated_node: _,
+            started: _,
+            gates,
+            group,
+            deadline,
+            pressure_sensitivity,
+            requests,
+            scored,
+            host_ports,
+            images,
+            node_selector,
+            required_nodes,
+            preferred_nodes,
+            tolerations,
+            affinity,
+            anti_affinity,
+            preferred_affinity,
+            spread,
+            volumes,
+            resource_claims,
+            scheduled_condition: _,
+        } = self;
+        *namespace == other.namespace
+            && *name == other.name
+            && *uid == other.uid
+            && *labels == other.labels
+            && *controller_uid == other.controller_uid
+            && *created == other.created
+            && *deleting == other.deleting
+            && *finished == other.finished
+            && *succeeded == other.succeeded
+            && *scheduler_name == other.scheduler_name
+            && *priority == other.priority
+            && *may_preempt == other.may_preempt
+            && *gates == other.gates
+            && *group == other.group
+            && *deadline == other.deadline
+            && *pressure_sensitivity == other.pressure_sensitivity
+            && *requests == other.requests
+            && *scored == other.scored
+            && *host_ports == other.host_ports
+            && *images == other.images
+            && *node_selector == other.node_selector
+            && *required_nodes == other.required_nodes
+            && *preferred_nodes == other.preferred_nodes
+            && *tolerations == other.tolerations
+            && *affinity == other.affinity
+            && *anti_affinity == other.anti_affinity
+            && *preferred_affinity == other.preferred_affinity
+            && *spread == other.spread
+            && *volumes == other.volumes
+            && *resource_claims == other.resource_claims
+    }
+
     /// Whether a node with this name and these labels satisfies `nodeSelector` and required node affinity.
     pub fn wants_node(&self, name: &str, labels: &Labels) -> bool {
         self.node_selector
