@@ -187,9 +187,8 @@ impl NodeSelectorTerm {
 /// A JSON object of strings; anything else in it is skipped.
 pub fn labels(value: Option<&Value>) -> Labels {
     let entries = value.and_then(Value::as_object).into_iter().flatten();
-    entries
-        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_string())))
-        .collect()
+    let texts = entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_string())));
+    texts.collect::<Labels>().shared()
 }
 
 /// A JSON array of strings; anything else in it is skipped.
