@@ -304,6 +304,8 @@ fn family_options(name: &str, cache: &Cache) -> Options {
         KEYS | EVENTS => WRITE_BUFFER_BYTES,
         _ => 4 << 20,
     });
+    // Values of now are written again and again as they are merged: pods take 16 % of their size, and 11 % with zstd, which
+    // takes two and a half times as long.
     options.set_compression_type(DBCompressionType::Lz4);
     if name == EVENTS {
         // Events come in order: a file that is compressed as it stays is moved down and never written again. A value and
@@ -311,9 +313,6 @@ fn family_options(name: &str, cache: &Cache) -> Options {
         options.set_compression_type(DBCompressionType::Zstd);
         options.set_compression_options(WINDOW_DEFAULT, 1, 0, 0);
     }
-    options.set_bottommost_compression_type(DBCompressionType::Zstd);
-    // The level that is its default costs twice the CPU and saves a twentieth.
-    options.set_bottommost_compression_options(WINDOW_DEFAULT, 1, 0, 0, true);
     // Compaction of history drops whole files if they are small.
     options.set_target_file_size_base(32 << 20);
     if name == KEYS {
