@@ -92,7 +92,10 @@ pub(crate) enum Line<T> {
 /// Decodes a line without building a tree for objects whose type is known: `type` comes first on the wire, so that the
 /// visitor knows what `object` is when it gets there (the other order works too, through a tree).
 pub(crate) fn decode_line<T: DeserializeOwned>(line: &[u8]) -> Result<Line<T>, ApiError> {
-    let mut decoder = serde_json::Deserializer::from_slice(line);
+    // All at once: else each string is looked at on its own.
+    let text = std::str::from_utf8(line);
+    let text = text.map_err(|e| ApiError::malformed(format!("watch event: {e}")))?;
+    let mut decoder = serde_json::Deserializer::from_str(text);
     let event = decoder
         .deserialize_map(EventVisitor(PhantomData))
         .map_err(|e| ApiError::malformed(format!("watch event: {e}")))?;

@@ -66,7 +66,9 @@ impl Pick {
 
     /// The object with the picked members; others are not in it. What is no object and not read as a whole reads as null.
     pub fn read(&self, json: &[u8]) -> serde_json::Result<Value> {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        // All at once: else each string is looked at on its own.
+        let text = std::str::from_utf8(json).map_err(serde_json::Error::custom)?;
+        let mut deserializer = serde_json::Deserializer::from_str(text);
         let value = self.deserialize(&mut deserializer)?;
         deserializer.end()?;
         Ok(value)
