@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::ApiServer;
 use crate::audit::Audit;
 use crate::entry::Entry;
-use crate::negotiate::{self, Output};
+use crate::negotiate::{self, Form, Output};
 use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
 use crate::write::Outcome;
@@ -150,12 +150,25 @@ impl Context {
         resource: &Resource,
         outcome: Outcome,
     ) -> Response {
-        let stored = outcome.versioned().filter(|_| self.output.is_plain());
-        match stored {
-            Some(stored) => {
-                negotiate::respond_bytes(&self.headers, code, negotiate::JSON, stored.json.bytes())
-            }
-            None => self.respond_object(code, resource, outcome.object),
+        if self.output.is_plain()
+            && let Some(stored) = outcome.versioned()
+        {
+            let json = stored.json.bytes();
+            return negotiate::respond_bytes(&self.headers, code, negotiate::JSON, json);
+        }
+        self.respond_shared(code, resource, &outcome.object)
+    }
+
+    /// An answer of an object that others may hold as well.
+    pub(crate) fn respond_shared(
+        &self,
+        code: StatusCode,
+        resource: &Resource,
+        object: &Object,
+    ) -> Response {
+        match self.output.form {
+            Form::Object => self.respond_value(code, object.value()),
+            _ => self.respond_object(code, resource, object.clone()),
         }
     }
 

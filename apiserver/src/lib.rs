@@ -69,6 +69,7 @@ mod spdy;
 mod status;
 mod subresources;
 mod tree;
+mod trees;
 mod usage;
 mod verbs;
 mod websocket;
@@ -117,6 +118,8 @@ pub struct ApiServer {
     pub(crate) usage: usage::Scraper,
     pub(crate) aggregation: aggregation::Aggregation,
     pub(crate) leases: event_ttl::Leases,
+    /// What was written last.
+    pub(crate) trees: trees::Trees,
     /// Room for the deletion of the objects of definitions.
     pub(crate) emptying: Semaphore,
     pub(crate) started: health::Started,
@@ -169,6 +172,7 @@ impl ApiServer {
             usage: usage::Scraper::default(),
             aggregation: aggregation::Aggregation::new(&world, config.front_proxy.clone()),
             leases: event_ttl::Leases::default(),
+            trees: trees::Trees::default(),
             emptying: Semaphore::new(definitions::EMPTYING_MAX),
             started: health::Started::default(),
             stopping: CancellationToken::new(),

@@ -3,6 +3,7 @@
 //! The first attempt decides on the cached object, which saves a read; whatever that attempt would refuse is decided
 //! again on the store's newest state before the client hears about it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,7 +89,7 @@ pub(crate) enum Commit {
 
 /// An object as it is stored now, in the shape of the request.
 pub(crate) struct Current {
-    pub(crate) object: Object,
+    pub(crate) object: Arc<Object>,
     pub(crate) revision: i64,
     /// It is stored in another form than it would be now.
     stale: bool,
@@ -118,16 +119,16 @@ impl<F: FnMut(&Object) -> ApiResult<Step> + Send> Decide for F {
 
 /// What became of it. `object` carries the resourceVersion after the write.
 pub(crate) struct Outcome {
-    pub(crate) object: Object,
+    pub(crate) object: Arc<Object>,
     pub(crate) removed: bool,
     /// What was stored of it, where that is also what is shown.
-    pub(crate) stored: Option<Bytes>,
+    stored: Option<Bytes>,
 }
 
 impl Outcome {
     pub(crate) fn of(object: Object) -> Outcome {
         Outcome {
-            object,
+            object: Arc::new(object),
             removed: false,
             stored: None,
         }
@@ -437,9 +438,15 @@ impl ApiServer {
             let Some(entry) = entry else { return Ok(None) };
             let stale = entry.is_stale() || self.is_outdated(resource, entry.mark);
             let revision = entry.revision;
-            let object = match version {
-                Version::Asked => self.form(resource, entry).await?.object_as(resource),
-                Version::Stored => entry.object(),
+            let object = match (self.kept(resource, key, revision), version) {
+                (Some(kept), _) => {
+                    debug_assert_eq!(*kept, entry.object(), "{key} is kept as it is stored");
+                    kept
+                }
+                (None, Version::Asked) => {
+                    Arc::new(self.form(resource, entry).await?.object_as(resource))
+                }
+                (None, Version::Stored) => Arc::new(entry.object()),
             };
             return Ok(Some(Current {
                 object,
@@ -457,6 +464,14 @@ impl ApiServer {
         };
         let broken = || ApiError::internal(format!("the stored value of {key} is not an object"));
         let opened = self.opened(resource, pair, key)?;
+        let is_outdated = self.is_outdated(resource, opened.mark);
+        if let Some(object) = self.kept(resource, key, pair.mod_revision) {
+            return Ok(Some(Current {
+                object,
+                revision: pair.mod_revision,
+                stale: is_outdated,
+            }));
+        }
         let versioned = Versioned::splice(&opened.value, pair.mod_revision).ok_or_else(broken)?;
         let value = serde_json::from_slice(&versioned.json.bytes()).map_err(|_| broken())?;
         let mut object = Object::new(value).map_err(|_| broken())?;
@@ -473,10 +488,47 @@ impl ApiServer {
             None => entry::from_storage(resource, &mut object),
         }
         Ok(Some(Current {
-            object,
+            object: Arc::new(object),
             revision: pair.mod_revision,
-            stale: stale || self.is_outdated(resource, opened.mark),
+            stale: stale || is_outdated,
         }))
+    }
+
+    /// The object under `key`, where this server has just written it at that revision.
+    fn kept(&self, resource: &Resource, key: &str, revision: i64) -> Option<Arc<Object>> {
+        match is_shown_as_stored(resource) {
+            true => self.trees.get(key, revision),
+            false => None,
+        }
+    }
+
+    /// What became of a write that took effect at this revision. It is kept for the next one.
+    pub(crate) fn wrote(
+        &self,
+        resource: &Resource,
+        key: &str,
+        revision: i64,
+        shown: Shown,
+    ) -> Outcome {
+        let Shown {
+            mut object,
+            stored,
+            is_exact,
+        } = shown;
+        object.set_resource_version(&revision.to_string());
+        let object = Arc::new(object);
+        if let Some(stored) = &stored
+            && is_exact
+            && is_shown_as_stored(resource)
+        {
+            let (kept, now) = (object.clone(), Instant::now());
+            self.trees.put(key, revision, kept, stored.len(), now);
+        }
+        Outcome {
+            object,
+            removed: false,
+            stored,
+        }
     }
 
     /// Whether objects of a resource are written under another key now than under that of this mark.
@@ -542,14 +594,13 @@ impl ApiServer {
                 }
                 other => other?,
             };
-            let mut stored = None;
-            let (object, removed, commit) = match step {
+            let (shown, removed, commit) = match step {
                 Step::Keep(object) | Step::Same(object) => {
                     return Ok(Outcome::of(object));
                 }
                 Step::Write(object, _) if dry_run => {
                     let written = self.written(resource, version, object).await?;
-                    return Ok(Outcome::of(written.shown));
+                    return Ok(Outcome::of(written.shown.object));
                 }
                 Step::Remove(object, _) if dry_run => {
                     return Ok(Outcome {
@@ -559,7 +610,6 @@ impl ApiServer {
                 }
                 Step::Write(object, extra) => {
                     let written = self.written(resource, version, object).await?;
-                    stored = written.shown_bytes();
                     let commit = self
                         .commit_update(resource, &key, current.revision, written.value, extra)
                         .await?;
@@ -569,19 +619,14 @@ impl ApiServer {
                     let commit = self
                         .commit(resource, &key, current.revision, delete(&key), extra)
                         .await?;
-                    (object, true, commit)
+                    (Shown::of(object), true, commit)
                 }
             };
             match commit {
                 Commit::Done(revision) => {
-                    let mut object = object;
-                    object.set_resource_version(&revision.to_string());
-                    definitions::wait_served(self, resource, &object).await;
-                    return Ok(Outcome {
-                        object,
-                        removed,
-                        stored,
-                    });
+                    let outcome = self.wrote(resource, &key, revision, shown);
+                    definitions::wait_served(self, resource, &outcome.object).await;
+                    return Ok(Outcome { removed, ..outcome });
                 }
                 Commit::Lost => fresh = true,
             }
@@ -603,16 +648,26 @@ pub(crate) enum Version {
 pub(crate) struct Written {
     /// What is stored.
     pub(crate) value: Bytes,
-    /// What the answer shows.
-    pub(crate) shown: Object,
-    /// Whether both are the same.
-    is_alike: bool,
+    pub(crate) shown: Shown,
 }
 
-impl Written {
-    /// The bytes of what the answer shows, where they are there.
-    pub(crate) fn shown_bytes(&self) -> Option<Bytes> {
-        self.is_alike.then(|| self.value.clone())
+/// What the answer to a write shows.
+pub(crate) struct Shown {
+    pub(crate) object: Object,
+    /// What is stored, where that is the same.
+    stored: Option<Bytes>,
+    /// Whether it is read again just as it is.
+    is_exact: bool,
+}
+
+impl Shown {
+    /// What is not stored like that, if at all.
+    fn of(object: Object) -> Shown {
+        Shown {
+            object,
+            stored: None,
+            is_exact: false,
+        }
     }
 }
 
@@ -628,21 +683,22 @@ impl ApiServer {
     ) -> ApiResult<Written> {
         let is_converted = version == Version::Asked && entry::is_converted(resource);
         if !is_converted {
-            let value = encoded(&object)?;
-            return Ok(Written {
-                value,
-                shown: object,
-                is_alike: true,
-            });
+            let is_exact = check(&object)?;
+            let value = codec::encode(object.value());
+            let shown = Shown {
+                object,
+                stored: Some(value.clone()),
+                is_exact,
+            };
+            return Ok(Written { value, shown });
         }
-        check_depth(&object)?;
+        check(&object)?;
         let Some(custom) = &resource.custom else {
             let mut stored = object.clone();
             entry::to_storage(resource, &mut stored);
             return Ok(Written {
                 value: encoded(&stored)?,
-                shown: object,
-                is_alike: false,
+                shown: Shown::of(object),
             });
         };
         let mut stored = self.converted(&custom.storage(), object).await?;
@@ -651,36 +707,45 @@ impl ApiServer {
         let shown = self.converted(custom, stored).await?;
         Ok(Written {
             value,
-            shown,
-            is_alike: false,
+            shown: Shown::of(shown),
         })
     }
 }
 
+/// Whether the store's bytes are all there is to know of an object of `resource`: no definition says how it is read, and it
+/// has one shape only.
+fn is_shown_as_stored(resource: &Resource) -> bool {
+    resource.custom.is_none() && !entry::is_converted(resource)
+}
+
 /// The bytes of an object that is stored like that. Refuses what could not be read again.
 fn encoded(object: &Object) -> ApiResult<Bytes> {
-    check_depth(object)?;
+    check(object)?;
     Ok(codec::encode(object.value()))
 }
 
-fn check_depth(object: &Object) -> ApiResult<()> {
-    if fits(object.value(), DEPTH_MAX) {
-        return Ok(());
+/// Refuses what could not be read again. Tells whether it is read just as it was written: a fraction need not be, by its last
+/// digit.
+fn check(object: &Object) -> ApiResult<bool> {
+    let mut is_exact = true;
+    if fits(object.value(), DEPTH_MAX, &mut is_exact) {
+        return Ok(is_exact);
     }
     Err(ApiError::bad_request(format!(
         "the object is nested deeper than {DEPTH_MAX} levels"
     )))
 }
 
-/// Whether lists and maps are nested no deeper than `levels`. Looks no deeper itself.
-fn fits(value: &Value, levels: usize) -> bool {
+/// Whether lists and maps are nested no deeper than `levels`. Looks no deeper itself. `is_exact` is false after a fraction.
+fn fits(value: &Value, levels: usize, is_exact: &mut bool) -> bool {
     let below = levels.checked_sub(1);
+    let fits_below = |item: &Value| below.is_some_and(|levels| fits(item, levels, is_exact));
     match value {
-        Value::Array(list) => {
-            below.is_some_and(|levels| list.iter().all(|item| fits(item, levels)))
-        }
-        Value::Object(map) => {
-            below.is_some_and(|levels| map.values().all(|item| fits(item, levels)))
+        Value::Array(list) => below.is_some() && list.iter().all(fits_below),
+        Value::Object(map) => below.is_some() && map.values().all(fits_below),
+        Value::Number(number) => {
+            *is_exact &= !number.is_f64();
+            true
         }
         _ => true,
     }
@@ -723,6 +788,25 @@ mod tests {
         deep.metadata_mut()
             .insert("managedFields".to_owned(), fields);
         assert!(encoded(&deep).is_err());
+    }
+
+    #[test]
+    fn what_is_kept_is_what_is_read() {
+        let of = |data: Value| {
+            let labels = serde_json::json!({ "a\u{1}\"ü": "\u{2028}\\" });
+            Object::new(serde_json::json!({"kind": "ConfigMap", "apiVersion": "v1",
+                "metadata": {"name": "x", "resourceVersion": "6", "labels": labels}, "data": data}))
+            .unwrap()
+        };
+        let mut object = of(
+            serde_json::json!([null, true, i64::MIN, u64::MAX, 0, -1, "", {}, [], {"z": 1, "": 2}]),
+        );
+        assert!(check(&object).unwrap());
+        let bytes = encoded(&object).unwrap();
+        let read = entry::Entry::new("/registry/configmaps/n/x", 21, &bytes.into(), 7, &[], None);
+        object.set_resource_version("7");
+        assert_eq!(read.unwrap().object(), object);
+        assert!(!check(&of(serde_json::json!([{"a": 0.1}, 1]))).unwrap());
     }
 
     #[test]

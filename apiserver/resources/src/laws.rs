@@ -1,5 +1,7 @@
 //! Laws over the list of kinds: what must hold for every entry, so that an entry cannot be half right.
 
+mod shortcuts;
+
 use std::collections::BTreeSet;
 
 use schema::Object;

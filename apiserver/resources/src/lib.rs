@@ -4,6 +4,7 @@
 //! One entry a kind in `groups/<group>.rs`; [`ALL`] is the list, everything else asks it. The API server is generic over
 //! it and knows no kind by name except where a subresource is an action (binding, eviction, log, exec).
 
+mod alike;
 mod builtin;
 pub mod custom;
 pub mod definition;

@@ -370,7 +370,21 @@ impl Resource {
 
     /// Every reason why the update may not be stored.
     pub fn validate_update(&self, new: &Object, old: &Object) -> ErrorList {
+        self.judge_update(new, old, self.is_judged_alike(new, old))
+    }
+
+    /// The same. `is_alike`: the kind's own fields are as wrong as they were, which is no reason.
+    pub(crate) fn judge_update(&self, new: &Object, old: &Object, is_alike: bool) -> ErrorList {
         let mut errors = meta::validate_update(new, old);
+        if !is_alike {
+            errors.extend(self.new_errors(new, old));
+        }
+        (self.check_update)(new, old, &mut errors);
+        errors
+    }
+
+    /// What is wrong with the fields of an object, and was not before.
+    fn new_errors(&self, new: &Object, old: &Object) -> ErrorList {
         let mut found = ErrorList::new();
         self.check_fields(new, Some(old), &mut found);
         if !found.is_empty() && self.custom.is_none() {
@@ -379,9 +393,7 @@ impl Resource {
             self.check_fields(old, None, &mut before);
             found.retain(|error| !before.contains(error));
         }
-        errors.extend(found);
-        (self.check_update)(new, old, &mut errors);
-        errors
+        found
     }
 
     /// Every reason why an update through a subresource may not be stored.

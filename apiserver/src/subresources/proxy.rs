@@ -1,6 +1,7 @@
 //! `proxy` of pods, Services and nodes: finds the address, asks admission, and lets [`crate::proxy`] pass the request on.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::response::Response;
 use resources::Resource;
@@ -121,7 +122,7 @@ async fn current(context: &Context, resource: &Resource, name: &str) -> ApiResul
     let key = resources::storage_key(resource, &context.info.namespace, name);
     let found = context.server.current(resource, &key, true).await?;
     let found = found.ok_or_else(|| context.not_found(resource, name))?;
-    Ok(found.object)
+    Ok(Arc::unwrap_or_clone(found.object))
 }
 
 async fn pod(context: &Context, resource: &Resource, id: &Id<'_>) -> ApiResult<Backend> {

@@ -1,5 +1,7 @@
 //! `serviceaccounts/token`: a bound token for a service account.
 
+use std::sync::Arc;
+
 use auth::token::{
     EXPIRATION_SECONDS_DEFAULT, EXPIRATION_SECONDS_MAX, EXPIRATION_SECONDS_MIN, Reference, Request,
 };
@@ -102,9 +104,8 @@ async fn find(context: &Context, plural: &str, namespace: &str, name: &str) -> A
     let resource = resources::find("", "v1", plural).ok_or_else(ApiError::no_such_resource)?;
     let key = resources::storage_key(resource, namespace, name);
     let current = context.server.current(resource, &key, true).await?;
-    Ok(current
-        .ok_or_else(|| ApiError::not_found("", plural, name))?
-        .object)
+    let current = current.ok_or_else(|| ApiError::not_found("", plural, name))?;
+    Ok(Arc::unwrap_or_clone(current.object))
 }
 
 fn reference(object: &Object) -> Reference {

@@ -168,12 +168,11 @@ pub(crate) async fn create_object(
         let key = resources::storage_key(resource, object.namespace(), object.name());
         let taken = ApiError::already_exists(&resource.group, &resource.plural, object.name());
         let written = server.written(resource, Version::Asked, object).await?;
-        let stored = written.shown_bytes();
-        let mut object = written.shown;
+        let shown = written.shown;
         if dry_run {
             return match server.is_there(&key).await? {
                 true if !generated => Err(taken),
-                _ => Ok(Outcome::of(object)),
+                _ => Ok(Outcome::of(shown.object)),
             };
         }
         let allocates = !extra.is_empty();
@@ -183,16 +182,13 @@ pub(crate) async fn create_object(
             .await?
         {
             Commit::Done(revision) => {
-                object.set_resource_version(&revision.to_string());
-                definitions::wait_served(server, resource, &object).await;
-                return Ok(Outcome {
-                    stored,
-                    ..Outcome::of(object)
-                });
+                let outcome = server.wrote(resource, &key, revision, shown);
+                definitions::wait_served(server, resource, &outcome.object).await;
+                return Ok(outcome);
             }
             Commit::Lost => {
                 if !is_filled_in {
-                    template = object;
+                    template = shown.object;
                 }
                 look = Look::Fresh;
                 let is_taken = !allocates || server.is_there(&key).await?;

@@ -248,7 +248,7 @@ pub(crate) async fn delete(
         } else {
             StatusCode::OK
         };
-        return Ok(context.respond_object(code, resource, outcome.object));
+        return Ok(context.respond_shared(code, resource, &outcome.object));
     }
     let status = status::success_deleted(
         &resource.group,

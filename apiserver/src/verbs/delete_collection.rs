@@ -1,5 +1,7 @@
 //! DELETE of a collection: a list, then one deletion after the other. Objects that vanish meanwhile do not matter.
 
+use std::sync::Arc;
+
 use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -47,7 +49,7 @@ pub(crate) async fn delete_collection(
     let mut items: Vec<Value> = Vec::new();
     while let Some(outcome) = outcomes.next().await {
         match outcome {
-            Ok(outcome) => items.push(outcome.object.into_value()),
+            Ok(outcome) => items.push(Arc::unwrap_or_clone(outcome.object).into_value()),
             Err(error) if error.code == 404 => {}
             Err(error) => return Err(error),
         }

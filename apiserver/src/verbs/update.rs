@@ -30,31 +30,34 @@ pub(crate) async fn update(
     body: Bytes,
 ) -> ApiResult<Response> {
     let dry_run = context.dry_run("UpdateOptions", None)?;
-    let mut object = decode::object(context, Expected::of(resource), &body, "UpdateOptions")?;
-    check_name(context, &object)?;
-    check_namespace(context, resource, &object)?;
-    create::settle_namespace(context, resource, &mut object)?;
+    let mut first = Some(read(context, resource, &body)?);
     let manager = managed::manager(context, "UpdateOptions")?;
     let owner = Owner::Manager(&manager, subresource);
-    let outcome = apply(
-        context,
-        resource,
-        subresource,
-        dry_run,
-        owner,
-        &mut |_, _| Ok(object.clone()),
-    )
-    .await;
+    // Few writes are tried twice: reading it again then costs less than a copy each time.
+    let mut make = |_: &Object, _: &Versions<'_>| match first.take() {
+        Some(object) => Ok(object),
+        None => read(context, resource, &body),
+    };
+    let outcome = apply(context, resource, subresource, dry_run, owner, &mut make).await;
     match outcome {
         Err(error) if error.is_absence && resource.create_on_update && subresource.is_empty() => {
             admit_create_on_update(context, resource).await?;
-            let mut object = object.clone();
+            let mut object = read(context, resource, &body)?;
             object.set_resource_version("");
             let created = create::create_object(context, resource, object, dry_run, owner).await?;
             Ok(context.respond_outcome(StatusCode::CREATED, resource, created))
         }
         outcome => Ok(context.respond_outcome(StatusCode::OK, resource, outcome?)),
     }
+}
+
+/// What the body says, which has to be the object that the path names.
+fn read(context: &Context, resource: &Resource, body: &Bytes) -> ApiResult<Object> {
+    let mut object = decode::object(context, Expected::of(resource), body, "UpdateOptions")?;
+    check_name(context, &object)?;
+    check_namespace(context, resource, &object)?;
+    create::settle_namespace(context, resource, &mut object)?;
+    Ok(object)
 }
 
 /// Creating by PUT needs the right to create.
@@ -183,16 +186,11 @@ impl Door<'_> {
     /// Decides what to store for `new` in place of `stored`.
     async fn successor(&self, mut new: Object, stored: &Object) -> ApiResult<Step> {
         let (context, resource) = (self.context, self.resource);
-        // A default that came after the object was stored is no change that a client made. What a subresource carries over
-        // is as it was stored.
-        let mut old = Cow::Borrowed(stored);
-        if resource.custom.is_none() && resource.has_defaults() && self.is_of_object() {
-            resource.default(old.to_mut());
-        }
-        let old = &*old;
-        check_version(resource, &new, old)?;
-        carry_server_fields(&mut new, old);
+        check_version(resource, &new, stored)?;
+        carry_server_fields(&mut new, stored);
         resource.default(&mut new);
+        let old = self.as_defaulted(stored, &new);
+        let old = &*old;
         managed::track(context, resource, self.owner, old, &mut new).await;
         self.mutate(&mut new, old).await?;
         if self.is_of_object() {
@@ -251,6 +249,21 @@ impl Door<'_> {
             _ => admission::charge(&self.admission().of(old), &new, Look::Fresh).await?,
         };
         Ok(Step::Write(new, extra.and(charge.extra)))
+    }
+
+    /// The stored object to compare with. A default that came after it was stored is no change that a client made. What a
+    /// subresource carries over is as it was stored.
+    fn as_defaulted<'o>(&self, stored: &'o Object, new: &Object) -> Cow<'o, Object> {
+        let resource = self.resource;
+        let mut old = Cow::Borrowed(stored);
+        if resource.custom.is_none()
+            && resource.has_defaults()
+            && self.is_of_object()
+            && !resource.is_defaulted_like(stored, new)
+        {
+            resource.default(old.to_mut());
+        }
+        old
     }
 
     fn admission(&self) -> Admission<'_> {
@@ -355,35 +368,31 @@ fn check_version(resource: &Resource, new: &Object, old: &Object) -> ApiResult<(
     }
 }
 
+/// What only the server writes. (A client that names another generateName is refused by validation-free Kubernetes too: it
+/// is kept.)
+const SERVER_FIELDS: [&str; 6] = [
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generateName",
+    "selfLink",
+];
+
 /// What only the server writes stays as it was.
 fn carry_server_fields(new: &mut Object, old: &Object) {
-    let kept: Vec<(&str, Option<serde_json::Value>)> = [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generateName",
-        "selfLink",
-    ]
-    .into_iter()
-    .map(|field| {
-        (
-            field,
-            old.metadata()
-                .and_then(|metadata| metadata.get(field))
-                .cloned(),
-        )
-    })
-    .collect();
-    let metadata = new.metadata_mut();
-    for (field, value) in kept {
-        match (field, value) {
-            // A client that names another generateName is refused by validation-free Kubernetes too: it is kept.
-            (_, Some(value)) => {
-                metadata.insert(field.to_owned(), value);
+    for field in SERVER_FIELDS {
+        let path = ["metadata", field];
+        let before = old.get(&path);
+        if new.get(&path) == before {
+            continue;
+        }
+        match before.cloned() {
+            Some(before) => {
+                new.metadata_mut().insert(field.to_owned(), before);
             }
-            (_, None) => {
-                metadata.remove(field);
+            None => {
+                new.metadata_mut().remove(field);
             }
         }
     }

@@ -20,6 +20,9 @@ const UPDATABLE: &str = "pod updates may not change fields other than `spec.cont
 pub(crate) fn pod_update(new: &Object, old: &Object, errors: &mut ErrorList) {
     let path = Path::new("spec");
     let (now, before) = (spec(new), spec(old));
+    if now == before {
+        return;
+    }
     for list in ["containers", "initContainers"] {
         if now.list(list).len() != before.list(list).len() {
             let detail = "pod updates may not add or remove containers";
