@@ -12,10 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use bytes::Bytes;
 use host::watch;
 use resources::{Handle, Text};
+use schema::Object;
 use schema::pick::Pick;
 
 use crate::encryption::{Opened, Unreadable};
-use crate::entry::{self, Entry};
+use crate::entry::{self, Entry, Facts};
+use crate::foreseen::Foreseen;
 use crate::interest::{Group, Groups, Interest};
 use crate::negotiate::{Encoding, Form};
 use crate::packed::Packer;
@@ -170,6 +172,8 @@ pub(crate) struct Cache {
     pub(crate) shapes: Vec<Handle>,
     /// What of an object its entry is made of.
     needed: Option<Pick>,
+    /// What this server is about to write.
+    foreseen: Foreseen,
     /// Storage prefix, with its slash.
     pub(crate) prefix: String,
     state: RwLock<State>,
@@ -324,6 +328,7 @@ impl Cache {
         };
         Cache {
             needed: entry::needed(&shapes),
+            foreseen: Foreseen::default(),
             shapes,
             prefix,
             state: RwLock::new(state),
@@ -463,6 +468,31 @@ impl Cache {
             );
         }
         entry.map(Arc::new)
+    }
+
+    /// The same of a value that comes as a change: what this server wrote itself is known already.
+    pub(crate) fn changed(&self, key: &str, stored: &Opened, revision: i64) -> Option<Arc<Entry>> {
+        match self.foreseen.take(key, &stored.value) {
+            Some(facts) => {
+                let names_at = self.prefix.len();
+                Entry::foreseen(key, names_at, stored, revision, facts).map(Arc::new)
+            }
+            None => self.entry(key, stored, revision),
+        }
+    }
+
+    /// Gets to know an object that is about to be stored as `stored`, where all there is to know of it is in there.
+    pub(crate) fn foresee(&self, key: &str, stored: &Bytes, object: &Object) {
+        if self.needed.is_some() {
+            let shapes = self.shapes.iter().map(|shape| &**shape);
+            let facts = || Facts::of(object, shapes);
+            self.foreseen.note(key, stored, facts);
+        }
+    }
+
+    /// What was foreseen did not come.
+    pub(crate) fn forget(&self, key: &str, stored: &Bytes) {
+        self.foreseen.forget(key, stored);
     }
 
     /// Replaces everything: at start, and after the store compacted what this cache had not read yet.
@@ -697,6 +727,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec;
     use crate::interest::Term;
 
     fn entry(name: &str, revision: i64) -> Arc<Entry> {
@@ -711,6 +742,33 @@ mod tests {
                 Some(entry(name, revision)),
             )],
         );
+    }
+
+    #[test]
+    fn what_this_server_wrote_is_known_without_a_look() {
+        let pods = resources::find("", "v1", "pods").unwrap();
+        let cache = Cache::new(vec![pods.into()], "/registry/pods/".into());
+        let pod = |app: &str| {
+            let pod = serde_json::json!({"kind": "Pod", "apiVersion": "v1",
+                "metadata": {"name": "a", "namespace": "n", "labels": {"app": app}},
+                "spec": {"nodeName": "node"}, "status": {"phase": "Running"}});
+            Object::new(pod).unwrap()
+        };
+        let (key, stored) = ("/registry/pods/n/a", codec::encode(pod("x").value()));
+        let opened = Opened::from(stored.clone());
+        let looked_at = format!("{:?}", cache.entry(key, &opened, 7).unwrap());
+        cache.foresee(key, &stored, &pod("x"));
+        let known = cache.changed(key, &opened, 7).unwrap();
+        assert_eq!(format!("{known:?}"), looked_at);
+        assert_eq!(known.field("spec.nodeName"), "node");
+        // Nobody looks again, so that it is this that counts.
+        cache.foresee(key, &stored, &pod("y"));
+        let known = cache.changed(key, &opened, 8).unwrap();
+        assert_eq!(known.labels().collect::<Vec<_>>(), [("app", "y")]);
+        cache.foresee(key, &stored, &pod("y"));
+        cache.forget(key, &stored);
+        let known = cache.changed(key, &opened, 9).unwrap();
+        assert_eq!(known.labels().collect::<Vec<_>>(), [("app", "x")]);
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub(crate) fn object(
         };
         return Err(refuse(expected, body, format, &text));
     }
-    typed(expected, value, body)
+    typed(expected, value, || body.clone())
 }
 
 /// Checks a patched object: its fields get the checks that a body gets. What is wrong then is the patch (`shown`).
@@ -100,7 +100,8 @@ pub(crate) fn patched(
     shown: impl Fn() -> String,
 ) -> ApiResult<Object> {
     let ty = expected.schema();
-    let head = json_head(&patched);
+    let part = |name: &str| patched.get(name).cloned();
+    let head = (part("apiVersion"), part("kind"));
     let decoded = schema::decode::value(ty, patched, validation).map_err(|error| {
         let error = FieldError::invalid(&Path::new("patch"), shown(), error.to_string());
         ApiError::invalid("", "", "", &[error])
@@ -113,7 +114,7 @@ pub(crate) fn patched(
         let error = FieldError::invalid(&Path::new("patch"), shown(), text);
         return Err(ApiError::invalid("", "", "", &[error]));
     }
-    typed(expected, decoded.value, &head)
+    typed(expected, decoded.value, || json_head(&head))
 }
 
 fn is_kindless(value: &Value) -> bool {
@@ -125,10 +126,9 @@ fn missing_kind(shown: impl std::fmt::Display) -> String {
     format!("Object 'Kind' is missing in '{shown}'")
 }
 
-/// Kind and version of a value, as a body for error texts.
-fn json_head(value: &Value) -> Bytes {
-    let head =
-        serde_json::json!({ "apiVersion": value.get("apiVersion"), "kind": value.get("kind") });
+/// Version and kind of a value, as a body for error texts.
+fn json_head((api_version, kind): &(Option<Value>, Option<Value>)) -> Bytes {
+    let head = serde_json::json!({ "apiVersion": api_version, "kind": kind });
     Bytes::from(head.to_string())
 }
 
@@ -176,11 +176,11 @@ fn value(
 
 /// Checks kind and version; fills in what is missing, which is of built-in kinds only: the type of all custom objects
 /// is the same, so that they have to say what they are.
-fn typed(expected: Expected<'_>, value: Value, body: &Bytes) -> ApiResult<Object> {
+fn typed(expected: Expected<'_>, value: Value, body: impl FnOnce() -> Bytes) -> ApiResult<Object> {
     let mut object = Object::new(value).map_err(|_| {
         refuse(
             expected,
-            body,
+            &body(),
             BodyFormat::Json,
             &"json: cannot unmarshal into Go value of type map[string]interface {}",
         )

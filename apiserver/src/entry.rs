@@ -26,9 +26,45 @@ pub(crate) struct Entry {
     custom: Option<Box<OfCustom>>,
     /// The mark of the key under which it is stored; see [`Opened`].
     pub(crate) mark: u32,
+    facts: Facts,
+}
+
+/// What of an object selectors ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
     labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the selectable fields of every API shape of the object; absent is empty.
     fields: Box<[(Arc<str>, Box<str>)]>,
+}
+
+impl Facts {
+    pub(crate) fn of<'r>(object: &Object, shapes: impl Iterator<Item = &'r Resource>) -> Facts {
+        let labels = object
+            .labels()
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect();
+        let mut fields = Vec::new();
+        for resource in shapes {
+            if resource.field_selectors.is_empty() || !is_made_here(resource, object) {
+                continue;
+            }
+            let mut shaped = Cow::Borrowed(object);
+            if is_converted(resource) {
+                from_storage(resource, shaped.to_mut());
+            }
+            for name in &resource.field_selectors {
+                if let Some(value) = resource
+                    .field(&shaped, name)
+                    .filter(|value| !value.is_empty())
+                    && !fields.iter().any(|(known, _)| known == name)
+                {
+                    fields.push((name.clone(), value.into_boxed_str()));
+                }
+            }
+        }
+        let fields = fields.into_boxed_slice();
+        Facts { labels, fields }
+    }
 }
 
 /// What more there is to know of an object that a definition brought.
@@ -88,6 +124,25 @@ impl Entry {
         Some(Entry { mark, ..entry })
     }
 
+    /// The same of an object of whose shapes [`needed`] says something, where its facts are known.
+    pub(crate) fn foreseen(
+        key: &str,
+        names_at: usize,
+        opened: &Opened,
+        revision: i64,
+        facts: Facts,
+    ) -> Option<Entry> {
+        Some(Entry {
+            key: key.into(),
+            names_at,
+            revision,
+            encoded: Versioned::splice(&opened.value, revision)?,
+            custom: None,
+            mark: opened.mark,
+            facts,
+        })
+    }
+
     fn of<'r>(
         (key, names_at, revision): (&str, usize, i64),
         object: &Object,
@@ -95,29 +150,6 @@ impl Entry {
         shapes: impl Iterator<Item = &'r Resource>,
         custom: Option<OfCustom>,
     ) -> Entry {
-        let labels = object
-            .labels()
-            .map(|(key, value)| (key.into(), value.into()))
-            .collect();
-        let mut fields = Vec::new();
-        for resource in shapes {
-            if resource.field_selectors.is_empty() || !is_made_here(resource, object) {
-                continue;
-            }
-            let mut shaped = Cow::Borrowed(object);
-            if is_converted(resource) {
-                from_storage(resource, shaped.to_mut());
-            }
-            for name in &resource.field_selectors {
-                if let Some(value) = resource
-                    .field(&shaped, name)
-                    .filter(|value| !value.is_empty())
-                    && !fields.iter().any(|(known, _)| known == name)
-                {
-                    fields.push((name.clone(), value.into_boxed_str()));
-                }
-            }
-        }
         Entry {
             key: key.into(),
             names_at,
@@ -125,8 +157,7 @@ impl Entry {
             encoded,
             custom: custom.map(Box::new),
             mark: 0,
-            labels,
-            fields: fields.into_boxed_slice(),
+            facts: Facts::of(object, shapes),
         }
     }
 
@@ -231,13 +262,13 @@ impl Entry {
             encoded,
             custom: None,
             mark: self.mark,
-            labels: self.labels.clone(),
-            fields: self.fields.clone(),
+            facts: self.facts.clone(),
         })
     }
 
     pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
-        self.labels.iter().map(|(key, value)| (&**key, &**value))
+        let labels = self.facts.labels.iter();
+        labels.map(|(key, value)| (&**key, &**value))
     }
 
     pub(crate) fn field(&self, name: &str) -> &str {
@@ -245,6 +276,7 @@ impl Entry {
             "metadata.name" => self.name(),
             "metadata.namespace" => self.namespace(),
             _ => self
+                .facts
                 .fields
                 .iter()
                 .find(|(known, _)| **known == *name)

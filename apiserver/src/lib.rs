@@ -39,6 +39,7 @@ mod endpoints;
 mod entry;
 mod event_ttl;
 mod flow;
+mod foreseen;
 mod handler;
 mod health;
 mod held;

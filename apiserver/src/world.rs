@@ -341,7 +341,7 @@ impl World {
                 (key.to_owned(), None)
             } else {
                 match self.sealer.open(cache.resource(), key, &event.kv.value) {
-                    Ok(opened) => match cache.entry(key, &opened, revision) {
+                    Ok(opened) => match cache.changed(key, &opened, revision) {
                         Some(entry) => (key.to_owned(), Some(entry)),
                         None => continue,
                     },

@@ -105,6 +105,13 @@ pub(crate) enum Step {
     Same(Object),
 }
 
+/// What was decided on the cached object, and is not told before the store has said that it is the newest.
+struct Doubt {
+    object: Arc<Object>,
+    revision: i64,
+    step: ApiResult<Step>,
+}
+
 /// Decides what becomes of an object; again where somebody else was faster. Decisions that wait for nobody are plain
 /// closures.
 pub(crate) trait Decide: Send {
@@ -386,12 +393,10 @@ impl ApiServer {
         &self,
         resource: &Resource,
         key: &str,
-        value: Bytes,
+        written: &Written,
         extra: Extra,
     ) -> ApiResult<Commit> {
-        let lease = self.leases.for_write(self, resource).await?;
-        let op = put(key, value, lease);
-        self.commit(resource, key, 0, op, extra).await
+        self.commit_update(resource, key, 0, written, extra).await
     }
 
     async fn commit_update(
@@ -399,12 +404,26 @@ impl ApiServer {
         resource: &Resource,
         key: &str,
         revision: i64,
-        value: Bytes,
+        written: &Written,
         extra: Extra,
     ) -> ApiResult<Commit> {
         let lease = self.leases.for_write(self, resource).await?;
-        let op = put(key, value, lease);
-        self.commit(resource, key, revision, op, extra).await
+        let op = put(key, written.value.clone(), lease);
+        let shown = &written.shown;
+        let cache = match shown.is_exact && shown.stored.is_some() {
+            true => self.world.cache(resource),
+            false => None,
+        };
+        if let Some(cache) = &cache {
+            cache.foresee(key, &written.value, &shown.object);
+        }
+        let commit = self.commit(resource, key, revision, op, extra).await;
+        if let Some(cache) = &cache
+            && !matches!(commit, Ok(Commit::Done(_)))
+        {
+            cache.forget(key, &written.value);
+        }
+        commit
     }
 
     /// The object under `key`: from the cache, or linearizably from the store when `fresh`.
@@ -414,7 +433,8 @@ impl ApiServer {
         key: &str,
         fresh: bool,
     ) -> ApiResult<Option<Current>> {
-        self.current_in(resource, Version::Asked, key, fresh).await
+        let known = (fresh, None);
+        self.current_in(resource, Version::Asked, key, known).await
     }
 
     /// Whether there is anything under `key`, as of now.
@@ -431,7 +451,7 @@ impl ApiServer {
         resource: &Resource,
         version: Version,
         key: &str,
-        fresh: bool,
+        (fresh, known): (bool, Option<&Doubt>),
     ) -> ApiResult<Option<Current>> {
         if !fresh {
             let entry = self.world.cache(resource).and_then(|cache| cache.get(key));
@@ -465,7 +485,10 @@ impl ApiServer {
         let broken = || ApiError::internal(format!("the stored value of {key} is not an object"));
         let opened = self.opened(resource, pair, key)?;
         let is_outdated = self.is_outdated(resource, opened.mark);
-        if let Some(object) = self.kept(resource, key, pair.mod_revision) {
+        let known = known.filter(|known| known.revision == pair.mod_revision);
+        let known = known.filter(|_| is_shown_as_stored(resource));
+        let known = known.map(|known| known.object.clone());
+        if let Some(object) = known.or_else(|| self.kept(resource, key, pair.mod_revision)) {
             return Ok(Some(Current {
                 object,
                 revision: pair.mod_revision,
@@ -564,9 +587,10 @@ impl ApiServer {
         let key = resources::storage_key(resource, namespace, name);
         // A dry run makes no comparison at its end that would find a stale copy.
         let mut fresh = dry_run;
-        let mut doubted = None;
+        let mut doubted: Option<Doubt> = None;
         for _ in 0..ATTEMPTS_MAX {
-            let current = self.current_in(resource, version, &key, fresh).await?;
+            let known = (fresh, doubted.as_ref());
+            let current = self.current_in(resource, version, &key, known).await?;
             let Some(current) = current else {
                 if fresh {
                     return Err(ApiError::absent(&resource.group, &resource.plural, name));
@@ -576,7 +600,7 @@ impl ApiServer {
             };
             let step = match doubted.take() {
                 // The cache was right: nobody is asked twice about the same.
-                Some((revision, step)) if revision == current.revision => step,
+                Some(doubt) if doubt.revision == current.revision => doubt.step,
                 _ => decide.decide(&current.object).await,
             };
             let step = match step {
@@ -589,7 +613,11 @@ impl ApiServer {
             let step = match step {
                 step @ (Err(_) | Ok(Step::Keep(_))) if !fresh => {
                     fresh = true;
-                    doubted = Some((current.revision, step));
+                    doubted = Some(Doubt {
+                        object: current.object,
+                        revision: current.revision,
+                        step,
+                    });
                     continue;
                 }
                 other => other?,
@@ -611,7 +639,7 @@ impl ApiServer {
                 Step::Write(object, extra) => {
                     let written = self.written(resource, version, object).await?;
                     let commit = self
-                        .commit_update(resource, &key, current.revision, written.value, extra)
+                        .commit_update(resource, &key, current.revision, &written, extra)
                         .await?;
                     (written.shown, false, commit)
                 }

@@ -168,27 +168,26 @@ pub(crate) async fn create_object(
         let key = resources::storage_key(resource, object.namespace(), object.name());
         let taken = ApiError::already_exists(&resource.group, &resource.plural, object.name());
         let written = server.written(resource, Version::Asked, object).await?;
-        let shown = written.shown;
         if dry_run {
             return match server.is_there(&key).await? {
                 true if !generated => Err(taken),
-                _ => Ok(Outcome::of(shown.object)),
+                _ => Ok(Outcome::of(written.shown.object)),
             };
         }
         let allocates = !extra.is_empty();
         match context
             .server
-            .commit_create(resource, &key, written.value, extra)
+            .commit_create(resource, &key, &written, extra)
             .await?
         {
             Commit::Done(revision) => {
-                let outcome = server.wrote(resource, &key, revision, shown);
+                let outcome = server.wrote(resource, &key, revision, written.shown);
                 definitions::wait_served(server, resource, &outcome.object).await;
                 return Ok(outcome);
             }
             Commit::Lost => {
                 if !is_filled_in {
-                    template = shown.object;
+                    template = written.shown.object;
                 }
                 look = Look::Fresh;
                 let is_taken = !allocates || server.is_there(&key).await?;
