@@ -37,11 +37,9 @@ pub(crate) trait Look {
     }
 
     /// The entries of a map field.
-    fn entries(&self, key: &str) -> Box<dyn Iterator<Item = (&str, &Value)> + '_> {
-        match self.at(key).as_object() {
-            Some(map) => Box::new(map.iter().map(|(key, value)| (key.as_str(), value))),
-            None => Box::new(std::iter::empty()),
-        }
+    fn entries(&self, key: &str) -> impl Iterator<Item = (&str, &Value)> {
+        let entries = self.at(key).as_object().into_iter().flatten();
+        entries.map(|(key, value)| (key.as_str(), value))
     }
 
     /// Whether the field is there and not null.
@@ -109,11 +107,10 @@ pub(crate) fn make_map<'a>(
     map: &'a mut Map<String, Value>,
     key: &str,
 ) -> Option<&'a mut Map<String, Value>> {
-    let slot = map.entry(key.to_owned()).or_insert(Value::Null);
-    if slot.is_null() {
-        *slot = Value::Object(Map::new());
+    if map.get(key).is_none_or(Value::is_null) {
+        map.insert(key.to_owned(), Value::Object(Map::new()));
     }
-    slot.as_object_mut()
+    map_in(map, key)
 }
 
 /// The map at a key, when there is one.

@@ -1,5 +1,6 @@
 //! Rules of `metadata`, which are the same for every kind, and the rules for names that kinds choose from.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use schema::Object;
@@ -43,11 +44,10 @@ pub(crate) fn ip_address(name: &str, _prefix: bool) -> Vec<String> {
     }
 }
 
-fn masked(name: &str, prefix: bool) -> String {
-    if prefix {
-        names::mask_trailing_dash(name)
-    } else {
-        name.to_owned()
+fn masked(name: &str, prefix: bool) -> Cow<'_, str> {
+    match prefix {
+        true => names::mask_trailing_dash(name).into(),
+        false => name.into(),
     }
 }
 
@@ -105,12 +105,7 @@ pub fn validate(
 
 /// Validates the metadata of a template (pod template, claim template): labels and annotations only.
 pub(crate) fn validate_template(metadata: &Value, path: &Path, errors: &mut ErrorList) {
-    labels(metadata.at("labels"), &path.child("labels"), errors);
-    annotations(
-        metadata.at("annotations"),
-        &path.child("annotations"),
-        errors,
-    );
+    labels_and_annotations(metadata, path, errors);
 }
 
 /// Validates what an update may change in the metadata.
@@ -218,14 +213,27 @@ fn common(object: &Object, path: &Path, errors: &mut ErrorList) {
             "must be greater than or equal to 0",
         ));
     }
-    labels(meta_field(object, "labels"), &path.child("labels"), errors);
-    annotations(
-        meta_field(object, "annotations"),
-        &path.child("annotations"),
-        errors,
-    );
-    owner_references(object, &path.child("ownerReferences"), errors);
-    finalizers(object, &path.child("finalizers"), errors);
+    labels_and_annotations(object.at("metadata"), path, errors);
+    let list = object.at("metadata").list("ownerReferences");
+    if !list.is_empty() {
+        owner_references(list, &path.child("ownerReferences"), errors);
+    }
+    let list = object.finalizers();
+    if !list.is_empty() {
+        finalizers(&list, &path.child("finalizers"), errors);
+    }
+}
+
+/// Paths are made for what there is: most objects have few labels and no annotations.
+fn labels_and_annotations(metadata: &Value, path: &Path, errors: &mut ErrorList) {
+    let map = metadata.at("labels");
+    if map.is_object() {
+        labels(map, &path.child("labels"), errors);
+    }
+    let map = metadata.at("annotations");
+    if map.is_object() {
+        annotations(map, &path.child("annotations"), errors);
+    }
 }
 
 /// Keys and values of labels.
@@ -262,8 +270,7 @@ pub fn annotations(map: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn owner_references(object: &Object, path: &Path, errors: &mut ErrorList) {
-    let list = object.at("metadata").list("ownerReferences");
+fn owner_references(list: &[Value], path: &Path, errors: &mut ErrorList) {
     let mut controller: Option<&str> = None;
     for owner in list {
         let api_version = owner.text("apiVersion");
@@ -308,9 +315,8 @@ fn owner_references(object: &Object, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn finalizers(object: &Object, path: &Path, errors: &mut ErrorList) {
-    let finalizers = object.finalizers();
-    for finalizer in &finalizers {
+fn finalizers(finalizers: &[&str], path: &Path, errors: &mut ErrorList) {
+    for finalizer in finalizers {
         for message in names::is_qualified_name(finalizer) {
             errors.push(FieldError::invalid(path, *finalizer, message));
         }

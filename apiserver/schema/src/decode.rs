@@ -143,17 +143,17 @@ pub fn value<'a>(
 
 fn checked(
     schema: Schema<'_>,
-    value: Value,
+    mut value: Value,
     mut problems: Problems,
 ) -> Result<Decoded, DecodeError> {
-    let value = match schema {
-        Schema::Any => value,
-        Schema::BuiltIn(ty) => Walk {
-            problems: &mut problems,
+    match schema {
+        Schema::Any => {}
+        Schema::BuiltIn(ty) => {
+            let problems = &mut problems;
+            Walk { problems }.root(ty, &mut value)?;
         }
-        .root(ty, value)?,
-        Schema::Custom(schema) => custom::checked(schema, value, &mut problems)?,
-    };
+        Schema::Custom(schema) => custom::checked(schema, &mut value, &mut problems)?,
+    }
     if problems.strict && !problems.list.is_empty() {
         return Err(DecodeError::Strict(strict_text(&problems.texts())));
     }
@@ -351,7 +351,7 @@ impl fmt::Display for Trail<'_> {
     }
 }
 
-/// The walk over a value along its type.
+/// The walk over a value along its type, which changes the value where Go would have it otherwise.
 struct Walk<'w> {
     problems: &'w mut Problems,
 }
@@ -364,163 +364,174 @@ struct Place<'a> {
     trail: &'a Trail<'a>,
 }
 
-type Checked = Result<Value, DecodeError>;
+/// What a check in place comes to.
+type Checked = Result<(), DecodeError>;
 
 impl Walk<'_> {
-    fn root(&mut self, ty: &Type, value: Value) -> Checked {
+    fn root(&mut self, ty: &Type, value: &mut Value) -> Checked {
         match value {
             Value::Object(map) if ty.form == Form::Object => self.object(ty, map, None),
             // The forms that are not objects only occur as fields.
             other => Err(DecodeError::Type(format!(
                 "json: cannot unmarshal {} into Go value of type {}",
-                go_kind(&other),
+                go_kind(other),
                 go_name(ty)
             ))),
         }
     }
 
-    fn object(&mut self, ty: &Type, map: Map<String, Value>, trail: Option<&Trail<'_>>) -> Checked {
-        let mut kept = Map::new();
-        for (name, value) in map {
-            let here = Trail::new(trail, Step::Name(&name));
-            let Some(field) = ty.field(&name) else {
+    fn object(
+        &mut self,
+        ty: &Type,
+        map: &mut Map<String, Value>,
+        trail: Option<&Trail<'_>>,
+    ) -> Checked {
+        let mut outcome = Ok(());
+        map.retain(|name, value| {
+            if outcome.is_err() {
+                return true;
+            }
+            let here = Trail::new(trail, Step::Name(name));
+            let Some(field) = ty.field(name) else {
                 self.problems.unknown(&here);
-                continue;
+                return false;
             };
             if value.is_null() {
-                continue;
+                return false;
             }
             let place = Place {
                 owner: ty,
                 field,
                 trail: &here,
             };
-            let value = self.field(place, value)?;
-            if value.is_null() || field.omit_empty && is_zero(&value) {
-                continue;
-            }
-            kept.insert(name, value);
-        }
-        Ok(Value::Object(kept))
+            outcome = self.field(place, value);
+            !(value.is_null() || field.omit_empty && is_zero(value))
+        });
+        outcome
     }
 
-    fn field(&mut self, place: Place<'_>, value: Value) -> Checked {
+    fn field(&mut self, place: Place<'_>, value: &mut Value) -> Checked {
         let element = place.field.ty.element;
         match (place.field.ty.container, value) {
             (Container::One, value) => self.element(element, place, value),
             (Container::List, Value::Array(items)) => {
-                let mut kept = Vec::with_capacity(items.len());
-                for (i, item) in items.into_iter().enumerate() {
+                for (i, item) in items.iter_mut().enumerate() {
                     let here = Trail::new(Some(place.trail), Step::Index(i));
                     let place = Place {
                         trail: &here,
                         ..place
                     };
-                    kept.push(self.item(element, place, item)?);
+                    self.item(element, place, item)?;
                 }
-                Ok(Value::Array(kept))
+                Ok(())
             }
             (Container::Map, Value::Object(items)) => {
-                let mut kept = Map::new();
-                for (key, item) in items {
-                    let here = Trail::new(Some(place.trail), Step::Key(&key));
+                for (key, item) in items.iter_mut() {
+                    let here = Trail::new(Some(place.trail), Step::Key(key));
                     let place = Place {
                         trail: &here,
                         ..place
                     };
-                    let item = self.item(element, place, item)?;
-                    kept.insert(key, item);
+                    self.item(element, place, item)?;
                 }
-                Ok(Value::Object(kept))
+                Ok(())
             }
             (Container::List, other) => {
-                Err(place.mismatch(&other, &format!("[]{}", go_element(element))))
+                Err(place.mismatch(other, &format!("[]{}", go_element(element))))
             }
             (Container::Map, other) => {
-                Err(place.mismatch(&other, &format!("map[string]{}", go_element(element))))
+                Err(place.mismatch(other, &format!("map[string]{}", go_element(element))))
             }
         }
     }
 
     /// An item of a list or map, where null stands for the zero value.
-    fn item(&mut self, element: Element, place: Place<'_>, value: Value) -> Checked {
+    fn item(&mut self, element: Element, place: Place<'_>, value: &mut Value) -> Checked {
         if value.is_null() {
-            return Ok(zero_of(element));
+            *value = zero_of(element);
+            return Ok(());
         }
         self.element(element, place, value)
     }
 
-    fn element(&mut self, element: Element, place: Place<'_>, value: Value) -> Checked {
+    fn items(&mut self, element: Element, place: Place<'_>, items: &mut [Value]) -> Checked {
+        items
+            .iter_mut()
+            .try_for_each(|item| self.item(element, place, item))
+    }
+
+    fn element(&mut self, element: Element, place: Place<'_>, value: &mut Value) -> Checked {
         match (element, value) {
-            (Element::String, v @ Value::String(_)) | (Element::Bool, v @ Value::Bool(_)) => Ok(v),
-            (Element::Int32, Value::Number(n)) => match n.as_i64().map(i32::try_from) {
-                Some(Ok(integer)) => Ok(integer.into()),
-                _ => Err(place.mismatch_number(&n, "int32")),
+            (Element::String, Value::String(_)) | (Element::Bool, Value::Bool(_)) => Ok(()),
+            (Element::Int32, value @ Value::Number(_)) => match value.as_i64().map(i32::try_from) {
+                Some(Ok(_)) => Ok(()),
+                _ => Err(place.mismatch_number(value, "int32")),
             },
-            (Element::Int64, Value::Number(n)) => match n.as_i64() {
-                Some(integer) => Ok(integer.into()),
-                None => Err(place.mismatch_number(&n, "int64")),
+            (Element::Int64, value @ Value::Number(_)) => match value.as_i64() {
+                Some(_) => Ok(()),
+                None => Err(place.mismatch_number(value, "int64")),
             },
-            (Element::Double, Value::Number(n)) => Ok(double(n)),
+            (Element::Double, value @ Value::Number(_)) => {
+                if let Value::Number(number) = value.take() {
+                    *value = double(number);
+                }
+                Ok(())
+            }
             (Element::Duration, Value::String(text)) => duration_text(text),
             (Element::Bytes, Value::String(text)) => base64_text(text),
             (Element::StringList | Element::Verbs, Value::Array(items)) => {
-                let items = items
-                    .into_iter()
-                    .map(|item| self.item(Element::String, place, item));
-                Ok(Value::Array(items.collect::<Result<_, _>>()?))
+                self.items(Element::String, place, items)
             }
             (Element::Message(_), value) => {
                 let ty = place.field.ty.message().expect("the element is a message");
                 self.message(ty, place, value)
             }
-            (other, value) => Err(place.mismatch(&value, go_element(other))),
+            (other, value) => Err(place.mismatch(value, go_element(other))),
         }
     }
 
-    fn message(&mut self, ty: &Type, place: Place<'_>, value: Value) -> Checked {
+    fn message(&mut self, ty: &Type, place: Place<'_>, value: &mut Value) -> Checked {
         let trail = Some(place.trail);
         match (ty.form, value) {
             (Form::Object, Value::Object(map)) => self.object(ty, map, trail),
-            (Form::Time, Value::String(text)) => time_text(&text, time::now_rfc3339_of),
-            (Form::MicroTime, Value::String(text)) => time_text(&text, time::now_rfc3339_micro_of),
+            (Form::Time, value @ Value::String(_)) => time_text(value, time::now_rfc3339_of),
+            (Form::MicroTime, value @ Value::String(_)) => {
+                time_text(value, time::now_rfc3339_micro_of)
+            }
             (Form::Quantity, value @ (Value::String(_) | Value::Number(_))) => {
                 let quantity =
-                    Quantity::from_json(&value).map_err(|e| DecodeError::Type(e.to_string()))?;
-                Ok(quantity.to_string().into())
+                    Quantity::from_json(value).map_err(|e| DecodeError::Type(e.to_string()))?;
+                *value = quantity.to_string().into();
+                Ok(())
             }
-            (Form::IntOrString, v @ Value::String(_)) => Ok(v),
+            (Form::IntOrString, Value::String(_)) => Ok(()),
             (Form::IntOrString, Value::Number(n)) => match n.as_i64().map(i32::try_from) {
-                Some(Ok(integer)) => Ok(integer.into()),
+                Some(Ok(_)) => Ok(()),
                 _ => Err(DecodeError::Type(format!(
                     "json: cannot unmarshal number {n} into Go value of type int32"
                 ))),
             },
-            (Form::RawExtension | Form::FieldsV1, v @ Value::Object(_)) => Ok(v),
-            (Form::RawExtension | Form::Json, value) => Ok(value),
-            (Form::SchemaOrBool, v @ Value::Bool(_)) => Ok(v),
+            (Form::RawExtension | Form::FieldsV1, Value::Object(_)) => Ok(()),
+            (Form::RawExtension | Form::Json, _) => Ok(()),
+            (Form::SchemaOrBool, Value::Bool(_)) => Ok(()),
             (
                 Form::SchemaOrArray | Form::SchemaOrBool | Form::SchemaOrStringArray,
                 Value::Object(map),
             ) => self.object(json_schema(), map, trail),
             (Form::SchemaOrArray, Value::Array(items)) => {
-                let mut kept = Vec::with_capacity(items.len());
-                for (i, item) in items.into_iter().enumerate() {
+                for (i, item) in items.iter_mut().enumerate() {
                     let here = Trail::new(trail, Step::Index(i));
                     let Value::Object(map) = item else {
-                        return Err(place.mismatch(&item, "v1.JSONSchemaProps"));
+                        return Err(place.mismatch(item, "v1.JSONSchemaProps"));
                     };
-                    kept.push(self.object(json_schema(), map, Some(&here))?);
+                    self.object(json_schema(), map, Some(&here))?;
                 }
-                Ok(Value::Array(kept))
+                Ok(())
             }
             (Form::SchemaOrStringArray, Value::Array(items)) => {
-                let items = items
-                    .into_iter()
-                    .map(|item| self.item(Element::String, place, item));
-                Ok(Value::Array(items.collect::<Result<_, _>>()?))
+                self.items(Element::String, place, items)
             }
-            (_, value) => Err(place.mismatch(&value, &go_name(ty))),
+            (_, value) => Err(place.mismatch(value, &go_name(ty))),
         }
     }
 }
@@ -530,7 +541,7 @@ impl Place<'_> {
         self.error(go_kind(value), go_type)
     }
 
-    fn mismatch_number(&self, number: &serde_json::Number, go_type: &str) -> DecodeError {
+    fn mismatch_number(&self, number: &Value, go_type: &str) -> DecodeError {
         self.error(&format!("number {number}"), go_type)
     }
 
@@ -543,15 +554,13 @@ impl Place<'_> {
     }
 }
 
-fn base64_text(text: String) -> Checked {
+fn base64_text(text: &mut String) -> Checked {
     // Go skips line breaks inside base64.
-    let text = if text.contains(['\r', '\n']) {
-        text.replace(['\r', '\n'], "")
-    } else {
-        text
-    };
-    match BASE64.decode(&text) {
-        Ok(_) => Ok(text.into()),
+    if text.contains(['\r', '\n']) {
+        *text = text.replace(['\r', '\n'], "");
+    }
+    match BASE64.decode(&*text) {
+        Ok(_) => Ok(()),
         Err(e) => {
             let at = match e {
                 base64::DecodeError::InvalidByte(at, _)
@@ -566,28 +575,32 @@ fn base64_text(text: String) -> Checked {
 }
 
 /// A time in its canonical text; Go's zero time reads as null.
-fn time_text(text: &str, format: fn(i64, u32) -> String) -> Checked {
+fn time_text(value: &mut Value, format: fn(i64, u32) -> String) -> Checked {
     const GO_ZERO: i64 = -62_135_596_800;
-    match time::parse_nanos(text) {
-        Some((GO_ZERO, 0)) => Ok(Value::Null),
-        Some((seconds, nanos)) => Ok(format(seconds, nanos).into()),
-        None => Err(DecodeError::Type(format!(
-            "parsing time {} as \"2006-01-02T15:04:05Z07:00\": cannot parse {} as \"2006\"",
-            crate::field::go_quote(text),
-            crate::field::go_quote(text)
-        ))),
-    }
+    let text = value.as_str().unwrap_or_default();
+    *value = match time::parse_nanos(text) {
+        Some((GO_ZERO, 0)) => Value::Null,
+        Some((seconds, nanos)) => format(seconds, nanos).into(),
+        None => {
+            let text = crate::field::go_quote(text);
+            return Err(DecodeError::Type(format!(
+                "parsing time {text} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text} as \"2006\""
+            )));
+        }
+    };
+    Ok(())
 }
 
 /// A span of time in the one spelling in which Go writes it.
-fn duration_text(text: String) -> Checked {
-    match time::parse_duration(&text) {
-        Some(nanos) => Ok(time::duration_text(nanos).into()),
-        None => Err(DecodeError::Type(format!(
+fn duration_text(text: &mut String) -> Checked {
+    let Some(nanos) = time::parse_duration(text) else {
+        return Err(DecodeError::Type(format!(
             "time: invalid duration {}",
-            crate::field::go_quote(&text)
-        ))),
-    }
+            crate::field::go_quote(text)
+        )));
+    };
+    *text = time::duration_text(nanos);
+    Ok(())
 }
 
 fn zero_of(element: Element) -> Value {

@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Path(String);
 
+/// How the first indices are written.
+const DIGITS: &str = "0123456789";
+
 impl Path {
     /// A path of one step.
     pub fn new(name: &str) -> Path {
@@ -28,19 +31,31 @@ impl Path {
         if self.0.is_empty() {
             return Path(name.to_owned());
         }
-        Path(format!("{}.{name}", self.0))
+        self.joined(&[".", name])
     }
 
     /// The element at a position of the list here.
     #[must_use]
     pub fn index(&self, index: usize) -> Path {
-        Path(format!("{}[{index}]", self.0))
+        match DIGITS.get(index..=index) {
+            Some(digit) => self.joined(&["[", digit, "]"]),
+            None => self.joined(&["[", &index.to_string(), "]"]),
+        }
     }
 
     /// The element with a key of the map here.
     #[must_use]
     pub fn key(&self, key: &str) -> Path {
-        Path(format!("{}[{key}]", self.0))
+        self.joined(&["[", key, "]"])
+    }
+
+    /// Rules make paths for every field that they look at, so they cost one allocation and no formatting.
+    fn joined(&self, parts: &[&str]) -> Path {
+        let more: usize = parts.iter().map(|part| part.len()).sum();
+        let mut text = String::with_capacity(self.0.len() + more);
+        text.push_str(&self.0);
+        parts.iter().for_each(|part| text.push_str(part));
+        Path(text)
     }
 
     pub fn as_str(&self) -> &str {
@@ -338,6 +353,20 @@ mod tests {
         ];
         for (error, text) in cases {
             assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn paths_show_each_step() {
+        let list = Path::root().child("a");
+        for (path, text) in [
+            (list.index(0), "a[0]"),
+            (list.index(9), "a[9]"),
+            (list.index(10), "a[10]"),
+            (list.index(12_345).child("b"), "a[12345].b"),
+            (list.child("b").key("x.y/z"), "a.b[x.y/z]"),
+        ] {
+            assert_eq!(path.as_str(), text);
         }
     }
 

@@ -139,19 +139,18 @@ pub fn is_wildcard_dns1123_subdomain(text: &str) -> Vec<String> {
 /// A key of labels, annotations, taints, finalizers: `name` or `example.com/name`.
 pub fn is_qualified_name(text: &str) -> Vec<String> {
     let mut errors = Vec::new();
-    let parts: Vec<&str> = text.split('/').collect();
-    let name = match parts.as_slice() {
-        [name] => *name,
-        [prefix, name] => {
+    let name = match text.split_once('/') {
+        None => text,
+        Some((prefix, name)) if !name.contains('/') => {
             if prefix.is_empty() {
                 errors.push(format!("prefix part {}", empty_error()));
             } else {
                 let of_prefix = is_dns1123_subdomain(prefix);
                 errors.extend(of_prefix.into_iter().map(|e| format!("prefix part {e}")));
             }
-            *name
+            name
         }
-        _ => {
+        Some(_) => {
             let text = qualified_name_error();
             errors.push(format!(
                 "a qualified name {text} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"

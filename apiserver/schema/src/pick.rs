@@ -66,7 +66,7 @@ impl Pick {
 
     /// The object with the picked members; others are not in it. What is no object and not read as a whole reads as null.
     pub fn read(&self, json: &[u8]) -> serde_json::Result<Value> {
-        // All at once: else each string is looked at on its own.
+        // Seen once here, it need not be seen for every string.
         let text = std::str::from_utf8(json).map_err(serde_json::Error::custom)?;
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let value = self.deserialize(&mut deserializer)?;

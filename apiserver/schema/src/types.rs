@@ -13,6 +13,9 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 mod build;
+mod places;
+
+use places::Places;
 
 /// The position of a type in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,6 +75,7 @@ pub struct Type {
     pub description: &'static str,
     /// Sorted by name.
     pub fields: Vec<Field>,
+    places: Places,
     /// The protobuf message.
     pub(crate) message: Message,
 }
@@ -178,8 +182,7 @@ pub(crate) enum Member {
 impl Type {
     /// The field of this JSON name.
     pub fn field(&self, name: &str) -> Option<&Field> {
-        let i = self.fields.binary_search_by(|f| f.name.cmp(name)).ok()?;
-        Some(&self.fields[i])
+        self.places.find(&self.fields, name)
     }
 
     /// Whether objects of this type carry `apiVersion` and `kind`.

@@ -135,17 +135,20 @@ pub(crate) fn pull_policy(image: &str) -> &'static str {
 }
 
 fn requests_from_limits(resources: &mut Fields) {
-    let Some(limits) = resources.get("limits").and_then(Value::as_object).cloned() else {
+    // Out while the requests are looked at, instead of copied.
+    let Some(limits) = map_in(resources, "limits").map(std::mem::take) else {
         return;
     };
-    if limits.is_empty() {
-        return;
-    }
-    if let Some(requests) = make_map(resources, "requests") {
-        for (name, amount) in limits {
-            requests.entry(name).or_insert(amount);
+    if !limits.is_empty()
+        && let Some(requests) = make_map(resources, "requests")
+    {
+        for (name, amount) in &limits {
+            if !requests.contains_key(name) {
+                requests.insert(name.clone(), amount.clone());
+            }
         }
     }
+    resources.insert("limits".to_owned(), Value::Object(limits));
 }
 
 /// Defaults of a volume; a volume without a source is an emptyDir.

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::pod_volume::{field_ref, mounts, resource_field_ref};
 use super::{
-    amount, complain, items, not_negative, one_of, optional_one_of, port, port_number, require,
+    amount, complain, complain_of, filled, items, not_negative, one_of, optional_one_of, port,
+    port_number, port_number_of, require,
 };
 use crate::look::Look;
 
@@ -51,12 +52,7 @@ pub(crate) fn containers<'a>(
         if name.is_empty() {
             errors.push(FieldError::required(&path.child("name"), ""));
         } else {
-            complain(
-                names::is_dns1123_label(name),
-                &path.child("name"),
-                name,
-                errors,
-            );
+            complain_of(names::is_dns1123_label(name), "name", &path, name, errors);
             if !seen.insert(name) {
                 errors.push(FieldError::duplicate(&path.child("name"), name));
             }
@@ -95,12 +91,12 @@ fn one(
     environment(container, path, errors);
     environment_from(container, path, errors);
     mounts(container, volumes, path, errors);
-    resources(container.at("resources"), &path.child("resources"), errors);
-    security_context(
-        container.at("securityContext"),
-        &path.child("securityContext"),
-        errors,
-    );
+    if let Some((all, path)) = filled(container, "resources", path) {
+        resources(all, &path, errors);
+    }
+    if let Some((context, path)) = filled(container, "securityContext", path) {
+        security_context(context, &path, errors);
+    }
     for (path, policy) in items(container, "resizePolicy", path) {
         one_of(policy, "resourceName", &["cpu", "memory"], &path, errors);
         one_of(
@@ -139,9 +135,13 @@ fn one(
             }
         }
     } else {
-        lifecycle(container.at("lifecycle"), &path.child("lifecycle"), errors);
+        if let Some((hooks, path)) = filled(container, "lifecycle", path) {
+            lifecycle(hooks, &path, errors);
+        }
         for field in ["livenessProbe", "readinessProbe", "startupProbe"] {
-            probe(container.at(field), field, &path.child(field), errors);
+            if container.has(field) {
+                probe(container.at(field), field, &path.child(field), errors);
+            }
         }
     }
 }
@@ -187,11 +187,11 @@ fn ports(container: &Value, path: &Path, errors: &mut ErrorList) {
         }
         match entry.int("containerPort").unwrap_or(0) {
             0 => errors.push(FieldError::required(&path.child("containerPort"), "")),
-            number => port_number(number, &path.child("containerPort"), errors),
+            number => port_number_of(number, "containerPort", &path, errors),
         }
         match entry.int("hostPort").unwrap_or(0) {
             0 => {}
-            number => port_number(number, &path.child("hostPort"), errors),
+            number => port_number_of(number, "hostPort", &path, errors),
         }
         one_of(entry, "protocol", &["SCTP", "TCP", "UDP"], &path, errors);
     }
@@ -201,12 +201,14 @@ fn ports(container: &Value, path: &Path, errors: &mut ErrorList) {
 fn host_ports(spec: &Value, field: &str, path: &Path, errors: &mut ErrorList) {
     let host_network = spec.flag("hostNetwork");
     let mut taken = BTreeSet::new();
-    for (path, container) in items(spec, field, path) {
-        for (path, entry) in items(container, "ports", &path) {
+    for (container_at, container) in spec.list(field).iter().enumerate() {
+        for (at, entry) in container.list("ports").iter().enumerate() {
             let number = entry.int("hostPort").unwrap_or(0);
             if number == 0 {
                 continue;
             }
+            let path = path.child(field).index(container_at);
+            let path = path.child("ports").index(at);
             let text = format!(
                 "{}/{}/{number}",
                 entry.text("protocol"),
@@ -234,9 +236,10 @@ fn environment(container: &Value, path: &Path, errors: &mut ErrorList) {
         if name.is_empty() {
             errors.push(FieldError::required(&path.child("name"), ""));
         } else {
-            complain(
+            complain_of(
                 names::is_relaxed_env_var_name(name),
-                &path.child("name"),
+                "name",
+                &path,
                 name,
                 errors,
             );
@@ -351,9 +354,6 @@ fn lifecycle(lifecycle: &Value, path: &Path, errors: &mut ErrorList) {
 }
 
 fn probe(probe: &Value, name: &str, path: &Path, errors: &mut ErrorList) {
-    if probe.is_null() {
-        return;
-    }
     handler(
         probe,
         &["exec", "httpGet", "tcpSocket", "grpc"],
@@ -445,15 +445,18 @@ fn handler(handler: &Value, kinds: &[&str], path: &Path, errors: &mut ErrorList)
 pub(crate) fn resources(resources: &Value, path: &Path, errors: &mut ErrorList) {
     let limits = resources.at("limits");
     for field in ["limits", "requests"] {
-        let path = path.child(field);
-        for (name, value) in resources.entries(field) {
-            resource_name(name, &path.key(name), errors);
-            let Some(quantity) = amount(value, &path.key(name), errors) else {
+        let Some((amounts, path)) = filled(resources, field, path) else {
+            continue;
+        };
+        for (name, value) in amounts.as_object().into_iter().flatten() {
+            let place = path.key(name);
+            resource_name(name, &place, errors);
+            let Some(quantity) = amount(value, &place, errors) else {
                 continue;
             };
             if is_extended(name) && quantity.milli_value() % 1000 != 0 {
                 errors.push(FieldError::invalid(
-                    &path.key(name),
+                    &place,
                     quantity.to_string(),
                     "must be an integer",
                 ));
@@ -523,16 +526,9 @@ fn security_context(context: &Value, path: &Path, errors: &mut ErrorList) {
         }
     }
     optional_one_of(context, "procMount", &["Default", "Unmasked"], path, errors);
-    profile(
-        context.at("seccompProfile"),
-        &path.child("seccompProfile"),
-        errors,
-    );
-    profile(
-        context.at("appArmorProfile"),
-        &path.child("appArmorProfile"),
-        errors,
-    );
+    for field in ["seccompProfile", "appArmorProfile"] {
+        profile(context, field, path, errors);
+    }
     if context.at("allowPrivilegeEscalation").as_bool() == Some(false) {
         if context.flag("privileged") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
@@ -549,11 +545,13 @@ fn security_context(context: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-/// A seccomp or AppArmor profile.
-pub(crate) fn profile(profile: &Value, path: &Path, errors: &mut ErrorList) {
+/// The seccomp or AppArmor profile in a field.
+pub(crate) fn profile(context: &Value, field: &str, path: &Path, errors: &mut ErrorList) {
+    let profile = context.at(field);
     if profile.is_null() {
         return;
     }
+    let path = &path.child(field);
     one_of(
         profile,
         "type",

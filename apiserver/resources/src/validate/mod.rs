@@ -52,12 +52,26 @@ pub(crate) fn items<'a>(
     field: &str,
     path: &Path,
 ) -> impl Iterator<Item = (Path, &'a Value)> {
-    let path = path.child(field);
-    parent
-        .list(field)
-        .iter()
+    let list = parent.list(field);
+    // Most lists are empty, and their paths are nobody's.
+    let path = match list.is_empty() {
+        true => Path::root(),
+        false => path.child(field),
+    };
+    list.iter()
         .enumerate()
         .map(move |(at, item)| (path.index(at), item))
+}
+
+/// A map that says something, with its path. Most are absent or empty: rules about what is in them need no path then.
+pub(crate) fn filled<'a>(
+    parent: &'a (impl Look + ?Sized),
+    field: &str,
+    path: &Path,
+) -> Option<(&'a Value, Path)> {
+    let value = parent.at(field);
+    let says = value.as_object().is_some_and(|map| !map.is_empty());
+    says.then(|| (value, path.child(field)))
 }
 
 /// A text that must be there.
@@ -81,6 +95,19 @@ pub(crate) fn complain(messages: Vec<String>, path: &Path, value: &str, errors: 
             .into_iter()
             .map(|message| FieldError::invalid(path, value, message)),
     );
+}
+
+/// The same of a field, whose path is made where something is wrong.
+pub(crate) fn complain_of(
+    messages: Vec<String>,
+    field: &str,
+    path: &Path,
+    value: &str,
+    errors: &mut ErrorList,
+) {
+    if !messages.is_empty() {
+        complain(messages, &path.child(field), value, errors);
+    }
 }
 
 /// An integer field that may be absent but not negative.
@@ -144,6 +171,14 @@ pub(crate) fn port_number(number: i64, path: &Path, errors: &mut ErrorList) {
     }
 }
 
+/// The same of a field, whose path is made where something is wrong.
+pub(crate) fn port_number_of(number: i64, field: &str, path: &Path, errors: &mut ErrorList) {
+    let messages = names::is_valid_port_num(number);
+    if !messages.is_empty() {
+        port_number(number, &path.child(field), errors);
+    }
+}
+
 /// A port number or the name of a port.
 pub(crate) fn port(value: &Value, path: &Path, errors: &mut ErrorList) {
     match value {
@@ -154,11 +189,9 @@ pub(crate) fn port(value: &Value, path: &Path, errors: &mut ErrorList) {
 
 /// A label selector, wherever it stands.
 pub(crate) fn label_selector(selector: &Value, path: &Path, errors: &mut ErrorList) {
-    meta::labels(
-        selector.at("matchLabels"),
-        &path.child("matchLabels"),
-        errors,
-    );
+    if let Some((labels, path)) = filled(selector, "matchLabels", path) {
+        meta::labels(labels, &path, errors);
+    }
     for (path, term) in items(selector, "matchExpressions", path) {
         let values = term.list("values");
         match term.text("operator") {

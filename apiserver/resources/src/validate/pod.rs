@@ -9,7 +9,10 @@ use serde_json::Value;
 
 use super::container::{Role, containers, profile, resources};
 use super::pod_volume::volumes;
-use super::{affinity, amount, complain, items, label_selector, one_of, optional_one_of, require};
+use super::{
+    affinity, amount, complain, complain_of, filled, items, label_selector, one_of,
+    optional_one_of, require,
+};
 use crate::look::{Look, spec};
 use crate::meta;
 
@@ -77,13 +80,19 @@ pub(crate) fn pod_spec(spec: &Value, path: &Path, errors: &mut ErrorList) {
     );
     one_of(spec, "restartPolicy", RESTART_POLICIES, path, errors);
     dns(spec, path, errors);
-    meta::labels(spec.at("nodeSelector"), &path.child("nodeSelector"), errors);
+    if let Some((selector, path)) = filled(spec, "nodeSelector", path) {
+        meta::labels(selector, &path, errors);
+    }
     security_context(spec, path, errors);
-    affinity::affinity(spec.at("affinity"), &path.child("affinity"), errors);
+    if let Some((affinity, path)) = filled(spec, "affinity", path) {
+        affinity::affinity(affinity, &path, errors);
+    }
     affinity::topology_spread(spec, path, errors);
     affinity::tolerations(spec, path, errors);
     names_of(spec, path, errors);
-    resources(spec.at("resources"), &path.child("resources"), errors);
+    if let Some((all, path)) = filled(spec, "resources", path) {
+        resources(all, &path, errors);
+    }
     if let Some(seconds) = spec.int("activeDeadlineSeconds")
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
@@ -147,7 +156,7 @@ fn names_of(spec: &Value, path: &Path, errors: &mut ErrorList) {
     for (field, rule) in rules {
         let name = spec.text(field);
         if !name.is_empty() {
-            complain(rule(name), &path.child(field), name, errors);
+            complain_of(rule(name), field, path, name, errors);
         }
     }
 }
@@ -170,7 +179,9 @@ fn dns(spec: &Value, path: &Path, errors: &mut ErrorList) {
             ));
         }
     }
-    let path = path.child("dnsConfig");
+    let Some((config, path)) = filled(spec, "dnsConfig", path) else {
+        return;
+    };
     if servers.len() > 3 {
         let detail = "must not have more than 3 nameservers";
         errors.push(FieldError::invalid(
@@ -206,7 +217,6 @@ fn dns(spec: &Value, path: &Path, errors: &mut ErrorList) {
 }
 
 fn security_context(spec: &Value, path: &Path, errors: &mut ErrorList) {
-    let context = spec.at("securityContext");
     if spec.flag("shareProcessNamespace") && spec.flag("hostPID") {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.push(FieldError::invalid(
@@ -215,7 +225,9 @@ fn security_context(spec: &Value, path: &Path, errors: &mut ErrorList) {
             detail,
         ));
     }
-    let path = path.child("securityContext");
+    let Some((context, path)) = filled(spec, "securityContext", path) else {
+        return;
+    };
     for field in ["runAsUser", "runAsGroup", "fsGroup"] {
         if let Some(id) = context.int(field) {
             for message in names::is_valid_id(id) {
@@ -242,16 +254,9 @@ fn security_context(spec: &Value, path: &Path, errors: &mut ErrorList) {
         &path,
         errors,
     );
-    profile(
-        context.at("seccompProfile"),
-        &path.child("seccompProfile"),
-        errors,
-    );
-    profile(
-        context.at("appArmorProfile"),
-        &path.child("appArmorProfile"),
-        errors,
-    );
+    for field in ["seccompProfile", "appArmorProfile"] {
+        profile(context, field, &path, errors);
+    }
     sysctls(spec, context, &path, errors);
 }
 

@@ -6,10 +6,10 @@ use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
 use serde_json::Value;
 
-use super::{amount, complain, items, optional_one_of, require};
+use super::{amount, complain, complain_of, items, optional_one_of, require};
 use crate::look::Look;
 
-/// Everything a volume can come from.
+/// Everything a volume can come from, sorted.
 const SOURCES: &[&str] = &[
     "awsElasticBlockStore",
     "azureDisk",
@@ -69,12 +69,7 @@ pub(crate) fn volumes<'a>(
             errors.push(FieldError::required(&path.child("name"), ""));
             continue;
         }
-        complain(
-            names::is_dns1123_label(name),
-            &path.child("name"),
-            name,
-            errors,
-        );
+        complain_of(names::is_dns1123_label(name), "name", &path, name, errors);
         if all.insert(name, volume).is_some() {
             errors.push(FieldError::duplicate(&path.child("name"), name));
         }
@@ -82,9 +77,20 @@ pub(crate) fn volumes<'a>(
     all
 }
 
+/// The sources of a volume in the order of [`SOURCES`], which is that of the fields: a volume has few of them.
+fn sources(volume: &Value) -> impl Iterator<Item = &'static str> {
+    let fields = volume.as_object().into_iter().flatten();
+    fields
+        .filter(|(_, value)| !value.is_null())
+        .filter_map(|(name, _)| {
+            let at = SOURCES.binary_search(&name.as_str());
+            at.ok().map(|at| SOURCES[at])
+        })
+}
+
 fn source(volume: &Value, path: &Path, errors: &mut ErrorList) {
     let mut found = 0;
-    for name in SOURCES.iter().filter(|name| volume.has(name)) {
+    for name in sources(volume) {
         found += 1;
         let path = path.child(name);
         if found > 1 {
@@ -479,5 +485,31 @@ pub(crate) fn mounts(
         if require(device, "devicePath", &path, errors) {
             no_backsteps(device.text("devicePath"), &path.child("devicePath"), errors);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_source_is_found_and_the_second_one_is_one_too_many() {
+        for (at, name) in SOURCES.iter().enumerate() {
+            let found: Vec<_> = sources(&json!({"name": "v", *name: {}})).collect();
+            assert_eq!(found, [*name]);
+            let other = SOURCES[(at + 1) % SOURCES.len()];
+            let mut errors = ErrorList::new();
+            let volume = json!({"name": "v", *name: {}, other: {}, "nothing": {}});
+            source(&volume, &Path::new("v"), &mut errors);
+            let second = format!("v.{}", name.max(&other));
+            let refused = FieldError::forbidden(
+                &Path::new(&second),
+                "may not specify more than 1 volume type",
+            );
+            assert!(errors.contains(&refused), "{name}: {errors:?}");
+        }
+        assert_eq!(sources(&json!({"emptyDir": null})).count(), 0);
+        assert_eq!(sources(&json!("odd")).count(), 0);
     }
 }

@@ -2,6 +2,7 @@
 
 mod pod;
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use schema::quantity::Quantity;
@@ -202,19 +203,19 @@ fn old_class(object: &Object) -> Vec<String> {
     }
 }
 
-fn claim_spec(spec: &Value, path: &str) -> Vec<String> {
+fn claim_spec(spec: &Value, path: impl Display) -> Vec<String> {
     let resources = spec.at("resources");
     ["requests", "limits"]
         .into_iter()
         .filter_map(|list| {
-            let path = format!("{path}.resources.{list}");
-            fraction(resources.at(list), "storage", &path)
+            let path = format_args!("{path}.resources.{list}");
+            fraction(resources.at(list), "storage", path)
         })
         .collect()
 }
 
-/// A number of bytes that is not whole.
-fn fraction(amounts: &Value, name: &str, path: &str) -> Option<String> {
+/// A number of bytes that is not whole. Here and elsewhere a path is written only where there is something to warn of.
+fn fraction(amounts: &Value, name: &str, path: impl Display) -> Option<String> {
     let amount = Quantity::from_json(amounts.at(name)).ok()?;
     (amount.milli_value() % 1000 != 0).then(|| {
         format!("{path}[{name}]: fractional byte value \"{amount}\" is invalid, must be an integer")
@@ -240,7 +241,7 @@ const GONE_PLUGINS: &[(&str, &str)] = &[
     ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
 ];
 
-fn gone_plugins(source: &Value, path: &str) -> impl Iterator<Item = String> {
+fn gone_plugins(source: &Value, path: impl Display) -> impl Iterator<Item = String> {
     GONE_PLUGINS
         .iter()
         .filter(move |(plugin, _)| source.has(plugin))
@@ -280,7 +281,7 @@ fn old_node_label(key: &str) -> Option<&'static str> {
 }
 
 /// A term of a node selector: labels that others took the place of.
-fn of_node_term(term: &Value, path: &str) -> Vec<String> {
+fn of_node_term(term: &Value, path: impl Display) -> Vec<String> {
     let expressions = term.list("matchExpressions").iter().enumerate();
     expressions
         .filter_map(|(at, expression)| {

@@ -9,27 +9,26 @@ use crate::structural::{Additional, Node, Structural};
 use crate::types::{Type, type_named};
 
 /// Checks one object; notes the fields that it loses.
-pub(super) fn checked(schema: &Structural, value: Value, problems: &mut Problems) -> Checked {
+pub(super) fn checked(schema: &Structural, value: &mut Value, problems: &mut Problems) -> Checked {
     if !value.is_object() {
         return Err(DecodeError::Type(format!(
             "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            go_kind(&value)
+            go_kind(value)
         )));
     }
-    let mut value = value;
-    let unknown = schema.prune(&mut value);
+    let unknown = schema.prune(value);
     let mut lost = Problems {
         muted: problems.muted,
         ..Problems::default()
     };
-    walk(schema.root(), &mut value, &Path::root(), &mut lost)?;
+    walk(schema.root(), value, &Path::root(), &mut lost)?;
     let mut paths: Vec<String> = lost.list.into_iter().map(|(_, path)| path).collect();
     paths.extend(unknown);
     paths.sort();
     for path in paths {
         problems.note_path(Problem::Unknown, path);
     }
-    Ok(value)
+    Ok(())
 }
 
 fn walk(
@@ -87,25 +86,22 @@ fn resource(
             }
         }
     }
-    let Some(metadata) = map.remove("metadata") else {
-        return Ok(());
-    };
-    let path = path.child("metadata");
-    let metadata = match metadata {
-        Value::Null => return Ok(()),
-        Value::Object(fields) => {
+    match map.get_mut("metadata") {
+        None => Ok(()),
+        Some(Value::Null) => {
+            map.remove("metadata");
+            Ok(())
+        }
+        Some(Value::Object(fields)) => {
+            let path = path.child("metadata");
             let trail = Trail::new(None, Step::Name(path.as_str()));
-            Walk { problems }.object(object_meta(), fields, Some(&trail))?
+            Walk { problems }.object(object_meta(), fields, Some(&trail))
         }
-        other => {
-            return Err(DecodeError::Type(format!(
-                "json: cannot unmarshal {} into Go value of type v1.ObjectMeta",
-                go_kind(&other)
-            )));
-        }
-    };
-    map.insert("metadata".to_owned(), metadata);
-    Ok(())
+        Some(other) => Err(DecodeError::Type(format!(
+            "json: cannot unmarshal {} into Go value of type v1.ObjectMeta",
+            go_kind(other)
+        ))),
+    }
 }
 
 fn object_meta() -> &'static Type {

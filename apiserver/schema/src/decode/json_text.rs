@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use super::{Expect, Problems, Step, Trail};
@@ -108,8 +109,7 @@ impl<'t> Parser<'t, '_> {
             }
             self.at += 1;
             self.skip_space();
-            let here = Trail::new(trail, Step::Name(&key));
-            self.member(expect, &here, &key, &mut map)?;
+            self.member(expect, trail, key, &mut map)?;
             self.skip_space();
             match self.peek() {
                 Some(b',') => self.at += 1,
@@ -125,23 +125,32 @@ impl<'t> Parser<'t, '_> {
     fn member(
         &mut self,
         expect: Expect<'_>,
-        here: &Trail<'_>,
-        key: &str,
+        trail: Option<&Trail<'_>>,
+        key: Cow<'t, str>,
         map: &mut Map<String, Value>,
     ) -> Result<(), String> {
-        let Some(inner) = expect.member(key) else {
-            self.problems.unknown(here);
+        let Some(inner) = expect.member(&key) else {
+            self.problems.unknown(&Trail::new(trail, Step::Name(&key)));
             // What is inside an unknown field is not looked at, but must be JSON.
             let muted = std::mem::replace(&mut self.problems.muted, true);
             self.value(Expect::Any, None)?;
             self.problems.muted = muted;
             return Ok(());
         };
-        if map.contains_key(key) {
-            self.problems.duplicate(here);
+        let entry = map.entry(key);
+        let here = Trail::new(trail, Step::Name(entry.key()));
+        if matches!(entry, Entry::Occupied(_)) {
+            self.problems.duplicate(&here);
         }
-        let value = self.value(inner, Some(here))?;
-        map.insert(key.to_owned(), value);
+        let value = self.value(inner, Some(&here))?;
+        match entry {
+            Entry::Vacant(entry) => {
+                entry.insert(value);
+            }
+            Entry::Occupied(mut entry) => {
+                entry.insert(value);
+            }
+        }
         Ok(())
     }
 
@@ -226,6 +235,11 @@ impl<'t> Parser<'t, '_> {
         let mut owned: Option<String> = None;
         let mut copied = start;
         loop {
+            let rest = &self.text.as_bytes()[self.at..];
+            let plain = rest
+                .iter()
+                .position(|c| matches!(c, b'"' | b'\\' | 0..0x20));
+            self.at += plain.unwrap_or(rest.len());
             match self.peek() {
                 Some(b'"') => {
                     let rest = &self.text[copied..self.at];
@@ -242,8 +256,7 @@ impl<'t> Parser<'t, '_> {
                     owned.get_or_insert_default().push(c);
                     copied = self.at;
                 }
-                Some(c) if c < 0x20 => return Err(self.unexpected("in string literal")),
-                Some(_) => self.at += 1,
+                Some(_) => return Err(self.unexpected("in string literal")),
                 None => return Err(self.unexpected("")),
             }
         }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Container, Element, Field, FieldType, Form, GroupVersionKind, ListType, MapType, Message,
-    Patch, Table, Type, TypeId,
+    Patch, Places, Table, Type, TypeId,
 };
 
 const TYPES: &str = include_str!("../../data/types.txt");
@@ -184,6 +184,7 @@ impl Builder {
             kinds: kinds_of(&draft.attributes),
             atomic: draft.attributes.contains(&"map=atomic"),
             description: descriptions.get(draft.name).copied().unwrap_or(""),
+            places: Places::of(&fields),
             fields,
             message,
         }

@@ -1,6 +1,7 @@
 //! Warnings about pods and what they are made from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use schema::Object;
 use serde_json::Value;
@@ -69,14 +70,15 @@ fn of_pod(metadata: &Value, spec: &Value, prefix: &str) -> Vec<String> {
     annotations(metadata, prefix, &mut warnings);
     volumes(spec, &path, &mut warnings);
     names(spec, &path, &mut warnings);
+    let overhead = spec.at("overhead");
     for resource in ["memory", "ephemeral-storage"] {
-        let path = format!("{path}.overhead");
-        warnings.extend(fraction(spec.at("overhead"), resource, &path));
+        let path = format_args!("{path}.overhead");
+        warnings.extend(fraction(overhead, resource, path));
     }
     replaced_by_fields(metadata, spec, prefix, &mut warnings);
-    for (container, path) in containers(spec, &path) {
-        amounts(container, &path, &mut warnings);
-        duplicate_env(container, &path, &mut warnings);
+    for (container, place) in containers(spec, &path) {
+        amounts(container, place, &mut warnings);
+        duplicate_env(container, place, &mut warnings);
     }
     ports(spec, &path, &mut warnings);
     if spec
@@ -89,13 +91,26 @@ fn of_pod(metadata: &Value, spec: &Value, prefix: &str) -> Vec<String> {
     warnings
 }
 
-fn containers<'a>(spec: &'a Value, path: &str) -> Vec<(&'a Value, String)> {
+/// Where a container stands.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    path: &'a str,
+    list: &'static str,
+    at: usize,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}[{}]", self.path, self.list, self.at)
+    }
+}
+
+fn containers<'a>(spec: &'a Value, path: &'a str) -> impl Iterator<Item = (&'a Value, Place<'a>)> {
     let lists = ["initContainers", "containers", "ephemeralContainers"];
-    let of = |list: &'static str| {
+    lists.into_iter().flat_map(move |list| {
         let containers = spec.list(list).iter().enumerate();
-        containers.map(move |(at, container)| (container, format!("{path}.{list}[{at}]")))
-    };
-    lists.into_iter().flat_map(of).collect()
+        containers.map(move |(at, container)| (container, Place { path, list, at }))
+    })
 }
 
 /// What chooses nodes by labels that others took the place of.
@@ -109,13 +124,13 @@ fn selection(spec: &Value, path: &str, warnings: &mut Vec<String>) {
     let required = "requiredDuringSchedulingIgnoredDuringExecution";
     let terms = affinity.at(required).list("nodeSelectorTerms").iter();
     for (at, term) in terms.enumerate() {
-        let path = format!("{path}.affinity.nodeAffinity.{required}.nodeSelectorTerms[{at}]");
-        warnings.extend(of_node_term(term, &path));
+        let path = format_args!("{path}.affinity.nodeAffinity.{required}.nodeSelectorTerms[{at}]");
+        warnings.extend(of_node_term(term, path));
     }
     let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
     for (at, term) in affinity.list(preferred).iter().enumerate() {
-        let path = format!("{path}.affinity.nodeAffinity.{preferred}[{at}].preference");
-        warnings.extend(of_node_term(term.at("preference"), &path));
+        let path = format_args!("{path}.affinity.nodeAffinity.{preferred}[{at}].preference");
+        warnings.extend(of_node_term(term.at("preference"), path));
     }
     for (at, constraint) in spec.list("topologySpreadConstraints").iter().enumerate() {
         let path = format!("{path}.topologySpreadConstraints[{at}]");
@@ -165,6 +180,12 @@ const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 /// Security profiles in annotations, where the fields are not set.
 fn replaced_by_fields(metadata: &Value, spec: &Value, prefix: &str, warnings: &mut Vec<String>) {
     let annotations = metadata.at("annotations");
+    if annotations
+        .as_object()
+        .is_none_or(serde_json::Map::is_empty)
+    {
+        return;
+    }
     let mut say = |key: &str, text: &str| {
         if annotations.has(key) {
             warnings.push(format!("{prefix}metadata.annotations[{key}]: {text}"));
@@ -190,29 +211,28 @@ fn replaced_by_fields(metadata: &Value, spec: &Value, prefix: &str, warnings: &m
 fn volumes(spec: &Value, path: &str, warnings: &mut Vec<String>) {
     let volumes = spec.list("volumes");
     for (at, volume) in volumes.iter().enumerate() {
-        let path = format!("{path}.volumes[{at}]");
-        warnings.extend(gone_plugins(volume, &path));
+        let path = format_args!("{path}.volumes[{at}]");
+        warnings.extend(gone_plugins(volume, path));
         let template = volume.at("ephemeral").at("volumeClaimTemplate");
-        let path = format!("{path}.ephemeral.volumeClaimTemplate.spec");
-        warnings.extend(claim_spec(template.at("spec"), &path));
+        let path = format_args!("{path}.ephemeral.volumeClaimTemplate.spec");
+        warnings.extend(claim_spec(template.at("spec"), path));
     }
-    let sources = |volume: &'_ Value| volume.at("projected").list("sources").to_vec();
-    let tokens: BTreeSet<String> = volumes
+    let tokens: BTreeSet<&str> = volumes
         .iter()
-        .flat_map(sources)
+        .flat_map(|volume| volume.at("projected").list("sources"))
         .filter(|source| source.has("serviceAccountToken"))
-        .map(|source| source.at("serviceAccountToken").text("path").to_owned())
+        .map(|source| source.at("serviceAccountToken").text("path"))
         .collect();
     if tokens.is_empty() {
         return;
     }
     for (at, volume) in volumes.iter().enumerate() {
-        let path = format!("{path}.volumes[{at}].projected.sources");
+        let path = format_args!("{path}.volumes[{at}].projected.sources");
         for source in volume.at("projected").list("sources") {
-            let hidden = |at: &str, file: &str| {
-                let text =
-                    format!("{path}.{at}: has duplicated path with ServiceAccountToken {file:?}");
-                tokens.contains(file).then_some(text)
+            let hidden = |at: fmt::Arguments<'_>, file: &str| {
+                tokens.contains(file).then(|| {
+                    format!("{path}.{at}: has duplicated path with ServiceAccountToken {file:?}")
+                })
             };
             for (kind, shown) in [
                 ("configMap", "configMap"),
@@ -220,15 +240,13 @@ fn volumes(spec: &Value, path: &str, warnings: &mut Vec<String>) {
                 ("downwardAPI", "downwardAPI"),
             ] {
                 let items = source.at(kind).list("items").iter().enumerate();
-                warnings.extend(
-                    items.filter_map(|(at, item)| {
-                        hidden(&format!("{shown}[{at}]"), item.text("path"))
-                    }),
-                );
+                warnings.extend(items.filter_map(|(at, item)| {
+                    hidden(format_args!("{shown}[{at}]"), item.text("path"))
+                }));
             }
             if source.has("clusterTrustBundle") {
                 let file = source.at("clusterTrustBundle").text("path");
-                warnings.extend(hidden("ClusterTrustBundle", file));
+                warnings.extend(hidden(format_args!("ClusterTrustBundle"), file));
             }
         }
     }
@@ -264,53 +282,56 @@ fn names(spec: &Value, path: &str, warnings: &mut Vec<String>) {
     }
 }
 
-fn amounts(container: &Value, path: &str, warnings: &mut Vec<String>) {
+fn amounts(container: &Value, place: Place<'_>, warnings: &mut Vec<String>) {
     let resources = container.at("resources");
     for resource in ["memory", "ephemeral-storage"] {
         for list in ["limits", "requests"] {
-            let path = format!("{path}.resources.{list}");
-            warnings.extend(fraction(resources.at(list), resource, &path));
+            let path = format_args!("{place}.resources.{list}");
+            warnings.extend(fraction(resources.at(list), resource, path));
         }
     }
 }
 
-fn duplicate_env(container: &Value, path: &str, warnings: &mut Vec<String>) {
+fn duplicate_env(container: &Value, place: Place<'_>, warnings: &mut Vec<String>) {
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     for (at, variable) in container.list("env").iter().enumerate() {
-        let (name, value) = (variable.text("name"), variable.text("value"));
-        let earlier = format!("$({name})");
-        // A value that refers to the earlier one of its name is an extension of it.
-        let extends = value.contains(&earlier) && value != earlier && !variable.has("valueFrom");
-        if !seen.insert(name) && !extends {
+        let name = variable.text("name");
+        if !seen.insert(name) && !extends_earlier(variable) {
             warnings.push(format!(
-                "{path}.env[{at}]: hides previous definition of \"{name}\", which may be dropped when using apply"
+                "{place}.env[{at}]: hides previous definition of \"{name}\", which may be dropped when using apply"
             ));
         }
     }
 }
 
-/// Where a port stands, its hostIP and its hostPort.
-type Taken<'a> = (String, &'a str, i64);
+/// Whether the value of a variable refers to the earlier one of its name: then it extends that.
+fn extends_earlier(variable: &Value) -> bool {
+    let (name, value) = (variable.text("name"), variable.text("value"));
+    let earlier = format!("$({name})");
+    value.contains(&earlier) && value != earlier && !variable.has("valueFrom")
+}
+
+/// Where a port stands (its container, and its place there), its hostIP and its hostPort.
+type Taken<'a> = (Place<'a>, usize, &'a str, i64);
 
 /// Ports of all containers of a pod, which share its address.
 fn ports(spec: &Value, path: &str, warnings: &mut Vec<String>) {
     let mut all: BTreeMap<(i64, &str), Vec<Taken<'_>>> = BTreeMap::new();
-    for (container, path) in containers(spec, path) {
+    for (container, place) in containers(spec, path) {
         for (at, port) in container.list("ports").iter().enumerate() {
-            let path = format!("{path}.ports[{at}]");
             let number = |field| port.int(field).unwrap_or(0);
             let (address, host_port) = (port.text("hostIP"), number("hostPort"));
             let protocol = port.text("protocol");
             if !address.is_empty() && host_port == 0 {
                 // Kubernetes prints the Go struct.
                 warnings.push(format!(
-                    "{path}: hostIP set without hostPort: {{Name:{} HostPort:0 ContainerPort:{} Protocol:{protocol} HostIP:{address}}}",
+                    "{place}.ports[{at}]: hostIP set without hostPort: {{Name:{} HostPort:0 ContainerPort:{} Protocol:{protocol} HostIP:{address}}}",
                     port.text("name"),
                     number("containerPort"),
                 ));
             }
             let others = all.entry((number("containerPort"), protocol)).or_default();
-            for (other, other_address, other_port) in others.iter() {
+            for (other, other_at, other_address, other_port) in others.iter() {
                 let what = if (address, host_port) == (*other_address, *other_port) {
                     "duplicate"
                 } else if host_port == 0 || *other_port == 0 {
@@ -321,9 +342,11 @@ fn ports(spec: &Value, path: &str, warnings: &mut Vec<String>) {
                 } else {
                     continue;
                 };
-                warnings.push(format!("{path}: {what} port definition with {other}"));
+                warnings.push(format!(
+                    "{place}.ports[{at}]: {what} port definition with {other}.ports[{other_at}]"
+                ));
             }
-            others.push((path, address, host_port));
+            others.push((place, at, address, host_port));
         }
     }
 }
@@ -332,6 +355,9 @@ fn ports(spec: &Value, path: &str, warnings: &mut Vec<String>) {
 fn null_selectors(spec: &Value, path: &str, warnings: &mut Vec<String>) {
     for kind in ["podAffinity", "podAntiAffinity"] {
         let affinity = spec.at("affinity").at(kind);
+        if affinity.is_null() {
+            continue;
+        }
         let path = format!("{path}.affinity.{kind}");
         let required = "requiredDuringSchedulingIgnoredDuringExecution";
         for (at, term) in affinity.list(required).iter().enumerate() {
