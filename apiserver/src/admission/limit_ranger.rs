@@ -1,6 +1,7 @@
 //! LimitRanges of a namespace: default requests and limits of containers, their bounds, and those of claims.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schema::Object;
 use schema::quantity::Quantity;
@@ -9,27 +10,21 @@ use serde_json::{Map, Value};
 use crate::admission::{Admission, Operation};
 use crate::status::ApiResult;
 
-/// The `spec.limits` items of all LimitRanges of the request's namespace, with their types.
-fn limits(admission: &Admission<'_>) -> Vec<Value> {
+/// The `spec.limits` items of a LimitRange, with their types.
+type Range = Arc<Vec<Value>>;
+
+/// Those of all LimitRanges of the request's namespace.
+fn limits(admission: &Admission<'_>) -> Vec<Range> {
     let context = admission.context;
-    context
-        .server
-        .world
-        .list("", "limitranges", &context.info.namespace)
-        .iter()
-        .flat_map(|entry| {
-            entry
-                .object()
-                .get_array(&["spec", "limits"])
-                .cloned()
-                .unwrap_or_default()
-        })
-        .collect()
+    let (world, facts) = (&context.server.world, &context.server.facts);
+    let ranges = world.list("", "limitranges", &context.info.namespace);
+    ranges.iter().map(|entry| facts.limits.of(entry)).collect()
 }
 
-fn of_type<'a>(limits: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
+fn of_type<'a>(limits: &'a [Range], kind: &'a str) -> impl Iterator<Item = &'a Value> {
     limits
         .iter()
+        .flat_map(|range| range.iter())
         .filter(move |item| item.get("type").and_then(Value::as_str) == Some(kind))
 }
 
@@ -120,7 +115,7 @@ fn concerns(admission: &Admission<'_>) -> bool {
     }
 }
 
-fn of_claim(limits: &[Value], claim: &Object) -> Vec<String> {
+fn of_claim(limits: &[Range], claim: &Object) -> Vec<String> {
     const KIND: &str = "PersistentVolumeClaim";
     let get = |field: &str, name: &str| {
         let value = claim.get(&["spec", "resources", field, name])?;
@@ -131,11 +126,12 @@ fn of_claim(limits: &[Value], claim: &Object) -> Vec<String> {
         .collect()
 }
 
-fn of_pod(limits: &[Value], pod: &Object) -> Vec<String> {
-    let mut pod_copy = pod.clone();
+fn of_pod(limits: &[Range], pod: &Object) -> Vec<String> {
     let mut problems: Vec<String> = Vec::new();
     let mut totals: BTreeMap<(&'static str, String), Quantity> = BTreeMap::new();
-    for container in containers(&mut pod_copy) {
+    let lists = ["containers", "initContainers"].into_iter();
+    let lists = lists.filter_map(|list| pod.get_array(&["spec", list]));
+    for container in lists.flatten() {
         for item in of_type(limits, "Container") {
             problems.extend(bounds("Container", item, "limits", &|field, name| {
                 quantity(container, field, name)
@@ -225,9 +221,9 @@ mod tests {
 
     #[test]
     fn claims_are_bounded_by_what_they_request() {
-        let limits = [
+        let limits = vec![Arc::new(vec![
             json!({"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "5Gi"}}),
-        ];
+        ])];
         let problems = |requests: Value| {
             let claim = json!({"spec": {"resources": {"requests": requests}}});
             of_claim(&limits, &Object::new(claim).unwrap())

@@ -8,6 +8,7 @@ mod claim_resize;
 mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
+mod facts;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
@@ -31,8 +32,10 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::decode::Expected;
+use crate::managed;
 use crate::metrics::AskedPlugin;
 use crate::status::ApiResult;
+pub(crate) use facts::Facts;
 pub(crate) use policy::Policies;
 pub(crate) use resource_quota::{Charge, Look, Queues, charge};
 pub(crate) use webhook::Webhooks;
@@ -343,8 +346,24 @@ pub(crate) async fn mutate(
     admission: &Admission<'_>,
     object: Option<&mut Object>,
 ) -> ApiResult<()> {
+    mutate_measured(admission, object, false).await
+}
+
+/// The same, and puts the managed fields of the object back where a policy or a webhook broke them.
+pub(crate) async fn mutate_tracked(
+    admission: &Admission<'_>,
+    object: &mut Object,
+) -> ApiResult<()> {
+    mutate_measured(admission, Some(object), true).await
+}
+
+async fn mutate_measured(
+    admission: &Admission<'_>,
+    object: Option<&mut Object>,
+    tracked: bool,
+) -> ApiResult<()> {
     let begun = Instant::now();
-    let outcome = mutate_in_rounds(admission, object).await;
+    let outcome = mutate_in_rounds(admission, object, tracked).await;
     measure(admission, "admit", begun, outcome.is_err());
     outcome
 }
@@ -363,9 +382,14 @@ fn measure(admission: &Admission<'_>, step: &'static str, begun: Instant, reject
 async fn mutate_in_rounds(
     admission: &Admission<'_>,
     mut object: Option<&mut Object>,
+    tracked: bool,
 ) -> ApiResult<()> {
     let mut rounds = webhook::Rounds::new(admission);
     let mut policies = policy::Rounds::new(admission);
+    // Plugins leave the managed fields alone: where nobody else is asked, nothing has to be remembered.
+    let remembers = tracked && !(rounds.is_nothing() && policies.is_nothing());
+    let tracked = object.as_deref().filter(|_| remembers);
+    let tracked = tracked.map(|object| managed::entries(object).cloned());
     loop {
         if let Some(object) = object.as_deref_mut() {
             ask_each(admission, "admit", |plugin| {
@@ -373,7 +397,7 @@ async fn mutate_in_rounds(
             })?;
         }
         if admission.context.is_own {
-            return Ok(());
+            break;
         }
         if policies
             .mutate(admission, object.as_deref_mut(), rounds.is_again())
@@ -383,9 +407,13 @@ async fn mutate_in_rounds(
         }
         webhook::mutate(admission, object.as_deref_mut(), &mut rounds).await?;
         if !rounds.go_again() {
-            return Ok(());
+            break;
         }
     }
+    if let (Some(tracked), Some(object)) = (tracked, object) {
+        managed::restore_where_broken(admission.context, tracked, object);
+    }
+    Ok(())
 }
 
 /// Lets every plugin and webhook refuse the write. `object` is none on delete. Quotas come after it, with [`charge`].

@@ -33,16 +33,11 @@ pub(super) fn admit(admission: &Admission<'_>, object: &mut Object) -> ApiResult
         return Ok(());
     }
     let name = admission.context.info.namespace.as_str();
-    let Some(entry) = admission
-        .context
-        .server
-        .world
-        .get("", "namespaces", "", name)
-    else {
+    let server = &admission.context.server;
+    let Some(entry) = server.world.get("", "namespaces", "", name) else {
         return Err(ApiError::not_found("", "namespaces", name));
     };
-    if entry.field("status.phase") == "Terminating" || entry.object().deletion_timestamp().is_some()
-    {
+    if entry.field("status.phase") == "Terminating" || *server.facts.leaving_namespaces.of(&entry) {
         let text = format!(
             "unable to create new content in namespace {name} because it is being terminated"
         );

@@ -11,42 +11,31 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
     if !admission.creates("", "pods") {
         return Ok(());
     }
-    let world = &admission.context.server.world;
-    let named = pod
-        .get_str(&["spec", "priorityClassName"])
-        .unwrap_or_default()
-        .to_owned();
-    let class = if named.is_empty() {
+    let server = &admission.context.server;
+    let (world, priorities) = (&server.world, &server.facts.priorities);
+    let named = pod.get_str(&["spec", "priorityClassName"]);
+    let class = match named.unwrap_or_default() {
         // With several defaults (a race of two writers) the lowest counts, as in Kubernetes.
-        world
+        "" => world
             .list(GROUP, "priorityclasses", "")
             .iter()
-            .map(|entry| entry.object())
-            .filter(|class| class.get_bool(&["globalDefault"]) == Some(true))
-            .min_by_key(|class| class.get_i64(&["value"]).unwrap_or(0))
-    } else {
-        match world.get(GROUP, "priorityclasses", "", &named) {
-            Some(entry) => Some(entry.object()),
+            .map(|entry| priorities.of(entry))
+            .filter(|class| class.is_default)
+            .min_by_key(|class| class.value),
+        named => match world.get(GROUP, "priorityclasses", "", named) {
+            Some(entry) => Some(priorities.of(&entry)),
             None => {
-                return Err(admission.forbid(
-                    pod,
-                    &format!("no PriorityClass with name {named} was found"),
-                ));
+                let text = format!("no PriorityClass with name {named} was found");
+                return Err(admission.forbid(pod, &text));
             }
-        }
+        },
     };
     let (value, policy) = match &class {
         Some(class) => {
-            pod.set(&["spec", "priorityClassName"], class.name());
-            (
-                class.get_i64(&["value"]).unwrap_or(0),
-                class
-                    .get_str(&["preemptionPolicy"])
-                    .unwrap_or("PreemptLowerPriority")
-                    .to_owned(),
-            )
+            pod.set(&["spec", "priorityClassName"], class.name.as_str());
+            (class.value, class.preemption.as_str())
         }
-        None => (0, "PreemptLowerPriority".to_owned()),
+        None => (0, "PreemptLowerPriority"),
     };
     if let Some(given) = pod
         .get_i64(&["spec", "priority"])
@@ -79,16 +68,11 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
     {
         return Ok(());
     }
-    let other = admission
-        .context
-        .server
-        .world
-        .list(GROUP, "priorityclasses", "")
-        .into_iter()
-        .find(|entry| {
-            entry.name() != class.name()
-                && entry.object().get_bool(&["globalDefault"]) == Some(true)
-        });
+    let server = &admission.context.server;
+    let classes = server.world.list(GROUP, "priorityclasses", "");
+    let other = classes
+        .iter()
+        .find(|entry| entry.name() != class.name() && server.facts.priorities.of(entry).is_default);
     match other {
         Some(other) => Err(admission.forbid(
             class,

@@ -63,8 +63,11 @@ pub(crate) async fn charge<'a>(
     let context = admission.context;
     let (server, namespace) = (&context.server, context.info.namespace.as_str());
     let quotas = server.world.list("", "resourcequotas", namespace);
+    if quotas.is_empty() {
+        return Ok(Charge::default());
+    }
     let wanted = Wanted::of(admission, object);
-    if quotas.is_empty() || wanted.is_nothing() {
+    if wanted.is_nothing() {
         return Ok(Charge::default());
     }
     let is_charged = |quota: &Object| !matches!(wanted.charged(quota), Ok(None));

@@ -81,21 +81,17 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
     let name = account_name(pod).to_owned();
     pod.set(&["spec", "serviceAccountName"], name.as_str());
     pod.set(&["spec", "serviceAccount"], name.as_str());
-    let Some(entry) = admission
-        .context
-        .server
-        .world
-        .get("", "serviceaccounts", namespace, &name)
-    else {
+    let server = &admission.context.server;
+    let Some(entry) = server.world.get("", "serviceaccounts", namespace, &name) else {
         let text = format!(
             "error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found"
         );
         return Err(admission.forbid(pod, &text));
     };
-    let account = entry.object();
+    let account = server.facts.accounts.of(&entry);
     let automount = pod
         .get_bool(&["spec", "automountServiceAccountToken"])
-        .or_else(|| account.get_bool(&["automountServiceAccountToken"]))
+        .or(account.mounts_token)
         .unwrap_or(true);
     if automount {
         mount_token(pod, &suffix(&mut host::random()));
@@ -103,7 +99,7 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
     let own_secrets = pod
         .get_array(&["spec", "imagePullSecrets"])
         .is_some_and(|list| !list.is_empty());
-    if let Some(secrets) = account.get(&["imagePullSecrets"]).filter(|_| !own_secrets) {
+    if let Some(secrets) = account.pull_secrets.as_ref().filter(|_| !own_secrets) {
         pod.set(&["spec", "imagePullSecrets"], secrets.clone());
     }
     Ok(())

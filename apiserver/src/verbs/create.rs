@@ -86,9 +86,7 @@ pub(crate) async fn create_object(
 
     admission::prefetch(context, resource, &object).await?;
     let admission = Admission::new(context, Operation::Create, resource, "", dry_run);
-    let tracked = managed::entries(&object).cloned();
-    admission::mutate(&admission, Some(&mut object)).await?;
-    managed::restore_where_broken(context, tracked, &mut object);
+    admission::mutate_tracked(&admission, &mut object).await?;
     settle_namespace(context, resource, &mut object)?;
     strip_server_fields(&mut object);
     object.set_uid(&crate::chance::uuid().to_string());
@@ -166,11 +164,10 @@ pub(crate) async fn create_object(
         let is_charged = !charge.extra.is_empty();
         let extra = extra.and(charge.extra.clone());
         let key = resources::storage_key(resource, object.namespace(), object.name());
-        let taken = ApiError::already_exists(&resource.group, &resource.plural, object.name());
         let written = server.written(resource, Version::Asked, object).await?;
         if dry_run {
             return match server.is_there(&key).await? {
-                true if !generated => Err(taken),
+                true if !generated => Err(taken(resource, &written.shown.object)),
                 _ => Ok(Outcome::of(written.shown.object)),
             };
         }
@@ -186,13 +183,13 @@ pub(crate) async fn create_object(
                 return Ok(outcome);
             }
             Commit::Lost => {
-                if !is_filled_in {
-                    template = written.shown.object;
-                }
                 look = Look::Fresh;
                 let is_taken = !allocates || server.is_there(&key).await?;
                 if is_taken && !generated {
-                    return Err(taken);
+                    return Err(taken(resource, &written.shown.object));
+                }
+                if !is_filled_in {
+                    template = written.shown.object;
                 }
                 collisions += usize::from(is_taken || !is_charged);
                 definitions::is_open(server, resource).await?;
@@ -202,6 +199,11 @@ pub(crate) async fn create_object(
         }
     }
     Err(ApiError::too_many_requests(overtaken(resource), 1))
+}
+
+/// What a client is told whose name is another object's.
+fn taken(resource: &Resource, object: &Object) -> ApiError {
+    ApiError::already_exists(&resource.group, &resource.plural, object.name())
 }
 
 /// What a client is told whose object lost every race for what goes with it.

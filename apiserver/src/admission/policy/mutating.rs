@@ -39,6 +39,11 @@ impl Rounds {
         }
     }
 
+    /// Whether there is no policy that could be asked.
+    pub(in crate::admission) fn is_nothing(&self) -> bool {
+        self.hooks.is_empty()
+    }
+
     /// One round; true where it changed the object. Without an object there is nothing to do.
     pub(in crate::admission) async fn mutate(
         &mut self,

@@ -140,6 +140,11 @@ impl Rounds {
         }
     }
 
+    /// Whether there is no webhook that could be asked.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.hooks.is_empty()
+    }
+
     /// Whether everything has to run once more; true at most once.
     pub(super) fn go_again(&mut self) -> bool {
         let again = self.changed && !self.again;
