@@ -458,8 +458,27 @@ impl Cache {
 
     /// Builds the entry of a stored value. None where the value is not an object.
     pub(crate) fn entry(&self, key: &str, stored: &Opened, revision: i64) -> Option<Arc<Entry>> {
+        self.entry_with(key, stored, revision, None)
+    }
+
+    /// The same of a value that comes as a change: what this server wrote itself is known already.
+    pub(crate) fn changed(&self, key: &str, stored: &Opened, revision: i64) -> Option<Arc<Entry>> {
+        let facts = self.foreseen.take(key, &stored.value);
+        self.entry_with(key, stored, revision, facts)
+    }
+
+    fn entry_with(
+        &self,
+        key: &str,
+        stored: &Opened,
+        revision: i64,
+        facts: Option<Facts>,
+    ) -> Option<Arc<Entry>> {
         let (names_at, needed) = (self.prefix.len(), self.needed.as_ref());
-        let entry = Entry::new(key, names_at, stored, revision, &self.shapes, needed);
+        let entry = match facts {
+            Some(facts) => Entry::foreseen(key, names_at, stored, revision, facts),
+            None => Entry::new(key, names_at, stored, revision, &self.shapes, needed),
+        };
         if entry.is_none() {
             tracing::warn!(
                 key,
@@ -468,17 +487,6 @@ impl Cache {
             );
         }
         entry.map(Arc::new)
-    }
-
-    /// The same of a value that comes as a change: what this server wrote itself is known already.
-    pub(crate) fn changed(&self, key: &str, stored: &Opened, revision: i64) -> Option<Arc<Entry>> {
-        match self.foreseen.take(key, &stored.value) {
-            Some(facts) => {
-                let names_at = self.prefix.len();
-                Entry::foreseen(key, names_at, stored, revision, facts).map(Arc::new)
-            }
-            None => self.entry(key, stored, revision),
-        }
     }
 
     /// Gets to know an object that is about to be stored as `stored`, where all there is to know of it is in there.

@@ -11,12 +11,14 @@ use serde_json::{Map, Value};
 use crate::packed::Json;
 
 const METADATA: &[u8] = b"\"metadata\":{";
+/// Few objects are longer.
+const BYTES_EXPECTED: usize = 8 << 10;
 /// `kind` and `apiVersion` end well before this.
 const HEAD_MAX: usize = 512;
 
 /// The bytes to store. `resourceVersion` is left out.
 pub(crate) fn encode(object: &Value) -> Bytes {
-    let mut out = Vec::with_capacity(1024);
+    let mut out = Vec::with_capacity(BYTES_EXPECTED);
     let empty = Map::new();
     let object = object.as_object().unwrap_or(&empty);
     out.push(b'{');

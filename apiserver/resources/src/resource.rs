@@ -324,7 +324,7 @@ impl Resource {
     /// ephemeralcontainers): what belongs to other doors is taken from the old object.
     pub fn prepare_subresource_update(&self, subresource: &str, new: &mut Object, old: &Object) {
         if subresource == "status" {
-            let names: Vec<String> = top_level_fields(new, old);
+            let names = top_level_fields(new, old);
             for name in names {
                 if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "status") {
                     copy_field(new, old, &name);
@@ -557,11 +557,12 @@ pub(crate) fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
 
 /// Makes a top-level field of `new` what it is in `old`, absence included.
 pub(crate) fn copy_field(new: &mut Object, old: &Object, name: &str) {
-    match old.get(&[name]) {
-        Some(value) => {
-            let value = value.clone();
-            new.set(&[name], value);
-        }
+    let before = old.get(&[name]);
+    if new.get(&[name]) == before {
+        return;
+    }
+    match before.cloned() {
+        Some(before) => new.set(&[name], before),
         None => {
             new.remove(&[name]);
         }
