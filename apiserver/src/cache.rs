@@ -40,6 +40,9 @@ const PACKED_BYTES_MIN: usize = 1 << 20;
 const PACKED_AT_ONCE: usize = 256;
 const PACKED_BYTES_AT_ONCE: usize = 2 << 20;
 
+/// Definitions may be as large as the schemas that they are of. Each is read when it changes, and hardly ever after that.
+const PACKED_AT_ONCE_OF: &str = "/registry/customresourcedefinitions/";
+
 /// The latest changes keep their events as they were sent, where these are not long: whoever reads in time sends the same.
 const FRAMES_MAX: usize = 64;
 const FRAME_BYTES_MAX: usize = 64 << 10;
@@ -176,6 +179,8 @@ pub(crate) struct Cache {
     foreseen: Foreseen,
     /// Storage prefix, with its slash.
     pub(crate) prefix: String,
+    /// Large objects are packed as soon as they come.
+    packs_at_once: bool,
     state: RwLock<State>,
     wake: watch::Sender<u64>,
     /// Locked after the state.
@@ -330,6 +335,7 @@ impl Cache {
             needed: entry::needed(&shapes),
             foreseen: Foreseen::default(),
             shapes,
+            packs_at_once: prefix.ends_with(PACKED_AT_ONCE_OF),
             prefix,
             state: RwLock::new(state),
             wake: watch::Sender::new(0),
@@ -486,6 +492,10 @@ impl Cache {
                 "stored value is not an object; it is left out"
             );
         }
+        let entry = entry.map(|entry| match self.packs_at_once {
+            true => entry.packed_alone(),
+            false => entry,
+        });
         entry.map(Arc::new)
     }
 
@@ -886,6 +896,25 @@ mod tests {
             (steps, packed) = (steps + 1, now);
         }
         assert_eq!((steps, packed), (4, 99), "others are packed against one");
+    }
+
+    #[test]
+    fn a_large_definition_is_packed_as_soon_as_it_comes() {
+        let description = "what every field of a pod says again. ".repeat(1_000);
+        let stored = format!(
+            r#"{{"kind":"X","apiVersion":"v1","metadata":{{"name":"x"}},"spec":{{"description":"{description}"}}}}"#
+        );
+        let stored = Opened::from(Bytes::from(stored));
+        let of = |plural: &str| {
+            let cache = Cache::new(Vec::new(), format!("/registry/{plural}/"));
+            let key = format!("/registry/{plural}/x");
+            cache.entry(&key, &stored, 3).unwrap()
+        };
+        let (definition, other) = (of("customresourcedefinitions"), of("configmaps"));
+        assert_eq!(other.encoded.json.room(), other.json_len());
+        assert!(definition.encoded.json.room() * 10 < definition.json_len());
+        assert_eq!(definition.json(), other.json());
+        assert_eq!(definition.opened().value, stored.value);
     }
 
     #[test]

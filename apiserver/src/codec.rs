@@ -8,7 +8,7 @@ use bytes::Bytes;
 use schema::apply::InOrder;
 use serde_json::{Map, Value};
 
-use crate::packed::Json;
+use crate::packed::{Json, Room};
 
 const METADATA: &[u8] = b"\"metadata\":{";
 /// Few objects are longer.
@@ -147,16 +147,14 @@ impl Versioned {
     }
 
     /// The value of `metadata`.
-    pub(crate) fn metadata(&self) -> Bytes {
-        let start = self.at as usize - 1;
-        let json = self.json.bytes();
-        let end = end_of_object(&json[start..]);
-        json.slice(start..start + end)
+    pub(crate) fn metadata<'a>(&'a self, room: &'a mut Room) -> &'a [u8] {
+        let rest = &self.json.read(room)[self.at as usize - 1..];
+        &rest[..end_of_object(rest)]
     }
 
     /// What follows `kind` and `apiVersion`, from `"metadata"` on: lists of built-in kinds leave the first two out.
-    pub(crate) fn list_item_tail(&self) -> Bytes {
-        self.json.bytes().slice(self.at as usize - METADATA.len()..)
+    pub(crate) fn list_item_tail<'a>(&'a self, room: &'a mut Room) -> &'a [u8] {
+        &self.json.read(room)[self.at as usize - METADATA.len()..]
     }
 }
 
@@ -228,7 +226,7 @@ mod tests {
         assert_eq!(later["metadata"]["resourceVersion"], "1234567");
         assert_eq!(versioned.stored(), stored);
         assert_eq!(
-            &versioned.list_item_tail()[..],
+            versioned.list_item_tail(&mut Room::default()),
             br#""metadata":{"resourceVersion":"42","name":"x"},"data":{"metadata":{}}}"#
         );
     }
@@ -244,7 +242,8 @@ mod tests {
                 &json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"a": {}}}),
             );
             let versioned = Versioned::splice(&stored, 42).unwrap();
-            let found: Value = serde_json::from_slice(&versioned.metadata()).unwrap();
+            let found: Value =
+                serde_json::from_slice(versioned.metadata(&mut Room::default())).unwrap();
             let whole: Value = serde_json::from_slice(&versioned.json.bytes()).unwrap();
             assert_eq!(found, whole["metadata"]);
         }

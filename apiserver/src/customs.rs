@@ -342,8 +342,7 @@ impl State {
             return None;
         }
         let before = before.unwrap_or_default();
-        let source: custom::Source = Arc::new(definition.entry.json());
-        let served = custom::served(object, source);
+        let served = custom::served(object, definition.entry.source());
         let resources: Vec<Handle> = served.into_iter().map(Handle::from).collect();
         let (shapes, prefix) = (resources.clone(), definition.prefix());
         let cache = match self.caches.get(&prefix) {

@@ -372,8 +372,7 @@ fn stored_form(entry: &Entry) -> Option<Handle> {
         version.insert("served".to_owned(), true.into());
     }
     object.set(&["spec", "versions"], versions);
-    let source: custom::Source = Arc::new(entry.json());
-    let mut all = custom::served(&object, source).into_iter();
+    let mut all = custom::served(&object, entry.source()).into_iter();
     let stored = all.find(|one| one.custom.as_ref().is_some_and(|one| one.is_storage()));
     stored.map(Handle::from)
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use resources::{Handle, Resource, Storage, Text};
+use resources::{Handle, Resource, Storage, Text, custom};
 use schema::Object;
 use schema::pick::Pick;
 use serde_json::Value;
@@ -244,6 +244,12 @@ impl Entry {
         self.encoded.json.bytes()
     }
 
+    /// The same as often as it is asked for. Shared with the entry, packed where that is.
+    pub(crate) fn source(&self) -> custom::Source {
+        let json = self.encoded.json.clone();
+        Arc::new(move || Vec::from(json.bytes()))
+    }
+
     /// How many bytes that is.
     pub(crate) fn json_len(&self) -> usize {
         self.encoded.json.len()
@@ -264,6 +270,17 @@ impl Entry {
             mark: self.mark,
             facts: self.facts.clone(),
         })
+    }
+
+    /// The same entry with its bytes packed by themselves, where that is worth it: for what is large, and seldom read.
+    pub(crate) fn packed_alone(self) -> Entry {
+        match self.encoded.json.alone() {
+            Some(json) => Entry {
+                encoded: self.encoded.with_json(json),
+                ..self
+            },
+            None => self,
+        }
     }
 
     pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> + Clone {

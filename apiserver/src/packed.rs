@@ -2,6 +2,8 @@
 //!
 //! Objects of one kind are much alike, and neighbours by name mostly come from one template. Packed against a neighbour, a
 //! pod takes an eighth of its JSON, and is whole again in the time in which a memory of that size is copied a few times.
+//! The neighbour itself is kept as it is sent, so that nothing is unpacked but what is asked for. Large objects say the same
+//! again and again: each of them is packed by itself.
 
 use bytes::Bytes;
 use lz4_flex::block;
@@ -9,6 +11,10 @@ use lz4_flex::block;
 /// Smaller objects are hardly worth it, and the compressor sees no further than the larger number.
 const BYTES_MIN: usize = 1 << 10;
 const BYTES_MAX: usize = 64 << 10;
+/// An object that is packed by itself says something twice from this size on.
+const ALONE_BYTES_MIN: usize = 16 << 10;
+/// With so much room behind the last byte, the decompressor need not look where it ends before each step.
+const SPARE: usize = 64;
 
 /// JSON of one object. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -20,7 +26,8 @@ pub(crate) enum Json {
 /// See the module head.
 #[derive(Clone, Debug)]
 pub(crate) struct Packed {
-    /// The bytes of the object that it was packed against. They stay as they were when that object changes.
+    /// The bytes of the object that it was packed against; none where it was packed by itself. They stay as they were when
+    /// that object changes.
     like: Bytes,
     own: Bytes,
     len: u32,
@@ -33,6 +40,36 @@ impl Json {
             Json::Plain(bytes) => bytes.clone(),
             Json::Packed(packed) => packed.bytes(),
         }
+    }
+
+    /// The same, for whoever copies them on at once: what is packed is unpacked into `room`, which serves for many.
+    pub(crate) fn read<'a>(&'a self, room: &'a mut Room) -> &'a [u8] {
+        match self {
+            Json::Plain(bytes) => bytes,
+            Json::Packed(packed) => packed.read(room),
+        }
+    }
+
+    /// The bytes packed by themselves; none where they stay as they are.
+    pub(crate) fn alone(&self) -> Option<Json> {
+        match self {
+            Json::Plain(bytes) if bytes.len() >= ALONE_BYTES_MIN => {
+                Json::packed(bytes, Bytes::new(), &block::compress(bytes))
+            }
+            Json::Plain(_) | Json::Packed(_) => None,
+        }
+    }
+
+    /// None where it is not worth it.
+    fn packed(bytes: &Bytes, like: Bytes, own: &[u8]) -> Option<Json> {
+        let len = u32::try_from(bytes.len()).ok()?;
+        (own.len() <= bytes.len() / 2).then(|| {
+            Json::Packed(Packed {
+                like,
+                own: Bytes::copy_from_slice(own),
+                len,
+            })
+        })
     }
 
     /// Their number.
@@ -53,10 +90,25 @@ impl Json {
     }
 }
 
+/// Where objects are unpacked one after the other, each in the place of the one before.
+#[derive(Default)]
+pub(crate) struct Room(Vec<u8>);
+
+const UNDAMAGED: &str = "packed by this module, in this memory";
+
 impl Packed {
     fn bytes(&self) -> Bytes {
         let whole = block::decompress_with_dict(&self.own, self.len as usize, &self.like);
-        Bytes::from(whole.expect("packed by this module, in this memory"))
+        Bytes::from(whole.expect(UNDAMAGED))
+    }
+
+    fn read<'a>(&self, room: &'a mut Room) -> &'a [u8] {
+        let needed = self.len as usize + SPARE;
+        if room.0.len() < needed {
+            room.0.resize(needed, 0);
+        }
+        let len = block::decompress_into_with_dict(&self.own, &mut room.0, &self.like);
+        &room.0[..len.expect(UNDAMAGED)]
     }
 }
 
@@ -88,6 +140,9 @@ impl Packer {
             self.pass(json);
             return None;
         };
+        if bytes.len() > BYTES_MAX {
+            return json.alone();
+        }
         if !fits(bytes) {
             return None;
         }
@@ -100,13 +155,7 @@ impl Packer {
             // Not much alike: the next is tried against another.
             self.like = None;
         }
-        (own.len() <= bytes.len() / 2).then(|| {
-            Json::Packed(Packed {
-                like,
-                own: Bytes::copy_from_slice(&own),
-                len: bytes.len() as u32,
-            })
-        })
+        Json::packed(bytes, like, &own)
     }
 }
 
@@ -183,23 +232,59 @@ mod tests {
             });
             Json::Plain(bytes.collect())
         };
-        for len in [0, 1, BYTES_MIN - 1, BYTES_MAX + 1] {
+        for len in [0, 1, BYTES_MIN - 1] {
             assert!(packer.pack(&Json::Plain(vec![b'a'; len].into())).is_none());
         }
+        assert!(packer.pack(&noise(3, BYTES_MAX + 1)).is_none());
         assert!(packer.like.is_none(), "nor is anything packed against it");
         assert!(packer.pack(&noise(1, 2000)).is_none());
         assert!(packer.pack(&noise(2, 2000)).is_none());
         assert!(packer.like.is_none(), "the next is tried against another");
     }
 
+    #[test]
+    fn a_large_object_is_packed_by_itself_and_others_not_against_it() {
+        let mut packer = Packer::default();
+        let large = Json::Plain(Bytes::from("what it says it says again. ".repeat(10_000)));
+        let packed = packer.pack(&large).unwrap();
+        assert!(packer.like.is_none());
+        assert!(packed.room() * 10 < large.room());
+        assert_eq!((packed.bytes(), packed.len()), (large.bytes(), large.len()));
+        assert!(packed.alone().is_none(), "it is packed already");
+        assert!(
+            pod("web-0", "one", "web").alone().is_none(),
+            "it is too small for that"
+        );
+    }
+
+    #[test]
+    fn one_room_serves_for_objects_of_any_size() {
+        let large = Json::Plain(Bytes::from("again and ".repeat(9_000)));
+        let mut packer = Packer::default();
+        packer.pack(&pod("web-0", "one", "web"));
+        let mut room = Room::default();
+        let small = pod("web-1", "two", "web");
+        let packed = packer.pack(&small).unwrap();
+        for (json, plain) in [
+            (&packed, &small),
+            (&large.alone().unwrap(), &large),
+            (&packed, &small),
+            (&small, &small),
+        ] {
+            assert_eq!(json.read(&mut room), plain.bytes());
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_packed_is_the_same_again(texts in prop::collection::vec("[ab]{0,3}(abcd|web-[0-9]|.){200,900}", 2..6)) {
             let mut packer = Packer::default();
+            let mut room = Room::default();
             for text in texts {
                 let plain = Json::Plain(Bytes::from(text));
                 if let Some(packed) = packer.pack(&plain) {
                     prop_assert_eq!(packed.bytes(), plain.bytes());
+                    prop_assert_eq!(packed.read(&mut room), &plain.bytes()[..]);
                     prop_assert!(packed.room() * 2 <= plain.len());
                 }
             }

@@ -9,12 +9,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv::Write;
+use tokio::time::Instant;
 
 use crate::core::Core;
 use crate::raft::types::TypeConfig;
 
 /// A flush takes about so long.
 const FLUSH: Duration = Duration::from_secs(1);
+/// So much is flushed when nothing comes any more, that a member at rest gives the memory back.
+const CALM_BYTES: u64 = 4 << 20;
+/// What comes between two looks, at most, when nothing comes: members tell of themselves all the time.
+const CALM_STEP: u64 = 256 << 10;
+/// Between two looks at how much there is.
+const LOOK: Duration = Duration::from_secs(5);
+/// Between two flushes of little, so that the files do not come to be many and small.
+const CALM_EVERY: Duration = Duration::from_secs(60);
 /// Places remembered are so many bytes apart.
 const STEP: u64 = 1 << 20;
 /// Places remembered.
@@ -94,6 +103,29 @@ pub(crate) fn footprint(writes: &[Write]) -> u64 {
     writes.iter().map(of).sum::<usize>() as u64
 }
 
+/// Whether nothing comes any more, by looks at what is not flushed.
+#[derive(Default)]
+struct Calm {
+    seen: u64,
+    flushed: Option<Instant>,
+}
+
+impl Calm {
+    /// Whether this is the time to flush what is too little for it by itself.
+    fn is_worth_a_flush(&mut self, unflushed: u64, now: Instant) -> bool {
+        let before = std::mem::replace(&mut self.seen, unflushed);
+        let is_calm = unflushed.saturating_sub(before) <= CALM_STEP;
+        let is_early = self
+            .flushed
+            .is_some_and(|last| now.duration_since(last) < CALM_EVERY);
+        let is_worth_it = is_calm && unflushed >= CALM_BYTES && !is_early;
+        if is_worth_it {
+            self.flushed = Some(now);
+        }
+        is_worth_it
+    }
+}
+
 /// At how many bytes a member flushes: each of a cluster at another size, within an eighth. They apply the same, and
 /// would all be busy with a flush at the same moment, so that no quorum is quick.
 fn flush_at(bytes: u64, member: u64) -> u64 {
@@ -106,13 +138,26 @@ impl Core {
     pub async fn run_flushing(self: Arc<Self>) {
         let limit = flush_at(self.config.limits.snapshot_bytes, self.config.member_id);
         let mut unflushed = self.replica.unflushed();
+        let mut calm = Calm::default();
         loop {
             let much = unflushed.wait_for(|bytes| *bytes >= limit);
-            if much.await.is_err() || self.raft.trigger().snapshot().await.is_err() {
+            let much = tokio::time::timeout(LOOK, much).await;
+            let goal = match much.map(|alive| alive.is_ok()) {
+                Ok(true) => limit,
+                Ok(false) => return,
+                Err(_) => {
+                    let now = *unflushed.borrow();
+                    if !calm.is_worth_a_flush(now, Instant::now()) {
+                        continue;
+                    }
+                    CALM_BYTES
+                }
+            };
+            if self.raft.trigger().snapshot().await.is_err() {
                 return;
             }
             // A flush that was under way already may leave much: then again.
-            let little = unflushed.wait_for(|bytes| *bytes < limit);
+            let little = unflushed.wait_for(|bytes| *bytes < goal);
             let flushed = tokio::time::timeout(FLUSH, little).await;
             if flushed.is_ok_and(|alive| alive.is_ok()) {
                 self.shorten_log().await;
@@ -151,6 +196,25 @@ mod tests {
         assert_eq!(backlog.flushed(place), 7);
         backlog.replaced();
         assert_eq!(backlog.applied(4, 1), 1);
+    }
+
+    #[test]
+    fn what_is_little_is_flushed_once_nothing_comes_any_more() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut calm = Calm::default();
+        assert!(!calm.is_worth_a_flush(CALM_BYTES, at(0)), "it comes");
+        let more = CALM_BYTES + CALM_STEP + 1;
+        assert!(!calm.is_worth_a_flush(more, at(5)), "it comes still");
+        assert!(calm.is_worth_a_flush(more + CALM_STEP, at(10)));
+        assert!(!calm.is_worth_a_flush(0, at(15)), "there is nothing");
+        assert!(!calm.is_worth_a_flush(more, at(20)));
+        assert!(!calm.is_worth_a_flush(more, at(69)), "too soon");
+        assert!(calm.is_worth_a_flush(more, at(70)));
+        assert!(
+            !calm.is_worth_a_flush(CALM_BYTES - 1, at(200)),
+            "too little"
+        );
     }
 
     #[test]

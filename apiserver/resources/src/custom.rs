@@ -37,8 +37,8 @@ const WITH_BOTH: &[Subresource] = &[SCALE, status("")];
 const CREATED: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
 const NAMED: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
 
-/// Bytes that somebody keeps anyway: the JSON of a definition.
-pub type Source = Arc<dyn AsRef<[u8]> + Send + Sync>;
+/// The JSON of a definition, which somebody keeps anyway, and maybe packed: it is read once in a long while.
+pub type Source = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
 
 /// What all versions of a custom resource share.
 pub struct Definition {
@@ -217,8 +217,12 @@ impl Definition {
         if !self.by_webhook {
             return None;
         }
-        let mut object: Value = serde_json::from_slice((*self.source).as_ref()).unwrap_or_default();
+        let mut object = self.written();
         Some(object["spec"]["conversion"]["webhook"].take())
+    }
+
+    fn written(&self) -> Value {
+        serde_json::from_slice(&(self.source)()).unwrap_or_default()
     }
 
     /// Whether it has a version, served or not.
@@ -237,7 +241,7 @@ impl Definition {
 
     fn compiled(&self, at: usize) -> &Compiled {
         self.versions[at].compiled.get_or_init(|| {
-            let object: Value = serde_json::from_slice((*self.source).as_ref()).unwrap_or_default();
+            let object = self.written();
             let version = object.at("spec").list("versions").get(at);
             let version = version.unwrap_or(&Value::Null);
             let schema = version.at("schema").at("openAPIV3Schema");
@@ -276,8 +280,7 @@ impl Custom {
 
     /// The schema as it was written.
     pub fn written_schema(&self) -> Value {
-        let source = (*self.definition.source).as_ref();
-        let object: Value = serde_json::from_slice(source).unwrap_or_default();
+        let object = self.definition.written();
         let version = object.at("spec").list("versions").get(self.at);
         version
             .unwrap_or(&Value::Null)
@@ -478,7 +481,8 @@ mod tests {
     }
 
     fn of(object: &Object) -> Vec<Resource> {
-        served(object, Arc::new(object.value().to_string().into_bytes()))
+        let json = object.value().to_string().into_bytes();
+        served(object, Arc::new(move || json.clone()))
     }
 
     #[test]

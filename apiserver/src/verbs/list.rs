@@ -23,6 +23,7 @@ use crate::conversion::{self, Asker};
 use crate::entry::{self, Entry};
 use crate::flow;
 use crate::negotiate::{self, Encoding, Form};
+use crate::packed::Room;
 use crate::read_version::{ListOptions, ReadAt, encode_token};
 use crate::selection::Selection;
 use crate::status::{ApiError, ApiResult};
@@ -444,26 +445,24 @@ impl<I: Iterator<Item = Bytes>> Iterator for Joined<I> {
     }
 }
 
-/// The items of a list without their `kind` and `apiVersion`, as Kubernetes sends them.
-fn item(resource: &Resource, entry: &Entry) -> (&'static [u8], Bytes) {
-    if resource.custom.is_some() {
-        // These keep both.
-        if entry.is_as(resource) {
-            return (b"", entry.json());
-        }
-        let object = entry.object_as(resource);
-        return (b"", Bytes::from(object.value().to_string()));
+/// The items of a list without their `kind` and `apiVersion`, as Kubernetes sends them; custom resources keep both.
+fn write_item(frame: &mut BytesMut, resource: &Resource, entry: &Entry, room: &mut Room) {
+    if resource.custom.is_some() && entry.is_as(resource) {
+        frame.extend_from_slice(entry.encoded.json.read(room));
+        return;
     }
-    if !entry::is_converted(resource) {
-        return (b"{", entry.encoded.list_item_tail());
+    if resource.custom.is_none() && !entry::is_converted(resource) {
+        frame.extend_from_slice(b"{");
+        frame.extend_from_slice(entry.encoded.list_item_tail(room));
+        return;
     }
     let mut object = entry.object_as(resource);
-    object.remove(&["kind"]);
-    object.remove(&["apiVersion"]);
-    (
-        b"",
-        Bytes::from(serde_json::to_vec(object.value()).expect("a JSON value always encodes")),
-    )
+    if resource.custom.is_none() {
+        object.remove(&["kind"]);
+        object.remove(&["apiVersion"]);
+    }
+    let json = serde_json::to_vec(object.value()).expect("a JSON value always encodes");
+    frame.extend_from_slice(&json);
 }
 
 fn stream(context: &Context, resource: &Handle, page: Page) -> Response {
@@ -480,6 +479,7 @@ fn stream(context: &Context, resource: &Handle, page: Page) -> Response {
         first: true,
         head: Some(head),
         done: false,
+        room: Room::default(),
     };
     send(context, negotiate::JSON, about, frames)
 }
@@ -561,6 +561,8 @@ struct Frames {
     first: bool,
     head: Option<String>,
     done: bool,
+    /// Objects at rest are unpacked here, one after the other.
+    room: Room,
 }
 
 impl Iterator for Frames {
@@ -583,10 +585,61 @@ impl Iterator for Frames {
             if !std::mem::take(&mut self.first) {
                 frame.extend_from_slice(b",");
             }
-            let (open, rest) = item(&self.resource, &entry);
-            frame.extend_from_slice(open);
-            frame.extend_from_slice(&rest);
+            write_item(&mut frame, &self.resource, &entry, &mut self.room);
         }
         Some(frame.freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encryption::Opened;
+    use crate::packed::Packer;
+
+    fn pod(at: usize) -> Entry {
+        let (name, image) = (format!("web-{at}"), "registry.example.com/web:1".repeat(60));
+        let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name},
+            "spec": {"containers": [{"name": "web", "image": image}]}});
+        let stored = Opened::from(crate::codec::encode(&pod));
+        let key = format!("/registry/pods/n/{name}");
+        Entry::new(&key, "/registry/pods/".len(), &stored, 7, &[], None).unwrap()
+    }
+
+    fn listed(resource: &Handle, entries: Vec<Arc<Entry>>) -> Vec<u8> {
+        let frames = Frames {
+            resource: resource.clone(),
+            entries: entries.into_iter(),
+            first: true,
+            head: Some("{\"items\":[".to_owned()),
+            done: false,
+            room: Room::default(),
+        };
+        frames.flatten().collect()
+    }
+
+    #[test]
+    fn a_list_of_objects_at_rest_is_the_same_as_of_others() {
+        let pods = Handle::from(resources::find("", "v1", "pods").unwrap());
+        let plain: Vec<Arc<Entry>> = (0..200).map(|at| Arc::new(pod(at))).collect();
+        let mut packer = Packer::default();
+        let mut count = 0;
+        let at_rest = plain.iter().map(|one| match one.packed(&mut packer) {
+            Some(packed) => {
+                count += 1;
+                Arc::new(packed)
+            }
+            None => one.clone(),
+        });
+        let at_rest: Vec<Arc<Entry>> = at_rest.collect();
+        assert_eq!(count, 199, "all but the one that they are packed against");
+        let of_plain = listed(&pods, plain);
+        assert!(of_plain == listed(&pods, at_rest));
+        let list: Value = serde_json::from_slice(&of_plain).unwrap();
+        let items = list["items"].as_array().unwrap();
+        assert_eq!(items.len(), 200);
+        assert_eq!(items[199]["metadata"]["name"], "web-199");
+        assert_eq!(items[199]["metadata"]["resourceVersion"], "7");
+        assert_eq!(items[199].get("kind"), None);
     }
 }

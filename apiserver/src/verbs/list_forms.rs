@@ -14,6 +14,7 @@ use super::list::{Joined, Page, send};
 use crate::context::Context;
 use crate::entry::{self, Entry};
 use crate::negotiate::{self, Encoding, Form, Include};
+use crate::packed::Room;
 
 /// What cells of built-in kinds are made of: nobody shows who manages which fields.
 static SHOWN: LazyLock<Pick> = LazyLock::new(|| Pick::without(["metadata.managedFields"]));
@@ -39,17 +40,19 @@ pub(super) fn respond(context: &Context, resource: &Handle, page: &Page) -> Opti
 }
 
 fn partial(context: &Context, page: &Page, version: &'static str) -> Response {
-    let parts: Vec<Bytes> = page.entries.iter().map(|entry| metadata(entry)).collect();
-    let about = parts.iter().map(|part| part.len() + 80).sum();
+    let about = about(&page.entries, 80);
     let head = format!("{{\"apiVersion\":\"{version}\",\"items\":[");
     let tail = format!(
         "],\"kind\":\"PartialObjectMetadataList\",\"metadata\":{}}}\n",
         page.metadata()
     );
-    let items = parts.into_iter().enumerate().map(move |(index, part)| {
+    let mut room = Room::default();
+    let entries = page.entries.clone().into_iter().enumerate();
+    let items = entries.map(move |(index, entry)| {
+        let part = entry.encoded.metadata(&mut room);
         let mut item = Vec::with_capacity(part.len() + 96);
         item.extend_from_slice(comma(index));
-        write_partial(&mut item, &part, version);
+        write_partial(&mut item, part, version);
         Bytes::from(item)
     });
     let pieces = around(head, items, tail);
@@ -57,45 +60,56 @@ fn partial(context: &Context, page: &Page, version: &'static str) -> Response {
 }
 
 fn table(context: &Context, resource: &Handle, page: &Page, version: &'static str) -> Response {
-    let about = page.entries.iter();
-    let about = about.map(|entry| metadata(entry).len() + CELLS_BYTES).sum();
+    let about = about(&page.entries, CELLS_BYTES);
     // Everything but the rows, which come last.
     let (metadata, form) = (page.metadata(), (version, Include::Metadata));
     let frame = negotiate::table(resource, &[], metadata, form, true, context.now).to_string();
     let (head, tail) = frame.split_at(frame.len() - "]}".len());
     let (head, tail) = (head.to_owned(), format!("{tail}\n"));
     let (resource, now) = (resource.clone(), context.now);
+    let mut room = Room::default();
     let entries = page.entries.clone().into_iter().enumerate();
-    let rows = entries.map(move |(index, entry)| row(&resource, &entry, index, version, now));
+    let rows = entries.map(move |(index, entry)| {
+        let object = shown(&resource, &entry);
+        let cells = Value::Array(resources::table(&resource, &object, now));
+        row(entry.encoded.metadata(&mut room), &cells, index, version)
+    });
     let pieces = around(head, rows, tail);
     send(context, negotiate::JSON, about, Joined { pieces })
 }
 
-fn row(
-    resource: &Resource,
-    entry: &Arc<Entry>,
-    index: usize,
-    version: &'static str,
-    now: i64,
-) -> Bytes {
-    let object: Object = match resource.custom {
+/// What the cells of a row are made of.
+fn shown(resource: &Resource, entry: &Entry) -> Object {
+    match resource.custom {
         Some(_) => entry.object_as(resource),
         None => entry.part(&SHOWN),
-    };
-    let cells = Value::Array(resources::table(resource, &object, now));
-    let part = metadata(entry);
+    }
+}
+
+fn row(part: &[u8], cells: &Value, index: usize, version: &'static str) -> Bytes {
     let mut row = Vec::with_capacity(part.len() + CELLS_BYTES);
     row.extend_from_slice(comma(index));
     row.extend_from_slice(b"{\"cells\":");
-    serde_json::to_writer(&mut row, &cells).expect("writing to memory cannot fail");
+    serde_json::to_writer(&mut row, cells).expect("writing to memory cannot fail");
     row.extend_from_slice(b",\"object\":");
-    write_partial(&mut row, &part, version);
+    write_partial(&mut row, part, version);
     row.push(b'}');
     Bytes::from(row)
 }
 
-fn metadata(entry: &Entry) -> Bytes {
-    entry.encoded.metadata()
+/// About how many bytes the metadata of all these take, each with so many around it. Which answers are small is known
+/// exactly; of more the rest is taken to be like the first, so that not everything at rest is unpacked for it.
+fn about(entries: &[Arc<Entry>], around: usize) -> usize {
+    let mut room = Room::default();
+    let (mut bytes, mut seen) = (0, 0);
+    for entry in entries {
+        if bytes > negotiate::GZIP_BYTES_MIN {
+            break;
+        }
+        bytes += entry.encoded.metadata(&mut room).len() + around;
+        seen += 1;
+    }
+    (bytes * entries.len()).checked_div(seen).unwrap_or(0)
 }
 
 fn write_partial(out: &mut Vec<u8>, metadata: &[u8], version: &str) {
@@ -117,4 +131,22 @@ fn around(
 ) -> impl Iterator<Item = Bytes> {
     let one = |text: String| std::iter::once(Bytes::from(text));
     one(head).chain(items).chain(one(tail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(count: usize) -> Vec<Arc<Entry>> {
+        let entry = |at| Arc::new(Entry::for_test(&format!("/registry/pods/n/{at:05}"), 7));
+        (0..count).map(entry).collect()
+    }
+
+    #[test]
+    fn how_large_an_answer_is_is_known_of_small_ones_and_guessed_of_large_ones() {
+        let one = r#"{"resourceVersion":"7"}"#.len() + 80;
+        for count in [0, 1, 100, 2_000, 50_000] {
+            assert_eq!(about(&entries(count), 80), count * one, "all are alike");
+        }
+    }
 }

@@ -26,6 +26,7 @@ use crate::conversion::{self, Asker};
 use crate::entry::{self, Entry};
 use crate::flow;
 use crate::negotiate::{self, Encoding, Form, Output};
+use crate::packed::Room;
 use crate::read_version::WatchOptions;
 use crate::selection::Selection;
 use crate::status::{ApiError, ApiResult};
@@ -259,6 +260,7 @@ impl Watcher {
             return None;
         }
         let mut frame = BytesMut::new();
+        let mut room = Room::default();
         while !self.initial.is_empty() {
             let count = self.initial.len().min(CHANGES_PER_TURN);
             let some: Vec<Arc<Entry>> = self.initial.drain(..count).collect();
@@ -269,7 +271,12 @@ impl Watcher {
             for entry in forms {
                 if !self.by_form || self.selection.matches(&entry) {
                     let before = frame.len();
-                    self.write(&mut frame, "ADDED", &entry.json(), &entry);
+                    self.write(
+                        &mut frame,
+                        "ADDED",
+                        entry.encoded.json.read(&mut room),
+                        &entry,
+                    );
                     self.sent_events.event(frame.len() - before);
                 }
             }
@@ -277,6 +284,8 @@ impl Watcher {
                 return Some(frame.freeze());
             }
         }
+        // A watch waits for long.
+        drop(room);
         if let Some(revision) = self.initial_end.take() {
             self.write_bookmark(&mut frame, revision, true);
         }
@@ -434,26 +443,27 @@ impl Watcher {
             .as_ref()
             .filter(|entry| self.selection.matches(entry));
         let event = match (old, new) {
-            (None, Some(new)) => Some(self.framed(change, "ADDED", &new.json(), new)),
-            (Some(_), Some(new)) => Some(self.framed(change, "MODIFIED", &new.json(), new)),
+            (None, Some(new)) => Some(self.framed(change, "ADDED", None, new)),
+            (Some(_), Some(new)) => Some(self.framed(change, "MODIFIED", None, new)),
             (Some(old), None) => {
                 let gone = change
                     .gone
                     .clone()
                     .unwrap_or_else(|| old.encoded.with_revision(change.revision));
-                Some(self.framed(change, "DELETED", &gone, old))
+                Some(self.framed(change, "DELETED", Some(gone), old))
             }
             (None, None) => None,
         };
         event.inspect(|event| self.sent_events.event(event.len()))
     }
 
-    /// One event. Rows of a Table are of this moment and this client, all else is the same for others.
+    /// One event, of the JSON that is in the place of the entry's own if there is any. Rows of a Table are of this moment and
+    /// this client, all else is the same for others.
     fn framed(
         &mut self,
         change: &Change,
         kind: &'static str,
-        json: &Bytes,
+        json: Option<Bytes>,
         entry: &Arc<Entry>,
     ) -> Bytes {
         let (encoding, form) = (self.output.encoding, self.output.form);
@@ -464,9 +474,10 @@ impl Watcher {
             group: self.resource.group.clone(),
             version: self.resource.version.clone(),
         };
-        let mut make = || {
+        let make = || {
+            let json = json.unwrap_or_else(|| entry.json());
             let mut frame = BytesMut::new();
-            self.write(&mut frame, kind, json, entry);
+            self.write(&mut frame, kind, &json, entry);
             frame.freeze()
         };
         match form {
@@ -475,7 +486,7 @@ impl Watcher {
         }
     }
 
-    fn write(&mut self, frame: &mut BytesMut, kind: &str, json: &Bytes, entry: &Arc<Entry>) {
+    fn write(&mut self, frame: &mut BytesMut, kind: &str, json: &[u8], entry: &Arc<Entry>) {
         let plain = self.output.encoding == Encoding::Json
             && self.output.form == Form::Object
             && entry.is_as(&self.resource);

@@ -40,8 +40,9 @@ const MESSAGE_ENTRIES: u64 = 1024;
 const READ_ENTRIES: u64 = 32;
 /// An entry that cannot be read is looked at again so many times before it is called damaged.
 const LOOKS: u32 = 2;
-/// Entries kept in memory after they were stored.
-const CACHE_BYTES: usize = 32 << 20;
+/// Entries kept in memory after they were stored. Members that keep up are a fraction of a second behind; for others the
+/// files are read, which the kernel has in its memory as well.
+const CACHE_BYTES: usize = 4 << 20;
 const CACHE_ENTRIES: usize = 8192;
 
 /// See the module head. Clones share the log.
