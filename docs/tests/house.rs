@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// Crate, its folder, and the workspace crates that it may depend on. Any other edge fails.
 const ARROWS: &[(&str, &str, &[&str])] = &[
     ("host", "store/host", &[]),
+    ("base2histogram", "store/histogram", &[]),
     ("cron", "store/cron", &[]),
     ("kv", "store/kv", &[]),
     ("store", "store", &["host", "kv"]),
