@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::customs::Customs;
 use crate::health;
 use crate::negotiate::{self, Output};
+use crate::packed::Json;
 use crate::status::ApiError;
 
 const AGGREGATED: &[(&str, &str)] = &[
@@ -73,7 +74,7 @@ impl Documents {
             body.push_str(&piece.1);
         }
         body.push_str("]}");
-        let tagged = Tagged::new(Bytes::from(body));
+        let tagged = Tagged::new(Bytes::from(body)).packed();
         *kept = Some((changes, tagged.clone()));
         tagged
     }
@@ -227,8 +228,8 @@ fn group_named(sources: &Sources<'_>, name: &str) -> Option<Served> {
 /// A document and its entity tag.
 #[derive(Clone)]
 pub(crate) struct Tagged {
-    pub(crate) body: Bytes,
-    pub(crate) etag: String,
+    body: Json,
+    etag: String,
 }
 
 impl Tagged {
@@ -238,8 +239,16 @@ impl Tagged {
             .map(|byte| format!("{byte:02X}"))
             .collect();
         Tagged {
-            body,
+            body: Json::Plain(body),
             etag: format!("\"{digest}\""),
+        }
+    }
+
+    /// The same for one that is kept: clients ask for it when they start, and then know its tag.
+    pub(crate) fn packed(self) -> Tagged {
+        match self.body.alone() {
+            Some(body) => Tagged { body, ..self },
+            None => self,
         }
     }
 
@@ -254,7 +263,7 @@ impl Tagged {
                 *response.status_mut() = StatusCode::NOT_MODIFIED;
                 response
             } else {
-                negotiate::respond_bytes(headers, StatusCode::OK, content_type, self.body.clone())
+                negotiate::respond_bytes(headers, StatusCode::OK, content_type, self.body.bytes())
             };
         if let Ok(value) = HeaderValue::from_str(&self.etag) {
             response.headers_mut().insert(header::ETAG, value);
@@ -598,4 +607,21 @@ fn aggregated_resource(resource: &Resource) -> Value {
             .collect();
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_that_is_kept_is_the_same_and_takes_less() {
+        let text = "what a schema says of its fields. ".repeat(3_000);
+        let tagged = Tagged::new(Bytes::from(text.clone()));
+        let kept = tagged.clone().packed();
+        assert_eq!(kept.body.bytes(), text);
+        assert_eq!(kept.etag, tagged.etag);
+        assert!(kept.body.room() * 10 < tagged.body.room());
+        let small = Tagged::new(Bytes::from_static(b"{}")).packed();
+        assert_eq!(small.body.bytes(), "{}");
+    }
 }

@@ -1,5 +1,5 @@
 //! `/openapi/v2` and `/openapi/v3`: generated from the schema table, the list of kinds and the custom resources when
-//! first asked for, and kept as bytes.
+//! first asked for, and kept as bytes, packed where they are many.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -179,7 +179,7 @@ fn remote(context: &Context) -> Vec<(Arc<aggregation::Served>, Arc<Discovered>)>
 }
 
 fn tagged(value: &serde_json::Value) -> Tagged {
-    Tagged::new(Bytes::from(value.to_string()))
+    Tagged::new(Bytes::from(value.to_string())).packed()
 }
 
 /// Answers the paths of OpenAPI; none for other paths.
@@ -202,7 +202,7 @@ pub(crate) fn respond(context: &Context, path: &str) -> Option<Response> {
     if path == "/openapi/v2" && accepts(&context.headers, is_protobuf) {
         // kubectl takes nothing else.
         let document = kept(&documents.v2_protobuf, sources, || {
-            Tagged::new(Bytes::from(openapi::v2_protobuf(&v2())))
+            Tagged::new(Bytes::from(openapi::v2_protobuf(&v2()))).packed()
         });
         return Some(document.respond(&context.headers, openapi::V2_PROTOBUF));
     }
