@@ -3,6 +3,7 @@
 //! `Staged` is a view plus an overlay. A batch of entries is applied to one `Staged`; what came out is a list of
 //! [`Write`]s that the shell stores at once, together with the index of the last entry.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
@@ -178,6 +179,7 @@ pub enum Write {
 pub struct Staged<'a> {
     base: &'a dyn View,
     keys: BTreeMap<Bytes, Option<KeyValue>>,
+    read: RefCell<LastRead>,
     leases: BTreeMap<i64, Option<Lease>>,
     records: BTreeMap<Bytes, Option<Bytes>>,
     hash: StateHash,
@@ -190,11 +192,34 @@ pub struct Staged<'a> {
     compact_revision: i64,
 }
 
+/// The last few keys that were read of the base. Nearly every write compares a key and then puts it, and the base may have to
+/// look into files for each of the two. The base does not change meanwhile, so what was read stays true.
+#[derive(Default)]
+struct LastRead(Vec<(Bytes, Option<KeyValue>)>);
+
+impl LastRead {
+    const MAX: usize = 4;
+
+    fn find(&self, key: &[u8]) -> Option<Option<KeyValue>> {
+        let mut known = self.0.iter();
+        let (_, kv) = known.find(|(read, _)| **read == *key)?;
+        Some(kv.clone())
+    }
+
+    fn keep(&mut self, key: &[u8], kv: Option<KeyValue>) {
+        if self.0.len() == Self::MAX {
+            self.0.remove(0);
+        }
+        self.0.push((Bytes::copy_from_slice(key), kv));
+    }
+}
+
 impl<'a> Staged<'a> {
     pub fn new(base: &'a dyn View) -> Staged<'a> {
         Staged {
             base,
             keys: BTreeMap::new(),
+            read: RefCell::default(),
             leases: BTreeMap::new(),
             records: BTreeMap::new(),
             hash: base.state_hash(),
@@ -352,10 +377,15 @@ impl<'a> Staged<'a> {
 
 impl Data for Staged<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
-        match self.keys.get(key) {
-            Some(staged) => Ok(staged.clone()),
-            None => self.base.get(key),
+        if let Some(staged) = self.keys.get(key) {
+            return Ok(staged.clone());
         }
+        if let Some(read) = self.read.borrow().find(key) {
+            return Ok(read);
+        }
+        let kv = self.base.get(key)?;
+        self.read.borrow_mut().keep(key, kv.clone());
+        Ok(kv)
     }
 
     fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
@@ -513,5 +543,104 @@ impl View for Staged<'_> {
 
     fn now_ms(&self) -> i64 {
         self.now_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::mem::MemState;
+    use crate::{
+        Command, Compare, CompareOperand, CompareResult, CompareTarget, Entry, PutRequest, Request,
+        RequestOp, TxnRequest, apply,
+    };
+
+    /// Counts how often a key is read.
+    struct Counting<'a> {
+        data: &'a dyn Data,
+        reads: Cell<usize>,
+    }
+
+    impl Data for Counting<'_> {
+        fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
+            self.reads.set(self.reads.get() + 1);
+            self.data.get(key)
+        }
+
+        fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
+            self.data.scan(range, visit)
+        }
+
+        fn event(&self, id: EventId) -> Result<Event, Broken> {
+            self.data.event(id)
+        }
+    }
+
+    /// Puts `value` where the key is of this revision.
+    fn put_at(key: &'static str, value: &'static str, mod_revision: i64) -> Entry {
+        let put = PutRequest {
+            key: Bytes::from_static(key.as_bytes()),
+            value: Bytes::from_static(value.as_bytes()),
+            ..PutRequest::default()
+        };
+        let compare = Compare {
+            result: CompareResult::Equal as i32,
+            target: CompareTarget::Mod as i32,
+            key: put.key.clone(),
+            operand: Some(CompareOperand::ModRevision(mod_revision)),
+            range_end: Bytes::new(),
+        };
+        let put = RequestOp {
+            request: Some(Request::Put(put)),
+        };
+        let txn = TxnRequest {
+            compare: vec![compare],
+            success: vec![put],
+            failure: Vec::new(),
+        };
+        Entry::new(0, Command::Txn(txn))
+    }
+
+    #[test]
+    fn a_key_that_is_compared_and_then_put_is_read_once() {
+        let mut state = MemState::default();
+        state.apply(&put_at("a", "1", 0), 1).unwrap();
+        let counting = Counting {
+            data: &state.data,
+            reads: Cell::new(0),
+        };
+        let base = Joined {
+            catalog: &state.catalog,
+            data: &counting,
+        };
+        let first = state.catalog.revision();
+        let mut staged = Staged::new(&base);
+        apply(&mut staged, &put_at("a", "2", first), 1).unwrap();
+        assert_eq!(counting.reads.get(), 1);
+        // What was staged since is what counts, not what was read.
+        apply(&mut staged, &put_at("a", "3", first), 1).unwrap();
+        apply(&mut staged, &put_at("a", "4", first + 1), 1).unwrap();
+        let kv = staged.get(b"a").unwrap().unwrap();
+        assert_eq!((&*kv.value, kv.version), (&b"4"[..], 3));
+        assert_eq!(counting.reads.get(), 1);
+    }
+
+    #[test]
+    fn only_a_few_values_that_were_read_are_held() {
+        let mut state = MemState::default();
+        let keys = ["a", "b", "c", "d", "e"];
+        for key in keys {
+            state.apply(&put_at(key, "1", 0), 1).unwrap();
+        }
+        let view = state.view();
+        let staged = Staged::new(&view);
+        for key in keys.iter().chain(&keys) {
+            let kv = staged.get(key.as_bytes()).unwrap().unwrap();
+            assert_eq!(kv.key, *key);
+            assert!(staged.read.borrow().0.len() <= LastRead::MAX);
+        }
+        assert_eq!(staged.get(b"z").unwrap(), None);
     }
 }
