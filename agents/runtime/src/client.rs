@@ -499,6 +499,27 @@ impl Client {
         .await
     }
 
+    /// The same where the answer is of no interest: it is taken off the connection, and not read.
+    pub async fn patch_blindly(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        name: &str,
+        kind: PatchType,
+        body: &Value,
+    ) -> Result<(), ApiError> {
+        let path = resource.object_path(namespace, name, None);
+        self.bytes(
+            Method::PATCH,
+            &path,
+            ACCEPT,
+            kind.content_type(),
+            encode(body),
+        )
+        .await
+        .map(drop)
+    }
+
     /// Patches a subresource.
     pub async fn patch_sub(
         &self,

@@ -159,10 +159,10 @@ pub(super) async fn renew(client: &Client, name: &str, uid: &str, spec: Value) -
     let patch = json!({"spec": &spec});
     let kind = PatchType::Merge;
     match client
-        .patch(&LEASES, LEASE_NAMESPACE, name, kind, &patch)
+        .patch_blindly(&LEASES, LEASE_NAMESPACE, name, kind, &patch)
         .await
     {
-        Ok(_) => return Answer::Done,
+        Ok(()) => return Answer::Done,
         Err(error) if error.is_not_found() => {}
         Err(error) => return failed("lease", name, &error),
     }
