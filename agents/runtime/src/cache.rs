@@ -290,7 +290,8 @@ impl<T: Kind> Cache<T> {
         let old = {
             let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
             let old = objects.map.insert(key.clone(), object.clone());
-            if let Some(old) = &old {
+            // Nearly every change leaves an object where it was, and is put over it there.
+            if let Some(old) = old.as_ref().filter(|old| is_elsewhere::<T>(old, &object)) {
                 objects.unindex(&key, old);
             }
             objects.index(&key, &object);
@@ -401,6 +402,11 @@ impl<T: Kind> Objects<T> {
         remove_from(&mut self.by_node, object.node_name(), key);
         remove_from(&mut self.uncontrolled, &object.meta().namespace, key);
     }
+}
+
+/// Whether an object was found by other owners or on another node before it changed.
+fn is_elsewhere<T: Kind>(old: &T, new: &T) -> bool {
+    old.meta().owner_references != new.meta().owner_references || old.node_name() != new.node_name()
 }
 
 fn add_to<T>(index: &mut Index<T>, value: &str, key: &Key, object: &Arc<T>) {
@@ -654,6 +660,27 @@ mod tests {
         );
         assert!(cache.in_namespace("b").is_empty());
         assert!(cache.version().borrow().synced && cache.version().borrow().revision == 7);
+    }
+
+    #[test]
+    fn an_object_that_changes_is_found_as_it_is_wherever_it_was() {
+        let cache = Cache::<Pod>::new(PODS);
+        let put = |node: &str, version: u32| {
+            let pod = pod("x", "u", node, version);
+            cache.apply(serde_json::from_value(pod).unwrap());
+        };
+        let versions = |found: Vec<Arc<Pod>>| -> Vec<u64> {
+            found.iter().map(|pod| pod.metadata.version()).collect()
+        };
+        put("n", 1);
+        put("n", 2);
+        assert_eq!(versions(cache.on_node("n")), [2]);
+        assert_eq!(versions(cache.owned_by("owner")), [2]);
+        assert_eq!(versions(cache.uncontrolled_in("a")), [2]);
+        put("m", 3);
+        assert!(cache.on_node("n").is_empty());
+        assert_eq!(versions(cache.on_node("m")), [3]);
+        assert_eq!(versions(cache.owned_by("owner")), [3]);
     }
 
     #[test]
