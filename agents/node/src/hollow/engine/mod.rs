@@ -280,13 +280,13 @@ impl Engine {
         }
     }
 
-    /// The next renewal of a lease: each node has its own moment within the period. Those of the same [`TICK`] renew at once, so that
-    /// the store can write them down together: at 5,000 nodes that are 50 renewals in one of its writes to the disk.
+    /// The next renewal of a lease: each node has its own moment within the period. Those of the same [`tick`] renew at once, so that
+    /// the store can write them down together: members send, write and apply fifty renewals as they would one.
     fn wait_for_lease(&mut self, number: u32) {
         let now = self.clock.elapsed();
         let (period, count) = (self.config.periods.lease, self.config.count);
         let phase = match self.world().place(number) {
-            Some(place) => in_step(place.node.phase(period, count)),
+            Some(place) => in_step(place.node.phase(period, count), tick(period, count)),
             None => return,
         };
         let period = period.max(Duration::from_millis(1));
@@ -297,13 +297,21 @@ impl Engine {
     }
 }
 
-/// Moments of the nodes' leases that are told apart.
-const TICK: Duration = Duration::from_millis(100);
+/// So many leases are renewed at once: fewer would be more work for the store, and more keep others waiting.
+const AT_ONCE: u32 = 50;
+const TICK_MIN: Duration = Duration::from_millis(100);
+const TICK_MAX: Duration = Duration::from_secs(1);
+
+/// Moments of the leases of so many nodes are told apart when they are this far from each other.
+fn tick(period: Duration, count: u32) -> Duration {
+    let tick = period.saturating_mul(AT_ONCE) / count.max(1);
+    tick.clamp(TICK_MIN, TICK_MAX)
+}
 
 /// The beginning of the tick that a moment is in.
-fn in_step(moment: Duration) -> Duration {
-    let tick = u32::try_from(moment.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX);
-    TICK.saturating_mul(tick)
+fn in_step(moment: Duration, tick: Duration) -> Duration {
+    let before = moment.as_nanos() / tick.as_nanos().max(1);
+    tick.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX))
 }
 
 pub(in crate::hollow) fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
@@ -316,8 +324,16 @@ mod tests {
 
     #[test]
     fn nodes_of_a_tick_renew_at_once() {
+        let tick = Duration::from_millis(100);
         let moments = [0, 99, 100, 199, 9_999].map(Duration::from_millis);
         let ticks = [0, 0, 100, 100, 9_900].map(Duration::from_millis);
-        assert_eq!(moments.map(in_step), ticks);
+        assert_eq!(moments.map(|moment| in_step(moment, tick)), ticks);
+    }
+
+    #[test]
+    fn a_tick_has_some_fifty_renewals_and_is_a_second_at_the_most() {
+        let ticks = [10, 500, 1000, 5000, 16_000, 0];
+        let ticks = ticks.map(|count| tick(Duration::from_secs(10), count).as_millis());
+        assert_eq!(ticks, [1000, 1000, 500, 100, 100, 1000]);
     }
 }
