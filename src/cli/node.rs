@@ -42,4 +42,8 @@ pub(crate) struct NodeArgs {
     /// Most pods on this node
     #[arg(long, env = "KONTIKI_PODS_MAX", default_value_t = 110)]
     pub(crate) pods_max: u32,
+    /// Route to the pods of other nodes that do so, too, by their ranges (spec.podCIDR); needs root, and servers with
+    /// `--cloud-provider local`
+    #[arg(long, env = "KONTIKI_POD_ROUTES")]
+    pub(crate) pod_routes: bool,
 }

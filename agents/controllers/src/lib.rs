@@ -28,6 +28,7 @@ mod manager;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
+mod node_route;
 mod node_ttl;
 mod patches;
 mod persistent_volume;
@@ -95,6 +96,7 @@ pub static CONTROLLERS: &[Controller] = &[
     bootstrap_signer::CONTROLLER,
     cloud_node::CONTROLLER,
     load_balancer::CONTROLLER,
+    node_route::CONTROLLER,
 ];
 
 #[cfg(test)]

@@ -96,6 +96,7 @@ fn event_source(controller: &'static str) -> &'static str {
         "disruption-controller" => "controllermanager",
         "node-ipam-controller" => "cidrAllocator",
         "node-lifecycle-controller" => "node-controller",
+        "node-route-controller" => "route_controller",
         "resourceclaim-controller" => "resource_claim",
         "service-lb-controller" => "service-controller",
         other => other,
@@ -298,6 +299,7 @@ mod tests {
         for (name, source) in [
             ("disruption-controller", "controllermanager"),
             ("node-lifecycle-controller", "node-controller"),
+            ("node-route-controller", "route_controller"),
             ("service-lb-controller", "service-controller"),
             ("resourceclaim-controller", "resource_claim"),
             ("node-ipam-controller", "cidrAllocator"),

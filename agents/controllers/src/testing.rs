@@ -81,6 +81,7 @@ pub(crate) fn world_of(documents: &[Value]) -> World {
         signing_requests: cache(documents, "CertificateSigningRequest"),
         bootstrap_tokens: cache(documents, "Secret"),
         cluster_infos: cache(documents, "ConfigMap"),
+        route_tables: cache(documents, "ConfigMap"),
         autoscalers: cache(documents, "HorizontalPodAutoscaler"),
     };
     World::new(

@@ -8,6 +8,7 @@ use agent_runtime::kinds::{
     ReplicationController, ResourceClaim, ResourceClaimTemplate, Secret, Service, ServiceAccount,
     ServiceCidr, StatefulSet, StorageClass,
 };
+use agent_runtime::pod_routes;
 use agent_runtime::timestamp::{Micros, Moment};
 use agent_runtime::{ApiError, ControllerOptions, Hub, Key};
 use host::HashMap;
@@ -55,6 +56,8 @@ pub struct Caches {
     pub bootstrap_tokens: Arc<Cache<Secret>>,
     /// Only the ConfigMaps named [`crate::bootstrap_signer::NAME`].
     pub cluster_infos: Arc<Cache<ConfigMap>>,
+    /// Only the ConfigMaps named [`pod_routes::TABLE`].
+    pub route_tables: Arc<Cache<ConfigMap>>,
 }
 
 impl Caches {
@@ -92,6 +95,7 @@ impl Caches {
             bootstrap_tokens: hub.cache_where(&format!("type={}", crate::token_cleaner::TOKEN)),
             cluster_infos: hub
                 .cache_where(&format!("metadata.name={}", crate::bootstrap_signer::NAME)),
+            route_tables: hub.cache_where(&format!("metadata.name={}", pod_routes::TABLE)),
         }
     }
 }

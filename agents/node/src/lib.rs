@@ -17,6 +17,7 @@ mod node;
 mod pod;
 mod portforward;
 mod quantity;
+mod routes;
 mod runtime;
 mod server;
 mod source;
@@ -110,6 +111,8 @@ pub struct NodeConfig {
     pub taints: Vec<Taint>,
     /// Pods that the node takes.
     pub max_pods: u32,
+    /// Whether the machine shall route to the pods of other nodes, see `agent_runtime::pod_routes`.
+    pub pod_routes: bool,
     /// Identity of the agent's server: new connections have the newest that is usable.
     pub server: watch::Receiver<ServerIdentity>,
 }
@@ -176,6 +179,7 @@ pub async fn run(
         () = local_path::remove_unneeded(agent.clone()) => {}
         () = node::keep_status(agent.clone(), port) => {}
         () = node::keep_lease(agent.clone()) => {}
+        () = routes::keep(agent.clone()) => {}
         () = stats::keep(agent.clone()) => {}
         () = server.serve(server::router(agent.clone())) => {}
     }

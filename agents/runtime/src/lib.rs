@@ -20,6 +20,7 @@ pub mod local_path;
 pub mod metrics;
 pub mod outgoing;
 pub mod plan;
+pub mod pod_routes;
 pub mod pressure;
 pub mod queue;
 mod reflector;

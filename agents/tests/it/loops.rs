@@ -1,7 +1,9 @@
 //! Loops that need a choice of the operator: signing, addresses of nodes, and Services on nodes.
 
 use crate::cluster::Cluster;
+use crate::machines;
 use agent_runtime::kinds::{CertificateSigningRequest, Event, Node, Service};
+use agent_runtime::pod_routes;
 use agent_runtime::resource_ref::{CERTIFICATE_SIGNING_REQUESTS, NODES, SECRETS, SERVICES};
 use agent_runtime::{ControllerOptions, DeleteParams, NodeRanges, PatchType, Signing, SigningPair};
 use base64::Engine;
@@ -280,4 +282,58 @@ async fn what_one_needs_to_join_is_published_and_signed() {
         .delete(resource, "kube-system", name, &options);
     gone.await.unwrap();
     look(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_route_to_each_other_are_available_and_others_say_why_not() {
+    let range = "10.1.0.0/16".parse().unwrap();
+    let cluster = cluster(ControllerOptions {
+        local_cloud: true,
+        node_ranges: Some(NodeRanges::new(&[range], (24, 64), vec![]).unwrap()),
+        ..ControllerOptions::default()
+    })
+    .await;
+    let nodes = cluster.hub.cache::<Node>();
+    let _machines = machines::with_pod_routes(&cluster.client, "routes");
+    let said = async |name: &str, reason: &str| {
+        cluster
+            .until(reason, &nodes, |nodes| {
+                let node = nodes.get("", name)?;
+                let condition = node.condition("NetworkUnavailable")?;
+                (condition.reason == reason).then(|| (node.clone(), condition.status.clone()))
+            })
+            .await
+    };
+    let (node, status) = said("routes", "RouteCreated").await;
+    assert_eq!(status, "False");
+    let entry = format!("{}={}", node.spec.pod_cidrs[0], machines::NODE_IP);
+    let entered = async |name: &str, wanted: bool| {
+        cluster
+            .until("the table", &cluster.config_maps, |maps| {
+                let table = maps.get(pod_routes::NAMESPACE, pod_routes::TABLE)?;
+                (table.data.contains_key(name) == wanted).then_some(table)
+            })
+            .await
+    };
+    assert_eq!(entered("routes", true).await.data["routes"], entry);
+
+    let body = json!({"apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "broken", "annotations": {pod_routes::REPORT: "failed: no such device"}}});
+    cluster.client.create(&NODES, "", &body).await.unwrap();
+    let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "10.9.0.1"}]}});
+    let form = PatchType::Strategic;
+    cluster
+        .client
+        .patch_status(&NODES, "", "broken", form, &status)
+        .await
+        .unwrap();
+    let (_, status) = said("broken", "NoRouteCreated").await;
+    assert_eq!(status, "True");
+    let why = event(&cluster, "FailedToCreateRoute").await;
+    assert!(why.contains("for node broken: no such device"), "{why}");
+    entered("broken", true).await;
+    let (resource, options) = (&NODES, DeleteParams::default());
+    let gone = cluster.client.delete(resource, "", "broken", &options);
+    gone.await.unwrap();
+    entered("broken", false).await;
 }

@@ -66,6 +66,23 @@ pub(crate) fn without_containers(client: &Client, name: &str) -> Machines {
     }
 }
 
+/// A node agent that takes part in the routes to pods.
+pub(crate) fn with_pod_routes(client: &Client, name: &str) -> Machines {
+    let stop = CancellationToken::new();
+    let (identity, asker) = identities();
+    let dir = tempfile::tempdir().unwrap();
+    let config = NodeConfig {
+        pod_routes: true,
+        ..config(name, dir.path(), identity)
+    };
+    tokio::spawn(agents::run_node(config, client.clone(), stop.clone()));
+    Machines {
+        asker,
+        _stop: stop.drop_guard(),
+        _dirs: vec![dir],
+    }
+}
+
 fn config(name: &str, dir: &Path, server: ServerIdentity) -> NodeConfig {
     let hollow = HollowConfig {
         start_delay_min: Duration::ZERO,
@@ -83,6 +100,7 @@ fn config(name: &str, dir: &Path, server: ServerIdentity) -> NodeConfig {
         labels: BTreeMap::new(),
         taints: Vec::new(),
         max_pods: 110,
+        pod_routes: false,
         server: watch::Sender::new(server).subscribe(),
     }
 }

@@ -265,6 +265,7 @@ fn config(nodes: &HollowNodes, tainted: bool) -> NodeConfig {
         labels: nodes.labels.clone(),
         taints: if tainted { vec![taint] } else { Vec::new() },
         max_pods: nodes.max_pods,
+        pod_routes: false,
         server: watch::Sender::new(nobody).subscribe(),
     }
 }

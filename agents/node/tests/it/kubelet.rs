@@ -99,6 +99,7 @@ impl Node {
             labels: [("disk".to_owned(), "ssd".to_owned())].into(),
             taints: Vec::new(),
             max_pods: 110,
+            pod_routes: false,
             server: tokio::sync::watch::Sender::new(ServerIdentity {
                 certificate_pem: server.certificate,
                 key_pem: server.key,
