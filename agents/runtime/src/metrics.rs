@@ -10,6 +10,7 @@ use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, register_histogram_vec, register_int_counter_vec, register_int_gauge_vec,
 };
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -275,13 +276,19 @@ pub fn runs(controller: &str, manager: &str) -> Shows {
 /// Shows how the zones of the cluster are, until it is dropped.
 #[must_use]
 #[derive(Default)]
-pub struct ShownZones(());
+pub struct ShownZones {
+    shown: Mutex<BTreeSet<String>>,
+}
 
 impl ShownZones {
-    /// Each zone with how many of its nodes are ready and are not; zones that are not among them are shown no more.
+    /// Each zone with how many of its nodes are ready and are not; zones that are not among them are shown no more. Whoever looks
+    /// meanwhile finds each zone that was there and still is.
     pub fn show<'a>(&self, zones: impl Iterator<Item = (&'a str, usize, usize)>) {
-        self.clear();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = std::mem::take(&mut *shown);
         for (zone, ready, unready) in zones {
+            gone.remove(zone);
+            shown.insert(zone.to_owned());
             let set = |gauges: &IntGaugeVec, value: usize| {
                 let gauge = gauges.with_label_values(&[zone]);
                 gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -291,23 +298,32 @@ impl ShownZones {
             set(&FAMILIES.zone_unhealthy, unready);
             set(&FAMILIES.zone_health, 100 * ready / size.max(1));
         }
+        hide(&gone);
     }
 
     /// A node of this zone begins to lose its pods.
     pub fn evicts(&self, zone: &str) {
         FAMILIES.zone_evictions.with_label_values(&[zone]).inc();
     }
-
-    fn clear(&self) {
-        FAMILIES.zone_sizes.reset();
-        FAMILIES.zone_unhealthy.reset();
-        FAMILIES.zone_health.reset();
-    }
 }
 
 impl Drop for ShownZones {
     fn drop(&mut self) {
-        self.clear();
+        let shown = self.shown.get_mut();
+        hide(shown.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Shows these zones no more.
+fn hide(zones: &BTreeSet<String>) {
+    let families = [
+        &FAMILIES.zone_sizes,
+        &FAMILIES.zone_unhealthy,
+        &FAMILIES.zone_health,
+    ];
+    for (zone, family) in zones.iter().flat_map(|zone| families.map(|f| (zone, f))) {
+        // Only one that is not there cannot be removed.
+        let _ = family.remove_label_values(&[zone.as_str()]);
     }
 }
 
@@ -384,6 +400,10 @@ mod tests {
         has("node_collector_zone_health{zone=\"r:b\"} 100");
         has("node_collector_evictions_total{zone=\"r:a\"} 1");
         assert!(!text().contains("zone_size{zone=\"r:a\"}"));
+        let meanwhile = [("r:a", 1, 0), ("r:b", 1, 0)].into_iter().inspect(|_| {
+            assert!(text().contains("zone_size{zone=\"r:b\"}"));
+        });
+        zones.show(meanwhile);
         drop(zones);
         assert!(!text().contains("node_collector_zone_size"));
     }
