@@ -37,6 +37,8 @@ const SETTLE: Duration = Duration::from_secs(30);
 const RESTS: Duration = Duration::from_secs(30);
 /// Between two looks at how far Deployments are: each is a list of all of them.
 const LOOK: Duration = Duration::from_millis(500);
+/// Between two words on how far it is.
+const TELL: Duration = Duration::from_secs(10);
 /// Between two calls of the client that only wants to know how long it waits.
 const CALL: Duration = Duration::from_millis(20);
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/kontiki-bench-measured/deployments";
@@ -48,6 +50,29 @@ impl Drop for Hollow {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// Says now and then how far it is, since each part takes minutes at full size.
+struct Progress<'a> {
+    setting: &'a Setting,
+    told: Mutex<Instant>,
+}
+
+impl Progress<'_> {
+    fn of(setting: &Setting) -> Progress<'_> {
+        Progress {
+            setting,
+            told: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn tell(&self, text: impl FnOnce() -> String) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.elapsed() >= TELL {
+            *told = Instant::now();
+            self.setting.progress(&text());
+        }
     }
 }
 
@@ -64,7 +89,12 @@ pub(super) async fn run(
     let began = Instant::now();
     let hollow = start(setting, stage, nodes)?;
     let watch = count_ready(stage, ready.clone()).await?;
-    let all = || async { Ok(ready.load(Ordering::Relaxed) >= nodes) };
+    let progress = Progress::of(setting);
+    let all = || async {
+        let so_far = ready.load(Ordering::Relaxed);
+        progress.tell(|| format!("{so_far} of {nodes} hollow nodes are ready"));
+        Ok(so_far >= nodes)
+    };
     let patience = args.patience();
     stage
         .within(patience, "hollow nodes to be ready", all)
@@ -79,9 +109,16 @@ pub(super) async fn run(
         ),
         ..Row::new("hollow nodes", members)
     }];
+    setting.progress(&format!("all {nodes} hollow nodes are ready"));
     stage.release(SCHEDULER).await?;
     first_of_all(stage).await?;
-    rows.push(load(args, stage, (nodes, pods), members).await?);
+    setting.progress(&format!("makes {pods} pods"));
+    rows.push(load(&progress, args, stage, (nodes, pods), members).await?);
+    setting.progress(&format!(
+        "lets it settle for {} s, and then looks for {} s at what it costs at rest",
+        SETTLE.as_secs(),
+        RESTS.as_secs()
+    ));
     tokio::time::sleep(SETTLE).await;
     rows.push(rest(stage, &hollow, (nodes, pods), members).await?);
     Ok(rows)
@@ -187,6 +224,7 @@ async fn count_ready(stage: &Stage, ready: Arc<AtomicUsize>) -> Result<Task> {
 
 /// Deployments until all their pods are available, and somebody who uses the API meanwhile.
 async fn load(
+    progress: &Progress<'_>,
     args: &AgentsArgs,
     stage: &Stage,
     (nodes, pods): (usize, usize),
@@ -213,6 +251,7 @@ async fn load(
         if available >= pods {
             break;
         }
+        progress.tell(|| format!("{available} of {pods} pods are available"));
         if Instant::now() > deadline {
             let most = args.patience;
             bail!(
