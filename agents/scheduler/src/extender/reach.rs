@@ -11,6 +11,7 @@ use agent_runtime::outgoing::{Outgoing, Trust};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// An answer repeats at the most what it was asked about, which Go may write at greater length, and has words for each node
@@ -63,6 +64,19 @@ impl Extenders {
         };
         let mut all = self.0.iter();
         all.any(|reached| decides(&reached.config) && reached.config.is_interested(pod))
+    }
+
+    /// How long they may take to say what they have to say of the nodes of one pod: those that filter answer one after the
+    /// other, and those that prioritize at once.
+    pub(crate) fn patience(&self, pod: &Pod) -> Duration {
+        let timeouts = |verb: fn(&Extender) -> &str| {
+            let all = self.asked(pod, verb).into_iter();
+            all.map(|reached| reached.config.timeout)
+        };
+        let filters = timeouts(|extender| &extender.filter_verb);
+        let filters = filters.fold(Duration::ZERO, Duration::saturating_add);
+        let longest = timeouts(|extender| &extender.prioritize_verb).max();
+        filters.saturating_add(longest.unwrap_or_default())
     }
 
     /// The one that binds the pod in our place.
@@ -249,6 +263,22 @@ mod tests {
         assert!(
             error.starts_with("extenders[0].tlsConfig: open /nowhere/ca: "),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn how_long_it_may_take_to_ask_about_a_pod() {
+        let text = "{urlPrefix: 'http://a', filterVerb: f}, {urlPrefix: 'http://b', filterVerb: f, prioritizeVerb: p, \
+            httpTimeout: 2s, weight: 1}, {urlPrefix: 'http://c', prioritizeVerb: p, httpTimeout: 1s, weight: 1}, \
+            {urlPrefix: 'http://d', bindVerb: b, httpTimeout: 99s}";
+        let patience = |text: &str| {
+            let extenders = Extenders::new(&config(text)).unwrap();
+            extenders.patience(&Pod::default())
+        };
+        assert_eq!(patience(text), Duration::from_secs(5 + 2 + 2));
+        assert_eq!(
+            patience("{urlPrefix: 'http://d', bindVerb: b}"),
+            Duration::ZERO
         );
     }
 

@@ -3,7 +3,8 @@
 
 use super::{Scheduler, WRITES_MAX, status_of};
 use crate::config::Profile;
-use crate::extender::{Asked, Reached, whole};
+use crate::extender::{Asked, Extenders, Reached, whole};
+use crate::feed::Feed;
 use crate::metrics::{self, Outcome};
 use crate::object::Pod;
 use crate::preempt::Candidate;
@@ -19,6 +20,37 @@ use tokio::task::{JoinError, JoinSet};
 
 /// Victims that are read at once.
 const READS_MAX: usize = 16;
+
+/// Pods of a group that are asked about at once.
+const ASKED_MAX: usize = 16;
+
+/// So many times as long as for one pod it may take for a group.
+const PATIENCE_TIMES: u32 = 3;
+
+/// How to ask extenders beside the loop.
+struct Way {
+    client: Client,
+    extenders: Arc<Extenders>,
+    feed: Arc<Feed>,
+}
+
+impl Way {
+    async fn ask(
+        &self,
+        pod: &Pod,
+        nodes: Vec<String>,
+        silent: &mut BTreeSet<String>,
+    ) -> Result<Asked, String> {
+        let whole_pod = whole_pod(&self.client, pod).await?;
+        let node = |name: &str| self.feed.whole_node(name);
+        let asked = self.extenders.ask(pod, &whole_pod, nodes, node, silent);
+        let mut asked = asked.await;
+        match asked.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(asked),
+        }
+    }
+}
 
 /// What became of a pod that an extender was to bind.
 pub(super) struct Delegated {
@@ -60,35 +92,67 @@ impl Scheduler {
         if nodes.is_empty() {
             return Ok(None);
         }
-        let whole_pod = whole_pod(&self.client, pod).await?;
-        let (extenders, feed) = (self.extenders.clone(), self.feed.clone());
-        let node = move |name: &str| feed.whole_node(name);
-        let asked = extenders.ask(pod, &whole_pod, nodes, node, silent).await;
-        match asked.failed {
-            Some(error) => Err(error),
-            None => Ok(Some(asked)),
+        self.way().ask(pod, nodes, silent).await.map(Some)
+    }
+
+    fn way(&self) -> Way {
+        Way {
+            client: self.client.clone(),
+            extenders: self.extenders.clone(),
+            feed: self.feed.clone(),
         }
     }
 
     /// The same for all pods of a group that wait, by uid. Since each is placed over what was decided for those before it, and
-    /// may need them near, they are asked about all nodes that would do by themselves.
+    /// may need them near, they are asked about all nodes that would do by themselves. Some are asked about at once, and all
+    /// within a time that does not grow with the group: one that answers slowly must not hold up everybody else.
     pub(super) async fn ask_for_all(
         &mut self,
         waiting: &[Queued],
     ) -> Result<BTreeMap<String, Asked>, String> {
+        let waiting = waiting.iter().map(|queued| &queued.pod);
+        let pods: Vec<Arc<Pod>> = waiting
+            .filter(|pod| self.extenders.decide_about(pod))
+            .cloned()
+            .collect();
+        let patience = pods.iter().map(|pod| self.extenders.patience(pod));
+        let Some(patience) = patience.max() else {
+            return Ok(BTreeMap::new());
+        };
+        let within = patience.saturating_mul(PATIENCE_TIMES);
+        match tokio::time::timeout(within, self.ask_at_once(&pods)).await {
+            Ok(asked) => asked,
+            Err(_) => Err(format!(
+                "extenders have not answered about all {} pods of the group within {} s",
+                pods.len(),
+                within.as_secs()
+            )),
+        }
+    }
+
+    async fn ask_at_once(&self, pods: &[Arc<Pod>]) -> Result<BTreeMap<String, Asked>, String> {
         let mut all = BTreeMap::new();
         let mut silent = BTreeSet::new();
-        for queued in waiting {
-            let pod = queued.pod.clone();
-            let Some(profile) = self.world.config.profile(&pod).cloned() else {
-                continue;
-            };
-            if !self.extenders.decide_about(&pod) {
-                continue;
+        for pods in pods.chunks(ASKED_MAX) {
+            let mut open = JoinSet::new();
+            for pod in pods {
+                let Some(profile) = self.world.config.profile(pod) else {
+                    continue;
+                };
+                let nodes = crate::schedule::alone(pod, &self.world.snapshot, profile);
+                if nodes.is_empty() {
+                    continue;
+                }
+                let (way, pod, mut silent) = (self.way(), pod.clone(), silent.clone());
+                open.spawn(host::here(async move {
+                    let asked = way.ask(&pod, nodes, &mut silent).await;
+                    (pod, asked, silent)
+                }));
             }
-            let nodes = crate::schedule::alone(&pod, &self.world.snapshot, &profile);
-            if let Some(asked) = self.ask_about(&pod, nodes, &mut silent).await? {
-                all.insert(pod.uid.clone(), asked);
+            while let Some(done) = open.join_next().await {
+                let (pod, asked, fell_silent) = done.map_err(|error| error.to_string())?;
+                all.insert(pod.uid.clone(), asked?);
+                silent.extend(fell_silent);
             }
         }
         Ok(all)
