@@ -1,6 +1,8 @@
 //! What the tasks of a node share, and the loops that feed them: pods from the API, hints from the runtime, and the
 //! sweep for what belongs to no pod any more.
 
+mod room;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

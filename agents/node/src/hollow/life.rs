@@ -23,6 +23,7 @@ use super::runs::{self, Run, Sandbox};
 use super::slim::Slim;
 use super::stages::Stage;
 use crate::clock;
+use crate::pod::admission::preempt;
 use crate::pod::backoff::Backoffs;
 use crate::pod::devices;
 use crate::pod::plan::{self, Facts, Observation};
@@ -179,6 +180,28 @@ impl Life {
     /// Whether it shall fail and nothing of it has run, be that on record yet or not.
     pub(super) fn is_refused(&self) -> bool {
         self.verdict.is_some() && self.sandbox.is_none() && self.runs.is_empty()
+    }
+
+    /// The node ends the pod for a more important one. A note where that is news.
+    pub(super) fn preempt(&mut self) -> Option<Note> {
+        if self.verdict.is_some() {
+            return None;
+        }
+        self.verdict = Some(Verdict {
+            reason: preempt::REASON,
+            message: preempt::MESSAGE.to_owned(),
+        });
+        Some(Note {
+            container: None,
+            kind: EventType::Warning,
+            reason: preempt::REASON,
+            text: preempt::MESSAGE.to_owned(),
+        })
+    }
+
+    pub(super) fn is_preempted(&self) -> bool {
+        let verdict = self.verdict.as_ref();
+        verdict.is_some_and(|verdict| verdict.reason == preempt::REASON)
     }
 
     /// The node does not take the pod: it fails, and nothing of it runs.

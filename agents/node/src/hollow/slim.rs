@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::pod::admission::preempt::Rank;
 use crate::pod::admission::share::Share;
 use crate::pod::admission::{has_ended, was_taken};
 use crate::pod::desired::version;
@@ -23,6 +24,8 @@ pub(super) struct Slim {
     pub(super) version: u64,
     /// What it takes of the node.
     pub(super) share: Share,
+    /// For whom it may have to go.
+    pub(super) rank: Rank,
     /// Whether the API has it as taken by the node, and as ended.
     pub(super) is_taken: bool,
     pub(super) is_over: bool,
@@ -58,6 +61,7 @@ impl Slim {
             name: text(&object, "/metadata/name"),
             node: text(&object, "/spec/nodeName"),
             share: Share::of(&object),
+            rank: Rank::of(&object),
             is_over: has_ended(&object),
             is_taken,
             version,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::life::Life;
 use super::nodes::{Node, Shown, Template};
 use super::slim::Slim;
-use crate::pod::admission;
-use crate::pod::admission::share::{Share, Used};
+use crate::pod::admission::preempt::Holder;
+use crate::pod::admission::{self, Admission};
 use crate::pod::status::Verdict;
 
 pub(super) type Uid = Arc<str>;
@@ -48,10 +48,10 @@ impl Entry {
     }
 
     /// What it takes of the node.
-    fn taken(&self) -> Option<&Share> {
+    fn taken(&self) -> Option<&Slim> {
         let pod = self.newest();
         let was_taken = pod.is_taken || self.life.has_begun() && !self.life.is_refused();
-        (was_taken && !pod.is_over && !self.removed).then_some(&pod.share)
+        (was_taken && !pod.is_over && !self.removed).then_some(pod)
     }
 }
 
@@ -85,6 +85,31 @@ pub(super) struct Lease {
 pub(super) struct World {
     pub(super) places: Vec<Place>,
     pub(super) pods: HashMap<Uid, Entry>,
+}
+
+/// What becomes of a pod when its turn comes.
+#[derive(Debug, PartialEq)]
+pub(super) enum Decision {
+    Goes,
+    Refused(Verdict),
+    /// These end before it begins.
+    Ends(Vec<String>),
+    /// Others are ending.
+    Waits,
+}
+
+impl Decision {
+    fn of(admission: Admission) -> Decision {
+        match admission {
+            Admission::Taken => Decision::Goes,
+            Admission::Refused(verdict) => Decision::Refused(verdict),
+            Admission::InPlaceOf(victims) => Decision::Ends(victims),
+        }
+    }
+}
+
+fn holder<'a>((_, pod): &(bool, &'a Slim)) -> Holder<'a> {
+    Holder::new(&pod.uid, &pod.share, pod.rank)
 }
 
 /// How far it is.
@@ -136,18 +161,35 @@ impl World {
         waiting
     }
 
-    /// Why the node does not take a new pod.
-    pub(super) fn refusal(&self, uid: &Uid, template: &Template) -> Option<Verdict> {
-        let entry = self.pods.get(uid).filter(|entry| entry.is_new())?;
-        let place = self.places.get(usize::try_from(entry.node).ok()?)?;
+    /// What becomes of a new pod; of others nothing is asked.
+    pub(super) fn decision(&self, uid: &Uid, template: &Template) -> Decision {
+        let Some(entry) = self.pods.get(uid).filter(|entry| entry.is_new()) else {
+            return Decision::Goes;
+        };
+        let place = usize::try_from(entry.node).ok();
+        let Some(place) = place.and_then(|number| self.places.get(number)) else {
+            return Decision::Goes;
+        };
         let others = place.pods.iter().filter(|other| *other != uid);
-        let mut used = Used::default();
-        for share in others.filter_map(|other| self.pods.get(other)?.taken()) {
-            used.add(share);
+        let others = others.filter_map(|other| self.pods.get(other));
+        let taken = others.filter_map(|other| Some((other.life.is_preempted(), other.taken()?)));
+        let (leaving, staying): (Vec<_>, Vec<_>) = taken.partition(|(leaves, _)| *leaves);
+        let (pod, site) = (entry.newest(), place.node.site(template));
+        let ask = |holders: &[Holder<'_>]| {
+            admission::admission(&site, holders, &pod.object(), &pod.share)
+        };
+        let all: Vec<Holder<'_>> = staying.iter().chain(&leaving).map(holder).collect();
+        let admission = ask(&all);
+        if matches!(admission, Admission::Taken) || leaving.is_empty() {
+            return Decision::of(admission);
         }
-        let pod = entry.newest();
-        let site = place.node.site(template);
-        admission::refusal(&site, &used, &pod.object(), &pod.share)
+        // Who has been told to end for a critical pod is not there for the next one, which waits for its end as well.
+        let staying: Vec<Holder<'_>> = staying.iter().map(holder).collect();
+        match ask(&staying) {
+            Admission::Taken if admission::is_critical(&pod.object()) => Decision::Waits,
+            Admission::InPlaceOf(victims) => Decision::Ends(victims),
+            _ => Decision::of(admission),
+        }
     }
 
     pub(super) fn progress(&self) -> Progress {

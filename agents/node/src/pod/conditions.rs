@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use super::admission::preempt;
 use super::status::{Inputs, exit_code};
 use crate::clock;
 use crate::spec::Pod;
@@ -90,9 +91,20 @@ pub(super) fn conditions(
         ("ContainersReady", containers_ready),
         ("PodScheduled", Ok("")),
     ];
-    list.into_iter()
-        .map(|(kind, outcome)| condition(inputs, kind, outcome))
+    let list = list.into_iter();
+    list.map(|(kind, outcome)| condition(inputs, kind, outcome))
+        .chain(disruption(inputs))
         .collect()
+}
+
+/// That the pod was ended for a more important one.
+fn disruption(inputs: &Inputs<'_>) -> Option<Value> {
+    inputs
+        .verdict
+        .filter(|verdict| verdict.reason == preempt::REASON)?;
+    let mut condition = condition(inputs, "DisruptionTarget", Ok("TerminationByKubelet"));
+    condition["message"] = json!("Pod was preempted by Kubelet to accommodate a critical pod.");
+    Some(condition)
 }
 
 fn message(what: &str, names: &[String]) -> String {

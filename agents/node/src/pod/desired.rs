@@ -16,6 +16,8 @@ struct Latest {
     object: Arc<Value>,
     /// The object is gone from the API.
     removed: bool,
+    /// The node ends it for a more important one.
+    preempted: bool,
 }
 
 impl Desired {
@@ -23,6 +25,7 @@ impl Desired {
         let latest = Latest {
             object: Arc::new(object),
             removed: false,
+            preempted: false,
         };
         Desired {
             latest: Mutex::new(latest),
@@ -49,6 +52,16 @@ impl Desired {
     pub(crate) fn remove(&self) {
         self.latest.lock().expect("no panic while locked").removed = true;
         self.wake.notify_one();
+    }
+
+    /// The node ends the pod for a more important one.
+    pub(crate) fn preempt(&self) {
+        self.latest.lock().expect("no panic while locked").preempted = true;
+        self.wake.notify_one();
+    }
+
+    pub(super) fn is_preempted(&self) -> bool {
+        self.latest.lock().expect("no panic while locked").preempted
     }
 
     /// The pod as the API has it.

@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::admission::{self, site::Site};
+use super::admission::{self, Admission, preempt, site::Site};
 use super::backoff::Backoffs;
 use super::container;
 use super::desired::{Desired, version};
@@ -46,6 +46,8 @@ pub(super) const RETRY: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(120);
 /// The longest pause between looks at claims on devices, which nothing cuts short.
 const CLAIMS_RETRY_MAX: Duration = Duration::from_secs(10);
+/// Between two looks whether those have ended in whose place the pod was taken.
+const ROOM_LOOK: Duration = Duration::from_secs(1);
 const REPORTS_MAX: usize = 64;
 
 pub(crate) struct Worker {
@@ -78,6 +80,8 @@ pub(crate) struct Worker {
     /// Looks in a row at claims on devices that keep the pod waiting.
     claim_failures: u32,
     pub(super) verdict: Option<Verdict>,
+    /// Those in whose place it was taken, and until when it waits for their end at the longest.
+    replaced: Option<(Vec<String>, OffsetDateTime)>,
     pub(super) last_status: Option<Value>,
     pub(super) last_version: u64,
     /// Containers in back-off for which an event has been written.
@@ -120,6 +124,7 @@ impl Worker {
             start_counted: recorded.is_some(),
             claim_failures: 0,
             verdict: None,
+            replaced: None,
             last_status: None,
             last_version: 0,
             announced: BTreeSet::new(),
@@ -175,8 +180,9 @@ impl Worker {
             .pod_event(&self.pod, container, kind, reason, text);
     }
 
-    /// Why this node does not take the pod, of which nothing has begun. Of two that come at once, one is taken.
-    async fn refusal(&self) -> Option<Verdict> {
+    /// Why this node does not take the pod, of which nothing has begun. Of two that come at once, one is taken. Those in whose
+    /// place it is taken are told to end.
+    async fn refusal(&mut self) -> Option<Verdict> {
         let uid = &self.pod.metadata.uid;
         if plan::is_recorded_terminal(&self.pod) || self.agent.admitted().has(uid) {
             return None;
@@ -190,21 +196,58 @@ impl Worker {
             return None;
         }
         // Who was deleted by force holds nothing any more, though it may not have ended.
-        let decide = |site: &Site| {
+        let decide = |site: &Site, is_last: bool| {
             let mut admitted = self.agent.admitted();
-            admitted.take(site, &object, &self.agent.present_objects())
+            let admission = admitted.take(site, &object, &self.agent.present_objects());
+            if let Admission::InPlaceOf(victims) = &admission
+                && is_last
+            {
+                admitted.replace(uid, victims);
+            }
+            admission
         };
         if let Some(known) = self.agent.site()
-            && decide(&known).is_none()
+            && decide(&known, false) == Admission::Taken
         {
             return None;
         }
-        // What is known of the node may be a little old: nobody is refused for that.
+        // What is known of the node may be a little old: nobody is refused or ended for that.
         let site = node::look(&self.agent).await;
-        let verdict = decide(&site)?;
-        let text = verdict.message.trim_start_matches(admission::REJECTED);
-        self.event(None, EventType::Warning, verdict.reason, text.to_owned());
-        Some(verdict)
+        match decide(&site, true) {
+            Admission::Taken => None,
+            Admission::Refused(verdict) => {
+                let text = verdict.message.trim_start_matches(admission::REJECTED);
+                self.event(None, EventType::Warning, verdict.reason, text.to_owned());
+                Some(verdict)
+            }
+            Admission::InPlaceOf(victims) => {
+                let patience = self.agent.preempt(&victims);
+                self.replaced = Some((victims, clock::now() + patience));
+                None
+            }
+        }
+    }
+
+    /// Whether those in whose place the pod was taken still have it, and may take the time for that.
+    fn waits_for_room(&mut self, now: OffsetDateTime) -> bool {
+        let agent = &self.agent;
+        self.replaced = self.replaced.take().filter(|(victims, until)| {
+            *until > now && victims.iter().any(|uid| agent.is_occupied_by(uid))
+        });
+        self.replaced.is_some()
+    }
+
+    /// The node ends the pod for a more important one.
+    fn end_if_preempted(&mut self) {
+        let over = plan::is_recorded_terminal(&self.pod) || self.verdict.is_some();
+        if self.desired.is_preempted() && !over {
+            let message = preempt::MESSAGE.to_owned();
+            self.event(None, EventType::Warning, preempt::REASON, message.clone());
+            self.verdict = Some(Verdict {
+                reason: preempt::REASON,
+                message,
+            });
+        }
     }
 
     /// Looks, plans and acts once; says when to come back at the latest.
@@ -212,6 +255,7 @@ impl Worker {
         self.observe().await?;
         let now = clock::now();
         self.count_start(now);
+        self.end_if_preempted();
         if self.verdict.is_none() {
             self.verdict = self.refusal().await;
         }
@@ -230,6 +274,9 @@ impl Worker {
         }
         if self.verdict.is_some() {
             return self.end_by_verdict().await;
+        }
+        if self.waits_for_room(now) {
+            return Ok(now + ROOM_LOOK);
         }
         let plan = self.plan(now);
         self.update_probers();
@@ -282,10 +329,11 @@ impl Worker {
             return Ok(next.min(clock::now() + pause));
         }
         let desired = self.desired.clone();
+        let may_be_preempted = !plan::is_recorded_terminal(&self.pod);
         let interrupted = async {
             loop {
                 let woken = desired.wake.notified();
-                if desired.is_leaving() {
+                if desired.is_leaving() || may_be_preempted && desired.is_preempted() {
                     return;
                 }
                 woken.await;

@@ -1,13 +1,18 @@
 //! Whose turn it is: what is to be written is decided, and its write is started.
 
+use std::time::Duration;
+
 use agent_runtime::EventType;
 
 use super::{Engine, Key, PODS_SHARE, lock};
 use crate::hollow::life::{self, Event, Note, Write};
 use crate::hollow::nodes::{Behaviour, Errand};
-use crate::hollow::world::{Uid, World};
+use crate::hollow::world::{Decision, Uid, World};
 use crate::hollow::writes;
 use crate::pod::admission::REJECTED;
+
+/// Between two looks whether those have ended in whose place a pod is taken.
+const ROOM_LOOK: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Starts writes while there are places for them.
@@ -40,7 +45,7 @@ impl Engine {
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
         let world = self.world.clone();
         let mut guard = lock(&world);
-        let refused = guard.refusal(&uid, &self.template);
+        let decision = guard.decision(&uid, &self.template);
         let World { places, pods } = &mut *guard;
         let Some(entry) = pods.get_mut(&uid) else {
             return;
@@ -77,6 +82,18 @@ impl Engine {
             // As on a node without power: what is seen is looked at when it is back.
             return;
         }
+        let refused = match decision {
+            Decision::Goes => None,
+            Decision::Refused(verdict) => Some(verdict),
+            Decision::Waits => {
+                drop(guard);
+                return self.schedule(Key::Pod(uid), elapsed + ROOM_LOOK);
+            }
+            Decision::Ends(victims) => {
+                drop(guard);
+                return self.end_for(uid, victims, elapsed);
+            }
+        };
         let event = entry.seen.take().map_or(Event::Look, Event::Seen);
         let note = refused.as_ref().map(|verdict| Note {
             container: None,
@@ -126,6 +143,24 @@ impl Engine {
                 (key, writes::delete(&client, &namespace, &name, &uid).await)
             })),
         }
+    }
+
+    /// Ends these pods, and looks at the critical one again, in whose place they are.
+    fn end_for(&mut self, critical: Uid, victims: Vec<String>, elapsed: Duration) {
+        let world = self.world.clone();
+        for uid in victims {
+            let uid = Uid::from(uid);
+            let ended = lock(&world).pods.get_mut(&uid).and_then(|entry| {
+                let pod = &entry.life.pod;
+                let name = (pod.namespace.clone(), pod.name.clone());
+                Some((entry.life.preempt()?, name))
+            });
+            if let Some((note, (namespace, name))) = ended {
+                self.note(&uid, (&namespace, &name), note, elapsed);
+                self.schedule(Key::Pod(uid), elapsed);
+            }
+        }
+        self.schedule(Key::Pod(critical), elapsed + ROOM_LOOK);
     }
 
     fn turn_of_node(&mut self, number: u32) {

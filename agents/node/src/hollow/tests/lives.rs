@@ -359,6 +359,29 @@ fn a_pod_that_the_node_does_not_take_fails_and_nothing_of_it_runs() {
 }
 
 #[test]
+fn a_pod_that_is_ended_for_a_critical_one_fails_and_says_so() {
+    let mut sim = Sim::new();
+    let pod = sim.bind("", one("Always", &[]));
+    sim.advance(secs(2));
+    let life = sim.pods[pod].life.as_mut().unwrap();
+    assert_eq!(life.preempt().map(|note| note.reason), Some("Preempting"));
+    assert!(life.is_preempted() && life.preempt().is_none());
+    sim.step(pod, Event::Look);
+    sim.advance(secs(60));
+    let status = sim.status(pod);
+    assert_eq!(
+        [&status["phase"], &status["reason"], &status["message"]],
+        [
+            "Failed",
+            "Preempting",
+            "Preempted in order to admit critical pod"
+        ]
+    );
+    assert_eq!(sim.condition(pod, "DisruptionTarget"), "True");
+    assert_eq!(sim.addresses.count(), 0);
+}
+
+#[test]
 fn an_image_that_nobody_has_is_tried_again_and_again_until_there_is_another() {
     let mut sim = Sim::new();
     let mut spec = one("Always", &[]);
