@@ -5,14 +5,14 @@ use crate::object::text;
 use cel::{Environment, ObjectType, Program, Type, Value as Term, Variables};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// An expression over `device`, compiled once.
 #[derive(Debug, Clone)]
 pub struct Selector {
     expression: Option<String>,
     /// Why it cannot be run, where it cannot.
-    program: Result<Arc<Program>, String>,
+    program: Compiled,
 }
 
 impl PartialEq for Selector {
@@ -49,6 +49,70 @@ static ENVIRONMENT: LazyLock<Environment> = LazyLock::new(|| {
     environment
 });
 
+/// What a text means, or why it means nothing.
+type Compiled = Result<Arc<Program>, String>;
+
+/// So many programs are kept of each age.
+const PROGRAMS_MAX: usize = 128;
+
+/// Programs by their text. Claims say the same over and over, and each is read again whenever somebody writes to it. What was
+/// not asked for since as many others came is forgotten.
+struct Programs {
+    young: BTreeMap<String, Compiled>,
+    old: BTreeMap<String, Compiled>,
+}
+
+static PROGRAMS: Mutex<Programs> = Mutex::new(Programs::new());
+
+impl Programs {
+    const fn new() -> Programs {
+        Programs {
+            young: BTreeMap::new(),
+            old: BTreeMap::new(),
+        }
+    }
+
+    fn get(&mut self, expression: &str) -> Option<Compiled> {
+        if let Some(known) = self.young.get(expression) {
+            return Some(known.clone());
+        }
+        let (expression, known) = self.old.remove_entry(expression)?;
+        self.put(expression, known.clone());
+        Some(known)
+    }
+
+    fn put(&mut self, expression: String, compiled: Compiled) {
+        if self.young.len() >= PROGRAMS_MAX {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(expression, compiled);
+    }
+}
+
+/// What the text means, looked up or found out.
+fn compiled(expression: &str) -> Compiled {
+    let programs = || PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = programs().get(expression) {
+        return known;
+    }
+    // Not under the lock: a long text keeps nobody waiting.
+    let compiled = compile(expression);
+    programs().put(expression.to_owned(), compiled.clone());
+    compiled
+}
+
+fn compile(expression: &str) -> Compiled {
+    match Program::compile(&ENVIRONMENT, expression) {
+        Err(error) => Err(format!("compilation failed: {error}")),
+        Ok(program) => match program.result() {
+            Type::Bool | Type::Dyn => Ok(Arc::new(program)),
+            other => Err(format!(
+                "must evaluate to bool or the unknown type, not {other}"
+            )),
+        },
+    }
+}
+
 impl Selector {
     /// Compiles one selector of an API object.
     pub fn compile(object: &Value) -> Selector {
@@ -59,18 +123,9 @@ impl Selector {
             };
         }
         let expression = text(object, "/cel/expression");
-        let program = match Program::compile(&ENVIRONMENT, &expression) {
-            Err(error) => Err(format!("compilation failed: {error}")),
-            Ok(program) => match program.result() {
-                Type::Bool | Type::Dyn => Ok(Arc::new(program)),
-                other => Err(format!(
-                    "must evaluate to bool or the unknown type, not {other}"
-                )),
-            },
-        };
         Selector {
+            program: compiled(&expression),
             expression: Some(expression),
-            program,
         }
     }
 
@@ -233,6 +288,24 @@ mod tests {
         );
         let error = judge("device.attributes['d.example.com'].model").unwrap_err();
         assert!(error.starts_with("CEL runtime error: CEL result of type string"));
+    }
+
+    #[test]
+    fn a_text_is_compiled_once_as_long_as_it_is_asked_for_and_few_are_kept() {
+        let mut programs = Programs::new();
+        let program = compile("true");
+        let address = |compiled: Compiled| Arc::as_ptr(&compiled.unwrap());
+        programs.put("asked for".into(), program.clone());
+        programs.put("forgotten".into(), program.clone());
+        for other in 0..10 * PROGRAMS_MAX {
+            programs.put(other.to_string(), Err("no program".into()));
+            let known = programs.get("asked for").unwrap();
+            assert_eq!(address(known), address(program.clone()));
+            assert!(programs.young.len() + programs.old.len() <= 2 * PROGRAMS_MAX);
+        }
+        assert!(programs.get("forgotten").is_none());
+        let selector = || Selector::compile(&json!({"cel": {"expression": "1 + 1 == 2"}}));
+        assert_eq!(address(selector().program), address(selector().program));
     }
 
     #[test]
