@@ -12,8 +12,9 @@ use crate::write::bounded;
 use agent_runtime::resource_ref::RESOURCE_CLAIMS;
 use agent_runtime::{ApiError, Client, PatchType};
 use serde_json::{Value, json};
-use std::sync::Arc;
-use tokio::sync::Semaphore;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 /// Keeps a claim that has devices from being deleted before they are given back.
 const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
@@ -36,18 +37,51 @@ enum Next {
 pub(crate) async fn bind_claims(
     client: &Client,
     writers: &Semaphore,
+    turns: &Turns,
     pod: &Pod,
     plan: &ClaimPlan,
     written: &mut Vec<Arc<DeviceClaim>>,
 ) -> Result<(), String> {
-    let Ok(_turn) = writers.acquire().await else {
-        return Err("the scheduler stops".into());
-    };
     for step in &plan.steps {
-        let claim = bind_claim(client, pod, step).await?;
-        written.push(Arc::new(DeviceClaim::compile(&claim)));
+        let uid = &step.claim.uid;
+        let turn = turns.wait(uid).await;
+        // Taken in turn, so that those who wait for one claim do not keep others from writing.
+        let Ok(permit) = writers.acquire().await else {
+            return Err("the scheduler stops".into());
+        };
+        let bound = bind_claim(client, pod, step).await;
+        drop((permit, turn));
+        turns.leave(uid);
+        written.push(Arc::new(DeviceClaim::compile(&bound?)));
     }
     Ok(())
+}
+
+/// Who writes to which claim: one after the other, where many pods share one, or each write would make the others read anew.
+#[derive(Default)]
+pub(crate) struct Turns(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<tokio::sync::Mutex<()>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for those who write to the claim and have come before.
+    async fn wait(&self, uid: &str) -> OwnedMutexGuard<()> {
+        let turn = self.all().entry(uid.to_owned()).or_default().clone();
+        turn.lock_owned().await
+    }
+
+    /// Forgets the claim when nobody waits for it.
+    fn leave(&self, uid: &str) {
+        let mut all = self.all();
+        if all
+            .get(uid)
+            .is_some_and(|turn| Arc::strong_count(turn) == 1)
+        {
+            all.remove(uid);
+        }
+    }
 }
 
 async fn bind_claim(client: &Client, pod: &Pod, step: &ClaimStep) -> Result<Value, String> {
@@ -116,13 +150,12 @@ fn next(found: &Value, pod: &Pod, step: &ClaimStep) -> Result<Next, String> {
     let mut body = found.clone();
     match (&step.gets, &now.allocation) {
         (Some((_, gets)), Some(has)) => {
-            // A write of ours whose answer was lost.
-            if gets != has || !now.is_reserved_for(&pod.uid) {
+            // A write of ours whose answer was lost, or of a pod of the same group that was faster.
+            if gets != has {
                 return Err(format!(
                     "claim {name} got allocated elsewhere in the meantime"
                 ));
             }
-            return Ok(Next::Nothing);
         }
         (Some((gets, _)), None) => {
             let finalizers = found.pointer("/metadata/finalizers");
@@ -288,6 +321,17 @@ mod tests {
         let users = body["status"]["reservedFor"].as_array().unwrap();
         assert_eq!((users.len(), &users[1]["uid"]), (2, &json!("p")));
         assert_eq!(body["status"]["allocation"], shared["status"]["allocation"]);
+    }
+
+    #[test]
+    fn a_pod_whose_group_has_given_the_claim_its_devices_only_joins_in() {
+        let faster = protected(allocated("c", "n", "a", &["q"]));
+        let Ok(Next::Status(body)) = ask(&faster, &step(&claim("c"), Some("a"))) else {
+            panic!()
+        };
+        assert_eq!(body["status"]["allocation"], faster["status"]["allocation"]);
+        let users = body["status"]["reservedFor"].as_array().unwrap();
+        assert_eq!((users.len(), &users[1]["uid"]), (2, &json!("p")));
     }
 
     #[test]

@@ -33,7 +33,9 @@ impl Plan {
             plan.volumes = volumes.and_then(Result::ok).unwrap_or_default();
         }
         if profile.allocates_devices {
-            let wanted = Wanted::of(pod, &snapshot.devices).ok().flatten();
+            let wanted = Wanted::of(pod, &snapshot.devices, &snapshot.effort)
+                .ok()
+                .flatten();
             plan.claims = wanted.map_or_else(ClaimPlan::default, |wanted| wanted.plan(node));
         }
         plan

@@ -5,6 +5,7 @@ mod extenders;
 mod gangs;
 mod pre_bind;
 
+use crate::bind_claims::Turns;
 use crate::binder::{Binder, Placed};
 use crate::config::{Config, Profile};
 use crate::extender::Extenders;
@@ -97,6 +98,7 @@ async fn lead(
         evictors: Arc::new(Semaphore::new(WRITES_MAX)),
         pre_binding: JoinSet::new(),
         pre_writers: Arc::new(Semaphore::new(WRITES_MAX)),
+        claim_turns: Arc::default(),
         extenders,
         delegated: JoinSet::new(),
         delegates: extenders::permits(),
@@ -125,6 +127,7 @@ struct Scheduler {
     /// Pods whose volumes and devices are being bound, as many as there are: waiting for a volume must not keep others waiting.
     pre_binding: JoinSet<pre_bind::PreBound>,
     pre_writers: Arc<Semaphore>,
+    claim_turns: Arc<Turns>,
     extenders: Arc<Extenders>,
     /// Pods that extenders bind, so many at once.
     delegated: JoinSet<extenders::Delegated>,
@@ -321,6 +324,7 @@ impl Scheduler {
         let Some(profile) = self.world.config.profile(&pod).cloned() else {
             return;
         };
+        self.world.snapshot.effort.renew(1);
         if let Some(key) = self.world.queue.gang_of(&pod) {
             return self.decide_gang(key, queued).await;
         }
@@ -478,7 +482,7 @@ impl Scheduler {
             .collect();
         let found = candidates(
             pod,
-            &self.world.snapshot,
+            &mut self.world.snapshot.clone(),
             profile,
             diagnosis,
             &budgets,

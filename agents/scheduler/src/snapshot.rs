@@ -7,6 +7,7 @@
 
 use crate::classes::{Journal, Kept};
 use crate::devices::Devices;
+use crate::devices::effort::Effort;
 use crate::object::{HostPort, Node, Pod};
 use crate::resources::Resources;
 use crate::selector::{LabelSelector, Labels};
@@ -164,6 +165,8 @@ pub struct Snapshot {
     pub volumes: Arc<Volumes>,
     /// Claims on devices, and the devices.
     pub devices: Arc<Devices>,
+    /// What may be done yet about devices in the decision that is being made.
+    pub effort: Effort,
     /// What each namespace has, where that decides whose turn it is.
     pub usage: Option<Usage>,
     /// Nominated pods waiting for their victims to leave, by uid: node and pod.
@@ -177,6 +180,15 @@ impl Snapshot {
     pub(crate) fn counting(usage: Option<Usage>) -> Snapshot {
         Snapshot {
             usage,
+            ..Snapshot::default()
+        }
+    }
+
+    /// Nothing but what is known of devices, for whoever asks only about these while the rest is changed.
+    pub(crate) fn with_devices_only(&self) -> Snapshot {
+        Snapshot {
+            devices: self.devices.clone(),
+            effort: self.effort.clone(),
             ..Snapshot::default()
         }
     }

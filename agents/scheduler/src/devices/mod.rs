@@ -6,13 +6,16 @@
 
 pub mod allocate;
 pub mod claim;
+pub mod effort;
 pub mod pool;
+mod promised;
 pub mod selector;
 pub mod slice;
 pub mod wanted;
 
 use claim::{Allocation, DeviceClaim, DeviceClass};
 use pool::{Pool, Pools};
+use promised::Promised;
 use serde_json::Value;
 use slice::{DeviceId, PoolId, Slice};
 use std::collections::BTreeMap;
@@ -50,8 +53,7 @@ pub struct Devices {
     claims: BTreeMap<Name, Arc<DeviceClaim>>,
     /// What we have written and the watch has not shown yet.
     written: BTreeMap<Name, Arc<DeviceClaim>>,
-    /// By the uid of the claim: what it was promised.
-    promised: BTreeMap<String, Allocation>,
+    promised: Promised,
     /// How many claims have a device, or were promised it.
     taken: BTreeMap<DeviceId, usize>,
     /// Classes by name.
@@ -155,33 +157,27 @@ impl Devices {
 
     /// What was decided holds from now on.
     pub fn promise(&mut self, plan: &ClaimPlan) {
-        for step in &plan.steps {
-            let Some((_, allocation)) = &step.gets else {
-                continue;
-            };
-            let uid = step.claim.uid.clone();
-            self.take(allocation);
-            if let Some(before) = self.promised.insert(uid, allocation.clone()) {
-                self.give_back(&before);
-            }
+        for allocation in self.promised.add(plan) {
+            self.take(&allocation);
         }
     }
 
-    /// It was written, or will not be. Whether anything was promised.
+    /// It was written, or will not be. Whether nobody is promised any of it any more.
     pub fn settle(&mut self, plan: &ClaimPlan) -> bool {
-        let mut any = false;
-        for step in plan.steps.iter().filter(|step| step.gets.is_some()) {
-            if let Some(allocation) = self.promised.remove(&step.claim.uid) {
-                self.give_back(&allocation);
-                any = true;
-            }
-        }
-        any
+        let over = self.promised.remove(plan);
+        over.iter()
+            .for_each(|allocation| self.give_back(allocation));
+        !over.is_empty()
+    }
+
+    /// From now on it is decided about a group, whose pods share what is promised to any of them; or it is not any more.
+    pub(crate) fn decide_about_group(&mut self, begins: bool) {
+        self.promised.for_group(begins);
     }
 
     /// Whether a claim was promised devices.
     pub fn is_promised(&self, uid: &str) -> bool {
-        self.promised.contains_key(uid)
+        self.promised.pods_of(uid) > 0
     }
 
     /// Whether a claim has the device, or was promised it.

@@ -8,35 +8,83 @@ use std::sync::Arc;
 /// What is known of a pool. Only its newest state counts, and that only when all of it is there.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pool {
+    states: BTreeMap<i64, State>,
+}
+
+/// The slices of one generation, counted as they come and go: a pool of thousands of slices comes one by one.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct State {
     slices: BTreeMap<String, Arc<Slice>>,
-    /// Those of the newest state, by name.
-    current: Vec<Arc<Slice>>,
-    /// Whether they are as many as they say.
-    pub is_complete: bool,
-    /// Whether no two devices have the same name.
-    pub is_valid: bool,
+    /// How many devices have a name.
+    names: BTreeMap<Arc<str>, usize>,
+    /// How many names more than one has.
+    doubles: usize,
+}
+
+impl State {
+    fn put(&mut self, slice: Arc<Slice>) {
+        self.take(&slice.name);
+        for device in &slice.devices {
+            let having = self.names.entry(device.id.device.clone()).or_default();
+            *having += 1;
+            self.doubles += usize::from(*having == 2);
+        }
+        self.slices.insert(slice.name.clone(), slice);
+    }
+
+    fn take(&mut self, name: &str) {
+        let Some(slice) = self.slices.remove(name) else {
+            return;
+        };
+        for device in &slice.devices {
+            let Some(having) = self.names.get_mut(&device.id.device) else {
+                continue;
+            };
+            *having -= 1;
+            self.doubles -= usize::from(*having == 1);
+            if *having == 0 {
+                self.names.remove(&device.id.device);
+            }
+        }
+    }
 }
 
 impl Pool {
-    fn set(&mut self, name: &str, slice: Option<Arc<Slice>>) {
-        match slice {
-            Some(slice) => drop(self.slices.insert(name.to_owned(), slice)),
-            None => drop(self.slices.remove(name)),
-        }
-        let newest = self.slices.values().map(|slice| slice.generation).max();
-        let current = self.slices.values();
-        let current = current.filter(|slice| Some(slice.generation) == newest);
-        self.current = current.cloned().collect();
-        let said = self.current.first().map_or(0, |slice| slice.count);
-        self.is_complete = self.current.len() == said;
-        let mut names = BTreeSet::new();
-        let mut devices = self.current.iter().flat_map(|slice| &slice.devices);
-        self.is_valid = devices.all(|device| names.insert(&device.id.device));
+    fn put(&mut self, slice: Arc<Slice>) {
+        self.states.entry(slice.generation).or_default().put(slice);
     }
 
-    /// The slices of the newest state.
-    pub fn slices(&self) -> &[Arc<Slice>] {
-        &self.current
+    fn take(&mut self, slice: &Slice) {
+        if let Some(state) = self.states.get_mut(&slice.generation) {
+            state.take(&slice.name);
+            if state.slices.is_empty() {
+                self.states.remove(&slice.generation);
+            }
+        }
+    }
+
+    fn newest(&self) -> Option<&State> {
+        self.states.last_key_value().map(|(_, state)| state)
+    }
+
+    /// The slices of the newest state, by name.
+    pub fn slices(&self) -> impl Iterator<Item = &Arc<Slice>> {
+        let slices = self.newest().into_iter();
+        slices.flat_map(|state| state.slices.values())
+    }
+
+    /// Whether they are as many as they say.
+    pub fn is_complete(&self) -> bool {
+        let slices = self.newest().map(|state| &state.slices);
+        slices.is_none_or(|slices| {
+            let said = slices.values().next().map_or(0, |slice| slice.count);
+            slices.len() == said
+        })
+    }
+
+    /// Whether no two devices have the same name.
+    pub fn is_valid(&self) -> bool {
+        self.newest().is_none_or(|state| state.doubles == 0)
     }
 }
 
@@ -55,22 +103,17 @@ impl Pools {
     pub fn set(&mut self, old: Option<&Arc<Slice>>, new: Option<&Arc<Slice>>) {
         if let Some(old) = old {
             self.leave(old);
-            let moved = new.is_none_or(|new| new.pool != old.pool);
-            if moved {
-                self.put(&old.pool, &old.name, None);
+            if let Some(pool) = self.pools.get_mut(&old.pool) {
+                pool.take(old);
+                if pool.states.is_empty() {
+                    self.pools.remove(&old.pool);
+                }
             }
         }
         if let Some(new) = new {
             self.enter(new);
-            self.put(&new.pool, &new.name, Some(new.clone()));
-        }
-    }
-
-    fn put(&mut self, id: &PoolId, name: &str, slice: Option<Arc<Slice>>) {
-        let pool = self.pools.entry(id.clone()).or_default();
-        pool.set(name, slice);
-        if pool.slices.is_empty() {
-            self.pools.remove(id);
+            let pool = self.pools.entry(new.pool.clone()).or_default();
+            pool.put(new.clone());
         }
     }
 
@@ -101,6 +144,12 @@ impl Pools {
         }
     }
 
+    /// At how many pools [`Self::at`] looks.
+    pub fn looks_at(&self, node: &str) -> u64 {
+        let named = self.of_node.get(node).map_or(0, BTreeMap::len);
+        (named + self.of_many.len()) as u64
+    }
+
     /// The pools of which something may be reachable from the node, by driver and name.
     pub fn at(&self, node: &str, labels: &Labels) -> Vec<(&PoolId, &Pool)> {
         let named = self.of_node.get(node).into_iter().flat_map(BTreeMap::keys);
@@ -108,10 +157,7 @@ impl Pools {
         let pools = ids.into_iter();
         let pools = pools.filter_map(|id| Some((id, self.pools.get(id)?)));
         pools
-            .filter(|(_, pool)| {
-                let mut slices = pool.current.iter();
-                slices.any(|slice| slice.reaches(node, labels))
-            })
+            .filter(|(_, pool)| pool.slices().any(|slice| slice.reaches(node, labels)))
             .collect()
     }
 }
@@ -137,7 +183,7 @@ mod tests {
         }
         let found = pools.at(node, &Labels::new());
         let (_, pool) = found.first()?;
-        Some((pool.slices().len(), pool.is_complete, pool.is_valid))
+        Some((pool.slices().count(), pool.is_complete(), pool.is_valid()))
     }
 
     #[test]
@@ -160,6 +206,38 @@ mod tests {
     fn devices_of_the_same_name_spoil_a_pool() {
         let (a, b) = (slice("a", 1, 2, "n", &["x"]), slice("b", 1, 2, "n", &["x"]));
         assert_eq!(state(&[a, b], "n"), Some((2, true, false)));
+    }
+
+    #[test]
+    fn a_pool_is_what_its_slices_are_in_whatever_order_they_came_and_went() {
+        let kept = [
+            slice("a", 2, 3, "n", &["x", "y"]),
+            slice("b", 2, 3, "n", &["z"]),
+            slice("c", 2, 3, "m", &[]),
+        ];
+        let gone = [
+            slice("b", 2, 3, "n", &["x", "x", "y"]),
+            slice("d", 3, 1, "n", &["x"]),
+            slice("e", 1, 1, "n", &["z"]),
+        ];
+        let mut expected = Pools::default();
+        kept.iter().for_each(|one| expected.set(None, Some(one)));
+        let mut pools = Pools::default();
+        pools.set(None, Some(&kept[2]));
+        gone.iter().for_each(|one| pools.set(None, Some(one)));
+        pools.set(None, Some(&kept[0]));
+        let found = |pools: &Pools| {
+            let at = pools.at("n", &Labels::new());
+            at.first()
+                .map(|(_, pool)| (pool.is_complete(), pool.is_valid()))
+        };
+        assert_eq!(found(&pools), Some((true, true)), "the newest has one");
+        pools.set(Some(&gone[1]), None);
+        assert_eq!(found(&pools), Some((true, false)));
+        pools.set(Some(&gone[0]), Some(&kept[1]));
+        pools.set(Some(&gone[2]), None);
+        assert_eq!(found(&pools), Some((true, true)));
+        assert_eq!(pools.pools, expected.pools);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::allocate::{Allotted, Offer, Refusal, Work, allocate};
 use super::claim::{ClaimSource, DeviceClaim, PodClaim, RESERVED_MAX};
+use super::effort::{Effort, NODE_STEPS};
 use super::slice::DeviceId;
 use super::{ClaimPlan, ClaimStep, Devices};
 use crate::object::{Node, Pod};
@@ -10,11 +11,6 @@ use std::sync::Arc;
 
 /// A claim has devices that cannot be reached from the node.
 pub const NOT_AVAILABLE: &str = "resourceclaim not available on the node";
-
-/// What may be done for one node.
-const NODE_STEPS: u64 = 100_000;
-/// What may be done for one decision.
-const DECISION_STEPS: u64 = 5_000_000;
 
 /// Why the pod cannot be decided about yet, in words: one of its claims is not there, or is not for it.
 pub fn missing(pod: &Pod, devices: &Devices) -> Option<String> {
@@ -67,29 +63,37 @@ fn find<'a>(
 pub struct Wanted<'a> {
     devices: &'a Devices,
     claims: Vec<&'a Arc<DeviceClaim>>,
-    work: Work,
+    effort: Effort,
 }
 
 impl<'a> Wanted<'a> {
     /// `None` for a pod without claims; an error in words when no node can do.
-    pub fn of(pod: &Pod, devices: &'a Devices) -> Result<Option<Wanted<'a>>, String> {
+    pub fn of(
+        pod: &Pod,
+        devices: &'a Devices,
+        effort: &Effort,
+    ) -> Result<Option<Wanted<'a>>, String> {
         if pod.resource_claims.is_empty() {
             return Ok(None);
         }
         let mut claims = Vec::with_capacity(pod.resource_claims.len());
         for claim in &pod.resource_claims {
-            claims.extend(find(pod, claim, devices)?);
+            let found = find(pod, claim, devices)?;
+            claims.extend(found.map(|claim| {
+                let shared = devices.promised.shared_claim(&claim.uid);
+                shared.unwrap_or(claim)
+            }));
         }
         for claim in &claims {
             match claim.allocation {
-                Some(_) => may_be_used(claim, &pod.uid)?,
+                Some(_) => may_be_used(claim, &pod.uid, devices)?,
                 None => may_be_allocated(claim, devices)?,
             }
         }
         let wanted = Wanted {
             devices,
             claims,
-            work: Work::new(DECISION_STEPS),
+            effort: effort.clone(),
         };
         Ok((!wanted.claims.is_empty()).then_some(wanted))
     }
@@ -99,8 +103,20 @@ impl<'a> Wanted<'a> {
         claims.filter(|claim| claim.allocation.is_none())
     }
 
-    /// What those get on the node that have nothing yet.
+    /// What those get on the node that have nothing yet, as long as the decision may take.
     pub fn allot(&self, node: &str, labels: &Labels) -> Result<Vec<Allotted>, Refusal> {
+        let work = Work::new(self.effort.for_node());
+        let allotted = self.allot_within(node, labels, &work);
+        self.effort.spend(work.done());
+        allotted
+    }
+
+    fn allot_within(
+        &self,
+        node: &str,
+        labels: &Labels,
+        work: &Work,
+    ) -> Result<Vec<Allotted>, Refusal> {
         let mut open: Vec<&DeviceClaim> = Vec::new();
         for claim in self.open() {
             // A claim that the pod names twice gets devices once.
@@ -111,8 +127,9 @@ impl<'a> Wanted<'a> {
         if open.is_empty() {
             return Ok(Vec::new());
         }
-        let steps = self.work.left().min(NODE_STEPS);
-        let work = Work::new(steps);
+        if !work.spend(self.devices.pools.looks_at(node)) {
+            return Err(Refusal::TooLong);
+        }
         let in_use = |id: &DeviceId| self.devices.is_taken(id);
         let offer = Offer {
             node,
@@ -121,9 +138,7 @@ impl<'a> Wanted<'a> {
             classes: &self.devices.classes,
             in_use: &in_use,
         };
-        let allotted = allocate(&open, &offer, &work);
-        self.work.spend(steps - work.left());
-        allotted
+        allocate(&open, &offer, work)
     }
 
     /// Those with devices that cannot be reached from the node.
@@ -163,13 +178,20 @@ impl<'a> Wanted<'a> {
     }
 
     /// What has to be written before the pod can be bound to a node that was found to do. Claims that know the pod already are in
-    /// it, too: an earlier attempt may just be taking that back.
+    /// it, too: an earlier attempt may just be taking that back. It costs what it cost to find the node, which was no more
+    /// than a node may; so what is left of the decision does not matter.
     pub fn plan(&self, node: &Node) -> ClaimPlan {
-        let allotted = self.allot(&node.name, &node.labels).unwrap_or_default();
+        let work = Work::new(NODE_STEPS);
+        let allotted = self.allot_within(&node.name, &node.labels, &work);
+        let allotted = allotted.unwrap_or_default();
         let mut allotted = allotted.into_iter();
         let mut steps: Vec<ClaimStep> = Vec::new();
         for claim in &self.claims {
             if steps.iter().any(|step| step.claim.uid == claim.uid) {
+                continue;
+            }
+            if let Some(step) = self.devices.promised.shared_step(&claim.uid) {
+                steps.push(step.clone());
                 continue;
             }
             let gets = match claim.allocation {
@@ -185,8 +207,9 @@ impl<'a> Wanted<'a> {
     }
 }
 
-fn may_be_used(claim: &DeviceClaim, uid: &str) -> Result<(), String> {
-    let full = claim.reserved_for.len() >= RESERVED_MAX;
+fn may_be_used(claim: &DeviceClaim, uid: &str, devices: &Devices) -> Result<(), String> {
+    let to_come = devices.promised.pods_of(&claim.uid);
+    let full = claim.reserved_for.len() + to_come >= RESERVED_MAX;
     match full && !claim.is_reserved_for(uid) {
         true => Err("resourceclaim in use".into()),
         false => Ok(()),
@@ -232,7 +255,9 @@ mod tests {
     fn words(spec: Value, objects: &[Value]) -> String {
         let known = devices(objects);
         let pod = pod(spec);
-        let error = Wanted::of(&pod, &known).err().unwrap_or_default();
+        let error = Wanted::of(&pod, &known, &Effort::default())
+            .err()
+            .unwrap_or_default();
         assert!(missing(&pod, &known).is_none_or(|words| words == error));
         error
     }
@@ -269,7 +294,7 @@ mod tests {
         };
         let words = |statuses: Value, objects: &[Value]| {
             let known = devices(objects);
-            Wanted::of(&asking(statuses), &known)
+            Wanted::of(&asking(statuses), &known, &Effort::default())
                 .err()
                 .unwrap_or_default()
         };
@@ -304,10 +329,15 @@ mod tests {
         let mut known = devices(&[claim("c"), card_class(), cards("n", &["a"])]);
         let first = pod(using(&["c"]));
         let here = node("n", json!({}), json!({}));
-        let plan = Wanted::of(&first, &known).unwrap().unwrap().plan(&here);
+        let plan = Wanted::of(&first, &known, &Effort::default())
+            .unwrap()
+            .unwrap()
+            .plan(&here);
         known.promise(&plan);
         assert_eq!(
-            Wanted::of(&first, &known).err().unwrap(),
+            Wanted::of(&first, &known, &Effort::default())
+                .err()
+                .unwrap(),
             "resource claim default/c is in the process of being allocated"
         );
     }
@@ -325,7 +355,9 @@ mod tests {
         let check = |claims: &[&str], name: &str| {
             let pod = pod(using(claims));
             let here = node(name, json!({}), json!({}));
-            let wanted = Wanted::of(&pod, &known).unwrap().unwrap();
+            let wanted = Wanted::of(&pod, &known, &Effort::default())
+                .unwrap()
+                .unwrap();
             wanted.check(&here).err().unwrap_or_default()
         };
         assert_eq!(check(&["new"], "n"), "cannot allocate all claims");
@@ -343,7 +375,10 @@ mod tests {
         spec["resourceClaims"][1]["name"] = json!("again");
         let pod = pod(spec);
         let here = node("n", json!({}), json!({}));
-        let plan = Wanted::of(&pod, &known).unwrap().unwrap().plan(&here);
+        let plan = Wanted::of(&pod, &known, &Effort::default())
+            .unwrap()
+            .unwrap()
+            .plan(&here);
         assert_eq!(plan.steps.len(), 1);
         let (_, allocation) = plan.steps[0].gets.as_ref().unwrap();
         assert_eq!(allocation.devices.len(), 1);
@@ -357,7 +392,10 @@ mod tests {
         ]);
         let pod = pod(using(&["mine", "shared"]));
         let here = node("n", json!({}), json!({}));
-        let plan = Wanted::of(&pod, &known).unwrap().unwrap().plan(&here);
+        let plan = Wanted::of(&pod, &known, &Effort::default())
+            .unwrap()
+            .unwrap()
+            .plan(&here);
         let steps = plan.steps.iter();
         let steps: Vec<_> = steps.map(|s| (&*s.claim.name, s.gets.is_some())).collect();
         assert_eq!(steps, [("mine", false), ("shared", false)]);

@@ -14,6 +14,8 @@ mod property;
 mod room;
 #[cfg(test)]
 mod room_property;
+#[cfg(test)]
+mod shared_claims;
 
 pub(crate) use held::{Held, Released};
 pub(crate) use members::Members;

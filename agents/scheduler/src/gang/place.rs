@@ -45,8 +45,28 @@ pub(crate) enum Verdict {
     Incomplete(Vec<Queued>),
 }
 
-/// Decides about these pods, which are all of the group that wait. `start` and `pick` as for [`schedule`].
+/// Decides about these pods, which are all of the group that wait. `start` and `pick` as for [`schedule`]. What one of them
+/// gets by a claim those after it share.
 pub(crate) fn place(
+    world: &mut World,
+    key: &Key,
+    waiting: Vec<Queued>,
+    start: &mut usize,
+    pick: &mut dyn FnMut(usize) -> usize,
+) -> Verdict {
+    let mut pods = waiting.iter().map(|queued| &queued.pod);
+    let share = pods.any(|pod| !pod.resource_claims.is_empty());
+    if share {
+        world.devices().decide_about_group(true);
+    }
+    let verdict = decide(world, key, waiting, start, pick);
+    if share {
+        world.devices().decide_about_group(false);
+    }
+    verdict
+}
+
+fn decide(
     world: &mut World,
     key: &Key,
     mut waiting: Vec<Queued>,

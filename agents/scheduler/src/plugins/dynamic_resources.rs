@@ -44,7 +44,7 @@ const NOTHING_TO_GIVE_BACK: &str = "still not schedulable";
 const NOTHING_TO_LOOK_AT: &str = "no new claims to deallocate";
 
 fn prepare<'a>(pod: &'a Pod, snapshot: &'a Snapshot, _: &'a Args) -> Prepared<'a> {
-    let wanted = match Wanted::of(pod, &snapshot.devices) {
+    let wanted = match Wanted::of(pod, &snapshot.devices, &snapshot.effort) {
         Err(words) => return Prepared::RejectAll(lasting(words)),
         Ok(None) => return Prepared::Pass,
         Ok(Some(wanted)) => wanted,
@@ -65,7 +65,9 @@ fn lasting(words: String) -> Rejection {
 
 /// Earlier alternatives of requests are better. Nodes without a choice say nothing.
 fn score(pod: &Pod, snapshot: &Snapshot, _: &Args, nodes: &[&NodeInfo]) -> Option<Scores> {
-    let wanted = Wanted::of(pod, &snapshot.devices).ok().flatten()?;
+    let wanted = Wanted::of(pod, &snapshot.devices, &snapshot.effort)
+        .ok()
+        .flatten()?;
     if !wanted.has_choices() {
         return None;
     }
@@ -122,7 +124,10 @@ pub(crate) fn idle_claims(
     if pod.resource_claims.is_empty() || !profile.deallocates || diagnosis.nodes == 0 {
         return None;
     }
-    let Some(wanted) = Wanted::of(pod, &snapshot.devices).ok().flatten() else {
+    let Some(wanted) = Wanted::of(pod, &snapshot.devices, &snapshot.effort)
+        .ok()
+        .flatten()
+    else {
         return Some((Vec::new(), NOTHING_TO_LOOK_AT));
     };
     let mut idle: BTreeMap<&str, &Arc<DeviceClaim>> = BTreeMap::new();
@@ -207,6 +212,42 @@ mod tests {
             message(using(&["c"]), &elsewhere),
             "0/2 nodes are available: 2 resourceclaim not available on the node."
         );
+    }
+
+    #[test]
+    fn a_claim_over_which_one_could_brood_for_ever_does_not_hold_up_the_cluster() {
+        let nodes: Vec<String> = (0..12).map(|n| format!("n{n:02}")).collect();
+        let mut endless = claim("endless");
+        endless["spec"]["devices"]["requests"][0]["exactly"]["count"] = json!(16);
+        endless["spec"]["devices"]["constraints"] = json!([{"matchAttribute": "d/group"}]);
+        let mut objects = vec![endless, claim("c"), card_class()];
+        for node in &nodes {
+            // Of no group there are sixteen, and no two devices of one are alike to the search.
+            let names: Vec<String> = (0..60).map(|n| format!("d{n:02}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let mut slice = cards(node, &names);
+            let devices = slice["spec"]["devices"].as_array_mut().unwrap();
+            for (n, device) in devices.iter_mut().enumerate() {
+                device["attributes"] = json!({"group": {"int": n / 15}});
+            }
+            objects.push(slice);
+        }
+        let hosts = nodes.iter().map(|name| node(name, json!({}), json!({})));
+        let mut cluster = snapshot(hosts.collect(), vec![]);
+        cluster.devices = Arc::new(devices(&objects));
+        assert_eq!(
+            refused(&pod(using(&["endless"])), &cluster).message(None),
+            "0/12 nodes are available: 12 timed out trying to allocate devices."
+        );
+        // What is left of the decision is enough for what is simple, and for it to be reserved.
+        let simple = pod(using(&["c"]));
+        let decision = schedule(&simple, &cluster, &Profile::default(), 0, &mut |_| 0);
+        let Decision::Bind { node, feasible, .. } = decision else {
+            panic!("{decision:?}");
+        };
+        assert_eq!(feasible, 12);
+        let plan = crate::plan::Plan::of(&cluster, &simple, &node, &Profile::default());
+        assert!(plan.claims.steps[0].gets.is_some());
     }
 
     #[test]

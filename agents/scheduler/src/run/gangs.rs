@@ -24,6 +24,7 @@ impl Scheduler {
     pub(super) async fn decide_gang(&mut self, key: gang::Key, first: Queued) {
         let mut waiting = self.world.queue.take_gang(&key);
         waiting.push(first);
+        self.world.snapshot.effort.renew(waiting.len());
         let begun = Instant::now();
         for queued in &mut waiting {
             queued.begun = Some(begun);

@@ -41,7 +41,7 @@ impl Scheduler {
     ) {
         let timeout = profile.args.volumes_timeout;
         let (client, feed) = (self.client.clone(), self.feed.clone());
-        let writers = self.pre_writers.clone();
+        let (writers, turns) = (self.pre_writers.clone(), self.claim_turns.clone());
         self.pre_binding.spawn(host::here(async move {
             let pod = &queued.pod;
             let mut written = Vec::new();
@@ -52,7 +52,7 @@ impl Scheduler {
                 result = bound.await.map_err(|words| ("VolumeBinding", words));
             }
             if result.is_ok() && !plan.claims.is_empty() {
-                let bound = bind_claims(&client, &writers, pod, &plan.claims, &mut written);
+                let bound = bind_claims(&client, &writers, &turns, pod, &plan.claims, &mut written);
                 let name = dynamic_resources::NAME;
                 result = bound.await.map_err(|words| (name, words));
             }

@@ -55,7 +55,7 @@ impl KeptOut {
 }
 
 impl World {
-    fn devices(&mut self) -> &mut Devices {
+    pub(crate) fn devices(&mut self) -> &mut Devices {
         Arc::make_mut(&mut self.snapshot.devices)
     }
 

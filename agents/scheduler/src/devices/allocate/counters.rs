@@ -12,6 +12,23 @@ pub(super) struct Counters<'a> {
 }
 
 impl<'a> Counters<'a> {
+    /// In how many steps [`Self::take`] finds out.
+    pub(super) fn cost(&self, candidate: Candidate<'a>) -> u64 {
+        let Candidate { device, pool, .. } = candidate;
+        if device.consumes.is_empty() {
+            return 0;
+        }
+        let consumed = device.consumes.iter().map(|one| one.counters.len());
+        let first = match self.left.contains_key(&device.id.pool) {
+            true => 0,
+            false => pool
+                .slices()
+                .map(|slice| slice.devices.len())
+                .sum::<usize>(),
+        };
+        (first + consumed.sum::<usize>()) as u64
+    }
+
     /// Takes what the device needs, if that is left.
     pub(super) fn take(
         &mut self,
@@ -74,13 +91,13 @@ fn in_pool<'a>(
     pool: &'a Pool,
     in_use: &dyn Fn(&DeviceId) -> bool,
 ) -> BTreeMap<(&'a str, &'a str), i128> {
-    let sets = pool.slices().iter().flat_map(|slice| &slice.counters);
+    let sets = pool.slices().flat_map(|slice| &slice.counters);
     let counters = sets.flat_map(|(set, counters)| {
         let counters = counters.iter();
         counters.map(move |(name, amount)| ((set.as_str(), name.as_str()), *amount))
     });
     let mut left: BTreeMap<(&str, &str), i128> = counters.collect();
-    let devices = pool.slices().iter().flat_map(|slice| &slice.devices);
+    let devices = pool.slices().flat_map(|slice| &slice.devices);
     for device in devices.filter(|device| !device.consumes.is_empty() && in_use(&device.id)) {
         for (counter, amount) in needs(device) {
             if let Some(left) = left.get_mut(&counter) {

@@ -56,7 +56,7 @@ fn of_requests<'a>(
 fn devices<'a>(offer: &Offer<'a>) -> Vec<(&'a Slice, &'a Device)> {
     let mut all = Vec::new();
     for (_, pool) in &offer.pools {
-        if pool.is_complete && pool.is_valid {
+        if pool.is_complete() && pool.is_valid() {
             for slice in pool.slices() {
                 all.extend(slice.devices.iter().map(|device| (&**slice, device)));
             }

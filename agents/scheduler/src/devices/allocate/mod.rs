@@ -71,25 +71,31 @@ impl Refusal {
     }
 }
 
-/// What may be done yet. One step is a look at a candidate; what an expression costs counts as well.
+/// What may be done yet. One step is a look at a candidate, a rule or a counter; what an expression costs counts as well.
 #[derive(Debug)]
-pub struct Work(Cell<u64>);
+pub struct Work {
+    left: Cell<u64>,
+    all: u64,
+}
 
 impl Work {
     /// So many steps.
     pub fn new(steps: u64) -> Work {
-        Work(Cell::new(steps))
+        Work {
+            left: Cell::new(steps),
+            all: steps,
+        }
     }
 
-    /// How many are left.
-    pub fn left(&self) -> u64 {
-        self.0.get()
+    /// How many were done.
+    pub fn done(&self) -> u64 {
+        self.all - self.left.get()
     }
 
     /// Whether there was enough left.
     pub fn spend(&self, steps: u64) -> bool {
-        let left = self.0.get();
-        self.0.set(left.saturating_sub(steps));
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(steps));
         left >= steps
     }
 }
@@ -103,7 +109,7 @@ pub fn allocate(
     let mut search = Search::new(claims, offer, work)?;
     match search.run()? {
         true => Ok(search.allotted()),
-        false if offer.pools.iter().any(|(_, pool)| !pool.is_valid) => Err(Refusal::InvalidPools),
+        false if offer.pools.iter().any(|(_, pool)| !pool.is_valid()) => Err(Refusal::InvalidPools),
         false => Err(Refusal::NoneFit),
     }
 }
@@ -164,6 +170,8 @@ struct Search<'a> {
     /// By claim and request.
     wanted: Vec<Vec<Wanted<'a>>>,
     rules: Vec<Vec<RuleState<'a>>>,
+    /// By claim: what it costs to look whether the rules hold with one device more.
+    rule_costs: Vec<u64>,
     counters: Counters<'a>,
     /// Which claims have a candidate.
     takers: Vec<Vec<usize>>,
@@ -389,6 +397,8 @@ impl Search<'_> {
             let known = matches!(&*taint.effect, "NoSchedule" | "NoExecute");
             !known || ask.tolerations.iter().any(|t| t.tolerates(taint))
         };
+        let cost = self.rule_costs[claim] + self.counters.cost(candidate);
+        self.spend(cost)?;
         if !candidate.device.taints.iter().all(tolerated)
             || !self.counters.take(candidate, self.offer.in_use)
         {

@@ -52,6 +52,7 @@ impl<'a> Search<'a> {
             work,
             wanted: Vec::with_capacity(claims.len()),
             rules: Vec::with_capacity(claims.len()),
+            rule_costs: Vec::with_capacity(claims.len()),
             counters: Counters::default(),
             takers: vec![Vec::new(); candidates.len()],
             candidates,
@@ -88,6 +89,9 @@ impl<'a> Search<'a> {
             })?;
             rules.push(state);
         }
+        let costs = claim.spec.rules.iter();
+        let costs = costs.map(|rule| 1 + rule.requests.len() as u64);
+        self.rule_costs.push(costs.sum());
         self.wanted.push(requests);
         self.rules.push(rules);
         Ok(())
@@ -184,7 +188,7 @@ fn candidates<'a>(offer: &Offer<'a>, work: &Work) -> Result<Vec<Candidate<'a>>, 
                 device,
                 slice,
                 pool,
-                is_usable: pool.is_complete && pool.is_valid,
+                is_usable: pool.is_complete() && pool.is_valid(),
             }));
         }
     }
@@ -195,7 +199,7 @@ fn candidates<'a>(offer: &Offer<'a>, work: &Work) -> Result<Vec<Candidate<'a>>, 
 }
 
 fn must_be_whole(id: &PoolId, pool: &Pool) -> Result<(), String> {
-    let why = match (pool.is_complete, pool.is_valid) {
+    let why = match (pool.is_complete(), pool.is_valid()) {
         (false, _) => "being updated",
         (true, false) => "invalid",
         (true, true) => return Ok(()),
@@ -213,6 +217,9 @@ fn judge(
     work: &Work,
 ) -> Result<bool, Refusal> {
     let device = candidate.device;
+    if !work.spend(1 + wanted.ask.capacity.len() as u64) {
+        return Err(Refusal::TooLong);
+    }
     if device.conditional {
         return Ok(false);
     }
@@ -229,7 +236,7 @@ fn judge(
         && (!candidate.slice.per_device || device.nodes.have(offer.node, offer.labels)))
 }
 
-/// What running an expression costs at least.
+/// What running an expression costs at least, beside showing it what the device is.
 const EXPRESSION_COST: u64 = 10;
 
 fn all_match(
@@ -238,9 +245,10 @@ fn all_match(
     device: &Device,
     work: &Work,
 ) -> Result<bool, Refusal> {
+    let shown = (device.attributes.len() + device.capacity.len()) as u64;
     for (at, selector) in selectors.iter().enumerate() {
         let (matches, cost) = selector.matches(device);
-        if !work.spend(cost + EXPRESSION_COST) {
+        if !work.spend(cost + EXPRESSION_COST + shown) {
             return Err(Refusal::TooLong);
         }
         match matches {
