@@ -68,7 +68,21 @@ pub fn preempt(
     others: &Others,
     offset: usize,
 ) -> Preemption {
-    match candidates(pod, snapshot, profile, diagnosis, budgets, others, offset) {
+    let trial = &mut snapshot.clone();
+    preempt_in(pod, trial, profile, diagnosis, budgets, others, offset)
+}
+
+/// The same over a cluster of one's own, which is changed meanwhile and in the end has everybody where he was.
+pub(crate) fn preempt_in(
+    pod: &Pod,
+    trial: &mut Snapshot,
+    profile: &Profile,
+    diagnosis: &Diagnosis,
+    budgets: &[Budget],
+    others: &Others,
+    offset: usize,
+) -> Preemption {
+    match candidates(pod, trial, profile, diagnosis, budgets, others, offset) {
         Ok(candidates) => cheapest(candidates),
         Err(preemption) => preemption,
     }
@@ -86,10 +100,10 @@ pub(crate) fn cheapest(candidates: Vec<Candidate>) -> Preemption {
     }
 }
 
-/// Where room could be made: at least one node, or what is to be said instead. Otherwise as [`preempt`].
+/// Where room could be made: at least one node, or what is to be said instead. Otherwise as [`preempt_in`].
 pub(crate) fn candidates(
     pod: &Pod,
-    snapshot: &Snapshot,
+    trial: &mut Snapshot,
     profile: &Profile,
     diagnosis: &Diagnosis,
     budgets: &[Budget],
@@ -100,7 +114,7 @@ pub(crate) fn candidates(
         let words = "not eligible due to preemptionPolicy=Never.";
         return Err(Preemption::Useless(words.into()));
     }
-    if victims_are_leaving(pod, snapshot, diagnosis) {
+    if victims_are_leaving(pod, trial, diagnosis) {
         let words = "not eligible due to a terminating pod on the nominated node.";
         return Err(Preemption::Waiting(words.into()));
     }
@@ -119,16 +133,19 @@ pub(crate) fn candidates(
     // Prepared once, so that what may be done for a decision is not done again for every node.
     let mut filters = profile.filters.iter();
     let devices = filters.find(|filter| filter.name == dynamic_resources::NAME);
-    let devices = devices.map(|filter| (filter.prepare)(pod, snapshot, &profile.args));
-    let has_devices = |node: &str| match (&devices, snapshot.node(node)) {
-        (Some(Prepared::RejectAll(rejection)), _) => Err(rejection.clone()),
-        (Some(Prepared::Only(_, check) | Prepared::Each(check)), Some(info)) => check(info),
+    let claims = trial.with_devices_only();
+    let devices = devices.map(|filter| (filter.prepare)(pod, &claims, &profile.args));
+    let has_devices = |info: &NodeInfo| match &devices {
+        Some(Prepared::RejectAll(rejection)) => Err(rejection.clone()),
+        Some(Prepared::Only(_, check) | Prepared::Each(check)) => check(info),
         _ => Ok(()),
     };
     let (mut candidates, mut pointless) = (Vec::new(), BTreeSet::new());
-    let mut trial = snapshot.clone();
     // Room that is kept for others of at least this priority is not there to be made once more.
-    for (node, other) in snapshot.nominated_above(pod.priority, &pod.uid) {
+    let nominated = trial.nominated_above(pod.priority, &pod.uid);
+    let nominated = nominated.map(|(node, other)| (node.to_owned(), other.clone()));
+    let nominated: Vec<(String, Arc<Pod>)> = nominated.collect();
+    for (node, other) in &nominated {
         trial.assume(other.clone(), node);
     }
     let start = if promising.is_empty() {
@@ -137,15 +154,7 @@ pub(crate) fn candidates(
         offset % promising.len()
     };
     for name in promising[start..].iter().chain(&promising[..start]) {
-        let found = select_victims(
-            pod,
-            &mut trial,
-            profile,
-            name,
-            budgets,
-            others,
-            &has_devices,
-        );
+        let found = select_victims(pod, trial, profile, name, budgets, others, &has_devices);
         match found {
             // What keeps the pod away is not that there is no room.
             Ok(candidate) if candidate.victims.is_empty() => {
@@ -157,6 +166,10 @@ pub(crate) fn candidates(
         if candidates.len() >= wanted {
             break;
         }
+    }
+    for (node, other) in nominated {
+        trial.remove_pod(&other.uid);
+        trial.nominate(other, &node);
     }
     let pointless: Vec<String> = pointless.into_iter().collect();
     match pointless.as_slice() {

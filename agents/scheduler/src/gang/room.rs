@@ -1,7 +1,7 @@
 //! Room for a group: which pods have to go so that as many of the group fit as it needs. All of them or none.
 //!
 //! First every pod of the group gets a node that nobody has to leave for it, if there is one. For each of the others, as long as
-//! the group needs more, the cheapest node is taken as for a pod that is alone ([`preempt`]), over what was decided for those
+//! the group needs more, the cheapest node is taken as for a pod that is alone ([`preempt_in`]), over what was decided for those
 //! before. In the end those are spared whose going was of no use in the light of the rest, the most important first.
 
 use super::Key;
@@ -10,7 +10,7 @@ use super::place::{depends_on_others, fares_as};
 use crate::config::Profile;
 use crate::object::Pod;
 use crate::plan::Plan;
-use crate::preempt::{Budget, Preemption, fits, in_order_of_reprieve, preempt};
+use crate::preempt::{Budget, Preemption, fits, in_order_of_reprieve, preempt_in};
 use crate::queue::Queued;
 use crate::schedule::{Decision, schedule};
 use crate::snapshot::Snapshot;
@@ -218,9 +218,10 @@ impl Trial<'_> {
         // What the pod hoped for before does not keep it from looking elsewhere.
         let mut asking = (*pod).clone();
         asking.nominated_node = String::new();
-        let (cluster, budgets, others) = (&self.cluster, &self.budgets, &self.others);
+        let (budgets, others) = (&self.budgets, &self.others);
         let offset = pick(diagnosis.nodes.max(1));
-        match preempt(
+        let cluster = &mut self.cluster;
+        match preempt_in(
             &asking, cluster, &profile, &diagnosis, budgets, others, offset,
         ) {
             Preemption::Evict { node, victims } => {

@@ -7,7 +7,7 @@ use crate::gang::Others;
 use crate::object::Pod;
 use crate::plugins::{Rejection, dynamic_resources};
 use crate::schedule::Filters;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{NodeInfo, Snapshot};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(super) fn select_victims(
     node: &str,
     budgets: &[Budget],
     others: &Others,
-    has_devices: &dyn Fn(&str) -> Result<(), Rejection>,
+    has_devices: &dyn Fn(&NodeInfo) -> Result<(), Rejection>,
 ) -> Result<Candidate, Rejection> {
     let lower: Vec<Arc<Pod>> = trial
         .node(node)
@@ -41,7 +41,7 @@ pub(super) fn select_victims(
         trial.remove_pod(&victim.uid);
     }
     let selected = fits(pod, trial, profile, node)
-        .and_then(|()| has_devices(node))
+        .and_then(|()| trial.node(node).map_or(Ok(()), has_devices))
         .map(|()| reprieve(pod, trial, profile, node, lower.clone(), budgets));
     for victim in lower {
         if !trial.holds(&victim.uid) {
