@@ -35,7 +35,7 @@ pub struct DeviceId {
 
 impl DeviceId {
     /// From the fields of a result.
-    pub(super) fn compile(object: &Value) -> DeviceId {
+    pub(crate) fn compile(object: &Value) -> DeviceId {
         DeviceId {
             pool: PoolId {
                 driver: text(object, "/driver").into(),
