@@ -167,13 +167,16 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
     response
 }
 
-/// Whether the request only tries, for figures: what it says is not looked through yet.
+/// Whether the request only tries, for figures: what it says is not looked through yet. Said twice it is said once.
 fn dry_run_of(query: &Query) -> &'static str {
-    match query.get("dryRun") {
-        None | Some("") => "",
-        Some("All") => "All",
-        Some(_) => "invalid",
+    let mut label = "";
+    for value in query.all("dryRun") {
+        match value {
+            "All" => label = "All",
+            _ => return "invalid",
+        }
     }
+    label
 }
 
 /// What the client calls the request, or a new name for it.
@@ -744,6 +747,19 @@ async fn page(context: &Context) -> Option<Response> {
 mod tests {
     use super::*;
     use body::Account;
+
+    #[test]
+    fn figures_tell_tries_from_deeds_and_from_nonsense() {
+        for (query, label) in [
+            ("limit=5", ""),
+            ("dryRun=All", "All"),
+            ("dryRun=All&dryRun=All", "All"),
+            ("dryRun=", "invalid"),
+            ("dryRun=All&dryRun=Some", "invalid"),
+        ] {
+            assert_eq!(dry_run_of(&Query::parse(Some(query))), label, "{query}");
+        }
+    }
 
     #[test]
     fn only_own_signs_of_life_are_urgent() {

@@ -255,7 +255,15 @@ mod tests {
                 false,
                 ["WATCH", "namespace"],
             ),
+            (Method::HEAD, pods.into(), false, ["LIST", "namespace"]),
             (Method::GET, format!("{pods}/p"), false, ["GET", "resource"]),
+            (
+                Method::HEAD,
+                format!("{pods}/p"),
+                false,
+                ["GET", "resource"],
+            ),
+            (Method::HEAD, "/healthz".into(), false, ["GET", ""]),
             (Method::POST, pods.into(), false, ["POST", "resource"]),
             (
                 Method::PUT,
