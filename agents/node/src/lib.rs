@@ -9,6 +9,7 @@ mod agent;
 mod clock;
 mod etc;
 mod follow;
+mod guard;
 pub mod hollow;
 mod local_path;
 mod logs;
@@ -71,7 +72,7 @@ pub struct ServerIdentity {
     pub key_pem: String,
     /// CA that client certificates are verified against, PEM.
     pub client_ca_pem: String,
-    /// Common names of the clients that are let in: the API server's kubelet client.
+    /// Common names of the clients that may do everything: the API server's kubelet client.
     pub client_names: Vec<String>,
 }
 
@@ -169,6 +170,7 @@ pub async fn run(
         .map_err(data_dir)?;
     let server = server::Server::bind(config.listen, &config.server).await?;
     let port = server.port();
+    let guard = guard::Guard::new(client.clone(), &config.node_name);
     let agent = agent::Agent::new(config, client, &cancel);
     tracing::info!(node = %agent.config.node_name, port, runtime = agent.runtime.scheme(), "node agent starts");
     tokio::select! {
@@ -181,7 +183,7 @@ pub async fn run(
         () = node::keep_lease(agent.clone()) => {}
         () = routes::keep(agent.clone()) => {}
         () = stats::keep(agent.clone()) => {}
-        () = server.serve(server::router(agent.clone())) => {}
+        () = server.serve(server::router(agent.clone()), Some(guard)) => {}
     }
     agent.drop_workers();
     Ok(())

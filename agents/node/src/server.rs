@@ -1,7 +1,8 @@
 //! The node's HTTPS API, which the API server uses: health, pods, logs, exec, attach and port-forward.
 //!
-//! A client must show a certificate of the cluster's CA whose common name is among the configured ones; there is no
-//! other way in, since exec is root on the node. HTTP/1.1 only: WebSockets upgrade its connections.
+//! A client that shows a certificate of the cluster's CA whose common name is among the configured ones may do everything;
+//! of all others the API is asked ([`crate::guard`]), since exec is root on the node. HTTP/1.1 only: WebSockets upgrade its
+//! connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::agent::Agent;
+use crate::guard::{Guard, asker};
 use crate::pod::plan::Observation;
 use crate::portforward::Patience;
 use crate::runtime::{ExecRequest, Observed};
@@ -70,8 +72,8 @@ impl Server {
         self.port
     }
 
-    /// Serves until dropped; every connection ends with it.
-    pub(crate) async fn serve(mut self, router: Router) {
+    /// Serves until dropped; every connection ends with it. Without a guard only configured clients are let in.
+    pub(crate) async fn serve(mut self, router: Router, guard: Option<Arc<Guard>>) {
         let mut connections = JoinSet::new();
         loop {
             while connections.len() >= CONNECTIONS_MAX {
@@ -87,13 +89,11 @@ impl Server {
                 }
             };
             self.take_identity();
-            let (acceptor, names, router) = (
-                self.acceptor.clone(),
-                self.client_names.clone(),
-                router.clone(),
-            );
+            let (acceptor, router) = (self.acceptor.clone(), router.clone());
+            let (names, guard) = (self.client_names.clone(), guard.clone());
             connections.spawn(async move {
-                if let Err(error) = connection(stream, acceptor, &names, router).await {
+                let door = (&*names, guard);
+                if let Err(error) = connection(stream, acceptor, door, router).await {
                     tracing::debug!(error, "a connection ended with an error");
                 }
             });
@@ -139,6 +139,7 @@ pub(crate) fn acceptor(identity: &ServerIdentity) -> Result<TlsAcceptor, String>
         Arc::new(roots),
         provider.clone(),
     )
+    .allow_unauthenticated()
     .build()
     .map_err(|error| error.to_string())?;
     let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(text)?;
@@ -155,7 +156,7 @@ pub(crate) fn acceptor(identity: &ServerIdentity) -> Result<TlsAcceptor, String>
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
-    names: &[String],
+    (names, guard): (&[String], Option<Arc<Guard>>),
     router: Router,
 ) -> Result<(), String> {
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
@@ -163,13 +164,14 @@ async fn connection(
         .map_err(|_| "TLS handshake timed out")?
         .map_err(|error| error.to_string())?;
     let certificates = stream.get_ref().1.peer_certificates();
-    let name = certificates
-        .and_then(|chain| common_name(chain.first()?))
-        .unwrap_or_default();
-    let router = if names.contains(&name) {
-        router
-    } else {
-        forbidden(&name)
+    let shown = certificates.and_then(|chain| subject(chain.first()?));
+    let router = match (shown, guard) {
+        (Some((name, _)), _) if names.contains(&name) => router,
+        (shown, Some(guard)) => {
+            let shown = shown.map(|(name, organizations)| asker(&name, &organizations));
+            guard.before(router, shown)
+        }
+        (shown, None) => forbidden(&shown.unwrap_or_default().0),
     };
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
@@ -182,10 +184,15 @@ async fn connection(
     connection.await.map_err(|error| error.to_string())
 }
 
-fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+/// The name and the groups that a certificate is for. Nobody's, where they cannot be read.
+fn subject(certificate: &CertificateDer<'_>) -> Option<(String, Vec<String>)> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let name = parsed.subject().iter_common_name().next()?;
-    name.as_str().ok().map(str::to_owned)
+    let subject = parsed.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    let organizations = subject.iter_organization();
+    let organizations = organizations.map(|one| one.as_str().map(str::to_owned));
+    let organizations = organizations.collect::<Result<_, _>>().ok()?;
+    (!name.is_empty()).then_some((name, organizations))
 }
 
 fn forbidden(name: &str) -> Router {

@@ -229,7 +229,7 @@ pub async fn run(
     let engine = engine::Engine::new(nodes, names, template, world, clients, clock, &cancel);
     let serving = async {
         match server {
-            Some(server) => server.serve(answers).await,
+            Some(server) => server.serve(answers, None).await,
             None => std::future::pending().await,
         }
     };

@@ -42,8 +42,26 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
     assert_eq!(phase(web.as_ref()), "Running");
     assert!(first(web.as_ref(), "containerID").starts_with("hollow://"));
     assert_eq!(node.get("/healthz").await, (200, "ok".to_owned()));
-    assert_eq!(node.get_as_stranger("/healthz").await.0, 403);
-    assert!(!node.answers_without_certificate().await);
+    let (status, text) = node.get_as_stranger("/healthz").await;
+    let refused =
+        "Forbidden (user=somebody, verb=get, resource=nodes, subresource(s)=[healthz proxy])\n";
+    assert_eq!((status, text.as_str()), (403, refused));
+    let unauthorized = (401, "Unauthorized".to_owned());
+    assert_eq!(node.get_with_token("/metrics", None).await, unauthorized);
+    assert_eq!(
+        node.get_with_token("/pods", Some("bad")).await,
+        unauthorized
+    );
+    for (path, code) in [
+        ("/metrics", 200),
+        ("/metrics/cadvisor", 200),
+        ("/pods", 200),
+        ("/stats/summary", 403),
+        ("/exec/default/web/c?command=id&output=1", 403),
+    ] {
+        let (status, text) = node.get_with_token(path, Some("good")).await;
+        assert_eq!(status, code, "{path}: {text}");
+    }
     assert!(node.get("/pods").await.1.contains("\"web\""));
     let (status, log) = node.get("/containerLogs/default/web/c").await;
     assert!(status == 200 && log.contains("simulated"), "{log}");

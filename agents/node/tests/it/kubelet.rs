@@ -11,7 +11,6 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -187,8 +186,8 @@ impl Node {
         self.get_as(&self.stranger, path).await
     }
 
-    /// Whether somebody who shows no certificate gets any answer.
-    pub(crate) async fn answers_without_certificate(&self) -> bool {
+    /// The same as somebody who shows no certificate, and perhaps a token.
+    pub(crate) async fn get_with_token(&self, path: &str, token: Option<&str>) -> (u16, String) {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -196,30 +195,27 @@ impl Node {
         let config = config
             .with_root_certificates(self.roots.clone())
             .with_no_client_auth();
-        let stream = TcpStream::connect(("127.0.0.1", self.port()))
-            .await
-            .unwrap();
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let name = ServerName::try_from("127.0.0.1").unwrap();
-        let Ok(mut stream) = connector.connect(name, stream).await else {
-            return false;
-        };
-        let request = b"GET /healthz HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
-        let mut answer = Vec::new();
-        // Where the refusal comes after the handshake, either may fail.
-        let _ = stream.write_all(request).await;
-        let _ = stream.read_to_end(&mut answer).await;
-        !answer.is_empty()
+        self.ask(&Arc::new(config), path, token).await
     }
 
     async fn get_as(&self, tls: &Arc<rustls::ClientConfig>, path: &str) -> (u16, String) {
+        self.ask(tls, path, None).await
+    }
+
+    async fn ask(
+        &self,
+        tls: &Arc<rustls::ClientConfig>,
+        path: &str,
+        token: Option<&str>,
+    ) -> (u16, String) {
         let io = hyper_util::rt::TokioIo::new(self.connect(tls).await);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
         let connection = tokio::spawn(connection);
-        let request = http::Request::get(path)
-            .header("host", "node")
-            .body(String::new())
-            .unwrap();
+        let mut request = http::Request::get(path).header("host", "node");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(String::new()).unwrap();
         let response = sender.send_request(request).await.unwrap();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
