@@ -19,6 +19,7 @@ const SOURCES: &[&str] = &[
     "agents/node/src/metrics.rs",
     "agents/node/src/stats/cadvisor.rs",
     "agents/node/src/stats/own.rs",
+    "agents/node/src/stats/volumes.rs",
 ];
 /// How such names begin.
 const HEADS: &[&str] = &[

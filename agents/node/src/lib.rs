@@ -183,6 +183,7 @@ pub async fn run(
         () = node::keep_lease(agent.clone()) => {}
         () = routes::keep(agent.clone()) => {}
         () = stats::keep(agent.clone()) => {}
+        () = stats::volumes::keep(agent.clone()) => {}
         () = server.serve(server::router(agent.clone()), Some(guard)) => {}
     }
     agent.drop_workers();

@@ -279,6 +279,7 @@ async fn stats_summary(
 async fn own_metrics(State(agent): State<Arc<Agent>>) -> Response {
     let snapshot = stats::snapshot(&agent).await;
     let mut text = stats::own(&agent.config.node_name, snapshot.as_ref().ok());
+    text.push_str(&agent.stats.volumes.exposed(clock::now()));
     text.push_str(&metrics::of_process());
     exposed(text)
 }

@@ -121,6 +121,9 @@ impl Worker {
             let found = found.map_err(|error| failure(&error.message))?;
             let place = claimed::place(&claim, &found, &self.agent.config.node_name)
                 .map_err(|text| failure(&text))?;
+            let uid = &self.pod.metadata.uid;
+            let volumes = &self.agent.stats.volumes;
+            volumes.found(namespace, &name, uid, &place);
             self.claimed.insert(volume.name.clone(), place);
         }
         Ok(self.claimed.clone())

@@ -11,6 +11,7 @@ mod own;
 pub(crate) mod pressure;
 mod summary;
 mod usage;
+pub(crate) mod volumes;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +40,7 @@ const STALE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(crate) struct Stats {
     state: Mutex<State>,
+    pub(crate) volumes: volumes::Volumes,
 }
 
 #[derive(Default)]
