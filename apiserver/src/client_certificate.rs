@@ -13,7 +13,6 @@ use rustls::DigitallySignedStruct;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 
@@ -126,13 +125,8 @@ impl Trust {
 
     /// An error unless every certificate of `ca_pem` is usable, and there is one.
     pub(crate) fn of(ca_pem: &str) -> Result<Trust, String> {
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-            let added = certificate
-                .map_err(|error| error.to_string())
-                .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
-            added.map_err(|error| format!("an authority of clients is not usable: {error}"))?;
-        }
+        let roots = trust::authorities(ca_pem.as_bytes())
+            .map_err(|error| format!("an authority of clients is not usable: {error}"))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()

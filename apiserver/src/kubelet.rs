@@ -11,13 +11,13 @@ use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::ServerName;
 use schema::Object;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use trust::Servers;
 
 use crate::config::{Config, KubeletIdentity};
 use crate::held::Held;
@@ -182,28 +182,11 @@ impl Kubelets {
 }
 
 fn connector(ca_pem: &str, identity: &KubeletIdentity) -> Result<TlsConnector, String> {
-    let config = client_config(ca_pem, &identity.certificate_pem, &identity.key_pem)
-        .map_err(|error| error.to_string())?;
+    let servers = Servers::Of(trust::authorities(ca_pem.as_bytes())?);
+    let certificate = identity.certificate_pem.as_bytes();
+    let shown = (certificate, identity.key_pem.as_bytes());
+    let config = trust::client_config(servers, Some(shown))?;
     Ok(TlsConnector::from(Arc::new(config)))
-}
-
-fn client_config(
-    ca: &str,
-    certificate: &str,
-    key: &str,
-) -> Result<rustls::ClientConfig, Box<dyn std::error::Error>> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-        roots.add(certificate?)?;
-    }
-    let chain =
-        CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)?)
 }
 
 #[cfg(test)]

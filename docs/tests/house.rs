@@ -10,6 +10,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     ("host", "store/host", &[]),
     ("base2histogram", "store/histogram", &[]),
     ("cron", "store/cron", &[]),
+    ("trust", "store/trust", &[]),
     ("kv", "store/kv", &[]),
     ("store", "store", &["host", "kv"]),
     ("schema", "apiserver/schema", &[]),
@@ -29,9 +30,18 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     (
         "apiserver",
         "apiserver",
-        &["host", "kv", "schema", "resources", "auth", "spdy", "cel"],
+        &[
+            "host",
+            "trust",
+            "kv",
+            "schema",
+            "resources",
+            "auth",
+            "spdy",
+            "cel",
+        ],
     ),
-    ("agent-runtime", "agents/runtime", &["host"]),
+    ("agent-runtime", "agents/runtime", &["host", "trust"]),
     (
         "controllers",
         "agents/controllers",
@@ -42,7 +52,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
         "agents/scheduler",
         &["host", "agent-runtime", "cel"],
     ),
-    ("node-agent", "agents/node", &["agent-runtime"]),
+    ("node-agent", "agents/node", &["agent-runtime", "trust"]),
     (
         "agents",
         "agents",

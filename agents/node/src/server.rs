@@ -19,13 +19,13 @@ use axum::routing::{MethodRouter, any, get};
 use futures::StreamExt;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use trust::Identity;
 
 use crate::agent::Agent;
 use crate::guard::{Guard, asker};
@@ -124,30 +124,24 @@ impl Server {
 }
 
 pub(crate) fn acceptor(identity: &ServerIdentity) -> Result<TlsAcceptor, String> {
-    let text = |error: rustls_pki_types::pem::Error| error.to_string();
-    let certificates = |pem: &str| {
-        CertificateDer::pem_slice_iter(pem.as_bytes())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(text)
-    };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in certificates(&identity.client_ca_pem)? {
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
+    let clients = trust::authorities(identity.client_ca_pem.as_bytes())?;
+    let Identity { chain, key } = Identity::of_pem(
+        identity.certificate_pem.as_bytes(),
+        identity.key_pem.as_bytes(),
+    )?;
     let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
-        Arc::new(roots),
+        Arc::new(clients),
         provider.clone(),
     )
     .allow_unauthenticated()
     .build()
     .map_err(|error| error.to_string())?;
-    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(text)?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(&identity.certificate_pem)?, key)
+        .with_single_cert(chain, key)
         .map_err(|error| error.to_string())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))

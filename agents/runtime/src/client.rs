@@ -12,13 +12,12 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use trust::Servers;
 
 /// Any error that may cross a tower service.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -868,34 +867,18 @@ fn tls_config(
     ca_pem: &str,
     identity: &Identity,
 ) -> Result<rustls::ClientConfig, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    for cert in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-        let cert = cert.map_err(|e| format!("CA certificate: {e}"))?;
-        roots
-            .add(cert)
-            .map_err(|e| format!("CA certificate: {e}"))?;
-    }
-    if roots.is_empty() && servers.iter().any(|s| !s.starts_with("http://")) {
+    let authorities = trust::authorities(ca_pem.as_bytes());
+    let authorities = authorities.map_err(|error| format!("CA certificate: {error}"))?;
+    if authorities.is_empty() && servers.iter().any(|s| !s.starts_with("http://")) {
         return Err("no CA certificate is given for a TLS server".into());
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| format!("TLS: {e}"))?;
-    let builder = builder.with_root_certificates(roots);
-    let mut tls = match identity {
+    let shown = match identity {
         Identity::Certificate { cert_pem, key_pem } => {
-            let chain = CertificateDer::pem_slice_iter(cert_pem.as_bytes())
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|e| format!("client certificate: {e}"))?;
-            let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
-                .map_err(|e| format!("client key: {e}"))?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|e| format!("client certificate: {e}"))?
+            Some((cert_pem.as_bytes(), key_pem.as_bytes()))
         }
-        _ => builder.with_no_client_auth(),
+        _ => None,
     };
+    let mut tls = trust::client_config(Servers::Of(authorities), shown)?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(tls)
 }

@@ -8,23 +8,10 @@ use bytes::Bytes;
 use http::{Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client as PooledClient;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Where systems keep their roots, in the order in which Go looks.
-const SYSTEM_FILES: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/tls/cacert.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
+use trust::Servers;
 
 /// Who a server has to be, and who we are to it. All PEM.
 #[derive(Clone, Default)]
@@ -33,7 +20,7 @@ pub struct Trust {
     pub insecure: bool,
     /// Whom its certificate has to name, if that is not the host of the URL; empty for that.
     pub server_name: String,
-    /// Whose certificates are trusted; empty for those of the system.
+    /// Whose certificates are trusted, or which certificates themselves; empty for those of the system's authorities.
     pub ca_pem: Vec<u8>,
     /// Certificate and key that are shown.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
@@ -110,93 +97,16 @@ pub fn from_base64(text: &str) -> Option<Vec<u8>> {
     base64::engine::general_purpose::STANDARD.decode(text).ok()
 }
 
-fn tls_config(trust: &Trust) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let anyone = Arc::new(Anyone(provider.signature_verification_algorithms));
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS: {error}"))?;
-    let builder = match trust.insecure {
-        true => builder.dangerous().with_custom_certificate_verifier(anyone),
-        false => builder.with_root_certificates(roots(&trust.ca_pem)?),
+fn tls_config(trust: &Trust) -> Result<rustls::ClientConfig, String> {
+    let servers = match trust.insecure {
+        true => Servers::Anyone,
+        false => Servers::Bundle(&trust.ca_pem),
     };
-    let mut tls = match &trust.identity {
-        Some((certificate, key)) => {
-            let unusable = |error: &dyn std::fmt::Display| format!("client certificate: {error}");
-            let chain = CertificateDer::pem_slice_iter(certificate)
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| unusable(&error))?;
-            let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| unusable(&error))?;
-            let config = builder.with_client_auth_cert(chain, key);
-            config.map_err(|error| unusable(&error))?
-        }
-        None => builder.with_no_client_auth(),
-    };
+    let shown = trust.identity.as_ref();
+    let shown = shown.map(|(certificate, key)| (certificate.as_slice(), key.as_slice()));
+    let mut tls = trust::client_config(servers, shown)?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(tls)
-}
-
-fn roots(ca_pem: &[u8]) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    if ca_pem.is_empty() {
-        let system = SYSTEM_FILES
-            .iter()
-            .find_map(|file| std::fs::read(file).ok());
-        for certificate in CertificateDer::pem_slice_iter(&system.unwrap_or_default()).flatten() {
-            // A root that this TLS cannot read is one less to trust.
-            let _ = roots.add(certificate);
-        }
-        return Ok(roots);
-    }
-    for certificate in CertificateDer::pem_slice_iter(ca_pem) {
-        let certificate = certificate.map_err(|error| format!("CA certificate: {error}"))?;
-        roots
-            .add(certificate)
-            .map_err(|error| format!("CA certificate: {error}"))?;
-    }
-    match roots.is_empty() {
-        true => Err("CA certificate: there is none in it".into()),
-        false => Ok(roots),
-    }
-}
-
-/// Takes any certificate whose key the server has.
-#[derive(Debug)]
-struct Anyone(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }
 
 #[cfg(test)]
@@ -205,6 +115,7 @@ mod tests {
     use rustls::server::WebPkiClientVerifier;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use trust::Identity;
 
     #[test]
     fn certificates_that_cannot_be_are_found_before_anything_is_sent() {
@@ -215,14 +126,17 @@ mod tests {
             ca_pem,
             ..Trust::default()
         });
-        assert_eq!(error.unwrap(), "CA certificate: there is none in it");
+        assert_eq!(
+            error.unwrap(),
+            "unable to load root certificates: unable to parse bytes as PEM block"
+        );
         let identity = Some((b"x".to_vec(), b"y".to_vec()));
         let error = made(Trust {
             identity,
             insecure: true,
             ..Trust::default()
         });
-        assert!(error.unwrap().starts_with("client certificate: "));
+        assert!(error.unwrap().starts_with("the client certificate: "));
         let server_name = "not a name".to_owned();
         let error = made(Trust {
             server_name,
@@ -297,17 +211,15 @@ CFWSbaXfLsrBE3Y9jdkzrZjSK2aVhq4R3P5ctLUw12iI/0faDeRj29js
     /// A server that says over TLS whether its client has shown a certificate.
     async fn tls_server() -> String {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let authority = Arc::new(roots(AUTHORITY.as_bytes()).unwrap());
+        let authority = Arc::new(trust::authorities(AUTHORITY.as_bytes()).unwrap());
         let clients = WebPkiClientVerifier::builder_with_provider(authority, provider.clone());
         let clients = clients.allow_unauthenticated().build().unwrap();
-        let chain = CertificateDer::pem_slice_iter(CERTIFICATE.as_bytes());
-        let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
-        let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
+        let identity = Identity::of_pem(CERTIFICATE.as_bytes(), KEY.as_bytes()).unwrap();
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_client_cert_verifier(clients)
-            .with_single_cert(chain, key)
+            .with_single_cert(identity.chain, identity.key)
             .unwrap();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -347,6 +259,12 @@ CFWSbaXfLsrBE3Y9jdkzrZjSK2aVhq4R3P5ctLUw12iI/0faDeRj29js
             ..trusted.clone()
         };
         assert_eq!(ask(known).await, Ok("true".to_owned()));
+        // Whoever has no authority gives its certificate itself.
+        let itself = Trust {
+            ca_pem: CERTIFICATE.into(),
+            ..trusted.clone()
+        };
+        assert_eq!(ask(itself).await, Ok("false".to_owned()));
         // It is not the host of the URL, and nobody else has signed it.
         let of_host = Trust {
             server_name: String::new(),

@@ -309,7 +309,7 @@ fn issuer(issuer: &IssuerFile, path: &Path, errors: &mut Vec<FieldError>) {
     }
     let bundle = issuer.certificate_authority.as_bytes();
     if !bundle.is_empty()
-        && let Err(error) = crate::outgoing::check_roots(bundle)
+        && let Err(error) = trust::check_bundle(bundle)
     {
         errors.push(FieldError::invalid(
             &path.child("certificateAuthority"),

@@ -8,9 +8,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioTimer;
+use trust::Servers;
 
 use super::connect::{Connector, OnHost};
-use super::{Destination, IDLE_MAX, IDLE_TIME_MAX, reason, roots};
+use super::{Destination, IDLE_MAX, IDLE_TIME_MAX, reason};
 use crate::world::World;
 
 /// Whom to take for the server.
@@ -36,14 +37,18 @@ impl Backend {
         trust: Trust<'_>,
         identity: Option<(&str, &str)>,
     ) -> Result<Backend, String> {
-        let roots = match trust {
-            Trust::Anyone => None,
+        let pem;
+        let servers = match trust {
+            Trust::Anyone => Servers::Anyone,
             Trust::Bundle(bundle) => {
                 let bundle = base64::engine::general_purpose::STANDARD.decode(bundle);
-                Some(bundle.map_err(|error| format!("unable to load root certificates: {error}"))?)
+                pem =
+                    bundle.map_err(|error| format!("unable to load root certificates: {error}"))?;
+                Servers::Bundle(&pem)
             }
         };
-        let tls = roots::config(roots.as_deref(), identity)?;
+        let identity = identity.map(|(certificate, key)| (certificate.as_bytes(), key.as_bytes()));
+        let tls = trust::client_config(servers, identity)?;
         let authority = destination.authority();
         let connector = Connector::new(world.clone(), destination, tls)?;
         let client = Client::builder(OnHost)

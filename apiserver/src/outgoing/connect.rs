@@ -54,14 +54,14 @@ impl Connector {
     pub(super) fn new(
         world: Arc<World>,
         destination: Destination,
-        tls: Arc<ClientConfig>,
+        tls: ClientConfig,
     ) -> Result<Connector, String> {
         let name = ServerName::try_from(destination.server_name());
         Ok(Connector {
             world,
             name: name.map_err(|error| error.to_string())?,
             destination,
-            tls: TlsConnector::from(tls),
+            tls: TlsConnector::from(Arc::new(tls)),
         })
     }
 

@@ -10,7 +10,6 @@ mod connect;
 mod endpoints;
 pub(crate) mod kubeconfig;
 pub(crate) mod review;
-mod roots;
 
 use std::error::Error as _;
 use std::fmt;
@@ -26,6 +25,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioTimer;
 use serde_json::Value;
 use tokio::time::Instant;
+use trust::Servers;
 
 use crate::status::quoted;
 use crate::world::World;
@@ -33,7 +33,6 @@ pub(crate) use backend::{Backend, Trust};
 pub(crate) use connect::dial;
 use connect::{Connector, Dial};
 pub(crate) use endpoints::{ResolveError, resolve};
-pub(crate) use roots::{check as check_roots, unverified};
 
 /// Connections to one peer that wait for their next request.
 const IDLE_MAX: usize = 25;
@@ -148,10 +147,9 @@ impl Peer {
         credentials: Credentials,
     ) -> Result<Peer, String> {
         let (destination, url) = of_url(url)?;
-        let certificate = credentials.certificate.as_ref();
-        let certificate =
-            certificate.map(|(certificate, key)| (certificate.as_str(), key.as_str()));
-        let tls = roots::config(Some(ca_pem), certificate)?;
+        let identity = credentials.certificate.as_ref();
+        let identity = identity.map(|(certificate, key)| (certificate.as_bytes(), key.as_bytes()));
+        let tls = trust::client_config(Servers::Bundle(ca_pem), identity)?;
         let peer = Peer::over(world, destination, url, tls)?;
         Ok(Peer {
             authorization: credentials.authorization,
@@ -166,14 +164,15 @@ impl Peer {
         url: String,
         ca_pem: &[u8],
     ) -> Result<Peer, String> {
-        Peer::over(world, destination, url, roots::client_config(ca_pem)?)
+        let tls = trust::client_config(Servers::Bundle(ca_pem), None)?;
+        Peer::over(world, destination, url, tls)
     }
 
     fn over(
         world: &Arc<World>,
         destination: Destination,
         url: String,
-        tls: Arc<rustls::ClientConfig>,
+        tls: rustls::ClientConfig,
     ) -> Result<Peer, String> {
         let connector = Connector::new(world.clone(), destination, tls)?;
         let client = Client::builder(connect::OnHost)

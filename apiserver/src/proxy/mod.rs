@@ -14,6 +14,7 @@ pub(crate) mod target;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -25,6 +26,7 @@ use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
+use trust::Servers;
 
 use crate::body;
 use crate::context::Context;
@@ -72,7 +74,8 @@ pub(crate) async fn open(address: SocketAddr, https: bool) -> Result<Box<dyn Str
     if !https {
         return Ok(Box::new(stream));
     }
-    let tls = TlsConnector::from(outgoing::unverified()?);
+    let tls = trust::client_config(Servers::Anyone, None)?;
+    let tls = TlsConnector::from(Arc::new(tls));
     let name = ServerName::from(address.ip());
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(Box::new(stream)),
