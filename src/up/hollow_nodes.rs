@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use super::{
-    POLL, Progress, READY_DEADLINE, STOP_PATIENCE, check_alive, node_ip, program, require_free,
-};
+use super::ports::require_free;
+use super::wait::{READY_DEADLINE, check_alive};
+use super::{POLL, Progress, STOP_PATIENCE, node_ip, program};
 use crate::hollow::{self, Hollow};
 use crate::local::{Home, Plan};
 use crate::probe::Probe;
