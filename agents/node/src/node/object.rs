@@ -1,0 +1,274 @@
+//! The Node object, and what its status says.
+
+use serde_json::{Value, json};
+
+use super::{Capacity, Health, Machine};
+use crate::local_path;
+use crate::{KUBELET_VERSION, NodeConfig, RuntimeKind};
+
+const IMAGE_NAMES_MAX: usize = 5;
+
+/// The Node object without its status.
+pub(crate) fn object(config: &NodeConfig) -> Value {
+    let architecture = architecture();
+    let mut labels = config.labels.clone();
+    for (key, value) in [
+        ("kubernetes.io/hostname", config.node_name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", architecture),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", architecture),
+    ] {
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    let mut annotations = json!({
+        "volumes.kubernetes.io/controller-managed-attach-detach": "true",
+        agent_runtime::local_path::ROOT: local_path::root(&config.data_dir),
+    });
+    if matches!(config.runtime, RuntimeKind::Hollow(_)) {
+        labels.insert("type".to_owned(), "hollow".to_owned());
+        annotations[agent_runtime::local_path::SIMULATED] =
+            json!("containers on this node are simulated, nothing runs");
+    }
+    let taints: Vec<Value> = config
+        .taints
+        .iter()
+        .map(|taint| json!({"key": taint.key, "value": taint.value, "effect": taint.effect}))
+        .collect();
+    let mut node = json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": config.node_name, "labels": labels, "annotations": annotations},
+        "spec": {},
+    });
+    if !taints.is_empty() {
+        node["spec"]["taints"] = Value::Array(taints);
+    }
+    node
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The node's status but for the times of its conditions.
+pub(crate) fn status(
+    config: &NodeConfig,
+    capacity: &Capacity,
+    machine: &Machine,
+    health: &Health,
+    port: u16,
+) -> Value {
+    let hollow = matches!(config.runtime, RuntimeKind::Hollow(_));
+    let info = health.runtime.clone().unwrap_or_default();
+    let pick = |pressure: bool, yes: (&str, &str), no: (&str, &str)| {
+        let (status, (reason, message)) = if pressure {
+            ("True", yes)
+        } else {
+            ("False", no)
+        };
+        json!({"status": status, "reason": reason, "message": message})
+    };
+    let mut conditions = vec![
+        (
+            "MemoryPressure",
+            pick(
+                health.memory_pressure,
+                (
+                    "KubeletHasInsufficientMemory",
+                    "kubelet has insufficient memory available",
+                ),
+                (
+                    "KubeletHasSufficientMemory",
+                    "kubelet has sufficient memory available",
+                ),
+            ),
+        ),
+        (
+            "DiskPressure",
+            pick(
+                health.disk_pressure,
+                ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+                ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            ),
+        ),
+        (
+            "PIDPressure",
+            pick(
+                false,
+                (
+                    "KubeletHasInsufficientPID",
+                    "kubelet has insufficient PID available",
+                ),
+                (
+                    "KubeletHasSufficientPID",
+                    "kubelet has sufficient PID available",
+                ),
+            ),
+        ),
+    ];
+    if hollow {
+        let message = "this node is hollow: containers are simulated, nothing runs";
+        conditions.push((
+            "ContainersSimulated",
+            json!({"status": "True", "reason": "HollowRuntime", "message": message}),
+        ));
+    }
+    conditions.push((
+        "Ready",
+        match &health.runtime {
+            Ok(_) => {
+                let mut message = "kubelet is posting ready status".to_owned();
+                if hollow {
+                    message.push_str("; containers are SIMULATED");
+                }
+                json!({"status": "True", "reason": "KubeletReady", "message": message})
+            }
+            Err(text) => {
+                let message = format!("container runtime is down: {text}");
+                json!({"status": "False", "reason": "KubeletNotReady", "message": message})
+            }
+        },
+    ));
+    let conditions: Vec<Value> = conditions
+        .into_iter()
+        .map(|(kind, mut condition)| {
+            condition["type"] = json!(kind);
+            condition
+        })
+        .collect();
+    let runtime_version = if info.version.is_empty() {
+        "docker://unknown".to_owned()
+    } else {
+        info.version
+    };
+    let images: Vec<Value> = health
+        .images
+        .iter()
+        .map(|image| {
+            let names: Vec<&String> = image.names.iter().take(IMAGE_NAMES_MAX).collect();
+            json!({"names": names, "sizeBytes": image.size_bytes})
+        })
+        .collect();
+    json!({
+        "capacity": capacity.quantities(false),
+        "allocatable": capacity.quantities(true),
+        "conditions": conditions,
+        "addresses": [
+            {"type": "InternalIP", "address": config.node_ip.to_string()},
+            {"type": "Hostname", "address": config.node_name},
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "nodeInfo": {
+            "machineID": machine.machine_id,
+            "systemUUID": machine.system_uuid,
+            "bootID": machine.boot_id,
+            "kernelVersion": machine.kernel_version,
+            "osImage": if hollow { "simulated" } else { machine.os_image.as_str() },
+            "containerRuntimeVersion": runtime_version,
+            "kubeletVersion": KUBELET_VERSION,
+            "kubeProxyVersion": "",
+            "operatingSystem": "linux",
+            "architecture": architecture(),
+        },
+        "images": images,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::RuntimeInfo;
+    use crate::{HollowConfig, ServerIdentity, Taint};
+
+    fn config(runtime: RuntimeKind) -> NodeConfig {
+        NodeConfig {
+            node_name: "n1".into(),
+            data_dir: "/nowhere".into(),
+            listen: ([127, 0, 0, 1], 0).into(),
+            runtime,
+            node_ip: [10, 0, 0, 1].into(),
+            cluster_domain: "cluster.local".into(),
+            cluster_dns: Vec::new(),
+            labels: [("zone".to_owned(), "a".to_owned())].into(),
+            taints: vec![Taint {
+                key: "k".into(),
+                value: "v".into(),
+                effect: "NoSchedule".into(),
+            }],
+            max_pods: 110,
+            server: tokio::sync::watch::Sender::new(ServerIdentity {
+                certificate_pem: String::new(),
+                key_pem: String::new(),
+                client_ca_pem: String::new(),
+                client_names: Vec::new(),
+            })
+            .subscribe(),
+        }
+    }
+
+    fn health(runtime: Result<RuntimeInfo, String>) -> Health {
+        Health {
+            runtime,
+            memory_pressure: false,
+            disk_pressure: true,
+            images: Vec::new(),
+        }
+    }
+
+    fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
+        status["conditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|c| c["type"] == kind)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_node_without_its_runtime_is_not_ready() {
+        let config = config(RuntimeKind::Docker);
+        let capacity = Capacity {
+            cpu_count: 2,
+            memory_bytes: 1 << 30,
+            disk_bytes: 1 << 30,
+            pods: 110,
+        };
+        let down = health(Err("no socket".into()));
+        let status = status(&config, &capacity, &Machine::default(), &down, 10250);
+        assert_eq!(condition(&status, "Ready")["status"], "False");
+        assert_eq!(
+            condition(&status, "Ready")["message"],
+            "container runtime is down: no socket"
+        );
+        assert_eq!(condition(&status, "DiskPressure")["status"], "True");
+        assert_eq!(status["capacity"]["memory"], "1048576Ki");
+        assert_eq!(status["allocatable"]["memory"], "946176Ki");
+        assert_eq!(status["daemonEndpoints"]["kubeletEndpoint"]["Port"], 10250);
+    }
+
+    #[test]
+    fn a_hollow_node_says_so_loudly() {
+        let config = config(RuntimeKind::Hollow(HollowConfig::default()));
+        let up = health(Ok(RuntimeInfo {
+            version: "hollow://1".into(),
+            ..RuntimeInfo::default()
+        }));
+        let status = status(&config, &Capacity::of(&config), &Machine::default(), &up, 1);
+        assert_eq!(condition(&status, "ContainersSimulated")["status"], "True");
+        assert!(
+            condition(&status, "Ready")["message"]
+                .as_str()
+                .unwrap()
+                .contains("SIMULATED")
+        );
+        let node = object(&config);
+        assert_eq!(node["metadata"]["labels"]["type"], "hollow");
+        assert_eq!(node["metadata"]["labels"]["zone"], "a");
+        assert_eq!(node["spec"]["taints"][0]["effect"], "NoSchedule");
+    }
+}
