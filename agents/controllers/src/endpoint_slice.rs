@@ -1,20 +1,24 @@
 //! EndpointSlices: the addresses behind a service, at most 100 to a slice, changed as little as possible.
 
+mod packing;
+mod written;
+
 use crate::manager::{Body, Controller};
-use crate::pod_control::controller_reference;
 use crate::world::{Caches, World};
 use agent_runtime::kinds::{
     Endpoint, EndpointConditions, EndpointPort, EndpointSlice, IntOrString, Labels, Node, Pod,
     Service, ServicePort,
 };
 use agent_runtime::plan::{Op, Plan};
-use agent_runtime::resource_ref::{ENDPOINT_SLICES, SERVICES};
+use agent_runtime::resource_ref::ENDPOINT_SLICES;
 use agent_runtime::selector::contains_all;
 use agent_runtime::{Cache, Key, Queue, timestamp};
+use packing::Packing;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+pub(crate) use written::{same_ports, written, written_ports};
 
 pub(crate) const CONTROLLER: Controller = Controller {
     name: "endpoint-slice-controller",
@@ -30,7 +34,6 @@ pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
 /// When the last change happened that the endpoints follow, so that it can be measured how long they took.
 pub(crate) const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const ZONE: &str = "topology.kubernetes.io/zone";
-const PER_SLICE_MAX: usize = 100;
 
 fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     let keys = queue.clone();
@@ -391,217 +394,6 @@ pub(crate) fn pod_reference(pod: &Pod) -> agent_runtime::kinds::ObjectReference 
         uid: pod.metadata.uid.clone(),
         ..Default::default()
     }
-}
-
-struct Packing<'a> {
-    service: &'a Service,
-    family: &'static str,
-    labels: Labels,
-    world: &'a World,
-    /// See [`trigger_time`].
-    trigger_time: Option<&'a str>,
-}
-
-impl Packing<'_> {
-    fn plan(
-        &self,
-        groups: Vec<(Ports, Vec<Endpoint>)>,
-        existing: &[Arc<EndpointSlice>],
-    ) -> Vec<Op> {
-        let mut groups = groups;
-        if groups.is_empty() {
-            // A service without endpoints has one empty slice, so that its consumers know that there are none.
-            groups.push((Vec::new(), Vec::new()));
-        }
-        let mut ops = Vec::new();
-        let mut used = vec![false; existing.len()];
-        for (ports, endpoints) in groups {
-            let candidates: Vec<usize> = (0..existing.len())
-                .filter(|i| {
-                    same_ports(&existing[*i].ports, &ports) && !existing[*i].metadata.is_deleting()
-                })
-                .collect();
-            let slices: Vec<&EndpointSlice> = candidates.iter().map(|i| &*existing[*i]).collect();
-            let (kept, fresh) = pack(&slices, endpoints);
-            for (index, content) in candidates.into_iter().zip(kept) {
-                if let Some(content) = content {
-                    used[index] = true;
-                    ops.extend(self.update(&existing[index], &content));
-                }
-            }
-            ops.extend(
-                fresh
-                    .into_iter()
-                    .map(|content| self.create(&ports, &content)),
-            );
-        }
-        let unused = existing
-            .iter()
-            .zip(&used)
-            .filter(|(slice, used)| !**used && !slice.metadata.is_deleting());
-        // Additions first: between two writes there should rather be too many endpoints than none.
-        ops.extend(unused.map(|(slice, _)| Op::delete(&ENDPOINT_SLICES, &slice.metadata)));
-        ops
-    }
-
-    fn update(&self, slice: &EndpointSlice, endpoints: &[Endpoint]) -> Option<Op> {
-        let same_labels = slice.metadata.labels == self.labels;
-        if same_labels && slice.endpoints == endpoints {
-            return None;
-        }
-        let mut metadata =
-            json!({"uid": slice.metadata.uid, "resourceVersion": slice.metadata.resource_version});
-        if !same_labels {
-            let gone = slice
-                .metadata
-                .labels
-                .keys()
-                .filter(|key| !self.labels.contains_key(*key))
-                .map(|key| (key.clone(), Value::Null));
-            let wanted = self
-                .labels
-                .iter()
-                .map(|(key, value)| (key.clone(), value.as_str().into()));
-            metadata["labels"] = gone.chain(wanted).collect::<serde_json::Map<_, _>>().into();
-        }
-        stamp(
-            &mut metadata,
-            self.trigger_time,
-            &slice.metadata.annotations,
-        );
-        Some(Op::merge(
-            &ENDPOINT_SLICES,
-            &slice.metadata,
-            json!({"metadata": metadata, "endpoints": written(endpoints)}),
-        ))
-    }
-
-    fn create(&self, ports: &Ports, endpoints: &[Endpoint]) -> Op {
-        let meta = &self.service.metadata;
-        let prefix = format!("{}-", meta.name);
-        let mut body = json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": self.family,
-            "metadata": {
-                "name": self.world.generate_name(&prefix), "generateName": prefix, "namespace": meta.namespace,
-                "labels": self.labels, "ownerReferences": [controller_reference(&SERVICES, meta)],
-            },
-            "endpoints": written(endpoints), "ports": written_ports(ports),
-        });
-        stamp(&mut body["metadata"], self.trigger_time, &Labels::new());
-        Op::create(&ENDPOINT_SLICES, &meta.namespace, body)
-    }
-}
-
-/// Endpoints as JSON; conditions are written in full, `false` included.
-pub(crate) fn written(endpoints: &[Endpoint]) -> Value {
-    endpoints
-        .iter()
-        .map(|endpoint| {
-            let mut value = json!(endpoint);
-            let EndpointConditions {
-                ready,
-                serving,
-                terminating,
-            } = endpoint.conditions;
-            value["conditions"] =
-                json!({"ready": ready, "serving": serving, "terminating": terminating});
-            value
-        })
-        .collect()
-}
-
-/// Ports as JSON; the name is written although it be empty.
-pub(crate) fn written_ports(ports: &[EndpointPort]) -> Value {
-    ports
-        .iter()
-        .map(|port| {
-            let mut value = json!(port);
-            value["name"] = port.name.clone().unwrap_or_default().into();
-            value
-        })
-        .collect()
-}
-
-/// A server may leave out an empty name.
-pub(crate) fn same_ports(a: &[EndpointPort], b: &[EndpointPort]) -> bool {
-    let named = |ports: &[EndpointPort]| {
-        ports
-            .iter()
-            .map(|p| EndpointPort {
-                name: Some(p.name.clone().unwrap_or_default()),
-                ..p.clone()
-            })
-            .collect::<Vec<_>>()
-    };
-    named(a) == named(b)
-}
-
-/// Spreads endpoints over slices: each stays where it is, new ones fill slices with room (a changed slice first), the
-/// rest makes new slices. `None` for a slice that is no longer needed.
-fn pack(
-    slices: &[&EndpointSlice],
-    endpoints: Vec<Endpoint>,
-) -> (Vec<Option<Vec<Endpoint>>>, Vec<Vec<Endpoint>>) {
-    let identity = |endpoint: &Endpoint| {
-        (
-            endpoint
-                .target_ref
-                .as_ref()
-                .map(|r| r.uid.clone())
-                .unwrap_or_default(),
-            endpoint.addresses.clone(),
-        )
-    };
-    let mut rest: BTreeMap<_, Endpoint> =
-        endpoints.into_iter().map(|e| (identity(&e), e)).collect();
-    if rest.is_empty() {
-        // One empty slice is enough.
-        let kept = (0..slices.len()).map(|i| (i == 0).then(Vec::new)).collect();
-        return (
-            kept,
-            if slices.is_empty() {
-                vec![Vec::new()]
-            } else {
-                Vec::new()
-            },
-        );
-    }
-    let mut kept: Vec<Vec<Endpoint>> = slices
-        .iter()
-        .map(|slice| {
-            slice
-                .endpoints
-                .iter()
-                .filter_map(|e| rest.remove(&identity(e)))
-                .collect()
-        })
-        .collect();
-    let mut order: Vec<usize> = (0..slices.len()).filter(|i| !kept[*i].is_empty()).collect();
-    order.sort_by_key(|i| {
-        (
-            kept[*i] == slices[*i].endpoints,
-            std::cmp::Reverse(kept[*i].len()),
-        )
-    });
-    let mut waiting: Vec<Endpoint> = rest.into_values().collect();
-    // A slice that becomes empty is reused before a new one is made.
-    order.extend((0..slices.len()).filter(|i| kept[*i].is_empty()));
-    for index in order {
-        let room = PER_SLICE_MAX
-            .saturating_sub(kept[index].len())
-            .min(waiting.len());
-        kept[index].extend(waiting.drain(..room));
-    }
-    let fresh = waiting
-        .chunks(PER_SLICE_MAX)
-        .map(<[Endpoint]>::to_vec)
-        .collect();
-    (
-        kept.into_iter()
-            .map(|content| (!content.is_empty()).then_some(content))
-            .collect(),
-        fresh,
-    )
 }
 
 #[cfg(test)]
