@@ -4,18 +4,19 @@
 //! can prove; the caller then checks that the service account and each bound object still exist with the uid
 //! of the claims ([`Claims::bound`]).
 
+mod claims;
+mod public_key;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
-use serde::{Deserialize, Serialize};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use crate::user::{
-    EXTRA_CREDENTIAL_ID, EXTRA_NODE_NAME, EXTRA_NODE_UID, EXTRA_POD_NAME, EXTRA_POD_UID, User,
-    service_account_username,
-};
+use crate::user::service_account_username;
+pub use claims::{Binding, Claims, Reference};
+pub use public_key::PublicKey;
 
 /// Clocks of clients and servers may differ by this much.
 pub const LEEWAY_SECONDS: i64 = 60;
@@ -31,11 +32,6 @@ const INJECTED_EXPIRATION_SECONDS: i64 = 3607;
 const EXTENDED_EXPIRATION_SECONDS: i64 = 365 * 24 * 3600;
 /// No honest token is longer.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
-/// DER of a SubjectPublicKeyInfo for an uncompressed P-256 point, up to the point's coordinates.
-const P256_SPKI_PREFIX: [u8; 27] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
-    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
-];
 
 /// Why a key cannot be used, or a token does not identify anybody (401).
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -67,13 +63,6 @@ pub enum Error {
     Subject,
 }
 
-/// Name and uid of an object that a token is bound to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reference {
-    pub name: String,
-    pub uid: String,
-}
-
 /// What a token is to say; the caller has looked up the objects.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -87,144 +76,6 @@ pub struct Request {
     pub expiration_seconds: i64,
     /// True when the audiences are the apiserver's own: only then may a token live longer than asked for.
     pub for_api: bool,
-}
-
-/// The payload of a token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
-    #[serde(with = "audiences")]
-    pub aud: Vec<String>,
-    pub exp: i64,
-    pub iat: i64,
-    pub iss: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub jti: String,
-    #[serde(rename = "kubernetes.io")]
-    pub kubernetes: Binding,
-    pub nbf: i64,
-    pub sub: String,
-}
-
-/// The claim `kubernetes.io`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Binding {
-    pub namespace: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<Reference>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pod: Option<Reference>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<Reference>,
-    pub serviceaccount: Reference,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub warnafter: Option<i64>,
-}
-
-impl Claims {
-    /// The objects that must still exist, as `(resource, namespace, reference)`. A missing node counts only
-    /// for a token without a pod, since a pod outlives a re-registered node.
-    pub fn bound(&self) -> Vec<(&'static str, &str, &Reference)> {
-        let own = &self.kubernetes;
-        let mut bound = vec![(
-            "serviceaccounts",
-            own.namespace.as_str(),
-            &own.serviceaccount,
-        )];
-        bound.extend(
-            own.secret
-                .iter()
-                .map(|secret| ("secrets", own.namespace.as_str(), secret)),
-        );
-        bound.extend(
-            own.pod
-                .iter()
-                .map(|pod| ("pods", own.namespace.as_str(), pod)),
-        );
-        if own.pod.is_none() {
-            bound.extend(own.node.iter().map(|node| ("nodes", "", node)));
-        }
-        bound
-    }
-
-    /// The user that the token stands for.
-    pub fn user(&self) -> User {
-        let own = &self.kubernetes;
-        let mut user = User::service_account(
-            &own.namespace,
-            &own.serviceaccount.name,
-            &own.serviceaccount.uid,
-        );
-        let mut extra = |key: &str, value: String| user.extra.insert(key.to_owned(), vec![value]);
-        if !self.jti.is_empty() {
-            extra(EXTRA_CREDENTIAL_ID, format!("JTI={}", self.jti));
-        }
-        for (reference, name_key, uid_key) in [
-            (&own.pod, EXTRA_POD_NAME, EXTRA_POD_UID),
-            (&own.node, EXTRA_NODE_NAME, EXTRA_NODE_UID),
-        ] {
-            if let Some(reference) = reference {
-                extra(name_key, reference.name.clone());
-                if !reference.uid.is_empty() {
-                    extra(uid_key, reference.uid.clone());
-                }
-            }
-        }
-        user
-    }
-}
-
-/// A public key with its id and the text of its web key.
-#[derive(Clone)]
-pub struct PublicKey {
-    id: String,
-    x: String,
-    y: String,
-    key: DecodingKey,
-}
-
-impl std::fmt::Debug for PublicKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PublicKey")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
-}
-
-impl PublicKey {
-    /// Reads a public key (`-----BEGIN PUBLIC KEY-----`) in PEM form.
-    pub fn from_pem(pem: &str) -> Result<Self, Error> {
-        let key = DecodingKey::from_ec_pem(pem.as_bytes()).map_err(|_| Error::Key)?;
-        let jwk = Jwk::from_decoding_key(&key, Some(Algorithm::ES256)).map_err(|_| Error::Key)?;
-        PublicKey::from_jwk(&jwk)
-    }
-
-    fn from_jwk(jwk: &Jwk) -> Result<Self, Error> {
-        let AlgorithmParameters::EllipticCurve(point) = &jwk.algorithm else {
-            return Err(Error::Key);
-        };
-        let coordinate = |text: &str| {
-            URL_SAFE_NO_PAD
-                .decode(text)
-                .ok()
-                .filter(|bytes| bytes.len() == 32)
-                .ok_or(Error::Key)
-        };
-        let (x, y) = (coordinate(&point.x)?, coordinate(&point.y)?);
-        let key = DecodingKey::from_ec_components(&point.x, &point.y).map_err(|_| Error::Key)?;
-        // The id is what Kubernetes uses: the digest of the public key's DER form.
-        let spki = [P256_SPKI_PREFIX.as_slice(), &x, &y].concat();
-        Ok(PublicKey {
-            id: URL_SAFE_NO_PAD.encode(Sha256::digest(spki)),
-            x: point.x.clone(),
-            y: point.y.clone(),
-            key,
-        })
-    }
-
-    /// The `kid` of tokens signed with the private half.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
 }
 
 /// Issues tokens. Holds the private key; deliberately without `Debug`.
@@ -466,39 +317,13 @@ fn decode_part<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, Error> {
     serde_json::from_slice(&bytes).map_err(|_| Error::Malformed)
 }
 
-/// `aud` is a string or a list of strings; we write a list.
-mod audiences {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
-    }
-
-    pub(super) fn serialize<S: Serializer>(
-        audiences: &[String],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        audiences.serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<String>, D::Error> {
-        Ok(match OneOrMany::deserialize(deserializer)? {
-            OneOrMany::One(audience) => vec![audience],
-            OneOrMany::Many(audiences) => audiences,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rcgen::{KeyPair, PublicKeyData};
+    use sha2::{Digest, Sha256};
 
     use super::*;
+    use crate::user::{EXTRA_CREDENTIAL_ID, EXTRA_NODE_NAME, EXTRA_POD_UID};
 
     const NOW: i64 = 1_800_000_000;
     const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
