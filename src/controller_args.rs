@@ -19,14 +19,15 @@ pub(crate) struct ControllerArgs {
     #[arg(long, env = "KONTIKI_CLUSTER_SIGNING_KEY_FILE", value_name = "FILE")]
     cluster_signing_key_file: Option<PathBuf>,
     /// Such certificates are valid for so many hours, or for less where less is asked for
-    #[arg(long, env = "KONTIKI_CLUSTER_SIGNING_HOURS", default_value_t = 8760, value_parser = clap::value_parser!(u32).range(1..=876_000))]
+    #[arg(long, value_name = "HOURS", env = "KONTIKI_CLUSTER_SIGNING_HOURS", default_value_t = 8760, value_parser = clap::value_parser!(u32).range(1..=876_000))]
     cluster_signing_hours: u32,
     /// Give each node a range of addresses for its pods (spec.podCIDR)
-    #[arg(long, env = "KONTIKI_ALLOCATE_NODE_CIDRS", default_value_t = true, action = ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", env = "KONTIKI_ALLOCATE_NODE_CIDRS", default_value_t = true, action = ArgAction::Set)]
     allocate_node_cidrs: bool,
     /// All these ranges: one, or one of IPv4 and one of IPv6, separated by a comma
     #[arg(
         long,
+        value_name = "CIDR",
         env = "KONTIKI_CLUSTER_CIDR",
         value_delimiter = ',',
         default_value = "10.128.0.0/9"
@@ -35,18 +36,25 @@ pub(crate) struct ControllerArgs {
     /// Size of a node's range of IPv4 addresses, as the leading bits that they have in common
     #[arg(
         long,
+        value_name = "BITS",
         alias = "node-cidr-mask-size-ipv4",
         env = "KONTIKI_NODE_CIDR_MASK_SIZE",
         default_value_t = 24
     )]
     node_cidr_mask_size: u8,
     /// Size of a node's range of IPv6 addresses
-    #[arg(long, env = "KONTIKI_NODE_CIDR_MASK_SIZE_IPV6", default_value_t = 64)]
+    #[arg(
+        long,
+        value_name = "BITS",
+        env = "KONTIKI_NODE_CIDR_MASK_SIZE_IPV6",
+        default_value_t = 64
+    )]
     node_cidr_mask_size_ipv6: u8,
     /// Who looks after Services of type LoadBalancer and nodes that wait for a cloud: `local` gives Services the addresses
     /// of nodes, where something (such as kube-proxy) has to serve them
     #[arg(
         long,
+        value_name = "PROVIDER",
         env = "KONTIKI_CLOUD_PROVIDER",
         value_enum,
         default_value_t = CloudProvider::None

@@ -21,11 +21,12 @@ pub(crate) struct AccessArgs {
     )]
     pub(crate) authentication_token_webhook_config: Option<PathBuf>,
     /// Version of the TokenReviews that it gets
-    #[arg(long, env = "KONTIKI_AUTHENTICATION_TOKEN_WEBHOOK_VERSION", default_value = "v1", value_parser = ["v1", "v1beta1"])]
+    #[arg(long, value_name = "VERSION", env = "KONTIKI_AUTHENTICATION_TOKEN_WEBHOOK_VERSION", default_value = "v1", value_parser = ["v1", "v1beta1"])]
     pub(crate) authentication_token_webhook_version: String,
     /// Its answers hold for so many seconds
     #[arg(
         long,
+        value_name = "SECONDS",
         env = "KONTIKI_AUTHENTICATION_TOKEN_WEBHOOK_CACHE_SECONDS",
         default_value_t = 120
     )]
@@ -43,6 +44,7 @@ pub(crate) struct AccessArgs {
     /// Common names of these proxies, separated by commas [default: any]
     #[arg(
         long,
+        value_name = "NAME",
         env = "KONTIKI_REQUESTHEADER_ALLOWED_NAMES",
         value_delimiter = ','
     )]
@@ -50,6 +52,7 @@ pub(crate) struct AccessArgs {
     /// Headers with the user's name
     #[arg(
         long,
+        value_name = "HEADER",
         env = "KONTIKI_REQUESTHEADER_USERNAME_HEADERS",
         value_delimiter = ',',
         default_value = "X-Remote-User"
@@ -58,6 +61,7 @@ pub(crate) struct AccessArgs {
     /// Headers with the user's uid
     #[arg(
         long,
+        value_name = "HEADER",
         env = "KONTIKI_REQUESTHEADER_UID_HEADERS",
         value_delimiter = ',',
         default_value = "X-Remote-Uid"
@@ -66,6 +70,7 @@ pub(crate) struct AccessArgs {
     /// Headers with the user's groups
     #[arg(
         long,
+        value_name = "HEADER",
         env = "KONTIKI_REQUESTHEADER_GROUP_HEADERS",
         value_delimiter = ',',
         default_value = "X-Remote-Group"
@@ -74,6 +79,7 @@ pub(crate) struct AccessArgs {
     /// Prefixes of headers with whatever else is known of the user
     #[arg(
         long,
+        value_name = "PREFIX",
         env = "KONTIKI_REQUESTHEADER_EXTRA_HEADERS_PREFIX",
         value_delimiter = ',',
         default_value = "X-Remote-Extra-"

@@ -63,25 +63,25 @@ impl RotationArgs {
 #[derive(Args)]
 pub(crate) struct WishArgs {
     /// Members of the control plane: 1 for a laptop, 3 to survive the loss of one, 5 of two [default: 1]
-    #[arg(long, env = "KONTIKI_MEMBERS", value_parser = members)]
+    #[arg(long, value_name = "COUNT", env = "KONTIKI_MEMBERS", value_parser = members)]
     members: Option<usize>,
     /// What runs the containers: `docker`, or `hollow` to simulate them [default: docker]
     #[arg(long, env = "KONTIKI_RUNTIME", value_parser = ["docker", "hollow"])]
     runtime: Option<String>,
     /// API port of the first member; the others take the next ones [default: 6443]
-    #[arg(long, env = "KONTIKI_API_PORT")]
+    #[arg(long, value_name = "PORT", env = "KONTIKI_API_PORT")]
     api_port: Option<u16>,
     /// Peer port of the first member; the others take the next ones [default: 6480]
-    #[arg(long, env = "KONTIKI_PEER_PORT")]
+    #[arg(long, value_name = "PORT", env = "KONTIKI_PEER_PORT")]
     peer_port: Option<u16>,
     /// Port for etcd clients of the first member, on loopback; the others take the next ones [default: 6490]
-    #[arg(long, env = "KONTIKI_ETCD_PORT")]
+    #[arg(long, value_name = "PORT", env = "KONTIKI_ETCD_PORT")]
     etcd_port: Option<u16>,
     /// HTTPS port of the node agent [default: 10250]
-    #[arg(long, env = "KONTIKI_NODE_PORT")]
+    #[arg(long, value_name = "PORT", env = "KONTIKI_NODE_PORT")]
     node_port: Option<u16>,
     /// Name of the node [default: the host name]
-    #[arg(long, env = "KONTIKI_NODE_NAME", value_parser = name)]
+    #[arg(long, value_name = "NAME", env = "KONTIKI_NODE_NAME", value_parser = name)]
     node_name: Option<String>,
 }
 
@@ -115,10 +115,10 @@ pub(crate) struct PkiArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
     /// Members of the control plane: NAME=HOST, separated by commas
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "NAME=HOST", value_delimiter = ',')]
     pub(crate) members: Vec<String>,
     /// Machines that run pods: NAME=HOST, separated by commas
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "NAME=HOST", value_delimiter = ',')]
     pub(crate) nodes: Vec<String>,
     #[command(flatten)]
     pub(crate) rotation: RotationArgs,
@@ -126,7 +126,7 @@ pub(crate) struct PkiArgs {
     #[arg(long, value_name = "NAME=HOST", requires = "member_id")]
     pub(crate) add_member: Option<String>,
     /// The id that the store gave to it, hexadecimal
-    #[arg(long, value_parser = hex, requires = "add_member")]
+    #[arg(long, value_name = "ID", value_parser = hex, requires = "add_member")]
     pub(crate) member_id: Option<u64>,
     /// A member that was removed from the store
     #[arg(long, value_name = "NAME", conflicts_with = "add_member")]
@@ -135,7 +135,7 @@ pub(crate) struct PkiArgs {
     #[arg(long, value_name = "NAME", requires = "cluster_id", conflicts_with_all = ["add_member", "remove_member"])]
     pub(crate) recovered: Option<String>,
     /// The id of the cluster that it made, hexadecimal
-    #[arg(long, value_parser = hex, requires = "recovered")]
+    #[arg(long, value_name = "ID", value_parser = hex, requires = "recovered")]
     pub(crate) cluster_id: Option<u64>,
 }
 

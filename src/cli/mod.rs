@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Down(HomeArgs),
     /// Stop the cluster on this machine, remove its containers and wipe its data.
     Reset(HomeArgs),
-    /// Show whether each process of the cluster on this machine runs and is ready.
+    /// Show whether each process of the cluster on this machine runs and is ready; fails where one is not.
     Status(HomeArgs),
     /// Run one member of the control plane: store, API server, scheduler and controllers.
     Server(Box<ServerArgs>),

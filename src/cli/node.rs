@@ -9,7 +9,13 @@ use super::text::name;
 #[derive(Args, Clone)]
 pub(crate) struct AgentArgs {
     /// API servers, https://HOST:PORT, separated by commas; another is taken when one fails
-    #[arg(long, env = "KONTIKI_SERVERS", value_delimiter = ',', required = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "KONTIKI_SERVERS",
+        value_delimiter = ',',
+        required = true
+    )]
     pub(crate) servers: Vec<String>,
     /// Directory of pod volumes and the like
     #[arg(long, env = "KONTIKI_DATA_DIR", value_name = "DIR")]
@@ -18,7 +24,12 @@ pub(crate) struct AgentArgs {
     #[arg(long, env = "KONTIKI_PKI_DIR", value_name = "DIR")]
     pub(crate) pki_dir: PathBuf,
     /// DNS domain of the cluster
-    #[arg(long, env = "KONTIKI_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    #[arg(
+        long,
+        value_name = "DOMAIN",
+        env = "KONTIKI_CLUSTER_DOMAIN",
+        default_value = "cluster.local"
+    )]
     pub(crate) cluster_domain: String,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
@@ -28,19 +39,29 @@ pub(crate) struct AgentArgs {
 #[derive(Args, Clone)]
 pub(crate) struct NodeArgs {
     /// Name of the node [default: the host name]
-    #[arg(long, env = "KONTIKI_NODE_NAME", value_parser = name)]
+    #[arg(long, value_name = "NAME", env = "KONTIKI_NODE_NAME", value_parser = name)]
     pub(crate) node_name: Option<String>,
     /// What runs the containers: `docker`, or `hollow` to simulate them
     #[arg(long, env = "KONTIKI_RUNTIME", default_value = "docker", value_parser = ["docker", "hollow"])]
     pub(crate) runtime: String,
     /// Address of this machine [default: that of the default route]
-    #[arg(long, env = "KONTIKI_NODE_IP")]
+    #[arg(long, value_name = "IP", env = "KONTIKI_NODE_IP")]
     pub(crate) node_ip: Option<String>,
     /// HTTPS port that serves logs and exec to the API servers
-    #[arg(long, env = "KONTIKI_NODE_PORT", default_value_t = 10250)]
+    #[arg(
+        long,
+        value_name = "PORT",
+        env = "KONTIKI_NODE_PORT",
+        default_value_t = 10250
+    )]
     pub(crate) node_port: u16,
-    /// Most pods on this node
-    #[arg(long, env = "KONTIKI_PODS_MAX", default_value_t = 110)]
+    /// At most so many pods run on this node
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "KONTIKI_PODS_MAX",
+        default_value_t = 110
+    )]
     pub(crate) pods_max: u32,
     /// Route to the pods of other nodes that do so, too, by their ranges (spec.podCIDR); needs root, and servers with
     /// `--cloud-provider local`

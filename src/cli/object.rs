@@ -101,7 +101,7 @@ pub(crate) struct DiffArgs {
 pub(crate) struct UndoArgs {
     #[command(flatten)]
     pub(crate) object: ObjectArgs,
-    /// What it shall be as [default: before the last change of what clients say of it, its status aside]
+    /// The version that it shall be again [default: the one before the last change of it, changes of its status aside]
     #[arg(long, value_name = "REVISION")]
     pub(crate) to: Option<u64>,
     /// Only show what would change

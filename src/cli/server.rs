@@ -16,14 +16,15 @@ pub(crate) struct ServerArgs {
     #[arg(long, env = "KONTIKI_NAME")]
     pub(crate) name: String,
     /// Id of this member, hexadecimal; never used again for another member
-    #[arg(long, env = "KONTIKI_MEMBER_ID", value_parser = hex)]
+    #[arg(long, value_name = "ID", env = "KONTIKI_MEMBER_ID", value_parser = hex)]
     pub(crate) member_id: u64,
     /// Id of the cluster, hexadecimal
-    #[arg(long, env = "KONTIKI_CLUSTER_ID", value_parser = hex)]
+    #[arg(long, value_name = "ID", env = "KONTIKI_CLUSTER_ID", value_parser = hex)]
     pub(crate) cluster_id: u64,
     /// All members of the new cluster: NAME=ID@HOST:PORT (peer address), separated by commas
     #[arg(
         long,
+        value_name = "MEMBERS",
         env = "KONTIKI_INITIAL_MEMBERS",
         value_delimiter = ',',
         required = true
@@ -40,43 +41,58 @@ pub(crate) struct ServerArgs {
     #[arg(long, env = "KONTIKI_ENCRYPTION_PROVIDER_CONFIG", value_name = "FILE")]
     pub(crate) encryption_provider_config: Option<PathBuf>,
     /// Address of the HTTPS API
-    #[arg(long, env = "KONTIKI_API_LISTEN", default_value = "0.0.0.0:6443")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "KONTIKI_API_LISTEN",
+        default_value = "0.0.0.0:6443"
+    )]
     pub(crate) api_listen: String,
     /// Address under which clients, and the `kubernetes` Service, reach this member's API
     #[arg(long, env = "KONTIKI_API_ADVERTISE", value_name = "HOST:PORT")]
     pub(crate) api_advertise: String,
     /// Address for the other members (mutual TLS)
-    #[arg(long, env = "KONTIKI_PEER_LISTEN", default_value = "0.0.0.0:6480")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "KONTIKI_PEER_LISTEN",
+        default_value = "0.0.0.0:6480"
+    )]
     pub(crate) peer_listen: String,
     /// Address under which the other members reach this one
     #[arg(long, env = "KONTIKI_PEER_ADVERTISE", value_name = "HOST:PORT")]
     pub(crate) peer_advertise: String,
     /// Address for etcd clients (mutual TLS with store-ca.crt, loopback only): it bypasses RBAC, so it is off unless given
-    #[arg(long, env = "KONTIKI_ETCD_LISTEN")]
+    #[arg(long, value_name = "IP:PORT", env = "KONTIKI_ETCD_LISTEN")]
     pub(crate) etcd_listen: Option<std::net::SocketAddr>,
     /// The store's state is flushed after so many entries of its log, as etcd's --snapshot-count
-    #[arg(long, env = "KONTIKI_SNAPSHOT_ENTRIES", default_value_t = store::Limits::default().snapshot_entries, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "COUNT", env = "KONTIKI_SNAPSHOT_ENTRIES", default_value_t = store::Limits::default().snapshot_entries, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) snapshot_entries: u64,
     /// So many entries stay in the log behind that, for members that are a little behind
-    #[arg(long, env = "KONTIKI_LOG_ENTRIES_KEPT", default_value_t = store::Limits::default().log_entries_kept)]
+    #[arg(long, value_name = "COUNT", env = "KONTIKI_LOG_ENTRIES_KEPT", default_value_t = store::Limits::default().log_entries_kept)]
     pub(crate) log_entries_kept: u64,
     /// A leader of the store gives a sign of life every so many milliseconds, and is replaced after 10 to 15 times that
     /// without one; longer than a message takes to the farthest member and back, and the same for all members
-    #[arg(long, env = "KONTIKI_HEARTBEAT_MS", default_value_t = store::Limits::default().heartbeat.as_millis() as u64, value_parser = clap::value_parser!(u64).range(10..=5000))]
+    #[arg(long, value_name = "MILLISECONDS", env = "KONTIKI_HEARTBEAT_MS", default_value_t = store::Limits::default().heartbeat.as_millis() as u64, value_parser = clap::value_parser!(u64).range(10..=5000))]
     pub(crate) heartbeat_ms: u64,
     /// Damage of the store's data is found within so many seconds, also where nobody reads it: all of it is read again in
     /// the background. 0 for never
-    #[arg(long, env = "KONTIKI_SCRUB_SECONDS", default_value_t = store::Limits::default().scrub_interval.as_secs())]
+    #[arg(long, value_name = "SECONDS", env = "KONTIKI_SCRUB_SECONDS", default_value_t = store::Limits::default().scrub_interval.as_secs())]
     pub(crate) scrub_seconds: u64,
     /// What objects of the API were is known for so many minutes, up to twice as long: for `kontiki history`, and for
     /// watches that were away. It takes room on the disk; the same for all members
-    #[arg(long, env = "KONTIKI_HISTORY_MINUTES", default_value_t = apiserver::HISTORY.as_secs() / 60, value_parser = clap::value_parser!(u64).range(1..=525_600))]
+    #[arg(long, value_name = "MINUTES", env = "KONTIKI_HISTORY_MINUTES", default_value_t = apiserver::HISTORY.as_secs() / 60, value_parser = clap::value_parser!(u64).range(1..=525_600))]
     pub(crate) history_minutes: u64,
     /// Addresses for Services
-    #[arg(long, env = "KONTIKI_SERVICE_CIDR", default_value = SERVICE_CIDR)]
+    #[arg(long, value_name = "CIDR", env = "KONTIKI_SERVICE_CIDR", default_value = SERVICE_CIDR)]
     pub(crate) service_cidr: String,
     /// DNS domain of the cluster
-    #[arg(long, env = "KONTIKI_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    #[arg(
+        long,
+        value_name = "DOMAIN",
+        env = "KONTIKI_CLUSTER_DOMAIN",
+        default_value = "cluster.local"
+    )]
     pub(crate) cluster_domain: String,
     /// Run neither the scheduler nor the controllers in this process
     #[arg(long, env = "KONTIKI_NO_AGENTS")]

@@ -67,11 +67,11 @@ pub(crate) enum StoreCommand {
     Mirror(Box<MirrorArgs>),
     /// Make a new cluster out of a saved copy: a home that `kontiki up` starts or, with --data-dir, one member's data.
     Restore(Box<RestoreArgs>),
-    /// Lost quorum: make the survivor with the longest log the only member of a new cluster.
+    /// After a lost quorum: make the survivor with the longest log the only member of a new cluster.
     Recover(RecoverArgs),
     /// Put a new member in the place of a dead one of a cluster on this machine.
     Replace(ReplaceArgs),
-    /// The members of the store, one by one.
+    /// List, add, replace, promote and remove members.
     Member(MemberArgs),
     /// Let another member lead.
     MoveLeader {
@@ -83,7 +83,7 @@ pub(crate) enum StoreCommand {
 #[derive(Args)]
 pub(crate) struct OutputArgs {
     /// `table`, or `json` for programs
-    #[arg(long, short, default_value = "table", value_parser = ["table", "json"])]
+    #[arg(long, short, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
     output: String,
 }
 
@@ -113,7 +113,7 @@ pub(crate) struct GetArgs {
     #[command(flatten)]
     pub(crate) keys: KeyArgs,
     /// As of this revision, which must not have been compacted [default: now]
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i64).range(0..))]
     pub(crate) rev: i64,
     /// As of this time (2026-11-25T20:19:10Z), which must not be yet to come, or so long ago (90s, 10m, 2h, 1d)
     #[arg(long, value_parser = moment, conflicts_with = "rev", value_name = "TIME")]
@@ -225,7 +225,7 @@ pub(crate) struct RestoreArgs {
     /// The saved copy
     pub(crate) file: PathBuf,
     /// How far the revision is moved forward, so that no watch goes on from one that was never reached
-    #[arg(long, default_value_t = store::backup::BUMP_REVISION, value_parser = clap::value_parser!(i64).range(1..=store::backup::BUMP_REVISION_MAX))]
+    #[arg(long, value_name = "REVISIONS", default_value_t = store::backup::BUMP_REVISION, value_parser = clap::value_parser!(i64).range(1..=store::backup::BUMP_REVISION_MAX))]
     pub(crate) bump_revision: i64,
     #[command(flatten, next_help_heading = "The new home")]
     pub(crate) wishes: WishArgs,
@@ -243,13 +243,18 @@ pub(crate) struct OneMemberArgs {
     #[arg(long, env = "KONTIKI_DATA_DIR", value_name = "DIR", requires_all = ["member_id", "cluster_id", "initial_members"])]
     pub(crate) data_dir: Option<PathBuf>,
     /// Id of this member, hexadecimal
-    #[arg(long, env = "KONTIKI_MEMBER_ID", value_parser = hex)]
+    #[arg(long, value_name = "ID", env = "KONTIKI_MEMBER_ID", value_parser = hex)]
     pub(crate) member_id: Option<u64>,
     /// Id of the new cluster, hexadecimal
-    #[arg(long, env = "KONTIKI_CLUSTER_ID", value_parser = hex)]
+    #[arg(long, value_name = "ID", env = "KONTIKI_CLUSTER_ID", value_parser = hex)]
     pub(crate) cluster_id: Option<u64>,
     /// All members of the new cluster: NAME=ID@HOST:PORT (peer address), separated by commas
-    #[arg(long, env = "KONTIKI_INITIAL_MEMBERS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "MEMBERS",
+        env = "KONTIKI_INITIAL_MEMBERS",
+        value_delimiter = ','
+    )]
     pub(crate) initial_members: Vec<InitialMember>,
 }
 
@@ -265,7 +270,7 @@ pub(crate) struct RecoverArgs {
     #[arg(long)]
     pub(crate) force: bool,
     /// How far the revision is moved forward, so that no watch goes on from one that was lost
-    #[arg(long, default_value_t = store::backup::BUMP_REVISION, value_parser = clap::value_parser!(i64).range(1..=store::backup::BUMP_REVISION_MAX))]
+    #[arg(long, value_name = "REVISIONS", default_value_t = store::backup::BUMP_REVISION, value_parser = clap::value_parser!(i64).range(1..=store::backup::BUMP_REVISION_MAX))]
     pub(crate) bump_revision: i64,
 }
 

@@ -36,6 +36,7 @@ pub(crate) struct HollowArgs {
     /// API servers, https://HOST:PORT, separated by commas, instead of a kubeconfig; who to be there is in --pki-dir
     #[arg(
         long,
+        value_name = "URL",
         env = "KONTIKI_SERVERS",
         value_delimiter = ',',
         requires = "pki_dir"
@@ -45,7 +46,7 @@ pub(crate) struct HollowArgs {
     #[arg(long, env = "KONTIKI_PKI_DIR", value_name = "DIR")]
     pub(crate) pki_dir: Option<PathBuf>,
     /// Address of this machine [default: that of the default route]
-    #[arg(long, env = "KONTIKI_NODE_IP")]
+    #[arg(long, value_name = "IP", env = "KONTIKI_NODE_IP")]
     pub(crate) node_ip: Option<String>,
     /// HTTPS port that serves logs, exec and figures of all the nodes
     #[arg(long, env = "KONTIKI_HOLLOW_PORT", default_value_t = 10350)]
@@ -76,43 +77,43 @@ pub(crate) struct HollowShape {
     #[arg(long, env = "KONTIKI_HOLLOW_STAGES", value_name = "FILE")]
     hollow_stages: Option<PathBuf>,
     /// How they learn of their pods: by one watch, or by one for each node as real nodes do [default: shared]
-    #[arg(long, env = "KONTIKI_HOLLOW_WATCH", value_enum)]
+    #[arg(long, value_name = "HOW", env = "KONTIKI_HOLLOW_WATCH", value_enum)]
     hollow_watch: Option<Fidelity>,
     /// Spread them over so many zones [default: 0]
-    #[arg(long, env = "KONTIKI_HOLLOW_ZONES")]
+    #[arg(long, value_name = "COUNT", env = "KONTIKI_HOLLOW_ZONES")]
     hollow_zones: Option<u32>,
     /// What their names begin with [default: hollow]
-    #[arg(long, env = "KONTIKI_HOLLOW_PREFIX", value_parser = prefix)]
+    #[arg(long, value_name = "PREFIX", env = "KONTIKI_HOLLOW_PREFIX", value_parser = prefix)]
     hollow_prefix: Option<String>,
     /// Processors of each [default: 32]
-    #[arg(long, env = "KONTIKI_HOLLOW_CPUS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "COUNT", env = "KONTIKI_HOLLOW_CPUS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     hollow_cpus: Option<u32>,
     /// Memory of each in GiB [default: 256]
-    #[arg(long, env = "KONTIKI_HOLLOW_MEMORY_GIB", value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    #[arg(long, value_name = "GIB", env = "KONTIKI_HOLLOW_MEMORY_GIB", value_parser = clap::value_parser!(u64).range(1..=65_536))]
     hollow_memory_gib: Option<u64>,
-    /// Most pods on each, up to 254 [default: 110]
-    #[arg(long, env = "KONTIKI_HOLLOW_PODS_MAX", value_parser = clap::value_parser!(u32).range(1..=254))]
+    /// At most so many pods run on each; up to 254 [default: 110]
+    #[arg(long, value_name = "COUNT", env = "KONTIKI_HOLLOW_PODS_MAX", value_parser = clap::value_parser!(u32).range(1..=254))]
     hollow_pods_max: Option<u32>,
-    /// The last so many say nothing, as if they were switched off [default: 0]
-    #[arg(long, env = "KONTIKI_HOLLOW_SILENT")]
+    /// So many, the last ones, say nothing, as if they were switched off [default: 0]
+    #[arg(long, value_name = "NODES", env = "KONTIKI_HOLLOW_SILENT")]
     hollow_silent: Option<u32>,
-    /// On so many, everything takes longer [default: 0]
-    #[arg(long, env = "KONTIKI_HOLLOW_SLOW")]
+    /// So many are slow: everything takes longer on them [default: 0]
+    #[arg(long, value_name = "NODES", env = "KONTIKI_HOLLOW_SLOW")]
     hollow_slow: Option<u32>,
-    /// How many times longer [default: 10]
-    #[arg(long, env = "KONTIKI_HOLLOW_SLOW_FACTOR", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// How many times longer it takes on the slow ones [default: 10]
+    #[arg(long, value_name = "FACTOR", env = "KONTIKI_HOLLOW_SLOW_FACTOR", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     hollow_slow_factor: Option<u32>,
     /// So many are ready and not ready in turns of a minute [default: 0]
-    #[arg(long, env = "KONTIKI_HOLLOW_FLAPPING")]
+    #[arg(long, value_name = "NODES", env = "KONTIKI_HOLLOW_FLAPPING")]
     hollow_flapping: Option<u32>,
     /// Whether they have the taint kontiki.io/hollow:NoSchedule: `auto` where the cluster has nodes of other kinds [default: auto]
-    #[arg(long, env = "KONTIKI_HOLLOW_TAINT", value_enum)]
+    #[arg(long, value_name = "WHEN", env = "KONTIKI_HOLLOW_TAINT", value_enum)]
     hollow_taint: Option<Taint>,
-    /// Requests that are under way at the same time [default: 64]
-    #[arg(long, env = "KONTIKI_HOLLOW_WRITES", value_parser = clap::value_parser!(u32).range(2..=1000))]
+    /// At most so many requests are under way at the same time [default: 64]
+    #[arg(long, value_name = "COUNT", env = "KONTIKI_HOLLOW_WRITES", value_parser = clap::value_parser!(u32).range(2..=1000))]
     hollow_writes: Option<u32>,
-    /// Events that are recorded in a second, of all nodes together; more are dropped [default: 20]
-    #[arg(long, env = "KONTIKI_HOLLOW_EVENTS")]
+    /// At most so many events are recorded in a second, of all nodes together; more are dropped [default: 20]
+    #[arg(long, value_name = "COUNT", env = "KONTIKI_HOLLOW_EVENTS")]
     hollow_events: Option<u32>,
 }
 
