@@ -200,6 +200,35 @@ fn the_benchmark_compiles_no_library_of_the_binary_a_second_time() {
     );
 }
 
+/// The guided driver of the fuzz targets is a workspace of its own, which nobody else builds: its lock goes out of date unseen
+/// when a crate below it gets another dependency.
+#[test]
+fn the_guided_fuzzer_is_locked_to_what_it_needs() {
+    const GUIDED: &str = "apiserver/fuzz/guided";
+    let lock = fs::read_to_string(root().join(GUIDED).join("Cargo.lock")).unwrap();
+    let manifests = manifests();
+    let quoted = |line: &str| Some(line.split('"').nth(1)?.split(' ').next()?.to_owned());
+    let ours = lock.split("[[package]]").filter_map(|package| {
+        let name = quoted(package.lines().find(|line| line.starts_with("name = "))?)?;
+        let wanted = manifests.get(name.as_str())?.iter().cloned();
+        let wanted: BTreeSet<String> = wanted.collect();
+        let listed = package.lines().filter(|line| line.starts_with(" \""));
+        let locked: BTreeSet<String> = listed.filter_map(quoted).collect();
+        let is_ours = !package.contains("\nsource = ");
+        is_ours.then(|| (name, locked == wanted))
+    });
+    let ours: BTreeMap<String, bool> = ours.collect();
+    assert!(ours.contains_key("schema"), "{ours:?}");
+    let stale: Vec<_> = ours
+        .iter()
+        .filter(|(_, is_current)| !**is_current)
+        .collect();
+    assert!(
+        stale.is_empty(),
+        "`cargo metadata --manifest-path {GUIDED}/Cargo.toml` locks it anew: {stale:?}"
+    );
+}
+
 /// Bugs are planted in the store for its tests alone. Whoever would turn that on for others cannot build the product, which
 /// refuses it; here it is found before.
 #[test]
