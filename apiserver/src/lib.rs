@@ -28,6 +28,7 @@ mod clock;
 mod codec;
 mod compaction;
 mod config;
+mod config_file;
 mod context;
 mod conversion;
 mod customs;

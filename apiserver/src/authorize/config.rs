@@ -10,12 +10,8 @@ use cel::{Environment, Program};
 use schema::field::{FieldError, Path, aggregate};
 use serde::Deserialize;
 
-const API_VERSIONS: [&str; 3] = [
-    "apiserver.config.k8s.io/v1",
-    "apiserver.config.k8s.io/v1beta1",
-    "apiserver.config.k8s.io/v1alpha1",
-];
-const FILE_BYTES_MAX: usize = 4 << 20;
+use crate::config_file::{self, ConfigFile};
+
 const TYPES: [&str; 5] = ["AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook"];
 const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 const AUTHORIZED_TIME: Duration = Duration::from_secs(300);
@@ -29,6 +25,14 @@ struct File {
     kind: String,
     #[serde(default)]
     authorizers: Vec<AuthorizerFile>,
+}
+
+impl ConfigFile for File {
+    const KIND: &str = "AuthorizationConfiguration";
+
+    fn head(&self) -> (&str, &str) {
+        (&self.kind, &self.api_version)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,18 +110,7 @@ pub(super) struct WebhookSettings {
 
 /// Reads the file.
 pub(super) fn parse(text: &str) -> Result<Vec<Settings>, String> {
-    if text.len() > FILE_BYTES_MAX {
-        return Err(format!("the file is larger than {FILE_BYTES_MAX} bytes"));
-    }
-    let options = serde_saphyr::options! { strict_booleans: true };
-    let file: File = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| format!("cannot be read: {error}"))?;
-    if file.kind != "AuthorizationConfiguration" || !API_VERSIONS.contains(&&*file.api_version) {
-        return Err(format!(
-            "is a {} of {}, not an AuthorizationConfiguration of {}",
-            file.kind, file.api_version, API_VERSIONS[0]
-        ));
-    }
+    let file: File = config_file::read(text)?;
     let path = Path::new("authorizers");
     let mut errors = Vec::new();
     if file.authorizers.is_empty() {

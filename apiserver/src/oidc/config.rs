@@ -10,17 +10,11 @@ use http::Uri;
 use schema::field::{FieldError, Path, aggregate};
 
 use super::claims::Mapping;
+use crate::config_file;
 use compile::mapping;
 use file::{AnonymousFile, File, IssuerFile};
 
-const API_VERSIONS: [&str; 3] = [
-    "apiserver.config.k8s.io/v1",
-    "apiserver.config.k8s.io/v1beta1",
-    "apiserver.config.k8s.io/v1alpha1",
-];
 const ISSUERS_MAX: usize = 64;
-/// A file that is larger is a mistake.
-const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// Who may come without credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,18 +58,7 @@ pub(crate) struct Settings {
 
 /// Reads the file; `own_issuers` are those of service account tokens, which nobody else may issue for.
 pub(crate) fn parse(text: &str, own_issuers: &[String]) -> Result<Settings, String> {
-    if text.len() > FILE_BYTES_MAX {
-        return Err(format!("the file is larger than {FILE_BYTES_MAX} bytes"));
-    }
-    let options = serde_saphyr::options! { strict_booleans: true };
-    let file: File = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| format!("cannot be read: {error}"))?;
-    if file.kind != "AuthenticationConfiguration" || !API_VERSIONS.contains(&&*file.api_version) {
-        return Err(format!(
-            "is a {} of {}, not an AuthenticationConfiguration of {}",
-            file.kind, file.api_version, API_VERSIONS[0]
-        ));
-    }
+    let file: File = config_file::read(text)?;
     let mut errors = Vec::new();
     let path = Path::new("jwt");
     if file.jwt.len() > ISSUERS_MAX {
@@ -229,6 +212,7 @@ fn check_url(url: &str, path: &Path, errors: &mut Vec<FieldError>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config_file::API_VERSIONS;
     use serde_json::{Value, json};
 
     /// What is wrong with a file with this issuer; JSON is YAML.

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::config_file::ConfigFile;
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct File {
@@ -10,6 +12,14 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) jwt: Vec<Jwt>,
     pub(super) anonymous: Option<AnonymousFile>,
+}
+
+impl ConfigFile for File {
+    const KIND: &str = "AuthenticationConfiguration";
+
+    fn head(&self) -> (&str, &str) {
+        (&self.kind, &self.api_version)
+    }
 }
 
 #[derive(Debug, Deserialize)]
