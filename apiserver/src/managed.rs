@@ -4,7 +4,7 @@ mod versions;
 
 use resources::Resource;
 use schema::Object;
-use schema::apply::{ApplyError, Who, same_but_times, updated};
+use schema::apply::{ApplyError, Who, entered, same_but_times, updated};
 use schema::field::{FieldError, Path};
 use serde_json::{Value, json};
 
@@ -121,22 +121,23 @@ pub(crate) async fn track_new(
     let Owner::Manager(manager, subresource) = owner else {
         return;
     };
-    let sent = new.metadata_mut().remove("managedFields");
-    let nothing = json!({ "apiVersion": new.api_version(), "kind": new.kind(), "metadata": {} });
-    // Without entries there is nothing to convert.
-    let versions = sent.as_ref().map(|_| Versions::of(resource));
-    let entries = loop {
-        let known = versions.as_ref();
-        let entries = with_who(context, resource, (manager, subresource), known, |who| {
-            updated(resource.schema(), &nothing, new.value(), sent.as_ref(), who)
+    let Some(sent) = new.metadata_mut().remove("managedFields") else {
+        let owner = (manager, subresource);
+        let entries = with_who(context, resource, owner, None, |who| {
+            entered(resource.schema(), new.value(), who)
         });
-        match &versions {
-            Some(versions) if !context.server.seems_inconvertible(resource) => {
-                if !versions.answer(context).await {
-                    break entries;
-                }
-            }
-            _ => break entries,
+        return put(new, entries);
+    };
+    let nothing = json!({ "apiVersion": new.api_version(), "kind": new.kind(), "metadata": {} });
+    let versions = Versions::of(resource);
+    let entries = loop {
+        let (owner, known) = ((manager, subresource), Some(&versions));
+        let entries = with_who(context, resource, owner, known, |who| {
+            updated(resource.schema(), &nothing, new.value(), Some(&sent), who)
+        });
+        let dead = context.server.seems_inconvertible(resource);
+        if dead || !versions.answer(context).await {
+            break entries;
         }
     };
     put(new, entries);

@@ -9,13 +9,14 @@
 //! - `set`: paths of fields as a tree, and its written form, `FieldsV1`
 //! - `element`: one step of a path
 //! - `atom`: what the schema says of a place
-//! - `fields`, `compare`, `merge`, `remove`, `check`: the walks along values
+//! - `fields`, `added`, `compare`, `merge`, `remove`, `check`: the walks along values
 //! - `managers`: the entries of `managedFields`, and what an update does to them
 //! - `versions`: the same write in the versions that the entries have
 //! - `operation`: applying, with its conflicts
 //! - `overlay`: a configuration laid over an object, without owners
 //! - `client_side`: what was applied by kubectl without the server's help before
 
+mod added;
 mod atom;
 mod check;
 mod client_side;
@@ -36,7 +37,7 @@ mod laws;
 mod samples;
 
 pub use element::InOrder;
-pub use managers::{Who, same_but_times, updated};
+pub use managers::{Who, entered, same_but_times, updated};
 pub use operation::{ApplyError, Conflict, apply, fits};
 pub use overlay::overlay;
 pub use versions::Versions;

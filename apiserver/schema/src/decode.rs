@@ -116,6 +116,10 @@ pub fn yaml<'a>(
 ) -> Result<Decoded, DecodeError> {
     let schema = schema.into();
     let mut problems = Problems::new(validation);
+    if let Some(value) = json_text::parse_common(bytes, Expect::of(schema), &mut problems) {
+        return checked(schema, value, problems);
+    }
+    let mut problems = Problems::new(validation);
     let value = yaml_text::parse(bytes, Expect::of(schema), &mut problems);
     checked(schema, value.map_err(DecodeError::Syntax)?, problems)
 }

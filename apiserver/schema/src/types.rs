@@ -13,6 +13,8 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 mod build;
+#[cfg(test)]
+pub(crate) mod maker;
 mod places;
 
 use places::Places;
@@ -78,6 +80,8 @@ pub struct Type {
     places: Places,
     /// The protobuf message.
     pub(crate) message: Message,
+    /// Which of `fields` have something [`Field::implied`].
+    implied: Vec<usize>,
 }
 
 /// Around an element.
@@ -183,6 +187,15 @@ impl Type {
     /// The field of this JSON name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.places.find(&self.fields, name)
+    }
+
+    /// The fields that are there as soon as their owner is, each with its value.
+    pub(crate) fn implied(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.implied.iter().map(|i| {
+            let field = &self.fields[*i];
+            let value = field.implied.as_ref();
+            (field.name, value.expect("it was chosen for that"))
+        })
     }
 
     /// Whether objects of this type carry `apiVersion` and `kind`.
@@ -307,6 +320,12 @@ mod tests {
         for ty in all() {
             assert!(type_named(ty.short_name).is_some_and(|t| std::ptr::eq(t, ty)));
             assert!(type_named(&ty.name).is_some_and(|t| std::ptr::eq(t, ty)));
+            let implied = ty.fields.iter().filter(|field| field.implied.is_some());
+            assert!(
+                implied
+                    .map(|f| f.name)
+                    .eq(ty.implied().map(|(name, _)| name))
+            );
             assert!(
                 ty.fields.windows(2).all(|w| w[0].name < w[1].name),
                 "{}",
@@ -314,6 +333,22 @@ mod tests {
             );
             for field in &ty.fields {
                 let at = format!("{}.{}", ty.short_name, field.name);
+                assert!(
+                    ty.field(field.name).is_some_and(|f| std::ptr::eq(f, field)),
+                    "{at}"
+                );
+                // What is there by itself has no parts of its own.
+                let parts = |value: &Value| value.as_object().map_or(0, serde_json::Map::len);
+                assert!(
+                    field
+                        .implied
+                        .as_ref()
+                        .is_none_or(|v| parts(v) == 0 && !v.is_array()),
+                    "{at}"
+                );
+                let shorter = &field.name[..field.name.len() - 1];
+                let there = ty.fields.iter().any(|f| f.name == shorter);
+                assert_eq!(ty.field(shorter).is_some(), there, "{at}");
                 let type_meta = matches!(field.name, "apiVersion" | "kind") && ty.is_top_level();
                 let no_protobuf = ty.short_name == "version.Info" || type_meta;
                 assert_eq!(field.tags.is_empty(), no_protobuf, "{at}: tags");

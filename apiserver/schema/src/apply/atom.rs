@@ -249,12 +249,11 @@ impl<'a> Atom<'a> {
 
     /// The fields that are there as soon as their owner is, each with its value.
     pub(super) fn all_implied(self) -> impl Iterator<Item = (&'a str, &'a Value)> {
-        let fields: &'a [Field] = match self {
-            Atom::Struct(ty) => &ty.fields,
-            _ => &[],
+        let ty = match self {
+            Atom::Struct(ty) => Some(ty),
+            _ => None,
         };
-        let implied = |field: &'a Field| Some((field.name, field.implied.as_ref()?));
-        fields.iter().filter_map(implied)
+        ty.into_iter().flat_map(Type::implied)
     }
 
     /// What is under a key as soon as its owner is there.

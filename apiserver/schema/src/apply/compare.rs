@@ -173,7 +173,7 @@ fn map(
 }
 
 /// The paths to skip below a key; none where the key itself is one of them.
-fn inner<'p>(skipped: &[&'p [&'p str]], key: &str) -> Option<Vec<&'p [&'p str]>> {
+pub(super) fn inner<'p>(skipped: &[&'p [&'p str]], key: &str) -> Option<Vec<&'p [&'p str]>> {
     let below = skipped.iter().filter_map(|path| match path.split_first() {
         Some((name, rest)) if *name == key => Some(rest),
         _ => None,

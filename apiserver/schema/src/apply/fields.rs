@@ -44,21 +44,13 @@ fn walk(atom: Atom<'_>, value: &Value, depth: usize) -> Node {
 /// Makes every named field that has a path below it a path itself: whoever owns `spec.replicas`
 /// has a part in `spec`.
 pub(super) fn with_parents(schema: Schema<'_>, mut set: Set) -> Set {
-    add_parents(Atom::root(schema), &mut set);
+    set.enter_parents(
+        Atom::root(schema),
+        &|atom, element| match (element.strip_prefix("f:"), atom) {
+            (Some(key), _) => atom.member(key),
+            (None, Atom::List(of, _)) => (of.item(), false),
+            (None, _) => (Atom::Deduced, false),
+        },
+    );
     set
-}
-
-fn add_parents(atom: Atom<'_>, set: &mut Set) {
-    for (element, node) in set.places_mut() {
-        let below = match (element.strip_prefix("f:"), atom) {
-            (Some(key), _) => {
-                let (member, named) = atom.member(key);
-                node.member |= named && !node.below.is_empty();
-                member
-            }
-            (None, Atom::List(of, _)) => of.item(),
-            (None, _) => Atom::Deduced,
-        };
-        add_parents(below, &mut node.below);
-    }
 }

@@ -313,7 +313,7 @@ proptest! {
 }
 
 /// JSON that uses the names of the type in the wrong places.
-fn odd() -> impl Strategy<Value = Value> {
+pub(super) fn odd() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(json!(null)),
         Just(json!(1)),

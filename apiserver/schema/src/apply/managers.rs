@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::added::added;
 use super::compare::compare;
 use super::set::Set;
 use super::versions::{Seen, Versions, has_unknown};
@@ -161,22 +162,18 @@ impl Managers {
     }
 
     /// `managedFields`, sorted; none where there are no entries.
-    pub(super) fn write(mut self) -> Option<Value> {
+    pub(super) fn write(self) -> Option<Value> {
         if self.0.is_empty() {
             return None;
         }
-        self.0.sort_by(|a, b| {
-            let key = |entry: &Entry| (operation(entry.applied), entry.seconds());
-            let rest = |entry: &Entry| {
-                (
-                    entry.manager.clone(),
-                    entry.api_version.clone(),
-                    entry.subresource.clone(),
-                )
-            };
-            key(a).cmp(&key(b)).then_with(|| rest(a).cmp(&rest(b)))
+        let timed = self.0.into_iter().map(|entry| (entry.seconds(), entry));
+        let mut timed: Vec<(i64, Entry)> = timed.collect();
+        timed.sort_by(|(a_seconds, a), (b_seconds, b)| {
+            let time = (operation(a.applied), a_seconds).cmp(&(operation(b.applied), b_seconds));
+            let names = |entry: &'_ Entry| [&entry.manager, &entry.api_version, &entry.subresource];
+            time.then_with(|| names(a).cmp(&names(b)))
         });
-        Some(self.0.into_iter().map(Entry::write).collect())
+        Some(timed.into_iter().map(|(_, entry)| entry.write()).collect())
     }
 
     /// After an ordinary write: the writer owns what it changed, and the others do not. An object
@@ -309,6 +306,17 @@ pub fn updated<'a>(
     };
     let seen = Seen::of(schema, (old, new), changes, &managers, who);
     managers.update(old, &seen, who).write()
+}
+
+/// The `managedFields` of an object that is new and came without any: what [`updated`] makes of nothing and it.
+pub fn entered<'a>(schema: impl Into<Schema<'a>>, new: &Value, who: &Who<'_>) -> Option<Value> {
+    let set = added(schema.into(), new, &skipped(who));
+    let entry = Entry {
+        set,
+        time: Some(who.now.to_owned()),
+        ..Entry::new(who, false)
+    };
+    (!entry.set.is_empty()).then(|| Value::Array(vec![entry.write()]))
 }
 
 /// The `managedFields` of an object.

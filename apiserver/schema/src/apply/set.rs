@@ -1,31 +1,37 @@
-//! Sets of field paths, as trees of the written path elements (`f:spec`, `k:{"name":"a"}`).
+//! Sets of field paths, kept in the form in which they are written: `FieldsV1`, a tree of path elements (`f:spec`,
+//! `k:{"name":"a"}`).
 //!
 //! Elements stay in their written form: a path is compared with what is stored without parsing
 //! either, and the set of an entry moves in and out of its JSON without being rewritten.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-
+use serde_json::map::Entry;
 use serde_json::{Map, Value};
 
 use super::{atom, element};
 
-/// The place itself, in the written form of a set.
-const SELF: &str = ".";
+/// The place itself, in the written form of a set. It sorts before every path element.
+pub(super) const SELF: &str = ".";
 /// Deeper sets are refused: nobody wrote them here.
 const DEPTH_MAX: usize = atom::DEPTH_MAX + 1;
 
+/// What is written below one place: objects, each under its path element. A place is in the set itself where nothing is below
+/// it, or where it says so by [`SELF`], which stands only next to something else.
+type Written = Map<String, Value>;
+
 /// A set of paths below one place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Set(BTreeMap<Box<str>, Node>);
+pub(super) struct Set(Written);
 
-/// A place: whether it is in the set itself, and what is in the set below it. Never empty within a
-/// [`Set`].
+/// A place while it is made: whether it is in the set itself, and what is in the set below it. Never empty within a [`Set`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) member: bool,
     pub(super) below: Set,
 }
+
+/// A place of a set.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a>(&'a Written);
 
 impl Node {
     pub(super) fn leaf() -> Node {
@@ -38,6 +44,36 @@ impl Node {
     pub(super) fn is_empty(&self) -> bool {
         !self.member && self.below.is_empty()
     }
+
+    /// The written form, which does not say of an empty node that it is not there.
+    fn write(self) -> Written {
+        let mut below = self.below.0;
+        if self.member && !below.is_empty() {
+            below.insert(SELF.to_owned(), Value::Object(Map::new()));
+        }
+        below
+    }
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn is_member(self) -> bool {
+        is_member(self.0)
+    }
+
+    pub(super) fn has_below(self) -> bool {
+        has_below(self.0)
+    }
+
+    /// A place below this one.
+    pub(super) fn at(self, element: &str) -> Option<Place<'a>> {
+        self.0.get(element)?.as_object().map(Place)
+    }
+
+    /// All places below this one.
+    fn below(self) -> impl Iterator<Item = (&'a String, Place<'a>)> {
+        let places = self.0.iter().filter(|(element, _)| *element != SELF);
+        places.filter_map(|(element, place)| Some((element, Place(place.as_object()?))))
+    }
 }
 
 impl Set {
@@ -48,82 +84,52 @@ impl Set {
 
     /// Reads `FieldsV1` that [`Set::write`] wrote, whose elements have their one spelling.
     pub(super) fn read_own(value: &Value) -> Option<Set> {
-        read(value, 0, &|text| Some(text.to_owned()))
+        match value {
+            Value::Object(map) if is_settled(map, 0) => Some(Set(map.clone())),
+            other => read(other, 0, &|text| Some(text.to_owned())),
+        }
     }
 
     /// `FieldsV1`.
     pub(super) fn write(self) -> Value {
-        let mut map = Map::new();
-        for (element, node) in self.0 {
-            let Value::Object(mut below) = node.below.write() else {
-                continue;
-            };
-            if node.member && !below.is_empty() {
-                below.insert(SELF.to_owned(), Value::Object(Map::new()));
-            }
-            map.insert(element.into(), Value::Object(below));
-        }
-        Value::Object(map)
+        Value::Object(self.0)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// The place that the paths of the set begin at.
+    pub(super) fn root(&self) -> Place<'_> {
+        Place(&self.0)
+    }
+
     /// Adds a place; nothing where it is empty.
     pub(super) fn put(&mut self, element: String, node: Node) {
-        if node.is_empty() {
-            return;
-        }
-        match self.0.entry(element.into_boxed_str()) {
-            Entry::Vacant(slot) => {
-                slot.insert(node);
-            }
-            Entry::Occupied(mut slot) => {
-                let present = slot.get_mut();
-                present.member |= node.member;
-                present.below.add(node.below);
-            }
+        if !node.is_empty() {
+            put(&mut self.0, element, node.write());
         }
     }
 
     /// Becomes the union with `other`.
     pub(super) fn add(&mut self, other: Set) {
-        for (element, node) in other.0 {
-            self.put(element.into(), node);
+        if self.is_empty() {
+            *self = other;
+            return;
         }
+        add_below(&mut self.0, other.0);
     }
 
     /// Drops the paths of `other`. A path below or above one of them stays.
     pub(super) fn subtract(&mut self, other: &Set) {
-        if self.is_empty() || other.is_empty() {
-            return;
+        if !self.is_empty() {
+            subtract_below(&mut self.0, &other.0);
         }
-        self.0.retain(|element, node| {
-            if let Some(gone) = other.0.get(element) {
-                node.member &= !gone.member;
-                node.below.subtract(&gone.below);
-            }
-            !node.is_empty()
-        });
     }
 
     /// The paths that are in both.
     pub(super) fn intersection(&self, other: &Set) -> Set {
-        let mut both = BTreeMap::new();
-        for (element, node) in &self.0 {
-            let Some(theirs) = other.0.get(element) else {
-                continue;
-            };
-            let shared = Node {
-                member: node.member && theirs.member,
-                below: node.below.intersection(&theirs.below),
-            };
-            if !shared.is_empty() {
-                both.insert(element.clone(), shared);
-            }
-        }
-        Set(both)
+        Set(intersection(self.root(), other.root()).below.0)
     }
 
     /// Adds a field.
@@ -142,60 +148,177 @@ impl Set {
 
     /// Drops a field and all below it.
     pub(super) fn drop_field(&mut self, path: &[&str]) {
-        let Some((name, rest)) = path.split_first() else {
-            return;
-        };
-        let key = element::field(name);
-        let Some(node) = self.0.get_mut(key.as_str()) else {
-            return;
-        };
-        if !rest.is_empty() {
-            node.below.drop_field(rest);
-        }
-        if rest.is_empty() || node.is_empty() {
-            self.0.remove(key.as_str());
-        }
+        drop_field(&mut self.0, path);
     }
 
-    /// What is said of one place.
-    pub(super) fn at(&self, element: &str) -> Option<&Node> {
-        self.0.get(element)
-    }
-
-    pub(super) fn places_mut(&mut self) -> impl Iterator<Item = (&str, &mut Node)> {
-        self.0.iter_mut().map(|(element, node)| (&**element, node))
+    /// Makes those places members that have something below them and that `step` says it of. `step` answers for an element
+    /// below a state what the state there is, and whether the place becomes a member.
+    pub(super) fn enter_parents<S: Copy>(&mut self, root: S, step: &impl Fn(S, &str) -> (S, bool)) {
+        enter_parents(&mut self.0, root, step);
     }
 
     /// Whether every path is also in `other`.
     pub(super) fn is_within(&self, other: &Set) -> bool {
-        self.0.iter().all(|(element, node)| {
-            other.0.get(element).is_some_and(|theirs| {
-                (!node.member || theirs.member) && node.below.is_within(&theirs.below)
-            })
-        })
+        is_within(self.root(), other.root())
     }
 
     /// Every path as messages show it (`.spec.containers[name="a"].image`), in Kubernetes' order:
     /// at each place first what ends there.
     pub(super) fn paths(&self) -> Vec<String> {
         let mut found = Vec::new();
-        self.collect("", &mut found);
+        collect(self.root(), "", &mut found);
         found
     }
+}
 
-    fn collect(&self, prefix: &str, found: &mut Vec<String>) {
-        let mut places: Vec<(&str, &Node)> = self.0.iter().map(|(e, n)| (&**e, n)).collect();
-        places.sort_by(|a, b| element::order(a.0, b.0));
-        let shown = |element: &str| format!("{prefix}{}", element::shown(element));
-        for (element, _) in places.iter().filter(|(_, node)| node.member) {
-            found.push(shown(element));
+impl FromIterator<(String, Value)> for Set {
+    /// A set of places in their written form; of two with the same element the second is kept.
+    fn from_iter<I: IntoIterator<Item = (String, Value)>>(places: I) -> Set {
+        Set(places.into_iter().collect())
+    }
+}
+
+fn is_member(place: &Written) -> bool {
+    place.is_empty() || says_self(place)
+}
+
+fn has_below(place: &Written) -> bool {
+    place.len() > usize::from(says_self(place))
+}
+
+/// Nearly always the first key tells.
+fn says_self(place: &Written) -> bool {
+    let first = place.keys().next();
+    first.is_some_and(|first| first == SELF || first.as_str() < SELF && place.contains_key(SELF))
+}
+
+/// Writes down whether a place is in the set itself, after what is below it changed. False where nothing is left of it.
+fn settle(place: &mut Written, member: bool) -> bool {
+    let (says_self, has_below) = (says_self(place), has_below(place));
+    match (member && has_below, says_self) {
+        (true, false) => {
+            place.insert(SELF.to_owned(), Value::Object(Map::new()));
         }
-        for (element, node) in places {
-            if !node.below.is_empty() {
-                node.below.collect(&shown(element), found);
+        (false, true) => {
+            place.remove(SELF);
+        }
+        _ => {}
+    }
+    member || has_below
+}
+
+fn put(into: &mut Written, element: String, place: Written) {
+    match into.entry(element) {
+        Entry::Vacant(slot) => {
+            slot.insert(Value::Object(place));
+        }
+        Entry::Occupied(mut slot) => {
+            if let Value::Object(present) = slot.get_mut() {
+                let member = is_member(present) || is_member(&place);
+                add_below(present, place);
+                settle(present, member);
             }
         }
     }
+}
+
+fn add_below(into: &mut Written, other: Written) {
+    for (element, place) in other {
+        if let (true, Value::Object(place)) = (element != SELF, place) {
+            put(into, element, place);
+        }
+    }
+}
+
+fn subtract_below(from: &mut Written, gone: &Written) {
+    for (element, gone) in Place(gone).below() {
+        let Some(Value::Object(place)) = from.get_mut(element) else {
+            continue;
+        };
+        let member = is_member(place) && !gone.is_member();
+        subtract_below(place, gone.0);
+        if !settle(place, member) {
+            from.remove(element);
+        }
+    }
+}
+
+fn intersection(one: Place<'_>, other: Place<'_>) -> Node {
+    let shared = one.below().filter_map(|(element, mine)| {
+        let shared = intersection(mine, other.at(element)?);
+        let there = !shared.is_empty();
+        there.then(|| (element.clone(), Value::Object(shared.write())))
+    });
+    Node {
+        below: shared.collect(),
+        member: one.is_member() && other.is_member(),
+    }
+}
+
+fn drop_field(from: &mut Written, path: &[&str]) {
+    let Some((name, rest)) = path.split_first() else {
+        return;
+    };
+    let key = element::field(name);
+    let Some(Value::Object(place)) = from.get_mut(&key) else {
+        return;
+    };
+    let mut stays = false;
+    if !rest.is_empty() {
+        let member = is_member(place);
+        drop_field(place, rest);
+        stays = settle(place, member);
+    }
+    if !stays {
+        from.remove(&key);
+    }
+}
+
+fn enter_parents<S: Copy>(below: &mut Written, state: S, step: &impl Fn(S, &str) -> (S, bool)) {
+    for (element, place) in below.iter_mut() {
+        let (true, Value::Object(place)) = (element != SELF, place) else {
+            continue;
+        };
+        let (state, enters) = step(state, element);
+        enter_parents(place, state, step);
+        if enters && has_below(place) {
+            settle(place, true);
+        }
+    }
+}
+
+fn is_within(one: Place<'_>, other: Place<'_>) -> bool {
+    one.below().all(|(element, mine)| {
+        other.at(element).is_some_and(|theirs| {
+            (!mine.is_member() || theirs.is_member()) && is_within(mine, theirs)
+        })
+    })
+}
+
+fn collect(place: Place<'_>, prefix: &str, found: &mut Vec<String>) {
+    let mut places: Vec<(&String, Place<'_>)> = place.below().collect();
+    places.sort_by(|a, b| element::order(a.0, b.0));
+    let shown = |element: &str| format!("{prefix}{}", element::shown(element));
+    for (element, _) in places.iter().filter(|(_, place)| place.is_member()) {
+        found.push(shown(element));
+    }
+    for (element, place) in places {
+        if place.has_below() {
+            collect(place, &shown(element), found);
+        }
+    }
+}
+
+/// Whether the text of a set is as [`Set::write`] writes it, but for the spelling of its elements.
+fn is_settled(below: &Written, depth: usize) -> bool {
+    depth <= DEPTH_MAX
+        && below.iter().all(|(element, place)| match place {
+            Value::Object(place) if element == SELF => {
+                place.is_empty() && depth > 0 && below.len() > 1
+            }
+            Value::Object(place) => is_settled(place, depth + 1),
+            _ => false,
+        })
 }
 
 fn read(value: &Value, depth: usize, spell: &impl Fn(&str) -> Option<String>) -> Option<Set> {

@@ -13,6 +13,16 @@ use super::{Expect, Problems, Step, Trail};
 
 /// Deeper nesting is refused: far beyond any real object, far below what a stack holds.
 pub const DEPTH_MAX: usize = 512;
+/// Of what YAML reads, too: far below its bounds on depth, ..
+const COMMON_DEPTH_MAX: usize = 100;
+/// .. on nodes and the events that they make, ..
+const COMMON_NODES_MAX: usize = 400_000;
+/// .. on bytes, ..
+const COMMON_BYTES_MAX: usize = 8 << 20;
+/// .. on the length of keys, ..
+const COMMON_KEY_BYTES_MAX: usize = 512;
+/// .. and numbers that fit an integer in every reading.
+const COMMON_NUMBER_BYTES_MAX: usize = 18;
 
 /// Parses one JSON text; notes unknown fields, which are left out, and keys that occur again, of
 /// which the last wins.
@@ -22,10 +32,57 @@ pub(super) fn parse(
     problems: &mut Problems,
 ) -> Result<Value, String> {
     let text = String::from_utf8_lossy(bytes);
+    parse_as(Dialect::Json, &text, expect, problems)
+}
+
+/// The value of a text that is JSON as programs write it, which YAML reads the same way. None where that is not certain: YAML
+/// is then asked. What is noted until then means nothing.
+///
+/// Nearly all that comes as YAML is such a text, and YAML takes ten times as long for it.
+pub(super) fn parse_common(
+    bytes: &[u8],
+    expect: Expect<'_>,
+    problems: &mut Problems,
+) -> Option<Value> {
+    if bytes.first() != Some(&b'{') || bytes.len() > COMMON_BYTES_MAX {
+        return None;
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.trim_end_matches('\n');
+    // What YAML takes for the end of a line, or for nothing that can be printed.
+    let odd = |c: char| {
+        matches!(
+            c,
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+        )
+    };
+    if text.contains('\u{7f}') || !text.is_ascii() && text.contains(odd) {
+        return None;
+    }
+    parse_as(Dialect::Common, text, expect, problems).ok()
+}
+
+/// Which texts are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// All JSON.
+    Json,
+    /// What means the same in YAML, beyond doubt. The texts of its errors mean nothing.
+    Common,
+}
+
+fn parse_as(
+    dialect: Dialect,
+    text: &str,
+    expect: Expect<'_>,
+    problems: &mut Problems,
+) -> Result<Value, String> {
     let mut parser = Parser {
-        text: &text,
+        dialect,
+        text,
         at: 0,
         depth: 0,
+        nodes: 0,
         problems,
     };
     parser.skip_space();
@@ -38,9 +95,12 @@ pub(super) fn parse(
 }
 
 struct Parser<'t, 'd> {
+    dialect: Dialect,
     text: &'t str,
     at: usize,
     depth: usize,
+    /// Values and keys so far.
+    nodes: usize,
     problems: &'d mut Problems,
 }
 
@@ -51,7 +111,23 @@ impl<'t> Parser<'t, '_> {
 
     fn skip_space(&mut self) {
         while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.peek() {
+            // YAML has opinions on lines and tabs.
+            if self.is_common() && self.peek() != Some(b' ') {
+                return;
+            }
             self.at += 1;
+        }
+    }
+
+    fn is_common(&self) -> bool {
+        self.dialect == Dialect::Common
+    }
+
+    /// Refuses what YAML could read otherwise.
+    fn doubt(&self, is_doubtful: bool) -> Result<(), String> {
+        match self.is_common() && is_doubtful {
+            true => Err(String::new()),
+            false => Ok(()),
         }
     }
 
@@ -64,6 +140,7 @@ impl<'t> Parser<'t, '_> {
     }
 
     fn value(&mut self, expect: Expect<'_>, trail: Option<&Trail<'_>>) -> Result<Value, String> {
+        self.nodes += 1;
         match self.peek() {
             Some(b'{') => self.nested(|p| p.object(expect, trail)),
             Some(b'[') => self.nested(|p| p.array(expect, trail)),
@@ -85,6 +162,7 @@ impl<'t> Parser<'t, '_> {
         if self.depth > DEPTH_MAX {
             return Err("exceeded max depth".to_owned());
         }
+        self.doubt(self.depth > COMMON_DEPTH_MAX)?;
         let value = parse(self)?;
         self.depth -= 1;
         Ok(value)
@@ -103,6 +181,10 @@ impl<'t> Parser<'t, '_> {
                 return Err(self.unexpected("looking for beginning of object key string"));
             }
             let key = self.string()?;
+            self.nodes += 1;
+            self.doubt(self.nodes > COMMON_NODES_MAX)?;
+            self.doubt(&*key == "<<" || key.len() > COMMON_KEY_BYTES_MAX)?;
+            self.doubt(self.peek() != Some(b':'))?;
             self.skip_space();
             if self.peek() != Some(b':') {
                 return Err(self.unexpected("after object key"));
@@ -140,6 +222,7 @@ impl<'t> Parser<'t, '_> {
         let entry = map.entry(key);
         let here = Trail::new(trail, Step::Name(entry.key()));
         if matches!(entry, Entry::Occupied(_)) {
+            self.doubt(true)?;
             self.problems.duplicate(&here);
         }
         let value = self.value(inner, Some(&here))?;
@@ -163,6 +246,7 @@ impl<'t> Parser<'t, '_> {
         }
         loop {
             self.skip_space();
+            self.doubt(self.nodes > COMMON_NODES_MAX)?;
             let here = Trail::new(trail, Step::Index(list.len()));
             list.push(self.value(expect.item(), Some(&here))?);
             self.skip_space();
@@ -220,6 +304,8 @@ impl<'t> Parser<'t, '_> {
             self.digits("in exponent of numeric literal")?;
         }
         let text = &self.text[start..self.at];
+        let is_integer = || text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        self.doubt(text.len() > COMMON_NUMBER_BYTES_MAX || text == "-0" || !is_integer())?;
         if let Ok(integer) = text.parse::<i64>() {
             return Ok(integer.into());
         }
@@ -282,6 +368,7 @@ impl<'t> Parser<'t, '_> {
     fn unicode_escape(&mut self) -> Result<char, String> {
         self.at += 1;
         let high = self.hex4()?;
+        self.doubt(high == 0 || (0xd800..0xe000).contains(&high))?;
         if let Some(c) = char::from_u32(high) {
             return Ok(c);
         }
@@ -419,6 +506,101 @@ mod tests {
             [r#"duplicate field "b.c[0].d""#, r#"duplicate field "a""#]
         );
         assert_eq!(value, json!({"a": 3, "b": {"c": [{"d": 2}]}}));
+    }
+
+    #[test]
+    fn what_programs_write_needs_no_yaml() {
+        let common =
+            |text: &str| parse_common(text.as_bytes(), Expect::Any, &mut Problems::default());
+        let text = r#"{"a":{"b":[1,-20,true,false,null,"","~","1",{}],"ü":"x\"\n\u003c"}, "":[]}"#;
+        assert_eq!(common(text), Some(read(text).unwrap()));
+        assert_eq!(common("{}\n"), Some(json!({})));
+        for doubtful in [
+            "",
+            "[]",
+            "a: 1",
+            " {}",
+            "{a: 1}",
+            "{'a': 1}",
+            "{\"a\" :1}",
+            "{\"a\":1,}",
+            "{\n\"a\":1}",
+            "{\"a\":\t1}",
+            "{\"a\":1.5}",
+            "{\"a\":1e2}",
+            "{\"a\":-0}",
+            "{\"a\":1234567890123456789}",
+            "{\"a\":1,\"a\":2}",
+            "{\"<<\":{\"a\":1}}",
+            "{\"a\":\"\\ud83d\\ude00\"}",
+            "{\"a\":\"\\u0000\"}",
+            "{\"a\":\"\u{2028}\"}",
+            "{\"a\":\"\u{7f}\"}",
+            "{\"a\":\"b\nc\"}",
+            "{} # comment",
+        ] {
+            assert_eq!(common(doubtful), None, "{doubtful:?}");
+        }
+        let deep =
+            |depth: usize| format!("{}{}", "{\"a\":".repeat(depth) + "{}", "}".repeat(depth));
+        assert!(common(&deep(99)).is_some());
+        assert_eq!(common(&deep(100)), None);
+        assert_eq!(common(&format!("{{\"{}\":1}}", "k".repeat(513))), None);
+        assert_eq!(
+            common(&format!("{{\"k\":[1{}]}}", ",1".repeat(400_000))),
+            None
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Texts of what both could know, in and out of order.
+        #[test]
+        fn yaml_reads_the_same_of_what_needs_no_yaml(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "{", "}", "[", "]", ",", ":", "\"a\":", "\"b\":", "\"<<\":", "\"\":", "{}", "[]", "1", "-7", "0", "1.0",
+                "true", "null", "\"x\"", "\"\"", "\"~\"", "\"null\"", "\" x \"", "\"\\n\"", "\"\\/\\b\\f\\t\"",
+                "\"\\u00e9\\u0085\\u0001\"", "\"é😀\"", "\"\\ud83d\"", "\"'#&*!|>%@`\"", "\"a: b\"", "\"- a\"", " ",
+                "\n", "\t", "#", "'x'", "x",
+            ]), 0..8),
+        ) {
+            let texts = [parts.concat(), format!("{{{}}}", parts.concat()), format!("{{\"k\":[{}]}}", parts.join(","))];
+            for text in texts {
+                let ours = parse_common(text.as_bytes(), Expect::Any, &mut Problems::default());
+                if let Some(ours) = ours {
+                    let mut problems = Problems::default();
+                    let theirs = crate::decode::yaml_text::parse(text.as_bytes(), Expect::Any, &mut problems);
+                    prop_assert_eq!(Ok(ours), theirs, "{}", text);
+                    prop_assert!(problems.texts().is_empty());
+                }
+            }
+        }
+
+        /// Values as programs write them: the short way, and with spaces.
+        #[test]
+        fn yaml_reads_values_as_json_does(value in written()) {
+            let text = value.to_string();
+            let theirs = crate::decode::yaml_text::parse(text.as_bytes(), Expect::Any, &mut Problems::default());
+            prop_assert_eq!(parse_common(text.as_bytes(), Expect::Any, &mut Problems::default()), theirs.ok());
+        }
+    }
+
+    fn written() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            "[ -~éß😀\t\n]{0,12}".prop_map(Value::from),
+            Just(Value::Null),
+        ];
+        let inner = leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+                prop::collection::btree_map("[ -;=-~é]{0,6}", inner, 0..4)
+                    .prop_map(|map| map.into_iter().collect()),
+            ]
+        });
+        inner.prop_map(|value| json!({ "k": value }))
     }
 
     proptest! {
