@@ -133,7 +133,8 @@ pub(crate) async fn track_new(
     let entries = loop {
         let (owner, known) = ((manager, subresource), Some(&versions));
         let entries = with_who(context, resource, owner, known, |who| {
-            updated(resource.schema(), &nothing, new.value(), Some(&sent), who)
+            let sent = Some(sent.clone());
+            updated(resource.schema(), &nothing, new.value(), sent, who)
         });
         let dead = context.server.seems_inconvertible(resource);
         if dead || !versions.answer(context).await {
@@ -155,13 +156,18 @@ pub(crate) async fn track(
     let Owner::Manager(manager, subresource) = owner else {
         return;
     };
-    let sent = new.metadata_mut().remove("managedFields");
+    let mut sent = new.metadata_mut().remove("managedFields");
     let versions = Versions::of(resource);
     let entries = loop {
         let known = Some(&versions);
+        // What comes back as it is stored is taken over, unless there may be a second time.
+        let sent = match versions.may_ask() {
+            true => sent.clone(),
+            false => sent.take(),
+        };
         let entries = with_who(context, resource, (manager, subresource), known, |who| {
             let (old, new) = (old.value(), new.value());
-            updated(resource.schema(), old, new, sent.as_ref(), who)
+            updated(resource.schema(), old, new, sent, who)
         });
         // Nobody waits for a webhook that did not answer a moment ago.
         let dead = context.server.seems_inconvertible(resource);

@@ -51,6 +51,12 @@ impl<'r> Versions<'r> {
         }
     }
 
+    /// Whether something may be asked at all.
+    pub(crate) fn may_ask(&self) -> bool {
+        let custom = self.resource.custom.as_ref();
+        custom.is_some_and(|custom| custom.definition.by_webhook)
+    }
+
     /// Answers what was asked. Whether there was something, so that the work has to be done again.
     pub(crate) async fn answer(&self, context: &Context) -> bool {
         let Some(question) = self.lock().question.take() else {

@@ -131,12 +131,12 @@ pub(crate) const MANAGED_FIELDS: Target = Target {
         let mut new = decoded.value;
         let sent = new["metadata"]["managedFields"].take();
         new["spec"]["terminationGracePeriodSeconds"] = json!(5);
-        let Some(managers) = apply::updated(ty, &old, &new, Some(&sent), &who()) else {
+        let Some(managers) = apply::updated(ty, &old, &new, Some(sent), &who()) else {
             return;
         };
         new["metadata"]["managedFields"] = managers.clone();
         // Nothing changes any more: neither do the entries.
-        let after = apply::updated(ty, &new, &new, Some(&managers), &who());
+        let after = apply::updated(ty, &new, &new, Some(managers.clone()), &who());
         assert_eq!(after.as_ref(), Some(&managers));
         let decoded = decode::value(ty, new, FieldValidation::Strict);
         assert!(decoded.is_ok(), "{decoded:?}");

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::atom::{self, Atom, Identity, Items, Shape};
 use super::compare::inner;
 use super::element;
-use super::set::{SELF, Set};
+use super::set::{self, SELF, Set};
 use crate::structural::Schema;
 
 /// The fields of a new object, but for those under `skipped` paths. It counts as an object before that has its kind and empty
@@ -54,15 +54,10 @@ fn place(
         Shape::List(of, identity) => list(of, identity, old, new, depth),
     };
     // What stands as a whole is a path, and so is what has parts and was not there.
-    let Some(mut below) = below else {
-        return Some(nothing());
-    };
-    match old {
-        Some(_) if below.is_empty() => return None,
-        None if below.len() == 1 => below.clear(),
-        _ => {}
+    match below {
+        Some(below) => set::written(below, old.is_none()),
+        None => Some(nothing()),
     }
-    Some(Value::Object(below))
 }
 
 /// What is written below an object, with its own place where it was not there; none where it stands as a whole.

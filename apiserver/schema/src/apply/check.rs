@@ -1,7 +1,8 @@
 //! Whether a configuration fits its type. Apply refuses unknown fields whatever `fieldValidation`
 //! says, since nobody could own them.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
+use std::fmt;
 
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ const ERRORS_MAX: usize = 100;
 /// Kubernetes' text of what is wrong with a configuration.
 pub(super) fn check(schema: Schema<'_>, config: &Value) -> Result<(), String> {
     let mut errors = Vec::new();
-    walk(Atom::root(schema), config, ("", 0), &mut errors);
+    walk(Atom::root(schema), config, (&Trail::ROOT, 0), &mut errors);
     match errors.as_slice() {
         [] => Ok(()),
         [one] => Err(one.clone()),
@@ -23,16 +24,62 @@ pub(super) fn check(schema: Schema<'_>, config: &Value) -> Result<(), String> {
     }
 }
 
-/// `path` comes with its depth; what is deeper stands as a whole, and is checked when it is decoded.
-fn walk(atom: Atom<'_>, value: &Value, (path, depth): (&str, usize), errors: &mut Vec<String>) {
+/// Where a value stands: a list that lives on the stack, since it is only shown with an error.
+#[derive(Clone, Copy)]
+struct Trail<'a> {
+    parent: Option<&'a Trail<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Root,
+    Field(&'a str),
+    Index(usize),
+    /// An item, by its path element.
+    Item(&'a str),
+}
+
+impl<'a> Trail<'a> {
+    const ROOT: Trail<'static> = Trail {
+        parent: None,
+        step: Step::Root,
+    };
+
+    fn to(&'a self, step: Step<'a>) -> Trail<'a> {
+        let parent = Some(self);
+        Trail { parent, step }
+    }
+}
+
+impl fmt::Display for Trail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+        }
+        match self.step {
+            Step::Root => Ok(()),
+            Step::Field(name) => write!(f, ".{name}"),
+            Step::Index(index) => write!(f, "[{index}]"),
+            Step::Item(element) => f.write_str(&element::shown(element)),
+        }
+    }
+}
+
+/// `trail` comes with its depth; what is deeper stands as a whole, and is checked when it is decoded.
+fn walk(
+    atom: Atom<'_>,
+    value: &Value,
+    (trail, depth): (&Trail<'_>, usize),
+    errors: &mut Vec<String>,
+) {
     if value.is_null() || errors.len() >= ERRORS_MAX || depth > DEPTH_MAX {
         return;
     }
     let mut refuse = |text: String| {
-        errors.push(if path.is_empty() {
-            text
-        } else {
-            format!("{path}: {text}")
+        errors.push(match trail.step {
+            Step::Root => text,
+            _ => format!("{trail}: {text}"),
         });
     };
     match (atom, value) {
@@ -43,12 +90,12 @@ fn walk(atom: Atom<'_>, value: &Value, (path, depth): (&str, usize), errors: &mu
         }
         (Atom::Deduced, _) => {}
         (Atom::List(of, identity), Value::Array(items)) => {
-            list((of, identity), items, (path, depth), errors);
+            list((of, identity), items, (trail, depth), errors);
         }
         (Atom::AtomicList(of), Value::Array(items)) => {
             for (i, value) in items.iter().enumerate() {
-                let path = format!("{path}[{i}]");
-                walk(of.item(), value, (&path, depth + 1), errors);
+                let here = trail.to(Step::Index(i));
+                walk(of.item(), value, (&here, depth + 1), errors);
             }
         }
         (Atom::List(..) | Atom::AtomicList(_), other) => {
@@ -56,12 +103,12 @@ fn walk(atom: Atom<'_>, value: &Value, (path, depth): (&str, usize), errors: &mu
         }
         (_, Value::Object(map)) => {
             for (key, value) in map {
-                let path = format!("{path}.{key}");
+                let here = trail.to(Step::Field(key));
                 match atom.member(key) {
                     (_, false) if !atom.is_open() => {
-                        errors.push(format!("{path}: field not declared in schema"));
+                        errors.push(format!("{here}: field not declared in schema"));
                     }
-                    (member, _) => walk(member, value, (&path, depth + 1), errors),
+                    (member, _) => walk(member, value, (&here, depth + 1), errors),
                 }
             }
         }
@@ -72,24 +119,24 @@ fn walk(atom: Atom<'_>, value: &Value, (path, depth): (&str, usize), errors: &mu
 fn list(
     (of, identity): (Items<'_>, Identity),
     items: &[Value],
-    (path, depth): (&str, usize),
+    (trail, depth): (&Trail<'_>, usize),
     errors: &mut Vec<String>,
 ) {
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     for (i, value) in items.iter().enumerate() {
         match atom::item(of, identity, value) {
             Err(text) => {
-                errors.push(format!("{path}: element {i}: {text}"));
+                errors.push(format!("{trail}: element {i}: {text}"));
                 return;
             }
-            Ok(element) => {
+            Ok(element) if seen.contains(&element) => {
                 let shown = element::shown(&element);
-                if seen.insert(element) {
-                    let path = format!("{path}{shown}");
-                    walk(of.item(), value, (&path, depth + 1), errors);
-                } else {
-                    errors.push(format!("{path}: duplicate entries for key {shown}"));
-                }
+                errors.push(format!("{trail}: duplicate entries for key {shown}"));
+            }
+            Ok(element) => {
+                let here = trail.to(Step::Item(&element));
+                walk(of.item(), value, (&here, depth + 1), errors);
+                seen.insert(element);
             }
         }
     }

@@ -102,6 +102,9 @@ pub(super) fn order(a: &str, b: &str) -> Ordering {
     if classes != Ordering::Equal || class(a) == 0 {
         return classes.then_with(|| a.cmp(b));
     }
+    if let Some(order) = order_of_texts(a, b) {
+        return order;
+    }
     let parsed = |text: &str| serde_json::from_str::<Value>(text.get(2..)?).ok();
     match (parsed(a), parsed(b)) {
         (Some(Value::Object(a)), Some(Value::Object(b))) => {
@@ -116,6 +119,21 @@ pub(super) fn order(a: &str, b: &str) -> Ordering {
         (Some(a), Some(b)) => order_values(&a, &b),
         _ => a.cmp(b),
     }
+}
+
+/// The order of two elements whose texts first differ within a string: that of the strings.
+fn order_of_texts(a: &str, b: &str) -> Option<Ordering> {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let at = a.iter().zip(b).position(|(a, b)| a != b)?;
+    let is_within_string = a[..at].iter().filter(|byte| **byte == b'"').count() % 2 == 1;
+    if !is_within_string || a.contains(&b'\\') || b.contains(&b'\\') {
+        return None;
+    }
+    Some(match (a[at], b[at]) {
+        (b'"', _) => Ordering::Less,
+        (_, b'"') => Ordering::Greater,
+        (a, b) => a.cmp(&b),
+    })
 }
 
 fn order_values(a: &Value, b: &Value) -> Ordering {
@@ -204,6 +222,18 @@ mod tests {
             serde_json::to_string(&InOrder(&fields)).unwrap(),
             r#"[{"fieldsV1":{"f:ports":{".":{},"k:{\"port\":80}":{},"k:{\"port\":443}":{},"k:{\"port\":8080}":{"f:a":{},"f:b":{}}}}}]"#
         );
+        for (less, more) in [
+            (r#"k:{"name":"a"}"#, r#"k:{"name":"a b"}"#),
+            (r#"k:{"name":"a!"}"#, r#"k:{"name":"b"}"#),
+            (r#"k:{"name":"a\"b"}"#, r#"k:{"name":"a#"}"#),
+            (r#"k:{"name":"Z"}"#, r#"k:{"name":"é"}"#),
+            (r#"k:{"a":1}"#, r#"k:{"ab":0}"#),
+            (r#"v:"a""#, r#"v:"a b""#),
+            (r#"k:{"p":80,"q":"TCP"}"#, r#"k:{"p":80,"q":"UDP"}"#),
+        ] {
+            assert_eq!(order(less, more), Ordering::Less, "{less} {more}");
+            assert_eq!(order(more, less), Ordering::Greater, "{more} {less}");
+        }
         assert_eq!(order("v:9", "v:10"), Ordering::Less);
         assert_eq!(order("v:9", "v:\"1\""), Ordering::Less);
         assert_eq!(order("f:z", "k:{}"), Ordering::Less);

@@ -306,7 +306,7 @@ proptest! {
     fn odd_objects_do_no_harm(a in odd(), b in odd(), sets in odd()) {
         for schema in schemas() {
             let _ = apply(schema, &a, &b, &who("x"), true);
-            let _ = super::managers::updated(schema, &a, &b, Some(&sets), &who("x"));
+            let _ = super::managers::updated(schema, &a, &b, Some(sets.clone()), &who("x"));
             let _ = Set::read(&sets);
         }
     }

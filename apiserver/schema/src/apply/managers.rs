@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::added::added;
-use super::compare::compare;
+use super::compare::{Changes, compare};
 use super::set::Set;
 use super::versions::{Seen, Versions, has_unknown};
 use crate::structural::Schema;
@@ -81,32 +81,38 @@ impl Entry {
             && (self.applied || self.api_version == other.api_version)
     }
 
-    fn read(value: &Value, fields: fn(&Value) -> Option<Set>) -> Option<Entry> {
-        let text = |key: &str| match value.get(key) {
-            None | Some(Value::Null) => Some(""),
-            Some(value) => value.as_str(),
+    fn read(value: Value, fields: fn(Value) -> Option<Set>) -> Option<Entry> {
+        let Value::Object(map) = value else {
+            return None;
         };
-        let applied = match text("operation")? {
+        let mut entry = Entry {
+            manager: String::new(),
+            applied: false,
+            api_version: String::new(),
+            subresource: String::new(),
+            time: None,
+            set: Set::default(),
+        };
+        let (mut operation, mut form) = (String::new(), String::new());
+        for (key, value) in map {
+            match (key.as_str(), value) {
+                (_, Value::Null) => {}
+                ("fieldsV1", set) => entry.set = fields(set)?,
+                ("manager", value) => entry.manager = text(value)?,
+                ("operation", value) => operation = text(value)?,
+                ("apiVersion", value) => entry.api_version = text(value)?,
+                ("subresource", value) => entry.subresource = text(value)?,
+                ("fieldsType", value) => form = text(value)?,
+                ("time", value) => entry.time = Some(text(value)?).filter(|time| !time.is_empty()),
+                _ => {}
+            }
+        }
+        entry.applied = match operation.as_str() {
             "Apply" => true,
             "Update" => false,
             _ => return None,
         };
-        let api_version = text("apiVersion")?;
-        if api_version.is_empty() || text("fieldsType")? != "FieldsV1" {
-            return None;
-        }
-        let time = text("time")?;
-        Some(Entry {
-            manager: text("manager")?.to_owned(),
-            applied,
-            api_version: api_version.to_owned(),
-            subresource: text("subresource")?.to_owned(),
-            time: (!time.is_empty()).then(|| time.to_owned()),
-            set: match value.get("fieldsV1") {
-                None | Some(Value::Null) => Set::default(),
-                Some(set) => fields(set)?,
-            },
-        })
+        (!entry.api_version.is_empty() && form == "FieldsV1").then_some(entry)
     }
 
     fn write(self) -> Value {
@@ -128,9 +134,20 @@ impl Entry {
         Value::Object(map)
     }
 
+    fn names(&self) -> [&str; 3] {
+        [&self.manager, &self.api_version, &self.subresource]
+    }
+
     fn seconds(&self) -> i64 {
         let time = self.time.as_deref();
         time.and_then(time::parse).unwrap_or(0)
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        _ => None,
     }
 }
 
@@ -141,17 +158,29 @@ fn operation(applied: bool) -> &'static str {
 impl Managers {
     /// Reads `managedFields` that a client sent. None where an entry is malformed.
     pub(super) fn read(value: Option<&Value>) -> Option<Managers> {
-        Managers::read_with(value, Set::read)
+        let value = value.cloned().unwrap_or_default();
+        Managers::read_with(value, |set| Set::read(&set))
     }
 
     /// Reads the `managedFields` of a stored object, all of which [`Managers::write`] wrote.
     pub(super) fn stored(object: &Value) -> Managers {
-        Managers::read_with(entries(object), Set::read_own).unwrap_or_default()
+        entries(object)
+            .cloned()
+            .map(Managers::own)
+            .unwrap_or_default()
     }
 
-    fn read_with(value: Option<&Value>, fields: fn(&Value) -> Option<Set>) -> Option<Managers> {
+    /// Takes over `managedFields` that are as they are stored.
+    fn own(entries: Value) -> Managers {
+        Managers::read_with(entries, Set::read_own).unwrap_or_default()
+    }
+
+    fn read_with(entries: Value, fields: fn(Value) -> Option<Set>) -> Option<Managers> {
         let mut managers = Managers::default();
-        for value in value.and_then(Value::as_array).into_iter().flatten() {
+        let Value::Array(entries) = entries else {
+            return Some(managers);
+        };
+        for value in entries {
             let entry = Entry::read(value, fields)?;
             match managers.0.iter_mut().find(|known| known.is_same(&entry)) {
                 Some(known) => *known = entry,
@@ -170,8 +199,7 @@ impl Managers {
         let mut timed: Vec<(i64, Entry)> = timed.collect();
         timed.sort_by(|(a_seconds, a), (b_seconds, b)| {
             let time = (operation(a.applied), a_seconds).cmp(&(operation(b.applied), b_seconds));
-            let names = |entry: &'_ Entry| [&entry.manager, &entry.api_version, &entry.subresource];
-            time.then_with(|| names(a).cmp(&names(b)))
+            time.then_with(|| a.names().cmp(&b.names()))
         });
         Some(timed.into_iter().map(|(_, entry)| entry.write()).collect())
     }
@@ -200,9 +228,14 @@ impl Managers {
     pub(super) fn give_up(&mut self, seen: &Seen, chosen: impl Fn(&Entry) -> bool) {
         for entry in &mut self.0 {
             if chosen(entry) {
-                let changes = seen.by(entry);
-                entry.set.subtract(&changes.taken());
-                entry.set.subtract(&changes.removed);
+                let Changes {
+                    added,
+                    removed,
+                    modified,
+                } = seen.by(entry);
+                for gone in [added, modified, removed] {
+                    entry.set.subtract(gone);
+                }
             }
         }
         self.0.retain(|entry| !entry.set.is_empty());
@@ -288,24 +321,37 @@ pub fn updated<'a>(
     schema: impl Into<Schema<'a>>,
     old: &Value,
     new: &Value,
-    sent: Option<&Value>,
+    sent: Option<Value>,
     who: &Who<'_>,
 ) -> Option<Value> {
     let stored = entries(old);
     let schema = schema.into();
     let changes = compare(schema, old, new, &skipped(who));
-    let sent = sent.filter(|_| who.subresource.is_empty() && sent != stored);
+    let is_stored = sent.as_ref() == stored;
     let managers = match sent {
-        Some(_) if is_reset(sent) => Managers::default(),
-        Some(_) => match Managers::read(sent) {
-            Some(managers) if !managers.0.is_empty() => managers,
-            _ => Managers::stored(old),
-        },
-        None if changes.is_empty() && !has_unknown(stored, who) => return stored.cloned(),
-        None => Managers::stored(old),
+        Some(sent) if !is_stored && who.subresource.is_empty() => sent_in_place(&sent, old),
+        sent => {
+            // What came back as it is stored needs no copy.
+            let sent = sent.filter(|_| is_stored);
+            let kept = sent.or_else(|| stored.cloned());
+            if changes.is_empty() && !has_unknown(stored, who) {
+                return kept;
+            }
+            kept.map(Managers::own).unwrap_or_default()
+        }
     };
     let seen = Seen::of(schema, (old, new), changes, &managers, who);
     managers.update(old, &seen, who).write()
+}
+
+/// The managers that a client sends to stand in place of those that are stored.
+fn sent_in_place(sent: &Value, old: &Value) -> Managers {
+    if is_reset(sent) {
+        return Managers::default();
+    }
+    let managers = Managers::read(Some(sent));
+    let managers = managers.filter(|managers| !managers.0.is_empty());
+    managers.unwrap_or_else(|| Managers::stored(old))
 }
 
 /// The `managedFields` of an object that is new and came without any: what [`updated`] makes of nothing and it.
@@ -330,8 +376,8 @@ pub(super) fn skipped<'a>(who: &Who<'a>) -> Vec<&'a [&'a str]> {
 }
 
 /// Whether the client asks to forget all managers.
-fn is_reset(sent: Option<&Value>) -> bool {
-    match sent.and_then(Value::as_array).map(Vec::as_slice) {
+fn is_reset(sent: &Value) -> bool {
+    match sent.as_array().map(Vec::as_slice) {
         Some([]) => true,
         Some([entry]) => entry.as_object().is_some_and(Map::is_empty),
         _ => false,

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::atom::{self, Atom, Identity, Items as Of, Shape};
 use crate::structural::Schema;
@@ -27,18 +27,16 @@ fn map(atom: Atom<'_>, live: &Value, config: &Value, depth: usize) -> Value {
         (Some(before), None) if !before.is_empty() => return live.clone(),
         _ => return config.clone(),
     };
-    let mut merged = Map::new();
-    for (key, value) in before {
+    let merged = before.iter().map(|(key, value)| {
         let value = match wanted.get(key) {
             Some(wanted) => walk(atom.member(key).0, value, wanted, depth),
             None => value.clone(),
         };
-        merged.insert(key.clone(), value);
-    }
-    for (key, value) in wanted.iter().filter(|(key, _)| !before.contains_key(*key)) {
-        merged.insert(key.clone(), value.clone());
-    }
-    Value::Object(merged)
+        (key.clone(), value)
+    });
+    let added = wanted.iter().filter(|(key, _)| !before.contains_key(*key));
+    let added = added.map(|(key, value)| (key.clone(), value.clone()));
+    Value::Object(merged.chain(added).collect())
 }
 
 /// Items in the order of the configuration; those that only the object has stay next to what was

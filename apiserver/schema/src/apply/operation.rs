@@ -124,7 +124,8 @@ impl Operation<'_> {
             set.drop_field(path);
         }
         let own = managers.entry(Entry::new(self.who, true));
-        let last = std::mem::replace(&mut own.set, set.clone());
+        let says_other = own.set != set;
+        let last = std::mem::replace(&mut own.set, set);
         let own_version = self.who.api_version.to_owned();
         let last_version = std::mem::replace(&mut own.api_version, own_version);
         // In the form in which objects are stored, so that another spelling is no change.
@@ -158,7 +159,7 @@ impl Operation<'_> {
             return Ok(Err(conflicts));
         }
         managers.give_up(&seen, |entry| !entry.is_same(&own));
-        let changed = set != last || !seen.own().is_empty();
+        let changed = says_other || !seen.own().is_empty();
         let mut entries = managers.0.iter_mut();
         if let Some(entry) = entries.find(|entry| changed && entry.is_same(&own)) {
             entry.time = Some(self.who.now.to_owned());
@@ -176,11 +177,19 @@ impl Operation<'_> {
         (last, last_version): (&Set, &str),
     ) -> Result<Value, ApplyError> {
         let who = self.who;
-        let mut owned = managers.owned_by_version(who);
         let last_version = match who.versions {
             Some(_) => last_version,
             None => who.api_version,
         };
+        // Nearly always all of it is applied again, and who else owns it does not matter.
+        let this = Entry::new(who, true);
+        let own = managers.0.iter().find(|entry| entry.is_same(&this));
+        let applies_again =
+            |own: &Entry| last_version == who.api_version && last.is_within(&own.set);
+        if last.is_empty() || own.is_some_and(applies_again) {
+            return Ok(merged);
+        }
+        let mut owned = managers.owned_by_version(who);
         let of_last = owned.remove(last_version).unwrap_or_default();
         if last.is_within(&of_last) {
             return Ok(merged);

@@ -81,7 +81,7 @@ fn updated(live: &Value, manager: &str, now: &str, change: impl Fn(&mut Value)) 
         .as_object_mut()
         .unwrap()
         .remove("managedFields");
-    let entries = update(deployment(), live, &new, sent.as_ref(), &who(manager, now));
+    let entries = update(deployment(), live, &new, sent, &who(manager, now));
     let metadata = new["metadata"].as_object_mut().unwrap();
     match entries {
         Some(entries) => metadata.insert("managedFields".into(), entries),
@@ -195,7 +195,7 @@ fn clients_can_reset_the_managers_but_not_lose_them() {
         subresource: "status",
         ..who("two", "2026-01-01T00:00:02Z")
     };
-    let entries = update(deployment(), &live, &live, Some(&other), &status);
+    let entries = update(deployment(), &live, &live, Some(other), &status);
     assert_eq!(entries.as_ref(), live.pointer("/metadata/managedFields"));
 }
 

@@ -34,24 +34,14 @@ pub(super) struct Node {
 pub(super) struct Place<'a>(&'a Written);
 
 impl Node {
-    pub(super) fn leaf() -> Node {
-        Node {
-            member: true,
-            below: Set::default(),
-        }
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         !self.member && self.below.is_empty()
     }
 
     /// The written form, which does not say of an empty node that it is not there.
     fn write(self) -> Written {
-        let mut below = self.below.0;
-        if self.member && !below.is_empty() {
-            below.insert(SELF.to_owned(), Value::Object(Map::new()));
-        }
-        below
+        let is_member = self.member && !self.below.is_empty();
+        self.below.into_place(is_member)
     }
 }
 
@@ -83,16 +73,30 @@ impl Set {
     }
 
     /// Reads `FieldsV1` that [`Set::write`] wrote, whose elements have their one spelling.
-    pub(super) fn read_own(value: &Value) -> Option<Set> {
+    pub(super) fn read_own(value: Value) -> Option<Set> {
         match value {
-            Value::Object(map) if is_settled(map, 0) => Some(Set(map.clone())),
-            other => read(other, 0, &|text| Some(text.to_owned())),
+            Value::Object(map) if is_settled(&map, 0) => Some(Set(map)),
+            other => read(&other, 0, &|text| Some(text.to_owned())),
         }
+    }
+
+    /// A set whose written form is this.
+    pub(super) fn of(written: Map<String, Value>) -> Set {
+        Set(written)
     }
 
     /// `FieldsV1`.
     pub(super) fn write(self) -> Value {
         Value::Object(self.0)
+    }
+
+    /// What is below a place, and itself where it is a member, for [`written`].
+    pub(super) fn into_place(self, is_member: bool) -> Map<String, Value> {
+        let mut below = self.0;
+        if is_member {
+            below.insert(SELF.to_owned(), Value::Object(Map::new()));
+        }
+        below
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -108,6 +112,13 @@ impl Set {
     pub(super) fn put(&mut self, element: String, node: Node) {
         if !node.is_empty() {
             put(&mut self.0, element, node.write());
+        }
+    }
+
+    /// Adds a place in its written form.
+    pub(super) fn put_written(&mut self, element: String, place: Value) {
+        if let Value::Object(place) = place {
+            put(&mut self.0, element, place);
         }
     }
 
@@ -176,6 +187,16 @@ impl FromIterator<(String, Value)> for Set {
     fn from_iter<I: IntoIterator<Item = (String, Value)>>(places: I) -> Set {
         Set(places.into_iter().collect())
     }
+}
+
+/// The written form of a place from what is below it, with [`SELF`] where it is a member; none where it is empty.
+pub(super) fn written(mut below: Map<String, Value>, is_member: bool) -> Option<Value> {
+    match is_member {
+        false if below.is_empty() => return None,
+        true if below.len() == 1 => below.clear(),
+        _ => {}
+    }
+    Some(Value::Object(below))
 }
 
 fn is_member(place: &Written) -> bool {
