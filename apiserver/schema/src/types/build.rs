@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::lookup::Lookup;
 use super::{
     Container, Element, Field, FieldType, Form, GroupVersionKind, ListType, MapType, Message,
     Patch, Places, Table, Type, TypeId,
@@ -169,7 +168,6 @@ impl Builder {
             .map(|f| self.finish_field(draft, f, descriptions))
             .collect();
         fields.sort_by_key(|f| f.name);
-        let lookup = Lookup::of(fields.iter().map(|field| field.name));
         let implied = fields.iter().enumerate();
         let implied = implied.filter(|(_, field)| field.implied.is_some());
         let implied = implied.map(|(i, _)| i).collect();
@@ -191,9 +189,8 @@ impl Builder {
             description: descriptions.get(draft.name).copied().unwrap_or(""),
             places: Places::of(&fields),
             fields,
-            lookup,
-            implied,
             message,
+            implied,
         }
     }
 
