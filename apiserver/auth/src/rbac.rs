@@ -111,10 +111,8 @@ impl Authorizer {
         for (binding, subject) in self.bindings_of(user, attributes.namespace) {
             match self.resolve(&binding.role_kind, &binding.role_name, &binding.namespace) {
                 Ok(role) if role.allows(attributes) => {
-                    return Decision::allow(format!(
-                        "RBAC: allowed by {}",
-                        binding.describe(subject)
-                    ));
+                    let to = binding.subjects[subject].description.as_str();
+                    return Decision::allow([binding.allowed.as_str(), to].concat());
                 }
                 Ok(_) => {}
                 Err(error) if errors.contains(&error) => {}
@@ -322,7 +320,8 @@ impl Bindings {
 
 #[derive(Debug)]
 struct Binding {
-    kind: Kind,
+    /// As in `RBAC: allowed by RoleBinding "b/ns" of Role "r" to `: what every request is told that it lets through.
+    allowed: String,
     namespace: String,
     name: String,
     role_kind: String,
@@ -333,7 +332,7 @@ struct Binding {
 #[derive(Debug)]
 struct Subject {
     principal: Principal,
-    /// As in `RoleBinding "b/ns" of Role "r" to User "jane"`.
+    /// As in `User "jane"`.
     description: String,
 }
 
@@ -368,31 +367,23 @@ impl Binding {
             .and_then(Value::as_array)
             .map(Vec::as_slice)
             .unwrap_or_default();
+        let (role_kind, role_name) = (role("kind"), role("name"));
+        let shown = match kind {
+            Kind::RoleBinding => format!("RoleBinding {}", quote(&format!("{name}/{namespace}"))),
+            _ => format!("ClusterRoleBinding {}", quote(name)),
+        };
+        let of = quote(&role_name);
         Binding {
-            kind,
+            allowed: format!("RBAC: allowed by {shown} of {role_kind} {of} to "),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            role_kind: role("kind"),
-            role_name: role("name"),
+            role_kind,
+            role_name,
             subjects: subjects
                 .iter()
                 .map(|subject| Subject::from_value(subject, namespace))
                 .collect(),
         }
-    }
-
-    fn describe(&self, subject: usize) -> String {
-        let (kind, name) = match self.kind {
-            Kind::RoleBinding => ("RoleBinding", format!("{}/{}", self.name, self.namespace)),
-            _ => ("ClusterRoleBinding", self.name.clone()),
-        };
-        let to = &self.subjects[subject].description;
-        format!(
-            "{kind} {} of {} {} to {to}",
-            quote(&name),
-            self.role_kind,
-            quote(&self.role_name)
-        )
     }
 }
 

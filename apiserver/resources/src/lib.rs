@@ -123,18 +123,20 @@ pub fn storage_prefix(resource: &Resource) -> String {
     match resource.custom {
         // Groups of definitions have a dot, and plurals of built-in kinds have none.
         Some(_) => format!("/registry/{}/{plural}/", resource.group),
-        None => format!("/registry/{plural}/"),
+        None => ["/registry/", plural, "/"].concat(),
     }
 }
 
 /// Key of one object. The namespace is ignored for cluster-scoped kinds.
 pub fn storage_key(resource: &Resource, namespace: &str, name: &str) -> String {
-    let prefix = storage_prefix(resource);
+    let mut key = storage_prefix(resource);
+    key.reserve(namespace.len() + 1 + name.len());
     if resource.namespaced {
-        format!("{prefix}{namespace}/{name}")
-    } else {
-        format!("{prefix}{name}")
+        key.push_str(namespace);
+        key.push('/');
     }
+    key.push_str(name);
+    key
 }
 
 /// Cells of one row of a Table. `now` in unix seconds.

@@ -9,6 +9,7 @@ use schema::names;
 use serde_json::Value;
 
 use crate::look::Look;
+use crate::validate::complain_of;
 
 /// All annotations of an object together may have this many bytes.
 pub const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
@@ -253,6 +254,12 @@ pub(crate) fn label_name(key: &str, path: &Path, errors: &mut ErrorList) {
     for message in names::is_qualified_name(key) {
         errors.push(FieldError::invalid(path, key, message));
     }
+}
+
+/// The label key in a field, whose path is made where something is wrong.
+pub(crate) fn label_name_of(parent: &Value, field: &str, path: &Path, errors: &mut ErrorList) {
+    let key = parent.text(field);
+    complain_of(names::is_qualified_name(key), field, path, key, errors);
 }
 
 /// Keys and total size of annotations.

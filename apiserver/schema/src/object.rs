@@ -432,11 +432,11 @@ pub fn kind_of(value: &Value) -> &'static str {
 
 /// The object at `key`, put there when something else (or nothing) is in its place.
 fn object_at<'a>(map: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
-    let slot = map.entry(key).or_insert(Value::Null);
-    if !slot.is_object() {
-        *slot = Value::Object(Map::new());
+    if !map.get(key).is_some_and(Value::is_object) {
+        map.insert(key.to_owned(), Value::Object(Map::new()));
     }
-    slot.as_object_mut().expect("it was just made an object")
+    let object = map.get_mut(key).and_then(Value::as_object_mut);
+    object.expect("it was just made an object")
 }
 
 /// Removes `key` from the object `field`, and the field itself when it gets empty.

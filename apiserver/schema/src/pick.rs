@@ -3,10 +3,12 @@
 //! Whoever needs two fields of an object of thousands of bytes should not pay for a tree of all of them. What nobody asked
 //! for is still checked as if it were kept, so that a text is refused here if and only if `serde_json::Value` refuses it.
 
-use std::fmt;
+mod scan;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde::de::Error;
+use serde_json::Value;
+
+use scan::{Refused, Scanner};
 
 /// Which members to read, as a tree of names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,164 +68,71 @@ impl Pick {
 
     /// The object with the picked members; others are not in it. What is no object and not read as a whole reads as null.
     pub fn read(&self, json: &[u8]) -> serde_json::Result<Value> {
-        // Seen once here, it need not be seen for every string.
         let text = std::str::from_utf8(json).map_err(serde_json::Error::custom)?;
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let value = self.deserialize(&mut deserializer)?;
-        deserializer.end()?;
-        Ok(value)
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for &Pick {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(Picking(self))
-    }
-}
-
-struct Picking<'p>(&'p Pick);
-
-impl<'de> Visitor<'de> for Picking<'_> {
-    type Value = Value;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON value")
+        let picked = Scanner::new(text).document(self);
+        picked.map_err(|Refused| match serde_json::from_slice::<Value>(json) {
+            Err(error) => error,
+            Ok(_) => serde_json::Error::custom("not a JSON text"),
+        })
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut picked = Map::new();
-        while let Some(found) = map.next_key_seed(Name(self.0))? {
-            let Some((name, below)) = found else {
-                map.next_value_seed(Checked)?;
-                continue;
-            };
-            let value = match *below == WHOLE {
-                true => map.next_value()?,
-                false => map.next_value_seed(below)?,
-            };
-            picked.insert(name, value);
+    /// What is picked below a name.
+    fn below(&self, name: &str) -> &Pick {
+        let named = self.named.iter().find(|(known, _)| **known == *name);
+        match (named, self.others) {
+            (Some((_, below)), _) => below,
+            (None, true) => &WHOLE,
+            (None, false) => &NOTHING,
         }
-        Ok(Value::Object(picked))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Value, A::Error> {
-        Checked.visit_seq(seq).map(|()| Value::Null)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-}
-
-/// A member's name, with what is picked below it; none where nothing is.
-struct Name<'p>(&'p Pick);
-
-impl<'de, 'p> DeserializeSeed<'de> for Name<'p> {
-    type Value = Option<(String, &'p Pick)>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'p> Visitor<'_> for Name<'p> {
-    type Value = Option<(String, &'p Pick)>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a name")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
-        let found = self.0.named.iter().find(|(known, _)| **known == *name);
-        let below = match found {
-            Some((_, below)) => Some(below).filter(|below| **below != NOTHING),
-            None => self.0.others.then_some(&WHOLE),
-        };
-        Ok(below.map(|below| (name.to_owned(), below)))
-    }
-}
-
-/// Reads a value and keeps nothing of it. `IgnoredAny` would let pass what is no text, no number, or nested too deeply.
-struct Checked;
-
-impl<'de> DeserializeSeed<'de> for Checked {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(Checked)
-    }
-}
-
-impl<'de> Visitor<'de> for Checked {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON value")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key_seed(Checked)?.is_some() {
-            map.next_value_seed(Checked)?;
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Checked)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use proptest::prelude::*;
+    use serde_json::{Map, json};
+
+    /// What is picked of a value that was read completely.
+    fn of_complete(pick: &Pick, value: Value) -> Value {
+        let Value::Object(map) = value else {
+            return Value::Null;
+        };
+        let members = map.into_iter().filter_map(|(name, value)| {
+            let below = pick.below(&name);
+            let value = match *below == WHOLE {
+                true => value,
+                false => of_complete(below, value),
+            };
+            (*below != NOTHING).then_some((name, value))
+        });
+        Value::Object(members.collect::<Map<_, _>>())
+    }
+
+    fn compare(pick: &Pick, json: &str) {
+        let complete = serde_json::from_str::<Value>(json).ok();
+        let expected = complete.map(|value| of_complete(pick, value));
+        assert_eq!(pick.read(json.as_bytes()).ok(), expected, "{json}");
+    }
+
+    proptest! {
+        #[test]
+        fn reads_and_refuses_as_a_complete_reading(
+            text in r#"[\[\]{}",:0-9a-e.\\u -]{0,24}|\PC{0,20}"#,
+            number in "-?[0-9.eE+-]{1,12}",
+            string in r#"([a-c]|\\[\\"/bfnrtu]|\\u[0-9a-fA-F]{4}|\\ud[89a-f]00|[\x00-\x20]){0,6}"#,
+            (a, b) in (0..3_usize, 0..3_usize),
+        ) {
+            let picks = [Pick::of(["a", "b.c"]), Pick::without(["a", "b.c"]), Pick::of([])];
+            let values = [text, number, format!("\"{string}\"")];
+            for pick in &picks {
+                compare(pick, &values[a]);
+                let (a, b) = (&values[a], &values[b]);
+                compare(pick, &format!(r#" {{"a" :{a}, "b": {{"c": {b}, "d":[1,{a}]}}, "e": {b}}} "#));
+                compare(pick, &format!(r#"{{"b":1,"b":{{"c":{b},"c":2}},{a}:{b}}}"#));
+            }
+        }
+    }
 
     fn read(paths: &[&str], json: &str) -> Value {
         Pick::of(paths.iter().copied())

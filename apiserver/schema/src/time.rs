@@ -12,15 +12,20 @@ pub use duration::{duration_text, parse_duration};
 /// 9999) is clamped, since such a time never comes from a clock.
 pub fn now_rfc3339(unix_seconds: i64) -> String {
     let t = date(unix_seconds);
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
-        t.year(),
-        u8::from(t.month()),
-        t.day(),
-        t.hour(),
-        t.minute(),
-        t.second()
-    )
+    let mut text = String::with_capacity("2026-11-21T02:16:31Z".len());
+    let mut write = |number: u32, digits: u32, after: char| {
+        for place in (0..digits).rev() {
+            text.extend(char::from_digit(number / 10u32.pow(place) % 10, 10));
+        }
+        text.push(after);
+    };
+    write(t.year().unsigned_abs(), 4, '-');
+    write(u8::from(t.month()).into(), 2, '-');
+    write(t.day().into(), 2, 'T');
+    write(t.hour().into(), 2, ':');
+    write(t.minute().into(), 2, ':');
+    write(t.second().into(), 2, 'Z');
+    text
 }
 
 /// `MicroTime`: microseconds since 1970 as `2026-11-21T02:16:31.000042Z`.

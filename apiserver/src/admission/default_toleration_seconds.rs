@@ -24,10 +24,8 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
 }
 
 fn add(pod: &mut Object) {
-    let present: Vec<Value> = pod
-        .get_array(&["spec", "tolerations"])
-        .cloned()
-        .unwrap_or_default();
+    const PATH: &[&str] = &["spec", "tolerations"];
+    let present = pod.get_array(PATH).map_or(&[][..], Vec::as_slice);
     let tolerated = |taint: &str| {
         present.iter().any(|toleration| {
             let text = |field: &str| {
@@ -45,11 +43,12 @@ fn add(pod: &mut Object) {
         .filter(|taint| !tolerated(taint))
         .map(|taint| json!({ "key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS }))
         .collect();
-    if !missing.is_empty() {
-        pod.set(
-            &["spec", "tolerations"],
-            Value::Array(present.into_iter().chain(missing).collect()),
-        );
+    if missing.is_empty() {
+        return;
+    }
+    match pod.get_mut(PATH).and_then(Value::as_array_mut) {
+        Some(present) => present.extend(missing),
+        None => pod.set(PATH, Value::Array(missing)),
     }
 }
 

@@ -2,6 +2,7 @@
 //! is one by a client certificate of an authority that signs nothing else; from everybody else the headers mean nothing.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use auth::User;
 use http::header::AsHeaderName;
@@ -173,12 +174,12 @@ fn unescaped(key: &str) -> Cow<'_, str> {
 /// Takes away what only proxies may say, and the client's own credentials, so that whatever a request is passed on to sees
 /// neither.
 pub(crate) fn strip(headers: &mut HeaderMap, configured: Option<&RequestHeader>) {
-    let standard = Headers::standard();
+    static STANDARD: LazyLock<Headers> = LazyLock::new(Headers::standard);
     let named: Vec<HeaderName> = headers
         .keys()
         .filter(|name| {
             let own = configured.is_some_and(|proxy| proxy.headers.contain(name.as_str()));
-            own || standard.contain(name.as_str())
+            own || STANDARD.contain(name.as_str())
         })
         .cloned()
         .collect();

@@ -6,24 +6,29 @@ use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
 use serde_json::Value;
 
-use super::{complain, items, label_selector, one_of, optional_one_of, require};
+use super::{
+    complain, complain_of, filled, items, label_selector, one_of, optional_one_of, require,
+};
 use crate::look::Look;
 use crate::meta;
 
 /// Affinity of a pod.
 pub(crate) fn affinity(affinity: &Value, path: &Path, errors: &mut ErrorList) {
-    let (node, node_path) = (affinity.at("nodeAffinity"), path.child("nodeAffinity"));
     let required = "requiredDuringSchedulingIgnoredDuringExecution";
     let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
-    if node.has(required) {
-        node_selector(node.at(required), &node_path.child(required), errors);
-    }
-    for (path, term) in items(node, preferred, &node_path) {
-        weight(term, &path, errors);
-        node_term(term.at("preference"), &path.child("preference"), errors);
+    if let Some((node, path)) = filled(affinity, "nodeAffinity", path) {
+        if node.has(required) {
+            node_selector(node.at(required), &path.child(required), errors);
+        }
+        for (path, term) in items(node, preferred, &path) {
+            weight(term, &path, errors);
+            node_term(term.at("preference"), &path.child("preference"), errors);
+        }
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
-        let (pods, path) = (affinity.at(kind), path.child(kind));
+        let Some((pods, path)) = filled(affinity, kind, path) else {
+            continue;
+        };
         for (path, term) in items(pods, required, &path) {
             pod_term(term, &path, errors);
         }
@@ -97,7 +102,7 @@ fn node_term(term: &Value, path: &Path, errors: &mut ErrorList) {
             }
             None => {}
         }
-        meta::label_name(expression.text("key"), &path.child("key"), errors);
+        meta::label_name_of(expression, "key", &path, errors);
     }
     for (path, expression) in items(term, "matchFields", path) {
         match expression.text("operator") {
@@ -122,16 +127,11 @@ fn node_term(term: &Value, path: &Path, errors: &mut ErrorList) {
 }
 
 fn pod_term(term: &Value, path: &Path, errors: &mut ErrorList) {
-    label_selector(
-        term.at("labelSelector"),
-        &path.child("labelSelector"),
-        errors,
-    );
-    label_selector(
-        term.at("namespaceSelector"),
-        &path.child("namespaceSelector"),
-        errors,
-    );
+    for field in ["labelSelector", "namespaceSelector"] {
+        if let Some((selector, path)) = filled(term, field, path) {
+            label_selector(selector, &path, errors);
+        }
+    }
     for (at, name) in term.texts("namespaces").into_iter().enumerate() {
         complain(
             names::is_dns1123_label(name),
@@ -151,7 +151,7 @@ fn topology_key(term: &Value, path: &Path, errors: &mut ErrorList) {
             "can not be empty",
         ));
     } else {
-        meta::label_name(key, &path.child("topologyKey"), errors);
+        meta::label_name_of(term, "topologyKey", path, errors);
     }
 }
 
@@ -207,11 +207,9 @@ pub(crate) fn topology_spread(spec: &Value, path: &Path, errors: &mut ErrorList)
         for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
             optional_one_of(constraint, field, &["Honor", "Ignore"], &path, errors);
         }
-        label_selector(
-            constraint.at("labelSelector"),
-            &path.child("labelSelector"),
-            errors,
-        );
+        if let Some((selector, path)) = filled(constraint, "labelSelector", &path) {
+            label_selector(selector, &path, errors);
+        }
     }
 }
 
@@ -224,7 +222,7 @@ pub(crate) fn tolerations(spec: &Value, path: &Path, errors: &mut ErrorList) {
             toleration.text("value"),
         );
         if !key.is_empty() {
-            meta::label_name(key, &path.child("key"), errors);
+            meta::label_name_of(toleration, "key", &path, errors);
         } else if operator != "Exists" {
             errors.push(FieldError::invalid(
                 &path.child("operator"),
@@ -238,9 +236,10 @@ pub(crate) fn tolerations(spec: &Value, path: &Path, errors: &mut ErrorList) {
             errors.push(FieldError::invalid(&path.child("effect"), effect, detail));
         }
         match operator {
-            "" | "Equal" => complain(
+            "" | "Equal" => complain_of(
                 names::is_valid_label_value(value),
-                &path.child("operator"),
+                "operator",
+                &path,
                 value,
                 errors,
             ),
@@ -277,7 +276,7 @@ pub(crate) fn taints(spec: &Value, path: &Path, errors: &mut ErrorList) {
     let mut seen = BTreeSet::new();
     for (path, taint) in items(spec, "taints", path) {
         if require(taint, "key", &path, errors) {
-            meta::label_name(taint.text("key"), &path.child("key"), errors);
+            meta::label_name_of(taint, "key", &path, errors);
         }
         complain(
             names::is_valid_label_value(taint.text("value")),

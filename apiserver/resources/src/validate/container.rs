@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::pod_volume::{field_ref, mounts, resource_field_ref};
 use super::{
-    amount, complain, complain_of, filled, items, not_negative, one_of, optional_one_of, port,
-    port_number, port_number_of, require,
+    amount, complain, complain_of, filled, items, not_negative, one_of, optional_one_of,
+    port_number_of, port_of, require,
 };
 use crate::look::Look;
 
@@ -411,7 +411,7 @@ fn handler(handler: &Value, kinds: &[&str], path: &Path, errors: &mut ErrorList)
             }
             "httpGet" => {
                 require(action, "path", &path, errors);
-                port(action.at("port"), &path.child("port"), errors);
+                port_of(action, "port", &path, errors);
                 one_of(action, "scheme", &["HTTP", "HTTPS"], &path, errors);
                 for (path, header) in items(action, "httpHeaders", &path) {
                     let name = header.text("name");
@@ -423,8 +423,8 @@ fn handler(handler: &Value, kinds: &[&str], path: &Path, errors: &mut ErrorList)
                     );
                 }
             }
-            "tcpSocket" => port(action.at("port"), &path.child("port"), errors),
-            "grpc" => port_number(action.int("port").unwrap_or(0), &path.child("port"), errors),
+            "tcpSocket" => port_of(action, "port", &path, errors),
+            "grpc" => port_number_of(action.int("port").unwrap_or(0), "port", &path, errors),
             _ => {
                 if action.int("seconds").unwrap_or(0) < 0 {
                     errors.push(FieldError::invalid(

@@ -187,6 +187,21 @@ pub(crate) fn port(value: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
+/// The same in a field, whose path is made where something is wrong.
+pub(crate) fn port_of(
+    parent: &(impl Look + ?Sized),
+    field: &str,
+    path: &Path,
+    errors: &mut ErrorList,
+) {
+    match parent.at(field) {
+        Value::String(name) => {
+            complain_of(names::is_valid_port_name(name), field, path, name, errors)
+        }
+        other => port_number_of(whole(other).unwrap_or(0), field, path, errors),
+    }
+}
+
 /// A label selector, wherever it stands.
 pub(crate) fn label_selector(selector: &Value, path: &Path, errors: &mut ErrorList) {
     if let Some((labels, path)) = filled(selector, "matchLabels", path) {
@@ -212,7 +227,7 @@ pub(crate) fn label_selector(selector: &Value, path: &Path, errors: &mut ErrorLi
                 ));
             }
         }
-        meta::label_name(term.text("key"), &path.child("key"), errors);
+        meta::label_name_of(term, "key", &path, errors);
         for (at, value) in values.iter().enumerate() {
             let value = value.as_str().unwrap_or("");
             complain(

@@ -1,0 +1,246 @@
+//! Goes through a JSON text and keeps what is picked. Most of a text is passed over, byte by byte and without a copy; what is
+//! rare or needs care (numbers with exponents, escaped letters) is left to `serde_json`, whose word on it counts.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{NOTHING, Pick, WHOLE};
+
+/// Objects and lists within each other, as many as `serde_json` reads.
+const DEPTH_MAX: usize = 127;
+/// Numbers of so many letters, and without an exponent, are finite.
+const NUMBER_LETTERS_MAX: usize = 100;
+
+/// It is no JSON text.
+#[derive(Debug)]
+pub(super) struct Refused;
+
+pub(super) struct Scanner<'j> {
+    text: &'j str,
+    at: usize,
+    depth: usize,
+}
+
+impl<'j> Scanner<'j> {
+    pub(super) fn new(text: &'j str) -> Scanner<'j> {
+        Scanner {
+            text,
+            at: 0,
+            depth: 0,
+        }
+    }
+
+    /// The one value of the text.
+    pub(super) fn document(mut self, pick: &Pick) -> Result<Value, Refused> {
+        self.skip_space();
+        let value = self.picked(pick)?;
+        self.skip_space();
+        match self.peek() {
+            None => Ok(value),
+            Some(_) => Err(Refused),
+        }
+    }
+
+    fn picked(&mut self, pick: &Pick) -> Result<Value, Refused> {
+        if self.peek() != Some(b'{') {
+            self.skip()?;
+            return Ok(Value::Null);
+        }
+        let mut members = Map::new();
+        self.each_member(|scanner, name| {
+            let below = pick.below(&name);
+            if *below == NOTHING {
+                return scanner.skip();
+            }
+            let value = match *below == WHOLE {
+                true => scanner.whole()?,
+                false => scanner.picked(below)?,
+            };
+            members.insert(name.into_owned(), value);
+            Ok(())
+        })?;
+        Ok(Value::Object(members))
+    }
+
+    fn whole(&mut self) -> Result<Value, Refused> {
+        let start = self.at;
+        self.skip()?;
+        parsed(&self.text[start..self.at])
+    }
+
+    /// Passes over a value.
+    fn skip(&mut self) -> Result<(), Refused> {
+        match self.peek() {
+            Some(b'"') => self.string().map(|_| ()),
+            Some(b'{') => self.each_member(|scanner, _| scanner.skip()),
+            Some(b'[') => self.list(),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.word("true"),
+            Some(b'f') => self.word("false"),
+            Some(b'n') => self.word("null"),
+            _ => Err(Refused),
+        }
+    }
+
+    /// Passes over an object, whose values `value` has to pass over.
+    fn each_member(
+        &mut self,
+        mut value: impl FnMut(&mut Self, Cow<'j, str>) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        self.enter()?;
+        if self.peek() == Some(b'}') {
+            return self.leave();
+        }
+        loop {
+            if self.peek() != Some(b'"') {
+                return Err(Refused);
+            }
+            let name = self.string()?;
+            self.skip_space();
+            self.word(":")?;
+            self.skip_space();
+            value(self, name)?;
+            if !self.goes_on(b'}')? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn list(&mut self) -> Result<(), Refused> {
+        self.enter()?;
+        if self.peek() == Some(b']') {
+            return self.leave();
+        }
+        loop {
+            self.skip()?;
+            if !self.goes_on(b']')? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Past the bracket that opens an object or a list, to what is first in it.
+    fn enter(&mut self) -> Result<(), Refused> {
+        self.at += 1;
+        self.depth += 1;
+        self.skip_space();
+        match self.depth > DEPTH_MAX {
+            true => Err(Refused),
+            false => Ok(()),
+        }
+    }
+
+    fn leave(&mut self) -> Result<(), Refused> {
+        self.at += 1;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// Past a comma to the next item, or past the closing bracket.
+    fn goes_on(&mut self, closing: u8) -> Result<bool, Refused> {
+        self.skip_space();
+        match self.peek() {
+            Some(b',') => {
+                self.at += 1;
+                self.skip_space();
+                Ok(true)
+            }
+            Some(byte) if byte == closing => self.leave().map(|()| false),
+            _ => Err(Refused),
+        }
+    }
+
+    fn string(&mut self) -> Result<Cow<'j, str>, Refused> {
+        let start = self.at;
+        self.at += 1;
+        let mut is_escaped = false;
+        loop {
+            let rest = &self.text.as_bytes()[self.at..];
+            let plain = rest
+                .iter()
+                .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+            self.at += plain.ok_or(Refused)? + 1;
+            match self.text.as_bytes()[self.at - 1] {
+                b'"' => break,
+                b'\\' => {
+                    is_escaped = true;
+                    self.at += 1;
+                }
+                _ => return Err(Refused),
+            }
+            if self.at > self.text.len() {
+                return Err(Refused);
+            }
+        }
+        match is_escaped {
+            true => parsed(self.text.get(start..self.at).ok_or(Refused)?).map(Cow::Owned),
+            false => Ok(Cow::Borrowed(&self.text[start + 1..self.at - 1])),
+        }
+    }
+
+    fn number(&mut self) -> Result<(), Refused> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.peek() {
+            Some(b'0') => self.at += 1,
+            _ => self.digits()?,
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        let has_exponent = matches!(self.peek(), Some(b'e' | b'E'));
+        if has_exponent {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        if has_exponent || self.at - start > NUMBER_LETTERS_MAX {
+            parsed::<Value>(&self.text[start..self.at])?;
+        }
+        Ok(())
+    }
+
+    /// One digit or more.
+    fn digits(&mut self) -> Result<(), Refused> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        match self.at > start {
+            true => Ok(()),
+            false => Err(Refused),
+        }
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), Refused> {
+        let rest = &self.text.as_bytes()[self.at..];
+        match rest.starts_with(word.as_bytes()) {
+            true => {
+                self.at += word.len();
+                Ok(())
+            }
+            false => Err(Refused),
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.peek() {
+            self.at += 1;
+        }
+    }
+}
+
+fn parsed<'j, T: Deserialize<'j>>(json: &'j str) -> Result<T, Refused> {
+    serde_json::from_str(json).map_err(|_| Refused)
+}
