@@ -110,10 +110,8 @@ pub(crate) async fn create_object(
         ));
     }
     let plan = service_allocation::Plan::for_create(&context.server, resource, &object)?;
-    let is_filled_in = generated
-        || resource.custom.is_some()
-        || definitions::is_definition(resource)
-        || !plan.is_nothing();
+    let is_filled_in =
+        resource.custom.is_some() || definitions::is_definition(resource) || !plan.is_nothing();
     let mut template = object;
     let attempts = match definitions::is_definition(resource) {
         true => NAMES_ATTEMPTS,
@@ -125,7 +123,8 @@ pub(crate) async fn create_object(
     };
     let mut collisions = 0;
     for _ in 0..attempts {
-        // What each attempt has to fill in anew is kept without it; all else is taken as it is.
+        // What each attempt has to fill in anew is kept without it; all else is taken as it is, and a name that is taken
+        // gives way to another one.
         let mut object = match is_filled_in {
             true => template.clone(),
             false => std::mem::take(&mut template),

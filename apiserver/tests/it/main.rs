@@ -18,6 +18,7 @@ mod definitions;
 mod delete;
 mod discovery;
 mod encryption;
+mod facts;
 mod flow;
 mod golden;
 mod hostile;

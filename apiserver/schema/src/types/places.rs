@@ -48,7 +48,8 @@ fn first_slot(name: &str, slots: usize) -> usize {
     tail[..end].copy_from_slice(&bytes[bytes.len() - end..]);
     let (head, tail) = (u64::from_le_bytes(head), u64::from_le_bytes(tail));
     let mixed = (head ^ tail.rotate_left(29) ^ bytes.len() as u64).wrapping_mul(ODD);
-    (mixed >> 32) as usize & (slots - 1)
+    // The highest bits, to which every bit of the name has come.
+    mixed.rotate_left(slots.trailing_zeros()) as usize & (slots - 1)
 }
 
 #[cfg(test)]
