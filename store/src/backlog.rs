@@ -21,7 +21,7 @@ const CALM_BYTES: u64 = 4 << 20;
 /// What comes between two looks, at most, when nothing comes: members tell of themselves all the time.
 const CALM_STEP: u64 = 256 << 10;
 /// Between two looks at how much there is.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(3);
 /// Between two flushes of little, so that the files do not come to be many and small.
 const CALM_EVERY: Duration = Duration::from_secs(60);
 /// Places remembered are so many bytes apart.
