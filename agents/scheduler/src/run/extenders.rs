@@ -1,7 +1,8 @@
 //! Asking extenders, and what follows from their answers. The loop waits for them, each within its deadline, as it would in
 //! Kubernetes: what changes meanwhile waits as keys beside the loop, and a decision is made over the state that was asked about.
 
-use super::{Scheduler, WRITES_MAX, status_of};
+use super::refusals::status_of;
+use super::{Scheduler, WRITES_MAX};
 use crate::config::Profile;
 use crate::extender::{Asked, Extenders, Reached, whole};
 use crate::feed::Feed;

@@ -1,6 +1,7 @@
 //! Pods of groups: one decision for all of a group that wait, and what is told to them.
 
-use super::{Eviction, Scheduler, WRITES_MAX};
+use super::refusals::Eviction;
+use super::{Scheduler, WRITES_MAX};
 use crate::binder::Placed;
 use crate::gang::{self, Bound, Released, Relief, Verdict, place};
 use crate::metrics::{self, Outcome};
