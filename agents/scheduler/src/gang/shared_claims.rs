@@ -30,11 +30,11 @@ fn world() -> World {
     world
 }
 
-/// So many pods of a group that needs all of them, each with so many cores of the four of a node.
-fn add_group(world: &mut World, count: u32, cpu: u8) {
+/// So many pods of a group that needs all of them, each with so much of the four cores of a node.
+fn add_group(world: &mut World, count: u32, cpu: &str, claims: &[&str]) {
     for number in 0..count {
         let name = format!("p{number}");
-        let mut spec = using(&["c"]);
+        let mut spec = using(claims);
         spec["containers"] = json!([{"resources": {"requests": {"cpu": cpu}}}]);
         let body = json!({"metadata": {"name": name, "namespace": "default", "uid": name,
             "labels": {"scheduling.kontiki.io/pod-group": "g"},
@@ -59,7 +59,7 @@ fn card() -> DeviceId {
 #[test]
 fn the_first_gets_the_devices_and_the_others_join_it() {
     let mut world = world();
-    add_group(&mut world, 3, 1);
+    add_group(&mut world, 3, "1", &["c"]);
     let Verdict::Placed { bound, refused } = decide(&mut world) else {
         panic!()
     };
@@ -79,11 +79,55 @@ fn the_first_gets_the_devices_and_the_others_join_it() {
 #[test]
 fn nothing_is_promised_where_too_few_of_them_fit() {
     let mut world = world();
-    add_group(&mut world, 3, 2);
+    add_group(&mut world, 3, "2", &["c"]);
     let Verdict::Refused { fit, .. } = decide(&mut world) else {
         panic!()
     };
     assert_eq!(fit, 2);
     let devices = &world.snapshot.devices;
     assert!(!devices.is_taken(&card()) && !devices.is_promised("uid-c"));
+}
+
+/// The same with two nodes more, and a card that all of them reach.
+fn large_world() -> World {
+    let mut world = world();
+    for name in ["c", "d"] {
+        let node = node(name, json!({}), json!({}));
+        world.set_node(name, Some(Arc::new(node)), 0);
+    }
+    let mut everywhere = cards("net", &["y"]);
+    everywhere["spec"]["nodeName"] = json!("");
+    everywhere["spec"]["allNodes"] = json!(true);
+    world.set_slice("b", None, 0);
+    world.set_slice("net", Some(Arc::new(Slice::compile(&everywhere))), 0);
+    world
+}
+
+#[test]
+fn a_group_larger_than_a_request_is_placed_as_one_or_not_at_all() {
+    let mut world = large_world();
+    add_group(&mut world, 440, "1m", &[]);
+    let Verdict::Placed { bound, refused } = decide(&mut world) else {
+        panic!()
+    };
+    assert_eq!((bound.len(), refused.len()), (440, 0));
+    let mut world = large_world();
+    add_group(&mut world, 441, "1m", &[]);
+    let Verdict::Refused { fit, waiting, .. } = decide(&mut world) else {
+        panic!()
+    };
+    assert_eq!((fit, waiting.len()), (440, 441));
+    assert!(world.snapshot.nodes().all(|info| info.pods.is_empty()));
+}
+
+#[test]
+fn no_more_share_a_claim_than_can_use_it() {
+    let mut world = large_world();
+    add_group(&mut world, 257, "1m", &["c"]);
+    let Verdict::Refused { fit, message, .. } = decide(&mut world) else {
+        panic!()
+    };
+    assert_eq!(fit, 256);
+    assert!(message.contains("resourceclaim in use"), "{message}");
+    assert!(!world.snapshot.devices.is_promised("uid-c"));
 }
