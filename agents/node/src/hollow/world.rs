@@ -8,6 +8,7 @@ use super::life::Life;
 use super::nodes::{Node, Shown, Template};
 use super::slim::Slim;
 use crate::pod::admission::preempt::Holder;
+use crate::pod::admission::site::Site;
 use crate::pod::admission::{self, Admission};
 use crate::pod::status::Verdict;
 
@@ -99,6 +100,24 @@ pub(super) enum Decision {
 }
 
 impl Decision {
+    /// About a new pod beside those that stay and those that have been told to end for a critical one.
+    fn about(pod: &Slim, site: &Site, staying: &[Holder<'_>], leaving: &[Holder<'_>]) -> Decision {
+        let object = pod.object();
+        if object["metadata"]["deletionTimestamp"].is_string() {
+            return Decision::Goes;
+        }
+        let ask = |holders: &[Holder<'_>]| admission::admission(site, holders, &object, &pod.share);
+        let admission = ask(&[staying, leaving].concat());
+        if admission == Admission::Taken || leaving.is_empty() || !admission::is_critical(&object) {
+            return Decision::of(admission);
+        }
+        // Those are not there for another critical pod, which waits for their end as well.
+        match ask(staying) {
+            Admission::Taken => Decision::Waits,
+            other => Decision::of(other),
+        }
+    }
+
     fn of(admission: Admission) -> Decision {
         match admission {
             Admission::Taken => Decision::Goes,
@@ -108,8 +127,9 @@ impl Decision {
     }
 }
 
-fn holder<'a>((_, pod): &(bool, &'a Slim)) -> Holder<'a> {
-    Holder::new(&pod.uid, &pod.share, pod.rank)
+fn holders<'a>(taken: &[(bool, &'a Slim)]) -> Vec<Holder<'a>> {
+    let holder = |(_, pod): &(bool, &'a Slim)| Holder::new(&pod.uid, &pod.share, pod.rank);
+    taken.iter().map(holder).collect()
 }
 
 /// How far it is.
@@ -174,22 +194,13 @@ impl World {
         let others = others.filter_map(|other| self.pods.get(other));
         let taken = others.filter_map(|other| Some((other.life.is_preempted(), other.taken()?)));
         let (leaving, staying): (Vec<_>, Vec<_>) = taken.partition(|(leaves, _)| *leaves);
-        let (pod, site) = (entry.newest(), place.node.site(template));
-        let ask = |holders: &[Holder<'_>]| {
-            admission::admission(&site, holders, &pod.object(), &pod.share)
-        };
-        let all: Vec<Holder<'_>> = staying.iter().chain(&leaving).map(holder).collect();
-        let admission = ask(&all);
-        if matches!(admission, Admission::Taken) || leaving.is_empty() {
-            return Decision::of(admission);
-        }
-        // Who has been told to end for a critical pod is not there for the next one, which waits for its end as well.
-        let staying: Vec<Holder<'_>> = staying.iter().map(holder).collect();
-        match ask(&staying) {
-            Admission::Taken if admission::is_critical(&pod.object()) => Decision::Waits,
-            Admission::InPlaceOf(victims) => Decision::Ends(victims),
-            _ => Decision::of(admission),
-        }
+        let site = place.node.site(template);
+        Decision::about(
+            entry.newest(),
+            &site,
+            &holders(&staying),
+            &holders(&leaving),
+        )
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -267,6 +278,41 @@ mod tests {
         let mut gone = entry("a", 1, started);
         gone.removed = true;
         assert!(gone.taken().is_none());
+    }
+
+    fn held<'a>(pods: &[&'a Slim]) -> Vec<Holder<'a>> {
+        let pods = pods.iter();
+        pods.map(|pod| Holder::new(&pod.uid, &pod.share, pod.rank))
+            .collect()
+    }
+
+    #[test]
+    fn a_critical_pod_waits_for_the_end_of_those_in_whose_place_it_comes() {
+        let slim = |uid: &str, cpu: &str, priority: i64, deleting: Value| {
+            let requests = json!({"cpu": cpu});
+            let pod = json!({"metadata": {"uid": uid, "deletionTimestamp": deleting},
+                "spec": {"priority": priority, "containers": [{"resources": {"requests": requests}}]}});
+            Slim::of(pod).unwrap()
+        };
+        let site = Site::of(&json!({"status": {"allocatable": {"cpu": "2", "pods": "9"}}}));
+        let (a, b) = (
+            slim("a", "1", 0, Value::Null),
+            slim("b", "1", 0, Value::Null),
+        );
+        let about = |pod: &Slim, staying: &[&Slim], leaving: &[&Slim]| {
+            Decision::about(pod, &site, &held(staying), &held(leaving))
+        };
+        let critical = slim("c", "1", 2_000_000_000, Value::Null);
+        let ends = |uid: &str| Decision::Ends(vec![uid.to_owned()]);
+        assert_eq!(about(&critical, &[&a], &[]), Decision::Goes);
+        assert_eq!(about(&critical, &[&a, &b], &[]), ends("a"));
+        assert_eq!(about(&critical, &[&b], &[&a]), Decision::Waits);
+        let other = slim("d", "1", 0, Value::Null);
+        assert!(matches!(about(&other, &[&b], &[&a]), Decision::Refused(_)));
+        let large = slim("e", "2", 2_000_000_000, Value::Null);
+        assert_eq!(about(&large, &[&b], &[&a]), ends("b"));
+        let gone = slim("f", "2", 2_000_000_000, json!("2026-01-01T00:00:00Z"));
+        assert_eq!(about(&gone, &[&a, &b], &[]), Decision::Goes);
     }
 
     #[test]

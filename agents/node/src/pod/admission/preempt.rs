@@ -25,7 +25,7 @@ pub(super) struct Missing {
 /// A pod that the node has taken.
 #[derive(Debug, Clone)]
 pub(crate) struct Holder<'a> {
-    uid: String,
+    uid: &'a str,
     share: &'a Share,
     rank: Rank,
 }
@@ -68,12 +68,8 @@ impl Rank {
 }
 
 impl<'a> Holder<'a> {
-    pub(crate) fn new(uid: &str, share: &'a Share, rank: Rank) -> Holder<'a> {
-        Holder {
-            uid: uid.to_owned(),
-            share,
-            rank,
-        }
+    pub(crate) fn new(uid: &'a str, share: &'a Share, rank: Rank) -> Holder<'a> {
+        Holder { uid, share, rank }
     }
 
     pub(super) fn share(&self) -> &Share {
@@ -108,7 +104,7 @@ pub(super) fn victims(
     let rest = without(&rest, &burstable);
     let best_effort = fewest(best_effort, rest).map_err(|left| none(&left))?;
     let all = best_effort.into_iter().chain(burstable).chain(guaranteed);
-    Ok(all.map(|one| one.uid.clone()).collect())
+    Ok(all.map(|one| one.uid.to_owned()).collect())
 }
 
 /// What is missing even when all of them go.
