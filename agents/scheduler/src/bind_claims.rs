@@ -59,10 +59,13 @@ pub(crate) async fn bind_claims(
 
 /// Who writes to which claim: one after the other, where many pods share one, or each write would make the others read anew.
 #[derive(Default)]
-pub(crate) struct Turns(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
+pub(crate) struct Turns(Mutex<ByClaim>);
+
+/// By uid.
+type ByClaim = BTreeMap<String, Arc<tokio::sync::Mutex<()>>>;
 
 impl Turns {
-    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<tokio::sync::Mutex<()>>>> {
+    fn all(&self) -> MutexGuard<'_, ByClaim> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -289,6 +292,26 @@ mod tests {
 
     fn ask(found: &Value, step: &ClaimStep) -> Result<Next, String> {
         next(found, &pod(using(&["c"])), step)
+    }
+
+    #[tokio::test]
+    async fn pods_write_to_a_claim_in_turn_and_nothing_is_kept_of_it_afterwards() {
+        let turns = Turns::default();
+        let first = turns.wait("c").await;
+        let mut second = Box::pin(turns.wait("c"));
+        tokio::select! {
+            biased;
+            _ = &mut second => panic!("both at once"),
+            other = turns.wait("d") => drop(other),
+        }
+        turns.leave("c");
+        assert_eq!(turns.all().len(), 2, "somebody waits for it");
+        drop(first);
+        turns.leave("c");
+        drop(second.await);
+        turns.leave("c");
+        turns.leave("d");
+        assert!(turns.all().is_empty());
     }
 
     #[test]
