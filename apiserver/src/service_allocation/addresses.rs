@@ -2,7 +2,7 @@
 //! is amiss nevertheless, because it is from before there were any or somebody meddled, is put right now and then.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use resources::Resource;
 use schema::Object;
 use serde_json::json;
 
-use super::has_address;
+use super::families::Family;
+use super::held;
 use crate::ApiServer;
 use crate::bootstrap::internal;
 use crate::context::Context;
@@ -42,7 +43,7 @@ pub(super) fn key(address: &str) -> ApiResult<String> {
 }
 
 /// All addresses that have one, whosever they are, as of this member's cache.
-pub(super) fn all(server: &ApiServer) -> Vec<Ipv4Addr> {
+pub(super) fn all(server: &ApiServer) -> Vec<IpAddr> {
     let all = server.world.list(GROUP, PLURAL, "");
     all.iter()
         .filter_map(|entry| entry.name().parse().ok())
@@ -50,7 +51,8 @@ pub(super) fn all(server: &ApiServer) -> Vec<Ipv4Addr> {
 }
 
 fn object(address: &str, (namespace, name): (&str, &str)) -> ApiResult<Object> {
-    let labels = json!({ FAMILY: "IPv4", MANAGED_BY: ALLOCATOR });
+    let family = Family::of_text(address).unwrap_or(Family::V4).name();
+    let labels = json!({ FAMILY: family, MANAGED_BY: ALLOCATOR });
     let parent = json!({"resource": "services", "namespace": namespace, "name": name});
     let object = json!({
         "apiVersion": format!("{GROUP}/v1"), "kind": "IPAddress",
@@ -107,7 +109,8 @@ async fn put_right(server: &Arc<ApiServer>) -> ApiResult<()> {
     for (address, (namespace, name)) in missing {
         // Both lists are not of one moment: a Service that went in between took its address along.
         let service = server.world.get("", "services", namespace, name);
-        if service.is_none_or(|service| service.field("spec.clusterIP") != address) {
+        let has = service.is_some_and(|service| held(&service.object()).contains(&address));
+        if !has {
             continue;
         }
         tracing::warn!(
@@ -154,12 +157,16 @@ fn stop_at(error: ApiError, name: &str) -> ApiResult<()> {
 type Amiss<'a> = (Vec<(&'a str, (&'a str, &'a str))>, Vec<(&'a str, &'a str)>);
 
 fn amiss<'a>(services: &'a [Object], addresses: &'a [Object], now: i64) -> Amiss<'a> {
-    let held: BTreeMap<&str, (&str, &str)> = services
-        .iter()
-        .filter_map(|service| Some((has_address(service)?, (service.namespace(), service.name()))))
-        .collect();
+    let mut owners: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+    for service in services {
+        let owner = (service.namespace(), service.name());
+        let theirs = held(service).into_iter();
+        owners.extend(theirs.map(|address| (address, owner)));
+    }
     let known: BTreeSet<&str> = addresses.iter().map(Object::name).collect();
-    let missing = held.iter().filter(|(address, _)| !known.contains(*address));
+    let missing = owners
+        .iter()
+        .filter(|(address, _)| !known.contains(*address));
     let missing = missing.map(|(address, service)| (*address, *service));
     let is_orphan = |address: &&Object| {
         let parent = |field: &str| {
@@ -168,7 +175,7 @@ fn amiss<'a>(services: &'a [Object], addresses: &'a [Object], now: i64) -> Amiss
         };
         let of_service = parent("group").is_empty() && parent("resource") == "services";
         let owner = (parent("namespace"), parent("name"));
-        let is_held = of_service && held.get(address.name()) == Some(&owner);
+        let is_held = of_service && owners.get(address.name()) == Some(&owner);
         let created = address.creation_timestamp().and_then(schema::time::parse);
         let is_old = created.is_none_or(|created| now - created > YOUNG_SECONDS);
         address.label(MANAGED_BY) == Some(ALLOCATOR) && !is_held && is_old
@@ -219,5 +226,13 @@ mod tests {
         assert_eq!(orphans, ["10.0.0.3", "10.0.0.4", "10.0.0.7"]);
         let (missing, orphans) = amiss(&services[..1], &addresses[..1], now);
         assert!(missing.is_empty() && orphans.is_empty());
+
+        let mut dual = service("a", "10.0.0.1");
+        dual.set(&["spec", "clusterIPs"], json!(["10.0.0.1", "fd00::1"]));
+        let dual = [dual];
+        let (missing, _) = amiss(&dual, &addresses[..1], now);
+        assert_eq!(missing, [("fd00::1", ("n", "a"))]);
+        let second = object("fd00::1", ("n", "a")).unwrap();
+        assert_eq!(second.label(FAMILY), Some("IPv6"));
     }
 }

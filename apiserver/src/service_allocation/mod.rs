@@ -3,19 +3,21 @@
 //! the ServiceCIDRs, and each has an IPAddress that comes and goes with the claim.
 
 mod addresses;
+mod families;
 mod range;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use kv::RangeRequest;
 use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 pub(crate) use addresses::keep;
+use families::Family;
 pub(crate) use range::Range;
 use range::{DRAWS, Ranges};
 
@@ -39,19 +41,20 @@ pub(crate) fn is_service(resource: &Resource) -> bool {
     resource.group.is_empty() && resource.plural == "services"
 }
 
-fn needs_address(service: &Object) -> bool {
-    service.get_str(&["spec", "type"]) != Some("ExternalName")
-        && service
-            .get_str(&["spec", "clusterIP"])
-            .unwrap_or_default()
-            .is_empty()
-}
-
-fn has_address(service: &Object) -> Option<&str> {
-    service
-        .get_str(&["spec", "clusterIP"])
-        .filter(|address| !address.is_empty() && *address != "None")
-        .filter(|_| service.get_str(&["spec", "type"]) != Some("ExternalName"))
+/// The addresses that a Service has.
+fn held(service: &Object) -> Vec<&str> {
+    let mut held: Vec<&str> = Vec::new();
+    if let Some(list) = service.get_array(&["spec", "clusterIPs"]) {
+        held.extend(list.iter().filter_map(Value::as_str));
+    }
+    if held.is_empty() {
+        held.extend(service.get_str(&["spec", "clusterIP"]));
+    }
+    held.retain(|address| !address.is_empty() && *address != families::NONE);
+    match families::is_external(service) {
+        true => Vec::new(),
+        false => held,
+    }
 }
 
 fn wants_ports(service: &Object) -> bool {
@@ -100,7 +103,7 @@ fn wants_health_port(service: &Object) -> bool {
 
 /// What the caches know as taken. Claims in the store are the truth; this only saves lost transactions.
 struct Taken {
-    addresses: BTreeSet<Ipv4Addr>,
+    addresses: BTreeSet<IpAddr>,
     ports: BTreeSet<(u16, String)>,
 }
 
@@ -116,7 +119,7 @@ impl Taken {
             let of_services = services.iter();
             addresses.extend(
                 of_services
-                    .filter_map(|entry| entry.field("spec.clusterIP").parse::<Ipv4Addr>().ok()),
+                    .filter_map(|entry| entry.field("spec.clusterIP").parse::<IpAddr>().ok()),
             );
         }
         let ports = services
@@ -130,6 +133,9 @@ impl Taken {
     }
 }
 
+const TAKEN: &str = "provided IP is already allocated";
+const OUTSIDE: &str = "the provided network does not match the current range";
+
 fn owner(service: &Object) -> String {
     format!("{}/{}", service.namespace(), service.name())
 }
@@ -138,14 +144,12 @@ fn invalid(service: &Object, error: FieldError) -> ApiError {
     ApiError::invalid("", "Service", service.name(), &[error])
 }
 
-fn address_path() -> Path {
-    Path::new("spec").child("clusterIPs").index(0)
-}
-
-fn address_taken(service: &Object, address: &str) -> ApiError {
+/// An address that the client chose and cannot have.
+fn refused(service: &Object, address: &str, why: &str) -> ApiError {
     let path = Path::new("spec").child("clusterIPs");
-    let text = format!("failed to allocate IP {address}: provided IP is already allocated");
-    invalid(service, FieldError::invalid(&path, json!([address]), text))
+    let text = format!("failed to allocate IP {address}: {why}");
+    let asked = families::addresses(service);
+    invalid(service, FieldError::invalid(&path, asked, text))
 }
 
 fn port_taken(service: &Object, index: usize, port: u16) -> ApiError {
@@ -190,10 +194,10 @@ impl Plan {
         };
         let taken = Taken::read(server, true, wants_ports(service));
         let mut extra = Extra::default();
-        check_families(service)?;
-        settle_address(ranges, &taken, service)?;
+        settle_families(ranges, service, None)?;
+        settle_addresses(ranges, &taken, service, None)?;
         settle_ports(server.config.node_ports, &taken, &[], service)?;
-        if let Some(address) = has_address(service) {
+        for address in held(service) {
             extra.claim(address_key(address), &owner(service));
         }
         for (port, protocol) in named_ports(service) {
@@ -202,19 +206,20 @@ impl Plan {
         Ok(extra)
     }
 
-    /// Adds what says whose the address is.
+    /// Adds what says whose the addresses are.
     pub(crate) async fn claim_address(
         &self,
         context: &Context,
         service: &Object,
         extra: &mut Extra,
     ) -> ApiResult<()> {
-        match (self, has_address(service)) {
-            (Plan::Service(_), Some(address)) => {
-                addresses::claim(context, service, address, extra).await
-            }
-            _ => Ok(()),
+        if self.is_nothing() {
+            return Ok(());
         }
+        for address in held(service) {
+            addresses::claim(context, service, address, extra).await?;
+        }
+        Ok(())
     }
 
     /// After a lost transaction: says which claim is taken where the client chose it. Ok where it was our choice.
@@ -222,10 +227,10 @@ impl Plan {
         let Plan::Service(_) = self else {
             return Ok(());
         };
-        if let Some(address) = has_address(service) {
+        for address in held(service) {
             let claim = exists(server, address_key(address)).await?;
             if claim || exists(server, addresses::key(address)?).await? {
-                return Err(address_taken(service, address));
+                return Err(refused(service, address, TAKEN));
             }
         }
         for (index, (port, protocol)) in named_ports(service).into_iter().enumerate() {
@@ -254,96 +259,61 @@ fn ranges(server: &ApiServer) -> ApiResult<Ranges> {
     Ok(Ranges::of(own, told.iter()))
 }
 
-fn settle_address(ranges: &Ranges, taken: &Taken, service: &mut Object) -> ApiResult<()> {
-    if service.get_str(&["spec", "type"]) == Some("ExternalName") {
+/// Settles which families a Service has.
+fn settle_families(ranges: &Ranges, service: &mut Object, old: Option<&Object>) -> ApiResult<()> {
+    families::align(service);
+    let settled = families::settle(service, old, &ranges.families());
+    settled.map_err(|errors| ApiError::invalid("", "Service", service.name(), &errors))
+}
+
+/// Whether an update leaves nothing to choose and nothing to look at.
+fn has_all_addresses(service: &Object, old: &Object) -> bool {
+    let (now, before) = (held(service), held(old));
+    let wanted = service
+        .get_array(&["spec", "ipFamilies"])
+        .map_or(0, Vec::len);
+    let is_headless = service.get_str(&["spec", "clusterIP"]) == Some(families::NONE);
+    let is_complete = is_headless || families::is_external(service) || now.len() >= wanted;
+    is_complete && now.iter().all(|address| before.contains(address))
+}
+
+/// Settles the addresses of a Service whose families are settled: those of before stay, those that are named are looked at,
+/// the rest is chosen.
+fn settle_addresses(
+    ranges: &Ranges,
+    taken: &Taken,
+    service: &mut Object,
+    old: Option<&Object>,
+) -> ApiResult<()> {
+    let mut all = families::addresses(service);
+    let is_headless = all.first().is_some_and(|first| first == families::NONE);
+    if families::is_external(service) || is_headless {
         return Ok(());
     }
-    if needs_address(service) {
-        let wanted = service
-            .get(&["spec", "clusterIPs"])
-            .and_then(|list| list.get(0))
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        // What is wanted is looked at as if it were in the other field.
-        if !wanted.is_empty() {
-            service.set(&["spec", "clusterIP"], wanted);
+    let kept = old.map(held).unwrap_or_default();
+    for address in all.iter().filter(|address| !kept.contains(&&***address)) {
+        let number: Option<IpAddr> = address.parse().ok();
+        match number.filter(|number| ranges.contain(*number)) {
+            None => return Err(refused(service, address, OUTSIDE)),
+            Some(number) if taken.addresses.contains(&number) => {
+                return Err(refused(service, address, TAKEN));
+            }
+            Some(_) => {}
         }
     }
-    if needs_address(service) {
-        let address = ranges
-            .pick(&taken.addresses, &mut host::random)
-            .ok_or_else(|| ApiError::internal("failed to allocate a serviceIP: range is full"))?;
-        service.set(&["spec", "clusterIP"], address.to_string());
-    } else if let Some(text) = has_address(service).map(str::to_owned) {
-        let address: Option<Ipv4Addr> = text.parse().ok();
-        match address {
-            Some(address) if ranges.contain(address) && taken.addresses.contains(&address) => {
-                return Err(address_taken(service, &text));
-            }
-            Some(address) if ranges.contain(address) => {}
-            _ => {
-                let detail = format!(
-                    "failed to allocate IP {text}: the provided network does not match the current range"
-                );
-                return Err(invalid(
-                    service,
-                    FieldError::invalid(&address_path(), text, detail),
-                ));
-            }
-        }
+    let wanted = service.get_array(&["spec", "ipFamilies"]);
+    let wanted = wanted.map(Vec::as_slice).unwrap_or_default().iter();
+    let wanted = wanted.filter_map(|name| Family::named(name.as_str()?));
+    for family in wanted.skip(all.len()) {
+        let address = ranges.pick(family, &taken.addresses, &mut host::random);
+        let full = || ApiError::internal("failed to allocate a serviceIP: range is full");
+        all.push(address.ok_or_else(full)?.to_string());
     }
-    complete_families(service);
+    if let Some(first) = all.first() {
+        service.set(&["spec", "clusterIP"], first.as_str());
+        service.set(&["spec", "clusterIPs"], all);
+    }
     Ok(())
-}
-
-/// What a Service says of families.
-fn families(service: &Object) -> [Option<&Value>; 2] {
-    ["ipFamilyPolicy", "ipFamilies"].map(|field| service.get(&["spec", field]))
-}
-
-/// This cluster has IPv4 service addresses only. A headless Service without a selector may have endpoints of any family,
-/// for they are made by hand.
-fn check_families(service: &Object) -> ApiResult<()> {
-    let spec = service.get(&["spec"]).unwrap_or(&Value::Null);
-    let text = |field: &str| spec.get(field).and_then(Value::as_str).unwrap_or_default();
-    let selector = spec.get("selector").and_then(Value::as_object);
-    let is_by_hand = text("clusterIP") == "None" && selector.is_none_or(Map::is_empty);
-    if text("type") == "ExternalName" || is_by_hand {
-        return Ok(());
-    }
-    let path = Path::new("spec");
-    let mut errors = Vec::new();
-    if text("ipFamilyPolicy") == "RequireDualStack" {
-        let detail = "this cluster is not configured for dual-stack services";
-        let policy = text("ipFamilyPolicy");
-        errors.push(FieldError::invalid(
-            &path.child("ipFamilyPolicy"),
-            policy,
-            detail,
-        ));
-    }
-    let families = spec.get("ipFamilies").and_then(Value::as_array);
-    for (at, family) in families.into_iter().flatten().enumerate() {
-        if family != "IPv4" {
-            let path = path.child("ipFamilies").index(at);
-            let detail = "not configured on this cluster";
-            errors.push(FieldError::invalid(&path, family.clone(), detail));
-        }
-    }
-    match errors.is_empty() {
-        true => Ok(()),
-        false => Err(ApiError::invalid("", "Service", service.name(), &errors)),
-    }
-}
-
-/// The list forms of the address and the families that Kubernetes fills in with it.
-fn complete_families(service: &mut Object) {
-    if let Some(address) = service.get_str(&["spec", "clusterIP"]).map(str::to_owned) {
-        service.set(&["spec", "clusterIPs"], json!([address]));
-    }
-    service.set_default(&["spec", "ipFamilies"], json!(["IPv4"]));
-    service.set_default(&["spec", "ipFamilyPolicy"], "SingleStack");
 }
 
 /// Fills in node ports; `own` are those that the Service holds already.
@@ -414,29 +384,27 @@ pub(crate) async fn for_update(
         return Ok(Extra::default());
     }
     carry_over(new, old);
-    // What was let in once stays.
-    if families(new) != families(old) {
-        check_families(new)?;
-    }
     let old_ports = named_ports(old);
-    let kept_address = has_address(old).is_some() && has_address(old) == has_address(new);
-    let mut taken = Taken::read(server, !kept_address, wants_ports(new));
+    if families_of(new) != families_of(old) {
+        settle_families(&ranges(server)?, new, Some(old))?;
+    }
+    // Most updates ask for no address: then nobody looks which are taken.
+    let is_settled = has_all_addresses(new, old);
+    let mut taken = Taken::read(server, !is_settled, wants_ports(new));
     taken.ports.retain(|port| !old_ports.contains(port));
-    if !kept_address {
-        settle_address(&ranges(server)?, &taken, new)?;
+    if !is_settled {
+        settle_addresses(&ranges(server)?, &taken, new, Some(old))?;
     }
     settle_ports(server.config.node_ports, &taken, &old_ports, new)?;
     let mut extra = Extra::default();
-    let (before, after) = (has_address(old), has_address(new));
-    if before != after {
-        if let Some(address) = before {
-            extra.release(address_key(address));
-            extra.release(addresses::key(address)?);
-        }
-        if let Some(address) = after {
-            extra.claim(address_key(address), &owner(new));
-            addresses::claim(context, new, address, &mut extra).await?;
-        }
+    let (before, after) = (held(old), held(new));
+    for address in before.iter().filter(|address| !after.contains(address)) {
+        extra.release(address_key(address));
+        extra.release(addresses::key(address)?);
+    }
+    for address in after.iter().filter(|address| !before.contains(address)) {
+        extra.claim(address_key(address), &owner(new));
+        addresses::claim(context, new, address, &mut extra).await?;
     }
     let new_ports = named_ports(new);
     for (port, protocol) in old_ports.iter().filter(|port| !new_ports.contains(port)) {
@@ -448,24 +416,20 @@ pub(crate) async fn for_update(
     Ok(extra)
 }
 
+/// All that a Service says of its addresses.
+fn families_of(service: &Object) -> [Option<&Value>; 4] {
+    ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]
+        .map(|field| service.get(&["spec", field]))
+}
+
 /// An update that leaves the allocated values out means "as they are".
 fn carry_over(new: &mut Object, old: &Object) {
-    let external = new.get_str(&["spec", "type"]) == Some("ExternalName");
-    if external {
+    if families::is_external(new) {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             new.remove(&["spec", field]);
         }
-    } else if needs_address(new) {
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            if let Some(value) = old.get(&["spec", field]).cloned() {
-                new.set_default(&["spec", field], value);
-            }
-        }
-        if needs_address(new)
-            && let Some(value) = old.get(&["spec", "clusterIP"]).cloned()
-        {
-            new.set(&["spec", "clusterIP"], value);
-        }
+    } else if !families::is_external(old) {
+        families::carry_over(new, old);
     }
     if wants_health_port(new)
         && health_port(new).is_none()
@@ -519,7 +483,7 @@ pub(crate) fn for_delete(resource: &Resource, service: &Object) -> Extra {
     if !is_service(resource) {
         return extra;
     }
-    if let Some(address) = has_address(service) {
+    for address in held(service) {
         extra.release(address_key(address));
         if let Ok(key) = addresses::key(address) {
             extra.release(key);
@@ -534,19 +498,21 @@ pub(crate) fn for_delete(resource: &Resource, service: &Object) -> Extra {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn an_address_that_is_asked_for_is_of_the_range_and_free_whichever_field_has_it() {
         let range = Range::parse("10.96.0.0/28").unwrap();
         let ranges = Ranges::of(range, std::iter::empty());
         let taken = Taken {
-            addresses: BTreeSet::from([Ipv4Addr::new(10, 96, 0, 3)]),
+            addresses: BTreeSet::from(["10.96.0.3".parse().unwrap()]),
             ports: BTreeSet::new(),
         };
         let settled = |spec: Value| {
             let object = json!({"metadata": {"name": "s", "namespace": "n"}, "spec": spec});
             let mut service = Object::new(object).unwrap();
-            settle_address(&ranges, &taken, &mut service).map(|()| service)
+            settle_families(&ranges, &mut service, None)?;
+            settle_addresses(&ranges, &taken, &mut service, None).map(|()| service)
         };
         let in_one = |address: &str| json!({ "clusterIP": address });
         let in_list = |address: &str| json!({ "clusterIPs": [address] });
@@ -556,12 +522,53 @@ mod tests {
         }
         for (asked, address) in [("10.96.0.5", Some("10.96.0.5")), ("None", None)] {
             for spec in [in_one(asked), in_list(asked)] {
-                assert_eq!(has_address(&settled(spec).unwrap()), address);
+                assert_eq!(held(&settled(spec).unwrap()).first().copied(), address);
             }
         }
         let service = settled(json!({})).unwrap();
-        let address = has_address(&service).unwrap().parse().unwrap();
+        let address = held(&service)[0].parse().unwrap();
         assert!(ranges.contain(address) && !taken.addresses.contains(&address));
+    }
+
+    #[test]
+    fn each_family_has_an_address_in_its_order_and_an_update_adds_what_lacks() {
+        let own = Range::parse("10.96.0.0/28").unwrap();
+        let more = json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["fd00::/112", "10.96.0.0/28"]}});
+        let more = [Object::new(more).unwrap()];
+        let ranges = Ranges::of(own, more.iter());
+        let taken = Taken {
+            addresses: BTreeSet::new(),
+            ports: BTreeSet::new(),
+        };
+        let settle = |service: &mut Object, old: Option<&Object>| {
+            settle_families(&ranges, service, old).unwrap();
+            assert!(
+                old.is_none_or(|old| !has_all_addresses(service, old)) || held(service).len() == 1
+            );
+            settle_addresses(&ranges, &taken, service, old).unwrap();
+        };
+        let service = |spec: Value| {
+            let object = json!({"metadata": {"name": "s", "namespace": "n"}, "spec": spec});
+            Object::new(object).unwrap()
+        };
+        let mut dual =
+            service(json!({"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6"]}));
+        settle(&mut dual, None);
+        let found = held(&dual);
+        assert!(found[0].starts_with("fd00::") && found[1].starts_with("10.96.0."));
+        assert_eq!(dual.get_str(&["spec", "clusterIP"]), Some(found[0]));
+
+        let mut old = service(json!({}));
+        settle(&mut old, None);
+        let mut new = service(json!({"ipFamilyPolicy": "RequireDualStack"}));
+        carry_over(&mut new, &old);
+        settle(&mut new, Some(&old));
+        assert_eq!(held(&new)[0], held(&old)[0]);
+        assert!(held(&new)[1].starts_with("fd00::"));
+        let mut single = service(json!({"ipFamilyPolicy": "SingleStack"}));
+        carry_over(&mut single, &new);
+        settle(&mut single, Some(&new));
+        assert_eq!(held(&single), held(&old));
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use schema::Object;
+
+use super::families::Family;
 
 /// Random draws before the range is searched in order.
 pub(super) const DRAWS: usize = 32;
@@ -12,75 +14,108 @@ pub(super) const DRAWS: usize = 32;
 /// A block of addresses for Services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
-    base: u32,
-    size: u32,
+    family: Family,
+    base: u128,
+    size: u128,
 }
 
 impl Range {
     /// None where the text is no IPv4 block with room for at least two addresses.
     pub(crate) fn parse(cidr: &str) -> Option<Range> {
-        Range::read(cidr, 8)
+        let range = Range::read(cidr, 8)?;
+        (range.family == Family::V4).then_some(range)
     }
 
-    /// The same of a block that somebody has added, which may be larger.
+    /// The same of a block that somebody has added, which may be larger, or of IPv6.
     pub(super) fn added(cidr: &str) -> Option<Range> {
         Range::read(cidr, 1)
     }
 
     fn read(cidr: &str, bits_min: u32) -> Option<Range> {
         let (address, bits) = cidr.split_once('/')?;
+        let address: IpAddr = address.parse().ok()?;
         let bits: u32 = bits.parse().ok()?;
-        if !(bits_min..=30).contains(&bits) {
+        let family = Family::of(address);
+        // As in Kubernetes a block of IPv6 has at most 2^64 addresses.
+        let (bits_min, width) = match family {
+            Family::V4 => (bits_min, 32),
+            Family::V6 => (64, 128),
+        };
+        if !(bits_min..=width - 2).contains(&bits) {
             return None;
         }
-        let size = 1u32 << (32 - bits);
-        let address: Ipv4Addr = address.parse().ok()?;
-        Some(Range {
-            base: u32::from(address) & !(size - 1),
-            size,
-        })
+        let size = 1u128 << (width - bits);
+        let base = number(address) & !(size - 1);
+        Some(Range { family, base, size })
     }
 
     /// The range as text, without bits of an address in it.
     pub(crate) fn cidr(&self) -> String {
-        let bits = 32 - self.size.trailing_zeros();
-        format!("{}/{bits}", Ipv4Addr::from(self.base))
+        let width = match self.family {
+            Family::V4 => 32,
+            Family::V6 => 128,
+        };
+        let bits = width - self.size.trailing_zeros();
+        format!("{}/{bits}", self.at(0))
     }
 
     /// The address of the `kubernetes` Service.
-    pub(crate) fn first(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.base + 1)
+    pub(crate) fn first(&self) -> IpAddr {
+        self.at(1)
     }
 
-    pub(super) fn contains(&self, address: Ipv4Addr) -> bool {
-        let offset = u32::from(address).wrapping_sub(self.base);
-        offset > 0 && offset < self.size - 1
+    fn at(&self, offset: u128) -> IpAddr {
+        let number = self.base + offset;
+        match self.family {
+            Family::V4 => IpAddr::V4(Ipv4Addr::from_bits(number as u32)),
+            Family::V6 => IpAddr::V6(Ipv6Addr::from_bits(number)),
+        }
+    }
+
+    /// Past the last one: the last address of an IPv4 block is everybody's.
+    fn end(&self) -> u128 {
+        match self.family {
+            Family::V4 => self.size - 1,
+            Family::V6 => self.size,
+        }
+    }
+
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        let offset = number(address).wrapping_sub(self.base);
+        Family::of(address) == self.family && (1..self.end()).contains(&offset)
     }
 
     /// The lower addresses are left to those who choose themselves, as in Kubernetes.
-    fn dynamic_start(&self) -> u32 {
+    fn dynamic_start(&self) -> u128 {
         let reserved = (self.size / 16).clamp(16, 256);
         if self.size <= 32 { 1 } else { reserved }
     }
 
-    /// A free address; `random` drives the draws.
+    /// A free address; `random` drives the draws. The search in order ends soon even in the largest block: it meets used
+    /// addresses only until the first free one.
     pub(super) fn pick(
         &self,
-        used: &BTreeSet<Ipv4Addr>,
+        used: &BTreeSet<IpAddr>,
         random: &mut dyn FnMut() -> u64,
-    ) -> Option<Ipv4Addr> {
-        let (start, end) = (self.dynamic_start(), self.size - 1);
-        let at = |offset: u32| Ipv4Addr::from(self.base + offset);
+    ) -> Option<IpAddr> {
+        let (start, end) = (self.dynamic_start(), self.end());
         for _ in 0..DRAWS {
-            let offset = start + (random() % u64::from(end - start)) as u32;
-            if !used.contains(&at(offset)) {
-                return Some(at(offset));
+            let address = self.at(start + u128::from(random()) % (end - start));
+            if !used.contains(&address) {
+                return Some(address);
             }
         }
         (start..end)
             .chain(1..start)
-            .map(at)
+            .map(|offset| self.at(offset))
             .find(|address| !used.contains(address))
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
     }
 }
 
@@ -118,22 +153,32 @@ impl Ranges {
 
     /// Whether a Service may have this address. The first one of the own block is there for the `kubernetes` Service whatever
     /// became of the objects.
-    pub(super) fn contain(&self, address: Ipv4Addr) -> bool {
+    pub(super) fn contain(&self, address: IpAddr) -> bool {
         address == self.own.first() || self.ready.iter().any(|range| range.contains(address))
+    }
+
+    /// What the cluster has addresses of, first that of Services that ask for none.
+    pub(super) fn families(&self) -> Vec<Family> {
+        let own = self.own.family;
+        let others = self.ready.iter().map(|range| range.family);
+        let other = others.into_iter().find(|family| *family != own);
+        std::iter::once(own).chain(other).collect()
     }
 
     /// A free address of any of them.
     pub(super) fn pick(
         &self,
-        used: &BTreeSet<Ipv4Addr>,
+        family: Family,
+        used: &BTreeSet<IpAddr>,
         random: &mut dyn FnMut() -> u64,
-    ) -> Option<Ipv4Addr> {
+    ) -> Option<IpAddr> {
         let mut used = Cow::Borrowed(used);
         if !used.contains(&self.own.first()) {
             used.to_mut().insert(self.own.first());
         }
-        self.ready
-            .iter()
+        let ranges = self.ready.iter().filter(|range| range.family == family);
+        ranges
+            .into_iter()
             .find_map(|range| range.pick(&used, random))
     }
 }
@@ -160,6 +205,7 @@ mod tests {
         let second = range("more", &["fd00::/112", "10.97.0.0/24"], json!({}));
         let both = [first.clone(), second.clone()];
         assert!(contain(&both, "10.96.0.5") && contain(&both, "10.97.0.5"));
+        assert!(contain(&both, "fd00::ffff") && !contain(&both, "fd00::1:0"));
         assert!(!contain(&both, "10.97.0.255") && !contain(&both, "10.98.0.5"));
         assert!(contain(&[], "10.96.0.5"), "nothing is told yet");
         let only = [
@@ -176,7 +222,8 @@ mod tests {
 
         let ranges = Ranges::of(own, both.iter());
         let mut used = BTreeSet::new();
-        while let Some(address) = ranges.pick(&used, &mut || 3) {
+        assert_eq!(ranges.families(), [Family::V4, Family::V6]);
+        while let Some(address) = ranges.pick(Family::V4, &used, &mut || 3) {
             assert!(used.insert(address) && ranges.contain(address));
         }
         assert_eq!(
@@ -189,19 +236,45 @@ mod tests {
     #[test]
     fn the_last_block_there_is_ends_where_it_ends() {
         let last = Range::added("255.255.255.0/24").unwrap();
-        assert!(last.contains(Ipv4Addr::new(255, 255, 255, 254)));
-        assert!(!last.contains(Ipv4Addr::BROADCAST) && !last.contains(Ipv4Addr::UNSPECIFIED));
+        let contains = |address: &str| last.contains(address.parse().unwrap());
+        assert!(contains("255.255.255.254") && !contains("::ffff:ff01"));
+        assert!(!contains("255.255.255.255") && !contains("0.0.0.0"));
         assert!(Range::added("0.0.0.0/1").is_some() && Range::added("0.0.0.0/0").is_none());
+    }
+
+    #[test]
+    fn blocks_of_ipv6_may_be_vast_and_have_a_last_address() {
+        let vast = Range::added("fd00:1::/64").unwrap();
+        assert_eq!(vast.cidr(), "fd00:1::/64");
+        let mut used = BTreeSet::new();
+        for expected in ["fd00:1::100", "fd00:1::101", "fd00:1::102"] {
+            let address = vast.pick(&used, &mut || 0).unwrap();
+            assert_eq!(
+                address.to_string(),
+                expected,
+                "the lower ones are for those who choose"
+            );
+            used.insert(address);
+        }
+        let high = vast.pick(&used, &mut || u64::MAX - 256).unwrap();
+        assert_eq!(high.to_string(), "fd00:1::ffff:ffff:ffff:ffff");
+        assert!(vast.contains(high) && !vast.contains("fd00:1::".parse().unwrap()));
+        for cidr in ["fd00::/63", "fd00::/127", "fd00::/129", "fd00::"] {
+            assert_eq!(Range::added(cidr), None, "{cidr}");
+        }
+        assert_eq!(
+            Range::parse("fd00::/112"),
+            None,
+            "a cluster's own block is of IPv4"
+        );
     }
 
     #[test]
     fn ranges_pick_free_addresses_only() {
         let range = Range::parse("10.96.0.0/12").unwrap();
-        assert_eq!(range.first(), Ipv4Addr::new(10, 96, 0, 1));
-        assert!(
-            range.contains(Ipv4Addr::new(10, 111, 255, 254))
-                && !range.contains(Ipv4Addr::new(10, 112, 0, 1))
-        );
+        assert_eq!(range.first().to_string(), "10.96.0.1");
+        let contains = |address: &str| range.contains(address.parse().unwrap());
+        assert!(contains("10.111.255.254") && !contains("10.112.0.1"));
         let small = Range::parse("10.0.0.0/29").unwrap();
         let mut used = BTreeSet::from([small.first()]);
         let mut seed = 7u64;

@@ -81,6 +81,37 @@ async fn services_have_the_families_of_the_cluster() {
     let by_hand = json!({"clusterIP": "None", "selector": null});
     let made = server.post(SERVICES, service("b", by_hand)).await.ok();
     assert_eq!(made["spec"]["ipFamilyPolicy"], "RequireDualStack");
+    assert_eq!(made["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
+
+    let range = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "six"},
+        "spec": {"cidrs": ["fd00:96::/64"]}});
+    let ranges = "/apis/networking.k8s.io/v1/servicecidrs";
+    server.post(ranges, range).await.ok();
+    // A list is of a cache that has heard of it.
+    server.get(ranges).await.ok();
+    let dual = json!({"ipFamilyPolicy": "RequireDualStack"});
+    let mut made = server.post(SERVICES, service("c", dual)).await.ok();
+    assert_eq!(made["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
+    let second = made["spec"]["clusterIPs"][1].as_str().unwrap().to_owned();
+    let of_second = format!("/apis/networking.k8s.io/v1/ipaddresses/{second}");
+    let told = server.get(&of_second).await.ok();
+    assert_eq!(
+        told["metadata"]["labels"]["ipaddress.kubernetes.io/ip-family"],
+        "IPv6"
+    );
+    let again = json!({"clusterIP": second, "ipFamilies": ["IPv6"]});
+    let taken = server.post(SERVICES, service("d", again)).await;
+    assert!(
+        taken
+            .refused()
+            .2
+            .contains("provided IP is already allocated")
+    );
+    // Back to one family: the second address is everybody's again.
+    made["spec"]["ipFamilyPolicy"] = "SingleStack".into();
+    let single = server.put(&format!("{SERVICES}/c"), made).await.ok();
+    assert_eq!(single["spec"]["clusterIPs"].as_array().unwrap().len(), 1);
+    assert_eq!(server.get(&of_second).await.refused().0, 404);
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! Defaults of services and endpoints.
 
 use schema::Object;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::look::{Look, each_map, fill, fill_zero, make_map, spec, with_map, with_spec};
 
-/// Type, affinity, traffic policies, ports and address families. Addresses and node ports are the allocator's.
+/// Type, affinity, traffic policies and ports. Addresses with their families and node ports are the allocator's.
 pub(crate) fn service(object: &mut Object) {
     with_spec(object, |spec| {
         fill_zero(spec, "type", "ClusterIP");
@@ -36,7 +36,6 @@ pub(crate) fn service(object: &mut Object) {
         }
         if matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
             fill(spec, "internalTrafficPolicy", "Cluster");
-            families(spec);
         }
         if kind == "LoadBalancer" {
             fill(spec, "allocateLoadBalancerNodePorts", true);
@@ -58,36 +57,6 @@ fn externally_accessible(spec: &Map<String, Value>) -> bool {
         "NodePort" | "LoadBalancer" => true,
         "ClusterIP" => !spec.list("externalIPs").is_empty(),
         _ => false,
-    }
-}
-
-/// The cluster has IPv4 service addresses; only a headless service without selector speaks both families.
-fn families(spec: &mut Map<String, Value>) {
-    let headless = spec.text("clusterIP") == "None";
-    let selectorless = spec.at("selector").as_object().is_none_or(Map::is_empty);
-    if headless && selectorless {
-        fill(spec, "ipFamilyPolicy", "RequireDualStack");
-        if spec.list("ipFamilies").is_empty() && spec.text("ipFamilyPolicy") == "RequireDualStack" {
-            spec.insert("ipFamilies".to_owned(), json!(["IPv4", "IPv6"]));
-        }
-    }
-    let dual = spec.list("ipFamilies").len() == 2;
-    fill(
-        spec,
-        "ipFamilyPolicy",
-        if dual {
-            "RequireDualStack"
-        } else {
-            "SingleStack"
-        },
-    );
-    if spec.list("ipFamilies").is_empty() {
-        let family = if spec.text("clusterIP").contains(':') {
-            "IPv6"
-        } else {
-            "IPv4"
-        };
-        spec.insert("ipFamilies".to_owned(), json!([family]));
     }
 }
 
