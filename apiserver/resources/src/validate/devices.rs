@@ -83,11 +83,33 @@ fn claim_spec(spec: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn bounded(parent: &Value, field: &str, max: usize, path: &Path, errors: &mut ErrorList) {
+/// Whether a list is no longer than it may be.
+pub(super) fn bounded(
+    parent: &Value,
+    field: &str,
+    max: usize,
+    path: &Path,
+    errors: &mut ErrorList,
+) -> bool {
     let count = parent.list(field).len();
     if count > max {
         errors.push(FieldError::too_many(&path.child(field), count, max));
     }
+    count <= max
+}
+
+/// The name of a driver, as that of a driver of volumes.
+pub(super) fn driver(parent: &Value, path: &Path, errors: &mut ErrorList) {
+    const BYTES_MAX: usize = 63;
+    if !require(parent, "driver", path, errors) {
+        return;
+    }
+    let (name, path) = (parent.text("driver"), path.child("driver"));
+    if name.len() > BYTES_MAX {
+        errors.push(FieldError::too_long(&path, BYTES_MAX));
+    }
+    let details = names::is_dns1123_subdomain(&name.to_lowercase());
+    complain(details, &path, name, errors);
 }
 
 /// Whether there is a name.
@@ -168,23 +190,28 @@ fn selectors(parent: &Value, path: &Path, errors: &mut ErrorList) {
 }
 
 /// The requests of the claim that something is about.
-fn of_requests(parent: &Value, devices: &Value, path: &Path, errors: &mut ErrorList) {
+pub(super) fn of_requests(parent: &Value, devices: &Value, path: &Path, errors: &mut ErrorList) {
     bounded(parent, "requests", REQUESTS_MAX, path, errors);
     let mut seen = BTreeSet::new();
     for (at, name) in parent.texts("requests").into_iter().enumerate() {
         let path = path.child("requests").index(at);
-        if name.split('/').count() <= 2 {
-            for part in name.split('/') {
-                complain(names::is_dns1123_label(part), &path, part, errors);
-            }
-        }
-        if !is_request(devices, name) {
-            let detail = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
-            errors.push(FieldError::invalid(&path, name, detail));
-        }
+        request_ref(name, devices, &path, errors);
         if !seen.insert(name) {
             errors.push(FieldError::duplicate(&path, name));
         }
+    }
+}
+
+/// The name of a request, or of one of its alternatives.
+pub(super) fn request_ref(name: &str, devices: &Value, path: &Path, errors: &mut ErrorList) {
+    if name.split('/').count() <= 2 {
+        for part in name.split('/') {
+            complain(names::is_dns1123_label(part), path, part, errors);
+        }
+    }
+    if !is_request(devices, name) {
+        let detail = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
+        errors.push(FieldError::invalid(path, name, detail));
     }
 }
 
@@ -231,24 +258,26 @@ fn full_name(name: &str, path: &Path, errors: &mut ErrorList) {
 }
 
 /// Parameters for a driver.
-fn opaque(config: &Value, path: &Path, errors: &mut ErrorList) {
+pub(super) fn opaque(config: &Value, path: &Path, errors: &mut ErrorList) {
     let (opaque, path) = (config.at("opaque"), path.child("opaque"));
     if !config.has("opaque") {
         errors.push(FieldError::required(&path, ""));
         return;
     }
-    if require(opaque, "driver", &path, errors) {
-        let driver = opaque.text("driver");
-        let path = path.child("driver");
-        complain(names::is_dns1123_subdomain(driver), &path, driver, errors);
-    }
-    let parameters = opaque.at("parameters");
-    let path = path.child("parameters");
-    if parameters.is_null() {
-        errors.push(FieldError::required(&path, ""));
-    } else if !parameters.is_object() {
-        let detail = "parameters must be a valid JSON object";
-        errors.push(FieldError::invalid(&path, "<value omitted>", detail));
+    driver(opaque, &path, errors);
+    raw_object(opaque.at("parameters"), &path.child("parameters"), errors);
+}
+
+/// An object that only a driver understands.
+pub(super) fn raw_object(value: &Value, path: &Path, errors: &mut ErrorList) {
+    const BYTES_MAX: usize = 10 * 1024;
+    if value.is_null() {
+        errors.push(FieldError::required(path, ""));
+    } else if value.to_string().len() > BYTES_MAX {
+        errors.push(FieldError::too_long(path, BYTES_MAX));
+    } else if !value.is_object() {
+        let detail = "must be a valid JSON object";
+        errors.push(FieldError::invalid(path, "<value omitted>", detail));
     }
 }
 
@@ -259,9 +288,6 @@ pub(crate) fn spec_update(new: &Object, old: &Object, errors: &mut ErrorList) {
 
 /// As many consumers may use a claim at a time.
 const CONSUMERS_MAX: usize = 256;
-/// Devices that a claim may have got, and parameters that go with them: those of the class and those of the claim.
-const RESULTS_MAX: usize = 32;
-const CONFIGS_MAX: usize = 2 * REQUESTS_MAX;
 
 /// Who may use a claim, and which devices it has got.
 pub(crate) fn claim_status(subresource: &str, new: &Object, old: &Object, errors: &mut ErrorList) {
@@ -289,6 +315,7 @@ pub(crate) fn claim_status(subresource: &str, new: &Object, old: &Object, errors
             errors.push(FieldError::duplicate(&path.child("uid"), uid));
         }
     }
+    super::allocation::devices(now, &path, errors);
     let (allocation, allocated) = (now.at("allocation"), before.at("allocation"));
     if !consumers.is_empty() && allocation.is_null() {
         let detail = "may not be specified when `allocated` is not set";
@@ -304,9 +331,8 @@ pub(crate) fn claim_status(subresource: &str, new: &Object, old: &Object, errors
     match (allocation.is_null(), allocated.is_null()) {
         (false, false) => immutable(allocation, allocated, &path, errors),
         (false, true) => {
-            let (devices, path) = (allocation.at("devices"), path.child("devices"));
-            bounded(devices, "results", RESULTS_MAX, &path, errors);
-            bounded(devices, "config", CONFIGS_MAX, &path, errors);
+            let asked = spec(new).at("devices");
+            super::allocation::allocation(allocation, asked, &path, errors);
         }
         (true, _) => {}
     }
@@ -315,15 +341,7 @@ pub(crate) fn claim_status(subresource: &str, new: &Object, old: &Object, errors
 /// ResourceSlice.
 pub(crate) fn slice(object: &Object, errors: &mut ErrorList) {
     let (spec, path) = (spec(object), Path::new("spec"));
-    if require(spec, "driver", &path, errors) {
-        let driver = spec.text("driver");
-        complain(
-            names::is_dns1123_subdomain(driver),
-            &path.child("driver"),
-            driver,
-            errors,
-        );
-    }
+    driver(spec, &path, errors);
     require(spec.at("pool"), "name", &path.child("pool"), errors);
     let chosen = [
         spec.has("nodeName"),

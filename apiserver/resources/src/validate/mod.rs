@@ -3,6 +3,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod affinity;
+mod allocation;
 pub(crate) mod batch;
 pub(crate) mod certificate;
 pub(crate) mod config;

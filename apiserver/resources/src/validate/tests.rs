@@ -749,7 +749,8 @@ fn claims_of_devices_name_what_there_is() {
 fn a_claim_is_reserved_where_it_has_devices() {
     let claim = |status: Value| {
         let object = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
-            "metadata": {"name": "c", "namespace": "n", "uid": "u", "resourceVersion": "1"}, "spec": {}, "status": status});
+            "metadata": {"name": "c", "namespace": "n", "uid": "u", "resourceVersion": "1"},
+            "spec": {"devices": {"requests": [{"name": "r", "exactly": {}}]}}, "status": status});
         Object::new(object).unwrap()
     };
     let told = |old: &Object, new: Value| {
@@ -763,7 +764,13 @@ fn a_claim_is_reserved_where_it_has_devices() {
     let result = |device: &str| json!({"driver": "d", "pool": "p", "device": device});
     let devices =
         |names: &[&str]| -> Vec<Value> { names.iter().map(|name| result(name)).collect() };
-    let allocation = |names: &[&str]| json!({"devices": {"results": devices(names)}});
+    let allocation = |names: &[&str]| {
+        let mut results = devices(names);
+        results
+            .iter_mut()
+            .for_each(|result| result["request"] = "r".into());
+        json!({"devices": {"results": results}})
+    };
     let user = |uid: &str| json!({"resource": "pods", "name": uid, "uid": uid});
     let (free, held) = (
         claim(json!({})),
