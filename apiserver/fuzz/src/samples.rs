@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+/// A certificate request; PEM in base64.
+const SIGNING_REQUEST: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIV01IOENBUUF3SFRFTU1Bb0dBMVVFQ2d3RFpHVjJNUTB3Q3dZRFZRUUREQVJxWVc1bE1Ga3dFd1lIS29aSQp6ajBDQVFZSUtvWkl6ajBEQVFjRFFnQUVZcDlPUitrK01jT3hpeWNJRlo2NUdmdGloVm1zaHN3dzY3SXlWRjFhCjlRUmhKV1EwZ05oRU9RWkRZS084dnNkVC9EdENUV1FDRXRFbzlXU1lSTWJjZHFBQU1Bb0dDQ3FHU000OUJBTUMKQTBjQU1FUUNJRHNnM09NVk1OQUkxeExkZWZnMVpoTUpObmEzNnQyekEzK25FZU9DaFZZa0FpQlQzVWtEY1FybQozSFkzVm4zLy8rL2tQbFF2RkMxaWFDSkFvQ0ZTNE9PRVhBPT0KLS0tLS1FTkQgQ0VSVElGSUNBVEUgUkVRVUVTVC0tLS0tCg==";
+
 /// A pod with most of what a pod may have.
 pub fn pod() -> Value {
     json!({
@@ -223,7 +226,7 @@ pub fn kinds() -> Vec<Value> {
         object(
             "certificates.k8s.io/v1",
             "CertificateSigningRequest",
-            json!({"spec": {"request": "LS0t", "usages": ["client auth"],
+            json!({"spec": {"request": SIGNING_REQUEST, "usages": ["client auth"],
             "signerName": "kubernetes.io/kube-apiserver-client", "expirationSeconds": 3600}}),
         ),
         object(

@@ -9,6 +9,7 @@ use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
 use serde_json::Value;
 
+use super::pkcs10;
 use crate::look::{Look, spec, status};
 
 /// What a certificate may be good for, in the order of the letters.
@@ -38,11 +39,14 @@ const USAGES: &[&str] = &[
     "timestamping",
 ];
 
-/// Whether base64 is of a PEM block of the right kind. Whoever signs it reads the rest.
-fn holds_request(text: &str) -> bool {
-    let head = b"-----BEGIN CERTIFICATE REQUEST-----";
+/// Why base64 is of no certificate request in PEM. What stands before and after the first block is nobody's business.
+fn broken_request(text: &str) -> Option<&'static str> {
     let pem = STANDARD.decode(text).unwrap_or_default();
-    pem.windows(head.len()).any(|part| part == head)
+    let blocks = pem_blocks(&String::from_utf8_lossy(&pem));
+    match blocks.first() {
+        Some(block) if block.kind == "CERTIFICATE REQUEST" => pkcs10::broken(&block.content),
+        _ => Some("PEM block type must be CERTIFICATE REQUEST"),
+    }
 }
 
 fn usages(spec: &Value, path: &Path, errors: &mut ErrorList) {
@@ -65,12 +69,9 @@ fn usages(spec: &Value, path: &Path, errors: &mut ErrorList) {
 /// CertificateSigningRequest.
 pub(crate) fn signing_request(object: &Object, errors: &mut ErrorList) {
     let (spec, path) = (spec(object), Path::new("spec"));
-    if !holds_request(spec.text("request")) {
-        errors.push(FieldError::invalid(
-            &path.child("request"),
-            spec.text("request"),
-            "PEM block type must be CERTIFICATE REQUEST",
-        ));
+    let request = spec.text("request");
+    if let Some(detail) = broken_request(request) {
+        errors.push(FieldError::invalid(&path.child("request"), request, detail));
     }
     let signer = spec.text("signerName");
     let signer_path = path.child("signerName");
@@ -262,6 +263,11 @@ fn pem_blocks(text: &str) -> Vec<Block> {
 
 /// Whether this is one DER sequence, which is all that is looked at of a certificate here.
 fn is_sequence(der: &[u8]) -> bool {
+    sequence_bytes(der) == Some(der.len())
+}
+
+/// How long the DER sequence says to be that begins here, its head included.
+pub(super) fn sequence_bytes(der: &[u8]) -> Option<usize> {
     let (length, head) = match der {
         [0x30, short @ 0..=0x7f, ..] => (usize::from(*short), 2),
         [0x30, 0x81, length, ..] => (usize::from(*length), 3),
@@ -270,7 +276,7 @@ fn is_sequence(der: &[u8]) -> bool {
             (usize::from(*a) << 16) | (usize::from(*b) << 8) | usize::from(*c),
             5,
         ),
-        _ => return false,
+        _ => return None,
     };
-    length > 0 && der.len() == head + length
+    (length > 0).then_some(head + length)
 }

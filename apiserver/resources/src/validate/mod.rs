@@ -17,6 +17,7 @@ pub(crate) mod lease;
 pub(crate) mod namespace;
 pub(crate) mod network;
 pub(crate) mod node;
+mod pkcs10;
 pub(crate) mod pod;
 pub(crate) mod pod_update;
 pub(crate) mod pod_volume;

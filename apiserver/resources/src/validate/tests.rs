@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::{Resource, by_kind};
 
+/// A certificate request of jane, of the organization dev, with a key of P-256; PEM in base64.
+pub(super) const SIGNING_REQUEST: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIV01IOENBUUF3SFRFTU1Bb0dBMVVFQ2d3RFpHVjJNUTB3Q3dZRFZRUUREQVJxWVc1bE1Ga3dFd1lIS29aSQp6ajBDQVFZSUtvWkl6ajBEQVFjRFFnQUVZcDlPUitrK01jT3hpeWNJRlo2NUdmdGloVm1zaHN3dzY3SXlWRjFhCjlRUmhKV1EwZ05oRU9RWkRZS084dnNkVC9EdENUV1FDRXRFbzlXU1lSTWJjZHFBQU1Bb0dDQ3FHU000OUJBTUMKQTBjQU1FUUNJRHNnM09NVk1OQUkxeExkZWZnMVpoTUpObmEzNnQyekEzK25FZU9DaFZZa0FpQlQzVWtEY1FybQozSFkzVm4zLy8rL2tQbFF2RkMxaWFDSkFvQ0ZTNE9PRVhBPT0KLS0tLS1FTkQgQ0VSVElGSUNBVEUgUkVRVUVTVC0tLS0tCg==";
+
 fn resource(object: &Object) -> &'static Resource {
     by_kind(object.group(), object.version(), object.kind()).unwrap()
 }
@@ -411,7 +414,7 @@ fn everyday_objects_are_valid() {
         json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}}),
         json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "data": {}, "revision": 1}),
         json!({"apiVersion": "v1", "kind": "PodTemplate", "template": {"spec": {"containers": [{"name": "c", "image": "x"}]}}}),
-        json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "spec": {"request": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K", "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}}),
+        json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "spec": {"request": SIGNING_REQUEST, "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}}),
         json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "runc"}),
         json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "webhooks": [{"name": "a.b.c", "sideEffects": "None",
             "admissionReviewVersions": ["v1"], "clientConfig": {"service": {"name": "s", "namespace": "n"}},
