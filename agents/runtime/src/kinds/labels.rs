@@ -74,7 +74,7 @@ impl Labels {
     /// Sets a value and answers the one before.
     pub fn insert(&mut self, key: String, value: String) -> Option<String> {
         match self.find(&key) {
-            Ok(at) => Some(std::mem::replace(&mut self.0[at].1, value)),
+            Ok(at) => self.change(|pairs| Some(std::mem::replace(&mut pairs[at].1, value))),
             Err(at) => {
                 self.change(|pairs| pairs.insert(at, (key, value)));
                 None
