@@ -15,6 +15,7 @@ use schema::protobuf::ProtobufError;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use super::indent::Indented;
 use super::list_forms;
 use crate::ApiServer;
 use crate::cache::{Cache, Snapshot};
@@ -356,11 +357,10 @@ async fn from_store(
 
 fn respond(context: &Context, resource: &Handle, page: Page) -> ApiResult<Response> {
     let output = &context.output;
-    if output.is_plain() {
-        return Ok(stream(context, resource, page));
-    }
-    if output.encoding == Encoding::Protobuf && output.form == Form::Object {
-        return protobuf(context, resource, &page);
+    match (output.encoding, output.form) {
+        (Encoding::Json, Form::Object) => return Ok(stream(context, resource, page)),
+        (Encoding::Protobuf, Form::Object) => return protobuf(context, resource, &page),
+        _ => {}
     }
     if let Some(response) = list_forms::respond(context, resource, &page) {
         return Ok(response);
@@ -484,8 +484,21 @@ fn stream(context: &Context, resource: &Handle, page: Page) -> Response {
     send(context, negotiate::JSON, about, frames)
 }
 
-/// A body of `about` so many bytes: as a whole where it is small, else frame by frame as the client takes them.
+/// A body of `about` so many bytes, or on many lines where it is JSON and the client is a person's.
 pub(super) fn send(
+    context: &Context,
+    content_type: &'static str,
+    about: usize,
+    frames: impl Iterator<Item = Bytes> + Send + 'static,
+) -> Response {
+    match context.output.pretty && content_type == negotiate::JSON {
+        true => send_frames(context, content_type, 2 * about, Indented::new(frames)),
+        false => send_frames(context, content_type, about, frames),
+    }
+}
+
+/// As a whole where it is small, else frame by frame as the client takes them.
+fn send_frames(
     context: &Context,
     content_type: &'static str,
     about: usize,

@@ -26,7 +26,7 @@ pub(super) fn respond(context: &Context, resource: &Handle, page: &Page) -> Opti
     let output = &context.output;
     // What is stored in another shape may have other metadata there.
     let is_converted = resource.custom.is_none() && entry::is_converted(resource);
-    if output.encoding != Encoding::Json || output.pretty || is_converted {
+    if output.encoding != Encoding::Json || is_converted {
         return None;
     }
     match output.form {

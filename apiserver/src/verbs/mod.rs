@@ -5,6 +5,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod delete_collection;
 pub(crate) mod get;
+mod indent;
 pub(crate) mod list;
 mod list_forms;
 pub(crate) mod patch;
