@@ -160,8 +160,8 @@ impl Ranges {
     /// What the cluster has addresses of, first that of Services that ask for none.
     pub(super) fn families(&self) -> Vec<Family> {
         let own = self.own.family;
-        let others = self.ready.iter().map(|range| range.family);
-        let other = others.into_iter().find(|family| *family != own);
+        let mut others = self.ready.iter().map(|range| range.family);
+        let other = others.find(|family| *family != own);
         std::iter::once(own).chain(other).collect()
     }
 
@@ -176,10 +176,8 @@ impl Ranges {
         if !used.contains(&self.own.first()) {
             used.to_mut().insert(self.own.first());
         }
-        let ranges = self.ready.iter().filter(|range| range.family == family);
-        ranges
-            .into_iter()
-            .find_map(|range| range.pick(&used, random))
+        let mut ranges = self.ready.iter().filter(|range| range.family == family);
+        ranges.find_map(|range| range.pick(&used, random))
     }
 }
 
