@@ -51,15 +51,17 @@ pub fn parse(text: &str) -> Option<i64> {
     Some(parse_nanos(text)?.0)
 }
 
-/// Seconds since 1970 and nanoseconds of an RFC 3339 text.
+/// Seconds since 1970 and nanoseconds of an RFC 3339 text. A time that has no such text in UTC, since it is in another year
+/// there, is none: what is stored has to be read again.
 pub fn parse_nanos(text: &str) -> Option<(i64, u32)> {
     let t = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     // Go's format knows only the upper-case letters.
     if text.contains(['t', 'z', ' ']) {
         return None;
     }
-    let t = t.to_offset(UtcOffset::UTC);
-    Some((t.unix_timestamp(), t.nanosecond()))
+    let t = t.checked_to_offset(UtcOffset::UTC)?;
+    let has_a_text = (0..=9999).contains(&t.year());
+    has_a_text.then(|| (t.unix_timestamp(), t.nanosecond()))
 }
 
 fn date(unix_seconds: i64) -> OffsetDateTime {
@@ -92,8 +94,14 @@ mod tests {
             "2026-11-21",
             "2026-13-21T02:16:31Z",
             "2026-11-21t02:16:31z",
+            // These are in the year 10000 and in the one before 0.
+            "9999-12-31T23:59:30-12:00",
+            "0000-01-01T00:00:00+00:01",
         ] {
             assert_eq!(parse(bad), None, "{bad}");
+        }
+        for edge in ["0000-01-01T00:00:00Z", "9999-12-31T23:59:59Z"] {
+            assert_eq!(parse(edge).map(now_rfc3339).as_deref(), Some(edge));
         }
     }
 }
