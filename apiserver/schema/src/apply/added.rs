@@ -112,13 +112,18 @@ fn list(
         places.insert(SELF.to_owned(), nothing());
     }
     for item in items {
-        // What validation lets through without keys stands as a whole, and of items with one key the first counts.
+        // What validation lets through without keys stands as a whole, ..
         let element = atom::item(of, identity, item).ok()?;
-        if let (Entry::Vacant(slot), Some(place)) = (
-            places.entry(element),
-            place(of.item(), None, item, &[], depth + 1),
-        ) {
-            slot.insert(place);
+        match places.entry(element) {
+            Entry::Vacant(slot) => {
+                if let Some(place) = place(of.item(), None, item, &[], depth + 1) {
+                    slot.insert(place);
+                }
+            }
+            // .. and so do items that bear the same key.
+            Entry::Occupied(mut slot) => {
+                slot.insert(nothing());
+            }
         }
     }
     Some(places)
