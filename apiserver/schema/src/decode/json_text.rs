@@ -412,6 +412,9 @@ fn quoted(c: char) -> String {
 }
 
 #[cfg(test)]
+mod common;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -506,101 +509,6 @@ mod tests {
             [r#"duplicate field "b.c[0].d""#, r#"duplicate field "a""#]
         );
         assert_eq!(value, json!({"a": 3, "b": {"c": [{"d": 2}]}}));
-    }
-
-    #[test]
-    fn what_programs_write_needs_no_yaml() {
-        let common =
-            |text: &str| parse_common(text.as_bytes(), Expect::Any, &mut Problems::default());
-        let text = r#"{"a":{"b":[1,-20,true,false,null,"","~","1",{}],"ü":"x\"\n\u003c"}, "":[]}"#;
-        assert_eq!(common(text), Some(read(text).unwrap()));
-        assert_eq!(common("{}\n"), Some(json!({})));
-        for doubtful in [
-            "",
-            "[]",
-            "a: 1",
-            " {}",
-            "{a: 1}",
-            "{'a': 1}",
-            "{\"a\" :1}",
-            "{\"a\":1,}",
-            "{\n\"a\":1}",
-            "{\"a\":\t1}",
-            "{\"a\":1.5}",
-            "{\"a\":1e2}",
-            "{\"a\":-0}",
-            "{\"a\":1234567890123456789}",
-            "{\"a\":1,\"a\":2}",
-            "{\"<<\":{\"a\":1}}",
-            "{\"a\":\"\\ud83d\\ude00\"}",
-            "{\"a\":\"\\u0000\"}",
-            "{\"a\":\"\u{2028}\"}",
-            "{\"a\":\"\u{7f}\"}",
-            "{\"a\":\"b\nc\"}",
-            "{} # comment",
-        ] {
-            assert_eq!(common(doubtful), None, "{doubtful:?}");
-        }
-        let deep =
-            |depth: usize| format!("{}{}", "{\"a\":".repeat(depth) + "{}", "}".repeat(depth));
-        assert!(common(&deep(99)).is_some());
-        assert_eq!(common(&deep(100)), None);
-        assert_eq!(common(&format!("{{\"{}\":1}}", "k".repeat(513))), None);
-        assert_eq!(
-            common(&format!("{{\"k\":[1{}]}}", ",1".repeat(400_000))),
-            None
-        );
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-
-        /// Texts of what both could know, in and out of order.
-        #[test]
-        fn yaml_reads_the_same_of_what_needs_no_yaml(
-            parts in prop::collection::vec(prop::sample::select(vec![
-                "{", "}", "[", "]", ",", ":", "\"a\":", "\"b\":", "\"<<\":", "\"\":", "{}", "[]", "1", "-7", "0", "1.0",
-                "true", "null", "\"x\"", "\"\"", "\"~\"", "\"null\"", "\" x \"", "\"\\n\"", "\"\\/\\b\\f\\t\"",
-                "\"\\u00e9\\u0085\\u0001\"", "\"é😀\"", "\"\\ud83d\"", "\"'#&*!|>%@`\"", "\"a: b\"", "\"- a\"", " ",
-                "\n", "\t", "#", "'x'", "x",
-            ]), 0..8),
-        ) {
-            let texts = [parts.concat(), format!("{{{}}}", parts.concat()), format!("{{\"k\":[{}]}}", parts.join(","))];
-            for text in texts {
-                let ours = parse_common(text.as_bytes(), Expect::Any, &mut Problems::default());
-                if let Some(ours) = ours {
-                    let mut problems = Problems::default();
-                    let theirs = crate::decode::yaml_text::parse(text.as_bytes(), Expect::Any, &mut problems);
-                    prop_assert_eq!(Ok(ours), theirs, "{}", text);
-                    prop_assert!(problems.texts().is_empty());
-                }
-            }
-        }
-
-        /// Values as programs write them: the short way, and with spaces.
-        #[test]
-        fn yaml_reads_values_as_json_does(value in written()) {
-            let text = value.to_string();
-            let theirs = crate::decode::yaml_text::parse(text.as_bytes(), Expect::Any, &mut Problems::default());
-            prop_assert_eq!(parse_common(text.as_bytes(), Expect::Any, &mut Problems::default()), theirs.ok());
-        }
-    }
-
-    fn written() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            any::<bool>().prop_map(Value::from),
-            any::<i32>().prop_map(Value::from),
-            "[ -~éß😀\t\n]{0,12}".prop_map(Value::from),
-            Just(Value::Null),
-        ];
-        let inner = leaf.prop_recursive(4, 24, 4, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
-                prop::collection::btree_map("[ -;=-~é]{0,6}", inner, 0..4)
-                    .prop_map(|map| map.into_iter().collect()),
-            ]
-        });
-        inner.prop_map(|value| json!({ "k": value }))
     }
 
     proptest! {
