@@ -7,7 +7,7 @@ use schema::Object;
 use schema::decode::{Decoded, FieldValidation};
 use schema::field::{FieldError, Path};
 use schema::structural::{Schema, Structural};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::context::Context;
 use crate::negotiate::{self, BodyFormat};
@@ -91,18 +91,23 @@ pub(crate) fn object(
     typed(expected, value, || body.clone())
 }
 
-/// Checks a patched object: its fields get the checks that a body gets. What is wrong then is the patch (`shown`).
+/// Checks what a patch made of an `old` object: its fields get the checks that a body gets, but for those that the patch left
+/// alone, which got them when they came. What is wrong then is the patch (`shown`).
 pub(crate) fn patched(
     context: &Context,
     expected: Expected<'_>,
-    patched: Value,
+    (mut patched, old): (Value, &Value),
     validation: FieldValidation,
     shown: impl Fn() -> String,
 ) -> ApiResult<Object> {
     let ty = expected.schema();
     let part = |name: &str| patched.get(name).cloned();
     let head = (part("apiVersion"), part("kind"));
-    let decoded = schema::decode::value(ty, patched, validation).map_err(|error| {
+    let left_alone = match expected.custom {
+        Some(_) => Map::new(),
+        None => take_equal(&mut patched, old),
+    };
+    let mut decoded = schema::decode::value(ty, patched, validation).map_err(|error| {
         let error = FieldError::invalid(&Path::new("patch"), shown(), error.to_string());
         ApiError::invalid("", "", "", &[error])
     })?;
@@ -114,7 +119,24 @@ pub(crate) fn patched(
         let error = FieldError::invalid(&Path::new("patch"), shown(), text);
         return Err(ApiError::invalid("", "", "", &[error]));
     }
+    if let Value::Object(fields) = &mut decoded.value {
+        fields.extend(left_alone);
+    }
     typed(expected, decoded.value, || json_head(&head))
+}
+
+/// Takes the fields out of a patched object that are as they were before, but for those that say what it is.
+fn take_equal(patched: &mut Value, old: &Value) -> Map<String, Value> {
+    let (Value::Object(patched), Value::Object(old)) = (patched, old) else {
+        return Map::new();
+    };
+    let is_equal = |name: &str, value: &Value| {
+        !matches!(name, "apiVersion" | "kind" | "metadata") && old.get(name) == Some(value)
+    };
+    let equal = patched.iter().filter(|(name, value)| is_equal(name, value));
+    let names: Vec<String> = equal.map(|(name, _)| name.clone()).collect();
+    let taken = names.iter().filter_map(|name| patched.remove_entry(name));
+    taken.collect()
 }
 
 fn is_kindless(value: &Value) -> bool {
@@ -325,4 +347,28 @@ fn summary(body: &[u8]) -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     format!("{hex} ...")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_patch_leaves_alone_is_told_from_what_it_changes() {
+        let old = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "gone": 1,
+            "spec": {"containers": [{"name": "c"}]}, "status": {"phase": "Running"}});
+        let mut patched = old.clone();
+        patched["status"]["phase"] = "Failed".into();
+        patched["new"] = json!({});
+        patched.as_object_mut().unwrap().remove("gone");
+        let whole = patched.clone();
+        let taken = take_equal(&mut patched, &old);
+        assert_eq!(Value::from(taken.clone()), json!({"spec": old["spec"]}));
+        assert_eq!(patched.get("spec"), None);
+        assert_eq!(patched["metadata"], old["metadata"]);
+        patched.as_object_mut().unwrap().extend(taken);
+        assert_eq!(patched, whole);
+        assert!(take_equal(&mut json!([1]), &old).is_empty());
+    }
 }

@@ -135,6 +135,7 @@ pub(crate) async fn patch(
     let expected = Expected::of(resource);
     let mut make = |old: &Object, _: &Versions<'_>| -> ApiResult<Object> {
         let patched = patch.apply(expected, old.value())?;
+        let patched = (patched, old.value());
         let mut object =
             decode::patched(context, expected, patched, validation, || patch.to_string())?;
         crate::verbs::create::settle_namespace(context, resource, &mut object)?;
