@@ -19,7 +19,7 @@ const COMMON_DEPTH_MAX: usize = 100;
 const COMMON_NODES_MAX: usize = 400_000;
 /// .. on bytes, ..
 const COMMON_BYTES_MAX: usize = 8 << 20;
-/// .. on the length of keys, ..
+/// .. on the length of keys as they are written, escapes and quotes included, ..
 const COMMON_KEY_BYTES_MAX: usize = 512;
 /// .. and numbers that fit an integer in every reading.
 const COMMON_NUMBER_BYTES_MAX: usize = 18;
@@ -180,10 +180,11 @@ impl<'t> Parser<'t, '_> {
             if self.peek() != Some(b'"') {
                 return Err(self.unexpected("looking for beginning of object key string"));
             }
+            let start = self.at;
             let key = self.string()?;
             self.nodes += 1;
             self.doubt(self.nodes > COMMON_NODES_MAX)?;
-            self.doubt(&*key == "<<" || key.len() > COMMON_KEY_BYTES_MAX)?;
+            self.doubt(&*key == "<<" || self.at - start > COMMON_KEY_BYTES_MAX)?;
             self.doubt(self.peek() != Some(b':'))?;
             self.skip_space();
             if self.peek() != Some(b':') {

@@ -50,7 +50,11 @@ fn what_programs_write_needs_no_yaml() {
     let deep = |depth: usize| format!("{}{}", "{\"a\":".repeat(depth) + "{}", "}".repeat(depth));
     assert!(common(&deep(99)).is_some());
     assert_eq!(common(&deep(100)), None);
-    assert_eq!(common(&format!("{{\"{}\":1}}", "k".repeat(513))), None);
+    let key = |letter: &str, times: usize| format!("{{\"{}\":1}}", letter.repeat(times));
+    assert!(common(&key("k", 510)).is_some());
+    assert_eq!(common(&key("k", 511)), None);
+    // YAML takes no longer key than 1024 letters of the text, whatever they stand for.
+    assert_eq!(common(&key("\\u0041", 171)), None);
     assert_eq!(
         common(&format!("{{\"k\":[1{}]}}", ",1".repeat(400_000))),
         None
