@@ -7,15 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use schema::Object;
+use serde_json::Value;
 use tokio::time::Instant;
 
 /// So much is kept at most: bytes, by estimate, and objects.
-const BYTES_MAX: usize = 16 << 20;
+const BYTES_MAX: usize = 32 << 20;
 const TREES_MAX: usize = 4_096;
 /// Larger objects are not kept. In bytes of JSON.
 const JSON_BYTES_MAX: usize = 64 << 10;
-/// How much more room a tree takes than its JSON.
-const BYTES_PER_JSON_BYTE: usize = 6;
+/// What a map takes for its first entries: room for some more of them. A map of one short entry takes fifty times its JSON.
+const BYTES_OF_MAP: usize = 640;
+/// So many entries more need as much again.
+const ENTRIES_OF_ROOM: usize = 6;
+/// What a text takes besides its letters.
+const BYTES_OF_TEXT: usize = 16;
 /// Who has not changed an object by then comes too late.
 const AGE_MAX: Duration = Duration::from_secs(10);
 
@@ -64,8 +69,9 @@ impl Trees {
         json_bytes: usize,
         now: Instant,
     ) {
+        let bytes = (json_bytes <= JSON_BYTES_MAX).then(|| room(object.value()) + key.len());
         let mut kept = self.lock();
-        let replaced = kept.put(key, revision, object, json_bytes, now);
+        let replaced = kept.put(key, revision, object, bytes, now);
         let dropped = kept.shrink(now);
         drop(kept);
         // Freeing a tree takes a while, for which nobody has to wait.
@@ -84,13 +90,33 @@ impl Trees {
     }
 }
 
+/// About how many bytes of memory hang on a value.
+pub(crate) fn room(value: &Value) -> usize {
+    match value {
+        Value::String(text) => BYTES_OF_TEXT + text.len(),
+        Value::Array(list) => {
+            let below: usize = list.iter().map(room).sum();
+            size_of_val(list.as_slice()) + below
+        }
+        Value::Object(map) if !map.is_empty() => {
+            let below = map.iter();
+            let below: usize = below
+                .map(|(key, value)| BYTES_OF_TEXT + key.len() + room(value))
+                .sum();
+            BYTES_OF_MAP * (1 + map.len() / ENTRIES_OF_ROOM) + below
+        }
+        _ => 0,
+    }
+}
+
 impl Kept {
+    /// Takes an object of so many bytes; none of one that is too large, which only ends what was known before.
     fn put(
         &mut self,
         key: &str,
         revision: i64,
         object: Arc<Object>,
-        json_bytes: usize,
+        bytes: Option<usize>,
         now: Instant,
     ) -> Option<Tree> {
         let known = self.by_key.get(key);
@@ -98,11 +124,10 @@ impl Kept {
             return None;
         }
         let replaced = self.remove(key);
-        if json_bytes > JSON_BYTES_MAX {
+        let Some(bytes) = bytes else {
             return replaced;
-        }
+        };
         let key: Arc<str> = key.into();
-        let bytes = json_bytes * BYTES_PER_JSON_BYTE + key.len();
         self.bytes += bytes;
         self.order.push_back(Mark {
             key: key.clone(),
@@ -150,6 +175,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn object(revision: i64) -> Arc<Object> {
         let mut object = Object::empty("v1", "Pod");
@@ -210,13 +236,23 @@ mod tests {
         assert_eq!(trees.lock().by_key.len(), TREES_MAX);
         assert!(trees.get("10", 10).is_none());
         assert!(trees.get("11", 11).is_some());
-        let large = Trees::default();
-        for revision in 1..=1_000 {
-            put(&large, &revision.to_string(), revision, JSON_BYTES_MAX, now);
+    }
+
+    #[test]
+    fn many_small_maps_are_not_taken_for_little() {
+        let mut object = Object::empty("v1", "ServiceAccount");
+        object.set(&["secrets"], vec![json!({ "name": "a" }); 1_000]);
+        let json_bytes = object.value().to_string().len();
+        assert!(json_bytes < JSON_BYTES_MAX);
+        assert!(room(object.value()) > 40 * json_bytes);
+        let (trees, now, object) = (Trees::default(), Instant::now(), Arc::new(object));
+        for revision in 1..=100 {
+            let key = revision.to_string();
+            trees.put(&key, revision, object.clone(), json_bytes, now);
         }
-        assert!(large.lock().bytes <= BYTES_MAX);
-        assert!(large.get("1", 1).is_none());
-        assert!(large.get("1000", 1_000).is_some());
+        assert!(trees.lock().bytes <= BYTES_MAX);
+        assert!(trees.get("1", 1).is_none());
+        assert!(trees.get("100", 100).is_some());
     }
 
     #[test]
