@@ -4,15 +4,19 @@
 //! as it is there. Kept is only what a version says, which never changes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use schema::Object;
 use serde_json::Value;
 
 use crate::entry::Entry;
+use crate::trees::room;
 
 /// So many objects of a kind are known; where there are more, what is known is forgotten and read again.
 const KEPT_MAX: usize = 4_096;
+/// So many bytes of memory do the facts of a kind take, by estimate: whoever may make LimitRanges or ServiceAccounts could
+/// fill the memory with what these say, even if they delete them again.
+const BYTES_MAX: usize = 8 << 20;
 
 /// What the plugins of one server know.
 pub(crate) struct Facts {
@@ -27,10 +31,10 @@ pub(crate) struct Facts {
 impl Default for Facts {
     fn default() -> Facts {
         Facts {
-            leaving_namespaces: Kept::new(|object| object.deletion_timestamp().is_some()),
-            priorities: Kept::new(Priority::of),
-            accounts: Kept::new(Account::of),
-            limits: Kept::new(limits_of),
+            leaving_namespaces: Kept::new(|object| object.deletion_timestamp().is_some(), |_| 0),
+            priorities: Kept::new(Priority::of, Priority::room),
+            accounts: Kept::new(Account::of, Account::room),
+            limits: Kept::new(limits_of, |limits| limits.iter().map(room).sum()),
         }
     }
 }
@@ -59,6 +63,10 @@ impl Priority {
             preemption: preemption.unwrap_or("PreemptLowerPriority").to_owned(),
         }
     }
+
+    fn room(&self) -> usize {
+        self.name.len() + self.preemption.len()
+    }
 }
 
 /// What a ServiceAccount says about the pods that run as it.
@@ -75,25 +83,40 @@ impl Account {
             pull_secrets: account.get(&["imagePullSecrets"]).cloned(),
         }
     }
+
+    fn room(&self) -> usize {
+        self.pull_secrets.as_ref().map_or(0, room)
+    }
 }
 
 /// What is known of objects, by their keys and the versions that say so.
 pub(super) struct Kept<T> {
     read: fn(&Object) -> T,
-    known: Mutex<HashMap<Box<str>, Known<T>>>,
+    /// How many bytes hang on a fact.
+    room: fn(&T) -> usize,
+    all: Mutex<All<T>>,
+}
+
+struct All<T> {
+    known: HashMap<Box<str>, Known<T>>,
+    bytes: usize,
 }
 
 struct Known<T> {
     revision: i64,
     fact: Arc<T>,
+    bytes: usize,
 }
 
 impl<T> Kept<T> {
-    fn new(read: fn(&Object) -> T) -> Kept<T> {
-        Kept {
-            read,
-            known: Mutex::default(),
-        }
+    fn new(read: fn(&Object) -> T, room: fn(&T) -> usize) -> Kept<T> {
+        let (known, bytes) = (HashMap::new(), 0);
+        let all = Mutex::new(All { known, bytes });
+        Kept { read, room, all }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, All<T>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What this version of an object says.
@@ -107,18 +130,32 @@ impl<T> Kept<T> {
     }
 
     fn find(&self, key: &str, revision: i64) -> Option<Arc<T>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.get(key).filter(|known| known.revision == revision);
+        let all = self.lock();
+        let known = all.known.get(key);
+        let known = known.filter(|known| known.revision == revision);
         known.map(|known| known.fact.clone())
     }
 
     fn keep(&self, key: &str, revision: i64, fact: &Arc<T>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KEPT_MAX && !known.contains_key(key) {
-            known.clear();
+        let bytes = key.len() + (self.room)(fact);
+        let mut all = self.lock();
+        if let Some(before) = all.known.remove(key) {
+            all.bytes -= before.bytes;
         }
-        let fact = fact.clone();
-        known.insert(key.into(), Known { revision, fact });
+        if all.known.len() >= KEPT_MAX || all.bytes + bytes > BYTES_MAX {
+            all.known.clear();
+            all.bytes = 0;
+        }
+        if bytes > BYTES_MAX {
+            return;
+        }
+        all.bytes += bytes;
+        let known = Known {
+            revision,
+            fact: fact.clone(),
+            bytes,
+        };
+        all.known.insert(key.into(), known);
     }
 }
 
@@ -162,14 +199,45 @@ mod tests {
 
     #[test]
     fn what_is_known_is_bounded() {
-        let kept = Kept::<usize>::new(|_| 0);
+        let kept = Kept::<usize>::new(|_| 0, |_| 0);
         for at in 0..KEPT_MAX + 10 {
             kept.keep(&at.to_string(), 1, &Arc::new(at));
             assert_eq!(kept.find(&at.to_string(), 1).as_deref(), Some(&at));
         }
-        assert_eq!(kept.known.lock().unwrap().len(), 10);
+        assert_eq!(kept.lock().known.len(), 10);
         // One that changes takes no more room.
         kept.keep(&KEPT_MAX.to_string(), 2, &Arc::new(0));
-        assert_eq!(kept.known.lock().unwrap().len(), 10);
+        assert_eq!(kept.lock().known.len(), 10);
+    }
+
+    #[test]
+    fn facts_of_large_objects_take_no_more_memory() {
+        let kept = Kept::<usize>::new(|_| 0, |bytes| *bytes);
+        let third = Arc::new(BYTES_MAX / 3 - 8);
+        for key in ["a", "b", "c", "c", "d"] {
+            kept.keep(key, 1, &third);
+            assert!(kept.find(key, 1).is_some());
+            let all = kept.lock();
+            let bytes: usize = all.known.values().map(|known| known.bytes).sum();
+            assert_eq!(all.bytes, bytes);
+            assert!(bytes <= BYTES_MAX);
+        }
+        assert_eq!(kept.lock().known.len(), 1);
+        kept.keep("e", 1, &Arc::new(BYTES_MAX));
+        assert!(kept.find("e", 1).is_none());
+    }
+
+    #[test]
+    fn lists_in_objects_are_weighed() {
+        let facts = Facts::default();
+        let secrets = json!(vec![json!({"name": "a"}); 100]);
+        let account = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": "high"},
+            "imagePullSecrets": secrets});
+        let limits = json!({"kind": "LimitRange", "apiVersion": "v1", "metadata": {"name": "high"},
+            "spec": {"limits": secrets}});
+        facts.accounts.of(&entry(KEY, 7, &account));
+        facts.limits.of(&entry(KEY, 7, &limits));
+        assert!(facts.accounts.lock().bytes > 50_000);
+        assert!(facts.limits.lock().bytes > 50_000);
     }
 }
