@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::ApiServer;
+use crate::cache::Cache;
 use crate::codec::{self, Versioned};
 use crate::definitions;
 use crate::encryption::Opened;
@@ -93,6 +94,23 @@ pub(crate) struct Current {
     pub(crate) revision: i64,
     /// It is stored in another form than it would be now.
     stale: bool,
+}
+
+/// What a cache foresees of a write while that is under way. It is forgotten where the write took no effect, and where
+/// nobody waits for the answer any more.
+struct Foresight<'a> {
+    cache: &'a Cache,
+    key: &'a str,
+    stored: &'a Bytes,
+    came_true: bool,
+}
+
+impl Drop for Foresight<'_> {
+    fn drop(&mut self) {
+        if !self.came_true {
+            self.cache.forget(self.key, self.stored);
+        }
+    }
 }
 
 /// What to do with the object that was read.
@@ -414,14 +432,18 @@ impl ApiServer {
             true => self.world.cache(resource),
             false => None,
         };
-        if let Some(cache) = &cache {
+        let foresight = cache.as_deref().map(|cache| {
             cache.foresee(key, &written.value, &shown.object);
-        }
+            Foresight {
+                cache,
+                key,
+                stored: &written.value,
+                came_true: false,
+            }
+        });
         let commit = self.commit(resource, key, revision, op, extra).await;
-        if let Some(cache) = &cache
-            && !matches!(commit, Ok(Commit::Done(_)))
-        {
-            cache.forget(key, &written.value);
+        if let (Some(mut foresight), Ok(Commit::Done(_))) = (foresight, &commit) {
+            foresight.came_true = true;
         }
         commit
     }
