@@ -147,7 +147,8 @@ fn toleration(toleration: &Value, path: &Path, errors: &mut ErrorList) {
             errors.push(FieldError::invalid(&below, value, detail));
         }
         "Exists" => {}
-        "Equal" => complain(names::is_valid_label_value(value), &below, value, errors),
+        // Equal is what is meant where nothing is said.
+        "Equal" | "" => complain(names::is_valid_label_value(value), &below, value, errors),
         _ => one_of(toleration, "operator", &["Equal", "Exists"], path, errors),
     }
     let effects = &["NoExecute", "NoSchedule", "None"];
@@ -240,6 +241,8 @@ mod tests {
     #[test]
     fn a_device_is_named_and_for_a_request_of_the_claim() {
         assert_eq!(wrong(&[]), [""; 0]);
+        let without_operator = json!([{"key": "k", "value": "v"}]);
+        assert_eq!(wrong(&[("tolerations", without_operator)]), [""; 0]);
         for (field, value, expected) in [
             (
                 "request",

@@ -315,7 +315,15 @@ pub(crate) fn claim_status(subresource: &str, new: &Object, old: &Object, errors
             errors.push(FieldError::duplicate(&path.child("uid"), uid));
         }
     }
-    super::allocation::devices(now, &path, errors);
+    let mut told = ErrorList::new();
+    super::allocation::devices(now, &path, &mut told);
+    if !told.is_empty() {
+        // What an older server let a driver tell stays, and keeps no pod from letting go of the claim.
+        let mut known = ErrorList::new();
+        super::allocation::devices(before, &path, &mut known);
+        told.retain(|error| !known.contains(error));
+        errors.append(&mut told);
+    }
     let (allocation, allocated) = (now.at("allocation"), before.at("allocation"));
     if !consumers.is_empty() && allocation.is_null() {
         let detail = "may not be specified when `allocated` is not set";

@@ -814,6 +814,16 @@ fn a_claim_is_reserved_where_it_has_devices() {
         Some(&devices(&["b"]).into())
     );
 
+    let stray = json!({"allocation": allocation(&["a", "b"]), "devices": devices(&["c"])});
+    assert_eq!(
+        told(&held, stray.clone()).0,
+        ["Invalid value: \"d/p/c\": must be an allocated device in the claim"]
+    );
+    let older = claim(stray.clone());
+    let mut used = stray;
+    used["reservedFor"] = json!([user("x")]);
+    assert_eq!(told(&older, used).0, none(), "it is as wrong as it was");
+
     let mut going = held.clone();
     going.metadata_mut().insert(
         "deletionTimestamp".to_owned(),
