@@ -194,18 +194,24 @@ impl NodeGraph {
         let Some(names) = on.and_then(|on| on.get(namespace.as_str())) else {
             return false;
         };
-        // The name of a claim that is made for a pod is put together and stands nowhere in the pod.
-        let mentions = match target {
-            Target::PersistentVolumeClaim => "",
-            _ => wanted,
-        };
-        let pods = names
-            .iter()
-            .filter_map(|name| Some((name, self.pods.pod(namespace, name, mentions)?)));
+        let pods = names.iter().filter_map(|name| {
+            let mentions =
+                match *target == Target::PersistentVolumeClaim && is_made_for(name, wanted) {
+                    true => "",
+                    false => wanted,
+                };
+            Some((name, self.pods.pod(namespace, name, mentions)?))
+        });
         // A pod of the same name may have come onto another node, of which nothing was told yet.
         pods.filter(|(_, pod)| text(pod, &["spec", "nodeName"]) == node && !is_mirror(pod))
             .any(|(name, pod)| used_by_pod(namespace, name, &pod).contains(key))
     }
+}
+
+/// Whether a claim of this name may be made for the pod: its name is put together then, and stands nowhere in the pod.
+fn is_made_for(pod: &str, claim: &str) -> bool {
+    let rest = claim.strip_prefix(pod);
+    rest.is_some_and(|rest| rest.starts_with('-'))
 }
 
 /// A node writes its mirror pods itself; what they mention must not widen its rights.
