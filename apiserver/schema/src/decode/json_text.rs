@@ -413,7 +413,7 @@ fn quoted(c: char) -> String {
 }
 
 #[cfg(test)]
-mod common;
+mod as_yaml;
 
 #[cfg(test)]
 mod tests {
