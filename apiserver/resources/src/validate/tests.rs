@@ -202,8 +202,7 @@ fn services() {
         object.get(&["spec"]),
         Some(
             &json!({"selector": {"a": "b"}, "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}],
-            "type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
-            "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"})
+            "type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster"})
         )
     );
     assert_eq!(object.get(&["status"]), Some(&json!({"loadBalancer": {}})));
