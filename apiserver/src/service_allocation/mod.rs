@@ -50,7 +50,14 @@ fn held(service: &Object) -> Vec<&str> {
     if held.is_empty() {
         held.extend(service.get_str(&["spec", "clusterIP"]));
     }
-    held.retain(|address| !address.is_empty() && *address != families::NONE);
+    // One of each family: an older server let a list have others, which were never claimed, and may be somebody else's.
+    let mut seen = Vec::new();
+    held.retain(|address| {
+        let family = Family::of_text(address);
+        let is_first = family.is_some() && !seen.contains(&family);
+        seen.push(family);
+        is_first
+    });
     match families::is_external(service) {
         true => Vec::new(),
         false => held,
@@ -569,6 +576,21 @@ mod tests {
         carry_over(&mut single, &new);
         settle(&mut single, Some(&new));
         assert_eq!(held(&single), held(&old));
+    }
+
+    #[test]
+    fn a_service_holds_one_address_of_each_family() {
+        let holds = |spec: Value| {
+            let service = Object::new(json!({ "spec": spec })).unwrap();
+            held(&service).join(" ")
+        };
+        let listed = |list: &[&str]| json!({"clusterIP": list[0], "clusterIPs": list});
+        assert_eq!(holds(listed(&["10.0.0.1", "fd00::1"])), "10.0.0.1 fd00::1");
+        assert_eq!(holds(listed(&["10.0.0.1", "10.0.0.2"])), "10.0.0.1");
+        assert_eq!(holds(listed(&["None"])), "");
+        assert_eq!(holds(json!({"clusterIP": "10.0.0.1"})), "10.0.0.1");
+        let elsewhere = json!({"type": "ExternalName", "clusterIP": "10.0.0.1"});
+        assert_eq!(holds(elsewhere), "");
     }
 
     #[test]
