@@ -126,11 +126,13 @@ impl Packer {
     /// Takes note of a neighbour that is not to be packed: others may be packed against what it is packed against, or itself.
     pub(crate) fn pass(&mut self, json: &Json) {
         match json {
-            Json::Packed(packed) => self.like = Some(packed.like.clone()),
+            Json::Packed(packed) if !packed.like.is_empty() => {
+                self.like = Some(packed.like.clone());
+            }
             Json::Plain(bytes) if self.like.is_none() && fits(bytes) => {
                 self.like = Some(bytes.clone());
             }
-            Json::Plain(_) => {}
+            Json::Plain(_) | Json::Packed(_) => {}
         }
     }
 
@@ -251,6 +253,7 @@ mod tests {
         assert!(packed.room() * 10 < large.room());
         assert_eq!((packed.bytes(), packed.len()), (large.bytes(), large.len()));
         assert!(packed.alone().is_none(), "it is packed already");
+        assert!(packer.pack(&packed).is_none() && packer.like.is_none());
         assert!(
             pod("web-0", "one", "web").alone().is_none(),
             "it is too small for that"
