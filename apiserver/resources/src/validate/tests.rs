@@ -524,8 +524,10 @@ fn a_signing_request_holds_a_request_for_known_uses() {
         of("YQ==", json!(["client auth"])),
         ["spec.request: Invalid value: \"YQ==\": PEM block type must be CERTIFICATE REQUEST"]
     );
+    let head_alone = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K";
+    assert_eq!(of(head_alone, json!(["client auth"])).len(), 1);
     let found = of(
-        "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K",
+        SIGNING_REQUEST,
         json!(["client auth", "flying", "client auth"]),
     );
     assert_eq!(found.len(), 2, "{found:?}");
