@@ -80,12 +80,21 @@ pub(crate) async fn keep(agent: Arc<Agent>) {
     }
 }
 
-/// Takes back what an agent of this node has said that took part.
+/// Takes back what an agent of this node has done and said that took part.
 async fn withdraw(agent: &Agent) {
     let name = &agent.config.node_name;
     loop {
         let done = match agent.client.get(&NODES, "", name).await {
             Ok(node) if node["metadata"]["annotations"][REPORT].is_string() => {
+                // Nobody would change them when other nodes come and go.
+                if !agent.is_hollow()
+                    && let Err(why) = program(&BTreeMap::new()).await
+                {
+                    tracing::warn!(
+                        why,
+                        "cannot take back the routes to the pods of other nodes"
+                    );
+                }
                 tell(agent, None).await
             }
             other => other.map(drop),
@@ -117,21 +126,48 @@ async fn settle(agent: &Agent, table: Option<&Table>) -> Report {
     done.map_or_else(Report::Failed, |()| Report::Programmed)
 }
 
-/// Routes to all nodes but this one. Of two to the same range the one of the first node by name counts.
+/// Routes to all nodes but this one. Of two to the same range the one of the first node by name counts. A node may claim any range:
+/// one that would lead away what is for this machine's pods, for a node itself, or for the rest of the world gets no route.
 fn wanted(table: &Table, own: &str) -> BTreeMap<Cidr, IpAddr> {
+    let routes = |text: &String| pod_routes::read(text);
+    let own_ranges: Vec<Cidr> = table
+        .get(own)
+        .into_iter()
+        .flat_map(routes)
+        .map(|route| route.range)
+        .collect();
+    let nodes: Vec<Cidr> = table
+        .values()
+        .flat_map(routes)
+        .filter_map(|route| alone(route.via))
+        .collect();
+    let is_harmless = |range: &Cidr| {
+        range.prefix() > 0
+            && !own_ranges.iter().any(|own| own.overlaps(range))
+            && !nodes.iter().any(|node| range.contains(node))
+    };
     let mut wanted = BTreeMap::new();
     let others = table.iter().filter(|(name, _)| *name != own);
-    for Route { range, via } in others.flat_map(|(_, text)| pod_routes::read(text)) {
-        wanted.entry(range).or_insert(via);
+    for Route { range, via } in others.flat_map(|(_, text)| routes(text)) {
+        if is_harmless(&range) {
+            wanted.entry(range).or_insert(via);
+        }
     }
     wanted
+}
+
+/// The range that is only this address.
+fn alone(address: IpAddr) -> Option<Cidr> {
+    Cidr::new(address, if address.is_ipv6() { 128 } else { 32 })
 }
 
 /// What there is to do on the machine.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
-    /// There is such a route; one to the same range is replaced.
-    Take(Route),
+    /// There is such a route. One that somebody else has made to the same range stays, and this fails.
+    Add(Route),
+    /// Ours to the same range leads there.
+    Move(Route),
     /// There is none to this range.
     Drop(Route),
 }
@@ -148,30 +184,50 @@ fn steps(wanted: &BTreeMap<Cidr, IpAddr>, present: &BTreeSet<Route>) -> Vec<Step
         via: *via,
     });
     let missing = all.filter(|route| !present.contains(route));
-    stale.chain(missing.map(Step::Take)).collect()
+    let ours: BTreeSet<Cidr> = present.iter().map(|route| route.range).collect();
+    let take = |route: Route| match ours.contains(&route.range) {
+        true => Step::Move(route),
+        false => Step::Add(route),
+    };
+    stale.chain(missing.map(take)).collect()
 }
 
-/// All that can be done is done; the error is the first of those that were met.
+/// All that can be done is done.
 async fn program(wanted: &BTreeMap<Cidr, IpAddr>) -> Result<(), String> {
     let mut present = BTreeSet::new();
     for family in ["-4", "-6"] {
         let shown = ip(&[family, "route", "show", "proto", PROTOCOL]).await?;
         present.extend(shown.lines().filter_map(shown_route));
     }
-    let mut failed = None;
+    let (mut refused, mut first) = (0, None);
     for step in steps(wanted, &present) {
         let arguments = arguments(&step);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         if let Err(why) = ip(&arguments).await {
-            failed.get_or_insert(why);
+            refused += usize::from(!matches!(step, Step::Drop(_)));
+            first.get_or_insert(why);
         }
     }
-    failed.map_or(Ok(()), Err)
+    let Some(why) = first else {
+        return Ok(());
+    };
+    if is_own_fault(refused, wanted.len()) {
+        return Err(why);
+    }
+    tracing::warn!(refused, why, "the machine does not take some routes");
+    Ok(())
+}
+
+/// Whether it is this machine that cannot, and not some other nodes that cannot be reached: one of those with a wrong address must
+/// not make all the others say that they are unavailable.
+fn is_own_fault(refused: usize, wanted: usize) -> bool {
+    refused > wanted / 2
 }
 
 fn arguments(step: &Step) -> Vec<String> {
     let (verb, Route { range, via }) = match step {
-        Step::Take(route) => ("replace", route),
+        Step::Add(route) => ("add", route),
+        Step::Move(route) => ("replace", route),
         Step::Drop(route) => ("del", route),
     };
     let family = if range.is_v6() { "-6" } else { "-4" };
@@ -194,7 +250,7 @@ fn shown_route(line: &str) -> Option<Route> {
     let mut words = line.split_whitespace();
     let first = words.next()?;
     let range = match first.parse::<IpAddr>() {
-        Ok(address) => Cidr::new(address, if address.is_ipv6() { 128 } else { 32 }),
+        Ok(address) => alone(address),
         Err(_) => first.parse().ok(),
     };
     words.find(|word| *word == "via")?;
@@ -268,6 +324,37 @@ mod tests {
     }
 
     #[test]
+    fn nobody_draws_what_is_for_this_machine_or_for_a_node_or_for_the_world() {
+        let table = table(&[
+            ("a", "10.1.1.0/24=10.0.0.1"),
+            ("b", "10.1.1.128/25=10.0.0.2"),
+            ("c", "10.0.0.0/24=10.0.0.3"),
+            ("d", "0.0.0.0/0=10.0.0.4,::/0=fd01::4"),
+            ("e", "10.0.0.3/32=10.0.0.5"),
+            ("f", "10.1.2.0/24=10.0.0.6"),
+        ]);
+        let f = route("10.1.2.0/24", "10.0.0.6");
+        assert_eq!(wanted(&table, "a"), BTreeMap::from([(f.range, f.via)]));
+    }
+
+    #[test]
+    fn a_node_that_cannot_be_reached_is_no_fault_of_the_others() {
+        for (refused, wanted, expected) in [
+            (0, 0, false),
+            (1, 1, true),
+            (1, 2, false),
+            (2, 3, true),
+            (3, 6, false),
+        ] {
+            assert_eq!(
+                is_own_fault(refused, wanted),
+                expected,
+                "{refused} of {wanted}"
+            );
+        }
+    }
+
+    #[test]
     fn only_what_differs_is_done_and_what_is_stale_goes_first() {
         let (kept, moved) = (
             route("10.1.2.0/24", "10.0.0.2"),
@@ -281,7 +368,13 @@ mod tests {
         let present = BTreeSet::from([kept, before, gone]);
         assert_eq!(
             steps(&wanted, &present),
-            [Step::Drop(gone), Step::Take(moved)]
+            [Step::Drop(gone), Step::Move(moved)]
+        );
+        // Only what is ours is replaced.
+        let nothing = BTreeSet::new();
+        assert_eq!(
+            steps(&wanted, &nothing),
+            [Step::Add(kept), Step::Add(moved)]
         );
         assert!(steps(&wanted, &BTreeSet::from([kept, moved])).is_empty());
     }
@@ -300,7 +393,11 @@ mod tests {
         );
         let line = |step: Step| arguments(&step).join(" ");
         assert_eq!(
-            line(Step::Take(routes[0])),
+            line(Step::Add(routes[0])),
+            "-4 route add 10.128.2.0/24 via 10.0.0.3 proto 143"
+        );
+        assert_eq!(
+            line(Step::Move(routes[0])),
             "-4 route replace 10.128.2.0/24 via 10.0.0.3 proto 143"
         );
         assert_eq!(
