@@ -31,9 +31,15 @@ const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Who asks, as a SubjectAccessReview names him: `user`, `groups`, `uid` and `extra`.
 pub(crate) type Asker = Value;
 
+/// Whoever is known is of this group; a TokenReview says so itself.
+const AUTHENTICATED: &str = "system:authenticated";
+
 /// What a certificate says of its owner.
 pub(crate) fn asker(name: &str, organizations: &[String]) -> Asker {
-    json!({"user": name, "groups": organizations})
+    let groups = organizations.iter().map(String::as_str);
+    let groups = groups.filter(|group| *group != AUTHENTICATED);
+    let groups: Vec<&str> = groups.chain([AUTHENTICATED]).collect();
+    json!({"user": name, "groups": groups})
 }
 
 pub(crate) struct Guard {
@@ -135,6 +141,11 @@ fn owner(review: &Value) -> Option<Asker> {
     Some(asker)
 }
 
+fn has_error(review: &Value) -> bool {
+    let error = review.pointer("/status/error").and_then(Value::as_str);
+    error.is_some_and(|error| !error.is_empty())
+}
+
 fn plain(status: StatusCode, text: String) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     (status, kind, text).into_response()
@@ -223,9 +234,13 @@ impl Guard {
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}
         });
         let path = "/apis/authentication.k8s.io/v1/tokenreviews";
-        let found = owner(&self.ask(path, &question).await?);
-        let now = Instant::now();
-        tokens().keep(key, found.clone(), now + TOKEN_FOR, now);
+        let review = self.ask(path, &question).await?;
+        let found = owner(&review);
+        // With an error it may be that the server does not know yet: that is not remembered.
+        if found.is_some() || !has_error(&review) {
+            let now = Instant::now();
+            tokens().keep(key, found.clone(), now + TOKEN_FOR, now);
+        }
         Ok(found)
     }
 
@@ -322,6 +337,16 @@ mod tests {
         assert_eq!(owner(&review(json!({"user": user}))), None);
         assert_eq!(owner(&review(json!({"authenticated": true}))), None);
         assert_eq!(owner(&json!({})), None);
+        assert!(has_error(&review(json!({"error": "not synced"}))));
+        assert!(!has_error(&review(json!({"error": ""}))) && !has_error(&good));
+    }
+
+    #[test]
+    fn whoever_shows_a_certificate_is_known() {
+        let groups = ["g".to_owned(), AUTHENTICATED.to_owned()];
+        let shown = json!({"user": "u", "groups": ["g", "system:authenticated"]});
+        assert_eq!(asker("u", &groups[..1]), shown);
+        assert_eq!(asker("u", &groups), shown);
     }
 
     #[test]
