@@ -22,7 +22,7 @@ use hyper_util::service::TowerToHyperService;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use trust::Identity;
@@ -38,6 +38,8 @@ use crate::{Error, ServerIdentity, clock, logs, metrics, portforward, stats, str
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECTIONS_MAX: usize = 1024;
+/// So many of them are of others than the configured clients, whom nobody shall keep out.
+const STRANGERS_MAX: usize = 256;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Server {
@@ -75,6 +77,7 @@ impl Server {
     /// Serves until dropped; every connection ends with it. Without a guard only configured clients are let in.
     pub(crate) async fn serve(mut self, router: Router, guard: Option<Arc<Guard>>) {
         let mut connections = JoinSet::new();
+        let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
         loop {
             while connections.len() >= CONNECTIONS_MAX {
                 connections.join_next().await;
@@ -91,8 +94,9 @@ impl Server {
             self.take_identity();
             let (acceptor, router) = (self.acceptor.clone(), router.clone());
             let (names, guard) = (self.client_names.clone(), guard.clone());
+            let strangers = strangers.clone();
             connections.spawn(async move {
-                let door = (&*names, guard);
+                let door = (&*names, guard, &*strangers);
                 if let Err(error) = connection(stream, acceptor, door, router).await {
                     tracing::debug!(error, "a connection ended with an error");
                 }
@@ -150,7 +154,7 @@ pub(crate) fn acceptor(identity: &ServerIdentity) -> Result<TlsAcceptor, String>
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
-    (names, guard): (&[String], Option<Arc<Guard>>),
+    (names, guard, strangers): (&[String], Option<Arc<Guard>>, &Semaphore),
     router: Router,
 ) -> Result<(), String> {
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
@@ -159,8 +163,13 @@ async fn connection(
         .map_err(|error| error.to_string())?;
     let certificates = stream.get_ref().1.peer_certificates();
     let shown = certificates.and_then(|chain| subject(chain.first()?));
+    let is_known = shown.as_ref().is_some_and(|(name, _)| names.contains(name));
+    let _place = match is_known {
+        true => None,
+        false => Some(strangers.try_acquire().map_err(|_| "too many strangers")?),
+    };
     let router = match (shown, guard) {
-        (Some((name, _)), _) if names.contains(&name) => router,
+        _ if is_known => router,
         (shown, Some(guard)) => {
             let shown = shown.map(|(name, organizations)| asker(&name, &organizations));
             guard.before(router, shown)
