@@ -18,6 +18,8 @@ pub struct Labels(Arc<[(String, String)]>);
 
 /// So many different maps are remembered by each thread, to be shared.
 const REMEMBERED: usize = 256;
+/// Those of more text are not: they are annotations and data that nobody else has, and would stay when their object is gone.
+const SHARED_BYTES_MAX: usize = 1024;
 
 thread_local! {
     static READ_LATELY: RefCell<Vec<Labels>> = const { RefCell::new(Vec::new()) };
@@ -96,7 +98,8 @@ impl Labels {
     /// The same, in the block of an equal map that this thread has read lately. The thousand pods of one ReplicaSet have one
     /// map of labels, and who compares them all finds it in the processor's cache.
     pub fn shared(self) -> Self {
-        if self.is_empty() {
+        let bytes = self.0.iter().map(|(key, value)| key.len() + value.len());
+        if self.is_empty() || bytes.sum::<usize>() > SHARED_BYTES_MAX {
             return self;
         }
         let mut hasher = DefaultHasher::new();
@@ -272,6 +275,11 @@ mod tests {
             (&"web".to_owned(), &"db".to_owned())
         );
         assert_eq!(&read()["app"], "web");
+        let long = || {
+            let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(SHARED_BYTES_MAX));
+            serde_json::from_str::<Labels>(&text).unwrap()
+        };
+        assert!(!Arc::ptr_eq(&long().0, &long().0) && long() == long());
         for number in 0..2 * REMEMBERED {
             let text = format!(r#"{{"app":"{number}"}}"#);
             assert_eq!(
