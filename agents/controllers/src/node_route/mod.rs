@@ -16,7 +16,7 @@ use agent_runtime::resource_ref::{CONFIG_MAPS, NODES, ROLE_BINDINGS, ROLES};
 use agent_runtime::timestamp;
 use agent_runtime::{Cidr, EventType, Key, NodeRanges, PatchType, Queue};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -145,16 +145,45 @@ fn routes(node: &Node, cluster: Option<&NodeRanges>) -> (Vec<Route>, Option<Stri
     (routes, problem)
 }
 
+/// The table. Of two nodes with addresses in common the older one has them: who comes later must not draw what is for another.
+fn entries<'a>(
+    nodes: impl Iterator<Item = &'a Arc<Node>>,
+    cluster: Option<&NodeRanges>,
+) -> BTreeMap<String, String> {
+    let mut nodes: Vec<&Node> = nodes.map(|node| &**node).collect();
+    nodes.sort_by(|a, b| {
+        let (a, b) = (&a.metadata, &b.metadata);
+        let made = a.creation_timestamp.cmp(&b.creation_timestamp);
+        made.then_with(|| a.name.cmp(&b.name))
+    });
+    let mut given = BTreeSet::new();
+    let mut table = BTreeMap::new();
+    for node in nodes {
+        let mut routes = routes(node, cluster).0;
+        routes.retain(|route| give(&mut given, route.range));
+        if !routes.is_empty() {
+            table.insert(node.metadata.name.clone(), pod_routes::text(&routes));
+        }
+    }
+    table
+}
+
+/// Gives the range away, if no part of it was given before. What was given has nothing in common, so that only the nearest count.
+fn give(given: &mut BTreeSet<Cidr>, range: Cidr) -> bool {
+    let before = given.range(..=range).next_back();
+    let after = given.range(range..).next();
+    let is_free = !before
+        .into_iter()
+        .chain(after)
+        .any(|other| other.overlaps(&range));
+    is_free && given.insert(range)
+}
+
 /// Makes the table what the nodes say. It takes a look at all of them, and only when the place of one has changed.
 fn table(world: &World) -> Plan {
     let cluster = world.options.node_ranges.as_ref();
     let nodes = world.caches.nodes.list();
-    let part = nodes.iter().filter(|node| place(node).0);
-    let wanted: BTreeMap<String, String> = part
-        .map(|node| (node.metadata.name.clone(), routes(node, cluster).0))
-        .filter(|(_, routes)| !routes.is_empty())
-        .map(|(name, routes)| (name, pod_routes::text(&routes)))
-        .collect();
+    let wanted = entries(nodes.iter().filter(|node| place(node).0), cluster);
     let Some(table) = world.caches.route_tables.get(NAMESPACE, TABLE) else {
         return match wanted.is_empty() {
             true => Plan::none(),

@@ -92,6 +92,28 @@ fn the_table_follows_the_nodes_in_one_write() {
 }
 
 #[test]
+fn of_two_nodes_with_addresses_in_common_the_older_has_them() {
+    let made = |name: &str, range: &str, second: &str| {
+        let made = format!("uid: u, creationTimestamp: '2026-01-01T00:00:{second}Z'");
+        node(name, "pending", range, ADDRESSES, "").replace("uid: u", &made)
+    };
+    let nodes = [
+        made("a-thief", RANGE, "03"),
+        made("b", RANGE, "01"),
+        made("c", "10.1.2.0/24", "02"),
+        made("d-thief", "10.1.0.0/16", "04"),
+        made("e-thief", "10.1.2.128/25", "05"),
+        made("f", "10.1.3.0/24", "06"),
+    ];
+    assert_eq!(
+        lines(&table_key(), &(table_of("") + &nodes.concat())),
+        [
+            r#"patch configmaps kube-system/kontiki-pod-routes {"data":{"b":"10.1.1.0/24=10.0.0.1","c":"10.1.2.0/24=10.0.0.1","f":"10.1.3.0/24=10.0.0.1"}}"#
+        ]
+    );
+}
+
+#[test]
 fn a_node_is_available_when_it_is_in_the_table_and_its_agent_routes_by_it() {
     let look = |table: &str, report: &str, condition: &str| {
         of_node(&(table_of(table) + &node("a", report, RANGE, ADDRESSES, condition)))
