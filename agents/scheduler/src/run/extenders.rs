@@ -16,6 +16,7 @@ use agent_runtime::resource_ref::PODS;
 use agent_runtime::{Client, EventType};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
@@ -27,6 +28,8 @@ const ASKED_MAX: usize = 16;
 
 /// So many times as long as for one pod it may take for a group.
 const PATIENCE_TIMES: u32 = 3;
+/// But never less than this: the pods of the group are read meanwhile, and a large one is asked about in many rounds.
+const PATIENCE_MIN: Duration = Duration::from_secs(10);
 
 /// How to ask extenders beside the loop.
 struct Way {
@@ -120,7 +123,7 @@ impl Scheduler {
         let Some(patience) = patience.max() else {
             return Ok(BTreeMap::new());
         };
-        let within = patience.saturating_mul(PATIENCE_TIMES);
+        let within = patience.saturating_mul(PATIENCE_TIMES).max(PATIENCE_MIN);
         match tokio::time::timeout(within, self.ask_at_once(&pods)).await {
             Ok(asked) => asked,
             Err(_) => Err(format!(
