@@ -116,11 +116,12 @@ fn reconcile(key: &Key, world: &World) -> Plan {
     }
 }
 
-/// The routes to a node's pods, and what is wrong where they are not all that there should be.
+/// The routes to a node's pods, and what is wrong where there is none, or a range that is no node's. One family of addresses is
+/// enough: agents tell one address, and the node's range of the other family would keep its pods away for ever.
 fn routes(node: &Node, cluster: Option<&NodeRanges>) -> (Vec<Route>, Option<String>) {
     let (_, ranges, addresses) = place(node);
     let addresses: Vec<IpAddr> = addresses.iter().filter_map(|ip| ip.parse().ok()).collect();
-    let (mut routes, mut problem) = (Vec::new(), None);
+    let (mut routes, mut problem, mut unreachable) = (Vec::new(), None, None);
     for text in ranges {
         let range = text.parse::<Cidr>().ok();
         // An agent may make its own node with any range: it must not draw what is not for pods.
@@ -138,10 +139,11 @@ fn routes(node: &Node, cluster: Option<&NodeRanges>) -> (Vec<Route>, Option<Stri
         match fitting.find(|address| address.is_ipv6() == range.is_v6()) {
             Some(via) => routes.push(Route { range, via: *via }),
             None => {
-                _ = problem.get_or_insert(format!("the node has no address to reach {text} at"))
+                _ = unreachable.get_or_insert(format!("the node has no address to reach {text} at"))
             }
         }
     }
+    let problem = problem.or(unreachable.filter(|_| routes.is_empty()));
     (routes, problem)
 }
 

@@ -157,6 +157,13 @@ fn what_the_agent_or_the_node_lacks_is_said_with_why() {
         lacking,
         [unavailable.clone(), event("fd00:0:0:1::/64", why)]
     );
+    // With an address of one family it is reached at the range of that one.
+    let (four, both) = (
+        "{type: InternalIP, address: 10.0.0.1}",
+        format!("{six}, {RANGE}"),
+    );
+    let reached = look("programmed", &both, four, "");
+    assert_eq!(reached, [written("False", CREATED)]);
     let strange = look("programmed", "10.2.0.0/24", ADDRESSES, "");
     let why = "10.2.0.0/24 is not a range of the cluster's pods";
     assert_eq!(strange, [unavailable, event("10.2.0.0/24", why)]);
