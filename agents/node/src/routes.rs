@@ -127,31 +127,24 @@ async fn settle(agent: &Agent, table: Option<&Table>) -> Report {
 }
 
 /// Routes to all nodes but this one. Of two to the same range the one of the first node by name counts. A node may claim any range:
-/// one that would lead away what is for this machine's pods, for a node itself, or for the rest of the world gets no route.
+/// one that would lead away what is for this machine, for its pods, for the node itself, or for the rest of the world gets no route.
 fn wanted(table: &Table, own: &str) -> BTreeMap<Cidr, IpAddr> {
-    let routes = |text: &String| pod_routes::read(text);
-    let own_ranges: Vec<Cidr> = table
+    let ours = table
         .get(own)
-        .into_iter()
-        .flat_map(routes)
-        .map(|route| route.range)
-        .collect();
-    let nodes: Vec<Cidr> = table
-        .values()
-        .flat_map(routes)
-        .filter_map(|route| alone(route.via))
-        .collect();
-    let is_harmless = |range: &Cidr| {
-        range.prefix() > 0
-            && !own_ranges.iter().any(|own| own.overlaps(range))
-            && !nodes.iter().any(|node| range.contains(node))
+        .map(|text| pod_routes::read(text))
+        .unwrap_or_default();
+    let leads_to = |range: &Cidr, via| alone(via).is_some_and(|node| range.contains(&node));
+    // Of other nodes' addresses nothing is believed here: whoever claims one in somebody's range must not take away its route.
+    let is_harmless = |route: &Route| {
+        let range = &route.range;
+        let takes = |own: &Route| own.range.overlaps(range) || leads_to(range, own.via);
+        range.prefix() > 0 && !leads_to(range, route.via) && !ours.iter().any(takes)
     };
     let mut wanted = BTreeMap::new();
     let others = table.iter().filter(|(name, _)| *name != own);
-    for Route { range, via } in others.flat_map(|(_, text)| routes(text)) {
-        if is_harmless(&range) {
-            wanted.entry(range).or_insert(via);
-        }
+    let routes = others.flat_map(|(_, text)| pod_routes::read(text));
+    for route in routes.filter(is_harmless) {
+        wanted.entry(route.range).or_insert(route.via);
     }
     wanted
 }
@@ -324,17 +317,24 @@ mod tests {
     }
 
     #[test]
-    fn nobody_draws_what_is_for_this_machine_or_for_a_node_or_for_the_world() {
+    fn nobody_draws_what_is_for_this_machine_or_for_the_world() {
         let table = table(&[
             ("a", "10.1.1.0/24=10.0.0.1"),
             ("b", "10.1.1.128/25=10.0.0.2"),
             ("c", "10.0.0.0/24=10.0.0.3"),
             ("d", "0.0.0.0/0=10.0.0.4,::/0=fd01::4"),
-            ("e", "10.0.0.3/32=10.0.0.5"),
+            ("e", "10.0.0.1/32=10.0.0.5"),
             ("f", "10.1.2.0/24=10.0.0.6"),
+            ("g", "10.1.9.0/24=10.1.2.7"),
         ]);
-        let f = route("10.1.2.0/24", "10.0.0.6");
-        assert_eq!(wanted(&table, "a"), BTreeMap::from([(f.range, f.via)]));
+        let (f, g) = (
+            route("10.1.2.0/24", "10.0.0.6"),
+            route("10.1.9.0/24", "10.1.2.7"),
+        );
+        assert_eq!(
+            wanted(&table, "a"),
+            BTreeMap::from([(f.range, f.via), (g.range, g.via)])
+        );
     }
 
     #[test]
