@@ -296,6 +296,15 @@ async fn two_sets_between_which_somebody_moves_pods_do_not_fight() {
             // The release is the last that one leader does, the adoption that of the next.
             let releasing = scene.lead(&format!("{round}r"), Terms::off_after("pods", 1));
             releasing.is_off().await;
+            // What was written is not yet what a watch has told.
+            scene
+                .until("it to be let go", &scene.cluster.pods, |pods| {
+                    let kept = pods.owned_by(&sets[0]);
+                    kept.iter()
+                        .all(|kept| kept.metadata.name != *name)
+                        .then_some(())
+                })
+                .await;
             leader = scene.lead(&format!("{round}"), Terms::default());
             scene
                 .until("six pods", &scene.cluster.pods, |pods| {
