@@ -189,7 +189,7 @@ impl Query {
 
 /// Decodes `%XX` (and `+` where `form` is set). What is not valid stays as it is; what is not UTF-8 is replaced.
 pub(crate) fn percent_decode(text: &str, form: bool) -> String {
-    if !text.contains('%') && !(form && text.contains('+')) {
+    if !(text.contains('%') || form && text.contains('+')) {
         return text.to_owned();
     }
     let bytes = text.as_bytes();

@@ -138,6 +138,9 @@ impl Core {
         if !self.is_leader() {
             return Err(Failure::NotLeader);
         }
+        if matches!(change, MemberChange::Remove { .. }) {
+            self.hear_of_voters().await;
+        }
         let standing = self.standing();
         // It has the lead for a moment yet. openraft would take it, and stop for it where it is built for tests.
         let mut voters = standing.membership.voter_ids();
@@ -148,6 +151,24 @@ impl Core {
             None => Ok(()),
             Some(step) => self.change_membership(step, standing.at).await,
         }
+    }
+
+    /// Waits until all voters have answered lately, or would have: a leader that is new has heard of a quorum only, and would
+    /// call those who remain after a removal too few.
+    async fn hear_of_voters(&self) {
+        let silence = self.config.limits.election_max;
+        let me = self.config.member_id;
+        let known = self.raft.wait(Some(silence));
+        let heard = known.metrics(
+            |metrics| {
+                let mut others = metrics.membership_config.voter_ids().filter(|id| *id != me);
+                let answered = |id: u64| metrics.heartbeat.as_ref()?.get(&id)?.as_ref();
+                others.all(|id| answered(id).is_some_and(|at| at.elapsed() < silence))
+            },
+            "an answer of each voter",
+        );
+        // Those that do not answer in time are not in touch.
+        drop(heard.await);
     }
 
     /// What is known here, as the leader, when a change is decided.

@@ -41,13 +41,15 @@ impl Pods for NoPods {
 }
 
 type Key = (Target, String, String);
+/// Names of pods by namespace.
+type PodNames = HashMap<Box<str>, HashSet<Box<str>>>;
 
 /// The relation, as the names of the pods on each node, with an index from a target to the objects that lead to it.
 #[derive(Clone, Debug)]
 pub struct NodeGraph {
     pods: Arc<dyn Pods>,
-    /// By node and namespace.
-    pods_on: HashMap<Box<str>, HashMap<Box<str>, HashSet<Box<str>>>>,
+    /// By node.
+    pods_on: HashMap<Box<str>, PodNames>,
     /// Attachments and slices by name: their node.
     named: HashMap<(Target, String), String>,
     /// Persistent volumes by name: the claim they are bound to and the secrets they need.

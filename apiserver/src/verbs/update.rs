@@ -276,10 +276,8 @@ impl Door<'_> {
         if self.subresource == "scale" {
             return self.mutate_scale(new, old).await;
         }
-        let before = managed::entries(new).cloned();
         let admission = self.admission().of(old);
-        admission::mutate(&admission, Some(new)).await?;
-        managed::restore_where_broken(self.context, before, new);
+        admission::mutate_tracked(&admission, new).await?;
         // What webhooks may not change either.
         carry_server_fields(new, old);
         Ok(())

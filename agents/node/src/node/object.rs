@@ -201,6 +201,7 @@ mod tests {
                 effect: "NoSchedule".into(),
             }],
             max_pods: 110,
+            pod_routes: false,
             server: tokio::sync::watch::Sender::new(ServerIdentity {
                 certificate_pem: String::new(),
                 key_pem: String::new(),
