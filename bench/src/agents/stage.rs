@@ -99,11 +99,6 @@ impl Stage {
         format!("https://127.0.0.1:{}", self.cluster.api_port(0))
     }
 
-    /// How many there are.
-    pub(super) fn connections(&self) -> usize {
-        self.connections.len()
-    }
-
     /// Of the member that has most.
     pub(super) fn resident_bytes(&self) -> Result<f64> {
         let memories = self.pids().into_iter().map(Memory::of);
