@@ -10,6 +10,7 @@ use crate::object::{Pod, text};
 use crate::resources::items;
 use crate::write::bounded;
 use agent_runtime::resource_ref::RESOURCE_CLAIMS;
+use agent_runtime::timestamp::{self, Micros};
 use agent_runtime::{ApiError, Client, PatchType};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -97,7 +98,7 @@ async fn bind_claim(client: &Client, pod: &Pod, step: &ClaimStep) -> Result<Valu
         let found = bounded(client.get(resource, namespace, name)).await;
         let mut found =
             found.map_err(|error| format!("get claim {namespace}/{name}: {}", error.message))?;
-        let mut todo = next(&found, pod, step)?;
+        let mut todo = next(&found, pod, step, timestamp::now())?;
         if let Next::Finalizer(body) = &todo {
             let update = client.update(resource, namespace, name, body);
             match bounded(update).await {
@@ -111,7 +112,7 @@ async fn bind_claim(client: &Client, pod: &Pod, step: &ClaimStep) -> Result<Valu
                     continue;
                 }
             }
-            todo = next(&found, pod, step)?;
+            todo = next(&found, pod, step, timestamp::now())?;
         }
         let Next::Status(body) = todo else {
             return Ok(found);
@@ -141,7 +142,7 @@ fn again(error: &ApiError, words: &str) -> Result<(), String> {
 }
 
 /// What is to be done with the claim as it is; an error when the pod cannot have it any more.
-fn next(found: &Value, pod: &Pod, step: &ClaimStep) -> Result<Next, String> {
+fn next(found: &Value, pod: &Pod, step: &ClaimStep, moment: Micros) -> Result<Next, String> {
     let now = DeviceClaim::compile(found);
     let name = step.claim.full_name();
     if now.uid != step.claim.uid {
@@ -170,6 +171,7 @@ fn next(found: &Value, pod: &Pod, step: &ClaimStep) -> Result<Next, String> {
                 return Ok(Next::Finalizer(body));
             }
             body["status"]["allocation"] = gets.clone();
+            body["status"]["allocation"]["allocationTimestamp"] = timestamp::time(moment).into();
         }
         (None, None) => {
             return Err(format!("claim {name} got deallocated in the meantime"));
@@ -291,7 +293,7 @@ mod tests {
     }
 
     fn ask(found: &Value, step: &ClaimStep) -> Result<Next, String> {
-        next(found, &pod(using(&["c"])), step)
+        next(found, &pod(using(&["c"])), step, 0)
     }
 
     #[tokio::test]
@@ -327,8 +329,9 @@ mod tests {
         let Ok(Next::Status(body)) = ask(&protected(claim("c")), &step) else {
             panic!()
         };
-        let device = &body["status"]["allocation"]["devices"]["results"][0]["device"];
-        assert_eq!(*device, "a");
+        let allocation = &body["status"]["allocation"];
+        assert_eq!(allocation["devices"]["results"][0]["device"], "a");
+        assert_eq!(allocation["allocationTimestamp"], "1970-01-01T00:00:00Z");
         assert_eq!(
             body["status"]["reservedFor"],
             json!([{"resource": "pods", "name": "p", "uid": "p"}])

@@ -33,6 +33,7 @@ pub mod shares;
 pub mod snapshot;
 pub mod tracked;
 pub mod volume;
+mod wait_devices;
 pub mod world;
 mod write;
 

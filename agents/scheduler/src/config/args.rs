@@ -1,6 +1,7 @@
 //! The arguments of plugins: what they are, what holds where a file says nothing, and what a file may say.
 
 use super::fields::{Fields, Problems};
+use super::texts::duration;
 use crate::object::{DefaultSpread, SpreadConstraint, WEIGHT_MAX, preferred_terms, required_terms};
 use crate::plugins::{dynamic_resources, pressure_aware};
 use crate::selector::Labels;
@@ -29,6 +30,8 @@ pub struct Args {
     pub affinity: AffinityArgs,
     /// `VolumeBindingArgs`: how long claims may take to get their volumes.
     pub volumes_timeout: Duration,
+    /// `DynamicResourcesArgs`: how long drivers may take to make devices ready.
+    pub devices_timeout: Duration,
     /// `DefaultPreemptionArgs`.
     pub preemption: PreemptionArgs,
     /// `FairShareArgs`.
@@ -124,6 +127,7 @@ impl Default for Args {
                 ignore_preferences_of_placed: false,
             },
             volumes_timeout: Duration::from_secs(600),
+            devices_timeout: Duration::from_secs(600),
             preemption: PreemptionArgs {
                 percent: 10,
                 at_least: 100,
@@ -168,11 +172,7 @@ impl Args {
             "DefaultPreemption" => self.preemption.take(&mut fields, problems),
             "FairShare" => Arc::make_mut(&mut self.shares).take(&mut fields, problems),
             pressure_aware::NAME => self.pressure.take(&mut fields, problems),
-            // The search is bounded in steps, and nothing is waited for.
-            dynamic_resources::NAME => {
-                fields.text("filterTimeout", problems);
-                fields.text("bindingTimeout", problems);
-            }
+            dynamic_resources::NAME => self.take_dynamic_resources(&mut fields, problems),
             _ => {}
         }
         fields.end(problems);
@@ -210,6 +210,21 @@ impl Args {
         if let Some(shape) = fields.value("shape") {
             let words = "unexpected field `shape`, remove it or turn on the feature gate StorageCapacityScoring";
             problems.invalid(&fields.path_of("shape"), &shape.to_string(), words);
+        }
+    }
+
+    fn take_dynamic_resources(&mut self, fields: &mut Fields<'_>, problems: &mut Problems) {
+        // The search is bounded in steps.
+        fields.text("filterTimeout", problems);
+        let Some(text) = fields.text("bindingTimeout", problems) else {
+            return;
+        };
+        match duration(text).filter(|timeout| *timeout >= Duration::from_secs(1)) {
+            Some(timeout) => self.devices_timeout = timeout,
+            None => {
+                let path = fields.path_of("bindingTimeout");
+                problems.invalid(&path, &format!("{text:?}"), "must be at least 1 second");
+            }
         }
     }
 

@@ -489,7 +489,7 @@ mod tests {
              - {maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}\n  \
              - name: InterPodAffinity\n    args: {hardPodAffinityWeight: 7, ignorePreferredTermsOfExistingPods: true}\n  \
              - name: DefaultPreemption\n    args: {minCandidateNodesPercentage: 20, minCandidateNodesAbsolute: 5}\n  \
-             - name: DynamicResources\n    args: {filterTimeout: 10s, bindingTimeout: 600s}\n  \
+             - name: DynamicResources\n    args: {filterTimeout: 10s, bindingTimeout: 1m30s}\n  \
              - name: VolumeBinding\n    args: {bindTimeoutSeconds: 30}\n",
         )
         .unwrap();
@@ -513,6 +513,7 @@ mod tests {
         );
         assert_eq!((args.preemption.percent, args.preemption.at_least), (20, 5));
         assert_eq!(args.volumes_timeout.as_secs(), 30);
+        assert_eq!(args.devices_timeout.as_secs(), 90);
     }
 
     #[test]
@@ -533,6 +534,10 @@ mod tests {
             (
                 "percentageOfNodesToScore: 101",
                 "percentageOfNodesToScore: Invalid value: 101: not in valid range [0-100]",
+            ),
+            (
+                "profiles:\n- pluginConfig:\n  - name: DynamicResources\n    args: {bindingTimeout: 900ms}\n",
+                "profiles[0].pluginConfig[0].args.bindingTimeout: Invalid value: \"900ms\": must be at least 1 second",
             ),
             (
                 "podInitialBackoffSeconds: 30",

@@ -1,11 +1,13 @@
 //! ResourceClaims and DeviceClasses, compiled once from the API objects.
 
+use super::capacity::Amount;
+use super::readiness::{Conditions, Readiness};
 use super::selector::Selector;
-use super::slice::{DeviceId, terms};
+use super::slice::{Amounts, DeviceId, terms};
 use crate::object::{Toleration, controller_uid, text, toleration};
-use crate::quantity;
-use crate::resources::{items, quantity_text};
+use crate::resources::items;
 use crate::selector::{NodeSelectorTerm, strings};
+use agent_runtime::timestamp::{self, Micros};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,8 +45,8 @@ pub struct Ask {
     pub tolerations: Vec<Toleration>,
     /// The same as they were given, for the result.
     pub given_tolerations: Vec<Value>,
-    /// How much the device has to have, in thousandths.
-    pub capacity: BTreeMap<String, i128>,
+    /// How much of the device's capacity.
+    pub capacity: BTreeMap<String, Amount>,
 }
 
 impl Ask {
@@ -67,7 +69,7 @@ impl Ask {
             tolerations: items(object, "tolerations").map(toleration).collect(),
             given_tolerations: items(object, "tolerations").cloned().collect(),
             capacity: capacity
-                .map(|(name, amount)| (name.clone(), quantity::thousandths(&quantity_text(amount))))
+                .map(|(name, amount)| (name.clone(), Amount::compile(amount)))
                 .collect(),
         }
     }
@@ -177,6 +179,42 @@ pub struct Had {
     pub request: String,
     /// Only for its upkeep: it is free for others all the same.
     pub admin: bool,
+    /// Which share of it; none where it is the claim's alone.
+    pub share: Option<Share>,
+    /// What its driver has to say before a pod can have it.
+    pub conditions: Conditions,
+}
+
+/// A share of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// Its identity.
+    pub id: String,
+    /// What it takes of capacities.
+    pub consumed: Amounts,
+}
+
+impl Had {
+    fn compile(result: &Value) -> Had {
+        let id = text(result, "/shareID");
+        let consumed = result.get("consumedCapacity").and_then(Value::as_object);
+        let consumed = consumed.into_iter().flatten();
+        let consumed = consumed
+            .map(|(name, amount)| (name.clone(), Amount::compile(amount).thousandths))
+            .collect();
+        Had {
+            id: DeviceId::compile(result),
+            request: text(result, "/request"),
+            admin: result.get("adminAccess").and_then(Value::as_bool) == Some(true),
+            share: (!id.is_empty()).then_some(Share { id, consumed }),
+            conditions: Conditions::compile(result),
+        }
+    }
+
+    /// Whether it has to be made ready first.
+    pub fn waits(&self) -> bool {
+        !self.conditions.is_empty()
+    }
 }
 
 /// What a claim has.
@@ -192,22 +230,21 @@ impl Allocation {
     /// Compiles `status.allocation`.
     pub fn compile(object: &Value) -> Allocation {
         let results = object.get("devices").unwrap_or(&Value::Null);
-        let had = |result: &Value| Had {
-            id: DeviceId::compile(result),
-            request: text(result, "/request"),
-            admin: result.get("adminAccess").and_then(Value::as_bool) == Some(true),
-        };
         let selector = object.get("nodeSelector").filter(|s| s.is_object());
         Allocation {
-            devices: items(results, "results").map(had).collect(),
+            devices: items(results, "results").map(Had::compile).collect(),
             nodes: selector.map(terms),
         }
     }
 
-    /// The devices that nobody else can have meanwhile.
-    pub fn taken(&self) -> impl Iterator<Item = &DeviceId> {
-        let devices = self.devices.iter().filter(|had| !had.admin);
-        devices.map(|had| &had.id)
+    /// The devices, or shares of them, that nobody else can have meanwhile.
+    pub fn taken(&self) -> impl Iterator<Item = &Had> {
+        self.devices.iter().filter(|had| !had.admin)
+    }
+
+    /// Whether any of the devices has to be made ready first.
+    pub fn waits(&self) -> bool {
+        self.devices.iter().any(Had::waits)
     }
 }
 
@@ -230,6 +267,10 @@ pub struct DeviceClaim {
     pub spec: Arc<Spec>,
     /// What it has.
     pub allocation: Option<Allocation>,
+    /// Since when, by the clock of the scheduler that gave it.
+    pub allocated_at: Option<Micros>,
+    /// How far the devices are that it has.
+    pub readiness: Readiness,
     /// Uids of those that use it.
     pub reserved_for: Vec<String>,
 }
@@ -242,9 +283,12 @@ impl DeviceClaim {
         let status = object.get("status").unwrap_or(&null);
         let deletion = object.pointer("/metadata/deletionTimestamp");
         let allocation = status.get("allocation").filter(|a| a.is_object());
+        let allocation = allocation.map(Allocation::compile);
+        let name = text(object, "/metadata/name");
+        let readiness = allocation.as_ref().map(|a| Readiness::of(&name, a, status));
         DeviceClaim {
             namespace: text(object, "/metadata/namespace"),
-            name: text(object, "/metadata/name"),
+            name,
             uid: text(object, "/metadata/uid"),
             resource_version: text(object, "/metadata/resourceVersion"),
             controller_uid: controller_uid(object),
@@ -254,7 +298,9 @@ impl DeviceClaim {
                 rules: items(devices, "constraints").map(Rule::compile).collect(),
                 config: items(devices, "config").map(Config::compile).collect(),
             }),
-            allocation: allocation.map(Allocation::compile),
+            allocation,
+            allocated_at: timestamp::parse(&text(status, "/allocation/allocationTimestamp")),
+            readiness: readiness.unwrap_or_default(),
             reserved_for: items(status, "reservedFor")
                 .map(|consumer| text(consumer, "/uid"))
                 .collect(),

@@ -5,21 +5,26 @@
 //! away again. A claim that was written is as it was written until the watch shows that state or a newer one.
 
 pub mod allocate;
+pub mod capacity;
 pub mod claim;
 pub mod effort;
 pub mod pool;
 mod promised;
+pub mod readiness;
 pub mod selector;
 pub mod slice;
+mod taken;
 pub mod wanted;
 
 use claim::{Allocation, DeviceClaim, DeviceClass};
 use pool::{Pool, Pools};
 use promised::Promised;
+use readiness::Readiness;
 use serde_json::Value;
 use slice::{DeviceId, PoolId, Slice};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use taken::Taken;
 
 /// Namespace and name.
 type Name = (String, String);
@@ -54,8 +59,10 @@ pub struct Devices {
     /// What we have written and the watch has not shown yet.
     written: BTreeMap<Name, Arc<DeviceClaim>>,
     promised: Promised,
-    /// How many claims have a device, or were promised it.
-    taken: BTreeMap<DeviceId, usize>,
+    /// What claims have, or were promised.
+    taken: Taken,
+    /// What was not ready in time, by the uid of the claim that has it.
+    given_up: BTreeMap<String, Allocation>,
     /// Classes by name.
     pub classes: BTreeMap<String, Arc<DeviceClass>>,
     slices: BTreeMap<String, Arc<Slice>>,
@@ -105,31 +112,23 @@ impl Devices {
         Some(old)
     }
 
-    /// Counts what a claim has now in the place of what it had.
+    /// Counts what a claim has now in the place of what it had, or was promised: a promise that was kept counts no more.
     fn recount(&mut self, key: &Name, old: Option<&DeviceClaim>) {
         let new = self.claim(&key.0, &key.1).cloned();
         let had = |claim: Option<&DeviceClaim>| claim.and_then(|claim| claim.allocation.clone());
-        let (old, new) = (had(old), had(new.as_deref()));
-        if old != new {
-            new.iter().for_each(|allocation| self.take(allocation));
-            old.iter().for_each(|allocation| self.give_back(allocation));
+        let (before, now) = (had(old), had(new.as_deref()));
+        if before == now {
+            return;
         }
-    }
-
-    fn take(&mut self, allocation: &Allocation) {
-        for id in allocation.taken() {
-            *self.taken.entry(id.clone()).or_default() += 1;
+        if let Some(old) = old {
+            self.given_up.remove(&old.uid);
         }
-    }
-
-    fn give_back(&mut self, allocation: &Allocation) {
-        for id in allocation.taken() {
-            if let Some(count) = self.taken.get_mut(id) {
-                *count -= 1;
-                if *count == 0 {
-                    self.taken.remove(id);
-                }
-            }
+        now.iter().for_each(|a| self.taken.take(a));
+        before.iter().for_each(|a| self.taken.give_back(a));
+        if let (Some(new), Some(_)) = (new, now)
+            && let Some(promised) = self.promised.keep(&new.uid)
+        {
+            self.taken.give_back(&promised);
         }
     }
 
@@ -158,15 +157,15 @@ impl Devices {
     /// What was decided holds from now on.
     pub fn promise(&mut self, plan: &ClaimPlan) {
         for allocation in self.promised.add(plan) {
-            self.take(&allocation);
+            self.taken.take(&allocation);
         }
     }
 
     /// It was written, or will not be. Whether nobody is promised any of it any more.
     pub fn settle(&mut self, plan: &ClaimPlan) -> bool {
         let over = self.promised.remove(plan);
-        over.iter()
-            .for_each(|allocation| self.give_back(allocation));
+        let not_kept = over.iter().flatten();
+        not_kept.for_each(|allocation| self.taken.give_back(allocation));
         !over.is_empty()
     }
 
@@ -180,9 +179,27 @@ impl Devices {
         self.promised.pods_of(uid) > 0
     }
 
-    /// Whether a claim has the device, or was promised it.
+    /// Whether a claim has all of the device, or was promised it.
     pub fn is_taken(&self, id: &DeviceId) -> bool {
-        self.taken.contains_key(id)
+        self.taken.is_alone(id)
+    }
+
+    /// What the claim has was not ready in time; unless it has something else by now.
+    pub(crate) fn give_up(&mut self, claim: &DeviceClaim) {
+        let now = self.claim(&claim.namespace, &claim.name);
+        let same = now.is_some_and(|n| n.uid == claim.uid && n.allocation == claim.allocation);
+        if let (true, Some(allocation)) = (same, &claim.allocation) {
+            self.given_up.insert(claim.uid.clone(), allocation.clone());
+        }
+    }
+
+    /// Whether the claim has devices that cannot be made ready, so that it had better have others.
+    pub(crate) fn is_hopeless(&self, claim: &DeviceClaim) -> bool {
+        match &claim.readiness {
+            Readiness::Ready => false,
+            Readiness::Failed(_) => true,
+            Readiness::Waiting => self.given_up.get(&claim.uid) == claim.allocation.as_ref(),
+        }
     }
 
     fn pools_at(&self, node: &str, labels: &crate::selector::Labels) -> Vec<(&PoolId, &Pool)> {
@@ -248,6 +265,21 @@ pub(crate) mod testing {
         claim
     }
 
+    /// The same where the device has to be `attached` first and may be `lost`, with what its driver has said of that.
+    pub(crate) fn conditional(mut claim: Value, told: &[(&str, &str)]) -> Value {
+        let status = &mut claim["status"];
+        let result = &mut status["allocation"]["devices"]["results"][0];
+        result["bindingConditions"] = json!(["attached"]);
+        result["bindingFailureConditions"] = json!(["lost"]);
+        let mut device = result.clone();
+        let conditions = told.iter().map(
+            |(kind, status)| json!({"type": kind, "status": status, "reason": "R", "message": "m"}),
+        );
+        device["conditions"] = conditions.collect();
+        status["devices"] = json!([device]);
+        claim
+    }
+
     pub(crate) fn card_class() -> Value {
         json!({"kind": "DeviceClass", "metadata": {"name": "card"}, "spec": {}})
     }
@@ -271,7 +303,7 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{allocated, claim, devices};
+    use super::testing::{allocated, claim, conditional, devices};
     use super::*;
     use serde_json::json;
 
@@ -340,5 +372,50 @@ mod tests {
             known.wrote(compiled(&written)).is_none(),
             "nobody would take it away again"
         );
+    }
+    #[test]
+    fn a_share_that_was_promised_counts_once_when_the_claim_has_it() {
+        let mut known = devices(&[claim("c")]);
+        let mut written = allocated("c", "n", "a", &["p"]);
+        written["metadata"]["resourceVersion"] = json!("3");
+        let result = &mut written["status"]["allocation"]["devices"]["results"][0];
+        result["shareID"] = json!("s");
+        result["consumedCapacity"] = json!({"memory": "3"});
+        let allocation = written["status"]["allocation"].clone();
+        let mut plan = plan(&claim("c"), "a");
+        plan.steps[0].gets = Some((allocation.clone(), Allocation::compile(&allocation)));
+        let consumed = |known: &Devices| known.taken.shares.consumed(&id("a"), "memory");
+        known.promise(&plan);
+        assert_eq!(consumed(&known), 3_000);
+        known.wrote(compiled(&written));
+        assert_eq!(consumed(&known), 3_000, "while others wait for its pod");
+        assert!(known.settle(&plan));
+        assert_eq!((consumed(&known), known.is_taken(&id("a"))), (3_000, false));
+        let mut free = claim("c");
+        free["metadata"]["resourceVersion"] = json!("4");
+        known.set_claim(("default".into(), "c".into()), Some(compiled(&free)));
+        assert!(known.taken.is_empty());
+    }
+
+    #[test]
+    fn devices_that_were_not_ready_in_time_are_given_up_until_the_claim_has_others() {
+        let mut known = devices(&[conditional(allocated("c", "n", "a", &["p"]), &[])]);
+        let waiting = known.claim("default", "c").unwrap().clone();
+        assert!(!known.is_hopeless(&waiting));
+        known.give_up(&waiting);
+        assert!(known.is_hopeless(&waiting));
+        let ready = conditional(allocated("c", "n", "a", &["p"]), &[("attached", "True")]);
+        let ready = compiled(&ready);
+        known.set_claim(ready.key(), Some(ready.clone()));
+        assert!(
+            !known.is_hopeless(&ready),
+            "late, but before it was given back"
+        );
+        let free = compiled(&claim("c"));
+        known.set_claim(free.key(), Some(free));
+        known.give_up(&waiting);
+        assert!(known.given_up.is_empty() && !known.is_hopeless(&waiting));
+        let lost = conditional(allocated("c", "n", "a", &["p"]), &[("lost", "True")]);
+        assert!(known.is_hopeless(&compiled(&lost)));
     }
 }

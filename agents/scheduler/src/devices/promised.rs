@@ -21,6 +21,8 @@ struct Promise {
     allocation: Allocation,
     /// How many pods it was made to.
     pods: usize,
+    /// Whether the claim has it, or something else in its place.
+    kept: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -47,6 +49,7 @@ impl Promised {
             let promise = Promise {
                 allocation: allocation.clone(),
                 pods: 1,
+                kept: false,
             };
             self.claims.insert(uid.clone(), promise);
             news.push(allocation.clone());
@@ -65,8 +68,16 @@ impl Promised {
         news
     }
 
-    /// It was written for a pod, or will not be. Gives back what nobody is promised any more.
-    pub(super) fn remove(&mut self, plan: &ClaimPlan) -> Vec<Allocation> {
+    /// The claim has devices now. Gives back what it was promised, the first time.
+    pub(super) fn keep(&mut self, uid: &str) -> Option<Allocation> {
+        let promise = self.claims.get_mut(uid)?;
+        let first = !std::mem::replace(&mut promise.kept, true);
+        first.then(|| promise.allocation.clone())
+    }
+
+    /// It was written for a pod, or will not be. Gives back one for each promise that nobody has any more, with what it was
+    /// about if it was not kept.
+    pub(super) fn remove(&mut self, plan: &ClaimPlan) -> Vec<Option<Allocation>> {
         let mut over = Vec::new();
         for step in plan.steps.iter().filter(|step| step.gets.is_some()) {
             let uid = &step.claim.uid;
@@ -77,7 +88,7 @@ impl Promised {
             if promise.pods == 0
                 && let Some(promise) = self.claims.remove(uid)
             {
-                over.push(promise.allocation);
+                over.push((!promise.kept).then_some(promise.allocation));
                 self.group.as_mut().and_then(|group| group.remove(uid));
             }
         }

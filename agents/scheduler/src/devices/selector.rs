@@ -189,7 +189,7 @@ fn term(device: &Device) -> Result<Term<'_>, String> {
         attributes.push((name.as_str(), value));
     }
     let capacity = device.capacity.iter().filter_map(|(name, amount)| {
-        let amount = Term::quantity(amount)?;
+        let amount = Term::quantity(&amount.value.text)?;
         Some((name.as_str(), amount))
     });
     Ok(Term::map([

@@ -1,5 +1,7 @@
 //! ResourceSlices: what drivers have to offer, and from which nodes it can be reached.
 
+use super::capacity::{Amount, Capacity, taken};
+use super::readiness::Conditions;
 use crate::object::{Taint, text};
 use crate::quantity;
 use crate::resources::{items, quantity_text};
@@ -151,9 +153,9 @@ pub struct Device {
     pub id: DeviceId,
     /// By name as the slice has it, with or without domain.
     pub attributes: BTreeMap<String, Attribute>,
-    /// Quantities by name, as attributes.
-    pub capacity: BTreeMap<String, String>,
-    /// Whether several requests may share it.
+    /// By name, as attributes.
+    pub capacity: BTreeMap<String, Capacity>,
+    /// Whether several allocations may share it.
     pub shared: bool,
     /// What keeps requests away that do not tolerate it.
     pub taints: Vec<Taint>,
@@ -161,8 +163,10 @@ pub struct Device {
     pub nodes: Nodes,
     /// What it takes from shared counters.
     pub consumes: Vec<Consumption>,
-    /// Whether it is not there before its driver has said so, which nobody here would wait for.
-    pub conditional: bool,
+    /// What its driver has to say before a pod can have it.
+    pub conditions: Conditions,
+    /// Whether it can be reached from no other node once it was given to a pod on one.
+    pub binds_to_node: bool,
 }
 
 impl Device {
@@ -184,14 +188,9 @@ impl Device {
                 .map(|(name, value)| (name.clone(), Attribute::compile(value)))
                 .collect(),
             capacity: map("capacity")
-                .filter_map(|(name, value)| {
-                    Some((name.clone(), quantity_text(value.get("value")?)))
-                })
+                .filter_map(|(name, value)| Some((name.clone(), Capacity::compile(value)?)))
                 .collect(),
-            shared: object
-                .get("allowMultipleAllocations")
-                .and_then(Value::as_bool)
-                == Some(true),
+            shared: flag(object, "allowMultipleAllocations"),
             taints: items(object, "taints")
                 .map(|taint| Taint {
                     key: text(taint, "/key"),
@@ -201,7 +200,8 @@ impl Device {
                 .collect(),
             nodes: Nodes::compile(object),
             consumes: items(object, "consumesCounters").map(consumption).collect(),
-            conditional: items(object, "bindingConditions").next().is_some(),
+            conditions: Conditions::compile(object),
+            binds_to_node: flag(object, "bindsToNode"),
         }
     }
 
@@ -215,18 +215,14 @@ impl Device {
         self.attributes.get(full_name).or_else(own)
     }
 
-    /// A capacity by its name, with or without the driver as domain.
-    pub fn capacity(&self, name: &str) -> Option<&String> {
-        let driver = &self.id.pool.driver;
-        let short = || {
-            let (domain, name) = name.split_once('/')?;
-            (domain == &**driver)
-                .then(|| self.capacity.get(name))
-                .flatten()
-        };
-        let long = || self.capacity.get(&format!("{driver}/{name}"));
-        self.capacity.get(name).or_else(short).or_else(long)
+    /// What a request takes of each capacity, by name; none where the device has not all of it, or does not give it so.
+    pub fn taken_by(&self, asked: &BTreeMap<String, Amount>) -> Option<BTreeMap<&str, Amount>> {
+        taken(&self.capacity, &self.id.pool.driver, asked)
     }
+}
+
+fn flag(object: &Value, field: &str) -> bool {
+    object.get(field).and_then(Value::as_bool) == Some(true)
 }
 
 /// The values of `counters`.
@@ -256,6 +252,8 @@ pub struct Slice {
     pub nodes: Nodes,
     /// Each device says itself from where.
     pub per_device: bool,
+    /// Whether any of its devices has to be made ready first.
+    pub is_conditional: bool,
     /// The devices.
     pub devices: Vec<Device>,
     /// What devices of the pool share, by the name of the set.
@@ -271,16 +269,16 @@ impl Slice {
             driver: text(spec, "/driver").into(),
             pool: text(spec, "/pool/name").into(),
         };
-        let per_device = spec.get("perDeviceNodeSelection").and_then(Value::as_bool);
+        let devices = items(spec, "devices").map(|device| Device::compile(device, &pool));
+        let devices: Vec<Device> = devices.collect();
         Slice {
             name: text(object, "/metadata/name"),
             generation: number("/pool/generation"),
             count: usize::try_from(number("/pool/resourceSliceCount")).unwrap_or(0),
             nodes: Nodes::compile(spec),
-            per_device: per_device == Some(true),
-            devices: items(spec, "devices")
-                .map(|device| Device::compile(device, &pool))
-                .collect(),
+            per_device: flag(spec, "perDeviceNodeSelection"),
+            is_conditional: devices.iter().any(|d| !d.conditions.is_empty()),
+            devices,
             counters: items(spec, "sharedCounters")
                 .map(|set| (text(set, "/name"), amounts(set)))
                 .collect(),

@@ -9,7 +9,7 @@ use crate::object::{Node, Pod};
 use crate::selector::Labels;
 use std::sync::Arc;
 
-/// A claim has devices that cannot be reached from the node.
+/// A claim has devices that cannot be reached from the node, or that could not be made ready.
 pub const NOT_AVAILABLE: &str = "resourceclaim not available on the node";
 
 /// Why the pod cannot be decided about yet, in words: one of its claims is not there, or is not for it.
@@ -137,11 +137,12 @@ impl<'a> Wanted<'a> {
             pools: self.devices.pools_at(node, labels),
             classes: &self.devices.classes,
             in_use: &in_use,
+            shares: &self.devices.taken.shares,
         };
         allocate(&open, &offer, work)
     }
 
-    /// Those with devices that cannot be reached from the node.
+    /// Those with devices that cannot be reached from the node, or not made ready at all.
     pub fn unavailable(
         &self,
         node: &str,
@@ -152,7 +153,7 @@ impl<'a> Wanted<'a> {
             nodes.is_some_and(|terms| !terms.iter().any(|term| term.matches(node, labels)))
         };
         let claims = self.claims.iter().copied();
-        claims.filter(move |claim| elsewhere(claim))
+        claims.filter(move |claim| elsewhere(claim) || self.devices.is_hopeless(claim))
     }
 
     /// Whether the node does; the error is in the words of the event.
@@ -196,7 +197,7 @@ impl<'a> Wanted<'a> {
             }
             let gets = match claim.allocation {
                 Some(_) => None,
-                None => allotted.next().map(|a| (a.json, a.allocation)),
+                None => allotted.next().map(|a| a.with_shares(host::random)),
             };
             steps.push(ClaimStep {
                 claim: (*claim).clone(),

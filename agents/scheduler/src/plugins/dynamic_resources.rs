@@ -110,7 +110,10 @@ fn is_same(old: &DeviceClaim, new: &DeviceClaim) -> bool {
         } = claim;
         (uid.clone(), controller_uid.clone(), *deleting)
     };
-    of(old) == of(new) && old.allocation == new.allocation && old.reserved_for == new.reserved_for
+    of(old) == of(new)
+        && old.allocation == new.allocation
+        && old.readiness == new.readiness
+        && old.reserved_for == new.reserved_for
 }
 
 /// The claims that keep the pod from nodes, since what they have cannot be reached from there, and that nobody else uses:
@@ -158,7 +161,9 @@ pub(crate) fn idle_claims(
 mod tests {
     use super::super::testing::{node, pod, scores, snapshot, verdict};
     use super::*;
-    use crate::devices::testing::{allocated, card_class, cards, claim, devices, using};
+    use crate::devices::testing::{
+        allocated, card_class, cards, claim, conditional, devices, using,
+    };
     use crate::schedule::{Decision, schedule};
     use serde_json::{Value, json};
 
@@ -321,5 +326,28 @@ mod tests {
         let used = [elsewhere("c", &["q"]), elsewhere("d", &["q"])];
         assert_eq!(idle(&used), (String::new(), NOTHING_TO_GIVE_BACK));
         assert_eq!(idle(&[here]), (String::new(), NOTHING_TO_LOOK_AT));
+    }
+    #[test]
+    fn a_claim_whose_devices_cannot_be_made_ready_gives_them_back() {
+        let of =
+            |told: &[(&str, &str)], by: &[&str]| conditional(allocated("c", "a", "x", by), told);
+        let asking = pod(using(&["c"]));
+        let decide = |claim: Value| {
+            let cluster = cluster(&[claim]);
+            schedule(&asking, &cluster, &Profile::default(), 0, &mut |_| 0)
+        };
+        let fine = decide(of(&[], &["p"]));
+        assert!(matches!(fine, Decision::Bind { .. }), "it is waited for");
+        let lost = [("lost", "True")];
+        for (by, words) in [(["p"], GIVES_BACK), (["q"], NOTHING_TO_GIVE_BACK)] {
+            let cluster = cluster(&[of(&lost, &by)]);
+            let diagnosis = refused(&asking, &cluster);
+            assert_eq!(
+                diagnosis.message(None),
+                "0/2 nodes are available: 2 resourceclaim not available on the node."
+            );
+            let told = idle_claims(&asking, &cluster, &Profile::default(), &diagnosis);
+            assert_eq!(told.unwrap().1, words);
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::plugins::dynamic_resources::{self, idle_claims};
 use crate::queue::Queued;
 use crate::schedule::Diagnosis;
+use crate::wait_devices::{has_to_wait, wait_for_devices};
 use agent_runtime::EventType;
 use rand::RngExt;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub(super) struct PreBound {
     held: Option<u64>,
     /// Claims as they were written, in the end or not.
     written: Vec<Arc<DeviceClaim>>,
+    /// Those whose devices were not ready in time.
+    given_up: Vec<Arc<DeviceClaim>>,
     /// What failed in which plugin, in the words of the event.
     result: Result<(), (&'static str, String)>,
 }
@@ -39,12 +42,18 @@ impl Scheduler {
         profile: &Profile,
         held: Option<u64>,
     ) {
+        if has_to_wait(&plan.claims) {
+            let message = format!("waiting for binding conditions for device on node {node}");
+            let (kind, reason) = (EventType::Normal, "BindingConditionsPending");
+            self.tell(&queued.pod, kind, reason, &message);
+        }
         let timeout = profile.args.volumes_timeout;
+        let devices_timeout = profile.args.devices_timeout;
         let (client, feed) = (self.client.clone(), self.feed.clone());
         let (writers, turns) = (self.pre_writers.clone(), self.claim_turns.clone());
         self.pre_binding.spawn(host::here(async move {
             let pod = &queued.pod;
-            let mut written = Vec::new();
+            let (mut written, mut given_up) = (Vec::new(), Vec::new());
             let mut result = Ok(());
             if !plan.volumes.is_empty() {
                 let volumes = &plan.volumes;
@@ -56,6 +65,13 @@ impl Scheduler {
                 let name = dynamic_resources::NAME;
                 result = bound.await.map_err(|words| (name, words));
             }
+            if result.is_ok() {
+                let ready = wait_for_devices(&feed, pod, &written, devices_timeout).await;
+                result = ready.map_err(|error| {
+                    given_up = error.given_up;
+                    (dynamic_resources::NAME, error.words)
+                });
+            }
             if result.is_err() {
                 written = unreserve(&client, pod, written).await;
             }
@@ -65,6 +81,7 @@ impl Scheduler {
                 plan,
                 held,
                 written,
+                given_up,
                 result,
             }
         }));
@@ -82,6 +99,9 @@ impl Scheduler {
         let now = self.now();
         for claim in done.written {
             self.world.wrote_claim(claim, now);
+        }
+        for claim in &done.given_up {
+            self.world.devices().give_up(claim);
         }
         let Err((plugin, words)) = done.result else {
             self.world.settle_claims(&done.plan);

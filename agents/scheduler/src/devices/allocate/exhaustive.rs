@@ -1,5 +1,5 @@
 //! The same by trying everything: every choice of alternatives and every list of devices in the order of the search, until
-//! one of them is right as a whole. Slow and obvious; the search is compared with it.
+//! one of them is right as a whole. Slow and obvious; the search is compared with it. It knows one capacity and one counter.
 
 use super::{DEVICES_MAX, Offer};
 use crate::devices::claim::{Ask, DeviceClaim, Mode, Request};
@@ -52,17 +52,27 @@ fn of_requests<'a>(
     })
 }
 
-/// The devices of the pools that may be used, with their slices.
+/// The devices of the pools that may be used, with their slices: those of pools that have something to wait for come last,
+/// and so do such slices of a pool.
 fn devices<'a>(offer: &Offer<'a>) -> Vec<(&'a Slice, &'a Device)> {
+    let waits = |slice: &Slice| slice.devices.iter().any(|d| !d.conditions.ready.is_empty());
     let mut all = Vec::new();
-    for (_, pool) in &offer.pools {
-        if pool.is_complete() && pool.is_valid() {
-            for slice in pool.slices() {
-                all.extend(slice.devices.iter().map(|device| (&**slice, device)));
+    for (number, (_, pool)) in offer.pools.iter().enumerate() {
+        if !pool.is_complete() || !pool.is_valid() {
+            continue;
+        }
+        let mut here = pool
+            .slices()
+            .filter(|s| s.reaches(offer.node, offer.labels));
+        let pool_waits = here.any(|slice| waits(slice));
+        for slice in pool.slices() {
+            for device in &slice.devices {
+                all.push(((pool_waits, number, waits(slice)), (&**slice, device)));
             }
         }
     }
-    all
+    all.sort_by_key(|(order, _)| *order);
+    all.into_iter().map(|(_, device)| device).collect()
 }
 
 /// Every list of devices of the right length that are what is asked for, in order.
@@ -72,9 +82,12 @@ fn lists<'a>(offer: &Offer<'a>, ask: &Ask) -> Vec<Vec<&'a Device>> {
         let mut selectors = class.selectors.iter().chain(&ask.selectors);
         selectors.all(|selector| selector.matches(device).0 == Ok(true))
             && slice.nodes_of(device).have(offer.node, offer.labels)
+            && needs(ask, device).is_some()
     });
-    let selected: Vec<&Device> = selected.map(|(_, device)| device).collect();
+    let mut selected: Vec<&Device> = selected.map(|(_, device)| device).collect();
     let Mode::Exactly(count) = ask.mode else {
+        // Of devices that are shared, all means those with room.
+        selected.retain(|device| !device.shared || left(offer, device, &[ask]));
         let none = selected.is_empty();
         return if none { Vec::new() } else { vec![selected] };
     };
@@ -94,20 +107,94 @@ fn lists<'a>(offer: &Offer<'a>, ask: &Ask) -> Vec<Vec<&'a Device>> {
     lists
 }
 
+/// How much memory of a device is asked for. No other capacity is known here, and one policy: whole steps of two up to six.
+/// None where it is not to be had.
+fn needs(ask: &Ask, device: &Device) -> Option<i128> {
+    let asked = ask.capacity.get("memory").map(|amount| amount.thousandths);
+    let Some(memory) = device.capacity.get("memory") else {
+        return asked.is_none().then_some(0);
+    };
+    let value = memory.value.thousandths;
+    let most = if device.shared {
+        value.min(6_000)
+    } else {
+        value
+    };
+    let needs = match (device.shared, asked) {
+        (true, asked) => (1..).map(|n| n * 2_000).find(|n| *n >= asked.unwrap_or(0)),
+        (false, asked) => asked.or(Some(value)),
+    };
+    needs.filter(|needs| *needs <= most)
+}
+
+/// Whether there is room for all of these in a device that is shared.
+fn left(offer: &Offer<'_>, device: &Device, asks: &[&Ask]) -> bool {
+    let Some(memory) = device.capacity.get("memory") else {
+        return true;
+    };
+    let new: Option<i128> = asks.iter().map(|ask| needs(ask, device)).sum();
+    let old = offer.shares.consumed(&device.id, "memory");
+    new.is_some_and(|new| old + new <= memory.value.thousandths)
+}
+
+/// Whether all devices have what they take of the one counter of their pool, those in use and those that are given.
+fn counted(offer: &Offer<'_>, given: &[Given<'_>]) -> bool {
+    let takes = |device: &Device| -> i128 {
+        let sets = device.consumes.iter();
+        sets.map(|one| one.counters.get("power").unwrap_or(&0))
+            .sum()
+    };
+    let has_user = |device: &Device| (offer.in_use)(&device.id) || offer.shares.has(&device.id);
+    let in_use: i128 = devices(offer)
+        .iter()
+        .filter(|(_, device)| has_user(device))
+        .map(|(_, device)| takes(device))
+        .sum();
+    let mut new = 0;
+    for (at, (.., device)) in given.iter().enumerate() {
+        let before = given[..at].iter().any(|(.., other)| other.id == device.id);
+        // However many share a device, it counts once.
+        if !device.shared || !before && !offer.shares.has(&device.id) {
+            new += takes(device);
+        }
+    }
+    let slices = offer.pools.iter().flat_map(|(_, pool)| pool.slices());
+    let mut sets = slices.flat_map(|slice| slice.counters.values());
+    let all = sets.next().and_then(|set| set.get("power"));
+    // Who takes nothing does not mind that others have taken too much.
+    new == 0 || all.is_none_or(|all| in_use + new <= *all)
+}
+
 fn is_right(claims: &[&DeviceClaim], offer: &Offer<'_>, given: &[Given<'_>]) -> bool {
     let small = |at: usize| given.iter().filter(|(claim, ..)| *claim == at).count() <= DEVICES_MAX;
-    // Whoever comes first has the device, and looks at nothing but its own claim if it is for upkeep.
+    // Whoever comes first has the device, and looks at nothing but its own claim if it is for upkeep. One that is shared is
+    // given to a request once, and as often as there is room.
     let mine = given
         .iter()
         .enumerate()
-        .all(|(at, (claim, _, ask, device))| {
+        .all(|(at, (claim, request, ask, device))| {
             let mut before = given[..at]
                 .iter()
                 .filter(|(.., other)| other.id == device.id);
-            match ask.admin {
-                true => before.all(|(other, ..)| other != claim),
-                false => before.next().is_none() && !(offer.in_use)(&device.id),
+            match (device.shared, ask.admin) {
+                (true, admin) => {
+                    let again = before.any(|(of, r, ..)| of == claim && r.name == request.name);
+                    !again && (admin || !(offer.in_use)(&device.id))
+                }
+                (false, true) => before.all(|(other, ..)| other != claim),
+                (false, false) => {
+                    let shared = offer.shares.has(&device.id);
+                    before.next().is_none() && !(offer.in_use)(&device.id) && !shared
+                }
             }
+        });
+    let room = given
+        .iter()
+        .filter(|(.., device)| device.shared)
+        .all(|(.., device)| {
+            let of_device = given.iter().filter(|(.., other)| other.id == device.id);
+            let asks: Vec<&Ask> = of_device.map(|(_, _, ask, _)| *ask).collect();
+            left(offer, device, &asks)
         });
     let tolerated = given.iter().all(|(_, _, ask, device)| {
         let mut taints = device.taints.iter();
@@ -128,5 +215,5 @@ fn is_right(claims: &[&DeviceClaim], offer: &Offer<'_>, given: &[Given<'_>]) -> 
             })
         })
     });
-    (0..claims.len()).all(small) && mine && tolerated && rules
+    (0..claims.len()).all(small) && mine && room && counted(offer, given) && tolerated && rules
 }

@@ -12,18 +12,21 @@ mod counters;
 mod exhaustive;
 mod prepare;
 mod result;
+mod room;
 mod rules;
 #[cfg(test)]
 mod tests;
 
 pub use result::{Allotted, SCORE_BEST};
 
-use super::claim::{DeviceClaim, DeviceClass};
+use super::capacity::Shares;
+use super::claim::{Ask, DeviceClaim, DeviceClass};
 use super::pool::Pool;
 use super::slice::{DeviceId, PoolId};
 use crate::selector::Labels;
 use counters::Counters;
 use prepare::{Candidate, Wanted};
+use room::Room;
 use rules::RuleState;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -42,8 +45,17 @@ pub struct Offer<'a> {
     pub pools: Vec<(&'a PoolId, &'a Pool)>,
     /// Classes by name.
     pub classes: &'a BTreeMap<String, Arc<DeviceClass>>,
-    /// Which devices somebody has.
+    /// Which devices somebody has alone.
     pub in_use: &'a dyn Fn(&DeviceId) -> bool,
+    /// What is had of devices that are shared.
+    pub shares: &'a Shares,
+}
+
+impl Offer<'_> {
+    /// Whether somebody has the device, or a share of it.
+    fn has_user(&self, id: &DeviceId) -> bool {
+        (self.in_use)(id) || self.shares.has(id)
+    }
 }
 
 /// Why there is no allocation.
@@ -173,6 +185,7 @@ struct Search<'a> {
     /// By claim: what it costs to look whether the rules hold with one device more.
     rule_costs: Vec<u64>,
     counters: Counters<'a>,
+    room: Room,
     /// Which claims have a candidate.
     takers: Vec<Vec<usize>>,
     frames: Vec<Frame>,
@@ -376,12 +389,13 @@ impl Search<'_> {
     /// Whether nobody has the device who would mind.
     fn is_free(&self, claim: usize, pick: Pick) -> bool {
         let takers = &self.takers[pick.candidate];
-        match self.wanted[claim][pick.request].asks[pick.ask].ask.admin {
-            true => !takers.contains(&claim),
-            false => {
-                takers.is_empty()
-                    && !(self.offer.in_use)(&self.candidates[pick.candidate].device.id)
-            }
+        let device = self.candidates[pick.candidate].device;
+        let admin = self.wanted[claim][pick.request].asks[pick.ask].ask.admin;
+        match (device.shared, admin) {
+            (true, true) => true,
+            (true, false) => !(self.offer.in_use)(&device.id),
+            (false, true) => !takers.contains(&claim),
+            (false, false) => takers.is_empty() && !self.offer.has_user(&device.id),
         }
     }
 
@@ -391,33 +405,30 @@ impl Search<'_> {
             return Ok(false);
         }
         let wanted = &self.wanted[claim][pick.request];
-        let ask = wanted.asks[pick.ask].ask;
-        let candidate = self.candidates[pick.candidate];
+        let (name, ask) = (wanted.name, wanted.asks[pick.ask].ask);
+        let device = self.candidates[pick.candidate].device;
         let tolerated = |taint: &crate::object::Taint| {
             let known = matches!(&*taint.effect, "NoSchedule" | "NoExecute");
             !known || ask.tolerations.iter().any(|t| t.tolerates(taint))
         };
-        let cost = self.rule_costs[claim] + self.counters.cost(candidate);
-        self.spend(cost)?;
-        if !candidate.device.taints.iter().all(tolerated)
-            || !self.counters.take(candidate, self.offer.in_use)
-        {
+        self.spend(self.rule_costs[claim] + self.cost(pick.candidate))?;
+        if !device.taints.iter().all(tolerated) || !self.take(pick.candidate, ask) {
             return Ok(false);
         }
         let rules = &mut self.rules[claim];
         let mut added = rules.iter_mut();
-        let broken = added.position(|rule| !rule.add(wanted.name, ask, candidate.device));
+        let broken = added.position(|rule| !rule.add(name, ask, device));
         if let Some(broken) = broken {
             for rule in &mut rules[..broken] {
-                rule.remove(wanted.name, ask);
+                rule.remove(name, ask);
             }
-            self.counters.give_back(candidate);
+            self.give_back(pick.candidate);
             if must {
                 return Err(Refusal::Wrong(format!(
                     "claim {}, request {}: cannot add device {} because a claim constraint would not be satisfied",
                     self.claims[claim].full_name(),
                     ask.name,
-                    candidate.device.id
+                    device.id
                 )));
             }
             return Ok(false);
@@ -437,7 +448,52 @@ impl Search<'_> {
         for rule in &mut self.rules[claim] {
             rule.remove(wanted.name, ask);
         }
-        self.counters.give_back(self.candidates[pick.candidate]);
+        self.give_back(pick.candidate);
         self.takers[pick.candidate].pop();
+    }
+
+    /// In how many steps [`Self::take`] finds out.
+    fn cost(&self, at: usize) -> u64 {
+        let candidate = self.candidates[at];
+        self.counters.cost(candidate) + self.room.cost(at, candidate.device)
+    }
+
+    /// Takes what the device needs of counters, and what is asked for of it if it is shared, if both is left. However many
+    /// share a device, it counts once.
+    fn take(&mut self, at: usize, ask: &Ask) -> bool {
+        let (candidate, offer) = (self.candidates[at], self.offer);
+        let counts = !self.has_share(at);
+        if counts
+            && !self
+                .counters
+                .take(candidate, &|id: &DeviceId| offer.has_user(id))
+        {
+            return false;
+        }
+        if !candidate.device.shared {
+            return true;
+        }
+        let has_room = self.room.take(at, candidate.device, ask, offer.shares);
+        if counts && !has_room {
+            self.counters.give_back(candidate);
+        }
+        has_room
+    }
+
+    /// The device is not taken after all.
+    fn give_back(&mut self, at: usize) {
+        let candidate = self.candidates[at];
+        if candidate.device.shared {
+            self.room.give_back(at);
+        }
+        if !self.has_share(at) {
+            self.counters.give_back(candidate);
+        }
+    }
+
+    /// Whether anybody has a share of the device, if it is shared.
+    fn has_share(&self, at: usize) -> bool {
+        let device = self.candidates[at].device;
+        device.shared && (self.room.is_used(at) || self.offer.shares.has(&device.id))
     }
 }

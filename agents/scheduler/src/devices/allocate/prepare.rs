@@ -1,6 +1,7 @@
 //! What is asked for and what there is, laid out for the search; and whether a device is what is asked for.
 
 use super::counters::Counters;
+use super::room::{Room, fits};
 use super::rules::RuleState;
 use super::{DEVICES_MAX, Offer, Pick, Refusal, Search, Work};
 use crate::devices::claim::{Ask, DeviceClaim, DeviceClass, Mode, Request};
@@ -54,6 +55,7 @@ impl<'a> Search<'a> {
             rules: Vec::with_capacity(claims.len()),
             rule_costs: Vec::with_capacity(claims.len()),
             counters: Counters::default(),
+            room: Room::default(),
             takers: vec![Vec::new(); candidates.len()],
             candidates,
             frames: Vec::new(),
@@ -144,10 +146,13 @@ impl<'a> Search<'a> {
                     must_be_whole(id, pool).map_err(&wrong)?;
                 }
                 let mut all = Vec::new();
-                for candidate in 0..self.candidates.len() {
-                    let device = self.candidates[candidate];
-                    if judge(claim, &wanted, device, self.offer, self.work)? {
-                        all.push(candidate);
+                for (at, candidate) in self.candidates.iter().enumerate() {
+                    // A device that is shared and too full is none of them.
+                    if judge(claim, &wanted, *candidate, self.offer, self.work)?
+                        && (!candidate.device.shared
+                            || fits(candidate.device, ask, self.offer.shares, &[]).is_some())
+                    {
+                        all.push(at);
                     }
                 }
                 wanted.needed = all.len();
@@ -173,18 +178,28 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The devices that are reachable from the node. A look at each is paid for.
+/// The devices that are reachable from the node. A look at each is paid for. As in Kubernetes, pools with devices that have to
+/// be made ready first come after the others, and so do such slices of a pool.
 fn candidates<'a>(offer: &Offer<'a>, work: &Work) -> Result<Vec<Candidate<'a>>, Refusal> {
-    let mut candidates = Vec::new();
+    let mut candidates: Vec<Candidate<'a>> = Vec::new();
+    let mut conditional: Vec<Candidate<'a>> = Vec::new();
     for (_, pool) in &offer.pools {
+        let mut slices: Vec<&'a Slice> = Vec::new();
         for slice in pool.slices() {
             if !work.spend(1) {
                 return Err(Refusal::TooLong);
             }
-            if !slice.reaches(offer.node, offer.labels) {
-                continue;
+            if slice.reaches(offer.node, offer.labels) {
+                slices.push(slice);
             }
-            candidates.extend(slice.devices.iter().map(|device| Candidate {
+        }
+        slices.sort_by_key(|slice| slice.is_conditional);
+        let all = match slices.last().is_some_and(|last| last.is_conditional) {
+            true => &mut conditional,
+            false => &mut candidates,
+        };
+        for slice in slices {
+            all.extend(slice.devices.iter().map(|device| Candidate {
                 device,
                 slice,
                 pool,
@@ -192,6 +207,7 @@ fn candidates<'a>(offer: &Offer<'a>, work: &Work) -> Result<Vec<Candidate<'a>>, 
             }));
         }
     }
+    candidates.append(&mut conditional);
     match work.spend(candidates.len() as u64) {
         true => Ok(candidates),
         false => Err(Refusal::TooLong),
@@ -217,22 +233,16 @@ fn judge(
     work: &Work,
 ) -> Result<bool, Refusal> {
     let device = candidate.device;
-    if !work.spend(1 + wanted.ask.capacity.len() as u64) {
+    let amounts = wanted.ask.capacity.len() + device.capacity.len();
+    if !work.spend(1 + amounts as u64) {
         return Err(Refusal::TooLong);
-    }
-    if device.conditional {
-        return Ok(false);
     }
     let of_class = format!("class {}", wanted.class.name);
     let of_claim = format!("claim {claim}");
     let selects = all_match(&of_class, &wanted.class.selectors, device, work)?
         && all_match(&of_claim, &wanted.ask.selectors, device, work)?;
-    let has_capacity = |(name, amount): (&String, &i128)| {
-        let has = device.capacity(name);
-        has.is_some_and(|has| crate::quantity::thousandths(has) >= *amount)
-    };
     Ok(selects
-        && wanted.ask.capacity.iter().all(has_capacity)
+        && device.taken_by(&wanted.ask.capacity).is_some()
         && (!candidate.slice.per_device || device.nodes.have(offer.node, offer.labels)))
 }
 

@@ -1,6 +1,7 @@
 //! A solution as it stands in the status of a claim.
 
 use super::{Pick, Search};
+use crate::devices::capacity::share_id;
 use crate::devices::claim::{Allocation, Config, DeviceClaim};
 use crate::devices::slice::Nodes;
 use crate::resources::items;
@@ -19,6 +20,27 @@ pub struct Allotted {
     pub allocation: Allocation,
     /// How good the alternatives are that were chosen.
     pub score: i64,
+    /// Which of the results are of devices that are shared.
+    shared: Vec<usize>,
+}
+
+impl Allotted {
+    /// As it is written and as it is read, with an identity for each share of a device, made of what chance gives.
+    pub fn with_shares(self, mut chance: impl FnMut() -> u128) -> (Value, Allocation) {
+        let Allotted {
+            mut json,
+            mut allocation,
+            shared,
+            ..
+        } = self;
+        for at in &shared {
+            json["devices"]["results"][*at]["shareID"] = share_id(chance()).into();
+        }
+        if !shared.is_empty() {
+            allocation = Allocation::compile(&json);
+        }
+        (json, allocation)
+    }
 }
 
 impl Search<'_> {
@@ -44,9 +66,12 @@ impl Search<'_> {
         }
         let choices = self.wanted[at].iter().zip(&chosen);
         let choices = choices.filter(|(wanted, _)| wanted.is_choice);
+        let is_shared = |pick: &Pick| self.candidates[pick.candidate].device.shared;
+        let shared = picks.iter().enumerate().filter(|(_, pick)| is_shared(pick));
         Allotted {
             allocation: Allocation::compile(&json),
             json,
+            shared: shared.map(|(at, _)| at).collect(),
             score: choices.map(|(_, ask)| SCORE_BEST - *ask as i64).sum(),
         }
     }
@@ -66,7 +91,8 @@ impl Search<'_> {
 
     fn of_device(&self, claim: usize, pick: Pick) -> Value {
         let ask = self.wanted[claim][pick.request].asks[pick.ask].ask;
-        let id = &self.candidates[pick.candidate].device.id;
+        let device = self.candidates[pick.candidate].device;
+        let id = &device.id;
         let mut result = json!({
             "request": ask.full_name, "driver": &*id.pool.driver, "pool": &*id.pool.pool, "device": &*id.device,
         });
@@ -75,6 +101,18 @@ impl Search<'_> {
         }
         if !ask.given_tolerations.is_empty() {
             result["tolerations"] = ask.given_tolerations.clone().into();
+        }
+        if !device.conditions.is_empty() {
+            result["bindingConditions"] = device.conditions.ready.clone().into();
+            result["bindingFailureConditions"] = device.conditions.failed.clone().into();
+        }
+        if device.shared
+            && let Some(taken) = device.taken_by(&ask.capacity)
+            && !taken.is_empty()
+        {
+            let taken = taken.into_iter();
+            let taken = taken.map(|(name, amount)| (name.to_owned(), Value::from(amount.text)));
+            result["consumedCapacity"] = Value::Object(taken.collect());
         }
         result
     }
@@ -121,18 +159,20 @@ impl Search<'_> {
         let (mut fields, mut expressions) = (Vec::new(), Vec::new());
         for pick in picks {
             let candidate = self.candidates[pick.candidate];
-            match candidate.slice.nodes_of(candidate.device) {
-                Nodes::Named(node) => {
-                    let field = json!({"key": "metadata.name", "operator": "In", "values": [node]});
-                    return Some(json!({"nodeSelectorTerms": [{"matchFields": [field]}]}));
-                }
+            let nodes = candidate.slice.nodes_of(candidate.device);
+            if candidate.device.binds_to_node || matches!(nodes, Nodes::Named(_)) {
+                let field =
+                    json!({"key": "metadata.name", "operator": "In", "values": [self.offer.node]});
+                return Some(json!({"nodeSelectorTerms": [{"matchFields": [field]}]}));
+            }
+            match nodes {
                 Nodes::Selected(_, selector) => {
                     if let Some(term) = items(selector, "nodeSelectorTerms").next() {
                         add_new(items(term, "matchFields"), &mut fields);
                         add_new(items(term, "matchExpressions"), &mut expressions);
                     }
                 }
-                Nodes::All | Nodes::None => {}
+                Nodes::Named(_) | Nodes::All | Nodes::None => {}
             }
         }
         let mut term = serde_json::Map::new();

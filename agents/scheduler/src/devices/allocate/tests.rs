@@ -1,17 +1,20 @@
 //! One table for each thing that a claim can say and a pool can be, and the search against trying everything.
 
+mod random;
+mod sharing;
+
 use super::*;
 use crate::devices::pool::Pools;
-use crate::devices::slice::Slice;
-use proptest::prelude::*;
+use crate::devices::slice::{Amounts, Slice};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// What there is, with the names of devices in use.
+/// What there is, with the names of devices in use, and with the shares that somebody has.
 struct Cluster {
     pools: Pools,
     classes: BTreeMap<String, Arc<DeviceClass>>,
     in_use: BTreeSet<String>,
+    shares: Shares,
 }
 
 impl Cluster {
@@ -34,11 +37,20 @@ impl Cluster {
             ]
             .into(),
             in_use: BTreeSet::new(),
+            shares: Shares::default(),
         }
     }
 
     fn using(mut self, devices: &[&str]) -> Cluster {
         self.in_use = devices.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Somebody has a share of a device, with so much of its memory.
+    fn sharing(mut self, pool: &str, device: &str, memory: i128) -> Cluster {
+        let id = DeviceId::compile(&json!({"driver": "d", "pool": pool, "device": device}));
+        let consumed = Amounts::from([("memory".to_owned(), memory * 1000)]);
+        self.shares.add(&id, &consumed);
         self
     }
 
@@ -51,6 +63,7 @@ impl Cluster {
             pools: self.pools.at("n", &labels),
             classes: &self.classes,
             in_use: &in_use,
+            shares: &self.shares,
         })
     }
 
@@ -484,99 +497,4 @@ fn many_claims_do_not_overflow_the_stack() {
     let claims = vec![one(asking("any", 2)); 300];
     let got = cluster.give_within(&claims, 10_000_000).unwrap();
     assert_eq!(got.len(), 300);
-}
-
-fn any_ask() -> impl Strategy<Value = Value> {
-    (any::<bool>(), 1..3i64, 0..6u8).prop_map(|(big, count, kind)| {
-        let class = if big { "big" } else { "any" };
-        let mut ask = asking(class, count);
-        if kind == 0 {
-            ask["adminAccess"] = json!(true);
-        }
-        if kind == 1 {
-            ask["tolerations"] = json!([{"operator": "Exists"}]);
-        }
-        ask
-    })
-}
-
-fn any_request(name: &'static str) -> impl Strategy<Value = Value> {
-    prop_oneof![
-        any_ask().prop_map(move |ask| request(name, ask)),
-        (any_ask(), any_ask()).prop_map(move |(mut first, mut second)| {
-            first["name"] = json!("one");
-            second["name"] = json!("two");
-            json!({"name": name, "firstAvailable": [first, second]})
-        }),
-    ]
-}
-
-fn any_claim() -> impl Strategy<Value = Value> {
-    let rules = prop_oneof![
-        Just(json!([])),
-        Just(json!([{"matchAttribute": "d/size"}])),
-        Just(json!([{"distinctAttribute": "d/size", "requests": ["x"]}])),
-        Just(json!([{"matchAttribute": "d/kind", "requests": ["x/one", "y"]}])),
-    ];
-    let all = (any::<bool>(), any::<bool>()).prop_map(|(big, only)| {
-        let class = if big { "big" } else { "any" };
-        let mut all = vec![request(
-            "x",
-            json!({"deviceClassName": class, "allocationMode": "All"}),
-        )];
-        if !only {
-            all.push(request("y", asking("any", 1)));
-        }
-        requests(&all)
-    });
-    let counted =
-        (any_request("x"), prop::option::of(any_request("y")), rules).prop_map(|(x, y, rules)| {
-            let all: Vec<Value> = [Some(x), y].into_iter().flatten().collect();
-            json!({"requests": all, "constraints": rules})
-        });
-    prop_oneof![1 => all, 5 => counted]
-}
-
-fn any_device() -> impl Strategy<Value = Value> {
-    (1..4i64, prop::option::of(0..2i64), 0..6u8).prop_map(|(size, kind, taint)| {
-        let mut device = json!({"attributes": {"size": {"int": size}}});
-        if let Some(kind) = kind {
-            device["attributes"]["kind"] = json!({"int": kind});
-        }
-        if taint == 0 {
-            device["taints"] = json!([{"key": "k", "effect": "NoSchedule"}]);
-        }
-        device
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
-    #[test]
-    fn the_search_finds_what_trying_everything_finds(
-        mut devices in prop::collection::vec(any_device(), 0..5),
-        in_use in prop::collection::btree_set(0..5usize, 0..2),
-        claims in prop::collection::vec(any_claim(), 1..3),
-    ) {
-        for (at, device) in devices.iter_mut().enumerate() {
-            device["name"] = json!(format!("d{at}"));
-        }
-        let in_use: Vec<String> = in_use.iter().map(|at| format!("d{at}")).collect();
-        let in_use: Vec<&str> = in_use.iter().map(String::as_str).collect();
-        let cluster = Cluster::new(&[slice(json!(devices))]).using(&in_use);
-        let compiled: Vec<DeviceClaim> = claims.iter().map(claim).collect();
-        let compiled: Vec<&DeviceClaim> = compiled.iter().collect();
-        let expected = cluster.with_offer(|offer| exhaustive::allocate(&compiled, offer));
-        let expected = expected.map(|claims| {
-            let pair = |(request, device): (String, String)| format!("{request}={device}");
-            let of = |claim: Vec<(String, String)>| claim.into_iter().map(pair).collect::<Vec<_>>();
-            claims.into_iter().map(of).collect::<Vec<_>>()
-        });
-        match cluster.give_within(&claims, 10_000_000) {
-            Ok(all) => prop_assert_eq!(Some(names(&all)), expected),
-            Err(Refusal::NoneFit) => prop_assert_eq!(None, expected),
-            Err(other) => prop_assert!(false, "{:?}", other),
-        }
-    }
 }
