@@ -253,6 +253,26 @@ pub fn is_c_identifier(text: &str) -> Vec<String> {
     )]
 }
 
+/// Why the text is no reason of a condition.
+pub fn is_condition_reason(text: &str) -> Vec<String> {
+    let ok = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b',' | b':');
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic());
+    if starts_well && text.bytes().all(ok) && !text.ends_with([',', ':']) {
+        return Vec::new();
+    }
+    vec![regex_error(
+        "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'",
+        "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?",
+        &[
+            "my_name",
+            "MY_NAME",
+            "MyName",
+            "ReasonA,ReasonB",
+            "ReasonA:ReasonB",
+        ],
+    )]
+}
+
 /// The name of an HTTP header.
 pub fn is_http_header_name(text: &str) -> Vec<String> {
     let ok = |c: u8| c.is_ascii_alphanumeric() || c == b'-';

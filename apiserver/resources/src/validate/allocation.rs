@@ -7,6 +7,7 @@ use schema::names;
 use serde_json::Value;
 
 use super::affinity::node_selector;
+use super::conditions::conditions;
 use super::devices::{bounded, driver, of_requests, opaque, raw_object, request_ref};
 use super::{complain, items, one_of, optional_one_of};
 use crate::look::Look;
@@ -95,7 +96,7 @@ fn share(uid: &str, path: &Path, errors: &mut ErrorList) {
 }
 
 /// Conditions for which a pod waits, and those that end its waiting: both or none, each once.
-fn binding_conditions(result: &Value, path: &Path, errors: &mut ErrorList) {
+pub(super) fn binding_conditions(result: &Value, path: &Path, errors: &mut ErrorList) {
     const READY: &str = "bindingConditions";
     const FAILED: &str = "bindingFailureConditions";
     for field in [READY, FAILED] {
@@ -177,6 +178,7 @@ pub(super) fn devices(status: &Value, path: &Path, errors: &mut ErrorList) {
             errors.push(FieldError::invalid(&path, shown(), detail));
         }
         bounded(device, "conditions", CONDITIONS_MAX, &path, errors);
+        conditions(device, &path, errors);
         if device.has("data") {
             raw_object(device.at("data"), &path.child("data"), errors);
         }

@@ -21,7 +21,8 @@ pub(crate) fn claim_template(object: &Object, errors: &mut ErrorList) {
     claim_spec(spec(object).at("spec"), &path, errors);
 }
 
-/// Kubernetes' limits of a claim.
+/// Kubernetes' limits of a slice and of a claim.
+const DEVICES_MAX: usize = 128;
 const REQUESTS_MAX: usize = 32;
 const ALTERNATIVES_MAX: usize = 8;
 const SELECTORS_MAX: usize = 32;
@@ -361,9 +362,11 @@ pub(crate) fn slice(object: &Object, errors: &mut ErrorList) {
         let detail = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
         errors.push(FieldError::invalid(&path, Value::Null, detail));
     }
-    let devices = spec.list("devices").len();
-    if devices > 128 {
-        errors.push(FieldError::too_many(&path.child("devices"), devices, 128));
+    if bounded(spec, "devices", DEVICES_MAX, &path, errors) {
+        for (path, device) in items(spec, "devices", &path) {
+            super::device::sharing(device, &path, errors);
+            super::allocation::binding_conditions(device, &path, errors);
+        }
     }
 }
 
