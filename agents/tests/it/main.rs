@@ -24,4 +24,5 @@ mod runtime;
 mod scheduling;
 mod services;
 mod sets;
+mod shared_devices;
 mod volumes;
