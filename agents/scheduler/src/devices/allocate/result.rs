@@ -14,10 +14,10 @@ pub const SCORE_BEST: i64 = 8;
 /// What a claim gets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Allotted {
-    /// As it is written.
-    pub json: Value,
+    /// As it is written, but for the identities of shares.
+    pub(super) json: Value,
     /// As it is read.
-    pub allocation: Allocation,
+    pub(super) allocation: Allocation,
     /// How good the alternatives are that were chosen.
     pub score: i64,
     /// Which of the results are of devices that are shared.
