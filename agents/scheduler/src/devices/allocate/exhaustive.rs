@@ -154,7 +154,8 @@ fn counted(offer: &Offer<'_>, given: &[Given<'_>]) -> bool {
     for (at, (.., device)) in given.iter().enumerate() {
         let before = given[..at].iter().any(|(.., other)| other.id == device.id);
         // However many share a device, it counts once.
-        if !device.shared || !before && !offer.shares.has(&device.id) {
+        let again = before || offer.shares.has(&device.id);
+        if !(device.shared && again) {
             new += takes(device);
         }
     }
