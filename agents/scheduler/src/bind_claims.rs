@@ -5,6 +5,7 @@
 //! out, and who came in between is not overwritten. What to write next is a pure question about the claim as it is.
 
 use crate::devices::claim::DeviceClaim;
+use crate::devices::extended::UNMADE;
 use crate::devices::{ClaimPlan, ClaimStep};
 use crate::object::{Pod, text};
 use crate::resources::items;
@@ -18,10 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 /// Keeps a claim that has devices from being deleted before they are given back.
-const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
+pub(crate) const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
 
 /// When others write to a claim all the time, the pod is tried again later.
-const ATTEMPTS: usize = 5;
+pub(crate) const ATTEMPTS: usize = 5;
 
 /// What has to be written next.
 #[derive(Debug, PartialEq)]
@@ -43,7 +44,8 @@ pub(crate) async fn bind_claims(
     plan: &ClaimPlan,
     written: &mut Vec<Arc<DeviceClaim>>,
 ) -> Result<(), String> {
-    for step in &plan.steps {
+    let known = plan.steps.iter();
+    for step in known.filter(|step| step.claim.name != UNMADE) {
         let uid = &step.claim.uid;
         let turn = turns.wait(uid).await;
         // Taken in turn, so that those who wait for one claim do not keep others from writing.
@@ -88,7 +90,12 @@ impl Turns {
     }
 }
 
-async fn bind_claim(client: &Client, pod: &Pod, step: &ClaimStep) -> Result<Value, String> {
+/// Gives a claim what it gets, and the pod as user. Gives back how it is then.
+pub(crate) async fn bind_claim(
+    client: &Client,
+    pod: &Pod,
+    step: &ClaimStep,
+) -> Result<Value, String> {
     let DeviceClaim {
         namespace, name, ..
     } = &*step.claim;

@@ -7,6 +7,7 @@
 //! priority may have to make room ([`preempt`]).
 
 mod bind_claims;
+mod bind_special;
 mod bind_volumes;
 mod binder;
 mod classes;

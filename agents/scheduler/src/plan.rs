@@ -21,7 +21,7 @@ impl Plan {
     /// For a pod and a node that was found to do. Empty where there is nothing to write, or the profile does not do it.
     pub fn of(snapshot: &Snapshot, pod: &Pod, node: &str, profile: &Profile) -> Plan {
         let mut plan = Plan::default();
-        if !pod.has_claims() {
+        if !pod.has_claims() && !snapshot.devices.are_behind(pod) {
             return plan;
         }
         let Some(node) = snapshot.node(node).and_then(|info| info.node.as_ref()) else {

@@ -4,6 +4,7 @@ use crate::classes;
 use crate::config::Profile;
 use crate::extender::Asked;
 use crate::object::Pod;
+use crate::plugins::dynamic_resources;
 use crate::plugins::{Check, Filter, Prepared, Reads, Rejection};
 use crate::snapshot::{NodeInfo, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
@@ -341,6 +342,11 @@ fn search<'s>(pod: &Pod, snapshot: &'s Snapshot, profile: &Profile, start: usize
                     .insert(info.name().to_string(), rejection);
             }
         }
+    }
+    // Whichever filter was first: what brings devices, or nodes with some, is what such a pod waits for.
+    let asks = |name: &str| profile.filters.iter().any(|filter| filter.name == name);
+    if nodes.is_empty() && snapshot.devices.are_behind(pod) && asks(dynamic_resources::NAME) {
+        diagnosis.plugins.insert(dynamic_resources::NAME);
     }
     Found {
         nodes,

@@ -7,11 +7,14 @@ use crate::object::Pod;
 use crate::plugins::{Reads, SYSTEM_CRITICAL, Values};
 use crate::schedule::Filters;
 use crate::snapshot::{NodeInfo, Snapshot};
+use std::collections::BTreeSet;
 
 /// Of all pods that are the same to node and profile, whatever they are called and belong to.
 #[derive(Debug)]
 pub(super) struct Local {
     pod: Pod,
+    /// For which of what it asks devices stand.
+    behind: BTreeSet<String>,
     profile: Profile,
     reader: Reader,
     /// By slot: whether the node is there and passes.
@@ -79,7 +82,7 @@ fn same(one: &Pod, other: &Pod) -> bool {
 }
 
 impl Local {
-    pub(super) fn new(pod: &Pod, profile: &Profile) -> Local {
+    pub(super) fn new(pod: &Pod, profile: &Profile, behind: &BTreeSet<String>) -> Local {
         let compared = profile.scores.iter().filter_map(|(score, weight)| {
             let how = match score.values {
                 Values::Compared { reverse } => How::ByLargest { reverse },
@@ -103,6 +106,7 @@ impl Local {
                 .any(scores_images)
                 .then(Images::default),
             pod: pod.clone(),
+            behind: behind.clone(),
             profile: profile.clone(),
             reader: Reader::default(),
             passes: Vec::new(),
@@ -110,8 +114,9 @@ impl Local {
         }
     }
 
-    pub(super) fn is_of(&self, pod: &Pod, profile: &Profile) -> bool {
+    pub(super) fn is_of(&self, pod: &Pod, profile: &Profile, behind: &BTreeSet<String>) -> bool {
         same(&self.pod, pod)
+            && self.behind == *behind
             && self.profile.args == profile.args
             && self.profile.filters == profile.filters
             && self.profile.scores == profile.scores

@@ -156,9 +156,11 @@ fn among(
 
 impl Parts {
     fn local(&mut self, pod: &Pod, snapshot: &Snapshot, profile: &Profile) -> &mut Local {
-        let wanted = |local: &Local| local.is_of(pod, profile);
+        let behind = snapshot.devices.resources_behind(pod);
+        let wanted = |local: &Local| local.is_of(pod, profile, &behind);
         let numbers = 4 * snapshot.slots();
-        let local = self.local.get(numbers, wanted, || Local::new(pod, profile));
+        let make = || Local::new(pod, profile, &behind);
+        let local = self.local.get(numbers, wanted, make);
         local.refresh(snapshot);
         local
     }
@@ -208,7 +210,8 @@ impl Parts {
             asks(Reads::Affinity) && (!pod.affinity.is_empty() || !pod.anti_affinity.is_empty());
         let nominated = nominated(pod, snapshot);
         // Those for whom room is kept would count in more places than their own.
-        let only_there = hard.is_empty() && !own && !pod.has_claims();
+        let claims = pod.has_claims() || snapshot.devices.are_behind(pod);
+        let only_there = hard.is_empty() && !own && !claims;
         let reach =
             |other: &Arc<Pod>| !other.anti_affinity.is_empty() || snapshot.holds(&other.uid);
         if !nominated.is_empty() && !only_there
@@ -230,7 +233,7 @@ impl Parts {
                     )
             });
         }
-        if pod.has_claims() {
+        if claims {
             let filters =
                 Filters::prepare_some(pod, snapshot, profile, |reads| reads == Reads::Claims);
             candidates.retain(|slot| filters.passes(snapshot.slot(*slot)));

@@ -261,6 +261,8 @@ pub struct DeviceClaim {
     pub resource_version: String,
     /// The pod that it was made for, if it was.
     pub controller_uid: Option<String>,
+    /// Whether it was made for what that pod asks for by the names of extended resources.
+    pub extended: bool,
     /// Whether deletion was asked for.
     pub deleting: bool,
     /// What it is for.
@@ -279,6 +281,7 @@ impl DeviceClaim {
     /// Compiles an API object.
     pub fn compile(object: &Value) -> DeviceClaim {
         let null = Value::Null;
+        let annotations = object.pointer("/metadata/annotations").unwrap_or(&null);
         let devices = object.pointer("/spec/devices").unwrap_or(&null);
         let status = object.get("status").unwrap_or(&null);
         let deletion = object.pointer("/metadata/deletionTimestamp");
@@ -292,6 +295,7 @@ impl DeviceClaim {
             uid: text(object, "/metadata/uid"),
             resource_version: text(object, "/metadata/resourceVersion"),
             controller_uid: controller_uid(object),
+            extended: annotations.get(super::extended::ANNOTATION) == Some(&"true".into()),
             deleting: deletion.is_some_and(Value::is_string),
             spec: Arc::new(Spec {
                 requests: items(devices, "requests").map(Request::compile).collect(),
@@ -317,6 +321,11 @@ impl DeviceClaim {
         self.reserved_for.iter().any(|reserved| reserved == uid)
     }
 
+    /// Whether it was made for the extended resources of the pod: one of another pod is not this pod's to delete.
+    pub fn was_made_for(&self, uid: &str) -> bool {
+        self.extended && self.controller_uid.as_deref() == Some(uid)
+    }
+
     /// Whether nobody but the pod could miss what it has.
     pub fn is_idle_but_for(&self, uid: &str) -> bool {
         match &*self.reserved_for {
@@ -337,6 +346,10 @@ impl DeviceClaim {
 pub struct DeviceClass {
     /// Name.
     pub name: String,
+    /// `metadata.creationTimestamp`; RFC 3339 text sorts by time.
+    pub created: String,
+    /// The extended resource that its devices stand for, beside the one that is called after the class.
+    pub extended_resource: Option<String>,
     /// What its devices are.
     pub selectors: Vec<Selector>,
     /// For the drivers.
@@ -349,6 +362,9 @@ impl DeviceClass {
         let spec = object.get("spec").unwrap_or(&Value::Null);
         DeviceClass {
             name: text(object, "/metadata/name"),
+            created: text(object, "/metadata/creationTimestamp"),
+            extended_resource: Some(text(spec, "/extendedResourceName"))
+                .filter(|resource| !resource.is_empty()),
             selectors: items(spec, "selectors").map(Selector::compile).collect(),
             config: items(spec, "config").map(Config::compile).collect(),
         }

@@ -8,6 +8,7 @@ pub mod allocate;
 pub mod capacity;
 pub mod claim;
 pub mod effort;
+pub mod extended;
 pub mod pool;
 mod promised;
 pub mod readiness;
@@ -17,6 +18,7 @@ mod taken;
 pub mod wanted;
 
 use claim::{Allocation, DeviceClaim, DeviceClass};
+use extended::SpecialClaim;
 use pool::{Pool, Pools};
 use promised::Promised;
 use readiness::Readiness;
@@ -43,6 +45,8 @@ pub struct ClaimStep {
 pub struct ClaimPlan {
     /// In the order of the pod.
     pub steps: Vec<ClaimStep>,
+    /// What the last step is about, if that is a claim which is yet to be made.
+    pub special: Option<SpecialClaim>,
 }
 
 impl ClaimPlan {
@@ -65,6 +69,10 @@ pub struct Devices {
     given_up: BTreeMap<String, Allocation>,
     /// Classes by name.
     pub classes: BTreeMap<String, Arc<DeviceClass>>,
+    /// Names of classes by that of the resource that their devices stand for.
+    resources: BTreeMap<String, String>,
+    /// Claims that were made for extended resources.
+    made: extended::Made,
     slices: BTreeMap<String, Arc<Slice>>,
     pools: Pools,
 }
@@ -84,6 +92,7 @@ impl Devices {
         new: Option<Arc<DeviceClaim>>,
     ) -> Option<Arc<DeviceClaim>> {
         let old = self.claim(&key.0, &key.1).cloned();
+        self.made.set(old.as_deref(), new.as_deref());
         let revision_now = new.as_ref().map(|claim| revision(claim));
         if self
             .written
@@ -138,6 +147,7 @@ impl Devices {
             Some(class) => self.classes.insert(name.to_owned(), class.clone()),
             None => self.classes.remove(name),
         };
+        self.resources = extended::classes_by_resource(&self.classes);
         old != new
     }
 
@@ -323,6 +333,7 @@ mod tests {
                 claim: compiled(claim),
                 gets: Some((json, allocation)),
             }],
+            special: None,
         }
     }
 

@@ -3,10 +3,12 @@
 use super::allocate::{Allotted, Offer, Refusal, Work, allocate};
 use super::claim::{ClaimSource, DeviceClaim, PodClaim, RESERVED_MAX};
 use super::effort::{Effort, NODE_STEPS};
+use super::extended::{Extended, SpecialClaim};
 use super::slice::DeviceId;
 use super::{ClaimPlan, ClaimStep, Devices};
 use crate::object::{Node, Pod};
 use crate::selector::Labels;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A claim has devices that cannot be reached from the node, or that could not be made ready.
@@ -63,17 +65,20 @@ fn find<'a>(
 pub struct Wanted<'a> {
     devices: &'a Devices,
     claims: Vec<&'a Arc<DeviceClaim>>,
+    extended: Option<Extended<'a>>,
     effort: Effort,
 }
 
 impl<'a> Wanted<'a> {
-    /// `None` for a pod without claims; an error in words when no node can do.
+    /// `None` for a pod without claims, which asks for no resource that devices stand for either; an error in words when no node
+    /// can do.
     pub fn of(
-        pod: &Pod,
+        pod: &'a Pod,
         devices: &'a Devices,
         effort: &Effort,
     ) -> Result<Option<Wanted<'a>>, String> {
-        if pod.resource_claims.is_empty() {
+        let extended = Extended::of(pod, devices)?;
+        if pod.resource_claims.is_empty() && extended.is_none() {
             return Ok(None);
         }
         let mut claims = Vec::with_capacity(pod.resource_claims.len());
@@ -93,9 +98,11 @@ impl<'a> Wanted<'a> {
         let wanted = Wanted {
             devices,
             claims,
+            extended,
             effort: effort.clone(),
         };
-        Ok((!wanted.claims.is_empty()).then_some(wanted))
+        let any = !wanted.claims.is_empty() || wanted.extended.is_some();
+        Ok(any.then_some(wanted))
     }
 
     fn open(&self) -> impl Iterator<Item = &'a DeviceClaim> {
@@ -104,19 +111,26 @@ impl<'a> Wanted<'a> {
     }
 
     /// What those get on the node that have nothing yet, as long as the decision may take.
-    pub fn allot(&self, node: &str, labels: &Labels) -> Result<Vec<Allotted>, Refusal> {
+    pub fn allot(&self, node: &Node) -> Result<Vec<Allotted>, Refusal> {
         let work = Work::new(self.effort.for_node());
-        let allotted = self.allot_within(node, labels, &work);
+        let special = self.special(node);
+        let allotted = self.allot_within(node, special.as_deref(), &work);
         self.effort.spend(work.done());
         allotted
     }
 
+    /// The claim for the extended resources that the node does not have itself.
+    fn special(&self, node: &Node) -> Option<Cow<'_, SpecialClaim>> {
+        self.extended.as_ref()?.claim_on(node)
+    }
+
     fn allot_within(
         &self,
-        node: &str,
-        labels: &Labels,
+        node: &Node,
+        special: Option<&SpecialClaim>,
         work: &Work,
     ) -> Result<Vec<Allotted>, Refusal> {
+        let Node { name, labels, .. } = node;
         let mut open: Vec<&DeviceClaim> = Vec::new();
         for claim in self.open() {
             // A claim that the pod names twice gets devices once.
@@ -124,17 +138,18 @@ impl<'a> Wanted<'a> {
                 open.push(claim);
             }
         }
+        open.extend(special.map(|special| &*special.claim));
         if open.is_empty() {
             return Ok(Vec::new());
         }
-        if !work.spend(self.devices.pools.looks_at(node)) {
+        if !work.spend(self.devices.pools.looks_at(name)) {
             return Err(Refusal::TooLong);
         }
         let in_use = |id: &DeviceId| self.devices.is_taken(id);
         let offer = Offer {
-            node,
+            node: name,
             labels,
-            pools: self.devices.pools_at(node, labels),
+            pools: self.devices.pools_at(name, labels),
             classes: &self.devices.classes,
             in_use: &in_use,
             shares: &self.devices.taken.shares,
@@ -158,7 +173,7 @@ impl<'a> Wanted<'a> {
 
     /// Whether the node does; the error is in the words of the event.
     pub fn check(&self, node: &Node) -> Result<(), String> {
-        let allotted = self.allot(&node.name, &node.labels);
+        let allotted = self.allot(node);
         allotted.map_err(|refusal| refusal.words())?;
         match self.unavailable(&node.name, &node.labels).next() {
             Some(_) => Err(NOT_AVAILABLE.into()),
@@ -168,7 +183,7 @@ impl<'a> Wanted<'a> {
 
     /// How good the alternatives are that the node would give; higher is better.
     pub fn score(&self, node: &Node) -> i64 {
-        let allotted = self.allot(&node.name, &node.labels).unwrap_or_default();
+        let allotted = self.allot(node).unwrap_or_default();
         allotted.iter().map(|allotted| allotted.score).sum()
     }
 
@@ -183,7 +198,8 @@ impl<'a> Wanted<'a> {
     /// than a node may; so what is left of the decision does not matter.
     pub fn plan(&self, node: &Node) -> ClaimPlan {
         let work = Work::new(NODE_STEPS);
-        let allotted = self.allot_within(&node.name, &node.labels, &work);
+        let special = self.special(node).map(Cow::into_owned);
+        let allotted = self.allot_within(node, special.as_ref(), &work);
         let allotted = allotted.unwrap_or_default();
         let mut allotted = allotted.into_iter();
         let mut steps: Vec<ClaimStep> = Vec::new();
@@ -204,7 +220,13 @@ impl<'a> Wanted<'a> {
                 gets,
             });
         }
-        ClaimPlan { steps }
+        if let Some(special) = &special {
+            steps.push(ClaimStep {
+                claim: special.claim.clone(),
+                gets: allotted.next().map(|a| (a.json, a.allocation)),
+            });
+        }
+        ClaimPlan { steps, special }
     }
 }
 

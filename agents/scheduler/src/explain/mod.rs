@@ -15,7 +15,7 @@ use crate::config::Profile;
 use crate::extender::Asked;
 use crate::gang::Others;
 use crate::object::Pod;
-use crate::plugins::dynamic_resources::idle_claims;
+use crate::plugins::dynamic_resources::{DELETES, idle_claims, left_over};
 use crate::plugins::{Filter, Prepared, Rejection};
 use crate::preempt::{Budget, Preemption, preempt};
 use crate::schedule::{Decision, not_named, schedule, schedule_asked, with_nominated};
@@ -284,7 +284,10 @@ fn outcome(
     let Decision::Unschedulable(diagnosis) = decision else {
         return (None, None);
     };
-    let freed = idle_claims(pod, snapshot, profile, &diagnosis).map(|(_, words)| words);
+    let freed = match left_over(pod, snapshot, profile) {
+        Some(_) => Some(DELETES),
+        None => idle_claims(pod, snapshot, profile, &diagnosis).map(|(_, words)| words),
+    };
     if !profile.preempts || diagnosis.nodes == 0 {
         return (Some(diagnosis.message_after(freed, None)), None);
     }

@@ -188,6 +188,8 @@ impl Picture {
         };
         let on_node = std::mem::take(&mut pod.node_name);
         self.world.snapshot.remove_pod(&pod.uid);
+        // It was made when the pod had found its node, right before it was bound.
+        self.world.devices().forget_made_for(&pod.uid);
         let name = (pod.namespace.clone(), pod.name.clone());
         self.world.set_pod(name, Some(Arc::new(pod.clone())), 0);
         Ok(Subject {

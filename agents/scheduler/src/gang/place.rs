@@ -198,7 +198,8 @@ pub(super) fn fares_as(one: &Pod, other: &Pod, config: &Config) -> bool {
         ..pod.clone()
     };
     let alike = one.requests == other.requests && one.labels == other.labels;
-    alike && !one.has_claims() && !depends_on_others(one, config) && essence(one) == essence(other)
+    let may_claim = one.has_claims() || !one.extended.is_empty();
+    alike && !may_claim && !depends_on_others(one, config) && essence(one) == essence(other)
 }
 
 /// Assumes the pod onto the node that it gets.

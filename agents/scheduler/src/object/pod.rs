@@ -10,6 +10,7 @@ use super::{
     text,
 };
 use crate::devices::claim::{PodClaim, pod_claims};
+use crate::devices::extended::{Asking, askings};
 use crate::resources::{Resources, items, pod_requests};
 use crate::selector::{Labels, NodeSelectorTerm, labels};
 use crate::volume::object::{PodVolume, pod_volumes};
@@ -89,6 +90,8 @@ pub struct Pod {
     pub volumes: Vec<PodVolume>,
     /// Claims on devices.
     pub resource_claims: Vec<PodClaim>,
+    /// Its containers that ask for extended resources, for which devices may stand.
+    pub extended: Vec<Asking>,
     /// The `PodScheduled` condition as (status, reason, message).
     pub scheduled_condition: Option<(String, String, String)>,
 }
@@ -189,6 +192,7 @@ impl Pod {
                 .collect(),
             volumes: pod_volumes(&text(object, "/metadata/name"), spec),
             resource_claims: pod_claims(object),
+            extended: askings(spec),
             scheduled_condition: object
                 .pointer("/status/conditions")
                 .and_then(Value::as_array)
@@ -240,6 +244,7 @@ impl Pod {
             spread,
             volumes,
             resource_claims,
+            extended,
             scheduled_condition: _,
         } = self;
         *namespace == other.namespace
@@ -272,6 +277,7 @@ impl Pod {
             && *spread == other.spread
             && *volumes == other.volumes
             && *resource_claims == other.resource_claims
+            && *extended == other.extended
     }
 
     /// Whether a node with this name and these labels satisfies `nodeSelector` and required node affinity.

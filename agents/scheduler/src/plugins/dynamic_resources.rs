@@ -42,6 +42,8 @@ pub(super) const SCORE: Score = Score {
 const GIVES_BACK: &str = "deallocation of ResourceClaim completed";
 const NOTHING_TO_GIVE_BACK: &str = "still not schedulable";
 const NOTHING_TO_LOOK_AT: &str = "no new claims to deallocate";
+/// What is said where a claim for extended resources is left over from an earlier attempt, and is deleted.
+pub(crate) const DELETES: &str = "deletion of ResourceClaim completed";
 
 fn prepare<'a>(pod: &'a Pod, snapshot: &'a Snapshot, _: &'a Args) -> Prepared<'a> {
     let wanted = match Wanted::of(pod, &snapshot.devices, &snapshot.effort) {
@@ -78,8 +80,12 @@ fn score(pod: &Pod, snapshot: &Snapshot, _: &Args, nodes: &[&NodeInfo]) -> Optio
 fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
     match change {
         Change::NodeAdded(_) => true,
-        Change::NodeUpdated { .. } => change.node_part_changed(|node| &node.labels),
-        Change::Devices(DeviceChange::Offer | DeviceChange::Freed) => true,
+        Change::NodeUpdated { old, new } => {
+            // What a node begins to have itself, it need not have devices for.
+            let has_other = !pod.extended.is_empty() && old.allocatable != new.allocatable;
+            old.labels != new.labels || has_other
+        }
+        Change::Devices(DeviceChange::Class(_) | DeviceChange::Offer | DeviceChange::Freed) => true,
         Change::Devices(DeviceChange::Claim { old, new }) => match old {
             Some(old) if old.allocation.is_some() && new.allocation.is_none() => true,
             Some(old) => names(pod, new) && !is_same(old, new),
@@ -124,7 +130,8 @@ pub(crate) fn idle_claims(
     profile: &Profile,
     diagnosis: &Diagnosis,
 ) -> Option<(Vec<Arc<DeviceClaim>>, &'static str)> {
-    if pod.resource_claims.is_empty() || !profile.deallocates || diagnosis.nodes == 0 {
+    let wants_none = pod.resource_claims.is_empty() && !snapshot.devices.are_behind(pod);
+    if wants_none || !profile.deallocates || diagnosis.nodes == 0 {
         return None;
     }
     let Some(wanted) = Wanted::of(pod, &snapshot.devices, &snapshot.effort)
@@ -155,6 +162,19 @@ pub(crate) fn idle_claims(
         false => GIVES_BACK,
     };
     Some((idle, words))
+}
+
+/// The claim for extended resources that an earlier attempt has left, where the profile cleans up.
+pub(crate) fn left_over(
+    pod: &Pod,
+    snapshot: &Snapshot,
+    profile: &Profile,
+) -> Option<Arc<DeviceClaim>> {
+    let devices = &snapshot.devices;
+    let refused = profile.deallocates && devices.are_behind(pod);
+    refused
+        .then(|| devices.made_for(&pod.uid).cloned())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -296,7 +316,8 @@ mod tests {
         let mut labelled = mine.clone();
         labelled["metadata"]["labels"] = json!({"a": "b"});
         assert!(!wakes(Some(mine), labelled));
-        for change in [DeviceChange::Offer, DeviceChange::Freed] {
+        let class = DeviceChange::Class(Arc::default());
+        for change in [class, DeviceChange::Offer, DeviceChange::Freed] {
             assert!(wakes_on(
                 &asking,
                 &Change::Devices(change),

@@ -31,7 +31,7 @@ mod volume_zone;
 
 pub(crate) use crate::config::args::Args;
 use crate::devices::Devices;
-use crate::devices::claim::DeviceClaim;
+use crate::devices::claim::{DeviceClaim, DeviceClass};
 use crate::object::{Node, Pod};
 use crate::snapshot::{NodeInfo, Snapshot};
 use crate::volume::bind::Hopeless;
@@ -124,7 +124,9 @@ pub enum DeviceChange {
     },
     /// Devices were given back without any claim having changed.
     Freed,
-    /// A class or a slice appeared or changed.
+    /// A class appeared or changed.
+    Class(Arc<DeviceClass>),
+    /// A slice appeared or changed.
     Offer,
 }
 
@@ -180,6 +182,7 @@ impl Change {
             Change::Devices(DeviceChange::Claim { .. } | DeviceChange::Freed) => {
                 return "ResourceClaimUpdate";
             }
+            Change::Devices(DeviceChange::Class(_)) => return "DeviceClassUpdate",
             Change::Devices(DeviceChange::Offer) => return "ResourceSliceUpdate",
             Change::Volumes(change) => change,
         };
@@ -249,13 +252,14 @@ pub(crate) const SYSTEM_CRITICAL: i32 = 2_000_000_000;
 /// What a filter reads besides the pod and its own arguments, and so until when its verdict on a node holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
-    /// The node and what is on it.
+    /// The node and what is on it, and which extended resources devices stand for.
     Node,
     /// Pods anywhere, for spreading.
     Spread,
     /// Pods anywhere, for affinity.
     Affinity,
-    /// What is claimed, volumes or devices, about which nothing is kept. Says nothing of a pod that claims nothing.
+    /// What is claimed, volumes or devices, about which nothing is kept. Says nothing of a pod that claims nothing and asks for
+    /// nothing that devices stand for.
     Claims,
 }
 

@@ -1,10 +1,18 @@
 //! NodeResourcesFit: what the pod asks for must be left on the node; emptier nodes score higher (LeastAllocated).
+//!
+//! An extended resource that the node does not have is left to DynamicResources where devices stand for it.
 
-use super::{Args, Change, Filter, Prepared, Reads, Rejection, SCORE_MAX, Score, Scores, Values};
+use super::{
+    Args, Change, DeviceChange, Filter, Prepared, Reads, Rejection, SCORE_MAX, Score, Scores,
+    Values,
+};
 use crate::config::args::{FitArgs, Strategy};
+use crate::devices::claim::DeviceClass;
+use crate::devices::extended::PREFIX;
 use crate::object::{Node, Pod};
 use crate::snapshot::{NodeInfo, Snapshot};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 pub(super) const FILTER: Filter = Filter {
     name: "NodeResourcesFit",
@@ -19,11 +27,20 @@ pub(super) const SCORE: Score = Score {
     score,
 };
 
-fn prepare<'a>(pod: &'a Pod, _: &'a Snapshot, args: &'a Args) -> Prepared<'a> {
-    Prepared::Each(Box::new(|info| check(pod, info, &args.fit)))
+fn prepare<'a>(pod: &'a Pod, snapshot: &'a Snapshot, args: &'a Args) -> Prepared<'a> {
+    let behind = snapshot.devices.resources_behind(pod);
+    Prepared::Each(Box::new(move |info| {
+        check(pod, info, &args.fit, |name| behind.contains(name))
+    }))
 }
 
-fn check(pod: &Pod, info: &NodeInfo, args: &FitArgs) -> Result<(), Rejection> {
+/// `is_backed`: whether devices stand for an extended resource.
+fn check(
+    pod: &Pod,
+    info: &NodeInfo,
+    args: &FitArgs,
+    is_backed: impl Fn(&str) -> bool,
+) -> Result<(), Rejection> {
     let Some(node) = &info.node else {
         return Ok(());
     };
@@ -61,6 +78,9 @@ fn check(pod: &Pod, info: &NodeInfo, args: &FitArgs) -> Result<(), Rejection> {
         let of = |resources: &crate::resources::Resources| {
             resources.scalar.get(name).copied().unwrap_or(0)
         };
+        if of(capacity) == 0 && is_backed(name) {
+            continue;
+        }
         compare(
             format!("Insufficient {name}").into(),
             *amount,
@@ -86,13 +106,25 @@ fn wakes_on(pod: &Pod, change: &Change, args: &Args) -> bool {
             (old.allocatable != new.allocatable || old.pods_max != new.pods_max)
                 && fits_empty(pod, new, args)
         }
+        Change::Devices(DeviceChange::Class(class)) => is_behind(class, pod),
         _ => false,
     }
 }
 
 /// Whether the node could hold the pod if nothing else were there.
 fn fits_empty(pod: &Pod, node: &Node, args: &Args) -> bool {
-    check(pod, &NodeInfo::empty(node.clone().into()), &args.fit).is_ok()
+    // For what devices stand, the pod waits by the other filter.
+    let empty = NodeInfo::empty(node.clone().into());
+    check(pod, &empty, &args.fit, |_| false).is_ok()
+}
+
+/// Whether devices of the class stand for a resource that the pod asks for.
+fn is_behind(class: &DeviceClass, pod: &Pod) -> bool {
+    let mut asked = pod.extended.iter().flat_map(|asking| &asking.resources);
+    asked.any(|asked| {
+        class.extended_resource.as_ref() == Some(&asked.name)
+            || asked.name.strip_prefix(PREFIX) == Some(&*class.name)
+    })
 }
 
 fn score(pod: &Pod, _: &Snapshot, args: &Args, nodes: &[&NodeInfo]) -> Option<Scores> {
@@ -218,6 +250,7 @@ mod tests {
             &pod(requests(json!({"cpu": "1"}))),
             info,
             &Args::default().fit,
+            |_| false,
         )
         .unwrap_err();
         assert_eq!(one.reasons, ["Too many pods", "Insufficient cpu"]);
@@ -226,7 +259,8 @@ mod tests {
             !check(
                 &pod(requests(json!({"cpu": "2"}))),
                 info,
-                &Args::default().fit
+                &Args::default().fit,
+                |_| false,
             )
             .unwrap_err()
             .resolvable
@@ -245,7 +279,8 @@ mod tests {
         let mut asking = requests(huge);
         asking["initContainers"] = json!([{"image": "a:1"}, {"image": "a:1"}, {"image": "b:1"}]);
         let pod = pod(asking);
-        assert!(check(&pod, cluster.node("n").unwrap(), &Args::default().fit).is_err());
+        let (info, args) = (cluster.node("n").unwrap(), Args::default());
+        assert!(check(&pod, info, &args.fit, |_| false).is_err());
         for score in super::super::SCORES {
             for value in scores(score, &pod, &cluster).unwrap_or_default() {
                 assert!((0..=SCORE_MAX).contains(&value), "{} {value}", score.name);
@@ -325,5 +360,52 @@ mod tests {
         assert_eq!(verdict(&args).unwrap(), "Insufficient other.com/x");
         args.fit.ignored.insert("other.com/x".into());
         assert_eq!(verdict(&args), None);
+    }
+
+    #[test]
+    fn what_devices_stand_for_is_left_to_them_where_the_node_has_none() {
+        use crate::devices::extended::tests::gpu_class;
+        use crate::devices::testing::devices;
+        use std::sync::Arc;
+        let gpus = |name: &str, amount: &str| {
+            let allocatable =
+                json!({"cpu": "4", "memory": "8Gi", "pods": "9", "example.com/gpu": amount});
+            Node::compile(
+                &json!({"metadata": {"name": name}, "status": {"allocatable": allocatable}}),
+            )
+        };
+        let nodes = vec![
+            node("n", json!({}), json!({})),
+            gpus("o", "1"),
+            gpus("z", "0"),
+        ];
+        let mut cluster = snapshot(nodes, vec![]);
+        let asking = pod(requests(json!({"example.com/gpu": "2"})));
+        let words = |cluster: &Snapshot, node: &str| verdict(&FILTER, &asking, cluster, node);
+        let refused = Some("Insufficient example.com/gpu".to_owned());
+        assert_eq!(words(&cluster, "n"), refused);
+        cluster.devices = Arc::new(devices(&[gpu_class()]));
+        assert_eq!(words(&cluster, "n"), None);
+        assert_eq!(words(&cluster, "z"), None);
+        assert_eq!(words(&cluster, "o"), refused, "it has some itself");
+    }
+
+    #[test]
+    fn a_class_behind_what_a_pod_asks_for_wakes_it() {
+        use crate::devices::extended::tests::gpu_class;
+        use std::sync::Arc;
+        let wakes = |amounts: Value| {
+            let class = Arc::new(DeviceClass::compile(&gpu_class()));
+            let change = Change::Devices(DeviceChange::Class(class));
+            wakes_on(&pod(requests(amounts)), &change, &Args::default())
+        };
+        assert!(wakes(json!({"example.com/gpu": "1"})));
+        assert!(wakes(
+            json!({"deviceclass.resource.kubernetes.io/card": "1"})
+        ));
+        assert!(!wakes(
+            json!({"example.com/gpu": "0", "example.com/other": "1"})
+        ));
+        assert!(!wakes(json!({"cpu": "1"})));
     }
 }

@@ -80,7 +80,7 @@ impl Scheduler {
         }
     }
 
-    fn take_in_devices(&mut self, source: Source, key: &Key, now: Millis) {
+    pub(super) fn take_in_devices(&mut self, source: Source, key: &Key, now: Millis) {
         let name = &*key.name;
         let full = (key.namespace.to_string(), name.to_string());
         let (world, feed) = (&mut self.world, &self.feed);

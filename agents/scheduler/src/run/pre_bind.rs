@@ -2,13 +2,15 @@
 
 use super::Scheduler;
 use crate::bind_claims::{bind_claims, deallocate, unreserve};
+use crate::bind_special::give_back;
 use crate::bind_volumes::bind_volumes;
 use crate::config::Profile;
 use crate::devices::claim::DeviceClaim;
+use crate::feed::Source;
 use crate::metrics::{self, Outcome};
 use crate::object::Pod;
 use crate::plan::Plan;
-use crate::plugins::dynamic_resources::{self, idle_claims};
+use crate::plugins::dynamic_resources::{self, DELETES, idle_claims, left_over};
 use crate::queue::Queued;
 use crate::schedule::Diagnosis;
 use crate::wait_devices::{has_to_wait, wait_for_devices};
@@ -61,7 +63,8 @@ impl Scheduler {
                 result = bound.await.map_err(|words| ("VolumeBinding", words));
             }
             if result.is_ok() && !plan.claims.is_empty() {
-                let bound = bind_claims(&client, &writers, &turns, pod, &plan.claims, &mut written);
+                let (plan, written) = (&plan.claims, &mut written);
+                let bound = bind_claims(&client, &feed, &writers, &turns, pod, plan, written);
                 let name = dynamic_resources::NAME;
                 result = bound.await.map_err(|words| (name, words));
             }
@@ -73,6 +76,9 @@ impl Scheduler {
                 });
             }
             if result.is_err() {
+                for made in written.iter().filter(|claim| claim.was_made_for(&pod.uid)) {
+                    give_back(&client, pod, made).await;
+                }
                 written = unreserve(&client, pod, written).await;
             }
             PreBound {
@@ -98,6 +104,14 @@ impl Scheduler {
         };
         let now = self.now();
         for claim in done.written {
+            let DeviceClaim {
+                namespace, name, ..
+            } = &*claim;
+            // One that was made for the pod the watch has shown, but it need not have been taken in.
+            if self.world.snapshot.devices.claim(namespace, name).is_none() {
+                let key = agent_runtime::Key::new(namespace, name);
+                self.take_in_devices(Source::DeviceClaim, &key, now);
+            }
             self.world.wrote_claim(claim, now);
         }
         for claim in &done.given_up {
@@ -130,18 +144,19 @@ impl Scheduler {
         }
     }
 
-    /// The pod was not bound: its claims need not know of it.
+    /// The pod was not bound: its claims need not know of it, and one that was made for it goes.
     pub(super) fn unreserve(&mut self, pod: &Arc<Pod>) {
-        if pod.resource_claims.is_empty() {
-            return;
-        }
+        let made = self.world.snapshot.devices.made_for(&pod.uid).cloned();
         let claims = self.world.claims_reserved_for(pod);
-        if claims.is_empty() {
+        if claims.is_empty() && made.is_none() {
             return;
         }
         let (client, pod) = (self.client.clone(), pod.clone());
         self.writes.spawn(host::here(async move {
             unreserve(&client, &pod, claims).await;
+            if let Some(made) = made {
+                give_back(&client, &pod, &made).await;
+            }
         }));
     }
 
@@ -153,6 +168,13 @@ impl Scheduler {
         diagnosis: &Diagnosis,
     ) -> Option<&'static str> {
         let snapshot = &self.world.snapshot;
+        if let Some(claim) = left_over(pod, snapshot, profile) {
+            let (client, pod) = (self.client.clone(), pod.clone());
+            self.writes.spawn(host::here(async move {
+                give_back(&client, &pod, &claim).await;
+            }));
+            return Some(DELETES);
+        }
         let (mut idle, words) = idle_claims(pod, snapshot, profile, diagnosis)?;
         if !idle.is_empty() {
             let claim = idle.swap_remove(host::rng().random_range(0..idle.len()));

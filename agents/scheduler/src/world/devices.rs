@@ -71,7 +71,8 @@ impl World {
             // We have written it since: what is late is no news.
             (Some(old), Some(new)) if Arc::ptr_eq(&old, &new) => {}
             (old, Some(new)) => self.wake_by_devices(DeviceChange::Claim { old, new }, now),
-            (Some(old), None) if old.allocation.is_some() => {
+            // One for extended resources that goes lets its pod be decided about again.
+            (Some(old), None) if old.allocation.is_some() || old.extended => {
                 self.wake_by_devices(DeviceChange::Freed, now);
             }
             (_, None) => {}
@@ -97,9 +98,10 @@ impl World {
 
     /// A class of devices is now like this, or gone.
     pub fn set_device_class(&mut self, name: &str, new: Option<Arc<DeviceClass>>, now: Millis) {
-        let there = new.is_some();
-        if self.devices().set_class(name, new) && there {
-            self.wake_by_devices(DeviceChange::Offer, now);
+        if self.devices().set_class(name, new.clone())
+            && let Some(class) = new
+        {
+            self.wake_by_devices(DeviceChange::Class(class), now);
         }
     }
 
