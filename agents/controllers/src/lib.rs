@@ -13,6 +13,7 @@ mod cloud_node;
 mod cron_job;
 mod daemon_set;
 mod deployment;
+mod device_taint_eviction;
 mod discovery;
 mod disruption;
 mod endpoint_slice;
@@ -77,6 +78,7 @@ pub static CONTROLLERS: &[Controller] = &[
     pod_gc::CONTROLLER,
     node_lifecycle::CONTROLLER,
     taint_eviction::CONTROLLER,
+    device_taint_eviction::CONTROLLER,
     disruption::CONTROLLER,
     ttl_after_finished::CONTROLLER,
     persistent_volume::CONTROLLER,

@@ -76,6 +76,7 @@ pub(crate) fn world_of(documents: &[Value]) -> World {
         storage_classes: cache(documents, "StorageClass"),
         resource_claims: cache(documents, "ResourceClaim"),
         resource_claim_templates: cache(documents, "ResourceClaimTemplate"),
+        resource_slices: cache(documents, "ResourceSlice"),
         service_cidrs: cache(documents, "ServiceCIDR"),
         ip_addresses: cache(documents, "IPAddress"),
         signing_requests: cache(documents, "CertificateSigningRequest"),

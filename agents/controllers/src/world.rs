@@ -5,8 +5,8 @@ use agent_runtime::kinds::{
     CertificateSigningRequest, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment,
     EndpointSlice, Endpoints, HorizontalPodAutoscaler, IpAddress, Job, Lease, Namespace, Node,
     PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget, ReplicaSet,
-    ReplicationController, ResourceClaim, ResourceClaimTemplate, Secret, Service, ServiceAccount,
-    ServiceCidr, StatefulSet, StorageClass,
+    ReplicationController, ResourceClaim, ResourceClaimTemplate, ResourceSlice, Secret, Service,
+    ServiceAccount, ServiceCidr, StatefulSet, StorageClass,
 };
 use agent_runtime::pod_routes;
 use agent_runtime::timestamp::{Micros, Moment};
@@ -49,6 +49,7 @@ pub struct Caches {
     pub storage_classes: Arc<Cache<StorageClass>>,
     pub resource_claims: Arc<Cache<ResourceClaim>>,
     pub resource_claim_templates: Arc<Cache<ResourceClaimTemplate>>,
+    pub resource_slices: Arc<Cache<ResourceSlice>>,
     pub service_cidrs: Arc<Cache<ServiceCidr>>,
     pub ip_addresses: Arc<Cache<IpAddress>>,
     pub signing_requests: Arc<Cache<CertificateSigningRequest>>,
@@ -89,6 +90,7 @@ impl Caches {
             storage_classes: hub.cache(),
             resource_claims: hub.cache(),
             resource_claim_templates: hub.cache(),
+            resource_slices: hub.cache(),
             service_cidrs: hub.cache(),
             ip_addresses: hub.cache(),
             signing_requests: hub.cache(),

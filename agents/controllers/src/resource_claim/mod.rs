@@ -151,7 +151,7 @@ fn claim_of<'a>(pod: &'a Pod, entry: &'a Value) -> Option<&'a str> {
 }
 
 /// All claims that the pod uses, also the one that the scheduler has made for its extended resources.
-fn claims_of(pod: &Pod) -> impl Iterator<Item = &str> {
+pub(crate) fn claims_of(pod: &Pod) -> impl Iterator<Item = &str> {
     let entries = pod.spec.resource_claims.iter();
     let extended = pod.status.extended_resource_claim_status.as_ref();
     let extended = extended.map(|status| status.resource_claim_name.as_str());
