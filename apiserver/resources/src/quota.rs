@@ -33,6 +33,14 @@ const PLAIN_COUNTS: &[&str] = &[
     "services",
 ];
 const OF_CLASS: &str = ".storageclass.storage.k8s.io/";
+/// After the name of a class: how many of its devices.
+const DEVICES: &str = ".deviceclass.resource.k8s.io/devices";
+/// Before the name of a class: the extended resource that its devices stand for in any case.
+const DEVICE_CLASS: &str = "deviceclass.resource.kubernetes.io/";
+/// Of claims that the scheduler has made for extended resources of a pod, which has been charged for these.
+const FOR_EXTENDED: &str = "resource.kubernetes.io/extended-resource-claim";
+/// A claim can have so many devices.
+const DEVICES_MAX: i64 = 32;
 
 /// The amounts in a map of quantities, as in `status.hard`. What is no quantity is left out.
 pub fn amounts(map: &Value) -> Amounts {
@@ -70,6 +78,7 @@ pub fn usage(group: &str, plural: &str, object: &Object, now: i64) -> Amounts {
         }
         ("", "services") => of_service(spec(object), &mut usage),
         ("", "persistentvolumeclaims") => of_claim(object, &mut usage),
+        ("resource.k8s.io", "resourceclaims") => of_device_claim(object, &mut usage),
         _ => {}
     }
     usage
@@ -108,8 +117,13 @@ fn compute(requests: &Amounts, limits: &Amounts) -> Amounts {
     usage
 }
 
-/// A resource that somebody else than Kubernetes defined.
+/// A resource that somebody else than Kubernetes defined, or a class of devices by the name of a resource.
 fn is_extended(name: &str) -> bool {
+    is_foreign(name) || name.starts_with(DEVICE_CLASS)
+}
+
+/// A resource that somebody else than Kubernetes defined.
+pub(crate) fn is_foreign(name: &str) -> bool {
     name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
 }
 
@@ -198,6 +212,36 @@ fn of_claim(claim: &Object, usage: &mut Amounts) {
     }
 }
 
+/// Devices by class, as many as the claim may get: of alternatives, what the largest asks for.
+fn of_device_claim(claim: &Object, usage: &mut Amounts) {
+    let mut by_class: BTreeMap<&str, i64> = BTreeMap::new();
+    for request in spec(claim).at("devices").list("requests") {
+        let exactly = Some(request.at("exactly")).filter(|_| request.has("exactly"));
+        let mut most: BTreeMap<&str, i64> = BTreeMap::new();
+        for ask in request.list("firstAvailable").iter().chain(exactly) {
+            let devices = match ask.text("allocationMode") {
+                "All" => DEVICES_MAX,
+                "" | "ExactCount" => ask.int("count").unwrap_or(1),
+                _ => 0,
+            };
+            let known = most.entry(ask.text("deviceClassName")).or_default();
+            *known = devices.max(*known);
+        }
+        for (class, devices) in most {
+            let sum = by_class.entry(class).or_default();
+            *sum = sum.saturating_add(devices);
+        }
+    }
+    let for_extended = claim.annotation(FOR_EXTENDED) == Some("true");
+    for (class, devices) in by_class {
+        let amount = Quantity::from_units(devices, Format::DecimalSi);
+        usage.insert(format!("{class}{DEVICES}"), amount);
+        if !for_extended {
+            usage.insert(format!("requests.{DEVICE_CLASS}{class}"), amount);
+        }
+    }
+}
+
 /// Whether objects of the resource can count as `name`.
 fn counts_as(group: &str, plural: &str, name: &str) -> bool {
     if name == count_name(group, plural) {
@@ -216,6 +260,10 @@ fn counts_as(group: &str, plural: &str, name: &str) -> bool {
         ),
         ("", "persistentvolumeclaims") => {
             matches!(name, "persistentvolumeclaims" | "requests.storage") || name.contains(OF_CLASS)
+        }
+        ("resource.k8s.io", "resourceclaims") => {
+            let requested = name.strip_prefix("requests.");
+            name.ends_with(DEVICES) || requested.is_some_and(|name| name.starts_with(DEVICE_CLASS))
         }
         ("", plural) => name == plural && PLAIN_COUNTS.contains(&plural),
         _ => false,
@@ -399,6 +447,41 @@ mod tests {
         );
         assert_eq!(usage("", "pods", &overdue, 15).len(), 2);
         assert_eq!(usage("", "pods", &overdue, 16).len(), 1);
+    }
+
+    #[test]
+    fn claims_on_devices_count_what_they_may_get_by_class() {
+        let of = |annotations: Value, requests: Value| {
+            let claim = object(
+                json!({"metadata": {"annotations": annotations}, "spec": {"devices": {"requests": requests}}}),
+            );
+            told(&usage("resource.k8s.io", "resourceclaims", &claim, 0))
+        };
+        let requests = json!([
+            {"name": "a", "exactly": {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 2}},
+            {"name": "b", "firstAvailable": [
+                {"name": "x", "deviceClassName": "gpu", "count": 1}, {"name": "y", "deviceClassName": "gpu", "count": 3},
+                {"name": "z", "deviceClassName": "nic", "allocationMode": "All"}]}]);
+        assert_eq!(
+            of(json!({}), requests),
+            "count/resourceclaims.resource.k8s.io=1,gpu.deviceclass.resource.k8s.io/devices=5,nic.deviceclass.resource.k8s.io/devices=32,requests.deviceclass.resource.kubernetes.io/gpu=5,requests.deviceclass.resource.kubernetes.io/nic=32"
+        );
+        // The pod has been charged for the resource by whose name it asked.
+        let one = json!([{"name": "a", "exactly": {"deviceClassName": "gpu", "count": 1}}]);
+        assert_eq!(
+            of(json!({FOR_EXTENDED: "true"}), one),
+            "count/resourceclaims.resource.k8s.io=1,gpu.deviceclass.resource.k8s.io/devices=1"
+        );
+        let pod = object(json!({"spec": {"containers": [
+            {"name": "a", "resources": {"requests": {"deviceclass.resource.kubernetes.io/gpu": "1"}}}]}}));
+        assert_eq!(
+            told(&usage("", "pods", &pod, 0)),
+            "count/pods=1,pods=1,requests.deviceclass.resource.kubernetes.io/gpu=1"
+        );
+        let quota =
+            object(json!({"spec": {"hard": {"gpu.deviceclass.resource.k8s.io/devices": "1"}}}));
+        assert!(is_counted(&quota, "resource.k8s.io", "resourceclaims"));
+        assert!(!is_counted(&quota, "", "pods"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{complain, immutable, items, one_of, require};
 use crate::look::{Look, spec, status};
+use crate::quota::is_foreign;
 
 /// ResourceClaim.
 pub(crate) fn claim(object: &Object, errors: &mut ErrorList) {
@@ -35,6 +36,13 @@ pub(crate) fn class(object: &Object, errors: &mut ErrorList) {
     bounded(spec, "config", REQUESTS_MAX, &path, errors);
     for (path, config) in items(spec, "config", &path) {
         opaque(config, &path, errors);
+    }
+    let resource = spec.text("extendedResourceName");
+    let named = spec.has("extendedResourceName");
+    if named && !(is_foreign(resource) && names::is_qualified_name(resource).is_empty()) {
+        let path = path.child("extendedResourceName");
+        let detail = "must be a valid extended resource name";
+        errors.push(FieldError::invalid(&path, resource, detail));
     }
 }
 

@@ -734,6 +734,27 @@ fn claims_of_devices_name_what_there_is() {
             "spec": {"selectors": [selector]}}),
         )
     };
+    let stands_for = |resource: &str| {
+        errors(
+            json!({"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "c"},
+            "spec": {"extendedResourceName": resource}}),
+        )
+    };
+    assert_eq!(stands_for("example.com/gpu"), none());
+    for wrong in [
+        "gpu",
+        "kubernetes.io/gpu",
+        "requests.example.com/gpu",
+        "example.com/g p u",
+    ] {
+        let words = "must be a valid extended resource name";
+        assert_eq!(
+            stands_for(wrong),
+            [format!(
+                "spec.extendedResourceName: Invalid value: {wrong:?}: {words}"
+            )]
+        );
+    }
     let fine = json!({"cel": {"expression": "device.driver == 'x' && device.attributes['x'].big"}});
     assert_eq!(selected(fine), none());
     assert_eq!(
