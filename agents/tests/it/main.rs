@@ -6,6 +6,7 @@ mod bad_input;
 mod bindings;
 mod cluster;
 mod cron_jobs;
+mod extended_resources;
 mod extenders;
 mod figures;
 mod garbage;
