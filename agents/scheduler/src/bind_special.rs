@@ -49,7 +49,7 @@ pub(crate) async fn bind_special(
     match finish(client, feed, writers, pod, special, step, &made).await {
         Ok(claim) => Ok(Some(claim)),
         Err(words) => {
-            delete_special(client, &made).await;
+            give_back(client, pod, &made).await;
             Err(words)
         }
     }
@@ -115,10 +115,17 @@ fn status(pod: &Pod, special: &SpecialClaim, claim: &str) -> Value {
     })
 }
 
-/// The pod is not bound: its claim goes, and gives back what it has. One that cannot be deleted now is found when the pod is decided
-/// about again.
-pub(crate) async fn delete_special(client: &Client, claim: &DeviceClaim) {
+/// The pod is not bound: its status names no claim any more, and the claim goes and gives back what it has. One that cannot be deleted
+/// now is found when the pod is decided about again.
+pub(crate) async fn give_back(client: &Client, pod: &Pod, claim: &DeviceClaim) {
     let (namespace, name) = (&claim.namespace, &claim.name);
+    let none =
+        json!({"metadata": {"uid": pod.uid}, "status": {"extendedResourceClaimStatus": null}});
+    if let Err(error) = report(client, pod, &none).await
+        && !error.is_not_found()
+    {
+        tracing::warn!(namespace, name, %error, "a pod could not be told that it has no claim any more");
+    }
     for _ in 0..ATTEMPTS {
         match delete_once(client, claim).await {
             Err(error) if error.is_conflict() => {}
