@@ -363,6 +363,33 @@ mod tests {
     }
 
     #[test]
+    fn of_a_bound_pod_the_devices_that_it_got_by_the_name_of_a_resource_count_as_free() {
+        use crate::devices::extended::tests::{gpu_class, made};
+        use crate::devices::testing::{allocated, cards};
+        use agent_runtime::resource_ref::{DEVICE_CLASSES, RESOURCE_CLAIMS, RESOURCE_SLICES};
+        let mut asking = pod("p", "1", "b");
+        let gpu = json!({"example.com/gpu": "1"});
+        asking["spec"]["containers"][0]["resources"]["requests"] = gpu;
+        let mut claim = made("m", "p");
+        claim["status"] = allocated("m", "b", "x", &["p"])["status"].clone();
+        let objects = [
+            (NODES, node("a", "4")),
+            (NODES, node("b", "4")),
+            (DEVICE_CLASSES, gpu_class()),
+            (RESOURCE_SLICES, cards("b", &["x"])),
+            (RESOURCE_CLAIMS, claim.clone()),
+        ];
+        let told = picture(&objects).explain(&asking).unwrap();
+        assert_eq!((told.best, told.message), (vec!["b".to_string()], None));
+        // To another pod the device is taken.
+        asking["metadata"]["uid"] = json!("q");
+        let told = picture(&objects).explain(&asking).unwrap();
+        let message = told.message.unwrap();
+        let words = "0/2 nodes are available: 2 cannot allocate all claims.";
+        assert!(message.starts_with(words), "{message}");
+    }
+
+    #[test]
     fn every_filter_and_every_score_is_told_for_every_node() {
         let mut cordoned = node("b", "1");
         cordoned["spec"] = json!({"unschedulable": true});

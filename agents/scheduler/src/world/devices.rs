@@ -280,4 +280,28 @@ mod tests {
         assert!(world.pop(60_000).is_some());
         assert!(matches!(decide(&world, &second), Decision::Bind { .. }));
     }
+
+    #[test]
+    fn a_pod_is_woken_when_the_claim_that_was_left_of_it_is_gone() {
+        use crate::devices::extended::LEFT_OVER;
+        use crate::devices::extended::tests::made;
+        let mut world = world();
+        put(&mut world, &made("m", "p"), 0);
+        let requests = json!({"deviceclass.resource.kubernetes.io/card": "1"});
+        let asking = Arc::new(Pod::compile(&json!({
+            "metadata": {"name": "p", "namespace": "default", "uid": "p"},
+            "spec": {"containers": [{"name": "c", "resources": {"requests": requests}}]}})));
+        world.set_pod(key("p"), Some(asking.clone()), 0);
+        let decide =
+            |world: &World| schedule(&asking, &world.snapshot, &Profile::default(), 0, &mut |_| 0);
+        let queued = world.pop(0).unwrap();
+        let Decision::Unschedulable(diagnosis) = decide(&world) else {
+            panic!("the claim is still there")
+        };
+        assert_eq!(diagnosis.for_all.as_deref(), Some(LEFT_OVER));
+        world.queue.park(queued, diagnosis.plugins, 0);
+        world.set_device_claim(key("m"), None, 20_000);
+        assert!(world.pop(20_000).is_some());
+        assert!(matches!(decide(&world), Decision::Bind { .. }));
+    }
 }

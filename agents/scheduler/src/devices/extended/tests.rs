@@ -23,7 +23,7 @@ fn asking(amounts: Value) -> Value {
 }
 
 /// A claim that was made for the pod of this uid.
-fn made(name: &str, uid: &str) -> Value {
+pub(crate) fn made(name: &str, uid: &str) -> Value {
     json!({"kind": "ResourceClaim", "metadata": {"name": name, "namespace": "default", "uid": name, "resourceVersion": "1",
         "annotations": {ANNOTATION: "true"}, "ownerReferences": [{"kind": "Pod", "uid": uid, "controller": true}]}})
 }
