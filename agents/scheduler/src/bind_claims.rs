@@ -4,9 +4,11 @@
 //! A claim is read right before it is written, and written only as it was read: what has happened since the decision is found
 //! out, and who came in between is not overwritten. What to write next is a pure question about the claim as it is.
 
+use crate::bind_special::bind_special;
 use crate::devices::claim::DeviceClaim;
 use crate::devices::extended::UNMADE;
 use crate::devices::{ClaimPlan, ClaimStep};
+use crate::feed::Feed;
 use crate::object::{Pod, text};
 use crate::resources::items;
 use crate::write::bounded;
@@ -38,6 +40,7 @@ enum Next {
 /// Writes the plan. The error is in the words of the event; `written` has what was written all the same.
 pub(crate) async fn bind_claims(
     client: &Client,
+    feed: &Feed,
     writers: &Semaphore,
     turns: &Turns,
     pod: &Pod,
@@ -57,6 +60,7 @@ pub(crate) async fn bind_claims(
         turns.leave(uid);
         written.push(Arc::new(DeviceClaim::compile(&bound?)));
     }
+    written.extend(bind_special(client, feed, writers, pod, plan).await?);
     Ok(())
 }
 

@@ -29,7 +29,6 @@ pub(crate) async fn bind_special(
     feed: &Feed,
     writers: &Semaphore,
     pod: &Pod,
-    node: &str,
     plan: &ClaimPlan,
 ) -> Result<Option<Arc<DeviceClaim>>, String> {
     let Some(special) = &plan.special else {
@@ -38,7 +37,7 @@ pub(crate) async fn bind_special(
     let mut steps = plan.steps.iter();
     let step = steps.find(|step| step.claim.name == UNMADE && step.gets.is_some());
     let Some(step) = step else {
-        return Err(format!("extended resource claim not found for node {node}"));
+        return Err("extended resource claim not found for the node".into());
     };
     let made = {
         let Ok(_turn) = writers.acquire().await else {

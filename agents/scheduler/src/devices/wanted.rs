@@ -203,7 +203,8 @@ impl<'a> Wanted<'a> {
         let allotted = allotted.unwrap_or_default();
         let mut allotted = allotted.into_iter();
         let mut steps: Vec<ClaimStep> = Vec::new();
-        for claim in &self.claims {
+        let made = special.as_ref().map(|special| &special.claim);
+        for claim in self.claims.iter().copied().chain(made) {
             if steps.iter().any(|step| step.claim.uid == claim.uid) {
                 continue;
             }
@@ -216,14 +217,8 @@ impl<'a> Wanted<'a> {
                 None => allotted.next().map(|a| a.with_shares(host::random)),
             };
             steps.push(ClaimStep {
-                claim: (*claim).clone(),
+                claim: claim.clone(),
                 gets,
-            });
-        }
-        if let Some(special) = &special {
-            steps.push(ClaimStep {
-                claim: special.claim.clone(),
-                gets: allotted.next().map(|a| (a.json, a.allocation)),
             });
         }
         ClaimPlan { steps, special }
