@@ -2,8 +2,8 @@
 //!
 //! What Go's typed decoding does on the way is done here too, so that an object looks the same
 //! whichever way it came: unknown fields are dropped (and reported), values of the wrong type are
-//! refused, nulls and the zero values of `omitempty` fields vanish, quantities and times are
-//! written canonically.
+//! refused, nulls and the zero values of `omitempty` fields vanish, fields that Go never omits are
+//! there (`lastProbeTime: null`), quantities and times are written canonically.
 
 mod custom;
 mod json_text;
@@ -401,7 +401,10 @@ impl Walk<'_> {
                 return false;
             };
             if value.is_null() {
-                return false;
+                return field.unset.as_ref().is_some_and(|unset| {
+                    value.clone_from(unset);
+                    true
+                });
             }
             let place = Place {
                 owner: ty,
@@ -409,8 +412,10 @@ impl Walk<'_> {
                 trail: &here,
             };
             outcome = self.field(place, value);
-            !(value.is_null() || field.omit_empty && is_zero(value))
+            let is_unset = value.is_null() && field.unset.is_none();
+            !(is_unset || field.omit_empty && is_zero(value))
         });
+        write_unset(ty, map);
         outcome
     }
 
@@ -607,6 +612,15 @@ fn duration_text(text: &mut String) -> Checked {
     Ok(())
 }
 
+/// Enters the fields of an object that are written even where nobody has set them. Few types have any.
+fn write_unset(ty: &Type, map: &mut Map<String, Value>) {
+    for (name, value) in ty.unset() {
+        if !map.contains_key(name) {
+            map.insert(name.to_owned(), value.clone());
+        }
+    }
+}
+
 fn zero_of(element: Element) -> Value {
     match element {
         Element::String | Element::Bytes => "".into(),
@@ -615,7 +629,12 @@ fn zero_of(element: Element) -> Value {
         Element::Int32 | Element::Int64 | Element::Double => 0.into(),
         Element::StringList | Element::Verbs => Value::Null,
         Element::Message(id) => match type_by_id(id).form {
-            Form::Object | Form::RawExtension | Form::FieldsV1 => Value::Object(Map::new()),
+            Form::Object => {
+                let mut zero = Map::new();
+                write_unset(type_by_id(id), &mut zero);
+                Value::Object(zero)
+            }
+            Form::RawExtension | Form::FieldsV1 => Value::Object(Map::new()),
             Form::Quantity => "0".into(),
             Form::IntOrString => 0.into(),
             _ => Value::Null,

@@ -82,6 +82,8 @@ pub struct Type {
     pub(crate) message: Message,
     /// Which of `fields` have something [`Field::implied`].
     implied: Vec<usize>,
+    /// Which of `fields` have something [`Field::unset`].
+    unset: Vec<usize>,
 }
 
 /// Around an element.
@@ -158,6 +160,9 @@ pub struct Field {
     /// is not behind a pointer, or the zero of a field that is always written. Server-side apply
     /// does not count it as added when it is set.
     pub implied: Option<Value>,
+    /// What is written where nobody has set the field, since Go does not omit it: null for a time that is in its owner. `None`
+    /// for all others, which are absent then.
+    pub unset: Option<Value>,
     pub list_type: Option<ListType>,
     pub list_keys: Vec<&'static str>,
     pub map_type: Option<MapType>,
@@ -195,6 +200,14 @@ impl Type {
             let field = &self.fields[*i];
             let value = field.implied.as_ref();
             (field.name, value.expect("it was chosen for that"))
+        })
+    }
+
+    /// The fields that are written even where nobody has set them, each with what is written then.
+    pub(crate) fn unset(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.unset.iter().filter_map(|i| {
+            let field = &self.fields[*i];
+            Some((field.name, field.unset.as_ref()?))
         })
     }
 
@@ -344,6 +357,11 @@ mod tests {
                         .implied
                         .as_ref()
                         .is_none_or(|v| parts(v) == 0 && !v.is_array()),
+                    "{at}"
+                );
+                // What is written of it is what it counts as, so that nobody comes to own it by writing it.
+                assert!(
+                    field.unset.is_none() || field.unset == field.implied && !field.omit_empty,
                     "{at}"
                 );
                 let shorter = &field.name[..field.name.len() - 1];

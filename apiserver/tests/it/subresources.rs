@@ -121,6 +121,14 @@ async fn binding_happens_once() {
     let bound = server.get(&format!("{PODS}/p")).await.ok();
     assert_eq!(bound["spec"]["nodeName"], "n1");
     assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
+    let never = bound["status"]["conditions"][0].get("lastProbeTime");
+    assert_eq!(never, Some(&serde_json::Value::Null), "as Go writes it");
+    // What is read and written back is the same object.
+    let again = server.put(&format!("{PODS}/p"), bound.clone()).await.ok();
+    assert_eq!(
+        again["metadata"]["resourceVersion"],
+        bound["metadata"]["resourceVersion"]
+    );
     let by_node = server
         .get(&format!("{PODS}?fieldSelector=spec.nodeName%3Dn1"))
         .await

@@ -172,6 +172,11 @@ pub(crate) fn service_create(object: &mut Object) {
     drop_by_type(object, None);
 }
 
+/// An ingress with no addresses yet.
+pub(crate) fn ingress_create(object: &mut Object) {
+    object.set(&["status"], json!({"loadBalancer": {}}));
+}
+
 /// Allocated values that an update left out are those of the stored service.
 pub(crate) fn service_update(new: &mut Object, old: &Object) {
     let needs_address = |object: &Object| object.at("spec").text("type") != "ExternalName";

@@ -25,6 +25,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         short_names: &["ing"],
         subresources: &[status("Ingress")],
         generation: Some(&["spec"]),
+        on_create: defaults::prepare::ingress_create,
         columns: table::network::INGRESS,
         cells: table::network::ingress,
         check: validate::network::ingress,

@@ -221,7 +221,14 @@ impl Operation<'_> {
         let mut gone = with_parents(schema, fields(schema, &merged));
         gone.subtract(&with_parents(schema, fields(schema, &pruned)));
         let kept = remove(schema, &merged, &gone.intersection(&last));
-        convert_one(kept, last_version, who.api_version)
+        let kept = convert_one(kept, last_version, who.api_version)?;
+        match self.schema {
+            // Fields that are always written come back, with nothing in them.
+            Schema::BuiltIn(_) => decode::value(self.schema, kept, FieldValidation::Ignore)
+                .map(|decoded| decoded.value)
+                .map_err(|error| ApplyError::Misfit(error.to_string())),
+            Schema::Custom(_) | Schema::Any => Ok(kept),
+        }
     }
 
     /// With the annotation of client-side apply kept up.

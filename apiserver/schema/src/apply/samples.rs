@@ -445,6 +445,30 @@ fn other_doors_own_other_fields() {
 }
 
 #[test]
+fn a_time_that_is_applied_no_longer_is_null() {
+    let status = Who {
+        subresource: "status",
+        reset: &[&["spec"]],
+        ..who("controller", "2026-01-01T00:00:05Z")
+    };
+    let live = applied(&nothing(), &config(json!({"replicas": 1})), "one");
+    let mut wanted = config(json!({"replicas": 1}));
+    wanted["status"] = json!({"conditions": [
+        {"type": "Available", "status": "True", "lastUpdateTime": "2026-01-01T00:00:00Z"}]});
+    let live = apply(deployment(), &live, &wanted, &status, false).unwrap();
+    assert_eq!(
+        live["status"]["conditions"],
+        json!([{"type": "Available", "status": "True", "lastUpdateTime": "2026-01-01T00:00:00Z", "lastTransitionTime": null}])
+    );
+    wanted["status"] = json!({"conditions": [{"type": "Available", "status": "True"}]});
+    let live = apply(deployment(), &live, &wanted, &status, false).unwrap();
+    assert_eq!(
+        live["status"]["conditions"],
+        json!([{"type": "Available", "status": "True", "lastUpdateTime": null, "lastTransitionTime": null}])
+    );
+}
+
+#[test]
 fn what_nobody_was_entered_for_was_there_before() {
     let mut live = config(json!({"replicas": 1, "template": {"spec": {"hostPID": true}}}));
     live["metadata"]["uid"] = "u".into();

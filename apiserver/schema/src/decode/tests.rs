@@ -142,6 +142,45 @@ fn values_are_made_canonical() {
 }
 
 #[test]
+fn what_go_never_omits_is_there_by_whatever_way_it_came() {
+    let ty = type_of("", "v1", "Pod").unwrap();
+    let decoded = json!({"status": {"conditions": [
+        {"type": "Ready", "status": "True", "lastProbeTime": null, "lastTransitionTime": null}],
+        "containerStatuses": [{"name": "c", "state": {"running": {"startedAt": null}}}]}});
+    for condition in [
+        json!({"type": "Ready", "status": "True"}),
+        json!({"type": "Ready", "status": "True", "lastProbeTime": null, "lastTransitionTime": null}),
+        json!({"type": "Ready", "status": "True", "lastProbeTime": "0001-01-01T00:00:00Z"}),
+    ] {
+        let body = json!({"status": {"conditions": [condition],
+            "containerStatuses": [{"name": "c", "state": {"running": {}}}]}});
+        assert_eq!(strict(Some(ty), &body).as_ref(), Ok(&decoded), "{body}");
+    }
+    let text = "status:\n  conditions:\n  - {type: Ready, status: 'True'}\n  containerStatuses:\n  - {name: c, state: {running: {}}}\n";
+    let from_yaml = yaml(ty, text.as_bytes(), FieldValidation::Strict).unwrap();
+    assert_eq!(from_yaml.value, decoded);
+    let raw = crate::protobuf::encode_message(ty, &decoded).unwrap();
+    let from_protobuf = crate::protobuf::decode_message(ty, &raw).unwrap();
+    assert_eq!(from_protobuf, decoded);
+    // Not the times behind a pointer, nor those of metadata, which Go omits.
+    let body = json!({"metadata": {"creationTimestamp": null, "deletionTimestamp": null}, "status": {"startTime": null}});
+    assert_eq!(
+        strict(Some(ty), &body),
+        Ok(json!({"metadata": {}, "status": {}}))
+    );
+    assert_eq!(
+        strict(
+            type_of("", "v1", "Event"),
+            &json!({"reportingComponent": null, "source": null})
+        ),
+        Ok(
+            json!({"source": {}, "firstTimestamp": null, "lastTimestamp": null, "eventTime": null,
+            "reportingComponent": "", "reportingInstance": ""})
+        )
+    );
+}
+
+#[test]
 fn special_forms() {
     let service = json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}, {"port": 0, "targetPort": 0}]}});
     assert_eq!(

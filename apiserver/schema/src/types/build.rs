@@ -41,6 +41,7 @@ struct DraftField {
     keep: bool,
     absent: bool,
     by_value: bool,
+    written: bool,
     enumeration: Vec<&'static str>,
 }
 
@@ -99,6 +100,7 @@ impl Builder {
                 ["pointer", name, fields @ ..] => self.mark(name, fields, |f| f.pointer = true),
                 ["keep", name, fields @ ..] => self.mark(name, fields, |f| f.keep = true),
                 ["value", name, fields @ ..] => self.mark(name, fields, |f| f.by_value = true),
+                ["written", name, fields @ ..] => self.mark(name, fields, |f| f.written = true),
                 ["absent", name, fields @ ..] => self.mark(name, fields, |f| f.absent = true),
                 ["enum", path, values @ ..] => {
                     let (name, field) = path.rsplit_once('.').expect("enum type.field");
@@ -168,9 +170,12 @@ impl Builder {
             .map(|f| self.finish_field(draft, f, descriptions))
             .collect();
         fields.sort_by_key(|f| f.name);
-        let implied = fields.iter().enumerate();
-        let implied = implied.filter(|(_, field)| field.implied.is_some());
-        let implied = implied.map(|(i, _)| i).collect();
+        let positions = |has: fn(&Field) -> bool| -> Vec<usize> {
+            let chosen = fields.iter().enumerate().filter(|(_, field)| has(field));
+            chosen.map(|(i, _)| i).collect()
+        };
+        let implied = positions(|field| field.implied.is_some());
+        let unset = positions(|field| field.unset.is_some());
         let mut message = Message::default();
         for (i, field) in fields
             .iter()
@@ -191,6 +196,7 @@ impl Builder {
             fields,
             message,
             implied,
+            unset,
         }
     }
 
@@ -223,16 +229,19 @@ impl Builder {
         let of_kind = owner_is_kind && matches!(draft.name, "metadata" | "spec" | "status");
         let own_key = format!("{owner}.{}", draft.name);
         let shared_key = format!("*.{}", draft.name);
+        let unset = draft.written.then(|| unset(ty, form_of(draft.ty)));
         let described = descriptions.get(own_key.as_str()).copied();
         Field {
             name: draft.name,
             ty,
             required,
-            omit_empty: draft.absent || !(required || draft.pointer || draft.keep || is_message),
-            implied: match is_object {
+            omit_empty: draft.absent
+                || !(required || draft.pointer || draft.keep || draft.written || is_message),
+            implied: unset.clone().or_else(|| match is_object {
                 true => (required || of_kind || draft.by_value).then(|| Map::new().into()),
                 false => required.then(|| always_written(ty)).flatten(),
-            },
+            }),
+            unset,
             list_type,
             list_keys,
             map_type: match attribute("map") {
@@ -300,6 +309,7 @@ impl DraftField {
             keep: false,
             absent: false,
             by_value: false,
+            written: false,
             enumeration: Vec::new(),
         }
     }
@@ -314,6 +324,15 @@ fn always_written(ty: FieldType) -> Option<Value> {
         (Container::One, Element::Bool) => Some(false.into()),
         (Container::One, Element::Int32 | Element::Int64) => Some(0.into()),
         (Container::One, _) => None,
+    }
+}
+
+/// What Go writes for a field that it never omits, where nobody has set it.
+fn unset(ty: FieldType, form: Form) -> Value {
+    match (ty.container, ty.element, form) {
+        (Container::One, Element::Message(_), Form::Object) => Map::new().into(),
+        (Container::One, Element::Message(_), _) => Value::Null,
+        _ => always_written(ty).expect("a field with a zero that can be written"),
     }
 }
 

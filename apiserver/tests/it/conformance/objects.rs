@@ -306,6 +306,36 @@ async fn accounts_may_refuse_that_their_token_is_mounted() {
 }
 
 #[tokio::test]
+async fn events_and_conditions_have_the_fields_that_go_never_omits() {
+    let server = ready().await;
+    let events = "/api/v1/namespaces/default/events";
+    let event = json!({"metadata": {"name": "bare"}, "reason": "Test", "message": "m", "type": "Normal",
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}});
+    let dry_run = format!("{events}?dryRun=All");
+    let dry = server.post(&dry_run, event.clone()).await.ok();
+    let made = server.post(events, event).await.ok();
+    for event in [&dry, &made] {
+        for field in ["eventTime", "firstTimestamp", "lastTimestamp"] {
+            assert_eq!(event.get(field), Some(&Value::Null), "{field}");
+        }
+        assert_eq!(event["source"], json!({}));
+        for field in ["reportingComponent", "reportingInstance"] {
+            assert_eq!(event[field], "", "{field}");
+        }
+    }
+    // A patch takes a time away, and null is what is left of it.
+    let uri = format!("{events}/bare");
+    for (time, expected) in [
+        (json!("2026-01-01T00:00:00Z"), json!("2026-01-01T00:00:00Z")),
+        (Value::Null, Value::Null),
+    ] {
+        let patched = server.patch(&uri, MERGE, json!({"lastTimestamp": time}));
+        let patched = patched.await.ok();
+        assert_eq!(patched.get("lastTimestamp"), Some(&expected));
+    }
+}
+
+#[tokio::test]
 async fn an_event_of_either_group_is_the_same_event() {
     let server = ready().await;
     let core = "/api/v1/namespaces/default/events";
