@@ -87,6 +87,8 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
     let (holds, text) = encryption.read()?;
     let (auditing, audit_log) = audit_log::of(&args.audit)?;
 
+    apiserver::check_service_cidr(&args.service_cidr, advertise.ip())
+        .map_err(|error| anyhow!("--service-cidr: {error}"))?;
     let signing = Signing::by(args.controllers.signing_pair(&args.pki_dir)?);
     let options =
         args.controllers

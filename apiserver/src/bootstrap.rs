@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::managed::{self, Owner, Versions};
 use crate::negotiate::Output;
 use crate::request::{Query, RequestInfo};
-use crate::service_allocation::{self, Range};
+use crate::service_allocation::{self, OwnRanges};
 use crate::status::{ApiError, ApiResult};
 use crate::verbs::{create, update};
 use crate::write::{Extra, Step};
@@ -57,8 +57,8 @@ pub(crate) async fn run(server: Arc<ApiServer>) {
 async fn keep_service_range(server: &Arc<ApiServer>) {
     loop {
         tokio::time::sleep(RANGE_EVERY).await;
-        let kept = match own_range(server) {
-            Ok(range) => ensure_service_range(server, &range).await,
+        let kept = match service_allocation::own_ranges(server) {
+            Ok(ranges) => ensure_service_range(server, &ranges).await,
             Err(error) => Err(error),
         };
         if let Err(error) = kept {
@@ -66,11 +66,6 @@ async fn keep_service_range(server: &Arc<ApiServer>) {
             tracing::debug!(message, "the range of services is put right later");
         }
     }
-}
-
-fn own_range(server: &ApiServer) -> ApiResult<Range> {
-    Range::parse(&server.config.service_cidr)
-        .ok_or_else(|| ApiError::internal("the service address range is not usable"))
 }
 
 /// A request of the server to itself. Policies and webhooks of the cluster are not asked about it: one that runs in the
@@ -115,9 +110,9 @@ async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
     }
     tell_authorities(server).await?;
     let services = resources::find("", "v1", "services").ok_or_else(ApiError::no_such_resource)?;
-    let range = own_range(server)?;
-    ensure_service_range(server, &range).await?;
-    let address = range.first();
+    let ranges = service_allocation::own_ranges(server)?;
+    ensure_service_range(server, &ranges).await?;
+    let address = ranges.first();
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {
@@ -132,26 +127,50 @@ async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
     ensure(server, services, object(service)?).await
 }
 
-/// The `kubernetes` ServiceCIDR: where the addresses of services come from. One that names another range than this server
-/// has is left to whoever wrote it.
-async fn ensure_service_range(server: &Arc<ApiServer>, range: &Range) -> ApiResult<()> {
+/// Whether the `kubernetes` ServiceCIDR is of a cluster that has its second family since: its block is the first of two.
+fn lacks_second(present: &Object, cidrs: &Value) -> bool {
+    let listed = present.get_array(&["spec", "cidrs"]).map(Vec::as_slice);
+    let wanted = cidrs.as_array().map(Vec::as_slice);
+    let (Some([only]), Some([first, _])) = (listed, wanted) else {
+        return false;
+    };
+    only == first && present.deletion_timestamp().is_none()
+}
+
+/// The `kubernetes` ServiceCIDR: where the addresses of services come from. It gets a second block as in Kubernetes; one that
+/// names another range than this server has is left to whoever wrote it.
+async fn ensure_service_range(server: &Arc<ApiServer>, ranges: &OwnRanges) -> ApiResult<()> {
     let kind = resources::find("networking.k8s.io", "v1", "servicecidrs")
         .ok_or_else(ApiError::no_such_resource)?;
-    let cidrs = json!([range.cidr()]);
+    let cidrs = json!(ranges.cidrs());
     let wanted = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
         "metadata": { "name": "kubernetes" }, "spec": { "cidrs": cidrs }
     });
     ensure(server, kind, object(wanted)?).await?;
+    let present = || {
+        let entry = server
+            .world
+            .get(&kind.group, &kind.plural, "", "kubernetes");
+        entry.map(|entry| entry.object())
+    };
+    if present().is_some_and(|present| lacks_second(&present, &cidrs)) {
+        let context = internal(server, kind, "", "kubernetes");
+        let mut make = |old: &Object, _: &Versions<'_>| {
+            let mut new = old.clone();
+            if lacks_second(old, &cidrs) {
+                new.set(&["spec", "cidrs"], cidrs.clone());
+            }
+            Ok(new)
+        };
+        update::apply(&context, kind, "", false, SERVER, &mut make).await?;
+    }
     let is_settled = |present: &Object| {
         present.condition("Ready").is_some()
             || present.deletion_timestamp().is_some()
             || present.get(&["spec", "cidrs"]) != Some(&cidrs)
     };
-    let present = server
-        .world
-        .get(&kind.group, &kind.plural, "", "kubernetes");
-    if present.is_some_and(|entry| is_settled(&entry.object())) {
+    if present().is_some_and(|present| is_settled(&present)) {
         return Ok(());
     }
     let context = internal(server, kind, "", "kubernetes");

@@ -59,7 +59,8 @@ pub struct Config {
     /// Where this member's API can be reached from nodes and pods.
     pub advertise_address: IpAddr,
     pub advertise_port: u16,
-    /// Addresses of Services, `a.b.c.d/n`.
+    /// Addresses of Services: a block, or one of each family, separated by a comma, first that of Services that ask for none
+    /// ([`check_service_cidr`](crate::check_service_cidr)).
     pub service_cidr: String,
     /// First and last node port.
     pub node_ports: (u16, u16),

@@ -95,6 +95,7 @@ pub use config::{
 };
 pub use encryption::{Encryption, EncryptionError};
 pub use serve::{ServeLimits, serve_tls};
+pub use service_allocation::check_service_cidr;
 
 /// One API server over one member of the store. Shared by its router and its background tasks.
 pub struct ApiServer {

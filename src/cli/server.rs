@@ -83,7 +83,8 @@ pub(crate) struct ServerArgs {
     /// watches that were away. It takes room on the disk; the same for all members
     #[arg(long, value_name = "MINUTES", env = "KONTIKI_HISTORY_MINUTES", default_value_t = apiserver::HISTORY.as_secs() / 60, value_parser = clap::value_parser!(u64).range(1..=525_600))]
     pub(crate) history_minutes: u64,
-    /// Addresses for Services
+    /// Addresses for Services: a block, or one of IPv4 and one of IPv6, separated by a comma, first that of Services that ask
+    /// for no family
     #[arg(long, value_name = "CIDR", env = "KONTIKI_SERVICE_CIDR", default_value = SERVICE_CIDR)]
     pub(crate) service_cidr: String,
     /// DNS domain of the cluster

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 pub(crate) use addresses::keep;
 use families::Family;
-pub(crate) use range::Range;
+pub(crate) use range::OwnRanges;
 use range::{DRAWS, Ranges};
 
 use crate::ApiServer;
@@ -258,9 +258,23 @@ async fn exists(server: &ApiServer, key: String) -> ApiResult<bool> {
     Ok(server.store.range(request).await?.body.count > 0)
 }
 
+/// Whether a text can be [`Config::service_cidr`](crate::Config::service_cidr) of a server that is advertised at an address.
+///
+/// # Errors
+/// What is wrong with it, for whoever wrote it.
+pub fn check_service_cidr(text: &str, advertised: IpAddr) -> Result<(), String> {
+    OwnRanges::parse(text)?.check_advertised(advertised)
+}
+
+/// The blocks that this server was started with.
+pub(crate) fn own_ranges(server: &ApiServer) -> ApiResult<OwnRanges> {
+    OwnRanges::parse(&server.config.service_cidr).map_err(|error| {
+        ApiError::internal(format!("the service address range is not usable: {error}"))
+    })
+}
+
 fn ranges(server: &ApiServer) -> ApiResult<Ranges> {
-    let own = Range::parse(&server.config.service_cidr)
-        .ok_or_else(|| ApiError::internal("the service address range is not usable"))?;
+    let own = own_ranges(server)?;
     let told = server.world.list("networking.k8s.io", "servicecidrs", "");
     let told: Vec<Object> = told.iter().map(|entry| entry.object()).collect();
     Ok(Ranges::of(own, told.iter()))
@@ -509,7 +523,7 @@ mod tests {
 
     #[test]
     fn an_address_that_is_asked_for_is_of_the_range_and_free_whichever_field_has_it() {
-        let range = Range::parse("10.96.0.0/28").unwrap();
+        let range = OwnRanges::parse("10.96.0.0/28").unwrap();
         let ranges = Ranges::of(range, std::iter::empty());
         let taken = Taken {
             addresses: BTreeSet::from(["10.96.0.3".parse().unwrap()]),
@@ -539,7 +553,7 @@ mod tests {
 
     #[test]
     fn each_family_has_an_address_in_its_order_and_an_update_adds_what_lacks() {
-        let own = Range::parse("10.96.0.0/28").unwrap();
+        let own = OwnRanges::parse("10.96.0.0/28").unwrap();
         let more = json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["fd00::/112", "10.96.0.0/28"]}});
         let more = [Object::new(more).unwrap()];
         let ranges = Ranges::of(own, more.iter());

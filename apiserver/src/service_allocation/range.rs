@@ -13,21 +13,20 @@ pub(super) const DRAWS: usize = 32;
 
 /// A block of addresses for Services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
+pub(super) struct Range {
     family: Family,
     base: u128,
     size: u128,
 }
 
 impl Range {
-    /// None where the text is no IPv4 block with room for at least two addresses.
-    pub(crate) fn parse(cidr: &str) -> Option<Range> {
-        let range = Range::read(cidr, 8)?;
-        (range.family == Family::V4).then_some(range)
+    /// None where the text is no block with room for at least two addresses, or one larger than a server is started with.
+    fn parse(cidr: &str) -> Option<Range> {
+        Range::read(cidr, 8)
     }
 
-    /// The same of a block that somebody has added, which may be larger, or of IPv6.
-    pub(super) fn added(cidr: &str) -> Option<Range> {
+    /// The same of a block that somebody has added, which may be larger.
+    fn added(cidr: &str) -> Option<Range> {
         Range::read(cidr, 1)
     }
 
@@ -50,7 +49,7 @@ impl Range {
     }
 
     /// The range as text, without bits of an address in it.
-    pub(crate) fn cidr(&self) -> String {
+    fn cidr(&self) -> String {
         let width = match self.family {
             Family::V4 => 32,
             Family::V6 => 128,
@@ -59,8 +58,8 @@ impl Range {
         format!("{}/{bits}", self.at(0))
     }
 
-    /// The address of the `kubernetes` Service.
-    pub(crate) fn first(&self) -> IpAddr {
+    /// The address of the `kubernetes` Service, where it is of this block.
+    fn first(&self) -> IpAddr {
         self.at(1)
     }
 
@@ -119,18 +118,85 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
+/// The blocks that a server is started with: one, or one of each family, first that of Services that ask for no family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OwnRanges {
+    primary: Range,
+    secondary: Option<Range>,
+}
+
+impl OwnRanges {
+    /// Reads blocks that are separated by a comma. The error says what is wrong with them.
+    pub(crate) fn parse(text: &str) -> Result<OwnRanges, String> {
+        let blocks: Vec<&str> = text.split(',').map(str::trim).collect();
+        let read = |cidr: &str| {
+            let limits = "a block of addresses for Services is of IPv4 from /8 to /30, or of IPv6 from /64 to /126";
+            Range::parse(cidr).ok_or_else(|| format!("`{cidr}`: {limits}"))
+        };
+        match blocks[..] {
+            [only] => Ok(OwnRanges {
+                primary: read(only)?,
+                secondary: None,
+            }),
+            [first, second] => {
+                let (primary, secondary) = (read(first)?, read(second)?);
+                if primary.family == secondary.family {
+                    let family = primary.family.name();
+                    return Err(format!(
+                        "`{first}` and `{second}` are both of {family}: of two blocks one is of IPv4 and one of IPv6"
+                    ));
+                }
+                Ok(OwnRanges {
+                    primary,
+                    secondary: Some(secondary),
+                })
+            }
+            _ => Err(format!(
+                "at most two blocks, one of IPv4 and one of IPv6, not {}",
+                blocks.len()
+            )),
+        }
+    }
+
+    /// Whether the `kubernetes` Service, whose address is of the first block, can lead to a server at this address: the
+    /// endpoints of a Service are of its families. Servers at an address of IPv6 were never refused.
+    pub(crate) fn check_advertised(&self, address: IpAddr) -> Result<(), String> {
+        if self.primary.family == Family::V6 && address.is_ipv4() {
+            let cidr = self.primary.cidr();
+            return Err(format!(
+                "the first block, `{cidr}`, is of IPv6, but the API is advertised at {address}: the first block is of that address's family"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The address of the `kubernetes` Service.
+    pub(crate) fn first(&self) -> IpAddr {
+        self.primary.first()
+    }
+
+    /// The blocks as texts, without bits of an address in them.
+    pub(crate) fn cidrs(&self) -> Vec<String> {
+        self.all().map(|range| range.cidr()).collect()
+    }
+
+    fn all(self) -> impl Iterator<Item = Range> {
+        std::iter::once(self.primary).chain(self.secondary)
+    }
+}
+
 /// All blocks in which Services may have addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ranges {
-    /// The one that the server was started with.
+    /// The first one that the server was started with.
     own: Range,
     /// Those of the ServiceCIDRs that are ready.
     ready: Vec<Range>,
 }
 
 impl Ranges {
-    /// A cluster has its own block as a ServiceCIDR, too; until that is there it counts without.
-    pub(super) fn of<'a>(own: Range, objects: impl Iterator<Item = &'a Object>) -> Ranges {
+    /// A cluster has its own blocks as a ServiceCIDR, too; until that is there they count without.
+    pub(super) fn of<'a>(own: OwnRanges, objects: impl Iterator<Item = &'a Object>) -> Ranges {
         let mut ready = Vec::new();
         let mut are_told = false;
         for object in objects {
@@ -146,9 +212,12 @@ impl Ranges {
             ready.extend(cidrs.iter().filter_map(|cidr| Range::added(cidr.as_str()?)));
         }
         if !are_told {
-            ready.push(own);
+            ready.extend(own.all());
         }
-        Ranges { own, ready }
+        Ranges {
+            own: own.primary,
+            ready,
+        }
     }
 
     /// Whether a Service may have this address. The first one of the own block is there for the `kubernetes` Service whatever
@@ -194,7 +263,7 @@ mod tests {
 
     #[test]
     fn services_have_addresses_of_all_ranges_that_are_ready() {
-        let own = Range::parse("10.96.0.0/28").unwrap();
+        let own = OwnRanges::parse("10.96.0.0/28").unwrap();
         let ready = |status: &str| json!({"conditions": [{"type": "Ready", "status": status}]});
         let contain = |objects: &[Object], address: &str| {
             Ranges::of(own, objects.iter()).contain(address.parse().unwrap())
@@ -260,11 +329,43 @@ mod tests {
         for cidr in ["fd00::/63", "fd00::/127", "fd00::/129", "fd00::"] {
             assert_eq!(Range::added(cidr), None, "{cidr}");
         }
+    }
+
+    #[test]
+    fn a_server_has_one_block_or_one_of_each_family() {
+        let families = |text: &str| {
+            let own = OwnRanges::parse(text).unwrap();
+            Ranges::of(own, std::iter::empty()).families()
+        };
+        assert_eq!(families("10.96.0.0/12"), [Family::V4]);
+        assert_eq!(families("fd00::/112"), [Family::V6]);
         assert_eq!(
-            Range::parse("fd00::/112"),
-            None,
-            "a cluster's own block is of IPv4"
+            families("10.96.0.0/12,fd00::/112"),
+            [Family::V4, Family::V6]
         );
+        assert_eq!(
+            families("fd00::/112, 10.96.0.0/12"),
+            [Family::V6, Family::V4]
+        );
+        let own = OwnRanges::parse("fd00::5/112,10.97.0.0/12").unwrap();
+        assert_eq!(own.cidrs(), ["fd00::/112", "10.96.0.0/12"]);
+        assert_eq!(own.first().to_string(), "fd00::1");
+        assert!(
+            own.check_advertised("192.0.2.1".parse().unwrap()).is_err(),
+            "endpoints of IPv4 do not fit"
+        );
+        assert!(own.check_advertised("2001:db8::1".parse().unwrap()).is_ok());
+        for (wrong, why) in [
+            ("10.96.0.0/12,10.112.0.0/12", "are both of IPv4"),
+            ("fd00::/112,fd01::/112", "are both of IPv6"),
+            ("10.96.0.0/12,fd00::/48", "`fd00::/48`: a block"),
+            ("10.96.0.0/33", "`10.96.0.0/33`: a block"),
+            ("10.96.0.0/12,", "``: a block"),
+            ("10.96.0.0/12,fd00::/112,10.112.0.0/12", "not 3"),
+        ] {
+            let error = OwnRanges::parse(wrong).unwrap_err();
+            assert!(error.contains(why), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! What the server adds to, and demands of, new objects.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv::mem::MemStore;
 use serde_json::{Value, json};
 
 use crate::server::{MAPS, PODS, Server, config_map, pod};
@@ -60,6 +64,55 @@ fn service(name: &str, extra: Value) -> Value {
         service["spec"][key] = value.clone();
     }
     service
+}
+
+async fn with_blocks(store: &Arc<MemStore>, cidrs: &str) -> Server {
+    let server = Server::told(store.clone(), store.clone(), "CA".to_owned(), |config| {
+        cidrs.clone_into(&mut config.service_cidr);
+    });
+    let ready = tokio::time::timeout(Duration::from_secs(30), server.api.ready());
+    ready.await.expect("the server gets ready");
+    server
+}
+
+#[tokio::test]
+async fn of_two_blocks_the_first_is_that_of_services_that_ask_for_none() {
+    let store = MemStore::new();
+    let ranges = "/apis/networking.k8s.io/v1/servicecidrs";
+    let kubernetes = format!("{ranges}/kubernetes");
+    let single = with_blocks(&store, "fd00:96::/112").await;
+    assert_eq!(
+        single.get(&kubernetes).await.ok()["spec"]["cidrs"],
+        json!(["fd00:96::/112"])
+    );
+    drop(single);
+    // The cluster gets its second family.
+    let server = with_blocks(&store, "fd00:96::/112,10.96.0.0/16").await;
+    assert_eq!(
+        server.get(&kubernetes).await.ok()["spec"]["cidrs"],
+        json!(["fd00:96::/112", "10.96.0.0/16"])
+    );
+    let own = "/api/v1/namespaces/default/services/kubernetes";
+    let own = server.get(own).await.ok();
+    assert_eq!(own["spec"]["clusterIPs"], json!(["fd00:96::1"]));
+    // A list is of a cache that has heard of it.
+    server.get(ranges).await.ok();
+    for (name, asked, families) in [
+        ("plain", json!({}), json!(["IPv6"])),
+        (
+            "both",
+            json!({"ipFamilyPolicy": "PreferDualStack"}),
+            json!(["IPv6", "IPv4"]),
+        ),
+        (
+            "turned",
+            json!({"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4"]}),
+            json!(["IPv4", "IPv6"]),
+        ),
+    ] {
+        let made = server.post(SERVICES, service(name, asked)).await.ok();
+        assert_eq!(made["spec"]["ipFamilies"], families, "{name}");
+    }
 }
 
 #[tokio::test]
