@@ -8,11 +8,13 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 const RSA: &str = "1.2.840.113549.1.1.1";
 const EC: &str = "1.2.840.10045.2.1";
 const ED25519: &str = "1.3.101.112";
+const P256: &str = "1.2.840.10045.3.1.7";
+const P384: &str = "1.3.132.0.34";
 /// The curves that Go knows, with the bytes of a coordinate.
 const CURVES: &[(&str, usize)] = &[
     ("1.3.132.0.33", 28),
-    ("1.2.840.10045.3.1.7", 32),
-    ("1.3.132.0.34", 48),
+    (P256, 32),
+    (P384, 48),
     ("1.3.132.0.35", 66),
 ];
 
@@ -54,7 +56,8 @@ fn broken_key(key: &SubjectPublicKeyInfo<'_>) -> Option<&'static str> {
             let Some((_, size)) = CURVES.iter().find(|(known, _)| *known == curve) else {
                 return Some("x509: unsupported elliptic curve");
             };
-            let is_point = bytes.len() == 2 * size + 1 && bytes[0] == 4;
+            let is_uncompressed = bytes.len() == 2 * size + 1 && bytes[0] == 4;
+            let is_point = is_uncompressed && is_on_curve(&curve, bytes);
             (!is_point).then_some("x509: failed to unmarshal elliptic curve point")
         }
         ED25519 if algorithm.parameters.is_some() => {
@@ -62,6 +65,16 @@ fn broken_key(key: &SubjectPublicKeyInfo<'_>) -> Option<&'static str> {
         }
         ED25519 if bytes.len() != 32 => Some("x509: wrong Ed25519 public key size"),
         _ => None,
+    }
+}
+
+/// Whether an uncompressed point is one of the curve. Nothing here can tell of P-224 and P-521, which count as good: nobody
+/// issues certificates for them without having looked at the request's signature.
+fn is_on_curve(curve: &str, point: &[u8]) -> bool {
+    match curve {
+        P256 => p256::PublicKey::from_sec1_bytes(point).is_ok(),
+        P384 => p384::PublicKey::from_sec1_bytes(point).is_ok(),
+        _ => true,
     }
 }
 
@@ -75,6 +88,7 @@ mod tests {
     use super::*;
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
+    use p384::elliptic_curve::sec1::ToEncodedPoint;
 
     fn request() -> Vec<u8> {
         let pem = STANDARD
@@ -116,6 +130,16 @@ mod tests {
         let point = [0x03, 0x42, 0x00, 0x04];
         let text = "x509: failed to unmarshal elliptic curve point";
         assert_eq!(change(&point, 3, 5), Some(text));
+        let start = good.windows(4).position(|part| part == point).unwrap();
+        for at in [4, 67] {
+            let other = good[start + at] ^ 1;
+            assert_eq!(change(&point, at, other), Some(text), "not on the curve");
+        }
+        let generator = p384::AffinePoint::GENERATOR.to_encoded_point(false);
+        let mut large = generator.as_bytes().to_vec();
+        assert!(is_on_curve(P384, &large));
+        large[96] ^= 1;
+        assert!(!is_on_curve(P384, &large));
         assert!(!is_positive(&[]) && !is_positive(&[0, 0]) && !is_positive(&[0x80]));
         assert!(is_positive(&[0, 0x80]) && is_positive(&[3]));
     }
