@@ -83,6 +83,8 @@ pub(crate) fn world_of(documents: &[Value]) -> World {
         bootstrap_tokens: cache(documents, "Secret"),
         cluster_infos: cache(documents, "ConfigMap"),
         route_tables: cache(documents, "ConfigMap"),
+        route_roles: cache(documents, "Role"),
+        route_role_bindings: cache(documents, "RoleBinding"),
         autoscalers: cache(documents, "HorizontalPodAutoscaler"),
     };
     World::new(

@@ -4,11 +4,12 @@ use agent_runtime::cache::Cache;
 use agent_runtime::kinds::{
     CertificateSigningRequest, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment,
     EndpointSlice, Endpoints, HorizontalPodAutoscaler, IpAddress, Job, Lease, Namespace, Node,
-    PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget, ReplicaSet,
+    PartialObject, PersistentVolume, PersistentVolumeClaim, Pod, PodDisruptionBudget, ReplicaSet,
     ReplicationController, ResourceClaim, ResourceClaimTemplate, ResourceSlice, Secret, Service,
     ServiceAccount, ServiceCidr, StatefulSet, StorageClass,
 };
 use agent_runtime::pod_routes;
+use agent_runtime::resource_ref::{ROLE_BINDINGS, ROLES};
 use agent_runtime::timestamp::{Micros, Moment};
 use agent_runtime::{ApiError, ControllerOptions, Hub, Key};
 use host::HashMap;
@@ -55,15 +56,22 @@ pub struct Caches {
     pub signing_requests: Arc<Cache<CertificateSigningRequest>>,
     /// Only the Secrets that are bootstrap tokens.
     pub bootstrap_tokens: Arc<Cache<Secret>>,
+    /// Only the Secrets that hold tokens of service accounts.
+    pub account_secrets: Arc<Cache<Secret>>,
     /// Only the ConfigMaps named [`crate::bootstrap_signer::NAME`].
     pub cluster_infos: Arc<Cache<ConfigMap>>,
     /// Only the ConfigMaps named [`pod_routes::TABLE`].
     pub route_tables: Arc<Cache<ConfigMap>>,
+    /// Only the Roles named [`pod_routes::ROLE`].
+    pub route_roles: Arc<Cache<PartialObject>>,
+    /// Only the RoleBindings of that name.
+    pub route_role_bindings: Arc<Cache<PartialObject>>,
 }
 
 impl Caches {
     /// Opens the caches; their watches start.
     pub fn open(hub: &Hub) -> Self {
+        let route_rights = format!("metadata.name={}", pod_routes::ROLE);
         Self {
             pods: hub.cache(),
             nodes: hub.cache(),
@@ -95,9 +103,12 @@ impl Caches {
             ip_addresses: hub.cache(),
             signing_requests: hub.cache(),
             bootstrap_tokens: hub.cache_where(&format!("type={}", crate::token_cleaner::TOKEN)),
+            account_secrets: hub.cache_where(&format!("type={}", crate::account_secret::TYPE)),
             cluster_infos: hub
                 .cache_where(&format!("metadata.name={}", crate::bootstrap_signer::NAME)),
             route_tables: hub.cache_where(&format!("metadata.name={}", pod_routes::TABLE)),
+            route_roles: hub.metadata_where(&ROLES, &route_rights),
+            route_role_bindings: hub.metadata_where(&ROLE_BINDINGS, &route_rights),
         }
     }
 }

@@ -88,6 +88,22 @@ impl Hub {
         )
     }
 
+    /// Metadata of the objects of a resource that a field selector matches.
+    pub fn metadata_where(
+        &self,
+        resource: &ResourceRef,
+        field_selector: &str,
+    ) -> Arc<Cache<PartialObject>> {
+        self.open(
+            resource.clone(),
+            Scope {
+                field_selector: field_selector.to_owned(),
+                metadata_only: true,
+                ..Scope::default()
+            },
+        )
+    }
+
     /// Ends the metadata watch of a resource that is no longer served.
     pub fn forget_metadata(&self, resource: &ResourceRef) {
         let id = Id {

@@ -4,7 +4,7 @@ use crate::cluster::Cluster;
 use crate::machines;
 use agent_runtime::kinds::{CertificateSigningRequest, Event, Node, Service};
 use agent_runtime::pod_routes;
-use agent_runtime::resource_ref::{CERTIFICATE_SIGNING_REQUESTS, NODES, SECRETS, SERVICES};
+use agent_runtime::resource_ref::{CERTIFICATE_SIGNING_REQUESTS, NODES, ROLES, SECRETS, SERVICES};
 use agent_runtime::{ControllerOptions, DeleteParams, NodeRanges, PatchType, Signing, SigningPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -316,6 +316,26 @@ async fn nodes_that_route_to_each_other_are_available_and_others_say_why_not() {
             .await
     };
     assert_eq!(entered("routes", true).await.data["routes"], entry);
+
+    // The right to read the table is there, and comes back.
+    let named = format!("metadata.name={}", pod_routes::ROLE);
+    let roles = cluster.hub.metadata_where(&ROLES, &named);
+    let role = async |other: &str| {
+        cluster
+            .until("the right to read the table", &roles, |roles| {
+                let role = roles.get(pod_routes::NAMESPACE, pod_routes::ROLE)?;
+                (role.metadata.uid != other).then(|| role.metadata.uid.clone())
+            })
+            .await
+    };
+    let first = role("").await;
+    let (resource, options) = (&ROLES, DeleteParams::default());
+    let place = pod_routes::NAMESPACE;
+    let gone = cluster
+        .client
+        .delete(resource, place, pod_routes::ROLE, &options);
+    gone.await.unwrap();
+    assert_ne!(role(&first).await, first);
 
     let body = json!({"apiVersion": "v1", "kind": "Node",
         "metadata": {"name": "broken", "annotations": {pod_routes::REPORT: "failed: no such device"}}});

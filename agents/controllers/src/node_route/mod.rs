@@ -64,6 +64,14 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
             keys.add(Key::new("", &name));
         }
     });
+    for rights in [&caches.route_roles, &caches.route_role_bindings] {
+        let keys = queue.clone();
+        rights.subscribe(move |change| {
+            if change.new.is_none() && change.latest().metadata.namespace == NAMESPACE {
+                keys.add(table_key());
+            }
+        });
+    }
 }
 
 /// The nodes of which two tables say something else.
@@ -105,7 +113,9 @@ fn facts(node: &Node) -> (Place<'_>, Option<&String>, Option<&str>) {
 
 fn reconcile(key: &Key, world: &World) -> Plan {
     if !world.options.local_cloud {
-        return Plan::none();
+        let node = world.caches.nodes.by_key(key);
+        let left = node.filter(|node| !node.metadata.is_deleting() && is_left_over(node, world));
+        return left.map_or_else(Plan::none, |node| take_back(&node));
     }
     if *key == table_key() {
         return table(world);
@@ -114,6 +124,14 @@ fn reconcile(key: &Key, world: &World) -> Plan {
         Some(node) if !node.metadata.is_deleting() => condition(&node, world),
         _ => Plan::none(),
     }
+}
+
+/// Whether a condition of this node was written here while this was the cloud: another cloud gives the same reasons, but has
+/// neither the report nor the table.
+fn is_left_over(node: &Node, world: &World) -> bool {
+    let table = world.caches.route_tables.get(NAMESPACE, TABLE);
+    let is_entered = table.is_some_and(|table| table.data.contains_key(&node.metadata.name));
+    is_entered || node.metadata.annotations.contains_key(REPORT)
 }
 
 /// The routes to a node's pods, and what is wrong where there is none, or a range that is no node's. One family of addresses is
@@ -181,17 +199,35 @@ fn give(given: &mut BTreeSet<Cidr>, range: Cidr) -> bool {
     is_free && given.insert(range)
 }
 
-/// Makes the table what the nodes say. It takes a look at all of them, and only when the place of one has changed.
+/// Makes the table what the nodes say, with the right to read it. It takes a look at all of them, and only when the place of
+/// one has changed, or when somebody has taken away the table or the right.
 fn table(world: &World) -> Plan {
     let cluster = world.options.node_ranges.as_ref();
     let nodes = world.caches.nodes.list();
     let wanted = entries(nodes.iter().filter(|node| place(node).0), cluster);
-    let Some(table) = world.caches.route_tables.get(NAMESPACE, TABLE) else {
-        return match wanted.is_empty() {
-            true => Plan::none(),
-            false => Plan::of(vec![make(&wanted)]),
-        };
+    let table = world.caches.route_tables.get(NAMESPACE, TABLE);
+    let write = match &table {
+        None if wanted.is_empty() => return Plan::none(),
+        None => Some(make(&wanted)),
+        Some(table) => update(table, wanted),
     };
+    // What of it is there already, unknown to the caches, is no hindrance: the next look finds it.
+    let ops: Vec<Op> = rights(world).into_iter().chain(write).collect();
+    match ops.is_empty() {
+        true => Plan::none(),
+        false => Plan::of(vec![Op::Parallel(ops)]),
+    }
+}
+
+fn make(wanted: &BTreeMap<String, String>) -> Op {
+    let table = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": TABLE, "namespace": NAMESPACE}, "data": wanted,
+    });
+    Op::create(&CONFIG_MAPS, NAMESPACE, table)
+}
+
+/// One write of what is different.
+fn update(table: &ConfigMap, wanted: BTreeMap<String, String>) -> Option<Op> {
     let gone = table.data.keys().filter(|name| !wanted.contains_key(*name));
     let mut data: Map<String, Value> = gone.map(|name| (name.clone(), Value::Null)).collect();
     let news = wanted
@@ -199,16 +235,16 @@ fn table(world: &World) -> Plan {
         .filter(|(name, text)| table.data.get(name) != Some(text));
     data.extend(news.map(|(name, text)| (name, text.into())));
     if data.is_empty() {
-        return Plan::none();
+        return None;
     }
     let meta = &table.metadata;
     let metadata = json!({"uid": meta.uid, "resourceVersion": meta.resource_version});
     let body = json!({"metadata": metadata, "data": data});
-    Plan::of(vec![Op::merge(&CONFIG_MAPS, meta, body)])
+    Some(Op::merge(&CONFIG_MAPS, meta, body))
 }
 
-/// The table, and the right of nodes to read it. What of it is there already is no hindrance: the next look finds the table.
-fn make(wanted: &BTreeMap<String, String>) -> Op {
+/// What is missing of the right of nodes to read the table.
+fn rights(world: &World) -> Vec<Op> {
     let rbac = "rbac.authorization.k8s.io";
     let metadata = json!({"name": ROLE, "namespace": NAMESPACE});
     let rule = json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [TABLE], "verbs": ["get", "list", "watch"]});
@@ -218,14 +254,17 @@ fn make(wanted: &BTreeMap<String, String>) -> Op {
         "roleRef": {"apiGroup": rbac, "kind": "Role", "name": ROLE},
         "subjects": [{"apiGroup": rbac, "kind": "Group", "name": "system:nodes"}],
     });
-    let table = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": TABLE, "namespace": NAMESPACE}, "data": wanted,
-    });
-    Op::Parallel(vec![
-        Op::create(&ROLES, NAMESPACE, role),
-        Op::create(&ROLE_BINDINGS, NAMESPACE, binding),
-        Op::create(&CONFIG_MAPS, NAMESPACE, table),
-    ])
+    let caches = &world.caches;
+    let both = [
+        (&caches.route_roles, ROLES, role),
+        (&caches.route_role_bindings, ROLE_BINDINGS, binding),
+    ];
+    let missing = both
+        .into_iter()
+        .filter(|(cache, ..)| cache.get(NAMESPACE, ROLE).is_none());
+    missing
+        .map(|(_, resource, body)| Op::create(&resource, NAMESPACE, body))
+        .collect()
 }
 
 /// What is to be said of a node.

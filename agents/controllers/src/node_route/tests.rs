@@ -16,9 +16,15 @@ fn node(name: &str, report: &str, ranges: &str, addresses: &str, conditions: &st
     )
 }
 
+const ROLE_THERE: &str =
+    "kind: Role\nmetadata: {name: 'kontiki:pod-routes', namespace: kube-system}\n---\n";
+const BINDING_THERE: &str =
+    "kind: RoleBinding\nmetadata: {name: 'kontiki:pod-routes', namespace: kube-system}\n---\n";
+
+/// The table with the right to read it.
 fn table_of(data: &str) -> String {
     format!(
-        "kind: ConfigMap\nmetadata: {{name: kontiki-pod-routes, namespace: kube-system}}\ndata: {{{data}}}\n---\n"
+        "kind: ConfigMap\nmetadata: {{name: kontiki-pod-routes, namespace: kube-system}}\ndata: {{{data}}}\n---\n{ROLE_THERE}{BINDING_THERE}"
     )
 }
 
@@ -67,6 +73,32 @@ fn the_table_is_made_with_the_right_to_read_it_when_the_first_node_takes_part() 
     assert!(lines(&table_key(), &silent).is_empty());
     let off = ControllerOptions::default();
     assert!(lines_with(off, &table_key(), &pending).is_empty());
+}
+
+#[test]
+fn a_right_that_is_taken_away_comes_back() {
+    let all = table_of(ENTRY) + &node("a", "programmed", RANGE, ADDRESSES, "");
+    let role = "create roles.rbac.authorization.k8s.io kube-system/kontiki:pod-routes";
+    let binding = "create rolebindings.rbac.authorization.k8s.io kube-system/kontiki:pod-routes";
+    for (there, missing) in [(ROLE_THERE, role), (BINDING_THERE, binding)] {
+        assert_eq!(lines(&table_key(), &all.replace(there, "")), [missing]);
+    }
+    assert!(lines(&table_key(), &all).is_empty());
+}
+
+#[test]
+fn without_the_cloud_what_was_said_is_taken_back_where_it_was_said_here() {
+    let look = |table: &str, report: &str, condition: &str| {
+        let text = table_of(table) + &node("a", report, RANGE, ADDRESSES, condition);
+        lines_with(ControllerOptions::default(), &Key::new("", "a"), &text)
+    };
+    let back = [
+        r#"patch nodes/status a {"status":{"conditions":[{"$patch":"delete","type":"NetworkUnavailable"}]}}"#,
+    ];
+    assert_eq!(look("", "programmed", SAID_FALSE), back);
+    assert_eq!(look(ENTRY, "", SAID_TRUE), back);
+    assert!(look("", "", SAID_TRUE).is_empty(), "another cloud's");
+    assert!(look(ENTRY, "programmed", "").is_empty());
 }
 
 #[test]
