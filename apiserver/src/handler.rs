@@ -632,6 +632,12 @@ async fn serve(
     };
     let body = held.as_ref().map(|held| held.bytes.clone());
     let body = body.unwrap_or_default();
+    if let Route::Subresource(resource, _) | Route::Virtual(resource) | Route::Write(resource) =
+        &route
+    {
+        let metrics = &context.server.metrics;
+        metrics.observe_body(context.info.verb, resource, body.len());
+    }
     context.audit.sent(&context.headers, &body);
     let route = rerouted(context, route, method).await?;
     let held = match enter(context, matched, kind(context, &route, &body)).await {

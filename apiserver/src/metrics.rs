@@ -3,6 +3,7 @@
 mod calls;
 mod checks;
 mod plugins;
+mod policies;
 mod requests;
 mod storage;
 mod watched;
@@ -23,6 +24,7 @@ use crate::world::World;
 pub(crate) use calls::{Calls, WebhookCall, WebhookOutcome};
 use checks::Checks;
 pub(crate) use plugins::{Asked as AskedPlugin, Plugins};
+pub(crate) use policies::{Bound as BoundPolicy, Policies};
 use requests::{Labels, Requests};
 pub(crate) use requests::{OpenWatch, Served};
 pub(crate) use storage::Storage;
@@ -48,6 +50,8 @@ pub(crate) struct Metrics {
     pub(crate) checks: Checks,
     /// The plugins of admission.
     pub(crate) plugins: Plugins,
+    /// The policies that it asks.
+    pub(crate) policies: Policies,
     watched: Watched,
     pub(crate) storage: Storage,
     revision: IntGauge,
@@ -165,6 +169,7 @@ impl Metrics {
             requests: Requests::new(&registry),
             checks: Checks::new(&registry),
             plugins: Plugins::new(&registry),
+            policies: Policies::new(&registry),
             watched: Watched::new(&registry),
             storage: Storage::new(&registry),
             registry,
@@ -197,6 +202,11 @@ impl Metrics {
     /// Counts a request that was answered.
     pub(crate) fn observe(&self, info: &RequestInfo, served: Option<&Resource>, request: &Served) {
         self.requests.observe(info, served, request);
+    }
+
+    /// Counts the body of a request that was read as a whole, if it is a write.
+    pub(crate) fn observe_body(&self, verb: &str, resource: &Resource, bytes: usize) {
+        self.requests.observe_body(verb, resource, bytes);
     }
 
     /// Counts a request that this server gave up.

@@ -10,6 +10,7 @@ const SOURCES: &[&str] = &[
     "apiserver/src/metrics/calls.rs",
     "apiserver/src/metrics/checks.rs",
     "apiserver/src/metrics/plugins.rs",
+    "apiserver/src/metrics/policies.rs",
     "apiserver/src/metrics/requests.rs",
     "apiserver/src/metrics/storage.rs",
     "apiserver/src/metrics/watched.rs",

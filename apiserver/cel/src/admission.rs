@@ -24,7 +24,7 @@ pub use check::{check_condition, check_mutating, check_validating, type_check};
 pub use conditions::Conditions;
 pub use mutating::{Change, MutatingPolicy};
 pub use typed::table_type;
-pub use validating::{Annotation, Decision, ValidatingPolicy};
+pub use validating::{Annotation, Decision, Judgement, ValidatingPolicy};
 
 use crate::authorizer::{Authorizer, Check};
 use crate::types::{ObjectType, Type};
@@ -33,6 +33,33 @@ use crate::{Activation, BUDGET, CALL_COST_MAX, Environment, Outcome, Program};
 
 const NO_BUDGET: &str =
     "validation failed due to running out of cost budget, no further validation rules will be run";
+
+/// How the text of an expression that did not compile begins.
+const NOT_COMPILED: &str = "compilation error: ";
+
+/// What kept an expression from having a result, for figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It does not compile.
+    Compilation,
+    /// It failed.
+    Evaluation,
+    /// It, or what came before it, cost too much.
+    Budget,
+}
+
+impl Trouble {
+    /// Told by the text of the error, as Kubernetes does.
+    pub fn of(text: &str) -> Trouble {
+        if text.starts_with(NOT_COMPILED) {
+            Trouble::Compilation
+        } else if text.contains(NO_BUDGET) {
+            Trouble::Budget
+        } else {
+            Trouble::Evaluation
+        }
+    }
+}
 
 /// Which variables expressions may name.
 #[derive(Debug, Clone, Default)]
@@ -262,7 +289,7 @@ impl<'a> Run<'a> {
     ) -> Result<Result<Value<'a>, String>, OutOfBudget> {
         let program = match program {
             Ok(program) => program,
-            Err(text) => return Ok(Err(format!("compilation error: {text}"))),
+            Err(text) => return Ok(Err(format!("{NOT_COMPILED}{text}"))),
         };
         let (outcome, cost) = program.run_within(CALL_COST_MAX, self, self.inputs.authorizer);
         if !self.pay(cost) {

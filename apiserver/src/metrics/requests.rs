@@ -1,10 +1,11 @@
-//! Requests: how many, how long they took, how large their answers were, and those that are open as long as their client.
+//! Requests: how many, how long they took, how large their bodies and answers were, and those that are open as long as their client.
 
 use std::time::Duration;
 
 use http::StatusCode;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    linear_buckets,
 };
 use resources::Resource;
 
@@ -29,6 +30,7 @@ pub(super) struct Requests {
     durations: HistogramVec,
     own_durations: HistogramVec,
     sizes: HistogramVec,
+    bodies: HistogramVec,
     open: IntGaugeVec,
 }
 
@@ -169,6 +171,12 @@ impl Requests {
                 &of_request,
                 SIZES,
             ),
+            bodies: histograms(
+                "apiserver_request_body_size_bytes",
+                "Bytes of the bodies of writes.",
+                &["resource", "verb"],
+                &linear_buckets(5e4, 1e5, 31).expect("positive bounds"),
+            ),
             open,
         }
     }
@@ -206,6 +214,18 @@ impl Requests {
         if let (Some(bytes), "GET" | "LIST") = (request.bytes, verb) {
             self.sizes.with_label_values(&labels).observe(bytes as f64);
         }
+    }
+
+    /// The body of a write. Verbs are not those of the other figures here.
+    pub(super) fn observe_body(&self, verb: &str, resource: &Resource, bytes: usize) {
+        let verb = match verb {
+            "create" | "update" | "patch" | "delete" => verb,
+            "deletecollection" => "delete_collection",
+            _ => return,
+        };
+        let resource = resource.group_resource();
+        let bodies = self.bodies.with_label_values(&[&*resource, verb]);
+        bodies.observe(bytes as f64);
     }
 
     pub(super) fn open_watch(&self, info: &RequestInfo, resource: &Resource) -> OpenWatch {
@@ -314,6 +334,9 @@ mod tests {
         };
         requests.observe(&info, resource, &served);
         let _open = requests.open_watch(&info, resource.unwrap());
+        let (_, deployments) = request(&Method::GET, "/apis/apps/v1/deployments");
+        requests.observe_body("create", deployments.unwrap(), 60_000);
+        requests.observe_body("deletecollection", resource.unwrap(), 0);
         let text = TextEncoder::new().encode_to_string(&registry.gather());
         let text = text.unwrap();
         let of = "group=\"\",resource=\"pods\",scope=\"cluster\",subresource=\"\"";
@@ -330,6 +353,9 @@ mod tests {
             format!(
                 "apiserver_response_sizes_sum{{component=\"apiserver\",{of},verb=\"LIST\",version=\"v1\"}} 1234"
             ),
+            "apiserver_request_body_size_bytes_bucket{resource=\"deployments.apps\",verb=\"create\",le=\"50000\"} 0".to_owned(),
+            "apiserver_request_body_size_bytes_sum{resource=\"deployments.apps\",verb=\"create\"} 60000".to_owned(),
+            "apiserver_request_body_size_bytes_count{resource=\"pods\",verb=\"delete_collection\"} 1".to_owned(),
             format!(
                 "apiserver_longrunning_requests{{component=\"apiserver\",{of},verb=\"WATCH\",version=\"v1\"}} 1"
             ),

@@ -253,6 +253,48 @@ async fn parameters_come_from_objects() {
 }
 
 #[tokio::test]
+async fn what_policies_decide_is_counted() {
+    let server = Server::start().await;
+    let spec = |policy: &str| json!({"failurePolicy": policy, "validations": [{"expression": "object.data.missing == ''"}]});
+    validate_with(
+        &server,
+        validating("ignores", spec("Ignore")),
+        json!({"validationActions": ["Deny"]}),
+    )
+    .await;
+    validate_with(
+        &server,
+        validating("warns", spec("Fail")),
+        json!({"validationActions": ["Warn", "Audit"]}),
+    )
+    .await;
+    let no = json!({"validations": [{"expression": "object.metadata.name != 'no'"}]});
+    validate_with(
+        &server,
+        validating("refuses", no),
+        json!({"validationActions": ["Deny"]}),
+    )
+    .await;
+    until(&server, MAPS, map("no", json!({"a": "b"})), is_refused).await;
+    let metrics = server.get("/metrics").await.text;
+    let name = "apiserver_validating_admission_policy_check_total";
+    for (policy, error, action) in [
+        ("ignores", "invalid_error", "allow"),
+        ("warns", "invalid_error", "warn"),
+        ("warns", "invalid_error", "audit"),
+        ("refuses", "no_error", "deny"),
+    ] {
+        let series = format!(
+            "{name}{{enforcement_action=\"{action}\",error_type=\"{error}\",policy=\"{policy}\",policy_binding=\"{policy}-binding\"}} "
+        );
+        assert!(metrics.contains(&series), "{series}");
+    }
+    let bodies =
+        "apiserver_request_body_size_bytes_count{resource=\"configmaps\",verb=\"create\"} ";
+    assert!(metrics.contains(bodies));
+}
+
+#[tokio::test]
 async fn failures_count_by_the_failure_policy() {
     let server = Server::start().await;
     let spec = |policy: &str| json!({"failurePolicy": policy, "validations": [{"expression": "object.data.missing == 'x'"}]});

@@ -32,9 +32,9 @@ fn with<T>(object: &Json, ask: impl FnOnce(&Inputs<'_>) -> T) -> T {
 /// Index, message and reason of the refusals of a policy.
 fn refusals(spec: Json, object: Json) -> Vec<(usize, String, String)> {
     let policy = ValidatingPolicy::compile(&spec);
-    let (decisions, _) = with(&object, |inputs| policy.judge(inputs));
+    let judgement = with(&object, |inputs| policy.judge(inputs));
+    let decisions = judgement.decisions.into_iter();
     decisions
-        .into_iter()
         .map(|decision| (decision.index, decision.message, decision.reason))
         .collect()
 }
@@ -84,6 +84,26 @@ fn what_fails_counts_by_the_failure_policy() {
 }
 
 #[test]
+fn what_went_wrong_is_told_apart() {
+    let expressions = ["object.spec.missing == 1", "1 +", "false"];
+    let validations = expressions.map(|text| json!({"expression": text}));
+    let judged = |policy: &str| {
+        let spec = json!({"failurePolicy": policy, "validations": validations});
+        let policy = ValidatingPolicy::compile(&spec);
+        with(&object(1), |inputs| policy.judge(inputs))
+    };
+    let wrong = [Trouble::Evaluation, Trouble::Compilation];
+    let closed = judged("Fail");
+    let troubles: Vec<_> = closed.decisions.iter().map(|one| one.trouble).collect();
+    assert_eq!(troubles, [Some(wrong[0]), Some(wrong[1]), None]);
+    assert!(closed.ignored.is_empty());
+    let open = judged("Ignore");
+    assert_eq!(open.ignored, wrong);
+    assert_eq!(open.decisions.len(), 1);
+    assert_eq!(Trouble::of(NO_BUDGET), Trouble::Budget);
+}
+
+#[test]
 fn variables_are_worked_out_once_when_they_are_needed() {
     let spec = json!({"variables": [{"name": "bad", "expression": "object.spec.missing"}, {"name": "good", "expression": "1"}],
         "validations": [{"expression": "variables.good == 1 || variables.bad == 1"}]});
@@ -122,7 +142,7 @@ fn annotations_are_texts() {
         {"key": "c", "valueExpression": "string(object.spec.missing)"},
     ]});
     let policy = ValidatingPolicy::compile(&spec);
-    let (_, annotations) = with(&object(3), |inputs| policy.judge(inputs));
+    let annotations = with(&object(3), |inputs| policy.judge(inputs)).annotations;
     assert_eq!(
         annotations[0],
         Annotation {

@@ -3,7 +3,8 @@
 use serde_json::Value as Json;
 
 use super::{
-    Composed, Conditions, Inputs, OutOfBudget, POLICY_BUDGET, Run, Wanted, compile, list, text,
+    Composed, Conditions, Inputs, OutOfBudget, POLICY_BUDGET, Run, Trouble, Wanted, compile, list,
+    text,
 };
 use crate::Program;
 use crate::rules::fit_message;
@@ -43,6 +44,18 @@ pub struct Decision {
     pub message: String,
     /// Empty for the usual one.
     pub reason: String,
+    /// What went wrong, where it is not the validation that does not hold.
+    pub trouble: Option<Trouble>,
+}
+
+/// What comes of asking a policy.
+#[derive(Debug, Default)]
+pub struct Judgement {
+    /// The validations that refuse.
+    pub decisions: Vec<Decision>,
+    pub annotations: Vec<Annotation>,
+    /// What went wrong and does not count, as the failure policy says.
+    pub ignored: Vec<Trouble>,
 }
 
 /// What goes into the audit log; an error refuses the request.
@@ -90,49 +103,59 @@ impl ValidatingPolicy {
         }
     }
 
-    /// The validations that refuse, and the annotations.
-    pub fn judge(&self, inputs: &Inputs<'_>) -> (Vec<Decision>, Vec<Annotation>) {
+    /// Asks the policy about a request.
+    pub fn judge(&self, inputs: &Inputs<'_>) -> Judgement {
+        let mut judgement = Judgement::default();
         match self.conditions.match_inputs(inputs) {
             Ok(true) => {}
-            Ok(false) => return Default::default(),
-            Err(text) => return (self.failed(0, text).into_iter().collect(), Vec::new()),
+            Ok(false) => return judgement,
+            Err(text) => {
+                self.fail(&mut judgement, 0, text);
+                return judgement;
+            }
         }
         let run = Run::new(inputs, &self.composed, POLICY_BUDGET);
-        let mut decisions = Vec::new();
         for (index, validation) in self.validations.iter().enumerate() {
             match run.evaluate(&validation.expression, &validation.program) {
                 Ok(Ok(Value::Bool(true))) => {}
                 Ok(Ok(_)) => match validation.refusal(&run) {
-                    Ok(message) => decisions.push(Decision {
+                    Ok(message) => judgement.decisions.push(Decision {
                         index,
                         message,
                         reason: validation.reason.clone(),
+                        trouble: None,
                     }),
-                    Err(OutOfBudget) => decisions.extend(self.failed(
-                        index,
-                        format!("failed messageExpression: {}", super::NO_BUDGET),
-                    )),
+                    Err(OutOfBudget) => {
+                        let text = format!("failed messageExpression: {}", super::NO_BUDGET);
+                        self.fail(&mut judgement, index, text);
+                    }
                 },
-                Ok(Err(text)) => decisions.extend(self.failed(index, text)),
+                Ok(Err(text)) => self.fail(&mut judgement, index, text),
                 Err(OutOfBudget) => {
-                    return (
-                        self.failed(index, super::NO_BUDGET.to_owned())
-                            .into_iter()
-                            .collect(),
-                        Vec::new(),
-                    );
+                    // Nothing that was found before counts.
+                    let mut alone = Judgement::default();
+                    self.fail(&mut alone, index, super::NO_BUDGET.to_owned());
+                    return alone;
                 }
             }
         }
-        (decisions, self.annotate(inputs))
+        judgement.annotations = self.annotate(inputs);
+        judgement
     }
 
-    fn failed(&self, index: usize, message: String) -> Option<Decision> {
-        self.fails_closed.then(|| Decision {
+    /// Something went wrong: it refuses, or does not count.
+    fn fail(&self, judgement: &mut Judgement, index: usize, message: String) {
+        let trouble = Trouble::of(&message);
+        if !self.fails_closed {
+            judgement.ignored.push(trouble);
+            return;
+        }
+        judgement.decisions.push(Decision {
             index,
             message,
             reason: String::new(),
-        })
+            trouble: Some(trouble),
+        });
     }
 
     fn annotate(&self, inputs: &Inputs<'_>) -> Vec<Annotation> {

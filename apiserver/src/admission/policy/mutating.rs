@@ -1,13 +1,15 @@
 //! MutatingAdmissionPolicy: its changes, made one after the other.
 
-use cel::admission::{Change, MutatingPolicy};
+use cel::admission::{Change, MutatingPolicy, Trouble};
 use schema::Object;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::inputs::{Rights, Seen, namespace};
 use super::{Binding, Hooks, InForce, Policy, params};
 use crate::admission::Admission;
 use crate::admission::webhook::{decoded, keep_identity, matching, schema_of, shaped, unshaped};
+use crate::metrics::BoundPolicy;
 use crate::status::{ApiError, ApiResult};
 
 /// A policy with one of its bindings and one of their parameters.
@@ -153,7 +155,12 @@ impl Rounds {
             return Ok(false);
         }
         let before = object.clone();
+        let asked = BoundPolicy {
+            policy: &policy.name,
+            binding: &binding.name,
+        };
         for index in 0..policy.compiled.mutations() {
+            let begun = Instant::now();
             let change = {
                 let seen = Seen::new(admission, Some(&*object), &shape).await?;
                 policy
@@ -164,6 +171,9 @@ impl Rounds {
                 Ok(change) => made(admission, &shape, object, change).await,
                 Err(text) => Err(text),
             };
+            let trouble = made.as_ref().err().map(|text| Trouble::of(text));
+            let figures = &admission.context.server.metrics.policies;
+            figures.mutated(asked, trouble, begun.elapsed());
             match made {
                 Ok(new) => *object = new,
                 Err(text) => note(admission, policy, binding, object, &text, refused),

@@ -1,13 +1,17 @@
 //! ValidatingAdmissionPolicy: what its bindings make of the refusals.
 
-use cel::admission::{Annotation, Decision, ValidatingPolicy};
+use std::time::Duration;
+
+use cel::admission::{Decision, Judgement, Trouble, ValidatingPolicy};
 use schema::Object;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::inputs::{Rights, Seen, namespace};
 use super::{Binding, Hooks, InForce, params};
 use crate::admission::Admission;
 use crate::admission::webhook::matching;
+use crate::metrics::BoundPolicy;
 use crate::status::{ApiError, ApiResult};
 
 /// Bytes of an annotation of the audit log.
@@ -77,11 +81,13 @@ async fn ask(
             continue;
         };
         for params in &params {
-            let (decisions, annotations) = {
+            let begun = Instant::now();
+            let judgement = {
                 let inputs = seen.inputs(params, namespace, &rights);
                 policy.compiled.judge(&inputs)
             };
-            let refusal = act(admission, &policy.name, binding, decisions, annotations);
+            let took = begun.elapsed();
+            let refusal = act(admission, &policy.name, binding, judgement, took);
             refused = refused.or(refusal);
             params::pause().await;
         }
@@ -93,32 +99,51 @@ fn denied(policy: &str, by: &str, text: &str) -> String {
     format!("ValidatingAdmissionPolicy '{policy}'{by} denied request: {text}")
 }
 
-/// Does with the decisions what the binding says.
+/// Does with the decisions what the binding says. What was done is counted with the time that the policy `took` as a whole.
 fn act(
     admission: &Admission<'_>,
     policy: &str,
     binding: &Binding,
-    decisions: Vec<Decision>,
-    annotations: Vec<Annotation>,
+    judgement: Judgement,
+    took: Duration,
 ) -> Option<Refusal> {
     let by = format!(" with binding '{}'", binding.name);
+    let asked = BoundPolicy {
+        policy,
+        binding: &binding.name,
+    };
+    let figures = &admission.context.server.metrics.policies;
+    let count = |action: &'static str, trouble: Option<Trouble>| {
+        figures.validated(asked, action, trouble, took);
+    };
     let mut refused = None;
-    for decision in decisions {
+    for decision in judgement.decisions {
         for action in &binding.actions {
-            match action.as_str() {
+            let done = match action.as_str() {
                 "Deny" => {
                     let text = denied(policy, &by, &decision.message);
                     refused.get_or_insert((text, decision.reason.clone()));
+                    "deny"
                 }
-                "Warn" => admission.context.warn(format!(
-                    "Validation failed for ValidatingAdmissionPolicy '{policy}'{by}: {}",
-                    decision.message
-                )),
-                _ => audit_failure(admission, policy, binding, &decision),
-            }
+                "Warn" => {
+                    admission.context.warn(format!(
+                        "Validation failed for ValidatingAdmissionPolicy '{policy}'{by}: {}",
+                        decision.message
+                    ));
+                    "warn"
+                }
+                _ => {
+                    audit_failure(admission, policy, binding, &decision);
+                    "audit"
+                }
+            };
+            count(done, decision.trouble);
         }
     }
-    for annotation in annotations {
+    for trouble in judgement.ignored {
+        count("allow", Some(trouble));
+    }
+    for annotation in judgement.annotations {
         match annotation.value {
             Ok(text) => {
                 let key = format!("{policy}/{}", annotation.key);
@@ -126,6 +151,7 @@ fn act(
                 admission.context.audit.annotate_also(&key, text);
             }
             Err(text) => {
+                count("deny", Some(Trouble::of(&text)));
                 refused.get_or_insert((denied(policy, &by, &text), String::new()));
             }
         }
