@@ -54,6 +54,9 @@ pub fn parse(text: &str) -> Option<i64> {
 /// Seconds since 1970 and nanoseconds of an RFC 3339 text. A time that has no such text in UTC, since it is in another year
 /// there, is none: what is stored has to be read again.
 pub fn parse_nanos(text: &str) -> Option<(i64, u32)> {
+    if let Some(found) = canonical(text) {
+        return Some(found);
+    }
     let t = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     // Go's format knows only the upper-case letters.
     if text.contains(['t', 'z', ' ']) {
@@ -62,6 +65,58 @@ pub fn parse_nanos(text: &str) -> Option<(i64, u32)> {
     let t = t.checked_to_offset(UtcOffset::UTC)?;
     let has_a_text = (0..=9999).contains(&t.year());
     has_a_text.then(|| (t.unix_timestamp(), t.nanosecond()))
+}
+
+/// The same of a text as this module writes it, which nearly all are.
+fn canonical(text: &str) -> Option<(i64, u32)> {
+    let (point, fraction) = text.as_bytes().split_first_chunk::<19>()?;
+    let number = |digits: &[u8]| {
+        digits.iter().try_fold(0u32, |number, digit| {
+            let is_digit = digit.is_ascii_digit();
+            is_digit.then(|| number * 10 + u32::from(digit - b'0'))
+        })
+    };
+    let between = [point[4], point[7], point[10], point[13], point[16]];
+    if between != *b"--T::" {
+        return None;
+    }
+    let (year, month, day) = (
+        number(&point[..4])?,
+        number(&point[5..7])?,
+        number(&point[8..10])?,
+    );
+    let (hour, minute, second) = (
+        number(&point[11..13])?,
+        number(&point[14..16])?,
+        number(&point[17..])?,
+    );
+    let nanos = match fraction {
+        b"Z" => 0,
+        [b'.', micros @ .., b'Z'] if micros.len() == 6 => number(micros)? * 1000,
+        _ => return None,
+    };
+    let is_leap = year % 4 == 0 && year % 100 != 0 || year % 400 == 0;
+    let days = match month {
+        2 => 28 + u32::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        _ => return None,
+    };
+    if day == 0 || day > days || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let seconds = i64::from(hour * 3_600 + minute * 60 + second);
+    Some((days_since_1970(year, month, day) * 86_400 + seconds, nanos))
+}
+
+/// Years are counted from March, so that a leap day is the last of its year.
+fn days_since_1970(year: u32, month: u32, day: u32) -> i64 {
+    const UNTIL_1970: i64 = 719_468;
+    let year = i64::from(year) - i64::from(month <= 2);
+    let (era, year) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = i64::from((153 * ((month + 9) % 12) + 2) / 5 + day - 1);
+    let of_era = year * 365 + year / 4 - year / 100 + of_year;
+    era * 146_097 + of_era - UNTIL_1970
 }
 
 fn date(unix_seconds: i64) -> OffsetDateTime {
@@ -74,6 +129,30 @@ fn date(unix_seconds: i64) -> OffsetDateTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_short_way_reads_what_the_library_reads(
+            (year, month, day) in (0..=9999, 0..=13, 0..=32),
+            (hour, minute, second) in (0..=24, 0..=60, 0..=60),
+            fraction in "(\\.[0-9]{6})?",
+        ) {
+            let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z");
+            let read = OffsetDateTime::parse(&text, &Rfc3339).ok();
+            let read = read.map(|t| (t.unix_timestamp(), t.nanosecond()));
+            match canonical(&text) {
+                // What is rare is left to the library.
+                None => prop_assert!(read.is_none() || second == 60, "{}", text),
+                found => prop_assert_eq!(found, read, "{}", text),
+            }
+        }
+
+        #[test]
+        fn the_short_way_takes_any_text(text in "[0-9T:.Z-]{17,30}|\\PC{0,30}") {
+            let _ = canonical(&text);
+        }
+    }
 
     #[test]
     fn formats_and_parses() {
