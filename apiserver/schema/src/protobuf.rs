@@ -2,12 +2,17 @@
 //!
 //! A body is the magic `k8s\0`, then a `runtime.Unknown` that carries `apiVersion`, `kind` and the
 //! message. There is no generated code: the table knows the tag of each field, so one walk serves
-//! all types. After decoding, the value takes the same walk as a JSON body does (see `decode`),
-//! since Go's encoder writes every zero of a field that is not a pointer and JSON has none of them.
+//! all types. Stored objects are encoded from their JSON without a value between ([`Encoder`]). After decoding, the value
+//! takes the same walk as a JSON body does (see `decode`), since Go's encoder writes every zero of a field that is not a
+//! pointer and JSON has none of them.
 
 mod read;
+mod scan;
+mod transcode;
 pub(crate) mod wire;
 mod write;
+
+pub use transcode::{Encoder, Shown};
 
 use serde_json::Value;
 
@@ -140,17 +145,19 @@ pub fn list_around(
     let list_meta = type_named("meta.ListMeta").expect("it is in the table");
     let mut before = Vec::new();
     wire::bytes(1, &encode_message(list_meta, metadata)?, &mut before);
-    let items: usize = items
-        .map(|length| list_item_head(length).len() + length)
-        .sum();
+    let mut head = Vec::with_capacity(8);
+    let with_head = |length: usize| {
+        head.clear();
+        list_item_head(length, &mut head);
+        head.len() + length
+    };
+    let items: usize = items.map(with_head).sum();
     Ok(write::around(api_version, kind, &before, items))
 }
 
-/// What stands before an item of so many bytes.
-pub fn list_item_head(length: usize) -> Vec<u8> {
-    let mut head = Vec::with_capacity(6);
-    wire::head(2, length, &mut head);
-    head
+/// Appends what stands before an item of so many bytes.
+pub fn list_item_head(length: usize, out: &mut Vec<u8>) {
+    wire::head(2, length, out);
 }
 
 /// One frame of a watch: a 4-byte big-endian length and a `WatchEvent` around an object that

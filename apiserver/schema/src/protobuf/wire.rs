@@ -29,10 +29,54 @@ pub(crate) fn head(tag: u32, length: usize, out: &mut Vec<u8>) {
     varint(length as u64, out);
 }
 
+/// Begins a field whose length is known when [`close`] ends it: what is written until then is its value, which begins at
+/// the place that is the answer.
+pub(super) fn open(tag: u32, out: &mut Vec<u8>) -> usize {
+    key(tag, 2, out);
+    // Most lengths are one byte, for which room is left.
+    out.push(0);
+    out.len()
+}
+
+/// Ends the field whose value begins at `start`.
+pub(super) fn close(start: usize, out: &mut Vec<u8>) {
+    let (mut length, end) = (out.len() - start, out.len());
+    let more = (usize::BITS - length.leading_zeros()).div_ceil(7).max(1) as usize - 1;
+    if more > 0 {
+        out.resize(end + more, 0);
+        out.copy_within(start..end, start + more);
+    }
+    for byte in &mut out[start - 1..start - 1 + more] {
+        *byte = length as u8 | 0x80;
+        length >>= 7;
+    }
+    out[start - 1 + more] = length as u8;
+}
+
 fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
     }
     out.push(value as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_that_comes_later_is_the_same() {
+        for length in [0, 1, 127, 128, 300, 16_383, 16_384, 2_097_152] {
+            let value: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            for tag in [1, 16, 1000] {
+                let (mut now, mut later) = (b"before".to_vec(), b"before".to_vec());
+                bytes(tag, &value, &mut now);
+                let start = open(tag, &mut later);
+                later.extend_from_slice(&value);
+                close(start, &mut later);
+                assert!(now == later, "{length} bytes under {tag}");
+            }
+        }
+    }
 }

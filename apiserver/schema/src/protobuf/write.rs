@@ -1,11 +1,13 @@
-//! Values to protobuf bytes, fields in the order of their tags.
+//! Values to protobuf bytes, fields in the order of their tags. What comes as JSON is written by [`super::transcode`] with
+//! the same bytes, and by this where the text is an odd one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
-use super::wire::{bytes, head, key, number};
+use super::wire::{bytes, double, head, number};
 use super::{MAGIC, ProtobufError};
+use crate::apply::InOrder;
 use crate::time;
 use crate::types::{
     Container, Element, Field, Form, Member, Message, Type, type_by_id, type_named,
@@ -27,18 +29,32 @@ pub(super) fn around(
     start: &[u8],
     to_come: usize,
 ) -> (Vec<u8>, Vec<u8>) {
-    let mut type_meta = Vec::new();
-    bytes(1, api_version.as_bytes(), &mut type_meta);
-    bytes(2, kind.as_bytes(), &mut type_meta);
-    let mut open = Vec::with_capacity(start.len() + type_meta.len() + 24);
-    open.extend_from_slice(MAGIC);
-    bytes(1, &type_meta, &mut open);
-    head(2, start.len() + to_come, &mut open);
+    let names = api_version.len() + kind.len();
+    let mut open = Vec::with_capacity(start.len() + names + 32);
+    envelope_head(api_version, kind, &mut open);
+    head(RAW, start.len() + to_come, &mut open);
     open.extend_from_slice(start);
     let mut tail = Vec::new();
-    bytes(3, b"", &mut tail);
-    bytes(4, b"", &mut tail);
+    envelope_tail(&mut tail);
     (open, tail)
+}
+
+/// The tag of the message in its envelope.
+pub(super) const RAW: u32 = 2;
+
+/// What stands before the message.
+pub(super) fn envelope_head(api_version: &str, kind: &str, out: &mut Vec<u8>) {
+    let mut type_meta = Vec::with_capacity(api_version.len() + kind.len() + 4);
+    bytes(1, api_version.as_bytes(), &mut type_meta);
+    bytes(2, kind.as_bytes(), &mut type_meta);
+    out.extend_from_slice(MAGIC);
+    bytes(1, &type_meta, out);
+}
+
+/// What stands after it.
+pub(super) fn envelope_tail(out: &mut Vec<u8>) {
+    bytes(3, b"", out);
+    bytes(4, b"", out);
 }
 
 /// `meta.v1.WatchEvent`.
@@ -106,9 +122,7 @@ fn element(element: Element, tag: u32, value: &Value, out: &mut Vec<u8>) -> Writ
             number(tag, integer as u64, out);
         }
         (Element::Double, Value::Number(n)) => {
-            let double = n.as_f64().ok_or_else(|| unsupported(value))?;
-            key(tag, 1, out);
-            out.extend_from_slice(&double.to_bits().to_le_bytes());
+            double(tag, n.as_f64().ok_or_else(|| unsupported(value))?, out);
         }
         (Element::Bytes, Value::String(text)) => {
             let raw = BASE64.decode(text).map_err(|_| unsupported(value))?;
@@ -150,7 +164,6 @@ fn strings(tag: u32, items: &[Value]) -> Result<Vec<u8>, ProtobufError> {
 }
 
 fn form(ty: &Type, value: &Value, out: &mut Vec<u8>) -> Written {
-    let schema = || type_named("apiextensions.JSONSchemaProps").expect("it is in the table");
     match (ty.form, value) {
         (Form::Object, value) => object(ty, value, out)?,
         (Form::Time | Form::MicroTime, Value::String(text)) => {
@@ -171,7 +184,11 @@ fn form(ty: &Type, value: &Value, out: &mut Vec<u8>) -> Written {
             number(2, 0, out);
             bytes(3, text.as_bytes(), out);
         }
-        (Form::RawExtension | Form::FieldsV1 | Form::Json, value) => {
+        (Form::FieldsV1, value) => {
+            let text = serde_json::to_vec(&InOrder(value)).map_err(|_| unsupported(value))?;
+            bytes(1, &text, out);
+        }
+        (Form::RawExtension | Form::Json, value) => {
             bytes(1, value.to_string().as_bytes(), out);
         }
         (Form::SchemaOrBool, Value::Bool(allows)) => number(1, u64::from(*allows), out),
@@ -179,25 +196,29 @@ fn form(ty: &Type, value: &Value, out: &mut Vec<u8>) -> Written {
             // Go sets `allows` beside a schema.
             number(1, 1, out);
             let mut body = Vec::new();
-            object(schema(), value, &mut body)?;
+            object(json_schema(), value, &mut body)?;
             bytes(2, &body, out);
         }
         (Form::SchemaOrArray, Value::Array(items)) => {
             for item in items {
                 let mut body = Vec::new();
-                object(schema(), item, &mut body)?;
+                object(json_schema(), item, &mut body)?;
                 bytes(2, &body, out);
             }
         }
         (Form::SchemaOrStringArray, Value::Array(items)) => out.extend(strings(2, items)?),
         (Form::SchemaOrArray | Form::SchemaOrStringArray, value) => {
             let mut body = Vec::new();
-            object(schema(), value, &mut body)?;
+            object(json_schema(), value, &mut body)?;
             bytes(1, &body, out);
         }
         (_, value) => return Err(unsupported(value)),
     }
     Ok(())
+}
+
+pub(super) fn json_schema() -> &'static Type {
+    type_named("apiextensions.JSONSchemaProps").expect("it is in the table")
 }
 
 fn unsupported(value: &Value) -> ProtobufError {
