@@ -146,7 +146,7 @@ impl Versioned {
         Bytes::from(out)
     }
 
-    /// The value of `metadata`.
+    /// The value of `metadata`, as [`metadata`] finds it.
     pub(crate) fn metadata<'a>(&'a self, room: &'a mut Room) -> &'a [u8] {
         let rest = &self.json.read(room)[self.at as usize - 1..];
         &rest[..end_of_object(rest)]
@@ -156,6 +156,12 @@ impl Versioned {
     pub(crate) fn list_item_tail<'a>(&'a self, room: &'a mut Room) -> &'a [u8] {
         &self.json.read(room)[self.at as usize - METADATA.len()..]
     }
+}
+
+/// The value of `metadata` in an encoded object; none where the layout is foreign.
+pub(crate) fn metadata(encoded: &[u8]) -> Option<&[u8]> {
+    let rest = &encoded[metadata_at(encoded)? - 1..];
+    Some(&rest[..end_of_object(rest)])
 }
 
 /// Where the object ends with which a JSON text begins.
@@ -246,6 +252,9 @@ mod tests {
                 serde_json::from_slice(versioned.metadata(&mut Room::default())).unwrap();
             let whole: Value = serde_json::from_slice(&versioned.json.bytes()).unwrap();
             assert_eq!(found, whole["metadata"]);
+            let json = versioned.json.bytes();
+            let part = super::metadata(&json).unwrap();
+            assert_eq!(part, versioned.metadata(&mut Room::default()));
         }
     }
 

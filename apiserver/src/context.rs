@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use auth::User;
 use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use resources::Resource;
 use schema::Object;
@@ -16,6 +17,7 @@ use crate::ApiServer;
 use crate::audit::Audit;
 use crate::entry::Entry;
 use crate::negotiate::{self, Form, Output};
+use crate::protobuf::Written;
 use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
 use crate::write::Outcome;
@@ -150,11 +152,17 @@ impl Context {
         resource: &Resource,
         outcome: Outcome,
     ) -> Response {
-        if self.output.is_plain()
+        let protobuf = Written::of(&self.output, resource);
+        if (self.output.is_plain() || protobuf.is_some())
             && let Some(stored) = outcome.versioned()
         {
-            let json = stored.json.bytes();
-            return negotiate::respond_bytes(&self.headers, code, negotiate::JSON, json);
+            let body = match protobuf {
+                Some(written) => written.body(&stored),
+                None => Some(stored.json.bytes()),
+            };
+            if let Some(body) = body {
+                return self.respond_bytes(code, body);
+            }
         }
         self.respond_shared(code, resource, &outcome.object)
     }
@@ -180,9 +188,18 @@ impl Context {
         entry: &Entry,
     ) -> Response {
         if self.output.is_plain() && entry.is_as(resource) {
-            return negotiate::respond_bytes(&self.headers, code, negotiate::JSON, entry.json());
+            return self.respond_bytes(code, entry.json());
+        }
+        let protobuf = Written::of(&self.output, resource);
+        if let Some(body) = protobuf.and_then(|written| written.body(&entry.encoded)) {
+            return self.respond_bytes(code, body);
         }
         self.respond_object(code, resource, entry.object_as(resource))
+    }
+
+    /// An answer of bytes in the encoding that was asked for.
+    fn respond_bytes(&self, code: StatusCode, body: Bytes) -> Response {
+        negotiate::respond_bytes(&self.headers, code, self.output.content_type(), body)
     }
 
     pub(crate) fn not_found(&self, resource: &Resource, name: &str) -> ApiError {

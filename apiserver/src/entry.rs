@@ -1,6 +1,7 @@
 //! One object as the cache holds it: encoded once, with the few facts that selectors ask for.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -26,6 +27,8 @@ pub(crate) struct Entry {
     custom: Option<Box<OfCustom>>,
     /// The mark of the key under which it is stored; see [`Opened`].
     pub(crate) mark: u32,
+    /// How long its message is in protobuf; 0 until it was written.
+    protobuf_len: AtomicU32,
     facts: Facts,
 }
 
@@ -139,6 +142,7 @@ impl Entry {
             encoded: Versioned::splice(&opened.value, revision)?,
             custom: None,
             mark: opened.mark,
+            protobuf_len: AtomicU32::default(),
             facts,
         })
     }
@@ -157,6 +161,7 @@ impl Entry {
             encoded,
             custom: custom.map(Box::new),
             mark: 0,
+            protobuf_len: AtomicU32::default(),
             facts: Facts::of(object, shapes),
         }
     }
@@ -255,6 +260,17 @@ impl Entry {
         self.encoded.json.len()
     }
 
+    /// The bytes of its message in protobuf, where they were counted before.
+    pub(crate) fn protobuf_len(&self) -> Option<u32> {
+        let known = self.protobuf_len.load(Ordering::Relaxed);
+        (known > 0).then_some(known)
+    }
+
+    /// Keeps their number, which is the same whenever the object is written.
+    pub(crate) fn keep_protobuf_len(&self, bytes: u32) {
+        self.protobuf_len.store(bytes, Ordering::Relaxed);
+    }
+
     /// The same entry with its bytes packed; none where they stay as they are.
     pub(crate) fn packed(&self, packer: &mut Packer) -> Option<Entry> {
         if self.custom.is_some() {
@@ -268,6 +284,7 @@ impl Entry {
             encoded,
             custom: None,
             mark: self.mark,
+            protobuf_len: AtomicU32::new(self.protobuf_len.load(Ordering::Relaxed)),
             facts: self.facts.clone(),
         })
     }

@@ -608,7 +608,7 @@ fn stored(context: &Context, resource: &Resource) -> Stored {
         objects: objects as u64,
         object_bytes: object_bytes as u64,
         limit: limit.unwrap_or(0),
-        streamed: context.output.is_plain() || context.info.verb == "watch",
+        streamed: context.output.is_streamed() || context.info.verb == "watch",
         selective: selects("labelSelector") || selects("fieldSelector"),
     }
 }

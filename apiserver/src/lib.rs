@@ -56,6 +56,7 @@ mod openapi;
 mod outgoing;
 mod packed;
 mod port_forward;
+mod protobuf;
 mod proxy;
 mod quota_status;
 mod read_version;

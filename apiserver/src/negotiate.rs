@@ -104,6 +104,12 @@ impl Output {
         *self == Output::PLAIN
     }
 
+    /// Whether a list is sent object by object, as it is stored or transcoded from that.
+    pub(crate) fn is_streamed(&self) -> bool {
+        let is_table = matches!(self.form, Form::Table { .. });
+        self.is_plain() || self.encoding == Encoding::Protobuf && !is_table
+    }
+
     pub(crate) fn content_type(&self) -> &'static str {
         match self.encoding {
             Encoding::Json => JSON,

@@ -11,12 +11,11 @@ use kv::RangeRequest;
 use kv::mutants::{Bug, planted};
 use resources::{Handle, Resource};
 use schema::Object;
-use schema::protobuf::ProtobufError;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::indent::Indented;
-use super::list_forms;
+use super::{list_forms, list_protobuf};
 use crate::ApiServer;
 use crate::cache::{Cache, Snapshot};
 use crate::context::Context;
@@ -32,7 +31,7 @@ use crate::world::REVISION_WAIT;
 use crate::write::Version;
 
 /// Bytes of one frame of a list.
-const FRAME_BYTES: usize = 64 * 1024;
+pub(super) const FRAME_BYTES: usize = 64 * 1024;
 /// Pairs read from the store at once.
 const PAGE: usize = 1_000;
 
@@ -46,7 +45,7 @@ pub(crate) async fn list(context: &Context, resource: &Handle) -> ApiResult<Resp
         Form::Object | Form::Table { .. } => Version::Asked,
     };
     let page = read(context, resource, &options, &selection, version).await?;
-    respond(context, resource, page)
+    respond(context, resource, page).await
 }
 
 /// What one LIST answers.
@@ -355,11 +354,13 @@ async fn from_store(
     }
 }
 
-fn respond(context: &Context, resource: &Handle, page: Page) -> ApiResult<Response> {
+async fn respond(context: &Context, resource: &Handle, page: Page) -> ApiResult<Response> {
     let output = &context.output;
     match (output.encoding, output.form) {
         (Encoding::Json, Form::Object) => return Ok(stream(context, resource, page)),
-        (Encoding::Protobuf, Form::Object) => return protobuf(context, resource, &page),
+        (Encoding::Protobuf, Form::Object | Form::Partial { .. }) => {
+            return list_protobuf::respond(context, resource, page).await;
+        }
         _ => {}
     }
     if let Some(response) = list_forms::respond(context, resource, &page) {
@@ -391,37 +392,6 @@ fn respond(context: &Context, resource: &Handle, page: Page) -> ApiResult<Respon
         }
     };
     Ok(context.respond_value(StatusCode::OK, &value))
-}
-
-/// Every item is encoded by itself, and freed as soon as it is sent.
-fn protobuf(context: &Context, resource: &Resource, page: &Page) -> ApiResult<Response> {
-    let (api_version, kind) = (resource.api_version(), resource.list_kind.clone());
-    let unknown = || ProtobufError::UnknownKind {
-        api_version: api_version.clone(),
-        kind: kind.to_string(),
-    };
-    let fails = negotiate::not_marshalable(&api_version, &kind);
-    let ty = schema::type_of(&resource.group, &resource.version, &resource.kind)
-        .ok_or_else(|| fails(unknown()))?;
-    let encode = |entry: &Arc<Entry>| {
-        schema::protobuf::encode_message(ty, entry.object_as(resource).value())
-    };
-    let items: Result<Vec<Vec<u8>>, _> = page.entries.iter().map(encode).collect();
-    let items = items.map_err(&fails)?;
-    let lengths = items.iter().map(Vec::len);
-    let (head, tail) =
-        schema::protobuf::list_around(&api_version, &kind, &page.metadata(), lengths)
-            .map_err(&fails)?;
-    let about = items.iter().map(|item| item.len() + 6).sum();
-    let items = items.into_iter().flat_map(|item| {
-        let head = schema::protobuf::list_item_head(item.len());
-        [Bytes::from(head), Bytes::from(item)]
-    });
-    let pieces = std::iter::once(Bytes::from(head))
-        .chain(items)
-        .chain(std::iter::once(Bytes::from(tail)));
-    let frames = Joined { pieces };
-    Ok(send(context, negotiate::PROTOBUF, about, frames))
 }
 
 /// Small pieces of a body as frames.

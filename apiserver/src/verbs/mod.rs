@@ -8,6 +8,7 @@ pub(crate) mod get;
 mod indent;
 pub(crate) mod list;
 mod list_forms;
+mod list_protobuf;
 pub(crate) mod patch;
 pub(crate) mod update;
 pub(crate) mod watch;

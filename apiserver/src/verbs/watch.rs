@@ -16,6 +16,7 @@ use http::{Extensions, HeaderValue, header};
 use kv::mutants::{Bug, planted};
 use resources::{Handle, Resource};
 use schema::Object;
+use schema::protobuf::Encoder;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -27,6 +28,7 @@ use crate::entry::{self, Entry};
 use crate::flow;
 use crate::negotiate::{self, Encoding, Form, Output};
 use crate::packed::Room;
+use crate::protobuf::Written;
 use crate::read_version::WatchOptions;
 use crate::selection::Selection;
 use crate::status::{ApiError, ApiResult};
@@ -106,6 +108,8 @@ struct Watcher {
     resource: Handle,
     selection: Selection,
     output: Output,
+    /// What is written from the bytes of an object, where that goes.
+    protobuf: Option<Written>,
     /// Whether only what a webhook makes of an object shows whether it is selected.
     by_form: bool,
     bookmarks: bool,
@@ -217,6 +221,7 @@ impl Watcher {
             resource: resource.clone(),
             selection,
             output: context.output,
+            protobuf: Written::of(&context.output, resource),
             bookmarks: options.bookmarks,
             cache,
             member,
@@ -260,7 +265,7 @@ impl Watcher {
             return None;
         }
         let mut frame = BytesMut::new();
-        let mut room = Room::default();
+        let (mut room, mut encoder) = (Room::default(), Encoder::default());
         while !self.initial.is_empty() {
             let count = self.initial.len().min(CHANGES_PER_TURN);
             let some: Vec<Arc<Entry>> = self.initial.drain(..count).collect();
@@ -271,12 +276,8 @@ impl Watcher {
             for entry in forms {
                 if !self.by_form || self.selection.matches(&entry) {
                     let before = frame.len();
-                    self.write(
-                        &mut frame,
-                        "ADDED",
-                        entry.encoded.json.read(&mut room),
-                        &entry,
-                    );
+                    let json = entry.encoded.json.read(&mut room);
+                    self.write(&mut frame, "ADDED", json, &entry, &mut encoder);
                     self.sent_events.event(frame.len() - before);
                 }
             }
@@ -285,7 +286,7 @@ impl Watcher {
             }
         }
         // A watch waits for long.
-        drop(room);
+        drop((room, encoder));
         if let Some(revision) = self.initial_end.take() {
             self.write_bookmark(&mut frame, revision, true);
         }
@@ -477,7 +478,7 @@ impl Watcher {
         let make = || {
             let json = json.unwrap_or_else(|| entry.json());
             let mut frame = BytesMut::new();
-            self.write(&mut frame, kind, &json, entry);
+            self.write(&mut frame, kind, &json, entry, &mut Encoder::default());
             frame.freeze()
         };
         match form {
@@ -486,12 +487,24 @@ impl Watcher {
         }
     }
 
-    fn write(&mut self, frame: &mut BytesMut, kind: &str, json: &[u8], entry: &Arc<Entry>) {
+    fn write(
+        &mut self,
+        frame: &mut BytesMut,
+        kind: &str,
+        json: &[u8],
+        entry: &Arc<Entry>,
+        encoder: &mut Encoder,
+    ) {
         let plain = self.output.encoding == Encoding::Json
             && self.output.form == Form::Object
             && entry.is_as(&self.resource);
         if plain {
             write_event(frame, kind, json);
+            return;
+        }
+        let protobuf = self.protobuf.as_ref();
+        if let Some(made) = protobuf.and_then(|written| written.frame(encoder, kind, json)) {
+            frame.extend_from_slice(&made);
             return;
         }
         let value: Value = serde_json::from_slice(json).unwrap_or_default();

@@ -4,7 +4,9 @@ use super::text;
 use crate::{Target, samples};
 use schema::decode::{self, Decoded, FieldValidation};
 use schema::pick::Pick;
-use schema::{Type, protobuf, type_of};
+use schema::protobuf::{self, Encoder, Shown};
+use schema::types::type_of_api_version;
+use schema::{Type, type_of};
 use serde_json::Value;
 
 pub(crate) const JSON: Target = Target {
@@ -69,6 +71,7 @@ pub(crate) const PROTOBUF: Target = Target {
         let read = protobuf::decode(&written).expect("what was written can be read");
         let again = protobuf::encode_any(&read).expect("what was read can be written");
         assert_eq!(written, again, "of {value}");
+        written_in_one_pass(&value);
     },
 };
 
@@ -103,6 +106,23 @@ pub(crate) const PICK: Target = Target {
         }
     },
 };
+
+/// From its text an object is written as from its value, but for the order within raw parts.
+fn written_in_one_pass(value: &Value) {
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+    let Some(ty) = type_of_api_version(text("apiVersion"), text("kind")) else {
+        return;
+    };
+    let mut direct = Vec::new();
+    let json = value.to_string();
+    let outcome = Encoder::default().message(Shown::Object(ty), json.as_bytes(), &mut direct);
+    let read = |message: Vec<u8>| protobuf::decode_message(ty, &message);
+    assert_eq!(
+        outcome.and_then(|()| read(direct)),
+        protobuf::encode_message(ty, value).and_then(read),
+        "of {value}"
+    );
+}
 
 fn pod() -> Option<&'static Type> {
     type_of("", "v1", "Pod")
