@@ -64,7 +64,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
         "raft-tests",
         &["host", "kv", "store", "apiserver", "auth", "agents"],
     ),
-    ("bench", "bench", &["kv", "agent-runtime"]),
+    ("bench", "bench", &["kv", "agent-runtime", "schema"]),
     ("docs", "docs", &[]),
 ];
 

@@ -169,6 +169,15 @@ impl Request {
         }
     }
 
+    /// With a body that is protobuf, to be answered in the same.
+    pub(crate) fn in_protobuf(self) -> Request {
+        Request {
+            accept: PROTOBUF,
+            content_type: PROTOBUF,
+            ..self
+        }
+    }
+
     pub(crate) fn accepting(self, accept: &'static str) -> Request {
         Request { accept, ..self }
     }

@@ -34,6 +34,40 @@ impl Template {
     }
 }
 
+/// An object in protobuf, made once. The names that are put into it are as long as the one it was made with, since lengths
+/// stand before them.
+#[derive(Clone)]
+pub(super) struct Message {
+    before: Vec<u8>,
+    name: usize,
+    after: Vec<u8>,
+}
+
+impl Message {
+    /// An error where the object has no form in protobuf.
+    pub(super) fn new(object: &Value, name: &str) -> Result<Message> {
+        // Of no letter that stands anywhere else.
+        let place = "%".repeat(name.len());
+        let mut object = object.clone();
+        object["metadata"]["name"] = place.as_str().into();
+        let encoded = schema::protobuf::encode_any(&object)?;
+        let mut windows = encoded.windows(place.len());
+        let at = windows.position(|window| window == place.as_bytes());
+        let at = at.context("an object in protobuf without its name")?;
+        Ok(Message {
+            before: encoded[..at].to_vec(),
+            name: name.len(),
+            after: encoded[at + name.len()..].to_vec(),
+        })
+    }
+
+    pub(super) fn named(&self, name: &str) -> Bytes {
+        debug_assert_eq!(name.len(), self.name);
+        let parts = [self.before.as_slice(), name.as_bytes(), &self.after];
+        parts.concat().into()
+    }
+}
+
 /// A pod as a Deployment would make it: two containers with ports, probes, variables, requests and limits.
 pub(super) fn pod(app: &str, padding: usize) -> Value {
     let container = |name: &str, port: u16| {
@@ -236,6 +270,17 @@ mod tests {
         let annotations = &named["metadata"]["annotations"];
         assert_eq!(annotations["padding"].as_str().unwrap().len(), 100);
         assert_eq!(named["spec"]["containers"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_message_is_a_pod_of_that_name() {
+        let mut pod = pod("app", 300);
+        let message = Message::new(&pod, "pod-0000").unwrap();
+        pod["metadata"]["name"] = "pod-1234".into();
+        let expected = schema::protobuf::encode_any(&pod).unwrap();
+        assert!(message.named("pod-1234") == expected);
+        let unknown = json!({ "apiVersion": "v1", "kind": "None", "metadata": {} });
+        assert!(Message::new(&unknown, "a").is_err());
     }
 
     #[test]

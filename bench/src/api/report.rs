@@ -49,12 +49,15 @@ const fn at_least(limit: f64) -> Option<Bound> {
 
 pub(super) const GET: &str = "GET, resourceVersion unset";
 pub(super) const GET_CACHED: &str = "GET, resourceVersion=0";
+pub(super) const GET_PROTOBUF: &str = "GET in protobuf";
 pub(super) const LIST: &str = "LIST in JSON";
 pub(super) const LIST_PROTOBUF: &str = "LIST in protobuf";
 pub(super) const LIST_PAGE: &str = "LIST in JSON, limit=500";
 pub(super) const LIST_TABLE: &str = "LIST as Table";
 pub(super) const LIST_PARTIAL: &str = "LIST as PartialObjectMetadata";
+pub(super) const LIST_PARTIAL_PROTOBUF: &str = "LIST as PartialObjectMetadata in protobuf";
 pub(super) const CREATE: &str = "create";
+pub(super) const CREATE_PROTOBUF: &str = "create in protobuf";
 pub(super) const MERGE: &str = "merge patch";
 pub(super) const STRATEGIC: &str = "strategic merge patch";
 pub(super) const APPLY: &str = "server-side apply";

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::http::{APPLY_PATCH, MERGE_PATCH, Request, STRATEGIC_PATCH};
-use super::objects::{Template, turned};
+use super::objects::{Message, Template, turned};
 use super::plane::{Make, Plane, WRITTEN, pods};
 use super::report;
 use super::{Bench, Rows};
@@ -20,8 +20,10 @@ pub(super) async fn run(bench: &Bench<'_>, plane: &Plane, rows: &mut Rows<'_>) -
     let template = plane.pod("written").await?;
     let own = own_pods(plane, &template).await?;
     let applied = applied(&template)?;
+    let message = Message::new(&applied, &spoken_name(0))?;
     for (operation, span, make) in [
         (report::CREATE, count, create(template.clone())),
+        (report::CREATE_PROTOBUF, count, create_protobuf(message)),
         (report::MERGE, bench.span(), merge()),
         (report::STRATEGIC, bench.span(), strategic()),
         (report::APPLY, bench.span(), apply(applied)),
@@ -61,6 +63,18 @@ async fn own_pods(plane: &Plane, template: &Template) -> Result<Vec<Value>> {
 
 fn create(template: Template) -> Make {
     Arc::new(move |_, number| Request::post(pods(WRITTEN), template.named(&created_name(number))))
+}
+
+/// Names of the same length.
+fn spoken_name(number: u64) -> String {
+    format!("protobuf-{number:08}")
+}
+
+fn create_protobuf(message: Message) -> Make {
+    Arc::new(move |_, number| {
+        let body = message.named(&spoken_name(number));
+        Request::post(pods(WRITTEN), body).in_protobuf()
+    })
 }
 
 fn delete() -> Make {
@@ -146,6 +160,22 @@ mod tests {
             assert_ne!(one.body, two.body);
             assert_ne!(one.path, make(0, 5).path);
         }
+    }
+
+    #[test]
+    fn a_pod_in_protobuf_is_one_of_its_own() {
+        let template = Template::new(&pod("written", 10));
+        let mut expected = applied(&template).unwrap();
+        let make = create_protobuf(Message::new(&expected, &spoken_name(0)).unwrap());
+        expected["metadata"]["name"] = spoken_name(7).into();
+        let request = make(3, 7);
+        let read = schema::protobuf::decode(&request.body).unwrap();
+        assert_eq!(read["metadata"]["name"], expected["metadata"]["name"]);
+        assert_eq!(
+            request.body,
+            schema::protobuf::encode_any(&expected).unwrap()
+        );
+        assert_ne!(request.body, make(3, 8).body);
     }
 
     #[test]
