@@ -7,6 +7,7 @@
 //! pointer and JSON has none of them.
 
 mod read;
+mod reader;
 mod scan;
 mod transcode;
 pub(crate) mod wire;
