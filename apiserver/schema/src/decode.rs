@@ -585,10 +585,9 @@ fn base64_text(text: &mut String) -> Checked {
 
 /// A time in its canonical text; Go's zero time reads as null.
 fn time_text(value: &mut Value, format: fn(i64, u32) -> String) -> Checked {
-    const GO_ZERO: i64 = -62_135_596_800;
     let text = value.as_str().unwrap_or_default();
     *value = match time::parse_nanos(text) {
-        Some((GO_ZERO, 0)) => Value::Null,
+        Some((time::GO_ZERO, 0)) => Value::Null,
         Some((seconds, nanos)) => format(seconds, nanos).into(),
         None => {
             let text = crate::field::go_quote(text);
@@ -613,7 +612,7 @@ fn duration_text(text: &mut String) -> Checked {
 }
 
 /// Enters the fields of an object that are written even where nobody has set them. Few types have any.
-fn write_unset(ty: &Type, map: &mut Map<String, Value>) {
+pub(crate) fn write_unset(ty: &Type, map: &mut Map<String, Value>) {
     for (name, value) in ty.unset() {
         if !map.contains_key(name) {
             map.insert(name.to_owned(), value.clone());
@@ -621,7 +620,8 @@ fn write_unset(ty: &Type, map: &mut Map<String, Value>) {
     }
 }
 
-fn zero_of(element: Element) -> Value {
+/// What an item of a list or map is that JSON has as null.
+pub(crate) fn zero_of(element: Element) -> Value {
     match element {
         Element::String | Element::Bytes => "".into(),
         Element::Duration => "0s".into(),

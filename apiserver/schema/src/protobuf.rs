@@ -2,9 +2,8 @@
 //!
 //! A body is the magic `k8s\0`, then a `runtime.Unknown` that carries `apiVersion`, `kind` and the
 //! message. There is no generated code: the table knows the tag of each field, so one walk serves
-//! all types. Stored objects are encoded from their JSON without a value between ([`Encoder`]). After decoding, the value
-//! takes the same walk as a JSON body does (see `decode`), since Go's encoder writes every zero of a field that is not a
-//! pointer and JSON has none of them.
+//! all types. Stored objects are encoded from their JSON without a value between ([`Encoder`]). What is decoded has the form
+//! that a JSON body has after its walk (see `decode`).
 
 mod read;
 mod reader;
@@ -18,10 +17,13 @@ pub use transcode::{Encoder, Shown};
 use serde_json::Value;
 
 use crate::decode::{self, DecodeError, FieldValidation};
-use crate::types::{Type, type_named, type_of_api_version};
+use crate::types::{Form, Type, type_named, type_of_api_version};
 
 /// The content type of bodies.
 pub const CONTENT_TYPE: &str = "application/vnd.kubernetes.protobuf";
+
+/// What may be in an envelope instead of protobuf.
+const JSON: &str = "application/json";
 
 /// The first bytes of every body.
 pub const MAGIC: &[u8] = b"k8s\0";
@@ -78,7 +80,11 @@ pub fn decode(bytes: &[u8]) -> Result<Value, ProtobufError> {
 /// Decodes a body whose envelope may leave out what the URL says already: `fallback` is used where
 /// the envelope names no kind.
 pub fn decode_or(bytes: &[u8], fallback: Option<&Type>) -> Result<Value, ProtobufError> {
-    let value = read::enveloped(bytes, fallback, 0)?;
+    let envelope = envelope(bytes)?;
+    if envelope.content_type != JSON {
+        return read::enveloped(envelope, fallback, 0);
+    }
+    let value = read::json(envelope.raw)?;
     let ty = typed(&value).or(fallback);
     Ok(decode::value(ty, value, FieldValidation::Ignore)?.value)
 }
@@ -86,7 +92,11 @@ pub fn decode_or(bytes: &[u8], fallback: Option<&Type>) -> Result<Value, Protobu
 /// Decodes a bare message of a type, without an envelope.
 pub fn decode_message(ty: &Type, raw: &[u8]) -> Result<Value, ProtobufError> {
     let value = Value::Object(read::message(ty, raw, 0)?);
-    Ok(decode::value(Some(ty), value, FieldValidation::Ignore)?.value)
+    match ty.form {
+        Form::Object => Ok(value),
+        // It only occurs as a field, and is refused here.
+        _ => Ok(decode::value(Some(ty), value, FieldValidation::Ignore)?.value),
+    }
 }
 
 /// Splits a body into its envelope and the message.

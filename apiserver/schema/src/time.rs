@@ -8,6 +8,9 @@ use time::{OffsetDateTime, UtcOffset};
 
 pub use duration::{duration_text, parse_duration};
 
+/// The zero of Go's times in seconds since 1970: the year 1.
+pub(crate) const GO_ZERO: i64 = -62_135_596_800;
+
 /// `Time`: seconds since 1970 as `2026-11-21T02:16:31Z`. Out of range (before the year 0 or after
 /// 9999) is clamped, since such a time never comes from a clock.
 pub fn now_rfc3339(unix_seconds: i64) -> String {

@@ -1,4 +1,6 @@
-//! Protobuf bytes to values. Unknown tags are skipped; repeated scalars are read packed and unpacked.
+//! Protobuf bytes to values, in the form that they have after the walk that a JSON body takes: Go's encoder writes every
+//! zero of a field that is not a pointer, and JSON has none of them. Unknown tags are skipped; repeated scalars are read
+//! packed and unpacked.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -6,7 +8,8 @@ use serde_json::{Map, Number, Value};
 
 use super::reader::{Reader, Wire, last};
 use super::{DEPTH_MAX, Envelope, MAGIC, ProtobufError};
-use crate::decode::{self, FieldValidation};
+use crate::decode::{self, DecodeError, FieldValidation};
+use crate::quantity::Quantity;
 use crate::time;
 use crate::types::{
     Container, Element, Field, Form, Member, Message, Type, type_by_id, type_named,
@@ -46,17 +49,15 @@ fn plain(bytes: &[u8]) -> Result<&str, ProtobufError> {
     std::str::from_utf8(bytes).map_err(|e| ProtobufError::Value(e.to_string()))
 }
 
-/// A body with its envelope, as a value with `apiVersion` and `kind`.
+/// A body whose envelope was taken off, as a value with `apiVersion` and `kind`. JSON in it is read as it is.
 pub(super) fn enveloped(
-    bytes: &[u8],
+    envelope: Envelope<'_>,
     fallback: Option<&Type>,
     depth: usize,
 ) -> Result<Value, ProtobufError> {
-    let body = bytes.strip_prefix(MAGIC).ok_or(ProtobufError::Magic)?;
-    let envelope = envelope(body)?;
     match envelope.content_type {
         "" | super::CONTENT_TYPE => {}
-        "application/json" => return json(envelope.raw),
+        super::JSON => return json(envelope.raw),
         other => return Err(ProtobufError::Content(other.to_owned())),
     }
     let ty = type_of_api_version(envelope.api_version, envelope.kind);
@@ -69,8 +70,14 @@ pub(super) fn enveloped(
         })?;
     let mut object = message(ty, envelope.raw, depth)?;
     if !unnamed {
-        object.insert("apiVersion".to_owned(), envelope.api_version.into());
-        object.insert("kind".to_owned(), envelope.kind.into());
+        for (name, value) in [
+            ("apiVersion", envelope.api_version),
+            ("kind", envelope.kind),
+        ] {
+            if let Some(field) = ty.field(name) {
+                put(field, value.into(), &mut object);
+            }
+        }
     }
     Ok(Value::Object(object))
 }
@@ -109,6 +116,27 @@ fn members(
     Ok(())
 }
 
+/// Puts a value in its place. Null is nothing, and so is a zero that Go leaves out.
+fn put(field: &Field, value: Value, object: &mut Map<String, Value>) {
+    if value.is_null() || field.omit_empty && decode::is_zero(&value) {
+        object.remove(field.name);
+    } else {
+        object.insert(field.name.to_owned(), value);
+    }
+}
+
+/// What is under a name; `empty` where nothing was yet.
+fn slot<'o>(
+    name: &str,
+    object: &'o mut Map<String, Value>,
+    empty: fn() -> Value,
+) -> Option<&'o mut Value> {
+    if !object.contains_key(name) {
+        object.insert(name.to_owned(), empty());
+    }
+    object.get_mut(name)
+}
+
 fn field(
     field: &Field,
     wire: Wire<'_>,
@@ -120,20 +148,21 @@ fn field(
     match field.ty.container {
         Container::One => {
             // A message that comes in parts is one message.
-            if let (Some(ty), Some(Value::Object(earlier))) =
-                (field.ty.message(), object.get_mut(name))
-                && ty.form == Form::Object
-            {
-                return members(ty, &ty.message, wire.bytes(name)?, depth, earlier);
-            }
-            let value = element(of, name, wire, depth)?;
-            object.insert(name.to_owned(), value);
+            let earlier = match field.ty.message() {
+                Some(ty) if ty.form == Form::Object => object.remove(name).map(|part| (ty, part)),
+                _ => None,
+            };
+            let value = match earlier {
+                Some((ty, Value::Object(mut whole))) => {
+                    members(ty, &ty.message, wire.bytes(name)?, depth, &mut whole)?;
+                    Value::Object(whole)
+                }
+                _ => element(of, name, wire, depth)?,
+            };
+            put(field, value, object);
         }
         Container::List => {
-            let slot = object
-                .entry(name)
-                .or_insert_with(|| Value::Array(Vec::new()));
-            let Value::Array(items) = slot else {
+            let Some(Value::Array(items)) = slot(name, object, || Value::Array(Vec::new())) else {
                 return Ok(());
             };
             match (of, wire) {
@@ -150,14 +179,16 @@ fn field(
                         items.push(element(of, name, wire, depth)?);
                     }
                 }
-                (_, wire) => items.push(element(of, name, wire, depth)?),
+                (_, wire) => items.push(item(of, name, wire, depth)?),
+            }
+            // Numbers that are packed may be none.
+            if items.is_empty() && field.omit_empty {
+                object.remove(name);
             }
         }
         Container::Map => {
-            let slot = object
-                .entry(name)
-                .or_insert_with(|| Value::Object(Map::new()));
-            let Value::Object(items) = slot else {
+            let Some(Value::Object(items)) = slot(name, object, || Value::Object(Map::new()))
+            else {
                 return Ok(());
             };
             let (mut key, mut value) = (String::new(), None);
@@ -165,15 +196,24 @@ fn field(
             while let Some((tag, wire)) = entry.next()? {
                 match tag {
                     1 => key = wire.text(name)?,
-                    2 => value = Some(element(of, name, wire, depth)?),
+                    2 => value = Some(item(of, name, wire, depth)?),
                     _ => {}
                 }
             }
-            // An absent value is the zero value, which null stands for in the walk that follows.
-            items.insert(key, value.unwrap_or(Value::Null));
+            // An absent value is the zero value.
+            items.insert(key, value.unwrap_or_else(|| decode::zero_of(of)));
         }
     }
     Ok(())
+}
+
+/// An item of a list or map, which is there even if it says nothing.
+fn item(of: Element, name: &str, wire: Wire<'_>, depth: usize) -> Result<Value, ProtobufError> {
+    let value = element(of, name, wire, depth)?;
+    Ok(match value.is_null() {
+        true => decode::zero_of(of),
+        false => value,
+    })
 }
 
 fn element(
@@ -226,7 +266,11 @@ fn form(ty: &Type, name: &str, bytes: &[u8], depth: usize) -> Result<Value, Prot
         Form::Object => Ok(Value::Object(message(ty, bytes, depth)?)),
         Form::Time | Form::MicroTime => timestamp(ty.form, name, bytes),
         Form::Quantity => match last(bytes, 1)? {
-            Some(wire) => Ok(wire.text(name)?.into()),
+            Some(wire) => {
+                let quantity = Quantity::parse(&wire.text(name)?);
+                let quantity = quantity.map_err(|error| refused(error.to_string()))?;
+                Ok(quantity.to_string().into())
+            }
             None => Ok("0".into()),
         },
         Form::IntOrString => {
@@ -238,17 +282,31 @@ fn form(ty: &Type, name: &str, bytes: &[u8], depth: usize) -> Result<Value, Prot
             let number = last(bytes, 2)?.map(|w| w.varint(name)).transpose()?;
             Ok((number.unwrap_or(0) as i32).into())
         }
-        Form::RawExtension | Form::FieldsV1 | Form::Json => match last(bytes, 1)? {
-            Some(wire) => raw(wire.bytes(name)?, depth),
-            None => Ok(Value::Null),
-        },
+        Form::RawExtension | Form::FieldsV1 | Form::Json => {
+            let Some(wire) = last(bytes, 1)? else {
+                return Ok(Value::Null);
+            };
+            match (ty.form, raw(wire.bytes(name)?, depth)?) {
+                (Form::FieldsV1, value) if !(value.is_object() || value.is_null()) => {
+                    let kind = crate::object::kind_of(&value);
+                    let text = format!("json: cannot unmarshal {kind} into {name}");
+                    Err(refused(text))
+                }
+                (_, value) => Ok(value),
+            }
+        }
         Form::SchemaOrArray | Form::SchemaOrBool | Form::SchemaOrStringArray => {
             schema_or(ty.form, name, bytes, depth)
         }
     }
 }
 
-/// `{seconds, nanos}`; both zero is Go's zero time, which JSON leaves out.
+/// What fits the message and not its field.
+fn refused(text: String) -> ProtobufError {
+    ProtobufError::Decode(DecodeError::Type(text))
+}
+
+/// `{seconds, nanos}`; both zero is Go's zero time in a message, which JSON leaves out, and so is Go's zero time itself.
 fn timestamp(form: Form, name: &str, bytes: &[u8]) -> Result<Value, ProtobufError> {
     let number = |tag| -> Result<i64, ProtobufError> {
         let wire = last(bytes, tag)?;
@@ -259,6 +317,9 @@ fn timestamp(form: Form, name: &str, bytes: &[u8]) -> Result<Value, ProtobufErro
         return Ok(Value::Null);
     }
     let micros = nanos.clamp(0, 999_999_999) / 1000;
+    if seconds == time::GO_ZERO && (micros == 0 || form == Form::Time) {
+        return Ok(Value::Null);
+    }
     Ok(match form {
         Form::MicroTime => {
             let bounded = seconds.clamp(-62_167_219_200, 253_402_300_799);
@@ -275,12 +336,12 @@ fn raw(bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
         return Ok(Value::Null);
     }
     if bytes.starts_with(MAGIC) {
-        return enveloped(bytes, None, depth + 1);
+        return enveloped(super::envelope(bytes)?, None, depth + 1);
     }
     json(bytes)
 }
 
-fn json(bytes: &[u8]) -> Result<Value, ProtobufError> {
+pub(super) fn json(bytes: &[u8]) -> Result<Value, ProtobufError> {
     decode::json(None, bytes, FieldValidation::Ignore)
         .map(|d| d.value)
         .map_err(|e| ProtobufError::Json(e.to_string()))
