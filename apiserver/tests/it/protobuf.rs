@@ -84,6 +84,10 @@ async fn every_form_says_the_same_in_both_encodings() {
         ("/api/v1/namespaces/default/events", ""),
         ("/apis/events.k8s.io/v1/namespaces/default/events", ""),
         ("/apis/events.k8s.io/v1/namespaces/default/events/e", ""),
+        (
+            "/apis/events.k8s.io/v1/namespaces/default/events",
+            ";as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        ),
         ("/apis/apps/v1/namespaces/default/deployments/web", ""),
         ("/apis/apps/v1/deployments", ""),
         ("/apis/apps/v1/namespaces/default/deployments/web/scale", ""),
@@ -265,6 +269,47 @@ async fn a_watch_sends_frames() {
     let a = server.get(&format!("{MAPS}/a")).await.ok();
     let (_, _, bytes) = raw(&server, &format!("{MAPS}?{watch}"), PROTOBUF).await;
     assert_eq!(events(&bytes)[0].1, a);
+}
+
+/// The events in a body of lines.
+fn told(body: &[u8]) -> Vec<(String, Value)> {
+    let lines = body.split(|byte| *byte == b'\n');
+    let events = lines.filter(|line| !line.is_empty()).map(|line| {
+        let event: Value = serde_json::from_slice(line).unwrap();
+        let kind = event["type"].as_str().unwrap().to_owned();
+        (kind, event["object"].clone())
+    });
+    events.collect()
+}
+
+#[tokio::test]
+async fn changes_are_told_alike_in_both_encodings() {
+    let server = filled().await;
+    let list = server.get(MAPS).await.ok();
+    let from = list["metadata"]["resourceVersion"].as_str().unwrap();
+    let odd = "\u{e9}\u{1f600}\"\\\n\u{1}".repeat(40);
+    server.post(MAPS, config_map("d", &odd)).await.ok();
+    let one = format!("{MAPS}/d");
+    server.put(&one, config_map("d", "2")).await.ok();
+    server.delete(&one, Value::Null).await.ok();
+    let watch = format!("{MAPS}?watch=1&timeoutSeconds=1&resourceVersion={from}");
+    for form in ["", ";as=PartialObjectMetadata;g=meta.k8s.io;v=v1"] {
+        let (protobuf, json) = (
+            format!("{PROTOBUF}{form}"),
+            format!("application/json{form}"),
+        );
+        // One of the first two is sent what was made for the other.
+        let (frames, same, lines) = tokio::join!(
+            raw(&server, &watch, &protobuf),
+            raw(&server, &watch, &protobuf),
+            raw(&server, &watch, &json),
+        );
+        assert!(frames.2 == same.2);
+        let events = events(&frames.2);
+        assert_eq!(events, told(&lines.2), "{form}");
+        let kinds: Vec<&str> = events.iter().map(|(kind, _)| kind.as_str()).collect();
+        assert_eq!(kinds, ["ADDED", "MODIFIED", "DELETED"], "{form}");
+    }
 }
 
 #[tokio::test]

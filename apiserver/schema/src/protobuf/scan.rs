@@ -278,7 +278,7 @@ fn code_point<'j>(digits: &'j [u8], out: &mut Vec<u8>) -> Result<&'j [u8], Odd> 
 
 fn hexadecimal(text: &[u8]) -> Result<(u32, &[u8]), Odd> {
     let (digits, after) = text.split_first_chunk::<4>().ok_or(Odd)?;
-    let value = digits.iter().try_fold(0, |value, digit| {
+    let value = digits.iter().try_fold(0u32, |value, digit| {
         let digit = char::from(*digit).to_digit(16)?;
         Some(value << 4 | digit)
     });

@@ -191,7 +191,7 @@ proptest! {
         let mut json: Vec<char> = Maker(seed).object(ty, 0).to_string().chars().collect();
         let at = at.index(json.len());
         let end = (at + length).min(json.len());
-        json.splice(at..end, new.chars());
+        drop(json.splice(at..end, new.chars()));
         let json: String = json.into_iter().collect();
         let direct = in_one_pass(ty, &json);
         // A member of the same name as an earlier one hides what was wrong with that, and what is raw keeps its spelling.
