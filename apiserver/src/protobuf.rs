@@ -5,7 +5,7 @@ use resources::Resource;
 use schema::protobuf::{Encoder, Shown};
 
 use crate::codec::{self, Versioned};
-use crate::entry;
+use crate::entry::{self, Entry};
 use crate::negotiate::{Encoding, Form, Output};
 use crate::packed::Room;
 
@@ -59,6 +59,15 @@ impl Written {
         let head = (self.api_version.as_str(), self.kind.as_str());
         let frame = encoder.watch_frame(event, self.shown, head, json);
         frame.ok()
+    }
+
+    /// Keeps how long the message was that was just written of an entry: a list has to know before it begins.
+    pub(crate) fn keep_length(&self, encoder: &Encoder, entry: &Entry) {
+        if let Shown::Object(_) = self.shown
+            && let Ok(length) = u32::try_from(encoder.written())
+        {
+            entry.keep_protobuf_len(length);
+        }
     }
 }
 
@@ -114,6 +123,15 @@ mod tests {
         let written = Written::of(&output(PARTIAL), pods).unwrap();
         assert_eq!(read(&written.body(&stored).unwrap()), whole);
         let json = stored.json.bytes();
+        let entry = Entry::for_test("/registry/pods/n/a", 42);
+        let mut encoder = Encoder::default();
+        written.keep_length(&encoder, &entry);
+        assert_eq!(entry.protobuf_len(), None, "metadata is not all of it");
+        let whole_of = Written::of(&output(Form::Object), pods).unwrap();
+        let made = whole_of.frame(&mut encoder, "ADDED", &json).unwrap();
+        whole_of.keep_length(&encoder, &entry);
+        let length = entry.protobuf_len().unwrap() as usize;
+        assert!(length > 0 && length < made.len());
         let frame = written.frame(&mut Encoder::default(), "ADDED", &json);
         let event = schema::type_named("meta.WatchEvent").unwrap();
         let event = schema::protobuf::decode_message(event, &frame.unwrap()[4..]).unwrap();

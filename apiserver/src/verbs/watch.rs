@@ -502,8 +502,13 @@ impl Watcher {
             write_event(frame, kind, json);
             return;
         }
-        let protobuf = self.protobuf.as_ref();
-        if let Some(made) = protobuf.and_then(|written| written.frame(encoder, kind, json)) {
+        if let Some(written) = &self.protobuf
+            && let Some(made) = written.frame(encoder, kind, json)
+        {
+            // An object that is gone is shown in another version than its entry has.
+            if kind != "DELETED" {
+                written.keep_length(encoder, entry);
+            }
             frame.extend_from_slice(&made);
             return;
         }

@@ -35,6 +35,8 @@ pub struct Encoder {
     /// Where a message is copied to that is put in order.
     room: Vec<u8>,
     depth: usize,
+    /// Bytes of the last message.
+    written: usize,
 }
 
 /// One member of a message in what is written.
@@ -54,11 +56,17 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<(), ProtobufError> {
         let start = out.len();
-        if self.pass(shown, json, out).is_ok() {
-            return Ok(());
+        if self.pass(shown, json, out).is_err() {
+            out.truncate(start);
+            slow_message(shown, json, out).inspect_err(|_| out.truncate(start))?;
         }
-        out.truncate(start);
-        slow_message(shown, json, out).inspect_err(|_| out.truncate(start))
+        self.written = out.len() - start;
+        Ok(())
+    }
+
+    /// How long the last message was, without what stands around it.
+    pub fn written(&self) -> usize {
+        self.written
     }
 
     /// An object as a body, with its envelope.

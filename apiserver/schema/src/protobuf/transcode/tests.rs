@@ -158,6 +158,8 @@ fn bodies_and_frames_are_those_of_values() {
         let shown = Shown::Object(ty);
         let body = encoder.body(shown, head, json.as_bytes()).unwrap();
         assert!(body == expected);
+        let message = encode_message(ty, &value).unwrap();
+        assert_eq!(encoder.written(), message.len());
         let frame = encoder.watch_frame("MODIFIED", shown, head, json.as_bytes());
         assert!(frame.unwrap() == watch_frame("MODIFIED", &expected));
     }
