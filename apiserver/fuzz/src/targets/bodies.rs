@@ -4,7 +4,7 @@ use super::text;
 use crate::{Target, samples};
 use schema::decode::{self, Decoded, FieldValidation};
 use schema::pick::Pick;
-use schema::protobuf::{self, Encoder, Shown};
+use schema::protobuf::{self, Encoder, ProtobufError, Shown};
 use schema::types::type_of_api_version;
 use schema::{Type, type_of};
 use serde_json::Value;
@@ -116,6 +116,10 @@ fn written_in_one_pass(value: &Value) {
     let mut direct = Vec::new();
     let json = value.to_string();
     let outcome = Encoder::default().message(Shown::Object(ty), json.as_bytes(), &mut direct);
+    if let Err(ProtobufError::Json(_)) = outcome {
+        // A message may be deeper than a text.
+        return;
+    }
     let read = |message: Vec<u8>| protobuf::decode_message(ty, &message);
     assert_eq!(
         outcome.and_then(|()| read(direct)),
