@@ -119,8 +119,11 @@ impl Items {
             for entry in some {
                 lengths.push(self.length(entry, &mut message)?);
             }
-            // Others may have their turn.
-            tokio::task::yield_now().await;
+            // Where one was written for it, others may have their turn.
+            if !message.is_empty() {
+                message.clear();
+                tokio::task::yield_now().await;
+            }
         }
         Ok(lengths)
     }
