@@ -199,22 +199,31 @@ async fn read_stored(
         ReadAt::Exact(revision) if planted(Bug::LaterPagesAreNewer) && options.continued => {
             reader.present(&snapshot, revision, options).await
         }
+        // Its history is dropped: its pages end then, also where nothing of this resource changed since.
+        ReadAt::Exact(revision) if revision < store.status().compact_revision => {
+            Err(expired(options))
+        }
         // Nothing of this resource changed since: the newest state is the asked one.
         ReadAt::Exact(revision) if snapshot.changed <= revision => {
             reader.present(&snapshot, revision, options).await
         }
         ReadAt::Exact(revision) => {
             match from_store(&context.server, &cache, revision, options, reader).await {
-                Err(error) if error.reason == "Expired" && options.continued => {
-                    let start = options.start.as_deref().unwrap_or_default();
-                    Err(ApiError::continue_expired(Some(encode_token(-1, start))))
-                }
-                Err(error) if error.reason == "Expired" => Err(ApiError::list_too_old()),
+                Err(error) if error.reason == "Expired" => Err(expired(options)),
                 other => other,
             }
         }
         _ => reader.present(&snapshot, snapshot.revision, options).await,
     }
+}
+
+/// What a list of a state that nobody knows any more is told; pages have a way on.
+fn expired(options: &ListOptions) -> ApiError {
+    if !options.continued {
+        return ApiError::list_too_old();
+    }
+    let start = options.start.as_deref().unwrap_or_default();
+    ApiError::continue_expired(Some(encode_token(-1, start)))
 }
 
 /// The prefix of the collection: continue tokens are relative to it.

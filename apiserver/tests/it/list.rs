@@ -183,6 +183,40 @@ async fn expired_pages_offer_a_way_on() {
     );
 }
 
+/// Who waits for the end of a state gets it, also where nothing of the kind has changed since.
+#[tokio::test]
+async fn pages_of_a_kind_at_rest_expire_too() {
+    use kv::Store;
+    let server = Server::start().await;
+    fill(&server, 4).await;
+    let first = server.get(&format!("{MAPS}?limit=2")).await.ok();
+    let version = first["metadata"]["resourceVersion"].as_str().unwrap();
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let other = server
+        .post(secrets, json!({"metadata": {"name": "other"}}))
+        .await
+        .ok();
+    let second = format!("{MAPS}?limit=1&continue={token}");
+    assert_eq!(names(&server.get(&second).await.ok()), ["m02"]);
+    let revision = other["metadata"]["resourceVersion"].as_str().unwrap();
+    server
+        .store
+        .compact(revision.parse().unwrap())
+        .await
+        .unwrap();
+    let expired = server.get(&second).await;
+    assert_eq!((expired.refused().0, expired.refused().1), (410, "Expired"));
+    let token = expired.body["metadata"]["continue"].as_str().unwrap();
+    let rest = format!("{MAPS}?limit=1&continue={token}");
+    let rest = server.get(&rest).await.ok();
+    assert_eq!(names(&rest), ["m02"]);
+    assert_eq!(rest["metadata"]["remainingItemCount"], 1);
+    assert_ne!(rest["metadata"]["resourceVersion"], version);
+    let exact = format!("{MAPS}?resourceVersion={version}&resourceVersionMatch=Exact");
+    assert_eq!(server.get(&exact).await.code, 410);
+}
+
 #[tokio::test]
 async fn versions_are_honoured() {
     let server = Server::start().await;
