@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::definitions::{DEFINITIONS, WIDGETS, any, definition};
 use crate::server::{Answer, Server};
 
+const NOTHING: [&str; 2] = ["", ""];
+
 /// A spec with a pattern and a list with two keys; `more` comes on top.
 fn schema(more: Value) -> Value {
     let mut spec = json!({"type": "object", "properties": {
@@ -26,13 +28,14 @@ fn schema(more: Value) -> Value {
     json!({"type": "object", "properties": {"spec": spec}})
 }
 
-/// The answer to a strict apply of this text behind the usual head, which is eight lines.
-async fn apply(schema: Value, top: &str, spec: &str) -> Answer {
+/// The answer to a strict apply of this text behind the usual head, which is eight lines; `meta` and
+/// `root` are what metadata and the object have on top.
+async fn apply(schema: Value, [meta, root]: [&str; 2], spec: &str) -> Answer {
     let server = Server::start().await;
     let definition = definition("example.com", "Widget", schema);
     server.post(DEFINITIONS, definition).await.ok();
     let body = format!(
-        "\napiVersion: example.com/v1\nkind: Widget\nmetadata:\n  name: mytest\n{top}  finalizers:\n  - test-finalizer\nspec:\n{spec}  cronSpec: \"* * * * */5\"\n  ports:\n  - name: x\n    containerPort: 80\n    protocol: TCP"
+        "\napiVersion: example.com/v1\nkind: Widget\nmetadata:\n  name: mytest\n{meta}  finalizers:\n  - test-finalizer\n{root}spec:\n{spec}  cronSpec: \"* * * * */5\"\n  ports:\n  - name: x\n    containerPort: 80\n    protocol: TCP"
     );
     let uri = format!("{WIDGETS}/mytest?fieldManager=m&fieldValidation=Strict");
     let request = server
@@ -50,23 +53,29 @@ fn refusal(answer: &Answer) -> &str {
 
 #[tokio::test]
 async fn a_valid_custom_resource_is_applied() {
-    let answer = apply(schema(json!({})), "", "  foo: foo1\n").await;
+    let answer = apply(schema(json!({})), NOTHING, "  foo: foo1\n").await;
     assert_eq!(answer.code, 201, "{}", answer.text);
     assert_eq!(answer.ok()["spec"]["ports"][0]["containerPort"], 80);
 }
 
 #[tokio::test]
 async fn without_a_schema_unknown_fields_are_taken() {
-    let answer = apply(any(), "", "  unknown: uk1\n").await;
+    let answer = apply(any(), NOTHING, "  unknown: uk1\n").await;
     assert_eq!(answer.ok()["spec"]["unknown"], "uk1");
 }
 
 #[tokio::test]
 async fn fields_beyond_the_schema_are_refused() {
-    let answer = apply(schema(json!({})), "", "  extra: 1\n").await;
-    let message = refusal(&answer);
-    let wanted = ".spec.extra: field not declared in schema";
-    assert!(message.contains(wanted), "{message}");
+    let unknown = ["", "unknownField: unknown\n"];
+    for (top, spec, wanted) in [
+        (NOTHING, "  extra: 1\n", ".spec.extra"),
+        (unknown, "  foo: foo1\n", ".unknownField"),
+    ] {
+        let answer = apply(schema(json!({})), top, spec).await;
+        let wanted = format!("{wanted}: field not declared in schema");
+        let message = refusal(&answer);
+        assert!(message.contains(&wanted), "{message}");
+    }
 }
 
 #[tokio::test]
@@ -77,7 +86,7 @@ async fn unknown_metadata_is_refused_at_the_root_and_in_embedded_objects() {
     let schema = schema(json!({"x-kubernetes-preserve-unknown-fields": true,
         "properties": {"template": template}}));
     let spec = "  template:\n    apiVersion: foo/v1\n    kind: Sub\n    metadata:\n      unknownSubMeta: unknown\n      name: subobject\n";
-    let answer = apply(schema, "  unknownMeta: unknown\n", spec).await;
+    let answer = apply(schema, ["  unknownMeta: unknown\n", ""], spec).await;
     let message = refusal(&answer);
     for wanted in [
         ".metadata.unknownMeta: field not declared in schema",
@@ -91,7 +100,7 @@ async fn unknown_metadata_is_refused_at_the_root_and_in_embedded_objects() {
 async fn duplicates_are_found_where_any_field_goes() {
     let schema = schema(json!({"x-kubernetes-preserve-unknown-fields": true}));
     let spec = "  unknown: uk1\n  foo: foo1\n  foo: foo2\n";
-    let answer = apply(schema, "", spec).await;
+    let answer = apply(schema, NOTHING, spec).await;
     let message = refusal(&answer);
     assert!(
         message.contains(r#"line 11: key "foo" already set in map"#),
