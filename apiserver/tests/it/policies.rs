@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 
 use crate::server::{Answer, Server};
 
-const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
+pub(crate) const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 const MERGE: &str = "merge-patch+json";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+pub(crate) const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 
-fn rules(group: &str, plural: &str) -> Value {
+pub(crate) fn rules(group: &str, plural: &str) -> Value {
     json!({"resourceRules": [{"apiGroups": [group], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": [plural]}]})
 }
 
 /// A policy of this kind with what `spec` says beside the rules.
-fn policy(kind: &str, name: &str, matched: Value, spec: Value) -> Value {
+pub(crate) fn policy(kind: &str, name: &str, matched: Value, spec: Value) -> Value {
     let mut whole = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec});
     whole["spec"]["matchConstraints"] = matched;
     whole
@@ -34,7 +34,7 @@ fn validating(name: &str, spec: Value) -> Value {
     )
 }
 
-fn binding(kind: &str, policy: &str, spec: Value) -> Value {
+pub(crate) fn binding(kind: &str, policy: &str, spec: Value) -> Value {
     let mut whole = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": format!("{policy}-binding")}, "spec": spec});
     whole["spec"]["policyName"] = policy.into();
     whole
@@ -44,13 +44,13 @@ fn map(name: &str, data: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
 }
 
-fn deployment(name: &str, replicas: i64) -> Value {
+pub(crate) fn deployment(name: &str, replicas: i64) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {"replicas": replicas,
         "selector": {"matchLabels": {"app": name}}, "template": {"metadata": {"labels": {"app": name}},
             "spec": {"containers": [{"name": "c", "image": "i"}]}}}})
 }
 
-async fn validate_with(server: &Server, policy: Value, spec: Value) {
+pub(crate) async fn validate_with(server: &Server, policy: Value, spec: Value) {
     let name = policy["metadata"]["name"].as_str().unwrap().to_owned();
     server
         .post(&format!("{GROUP}/validatingadmissionpolicies"), policy)
@@ -80,7 +80,7 @@ async fn mutate_with(server: &Server, name: &str, matched: Value, spec: Value) {
 }
 
 /// Tries with dry runs until the answer is one that the policies give, which are in force once the caches have them.
-async fn until(
+pub(crate) async fn until(
     server: &Server,
     path: &str,
     object: Value,
@@ -102,7 +102,7 @@ async fn until(
         .expect("the policies come into force")
 }
 
-fn is_refused(answer: &Answer) -> bool {
+pub(crate) fn is_refused(answer: &Answer) -> bool {
     answer.code.is_client_error()
 }
 
