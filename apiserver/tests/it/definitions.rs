@@ -208,6 +208,23 @@ async fn the_status_is_written_for_itself() {
     object["status"]["conditions"][0]["message"] = json!("again");
     let updated = server.put(&format!("{uri}/status"), object).await.ok();
     assert_eq!(condition(&updated, "StatusUpdate")["message"], "again");
+    // As Kubernetes: a condition needs no type, and what is written is answered.
+    let mut object = server.get(&format!("{uri}/status")).await.ok();
+    let bare = json!({"type": "", "status": "", "lastTransitionTime": null, "message": "updated"});
+    let conditions = object["status"]["conditions"].as_array_mut().unwrap();
+    conditions.push(bare);
+    let updated = server.put(&format!("{uri}/status"), object).await.ok();
+    let conditions = updated["status"]["conditions"].as_array().unwrap();
+    assert_eq!(conditions.last().unwrap()["message"], "updated");
+    let patch =
+        json!([{"op": "add", "path": "/status/conditions", "value": [{"message": "patched"}]}]);
+    let patched = server
+        .patch(&format!("{uri}/status"), "json-patch+json", patch)
+        .await
+        .ok();
+    let conditions = patched["status"]["conditions"].as_array().unwrap();
+    assert_eq!(conditions.len(), 1, "{patched}");
+    assert_eq!(conditions[0]["message"], "patched");
 }
 
 #[tokio::test]

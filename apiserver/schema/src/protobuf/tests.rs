@@ -96,6 +96,12 @@ fn special_messages() {
             "Lease",
             json!({"spec": {"renewTime": "2026-11-21T02:16:31.000042Z", "acquireTime": "1969-12-31T23:59:59.500000Z"}}),
         ),
+        // As the conformance suite writes them: a few seconds after the time that Go calls zero.
+        (
+            "coordination.k8s.io/v1",
+            "Lease",
+            json!({"spec": {"renewTime": "0001-01-01T00:00:05.000000Z", "acquireTime": "0001-01-01T00:00:02.000000Z"}}),
+        ),
         (
             "v1",
             "Secret",

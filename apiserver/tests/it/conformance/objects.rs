@@ -23,6 +23,13 @@ fn invalid(answer: &crate::server::Answer) -> (u16, String, String) {
     (code, field.to_owned(), message.to_owned())
 }
 
+/// The types of an object's conditions.
+fn types(object: &Value) -> Vec<&str> {
+    let conditions = object["status"]["conditions"].as_array();
+    let all = conditions.into_iter().flatten();
+    all.filter_map(|one| one["type"].as_str()).collect()
+}
+
 /// What the path says need not be said again in the body.
 #[tokio::test]
 async fn kind_and_version_may_be_left_out() {
@@ -365,11 +372,32 @@ async fn an_event_of_either_group_is_the_same_event() {
         .await
         .ok();
     assert_eq!(chosen["items"].as_array().unwrap().len(), 1);
-    let chosen = server
-        .get(&format!("{new}?fieldSelector=regarding.name%3Dother"))
-        .await
-        .ok();
-    assert_eq!(chosen["items"], json!([]));
+    // Who reports is called otherwise by either.
+    for (list, by, count) in [
+        (new, "regarding.name%3Dother", 0),
+        (new, "reportingController%3Dc", 1),
+        (new, "reportingController%3Dd", 0),
+        (core, "source%3Dc", 1),
+        (core, "source%3Dd", 0),
+    ] {
+        let uri = format!("{list}?fieldSelector={by}");
+        let chosen = server.get(&uri).await.ok();
+        assert_eq!(chosen["items"].as_array().unwrap().len(), count, "{uri}");
+    }
+    // A series goes on, whatever version its writer saw.
+    let mut event = server.get(&format!("{new}/e")).await.ok();
+    event["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("resourceVersion");
+    event["series"] = json!({"count": 100, "lastObservedTime": "2014-09-19T19:12:36.123456Z"});
+    let series = event["series"].clone();
+    let updated = server.put(&format!("{new}/e"), event).await.ok();
+    assert_eq!(updated["series"], series);
+    assert_eq!(
+        server.get(&format!("{core}/e")).await.ok()["series"],
+        series
+    );
     server.delete(&format!("{new}/e"), Value::Null).await.ok();
     assert_eq!(server.get(&format!("{core}/e")).await.code, 404);
 }
@@ -379,7 +407,8 @@ async fn services_go_through_their_status() {
     let server = ready().await;
     let services = "/api/v1/namespaces/default/services";
     let service = json!({"metadata": {"name": "s", "labels": {"test": "data"}},
-        "spec": {"type": "LoadBalancer", "ports": [{"name": "http", "port": 80, "targetPort": 80}]}});
+        "spec": {"type": "LoadBalancer", "loadBalancerClass": "example.com/internal-vip",
+            "ports": [{"name": "http", "port": 80, "targetPort": 80}]}});
     server.post(services, service).await.ok();
     let all = server
         .get("/api/v1/services?labelSelector=test%3Ddata")
@@ -397,10 +426,23 @@ async fn services_go_through_their_status() {
         json!([{"ip": "203.0.113.1", "ipMode": "VIP"}])
     );
     let mut object = server.get(&status).await.ok();
+    // The client's types say null where nobody said since when.
     object["status"]["conditions"] = json!([{"type": "StatusUpdate", "status": "True", "reason": "E2E",
-        "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        "message": "m", "lastTransitionTime": null}]);
     let updated = server.put(&status, object).await.ok();
-    assert_eq!(updated["status"]["conditions"][0]["type"], "StatusUpdate");
+    assert_eq!(types(&updated), ["StatusUpdate"]);
+    let patch = json!({"metadata": {"labels": {"patched": "true"}}, "spec": {},
+        "status": {"loadBalancer": {}}});
+    let patched = server
+        .patch(
+            &format!("{services}/s"),
+            "strategic-merge-patch+json",
+            patch,
+        )
+        .await
+        .ok();
+    assert_eq!(patched["metadata"]["labels"]["patched"], "true");
+    assert_eq!(patched["status"], updated["status"]);
     server
         .call(
             Method::DELETE,
@@ -489,15 +531,19 @@ async fn a_certificate_request_is_approved_and_signed_through_its_doors() {
     assert!(made["spec"]["groups"].is_array());
     let uri = format!("{requests}/r");
     let approval = format!("{uri}/approval");
+    // Decisions stand beside conditions of any other type.
     let condition =
-        json!([{"type": "Approved", "status": "True", "reason": "E2E", "message": "m"}]);
+        |kind: &str| json!({"type": kind, "status": "True", "reason": "E2E", "message": "m"});
+    let other = json!({"metadata": {"annotations": {"patched": "true"}},
+        "status": {"conditions": [condition("ApprovalPatch")]}});
+    let patched = server.patch(&approval, MERGE, other).await.ok();
+    assert_eq!(types(&patched), ["ApprovalPatch"]);
+    assert_eq!(patched["metadata"]["annotations"]["patched"], "true");
     let mut object = server.get(&approval).await.ok();
-    object["status"]["conditions"] = condition.clone();
-    let approved = server.put(&approval, object.clone()).await.ok();
-    assert_eq!(
-        approved["status"]["conditions"][0]["type"], "Approved",
-        "{approved}"
-    );
+    let conditions = object["status"]["conditions"].as_array_mut().unwrap();
+    conditions.insert(0, condition("Approved"));
+    let approved = server.put(&approval, object).await.ok();
+    assert_eq!(types(&approved), ["Approved", "ApprovalPatch"]);
     // Not through the door of status, and not taken back.
     let status = format!("{uri}/status");
     let denied = json!({"status": {"conditions": [{"type": "Denied", "status": "True", "reason": "r", "message": "m"}]}});
@@ -523,7 +569,15 @@ async fn a_certificate_request_is_approved_and_signed_through_its_doors() {
     let signed = json!({"status": {"certificate": encode(&certificate)}});
     let signed = server.patch(&status, MERGE, signed).await.ok();
     assert_eq!(signed["status"]["certificate"], encode(&certificate));
-    assert_eq!(signed["status"]["conditions"][0]["type"], "Approved");
+    let mut object = server.get(&status).await.ok();
+    let conditions = object["status"]["conditions"].as_array_mut().unwrap();
+    conditions.push(condition("StatusUpdate"));
+    let updated = server.put(&status, object).await.ok();
+    assert_eq!(
+        types(&updated),
+        ["Approved", "ApprovalPatch", "StatusUpdate"]
+    );
+    assert_eq!(updated["status"]["certificate"], encode(&certificate));
     server.delete(&uri, Value::Null).await.ok();
 }
 
